@@ -1,0 +1,97 @@
+"""The networks of Zhu et al. 2017: builders by name, and their initialisation."""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import nn
+
+from cyclegan.config import ModelConfig
+from cyclegan.networks.patchgan import PatchDiscriminator, PixelDiscriminator
+from cyclegan.networks.resnet import ResnetGenerator
+from cyclegan.networks.unet import UnetGenerator
+
+__all__ = [
+    "DISCRIMINATORS",
+    "GENERATORS",
+    "PatchDiscriminator",
+    "PixelDiscriminator",
+    "ResnetGenerator",
+    "UnetGenerator",
+    "build_discriminator",
+    "build_generator",
+    "count_parameters",
+    "initialise",
+]
+
+GENERATORS: dict[str, Callable[[ModelConfig, int, int], nn.Module]] = {
+    "resnet": lambda c, in_channels, out_channels: ResnetGenerator(
+        in_channels, out_channels, width=c.width, num_blocks=c.blocks, norm=c.norm, dropout=c.dropout
+    ),
+    "unet": lambda c, in_channels, out_channels: UnetGenerator(
+        in_channels, out_channels, width=c.width, depth=c.depth, norm=c.norm, dropout=c.dropout
+    ),
+}
+
+DISCRIMINATORS: dict[str, Callable[[ModelConfig, int], nn.Module]] = {
+    "patch": lambda c, channels: PatchDiscriminator(
+        channels, width=c.discriminator_width, num_layers=c.discriminator_layers, norm=c.norm
+    ),
+    "pixel": lambda c, channels: PixelDiscriminator(channels, width=c.discriminator_width, norm=c.norm),
+}
+
+
+def build_generator(config: ModelConfig, in_channels: int, out_channels: int, *, seed: int | None = None) -> nn.Module:
+    """A generator: (N, in_channels, H, W) in [-1, 1] -> (N, out_channels, H, W), H and W multiples of config.multiple.
+
+    Without a seed the weights are left unset, for a caller who loads them.
+    """
+    with torch.device("meta"):
+        network = GENERATORS[config.generator](config, in_channels, out_channels)
+    return _materialise(network, config, seed)
+
+
+def build_discriminator(config: ModelConfig, channels: int, *, seed: int | None = None) -> nn.Module:
+    """A discriminator: (N, channels, H, W) -> (N, 1, h, w), one score for each patch, without a final sigmoid."""
+    with torch.device("meta"):
+        network = DISCRIMINATORS[config.discriminator](config, channels)
+    return _materialise(network, config, seed)
+
+
+def _materialise(network: nn.Module, config: ModelConfig, seed: int | None) -> nn.Module:
+    network = network.to_empty(device="cpu")
+    if seed is not None:
+        initialise(network, config.init, config.init_gain, torch.Generator().manual_seed(seed))
+    return network
+
+
+@torch.no_grad()
+def initialise(network: nn.Module, kind: str, gain: float, generator: torch.Generator) -> None:
+    """Set all weights from `generator` alone: normal(0, gain), xavier, kaiming or orthogonal; biases 0.
+
+    Batch norm scales are normal(1, gain), as in the reference implementation; kaiming has no gain.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            weight = module.weight
+            if kind == "normal":
+                nn.init.normal_(weight, 0.0, gain, generator=generator)
+            elif kind == "xavier":
+                nn.init.xavier_normal_(weight, gain, generator=generator)
+            elif kind == "kaiming":
+                nn.init.kaiming_normal_(weight, generator=generator)
+            else:
+                assert kind == "orthogonal", kind
+                nn.init.orthogonal_(weight, gain, generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            nn.init.normal_(module.weight, 1.0, gain, generator=generator)
+            nn.init.zeros_(module.bias)
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Number of trained values."""
+    return sum(math.prod(parameter.shape) for parameter in network.parameters())
+

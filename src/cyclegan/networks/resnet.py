@@ -1,0 +1,62 @@
+"""The residual generator of Zhu et al. 2017, appendix 7.2, after Johnson et al. 2016."""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cyclegan.networks.layers import before_norm, norm_layer
+
+
+class ResidualBlock(nn.Module):
+    """R: x + two 3x3 convolutions with reflection padding; (N, C, H, W) -> (N, C, H, W)."""
+
+    def __init__(self, channels: int, *, norm: str, dropout: bool) -> None:
+        super().__init__()
+        self.conv1 = before_norm(nn.Conv2d(channels, channels, 3), norm)
+        self.norm1 = norm_layer(norm, channels)
+        self.conv2 = before_norm(nn.Conv2d(channels, channels, 3), norm)
+        self.norm2 = norm_layer(norm, channels)
+        self.dropout = 0.5 if dropout else 0.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.norm1(self.conv1(reflect(x, 1))))
+        if self.dropout:
+            h = F.dropout(h, self.dropout, self.training)
+        return x + self.norm2(self.conv2(reflect(h, 1)))
+
+
+class ResnetGenerator(nn.Module):
+    """c7s1-w, d2w, d4w, R4w x num_blocks, u2w, uw, c7s1-out; tanh.
+
+    (N, in_channels, H, W) -> (N, out_channels, H, W) in [-1, 1]; H and W are multiples of 4 and at least 8.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, width: int, num_blocks: int, norm: str, dropout: bool
+    ) -> None:
+        super().__init__()
+        self.stem = before_norm(nn.Conv2d(in_channels, width, 7), norm)
+        self.stem_norm = norm_layer(norm, width)
+        self.down = nn.ModuleList(before_norm(nn.Conv2d(c, 2 * c, 3, 2, 1), norm) for c in (width, 2 * width))
+        self.down_norm = nn.ModuleList(norm_layer(norm, 2 * c) for c in (width, 2 * width))
+        self.blocks = nn.ModuleList(ResidualBlock(4 * width, norm=norm, dropout=dropout) for _ in range(num_blocks))
+        self.up = nn.ModuleList(
+            before_norm(nn.ConvTranspose2d(c, c // 2, 3, 2, 1, output_padding=1), norm)
+            for c in (4 * width, 2 * width)
+        )
+        self.up_norm = nn.ModuleList(norm_layer(norm, c // 2) for c in (4 * width, 2 * width))
+        self.head = nn.Conv2d(width, out_channels, 7)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = F.relu(self.stem_norm(self.stem(reflect(x, 3))))
+        for conv, norm in zip(self.down, self.down_norm, strict=True):
+            h = F.relu(norm(conv(h)))
+        for block in self.blocks:
+            h = block(h)
+        for conv, norm in zip(self.up, self.up_norm, strict=True):
+            h = F.relu(norm(conv(h)))
+        return self.head(reflect(h, 3)).tanh()  # type: ignore[no-any-return]
+
+
+def reflect(x: Tensor, pixels: int) -> Tensor:
+    """Mirror `pixels` rows and columns outwards on each side, the border itself not repeated."""
+    return F.pad(x, (pixels, pixels, pixels, pixels), mode="reflect")

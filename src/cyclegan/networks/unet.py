@@ -1,0 +1,59 @@
+"""The U-Net generator of Isola et al. 2017 (pix2pix), which the reference implementation offers for CycleGAN too."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cyclegan.networks.layers import before_norm, norm_layer
+
+
+class UnetGenerator(nn.Module):
+    """`depth` 4x4 convolutions of stride 2 down and as many up, each level joined to its mirror; tanh.
+
+    (N, in_channels, H, W) -> (N, out_channels, H, W) in [-1, 1]; H and W are multiples of 2 ** depth.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, *, width: int, depth: int, norm: str, dropout: bool
+    ) -> None:
+        super().__init__()
+        channels = [width * min(2**level, 8) for level in range(depth)]
+        last = depth - 1
+
+        # The outermost level has no norm, nor has the innermost on its way down: it may be a single pixel.
+        self.down = nn.ModuleList()
+        self.down_norm = nn.ModuleList()
+        self.up = nn.ModuleList()
+        self.up_norm = nn.ModuleList()
+        for level, out in enumerate(channels):
+            down = nn.Conv2d(in_channels if level == 0 else channels[level - 1], out, 4, 2, 1)
+            normed = 0 < level < last
+            if not normed and norm == "batch":
+                down.bias = None  # as in the reference
+            self.down.append(before_norm(down, norm) if normed else down)
+            self.down_norm.append(norm_layer(norm if normed else "none", out))
+            up_in = out if level == last else 2 * out
+            if level == 0:
+                self.up.append(nn.ConvTranspose2d(up_in, out_channels, 4, 2, 1))
+                self.up_norm.append(nn.Identity())
+            else:
+                self.up.append(before_norm(nn.ConvTranspose2d(up_in, channels[level - 1], 4, 2, 1), norm))
+                self.up_norm.append(norm_layer(norm, channels[level - 1]))
+
+        # Dropout sits in the levels of full width, between the innermost one and the tapering ones.
+        self.dropout_levels = range(4, last) if dropout else range(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skips: list[Tensor] = []
+        h = x
+        for level, (conv, norm) in enumerate(zip(self.down, self.down_norm, strict=True)):
+            h = norm(conv(h if level == 0 else F.leaky_relu(h, 0.2)))
+            skips.append(h)
+
+        for level in reversed(range(len(self.up))):
+            h = self.up_norm[level](self.up[level](F.relu(h)))
+            if level in self.dropout_levels:
+                h = F.dropout(h, 0.5, self.training)
+            if level > 0:
+                h = torch.cat([skips[level - 1], h], 1)
+        return h.tanh()

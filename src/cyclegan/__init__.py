@@ -7,7 +7,7 @@ from cyclegan._version import __version__
 
 if TYPE_CHECKING:
     from cyclegan.config import DataConfig, InputError, ModelConfig, TrainConfig
-    from cyclegan.train import train
+    from cyclegan.training import train
     from cyclegan.translate import Translator
 
 __all__ = ["DataConfig", "InputError", "ModelConfig", "TrainConfig", "Translator", "__version__", "train"]
@@ -19,7 +19,7 @@ _HOMES = {
     "ModelConfig": "cyclegan.config",
     "TrainConfig": "cyclegan.config",
     "Translator": "cyclegan.translate",
-    "train": "cyclegan.train",
+    "train": "cyclegan.training",
 }
 
 

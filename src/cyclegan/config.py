@@ -40,7 +40,9 @@ class ModelConfig(Config):
     """Architecture of the four networks. Defaults are those of the paper (section 7.2 of its appendix)."""
 
     generator: Literal["resnet", "unet"] = Field("resnet", description="Kind of generator.")
-    blocks: int = Field(9, ge=0, description="Residual blocks of a resnet generator; the paper: 6 at 128 px, 9 at 256 px.")
+    blocks: int = Field(
+        9, ge=0, description="Residual blocks of a resnet generator; the paper: 6 at 128 px, 9 at 256 px."
+    )
     depth: int = Field(8, ge=5, le=12, description="Down-samplings of a unet generator; 7 for 128 px, 8 for 256 px.")
     width: int = Field(64, ge=1, description="Channels after the generator's first convolution.")
     norm: Literal["instance", "batch", "none"] = Field("instance", description="Normalisation in all networks.")
@@ -142,7 +144,9 @@ class TrainConfig(Config):
     )
     decay_share: float = Field(0.5, ge=0, le=1, description="Share of the run over which the linear schedule decays.")
     steps: int | None = Field(None, ge=1, description="Length of the run in optimisation steps.")
-    epochs: float | None = Field(None, gt=0, description="Length in passes over the larger folder (200 if none is given).")
+    epochs: float | None = Field(
+        None, gt=0, description="Length in passes over the larger folder (200 if none is given)."
+    )
     minutes: float | None = Field(None, gt=0, description="Length in minutes; the schedule follows the clock's share.")
     seed: int = Field(0, ge=0, description="Seed of everything random: weights, order, crops, pools, dropout.")
     average_decay: float = Field(0.999, ge=0, lt=1, description="Decay per step of the averaged generators' weights.")
@@ -152,7 +156,9 @@ class TrainConfig(Config):
 
     # The machine.
     device: str = Field("auto", description="cpu, cuda, cuda:1, mps or auto.")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="Arithmetic of convolutions; losses stay in fp32.")
+    precision: Literal["fp32", "bf16", "auto"] = Field(
+        "fp32", description="Arithmetic of convolutions; auto is bf16 where the chip has it. Losses stay in fp32."
+    )
     threads: int | None = Field(None, ge=1, description="CPU threads of torch; default: torch's own choice.")
     workers: int = Field(0, ge=0, description="Processes that load images; 0 loads in the training process.")
 
@@ -170,7 +176,9 @@ class TrainConfig(Config):
         lengths = {name: getattr(self, name) for name in LENGTHS if getattr(self, name) is not None}
         if len(lengths) > 1:
             given = ", ".join(f"{name} {value}" for name, value in lengths.items())
-            raise ValueError(f"the length of the run is given more than once ({given}); give one of {', '.join(LENGTHS)}")
+            raise ValueError(
+                f"the length of the run is given more than once ({given}); give one of {', '.join(LENGTHS)}"
+            )
         if not lengths:
             object.__setattr__(self, "epochs", 200.0)
         if self.adversarial_weight == 0 and self.cycle_weight_a == 0 and self.cycle_weight_b == 0:
@@ -197,8 +205,12 @@ LENGTHS = ("steps", "epochs", "minutes")
 
 # What may differ when a run goes on: it changes where and how fast, or what is written, never what is learned.
 FREE_TO_CHANGE = frozenset(
-    ("preset", "device", "threads", "workers", "cache_gib", "test_a", "test_b", "out", "log_steps", "sample_steps")
-    + ("num_samples", "checkpoint_steps", "checkpoint_minutes", "keep_checkpoints", "tensorboard", "translate_with")
+    (
+        *("preset", "out", "test_a", "test_b", "translate_with"),
+        *("device", "threads", "workers", "cache_gib"),
+        *("log_steps", "sample_steps", "num_samples", "checkpoint_steps", "checkpoint_minutes", "keep_checkpoints"),
+        "tensorboard",
+    )
 )
 
 # A preset is a flat dict of the values in which it differs from the defaults above.
@@ -257,7 +269,11 @@ def _flatten(layer: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in layer.items():
         if key in ("model", "data"):
-            items = value.items() if isinstance(value, Mapping) else [(n, getattr(value, n)) for n in type(value).model_fields]
+            items = (
+                value.items()
+                if isinstance(value, Mapping)
+                else [(n, getattr(value, n)) for n in type(value).model_fields]
+            )
             flat |= _flatten(dict(items))
         elif key == "cycle_weight":  # both directions at once
             flat |= {"cycle_weight_a": value, "cycle_weight_b": value}

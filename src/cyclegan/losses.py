@@ -65,4 +65,5 @@ def gradient_penalty(
     between = (mix * real + (1 - mix) * fake).detach().requires_grad_()
     score = discriminator(between)
     (gradient,) = torch.autograd.grad(score.sum(), between, create_graph=True)
-    return (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+    penalty: Tensor = (gradient.flatten(1).norm(dim=1) - 1).square().mean()
+    return penalty

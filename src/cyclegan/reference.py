@@ -38,13 +38,15 @@ def from_reference(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if entry in _STATISTICS and f"{module}.weight" not in state:
             continue
         if module not in ours:
-            raise InputError(f"{key!r} is not an entry of a network that cyclegan knows; expected one of {sorted(ours)}.")
+            raise InputError(
+                f"{key!r} is not an entry of a network that cyclegan knows; expected one of {sorted(ours)}."
+            )
         renamed[f"{ours[module]}.{entry}"] = tensor
     return renamed
 
 
 def to_reference(state: Mapping[str, Tensor], *, dropout: bool = False) -> dict[str, Tensor]:
-    """The inverse of `from_reference`. `dropout`: the resnet has dropout layers, which shift the reference's numbers."""
+    """The inverse of `from_reference`. dropout: the resnet has dropout layers, which shift the numbers there."""
     if "up.0.weight" in state and "stem.weight" in state:
         table = _resnet_names(len(_numbers(state, r"blocks\.(\d+)\.")), dropout)
     elif "up.0.weight" in state:

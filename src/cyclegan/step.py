@@ -112,13 +112,17 @@ class TrainState:
 def _adam(network: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.Adam:
     # The fused form is the same arithmetic in one pass over the weights; mps lacks it in some releases.
     fused = device.type in ("cpu", "cuda")
-    return torch.optim.Adam(
-        _trained(network), lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=fused
-    )
+    return torch.optim.Adam(_trained(network), lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=fused)
 
 
 def _trained(network: nn.Module) -> list[Tensor]:
     return [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+
+def _backward(terms: dict[str, Tensor], network: nn.Module) -> None:
+    """Gradients of the sum of all terms, for the trained weights of `network` alone."""
+    total = torch.stack(list(terms.values())).sum()
+    torch.autograd.backward(total, inputs=_trained(network))
 
 
 def train_step(state: TrainState, real_a: Tensor, real_b: Tensor) -> dict[str, Tensor]:
@@ -136,7 +140,7 @@ def train_step(state: TrainState, real_a: Tensor, real_b: Tensor) -> dict[str, T
     state.generator_optimizer.zero_grad()
     with _autocast(state):
         fake_a, fake_b, terms = _generator_terms(state, real_a, real_b)
-        torch.stack(list(terms.values())).sum().backward(inputs=_trained(generator))
+        _backward(terms, generator)
     state.generator_optimizer.step()
     _update_average(state)
 
@@ -151,7 +155,7 @@ def train_step(state: TrainState, real_a: Tensor, real_b: Tensor) -> dict[str, T
                 "discriminator_a": _discriminator_term(config, discriminator.a, real_a, old_a, rng),
                 "discriminator_b": _discriminator_term(config, discriminator.b, real_b, old_b, rng),
             }
-            torch.stack(list(losses.values())).sum().backward(inputs=_trained(discriminator))
+            _backward(losses, discriminator)
         state.discriminator_optimizer.step()
         terms |= losses
 
@@ -199,8 +203,12 @@ def _generator_terms(state: TrainState, real_a: Tensor, real_b: Tensor) -> tuple
         terms["identity_b"] = identity_b * identity_loss(real_b, from_a[1])
     if config.adversarial_weight:
         judge = state.discriminator
-        terms["adversarial_a2b"] = config.adversarial_weight * generator_loss(config.adversarial, judge.b(fake_b).float())
-        terms["adversarial_b2a"] = config.adversarial_weight * generator_loss(config.adversarial, judge.a(fake_a).float())
+        terms["adversarial_a2b"] = config.adversarial_weight * generator_loss(
+            config.adversarial, judge.b(fake_b).float()
+        )
+        terms["adversarial_b2a"] = config.adversarial_weight * generator_loss(
+            config.adversarial, judge.a(fake_a).float()
+        )
     return fake_a, fake_b, terms
 
 

@@ -94,4 +94,3 @@ def initialise(network: nn.Module, kind: str, gain: float, generator: torch.Gene
 def count_parameters(network: nn.Module) -> int:
     """Number of trained values."""
     return sum(math.prod(parameter.shape) for parameter in network.parameters())
-

@@ -21,7 +21,8 @@ class ResidualBlock(nn.Module):
         h = F.relu(self.norm1(self.conv1(reflect(x, 1))))
         if self.dropout:
             h = F.dropout(h, self.dropout, self.training)
-        return x + self.norm2(self.conv2(reflect(h, 1)))
+        change: Tensor = self.norm2(self.conv2(reflect(h, 1)))
+        return x + change
 
 
 class ResnetGenerator(nn.Module):
@@ -40,8 +41,7 @@ class ResnetGenerator(nn.Module):
         self.down_norm = nn.ModuleList(norm_layer(norm, 2 * c) for c in (width, 2 * width))
         self.blocks = nn.ModuleList(ResidualBlock(4 * width, norm=norm, dropout=dropout) for _ in range(num_blocks))
         self.up = nn.ModuleList(
-            before_norm(nn.ConvTranspose2d(c, c // 2, 3, 2, 1, output_padding=1), norm)
-            for c in (4 * width, 2 * width)
+            before_norm(nn.ConvTranspose2d(c, c // 2, 3, 2, 1, output_padding=1), norm) for c in (4 * width, 2 * width)
         )
         self.up_norm = nn.ModuleList(norm_layer(norm, c // 2) for c in (4 * width, 2 * width))
         self.head = nn.Conv2d(width, out_channels, 7)

@@ -1,0 +1,194 @@
+"""The model directory and the training state on disk. Only safetensors and JSON; whole or not there at all."""
+
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from cyclegan.config import Config, Direction, InputError, ModelConfig, Preprocess, describe_validation_error
+from cyclegan.images import ImageFormat
+from cyclegan.networks import build_generator
+from cyclegan.step import ImagePool, TrainState
+
+
+class ModelInfo(Config):
+    """model/config.json: all that a translator needs to know beside the weights."""
+
+    format_version: Literal[1] = 1
+    cyclegan_version: str
+    model: ModelConfig
+    a: ImageFormat
+    b: ImageFormat
+    preprocess: Preprocess
+    load_size: int
+    crop_size: int
+    step: int
+    translate_with: Literal["final", "average"]
+
+
+@contextmanager
+def _directory(target: Path) -> Iterator[Path]:
+    """A directory to fill, which becomes `target` when the block ends well, and leaves no trace when it does not."""
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        for path in [*partial.rglob("*"), partial]:
+            _fsync(path)
+        old = target.with_name(f".{target.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if target.exists():
+            target.rename(old)
+        partial.rename(target)
+        _fsync(target.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _fsync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():  # Windows cannot sync a directory
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def save_model(target: Path, info: ModelInfo, state: TrainState) -> None:
+    """Write a model directory: config.json and both generators, the final and the averaged ones."""
+    with _directory(target) as folder:
+        _write_model(folder, info, state)
+
+
+def _write_model(folder: Path, info: ModelInfo, state: TrainState) -> None:
+    (folder / "config.json").write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    for suffix, generators in (("", state.generator), ("_average", state.average)):
+        _save(folder / f"a2b{suffix}.safetensors", generators.a2b.state_dict())
+        _save(folder / f"b2a{suffix}.safetensors", generators.b2a.state_dict())
+
+
+def _save(path: Path, tensors: dict[str, Tensor]) -> None:
+    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+
+
+def save_checkpoint(run: Path, info: ModelInfo, state: TrainState, *, seconds: float, keep: int) -> Path:
+    """Write checkpoints/step_N with everything needed to go on exactly, then remove all but the newest `keep`.
+
+    seconds: training time so far. Raises OSError if the disk does not take it; older checkpoints are then untouched.
+    """
+    target = run / "checkpoints" / f"step_{state.step:07d}"
+    with _directory(target) as folder:
+        (folder / "model").mkdir()
+        _write_model(folder / "model", info, state)
+        tensors = {f"discriminator.{name}": tensor for name, tensor in state.discriminator.state_dict().items()}
+        for name, optimizer in _optimizers(state).items():
+            for index, moments in optimizer.state_dict()["state"].items():
+                tensors |= {f"{name}.{index}.{moment}": tensor for moment, tensor in moments.items()}
+        for name, pool in _pools(state).items():
+            tensors |= {f"{name}.{index}": image for index, image in enumerate(pool.images)}
+        _save(folder / "training.safetensors", tensors)
+        (folder / "training.json").write_text(json.dumps({"step": state.step, "seconds": seconds}) + "\n")
+    for old in list_checkpoints(run)[keep:]:
+        shutil.rmtree(old, ignore_errors=True)
+    return target
+
+
+def load_checkpoint(checkpoint: Path, state: TrainState) -> float:
+    """Put a checkpoint into a fresh state of the same configuration. Returns the training time so far, in seconds."""
+    try:
+        progress = json.loads((checkpoint / "training.json").read_text())
+        tensors = load_file(checkpoint / "training.safetensors")
+        for suffix, generators in (("", state.generator), ("_average", state.average)):
+            generators.a2b.load_state_dict(load_file(checkpoint / "model" / f"a2b{suffix}.safetensors"))
+            generators.b2a.load_state_dict(load_file(checkpoint / "model" / f"b2a{suffix}.safetensors"))
+        state.discriminator.load_state_dict(_part(tensors, "discriminator."))
+        for name, optimizer in _optimizers(state).items():
+            saved: dict[int, dict[str, Tensor]] = {}
+            for key, tensor in _part(tensors, f"{name}.").items():
+                index, moment = key.split(".")
+                saved.setdefault(int(index), {})[moment] = tensor
+            optimizer.load_state_dict({"state": saved, "param_groups": optimizer.state_dict()["param_groups"]})
+        for name, pool in _pools(state).items():
+            images = _part(tensors, f"{name}.")
+            pool.images = [images[str(index)].to(state.device) for index in range(len(images))]
+    except (OSError, SafetensorError, json.JSONDecodeError, KeyError, RuntimeError) as error:
+        raise InputError(f"The checkpoint {checkpoint} cannot be read: {error}") from error
+    state.step = int(progress["step"])
+    return float(progress["seconds"])
+
+
+def _optimizers(state: TrainState) -> dict[str, torch.optim.Adam]:
+    return {"generator_optimizer": state.generator_optimizer, "discriminator_optimizer": state.discriminator_optimizer}
+
+
+def _pools(state: TrainState) -> dict[str, ImagePool]:
+    return {"pool_a": state.pool_a, "pool_b": state.pool_b}
+
+
+def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def list_checkpoints(run: Path) -> list[Path]:
+    """The whole checkpoints of a run directory, newest first."""
+    folder = run / "checkpoints"
+    names = [path for path in folder.iterdir() if re.fullmatch(r"step_\d+", path.name)] if folder.is_dir() else []
+    return sorted(names, key=lambda path: int(path.name.removeprefix("step_")), reverse=True)
+
+
+def find_model(path: Path) -> Path:
+    """The model directory that belongs to a run directory, a checkpoint or a model directory.
+
+    Raises InputError if there is none.
+    """
+    path = Path(path)
+    candidates = [path, path / "model", *(checkpoint / "model" for checkpoint in list_checkpoints(path))]
+    for candidate in candidates:
+        if (candidate / "config.json").is_file():
+            return candidate
+    if not path.exists():
+        raise InputError(f"There is no {path}; expected a run directory, a checkpoint or a model directory.")
+    raise InputError(f"{path} holds no model; expected a run directory, a checkpoint or a model directory.")
+
+
+def read_info(model: Path) -> ModelInfo:
+    """The config.json of a model directory. Raises InputError if it is damaged or of a newer release."""
+    try:
+        values: dict[str, Any] = json.loads((model / "config.json").read_text(encoding="utf-8"))
+        return ModelInfo.model_validate(values)
+    except ValidationError as error:
+        raise InputError(
+            f"{model / 'config.json'} is not a model of this release: {describe_validation_error(error)}"
+        ) from None
+    except (OSError, json.JSONDecodeError) as error:
+        raise InputError(f"{model / 'config.json'} cannot be read: {error}") from None
+
+
+def load_generator(model: Path, direction: Direction, weights: str | None = None) -> tuple[nn.Module, ModelInfo]:
+    """One generator of a model directory on the CPU in evaluation mode, and what is known of it.
+
+    weights: final or average; default: what the model was configured for. Raises InputError if a file is damaged.
+    """
+    info = read_info(model)
+    suffix = "_average" if (weights or info.translate_with) == "average" else ""
+    path = model / f"{direction}{suffix}.safetensors"
+    channels = (info.model.channels_a, info.model.channels_b)
+    network = build_generator(info.model, *(channels if direction == "a2b" else channels[::-1]))
+    try:
+        network.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise InputError(f"{path} does not hold the weights that its config.json describes: {error}") from None
+    return network.eval().requires_grad_(False), info

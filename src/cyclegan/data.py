@@ -1,0 +1,304 @@
+"""Two folders -> the batch of any step. The batch is a pure function of (files, seed, step, slot)."""
+
+import hashlib
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from cyclegan.config import DataConfig, InputError, ModelConfig
+from cyclegan.images import (
+    EXTENSIONS,
+    UNREADABLE,
+    Array,
+    ImageFormat,
+    list_images,
+    pad_to_multiple,
+    probe_image,
+    read_image,
+    resize,
+    to_tensor,
+)
+
+# First entry of the counter-based seeds of the two uses of randomness; the domain is the second.
+_ORDER, _AUGMENT = 11, 12
+
+# Names of the four folders below one root, in the order in which they are tried.
+_LAYOUTS = (("trainA", "trainB", "testA", "testB"), ("train/A", "train/B", "test/A", "test/B"), ("A", "B", "", ""))
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where the images of a run are; the test folders are optional."""
+
+    a: Path
+    b: Path
+    test_a: Path | None = None
+    test_b: Path | None = None
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """The readable images of one domain, in a fixed order, and the files that could not be read."""
+
+    root: Path
+    paths: tuple[Path, ...]
+    image_format: ImageFormat
+    unreadable: tuple[tuple[Path, str], ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """a, b: (N, C, H, W) in [-1, 1]. `unreadable`: files that had to be passed over to make this batch, and why."""
+
+    a: Tensor
+    b: Tensor
+    unreadable: tuple[tuple[str, str], ...] = ()
+
+
+def find_folders(a: Path, b: Path | None = None, test_a: Path | None = None, test_b: Path | None = None) -> Folders:
+    """Resolve two folders, or one root that holds trainA and trainB (or train/A and train/B, or A and B).
+
+    Raises InputError if a folder is missing, or if the two are one, contain one another or hold the same images.
+    """
+    a = Path(a)
+    if not a.is_dir():
+        raise InputError(f"There is no folder {a}; expected a folder of images.")
+    if b is None:
+        for layout in _LAYOUTS:
+            train_a, train_b, held_a, held_b = (a / name if name else None for name in layout)
+            if train_a is not None and train_b is not None and train_a.is_dir() and train_b.is_dir():
+                found_a = held_a if held_a is not None and held_a.is_dir() else None
+                found_b = held_b if held_b is not None and held_b.is_dir() else None
+                folders = Folders(train_a, train_b, test_a or found_a, test_b or found_b)
+                break
+        else:
+            raise InputError(f"{a} holds neither trainA and trainB nor train/A and train/B; give two folders, A and B.")
+    else:
+        b = Path(b)
+        if not b.is_dir():
+            raise InputError(f"There is no folder {b}; expected a folder of images.")
+        folders = Folders(a, b, test_a, test_b)
+
+    real_a, real_b = folders.a.resolve(), folders.b.resolve()
+    if real_a == real_b:
+        raise InputError(f"Both domains are the folder {a}; a translator needs two different ones.")
+    if real_a in real_b.parents or real_b in real_a.parents:
+        raise InputError(f"{folders.a} and {folders.b} lie one inside the other, so the domains would share images.")
+    for held in (folders.test_a, folders.test_b):
+        if held is not None and not held.is_dir():
+            raise InputError(f"There is no folder {held}; expected held-out images.")
+    if _same_contents(folders.a, folders.b):
+        raise InputError(f"{folders.a} and {folders.b} hold the same images; a translator needs two different domains.")
+    return folders
+
+
+def _same_contents(a: Path, b: Path) -> bool:
+    files_a, files_b = list_images(a), list_images(b)
+    if not files_a or [file.stat().st_size for file in files_a] != [file.stat().st_size for file in files_b]:
+        return False
+    return all(one.read_bytes() == other.read_bytes() for one, other in zip(files_a, files_b, strict=True))
+
+
+def scan_folder(root: Path, channels: int, value_range: tuple[float, float] | None, config: DataConfig) -> ImageFolder:
+    """Look at every image of a folder before training starts: readable, one type, large enough; find its value range.
+
+    Headers are read, and whole files only where the range of values must be found (types other than 8-bit).
+    Raises InputError for a folder without images, mixed types, channels other than `channels`, sizes under the crop.
+    """
+    paths: list[Path] = []
+    unreadable: list[tuple[Path, str]] = []
+    dtypes: dict[str, Path] = {}
+    low, high = np.inf, -np.inf
+    for path in list_images(root):
+        try:
+            height, width, dtype = probe_image(path)
+            if dtype != "uint8" and value_range is None:
+                values = read_image(path, channels)
+                low, high = min(low, float(np.nanmin(values))), max(high, float(np.nanmax(values)))
+            elif not paths:
+                read_image(path, channels)  # the first one stands for the channels of all
+        except InputError:
+            raise
+        except UNREADABLE as error:
+            unreadable.append((path, str(error) or type(error).__name__))
+            continue
+        _check_size(path, height, width, config)
+        paths.append(path)
+        dtypes.setdefault(dtype, path)
+
+    if not paths:
+        reason = f" ({len(unreadable)} files could not be read)" if unreadable else ""
+        raise InputError(f"{root} holds no readable images{reason}; expected files of type {' '.join(EXTENSIONS)}.")
+    if len(dtypes) > 1:
+        examples = ", ".join(f"{path.name} is {dtype}" for dtype, path in dtypes.items())
+        raise InputError(f"{root} mixes types of images ({examples}); convert them to one type.")
+    (dtype,) = dtypes
+    if value_range is not None:
+        low, high = value_range
+    elif dtype == "uint8":
+        low, high = 0.0, 255.0
+    elif not low < high:
+        raise InputError(f"All values of the images in {root} are {low:g}; nothing can be learned from them.")
+    image_format = ImageFormat(channels=channels, dtype=dtype, low=low, high=high)
+    return ImageFolder(Path(root), tuple(paths), image_format, tuple(unreadable))
+
+
+def _check_size(path: Path, height: int, width: int, config: DataConfig) -> None:
+    if not config.crops:
+        return
+    scaled_height, scaled_width = scaled_size(height, width, config)
+    if min(scaled_height, scaled_width) < config.crop_size:
+        raise InputError(
+            f"{path} is {width}x{height} pixels ({scaled_width}x{scaled_height} after {config.preprocess}), "
+            f"smaller than the crop of {config.crop_size}. Pass a smaller --crop-size, or --preprocess resize-and-crop."
+        )
+
+
+def scaled_size(height: int, width: int, config: DataConfig) -> tuple[int, int]:
+    """Height and width of an image after the resizing that comes before the crop."""
+    size = config.resolved_load_size
+    if config.preprocess == "resize-and-crop":
+        return size, size
+    if config.preprocess.startswith("scale-width"):
+        return max(1, round(height * size / width)), size
+    if config.preprocess.startswith("scale-short-side"):
+        scale = size / min(height, width)
+        return max(size, round(height * scale)), max(size, round(width * scale))
+    return height, width
+
+
+def split_held_out(folder: ImageFolder, num_images: int, seed: int) -> tuple[ImageFolder, tuple[Path, ...]]:
+    """Take `num_images` away from a folder by a hash of their names, so that a model never sees them.
+
+    A folder of fewer than ten times as many images stays whole, and nothing is held out.
+    """
+    if num_images == 0 or len(folder) < 10 * num_images:
+        return folder, ()
+
+    def rank(path: Path) -> bytes:
+        return hashlib.sha256(f"{seed}/{path.relative_to(folder.root).as_posix()}".encode()).digest()
+
+    held = set(sorted(folder.paths, key=rank)[:num_images])
+    kept = tuple(path for path in folder.paths if path not in held)
+    return replace(folder, paths=kept), tuple(path for path in folder.paths if path in held)
+
+
+@dataclass
+class UnpairedDataset(Dataset[Batch]):
+    """The batch of step i is item i. Picklable, so that loading processes can be spawned on every platform.
+
+    Every image of a domain comes once in each pass over it, in an order of that pass alone; the two domains are
+    shuffled independently, so the pairs are random. Crops and flips come from (seed, domain, step, slot).
+    """
+
+    a: ImageFolder
+    b: ImageFolder
+    data: DataConfig
+    model: ModelConfig
+    batch_size: int
+    seed: int
+    cache_bytes: int = 0
+    _cache: dict[Path, Array] = field(default_factory=dict, repr=False)
+    _cached_bytes: int = 0
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in which every image of the larger domain is seen once, rounded up."""
+        return -(-max(len(self.a), len(self.b)) // self.batch_size)
+
+    def __len__(self) -> int:
+        return self.steps_per_epoch
+
+    def __getitem__(self, step: int) -> Batch:
+        unreadable: list[tuple[str, str]] = []
+        a = [self._item(0, self.a, step, slot, unreadable) for slot in range(self.batch_size)]
+        b = [self._item(1, self.b, step, slot, unreadable) for slot in range(self.batch_size)]
+        return Batch(torch.stack(a), torch.stack(b), tuple(unreadable))
+
+    def _item(
+        self, domain: int, folder: ImageFolder, step: int, slot: int, unreadable: list[tuple[str, str]]
+    ) -> Tensor:
+        count = len(folder)
+        position = step * self.batch_size + slot
+        order = _order(self.seed, domain, position // count, count)
+        # A file that breaks only when it is decoded is passed over for the next of the order, for everyone alike.
+        for offset in range(count):
+            path = folder.paths[order[(position + offset) % count]]
+            try:
+                array = self._load(path, folder.image_format.channels)
+            except (InputError, *UNREADABLE) as error:
+                unreadable.append((str(path), str(error) or type(error).__name__))
+                continue
+            rng = np.random.default_rng([_AUGMENT, self.seed, domain, step, slot])
+            tensor = to_tensor(augment(array, self.data, rng), folder.image_format)
+            return pad_to_multiple(tensor, self.model.multiple, self.model.smallest_crop)
+        raise InputError(f"No image in {folder.root} can be read any more; the last error: {unreadable[-1][1]}")
+
+    def _load(self, path: Path, channels: int) -> Array:
+        """The image after its resizing, from memory if it is there."""
+        if path in self._cache:
+            return self._cache[path]
+        array = read_image(path, channels)
+        array = resize(array, *scaled_size(array.shape[0], array.shape[1], self.data))
+        if self._cached_bytes + array.nbytes <= self.cache_bytes:
+            self._cache[path] = array
+            self._cached_bytes += array.nbytes
+        return array
+
+
+@lru_cache(maxsize=8)
+def _order(seed: int, domain: int, epoch: int, count: int) -> Array:
+    return np.random.default_rng([_ORDER, seed, domain, epoch]).permutation(count)
+
+
+def augment(array: Array, config: DataConfig, rng: np.random.Generator) -> Array:
+    """Random crop and mirroring of a resized (H, W, C) array; the same draws whatever the size."""
+    vertical, horizontal, mirror = rng.random(3)
+    if config.crops:
+        top = int(vertical * (array.shape[0] - config.crop_size + 1))
+        left = int(horizontal * (array.shape[1] - config.crop_size + 1))
+        array = array[top : top + config.crop_size, left : left + config.crop_size]
+    if config.flip and mirror < 0.5:
+        array = array[:, ::-1]
+    return array
+
+
+def held_out_tensor(path: Path, image_format: ImageFormat, data: DataConfig, model: ModelConfig) -> Tensor:
+    """An image for a sample grid, without randomness: the middle crop at the training size, (C, H, W)."""
+    array = read_image(path, image_format.channels)
+    if data.preprocess == "resize-and-crop":
+        array = resize(array, data.crop_size, data.crop_size)
+    else:
+        array = resize(array, *scaled_size(array.shape[0], array.shape[1], data))
+    if data.crops:
+        top, left = (array.shape[0] - data.crop_size) // 2, (array.shape[1] - data.crop_size) // 2
+        array = array[top : top + data.crop_size, left : left + data.crop_size]
+    return pad_to_multiple(to_tensor(array, image_format), model.multiple, model.smallest_crop)
+
+
+def batches(dataset: UnpairedDataset, first_step: int, num_workers: int) -> Iterator[Batch]:
+    """The batches of steps first_step, first_step + 1, ... without end."""
+    if num_workers == 0:
+        return (dataset[step] for step in itertools.count(first_step))
+    # Each process keeps a cache of its own.
+    shared = replace(dataset, cache_bytes=dataset.cache_bytes // num_workers, _cache={}, _cached_bytes=0)
+    steps = itertools.count(first_step)
+    loader = DataLoader(
+        shared,
+        sampler=steps,
+        batch_size=None,
+        num_workers=num_workers,
+        pin_memory=torch.cuda.is_available(),
+        multiprocessing_context="spawn",
+    )
+    return iter(loader)

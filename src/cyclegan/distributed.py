@@ -1,0 +1,44 @@
+"""Devices by name."""
+
+import torch
+
+from cyclegan.config import InputError
+
+
+def resolve_device(name: str) -> torch.device:
+    """`auto` is cuda, else mps, else cpu. Raises InputError for a device that this machine does not have."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"There is no device {name!r}; choose cpu, cuda, cuda:N, mps or auto.") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(
+            f"Device {name} was asked for, but torch {torch.__version__} sees no CUDA here; use --device cpu."
+        )
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise InputError(f"Device {name} was asked for, but there are {torch.cuda.device_count()} CUDA devices.")
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise InputError(
+            f"Device {name} was asked for, but torch {torch.__version__} sees no MPS here; use --device cpu."
+        )
+    if device.type not in ("cpu", "cuda", "mps"):
+        raise InputError(f"Device {name!r} is not supported; choose cpu, cuda, cuda:N, mps or auto.")
+    return device
+
+
+def describe_device(device: torch.device) -> str:
+    """A device in words."""
+    if device.type == "cuda":
+        return f"{device} ({torch.cuda.get_device_name(device)})"
+    return f"cpu ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
+
+
+def has_fast_bf16(device: torch.device) -> bool:
+    """Whether bfloat16 arithmetic is built into the chip, so that it saves time."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return False

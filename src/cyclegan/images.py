@@ -1,0 +1,352 @@
+"""Files <-> arrays <-> tensors.
+
+The one image convention: a tensor is float32, (N, C, H, W) or (C, H, W), in [-1, 1], RGB or any C channels. An array is
+(H, W, C) in the type of its file. An `ImageFormat` says how the two belong together, and is recorded in the model.
+"""
+
+import contextlib
+import io
+import os
+import struct
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+from pydantic import Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from cyclegan.config import Config, InputError
+
+Array = NDArray[np.generic]
+
+EXTENSIONS: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".npy")
+
+# Modes of Pillow with 8 bits or fewer a channel: these convert among each other on purpose (see `read_image`).
+_EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+
+# What a damaged or foreign file may raise in the libraries that read it.
+UNREADABLE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    IndexError,
+    KeyError,
+    Image.DecompressionBombError,
+)
+
+
+class ImageFormat(Config):
+    """Type, channels and value range of a domain's images."""
+
+    channels: int = Field(3, ge=1)
+    dtype: str = Field("uint8", description="numpy type of the file's values")
+    low: float = Field(0.0, description="value that becomes -1")
+    high: float = Field(255.0, description="value that becomes 1")
+
+    def __str__(self) -> str:
+        return f"{self.channels} x {self.dtype} in [{self.low:g}, {self.high:g}]"
+
+
+def list_images(root: Path) -> list[Path]:
+    """Image files below a folder, nested ones too, hidden ones not, ordered by their path."""
+    root = Path(root)
+    found = [
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in EXTENSIONS
+        and not any(part.startswith(".") for part in path.relative_to(root).parts)
+        and path.is_file()
+    ]
+    return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+
+
+def read_image(path: Path, channels: int) -> Array:
+    """The image of a file as (H, W, channels), in the file's own depth.
+
+    8-bit files are brought to 1, 3 or 4 channels: grey is repeated, colour becomes luma, palettes and CMYK become RGB,
+    transparent pixels are laid on white (or kept as a fourth channel when 4 are asked for), EXIF rotation is applied.
+    Files of another depth or with other channels must have exactly `channels`. `.npy` holds (H, W) or (H, W, C).
+    Raises InputError if they do not, one of `UNREADABLE` if the file cannot be read.
+    """
+    picture = _open_eight_bit(path)
+    if picture is not None:
+        if channels not in (1, 3, 4):
+            raise InputError(
+                f"{path} is an 8-bit image of mode {picture.mode}, which can give 1, 3 or 4 channels; the model takes "
+                f"{channels}. Pass the channels of your images (--channels-a, --channels-b)."
+            )
+        return pil_to_array(picture, channels)
+    array = _read_deep(path)
+    if array.shape[2] != channels:
+        raise InputError(
+            f"{path} has {array.shape[2]} channel(s) of type {array.dtype}; the model takes {channels}. "
+            f"Pass --channels-a or --channels-b {array.shape[2]}, or convert the file."
+        )
+    return array
+
+
+def pil_to_array(picture: Image.Image, channels: int) -> Array:
+    """An 8-bit Pillow image of any mode, upright, as uint8 (H, W, channels) with 1, 3 or 4 channels."""
+    picture = ImageOps.exif_transpose(picture)
+    transparent = picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info
+    if channels == 4:
+        picture = picture.convert("RGBA")
+    else:
+        if transparent:
+            picture = picture.convert("RGBA")
+            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture)
+        picture = picture.convert("RGB" if channels == 3 else "L")
+    array = np.asarray(picture)
+    return array if array.ndim == 3 else array[..., None]
+
+
+def probe_image(path: Path) -> tuple[int, int, str]:
+    """Height, width (upright) and numpy type of a file, read from its header where the format allows it."""
+    if path.suffix.lower() == ".npy":
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        _check_array(path, array)
+        return array.shape[0], array.shape[1], str(array.dtype)
+    with Image.open(path) if _pillow_can_open(path) else contextlib.nullcontext() as picture:
+        if picture is not None and not _is_deep(path, picture):
+            width, height = picture.size
+            if picture.getexif().get(0x0112, 1) >= 5:  # EXIF orientations 5 to 8 lie on their side
+                width, height = height, width
+            return height, width, "uint8"
+    array = _read_deep(path)
+    return array.shape[0], array.shape[1], str(array.dtype)
+
+
+def _pillow_can_open(path: Path) -> bool:
+    if path.suffix.lower() == ".npy":
+        return False
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        return True
+    try:
+        Image.open(path).close()
+    except UnidentifiedImageError:  # a TIFF of a kind that Pillow has no mode for
+        return False
+    return True
+
+
+def _open_eight_bit(path: Path) -> Image.Image | None:
+    """The decoded picture, or None if the file is one for `_read_deep`."""
+    if not _pillow_can_open(path):
+        return None
+    with Image.open(path) as picture:
+        if _is_deep(path, picture):
+            return None
+        picture.load()
+        return picture.copy() if picture.fp is None else picture
+
+
+def _is_deep(path: Path, picture: Image.Image) -> bool:
+    """Whether a file that Pillow opens holds more than Pillow would give."""
+    if picture.mode not in _EIGHT_BIT_MODES:
+        return True
+    if picture.format == "PNG":
+        # Pillow silently drops the low byte of 16-bit colour. Byte 24 of a PNG is its bit depth.
+        with path.open("rb") as file:
+            return file.read(25)[24] == 16
+    if picture.format == "TIFF":
+        tags = picture.tag_v2  # type: ignore[attr-defined]
+        bits, pages = tags.get(258, (1,)), getattr(picture, "n_frames", 1)
+        return any(b > 8 for b in bits) or len(bits) > 4 or pages > 1
+    return False
+
+
+def _read_deep(path: Path) -> Array:
+    """An image that is not 8-bit grey or colour: (H, W, C) in its own type."""
+    suffix = path.suffix.lower()
+    if suffix == ".npy":
+        array = np.load(path, allow_pickle=False)
+        _check_array(path, array)
+    elif suffix in (".tif", ".tiff"):
+        array = _read_tiff(path)
+    else:
+        with Image.open(path) as picture:
+            mode, is_png = picture.mode, picture.format == "PNG"
+            if mode.startswith("I;16") or mode in ("I", "F"):
+                array = np.asarray(picture)
+                if is_png and array.dtype != np.uint16:  # 16-bit grey, widened by some releases of Pillow
+                    array = array.astype(np.uint16)
+            else:
+                array = _imagecodecs(path).imread(path)
+        _check_array(path, array)
+    array = array[..., None] if array.ndim == 2 else array
+    native: Array = array.astype(array.dtype.newbyteorder("="), copy=False)
+    return native
+
+
+def _read_tiff(path: Path) -> Array:
+    try:
+        import tifffile
+    except ImportError:
+        raise InputError(
+            f"{path} is a TIFF with more than 8 bits or 4 channels; reading it needs: pip install 'cyclegan[data]'."
+        ) from None
+    with tifffile.TiffFile(path) as file:
+        series = file.series[0]
+        array, axes = series.asarray(), series.axes
+    # Planes and pages are channels: what stands before the rows goes behind the columns.
+    if array.ndim == 3 and axes.endswith("YX"):
+        array = np.moveaxis(array, 0, -1)
+    _check_array(path, array)
+    return np.asarray(array)
+
+
+def _imagecodecs(path: Path):  # type: ignore[no-untyped-def]
+    try:
+        import imagecodecs
+    except ImportError:
+        raise InputError(f"{path} has 16-bit colour; reading it needs: pip install 'cyclegan[data]'.") from None
+    return imagecodecs
+
+
+def _check_array(path: Path, array: Array) -> None:
+    if array.ndim not in (2, 3) or 0 in array.shape or array.dtype.kind not in "uif":
+        raise InputError(
+            f"{path} holds an array of shape {array.shape} and type {array.dtype}; "
+            "expected (height, width) or (height, width, channels) of numbers."
+        )
+
+
+def write_image(path: Path, array: Array) -> None:
+    """Write (H, W, C) in the format of the path's suffix, without loss of depth. JPEG has quality 95.
+
+    Raises InputError if the format cannot hold the array.
+    """
+    if not can_hold(path.suffix, array.shape[2], str(array.dtype)):
+        raise InputError(f"{path.name}: {path.suffix} files cannot hold {array.shape[2]} channels of {array.dtype}.")
+    suffix = path.suffix.lower()
+    buffer = io.BytesIO()
+    if suffix == ".npy":
+        np.save(buffer, array)
+    elif array.dtype == np.uint8 and array.shape[2] in (1, 3, 4):
+        picture = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+        options = {"quality": 95, "subsampling": 0} if suffix in (".jpg", ".jpeg") else {}
+        options |= {"quality": 95} if suffix in (".webp", ".avif") else {}
+        picture.save(buffer, Image.registered_extensions()[suffix], **options)
+    elif suffix == ".png" and array.shape[2] == 1:
+        Image.fromarray(array[..., 0]).save(buffer, "PNG")
+    elif suffix == ".png":
+        buffer.write(_imagecodecs(path).png_encode(array))
+    else:
+        import tifffile
+
+        planar = array.shape[2] not in (1, 3, 4)
+        pixels = array[..., 0] if array.shape[2] == 1 else np.moveaxis(array, -1, 0) if planar else array
+        kind = "rgb" if array.shape[2] in (3, 4) else "minisblack"
+        tifffile.imwrite(buffer, pixels, photometric=kind, planarconfig="separate" if planar else None)
+    write_bytes(path, buffer.getbuffer())
+
+
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Write a file so that it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def can_hold(suffix: str, channels: int, dtype: str) -> bool:
+    """Whether files of this suffix hold images of these channels and this numpy type without loss of depth."""
+    suffix = suffix.lower()
+    if suffix in (".tif", ".tiff", ".npy"):
+        return True
+    if dtype == "uint8":
+        return channels in {".png": (1, 3, 4), ".webp": (3, 4), ".avif": (3, 4)}.get(suffix, (1, 3))
+    return suffix == ".png" and dtype == "uint16" and channels in (1, 3, 4)
+
+
+def to_tensor(array: Array, image_format: ImageFormat) -> Tensor:
+    """(H, W, C) in the file's type -> (C, H, W), float32 in [-1, 1]; values outside the range are clipped."""
+    low, high = image_format.low, image_format.high
+    tensor = torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1), dtype=np.float32))
+    return tensor.sub_(low).mul_(2 / (high - low)).sub_(1).clamp_(-1, 1)
+
+
+def from_tensor(tensor: Tensor, image_format: ImageFormat) -> Array:
+    """(C, H, W) in [-1, 1] -> (H, W, C) in the format's type and range, rounded to the nearest value."""
+    low, high = image_format.low, image_format.high
+    # Doubles, because 32-bit integers and large ranges have more digits than float32.
+    values = (tensor.detach().cpu().double().clamp(-1, 1).add(1).mul((high - low) / 2).add(low)).numpy()
+    return cast(values.transpose(1, 2, 0), image_format.dtype)
+
+
+def cast(array: Array, dtype: str) -> Array:
+    """Another numpy type: rounded to the nearest value and kept within the type where it holds integers."""
+    kind = np.dtype(dtype)
+    if kind.kind in "ui" and array.dtype.kind == "f":
+        limits = np.iinfo(kind)
+        array = np.clip(np.rint(array), limits.min, limits.max)
+    return np.ascontiguousarray(array, dtype=kind)
+
+
+def resize(array: Array, height: int, width: int) -> Array:
+    """Bicubic, anti-aliased when it shrinks. 8-bit stays 8-bit; other types become float32."""
+    if array.shape[:2] == (height, width):
+        return array
+    if array.dtype == np.uint8 and array.shape[2] in (1, 3, 4):
+        picture = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+        resized = np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC))
+        return resized if resized.ndim == 3 else resized[..., None]
+    planes = [
+        np.asarray(Image.fromarray(plane.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC))
+        for plane in np.moveaxis(array, -1, 0)
+    ]
+    return np.stack(planes, -1)
+
+
+def pad_to_multiple(images: Tensor, multiple: int, smallest: int = 1) -> Tensor:
+    """Mirror (..., C, H, W) at its right and lower border until H and W are multiples and at least `smallest`."""
+    height, width = images.shape[-2:]
+    target_height = -(-max(height, smallest) // multiple) * multiple
+    target_width = -(-max(width, smallest) // multiple) * multiple
+    if (target_height, target_width) == (height, width):
+        return images
+    rows = torch.from_numpy(np.pad(np.arange(height), (0, target_height - height), "reflect" if height > 1 else "edge"))
+    columns = torch.from_numpy(np.pad(np.arange(width), (0, target_width - width), "reflect" if width > 1 else "edge"))
+    return images.index_select(-2, rows.to(images.device)).index_select(-1, columns.to(images.device))
+
+
+def grid(rows: list[list[Tensor]], labels: list[str]) -> Image.Image:
+    """A picture of rows of (C, H, W) images in [-1, 1], each row under its label; extra channels are left out."""
+    from PIL import ImageDraw
+
+    gap, head = 4, 16
+    height = sum(head + gap + max(image.shape[1] for image in row) for row in rows)
+    width = max(sum(image.shape[2] + gap for image in row) for row in rows) - gap
+    sheet = Image.new("RGB", (max(width, 96), height - gap), "white")
+    draw = ImageDraw.Draw(sheet)
+    y = 0
+    for row, label in zip(rows, labels, strict=True):
+        draw.text((2, y + 2), label, fill="black")
+        y += head
+        x = 0
+        for image in row:
+            sheet.paste(displayable(image), (x, y))
+            x += image.shape[2] + gap
+        y += max(image.shape[1] for image in row) + gap
+    return sheet
+
+
+def displayable(image: Tensor) -> Image.Image:
+    """(C, H, W) in [-1, 1] as an 8-bit RGB picture: the first three channels, or the first one in grey."""
+    channels = image[:3] if image.shape[0] >= 3 else image[:1].expand(3, -1, -1)
+    return Image.fromarray(from_tensor(channels, ImageFormat()))
+
+
+def upscale(images: Tensor, factor: int) -> Tensor:
+    """Repeat every pixel `factor` times in both directions, so that small images can be looked at."""
+    return F.interpolate(images, scale_factor=factor, mode="nearest") if factor > 1 else images

@@ -1,0 +1,206 @@
+"""Translate images with what a run has learned; no flags about the architecture."""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Self, TypeAlias
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from cyclegan.checkpoint import ModelInfo, find_model, load_generator
+from cyclegan.config import Direction, InputError
+from cyclegan.distributed import resolve_device
+from cyclegan.images import (
+    UNREADABLE,
+    Array,
+    can_hold,
+    cast,
+    from_tensor,
+    list_images,
+    pad_to_multiple,
+    pil_to_array,
+    read_image,
+    resize,
+    to_tensor,
+    write_image,
+)
+
+Picture: TypeAlias = Image.Image | Array
+
+
+class Translator:
+    """One direction of a trained model: images in, images of the same size out.
+
+    The network runs in evaluation mode: dropout is off and batch norm uses the statistics of its training, so that the
+    result of an image depends on nothing but the image. Instance norm is the same in both modes.
+    """
+
+    def __init__(self, network: nn.Module, info: ModelInfo, direction: Direction, device: torch.device) -> None:
+        self.network = network.to(device)
+        self.info = info
+        self.direction = direction
+        self.device = device
+        self.source, self.target = (info.a, info.b) if direction == "a2b" else (info.b, info.a)
+
+    @classmethod
+    def load(
+        cls, path: str | Path, *, direction: Direction = "a2b", device: str = "auto", weights: str | None = None
+    ) -> Self:
+        """From a run directory, a checkpoint or a model directory.
+
+        direction: a2b or b2a. weights: final or average, default as the model was configured.
+        Raises InputError if there is no such model or it is damaged.
+        """
+        if direction not in ("a2b", "b2a"):
+            raise InputError(f"direction is {direction!r}; expected a2b or b2a.")
+        if weights not in (None, "final", "average"):
+            raise InputError(f"weights is {weights!r}; expected final or average.")
+        network, info = load_generator(find_model(Path(path)), direction, weights)
+        return cls(network, info, direction, resolve_device(device))
+
+    def __call__(self, image: Picture) -> Picture:
+        """One image, as in `translate`."""
+        (result,) = self.translate([image])
+        return result
+
+    def translate(self, images: Iterable[Picture], *, batch_size: int = 1) -> Iterator[Picture]:
+        """Translate any iterable of images, in order, reading no further ahead than a batch.
+
+        A PIL image gives a PIL image where the target domain is 8-bit with 1, 3 or 4 channels, else an array. An array
+        is (H, W, C) in the type and range of the source domain, and gives one of the target domain. Height and width
+        stay. Neighbours of one size share a batch. Raises InputError for wrong channels.
+        """
+        if batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}; expected at least 1.")
+        waiting: list[tuple[Tensor, bool]] = []
+        for image in images:
+            item = self._to_tensor(image), isinstance(image, Image.Image)
+            if waiting and (len(waiting) == batch_size or waiting[0][0].shape != item[0].shape):
+                yield from self._flush(waiting)
+                waiting = []
+            waiting.append(item)
+        if waiting:
+            yield from self._flush(waiting)
+
+    def translate_tensor(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) in [-1, 1] of any size -> the same of the other domain, on the CPU.
+
+        Sizes that the network does not take are mirrored outwards at the right and below, and cut back.
+        """
+        height, width = images.shape[-2:]
+        model = self.info.model
+        smallest = 8 if model.generator == "resnet" else model.multiple
+        with torch.inference_mode():
+            padded = pad_to_multiple(images.to(self.device), model.multiple, smallest)
+            return self.network(padded)[..., :height, :width].float().cpu()  # type: ignore[no-any-return]
+
+    def _to_tensor(self, image: Picture) -> Tensor:
+        if isinstance(image, Image.Image):
+            if self.source.dtype != "uint8" or self.source.channels not in (1, 3, 4):
+                raise InputError(f"This model reads images of {self.source}; pass arrays of shape (H, W, channels).")
+            array: Array = pil_to_array(image, self.source.channels)
+        else:
+            array = image[..., None] if image.ndim == 2 else image
+            if array.ndim != 3 or array.shape[2] != self.source.channels:
+                raise InputError(f"The array has shape {image.shape}; this model takes (H, W, {self.source.channels}).")
+        return to_tensor(array, self.source)
+
+    def _flush(self, waiting: list[tuple[Tensor, bool]]) -> Iterator[Picture]:
+        results = self.translate_tensor(torch.stack([tensor for tensor, _ in waiting]))
+        for result, (_, was_pil) in zip(results, waiting, strict=True):
+            array = from_tensor(result, self.target)
+            if was_pil and self.target.dtype == "uint8" and self.target.channels in (1, 3, 4):
+                yield Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+            else:
+                yield array
+
+
+def plan_outputs(inputs: Iterable[Path], out: Path, translator: Translator) -> list[tuple[Path, Path]]:
+    """Which file becomes which: files go into `out`, folders are mirrored below it.
+
+    A file keeps its name. Its suffix changes only where that format cannot hold the result (PNG, else TIFF).
+    Raises InputError if an input is missing, holds no image, or would be overwritten.
+    """
+    sources: list[tuple[Path, Path]] = []
+    folders = [path for path in map(Path, inputs) if path.is_dir()]
+    for path in map(Path, inputs):
+        if path.is_dir():
+            found = list_images(path)
+            if not found:
+                raise InputError(f"{path} holds no images.")
+            # Several folders at once keep their own names, so that equal file names in them do not meet.
+            prefix = Path(path.resolve().name) if len(folders) > 1 else Path()
+            sources += [(image, prefix / image.relative_to(path)) for image in found]
+        elif path.is_file():
+            sources.append((path, Path(path.name)))
+        else:
+            raise InputError(f"There is no file or folder {path}.")
+
+    plan: list[tuple[Path, Path]] = []
+    taken: set[Path] = {source.resolve() for source, _ in sources}
+    for source, relative in sources:
+        for candidate in _names(relative, translator):
+            target = out / candidate
+            if target.resolve() not in taken:
+                break
+        else:  # pragma: no cover - the names do not end
+            raise AssertionError
+        if (out / relative).resolve() == source.resolve():
+            raise InputError(f"{source} would be overwritten; choose an --out other than the folder of the images.")
+        taken.add(target.resolve())
+        plan.append((source, target))
+    return plan
+
+
+def _names(relative: Path, translator: Translator) -> Iterator[Path]:
+    """Names for an output, the wanted one first, then ones that no other output has."""
+    target = translator.target
+    suffixes = (relative.suffix, ".png", ".tif")
+    suffix = next(suffix for suffix in suffixes if can_hold(suffix, target.channels, target.dtype))
+    yield relative.with_suffix(suffix)
+    yield relative.with_name(relative.name + suffix)
+    number = 2
+    while True:
+        yield relative.with_name(f"{relative.stem}_{number}{suffix}")
+        number += 1
+
+
+def translate_files(
+    translator: Translator,
+    plan: list[tuple[Path, Path]],
+    *,
+    batch_size: int = 1,
+    short_side: int | None = None,
+    on_done: Callable[[Path], None] = lambda _: None,
+) -> list[tuple[Path, str]]:
+    """Translate and write every file of a plan. Returns the files that could not be read, and why.
+
+    short_side: pixels to which the shorter side is brought for the network; the result has the input's size again.
+    """
+    failed: list[tuple[Path, str]] = []
+    written: list[tuple[Path, Path, tuple[int, int]]] = []
+
+    def arrays() -> Iterator[Array]:
+        for source, target in plan:
+            try:
+                array = read_image(source, translator.source.channels)
+                if str(array.dtype) != translator.source.dtype:
+                    raise InputError(f"{source} is {array.dtype}; the model was trained on {translator.source}.")
+            except (InputError, *UNREADABLE) as error:
+                failed.append((source, str(error) or type(error).__name__))
+                on_done(source)
+                continue
+            height, width = array.shape[:2]
+            written.append((source, target, (height, width)))
+            if short_side is not None:
+                scale = short_side / min(height, width)
+                array = resize(array, max(1, round(height * scale)), max(1, round(width * scale)))
+            yield array
+
+    for result in translator.translate(arrays(), batch_size=batch_size):
+        source, target, (height, width) = written.pop(0)
+        write_image(target, cast(resize(np.asarray(result), height, width), translator.target.dtype))
+        on_done(source)
+    return failed

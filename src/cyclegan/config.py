@@ -296,7 +296,7 @@ def describe_validation_error(error: ValidationError) -> str:
             name = name if mistake["loc"][0] in ("model", "data") else str(mistake["loc"][0])
             sentences.append(f"{name} is {mistake['input']!r}: {message[0].lower()}{message[1:]}.")
         else:
-            sentences.append(f"{message[0].upper()}{message[1:]}.")
+            sentences.append(f"{message}.")
     return " ".join(sentences)
 
 

@@ -114,7 +114,8 @@ def probe_image(path: Path) -> tuple[int, int, str]:
     with Image.open(path) if _pillow_can_open(path) else contextlib.nullcontext() as picture:
         if picture is not None and not _is_deep(path, picture):
             width, height = picture.size
-            if picture.getexif().get(0x0112, 1) >= 5:  # EXIF orientations 5 to 8 lie on their side
+            # EXIF orientations 5 to 8 lie on their side. The base class does not decode a PNG to look for them.
+            if Image.Image.getexif(picture).get(0x0112, 1) >= 5:
                 width, height = height, width
             return height, width, "uint8"
     array = _read_deep(path)

@@ -1,0 +1,72 @@
+import pytest
+from pydantic import ValidationError
+
+from cyclegan import DataConfig, InputError, ModelConfig, TrainConfig
+from cyclegan.config import FREE_TO_CHANGE, PRESETS, field_sections, make_config, read_config_file, to_toml
+
+
+def test_defaults_are_the_recipe_of_the_paper():
+    config = make_config(preset="paper")
+    assert config == TrainConfig()
+    assert (config.learning_rate, config.beta1, config.beta2) == (2e-4, 0.5, 0.999)
+    assert (config.cycle_weight_a, config.cycle_weight_b, config.identity_weight) == (10, 10, 0.5)
+    assert (config.epochs, config.decay_share, config.batch_size, config.pool_size) == (200, 0.5, 1, 50)
+    assert (config.model.blocks, config.model.width, config.data.crop_size) == (9, 64, 256)
+    assert config.data.resolved_load_size == 286
+
+
+def test_later_layers_win_over_the_preset(tmp_path):
+    (tmp_path / "my.toml").write_text("batch_size = 3\nwidth = 24\n[data]\ncrop_size = 128\n")
+    config = make_config(read_config_file(tmp_path / "my.toml"), {"width": "32"}, preset="demo")
+    assert (config.batch_size, config.model.width, config.data.crop_size) == (3, 32, 128)
+    assert config.preset == "demo"
+
+
+def test_a_length_on_a_later_layer_replaces_one_of_another_kind():
+    config = make_config({"minutes": 5}, {"steps": 100})
+    assert (config.steps, config.epochs, config.minutes) == (100, None, None)
+
+
+def test_a_configuration_survives_its_file(tmp_path):
+    config = make_config({"width": 7, "a": "x y/ü", "range_a": (0, 4095), "minutes": 1.5, "flip": False}, preset="demo")
+    (tmp_path / "config.toml").write_text(to_toml(config), encoding="utf-8")
+    assert make_config(read_config_file(tmp_path / "config.toml")) == config
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"widht": 3}, "Did you mean 'width'"),
+        ({"width": "wide"}, "width is 'wide'"),
+        ({"batch_size": 0}, "batch_size is 0: .*greater than or equal to 1"),
+        ({"generator": "vgg"}, "generator is 'vgg': .*'resnet' or 'unet'"),
+        ({"steps": 3, "minutes": 3}, "more than once"),
+        ({"crop_size": 16}, "crop_size 16 is too small.* at least 24"),
+        ({"crop_size": 64, "load_size": 32}, "load_size 32 is smaller than crop_size 64"),
+        ({"batch_size": 2, "preprocess": "none"}, "batch_size 2 needs images of one size"),
+        ({"adversarial_weight": 0, "cycle_weight": 0}, "nothing would be learned"),
+        ({"range_a": (5, 5)}, "range_a is 5"),
+        ({"preset": "best"}, "no preset 'best'"),
+    ],
+)
+def test_mistakes_are_told_in_a_sentence(settings, message):
+    with pytest.raises(InputError, match=message):
+        make_config(settings)
+
+
+def test_configurations_are_frozen_and_strict():
+    with pytest.raises(ValidationError):
+        TrainConfig().seed = 3
+    with pytest.raises(ValidationError):
+        ModelConfig(depht=3)
+    with pytest.raises(ValidationError):
+        DataConfig().replace(crop_size=0)
+
+
+def test_names_are_unique_described_and_presets_use_them():
+    sections = field_sections()
+    assert FREE_TO_CHANGE <= set(sections)
+    for name, section in sections.items():
+        assert section.model_fields[name].description, name
+    for preset in PRESETS:
+        assert make_config(preset=preset).preset == preset

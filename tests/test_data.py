@@ -1,0 +1,185 @@
+import pickle
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import make_folder
+from cyclegan import DataConfig, InputError, ModelConfig
+from cyclegan.data import UnpairedDataset, batches, find_folders, scan_folder, split_held_out
+from cyclegan.images import write_image
+
+MODEL = ModelConfig(discriminator_layers=1)
+DATA = DataConfig(crop_size=16, load_size=18)
+
+
+def dataset(a, b, data=DATA, batch_size=2, seed=0, cache_bytes=0):
+    scanned = [scan_folder(folder, 3, None, data) for folder in (a, b)]
+    return UnpairedDataset(*scanned, data, MODEL, batch_size, seed, cache_bytes=cache_bytes)
+
+
+def test_a_batch_depends_on_seed_and_step_alone(folders):
+    first, second = dataset(*folders), dataset(*folders, cache_bytes=2**20)
+    for step in (7, 0, 7, 3):  # in any order, cached or not
+        one, two = first[step], second[step]
+        assert torch.equal(one.a, two.a)
+        assert torch.equal(one.b, two.b)
+    assert not torch.equal(first[7].a, first[8].a)
+    assert not torch.equal(first[7].a, dataset(*folders, seed=1)[7].a)
+
+
+def test_slots_of_a_batch_do_not_depend_on_how_it_is_cut_up(folders):
+    data = DataConfig(crop_size=16, load_size=16, flip=False)
+    whole, single = dataset(*folders, data, batch_size=4), dataset(*folders, data, batch_size=1)
+    for step in range(3):
+        assert torch.equal(whole[step].a, torch.cat([single[4 * step + slot].a for slot in range(4)]))
+
+
+def test_every_image_comes_once_in_each_pass(tmp_path):
+    for domain in "ab":
+        (tmp_path / domain).mkdir()
+        for value in range(7 if domain == "a" else 4):
+            Image.new("RGB", (16, 16), (value, 0, ord(domain))).save(tmp_path / domain / f"{value}.png")
+    items = dataset(tmp_path / "a", tmp_path / "b", DataConfig(crop_size=16, load_size=16), batch_size=1)
+    seen = [round((items[step].a[0, 0, 0, 0].item() + 1) * 127.5) for step in range(21)]
+    for start in (0, 7, 14):
+        assert sorted(seen[start : start + 7]) == list(range(7))
+    assert seen[:7] != seen[7:14]
+    assert items.steps_per_epoch == 7
+    pairs = {(step % 7, round((items[step].b[0, 0, 0, 0].item() + 1) * 127.5)) for step in range(100)}
+    assert len(pairs) > 20  # the domains are shuffled independently
+
+
+@pytest.mark.slow
+def test_loading_processes_change_nothing(folders):
+    items = dataset(*folders, cache_bytes=2**20)
+    plain, spawned = batches(items, 3, 0), batches(items, 3, 2)
+    for _ in range(5):
+        one, two = next(plain), next(spawned)
+        assert torch.equal(one.a, two.a)
+        assert torch.equal(one.b, two.b)
+
+
+def test_the_dataset_can_be_sent_to_a_spawned_process(folders):
+    items = dataset(*folders)
+    assert torch.equal(pickle.loads(pickle.dumps(items))[5].b, items[5].b)
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "expected"),
+    # Images are 24 wide and 20 high; multiples of 4 are what the generator takes.
+    [
+        ("resize-and-crop", (16, 16)),
+        ("crop", (16, 16)),
+        ("scale-width", (16, 20)),  # 18 wide, 15 high, padded
+        ("scale-width-and-crop", None),
+        ("scale-short-side", (20, 24)),  # 18 high, 22 wide, padded
+        ("scale-short-side-and-crop", (16, 16)),
+        ("none", (20, 24)),
+    ],
+)
+def test_preprocessing_brings_images_to_size(folders, preprocess, expected):
+    data = DataConfig(preprocess=preprocess, crop_size=16, load_size=18)
+    if expected is None:  # 15 pixels high after scaling
+        with pytest.raises(InputError, match=r"24x20 pixels \(18x15 after scale-width-and-crop\).*crop of 16"):
+            dataset(*folders, data)
+    else:
+        assert dataset(*folders, data, batch_size=1)[0].a.shape == (1, 3, *expected)
+
+
+def test_crops_are_windows_of_the_image_and_flips_mirror_them(tmp_path):
+    ramp = np.zeros((20, 20, 3), np.uint8)
+    ramp[..., 0], ramp[..., 1] = np.arange(20)[None], np.arange(20)[:, None]
+    for domain in "ab":
+        (tmp_path / domain).mkdir()
+        Image.fromarray(ramp).save(tmp_path / domain / "x.png")
+        Image.fromarray(ramp + 1 if domain == "b" else ramp).save(tmp_path / domain / "y.png")
+    items = dataset(tmp_path / "a", tmp_path / "b", DataConfig(preprocess="crop", crop_size=16), batch_size=1)
+    corners, mirrored = set(), set()
+    for step in range(60):
+        image = ((items[step].a[0] + 1) * 127.5).round().int()
+        steps = image[0, 0].diff()
+        assert (steps == 1).all() or (steps == -1).all()
+        mirrored.add(steps[0].item())
+        corners.add((image[0, 0].min().item(), image[1, 0, 0].item()))
+    assert mirrored == {1, -1}
+    assert len(corners) > 15
+    assert {value for corner in corners for value in corner} == set(range(5))
+
+
+def test_one_root_is_found_in_its_usual_layouts(tmp_path, folders):
+    for layout in (("trainA", "trainB", "testA", "testB"), ("train/A", "train/B", "test/A", "test/B")):
+        root = tmp_path / f"root{len(layout[0])}"
+        for name, source in zip(layout, folders * 2, strict=True):
+            shutil.copytree(source, root / name)
+        found = find_folders(root)
+        assert (found.a, found.b, found.test_a, found.test_b) == tuple(root / name for name in layout)
+
+
+def test_folders_that_cannot_work_are_refused_before_training(tmp_path, folders):
+    a, b = folders
+    with pytest.raises(InputError, match="There is no folder"):
+        find_folders(tmp_path / "nowhere", b)
+    with pytest.raises(InputError, match="neither trainA and trainB"):
+        find_folders(a)
+    with pytest.raises(InputError, match="two different ones"):
+        find_folders(a, tmp_path / "a" / ".." / "a")
+    with pytest.raises(InputError, match="inside the other"):
+        find_folders(tmp_path, b)
+    with pytest.raises(InputError, match="hold the same images"):
+        find_folders(a, shutil.copytree(a, tmp_path / "copy"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="holds no readable images"):
+        scan_folder(tmp_path / "empty", 3, None, DATA)
+    with pytest.raises(InputError, match=r"24x20 pixels.*crop of 64"):
+        scan_folder(a, 3, None, DataConfig(preprocess="crop", crop_size=64))
+    with pytest.raises(InputError, match="takes 2"):
+        scan_folder(a, 2, None, DATA)
+
+
+def test_mixed_types_are_refused(tmp_path):
+    make_folder(tmp_path / "x", 1)
+    write_image(tmp_path / "x" / "deep.png", np.zeros((20, 20, 3), np.uint16))
+    with pytest.raises(InputError, match="mixes types"):
+        scan_folder(tmp_path / "x", 3, (0, 65535), DATA)
+
+
+def test_the_value_range_of_deep_images_is_found_in_the_data(tmp_path):
+    (tmp_path / "x").mkdir()
+    for index, (low, high) in enumerate([(300, 4000), (250, 3000)]):
+        array = np.linspace(low, high, 400).reshape(20, 20, 1).astype(np.uint16)
+        write_image(tmp_path / "x" / f"{index}.tif", array)
+    image_format = scan_folder(tmp_path / "x", 1, None, DATA).image_format
+    assert (image_format.dtype, image_format.low, image_format.high) == ("uint16", 250, 4000)
+    assert scan_folder(tmp_path / "x", 1, (0, 65535), DATA).image_format.high == 65535
+
+
+def test_files_with_a_broken_header_are_left_out_and_named(folders):
+    (folders[0] / "broken.png").write_bytes(b"not a picture")
+    scanned = scan_folder(folders[0], 3, None, DATA)
+    assert [path.name for path, _ in scanned.unreadable] == ["broken.png"]
+    assert len(scanned) == 6
+
+
+def test_files_that_break_when_decoded_are_passed_over_alike_for_everyone(folders):
+    path = folders[0] / "3.png"
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    first, second = dataset(*folders), dataset(*folders)
+    reported = set()
+    for step in range(4):
+        one, two = first[step], second[step]
+        assert torch.equal(one.a, two.a)
+        reported |= {name for name, _ in one.unreadable}
+    assert reported == {str(path)}
+
+
+def test_held_out_images_leave_the_training_set(tmp_path):
+    scanned = scan_folder(make_folder(tmp_path / "x", 40), 3, None, DATA)
+    kept, held = split_held_out(scanned, 4, seed=0)
+    assert len(kept) == 36
+    assert len(held) == 4
+    assert not set(kept.paths) & set(held)
+    assert split_held_out(scanned, 5, seed=0) == (scanned, ())  # too few to spare any

@@ -81,7 +81,10 @@ def _write_model(folder: Path, info: ModelInfo, state: TrainState) -> None:
 
 
 def _save(path: Path, tensors: dict[str, Tensor]) -> None:
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:  # how it tells of a full disk
+        raise OSError(f"{path.name}: {error}") from error
 
 
 def save_checkpoint(run: Path, info: ModelInfo, state: TrainState, *, seconds: float, keep: int) -> Path:

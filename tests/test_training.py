@@ -1,0 +1,314 @@
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from conftest import TINY, make_folder
+from cyclegan import InputError, TrainConfig, train
+from cyclegan.checkpoint import list_checkpoints, read_info
+from cyclegan.images import write_image
+from cyclegan.training import TrainingError
+
+
+def log_lines(run):
+    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+
+
+def run_tiny(folders, out, **settings):
+    return train(*folders, out=out, quiet=True, **{**TINY, "steps": 6, "log_steps": 2, **settings})
+
+
+def weights(run):
+    return {
+        path.name: load_file(path)
+        for folder in (run / "model", list_checkpoints(run)[0])
+        for path in sorted(folder.glob("*.safetensors"))
+    }
+
+
+def assert_same_weights(one, other):
+    one, other = weights(one), weights(other)
+    assert one.keys() == other.keys()
+    assert "training.safetensors" in one  # discriminators, both optimisers and the pools
+    for file, tensors in one.items():
+        assert tensors.keys() == other[file].keys()
+        for name, tensor in tensors.items():
+            assert torch.equal(tensor, other[file][name]), (file, name)
+
+
+def test_a_run_directory_holds_all_that_is_promised(folders, tmp_path):
+    run = run_tiny(
+        folders, tmp_path / "run", num_samples=2, sample_steps=3, checkpoint_steps=2, keep_checkpoints=2, tensorboard=True
+    )
+    assert {path.name for path in run.iterdir()} == {
+        "config.toml",
+        "log.jsonl",
+        "tensorboard",
+        "samples",
+        "checkpoints",
+        "model",
+    }
+    assert [path.name for path in list_checkpoints(run)] == ["step_0000006", "step_0000004"]
+    assert {path.name for path in (run / "samples").iterdir()} == {"step_0000003.png", "step_0000006.png"}
+    assert {path.name for path in (run / "model").iterdir()} == {
+        "config.json",
+        *(f"{direction}{kind}.safetensors" for direction in ("a2b", "b2a") for kind in ("", "_average")),
+    }
+    assert list((run / "tensorboard").iterdir())
+    lines = log_lines(run)
+    assert [line["step"] for line in lines] == [2, 4, 6]
+    assert lines[0]["learning_rate"] == 2e-4 > lines[-1]["learning_rate"]
+    assert {"epoch", "seconds", "images_per_second", "cycle_a", "discriminator_b"} <= lines[0].keys()
+
+
+def test_the_length_can_be_given_in_epochs(folders, tmp_path):
+    run = run_tiny(folders, tmp_path / "run", epochs=1.5, steps=None, batch_size=2)
+    assert read_info(run / "model").step == 5  # six images in batches of two, one and a half times, rounded up
+
+
+def test_the_length_can_be_given_in_minutes(folders, tmp_path):
+    started = time.monotonic()
+    run = run_tiny(folders, tmp_path / "run", minutes=0.02, steps=None, log_steps=1)
+    assert 1.0 < time.monotonic() - started < 30
+    rates = [line["learning_rate"] for line in log_lines(run)]
+    assert rates[0] == 2e-4
+    assert 0 <= rates[-1] < 1e-4
+    assert rates == sorted(rates, reverse=True)
+
+
+def test_a_config_object_trains_like_its_settings(folders, tmp_path):
+    from cyclegan.config import make_config
+
+    one = run_tiny(folders, tmp_path / "one")
+    config = make_config({**TINY, "steps": 6, "log_steps": 2, "a": folders[0], "b": folders[1], "out": tmp_path / "two"})
+    assert isinstance(config, TrainConfig)
+    assert_same_weights(one, train(config, quiet=True))
+
+
+def test_seeds_repeat_and_differ(folders, tmp_path):
+    runs = [run_tiny(folders, tmp_path / str(i), seed=seed, dropout=True) for i, seed in enumerate((3, 3, 4))]
+    assert_same_weights(*runs[:2])
+    with pytest.raises(AssertionError):
+        assert_same_weights(runs[0], runs[2])
+
+
+def test_an_interrupted_run_goes_on_and_ends_like_an_uninterrupted_one(folders, tmp_path, monkeypatch):
+    settings = {"steps": 9, "batch_size": 2, "pool_size": 3, "dropout": True, "checkpoint_steps": 4}
+    whole = run_tiny(folders, tmp_path / "whole", **settings)
+
+    from cyclegan import training
+
+    def interrupted_at(step):
+        def interrupting(state, real_a, real_b, original=training.train_step):
+            losses = original(state, real_a, real_b)
+            if state.step == step:
+                os.kill(os.getpid(), signal.SIGINT)
+            return losses
+
+        return interrupting
+
+    original = training.train_step
+    for step in (3, 6):
+        monkeypatch.setattr(training, "train_step", interrupted_at(step))
+        with pytest.raises(KeyboardInterrupt):
+            run_tiny(folders, tmp_path / "run", **settings)
+        assert list_checkpoints(tmp_path / "run")[0].name == f"step_000000{step}"
+        monkeypatch.setattr(training, "train_step", original)
+    run = run_tiny(folders, tmp_path / "run", **settings)
+    assert_same_weights(whole, run)
+    steps = [line["step"] for line in log_lines(run)]
+    assert steps == sorted(set(steps))
+
+
+def test_a_complete_run_is_left_alone_and_can_be_made_longer(folders, tmp_path, capfd):
+    run = run_tiny(folders, tmp_path / "run")
+    before = weights(run)
+    train(*folders, out=run, **{**TINY, "steps": 6, "log_steps": 2})
+    assert "complete" in capfd.readouterr().err
+    assert all(torch.equal(before[f][n], t) for f, tensors in weights(run).items() for n, t in tensors.items())
+    run_tiny(folders, run, steps=8, resume=True)
+    assert read_info(run / "model").step == 8
+
+
+def test_changed_settings_are_refused_with_the_differences_and_remedies(folders, tmp_path):
+    run = run_tiny(folders, tmp_path / "run")
+    with pytest.raises(InputError, match=r"learning_rate 0.0002 -> 0.001.*--fresh.*--resume"):
+        run_tiny(folders, run, learning_rate=1e-3)
+    with pytest.raises(InputError, match="width 4 -> 8"):
+        run_tiny(folders, run, width=8, resume=True)
+    run_tiny(folders, run, log_steps=3)  # what is written may change freely
+    run_tiny(folders, run, width=8, fresh=True)
+    assert read_info(run / "model").model.width == 8
+    assert read_info(tmp_path / "run.old1" / "model").model.width == 4
+
+
+def test_resume_without_a_run_and_foreign_directories_are_refused(folders, tmp_path):
+    with pytest.raises(InputError, match="no run to resume"):
+        run_tiny(folders, tmp_path / "run", resume=True)
+    with pytest.raises(InputError, match="not a run directory"):
+        run_tiny(folders, folders[0])
+    assert len(list(folders[0].iterdir())) == 6
+
+
+def test_nan_stops_the_run_and_names_step_term_and_checkpoint(folders, tmp_path, monkeypatch):
+    from cyclegan import training
+
+    def poisoned(state, real_a, real_b, original=training.train_step):
+        losses = original(state, real_a, real_b)
+        return {**losses, "cycle_b": losses["cycle_b"] * float("nan")} if state.step >= 5 else losses
+
+    monkeypatch.setattr(training, "train_step", poisoned)
+    with pytest.raises(TrainingError, match=r"cycle_b became nan at step 5.*step_0000004") as caught:
+        run_tiny(folders, tmp_path / "run", checkpoint_steps=2)
+    assert "learning-rate" in str(caught.value)
+    assert list_checkpoints(tmp_path / "run")[0].name == "step_0000004"
+
+
+def test_weights_that_explode_are_never_saved(folders, tmp_path):
+    with pytest.raises(TrainingError, match="No checkpoint was saved yet|last good checkpoint"):
+        run_tiny(folders, tmp_path / "run", learning_rate=1e30, steps=20, norm="none", adversarial="wgan-gp")
+    for checkpoint in list_checkpoints(tmp_path / "run"):
+        for tensor in load_file(checkpoint / "model" / "a2b.safetensors").values():
+            assert torch.isfinite(tensor).all()
+
+
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(folders, tmp_path, capfd):
+    run = run_tiny(folders, tmp_path / "run", checkpoint_steps=2)
+    newest = list_checkpoints(run)[0]
+    (newest / "training.safetensors").write_bytes(b"x" * 100)
+    train(*folders, out=run, resume=True, **{**TINY, "steps": 7, "log_steps": 2, "checkpoint_steps": 2})
+    shown = " ".join(capfd.readouterr().err.split())
+    assert "Passed over" in shown
+    assert "after step 4" in shown
+    assert read_info(run / "model").step == 7
+
+
+def test_unreadable_files_are_left_out_logged_and_shown(folders, tmp_path, capfd):
+    (folders[0] / "header.png").write_bytes(b"nonsense")
+    whole = (folders[0] / "0.png").read_bytes()
+    (folders[0] / "half.png").write_bytes(whole[: len(whole) // 2])
+    run = train(*folders, out=tmp_path / "run", **{**TINY, "steps": 10})
+    shown = capfd.readouterr().err
+    events = [line for line in log_lines(run) if line.get("event") == "unreadable"]
+    for name in ("header.png", "half.png"):
+        assert name in shown
+        assert sum(name in event["path"] for event in events) == 1
+
+
+def test_domains_of_different_channels_and_depth_train(tmp_path):
+    for name, channels, dtype, high in (("a", 1, np.uint16, 3000), ("b", 5, np.float32, 2.5)):
+        (tmp_path / name).mkdir()
+        for index in range(3):
+            values = np.random.default_rng(index).random((20, 20, channels)) * high
+            write_image(tmp_path / name / f"{index}.tif", values.astype(dtype))
+    run = run_tiny((tmp_path / "a", tmp_path / "b"), tmp_path / "run", channels_a=1, channels_b=5)
+    info = read_info(run / "model")
+    assert (info.a.dtype, info.b.dtype, info.a.channels, info.b.channels) == ("uint16", "float32", 1, 5)
+    assert 2900 < info.a.high <= 3000
+    assert all(line["identity_a"] == 0 for line in log_lines(run))
+
+
+def test_sample_grids_use_held_out_images(tmp_path, capfd):
+    a, b = make_folder(tmp_path / "a", 20), make_folder(tmp_path / "b", 20, seed=1, tint=(0.1, 1, 0.1))
+    train(a, b, out=tmp_path / "run", **{**TINY, "steps": 2, "num_samples": 2, "sample_steps": 1})
+    shown = capfd.readouterr().err
+    assert "A: 18 images" in shown
+    assert "held out of the training folders" in shown
+    assert len(list((tmp_path / "run" / "samples").iterdir())) == 2
+
+
+SCRIPT = """
+import sys, json, torch
+torch.set_num_threads(1)
+from cyclegan import train
+from cyclegan.training import TrainingError
+try:
+    train(sys.argv[1], sys.argv[2], out=sys.argv[3], quiet=True, **json.loads(sys.argv[4]))
+except TrainingError as error:
+    print(error)
+    raise SystemExit(3)
+"""
+
+
+def start(folders, out, settings, **options):
+    command = [sys.executable, "-c", SCRIPT, *map(str, folders), str(out), json.dumps({**TINY, **settings})]
+    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, **options)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="limits on file size are POSIX")
+def test_a_full_disk_is_a_clear_error_and_the_last_good_checkpoint_loads(folders, tmp_path):
+    run = run_tiny(folders, tmp_path / "run", steps=4, checkpoint_steps=2)
+    size = (list_checkpoints(run)[0] / "training.safetensors").stat().st_size
+
+    def little_room():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))
+
+    settings = {"steps": 8, "log_steps": 2, "checkpoint_steps": 2, "resume": True}
+    process = start(folders, run, settings, preexec_fn=little_room)
+    message = process.communicate(timeout=120)[0]
+    assert process.returncode == 3, message
+    assert "could not be written" in message
+    assert "step_0000004" in message
+    assert list_checkpoints(run)[0].name == "step_0000004"
+    run_tiny(folders, run, steps=8, checkpoint_steps=2, resume=True)
+    assert read_info(run / "model").step == 8
+
+
+def test_a_place_that_cannot_be_written_is_a_clear_error(folders, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot be written"):
+        run_tiny(folders, tmp_path / "file" / "run")
+    if hasattr(os, "geteuid") and os.geteuid() != 0:  # root may write everywhere
+        (tmp_path / "locked").mkdir(mode=0o500)
+        with pytest.raises(InputError, match="cannot be written"):
+            run_tiny(folders, tmp_path / "locked" / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
+def test_a_run_killed_twenty_times_ends_bit_identical_to_an_uninterrupted_one(folders, tmp_path):
+    # Long enough that every kill finds it at work, and full pools, dropout and decay so that all state matters.
+    settings = {
+        "steps": 4000,
+        "log_steps": 20,
+        "checkpoint_steps": 25,
+        "batch_size": 2,
+        "pool_size": 5,
+        "dropout": True,
+        "keep_checkpoints": 2,
+    }
+    rng = np.random.default_rng(0)
+    run, kills, resumed_from = tmp_path / "killed", 0, []
+    while kills < 20:
+        before = list_checkpoints(run)[0].name if list_checkpoints(run) else None
+        process = start(folders, run, settings)
+        # Wait for the first checkpoint of this process, so that every round gets further; then for a random moment.
+        deadline = time.monotonic() + 120
+        while (list_checkpoints(run)[0].name if list_checkpoints(run) else None) == before:
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        time.sleep(rng.random() * 0.6)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        assert process.returncode == -signal.SIGKILL, "the run ended before it was killed; make it longer"
+        kills += 1
+        resumed_from.append(list_checkpoints(run)[0].name)
+    assert len(set(resumed_from)) == 20
+
+    for out in (run, tmp_path / "whole"):
+        process = start(folders, out, settings)
+        assert process.wait() == 0, process.communicate()[0]
+        process.stdout.close()
+    assert_same_weights(tmp_path / "whole", run)
+    assert [line["step"] for line in log_lines(run)] == [line["step"] for line in log_lines(tmp_path / "whole")]
+    assert not [path for path in run.rglob("*.partial")]

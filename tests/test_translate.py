@@ -1,0 +1,189 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import TINY, make_folder
+from cyclegan import InputError, Translator, train
+from cyclegan.checkpoint import list_checkpoints
+from cyclegan.images import read_image, write_image
+from cyclegan.translate import plan_outputs, translate_files
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    root = tmp_path_factory.mktemp("run")
+    a, b = make_folder(root / "a"), make_folder(root / "b", seed=1)
+    return train(a, b, out=root / "run", quiet=True, **{**TINY, "steps": 3, "dropout": True})
+
+
+@pytest.fixture(scope="module")
+def deep_run(tmp_path_factory):
+    """A: one channel of 16 bits; B: five channels of floats."""
+    root = tmp_path_factory.mktemp("deep")
+    for name, channels, dtype, high in (("a", 1, np.uint16, 3000), ("b", 5, np.float32, 2.5)):
+        (root / name).mkdir()
+        for index in range(3):
+            values = np.random.default_rng(index).random((20, 20, channels)) * high
+            write_image(root / name / f"{index}.tif", values.astype(dtype))
+    return train(root / "a", root / "b", out=root / "run", quiet=True, channels_a=1, channels_b=5, **{**TINY, "steps": 3})
+
+
+def picture(width, height, seed=0, mode="RGB"):
+    values = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(values).convert(mode)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (17, 31), (1, 1), (3, 50), (64, 5)])
+@pytest.mark.parametrize("direction", ["a2b", "b2a"])
+def test_images_of_any_size_keep_it(run, size, direction):
+    result = Translator.load(run, direction=direction)(picture(*size))
+    assert isinstance(result, Image.Image)
+    assert (result.size, result.mode) == (size, "RGB")
+
+
+def test_run_checkpoint_and_model_directory_are_the_same_translator(run):
+    image = picture(20, 20)
+    results = [Translator.load(path)(image) for path in (run, list_checkpoints(run)[0], run / "model")]
+    assert results[0].tobytes() == results[1].tobytes() == results[2].tobytes()
+
+
+def test_a_run_without_a_model_directory_translates_with_its_newest_checkpoint(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    shutil.rmtree(tmp_path / "run" / "model")
+    image = picture(20, 20)
+    assert Translator.load(tmp_path / "run")(image).tobytes() == Translator.load(run)(image).tobytes()
+
+
+def test_an_image_is_translated_the_same_whatever_its_neighbours(run):
+    translator = Translator.load(run)
+    images = [picture(*size, seed=i) for i, size in enumerate([(20, 20), (20, 20), (13, 9), (20, 20), (20, 20)])]
+    alone = [np.asarray(translator(image)) for image in images]
+    for batch_size in (1, 2, 8):
+        together = list(translator.translate(iter(images), batch_size=batch_size))
+        assert [image.size for image in together] == [image.size for image in images]
+        for one, other in zip(alone, together, strict=True):
+            assert np.abs(one.astype(int) - np.asarray(other)).max() <= 1  # sums in another order may round otherwise
+
+
+def test_translating_is_lazy(run):
+    def endless():
+        while True:
+            yield picture(16, 16)
+
+    results = Translator.load(run).translate(endless(), batch_size=2)
+    assert next(results).size == (16, 16)
+
+
+def test_final_and_averaged_weights_can_be_chosen(run):
+    image = picture(20, 20)
+    final, average = (Translator.load(run, weights=kind)(image).tobytes() for kind in ("final", "average"))
+    assert final != average
+    assert Translator.load(run)(image).tobytes() == final
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1"])
+def test_pictures_of_every_mode_are_translated(run, mode):
+    result = Translator.load(run)(picture(16, 12, mode="RGB").convert(mode))
+    assert (result.size, result.mode) == ((16, 12), "RGB")
+
+
+def test_arrays_keep_type_depth_and_range_of_their_domains(deep_run):
+    array = (np.random.default_rng(0).random((13, 22, 1)) * 3000).astype(np.uint16)
+    there = Translator.load(deep_run)(array)
+    assert (there.shape, there.dtype) == ((13, 22, 5), np.float32)
+    assert 0 <= there.min() < there.max() <= 2.5
+    back = Translator.load(deep_run, direction="b2a")(there)
+    assert (back.shape, back.dtype) == ((13, 22, 1), np.uint16)
+    assert 1 < back.max() <= 3000
+
+
+def test_wrong_input_is_told(run, deep_run, tmp_path):
+    with pytest.raises(InputError, match=r"takes \(H, W, 3\)"):
+        Translator.load(run)(np.zeros((4, 4, 2), np.uint8))
+    with pytest.raises(InputError, match="pass arrays"):
+        Translator.load(deep_run)(picture(4, 4))
+    with pytest.raises(InputError, match="direction is 'c2d'"):
+        Translator.load(run, direction="c2d")
+    with pytest.raises(InputError, match="There is no"):
+        Translator.load(tmp_path / "nothing")
+    with pytest.raises(InputError, match="holds no model"):
+        Translator.load(tmp_path)
+    with pytest.raises(InputError, match="sees no CUDA|CUDA devices"):
+        Translator.load(run, device="cuda:77")
+
+
+def test_damaged_models_are_told(run, tmp_path):
+    model = shutil.copytree(run / "model", tmp_path / "model")
+    weights = (model / "a2b.safetensors").read_bytes()
+    (model / "a2b.safetensors").write_bytes(weights[: len(weights) // 2])
+    with pytest.raises(InputError, match="does not hold the weights"):
+        Translator.load(model)
+    (model / "a2b.safetensors").write_bytes((model / "b2a.safetensors").read_bytes())
+    config = json.loads((model / "config.json").read_text())
+    config["model"]["blocks"] = 2
+    (model / "config.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="does not hold the weights"):
+        Translator.load(model)
+    (model / "config.json").write_text("{")
+    with pytest.raises(InputError, match="cannot be read"):
+        Translator.load(model)
+
+
+def test_folders_are_mirrored_without_collisions(run, tmp_path):
+    for name in ("in/x.png", "in/x.jpg", "in/deep/x.png", "other/x.png", "single.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(9, 7).save(tmp_path / name)
+    (tmp_path / "in" / "broken.png").write_bytes(b"nonsense")
+    translator, out = Translator.load(run), tmp_path / "out"
+    plan = plan_outputs([tmp_path / "in", tmp_path / "other", tmp_path / "single.png"], out, translator)
+    done = []
+    failed = translate_files(translator, plan, batch_size=4, on_done=done.append)
+    assert [path.name for path, _ in failed] == ["broken.png"]
+    assert len(done) == 6
+    written = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    assert written == {"in/x.png", "in/x.jpg", "in/deep/x.png", "other/x.png", "single.png"}
+    expected = np.asarray(translator(Image.open(tmp_path / "in" / "x.png")))
+    assert np.array_equal(read_image(out / "in" / "x.png", 3), expected)
+
+
+def test_equal_names_get_different_outputs(deep_run, tmp_path):
+    # Neither JPEG nor PNG holds five channels of floats: both would become x.tif.
+    (tmp_path / "in").mkdir()
+    for name in ("x.png", "x.tif"):
+        write_image(tmp_path / "in" / name, np.full((9, 9, 1), 1500, np.uint16))
+    translator = Translator.load(deep_run)
+    plan = plan_outputs([tmp_path / "in"], tmp_path / "out", translator)
+    assert len({target for _, target in plan}) == 2
+    assert translate_files(translator, plan) == []
+    for _, target in plan:
+        assert read_image(target, 5).dtype == np.float32
+
+
+def test_inputs_are_never_overwritten(run, tmp_path):
+    picture(9, 7).save(tmp_path / "x.png")
+    with pytest.raises(InputError, match="would be overwritten"):
+        plan_outputs([tmp_path], tmp_path, Translator.load(run))
+    with pytest.raises(InputError, match="There is no file or folder"):
+        plan_outputs([tmp_path / "y.png"], tmp_path / "out", Translator.load(run))
+
+
+def test_short_side_changes_the_scale_of_the_network_and_not_the_size_of_the_result(run, tmp_path):
+    picture(40, 30).save(tmp_path / "x.png")
+    translator = Translator.load(run)
+    results = []
+    for side in (None, 15):
+        plan = plan_outputs([tmp_path / "x.png"], tmp_path / f"out{side}", translator)
+        assert translate_files(translator, plan, short_side=side) == []
+        results.append(read_image(plan[0][1], 3))
+    assert results[0].shape == results[1].shape == (30, 40, 3)
+    assert not np.array_equal(*results)
+
+
+def test_the_network_runs_in_evaluation_mode(run):
+    translator = Translator.load(run)  # trained with dropout
+    image = torch.rand(1, 3, 16, 16)
+    assert torch.equal(translator.translate_tensor(image), translator.translate_tensor(image))

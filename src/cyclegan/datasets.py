@@ -44,20 +44,22 @@ def download(name: str, out: Path, **options: int) -> Path:
     return out
 
 
-def build_earth(out: Path, *, tile: int = 96, size: int = 64, tiles_per_block: int = 2) -> None:
+def build_earth(out: Path, *, tile: int = 144, size: int = 72, tiles_per_block: int = 2, overlap: int = 4) -> None:
     """NASA's Blue Marble photo (domain A) and a shaded relief map (B), cut into tiles.
 
     tile: side of the square that a tile covers, in pixels of the 5400x2700 world (15 pixels are one degree).
-    size: side of the saved PNG, in pixels. tiles_per_block: side of a block, in tiles.
-    Training tiles overlap by half inside their block and never reach into another; test tiles do not overlap, and test
-    A and test B show the same places. Tiles with less than a tenth of open land (not sea, not ice) are left out.
+    size: side of the saved PNG, in pixels. tiles_per_block: side of a block, in tiles. overlap: training tiles start every
+    1/overlap of a tile.
+    Training tiles overlap inside their block and never reach into another; test tiles do not overlap, and test A and
+    test B show the same places. Tiles with less than a tenth of open land (not sea, not ice) are left out, and so is
+    all beyond 60 degrees north and south, where the projection stretches shapes to twice their width and more.
     """
     photo, relief = _world("bmng.jpg"), _world("shadedrelief.jpg")
     for folder in ("trainA", "trainB", "testA", "testB"):
         (out / folder).mkdir(parents=True)
 
     counts = {"trainA": 0, "trainB": 0, "testA": 0, "testB": 0}
-    for role, left, top in _places(tile, tiles_per_block):
+    for role, left, top in _places(tile, tiles_per_block, overlap):
         box = (left, top, left + tile, top + tile)
         if _land_share(np.asarray(photo.crop(box))) < 0.1:
             continue
@@ -81,16 +83,17 @@ def build_earth(out: Path, *, tile: int = 96, size: int = 64, tiles_per_block: i
     (out / "about.json").write_text(json.dumps(about, indent=2) + "\n")
 
 
-def _places(tile: int, tiles_per_block: int) -> Iterator[tuple[str, int, int]]:
+def _places(tile: int, tiles_per_block: int, overlap: int) -> Iterator[tuple[str, int, int]]:
     """Role, left and top of every tile, by rows of blocks."""
     block = tile * tiles_per_block
-    for row in range(WORLD[1] // block):
+    first, last = WORLD[1] // 6, WORLD[1] * 5 // 6  # 60 degrees north and south
+    for row in range((last - first) // block):
         for column in range(WORLD[0] // block):
             role = ROLES[(column + 2 * row) % len(ROLES)]
-            stride = tile if role == "test" else tile // 2
+            stride = tile if role == "test" else tile // overlap
             for y in range(0, block - tile + 1, stride):
                 for x in range(0, block - tile + 1, stride):
-                    yield role, column * block + x, row * block + y
+                    yield role, column * block + x, first + row * block + y
 
 
 def _land_share(photo: np.ndarray) -> float:

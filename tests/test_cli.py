@@ -1,0 +1,133 @@
+"""The command line as a script or a person uses it."""
+
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from conftest import make_folder
+from cyclegan import __version__
+from cyclegan.cli import main
+from cyclegan.config import field_sections
+
+FLAGS = "--width 4 --blocks 1 --discriminator-layers 1 --discriminator-width 4 --crop-size 16 --no-tensorboard --device cpu"
+
+
+def run(capsys, command):
+    """Exit code, stdout, stderr of a command line given as one string."""
+    try:
+        main(command.split())
+        code = 0
+    except SystemExit as stop:
+        code = stop.code or 0
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_train_and_translate_from_the_command_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_folder(tmp_path / "photos"), make_folder(tmp_path / "maps", seed=1)
+    train = f"train photos maps --out runs/maps --preset paper --steps 3 --seed 7 --batch-size 2 --load-size 20 {FLAGS}"
+    code, out, err = run(capsys, train)
+    assert (code, out.strip()) == (0, "runs/maps")
+    assert "identity weight 0.5" in err
+    config = tomllib.loads(Path("runs/maps/config.toml").read_text())
+    assert (config["steps"], config["seed"], config["batch_size"]) == (3, 7, 2)
+    assert (config["model"]["width"], config["data"]["load_size"]) == (4, 20)
+
+    code, out, err = run(capsys, train)
+    assert code == 0
+    assert "complete" in err
+    code, out, err = run(capsys, train.replace("--seed 7", "--seed 8"))
+    assert code == 2
+    assert re.search(r"seed 7 -> 8.*--fresh", err)
+    assert "Traceback" not in err
+
+    command = "translate runs/maps photos photos/0.png --out out --direction b2a --batch-size 4 --device cpu"
+    code, out, err = run(capsys, command.replace(" photos/0.png", ""))
+    assert (code, out.strip()) == (0, "6 images translated into out")
+    assert Image.open("out/0.png").size == (24, 20)
+
+    (tmp_path / "photos" / "bad.png").write_bytes(b"")
+    code, out, err = run(capsys, "translate runs/maps photos --out out2")
+    assert code == 1
+    assert "bad.png" in err
+    assert "6 images" in out
+
+
+def test_a_configuration_file_lies_between_preset_and_flags(tmp_path, capsys):
+    a, b = make_folder(tmp_path / "a"), make_folder(tmp_path / "b", seed=1)
+    (tmp_path / "my.toml").write_text("steps = 2\nlearning_rate = 1e-3\n[model]\nnorm = 'none'\nwidth = 99\n")
+    code, _, _ = run(capsys, f"train {a} {b} --out {tmp_path}/run --config {tmp_path}/my.toml {FLAGS}")
+    assert code == 0
+    config = tomllib.loads((tmp_path / "run" / "config.toml").read_text())
+    assert (config["steps"], config["learning_rate"]) == (2, 1e-3)
+    assert (config["model"]["norm"], config["model"]["width"]) == ("none", 4)
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "message"),
+    [
+        ("train nowhere", 2, "There is no folder nowhere"),
+        ("train . --widht 3", 2, "no flag --widht; did you mean --width"),
+        ("train . --width wide", 2, "width is 'wide'"),
+        ("train . --steps 3 --minutes 2", 2, "one length of the run"),
+        ("train . --preset best", 2, "no preset 'best'"),
+        ("train . --config nothing.toml", 2, "no configuration file nothing.toml"),
+        ("train . --generator vgg", 2, "invalid choice: 'vgg'"),
+        ("translate nowhere x.png --out y", 2, "There is no nowhere"),
+        ("translate . x.png", 2, "--out"),
+        ("download moon", 2, "no dataset 'moon'"),
+        ("tarin x y", 2, "invalid choice: 'tarin'"),
+        ("", 2, "COMMAND"),
+    ],
+)
+def test_mistakes_are_one_sentence_and_a_failing_exit(capsys, tmp_path, monkeypatch, command, code, message):
+    monkeypatch.chdir(tmp_path)
+    got, out, err = run(capsys, command)
+    assert got == code
+    assert message in err
+    assert not out
+    assert "Traceback" not in err
+
+
+def test_every_setting_has_a_flag_with_its_meaning_and_default(capsys):
+    code, out, _ = run(capsys, "train --help")
+    assert code == 0
+    for name, section in field_sections().items():
+        if name not in ("a", "b", "preset"):
+            assert re.search(rf"--{name.replace('_', '-')}\b", out), name
+            assert section.model_fields[name].description.split()[0] in out
+    assert "examples:" in out
+    assert "(default: 0.0002)" in out
+
+
+def test_help_shows_the_defaults_of_the_preset_that_is_given(capsys):
+    _, paper, _ = run(capsys, "train --help")
+    _, demo, _ = run(capsys, "train --preset demo --help")
+    assert paper != demo
+
+
+@pytest.mark.parametrize("command", ["", "train", "translate", "download", "demo"])
+def test_help_ends_with_examples(capsys, command):
+    code, out, _ = run(capsys, f"{command} --help")
+    assert code == 0
+    assert "examples:\n  cyclegan" in out
+
+
+def test_version_and_module_entry_points():
+    for command in (["-m", "cyclegan"], ["-c", "from cyclegan.cli import main; main()"]):
+        shown = subprocess.run([sys.executable, *command, "--version"], capture_output=True, text=True, check=True)
+        assert shown.stdout.strip() == f"cyclegan {__version__}"
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import sys; from cyclegan.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    code += "import json; print(json.dumps(sorted({'torch', 'numpy', 'PIL'} & set(sys.modules))))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert json.loads(shown.splitlines()[-1]) == []

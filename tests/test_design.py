@@ -1,0 +1,69 @@
+"""The rules of docs/design.md that a program can check."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import cyclegan
+
+SOURCE = Path(cyclegan.__file__).parent
+
+# A module may import modules of lower floors, and of its own floor only those that stand before it here.
+FLOORS = [
+    ["_version", "config"],
+    ["images", "metrics", "distributed", "datasets", "networks"],
+    ["losses", "reference", "data", "step"],
+    ["checkpoint", "translate", "report"],
+    ["training", "demo"],
+    ["cli", "__main__"],
+]
+
+
+def imports(path):
+    """Modules of this package that a file names in imports, in functions too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("cyclegan"):
+            yield node.module.split(".")[1] if "." in node.module else "_version"
+        elif isinstance(node, ast.Import):
+            for name in node.names:
+                if name.name.startswith("cyclegan."):
+                    yield name.name.split(".")[1]
+
+
+def test_each_floor_imports_only_floors_below_it():
+    order = {name: (floor, place) for floor, names in enumerate(FLOORS) for place, name in enumerate(names)}
+    files = [path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py"]
+    for path in files:
+        module = path.relative_to(SOURCE).parts[0].removesuffix(".py")
+        assert module in order, f"{module} has no floor yet"
+        for imported in imports(path):
+            assert imported == module or order[imported] < order[module], f"{module} imports {imported}"
+
+
+def test_public_names_exist_and_are_all():
+    assert set(cyclegan.__all__) == set(cyclegan._HOMES) | {"__version__"}
+    for name in cyclegan.__all__:
+        assert getattr(cyclegan, name) is not None
+    assert callable(cyclegan.train)
+
+
+def test_importing_has_no_effects_and_needs_no_extras(tmp_path):
+    code = (
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in ('tifffile', 'imagecodecs', 'tensorboard', 'mpl_toolkits', 'torchvision'):\n"
+        "            raise ImportError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "import cyclegan.demo, cyclegan.cli, torch\n"
+        "from cyclegan import train, Translator\n"
+        "assert torch.initial_seed() != 0\n"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_torchvision_is_never_imported():
+    for path in SOURCE.rglob("*.py"):
+        assert "torchvision" not in path.read_text(), path

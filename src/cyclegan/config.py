@@ -217,8 +217,21 @@ FREE_TO_CHANGE = frozenset(
 PRESETS: dict[str, dict[str, Any]] = {
     # The recipe of the paper as its authors' code runs it: 256 px, 100 + 100 epochs, batch 1, identity weight 0.5.
     "paper": {},
-    # What `cyclegan demo` runs; how each value was found is in docs/demo.md.
-    "demo": {},
+    # What `cyclegan demo` runs on two CPU cores; how each value was found is in docs/demo.md.
+    "demo": {
+        "minutes": 10.0,
+        "width": 16,
+        "blocks": 4,
+        "discriminator_layers": 2,
+        "discriminator_width": 16,
+        "crop_size": 96,
+        "load_size": 108,
+        "learning_rate": 5e-4,
+        "identity_weight": 1.5,
+        "translate_with": "average",
+        "precision": "auto",
+        "checkpoint_minutes": 2.0,
+    },
 }
 
 

@@ -44,22 +44,22 @@ def download(name: str, out: Path, **options: int) -> Path:
     return out
 
 
-def build_earth(out: Path, *, tile: int = 144, size: int = 72, tiles_per_block: int = 2, overlap: int = 4) -> None:
+def build_earth(out: Path, *, tile: int = 288, block: int = 360, size: int = 108, stride: int = 36) -> None:
     """NASA's Blue Marble photo (domain A) and a shaded relief map (B), cut into tiles.
 
-    tile: side of the square that a tile covers, in pixels of the 5400x2700 world (15 pixels are one degree).
-    size: side of the saved PNG, in pixels. tiles_per_block: side of a block, in tiles. overlap: training tiles start every
-    1/overlap of a tile.
-    Training tiles overlap inside their block and never reach into another; test tiles do not overlap, and test A and
-    test B show the same places. Tiles with less than a tenth of open land (not sea, not ice) are left out, and so is
-    all beyond 60 degrees north and south, where the projection stretches shapes to twice their width and more.
+    Lengths are in pixels of the 5400x2700 world, of which 15 are one degree: tile, the side of the square that a tile
+    covers; block, the side of a block, at least `tile`; stride, from one training tile to the next. size: the side of a
+    saved PNG in its own pixels.
+    Tiles overlap inside their block and never reach into another. Test A and test B show the same places. Tiles with
+    less than a tenth of open land (not sea, not ice) are left out, and so is all beyond 60 degrees north and south,
+    where the projection stretches shapes to twice their width and more.
     """
     photo, relief = _world("bmng.jpg"), _world("shadedrelief.jpg")
     for folder in ("trainA", "trainB", "testA", "testB"):
         (out / folder).mkdir(parents=True)
 
     counts = {"trainA": 0, "trainB": 0, "testA": 0, "testB": 0}
-    for role, left, top in _places(tile, tiles_per_block, overlap):
+    for role, left, top in _places(tile, block, stride):
         box = (left, top, left + tile, top + tile)
         if _land_share(np.asarray(photo.crop(box))) < 0.1:
             continue
@@ -77,22 +77,22 @@ def build_earth(out: Path, *, tile: int = 144, size: int = 72, tiles_per_block: 
         "world_pixels": WORLD,
         "tile_pixels": tile,
         "saved_pixels": size,
-        "block_tiles": tiles_per_block,
+        "block_pixels": block,
         "images": counts,
     }
     (out / "about.json").write_text(json.dumps(about, indent=2) + "\n")
 
 
-def _places(tile: int, tiles_per_block: int, overlap: int) -> Iterator[tuple[str, int, int]]:
+def _places(tile: int, block: int, stride: int) -> Iterator[tuple[str, int, int]]:
     """Role, left and top of every tile, by rows of blocks."""
-    block = tile * tiles_per_block
     first, last = WORLD[1] // 6, WORLD[1] * 5 // 6  # 60 degrees north and south
     for row in range((last - first) // block):
         for column in range(WORLD[0] // block):
             role = ROLES[(column + 2 * row) % len(ROLES)]
-            stride = tile if role == "test" else tile // overlap
-            for y in range(0, block - tile + 1, stride):
-                for x in range(0, block - tile + 1, stride):
+            # Fewer test tiles than could be cut: neighbours that overlap much would be counted as if they were new.
+            step = 2 * stride if role == "test" else stride
+            for y in range(0, block - tile + 1, step):
+                for x in range(0, block - tile + 1, step):
                     yield role, column * block + x, first + row * block + y
 
 

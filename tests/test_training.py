@@ -277,7 +277,7 @@ def test_a_place_that_cannot_be_written_is_a_clear_error(folders, tmp_path):
 def test_a_run_killed_twenty_times_ends_bit_identical_to_an_uninterrupted_one(folders, tmp_path):
     # Long enough that every kill finds it at work, and full pools, dropout and decay so that all state matters.
     settings = {
-        "steps": 4000,
+        "steps": 2500,
         "log_steps": 20,
         "checkpoint_steps": 25,
         "batch_size": 2,

@@ -225,7 +225,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "discriminator_layers": 2,
         "discriminator_width": 16,
         "crop_size": 96,
-        "load_size": 108,
         "learning_rate": 5e-4,
         "identity_weight": 1.5,
         "translate_with": "average",

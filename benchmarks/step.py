@@ -12,7 +12,6 @@ images, so that the ratio holds when the machine's speed drifts.
 import argparse
 import json
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -26,7 +25,7 @@ BLOCKS = {64: 6, 128: 6, 256: 9, 512: 9}
 # ---- the plain side
 
 
-def plain_generator(blocks: int):  # noqa: ANN201
+def plain_generator(blocks: int):
     from torch import nn
 
     class Block(nn.Module):
@@ -36,7 +35,7 @@ def plain_generator(blocks: int):  # noqa: ANN201
             again = [nn.ReflectionPad2d(1), nn.Conv2d(256, 256, 3), nn.InstanceNorm2d(256)]
             self.layers = nn.Sequential(*layers, nn.ReLU(), *again)
 
-        def forward(self, x):  # noqa: ANN001, ANN202
+        def forward(self, x):
             return x + self.layers(x)
 
     layers = [nn.ReflectionPad2d(3), nn.Conv2d(3, 64, 7), nn.InstanceNorm2d(64), nn.ReLU()]
@@ -48,7 +47,7 @@ def plain_generator(blocks: int):  # noqa: ANN201
     return nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(64, 3, 7), nn.Tanh())
 
 
-def plain_discriminator():  # noqa: ANN201
+def plain_discriminator():
     from torch import nn
 
     layers = [nn.Conv2d(3, 64, 4, 2, 1), nn.LeakyReLU(0.2)]
@@ -69,7 +68,7 @@ def plain_step(size: int, batch: int, device: str) -> Callable[[], None]:
     a, b = (torch.rand(batch, 3, size, size, device=device) * 2 - 1 for _ in range(2))
     l1, mse = nn.L1Loss(), nn.MSELoss()
 
-    def judged(score, real):  # noqa: ANN001, ANN202
+    def judged(score, real):
         return mse(score, torch.full_like(score, float(real)))
 
     def step() -> None:
@@ -182,6 +181,8 @@ def peak_bytes(device: str) -> int:
 
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated()
+    import resource  # POSIX
+
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
@@ -191,7 +192,9 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=1, help="images of each domain (default: 1)")
     parser.add_argument("--rounds", type=int, default=3, help="processes of each side (default: 3)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
-    parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "auto"), help="of our step; default: fp32")
+    parser.add_argument(
+        "--precision", default="fp32", choices=("fp32", "bf16", "auto"), help="of our step; default: fp32"
+    )
     parser.add_argument("--markdown", type=Path, help="write the table to this file as well")
     parser.add_argument("--side", choices=("plain", "ours"), help=argparse.SUPPRESS)
     parser.add_argument("--work", choices=("step", "translate"), help=argparse.SUPPRESS)
@@ -213,7 +216,9 @@ def main() -> None:
                     results.append(json.loads(done.stdout))
             pairs = list(zip(taken["plain"], taken["ours"], strict=True))
             seconds = {side: statistics.median(r["seconds"] for r in results) for side, results in taken.items()}
-            mebibytes = {side: statistics.median(r["bytes"] for r in results) / 2**20 for side, results in taken.items()}
+            mebibytes = {
+                side: statistics.median(r["bytes"] for r in results) / 2**20 for side, results in taken.items()
+            }
             faster = statistics.median(plain["seconds"] / ours["seconds"] for plain, ours in pairs)
             memory = statistics.median(ours["bytes"] / max(plain["bytes"], 1) for plain, ours in pairs)
             rows.append(

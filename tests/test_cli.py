@@ -15,7 +15,9 @@ from cyclegan import __version__
 from cyclegan.cli import main
 from cyclegan.config import field_sections
 
-FLAGS = "--width 4 --blocks 1 --discriminator-layers 1 --discriminator-width 4 --crop-size 16 --no-tensorboard --device cpu"
+FLAGS = (
+    "--width 4 --blocks 1 --discriminator-layers 1 --discriminator-width 4 --crop-size 16 --no-tensorboard --device cpu"
+)
 
 
 def run(capsys, command):
@@ -40,7 +42,8 @@ def test_train_and_translate_from_the_command_line(tmp_path, capsys, monkeypatch
     assert (config["steps"], config["seed"], config["batch_size"]) == (3, 7, 2)
     assert (config["model"]["width"], config["data"]["load_size"]) == (4, 20)
 
-    code, out, err = run(capsys, train)
+    # Folders may stand on both sides of the flags.
+    code, out, err = run(capsys, train.replace("photos maps", "photos") + " maps")
     assert code == 0
     assert "complete" in err
     code, out, err = run(capsys, train.replace("--seed 7", "--seed 8"))
@@ -78,6 +81,10 @@ def test_a_configuration_file_lies_between_preset_and_flags(tmp_path, capsys):
         ("train . --width wide", 2, "width is 'wide'"),
         ("train . --steps 3 --minutes 2", 2, "one length of the run"),
         ("train . --preset best", 2, "no preset 'best'"),
+        ("train --preset best --help", 2, "no preset 'best'"),
+        ("train . --config .", 2, "configuration file . cannot be read"),
+        ("train a b c", 2, "Give two folders, or one root"),
+        ("train --steps 3", 2, "No folder of images was given"),
         ("train . --config nothing.toml", 2, "no configuration file nothing.toml"),
         ("train . --generator vgg", 2, "invalid choice: 'vgg'"),
         ("translate nowhere x.png --out y", 2, "There is no nowhere"),

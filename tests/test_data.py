@@ -183,3 +183,11 @@ def test_held_out_images_leave_the_training_set(tmp_path):
     assert len(held) == 4
     assert not set(kept.paths) & set(held)
     assert split_held_out(scanned, 5, seed=0) == (scanned, ())  # too few to spare any
+
+
+def test_other_channels_in_any_file_are_refused_before_training(tmp_path):
+    (tmp_path / "x").mkdir()
+    for index, channels in enumerate((3, 3, 5)):
+        np.save(tmp_path / "x" / f"{index}.npy", np.random.default_rng(0).random((20, 20, channels)).astype(np.float32))
+    with pytest.raises(InputError, match=r"2.npy has 5 channel"):
+        scan_folder(tmp_path / "x", 3, (0, 1), DATA)

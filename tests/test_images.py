@@ -10,6 +10,7 @@ from PIL import Image
 from cyclegan import InputError
 from cyclegan.images import (
     ImageFormat,
+    UnreadableError,
     can_hold,
     from_tensor,
     list_images,
@@ -33,7 +34,7 @@ def test_every_eight_bit_format_is_read(tmp_path, suffix):
     array = read_image(path, 3)
     assert array.shape == (24, 32, 3)
     assert array.dtype == np.uint8
-    assert probe_image(path) == (24, 32, "uint8")
+    assert probe_image(path) == (24, 32, "uint8", None)
     tolerance = 12 if suffix in (".jpg", ".avif") else 0
     assert np.abs(array.astype(int) - smooth).max() <= tolerance
 
@@ -44,7 +45,7 @@ def test_exif_rotation_is_honoured(tmp_path):
     exif[0x0112] = 6  # to be turned 90 degrees clockwise
     picture.save(tmp_path / "x.png", exif=exif)
     assert np.array_equal(read_image(tmp_path / "x.png", 3), np.rot90(COLOUR, -1))
-    assert probe_image(tmp_path / "x.png") == (8, 6, "uint8")
+    assert probe_image(tmp_path / "x.png") == (8, 6, "uint8", None)
 
 
 def test_grey_is_repeated_and_colour_becomes_luma(tmp_path):
@@ -99,7 +100,7 @@ def test_deep_and_many_channel_files_keep_depth_and_channels(tmp_path, name):
     again = read_image(tmp_path / name, array.shape[2])
     assert again.dtype == array.dtype
     assert np.array_equal(again, array)
-    assert probe_image(tmp_path / name) == (6, 8, str(array.dtype))
+    assert probe_image(tmp_path / name) == (6, 8, str(array.dtype), array.shape[2])
 
 
 def test_files_of_other_programs_keep_their_depth(tmp_path):
@@ -126,7 +127,7 @@ def test_wrong_channels_say_what_to_do(tmp_path):
 
 def test_a_pickle_in_npy_is_not_opened(tmp_path):
     np.save(tmp_path / "x.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
-    with pytest.raises(ValueError, match="allow_pickle"):
+    with pytest.raises(UnreadableError, match="allow_pickle"):
         read_image(tmp_path / "x.npy", 1)
 
 
@@ -173,7 +174,9 @@ def test_values_outside_the_range_are_clipped():
     assert to_tensor(array, image_format).flatten().tolist() == [-1, 0, 1]
 
 
-@pytest.mark.parametrize(("size", "target"), [((5, 7), (8, 8)), ((8, 12), (8, 12)), ((1, 3), (8, 8)), ((9, 8), (12, 8))])
+@pytest.mark.parametrize(
+    ("size", "target"), [((5, 7), (8, 8)), ((8, 12), (8, 12)), ((1, 3), (8, 8)), ((9, 8), (12, 8))]
+)
 def test_padding_mirrors_and_keeps_what_was_there(size, target):
     image = torch.rand(2, *size)
     padded = pad_to_multiple(image, 4, smallest=8)
@@ -199,10 +202,35 @@ def test_listing_walks_nested_folders_in_order_and_skips_the_rest(tmp_path):
 
 
 def test_a_truncated_file_is_an_error_that_the_data_can_catch(tmp_path):
-    from cyclegan.images import UNREADABLE
-
     buffer = io.BytesIO()
     Image.fromarray(np.tile(COLOUR, (20, 20, 1))).save(buffer, "PNG")
     (tmp_path / "x.png").write_bytes(buffer.getvalue()[: len(buffer.getvalue()) // 2])
-    with pytest.raises(UNREADABLE):
+    with pytest.raises(UnreadableError):
         read_image(tmp_path / "x.png", 3)
+
+
+def test_a_damaged_compressed_tiff_is_unreadable_and_nothing_else(tmp_path):
+    path = tmp_path / "x.tif"
+    for compression in ("zlib", "zstd", "lzw"):
+        planes = np.moveaxis(np.tile(DEEP["five.tif"], (9, 9, 1)), -1, 0)
+        tifffile.imwrite(path, planes, compression=compression, photometric="minisblack", planarconfig="separate")
+        whole = path.read_bytes()
+        for share in (0.3, 0.6, 0.9):
+            path.write_bytes(whole[: int(share * len(whole))])
+            with pytest.raises(UnreadableError):
+                read_image(path, 5)
+
+
+def test_arrays_of_foreign_byte_order_are_what_they_hold(tmp_path):
+    array = np.arange(48, dtype=">u2").reshape(6, 8)
+    np.save(tmp_path / "x.npy", array)
+    assert probe_image(tmp_path / "x.npy") == (6, 8, "uint16", 1)
+    assert read_image(tmp_path / "x.npy", 1).dtype == np.uint16
+
+
+def test_turned_tiffs_are_probed_as_they_are_read(tmp_path):
+    picture = Image.fromarray(COLOUR)
+    exif = picture.getexif()
+    exif[0x0112] = 6
+    picture.save(tmp_path / "x.tif", exif=exif)
+    assert probe_image(tmp_path / "x.tif")[:2] == read_image(tmp_path / "x.tif", 3).shape[:2] == (8, 6)

@@ -8,7 +8,13 @@ from cyclegan.step import ImagePool, TrainState, learning_rate_at, train_step
 
 
 def state_and_images(size=16, batch=2, channels=(3, 3), **settings):
-    settings = {**TINY_MODEL, "crop_size": size, "steps": 10, "channels_a": channels[0], "channels_b": channels[1]} | settings
+    settings = {
+        **TINY_MODEL,
+        "crop_size": size,
+        "steps": 10,
+        "channels_a": channels[0],
+        "channels_b": channels[1],
+    } | settings
     state = TrainState.create(make_config(settings))
     generator = torch.Generator().manual_seed(0)
     real_a, real_b = (torch.rand(batch, c, size, size, generator=generator) * 2 - 1 for c in channels)

@@ -1,6 +1,6 @@
 import json
 import os
-import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -46,9 +46,15 @@ def assert_same_weights(one, other):
 
 def test_a_run_directory_holds_all_that_is_promised(folders, tmp_path):
     run = run_tiny(
-        folders, tmp_path / "run", num_samples=2, sample_steps=3, checkpoint_steps=2, keep_checkpoints=2, tensorboard=True
+        folders,
+        tmp_path / "run",
+        num_samples=2,
+        sample_steps=3,
+        checkpoint_steps=2,
+        keep_checkpoints=2,
+        tensorboard=True,
     )
-    assert {path.name for path in run.iterdir()} == {
+    assert {path.name for path in run.iterdir() if not path.name.startswith(".")} == {
         "config.toml",
         "log.jsonl",
         "tensorboard",
@@ -88,7 +94,9 @@ def test_a_config_object_trains_like_its_settings(folders, tmp_path):
     from cyclegan.config import make_config
 
     one = run_tiny(folders, tmp_path / "one")
-    config = make_config({**TINY, "steps": 6, "log_steps": 2, "a": folders[0], "b": folders[1], "out": tmp_path / "two"})
+    config = make_config(
+        {**TINY, "steps": 6, "log_steps": 2, "a": folders[0], "b": folders[1], "out": tmp_path / "two"}
+    )
     assert isinstance(config, TrainConfig)
     assert_same_weights(one, train(config, quiet=True))
 
@@ -154,8 +162,13 @@ def test_resume_without_a_run_and_foreign_directories_are_refused(folders, tmp_p
     with pytest.raises(InputError, match="no run to resume"):
         run_tiny(folders, tmp_path / "run", resume=True)
     with pytest.raises(InputError, match="not a run directory"):
-        run_tiny(folders, folders[0])
-    assert len(list(folders[0].iterdir())) == 6
+        run_tiny(folders, make_folder(tmp_path / "pictures"))
+    with pytest.raises(InputError, match="--fresh moves only runs aside"):
+        run_tiny(folders, tmp_path / "pictures", fresh=True)
+    assert len(list((tmp_path / "pictures").iterdir())) == 6
+    for inside in (folders[0], folders[1] / "deep" / "run"):
+        with pytest.raises(InputError, match="lies inside"):
+            run_tiny(folders, inside)
 
 
 def test_nan_stops_the_run_and_names_step_term_and_checkpoint(folders, tmp_path, monkeypatch):
@@ -173,7 +186,7 @@ def test_nan_stops_the_run_and_names_step_term_and_checkpoint(folders, tmp_path,
 
 
 def test_weights_that_explode_are_never_saved(folders, tmp_path):
-    with pytest.raises(TrainingError, match="No checkpoint was saved yet|last good checkpoint"):
+    with pytest.raises(TrainingError, match=r"No checkpoint was saved yet|last good checkpoint"):
         run_tiny(folders, tmp_path / "run", learning_rate=1e30, steps=20, norm="none", adversarial="wgan-gp")
     for checkpoint in list_checkpoints(tmp_path / "run"):
         for tensor in load_file(checkpoint / "model" / "a2b.safetensors").values():
@@ -225,6 +238,87 @@ def test_sample_grids_use_held_out_images(tmp_path, capfd):
     assert len(list((tmp_path / "run" / "samples").iterdir())) == 2
 
 
+def test_a_damaged_held_out_image_is_passed_over(tmp_path):
+    for name in ("trainA", "trainB", "testA", "testB"):
+        make_folder(tmp_path / "root" / name, 5, seed=ord(name[-1]))
+    (tmp_path / "root" / "testA" / "0.png").write_bytes(b"nonsense")
+    run = train(tmp_path / "root", out=tmp_path / "run", quiet=True, **{**TINY, "steps": 1, "num_samples": 2})
+    assert ["0.png" in line["path"] for line in log_lines(run) if "path" in line] == [True]
+    assert (run / "samples" / "step_0000001.png").is_file()
+
+
+def test_a_model_that_was_not_written_before_a_kill_is_written_later(folders, tmp_path):
+    run = run_tiny(folders, tmp_path / "run", steps=4)
+    old = (run / "model").rename(tmp_path / "old")
+    run_tiny(folders, run, steps=6, resume=True)
+    shutil.rmtree(run / "model")
+    old.rename(run / "model")  # as if the kill had come between the last checkpoint and the model
+    run_tiny(folders, run, steps=6)
+    assert read_info(run / "model").step == 6
+    run_tiny(folders, run, steps=6, translate_with="average")
+    assert read_info(run / "model").translate_with == "average"
+
+
+def test_value_ranges_are_found_once(tmp_path):
+    for name, seed in (("a", 0), ("b", 1)):
+        (tmp_path / name).mkdir()
+        for index in range(3):
+            values = np.random.default_rng([seed, index]).integers(10, 3000, (20, 20, 1))
+            write_image(tmp_path / name / f"{index}.png", values.astype(np.uint16))
+    settings = {"channels_a": 1, "channels_b": 1}
+    run = run_tiny((tmp_path / "a", tmp_path / "b"), tmp_path / "run", **settings)
+    before = read_info(run / "model").a
+    write_image(tmp_path / "a" / "bright.png", np.full((20, 20, 1), 60000, np.uint16))
+    run_tiny((tmp_path / "a", tmp_path / "b"), run, steps=8, resume=True, **settings)
+    assert read_info(run / "model").a == before
+    assert before.high < 3000
+
+
+def test_nan_in_an_image_is_blamed_on_the_image(folders, tmp_path):
+    (tmp_path / "x").mkdir()
+    array = np.random.default_rng(0).random((20, 20, 3)).astype(np.float32)
+    np.save(tmp_path / "x" / "good.npy", array)
+    array[3, 3] = np.nan
+    np.save(tmp_path / "x" / "hole.npy", array)
+    with pytest.raises(InputError, match=r"hole.npy holds 3 values that are NaN"):
+        run_tiny((tmp_path / "x", folders[1]), tmp_path / "run")
+
+
+def test_two_processes_cannot_train_in_one_place(folders, tmp_path):
+    from cyclegan.run_directory import lock
+
+    with lock(tmp_path / "run"), pytest.raises(InputError, match="Another process"):
+        run_tiny(folders, tmp_path / "run")
+    run_tiny(folders, tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["a [b]", "mk[/x]", "🌍 ü", "100%"])
+def test_folders_may_have_any_name(tmp_path, name, capfd):
+    a, b = make_folder(tmp_path / name / "a"), make_folder(tmp_path / name / "b", seed=1)
+    (a / "broken [x].png").write_bytes(b"nonsense")
+    for steps in (2, 3):
+        train(a, b, out=tmp_path / name / "run", resume=steps == 3, **{**TINY, "steps": steps})
+        shown = capfd.readouterr().err
+        assert f"{name}/a" in shown
+        assert f"{name}/run" in shown
+        assert "broken [x].png" in shown
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="process groups are POSIX")
+def test_ctrl_c_with_loading_processes_saves(folders, tmp_path):
+    settings = {"steps": 10**6, "workers": 2, "log_steps": 1}
+    process = start(folders, tmp_path / "run", settings, start_new_session=True, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "run" / "log.jsonl").is_file() or not log_lines(tmp_path / "run"):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
+    process.communicate(timeout=60)
+    assert list_checkpoints(tmp_path / "run")
+
+
 SCRIPT = """
 import sys, json, torch
 torch.set_num_threads(1)
@@ -247,6 +341,8 @@ def start(folders, out, settings, **options):
 def test_a_full_disk_is_a_clear_error_and_the_last_good_checkpoint_loads(folders, tmp_path):
     run = run_tiny(folders, tmp_path / "run", steps=4, checkpoint_steps=2)
     size = (list_checkpoints(run)[0] / "training.safetensors").stat().st_size
+
+    import resource
 
     def little_room():
         resource.setrlimit(resource.RLIMIT_FSIZE, (size // 2, size // 2))

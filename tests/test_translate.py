@@ -29,7 +29,9 @@ def deep_run(tmp_path_factory):
         for index in range(3):
             values = np.random.default_rng(index).random((20, 20, channels)) * high
             write_image(root / name / f"{index}.tif", values.astype(dtype))
-    return train(root / "a", root / "b", out=root / "run", quiet=True, channels_a=1, channels_b=5, **{**TINY, "steps": 3})
+    return train(
+        root / "a", root / "b", out=root / "run", quiet=True, channels_a=1, channels_b=5, **{**TINY, "steps": 3}
+    )
 
 
 def picture(width, height, seed=0, mode="RGB"):
@@ -187,3 +189,39 @@ def test_the_network_runs_in_evaluation_mode(run):
     translator = Translator.load(run)  # trained with dropout
     image = torch.rand(1, 3, 16, 16)
     assert torch.equal(translator.translate_tensor(image), translator.translate_tensor(image))
+
+
+def test_a_picture_of_more_depth_is_not_squashed(run):
+    deep = Image.fromarray(np.full((8, 8), 40000, np.uint16))
+    with pytest.raises(InputError, match="mode I;16"):
+        Translator.load(run)(deep)
+
+
+def test_what_was_translated_is_not_translated_again(run, tmp_path):
+    picture(9, 7).save(tmp_path / "x.png")
+    translator = Translator.load(run)
+    for _ in range(2):
+        plan = plan_outputs([tmp_path], tmp_path / "out", translator)
+        assert [target.relative_to(tmp_path).as_posix() for _, target in plan] == ["out/x.png"]
+        translate_files(translator, plan)
+
+
+def test_folders_of_one_name_are_numbered_and_odd_suffixes_become_png(run, tmp_path):
+    for name in ("one/test/x.png", "two/test/x.png"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        picture(9, 7).save(tmp_path / name)
+    picture(9, 7).save(tmp_path / "photo", "PNG")
+    inputs = [tmp_path / "one/test", tmp_path / "two/test", tmp_path / "photo"]
+    plan = plan_outputs(inputs, tmp_path / "out", Translator.load(run))
+    targets = {target.relative_to(tmp_path / "out").as_posix() for _, target in plan}
+    assert targets == {"test/x.png", "test_2/x.png", "photo.png"}
+    assert translate_files(Translator.load(run), plan) == []
+
+
+def test_an_output_that_cannot_be_written_is_told(run, tmp_path):
+    picture(9, 7).save(tmp_path / "x.png")
+    (tmp_path / "file").write_text("")
+    translator = Translator.load(run)
+    plan = plan_outputs([tmp_path / "x.png"], tmp_path / "file" / "out", translator)
+    with pytest.raises(InputError, match="could not be written"):
+        translate_files(translator, plan)

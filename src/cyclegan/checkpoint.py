@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from pydantic import ValidationError
@@ -18,7 +18,9 @@ from torch import Tensor, nn
 from cyclegan.config import Config, Direction, InputError, ModelConfig, Preprocess, describe_validation_error
 from cyclegan.images import ImageFormat
 from cyclegan.networks import build_generator
-from cyclegan.step import ImagePool, TrainState
+
+if TYPE_CHECKING:  # what begins at a translator needs no training code
+    from cyclegan.step import ImagePool, TrainState
 
 
 class ModelInfo(Config):
@@ -67,13 +69,13 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def save_model(target: Path, info: ModelInfo, state: TrainState) -> None:
+def save_model(target: Path, info: ModelInfo, state: "TrainState") -> None:
     """Write a model directory: config.json and both generators, the final and the averaged ones."""
     with _directory(target) as folder:
         _write_model(folder, info, state)
 
 
-def _write_model(folder: Path, info: ModelInfo, state: TrainState) -> None:
+def _write_model(folder: Path, info: ModelInfo, state: "TrainState") -> None:
     (folder / "config.json").write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
     for suffix, generators in (("", state.generator), ("_average", state.average)):
         _save(folder / f"a2b{suffix}.safetensors", generators.a2b.state_dict())
@@ -87,7 +89,7 @@ def _save(path: Path, tensors: dict[str, Tensor]) -> None:
         raise OSError(f"{path.name}: {error}") from error
 
 
-def save_checkpoint(run: Path, info: ModelInfo, state: TrainState, *, seconds: float, keep: int) -> Path:
+def save_checkpoint(run: Path, info: ModelInfo, state: "TrainState", *, seconds: float, keep: int) -> Path:
     """Write checkpoints/step_N with everything needed to go on exactly, then remove all but the newest `keep`.
 
     seconds: training time so far. Raises OSError if the disk does not take it; older checkpoints are then untouched.
@@ -109,7 +111,7 @@ def save_checkpoint(run: Path, info: ModelInfo, state: TrainState, *, seconds: f
     return target
 
 
-def load_checkpoint(checkpoint: Path, state: TrainState) -> float:
+def load_checkpoint(checkpoint: Path, state: "TrainState") -> float:
     """Put a checkpoint into a fresh state of the same configuration. Returns the training time so far, in seconds."""
     try:
         progress = json.loads((checkpoint / "training.json").read_text())
@@ -133,11 +135,11 @@ def load_checkpoint(checkpoint: Path, state: TrainState) -> float:
     return float(progress["seconds"])
 
 
-def _optimizers(state: TrainState) -> dict[str, torch.optim.Adam]:
+def _optimizers(state: "TrainState") -> dict[str, torch.optim.Adam]:
     return {"generator_optimizer": state.generator_optimizer, "discriminator_optimizer": state.discriminator_optimizer}
 
 
-def _pools(state: TrainState) -> dict[str, ImagePool]:
+def _pools(state: "TrainState") -> "dict[str, ImagePool]":
     return {"pool_a": state.pool_a, "pool_b": state.pool_b}
 
 

@@ -50,10 +50,13 @@ class _Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the command `cyclegan`. Exits 0 when it is done, 1 or 2 after an error, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    parser = _parser(arguments)
     try:
+        parser = _parser(arguments)
         parsed, unknown = parser.parse_known_args(arguments)
-        if unknown:  # told by the subcommand, which knows its flags
+        # argparse takes the folders of `train A --steps 9 B` for one argument and a stray one.
+        if unknown and hasattr(parsed, "paths") and not any(word.startswith("-") for word in unknown):
+            parsed.paths += [Path(word) for word in unknown]
+        elif unknown:  # told by the subcommand, which knows its flags
             command = getattr(parsed, "command_parser", parser)
             command.error(f"unrecognized arguments: {' '.join(unknown)}")
         parsed.run(parsed)
@@ -62,6 +65,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
+    except OSError as error:
+        print(f"cyclegan: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
     except RuntimeError as error:
         # Only our own; an unforeseen one keeps its traceback, for the report of a bug.
         if type(error).__module__.partition(".")[0] != "cyclegan":
@@ -104,10 +110,14 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
 
 def _add_train(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    parser.usage = "cyclegan train A B [--out DIR] [settings]\n       cyclegan train ROOT [--out DIR] [settings]"
     parser.add_argument(
-        "a", metavar="A", type=Path, help="folder of images of domain A, or one root with trainA, trainB"
+        "paths",
+        metavar="A [B]",
+        type=Path,
+        nargs="*",
+        help="folder of images of domain A and of domain B, or one root that holds trainA and trainB",
     )
-    parser.add_argument("b", metavar="B", type=Path, nargs="?", help="folder of images of domain B")
     parser.add_argument("--preset", help=f"values to start from: {', '.join(PRESETS)} (default: paper)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file of settings, over those of the preset")
     again = parser.add_mutually_exclusive_group()
@@ -159,16 +169,21 @@ def _add_setting(group: Any, name: str, info: FieldInfo, default: Any) -> None:
 
 
 def _train(parsed: argparse.Namespace) -> None:
-    own = {"run", "command_parser", "a", "b", "preset", "config", "resume", "fresh"}
+    own = {"run", "command_parser", "paths", "preset", "config", "resume", "fresh"}
     settings = {name: value for name, value in vars(parsed).items() if name not in own}
-    lengths = [name for name in LENGTHS if name in settings]
+    lengths = sorted(LENGTHS & settings.keys())
     if len(lengths) > 1:
         raise InputError(f"Give one length of the run, not {' and '.join('--' + name for name in lengths)}.")
+    if len(parsed.paths) > 2:
+        raise InputError(
+            f"Give two folders, or one root; these are {len(parsed.paths)}: {' '.join(map(str, parsed.paths))}."
+        )
     from cyclegan.training import train
 
+    a, b = (*parsed.paths, None, None)[:2]
     run = train(
-        parsed.a,
-        parsed.b,
+        a,
+        b,
         preset=parsed.preset,
         config_file=parsed.config,
         resume=parsed.resume,
@@ -183,7 +198,7 @@ def _train(parsed: argparse.Namespace) -> None:
 
 def _add_translate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_directory", metavar="RUN", type=Path, help="run directory, checkpoint or model directory")
-    parser.add_argument("inputs", metavar="INPUT", type=Path, nargs="+", help="image files, or folders to mirror")
+    parser.add_argument("paths", metavar="INPUT", type=Path, nargs="+", help="image files, or folders to mirror")
     parser.add_argument("--out", type=Path, required=True, help="folder for the translated images")
     parser.add_argument("--direction", choices=("a2b", "b2a"), default="a2b", help="default: a2b")
     parser.add_argument("--batch-size", type=int, default=1, help="images of one size in a call (default: 1)")
@@ -211,8 +226,8 @@ def _translate(parsed: argparse.Namespace) -> None:
     translator = Translator.load(
         parsed.run_directory, direction=parsed.direction, device=parsed.device, weights=parsed.weights
     )
-    plan = plan_outputs(parsed.inputs, parsed.out, translator)
-    console = Console(stderr=True, highlight=False)
+    plan = plan_outputs(parsed.paths, parsed.out, translator)
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     with Progress(console=console) as progress:
         task = progress.add_task(f"Translating {parsed.direction}", total=len(plan))
         failed = translate_files(
@@ -223,7 +238,7 @@ def _translate(parsed: argparse.Namespace) -> None:
             on_done=lambda _: progress.advance(task),
         )
     for path, reason in failed:
-        console.print(f"[yellow]Left out:[/] {path}: {reason}")
+        console.print(f"Left out: {path}: {reason}", style="yellow")
     print(f"{len(plan) - len(failed)} images translated into {parsed.out}")
     if failed:
         raise SystemExit(1)

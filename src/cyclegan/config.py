@@ -29,7 +29,7 @@ class InputError(ValueError):
 class Config(BaseModel):
     """Frozen, validated, and strict about its keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
     def replace(self, **changes: Any) -> Self:
         """A validated copy with these fields changed."""
@@ -177,7 +177,7 @@ class TrainConfig(Config):
         if len(lengths) > 1:
             given = ", ".join(f"{name} {value}" for name, value in lengths.items())
             raise ValueError(
-                f"the length of the run is given more than once ({given}); give one of {', '.join(LENGTHS)}"
+                f"the length of the run is given more than once ({given}); give one of steps, epochs, minutes"
             )
         if not lengths:
             object.__setattr__(self, "epochs", 200.0)
@@ -188,6 +188,11 @@ class TrainConfig(Config):
                 f"batch_size {self.batch_size} needs images of one size, which preprocess {self.data.preprocess!r} "
                 "does not give; use batch_size 1 or a preprocess that ends in crop"
             )
+        if self.adversarial == "wgan-gp" and not self.data.crops:
+            raise ValueError(
+                f"wgan-gp mixes real and fake images, which need one size, and preprocess {self.data.preprocess!r} "
+                "does not give it; use a preprocess that ends in crop"
+            )
         if self.data.crops and self.data.crop_size < self.model.smallest_crop:
             raise ValueError(
                 f"crop_size {self.data.crop_size} is too small for these networks; they need at least "
@@ -195,20 +200,25 @@ class TrainConfig(Config):
             )
         return self
 
+    def replace(self, **changes: Any) -> Self:
+        """A validated copy with these fields changed; a length of one kind replaces one of another."""
+        if LENGTHS & changes.keys():
+            changes = {**dict.fromkeys(LENGTHS), **changes}
+        return super().replace(**changes)
+
     @property
     def uses_identity(self) -> bool:
         """Whether there is an identity term: it needs domains with the same number of channels."""
         return self.identity_weight > 0 and self.model.channels_a == self.model.channels_b
 
 
-LENGTHS = ("steps", "epochs", "minutes")
+LENGTHS = frozenset(("steps", "epochs", "minutes"))
 
 # What may differ when a run goes on: it changes where and how fast, or what is written, never what is learned.
 FREE_TO_CHANGE = frozenset(
     (
-        *("preset", "out", "test_a", "test_b", "translate_with"),
-        *("device", "threads", "workers", "cache_gib"),
-        *("log_steps", "sample_steps", "num_samples", "checkpoint_steps", "checkpoint_minutes", "keep_checkpoints"),
+        *("preset", "out", "translate_with", "device", "threads", "workers", "cache_gib"),
+        *("log_steps", "sample_steps", "checkpoint_steps", "checkpoint_minutes", "keep_checkpoints"),
         "tensorboard",
     )
 )
@@ -248,11 +258,12 @@ def field_sections() -> dict[str, type[Config]]:
 def make_config(*layers: Mapping[str, Any], preset: str | None = None) -> TrainConfig:
     """Resolve `preset` < `layers`, each a flat or sectioned dict of values; the last one wins.
 
+    An explicit `preset` counts before one that a layer names. A layer that sets a crop size without a load size sets
+    the load size in proportion.
     Raises InputError for an unknown preset, an unknown key (with the nearest valid one) or a bad value.
     """
-    for layer in layers:
-        preset = layer.get("preset", preset) if preset is None else preset
-    name = preset or "paper"
+    named = [preset, *(layer["preset"] for layer in reversed(layers) if layer.get("preset"))]
+    name = next((name for name in named if name), "paper")
     if name not in PRESETS:
         raise InputError(f"There is no preset {name!r}; choose one of: {', '.join(PRESETS)}.")
 
@@ -261,6 +272,8 @@ def make_config(*layers: Mapping[str, Any], preset: str | None = None) -> TrainC
         flat = _flatten(layer)
         if any(flat.get(length) is not None for length in LENGTHS):
             values = {key: value for key, value in values.items() if key not in LENGTHS}
+        if "crop_size" in flat:
+            values.pop("load_size", None)
         values |= flat
     values["preset"] = name
 
@@ -281,6 +294,8 @@ def _flatten(layer: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in layer.items():
         if key in ("model", "data"):
+            if not isinstance(value, Mapping | Config):
+                raise InputError(f"{key} is {value!r}; expected a table of settings.")
             items = (
                 value.items()
                 if isinstance(value, Mapping)
@@ -325,6 +340,8 @@ def read_config_file(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise InputError(f"There is no configuration file {path}.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"The configuration file {path} cannot be read: {error}.") from None
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} is not valid TOML: {error}.") from None
 
@@ -336,7 +353,9 @@ def to_toml(config: TrainConfig) -> str:
 
     def lines(values: Mapping[str, Any]) -> list[str]:
         # JSON strings, numbers, booleans and arrays are valid TOML.
-        return [f"{key} = {json.dumps(value)}" for key, value in values.items() if value is not None]
+        return [
+            f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items() if value is not None
+        ]
 
     text = lines(dumped)
     for name, values in sections.items():

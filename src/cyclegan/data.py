@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -15,9 +16,9 @@ from torch.utils.data import DataLoader, Dataset
 from cyclegan.config import DataConfig, InputError, ModelConfig
 from cyclegan.images import (
     EXTENSIONS,
-    UNREADABLE,
     Array,
     ImageFormat,
+    UnreadableError,
     list_images,
     pad_to_multiple,
     probe_image,
@@ -63,6 +64,10 @@ class Batch:
     a: Tensor
     b: Tensor
     unreadable: tuple[tuple[str, str], ...] = ()
+
+    def pin_memory(self) -> "Batch":
+        """Called by torch's loader, so that copies to a GPU need not wait."""
+        return replace(self, a=self.a.pin_memory(), b=self.b.pin_memory())
 
 
 def find_folders(a: Path, b: Path | None = None, test_a: Path | None = None, test_b: Path | None = None) -> Folders:
@@ -121,16 +126,17 @@ def scan_folder(root: Path, channels: int, value_range: tuple[float, float] | No
     low, high = np.inf, -np.inf
     for path in list_images(root):
         try:
-            height, width, dtype = probe_image(path)
-            if dtype != "uint8" and value_range is None:
+            height, width, dtype, found = probe_image(path)
+            # Reading tells of wrong channels, with what to do; the first 8-bit file stands for all.
+            if (
+                (found is None and not paths)
+                or found not in (None, channels)
+                or (dtype != "uint8" and value_range is None)
+            ):
                 values = read_image(path, channels)
-                low, high = min(low, float(np.nanmin(values))), max(high, float(np.nanmax(values)))
-            elif not paths:
-                read_image(path, channels)  # the first one stands for the channels of all
-        except InputError:
-            raise
-        except UNREADABLE as error:
-            unreadable.append((path, str(error) or type(error).__name__))
+                low, high = min(low, float(values.min())), max(high, float(values.max()))
+        except UnreadableError as error:
+            unreadable.append((path, str(error)))
             continue
         _check_size(path, height, width, config)
         paths.append(path)
@@ -186,7 +192,9 @@ def split_held_out(folder: ImageFolder, num_images: int, seed: int) -> tuple[Ima
         return folder, ()
 
     def rank(path: Path) -> bytes:
-        return hashlib.sha256(f"{seed}/{path.relative_to(folder.root).as_posix()}".encode()).digest()
+        return hashlib.sha256(
+            f"{seed}/{path.relative_to(folder.root).as_posix()}".encode(errors="surrogateescape")
+        ).digest()
 
     held = set(sorted(folder.paths, key=rank)[:num_images])
     kept = tuple(path for path in folder.paths if path not in held)
@@ -236,8 +244,8 @@ class UnpairedDataset(Dataset[Batch]):
             path = folder.paths[order[(position + offset) % count]]
             try:
                 array = self._load(path, folder.image_format.channels)
-            except (InputError, *UNREADABLE) as error:
-                unreadable.append((str(path), str(error) or type(error).__name__))
+            except (InputError, UnreadableError) as error:
+                unreadable.append((str(path), str(error)))
                 continue
             rng = np.random.default_rng([_AUGMENT, self.seed, domain, step, slot])
             tensor = to_tensor(augment(array, self.data, rng), folder.image_format)
@@ -274,7 +282,14 @@ def augment(array: Array, config: DataConfig, rng: np.random.Generator) -> Array
 
 
 def held_out_tensor(path: Path, image_format: ImageFormat, data: DataConfig, model: ModelConfig) -> Tensor:
-    """An image for a sample grid, without randomness: the middle crop at the training size, (C, H, W)."""
+    """An image for a sample grid, without randomness: the middle crop at the training size, (C, H, W).
+
+    Raises UnreadableError or InputError if the file is damaged, too small, or not of this format.
+    """
+    height, width, dtype, _ = probe_image(path)
+    if dtype != image_format.dtype:
+        raise InputError(f"{path} is {dtype}; the training images are {image_format.dtype}.")
+    _check_size(path, height, width, data)
     array = read_image(path, image_format.channels)
     if data.preprocess == "resize-and-crop":
         array = resize(array, data.crop_size, data.crop_size)
@@ -300,5 +315,11 @@ def batches(dataset: UnpairedDataset, first_step: int, num_workers: int) -> Iter
         num_workers=num_workers,
         pin_memory=torch.cuda.is_available(),
         multiprocessing_context="spawn",
+        worker_init_fn=_ignore_interrupts,
     )
     return iter(loader)
+
+
+def _ignore_interrupts(_worker: int) -> None:
+    # A terminal sends Ctrl-C to every process; the training process decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -12,12 +12,12 @@ from rich.table import Table as ScreenTable
 from torch import Tensor
 
 from cyclegan._version import __version__
-from cyclegan.config import Direction, to_toml
+from cyclegan.config import Direction
 from cyclegan.datasets import download
 from cyclegan.images import ImageFormat, displayable, from_tensor, list_images, read_image, to_tensor, write_image
 from cyclegan.metrics import l1, psnr
 from cyclegan.report import Gallery, Section, Table, write_report
-from cyclegan.training import read_run_config, train
+from cyclegan.training import train
 from cyclegan.translate import Translator
 
 _NAMES = {"a2b": ("satellite photo", "map"), "b2a": ("map", "satellite photo")}
@@ -44,7 +44,7 @@ def demo(out: Path, data: Path, *, minutes: float | None = None, seed: int = 0, 
 
     Interrupted, the same call goes on. Raises InputError if the data cannot be had or `out` holds another run.
     """
-    console = Console(stderr=True, highlight=False)
+    console = Console(stderr=True, highlight=False, markup=False)
     if not (data / "about.json").is_file():
         with console.status(f"Cutting satellite photo and map into tiles, into {data} ..."):
             download("earth", data)
@@ -117,7 +117,7 @@ def _write_report(path: Path, run: Path, results: list[Result]) -> None:
                 [
                     f"{count} places that neither network saw in training. L1 is the mean absolute difference from the "
                     f"truth in [-1, 1]; the translation's is {result.relative_l1:.2f} times that of the mean image, "
-                    "which knows only the average of its domain. Rows of pictures are taken at equal distances, not chosen."
+                    "which knows only the average of its domain. The rows are taken at equal distances, not chosen."
                 ],
                 [
                     Table(["", "L1", "PSNR (dB)"], rows, best=0),
@@ -131,9 +131,6 @@ def _write_report(path: Path, run: Path, results: list[Result]) -> None:
             sheet = picture.convert("RGB")
         caption = f"{sample_files[-1].name}; all of them are in {run / 'samples'}."
         sections.append(Section("There and back again", [caption], [Gallery(["samples"], [[sheet]])]))
-    sections.append(
-        Section(
-            "How it was made", [f"cyclegan {__version__}, torch {torch.__version__}"], [to_toml(read_run_config(run))]
-        )
-    )
+    how = (run / "config.toml").read_text(encoding="utf-8")
+    sections.append(Section("How it was made", [f"cyclegan {__version__}, torch {torch.__version__}"], [how]))
     write_report(path, "CycleGAN: satellite photos and maps", sections)

@@ -4,10 +4,10 @@ The one image convention: a tensor is float32, (N, C, H, W) or (C, H, W), in [-1
 (H, W, C) in the type of its file. An `ImageFormat` says how the two belong together, and is recorded in the model.
 """
 
-import contextlib
 import io
 import os
-import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
 
 from cyclegan.config import Config, InputError
 
@@ -27,17 +26,19 @@ EXTENSIONS: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp"
 # Modes of Pillow with 8 bits or fewer a channel: these convert among each other on purpose (see `read_image`).
 _EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 
-# What a damaged or foreign file may raise in the libraries that read it.
-UNREADABLE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    IndexError,
-    KeyError,
-    Image.DecompressionBombError,
-)
+# Channels that files of these kinds hold at 8 bits. JPEG, BMP and the like cannot keep transparency.
+_CHANNELS = {
+    ".png": (1, 3, 4),
+    ".webp": (3, 4),
+    ".avif": (3, 4),
+    ".jpg": (1, 3),
+    ".jpeg": (1, 3),
+    ".bmp": (1, 3),
+}
+
+
+class UnreadableError(ValueError):
+    """A file that is damaged or of another kind than its name says. One such file does not end a run."""
 
 
 class ImageFormat(Config):
@@ -71,27 +72,51 @@ def read_image(path: Path, channels: int) -> Array:
     8-bit files are brought to 1, 3 or 4 channels: grey is repeated, colour becomes luma, palettes and CMYK become RGB,
     transparent pixels are laid on white (or kept as a fourth channel when 4 are asked for), EXIF rotation is applied.
     Files of another depth or with other channels must have exactly `channels`. `.npy` holds (H, W) or (H, W, C).
-    Raises InputError if they do not, one of `UNREADABLE` if the file cannot be read.
+    Raises InputError if they do not or if they hold NaN or infinity, UnreadableError if the file cannot be decoded.
     """
-    picture = _open_eight_bit(path)
+    with _decoding():
+        picture = _open_eight_bit(path)
     if picture is not None:
         if channels not in (1, 3, 4):
             raise InputError(
                 f"{path} is an 8-bit image of mode {picture.mode}, which can give 1, 3 or 4 channels; the model takes "
                 f"{channels}. Pass the channels of your images (--channels-a, --channels-b)."
             )
-        return pil_to_array(picture, channels)
-    array = _read_deep(path)
+        with _decoding():
+            return pil_to_array(picture, channels)
+    with _decoding():
+        array = _read_deep(path)
     if array.shape[2] != channels:
         raise InputError(
             f"{path} has {array.shape[2]} channel(s) of type {array.dtype}; the model takes {channels}. "
             f"Pass --channels-a or --channels-b {array.shape[2]}, or convert the file."
         )
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        count = int(np.count_nonzero(~np.isfinite(array)))
+        raise InputError(f"{path} holds {count} values that are NaN or infinite; fill them with a number first.")
     return array
 
 
+@contextmanager
+def _decoding() -> Iterator[None]:
+    """Decoders raise errors of every kind over a damaged file; here they become one."""
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:
+        raise UnreadableError(str(error) or type(error).__name__) from error
+
+
 def pil_to_array(picture: Image.Image, channels: int) -> Array:
-    """An 8-bit Pillow image of any mode, upright, as uint8 (H, W, channels) with 1, 3 or 4 channels."""
+    """An 8-bit Pillow image of any mode, upright, as uint8 (H, W, channels) with 1, 3 or 4 channels.
+
+    Raises InputError for a mode of more depth, which would be squashed.
+    """
+    if picture.mode not in _EIGHT_BIT_MODES:
+        raise InputError(
+            f"The image has mode {picture.mode}, which is not 8-bit; pass it as an array (H, W, channels)."
+        )
     picture = ImageOps.exif_transpose(picture)
     transparent = picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info
     if channels == 4:
@@ -105,21 +130,29 @@ def pil_to_array(picture: Image.Image, channels: int) -> Array:
     return array if array.ndim == 3 else array[..., None]
 
 
-def probe_image(path: Path) -> tuple[int, int, str]:
-    """Height, width (upright) and numpy type of a file, read from its header where the format allows it."""
-    if path.suffix.lower() == ".npy":
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-        _check_array(path, array)
-        return array.shape[0], array.shape[1], str(array.dtype)
-    with Image.open(path) if _pillow_can_open(path) else contextlib.nullcontext() as picture:
-        if picture is not None and not _is_deep(path, picture):
-            width, height = picture.size
-            # EXIF orientations 5 to 8 lie on their side. The base class does not decode a PNG to look for them.
-            if Image.Image.getexif(picture).get(0x0112, 1) >= 5:
-                width, height = height, width
-            return height, width, "uint8"
-    array = _read_deep(path)
-    return array.shape[0], array.shape[1], str(array.dtype)
+def probe_image(path: Path) -> tuple[int, int, str, int | None]:
+    """Height, width (upright), numpy type and channels of a file, read from its header where the format allows it.
+
+    The channels are None for 8-bit images that can be brought to 1, 3 or 4. Raises UnreadableError, or InputError if an
+    extra is missing.
+    """
+    with _decoding():
+        if path.suffix.lower() == ".npy":
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            _check_array(path, array)
+            channels = 1 if array.ndim == 2 else array.shape[2]
+            return array.shape[0], array.shape[1], array.dtype.newbyteorder("=").name, channels
+        if _pillow_can_open(path):
+            with Image.open(path) as picture:
+                if not _is_deep(path, picture):
+                    width, height = picture.size
+                    # EXIF orientations 5 to 8 lie on their side; Pillow has turned the size of a TIFF already. The base
+                    # class does not decode a whole PNG to look for them.
+                    if picture.format != "TIFF" and Image.Image.getexif(picture).get(0x0112, 1) >= 5:
+                        width, height = height, width
+                    return height, width, "uint8", None
+        array = _read_deep(path)
+        return array.shape[0], array.shape[1], array.dtype.name, array.shape[2]
 
 
 def _pillow_can_open(path: Path) -> bool:
@@ -266,7 +299,7 @@ def can_hold(suffix: str, channels: int, dtype: str) -> bool:
     if suffix in (".tif", ".tiff", ".npy"):
         return True
     if dtype == "uint8":
-        return channels in {".png": (1, 3, 4), ".webp": (3, 4), ".avif": (3, 4)}.get(suffix, (1, 3))
+        return channels in _CHANNELS.get(suffix, ())
     return suffix == ".png" and dtype == "uint16" and channels in (1, 3, 4)
 
 
@@ -348,6 +381,6 @@ def displayable(image: Tensor) -> Image.Image:
     return Image.fromarray(from_tensor(channels, ImageFormat()))
 
 
-def upscale(images: Tensor, factor: int) -> Tensor:
-    """Repeat every pixel `factor` times in both directions, so that small images can be looked at."""
-    return F.interpolate(images, scale_factor=factor, mode="nearest") if factor > 1 else images
+def upscale(image: Tensor, factor: int) -> Tensor:
+    """Repeat every pixel of (C, H, W) `factor` times in both directions, so that small images can be looked at."""
+    return image.repeat_interleave(factor, -1).repeat_interleave(factor, -2) if factor > 1 else image

@@ -224,7 +224,7 @@ def _discriminator_term(
 ) -> Tensor:
     real_score, fake_score = _translate(network, [real, fake], config.model.norm != "batch")
     loss = discriminator_loss(config.adversarial, real_score.float(), fake_score.float())
-    if config.adversarial == "wgan-gp" and real.shape == fake.shape:
+    if config.adversarial == "wgan-gp":
         mix = torch.as_tensor(rng.random((len(real), 1, 1, 1)), dtype=real.dtype, device=real.device)
         loss = loss + 0.5 * config.gradient_penalty_weight * gradient_penalty(network, real, fake, mix)
     return loss
@@ -254,16 +254,18 @@ def learning_rate_at(config: TrainConfig, position: float, length: float) -> flo
     """The learning rate at `position` of a run of `length`, in the same unit: epochs, steps or seconds.
 
     linear: constant, then in equal parts down to zero over `decay_share` of the run. Over epochs or steps the n-th of
-    `decay` units has the factor 1 - n / (decay + 1), so that no unit is spent at zero (the reference's schedule).
+    `decay` units has the factor 1 - n / (decay + 1), so that no unit is spent at zero (the reference's schedule); over
+    minutes, and over less than one epoch of decay, it falls continuously.
     cosine: half a cosine down to zero. step: a tenth after each quarter of the run. constant: constant.
     """
     share = min(max(position / length, 0.0), 1.0)
     if config.schedule == "linear":
-        decay = length * config.decay_share
-        if config.minutes is not None:
-            factor = 1.0 if decay == 0 else min(1.0, (1.0 - share) / config.decay_share)
+        decay = round(length * config.decay_share)
+        if config.decay_share == 0:
+            factor = 1.0
+        elif config.minutes is not None or decay == 0:
+            factor = min(1.0, (1.0 - share) / config.decay_share)
         else:
-            decay = round(decay)
             factor = 1.0 - max(0, math.floor(position) + 1 - (math.ceil(length) - decay)) / (decay + 1)
     elif config.schedule == "cosine":
         factor = 0.5 * (1 + math.cos(math.pi * share))

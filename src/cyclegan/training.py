@@ -1,5 +1,6 @@
 """Train the two translators: resolve the configuration, build or resume, loop, log, save."""
 
+import io
 import json
 import math
 import signal
@@ -7,41 +8,36 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
-from torch import Tensor
+from torch import Tensor, nn
 
 from cyclegan._version import __version__
-from cyclegan.checkpoint import ModelInfo, list_checkpoints, load_checkpoint, save_checkpoint, save_model
-from cyclegan.config import (
-    FREE_TO_CHANGE,
-    InputError,
-    ModelConfig,
-    TrainConfig,
-    flat_values,
-    make_config,
-    read_config_file,
-    to_toml,
-)
-from cyclegan.data import (
-    Folders,
-    ImageFolder,
-    UnpairedDataset,
-    batches,
-    find_folders,
-    held_out_tensor,
-    scan_folder,
-    split_held_out,
-)
+from cyclegan.checkpoint import ModelInfo, list_checkpoints, read_info, save_checkpoint, save_model
+from cyclegan.config import InputError, TrainConfig, make_config, read_config_file
+from cyclegan.data import ImageFolder, UnpairedDataset, batches, find_folders, scan_folder
 from cyclegan.distributed import describe_device, has_fast_bf16, resolve_device
-from cyclegan.images import UNREADABLE, grid, list_images, upscale
+from cyclegan.images import grid, upscale, write_bytes
 from cyclegan.networks import count_parameters
+from cyclegan.run_directory import (
+    check_place,
+    find_checkpoint,
+    load_newest,
+    lock,
+    move_aside,
+    open_board,
+    read_run_config,
+    shorten_log,
+    write_config,
+)
+from cyclegan.samples import Samples, choose_samples
 from cyclegan.step import TrainState, first_non_finite, learning_rate_at, set_learning_rate, train_step
 
 
@@ -50,7 +46,7 @@ class TrainingError(RuntimeError):
 
 
 def train(
-    a: str | Path | TrainConfig,
+    a: str | Path | TrainConfig | None = None,
     b: str | Path | None = None,
     *,
     preset: str | None = None,
@@ -77,10 +73,13 @@ def train(
         config = a
     else:
         layers = [read_config_file(Path(config_file))] if config_file else []
-        config = make_config(*layers, {"a": a, "b": b, **settings}, preset=preset)
+        given = {name: value for name, value in (("a", a), ("b", b)) if value is not None}
+        config = make_config(*layers, {**given, **settings}, preset=preset)
     if resume and fresh:
         raise InputError("resume and fresh exclude each other; pass one of them.")
-    return _Run.open(config, resume=resume, fresh=fresh, quiet=quiet).train()
+    console = Console(stderr=True, quiet=quiet, highlight=False, markup=False, soft_wrap=True)
+    with ExitStack() as stack:
+        return _Run.open(config, console, stack, resume=resume, fresh=fresh).train()
 
 
 @dataclass
@@ -91,50 +90,60 @@ class _Run:
     state: TrainState
     dataset: UnpairedDataset
     info: ModelInfo
-    samples: tuple[Tensor, ...]
+    samples: Samples
     console: Console
-    log: TextIO
-    board: Any
+    log: TextIO | None = None
+    board: Any = None
+    # Whether it had reached its length before this session.
+    complete: bool = False
+    # Training time of earlier sessions, and when this one began.
     seconds_before: float = 0.0
-    started: float = 0.0
+    started: float | None = None
+    # Losses that nobody has looked at yet.
     pending: list[tuple[int, dict[str, Tensor]]] = field(default_factory=list)
-    reported: set[str] = field(default_factory=set)
+    # Files that were left out: shown in this session, and named in the log.
+    shown_files: set[str] = field(default_factory=set)
+    logged_files: set[str] = field(default_factory=set)
     # Step and training time of the newest checkpoint.
     saved_at: tuple[int, float] = (-1, 0.0)
     # What the progress line shows: where this session began, and the means of the last log line.
     share_before: float = 0.0
     logged_seconds: float = 0.0
+    learning_rate: float = 0.0
     speed: float = 0.0
     means: dict[str, float] = field(default_factory=dict)
 
     # ---- opening
 
     @classmethod
-    def open(cls, config: TrainConfig, *, resume: bool, fresh: bool, quiet: bool) -> "_Run":
-        """Check everything that can be wrong, before hours are spent."""
-        console = Console(stderr=True, quiet=quiet, highlight=False)
+    def open(cls, config: TrainConfig, console: Console, stack: ExitStack, *, resume: bool, fresh: bool) -> "_Run":
+        """Check everything that can be wrong, before hours are spent. What must be closed again goes on `stack`."""
         if config.a is None:
             raise InputError("No folder of images was given; pass two folders, or one that holds trainA and trainB.")
         device = resolve_device(config.device)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
+        out = config.out
 
-        # The images.
+        # The images. A run that goes on keeps the value ranges that it found when it began.
         folders = find_folders(config.a, config.b, config.test_a, config.test_b)
+        check_place(out, folders, fresh=fresh)
+        data = config.data
+        if not fresh and (saved := read_run_config(out)) is not None:
+            data = data.replace(range_a=data.range_a or saved.data.range_a, range_b=data.range_b or saved.data.range_b)
         with console.status("Looking at the images ..."):
-            a = scan_folder(folders.a, config.model.channels_a, config.data.range_a, config.data)
-            b = scan_folder(folders.b, config.model.channels_b, config.data.range_b, config.data)
+            a = scan_folder(folders.a, config.model.channels_a, data.range_a, data)
+            b = scan_folder(folders.b, config.model.channels_b, data.range_b, data)
         ranges = {"range_a": (a.image_format.low, a.image_format.high)}
         ranges |= {"range_b": (b.image_format.low, b.image_format.high)}
-        config = config.replace(data=config.data.replace(**ranges))
-        a, b, samples, origin = _hold_out(config, folders, a, b)
+        config = config.replace(data=data.replace(**ranges))
+        a, b, samples = choose_samples(config, folders, a, b)
 
         # The run directory.
-        out = config.out
-        if fresh:
-            _move_aside(out, console)
-        checkpoint = _find_checkpoint(config, resume)
-        _prepare_directory(config)
+        if fresh and (aside := move_aside(out)) is not None:
+            console.print(f"What was in {out} is now in {aside}.")
+        checkpoint = find_checkpoint(config, resume)
+        stack.enter_context(lock(out))
 
         # The state.
         precision = config.precision
@@ -143,48 +152,57 @@ class _Run:
         state = TrainState.create(config.replace(precision=precision), device)
         seconds = 0.0
         if checkpoint is not None:
-            checkpoint, seconds = _load_newest(config.out, state, console)
+            checkpoint, seconds, damaged = load_newest(out, state)
+            for error in damaged:
+                console.print(f"Passed over: {error}", style="yellow")
 
-        model, data = config.model, config.data
         info = ModelInfo(
             cyclegan_version=__version__,
-            model=model,
+            model=config.model,
             a=a.image_format,
             b=b.image_format,
-            preprocess=data.preprocess,
-            load_size=data.resolved_load_size,
-            crop_size=data.crop_size,
+            preprocess=config.data.preprocess,
+            load_size=config.data.resolved_load_size,
+            crop_size=config.data.crop_size,
             step=state.step,
             translate_with=config.translate_with,
         )
         dataset = UnpairedDataset(
-            a, b, data, model, config.batch_size, config.seed, cache_bytes=int(data.cache_gib * 2**30)
+            a,
+            b,
+            config.data,
+            config.model,
+            config.batch_size,
+            config.seed,
+            cache_bytes=int(config.data.cache_gib * 2**30),
         )
-        _shorten_log(out / "log.jsonl", state.step)
-        run = cls(
-            config=config,
-            state=state,
-            dataset=dataset,
-            info=info,
-            samples=samples,
-            console=console,
-            log=(out / "log.jsonl").open("a", encoding="utf-8"),
-            board=_open_board(config, state.step, console),
-            seconds_before=seconds,
-            saved_at=(state.step if checkpoint is not None else -1, seconds),
-        )
-        run._introduce(a, b, origin, checkpoint, device, precision)
+        run = cls(config, state, dataset, info, samples, console, seconds_before=seconds)
+        if run._share() >= 1:
+            run.complete = True
+            return run
+
+        write_config(config)
+        logged, run.log = shorten_log(out / "log.jsonl", state.step)
+        run.logged_files |= logged
+        stack.callback(_close_quietly, run.log)
+        run.board = open_board(config, state.step, console)
+        if run.board is not None:
+            stack.callback(_close_quietly, run.board)
+        run.saved_at = (state.step if checkpoint is not None else -1, seconds)
+        run._introduce(a, b, checkpoint, device, precision)
         return run
 
     def _introduce(
-        self, a: ImageFolder, b: ImageFolder, origin: str, checkpoint: Path | None, device: torch.device, precision: str
+        self, a: ImageFolder, b: ImageFolder, checkpoint: Path | None, device: torch.device, precision: str
     ) -> None:
         config, say = self.config, self.console.print
         for name, folder in (("A", a), ("B", b)):
             say(f"{name}: {len(folder)} images in {folder.root} ({folder.image_format})")
             for path, reason in folder.unreadable:
                 self._report_unreadable(str(path), reason)
-        say(f"Samples: {len(self.samples) // 2} images of each domain, {origin}")
+        for path, reason in self.samples.unreadable:
+            self._report_unreadable(str(path), reason)
+        say(f"Samples: {len(self.samples.a)} images of A and {len(self.samples.b)} of B, {self.samples.origin}")
         generator, discriminator = self.state.generator.a2b, self.state.discriminator.a
         say(
             f"Networks: {config.model.generator} generators with {count_parameters(generator):,} parameters each, "
@@ -206,6 +224,7 @@ class _Run:
         elif config.steps is not None:
             length = f"{config.steps} steps"
         else:
+            assert config.epochs is not None
             length = f"{config.epochs:g} epochs, {self._total_steps} steps"
         say(f"Length: {length}. Device: {describe_device(device)}, {precision}. Seed: {config.seed}")
         say(f"Run directory: {config.out}")
@@ -217,47 +236,45 @@ class _Run:
     def train(self) -> Path:
         """Train to the end of the run; saves on the way, and when it is interrupted."""
         config, state = self.config, self.state
-        self.started = time.monotonic()
+        if self.complete:
+            self.console.print(
+                f"This run is complete: {state.step} steps. To train longer: --resume with a greater length; "
+                "to start anew: --fresh."
+            )
+            self._save_model()
+            return config.out
+
         self.logged_seconds, self.share_before = self.seconds_before, self._share()
-        try:
-            if self._share() >= 1:
-                self.console.print(
-                    f"This run is complete: {state.step} steps. To train longer: --resume with a greater length; "
-                    "to start anew: --fresh."
-                )
-                if not (config.out / "model" / "config.json").is_file():
-                    self._finish()
-                return config.out
-            with _stop_signals() as stopped, self._progress() as show:
-                for batch in batches(self.dataset, state.step, config.workers):
-                    if self._share() >= 1 or stopped():
-                        break
-                    self._one_step(batch.a, batch.b)
-                    for path, reason in batch.unreadable:
-                        self._report_unreadable(path, reason)
-                    show()
-            if stopped() and self._share() < 1:
-                self._save_checkpoint()
-                self.console.print(f"Stopped and saved after step {state.step}. To go on, run the same command again.")
-                raise KeyboardInterrupt
-            self._finish()
-        finally:
-            self.log.close()
-            if self.board is not None:
-                self.board.close()
+        self.started = time.monotonic()
+        with _stop_signals() as stopped, self._progress() as show:
+            source = batches(self.dataset, state.step, config.workers)
+            while self._share() < 1 and not stopped():
+                batch = next(source)
+                self._one_step(batch.a, batch.b)
+                for path, reason in batch.unreadable:
+                    self._report_unreadable(path, reason)
+                show()
+        self._save_checkpoint()
+        if self._share() < 1:
+            self.console.print(f"Stopped and saved after step {state.step}. To go on, run the same command again.")
+            raise KeyboardInterrupt
+        self._save_samples()
+        self._save_model()
+        self.console.print(f"Done: {state.step} steps in {self._seconds() / 60:.1f} minutes of training.")
+        self.console.print(f"Translate with: cyclegan translate {config.out} IMAGES --out FOLDER --direction a2b")
         return config.out
 
     def _one_step(self, real_a: Tensor, real_b: Tensor) -> None:
         config, state = self.config, self.state
-        rate = learning_rate_at(config, *self._position())
-        set_learning_rate(state, rate)
+        self.learning_rate = learning_rate_at(config, *self._position())
+        set_learning_rate(state, self.learning_rate)
         losses = train_step(
             state, real_a.to(state.device, non_blocking=True), real_b.to(state.device, non_blocking=True)
         )
         self.pending.append((state.step, losses))
 
         if state.step % config.log_steps == 0:
-            self._write_log(rate)
+            self._write_log()
         if state.step % config.sample_steps == 0:
             self._save_samples()
         _, seconds = self.saved_at
@@ -266,7 +283,7 @@ class _Run:
 
     def _seconds(self) -> float:
         """Training time so far, that of earlier sessions included."""
-        return self.seconds_before + time.monotonic() - self.started
+        return self.seconds_before + (time.monotonic() - self.started if self.started is not None else 0.0)
 
     @property
     def _total_steps(self) -> int:
@@ -317,7 +334,7 @@ class _Run:
         checkpoints = list_checkpoints(self.config.out)
         return f"The last good checkpoint is {checkpoints[0]}." if checkpoints else "No checkpoint was saved yet."
 
-    def _write_log(self, rate: float) -> None:
+    def _write_log(self) -> None:
         count = len(self.pending)
         losses = self._check_finite()
         now = self._seconds()
@@ -331,53 +348,63 @@ class _Run:
                 "epoch": self.state.step / self.dataset.steps_per_epoch,
                 "seconds": round(now, 3),
                 "images_per_second": round(self.speed, 3),
-                "learning_rate": rate,
+                "learning_rate": self.learning_rate,
                 **losses,
             }
         )
-        if self.board is not None:
+        with self._board() as board:
             for name, value in losses.items():
-                self.board.add_scalar(f"loss/{name}", value, self.state.step)
-            self.board.add_scalar("learning_rate", rate, self.state.step)
-            self.board.add_scalar("images_per_second", self.speed, self.state.step)
+                board.add_scalar(f"loss/{name}", value, self.state.step)
+            board.add_scalar("learning_rate", self.learning_rate, self.state.step)
+            board.add_scalar("images_per_second", self.speed, self.state.step)
+
+    @contextmanager
+    def _board(self) -> Iterator[Any]:
+        """TensorBoard, or something that takes its calls and does nothing. A board that fails must not end a run."""
+        try:
+            yield self.board if self.board is not None else _NoBoard()
+        except OSError as error:
+            self.console.print(f"TensorBoard files are no longer written: {error}", style="yellow")
+            self.board = None
 
     def _write_event(self, event: dict[str, Any]) -> None:
+        assert self.log is not None
         with self._disk():
             self.log.write(json.dumps(event) + "\n")
             self.log.flush()
 
     def _report_unreadable(self, path: str, reason: str) -> None:
-        if path not in self.reported:
-            self.reported.add(path)
-            self.console.print(f"[yellow]Left out, cannot be read ({len(self.reported)} so far):[/] {path}: {reason}")
+        if path not in self.shown_files:
+            self.shown_files.add(path)
+            count = len(self.shown_files)
+            self.console.print(f"Left out, cannot be read ({count} so far): {path}: {reason}", style="yellow")
+        if path not in self.logged_files:
+            self.logged_files.add(path)
             self._write_event({"event": "unreadable", "step": self.state.step, "path": path, "reason": reason})
 
     @torch.inference_mode()
     def _save_samples(self) -> None:
-        if not self.samples:
+        if not (self.samples.a or self.samples.b):
             return
         average = self.config.translate_with == "average"
         generators = (self.state.average if average else self.state.generator).eval()
-        half = len(self.samples) // 2
-        rows: list[list[Tensor]] = [[] for _ in range(6)]
-        for i, (there, back) in enumerate(((generators.a2b, generators.b2a), (generators.b2a, generators.a2b))):
-            for real in self.samples[i * half : (i + 1) * half]:
-                fake = there(real[None].to(self.state.device))
-                cycled = back(fake)
-                factor = max(1, 128 // real.shape[-1])
-                for row, image in zip(rows[3 * i :], (real, fake[0], cycled[0]), strict=False):
-                    row.append(upscale(image[None].float().cpu(), factor)[0])
-        labels = ["real A", "fake B = G(A)", "cycled A = F(G(A))", "real B", "fake A = F(B)", "cycled B = G(F(B))"]
-        sheet = grid(rows, labels)
+        rows: list[list[Tensor]] = []
+        for reals, there, back in (
+            (self.samples.a, generators.a2b, generators.b2a),
+            (self.samples.b, generators.b2a, generators.a2b),
+        ):
+            triples = [(real, *_there_and_back(real.to(self.state.device), there, back)) for real in reals]
+            rows += [
+                [upscale(image, max(1, 128 // image.shape[-1])) for image in row] for row in zip(*triples, strict=True)
+            ]
+        labels = [name for name, images in zip(_LABELS, (self.samples.a, self.samples.b), strict=True) if images]
+        sheet = grid(rows, [label for group in labels for label in group])
+        buffer = io.BytesIO()
+        sheet.save(buffer, "PNG")
         with self._disk():
-            folder = self.config.out / "samples"
-            folder.mkdir(exist_ok=True)
-            sheet.save(folder / f"step_{self.state.step:07d}.png")
-        if self.board is not None:
-            pixels = torch.frombuffer(bytearray(sheet.tobytes()), dtype=torch.uint8)
-            self.board.add_image(
-                "samples", pixels.reshape(sheet.height, sheet.width, 3), self.state.step, dataformats="HWC"
-            )
+            write_bytes(self.config.out / "samples" / f"step_{self.state.step:07d}.png", buffer.getvalue())
+        with self._board() as board:
+            board.add_image("samples", np.asarray(sheet), self.state.step, dataformats="HWC")
 
     def _save_checkpoint(self) -> None:
         if self.saved_at[0] == self.state.step:
@@ -396,7 +423,7 @@ class _Run:
     def _check_weights(self) -> None:
         """A checkpoint is a good one: neither the losses up to it nor its weights hold a NaN."""
         if self.pending:
-            self._write_log(learning_rate_at(self.config, *self._position()))
+            self._write_log()
         for owner in ("generator", "discriminator"):
             for name, weight in getattr(self.state, owner).named_parameters():
                 if not torch.isfinite(weight).all():
@@ -405,14 +432,13 @@ class _Run:
                         f"{self._last_good()} Try a smaller --learning-rate."
                     )
 
-    def _finish(self) -> None:
-        self._save_checkpoint()
-        self._save_samples()
+    def _save_model(self) -> None:
+        """Write model/, unless it is there already; a kill may have come between the last checkpoint and it."""
+        info, target = self.info.replace(step=self.state.step), self.config.out / "model"
+        if (target / "config.json").is_file() and read_info(target) == info:
+            return
         with self._disk():
-            save_model(self.config.out / "model", self.info.replace(step=self.state.step), self.state)
-        minutes = self._seconds() / 60
-        self.console.print(f"Done: {self.state.step} steps in {minutes:.1f} minutes of training.")
-        self.console.print(f"Translate with: cyclegan translate {self.config.out} IMAGES --out FOLDER --direction a2b")
+            save_model(target, info, self.state)
 
     @contextmanager
     def _disk(self) -> Iterator[None]:
@@ -436,7 +462,7 @@ class _Run:
                 nonlocal last
                 if time.monotonic() - last > 30:
                     last = time.monotonic()
-                    self.console.print(self._status(), soft_wrap=True)
+                    self.console.print(self._status())
 
             yield line
             return
@@ -459,126 +485,35 @@ class _Run:
             key = short[name.split("_")[0]]
             sums[key] = sums.get(key, 0.0) + value
         losses = " ".join(f"{name} {value:.2f}" for name, value in sums.items())
-        clock = time.strftime("%H:%M:%S", time.gmtime(max(left, 0)))
+        minutes, seconds = divmod(max(round(left), 0), 60)
+        clock = f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
         return f"step {self.state.step} {losses} {self.speed:.1f} images/s, {clock} left"
 
 
-def _hold_out(
-    config: TrainConfig, folders: Folders, a: ImageFolder, b: ImageFolder
-) -> tuple[ImageFolder, ImageFolder, tuple[Tensor, ...], str]:
-    """The training folders, the tensors of the sample grids (all of A, then as many of B), and where they are from."""
-    wanted = config.num_samples
-    if folders.test_a is not None and folders.test_b is not None:
-        held_a, held_b = _spread(list_images(folders.test_a), wanted), _spread(list_images(folders.test_b), wanted)
-        origin = "from the test folders"
-    else:
-        a, held_a = split_held_out(a, wanted, config.seed)
-        b, held_b = split_held_out(b, wanted, config.seed)
-        origin = "held out of the training folders"
-        if wanted and not (held_a and held_b):
-            held_a, held_b = held_a or _spread(list(a.paths), wanted), held_b or _spread(list(b.paths), wanted)
-            origin = "seen in training: the folders are too small to hold any out"
-    count = min(len(held_a), len(held_b))
-    tensors: list[Tensor] = []
-    for paths, folder in ((held_a, a), (held_b, b)):
-        for path in paths[:count]:
-            try:
-                tensors.append(held_out_tensor(path, folder.image_format, config.data, config.model))
-            except UNREADABLE as error:
-                raise InputError(f"The held-out image {path} cannot be used for samples: {error}") from error
-    return a, b, tuple(tensors), origin
+_LABELS = (
+    ("real A", "fake B = G(A)", "cycled A = F(G(A))"),
+    ("real B", "fake A = F(B)", "cycled B = G(F(B))"),
+)
 
 
-def _spread(paths: list[Path], count: int) -> tuple[Path, ...]:
-    """`count` paths at equal distances."""
-    count = min(count, len(paths))
-    return tuple(paths[i * len(paths) // count] for i in range(count))
+def _there_and_back(real: Tensor, there: nn.Module, back: nn.Module) -> tuple[Tensor, Tensor]:
+    """(C, H, W) -> its translation and the translation back, on the CPU."""
+    fake = there(real[None])
+    return fake[0].float().cpu(), back(fake)[0].float().cpu()
 
 
-def _move_aside(out: Path, console: Console) -> None:
-    if not out.exists():
-        return
-    number = 1
-    while (aside := out.with_name(f"{out.name}.old{number}")).exists():
-        number += 1
-    out.rename(aside)
-    console.print(f"What was in {out} is now in {aside}.")
+class _NoBoard:
+    """Takes the calls of a TensorBoard writer."""
+
+    def add_scalar(self, *_: Any, **__: Any) -> None: ...
+
+    def add_image(self, *_: Any, **__: Any) -> None: ...
 
 
-def _find_checkpoint(config: TrainConfig, resume: bool) -> Path | None:
-    """The checkpoint to go on from, if the run directory holds a run that this configuration may continue."""
-    out, file = config.out, config.out / "config.toml"
-    if not file.is_file():
-        if resume:
-            raise InputError(f"{out} holds no run to resume; leave out --resume to start one.")
-        if out.is_dir() and any(path.name != "log.jsonl" for path in out.iterdir()):
-            raise InputError(f"{out} exists and is not a run directory; choose another --out.")
-        return None
-    saved, given = flat_values(read_run_config(out)), flat_values(config)
-    changed = {name for name in given if saved[name] != given[name] and name not in FREE_TO_CHANGE}
-    fixed = changed & set(ModelConfig.model_fields) if resume else changed
-    if fixed:
-        differences = ", ".join(f"{name} {saved[name]} -> {given[name]}" for name in sorted(fixed))
-        remedies = "use the old values, another --out, or --fresh to start anew (the old run is kept aside)"
-        if not resume and not changed & set(ModelConfig.model_fields):
-            remedies += ", or --resume to go on with the changed values"
-        raise InputError(f"{out} holds a run with other settings: {differences}. To go on: {remedies}.")
-    checkpoints = list_checkpoints(out)
-    return checkpoints[0] if checkpoints else None
-
-
-def _load_newest(out: Path, state: TrainState, console: Console) -> tuple[Path, float]:
-    """Load the newest checkpoint that is whole; a damaged one is named and passed over."""
-    checkpoints = list_checkpoints(out)
-    for checkpoint in checkpoints:
-        try:
-            return checkpoint, load_checkpoint(checkpoint, state)
-        except InputError as error:
-            console.print(f"[yellow]Passed over:[/] {error}")
-    raise InputError(f"No checkpoint in {out} can be read; start anew with --fresh (the old run is kept aside).")
-
-
-def read_run_config(run: Path) -> TrainConfig:
-    """The resolved configuration of a run directory."""
-    return make_config(read_config_file(run / "config.toml"))
-
-
-def _prepare_directory(config: TrainConfig) -> None:
-    try:
-        config.out.mkdir(parents=True, exist_ok=True)
-        # Whole or not at all, because it decides whether the directory is a run.
-        partial = config.out / ".config.toml.partial"
-        partial.write_text(to_toml(config), encoding="utf-8")
-        partial.replace(config.out / "config.toml")
-    except OSError as error:
-        raise InputError(
-            f"The run directory {config.out} cannot be written: {error.strerror or error}; choose another --out."
-        ) from error
-
-
-def _shorten_log(path: Path, step: int) -> None:
-    """Drop what was logged after the checkpoint that the run goes on from, and half a last line."""
-    if not path.is_file():
-        return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        with suppress(json.JSONDecodeError):
-            if json.loads(line).get("step", 0) <= step:
-                kept.append(line + "\n")
-    partial = path.with_name(".log.jsonl.partial")
-    partial.write_text("".join(kept), encoding="utf-8")
-    partial.replace(path)
-
-
-def _open_board(config: TrainConfig, step: int, console: Console) -> Any:
-    if not config.tensorboard:
-        return None
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        console.print("TensorBoard files are not written; to have them: pip install 'cyclegan[log]'")
-        return None
-    return SummaryWriter(str(config.out / "tensorboard"), purge_step=step or None)
+def _close_quietly(file: Any) -> None:
+    # What could not be written has been told already; closing tries once more and would hide that.
+    with suppress(OSError):
+        file.close()
 
 
 @contextmanager

@@ -13,8 +13,8 @@ from cyclegan.checkpoint import ModelInfo, find_model, load_generator
 from cyclegan.config import Direction, InputError
 from cyclegan.distributed import resolve_device
 from cyclegan.images import (
-    UNREADABLE,
     Array,
+    UnreadableError,
     can_hold,
     cast,
     from_tensor,
@@ -123,16 +123,18 @@ def plan_outputs(inputs: Iterable[Path], out: Path, translator: Translator) -> l
     A file keeps its name. Its suffix changes only where that format cannot hold the result (PNG, else TIFF).
     Raises InputError if an input is missing, holds no image, or would be overwritten.
     """
+    inputs, place = [Path(path) for path in inputs], out.resolve()
     sources: list[tuple[Path, Path]] = []
-    folders = [path for path in map(Path, inputs) if path.is_dir()]
-    for path in map(Path, inputs):
+    prefixes = _prefixes([path for path in inputs if path.is_dir()])
+    for path in inputs:
         if path.is_dir():
-            found = list_images(path)
+            # What an earlier call wrote below the folder itself is not input.
+            found = [
+                image for image in list_images(path) if place == path.resolve() or place not in image.resolve().parents
+            ]
             if not found:
                 raise InputError(f"{path} holds no images.")
-            # Several folders at once keep their own names, so that equal file names in them do not meet.
-            prefix = Path(path.resolve().name) if len(folders) > 1 else Path()
-            sources += [(image, prefix / image.relative_to(path)) for image in found]
+            sources += [(image, prefixes[path] / image.relative_to(path)) for image in found]
         elif path.is_file():
             sources.append((path, Path(path.name)))
         else:
@@ -152,6 +154,21 @@ def plan_outputs(inputs: Iterable[Path], out: Path, translator: Translator) -> l
         taken.add(target.resolve())
         plan.append((source, target))
     return plan
+
+
+def _prefixes(folders: list[Path]) -> dict[Path, Path]:
+    """Where each folder is mirrored: a single one in place, several under their own names, numbered if equal."""
+    if len(folders) < 2:
+        return {folder: Path() for folder in folders}
+    prefixes: dict[Path, Path] = {}
+    for folder in folders:
+        name, number = folder.resolve().name or "root", 2
+        prefix = Path(name)
+        while prefix in prefixes.values():
+            prefix = Path(f"{name}_{number}")
+            number += 1
+        prefixes[folder] = prefix
+    return prefixes
 
 
 def _names(relative: Path, translator: Translator) -> Iterator[Path]:
@@ -188,8 +205,8 @@ def translate_files(
                 array = read_image(source, translator.source.channels)
                 if str(array.dtype) != translator.source.dtype:
                     raise InputError(f"{source} is {array.dtype}; the model was trained on {translator.source}.")
-            except (InputError, *UNREADABLE) as error:
-                failed.append((source, str(error) or type(error).__name__))
+            except (InputError, UnreadableError) as error:
+                failed.append((source, str(error)))
                 on_done(source)
                 continue
             height, width = array.shape[:2]
@@ -199,8 +216,13 @@ def translate_files(
                 array = resize(array, max(1, round(height * scale)), max(1, round(width * scale)))
             yield array
 
-    for result in translator.translate(arrays(), batch_size=batch_size):
+    for count, result in enumerate(translator.translate(arrays(), batch_size=batch_size)):
         source, target, (height, width) = written.pop(0)
-        write_image(target, cast(resize(np.asarray(result), height, width), translator.target.dtype))
+        try:
+            write_image(target, cast(resize(np.asarray(result), height, width), translator.target.dtype))
+        except OSError as error:
+            raise InputError(
+                f"{target} could not be written: {error.strerror or error}. {count} images are done and kept."
+            ) from error
         on_done(source)
     return failed

@@ -1,0 +1,168 @@
+"""A run directory before and between its sessions: may it be written, is it this run, where does it go on."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+from rich.console import Console
+
+from cyclegan.checkpoint import list_checkpoints, load_checkpoint
+from cyclegan.config import (
+    FREE_TO_CHANGE,
+    InputError,
+    ModelConfig,
+    TrainConfig,
+    flat_values,
+    make_config,
+    read_config_file,
+    to_toml,
+)
+from cyclegan.data import Folders
+from cyclegan.images import write_bytes
+from cyclegan.step import TrainState
+
+
+def check_place(out: Path, folders: Folders, *, fresh: bool) -> None:
+    """Raises InputError if `out` cannot be a run directory: foreign files, or inside a folder of images."""
+    place = out.resolve()
+    for folder in (folders.a, folders.b, folders.test_a, folders.test_b):
+        if folder is not None and (place == folder.resolve() or folder.resolve() in place.parents):
+            raise InputError(
+                f"{out} lies inside {folder}, so its pictures would become training images; choose another."
+            )
+    if out.is_dir() and not (out / "config.toml").is_file():
+        # Hidden files are what a session leaves that was killed before it could begin.
+        foreign = [path.name for path in out.iterdir() if not path.name.startswith(".")]
+        if foreign:
+            hint = " --fresh moves only runs aside." if fresh else ""
+            raise InputError(
+                f"{out} exists and is not a run directory (it holds {foreign[0]}); choose another --out.{hint}"
+            )
+
+
+def move_aside(out: Path) -> Path | None:
+    """Rename a run to the first free name of the kind `out`.old1. Returns it, or None if there was no run."""
+    if not (out / "config.toml").is_file():
+        return None
+    out = out.resolve()
+    number = 1
+    while (aside := out.with_name(f"{out.name}.old{number}")).exists():
+        number += 1
+    out.rename(aside)
+    return aside
+
+
+def read_run_config(run: Path) -> TrainConfig | None:
+    """The resolved configuration of a run directory, or None if there is no run."""
+    file = run / "config.toml"
+    return make_config(read_config_file(file)) if file.is_file() else None
+
+
+def find_checkpoint(config: TrainConfig, resume: bool) -> Path | None:
+    """The checkpoint to go on from, if `config.out` holds a run that this configuration may continue.
+
+    resume: there must be a run, and changed settings are taken over, but not those of the networks.
+    Raises InputError with the differences and the remedies.
+    """
+    out, run = config.out, read_run_config(config.out)
+    if run is None:
+        if resume:
+            raise InputError(f"{out} holds no run to resume; leave out --resume to start one.")
+        return None
+    saved, given = flat_values(run), flat_values(config)
+    changed = {name for name in given if saved[name] != given[name] and name not in FREE_TO_CHANGE}
+    networks = changed & set(ModelConfig.model_fields)
+    refused = networks if resume else changed
+    if refused:
+        differences = ", ".join(f"{name} {saved[name]} -> {given[name]}" for name in sorted(refused))
+        remedies = "use the old values, another --out, or --fresh to start anew (the old run is kept aside)"
+        if not networks:
+            remedies += ", or --resume to go on with the changed values"
+        raise InputError(f"{out} holds a run with other settings: {differences}. To go on: {remedies}.")
+    checkpoints = list_checkpoints(out)
+    return checkpoints[0] if checkpoints else None
+
+
+def load_newest(out: Path, state: TrainState) -> tuple[Path, float, list[InputError]]:
+    """Load the newest checkpoint that is whole. Returns it, its training time in seconds, and errors of newer ones."""
+    damaged: list[InputError] = []
+    for checkpoint in list_checkpoints(out):
+        try:
+            return checkpoint, load_checkpoint(checkpoint, state), damaged
+        except InputError as error:
+            damaged.append(error)
+    raise InputError(f"No checkpoint in {out} can be read; start anew with --fresh (the old run is kept aside).")
+
+
+def write_config(config: TrainConfig) -> None:
+    """Write config.toml, which makes the directory a run. Raises InputError if the place cannot be written."""
+    try:
+        write_bytes(config.out / "config.toml", to_toml(config).encode())
+    except OSError as error:
+        raise _unwritable(config.out, error) from error
+
+
+def _unwritable(out: Path, error: OSError) -> InputError:
+    return InputError(f"The run directory {out} cannot be written: {error.strerror or error}; choose another --out.")
+
+
+@contextmanager
+def lock(out: Path) -> Iterator[None]:
+    """Keep a second process out of a run directory. The system lets go of the lock however this process ends."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        file = (out / ".lock").open("a")
+    except OSError as error:
+        raise _unwritable(out, error) from error
+    with file:
+        try:
+            if os.name == "nt":
+                import msvcrt
+
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+            else:
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise InputError(f"Another process is training in {out}; wait for it, or choose another --out.") from None
+        yield
+
+
+def shorten_log(path: Path, step: int) -> tuple[set[str], TextIO]:
+    """Drop what was logged after the checkpoint that the run goes on from, and half a last line; open for more.
+
+    Returns the files that the log names as unreadable, and the log.
+    """
+    kept, files = [], set()
+    try:
+        if path.is_file():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                with suppress(json.JSONDecodeError):
+                    event = json.loads(line)
+                    if event.get("step", 0) <= step:
+                        kept.append(line + "\n")
+                        files |= {event["path"]} if event.get("event") == "unreadable" else set()
+            write_bytes(path, "".join(kept).encode())
+        return files, path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise _unwritable(path.parent, error) from error
+
+
+def open_board(config: TrainConfig, step: int, console: Console) -> Any:
+    """A TensorBoard writer, or None if it is not wanted, not installed or cannot be written."""
+    if not config.tensorboard:
+        return None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        console.print("TensorBoard files are not written; to have them: pip install 'cyclegan[log]'")
+        return None
+    try:
+        return SummaryWriter(str(config.out / "tensorboard"), purge_step=step or None)
+    except OSError as error:
+        console.print(f"TensorBoard files are not written: {error}", style="yellow")
+        return None

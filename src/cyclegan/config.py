@@ -236,7 +236,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "discriminator_width": 16,
         "crop_size": 96,
         "learning_rate": 5e-4,
-        "identity_weight": 1.5,
+        "identity_weight": 1.0,
         "translate_with": "average",
         "precision": "auto",
         "checkpoint_minutes": 2.0,

@@ -44,7 +44,7 @@ def download(name: str, out: Path, **options: int) -> Path:
     return out
 
 
-def build_earth(out: Path, *, tile: int = 288, block: int = 360, size: int = 108, stride: int = 36) -> None:
+def build_earth(out: Path, *, tile: int = 240, block: int = 300, size: int = 108, stride: int = 30) -> None:
     """NASA's Blue Marble photo (domain A) and a shaded relief map (B), cut into tiles.
 
     Lengths are in pixels of the 5400x2700 world, of which 15 are one degree: tile, the side of the square that a tile

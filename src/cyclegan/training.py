@@ -481,13 +481,18 @@ class _Run:
             left = (1 - share) * (self._seconds() - self.seconds_before) / done if done > 0 else 0.0
         short = {"adversarial": "adv", "discriminator": "disc", "identity": "idt", "cycle": "cyc"}
         sums: dict[str, float] = {}
-        for name, value in self.means.items():
+        means, speed = self.means, self.speed
+        if not means and self.pending:  # nothing is logged yet, and slow steps should not leave the line empty
+            means = {name: float(loss) for name, loss in self.pending[-1][1].items()}
+            images = 2 * self.config.batch_size * len(self.pending)
+            speed = images / max(self._seconds() - self.seconds_before, 1e-9)
+        for name, value in means.items():
             key = short[name.split("_")[0]]
             sums[key] = sums.get(key, 0.0) + value
         losses = " ".join(f"{name} {value:.2f}" for name, value in sums.items())
         minutes, seconds = divmod(max(round(left), 0), 60)
         clock = f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
-        return f"step {self.state.step} {losses} {self.speed:.1f} images/s, {clock} left"
+        return f"step {self.state.step} {losses} {speed:.1f} images/s, {clock} left"
 
 
 _LABELS = (

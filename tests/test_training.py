@@ -287,8 +287,10 @@ def test_nan_in_an_image_is_blamed_on_the_image(folders, tmp_path):
 def test_two_processes_cannot_train_in_one_place(folders, tmp_path):
     from cyclegan.run_directory import lock
 
-    with lock(tmp_path / "run"), pytest.raises(InputError, match="Another process"):
-        run_tiny(folders, tmp_path / "run")
+    run_tiny(folders, tmp_path / "run")
+    for fresh in (False, True):
+        with lock(tmp_path / "run"), pytest.raises(InputError, match="Another process"):
+            run_tiny(folders, tmp_path / "run", fresh=fresh)
     run_tiny(folders, tmp_path / "run")
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from cyclegan._version import __version__
 from cyclegan.config import Direction
 from cyclegan.datasets import download
-from cyclegan.images import ImageFormat, displayable, from_tensor, list_images, read_image, to_tensor, write_image
+from cyclegan.images import ImageFormat, displayable, from_tensor, grid, list_images, read_image, to_tensor, write_image
 from cyclegan.metrics import l1, psnr
 from cyclegan.report import Gallery, Section, Table, write_report
 from cyclegan.training import train
@@ -59,6 +59,7 @@ def demo(out: Path, data: Path, *, minutes: float | None = None, seed: int = 0, 
         tiles = list_images(data / ("testA" if result.direction == "a2b" else "testB"))
         for path, tensor in zip(tiles, result.outputs, strict=True):
             write_image(run / "translated" / result.direction / path.name, from_tensor(tensor, ImageFormat()))
+    overview(results).save(run / "overview.png")
     report = run / "report.html"
     _write_report(report, run, results)
     return report
@@ -87,6 +88,26 @@ def score(run: Path, data: Path, direction: Direction) -> Result:
     return Result(direction, inputs, outputs, truths, scores)
 
 
+def overview(results: list[Result], num_tiles: int = 8) -> Image.Image:
+    """One picture of both directions: inputs, translations and the truth of tiles at equal distances."""
+    rows, labels = [], []
+    for result in results:
+        source, target = _NAMES[result.direction]
+        for images, label in (
+            (result.inputs, f"{source}, never seen"),
+            (result.outputs, f"{target}, translated"),
+            (result.truths, f"{target}, the truth"),
+        ):
+            rows.append([images[i] for i in _spread(len(images), num_tiles)])
+            labels.append(label)
+    return grid(rows, labels)
+
+
+def _spread(count: int, wanted: int) -> list[int]:
+    """Up to `wanted` indices at equal distances."""
+    return [i * count // min(count, wanted) for i in range(min(count, wanted))]
+
+
 def _read(folder: Path) -> list[Tensor]:
     return [to_tensor(read_image(path, 3), ImageFormat()) for path in list_images(folder)]
 
@@ -107,9 +128,9 @@ def _write_report(path: Path, run: Path, results: list[Result]) -> None:
         source, target = _NAMES[result.direction]
         rows = [[name, f"{absolute:.3f}", f"{decibel:.1f}"] for name, (absolute, decibel) in result.scores.items()]
         count = len(result.inputs)
-        shown = [i * count // min(count, 16) for i in range(min(count, 16))]
         pictures: list[list[Image.Image]] = [
-            [displayable(images[i]) for images in (result.inputs, result.outputs, result.truths)] for i in shown
+            [displayable(images[i]) for images in (result.inputs, result.outputs, result.truths)]
+            for i in _spread(count, 12)
         ]
         sections.append(
             Section(

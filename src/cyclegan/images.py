@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
 from pydantic import Field
 from torch import Tensor
 
@@ -356,8 +356,6 @@ def pad_to_multiple(images: Tensor, multiple: int, smallest: int = 1) -> Tensor:
 
 def grid(rows: list[list[Tensor]], labels: list[str]) -> Image.Image:
     """A picture of rows of (C, H, W) images in [-1, 1], each row under its label; extra channels are left out."""
-    from PIL import ImageDraw
-
     gap, head = 4, 16
     height = sum(head + gap + max(image.shape[1] for image in row) for row in rows)
     width = max(sum(image.shape[2] + gap for image in row) for row in rows) - gap

@@ -18,7 +18,7 @@ h1 { margin-bottom: 0; } h2 { margin-top: 2.5rem; }
 table { border-collapse: collapse; margin: 1rem 0; }
 th, td { text-align: left; padding: .3rem 1rem .3rem 0; border-bottom: 1px solid #8886; vertical-align: middle; }
 td.number { font-variant-numeric: tabular-nums; text-align: right; }
-td img { display: block; width: 128px; height: auto; image-rendering: pixelated; }
+td img { display: block; max-width: 100%; height: auto; image-rendering: pixelated; }
 .scroll { overflow-x: auto; }
 .best { font-weight: 600; }
 pre { overflow-x: auto; padding: .8rem; background: #8882; border-radius: .3rem; }
@@ -79,12 +79,14 @@ def _part(part: Table | Gallery | str) -> str:
             rows.append(f"<tr{' class=best' if index == part.best else ''}>{''.join(cells)}</tr>")
     else:
         for pictures in part.rows:
-            cells = [
-                f'<td><img src="{_data_url(picture)}" alt="{html.escape(column)}"></td>'
-                for picture, column in zip(pictures, part.columns, strict=True)
-            ]
+            cells = [_picture(picture, column) for picture, column in zip(pictures, part.columns, strict=True)]
             rows.append(f"<tr>{''.join(cells)}</tr>")
     return f'<div class="scroll"><table><tr>{head}</tr>\n' + "\n".join(rows) + "</table></div>"
+
+
+def _picture(picture: Image.Image, description: str) -> str:
+    width = picture.width * max(1, 216 // picture.width)  # whole multiples keep pixels square
+    return f'<td><img src="{_data_url(picture)}" width="{width}" alt="{html.escape(description)}"></td>'
 
 
 def _data_url(picture: Image.Image) -> str:

@@ -44,9 +44,14 @@ def check_place(out: Path, folders: Folders, *, fresh: bool) -> None:
 
 
 def move_aside(out: Path) -> Path | None:
-    """Rename a run to the first free name of the kind `out`.old1. Returns it, or None if there was no run."""
+    """Rename a run to the first free name of the kind `out`.old1. Returns it, or None if there was no run.
+
+    Raises InputError if a process is training there.
+    """
     if not (out / "config.toml").is_file():
         return None
+    with lock(out):
+        pass
     out = out.resolve()
     number = 1
     while (aside := out.with_name(f"{out.name}.old{number}")).exists():

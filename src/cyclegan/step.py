@@ -225,8 +225,10 @@ def _discriminator_term(
     real_score, fake_score = _translate(network, [real, fake], config.model.norm != "batch")
     loss = discriminator_loss(config.adversarial, real_score.float(), fake_score.float())
     if config.adversarial == "wgan-gp":
-        mix = torch.as_tensor(rng.random((len(real), 1, 1, 1)), dtype=real.dtype, device=real.device)
-        loss = loss + 0.5 * config.gradient_penalty_weight * gradient_penalty(network, real, fake, mix)
+        mix = torch.as_tensor(rng.random((len(real), 1, 1, 1)), dtype=torch.float32, device=real.device)
+        with torch.autocast(real.device.type, enabled=False):  # second derivatives need all their digits
+            penalty = gradient_penalty(network, real.float(), fake.float(), mix)
+        loss = loss + 0.5 * config.gradient_penalty_weight * penalty
     return loss
 
 

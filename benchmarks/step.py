@@ -156,6 +156,10 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     """In a process of its own: the median time of a call, and the peak memory above that of an idle process."""
     import torch
 
+    # Both sides begin with all modules in memory, so that only the work itself is counted.
+    import cyclegan.step
+    import cyclegan.translate  # noqa: F401
+
     torch.manual_seed(0)
     size, batch, device = options.sizes[0], options.batch_size, options.device
     idle = peak_bytes(device)

@@ -25,7 +25,7 @@ def boxes(folder, tile):
 def test_earth_has_four_folders_of_tiles_and_says_what_they_are(earth):
     about = json.loads((earth / "about.json").read_text())
     for folder in FOLDERS:
-        assert len(list_images(earth / folder)) == about["images"][folder] > 10
+        assert len(list_images(earth / folder)) == about["images"][folder] > 20
     assert Image.open(list_images(earth / "testA")[0]).size == (about["saved_pixels"],) * 2
     assert "public domain" in about["a"]
 
@@ -58,7 +58,7 @@ def test_tiles_of_sea_and_ice_alone_are_left_out(earth):
     for path in list_images(earth / "trainA"):
         red, green, blue = np.moveaxis(np.asarray(Image.open(path), int), -1, 0)
         land = (np.maximum(red, green) >= blue) & (np.minimum(np.minimum(red, green), blue) <= 200)
-        assert land.mean() > 0.3, path
+        assert land.mean() > 0.05, path
 
 
 def test_every_role_is_in_every_neighbourhood():

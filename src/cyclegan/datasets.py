@@ -51,7 +51,7 @@ def build_earth(out: Path, *, tile: int = 240, block: int = 300, size: int = 108
     covers; block, the side of a block, at least `tile`; stride, from one training tile to the next. size: the side of a
     saved PNG in its own pixels.
     Tiles overlap inside their block and never reach into another. Test A and test B show the same places. Tiles with
-    less than a third of open land (not sea, not ice) are left out, and so is all beyond 60 degrees north and south,
+    less than a tenth of open land (not sea, not ice) are left out, and so is all beyond 60 degrees north and south,
     where the projection stretches shapes to twice their width and more.
     """
     photo, relief = _world("bmng.jpg"), _world("shadedrelief.jpg")
@@ -61,7 +61,7 @@ def build_earth(out: Path, *, tile: int = 240, block: int = 300, size: int = 108
     counts = {"trainA": 0, "trainB": 0, "testA": 0, "testB": 0}
     for role, left, top in _places(tile, block, stride):
         box = (left, top, left + tile, top + tile)
-        if _land_share(np.asarray(photo.crop(box))) < 1 / 3:
+        if _land_share(np.asarray(photo.crop(box))) < 0.1:
             continue
         sources = {"a": [("trainA", photo)], "b": [("trainB", relief)], "test": [("testA", photo), ("testB", relief)]}
         for folder, world in sources[role]:

@@ -99,7 +99,7 @@ def test_trajectory_equals_reference(name):
             assert losses[ours].item() == pytest.approx(expected[theirs], rel=1e-4), (step, ours)
 
     # A bias before an instance norm has no effect and no gradient but rounding noise, which moves it at random in the
-    # reference: its own code, run on another machine, does not agree with itself there. All else must agree.
+    # reference: its own code, run on another machine, does not agree with the file there. All else must agree.
     differences, noise = [], []
     for theirs, ours in NETWORKS.items():
         owner, direction = ours.split(".")

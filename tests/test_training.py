@@ -167,7 +167,7 @@ def test_resume_without_a_run_and_foreign_directories_are_refused(folders, tmp_p
         run_tiny(folders, tmp_path / "pictures", fresh=True)
     assert len(list((tmp_path / "pictures").iterdir())) == 6
     for inside in (folders[0], folders[1] / "deep" / "run"):
-        with pytest.raises(InputError, match="lies inside"):
+        with pytest.raises(InputError, match="would become training data"):
             run_tiny(folders, inside)
 
 

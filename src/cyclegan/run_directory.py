@@ -31,7 +31,7 @@ def check_place(out: Path, folders: Folders, *, fresh: bool) -> None:
     for folder in (folders.a, folders.b, folders.test_a, folders.test_b):
         if folder is not None and (place == folder.resolve() or folder.resolve() in place.parents):
             raise InputError(
-                f"{out} lies inside {folder}, so its pictures would become training images; choose another."
+                f"{out} lies in the images of {folder} and would become training data; choose another --out."
             )
     if out.is_dir() and not (out / "config.toml").is_file():
         # Hidden files are what a session leaves that was killed before it could begin.

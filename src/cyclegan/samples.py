@@ -40,7 +40,7 @@ def choose_samples(
         seen = [name for name, held in (("A", held_a), ("B", held_b)) if not held]
         origin = "held out of the training folders"
         if seen:
-            origin = f"seen in training where they are of {' and '.join(seen)}: too few images there to hold any out"
+            origin = f"those of {' and '.join(seen)} also trained on, because there are too few to hold any out"
 
     unreadable: list[tuple[Path, str]] = []
     tensors = [

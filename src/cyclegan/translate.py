@@ -143,12 +143,8 @@ def plan_outputs(inputs: Iterable[Path], out: Path, translator: Translator) -> l
     plan: list[tuple[Path, Path]] = []
     taken: set[Path] = {source.resolve() for source, _ in sources}
     for source, relative in sources:
-        for candidate in _names(relative, translator):
-            target = out / candidate
-            if target.resolve() not in taken:
-                break
-        else:  # pragma: no cover - the names do not end
-            raise AssertionError
+        candidates = (out / name for name in _names(relative, translator))
+        target = next(candidate for candidate in candidates if candidate.resolve() not in taken)
         if (out / relative).resolve() == source.resolve():
             raise InputError(f"{source} would be overwritten; choose an --out other than the folder of the images.")
         taken.add(target.resolve())

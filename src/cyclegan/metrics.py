@@ -1,17 +1,187 @@
-"""Scores of images against the truth. Arrays or tensors in [-1, 1], as everywhere."""
+"""Scores of images and of sets of features, as pure functions. Images are (C, H, W) tensors in [-1, 1], as everywhere.
+
+Distances of sets: KID of Binkowski et al. 2018 ("Demystifying MMD GANs", section 3) and the Frechet distance of Heusel
+et al. 2017 (equation 6), on whatever features they are given.
+"""
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
+
+# Rows of a kernel matrix that are in memory at once.
+_BLOCK = 1024
+
+# Equal images have no finite ratio of signal to noise; they count as this, in dB.
+MAX_PSNR = 100.0
 
 
 def l1(image: Tensor, truth: Tensor) -> float:
-    """Mean absolute difference of two (C, H, W) images in [-1, 1]; 0 is equal, 2 is black against white."""
+    """Mean absolute difference; 0 is equal, 2 is black against white."""
     return float((image - truth).abs().mean())
 
 
 def psnr(image: Tensor, truth: Tensor) -> float:
-    """Peak signal-to-noise ratio of two (C, H, W) images in [-1, 1], in dB; infinite where they are equal."""
+    """Peak signal-to-noise ratio in dB, at most MAX_PSNR, which is that of equal images."""
     error = float(torch.mean((image.double() - truth.double()).square()))
-    return 10 * math.log10(4 / error) if error > 0 else math.inf
+    return min(10 * math.log10(4 / error), MAX_PSNR) if error > 0 else MAX_PSNR
+
+
+def luma(image: Tensor) -> Tensor:
+    """Brightness, (H, W) in [-1, 1]: Rec. 601 luma of three or more channels, else the first channel."""
+    if image.shape[0] < 3:
+        return image[0]
+    return 0.299 * image[0] + 0.587 * image[1] + 0.114 * image[2]
+
+
+def correlation(x: Tensor, y: Tensor) -> float | None:
+    """Pearson correlation of all values of two tensors of one shape; None where one of them is constant."""
+    x, y = x.double() - x.double().mean(), y.double() - y.double().mean()
+    scale = float(x.norm() * y.norm())
+    # Below this a constant image is only rounding.
+    return float((x * y).sum()) / scale if scale > 1e-6 * x.numel() else None
+
+
+def edge_correlation(image: Tensor, other: Tensor) -> float | None:
+    """Correlation of the strength of edges (Sobel) in the brightness of two images of one size.
+
+    1: edges at the same places, whatever their colours and whichever side is brighter; 0: unrelated. None if an image
+    has no edges.
+    """
+    return correlation(_edges(luma(image)), _edges(luma(other)))
+
+
+def _edges(plane: Tensor) -> Tensor:
+    across = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]], device=plane.device)
+    kernels = torch.stack([across, across.T])[:, None]
+    gradient = functional.conv2d(plane.float()[None, None], kernels)
+    return gradient.square().sum(1).sqrt()
+
+
+def colour_difference(image: Tensor, truth: Tensor) -> float:
+    """Mean CIE76 colour difference of two sRGB images: 2.3 is just noticeable, 100 is black to white.
+
+    image, truth: three channels. Source: CIE 15; Mahy et al. 1994 for the threshold.
+    """
+    return float((_to_lab(image) - _to_lab(truth)).square().sum(0).sqrt().mean())
+
+
+def _to_lab(image: Tensor) -> Tensor:
+    """sRGB in [-1, 1] -> CIE L*a*b* with the white of D65 (IEC 61966-2-1, CIE 15)."""
+    value = (image.double().clamp(-1, 1) + 1) / 2
+    linear = torch.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
+    to_xyz = torch.tensor(
+        [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]],
+        dtype=torch.float64,
+    )
+    relative = torch.einsum("ij,jhw->ihw", to_xyz / to_xyz.sum(1, keepdim=True), linear.cpu())
+    f = torch.where(relative > (6 / 29) ** 3, relative.clamp(min=0) ** (1 / 3), relative / (3 * (6 / 29) ** 2) + 4 / 29)
+    return torch.stack([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
+
+
+# ---- distances of sets of features
+
+
+def _kernel(x: Tensor, y: Tensor) -> Tensor:
+    """The cubic kernel of KID, (x . y / d + 1)^3."""
+    return (x @ y.T / x.shape[1] + 1) ** 3
+
+
+def kernel_distance(x: Tensor, y: Tensor, *, num_bootstrap: int = 1000, seed: int = 0) -> tuple[float, float, float]:
+    """Unbiased KID of two sets of features, (N, D) and (M, D), and its 95 % bootstrap interval over images.
+
+    All pairs are used, not random subsets, so there is nothing random in the value; it is unbiased for any number of
+    images and may be below 0. The interval is the middle 95 % of `num_bootstrap` resamplings of both sets; an image is
+    never paired with its own copy, which would make every resampled distance too large. It is too narrow where the two
+    sets are from one distribution (the statistic is degenerate there), and where images are not independent.
+    Memory: one block of the kernel matrix. Raises ValueError for fewer than 2 images.
+    """
+    if len(x) < 2 or len(y) < 2:
+        raise ValueError(f"a kernel distance needs at least 2 images of each set, not {len(x)} and {len(y)}")
+    rng = np.random.default_rng(seed)
+    # The first row is the sample itself, the others are resampled: how often each image was drawn.
+    draws_x, draws_y = (_draws(len(features), num_bootstrap, rng) for features in (x, y))
+    distances = (
+        _mean_kernel(x, x, draws_x, draws_x, distinct=True)
+        + _mean_kernel(y, y, draws_y, draws_y, distinct=True)
+        - 2 * _mean_kernel(x, y, draws_x, draws_y)
+    )
+    value = float(distances[0])
+    if num_bootstrap == 0:
+        return value, value, value
+    low, high = np.quantile(distances[1:].numpy(), [0.025, 0.975])
+    return value, float(low), float(high)
+
+
+def _draws(count: int, num_bootstrap: int, rng: np.random.Generator) -> Tensor:
+    resampled = rng.multinomial(count, np.full(count, 1 / count), num_bootstrap)
+    return torch.from_numpy(np.concatenate([np.ones((1, count)), resampled])).float()
+
+
+def _mean_kernel(x: Tensor, y: Tensor, draws_x: Tensor, draws_y: Tensor, *, distinct: bool = False) -> Tensor:
+    """Mean of the kernel over all drawn pairs, for each row of draws; distinct: never an image with itself."""
+    total = torch.zeros(len(draws_x), dtype=torch.float64)
+    for start in range(0, len(x), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        kernel = _kernel(x[rows], y)
+        if distinct:
+            kernel.diagonal(start).zero_()
+        total += (draws_x[:, rows].double() * (draws_y @ kernel.T).double()).sum(1)
+    pairs = draws_x.double().sum(1) * draws_y.double().sum(1)
+    if distinct:
+        pairs -= draws_x.double().square().sum(1)
+    return total / pairs
+
+
+def unlikeness(x: Tensor, real: Tensor) -> Tensor:
+    """How unlike the real images each image is: the witness function of KID, (N,), up to sign.
+
+    Mean kernel with the other images of its own set, less the mean kernel with the real ones (Gretton et al. 2012,
+    section 2.3). High: what the set has and reality has not.
+    """
+    values = []
+    for start in range(0, len(x), _BLOCK):
+        rows = x[start : start + _BLOCK]
+        own = _kernel(rows, x)
+        own.diagonal(start).zero_()
+        values.append(own.double().sum(1) / max(len(x) - 1, 1) - _kernel(rows, real).double().mean(1))
+    return torch.cat(values)
+
+
+def frechet_distance(x: Tensor, y: Tensor) -> float:
+    """Frechet distance of the normal distributions fitted to two sets of features, (N, D) and (M, D).
+
+    |mean difference|^2 + tr(S_x + S_y - 2 (S_x S_y)^(1/2)), with unbiased covariances. It is biased upwards for few
+    images, so only distances of equally large sets can be compared. Raises ValueError for fewer than 2 images.
+    """
+    if len(x) < 2 or len(y) < 2:
+        raise ValueError(f"a Frechet distance needs at least 2 images of each set, not {len(x)} and {len(y)}")
+    mean_x, mean_y = x.mean(0, dtype=torch.float64), y.mean(0, dtype=torch.float64)
+    spread_x = float((x.double().square().sum() - len(x) * mean_x.square().sum()) / (len(x) - 1))
+    spread_y = float((y.double().square().sum() - len(y) * mean_y.square().sum()) / (len(y) - 1))
+    if len(x) * len(y) <= 4 * x.shape[1] ** 2:
+        # tr((S_x S_y)^(1/2)) is the sum of the singular values of X Y^T, which is exact for few images, where the
+        # covariances are singular and a matrix square root is not.
+        cross = (x.double() - mean_x) @ (y.double() - mean_y).T / math.sqrt((len(x) - 1) * (len(y) - 1))
+        overlap = float(torch.linalg.svdvals(cross).sum())
+    else:
+        root = _square_root(_covariance(x, mean_x))
+        eigenvalues = torch.linalg.eigvalsh(root @ _covariance(y, mean_y) @ root)
+        overlap = float(eigenvalues.clamp(min=0).sqrt().sum())
+    return float((mean_x - mean_y).square().sum()) + spread_x + spread_y - 2 * overlap
+
+
+def _covariance(x: Tensor, mean: Tensor) -> Tensor:
+    total = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64)
+    for start in range(0, len(x), _BLOCK):
+        centred = x[start : start + _BLOCK].double() - mean
+        total += centred.T @ centred
+    return total / (len(x) - 1)
+
+
+def _square_root(matrix: Tensor) -> Tensor:
+    values, vectors = torch.linalg.eigh(matrix)
+    root: Tensor = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    return root

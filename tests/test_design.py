@@ -14,8 +14,8 @@ FLOORS = [
     ["_version", "config"],
     ["images", "metrics", "distributed", "datasets", "networks", "features"],
     ["losses", "reference", "data", "step", "scores"],
-    ["checkpoint", "translate", "report", "samples", "run_directory"],
-    ["training", "demo"],
+    ["checkpoint", "translate", "report", "samples", "run_directory", "round_trip", "examples", "inception"],
+    ["domain_images", "evaluation", "training", "demo"],
     ["cli", "__main__"],
 ]
 

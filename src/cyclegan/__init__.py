@@ -7,10 +7,11 @@ from cyclegan._version import __version__
 
 if TYPE_CHECKING:
     from cyclegan.config import DataConfig, InputError, ModelConfig, TrainConfig
+    from cyclegan.evaluation import evaluate
     from cyclegan.training import train
     from cyclegan.translate import Translator
 
-__all__ = ["DataConfig", "InputError", "ModelConfig", "TrainConfig", "Translator", "__version__", "train"]
+__all__ = ["DataConfig", "InputError", "ModelConfig", "TrainConfig", "Translator", "__version__", "evaluate", "train"]
 
 # Loaded at first use, so that `cyclegan --help` does not wait for torch.
 _HOMES = {
@@ -19,6 +20,7 @@ _HOMES = {
     "ModelConfig": "cyclegan.config",
     "TrainConfig": "cyclegan.config",
     "Translator": "cyclegan.translate",
+    "evaluate": "cyclegan.evaluation",
     "train": "cyclegan.training",
 }
 

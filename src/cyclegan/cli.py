@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,14 @@ The same command again goes on where a run stopped.""",
     "translate": """examples:
   cyclegan translate runs/maps photo.jpg --out translated/
   cyclegan translate runs/maps maps/ --out photos/ --direction b2a --batch-size 8""",
+    "evaluate": """examples:
+  cyclegan evaluate runs/maps --a test/photos --b test/maps
+  cyclegan evaluate runs/maps                              (the test folders that it was trained with)
+  cyclegan evaluate runs/demo --paired                     (images of the same name show the same thing)
+  cyclegan evaluate runs/maps/best --direction a2b --short-side 286
+
+Realism is measured on features of EfficientNet-Lite0, which need no download; such a KID is no standard KID or FID.
+For those: --inception torch-fidelity, or --inception clean-fid.""",
     "download": """examples:
   cyclegan download earth --out data/earth""",
     "demo": """examples:
@@ -101,6 +110,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
     _add_train(command("train", "Train two translators from two folders of unpaired images.", _train), arguments)
     _add_translate(command("translate", "Translate images with a trained run.", _translate))
+    _add_evaluate(command("evaluate", "Score a trained run on images that it has not seen.", _evaluate))
     _add_download(command("download", "Get a dataset by its name.", _download))
     _add_demo(command("demo", "Train on satellite photos and maps for ten minutes and show the result.", _demo))
     return parser
@@ -242,6 +252,67 @@ def _translate(parsed: argparse.Namespace) -> None:
     print(f"{len(plan) - len(failed)} images translated into {parsed.out}")
     if failed:
         raise SystemExit(1)
+
+
+# ---- evaluate
+
+
+def _add_evaluate(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_directory", metavar="RUN", type=Path, help="run directory, checkpoint or model directory")
+    parser.add_argument("--a", type=Path, metavar="DIR", help="test images of domain A (default: those of the run)")
+    parser.add_argument("--b", type=Path, metavar="DIR", help="test images of domain B (default: those of the run)")
+    parser.add_argument(
+        "--paired", action="store_true", help="images of the same name show the same thing: compare with the truth"
+    )
+    parser.add_argument("--direction", choices=("a2b", "b2a", "both"), default="both", help="default: both")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="where scores.json and the report go (default: the run directory)"
+    )
+    parser.add_argument(
+        "--short-side", type=int, metavar="PIXELS", help="bring all images to this first (default: their own size)"
+    )
+    parser.add_argument("--weights", choices=("final", "average"), help="default: what the run was configured for")
+    parser.add_argument(
+        "--inception", metavar="TOOL", help="standard FID and KID as well, by torch-fidelity or clean-fid"
+    )
+    parser.add_argument(
+        "--inception-weights",
+        type=Path,
+        metavar="FILE",
+        help="Inception weights of torch-fidelity, if not in its cache",
+    )
+    parser.add_argument("--batch-size", type=int, default=8, help="images of one size in a call (default: 8)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps or auto (default: auto)")
+    parser.add_argument("--seed", type=int, default=0, help="of the intervals and the noise (default: 0)")
+
+
+def _evaluate(parsed: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from cyclegan.evaluation import evaluate, show_scores
+
+    scores = evaluate(
+        parsed.run_directory,
+        parsed.a,
+        parsed.b,
+        paired=parsed.paired,
+        direction=parsed.direction,
+        out=parsed.out,
+        short_side=parsed.short_side,
+        weights=parsed.weights,
+        inception=parsed.inception,
+        inception_weights=parsed.inception_weights,
+        batch_size=parsed.batch_size,
+        device=parsed.device,
+        seed=parsed.seed,
+        command=_command_line(),
+    )
+    show_scores(scores, Console(highlight=False, markup=False))
+
+
+def _command_line() -> str:
+    """What was typed."""
+    return shlex.join(["cyclegan", *sys.argv[1:]])
 
 
 # ---- download and demo

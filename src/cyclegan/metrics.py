@@ -14,6 +14,10 @@ from torch.nn import functional
 # Rows of a kernel matrix that are in memory at once.
 _BLOCK = 1024
 
+# Smallest side of an image, in pixels, for SSIM (its window) and for MS-SSIM (the window at the last of five scales).
+SSIM_WINDOW = 11
+MS_SSIM_SMALLEST = 161
+
 # Equal images have no finite ratio of signal to noise; they count as this, in dB.
 MAX_PSNR = 100.0
 
@@ -27,6 +31,22 @@ def psnr(image: Tensor, truth: Tensor) -> float:
     """Peak signal-to-noise ratio in dB, at most MAX_PSNR, which is that of equal images."""
     error = float(torch.mean((image.double() - truth.double()).square()))
     return min(10 * math.log10(4 / error), MAX_PSNR) if error > 0 else MAX_PSNR
+
+
+def ssim(image: Tensor, truth: Tensor) -> float:
+    """Structural similarity (Wang et al. 2004), mean over channels; 1 is equal. Needs sides of SSIM_WINDOW pixels."""
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    value = structural_similarity_index_measure(image[None], truth[None], data_range=2.0)
+    assert isinstance(value, Tensor)
+    return float(value)
+
+
+def ms_ssim(image: Tensor, truth: Tensor) -> float:
+    """Multi-scale structural similarity (Wang et al. 2003); 1 is equal. Needs sides of MS_SSIM_SMALLEST."""
+    from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
+
+    return float(multiscale_structural_similarity_index_measure(image[None], truth[None], data_range=2.0))
 
 
 def luma(image: Tensor) -> Tensor:

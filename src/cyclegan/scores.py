@@ -25,9 +25,9 @@ class Metric:
 
 # Every score that there is, in the order in which they are shown.
 METRICS: dict[str, Metric] = {
-    "kid": Metric("KID, EfficientNet-Lite0", "less", "Kernel distance of translations and real images of the target."),
+    "kid": Metric("KID, EfficientNet", "less", "Kernel distance of translations and real images of the target."),
     "frechet": Metric(
-        "Frechet distance, EfficientNet-Lite0",
+        "Frechet, EfficientNet",
         "less",
         "Distance of two normal distributions fitted to the features; it grows when there are few images.",
         digits=2,
@@ -60,10 +60,9 @@ class Estimate(Config):
     low: float | None = None
     high: float | None = None
 
-    def show(self, digits: int = 3) -> str:
-        """As text: 0.123, or 0.123 (0.101 to 0.145)."""
-        text = f"{self.value:.{digits}f}"
-        return text if self.low is None else f"{text} ({self.low:.{digits}f} to {self.high:.{digits}f})"
+    def show_interval(self, digits: int = 3) -> str:
+        """The interval as text, or nothing."""
+        return "" if self.low is None else f"{self.low:.{digits}f} to {self.high:.{digits}f}"
 
 
 class Score(Config):
@@ -126,8 +125,9 @@ class Scores(Config):
     step: int
     weights: Literal["final", "average"]
     device: str
+    seconds: float
+    peak_mib: float | None
     features: FeatureInfo
-    tool: str | None = None
     paired: bool
     short_side: int | None
     noise_sigma: float

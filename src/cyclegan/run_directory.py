@@ -137,24 +137,28 @@ def lock(out: Path) -> Iterator[None]:
         yield
 
 
-def shorten_log(path: Path, step: int) -> tuple[set[str], TextIO]:
+def shorten_log(path: Path, step: int) -> tuple[list[dict[str, Any]], TextIO]:
     """Drop what was logged after the checkpoint that the run goes on from, and half a last line; open for more.
 
-    Returns the files that the log names as unreadable, and the log.
+    Returns the lines that stay, and the log.
     """
-    kept, files = [], set()
+    kept = [event for event in read_log(path) if event.get("step", 0) <= step]
     try:
         if path.is_file():
-            for line in path.read_text(encoding="utf-8").splitlines():
-                with suppress(json.JSONDecodeError):
-                    event = json.loads(line)
-                    if event.get("step", 0) <= step:
-                        kept.append(line + "\n")
-                        files |= {event["path"]} if event.get("event") == "unreadable" else set()
-            write_bytes(path, "".join(kept).encode())
-        return files, path.open("a", encoding="utf-8")
+            write_bytes(path, "".join(json.dumps(event) + "\n" for event in kept).encode())
+        return kept, path.open("a", encoding="utf-8")
     except OSError as error:
         raise _unwritable(path.parent, error) from error
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log.jsonl; half a last line, which a kill may leave, is passed over. No file: no lines."""
+    events: list[dict[str, Any]] = []
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            with suppress(json.JSONDecodeError):
+                events.append(json.loads(line))
+    return events
 
 
 def open_board(config: TrainConfig, step: int, console: Console) -> Any:

@@ -1,22 +1,16 @@
 """Train the two translators: resolve the configuration, build or resume, loop, log, save."""
 
 import io
-import json
 import math
-import signal
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
 from torch import Tensor, nn
 
 from cyclegan._version import __version__
@@ -26,17 +20,17 @@ from cyclegan.data import ImageFolder, UnpairedDataset, batches, find_folders, s
 from cyclegan.distributed import describe_device, has_fast_bf16, resolve_device
 from cyclegan.images import grid, upscale, write_bytes
 from cyclegan.networks import count_parameters
+from cyclegan.progress import show_progress, stop_signals
 from cyclegan.run_directory import (
     check_place,
     find_checkpoint,
     load_newest,
     lock,
     move_aside,
-    open_board,
     read_run_config,
-    shorten_log,
     write_config,
 )
+from cyclegan.run_log import RunLog
 from cyclegan.samples import Samples, choose_samples
 from cyclegan.step import TrainState, first_non_finite, learning_rate_at, set_learning_rate, train_step
 
@@ -92,8 +86,7 @@ class _Run:
     info: ModelInfo
     samples: Samples
     console: Console
-    log: TextIO | None = None
-    board: Any = None
+    log: RunLog | None = None
     # Whether it had reached its length before this session.
     complete: bool = False
     # Training time of earlier sessions, and when this one began.
@@ -101,9 +94,6 @@ class _Run:
     started: float | None = None
     # Losses that nobody has looked at yet.
     pending: list[tuple[int, dict[str, Tensor]]] = field(default_factory=list)
-    # Files that were left out: shown in this session, and named in the log.
-    shown_files: set[str] = field(default_factory=set)
-    logged_files: set[str] = field(default_factory=set)
     # Step and training time of the newest checkpoint.
     saved_at: tuple[int, float] = (-1, 0.0)
     # What the progress line shows: where this session began, and the means of the last log line.
@@ -182,12 +172,7 @@ class _Run:
             return run
 
         write_config(config)
-        logged, run.log = shorten_log(out / "log.jsonl", state.step)
-        run.logged_files |= logged
-        stack.callback(_close_quietly, run.log)
-        run.board = open_board(config, state.step, console)
-        if run.board is not None:
-            stack.callback(_close_quietly, run.board)
+        run.log = RunLog(config, state.step, console, stack)
         run.saved_at = (state.step if checkpoint is not None else -1, seconds)
         run._introduce(a, b, checkpoint, device, precision)
         return run
@@ -246,7 +231,7 @@ class _Run:
 
         self.logged_seconds, self.share_before = self.seconds_before, self._share()
         self.started = time.monotonic()
-        with _stop_signals() as stopped, self._progress() as show:
+        with stop_signals() as stopped, show_progress(self.console, self._share, self._status) as show:
             source = batches(self.dataset, state.step, config.workers)
             while self._share() < 1 and not stopped():
                 batch = next(source)
@@ -342,45 +327,26 @@ class _Run:
         self.speed = images / max(now - self.logged_seconds, 1e-9)
         self.logged_seconds = now
         self.means = losses
-        self._write_event(
-            {
-                "step": self.state.step,
-                "epoch": self.state.step / self.dataset.steps_per_epoch,
-                "seconds": round(now, 3),
-                "images_per_second": round(self.speed, 3),
-                "learning_rate": self.learning_rate,
-                **losses,
-            }
-        )
-        with self._board() as board:
-            for name, value in losses.items():
-                board.add_scalar(f"loss/{name}", value, self.state.step)
-            board.add_scalar("learning_rate", self.learning_rate, self.state.step)
-            board.add_scalar("images_per_second", self.speed, self.state.step)
-
-    @contextmanager
-    def _board(self) -> Iterator[Any]:
-        """TensorBoard, or something that takes its calls and does nothing. A board that fails must not end a run."""
-        try:
-            yield self.board if self.board is not None else _NoBoard()
-        except OSError as error:
-            self.console.print(f"TensorBoard files are no longer written: {error}", style="yellow")
-            self.board = None
+        event = {
+            "step": self.state.step,
+            "epoch": self.state.step / self.dataset.steps_per_epoch,
+            "seconds": round(now, 3),
+            "images_per_second": round(self.speed, 3),
+            "learning_rate": self.learning_rate,
+        }
+        assert self.log is not None
+        with self._disk():
+            self.log.write_losses(event, losses)
 
     def _write_event(self, event: dict[str, Any]) -> None:
         assert self.log is not None
         with self._disk():
-            self.log.write(json.dumps(event) + "\n")
-            self.log.flush()
+            self.log.write(event)
 
     def _report_unreadable(self, path: str, reason: str) -> None:
-        if path not in self.shown_files:
-            self.shown_files.add(path)
-            count = len(self.shown_files)
-            self.console.print(f"Left out, cannot be read ({count} so far): {path}: {reason}", style="yellow")
-        if path not in self.logged_files:
-            self.logged_files.add(path)
-            self._write_event({"event": "unreadable", "step": self.state.step, "path": path, "reason": reason})
+        assert self.log is not None
+        with self._disk():
+            self.log.report_unreadable(path, reason, self.state.step)
 
     @torch.inference_mode()
     def _save_samples(self) -> None:
@@ -403,8 +369,8 @@ class _Run:
         sheet.save(buffer, "PNG")
         with self._disk():
             write_bytes(self.config.out / "samples" / f"step_{self.state.step:07d}.png", buffer.getvalue())
-        with self._board() as board:
-            board.add_image("samples", np.asarray(sheet), self.state.step, dataformats="HWC")
+        assert self.log is not None
+        self.log.show_samples(sheet, self.state.step)
 
     def _save_checkpoint(self) -> None:
         if self.saved_at[0] == self.state.step:
@@ -452,26 +418,6 @@ class _Run:
 
     # ---- what is shown
 
-    @contextmanager
-    def _progress(self) -> Iterator[Callable[[], None]]:
-        """Gives a function to call after every step: a bar on a terminal, a line every half minute elsewhere."""
-        if not self.console.is_terminal:
-            last = time.monotonic()
-
-            def line() -> None:
-                nonlocal last
-                if time.monotonic() - last > 30:
-                    last = time.monotonic()
-                    self.console.print(self._status())
-
-            yield line
-            return
-
-        columns = (BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.description}"))
-        with Progress(*columns, console=self.console) as progress:
-            task = progress.add_task("starting", total=1.0)
-            yield lambda: progress.update(task, completed=min(self._share(), 1.0), description=self._status())
-
     def _status(self) -> str:
         share = min(max(self._share(), 1e-9), 1.0)
         if self.config.minutes is not None:
@@ -505,40 +451,3 @@ def _there_and_back(real: Tensor, there: nn.Module, back: nn.Module) -> tuple[Te
     """(C, H, W) -> its translation and the translation back, on the CPU."""
     fake = there(real[None])
     return fake[0].float().cpu(), back(fake)[0].float().cpu()
-
-
-class _NoBoard:
-    """Takes the calls of a TensorBoard writer."""
-
-    def add_scalar(self, *_: Any, **__: Any) -> None: ...
-
-    def add_image(self, *_: Any, **__: Any) -> None: ...
-
-
-def _close_quietly(file: Any) -> None:
-    # What could not be written has been told already; closing tries once more and would hide that.
-    with suppress(OSError):
-        file.close()
-
-
-@contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C (or SIGTERM) into a question that the loop asks; the second one stops at once."""
-    asked = False
-
-    def ask(_number: int, _frame: object) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-        print("\nFinishing this step and saving; once more to stop at once.", file=sys.stderr)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: asked
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

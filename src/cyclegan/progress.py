@@ -1,0 +1,63 @@
+"""What a long run shows, and how it is asked to stop."""
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn
+
+# Seconds between lines where there is no terminal to draw a bar on.
+_LINE_SECONDS = 30
+
+
+@contextmanager
+def show_progress(
+    console: Console, share: Callable[[], float], status: Callable[[], str]
+) -> Iterator[Callable[[], None]]:
+    """Gives a function to call after every step: a bar on a terminal, a line every half minute elsewhere.
+
+    share: how much of the run is done, 0 to 1. status: the rest of the line.
+    """
+    if not console.is_terminal:
+        last = time.monotonic()
+
+        def line() -> None:
+            nonlocal last
+            if time.monotonic() - last > _LINE_SECONDS:
+                last = time.monotonic()
+                console.print(status())
+
+        yield line
+        return
+
+    columns = (BarColumn(), TextColumn("{task.percentage:>3.0f}%"), TextColumn("{task.description}"))
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("starting", total=1.0)
+        yield lambda: progress.update(task, completed=min(share(), 1.0), description=status())
+
+
+@contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """Turn the first Ctrl-C (or SIGTERM) into a question that the loop asks; the second one stops at once."""
+    asked = False
+
+    def ask(_number: int, _frame: object) -> None:
+        nonlocal asked
+        if asked:
+            raise KeyboardInterrupt
+        asked = True
+        print("\nFinishing this step and saving; once more to stop at once.", file=sys.stderr)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: asked
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

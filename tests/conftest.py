@@ -7,7 +7,8 @@ from cyclegan import ModelConfig
 
 # Narrow networks and small images: what is tested is behaviour, not capacity.
 TINY_MODEL = {"width": 4, "blocks": 1, "discriminator_width": 4, "discriminator_layers": 1}
-TINY = {**TINY_MODEL, "crop_size": 16, "load_size": 18, "num_samples": 0, "tensorboard": False, "device": "cpu"}
+TINY = {**TINY_MODEL, "crop_size": 16, "load_size": 18, "tensorboard": False, "device": "cpu"}
+TINY |= {"num_samples": 0, "num_validation": 0}
 
 
 @pytest.fixture(scope="session", autouse=True)

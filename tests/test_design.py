@@ -12,9 +12,20 @@ SOURCE = Path(cyclegan.__file__).parent
 # A module may import modules of lower floors, and of its own floor only those that stand before it here.
 FLOORS = [
     ["_version", "config"],
-    ["images", "metrics", "distributed", "datasets", "networks", "features", "progress"],
+    ["images", "metrics", "distributed", "datasets", "networks", "features", "progress", "environment", "health"],
     ["losses", "reference", "data", "step", "scores"],
-    ["checkpoint", "translate", "report", "samples", "run_directory", "run_log", "round_trip", "examples", "inception"],
+    [
+        "checkpoint",
+        "translate",
+        "report",
+        "held_out",
+        "run_directory",
+        "run_log",
+        "round_trip",
+        "examples",
+        "inception",
+        "validation",
+    ],
     ["domain_images", "evaluation", "training", "demo"],
     ["cli", "__main__"],
 ]

@@ -18,8 +18,14 @@ from cyclegan.images import write_image
 from cyclegan.training import TrainingError
 
 
+def events(run, name=None):
+    """Lines of the log: those of one kind of event, or, without a name, those of losses."""
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [line for line in lines if line.get("event") == name]
+
+
 def log_lines(run):
-    return [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return events(run)
 
 
 def run_tiny(folders, out, **settings):

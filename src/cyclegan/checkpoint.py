@@ -96,19 +96,37 @@ def save_checkpoint(run: Path, info: ModelInfo, state: "TrainState", *, seconds:
     """
     target = run / "checkpoints" / f"step_{state.step:07d}"
     with _directory(target) as folder:
-        (folder / "model").mkdir()
-        _write_model(folder / "model", info, state)
-        tensors = {f"discriminator.{name}": tensor for name, tensor in state.discriminator.state_dict().items()}
-        for name, optimizer in _optimizers(state).items():
-            for index, moments in optimizer.state_dict()["state"].items():
-                tensors |= {f"{name}.{index}.{moment}": tensor for moment, tensor in moments.items()}
-        for name, pool in _pools(state).items():
-            tensors |= {f"{name}.{index}": image for index, image in enumerate(pool.images)}
-        _save(folder / "training.safetensors", tensors)
-        (folder / "training.json").write_text(json.dumps({"step": state.step, "seconds": seconds}) + "\n")
+        _write_checkpoint(folder, info, state, seconds)
     for old in list_checkpoints(run)[keep:]:
         shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+def save_best(run: Path, info: ModelInfo, state: "TrainState", *, seconds: float, scores: dict[str, Any]) -> None:
+    """Write best/, a checkpoint with the validation scores that it was chosen by, in place of the one before it."""
+    with _directory(run / "best") as folder:
+        _write_checkpoint(folder, info, state, seconds)
+        (folder / "validation.json").write_text(json.dumps(scores, indent=2) + "\n")
+
+
+def read_best(run: Path) -> dict[str, Any] | None:
+    """The validation scores of best/, or None if there is none."""
+    file = run / "best" / "validation.json"
+    scores: dict[str, Any] | None = json.loads(file.read_text()) if file.is_file() else None
+    return scores
+
+
+def _write_checkpoint(folder: Path, info: ModelInfo, state: "TrainState", seconds: float) -> None:
+    (folder / "model").mkdir()
+    _write_model(folder / "model", info, state)
+    tensors = {f"discriminator.{name}": tensor for name, tensor in state.discriminator.state_dict().items()}
+    for name, optimizer in _optimizers(state).items():
+        for index, moments in optimizer.state_dict()["state"].items():
+            tensors |= {f"{name}.{index}.{moment}": tensor for moment, tensor in moments.items()}
+    for name, pool in _pools(state).items():
+        tensors |= {f"{name}.{index}": image for index, image in enumerate(pool.images)}
+    _save(folder / "training.safetensors", tensors)
+    (folder / "training.json").write_text(json.dumps({"step": state.step, "seconds": seconds}) + "\n")
 
 
 def load_checkpoint(checkpoint: Path, state: "TrainState") -> float:

@@ -2,7 +2,6 @@
 
 import argparse
 import difflib
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -305,14 +304,8 @@ def _evaluate(parsed: argparse.Namespace) -> None:
         batch_size=parsed.batch_size,
         device=parsed.device,
         seed=parsed.seed,
-        command=_command_line(),
     )
     show_scores(scores, Console(highlight=False, markup=False))
-
-
-def _command_line() -> str:
-    """What was typed."""
-    return shlex.join(["cyclegan", *sys.argv[1:]])
 
 
 # ---- download and demo

@@ -164,8 +164,11 @@ class TrainConfig(Config):
 
     # What is written, and when.
     log_steps: int = Field(50, ge=1, description="Steps between lines of log.jsonl.")
-    sample_steps: int = Field(1000, ge=1, description="Steps between sample grids.")
+    sample_steps: int = Field(1000, ge=1, description="Steps between snapshots: sample grids and scores.")
     num_samples: int = Field(4, ge=0, description="Held-out images of each domain in a sample grid.")
+    num_validation: int = Field(
+        50, ge=0, description="Images of each domain, at most a tenth, held out for scores in training; 0: no scores."
+    )
     checkpoint_steps: int = Field(5000, ge=1, description="Steps between checkpoints.")
     checkpoint_minutes: float = Field(10.0, gt=0, description="Minutes between checkpoints, whichever comes first.")
     keep_checkpoints: int = Field(3, ge=1, description="Newest checkpoints that are kept.")

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -21,6 +20,7 @@ from cyclegan._version import __version__
 from cyclegan.config import Direction, InputError, TrainConfig
 from cyclegan.distributed import describe_device
 from cyclegan.domain_images import Advance, DomainImages, file_lists, find_domains, first_reason, match_pairs
+from cyclegan.environment import command_line, now
 from cyclegan.examples import Example, write_examples
 from cyclegan.features import FeatureNetwork
 from cyclegan.images import from_tensor, list_images, write_image
@@ -54,7 +54,6 @@ def evaluate(
     num_bootstrap: int = 1000,
     seed: int = 0,
     quiet: bool = False,
-    command: str = "",
 ) -> Scores:
     """Score a run, checkpoint or model directory on two folders of test images.
 
@@ -120,8 +119,8 @@ def evaluate(
     scores = Scores(
         cyclegan_version=__version__,
         torch_version=torch.__version__,
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        command=command,
+        created=now(),
+        command=command_line(),
         model=str(run),
         step=a2b.info.step,
         weights=weights or a2b.info.translate_with,
@@ -431,7 +430,7 @@ def show_scores(scores: Scores, console: Console) -> None:
         table = Table(
             title=f"{source} to {target}: {len(result.images)} test images", title_justify="left", box=box.SIMPLE_HEAD
         )
-        table.add_column("score, better down or up")
+        table.add_column("better: \N{DOWNWARDS ARROW} less, \N{UPWARDS ARROW} more")
         for heading in ("value", "95 % of it", "floor", "ceiling"):
             table.add_column(heading, justify="right", no_wrap=True)
         has_mean_image = any(score.mean_image is not None for score in found.values())
@@ -440,7 +439,7 @@ def show_scores(scores: Scores, console: Console) -> None:
         for name, score in found.items():
             metric = METRICS[name]
             arrow = "\N{DOWNWARDS ARROW}" if metric.better == "less" else "\N{UPWARDS ARROW}"
-            label = f"{metric.label}{', ' + metric.unit if metric.unit else ''} {arrow}"
+            label = f"{arrow} {metric.label}{', ' + metric.unit if metric.unit else ''}"
             ends = [score.floor, score.ceiling, *([score.mean_image] if has_mean_image else [])]
             cells = ["" if end is None else f"{end.value:.{metric.digits}f}" for end in ends]
             value = f"{score.value.value:.{metric.digits}f}"

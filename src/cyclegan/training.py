@@ -3,7 +3,7 @@
 import io
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,14 +11,25 @@ from typing import Any
 
 import torch
 from rich.console import Console
-from torch import Tensor, nn
+from torch import Tensor
 
 from cyclegan._version import __version__
-from cyclegan.checkpoint import ModelInfo, list_checkpoints, read_info, save_checkpoint, save_model
+from cyclegan.checkpoint import (
+    ModelInfo,
+    list_checkpoints,
+    read_best,
+    read_info,
+    save_best,
+    save_checkpoint,
+    save_model,
+)
 from cyclegan.config import InputError, TrainConfig, make_config, read_config_file
 from cyclegan.data import ImageFolder, UnpairedDataset, batches, find_folders, scan_folder
 from cyclegan.distributed import describe_device, has_fast_bf16, resolve_device
-from cyclegan.images import grid, upscale, write_bytes
+from cyclegan.environment import command_line, now, versions
+from cyclegan.health import DiscriminatorWatch, Finding
+from cyclegan.held_out import HeldOut, choose_held_out, sample_sheet, training_images
+from cyclegan.images import write_bytes
 from cyclegan.networks import count_parameters
 from cyclegan.progress import show_progress, stop_signals
 from cyclegan.run_directory import (
@@ -31,8 +42,8 @@ from cyclegan.run_directory import (
     write_config,
 )
 from cyclegan.run_log import RunLog
-from cyclegan.samples import Samples, choose_samples
-from cyclegan.step import TrainState, first_non_finite, learning_rate_at, set_learning_rate, train_step
+from cyclegan.step import Generators, TrainState, first_non_finite, learning_rate_at, set_learning_rate, train_step
+from cyclegan.validation import TIME_SHARE, Validation
 
 
 class TrainingError(RuntimeError):
@@ -84,8 +95,10 @@ class _Run:
     state: TrainState
     dataset: UnpairedDataset
     info: ModelInfo
-    samples: Samples
+    samples: HeldOut
     console: Console
+    # Scores on images held out of the training folders, or None if they are not wanted.
+    validation: Validation | None = None
     log: RunLog | None = None
     # Whether it had reached its length before this session.
     complete: bool = False
@@ -96,12 +109,20 @@ class _Run:
     pending: list[tuple[int, dict[str, Tensor]]] = field(default_factory=list)
     # Step and training time of the newest checkpoint.
     saved_at: tuple[int, float] = (-1, 0.0)
+    # Step of the last scores, the best step so far with its KID, and the signs of trouble that were told.
+    scored_at: int = -1
+    best: tuple[int, float] | None = None
+    told: set[str] = field(default_factory=set)
+    watch: DiscriminatorWatch = field(init=False)
     # What the progress line shows: where this session began, and the means of the last log line.
     share_before: float = 0.0
     logged_seconds: float = 0.0
     learning_rate: float = 0.0
     speed: float = 0.0
     means: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.watch = DiscriminatorWatch(self.config.adversarial)
 
     # ---- opening
 
@@ -127,7 +148,7 @@ class _Run:
         ranges = {"range_a": (a.image_format.low, a.image_format.high)}
         ranges |= {"range_b": (b.image_format.low, b.image_format.high)}
         config = config.replace(data=data.replace(**ranges))
-        a, b, samples = choose_samples(config, folders, a, b)
+        a, b, samples, read_scored = choose_held_out(config, folders, a, b)
 
         # The run directory.
         if fresh and (aside := move_aside(out)) is not None:
@@ -172,7 +193,31 @@ class _Run:
             return run
 
         write_config(config)
-        run.log = RunLog(config, state.step, console, stack)
+        run.log = log = RunLog(config, state.step, console, stack)
+        log.write(
+            {
+                "event": "session",
+                "step": state.step,
+                "time": now(),
+                "command": command_line(),
+                **versions(),
+                "device": describe_device(device),
+                "precision": precision,
+            }
+        )
+        if config.num_validation > 0:
+            run.validation = Validation(
+                read_scored,
+                lambda: training_images(config, a, b),
+                a.image_format,
+                b.image_format,
+                device,
+                config.seed,
+                spent=sum(event.get("scoring_seconds", 0.0) for event in log.events),
+            )
+        run.told = {event["check"] for event in log.events if event.get("event") == "warning"}
+        best = read_best(out)
+        run.best = (int(best["step"]), float(best["kid"])) if best is not None else None
         run.saved_at = (state.step if checkpoint is not None else -1, seconds)
         run._introduce(a, b, checkpoint, device, precision)
         return run
@@ -244,8 +289,10 @@ class _Run:
             self.console.print(f"Stopped and saved after step {state.step}. To go on, run the same command again.")
             raise KeyboardInterrupt
         self._save_samples()
+        self._score(last=True)
         self._save_model()
         self.console.print(f"Done: {state.step} steps in {self._seconds() / 60:.1f} minutes of training.")
+        self._tell_best()
         self.console.print(f"Translate with: cyclegan translate {config.out} IMAGES --out FOLDER --direction a2b")
         return config.out
 
@@ -262,6 +309,7 @@ class _Run:
             self._write_log()
         if state.step % config.sample_steps == 0:
             self._save_samples()
+            self._score()
         _, seconds = self.saved_at
         if state.step % config.checkpoint_steps == 0 or self._seconds() - seconds > 60 * config.checkpoint_minutes:
             self._save_checkpoint()
@@ -337,6 +385,8 @@ class _Run:
         assert self.log is not None
         with self._disk():
             self.log.write_losses(event, losses)
+        if losses and self.config.adversarial_weight > 0:
+            self._warn(self.watch.update(losses, count))
 
     def _write_event(self, event: dict[str, Any]) -> None:
         assert self.log is not None
@@ -348,29 +398,95 @@ class _Run:
         with self._disk():
             self.log.report_unreadable(path, reason, self.state.step)
 
-    @torch.inference_mode()
+    @property
+    def _generators(self) -> Generators:
+        """The generators that a translator would use, in evaluation mode."""
+        average = self.config.translate_with == "average"
+        return (self.state.average if average else self.state.generator).eval()
+
     def _save_samples(self) -> None:
         if not (self.samples.a or self.samples.b):
             return
-        average = self.config.translate_with == "average"
-        generators = (self.state.average if average else self.state.generator).eval()
-        rows: list[list[Tensor]] = []
-        for reals, there, back in (
-            (self.samples.a, generators.a2b, generators.b2a),
-            (self.samples.b, generators.b2a, generators.a2b),
-        ):
-            triples = [(real, *_there_and_back(real.to(self.state.device), there, back)) for real in reals]
-            rows += [
-                [upscale(image, max(1, 128 // image.shape[-1])) for image in row] for row in zip(*triples, strict=True)
-            ]
-        labels = [name for name, images in zip(_LABELS, (self.samples.a, self.samples.b), strict=True) if images]
-        sheet = grid(rows, [label for group in labels for label in group])
+        generators = self._generators
+        sheet = sample_sheet(self.samples, generators.a2b, generators.b2a, self.state.device)
         buffer = io.BytesIO()
         sheet.save(buffer, "PNG")
         with self._disk():
             write_bytes(self.config.out / "samples" / f"step_{self.state.step:07d}.png", buffer.getvalue())
         assert self.log is not None
         self.log.show_samples(sheet, self.state.step)
+
+    def _score(self, *, last: bool = False) -> None:
+        """Score the generators on held-out images, keep them if they are the best yet, and tell of what goes wrong."""
+        step, validation, log = self.state.step, self.validation, self.log
+        if validation is None or self.scored_at == step:
+            return
+        assert log is not None
+        a2b, b2a = self._generators.a2b, self._generators.b2a
+        started = self._seconds()
+        if not validation.affordable(a2b, b2a, started, last=last):
+            limit = f"{100 * TIME_SHARE:.0f} %"
+            self.console.print(f"Step {step}: not scored, because that would take over {limit} of the time so far.")
+            return
+        self._check_weights()
+        if not validation.is_open:
+            with self._disk():
+                ends = validation.open()
+                if not any(event.get("event") == "validation" for event in log.events):
+                    log.write({"event": "validation", "step": step, **ends})
+        scores = validation.score(a2b, b2a)
+        self.scored_at = step
+
+        # The best so far, by the mean KID of both directions.
+        best = self.best is None or scores.kid < self.best[1]
+        event = {
+            "event": "scores",
+            "step": step,
+            "seconds": round(self._seconds(), 3),
+            "scoring_seconds": round(self._seconds() - started, 3),
+            "kid": scores.kid,
+            "best": best,
+            "directions": scores.directions,
+        }
+        scalars = {f"{name}_kid": values["kid"]["value"] for name, values in scores.directions.items()}
+        with self._disk():
+            if best:
+                self.best = (step, scores.kid)
+                info = self.info.replace(step=step)
+                save_best(self.config.out, info, self.state, seconds=self._seconds(), scores=event)
+            log.write_scores(event, {"kid": scores.kid, **scalars})
+        share = validation.spent / max(self._seconds(), 1e-9)
+        kids = ", ".join(f"{name} {values['kid']['value']:.3f}" for name, values in scores.directions.items())
+        self.console.print(
+            f"Step {step}: KID on held-out images {scores.kid:.3f} ({kids})"
+            f"{', the best so far' if best else f'; the best is step {self.best[0]}' if self.best else ''}. "
+            f"Scoring took {100 * share:.1f} % of the time."
+        )
+        self._warn(scores.findings)
+        # Scoring is not training: the speed that is shown leaves it out.
+        self.logged_seconds += self._seconds() - started
+
+    def _warn(self, findings: Iterable[Finding]) -> None:
+        """Tell of each sign of trouble once in a run."""
+        for finding in findings:
+            if finding.check not in self.told:
+                self.told.add(finding.check)
+                self.console.print(f"Warning at step {self.state.step}: {finding.message}", style="yellow")
+                self._write_event(
+                    {
+                        "event": "warning",
+                        "step": self.state.step,
+                        "check": finding.check,
+                        "message": finding.message,
+                    }
+                )
+
+    def _tell_best(self) -> None:
+        if self.best is None:
+            return
+        step, kid = self.best
+        where = "the last one" if step == self.state.step else f"kept in {self.config.out / 'best'}"
+        self.console.print(f"Best by KID on held-out training images: step {step} ({kid:.3f}), {where}.")
 
     def _save_checkpoint(self) -> None:
         if self.saved_at[0] == self.state.step:
@@ -439,15 +555,3 @@ class _Run:
         minutes, seconds = divmod(max(round(left), 0), 60)
         clock = f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
         return f"step {self.state.step} {losses} {speed:.1f} images/s, {clock} left"
-
-
-_LABELS = (
-    ("real A", "fake B = G(A)", "cycled A = F(G(A))"),
-    ("real B", "fake A = F(B)", "cycled B = G(F(B))"),
-)
-
-
-def _there_and_back(real: Tensor, there: nn.Module, back: nn.Module) -> tuple[Tensor, Tensor]:
-    """(C, H, W) -> its translation and the translation back, on the CPU."""
-    fake = there(real[None])
-    return fake[0].float().cpu(), back(fake)[0].float().cpu()

@@ -216,10 +216,10 @@ def test_unreadable_files_are_left_out_logged_and_shown(folders, tmp_path, capfd
     (folders[0] / "half.png").write_bytes(whole[: len(whole) // 2])
     run = train(*folders, out=tmp_path / "run", **{**TINY, "steps": 10})
     shown = capfd.readouterr().err
-    events = [line for line in log_lines(run) if line.get("event") == "unreadable"]
+    left_out = events(run, "unreadable")
     for name in ("header.png", "half.png"):
         assert name in shown
-        assert sum(name in event["path"] for event in events) == 1
+        assert sum(name in event["path"] for event in left_out) == 1
 
 
 def test_domains_of_different_channels_and_depth_train(tmp_path):
@@ -249,7 +249,7 @@ def test_a_damaged_held_out_image_is_passed_over(tmp_path):
         make_folder(tmp_path / "root" / name, 5, seed=ord(name[-1]))
     (tmp_path / "root" / "testA" / "0.png").write_bytes(b"nonsense")
     run = train(tmp_path / "root", out=tmp_path / "run", quiet=True, **{**TINY, "steps": 1, "num_samples": 2})
-    assert ["0.png" in line["path"] for line in log_lines(run) if "path" in line] == [True]
+    assert ["0.png" in line["path"] for line in events(run, "unreadable")] == [True]
     assert (run / "samples" / "step_0000001.png").is_file()
 
 

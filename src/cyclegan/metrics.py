@@ -136,7 +136,11 @@ def kernel_distance(x: Tensor, y: Tensor, *, num_bootstrap: int = 1000, seed: in
 
 
 def _draws(count: int, num_bootstrap: int, rng: np.random.Generator) -> Tensor:
-    resampled = rng.multinomial(count, np.full(count, 1 / count), num_bootstrap)
+    equal = np.full(count, 1 / count)
+    resampled = rng.multinomial(count, equal, num_bootstrap)
+    # A draw of one image alone has no pairs; with a handful of images it happens.
+    while (alone := resampled.max(1, initial=0) == count).any():
+        resampled[alone] = rng.multinomial(count, equal, int(alone.sum()))
     return torch.from_numpy(np.concatenate([np.ones((1, count)), resampled])).float()
 
 

@@ -424,7 +424,13 @@ class _Run:
         assert log is not None
         a2b, b2a = self._generators.a2b, self._generators.b2a
         started = self._seconds()
-        if not validation.affordable(a2b, b2a, started, last=last):
+        try:
+            affordable = validation.affordable(a2b, b2a, started, last=last)
+        except InputError as error:  # no reason to end a run
+            self.console.print(f"No scores in this run: {error}", style="yellow")
+            self.validation = None
+            return
+        if not affordable:
             limit = f"{100 * TIME_SHARE:.0f} %"
             self.console.print(f"Step {step}: not scored, because that would take over {limit} of the time so far.")
             return
@@ -434,6 +440,8 @@ class _Run:
                 ends = validation.open()
                 if not any(event.get("event") == "validation" for event in log.events):
                     log.write({"event": "validation", "step": step, **ends})
+            for path, reason in validation.unreadable:
+                self._report_unreadable(str(path), reason)
         scores = validation.score(a2b, b2a)
         self.scored_at = step
 

@@ -5,13 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from cyclegan import metrics
-from cyclegan.config import Direction
+from cyclegan.config import Direction, InputError
 from cyclegan.features import FeatureNetwork
 from cyclegan.health import Finding, brightness_correlation, check_direction, measure_vitals, thumbnails
 from cyclegan.held_out import HeldOut
@@ -62,6 +63,7 @@ class Validation:
         """Whether one more scoring, after `seconds` of the run, keeps the time of all under TIME_SHARE of the run's.
 
         Before the last one, time for another is kept in reserve, so that the end of a run can be scored.
+        Raises InputError if scores cannot be had at all: without features, or with fewer than two images of a domain.
         """
         if self._open_cost is None:
             # No scoring is quicker than this; so short a run is not delayed by finding out how long one takes.
@@ -76,6 +78,9 @@ class Validation:
         """Predict the costs from one image of each domain."""
         with self._clock():
             self._images = images = self.read()
+            for name, found in (("A", images.a), ("B", images.b)):
+                if len(found) < 2:
+                    raise InputError(f"Scores need at least 2 images of each domain; {name} has {len(found)}.")
             self._network = network = FeatureNetwork(self.device)
             pair = images.a[0][None], images.b[0][None]
             for there, image in ((a2b, pair[0]), (b2a, pair[1])):  # the first calls take longer
@@ -108,8 +113,9 @@ class Validation:
     def open(self) -> dict[str, Any]:
         """Measure the real images. Returns where they are from, how many, and both ends of KID for each direction."""
         with self._clock():
-            images = self._images = self._images or self.read()
-            network = self._network = self._network or FeatureNetwork(self.device)
+            images, network = self._images, self._network
+            assert images is not None  # `affordable` comes first
+            assert network is not None
             train_a, train_b = self.read_training()
             real_a, real_b = _features(network, images.a), _features(network, images.b)
             ceiling = self._distance(real_a, real_b)
@@ -125,6 +131,11 @@ class Validation:
                 "b2a": {"floor": floor_a, "ceiling": ceiling},
             },
         }
+
+    @property
+    def unreadable(self) -> tuple[tuple[Path, str], ...]:
+        """Files that were to be scored and could not be read."""
+        return self._images.unreadable if self._images is not None else ()
 
     @property
     def is_open(self) -> bool:

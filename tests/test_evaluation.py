@@ -1,0 +1,344 @@
+"""Scores of a run on test images, from Python and from the command line."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import TINY, make_folder
+from cyclegan import InputError, Translator, evaluate, train
+from cyclegan.cli import main
+from cyclegan.images import ImageFormat, read_image, to_tensor
+from cyclegan.metrics import l1
+from cyclegan.scores import METRICS, read_scores
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """trainA, trainB, testA, testB, and a run trained on them for two steps."""
+    root = tmp_path_factory.mktemp("evaluation")
+    for name, count, tint, seed in (
+        ("trainA", 9, (1, 0.6, 0.3), 0),
+        ("trainB", 8, (0.2, 0.5, 1), 1),
+        ("testA", 6, (1, 0.6, 0.3), 2),
+        ("testB", 6, (0.2, 0.5, 1), 3),
+    ):
+        make_folder(root / name, count, tint=tint, seed=seed)
+    train(root, out=root / "run", quiet=True, **{**TINY, "steps": 2})
+    return root
+
+
+@pytest.fixture(scope="module")
+def scores(root):
+    return evaluate(root / "run", root / "testA", root / "testB", paired=True, quiet=True)
+
+
+def test_every_direction_has_realism_faithfulness_and_truth(scores):
+    assert set(scores.directions) == {"a2b", "b2a"}
+    for result in scores.directions.values():
+        assert list(result.metrics) == [name for name in METRICS if name in result.metrics]  # in their order
+        expected = {"kid", "frechet", "cycle", "cycle_noisy", "cycle_rise", "ssim_input", "edges"}
+        assert set(result.metrics) == expected | {"l1", "psnr", "ssim", "colour"}
+        for name in ("kid", "frechet"):
+            score = result.metrics[name]
+            assert (score.num_images, score.num_real) == (6, 6)
+            assert score.floor.value < score.ceiling.value < score.value.value  # two steps: worse than no translation
+        kid = result.metrics["kid"].value
+        assert kid.low < kid.value < kid.high
+        assert result.metrics["l1"].mean_image.value < result.metrics["l1"].ceiling.value
+
+
+def test_scores_are_those_of_the_images_that_a_translator_writes(root, scores, tmp_path):
+    paths = sorted((root / "testA").iterdir())
+    main(["translate", str(root / "run"), str(root / "testA"), "--out", str(tmp_path / "fakes")])
+    main(
+        ["translate", str(root / "run"), str(tmp_path / "fakes"), "--out", str(tmp_path / "back"), "--direction", "b2a"]
+    )
+
+    def read(path):
+        return to_tensor(read_image(path, 3), ImageFormat())
+
+    result = scores.directions["a2b"]
+    assert [image.file for image in result.images] == [path.name for path in paths]
+    for path, image in zip(paths, result.images, strict=True):
+        fake = read(tmp_path / "fakes" / path.name)
+        assert image.scores["l1"] == pytest.approx(l1(fake, read(root / "testB" / path.name)), abs=1e-6)
+        # The way back is not rounded to 8 bits here.
+        assert image.scores["cycle"] == pytest.approx(l1(read(tmp_path / "back" / path.name), read(path)), abs=0.005)
+    assert result.metrics["l1"].value.value == pytest.approx(np.mean([i.scores["l1"] for i in result.images]))
+
+
+def test_what_was_measured_is_recorded(root, scores):
+    assert read_scores(root / "run") == scores
+    saved = json.loads((root / "run" / "scores.json").read_text())
+    assert saved["features"]["name"] == "efficientnet-lite0"
+    assert "bicubic" in saved["features"]["resize"]
+    assert saved["files"]["test_a"] == {"root": str(root / "testA"), "files": [f"{i}.png" for i in range(6)]}
+    assert len(saved["files"]["train_b"]["files"]) == 6  # as many as there are translations
+    assert (saved["step"], saved["noise_sigma"], saved["seed"], saved["paired"]) == (2, 0.05, 0, True)
+    text = json.dumps(saved).replace("no standard", "")
+    assert '"fid"' not in text  # features of another network are never called so
+
+
+def test_few_images_are_said_to_be_few(scores):
+    for result in scores.directions.values():
+        assert any("Only 6 test images" in note for note in result.notes)
+        assert "fewer images than the 1280 features" in result.metrics["frechet"].note
+        assert any("MS-SSIM" in note and "160 pixels" in note for note in result.notes)
+
+
+def test_the_same_images_give_the_same_scores(root, scores, tmp_path):
+    again = evaluate(root / "run", root / "testA", root / "testB", paired=True, batch_size=2, out=tmp_path, quiet=True)
+    for direction, result in again.directions.items():
+        for name, score in result.metrics.items():
+            before = scores.directions[direction].metrics[name].value.value
+            assert score.value.value == pytest.approx(before, rel=1e-3, abs=1e-4), name
+
+
+def test_examples_show_the_best_and_the_worst_and_others(root, scores):
+    found = json.loads((root / "run" / "examples" / "examples.json").read_text())["examples"]
+    for direction, result in scores.directions.items():
+        shown = [example for example in found if example["direction"] == direction]
+        worst = max(result.images, key=lambda image: image.scores["l1"])
+        best = min(result.images, key=lambda image: image.scores["l1"])
+        assert next(e for e in shown if e["kind"] == "best")["file"] == best.file
+        assert next(e for e in shown if e["kind"] == "worst")["file"] == worst.file
+        assert len({example["file"] for example in shown}) == len(shown)
+        for example in shown:
+            assert set(example["pictures"]) == {"input", "output", "cycled", "truth"}
+            sizes = {Image.open(root / "run" / "examples" / path).size for path in example["pictures"].values()}
+            assert sizes == {(24, 20)}
+
+
+def test_without_pairs_images_are_ranked_by_how_unlike_reality_they_are(root, tmp_path):
+    scores = evaluate(root / "run", direction="a2b", out=tmp_path, quiet=True)  # the folders that it was trained with
+    (result,) = scores.directions.values()
+    assert "l1" not in result.metrics
+    assert result.ranked_by == "unlike"
+    values = [image.scores["unlike"] for image in result.ranked]
+    assert values == sorted(values)
+
+
+def test_a_model_that_hides_information_shows_a_rise_of_its_cycle_error(root, tmp_path, monkeypatch):
+    clean = evaluate(root / "run", direction="a2b", out=tmp_path, quiet=True).directions["a2b"].metrics
+
+    def hide(self, images):
+        # Both ways: a grey image with a fifth of the picture in it, and its amplification.
+        return images * 0.1 if self.direction == "a2b" else (images * 10).clamp(-1, 1)
+
+    monkeypatch.setattr(Translator, "translate_tensor", hide)
+    hidden = evaluate(root / "run", direction="a2b", out=tmp_path, quiet=True).directions["a2b"].metrics
+    assert hidden["cycle"].value.value < 0.05
+    assert hidden["cycle_rise"].value.value > 0.2
+    assert clean["cycle_rise"].value.value < 0.02
+
+
+def test_scores_of_a_perfect_translator(root, tmp_path, monkeypatch):
+    for name in ("A", "B"):
+        shutil.copytree(root / "testA", tmp_path / f"test{name}")
+    Image.new("RGB", (24, 20)).save(tmp_path / "testB" / "0.png")
+    Image.new("RGB", (24, 20)).save(tmp_path / "testA" / "0.png")
+    monkeypatch.setattr(Translator, "translate_tensor", lambda _, images: images)
+    scores = evaluate(
+        root / "run", tmp_path / "testA", tmp_path / "testB", paired=True, direction="a2b", out=tmp_path, quiet=True
+    )
+    found = scores.directions["a2b"].metrics
+    assert found["l1"].value.value == 0 == found["cycle"].value.value
+    assert found["psnr"].value.value == 100
+    assert found["ssim"].value.value == pytest.approx(1, abs=1e-5)
+    assert found["frechet"].value.value == pytest.approx(0, abs=1e-3)
+    assert found["edges"].num_images == 5  # a black image has none
+    assert found["kid"].value.value < 0  # unbiased: equal sets are closer than two samples of one distribution
+
+
+def test_results_are_a_table_on_screen(root, tmp_path, capsys):
+    main(["evaluate", str(root / "run"), "--paired", "--out", str(tmp_path / "scores")])
+    shown = capsys.readouterr().out
+    assert "A to B: 6 test images" in shown
+    assert "KID, EfficientNet" in shown
+    assert "Only 6 test images" in " ".join(shown.split())
+    value = read_scores(tmp_path / "scores").directions["b2a"].metrics["psnr"].value.value
+    assert f"{value:.1f}" in shown
+    assert max(map(len, shown.splitlines())) <= 80
+
+
+def test_test_images_that_were_trained_on_are_told(root, tmp_path):
+    scores = evaluate(root / "run", root / "trainA", root / "testB", direction="a2b", out=tmp_path, quiet=True)
+    assert any("9 of 9 test images of A were also trained on" in note for note in scores.directions["a2b"].notes)
+
+
+def test_images_are_brought_to_the_short_side_that_is_asked_for(root, tmp_path):
+    scores = evaluate(root / "run", direction="a2b", short_side=40, out=tmp_path, quiet=True)
+    assert scores.short_side == 40
+    example = next((tmp_path / "examples" / "a2b").iterdir())
+    assert Image.open(example).size == (48, 40)
+
+
+def test_a_model_without_its_run_is_scored_without_a_floor(root, tmp_path):
+    shutil.copytree(root / "run" / "model", tmp_path / "model")
+    scores = evaluate(tmp_path / "model", root / "testA", root / "testB", quiet=True)
+    assert (tmp_path / "model" / "scores.json").is_file()
+    for result in scores.directions.values():
+        assert result.metrics["kid"].floor is None
+        assert any("No floor" in note for note in result.notes)
+
+
+def test_an_unreadable_test_image_is_left_out_and_told(root, tmp_path):
+    shutil.copytree(root / "testA", tmp_path / "a")
+    (tmp_path / "a" / "3.png").write_bytes(b"nonsense")
+    scores = evaluate(root / "run", tmp_path / "a", root / "testB", direction="a2b", out=tmp_path / "out", quiet=True)
+    result = scores.directions["a2b"]
+    assert [image.file for image in result.images] == ["0.png", "1.png", "2.png", "4.png", "5.png"]
+    assert any("1 files of A cannot be read (3.png" in note for note in result.notes)
+    with pytest.raises(InputError, match=r"truth of 3.png, cannot be read"):
+        evaluate(root / "run", root / "testB", tmp_path / "a", paired=True, direction="a2b", out=tmp_path, quiet=True)
+
+
+def test_pairs_are_found_by_name(root, tmp_path):
+    for name, tint in (("A", (1, 0.6, 0.3)), ("B", (0.2, 0.5, 1))):
+        make_folder(tmp_path / name / "inner", 3, tint=tint)
+        for path in list((tmp_path / name / "inner").iterdir()):
+            path.rename(path.with_name(f"{path.stem}_{name}.png"))
+    scores = evaluate(root / "run", tmp_path / "A", tmp_path / "B", paired=True, out=tmp_path, quiet=True)
+    assert scores.directions["a2b"].metrics["l1"].num_images == 3
+
+
+def bad_folders(tmp_path):
+    make_folder(tmp_path / "one", 1)
+    make_folder(tmp_path / "five", 5)
+    make_folder(tmp_path / "wide", 6, size=(30, 20))
+    make_folder(tmp_path / "other", 6)
+    (tmp_path / "other" / "5.png").rename(tmp_path / "other" / "x.png")
+    (tmp_path / "empty").mkdir()
+    make_folder(tmp_path / "broken", 0)
+    for index in range(3):
+        (tmp_path / "broken" / f"{index}.png").write_bytes(b"nonsense")
+
+
+@pytest.mark.parametrize(
+    ("b", "options", "message"),
+    [
+        ("five", {"paired": True}, r"holds 6 images and .*five 5; paired scores need one"),
+        ("other", {"paired": True}, r"has no partner of the same name in"),
+        ("wide", {"paired": True}, r"24x20 pixels and its partner 0.png 30x20"),
+        ("one", {}, r"one holds 1 readable image; scores of sets of images need at least 2"),
+        ("empty", {}, r"empty holds no images"),
+        ("broken", {}, r"broken holds 0 readable images \(3 cannot be read: 0.png"),
+        ("nowhere", {}, r"There is no folder .*nowhere"),
+        ("five", {"direction": "c2d"}, r"direction is 'c2d'; expected a2b, b2a or both"),
+        ("five", {"batch_size": 0}, r"batch_size is 0"),
+        ("five", {"short_side": 2}, r"short_side 2"),
+        ("five", {"inception": "magic"}, r"There is no tool 'magic'.*torch-fidelity, clean-fid"),
+    ],
+)
+def test_folders_that_cannot_be_scored_are_one_clear_sentence(root, tmp_path, b, options, message):
+    bad_folders(tmp_path)
+    with pytest.raises(InputError, match=message):
+        evaluate(root / "run", root / "testA", tmp_path / b, out=tmp_path / "out", quiet=True, **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_no_run_is_told(root, tmp_path):
+    with pytest.raises(InputError, match=r"nothing-here; expected a run directory"):
+        evaluate(tmp_path / "nothing-here", root / "testA", root / "testB")
+    with pytest.raises(InputError, match=r"holds no model"):
+        evaluate(tmp_path, root / "testA", root / "testB")
+    with pytest.raises(InputError, match=r"Both test folders are"):
+        evaluate(root / "run", root / "testA", root / "testA")
+
+
+def test_a_run_without_test_folders_asks_for_them(folders, tmp_path):
+    run = train(*folders, out=tmp_path / "run", quiet=True, **{**TINY, "steps": 1})
+    with pytest.raises(InputError, match=r"No test images of domain A.*--a DIR"):
+        evaluate(run)
+
+
+def test_other_depths_and_channels_are_scored(tmp_path):
+    for name, channels, dtype, high in (("A", 1, np.uint16, 3000), ("B", 5, np.float32, 2.5)):
+        for part, offset in (("train", 0), ("test", 10)):
+            folder = tmp_path / f"{part}{name}"
+            folder.mkdir()
+            for index in range(4):
+                values = np.random.default_rng(index + offset).random((20, 20, channels)) * high
+                np.save(folder / f"{index}.npy", values.astype(dtype))
+    run = train(tmp_path, out=tmp_path / "run", channels_a=1, channels_b=5, quiet=True, **{**TINY, "steps": 2})
+    scores = evaluate(run, paired=True, quiet=True)
+    found = scores.directions["a2b"].metrics
+    assert {"kid", "l1"} < set(found)
+    assert "colour" not in found
+    assert found["l1"].ceiling is None  # one channel cannot be compared with five
+    with pytest.raises(InputError, match="8-bit colour"):
+        evaluate(run, inception="torch-fidelity", quiet=True)
+
+
+# ---- standard Inception scores
+
+
+class FakeTool:
+    """Stands for torch_fidelity: remembers what it was asked, and tells folders apart by the mean of their images."""
+
+    def __init__(self):
+        self.calls = []
+
+    def calculate_metrics(self, **arguments):
+        self.calls.append(arguments)
+        means = []
+        for name in ("input1", "input2"):
+            folder = Path(arguments[name])
+            means.append(np.mean([np.asarray(Image.open(path)).mean() for path in sorted(folder.iterdir())]))
+        distance = abs(means[0] - means[1])
+        return {"frechet_inception_distance": distance, "kernel_inception_distance_mean": distance / 100}
+
+
+def test_standard_scores_are_those_of_the_tool_on_the_same_folders(root, tmp_path, monkeypatch):
+    tool = FakeTool()
+    monkeypatch.setitem(sys.modules, "torch_fidelity", tool)
+    weights = tmp_path / "weights.pth"
+    weights.write_bytes(b"")
+    scores = evaluate(
+        root / "run",
+        direction="a2b",
+        inception="torch-fidelity",
+        inception_weights=weights,
+        out=tmp_path / "out",
+        quiet=True,
+    )
+    written = tmp_path / "out" / "translated" / "a2b"
+    assert len(list(written.iterdir())) == 6
+    again = tool.calculate_metrics(input1=str(written), input2=str(root / "testB"))
+    found = scores.directions["a2b"].metrics
+    assert found["fid"].value.value == again["frechet_inception_distance"]
+    assert found["kid_inception"].value.value == again["kernel_inception_distance_mean"]
+    assert found["fid"].floor.value < found["fid"].ceiling.value
+    assert "KID subsets of 6" in found["fid"].note
+    assert tool.calls[0]["feature_extractor_weights_path"] == str(weights)
+
+
+def test_an_absent_tool_or_its_absent_weights_are_told(root, tmp_path, monkeypatch):
+    options = {"direction": "a2b", "out": tmp_path, "quiet": True}
+    monkeypatch.setitem(sys.modules, "torch_fidelity", None)
+    with pytest.raises(InputError, match="pip install torch-fidelity"):
+        evaluate(root / "run", inception="torch-fidelity", **options)
+    with pytest.raises(InputError, match="There is no file"):
+        evaluate(root / "run", inception="torch-fidelity", inception_weights=tmp_path / "no.pth", **options)
+
+    class Offline:
+        @staticmethod
+        def calculate_metrics(**_):
+            raise OSError("no network")
+
+    monkeypatch.setitem(sys.modules, "torch_fidelity", Offline)
+    with pytest.raises(InputError, match=r"no network. Without a network connection it needs its weights"):
+        evaluate(root / "run", inception="torch-fidelity", **options)
+
+
+def test_files_that_a_tool_would_pass_over_are_told(root, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch_fidelity", FakeTool())
+    shutil.copytree(root / "testB", tmp_path / "b")
+    Image.open(root / "testB" / "0.png").save(tmp_path / "b" / "more.webp")
+    with pytest.raises(InputError, match=r"pass over 1 images .*more.webp"):
+        evaluate(root / "run", root / "testA", tmp_path / "b", inception="torch-fidelity", out=tmp_path, quiet=True)

@@ -1,0 +1,311 @@
+"""Scores while training, the best checkpoint, and health checks that are provoked."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image, ImageOps
+from torch import nn
+
+from conftest import TINY, make_folder
+from cyclegan import InputError, Translator, train
+from cyclegan.checkpoint import list_checkpoints, read_info
+from cyclegan.config import make_config
+from cyclegan.data import find_folders, held_out_tensor, scan_folder
+from cyclegan.health import DISCRIMINATOR_STEPS, DiscriminatorWatch
+from cyclegan.held_out import choose_held_out
+from cyclegan.validation import TIME_SHARE, Validation, ValidationScores
+
+
+@pytest.fixture
+def unhurried(monkeypatch):
+    """Scoring may take as long as it likes, so that runs of seconds are scored, too."""
+    monkeypatch.setattr("cyclegan.validation.TIME_SHARE", 1e6)
+
+
+@pytest.fixture
+def large_folders(tmp_path):
+    """Folders of which a tenth is enough to be scored."""
+    return make_folder(tmp_path / "a", 110), make_folder(tmp_path / "b", 100, tint=(0.2, 0.5, 1.0), seed=1)
+
+
+def events(run, name):
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [line for line in lines if line.get("event") == name]
+
+
+def settings(**changes):
+    return {
+        **TINY,
+        "num_validation": 12,
+        "sample_steps": 2,
+        "checkpoint_steps": 2,
+        "steps": 6,
+        "quiet": True,
+        **changes,
+    }
+
+
+# ---- what is scored
+
+
+def test_scores_come_from_images_that_are_neither_trained_on_nor_of_the_test_folders(tmp_path):
+    for name, count in (("trainA", 120), ("trainB", 130), ("testA", 5), ("testB", 5)):
+        make_folder(tmp_path / name, count, seed=len(name) + ord(name[-1]))
+    config = make_config({**TINY, "a": tmp_path, "num_validation": 50, "num_samples": 2})
+    folders = find_folders(tmp_path)
+    a, b = (scan_folder(folder, 3, None, config.data) for folder in (folders.a, folders.b))
+    kept_a, kept_b, samples, read_scored = choose_held_out(config, folders, a, b)
+    scored = read_scored()
+    assert (len(scored.a), len(scored.b)) == (12, 13)  # a tenth
+    assert (len(kept_a), len(kept_b)) == (108, 117)
+    assert samples.origin == "from the test folders"
+    assert scored.origin == "held out of the training folders"
+    for kept, whole, images in ((kept_a, a, scored.a), (kept_b, b, scored.b)):
+        held = [path for path in whole.paths if path not in kept.paths]
+        tensors = [held_out_tensor(path, whole.image_format, config.data, config.model) for path in held]
+        assert all(any(torch.equal(image, tensor) for tensor in tensors) for image in images)
+
+
+def test_with_too_few_images_scores_say_that_they_were_trained_on(folders):
+    config = make_config({**TINY, "a": folders[0], "b": folders[1], "num_validation": 50})
+    found = find_folders(*folders)
+    a, b = (scan_folder(folder, 3, None, config.data) for folder in folders)
+    kept_a, kept_b, _, read_scored = choose_held_out(config, found, a, b)
+    scored = read_scored()
+    assert (len(kept_a), len(kept_b)) == (6, 5) == (len(scored.a), len(scored.b))
+    assert "also trained on" in scored.origin
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_a_run_is_scored_at_every_snapshot(large_folders, tmp_path, capfd):
+    run = train(*large_folders, out=tmp_path / "run", **settings(quiet=False))
+    (about,) = events(run, "validation")
+    assert about["num_images"] == {"a": 11, "b": 10}
+    for ends in about["directions"].values():
+        assert ends["floor"]["value"] < ends["ceiling"]["value"]
+    scored = events(run, "scores")
+    assert [event["step"] for event in scored] == [2, 4, 6]
+    for event in scored:
+        kids = [event["directions"][name]["kid"]["value"] for name in ("a2b", "b2a")]
+        assert event["kid"] == pytest.approx(sum(kids) / 2)
+        assert event["directions"]["a2b"]["cycle_noisy"] > 0
+    shown = capfd.readouterr().err
+    assert "Step 4: KID on held-out images" in shown
+    assert "Scoring took" in shown
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_scoring_changes_nothing_that_is_learned(large_folders, tmp_path):
+    for name, steps in (("often", 1), ("never", 1000)):
+        train(*large_folders, out=tmp_path / name, **settings(sample_steps=steps))
+    for direction in ("a2b", "b2a"):
+        one, other = (Translator.load(tmp_path / name, direction=direction).network for name in ("often", "never"))
+        for x, y in zip(one.parameters(), other.parameters(), strict=True):
+            assert torch.equal(x, y)
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_a_resumed_run_goes_on_with_its_scores(large_folders, tmp_path):
+    train(*large_folders, out=tmp_path / "run", **settings(steps=4))
+    run = train(*large_folders, out=tmp_path / "run", resume=True, **settings(steps=6))
+    assert [event["step"] for event in events(run, "scores")] == [2, 4, 6]
+    assert len(events(run, "validation")) == 1
+    assert [event["step"] for event in events(run, "session")] == [0, 4]
+    assert all(event["torch"] == torch.__version__ for event in events(run, "session"))
+
+
+# ---- the best checkpoint
+
+
+def scripted(monkeypatch, kids):
+    """Scores as given, in turn."""
+    remaining = iter(kids)
+    monkeypatch.setattr(Validation, "affordable", lambda *_, **__: True)
+    monkeypatch.setattr(Validation, "open", lambda _: {"origin": "", "num_images": {}, "directions": {}})
+
+    def score(*_):
+        kid = next(remaining)
+        scores = {"kid": {"value": kid, "low": kid, "high": kid}, "cycle": 0.1, "cycle_noisy": 0.1, "edges": 0.5}
+        return ValidationScores(kid, {"a2b": scores, "b2a": scores}, (), 0.1)
+
+    monkeypatch.setattr(Validation, "score", score)
+
+
+def test_the_best_checkpoint_by_kid_is_kept_beside_the_last(large_folders, tmp_path, monkeypatch, capfd):
+    scripted(monkeypatch, [0.5, 0.2, 0.3])
+    run = train(*large_folders, out=tmp_path / "run", **settings(quiet=False))
+    assert [event["best"] for event in events(run, "scores")] == [True, True, False]
+    assert read_info(run / "best" / "model").step == 4
+    assert read_info(run / "model").step == 6
+    assert json.loads((run / "best" / "validation.json").read_text())["kid"] == 0.2
+    assert "Best by KID on held-out training images: step 4 (0.200)" in capfd.readouterr().err
+    # It is what the training was at that step, and a translator takes it as it is.
+    best, same, last = (
+        dict(Translator.load(path).network.named_parameters())
+        for path in (run / "best", run / "checkpoints" / "step_0000004", run)
+    )
+    assert all(torch.equal(best[name], same[name]) for name in best)
+    assert not all(torch.equal(best[name], last[name]) for name in best)
+
+
+def test_a_resumed_run_knows_its_best(large_folders, tmp_path, monkeypatch):
+    scripted(monkeypatch, [0.2, 0.4])
+    train(*large_folders, out=tmp_path / "run", **settings(steps=4))
+    scripted(monkeypatch, [0.3])
+    run = train(*large_folders, out=tmp_path / "run", resume=True, **settings(steps=6))
+    assert [event["best"] for event in events(run, "scores")] == [True, False, False]
+    assert read_info(run / "best" / "model").step == 2
+    assert len(list_checkpoints(run)) == 3  # best/ is not one of those that are rotated
+
+
+# ---- their share of the time
+
+
+def validation(**costs):
+    found = Validation(lambda: None, lambda: ((), ()), None, None, torch.device("cpu"), 0, spent=costs["spent"])
+    found._open_cost, found._cost = costs["open"], costs["one"]
+    return found
+
+
+def test_scores_never_take_more_than_their_share_and_leave_one_for_the_end():
+    # The last one: 2 spent and 3 more are a tenth of 47 seconds and those 3. With one in reserve: 6 of 56 and 4.
+    for seconds, last, expected in ((46.9, True, False), (47.1, True, True), (55.9, False, False), (56.1, False, True)):
+        found = validation(spent=2, open=2, one=1)
+        assert found.affordable(None, None, seconds, last=last) == expected
+
+
+def test_a_run_of_seconds_is_not_scored_and_says_so(large_folders, tmp_path, capfd):
+    run = train(*large_folders, out=tmp_path / "run", **settings(quiet=False))
+    assert events(run, "scores") == []
+    assert "not scored, because that would take over 10 % of the time" in capfd.readouterr().err
+
+
+@pytest.mark.slow
+def test_scoring_takes_less_than_a_tenth_of_a_real_run(large_folders, tmp_path):
+    run = train(*large_folders, out=tmp_path / "run", **settings(steps=None, minutes=0.6, sample_steps=50))
+    scored = events(run, "scores")
+    assert scored
+    assert sum(event["scoring_seconds"] for event in scored) <= TIME_SHARE * scored[-1]["seconds"]
+    assert scored[-1]["step"] == read_info(run / "model").step  # the end is scored
+
+
+@pytest.mark.parametrize("problem", ["features", "images"])
+@pytest.mark.usefixtures("unhurried")
+def test_a_run_that_cannot_be_scored_goes_on(tmp_path, large_folders, monkeypatch, capfd, problem):
+    a, b = large_folders
+    if problem == "features":
+
+        def absent(_):
+            raise InputError("The feature file is missing")
+
+        monkeypatch.setattr("cyclegan.validation.FeatureNetwork", absent)
+    else:
+        a = make_folder(tmp_path / "single", 1)
+    run = train(a, b, out=tmp_path / "run", **settings(quiet=False))
+    assert read_info(run / "model").step == 6
+    assert events(run, "scores") == []
+    shown = capfd.readouterr().err
+    assert shown.count("No scores in this run") == 1
+    assert ("feature file is missing" if problem == "features" else "A has 1") in shown
+
+
+# ---- health checks
+
+
+class Constant(nn.Module):
+    """The same picture for every input."""
+
+    def forward(self, images):
+        y, x = torch.meshgrid(*(torch.linspace(-1, 1, n) for n in images.shape[-2:]), indexing="ij")
+        return (torch.sin(9 * x + 4 * y) * 0.8).expand_as(images)
+
+
+class Scaled(nn.Module):
+    """Multiplies and shifts, within the range of images."""
+
+    def __init__(self, factor, offset=0.0):
+        super().__init__()
+        self.factor, self.offset = factor, offset
+
+    def forward(self, images):
+        return (images * self.factor + self.offset).clamp(-1, 1)
+
+
+def checks(run):
+    return {event["check"]: event["message"] for event in events(run, "warning")}
+
+
+def train_with(monkeypatch, folders, out, a2b, b2a, **changes):
+    """A run whose scores come from these translators in place of those that are trained."""
+    monkeypatch.setattr(
+        "cyclegan.training._Run._generators", property(lambda _: SimpleNamespace(a2b=a2b.eval(), b2a=b2a.eval()))
+    )
+    return train(*folders, out=out, **settings(**changes))
+
+
+@pytest.mark.parametrize(
+    ("a2b", "b2a", "expected", "words"),
+    [
+        (nn.Identity(), nn.Identity(), {"a2b/copies", "b2a/copies"}, ("returns its input", "--identity-weight")),
+        (Constant(), Scaled(0.8, 0.1), {"a2b/collapse"}, ("one image for every input", "--cycle-weight")),
+        (Scaled(-1), Scaled(-1), {"a2b/inverted", "b2a/inverted"}, ("bright into dark", "--seed")),
+        (Scaled(0.12), Scaled(8.0), {"a2b/hidden"}, ("hides information", "--cycle-weight")),
+        (Scaled(0.8, 0.1), Scaled(0.9, -0.1), set(), ()),
+    ],
+)
+@pytest.mark.usefixtures("unhurried")
+def test_what_goes_wrong_is_told_with_what_to_try(
+    large_folders, tmp_path, monkeypatch, capfd, a2b, b2a, expected, words
+):
+    # Collapse also hides nothing and inverts nothing: each sign stands for itself.
+    run = train_with(monkeypatch, large_folders, tmp_path / "run", a2b, b2a, quiet=False)
+    found = checks(run)
+    assert set(found) == expected
+    shown = capfd.readouterr().err
+    for message in found.values():
+        assert shown.count(message) == 1  # once in a run, not at every snapshot
+        assert all(word in message for word in words)
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_a_negative_is_no_warning_where_the_domains_are_negatives(tmp_path, monkeypatch):
+    dark, bright = make_folder(tmp_path / "a", 100, tint=(0.3, 0.3, 0.3)), tmp_path / "b"
+    bright.mkdir()
+    for path in dark.iterdir():
+        ImageOps.invert(Image.open(path)).save(bright / path.name)
+    Image.open(bright / "0.png").rotate(180).save(bright / "0.png")
+    run = train_with(monkeypatch, (dark, bright), tmp_path / "run", Scaled(-1), Scaled(-1))
+    assert "a2b/inverted" not in checks(run)
+
+
+@pytest.mark.usefixtures("unhurried")
+def test_a_warning_is_not_repeated_by_a_resumed_run(large_folders, tmp_path, monkeypatch):
+    both = nn.Identity(), nn.Identity()
+    train_with(monkeypatch, large_folders, tmp_path / "run", *both, steps=4)
+    run = train_with(monkeypatch, large_folders, tmp_path / "run", *both, steps=6, resume=True)
+    assert len(events(run, "warning")) == 2
+
+
+def test_a_discriminator_that_wins_outright_is_told(folders, tmp_path, capfd):
+    # One colour is easily known, and the generators are held to the cycle alone, so nothing keeps D_B from winning.
+    for path in folders[1].iterdir():
+        Image.new("RGB", (24, 20), (10, 40, 250)).save(path)
+    changes = {"cycle_weight_a": 1e5, "cycle_weight_b": 0, "identity_weight": 0, "learning_rate": 2e-3}
+    run = train(*folders, out=tmp_path / "run", **{**TINY, **changes, "steps": 400, "schedule": "constant"})
+    found = checks(run)
+    assert list(found) == ["b/discriminator"]
+    assert "discriminator of B wins outright" in capfd.readouterr().err
+    assert "--discriminator-width" in found["b/discriminator"]
+
+
+def test_a_discriminator_that_wins_for_a_moment_is_not_told():
+    watch = DiscriminatorWatch("lsgan")
+    won, even = {"discriminator_a": 0.001, "discriminator_b": 0.2}, {"discriminator_a": 0.2, "discriminator_b": 0.2}
+    assert not watch.update(won, DISCRIMINATOR_STEPS - 50)
+    assert not watch.update(even, 50)
+    assert not watch.update(won, DISCRIMINATOR_STEPS - 50)
+    (finding,) = watch.update(won, 50)
+    assert finding.check == "a/discriminator"
+    assert not DiscriminatorWatch("wgan-gp").update(won, 10 * DISCRIMINATOR_STEPS)  # its loss has no such scale

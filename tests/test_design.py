@@ -12,9 +12,19 @@ SOURCE = Path(cyclegan.__file__).parent
 # A module may import modules of lower floors, and of its own floor only those that stand before it here.
 FLOORS = [
     ["_version", "config"],
-    ["images", "metrics", "distributed", "datasets", "networks", "features"],
+    ["images", "metrics", "distributed", "datasets", "networks", "features", "charts"],
     ["losses", "reference", "data", "step", "scores"],
-    ["checkpoint", "translate", "report", "samples", "run_directory"],
+    [
+        "checkpoint",
+        "translate",
+        "samples",
+        "run_directory",
+        "report",
+        "run_record",
+        "run_charts",
+        "run_report",
+        "compare",
+    ],
     ["training", "demo"],
     ["cli", "__main__"],
 ]

@@ -83,14 +83,20 @@ def _svg(chart: Chart) -> str:
         values = [value for series in chart.series for value in series.values] + list(chart.lines.values())
         if chart.log and values and min(values) > 0:
             axes.set_yscale("log", nonpositive="clip")
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
         for index, series in enumerate(chart.series):
             _draw(axes, series, _colour(index))
         for name, value in chart.lines.items():
             axes.axhline(value, color=_INK, alpha=0.6, linewidth=1, linestyle=(0, (4, 3)))
-            axes.annotate(
-                name, (1, value), (0, 2), xycoords=("axes fraction", "data"), textcoords="offset points", ha="right"
-            )
+            # The name of the lowest line stands below it, so that two lines close together can be told apart.
+            below = len(chart.lines) > 1 and value == min(chart.lines.values())
+            place: dict[str, Any] = {
+                "xytext": (0, -2 if below else 2),
+                "va": "top" if below else "bottom",
+                "ha": "right",
+            }
+            axes.annotate(name, (1, value), xycoords=("axes fraction", "data"), textcoords="offset points", **place)
         for name, step in chart.marks.items():
             axes.axvline(step, color=_INK, alpha=0.6, linewidth=1, linestyle=(0, (1, 2)))
             axes.annotate(

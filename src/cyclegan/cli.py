@@ -23,6 +23,9 @@ The same command again goes on where a run stopped.""",
     "translate": """examples:
   cyclegan translate runs/maps photo.jpg --out translated/
   cyclegan translate runs/maps maps/ --out photos/ --direction b2a --batch-size 8""",
+    "compare": """examples:
+  cyclegan compare runs/maps runs/maps_wide
+  cyclegan compare runs/seed0 runs/seed1 runs/seed2 --out seeds.html""",
     "download": """examples:
   cyclegan download earth --out data/earth""",
     "demo": """examples:
@@ -101,6 +104,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
 
     _add_train(command("train", "Train two translators from two folders of unpaired images.", _train), arguments)
     _add_translate(command("translate", "Translate images with a trained run.", _translate))
+    _add_compare(command("compare", "Show the scores of several runs side by side.", _compare))
     _add_download(command("download", "Get a dataset by its name.", _download))
     _add_demo(command("demo", "Train on satellite photos and maps for ten minutes and show the result.", _demo))
     return parser
@@ -242,6 +246,25 @@ def _translate(parsed: argparse.Namespace) -> None:
     print(f"{len(plan) - len(failed)} images translated into {parsed.out}")
     if failed:
         raise SystemExit(1)
+
+
+# ---- compare
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "run_directories", metavar="RUN", type=Path, nargs="+", help="two or more run directories that were evaluated"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("compare.html"), help="page to write (default: compare.html)", metavar="FILE"
+    )
+
+
+def _compare(parsed: argparse.Namespace) -> None:
+    from cyclegan.compare import compare, print_comparison
+
+    print_comparison(compare(*parsed.run_directories, out=parsed.out))
+    print(parsed.out)
 
 
 # ---- download and demo

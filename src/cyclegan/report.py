@@ -172,22 +172,27 @@ def _lines(text: str) -> str:
 
 def _rows(columns: Sequence[str], rows: Sequence[str]) -> str:
     head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
-    return f'<div class="scroll"><table><tr>{head}</tr>\n' + "\n".join(rows) + "</table></div>"
+    first = f"<tr>{head}</tr>\n" if any(columns) else ""
+    return f'<div class="scroll"><table>{first}' + "\n".join(rows) + "</table></div>"
 
 
 def _gallery(gallery: Gallery) -> str:
-    rows = []
+    rows, widest = [], 0
     for index, pictures in enumerate(gallery.rows):
+        # Whole multiples keep pixels square.
+        widths = [picture.width * max(1, 216 // picture.width) for picture in pictures]
+        widest = max(widest, *widths)
         cells = [
-            # Whole multiples keep pixels square.
-            f"<td>{_image(picture, column, picture.width * max(1, 216 // picture.width))}</td>"
-            for picture, column in zip(pictures, gallery.columns, strict=True)
+            f"<td>{_image(picture, column, width)}</td>"
+            for picture, column, width in zip(pictures, gallery.columns, widths, strict=True)
         ]
         rows.append(f"<tr>{''.join(cells)}</tr>")
         if gallery.captions:
             caption = _lines(gallery.captions[index])
             rows.append(f'<tr class="caption"><td colspan="{len(cells)}">{caption}</td></tr>')
-    return f'<div class="gallery">{_rows(gallery.columns, rows)}</div>'
+    # Columns of one width, however narrow the screen is.
+    width = len(gallery.columns) * (widest + 10)
+    return f'<div class="gallery" style="max-width:{width}px">{_rows(gallery.columns, rows)}</div>'
 
 
 def _slider(slider: Slider) -> str:
@@ -217,7 +222,8 @@ def _slider(slider: Slider) -> str:
 
 
 def _side(kind: str, label: str, picture: Image.Image, width: int) -> str:
-    return f'<div class="side {kind}">{_image(shrink(picture, _LARGE), label, width)}<span class="tag">{label}</span></div>'
+    image = _image(shrink(picture, _LARGE), label, width)
+    return f'<div class="side {kind}">{image}<span class="tag">{label}</span></div>'
 
 
 def _frames(frames: Frames) -> str:
@@ -251,7 +257,7 @@ def _scale(scale: Scale) -> str:
         f'<div class="scale"><i class="track" style="left:{place(low)};width:{100 * (high - low) / length:.2f}%"></i>'
         f'<i class="interval" style="left:{place(first)};width:{width}"></i>'
         + mark("end", low, near)
-        + mark("end", high, far)
+        + mark("end far" if high - low < length / 2 else "end", high, far)
         + mark("value", scale.value, scale.name)
         + "</div>"
     )

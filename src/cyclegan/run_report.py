@@ -1,5 +1,6 @@
 """The page of a run, `report.html`: made from what is in the run directory and nothing else, whatever is missing."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,6 +91,11 @@ def _between(value: float, floor: float, ceiling: float) -> str:
     return f"The translations have covered {100 * covered:.0f} % of the way from untranslated images to real ones."
 
 
+def _plain(value: object) -> str:
+    """A value as text; times as people write them."""
+    return re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d)[\d:.]*(\+00:00|Z)$", r"\1 \2 UTC", str(value))
+
+
 def _plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
@@ -123,10 +129,10 @@ def _summary(
     if config is not None:
         model, data = config.model, config.data
         depth = f"{model.blocks} blocks" if model.generator == "resnet" else f"depth {model.depth}"
-        crops = f" of {data.crop_size} pixels" if data.crops else ""
+        size = f"crops of {data.crop_size} pixels" if data.crops else "whole images"
         paragraphs.append(
             f"Two translators between {names['a']} and {names['b']}, learned from images without pairs: "
-            f"{model.generator} generators ({depth}, width {model.width}), {config.adversarial} loss, images{crops}, "
+            f"{model.generator} generators ({depth}, width {model.width}), {config.adversarial} loss, {size}, "
             f"preset {config.preset}, seed {config.seed}."
         )
     trained = f"Trained for {_plural(log.step, 'step')}"
@@ -150,12 +156,18 @@ def _summary(
     rows = []
     for direction, of in scores.directions.items():
         kid, l1 = of.metrics.get("kid"), of.metrics.get("l1")
-        row = [arrow(direction, names), _estimate("kid", kid.value) if kid else "-"]
-        row += [_estimate("kid", end) if end else "-" for end in ((kid.floor, kid.ceiling) if kid else (None, None))]
-        row += [_estimate("l1", end) if end else "-" for end in ((l1.value, l1.mean_image) if l1 else (None, None))]
+        row = [arrow(direction, names), estimate_text("kid", kid.value) if kid else "-"]
+        row += [
+            estimate_text("kid", end) if end else "-" for end in ((kid.floor, kid.ceiling) if kid else (None, None))
+        ]
+        row += [estimate_text("l1", end) if end else "-" for end in ((l1.value, l1.mean_image) if l1 else (None, None))]
         rows.append(row if scores.paired else row[:4])
+        if kid and kid.floor and kid.ceiling:
+            sentence = _between(kid.value.value, kid.floor.value, kid.ceiling.value)
+            paragraphs.append(f"{arrow(direction, names)}: {sentence}")
     columns = ["", METRICS["kid"].label, "real images (floor)", "untranslated (ceiling)"]
     parts.append(Table([*columns, *(["L1 to the truth", "L1 of the mean image"] if scores.paired else [])], rows))
+    paragraphs.append(READ_KID)
     return paragraphs, parts
 
 
@@ -185,7 +197,7 @@ def _direction(
     title = arrow(direction, names)
     title = f"{title[0].upper()}{title[1:]}"
     if shown:
-        origin = f" They are {examples.origin}." if examples.origin else ""
+        origin = f"Where these images are from: {examples.origin}. " if examples.origin else ""
         pairs = []
         for example in shown:
             before, after = example.picture("input"), example.picture("output")
@@ -193,8 +205,8 @@ def _direction(
                 caption = caption_of(example.file, example.kind, example.score_name, example.score)
                 pairs.append(Pair(caption, before, after, example.picture("truth"), example.kind))
         text = (
-            "Images that the networks were not trained on, before and after translation: move the handle. "
-            f"Large pictures are made smaller here; the originals are in the folder examples/.{origin}"
+            f"Before and after translation: move the handle. {origin}Large pictures are made smaller on this page; the "
+            "originals are in the folder examples/ of the run."
         )
         yield Section(
             title, [text], [Slider(f"input, {direction[0].upper()}", f"translation to {direction[-1].upper()}", pairs)]
@@ -219,14 +231,12 @@ def _score_section(of: DirectionScores) -> Section:
         parts.append(Notice(notes))
     paragraphs = []
     kid = of.metrics.get("kid")
-    if kid is not None:
-        paragraphs.append(READ_KID)
-        if kid.floor is not None and kid.ceiling is not None:
-            paragraphs.append(_between(kid.value.value, kid.floor.value, kid.ceiling.value))
-            low, high = kid.value.low, kid.value.high
-            interval = (kid.value.value,) * 2 if low is None or high is None else (low, high)
-            ends = (("real images", kid.floor.value), ("untranslated", kid.ceiling.value))
-            parts.append(Scale("translations", kid.value.value, interval, ends))
+    if kid is not None and kid.floor is not None and kid.ceiling is not None:
+        paragraphs.append(_between(kid.value.value, kid.floor.value, kid.ceiling.value))
+        low, high = kid.value.low, kid.value.high
+        interval = (kid.value.value,) * 2 if low is None or high is None else (low, high)
+        ends = (("real images", kid.floor.value), ("untranslated", kid.ceiling.value))
+        parts.append(Scale("translations", kid.value.value, interval, ends))
     parts.append(_score_table(of))
     return Section("Scores", paragraphs, parts, level=3)
 
@@ -244,8 +254,8 @@ def _score_table(of: DirectionScores) -> Table:
             [
                 f"{metric.label} ({metric.better} is better)\n{metric.meaning}"
                 + (f"\n{score.note}" if score.note else ""),
-                _estimate(name, score.value),
-                *(_estimate(name, other) if (other := others[end]) else "" for end in present),
+                estimate_text(name, score.value),
+                *(estimate_text(name, other) if (other := others[end]) else "" for end in present),
                 _counts(score),
             ]
         )
@@ -256,7 +266,7 @@ def _counts(score: Score) -> str:
     return f"{score.num_images:,}" + (f"\nbeside {score.num_real:,} real" if score.num_real is not None else "")
 
 
-def _estimate(name: str, estimate: Estimate) -> str:
+def estimate_text(name: str, estimate: Estimate) -> str:
     """The value with its unit, and its interval below it."""
     metric = METRICS[name]
     value = f"{estimate.value:.{metric.digits}f}" + (f" {metric.unit}" if metric.unit else "")
@@ -337,7 +347,7 @@ def _how(run: Path, log: RunLog, scores: Scores | None) -> Iterator[Section]:
     parts: list[Part] = []
     if log.sessions:
         columns = ("time", "step", "device", "precision", "cyclegan", "torch", "python", "platform")
-        rows = [[str(session.get(name, "")) for name in columns] for session in log.sessions]
+        rows = [[_plain(session.get(name, "")) for name in columns] for session in log.sessions]
         parts += [Table([*columns[:1], "from step", *columns[2:]], rows)]
         parts += dict.fromkeys(str(session["command"]) for session in log.sessions if session.get("command"))
     file = run / "config.toml"
@@ -357,7 +367,8 @@ def _how(run: Path, log: RunLog, scores: Scores | None) -> Iterator[Section]:
             ["intervals", f"95 %, {scores.num_bootstrap:,} resamplings of the images, seed {scores.seed}"],
             [
                 "when, with",
-                f"{scores.created}, cyclegan {scores.cyclegan_version}, torch {scores.torch_version}, {scores.device}",
+                f"{_plain(scores.created)}, cyclegan {scores.cyclegan_version}, torch {scores.torch_version}, "
+                f"{scores.device}",
             ],
             *([["other tool", scores.tool]] if scores.tool else []),
             *([f"images: {name}", f"{len(of.files):,} in {of.root}"] for name, of in scores.files.items()),

@@ -73,8 +73,8 @@ def _svg(chart: Chart) -> str:
         **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
     }
     with matplotlib.rc_context(settings):
-        figure = Figure(figsize=(5.4, 2.8), layout="constrained")
-        axes = figure.add_subplot()
+        figure = Figure(figsize=(5.4, 2.8))
+        axes = figure.add_axes((0.11, 0.16, 0.87, 0.81))
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.6)
         axes.set_xlabel("step")

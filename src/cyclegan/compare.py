@@ -11,7 +11,7 @@ from cyclegan.report import Gallery, Notice, Part, Section, Table, shrink, write
 from cyclegan.run_charts import DIRECTIONS, arrow
 from cyclegan.run_record import Example, read_examples, read_log, series
 from cyclegan.run_report import READ_KID, estimate_text, score_text
-from cyclegan.scores import METRICS, Estimate, Scores, read_scores
+from cyclegan.scores import METRICS, Estimate, Score, Scores, read_scores
 
 _NAMES = {"a": "A", "b": "B"}
 _MAX_EXAMPLES = 6
@@ -117,6 +117,7 @@ def _unlike(names: Sequence[str], scores: Sequence[Scores]) -> tuple[tuple[str, 
                 f"The images of {part} have the same names but lie in different folders ({', '.join(sorted(roots))}); "
                 "see to it that they are the same images."
             )
+    differences += _unlike_images(names, scores)
     noted: dict[tuple[str, str], list[str]] = {}
     for name, of in zip(names, scores, strict=True):
         for direction, found in of.directions.items():
@@ -125,6 +126,23 @@ def _unlike(names: Sequence[str], scores: Sequence[Scores]) -> tuple[tuple[str, 
     for (direction_name, note), told_by in noted.items():
         remarks.append(f"{direction_name}, {'all runs' if len(told_by) == len(names) else ', '.join(told_by)}: {note}")
     return tuple(differences), tuple(remarks)
+
+
+def _unlike_images(names: Sequence[str], scores: Sequence[Scores]) -> Iterator[str]:
+    """Names of files may agree where their content does not: then the untranslated images have another KID."""
+    for direction in DIRECTIONS:
+        ceilings = [
+            kid.ceiling.value if (kid := _kid(of, direction)) and kid.ceiling is not None else None for of in scores
+        ]
+        known = [value for value in ceilings if value is not None]
+        if any(abs(value - known[0]) > max(0.01 * abs(known[0]), 0.001) for value in known):
+            told = ", ".join(f"{n}: {'-' if v is None else f'{v:.3f}'}" for n, v in zip(names, ceilings, strict=True))
+            yield f"The untranslated test images of {arrow(direction, _NAMES)} have different KID ({told})."
+
+
+def _kid(scores: Scores, direction: Direction) -> Score | None:
+    of = scores.directions.get(direction)
+    return of.metrics.get("kid") if of else None
 
 
 def warning(comparison: Comparison) -> str:
@@ -197,13 +215,30 @@ def _write_page(comparison: Comparison, out: Path) -> None:
             for metric, values, best in comparison.rows(direction)
         ]
         if rows:
-            sections.append(Section(arrow(direction, _NAMES), [], [Table(["", *comparison.names], rows)], level=3))
+            sections.append(
+                Section(
+                    arrow(direction, _NAMES),
+                    _ends(comparison, direction),
+                    [Table(["", *comparison.names], rows)],
+                    level=3,
+                )
+            )
     sections += _curves(comparison)
     sections += _shared_examples(comparison)
     try:
         write_report(out, "CycleGAN runs compared", sections)
     except OSError as error:
         raise InputError(f"{out} cannot be written: {error.strerror or error}; choose another --out.") from error
+
+
+def _ends(comparison: Comparison, direction: Direction) -> list[str]:
+    """Between what numbers the KID of a direction is to be read, if that is one answer for all runs."""
+    kid = _kid(comparison.scores[0], direction)
+    if comparison.differences or kid is None or kid.floor is None or kid.ceiling is None:
+        return []
+    return [
+        f"KID of real images (floor): {kid.floor.value:.3f}, of untranslated images (ceiling): {kid.ceiling.value:.3f}."
+    ]
 
 
 def _curves(comparison: Comparison) -> Iterator[Section]:

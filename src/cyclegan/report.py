@@ -270,8 +270,9 @@ def _image(picture: Image.Image, description: str, width: int | None = None) -> 
 
 def _data_url(picture: Image.Image) -> str:
     """Without loss where the picture is small or that costs no more; else as JPEG."""
-    content, kind = _encode(picture, "PNG", optimize=True), "png"
-    if max(picture.size) > _SMALL:
+    small = max(picture.size) <= _SMALL
+    content, kind = _encode(picture, "PNG", optimize=small), "png"
+    if not small:
         jpeg = _encode(picture.convert("RGB"), "JPEG", quality=85, subsampling=0)
         content, kind = (jpeg, "jpeg") if len(jpeg) < len(content) else (content, kind)
     return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -195,7 +195,6 @@ def _direction(
     if of is None and not shown:
         return
     title = arrow(direction, names)
-    title = f"{title[0].upper()}{title[1:]}"
     if shown:
         origin = f"Where these images are from: {examples.origin}. " if examples.origin else ""
         pairs = []

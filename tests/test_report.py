@@ -44,7 +44,7 @@ def test_the_page_tells_the_run_its_warnings_its_scores_and_how_it_was_made(run)
     assert "Trained for 3,000 steps in 5 minutes, 2 sessions." in page
     assert "best step by KID on validation images is 2,000 (KID 0.120); the last one is 3,000" in page
     assert "0.120<small>0.096 to 0.144</small>" in page
-    assert "covered 87 % of the way" in page
+    assert "By KID, the translations are 87 % of the way" in page
     assert "19.2 dB" in page or "19.3 dB" in page
     for text in ("collapse (step 2,000): The translations are all alike.", "photos/broken.png", "bf16", "2.13.0"):
         assert text in page, text
@@ -150,6 +150,13 @@ def test_samples_are_shown_at_up_to_eight_steps_from_the_first_to_the_last(run):
     captions = re.findall(r"<figcaption>(Step [\d,]+)</figcaption>", page)
     assert len(captions) == 8
     assert (captions[0], captions[-1]) == ("Step 0", "Step 3,000")
+
+
+def test_the_comparison_starts_with_a_usual_image_not_with_the_best(run):
+    file = run / "examples" / "examples.json"
+    file.write_text(file.read_text().replace('"kind": "worst"', '"kind": "typical"'))
+    page = write_run_report(run).read_text()
+    assert re.findall(r"<span>(best|typical)</span></button>", page)[:2] == ["typical", "best"]
 
 
 # ---- parts of pages

@@ -82,13 +82,13 @@ def _duration(seconds: float) -> str:
 def _between(value: float, floor: float, ceiling: float) -> str:
     """Where a KID lies on its scale, as a sentence."""
     if ceiling <= floor:
-        return "Untranslated images are as near to the target as real ones, so this KID cannot tell good from bad."
+        return "Untranslated images are as near to the target as real ones: this KID cannot tell good from bad."
     covered = (ceiling - value) / (ceiling - floor)
     if covered < 0:
-        return "The translations are less like the target than untranslated images are."
+        return "By KID, the translations are less like the target than untranslated images are."
     if covered >= 1:
-        return "The translations are as near to the target as its own real images are."
-    return f"The translations have covered {100 * covered:.0f} % of the way from untranslated images to real ones."
+        return "By KID, the translations are as near to the target as its own real images are."
+    return f"By KID, the translations are {100 * covered:.0f} % of the way from untranslated images to real ones."
 
 
 def _plain(value: object) -> str:
@@ -191,7 +191,8 @@ def _direction(
     direction: Direction, scores: Scores | None, examples: Examples, names: dict[str, str]
 ) -> Iterator[Section]:
     of = scores.directions.get(direction) if scores else None
-    shown = examples.of(direction)
+    # What is seen first should be what is usual, not what came out best.
+    shown = sorted(examples.of(direction), key=lambda example: example.kind in ("best", "worst"))
     if of is None and not shown:
         return
     title = arrow(direction, names)

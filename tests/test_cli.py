@@ -89,6 +89,8 @@ def test_a_configuration_file_lies_between_preset_and_flags(tmp_path, capsys):
         ("train . --generator vgg", 2, "invalid choice: 'vgg'"),
         ("translate nowhere x.png --out y", 2, "There is no nowhere"),
         ("translate . x.png", 2, "--out"),
+        ("compare nowhere elsewhere", 2, "no run directory nowhere"),
+        ("compare .", 2, "at least two runs"),
         ("download moon", 2, "no dataset 'moon'"),
         ("tarin x y", 2, "invalid choice: 'tarin'"),
         ("", 2, "COMMAND"),
@@ -120,7 +122,7 @@ def test_help_shows_the_defaults_of_the_preset_that_is_given(capsys):
     assert paper != demo
 
 
-@pytest.mark.parametrize("command", ["", "train", "translate", "download", "demo"])
+@pytest.mark.parametrize("command", ["", "train", "translate", "compare", "download", "demo"])
 def test_help_ends_with_examples(capsys, command):
     code, out, _ = run(capsys, f"{command} --help")
     assert code == 0

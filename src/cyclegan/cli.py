@@ -31,6 +31,9 @@ The same command again goes on where a run stopped.""",
 
 Realism is measured on features of EfficientNet-Lite0, which need no download; such a KID is no standard KID or FID.
 For those: --inception torch-fidelity, or --inception clean-fid.""",
+    "compare": """examples:
+  cyclegan compare runs/maps runs/maps_wide
+  cyclegan compare runs/seed0 runs/seed1 runs/seed2 --out seeds.html""",
     "download": """examples:
   cyclegan download earth --out data/earth""",
     "demo": """examples:
@@ -110,6 +113,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     _add_train(command("train", "Train two translators from two folders of unpaired images.", _train), arguments)
     _add_translate(command("translate", "Translate images with a trained run.", _translate))
     _add_evaluate(command("evaluate", "Score a trained run on images that it has not seen.", _evaluate))
+    _add_compare(command("compare", "Show the scores of several runs side by side.", _compare))
     _add_download(command("download", "Get a dataset by its name.", _download))
     _add_demo(command("demo", "Train on satellite photos and maps for ten minutes and show the result.", _demo))
     return parser
@@ -306,6 +310,25 @@ def _evaluate(parsed: argparse.Namespace) -> None:
         seed=parsed.seed,
     )
     show_scores(scores, Console(highlight=False, markup=False))
+
+
+# ---- compare
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "run_directories", metavar="RUN", type=Path, nargs="+", help="two or more run directories that were evaluated"
+    )
+    parser.add_argument(
+        "--out", type=Path, default=Path("compare.html"), help="page to write (default: compare.html)", metavar="FILE"
+    )
+
+
+def _compare(parsed: argparse.Namespace) -> None:
+    from cyclegan.compare import compare, print_comparison
+
+    print_comparison(compare(*parsed.run_directories, out=parsed.out))
+    print(parsed.out)
 
 
 # ---- download and demo

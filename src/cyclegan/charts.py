@@ -1,0 +1,153 @@
+"""Curves over training steps, as SVG that stands inside a page. Equal data give equal bytes."""
+
+import html
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Readable on white and on black.
+_COLOURS = ("#2f86c9", "#dd6b2f", "#2f9e62", "#a266c9", "#b58f1f", "#cc4f80", "#5c939e", "#8c7b6b")
+# Stands for the page's text colour, which is known only where the page is shown.
+_INK = "#010203"
+_MAX_POINTS = 500
+
+
+@dataclass(frozen=True)
+class Series:
+    """One curve. low, high: its 95 % interval at each point. smooth: draw a running mean over the points."""
+
+    label: str
+    steps: Sequence[float]
+    values: Sequence[float]
+    low: Sequence[float] = ()
+    high: Sequence[float] = ()
+    smooth: bool = False
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Curves over steps. lines: horizontal references by name; marks: steps that are pointed out, by name.
+
+    log: a logarithmic scale, if all values are above 0.
+    """
+
+    title: str
+    series: Sequence[Series]
+    lines: Mapping[str, float] = field(default_factory=dict)
+    marks: Mapping[str, float] = field(default_factory=dict)
+    log: bool = False
+
+
+def chart_html(chart: Chart) -> str:
+    """A figure with its title and legend as text, so that they can be read on a narrow screen, too."""
+    title = html.escape(chart.title)
+    keys = "".join(
+        f'<span><i style="background:{_colour(index)}"></i>{html.escape(series.label)}</span>'
+        for index, series in enumerate(chart.series)
+        if len(chart.series) > 1
+    )
+    return (
+        f'<figure class="chart"><figcaption>{title}<span class="keys">{keys}</span></figcaption>'
+        f'<div role="img" aria-label="{title}">{_svg(chart)}</div></figure>'
+    )
+
+
+def _colour(index: int) -> str:
+    return _COLOURS[index % len(_COLOURS)]
+
+
+def _svg(chart: Chart) -> str:
+    import matplotlib
+    from matplotlib.figure import Figure  # not pyplot, which would look for a screen
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    # The salt makes names inside the picture a function of its content; the title keeps two charts of a page apart.
+    salt = f"cyclegan {chart.title}"
+    settings: dict[Any, Any] = {
+        **{"svg.fonttype": "none", "svg.hashsalt": salt, "text.parse_math": False, "font.size": 9},
+        **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK),
+    }
+    with matplotlib.rc_context(settings):
+        figure = Figure(figsize=(5.4, 2.8))
+        axes = figure.add_axes((0.11, 0.16, 0.87, 0.81))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", color=_INK, alpha=0.12, linewidth=0.6)
+        axes.set_xlabel("step")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
+        values = [value for series in chart.series for value in series.values] + list(chart.lines.values())
+        if chart.log and values and min(values) > 0:
+            axes.set_yscale("log", nonpositive="clip")
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+        for index, series in enumerate(chart.series):
+            _draw(axes, series, _colour(index))
+        for name, value in chart.lines.items():
+            axes.axhline(value, color=_INK, alpha=0.6, linewidth=1, linestyle=(0, (4, 3)))
+            # The name of the lowest line stands below it, so that two lines close together can be told apart.
+            below = len(chart.lines) > 1 and value == min(chart.lines.values())
+            place: dict[str, Any] = {
+                "xytext": (0, -2 if below else 2),
+                "va": "top" if below else "bottom",
+                "ha": "right",
+            }
+            axes.annotate(name, (1, value), xycoords=("axes fraction", "data"), textcoords="offset points", **place)
+        for name, step in chart.marks.items():
+            axes.axvline(step, color=_INK, alpha=0.6, linewidth=1, linestyle=(0, (1, 2)))
+            axes.annotate(
+                name,
+                (step, 1),
+                (-3, -3),
+                xycoords=("data", "axes fraction"),
+                textcoords="offset points",
+                ha="right",
+                va="top",
+                rotation=90,
+            )
+        buffer = io.StringIO()
+        figure.savefig(
+            buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        )
+    svg = buffer.getvalue().replace(_INK, "currentColor")
+    svg = svg[svg.index("<svg") :]
+    # Names of groups repeat from chart to chart, and nothing refers to them.
+    return re.sub(r'<g id="[A-Za-z0-9.]+_\d+">', "<g>", svg)
+
+
+def _draw(axes, series: Series, colour: str) -> None:  # type: ignore[no-untyped-def]
+    steps, values = np.asarray(series.steps, float), np.asarray(series.values, float)
+    shown = thin(values)
+    smooth = series.smooth and len(values) >= 20
+    dot = "o" if len(values) <= 30 else ""
+    weight = {"linewidth": 0.7, "alpha": 0.35} if smooth else {"linewidth": 1.4, "marker": dot, "markersize": 3}
+    axes.plot(steps[shown], values[shown], color=colour, **weight)
+    if smooth:
+        mean = running_mean(values, max(5, len(values) // 25))
+        few = thin(mean)
+        axes.plot(steps[few], mean[few], color=colour, linewidth=1.6)
+    if len(series.low) > 0:
+        low, high = np.asarray(series.low, float)[shown], np.asarray(series.high, float)[shown]
+        axes.fill_between(steps[shown], low, high, color=colour, alpha=0.2, linewidth=0)
+
+
+def thin(values: NDArray[np.float64], count: int = _MAX_POINTS) -> NDArray[np.intp]:
+    """Indices of at most `count` points, in order: least and greatest of equal stretches, so that peaks stay."""
+    if len(values) <= count:
+        return np.arange(len(values))
+    stretches = np.array_split(np.arange(len(values)), count // 2 - 1)
+    extremes = [part[pick(values[part])] for part in stretches for pick in (np.argmin, np.argmax)]
+    return np.unique([0, *extremes, len(values) - 1])
+
+
+def running_mean(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """Mean of the `width` values around each one, of fewer at both ends."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    centre = np.arange(len(values))
+    first, last = np.maximum(centre - width // 2, 0), np.minimum(centre + width // 2 + 1, len(values))
+    mean: NDArray[np.float64] = (sums[last] - sums[first]) / (last - first)
+    return mean

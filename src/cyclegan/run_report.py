@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from cyclegan.config import Direction, InputError, TrainConfig
+from cyclegan.examples import SavedExamples, open_picture, read_examples
 from cyclegan.report import (
     Details,
     Frames,
@@ -23,7 +24,7 @@ from cyclegan.report import (
 )
 from cyclegan.run_charts import DIRECTIONS, arrow, domain_names, loss_charts, validation_charts
 from cyclegan.run_directory import read_run_config
-from cyclegan.run_record import Event, Examples, RunLog, inside, open_picture, read_examples, read_log
+from cyclegan.run_record import Event, RunRecord, inside, read_record
 from cyclegan.scores import METRICS, DirectionScores, Estimate, Score, Scores, read_scores
 
 _MAX_FRAMES = 8
@@ -43,7 +44,7 @@ def write_run_report(run: Path) -> Path:
     Every part whose files are missing is left out: a run that was stopped after one step has a page, too.
     """
     config, config_problem = _read_config(run)
-    log, examples = read_log(run), read_examples(run)
+    log, examples = read_record(run), read_examples(run)
     scores, scores_problem = _read_scores(run)
     names = domain_names(config)
 
@@ -123,7 +124,7 @@ def _read_scores(run: Path) -> tuple[Scores | None, str]:
 
 
 def _summary(
-    run: Path, config: TrainConfig | None, log: RunLog, scores: Scores | None, names: dict[str, str]
+    run: Path, config: TrainConfig | None, log: RunRecord, scores: Scores | None, names: dict[str, str]
 ) -> tuple[list[str], list[Part]]:
     paragraphs, parts = [], list[Part]()
     if config is not None:
@@ -171,7 +172,7 @@ def _summary(
     return paragraphs, parts
 
 
-def _health(log: RunLog) -> list[str]:
+def _health(log: RunRecord) -> list[str]:
     """Warnings of the checks during training; the newest text of each check, and how often it spoke."""
     texts = [f"Step {event['step']:,}: {event.get('term')} became {event.get('value')}." for event in log.not_finite]
     checks: dict[str, list[Event]] = {}
@@ -188,7 +189,7 @@ def _health(log: RunLog) -> list[str]:
 
 
 def _direction(
-    direction: Direction, scores: Scores | None, examples: Examples, names: dict[str, str]
+    direction: Direction, scores: Scores | None, examples: SavedExamples, names: dict[str, str]
 ) -> Iterator[Section]:
     of = scores.directions.get(direction) if scores else None
     # What is seen first should be what is usual, not what came out best.
@@ -290,7 +291,7 @@ def score_text(name: str | None, score: float | None) -> str:
 _SINGLE = {"unlike": "share in the KID"}
 
 
-def _gallery(examples: Examples, direction: Direction, kind: str) -> list[Part]:
+def _gallery(examples: SavedExamples, direction: Direction, kind: str) -> list[Part]:
     """Pictures beside each other; those with a truth and those without, if there are both, one after the other."""
     heads = {"input": "input", "output": "translation", "cycled": "there and back", "truth": "truth"}
     groups: dict[tuple[str, ...], tuple[list[list[Image.Image]], list[str]]] = {}
@@ -305,7 +306,7 @@ def _gallery(examples: Examples, direction: Direction, kind: str) -> list[Part]:
 # ---- training
 
 
-def _training(run: Path, log: RunLog, names: dict[str, str]) -> Iterator[Section]:
+def _training(run: Path, log: RunRecord, names: dict[str, str]) -> Iterator[Section]:
     frames = list(_frames(run))
     charts, losses = list(validation_charts(log, names)), list(loss_charts(log))
     if not (frames or charts or losses):
@@ -343,7 +344,7 @@ def _frames(run: Path) -> Iterator[tuple[str, Image.Image]]:
 # ---- how it was made
 
 
-def _how(run: Path, log: RunLog, scores: Scores | None) -> Iterator[Section]:
+def _how(run: Path, log: RunRecord, scores: Scores | None) -> Iterator[Section]:
     parts: list[Part] = []
     if log.sessions:
         columns = ("time", "step", "device", "precision", "cyclegan", "torch", "python", "platform")
@@ -370,7 +371,6 @@ def _how(run: Path, log: RunLog, scores: Scores | None) -> Iterator[Section]:
                 f"{_plain(scores.created)}, cyclegan {scores.cyclegan_version}, torch {scores.torch_version}, "
                 f"{scores.device}",
             ],
-            *([["other tool", scores.tool]] if scores.tool else []),
             *([f"images: {name}", f"{len(of.files):,} in {of.root}"] for name, of in scores.files.items()),
         ]
         command = [scores.command] if scores.command else []

@@ -25,9 +25,9 @@ class Metric:
 
 # Every score that there is, in the order in which they are shown.
 METRICS: dict[str, Metric] = {
-    "kid": Metric("KID, EfficientNet", "less", "Kernel distance of translations and real images of the target."),
+    "kid": Metric("KID, EfficientNet-Lite0", "less", "Kernel distance of translations and real images of the target."),
     "frechet": Metric(
-        "Frechet, EfficientNet",
+        "Frechet distance, EfficientNet-Lite0",
         "less",
         "Distance of two normal distributions fitted to the features; it grows when there are few images.",
         digits=2,

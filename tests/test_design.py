@@ -12,8 +12,19 @@ SOURCE = Path(cyclegan.__file__).parent
 # A module may import modules of lower floors, and of its own floor only those that stand before it here.
 FLOORS = [
     ["_version", "config"],
-    ["images", "metrics", "distributed", "datasets", "networks", "features", "progress", "environment", "health"],
-    ["losses", "reference", "data", "step", "scores"],
+    [
+        "images",
+        "metrics",
+        "distributed",
+        "datasets",
+        "networks",
+        "features",
+        "duplicates",
+        "progress",
+        "environment",
+        "health",
+    ],
+    ["losses", "reference", "data", "step", "scores", "survey", "advice"],
     [
         "checkpoint",
         "translate",
@@ -26,7 +37,7 @@ FLOORS = [
         "inception",
         "validation",
     ],
-    ["domain_images", "evaluation", "training", "demo"],
+    ["domain_images", "evaluation", "training", "demo", "inspection", "inspection_view"],
     ["cli", "__main__"],
 ]
 

@@ -6,7 +6,7 @@ from typing import Literal
 from cyclegan.config import Config, TrainConfig
 from cyclegan.data import scaled_size
 from cyclegan.duplicates import Copies
-from cyclegan.survey import Distance, FolderReport
+from cyclegan.survey import Distance, FolderReport, printable
 
 # Images of a domain below which the discriminator soon knows all of them.
 FEW_IMAGES = 100
@@ -23,8 +23,8 @@ FLAT = 0.02
 # Kernel distance of EfficientNet-Lite0 features from which two domains are called far apart. On sets of 100 images made
 # from satellite photos, relief maps and icons, two styles of one subject (photo and map, two kinds of map, colours
 # changed, darkened, grey) were 0.02 to 0.23 apart; different subjects (photos and icons, a portrait, text, noise, flat
-# colours) 0.29 to 0.95. But blurred photos were 0.53 from sharp ones and pictures of their edges 0.44, which is a change
-# of style that can be learned.
+# colours) 0.29 to 0.95. But blurred photos were 0.53 from sharp ones and pictures of their edges 0.44, though such a
+# change of style can be learned.
 FAR = 0.25
 
 # Times by which images are larger than the crop when their detail is lost, or must be invented.
@@ -70,7 +70,7 @@ def _domains(folders: Mapping[str, FolderReport]) -> list[tuple[str, FolderRepor
 
 
 def _listed(counts: Mapping[str, int]) -> str:
-    return ", ".join(f"{count} x {name}" for name, count in counts.items())
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
 def _images(count: int) -> str:
@@ -87,8 +87,9 @@ def _files(folders: Mapping[str, FolderReport]) -> Iterator[Advice]:
             yield Advice(
                 topic="files",
                 problem=True,
-                text=f"{len(folder.unreadable)} of the {total} images of {name} cannot be read, "
-                f"{folder.unreadable[0][0]} first: get them anew, or remove them. Training passes over damaged files.",
+                text=f"{len(folder.unreadable)} of the {total} images of {name} cannot be read "
+                f"({printable(folder.unreadable[0][0])} is the first): get them anew, or remove them. Training passes "
+                "over damaged files, and stops at what it cannot use, such as NaN.",
             )
         if len(folder.dtypes) > 1:
             yield Advice(
@@ -136,7 +137,7 @@ def _channels(folders: Mapping[str, FolderReport], config: TrainConfig) -> Itera
                 text=f"All {_images(len(folder))} of {name} are without colour: --channels-{letter} 1 makes a network "
                 "that writes grey images. (There is no identity term between domains of different channels.)",
             )
-        elif 0 < folder.num_grey < len(folder):
+        elif len(folder) <= 100 * folder.num_grey < 100 * len(folder):
             yield Advice(
                 topic="channels",
                 text=f"{folder.num_grey} of the {_images(len(folder))} of {name} are without colour; a translator into "
@@ -170,32 +171,21 @@ def _value_range(name: str, letter: str, folder: FolderReport, given: tuple[floa
 
 def _copies(folders: Mapping[str, FolderReport], copies: Sequence[Copies]) -> Iterator[Advice]:
     for found in copies:
-        if not found.copies:
+        count, total, of = len(found.copies), len(folders[found.folder]), found.of
+        if count == 0:
             continue
-        count, total = len(found.copies), len(folders[found.folder])
         kinds = f"{found.num_exact} exact, {found.num_near} nearly so"
-        if found.folder == found.of:
-            what = "count more than once in a score" if found.folder.startswith("test") else "are seen more often"
-            yield Advice(
-                topic="copies",
-                problem=count * 20 > total,
-                text=f"{count} of the {_images(total)} of {found.folder} repeat another one ({kinds}); such images "
-                f"{what}.",
-            )
-        elif {found.folder, found.of} == {"A", "B"}:
-            yield Advice(
-                topic="copies",
-                problem=True,
-                text=f"{count} of the {_images(total)} of {found.folder} are also in {found.of} ({kinds}): an image in "
-                "both domains tells the discriminators nothing. Remove it from one of them.",
-            )
+        these = f"{count} of the {_images(total)} of {found.folder}"
+        also = f"{these} {'is' if count == 1 else 'are'} also in {of} ({kinds})"
+        if found.folder == of:
+            what = "counted more than once in scores" if of.startswith("test") else "seen more often than others"
+            text = f"{these} repeat{'s' if count == 1 else ''} another one ({kinds}); such images are {what}."
+        elif {found.folder, of} == {"A", "B"}:
+            text = f"{also}: it tells the discriminators nothing to see an image in both domains. Remove it from one."
         else:
-            yield Advice(
-                topic="copies",
-                problem=True,
-                text=f"{count} of the {_images(total)} of {found.folder} are also in {found.of}, which is trained on "
-                f"({kinds}): scores on them would be better than on new images. Remove them from {found.of}.",
-            )
+            text = f"{also}, which is trained on: scores would be better than on new images. Remove them from {of}."
+        # A few repetitions do no harm inside a folder.
+        yield Advice(topic="copies", text=text, problem=found.folder != of or count * 20 > total)
 
 
 # ---- counts and sizes
@@ -258,8 +248,8 @@ def _size(folders: Mapping[str, FolderReport], config: TrainConfig) -> Iterator[
             yield Advice(
                 topic="size",
                 problem=True,
-                text=f"{folder.smallest.file} of {name} is {folder.smallest.width}x{folder.smallest.height} pixels, "
-                f"smaller than the crop of {crop} of {recipe}, which training refuses.",
+                text=f"{printable(folder.smallest.file)} of {name} is {folder.smallest.width}x{folder.smallest.height} "
+                f"pixels, smaller than the crop of {crop} of {recipe}, which training refuses.",
             )
         if data.preprocess == "resize-and-crop" and max(folder.aspect, 1 / folder.aspect) > 1.3:
             yield Advice(
@@ -317,8 +307,8 @@ def _distance(distance: Distance | None) -> Iterator[Advice]:
     chance = max(abs(distance.half_a), abs(distance.half_b))
     measured = (
         f"The kernel distance of A and B is {distance.value:.2f} in {distance.features.label}; two halves of one "
-        f"domain are at most {chance:.2f} apart. In trials two styles of one subject were 0.02 to 0.23 apart, different "
-        "subjects 0.29 and more."
+        f"domain are at most {chance:.2f} apart. In trials two styles of one subject were 0.02 to 0.23 apart, "
+        "different subjects 0.29 and more."
     )
     if distance.value >= FAR:
         yield Advice(

@@ -1,6 +1,7 @@
 """Images that are copies of others: the same pixels, or nearly the same after saving or scaling them anew."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,8 +27,8 @@ _ROWS, _COLUMNS = 512, 4096
 class Copy(Config):
     """One file that repeats another. difference: root mean square of their thumbnails, in 0..1; 0 where it is exact."""
 
-    file: str
-    of: str
+    file: Path
+    of: Path
     exact: bool
     mirrored: bool = False
     difference: float = 0.0
@@ -53,15 +54,15 @@ class Copies(Config):
 
 
 def find_copies(
-    files: Sequence[str],
+    files: Sequence[Path],
     digests: Sequence[bytes],
     thumbnails: FloatArray,
-    others: tuple[Sequence[str], Sequence[bytes], FloatArray] | None = None,
+    others: tuple[Sequence[Path], Sequence[bytes], FloatArray] | None = None,
 ) -> tuple[Copy, ...]:
     """Every file that repeats one of `others`, or without `others` an earlier one of its own folder.
 
-    files: names. digests: of the decoded pixels. thumbnails: (N, 16, 16, 3) in 0..1. Each file is named once, with its
-    exact original if there is one, else with the most similar one.
+    files: relative to their folder. digests: of the decoded pixels. thumbnails: (N, 16, 16, 3) in 0..1. Each file is
+    named once, with its exact original if there is one, else with the most similar one.
     """
     other_files, other_digests, other_thumbnails = others or (files, digests, thumbnails)
     first: dict[bytes, int] = {}
@@ -124,7 +125,7 @@ def near_copies(
         for left in range(low, high, _COLUMNS):
             columns = slice(left, min(left + _COLUMNS, high))
             centred = y.centred[columns]
-            flipped = centred.reshape(-1, THUMBNAIL, THUMBNAIL, 3)[:, :, ::-1].reshape(len(centred), -1)
+            flipped = centred.reshape(-1, THUMBNAIL, THUMBNAIL, 3)[:, :, ::-1].reshape(centred.shape)
             for is_mirrored, target in ((False, centred), (True, flipped)):
                 found = x.centred[rows] @ target.T / (x.norm[rows, None] * y.norm[None, columns])
                 if own:
@@ -147,14 +148,13 @@ class _Vectors:
     """The thumbnails of a set that can be compared, sorted by brightness. index: where each stood in the set."""
 
     def __init__(self, thumbnails: FloatArray) -> None:
-        thumbnails = thumbnails.reshape(-1, THUMBNAIL, THUMBNAIL, 3)
         means = thumbnails.mean((1, 2))
         deviations = np.sqrt(np.square(thumbnails - means[:, None, None]).mean((1, 2, 3)))
         order = np.argsort(means.mean(1), kind="stable")
         self.index = order[deviations[order] >= SMALLEST_DEVIATION]
         self.means = means[self.index]
         self.brightness = self.means.mean(1)
-        self.centred = (thumbnails[self.index] - self.means[:, None, None]).reshape(len(self.index), -1)
+        self.centred = (thumbnails[self.index] - self.means[:, None, None]).reshape(-1, THUMBNAIL * THUMBNAIL * 3)
         self.norm = np.linalg.norm(self.centred, axis=1)
 
 

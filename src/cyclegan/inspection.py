@@ -15,10 +15,22 @@ from cyclegan.config import Config, InputError, TrainConfig
 from cyclegan.data import Folders, find_folders, holds_domains
 from cyclegan.duplicates import Copies, find_copies
 from cyclegan.run_directory import read_run_config
-from cyclegan.survey import Distance, FolderReport, Survey, check_folder, domain_distance, survey_folder
+from cyclegan.survey import (
+    FEWEST_FEATURES,
+    Distance,
+    FolderReport,
+    Survey,
+    check_folder,
+    domain_distance,
+    printable,
+    survey_folder,
+)
 
 # Which folder may repeat which, besides each repeating itself.
 _BORDERS = (("test A", "A"), ("test B", "B"), ("B", "A"))
+
+# Events of log.jsonl that somebody who looks at a run should know of.
+_EVENTS = {"warning", "unreadable", "not finite"}
 
 # What a line of log.jsonl holds beside the losses.
 _NOT_A_LOSS = {"step", "epoch", "seconds", "images_per_second", "learning_rate"}
@@ -126,9 +138,9 @@ def _inspect_folders(places: dict[str, Path], config: TrainConfig, quiet: bool) 
             try:
                 distance = domain_distance(folders["A"], folders["B"], task("Comparing A and B"))
             except InputError as error:
-                reason = str(error)
+                reason = printable(error)
             if distance is None and reason is None:
-                reason = "The domains are not compared by features: that takes at least 4 images of each."
+                reason = f"The domains are not compared by features, which takes {FEWEST_FEATURES} images of each."
     return Inspection(
         folders=folders,
         copies=copies,
@@ -141,8 +153,8 @@ def _inspect_folders(places: dict[str, Path], config: TrainConfig, quiet: bool) 
 @contextmanager
 def _progress(quiet: bool) -> Iterator[Callable[[str], Callable[[int, int], None]]]:
     """Gives a function that makes a new line of progress and returns what is called with (done, total)."""
-    console = Console(stderr=True, quiet=quiet, highlight=False, markup=False)
-    with Progress(console=console, transient=True) as progress:
+    console = Console(stderr=True, highlight=False, markup=False)
+    with Progress(console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
 
         def task(name: str) -> Callable[[int, int], None]:
             identity = progress.add_task(name, total=None)
@@ -152,7 +164,7 @@ def _progress(quiet: bool) -> Iterator[Callable[[str], Callable[[int, int], None
 
 
 def _find_all_copies(surveys: dict[str, Survey]) -> tuple[Copies, ...]:
-    def compared(name: str) -> tuple[tuple[str, ...], tuple[bytes, ...], Any]:
+    def compared(name: str) -> tuple[tuple[Path, ...], tuple[bytes, ...], Any]:
         return surveys[name].report.files, surveys[name].digests, surveys[name].thumbnails
 
     borders = [(name, of) for name, of in _BORDERS if name in surveys and of in surveys]
@@ -175,7 +187,7 @@ def _inspect_run(path: Path, config: TrainConfig, quiet: bool) -> Inspection:
         where = " and ".join(str(folder) for folder in (config.a, config.b) if folder is not None)
         hint = " (as seen from here; relative paths start where training was started)"
         missing = f"The images that it was trained on, {where}{hint}, cannot be looked at: {error}"
-        return Inspection(folders={}, run=run.replace(missing=missing))
+        return Inspection(folders={}, run=run.replace(missing=printable(missing)))
     return found.replace(run=run)
 
 
@@ -231,9 +243,9 @@ def _read_log(path: Path) -> tuple[dict[str, float], tuple[LoggedEvent, ...]]:
                 values = json.loads(line)
                 if not isinstance(values, dict):
                     continue
-                if "event" in values:
+                if values.get("event") in _EVENTS:
                     events.append(_describe(values))
-                else:
+                elif "event" not in values:
                     last = {name: value for name, value in values.items() if isinstance(value, int | float)}
     return last, tuple(events)
 
@@ -241,5 +253,7 @@ def _read_log(path: Path) -> tuple[dict[str, float], tuple[LoggedEvent, ...]]:
 def _describe(values: dict[str, Any]) -> LoggedEvent:
     known = {"event", "step", "message"}
     details = [str(values["message"])] if "message" in values else []
-    details += [f"{name} {value}" for name, value in values.items() if name not in known]
-    return LoggedEvent(event=str(values["event"]), step=int(values.get("step", 0)), message=", ".join(details))
+    details += [f"{name} {value}" for name, value in values.items() if name not in known and not details]
+    return LoggedEvent(
+        event=str(values["event"]), step=int(values.get("step", 0)), message=printable(", ".join(details))
+    )

@@ -13,7 +13,7 @@ from cyclegan.duplicates import Copies, Copy
 from cyclegan.images import UnreadableError
 from cyclegan.inspection import Inspection, RunSummary
 from cyclegan.report import Gallery, Section, Table, write_report
-from cyclegan.survey import BINS, FolderReport, Size, picture, spread
+from cyclegan.survey import BINS, FolderReport, Size, picture, printable, spread
 
 if TYPE_CHECKING:  # `import cyclegan` does not wait for it
     from rich.console import Console
@@ -35,6 +35,7 @@ def show_inspection(inspection: Inspection, console: "Console") -> None:
     from rich.table import Table as ScreenTable
 
     def say(text: str = "", style: str = "") -> None:
+        text = text.encode(console.encoding, "backslashreplace").decode(console.encoding)
         # Long lines stay whole, so that what a program reads is not cut at 80 columns.
         console.print(text, style=style, soft_wrap=not console.is_terminal)
 
@@ -53,7 +54,9 @@ def show_inspection(inspection: Inspection, console: "Console") -> None:
         console.print(table)
         say()
     for name, folder in folders.items():
-        for line in _some([f"Cannot be read, {name}: {file}: {reason}" for file, reason in folder.unreadable]):
+        for line in _some(
+            [f"Cannot be read, {name}: {printable(file)}: {reason}" for file, reason in folder.unreadable]
+        ):
             say(line, style="red")
     for found in inspection.copies:
         if found.copies:
@@ -96,7 +99,7 @@ def _facts(folders: dict[str, FolderReport]) -> Iterator[list[str]]:
     if any(folder.unreadable for folder in folders.values()):
         yield ["cannot be read", *(str(len(folder.unreadable)) for folder in folders.values())]
     if any(folder.ignored for folder in folders.values()):
-        yield ["other files", *(_counts(folder.ignored) or "none" for folder in folders.values())]
+        yield ["other files", *(_ignored(folder) for folder in folders.values())]
     yield ["on disk", *(_bytes(folder.num_bytes) for folder in folders.values())]
     yield ["format", *(_counts(folder.formats) for folder in folders.values())]
     yield ["pixels", *(_counts(folder.kinds) for folder in folders.values())]
@@ -110,6 +113,10 @@ def _facts(folders: dict[str, FolderReport]) -> Iterator[list[str]]:
     yield ["contrast", *(f"{folder.colour.contrast:.2f}" for folder in folders.values())]
     yield ["saturation", *(f"{folder.colour.saturation:.2f}" for folder in folders.values())]
     yield ["mean R G B", *(_means(folder) for folder in folders.values())]
+
+
+def _ignored(folder: FolderReport) -> str:
+    return ", ".join(f"{count} {suffix}" for suffix, count in folder.ignored.items()) or "0"
 
 
 def _counts(counts: dict[str, int]) -> str:
@@ -148,10 +155,11 @@ def _how_many(found: Copies) -> str:
 
 
 def _sentence(copy: Copy) -> str:
+    file, of = printable(copy.file), printable(copy.of)
     if copy.exact:
-        return f"{copy.file} = {copy.of}"
+        return f"{file} = {of}"
     mirrored = ", mirrored" if copy.mirrored else ""
-    return f"{copy.file} ~ {copy.of} (difference {copy.difference:.3f}, correlation {copy.correlation:.3f}{mirrored})"
+    return f"{file} ~ {of} (difference {copy.difference:.3f}, correlation {copy.correlation:.3f}{mirrored})"
 
 
 def _run_lines(run: RunSummary) -> Iterator[str]:
@@ -187,9 +195,11 @@ def write_inspection(inspection: Inspection, path: Path) -> None:
         sections.append(Section("Advice", lines))
     if folders:
         rows = list(_facts(folders))
-        places = [f"{name}: {folder.root}" for name, folder in folders.items()]
+        places = [printable(f"{name}: {folder.root}") for name, folder in folders.items()]
         sections.append(Section("The folders", places, [Table(["", *folders], rows)]))
-    unreadable = [[f"{name}: {file}", reason] for name, folder in folders.items() for file, reason in folder.unreadable]
+    unreadable = [
+        [printable(f"{name}: {file}"), reason] for name, folder in folders.items() for file, reason in folder.unreadable
+    ]
     if unreadable:
         sections.append(Section("Files that cannot be read", [], [Table(["file", "reason"], unreadable)]))
     for name, folder in folders.items():
@@ -205,8 +215,12 @@ def write_inspection(inspection: Inspection, path: Path) -> None:
         sections.append(_distance_section(inspection))
     sections += [_copies_section(found, folders) for found in inspection.copies if found.copies]
     sections.append(Section("How it was made", [f"cyclegan {__version__}, cyclegan inspect"]))
-    title = f"Run {run.directory.name}" if run is not None else " and ".join(f.root.name for f in folders.values())
-    write_report(path, f"Inspection: {title}", sections)
+    title = (
+        f"Run {run.directory.name}"
+        if run is not None
+        else " and ".join(folders[name].root.name for name in ("A", "B") if name in folders)
+    )
+    write_report(path, printable(f"Inspection: {title}"), sections)
 
 
 def _contact_sheet(name: str, folder: FolderReport) -> Section:
@@ -220,7 +234,7 @@ def _contact_sheet(name: str, folder: FolderReport) -> Section:
     return Section(f"Images of {name}", [text], [Gallery([name], [[sheet]])])
 
 
-def _thumbnail(folder: FolderReport, file: str, side: int = _SIDE) -> Image.Image:
+def _thumbnail(folder: FolderReport, file: Path, side: int = _SIDE) -> Image.Image:
     """A square of `side` pixels with the whole image in its middle."""
     tile = Image.new("RGB", (side, side), "#ddd")
     with suppress(UnreadableError, InputError, OSError):  # a file that has gone since it was looked at
@@ -282,8 +296,8 @@ def _copies_section(found: Copies, folders: dict[str, FolderReport]) -> Section:
     )
     pairs = [
         [
-            _captioned(_thumbnail(folders[found.folder], copy.file, 216), copy.file),
-            _captioned(_thumbnail(folders[found.of], copy.of, 216), copy.of),
+            _captioned(_thumbnail(folders[found.folder], copy.file, 216), str(copy.file)),
+            _captioned(_thumbnail(folders[found.of], copy.of, 216), str(copy.of)),
         ]
         for copy in shown
     ]

@@ -37,6 +37,9 @@ BINS = 32
 # Images of each domain whose features are compared, at equal distances in the list.
 MOST_FEATURES = 100
 
+# Fewer of a domain tell nothing, and their resampling may draw one image alone.
+FEWEST_FEATURES = 10
+
 # Pictures whose channels differ by less everywhere have no colour that could be seen: two steps of 8 bits.
 _NO_COLOUR = 2 / 255
 
@@ -46,7 +49,7 @@ class Size(Config):
 
     width: int
     height: int
-    file: str = ""
+    file: Path = Path()
     count: int = 1
 
 
@@ -66,7 +69,7 @@ class Colour(Config):
 
 
 class FolderReport(Config):
-    """One folder. files: the names of those that can be decoded. unreadable: name and reason of the others.
+    """One folder. files: those that can be decoded, relative to `root`. unreadable: file and reason of the others.
 
     formats, kinds, dtypes: how many files are what. deep_channels: channels of the files that are not 8-bit pictures,
     which can only be taken as they are. num_grey: pictures without colour. low, high: the values that count as black
@@ -74,8 +77,8 @@ class FolderReport(Config):
     """
 
     root: Path
-    files: tuple[str, ...]
-    unreadable: tuple[tuple[str, str], ...]
+    files: tuple[Path, ...]
+    unreadable: tuple[tuple[Path, str], ...]
     ignored: dict[str, int]
     num_bytes: int
     formats: dict[str, int]
@@ -128,7 +131,7 @@ class Distance(Config):
 class _Seen:
     """What is kept of one file. thumbnail, samples: (16, 16, 3) in the file's own values."""
 
-    file: str
+    file: Path
     num_bytes: int
     width: int
     height: int
@@ -160,18 +163,25 @@ def survey_folder(
         instead = f" (but {there})" if there else ""
         raise InputError(f"{root} holds no images{instead}; expected files of type {' '.join(EXTENSIONS)}.")
     seen: list[_Seen] = []
-    unreadable: list[tuple[str, str]] = []
+    unreadable: list[tuple[Path, str]] = []
     for done, (path, result) in enumerate(_in_order(lambda path: _look(path, root), paths), 1):
         if isinstance(result, _Seen):
             seen.append(result)
         else:
-            unreadable.append((path.relative_to(root).as_posix(), str(result)))
+            unreadable.append((path.relative_to(root), printable(result)))
         if on_file is not None:
             on_file(done, len(paths))
     if not seen:
         name, reason = unreadable[0]
-        raise InputError(f"None of the {len(paths)} images in {root} can be read; the first is {name}: {reason}")
+        raise InputError(
+            f"None of the {len(paths)} images in {root} can be read; the first is {printable(name)}: {reason}"
+        )
     return _summarise(root, seen, tuple(unreadable), ignored, value_range)
+
+
+def printable(value: object) -> str:
+    """As text that every encoding of Unicode takes: a file may have a name that none of them can write."""
+    return str(value).encode("utf-8", "backslashreplace").decode()
 
 
 def check_folder(path: Path) -> Path:
@@ -235,12 +245,12 @@ def _look(path: Path, root: Path) -> _Seen:
     rows, columns = ((np.arange(THUMBNAIL) + 0.5) * side / THUMBNAIL for side in (height, width))
     visible = _three_channels(array)
     return _Seen(
-        file=path.relative_to(root).as_posix(),
+        file=path.relative_to(root),
         num_bytes=path.stat().st_size,
         width=width,
         height=height,
         dtype=dtype,
-        kind=f"{mode} 8-bit" if deep_channels is None else f"{deep_channels} x {dtype}",
+        kind=f"{mode} 8-bit" if deep_channels is None else f"{dtype} {deep_channels}-channel",
         format=file_format,
         deep_channels=deep_channels,
         digest=digest.digest(),
@@ -270,7 +280,7 @@ def _three_channels(array: Array) -> Array:
 def _summarise(
     root: Path,
     seen: list[_Seen],
-    unreadable: tuple[tuple[str, str], ...],
+    unreadable: tuple[tuple[Path, str], ...],
     ignored: dict[str, int],
     value_range: tuple[float, float] | None,
 ) -> Survey:
@@ -348,7 +358,7 @@ def _histogram(values: FloatArray) -> tuple[float, ...]:
     return tuple(float(count) for count in counts / values.size)
 
 
-def picture(report: FolderReport, file: str, height: int | None = None, width: int | None = None) -> Image.Image:
+def picture(report: FolderReport, file: Path, height: int | None = None, width: int | None = None) -> Image.Image:
     """One image of a folder as 8-bit RGB for a person to look at, resized where a size is given.
 
     Raises UnreadableError or InputError if it can no longer be read.
@@ -356,7 +366,7 @@ def picture(report: FolderReport, file: str, height: int | None = None, width: i
     return displayable(_tensor(report, file, height, width))
 
 
-def _tensor(report: FolderReport, file: str, height: int | None = None, width: int | None = None) -> Tensor:
+def _tensor(report: FolderReport, file: Path, height: int | None = None, width: int | None = None) -> Tensor:
     """(3, H, W) in [-1, 1]."""
     path = report.root / file
     _, _, dtype, deep_channels = probe_image(path)
@@ -368,7 +378,7 @@ def _tensor(report: FolderReport, file: str, height: int | None = None, width: i
     return to_tensor(array, ImageFormat(channels=3, low=low, high=high))
 
 
-def spread(files: Sequence[str], wanted: int) -> list[str]:
+def spread(files: Sequence[Path], wanted: int) -> list[Path]:
     """Up to `wanted` of them, at equal distances."""
     count = min(len(files), wanted)
     return [files[i * len(files) // count] for i in range(count)]
@@ -377,11 +387,11 @@ def spread(files: Sequence[str], wanted: int) -> list[str]:
 def domain_distance(
     a: FolderReport, b: FolderReport, on_file: Callable[[int, int], None] | None = None
 ) -> Distance | None:
-    """Kernel distance of the features of up to MOST_FEATURES images of each domain. None for under 4 images of one.
+    """Kernel distance of the features of up to MOST_FEATURES images of each domain; None below FEWEST_FEATURES.
 
     Raises InputError if the network's package is missing or damaged.
     """
-    if min(len(a), len(b)) < 4:
+    if min(len(a), len(b)) < FEWEST_FEATURES:
         return None
     network = FeatureNetwork(torch.device("cpu"))
     size = network.info.input_pixels
@@ -393,7 +403,7 @@ def domain_distance(
             features[domain].append(network(_tensor(report, file, size, size)[None]))
         if on_file is not None:
             on_file(done, len(chosen))
-    if min(len(features[0]), len(features[1])) < 4:
+    if min(len(features[0]), len(features[1])) < FEWEST_FEATURES:
         return None
     x, y = torch.cat(features[0]), torch.cat(features[1])
     value, low, high = kernel_distance(x, y)

@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from cyclegan.advice import Advice, advise
-from cyclegan.checkpoint import list_checkpoints, read_info
+from cyclegan.checkpoint import list_checkpoints, read_best, read_info
 from cyclegan.config import Config, InputError, TrainConfig
 from cyclegan.data import Folders, find_folders, holds_domains
 from cyclegan.duplicates import Copies, find_copies
-from cyclegan.run_directory import read_run_config
+from cyclegan.run_directory import read_log, read_run_config
 from cyclegan.survey import (
     FEWEST_FEATURES,
     Distance,
@@ -47,7 +47,8 @@ class LoggedEvent(Config):
 class RunSummary(Config):
     """A run directory. step, seconds: at the newest checkpoint; share: of the run's length, None where unknown.
 
-    logged_step and losses are those of the last line of the log. missing: why its folders cannot be looked at.
+    logged_step and losses are those of the last line of the log. best_step, best_kid: of the best checkpoint, by the
+    KID of held-out images while it was trained. missing: why its folders cannot be looked at.
     """
 
     directory: Path
@@ -61,6 +62,8 @@ class RunSummary(Config):
     num_bytes: int
     logged_step: int | None
     losses: dict[str, float]
+    best_step: int | None
+    best_kid: float | None
     events: tuple[LoggedEvent, ...]
     missing: str | None = None
 
@@ -200,8 +203,9 @@ def summarise_run(path: Path, config: TrainConfig) -> RunSummary:
         step, seconds = int(progress["step"]), float(progress["seconds"])
     with suppress(InputError):
         model_step = read_info(path / "model").step
-    last, events = _read_log(path / "log.jsonl")
-    losses = {name: value for name, value in last.items() if name not in _NOT_A_LOSS}
+    log = read_log(path / "log.jsonl")
+    last: dict[str, Any] = next((line for line in reversed(log) if "event" not in line), {})
+    best = read_best(path) or {}
     if config.minutes is not None:
         length, done = f"{config.minutes:g} minutes", seconds / (60 * config.minutes) if seconds is not None else None
     elif config.steps is not None:
@@ -220,8 +224,10 @@ def summarise_run(path: Path, config: TrainConfig) -> RunSummary:
         model_step=model_step,
         num_bytes=_size_on_disk(path),
         logged_step=int(last["step"]) if "step" in last else None,
-        losses=losses,
-        events=events,
+        losses={name: value for name, value in last.items() if name not in _NOT_A_LOSS},
+        best_step=best.get("step"),
+        best_kid=best.get("kid"),
+        events=tuple(_describe(line) for line in log if line.get("event") in _EVENTS),
     )
 
 
@@ -231,23 +237,6 @@ def _size_on_disk(path: Path) -> int:
         with suppress(FileNotFoundError):  # the run may be writing
             total += file.stat().st_size if file.is_file() else 0
     return total
-
-
-def _read_log(path: Path) -> tuple[dict[str, float], tuple[LoggedEvent, ...]]:
-    """The last line of numbers, and the events. A line that is cut off is passed over."""
-    last: dict[str, float] = {}
-    events = []
-    with suppress(OSError), path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
-            with suppress(json.JSONDecodeError):
-                values = json.loads(line)
-                if not isinstance(values, dict):
-                    continue
-                if values.get("event") in _EVENTS:
-                    events.append(_describe(values))
-                elif "event" not in values:
-                    last = {name: value for name, value in values.items() if isinstance(value, int | float)}
-    return last, tuple(events)
 
 
 def _describe(values: dict[str, Any]) -> LoggedEvent:

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 from cyclegan._version import __version__
 from cyclegan.config import InputError
 from cyclegan.duplicates import Copies, Copy
+from cyclegan.environment import command_line
 from cyclegan.images import UnreadableError
 from cyclegan.inspection import Inspection, RunSummary
 from cyclegan.report import Gallery, Section, Table, write_report
@@ -167,12 +168,15 @@ def _run_lines(run: RunSummary) -> Iterator[str]:
     done = f"{run.step} steps at the newest checkpoint{share}" if run.step is not None else f"no checkpoint{share}"
     minutes = f", {run.seconds / 60:.1f} minutes of training" if run.seconds is not None else ""
     yield f"Run {run.directory}: preset {run.preset}, {done}{minutes}."
-    checkpoints = f"{len(run.checkpoints)} checkpoints ({', '.join(run.checkpoints)})" if run.checkpoints else ""
+    plural = "s" if len(run.checkpoints) != 1 else ""
+    checkpoints = f"{len(run.checkpoints)} checkpoint{plural} ({', '.join(run.checkpoints)})" if run.checkpoints else ""
     model = f"a model of step {run.model_step}" if run.model_step is not None else "no finished model"
     yield f"It holds {model}{f' and {checkpoints}' if checkpoints else ''}; {_bytes(run.num_bytes)} on disk."
     if run.losses:
         losses = ", ".join(f"{name} {value:.3f}" for name, value in run.losses.items())
         yield f"Last losses, step {run.logged_step}: {losses}."
+    if run.best_step is not None and run.best_kid is not None:
+        yield f"Best so far: step {run.best_step}, with a KID of {run.best_kid:.3f} on held-out images."
     yield from _some([f"Logged at step {event.step}: {event.event}: {event.message}" for event in run.events])
     if run.missing:
         yield run.missing
@@ -214,7 +218,7 @@ def write_inspection(inspection: Inspection, path: Path) -> None:
     if inspection.distance is not None:
         sections.append(_distance_section(inspection))
     sections += [_copies_section(found, folders) for found in inspection.copies if found.copies]
-    sections.append(Section("How it was made", [f"cyclegan {__version__}, cyclegan inspect"]))
+    sections.append(Section("How it was made", [f"cyclegan {__version__}"], [command_line()]))
     title = (
         f"Run {run.directory.name}"
         if run is not None

@@ -13,10 +13,10 @@ SOURCE = Path(cyclegan.__file__).parent
 FLOORS = [
     ["_version", "config"],
     ["images", "metrics", "distributed", "datasets", "networks", "features", "progress", "environment", "health"],
-    ["charts", "losses", "reference", "data", "step", "scores"],
+    ["losses", "reference", "data", "step", "scores"],
     ["checkpoint", "translate", "held_out", "run_directory", "run_log", "round_trip", "examples", "inception"],
-    ["validation", "report", "run_record", "run_charts", "run_report", "compare"],
-    ["domain_images", "evaluation", "training", "demo"],
+    ["validation", "domain_images", "report", "inspection"],
+    ["evaluation", "training", "demo"],
     ["cli", "__main__"],
 ]
 

@@ -107,6 +107,11 @@ def find_folders(a: Path, b: Path | None = None, test_a: Path | None = None, tes
     return folders
 
 
+def holds_domains(root: Path) -> bool:
+    """Whether a folder is a root that `find_folders` can resolve by itself."""
+    return any((root / layout[0]).is_dir() and (root / layout[1]).is_dir() for layout in _LAYOUTS)
+
+
 def _same_contents(a: Path, b: Path) -> bool:
     files_a, files_b = list_images(a), list_images(b)
     if not files_a or [file.stat().st_size for file in files_a] != [file.stat().st_size for file in files_b]:

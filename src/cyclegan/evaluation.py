@@ -428,7 +428,7 @@ def show_scores(scores: Scores, console: Console) -> None:
         source, target = ("A", "B") if direction == "a2b" else ("B", "A")
         found = result.metrics
         table = Table(
-            title=f"{source} to {target}: {len(result.images)} test images", title_justify="left", box=box.SIMPLE_HEAD
+            title=f"{source} to {target}: {len(result.images)} test images", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
         )
         table.add_column("better: \N{DOWNWARDS ARROW} less, \N{UPWARDS ARROW} more")
         for heading in ("value", "95 % of it", "floor", "ceiling"):

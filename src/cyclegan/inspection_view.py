@@ -1,0 +1,319 @@
+"""An inspection on the screen and as a page."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from PIL import Image, ImageDraw
+
+from cyclegan._version import __version__
+from cyclegan.config import InputError
+from cyclegan.duplicates import Copies, Copy
+from cyclegan.environment import command_line
+from cyclegan.images import UnreadableError
+from cyclegan.inspection import Inspection, RunSummary
+from cyclegan.report import Gallery, Section, Table, write_report
+from cyclegan.survey import BINS, FolderReport, Size, picture, printable, spread
+
+if TYPE_CHECKING:  # `import cyclegan` does not wait for it
+    from rich.console import Console
+
+# Names on the screen, and pictures on the page, before "and N more".
+_MOST_NAMES, _MOST_PAIRS = 8, 12
+
+# Of a contact sheet: pictures, columns, and pixels of one.
+_SHEET, _COLUMNS, _SIDE = 40, 8, 112
+
+_BLOCKS, _ASCII_BLOCKS = " ▁▂▃▄▅▆▇█", " .:-=+*#@"
+
+
+# ---- the screen
+
+
+def show_inspection(inspection: Inspection, console: "Console") -> None:
+    """Print it: the run, one table of all folders, files that cannot be read, copies, distributions, and advice."""
+    from rich.table import Table as ScreenTable
+
+    def say(text: str = "", style: str = "") -> None:
+        text = text.encode(console.encoding, "backslashreplace").decode(console.encoding)
+        # Long lines stay whole, so that what a program reads is not cut at 80 columns.
+        console.print(text, style=style, soft_wrap=not console.is_terminal)
+
+    if inspection.run is not None:
+        for line in _run_lines(inspection.run):
+            say(line)
+        say()
+    folders = inspection.folders
+    if folders:
+        table = ScreenTable(show_edge=False, pad_edge=False)
+        table.add_column("")
+        for name in folders:
+            table.add_column(name, overflow="fold")
+        for label, *cells in _facts(folders):
+            table.add_row(label, *cells)
+        console.print(table)
+        say()
+    for name, folder in folders.items():
+        for line in _some(
+            [f"Cannot be read, {name}: {printable(file)}: {reason}" for file, reason in folder.unreadable]
+        ):
+            say(line, style="red")
+    for found in inspection.copies:
+        if found.copies:
+            say(f"{_title(found)}: {_how_many(found)}")
+            for line in _some([f"  {_sentence(copy)}" for copy in found.copies]):
+                say(line)
+    if "A" in folders:
+        blocks = _ASCII_BLOCKS if console.options.ascii_only else _BLOCKS
+        say(f"Brightness and saturation, from 0 at the left to 1 at the right ({BINS} steps):")
+        for name in ("A", "B"):
+            if name in folders:
+                colour = folders[name].colour
+                say(f"  {name} brightness |{_bars(colour.brightness_histogram, blocks)}| {colour.brightness:.2f}")
+                say(f"  {name} saturation |{_bars(colour.saturation_histogram, blocks)}| {colour.saturation:.2f}")
+        say()
+    if inspection.distance_missing:
+        say(inspection.distance_missing)
+    if inspection.advice:
+        say("Advice:")
+    for advice in inspection.advice:
+        say(f"{'!' if advice.problem else '-'} {advice.text}", style="yellow" if advice.problem else "")
+
+
+def _some(lines: Sequence[str]) -> list[str]:
+    more = len(lines) - _MOST_NAMES
+    return [*lines[:_MOST_NAMES], *([f"  ... and {more} more"] if more > 0 else [])]
+
+
+def _bars(histogram: Sequence[float], blocks: str) -> str:
+    highest = max(histogram)
+    # What is there at all is seen: it has at least the smallest block.
+    return "".join(
+        blocks[0] if share == 0 else blocks[max(1, round(share / highest * (len(blocks) - 1)))] for share in histogram
+    )
+
+
+def _facts(folders: dict[str, FolderReport]) -> Iterator[list[str]]:
+    """Rows of the table of folders: a label, then a cell for each folder."""
+    yield ["images", *(str(len(folder)) for folder in folders.values())]
+    if any(folder.unreadable for folder in folders.values()):
+        yield ["cannot be read", *(str(len(folder.unreadable)) for folder in folders.values())]
+    if any(folder.ignored for folder in folders.values()):
+        yield ["other files", *(_ignored(folder) for folder in folders.values())]
+    yield ["on disk", *(_bytes(folder.num_bytes) for folder in folders.values())]
+    yield ["format", *(_counts(folder.formats) for folder in folders.values())]
+    yield ["pixels", *(_counts(folder.kinds) for folder in folders.values())]
+    if any(folder.middle is not None for folder in folders.values()):
+        yield ["values", *(f"{folder.low:g} to {folder.high:g}" for folder in folders.values())]
+    yield ["usual size", *(_common(folder) for folder in folders.values())]
+    yield ["smallest", *(_size(folder.smallest) for folder in folders.values())]
+    yield ["largest", *(_size(folder.largest) for folder in folders.values())]
+    yield ["without colour", *(str(folder.num_grey) for folder in folders.values())]
+    yield ["brightness", *(f"{folder.colour.brightness:.2f}" for folder in folders.values())]
+    yield ["contrast", *(f"{folder.colour.contrast:.2f}" for folder in folders.values())]
+    yield ["saturation", *(f"{folder.colour.saturation:.2f}" for folder in folders.values())]
+    yield ["mean R G B", *(_means(folder) for folder in folders.values())]
+
+
+def _ignored(folder: FolderReport) -> str:
+    return ", ".join(f"{count} {suffix}" for suffix, count in folder.ignored.items()) or "0"
+
+
+def _counts(counts: dict[str, int]) -> str:
+    if len(counts) == 1:
+        return next(iter(counts))
+    return ", ".join(f"{count} {name}" for name, count in counts.items())
+
+
+def _bytes(count: int) -> str:
+    for unit, size in (("GB", 1e9), ("MB", 1e6)):
+        if count >= size:
+            return f"{count / size:.1f} {unit}"
+    return f"{count / 1e3:.0f} kB"
+
+
+def _size(size: Size) -> str:
+    return f"{size.width}x{size.height}"
+
+
+def _means(folder: FolderReport) -> str:
+    # Without the leading zero, so that four folders fit into 80 columns.
+    return " ".join(f"{mean:.2f}".removeprefix("0") for mean in folder.colour.channels)
+
+
+def _common(folder: FolderReport) -> str:
+    share = "all" if folder.num_sizes == 1 else f"{folder.most_common.count}, of {folder.num_sizes} sizes"
+    return f"{_size(folder.most_common)} ({share})"
+
+
+def _title(found: Copies) -> str:
+    return f"Copies inside {found.folder}" if found.folder == found.of else f"Copies of {found.of} in {found.folder}"
+
+
+def _how_many(found: Copies) -> str:
+    return f"{found.num_exact} exact, {found.num_near} nearly so"
+
+
+def _sentence(copy: Copy) -> str:
+    file, of = printable(copy.file), printable(copy.of)
+    if copy.exact:
+        return f"{file} = {of}"
+    mirrored = ", mirrored" if copy.mirrored else ""
+    return f"{file} ~ {of} (difference {copy.difference:.3f}, correlation {copy.correlation:.3f}{mirrored})"
+
+
+def _run_lines(run: RunSummary) -> Iterator[str]:
+    share = f", {run.share:.0%} of {run.length}" if run.share is not None else f" of {run.length}"
+    done = f"{run.step} steps at the newest checkpoint{share}" if run.step is not None else f"no checkpoint{share}"
+    minutes = f", {run.seconds / 60:.1f} minutes of training" if run.seconds is not None else ""
+    yield f"Run {run.directory}: preset {run.preset}, {done}{minutes}."
+    plural = "s" if len(run.checkpoints) != 1 else ""
+    checkpoints = f"{len(run.checkpoints)} checkpoint{plural} ({', '.join(run.checkpoints)})" if run.checkpoints else ""
+    model = f"a model of step {run.model_step}" if run.model_step is not None else "no finished model"
+    yield f"It holds {model}{f' and {checkpoints}' if checkpoints else ''}; {_bytes(run.num_bytes)} on disk."
+    if run.losses:
+        losses = ", ".join(f"{name} {value:.3f}" for name, value in run.losses.items())
+        yield f"Last losses, step {run.logged_step}: {losses}."
+    if run.best_step is not None and run.best_kid is not None:
+        yield f"Best so far: step {run.best_step}, with a KID of {run.best_kid:.3f} on held-out images."
+    yield from _some([f"Logged at step {event.step}: {event.event}: {event.message}" for event in run.events])
+    if run.missing:
+        yield run.missing
+
+
+# ---- the page
+
+
+def write_inspection(inspection: Inspection, path: Path) -> None:
+    """Write a page that needs no other file: advice, contact sheets, distributions, copies side by side.
+
+    Reads the pictures that it shows anew. Raises OSError if it cannot be written.
+    """
+    folders, run = inspection.folders, inspection.run
+    sections = []
+    if run is not None:
+        sections.append(Section("The run", list(_run_lines(run))))
+    if inspection.advice:
+        lines = [f"{'Look into this: ' if advice.problem else ''}{advice.text}" for advice in inspection.advice]
+        sections.append(Section("Advice", lines))
+    if folders:
+        rows = list(_facts(folders))
+        places = [printable(f"{name}: {folder.root}") for name, folder in folders.items()]
+        sections.append(Section("The folders", places, [Table(["", *folders], rows)]))
+    unreadable = [
+        [printable(f"{name}: {file}"), reason] for name, folder in folders.items() for file, reason in folder.unreadable
+    ]
+    if unreadable:
+        sections.append(Section("Files that cannot be read", [], [Table(["file", "reason"], unreadable)]))
+    for name, folder in folders.items():
+        if not name.startswith("test"):
+            sections.append(_contact_sheet(name, folder))
+    if "A" in folders:
+        meaning = (
+            "Share of the pixels at each value, of 256 pixels of every image. Saturation is the largest of red, green "
+            "and blue, less the smallest."
+        )
+        sections.append(Section("Brightness and colour", [meaning], [Gallery(["distributions"], [[_figure(folders)]])]))
+    if inspection.distance is not None:
+        sections.append(_distance_section(inspection))
+    sections += [_copies_section(found, folders) for found in inspection.copies if found.copies]
+    sections.append(Section("How it was made", [f"cyclegan {__version__}"], [command_line()]))
+    title = (
+        f"Run {run.directory.name}"
+        if run is not None
+        else " and ".join(folders[name].root.name for name in ("A", "B") if name in folders)
+    )
+    write_report(path, printable(f"Inspection: {title}"), sections)
+
+
+def _contact_sheet(name: str, folder: FolderReport) -> Section:
+    files = spread(folder.files, _SHEET)
+    tiles = [_thumbnail(folder, file) for file in files]
+    columns = min(_COLUMNS, len(tiles))
+    sheet = Image.new("RGB", (columns * (_SIDE + 4), -(-len(tiles) // columns) * (_SIDE + 4)), "white")
+    for index, tile in enumerate(tiles):
+        sheet.paste(tile, (index % columns * (_SIDE + 4), index // columns * (_SIDE + 4)))
+    text = f"{len(files)} of {len(folder)} images, at equal distances in the list, not chosen."
+    return Section(f"Images of {name}", [text], [Gallery([name], [[sheet]])])
+
+
+def _thumbnail(folder: FolderReport, file: Path, side: int = _SIDE) -> Image.Image:
+    """A square of `side` pixels with the whole image in its middle."""
+    tile = Image.new("RGB", (side, side), "#ddd")
+    with suppress(UnreadableError, InputError, OSError):  # a file that has gone since it was looked at
+        whole = picture(folder, file)
+        scale = side / max(whole.size)
+        size = max(1, round(whole.width * scale)), max(1, round(whole.height * scale))
+        small = whole.resize(size, Image.Resampling.BICUBIC)
+        tile.paste(small, ((side - small.width) // 2, (side - small.height) // 2))
+    return tile
+
+
+def _figure(folders: dict[str, FolderReport]) -> Image.Image:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.6, 2.8), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    left, middle, right = figure.subplots(1, 3, width_ratios=(3, 3, 2))
+    edges = [step / BINS for step in range(BINS + 1)]
+    domains = [(name, folders[name].colour) for name in ("A", "B") if name in folders]
+    for number, (name, colour) in enumerate(domains):
+        left.stairs(colour.brightness_histogram, edges, fill=True, alpha=0.45, color=f"C{number}", label=name)
+        middle.stairs(colour.saturation_histogram, edges, fill=True, alpha=0.45, color=f"C{number}", label=name)
+        places = [channel + 0.4 * number for channel in range(3)]
+        right.bar(places, colour.channels, 0.38, color=f"C{number}", alpha=0.7, label=name)
+    for axes, title in ((left, "brightness"), (middle, "saturation")):
+        axes.set(xlim=(0, 1), xlabel=title, ylabel="share of pixels")
+        axes.legend()
+    right.set(xticks=[0.2 * (len(domains) - 1) + i for i in range(3)], xticklabels=["R", "G", "B"], ylim=(0, 1))
+    right.set_xlabel("mean of each channel")
+    right.legend()
+    canvas.draw()  # type: ignore[no-untyped-call]
+    width, height = canvas.get_width_height()
+    pixels = canvas.buffer_rgba()  # type: ignore[no-untyped-call]
+    return Image.frombuffer("RGBA", (width, height), pixels, "raw", "RGBA", 0, 1).convert("RGB")
+
+
+def _distance_section(inspection: Inspection) -> Section:
+    distance = inspection.distance
+    assert distance is not None
+    rows = [
+        [f"A and B ({distance.num_a} and {distance.num_b} images)", f"{distance.value:.3f}"],
+        ["95 % interval", f"{distance.low:.3f} to {distance.high:.3f}"],
+        ["two halves of A", f"{distance.half_a:.3f}"],
+        ["two halves of B", f"{distance.half_b:.3f}"],
+    ]
+    text = (
+        f"Kernel distance (unbiased, as KID) of {distance.features.label}. Halves are every other image and the rest; "
+        "their distance is what chance alone makes. It must not be compared with published KID."
+    )
+    return Section("How far apart the domains are", [text], [Table(["", "distance"], rows)])
+
+
+def _copies_section(found: Copies, folders: dict[str, FolderReport]) -> Section:
+    # Near copies first: exact ones need no eyes.
+    shown = sorted(found.copies, key=lambda copy: copy.exact)[:_MOST_PAIRS]
+    text = f"{_how_many(found)}. " + (
+        f"{len(shown)} of {len(found.copies)} are shown." if len(shown) < len(found.copies) else ""
+    )
+    pairs = [
+        [
+            _captioned(_thumbnail(folders[found.folder], copy.file, 216), str(copy.file)),
+            _captioned(_thumbnail(folders[found.of], copy.of, 216), str(copy.of)),
+        ]
+        for copy in shown
+    ]
+    lines = "\n".join(_sentence(copy) for copy in found.copies[:200])
+    more = f"\n... and {len(found.copies) - 200} more" if len(found.copies) > 200 else ""
+    return Section(_title(found), [text.strip()], [Gallery([found.folder, found.of], pairs), lines + more])
+
+
+def _captioned(tile: Image.Image, name: str) -> Image.Image:
+    framed = Image.new("RGB", (tile.width, tile.height + 18), "white")
+    framed.paste(tile)
+    # The font that Pillow brings has Latin letters only; the list below has the whole names.
+    text = name if len(name) <= 34 else f"...{name[-31:]}"
+    ImageDraw.Draw(framed).text((2, tile.height + 3), text.encode("ascii", "replace").decode(), fill="black")
+    return framed

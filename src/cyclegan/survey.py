@@ -1,0 +1,413 @@
+"""What is in a folder of images: every file is decoded once, and only thumbnails and samples of its pixels are kept."""
+
+import hashlib
+import os
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cyclegan.config import Config, InputError
+from cyclegan.duplicates import THUMBNAIL, FloatArray
+from cyclegan.features import FeatureInfo, FeatureNetwork
+from cyclegan.images import (
+    EXTENSIONS,
+    Array,
+    ImageFormat,
+    UnreadableError,
+    displayable,
+    list_images,
+    probe_image,
+    read_image,
+    resize,
+    to_tensor,
+)
+from cyclegan.metrics import kernel_distance
+
+# Steps of the histograms, over values of 0..1.
+BINS = 32
+
+# Images of each domain whose features are compared, at equal distances in the list.
+MOST_FEATURES = 100
+
+# Fewer of a domain tell nothing, and their resampling may draw one image alone.
+FEWEST_FEATURES = 10
+
+# Pictures whose channels differ by less everywhere have no colour that could be seen: two steps of 8 bits.
+_NO_COLOUR = 2 / 255
+
+
+class Size(Config):
+    """Pixels of an image, as it stands upright, and a file that has them (or how many have)."""
+
+    width: int
+    height: int
+    file: Path = Path()
+    count: int = 1
+
+
+class Colour(Config):
+    """Averages over the images of a folder, of values brought to 0..1, and histograms over 0..1 as shares.
+
+    brightness: Rec. 601 luma. contrast: standard deviation of the brightness within an image. saturation: the largest
+    of red, green and blue, less the smallest. channels: means of red, green and blue, or of the first three channels.
+    """
+
+    brightness: float
+    contrast: float
+    saturation: float
+    channels: tuple[float, float, float]
+    brightness_histogram: tuple[float, ...]
+    saturation_histogram: tuple[float, ...]
+
+
+class FolderReport(Config):
+    """One folder. files: those that can be decoded, relative to `root`. unreadable: file and reason of the others.
+
+    formats, kinds, dtypes: how many files are what. deep_channels: channels of the files that are not 8-bit pictures,
+    which can only be taken as they are. num_grey: pictures without colour. low, high: the values that count as black
+    and white here. middle: what 99.8 % of the values lie within; None for 8-bit files alone.
+    """
+
+    root: Path
+    files: tuple[Path, ...]
+    unreadable: tuple[tuple[Path, str], ...]
+    ignored: dict[str, int]
+    num_bytes: int
+    formats: dict[str, int]
+    kinds: dict[str, int]
+    dtypes: dict[str, int]
+    deep_channels: dict[int, int]
+    num_grey: int
+    num_sizes: int
+    smallest: Size
+    largest: Size
+    most_common: Size
+    short_side: int
+    aspect: float
+    low: float
+    high: float
+    middle: tuple[float, float] | None
+    colour: Colour
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A folder's report, and what its files are compared by: see `duplicates.find_copies`."""
+
+    report: FolderReport
+    digests: tuple[bytes, ...]
+    thumbnails: FloatArray
+
+
+class Distance(Config):
+    """How far apart two domains are, in features of the network `features`: the kernel distance of KID.
+
+    low, high: its 95 % interval. half_a, half_b: the same distance between every other image of A and the rest of them,
+    likewise for B: what chance alone makes. num_a, num_b: images that were used.
+    """
+
+    value: float
+    low: float
+    high: float
+    half_a: float
+    half_b: float
+    num_a: int
+    num_b: int
+    features: FeatureInfo
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What is kept of one file. thumbnail, samples: (16, 16, 3) in the file's own values."""
+
+    file: Path
+    num_bytes: int
+    width: int
+    height: int
+    dtype: str
+    kind: str
+    format: str
+    deep_channels: int | None
+    digest: bytes
+    thumbnail: Array
+    samples: Array
+    low: float
+    high: float
+
+
+def survey_folder(
+    root: Path, value_range: tuple[float, float] | None = None, on_file: Callable[[int, int], None] | None = None
+) -> Survey:
+    """Decode every image below a folder, nested ones too, a few at a time, and say what is there.
+
+    value_range: values that count as black and white in files that are not 8-bit; default: the extremes of the folder.
+    on_file: called with how many files are done and how many there are. Memory: the images that are being decoded, and
+    about 10 KB for each file. Raises InputError for a folder without readable images.
+    """
+    root = check_folder(root)
+    paths = list_images(root)
+    ignored = _ignored(root)
+    if not paths:
+        there = ", ".join(f"{count} of type {suffix}" for suffix, count in ignored.items())
+        instead = f" (but {there})" if there else ""
+        raise InputError(f"{root} holds no images{instead}; expected files of type {' '.join(EXTENSIONS)}.")
+    seen: list[_Seen] = []
+    unreadable: list[tuple[Path, str]] = []
+    for done, (path, result) in enumerate(_in_order(lambda path: _look(path, root), paths), 1):
+        if isinstance(result, _Seen):
+            seen.append(result)
+        else:
+            unreadable.append((path.relative_to(root), printable(result)))
+        if on_file is not None:
+            on_file(done, len(paths))
+    if not seen:
+        name, reason = unreadable[0]
+        raise InputError(
+            f"None of the {len(paths)} images in {root} can be read; the first is {printable(name)}: {reason}"
+        )
+    return _summarise(root, seen, tuple(unreadable), ignored, value_range)
+
+
+def printable(value: object) -> str:
+    """As text that every encoding of Unicode takes: a file may have a name that none of them can write."""
+    return str(value).encode("utf-8", "backslashreplace").decode()
+
+
+def check_folder(path: Path) -> Path:
+    """The path, if it is a folder. Raises InputError if it is missing or a file."""
+    path = Path(path)
+    if not path.is_dir():
+        what = f"{path} is a file" if path.exists() else f"There is no folder {path}"
+        raise InputError(f"{what}; expected a folder of images.")
+    return path
+
+
+def _ignored(root: Path) -> dict[str, int]:
+    """Suffixes of the files that are not images, hidden ones left out, the most frequent first."""
+    suffixes = Counter(
+        path.suffix.lower() or "no suffix"
+        for path in root.rglob("*")
+        if path.suffix.lower() not in EXTENSIONS
+        and not any(part.startswith(".") for part in path.relative_to(root).parts)
+        and path.is_file()
+    )
+    return dict(suffixes.most_common())
+
+
+def _in_order(
+    look: Callable[[Path], _Seen], paths: Sequence[Path]
+) -> Iterator[tuple[Path, _Seen | InputError | UnreadableError | OSError]]:
+    """The results in the order of the paths, from a few threads (decoders let go of Python's lock).
+
+    Only a few files wait at any time, so memory stays flat and Ctrl-C need not wait for a folder.
+    """
+    num_threads = min(4, os.cpu_count() or 1)
+    pool = ThreadPoolExecutor(num_threads)
+    waiting: deque[tuple[Path, Future[_Seen]]] = deque()
+
+    def finish() -> tuple[Path, _Seen | InputError | UnreadableError | OSError]:
+        path, future = waiting.popleft()
+        try:
+            return path, future.result()
+        except (InputError, UnreadableError, OSError) as error:
+            return path, error
+
+    try:
+        for path in paths:
+            waiting.append((path, pool.submit(look, path)))
+            if len(waiting) > 2 * num_threads:
+                yield finish()
+        while waiting:
+            yield finish()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _look(path: Path, root: Path) -> _Seen:
+    _, _, dtype, deep_channels = probe_image(path)
+    array = read_image(path, deep_channels or 3)
+    file_format, mode = _name_format(path)
+    height, width = array.shape[:2]
+    # The shape belongs to it: the same bytes in another shape are another image.
+    digest = hashlib.blake2b(f"{array.shape} {array.dtype}".encode(), digest_size=16)
+    digest.update(np.ascontiguousarray(array).data)
+    rows, columns = ((np.arange(THUMBNAIL) + 0.5) * side / THUMBNAIL for side in (height, width))
+    visible = _three_channels(array)
+    return _Seen(
+        file=path.relative_to(root),
+        num_bytes=path.stat().st_size,
+        width=width,
+        height=height,
+        dtype=dtype,
+        kind=f"{mode} 8-bit" if deep_channels is None else f"{dtype} {deep_channels}-channel",
+        format=file_format,
+        deep_channels=deep_channels,
+        digest=digest.digest(),
+        thumbnail=resize(visible, THUMBNAIL, THUMBNAIL),
+        samples=visible[rows.astype(int)[:, None], columns.astype(int)].copy(),
+        low=float(array.min()) if dtype != "uint8" else 0.0,
+        high=float(array.max()) if dtype != "uint8" else 255.0,
+    )
+
+
+def _name_format(path: Path) -> tuple[str, str]:
+    """Format and mode by what is in the file; of files that are not for Pillow, the suffix."""
+    if path.suffix.lower() != ".npy":
+        try:
+            with Image.open(path) as picture:
+                return picture.format or path.suffix, picture.mode
+        except OSError:  # a TIFF of a kind that Pillow has no mode for
+            pass
+    return path.suffix[1:].upper(), ""
+
+
+def _three_channels(array: Array) -> Array:
+    """The first three channels, or the first one three times: what is looked at of an image."""
+    return array[..., :3] if array.shape[2] >= 3 else np.repeat(array[..., :1], 3, axis=2)
+
+
+def _summarise(
+    root: Path,
+    seen: list[_Seen],
+    unreadable: tuple[tuple[Path, str], ...],
+    ignored: dict[str, int],
+    value_range: tuple[float, float] | None,
+) -> Survey:
+    deep = [image for image in seen if image.dtype != "uint8"]
+    if not deep:
+        low, high = 0.0, 255.0
+    else:
+        low, high = value_range or (min(image.low for image in deep), max(image.high for image in deep))
+
+    def unit(values: Array, dtype: str) -> FloatArray:
+        black, white = (0.0, 255.0) if dtype == "uint8" else (low, high)
+        # In doubles, because 32-bit integers have more digits than float32.
+        scaled = (values.astype(np.float64) - black) / ((white - black) or 1.0)
+        return np.clip(scaled, 0, 1).astype(np.float32)
+
+    thumbnails = np.stack([unit(image.thumbnail, image.dtype) for image in seen])
+    samples = np.stack([unit(image.samples, image.dtype) for image in seen])
+    middle = None
+    if deep:
+        values = np.concatenate([image.samples.ravel() for image in deep])
+        bottom, top = np.quantile(values, [0.001, 0.999])
+        middle = (float(bottom), float(top))
+
+    sizes = Counter((image.width, image.height) for image in seen)
+    (common_width, common_height), common_count = sizes.most_common(1)[0]
+    by_area = sorted(seen, key=lambda image: image.width * image.height)
+    smallest, largest = (
+        Size(width=image.width, height=image.height, file=image.file) for image in (by_area[0], by_area[-1])
+    )
+    report = FolderReport(
+        root=root,
+        files=tuple(image.file for image in seen),
+        unreadable=unreadable,
+        ignored=ignored,
+        num_bytes=sum(image.num_bytes for image in seen),
+        formats=_count(image.format for image in seen),
+        kinds=_count(image.kind for image in seen),
+        dtypes=_count(image.dtype for image in seen),
+        deep_channels=dict(Counter(image.deep_channels for image in seen if image.deep_channels is not None)),
+        num_grey=int(((thumbnails.max(3) - thumbnails.min(3)).max((1, 2)) < _NO_COLOUR).sum()),
+        num_sizes=len(sizes),
+        smallest=smallest,
+        largest=largest,
+        most_common=Size(width=common_width, height=common_height, count=common_count),
+        short_side=int(np.median([min(image.width, image.height) for image in seen])),
+        aspect=round(float(np.median([image.width / image.height for image in seen])), 3),
+        low=low,
+        high=high,
+        middle=middle,
+        colour=_colour(thumbnails, samples),
+    )
+    return Survey(report, tuple(image.digest for image in seen), thumbnails)
+
+
+def _count(names: Iterator[str]) -> dict[str, int]:
+    return dict(Counter(names).most_common())
+
+
+def _colour(thumbnails: FloatArray, samples: FloatArray) -> Colour:
+    luma = samples @ np.array([0.299, 0.587, 0.114], np.float32)
+    saturation = samples.max(3) - samples.min(3)
+    red, green, blue = (float(value) for value in thumbnails.mean((0, 1, 2)))
+    return Colour(
+        brightness=float(luma.mean()),
+        contrast=float(luma.std((1, 2)).mean()),
+        saturation=float(saturation.mean()),
+        channels=(red, green, blue),
+        brightness_histogram=_histogram(luma),
+        saturation_histogram=_histogram(saturation),
+    )
+
+
+def _histogram(values: FloatArray) -> tuple[float, ...]:
+    counts = np.histogram(values, BINS, (0, 1))[0]
+    return tuple(float(count) for count in counts / values.size)
+
+
+def picture(report: FolderReport, file: Path, height: int | None = None, width: int | None = None) -> Image.Image:
+    """One image of a folder as 8-bit RGB for a person to look at, resized where a size is given.
+
+    Raises UnreadableError or InputError if it can no longer be read.
+    """
+    return displayable(_tensor(report, file, height, width))
+
+
+def _tensor(report: FolderReport, file: Path, height: int | None = None, width: int | None = None) -> Tensor:
+    """(3, H, W) in [-1, 1]."""
+    path = report.root / file
+    _, _, dtype, deep_channels = probe_image(path)
+    array = _three_channels(read_image(path, deep_channels or 3))
+    if height is not None and width is not None:
+        array = resize(array, height, width)
+    low, high = (0.0, 255.0) if dtype == "uint8" else (report.low, report.high)
+    high = high if low < high else low + 1
+    return to_tensor(array, ImageFormat(channels=3, low=low, high=high))
+
+
+def spread(files: Sequence[Path], wanted: int) -> list[Path]:
+    """Up to `wanted` of them, at equal distances."""
+    count = min(len(files), wanted)
+    return [files[i * len(files) // count] for i in range(count)]
+
+
+def domain_distance(
+    a: FolderReport, b: FolderReport, on_file: Callable[[int, int], None] | None = None
+) -> Distance | None:
+    """Kernel distance of the features of up to MOST_FEATURES images of each domain; None below FEWEST_FEATURES.
+
+    Raises InputError if the network's package is missing or damaged.
+    """
+    if min(len(a), len(b)) < FEWEST_FEATURES:
+        return None
+    network = FeatureNetwork(torch.device("cpu"))
+    size = network.info.input_pixels
+    chosen = [(0, a, file) for file in spread(a.files, MOST_FEATURES)]
+    chosen += [(1, b, file) for file in spread(b.files, MOST_FEATURES)]
+    features: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for done, (domain, report, file) in enumerate(chosen, 1):
+        with suppress(UnreadableError, InputError):  # a file that has gone since it was looked at
+            features[domain].append(network(_tensor(report, file, size, size)[None]))
+        if on_file is not None:
+            on_file(done, len(chosen))
+    if min(len(features[0]), len(features[1])) < FEWEST_FEATURES:
+        return None
+    x, y = torch.cat(features[0]), torch.cat(features[1])
+    value, low, high = kernel_distance(x, y)
+    half_a, half_b = (kernel_distance(half[::2], half[1::2], num_bootstrap=0)[0] for half in (x, y))
+    return Distance(
+        value=value, low=low, high=high, half_a=half_a, half_b=half_b, num_a=len(x), num_b=len(y), features=network.info
+    )

@@ -16,7 +16,7 @@ FLOORS = [
     ["losses", "reference", "data", "step", "scores"],
     ["checkpoint", "translate", "held_out", "run_directory", "run_log", "round_trip", "examples", "inception"],
     ["validation", "domain_images", "report", "inspection"],
-    ["evaluation", "training", "demo"],
+    ["evaluation", "monitor", "training", "demo"],
     ["cli", "__main__"],
 ]
 

@@ -159,7 +159,7 @@ def test_results_are_a_table_on_screen(root, tmp_path, capsys):
     main(["evaluate", str(root / "run"), "--paired", "--out", str(tmp_path / "scores")])
     shown = capsys.readouterr().out
     assert "A to B: 6 test images" in shown
-    assert "KID, EfficientNet" in shown
+    assert "KID, EfficientNet-Lite0" in shown
     assert "Only 6 test images" in " ".join(shown.split())
     value = read_scores(tmp_path / "scores").directions["b2a"].metrics["psnr"].value.value
     assert f"{value:.1f}" in shown

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cyclegan.charts import Chart, Series, chart_html, running_mean, thin
-from cyclegan.report import Gallery, Section, Table, write_report
-from cyclegan.run_report import write_run_report
+from cyclegan.report.charts import Chart, Series, chart_html, running_mean, thin
+from cyclegan.report.page import Gallery, Section, Table, write_report
+from cyclegan.report.run import write_run_report
 from make_run import COLOURS, LOSSES, events, make_run, write_log
 
 QUIET = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"

@@ -67,6 +67,8 @@ def test_a_run_directory_holds_all_that_is_promised(folders, tmp_path):
         "samples",
         "checkpoints",
         "model",
+        "examples",
+        "report.html",
     }
     assert [path.name for path in list_checkpoints(run)] == ["step_0000006", "step_0000004"]
     assert {path.name for path in (run / "samples").iterdir()} == {"step_0000003.png", "step_0000006.png"}

@@ -31,11 +31,9 @@ The same command again goes on where a run stopped.""",
 
 Realism is measured on features of EfficientNet-Lite0, which need no download; such a KID is no standard KID or FID.
 For those: --inception torch-fidelity, or --inception clean-fid.""",
-<<<<<<< HEAD
     "compare": """examples:
   cyclegan compare runs/maps runs/maps_wide
   cyclegan compare runs/seed0 runs/seed1 runs/seed2 --out seeds.html""",
-=======
     "inspect": """examples:
   cyclegan inspect photos/ maps/
   cyclegan inspect data/earth --out inspection.html        (data/earth/trainA and data/earth/trainB)
@@ -43,7 +41,6 @@ For those: --inception torch-fidelity, or --inception clean-fid.""",
   cyclegan inspect runs/maps
 
 Every file is decoded. What is found and advised goes to the screen; --out adds a page with pictures.""",
->>>>>>> inspect
     "download": """examples:
   cyclegan download earth --out data/earth
   cyclegan download earth --variant etopo1 --out data/etopo1""",
@@ -124,11 +121,8 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     _add_train(command("train", "Train two translators from two folders of unpaired images.", _train), arguments)
     _add_translate(command("translate", "Translate images with a trained run.", _translate))
     _add_evaluate(command("evaluate", "Score a trained run on images that it has not seen.", _evaluate))
-<<<<<<< HEAD
     _add_compare(command("compare", "Show the scores of several runs side by side.", _compare))
-=======
     _add_inspect(command("inspect", "Look at folders of images, or at a run, before training.", _inspect))
->>>>>>> inspect
     _add_download(command("download", "Get a dataset by its name.", _download))
     _add_demo(command("demo", "Train on satellite photos and maps for ten minutes and show the result.", _demo))
     return parser
@@ -327,7 +321,6 @@ def _evaluate(parsed: argparse.Namespace) -> None:
     show_scores(scores, Console(highlight=False, markup=False))
 
 
-<<<<<<< HEAD
 # ---- compare
 
 
@@ -341,11 +334,12 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 
 
 def _compare(parsed: argparse.Namespace) -> None:
-    from cyclegan.compare import compare, print_comparison
+    from cyclegan.report.compare import compare, print_comparison
 
     print_comparison(compare(*parsed.run_directories, out=parsed.out))
     print(parsed.out)
-=======
+
+
 # ---- inspect
 
 
@@ -372,14 +366,13 @@ def _inspect(parsed: argparse.Namespace) -> None:
     from rich.console import Console
 
     from cyclegan.inspection import inspect
-    from cyclegan.inspection_view import show_inspection, write_inspection
+    from cyclegan.inspection.view import show_inspection, write_inspection
 
     found = inspect(*parsed.paths, test_a=parsed.test_a, test_b=parsed.test_b)
     show_inspection(found, Console(highlight=False, markup=False))
     if parsed.out is not None:
         write_inspection(found, parsed.out)
         print(f"Page: {parsed.out}", file=sys.stderr)
->>>>>>> inspect
 
 
 # ---- download and demo

@@ -16,7 +16,7 @@ from cyclegan.config import Direction
 from cyclegan.datasets import download
 from cyclegan.images import ImageFormat, displayable, from_tensor, grid, list_images, read_image, to_tensor, write_image
 from cyclegan.metrics import l1, psnr
-from cyclegan.report import Gallery, Section, Table, write_report
+from cyclegan.report.page import Gallery, Section, Table, write_report
 from cyclegan.training import train
 from cyclegan.translate import Translator
 

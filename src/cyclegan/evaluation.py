@@ -25,6 +25,7 @@ from cyclegan.examples import Example, write_examples
 from cyclegan.features import FeatureNetwork
 from cyclegan.images import from_tensor, list_images, write_image
 from cyclegan.inception import TOOLS, inception_scores
+from cyclegan.report.run import write_run_report
 from cyclegan.round_trip import NOISE_SIGMA, as_stored, round_trip
 from cyclegan.run_directory import read_run_config
 from cyclegan.scores import METRICS, DirectionScores, Estimate, ImageScores, Score, Scores
@@ -136,8 +137,9 @@ def evaluate(
         files=file_lists((domain_a, domain_b)),
         directions=results,
     )
-    scores.write(place / "scores.json")
     write_examples(place / "examples", "the test folders", examples)
+    scores.write(place / "scores.json")
+    write_run_report(place)
     return scores
 
 
@@ -428,10 +430,13 @@ def show_scores(scores: Scores, console: Console) -> None:
         source, target = ("A", "B") if direction == "a2b" else ("B", "A")
         found = result.metrics
         table = Table(
-            title=f"{source} to {target}: {len(result.images)} test images", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False
+            title=f"{source} to {target}: {len(result.images)} test images",
+            title_justify="left",
+            box=box.SIMPLE_HEAD,
+            pad_edge=False,
         )
-        table.add_column("better: \N{DOWNWARDS ARROW} less, \N{UPWARDS ARROW} more")
-        for heading in ("value", "95 % of it", "floor", "ceiling"):
+        table.add_column("\N{DOWNWARDS ARROW} less, \N{UPWARDS ARROW} more is better", min_width=27)
+        for heading in ("value", "95 % interval", "floor", "ceiling"):
             table.add_column(heading, justify="right", no_wrap=True)
         has_mean_image = any(score.mean_image is not None for score in found.values())
         if has_mean_image:

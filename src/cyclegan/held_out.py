@@ -129,7 +129,7 @@ def sample_sheet(samples: HeldOut, a2b: nn.Module, b2a: nn.Module, device: torch
         (samples.a, a2b, b2a, ("real A", "fake B = G(A)", "cycled A = F(G(A))")),
         (samples.b, b2a, a2b, ("real B", "fake A = F(B)", "cycled B = G(F(B))")),
     ):
-        triples = [(real, *_there_and_back(real.to(device), there, back)) for real in reals]
+        triples = [(real, *there_and_back(real.to(device), there, back)) for real in reals]
         if triples:
             labels += names
         rows += [
@@ -138,7 +138,7 @@ def sample_sheet(samples: HeldOut, a2b: nn.Module, b2a: nn.Module, device: torch
     return grid(rows, labels)
 
 
-def _there_and_back(real: Tensor, there: nn.Module, back: nn.Module) -> tuple[Tensor, Tensor]:
+def there_and_back(real: Tensor, there: nn.Module, back: nn.Module) -> tuple[Tensor, Tensor]:
     """(C, H, W) -> its translation and the translation back, on the CPU."""
     fake = there(real[None])
     return fake[0].float().cpu(), back(fake)[0].float().cpu()

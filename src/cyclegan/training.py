@@ -1,11 +1,11 @@
 """Train the two translators: resolve the configuration, build or resume, loop, log, save."""
 
-import io
 import math
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,7 @@ from cyclegan._version import __version__
 from cyclegan.checkpoint import (
     ModelInfo,
     list_checkpoints,
-    read_best,
     read_info,
-    save_best,
     save_checkpoint,
     save_model,
 )
@@ -27,9 +25,8 @@ from cyclegan.config import InputError, TrainConfig, make_config, read_config_fi
 from cyclegan.data import ImageFolder, UnpairedDataset, batches, find_folders, scan_folder
 from cyclegan.distributed import describe_device, has_fast_bf16, resolve_device
 from cyclegan.environment import command_line, now, versions
-from cyclegan.health import DiscriminatorWatch, Finding
-from cyclegan.held_out import HeldOut, choose_held_out, sample_sheet, training_images
-from cyclegan.images import write_bytes
+from cyclegan.held_out import HeldOut, choose_held_out, training_images
+from cyclegan.monitor import Monitor
 from cyclegan.networks import count_parameters
 from cyclegan.progress import show_progress, stop_signals
 from cyclegan.run_directory import (
@@ -42,8 +39,8 @@ from cyclegan.run_directory import (
     write_config,
 )
 from cyclegan.run_log import RunLog
-from cyclegan.step import Generators, TrainState, first_non_finite, learning_rate_at, set_learning_rate, train_step
-from cyclegan.validation import TIME_SHARE, Validation
+from cyclegan.step import TrainState, first_non_finite, learning_rate_at, set_learning_rate, train_step
+from cyclegan.validation import Validation
 
 
 class TrainingError(RuntimeError):
@@ -97,9 +94,9 @@ class _Run:
     info: ModelInfo
     samples: HeldOut
     console: Console
-    # Scores on images held out of the training folders, or None if they are not wanted.
-    validation: Validation | None = None
+    # Both are there once a session has begun.
     log: RunLog | None = None
+    monitor: Monitor | None = None
     # Whether it had reached its length before this session.
     complete: bool = False
     # Training time of earlier sessions, and when this one began.
@@ -109,20 +106,12 @@ class _Run:
     pending: list[tuple[int, dict[str, Tensor]]] = field(default_factory=list)
     # Step and training time of the newest checkpoint.
     saved_at: tuple[int, float] = (-1, 0.0)
-    # Step of the last scores, the best step so far with its KID, and the signs of trouble that were told.
-    scored_at: int = -1
-    best: tuple[int, float] | None = None
-    told: set[str] = field(default_factory=set)
-    watch: DiscriminatorWatch = field(init=False)
     # What the progress line shows: where this session began, and the means of the last log line.
     share_before: float = 0.0
     logged_seconds: float = 0.0
     learning_rate: float = 0.0
     speed: float = 0.0
     means: dict[str, float] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.watch = DiscriminatorWatch(self.config.adversarial)
 
     # ---- opening
 
@@ -205,19 +194,11 @@ class _Run:
                 "precision": precision,
             }
         )
+        validation = None
         if config.num_validation > 0:
-            run.validation = Validation(
-                read_scored,
-                lambda: training_images(config, a, b),
-                a.image_format,
-                b.image_format,
-                device,
-                config.seed,
-                spent=sum(event.get("scoring_seconds", 0.0) for event in log.events),
-            )
-        run.told = {event["check"] for event in log.events if event.get("event") == "warning"}
-        best = read_best(out)
-        run.best = (int(best["step"]), float(best["kid"])) if best is not None else None
+            training = partial(training_images, config, a, b)
+            validation = Validation(read_scored, training, a.image_format, b.image_format, device, config.seed)
+        run.monitor = Monitor(config, state, info, samples, validation, log, console, run._seconds)
         run.saved_at = (state.step if checkpoint is not None else -1, seconds)
         run._introduce(a, b, checkpoint, device, precision)
         return run
@@ -274,6 +255,8 @@ class _Run:
             self._save_model()
             return config.out
 
+        monitor = self.monitor
+        assert monitor is not None
         self.logged_seconds, self.share_before = self.seconds_before, self._share()
         self.started = time.monotonic()
         with stop_signals() as stopped, show_progress(self.console, self._share, self._status) as show:
@@ -286,13 +269,16 @@ class _Run:
                 show()
         self._save_checkpoint()
         if self._share() < 1:
+            with self._disk():
+                monitor.write_page()
             self.console.print(f"Stopped and saved after step {state.step}. To go on, run the same command again.")
             raise KeyboardInterrupt
-        self._save_samples()
-        self._score(last=True)
+        self._snapshot(last=True)
         self._save_model()
+        with self._disk():
+            monitor.write_page()
         self.console.print(f"Done: {state.step} steps in {self._seconds() / 60:.1f} minutes of training.")
-        self._tell_best()
+        monitor.tell_best()
         self.console.print(f"Translate with: cyclegan translate {config.out} IMAGES --out FOLDER --direction a2b")
         return config.out
 
@@ -308,8 +294,7 @@ class _Run:
         if state.step % config.log_steps == 0:
             self._write_log()
         if state.step % config.sample_steps == 0:
-            self._save_samples()
-            self._score()
+            self._snapshot()
         _, seconds = self.saved_at
         if state.step % config.checkpoint_steps == 0 or self._seconds() - seconds > 60 * config.checkpoint_minutes:
             self._save_checkpoint()
@@ -383,10 +368,10 @@ class _Run:
             "learning_rate": self.learning_rate,
         }
         assert self.log is not None
+        assert self.monitor is not None
         with self._disk():
             self.log.write_losses(event, losses)
-        if losses and self.config.adversarial_weight > 0:
-            self._warn(self.watch.update(losses, count))
+            self.monitor.watch_losses(losses, count)
 
     def _write_event(self, event: dict[str, Any]) -> None:
         assert self.log is not None
@@ -398,103 +383,16 @@ class _Run:
         with self._disk():
             self.log.report_unreadable(path, reason, self.state.step)
 
-    @property
-    def _generators(self) -> Generators:
-        """The generators that a translator would use, in evaluation mode."""
-        average = self.config.translate_with == "average"
-        return (self.state.average if average else self.state.generator).eval()
-
-    def _save_samples(self) -> None:
-        if not (self.samples.a or self.samples.b):
-            return
-        generators = self._generators
-        sheet = sample_sheet(self.samples, generators.a2b, generators.b2a, self.state.device)
-        buffer = io.BytesIO()
-        sheet.save(buffer, "PNG")
-        with self._disk():
-            write_bytes(self.config.out / "samples" / f"step_{self.state.step:07d}.png", buffer.getvalue())
-        assert self.log is not None
-        self.log.show_samples(sheet, self.state.step)
-
-    def _score(self, *, last: bool = False) -> None:
-        """Score the generators on held-out images, keep them if they are the best yet, and tell of what goes wrong."""
-        step, validation, log = self.state.step, self.validation, self.log
-        if validation is None or self.scored_at == step:
-            return
-        assert log is not None
-        a2b, b2a = self._generators.a2b, self._generators.b2a
+    def _snapshot(self, *, last: bool = False) -> None:
+        """The sample grid and the scores of this step."""
+        assert self.monitor is not None
         started = self._seconds()
-        try:
-            affordable = validation.affordable(a2b, b2a, started, last=last)
-        except InputError as error:  # no reason to end a run
-            self.console.print(f"No scores in this run: {error}", style="yellow")
-            self.validation = None
-            return
-        if not affordable:
-            limit = f"{100 * TIME_SHARE:.0f} %"
-            self.console.print(f"Step {step}: not scored, because that would take over {limit} of the time so far.")
-            return
-        self._check_weights()
-        if not validation.is_open:
-            with self._disk():
-                ends = validation.open()
-                if not any(event.get("event") == "validation" for event in log.events):
-                    log.write({"event": "validation", "step": step, **ends})
-            for path, reason in validation.unreadable:
-                self._report_unreadable(str(path), reason)
-        scores = validation.score(a2b, b2a)
-        self.scored_at = step
-
-        # The best so far, by the mean KID of both directions.
-        best = self.best is None or scores.kid < self.best[1]
-        event = {
-            "event": "scores",
-            "step": step,
-            "seconds": round(self._seconds(), 3),
-            "scoring_seconds": round(self._seconds() - started, 3),
-            "kid": scores.kid,
-            "best": best,
-            "directions": scores.directions,
-        }
-        scalars = {f"{name}_kid": values["kid"]["value"] for name, values in scores.directions.items()}
+        self._check_finite_weights()
         with self._disk():
-            if best:
-                self.best = (step, scores.kid)
-                info = self.info.replace(step=step)
-                save_best(self.config.out, info, self.state, seconds=self._seconds(), scores=event)
-            log.write_scores(event, {"kid": scores.kid, **scalars})
-        share = validation.spent / max(self._seconds(), 1e-9)
-        kids = ", ".join(f"{name} {values['kid']['value']:.3f}" for name, values in scores.directions.items())
-        self.console.print(
-            f"Step {step}: KID on held-out images {scores.kid:.3f} ({kids})"
-            f"{', the best so far' if best else f'; the best is step {self.best[0]}' if self.best else ''}. "
-            f"Scoring took {100 * share:.1f} % of the time."
-        )
-        self._warn(scores.findings)
-        # Scoring is not training: the speed that is shown leaves it out.
+            self.monitor.save_samples()
+            self.monitor.score(last=last)
+        # Looking is not training: the speed that is shown leaves it out.
         self.logged_seconds += self._seconds() - started
-
-    def _warn(self, findings: Iterable[Finding]) -> None:
-        """Tell of each sign of trouble once in a run."""
-        for finding in findings:
-            if finding.check not in self.told:
-                self.told.add(finding.check)
-                self.console.print(f"Warning at step {self.state.step}: {finding.message}", style="yellow")
-                self._write_event(
-                    {
-                        "event": "warning",
-                        "step": self.state.step,
-                        "check": finding.check,
-                        "message": finding.message,
-                    }
-                )
-
-    def _tell_best(self) -> None:
-        if self.best is None:
-            return
-        step, kid = self.best
-        where = "the last one" if step == self.state.step else f"kept in {self.config.out / 'best'}"
-        self.console.print(f"Best by KID on held-out training images: step {step} ({kid:.3f}), {where}.")
 
     def _save_checkpoint(self) -> None:
         if self.saved_at[0] == self.state.step:
@@ -514,6 +412,9 @@ class _Run:
         """A checkpoint is a good one: neither the losses up to it nor its weights hold a NaN."""
         if self.pending:
             self._write_log()
+        self._check_finite_weights()
+
+    def _check_finite_weights(self) -> None:
         for owner in ("generator", "discriminator"):
             for name, weight in getattr(self.state, owner).named_parameters():
                 if not torch.isfinite(weight).all():

@@ -132,6 +132,11 @@ class Validation:
             },
         }
 
+    def charge(self, seconds: float) -> None:
+        """Count what was done with the last scores as part of their cost, such as making a page of them."""
+        self.spent += seconds
+        self._cost += seconds
+
     @property
     def unreadable(self) -> tuple[tuple[Path, str], ...]:
         """Files that were to be scored and could not be read."""

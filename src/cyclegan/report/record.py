@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cyclegan.charts import Series
+from cyclegan.report.charts import Series
 from cyclegan.run_directory import read_log
 
 Event = dict[str, Any]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from cyclegan.charts import Chart, chart_html
 from cyclegan.images import write_bytes
+from cyclegan.report.charts import Chart, chart_html
 
 # Pictures up to this many pixels are shown pixel by pixel and kept without loss.
 _SMALL = 128
@@ -114,7 +114,7 @@ def write_report(path: Path, title: str, sections: Sequence[Section]) -> None:
         body.append(f"<h{section.level}>{html.escape(section.title)}</h{section.level}>")
         body += [f"<p>{html.escape(text)}</p>" for text in section.paragraphs]
         body += [_part(part) for part in section.parts]
-    style, script = ((files("cyclegan") / name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    style, script = ((files("cyclegan.report") / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     page = (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         # The browser itself keeps the page from asking any network for anything.

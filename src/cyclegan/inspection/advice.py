@@ -5,8 +5,8 @@ from typing import Literal
 
 from cyclegan.config import Config, TrainConfig
 from cyclegan.data import scaled_size
-from cyclegan.duplicates import Copies
-from cyclegan.survey import Distance, FolderReport, printable
+from cyclegan.inspection.duplicates import Copies
+from cyclegan.inspection.survey import Distance, FolderReport, printable
 
 # Images of a domain below which the discriminator soon knows all of them.
 FEW_IMAGES = 100

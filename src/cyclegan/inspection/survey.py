@@ -15,7 +15,6 @@ from PIL import Image
 from torch import Tensor
 
 from cyclegan.config import Config, InputError
-from cyclegan.duplicates import THUMBNAIL, FloatArray
 from cyclegan.features import FeatureInfo, FeatureNetwork
 from cyclegan.images import (
     EXTENSIONS,
@@ -29,6 +28,7 @@ from cyclegan.images import (
     resize,
     to_tensor,
 )
+from cyclegan.inspection.duplicates import THUMBNAIL, FloatArray
 from cyclegan.metrics import kernel_distance
 
 # Steps of the histograms, over values of 0..1.

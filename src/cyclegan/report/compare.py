@@ -5,13 +5,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from cyclegan.charts import Chart
 from cyclegan.config import Direction, InputError
 from cyclegan.examples import SavedExample, read_examples
-from cyclegan.report import Gallery, Notice, Part, Section, Table, shrink, write_report
-from cyclegan.run_charts import DIRECTIONS, arrow
-from cyclegan.run_record import read_record, series
-from cyclegan.run_report import READ_KID, estimate_text, score_text
+from cyclegan.report.charts import Chart
+from cyclegan.report.page import Gallery, Notice, Part, Section, Table, shrink, write_report
+from cyclegan.report.record import read_record, series
+from cyclegan.report.run import READ_KID, estimate_text, score_text
+from cyclegan.report.run_charts import DIRECTIONS, arrow
 from cyclegan.scores import METRICS, Estimate, Score, Scores, read_scores
 
 _NAMES = {"a": "A", "b": "B"}

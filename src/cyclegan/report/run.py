@@ -8,7 +8,7 @@ from PIL import Image
 
 from cyclegan.config import Direction, InputError, TrainConfig
 from cyclegan.examples import SavedExamples, open_picture, read_examples
-from cyclegan.report import (
+from cyclegan.report.page import (
     Details,
     Frames,
     Gallery,
@@ -22,9 +22,9 @@ from cyclegan.report import (
     shrink,
     write_report,
 )
-from cyclegan.run_charts import DIRECTIONS, arrow, domain_names, loss_charts, validation_charts
+from cyclegan.report.record import Event, RunRecord, inside, read_record
+from cyclegan.report.run_charts import DIRECTIONS, arrow, domain_names, loss_charts, validation_charts
 from cyclegan.run_directory import read_run_config
-from cyclegan.run_record import Event, RunRecord, inside, read_record
 from cyclegan.scores import METRICS, DirectionScores, Estimate, Score, Scores, read_scores
 
 _MAX_FRAMES = 8

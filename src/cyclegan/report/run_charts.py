@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
-from cyclegan.charts import Chart
 from cyclegan.config import Direction, TrainConfig
-from cyclegan.run_record import RunRecord, inside, number, series
+from cyclegan.report.charts import Chart
+from cyclegan.report.record import RunRecord, inside, number, series
 
 DIRECTIONS: tuple[Direction, ...] = ("a2b", "b2a")
 

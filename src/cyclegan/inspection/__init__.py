@@ -9,13 +9,12 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from cyclegan.advice import Advice, advise
 from cyclegan.checkpoint import list_checkpoints, read_best, read_info
 from cyclegan.config import Config, InputError, TrainConfig
 from cyclegan.data import Folders, find_folders, holds_domains
-from cyclegan.duplicates import Copies, find_copies
-from cyclegan.run_directory import read_log, read_run_config
-from cyclegan.survey import (
+from cyclegan.inspection.advice import Advice, advise
+from cyclegan.inspection.duplicates import Copies, find_copies
+from cyclegan.inspection.survey import (
     FEWEST_FEATURES,
     Distance,
     FolderReport,
@@ -25,6 +24,7 @@ from cyclegan.survey import (
     printable,
     survey_folder,
 )
+from cyclegan.run_directory import read_log, read_run_config
 
 # Which folder may repeat which, besides each repeating itself.
 _BORDERS = (("test A", "A"), ("test B", "B"), ("B", "A"))

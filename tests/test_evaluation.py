@@ -164,6 +164,7 @@ def test_results_are_a_table_on_screen(root, tmp_path, capsys):
     value = read_scores(tmp_path / "scores").directions["b2a"].metrics["psnr"].value.value
     assert f"{value:.1f}" in shown
     assert max(map(len, shown.splitlines())) <= 80
+    assert f"{read_scores(tmp_path / 'scores').directions['a2b'].metrics['l1'].mean_image.value:.3f}" in shown
 
 
 def test_test_images_that_were_trained_on_are_told(root, tmp_path):

@@ -102,7 +102,14 @@ def test_scores_are_summed_up_over_seeds_beside_what_is_known_to_be_good_and_bad
     wanted = ["L1", "less", "0.300", "0.100 .. 0.600", "0.2646", "", "0.960", "0.300"]
     alone = ["L1", "less", "0.250", "0.250 .. 0.250", "", "", "0.960", "0.300"]
     assert rows(page, "| L1 |") == [wanted, wanted, alone, alone]
-    assert rows(page, "| KID, EfficientNet-Lite0 |")[0][2:] == ["0.100", "0.100 .. 0.100", "0.0000", "0.020", "0.500", ""]
+    assert rows(page, "| KID, EfficientNet-Lite0 |")[0][2:] == [
+        "0.100",
+        "0.100 .. 0.100",
+        "0.0000",
+        "0.020",
+        "0.500",
+        "",
+    ]
     assert rows(page, "| its rise by noise |")[0][2] == "0.000"
     assert rows(page, "| 2 | 40 |") == [["2", "40", "0.2", "0.2500", "0.100", "0.100", "0.600", "0.600"]]
     assert "shadedrelief a2b, seeds 0, 1, 2:" in page

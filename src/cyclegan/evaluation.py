@@ -434,8 +434,9 @@ def show_scores(scores: Scores, console: Console) -> None:
             title_justify="left",
             box=box.SIMPLE_HEAD,
             pad_edge=False,
+            padding=(0, 0, 0, 1),
         )
-        table.add_column("\N{DOWNWARDS ARROW} less, \N{UPWARDS ARROW} more is better", min_width=27)
+        table.add_column("\N{DOWNWARDS ARROW} less, \N{UPWARDS ARROW} more is better", min_width=25)
         for heading in ("value", "95 % interval", "floor", "ceiling"):
             table.add_column(heading, justify="right", no_wrap=True)
         has_mean_image = any(score.mean_image is not None for score in found.values())

@@ -1,0 +1,89 @@
+"""Memory and time of `cyclegan evaluate` against the number of test images.
+
+Test folders of any size are hard links to the earth tiles; each number is scored by a process of its own, which tells
+its own peak. The result goes to benchmarks/results/evaluate.md.
+
+    python benchmarks/evaluate.py --images 100 1000 10000
+"""
+
+import argparse
+import os
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+
+from cyclegan import train
+from cyclegan._version import __version__
+from cyclegan.datasets import download
+from cyclegan.images import list_images, write_bytes
+from cyclegan.scores import read_scores
+
+HERE = Path(__file__).parent
+
+# Small tiles and narrow networks: what is measured is what comes with every image, not the networks.
+TILE, NETWORKS = 72, {"width": 16, "blocks": 4, "discriminator_width": 16, "discriminator_layers": 2}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, nargs="+", default=[100, 1000, 10000], help="test images of each domain")
+    parser.add_argument("--results", type=Path, default=HERE / "results", help="folder of evaluate.md")
+    parsed = parser.parse_args()
+
+    lines = []
+    with TemporaryDirectory() as place:
+        root = Path(place)
+        data = download("earth", root / "earth", size=TILE)
+        run = train(data, out=root / "run", steps=1, crop_size=64, num_validation=0, quiet=True, **NETWORKS)
+        for count in parsed.images:
+            for name in ("testA", "testB"):
+                link(data / name, root / str(count) / name, count)
+            command = [sys.executable, "-m", "cyclegan", "evaluate", str(run), "--direction", "a2b"]
+            folders = ["--a", str(root / str(count) / "testA"), "--b", str(root / str(count) / "testB")]
+            out = root / f"scores{count}"
+            subprocess.run([*command, *folders, "--out", str(out)], check=True, stdout=subprocess.DEVNULL)
+            scores = read_scores(out)
+            lines.append(
+                f"| {count:,} | {scores.peak_mib:.0f} | {scores.seconds:.0f} | {1000 * scores.seconds / count:.0f} |"
+            )
+            print(lines[-1], flush=True)
+    write_bytes(parsed.results / "evaluate.md", page(lines).encode())
+
+
+def link(source: Path, target: Path, count: int) -> None:
+    """`count` hard links to the images of a folder, each as often as the others."""
+    target.mkdir(parents=True)
+    paths = list_images(source)
+    for number in range(count):
+        os.link(paths[number % len(paths)], target / f"{number:06d}.png")
+
+
+def page(lines: list[str]) -> str:
+    cpuinfo = Path("/proc/cpuinfo")  # Linux; elsewhere the architecture has to do
+    names = re.findall(r"model name\s*:\s*(.+)", cpuinfo.read_text()) if cpuinfo.is_file() else []
+    return "\n".join(
+        [
+            "# Memory and time of an evaluation",
+            "",
+            f"`cyclegan evaluate --direction a2b` on {TILE}-pixel tiles, networks 16 wide with 4 blocks; cyclegan "
+            f"{__version__}, torch {torch.__version__}, {names[0] if names else platform.machine()}, "
+            f"{torch.get_num_threads()} threads. An image is read, translated there and back twice, and three sets of "
+            "images go through the feature network: translations and both test folders (the training folder is small).",
+            "",
+            "| test images of each domain | peak memory, MiB | seconds | milliseconds an image |",
+            "|---|---|---|---|",
+            *lines,
+            "",
+            "What grows is 5 KB of features for each image of each set, and the scores of single images.",
+            "",
+        ]
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -343,3 +343,27 @@ def test_files_that_a_tool_would_pass_over_are_told(root, tmp_path, monkeypatch)
     Image.open(root / "testB" / "0.png").save(tmp_path / "b" / "more.webp")
     with pytest.raises(InputError, match=r"pass over 1 images .*more.webp"):
         evaluate(root / "run", root / "testA", tmp_path / "b", inception="torch-fidelity", out=tmp_path, quiet=True)
+
+
+def test_clean_fid_is_called_on_the_folders(root, tmp_path, monkeypatch):
+    asked = []
+
+    class Clean:
+        @staticmethod
+        def compute_fid(generated, real, **options):
+            asked.append((Path(generated), Path(real), options["mode"]))
+            return 7.5
+
+        @staticmethod
+        def compute_kid(*_, **__):
+            return 0.25
+
+    package = type(sys)("cleanfid")
+    package.fid = Clean
+    monkeypatch.setitem(sys.modules, "cleanfid", package)
+    found = evaluate(root / "run", direction="a2b", inception="clean-fid", out=tmp_path, quiet=True)
+    metrics = found.directions["a2b"].metrics
+    assert (metrics["fid"].value.value, metrics["kid_inception"].value.value) == (7.5, 0.25)
+    assert asked[0] == (tmp_path / "translated" / "a2b", root / "testB", "clean")
+    with pytest.raises(InputError, match="leave out --inception-weights"):
+        evaluate(root / "run", inception="clean-fid", inception_weights=tmp_path / "w", out=tmp_path, quiet=True)

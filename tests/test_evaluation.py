@@ -252,6 +252,13 @@ def test_what_is_no_run_is_told(root, tmp_path):
         evaluate(root / "run", root / "testA", root / "testA")
 
 
+def test_results_are_not_written_among_the_images(root):
+    for place in (root / "testA", root / "testB" / "scores", root / "trainA"):
+        with pytest.raises(InputError, match=r"lies in the images of .*choose another --out"):
+            evaluate(root / "run", out=place, quiet=True)
+    assert len(list((root / "testA").iterdir())) == 6
+
+
 def test_a_run_without_test_folders_asks_for_them(folders, tmp_path):
     run = train(*folders, out=tmp_path / "run", quiet=True, **{**TINY, "steps": 1})
     with pytest.raises(InputError, match=r"No test images of domain A.*--a DIR"):

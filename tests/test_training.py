@@ -191,6 +191,7 @@ def test_nan_stops_the_run_and_names_step_term_and_checkpoint(folders, tmp_path,
         run_tiny(folders, tmp_path / "run", checkpoint_steps=2)
     assert "learning-rate" in str(caught.value)
     assert list_checkpoints(tmp_path / "run")[0].name == "step_0000004"
+    assert "cycle_b became nan" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_weights_that_explode_are_never_saved(folders, tmp_path):

@@ -85,10 +85,15 @@ def evaluate(
     domain_a, domain_b = find_domains(config, a, b, a2b, short_side)
     if paired:
         match_pairs(domain_a, domain_b)
+    place = Path(out) if out is not None else _place_of(run)
+    for folder in (domain_a.root, domain_b.root, domain_a.train_root, domain_b.train_root):
+        if folder is not None and folder.resolve() in (place.resolve(), *place.resolve().parents):
+            raise InputError(
+                f"{place} lies in the images of {folder}, and pictures are written there; choose another --out."
+            )
     network = FeatureNetwork(a2b.device)
 
     console = Console(stderr=True, quiet=quiet, highlight=False, markup=False, soft_wrap=True)
-    place = Path(out) if out is not None else _place_of(run)
     directions: tuple[Direction, ...] = ("a2b", "b2a") if direction == "both" else (direction,)
     results: dict[Direction, DirectionScores] = {}
     examples: list[Example] = []
@@ -310,8 +315,8 @@ class _Judge:
             smallest, largest = min(sides), max(sides)
             if largest > 1.5 * info.load_size or smallest < info.load_size / 1.5:
                 yield (
-                    f"The test images have short sides of {smallest} to {largest} pixels, and the model was trained on "
-                    f"images brought to {info.load_size}; --short-side {info.load_size} scores at that scale."
+                    f"The test images have short sides of {smallest} to {largest} pixels, and the model was trained "
+                    f"on images brought to {info.load_size}; --short-side {info.load_size} scores at that scale."
                 )
 
     def write_translations(self, folder: Path, batch_size: int, advance: Advance) -> None:

@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from cyclegan.held_out import HeldOut, choose_held_out, training_images
 from cyclegan.monitor import Monitor
 from cyclegan.networks import count_parameters
 from cyclegan.progress import show_progress, stop_signals
+from cyclegan.report.run import write_run_report
 from cyclegan.run_directory import (
     check_place,
     find_checkpoint,
@@ -253,20 +254,28 @@ class _Run:
                 "to start anew: --fresh."
             )
             self._save_model()
+            with self._disk():
+                write_run_report(config.out)
             return config.out
 
         monitor = self.monitor
         assert monitor is not None
         self.logged_seconds, self.share_before = self.seconds_before, self._share()
         self.started = time.monotonic()
-        with stop_signals() as stopped, show_progress(self.console, self._share, self._status) as show:
-            source = batches(self.dataset, state.step, config.workers)
-            while self._share() < 1 and not stopped():
-                batch = next(source)
-                self._one_step(batch.a, batch.b)
-                for path, reason in batch.unreadable:
-                    self._report_unreadable(path, reason)
-                show()
+        try:
+            with stop_signals() as stopped, show_progress(self.console, self._share, self._status) as show:
+                source = batches(self.dataset, state.step, config.workers)
+                while self._share() < 1 and not stopped():
+                    batch = next(source)
+                    self._one_step(batch.a, batch.b)
+                    for path, reason in batch.unreadable:
+                        self._report_unreadable(path, reason)
+                    show()
+        except TrainingError:
+            # The page then shows what happened; a full disk does not take it, and has been told.
+            with suppress(OSError):
+                write_run_report(config.out)
+            raise
         self._save_checkpoint()
         if self._share() < 1:
             with self._disk():

@@ -106,8 +106,11 @@ def _unlike(names: Sequence[str], scores: Sequence[Scores]) -> tuple[tuple[str, 
             told = ", ".join(f"{name}: {value}" for name, value in zip(names, values, strict=True))
             differences.append(f"The {what} differs ({told}).")
     for part in sorted({part for of in scores for part in of.files}):
-        lists = [of.files.get(part) for of in scores]
-        files = [of.files if of is not None else () for of in lists]
+        # Training images are listed for the directions that were scored; a direction that one run lacks shows itself.
+        lists = [of.files[part] for of in scores if part in of.files]
+        if len(lists) < len(scores):
+            continue
+        files = [of.files for of in lists]
         if any(set(one) != set(other) for one, other in pairwise(files)):
             told = ", ".join(f"{name}: {len(one):,}" for name, one in zip(names, files, strict=True))
             same = len(set.intersection(*map(set, files)))

@@ -116,6 +116,15 @@ def test_a_resumed_run_goes_on_with_its_scores(large_folders, tmp_path):
     assert all(event["torch"] == torch.__version__ for event in events(run, "session"))
 
 
+def test_a_run_of_a_release_without_validation_is_not_silently_changed(large_folders, tmp_path):
+    run = train(*large_folders, out=tmp_path / "run", **settings(num_validation=0))
+    file = run / "config.toml"
+    file.write_text("".join(line for line in file.read_text().splitlines(True) if "num_validation" not in line))
+    with pytest.raises(InputError, match="num_validation 0 -> 12"):
+        train(*large_folders, out=run, **settings(steps=6))
+    assert train(*large_folders, out=run, **settings(num_validation=0)) == run
+
+
 # ---- the best checkpoint
 
 

@@ -63,7 +63,10 @@ def move_aside(out: Path) -> Path | None:
 def read_run_config(run: Path) -> TrainConfig | None:
     """The resolved configuration of a run directory, or None if there is no run."""
     file = run / "config.toml"
-    return make_config(read_config_file(file)) if file.is_file() else None
+    if not file.is_file():
+        return None
+    # Release 0.1.0 had no such setting and held nothing out; to go on with another value must be told.
+    return make_config({"num_validation": 0}, read_config_file(file))
 
 
 def find_checkpoint(config: TrainConfig, resume: bool) -> Path | None:

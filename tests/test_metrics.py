@@ -101,13 +101,15 @@ def test_distances_of_sets_need_two_images(distance):
         distance(torch.rand(1, 4), torch.rand(5, 4))
 
 
-def test_the_image_most_unlike_reality_stands_out():
+def test_what_looks_like_nothing_real_is_far_from_it():
     generator = torch.Generator().manual_seed(3)
     real = torch.rand(30, 16, generator=generator)
-    fakes = torch.rand(10, 16, generator=generator)
-    fakes[4] += 2
-    fakes[5] += 1
-    assert metrics.unlikeness(fakes, real).argsort(descending=True)[:2].tolist() == [4, 5]
+    fakes = torch.cat([real[:4] + 0.01, torch.zeros(1, 16), torch.rand(1, 16, generator=generator) + 2])
+    distances = metrics.distance_to_nearest(fakes, real)
+    assert distances.argsort().tolist()[-2:] == [4, 5]  # a blank one, and one far outside
+    assert distances[0] < distances[4]
+    nearest = (fakes[4] - real).norm(dim=1).sort().values[:3].mean()
+    assert float(distances[4]) == pytest.approx(float(nearest), rel=1e-4)
 
 
 def test_edges_are_kept_by_a_negative_and_lost_by_a_shift():
@@ -139,6 +141,14 @@ def test_psnr_and_l1_of_known_differences():
     assert metrics.l1(truth + 0.5, truth) == 0.5
     assert metrics.psnr(truth + 0.2, truth) == pytest.approx(20.0, abs=1e-4)  # a tenth of the range
     assert metrics.psnr(truth, truth) == metrics.MAX_PSNR
+
+
+@pytest.mark.parametrize(("grey", "other"), [(0.45, 0.55), (0.0, 0.1), (0.9, 1.0)])
+def test_ssim_of_flat_images_is_its_term_of_brightness(grey, other):
+    c1 = 0.01**2
+    expected = (2 * grey * other + c1) / (grey**2 + other**2 + c1)
+    one, two = (torch.full((3, 32, 32), 2 * value - 1) for value in (grey, other))
+    assert metrics.ssim(one, two) == pytest.approx(expected, abs=1e-3)
 
 
 def test_ssim_of_equal_and_of_unrelated_images():

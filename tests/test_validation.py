@@ -1,6 +1,7 @@
 """Scores while training, the best checkpoint, and health checks that are provoked."""
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -10,11 +11,12 @@ from torch import nn
 
 from conftest import TINY, make_folder
 from cyclegan import InputError, Translator, train
-from cyclegan.checkpoint import list_checkpoints, read_info
+from cyclegan.checkpoint import list_checkpoints, read_best, read_info
 from cyclegan.config import make_config
-from cyclegan.data import find_folders, held_out_tensor, scan_folder
+from cyclegan.data import find_folders, scan_folder
 from cyclegan.health import DISCRIMINATOR_STEPS, DiscriminatorWatch
 from cyclegan.held_out import choose_held_out
+from cyclegan.metrics import luma
 from cyclegan.validation import TIME_SHARE, Validation, ValidationScores
 
 
@@ -56,26 +58,28 @@ def test_scores_come_from_images_that_are_neither_trained_on_nor_of_the_test_fol
     config = make_config({**TINY, "a": tmp_path, "num_validation": 50, "num_samples": 2})
     folders = find_folders(tmp_path)
     a, b = (scan_folder(folder, 3, None, config.data) for folder in (folders.a, folders.b))
-    kept_a, kept_b, samples, read_scored = choose_held_out(config, folders, a, b)
-    scored = read_scored()
+    kept_a, kept_b, samples, scored = choose_held_out(config, folders, a, b)
     assert (len(scored.a), len(scored.b)) == (12, 13)  # a tenth
-    assert (len(kept_a), len(kept_b)) == (108, 117)
     assert samples.origin == "from the test folders"
     assert scored.origin == "held out of the training folders"
-    for kept, whole, images in ((kept_a, a, scored.a), (kept_b, b, scored.b)):
-        held = [path for path in whole.paths if path not in kept.paths]
-        tensors = [held_out_tensor(path, whole.image_format, config.data, config.model) for path in held]
-        assert all(any(torch.equal(image, tensor) for tensor in tensors) for image in images)
+    for kept, whole, held, trained in (
+        (kept_a, a, scored.a, scored.trained_a),
+        (kept_b, b, scored.b, scored.trained_b),
+    ):
+        assert set(held) | set(kept.paths) == set(whole.paths)
+        assert not set(held) & set(kept.paths)
+        assert len(trained) == 50
+        assert set(trained) <= set(kept.paths)  # the floor compares images that were held out with others
 
 
 def test_with_too_few_images_scores_say_that_they_were_trained_on(folders):
     config = make_config({**TINY, "a": folders[0], "b": folders[1], "num_validation": 50})
     found = find_folders(*folders)
     a, b = (scan_folder(folder, 3, None, config.data) for folder in folders)
-    kept_a, kept_b, _, read_scored = choose_held_out(config, found, a, b)
-    scored = read_scored()
+    kept_a, kept_b, _, scored = choose_held_out(config, found, a, b)
     assert (len(kept_a), len(kept_b)) == (6, 5) == (len(scored.a), len(scored.b))
     assert "also trained on" in scored.origin
+    assert scored.trained_a == () == scored.trained_b  # a set is no floor for itself
 
 
 @pytest.mark.usefixtures("unhurried")
@@ -92,7 +96,7 @@ def test_a_run_is_scored_at_every_snapshot(large_folders, tmp_path, capfd):
         assert event["kid"] == pytest.approx(sum(kids) / 2)
         assert event["directions"]["a2b"]["cycle_noisy"] > 0
     shown = capfd.readouterr().err
-    assert "Step 4: KID on held-out images" in shown
+    assert "Step 4: KID (EfficientNet-Lite0) on held-out images" in shown
     assert "Scoring took" in shown
 
 
@@ -136,8 +140,10 @@ def scripted(monkeypatch, kids):
 
     def score(*_):
         kid = next(remaining)
+        if isinstance(kid, BaseException):
+            raise kid
         scores = {"kid": {"value": kid, "low": kid, "high": kid}, "cycle": 0.1, "cycle_noisy": 0.1, "edges": 0.5}
-        return ValidationScores(kid, {"a2b": scores, "b2a": scores}, (), 0.1)
+        return ValidationScores(kid, {"a2b": scores, "b2a": scores}, ())
 
     monkeypatch.setattr(Validation, "score", score)
 
@@ -149,7 +155,7 @@ def test_the_best_checkpoint_by_kid_is_kept_beside_the_last(large_folders, tmp_p
     assert read_info(run / "best" / "model").step == 4
     assert read_info(run / "model").step == 6
     assert json.loads((run / "best" / "validation.json").read_text())["kid"] == 0.2
-    assert "Best by KID on held-out training images: step 4 (0.200)" in capfd.readouterr().err
+    assert "Best by KID (EfficientNet-Lite0) on held-out images: step 4 (0.200)" in capfd.readouterr().err
     # It is what the training was at that step, and a translator takes it as it is.
     best, same, last = (
         dict(Translator.load(path).network.named_parameters())
@@ -169,11 +175,55 @@ def test_a_resumed_run_knows_its_best(large_folders, tmp_path, monkeypatch):
     assert len(list_checkpoints(run)) == 3  # best/ is not one of those that are rotated
 
 
+def test_a_best_of_a_future_that_was_dropped_is_not_kept_against_what_comes(large_folders, tmp_path, monkeypatch):
+    scripted(monkeypatch, [0.5, 0.1])
+    train(*large_folders, out=tmp_path / "run", **settings(steps=4))
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step_0000004")  # the run goes on from step 2
+    scripted(monkeypatch, [0.4, 0.45])
+    run = train(*large_folders, out=tmp_path / "run", resume=True, **settings(steps=6, learning_rate=1e-4))
+    assert [(event["step"], event["best"]) for event in events(run, "scores")] == [(2, True), (4, True), (6, False)]
+    assert json.loads((run / "best" / "validation.json").read_text())["kid"] == 0.4
+
+
+def test_a_best_that_was_being_replaced_when_the_run_was_killed_is_found_again(large_folders, tmp_path, monkeypatch):
+    scripted(monkeypatch, [0.2, 0.3])
+    train(*large_folders, out=tmp_path / "run", **settings(steps=4))
+    (tmp_path / "run" / "best").rename(tmp_path / "run" / ".best.old")
+    scripted(monkeypatch, [0.4])
+    run = train(*large_folders, out=tmp_path / "run", resume=True, **settings(steps=6))
+    assert read_info(run / "best" / "model").step == 2
+    (run / "best" / "validation.json").write_text("{half")
+    assert read_best(run) is None
+
+
+def test_other_held_out_images_begin_a_new_search_for_the_best(large_folders, tmp_path, monkeypatch, capfd):
+    scripted(monkeypatch, [0.2, 0.3])
+    train(*large_folders, out=tmp_path / "run", **settings(steps=4))
+    make_folder(tmp_path / "a" / "more", 40, seed=7)
+    scripted(monkeypatch, [0.5])
+    run = train(*large_folders, out=tmp_path / "run", resume=True, **settings(steps=6, quiet=False))
+    assert "Other images are held out" in capfd.readouterr().err
+    assert [event["best"] for event in events(run, "scores")] == [True, False, True]
+    assert "trained on then" in events(run, "validation")[-1]["origin"]
+
+
+def test_an_end_that_was_not_scored_is_scored_by_the_next_session(large_folders, tmp_path, monkeypatch):
+    scripted(monkeypatch, [0.5, KeyboardInterrupt()])
+    with pytest.raises(KeyboardInterrupt):
+        train(*large_folders, out=tmp_path / "run", **settings(steps=3))
+    scripted(monkeypatch, [0.2])
+    run = train(*large_folders, out=tmp_path / "run", **settings(steps=3))
+    assert [(event["step"], event["kid"]) for event in events(run, "scores")] == [(2, 0.5), (3, 0.2)]
+    assert read_info(run / "best" / "model").step == 3
+    scripted(monkeypatch, [])
+    train(*large_folders, out=tmp_path / "run", **settings(steps=3))  # once is enough
+
+
 # ---- their share of the time
 
 
 def validation(**costs):
-    found = Validation(lambda: None, lambda: ((), ()), None, None, torch.device("cpu"), 0, spent=costs["spent"])
+    found = Validation(None, None, None, None, torch.device("cpu"), spent=costs["spent"])
     found._open_cost, found._cost = costs["open"], costs["one"]
     return found
 
@@ -242,6 +292,14 @@ class Scaled(nn.Module):
         return (images * self.factor + self.offset).clamp(-1, 1)
 
 
+class Recoloured(nn.Module):
+    """Keeps the brightness and turns the colours round: red becomes cyan."""
+
+    def forward(self, images):
+        bright = torch.stack([luma(image) for image in images])[:, None]
+        return (2 * bright - images).clamp(-1, 1)
+
+
 def checks(run):
     return {event["check"]: event["message"] for event in events(run, "warning")}
 
@@ -259,7 +317,7 @@ def train_with(monkeypatch, folders, out, a2b, b2a, **changes):
     [
         (nn.Identity(), nn.Identity(), {"a2b/copies", "b2a/copies"}, ("returns its input", "--identity-weight")),
         (Constant(), Scaled(0.8, 0.1), {"a2b/collapse"}, ("one image for every input", "--cycle-weight")),
-        (Scaled(-1), Scaled(-1), {"a2b/inverted", "b2a/inverted"}, ("bright into dark", "--seed")),
+        (Scaled(-1), Scaled(-1), {"a2b/inverted", "b2a/inverted"}, ("turns round the brightness", "--seed")),
         (Scaled(0.12), Scaled(8.0), {"a2b/hidden"}, ("hides information", "--cycle-weight")),
         (Scaled(0.8, 0.1), Scaled(0.9, -0.1), set(), ()),
     ],
@@ -279,6 +337,14 @@ def test_what_goes_wrong_is_told_with_what_to_try(
 
 
 @pytest.mark.usefixtures("unhurried")
+def test_colours_turned_round_are_told(tmp_path, monkeypatch):
+    alike = make_folder(tmp_path / "a", 100), make_folder(tmp_path / "b", 100, seed=1)
+    run = train_with(monkeypatch, alike, tmp_path / "run", Recoloured(), Recoloured())
+    assert set(checks(run)) == {"a2b/inverted", "b2a/inverted"}
+    assert "red against green" in checks(run)["a2b/inverted"]
+    assert "brightness" not in checks(run)["a2b/inverted"]
+
+
 def test_a_negative_is_no_warning_where_the_domains_are_negatives(tmp_path, monkeypatch):
     dark, bright = make_folder(tmp_path / "a", 100, tint=(0.3, 0.3, 0.3)), tmp_path / "b"
     bright.mkdir()
@@ -290,11 +356,14 @@ def test_a_negative_is_no_warning_where_the_domains_are_negatives(tmp_path, monk
 
 
 @pytest.mark.usefixtures("unhurried")
-def test_a_warning_is_not_repeated_by_a_resumed_run(large_folders, tmp_path, monkeypatch):
+def test_a_warning_is_not_repeated_by_a_resumed_run(large_folders, tmp_path, monkeypatch, capfd):
     both = nn.Identity(), nn.Identity()
     train_with(monkeypatch, large_folders, tmp_path / "run", *both, steps=4)
-    run = train_with(monkeypatch, large_folders, tmp_path / "run", *both, steps=6, resume=True)
-    assert len(events(run, "warning")) == 2
+    capfd.readouterr()
+    changes = {"steps": 6, "resume": True, "quiet": False}
+    run = train_with(monkeypatch, large_folders, tmp_path / "run", *both, **changes)
+    assert "Warning" not in capfd.readouterr().err
+    assert [event["step"] for event in events(run, "warning")] == [2, 2, 4, 4, 6, 6]  # logged as long as it goes on
 
 
 def test_a_discriminator_that_wins_outright_is_told(folders, tmp_path, capfd):

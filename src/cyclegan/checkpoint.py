@@ -110,10 +110,17 @@ def save_best(run: Path, info: ModelInfo, state: "TrainState", *, seconds: float
 
 
 def read_best(run: Path) -> dict[str, Any] | None:
-    """The validation scores of best/, or None if there is none."""
-    file = run / "best" / "validation.json"
-    scores: dict[str, Any] | None = json.loads(file.read_text()) if file.is_file() else None
-    return scores
+    """The validation scores of best/, or None if there is none, or none that can be read."""
+    folder = run / "best"
+    old = folder.with_name(".best.old")
+    if old.is_dir() and not folder.exists():  # killed between the two renames that replace it
+        old.rename(folder)
+    try:
+        scores = json.loads((folder / "validation.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    good = isinstance(scores, dict) and isinstance(scores.get("step"), int) and isinstance(scores.get("kid"), float)
+    return scores if good else None
 
 
 def _write_checkpoint(folder: Path, info: ModelInfo, state: "TrainState", seconds: float) -> None:

@@ -22,6 +22,10 @@ Preprocess = Literal[
 ]
 
 
+# Fewest held-out images of a domain that scores in training come from; noise would choose the best step among fewer.
+MIN_VALIDATION = 10
+
+
 class InputError(ValueError):
     """Something a user gave cannot be used. The message names the value, what was expected and what to do."""
 
@@ -184,6 +188,11 @@ class TrainConfig(Config):
             )
         if not lengths:
             object.__setattr__(self, "epochs", 200.0)
+        if 0 < self.num_validation < MIN_VALIDATION:
+            raise ValueError(
+                f"num_validation is {self.num_validation}; scores of so few images are noise, "
+                f"give at least {MIN_VALIDATION}, or 0 for no scores"
+            )
         if self.adversarial_weight == 0 and self.cycle_weight_a == 0 and self.cycle_weight_b == 0:
             raise ValueError("adversarial_weight and both cycle weights are 0, so nothing would be learned; raise one")
         if self.batch_size > 1 and not self.data.crops:

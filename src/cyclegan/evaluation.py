@@ -214,7 +214,7 @@ class _Judge:
                 advance()
 
         fakes = torch.cat(features)
-        unlike = metrics.unlikeness(fakes, target.features).tolist()
+        unlike = metrics.distance_to_nearest(fakes, target.features).tolist()
         found = {"kid": self._kid(fakes), "frechet": self._frechet(fakes)}
         for name in dict.fromkeys(name for row in rows for name in row):
             values = _column(rows, name)

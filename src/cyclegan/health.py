@@ -1,6 +1,6 @@
 """Signs that a training goes wrong, each with what it means and what to try. Pure functions of numbers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -12,9 +12,10 @@ from cyclegan.metrics import correlation, luma
 
 # Where each sign begins. Found on runs of the earth data, good ones and ones made to fail; lengths are in [-1, 1].
 COPY_CHANGE = 0.02  # mean change of a translation that still counts as the input itself
-DOMAIN_GAP = 0.1  # domains closer than this may be translated by hardly any change
+COPY_REALISM = 0.5  # of the way from untranslated to real images, by KID; less, and so little change is no translation
 COLLAPSE_DIVERSITY = 0.1  # differences among translations, in those among real images
-INVERSION_CORRELATION = -0.3  # of the brightness of input and output
+INVERSION_CORRELATION = -0.3  # of the brightness, or a colour, of input and output
+INVERSION_CONTRAST = 0.05  # least standard deviation for such a correlation to mean anything
 HIDDEN_RISE = 0.1  # of the cycle error by noise of 0.05, which by itself is a mean change of 0.04
 DISCRIMINATOR_SHARE = 0.02  # of the loss of a discriminator that cannot decide
 DISCRIMINATOR_STEPS = 200  # for so many steps in a row
@@ -35,17 +36,16 @@ class Finding:
 class Vitals:
     """What is known of one direction after translating some images there and back; lengths in [-1, 1].
 
-    change: mean |translation - input|, None where the domains have different channels. gap: mean difference of images
-    of the two domains. diversity: mean difference among translations over that among real images. brightness: mean
-    correlation of the brightness of input and output. mirrored: whether the target's brightness is distributed more
-    like the input's negative than like the input. cycle, cycle_noisy: errors of the way back, without and with noise.
+    change: mean |translation - input|, None where the domains have different channels. realism: share of the way from
+    untranslated images (0) to real ones (1) by KID, None where the two cannot be told apart. diversity: mean difference
+    among translations over that among real images. inversions: planes (brightness, two colours) that are turned round,
+    with the correlation of input and output. cycle, cycle_noisy: errors of the way back, without and with noise.
     """
 
     change: float | None
-    gap: float | None
+    realism: float | None
     diversity: float
-    brightness: float
-    mirrored: bool
+    inversions: Mapping[str, float]
     cycle: float
     cycle_noisy: float
 
@@ -55,48 +55,57 @@ def thumbnails(images: Tensor) -> Tensor:
     return functional.adaptive_avg_pool2d(images.float(), 8)
 
 
-def measure_vitals(
-    inputs: Tensor,
-    outputs: Tensor,
-    targets: Tensor,
-    *,
-    changes: list[float],
-    brightness: list[float],
-    cycle: float,
-    cycle_noisy: float,
-) -> Vitals:
-    """Vitals of one direction, from thumbnails of its real inputs, their translations and real images of the target."""
-    same_channels = inputs.shape[1] == targets.shape[1]
-    scale = max(min(_diversity(inputs), _diversity(targets)), 1e-6)
-    return Vitals(
-        change=sum(changes) / len(changes) if changes else None,
-        gap=float((inputs[:, None] - targets[None]).abs().mean()) if same_channels else None,
-        diversity=_diversity(outputs) / scale,
-        brightness=sum(brightness) / len(brightness) if brightness else 0.0,
-        mirrored=_mirrored(inputs, targets),
-        cycle=cycle,
-        cycle_noisy=cycle_noisy,
-    )
+def diversity(outputs: Tensor, inputs: Tensor, targets: Tensor) -> float:
+    """Differences among translations over those among real images of the less varied domain. All are thumbnails."""
+    return _spread(outputs) / max(min(_spread(inputs), _spread(targets)), 1e-6)
 
 
-def brightness_correlation(image: Tensor, other: Tensor) -> float | None:
-    """Correlation of the brightness of two (C, H, W) images of one size; None if one of them is flat."""
-    return correlation(luma(image), luma(other))
-
-
-def _diversity(images: Tensor) -> float:
+def _spread(images: Tensor) -> float:
     """Mean absolute difference of all pairs of different images."""
     count = len(images)
     flat = images.flatten(1)
     return float(torch.cdist(flat, flat, p=1).sum()) / (max(count * (count - 1), 1) * flat.shape[1])
 
 
-def _mirrored(inputs: Tensor, targets: Tensor) -> bool:
-    source, target = (torch.stack([luma(image) for image in images]).flatten() for images in (inputs, targets))
-    shares = torch.linspace(0, 1, 101)
-    wanted = torch.quantile(target, shares)
-    as_is, negative = ((torch.quantile(x, shares) - wanted).abs().mean() for x in (source, -source))
-    return bool(negative < as_is)
+def plane_correlations(image: Tensor, other: Tensor) -> dict[str, float]:
+    """Correlation of each plane of two (C, H, W) images of one size, where both have contrast in it."""
+    found: dict[str, float] = {}
+    others = _planes(other)
+    for name, plane in _planes(image).items():
+        if name in others and min(float(plane.std()), float(others[name].std())) >= INVERSION_CONTRAST:
+            value = correlation(plane, others[name])
+            if value is not None:
+                found[name] = value
+    return found
+
+
+def _planes(image: Tensor) -> dict[str, Tensor]:
+    """Brightness, and what red and blue differ from it: the planes that a negative turns round."""
+    bright = luma(image)
+    if image.shape[0] < 3:
+        return {"brightness": bright}
+    return {"brightness": bright, "red against green": image[0] - bright, "blue against yellow": image[2] - bright}
+
+
+def inversions(correlations: Sequence[Mapping[str, float]], inputs: Tensor, targets: Tensor) -> dict[str, float]:
+    """Planes whose mean correlation over images is negative without a reason in the distributions of the domains.
+
+    correlations: of single images. inputs, targets: thumbnails of real images. A reason: the target's values are
+    distributed more like the negative of the input's than like the input's own.
+    """
+    found: dict[str, float] = {}
+    for name in dict.fromkeys(name for each in correlations for name in each):
+        values = [each[name] for each in correlations if name in each]
+        mean = sum(values) / len(values)
+        # A plane that few images have any contrast in says nothing of the translator.
+        if mean < INVERSION_CORRELATION and 2 * len(values) >= len(correlations):
+            source, target = (torch.cat([_planes(image)[name].flatten() for image in x]) for x in (inputs, targets))
+            shares = torch.linspace(0, 1, 101)
+            wanted = torch.quantile(target, shares)
+            as_is, negative = ((torch.quantile(x, shares) - wanted).abs().mean() for x in (source, -source))
+            if as_is <= negative:
+                found[name] = mean
+    return found
 
 
 def check_direction(direction: Direction, vitals: Vitals) -> list[Finding]:
@@ -107,13 +116,14 @@ def check_direction(direction: Direction, vitals: Vitals) -> list[Finding]:
     def add(check: str, message: str) -> None:
         findings.append(Finding(f"{direction}/{check}", message))
 
-    change, gap = vitals.change, vitals.gap
-    if change is not None and gap is not None and change < COPY_CHANGE and gap > DOMAIN_GAP:
+    change, realism = vitals.change, vitals.realism
+    if change is not None and change < COPY_CHANGE and realism is not None and realism < COPY_REALISM:
         add(
             "copies",
-            f"{arrow} returns its input: it changes it by {change:.3f} on average, while images of the two domains "
-            f"differ by {gap:.2f}. Nothing is translated yet. If it stays so, try a lower --identity-weight and "
-            "--cycle-weight, or a higher --adversarial-weight.",
+            f"{arrow} returns its input: it changes it by {change:.3f} on average, and by KID the result is "
+            f"{100 * max(realism, 0):.0f} % of the way from untranslated images to real ones of {target}. Nothing is "
+            "translated yet. If it stays so, try a lower --identity-weight and --cycle-weight, or a higher "
+            "--adversarial-weight.",
         )
     if vitals.diversity < COLLAPSE_DIVERSITY:
         add(
@@ -123,13 +133,13 @@ def check_direction(direction: Direction, vitals: Vitals) -> list[Finding]:
             f"the discriminator of {target}. Try a higher --cycle-weight, a lower --learning-rate or another --seed; "
             "an earlier checkpoint may still be good.",
         )
-    if vitals.brightness < INVERSION_CORRELATION and not vitals.mirrored:
+    if vitals.inversions:
+        planes = " and ".join(f"{name} (correlation {value:.2f})" for name, value in vitals.inversions.items())
         add(
             "inverted",
-            f"{arrow} turns bright into dark: the brightness of input and output has a correlation of "
-            f"{vitals.brightness:.2f}, and the distributions of the two domains give no reason for it. A negative "
-            "can be turned back as well as any image, so training does not mend this by itself. Try a higher "
-            "--identity-weight, which ties the colours, or another --seed.",
+            f"{arrow} turns round the {planes} of its input, and the distributions of the two domains give no reason "
+            "for it. A negative can be turned back as well as any image, so training does not mend this by itself. "
+            "Try a higher --identity-weight, which ties the colours, or another --seed.",
         )
     if vitals.cycle_noisy - vitals.cycle > HIDDEN_RISE:
         add(
@@ -160,7 +170,9 @@ class DiscriminatorWatch:
             won = 0 <= loss < DISCRIMINATOR_SHARE * undecided
             self.steps[domain] = self.steps.get(domain, 0) + num_steps if won else 0
             if self.steps[domain] >= DISCRIMINATOR_STEPS:
+                # Told again after as many steps more, if it goes on.
                 seen, name = self.steps[domain], domain.upper()
+                self.steps[domain] = 0
                 findings.append(
                     Finding(
                         f"{domain}/discriminator",

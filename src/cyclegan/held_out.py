@@ -1,6 +1,7 @@
 """Images that a run does not train on: those of its sample grids, and those that its scores in training come from."""
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,12 +9,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cyclegan.config import InputError, TrainConfig
+from cyclegan.config import MIN_VALIDATION, InputError, TrainConfig
 from cyclegan.data import Folders, ImageFolder, held_out_tensor, split_held_out
-from cyclegan.images import UnreadableError, grid, list_images, upscale
-
-# With fewer images than this held out, scores come from training images as well: noise would choose the best step.
-_FEWEST = 10
+from cyclegan.images import UnreadableError, grid, list_images, spread, upscale
 
 
 @dataclass(frozen=True)
@@ -26,14 +24,28 @@ class HeldOut:
     unreadable: tuple[tuple[Path, str], ...] = ()
 
 
+@dataclass(frozen=True)
+class Scored:
+    """Files that scores in training come from. trained: files of the training folders to compare them with.
+
+    origin: where they are from, in words. digest: of their names, to know them again when a run goes on.
+    """
+
+    a: tuple[Path, ...]
+    b: tuple[Path, ...]
+    trained_a: tuple[Path, ...]
+    trained_b: tuple[Path, ...]
+    origin: str
+    digest: str
+
+
 def choose_held_out(
     config: TrainConfig, folders: Folders, a: ImageFolder, b: ImageFolder
-) -> tuple[ImageFolder, ImageFolder, HeldOut, Callable[[], HeldOut]]:
+) -> tuple[ImageFolder, ImageFolder, HeldOut, Scored]:
     """Hold images out of the training folders, for scores in training and, without test folders, for the sample grids.
 
-    Returns the training folders without them, the images of the sample grids, and a function that reads those of the
-    scores when they are needed: never from the test folders, which stay unseen until the end. Files that cannot be used
-    are passed over for others and listed.
+    Returns the training folders without them, the images of the sample grids, and the files of the scores: never those
+    of the test folders, which stay unseen until the end. Samples that cannot be used are passed over for others.
     """
     has_test = folders.test_a is not None and folders.test_b is not None
     whole_a, whole_b = a, b
@@ -46,24 +58,42 @@ def choose_held_out(
     else:
         from_a, from_b = list(held_a or whole_a.paths), list(held_b or whole_b.paths)
         origin = _origin([("A", bool(held_a)), ("B", bool(held_b))])
-    samples = _read((from_a, from_b), config.num_samples, (a, b), config, origin)
+    unreadable: list[tuple[Path, str]] = []
+    samples_a, samples_b = (
+        read_held_out(_beginning_with(paths, config.num_samples), config.num_samples, folder, config, unreadable)
+        for paths, folder in ((from_a, a), (from_b, b))
+    )
+    samples = HeldOut(samples_a, samples_b, origin, tuple(unreadable))
 
-    enough_a, enough_b = len(held_a) >= _FEWEST, len(held_b) >= _FEWEST
-    scored = list(held_a if enough_a else whole_a.paths), list(held_b if enough_b else whole_b.paths)
-    origin_scored = _origin([("A", enough_a), ("B", enough_b)])
+    def scored_and_others(held: tuple[Path, ...], whole: ImageFolder) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+        scored = held if len(held) >= MIN_VALIDATION else tuple(spread(whole.paths, config.num_validation))
+        # What a set is compared with for the floor must not be the set itself.
+        chosen = set(scored)
+        others = [path for path in whole.paths if path not in chosen]
+        return scored, tuple(spread(others, config.num_validation))
 
-    def read_scored() -> HeldOut:
-        return _read(scored, config.num_validation, (a, b), config, origin_scored)
-
-    return a, b, samples, read_scored
+    scored_a, trained_a = scored_and_others(held_a, whole_a)
+    scored_b, trained_b = scored_and_others(held_b, whole_b)
+    names = "/".join(path.name for path in (*scored_a, *scored_b))
+    scored = Scored(
+        scored_a,
+        scored_b,
+        trained_a,
+        trained_b,
+        _origin([("A", len(held_a) >= MIN_VALIDATION), ("B", len(held_b) >= MIN_VALIDATION)]),
+        hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest()[:16],
+    )
+    return a, b, samples, scored
 
 
 def _hold_out(folder: ImageFolder, config: TrainConfig, has_test: bool) -> tuple[ImageFolder, tuple[Path, ...]]:
     """Up to a tenth of a folder: enough for scores, or at least for the sample grids if there is no test folder."""
     count = min(config.num_validation, len(folder) // 10)
-    if count >= _FEWEST:
-        return split_held_out(folder, max(count, 0 if has_test else config.num_samples), config.seed)
-    return split_held_out(folder, 0 if has_test else config.num_samples, config.seed)
+    if count < MIN_VALIDATION:
+        count = 0
+    if not has_test and config.num_samples <= len(folder) // 10:
+        count = max(count, config.num_samples)
+    return split_held_out(folder, count, config.seed)
 
 
 def _origin(domains: list[tuple[str, bool]]) -> str:
@@ -73,51 +103,31 @@ def _origin(domains: list[tuple[str, bool]]) -> str:
     return "held out of the training folders"
 
 
-def _read(
-    paths: tuple[list[Path], list[Path]],
-    wanted: int,
-    folders: tuple[ImageFolder, ImageFolder],
-    config: TrainConfig,
-    origin: str,
-) -> HeldOut:
-    unreadable: list[tuple[Path, str]] = []
-    a, b = (
-        _some(list(_spread(each, wanted)), wanted, folder, config, unreadable)
-        for each, folder in zip(paths, folders, strict=True)
-    )
-    return HeldOut(a, b, origin, tuple(unreadable))
-
-
-def training_images(
-    config: TrainConfig, a: ImageFolder, b: ImageFolder
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """As many images of each training folder as are held out for scores, at equal distances, to compare those with."""
-    wanted = config.num_validation
-    images_a, images_b = (_some(list(_spread(list(f.paths), wanted)), wanted, f, config, []) for f in (a, b))
-    return images_a, images_b
-
-
-def _some(
-    paths: list[Path], wanted: int, folder: ImageFolder, config: TrainConfig, unreadable: list[tuple[Path, str]]
+def read_held_out(
+    paths: Sequence[Path], wanted: int, folder: ImageFolder, config: TrainConfig, unreadable: list[tuple[Path, str]]
 ) -> tuple[Tensor, ...]:
-    """The first `wanted` readable images at the training size, without randomness; others are added to `unreadable`."""
+    """The first `wanted` readable images at the training size, without randomness; others are added to `unreadable`.
+
+    Fewer, where they would take more than half a GiB of memory.
+    """
     tensors: list[Tensor] = []
+    num_bytes = 0
     for path in paths:
-        if len(tensors) == wanted:
+        if len(tensors) == wanted or (num_bytes > 2**29 and len(tensors) > 1):
             break
         try:
             tensors.append(held_out_tensor(path, folder.image_format, config.data, config.model))
+            num_bytes += tensors[-1].nbytes
         except (InputError, UnreadableError) as error:
             unreadable.append((path, str(error)))
     return tuple(tensors)
 
 
-def _spread(paths: list[Path], count: int) -> Iterator[Path]:
+def _beginning_with(paths: list[Path], count: int) -> list[Path]:
     """All paths, beginning with `count` of them at equal distances."""
-    count = min(count, len(paths))
-    first = [paths[i * len(paths) // count] for i in range(count)]
-    yield from first
-    yield from (path for path in paths if path not in set(first))
+    first = spread(paths, count)
+    chosen = set(first)
+    return [*first, *(path for path in paths if path not in chosen)]
 
 
 @torch.inference_mode()

@@ -6,9 +6,10 @@ The one image convention: a tensor is float32, (N, C, H, W) or (C, H, W), in [-1
 
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,6 +21,10 @@ from torch import Tensor
 from cyclegan.config import Config, InputError
 
 Array = NDArray[np.generic]
+T = TypeVar("T")
+
+# Most pixels of a batch of images whose sizes nobody has chosen.
+BATCH_PIXELS = 8 * 256 * 256
 
 EXTENSIONS: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".npy")
 
@@ -64,6 +69,28 @@ def list_images(root: Path) -> list[Path]:
         and path.is_file()
     ]
     return sorted(found, key=lambda path: path.relative_to(root).as_posix())
+
+
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """Up to `count` items at equal distances, in their order."""
+    count = min(count, len(items))
+    return [items[i * len(items) // count] for i in range(count)]
+
+
+def same_size_batches(images: Iterable[tuple[T, Tensor]], batch_size: int) -> Iterator[tuple[list[T], Tensor]]:
+    """Things with their (C, H, W) images -> neighbours of one size together, as (N, C, H, W).
+
+    Large images come in smaller batches, of at most as many pixels as `BATCH_PIXELS`, or alone.
+    """
+    waiting: list[tuple[T, Tensor]] = []
+    for thing, image in images:
+        most = max(1, min(batch_size, BATCH_PIXELS // image[0].numel()))
+        if waiting and (len(waiting) >= most or waiting[0][1].shape != image.shape):
+            yield [t for t, _ in waiting], torch.stack([i for _, i in waiting])
+            waiting = []
+        waiting.append((thing, image))
+    if waiting:
+        yield [t for t, _ in waiting], torch.stack([i for _, i in waiting])
 
 
 def read_image(path: Path, channels: int) -> Array:

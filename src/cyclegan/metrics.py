@@ -37,7 +37,7 @@ def ssim(image: Tensor, truth: Tensor) -> float:
     """Structural similarity (Wang et al. 2004), mean over channels; 1 is equal. Needs sides of SSIM_WINDOW pixels."""
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    value = structural_similarity_index_measure(image[None], truth[None], data_range=2.0)
+    value = structural_similarity_index_measure(_unit(image), _unit(truth), data_range=1.0)
     assert isinstance(value, Tensor)
     return float(value)
 
@@ -46,7 +46,12 @@ def ms_ssim(image: Tensor, truth: Tensor) -> float:
     """Multi-scale structural similarity (Wang et al. 2003); 1 is equal. Needs sides of MS_SSIM_SMALLEST."""
     from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
-    return float(multiscale_structural_similarity_index_measure(image[None], truth[None], data_range=2.0))
+    return float(multiscale_structural_similarity_index_measure(_unit(image), _unit(truth), data_range=1.0))
+
+
+def _unit(image: Tensor) -> Tensor:
+    """(1, C, H, W) in [0, 1]: SSIM compares means as ratios, so it depends on where black is."""
+    return (image[None] + 1) / 2
 
 
 def luma(image: Tensor) -> Tensor:
@@ -68,8 +73,10 @@ def edge_correlation(image: Tensor, other: Tensor) -> float | None:
     """Correlation of the strength of edges (Sobel) in the brightness of two images of one size.
 
     1: edges at the same places, whatever their colours and whichever side is brighter; 0: unrelated. None if an image
-    has no edges.
+    has no edges or is smaller than 3x3.
     """
+    if min(image.shape[1:]) < 3:
+        return None
     return correlation(_edges(luma(image)), _edges(luma(other)))
 
 
@@ -116,7 +123,8 @@ def kernel_distance(x: Tensor, y: Tensor, *, num_bootstrap: int = 1000, seed: in
     images and may be below 0. The interval is the middle 95 % of `num_bootstrap` resamplings of both sets; an image is
     never paired with its own copy, which would make every resampled distance too large. It is too narrow where the two
     sets are from one distribution (the statistic is degenerate there), and where images are not independent.
-    Memory: one block of the kernel matrix. Raises ValueError for fewer than 2 images.
+    Memory: one block of the kernel matrix, and 4 bytes for each image and resampling.
+    Raises ValueError for fewer than 2 images.
     """
     if len(x) < 2 or len(y) < 2:
         raise ValueError(f"a kernel distance needs at least 2 images of each set, not {len(x)} and {len(y)}")
@@ -136,42 +144,43 @@ def kernel_distance(x: Tensor, y: Tensor, *, num_bootstrap: int = 1000, seed: in
 
 
 def _draws(count: int, num_bootstrap: int, rng: np.random.Generator) -> Tensor:
+    """How often each image is drawn, (1 + num_bootstrap, count); in the first row once."""
+    draws = torch.ones(1 + num_bootstrap, count)
     equal = np.full(count, 1 / count)
-    resampled = rng.multinomial(count, equal, num_bootstrap)
-    # A draw of one image alone has no pairs; with a handful of images it happens.
-    while (alone := resampled.max(1, initial=0) == count).any():
-        resampled[alone] = rng.multinomial(count, equal, int(alone.sum()))
-    return torch.from_numpy(np.concatenate([np.ones((1, count)), resampled])).float()
+    for row in draws[1:]:
+        # A draw of one image alone has no pairs; with a handful of images it happens.
+        while (drawn := rng.multinomial(count, equal)).max() == count:
+            pass
+        row.copy_(torch.from_numpy(drawn))
+    return draws
 
 
 def _mean_kernel(x: Tensor, y: Tensor, draws_x: Tensor, draws_y: Tensor, *, distinct: bool = False) -> Tensor:
     """Mean of the kernel over all drawn pairs, for each row of draws; distinct: never an image with itself."""
     total = torch.zeros(len(draws_x), dtype=torch.float64)
+    pairs = draws_x.sum(1, dtype=torch.float64) * draws_y.sum(1, dtype=torch.float64)
     for start in range(0, len(x), _BLOCK):
         rows = slice(start, start + _BLOCK)
         kernel = _kernel(x[rows], y)
+        drawn = draws_x[:, rows].double()
         if distinct:
             kernel.diagonal(start).zero_()
-        total += (draws_x[:, rows].double() * (draws_y @ kernel.T).double()).sum(1)
-    pairs = draws_x.double().sum(1) * draws_y.double().sum(1)
-    if distinct:
-        pairs -= draws_x.double().square().sum(1)
+            pairs -= drawn.square().sum(1)
+        total += (drawn * (draws_y @ kernel.T)).sum(1)
     return total / pairs
 
 
-def unlikeness(x: Tensor, real: Tensor) -> Tensor:
-    """How unlike the real images each image is: the witness function of KID, (N,), up to sign.
+def distance_to_nearest(x: Tensor, real: Tensor, *, num_nearest: int = 3) -> Tensor:
+    """How far each image is from what is real: mean distance of its features to the nearest real ones, (N,).
 
-    Mean kernel with the other images of its own set, less the mean kernel with the real ones (Gretton et al. 2012,
-    section 2.3). High: what the set has and reality has not.
+    The idea of precision in Kynkaanniemi et al. 2019, without its threshold: whatever looks like no real image is far.
     """
-    values = []
-    for start in range(0, len(x), _BLOCK):
-        rows = x[start : start + _BLOCK]
-        own = _kernel(rows, x)
-        own.diagonal(start).zero_()
-        values.append(own.double().sum(1) / max(len(x) - 1, 1) - _kernel(rows, real).double().mean(1))
-    return torch.cat(values)
+    count = min(num_nearest, len(real))
+    blocks = [
+        torch.cdist(x[start : start + _BLOCK], real).topk(count, largest=False).values.mean(1)
+        for start in range(0, len(x), _BLOCK)
+    ]
+    return torch.cat(blocks)
 
 
 def frechet_distance(x: Tensor, y: Tensor) -> float:
@@ -183,8 +192,7 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
     if len(x) < 2 or len(y) < 2:
         raise ValueError(f"a Frechet distance needs at least 2 images of each set, not {len(x)} and {len(y)}")
     mean_x, mean_y = x.mean(0, dtype=torch.float64), y.mean(0, dtype=torch.float64)
-    spread_x = float((x.double().square().sum() - len(x) * mean_x.square().sum()) / (len(x) - 1))
-    spread_y = float((y.double().square().sum() - len(y) * mean_y.square().sum()) / (len(y) - 1))
+    spread_x, spread_y = _total_variance(x, mean_x), _total_variance(y, mean_y)
     if len(x) * len(y) <= 4 * x.shape[1] ** 2:
         # tr((S_x S_y)^(1/2)) is the sum of the singular values of X Y^T, which is exact for few images, where the
         # covariances are singular and a matrix square root is not.
@@ -195,6 +203,12 @@ def frechet_distance(x: Tensor, y: Tensor) -> float:
         eigenvalues = torch.linalg.eigvalsh(root @ _covariance(y, mean_y) @ root)
         overlap = float(eigenvalues.clamp(min=0).sqrt().sum())
     return float((mean_x - mean_y).square().sum()) + spread_x + spread_y - 2 * overlap
+
+
+def _total_variance(x: Tensor, mean: Tensor) -> float:
+    """The trace of the covariance."""
+    blocks = (x[start : start + _BLOCK].double() - mean for start in range(0, len(x), _BLOCK))
+    return sum(float(block.square().sum()) for block in blocks) / (len(x) - 1)
 
 
 def _covariance(x: Tensor, mean: Tensor) -> Tensor:

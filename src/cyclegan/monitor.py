@@ -1,6 +1,7 @@
 """What is looked at while a run trains: samples, scores, the best step, signs of trouble, and the page of it all."""
 
 import io
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
@@ -17,6 +18,9 @@ from cyclegan.report.run import write_run_report
 from cyclegan.run_log import RunLog
 from cyclegan.step import Generators, TrainState
 from cyclegan.validation import TIME_SHARE, Validation
+
+# What KID is measured on; a KID without this word would be taken for another.
+FEATURES = "EfficientNet-Lite0"
 
 
 @dataclass
@@ -46,11 +50,23 @@ class Monitor:
         events = self.log.events
         self.told |= {event["check"] for event in events if event.get("event") == "warning"}
         self.discriminators = DiscriminatorWatch(self.config.adversarial)
+        done = [event for event in events if event.get("event") in ("scores", "not scored")]
+        self.scored_at = done[-1]["step"] if done else -1
+        if self.validation is None:
+            return
+        spent = [event["scoring_seconds"] for event in done if event.get("event") == "scores"]
+        self.validation.spent = spent[-1] if spent else 0.0
+        # A best step is that of these images, on the way that led here: not one that was dropped with its log.
         best = read_best(self.config.out)
-        self.best = (int(best["step"]), float(best["kid"])) if best is not None else None
-        if self.validation is not None:
-            spent = [event["scoring_seconds"] for event in events if event.get("event") == "scores"]
-            self.validation.spent = spent[-1] if spent else 0.0
+        if best is not None and best["step"] <= self.state.step and not self.other_images:
+            self.best = (best["step"], best["kid"])
+
+    @property
+    def other_images(self) -> bool:
+        """Whether the session before this one held out other images, or none."""
+        assert self.validation is not None
+        sessions = [event for event in self.log.events if event.get("event") == "session"]
+        return bool(sessions) and sessions[-1].get("held_out") != self.validation.files.digest
 
     @property
     def _generators(self) -> Generators:
@@ -85,37 +101,59 @@ class Monitor:
         if not affordable:
             limit = f"{100 * TIME_SHARE:.0f} %"
             self.console.print(f"Step {step}: not scored, because that would take over {limit} of the time so far.")
+            self.log.write({"event": "not scored", "step": step})
             return
         if not validation.is_open:
-            ends = validation.open()
-            if not any(event.get("event") == "validation" for event in self.log.events):
-                self.log.write({"event": "validation", "step": step, **ends})
-            for path, reason in validation.unreadable:
-                self.log.report_unreadable(str(path), reason, step)
+            self._open(validation)
+        if self.validation is None:
+            return
 
         scores = validation.score(a2b, b2a)
         self.scored_at = step
-        best = self.best is None or scores.kid < self.best[1]
+        best = math.isfinite(scores.kid) and (self.best is None or scores.kid < self.best[1])
         event = {
             "event": "scores",
             "step": step,
             "seconds": round(self.seconds(), 3),
-            "scoring_seconds": round(validation.spent, 3),  # of all scores so far
             "kid": scores.kid,
             "best": best,
             "directions": scores.directions,
         }
         if best:
             self.best = (step, scores.kid)
-            info = self.info.replace(step=step)
-            save_best(self.config.out, info, self.state, seconds=self.seconds(), scores=event)
+            with validation.charge():
+                info = self.info.replace(step=step)
+                save_best(self.config.out, info, self.state, seconds=self.seconds(), scores=event)
         kids = {f"{name}_kid": values["kid"]["value"] for name, values in scores.directions.items()}
-        self.log.write_scores(event, {"kid": scores.kid, **kids})
+        spent = {"scoring_seconds": round(validation.spent, 3)}  # of all scores so far
+        self.log.write_scores({**event, **spent}, {"kid": scores.kid, **kids})
         self._tell_scores(scores.kid, kids)
         self.warn(scores.findings)
-        before = self.seconds()
-        self.write_page()
-        validation.charge(self.seconds() - before)
+        with validation.charge():
+            self.write_page()
+
+    def _open(self, validation: Validation) -> None:
+        """Measure the real images, and tell of them."""
+        step = self.state.step
+        try:
+            about = validation.open()
+        except InputError as error:
+            self.console.print(f"No scores in this run: {error}", style="yellow")
+            self.validation = None
+            return
+        finally:
+            for path, reason in validation.unreadable:
+                self.log.report_unreadable(str(path), reason, step)
+        known = any(event.get("event") == "validation" for event in self.log.events)
+        if self.other_images:
+            about["origin"] += ", but not in earlier sessions of this run: some were trained on then"
+            self.console.print(
+                "Other images are held out than in an earlier session: the best step is sought anew, and some of them "
+                "were trained on before.",
+                style="yellow",
+            )
+        if not known or self.other_images:
+            self.log.write({"event": "validation", "step": step, **about})
 
     def _tell_scores(self, kid: float, kids: Mapping[str, float]) -> None:
         assert self.validation is not None
@@ -124,7 +162,7 @@ class Monitor:
         single = ", ".join(f"{name.removesuffix('_kid')} {value:.3f}" for name, value in kids.items())
         place = "the best so far" if self.best[0] == step else f"the best is step {self.best[0]}"
         share = 100 * self.validation.spent / max(self.seconds(), 1e-9)
-        said = f"Step {step}: KID on held-out images {kid:.3f} ({single}), {place}."
+        said = f"Step {step}: KID ({FEATURES}) on held-out images {kid:.3f} ({single}), {place}."
         self.console.print(f"{said} Scoring took {share:.1f} % of the time.")
 
     def watch_losses(self, losses: Mapping[str, float], num_steps: int) -> None:
@@ -133,20 +171,20 @@ class Monitor:
             self.warn(self.discriminators.update(losses, num_steps))
 
     def warn(self, findings: Iterable[Finding]) -> None:
-        """Tell of each sign of trouble once in a run."""
+        """Log every sign of trouble; tell of each kind once in a run."""
         step = self.state.step
         for finding in findings:
+            self.log.write({"event": "warning", "step": step, "check": finding.check, "message": finding.message})
             if finding.check not in self.told:
                 self.told.add(finding.check)
                 self.console.print(f"Warning at step {step}: {finding.message}", style="yellow")
-                self.log.write({"event": "warning", "step": step, "check": finding.check, "message": finding.message})
 
     def tell_best(self) -> None:
         """Which step was the best, and where it is."""
         if self.best is not None:
             step, kid = self.best
             where = "the last one" if step == self.state.step else f"kept in {self.config.out / 'best'}"
-            self.console.print(f"Best by KID on held-out training images: step {step} ({kid:.3f}), {where}.")
+            self.console.print(f"Best by KID ({FEATURES}) on held-out images: step {step} ({kid:.3f}), {where}.")
 
     def write_page(self) -> None:
         """Write report.html; its examples are the samples as long as there are none from an evaluation."""

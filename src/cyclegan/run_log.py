@@ -48,7 +48,7 @@ class RunLog:
         self.write(event)
         with self._on_board() as board:
             for name, value in scalars.items():
-                board.add_scalar(f"validation/{name}", value, int(event["step"]))
+                board.add_scalar(f"validation_efficientnet_lite0/{name}", value, int(event["step"]))
 
     def show_samples(self, sheet: Image.Image, step: int) -> None:
         """A sample grid for TensorBoard."""

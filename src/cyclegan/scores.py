@@ -83,7 +83,7 @@ class Score(Config):
 
 
 class ImageScores(Config):
-    """Scores of one test image, by name. `unlike` is its share in the KID: high where it is unlike every real image."""
+    """Scores of one test image, by name. `unlike`: how far its features are from the nearest real images' features."""
 
     file: str
     scores: dict[str, float]

@@ -5,7 +5,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from cyclegan.config import InputError, TrainConfig, make_config, read_config_fi
 from cyclegan.data import ImageFolder, UnpairedDataset, batches, find_folders, scan_folder
 from cyclegan.distributed import describe_device, has_fast_bf16, resolve_device
 from cyclegan.environment import command_line, now, versions
-from cyclegan.held_out import HeldOut, choose_held_out, training_images
+from cyclegan.held_out import HeldOut, choose_held_out
 from cyclegan.monitor import Monitor
 from cyclegan.networks import count_parameters
 from cyclegan.progress import show_progress, stop_signals
@@ -138,7 +137,7 @@ class _Run:
         ranges = {"range_a": (a.image_format.low, a.image_format.high)}
         ranges |= {"range_b": (b.image_format.low, b.image_format.high)}
         config = config.replace(data=data.replace(**ranges))
-        a, b, samples, read_scored = choose_held_out(config, folders, a, b)
+        a, b, samples, scored = choose_held_out(config, folders, a, b)
 
         # The run directory.
         if fresh and (aside := move_aside(out)) is not None:
@@ -178,30 +177,24 @@ class _Run:
             cache_bytes=int(config.data.cache_gib * 2**30),
         )
         run = cls(config, state, dataset, info, samples, console, seconds_before=seconds)
-        if run._share() >= 1:
-            run.complete = True
-            return run
-
-        write_config(config)
+        run.complete = run._share() >= 1
+        if not run.complete:
+            write_config(config)
         run.log = log = RunLog(config, state.step, console, stack)
-        log.write(
-            {
-                "event": "session",
-                "step": state.step,
-                "time": now(),
-                "command": command_line(),
-                **versions(),
-                "device": describe_device(device),
-                "precision": precision,
-            }
-        )
-        validation = None
-        if config.num_validation > 0:
-            training = partial(training_images, config, a, b)
-            validation = Validation(read_scored, training, a.image_format, b.image_format, device, config.seed)
+        validation = Validation(config, scored, a, b, device) if config.num_validation > 0 else None
         run.monitor = Monitor(config, state, info, samples, validation, log, console, run._seconds)
         run.saved_at = (state.step if checkpoint is not None else -1, seconds)
+        if run.complete:
+            return run
+        session: dict[str, Any] = {"device": describe_device(device), "precision": precision}
+        session |= {"held_out": scored.digest if validation is not None else None}
+        log.write(
+            {"event": "session", "step": state.step, "time": now(), "command": command_line(), **versions(), **session}
+        )
         run._introduce(a, b, checkpoint, device, precision)
+        if validation is not None:
+            held = len(scored.a), len(scored.b)
+            console.print(f"Scores: from {held[0]} images of A and {held[1]} of B, {scored.origin}")
         return run
 
     def _introduce(
@@ -248,18 +241,16 @@ class _Run:
     def train(self) -> Path:
         """Train to the end of the run; saves on the way, and when it is interrupted."""
         config, state = self.config, self.state
+        monitor = self.monitor
+        assert monitor is not None
         if self.complete:
             self.console.print(
                 f"This run is complete: {state.step} steps. To train longer: --resume with a greater length; "
                 "to start anew: --fresh."
             )
-            self._save_model()
-            with self._disk():
-                write_run_report(config.out)
+            self._finish()
             return config.out
 
-        monitor = self.monitor
-        assert monitor is not None
         self.logged_seconds, self.share_before = self.seconds_before, self._share()
         self.started = time.monotonic()
         try:
@@ -271,25 +262,32 @@ class _Run:
                     for path, reason in batch.unreadable:
                         self._report_unreadable(path, reason)
                     show()
+            self._save_checkpoint()
+            if self._share() < 1:
+                with self._disk():
+                    monitor.write_page()
+                self.console.print(f"Stopped and saved after step {state.step}. To go on, run the same command again.")
+                raise KeyboardInterrupt
+            self._finish()
         except TrainingError:
             # The page then shows what happened; a full disk does not take it, and has been told.
             with suppress(OSError):
                 write_run_report(config.out)
             raise
-        self._save_checkpoint()
-        if self._share() < 1:
-            with self._disk():
-                monitor.write_page()
-            self.console.print(f"Stopped and saved after step {state.step}. To go on, run the same command again.")
-            raise KeyboardInterrupt
-        self._snapshot(last=True)
-        self._save_model()
-        with self._disk():
-            monitor.write_page()
         self.console.print(f"Done: {state.step} steps in {self._seconds() / 60:.1f} minutes of training.")
         monitor.tell_best()
         self.console.print(f"Translate with: cyclegan translate {config.out} IMAGES --out FOLDER --direction a2b")
         return config.out
+
+    def _finish(self) -> None:
+        """What comes after the last checkpoint; a session that was stopped here is made up for by the next one."""
+        monitor = self.monitor
+        assert monitor is not None
+        self._save_model()
+        if monitor.scored_at < self.state.step:
+            self._snapshot(last=True)
+        with self._disk():
+            monitor.write_page()
 
     def _one_step(self, real_a: Tensor, real_b: Tensor) -> None:
         config, state = self.config, self.state

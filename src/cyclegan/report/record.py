@@ -36,9 +36,9 @@ class RunRecord:
 
     @property
     def best(self) -> Event | None:
-        """The validation with the lowest KID over both directions; the first of equals."""
-        measured = [event for event in self.scores if number(event.get("kid")) is not None]
-        return min(measured, key=lambda event: float(event["kid"]), default=None)
+        """The scores that best/ was saved at: the last ones that were the best of their time."""
+        best = [event for event in self.scores if event.get("best") and number(event.get("kid")) is not None]
+        return best[-1] if best else None
 
 
 def number(value: object) -> float | None:

@@ -288,7 +288,7 @@ def score_text(name: str | None, score: float | None) -> str:
     return f"{METRICS[name].label if name in METRICS else _SINGLE.get(name, name)} {score:.3f}"
 
 
-_SINGLE = {"unlike": "share in the KID"}
+_SINGLE = {"unlike": "distance to real images"}
 
 
 def _gallery(examples: SavedExamples, direction: Direction, kind: str) -> list[Part]:

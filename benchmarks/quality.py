@@ -28,6 +28,7 @@ from typing import Any
 from cyclegan.config import PRESETS, Config, InputError, flat_values, make_config
 from cyclegan.datasets import EARTH_VARIANTS, download
 from cyclegan.images import write_bytes
+from cyclegan.run_directory import read_log
 from cyclegan.scores import METRICS, Scores, read_scores
 
 HERE = Path(__file__).parent
@@ -71,8 +72,8 @@ def train_and_score(job: dict[str, Any]) -> None:
     cyclegan.train(data, preset=job["preset"], out=out, seed=job["seed"], device=job["device"], **settings)
     cyclegan.evaluate(out, a=data / "testA", b=data / "testB", paired=True, device=job["device"])
 
-    # The last line of the log is that of the last step.
-    last = json.loads((out / "log.jsonl").read_text().splitlines()[-1])
+    # Events such as warnings may stand after the losses of the last step.
+    last = [event for event in read_log(out / "log.jsonl") if "event" not in event][-1]
     run = Run(
         **{name: job[name] for name in ("variant", "seed", "preset", "settings", "device", "command")},
         steps=last["step"],

@@ -195,8 +195,35 @@ def test_an_unreadable_test_image_is_left_out_and_told(root, tmp_path):
     result = scores.directions["a2b"]
     assert [image.file for image in result.images] == ["0.png", "1.png", "2.png", "4.png", "5.png"]
     assert any("1 files of A cannot be read (3.png" in note for note in result.notes)
-    with pytest.raises(InputError, match=r"truth of 3.png, cannot be read"):
-        evaluate(root / "run", root / "testB", tmp_path / "a", paired=True, direction="a2b", out=tmp_path, quiet=True)
+    # Of pairs, both images are left out, in both directions.
+    scores = evaluate(root / "run", tmp_path / "a", root / "testB", paired=True, out=tmp_path / "out", quiet=True)
+    for result in scores.directions.values():
+        assert [image.file for image in result.images] == ["0.png", "1.png", "2.png", "4.png", "5.png"]
+        assert any("1 pairs are left out" in note for note in result.notes)
+
+
+def test_results_of_a_checkpoint_are_kept_where_training_does_not_replace_them(root, tmp_path):
+    shutil.copytree(root / "run", tmp_path / "run")
+    (step,) = (tmp_path / "run" / "checkpoints").iterdir()
+    scores = evaluate(step, root / "testA", root / "testB", direction="a2b", quiet=True)
+    assert read_scores(tmp_path / "run" / "evaluations" / step.name) == scores
+    assert {path.name for path in step.iterdir()} == {"model", "training.json", "training.safetensors"}
+    assert (tmp_path / "run" / "evaluations" / step.name / "report.html").is_file()
+
+
+def test_nothing_of_others_is_removed(root, tmp_path):
+    (tmp_path / "examples").mkdir()
+    (tmp_path / "examples" / "mine.py").write_text("1")
+    with pytest.raises(InputError, match=r"examples is there and holds something else"):
+        evaluate(root / "run", direction="a2b", out=tmp_path, quiet=True)
+    assert (tmp_path / "examples" / "mine.py").read_text() == "1"
+
+
+def test_a_place_that_cannot_be_written_is_told_before_the_work(root, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(Translator, "translate_tensor", None)  # must not be reached
+    with pytest.raises(OSError, match="file"):
+        evaluate(root / "run", direction="a2b", out=tmp_path / "file" / "scores", quiet=True)
 
 
 def test_pairs_are_found_by_name(root, tmp_path):
@@ -205,6 +232,17 @@ def test_pairs_are_found_by_name(root, tmp_path):
         for path in list((tmp_path / name / "inner").iterdir()):
             path.rename(path.with_name(f"{path.stem}_{name}.png"))
     scores = evaluate(root / "run", tmp_path / "A", tmp_path / "B", paired=True, out=tmp_path, quiet=True)
+    assert scores.directions["a2b"].metrics["l1"].num_images == 3
+
+
+@pytest.mark.parametrize("names", [("x_a", "x_b", "y"), ("x", "x_a", "y")])
+def test_equal_names_are_pairs_whatever_their_ending(root, tmp_path, names):
+    for domain in ("A", "B"):
+        make_folder(tmp_path / domain, 3, seed=ord(domain))
+        for path, name in zip(sorted((tmp_path / domain).iterdir()), names, strict=True):
+            path.rename(path.with_name(f"{name}.png"))
+    folders = tmp_path / "A", tmp_path / "B"
+    scores = evaluate(root / "run", *folders, paired=True, direction="a2b", out=tmp_path / "out", quiet=True)
     assert scores.directions["a2b"].metrics["l1"].num_images == 3
 
 
@@ -234,13 +272,15 @@ def bad_folders(tmp_path):
         ("five", {"batch_size": 0}, r"batch_size is 0"),
         ("five", {"short_side": 2}, r"short_side 2"),
         ("five", {"inception": "magic"}, r"There is no tool 'magic'.*torch-fidelity, clean-fid"),
+        ("five", {"inception_weights": "w.pth"}, r"inception_weights were given without inception"),
+        ("five", {"seed": -1}, r"seed is -1; expected 0 or more"),
     ],
 )
 def test_folders_that_cannot_be_scored_are_one_clear_sentence(root, tmp_path, b, options, message):
     bad_folders(tmp_path)
     with pytest.raises(InputError, match=message):
         evaluate(root / "run", root / "testA", tmp_path / b, out=tmp_path / "out", quiet=True, **options)
-    assert not (tmp_path / "out").exists()
+    assert not list((tmp_path / "out").rglob("*"))
 
 
 def test_what_is_no_run_is_told(root, tmp_path):
@@ -315,7 +355,7 @@ def test_standard_scores_are_those_of_the_tool_on_the_same_folders(root, tmp_pat
         out=tmp_path / "out",
         quiet=True,
     )
-    written = tmp_path / "out" / "translated" / "a2b"
+    written = tmp_path / "out" / "inception" / "a2b"
     assert len(list(written.iterdir())) == 6
     again = tool.calculate_metrics(input1=str(written), input2=str(root / "testB"))
     found = scores.directions["a2b"].metrics
@@ -371,6 +411,6 @@ def test_clean_fid_is_called_on_the_folders(root, tmp_path, monkeypatch):
     found = evaluate(root / "run", direction="a2b", inception="clean-fid", out=tmp_path, quiet=True)
     metrics = found.directions["a2b"].metrics
     assert (metrics["fid"].value.value, metrics["kid_inception"].value.value) == (7.5, 0.25)
-    assert asked[0] == (tmp_path / "translated" / "a2b", root / "testB", "clean")
+    assert asked[0] == (tmp_path / "inception" / "a2b", root / "testB", "clean")
     with pytest.raises(InputError, match="leave out --inception-weights"):
         evaluate(root / "run", inception="clean-fid", inception_weights=tmp_path / "w", out=tmp_path, quiet=True)

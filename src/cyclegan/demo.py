@@ -10,7 +10,7 @@ from torch import Tensor
 from cyclegan.config import Direction
 from cyclegan.datasets import download
 from cyclegan.evaluation import evaluate, show_scores
-from cyclegan.images import ImageFormat, grid, list_images, read_image, to_tensor
+from cyclegan.images import ImageFormat, grid, list_images, read_image, spread, to_tensor
 from cyclegan.training import train
 from cyclegan.translate import Translator, plan_outputs, translate_files
 
@@ -57,6 +57,4 @@ def overview(run: Path, data: Path, num_tiles: int = 8) -> Image.Image:
 
 def _some(folder: Path, wanted: int) -> list[Tensor]:
     """Up to `wanted` images of a folder at equal distances, by their names."""
-    paths = list_images(folder)
-    count = min(len(paths), wanted)
-    return [to_tensor(read_image(paths[i * len(paths) // count], 3), ImageFormat()) for i in range(count)]
+    return [to_tensor(read_image(path, 3), ImageFormat()) for path in spread(list_images(folder), wanted)]

@@ -10,9 +10,18 @@ import torch
 from torch import Tensor
 
 from cyclegan.config import InputError, TrainConfig
-from cyclegan.data import Folders, find_folders
+from cyclegan.data import find_folders
 from cyclegan.features import FeatureNetwork
-from cyclegan.images import ImageFormat, UnreadableError, list_images, read_image, resize, to_tensor
+from cyclegan.images import (
+    ImageFormat,
+    UnreadableError,
+    list_images,
+    read_image,
+    resize,
+    same_size_batches,
+    spread,
+    to_tensor,
+)
 from cyclegan.scores import FileList
 from cyclegan.translate import Translator
 
@@ -21,9 +30,6 @@ Advance: TypeAlias = Callable[[], object]
 
 # The mean image is taken over at most this many training images.
 _MEAN_IMAGES = 1000
-
-# Pixels of a batch; larger images come in smaller batches.
-_BATCH_PIXELS = 8 * 256 * 256
 
 
 @dataclass
@@ -47,7 +53,8 @@ class DomainImages:
     training_used: list[Path] = field(default_factory=list)
     mean: Tensor | None = None
     unreadable: dict[Path, str] = field(default_factory=dict)
-    sizes: set[tuple[int, int]] = field(default_factory=set)
+    # Height and width of each test image, as it is scored.
+    sizes: dict[Path, tuple[int, int]] = field(default_factory=dict)
 
     def read(self, path: Path) -> Tensor:
         """(C, H, W) in [-1, 1]. Raises UnreadableError or InputError."""
@@ -61,20 +68,14 @@ class DomainImages:
 
     def batches(self, paths: Sequence[Path], batch_size: int) -> Iterator[tuple[list[Path], Tensor]]:
         """All readable images, in order; neighbours of one size together, (N, C, H, W)."""
-        waiting: list[tuple[Path, Tensor]] = []
+        return same_size_batches(self._readable(paths), batch_size)
+
+    def _readable(self, paths: Sequence[Path]) -> Iterator[tuple[Path, Tensor]]:
         for path in paths:
             try:
-                tensor = self.read(path)
+                yield path, self.read(path)
             except (InputError, UnreadableError) as error:
                 self.unreadable[path] = str(error)
-                continue
-            most = max(1, min(batch_size, _BATCH_PIXELS // tensor[0].numel()))
-            if waiting and (len(waiting) >= most or waiting[0][1].shape != tensor.shape):
-                yield [p for p, _ in waiting], torch.stack([t for _, t in waiting])
-                waiting = []
-            waiting.append((path, tensor))
-        if waiting:
-            yield [p for p, _ in waiting], torch.stack([t for _, t in waiting])
 
     def measure(self, network: FeatureNetwork, batch_size: int, advance: Advance) -> None:
         """Features of the test images; files that cannot be read are left out from here on."""
@@ -82,7 +83,7 @@ class DomainImages:
         for paths, images in self.batches(self.paths, batch_size):
             features.append(network(images))
             kept += paths
-            self.sizes |= {(images.shape[-2], images.shape[-1])}
+            self.sizes |= dict.fromkeys(paths, (images.shape[-2], images.shape[-1]))
             for _ in paths:
                 advance()
         self.paths = kept
@@ -104,8 +105,8 @@ class DomainImages:
         self, network: FeatureNetwork, count: int, batch_size: int, advance: Advance, *, mean: bool
     ) -> None:
         """Features of `count` training images at equal distances, and the mean of up to a thousand."""
-        read = _spread(self.train_paths, self.num_training(count, mean))
-        chosen = set(_spread(read, min(count, len(read))))
+        read = spread(self.train_paths, self.num_training(count, mean))
+        chosen = set(spread(read, min(count, len(read))))
         features, total, num_images = [], None, 0
         same_size = True
         for paths, images in self.batches(read, batch_size):
@@ -130,13 +131,11 @@ def find_domains(
     config: TrainConfig | None, a: str | Path | None, b: str | Path | None, model: Translator, short_side: int | None
 ) -> tuple[DomainImages, DomainImages]:
     """Both domains with their files listed. Raises InputError if a folder is missing, empty, or given twice."""
-    trained = _training_folders(config)
+    held, trained = _folders_of(config)
     domains = []
-    for name, given, image_format in (("A", a, model.info.a), ("B", b, model.info.b)):
-        held = train = None
-        if trained is not None:
-            held, train = (trained.test_a, trained.a) if name == "A" else (trained.test_b, trained.b)
-        root = Path(given) if given is not None else held
+    for index, (name, given, image_format) in enumerate((("A", a, model.info.a), ("B", b, model.info.b))):
+        train = trained[index]
+        root = Path(given) if given is not None else held[index]
         if root is None:
             raise InputError(
                 f"No test images of domain {name}: the run has no test folder. Give one with --{name.lower()} DIR."
@@ -156,14 +155,18 @@ def find_domains(
     return first, second
 
 
-def _training_folders(config: TrainConfig | None) -> Folders | None:
-    """The folders of the run, as far as they are still there."""
+def _folders_of(config: TrainConfig | None) -> tuple[tuple[Path | None, Path | None], tuple[Path | None, Path | None]]:
+    """Test folders of A and B, and training folders of A and B, of a run; None for what is not known.
+
+    Folders may have moved away since; training folders that are not there leave scores without their floor.
+    """
     if config is None or config.a is None:
-        return None
+        return (None, None), (None, None)
     try:
-        return find_folders(config.a, config.b, config.test_a, config.test_b)
-    except InputError:  # moved away: scores are then without their floor, which is said
-        return None
+        folders = find_folders(config.a, config.b)
+    except InputError:
+        return (config.test_a, config.test_b), (None, None)
+    return (config.test_a or folders.test_a, config.test_b or folders.test_b), (folders.a, folders.b)
 
 
 def match_pairs(a: DomainImages, b: DomainImages) -> None:
@@ -173,11 +176,16 @@ def match_pairs(a: DomainImages, b: DomainImages) -> None:
             f"{a.root} holds {len(a.paths)} images and {b.root} {len(b.paths)}; "
             "paired scores need one of B for each of A. Leave out --paired if they are not pairs."
         )
-    names_a, names_b = ({_pair_name(domain, path): path for path in domain.paths} for domain in (a, b))
+    # Equal names first; else the ending that tells the domains apart is left out, as in x_A.png and x_B.png.
+    tables = [
+        ({name(a, path): path for path in a.paths}, {name(b, path): path for path in b.paths})
+        for name in (_whole_name, _name_without_ending)
+    ]
+    names_a, names_b = next((both for both in tables if both[0].keys() == both[1].keys()), tables[-1])
     for domain, other, names, others in ((a, b, names_a, names_b), (b, a, names_b, names_a)):
         if len(names) < len(domain.paths):
             raise InputError(
-                f"{domain.root} holds images of the same name with different suffixes; pairs need one each."
+                f"{domain.root} holds images whose names differ in their suffix alone; pairs need one each."
             )
         missing = sorted(names.keys() - others.keys())
         if missing:
@@ -189,15 +197,35 @@ def match_pairs(a: DomainImages, b: DomainImages) -> None:
     b.partners = {path: names_a[name] for name, path in names_b.items()}
 
 
-def _pair_name(domain: DomainImages, path: Path) -> str:
-    """The name that both images of a pair share: without the suffix, and without an ending _A or _B."""
-    name = path.relative_to(domain.root).with_suffix("").as_posix()
-    return re.sub(rf"[_-]{domain.name}$", "", name, flags=re.IGNORECASE)
+def check_pairs(a: DomainImages, b: DomainImages) -> list[str]:
+    """Leave out pairs of which one image cannot be read. Returns what must be told of it.
+
+    Raises InputError for a pair of different sizes, or if fewer than two pairs are left.
+    """
+    broken = [path for path, partner in a.partners.items() if path in a.unreadable or partner in b.unreadable]
+    for one, other in ((a, b), (b, a)):
+        keep = [path not in other.unreadable and one.partners[path] not in other.unreadable for path in one.paths]
+        one.features = one.features[torch.tensor(keep)]
+        one.paths = [path for path, good in zip(one.paths, keep, strict=True) if good]
+    if len(a.paths) < 2:
+        raise InputError(f"Only {len(a.paths)} pairs of {a.root} and {b.root} can be read; scores need at least 2.")
+    for path in a.paths:
+        partner = a.partners[path]
+        if a.sizes[path] != b.sizes[partner]:
+            (height, width), (other_height, other_width) = a.sizes[path], b.sizes[partner]
+            raise InputError(
+                f"{path} is {width}x{height} pixels and its partner {partner.name} {other_width}x{other_height}; "
+                "paired images must have the same size."
+            )
+    return [f"{len(broken)} pairs are left out, because one image cannot be read."] if broken else []
 
 
-def _spread(paths: Sequence[Path], count: int) -> list[Path]:
-    """`count` of the paths, at equal distances."""
-    return [paths[i * len(paths) // count] for i in range(count)]
+def _whole_name(domain: DomainImages, path: Path) -> str:
+    return path.relative_to(domain.root).with_suffix("").as_posix()
+
+
+def _name_without_ending(domain: DomainImages, path: Path) -> str:
+    return re.sub(rf"[_-]{domain.name}$", "", _whole_name(domain, path), flags=re.IGNORECASE)
 
 
 def first_reason(unreadable: dict[Path, str]) -> str:

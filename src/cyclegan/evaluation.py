@@ -17,17 +17,25 @@ from torch import Tensor
 
 from cyclegan import metrics
 from cyclegan._version import __version__
-from cyclegan.config import Direction, InputError, TrainConfig
+from cyclegan.config import Direction, InputError
 from cyclegan.distributed import describe_device
-from cyclegan.domain_images import Advance, DomainImages, file_lists, find_domains, first_reason, match_pairs
+from cyclegan.domain_images import (
+    Advance,
+    DomainImages,
+    check_pairs,
+    file_lists,
+    find_domains,
+    first_reason,
+    match_pairs,
+)
 from cyclegan.environment import command_line, now
-from cyclegan.examples import Example, write_examples
+from cyclegan.examples import Example, check_examples, write_examples
 from cyclegan.features import FeatureNetwork
-from cyclegan.images import from_tensor, list_images, write_image
-from cyclegan.inception import TOOLS, inception_scores
+from cyclegan.images import from_tensor, spread, write_bytes, write_image
+from cyclegan.inception import check_inception, inception_scores
 from cyclegan.report.run import write_run_report
 from cyclegan.round_trip import NOISE_SIGMA, as_stored, round_trip
-from cyclegan.run_directory import read_run_config
+from cyclegan.run_directory import evaluation_of, read_run_config, run_of
 from cyclegan.scores import METRICS, DirectionScores, Estimate, ImageScores, Score, Scores
 from cyclegan.translate import Translator
 
@@ -76,22 +84,34 @@ def evaluate(
             f"batch_size is {batch_size}, short_side {short_side}, num_bootstrap {num_bootstrap}; "
             "expected at least 1, 8 and 100."
         )
-    if inception is not None and inception not in TOOLS:
-        raise InputError(f"There is no tool {inception!r} for Inception scores; choose one of: {', '.join(TOOLS)}.")
+    if seed < 0:
+        raise InputError(f"seed is {seed}; expected 0 or more.")
+    if inception is None and inception_weights is not None:
+        raise InputError("inception_weights were given without inception; pass --inception torch-fidelity as well.")
+    weights_file = Path(inception_weights) if inception_weights is not None else None
 
     a2b = Translator.load(run, direction="a2b", device=device, weights=weights)
     b2a = Translator.load(run, direction="b2a", device=device, weights=weights)
-    config = _config_of(run)
+    run_directory = run_of(run)
+    config = read_run_config(run_directory) if run_directory is not None else None
     domain_a, domain_b = find_domains(config, a, b, a2b, short_side)
     if paired:
         match_pairs(domain_a, domain_b)
-    place = Path(out) if out is not None else _place_of(run)
+    place = Path(out) if out is not None else evaluation_of(run)
     for folder in (domain_a.root, domain_b.root, domain_a.train_root, domain_b.train_root):
         if folder is not None and folder.resolve() in (place.resolve(), *place.resolve().parents):
             raise InputError(
                 f"{place} lies in the images of {folder}, and pictures are written there; choose another --out."
             )
+    # What can be known to fail fails now, not after the work.
+    if inception is not None:
+        _check_eight_bit((domain_a, domain_b))
+        check_inception(inception, weights_file, (domain_a.root, domain_b.root))
     network = FeatureNetwork(a2b.device)
+    check_examples(place / "examples")
+    place.mkdir(parents=True, exist_ok=True)
+    write_bytes(place / ".writable", b"")
+    (place / ".writable").unlink()
 
     console = Console(stderr=True, quiet=quiet, highlight=False, markup=False, soft_wrap=True)
     directions: tuple[Direction, ...] = ("a2b", "b2a") if direction == "both" else (direction,)
@@ -100,6 +120,7 @@ def evaluate(
     with _progress(console) as stage:
         for domain in (domain_a, domain_b):
             domain.measure(network, batch_size, stage(f"Test images of {domain.name}", len(domain.paths)))
+        pair_notes = check_pairs(domain_a, domain_b) if paired else []
         for each in directions:
             source, target = (domain_a, domain_b) if each == "a2b" else (domain_b, domain_a)
             there, back = (a2b, b2a) if each == "a2b" else (b2a, a2b)
@@ -111,12 +132,11 @@ def evaluate(
                 stage(f"Training images of {target.name}", target.num_training(len(source.paths), paired)),
                 mean=paired,
             )
-            judge = _Judge(each, source, target, there, back, network, paired, seed, num_bootstrap)
+            judge = _Judge(each, source, target, there, back, network, paired, seed, num_bootstrap, pair_notes)
             result = judge.score(batch_size, stage(f"Translating {each}", len(source.paths)))
             if inception is not None:
-                folder = place / "translated" / each
+                folder = place / "inception" / each
                 judge.write_translations(folder, batch_size, stage(f"Writing {each}", len(source.paths)))
-                weights_file = Path(inception_weights) if inception_weights is not None else None
                 found = _inception(inception, folder, source, target, there.device, weights_file)
                 result = result.replace(metrics={**result.metrics, **found})
             results[each] = result
@@ -148,20 +168,12 @@ def evaluate(
     return scores
 
 
-def _run_of(path: Path) -> Path | None:
-    """The run directory that a model belongs to: the path itself or one above it."""
-    return next((place for place in (path, *path.resolve().parents[:3]) if (place / "config.toml").is_file()), None)
-
-
-def _config_of(path: Path) -> TrainConfig | None:
-    run = _run_of(path)
-    return read_run_config(run) if run is not None else None
-
-
-def _place_of(path: Path) -> Path:
-    """Where results go: beside what was scored; those of RUN/model/, which training replaces, into RUN."""
-    path = path.resolve() if path.name in ("", ".", "..") else path
-    return path.parent if path.name == "model" and (path.parent / "config.toml").is_file() else path
+def _check_eight_bit(domains: tuple[DomainImages, ...]) -> None:
+    for domain in domains:
+        if domain.image_format.dtype != "uint8" or domain.image_format.channels != 3:
+            raise InputError(
+                f"Inception scores need 8-bit colour images; domain {domain.name} is {domain.image_format}."
+            )
 
 
 # ---- one direction
@@ -180,6 +192,7 @@ class _Judge:
     paired: bool
     seed: int
     num_bootstrap: int
+    pair_notes: list[str]
 
     def score(self, batch_size: int, advance: Advance) -> DirectionScores:
         """Translate every test image there and back, and put all scores together."""
@@ -203,7 +216,7 @@ class _Judge:
                 real, fake = images[i], trip.fake[i]
                 row = _faithfulness(real, fake, trip.cycled[i], trip.cycled_noisy[i])
                 if self.paired:
-                    truth = self._truth(path, fake)
+                    truth = target.read(source.partners[path])
                     row |= against_truth(fake, truth)
                     untranslated.append(against_truth(real, truth) if real.shape == truth.shape else {})
                     mean = target.mean
@@ -236,18 +249,6 @@ class _Judge:
         )
         return DirectionScores(metrics=_in_order(found), images=images_scores, notes=tuple(self._notes(found)))
 
-    def _truth(self, path: Path, fake: Tensor) -> Tensor:
-        partner = self.source.partners[path]
-        if partner in self.target.unreadable:
-            raise InputError(f"{partner}, the truth of {path.name}, cannot be read: {self.target.unreadable[partner]}")
-        truth = self.target.read(partner)
-        if truth.shape[1:] != fake.shape[1:]:
-            raise InputError(
-                f"{path} is {fake.shape[2]}x{fake.shape[1]} pixels and its partner {partner.name} "
-                f"{truth.shape[2]}x{truth.shape[1]}; paired images must have the same size."
-            )
-        return truth
-
     def _kid(self, fakes: Tensor) -> Score:
         source, target = self.source, self.target
 
@@ -271,21 +272,22 @@ class _Judge:
         def distance(x: Tensor) -> Estimate:
             return Estimate(value=metrics.frechet_distance(x, target.features))
 
-        few = min(len(fakes), len(target.features)) <= fakes.shape[1]
-        note = (
-            f"fewer images than the {fakes.shape[1]} features: mostly bias, compare with its own floor" if few else ""
-        )
+        notes = []
+        if min(len(fakes), len(target.features)) <= fakes.shape[1]:
+            notes.append(
+                f"fewer images than the {fakes.shape[1]} features: mostly bias, compare with its own ends only"
+            )
         # A floor from fewer images than there are translations would have more bias than they have.
         same_number = target.training is not None and len(target.training) == len(fakes)
         if target.training is not None and not same_number:
-            note = f"no floor: only {len(target.training)} training images for {len(fakes)} translations"
+            notes.append(f"no floor: only {len(target.training)} training images for {len(fakes)} translations")
         return Score(
             value=distance(fakes),
             floor=distance(target.training) if target.training is not None and same_number else None,
             ceiling=distance(source.features),
             num_images=len(fakes),
             num_real=len(target.features),
-            note=note,
+            note="; ".join(notes),
         )
 
     def _notes(self, found: dict[str, Score]) -> Iterator[str]:
@@ -298,7 +300,8 @@ class _Judge:
                 f"{FEW_IMAGES} are few, a few hundred are good."
             )
         if target.training is None:
-            yield "No floor: the training images of the target domain are not there to compare with."
+            where = f" (no {target.train_root})" if target.train_root is not None else ""
+            yield f"No floor: the training images of the target domain are not known or not there{where}."
         for domain in (source, target):
             trained = {path.resolve() for path in domain.train_paths}
             shared = sum(path.resolve() in trained for path in domain.paths)
@@ -307,10 +310,14 @@ class _Judge:
             if domain.unreadable:
                 reason = first_reason(domain.unreadable)
                 yield f"{len(domain.unreadable)} files of {domain.name} cannot be read ({reason})."
+        yield from self.pair_notes
         if self.paired and "ms_ssim" not in found:
             yield "No MS-SSIM: its five scales need images of more than 160 pixels."
+        for name, score in found.items():
+            if score.num_images < len(source.paths):
+                yield f"{METRICS[name].label}: only {score.num_images} of {len(source.paths)} images have one."
         info = self.there.info
-        sides = [min(size) for size in source.sizes]
+        sides = [min(size) for size in source.sizes.values()]
         if info.preprocess not in ("crop", "none") and sides:
             smallest, largest = min(sides), max(sides)
             if largest > 1.5 * info.load_size or smallest < info.load_size / 1.5:
@@ -320,13 +327,9 @@ class _Judge:
                 )
 
     def write_translations(self, folder: Path, batch_size: int, advance: Advance) -> None:
-        """All translations as PNG directly in `folder`, for tools that read folders."""
+        """All translations as PNG directly in `folder`, for tools that read folders; what was there before goes."""
         source, target = self.source, self.target
-        if target.image_format.dtype != "uint8" or target.image_format.channels != 3:
-            raise InputError(
-                f"Inception scores need 8-bit colour images; domain {target.name} is {target.image_format}."
-            )
-        for old in list_images(folder):
+        for old in folder.glob("[0-9]" * 6 + ".png"):
             old.unlink()
         number = 0
         for paths, images in source.batches(source.paths, batch_size):
@@ -344,8 +347,7 @@ class _Judge:
         best, worst = ranked[:num_best], ranked[len(ranked) - num_best :][::-1]
         shown = {image.file for image in (*best, *worst)}
         others = [image for image in result.images if image.file not in shown]
-        count = min(_NUM_TYPICAL, len(others))
-        typical = [others[i * len(others) // count] for i in range(count)]
+        typical = spread(others, _NUM_TYPICAL)
         groups: tuple[tuple[Literal["typical", "best", "worst"], list[ImageScores]], ...]
         groups = (("typical", typical), ("best", best), ("worst", worst))
         return [self._example(kind, by_file[image.file], image, result) for kind, images in groups for image in images]

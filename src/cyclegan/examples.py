@@ -10,7 +10,7 @@ from typing import Any, Literal
 from PIL import Image
 from torch import Tensor
 
-from cyclegan.config import Direction
+from cyclegan.config import Direction, InputError
 from cyclegan.images import displayable, write_bytes
 
 # Longer sides are reduced to this, in pixels: a page is to be looked at, not to be measured on.
@@ -34,7 +34,11 @@ class Example:
 
 
 def write_examples(out: Path, origin: str, examples: Sequence[Example]) -> None:
-    """Replace the folder `out` by these pictures as 8-bit PNG, and examples.json. origin: where they are from."""
+    """Replace the folder `out` by these pictures as 8-bit PNG, and examples.json. origin: where they are from.
+
+    Raises InputError if it is there and was not made by this function.
+    """
+    check_examples(out)
     shutil.rmtree(out, ignore_errors=True)
     entries = []
     for index, example in enumerate(examples):
@@ -58,6 +62,12 @@ def write_examples(out: Path, origin: str, examples: Sequence[Example]) -> None:
         )
     text = json.dumps({"origin": origin, "examples": entries}, indent=1, ensure_ascii=False)
     write_bytes(out / "examples.json", (text + "\n").encode(errors="surrogateescape"))
+
+
+def check_examples(out: Path) -> None:
+    """Raises InputError if a folder is there, holds something, and is not one of examples, which are replaced."""
+    if out.exists() and not (out / "examples.json").is_file() and (out.is_file() or any(out.iterdir())):
+        raise InputError(f"{out} is there and holds something else; move it, or choose another --out.")
 
 
 # ---- reading them again

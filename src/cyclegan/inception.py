@@ -3,6 +3,7 @@
 The tools are called on the folders themselves, so the numbers are those that they print on the same folders.
 """
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,29 @@ from cyclegan.images import list_images
 
 TOOLS = ("torch-fidelity", "clean-fid")
 
-# Files that torch-fidelity takes for images, directly in the folder.
-_FIDELITY_SUFFIXES = (".png", ".jpg", ".jpeg")
+_PACKAGES = {"torch-fidelity": "torch_fidelity", "clean-fid": "cleanfid"}
+
+# Files that the tools take for images: torch-fidelity directly in the folder, clean-fid below it, too.
+_SUFFIXES = {
+    "torch-fidelity": (".png", ".jpg", ".jpeg"),
+    "clean-fid": (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".npy"),
+}
+
+
+def check_inception(tool: str, weights: Path | None, folders: tuple[Path, ...]) -> None:
+    """Raises InputError for what can be known beforehand: tool, weights, and files that the tool would not see."""
+    if tool not in TOOLS:
+        raise InputError(f"There is no tool {tool!r} for Inception scores; choose one of: {', '.join(TOOLS)}.")
+    if weights is not None and tool == "clean-fid":
+        raise InputError("clean-fid takes its Inception weights from its own place; leave out --inception-weights.")
+    if weights is not None and not weights.is_file():
+        raise InputError(f"There is no file {weights}; expected the Inception weights of torch-fidelity.")
+    try:
+        importlib.import_module(_PACKAGES[tool])
+    except Exception as error:
+        raise _unavailable(tool, ImportError(str(error))) from error
+    for folder in folders:
+        _check_seen(tool, folder)
 
 
 def inception_scores(
@@ -25,16 +47,11 @@ def inception_scores(
     weights: the Inception weights of torch-fidelity; without them each tool looks where it keeps its own, and downloads
     what is not there. Raises InputError if the tool or its weights cannot be had, or if it would not see every file.
     """
-    if tool not in TOOLS:
-        raise InputError(f"There is no tool {tool!r} for Inception scores; choose one of: {', '.join(TOOLS)}.")
+    check_inception(tool, weights, (generated, real))
     count = min(len(list_images(generated)), len(list_images(real)))
     if tool == "torch-fidelity":
-        for folder in (generated, real):
-            _check_seen(folder)
         arguments: dict[str, Any] = {"kid_subset_size": min(1000, count)}
         if weights is not None:
-            if not weights.is_file():
-                raise InputError(f"There is no file {weights}; expected the Inception weights of torch-fidelity.")
             arguments["feature_extractor_weights_path"] = str(weights)
         try:
             from torch_fidelity import calculate_metrics
@@ -53,8 +70,6 @@ def inception_scores(
         fid, kid = found["frechet_inception_distance"], found["kernel_inception_distance_mean"]
         return float(fid), float(kid), f"torch-fidelity, KID subsets of {arguments['kid_subset_size']}"
 
-    if weights is not None:
-        raise InputError("clean-fid takes its Inception weights from its own place; leave out --inception-weights.")
     try:
         from cleanfid import fid as clean
 
@@ -66,12 +81,16 @@ def inception_scores(
     return float(fid), float(kid), "clean-fid, mode clean, KID of random subsets"
 
 
-def _check_seen(folder: Path) -> None:
-    unseen = [p for p in list_images(folder) if p.suffix.lower() not in _FIDELITY_SUFFIXES or p.parent != folder]
+def _check_seen(tool: str, folder: Path) -> None:
+    suffixes = _SUFFIXES[tool]
+    unseen = [path for path in list_images(folder) if path.suffix.lower() not in suffixes]
+    if tool == "torch-fidelity":
+        unseen += [path for path in list_images(folder) if path.parent != folder and path not in unseen]
     if unseen:
+        where = " directly in a folder" if tool == "torch-fidelity" else ""
         raise InputError(
-            f"torch-fidelity would pass over {len(unseen)} images of {folder}, such as {unseen[0].name}: it reads PNG "
-            "and JPEG files that lie directly in a folder. Convert them, or use --inception clean-fid."
+            f"{tool} would pass over {len(unseen)} images of {folder}, such as {unseen[0].name}: it reads "
+            f"{' '.join(suffixes)}{where}. Convert them, or use the other tool."
         )
 
 

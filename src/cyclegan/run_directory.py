@@ -65,8 +65,33 @@ def read_run_config(run: Path) -> TrainConfig | None:
     file = run / "config.toml"
     if not file.is_file():
         return None
-    # Release 0.1.0 had no such setting and held nothing out; to go on with another value must be told.
-    return make_config({"num_validation": 0}, read_config_file(file))
+    try:
+        # Release 0.1.0 had no such setting and held nothing out; to go on with another value must be told.
+        return make_config({"num_validation": 0}, read_config_file(file))
+    except InputError as error:
+        raise InputError(f"{file} is not the configuration of a run of this release: {error}") from None
+
+
+def run_of(path: Path) -> Path | None:
+    """The run directory that a model belongs to: itself, or one up to three folders above, as of RUN/best/model."""
+    path = path.resolve()
+    for place in (path, *path.parents[:3]):
+        if (place / "config.toml").is_file() and (place / "log.jsonl").is_file():
+            return place
+    return None
+
+
+def evaluation_of(path: Path) -> Path:
+    """Where the evaluation of a run, checkpoint or model directory is kept.
+
+    That of a run and of its model/ in the run; those of RUN/best and of checkpoints, which training replaces, in
+    RUN/evaluations/; that of any other model beside it.
+    """
+    run = run_of(path)
+    if run is None or path.resolve() == run:
+        return path
+    names = [part for part in path.resolve().relative_to(run).parts if part not in ("model", "checkpoints")]
+    return run / "evaluations" / names[0] if names else run
 
 
 def find_checkpoint(config: TrainConfig, resume: bool) -> Path | None:

@@ -27,7 +27,14 @@ from cyclegan.inspection.survey import (
 from cyclegan.run_directory import read_log, read_run_config
 
 # Which folder may repeat which, besides each repeating itself.
-_BORDERS = (("test A", "A"), ("test B", "B"), ("B", "A"))
+_BORDERS = (
+    ("test A", "A"),
+    ("test B", "B"),
+    ("B", "A"),
+    ("test A", "B"),
+    ("test B", "A"),
+    ("test B", "test A"),
+)
 
 # Events of log.jsonl that somebody who looks at a run should know of.
 _EVENTS = {"warning", "unreadable", "not finite"}

@@ -12,6 +12,7 @@ from cyclegan.report.page import Gallery, Notice, Part, Section, Table, shrink, 
 from cyclegan.report.record import read_record, series
 from cyclegan.report.run import READ_KID, estimate_text, score_text
 from cyclegan.report.run_charts import DIRECTIONS, arrow
+from cyclegan.run_directory import evaluation_of
 from cyclegan.scores import METRICS, Estimate, Score, Scores, read_scores
 
 _NAMES = {"a": "A", "b": "B"}
@@ -66,7 +67,7 @@ def compare(*runs: Path, out: Path | None = None) -> Comparison:
     for run, place in zip(runs, places, strict=True):
         if places.count(place) > 1:
             raise InputError(f"The run {run} is given twice; a comparison needs different runs.")
-    names, scores = short_names(places), tuple(read_scores(run) for run in runs)
+    names, scores = short_names(places), tuple(read_scores(evaluation_of(Path(run))) for run in runs)
     comparison = Comparison(runs, names, scores, *_unlike(names, scores))
     if out is not None:
         _write_page(comparison, out)
@@ -101,6 +102,7 @@ def _unlike(names: Sequence[str], scores: Sequence[Scores]) -> tuple[tuple[str, 
         ("size for translation", [f"short side {of.short_side}" if of.short_side else "as it is" for of in scores]),
         ("noise on the translation", [f"{of.noise_sigma:g}" for of in scores]),
         ("comparison with the truth", ["yes" if of.paired else "no" for of in scores]),
+        ("tool of the Inception scores", [_inception_tool(of) for of in scores]),
     ):
         if len(set(values)) > 1:
             told = ", ".join(f"{name}: {value}" for name, value in zip(names, values, strict=True))
@@ -129,6 +131,12 @@ def _unlike(names: Sequence[str], scores: Sequence[Scores]) -> tuple[tuple[str, 
     for (direction_name, note), told_by in noted.items():
         remarks.append(f"{direction_name}, {'all runs' if len(told_by) == len(names) else ', '.join(told_by)}: {note}")
     return tuple(differences), tuple(remarks)
+
+
+def _inception_tool(scores: Scores) -> str:
+    """How FID was measured, as its note says, or nothing."""
+    found = [of.metrics["fid"].note for of in scores.directions.values() if "fid" in of.metrics]
+    return found[0] if found else "none"
 
 
 def _unlike_images(names: Sequence[str], scores: Sequence[Scores]) -> Iterator[str]:
@@ -253,7 +261,7 @@ def _curves(comparison: Comparison) -> Iterator[Section]:
             "Mean of both directions, on the validation images of each run, which are not those of the scores above. "
             "Compare the curves only if the runs hold out the same images."
         )
-        charts: list[Part] = [Chart("KID on validation images", curves)]
+        charts: list[Part] = [Chart("KID (EfficientNet-Lite0) on validation images", curves)]
         yield Section("Over the training", [text], charts)
 
 

@@ -141,7 +141,8 @@ def _summary(
     trained += f", {_plural(len(log.sessions), 'session')}." if log.sessions else "."
     if log.best is not None:
         trained += (
-            f" The best step by KID on validation images is {log.best['step']:,} (KID {log.best['kid']:.3f}); "
+            f" The best step by KID (EfficientNet-Lite0) on validation images is {log.best['step']:,} "
+            f"({log.best['kid']:.3f}); "
             f"the last one is {log.step:,}."
         )
     paragraphs.append(trained)

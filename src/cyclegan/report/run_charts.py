@@ -34,7 +34,7 @@ def validation_charts(log: RunRecord, names: dict[str, str]) -> Iterator[Chart]:
         }
         everything = [*kid[0].values, *scale.values()]
         wide = min(everything) > 0 and max(everything) > 30 * min(everything)
-        yield Chart(f"KID, {arrow(direction, names)}", kid, lines=scale, marks=best, log=wide)
+        yield Chart(f"KID (EfficientNet-Lite0), {arrow(direction, names)}", kid, lines=scale, marks=best, log=wide)
     for name, title in (("cycle", "Cycle error"), ("edges", "Edges kept")):
         both = [series(log.scores, arrow(d, names), "directions", d, name) for d in DIRECTIONS]
         if any(one.steps for one in both):

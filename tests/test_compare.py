@@ -24,7 +24,7 @@ def test_the_best_value_of_a_row_is_marked_and_equal_ones_are_not(runs, tmp_path
     assert best == {"kid": {1}, "l1": set(), "psnr": set()}
     page = (tmp_path / "page.html").read_text()
     assert "0.100 *<small>0.080 to 0.120</small>" in page
-    assert "KID on validation images" in page
+    assert "KID (EfficientNet-Lite0) on validation images" in page
     assert page.count("2 test images are far too few.") == 2  # one for each direction, not for each run
 
 

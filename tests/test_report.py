@@ -42,7 +42,7 @@ def test_the_page_tells_the_run_its_warnings_its_scores_and_how_it_was_made(run)
     places = [page.index(f">{text}") for text in order]
     assert places == sorted(places)
     assert "Trained for 3,000 steps in 5 minutes, 2 sessions." in page
-    assert "best step by KID on validation images is 2,000 (KID 0.120); the last one is 3,000" in page
+    assert "best step by KID (EfficientNet-Lite0) on validation images is 2,000 (0.120); the last one is 3,000" in page
     assert "0.120<small>0.096 to 0.144</small>" in page
     assert "By KID, the translations are 87 % of the way" in page
     assert "19.2 dB" in page or "19.3 dB" in page
@@ -102,7 +102,7 @@ def test_damaged_files_are_told_and_do_not_stop_the_page(run):
     notice = re.search(r'<div class="notice".*?</div>', page)[0]
     assert "widht" in notice
     assert "scores.json is not one of this release" in notice
-    assert "best step by KID on validation images is 2,000" in page
+    assert "best step by KID (EfficientNet-Lite0) on validation images is 2,000" in page
 
 
 def test_a_loss_that_was_not_finite_is_told_on_top(run):

@@ -79,7 +79,7 @@ def page(lines: list[str]) -> str:
             "|---|---|---|---|",
             *lines,
             "",
-            "What grows is 5 KB of features for each image of each set, and the scores of single images.",
+            "What grows is about 10 KB for each image of each set: its features, its resamplings and its scores.",
             "",
         ]
     )

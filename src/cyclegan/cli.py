@@ -27,7 +27,7 @@ The same command again goes on where a run stopped.""",
   cyclegan evaluate runs/maps --a test/photos --b test/maps
   cyclegan evaluate runs/maps                              (the test folders that it was trained with)
   cyclegan evaluate runs/demo --paired                     (images of the same name show the same thing)
-  cyclegan evaluate runs/maps/best --direction a2b --short-side 286
+  cyclegan evaluate runs/maps/best --direction a2b         (its scores go to runs/maps/evaluations/best)
 
 Realism is measured on features of EfficientNet-Lite0, which need no download; such a KID is no standard KID or FID.
 For those: --inception torch-fidelity, or --inception clean-fid.""",
@@ -336,6 +336,8 @@ def _add_compare(parser: argparse.ArgumentParser) -> None:
 def _compare(parsed: argparse.Namespace) -> None:
     from cyclegan.report.compare import compare, print_comparison
 
+    if parsed.out.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"--out is {parsed.out}; expected a name that ends in .html.")
     print_comparison(compare(*parsed.run_directories, out=parsed.out))
     print(parsed.out)
 

@@ -51,6 +51,7 @@ class DomainImages:
     features: Tensor = field(default_factory=lambda: torch.empty(0))
     training: Tensor | None = None
     training_used: list[Path] = field(default_factory=list)
+    mean_used: list[Path] = field(default_factory=list)
     mean: Tensor | None = None
     unreadable: dict[Path, str] = field(default_factory=dict)
     # Height and width of each test image, as it is scored.
@@ -107,7 +108,7 @@ class DomainImages:
         """Features of `count` training images at equal distances, and the mean of up to a thousand."""
         read = spread(self.train_paths, self.num_training(count, mean))
         chosen = set(spread(read, min(count, len(read))))
-        features, total, num_images = [], None, 0
+        features, total = [], None
         same_size = True
         for paths, images in self.batches(read, batch_size):
             wanted = [i for i, path in enumerate(paths) if path in chosen]
@@ -118,13 +119,13 @@ class DomainImages:
                 same_size = total is None or total.shape == images.shape[1:]
                 if same_size:
                     total = images.sum(0) if total is None else total + images.sum(0)
-                    num_images += len(images)
+                    self.mean_used += paths
             for _ in paths:
                 advance()
         if sum(map(len, features)) >= 2:
             self.training = torch.cat(features)
         if total is not None and same_size:
-            self.mean = total / num_images
+            self.mean = total / len(self.mean_used)
 
 
 def find_domains(
@@ -240,6 +241,8 @@ def file_lists(domains: tuple[DomainImages, DomainImages]) -> dict[str, FileList
         lists[f"test_{key}"] = _file_list(domain.root, domain.paths)
         if domain.train_root is not None and domain.training_used:
             lists[f"train_{key}"] = _file_list(domain.train_root, domain.training_used)
+            if domain.mean is not None:
+                lists[f"mean_image_{key}"] = _file_list(domain.train_root, domain.mean_used)
     return lists
 
 

@@ -72,7 +72,7 @@ def evaluate(
     this, in pixels, before anything else; default: their own size, as `translate` does. inception: torch-fidelity or
     clean-fid, for standard FID and KID as well; inception_weights: their file for torch-fidelity. num_bootstrap:
     resamplings of the intervals. seed: of the resamplings and of the noise.
-    Memory does not grow with the number of images, but for 5 KB of features each.
+    Memory grows with the number of images by about 10 KB each (features and resamplings), whatever their size.
     Raises InputError for a run without a model, folders that cannot be used, or features that cannot be had.
     """
     started = time.monotonic()

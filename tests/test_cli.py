@@ -76,7 +76,7 @@ def test_a_configuration_file_lies_between_preset_and_flags(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("command", "code", "message"),
     [
-        ("train nowhere", 2, "There is no folder nowhere"),
+        ("train nowhere", 2, "nowhere; expected a folder of images"),
         ("train . --widht 3", 2, "no flag --widht; did you mean --width"),
         ("train . --width wide", 2, "width is 'wide'"),
         ("train . --steps 3 --minutes 2", 2, "one length of the run"),

@@ -398,7 +398,7 @@ def test_a_run_is_described_with_the_folders_that_it_was_trained_on(tmp_path, mo
     a.rename("elsewhere")
     found = look(out)
     assert (found.folders, found.advice) == ({}, ())
-    assert "There is no folder a" in found.run.missing
+    assert f"There is no folder {tmp_path / 'a'}" in found.run.missing
     assert found.run.missing in shown(found, 500)
     assert "preset demo, 4 steps" in shown(found, 200)
     write_inspection(found, Path("page.html"))

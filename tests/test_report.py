@@ -63,7 +63,7 @@ def test_notes_on_the_scores_stand_on_top_and_beside_the_scores(run):
     page = write_run_report(run).read_text()
     notices = re.findall(r'<div class="notice".*?</div>', page)
     assert len(notices) == 3
-    assert "photos (A) to maps (B): 2 test images are far too few." in notices[0]
+    assert "Scores: 2 test images are far too few." in notices[0]
     assert all("2 test images are far too few." in notice for notice in notices)
     assert all("PSNR: measured on whole images" in notice for notice in notices[1:])
 

@@ -242,7 +242,7 @@ def test_sample_grids_use_held_out_images(tmp_path, capfd):
     a, b = make_folder(tmp_path / "a", 20), make_folder(tmp_path / "b", 20, seed=1, tint=(0.1, 1, 0.1))
     train(a, b, out=tmp_path / "run", **{**TINY, "steps": 2, "num_samples": 2, "sample_steps": 1})
     shown = capfd.readouterr().err
-    assert "A: 18 images" in shown
+    assert "A: 18 images to train on, and 2 held out" in shown
     assert "held out of the training folders" in shown
     assert len(list((tmp_path / "run" / "samples").iterdir())) == 2
 

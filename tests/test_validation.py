@@ -238,7 +238,7 @@ def test_scores_never_take_more_than_their_share_and_leave_one_for_the_end():
 def test_a_run_of_seconds_is_not_scored_and_says_so(large_folders, tmp_path, capfd):
     run = train(*large_folders, out=tmp_path / "run", **settings(quiet=False))
     assert events(run, "scores") == []
-    assert "not scored, because that would take over 10 % of the time" in capfd.readouterr().err
+    assert "not scored yet, because that would take over 10 % of the time" in capfd.readouterr().err
 
 
 @pytest.mark.slow

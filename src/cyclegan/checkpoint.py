@@ -189,6 +189,8 @@ def find_model(path: Path) -> Path:
     for candidate in candidates:
         if (candidate / "config.json").is_file():
             return candidate
+    if not path.exists() and path.name == "best" and path.parent.is_dir():
+        raise InputError(f"{path.parent} has no best checkpoint, because no step of it was scored; use {path.parent}.")
     if not path.exists():
         raise InputError(f"There is no {path}; expected a run directory, a checkpoint or a model directory.")
     raise InputError(f"{path} holds no model; expected a run directory, a checkpoint or a model directory.")

@@ -302,23 +302,31 @@ def _evaluate(parsed: argparse.Namespace) -> None:
     from rich.console import Console
 
     from cyclegan.evaluation import evaluate, show_scores
+    from cyclegan.run_directory import evaluation_of
 
-    scores = evaluate(
-        parsed.run_directory,
-        parsed.a,
-        parsed.b,
-        paired=parsed.paired,
-        direction=parsed.direction,
-        out=parsed.out,
-        short_side=parsed.short_side,
-        weights=parsed.weights,
-        inception=parsed.inception,
-        inception_weights=parsed.inception_weights,
-        batch_size=parsed.batch_size,
-        device=parsed.device,
-        seed=parsed.seed,
-    )
+    try:
+        scores = evaluate(
+            parsed.run_directory,
+            parsed.a,
+            parsed.b,
+            paired=parsed.paired,
+            direction=parsed.direction,
+            out=parsed.out,
+            short_side=parsed.short_side,
+            weights=parsed.weights,
+            inception=parsed.inception,
+            inception_weights=parsed.inception_weights,
+            batch_size=parsed.batch_size,
+            device=parsed.device,
+            seed=parsed.seed,
+        )
+    except KeyboardInterrupt:
+        print("Stopped; earlier scores are as they were.", file=sys.stderr)
+        raise
+    print(f"Step {scores.step:,} of {parsed.run_directory}, {scores.weights} weights")
     show_scores(scores, Console(highlight=False, markup=False))
+    place = parsed.out or evaluation_of(parsed.run_directory)
+    print(f"Page: {place / 'report.html'}")
 
 
 # ---- compare

@@ -106,6 +106,8 @@ class DomainImages:
         self, network: FeatureNetwork, count: int, batch_size: int, advance: Advance, *, mean: bool
     ) -> None:
         """Features of `count` training images at equal distances, and the mean of up to a thousand."""
+        # A training file that cannot be read is left out of the floor; it is no test image.
+        unreadable = dict(self.unreadable)
         read = spread(self.train_paths, self.num_training(count, mean))
         chosen = set(spread(read, min(count, len(read))))
         features, total = [], None
@@ -122,6 +124,7 @@ class DomainImages:
                     self.mean_used += paths
             for _ in paths:
                 advance()
+        self.unreadable = unreadable
         if sum(map(len, features)) >= 2:
             self.training = torch.cat(features)
         if total is not None and same_size:
@@ -249,4 +252,4 @@ def file_lists(domains: tuple[DomainImages, DomainImages]) -> dict[str, FileList
 def _file_list(root: Path, paths: Sequence[Path]) -> FileList:
     names = (path.relative_to(root).as_posix() for path in paths)
     # Names that are not valid UTF-8 could not be written to JSON.
-    return FileList(root=str(root), files=tuple(name.encode(errors="replace").decode() for name in names))
+    return FileList(root=str(root.resolve()), files=tuple(name.encode(errors="replace").decode() for name in names))

@@ -36,7 +36,7 @@ from cyclegan.inception import check_inception, inception_scores
 from cyclegan.report.run import write_run_report
 from cyclegan.round_trip import NOISE_SIGMA, as_stored, round_trip
 from cyclegan.run_directory import evaluation_of, read_run_config, run_of
-from cyclegan.scores import METRICS, DirectionScores, Estimate, ImageScores, Score, Scores
+from cyclegan.scores import METRICS, DirectionScores, Estimate, ImageScores, Score, Scores, verdict
 from cyclegan.translate import Translator
 
 # Fewer test images than this are said to be few.
@@ -293,6 +293,14 @@ class _Judge:
     def _notes(self, found: dict[str, Score]) -> Iterator[str]:
         """What a reader of the scores must know."""
         source, target = self.source, self.target
+        for domain in (source, target):
+            trained = {path.resolve() for path in domain.train_paths}
+            shared = sum(path.resolve() in trained for path in domain.paths)
+            if shared:
+                yield (
+                    f"{shared} of {len(domain.paths)} test images of {domain.name} lie in the training folder: "
+                    "these are scores on images that the model has seen."
+                )
         fewest = min(len(source.paths), len(target.paths))
         if fewest < FEW_IMAGES:
             yield (
@@ -303,13 +311,10 @@ class _Judge:
             where = f" (no {target.train_root})" if target.train_root is not None else ""
             yield f"No floor: the training images of the target domain are not known or not there{where}."
         for domain in (source, target):
-            trained = {path.resolve() for path in domain.train_paths}
-            shared = sum(path.resolve() in trained for path in domain.paths)
-            if shared:
-                yield f"{shared} of {len(domain.paths)} test images of {domain.name} were also trained on."
             if domain.unreadable:
-                reason = first_reason(domain.unreadable)
-                yield f"{len(domain.unreadable)} files of {domain.name} cannot be read ({reason})."
+                number = len(domain.unreadable)
+                files = "1 test file" if number == 1 else f"{number} test files"
+                yield f"{files} of {domain.name} cannot be read ({first_reason(domain.unreadable)})."
         yield from self.pair_notes
         if self.paired and "ms_ssim" not in found:
             yield "No MS-SSIM: its five scales need images of more than 160 pixels."
@@ -458,9 +463,16 @@ def show_scores(scores: Scores, console: Console) -> None:
             value = f"{score.value.value:.{metric.digits}f}"
             table.add_row(label, value, score.value.show_interval(metric.digits), *cells)
         console.print(table)
-        notes = [f"{METRICS[name].label}: {score.note}." for name, score in found.items() if score.note]
-        for note in dict.fromkeys((*notes, *result.notes)):
-            console.print(f"- {note}")
+        if "kid" in found:
+            console.print(f"{source} to {target}: {' '.join(verdict(found['kid']))}", style="bold")
+            console.print()
+    notes: dict[str, list[str]] = {}
+    for direction, result in scores.directions.items():
+        known = [f"{METRICS[name].label}: {score.note}." for name, score in result.metrics.items() if score.note]
+        for note in (*result.notes, *known):
+            notes.setdefault(note, []).append("A to B" if direction == "a2b" else "B to A")
+    for note, places in notes.items():
+        console.print(f"- {note if len(places) == len(scores.directions) else f'{places[0]}: {note}'}")
     console.print(
         f"- KID and Frechet distance on {scores.features.label}: no standard FID or KID. Floor: real training images "
         "against the real test images. Ceiling: the input, not translated."

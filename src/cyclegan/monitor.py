@@ -44,6 +44,7 @@ class Monitor:
     best: tuple[int, float] | None = None
     scored_at: int = -1
     told: set[str] = field(default_factory=set)
+    told_unaffordable: bool = False
     discriminators: DiscriminatorWatch = field(init=False)
 
     def __post_init__(self) -> None:
@@ -99,8 +100,12 @@ class Monitor:
             self.validation = None
             return
         if not affordable:
-            limit = f"{100 * TIME_SHARE:.0f} %"
-            self.console.print(f"Step {step}: not scored, because that would take over {limit} of the time so far.")
+            if not self.told_unaffordable:
+                self.told_unaffordable = True
+                limit = f"{100 * TIME_SHARE:.0f} %"
+                self.console.print(
+                    f"Step {step}: not scored yet, because that would take over {limit} of the time so far."
+                )
             self.log.write({"event": "not scored", "step": step})
             return
         if not validation.is_open:
@@ -148,8 +153,8 @@ class Monitor:
         if self.other_images:
             about["origin"] += ", but not in earlier sessions of this run: some were trained on then"
             self.console.print(
-                "Other images are held out than in an earlier session: the best step is sought anew, and some of them "
-                "were trained on before.",
+                "Other images are held out than in an earlier session: the best step is sought anew, and some of "
+                "them were trained on before.",
                 style="yellow",
             )
         if not known or self.other_images:
@@ -181,6 +186,11 @@ class Monitor:
 
     def tell_best(self) -> None:
         """Which step was the best, and where it is."""
+        if self.best is None and self.validation is not None:
+            self.console.print(
+                f"No step was scored: the run was too short to spend less than {100 * TIME_SHARE:.0f} % of its time "
+                "on it. cyclegan evaluate scores it on test images."
+            )
         if self.best is not None:
             step, kid = self.best
             where = "the last one" if step == self.state.step else f"kept in {self.config.out / 'best'}"

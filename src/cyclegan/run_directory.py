@@ -24,6 +24,8 @@ from cyclegan.data import Folders
 from cyclegan.images import write_bytes
 from cyclegan.step import TrainState
 
+_FOLDERS = ("a", "b", "test_a", "test_b")
+
 
 def check_place(out: Path, folders: Folders, *, fresh: bool) -> None:
     """Raises InputError if `out` cannot be a run directory: foreign files, or inside a folder of images."""
@@ -106,6 +108,8 @@ def find_checkpoint(config: TrainConfig, resume: bool) -> Path | None:
             raise InputError(f"{out} holds no run to resume; leave out --resume to start one.")
         return None
     saved, given = flat_values(run), flat_values(config)
+    for values in (saved, given):  # earlier releases kept paths as they were typed
+        values |= {name: str(Path(values[name]).resolve()) for name in _FOLDERS if values[name] is not None}
     changed = {name for name in given if saved[name] != given[name] and name not in FREE_TO_CHANGE}
     networks = changed & set(ModelConfig.model_fields)
     refused = networks if resume else changed
@@ -197,7 +201,7 @@ def open_board(config: TrainConfig, step: int, console: Console) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
-        console.print("TensorBoard files are not written; to have them: pip install 'cyclegan[log]'")
+        console.print("TensorBoard files are not written; to have them: pip install tensorboard")
         return None
     try:
         return SummaryWriter(str(config.out / "tensorboard"), purge_step=step or None)

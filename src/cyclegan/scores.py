@@ -82,6 +82,31 @@ class Score(Config):
     note: str = ""
 
 
+def verdict(kid: Score) -> list[str]:
+    """What a KID says between its ends, in sentences; the first one is the verdict."""
+    value, ceiling = kid.value.value, kid.ceiling
+    floor = kid.floor.value if kid.floor is not None else 0.0
+    if ceiling is None:
+        return ["There is nothing to compare this KID with."]
+    sentences = []
+    covered = (ceiling.value - value) / (ceiling.value - floor) if ceiling.value > floor else 0.0
+    if ceiling.value <= floor:
+        sentences.append(
+            "By KID, untranslated images are as near to the target as its own training images are, so it cannot tell "
+            "good from bad here. Are the two test folders swapped?"
+        )
+    elif covered < 0:
+        sentences.append("By KID, the translations are less like the target than untranslated images are.")
+    elif covered >= 1:
+        sentences.append("By KID, the translations are as near to the target as its own real images are.")
+    else:
+        way = f"{100 * covered:.0f} % of the way from untranslated images to real ones"
+        sentences.append(f"By KID, the translations are {way}.")
+    if kid.value.low is not None and kid.value.high is not None and kid.value.low <= ceiling.value <= kid.value.high:
+        sentences.append("That may be chance: its interval holds the KID of untranslated images.")
+    return sentences
+
+
 class ImageScores(Config):
     """Scores of one test image, by name. `unlike`: how far its features are from the nearest real images' features."""
 

@@ -1,6 +1,7 @@
 """Train the two translators: resolve the configuration, build or resume, loop, log, save."""
 
 import math
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -94,6 +95,7 @@ class _Run:
     info: ModelInfo
     samples: HeldOut
     console: Console
+    num_held_out: tuple[int, int]
     # Both are there once a session has begun.
     log: RunLog | None = None
     monitor: Monitor | None = None
@@ -120,12 +122,16 @@ class _Run:
         """Check everything that can be wrong, before hours are spent. What must be closed again goes on `stack`."""
         if config.a is None:
             raise InputError("No folder of images was given; pass two folders, or one that holds trainA and trainB.")
+        # A run must find its images again from wherever it is looked at.
+        places = {name: getattr(config, name) for name in ("a", "b", "test_a", "test_b")}
+        config = config.replace(**{name: path.resolve() for name, path in places.items() if path is not None})
         device = resolve_device(config.device)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         out = config.out
 
         # The images. A run that goes on keeps the value ranges that it found when it began.
+        assert config.a is not None
         folders = find_folders(config.a, config.b, config.test_a, config.test_b)
         check_place(out, folders, fresh=fresh)
         data = config.data
@@ -137,6 +143,7 @@ class _Run:
         ranges = {"range_a": (a.image_format.low, a.image_format.high)}
         ranges |= {"range_b": (b.image_format.low, b.image_format.high)}
         config = config.replace(data=data.replace(**ranges))
+        found = len(a), len(b)
         a, b, samples, scored = choose_held_out(config, folders, a, b)
 
         # The run directory.
@@ -176,7 +183,8 @@ class _Run:
             config.seed,
             cache_bytes=int(config.data.cache_gib * 2**30),
         )
-        run = cls(config, state, dataset, info, samples, console, seconds_before=seconds)
+        held_out = found[0] - len(a), found[1] - len(b)
+        run = cls(config, state, dataset, info, samples, console, held_out, seconds_before=seconds)
         run.complete = run._share() >= 1
         if not run.complete:
             write_config(config)
@@ -201,8 +209,9 @@ class _Run:
         self, a: ImageFolder, b: ImageFolder, checkpoint: Path | None, device: torch.device, precision: str
     ) -> None:
         config, say = self.config, self.console.print
-        for name, folder in (("A", a), ("B", b)):
-            say(f"{name}: {len(folder)} images in {folder.root} ({folder.image_format})")
+        for name, folder, held in (("A", a, self.num_held_out[0]), ("B", b, self.num_held_out[1])):
+            apart = f", and {held} held out" if held else ""
+            say(f"{name}: {len(folder)} images to train on{apart}, in {folder.root} ({folder.image_format})")
             for path, reason in folder.unreadable:
                 self._report_unreadable(str(path), reason)
         for path, reason in self.samples.unreadable:
@@ -276,7 +285,9 @@ class _Run:
             raise
         self.console.print(f"Done: {state.step} steps in {self._seconds() / 60:.1f} minutes of training.")
         monitor.tell_best()
-        self.console.print(f"Translate with: cyclegan translate {config.out} IMAGES --out FOLDER --direction a2b")
+        self.console.print(f"Page: {config.out / 'report.html'}")
+        out = shlex.quote(str(config.out))
+        self.console.print(f"Translate with: cyclegan translate {out} IMAGES --out FOLDER --direction a2b")
         return config.out
 
     def _finish(self) -> None:

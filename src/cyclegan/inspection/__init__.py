@@ -24,7 +24,7 @@ from cyclegan.inspection.survey import (
     printable,
     survey_folder,
 )
-from cyclegan.run_directory import read_log, read_run_config
+from cyclegan.run_directory import read_log, read_run_config, run_of
 
 # Which folder may repeat which, besides each repeating itself.
 _BORDERS = (
@@ -105,6 +105,9 @@ def inspect(
     """
     path = Path(a)
     given = [Path(folder) if folder is not None else None for folder in (b, test_a, test_b)]
+    is_model = (path / "model" / "config.json").is_file() or (path / "config.json").is_file()
+    if is_model and (run := run_of(path)) is not None:
+        path = run  # a checkpoint stands for its run
     if path.is_dir() and (config := read_run_config(path)) is not None:
         if any(given):
             raise InputError(f"{path} is a run directory, which names its folders itself; give it alone.")

@@ -48,6 +48,10 @@ class Comparison:
             shown = {i: round(e.value, metric.digits) for i, e in enumerate(found) if e is not None}
             if not shown:
                 continue
+            # A rise near 0 is fine on either side of it.
+            if name == "cycle_rise":
+                yield name, found, set()
+                continue
             best = (min if metric.better == "less" else max)(shown.values())
             marked = {index for index, value in shown.items() if value == best}
             yield name, found, marked if len(marked) < len(shown) and not self.differences else set()
@@ -176,9 +180,9 @@ def print_comparison(comparison: Comparison) -> None:
     from rich.table import Table as ScreenTable
 
     console = Console(highlight=False, markup=False)
-    for text in (warning(comparison), *comparison.remarks):
-        if text:
-            console.print(text, style="yellow")
+    if text := warning(comparison):
+        console.print(text, style="yellow")
+    any_marked = False
     for direction in DIRECTIONS:
         rows = list(comparison.rows(direction))
         if not rows:
@@ -188,10 +192,14 @@ def print_comparison(comparison: Comparison) -> None:
         for name in comparison.names:
             table.add_column(name, overflow="fold")
         for metric, values, best in rows:
+            any_marked |= bool(best)
             cells = [_cell(metric, value, index in best) for index, value in enumerate(values)]
             table.add_row(f"{METRICS[metric].label}, {METRICS[metric].better} is better", *cells)
         console.print(table)
-    console.print(_READ_MARK)
+    if any_marked:
+        console.print(_READ_MARK)
+    for remark in comparison.remarks:
+        console.print(f"- {remark}")
 
 
 def _cell(metric: str, value: Estimate | None, best: bool) -> str:

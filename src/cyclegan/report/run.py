@@ -1,6 +1,7 @@
 """The page of a run, `report.html`: made from what is in the run directory and nothing else, whatever is missing."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from cyclegan.report.page import (
 from cyclegan.report.record import Event, RunRecord, inside, read_record
 from cyclegan.report.run_charts import DIRECTIONS, arrow, domain_names, loss_charts, validation_charts
 from cyclegan.run_directory import read_run_config
-from cyclegan.scores import METRICS, DirectionScores, Estimate, Score, Scores, read_scores
+from cyclegan.scores import METRICS, DirectionScores, Estimate, Score, Scores, read_scores, verdict
 
 _MAX_FRAMES = 8
 _FRAME_SIDE, _GALLERY_SIDE = 900, 256
@@ -52,11 +53,8 @@ def write_run_report(run: Path) -> Path:
     problems = [
         *(text for text in (config_problem, scores_problem) if text),
         *_health(log),
-        *(
-            f"Scores of {arrow(direction, names)}: {note}"
-            for direction, of in (scores.directions if scores else {}).items()
-            for note in of.notes
-        ),
+        *_stale(log, scores),
+        *(f"Scores{place and f' of {place}'}: {note}" for place, note in _notes(scores, names)),
     ]
     if problems:
         sections.append(Section("Read this first", [], [Notice(problems)]))
@@ -78,18 +76,6 @@ def _duration(seconds: float) -> str:
         return f"{seconds:.0f} seconds"
     minutes = round(seconds / 60)
     return f"{minutes} minutes" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _between(value: float, floor: float, ceiling: float) -> str:
-    """Where a KID lies on its scale, as a sentence."""
-    if ceiling <= floor:
-        return "Untranslated images are as near to the target as real ones: this KID cannot tell good from bad."
-    covered = (ceiling - value) / (ceiling - floor)
-    if covered < 0:
-        return "By KID, the translations are less like the target than untranslated images are."
-    if covered >= 1:
-        return "By KID, the translations are as near to the target as its own real images are."
-    return f"By KID, the translations are {100 * covered:.0f} % of the way from untranslated images to real ones."
 
 
 def _plain(value: object) -> str:
@@ -120,6 +106,25 @@ def _read_scores(run: Path) -> tuple[Scores | None, str]:
         return None, str(error)
 
 
+def _stale(log: RunRecord, scores: Scores | None) -> Iterator[str]:
+    if scores is not None and scores.step < log.step:
+        yield (
+            f"The scores on test images are those of step {scores.step:,}, and the training went on to {log.step:,}: "
+            "evaluate it again."
+        )
+
+
+def _notes(scores: Scores | None, names: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Notes of the scores, each with its direction, or with nothing if it holds for all of them."""
+    found = scores.directions if scores is not None else {}
+    for note in dict.fromkeys(note for of in found.values() for note in of.notes):
+        places = [direction for direction, of in found.items() if note in of.notes]
+        if len(places) == len(found):
+            yield "", note
+        else:
+            yield from ((arrow(direction, names), note) for direction in places)
+
+
 # ---- summary and warnings
 
 
@@ -147,8 +152,11 @@ def _summary(
         )
     paragraphs.append(trained)
     if scores is None:
+        # One root holds its test folders itself.
+        known = config is not None and ((config.test_a and config.test_b) or config.b is None)
+        folders = "" if known else " --a DIR --b DIR"
         paragraphs.append(
-            f"It has not been scored on test images yet. To do so: cyclegan evaluate {run} --a DIR --b DIR"
+            f"It has not been scored on test images yet. To do so: cyclegan evaluate {shlex.quote(str(run))}{folders}"
         )
         return paragraphs, parts
     paragraphs.append(
@@ -164,9 +172,8 @@ def _summary(
         ]
         row += [estimate_text("l1", end) if end else "-" for end in ((l1.value, l1.mean_image) if l1 else (None, None))]
         rows.append(row if scores.paired else row[:4])
-        if kid and kid.floor and kid.ceiling:
-            sentence = _between(kid.value.value, kid.floor.value, kid.ceiling.value)
-            paragraphs.append(f"{arrow(direction, names)}: {sentence}")
+        if kid:
+            paragraphs.append(f"{arrow(direction, names)}: {' '.join(verdict(kid))}")
     columns = ["", METRICS["kid"].label, "real images (floor)", "untranslated (ceiling)"]
     parts.append(Table([*columns, *(["L1 to the truth", "L1 of the mean image"] if scores.paired else [])], rows))
     paragraphs.append(READ_KID)
@@ -233,8 +240,9 @@ def _score_section(of: DirectionScores) -> Section:
         parts.append(Notice(notes))
     paragraphs = []
     kid = of.metrics.get("kid")
+    if kid is not None:
+        paragraphs.append(" ".join(verdict(kid)))
     if kid is not None and kid.floor is not None and kid.ceiling is not None:
-        paragraphs.append(_between(kid.value.value, kid.floor.value, kid.ceiling.value))
         low, high = kid.value.low, kid.value.high
         interval = (kid.value.value,) * 2 if low is None or high is None else (low, high)
         ends = (("real images", kid.floor.value), ("untranslated", kid.ceiling.value))

@@ -14,7 +14,7 @@ from cyclegan import InputError, Translator, evaluate, train
 from cyclegan.cli import main
 from cyclegan.images import ImageFormat, read_image, to_tensor
 from cyclegan.metrics import l1
-from cyclegan.scores import METRICS, read_scores
+from cyclegan.scores import METRICS, Estimate, Score, read_scores, verdict
 
 
 @pytest.fixture(scope="module")
@@ -301,6 +301,40 @@ def test_results_are_not_written_among_the_images(root):
         with pytest.raises(InputError, match=r"lies in the images of .*choose another --out"):
             evaluate(root / "run", out=place, quiet=True)
     assert len(list((root / "testA").iterdir())) == 6
+
+
+def test_a_run_trained_with_relative_paths_is_scored_from_anywhere(root, tmp_path, monkeypatch, capsys):
+    shutil.copytree(root, tmp_path / "data", ignore=shutil.ignore_patterns("run"))
+    monkeypatch.chdir(tmp_path)
+    train("data", out="run", quiet=True, **{**TINY, "steps": 1})
+    (tmp_path / "else").mkdir()
+    monkeypatch.chdir(tmp_path / "else")
+    main(["evaluate", "../run", "--direction", "a2b"])
+    shown = capsys.readouterr().out
+    assert "Page: ../run/report.html" in shown
+    scores = read_scores(tmp_path / "run")
+    assert scores.directions["a2b"].metrics["kid"].floor is not None
+    assert f"A to B: {verdict(scores.directions['a2b'].metrics['kid'])[0]}" in " ".join(shown.split())
+    train("../data", out="../run", quiet=True, **{**TINY, "steps": 1})  # the same folders, the same run
+
+
+def kid(value, floor, ceiling):
+    ends = {"floor": Estimate(value=floor), "ceiling": Estimate(value=ceiling)}
+    return Score(value=Estimate(value=value, low=value - 0.01, high=value + 0.01), num_images=50, **ends)
+
+
+@pytest.mark.parametrize(
+    ("value", "floor", "ceiling", "sentence"),
+    [
+        (0.30, 0.0, 0.40, "25 % of the way from untranslated images to real ones"),
+        (0.50, 0.0, 0.40, "less like the target than untranslated images"),
+        (0.00, 0.01, 0.40, "as near to the target as its own real images"),
+        (0.30, 0.08, 0.05, "Are the two test folders swapped?"),
+        (0.395, 0.0, 0.40, "That may be chance"),
+    ],
+)
+def test_a_verdict_says_what_a_kid_means_between_its_ends(value, floor, ceiling, sentence):
+    assert sentence in " ".join(verdict(kid(value, floor, ceiling)))
 
 
 def test_a_run_without_test_folders_asks_for_them(folders, tmp_path):

@@ -471,8 +471,10 @@ def test_few_images_are_in_memory_at_once(tmp_path, monkeypatch):
 def test_ctrl_c_stops_reading_at_once_and_leaves_no_page(tmp_path):
     folder = make_folder(tmp_path / "a", 400)
     code = (
-        "import sys, time, cyclegan.inspection.survey as survey\n"
+        "import signal, sys, time, cyclegan.inspection.survey as survey\n"
         "from cyclegan.cli import main\n"
+        # A shell that runs the tests in the background makes its children ignore the signal.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "read = survey.read_image\n"
         "def slowly(*arguments):\n"
         "    print('reading', file=sys.stderr, flush=True)\n"

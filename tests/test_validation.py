@@ -270,6 +270,14 @@ def test_a_run_that_cannot_be_scored_goes_on(tmp_path, large_folders, monkeypatc
     assert ("feature file is missing" if problem == "features" else "A has 1") in shown
 
 
+def test_scores_that_do_not_fit_into_memory_do_not_end_a_run(large_folders, tmp_path, monkeypatch, capfd):
+    scripted(monkeypatch, [0.5, torch.OutOfMemoryError()])
+    run = train(*large_folders, out=tmp_path / "run", **settings(quiet=False))
+    assert read_info(run / "model").step == 6
+    assert [event["step"] for event in events(run, "scores")] == [2]
+    assert capfd.readouterr().err.count("out of memory") == 1
+
+
 # ---- health checks
 
 

@@ -88,6 +88,13 @@ class Monitor:
 
     def score(self, *, last: bool = False) -> None:
         """Score the generators if there is time, keep them if they are the best yet, and tell of what goes wrong."""
+        try:
+            self._score(last)
+        except torch.OutOfMemoryError:  # what fits one training step need not fit a batch of whole images
+            self.console.print("No more scores in this run: out of memory. --num-validation 0 leaves them out.")
+            self.validation = None
+
+    def _score(self, last: bool) -> None:
         step, validation = self.state.step, self.validation
         if validation is None or self.scored_at == step:
             return

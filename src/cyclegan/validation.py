@@ -86,7 +86,7 @@ class Validation:
                 return False
             self._probe(a2b, b2a)
         assert self._open_cost is not None
-        wanted = self._open_cost + self._cost * (1 if last else 2)
+        wanted = self._open_cost + self._cost * (1 if last else 1 + CAUTION)
         return self.spent + wanted <= TIME_SHARE * (seconds + wanted)
 
     def _probe(self, a2b: nn.Module, b2a: nn.Module) -> None:

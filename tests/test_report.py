@@ -165,9 +165,7 @@ def test_the_comparison_starts_with_a_usual_image_not_with_the_best(run):
 def test_a_gallery_has_a_caption_under_each_row_and_a_table_its_small_lines(tmp_path):
     picture = Image.new("RGB", (8, 8))
     gallery = Gallery(["input", "output"], [[picture, picture], [picture, picture]], ["a.png", "b.png"])
-    write_report(
-        tmp_path / "x.html", "T", [Section("S", ["p"], [Table(["", "v"], [["n\nm", "1"]], best=0), gallery, "c"])]
-    )
+    write_report(tmp_path / "x.html", "T", [Section("S", ["p"], [Table(["", "v"], [["n\nm", "1"]]), gallery, "c"])])
     page = (tmp_path / "x.html").read_text()
     assert re.search(r"a\.png.*<img.*<img.*b\.png", page, re.DOTALL)
     assert "<tr class=best><td>n<small>m</small></td>" in page

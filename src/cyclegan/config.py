@@ -119,8 +119,8 @@ class TrainConfig(Config):
     # What is learned from, and where the result goes.
     a: Path | None = Field(None, description="Folder of images of domain A, or one root that holds trainA and trainB.")
     b: Path | None = Field(None, description="Folder of images of domain B.")
-    test_a: Path | None = Field(None, description="Held-out images of domain A for the sample grids.")
-    test_b: Path | None = Field(None, description="Held-out images of domain B for the sample grids.")
+    test_a: Path | None = Field(None, description="Test images of domain A: never trained on, shown in sample grids.")
+    test_b: Path | None = Field(None, description="Test images of domain B.")
     out: Path = Field(Path("runs/cyclegan"), description="The run directory.")
     preset: str = Field("paper", description="Where the values that are not given come from: paper or demo.")
 

@@ -57,10 +57,10 @@ def thumbnails(images: Tensor) -> Tensor:
 
 def diversity(outputs: Tensor, inputs: Tensor, targets: Tensor) -> float:
     """Differences among translations over those among real images of the less varied domain. All are thumbnails."""
-    return _spread(outputs) / max(min(_spread(inputs), _spread(targets)), 1e-6)
+    return _mean_difference(outputs) / max(min(_mean_difference(inputs), _mean_difference(targets)), 1e-6)
 
 
-def _spread(images: Tensor) -> float:
+def _mean_difference(images: Tensor) -> float:
     """Mean absolute difference of all pairs of different images."""
     count = len(images)
     flat = images.flatten(1)

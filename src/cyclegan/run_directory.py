@@ -7,8 +7,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from rich.console import Console
-
 from cyclegan.checkpoint import list_checkpoints, load_checkpoint
 from cyclegan.config import (
     FREE_TO_CHANGE,
@@ -192,19 +190,3 @@ def read_log(path: Path) -> list[dict[str, Any]]:
                 event = json.loads(line)
                 events += [event] if isinstance(event, dict) else []
     return events
-
-
-def open_board(config: TrainConfig, step: int, console: Console) -> Any:
-    """A TensorBoard writer, or None if it is not wanted, not installed or cannot be written."""
-    if not config.tensorboard:
-        return None
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        console.print("TensorBoard files are not written; to have them: pip install tensorboard")
-        return None
-    try:
-        return SummaryWriter(str(config.out / "tensorboard"), purge_step=step or None)
-    except OSError as error:
-        console.print(f"TensorBoard files are not written: {error}", style="yellow")
-        return None

@@ -10,7 +10,7 @@ from PIL import Image
 from rich.console import Console
 
 from cyclegan.config import TrainConfig
-from cyclegan.run_directory import open_board, shorten_log
+from cyclegan.run_directory import shorten_log
 
 
 class RunLog:
@@ -21,7 +21,7 @@ class RunLog:
         self.console = console
         self.events, self._file = shorten_log(config.out / "log.jsonl", step)
         stack.callback(_close_quietly, self._file)
-        self._board = open_board(config, step, console)
+        self._board = _open_board(config, step, console)
         if self._board is not None:
             stack.callback(_close_quietly, self._board)
         # Files that were left out: shown in this session, and named in the log.
@@ -87,3 +87,19 @@ def _close_quietly(file: Any) -> None:
     # What could not be written has been told already; closing tries once more and would hide that.
     with suppress(OSError):
         file.close()
+
+
+def _open_board(config: TrainConfig, step: int, console: Console) -> Any:
+    """A TensorBoard writer, or None if it is not wanted, not installed or cannot be written."""
+    if not config.tensorboard:
+        return None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        console.print("TensorBoard files are not written; to have them: pip install tensorboard")
+        return None
+    try:
+        return SummaryWriter(str(config.out / "tensorboard"), purge_step=step or None)
+    except OSError as error:
+        console.print(f"TensorBoard files are not written: {error}", style="yellow")
+        return None

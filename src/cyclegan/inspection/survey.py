@@ -26,6 +26,7 @@ from cyclegan.images import (
     probe_image,
     read_image,
     resize,
+    spread,
     to_tensor,
 )
 from cyclegan.inspection.duplicates import THUMBNAIL, FloatArray
@@ -37,7 +38,7 @@ BINS = 32
 # Images of each domain whose features are compared, at equal distances in the list.
 MOST_FEATURES = 100
 
-# Fewer of a domain tell nothing, and their resampling may draw one image alone.
+# Fewer of a domain tell nothing.
 FEWEST_FEATURES = 10
 
 # Pictures whose channels differ by less everywhere have no colour that could be seen: two steps of 8 bits.
@@ -376,12 +377,6 @@ def _tensor(report: FolderReport, file: Path, height: int | None = None, width: 
     low, high = (0.0, 255.0) if dtype == "uint8" else (report.low, report.high)
     high = high if low < high else low + 1
     return to_tensor(array, ImageFormat(channels=3, low=low, high=high))
-
-
-def spread(files: Sequence[Path], wanted: int) -> list[Path]:
-    """Up to `wanted` of them, at equal distances."""
-    count = min(len(files), wanted)
-    return [files[i * len(files) // count] for i in range(count)]
 
 
 def domain_distance(

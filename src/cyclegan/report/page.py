@@ -21,14 +21,10 @@ _LARGE, _THUMBNAIL = 512, 96
 
 @dataclass(frozen=True)
 class Table:
-    """Numbers under a heading. Rows are name, then values as text; the row of index `best` is set bold.
-
-    The lines of a cell after its first one are set small.
-    """
+    """Numbers under a heading. Rows are name, then values as text. Lines of a cell after its first one are set small."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
-    best: int | None = None
 
 
 @dataclass(frozen=True)
@@ -159,9 +155,9 @@ def _part(part: Part) -> str:
 
 def _table(table: Table) -> str:
     rows = []
-    for index, row in enumerate(table.rows):
+    for row in table.rows:
         cells = [f"<td>{_lines(row[0])}</td>", *(f'<td class="number">{_lines(value)}</td>' for value in row[1:])]
-        rows.append(f"<tr{' class=best' if index == table.best else ''}>{''.join(cells)}</tr>")
+        rows.append(f"<tr>{''.join(cells)}</tr>")
     return _rows(table.columns, rows)
 
 

@@ -21,7 +21,7 @@ _LARGE, _THUMBNAIL = 512, 96
 
 @dataclass(frozen=True)
 class Table:
-    """Numbers under a heading. Rows are name, then values as text. Lines of a cell after its first one are set small."""
+    """Numbers under a heading: rows of a name and values, as text. Lines of a cell after the first are set small."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]

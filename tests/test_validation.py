@@ -165,6 +165,13 @@ def test_the_best_checkpoint_by_kid_is_kept_beside_the_last(large_folders, tmp_p
     assert not all(torch.equal(best[name], last[name]) for name in best)
 
 
+def test_a_score_that_is_no_number_is_never_the_best(large_folders, tmp_path, monkeypatch):
+    scripted(monkeypatch, [float("nan"), 0.4, float("nan")])
+    run = train(*large_folders, out=tmp_path / "run", **settings())
+    assert [event["best"] for event in events(run, "scores")] == [False, True, False]
+    assert read_info(run / "best" / "model").step == 4
+
+
 def test_a_resumed_run_knows_its_best(large_folders, tmp_path, monkeypatch):
     scripted(monkeypatch, [0.2, 0.4])
     train(*large_folders, out=tmp_path / "run", **settings(steps=4))

@@ -68,12 +68,13 @@ def evaluate(
 
     a, b: the test folders; default: those that the run was trained with. paired: images of the two folders with the
     same name show the same thing (`x_A.png` and `x_B.png` are the same name), and translations are compared with it.
-    out: where scores.json, report.html and examples/ go; default: the run directory. short_side: bring all images to
-    this, in pixels, before anything else; default: their own size, as `translate` does. inception: torch-fidelity or
-    clean-fid, for standard FID and KID as well; inception_weights: their file for torch-fidelity. num_bootstrap:
-    resamplings of the intervals. seed: of the resamplings and of the noise.
+    out: where scores.json, report.html and examples/ go; default: the run directory, or RUN/evaluations/ for one of its
+    checkpoints. short_side: bring all images to this, in pixels, first; default: their own size, as in `translate`.
+    inception: torch-fidelity or clean-fid, for standard FID and KID as well; inception_weights: their file for
+    torch-fidelity. num_bootstrap: resamplings of the intervals. seed: of the resamplings and of the noise.
     Memory grows with the number of images by about 10 KB each (features and resamplings), whatever their size.
-    Raises InputError for a run without a model, folders that cannot be used, or features that cannot be had.
+    Raises InputError for a run without a model, folders that cannot be used, or features that cannot be had, and
+    OSError if the place cannot be written.
     """
     started = time.monotonic()
     run = Path(run)

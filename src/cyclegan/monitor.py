@@ -169,10 +169,12 @@ class Monitor:
 
     def _tell_scores(self, kid: float, kids: Mapping[str, float]) -> None:
         assert self.validation is not None
-        assert self.best is not None
         step = self.state.step
         single = ", ".join(f"{name.removesuffix('_kid')} {value:.3f}" for name, value in kids.items())
-        place = "the best so far" if self.best[0] == step else f"the best is step {self.best[0]}"
+        if self.best is None:
+            place = "which is no number"
+        else:
+            place = "the best so far" if self.best[0] == step else f"the best is step {self.best[0]}"
         share = 100 * self.validation.spent / max(self.seconds(), 1e-9)
         said = f"Step {step}: KID ({FEATURES}) on held-out images {kid:.3f} ({single}), {place}."
         self.console.print(f"{said} Scoring took {share:.1f} % of the time.")

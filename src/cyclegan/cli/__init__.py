@@ -1,0 +1,93 @@
+"""The command line: one module for each subcommand. Heavy imports wait until a command runs."""
+
+import argparse
+import difflib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import NoReturn
+
+from cyclegan._version import __version__
+from cyclegan.cli import compare, demo, download, evaluate, inspect, train, translate
+from cyclegan.config import InputError
+
+# In the order of the help text. Each module has SUMMARY, EXAMPLES, add_arguments(parser) and run(parsed).
+COMMANDS: dict[str, ModuleType] = {
+    "train": train,
+    "translate": translate,
+    "evaluate": evaluate,
+    "compare": compare,
+    "inspect": inspect,
+    "download": download,
+    "demo": demo,
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse whose errors are one sentence, with the nearest flag for one that does not exist."""
+
+    def error(self, message: str) -> NoReturn:
+        unknown = message.removeprefix("unrecognized arguments: ").split()
+        if message.startswith("unrecognized") and unknown[0].startswith("-"):
+            flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
+            nearest = difflib.get_close_matches(unknown[0].partition("=")[0], flags, n=1)
+            message = f"there is no flag {unknown[0]}" + (f"; did you mean {nearest[0]}?" if nearest else "")
+        print(f"cyclegan: {message}\nSee: {self.prog} --help", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point of the command `cyclegan`. Exits 0 when it is done, 1 or 2 after an error, 130 after Ctrl-C."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        parser = _parser(arguments)
+        parsed, unknown = parser.parse_known_args(arguments)
+        # argparse takes the folders of `train A --steps 9 B` for one argument and a stray one.
+        if unknown and hasattr(parsed, "paths") and not any(word.startswith("-") for word in unknown):
+            parsed.paths += [Path(word) for word in unknown]
+        elif unknown:  # told by the subcommand, which knows its flags
+            command = getattr(parsed, "command_parser", parser)
+            command.error(f"unrecognized arguments: {' '.join(unknown)}")
+        parsed.run(parsed)
+    except InputError as error:
+        print(f"cyclegan: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except OSError as error:
+        print(f"cyclegan: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    except RuntimeError as error:
+        # Only our own; an unforeseen one keeps its traceback, for the report of a bug.
+        if type(error).__module__.partition(".")[0] != "cyclegan":
+            raise
+        print(f"cyclegan: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+
+
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="cyclegan",
+        description="Unpaired image-to-image translation: two folders of images in, two translators out.",
+        epilog="examples:\n  cyclegan demo\n  cyclegan train photos/ maps/ --out runs/maps\n"
+        "  cyclegan translate runs/maps photo.jpg --out translated/",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"cyclegan {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name, module in COMMANDS.items():
+        sub: _Parser = commands.add_parser(
+            name,
+            help=module.SUMMARY,
+            description=module.SUMMARY,
+            epilog=module.EXAMPLES,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        sub.set_defaults(run=module.run, command_parser=sub)
+        if module is train:  # its help shows the defaults of the preset and the file that are given
+            train.add_arguments(sub, arguments)
+        else:
+            module.add_arguments(sub)
+    return parser

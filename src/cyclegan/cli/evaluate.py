@@ -1,0 +1,76 @@
+"""`cyclegan evaluate`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+SUMMARY = "Score a trained run on images that it has not seen."
+
+EXAMPLES = """examples:
+  cyclegan evaluate runs/maps --a test/photos --b test/maps
+  cyclegan evaluate runs/maps                              (the test folders that it was trained with)
+  cyclegan evaluate runs/demo --paired                     (images of the same name show the same thing)
+  cyclegan evaluate runs/maps/best --direction a2b         (its scores go to runs/maps/evaluations/best)
+
+Realism is measured on features of EfficientNet-Lite0, which need no download; such a KID is no standard KID or FID.
+For those: --inception torch-fidelity, or --inception clean-fid."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run_directory", metavar="RUN", type=Path, help="run directory, checkpoint or model directory")
+    parser.add_argument("--a", type=Path, metavar="DIR", help="test images of domain A (default: those of the run)")
+    parser.add_argument("--b", type=Path, metavar="DIR", help="test images of domain B (default: those of the run)")
+    parser.add_argument(
+        "--paired", action="store_true", help="images of the same name show the same thing: compare with the truth"
+    )
+    parser.add_argument("--direction", choices=("a2b", "b2a", "both"), default="both", help="default: both")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="where scores.json and the report go (default: the run directory)"
+    )
+    parser.add_argument(
+        "--short-side", type=int, metavar="PIXELS", help="bring all images to this first (default: their own size)"
+    )
+    parser.add_argument("--weights", choices=("final", "average"), help="default: what the run was configured for")
+    parser.add_argument(
+        "--inception", metavar="TOOL", help="standard FID and KID as well, by torch-fidelity or clean-fid"
+    )
+    parser.add_argument(
+        "--inception-weights",
+        type=Path,
+        metavar="FILE",
+        help="Inception weights of torch-fidelity, if not in its cache",
+    )
+    parser.add_argument("--batch-size", type=int, default=8, help="images of one size in a call (default: 8)")
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps or auto (default: auto)")
+    parser.add_argument("--seed", type=int, default=0, help="of the intervals and the noise (default: 0)")
+
+
+def run(parsed: argparse.Namespace) -> None:
+    from rich.console import Console
+
+    from cyclegan.evaluation import evaluate, show_scores
+    from cyclegan.run_directory import evaluation_of
+
+    try:
+        scores = evaluate(
+            parsed.run_directory,
+            parsed.a,
+            parsed.b,
+            paired=parsed.paired,
+            direction=parsed.direction,
+            out=parsed.out,
+            short_side=parsed.short_side,
+            weights=parsed.weights,
+            inception=parsed.inception,
+            inception_weights=parsed.inception_weights,
+            batch_size=parsed.batch_size,
+            device=parsed.device,
+            seed=parsed.seed,
+        )
+    except KeyboardInterrupt:
+        print("Stopped; earlier scores are as they were.", file=sys.stderr)
+        raise
+    print(f"Step {scores.step:,} of {parsed.run_directory}, {scores.weights} weights")
+    show_scores(scores, Console(highlight=False, markup=False))
+    place = parsed.out or evaluation_of(parsed.run_directory)
+    print(f"Page: {place / 'report.html'}")

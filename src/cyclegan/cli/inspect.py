@@ -1,0 +1,49 @@
+"""`cyclegan inspect`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from cyclegan.config import InputError
+
+SUMMARY = "Look at folders of images, or at a run, before training."
+
+EXAMPLES = """examples:
+  cyclegan inspect photos/ maps/
+  cyclegan inspect data/earth --out inspection.html        (data/earth/trainA and data/earth/trainB)
+  cyclegan inspect photos/ --test-a photos_held_out/
+  cyclegan inspect runs/maps
+
+Every file is decoded. What is found and advised goes to the screen; --out adds a page with pictures."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.usage = "cyclegan inspect A [B] [--out FILE.html]\n       cyclegan inspect ROOT | RUN [--out FILE.html]"
+    parser.add_argument(
+        "paths",
+        metavar="A [B]",
+        type=Path,
+        nargs="*",
+        help="folder of images of one domain or of both, one root that holds trainA and trainB, or a run directory",
+    )
+    parser.add_argument("--test-a", type=Path, metavar="DIR", help="held-out images of A (of a root: its testA)")
+    parser.add_argument("--test-b", type=Path, metavar="DIR", help="held-out images of B (of a root: its testB)")
+    parser.add_argument("--out", type=Path, metavar="FILE.html", help="write a page with pictures, too")
+
+
+def run(parsed: argparse.Namespace) -> None:
+    if len(parsed.paths) not in (1, 2):
+        raise InputError(f"Give one folder or two, one root, or one run; these are {len(parsed.paths)}.")
+    # Before minutes are spent on looking.
+    if parsed.out is not None and (parsed.out.suffix.lower() not in (".html", ".htm") or parsed.out.is_dir()):
+        raise InputError(f"--out is {parsed.out}; expected the name of a page to write, such as inspection.html.")
+    from rich.console import Console
+
+    from cyclegan.inspection import inspect
+    from cyclegan.inspection.view import show_inspection, write_inspection
+
+    found = inspect(*parsed.paths, test_a=parsed.test_a, test_b=parsed.test_b)
+    show_inspection(found, Console(highlight=False, markup=False))
+    if parsed.out is not None:
+        write_inspection(found, parsed.out)
+        print(f"Page: {parsed.out}", file=sys.stderr)

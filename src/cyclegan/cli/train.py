@@ -1,0 +1,107 @@
+"""`cyclegan train`."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic.fields import FieldInfo
+
+from cyclegan.config import LENGTHS, PRESETS, InputError, choices, field_sections, make_config, read_config_file
+
+SUMMARY = "Train two translators from two folders of unpaired images."
+
+EXAMPLES = """examples:
+  cyclegan train photos/ maps/ --out runs/maps
+  cyclegan train data/horse2zebra --out runs/h2z --epochs 100 --crop-size 128 --blocks 6
+  cyclegan train photos/ maps/ --out runs/quick --minutes 30 --width 32
+  cyclegan train scans/ --channels-a 1 --channels-b 1      (scans/trainA and scans/trainB)
+
+The same command again goes on where a run stopped."""
+
+# Settings that have a place of their own on the command line.
+_OWN_PLACE = {"a", "b", "preset"}
+
+
+def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    parser.usage = "cyclegan train A B [--out DIR] [settings]\n       cyclegan train ROOT [--out DIR] [settings]"
+    parser.add_argument(
+        "paths",
+        metavar="A [B]",
+        type=Path,
+        nargs="*",
+        help="folder of images of domain A and of domain B, or one root that holds trainA and trainB",
+    )
+    parser.add_argument("--preset", help=f"values to start from: {', '.join(PRESETS)} (default: paper)")
+    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file of settings, over those of the preset")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument(
+        "--resume", action="store_true", help="there must be a run to go on with; takes changed settings"
+    )
+    again.add_argument("--fresh", action="store_true", help="move the run that is in --out aside and start anew")
+    group = parser.add_argument_group(
+        "settings (the defaults shown are those of the preset and the file that are given)"
+    )
+    group.add_argument(
+        "--cycle-weight", type=float, default=argparse.SUPPRESS, metavar="FLOAT", help="both cycle weights at once"
+    )
+    defaults = _defaults(arguments)
+    for name, section in field_sections().items():
+        if name not in _OWN_PLACE:
+            _add_setting(group, name, section.model_fields[name], defaults.get(name))
+
+
+def _defaults(arguments: Sequence[str]) -> dict[str, Any]:
+    """The values that hold when no flag changes them, for the help text."""
+    if "train" not in arguments or not {"-h", "--help"} & set(arguments):
+        return {}
+    known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    known.add_argument("--preset")
+    known.add_argument("--config", type=Path)
+    given, _ = known.parse_known_args(list(arguments))
+    from cyclegan.config import flat_values
+
+    return flat_values(make_config(*([read_config_file(given.config)] if given.config else []), preset=given.preset))
+
+
+def _add_setting(group: Any, name: str, info: FieldInfo, default: Any) -> None:
+    """One flag for one setting. Values stay text: the configuration itself checks and converts them."""
+    flag = "--" + name.replace("_", "-")
+    types = [kind for kind in get_args(info.annotation) if kind is not type(None)] or [info.annotation]
+    shown = "none" if default is None else " ".join(map(str, default)) if isinstance(default, list) else str(default)
+    text = f"{info.description or ''} (default: {shown})".replace("%", "%%")
+    words = choices(info.annotation)
+    if info.annotation is bool:
+        group.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
+    elif words:
+        group.add_argument(flag, choices=words, default=argparse.SUPPRESS, help=text)
+    elif str(types[0]).startswith("tuple"):
+        group.add_argument(flag, nargs=2, type=float, metavar=("LOW", "HIGH"), default=argparse.SUPPRESS, help=text)
+    else:
+        kind = getattr(types[0], "__name__", "VALUE").upper()
+        group.add_argument(flag, metavar=kind, default=argparse.SUPPRESS, help=text)
+
+
+def run(parsed: argparse.Namespace) -> None:
+    own = {"run", "command_parser", "paths", "preset", "config", "resume", "fresh"}
+    settings = {name: value for name, value in vars(parsed).items() if name not in own}
+    lengths = sorted(LENGTHS & settings.keys())
+    if len(lengths) > 1:
+        raise InputError(f"Give one length of the run, not {' and '.join('--' + name for name in lengths)}.")
+    if len(parsed.paths) > 2:
+        raise InputError(
+            f"Give two folders, or one root; these are {len(parsed.paths)}: {' '.join(map(str, parsed.paths))}."
+        )
+    from cyclegan.training import train
+
+    a, b = (*parsed.paths, None, None)[:2]
+    run = train(
+        a,
+        b,
+        preset=parsed.preset,
+        config_file=parsed.config,
+        resume=parsed.resume,
+        fresh=parsed.fresh,
+        **settings,
+    )
+    print(run)

@@ -1,0 +1,38 @@
+"""Datasets by name."""
+
+import shutil
+from pathlib import Path
+
+from cyclegan.config import InputError
+from cyclegan.datasets.earth import EARTH_VARIANTS, build_earth
+
+__all__ = ["DATASETS", "EARTH_VARIANTS", "download"]
+
+DATASETS = ("earth",)
+
+
+def download(name: str, out: Path, *, variant: str = "shadedrelief", **options: int) -> Path:
+    """Build the dataset `name` below `out`: trainA, trainB, testA, testB. Returns `out`.
+
+    variant: which one, where there are several; for earth what domain B is, shadedrelief or etopo1. options: lengths of
+    `build_earth`.
+    Raises InputError for an unknown name or variant, an `out` that is in use, or a missing package.
+    """
+    if name != "earth":
+        raise InputError(f"There is no dataset {name!r}; available: {', '.join(DATASETS)}.")
+    if variant not in EARTH_VARIANTS:
+        raise InputError(f"There is no variant {variant!r} of earth; available: {', '.join(EARTH_VARIANTS)}.")
+    out = Path(out)
+    if out.exists() and any(out.iterdir()):
+        raise InputError(f"{out} exists and is not empty; remove it or choose another --out.")
+    # Made beside its place and renamed when whole: a dataset that is there is complete.
+    partial = out.with_name(f".{out.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        build_earth(partial, variant=variant, **options)
+        if out.exists():
+            out.rmdir()
+        partial.rename(out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return out

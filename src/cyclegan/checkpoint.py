@@ -4,13 +4,13 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -36,6 +36,10 @@ class ModelInfo(Config):
     crop_size: int
     step: int
     translate_with: Literal["final", "average"]
+    # What is there: an imported model may have one direction alone, and has no averaged weights.
+    directions: tuple[Direction, ...] = ("a2b", "b2a")
+    averages: bool = True
+    origin: str | None = Field(None, description="what it was imported from, if it was not trained here")
 
 
 @contextmanager
@@ -69,20 +73,29 @@ def _fsync(path: Path) -> None:
         os.close(descriptor)
 
 
-def save_model(target: Path, info: ModelInfo, state: "TrainState") -> None:
-    """Write a model directory: config.json and both generators, the final and the averaged ones."""
+def save_model(target: Path, info: ModelInfo, weights: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Write a model directory: config.json, and a file for each network.
+
+    weights: state dicts by name: a2b, b2a, a2b_average, b2a_average; discriminator_a, discriminator_b.
+    """
     with _directory(target) as folder:
-        _write_model(folder, info, state)
+        _write_model(folder, info, weights)
 
 
-def _write_model(folder: Path, info: ModelInfo, state: "TrainState") -> None:
+def _write_model(folder: Path, info: ModelInfo, weights: Mapping[str, Mapping[str, Tensor]]) -> None:
     (folder / "config.json").write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    for suffix, generators in (("", state.generator), ("_average", state.average)):
-        _save(folder / f"a2b{suffix}.safetensors", generators.a2b.state_dict())
-        _save(folder / f"b2a{suffix}.safetensors", generators.b2a.state_dict())
+    for name, tensors in weights.items():
+        _save(folder / f"{name}.safetensors", tensors)
 
 
-def _save(path: Path, tensors: dict[str, Tensor]) -> None:
+def generator_weights(state: "TrainState") -> dict[str, dict[str, Tensor]]:
+    """Both generators, the final and the averaged ones, as `save_model` takes them."""
+    named = {"a2b": state.generator.a2b, "b2a": state.generator.b2a}
+    named |= {"a2b_average": state.average.a2b, "b2a_average": state.average.b2a}
+    return {name: network.state_dict() for name, network in named.items()}
+
+
+def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
     except SafetensorError as error:  # how it tells of a full disk
@@ -125,7 +138,7 @@ def read_best(run: Path) -> dict[str, Any] | None:
 
 def _write_checkpoint(folder: Path, info: ModelInfo, state: "TrainState", seconds: float) -> None:
     (folder / "model").mkdir()
-    _write_model(folder / "model", info, state)
+    _write_model(folder / "model", info, generator_weights(state))
     tensors = {f"discriminator.{name}": tensor for name, tensor in state.discriminator.state_dict().items()}
     for name, optimizer in _optimizers(state).items():
         for index, moments in optimizer.state_dict()["state"].items():
@@ -215,12 +228,41 @@ def load_generator(model: Path, direction: Direction, weights: str | None = None
     weights: final or average; default: what the model was configured for. Raises InputError if a file is damaged.
     """
     info = read_info(model)
+    if direction not in info.directions:
+        raise InputError(f"{model} has only the direction {info.directions[0]}, not {direction}.")
+    if weights == "average" and not info.averages:
+        raise InputError(f"{model} has no averaged weights; use the final ones.")
     suffix = "_average" if (weights or info.translate_with) == "average" else ""
-    path = model / f"{direction}{suffix}.safetensors"
     channels = (info.model.channels_a, info.model.channels_b)
     network = build_generator(info.model, *(channels if direction == "a2b" else channels[::-1]))
+    load_weights(network, model / f"{direction}{suffix}.safetensors")
+    return network.eval().requires_grad_(False), info
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Put the weights of a file of a model directory into a network. Raises InputError if they do not fit."""
     try:
         network.load_state_dict(load_file(path))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise InputError(f"{path} does not hold the weights that its config.json describes: {error}") from None
-    return network.eval().requires_grad_(False), info
+
+
+def read_discriminators(model: Path) -> dict[str, dict[str, Tensor]]:
+    """State dicts of the discriminators that belong to a model directory, by domain: a, b, or those that there are.
+
+    An imported model keeps them beside its generators; that of a run has them in the checkpoint of the same step.
+    Raises InputError if a file is damaged.
+    """
+    try:
+        kept = {name: model / f"discriminator_{name}.safetensors" for name in ("a", "b")}
+        found = {name: load_file(path) for name, path in kept.items() if path.is_file()}
+        if found:
+            return found
+        for checkpoint in (model.parent, *list_checkpoints(model.parent)):
+            training = checkpoint / "training.safetensors"
+            if training.is_file() and read_info(checkpoint / "model").step == read_info(model).step:
+                tensors = load_file(training)
+                return {name: _part(tensors, f"discriminator.{name}.") for name in ("a", "b")}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"The discriminators of {model} cannot be read: {error}") from None
+    return {}

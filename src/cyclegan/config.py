@@ -127,6 +127,16 @@ class TrainConfig(Config):
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
 
+    # Where the networks start.
+    init_from: Path | None = Field(
+        None, description="Run, checkpoint or model directory whose networks to start from instead of random weights."
+    )
+    freeze: Literal["none", "encoder", "discriminator", "both"] = Field(
+        "none",
+        description="What stays as --init-from gives it: the layers of the generators before their residual blocks (of "
+        "a unet: on its way down), the layers of the discriminators but the last two, both, or none.",
+    )
+
     # Losses.
     adversarial: Literal["lsgan", "vanilla", "hinge", "wgan-gp"] = Field(
         "lsgan", description="Adversarial loss; vanilla is the negative log form."
@@ -192,6 +202,10 @@ class TrainConfig(Config):
             raise ValueError(
                 f"num_validation is {self.num_validation}; scores of so few images are noise, "
                 f"give at least {MIN_VALIDATION}, or 0 for no scores"
+            )
+        if self.freeze != "none" and self.init_from is None:
+            raise ValueError(
+                f"freeze is {self.freeze!r}, which would keep random weights; give init_from, the model to start from"
             )
         if self.adversarial_weight == 0 and self.cycle_weight_a == 0 and self.cycle_weight_b == 0:
             raise ValueError("adversarial_weight and both cycle weights are 0, so nothing would be learned; raise one")

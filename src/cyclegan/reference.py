@@ -5,24 +5,169 @@ The reference numbers its layers by their place in nested `nn.Sequential`s; the 
 
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
+import torch
 from torch import Tensor
 
-from cyclegan.config import InputError
+from cyclegan.config import InputError, ModelConfig
+from cyclegan.networks import build_discriminator, build_generator
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+
+# What DataParallel and torch.compile put before every key, in any order.
+_PREFIX = re.compile(r"^(?:module\.|_orig_mod\.)+")
+
+# Entries that tell of a network that we do not have, and what it is. Looked for in this order.
+_STRANGERS = {
+    r"filt$": "it resamples with anti-aliasing filters, as networks of CUT do by default, and ours do not",
+    r"(^|\.)mlp_\d+\.": "it is a projection head of CUT (netF), which is no generator and no discriminator",
+    r"modulation|to_rgb|noise\.weight": "it is a network of StyleGAN2",
+    r"weight_(orig|u|v|bar)$|parametrizations\.": "it has spectral norm, which cannot be told from its convolutions",
+    r"^(layers|features|fc|classifier|encoder|decoder)\b": "its keys are those of another kind of network",
+}
+
+
+@dataclass(frozen=True)
+class ReferenceNetwork:
+    """One network of the reference, under our keys, with the architecture that its tensors tell.
+
+    settings: fields of `ModelConfig`. channels: of its images, (in, out) of a generator, (in,) of a discriminator.
+    """
+
+    kind: Literal["generator", "discriminator"]
+    settings: dict[str, Any]
+    channels: tuple[int, ...]
+    weights: dict[str, Tensor]
+
+    def __str__(self) -> str:
+        found = self.settings
+        norm = {"instance": "instance norm", "batch": "batch norm", "none": "no norm"}[found["norm"]]
+        if self.kind == "discriminator":
+            layers = f"{found['discriminator_layers']} layers, " if found["discriminator"] == "patch" else ""
+            return f"{found['discriminator']} discriminator, {layers}{found['discriminator_width']} wide, {norm}"
+        if found["generator"] == "resnet":
+            dropout = "dropout" if found["dropout"] else "no dropout"
+            size = f"ResNet generator, {found['blocks']} blocks, {found['width']} wide, {norm}, {dropout}"
+        else:
+            size = f"U-Net generator, {found['depth']} levels, {found['width']} wide, {norm}"
+        return f"{size}, {self.channels[0]} -> {self.channels[1]} channels"
+
+
+def recognise(state: Mapping[str, Tensor]) -> ReferenceNetwork:
+    """Work out from its tensors what one network of the reference is: kind, size, norm, dropout, channels.
+
+    Dropout of a U-Net leaves no trace in its tensors; it is taken to have none. Biases that the reference leaves out
+    (without norm) and counters that old releases of torch did not save are zeros.
+    Raises InputError, with the reason, for a network that ours cannot represent.
+    """
+    theirs = _without_prefixes(state)
+    _refuse_strangers(theirs)
+    weights = from_reference(theirs)
+    kind, settings, channels = _architecture(theirs, weights)
+
+    # The network that these settings give must have the same entries of the same shapes.
+    absent = _absent_biases(weights, settings["norm"])
+    config = ModelConfig(**settings)
+    if kind == "generator":
+        expected = build_generator(config, *channels).state_dict()
+    else:
+        expected = build_discriminator(config, *channels).state_dict()
+    for key, tensor in expected.items():
+        if key not in weights and (key in absent or key.endswith("num_batches_tracked")):
+            weights[key] = torch.zeros(tensor.shape, dtype=tensor.dtype)
+    missing, strange = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
+    if missing or strange:
+        what = f"it lacks {missing[0]}" if missing else f"it has {strange[0]}, for which ours has no place"
+        raise InputError(f"This {kind} cannot be represented: {what}.")
+    for key, tensor in expected.items():
+        if weights[key].shape != tensor.shape:
+            raise InputError(
+                f"This {kind} cannot be represented: {key} has the shape {tuple(weights[key].shape)}, where a network "
+                f"of its kind has {tuple(tensor.shape)}."
+            )
+        if not torch.isfinite(weights[key]).all():
+            raise InputError(f"This {kind} is broken: {key} holds values that are NaN or infinite.")
+    return ReferenceNetwork(kind, settings, channels, {key: weights[key].to(expected[key].dtype) for key in expected})
+
+
+def _without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {_PREFIX.sub("", key): tensor for key, tensor in state.items()}
+
+
+def _refuse_strangers(state: Mapping[str, Tensor]) -> None:
+    for pattern, reason in _STRANGERS.items():
+        found = next((key for key in state if re.search(pattern, key)), None)
+        if found is not None:
+            raise InputError(f"This network cannot be represented: {reason} (entry {found}).")
+    for key in state:
+        module, _, entry = key.rpartition(".")
+        # A scale without statistics is that of an instance norm which learned one; batch norm keeps both.
+        if entry == "weight" and state[key].ndim == 1 and f"{module}.running_mean" not in state:
+            raise InputError(f"This network cannot be represented: its instance norms have learned scales ({key}).")
+
+
+def _architecture(
+    theirs: Mapping[str, Tensor], weights: Mapping[str, Tensor]
+) -> tuple[Literal["generator", "discriminator"], dict[str, Any], tuple[int, ...]]:
+    def shape(key: str) -> torch.Size:
+        if key not in weights or weights[key].ndim != 4:
+            raise InputError(f"This network cannot be represented: it lacks the convolution {key}.")
+        return weights[key].shape
+
+    batch = any(key.endswith("running_mean") for key in weights)
+    # The reference gives a convolution before an instance norm a bias, and one without a norm none.
+    biased = any(key in weights for key in ("down.1.bias", "convs.0.bias", "conv.bias"))
+    settings: dict[str, Any] = {"norm": "batch" if batch else "instance" if biased else "none"}
+
+    if "stem.weight" in weights and "down.0.weight" in weights:
+        settings |= {"generator": "resnet", "width": shape("stem.weight")[0], "dropout": _has_dropout(theirs)}
+        settings["blocks"] = len(_numbers(weights, r"blocks\.(\d+)\."))
+        return "generator", settings, (shape("stem.weight")[1], shape("head.weight")[0])
+    if "down.0.weight" in weights:
+        depth = len(_numbers(weights, r"down\.(\d+)\."))
+        if not 5 <= depth <= 12:
+            raise InputError(f"This U-Net has {depth} levels; ours have 5 to 12.")
+        settings |= {"generator": "unet", "width": shape("down.0.weight")[0], "depth": depth}
+        return "generator", settings, (shape("down.0.weight")[1], shape("up.0.weight")[1])
+    settings["discriminator_width"] = shape("stem.weight")[0]
+    if "conv.weight" in weights:
+        settings["discriminator"] = "pixel"
+    else:
+        layers = len(_numbers(weights, r"convs\.(\d+)\."))
+        if not 1 <= layers <= 8:
+            raise InputError(f"This patch discriminator has {layers} layers; ours have 1 to 8.")
+        settings |= {"discriminator": "patch", "discriminator_layers": layers}
+    return "discriminator", settings, (shape("stem.weight")[1],)
+
+
+def _absent_biases(weights: Mapping[str, Tensor], norm: str) -> set[str]:
+    """Biases that the reference's networks lack where ours have one: without norm, all but those at the ends."""
+    if norm != "none":
+        return set()
+    kept = {"up.0"} if "stem.weight" not in weights else {"head"} if "down.0.weight" in weights else {"stem", "head"}
+    if "conv.weight" in weights:  # the pixel discriminator's last convolution follows the others
+        kept = {"stem"}
+    modules = {key.rpartition(".")[0] for key, tensor in weights.items() if key.endswith(".weight")}
+    return {f"{module}.bias" for module in modules - kept}
+
+
+def _has_dropout(state: Mapping[str, Tensor]) -> bool:
+    """Whether the second convolution of a residual block stands one place further back, behind a dropout layer."""
+    return any(re.fullmatch(r"model\.\d+\.conv_block\.6\.weight", k) and t.ndim == 4 for k, t in state.items())
 
 
 def from_reference(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights of one generator or discriminator of the reference under our keys. Tensors are shared, not copied.
 
-    Running statistics without a scale are leftovers of old instance norms and are dropped.
-    Raises InputError if the keys are not those of a network that we have.
+    The prefixes `module.` and `_orig_mod.` and running statistics without a scale, leftovers of old instance norms, are
+    dropped. Raises InputError if the keys are not those of a network that we have.
     """
-    if any("conv_block" in key for key in state):
+    state = _without_prefixes(state)
+    if "model.1.weight" in state:
         numbers = _numbers(state, r"model\.(\d+)\.conv_block")
-        dropout = any(re.fullmatch(r"model\.\d+\.conv_block\.6\.weight", k) and t.ndim == 4 for k, t in state.items())
-        table = _resnet_names(len(numbers), dropout)
+        table = _resnet_names(len(numbers), _has_dropout(state))
     elif any(key.startswith("model.model.") for key in state):
         table = _unet_names(max(key.count("model.") for key in state) - 1)
     elif any(key.startswith("net.") for key in state):
@@ -38,15 +183,24 @@ def from_reference(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if entry in _STATISTICS and f"{module}.weight" not in state:
             continue
         if module not in ours:
-            raise InputError(
-                f"{key!r} is not an entry of a network that cyclegan knows; expected one of {sorted(ours)}."
-            )
+            raise InputError(f"{key!r} is no entry of a generator or discriminator of the reference implementation.")
         renamed[f"{ours[module]}.{entry}"] = tensor
     return renamed
 
 
-def to_reference(state: Mapping[str, Tensor], *, dropout: bool = False) -> dict[str, Tensor]:
-    """The inverse of `from_reference`. dropout: the resnet has dropout layers, which shift the numbers there."""
+def to_reference(state: Mapping[str, Tensor], *, dropout: bool = False, norm: str | None = None) -> dict[str, Tensor]:
+    """The inverse of `from_reference`.
+
+    dropout: the resnet has dropout layers, which shift the numbers there. norm: if it is none, biases that the
+    reference's networks then lack are left out. Raises InputError if one of them is not zero.
+    """
+    absent = _absent_biases(state, norm) if norm is not None else set()
+    for key in absent & state.keys():
+        if state[key].any():
+            raise InputError(
+                f"The reference has no biases in networks without norm, and {key} is not zero, so it cannot hold this."
+            )
+    state = {key: tensor for key, tensor in state.items() if key not in absent}
     if "up.0.weight" in state and "stem.weight" in state:
         table = _resnet_names(len(_numbers(state, r"blocks\.(\d+)\.")), dropout)
     elif "up.0.weight" in state:
@@ -62,7 +216,14 @@ def to_reference(state: Mapping[str, Tensor], *, dropout: bool = False) -> dict[
         if module not in table:
             raise InputError(f"{key!r} is not an entry of a cyclegan network; expected one of {sorted(table)}.")
         renamed[f"{table[module]}.{entry}"] = tensor
-    return renamed
+    return {key: renamed[key] for key in sorted(renamed, key=_place)}
+
+
+def _place(key: str) -> list[int]:
+    """Sorts keys as the reference's networks list them: by the numbers of their layers, the weight before the bias."""
+    *layers, entry = key.split(".")
+    numbers = [int(layer) for layer in layers if layer.isdigit()]
+    return [*numbers, ("weight", "bias", *_STATISTICS).index(entry)]
 
 
 def _resnet_names(num_blocks: int, dropout: bool) -> dict[str, str]:

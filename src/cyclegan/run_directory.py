@@ -22,7 +22,7 @@ from cyclegan.data import Folders
 from cyclegan.images import write_bytes
 from cyclegan.step import TrainState
 
-_FOLDERS = ("a", "b", "test_a", "test_b")
+_PATHS = ("a", "b", "test_a", "test_b", "init_from")
 
 
 def check_place(out: Path, folders: Folders, *, fresh: bool) -> None:
@@ -107,9 +107,9 @@ def find_checkpoint(config: TrainConfig, resume: bool) -> Path | None:
         return None
     saved, given = flat_values(run), flat_values(config)
     for values in (saved, given):  # earlier releases kept paths as they were typed
-        values |= {name: str(Path(values[name]).resolve()) for name in _FOLDERS if values[name] is not None}
+        values |= {name: str(Path(values[name]).resolve()) for name in _PATHS if values[name] is not None}
     changed = {name for name in given if saved[name] != given[name] and name not in FREE_TO_CHANGE}
-    networks = changed & set(ModelConfig.model_fields)
+    networks = changed & {*ModelConfig.model_fields, "freeze"}  # what is trained is part of the optimisers' state
     refused = networks if resume else changed
     if refused:
         differences = ", ".join(f"{name} {saved[name]} -> {given[name]}" for name in sorted(refused))

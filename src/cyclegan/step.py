@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cyclegan.config import TrainConfig
 from cyclegan.losses import cycle_loss, discriminator_loss, generator_loss, gradient_penalty, identity_loss
-from cyclegan.networks import build_discriminator, build_generator
+from cyclegan.networks import build_discriminator, build_generator, freeze
 
 # First entry of every counter-based seed, so that no two uses of randomness share a stream.
 _WEIGHTS, _POOL, _TORCH = 1, 2, 3
@@ -96,6 +96,12 @@ class TrainState:
             build_discriminator(model, model.channels_a, seed=seeds[2]),
             build_discriminator(model, model.channels_b, seed=seeds[3]),
         ).to(device)
+        if config.freeze in ("encoder", "both"):
+            freeze(generator.a2b)
+            freeze(generator.b2a)
+        if config.freeze in ("discriminator", "both"):
+            freeze(discriminator.a)
+            freeze(discriminator.b)
         return cls(
             config=config,
             device=device,

@@ -16,6 +16,7 @@ from torch import Tensor
 from cyclegan._version import __version__
 from cyclegan.checkpoint import (
     ModelInfo,
+    generator_weights,
     list_checkpoints,
     read_info,
     save_checkpoint,
@@ -25,6 +26,7 @@ from cyclegan.config import InputError, TrainConfig, make_config, read_config_fi
 from cyclegan.data import ImageFolder, UnpairedDataset, batches, find_folders, scan_folder
 from cyclegan.distributed import describe_device, has_fast_bf16, resolve_device
 from cyclegan.environment import command_line, now, versions
+from cyclegan.fine_tuning import check_formats, settings_of_start, start_from
 from cyclegan.held_out import HeldOut, choose_held_out
 from cyclegan.monitor import Monitor
 from cyclegan.networks import count_parameters
@@ -62,9 +64,9 @@ def train(
     """Train, or go on with a run that was interrupted; returns the run directory.
 
     a, b: the two folders, or one root, or a whole TrainConfig. settings: any setting of TrainConfig, ModelConfig or
-    DataConfig by its name, over those of config_file, over those of preset. An `out` that holds a run of the same
-    configuration is resumed, exactly. resume: there must be one, and changed settings are taken over (not those of the
-    networks). fresh: move what is there aside and start anew.
+    DataConfig by its name, over those of config_file, over those of the model init_from, over those of preset. An
+    `out` that holds a run of the same configuration is resumed, exactly. resume: there must be one, and changed
+    settings are taken over (not those of the networks). fresh: move what is there aside and start anew.
     Raises InputError for input that cannot be used, TrainingError if the run had to stop, KeyboardInterrupt after
     Ctrl-C, when everything has been saved.
     """
@@ -77,7 +79,12 @@ def train(
     else:
         layers = [read_config_file(Path(config_file))] if config_file else []
         given = {name: value for name, value in (("a", a), ("b", b)) if value is not None}
-        config = make_config(*layers, {**given, **settings}, preset=preset)
+        layers.append({**given, **settings})
+        start = next((layer["init_from"] for layer in reversed(layers) if layer.get("init_from")), None)
+        if start is not None:
+            out = next((layer["out"] for layer in reversed(layers) if layer.get("out")), "")
+            layers.insert(0, settings_of_start(Path(start), Path(out)))
+        config = make_config(*layers, preset=preset)
     if resume and fresh:
         raise InputError("resume and fresh exclude each other; pass one of them.")
     console = Console(stderr=True, quiet=quiet, highlight=False, markup=False, soft_wrap=True)
@@ -123,7 +130,7 @@ class _Run:
         if config.a is None:
             raise InputError("No folder of images was given; pass two folders, or one that holds trainA and trainB.")
         # A run must find its images again from wherever it is looked at.
-        places = {name: getattr(config, name) for name in ("a", "b", "test_a", "test_b")}
+        places = {name: getattr(config, name) for name in ("a", "b", "test_a", "test_b", "init_from")}
         config = config.replace(**{name: path.resolve() for name, path in places.items() if path is not None})
         device = resolve_device(config.device)
         if config.threads is not None:
@@ -162,6 +169,11 @@ class _Run:
             checkpoint, seconds, damaged = load_newest(out, state)
             for error in damaged:
                 console.print(f"Passed over: {error}", style="yellow")
+        elif config.init_from is not None:
+            check_formats(config.init_from, a.image_format, b.image_format)
+            for note in start_from(state, config.init_from):
+                console.print(note, style="yellow")
+            console.print(f"Networks start from {config.init_from}")
 
         info = ModelInfo(
             cyclegan_version=__version__,
@@ -447,7 +459,7 @@ class _Run:
         if (target / "config.json").is_file() and read_info(target) == info:
             return
         with self._disk():
-            save_model(target, info, self.state)
+            save_model(target, info, generator_weights(self.state))
 
     @contextmanager
     def _disk(self) -> Iterator[None]:

@@ -21,6 +21,7 @@ __all__ = [
     "build_discriminator",
     "build_generator",
     "count_parameters",
+    "freeze",
     "initialise",
 ]
 
@@ -94,3 +95,22 @@ def initialise(network: nn.Module, kind: str, gain: float, generator: torch.Gene
 def count_parameters(network: nn.Module) -> int:
     """Number of trained values."""
     return sum(math.prod(parameter.shape) for parameter in network.parameters())
+
+
+def freeze(network: nn.Module) -> None:
+    """Keep the first layers of a network from being trained, for training further on few images.
+
+    Generators: the encoder, all layers before the residual blocks or on the way down. Discriminators: all layers but
+    the last two convolutions (Mo et al. 2020, "Freeze the Discriminator"). Statistics of batch norms still follow.
+    """
+    if isinstance(network, ResnetGenerator):
+        parts = [network.stem, network.stem_norm, network.down, network.down_norm]
+    elif isinstance(network, UnetGenerator):
+        parts = [network.down, network.down_norm]
+    elif isinstance(network, PatchDiscriminator):
+        parts = [network.stem, network.convs[:-1], network.norms[:-1]]
+    else:
+        assert isinstance(network, PixelDiscriminator), type(network)
+        parts = [network.stem]
+    for part in parts:
+        part.requires_grad_(False)

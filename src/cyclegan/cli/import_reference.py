@@ -1,0 +1,43 @@
+"""`cyclegan import`."""
+
+import argparse
+from pathlib import Path
+
+SUMMARY = "Take over checkpoints of the reference implementation (junyanz/pytorch-CycleGAN-and-pix2pix)."
+
+EXAMPLES = """examples:
+  cyclegan import checkpoints/maps_cyclegan --out models/maps
+  cyclegan import checkpoints/maps_cyclegan --epoch 100 --out models/maps100
+  cyclegan import horse2zebra.pth zebra2horse.pth --out models/horse2zebra
+  cyclegan import latest_net_G_B.pth --out models/maps_b2a
+
+The architecture is worked out from the tensors. Files are never executed: only tensors are taken from them.
+Of generators whose names do not tell, the first one is a2b and the second one b2a."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "checkpoints", metavar="CHECKPOINT", type=Path, nargs="+", help="a folder checkpoints/NAME, or .pth files"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="model directory to make")
+    parser.add_argument("--epoch", help="which one of a folder: latest, 200, iter_5000, ... (default: latest)")
+    parser.add_argument("--direction", choices=("a2b", "b2a"), help="of a single generator whose name does not tell")
+
+
+def run(parsed: argparse.Namespace) -> None:
+    import shlex
+
+    from rich.console import Console
+
+    from cyclegan.importing import import_reference
+
+    imported = import_reference(*parsed.checkpoints, out=parsed.out, epoch=parsed.epoch, direction=parsed.direction)
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    for name, (path, network) in imported.networks.items():
+        console.print(f"{name}: {path.name}, {network}")
+    for note in imported.notes:
+        console.print(note, style="yellow")
+    out, direction = shlex.quote(str(imported.path)), next(iter(imported.networks))
+    console.print(f"Translate with: cyclegan translate {out} IMAGES --out FOLDER --direction {direction}")
+    console.print(f"Train it further with: cyclegan train A B --out RUN --init-from {out}")
+    print(imported.path)

@@ -1,0 +1,115 @@
+"""Models in the formats of other programs."""
+
+import io
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from cyclegan.checkpoint import find_model, load_generator, read_discriminators, read_info
+from cyclegan.config import Direction, InputError, ModelConfig
+from cyclegan.images import write_bytes
+from cyclegan.importing import ROLES
+from cyclegan.reference import to_reference
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The files that were written, and what a user should know."""
+
+    files: tuple[Path, ...]
+    notes: tuple[str, ...]
+
+
+def export(
+    path: str | Path,
+    out: str | Path,
+    *,
+    format: str,
+    direction: Literal["a2b", "b2a", "both"] = "both",
+    weights: Literal["final", "average"] | None = None,
+) -> Exported:
+    """Write the model of a run directory, checkpoint or model directory for another program, into the folder `out`.
+
+    format: one of FORMATS. direction: both by default, as far as the model has them. weights: final or average; by
+    default what the model was configured for.
+    Raises InputError if there is no such model, the format cannot hold it, or a file is there already.
+    """
+    if format not in FORMATS:
+        raise InputError(f"There is no format {format!r}; choose one of: {', '.join(FORMATS)}.")
+    if direction not in ("a2b", "b2a", "both"):
+        raise InputError(f"direction is {direction!r}; expected a2b, b2a or both.")
+    if weights not in (None, "final", "average"):
+        raise InputError(f"weights is {weights!r}; expected final or average.")
+    model = find_model(Path(path))
+    directions = read_info(model).directions if direction == "both" else (direction,)
+    return FORMATS[format](model, Path(out), directions, weights)
+
+
+def _export_reference(model: Path, out: Path, directions: tuple[Direction, ...], weights: str | None) -> Exported:
+    """latest_net_G_A.pth and the others, as junyanz/pytorch-CycleGAN-and-pix2pix writes and loads them."""
+    info = read_info(model)
+    config = info.model
+    theirs = {name: role for role, name in ROLES.items()}
+    states: dict[str, dict[str, Tensor]] = {}
+    for direction in directions:
+        network, _ = load_generator(model, direction, weights)
+        states[theirs[direction]] = to_reference(network.state_dict(), dropout=config.dropout, norm=config.norm)
+    judges = read_discriminators(model) if len(directions) == len(info.directions) else {}
+    for domain, state in judges.items():
+        states[theirs[f"discriminator_{domain}"]] = to_reference(state, norm=config.norm)
+
+    targets = {role: out / f"latest_net_{role}.pth" for role in states}
+    for target in targets.values():
+        if target.exists():
+            raise InputError(f"{target} is there already; remove it or choose another --out.")
+    new = not out.exists()
+    try:
+        for role, state in states.items():
+            buffer = io.BytesIO()
+            torch.save(state, buffer)
+            write_bytes(targets[role], buffer.getbuffer())
+    except BaseException:  # nothing is left of half an export
+        for target in targets.values():
+            target.unlink(missing_ok=True)
+        if new:
+            shutil.rmtree(out, ignore_errors=True)
+        raise
+
+    notes = [f"To load it there: --model cycle_gan {' '.join(_reference_flags(config))}"]
+    if not judges:
+        notes.append("Without discriminators: it can translate there, but not be trained further.")
+    if config.generator == "resnet" and config.blocks not in (6, 9):
+        notes.append(
+            f"Its --netG knows 6 and 9 residual blocks, and this model has {config.blocks}: "
+            "its class ResnetGenerator loads it with n_blocks, its command line needs a name for that."
+        )
+    if config.generator == "unet" and config.depth not in (7, 8):
+        notes.append(
+            f"Its --netG knows U-Nets of 7 and 8 levels, and this model has {config.depth}: "
+            "its class UnetGenerator loads it with num_downs, its command line needs a name for that."
+        )
+    for name, image_format in (("A", info.a), ("B", info.b)):
+        if image_format.dtype != "uint8":
+            notes.append(f"Images of domain {name} are {image_format}; its loader reads 8-bit images alone.")
+    return Exported(tuple(targets.values()), tuple(notes))
+
+
+def _reference_flags(config: ModelConfig) -> list[str]:
+    """Options with which the reference builds these networks."""
+    unet = {7: "unet_128", 8: "unet_256"}.get(config.depth, f"unet_{2**config.depth}")
+    flags = ["--netG", f"resnet_{config.blocks}blocks" if config.generator == "resnet" else unet]
+    flags += ["--ngf", str(config.width), "--norm", config.norm]
+    flags += ["--input_nc", str(config.channels_a), "--output_nc", str(config.channels_b)]
+    flags += ["--netD", "pixel" if config.discriminator == "pixel" else "n_layers"]
+    flags += ["--n_layers_D", str(config.discriminator_layers), "--ndf", str(config.discriminator_width)]
+    return flags if config.dropout else [*flags, "--no_dropout"]
+
+
+FORMATS: dict[str, Callable[[Path, Path, tuple[Direction, ...], str | None], Exported]] = {
+    "reference": _export_reference,
+}

@@ -1,0 +1,99 @@
+"""Start a training from the networks of a model that is there already."""
+
+from pathlib import Path
+from typing import Any
+
+from cyclegan.checkpoint import find_model, load_weights, read_discriminators, read_info
+from cyclegan.config import InputError, ModelConfig
+from cyclegan.images import ImageFormat
+from cyclegan.run_directory import read_run_config
+from cyclegan.step import TrainState
+
+# Settings that say what a discriminator is.
+_DISCRIMINATOR = ("discriminator", "discriminator_layers", "discriminator_width", "norm")
+
+
+def _generator(model: ModelConfig) -> dict[str, Any]:
+    """Settings that say what the generators are."""
+    size = ("blocks",) if model.generator == "resnet" else ("depth",)
+    values = model.model_dump()
+    return {name: values[name] for name in ("generator", *size, "width", "norm", "channels_a", "channels_b")}
+
+
+def settings_of_start(path: Path, out: Path) -> dict[str, Any]:
+    """What a run at `out` takes over from the model `path`: the architecture, and the value ranges but of 8-bit images.
+
+    A run that is there already keeps its own, so the model that it began with may be gone by now.
+    Raises InputError if there is no such model.
+    """
+    own = {"init", "init_gain"}
+    try:
+        model = find_model(path)
+        info = read_info(model)
+    except InputError:
+        run = read_run_config(out)
+        if run is None or run.init_from is None:
+            raise
+        return run.model.model_dump(exclude=own)
+    if not read_discriminators(model):  # then its configuration says nothing about them
+        own |= set(_DISCRIMINATOR) - {"norm"}
+    ranges = {"range_a": info.a, "range_b": info.b}
+    deep = {name: (images.low, images.high) for name, images in ranges.items() if images.dtype != "uint8"}
+    return {**info.model.model_dump(exclude=own), **deep}
+
+
+def check_formats(path: Path, a: ImageFormat, b: ImageFormat) -> None:
+    """Raises InputError if images of a domain have another type than those that the model `path` was trained on.
+
+    Its value range would then mean something else. A range that was given by hand is taken at its word.
+    """
+    info = read_info(find_model(path))
+    for name, ours, theirs in (("a", a, info.a), ("b", b, info.b)):
+        if ours.dtype != theirs.dtype and (ours.low, ours.high) == (theirs.low, theirs.high):
+            raise InputError(
+                f"The images of domain {name.upper()} are {ours.dtype}; {path} was trained on {theirs}. "
+                f"Pass --range-{name} LOW HIGH, the values that are to become -1 and 1."
+            )
+
+
+def start_from(state: TrainState, path: Path) -> list[str]:
+    """Put the networks of a run, checkpoint or model directory into a fresh state.
+
+    Generators are those that a translator would use; their average starts there, too. What the model lacks, or has of
+    another architecture, keeps its random weights. Returns a sentence for each of these.
+    Raises InputError if the generators are of another architecture, or a file is damaged.
+    """
+    model = find_model(path)
+    info = read_info(model)
+    notes: list[str] = []
+    ours, theirs = _generator(state.config.model), _generator(info.model)
+    differences = [f"{name} {theirs[name]} -> {ours.get(name)}" for name in theirs if ours.get(name) != theirs[name]]
+    if differences:
+        raise InputError(
+            f"The generators of {model} are of another architecture than this run's: {', '.join(differences)}. "
+            "Leave these settings out; they come from the model."
+        )
+
+    suffix = "_average" if info.translate_with == "average" else ""
+    current, average = state.generator, state.average
+    for direction, networks in (("a2b", (current.a2b, average.a2b)), ("b2a", (current.b2a, average.b2a))):
+        if direction in info.directions:
+            for network in networks:
+                load_weights(network, model / f"{direction}{suffix}.safetensors")
+        else:
+            notes.append(f"{model} has no generator {direction}; this one starts from random weights.")
+
+    found = read_discriminators(model)
+    judges = [config.model_dump(include=set(_DISCRIMINATOR)) for config in (state.config.model, info.model)]
+    if found and judges[0] != judges[1]:
+        notes.append("The discriminators are of another architecture than the model's; they start from random weights.")
+        return notes
+    for domain, network in (("a", state.discriminator.a), ("b", state.discriminator.b)):
+        if domain not in found:
+            notes.append(f"{model} has no discriminator {domain}; this one starts from random weights.")
+            continue
+        try:
+            network.load_state_dict(found[domain])
+        except RuntimeError as error:
+            raise InputError(f"The discriminator {domain} of {model} is not what it describes: {error}") from None
+    return notes

@@ -1,0 +1,112 @@
+"""Tensors out of the files of strangers. Such files are pickles, which can run code; none of it ever runs here."""
+
+import pickle
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from cyclegan.config import InputError
+
+# Names under which training scripts put the weights when they save more than those.
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "params", "params_ema")
+
+
+def read_state_dict(path: Path) -> dict[str, Tensor]:
+    """The named tensors of a `.pth` or `.safetensors` file, on the CPU.
+
+    Raises InputError for a file that is missing, damaged, of another kind, or that would run code.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"There is no file {path}.")
+    reason = _other_kind(path)
+    if reason is not None:
+        raise InputError(f"{path} cannot be read: {reason}.")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        # weights_only: the unpickler of torch makes tensors and plain containers, and refuses to call anything else.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what they say of unusual pickles is said below, in one sentence
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(_refusal(path, str(error))) from None
+    except (OSError, EOFError, RuntimeError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
+        raise InputError(_damage(path, error)) from None
+    except SafetensorError as error:
+        raise InputError(_damage(path, error)) from None
+    return _tensors(path, content)
+
+
+def _other_kind(path: Path) -> str | None:
+    """What a file is, if it is no state dict and its first bytes tell so."""
+    with path.open("rb") as file:
+        head = file.read(512)
+    if not head:
+        return "it is empty"
+    if head.startswith((b"\x04\x00\x00\x00\x01\x00\x00\x00", b"4\n1\n")) and re.search(rb"V 1|torch\.|nn\.", head):
+        return (
+            "it is a file of Lua Torch (.t7), whose networks differ; convert it to a PyTorch state dict first, or take "
+            "the PyTorch version of the same model"
+        )
+    if head.lstrip()[:1] == b"<":
+        return "it is a web page; the download gave an error page instead of the model"
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer, not the model itself; fetch it with git lfs pull"
+    if head.startswith(b"\x89HDF"):
+        return "it is an HDF5 file, as Keras writes them; only PyTorch checkpoints can be read"
+    if head.startswith(b"PK") and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+        if any(name.endswith("constants.pkl") for name in names):
+            return "it is a TorchScript program, and programs are not run; save the state dict of the network instead"
+        if not any(name.endswith("data.pkl") for name in names):
+            return "it is a zip archive that holds no PyTorch checkpoint"
+    return None
+
+
+def _refusal(path: Path, message: str) -> str:
+    """One sentence for what torch's unpickler refused."""
+    wanted = re.search(r"GLOBAL ([A-Za-z_]\S+)", message) or re.search(r"[Uu]nsupported class ([A-Za-z_]\S+)", message)
+    if wanted is None:
+        operation = re.search(r"[Uu]nsupported operand", message)
+        detail = "it is a pickle of something else" if operation else _first_sentence(message)
+        return f"{path} is cut off, damaged, or no PyTorch checkpoint: {detail}."
+    name = wanted[1].rstrip(".")
+    network = re.match(r"(models|networks|torch\.nn)\.", name)
+    whole = " It looks like a whole network, saved with torch.save(network)." if network else ""
+    return (
+        f"{path} is refused: loading it would call {name}, and only tensors are taken from a file; nothing was "
+        f"executed.{whole} Ask its author for a state dict."
+    )
+
+
+def _damage(path: Path, error: Exception) -> str:
+    size = path.stat().st_size
+    detail = _first_sentence(str(error)) if str(error) else type(error).__name__
+    return f"{path} ({size:,} bytes) is cut off, damaged, or no PyTorch checkpoint: {detail}."
+
+
+def _first_sentence(message: str) -> str:
+    return message.splitlines()[0].partition(". ")[0].rstrip(".")[:200]
+
+
+def _tensors(path: Path, content: Any) -> dict[str, Tensor]:
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+            break
+    if not isinstance(content, Mapping) or not content:
+        raise InputError(f"{path} holds {type(content).__name__} and not the named tensors of a network.")
+    for key, value in content.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor) or value.is_sparse or value.is_quantized:
+            raise InputError(f"{path} is no state dict of one network: its entry {key!r} is {type(value).__name__}.")
+    return dict(content)

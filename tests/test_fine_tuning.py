@@ -1,0 +1,172 @@
+"""Training that starts from a model: --init-from and --freeze."""
+
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from test_importing import reference_state, write_folder
+
+from conftest import TINY, TINY_MODEL, make_folder
+from cyclegan import InputError, ModelConfig, TrainConfig, Translator, train
+from cyclegan.checkpoint import read_discriminators, read_info
+from cyclegan.fine_tuning import settings_of_start, start_from
+from cyclegan.images import write_image
+from cyclegan.importing import import_reference
+from cyclegan.step import TrainState, train_step
+
+# Without the architecture, which comes from the model.
+PLAIN = {name: value for name, value in TINY.items() if name not in TINY_MODEL}
+
+
+def networks(path):
+    """Every tensor of a model's networks."""
+    tensors = {}
+    for direction in ("a2b", "b2a"):
+        network = Translator.load(path, direction=direction, device="cpu").network
+        tensors |= {f"{direction}.{key}": tensor for key, tensor in network.state_dict().items()}
+    model = path / "model" if (path / "model").is_dir() else path
+    for domain, state in read_discriminators(model).items():
+        tensors |= {f"discriminator_{domain}.{key}": tensor for key, tensor in state.items()}
+    return tensors
+
+
+def tensors_of(state):
+    found = {}
+    for name, owner in (("", state.generator), ("discriminator_", state.discriminator)):
+        found |= {f"{name}{key}": tensor.clone() for key, tensor in owner.state_dict().items()}
+    return found
+
+
+@pytest.fixture
+def model(folders, tmp_path):
+    return train(*folders, out=tmp_path / "before", steps=3, seed=5, quiet=True, **TINY)
+
+
+@pytest.fixture
+def imported(tmp_path):
+    folder = write_folder(tmp_path / "checkpoints" / "x", ModelConfig(**{**TINY_MODEL, "width": 6, "blocks": 2}))
+    return import_reference(folder, out=tmp_path / "imported").path
+
+
+@pytest.mark.parametrize("kind", ["run", "checkpoint", "imported"])
+def test_all_networks_start_where_the_model_ended(kind, model, imported, tmp_path):
+    path = {"run": model, "checkpoint": model / "checkpoints" / "step_0000003", "imported": imported}[kind]
+    architecture = settings_of_start(path, tmp_path)
+    state = TrainState.create(TrainConfig(model=ModelConfig(**architecture), init_from=path, seed=1))
+    assert start_from(state, path) == []
+    expected, found = networks(path), tensors_of(state)
+    assert len(expected) == len(found)
+    assert all(torch.equal(found[key], expected[key]) for key in expected)
+    average = state.average.state_dict()
+    assert all(torch.equal(average[key], found[key]) for key in average)
+
+
+def test_a_run_takes_its_architecture_from_the_model_and_learns_on(imported, folders, tmp_path):
+    run = train(*folders, out=tmp_path / "run", init_from=imported, steps=2, quiet=True, **PLAIN)
+    config = read_info(run / "model").model
+    assert (config.width, config.blocks, config.discriminator_width) == (6, 2, 4)
+    before, after = networks(imported), networks(run)
+    assert before.keys() == after.keys()
+    changes = {key: (after[key] - before[key]).abs().max().item() for key in before}
+    assert changes["a2b.head.weight"] > 0
+    assert changes["discriminator_b.head.weight"] > 0
+    assert max(changes.values()) < 10 * 2e-4  # two steps of Adam away, not elsewhere
+
+
+def test_settings_that_contradict_the_model_are_refused(imported, folders, tmp_path):
+    with pytest.raises(InputError, match=r"another architecture .*width 6 -> 4"):
+        train(*folders, out=tmp_path / "run", init_from=imported, steps=1, quiet=True, **PLAIN, width=4)
+    with pytest.raises(InputError, match="no such run"):
+        train(*folders, out=tmp_path / "run", init_from="no such run", steps=1, quiet=True, **PLAIN)
+    with pytest.raises(InputError, match=r"freeze is 'encoder'.*init_from"):
+        train(*folders, out=tmp_path / "run", freeze="encoder", steps=1, quiet=True, **TINY)
+
+
+def test_what_the_model_lacks_starts_anew_and_is_told(folders, tmp_path, capsys):
+    torch.save(reference_state(ModelConfig(**TINY_MODEL)), tmp_path / "horse2zebra.pth")
+    single = import_reference(tmp_path / "horse2zebra.pth", out=tmp_path / "single").path
+    train(*folders, out=tmp_path / "run", init_from=single, steps=1, **PLAIN, discriminator_layers=1)
+    told = capsys.readouterr().err
+    assert "no generator b2a" in told
+    assert "no discriminator a" in told
+    assert "no discriminator b" in told
+    assert "Networks start from" in told
+
+
+def test_other_discriminators_than_the_models_start_anew(imported, tmp_path):
+    settings = {**settings_of_start(imported, tmp_path), "discriminator_layers": 2}
+    state = TrainState.create(TrainConfig(model=ModelConfig(**settings), init_from=imported))
+    fresh = tensors_of(state)
+    notes = start_from(state, imported)
+    assert len(notes) == 1
+    assert "discriminators" in notes[0]
+    after = tensors_of(state)
+    assert torch.equal(after["discriminator_a.head.weight"], fresh["discriminator_a.head.weight"])
+    assert not torch.equal(after["a2b.head.weight"], fresh["a2b.head.weight"])
+
+
+@pytest.mark.parametrize("freeze", ["none", "encoder", "discriminator", "both"])
+@pytest.mark.parametrize("kind", ["resnet", "unet", "pixel"])
+def test_frozen_layers_stay_and_all_others_move(kind, freeze, tmp_path):
+    settings = {
+        "resnet": {"width": 4, "blocks": 1, "discriminator_width": 4, "discriminator_layers": 2},
+        "unet": {"generator": "unet", "width": 2, "depth": 5, "discriminator_width": 4, "discriminator_layers": 3},
+        "pixel": {"width": 4, "blocks": 1, "discriminator": "pixel", "discriminator_width": 4},
+    }[kind]
+    config = TrainConfig(model=ModelConfig(**settings), freeze=freeze, init_from=tmp_path, learning_rate=0.01)
+    state = TrainState.create(config)
+    before = tensors_of(state)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.rand(2, 1, 3, 64, 64, generator=generator) * 2 - 1
+    train_step(state, images[0], images[1])
+    after = tensors_of(state)
+    still = {key for key in before if torch.equal(before[key], after[key])}
+
+    frozen = {"encoder": ("a2b.stem", "a2b.down", "b2a.stem", "b2a.down")}
+    frozen["discriminator"] = {
+        "resnet": (
+            "discriminator_a.stem",
+            "discriminator_a.convs.0",
+            "discriminator_b.stem",
+            "discriminator_b.convs.0",
+        ),
+        "unet": tuple(f"discriminator_{d}.{name}" for d in "ab" for name in ("stem", "convs.0", "convs.1")),
+        "pixel": ("discriminator_a.stem", "discriminator_b.stem"),
+    }[kind]
+    frozen |= {"none": (), "both": frozen["encoder"] + frozen["discriminator"]}
+    expected = {key for key in before if key.startswith(frozen[freeze])}
+    # Biases before instance norms have no effect and are never trained.
+    plain = TrainState.create(config.replace(freeze="none"))
+    for name, owner in (("", plain.generator), ("discriminator_", plain.discriminator)):
+        expected |= {f"{name}{key}" for key, value in owner.named_parameters() if not value.requires_grad}
+    assert still == expected
+
+
+def test_a_resumed_fine_tuning_equals_an_uninterrupted_one_even_without_its_model(imported, folders, tmp_path):
+    settings = {**PLAIN, "init_from": imported, "freeze": "both", "quiet": True, "schedule": "constant"}
+    whole = train(*folders, out=tmp_path / "whole", steps=4, **settings)
+    train(*folders, out=tmp_path / "parts", steps=2, **settings)
+    shutil.move(imported, tmp_path / "gone")
+    parts = train(*folders, out=tmp_path / "parts", steps=4, resume=True, **settings)
+    one, other = networks(whole), networks(parts)
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    with pytest.raises(InputError, match="freeze both -> none"):
+        train(*folders, out=tmp_path / "parts", steps=6, resume=True, **{**settings, "freeze": "none"})
+
+
+def test_deep_images_keep_the_value_range_of_the_model(folders, tmp_path):
+    for name, high in (("first", 4000), ("second", 900)):
+        for index in range(4):
+            pixels = np.linspace(10 * index, high, 24 * 20).reshape(20, 24, 1).astype(np.uint16)
+            write_image(tmp_path / name / f"{index}.png", pixels)
+    a, _ = folders
+    deep = {"channels_b": 1, "steps": 1, "quiet": True}
+    before = train(a, tmp_path / "first", out=tmp_path / "before", **TINY, **deep)
+    after = train(a, tmp_path / "second", out=tmp_path / "after", init_from=before, steps=1, quiet=True, **PLAIN)
+    assert read_info(after / "model").b == read_info(before / "model").b
+    assert read_info(after / "model").b.high == 4000
+
+    grey = make_folder(tmp_path / "grey", seed=9)
+    with pytest.raises(InputError, match=r"domain B are uint8; .*uint16 in \[0, 4000\].*--range-b"):
+        train(a, grey, out=tmp_path / "other", init_from=before, steps=1, quiet=True, **PLAIN)

@@ -1,0 +1,487 @@
+"""Checkpoints of the reference implementation: taken over, written, and refused."""
+
+import os
+import pickle
+import struct
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from conftest import TINY, TINY_MODEL
+from cyclegan import InputError, ModelConfig, Translator, train
+from cyclegan.checkpoint import read_discriminators, read_info
+from cyclegan.cli import main
+from cyclegan.export import export
+from cyclegan.importing import import_reference
+from cyclegan.networks import build_discriminator, build_generator
+from cyclegan.reference import recognise, to_reference
+from cyclegan.torch_files import read_state_dict
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def golden(name):
+    """The reference's own weights of a network, and an input with its output."""
+    with safe_open(GOLDEN / f"{name}.safetensors", "pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    weights = {key.removeprefix("weight."): value for key, value in tensors.items() if key.startswith("weight.")}
+    return weights, tensors["input"], tensors["output"]
+
+
+def reference_state(config, channels=(3, 3), *, seed=0):
+    """A network with random weights, under the reference's keys and as its release writes it."""
+    build = build_generator if len(channels) == 2 else build_discriminator
+    network = build(config, *channels, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    state = network.state_dict()
+    for key, tensor in state.items():
+        if tensor.is_floating_point():
+            state[key] = torch.rand(tensor.shape, generator=generator) * 0.1 + 0.01
+    if config.norm == "none":  # it has biases at the ends alone
+        ends = {"resnet": ("head",), "unet": ("up.0",)}
+        kept = ends[config.generator] if len(channels) == 2 else ("stem", "head")
+        inner = [key for key in state if key.endswith("bias") and not key.startswith(kept)]
+        state |= {key: torch.zeros_like(state[key]) for key in inner}
+        if config.discriminator == "pixel" and len(channels) == 1:
+            state["head.bias"].zero_()
+    return to_reference(state, dropout=config.dropout, norm=config.norm)
+
+
+def write_folder(folder, config, *, epoch="latest", options=None, channels=(3, 3)):
+    """checkpoints/NAME as the reference leaves it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    judges = {"D_A": channels[1:], "D_B": channels[:1]}
+    for seed, (role, of) in enumerate({"G_A": channels, "G_B": channels[::-1], **judges}.items()):
+        torch.save(reference_state(config, of, seed=seed), folder / f"{epoch}_net_{role}.pth")
+    if options is not None:
+        lines = [f"{name:>25}: {value:<30}\t[default: None]" for name, value in options.items()]
+        text = ["----------------- Options ---------------", *lines, "----------------- End -------------------"]
+        (folder / "train_opt.txt").write_text("\n".join(text) + "\n")
+    return folder
+
+
+SMALL = ModelConfig(**TINY_MODEL)
+
+
+# ---- taken over
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    {
+        "generator_resnet9": {"generator": "resnet", "blocks": 9, "width": 4, "dropout": False},
+        "generator_resnet6_dropout": {"generator": "resnet", "blocks": 6, "width": 4, "dropout": True},
+        "generator_unet128": {"generator": "unet", "depth": 7, "width": 2},
+    }.items(),
+)
+def test_a_generator_of_the_reference_translates_as_it_did_there(name, settings, tmp_path):
+    weights, images, output = golden(name)
+    torch.save(weights, tmp_path / "latest_net_G.pth")
+    imported = import_reference(tmp_path / "latest_net_G.pth", out=tmp_path / "model")
+    info = read_info(imported.path)
+    assert {key: getattr(info.model, key) for key in settings} == settings
+    assert info.model.norm == "instance"
+    translator = Translator.load(tmp_path / "model", device="cpu")
+    assert (translator.translate_tensor(images) - output).abs().max() < 1e-5
+
+
+ARCHITECTURES = {
+    "resnet": ModelConfig(blocks=3, width=4, channels_a=1, channels_b=5, discriminator_width=4),
+    "resnet without blocks": ModelConfig(blocks=0, width=4),
+    "resnet batch dropout": ModelConfig(blocks=2, width=4, norm="batch", dropout=True),
+    "resnet without norm": ModelConfig(blocks=2, width=4, norm="none"),
+    "unet": ModelConfig(generator="unet", depth=5, width=2, channels_b=1),
+    "unet batch": ModelConfig(generator="unet", depth=6, width=2, norm="batch"),
+    "unet without norm": ModelConfig(generator="unet", depth=5, width=2, norm="none"),
+}
+JUDGES = {
+    "five layers": ModelConfig(discriminator_width=2, discriminator_layers=5),
+    "one layer, batch": ModelConfig(discriminator_width=4, discriminator_layers=1, norm="batch"),
+    "without norm": ModelConfig(discriminator_width=4, discriminator_layers=2, norm="none"),
+    "pixel": ModelConfig(discriminator="pixel", discriminator_width=4),
+    "pixel batch": ModelConfig(discriminator="pixel", discriminator_width=4, norm="batch"),
+    "pixel without norm": ModelConfig(discriminator="pixel", discriminator_width=4, norm="none"),
+}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_architecture_of_a_generator_is_told_by_its_tensors(name):
+    config = ARCHITECTURES[name]
+    network = recognise(reference_state(config, (config.channels_a, config.channels_b)))
+    assert (network.kind, network.channels) == ("generator", (config.channels_a, config.channels_b))
+    assert {key: getattr(config, key) for key in network.settings} == network.settings
+    assert {"width", "norm", "dropout" if config.generator == "resnet" else "depth"} <= network.settings.keys()
+
+
+@pytest.mark.parametrize("name", JUDGES)
+def test_the_architecture_of_a_discriminator_is_told_by_its_tensors(name):
+    config = JUDGES[name]
+    network = recognise(reference_state(config, (4,)))
+    assert (network.kind, network.channels) == ("discriminator", (4,))
+    assert {key: getattr(config, key) for key in network.settings} == network.settings
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."])
+def test_prefixes_and_leftovers_of_old_releases_are_dropped(prefix):
+    clean = reference_state(SMALL)
+    stale = {}
+    for key, tensor in clean.items():
+        stale[prefix + key] = tensor
+    for norm in ("model.2", "model.5", "model.10.conv_block.2", "model.10.conv_block.6"):
+        statistics = {"running_mean": torch.zeros(16), "running_var": torch.ones(16)}
+        statistics["num_batches_tracked"] = torch.tensor(7)
+        stale |= {f"{prefix}{norm}.{name}": tensor for name, tensor in statistics.items()}
+    expected, found = recognise(clean), recognise(stale)
+    assert found.settings == expected.settings
+    assert found.settings["norm"] == "instance"
+    assert found.weights.keys() == expected.weights.keys()
+    assert all(torch.equal(found.weights[key], expected.weights[key]) for key in found.weights)
+
+
+def test_batch_norm_of_releases_that_kept_no_counter_and_half_precision_are_taken():
+    state = reference_state(ARCHITECTURES["resnet batch dropout"])
+    old = {key: tensor.half() for key, tensor in state.items() if not key.endswith("num_batches_tracked")}
+    network = recognise(old)
+    assert network.settings["norm"] == "batch"
+    assert network.weights["stem_norm.num_batches_tracked"] == 0
+    assert network.weights["stem.weight"].dtype == torch.float32
+
+
+def test_a_folder_of_the_reference_becomes_a_model_with_its_preprocessing(tmp_path):
+    options = {"preprocess": "scale_width_and_crop", "load_size": 300, "crop_size": 128, "direction": "AtoB"}
+    config = ModelConfig(**{**TINY_MODEL, "channels_a": 1, "dropout": True, "norm": "batch"})
+    folder = write_folder(tmp_path / "checkpoints" / "maps", config, options=options, channels=(1, 3))
+    imported = import_reference(folder, out=tmp_path / "model")
+    assert set(imported.networks) == {"a2b", "b2a", "discriminator_a", "discriminator_b"}
+    assert imported.notes == ()
+    info = read_info(tmp_path / "model")
+    assert info.model == config
+    assert (info.preprocess, info.load_size, info.crop_size) == ("scale-width-and-crop", 300, 128)
+    assert (info.directions, info.averages, info.a.channels, info.b.channels) == (("a2b", "b2a"), False, 1, 3)
+    assert "latest_net_G_A.pth (sha256 " in info.origin
+    # D_A judges the images that G_A makes: those of domain B.
+    assert imported.networks["discriminator_b"][0].name == "latest_net_D_A.pth"
+    assert read_discriminators(tmp_path / "model")["b"]["stem.weight"].shape[1] == 3
+    picture = Image.fromarray(np.zeros((12, 16), np.uint8))
+    for direction, mode in (("a2b", "RGB"), ("b2a", "L")):
+        assert Translator.load(tmp_path / "model", direction=direction)(picture).mode == mode
+
+
+def test_any_epoch_of_a_folder_can_be_chosen(tmp_path):
+    folder = write_folder(tmp_path / "run", SMALL)
+    other = ModelConfig(**{**TINY_MODEL, "blocks": 2})
+    for epoch in ("5", "200", "iter_5000"):
+        write_folder(folder, other, epoch=epoch)
+    assert read_info(import_reference(folder, out=tmp_path / "latest").path).model.blocks == 1
+    assert read_info(import_reference(folder, out=tmp_path / "it", epoch="iter_5000").path).model.blocks == 2
+    with pytest.raises(InputError, match="nothing of epoch 7; pass --epoch with one of: 5, 200, latest, iter_5000"):
+        import_reference(folder, out=tmp_path / "none", epoch="7")
+    assert not (tmp_path / "none").exists()
+
+
+def test_pretrained_generators_of_both_ways_make_one_model(tmp_path):
+    for name, seed in (("horse2zebra", 1), ("zebra2horse", 2)):
+        torch.save(reference_state(SMALL, seed=seed), tmp_path / f"{name}.pth")
+    files = [tmp_path / "horse2zebra.pth", tmp_path / "zebra2horse.pth"]
+    imported = import_reference(*files, out=tmp_path / "model")
+    assert [imported.networks[name][0] for name in ("a2b", "b2a")] == files
+    assert read_discriminators(imported.path) == {}
+
+
+def test_a_single_generator_is_a_model_of_one_direction(tmp_path):
+    torch.save(reference_state(SMALL), tmp_path / "200_net_G_B.pth")
+    import_reference(tmp_path / "200_net_G_B.pth", out=tmp_path / "model")
+    Translator.load(tmp_path / "model", direction="b2a")
+    with pytest.raises(InputError, match="only the direction b2a, not a2b"):
+        Translator.load(tmp_path / "model")
+    with pytest.raises(InputError, match="no averaged weights"):
+        Translator.load(tmp_path / "model", direction="b2a", weights="average")
+    torch.save(reference_state(SMALL), tmp_path / "style_monet.pth")
+    import_reference(tmp_path / "style_monet.pth", out=tmp_path / "other", direction="b2a")
+    assert read_info(tmp_path / "other").directions == ("b2a",)
+
+
+def test_a_discriminator_that_does_not_fit_is_left_out_and_told(tmp_path):
+    folder = write_folder(tmp_path / "run", SMALL)
+    torch.save(reference_state(SMALL, (6,)), folder / "latest_net_D_A.pth")  # of a conditional model
+    torch.save({"mlp_0.0.weight": torch.ones(2, 2)}, folder / "latest_net_F.pth")
+    imported = import_reference(folder, out=tmp_path / "model")
+    assert set(imported.networks) == {"a2b", "b2a", "discriminator_a"}
+    assert len(imported.notes) == 2
+    assert any("latest_net_D_A.pth is left out" in note and "6 channels" in note for note in imported.notes)
+    assert any("latest_net_F.pth" in note for note in imported.notes)
+
+
+def test_a_discriminator_without_biases_goes_with_generators_of_instance_norm(tmp_path):
+    # Early releases of the reference gave the pixel discriminator none.
+    config = ModelConfig(**{**TINY_MODEL, "discriminator": "pixel"})
+    folder = write_folder(tmp_path / "run", config)
+    for role in ("D_A", "D_B"):
+        bare = reference_state(config.replace(norm="none"), (3,))
+        torch.save(bare, folder / f"latest_net_{role}.pth")
+    imported = import_reference(folder, out=tmp_path / "model")
+    assert "discriminator_a" in imported.networks
+    assert read_info(tmp_path / "model").model.norm == "instance"
+
+
+# ---- written, and back
+
+
+@pytest.mark.parametrize("name", ["generator_resnet9", "generator_resnet6_dropout", "generator_unet128"])
+def test_a_generator_of_the_reference_comes_out_as_it_went_in(name, tmp_path):
+    weights, _, _ = golden(name)
+    torch.save(weights, tmp_path / "latest_net_G_A.pth")
+    import_reference(tmp_path / "latest_net_G_A.pth", out=tmp_path / "model")
+    exported = export(tmp_path / "model", tmp_path / "back", format="reference")
+    assert [path.name for path in exported.files] == ["latest_net_G_A.pth"]
+    back = torch.load(exported.files[0], weights_only=True)
+    assert back.keys() == weights.keys()
+    assert all(torch.equal(back[key], weights[key]) for key in weights)
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch", "none"])
+def test_a_folder_comes_out_as_it_went_in(norm, tmp_path):
+    folder = write_folder(tmp_path / "run", ModelConfig(**{**TINY_MODEL, "norm": norm, "dropout": True}))
+    import_reference(folder, out=tmp_path / "model")
+    exported = export(tmp_path / "model", tmp_path / "back", format="reference")
+    assert len(exported.files) == 4
+    for path in exported.files:
+        before, after = (torch.load(place / path.name, weights_only=True) for place in (folder, tmp_path / "back"))
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_a_run_survives_the_way_there_and_back(folders, tmp_path):
+    run = train(*folders, out=tmp_path / "run", steps=3, quiet=True, dropout=True, **TINY)
+    for source in (run, run / "checkpoints" / "step_0000003"):
+        place = tmp_path / source.name
+        exported = export(source, place / "out", format="reference")
+        assert {path.name for path in exported.files} == {f"latest_net_{n}.pth" for n in ("G_A", "G_B", "D_A", "D_B")}
+        import_reference(place / "out", out=place / "back")
+        for direction in ("a2b", "b2a"):
+            one, other = (Translator.load(p, direction=direction).network.state_dict() for p in (run, place / "back"))
+            assert all(torch.equal(one[key], other[key]) for key in one)
+        one, other = read_discriminators(run / "model"), read_discriminators(place / "back")
+        assert all(torch.equal(one[d][key], other[d][key]) for d in "ab" for key in one[d])
+    assert any("--netG resnet_1blocks --ngf 4 --norm instance" in note for note in exported.notes)
+    assert any("n_blocks" in note for note in exported.notes)
+
+
+def test_averaged_weights_and_one_direction_can_be_exported(folders, tmp_path):
+    run = train(*folders, out=tmp_path / "run", steps=3, quiet=True, **TINY)
+    exported = export(run, tmp_path / "b2a", format="reference", direction="b2a", weights="average")
+    assert [path.name for path in exported.files] == ["latest_net_G_B.pth"]
+    state = recognise(read_state_dict(exported.files[0])).weights
+    average = Translator.load(run, direction="b2a", weights="average").network.state_dict()
+    assert all(torch.equal(state[key], average[key]) for key in state)
+    assert not torch.equal(state["stem.weight"], Translator.load(run, direction="b2a").network.stem.weight)
+
+
+def test_an_export_never_overwrites(folders, tmp_path):
+    run = train(*folders, out=tmp_path / "run", steps=1, quiet=True, **TINY)
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "latest_net_D_B.pth").write_bytes(b"precious")
+    with pytest.raises(InputError, match=r"latest_net_D_B.pth is there already"):
+        export(run, tmp_path / "theirs", format="reference")
+    assert [path.name for path in (tmp_path / "theirs").iterdir()] == ["latest_net_D_B.pth"]
+
+
+def test_what_the_reference_has_no_place_for_is_refused():
+    state = build_generator(ModelConfig(width=4, blocks=1, norm="none"), 3, 3, seed=0).state_dict()
+    state["down.0.bias"][0] = 0.5
+    with pytest.raises(InputError, match=r"down.0.bias is not zero"):
+        to_reference(state, norm="none")
+
+
+# ---- refused
+
+
+def cut_generator():
+    """Keys of CUT's default generator, which resamples with fixed filters."""
+    return {**reference_state(SMALL), "model.6.filt": torch.ones(128, 1, 3, 3)}
+
+
+def variant(**changes):
+    return {**reference_state(SMALL), **changes}
+
+
+def without(key):
+    return {name: tensor for name, tensor in reference_state(SMALL).items() if name != key}
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    {
+        "CUT": (cut_generator, "anti-aliasing filters"),
+        "CUT's projection head": (lambda: {"mlp_0.0.weight": torch.ones(2, 2)}, "projection head of CUT"),
+        "spectral norm": (lambda: variant(**{"model.1.weight_orig": torch.ones(1)}), "spectral norm"),
+        "affine instance norm": (lambda: variant(**{"model.2.weight": torch.ones(4)}), "learned scales"),
+        "another model": (lambda: {"layer1.0.conv1.weight": torch.ones(4, 3, 3, 3)}, "no entry of a generator"),
+        "classifier": (lambda: {"features.0.weight": torch.ones(4, 3, 3, 3)}, "another kind of network"),
+        "incomplete": (lambda: without("model.4.bias"), "lacks down.0.bias"),
+        "no head": (lambda: without("model.18.weight"), "lacks the convolution head.weight"),
+        "another size": (lambda: variant(**{"model.4.weight": torch.ones(9, 4, 3, 3)}), "has the shape"),
+        "NaN": (lambda: variant(**{"model.4.bias": torch.full((8,), float("nan"))}), "NaN"),
+        "linear": (lambda: {"weight": torch.ones(2, 2), "bias": torch.ones(2)}, "no entry of a generator"),
+    }.values(),
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_networks_that_cannot_be_represented_are_refused_with_the_reason(state, reason, tmp_path):
+    torch.save(state(), tmp_path / "latest_net_G_A.pth")
+    with pytest.raises(InputError, match=reason) as error:
+        import_reference(tmp_path / "latest_net_G_A.pth", out=tmp_path / "model")
+    assert "latest_net_G_A.pth" in str(error.value)
+    assert not (tmp_path / "model").exists()
+
+
+class Payload:
+    """Unpickled, it creates a file."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.target),)
+
+
+def hostile(kind, path, target):
+    content = {**reference_state(SMALL), "model.19.weight": Payload(target)}
+    if kind == "zip":
+        torch.save(content, path)
+    elif kind == "legacy":
+        torch.save(content, path, _use_new_zipfile_serialization=False)
+    else:
+        path.write_bytes(pickle.dumps(content["model.19.weight"], protocol=int(kind[-1])))
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "pickle 0", "pickle 2", "pickle 4"])
+def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(kind, tmp_path, capsys, recwarn):
+    target, path = tmp_path / "owned", tmp_path / "latest_net_G_A.pth"
+    hostile(kind, path, target)
+    with pytest.raises(InputError) as error:
+        import_reference(path, out=tmp_path / "model")
+    assert "\n" not in str(error.value)
+    if kind in ("zip", "legacy", "pickle 2"):
+        assert "would call posix.mkdir" in str(error.value) or "would call nt.mkdir" in str(error.value)
+    with pytest.raises(SystemExit):
+        main(["import", str(path), "--out", str(tmp_path / "model")])
+    assert "Traceback" not in capsys.readouterr().err
+    assert not target.exists()
+    assert not (tmp_path / "model").exists()
+    assert list(recwarn) == []
+
+    # The payload is a live one: whoever trusts the file runs it.
+    if kind.startswith("pickle"):
+        pickle.loads(path.read_bytes())
+    else:
+        torch.load(path, weights_only=False)
+    assert target.is_dir()
+
+
+def test_a_truncated_checkpoint_is_refused_at_every_length(tmp_path):
+    for zipped in (True, False):
+        path = tmp_path / "latest_net_G_A.pth"
+        torch.save(reference_state(SMALL), path, _use_new_zipfile_serialization=zipped)
+        whole = path.read_bytes()
+        for length in (0, 1, 10, 300, 5000, len(whole) // 2, len(whole) - 200, len(whole) - 30):
+            path.write_bytes(whole[:length])
+            with pytest.raises(InputError, match="cut off, damaged|it is empty") as error:
+                import_reference(path, out=tmp_path / "model")
+            assert str(path) in str(error.value)
+            assert "\n" not in str(error.value)
+    assert not (tmp_path / "model").exists()
+
+
+def t7():
+    version, kind = b"V 1", b"nn.Sequential"
+    return struct.pack("<iii", 4, 1, 3) + version + struct.pack("<i", len(kind)) + kind + bytes(64)
+
+
+def torch_script(path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # such files are old, and so is the way to make one
+        torch.jit.save(torch.jit.trace(torch.nn.Conv2d(3, 3, 1), torch.ones(1, 3, 2, 2)), str(path))
+
+
+@pytest.mark.parametrize(
+    ("write", "reason"),
+    [
+        (lambda path: path.write_bytes(t7()), "Lua Torch"),
+        (lambda path: path.write_text("<!DOCTYPE html><title>404"), "web page"),
+        (lambda path: path.write_text("version https://git-lfs.github.com/spec/v1"), "LFS"),
+        (lambda path: path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100)), "HDF5"),
+        (torch_script, "TorchScript"),
+        (lambda path: torch.save(torch.nn.Conv2d(3, 3, 1), path), "whole network, saved with torch.save"),
+        (lambda path: torch.save([1, 2], path), "holds list"),
+        (lambda path: torch.save({"epoch": 3, "lr": 0.1}, path), "no state dict of one network"),
+        (lambda path: path.write_text("hello"), "damaged, or no PyTorch checkpoint"),
+        (lambda path: path.write_bytes(bytes(range(256)) * 9), "damaged, or no PyTorch checkpoint"),
+    ],
+)
+def test_files_of_other_kinds_are_told_by_name(write, reason, tmp_path):
+    path = tmp_path / "horse.pth"
+    write(path)
+    with pytest.raises(InputError, match=reason) as error:
+        import_reference(path, out=tmp_path / "model")
+    assert "horse.pth" in str(error.value)
+
+
+def test_weights_inside_a_training_state_and_in_safetensors_are_found(tmp_path):
+    state = reference_state(SMALL)
+    torch.save({"epoch": 3, "state_dict": state, "optimizer": {}}, tmp_path / "g.pth")
+    save_file(state, tmp_path / "g.safetensors")
+    for name in ("g.pth", "g.safetensors"):
+        import_reference(tmp_path / name, out=tmp_path / f"{name}_model")
+        found = Translator.load(tmp_path / f"{name}_model", device="cpu").network.stem.weight
+        assert torch.equal(found, state["model.1.weight"])
+
+
+def test_files_that_do_not_belong_together_are_refused(tmp_path):
+    def write(name, config, channels=(3, 3)):
+        torch.save(reference_state(config, channels), tmp_path / name)
+        return tmp_path / name
+
+    good, wide = write("good.pth", SMALL), write("wide.pth", SMALL.replace(width=8))
+    judge, grey = write("judge.pth", SMALL, (3,)), write("grey.pth", SMALL, (1, 3))
+    named = write("latest_net_D_A.pth", SMALL)
+    cases = [
+        ((good, wide), {}, "do not belong to one model: .*4 wide.* and .*8 wide"),
+        ((good, grey), {}, "do not belong to one model"),
+        ((good, good, good), {}, "both for a2b"),
+        ((judge,), {}, "does not tell of which domain"),
+        ((named,), {}, "which its name does not say"),
+        ((good,), {"epoch": "3"}, "no folder was given"),
+        ((good, good), {"direction": "b2a"}, "both for b2a"),
+        ((tmp_path / "none.pth",), {}, "There is no file"),
+        ((tmp_path,), {"epoch": "9"}, "nothing of epoch 9"),
+        ((tmp_path, good), {}, "one folder of checkpoints"),
+    ]
+    for paths, options, message in cases:
+        with pytest.raises(InputError, match=message):
+            import_reference(*paths, out=tmp_path / "model", **options)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="not empty"):
+        import_reference(good, out=tmp_path / "full")
+    assert (tmp_path / "full" / "mine.txt").exists()
+
+
+def test_import_and_export_from_the_command_line(tmp_path, capsys):
+    folder = write_folder(tmp_path / "checkpoints" / "maps", SMALL, options={"direction": "BtoA"})
+    main(["import", str(folder), "--out", str(tmp_path / "model")])
+    shown = capsys.readouterr()
+    assert shown.out.strip() == str(tmp_path / "model")
+    assert "a2b: latest_net_G_A.pth, ResNet generator, 1 blocks, 4 wide, instance norm, no dropout" in shown.err
+    assert "--direction BtoA" in shown.err
+    assert f"--init-from {tmp_path / 'model'}" in shown.err
+    main(["export", str(tmp_path / "model"), "--format", "reference", "--out", str(tmp_path / "back")])
+    assert len(capsys.readouterr().out.splitlines()) == 4
+    with pytest.raises(SystemExit):
+        main(["import", str(tmp_path / "checkpoints"), "--out", str(tmp_path / "other")])
+    assert "Its folders maps do" in capsys.readouterr().err

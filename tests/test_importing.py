@@ -14,7 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from conftest import TINY, TINY_MODEL
-from cyclegan import InputError, ModelConfig, Translator, train
+from cyclegan import InputError, ModelConfig, Translator, evaluate, train
 from cyclegan.checkpoint import read_discriminators, read_info
 from cyclegan.cli import main
 from cyclegan.export import export
@@ -198,7 +198,7 @@ def test_a_single_generator_is_a_model_of_one_direction(tmp_path):
     torch.save(reference_state(SMALL), tmp_path / "200_net_G_B.pth")
     import_reference(tmp_path / "200_net_G_B.pth", out=tmp_path / "model")
     Translator.load(tmp_path / "model", direction="b2a")
-    with pytest.raises(InputError, match="only the direction b2a, not a2b"):
+    with pytest.raises(InputError, match="only the direction b2a; pass that, not a2b"):
         Translator.load(tmp_path / "model")
     with pytest.raises(InputError, match="no averaged weights"):
         Translator.load(tmp_path / "model", direction="b2a", weights="average")
@@ -228,6 +228,24 @@ def test_a_discriminator_without_biases_goes_with_generators_of_instance_norm(tm
     imported = import_reference(folder, out=tmp_path / "model")
     assert "discriminator_a" in imported.networks
     assert read_info(tmp_path / "model").model.norm == "instance"
+
+
+def test_a_model_of_one_direction_can_be_scored(folders, tmp_path):
+    torch.save(reference_state(SMALL), tmp_path / "latest_net_G_B.pth")
+    model = import_reference(tmp_path / "latest_net_G_B.pth", out=tmp_path / "model").path
+    scores = evaluate(model, *folders, num_bootstrap=100, device="cpu", quiet=True)
+    assert set(scores.directions) == {"b2a"}
+    assert "kid" in scores.directions["b2a"].metrics
+    assert "cycle" not in scores.directions["b2a"].metrics
+    assert any("no way back" in note for note in scores.directions["b2a"].notes)
+    assert "B to A" in (model / "report.html").read_text()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="other permissions")
+def test_others_may_read_a_model_as_they_may_read_its_folder(tmp_path):
+    torch.save(reference_state(SMALL), tmp_path / "g.pth")
+    model = import_reference(tmp_path / "g.pth", out=tmp_path / "model").path
+    assert {path.stat().st_mode & 0o777 for path in model.iterdir()} == {model.stat().st_mode & 0o666}
 
 
 # ---- written, and back

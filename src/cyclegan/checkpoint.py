@@ -100,6 +100,7 @@ def _save(path: Path, tensors: Mapping[str, Tensor]) -> None:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
     except SafetensorError as error:  # how it tells of a full disk
         raise OSError(f"{path.name}: {error}") from error
+    path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors lets nobody else read it
 
 
 def save_checkpoint(run: Path, info: ModelInfo, state: "TrainState", *, seconds: float, keep: int) -> Path:
@@ -229,7 +230,7 @@ def load_generator(model: Path, direction: Direction, weights: str | None = None
     """
     info = read_info(model)
     if direction not in info.directions:
-        raise InputError(f"{model} has only the direction {info.directions[0]}, not {direction}.")
+        raise InputError(f"{model} has only the direction {info.directions[0]}; pass that, not {direction}.")
     if weights == "average" and not info.averages:
         raise InputError(f"{model} has no averaged weights; use the final ones.")
     suffix = "_average" if (weights or info.translate_with) == "average" else ""

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cyclegan import metrics
 from cyclegan._version import __version__
+from cyclegan.checkpoint import find_model, read_info
 from cyclegan.config import Direction, InputError
 from cyclegan.distributed import describe_device
 from cyclegan.domain_images import (
@@ -88,11 +89,16 @@ def evaluate(
         raise InputError("inception_weights were given without inception; pass --inception torch-fidelity as well.")
     weights_file = Path(inception_weights) if inception_weights is not None else None
 
-    a2b = Translator.load(run, direction="a2b", device=device, weights=weights)
-    b2a = Translator.load(run, direction="b2a", device=device, weights=weights)
+    # An imported model may know one direction alone.
+    known = read_info(find_model(run)).directions
+    asked = known if direction == "both" else (direction,)
+    translators = {
+        each: Translator.load(run, direction=each, device=device, weights=weights) for each in {*known, *asked}
+    }
+    model = translators[asked[0]]
     run_directory = run_of(run)
     config = read_run_config(run_directory) if run_directory is not None else None
-    domain_a, domain_b = find_domains(config, a, b, a2b, short_side)
+    domain_a, domain_b = find_domains(config, a, b, model, short_side)
     if paired:
         match_pairs(domain_a, domain_b)
     place = Path(out) if out is not None else evaluation_of(run)
@@ -105,23 +111,22 @@ def evaluate(
     if inception is not None:
         _check_eight_bit((domain_a, domain_b))
         check_inception(inception, weights_file, (domain_a.root, domain_b.root))
-    network = FeatureNetwork(a2b.device)
+    network = FeatureNetwork(model.device)
     check_examples(place / "examples")
     place.mkdir(parents=True, exist_ok=True)
     write_bytes(place / ".writable", b"")
     (place / ".writable").unlink()
 
     console = Console(stderr=True, quiet=quiet, highlight=False, markup=False, soft_wrap=True)
-    directions: tuple[Direction, ...] = ("a2b", "b2a") if direction == "both" else (direction,)
     results: dict[Direction, DirectionScores] = {}
     examples: list[Example] = []
     with _progress(console) as stage:
         for domain in (domain_a, domain_b):
             domain.measure(network, batch_size, stage(f"Test images of {domain.name}", len(domain.paths)))
         pair_notes = check_pairs(domain_a, domain_b) if paired else []
-        for each in directions:
+        for each in asked:
             source, target = (domain_a, domain_b) if each == "a2b" else (domain_b, domain_a)
-            there, back = (a2b, b2a) if each == "a2b" else (b2a, a2b)
+            there, back = translators[each], translators.get("b2a" if each == "a2b" else "a2b")
             # As many training images as translations: the bias of the Frechet distance depends on the number.
             target.measure_training(
                 network,
@@ -146,9 +151,9 @@ def evaluate(
         created=now(),
         command=command_line(),
         model=str(run),
-        step=a2b.info.step,
-        weights=weights or a2b.info.translate_with,
-        device=describe_device(a2b.device),
+        step=model.info.step,
+        weights=weights or model.info.translate_with,
+        device=describe_device(model.device),
         seconds=round(time.monotonic() - started, 1),
         peak_mib=_peak_mib(),
         features=network.info,
@@ -185,7 +190,7 @@ class _Judge:
     source: DomainImages
     target: DomainImages
     there: Translator
-    back: Translator
+    back: Translator | None
     network: FeatureNetwork
     paired: bool
     seed: int
@@ -201,18 +206,11 @@ class _Judge:
         untranslated: list[dict[str, float]] = []
         averages: list[dict[str, float]] = []
         for paths, images in source.batches(source.paths, batch_size):
-            trip = round_trip(
-                images,
-                self.there.translate_tensor,
-                self.back.translate_tensor,
-                target.image_format,
-                seed=self.seed,
-                first=len(rows),
-            )
-            features.append(self.network(trip.fake))
+            fakes, cycle_errors = self._translate(images, len(rows))
+            features.append(self.network(fakes))
             for i, path in enumerate(paths):
-                real, fake = images[i], trip.fake[i]
-                row = _faithfulness(real, fake, trip.cycled[i], trip.cycled_noisy[i])
+                real, fake = images[i], fakes[i]
+                row = {**cycle_errors[i], **_likeness(real, fake)}
                 if self.paired:
                     truth = target.read(source.partners[path])
                     row |= against_truth(fake, truth)
@@ -224,9 +222,9 @@ class _Judge:
                 rows.append(row)
                 advance()
 
-        fakes = torch.cat(features)
-        unlike = metrics.distance_to_nearest(fakes, target.features).tolist()
-        found = {"kid": self._kid(fakes), "frechet": self._frechet(fakes)}
+        translated = torch.cat(features)
+        unlike = metrics.distance_to_nearest(translated, target.features).tolist()
+        found = {"kid": self._kid(translated), "frechet": self._frechet(translated)}
         for name in dict.fromkeys(name for row in rows for name in row):
             values = _column(rows, name)
             score = Score(value=_mean(values), num_images=len(values))
@@ -246,6 +244,19 @@ class _Judge:
             for path, row, value in zip(source.paths, rows, unlike, strict=True)
         )
         return DirectionScores(metrics=_in_order(found), images=images_scores, notes=tuple(self._notes(found)))
+
+    def _translate(self, images: Tensor, first: int) -> tuple[Tensor, list[dict[str, float]]]:
+        """A batch as its files would hold it, and the cycle errors of each image if there is a way back.
+
+        first: number of the first image, on which the noise depends.
+        """
+        there, target = self.there.translate_tensor, self.target.image_format
+        if self.back is None:
+            return as_stored(there(images), target), [{} for _ in images]
+        trip = round_trip(images, there, self.back.translate_tensor, target, seed=self.seed, first=first)
+        pairs = zip(images, trip.cycled, trip.cycled_noisy, strict=True)
+        errors = [{"cycle": metrics.l1(cycled, x), "cycle_noisy": metrics.l1(noisy, x)} for x, cycled, noisy in pairs]
+        return trip.fake, errors
 
     def _kid(self, fakes: Tensor) -> Score:
         source, target = self.source, self.target
@@ -313,6 +324,8 @@ class _Judge:
                 number = len(domain.unreadable)
                 files = "1 test file" if number == 1 else f"{number} test files"
                 yield f"{files} of {domain.name} cannot be read ({first_reason(domain.unreadable)})."
+        if self.back is None:
+            yield "No cycle error: the model has no way back."
         yield from self.pair_notes
         if self.paired and "ms_ssim" not in found:
             yield "No MS-SSIM: its five scales need images of more than 160 pixels."
@@ -360,16 +373,18 @@ class _Judge:
     ) -> Example:
         real = self.source.read(path)[None]
         fake = as_stored(self.there.translate_tensor(real), self.target.image_format)
-        pictures = {"input": real[0], "output": fake[0], "cycled": self.back.translate_tensor(fake)[0]}
+        pictures = {"input": real[0], "output": fake[0]}
+        if self.back is not None:
+            pictures["cycled"] = self.back.translate_tensor(fake)[0]
         if self.paired:
             pictures["truth"] = self.target.read(self.source.partners[path])
         name = result.ranked_by
         return Example(self.direction, image.file, kind, pictures, name, image.scores[name])
 
 
-def _faithfulness(real: Tensor, fake: Tensor, cycled: Tensor, cycled_noisy: Tensor) -> dict[str, float]:
-    """How much of one image is kept: by its round trips, and between it and its translation."""
-    scores = {"cycle": metrics.l1(cycled, real), "cycle_noisy": metrics.l1(cycled_noisy, real)}
+def _likeness(real: Tensor, fake: Tensor) -> dict[str, float]:
+    """How much of one image its translation keeps."""
+    scores: dict[str, float] = {}
     if min(real.shape[1:]) >= metrics.SSIM_WINDOW:
         scores["ssim_input"] = metrics.ssim(metrics.luma(fake)[None], metrics.luma(real)[None])
     edges = metrics.edge_correlation(real, fake)

@@ -67,6 +67,7 @@ def import_reference(
 
     networks = _name(files, direction)
     model = _common_architecture(networks, options, notes)
+    networks = {name: networks[name] for name in ROLES.values() if name in networks}
     digests = [f"{path.name} (sha256 {_sha256(path)})" for path, _ in networks.values()]
     info = ModelInfo(
         cyclegan_version=__version__,

@@ -70,7 +70,8 @@ def run(parsed: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         print("Stopped; earlier scores are as they were.", file=sys.stderr)
         raise
-    print(f"Step {scores.step:,} of {parsed.run_directory}, {scores.weights} weights")
+    step = f"Step {scores.step:,} of " if scores.step else ""  # imported models have none
+    print(f"{step}{parsed.run_directory}, {scores.weights} weights")
     show_scores(scores, Console(highlight=False, markup=False))
     place = parsed.out or evaluation_of(parsed.run_directory)
     print(f"Page: {place / 'report.html'}")

@@ -150,7 +150,8 @@ def _summary(
             f"({log.best['kid']:.3f}); "
             f"the last one is {log.step:,}."
         )
-    paragraphs.append(trained)
+    if config is not None or log.step:  # a model directory by itself tells nothing of its training
+        paragraphs.append(trained)
     if scores is None:
         # One root holds its test folders itself.
         known = config is not None and ((config.test_a and config.test_b) or config.b is None)
@@ -160,7 +161,8 @@ def _summary(
         )
         return paragraphs, parts
     paragraphs.append(
-        f"Scored on test images: the networks of step {scores.step:,} ({scores.weights} weights), "
+        f"Scored on test images: the networks{f' of step {scores.step:,}' if scores.step else ''} "
+        f"({scores.weights} weights), "
         + ("with the truth of every image." if scores.paired else "without truth, as there are no pairs.")
     )
     rows = []

@@ -13,7 +13,7 @@ HOME = "http://efrosgans.eecs.berkeley.edu/cyclegan"
 class Dataset:
     """A zip with folders of images. a, b: what the domains show. source: whose images they are.
 
-    num_bytes, sha256: of the zip, as tensorflow/datasets publishes them; None where nobody does.
+    num_bytes, sha256: of the zip, as tensorflow/datasets publishes them; None where we know of none.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A generator in one file of PyTorch. a: what it takes. b: what it makes of it. No checksums are published."""
+    """A generator in one file of PyTorch. a: what it takes. b: what it makes of it. Sizes and checksums are unknown."""
 
     name: str
     a: str
@@ -138,7 +138,7 @@ STANDARD = {
         Dataset(
             "mini",
             "a few images",
-            "a few images",
+            "a few others",
             "what the authors try their own scripts on; neither its origin nor a licence is stated",
         ),
     )

@@ -66,16 +66,19 @@ def workplace(out: Path, console: Console) -> Iterator[Path]:
     """The hidden folder beside `out` in which it is made, for one process at a time.
 
     It stays only while it holds a file that a further call can go on with, and goes away otherwise, whatever happened.
-    Raises InputError if another process works there.
+    Raises InputError if another process works there, or if `out` has no name.
     """
+    if not out.name.strip("."):
+        raise InputError(f"{out} cannot be made; expected the name of a new folder or file after --out.")
     work = out.with_name(f".{out.name}.partial")
     new = [folder for folder in work.parents if not folder.exists()]
     with _lock(work):
         kept = _Partial(work)
         try:
             yield work
-        except KeyboardInterrupt:
-            console.print(f"Stopped. {kept}")
+        except BaseException as error:
+            if kept.num_bytes() and not isinstance(error, DownloadError):  # which says it in its own sentence
+                console.print(f"Stopped. {kept}" if isinstance(error, KeyboardInterrupt) else str(kept))
             raise
         finally:
             if not kept.num_bytes():
@@ -301,11 +304,13 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     """Follows to http and https only: an answer must not make us read files of this machine."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-        if urlsplit(newurl).scheme not in ("http", "https"):
-            raise DownloadError(
-                f"{req.full_url} sends on to {newurl}, which is not http or https; use another --mirror."
-            )
+        _check_redirect(req.full_url, newurl)
         return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _check_redirect(url: str, target: str) -> None:
+    if urlsplit(target).scheme not in ("http", "https", ""):
+        raise DownloadError(f"{url} sends on to {target!r}, which is not http or https; use another --mirror.")
 
 
 def _open(request: urllib.request.Request, timeout: float, partial: _Partial) -> Any:
@@ -321,6 +326,7 @@ def _open(request: urllib.request.Request, timeout: float, partial: _Partial) ->
             partial.clear()
             raise _BreakError("The server has another file by now") from None
         if 300 <= error.code < 400:
+            _check_redirect(url, error.headers.get("Location", ""))
             raise DownloadError(f"{url} sends on without end; use another --mirror.") from None
         raise DownloadError(
             f"{url} answers {answer}; the file is not there (any more): use a mirror that has it (--mirror URL, or the "

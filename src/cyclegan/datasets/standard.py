@@ -88,7 +88,7 @@ def tell_checksum(entry: Dataset | Pretrained, received: Received, console: Cons
         console.print(f"{show_bytes(received.num_bytes)}, SHA-256 as expected.")
     else:
         console.print(
-            f"{show_bytes(received.num_bytes)}, SHA-256 {received.sha256} (nobody publishes one to compare it with)."
+            f"{show_bytes(received.num_bytes)}, SHA-256 {received.sha256} (none is known to compare it with)."
         )
 
 

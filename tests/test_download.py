@@ -456,7 +456,13 @@ def test_ctrl_c_keeps_what_came_and_the_same_command_goes_on(server, tmp_path, c
     server.script = [serve(data, send=150_000, hold=server.over)]
     out, received = tmp_path / "mini", tmp_path / ".mini.partial" / "received"
     command = ["download", "mini", "--out", str(out), "--mirror", server.url]
-    process = subprocess.Popen([sys.executable, "-m", "cyclegan", *command], stderr=subprocess.PIPE, text=True)
+    # A shell that starts the tests in the background makes them, and what they start, deaf to the signal.
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cyclegan", *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         # The file is written through a buffer, so that the last bytes may stay in memory until it is closed.
         deadline = time.monotonic() + 60

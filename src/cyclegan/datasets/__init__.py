@@ -4,22 +4,30 @@ import shutil
 from pathlib import Path
 
 from cyclegan.config import InputError
+from cyclegan.datasets.catalogue import CITYSCAPES, STANDARD, unknown
 from cyclegan.datasets.earth import EARTH_VARIANTS, build_earth
 
 __all__ = ["DATASETS", "EARTH_VARIANTS", "download"]
 
-DATASETS = ("earth",)
+DATASETS = ("earth", *STANDARD)
 
 
-def download(name: str, out: Path, *, variant: str = "shadedrelief", **options: int) -> Path:
-    """Build the dataset `name` below `out`: trainA, trainB, testA, testB. Returns `out`.
+def download(name: str, out: Path, *, variant: str = "shadedrelief", mirror: str | None = None, **options: int) -> Path:
+    """Build or fetch the dataset `name` below `out`: trainA, trainB, testA, testB. Returns `out`.
 
-    variant: which one, where there are several; for earth what domain B is, shadedrelief or etopo1. options: lengths of
-    `build_earth`.
-    Raises InputError for an unknown name or variant, an `out` that is in use, or a missing package.
+    variant: which one, where there are several; for earth what domain B is, shadedrelief or etopo1. mirror: where to
+    fetch from instead of the authors' server, see `standard.address`. options: lengths of `build_earth`.
+    Raises InputError for an unknown name or variant, an `out` that is in use, or a missing package; DownloadError and
+    ArchiveError, which are RuntimeErrors, for a file that cannot be had or used.
     """
+    if name == "cityscapes":
+        raise InputError(CITYSCAPES)
+    if name in STANDARD:
+        from cyclegan.datasets.standard import download_dataset  # loads torch, which earth does without
+
+        return download_dataset(name, out, mirror=mirror)
     if name != "earth":
-        raise InputError(f"There is no dataset {name!r}; available: {', '.join(DATASETS)}.")
+        raise unknown(name, DATASETS)
     if variant not in EARTH_VARIANTS:
         raise InputError(f"There is no variant {variant!r} of earth; available: {', '.join(EARTH_VARIANTS)}.")
     out = Path(out)

@@ -1,0 +1,394 @@
+"""One file over HTTP: what came is kept hidden between tries, gone on with, checked, and only then used."""
+
+import hashlib
+import http.client
+import json
+import os
+import re
+import shutil
+import ssl
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from rich.console import Console
+
+from cyclegan._version import __version__
+from cyclegan.config import InputError
+from cyclegan.progress import show_progress
+
+_CHUNK = 1 << 18
+
+# No file of the catalogue is a fifth as long. A server that does not say how much it sends is stopped here.
+_MOST_BYTES = 8 << 30
+
+# Answers that may be others a moment later. All others of 400 and more are final.
+_PASSING = (408, 425, 429, 500, 502, 503, 504)
+
+
+class DownloadError(RuntimeError):
+    """What came over the network is not what was asked for, or nothing came. One sentence, for the user."""
+
+
+class _BreakError(Exception):
+    """A try that failed; another one may not."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait. timeout: seconds without a byte that make a stall. tries: in a row, without a byte more.
+
+    wait: seconds before the second try; they double from try to try.
+    """
+
+    timeout: float = 30.0
+    tries: int = 5
+    wait: float = 1.0
+
+
+@dataclass(frozen=True)
+class Received:
+    """A whole file. sha256: of what came, in hexadecimal digits."""
+
+    path: Path
+    num_bytes: int
+    sha256: str
+
+
+@contextmanager
+def workplace(out: Path, console: Console) -> Iterator[Path]:
+    """The hidden folder beside `out` in which it is made, for one process at a time.
+
+    It stays only while it holds a file that a further call can go on with, and goes away otherwise, whatever happened.
+    Raises InputError if another process works there, or if `out` has no name.
+    """
+    if not out.name.strip("."):
+        raise InputError(f"{out} cannot be made; expected the name of a new folder or file after --out.")
+    work = out.with_name(f".{out.name}.partial")
+    new = [folder for folder in work.parents if not folder.exists()]
+    with _lock(work):
+        kept = _Partial(work)
+        try:
+            yield work
+        except BaseException as error:
+            if kept.num_bytes() and not isinstance(error, DownloadError):  # which says it in its own sentence
+                console.print(f"Stopped. {kept}" if isinstance(error, KeyboardInterrupt) else str(kept))
+            raise
+        finally:
+            if not kept.num_bytes():
+                shutil.rmtree(work, ignore_errors=True)
+                for folder in new:
+                    with suppress(OSError):
+                        folder.rmdir()
+
+
+@contextmanager
+def _lock(work: Path) -> Iterator[None]:
+    """Keep a second process out of `work`. The system lets go of the lock however this process ends."""
+    while True:
+        work.mkdir(parents=True, exist_ok=True)
+        try:
+            file = (work / "lock").open("a")
+        except FileNotFoundError:  # the process before us has just removed the folder
+            continue
+        with file:
+            try:
+                if os.name == "nt":
+                    import msvcrt
+
+                    msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
+                else:
+                    import fcntl
+
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise InputError(
+                    f"Another process is downloading into {work}; wait for it, or choose another --out."
+                ) from None
+            # The process before us removes the folder before it lets go: then what we locked is nowhere.
+            if os.fstat(file.fileno()).st_nlink or os.name == "nt":
+                yield
+                return
+
+
+def fetch(
+    url: str,
+    work: Path,
+    *,
+    begins: tuple[bytes, ...],
+    num_bytes: int | None = None,
+    sha256: str | None = None,
+    room: float = 1.0,
+    patience: Patience | None = None,
+    console: Console,
+) -> Received:
+    """Download `url` into the folder `work`, going on with what an earlier call left there.
+
+    begins: what such files begin with. num_bytes, sha256: of the right file, where known. room: bytes that the disk
+    must have free for each byte of the file.
+    Raises DownloadError if the server has no such file, another file, or does not answer; what came is then kept if a
+    further call can go on with it, and removed otherwise. Raises InputError if the disk has not enough room.
+    """
+    patience = patience or Patience()
+    partial = _Partial(work)
+    # Without a mark of the server, only the checksum tells whether the rest belongs to the same file.
+    if partial.note.get("url") != url or not (sha256 or partial.note.get("mark")):
+        partial.clear()
+    furthest = partial.num_bytes()
+    failures = 0
+    try:
+        while not partial.is_whole():
+            try:
+                _receive(url, partial, num_bytes, room, patience.timeout, console)
+            except _BreakError as error:
+                if not (sha256 or partial.note.get("mark")):
+                    partial.clear()
+                # A bad line that brings some more each time brings the whole file in the end.
+                failures = failures + 1 if partial.num_bytes() <= furthest else 1
+                furthest = max(furthest, partial.num_bytes())
+                if failures >= patience.tries:
+                    tries = "once" if failures == 1 else f"{failures} times"
+                    raise DownloadError(
+                        f"{error} ({tries} in a row). Try later, or another --mirror. {partial}".rstrip()
+                    ) from None
+                seconds = patience.wait * 2 ** (failures - 1)
+                console.print(f"{error}; trying again in {seconds:g} s.")
+                time.sleep(seconds)
+    except BaseException:
+        if not (sha256 or partial.note.get("mark")):
+            partial.clear()
+        raise
+    return _check(url, partial, begins, num_bytes, sha256)
+
+
+def show_bytes(count: int) -> str:
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count:,} bytes"
+
+
+def check_mirror(mirror: str) -> str:
+    """The address of a mirror, without a slash at its end. Raises InputError if it is none."""
+    try:
+        parts = urlsplit(mirror)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        usable = usable and bool((parts.hostname or "").encode("idna"))
+    except (ValueError, UnicodeError):
+        usable = False
+    if not usable or not mirror.isascii() or re.search(r"[\s\x00-\x1f@?#]", mirror):
+        raise InputError(
+            f"The mirror {mirror!r} cannot be used; expected an address like https://example.org/cyclegan, without a "
+            "user name, below which there are datasets/NAME.zip and pretrained_models/NAME.pth."
+        )
+    return mirror.rstrip("/")
+
+
+class _Partial:
+    """What has come of a file, and beside it of which one: its address, its length, and the server's mark for it."""
+
+    def __init__(self, work: Path) -> None:
+        self.file = work / "received"
+        self._note_file = work / "received.json"
+        self.note: dict[str, Any] = {}
+        # A damaged note means that nothing is known of the file: it is fetched anew.
+        with suppress(OSError, ValueError):
+            note = json.loads(self._note_file.read_text())
+            self.note = note if isinstance(note, dict) else {}
+
+    def __str__(self) -> str:
+        if not self.num_bytes():
+            return ""
+        return f"{show_bytes(self.num_bytes())} are kept in {self.file.parent}; the same command goes on from there."
+
+    def num_bytes(self) -> int:
+        return self.file.stat().st_size if self.file.exists() else 0
+
+    def is_whole(self) -> bool:
+        return self.file.exists() and self.num_bytes() == self.note.get("num_bytes")
+
+    def begin(self, url: str, mark: str | None, num_bytes: int | None) -> None:
+        self.clear()
+        self.set_note({"url": url, "mark": mark, "num_bytes": num_bytes})
+        self.file.touch()
+
+    def set_note(self, note: dict[str, Any]) -> None:
+        self.note = note
+        self._note_file.write_text(json.dumps(note))
+
+    def clear(self) -> None:
+        self.file.unlink(missing_ok=True)
+        self._note_file.unlink(missing_ok=True)
+        self.note = {}
+
+
+def _receive(url: str, partial: _Partial, num_bytes: int | None, room: float, timeout: float, console: Console) -> None:
+    """One request, for what is still missing. Raises _BreakError if it brings less than all of that."""
+    have = partial.num_bytes()
+    headers = {"User-Agent": f"cyclegan/{__version__}", "Accept-Encoding": "identity"}
+    if have:
+        headers["Range"] = f"bytes={have}-"
+        if partial.note.get("mark"):  # a server whose file is another one by now sends all of it
+            headers["If-Range"] = partial.note["mark"]
+
+    with _open(urllib.request.Request(url, headers=headers), timeout, partial) as response:
+        if response.headers.get_content_type() == "text/html":
+            raise DownloadError(
+                f"{url} brought a web page instead of a file; look at it in a browser (a login of your network?), "
+                f"or use another --mirror. {partial}".rstrip()
+            )
+        total = _length(url, response, partial, num_bytes)
+        have = partial.num_bytes()
+        if num_bytes is not None and total != num_bytes:
+            partial.clear()
+            raise DownloadError(
+                f"{url} has {total:,} bytes, but the file that we know has {num_bytes:,}, so nothing was downloaded; "
+                "try later, or another --mirror."
+            )
+        if total is not None:
+            _check_room(partial.file.parent, int(total * room) - have)
+
+        begun, start = have, time.monotonic()
+
+        def status() -> str:
+            speed = (have - begun) / max(time.monotonic() - start, 1e-3)
+            text = f"{show_bytes(have)} of {show_bytes(total)}" if total else show_bytes(have)
+            left = f", {_show_seconds((total - have) / speed)} left" if total and speed else ""
+            return f"{text}, {show_bytes(int(speed))}/s{left}"
+
+        with (
+            partial.file.open("ab") as file,
+            show_progress(console, lambda: have / total if total else 0.0, status) as tick,
+        ):
+            while chunk := _read(response, timeout):
+                have += len(chunk)
+                if have > (total or _MOST_BYTES):
+                    partial.clear()
+                    raise DownloadError(
+                        f"{url} is longer than the {show_bytes(total or _MOST_BYTES)} expected; removed."
+                    )
+                file.write(chunk)
+                tick()
+    if total is not None and have < total:
+        raise _BreakError(f"The connection ended at {show_bytes(have)} of {show_bytes(total)}")
+    partial.set_note({**partial.note, "num_bytes": have})
+
+
+def _length(url: str, response: http.client.HTTPResponse, partial: _Partial, num_bytes: int | None) -> int | None:
+    """Bytes of the whole file, if known. What we have stays only where the answer goes on with it."""
+    headers = response.headers
+    # A weak ETag does not promise the same bytes, and is not allowed in If-Range.
+    tag = headers.get("ETag", "")
+    mark = tag if tag.startswith('"') else headers.get("Last-Modified")
+    if response.status == 206:
+        part = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", "").strip())
+        total = None if part is None or part[2] == "*" else int(part[2])
+        known, known_mark = partial.note.get("num_bytes"), partial.note.get("mark")
+        goes_on = part is not None and int(part[1]) == partial.num_bytes()
+        if not goes_on or (total and known and total != known) or (mark and known_mark and mark != known_mark):
+            partial.clear()
+            raise _BreakError("The server has another file by now")
+        return total or known or num_bytes
+    if response.status != 200:
+        raise DownloadError(f"{url} answers {response.status} {response.reason}; expected a file.")
+    length = headers.get("Content-Length", "")
+    total = int(length) if length.isdecimal() else num_bytes
+    partial.begin(url, mark, total)
+    return total
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows to http and https only: an answer must not make us read files of this machine."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        _check_redirect(req.full_url, newurl)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
+def _check_redirect(url: str, target: str) -> None:
+    if urlsplit(target).scheme not in ("http", "https", ""):
+        raise DownloadError(f"{url} sends on to {target!r}, which is not http or https; use another --mirror.")
+
+
+def _open(request: urllib.request.Request, timeout: float, partial: _Partial) -> Any:
+    url, host = request.full_url, urlsplit(request.full_url).netloc
+    try:
+        return urllib.request.build_opener(_Redirects).open(request, timeout=timeout)
+    except urllib.error.HTTPError as error:
+        error.close()
+        answer = f"{error.code} {http.client.responses.get(error.code, '')}".strip()
+        if error.code in _PASSING:
+            raise _BreakError(f"{host} answers {answer}") from None
+        if error.code == 416:
+            partial.clear()
+            raise _BreakError("The server has another file by now") from None
+        if 300 <= error.code < 400:
+            _check_redirect(url, error.headers.get("Location", ""))
+            raise DownloadError(f"{url} sends on without end; use another --mirror.") from None
+        raise DownloadError(
+            f"{url} answers {answer}; the file is not there (any more): use a mirror that has it (--mirror URL, or the "
+            f"environment variable CYCLEGAN_MIRROR). {partial}".rstrip()
+        ) from None
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            raise DownloadError(f"The certificate of {host} cannot be trusted: {reason.verify_message}.") from None
+        if isinstance(reason, TimeoutError):
+            raise _BreakError(f"{host} does not answer within {timeout:g} s") from None
+        raise _BreakError(f"{host} cannot be reached ({_show_reason(reason)})") from None
+
+
+def _read(response: http.client.HTTPResponse, timeout: float) -> bytes:
+    """What came next, at most a chunk; nothing at the end."""
+    try:
+        return response.read1(_CHUNK)
+    except TimeoutError:
+        raise _BreakError(f"Nothing came for {timeout:g} s") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise _BreakError(f"The connection broke ({_show_reason(error)})") from None
+
+
+def _check(
+    url: str, partial: _Partial, begins: tuple[bytes, ...], num_bytes: int | None, sha256: str | None
+) -> Received:
+    """The whole file, if it is the right one; else it is removed."""
+    digest = hashlib.sha256()
+    count = 0
+    with partial.file.open("rb") as file:
+        head = file.read(16)
+        file.seek(0)
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+            count += len(chunk)
+    found = digest.hexdigest()
+    wrong = ""
+    if num_bytes is not None and count != num_bytes:
+        wrong = f"has {count:,} bytes instead of {num_bytes:,}"
+    elif sha256 is not None and found != sha256:
+        wrong = f"has the SHA-256 {found} instead of {sha256}"
+    elif not head.startswith(begins):
+        wrong = f"is no {Path(urlsplit(url).path).suffix} file"
+    if wrong:
+        partial.clear()
+        raise DownloadError(f"What came from {url} {wrong} and was removed; try again, or another --mirror.")
+    return Received(partial.file, count, found)
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            f"{folder.parent} has {show_bytes(free)} free and {show_bytes(needed)} are needed; make room, or choose "
+            "another --out."
+        )
+
+
+def _show_reason(reason: object) -> str:
+    return getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+
+
+def _show_seconds(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -1,0 +1,109 @@
+"""The datasets of the CycleGAN authors: fetched, checked, unpacked, and put into place when they are whole."""
+
+import json
+import os
+from pathlib import Path
+
+from rich.console import Console
+
+from cyclegan.config import InputError
+from cyclegan.datasets.archives import ArchiveError, unpack
+from cyclegan.datasets.catalogue import HOME, STANDARD, Dataset, Pretrained
+from cyclegan.datasets.fetching import Patience, Received, check_mirror, fetch, show_bytes, workplace
+
+
+def download_dataset(name: str, out: Path, *, mirror: str | None = None, patience: Patience | None = None) -> Path:
+    """Make the folder `out` with the images of the dataset `name` of STANDARD, and about.json. Returns `out`.
+
+    A dataset that is there already is left as it is. mirror: see `address`.
+    Raises DownloadError, ArchiveError or InputError; then `out` is as it was.
+    """
+    entry, out, console = STANDARD[name], Path(out), progress_console()
+    if _is_there(out, name):
+        console.print(f"{name} is in {out} already (see its about.json); remove the folder to get it again.")
+        return out
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out} exists and is not empty; remove it or choose another --out.")
+    url = address(entry, mirror)
+    with workplace(out, console) as work:
+        announce(entry, url, console)
+        # Images hardly shrink in a zip, so the disk holds them twice for a moment.
+        received = fetch(
+            url,
+            work,
+            begins=(b"PK\x03\x04",),
+            num_bytes=entry.num_bytes,
+            sha256=entry.sha256,
+            room=2.0,
+            patience=patience,
+            console=console,
+        )
+        tell_checksum(entry, received, console)
+        try:
+            found = unpack(received.path, work / "images", name=f"{name}.zip", console=console)
+        except ArchiveError:
+            received.path.unlink()
+            raise
+        about = {
+            "name": name,
+            "a": entry.a,
+            "b": entry.b,
+            "source": entry.source,
+            "url": url,
+            "bytes": received.num_bytes,
+            "sha256": received.sha256,
+            "sha256_was_known": entry.sha256 is not None,
+            "images": found.num_images,
+        }
+        (work / "images" / "about.json").write_text(json.dumps(about, indent=2) + "\n")
+        if out.exists():
+            out.rmdir()
+        (work / "images").rename(out)
+        received.path.unlink()
+    counts = ", ".join(f"{count:,} in {folder}" for folder, count in found.num_images.items())
+    console.print(f"Images: {counts}.")
+    if found.left_out:
+        console.print(f"Left out, as no image of these folders: {_some(found.left_out)}.")
+    console.print(f"Whose they are: {entry.source}.")
+    return out
+
+
+def address(entry: Dataset | Pretrained, mirror: str | None = None) -> str:
+    """Where to get an entry: from `mirror`, else from the environment variable CYCLEGAN_MIRROR, else from the authors.
+
+    Raises InputError if the mirror is no http or https address.
+    """
+    mirror = mirror or os.environ.get("CYCLEGAN_MIRROR")
+    return f"{check_mirror(mirror) if mirror else HOME}/{entry.place}"
+
+
+def announce(entry: Dataset | Pretrained, url: str, console: Console) -> None:
+    size = f", {show_bytes(entry.num_bytes)}" if entry.num_bytes else ""
+    joint = "and" if isinstance(entry, Dataset) else "->"
+    console.print(f"{entry.name}: {entry.a} {joint} {entry.b}, from {url}{size}")
+
+
+def tell_checksum(entry: Dataset | Pretrained, received: Received, console: Console) -> None:
+    if entry.sha256:
+        console.print(f"{show_bytes(received.num_bytes)}, SHA-256 as expected.")
+    else:
+        console.print(
+            f"{show_bytes(received.num_bytes)}, SHA-256 {received.sha256} (none is known to compare it with)."
+        )
+
+
+def progress_console() -> Console:
+    return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+
+
+def _is_there(out: Path, name: str) -> bool:
+    try:
+        about = json.loads((out / "about.json").read_text())
+    except (OSError, ValueError):
+        return False
+    return isinstance(about, dict) and about.get("name") == name
+
+
+def _some(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(repr(name) for name in names[:3]) + more

@@ -14,8 +14,10 @@ FLOORS = [
     ["_version", "config"],
     ["images", "metrics", "distributed", "datasets", "networks", "features", "progress", "environment", "health"],
     ["losses", "reference", "data", "step", "scores"],
-    ["checkpoint", "translate", "held_out", "run_directory", "trackers", "run_log"]
-    + ["round_trip", "examples", "inception"],
+    [
+        *("checkpoint", "translate", "held_out", "run_directory", "trackers", "run_log"),
+        *("round_trip", "examples", "inception"),
+    ],
     ["validation", "domain_images", "report", "inspection"],
     ["evaluation", "monitor", "training", "demo"],
     ["cli", "__main__"],

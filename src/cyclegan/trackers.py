@@ -169,7 +169,9 @@ def open_mlflow(config: TrainConfig, step: int, run_id: str | None) -> Tracker:
     for name, value in values.items():
         if sent.get(name, value) != value:
             client.set_tag(run_id, f"changed.{name}", f"{value} after step {step}")
-    return _MLflow(client, f"{uri}, experiment {config.mlflow}, run {run_id}", run_id)
+    # An address may hold a password, so only that of the folder is shown.
+    where = uri if artifacts else "MLFLOW_TRACKING_URI"
+    return _MLflow(client, f"run {run_id} of experiment {config.mlflow}, at {where}", run_id)
 
 
 @dataclass

@@ -2,9 +2,13 @@
 
 import json
 import os
+import shutil
 import signal
 import struct
 import sys
+import tomllib
+from contextlib import ExitStack
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -202,17 +206,34 @@ def test_nothing_is_written_into_the_current_directory(story):
 
 def test_a_run_that_is_complete_does_not_touch_its_trackers(story):
     before = (story.run / "trackers.json").read_bytes(), mlflow_runs(story.run)[0].info.end_time
-    train(
-        make_config({"out": story.run}, __import__("tomllib").loads((story.run / "config.toml").read_text())),
-        quiet=True,
-    )
+    train(make_config(tomllib.loads((story.run / "config.toml").read_text())), quiet=True)
     assert ((story.run / "trackers.json").read_bytes(), mlflow_runs(story.run)[0].info.end_time) == before
     assert len(wandb_sessions(story.run)) == 2
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """A store without experiments: making its tables takes over a second."""
+    place = tmp_path_factory.mktemp("store")
+    (place / "mlflow").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        stay_offline(patch, place)
+        patch.chdir(place)
+        mlflow_client(place / "run").search_experiments()
+    return place / "mlflow" / "mlflow.db"
+
+
+@pytest.fixture
+def store(empty_store, tmp_path):
+    """The store of the runs in tmp_path."""
+    (tmp_path / "mlflow").mkdir()
+    return Path(shutil.copy(empty_store, tmp_path / "mlflow"))
 
 
 # ---- identity and ends of runs
 
 
+@pytest.mark.usefixtures("store")
 def test_fresh_begins_a_new_run_and_another_experiment_another(folders, tmp_path):
     run = run_tiny(folders, tmp_path / "run", steps=2, mlflow="cities", wandb="maps")
     run_tiny(folders, run, steps=2, mlflow="cities", wandb="maps", fresh=True)
@@ -227,16 +248,17 @@ def test_fresh_begins_a_new_run_and_another_experiment_another(folders, tmp_path
     assert (len(mlflow_runs(run)), len(mlflow_runs(run, "villages"))) == (2, 1)
 
 
-def test_a_run_moved_to_another_store_begins_there(folders, tmp_path, monkeypatch):
+def test_a_run_moved_to_another_store_begins_there(folders, tmp_path, store, monkeypatch):
     run = run_tiny(folders, tmp_path / "run", steps=2, mlflow="cities")
     other = tmp_path / "other"
-    (other / "mlflow").mkdir(parents=True)
+    shutil.copytree(store.parent, other / "mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{other / 'mlflow' / 'mlflow.db'}")
     monkeypatch.chdir(other)
     run_tiny(folders, run, steps=4, mlflow="cities", resume=True)
     assert len(mlflow_runs(run)) == len(mlflow_runs(other / "run")) == 1
 
 
+@pytest.mark.usefixtures("store")
 def test_ctrl_c_closes_the_trackers_as_interrupted(folders, tmp_path, monkeypatch):
     from cyclegan import training
 
@@ -280,6 +302,7 @@ class Failing:
     warn = close = image
 
 
+@pytest.mark.usefixtures("store")
 def test_a_sink_that_fails_ends_no_run_and_the_others_get_everything(folders, tmp_path, monkeypatch, capfd):
     sink = Failing()
     monkeypatch.setitem(SINKS, "wandb", lambda *_: sink)
@@ -302,8 +325,6 @@ def test_a_full_disk_under_tensorboard_leaves_the_log_whole(tmp_path, capfd):
             raise OSError(28, "No space left on device")
 
     (tmp_path / "run").mkdir()
-    from contextlib import ExitStack
-
     with ExitStack() as stack:
         log = RunLog(make_config({"out": tmp_path / "run"}), 0, Console(stderr=True), stack, track=False)
         log.trackers = Trackers(log.console, {"tensorboard": Full()})
@@ -313,6 +334,7 @@ def test_a_full_disk_under_tensorboard_leaves_the_log_whole(tmp_path, capfd):
     assert capfd.readouterr().err.count("TensorBoard failed") == 1
 
 
+@pytest.mark.usefixtures("store")
 def test_a_tracker_that_cannot_be_reached_refuses_a_new_run_but_not_one_that_it_knows(
     folders, tmp_path, monkeypatch, capfd
 ):
@@ -365,6 +387,30 @@ def test_wandb_switched_off_by_its_own_variable_leaves_no_run(folders, tmp_path,
     run = run_tiny(folders, tmp_path / "run", steps=2, wandb="maps")
     assert not (run / "trackers.json").exists()
     assert not wandb_sessions(run)
+
+
+@pytest.mark.usefixtures("store")
+def test_standard_output_holds_no_word_of_trackers(folders, tmp_path, capfd):
+    run_tiny(folders, tmp_path / "run", steps=2, **ALL)
+    assert capfd.readouterr().out == ""
+
+
+@pytest.mark.parametrize("address", ["https://me:secret@example.org/mlflow", "http://example.org:5000"])
+def test_a_password_in_an_address_is_not_shown(tmp_path, monkeypatch, address):
+    import mlflow
+
+    info = SimpleNamespace(run_id="r1", data=SimpleNamespace(params={}), experiment_id="7")
+    client = SimpleNamespace(
+        get_experiment_by_name=lambda _name: info,
+        create_run=lambda *_, **__: SimpleNamespace(info=info),
+        update_run=lambda *_, **__: None,
+        log_batch=lambda *_, **__: None,
+    )
+    monkeypatch.setattr(mlflow, "MlflowClient", lambda **_: client)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+    tracker = SINKS["mlflow"](make_config({"out": tmp_path, "mlflow": "x"}), 0, None)
+    assert "secret" not in tracker.place
+    assert tracker.place.endswith("/#/experiments/7/runs/r1")
 
 
 def test_an_empty_name_is_refused(folders, tmp_path):

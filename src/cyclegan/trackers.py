@@ -133,6 +133,8 @@ def open_mlflow(config: TrainConfig, step: int, run_id: str | None) -> Tracker:
     # MLflow's own 7 retries make training wait four minutes for a server that is gone; these, 14 seconds.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+    # Standard output is for results.
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     from mlflow import MlflowClient
     from mlflow.entities import Param
     from mlflow.exceptions import MlflowException
@@ -169,9 +171,11 @@ def open_mlflow(config: TrainConfig, step: int, run_id: str | None) -> Tracker:
     for name, value in values.items():
         if sent.get(name, value) != value:
             client.set_tag(run_id, f"changed.{name}", f"{value} after step {step}")
-    # An address may hold a password, so only that of the folder is shown.
-    where = uri if artifacts else "MLFLOW_TRACKING_URI"
-    return _MLflow(client, f"run {run_id} of experiment {config.mlflow}, at {where}", run_id)
+    where = uri
+    if "://" in uri and not artifacts:  # an address of the user's may hold a password
+        where = f"{uri.partition('://')[0]}://{uri.partition('://')[2].rpartition('@')[2]}"
+    page = f"/#/experiments/{number}/runs/{run_id}" if where.startswith("http") else f", experiment {config.mlflow}"
+    return _MLflow(client, where + page, run_id)
 
 
 @dataclass

@@ -187,6 +187,12 @@ class TrainConfig(Config):
     checkpoint_minutes: float = Field(10.0, gt=0, description="Minutes between checkpoints, whichever comes first.")
     keep_checkpoints: int = Field(3, ge=1, description="Newest checkpoints that are kept.")
     tensorboard: bool = Field(True, description="Write TensorBoard files, if the extra `log` is installed.")
+    wandb: str | None = Field(
+        None, min_length=1, description="Weights & Biases project that gets this run too; needs the extra `wandb`."
+    )
+    mlflow: str | None = Field(
+        None, min_length=1, description="MLflow experiment that gets this run too; needs the extra `mlflow`."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -245,7 +251,7 @@ FREE_TO_CHANGE = frozenset(
     (
         *("preset", "out", "translate_with", "device", "threads", "workers", "cache_gib"),
         *("log_steps", "sample_steps", "checkpoint_steps", "checkpoint_minutes", "keep_checkpoints"),
-        "tensorboard",
+        *("tensorboard", "wandb", "mlflow"),
     )
 )
 

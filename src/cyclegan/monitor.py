@@ -191,7 +191,7 @@ class Monitor:
             self.log.write({"event": "warning", "step": step, "check": finding.check, "message": finding.message})
             if finding.check not in self.told:
                 self.told.add(finding.check)
-                self.console.print(f"Warning at step {step}: {finding.message}", style="yellow")
+                self.log.show_warning(finding.check, finding.message, step)
 
     def tell_best(self) -> None:
         """Which step was the best, and where it is."""

@@ -43,6 +43,7 @@ from cyclegan.run_directory import (
 )
 from cyclegan.run_log import RunLog
 from cyclegan.step import TrainState, first_non_finite, learning_rate_at, set_learning_rate, train_step
+from cyclegan.trackers import check_trackers
 from cyclegan.validation import Validation
 
 
@@ -129,6 +130,7 @@ class _Run:
         """Check everything that can be wrong, before hours are spent. What must be closed again goes on `stack`."""
         if config.a is None:
             raise InputError("No folder of images was given; pass two folders, or one that holds trainA and trainB.")
+        check_trackers(config)
         # A run must find its images again from wherever it is looked at.
         places = {name: getattr(config, name) for name in ("a", "b", "test_a", "test_b", "init_from")}
         config = config.replace(**{name: path.resolve() for name, path in places.items() if path is not None})
@@ -200,7 +202,7 @@ class _Run:
         run.complete = run._share() >= 1
         if not run.complete:
             write_config(config)
-        run.log = log = RunLog(config, state.step, console, stack)
+        run.log = log = RunLog(config, state.step, console, stack, track=not run.complete)
         validation = Validation(config, scored, a, b, device) if config.num_validation > 0 else None
         run.monitor = Monitor(config, state, info, samples, validation, log, console, run._seconds)
         run.saved_at = (state.step if checkpoint is not None else -1, seconds)

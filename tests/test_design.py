@@ -12,7 +12,18 @@ SOURCE = Path(cyclegan.__file__).parent
 # A module may import modules of lower floors, and of its own floor only those that stand before it here.
 FLOORS = [
     ["_version", "config"],
-    ["images", "metrics", "distributed", "datasets", "networks", "features", "progress", "environment", "health"],
+    [
+        "images",
+        "metrics",
+        "distributed",
+        "hub",
+        "datasets",
+        "networks",
+        "features",
+        "progress",
+        "environment",
+        "health",
+    ],
     ["losses", "reference", "data", "step", "scores"],
     ["checkpoint", "translate", "held_out", "run_directory", "run_log", "round_trip", "examples", "inception"],
     ["validation", "domain_images", "report", "inspection"],

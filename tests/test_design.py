@@ -27,7 +27,7 @@ FLOORS = [
     ["losses", "reference", "data", "step", "scores"],
     ["checkpoint", "translate", "held_out", "run_directory", "run_log", "round_trip", "examples", "inception"],
     ["validation", "domain_images", "report", "inspection"],
-    ["evaluation", "monitor", "training", "demo"],
+    ["evaluation", "monitor", "training", "demo", "card_subject", "model_card", "push"],
     ["cli", "__main__"],
 ]
 
@@ -66,7 +66,7 @@ def test_importing_has_no_effects_and_needs_no_extras(tmp_path):
         "class Absent:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        absent = ('tifffile', 'imagecodecs', 'tensorboard', 'mpl_toolkits', 'torchvision', 'matplotlib')\n"
-        "        if name.split('.')[0] in (*absent, 'torchmetrics', 'efficientnet_lite_pytorch'):\n"
+        "        if name.split('.')[0] in (*absent, 'torchmetrics', 'efficientnet_lite_pytorch', 'huggingface_hub'):\n"
         "            raise ImportError(name)\n"
         "sys.meta_path.insert(0, Absent())\n"
         "import torch\n"

@@ -1,6 +1,5 @@
 """Models on the Hugging Face Hub, against a local stand-in. Nothing here ever reaches the real one."""
 
-import shutil
 import socket
 
 import numpy as np
@@ -152,7 +151,8 @@ def test_a_private_model_is_read_with_a_token(run, hub, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_reader")
     assert translated(Translator.load("hf:user/secret", device="cpu")) == expected
     stored = [token for _, path, token in hub.requests if path.startswith("/cdn/")]
-    assert stored and set(stored) == {None}  # a token is for the Hub, not for where it keeps large files
+    assert stored
+    assert set(stored) == {None}  # a token is for the Hub, not for where it keeps large files
 
 
 def test_a_model_of_one_direction_is_a_model(run, hub):

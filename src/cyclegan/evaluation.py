@@ -17,6 +17,7 @@ from torch import Tensor
 
 from cyclegan import metrics
 from cyclegan._version import __version__
+from cyclegan.checkpoint import find_model
 from cyclegan.config import Direction, InputError
 from cyclegan.distributed import describe_device
 from cyclegan.domain_images import (
@@ -31,6 +32,7 @@ from cyclegan.domain_images import (
 from cyclegan.environment import command_line, now
 from cyclegan.examples import Example, check_examples, write_examples
 from cyclegan.features import FeatureNetwork
+from cyclegan.hub import is_address
 from cyclegan.images import from_tensor, spread, write_bytes, write_image
 from cyclegan.inception import check_inception, inception_scores
 from cyclegan.report.run import write_run_report
@@ -64,7 +66,7 @@ def evaluate(
     seed: int = 0,
     quiet: bool = False,
 ) -> Scores:
-    """Score a run, checkpoint or model directory on two folders of test images.
+    """Score a run, checkpoint, model directory or model of the Hub (`hf:user/name`) on two folders of test images.
 
     a, b: the test folders; default: those that the run was trained with. paired: images of the two folders with the
     same name show the same thing (`x_A.png` and `x_B.png` are the same name), and translations are compared with it.
@@ -88,9 +90,12 @@ def evaluate(
         raise InputError("inception_weights were given without inception; pass --inception torch-fidelity as well.")
     weights_file = Path(inception_weights) if inception_weights is not None else None
 
-    a2b = Translator.load(run, direction="a2b", device=device, weights=weights)
-    b2a = Translator.load(run, direction="b2a", device=device, weights=weights)
-    run_directory = run_of(run)
+    if is_address(run) and out is None:
+        raise InputError(f"{run} is not on this machine, so its scores need a place: pass --out DIR.")
+    model = find_model(run)  # once, so that both directions are of one revision
+    a2b = Translator.load(model, direction="a2b", device=device, weights=weights)
+    b2a = Translator.load(model, direction="b2a", device=device, weights=weights)
+    run_directory = None if is_address(run) else run_of(run)
     config = read_run_config(run_directory) if run_directory is not None else None
     domain_a, domain_b = find_domains(config, a, b, a2b, short_side)
     if paired:

@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from cyclegan._version import __version__
-from cyclegan.cli import compare, demo, download, evaluate, inspect, train, translate
+from cyclegan.cli import compare, demo, download, evaluate, inspect, push, train, translate
 from cyclegan.config import InputError
 
 # In the order of the help text. Each module has SUMMARY, EXAMPLES, add_arguments(parser) and run(parsed).
@@ -19,6 +19,7 @@ COMMANDS: dict[str, ModuleType] = {
     "evaluate": evaluate,
     "compare": compare,
     "inspect": inspect,
+    "push": push,
     "download": download,
     "demo": demo,
 }

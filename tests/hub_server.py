@@ -1,6 +1,7 @@
 """A local stand-in for the Hugging Face Hub: as much of its protocol as huggingface_hub uses without xet.
 
-It keeps repositories in memory. `fail` names a kind of request that answers 500 from then on.
+It keeps repositories in memory. `fail` names a kind of request that answers 500 from then on;
+with `html` every answer is the page of a proxy.
 """
 
 import base64
@@ -113,6 +114,8 @@ def _handler(hub):
             body, path = self._body(), unquote(urlparse(self.path).path)
             token = self.headers.get("Authorization", "").removeprefix("Bearer ") or None
             hub.requests.append((self.command, path, token))
+            if hub.fail == "html":
+                return self._answer(200, b"<html>Please log in</html>", {"Content-Type": "text/html"})
             if token is not None and token not in TOKENS:
                 message = "Invalid credentials in Authorization header"
                 return self._answer(401, {"error": message}, {"X-Error-Message": message})

@@ -1,16 +1,13 @@
 """Models on the Hugging Face Hub, against a local stand-in. Nothing here ever reaches the real one."""
 
-import socket
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from conftest import TINY, make_folder
-from cyclegan import InputError, Translator, train
-from hub_server import Hub
-
-huggingface_hub = pytest.importorskip("huggingface_hub")
+from cyclegan import InputError, Translator, evaluate, train
 
 
 @pytest.fixture(scope="module")
@@ -20,27 +17,6 @@ def run(tmp_path_factory):
     options = {**TINY, "steps": 4, "sample_steps": 4, "num_samples": 2, "test_a": a, "test_b": b}
     test_a, test_b = make_folder(root / "photos_test", 3, seed=5), make_folder(root / "maps_test", 3, seed=6)
     return train(a, b, out=root / "run", quiet=True, **{**options, "test_a": test_a, "test_b": test_b})
-
-
-@pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """A running stand-in, and this process set up to use it, with an empty cache and without a token."""
-    from huggingface_hub import constants
-
-    home = tmp_path / "hf_home"
-    for name, value in (("HF_HUB_CACHE", "hub"), ("HF_TOKEN_PATH", "token"), ("HF_STORED_TOKENS_PATH", "tokens")):
-        monkeypatch.setattr(constants, name, str(home / value))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    # The stand-in has no xet storage; large files then go by LFS, as with a Hub that has none.
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    # Whatever would ask for another machine fails here.
-    find, here = socket.getaddrinfo, {"127.0.0.1": "127.0.0.1", "localhost": "127.0.0.1"}
-    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *args, **kw: find(here[host], *args, **kw))
-    with Hub() as hub:
-        monkeypatch.setenv("HF_ENDPOINT", hub.url)
-        yield hub
 
 
 def content(folder):
@@ -80,7 +56,7 @@ def test_without_a_connection_the_model_comes_from_the_cache(run, hub, monkeypat
         Translator.from_pretrained("user/other", device="cpu")
     assert "\n" not in str(told.value)
 
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert translated(Translator.from_pretrained("user/maps", device="cpu")) == expected
     with pytest.raises(ConnectionError, match="user/other is not.* in the cache .*HF_HUB_OFFLINE is set"):
         Translator.from_pretrained("user/other", device="cpu")
@@ -161,3 +137,30 @@ def test_a_model_of_one_direction_is_a_model(run, hub):
     assert translated(Translator.from_pretrained("user/one", direction="b2a", device="cpu"))
     with pytest.raises(InputError, match="a2b.safetensors"):
         Translator.from_pretrained("user/one", direction="a2b", device="cpu")
+
+
+def test_a_proxy_that_answers_for_the_hub_is_told(hub):
+    hub.fail = "html"
+    with pytest.raises(ConnectionError, match="does not answer like a Hub"):
+        Translator.from_pretrained("user/maps", device="cpu")
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(InputError, match=r"pip install 'cyclegan\[hub\]'"):
+        Translator.load("hf:user/maps")
+
+
+def test_a_model_of_the_hub_is_evaluated_like_the_run(run, hub, tmp_path):
+    hub.add("user/maps", content(run / "model"))
+    folders = run.parent / "photos_test", run.parent / "maps_test"
+    options = {"device": "cpu", "num_bootstrap": 100, "quiet": True}
+    with pytest.raises(InputError, match="hf:user/maps is not on this machine.*--out"):
+        evaluate("hf:user/maps", *folders, **options)
+    there = evaluate("hf:user/maps", *folders, out=tmp_path / "there", **options)
+    here = evaluate(run / "model", *folders, out=tmp_path / "here", **options)
+    assert (tmp_path / "there" / "report.html").is_file()
+    assert there.model == "hf:user/maps"
+    for direction in ("a2b", "b2a"):
+        values = [scores.directions[direction].metrics["cycle"].value for scores in (there, here)]
+        assert values[0] == values[1]

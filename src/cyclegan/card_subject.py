@@ -80,9 +80,11 @@ def read_subject(path: Path, repo_id: str, weights: Literal["final", "average"] 
     config = read_run_config(run) if run is not None else None
     scores, no_scores = _scores_of(place, info)
     examples, sheet = SavedExamples(), None
-    if scores is not None or not (place / "scores.json").is_file():
+    # What a training shows was made with the weights that it was configured for.
+    of_training = config is None or info.translate_with == config.translate_with
+    if scores is not None or (of_training and not (place / "scores.json").is_file()):
         examples = read_examples(place)
-    if not examples.examples and run is not None:
+    if not examples.examples and run is not None and of_training:
         sheet = run / "samples" / f"step_{info.step:07d}.png"
     known = [path, model, run, Path.home(), Path.cwd()]
     known += [config.a, config.b, config.test_a, config.test_b, config.out] if config is not None else []

@@ -3,13 +3,14 @@
 Only safetensors and JSON are ever fetched. Every call that fails says why in one sentence.
 """
 
+import json
 import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cyclegan._version import __version__
 from cyclegan.config import InputError
@@ -48,6 +49,13 @@ def fetch_model(repo_id: str, *, revision: str | None = None, token: str | None 
     """
     api = hub_api(repo_id, token)
     from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.utils.tqdm import tqdm
+
+    class Bar(tqdm):
+        """Leaves no line behind: most calls find everything in the cache, and a bar for nothing is noise."""
+
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **{**options, "leave": False})  # type: ignore[no-untyped-call]
 
     with in_words(api, repo_id, revision):
         snapshot = Path(
@@ -60,6 +68,7 @@ def fetch_model(repo_id: str, *, revision: str | None = None, token: str | None 
                 allow_patterns=[folder + name for folder in _FOLDERS for name in ("config.json", *GENERATORS)],
                 library_name="cyclegan",
                 library_version=__version__,
+                tqdm_class=Bar,
             )
         )
     for folder in _FOLDERS:
@@ -132,6 +141,10 @@ def in_words(
         if not isinstance(error.__cause__, transport):
             raise
         raise _told(error.__cause__, api, repo_id, revision, remedy) from error
+    except json.JSONDecodeError as error:
+        raise ConnectionError(
+            f"{api.endpoint} does not answer like a Hub; is there a proxy that wants a login?"
+        ) from error
     except ValueError as error:  # metadata of a card that the Hub refuses
         raise InputError(f"The Hub does not take this for {repo_id}: {' '.join(str(error).split())}") from error
 

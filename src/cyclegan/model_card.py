@@ -108,6 +108,10 @@ def _what(subject: Subject, pictures: Sequence[str]) -> Iterator[str]:
         f"{kind}, learned from two folders of images without pairs (CycleGAN): {_cell(there)}. "
         f"Made with `cyclegan` {subject.info.cyclegan_version}."
     )
+    about = _about(subject.config)
+    domains = [f"- {name.upper()}: {_cell(subject.clean(about[name]))}" for name in ("a", "b") if name in about]
+    if domains:
+        yield "\n".join(domains)
     for direction in directions:
         if f"samples/{direction}.png" in pictures:
             shown = _shown(subject, direction)
@@ -187,8 +191,9 @@ def _scores(subject: Subject) -> Iterator[str]:
             if "kid" in of.metrics:
                 yield " ".join(verdict(of.metrics["kid"]))
             yield _score_table(of)
-            if of.notes:
-                yield "\n".join(f"- {note}" for note in of.notes)
+            of_single = [f"{METRICS[name].label}: {score.note}." for name, score in of.metrics.items() if score.note]
+            if of.notes or of_single:
+                yield "\n".join(f"- {note}" for note in (*of.notes, *of_single))
 
 
 def _scores_in_training(subject: Subject) -> Iterator[str]:
@@ -218,7 +223,7 @@ def _score_table(of: DirectionScores) -> str:
         if score is None:
             continue
         unit = f", {metric.unit}" if metric.unit else ""
-        label = f"{metric.label}{unit} ({metric.better} is better)" + (f"; {score.note}" if score.note else "")
+        label = f"{metric.label}{unit} ({metric.better} is better)"
         values = [f"{end.value:.{metric.digits}f}" if (end := _end(score, each)) else "" for each in known]
         value, interval = f"{score.value.value:.{metric.digits}f}", score.value.show_interval(metric.digits)
         rows.append([label, value, interval.replace(" .. ", " to "), *values, f"{score.num_images:,}"])
@@ -246,11 +251,11 @@ def _data(subject: Subject, data_licence: str | None) -> Iterator[str]:
     about = _about(config)
     if about:
         told = [f"- {_ABOUT[name]}: {_cell(subject.clean(text))}" for name, text in about.items()]
-        yield "What its about.json says:\n\n" + "\n".join(told)
+        yield "What the dataset says of itself (about.json):\n\n" + "\n".join(told)
     yield (
-        f"Licence of the images, as stated by who published this: {_cell(data_licence)}"
+        f"Licence of the images, as stated by who published this model: {_cell(data_licence)}"
         if data_licence
-        else "Who published this has not stated the licence of the images here."
+        else f"{'Beyond that, the' if about else 'The'} licence of the images is not stated."
     )
     mirrored = "" if config is None else ", mirrored at random" if config.data.flip else ", not mirrored"
     cropped = f", crops of {info.crop_size} pixels" if info.preprocess.endswith("crop") else ""

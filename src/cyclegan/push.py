@@ -28,6 +28,7 @@ class Parcel:
     delete: tuple[str, ...]
     remote: Remote | None
     private: bool
+    dry_run: bool
 
 
 def push(
@@ -71,7 +72,7 @@ def push(
     with TemporaryDirectory(prefix="cyclegan-push-") as place:
         folder = Path(place)
         _fill(folder, subject, licence, data_licence, samples)
-        parcel = _parcel(folder, address, remote, private)
+        parcel = _parcel(folder, address, remote, private, dry_run=False)
         show(parcel)
         message = message or f"Model of step {subject.info.step:,}, made with cyclegan"
         return upload(folder, repo_id, remote, message=message, delete=parcel.delete, private=private, token=token)
@@ -101,7 +102,7 @@ def _write_folder(
     try:
         partial.mkdir(parents=True)
         _fill(partial, subject, licence, data_licence, samples)
-        show(_parcel(partial, address, None, private))
+        show(_parcel(partial, address, None, private, dry_run=True))
         shutil.rmtree(out, ignore_errors=True)
         partial.rename(out)
     finally:
@@ -136,7 +137,7 @@ def public_config(value: Any, subject: Subject) -> Any:
     return subject.clean(value) if isinstance(value, str) else value
 
 
-def _parcel(folder: Path, address: str, remote: Remote | None, private: bool) -> Parcel:
+def _parcel(folder: Path, address: str, remote: Remote | None, private: bool, *, dry_run: bool) -> Parcel:
     files = {
         path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()
     }
@@ -144,4 +145,4 @@ def _parcel(folder: Path, address: str, remote: Remote | None, private: bool) ->
     earlier = remote.files if remote is not None and remote.is_model else ()
     stale = [name for name in earlier if name in _OWN or name.startswith(_OWN_PICTURES)]
     delete = tuple(name for name in stale if name not in files)
-    return Parcel(address, files, delete, remote, private if remote is None else remote.private)
+    return Parcel(address, files, delete, remote, private if remote is None else remote.private, dry_run)

@@ -65,6 +65,7 @@ def _show(parcel: "Parcel") -> None:
 
     there = parcel.remote.files if parcel.remote is not None else ()
     state = f"{'there already' if parcel.remote is not None else 'new'}, {'private' if parcel.private else 'public'}"
+    state = "nothing is sent" if parcel.dry_run else state
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     console.print(f"To {parcel.address} ({state}):")
     table = Table(box=box.SIMPLE, show_header=False, pad_edge=False, show_edge=False)

@@ -14,6 +14,11 @@ from cyclegan.report.run_charts import DIRECTIONS, domain_names
 from cyclegan.run_directory import evaluation_of, read_run_config, run_of
 from cyclegan.scores import DirectionScores, FileList, Scores, read_scores
 
+# What looks like a path that begins at a root, a drive or a home; not the slashes of an address. Its folders may have
+# spaces in their names, so it may take a few words too many: better than one too few.
+_IN_NAMES = r"[^\n'\"`()\[\],;:|/\\]"
+_PATH = re.compile(rf"(?<![\w./:\\])(?:~\w*|[A-Za-z]:)?[\\/](?=\S)(?:{_IN_NAMES}*[\\/])*(?:(?!\s){_IN_NAMES})*")
+
 
 @dataclass(frozen=True)
 class Subject:
@@ -49,8 +54,7 @@ class Subject:
         """The text with names of files and folders in place of their paths."""
         for place in sorted(map(str, self.places), key=len, reverse=True):
             text = text.replace(place, "~" if place == str(Path.home()) else PurePath(place).name)
-        # What else looks like a path that begins at a root, a drive or a home; not the slashes of an address.
-        return re.sub(r"(?<![\w./:\\])(?:~\w*|[A-Za-z]:)?[\\/][^\s'\"`()\[\],;]+", _last_part, text)
+        return _PATH.sub(_last_part, text)
 
 
 def _last_part(match: re.Match[str]) -> str:

@@ -49,6 +49,7 @@ class Hub:
         self.repositories = {}
         self.large = {}  # LFS objects by their sha256, committed or not
         self.fail = None
+        self.on = {}  # what to call once at a kind of request
         self.requests = []  # (method, path, token)
         self.connections = []
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -122,6 +123,7 @@ def _handler(hub):
             for name, pattern, answer in ROUTES:
                 match = re.fullmatch(pattern, path)
                 if match:
+                    hub.on.pop(name, lambda: None)()
                     if hub.fail == name:
                         return self._answer(500, {"error": "out of order"})
                     return answer(self, body, token, *match.groups())

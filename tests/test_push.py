@@ -1,11 +1,13 @@
 """What `cyclegan push` sends, and what it does to a repository when something goes wrong."""
 
+import _thread
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -330,13 +332,20 @@ def test_a_push_that_fails_leaves_the_repository_as_it_was(run, writer):
         push(run, "user/new")
     assert set(writer.repositories["user/new"].files) == {".gitattributes"}
 
-    def stop(_):
-        raise KeyboardInterrupt
 
-    writer.fail = None
+def test_a_push_that_is_stopped_leaves_the_repository_as_it_was(run, writer, tmp_path, monkeypatch):
+    push(run, "user/maps", licence="mit")
+    repository = writer.repositories["user/maps"]
+    before = list(repository.commits)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    shutil.copy(run / "model" / "b2a_average.safetensors", run / "model" / "a2b.safetensors")
+    writer.large.clear()
+    writer.on["put"] = _thread.interrupt_main  # Ctrl-C while the weights are on their way
     with pytest.raises(KeyboardInterrupt):
-        push(run, "user/maps", show=stop)
+        push(run, "user/maps")
+    assert writer.paths("PUT")
     assert repository.commits == before
+    assert not list(tmp_path.glob("cyclegan-push-*"))
     push(run, "user/maps")
     assert len(repository.commits) == len(before) + 1
 

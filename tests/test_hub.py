@@ -48,6 +48,11 @@ def test_without_a_connection_the_model_comes_from_the_cache(run, hub, monkeypat
     repository.tags["v1"] = repository.commits[0][0]
     expected = translated(Translator.from_pretrained("user/maps", device="cpu"))
     Translator.from_pretrained("user/maps", revision="v1", device="cpu")
+    with monkeypatch.context() as offline:
+        offline.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+        asked = len(hub.requests)
+        assert translated(Translator.from_pretrained("user/maps", device="cpu")) == expected
+        assert len(hub.requests) == asked
     hub.stop()
     for options in ({}, {"revision": "v1"}, {"direction": "b2a"}):
         translator = Translator.from_pretrained("user/maps", device="cpu", **options)

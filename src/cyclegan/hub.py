@@ -64,7 +64,6 @@ def fetch_model(repo_id: str, *, revision: str | None = None, token: str | None 
                 revision=revision,
                 token=api.token,
                 endpoint=api.endpoint,
-                local_files_only=constants.HF_HUB_OFFLINE,
                 allow_patterns=[folder + name for folder in _FOLDERS for name in ("config.json", *GENERATORS)],
                 library_name="cyclegan",
                 library_version=__version__,

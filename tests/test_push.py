@@ -402,6 +402,13 @@ def test_what_cannot_be_pushed_is_told_in_a_sentence(run, hub, monkeypatch, toke
     assert not any(GENERATORS[0] in repository.files for repository in hub.repositories.values())
 
 
+def test_offline_nothing_is_pushed(run, writer, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ConnectionError, match="HF_HUB_OFFLINE is set; unset it"):
+        push(run, "user/maps")
+    assert writer.requests == []
+
+
 def test_the_command_shows_what_it_sends_and_prints_the_address(scored, writer, capsys, tmp_path):
     main(["push", str(scored), "user/maps", "--private"])
     told = capsys.readouterr()

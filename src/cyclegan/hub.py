@@ -184,7 +184,7 @@ def _told(error: Exception, api: "HfApi", repo_id: str, revision: str | None, re
             f"{repo_id}{of} is not, or not whole, in the cache {constants.HF_HUB_CACHE}, and {reason}; "
             "connect once to fetch it."
         )
-    return ConnectionError(f"{reason}; {remedy}.")
+    return ConnectionError(f"{reason}; {'unset it to reach the Hub' if constants.HF_HUB_OFFLINE else remedy}.")
 
 
 def has_token(api: "HfApi") -> bool:

@@ -1,9 +1,12 @@
+import socket
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from cyclegan import ModelConfig
+from hub_server import Hub
 
 # Narrow networks and small images: what is tested is behaviour, not capacity.
 TINY_MODEL = {"width": 4, "blocks": 1, "discriminator_width": 4, "discriminator_layers": 1}
@@ -36,3 +39,24 @@ def make_folder(folder, count=6, size=(24, 20), tint=(1.0, 0.6, 0.3), seed=0):
 def folders(tmp_path):
     """Two folders of unpaired images."""
     return make_folder(tmp_path / "a"), make_folder(tmp_path / "b", count=5, tint=(0.2, 0.5, 1.0), seed=1)
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A running stand-in, and this process set up to use it, with an empty cache and without a token."""
+    from huggingface_hub import constants
+
+    home = tmp_path / "hf_home"
+    for name, value in (("HF_HUB_CACHE", "hub"), ("HF_TOKEN_PATH", "token"), ("HF_STORED_TOKENS_PATH", "tokens")):
+        monkeypatch.setattr(constants, name, str(home / value))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    # The stand-in has no xet storage; large files then go by LFS, as with a Hub that has none.
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    # Whatever would ask for another machine fails here.
+    find, here = socket.getaddrinfo, {"127.0.0.1": "127.0.0.1", "localhost": "127.0.0.1"}
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *args, **kw: find(here[host], *args, **kw))
+    with Hub() as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.url)
+        yield hub

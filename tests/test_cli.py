@@ -123,7 +123,9 @@ def test_help_shows_the_defaults_of_the_preset_that_is_given(capsys):
     assert paper != demo
 
 
-@pytest.mark.parametrize("command", ["", "train", "translate", "evaluate", "compare", "inspect", "download", "demo"])
+@pytest.mark.parametrize(
+    "command", ["", "train", "translate", "evaluate", "compare", "inspect", "push", "download", "demo"]
+)
 def test_help_ends_with_examples(capsys, command):
     code, out, _ = run(capsys, f"{command} --help")
     assert code == 0

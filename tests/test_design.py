@@ -13,8 +13,8 @@ SOURCE = Path(cyclegan.__file__).parent
 FLOORS = [
     ["_version", "config"],
     [
-        *("images", "metrics", "distributed", "progress", "datasets", "networks", "features", "environment"),
-        *("health", "torch_files"),
+        *("images", "metrics", "distributed", "progress", "hub", "datasets", "networks", "features"),
+        *("environment", "health", "torch_files"),
     ],
     ["losses", "reference", "data", "step", "scores"],
     [
@@ -22,7 +22,7 @@ FLOORS = [
         *("round_trip", "examples", "inception"),
     ],
     ["validation", "domain_images", "report", "inspection", "importing", "export"],
-    ["evaluation", "monitor", "training", "demo"],
+    ["evaluation", "monitor", "training", "demo", "card_subject", "model_card", "push"],
     ["cli", "__main__"],
 ]
 
@@ -61,7 +61,8 @@ def test_importing_has_no_effects_and_needs_no_extras(tmp_path):
         "class Absent:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
         "        absent = ('tifffile', 'imagecodecs', 'tensorboard', 'mpl_toolkits', 'torchvision', 'matplotlib')\n"
-        "        absent = (*absent, 'torchmetrics', 'efficientnet_lite_pytorch', 'wandb', 'mlflow')\n"
+        "        absent = (*absent, 'torchmetrics', 'efficientnet_lite_pytorch', 'huggingface_hub')\n"
+        "        absent = (*absent, 'wandb', 'mlflow')\n"
         "        if name.split('.')[0] in absent:\n"
         "            raise ImportError(name)\n"
         "sys.meta_path.insert(0, Absent())\n"

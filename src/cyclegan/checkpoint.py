@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cyclegan.config import Config, Direction, InputError, ModelConfig, Preprocess, describe_validation_error
+from cyclegan.hub import fetch_address, is_address
 from cyclegan.images import ImageFormat
 from cyclegan.networks import build_generator
 
@@ -196,9 +197,11 @@ def list_checkpoints(run: Path) -> list[Path]:
 def find_model(path: Path) -> Path:
     """The model directory that belongs to a run directory, a checkpoint or a model directory.
 
-    Raises InputError if there is none.
+    `hf:user/name` is a model of the Hugging Face Hub, which is fetched. Raises InputError if there is none.
     """
     path = Path(path)
+    if is_address(path):
+        return fetch_address(path)
     candidates = [path, path / "model", *(checkpoint / "model" for checkpoint in list_checkpoints(path))]
     for candidate in candidates:
         if (candidate / "config.json").is_file():

@@ -32,6 +32,7 @@ from cyclegan.domain_images import (
 from cyclegan.environment import command_line, now
 from cyclegan.examples import Example, check_examples, write_examples
 from cyclegan.features import FeatureNetwork
+from cyclegan.hub import is_address
 from cyclegan.images import from_tensor, spread, write_bytes, write_image
 from cyclegan.inception import check_inception, inception_scores
 from cyclegan.report.run import write_run_report
@@ -65,7 +66,7 @@ def evaluate(
     seed: int = 0,
     quiet: bool = False,
 ) -> Scores:
-    """Score a run, checkpoint or model directory on two folders of test images.
+    """Score a run, checkpoint, model directory or model of the Hub (`hf:user/name`) on two folders of test images.
 
     a, b: the test folders; default: those that the run was trained with. paired: images of the two folders with the
     same name show the same thing (`x_A.png` and `x_B.png` are the same name), and translations are compared with it.
@@ -89,16 +90,19 @@ def evaluate(
         raise InputError("inception_weights were given without inception; pass --inception torch-fidelity as well.")
     weights_file = Path(inception_weights) if inception_weights is not None else None
 
+    if is_address(run) and out is None:
+        raise InputError(f"{run} is not on this machine, so its scores need a place: pass --out DIR.")
+    model = find_model(run)  # once, so that both directions are of one revision
     # An imported model may know one direction alone.
-    known = read_info(find_model(run)).directions
+    known = read_info(model).directions
     asked = known if direction == "both" else (direction,)
     translators = {
-        each: Translator.load(run, direction=each, device=device, weights=weights) for each in {*known, *asked}
+        each: Translator.load(model, direction=each, device=device, weights=weights) for each in {*known, *asked}
     }
-    model = translators[asked[0]]
-    run_directory = run_of(run)
+    first = translators[asked[0]]
+    run_directory = None if is_address(run) else run_of(run)
     config = read_run_config(run_directory) if run_directory is not None else None
-    domain_a, domain_b = find_domains(config, a, b, model, short_side)
+    domain_a, domain_b = find_domains(config, a, b, first, short_side)
     if paired:
         match_pairs(domain_a, domain_b)
     place = Path(out) if out is not None else evaluation_of(run)
@@ -111,7 +115,7 @@ def evaluate(
     if inception is not None:
         _check_eight_bit((domain_a, domain_b))
         check_inception(inception, weights_file, (domain_a.root, domain_b.root))
-    network = FeatureNetwork(model.device)
+    network = FeatureNetwork(first.device)
     check_examples(place / "examples")
     place.mkdir(parents=True, exist_ok=True)
     write_bytes(place / ".writable", b"")
@@ -151,9 +155,9 @@ def evaluate(
         created=now(),
         command=command_line(),
         model=str(run),
-        step=model.info.step,
-        weights=weights or model.info.translate_with,
-        device=describe_device(model.device),
+        step=first.info.step,
+        weights=weights or first.info.translate_with,
+        device=describe_device(first.device),
         seconds=round(time.monotonic() - started, 1),
         peak_mib=_peak_mib(),
         features=network.info,

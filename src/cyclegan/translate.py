@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cyclegan.checkpoint import ModelInfo, find_model, load_generator
 from cyclegan.config import Direction, InputError
 from cyclegan.distributed import resolve_device
+from cyclegan.hub import fetch_model
 from cyclegan.images import (
     Array,
     UnreadableError,
@@ -48,17 +49,36 @@ class Translator:
     def load(
         cls, path: str | Path, *, direction: Direction = "a2b", device: str = "auto", weights: str | None = None
     ) -> Self:
-        """From a run directory, a checkpoint or a model directory.
+        """From a run directory, a checkpoint or a model directory, or from the Hugging Face Hub as `hf:user/name`.
 
         direction: a2b or b2a. weights: final or average, default as the model was configured.
         Raises InputError if there is no such model or it is damaged.
         """
-        if direction not in ("a2b", "b2a"):
-            raise InputError(f"direction is {direction!r}; expected a2b or b2a.")
-        if weights not in (None, "final", "average"):
-            raise InputError(f"weights is {weights!r}; expected final or average.")
+        _check_choice(direction, weights)
         network, info = load_generator(find_model(Path(path)), direction, weights)
         return cls(network, info, direction, resolve_device(device))
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        repo_id: str,
+        *,
+        direction: Direction = "a2b",
+        device: str = "auto",
+        revision: str | None = None,
+        weights: str | None = None,
+        token: str | None = None,
+    ) -> Self:
+        """From the Hugging Face Hub, `user/name`; without a connection from the cache of huggingface_hub.
+
+        revision: branch, tag or commit, default the newest. token: default that of `hf auth login` or HF_TOKEN.
+        direction, device, weights: as in `load`. Only config.json and safetensors are fetched.
+        Raises InputError if there is no such model, it may not be read or is damaged, and ConnectionError if the Hub
+        cannot be reached and the model is not in the cache.
+        """
+        _check_choice(direction, weights)
+        model = fetch_model(repo_id, revision=revision, token=token)
+        return cls.load(model, direction=direction, device=device, weights=weights)
 
     def __call__(self, image: Picture) -> Picture:
         """One image, as in `translate`."""
@@ -115,6 +135,13 @@ class Translator:
                 yield Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
             else:
                 yield array
+
+
+def _check_choice(direction: str, weights: str | None) -> None:
+    if direction not in ("a2b", "b2a"):
+        raise InputError(f"direction is {direction!r}; expected a2b or b2a.")
+    if weights not in (None, "final", "average"):
+        raise InputError(f"weights is {weights!r}; expected final or average.")
 
 
 def plan_outputs(inputs: Iterable[Path], out: Path, translator: Translator) -> list[tuple[Path, Path]]:

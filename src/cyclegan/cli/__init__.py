@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import NoReturn
 
 from cyclegan._version import __version__
-from cyclegan.cli import compare, demo, download, evaluate, export, import_reference, inspect, train, translate
+from cyclegan.cli import compare, demo, download, evaluate, export, import_reference, inspect, push, train, translate
 from cyclegan.config import InputError
 
 # In the order of the help text. Each module has SUMMARY, EXAMPLES, add_arguments(parser) and run(parsed).
@@ -21,6 +21,7 @@ COMMANDS: dict[str, ModuleType] = {
     "inspect": inspect,
     "import": import_reference,
     "export": export,
+    "push": push,
     "download": download,
     "demo": demo,
 }

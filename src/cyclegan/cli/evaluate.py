@@ -11,13 +11,16 @@ EXAMPLES = """examples:
   cyclegan evaluate runs/maps                              (the test folders that it was trained with)
   cyclegan evaluate runs/demo --paired                     (images of the same name show the same thing)
   cyclegan evaluate runs/maps/best --direction a2b         (its scores go to runs/maps/evaluations/best)
+  cyclegan evaluate hf:user/name --a photos --b maps --out scores     (a model of the Hugging Face Hub)
 
 Realism is measured on features of EfficientNet-Lite0, which need no download; such a KID is no standard KID or FID.
 For those: --inception torch-fidelity, or --inception clean-fid."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_directory", metavar="RUN", type=Path, help="run directory, checkpoint or model directory")
+    parser.add_argument(
+        "run_directory", metavar="RUN", type=Path, help="run directory, checkpoint, model directory or hf:user/name"
+    )
     parser.add_argument("--a", type=Path, metavar="DIR", help="test images of domain A (default: those of the run)")
     parser.add_argument("--b", type=Path, metavar="DIR", help="test images of domain B (default: those of the run)")
     parser.add_argument(

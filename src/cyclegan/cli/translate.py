@@ -9,11 +9,14 @@ SUMMARY = "Translate images with a trained run."
 
 EXAMPLES = """examples:
   cyclegan translate runs/maps photo.jpg --out translated/
-  cyclegan translate runs/maps maps/ --out photos/ --direction b2a --batch-size 8"""
+  cyclegan translate runs/maps maps/ --out photos/ --direction b2a --batch-size 8
+  cyclegan translate hf:user/name photo.jpg --out translated/          (a model of the Hugging Face Hub)"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_directory", metavar="RUN", type=Path, help="run directory, checkpoint or model directory")
+    parser.add_argument(
+        "run_directory", metavar="RUN", type=Path, help="run directory, checkpoint, model directory or hf:user/name"
+    )
     parser.add_argument("paths", metavar="INPUT", type=Path, nargs="+", help="image files, or folders to mirror")
     parser.add_argument("--out", type=Path, required=True, help="folder for the translated images")
     parser.add_argument("--direction", choices=("a2b", "b2a"), default="a2b", help="default: a2b")

@@ -313,6 +313,9 @@ class _Run:
             self._write_log()
         if state.step % config.sample_steps == 0:
             self._snapshot()
+        if config.model_epochs and state.step % (config.model_epochs * self.dataset.steps_per_epoch) == 0:
+            self._keep_model()
+        # After the kept model: one that a kill prevents is then made up for.
         _, seconds = self.saved_at
         if state.step % config.checkpoint_steps == 0 or self._seconds() - seconds > 60 * config.checkpoint_minutes:
             self._save_checkpoint()
@@ -448,6 +451,15 @@ class _Run:
             return
         with self._disk():
             save_model(target, info, self.state)
+
+    def _keep_model(self) -> None:
+        """Write models/epoch_0005/ and its like, which nothing removes again."""
+        self._check_weights()
+        epoch = self.state.step // self.dataset.steps_per_epoch
+        with self._disk():
+            save_model(
+                self.config.out / "models" / f"epoch_{epoch:04d}", self.info.replace(step=self.state.step), self.state
+            )
 
     @contextmanager
     def _disk(self) -> Iterator[None]:

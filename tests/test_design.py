@@ -13,7 +13,7 @@ SOURCE = Path(cyclegan.__file__).parent
 FLOORS = [
     ["_version", "config"],
     ["images", "metrics", "distributed", "datasets", "networks", "features", "progress", "environment", "health"],
-    ["losses", "reference", "reference_options", "reference_command", "data", "step", "scores"],
+    ["losses", "reference", "reference_options", "reference_command", "reference_equivalent", "data", "step", "scores"],
     ["checkpoint", "translate", "held_out", "run_directory", "run_log", "round_trip", "examples", "inception"],
     ["validation", "domain_images", "report", "inspection"],
     ["evaluation", "monitor", "training", "demo"],

@@ -12,7 +12,7 @@ import torch
 import cyclegan.training
 from cyclegan.cli import COMMANDS, _parser, main
 from cyclegan.config import InputError, TrainConfig, field_sections, make_config
-from cyclegan.reference_command import translate_reference
+from cyclegan.reference_equivalent import translate_reference
 from cyclegan.reference_options import OPTIONS, options_table
 from cyclegan.step import learning_rate_at
 
@@ -274,10 +274,10 @@ def test_their_plateau_falls_whatever_happens():
 def test_training_goes_on_from_their_checkpoints(run):
     command = f"{TRAIN} --continue_train --epoch_count 151 --epoch 150"
     start, train = printed(command)
-    assert start == "cyclegan import ./checkpoints/maps_cyclegan --out models/maps_cyclegan --epoch 150"
+    assert start == "cyclegan import ./checkpoints/maps_cyclegan --out models/maps_cyclegan_150 --epoch 150"
     # Their folder holds their files, so the run has one of its own.
     assert "--out runs/maps_cyclegan" in train
-    assert train.endswith("--init-from models/maps_cyclegan")
+    assert train.endswith("--init-from models/maps_cyclegan_150")
     assert run(command).epochs == 50
     assert any("optimisers" in note for note in translate_reference(command).notes)
 
@@ -356,6 +356,7 @@ def test_an_imported_model_is_named_as_the_program_names_it():
         "torchrun --nproc_per_node=1 train.py --dataroot ./datasets/maps --name maps_cyclegan",
         "$ python train.py \\\n  --dataroot ./datasets/maps \\\n  --name maps_cyclegan",
         "python train.py ^\r\n --dataroot ./datasets/maps ^\r\n --name maps_cyclegan",
+        "python .\\train.py --dataroot .\\datasets\\maps --name maps_cyclegan",
         "  python /opt/cyclegan/train.py --datar './datasets/maps' --nam maps_cyclegan --n_epochs_d 100 ",
         "python -m torch.distributed.run --nproc_per_node 1 train.py --dataroot ./datasets/maps --name maps_cyclegan",
     ],
@@ -368,6 +369,8 @@ def test_the_environment_and_the_shell_have_their_say():
     command = "CUDA_VISIBLE_DEVICES=1 python train.py --dataroot '$DATA/my maps' --name 'my maps' --checkpoints_dir ~/c"
     (line,) = printed(command)
     assert line.startswith("CUDA_VISIBLE_DEVICES=1 cyclegan train \"$DATA/my maps\" --out ~/'c/my maps' ")
+    (line,) = printed("env NOTE='a b' EMPTY= python train.py --dataroot x")
+    assert line.startswith("NOTE='a b' EMPTY='' cyclegan train x ")
     # A shell gets back the words that were meant.
     (line,) = printed("python train.py --dataroot 'a b;c' --name \"it's\"")
     shown = subprocess.run(

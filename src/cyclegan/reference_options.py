@@ -1,6 +1,6 @@
 """Every option of the train and test commands of junyanz/pytorch-CycleGAN-and-pix2pix, and what it is here.
 
-One table: docs/from-the-reference.md shows it, and `reference_command` translates whole commands by it.
+One table: docs/from-the-reference.md shows it, and `reference_equivalent` translates whole commands by it.
 """
 
 from dataclasses import dataclass
@@ -166,7 +166,15 @@ OPTIONS: tuple[Option, ...] = (
         4,
         setting="workers",
     ),
-    Option(("batch_size", "batchSize"), "same", "`--batch-size`", "test.py takes 1 whatever is given.", "int", 1),
+    Option(
+        ("batch_size", "batchSize"),
+        "same",
+        "`--batch-size`",
+        "The last batch of a pass is filled up from the next pass here; there it is smaller. test.py takes 1 whatever "
+        "is given.",
+        "int",
+        1,
+    ),
     Option(
         ("preprocess", "resize_or_crop"),
         "same",
@@ -344,8 +352,8 @@ OPTIONS: tuple[Option, ...] = (
         ("n_epochs_decay", "niter_decay"),
         "other name",
         "`--decay-share`",
-        "The part of the run over which the rate falls. From 2020 to 2024 the rate changes one epoch too early "
-        "there, and the whole last epoch is trained at rate 0; here, as before and in 2025, no epoch is.",
+        "The part of the run over which the rate falls. In most versions until 2024 the rate falls one epoch early "
+        "there, and the whole last epoch is trained at rate 0; here, as in 2025, no epoch is.",
         "int",
         100,
         command="train",
@@ -596,7 +604,7 @@ def our_default(option: Option) -> str:
     value = flat_values(TrainConfig())[option.setting]
     if option.setting == "load_size":
         value = TrainConfig().data.resolved_load_size
-    return "none" if value is None else str(value)
+    return "none" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 _OTHER_DEFAULTS = {
@@ -636,8 +644,9 @@ def options_table() -> str:
         if option.default_test is not None and option.default_test != option.default:
             default += f"; test: {_shown(option, option.default_test)}"
         status = {"other name": "", "same": ""}.get(option.status, f"{option.status.capitalize()}. ")
+        alike = "Nothing." if option.status == "same" else "Only the name."
         cells = [f"`--{option.name}`{older}", where, default, option.ours or "-", our_default(option)]
-        lines.append("| " + " | ".join([*cells, (status + option.differs) or "Nothing."]) + " |")
+        lines.append("| " + " | ".join([*cells, (status + option.differs) or alike]) + " |")
     return "\n".join(lines) + "\n"
 
 

@@ -94,7 +94,7 @@ def _add_setting(group: Any, name: str, info: FieldInfo, default: Any) -> None:
 
 def _print_equivalent(command: str) -> None:
     """The commands to stdout, so that a shell can take them; what differs to stderr."""
-    from cyclegan.reference_command import translate_reference
+    from cyclegan.reference_equivalent import translate_reference
 
     found = translate_reference(command)
     for note in found.notes:

@@ -444,9 +444,9 @@ class _Run:
                         f"{self._last_good()} Try a smaller --learning-rate."
                     )
 
-    def _save_model(self) -> None:
-        """Write model/, unless it is there already; a kill may have come between the last checkpoint and it."""
-        info, target = self.info.replace(step=self.state.step), self.config.out / "model"
+    def _save_model(self, folder: str = "model") -> None:
+        """Write `folder`, unless it is there already; a kill may have come between the last checkpoint and it."""
+        info, target = self.info.replace(step=self.state.step), self.config.out / folder
         if (target / "config.json").is_file() and read_info(target) == info:
             return
         with self._disk():
@@ -455,11 +455,7 @@ class _Run:
     def _keep_model(self) -> None:
         """Write models/epoch_0005/ and its like, which nothing removes again."""
         self._check_weights()
-        epoch = self.state.step // self.dataset.steps_per_epoch
-        with self._disk():
-            save_model(
-                self.config.out / "models" / f"epoch_{epoch:04d}", self.info.replace(step=self.state.step), self.state
-            )
+        self._save_model(f"models/epoch_{self.state.step // self.dataset.steps_per_epoch:04d}")
 
     @contextmanager
     def _disk(self) -> Iterator[None]:

@@ -56,6 +56,11 @@ def test_train_and_translate_from_the_command_line(tmp_path, capsys, monkeypatch
     assert (code, out.strip()) == (0, "6 images translated into out")
     assert Image.open("out/0.png").size == (24, 20)
 
+    command = "translate runs/maps photos --out few --max-images 2 --scale-width 30 --device cpu"
+    code, out, err = run(capsys, command)
+    assert (code, out.strip()) == (0, "2 images translated into few")
+    assert sorted(path.name for path in Path("few").iterdir()) == ["0.png", "1.png"]
+
     (tmp_path / "photos" / "bad.png").write_bytes(b"")
     code, out, err = run(capsys, "translate runs/maps photos --out out2")
     assert code == 1
@@ -89,6 +94,11 @@ def test_a_configuration_file_lies_between_preset_and_flags(tmp_path, capsys):
         ("train . --generator vgg", 2, "invalid choice: 'vgg'"),
         ("translate nowhere x.png --out y", 2, "There is no nowhere"),
         ("translate . x.png", 2, "--out"),
+        ("translate . x.png --out y --scale-width 0", 2, "--scale-width is 0; expected at least 1 pixel"),
+        ("translate . x.png --out y --max-images 0", 2, "--max-images is 0"),
+        ("translate . x.png --out y --scale-width 9 --short-side 9", 2, "not allowed with"),
+        ("train . --from-reference train.py", 2, "stands alone"),
+        ("train --from-reference train.py", 2, "no --dataroot"),
         ("compare nowhere elsewhere", 2, "no run directory nowhere"),
         ("compare .", 2, "at least two runs"),
         ("download moon", 2, "no dataset 'moon'"),

@@ -191,3 +191,23 @@ def test_other_channels_in_any_file_are_refused_before_training(tmp_path):
         np.save(tmp_path / "x" / f"{index}.npy", np.random.default_rng(0).random((20, 20, channels)).astype(np.float32))
     with pytest.raises(InputError, match=r"2.npy has 5 channel"):
         scan_folder(tmp_path / "x", 3, (0, 1), DATA)
+
+
+def test_without_shuffling_images_come_by_name_and_pairs_stay(tmp_path):
+    a, b = make_folder(tmp_path / "a", count=5), make_folder(tmp_path / "b", count=5)
+    data = DATA.replace(shuffle=False, flip=False, preprocess="resize-and-crop", load_size=16, crop_size=16)
+    ordered = dataset(a, b, data, batch_size=2)
+    first, again = ordered[0], ordered[5]  # 10 images are two passes over five
+    assert torch.equal(first.a, again.a)
+    assert not torch.equal(first.a[0], first.a[1])
+    for step in range(5):  # the two folders hold the same pictures
+        assert torch.equal(ordered[step].a, ordered[step].b)
+
+
+def test_only_so_many_images_are_used_the_first_by_name(tmp_path):
+    folder = make_folder(tmp_path / "a", count=8)
+    (folder / "1.png").write_bytes(b"no image")
+    found = scan_folder(folder, 3, None, DATA.replace(max_images=3))
+    assert [path.name for path in found.paths] == ["0.png", "2.png", "3.png"]
+    assert [path.name for path, _ in found.unreadable] == ["1.png"]
+    assert len(scan_folder(folder, 3, None, DATA.replace(max_images=100))) == 7

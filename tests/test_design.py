@@ -16,7 +16,7 @@ FLOORS = [
         *("images", "metrics", "distributed", "progress", "hub", "datasets", "networks", "features"),
         *("environment", "health", "torch_files"),
     ],
-    ["losses", "reference", "data", "step", "scores"],
+    ["losses", "reference", "reference_options", "reference_command", "reference_equivalent", "data", "step", "scores"],
     [
         *("checkpoint", "translate", "held_out", "run_directory", "fine_tuning", "trackers", "run_log"),
         *("round_trip", "examples", "inception"),

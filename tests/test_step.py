@@ -173,3 +173,9 @@ def test_linear_schedule_over_minutes_follows_the_clock_to_zero():
     config = make_config({"minutes": 10, "learning_rate": 1.0})
     rates = [learning_rate_at(config, seconds, 600) for seconds in (0, 300, 450, 600, 700)]
     assert rates == pytest.approx([1, 1, 0.5, 0, 0])
+
+
+def test_the_step_schedule_drops_after_each_share_that_is_asked_for():
+    config = make_config({"schedule": "step", "drop_share": 0.15, "epochs": 200, "learning_rate": 1.0})
+    rates = [learning_rate_at(config, epoch, 200) for epoch in (0, 29.9, 30, 60, 90, 119.5, 120, 199)]
+    assert rates == pytest.approx([1, 1, 1e-1, 1e-2, 1e-3, 1e-3, 1e-4, 1e-6])

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import TINY, make_folder
-from cyclegan import InputError, TrainConfig, train
+from cyclegan import InputError, TrainConfig, Translator, train
 from cyclegan.checkpoint import list_checkpoints, read_info
 from cyclegan.images import write_image
 from cyclegan.training import TrainingError
@@ -419,3 +419,14 @@ def test_a_run_killed_twenty_times_ends_bit_identical_to_an_uninterrupted_one(fo
     assert_same_weights(tmp_path / "whole", run)
     assert [line["step"] for line in log_lines(run)] == [line["step"] for line in log_lines(tmp_path / "whole")]
     assert not [path for path in run.rglob("*.partial")]
+
+
+def test_models_of_every_so_many_epochs_are_kept_for_good(folders, tmp_path):
+    # Six images in steps of two: an epoch is three steps.
+    settings = {"steps": None, "epochs": 5, "batch_size": 2, "checkpoint_steps": 2, "keep_checkpoints": 1}
+    run = run_tiny(folders, tmp_path / "run", model_epochs=2, **settings)
+    assert sorted(path.name for path in (run / "models").iterdir()) == ["epoch_0002", "epoch_0004"]
+    assert [read_info(run / "models" / f"epoch_000{epoch}").step for epoch in (2, 4)] == [6, 12]
+    assert Translator.load(run / "models" / "epoch_0002", direction="b2a").info.step == 6
+    # What is kept beside it changes nothing that is learned.
+    assert_same_weights(run, run_tiny(folders, tmp_path / "other", **settings))

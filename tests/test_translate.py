@@ -225,3 +225,22 @@ def test_an_output_that_cannot_be_written_is_told(run, tmp_path):
     plan = plan_outputs([tmp_path / "x.png"], tmp_path / "file" / "out", translator)
     with pytest.raises(InputError, match="could not be written"):
         translate_files(translator, plan)
+
+
+def test_scale_width_changes_the_scale_of_the_network_and_not_the_size_of_the_result(run, tmp_path):
+    picture(40, 30).save(tmp_path / "wide.png")
+    picture(30, 40).save(tmp_path / "high.png")
+    translator = Translator.load(run)
+    results = {}
+    for flags in ({"scale_width": 20}, {"short_side": 15}, {"scale_width": 30}, {}):
+        out = tmp_path / f"out{len(results)}"
+        plan = plan_outputs([tmp_path / "wide.png", tmp_path / "high.png"], out, translator)
+        assert translate_files(translator, plan, **flags) == []
+        results[str(flags)] = [np.asarray(Image.open(target)) for _, target in plan]
+    assert [array.shape for array in results["{'scale_width': 20}"]] == [(30, 40, 3), (40, 30, 3)]
+    # 40x30 at a width of 20 is 20x15, as at a short side of 15; 30x40 at a width of 30 is itself.
+    assert np.array_equal(results["{'scale_width': 20}"][0], results["{'short_side': 15}"][0])
+    assert not np.array_equal(results["{'scale_width': 20}"][1], results["{'short_side': 15}"][1])
+    assert np.array_equal(results["{'scale_width': 30}"][1], results["{}"][1])
+    with pytest.raises(InputError, match="pass one of them"):
+        translate_files(translator, [], short_side=9, scale_width=9)

@@ -83,6 +83,12 @@ class DataConfig(Config):
     )
     crop_size: int = Field(256, ge=1, description="Side of the square training crop, in pixels.")
     flip: bool = Field(True, description="Mirror training images left-right at random.")
+    shuffle: bool = Field(
+        True, description="Take images in a new random order in each pass; off: by name, so that pairs stay."
+    )
+    max_images: int | None = Field(
+        None, ge=1, description="Training images of each domain to use at most, the first by name; default: all."
+    )
     range_a: tuple[float, float] | None = Field(
         None, description="Values of domain A that become -1 and 1; default: 0 255 for 8-bit, else the data's extremes."
     )
@@ -157,6 +163,9 @@ class TrainConfig(Config):
         "linear", description="Learning rate over the run; linear falls to zero over the last part, decay_share."
     )
     decay_share: float = Field(0.5, ge=0, le=1, description="Share of the run over which the linear schedule decays.")
+    drop_share: float = Field(
+        0.25, gt=0, le=1, description="Share of the run between drops of the step schedule, each to a tenth."
+    )
     steps: int | None = Field(None, ge=1, description="Length of the run in optimisation steps.")
     epochs: float | None = Field(
         None, gt=0, description="Length in passes over the larger folder (200 if none is given)."
@@ -186,6 +195,9 @@ class TrainConfig(Config):
     checkpoint_steps: int = Field(5000, ge=1, description="Steps between checkpoints.")
     checkpoint_minutes: float = Field(10.0, gt=0, description="Minutes between checkpoints, whichever comes first.")
     keep_checkpoints: int = Field(3, ge=1, description="Newest checkpoints that are kept.")
+    model_epochs: int | None = Field(
+        None, ge=1, description="Epochs between models that are kept for good, in models/; default: none are."
+    )
     tensorboard: bool = Field(True, description="Write TensorBoard files, if the extra `log` is installed.")
     wandb: str | None = Field(
         None, min_length=1, description="Weights & Biases project that gets this run too; needs the extra `wandb`."
@@ -251,7 +263,7 @@ FREE_TO_CHANGE = frozenset(
     (
         *("preset", "out", "translate_with", "device", "threads", "workers", "cache_gib"),
         *("log_steps", "sample_steps", "checkpoint_steps", "checkpoint_minutes", "keep_checkpoints"),
-        *("tensorboard", "wandb", "mlflow"),
+        *("model_epochs", "tensorboard", "wandb", "mlflow"),
     )
 )
 

@@ -130,6 +130,8 @@ def scan_folder(root: Path, channels: int, value_range: tuple[float, float] | No
     dtypes: dict[str, Path] = {}
     low, high = np.inf, -np.inf
     for path in list_images(root):
+        if len(paths) == config.max_images:
+            break
         try:
             height, width, dtype, found = probe_image(path)
             # Reading tells of wrong channels, with what to do; the first 8-bit file stands for all.
@@ -211,7 +213,8 @@ class UnpairedDataset(Dataset[Batch]):
     """The batch of step i is item i. Picklable, so that loading processes can be spawned on every platform.
 
     Every image of a domain comes once in each pass over it, in an order of that pass alone; the two domains are
-    shuffled independently, so the pairs are random. Crops and flips come from (seed, domain, step, slot).
+    shuffled independently, so the pairs are random (without `data.shuffle` both come by name, so that equal positions
+    of equally large domains stay pairs). Crops and flips come from (seed, domain, step, slot).
     """
 
     a: ImageFolder
@@ -243,7 +246,7 @@ class UnpairedDataset(Dataset[Batch]):
     ) -> Tensor:
         count = len(folder)
         position = step * self.batch_size + slot
-        order = _order(self.seed, domain, position // count, count)
+        order = _order(self.seed, domain, position // count, count) if self.data.shuffle else range(count)
         # A file that breaks only when it is decoded is passed over for the next of the order, for everyone alike.
         for offset in range(count):
             path = folder.paths[order[(position + offset) % count]]

@@ -264,7 +264,7 @@ def learning_rate_at(config: TrainConfig, position: float, length: float) -> flo
     linear: constant, then in equal parts down to zero over `decay_share` of the run. Over epochs or steps the n-th of
     `decay` units has the factor 1 - n / (decay + 1), so that no unit is spent at zero (the reference's schedule); over
     minutes, and over less than one epoch of decay, it falls continuously.
-    cosine: half a cosine down to zero. step: a tenth after each quarter of the run. constant: constant.
+    cosine: half a cosine down to zero. step: a tenth after each `drop_share` of the run. constant: constant.
     """
     share = min(max(position / length, 0.0), 1.0)
     if config.schedule == "linear":
@@ -278,7 +278,8 @@ def learning_rate_at(config: TrainConfig, position: float, length: float) -> flo
     elif config.schedule == "cosine":
         factor = 0.5 * (1 + math.cos(math.pi * share))
     elif config.schedule == "step":
-        factor = 0.1 ** math.floor(4 * share)
+        # 90 of 200 epochs are three times a share of 0.15 only up to rounding.
+        factor = 0.1 ** math.floor(share / config.drop_share + 1e-9)
     else:
         factor = 1.0
     return config.learning_rate * max(factor, 0.0)

@@ -327,6 +327,9 @@ class _Run:
             self._write_log()
         if state.step % config.sample_steps == 0:
             self._snapshot()
+        if config.model_epochs and state.step % (config.model_epochs * self.dataset.steps_per_epoch) == 0:
+            self._keep_model()
+        # After the kept model: one that a kill prevents is then made up for.
         _, seconds = self.saved_at
         if state.step % config.checkpoint_steps == 0 or self._seconds() - seconds > 60 * config.checkpoint_minutes:
             self._save_checkpoint()
@@ -455,13 +458,18 @@ class _Run:
                         f"{self._last_good()} Try a smaller --learning-rate."
                     )
 
-    def _save_model(self) -> None:
-        """Write model/, unless it is there already; a kill may have come between the last checkpoint and it."""
-        info, target = self.info.replace(step=self.state.step), self.config.out / "model"
+    def _save_model(self, folder: str = "model") -> None:
+        """Write `folder`, unless it is there already; a kill may have come between the last checkpoint and it."""
+        info, target = self.info.replace(step=self.state.step), self.config.out / folder
         if (target / "config.json").is_file() and read_info(target) == info:
             return
         with self._disk():
             save_model(target, info, generator_weights(self.state))
+
+    def _keep_model(self) -> None:
+        """Write models/epoch_0005/ and its like, which nothing removes again."""
+        self._check_weights()
+        self._save_model(f"models/epoch_{self.state.step // self.dataset.steps_per_epoch:04d}")
 
     @contextmanager
     def _disk(self) -> Iterator[None]:

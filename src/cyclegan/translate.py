@@ -213,12 +213,16 @@ def translate_files(
     *,
     batch_size: int = 1,
     short_side: int | None = None,
+    scale_width: int | None = None,
     on_done: Callable[[Path], None] = lambda _: None,
 ) -> list[tuple[Path, str]]:
     """Translate and write every file of a plan. Returns the files that could not be read, and why.
 
     short_side: pixels to which the shorter side is brought for the network; the result has the input's size again.
+    scale_width: the same for the width. Raises InputError if both are given.
     """
+    if short_side is not None and scale_width is not None:
+        raise InputError(f"short_side is {short_side} and scale_width is {scale_width}; pass one of them.")
     failed: list[tuple[Path, str]] = []
     written: list[tuple[Path, Path, tuple[int, int]]] = []
 
@@ -234,8 +238,8 @@ def translate_files(
                 continue
             height, width = array.shape[:2]
             written.append((source, target, (height, width)))
-            if short_side is not None:
-                scale = short_side / min(height, width)
+            if short_side is not None or scale_width is not None:
+                scale = short_side / min(height, width) if short_side is not None else (scale_width or width) / width
                 array = resize(array, max(1, round(height * scale)), max(1, round(width * scale)))
             yield array
 

@@ -1,6 +1,7 @@
 """`cyclegan train`."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -17,7 +18,11 @@ EXAMPLES = """examples:
   cyclegan train photos/ maps/ --out runs/quick --minutes 30 --width 32
   cyclegan train scans/ --channels-a 1 --channels-b 1      (scans/trainA and scans/trainB)
 
-The same command again goes on where a run stopped."""
+The same command again goes on where a run stopped.
+
+From junyanz/pytorch-CycleGAN-and-pix2pix? docs/from-the-reference.md has all its options, and this prints a whole
+command of its train.py or test.py as one of ours:
+  cyclegan train --from-reference 'python train.py --dataroot ./datasets/maps --name maps_cyclegan'"""
 
 # Settings that have a place of their own on the command line.
 _OWN_PLACE = {"a", "b", "preset"}
@@ -34,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
     )
     parser.add_argument("--preset", help=f"values to start from: {', '.join(PRESETS)} (default: paper)")
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file of settings, over those of the preset")
+    parser.add_argument(
+        "--from-reference",
+        metavar="COMMAND",
+        help="print what a command of the reference is here, and do nothing else (COMMAND in quotes)",
+    )
     again = parser.add_mutually_exclusive_group()
     again.add_argument(
         "--resume", action="store_true", help="there must be a run to go on with; takes changed settings"
@@ -82,9 +92,24 @@ def _add_setting(group: Any, name: str, info: FieldInfo, default: Any) -> None:
         group.add_argument(flag, metavar=kind, default=argparse.SUPPRESS, help=text)
 
 
+def _print_equivalent(command: str) -> None:
+    """The commands to stdout, so that a shell can take them; what differs to stderr."""
+    from cyclegan.reference_equivalent import translate_reference
+
+    found = translate_reference(command)
+    for note in found.notes:
+        print(f"note: {note}", file=sys.stderr)
+    print(found)
+
+
 def run(parsed: argparse.Namespace) -> None:
-    own = {"run", "command_parser", "paths", "preset", "config", "resume", "fresh"}
+    own = {"run", "command_parser", "paths", "preset", "config", "resume", "fresh", "from_reference"}
     settings = {name: value for name, value in vars(parsed).items() if name not in own}
+    if parsed.from_reference is not None:
+        if settings or any((parsed.paths, parsed.preset, parsed.config, parsed.resume, parsed.fresh)):
+            raise InputError("--from-reference stands alone; add what you like to the command that it prints.")
+        _print_equivalent(parsed.from_reference)
+        return
     lengths = sorted(LENGTHS & settings.keys())
     if len(lengths) > 1:
         raise InputError(f"Give one length of the run, not {' and '.join('--' + name for name in lengths)}.")

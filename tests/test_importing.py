@@ -471,6 +471,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path):
     good, wide = write("good.pth", SMALL), write("wide.pth", SMALL.replace(width=8))
     judge, grey = write("judge.pth", SMALL, (3,)), write("grey.pth", SMALL, (1, 3))
     named = write("latest_net_D_A.pth", SMALL)
+    ours = import_reference(good, out=tmp_path / "ours").path
     cases = [
         ((good, wide), {}, "do not belong to one model: .*4 wide.* and .*8 wide"),
         ((good, grey), {}, "do not belong to one model"),
@@ -482,6 +483,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path):
         ((tmp_path / "none.pth",), {}, "There is no file"),
         ((tmp_path,), {"epoch": "9"}, "nothing of epoch 9"),
         ((tmp_path, good), {}, "one folder of checkpoints"),
+        ((ours,), {}, "of cyclegan itself; use it as it is"),
     ]
     for paths, options, message in cases:
         with pytest.raises(InputError, match=message):

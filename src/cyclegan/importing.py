@@ -93,6 +93,8 @@ def check_free(out: Path) -> None:
 def _files_of(folder: Path, epoch: str, notes: list[str]) -> list[tuple[Path, str | None]]:
     """The networks of one epoch in a folder of the reference, with their roles."""
     found = {path: match for path in sorted(folder.iterdir()) if (match := _FILE.fullmatch(path.name))}
+    if not found and any((folder / name).is_file() for name in ("config.toml", "config.json")):
+        raise InputError(f"{folder} is a run or model of cyclegan itself; use it as it is.")
     if not found:
         inner = [path.name for path in sorted(folder.iterdir()) if path.is_dir() and any(path.glob("*_net_G*.pth"))]
         hint = f" Its folders {', '.join(inner)} do; give one of them." if inner else ""

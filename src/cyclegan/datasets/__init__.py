@@ -5,23 +5,26 @@ from pathlib import Path
 
 from cyclegan.config import InputError
 from cyclegan.datasets.earth import EARTH_VARIANTS, build_earth
+from cyclegan.datasets.earth16 import build_earth16
 
 __all__ = ["DATASETS", "EARTH_VARIANTS", "download"]
 
-DATASETS = ("earth",)
+DATASETS = ("earth", "earth16")
 
 
 def download(name: str, out: Path, *, variant: str = "shadedrelief", **options: int) -> Path:
     """Build the dataset `name` below `out`: trainA, trainB, testA, testB. Returns `out`.
 
     variant: which one, where there are several; for earth what domain B is, shadedrelief or etopo1. options: lengths of
-    `build_earth`.
+    `build_earth`, which `build_earth16` has too.
     Raises InputError for an unknown name or variant, an `out` that is in use, or a missing package.
     """
-    if name != "earth":
+    if name not in DATASETS:
         raise InputError(f"There is no dataset {name!r}; available: {', '.join(DATASETS)}.")
     if variant not in EARTH_VARIANTS:
         raise InputError(f"There is no variant {variant!r} of earth; available: {', '.join(EARTH_VARIANTS)}.")
+    if name == "earth16" and variant != "shadedrelief":
+        raise InputError(f"earth16 has no variant {variant!r}; leave --variant out, or take earth.")
     out = Path(out)
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out} exists and is not empty; remove it or choose another --out.")
@@ -29,7 +32,10 @@ def download(name: str, out: Path, *, variant: str = "shadedrelief", **options: 
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        build_earth(partial, variant=variant, **options)
+        if name == "earth16":
+            build_earth16(partial, **options)
+        else:
+            build_earth(partial, variant=variant, **options)
         if out.exists():
             out.rmdir()
         partial.rename(out)

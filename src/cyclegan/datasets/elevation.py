@@ -32,7 +32,7 @@ TINTS: tuple[tuple[int, int, int, int], ...] = (
 # fmt: on
 
 # Lightness of shaded ground, relative to level ground, and how unusual a shade is: standard deviation of its logarithm.
-_SHADES = np.exp(np.linspace(-1.6, 0.25, 20))
+_SHADES = np.exp(np.arange(-16, 3) / 10)
 _SHADE_SIGMA = 0.4
 
 # What colour is left in the deepest shadow, relative to level ground; sunlit slopes keep all of it.

@@ -44,12 +44,21 @@ _COLOUR_SIGMA = 6.0
 # Colours that are looked up together: memory stays below 100 MB.
 _BLOCK = 2048
 
+# Side of the cells, in pixels, in which water is followed from cell to cell; water that reaches no such depth, in
+# metres, is a lake: the map draws all lakes in the colour of a shallow sea, whatever their level.
+_CELL, _LAKE_DEPTH = 3, -150
+
+# White is snow and ice on the map, and the rim of lakes, but also the colour of the highest ground. So ground above
+# _WHITE is doubted where other ground within _NEAR pixels lies below _LOW on average.
+_WHITE, _NEAR, _LOW = 4000, 12, 2000
+
 
 def recover_elevation(relief: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Colours of the ETOPO1 map, (H, W, 3), 8-bit -> metres above sea level, (H, W), from -10000 to 6000.
 
     Each colour is taken for the height and the shade that explain it best; then each pixel becomes the median of its
-    3x3 neighbours, because single pixels are noisy. Equal pictures give equal heights.
+    3x3 neighbours, because single pixels are noisy. Lakes and ice, whose colours mean no height, are filled from the
+    ground around them. Equal pictures give equal heights.
     """
     height, width, _ = relief.shape
     packed = (relief.astype(np.uint32) * np.array([65536, 256, 1], np.uint32)).sum(-1, dtype=np.uint32)
@@ -63,7 +72,8 @@ def recover_elevation(relief: NDArray[np.uint8]) -> NDArray[np.float32]:
         distance = rgb @ (-2 * rows.T)
         distance += cost
         found[start : start + _BLOCK] = metres[distance.argmin(1)]
-    return _median3(found[index].reshape(height, width))
+    heights = _median3(found[index].reshape(height, width))
+    return _fill(heights, _unknown(heights))
 
 
 def _shaded_tints() -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
@@ -101,3 +111,55 @@ def _median3(image: NDArray[np.float32]) -> NDArray[np.float32]:
         shifted = [padded[top + y : bottom + y, x : x + width] for y in range(3) for x in range(3)]
         result[top:bottom] = np.median(np.stack(shifted), 0)
     return result
+
+
+def _unknown(heights: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Where a colour meant no height: lakes, their shores, and white that is too high for where it is."""
+    lakes = _lakes(heights)
+    ground = (heights >= 0) & (heights < _WHITE)
+    count = _box_sum(ground.astype(np.float64), _NEAR)
+    around = _box_sum(np.where(ground, heights, 0), _NEAR) / np.maximum(count, 1)
+    white = (heights > _WHITE) & (around < _LOW) & (count > 0.1 * (2 * _NEAR + 1) ** 2)
+    shores = (heights >= 0) & (_box_sum(lakes.astype(np.float64), 1) > 0)
+    return lakes | shores | white
+
+
+def _lakes(heights: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Water from which no deep water can be reached over water."""
+    rows, columns = (side // _CELL for side in heights.shape)
+    cells = np.minimum(heights, 0)[: rows * _CELL, : columns * _CELL].reshape(rows, _CELL, columns, _CELL)
+    deepest: NDArray[np.float32] = cells.min((1, 3))
+    wet = deepest < 0
+    while True:
+        # Each cell learns from its four neighbours how deep the water is that it belongs to, until none learns more.
+        padded = np.pad(deepest, 1)
+        learned = np.minimum.reduce([padded[:-2, 1:-1], padded[2:, 1:-1], padded[1:-1, :-2], padded[1:-1, 2:], deepest])
+        learned[~wet] = 0
+        if np.array_equal(learned, deepest):
+            break
+        deepest = learned
+    lakes = np.zeros(heights.shape, bool)
+    enclosed = wet & (deepest > _LAKE_DEPTH)
+    lakes[: rows * _CELL, : columns * _CELL] = np.repeat(np.repeat(enclosed, _CELL, 0), _CELL, 1)
+    return lakes & (heights < 0)
+
+
+def _fill(heights: NDArray[np.float32], unknown: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Unknown pixels become the mean of the known ones around them, as near as there are enough."""
+    filled, left = heights.copy(), unknown.copy()
+    known = (~unknown).astype(np.float64)
+    for radius in (2, 6, 18, 54):
+        weight = _box_sum(known, radius)
+        found = left & (weight > 0.15 * (2 * radius + 1) ** 2)
+        filled[found] = (_box_sum(heights * known, radius)[found] / weight[found]).astype(np.float32)
+        left &= ~found
+    return filled
+
+
+def _box_sum(image: NDArray[np.floating], radius: int) -> NDArray[np.float64]:
+    """Sum over the square of 2 * radius + 1 pixels around each pixel; the border is repeated."""
+    side = 2 * radius + 1
+    sums = np.pad(np.pad(image, radius, "edge").astype(np.float64).cumsum(0), ((1, 0), (0, 0)))
+    rows = sums[side:] - sums[:-side]
+    sums = np.pad(rows.cumsum(1), ((0, 0), (1, 0)))
+    return sums[:, side:] - sums[:, :-side]

@@ -12,7 +12,9 @@ EXAMPLES = """examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", help="earth: satellite photos and maps; earth16: photos and 16-bit elevation")
+    parser.add_argument(
+        "name", metavar="NAME", help="earth: satellite photos and maps; earth16: photos and 16-bit elevation"
+    )
     parser.add_argument(
         "--variant",
         default="shadedrelief",

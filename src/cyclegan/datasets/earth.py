@@ -82,7 +82,7 @@ def cut_tiles(
         box = (left, top, left + tile, top + tile)
         if _land_share(np.asarray(photo.crop(box))) < 0.1:
             continue
-        saves = {
+        saves: dict[str, list[tuple[str, Callable[[Box, Path], None]]]] = {
             "a": [("trainA", save_photo)],
             "b": [("trainB", save_b)],
             "test": [("testA", save_photo), ("testB", save_b)],

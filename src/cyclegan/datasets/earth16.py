@@ -19,8 +19,8 @@ _REDUCTION = 2
 def build_earth16(out: Path, *, tile: int = 240, block: int = 300, size: int = 108, stride: int = 30) -> None:
     """NASA's Blue Marble photo (domain A, 8-bit RGB) and elevation (B, one 16-bit channel), cut into tiles.
 
-    Elevation is recovered from the colours of the ETOPO1 map (see `recover_elevation`) and resampled in float32. Places,
-    roles and the photo's tiles are those of `build_earth`, and so are the lengths.
+    Elevation is recovered from the colours of the ETOPO1 map (see `recover_elevation`) and resampled in float32.
+    Places, roles and the photo's tiles are those of `build_earth`, and so are the lengths.
     """
     with open_world("etopo1.jpg") as picture:
         relief = np.asarray(picture.convert("RGB").resize(WORLD, Image.Resampling.LANCZOS).reduce(_REDUCTION))

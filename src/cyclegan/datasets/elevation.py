@@ -162,4 +162,5 @@ def _box_sum(image: NDArray[np.floating], radius: int) -> NDArray[np.float64]:
     sums = np.pad(np.pad(image, radius, "edge").astype(np.float64).cumsum(0), ((1, 0), (0, 0)))
     rows = sums[side:] - sums[:-side]
     sums = np.pad(rows.cumsum(1), ((0, 0), (1, 0)))
-    return sums[:, side:] - sums[:, :-side]
+    result: NDArray[np.float64] = sums[:, side:] - sums[:, :-side]
+    return result

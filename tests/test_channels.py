@@ -9,6 +9,7 @@ from PIL import Image
 
 from conftest import TINY, make_folder
 from cyclegan import cli
+from cyclegan.health import Vitals, check_direction
 from cyclegan.images import list_images
 
 
@@ -66,3 +67,14 @@ def test_five_float_channels_against_photos_go_all_the_way(root, tmp_path, capsy
     shown = [np.asarray(Image.open(path)) for path in (run / "examples" / "b2a").glob("*_truth.png")]
     assert max(picture.std() for picture in shown) > 10
     assert np.asarray(Image.open(next((run / "samples").glob("*.png")))).std() > 10
+
+
+def test_a_negative_of_other_channels_is_not_sent_to_the_identity_term():
+    def found(change):
+        vitals = Vitals(change, None, 1.0, {"brightness": -0.6}, 0.1, 0.1)
+        (finding,) = check_direction("a2b", vitals)
+        return finding.message
+
+    assert "--identity-weight" in found(0.3)
+    assert "--identity-weight" not in found(None)  # domains of different channels have none
+    assert "another --seed" in found(None)

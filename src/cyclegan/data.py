@@ -22,6 +22,7 @@ from cyclegan.images import (
     list_images,
     pad_to_multiple,
     probe_image,
+    read_as,
     read_image,
     resize,
     to_tensor,
@@ -294,11 +295,8 @@ def held_out_tensor(path: Path, image_format: ImageFormat, data: DataConfig, mod
 
     Raises UnreadableError or InputError if the file is damaged, too small, or not of this format.
     """
-    height, width, dtype, _ = probe_image(path)
-    if dtype != image_format.dtype:
-        raise InputError(f"{path} is {dtype}; the training images are {image_format.dtype}.")
-    _check_size(path, height, width, data)
-    array = read_image(path, image_format.channels)
+    array = read_as(path, image_format)
+    _check_size(path, array.shape[0], array.shape[1], data)
     if data.preprocess == "resize-and-crop":
         array = resize(array, data.crop_size, data.crop_size)
     else:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,7 +17,7 @@ from cyclegan.images import (
     ImageFormat,
     UnreadableError,
     list_images,
-    read_image,
+    read_as,
     resize,
     same_size_batches,
     spread,
@@ -45,6 +46,7 @@ class DomainImages:
     paths: list[Path]
     image_format: ImageFormat
     short_side: int | None
+    other_format: ImageFormat | None = None
     train_root: Path | None = None
     train_paths: list[Path] = field(default_factory=list)
     partners: dict[Path, Path] = field(default_factory=dict)
@@ -56,12 +58,15 @@ class DomainImages:
     unreadable: dict[Path, str] = field(default_factory=dict)
     # Height and width of each test image, as it is scored.
     sizes: dict[Path, tuple[int, int]] = field(default_factory=dict)
+    # Share of an image's values that lie outside the range of the model, for types other than 8-bit.
+    clipped: dict[Path, float] = field(default_factory=dict)
 
     def read(self, path: Path) -> Tensor:
         """(C, H, W) in [-1, 1]. Raises UnreadableError or InputError."""
-        array = read_image(path, self.image_format.channels)
-        if str(array.dtype) != self.image_format.dtype:
-            raise InputError(f"{path} is {array.dtype}; the model was trained on {self.image_format}.")
+        array = read_as(path, self.image_format, self.other_format)
+        low, high = self.image_format.low, self.image_format.high
+        if array.dtype != np.uint8:
+            self.clipped[path] = float(np.mean(np.less(array, low) | np.greater(array, high)))
         if self.short_side is not None:
             scale = self.short_side / min(array.shape[:2])
             array = resize(array, round(array.shape[0] * scale), round(array.shape[1] * scale))
@@ -97,6 +102,18 @@ class DomainImages:
                 "scores of sets of images need at least 2."
             )
         self.features = torch.cat(features)
+
+    def clipping_note(self) -> str:
+        """What must be known of test images with values that the model cannot see, or nothing."""
+        shares = [share for path in self.paths if (share := self.clipped.get(path, 0.0)) > 0]
+        if not shares:
+            return ""
+        share = 100 * sum(shares) / len(self.paths)
+        return (
+            f"{len(shares)} of {len(self.paths)} test images of {self.name} hold values outside "
+            f"{self.image_format.low:g} to {self.image_format.high:g}, the range of the model ({share:.2g} % of all "
+            "values); these count as the nearest end of it."
+        )
 
     def num_training(self, count: int, mean: bool) -> int:
         """Training images that `measure_training` reads for `count` translations."""
@@ -137,7 +154,8 @@ def find_domains(
     """Both domains with their files listed. Raises InputError if a folder is missing, empty, or given twice."""
     held, trained = _folders_of(config)
     domains = []
-    for index, (name, given, image_format) in enumerate((("A", a, model.info.a), ("B", b, model.info.b))):
+    formats = (model.info.a, model.info.b)
+    for index, (name, given) in enumerate((("A", a), ("B", b))):
         train = trained[index]
         root = Path(given) if given is not None else held[index]
         if root is None:
@@ -149,7 +167,7 @@ def find_domains(
         paths = list_images(root)
         if not paths:
             raise InputError(f"{root} holds no images; expected test images of domain {name}.")
-        domain = DomainImages(name, root, paths, image_format, short_side)
+        domain = DomainImages(name, root, paths, formats[index], short_side, formats[1 - index])
         if train is not None and train.is_dir():
             domain.train_root, domain.train_paths = train, list_images(train)
         domains.append(domain)

@@ -236,6 +236,8 @@ class _Judge:
                 known = _column(untranslated, name), _column(averages, name)
                 ceiling, mean_image = (_mean(values) if values else None for values in known)
                 score = score.replace(ceiling=ceiling, mean_image=mean_image)
+            if name == "l1" and target.image_format.dtype != "uint8":
+                score = score.replace(note=_in_values(score, target))
             found[name] = score
         if "cycle" in found:
             rises = [row["cycle_noisy"] - row["cycle"] for row in rows]
@@ -323,6 +325,7 @@ class _Judge:
         if target.training is None:
             where = f" (no {target.train_root})" if target.train_root is not None else ""
             yield f"No floor: the training images of the target domain are not known or not there{where}."
+        yield from filter(None, (domain.clipping_note() for domain in (source, target)))
         for domain in (source, target):
             if domain.unreadable:
                 number = len(domain.unreadable)
@@ -419,6 +422,13 @@ def _mean(values: Sequence[float]) -> Estimate:
         return Estimate(value=mean)
     half = 1.96 * float(column.std()) / len(values) ** 0.5
     return Estimate(value=mean, low=mean - half, high=mean + half)
+
+
+def _in_values(l1: Score, target: DomainImages) -> str:
+    """An L1 in the unit of the files: a person knows what 200 metres are."""
+    half = (target.image_format.high - target.image_format.low) / 2
+    mean_image = f", of the mean image {l1.mean_image.value * half:.4g}" if l1.mean_image is not None else ""
+    return f"in the values of {target.name} it is {l1.value.value * half:.4g}{mean_image}"
 
 
 def _in_order(found: dict[str, Score]) -> dict[str, Score]:

@@ -135,11 +135,16 @@ def check_direction(direction: Direction, vitals: Vitals) -> list[Finding]:
         )
     if vitals.inversions:
         planes = " and ".join(f"{name} (correlation {value:.2f})" for name, value in vitals.inversions.items())
+        way_out = (
+            "Try a higher --identity-weight, which ties the colours, or another --seed."
+            if change is not None
+            else "Domains of different channels have no identity term, which would tie them: try another --seed."
+        )
         add(
             "inverted",
             f"{arrow} turns round the {planes} of its input, and the distributions of the two domains give no reason "
             "for it. A negative can be turned back as well as any image, so training does not mend this by itself. "
-            "Try a higher --identity-weight, which ties the colours, or another --seed.",
+            f"{way_out}",
         )
     if vitals.cycle_noisy - vitals.cycle > HIDDEN_RISE:
         add(

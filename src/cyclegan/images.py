@@ -124,6 +124,27 @@ def read_image(path: Path, channels: int) -> Array:
     return array
 
 
+def read_as(path: Path, image_format: ImageFormat, other: ImageFormat | None = None) -> Array:
+    """The image of a file of the type and channels that a model takes, (H, W, C); other: what it takes the other way.
+
+    Raises InputError for a file of another type or with other channels, which is never converted: nobody can tell what
+    its values would be in the range of the model. UnreadableError as in `read_image`.
+    """
+    try:
+        array = read_image(path, image_format.channels)
+        if str(array.dtype) == image_format.dtype:
+            return array
+        dtype, channels = str(array.dtype), None if array.dtype == np.uint8 else array.shape[2]
+    except InputError:
+        _, _, dtype, channels = probe_image(path)
+        if dtype == image_format.dtype and channels in (None, image_format.channels):
+            raise  # for another reason, such as NaN
+    found = f"{channels} x {dtype}" if channels is not None else "an 8-bit picture"
+    fits_other = other is not None and dtype == other.dtype and channels in (None, other.channels)
+    advice = "that is its other direction" if fits_other else "convert the file"
+    raise InputError(f"{path} is {found}, and the model takes {image_format}: {advice}.")
+
+
 @contextmanager
 def _decoding() -> Iterator[None]:
     """Decoders raise errors of every kind over a damaged file; here they become one."""

@@ -22,7 +22,7 @@ from cyclegan.images import (
     list_images,
     pad_to_multiple,
     pil_to_array,
-    read_image,
+    read_as,
     resize,
     to_tensor,
     write_image,
@@ -229,9 +229,7 @@ def translate_files(
     def arrays() -> Iterator[Array]:
         for source, target in plan:
             try:
-                array = read_image(source, translator.source.channels)
-                if str(array.dtype) != translator.source.dtype:
-                    raise InputError(f"{source} is {array.dtype}; the model was trained on {translator.source}.")
+                array = read_as(source, translator.source, translator.target)
             except (InputError, UnreadableError) as error:
                 failed.append((source, str(error)))
                 on_done(source)

@@ -11,6 +11,7 @@ EXAMPLES = """examples:
   cyclegan download horse2zebra --model
   cyclegan download style_monet --mirror https://example.org/cyclegan
   cyclegan download earth --variant etopo1 --out data/etopo1
+  cyclegan download earth16                    (elevation in metres, one 16-bit channel)
 
 The same command goes on with a download that broke off. Sizes and SHA-256 are checked where they are known.
 A mirror has the files as URL/datasets/NAME.zip and URL/pretrained_models/NAME.pth."""
@@ -92,7 +93,6 @@ def _show_list() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from cyclegan.datasets import DATASETS
     from cyclegan.datasets.catalogue import MODELS, STANDARD, Dataset, Pretrained
     from cyclegan.datasets.fetching import show_bytes
 
@@ -102,9 +102,8 @@ def _show_list() -> None:
     table = Table(show_edge=False, pad_edge=False)
     for column in ("name", "kind", "A", "B", "size", "SHA-256"):
         table.add_column(column, overflow="fold", justify="right" if column == "size" else "left")
-    for name in DATASETS:
-        if name not in STANDARD:
-            table.add_row(name, "dataset", "satellite photos", "maps", "", "built here")
+    for name, b in (("earth", "maps"), ("earth16", "elevation, 16-bit")):
+        table.add_row(name, "dataset", "satellite photos", b, "", "built here")
     entries: list[tuple[str, Dataset | Pretrained]] = [("dataset", entry) for entry in STANDARD.values()]
     entries += [("model", entry) for entry in MODELS.values()]
     for kind, entry in entries:

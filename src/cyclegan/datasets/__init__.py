@@ -6,17 +6,19 @@ from pathlib import Path
 from cyclegan.config import InputError
 from cyclegan.datasets.catalogue import CITYSCAPES, STANDARD, unknown
 from cyclegan.datasets.earth import EARTH_VARIANTS, build_earth
+from cyclegan.datasets.earth16 import build_earth16
 
 __all__ = ["DATASETS", "EARTH_VARIANTS", "download"]
 
-DATASETS = ("earth", *STANDARD)
+DATASETS = ("earth", "earth16", *STANDARD)
 
 
 def download(name: str, out: Path, *, variant: str = "shadedrelief", mirror: str | None = None, **options: int) -> Path:
     """Build or fetch the dataset `name` below `out`: trainA, trainB, testA, testB. Returns `out`.
 
     variant: which one, where there are several; for earth what domain B is, shadedrelief or etopo1. mirror: where to
-    fetch from instead of the authors' server, see `standard.address`. options: lengths of `build_earth`.
+    fetch from instead of the authors' server, see `standard.address`. options: lengths of `build_earth`, which
+    `build_earth16` has too.
     Raises InputError for an unknown name or variant, an `out` that is in use, or a missing package; DownloadError and
     ArchiveError, which are RuntimeErrors, for a file that cannot be had or used.
     """
@@ -26,10 +28,12 @@ def download(name: str, out: Path, *, variant: str = "shadedrelief", mirror: str
         from cyclegan.datasets.standard import download_dataset  # loads torch, which earth does without
 
         return download_dataset(name, out, mirror=mirror)
-    if name != "earth":
+    if name not in DATASETS:
         raise unknown(name, DATASETS)
     if variant not in EARTH_VARIANTS:
         raise InputError(f"There is no variant {variant!r} of earth; available: {', '.join(EARTH_VARIANTS)}.")
+    if name == "earth16" and variant != "shadedrelief":
+        raise InputError(f"earth16 has no variant {variant!r}; leave --variant out, or take earth.")
     out = Path(out)
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out} exists and is not empty; remove it or choose another --out.")
@@ -37,7 +41,10 @@ def download(name: str, out: Path, *, variant: str = "shadedrelief", mirror: str
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        build_earth(partial, variant=variant, **options)
+        if name == "earth16":
+            build_earth16(partial, **options)
+        else:
+            build_earth(partial, variant=variant, **options)
         if out.exists():
             out.rmdir()
         partial.rename(out)

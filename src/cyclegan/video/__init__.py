@@ -104,7 +104,7 @@ def translate_video(
 
             def arrays() -> Iterator[Array]:
                 for frame in _frames(av, clip, look, sounds, told):
-                    array = to_array(frame, look, translator.source.channels)
+                    array = to_array(av, frame, look, translator.source.channels)
                     waiting.append((ticks(frame, look), frame.duration or 0))
                     yield scale_short_side(array, short_side)
 

@@ -93,8 +93,8 @@ def look_at(av: Any, source: Path) -> Look:
             pixel_aspect=1 / aspect if aspect and turns % 2 else aspect,
             matrix=RGB if is_rgb else frame.colorspace,
             color_range=frame.color_range,
-            primaries=frame.color_primaries,
-            transfer=frame.color_trc,
+            primaries=stream.codec_context.color_primaries,
+            transfer=stream.codec_context.color_trc,
             expected_frames=expected,
         )
 
@@ -104,7 +104,6 @@ def decode(av: Any, clip: Any, index: int) -> Iterator[tuple[Any, Any]]:
 
     (None, None) stands for a packet that is damaged. Ends where the file can be read no further.
     """
-    clip.streams[index].thread_type = "AUTO"
     packets = clip.demux()
     while True:
         try:
@@ -140,7 +139,13 @@ def matrix_of(look: Look) -> str:
     return _MATRICES.get(look.matrix, "ITU709" if min(look.height, look.width) >= 720 else "ITU601")
 
 
-def to_array(frame: Any, look: Look, channels: int) -> Array:
+def exact(av: Any) -> int:
+    """Options of swscale. Its quick way between YUV and RGB is fast and makes a picture a whole level darker."""
+    flags = av.video.reformatter.Interpolation
+    return int(flags.BILINEAR | flags.ACCURATE_RND | flags.FULL_CHR_H_INT | flags.FULL_CHR_H_INP)
+
+
+def to_array(av: Any, frame: Any, look: Look, channels: int) -> Array:
     """A decoded frame as uint8 (H, W, channels), upright, of the size of the first frame."""
     is_rgb = look.matrix == RGB
     color_range = None if is_rgb else "JPEG" if look.color_range == FULL else "MPEG"
@@ -149,6 +154,7 @@ def to_array(frame: Any, look: Look, channels: int) -> Array:
         src_colorspace=None if is_rgb else matrix_of(look),
         src_color_range=color_range,
         dst_color_range="JPEG",
+        interpolation=exact(av),
     ).to_ndarray()
     upright = np.ascontiguousarray(np.rot90(rgb, look.turns))
     upright = resize(upright, look.height, look.width)

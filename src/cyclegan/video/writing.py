@@ -10,7 +10,7 @@ import numpy as np
 
 from cyclegan.config import InputError
 from cyclegan.images import Array, resize
-from cyclegan.video.reading import BT709, FULL, LIMITED, RGB, Look, matrix_of, reason_of
+from cyclegan.video.reading import BT709, FULL, LIMITED, RGB, Look, exact, matrix_of, reason_of
 
 if TYPE_CHECKING:  # the extra `video`
     import av.container
@@ -96,6 +96,7 @@ class PictureWriter:
             src_color_range="JPEG",
             dst_colorspace=matrix_of(look),
             dst_color_range="JPEG" if self._full else "MPEG",
+            interpolation=exact(self._av),
         )
         frame.pts, frame.duration, frame.time_base = pts, duration, look.time_base
         self.end = (pts + (duration or self._step)) * look.time_base

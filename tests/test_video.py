@@ -307,6 +307,13 @@ def test_sound_without_a_clip_and_no_clip_at_all_are_told(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tone.mp4", "words.mp4", "x.mp4"]
 
 
+def test_a_target_that_cannot_be_written_is_told(tmp_path):
+    source = make_clip(tmp_path / "x.mp4", numbered(3))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="y.mp4 could not be written"):
+        translate_video(make_translator(), source, tmp_path / "file" / "y.mp4")
+
+
 def noisy(count):
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, (48, 64, 3), dtype=np.uint8) for _ in range(count)]

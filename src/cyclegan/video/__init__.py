@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from cyclegan.config import InputError
-from cyclegan.images import EXTENSIONS, Array, scale_short_side, whole_file
+from cyclegan.images import EXTENSIONS, Array, scale_short_side
 from cyclegan.stabilise import MEMORY_FRAMES
 from cyclegan.translate import Translator, find_files, image_suffix, mirror
 from cyclegan.video.reading import HDR_TRANSFERS, Look, decode, import_av, look_at, open_input, ticks, to_array
@@ -97,29 +97,30 @@ def translate_video(
 
     waiting: deque[tuple[int | None, int]] = deque()
     done = 0
-    with whole_file(target) as partial, open_input(av, source) as clip:
-        with open_output(av, partial, target) as out:
-            pictures = PictureWriter(av, out, target, look, told.notes)
-            sounds = open_sounds(av, clip, out, target, look.start, told.notes)
+    with open_input(av, source) as clip, open_output(av, target) as out:
+        pictures = PictureWriter(av, out, target, look, told.notes)
+        sounds = open_sounds(av, clip, out, target, look.start, told.notes)
 
-            def arrays() -> Iterator[Array]:
-                for frame in _frames(av, clip, look, sounds, told):
-                    array = to_array(av, frame, look, translator.source.channels)
-                    waiting.append((ticks(frame, look), frame.duration or 0))
-                    yield scale_short_side(array, short_side)
+        def arrays() -> Iterator[Array]:
+            for frame in _frames(av, clip, look, sounds, told):
+                array = to_array(av, frame, look, translator.source.channels)
+                waiting.append((ticks(frame, look), frame.duration or 0))
+                yield scale_short_side(array, short_side)
 
-            for result in translator.translate(
-                arrays(), batch_size=batch_size, stabilise=stabilise, memory_frames=memory_frames
-            ):
-                pictures.write(np.asarray(result), *waiting.popleft())
-                done += 1
-                on_frame(done, look.expected_frames)
-            if done == 0:
-                raise InputError(f"{source} holds no frame that can be decoded.")
-            pictures.close()
-            for sound in sounds.values():
-                sound.close()
-        missing = (Fraction(clip.duration, av.time_base) if clip.duration else Fraction(0)) + look.start - told.end
+        for result in translator.translate(
+            arrays(), batch_size=batch_size, stabilise=stabilise, memory_frames=memory_frames
+        ):
+            pictures.write(np.asarray(result), *waiting.popleft())
+            done += 1
+            on_frame(done, look.expected_frames)
+        if done == 0:
+            raise InputError(f"{source} holds no frame that can be decoded.")
+        pictures.close()
+        for sound in sounds.values():
+            sound.close()
+        promised = Fraction(clip.duration or 0, av.time_base)
+
+    missing = promised + look.start - told.end
     if told.bad_packets:
         told.damage.append(f"{source.name}: {told.bad_packets} packets could not be decoded; the rest is translated.")
     if missing > _MISSING_SECONDS:

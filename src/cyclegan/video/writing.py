@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cyclegan.config import InputError
-from cyclegan.images import Array, resize
+from cyclegan.images import Array, resize, whole_file
 from cyclegan.video.reading import BT709, FULL, LIMITED, RGB, Look, exact, matrix_of, reason_of
 
 if TYPE_CHECKING:  # the extra `video`
@@ -32,12 +32,15 @@ _STALE_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder")
 
 
 @contextmanager
-def open_output(av: Any, partial: Path, target: Path) -> "Iterator[av.container.OutputContainer]":
-    """Where the clip is written. Its errors are those of the disk or of the container, so they name the target."""
+def open_output(av: Any, target: Path) -> "Iterator[av.container.OutputContainer]":
+    """Where the clip is written: the target is there whole, or as before if the block ends with an error.
+
+    Errors of the disk or the container become an InputError that names the target.
+    """
     container = CONTAINERS[target.suffix.lower()][0]
     options = {"movflags": "+faststart"} if container in ("mp4", "mov") else {}
     try:
-        with av.open(str(partial), "w", format=container, options=options) as out:
+        with whole_file(target) as partial, av.open(str(partial), "w", format=container, options=options) as out:
             yield out
     except (av.FFmpegError, OSError) as error:
         raise InputError(f"{target} could not be written: {reason_of(error)}. Nothing is left of it.") from error

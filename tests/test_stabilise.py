@@ -145,7 +145,7 @@ def test_only_instance_norm_needs_stabilising(norm, needed):
         assert torch.equal(Stabiliser(net)(frames), net(frames))
 
 
-def test_cuts_are_told_from_motion_light_fades_and_flashes():
+def test_cuts_and_flashes_are_told_from_motion_exposure_and_fades():
     one, other = scene(1, noise=0)[0], scene(1, seed=1, noise=0)[0]
 
     def cut(before, after):
@@ -155,8 +155,9 @@ def test_cuts_are_told_from_motion_light_fades_and_flashes():
     assert cut(other, one)
     assert not cut(one, one)
     assert not cut(one, one.roll(3, -1))  # a pan by a tenth of the width
-    assert not cut(one, (one + 0.4).clamp(-1, 1))  # the light is switched on
-    assert not cut(one, one * 0.5 + 0.5)  # a lightning
+    assert not cut(one, (one + 0.2).clamp(-1, 1))  # a camera finds its exposure
+    assert cut(one, (one + 0.5).clamp(-1, 1))  # the light is switched on
+    assert cut(one, one * 0.5 + 0.5)  # a lightning
     assert cut(one, torch.ones_like(one))  # a flash to plain white
     assert cut(torch.ones_like(one), one)
     for share in np.linspace(0, 1, 12)[:-1]:  # a dissolve and a fade

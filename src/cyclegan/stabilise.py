@@ -22,9 +22,11 @@ MEMORY_FRAMES = 6
 THUMBNAIL_PIXELS = 16
 
 # A cut changes a thumbnail by at least CUT_DIFFERENCE, in [-1, 1] (16 of 255 levels), and leaves a correlation below
-# CUT_CORRELATION. What they were tried on is in benchmarks/results/flicker.md.
+# CUT_CORRELATION. Or it changes it by LIGHT_DIFFERENCE (38 levels), whatever the shape: a flash, a light switched on.
+# What they were tried on is in benchmarks/results/flicker.md.
 CUT_DIFFERENCE = 0.125
 CUT_CORRELATION = 0.5
+LIGHT_DIFFERENCE = 0.3
 
 
 def thumbnail(frame: Tensor) -> Tensor:
@@ -35,13 +37,15 @@ def thumbnail(frame: Tensor) -> Tensor:
 def is_cut(before: Tensor, after: Tensor) -> bool:
     """Whether another scene begins between two thumbnails, (C, h, w) in [-1, 1] of neighbouring frames.
 
-    Both must hold: the pictures differ, and they are not alike in shape. Something that moves fast keeps some of the
-    shape, and so does a change of the light or of the exposure, a lightning that leaves things visible, and each step
-    of a fade or a dissolve: these are no cuts, the mean follows them. A flash to plain white or black is one on
-    both sides.
+    The pictures differ, and are not alike in shape: something that moves fast keeps some of the shape. Or they differ
+    so much that only the light can have changed, as in a flash: that is a scene of its own, because a mean that has
+    seen it would be wrong for many frames after it. Steps of a fade or a dissolve are no cuts; the mean follows them.
     """
-    if float((after - before).abs().mean()) < CUT_DIFFERENCE:
+    difference = float((after - before).abs().mean())
+    if difference < CUT_DIFFERENCE:
         return False
+    if difference >= LIGHT_DIFFERENCE:
+        return True
     x, y = before - before.mean(), after - after.mean()
     scale = float(x.norm() * y.norm())
     # A plain picture has no shape that could agree.

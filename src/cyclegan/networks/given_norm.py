@@ -6,6 +6,7 @@ from itertools import chain
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 # (N, C, H, W) -> the mean and the variance to normalise with, (N or 1, C) each, float32. It sees every call.
 Statistics = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -13,8 +14,11 @@ Statistics = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 def instance_statistics(x: Tensor) -> tuple[Tensor, Tensor]:
     """What instance norm takes by itself: mean and variance of each channel, (N, C, H, W) -> (N, C) each, float32."""
-    variance, mean = torch.var_mean(x.float(), (-2, -1), correction=0)
-    return mean, variance
+    x = x.float()
+    mean = x.mean((-2, -1))
+    # As exact as torch.var_mean, and several times faster on a CPU.
+    spread = torch.linalg.vector_norm(x - mean[..., None, None], dim=(-2, -1))
+    return mean, spread.square() / (x.shape[-2] * x.shape[-1])
 
 
 class GivenNorm(nn.Module):
@@ -26,14 +30,12 @@ class GivenNorm(nn.Module):
         self.statistics = statistics
 
     def forward(self, x: Tensor) -> Tensor:
-        mean, variance = self.statistics(x)
-        scale = (variance + self.norm.eps).rsqrt()
-        if self.norm.affine:
-            scale = scale * self.norm.weight.float()
-        shift = -mean * scale
-        if self.norm.affine:
-            shift = shift + self.norm.bias.float()
-        return (x.float() * scale[..., None, None] + shift[..., None, None]).to(x.dtype)
+        mean, variance = (values.expand(x.shape[:2]).reshape(-1) for values in self.statistics(x))
+        learned = (self.norm.weight, self.norm.bias) if self.norm.affine else (None, None)
+        weight, bias = (None if values is None else values.float().repeat(x.shape[0]) for values in learned)
+        # Batch norm with given statistics is the same sum, if every channel of every image is a channel of one image.
+        flat = x.float().reshape(1, -1, *x.shape[2:])
+        return F.batch_norm(flat, mean, variance, weight, bias, eps=self.norm.eps).reshape(x.shape).to(x.dtype)
 
 
 def instance_norms(network: nn.Module) -> dict[str, nn.InstanceNorm2d]:

@@ -230,6 +230,41 @@ def test_nothing_becomes_darker_on_the_way(tmp_path):
     assert after.mean() == pytest.approx(before.mean(), abs=0.4)
 
 
+def test_an_hdr_clip_keeps_its_tags_and_is_told(tmp_path):
+    with av.open(str(tmp_path / "x.mp4"), "w") as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p10le"
+        context = stream.codec_context
+        context.colorspace, context.color_primaries, context.color_trc, context.color_range = 9, 9, 16, 1
+        for index, array in enumerate(numbered(3)):
+            frame = av.VideoFrame.from_ndarray(array, "rgb24")
+            frame = frame.reformat(format="yuv420p10le", dst_colorspace="BT2020", dst_color_range="MPEG")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    made = translate_video(make_translator(), tmp_path / "x.mp4", tmp_path / "y.mp4")
+    before, after = read(tmp_path / "x.mp4"), read(tmp_path / "y.mp4")
+    assert "is HDR" in made.notes[0]
+    for name in ("matrix", "primaries", "transfer", "range"):
+        assert after[2][name] == before[2][name]
+    assert after[0][1].mean() == pytest.approx(before[0][1].mean(), abs=1.5)
+
+
+def test_other_streams_are_left_out_and_told(tmp_path):
+    source = make_clip(tmp_path / "x.mp4", numbered(3), tone="aac")
+    with av.open(str(source)) as clip, av.open(str(tmp_path / "two.mkv"), "w") as out:
+        streams = [out.add_stream_from_template(clip.streams[index]) for index in (0, 1, 1)]
+        out.add_attachment("note.txt", "text/plain", b"words")
+        for packet in clip.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                out.mux(packet)
+    made = translate_video(make_translator(), tmp_path / "two.mkv", tmp_path / "y.mkv")
+    with av.open(str(tmp_path / "y.mkv")) as clip:
+        assert [stream.type for stream in clip.streams] == ["video", "audio", "audio"]
+    assert "left out" in made.notes[0]
+
+
 def test_a_clip_of_rgb_becomes_one_of_bt709(tmp_path):
     picture = np.zeros((32, 64, 3), np.uint8)
     picture[:, :32], picture[:, 32:] = (220, 40, 30), (30, 60, 200)

@@ -475,7 +475,7 @@ def test_a_missing_package_is_told(tmp_path, monkeypatch):
 def test_stabilised_clips_differ_and_begin_alike(tmp_path):
     model = make_translator(nn.Sequential(nn.InstanceNorm2d(3)))
     frames = [
-        np.clip(frame // 2 + 40 * (index % 2), 0, 255).astype(np.uint8) for index, frame in enumerate(noisy(1) * 8)
+        np.clip(frame // 2 + 25 * (index % 2), 0, 255).astype(np.uint8) for index, frame in enumerate(noisy(1) * 8)
     ]
     source = make_clip(tmp_path / "x.mp4", frames)
     results = []

@@ -16,9 +16,12 @@ FLOORS = [
         *("images", "metrics", "distributed", "progress", "hub", "datasets", "networks", "features"),
         *("environment", "health", "torch_files"),
     ],
-    ["losses", "reference", "reference_options", "reference_command", "reference_equivalent", "data", "step", "scores"],
     [
-        *("checkpoint", "translate", "held_out", "run_directory", "fine_tuning", "trackers", "run_log"),
+        *("losses", "reference", "reference_options", "reference_command", "reference_equivalent", "data", "step"),
+        *("scores", "stabilise"),
+    ],
+    [
+        *("checkpoint", "translate", "video", "held_out", "run_directory", "fine_tuning", "trackers", "run_log"),
         *("round_trip", "examples", "inception"),
     ],
     ["validation", "domain_images", "report", "inspection", "importing", "export"],
@@ -62,7 +65,7 @@ def test_importing_has_no_effects_and_needs_no_extras(tmp_path):
         "    def find_spec(self, name, path=None, target=None):\n"
         "        absent = ('tifffile', 'imagecodecs', 'tensorboard', 'mpl_toolkits', 'torchvision', 'matplotlib')\n"
         "        absent = (*absent, 'torchmetrics', 'efficientnet_lite_pytorch', 'huggingface_hub')\n"
-        "        absent = (*absent, 'wandb', 'mlflow')\n"
+        "        absent = (*absent, 'wandb', 'mlflow', 'av')\n"
         "        if name.split('.')[0] in absent:\n"
         "            raise ImportError(name)\n"
         "sys.meta_path.insert(0, Absent())\n"

@@ -243,4 +243,4 @@ def test_scale_width_changes_the_scale_of_the_network_and_not_the_size_of_the_re
     assert not np.array_equal(results["{'scale_width': 20}"][1], results["{'short_side': 15}"][1])
     assert np.array_equal(results["{'scale_width': 30}"][1], results["{}"][1])
     with pytest.raises(InputError, match="pass one of them"):
-        translate_files(translator, [], short_side=9, scale_width=9)
+        translate_files(translator, plan, short_side=9, scale_width=9)

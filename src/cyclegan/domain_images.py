@@ -18,8 +18,8 @@ from cyclegan.images import (
     UnreadableError,
     list_images,
     read_as,
-    resize,
     same_size_batches,
+    scale,
     spread,
     to_tensor,
 )
@@ -67,10 +67,7 @@ class DomainImages:
         low, high = self.image_format.low, self.image_format.high
         if array.dtype != np.uint8:
             self.clipped[path] = float(np.mean(np.less(array, low) | np.greater(array, high)))
-        if self.short_side is not None:
-            scale = self.short_side / min(array.shape[:2])
-            array = resize(array, round(array.shape[0] * scale), round(array.shape[1] * scale))
-        return to_tensor(array, self.image_format)
+        return to_tensor(scale(array, short_side=self.short_side), self.image_format)
 
     def batches(self, paths: Sequence[Path], batch_size: int) -> Iterator[tuple[list[Path], Tensor]]:
         """All readable images, in order; neighbours of one size together, (N, C, H, W)."""

@@ -60,11 +60,16 @@ class ImageFormat(Config):
 
 def list_images(root: Path) -> list[Path]:
     """Image files below a folder, nested ones too, hidden ones not, ordered by their path."""
+    return list_files(root, EXTENSIONS)
+
+
+def list_files(root: Path, extensions: tuple[str, ...]) -> list[Path]:
+    """Files of these (lower case) extensions below a folder, as in `list_images`."""
     root = Path(root)
     found = [
         path
         for path in root.rglob("*")
-        if path.suffix.lower() in EXTENSIONS
+        if path.suffix.lower() in extensions
         and not any(part.startswith(".") for part in path.relative_to(root).parts)
         and path.is_file()
     ]
@@ -329,12 +334,18 @@ def write_image(path: Path, array: Array) -> None:
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
     """Write a file so that it is there whole or not at all."""
+    with whole_file(path) as partial:
+        partial.write_bytes(content)
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """A hidden file to write, which becomes `path` when the block ends well, and is gone when it does not."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        with partial.open("wb") as file:
-            file.write(content)
-            file.flush()
+        yield partial
+        with partial.open("rb+") as file:
             os.fsync(file.fileno())
         partial.replace(path)
     finally:
@@ -388,6 +399,20 @@ def resize(array: Array, height: int, width: int) -> Array:
         for plane in np.moveaxis(array, -1, 0)
     ]
     return np.stack(planes, -1)
+
+
+def scale(array: Array, *, short_side: int | None = None, width: int | None = None) -> Array:
+    """Bring the shorter side or the width to so many pixels, the other one in proportion; None leaves the size.
+
+    Raises InputError if both are given.
+    """
+    if short_side is not None and width is not None:
+        raise InputError(f"short_side is {short_side} and scale_width is {width}; pass one of them.")
+    if short_side is None and width is None:
+        return array
+    rows, columns = array.shape[:2]
+    factor = short_side / min(rows, columns) if short_side is not None else (width or columns) / columns
+    return resize(array, max(1, round(rows * factor)), max(1, round(columns * factor)))
 
 
 def pad_to_multiple(images: Tensor, multiple: int, smallest: int = 1) -> Tensor:

@@ -1,5 +1,6 @@
 """Translate images with what a run has learned; no flags about the architecture."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Self, TypeAlias
@@ -14,20 +15,24 @@ from cyclegan.config import Direction, InputError
 from cyclegan.distributed import resolve_device
 from cyclegan.hub import fetch_model
 from cyclegan.images import (
+    EXTENSIONS,
     Array,
     UnreadableError,
     can_hold,
     cast,
     from_tensor,
-    list_images,
+    list_files,
     pad_to_multiple,
     pil_to_array,
     read_as,
     resize,
+    scale,
     to_tensor,
     write_image,
 )
+from cyclegan.stabilise import MEMORY_FRAMES, Stabiliser
 
+Network: TypeAlias = Callable[[Tensor], Tensor]
 Picture: TypeAlias = Image.Image | Array
 
 
@@ -85,36 +90,49 @@ class Translator:
         (result,) = self.translate([image])
         return result
 
-    def translate(self, images: Iterable[Picture], *, batch_size: int = 1) -> Iterator[Picture]:
+    def translate(
+        self,
+        images: Iterable[Picture],
+        *,
+        batch_size: int = 1,
+        stabilise: bool = False,
+        memory_frames: float = MEMORY_FRAMES,
+    ) -> Iterator[Picture]:
         """Translate any iterable of images, in order, reading no further ahead than a batch.
 
         A PIL image gives a PIL image where the target domain is 8-bit with 1, 3 or 4 channels, else an array. An array
         is (H, W, C) in the type and range of the source domain, and gives one of the target domain. Height and width
         stay. Neighbours of one size share a batch. Raises InputError for wrong channels.
+        stabilise: the images are the frames of one sequence, and flicker is reduced as in `cyclegan.stabilise`;
+        memory_frames: its time constant.
         """
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; expected at least 1.")
+        network: Network = Stabiliser(self.network, memory_frames=memory_frames) if stabilise else self.network
         waiting: list[tuple[Tensor, bool]] = []
         for image in images:
             item = self._to_tensor(image), isinstance(image, Image.Image)
             if waiting and (len(waiting) == batch_size or waiting[0][0].shape != item[0].shape):
-                yield from self._flush(waiting)
+                yield from self._flush(waiting, network)
                 waiting = []
             waiting.append(item)
         if waiting:
-            yield from self._flush(waiting)
+            yield from self._flush(waiting, network)
 
     def translate_tensor(self, images: Tensor) -> Tensor:
         """(N, C, H, W) in [-1, 1] of any size -> the same of the other domain, on the CPU.
 
         Sizes that the network does not take are mirrored outwards at the right and below, and cut back.
         """
+        return self._run(images, self.network)
+
+    def _run(self, images: Tensor, network: Network) -> Tensor:
         height, width = images.shape[-2:]
         model = self.info.model
         smallest = 8 if model.generator == "resnet" else model.multiple
         with torch.inference_mode():
             padded = pad_to_multiple(images.to(self.device), model.multiple, smallest)
-            return self.network(padded)[..., :height, :width].float().cpu()  # type: ignore[no-any-return]
+            return network(padded)[..., :height, :width].float().cpu()
 
     def _to_tensor(self, image: Picture) -> Tensor:
         if isinstance(image, Image.Image):
@@ -127,8 +145,8 @@ class Translator:
                 raise InputError(f"The array has shape {image.shape}; this model takes (H, W, {self.source.channels}).")
         return to_tensor(array, self.source)
 
-    def _flush(self, waiting: list[tuple[Tensor, bool]]) -> Iterator[Picture]:
-        results = self.translate_tensor(torch.stack([tensor for tensor, _ in waiting]))
+    def _flush(self, waiting: list[tuple[Tensor, bool]], network: Network) -> Iterator[Picture]:
+        results = self._run(torch.stack([tensor for tensor, _ in waiting]), network)
         for result, (_, was_pil) in zip(results, waiting, strict=True):
             array = from_tensor(result, self.target)
             if was_pil and self.target.dtype == "uint8" and self.target.channels in (1, 3, 4):
@@ -150,18 +168,43 @@ def plan_outputs(inputs: Iterable[Path], out: Path, translator: Translator) -> l
     A file keeps its name. Its suffix changes only where that format cannot hold the result (PNG, else TIFF).
     Raises InputError if an input is missing, holds no image, or would be overwritten.
     """
-    inputs, place = [Path(path) for path in inputs], out.resolve()
+    inputs = [Path(path) for path in inputs]
+    for path in inputs:
+        if path.is_dir() and not find_files(path, out, EXTENSIONS):
+            raise InputError(f"{path} holds no images.")
+    return mirror(inputs, out, EXTENSIONS, lambda suffix: image_suffix(suffix, translator))
+
+
+def image_suffix(suffix: str, translator: Translator) -> str:
+    """The suffix of a translated image: its own, or .png or .tif where that format cannot hold the result."""
+    target = translator.target
+    return next(s for s in (suffix, ".png", ".tif") if can_hold(s, target.channels, target.dtype))
+
+
+def find_files(folder: Path, out: Path, extensions: tuple[str, ...]) -> list[Path]:
+    """Input files of these kinds below a folder. What an earlier call wrote into an `out` below it is not input."""
+    place = out.resolve()
+    return [
+        path
+        for path in list_files(folder, extensions)
+        if place == folder.resolve() or place not in path.resolve().parents
+    ]
+
+
+def mirror(
+    inputs: list[Path], out: Path, extensions: tuple[str, ...], suffix_of: Callable[[str], str]
+) -> list[tuple[Path, Path]]:
+    """Which file becomes which: all files of `inputs`, and those of these kinds in its folders.
+
+    suffix_of: the suffix of an input -> that of its output. Raises InputError if an input is missing or would be
+    overwritten. No two outputs have one name.
+    """
     sources: list[tuple[Path, Path]] = []
     prefixes = _prefixes([path for path in inputs if path.is_dir()])
     for path in inputs:
         if path.is_dir():
-            # What an earlier call wrote below the folder itself is not input.
-            found = [
-                image for image in list_images(path) if place == path.resolve() or place not in image.resolve().parents
-            ]
-            if not found:
-                raise InputError(f"{path} holds no images.")
-            sources += [(image, prefixes[path] / image.relative_to(path)) for image in found]
+            found = find_files(path, out, extensions)
+            sources += [(file, prefixes[path] / file.relative_to(path)) for file in found]
         elif path.is_file():
             sources.append((path, Path(path.name)))
         else:
@@ -169,11 +212,17 @@ def plan_outputs(inputs: Iterable[Path], out: Path, translator: Translator) -> l
 
     plan: list[tuple[Path, Path]] = []
     taken: set[Path] = {source.resolve() for source, _ in sources}
+    # What can keep its whole name has a right to it.
+    kept = {(out / relative).resolve() for _, relative in sources if suffix_of(relative.suffix) == relative.suffix}
     for source, relative in sources:
-        candidates = (out / name for name in _names(relative, translator))
-        target = next(candidate for candidate in candidates if candidate.resolve() not in taken)
+        candidates = (out / name for name in _names(relative, suffix_of(relative.suffix)))
+        target = next(
+            candidate
+            for candidate in candidates
+            if candidate.resolve() not in taken and (candidate == out / relative or candidate.resolve() not in kept)
+        )
         if (out / relative).resolve() == source.resolve():
-            raise InputError(f"{source} would be overwritten; choose an --out other than the folder of the images.")
+            raise InputError(f"{source} would be overwritten; choose an --out other than the folder of the inputs.")
         taken.add(target.resolve())
         plan.append((source, target))
     return plan
@@ -194,17 +243,27 @@ def _prefixes(folders: list[Path]) -> dict[Path, Path]:
     return prefixes
 
 
-def _names(relative: Path, translator: Translator) -> Iterator[Path]:
+def _names(relative: Path, suffix: str) -> Iterator[Path]:
     """Names for an output, the wanted one first, then ones that no other output has."""
-    target = translator.target
-    suffixes = (relative.suffix, ".png", ".tif")
-    suffix = next(suffix for suffix in suffixes if can_hold(suffix, target.channels, target.dtype))
     yield relative.with_suffix(suffix)
     yield relative.with_name(relative.name + suffix)
     number = 2
     while True:
         yield relative.with_name(f"{relative.stem}_{number}{suffix}")
         number += 1
+
+
+def sequences(plan: list[tuple[Path, Path]]) -> list[list[tuple[Path, Path]]]:
+    """A plan cut into sequences of frames: each folder is one, in the natural order of names, 2 before 10."""
+    folders: dict[Path, list[tuple[Path, Path]]] = {}
+    for source, target in plan:
+        folders.setdefault(source.parent.resolve(), []).append((source, target))
+    return [sorted(files, key=lambda item: _natural_key(item[0].name)) for files in folders.values()]
+
+
+def _natural_key(name: str) -> tuple[list[tuple[str, int]], str]:
+    """Letters compare as letters and numbers as numbers; the name itself decides between x1 and x01."""
+    return [(text, int(digits or -1)) for text, digits in re.findall(r"([^0-9]*)([0-9]*)", name)], name
 
 
 def translate_files(
@@ -214,34 +273,39 @@ def translate_files(
     batch_size: int = 1,
     short_side: int | None = None,
     scale_width: int | None = None,
+    stabilise: bool = False,
+    memory_frames: float = MEMORY_FRAMES,
     on_done: Callable[[Path], None] = lambda _: None,
 ) -> list[tuple[Path, str]]:
     """Translate and write every file of a plan. Returns the files that could not be read, and why.
 
     short_side: pixels to which the shorter side is brought for the network; the result has the input's size again.
     scale_width: the same for the width. Raises InputError if both are given.
+    stabilise: each folder is a sequence of frames (see `sequences`), and flicker is reduced as in `cyclegan.stabilise`;
+    memory_frames: its time constant.
     """
-    if short_side is not None and scale_width is not None:
-        raise InputError(f"short_side is {short_side} and scale_width is {scale_width}; pass one of them.")
     failed: list[tuple[Path, str]] = []
     written: list[tuple[Path, Path, tuple[int, int]]] = []
 
-    def arrays() -> Iterator[Array]:
-        for source, target in plan:
+    def arrays(part: list[tuple[Path, Path]]) -> Iterator[Array]:
+        for source, target in part:
             try:
                 array = read_as(source, translator.source, translator.target)
             except (InputError, UnreadableError) as error:
                 failed.append((source, str(error)))
                 on_done(source)
                 continue
-            height, width = array.shape[:2]
-            written.append((source, target, (height, width)))
-            if short_side is not None or scale_width is not None:
-                scale = short_side / min(height, width) if short_side is not None else (scale_width or width) / width
-                array = resize(array, max(1, round(height * scale)), max(1, round(width * scale)))
-            yield array
+            written.append((source, target, array.shape[:2]))
+            yield scale(array, short_side=short_side, width=scale_width)
 
-    for count, result in enumerate(translator.translate(arrays(), batch_size=batch_size)):
+    results = (
+        result
+        for part in (sequences(plan) if stabilise else [plan])
+        for result in translator.translate(
+            arrays(part), batch_size=batch_size, stabilise=stabilise, memory_frames=memory_frames
+        )
+    )
+    for count, result in enumerate(results):
         source, target, (height, width) = written.pop(0)
         try:
             write_image(target, cast(resize(np.asarray(result), height, width), translator.target.dtype))

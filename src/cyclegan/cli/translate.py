@@ -2,14 +2,23 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cyclegan.config import InputError
 
-SUMMARY = "Translate images with a trained run."
+if TYPE_CHECKING:  # heavy imports wait until the command runs
+    from rich.console import Console
+
+    from cyclegan.translate import Translator
+    from cyclegan.video import Plan
+
+SUMMARY = "Translate images and clips with a trained run."
 
 EXAMPLES = """examples:
   cyclegan translate runs/maps photo.jpg --out translated/
   cyclegan translate runs/maps maps/ --out photos/ --direction b2a --batch-size 8
+  cyclegan translate runs/maps clip.mp4 --out clip_b.mp4 --stabilise
+  cyclegan translate runs/maps frames/ --out frames_b/ --stabilise
   cyclegan translate hf:user/name photo.jpg --out translated/          (a model of the Hugging Face Hub)"""
 
 
@@ -17,8 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "run_directory", metavar="RUN", type=Path, help="run directory, checkpoint, model directory or hf:user/name"
     )
-    parser.add_argument("paths", metavar="INPUT", type=Path, nargs="+", help="image files, or folders to mirror")
-    parser.add_argument("--out", type=Path, required=True, help="folder for the translated images")
+    parser.add_argument("paths", metavar="INPUT", type=Path, nargs="+", help="images, clips, or folders to mirror")
+    parser.add_argument(
+        "--out", type=Path, required=True, help="folder for what is translated; for one clip also a file (clip_b.mp4)"
+    )
     parser.add_argument("--direction", choices=("a2b", "b2a"), default="a2b", help="default: a2b")
     parser.add_argument("--batch-size", type=int, default=1, help="images of one size in a call (default: 1)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps or auto (default: auto)")
@@ -35,13 +46,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: translate at the input's own size)",
     )
     size.add_argument("--scale-width", type=int, metavar="PIXELS", help="the same for the width")
+    parser.add_argument(
+        "--stabilise",
+        action="store_true",
+        help="less flicker in clips and in folders of frames, each a sequence in the natural order of its names",
+    )
+    parser.add_argument(
+        "--memory-frames",
+        type=float,
+        metavar="FRAMES",
+        help="what --stabilise remembers (default: 6); more, as 50, for a camera that stands still",
+    )
 
 
 def run(parsed: argparse.Namespace) -> None:
     from rich.console import Console
-    from rich.progress import Progress
 
-    from cyclegan.translate import Translator, plan_outputs, translate_files
+    from cyclegan.stabilise import MEMORY_FRAMES, needs_stabilising
+    from cyclegan.translate import Translator
+    from cyclegan.video import plan_translation
 
     for flag, value in (("--short-side", parsed.short_side), ("--scale-width", parsed.scale_width)):
         if value is not None and value < 1:
@@ -50,11 +73,43 @@ def run(parsed: argparse.Namespace) -> None:
         raise InputError(f"--max-images is {parsed.max_images}; expected at least 1.")
     if parsed.batch_size < 1:
         raise InputError(f"--batch-size is {parsed.batch_size}; expected at least 1.")
+    if parsed.memory_frames is not None and not parsed.stabilise:
+        raise InputError("--memory-frames is for --stabilise; give both.")
+    parsed.memory_frames = MEMORY_FRAMES if parsed.memory_frames is None else parsed.memory_frames
+    if parsed.memory_frames < 1:
+        raise InputError(f"--memory-frames is {parsed.memory_frames:g}; expected at least 1.")
     translator = Translator.load(
         parsed.run_directory, direction=parsed.direction, device=parsed.device, weights=parsed.weights
     )
-    plan = plan_outputs(parsed.paths, parsed.out, translator)[: parsed.max_images]
+    images, clips = plan_translation(parsed.paths, parsed.out, translator)
+    images = images[: parsed.max_images]
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    if parsed.stabilise and not needs_stabilising(translator.network):
+        parsed.stabilise = False
+        console.print(
+            "--stabilise changes nothing here: without instance norm this model translates a frame the same whatever "
+            "the others show."
+        )
+
+    is_whole = True
+    if images:
+        is_whole = _translate_images(parsed, translator, images, console)
+    for source, target in clips:
+        is_whole &= _translate_clip(parsed, translator, source, target, console, is_only=len(images + clips) == 1)
+    if not is_whole:
+        raise SystemExit(1)
+
+
+def _translate_images(parsed: argparse.Namespace, translator: "Translator", plan: "Plan", console: "Console") -> bool:
+    """Returns whether all images could be translated."""
+    from rich.progress import Progress
+
+    from cyclegan.translate import sequences, translate_files
+
+    alone = [source for source, *more in ([s for s, _ in part] for part in sequences(plan)) if not more]
+    if parsed.stabilise and alone:
+        names = f"{alone[0]} is a single picture" if len(alone) == 1 else f"{len(alone)} pictures stand alone"
+        console.print(f"{names}: no sequence of frames, so --stabilise does nothing for it.")
     with Progress(console=console) as progress:
         task = progress.add_task(f"Translating {parsed.direction}", total=len(plan))
         failed = translate_files(
@@ -63,10 +118,64 @@ def run(parsed: argparse.Namespace) -> None:
             batch_size=parsed.batch_size,
             short_side=parsed.short_side,
             scale_width=parsed.scale_width,
+            stabilise=parsed.stabilise,
+            memory_frames=parsed.memory_frames,
             on_done=lambda _: progress.advance(task),
         )
     for path, reason in failed:
         console.print(f"Left out: {path}: {reason}", style="yellow")
     print(f"{len(plan) - len(failed)} images translated into {parsed.out}")
-    if failed:
-        raise SystemExit(1)
+    return not failed
+
+
+def _translate_clip(
+    parsed: argparse.Namespace,
+    translator: "Translator",
+    source: Path,
+    target: Path,
+    console: "Console",
+    *,
+    is_only: bool,
+) -> bool:
+    """Returns whether all of the clip could be translated. One bad clip of several does not end the others."""
+    import time
+    from datetime import timedelta
+
+    from cyclegan.progress import show_progress
+    from cyclegan.video import translate_video
+
+    begin = time.monotonic()
+    done, expected = 0, 0
+
+    def count(frames: int, of: int | None) -> None:
+        nonlocal done, expected
+        done, expected = frames, max(of or 0, frames)
+        tick()
+
+    def status() -> str:
+        rate = done / max(time.monotonic() - begin, 1e-6)
+        left = timedelta(seconds=round((expected - done) / max(rate, 1e-6)))
+        return f"{source.name} frame {done} of {expected}, {rate:.1f} frames/s, {left} left"
+
+    try:
+        with show_progress(console, lambda: done / max(expected, 1), status) as tick:
+            clip = translate_video(
+                translator,
+                source,
+                target,
+                batch_size=parsed.batch_size,
+                short_side=parsed.short_side,
+                scale_width=parsed.scale_width,
+                stabilise=parsed.stabilise,
+                memory_frames=parsed.memory_frames,
+                on_frame=count,
+            )
+    except InputError as error:
+        if is_only:
+            raise
+        console.print(f"Left out: {error}", style="yellow")
+        return False
+    for note in (*clip.notes, *clip.damage):
+        console.print(note, style="yellow")
+    print(f"{clip.num_frames} frames, {clip.seconds:.2f} s, translated into {target}")
+    return not clip.damage

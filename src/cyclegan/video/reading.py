@@ -1,0 +1,161 @@
+"""What a clip is, and its frames as upright arrays."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from cyclegan.config import InputError
+from cyclegan.images import Array, pil_to_array, resize
+
+if TYPE_CHECKING:  # the extra `video`
+    import av.container
+
+# Of the two numberings: AVColorSpace of a frame -> the matrix by swscale's name. 0 is RGB and 2 unknown.
+_MATRICES = {1: "ITU709", 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: "BT2020"}
+LIMITED, FULL = 1, 2  # AVColorRange
+RGB, BT709 = 0, 1  # AVColorSpace
+HDR_TRANSFERS = (16, 18)  # PQ and HLG
+
+
+@dataclass(frozen=True)
+class Look:
+    """What is known of a clip's pictures before it is translated. Lengths in pixels, upright."""
+
+    index: int
+    width: int
+    height: int
+    turns: int  # quarter turns counter-clockwise that make a frame upright
+    rate: Fraction
+    time_base: Fraction
+    start: Fraction  # seconds on the clip's own clock that become 0
+    pixel_aspect: Fraction | None
+    matrix: int
+    color_range: int
+    primaries: int
+    transfer: int
+    expected_frames: int | None
+
+
+def import_av() -> Any:
+    try:
+        import av
+    except ImportError:
+        raise InputError("Reading and writing clips needs the package av: pip install 'cyclegan[video]'.") from None
+    return av
+
+
+@contextmanager
+def open_input(av: Any, source: Path) -> "Iterator[av.container.InputContainer]":
+    try:
+        clip = av.open(str(source), metadata_errors="replace")
+    except (av.FFmpegError, OSError) as error:
+        raise InputError(f"{source} is no clip that can be read: {reason_of(error)}.") from None
+    with clip:
+        yield clip
+
+
+def reason_of(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def look_at(av: Any, source: Path) -> Look:
+    """Decode the first frame: only a frame tells its rotation and its colours for sure."""
+    with open_input(av, source) as clip:
+        videos = [s for s in clip.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+        if not videos:
+            raise InputError(f"{source} holds no moving pictures.")
+        stream = videos[0]
+        frame = next((frame for frame, _ in decode(av, clip, stream.index) if frame is not None), None)
+        if frame is None:
+            raise InputError(f"{source} holds no frame that can be decoded.")
+
+        turns = round(frame.rotation / 90) % 4 if frame.rotation % 90 == 0 else 0
+        width, height = (frame.height, frame.width) if turns % 2 else (frame.width, frame.height)
+        aspect = stream.sample_aspect_ratio or None
+        rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+        expected = stream.frames or (round(clip.duration / av.time_base * rate) if clip.duration else None)
+        is_rgb = frame.format.is_rgb or frame.format.name == "pal8"
+        return Look(
+            index=stream.index,
+            width=width,
+            height=height,
+            turns=turns,
+            rate=rate,
+            time_base=stream.time_base or 1 / rate,
+            # Recordings of broadcasts begin at any time, and containers for files at 0.
+            start=max(Fraction(clip.start_time or 0, av.time_base), Fraction(0)),
+            pixel_aspect=1 / aspect if aspect and turns % 2 else aspect,
+            matrix=RGB if is_rgb else frame.colorspace,
+            color_range=frame.color_range,
+            primaries=stream.codec_context.color_primaries,
+            transfer=stream.codec_context.color_trc,
+            expected_frames=expected,
+        )
+
+
+def decode(av: Any, clip: Any, index: int) -> Iterator[tuple[Any, Any]]:
+    """Packets of all streams in the order of the file: (a frame of stream `index` or None, the packet or None).
+
+    (None, None) stands for a packet that is damaged. Ends where the file can be read no further.
+    """
+    packets = clip.demux()
+    while True:
+        try:
+            packet = next(packets, None)
+        except av.FFmpegError:
+            yield None, None
+            return
+        if packet is None:
+            return
+        if packet.stream.index != index:
+            yield None, packet
+            continue
+        try:
+            frames = packet.decode()
+        except av.FFmpegError:
+            yield None, None
+            continue
+        for frame in frames:
+            yield frame, packet
+        yield None, packet
+
+
+def ticks(frame: Any, look: Look) -> int | None:
+    """When a frame is shown, on the output's clock, in units of the clip's time base; None where it does not tell."""
+    time = frame.pts if frame.pts is not None else frame.dts
+    return None if time is None else time - round(look.start / look.time_base)
+
+
+def matrix_of(look: Look) -> str:
+    """The matrix between RGB and YUV. Clips that do not tell have the one that players take: by their height."""
+    if look.matrix == RGB:
+        return _MATRICES[BT709]
+    return _MATRICES.get(look.matrix, "ITU709" if min(look.height, look.width) >= 720 else "ITU601")
+
+
+def exact(av: Any) -> int:
+    """Options of swscale. Its quick way between YUV and RGB is fast and makes a picture a whole level darker."""
+    flags = av.video.reformatter.Interpolation
+    return int(flags.BILINEAR | flags.ACCURATE_RND | flags.FULL_CHR_H_INT | flags.FULL_CHR_H_INP)
+
+
+def to_array(av: Any, frame: Any, look: Look, channels: int) -> Array:
+    """A decoded frame as uint8 (H, W, channels), upright, of the size of the first frame."""
+    is_rgb = look.matrix == RGB
+    color_range = None if is_rgb else "JPEG" if look.color_range == FULL else "MPEG"
+    rgb = frame.reformat(
+        format="rgb24",
+        src_colorspace=None if is_rgb else matrix_of(look),
+        src_color_range=color_range,
+        dst_color_range="JPEG",
+        interpolation=exact(av),
+    ).to_ndarray()
+    upright = np.ascontiguousarray(np.rot90(rgb, look.turns))
+    upright = resize(upright, look.height, look.width)
+    return upright if channels == 3 else pil_to_array(Image.fromarray(upright), 1)

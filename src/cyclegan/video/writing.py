@@ -1,0 +1,172 @@
+"""The translated clip: its container, its pictures and its sound."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cyclegan.config import InputError
+from cyclegan.images import Array, resize, whole_file
+from cyclegan.video.reading import BT709, FULL, LIMITED, RGB, Look, exact, matrix_of, reason_of
+
+if TYPE_CHECKING:  # the extra `video`
+    import av.container
+
+# What is written: the container, the codec of the pictures, and that of sound which the container cannot hold as it is.
+# H.264 at rate factor 18 and VP9 at 24 show no difference from their source at a glance.
+_H264 = ("libx264", {"crf": "18", "preset": "medium"}, "aac")
+_VP9 = ("libvpx-vp9", {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}, "libopus")
+CONTAINERS: dict[str, tuple[str, tuple[str, dict[str, str], str]]] = {
+    ".mp4": ("mp4", _H264),
+    ".m4v": ("mp4", _H264),
+    ".mov": ("mov", _H264),
+    ".mkv": ("matroska", _H264),
+    ".webm": ("webm", _VP9),
+}
+
+# Tags of a container that are about the old file.
+_STALE_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder")
+
+
+@contextmanager
+def open_output(av: Any, target: Path) -> "Iterator[av.container.OutputContainer]":
+    """Where the clip is written: the target is there whole, or as before if the block ends with an error.
+
+    Errors of the disk or the container become an InputError that names the target.
+    """
+    container = CONTAINERS[target.suffix.lower()][0]
+    options = {"movflags": "+faststart"} if container in ("mp4", "mov") else {}
+    try:
+        with whole_file(target) as partial, av.open(str(partial), "w", format=container, options=options) as out:
+            yield out
+    except (av.FFmpegError, OSError) as error:
+        raise InputError(f"{target} could not be written: {reason_of(error)}. Nothing is left of it.") from error
+
+
+class PictureWriter:
+    """The pictures of the output: (H, W, 1 or 3) in, encoded frames out."""
+
+    def __init__(self, av: Any, out: Any, target: Path, look: Look, notes: list[str]) -> None:
+        codec, options, _ = CONTAINERS[target.suffix.lower()][1]
+        self._av, self._out, self._look = av, out, look
+        try:
+            stream = out.add_stream(codec, rate=look.rate, options=dict(options))
+        except av.codec.codec.UnknownCodecError:
+            raise InputError(
+                f"This build of PyAV has no {codec}; choose another format than {target.suffix}."
+            ) from None
+        stream.width, stream.height = look.width, look.height
+        stream.pix_fmt = "yuv420p"
+        # 4:2:0 halves both sides, and H.264 cannot say that its last row or column is half there. VP9 can.
+        if codec == "libx264" and (look.width % 2 or look.height % 2):
+            stream.pix_fmt = "yuv444p"
+            notes.append(
+                f"{target.name} has an odd size, {look.width}x{look.height}, which H.264 keeps only as 4:4:4; "
+                "browsers and phones may not play that, but they do play .webm."
+            )
+        stream.time_base = stream.codec_context.time_base = look.time_base
+        if look.pixel_aspect:
+            stream.codec_context.sample_aspect_ratio = look.pixel_aspect
+
+        # Tags are written as they were found. A clip of RGB becomes one of BT.709, and says so.
+        is_rgb = look.matrix == RGB
+        context = stream.codec_context
+        context.colorspace = BT709 if is_rgb else look.matrix
+        context.color_range = LIMITED if is_rgb else look.color_range
+        context.color_primaries, context.color_trc = look.primaries, look.transfer
+        self._full = context.color_range == FULL
+        self._stream = stream
+        self._last: int | None = None
+        self._step = max(1, round(1 / (look.rate * look.time_base)))
+        self.end = Fraction(0)
+
+    def write(self, array: Array, pts: int | None, duration: int) -> None:
+        """pts, duration: in units of the clip's time base; a pts that does not grow is mended, as encoders want it."""
+        look = self._look
+        if pts is None:
+            pts = 0 if self._last is None else self._last + self._step
+        if self._last is not None and pts <= self._last:
+            pts = self._last + 1
+        self._last = pts
+        array = resize(array, look.height, look.width)
+        if array.shape[2] == 1:
+            array = np.repeat(array, 3, 2)
+        frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(array), "rgb24").reformat(
+            format=self._stream.pix_fmt,
+            src_color_range="JPEG",
+            dst_colorspace=matrix_of(look),
+            dst_color_range="JPEG" if self._full else "MPEG",
+            interpolation=exact(self._av),
+        )
+        frame.pts, frame.duration, frame.time_base = pts, duration, look.time_base
+        self.end = (pts + (duration or self._step)) * look.time_base
+        self._out.mux(self._stream.encode(frame))
+
+    def close(self) -> None:
+        self._out.mux(self._stream.encode(None))
+
+
+def open_sounds(av: Any, clip: Any, out: Any, target: Path, start: Fraction, notes: list[str]) -> "dict[int, Sound]":
+    """A writer for each stream of sound, by its index, and what of the clip is left out, told."""
+    out.metadata.update({key: value for key, value in clip.metadata.items() if key.lower() not in _STALE_TAGS})
+    encoder = CONTAINERS[target.suffix.lower()][1][2]
+    sounds = {}
+    for stream in clip.streams.audio:
+        try:
+            sounds[stream.index] = Sound(out, stream, start, encoder)
+        except (av.FFmpegError, ValueError):
+            notes.append(f"Sound of the kind {stream.codec_context and stream.codec_context.name} is left out.")
+            continue
+        if not sounds[stream.index].is_copied:
+            name = stream.codec_context.name
+            notes.append(f"{target.suffix} files cannot hold {name} sound; it was encoded anew, as {encoder}.")
+    others = [s.type for s in clip.streams if s.type not in ("audio", "video")]
+    videos = len(clip.streams.video) - 1
+    left_out = [f"{count} {kind}" for kind in sorted(set(others)) if (count := others.count(kind))]
+    left_out += [f"{videos} more video"] if videos else []
+    if left_out:
+        notes.append(f"Streams of {Path(clip.name).name} that are left out: {', '.join(left_out)}.")
+    return sounds
+
+
+class Sound:
+    """One stream of sound: its packets are copied, or encoded anew where the container cannot hold them."""
+
+    def __init__(self, out: Any, stream: Any, start: Fraction, encoder: str) -> None:
+        self._out, self._encode = out, None
+        self._shift = round(start / stream.time_base)
+        if stream.codec_context is None:
+            raise ValueError("a codec that PyAV does not know")
+        try:
+            self._stream = out.add_stream_from_template(stream)
+        except ValueError:
+            context = stream.codec_context
+            rate = 48000 if encoder == "libopus" else context.sample_rate
+            self._stream = out.add_stream(encoder, rate=rate, layout=context.layout.name)
+            self._encode = self._stream.encode
+        self._stream.metadata.update({key: value for key, value in stream.metadata.items() if key == "language"})
+
+    @property
+    def is_copied(self) -> bool:
+        return self._encode is None
+
+    def write(self, packet: Any) -> None:
+        if self._encode is None:
+            if packet.dts is None or packet.pts is None:  # the empty packet at the end
+                return
+            packet.pts -= self._shift
+            packet.dts -= self._shift
+            packet.stream = self._stream
+            self._out.mux(packet)
+            return
+        for frame in packet.decode():
+            if frame.pts is not None:
+                frame.pts -= self._shift
+            self._out.mux(self._encode(frame))
+
+    def close(self) -> None:
+        if self._encode is not None:
+            self._out.mux(self._encode(None))

@@ -1,0 +1,582 @@
+import builtins
+import subprocess
+import sys
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from conftest import TINY, make_folder
+from cyclegan import InputError, ModelConfig, Translator, train
+from cyclegan.checkpoint import ModelInfo
+from cyclegan.cli import main
+from cyclegan.images import ImageFormat
+from cyclegan.video import plan_translation, translate_video
+
+av = pytest.importorskip("av")
+Interpolation = pytest.importorskip("av.video.reformatter").Interpolation
+
+
+EXACT = (
+    Interpolation.BILINEAR | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+)
+
+
+class Same(nn.Module):
+    def forward(self, x):
+        return x
+
+
+class Negative(nn.Module):
+    def forward(self, x):
+        return -x
+
+
+def make_translator(network=None, a=3, b=3, dtype="uint8"):
+    about = {"preprocess": "none", "load_size": 16, "crop_size": 16, "step": 0, "translate_with": "final"}
+    formats = {"a": ImageFormat(channels=a, dtype=dtype), "b": ImageFormat(channels=b, dtype=dtype)}
+    info = ModelInfo(cyclegan_version="0", model=ModelConfig(norm="none"), **formats, **about)
+    return Translator(network or Same(), info, "a2b", torch.device("cpu"))
+
+
+def level(index):
+    return 30 + 7 * index
+
+
+def numbered(count, width=64, height=48):
+    """Frames that tell their number by their brightness."""
+    return [np.full((height, width, 3), level(index), np.uint8) for index in range(count)]
+
+
+def make_clip(
+    path,
+    frames,
+    *,
+    codec="libx264",
+    pix_fmt="yuv420p",
+    rate=25,
+    pts=None,
+    time_base=None,
+    tone=None,
+    tone_start=0.0,
+    options=None,
+    matrix=None,
+    full=None,
+    aspect=None,
+    rotation=None,
+):
+    """tone: the codec of a 440 Hz tone as long as the clip, which begins at tone_start seconds."""
+    height, width = frames[0].shape[:2]
+    with av.open(str(path), "w") as out:
+        stream = out.add_stream(codec, rate=rate, options=options or ({"crf": "5"} if codec == "libx264" else {}))
+        stream.width, stream.height, stream.pix_fmt = width, height, pix_fmt
+        if time_base:
+            stream.codec_context.time_base = time_base
+        if aspect:
+            stream.codec_context.sample_aspect_ratio = aspect
+        if matrix is not None:
+            stream.codec_context.colorspace = matrix
+        if full is not None:
+            stream.codec_context.color_range = 2 if full else 1
+        if rotation:
+            stream.set_display_rotation(rotation)
+        if tone:
+            sound = out.add_stream(tone, rate=48000, layout="mono")
+            seconds = len(frames) / rate
+            time = np.arange(round(48000 * seconds)) / 48000
+            wave = (0.3 * np.sin(2 * np.pi * 440 * time)).astype(np.float32)
+            for begin in range(0, len(wave), 960):
+                frame = av.AudioFrame.from_ndarray(wave[None, begin : begin + 960], "fltp", "mono")
+                frame.sample_rate, frame.time_base = 48000, Fraction(1, 48000)
+                frame.pts = round(tone_start * 48000) + begin
+                out.mux(sound.encode(frame))
+            out.mux(sound.encode(None))
+        for index, array in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(array, "rgb24").reformat(
+                format=pix_fmt,
+                src_color_range="JPEG",
+                dst_colorspace={1: "ITU709"}.get(matrix, "ITU601"),
+                dst_color_range="JPEG" if full else "MPEG",
+            )
+            frame.pts = index if pts is None else pts[index]
+            frame.time_base = stream.codec_context.time_base if time_base else Fraction(1, rate)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    return path
+
+
+def read(path):
+    """Frames as RGB by the tags that they carry, their times in seconds, and the stream's properties."""
+    with av.open(str(path)) as clip:
+        stream = clip.streams.video[0]
+        about = {
+            "size": (stream.width, stream.height),
+            "rate": stream.average_rate,
+            "aspect": stream.sample_aspect_ratio,
+            "seconds": clip.duration / 1e6,
+            "codec": stream.codec_context.name,
+            "pix_fmt": stream.pix_fmt,
+        }
+        arrays, times = [], []
+        for frame in clip.decode(video=0):
+            about |= {"matrix": frame.colorspace, "range": frame.color_range, "rotation": frame.rotation}
+            about |= {"primaries": stream.codec_context.color_primaries, "transfer": stream.codec_context.color_trc}
+            matrix = {1: "ITU709"}.get(frame.colorspace, "ITU601")
+            color_range = "JPEG" if frame.color_range == 2 else "MPEG"
+            rgb = frame.reformat(
+                format="rgb24",
+                src_colorspace=matrix,
+                src_color_range=color_range,
+                dst_color_range="JPEG",
+                interpolation=EXACT,
+            )
+            arrays.append(rgb.to_ndarray())
+            times.append(float(frame.pts * frame.time_base))
+    return arrays, times, about
+
+
+def sound(path):
+    """Packets of the first stream of sound, and when it begins in seconds."""
+    with av.open(str(path)) as clip:
+        packets = [p for p in clip.demux(clip.streams.audio[0]) if p.dts is not None]
+        return [bytes(p) for p in packets], float(packets[0].pts * packets[0].time_base), packets[0].stream.codec.name
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv", ".m4v"])
+def test_number_order_times_size_rate_and_sound_stay(tmp_path, suffix):
+    source = make_clip(tmp_path / "x.mp4", numbered(20), rate=30, tone="aac")
+    target = tmp_path / f"y{suffix}"
+    made = translate_video(make_translator(Negative()), source, target)
+    (arrays, times, about), (_, times_before, about_before) = read(target), read(source)
+    assert made.num_frames == len(arrays) == 20
+    assert [round(array.mean()) for array in arrays] == pytest.approx([255 - level(i) for i in range(20)], abs=2)
+    # Matroska has no time before 0, where the encoder's run-up of AAC lies: there picture and sound both move by it.
+    shift = times[0] - times_before[0]
+    assert times == pytest.approx([time + shift for time in times_before], abs=0.001)
+    assert shift == 0 if suffix != ".mkv" else 0 <= shift < 0.03
+    assert about == {**about_before, "seconds": pytest.approx(about_before["seconds"], abs=0.03)}
+    assert made.seconds == pytest.approx(20 / 30, abs=0.001)
+    packets, start, _ = sound(target)
+    assert packets == sound(source)[0]
+    assert start - shift == pytest.approx(sound(source)[1], abs=0.001)
+    assert made.notes == made.damage == ()
+    assert [path.name for path in tmp_path.iterdir() if path not in (source, target)] == []
+
+
+def test_webm_has_vp9_and_opus_and_says_that_the_sound_is_new(tmp_path):
+    source = make_clip(tmp_path / "x.mp4", numbered(20), tone="aac")
+    made = translate_video(make_translator(), source, tmp_path / "y.webm")
+    arrays, times, about = read(tmp_path / "y.webm")
+    assert about["codec"] == "vp9"
+    assert [round(array.mean()) for array in arrays] == pytest.approx([level(i) for i in range(20)], abs=3)
+    assert times == pytest.approx([i / 25 for i in range(20)], abs=0.002)
+    packets, start, codec = sound(tmp_path / "y.webm")
+    assert "opus" in codec
+    assert abs(start) < 0.05
+    assert len(packets) == pytest.approx(0.8 / 0.02, abs=3)
+    assert "aac sound; it was encoded anew" in made.notes[0]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_odd_sizes_stay(tmp_path, suffix):
+    frames = [np.random.default_rng(0).integers(0, 256, (3, 5, 3), dtype=np.uint8).repeat(9, 0).repeat(9, 1)] * 3
+    source = make_clip(tmp_path / "x.mkv", frames, codec="ffv1", pix_fmt="yuv444p")
+    made = translate_video(make_translator(), source, tmp_path / f"y{suffix}")
+    arrays, _, about = read(tmp_path / f"y{suffix}")
+    assert about["size"] == (45, 27)
+    assert np.median(np.abs(arrays[2].astype(int) - frames[2])) <= 3
+    assert [("odd size, 45x27" in note) for note in made.notes] == ([True] if suffix == ".mp4" else [])
+
+
+def test_the_times_of_a_variable_frame_rate_stay(tmp_path):
+    ticks = [0, 40, 50, 190, 200, 333, 1000]
+    source = make_clip(tmp_path / "x.mp4", numbered(7), pts=ticks, time_base=Fraction(1, 1000))
+    for suffix in (".mp4", ".mkv"):
+        translate_video(make_translator(), source, tmp_path / f"y{suffix}", batch_size=3)
+        arrays, times, _ = read(tmp_path / f"y{suffix}")
+        assert times == pytest.approx([tick / 1000 for tick in ticks], abs=0.0011)
+        assert [round(array.mean()) for array in arrays] == pytest.approx([level(i) for i in range(7)], abs=2)
+
+
+@pytest.mark.parametrize(("matrix", "full"), [(1, False), (1, True), (6, False), (6, True), (None, None)])
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_colours_and_their_tags_stay(tmp_path, matrix, full, suffix):
+    corners = np.array([[r, g, b] for r in (20, 235) for g in (20, 235) for b in (20, 235)], np.uint8)
+    picture = corners.reshape(2, 4, 3).repeat(32, 0).repeat(32, 1)
+    source = make_clip(tmp_path / "x.mp4", [picture] * 3, matrix=matrix, full=full)
+    translate_video(make_translator(), source, tmp_path / f"y{suffix}")
+    (before, _, tags_before), (after, _, tags) = read(source), read(tmp_path / f"y{suffix}")
+    inner = np.zeros(picture.shape[:2], bool)
+    for row in range(16, 64, 32):
+        for column in range(16, 128, 32):
+            inner[row - 8 : row + 8, column - 8 : column + 8] = True
+    assert np.abs(after[1].astype(int) - before[1])[inner].max() <= 6
+    assert np.abs(after[1].astype(int) - picture)[inner].max() <= 8
+    for name in ("matrix", "primaries", "transfer"):
+        assert tags[name] == tags_before[name]
+    if full is not None or suffix == ".mp4":  # VP9 always tells its range
+        assert tags["range"] == tags_before["range"]
+
+
+def test_nothing_becomes_darker_on_the_way(tmp_path):
+    values = np.random.default_rng(0).integers(60, 190, (12, 16, 3), dtype=np.uint8)
+    picture = np.asarray(Image.fromarray(values).resize((128, 96), Image.Resampling.BICUBIC))
+    source = make_clip(tmp_path / "x.mp4", [picture] * 3)
+    translate_video(make_translator(), source, tmp_path / "y.mp4")
+    before, after = read(source)[0][1], read(tmp_path / "y.mp4")[0][1]
+    assert after.mean() == pytest.approx(before.mean(), abs=0.4)
+
+
+def test_an_hdr_clip_keeps_its_tags_and_is_told(tmp_path):
+    with av.open(str(tmp_path / "x.mp4"), "w") as out:
+        stream = out.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p10le"
+        context = stream.codec_context
+        context.colorspace, context.color_primaries, context.color_trc, context.color_range = 9, 9, 16, 1
+        for index, array in enumerate(numbered(3)):
+            frame = av.VideoFrame.from_ndarray(array, "rgb24")
+            frame = frame.reformat(format="yuv420p10le", dst_colorspace="BT2020", dst_color_range="MPEG")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    made = translate_video(make_translator(), tmp_path / "x.mp4", tmp_path / "y.mp4")
+    before, after = read(tmp_path / "x.mp4"), read(tmp_path / "y.mp4")
+    assert "is HDR" in made.notes[0]
+    for name in ("matrix", "primaries", "transfer", "range"):
+        assert after[2][name] == before[2][name]
+    assert after[0][1].mean() == pytest.approx(before[0][1].mean(), abs=1.5)
+
+
+def test_other_streams_are_left_out_and_told(tmp_path):
+    source = make_clip(tmp_path / "x.mp4", numbered(3), tone="aac")
+    with av.open(str(source)) as clip, av.open(str(tmp_path / "two.mkv"), "w") as out:
+        streams = [out.add_stream_from_template(clip.streams[index]) for index in (0, 1, 1)]
+        out.add_attachment("note.txt", "text/plain", b"words")
+        for packet in clip.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                out.mux(packet)
+    made = translate_video(make_translator(), tmp_path / "two.mkv", tmp_path / "y.mkv")
+    with av.open(str(tmp_path / "y.mkv")) as clip:
+        assert [stream.type for stream in clip.streams] == ["video", "audio", "audio"]
+    assert "left out" in made.notes[0]
+
+
+def test_a_clip_of_rgb_becomes_one_of_bt709(tmp_path):
+    picture = np.zeros((32, 64, 3), np.uint8)
+    picture[:, :32], picture[:, 32:] = (220, 40, 30), (30, 60, 200)
+    with av.open(str(tmp_path / "x.mkv"), "w") as out:
+        stream = out.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 32, "bgr0"
+        for index in range(3):
+            frame = av.VideoFrame.from_ndarray(picture, "rgb24").reformat(format="bgr0")
+            frame.pts, frame.time_base = index, Fraction(1, 25)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    translate_video(make_translator(), tmp_path / "x.mkv", tmp_path / "y.mp4")
+    arrays, _, about = read(tmp_path / "y.mp4")
+    assert (about["matrix"], about["range"]) == (1, 1)
+    assert np.abs(arrays[0].astype(int) - picture)[:, 4:28].max() <= 6
+
+
+@pytest.mark.parametrize("rotation", [90, -90, 180])
+def test_clips_of_turned_phones_become_upright(tmp_path, rotation):
+    picture = np.full((32, 64, 3), 40, np.uint8)
+    picture[:8, :8] = 220  # a mark in a corner
+    source = make_clip(tmp_path / "x.mp4", [picture] * 3, rotation=rotation, aspect=Fraction(4, 3))
+    assert read(source)[2]["rotation"] in (rotation, rotation - 360)
+    translate_video(make_translator(), source, tmp_path / "y.mp4")
+    arrays, _, about = read(tmp_path / "y.mp4")
+    assert about["rotation"] == 0
+    # The tag says by how much a player turns the picture, counter-clockwise.
+    upright = np.rot90(picture, rotation // 90)
+    assert arrays[0].shape == upright.shape
+    assert np.abs(arrays[0].astype(int) - upright).mean() < 3
+    assert about["aspect"] == (Fraction(4, 3) if rotation == 180 else Fraction(3, 4))
+
+
+def test_sound_that_begins_later_still_does(tmp_path):
+    source = make_clip(tmp_path / "x.mkv", numbered(20), tone="libopus", tone_start=0.3)
+    for suffix in (".mkv", ".mp4", ".webm"):
+        translate_video(make_translator(), source, tmp_path / f"y{suffix}")
+        packets, start, _ = sound(tmp_path / f"y{suffix}")
+        assert packets == sound(source)[0]
+        assert start - read(tmp_path / f"y{suffix}")[1][0] == pytest.approx(sound(source)[1], abs=0.003)
+
+
+def test_a_recorded_broadcast_begins_at_zero_with_its_sound_in_place(tmp_path):
+    source = make_clip(tmp_path / "x.ts", numbered(20), pts=list(range(100, 120)), tone="aac", tone_start=4.2)
+    assert read(source)[1][0] > 3.9
+    translate_video(make_translator(), source, tmp_path / "y.mp4")
+    _, times_before, _ = read(source)
+    _, times, _ = read(tmp_path / "y.mp4")
+    assert times[0] < 0.1
+    assert np.diff(times) == pytest.approx(np.diff(times_before), abs=0.001)
+    assert sound(tmp_path / "y.mp4")[1] - times[0] == pytest.approx(sound(source)[1] - times_before[0], abs=0.002)
+
+
+def test_sound_without_a_clip_and_no_clip_at_all_are_told(tmp_path):
+    translator, target = make_translator(), tmp_path / "y.mp4"
+    with av.open(str(tmp_path / "tone.mp4"), "w") as out:
+        stream = out.add_stream("aac", rate=48000, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4800), np.float32), "fltp", "mono")
+        frame.sample_rate = 48000
+        out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+    (tmp_path / "words.mp4").write_text("these are words")
+    for name, message in (
+        ("tone.mp4", "holds no moving pictures"),
+        ("words.mp4", "is no clip that can be read"),
+        ("nothing.mp4", "There is no clip"),
+    ):
+        with pytest.raises(InputError, match=message):
+            translate_video(translator, tmp_path / name, target)
+    source = make_clip(tmp_path / "x.mp4", numbered(3))
+    with pytest.raises(InputError, match="clips are written as .mp4"):
+        translate_video(translator, source, tmp_path / "y.xyz")
+    with pytest.raises(InputError, match="would be overwritten"):
+        translate_video(translator, source, source)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["tone.mp4", "words.mp4", "x.mp4"]
+
+
+def test_a_target_that_cannot_be_written_is_told(tmp_path):
+    source = make_clip(tmp_path / "x.mp4", numbered(3))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="y.mp4 could not be written"):
+        translate_video(make_translator(), source, tmp_path / "file" / "y.mp4")
+
+
+def noisy(count):
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (48, 64, 3), dtype=np.uint8) for _ in range(count)]
+
+
+def test_of_a_truncated_clip_the_beginning_is_kept_and_the_rest_told(tmp_path):
+    source = make_clip(tmp_path / "x.mp4", noisy(60), options={"movflags": "faststart", "g": "10"})
+    whole = (tmp_path / "x.mkv", tmp_path / "x.mp4")
+    make_clip(whole[0], noisy(60), options={"g": "10"})
+    with (
+        av.open(str(source)) as clip,
+        av.open(str(tmp_path / "fast.mp4"), "w", options={"movflags": "faststart"}) as out,
+    ):
+        stream = out.add_stream_from_template(clip.streams.video[0])
+        for packet in clip.demux():
+            if packet.dts is not None:
+                packet.stream = stream
+                out.mux(packet)
+    for path in (tmp_path / "fast.mp4", whole[0]):
+        content = path.read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+        made = translate_video(make_translator(), path, tmp_path / "y.mp4")
+        assert 20 < made.num_frames < 40
+        assert len(read(tmp_path / "y.mp4")[0]) == made.num_frames
+        assert "early" in made.damage[-1]
+    # Without its index, which an MP4 has at its end, nothing can be read.
+    content = source.read_bytes()
+    source.write_bytes(content[: len(content) // 2])
+    with pytest.raises(InputError, match="is no clip that can be read"):
+        translate_video(make_translator(), source, tmp_path / "z.mp4")
+    assert not (tmp_path / "z.mp4").exists()
+
+
+@pytest.mark.parametrize("suffix", [".avi", ".mkv"])
+def test_damage_in_the_middle_does_not_end_a_clip(tmp_path, suffix):
+    kind = {"codec": "mjpeg", "pix_fmt": "yuvj420p", "options": {"q": "2"}} if suffix == ".avi" else {}
+    source = make_clip(tmp_path / f"x{suffix}", noisy(30), **kind)
+    with av.open(str(source)) as clip:
+        packets = [bytes(packet) for packet in clip.demux() if packet.size]
+    content = bytearray(source.read_bytes())
+    for packet in packets[10:13]:
+        place = content.find(packet)
+        content[place : place + len(packet)] = bytes(len(packet))
+    source.write_bytes(content)
+    made = translate_video(make_translator(), source, tmp_path / "y.mp4")
+    assert made.damage == (f"x{suffix}: 3 packets could not be decoded; the rest is translated.",)
+    _, times, _ = read(tmp_path / "y.mp4")
+    assert made.num_frames == len(times) == 27
+    assert times[-1] == pytest.approx(29 / 25)
+
+
+def test_an_interrupted_translation_leaves_nothing_and_keeps_what_was_there(tmp_path):
+    source, target = make_clip(tmp_path / "x.mp4", numbered(20)), tmp_path / "y.mp4"
+    target.write_text("an earlier result")
+
+    def interrupt(done, _expected):
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        translate_video(make_translator(), source, target, on_frame=interrupt)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.mp4", "y.mp4"]
+    assert target.read_text() == "an earlier result"
+
+
+def test_no_more_frames_than_a_batch_are_waiting(tmp_path):
+    source = make_clip(tmp_path / "x.mp4", numbered(30))
+    translator, most = make_translator(), 0
+    translate = translator.translate
+
+    def counting(images, **options):
+        taken = given = 0
+
+        def count():
+            nonlocal taken, most
+            for image in images:
+                taken += 1
+                most = max(most, taken - given)
+                yield image
+
+        for result in translate(count(), **options):
+            given += 1
+            yield result
+
+    translator.translate = counting
+    assert translate_video(translator, source, tmp_path / "y.mp4", batch_size=4).num_frames == 30
+    assert most <= 5
+
+
+def test_short_side_changes_the_scale_and_not_the_size(tmp_path):
+    source = make_clip(tmp_path / "x.mp4", noisy(3))
+    translate_video(make_translator(), source, tmp_path / "y.mp4", short_side=12)
+    arrays, _, about = read(tmp_path / "y.mp4")
+    assert about["size"] == (64, 48)
+    assert arrays[0].std() < 0.6 * read(source)[0][0].std()
+
+
+def test_grey_models_take_and_make_grey_clips_and_deep_ones_refuse(tmp_path):
+    picture = np.zeros((32, 32, 3), np.uint8)
+    picture[..., 0] = 200
+    source = make_clip(tmp_path / "x.mp4", [picture] * 2)
+    translate_video(make_translator(a=1, b=1), source, tmp_path / "y.mp4")
+    middle = read(tmp_path / "y.mp4")[0][0][16, 16].astype(int)
+    assert np.ptp(middle) <= 2
+    assert middle.mean() == pytest.approx(0.299 * 200, abs=4)
+    for wrong in (make_translator(a=4, b=4), make_translator(dtype="uint16")):
+        with pytest.raises(InputError, match="8-bit grey or colour"):
+            translate_video(wrong, source, tmp_path / "z.mp4")
+
+
+def test_a_missing_package_is_told(tmp_path, monkeypatch):
+    real = builtins.__import__
+
+    def absent(name, *rest):
+        if name == "av":
+            raise ImportError(name)
+        return real(name, *rest)
+
+    monkeypatch.setattr(builtins, "__import__", absent)
+    with pytest.raises(InputError, match=r"pip install 'cyclegan\[video\]'"):
+        translate_video(make_translator(), tmp_path / "x.mp4", tmp_path / "y.mp4")
+
+
+def test_stabilised_clips_differ_and_begin_alike(tmp_path):
+    model = make_translator(nn.Sequential(nn.InstanceNorm2d(3)))
+    frames = [
+        np.clip(frame // 2 + 25 * (index % 2), 0, 255).astype(np.uint8) for index, frame in enumerate(noisy(1) * 8)
+    ]
+    source = make_clip(tmp_path / "x.mp4", frames)
+    results = []
+    for stabilise in (False, True):
+        translate_video(model, source, tmp_path / "y.mp4", stabilise=stabilise)
+        results.append([frame.mean() for frame in read(tmp_path / "y.mp4")[0]])
+    plain, stable = results
+    assert stable[0] == pytest.approx(plain[0], abs=1)
+    assert max(np.abs(np.diff(plain))) < 4 < max(np.abs(np.diff(stable)))  # instance norm hides the light's changes
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    root = tmp_path_factory.mktemp("run")
+    a, b = make_folder(root / "a"), make_folder(root / "b", seed=1)
+    return train(a, b, out=root / "run", quiet=True, **{**TINY, "steps": 2})
+
+
+def test_clips_and_images_are_translated_by_one_command(run, tmp_path, capsys):
+    folder = tmp_path / "in"
+    make_folder(folder / "frames", count=3)
+    make_clip(folder / "x.mp4", numbered(3))
+    make_clip(folder / "x.avi", numbered(3), codec="mjpeg", pix_fmt="yuvj420p", options={})
+    (folder / "bad.mkv").write_text("words")
+    with pytest.raises(SystemExit) as end:
+        main(["translate", str(run), str(folder), "--out", str(tmp_path / "out"), "--stabilise", "--batch-size", "2"])
+    assert end.value.code == 1
+    written = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*"))
+    assert written == ["frames/0.png", "frames/1.png", "frames/2.png", "x.avi.mp4", "x.mp4"]
+    shown = capsys.readouterr()
+    assert "bad.mkv is no clip that can be read" in shown.err
+    assert "3 images translated" in shown.out
+    assert "3 frames, 0.12 s, translated into" in shown.out
+
+
+def test_one_clip_becomes_the_file_that_out_names(run, tmp_path, capsys):
+    source = make_clip(tmp_path / "clip.mp4", numbered(4), tone="aac")
+    main(["translate", str(run), str(source), "--out", str(tmp_path / "clip_b.mp4"), "--stabilise"])
+    assert len(read(tmp_path / "clip_b.mp4")[0]) == 4
+    assert sound(tmp_path / "clip_b.mp4")[0] == sound(source)[0]
+    assert "4 frames" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["clip.mp4", "clip.mp4", "--out", "y.mp4"], "give a folder as --out"),
+        (["in", "--out", "y.mp4"], "give a folder as --out"),
+        (["in/0.png", "--out", "y.mp4"], "is an image; give a folder"),
+        (["clip.mp4", "--out", "y.avi"], "clips are written as .mp4"),
+        (["clip.mp4", "--out", "."], "would be overwritten"),
+        (["clip.mp4", "--out", "y.mp4", "--memory-frames", "5"], "is for --stabilise"),
+        (["clip.mp4", "--out", "y.mp4", "--stabilise", "--memory-frames", "0"], "expected at least 1"),
+        (["none.mp4", "--out", "out"], "There is no file or folder"),
+        (["empty", "--out", "out"], "no images and no clips"),
+    ],
+)
+def test_what_cannot_be_is_told_in_one_sentence(run, tmp_path, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(tmp_path)
+    make_folder(tmp_path / "in", count=2)
+    (tmp_path / "empty").mkdir()
+    make_clip(tmp_path / "clip.mp4", numbered(2))
+    with pytest.raises(SystemExit):
+        main(["translate", str(run), *words])
+    assert message in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["clip.mp4", "empty", "in"]
+
+
+def test_stabilise_says_where_it_does_nothing(run, tmp_path, capsys):
+    Image.fromarray(numbered(1)[0]).save(tmp_path / "x.png")
+    main(["translate", str(run), str(tmp_path / "x.png"), "--out", str(tmp_path / "out"), "--stabilise"])
+    assert "x.png is a single picture" in capsys.readouterr().err
+    folders = [make_folder(tmp_path / name, seed=index) for index, name in enumerate("ab")]
+    batch = train(*folders, out=tmp_path / "batch", quiet=True, **{**TINY, "steps": 1, "norm": "batch"})
+    main(["translate", str(batch), str(folders[0]), "--out", str(tmp_path / "out2"), "--stabilise"])
+    assert "--stabilise changes nothing here" in capsys.readouterr().err
+
+
+def test_clips_keep_their_names_in_a_folder(tmp_path):
+    make_clip(tmp_path / "one.MP4", numbered(2))
+    for name in ("two.ts", "two.mkv"):
+        (tmp_path / name).write_text("")
+    images, clips = plan_translation([tmp_path], tmp_path / "out", make_translator())
+    assert images == []
+    assert [target.name for _, target in clips] == ["one.MP4", "two.mkv", "two.mp4"]
+
+
+def test_a_killed_command_leaves_no_clip(run, tmp_path):
+    source = make_clip(tmp_path / "x.mp4", [frame.repeat(6, 0).repeat(6, 1) for frame in noisy(30)])
+    code = (
+        "import sys, os, signal, cyclegan.video as v\n"
+        "real = v.PictureWriter.write\n"
+        "def write(self, *rest):\n"
+        "    real(self, *rest)\n"
+        "    self.count = getattr(self, 'count', 0) + 1\n"
+        "    if self.count == 5: os.kill(os.getpid(), signal.SIGINT)\n"
+        "v.PictureWriter.write = write\n"
+        "from cyclegan.cli import main\n"
+        f"main(['translate', {str(run)!r}, {str(source)!r}, '--out', {str(tmp_path / 'y.mp4')!r}])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 130
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["x.mp4"]

@@ -24,8 +24,8 @@ from torch.nn import functional as F
 
 from cyclegan import Translator, train
 from cyclegan.datasets import download
-from cyclegan.datasets.earth import _world
-from cyclegan.images import ImageFormat, scale_short_side, to_tensor
+from cyclegan.datasets.earth import read_world
+from cyclegan.images import ImageFormat, scale, to_tensor
 from cyclegan.stabilise import (
     CUT_CORRELATION,
     CUT_DIFFERENCE,
@@ -246,7 +246,7 @@ def real_clips(translator: Translator, folder: Path) -> dict:
     """Flicker of real clips, whose motion is not known: over all pixels, and where the input stands still."""
     result: dict = {}
     for path in sorted(folder.glob("*.mp4")):
-        frames = [scale_short_side(frame, 120) for frame in decode(path)]
+        frames = [scale(frame, short_side=120) for frame in decode(path)]
         still = [np.zeros(frames[0].shape[:2], bool)]
         for before, after in pairwise(frames):
             change = np.abs(after.astype(int) - before).max(2)
@@ -356,8 +356,8 @@ def main() -> None:
         train(data, out=run, preset="demo", minutes=options.minutes, threads=1)
     translator = Translator.load(run, device="cpu")
     size = (round(5400 * SCALE), round(2700 * SCALE))
-    world = _world("bmng.jpg").resize(size, Image.Resampling.LANCZOS)
-    truth = _world("shadedrelief.jpg").resize(size, Image.Resampling.LANCZOS)
+    world = read_world("bmng.jpg").resize(size, Image.Resampling.LANCZOS)
+    truth = read_world("shadedrelief.jpg").resize(size, Image.Resampling.LANCZOS)
 
     result = {
         "setup": {"size": [WIDTH, HEIGHT], "frames": FRAMES, "places": len(PLACES), "margin": MARGIN},

@@ -54,7 +54,7 @@ def build_earth(
     where the projection stretches shapes to twice their width and more.
     """
     map_file, map_name = EARTH_VARIANTS[variant]
-    chart = _world(map_file)
+    chart = read_world(map_file)
 
     def save_map(box: Box, path: Path) -> None:
         chart.resize((size, size), Image.Resampling.LANCZOS, box, reducing_gap=None).save(path)
@@ -70,7 +70,7 @@ def cut_tiles(
 
     Returns what about.json says of the cutting. Lengths as in `build_earth`.
     """
-    photo = _world("bmng.jpg")
+    photo = read_world("bmng.jpg")
     for folder in ("trainA", "trainB", "testA", "testB"):
         (out / folder).mkdir(parents=True)
 
@@ -126,7 +126,7 @@ def _land_share(photo: np.ndarray) -> float:
     return float(np.mean(~sea & ~ice))
 
 
-def _world(name: str) -> Image.Image:
+def read_world(name: str) -> Image.Image:
     with open_world(name) as picture:
         return picture.convert("RGB").resize(WORLD, Image.Resampling.LANCZOS)
 

@@ -4,8 +4,10 @@ import hashlib
 import itertools
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import numpy as np
@@ -323,9 +325,27 @@ def batches(dataset: UnpairedDataset, first_step: int, num_workers: int) -> Iter
         multiprocessing_context="spawn",
         worker_init_fn=_ignore_interrupts,
     )
-    return iter(loader)
+    with _interrupts_held():
+        return iter(loader)
+
+
+# A terminal sends Ctrl-C to every process; the training process decides what it means.
 
 
 def _ignore_interrupts(_worker: int) -> None:
-    # A terminal sends Ctrl-C to every process; the training process decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Processes that start here never see Ctrl-C, not even before `_ignore_interrupts` is called there."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    # Its start would unblock the signal again, and it is started with the first process.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -20,7 +20,8 @@ import torch
 from cyclegan import train
 from cyclegan._version import __version__
 from cyclegan.datasets import download
-from cyclegan.images import list_images, write_bytes
+from cyclegan.files import write_bytes
+from cyclegan.images import list_images
 from cyclegan.scores import read_scores
 
 HERE = Path(__file__).parent

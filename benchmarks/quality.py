@@ -27,7 +27,7 @@ from typing import Any
 
 from cyclegan.config import PRESETS, Config, InputError, flat_values, make_config
 from cyclegan.datasets import EARTH_VARIANTS, download
-from cyclegan.images import write_bytes
+from cyclegan.files import write_bytes
 from cyclegan.run_directory import read_log
 from cyclegan.scores import METRICS, Scores, read_scores
 

@@ -11,7 +11,7 @@ SOURCE = Path(cyclegan.__file__).parent
 
 # A module may import modules of lower floors, and of its own floor only those that stand before it here.
 FLOORS = [
-    ["_version", "config"],
+    ["_version", "config", "files"],
     [
         *("images", "metrics", "distributed", "progress", "hub", "datasets", "networks", "features"),
         *("environment", "health", "torch_files"),

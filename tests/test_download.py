@@ -22,7 +22,7 @@ from cyclegan.cli import main
 from cyclegan.datasets import download
 from cyclegan.datasets.catalogue import HOME, MODELS, STANDARD, Dataset
 from cyclegan.datasets.fetching import DownloadError, Patience, fetch, workplace
-from cyclegan.datasets.pretrained import download_model
+from cyclegan.datasets.pretrained import model_file
 from cyclegan.datasets.standard import address, download_dataset
 from make_zip import images, pack
 from test_importing import reference_state
@@ -507,9 +507,10 @@ def test_a_disk_that_fills_up_while_unpacking_keeps_the_archive_and_says_so(serv
 @pytest.mark.parametrize("out", [".", "..", "/"])
 def test_a_place_without_a_name_is_refused(server, tmp_path, monkeypatch, out):
     monkeypatch.chdir(tmp_path)
-    for get_it in (download_dataset, download_model):
-        with pytest.raises(InputError):
-            get_it("mini" if get_it is download_dataset else "style_monet", Path(out), mirror=server.url)
+    with pytest.raises(InputError):
+        download_dataset("mini", Path(out), mirror=server.url)
+    with pytest.raises(InputError), model_file("style_monet", Path(out), mirror=server.url):
+        pass
     assert server.asked == []
     assert nothing_left(tmp_path)
 
@@ -561,15 +562,23 @@ def test_a_model_that_would_run_code_is_refused_and_leaves_nothing(server, tmp_p
     assert (code, out) == (2, "")
     assert "nothing was executed" in err
     assert nothing_left(tmp_path)
+    Path("mine").mkdir()
+    assert run(capsys, "download", "style_monet", "--mirror", server.url, "--out", "mine/x")[0] == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
-def test_a_file_of_mine_beside_the_model_is_never_removed(server, tmp_path, monkeypatch, capsys):
+def test_files_of_mine_beside_the_model_are_neither_taken_for_it_nor_removed(server, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("models").mkdir()
-    Path("models/style_monet.pth").write_bytes(checkpoint(reference_state(ModelConfig(**TINY_MODEL))))
+    Path("models/style_monet.pth").write_bytes(checkpoint(reference_state(ModelConfig(**TINY_MODEL), seed=1)))
+    theirs = reference_state(ModelConfig(**TINY_MODEL), seed=2)
+    server.script = [serve(checkpoint(theirs), kind="application/octet-stream")]
     assert run(capsys, "download", "style_monet", "--mirror", server.url)[0] == 0
-    assert server.asked == []
+    network = Translator.load("models/style_monet", device="cpu").network
+    assert torch.equal(network.stem.weight, theirs["model.1.weight"])
     assert sorted(path.name for path in Path("models").iterdir()) == ["style_monet", "style_monet.pth"]
+
+    server.asked.clear()
     Path("models/map2sat").mkdir()
     Path("models/map2sat/mine.txt").write_text("mine")
     code, _, err = run(capsys, "download", "map2sat", "--mirror", server.url)
@@ -589,10 +598,12 @@ def test_a_name_of_both_kinds_is_the_dataset_unless_the_model_is_asked_for(serve
 
 def test_a_page_in_place_of_a_model_is_refused(server, tmp_path):
     server.script = [serve(b"Not a model at all", kind="text/plain")]
-    with pytest.raises(DownloadError, match="is no .pth file"):
-        download_model("style_monet", tmp_path / "models" / "style_monet.pth", mirror=server.url, patience=PATIENT)
-    with pytest.raises(InputError, match="is a folder"):
-        download_model("style_monet", tmp_path)
+    out = tmp_path / "models" / "style_monet"
+    with (
+        pytest.raises(DownloadError, match="is no .pth file"),
+        model_file("style_monet", out, mirror=server.url, patience=PATIENT),
+    ):
+        pass
     assert nothing_left(tmp_path)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from conftest import TINY, TINY_MODEL, make_folder
 from cyclegan import InputError, ModelConfig, TrainConfig, Translator, train
-from cyclegan.checkpoint import read_discriminators, read_info
+from cyclegan.checkpoint import find_model, read_discriminators, read_info
 from cyclegan.fine_tuning import settings_of_start, start_from
 from cyclegan.images import write_image
 from cyclegan.importing import import_reference
@@ -92,6 +92,72 @@ def test_what_the_model_lacks_starts_anew_and_is_told(folders, tmp_path, capsys)
     assert "no discriminator a" in told
     assert "no discriminator b" in told
     assert "Networks start from" in told
+
+
+@pytest.mark.parametrize("freeze", ["encoder", "discriminator", "both"])
+def test_random_weights_are_never_frozen(freeze, imported, folders, tmp_path):
+    torch.save(reference_state(ModelConfig(**TINY_MODEL)), tmp_path / "horse2zebra.pth")
+    single = import_reference(tmp_path / "horse2zebra.pth", out=tmp_path / "single").path
+    settings = {**PLAIN, "steps": 1, "freeze": freeze, "quiet": True}
+    with pytest.raises(InputError, match="has no .* would keep random weights"):
+        train(*folders, out=tmp_path / "run", init_from=single, discriminator_layers=1, **settings)
+    if freeze != "encoder":
+        with pytest.raises(InputError, match="another architecture .* would keep random weights"):
+            train(*folders, out=tmp_path / "run", init_from=imported, discriminator_width=5, **settings)
+
+
+def test_a_run_that_translates_with_averages_is_started_from_with_them(folders, tmp_path):
+    before = train(*folders, out=tmp_path / "b", steps=4, quiet=True, translate_with="average", **TINY)
+    state = TrainState.create(TrainConfig(model=ModelConfig(**settings_of_start(before, tmp_path)), init_from=before))
+    start_from(state, before)
+    weights = {name: Translator.load(before, weights=name).network.stem.weight for name in ("average", "final")}
+    assert not torch.equal(weights["average"], weights["final"])
+    assert torch.equal(state.generator.a2b.stem.weight, weights["average"])
+
+
+def test_a_run_that_went_on_is_started_from_where_it_is_now(folders, tmp_path):
+    run = train(*folders, out=tmp_path / "run", steps=2, quiet=True, **TINY)
+    kept = shutil.copytree(run / "model", tmp_path / "kept")
+    train(*folders, out=run, steps=4, resume=True, quiet=True, **TINY)
+    # As if it had been stopped at step 4 of more: the model directory is that of step 2.
+    shutil.rmtree(run / "model")
+    kept.rename(run / "model")
+    shutil.rmtree(run / "checkpoints" / "step_0000002")
+    assert find_model(run) == run / "checkpoints" / "step_0000004" / "model"
+    state = TrainState.create(TrainConfig(model=ModelConfig(**settings_of_start(run, tmp_path)), init_from=run))
+    assert start_from(state, run) == []
+    # Discriminators of another step are not those of the model.
+    assert read_discriminators(run / "model") == {}
+
+
+def test_a_model_keeps_the_record_of_where_it_came_from(imported, folders, tmp_path):
+    settings = {**PLAIN, "init_from": imported, "quiet": True}
+    for steps in (1, 2):
+        run = train(*folders, out=tmp_path / "run", steps=steps, resume=steps == 2, **settings)
+    origin = read_info(run / "model").origin
+    assert origin.startswith(
+        "trained further from imported, imported from the reference implementation: latest_net_G_A"
+    )
+    again = train(*folders, out=tmp_path / "again", steps=1, **{**settings, "init_from": run})
+    assert read_info(again / "model").origin == f"trained further from run, {origin}"
+    with pytest.raises(InputError, match="init_from"):
+        train(*folders, out=tmp_path / "run", steps=3, resume=True, **{**settings, "init_from": again})
+
+
+def test_a_fresh_run_may_start_from_the_one_that_it_moves_aside(folders, tmp_path):
+    run = train(*folders, out=tmp_path / "run", steps=2, quiet=True, **TINY)
+    with pytest.raises(InputError, match="another architecture"):
+        train(*folders, out=run, init_from=run, fresh=True, steps=1, quiet=True, **PLAIN, width=9)
+    assert read_info(run / "model").step == 2  # nothing was moved
+    train(*folders, out=run, init_from=run, fresh=True, steps=1, quiet=True, **PLAIN)
+    assert (tmp_path / "run.old1" / "model").is_dir()
+
+
+def test_the_model_may_be_gone_also_where_the_run_is_in_its_usual_place(imported, folders, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    train(*folders, init_from=imported, steps=1, quiet=True, **PLAIN)
+    shutil.move(imported, tmp_path / "gone")
+    train(*folders, init_from=imported, steps=1, quiet=True, **PLAIN)
 
 
 def test_other_discriminators_than_the_models_start_anew(imported, tmp_path):

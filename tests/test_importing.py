@@ -1,5 +1,6 @@
 """Checkpoints of the reference implementation: taken over, written, and refused."""
 
+import json
 import os
 import pickle
 import struct
@@ -292,6 +293,15 @@ def test_a_run_survives_the_way_there_and_back(folders, tmp_path):
         assert all(torch.equal(one[d][key], other[d][key]) for d in "ab" for key in one[d])
     assert any("--netG resnet_1blocks --ngf 4 --norm instance" in note for note in exported.notes)
     assert any("n_blocks" in note for note in exported.notes)
+    assert any("dropout" in note for note in exported.notes)
+
+
+def test_a_damaged_discriminator_is_not_exported(tmp_path):
+    model = import_reference(write_folder(tmp_path / "run", SMALL), out=tmp_path / "model").path
+    save_file({"stem.weight": torch.ones(2)}, model / "discriminator_a.safetensors")
+    with pytest.raises(InputError, match="discriminator a .* is not what its config.json describes"):
+        export(model, tmp_path / "out", format="reference")
+    assert not (tmp_path / "out").exists()
 
 
 def test_averaged_weights_and_one_direction_can_be_exported(folders, tmp_path):
@@ -349,6 +359,10 @@ def without(key):
         "no head": (lambda: without("model.18.weight"), "lacks the convolution head.weight"),
         "another size": (lambda: variant(**{"model.4.weight": torch.ones(9, 4, 3, 3)}), "has the shape"),
         "NaN": (lambda: variant(**{"model.4.bias": torch.full((8,), float("nan"))}), "NaN"),
+        "integers": (lambda: variant(**{"model.4.weight": torch.ones(8, 4, 3, 3, dtype=torch.int8)}), "torch.int8"),
+        "nothing wide": (lambda: {key: tensor[:0] for key, tensor in reference_state(SMALL).items()}, "represented"),
+        "huge": (lambda: variant(**{"model.4.weight": torch.ones(1).expand(10**12)}), "not an ordinary tensor"),
+        "sparse": (lambda: variant(**{"model.4.bias": torch.ones(8).to_sparse()}), "not an ordinary tensor"),
         "linear": (lambda: {"weight": torch.ones(2, 2), "bias": torch.ones(2)}, "no entry of a generator"),
     }.values(),
     ids=lambda value: value if isinstance(value, str) else "",
@@ -405,18 +419,45 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(kind, tmp_pat
     assert target.is_dir()
 
 
-def test_a_truncated_checkpoint_is_refused_at_every_length(tmp_path):
-    for zipped in (True, False):
-        path = tmp_path / "latest_net_G_A.pth"
-        torch.save(reference_state(SMALL), path, _use_new_zipfile_serialization=zipped)
-        whole = path.read_bytes()
-        for length in (0, 1, 10, 300, 5000, len(whole) // 2, len(whole) - 200, len(whole) - 30):
-            path.write_bytes(whole[:length])
-            with pytest.raises(InputError, match="cut off, damaged|it is empty") as error:
-                import_reference(path, out=tmp_path / "model")
-            assert str(path) in str(error.value)
-            assert "\n" not in str(error.value)
-    assert not (tmp_path / "model").exists()
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_truncated_checkpoint_is_refused_at_every_length(zipped, tmp_path):
+    path = tmp_path / "latest_net_G_A.pth"
+    small = {"model.1.weight": torch.ones(1, 1, 2, 2), "model.1.bias": torch.ones(1)}
+    torch.save(small, path, _use_new_zipfile_serialization=zipped)
+    whole = path.read_bytes()
+    for length in range(len(whole) - 1):
+        path.write_bytes(whole[:length])
+        with pytest.raises(InputError) as error:
+            read_state_dict(path)
+        assert str(path) in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def test_a_checkpoint_with_a_changed_byte_is_refused(tmp_path):
+    path = tmp_path / "latest_net_G_A.pth"
+    torch.save(reference_state(SMALL), path)
+    whole = bytearray(path.read_bytes())
+    place = whole.index(reference_state(SMALL)["model.4.weight"].numpy().tobytes()) + 11
+    whole[place] ^= 64
+    path.write_bytes(whole)
+    assert torch.load(path, weights_only=True)["model.4.weight"].shape  # torch itself does not see it
+    with pytest.raises(InputError, match="damaged; get it again"):
+        import_reference(path, out=tmp_path / "model")
+    for byte in range(0, len(whole), 97):  # wherever it is, it is one sentence or does no harm
+        whole[byte] ^= 255
+        path.write_bytes(whole)
+        with pytest.raises(InputError):
+            read_state_dict(path)
+        whole[byte] ^= 255
+
+
+def test_a_checkpoint_without_checksums_is_taken(tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save(reference_state(SMALL), tmp_path / "g.pth")
+    finally:
+        torch.serialization.set_crc32_options(True)
+    import_reference(tmp_path / "g.pth", out=tmp_path / "model")
 
 
 def t7():
@@ -472,6 +513,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path):
     judge, grey = write("judge.pth", SMALL, (3,)), write("grey.pth", SMALL, (1, 3))
     named = write("latest_net_D_A.pth", SMALL)
     ours = import_reference(good, out=tmp_path / "ours").path
+    right = write("latest_net_G_A.pth", SMALL)
     cases = [
         ((good, wide), {}, "do not belong to one model: .*4 wide.* and .*8 wide"),
         ((good, grey), {}, "do not belong to one model"),
@@ -479,6 +521,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path):
         ((judge,), {}, "does not tell of which domain"),
         ((named,), {}, "which its name does not say"),
         ((good,), {"epoch": "3"}, "no folder was given"),
+        ((right,), {"direction": "b2a"}, "contradicts the names of these files: latest_net_G_A.pth is a2b"),
         ((good, good), {"direction": "b2a"}, "both for b2a"),
         ((tmp_path / "none.pth",), {}, "There is no file"),
         ((tmp_path,), {"epoch": "9"}, "nothing of epoch 9"),
@@ -493,6 +536,27 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path):
     with pytest.raises(InputError, match="not empty"):
         import_reference(good, out=tmp_path / "full")
     assert (tmp_path / "full" / "mine.txt").exists()
+    with pytest.raises(InputError, match="expected the name of a new folder"):
+        import_reference(good, out=".")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links want rights there")
+def test_a_link_to_an_empty_folder_is_followed(tmp_path):
+    torch.save(reference_state(SMALL), tmp_path / "g.pth")
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "model").symlink_to(tmp_path / "disk")
+    import_reference(tmp_path / "g.pth", out=tmp_path / "model")
+    assert (tmp_path / "model").is_symlink()
+    assert (tmp_path / "disk" / "config.json").is_file()
+    assert {path.name for path in tmp_path.iterdir()} == {"g.pth", "disk", "model"}
+
+
+def test_a_model_that_knows_no_direction_is_refused(tmp_path):
+    torch.save(reference_state(SMALL), tmp_path / "g.pth")
+    config = import_reference(tmp_path / "g.pth", out=tmp_path / "model").path / "config.json"
+    config.write_text(json.dumps({**json.loads(config.read_text()), "directions": []}))
+    with pytest.raises(InputError, match="directions"):
+        Translator.load(tmp_path / "model")
 
 
 def test_import_and_export_from_the_command_line(tmp_path, capsys):

@@ -38,14 +38,15 @@ class ModelInfo(Config):
     step: int
     translate_with: Literal["final", "average"]
     # What is there: an imported model may have one direction alone, and has no averaged weights.
-    directions: tuple[Direction, ...] = ("a2b", "b2a")
+    directions: tuple[Direction, ...] = Field(("a2b", "b2a"), min_length=1)
     averages: bool = True
-    origin: str | None = Field(None, description="what it was imported from, if it was not trained here")
+    origin: str | None = Field(None, description="what it was imported from, or trained further from")
 
 
 @contextmanager
 def _directory(target: Path) -> Iterator[Path]:
     """A directory to fill, which becomes `target` when the block ends well, and leaves no trace when it does not."""
+    target = target.resolve()  # of a link, the folder behind it is replaced
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -197,15 +198,18 @@ def list_checkpoints(run: Path) -> list[Path]:
 def find_model(path: Path) -> Path:
     """The model directory that belongs to a run directory, a checkpoint or a model directory.
 
+    Of a run that went on after it was complete, it is that of the newest checkpoint until the run is complete again.
     `hf:user/name` is a model of the Hugging Face Hub, which is fetched. Raises InputError if there is none.
     """
     path = Path(path)
     if is_address(path):
         return fetch_address(path)
-    candidates = [path, path / "model", *(checkpoint / "model" for checkpoint in list_checkpoints(path))]
-    for candidate in candidates:
-        if (candidate / "config.json").is_file():
-            return candidate
+    if (path / "config.json").is_file():
+        return path
+    candidates = [path / "model", *(checkpoint / "model" for checkpoint in list_checkpoints(path))]
+    found = [candidate for candidate in candidates if (candidate / "config.json").is_file()]
+    if found:
+        return max(found[:2], key=lambda candidate: read_info(candidate).step) if len(found) > 1 else found[0]
     if not path.exists() and path.name == "best" and path.parent.is_dir():
         raise InputError(f"{path.parent} has no best checkpoint, because no step of it was scored; use {path.parent}.")
     if not path.exists():

@@ -32,8 +32,9 @@ from cyclegan.domain_images import (
 from cyclegan.environment import command_line, now
 from cyclegan.examples import Example, check_examples, write_examples
 from cyclegan.features import FeatureNetwork
+from cyclegan.files import write_bytes
 from cyclegan.hub import is_address
-from cyclegan.images import from_tensor, spread, write_bytes, write_image
+from cyclegan.images import from_tensor, spread, write_image
 from cyclegan.inception import check_inception, inception_scores
 from cyclegan.report.run import write_run_report
 from cyclegan.round_trip import NOISE_SIGMA, as_stored, round_trip

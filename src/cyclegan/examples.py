@@ -11,7 +11,8 @@ from PIL import Image
 from torch import Tensor
 
 from cyclegan.config import Direction, InputError
-from cyclegan.images import displayable, write_bytes
+from cyclegan.files import write_bytes
+from cyclegan.images import displayable
 
 # Longer sides are reduced to this, in pixels: a page is to be looked at, not to be measured on.
 MAX_SIDE = 512

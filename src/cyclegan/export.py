@@ -12,8 +12,9 @@ from torch import Tensor
 
 from cyclegan.checkpoint import find_model, load_generator, read_discriminators, read_info
 from cyclegan.config import Direction, InputError, ModelConfig
-from cyclegan.images import write_bytes
+from cyclegan.files import write_bytes
 from cyclegan.importing import ROLES
+from cyclegan.networks import build_discriminator
 from cyclegan.reference import to_reference
 
 
@@ -61,6 +62,11 @@ def _export_reference(model: Path, out: Path, directions: tuple[Direction, ...],
         states[theirs[direction]] = to_reference(network.state_dict(), dropout=config.dropout, norm=config.norm)
     judges = read_discriminators(model) if len(directions) == len(info.directions) else {}
     for domain, state in judges.items():
+        judge = build_discriminator(config, config.channels_a if domain == "a" else config.channels_b)
+        try:
+            judge.load_state_dict(state)
+        except RuntimeError:
+            raise InputError(f"The discriminator {domain} of {model} is not what its config.json describes.") from None
         states[theirs[f"discriminator_{domain}"]] = to_reference(state, norm=config.norm)
 
     targets = {role: out / f"latest_net_{role}.pth" for role in states}
@@ -81,6 +87,9 @@ def _export_reference(model: Path, out: Path, directions: tuple[Direction, ...],
         raise
 
     notes = [f"To load it there: --model cycle_gan {' '.join(_reference_flags(config))}"]
+    if config.dropout and config.generator == "resnet":
+        notes[0] = f"To load it there: --model test --model_suffix _A {' '.join(_reference_flags(config))}"
+        notes.append("It has dropout, which --model cycle_gan there always leaves out, so that the keys do not fit.")
     if not judges:
         notes.append("Without discriminators: it can translate there, but not be trained further.")
     if config.generator == "resnet" and config.blocks not in (6, 9):

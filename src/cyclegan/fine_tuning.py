@@ -5,6 +5,7 @@ from typing import Any
 
 from cyclegan.checkpoint import find_model, load_weights, read_discriminators, read_info
 from cyclegan.config import InputError, ModelConfig
+from cyclegan.hub import is_address
 from cyclegan.images import ImageFormat
 from cyclegan.run_directory import read_run_config
 from cyclegan.step import TrainState
@@ -42,18 +43,23 @@ def settings_of_start(path: Path, out: Path) -> dict[str, Any]:
     return {**info.model.model_dump(exclude=own), **deep}
 
 
-def check_formats(path: Path, a: ImageFormat, b: ImageFormat) -> None:
-    """Raises InputError if images of a domain have another type than those that the model `path` was trained on.
+def check_formats(path: Path, a: ImageFormat, b: ImageFormat) -> list[str]:
+    """A sentence for each domain whose images have another type than those that the model `path` was trained on.
 
-    Its value range would then mean something else. A range that was given by hand is taken at its word.
+    Raises InputError if they would be seen through the value range of the other type.
     """
     info = read_info(find_model(path))
+    notes = []
     for name, ours, theirs in (("a", a, info.a), ("b", b, info.b)):
-        if ours.dtype != theirs.dtype and (ours.low, ours.high) == (theirs.low, theirs.high):
+        if ours.dtype == theirs.dtype:
+            continue
+        if (ours.low, ours.high) == (theirs.low, theirs.high):
             raise InputError(
                 f"The images of domain {name.upper()} are {ours.dtype}; {path} was trained on {theirs}. "
                 f"Pass --range-{name} LOW HIGH, the values that are to become -1 and 1."
             )
+        notes.append(f"Domain {name.upper()} is {ours} here, and the model was trained on {theirs}.")
+    return notes
 
 
 def start_from(state: TrainState, path: Path) -> list[str]:
@@ -83,17 +89,37 @@ def start_from(state: TrainState, path: Path) -> list[str]:
         else:
             notes.append(f"{model} has no generator {direction}; this one starts from random weights.")
 
+    lacking = [direction for direction in ("a2b", "b2a") if direction not in info.directions]
+    if lacking and state.config.freeze in ("encoder", "both"):
+        raise _frozen_without(state, f"{model} has no generator {lacking[0]}")
+
     found = read_discriminators(model)
     judges = [config.model_dump(include=set(_DISCRIMINATOR)) for config in (state.config.model, info.model)]
+    frozen = state.config.freeze in ("discriminator", "both")
     if found and judges[0] != judges[1]:
+        if frozen:
+            raise _frozen_without(state, "The discriminators are of another architecture than the model's")
         notes.append("The discriminators are of another architecture than the model's; they start from random weights.")
         return notes
     for domain, network in (("a", state.discriminator.a), ("b", state.discriminator.b)):
         if domain not in found:
+            if frozen:
+                raise _frozen_without(state, f"{model} has no discriminator {domain}")
             notes.append(f"{model} has no discriminator {domain}; this one starts from random weights.")
             continue
         try:
             network.load_state_dict(found[domain])
-        except RuntimeError as error:
-            raise InputError(f"The discriminator {domain} of {model} is not what it describes: {error}") from None
+        except RuntimeError:
+            raise InputError(f"The discriminator {domain} of {model} is not what its config.json describes.") from None
     return notes
+
+
+def _frozen_without(state: TrainState, reason: str) -> InputError:
+    return InputError(f"{reason}, so --freeze {state.config.freeze} would keep random weights; leave it out.")
+
+
+def origin_of_start(path: Path) -> str:
+    """Where a run's networks come from that starts from the model `path`, without the path's folders."""
+    origin = read_info(find_model(path)).origin
+    name = str(path) if is_address(path) else path.name
+    return f"trained further from {name}" + (f", {origin}" if origin else "")

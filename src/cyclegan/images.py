@@ -5,7 +5,6 @@ The one image convention: a tensor is float32, (N, C, H, W) or (C, H, W), in [-1
 """
 
 import io
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from pydantic import Field
 from torch import Tensor
 
 from cyclegan.config import Config, InputError
+from cyclegan.files import write_bytes
 
 Array = NDArray[np.generic]
 T = TypeVar("T")
@@ -330,26 +330,6 @@ def write_image(path: Path, array: Array) -> None:
         kind = "rgb" if array.shape[2] in (3, 4) else "minisblack"
         tifffile.imwrite(buffer, pixels, photometric=kind, planarconfig="separate" if planar else None)
     write_bytes(path, buffer.getbuffer())
-
-
-def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    """Write a file so that it is there whole or not at all."""
-    with whole_file(path) as partial:
-        partial.write_bytes(content)
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A hidden file to write, which becomes `path` when the block ends well, and is gone when it does not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        yield partial
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def can_hold(suffix: str, channels: int, dtype: str) -> bool:

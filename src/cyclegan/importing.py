@@ -10,6 +10,7 @@ from typing import Any, get_args
 from cyclegan._version import __version__
 from cyclegan.checkpoint import ModelInfo, save_model
 from cyclegan.config import DataConfig, Direction, InputError, ModelConfig, Preprocess
+from cyclegan.files import check_free
 from cyclegan.images import ImageFormat
 from cyclegan.reference import ReferenceNetwork, recognise
 from cyclegan.torch_files import read_state_dict
@@ -82,12 +83,6 @@ def import_reference(
     )
     save_model(place, info, {name: network.weights for name, (_, network) in networks.items()})
     return ImportedModel(place, networks, tuple(notes))
-
-
-def check_free(out: Path) -> None:
-    """Raises InputError if `out` is there already, unless it is an empty folder."""
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists and is not empty; remove it or choose another --out.")
 
 
 def _files_of(folder: Path, epoch: str, notes: list[str]) -> list[tuple[Path, str | None]]:
@@ -167,7 +162,8 @@ def _name(
     if not generators:
         raise InputError("There is no generator among these files; a translator needs one.")
     if direction is not None and generators != [direction]:
-        raise InputError(f"--direction {direction} is for a single generator; these are {' and '.join(generators)}.")
+        found = " and ".join(f"{networks[name][0].name} is {name}" for name in generators)
+        raise InputError(f"--direction {direction} contradicts the names of these files: {found}; leave it out.")
     return networks
 
 
@@ -186,6 +182,8 @@ def _common_architecture(
     if settings["generator"] == "unet" and options.get("no_dropout") == "False":
         settings["dropout"] = True
     settings |= {"channels_a": channels_a, "channels_b": channels_b}
+    if settings["norm"] == "batch":
+        notes.append("It has batch norm, which takes the statistics of its training here, as with their --eval.")
 
     # The discriminators must be alike, with the norm of the generators.
     judges: dict[str, Any] = {}

@@ -11,9 +11,9 @@ from rich.console import Console
 from cyclegan.checkpoint import ModelInfo, read_best, save_best
 from cyclegan.config import InputError, TrainConfig
 from cyclegan.examples import Example, write_examples
+from cyclegan.files import write_bytes
 from cyclegan.health import DiscriminatorWatch, Finding
 from cyclegan.held_out import HeldOut, sample_sheet, there_and_back
-from cyclegan.images import write_bytes
 from cyclegan.report.run import write_run_report
 from cyclegan.run_log import RunLog
 from cyclegan.step import Generators, TrainState

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
-from cyclegan.config import InputError, ModelConfig
+from cyclegan.config import InputError, ModelConfig, describe_validation_error
 from cyclegan.networks import build_discriminator, build_generator
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -69,7 +70,12 @@ def recognise(state: Mapping[str, Tensor]) -> ReferenceNetwork:
 
     # The network that these settings give must have the same entries of the same shapes.
     absent = _absent_biases(weights, settings["norm"])
-    config = ModelConfig(**settings)
+    try:
+        config = ModelConfig(**settings)
+    except ValidationError as error:
+        raise InputError(f"This {kind} cannot be represented: {describe_validation_error(error)}") from None
+    if 0 in channels:
+        raise InputError(f"This {kind} cannot be represented: it has no channels.")
     if kind == "generator":
         expected = build_generator(config, *channels).state_dict()
     else:
@@ -87,6 +93,8 @@ def recognise(state: Mapping[str, Tensor]) -> ReferenceNetwork:
                 f"This {kind} cannot be represented: {key} has the shape {tuple(weights[key].shape)}, where a network "
                 f"of its kind has {tuple(tensor.shape)}."
             )
+        if not weights[key].is_floating_point() and not key.endswith("num_batches_tracked"):
+            raise InputError(f"This {kind} cannot be represented: {key} holds {weights[key].dtype}, not floats.")
         if not torch.isfinite(weights[key]).all():
             raise InputError(f"This {kind} is broken: {key} holds values that are NaN or infinite.")
     return ReferenceNetwork(kind, settings, channels, {key: weights[key].to(expected[key].dtype) for key in expected})

@@ -1,12 +1,12 @@
 """A run directory before and between its sessions: may it be written, is it this run, where does it go on."""
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from cyclegan import files
 from cyclegan.checkpoint import list_checkpoints, load_checkpoint
 from cyclegan.config import (
     FREE_TO_CHANGE,
@@ -19,7 +19,8 @@ from cyclegan.config import (
     to_toml,
 )
 from cyclegan.data import Folders
-from cyclegan.images import write_bytes
+from cyclegan.files import write_bytes
+from cyclegan.hub import is_address
 from cyclegan.step import TrainState
 
 _PATHS = ("a", "b", "test_a", "test_b", "init_from")
@@ -107,9 +108,11 @@ def find_checkpoint(config: TrainConfig, resume: bool) -> Path | None:
         return None
     saved, given = flat_values(run), flat_values(config)
     for values in (saved, given):  # earlier releases kept paths as they were typed
-        values |= {name: str(Path(values[name]).resolve()) for name in _PATHS if values[name] is not None}
+        paths = {name: values[name] for name in _PATHS if values[name] is not None and not is_address(values[name])}
+        values |= {name: str(Path(path).resolve()) for name, path in paths.items()}
     changed = {name for name in given if saved[name] != given[name] and name not in FREE_TO_CHANGE}
-    networks = changed & {*ModelConfig.model_fields, "freeze"}  # what is trained is part of the optimisers' state
+    # What is trained is part of the optimisers' state; and nothing starts from another model any more.
+    networks = changed & {*ModelConfig.model_fields, "freeze", "init_from"}
     refused = networks if resume else changed
     if refused:
         differences = ", ".join(f"{name} {saved[name]} -> {given[name]}" for name in sorted(refused))
@@ -153,17 +156,8 @@ def lock(out: Path) -> Iterator[None]:
     except OSError as error:
         raise _unwritable(out, error) from error
     with file:
-        try:
-            if os.name == "nt":
-                import msvcrt
-
-                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-            else:
-                import fcntl
-
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise InputError(f"Another process is training in {out}; wait for it, or choose another --out.") from None
+        if not files.lock(file):
+            raise InputError(f"Another process is training in {out}; wait for it, or choose another --out.")
         yield
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError
 
 from cyclegan.config import Config, Direction, InputError, describe_validation_error
 from cyclegan.features import FeatureInfo
-from cyclegan.images import write_bytes
+from cyclegan.files import write_bytes
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from PIL import Image
 from rich.console import Console
 
 from cyclegan.config import InputError, TrainConfig, flat_values, to_toml
-from cyclegan.images import write_bytes
+from cyclegan.files import write_bytes
 
 Status = Literal["finished", "interrupted", "failed"]
 

@@ -26,8 +26,9 @@ from cyclegan.config import InputError, TrainConfig, make_config, read_config_fi
 from cyclegan.data import ImageFolder, UnpairedDataset, batches, find_folders, scan_folder
 from cyclegan.distributed import describe_device, has_fast_bf16, resolve_device
 from cyclegan.environment import command_line, now, versions
-from cyclegan.fine_tuning import check_formats, settings_of_start, start_from
+from cyclegan.fine_tuning import check_formats, origin_of_start, settings_of_start, start_from
 from cyclegan.held_out import HeldOut, choose_held_out
+from cyclegan.hub import is_address
 from cyclegan.monitor import Monitor
 from cyclegan.networks import count_parameters
 from cyclegan.progress import show_progress, stop_signals
@@ -83,7 +84,8 @@ def train(
         layers.append({**given, **settings})
         start = next((layer["init_from"] for layer in reversed(layers) if layer.get("init_from")), None)
         if start is not None:
-            out = next((layer["out"] for layer in reversed(layers) if layer.get("out")), "")
+            default = TrainConfig.model_fields["out"].default
+            out = next((layer["out"] for layer in reversed(layers) if layer.get("out")), default)
             layers.insert(0, settings_of_start(Path(start), Path(out)))
         config = make_config(*layers, preset=preset)
     if resume and fresh:
@@ -133,7 +135,8 @@ class _Run:
         check_trackers(config)
         # A run must find its images again from wherever it is looked at.
         places = {name: getattr(config, name) for name in ("a", "b", "test_a", "test_b", "init_from")}
-        config = config.replace(**{name: path.resolve() for name, path in places.items() if path is not None})
+        places = {name: path for name, path in places.items() if path is not None and not is_address(path)}
+        config = config.replace(**{name: path.resolve() for name, path in places.items()})
         device = resolve_device(config.device)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
@@ -155,27 +158,29 @@ class _Run:
         found = len(a), len(b)
         a, b, samples, scored = choose_held_out(config, folders, a, b)
 
-        # The run directory.
-        if fresh and (aside := move_aside(out)) is not None:
-            console.print(f"What was in {out} is now in {aside}.")
-        checkpoint = find_checkpoint(config, resume)
-        stack.enter_context(lock(out))
-
-        # The state.
+        # The state. What is wrong with the model that it starts from shows before anything is moved.
+        checkpoint = None if fresh else find_checkpoint(config, resume)
         precision = config.precision
         if precision == "auto":
             precision = "bf16" if has_fast_bf16(device) else "fp32"
         state = TrainState.create(config.replace(precision=precision), device)
-        seconds = 0.0
+        seconds, origin = 0.0, None
+        if checkpoint is None and config.init_from is not None:
+            notes = check_formats(config.init_from, a.image_format, b.image_format)
+            for note in notes + start_from(state, config.init_from):
+                console.print(note, style="yellow")
+            origin = origin_of_start(config.init_from)
+            console.print(f"Networks start from {config.init_from}")
+
+        # The run directory.
+        if fresh and (aside := move_aside(out)) is not None:
+            console.print(f"What was in {out} is now in {aside}.")
+        stack.enter_context(lock(out))
         if checkpoint is not None:
             checkpoint, seconds, damaged = load_newest(out, state)
+            origin = read_info(checkpoint / "model").origin
             for error in damaged:
                 console.print(f"Passed over: {error}", style="yellow")
-        elif config.init_from is not None:
-            check_formats(config.init_from, a.image_format, b.image_format)
-            for note in start_from(state, config.init_from):
-                console.print(note, style="yellow")
-            console.print(f"Networks start from {config.init_from}")
 
         info = ModelInfo(
             cyclegan_version=__version__,
@@ -187,6 +192,7 @@ class _Run:
             crop_size=config.data.crop_size,
             step=state.step,
             translate_with=config.translate_with,
+            origin=origin,
         )
         dataset = UnpairedDataset(
             a,
@@ -459,9 +465,9 @@ class _Run:
                     )
 
     def _save_model(self, folder: str = "model") -> None:
-        """Write `folder`, unless it is there already; a kill may have come between the last checkpoint and it."""
+        """Write `folder`; of a run that was complete before, only if a kill came between its last checkpoint and it."""
         info, target = self.info.replace(step=self.state.step), self.config.out / folder
-        if (target / "config.json").is_file() and read_info(target) == info:
+        if self.complete and (target / "config.json").is_file() and read_info(target) == info:
             return
         with self._disk():
             save_model(target, info, generator_weights(self.state))

@@ -68,23 +68,17 @@ def _get_model(name: str, out: Path, mirror: str | None) -> Path:
     import shlex
     import sys
 
-    from cyclegan.datasets.pretrained import download_model
-    from cyclegan.importing import check_free, import_reference
+    from cyclegan.datasets.pretrained import model_file
+    from cyclegan.importing import import_reference
 
     if (out / "config.json").is_file():
         print(f"{out} is there already; remove it to get it again.", file=sys.stderr)
         return out
-    check_free(out)
-    file = out.with_name(f"{out.name}.pth")
-    new = not file.exists()
-    download_model(name, file, mirror=mirror)
-    try:
-        import_reference(file, out=out, direction="a2b")
-    finally:
-        if new:
-            file.unlink()
-            if not any(file.parent.iterdir()):
-                file.parent.rmdir()
+    with model_file(name, out, mirror=mirror) as file:
+        made = import_reference(file, out=file.with_suffix(""), direction="a2b").path
+        if out.exists():
+            out.rmdir()
+        made.rename(out)
     print(f"Translate with: cyclegan translate {shlex.quote(str(out))} IMAGES --out FOLDER", file=sys.stderr)
     return out
 

@@ -7,6 +7,7 @@ from cyclegan.config import InputError
 from cyclegan.datasets.catalogue import CITYSCAPES, STANDARD, unknown
 from cyclegan.datasets.earth import EARTH_VARIANTS, build_earth
 from cyclegan.datasets.earth16 import build_earth16
+from cyclegan.files import check_free
 
 __all__ = ["DATASETS", "EARTH_VARIANTS", "download"]
 
@@ -32,11 +33,12 @@ def download(name: str, out: Path, *, variant: str = "shadedrelief", mirror: str
         raise unknown(name, DATASETS)
     if variant not in EARTH_VARIANTS:
         raise InputError(f"There is no variant {variant!r} of earth; available: {', '.join(EARTH_VARIANTS)}.")
+    if mirror is not None:
+        raise InputError(f"{name} is not downloaded but built of images that are installed, so --mirror is not for it.")
     if name == "earth16" and variant != "shadedrelief":
         raise InputError(f"earth16 has no variant {variant!r}; leave --variant out, or take earth.")
     out = Path(out)
-    if out.exists() and any(out.iterdir()):
-        raise InputError(f"{out} exists and is not empty; remove it or choose another --out.")
+    check_free(out)
     # Made beside its place and renamed when whole: a dataset that is there is complete.
     partial = out.with_name(f".{out.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)

@@ -21,6 +21,7 @@ from rich.console import Console
 
 from cyclegan._version import __version__
 from cyclegan.config import InputError
+from cyclegan.files import check_free, lock
 from cyclegan.progress import show_progress
 
 _CHUNK = 1 << 18
@@ -66,10 +67,9 @@ def workplace(out: Path, console: Console) -> Iterator[Path]:
     """The hidden folder beside `out` in which it is made, for one process at a time.
 
     It stays only while it holds a file that a further call can go on with, and goes away otherwise, whatever happened.
-    Raises InputError if another process works there, or if `out` has no name.
+    Raises InputError if another process works there, or if `out` is there already, other than as an empty folder.
     """
-    if not out.name.strip("."):
-        raise InputError(f"{out} cannot be made; expected the name of a new folder or file after --out.")
+    check_free(out)
     work = out.with_name(f".{out.name}.partial")
     new = [folder for folder in work.parents if not folder.exists()]
     with _lock(work):
@@ -98,19 +98,8 @@ def _lock(work: Path) -> Iterator[None]:
         except FileNotFoundError:  # the process before us has just removed the folder
             continue
         with file:
-            try:
-                if os.name == "nt":
-                    import msvcrt
-
-                    msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-                else:
-                    import fcntl
-
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise InputError(
-                    f"Another process is downloading into {work}; wait for it, or choose another --out."
-                ) from None
+            if not lock(file):
+                raise InputError(f"Another process is downloading into {work}; wait for it, or choose another --out.")
             # The process before us removes the folder before it lets go: then what we locked is nowhere.
             if os.fstat(file.fileno()).st_nlink or os.name == "nt":
                 yield

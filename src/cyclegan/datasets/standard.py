@@ -6,10 +6,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cyclegan.config import InputError
 from cyclegan.datasets.archives import ArchiveError, unpack
 from cyclegan.datasets.catalogue import HOME, STANDARD, Dataset, Pretrained
 from cyclegan.datasets.fetching import Patience, Received, check_mirror, fetch, show_bytes, workplace
+from cyclegan.files import check_free
 
 
 def download_dataset(name: str, out: Path, *, mirror: str | None = None, patience: Patience | None = None) -> Path:
@@ -22,8 +22,7 @@ def download_dataset(name: str, out: Path, *, mirror: str | None = None, patienc
     if _is_there(out, name):
         console.print(f"{name} is in {out} already (see its about.json); remove the folder to get it again.")
         return out
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} exists and is not empty; remove it or choose another --out.")
+    check_free(out)
     url = address(entry, mirror)
     with workplace(out, console) as work:
         announce(entry, url, console)

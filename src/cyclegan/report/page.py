@@ -10,7 +10,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from cyclegan.images import write_bytes
+from cyclegan.files import write_bytes
 from cyclegan.report.charts import Chart, chart_html
 
 # Pictures up to this many pixels are shown pixel by pixel and kept without loss.

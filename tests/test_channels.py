@@ -8,9 +8,9 @@ import tifffile
 from PIL import Image
 
 from conftest import TINY, make_folder
-from cyclegan import cli
+from cyclegan import InputError, cli
 from cyclegan.health import Vitals, check_direction
-from cyclegan.images import list_images
+from cyclegan.images import ImageFormat, list_images, read_as
 
 
 @pytest.fixture(scope="module")
@@ -78,3 +78,15 @@ def test_a_negative_of_other_channels_is_not_sent_to_the_identity_term():
     assert "--identity-weight" in found(0.3)
     assert "--identity-weight" not in found(None)  # domains of different channels have none
     assert "another --seed" in found(None)
+
+
+def test_a_file_of_the_other_domain_is_told_where_both_are_8_bit(tmp_path):
+    many = ImageFormat(channels=7)
+    np.save(tmp_path / "many.npy", np.zeros((16, 16, 7), np.uint8))
+    Image.new("RGB", (16, 16)).save(tmp_path / "photo.png")
+    with pytest.raises(InputError, match=r"photo.png is an 8-bit picture, .* takes 7 x uint8 .*: that is its other"):
+        read_as(tmp_path / "photo.png", many, ImageFormat())
+    with pytest.raises(InputError, match=r"many.npy is 7 x uint8, .* takes 3 x uint8 .*: that is its other direction"):
+        read_as(tmp_path / "many.npy", ImageFormat(), many)
+    with pytest.raises(InputError, match=r"photo.png is an 8-bit picture, .*: convert the file"):
+        read_as(tmp_path / "photo.png", many, ImageFormat(channels=5))

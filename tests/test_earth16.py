@@ -260,7 +260,7 @@ def test_scores_pictures_and_pages_work_on_elevation(run, cut, tmp_path):
     scores = evaluate(run, cut / "testA", cut / "testB", paired=True, out=tmp_path / "out", quiet=True)
     l1 = scores.directions["a2b"].metrics["l1"]
     # 1 of L1 is half the range of 12000 metres.
-    assert f"in the values of B it is {6000 * l1.value.value:.4g}" in l1.note
+    assert f"in the values of B it is {6000 * l1.value.value:,.0f}" in l1.note
     assert l1.mean_image is not None
     assert scores.directions["b2a"].metrics["l1"].note == ""
     assert "colour" in scores.directions["b2a"].metrics

@@ -107,7 +107,7 @@ def test_random_weights_are_never_frozen(freeze, imported, folders, tmp_path):
 
 
 def test_a_run_that_translates_with_averages_is_started_from_with_them(folders, tmp_path):
-    before = train(*folders, out=tmp_path / "b", steps=4, quiet=True, translate_with="average", **TINY)
+    before = train(*folders, out=tmp_path / "before", steps=4, quiet=True, translate_with="average", **TINY)
     state = TrainState.create(TrainConfig(model=ModelConfig(**settings_of_start(before, tmp_path)), init_from=before))
     start_from(state, before)
     weights = {name: Translator.load(before, weights=name).network.stem.weight for name in ("average", "final")}

@@ -160,7 +160,7 @@ def test_a_folder_of_the_reference_becomes_a_model_with_its_preprocessing(tmp_pa
     folder = write_folder(tmp_path / "checkpoints" / "maps", config, options=options, channels=(1, 3))
     imported = import_reference(folder, out=tmp_path / "model")
     assert set(imported.networks) == {"a2b", "b2a", "discriminator_a", "discriminator_b"}
-    assert imported.notes == ()
+    assert [note[:17] for note in imported.notes] == ["It has batch norm"]
     info = read_info(tmp_path / "model")
     assert info.model == config
     assert (info.preprocess, info.load_size, info.crop_size) == ("scale-width-and-crop", 300, 128)

@@ -7,9 +7,9 @@ import torch
 from PIL import Image
 
 from conftest import TINY, make_folder
-from cyclegan import InputError, Translator, train
-from cyclegan.checkpoint import list_checkpoints
-from cyclegan.images import read_image, write_image
+from cyclegan import InputError, ModelConfig, Translator, train
+from cyclegan.checkpoint import ModelInfo, list_checkpoints
+from cyclegan.images import ImageFormat, read_image, write_image
 from cyclegan.translate import plan_outputs, translate_files
 
 
@@ -244,3 +244,23 @@ def test_scale_width_changes_the_scale_of_the_network_and_not_the_size_of_the_re
     assert np.array_equal(results["{'scale_width': 30}"][1], results["{}"][1])
     with pytest.raises(InputError, match="pass one of them"):
         translate_files(translator, plan, short_side=9, scale_width=9)
+
+
+def test_a_deep_image_that_is_brought_to_another_scale_stays_in_its_range(tmp_path):
+    # A hard edge, at which bicubic resizing overshoots.
+    pixels = np.full((40, 40, 1), 10800, np.uint16)
+    pixels[:, 17:] = 14000
+    write_image(tmp_path / "edge.png", pixels)
+    image_format = ImageFormat(channels=1, dtype="uint16", low=10800, high=14000)
+    model = ModelConfig(width=4, blocks=1, channels_a=1, channels_b=1)
+    info = ModelInfo(
+        **{"cyclegan_version": "0", "model": model, "a": image_format, "b": image_format, "preprocess": "none"},
+        **{"load_size": 32, "crop_size": 32, "step": 0, "translate_with": "final"},
+    )
+    translator = Translator(torch.nn.Identity(), info, "a2b", torch.device("cpu"))
+    plan = plan_outputs([tmp_path / "edge.png"], tmp_path / "out", translator)
+    for size in ({"short_side": 20}, {"scale_width": 60}):
+        assert translate_files(translator, plan, **size) == []
+        array = read_image(plan[0][1], 1)
+        assert array.dtype == np.uint16
+        assert (array.min(), array.max()) == (10800, 14000)

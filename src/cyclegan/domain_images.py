@@ -106,9 +106,10 @@ class DomainImages:
         if not shares:
             return ""
         share = 100 * sum(shares) / len(self.paths)
+        shown = f"{share:.0f}" if share >= 10 else f"{share:.2g}"
         return (
             f"{len(shares)} of {len(self.paths)} test images of {self.name} hold values outside "
-            f"{self.image_format.low:g} to {self.image_format.high:g}, the range of the model ({share:.2g} % of all "
+            f"{self.image_format.low:g} to {self.image_format.high:g}, the range of the model ({shown} % of all "
             "values); these count as the nearest end of it."
         )
 

@@ -428,8 +428,12 @@ def _mean(values: Sequence[float]) -> Estimate:
 def _in_values(l1: Score, target: DomainImages) -> str:
     """An L1 in the unit of the files: a person knows what 200 metres are."""
     half = (target.image_format.high - target.image_format.low) / 2
-    mean_image = f", of the mean image {l1.mean_image.value * half:.4g}" if l1.mean_image is not None else ""
-    return f"in the values of {target.name} it is {l1.value.value * half:.4g}{mean_image}"
+
+    def show(value: float) -> str:
+        return f"{value * half:,.0f}" if abs(value * half) >= 1000 else f"{value * half:.4g}"
+
+    mean_image = f", of the mean image {show(l1.mean_image.value)}" if l1.mean_image is not None else ""
+    return f"in the values of {target.name} it is {show(l1.value.value)}{mean_image}"
 
 
 def _in_order(found: dict[str, Score]) -> dict[str, Score]:

@@ -142,10 +142,13 @@ def read_as(path: Path, image_format: ImageFormat, other: ImageFormat | None = N
         dtype, channels = str(array.dtype), None if array.dtype == np.uint8 else array.shape[2]
     except InputError:
         _, _, dtype, channels = probe_image(path)
-        if dtype == image_format.dtype and channels in (None, image_format.channels):
+        takes_pictures = channels is None and image_format.channels in (1, 3, 4)
+        if dtype == image_format.dtype and (takes_pictures or channels == image_format.channels):
             raise  # for another reason, such as NaN
     found = f"{channels} x {dtype}" if channels is not None else "an 8-bit picture"
-    fits_other = other is not None and dtype == other.dtype and channels in (None, other.channels)
+    fits_other = False
+    if other is not None and dtype == other.dtype:
+        fits_other = other.channels in (1, 3, 4) if channels is None else channels == other.channels
     advice = "that is its other direction" if fits_other else "convert the file"
     raise InputError(f"{path} is {found}, and the model takes {image_format}: {advice}.")
 

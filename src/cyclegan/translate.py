@@ -308,7 +308,10 @@ def translate_files(
     for count, result in enumerate(results):
         source, target, (height, width) = written.pop(0)
         try:
-            write_image(target, cast(resize(np.asarray(result), height, width), translator.target.dtype))
+            array = resize(np.asarray(result), height, width)
+            if array.dtype.kind == "f":  # bicubic resizing overshoots at edges
+                array = array.clip(translator.target.low, translator.target.high)
+            write_image(target, cast(array, translator.target.dtype))
         except OSError as error:
             raise InputError(
                 f"{target} could not be written: {error.strerror or error}. {count} images are done and kept."

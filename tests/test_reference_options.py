@@ -1,5 +1,6 @@
 """Commands and options of the reference repository, as commands and settings of ours."""
 
+import ast
 import re
 import shlex
 import subprocess
@@ -110,6 +111,13 @@ def test_the_table_has_every_option_with_its_default():
 def test_the_documented_table_is_the_one_that_commands_are_translated_by():
     page = (ROOT / "docs" / "from-the-reference.md").read_text(encoding="utf-8")
     assert options_table() in page, "print(cyclegan.reference_options.options_table()) makes it anew"
+
+
+def test_a_sentence_that_several_rows_share_is_written_once():
+    tree = ast.parse((ROOT / "src" / "cyclegan" / "reference_options.py").read_text(encoding="utf-8"))
+    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    long = [text for text in texts if len(text) > 80]
+    assert len(set(long)) == len(long) > 10
 
 
 def test_every_option_has_a_counterpart_that_exists_or_a_reason():
@@ -324,7 +332,7 @@ def test_training_that_was_continued_goes_on_where_it_is_by_now(continued, run, 
     ((*_, resume),) = found.commands
     assert resume == "--resume"
     assert any(
-        "runs/maps_cyclegan is a run of this program" in note and "not the checkpoint in ./checkpoints" in note
+        "runs/maps_cyclegan, a run of this program" in note and "maps_cyclegan is not used again" in note
         for note in found.notes
     )
     assert not any("start anew" in note for note in found.notes)
@@ -476,7 +484,7 @@ def test_what_cannot_be_had_is_refused_with_every_reason(command, reasons):
         ("--lr_decay_iters 10", "does nothing in the reference"),
         ("--epoch 5", "--epoch is left out"),
         ("--wandb_project_name x", "does nothing in the reference"),
-        ("--crop_size 512", "crops nothing"),
+        ("--crop_size 512", "nothing is cropped"),
         ("--direction BtoA", "trainB is domain A here"),
         ("--preprocess crop", "padded with black"),
     ],

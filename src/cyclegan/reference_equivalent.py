@@ -156,10 +156,10 @@ def _train(read: Command) -> list[tuple[str, ...]]:
 def _go_on(read: Command, run: str, theirs: str) -> tuple[str, ...]:
     """Flags that go on with a run of ours, which counts its own epochs; changes epoch_count to where it began."""
     left_out = _given(read, "epoch_count", "epoch", "load_iter")
-    also = f", not the checkpoint in {theirs}" if run != theirs else ""
+    also = f"; the checkpoint in {theirs} is not used again" if run != theirs else ""
     read.notes.append(
-        f"--continue_train: {run} is a run of this program, and it is what goes on{also}; exactly where it stopped."
-        + (f" It knows where that is, without {' and '.join(f'--{name}' for name in left_out)}." if left_out else "")
+        f"--continue_train: {run}, a run of this program, goes on exactly where it stopped{also}."
+        + (" " + _left_out(left_out, "it knows where that is.") if left_out else "")
     )
     read.values["epoch_count"] = 1
     if run == theirs:
@@ -194,7 +194,7 @@ def _sizes(read: Command) -> dict[str, Any]:
     load, crop = read["load_size"], read["crop_size"]
     if read["preprocess"] == "resize_and_crop" and load < crop:
         read.notes.append(
-            f"--crop_size {crop} is larger than --load_size {load}, so the reference crops nothing; nor does the command here."
+            f"--crop_size {crop} is larger than --load_size {load}, so nothing is cropped, as in the reference."
         )
         crop = load
     if note := dict(find_option("preprocess").value_notes).get(read["preprocess"]):

@@ -1,5 +1,6 @@
 """Commands and options of the reference repository, as commands and settings of ours."""
 
+import ast
 import re
 import shlex
 import subprocess
@@ -11,7 +12,7 @@ import torch
 
 import cyclegan.training
 from cyclegan.cli import COMMANDS, _parser, main
-from cyclegan.config import InputError, TrainConfig, field_sections, make_config
+from cyclegan.config import InputError, TrainConfig, field_sections, make_config, to_toml
 from cyclegan.reference_equivalent import translate_reference
 from cyclegan.reference_options import OPTIONS, options_table
 from cyclegan.step import learning_rate_at
@@ -110,6 +111,13 @@ def test_the_table_has_every_option_with_its_default():
 def test_the_documented_table_is_the_one_that_commands_are_translated_by():
     page = (ROOT / "docs" / "from-the-reference.md").read_text(encoding="utf-8")
     assert options_table() in page, "print(cyclegan.reference_options.options_table()) makes it anew"
+
+
+def test_a_sentence_that_several_rows_share_is_written_once():
+    tree = ast.parse((ROOT / "src" / "cyclegan" / "reference_options.py").read_text(encoding="utf-8"))
+    texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+    long = [text for text in texts if len(text) > 80]
+    assert len(set(long)) == len(long) > 10
 
 
 def test_every_option_has_a_counterpart_that_exists_or_a_reason():
@@ -289,6 +297,51 @@ def test_training_goes_on_from_their_checkpoints(run):
     assert run(command).epochs == 200
 
 
+@pytest.fixture
+def continued(tmp_path, run):
+    """Their checkpoint of 150 epochs, and the run that a translated --continue_train --epoch_count 151 made of it."""
+    (tmp_path / "checkpoints/maps_cyclegan").mkdir(parents=True)
+    (tmp_path / "checkpoints/maps_cyclegan/latest_net_G_A.pth").touch()
+    config = run(f"{TRAIN} --continue_train --epoch_count 151")
+    config = config.replace(init_from=Path("models/maps_cyclegan").resolve())
+    (tmp_path / "runs/maps_cyclegan").mkdir(parents=True)
+    (tmp_path / "runs/maps_cyclegan/config.toml").write_text(to_toml(config), encoding="utf-8")
+    return config
+
+
+@pytest.mark.usefixtures("continued")
+def test_after_a_continued_training_test_takes_the_weights_that_it_made():
+    found = translate_reference(TEST)
+    assert [words[:3] for words in found.commands] == [("cyclegan", "translate", "runs/maps_cyclegan")] * 2
+    assert any("is runs/maps_cyclegan, not the checkpoint in ./checkpoints" in note for note in found.notes)
+    # One of its epochs, if it has that; else one of theirs. It counts from where it began, which is told.
+    Path("runs/maps_cyclegan/models/epoch_0005").mkdir(parents=True)
+    found = translate_reference(f"{TEST} --epoch 5")
+    assert [words[2] for words in found.commands] == ["runs/maps_cyclegan/models/epoch_0005"] * 2
+    assert any("counts epochs and steps from where it began" in note for note in found.notes)
+    found = translate_reference(f"{TEST} --epoch 100")
+    assert " ".join(found.commands[0]) == (
+        "cyclegan import ./checkpoints/maps_cyclegan --out models/maps_cyclegan_100 --epoch 100"
+    )
+    assert any("is checkpoint 100 of ./checkpoints/maps_cyclegan, not runs/maps" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("options", ["--epoch_count 151", "--epoch_count 180", "", "--epoch 150 --epoch_count 151"])
+def test_training_that_was_continued_goes_on_where_it_is_by_now(continued, run, options):
+    found = translate_reference(f"{TRAIN} --continue_train {options}")
+    ((*_, resume),) = found.commands
+    assert resume == "--resume"
+    assert any(
+        "runs/maps_cyclegan, a run of this program" in note and "maps_cyclegan is not used again" in note
+        for note in found.notes
+    )
+    assert not any("start anew" in note for note in found.notes)
+    # Its length and rates stay, so that nothing is trained twice or left out; so does where it began.
+    config = run(f"{TRAIN} --continue_train {options}")
+    assert config.replace(init_from=None) == continued.replace(init_from=None)
+    assert config.init_from == Path("models/maps_cyclegan")
+
+
 def test_test_folders_follow_the_direction(run, tmp_path):
     for name in ("testA", "testB"):
         (tmp_path / "datasets/maps" / name).mkdir(parents=True)
@@ -426,18 +479,60 @@ def test_what_cannot_be_had_is_refused_with_every_reason(command, reasons):
     ("options", "note"),
     [
         ("--gan_mode wgangp", "here the penalty works"),
-        ("--display_id 0", "No visdom"),
-        ("--n_layers_D 5", "does nothing there"),
-        ("--lr_decay_iters 10", "does nothing there"),
-        ("--epoch 5", "do nothing there"),
-        ("--wandb_project_name x", "does nothing there"),
+        ("--display_id 0", "no visdom"),
+        ("--n_layers_D 5", "does nothing in the reference"),
+        ("--lr_decay_iters 10", "does nothing in the reference"),
+        ("--epoch 5", "--epoch is left out"),
+        ("--wandb_project_name x", "does nothing in the reference"),
         ("--crop_size 512", "nothing is cropped"),
-        ("--direction BtoA", "changed places"),
+        ("--direction BtoA", "trainB is domain A here"),
         ("--preprocess crop", "padded with black"),
     ],
 )
 def test_what_is_silent_there_is_told_here(options, note):
     assert any(note in each for each in translate_reference(f"{TRAIN} {options}").notes)
+
+
+@pytest.mark.parametrize(
+    ("value", "about", "not_about"),
+    [
+        ("crop", "padded with black", "resized"),
+        ("scale_width", "stretched", "black"),
+        ("scale_width_and_crop", "refused here", "black"),
+        ("none", "resized", "crop"),
+    ],
+)
+def test_the_note_of_an_option_is_about_the_value_that_was_given(value, about, not_about):
+    (note,) = [note for note in translate_reference(f"{TRAIN} --preprocess {value}").notes if "--preprocess" in note]
+    assert about in note
+    assert not_about not in note
+    assert not any("--preprocess" in note for note in translate_reference(f"{TRAIN} --load_size 300").notes)
+
+
+# Everything that can be told of at once.
+NOTED_TRAIN = f"""{TRAIN} --gan_mode wgangp --preprocess crop --input_nc 1 --direction BtoA --n_layers_D 5
+--lr_decay_iters 10 --epoch 5 --load_iter 8 --wandb_project_name x --display_freq 100 --update_html_freq 200
+--display_id 0 --display_port 80 --display_ncols 2 --display_env e --display_server s --display_winsize 9 --no_html
+--verbose"""
+NOTED_TEST = f"{TEST} --load_size 300 --netG unet_128 --ngf 32 --norm batch --eval --ntest 5 --aspect_ratio 2 --verbose"
+
+
+@pytest.mark.parametrize("command", [NOTED_TRAIN, NOTED_TEST])
+def test_notes_are_short_name_what_was_given_and_are_told_once(command):
+    notes = translate_reference(command).notes
+    # One reason may be that of several options.
+    told = [re.sub(r"--\w+|,| and | is | are ", "", note) for note in notes]
+    assert len(set(told)) == len(told) >= 6
+    given = re.findall(r"--\w+", command)
+    for note in notes:
+        assert len(note) < 260, note
+        assert note.startswith("--num-validation 0 ") or any(name in note for name in given), note
+        assert not re.search(r"\bthere\b(?! is no)", note, re.IGNORECASE), note  # who reads one note asks: where?
+    visdom = [note for note in notes if "visdom" in note]
+    assert len(visdom) == command.count("--display_id")
+    assert all(
+        "--display_id, --display_server" in note and "and --display_ncols are left out" in note for note in visdom
+    )
 
 
 def test_the_command_line_prints_the_command_alone_and_trains_nothing(capsys, tmp_path, monkeypatch):

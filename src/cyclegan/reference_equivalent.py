@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cyclegan.config import InputError, TrainConfig, field_sections, flat_values, make_config
+from cyclegan.config import InputError, TrainConfig, field_sections, flat_values, make_config, read_config_file
 from cyclegan.reference_command import Command, find_option, read_command
 from cyclegan.reference_options import OPTIONS
 
@@ -51,14 +51,28 @@ def translate_reference(command: str) -> Equivalent:
         read.problems.append("There is no --dataroot; name the folder of images.")
         read.values["dataroot"] = "."
     if read["use_wandb"] is False and "wandb_project_name" in read.given:
-        read.notes.append("--wandb_project_name without --use_wandb does nothing there, and is left out.")
+        read.notes.append("--wandb_project_name is left out: without --use_wandb it does nothing in the reference.")
     commands = _train(read) if read.script == "train" else _test(read)
     if read.problems:
         raise InputError("\n".join(read.problems))
+    reasons: dict[str, list[str]] = {}
     for option in OPTIONS:
-        if option.name in read.given and option.status in ("not needed", "other meaning"):
-            read.notes.append(f"--{option.name}: {option.differs}")
+        if option.name in read.given and option.status == "not needed":
+            reasons.setdefault(option.note, []).append(option.name)
+    read.notes += [_left_out(names, reason) for reason, names in reasons.items()]
     return Equivalent(tuple(("cyclegan", *words) for words in commands), tuple(read.notes), read.environment)
+
+
+def _left_out(names: list[str], reason: str) -> str:
+    words = [f"--{name}" for name in names]
+    if len(words) == 1:
+        return f"{words[0]} is left out: {reason}"
+    return f"{', '.join(words[:-1])} and {words[-1]} are left out: {reason}"
+
+
+def _given(read: Command, *names: str) -> list[str]:
+    """Those of these options that were given."""
+    return [name for name in names if name in read.given]
 
 
 def _join(*parts: str) -> str:
@@ -69,6 +83,12 @@ def _join(*parts: str) -> str:
 def _is_run(place: str) -> bool:
     """Whether a run of ours is there already, made by a translated command."""
     return (Path(place).expanduser() / "config.toml").is_file()
+
+
+def _find_run(read: Command, name: str) -> str | None:
+    """The run of ours that a name of theirs means by now: at their place, or where --continue_train puts it."""
+    theirs, ours = _join(read["checkpoints_dir"], name), f"runs/{name}"
+    return next((place for place in (theirs, ours) if _is_run(place)), None)
 
 
 # ---- train.py
@@ -86,36 +106,45 @@ def _train(read: Command) -> list[tuple[str, ...]]:
         if option.setting is not None and option.name != "lr_policy"
     }
     paths, name = _folders(read), _name(read)
-    out = _join(read["checkpoints_dir"], name)
-    ours = _is_run(out)
-    if ours and read["continue_train"]:
-        read.values["epoch_count"] = 1  # a run of ours counts its own epochs
+    out = theirs = _join(read["checkpoints_dir"], name)
+    ours = _find_run(read, name) if read["continue_train"] else None
+    more: tuple[str, ...] = ("--wandb", read["wandb_project_name"]) if read["use_wandb"] else ()
+    if ours is not None:
+        more += _go_on(read, ours, theirs)
+        out = ours
     settings |= _architecture(read) | _sizes(read) | _rhythm(read) | _length(read) | _device(read) | _held(read)
     settings |= {"flip": not read["no_flip"], "shuffle": not read["serial_batches"], "batch_size": read["batch_size"]}
     # There all images are trained on; what scores in training are made from is held out here.
     settings["num_validation"] = 0
     read.notes.append(
-        "It trains on all images, as there. Without --num-validation 0, up to a tenth is held out, and every snapshot "
-        "is scored."
+        "--num-validation 0 trains on all images, as the reference does. Without it, up to a tenth is held out, and "
+        "every snapshot is scored."
     )
     if read["no_lsgan"]:
         settings["adversarial"] = "vanilla"
     if settings["adversarial"] == "wgan-gp":
-        read.notes.append(f"--gan_mode wgangp: {find_option('gan_mode').differs}")
+        read.notes.append(
+            "--gan_mode wgangp: cycle_gan of the reference never adds the gradient penalty, so its critic has no "
+            "constraint; here the penalty works, with a --gradient-penalty-weight of 10."
+        )
     if read["input_nc"] != read["output_nc"] and read["lambda_identity"] > 0:
-        read.notes.append(f"--lambda_identity: {find_option('lambda_identity').differs}")
+        read.notes.append(
+            f"--input_nc {read['input_nc']} and --output_nc {read['output_nc']}: domains with different numbers of "
+            "channels have no identity term here; the reference stops, and asks for --lambda_identity 0."
+        )
 
     before: list[tuple[str, ...]] = []
-    more: tuple[str, ...] = ("--wandb", read["wandb_project_name"]) if read["use_wandb"] else ()
-    if read["continue_train"] and ours:
-        more += ("--resume",)
-    elif read["continue_train"]:
+    if read["continue_train"] and ours is None:
         model = _model_name(read, name)
-        before = [_import(read, out, model)]
+        before = [_import(read, theirs, model)]
         more += ("--init-from", model)
         out = f"runs/{name}"
-    elif {"epoch", "load_iter"} & read.given:
-        read.notes.append("--epoch and --load_iter without --continue_train do nothing there, and are left out.")
+        read.notes.append(
+            f"--continue_train: the checkpoint in {theirs} is imported, and {out} begins from it. It holds neither "
+            "the optimisers nor the image pools, so both start anew, as in the reference."
+        )
+    elif not read["continue_train"] and (useless := _given(read, "epoch", "load_iter")):
+        read.notes.append(_left_out(useless, "without --continue_train, training in the reference ignores that."))
     try:
         make_config(settings)
     except InputError as error:
@@ -124,12 +153,39 @@ def _train(read: Command) -> list[tuple[str, ...]]:
     return [*before, ("train", *paths, "--out", out, *_flags(settings), *more)]
 
 
+def _go_on(read: Command, run: str, theirs: str) -> tuple[str, ...]:
+    """Flags that go on with a run of ours, which counts its own epochs; changes epoch_count to where it began."""
+    left_out = _given(read, "epoch_count", "epoch", "load_iter")
+    also = f"; the checkpoint in {theirs} is not used again" if run != theirs else ""
+    read.notes.append(
+        f"--continue_train: {run}, a run of this program, goes on exactly where it stopped{also}."
+        + (" " + _left_out(left_out, "it knows where that is.") if left_out else "")
+    )
+    read.values["epoch_count"] = 1
+    if run == theirs:
+        return ("--resume",)
+    # It may have begun late: it keeps the length that it has, wherever a further command says that it is by now.
+    saved = make_config(read_config_file(Path(run) / "config.toml"))
+    total = read["n_epochs"] + read["n_epochs_decay"]
+    if saved.epochs is not None and saved.epochs.is_integer() and saved.epochs < total:
+        read.values["epoch_count"] = total + 1 - int(saved.epochs)
+        read.notes.append(f"{run} keeps its length, {saved.epochs:g} epochs in all; --epochs makes it longer.")
+    if saved.init_from is None:
+        return ("--resume",)
+    return "--init-from", _shortest(saved.init_from), "--resume"
+
+
+def _shortest(path: Path) -> str:
+    """As seen from here if it lies below; runs keep whole paths."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
+
+
 def _architecture(read: Command) -> dict[str, Any]:
     kind, number = (read.in_our_words("netG") or "resnet 9").split()
     generator = {"generator": kind, ("blocks" if kind == "resnet" else "depth"): int(number)}
     layers = read["n_layers_D"] if read["netD"] == "n_layers" else 3
     if "n_layers_D" in read.given and read["netD"] != "n_layers":
-        read.notes.append(f"--n_layers_D is left out: without --netD n_layers it does nothing there ({read['netD']}).")
+        read.notes.append("--n_layers_D is left out: without --netD n_layers it does nothing in the reference.")
     return {**generator, "discriminator": read.in_our_words("netD"), "discriminator_layers": layers}
 
 
@@ -138,17 +194,24 @@ def _sizes(read: Command) -> dict[str, Any]:
     load, crop = read["load_size"], read["crop_size"]
     if read["preprocess"] == "resize_and_crop" and load < crop:
         read.notes.append(
-            f"--crop_size {crop} is larger than --load_size {load}, so there nothing is cropped; nor here."
+            f"--crop_size {crop} is larger than --load_size {load}, so nothing is cropped, as in the reference."
         )
         crop = load
-    if read["preprocess"] != "resize_and_crop":
-        read.notes.append(f"--preprocess {read['preprocess']}: {find_option('preprocess').differs}")
+    if note := dict(find_option("preprocess").value_notes).get(read["preprocess"]):
+        read.notes.append(f"--preprocess {read['preprocess']}: {note}")
     return {"crop_size": crop, "load_size": load if "crop" != read["preprocess"] != "none" else None}
 
 
 def _rhythm(read: Command) -> dict[str, Any]:
     """Frequencies: theirs count images, ours steps."""
-    shown = [read[name] for name in ("display_freq", "update_html_freq") if name in read.given]
+    shown = [read[name] for name in _given(read, "display_freq", "update_html_freq")]
+    if "display_freq" in read.given:
+        smaller = "; of it and --update_html_freq, the smaller one counts" if len(shown) > 1 else ""
+        read.notes.append(
+            "--display_freq is --sample-steps here: pictures are files, shown in the report and in TensorBoard"
+            + smaller
+            + "."
+        )
     images = {
         "log_steps": read["print_freq"],
         "sample_steps": min(shown, default=read["update_html_freq"]),
@@ -170,12 +233,14 @@ def _length(read: Command) -> dict[str, Any]:
         return {}
     policy, drop = read.in_our_words("lr_policy"), read["lr_decay_iters"]
     if policy != "step" and "lr_decay_iters" in read.given:
-        read.notes.append("--lr_decay_iters is left out: without --lr_policy step it does nothing there.")
+        read.notes.append("--lr_decay_iters is left out: without --lr_policy step it does nothing in the reference.")
     if policy == "step":
         if drop < 1:
             read.problems.append(f"--lr_decay_iters is {drop}; expected at least 1 epoch.")
         elif drop >= epochs:
-            read.notes.append(f"The rate stays as it is: the first drop would come after {drop} epochs of {epochs}.")
+            read.notes.append(
+                f"--lr_policy step: the rate never drops, as the first drop would come after {drop} of {epochs} epochs."
+            )
             return {"epochs": epochs, "schedule": "constant"}
         return {"epochs": epochs, "schedule": "step", "drop_share": drop / epochs}
     if policy == "cosine":
@@ -185,7 +250,9 @@ def _length(read: Command) -> dict[str, Any]:
                 "them; here it falls once, over the whole run. Ask for --n_epochs as long as the run, "
                 "--n_epochs_decay 0 and no --epoch_count."
             )
-        read.notes.append("--lr_policy cosine: the rate changes with every step here, with every epoch there.")
+        read.notes.append(
+            "--lr_policy cosine: the rate changes with every step here, with every epoch in the reference."
+        )
         return {"epochs": epochs, "schedule": "cosine"}
     if read["lr_policy"] == "plateau":
         read.problems.append(
@@ -227,7 +294,9 @@ def _folders(read: Command) -> tuple[str, ...]:
         return (root,)
     a, b = (_join(root, phase + letter) for letter in ("BA" if swapped else "AB"))
     if swapped:
-        read.notes.append(f"--direction BtoA: {b} and {a} have changed places, so a2b is their direction.")
+        read.notes.append(
+            f"--direction BtoA: {a} is domain A here and {b} domain B, so that a2b is what BtoA is in the reference."
+        )
     return a, b
 
 
@@ -298,37 +367,44 @@ def _test(read: Command) -> list[tuple[str, ...]]:
     place = _join(read["checkpoints_dir"], name)
     commands: list[tuple[str, ...]] = []
     model = _model_name(read, name)
-    if not _is_run(place):
+    run = _find_run(read, name)
+    kept = None if run is None else _kept(run, which)
+    # A continued run counts its own epochs; those before it are in their folder alone.
+    if kept is None or (run != place and which != "latest" and not Path(kept).exists()):
         commands = [_import(read, place, model)]
-    elif which.isdecimal():
-        model = _join(place, "models", f"epoch_{int(which):04d}")
-    elif which.startswith("iter_"):
-        steps = which.removeprefix("iter_")
-        model = _join(place, "checkpoints", f"step_{int(steps) if steps.isdecimal() else 0:07d}")
     else:
-        model = place
+        model = kept
+    if run is not None and (run != place or commands):
+        other = f"{run}, which goes on from there" if commands else f"the checkpoint in {place}"
+        taken = f"checkpoint {which} of {place}" if commands else model
+        read.notes.append(f"The model is {taken}, not {other}." + _counted(run, which))
 
     # The images, and at which size the network sees them.
     flags: list[str] = []
     if read["preprocess"] == "resize_and_crop":
         flags += ["--short-side", str(read["load_size"])]
+        size = read["load_size"]
         read.notes.append(
-            f"There every image is squashed to {read['load_size']}x{read['load_size']} pixels and stays so. Here its "
-            "shorter side is brought to that size for the network, and the result has the size of its input. Without "
-            "--short-side the network sees it at full size."
+            f"--load_size {size} is --short-side here: the network sees an image with its shorter side at that size, "
+            f"and the result has the size of its input; the reference squashes every image to {size}x{size} pixels. "
+            "Without the flag the network sees it at full size."
         )
     elif read["preprocess"].startswith("scale_width"):
         flags += ["--scale-width", str(read["load_size"])]
-    if read["preprocess"].endswith("crop") and (read["preprocess"] == "crop" or read["load_size"] > read["crop_size"]):
-        read.notes.append("There a random part is cut out of each image; here whole images are translated.")
+    whole = "whole images are translated here; the reference cuts a random part out of each."
+    if read["preprocess"] == "crop":
+        read.notes.append(f"--preprocess crop: {whole}")
+    elif read["preprocess"].endswith("crop") and read["load_size"] > read["crop_size"]:
+        read.notes.append(f"--load_size {read['load_size']} is above --crop_size {read['crop_size']}: {whole}")
     numbers = [read[name] for name in ("num_test", "max_dataset_size") if read[name] is not None]
     flags += ["--max-images", str(min(numbers))]
     if min(numbers) < 1:
         read.problems.append(f"--num_test and --max_dataset_size are {min(numbers)}; expected at least 1.")
     device = _device(read).get("device", "auto")
     flags += ["--device", device] if device != "auto" else []
-    if {"netG", "ngf", "norm", "no_dropout", "input_nc", "output_nc", "ndf", "netD", "n_layers_D"} & read.given:
-        read.notes.append("What a network is made of is read from the model; no flag here repeats it.")
+    made_of = ("netG", "ngf", "norm", "no_dropout", "input_nc", "output_nc", "ndf", "netD", "n_layers_D")
+    if names := _given(read, *made_of):
+        read.notes.append(_left_out(names, "a model here knows what its networks are made of."))
 
     out = _join(read["results_dir"], name, f"{read['phase']}_{read['epoch']}")
     out += f"_iter{read['load_iter']}" if read["load_iter"] > 0 else ""
@@ -346,6 +422,20 @@ def _test(read: Command) -> list[tuple[str, ...]]:
     for images, direction, fake in ways:
         commands.append(("translate", model, images, "--out", _join(out, fake), "--direction", direction, *flags))
     return commands
+
+
+def _kept(run: str, which: str) -> str:
+    """Where a run of ours keeps a model that they know by its epoch, or by iter_ and a number; or the newest one."""
+    if which.isdecimal():
+        return _join(run, "models", f"epoch_{int(which):04d}")
+    if which.startswith("iter_"):
+        steps = which.removeprefix("iter_")
+        return _join(run, "checkpoints", f"step_{int(steps) if steps.isdecimal() else 0:07d}")
+    return run
+
+
+def _counted(run: str, which: str) -> str:
+    return "" if which == "latest" else f" {run} counts epochs and steps from where it began."
 
 
 def _quote(word: str) -> str:

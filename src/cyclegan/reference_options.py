@@ -22,6 +22,8 @@ class Option:
     names: without dashes, the newest first. command: train, test or both. default: theirs, of the model cycle_gan
     (None: there is none). setting: ours that has the value, if it is one setting. words: their values and ours, where
     there is a fixed set. ours: how it is written here, for people. differs: what differs and why, in whole sentences.
+    note: the end of "--name is left out: ...", which is printed when it is given and is not needed. value_notes: what
+    is printed with a value in training, where `differs` is about several.
     """
 
     names: tuple[str, ...]
@@ -35,6 +37,8 @@ class Option:
     setting: str | None = None
     words: tuple[tuple[str, str], ...] = ()
     version: str = ""
+    note: str = ""
+    value_notes: tuple[tuple[str, str], ...] = ()
 
     @property
     def name(self) -> str:
@@ -191,6 +195,28 @@ OPTIONS: tuple[Option, ...] = (
             ("scale_width", "scale-width"),
             ("scale_width_and_crop", "scale-width-and-crop"),
             ("none", "none"),
+        ),
+        value_notes=(
+            (
+                "crop",
+                "images smaller than the crop are refused here; in the reference they stay small or are padded with "
+                "black.",
+            ),
+            (
+                "scale_width",
+                "images always keep their shape here; in the reference those that would be lower than --crop_size are "
+                "stretched to that height.",
+            ),
+            (
+                "scale_width_and_crop",
+                "images that are lower than the crop at that width are refused here; in the reference they are "
+                "stretched to its height.",
+            ),
+            (
+                "none",
+                "images of a size that the networks cannot take are mirrored outwards here; in the reference they are "
+                "resized.",
+            ),
         ),
     ),
     Option(
@@ -386,7 +412,8 @@ OPTIONS: tuple[Option, ...] = (
         "other meaning",
         "`cyclegan import`, then `--init-from`",
         "Their checkpoints hold neither the optimisers nor the pools, so both start anew, as they do there. A run "
-        "that was made here goes on exactly, by the same command again.",
+        "that was made here goes on exactly, by the same command again. Theirs goes on as `runs/NAME`, which "
+        "further commands for NAME then mean.",
         "flag",
         False,
         command="train",
@@ -419,9 +446,7 @@ OPTIONS: tuple[Option, ...] = (
         ("save_latest_freq",),
         "other name",
         "`--checkpoint-steps`",
-        _STEPS
-        := "Theirs counts images, ours steps: it is divided by the batch size. There, a batch size that does not "
-        "divide it makes it rarer.",
+        _STEPS,
         "int",
         5000,
         command="train",
@@ -476,6 +501,7 @@ OPTIONS: tuple[Option, ...] = (
         "flag",
         False,
         command="train",
+        note="report.html is one page for the whole run, and is always written.",
     ),
     *(
         Option(
@@ -488,6 +514,7 @@ OPTIONS: tuple[Option, ...] = (
             None,
             "train",
             version=UNTIL_2024,
+            note="there is no visdom here; the curves and pictures are in the report and in TensorBoard.",
         )
         for n, kind, default in _VISDOM
     ),
@@ -498,6 +525,7 @@ OPTIONS: tuple[Option, ...] = (
         "The pictures of the page have the size that they were made at.",
         "int",
         256,
+        note="pictures are shown here at the size that they were made at.",
     ),
     Option(
         ("use_wandb",),
@@ -515,6 +543,7 @@ OPTIONS: tuple[Option, ...] = (
         "The start of every run tells of its networks, data and device, and config.toml holds every value.",
         "flag",
         False,
+        note="what it prints is told at the start of every training here.",
     ),
     # The machine.
     Option(
@@ -553,6 +582,7 @@ OPTIONS: tuple[Option, ...] = (
         "int",
         command="test",
         version="until 2019",
+        note="the reference never reads it; --num_test is what counts.",
     ),
     Option(
         ("eval",),
@@ -563,6 +593,7 @@ OPTIONS: tuple[Option, ...] = (
         "flag",
         False,
         command="test",
+        note="translating is always in evaluation mode here.",
     ),
     Option(
         ("aspect_ratio",),
@@ -573,6 +604,7 @@ OPTIONS: tuple[Option, ...] = (
         "float",
         1.0,
         command="test",
+        note="it stretches squares back, and a result here has the size and shape of its input.",
     ),
     Option(
         ("model_suffix",),

@@ -125,6 +125,20 @@ def test_what_cannot_be_fetched_is_told_in_a_sentence(run, hub, repo_id, options
     assert not any("/cdn/" in path for path in hub.paths("GET"))
 
 
+def test_a_folder_that_is_taken_for_a_model_of_the_hub_is_told(hub, tmp_path, monkeypatch):
+    (tmp_path / "runs" / "base" / "best").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    for place in ("runs/base", "runs/base/best", "./runs", "runs"):
+        with pytest.raises(InputError, match=rf"[^.]; {place} is a folder here: Translator.load takes it\.$"):
+            Translator.from_pretrained(place, device="cpu")
+    with pytest.raises(InputError, match=r"There is no model http.*/runs/other") as told:
+        Translator.from_pretrained("runs/other", device="cpu")
+    assert "folder" not in str(told.value)
+    hub.stop()
+    with pytest.raises(ConnectionError, match="cannot be reached.*; runs/base is a folder here: Translator.load"):
+        Translator.from_pretrained("runs/base", device="cpu")
+
+
 def test_a_private_model_is_read_with_a_token(run, hub, monkeypatch):
     hub.add("user/secret", content(run / "model"), private=True)
     expected = translated(Translator.load(run, device="cpu"))

@@ -23,6 +23,7 @@ from cyclegan.cli import main
 from cyclegan.images import write_image
 from cyclegan.importing import import_reference
 from cyclegan.push import push
+from cyclegan.scores import read_scores
 from make_run import make_examples, make_scores
 from test_importing import reference_state
 
@@ -97,23 +98,58 @@ def test_a_dry_run_writes_what_would_be_sent_and_asks_no_server(scored, writer, 
     out = push(scored, "user/maps", licence="mit", dry_run=tmp_path / "card", show=shown.append)
     assert out == str(tmp_path / "card")
     assert writer.requests == []
-    assert push(scored, "user/maps", licence="mit", dry_run=tmp_path / "card") == out  # again, in place of it
     push(scored, "user/maps", licence="mit")
     written = {path.relative_to(out).as_posix(): path.read_bytes() for path in Path(out).rglob("*") if path.is_file()}
     sent = writer.repositories["user/maps"].files
     assert written == {name: content for name, content in sent.items() if name != ".gitattributes"}
     assert shown[0].files == {name: len(content) for name, content in written.items()}
 
-    for name, message in (("notes.txt", "holds other things .notes.txt"), ("config.json", "holds other things")):
-        other = tmp_path / f"of_{name}"
-        other.mkdir()
-        (other / name).write_text("mine")
-        with pytest.raises(InputError, match=message):
-            push(scored, "user/maps", dry_run=other)
-        assert [path.name for path in other.iterdir()] == [name]
-    with pytest.raises(InputError, match="holds other things|holds the model itself"):
-        push(scored, "user/maps", dry_run=scored / "model")
-    assert not list(tmp_path.glob(".*.partial"))
+
+def test_a_dry_run_touches_no_folder_that_holds_something(run, tmp_path):
+    folder, file = tmp_path / "mine", tmp_path / "file"
+    (folder / "samples").mkdir(parents=True)
+    for name in ("README.md", "config.json", "samples/mine.png"):
+        (folder / name).write_text("mine")
+    file.write_text("mine")
+    push(run, "user/maps", dry_run=tmp_path / "card")
+    (tmp_path / "card" / "README.md").write_text("edited")
+    for place in (folder, tmp_path / "card", run / "model", file, Path("/")):
+        with pytest.raises(InputError, match=f"{place} exists and is not empty; remove it or choose another folder"):
+            push(run, "user/maps", dry_run=place)
+    assert [(folder / name).read_text() for name in ("README.md", "samples/mine.png")] == ["mine", "mine"]
+    assert card(tmp_path / "card") == "edited"
+    assert not [*tmp_path.glob(".*"), *folder.glob(".*"), *(run / "model").glob(".*")]
+
+
+def test_a_dry_run_fills_the_current_folder_and_the_folder_behind_a_link(run, tmp_path, monkeypatch):
+    for name in ("here", "behind"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "behind")
+    monkeypatch.chdir(tmp_path / "here")
+    assert push(run, "user/maps", dry_run=".") == "."
+    push(run, "user/maps", dry_run=tmp_path / "link")
+    for name in ("here", "behind"):
+        assert {path.name for path in (tmp_path / name).iterdir()} == {
+            "README.md",
+            "config.json",
+            "samples",
+            *GENERATORS,
+        }
+    assert Path("README.md").is_file()  # the folder is still the one that the shell stands in
+    assert (tmp_path / "link").is_symlink()
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_dry_run_that_fails_leaves_an_empty_folder_empty(run, tmp_path):
+    def stop(_):
+        raise KeyboardInterrupt
+
+    (tmp_path / "empty").mkdir()
+    for place in (tmp_path / "empty", tmp_path / "new"):
+        with pytest.raises(KeyboardInterrupt):
+            push(run, "user/maps", dry_run=place, show=stop)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "run"]
+    assert not list((tmp_path / "empty").iterdir())
 
 
 @pytest.mark.parametrize("kept", ["b2a.safetensors", "a2b_average.safetensors"])
@@ -309,6 +345,74 @@ def test_nothing_of_the_machine_is_in_what_is_sent(scored, tmp_path, monkeypatch
     assert (
         read_subject(scored, "user/maps").clean("kept: a/b, 1 / 2, and/or, x - y") == "kept: a/b, 1 / 2, and/or, x - y"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("in (/mnt/PACS/Smith John, 1970/ct.png)", "in (ct.png)"),
+        ("/mnt/Smith (John) [1970]/ct.png is damaged", "ct.png is damaged"),
+        ("/data/a,b/secret/x.png", "x.png"),
+        ("/data/O'Brien; 12:30/secret/x.png", "x.png"),
+        ("path:/home/bob/secret/x", "path:x"),
+        ("file:///home/bob/secret/x", "x"),
+        ("../../patients/Smith_John/x.png", "x.png"),
+        ("see ./patients/Smith_John/x.png.", "see x.png."),
+        ("near C:\\patients\\Smith, John\\x.png", "near x.png"),
+        ("/data/one/x.png, /data/two/y.png", "x.png, y.png"),
+        ("{a}/Smith_John/x.png", "x.png"),
+        ("{run}s/Smith_John/x.png", "x.png"),
+        ("{run}/samples", "run/samples"),
+        ("/data/x.png, from hf:user/maps@v1", "x.png, from hf:user/maps@v1"),
+        ("/data/x.png, from https://example.org/a,b/c_(d)/e", "x.png, from https://example.org/a,b/c_(d)/e"),
+        ("hf:user/maps, (http://example.org/a/../b)", "hf:user/maps, (http://example.org/a/../b)"),
+        ("a/b, 1 / 2, and/or (c/d), x - y ...", "a/b, 1 / 2, and/or (c/d), x - y ..."),
+    ],
+)
+def test_of_a_path_only_the_last_name_is_told(trained, text, expected):
+    images = trained.parent / "earth" / "trainA"
+    subject = read_subject(trained, "user/maps")
+    assert subject.config.a in (images, images.parent)
+    assert subject.clean(text.format(a=subject.config.a, run=trained)) == expected
+
+
+def test_names_of_scored_images_are_not_published(scored, tmp_path):
+    names = ("Smith_John/ct.png", "Doe_Jane/ct (2).png")
+    scores = make_scores(step=4, files=names)
+    notes = ("1 test file of A cannot be read (Roe (Jim).png: truncated (I/O)).", "Only 2 (see its interval).")
+    directions = {name: of.replace(notes=notes, images=of.images[::-1]) for name, of in scores.directions.items()}
+    training = scores.files["test_a"].replace(root="data/train_a", files=("Poe.png", *names))
+    mean = training.replace(files=("Smith_John/ct.png", "Poe.png"))
+    scores.replace(directions=directions, files={**scores.files, "train_a": training, "mean_image_a": mean}).write(
+        scored / "scores.json"
+    )
+    push(scored, "user/maps", dry_run=tmp_path / "card")
+    for name in ("README.md", "scores.json", "config.json"):
+        text = (tmp_path / "card" / name).read_text()
+        assert not [told for told in ("Smith", "Doe", "Roe", "Poe", "ct.png") if told in text], name
+    sent = read_scores(tmp_path / "card")
+    lists = {name: (of.root, of.files) for name, of in sent.files.items()}
+    assert lists["test_a"] == ("test_a", ("image 1", "image 2"))
+    assert lists["train_a"] == ("train_a", ("image 1", "image 2", "image 3"))
+    assert lists["mean_image_a"] == ("train_a", ("image 2", "image 1"))
+    for of in sent.directions.values():
+        assert [image.file for image in of.images] == ["image 2", "image 1"]
+        assert of.notes == ("1 test file of A cannot be read.", "Only 2 (see its interval).")
+
+
+def test_the_card_of_a_fine_tuned_model_names_what_it_started_from(run, tmp_path):
+    text = (run / "config.toml").read_text()
+    push(run, "user/maps", dry_run=tmp_path / "scratch")
+    assert "started from" not in card(tmp_path / "scratch")
+    assert "frozen" not in card(tmp_path / "scratch")
+    starts = (("/mnt/secret/base", "none", "base"), ("hf:user/base@v1", "both", "hf:user/base@v1"))
+    for index, (start, freeze, shown) in enumerate(starts):
+        changed = re.sub(r"(?m)^freeze = .*", f'freeze = "{freeze}"\ninit_from = "{start}"', text)
+        (run / "config.toml").write_text(changed)
+        push(run, "user/maps", dry_run=tmp_path / f"card{index}")
+        assert f"| started from | {shown} |" in card(tmp_path / f"card{index}")
+        assert ("| frozen | encoder and discriminator |" in card(tmp_path / f"card{index}")) == (freeze == "both")
+        assert "secret" not in card(tmp_path / f"card{index}")
 
 
 def test_the_card_of_a_run_whose_images_have_gone_names_their_folders(trained, tmp_path):

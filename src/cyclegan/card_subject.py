@@ -14,10 +14,18 @@ from cyclegan.report.run_charts import DIRECTIONS, domain_names
 from cyclegan.run_directory import evaluation_of, read_run_config, run_of
 from cyclegan.scores import DirectionScores, FileList, Scores, read_scores
 
-# What looks like a path that begins at a root, a drive or a home; not the slashes of an address. Its folders may have
-# spaces in their names, so it may take a few words too many: better than one too few.
-_IN_NAMES = r"[^\n'\"`()\[\],;:|/\\]"
-_PATH = re.compile(rf"(?<![\w./:\\])(?:~\w*|[A-Za-z]:)?[\\/](?=\S)(?:{_IN_NAMES}*[\\/])*(?:(?!\s){_IN_NAMES})*")
+# Addresses, which may be told.
+_ADDRESS = r"(?<!\w)(?:https?://(?:[^\s'\"`<>|,;]|[,;](?![\s/\\]))+|hf:/{0,2}[\w.-]+/[\w.-]+(?:@[\w./-]+)?(?![\w./-]))"
+# What looks like a path that begins at a root, a drive, a home or the folder above. Its folders may have spaces, commas
+# and brackets in their names, so it may take a few words too many: better than one too few.
+_START = r"(?:(?<![\w./\\])(?:file:|~[\w.-]*|[A-Za-z]:)?|(?<![\w.])\.+)[\\/](?=\S)"
+_IN_FOLDERS = rf"(?!{_ADDRESS})(?:[^\n'\"`:|/\\]|:(?![\s/\\])|(?<=\w)'(?=\w))"
+_FOLDERS = rf"(?:(?:{_IN_FOLDERS})*(?<![,;:)\]]\s)[\\/])*"
+_LAST = r"[^\s'\"`()\[\],;:|/\\]*"
+_PATH = re.compile(rf"(?P<address>{_ADDRESS})|{_START}{_FOLDERS}{_LAST}")
+
+# What a note of an evaluation tells of a file that cannot be read.
+_REASON = re.compile(r"(?<=cannot be read) \(.*\)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -26,7 +34,7 @@ class Subject:
 
     files: the generators that are sent. config, log: of its run, if it has one. scores: of this very model, else None,
     and `no_scores` says why. examples: its translations; sheet: else its sample grid. places: paths that must not
-    be told.
+    be told; own: those of them whose inner files may be told, as run/samples.
     """
 
     repo_id: str
@@ -40,6 +48,7 @@ class Subject:
     examples: SavedExamples
     sheet: Path | None
     places: tuple[Path, ...] = field(repr=False)
+    own: tuple[Path, ...] = field(repr=False)
 
     @property
     def directions(self) -> list[Direction]:
@@ -52,13 +61,15 @@ class Subject:
 
     def clean(self, text: str) -> str:
         """The text with names of files and folders in place of their paths."""
-        for place in sorted(map(str, self.places), key=len, reverse=True):
-            text = text.replace(place, "~" if place == str(Path.home()) else PurePath(place).name)
+        for place in sorted(self.places, key=lambda place: len(str(place)), reverse=True):
+            # With a slash in front, folders inside it are left out below.
+            name = "~" if place == Path.home() else place.name if place in self.own else f"/{place.name}"
+            text = re.sub(re.escape(str(place)) + r"(?![\w-]|\.\w)", name.replace("\\", r"\\"), text)
         return _PATH.sub(_last_part, text)
 
 
 def _last_part(match: re.Match[str]) -> str:
-    return PureWindowsPath(match[0]).name
+    return match["address"] or PureWindowsPath(match[0]).name
 
 
 def read_subject(path: Path, repo_id: str, weights: Literal["final", "average"] | None = None) -> Subject:
@@ -94,9 +105,8 @@ def read_subject(path: Path, repo_id: str, weights: Literal["final", "average"] 
         examples = read_examples(place)
     if not examples.examples and run is not None and of_training:
         sheet = run / "samples" / f"step_{info.step:07d}.png"
-    known = [path, model, run, Path.home(), Path.cwd()]
-    known += [config.a, config.b, config.test_a, config.test_b, config.out] if config is not None else []
-    places = {place for given in known if given is not None for place in (given, given.resolve())}
+    own = _absolute(path, model, run, config.out if config is not None else None)
+    images = (config.a, config.b, config.test_a, config.test_b) if config is not None else ()
     return Subject(
         repo_id,
         model,
@@ -108,8 +118,15 @@ def read_subject(path: Path, repo_id: str, weights: Literal["final", "average"] 
         no_scores,
         examples,
         sheet if sheet is not None and sheet.is_file() else None,
-        tuple(place for place in places if place.is_absolute() and place.name),
+        places=(*own, *(place for place in _absolute(Path.home(), Path.cwd(), *images) if place not in own)),
+        own=own,
     )
+
+
+def _absolute(*given: Path | None) -> tuple[Path, ...]:
+    """The paths as they were given and without links, as far as they begin at a root and are more than that."""
+    places = {place for path in given if path is not None for place in (path, path.resolve())}
+    return tuple(place for place in places if place.is_absolute() and place.name)
 
 
 def _scores_of(place: Path, info: ModelInfo) -> tuple[Scores | None, str]:
@@ -128,15 +145,30 @@ def _scores_of(place: Path, info: ModelInfo) -> tuple[Scores | None, str]:
 
 
 def public_scores(subject: Subject) -> Scores | None:
-    """The scores as they may be published: without the command and the paths of folders."""
+    """The scores as they may be published: without the command, the paths of folders and the names of images.
+
+    Names of images may be those of patients; an image has the same number wherever it stands.
+    """
     scores = subject.scores
     if scores is None:
         return None
 
-    def cleaned(of: DirectionScores) -> DirectionScores:
-        metrics = {name: score.replace(note=subject.clean(score.note)) for name, score in of.metrics.items()}
-        return of.replace(metrics=metrics, notes=tuple(map(subject.clean, of.notes)))
+    numbers: dict[str, dict[str, str]] = {}  # of the images of each folder
 
-    files = {name: FileList(root=PurePath(of.root).name, files=of.files) for name, of in scores.files.items()}
-    directions = {direction: cleaned(of) for direction, of in scores.directions.items()}
+    def numbered(root: str, file: str) -> str:
+        known = numbers.setdefault(root, {})
+        return known.setdefault(file, f"image {len(known) + 1}")
+
+    def cleaned(direction: Direction, of: DirectionScores) -> DirectionScores:
+        root = scores.files[f"test_{direction[0]}"].root
+        images = tuple(image.replace(file=numbered(root, image.file)) for image in of.images)
+        metrics = {name: score.replace(note=subject.clean(score.note)) for name, score in of.metrics.items()}
+        notes = tuple(subject.clean(_REASON.sub("", note)) for note in of.notes)
+        return of.replace(metrics=metrics, images=images, notes=notes)
+
+    files = {
+        name: FileList(root=PurePath(of.root).name, files=tuple(numbered(of.root, file) for file in of.files))
+        for name, of in scores.files.items()
+    }
+    directions = {direction: cleaned(direction, of) for direction, of in scores.directions.items()}
     return scores.replace(model=subject.repo_id, command="", files=files, directions=directions)

@@ -14,6 +14,7 @@ from cyclegan.card_subject import Subject, public_scores
 from cyclegan.config import Direction, InputError, TrainConfig
 from cyclegan.data import find_folders
 from cyclegan.examples import SavedExample, open_picture
+from cyclegan.hub import is_address
 from cyclegan.images import ImageFormat, list_images, spread
 from cyclegan.networks import build_generator, count_parameters
 from cyclegan.report.record import Event, inside, number
@@ -310,6 +311,11 @@ def _training(subject: Subject) -> Iterator[str]:
             ["schedule", config.schedule],
             ["batch, seed", f"{config.batch_size}, {config.seed}"],
         ]
+        if config.init_from is not None:
+            start = config.init_from
+            rows.append(["started from", str(start) if is_address(start) else start.absolute().name])
+        if config.freeze != "none":
+            rows.append(["frozen", "encoder and discriminator" if config.freeze == "both" else config.freeze])
     session: Event = log.sessions[-1] if log.sessions else {}
     if log.seconds is not None:
         rows.append(["time of the whole run", f"{log.seconds / 60:,.1f} minutes"])

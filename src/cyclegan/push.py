@@ -50,7 +50,8 @@ def push(
 
     private: of a new repository. licence: its id at the Hub, such as mit. weights: send only these; default: all.
     samples: whether the card has pictures of images of the run. overwrite: push into a repository that holds other
-    things; they stay, but for files of the same name. dry_run: write everything into this folder and send nothing.
+    things; they stay, but for files of the same name. dry_run: write everything into this folder, which is new or
+    empty, and send nothing.
     show: is called with what will be sent before anything is.
     Raises InputError for what cannot be sent, and ConnectionError if the Hub cannot be reached; the repository is then
     as it was.
@@ -89,23 +90,21 @@ def _write_folder(
     samples: bool,
     show: Callable[[Parcel], None],
 ) -> Path:
-    """Fill a folder beside `out` and rename it, in place of what an earlier dry run left there."""
-    if out.exists() and not out.is_dir():
-        raise InputError(f"{out} is a file; choose another folder for the dry run.")
-    held = [path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()] if out.is_dir() else []
-    foreign = [name for name in held if name not in _OWN and not name.startswith(_OWN_PICTURES)]
-    if foreign or (held and "README.md" not in held):
-        raise InputError(f"{out} holds other things ({(foreign or held)[0]}); choose another folder for the dry run.")
-    if subject.model.resolve().is_relative_to(out.resolve()):
-        raise InputError(f"{out} holds the model itself; choose another folder for the dry run.")
-    partial = out.with_name(f".{out.name}.partial")
+    """Fill a folder and put it in the place of `out`, or its files into `out` if that is an empty folder."""
+    place = out.resolve()  # a link and the current folder have no place of their own to be replaced
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        raise InputError(f"{out} exists and is not empty; remove it or choose another folder for the dry run.")
+    partial = place / ".partial" if place.is_dir() else place.with_name(f".{place.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
         partial.mkdir(parents=True)
         _fill(partial, subject, licence, data_licence, samples)
         show(_parcel(partial, address, None, private, dry_run=True))
-        shutil.rmtree(out, ignore_errors=True)
-        partial.rename(out)
+        if place.is_dir():
+            for path in list(partial.iterdir()):
+                path.rename(place / path.name)
+        else:
+            partial.rename(place)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return out

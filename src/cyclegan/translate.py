@@ -82,7 +82,13 @@ class Translator:
         cannot be reached and the model is not in the cache.
         """
         _check_choice(direction, weights)
-        model = fetch_model(repo_id, revision=revision, token=token)
+        try:
+            model = fetch_model(repo_id, revision=revision, token=token)
+        except (InputError, ConnectionError) as error:
+            if not Path(repo_id).is_dir():
+                raise
+            hint = f"{repo_id} is a folder here: Translator.load takes it."
+            raise type(error)(f"{str(error).removesuffix('.')}; {hint}") from error
         return cls.load(model, direction=direction, device=device, weights=weights)
 
     def __call__(self, image: Picture) -> Picture:

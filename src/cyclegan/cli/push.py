@@ -28,7 +28,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--weights", choices=("final", "average"), help="send only these (default: all there are)")
     parser.add_argument("--no-samples", action="store_true", help="publish no pictures of your images")
     parser.add_argument("--overwrite", action="store_true", help="push into a repository that holds other things")
-    parser.add_argument("--dry-run", type=Path, metavar="DIR", help="write everything into this folder, send nothing")
+    parser.add_argument(
+        "--dry-run", type=Path, metavar="DIR", help="write everything into this new folder, send nothing"
+    )
 
 
 def run(parsed: argparse.Namespace) -> None:

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import TINY, make_folder
+from conftest import TINY, TINY_MODEL, make_folder
 from cyclegan import InputError, Translator, evaluate, train
+from cyclegan.checkpoint import read_info
 
 
 @pytest.fixture(scope="module")
@@ -183,3 +184,12 @@ def test_a_model_of_the_hub_is_evaluated_like_the_run(run, hub, tmp_path):
     for direction in ("a2b", "b2a"):
         values = [scores.directions[direction].metrics["cycle"].value for scores in (there, here)]
         assert values[0] == values[1]
+
+
+def test_a_training_starts_from_a_model_of_the_hub(run, hub, folders, tmp_path):
+    hub.add("user/maps", content(run / "model"))
+    settings = {name: value for name, value in TINY.items() if name not in TINY_MODEL}
+    settings |= {"out": tmp_path / "fine", "init_from": "hf:user/maps", "steps": 1, "quiet": True}
+    fine = train(*folders, **settings)
+    assert read_info(fine / "model").origin == "trained further from hf:user/maps"
+    train(*folders, **settings)  # the same command again finds the same run

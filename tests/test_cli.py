@@ -153,3 +153,14 @@ def test_help_does_not_wait_for_torch():
     code += "import json; print(json.dumps(sorted({'torch', 'numpy', 'PIL'} & set(sys.modules))))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert json.loads(shown.splitlines()[-1]) == []
+
+
+def test_options_of_the_reference_typed_from_habit_are_told_in_our_words(capsys):
+    for flag, ours in (
+        ("--netG", "--generator, --blocks, --depth"),
+        ("--niter", "--epochs"),
+        ("--lr", "--learning-rate"),
+    ):
+        code, _, err = run(capsys, f"train data {flag} 3")
+        assert code == 2
+        assert re.search(rf"no flag {flag}, which is {ours}.*--from-reference", err)

@@ -209,6 +209,22 @@ def test_frozen_layers_stay_and_all_others_move(kind, freeze, tmp_path):
     assert still == expected
 
 
+def test_frozen_batch_norms_keep_their_statistics_too(tmp_path):
+    settings = {**TINY_MODEL, "discriminator_layers": 2, "norm": "batch"}
+    config = TrainConfig(model=ModelConfig(**settings), freeze="both", init_from=tmp_path)
+    state = TrainState.create(config)
+    before = tensors_of(state)
+    images = torch.rand(2, 1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    train_step(state, images[0], images[1])
+    after = tensors_of(state)
+    frozen = ("a2b.stem", "a2b.down", "b2a.stem", "b2a.down", "discriminator_a.stem", "discriminator_a.norms.0")
+    for key in before:
+        if key.startswith(frozen):
+            assert torch.equal(before[key], after[key]), key
+    for moved in ("a2b.up_norm.0.running_mean", "discriminator_a.norms.1.running_mean"):
+        assert not torch.equal(before[moved], after[moved])
+
+
 def test_a_resumed_fine_tuning_equals_an_uninterrupted_one_even_without_its_model(imported, folders, tmp_path):
     settings = {**PLAIN, "init_from": imported, "freeze": "both", "quiet": True, "schedule": "constant"}
     whole = train(*folders, out=tmp_path / "whole", steps=4, **settings)

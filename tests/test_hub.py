@@ -189,7 +189,13 @@ def test_a_model_of_the_hub_is_evaluated_like_the_run(run, hub, tmp_path):
 def test_a_training_starts_from_a_model_of_the_hub(run, hub, folders, tmp_path):
     hub.add("user/maps", content(run / "model"))
     settings = {name: value for name, value in TINY.items() if name not in TINY_MODEL}
-    settings |= {"out": tmp_path / "fine", "init_from": "hf:user/maps", "steps": 1, "quiet": True}
+    settings |= {
+        "discriminator_layers": 1,
+        "out": tmp_path / "fine",
+        "init_from": "hf:user/maps",
+        "steps": 1,
+        "quiet": True,
+    }
     fine = train(*folders, **settings)
     assert read_info(fine / "model").origin == "trained further from hf:user/maps"
     train(*folders, **settings)  # the same command again finds the same run

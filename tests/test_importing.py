@@ -355,7 +355,7 @@ def without(key):
         "affine instance norm": (lambda: variant(**{"model.2.weight": torch.ones(4)}), "learned scales"),
         "another model": (lambda: {"layer1.0.conv1.weight": torch.ones(4, 3, 3, 3)}, "no entry of a generator"),
         "classifier": (lambda: {"features.0.weight": torch.ones(4, 3, 3, 3)}, "another kind of network"),
-        "incomplete": (lambda: without("model.4.bias"), "lacks down.0.bias"),
+        "incomplete": (lambda: without("model.4.bias"), "lacks model.4.bias"),
         "no head": (lambda: without("model.18.weight"), "lacks the convolution head.weight"),
         "another size": (lambda: variant(**{"model.4.weight": torch.ones(9, 4, 3, 3)}), "has the shape"),
         "NaN": (lambda: variant(**{"model.4.bias": torch.full((8,), float("nan"))}), "NaN"),

@@ -264,3 +264,25 @@ def test_a_deep_image_that_is_brought_to_another_scale_stays_in_its_range(tmp_pa
         array = read_image(plan[0][1], 1)
         assert array.dtype == np.uint16
         assert (array.min(), array.max()) == (10800, 14000)
+
+
+def test_one_image_may_be_given_the_name_of_its_translation(run, tmp_path):
+    translator = Translator.load(run)
+    picture(20, 16).save(tmp_path / "x.jpg")
+    plan = plan_outputs([tmp_path / "x.jpg"], tmp_path / "out" / "y.png", translator)
+    assert translate_files(translator, plan) == []
+    assert Image.open(tmp_path / "out" / "y.png").size == (20, 16)
+    picture(20, 16).save(tmp_path / "z.png")
+    for inputs, out, message in (
+        (["x.jpg", "z.png"], "y.png", "is one image, and the input is not"),
+        (["out"], "y.png", "is one image, and the input is not"),
+        (["z.png"], "z.png", "would be overwritten"),
+    ):
+        with pytest.raises(InputError, match=message):
+            plan_outputs([tmp_path / name for name in inputs], tmp_path / out, translator)
+
+
+def test_the_name_must_be_one_that_holds_the_translation(deep_run, tmp_path):
+    write_image(tmp_path / "x.npy", np.zeros((16, 16, 5), np.float32))
+    with pytest.raises(InputError, match="cannot hold 1 x uint16.*use .png instead"):
+        plan_outputs([tmp_path / "x.npy"], tmp_path / "y.jpg", Translator.load(deep_run, direction="b2a"))

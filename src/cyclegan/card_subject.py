@@ -85,15 +85,15 @@ def read_subject(path: Path, repo_id: str, weights: Literal["final", "average"] 
     if weights is not None:
         files = tuple(name for name in files if ("_average" in name) == (weights == "average"))
         info = info.replace(translate_with=weights)
-    info = info.replace(
-        directions=tuple(name for name in DIRECTIONS if any(file.startswith(name) for file in files)),
-        averages=any("_average" in file for file in files),
-    )
     if not files:
         kind = f"{weights} weights" if weights else "weights"
         raise InputError(
             f"{model} holds no {kind} of a generator; expected {GENERATORS[0 if weights != 'average' else 2]}."
         )
+    info = info.replace(
+        directions=tuple(name for name in DIRECTIONS if any(file.startswith(name) for file in files)),
+        averages=any("_average" in file for file in files),
+    )
 
     run, place = run_of(path), evaluation_of(path)
     config = read_run_config(run) if run is not None else None

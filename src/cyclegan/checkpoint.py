@@ -214,6 +214,11 @@ def find_model(path: Path) -> Path:
         raise InputError(f"{path.parent} has no best checkpoint, because no step of it was scored; use {path.parent}.")
     if not path.exists():
         raise InputError(f"There is no {path}; expected a run directory, a checkpoint or a model directory.")
+    if path.suffix in (".pth", ".pt") or any(path.glob("*_net_G*.pth")):
+        raise InputError(
+            f"{path} is a checkpoint of the reference implementation, as it seems; make a model of it first: "
+            f"cyclegan import {path} --out models/{path.stem}"
+        )
     raise InputError(f"{path} holds no model; expected a run directory, a checkpoint or a model directory.")
 
 

@@ -362,7 +362,7 @@ def describe_validation_error(error: ValidationError) -> str:
     sentences = []
     for mistake in error.errors():
         message = mistake["msg"].removeprefix("Value error, ")
-        if mistake["loc"]:
+        if mistake["loc"] and mistake["loc"] not in (("model",), ("data",)):
             name = str(mistake["loc"][-1] if len(mistake["loc"]) < 2 else mistake["loc"][1])
             name = name if mistake["loc"][0] in ("model", "data") else str(mistake["loc"][0])
             sentences.append(f"{name} is {mistake['input']!r}: {message[0].lower()}{message[1:]}.")

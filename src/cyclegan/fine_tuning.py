@@ -77,7 +77,7 @@ def start_from(state: TrainState, path: Path) -> list[str]:
     if differences:
         raise InputError(
             f"The generators of {model} are of another architecture than this run's: {', '.join(differences)}. "
-            "Leave these settings out; they come from the model."
+            "Leave these settings out, or start from a model that has them."
         )
 
     suffix = "_average" if info.translate_with == "average" else ""

@@ -120,13 +120,13 @@ def _read_options(folder: Path) -> dict[str, str]:
 
 
 def _preprocessing(options: dict[str, str]) -> dict[str, Any]:
-    """How the training images were brought to size: by the options, or by the reference's defaults."""
+    """How the training images were brought to size, as far as the options tell; nothing is claimed otherwise."""
     preprocess = options.get("preprocess", "").replace("_", "-")
     sizes = [options.get(name, "") for name in ("load_size", "crop_size")]
     load_size, crop_size = [int(size) if size.isdigit() else None for size in sizes]
     usual = DataConfig()
     return {
-        "preprocess": preprocess if preprocess in get_args(Preprocess) else usual.preprocess,
+        "preprocess": preprocess if preprocess in get_args(Preprocess) and load_size else "none",
         "load_size": load_size or usual.resolved_load_size,
         "crop_size": crop_size or usual.crop_size,
     }

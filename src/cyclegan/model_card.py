@@ -107,7 +107,8 @@ def _what(subject: Subject, pictures: Sequence[str]) -> Iterator[str]:
     there = arrow(directions[0], names) + (", and back" if len(directions) == 2 else "")
     yield (
         f"{kind}, learned from two folders of images without pairs (CycleGAN): {_cell(there)}. "
-        f"Made with `cyclegan` {subject.info.cyclegan_version}."
+        f"{'Made' if subject.config is not None or subject.info.origin is None else 'Imported'} with `cyclegan` "
+        f"{subject.info.cyclegan_version}."
     )
     about = _about(subject.config)
     domains = [f"- {name.upper()}: {_cell(subject.clean(about[name]))}" for name in ("a", "b") if name in about]

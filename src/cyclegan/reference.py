@@ -83,20 +83,25 @@ def recognise(state: Mapping[str, Tensor]) -> ReferenceNetwork:
     for key, tensor in expected.items():
         if key not in weights and (key in absent or key.endswith("num_batches_tracked")):
             weights[key] = torch.zeros(tensor.shape, dtype=tensor.dtype)
+    # Told under the names that stand in the file.
+    names = _names_of(theirs)
+    file_keys = {key: f"{names[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}" for key in {*expected, *weights}}
     missing, strange = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
     if missing or strange:
-        what = f"it lacks {missing[0]}" if missing else f"it has {strange[0]}, for which ours has no place"
+        what = f"it lacks {file_keys[missing[0]]}" if missing else f"ours has no place for {file_keys[strange[0]]}"
         raise InputError(f"This {kind} cannot be represented: {what}.")
     for key, tensor in expected.items():
         if weights[key].shape != tensor.shape:
             raise InputError(
-                f"This {kind} cannot be represented: {key} has the shape {tuple(weights[key].shape)}, where a network "
-                f"of its kind has {tuple(tensor.shape)}."
+                f"This {kind} cannot be represented: {file_keys[key]} has the shape {tuple(weights[key].shape)}, where "
+                f"a network of its kind has {tuple(tensor.shape)}."
             )
         if not weights[key].is_floating_point() and not key.endswith("num_batches_tracked"):
-            raise InputError(f"This {kind} cannot be represented: {key} holds {weights[key].dtype}, not floats.")
+            raise InputError(
+                f"This {kind} cannot be represented: {file_keys[key]} holds {weights[key].dtype}, not floats."
+            )
         if not torch.isfinite(weights[key]).all():
-            raise InputError(f"This {kind} is broken: {key} holds values that are NaN or infinite.")
+            raise InputError(f"This {kind} is broken: {file_keys[key]} holds values that are NaN or infinite.")
     return ReferenceNetwork(kind, settings, channels, {key: weights[key].to(expected[key].dtype) for key in expected})
 
 
@@ -173,18 +178,7 @@ def from_reference(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     dropped. Raises InputError if the keys are not those of a network that we have.
     """
     state = _without_prefixes(state)
-    if "model.1.weight" in state:
-        numbers = _numbers(state, r"model\.(\d+)\.conv_block")
-        table = _resnet_names(len(numbers), _has_dropout(state))
-    elif any(key.startswith("model.model.") for key in state):
-        table = _unet_names(max(key.count("model.") for key in state) - 1)
-    elif any(key.startswith("net.") for key in state):
-        table = _pixel_names()
-    else:
-        convs = [key for key, tensor in state.items() if key.endswith(".weight") and tensor.ndim == 4]
-        table = _patch_names(len(convs) - 2)
-
-    ours = {theirs: name for name, theirs in table.items()}
+    ours = {theirs: name for name, theirs in _names_of(state).items()}
     renamed = {}
     for key, tensor in state.items():
         module, _, entry = key.rpartition(".")
@@ -194,6 +188,18 @@ def from_reference(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             raise InputError(f"{key!r} is no entry of a generator or discriminator of the reference implementation.")
         renamed[f"{ours[module]}.{entry}"] = tensor
     return renamed
+
+
+def _names_of(state: Mapping[str, Tensor]) -> dict[str, str]:
+    """The reference's names of a network's layers, by ours; which network it is shows in its keys."""
+    if "model.1.weight" in state:
+        return _resnet_names(len(_numbers(state, r"model\.(\d+)\.conv_block")), _has_dropout(state))
+    if any(key.startswith("model.model.") for key in state):
+        return _unet_names(max(key.count("model.") for key in state) - 1)
+    if any(key.startswith("net.") for key in state):
+        return _pixel_names()
+    convs = [key for key, tensor in state.items() if key.endswith(".weight") and tensor.ndim == 4]
+    return _patch_names(len(convs) - 2)
 
 
 def to_reference(state: Mapping[str, Tensor], *, dropout: bool = False, norm: str | None = None) -> dict[str, Tensor]:

@@ -57,7 +57,7 @@ def read_command(command: str) -> Command:
             f"{command.strip()!r} names neither train.py nor test.py; give the whole command, as in "
             "'python train.py --dataroot ./datasets/maps --name maps_cyclegan --model cycle_gan'."
         )
-    before, after = words[: scripts[0]], words[scripts[0] + 1 :]
+    before, after = words[: scripts[0]], _without_output(words[scripts[0] + 1 :])
     script = "test" if words[scripts[0]].endswith("test.py") else "train"
     read = Command(
         script,
@@ -67,6 +67,18 @@ def read_command(command: str) -> Command:
     _read_launcher(before, read)
     _read_options(after, read)
     return read
+
+
+def _without_output(words: list[str]) -> list[str]:
+    """Without what only says where the output goes: `> log.txt 2>&1 &` of a training in the background."""
+    words = list(words)
+    while words and words[-1] in ("&", "2>&1"):
+        words.pop()
+    if len(words) > 1 and words[-2] in (">", ">>", "2>", "&>", "&>>"):
+        return _without_output(words[:-2])
+    if words and re.fullmatch(r"(?:2|&)?>{1,2}[^>&]+", words[-1]):
+        return _without_output(words[:-1])
+    return words
 
 
 def _read_launcher(words: list[str], read: Command) -> None:

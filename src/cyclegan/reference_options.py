@@ -64,7 +64,7 @@ _STEPS = (
 )
 _PICTURES = (
     "The sample grids are files, in the report and in TensorBoard; no server is needed. Theirs counts images, ours "
-    "steps. Of both options, the smaller one that was given counts."
+    "steps. Where both were given, the smaller one is taken."
 )
 _NO_VISDOM = (
     "No visdom: the curves and pictures are in the report and in TensorBoard, which need no server while training."

@@ -117,6 +117,8 @@ def find_checkpoint(config: TrainConfig, resume: bool) -> Path | None:
     if refused:
         differences = ", ".join(f"{name} {saved[name]} -> {given[name]}" for name in sorted(refused))
         remedies = "use the old values, another --out, or --fresh to start anew (the old run is kept aside)"
+        if "freeze" in networks:
+            remedies += f", or --init-from {out} with another --out to train these networks in another way"
         if not networks:
             remedies += ", or --resume to go on with the changed values"
         raise InputError(f"{out} holds a run with other settings: {differences}. To go on: {remedies}.")

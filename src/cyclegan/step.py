@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cyclegan.config import TrainConfig
 from cyclegan.losses import cycle_loss, discriminator_loss, generator_loss, gradient_penalty, identity_loss
-from cyclegan.networks import build_discriminator, build_generator, freeze
+from cyclegan.networks import build_discriminator, build_generator, freeze, train_mode
 
 # First entry of every counter-based seed, so that no two uses of randomness share a stream.
 _WEIGHTS, _POOL, _TORCH = 1, 2, 3
@@ -138,7 +138,9 @@ def train_step(state: TrainState, real_a: Tensor, real_b: Tensor) -> dict[str, T
     Returns the weighted terms as detached scalar tensors; a term of weight 0 is a zero.
     """
     config = state.config
-    generator, discriminator = state.generator.train(), state.discriminator.train()
+    generator, discriminator = state.generator, state.discriminator
+    train_mode(generator)
+    train_mode(discriminator)
     if config.model.dropout:
         torch.manual_seed(int(np.random.default_rng([config.seed, _TORCH, state.step]).integers(2**62)))
 

@@ -242,6 +242,10 @@ class _Run:
             f"Networks: {config.model.generator} generators with {count_parameters(generator):,} parameters each, "
             f"{config.model.discriminator} discriminators with {count_parameters(discriminator):,}"
         )
+        if config.freeze != "none":
+            parts = {"encoder": "the generators' encoders", "discriminator": "the discriminators' first layers"}
+            parts["both"] = f"{parts['encoder']} and {parts['discriminator']}"
+            say(f"Frozen, as {config.init_from} gave them: {parts[config.freeze]}")
         if config.uses_identity:
             say(f"Preset {config.preset}: identity weight {config.identity_weight:g} (relative to the cycle weights)")
         elif config.identity_weight > 0:

@@ -171,10 +171,20 @@ def _check_choice(direction: str, weights: str | None) -> None:
 def plan_outputs(inputs: Iterable[Path], out: Path, translator: Translator) -> list[tuple[Path, Path]]:
     """Which file becomes which: files go into `out`, folders are mirrored below it.
 
-    A file keeps its name. Its suffix changes only where that format cannot hold the result (PNG, else TIFF).
+    A file keeps its name. Its suffix changes only where that format cannot hold the result (PNG, else TIFF). Where
+    `out` has the name of an image, the one input becomes that file.
     Raises InputError if an input is missing, holds no image, or would be overwritten.
     """
     inputs = [Path(path) for path in inputs]
+    if out.suffix.lower() in EXTENSIONS and not out.is_dir():
+        if len(inputs) != 1 or not inputs[0].is_file():
+            raise InputError(f"--out {out} is one image, and the input is not one image file; give a folder as --out.")
+        if out.resolve() == inputs[0].resolve():
+            raise InputError(f"{out} would be overwritten by its own translation; choose another --out.")
+        if image_suffix(out.suffix, translator) != out.suffix:
+            suffix = image_suffix(out.suffix, translator)
+            raise InputError(f"--out {out}: that format cannot hold {translator.target}; use {suffix} instead.")
+        return [(inputs[0], out)]
     for path in inputs:
         if path.is_dir() and not find_files(path, out, EXTENSIONS):
             raise InputError(f"{path} holds no images.")

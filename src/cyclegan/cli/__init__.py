@@ -34,10 +34,23 @@ class _Parser(argparse.ArgumentParser):
         unknown = message.removeprefix("unrecognized arguments: ").split()
         if message.startswith("unrecognized") and unknown[0].startswith("-"):
             flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
-            nearest = difflib.get_close_matches(unknown[0].partition("=")[0], flags, n=1)
-            message = f"there is no flag {unknown[0]}" + (f"; did you mean {nearest[0]}?" if nearest else "")
+            flag = unknown[0].partition("=")[0]
+            nearest = difflib.get_close_matches(flag, flags, n=1)
+            message = f"there is no flag {unknown[0]}"
+            if (theirs := _of_reference(flag)) is not None:
+                message += f", which is {theirs} here; cyclegan train --from-reference translates whole commands"
+            elif nearest:
+                message += f"; did you mean {nearest[0]}?"
         print(f"cyclegan: {message}\nSee: {self.prog} --help", file=sys.stderr)
         raise SystemExit(2)
+
+
+def _of_reference(flag: str) -> str | None:
+    """What an option of the reference implementation is here, for whoever types it from habit."""
+    from cyclegan.reference_options import OPTIONS
+
+    name = flag.removeprefix("--")
+    return next((option.ours.replace("`", "") for option in OPTIONS if name in option.names), None)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from cyclegan.config import InputError
+
 SUMMARY = "Get a dataset or a pretrained model by its name."
 
 EXAMPLES = """examples:
@@ -42,7 +44,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace) -> None:
-    from cyclegan.config import InputError
     from cyclegan.datasets import DATASETS, download
     from cyclegan.datasets.catalogue import MODELS, unknown
 
@@ -75,7 +76,10 @@ def _get_model(name: str, out: Path, mirror: str | None) -> Path:
         print(f"{out} is there already; remove it to get it again.", file=sys.stderr)
         return out
     with model_file(name, out, mirror=mirror) as file:
-        made = import_reference(file, out=file.with_suffix(""), direction="a2b").path
+        try:
+            made = import_reference(file, out=file.with_suffix(""), direction="a2b").path
+        except InputError as error:  # the file goes, so its place says nothing
+            raise InputError(str(error).replace(str(file), f"What came as {file.name}")) from None
         if out.exists():
             out.rmdir()
         made.rename(out)

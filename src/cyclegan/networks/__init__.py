@@ -23,6 +23,7 @@ __all__ = [
     "count_parameters",
     "freeze",
     "initialise",
+    "train_mode",
 ]
 
 GENERATORS: dict[str, Callable[[ModelConfig, int, int], nn.Module]] = {
@@ -101,7 +102,8 @@ def freeze(network: nn.Module) -> None:
     """Keep the first layers of a network from being trained, for training further on few images.
 
     Generators: the encoder, all layers before the residual blocks or on the way down. Discriminators: all layers but
-    the last two convolutions (Mo et al. 2020, "Freeze the Discriminator"). Statistics of batch norms still follow.
+    the last two convolutions (Mo et al. 2020, "Freeze the Discriminator"). Their batch norms keep their statistics and
+    normalise with them, as long as `train_mode` prepares the network for each step.
     """
     if isinstance(network, ResnetGenerator):
         parts = [network.stem, network.stem_norm, network.down, network.down_norm]
@@ -114,3 +116,11 @@ def freeze(network: nn.Module) -> None:
         parts = [network.stem]
     for part in parts:
         part.requires_grad_(False)
+
+
+def train_mode(network: nn.Module) -> None:
+    """`network.train()`, but for frozen batch norms: what is frozen must give the same features as before."""
+    network.train()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
+            module.eval()

@@ -62,6 +62,8 @@ def make_clip(
     time_base=None,
     tone=None,
     tone_start=0.0,
+    tone_rate=48000,
+    layout="mono",
     options=None,
     matrix=None,
     full=None,
@@ -84,14 +86,15 @@ def make_clip(
         if rotation:
             stream.set_display_rotation(rotation)
         if tone:
-            sound = out.add_stream(tone, rate=48000, layout="mono")
+            sound = out.add_stream(tone, rate=tone_rate, layout=layout)
             seconds = len(frames) / rate
-            time = np.arange(round(48000 * seconds)) / 48000
+            time = np.arange(round(tone_rate * seconds)) / tone_rate
             wave = (0.3 * np.sin(2 * np.pi * 440 * time)).astype(np.float32)
-            for begin in range(0, len(wave), 960):
-                frame = av.AudioFrame.from_ndarray(wave[None, begin : begin + 960], "fltp", "mono")
-                frame.sample_rate, frame.time_base = 48000, Fraction(1, 48000)
-                frame.pts = round(tone_start * 48000) + begin
+            wave = wave[None].repeat(av.AudioLayout(layout).nb_channels, 0)
+            for begin in range(0, wave.shape[1], 960):
+                frame = av.AudioFrame.from_ndarray(wave[:, begin : begin + 960].copy(), "fltp", layout)
+                frame.sample_rate, frame.time_base = tone_rate, Fraction(1, tone_rate)
+                frame.pts = round(tone_start * tone_rate) + begin
                 out.mux(sound.encode(frame))
             out.mux(sound.encode(None))
         for index, array in enumerate(frames):
@@ -296,6 +299,41 @@ def test_clips_of_turned_phones_become_upright(tmp_path, rotation):
     assert arrays[0].shape == upright.shape
     assert np.abs(arrays[0].astype(int) - upright).mean() < 3
     assert about["aspect"] == (Fraction(4, 3) if rotation == 180 else Fraction(3, 4))
+
+
+@pytest.mark.parametrize(
+    ("codec", "layout", "rate", "before", "after", "made_of"),
+    [
+        ("pcm_s16le", "stereo", 44100, ".avi", ".mp4", ("aac", "stereo", 44100)),
+        ("pcm_u8", "mono", 11025, ".avi", ".mp4", ("aac", "mono", 11025)),
+        ("pcm_s24le", "5.1(side)", 96000, ".mkv", ".mp4", ("aac", "5.1", 96000)),
+        ("libopus", "stereo", 48000, ".mkv", ".mov", ("aac", "stereo", 48000)),
+        ("flac", "stereo", 192000, ".mkv", ".mov", ("aac", "stereo", 96000)),
+        ("pcm_s16le", "mono", 6000, ".avi", ".mp4", ("aac", "mono", 7350)),
+        ("ac3", "5.1(side)", 48000, ".mkv", ".webm", ("opus", "5.1", 48000)),
+    ],
+)
+def test_sound_that_the_container_refuses_is_encoded_anew(tmp_path, codec, layout, rate, before, after, made_of):
+    tone = {"tone": codec, "layout": layout, "tone_rate": rate}
+    source = make_clip(tmp_path / f"x{before}", numbered(20), codec="mpeg4", **tone)
+    made = translate_video(make_translator(), source, tmp_path / f"y{after}")
+    assert "it was encoded anew, as " in made.notes[0]
+    assert made.num_frames == 20
+    with av.open(str(tmp_path / f"y{after}")) as clip:
+        context = clip.streams.audio[0].codec_context
+        assert (context.name, context.layout.name, context.sample_rate) == made_of
+        frames = list(clip.decode(audio=0))
+    loud = np.concatenate([frame.to_ndarray()[0] for frame in frames])
+    assert len(loud) / made_of[2] == pytest.approx(0.8, abs=0.1)
+    assert np.sqrt(np.mean(np.square(loud))) == pytest.approx(0.3 / 2**0.5, rel=0.25)
+
+
+def test_sound_that_nothing_can_hold_is_left_out_and_told(tmp_path, monkeypatch):
+    source = make_clip(tmp_path / "x.mp4", numbered(3), tone="aac")
+    monkeypatch.setattr("cyclegan.video.writing._holds", lambda *_: False)
+    made = translate_video(make_translator(), source, tmp_path / "y.mp4")
+    assert made.notes == ("Sound of the kind aac is left out.",)
+    assert made.num_frames == 3
 
 
 def test_sound_that_begins_later_still_does(tmp_path):

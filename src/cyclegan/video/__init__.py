@@ -170,5 +170,5 @@ def _frames(av: Any, clip: Any, look: Look, sounds: "dict[int, Sound]", told: _T
             if packet.stream.index in sounds:
                 try:
                     sounds[packet.stream.index].write(packet)
-                except av.InvalidDataError:
+                except av.FFmpegError:
                     told.bad_packets += 1

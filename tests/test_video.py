@@ -356,6 +356,54 @@ def test_a_recorded_broadcast_begins_at_zero_with_its_sound_in_place(tmp_path):
     assert sound(tmp_path / "y.mp4")[1] - times[0] == pytest.approx(sound(source)[1] - times_before[0], abs=0.002)
 
 
+@pytest.mark.parametrize(("bframes", "tone"), [(2, None), (2, "aac"), (0, None)])
+def test_times_in_avi_which_are_in_the_order_of_decoding_are_put_right(tmp_path, bframes, tone):
+    options = {"crf": "5", "bf": str(bframes), "b-adapt": "0"}
+    source = make_clip(tmp_path / "x.avi", numbered(20), options=options, tone=tone)
+    made = translate_video(make_translator(), source, tmp_path / "y.mp4")
+    arrays, times, _ = read(tmp_path / "y.mp4")
+    assert [round(array.mean()) for array in arrays] == pytest.approx([level(i) for i in range(20)], abs=2)
+    assert np.diff(times) == pytest.approx([1 / 25] * 19, abs=0.001)
+    assert times[0] <= 0.081
+    assert made.damage == ()
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_a_clock_that_jumps_back_ends_neither_picture_nor_sound(tmp_path, suffix):
+    parts = []
+    for start in (3, 1):
+        pts = range(25 * start, 25 * start + 20)
+        parts.append(make_clip(tmp_path / f"{start}.ts", numbered(20), pts=pts, tone="aac", tone_start=start))
+    source = tmp_path / "x.ts"
+    source.write_bytes(b"".join(part.read_bytes() for part in parts))
+    made = translate_video(make_translator(), source, tmp_path / f"y{suffix}")
+    arrays, times, _ = read(tmp_path / f"y{suffix}")
+    assert made.num_frames == 40
+    assert [round(array.mean()) for array in arrays] == pytest.approx([level(i) for i in range(20)] * 2, abs=3)
+    assert np.diff(times[:20]) == pytest.approx([1 / 25] * 19, abs=0.0011)
+    assert np.diff(times[20:]) == pytest.approx([1 / 25] * 19, abs=0.0011)
+    assert 0 < times[20] - times[19] < 0.15
+    with av.open(str(tmp_path / f"y{suffix}")) as clip:
+        heard = [packet.pts * packet.time_base for packet in clip.demux(audio=0) if packet.pts is not None]
+    assert heard == sorted(heard)
+    assert 1.5 < heard[-1] < 1.8
+    assert made.damage == ("x.ts: its clock jumps back once; what follows was put behind what came before.",)
+
+
+def test_sound_that_comes_a_little_too_late_is_left_out_and_told(tmp_path):
+    content = b""
+    for start in (3.0, 3.5):
+        pts = [round(start * 25) + 5 + index for index in range(20)]
+        part = make_clip(tmp_path / "part.ts", numbered(20), pts=pts, tone="aac", tone_start=start)
+        content += part.read_bytes()
+    (tmp_path / "x.ts").write_bytes(content)
+    made = translate_video(make_translator(), tmp_path / "x.ts", tmp_path / "y.mp4")
+    assert made.num_frames == 40
+    assert "packets of sound came twice or too late" in made.damage[0]
+    _, times, _ = read(tmp_path / "y.mp4")
+    assert min(np.diff(times)) > 0
+
+
 def test_sound_without_a_clip_and_no_clip_at_all_are_told(tmp_path):
     translator, target = make_translator(), tmp_path / "y.mp4"
     with av.open(str(tmp_path / "tone.mp4"), "w") as out:

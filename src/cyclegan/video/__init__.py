@@ -16,7 +16,7 @@ from cyclegan.config import InputError
 from cyclegan.images import EXTENSIONS, Array, scale
 from cyclegan.stabilise import MEMORY_FRAMES
 from cyclegan.translate import Translator, find_files, image_suffix, mirror
-from cyclegan.video.reading import HDR_TRANSFERS, Look, decode, import_av, look_at, open_input, ticks, to_array
+from cyclegan.video.reading import HDR_TRANSFERS, Clock, Look, decode, import_av, look_at, open_input, ticks, to_array
 from cyclegan.video.writing import CONTAINERS, PictureWriter, Sound, open_output, open_sounds
 
 __all__ = ["VIDEO_EXTENSIONS", "TranslatedClip", "plan_translation", "translate_video"]
@@ -125,6 +125,13 @@ def translate_video(
     missing = promised + look.start - told.end
     if told.bad_packets:
         told.damage.append(f"{source.name}: {told.bad_packets} packets could not be decoded; the rest is translated.")
+    if dropped := sum(sound.num_dropped for sound in sounds.values()):
+        told.damage.append(f"{source.name}: {dropped} packets of sound came twice or too late; they are left out.")
+    if jumps := told.clock.num_jumps:
+        often = "once" if jumps == 1 else f"{jumps} times"
+        told.damage.append(
+            f"{source.name}: its clock jumps back {often}; what follows was put behind what came before."
+        )
     if missing > _MISSING_SECONDS:
         told.damage.append(
             f"{source.name} ends {float(missing):.1f} s early; the {done} frames that are there are kept."
@@ -153,13 +160,14 @@ class _Told:
 
     notes: list[str] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
+    clock: Clock = field(default_factory=Clock)
     bad_packets: int = 0
     end: Fraction = Fraction(0)  # seconds, the latest of all streams, on the clip's own clock
 
 
 def _frames(av: Any, clip: Any, look: Look, sounds: "dict[int, Sound]", told: _Told) -> Iterator[Any]:
     """The frames of the clip; its sound goes to the output on the way."""
-    for frame, packet in decode(av, clip, look.index):
+    for frame, packet in decode(av, clip, look.index, told.clock):
         if frame is not None:
             yield frame
         elif packet is None:

@@ -22,6 +22,9 @@ LIMITED, FULL = 1, 2  # AVColorRange
 RGB, BT709 = 0, 1  # AVColorSpace
 HDR_TRANSFERS = (16, 18)  # PQ and HLG
 
+# A time that falls by less than this is a fault of one packet, and no jump of the clock.
+_JUMP_SECONDS = Fraction(1, 2)
+
 
 @dataclass(frozen=True)
 class Look:
@@ -40,6 +43,39 @@ class Look:
     primaries: int
     transfer: int
     expected_frames: int | None
+    has_decoding_times: bool  # the times of the container are in the order of decoding, not of showing
+
+
+class Clock:
+    """Times that only grow: where a clip's clock jumps back, what follows is put behind what came before.
+
+    Joined broadcasts have such jumps. All streams jump by the same time, so that sound stays with its picture.
+    """
+
+    def __init__(self) -> None:
+        self._shifts = [Fraction(0)]  # seconds, one for each stretch between two jumps
+        self._streams: dict[int, tuple[int, Fraction]] = {}  # index -> stretch, and the last time as it was found
+        self._end = Fraction(0)
+
+    @property
+    def num_jumps(self) -> int:
+        return len(self._shifts) - 1
+
+    def mend(self, packet: Any) -> None:
+        ticks = packet.pts if packet.dts is None else packet.dts
+        if ticks is None:
+            return
+        time = ticks * packet.time_base
+        stretch, last = self._streams.get(packet.stream.index, (self.num_jumps, time))
+        if time < last - _JUMP_SECONDS:
+            stretch += 1
+            if stretch == len(self._shifts):
+                self._shifts.append(self._end - time)
+        self._streams[packet.stream.index] = stretch, time
+        shift = round(self._shifts[stretch] / packet.time_base)
+        packet.pts = None if packet.pts is None else packet.pts + shift
+        packet.dts = None if packet.dts is None else packet.dts + shift
+        self._end = max(self._end, (ticks + shift + (packet.duration or 0)) * packet.time_base)
 
 
 def import_av() -> Any:
@@ -71,7 +107,7 @@ def look_at(av: Any, source: Path) -> Look:
         if not videos:
             raise InputError(f"{source} holds no moving pictures.")
         stream = videos[0]
-        frame = next((frame for frame, _ in decode(av, clip, stream.index) if frame is not None), None)
+        frame = next((frame for frame, _ in decode(av, clip, stream.index, Clock()) if frame is not None), None)
         if frame is None:
             raise InputError(f"{source} holds no frame that can be decoded.")
 
@@ -96,12 +132,14 @@ def look_at(av: Any, source: Path) -> Look:
             primaries=stream.codec_context.color_primaries,
             transfer=stream.codec_context.color_trc,
             expected_frames=expected,
+            has_decoding_times=clip.format.name == "avi",
         )
 
 
-def decode(av: Any, clip: Any, index: int) -> Iterator[tuple[Any, Any]]:
+def decode(av: Any, clip: Any, index: int, clock: Clock) -> Iterator[tuple[Any, Any]]:
     """Packets of all streams in the order of the file: (a frame of stream `index` or None, the packet or None).
 
+    Their times are mended by `clock`.
     (None, None) stands for a packet that is damaged. Ends where the file can be read no further.
     """
     packets = clip.demux()
@@ -113,6 +151,7 @@ def decode(av: Any, clip: Any, index: int) -> Iterator[tuple[Any, Any]]:
             return
         if packet is None:
             return
+        clock.mend(packet)
         if packet.stream.index != index:
             yield None, packet
             continue
@@ -128,7 +167,8 @@ def decode(av: Any, clip: Any, index: int) -> Iterator[tuple[Any, Any]]:
 
 def ticks(frame: Any, look: Look) -> int | None:
     """When a frame is shown, on the output's clock, in units of the clip's time base; None where it does not tell."""
-    time = frame.pts if frame.pts is not None else frame.dts
+    # The dts of a frame is that of the packet which set it free: it grows where AVI's times are in decoding order.
+    time = frame.dts if look.has_decoding_times or frame.pts is None else frame.pts
     return None if time is None else time - round(look.start / look.time_base)
 
 

@@ -4,6 +4,7 @@ import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,17 +43,17 @@ def open_output(av: Any, target: Path) -> "Iterator[av.container.OutputContainer
     container = CONTAINERS[target.suffix.lower()][0]
     options = {"movflags": "+faststart"} if container in ("mp4", "mov") else {}
     of_block: BaseException | None = None
-    with _telling(av, target, lambda: of_block):
-        # Absolute, because a name with a colon would be taken for a protocol.
-        with (
-            whole_file(target) as partial,
-            av.open(str(partial.absolute()), "w", format=container, options=options) as out,
-        ):
-            try:
-                yield out
-            except BaseException as error:
-                of_block = error
-                raise
+    # An absolute path, because a name with a colon would be taken for a protocol.
+    with (
+        _telling(av, target, lambda: of_block),
+        whole_file(target.absolute()) as hidden,
+        av.open(str(hidden), "w", format=container, options=options) as out,
+    ):
+        try:
+            yield out
+        except BaseException as error:
+            of_block = error
+            raise
 
 
 @contextmanager
@@ -170,9 +171,9 @@ class Sound:
         if stream.codec_context is None:
             raise ValueError("a codec that PyAV does not know")
         container, (_, _, encoder) = CONTAINERS[target.suffix.lower()]
-        # Many players, and FFmpeg for most kinds, know no uncompressed sound in MP4; FFmpeg refuses after the last frame.
+        # Most kinds of uncompressed sound are refused by MP4, and only after the last frame.
         is_refused_late = container == "mp4" and stream.codec_context.name.startswith("pcm_")
-        if not is_refused_late and _holds(av, container, lambda trial: trial.add_stream_from_template(stream)):
+        if not is_refused_late and _holds(av, container, lambda out: out.add_stream_from_template(stream)):
             self._stream = out.add_stream_from_template(stream)
         else:
             rate, layout = _settings(av, container, encoder, stream.codec_context)
@@ -218,6 +219,10 @@ def _holds(av: Any, container: str, add: Callable[[Any], object]) -> bool:
     return True
 
 
+def _add(encoder: str, rate: int, layout: str, out: Any) -> object:
+    return out.add_stream(encoder, rate=rate, layout=layout)
+
+
 def _settings(av: Any, container: str, encoder: str, context: Any) -> tuple[int, str]:
     """The rate and layout nearest to those of decoded sound that the encoder takes. Raises ValueError if none does."""
     rates = sorted(av.Codec(encoder, "w").audio_rates or [context.sample_rate])
@@ -226,6 +231,6 @@ def _settings(av: Any, container: str, encoder: str, context: Any) -> tuple[int,
     if layouts[0].endswith("channels"):  # AVI, say, tells their number only
         del layouts[0]
     for layout in layouts:
-        if _holds(av, container, lambda trial, layout=layout: trial.add_stream(encoder, rate=rate, layout=layout)):
+        if _holds(av, container, partial(_add, encoder, rate, layout)):
             return rate, layout
     raise ValueError(f"{encoder} takes no such sound")

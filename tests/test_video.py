@@ -1,7 +1,10 @@
 import builtins
+import errno
+import os
 import subprocess
 import sys
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -431,8 +434,30 @@ def test_sound_without_a_clip_and_no_clip_at_all_are_told(tmp_path):
 def test_a_target_that_cannot_be_written_is_told(tmp_path):
     source = make_clip(tmp_path / "x.mp4", numbered(3))
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="y.mp4 could not be written"):
+    with pytest.raises(InputError, match="y.mp4 could not be written.*Nothing is left of it"):
         translate_video(make_translator(), source, tmp_path / "file" / "y.mp4")
+
+
+def test_only_errors_of_writing_are_told_as_such(tmp_path, monkeypatch):
+    source, target = make_clip(tmp_path / "x.mp4", numbered(3)), tmp_path / "y.mp4"
+
+    class Broken(nn.Module):
+        def forward(self, _):
+            raise OSError("a kernel could not be loaded")
+
+    with pytest.raises(OSError, match="a kernel could not be loaded"):
+        translate_video(make_translator(Broken()), source, target)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.mp4"]
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    target.write_text("an earlier result")
+    monkeypatch.setattr("cyclegan.files.os.fsync", full)
+    with pytest.raises(InputError, match=r"y\.mp4 could not be written: No space .*\. What was there before stays\."):
+        translate_video(make_translator(), source, target)
+    assert target.read_text() == "an earlier result"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.mp4", "y.mp4"]
 
 
 def noisy(count):
@@ -615,6 +640,8 @@ def test_one_clip_becomes_the_file_that_out_names(run, tmp_path, capsys):
         (["clip.mp4", "--out", "."], "would be overwritten"),
         (["clip.mp4", "--out", "y.mp4", "--memory-frames", "5"], "is for --stabilise"),
         (["clip.mp4", "--out", "y.mp4", "--stabilise", "--memory-frames", "0"], "expected at least 1"),
+        (["clip.mp4", "--out", "y.mp4", "--stabilise", "--memory-frames", "nan"], "expected at least 1"),
+        (["clip.mp4", "--out", "y.gif"], "clips are written as .mp4"),
         (["none.mp4", "--out", "out"], "There is no file or folder"),
         (["empty", "--out", "out"], "no images and no clips"),
     ],
@@ -633,11 +660,45 @@ def test_what_cannot_be_is_told_in_one_sentence(run, tmp_path, monkeypatch, caps
 def test_stabilise_says_where_it_does_nothing(run, tmp_path, capsys):
     Image.fromarray(numbered(1)[0]).save(tmp_path / "x.png")
     main(["translate", str(run), str(tmp_path / "x.png"), "--out", str(tmp_path / "out"), "--stabilise"])
-    assert "x.png is a single picture" in capsys.readouterr().err
+    assert "x.png is a single picture: no sequence of frames, so --stabilise does nothing for it." in (
+        capsys.readouterr().err
+    )
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(numbered(1)[0]).save(tmp_path / name / "x.png")
+    words = [str(tmp_path / "one"), str(tmp_path / "two"), "--out", str(tmp_path / "out3")]
+    main(["translate", str(run), *words, "--stabilise"])
+    assert "2 pictures stand alone: no sequence of frames, so --stabilise does nothing for them." in (
+        capsys.readouterr().err
+    )
     folders = [make_folder(tmp_path / name, seed=index) for index, name in enumerate("ab")]
     batch = train(*folders, out=tmp_path / "batch", quiet=True, **{**TINY, "steps": 1, "norm": "batch"})
     main(["translate", str(batch), str(folders[0]), "--out", str(tmp_path / "out2"), "--stabilise"])
     assert "--stabilise changes nothing here" in capsys.readouterr().err
+
+
+def test_an_animated_gif_is_a_clip(tmp_path):
+    first, *more = (Image.fromarray(frame) for frame in numbered(5))
+    first.save(tmp_path / "x.gif", save_all=True, append_images=more, duration=40)
+    images, clips = plan_translation([tmp_path / "x.gif"], tmp_path / "out", make_translator())
+    assert images == []
+    ((source, target),) = clips
+    assert target.suffix == ".mp4"
+    assert translate_video(make_translator(), source, target).num_frames == 5
+    arrays, times, _ = read(target)
+    assert [round(array.mean()) for array in arrays] == pytest.approx([level(i) for i in range(5)], abs=2)
+    assert times == pytest.approx([i / 25 for i in range(5)], abs=0.001)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+@pytest.mark.parametrize("name", ["12:30.mp4", "concat:x.mp4", "data:x.mp4"])
+def test_a_name_with_a_colon_is_a_name(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    make_clip(tmp_path / "x.mp4", numbered(3)).rename(name)
+    (tmp_path / "out:put").mkdir()
+    for target in (Path("y:1.mp4"), Path("out:put/y.mp4")):
+        assert translate_video(make_translator(), Path(name), target).num_frames == 3
+        assert target.is_file()
 
 
 def test_clips_keep_their_names_in_a_folder(tmp_path):

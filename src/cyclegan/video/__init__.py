@@ -23,10 +23,10 @@ __all__ = ["VIDEO_EXTENSIONS", "TranslatedClip", "plan_translation", "translate_
 
 Plan: TypeAlias = list[tuple[Path, Path]]
 
-# What counts as a clip among other inputs. A file of another name that PyAV reads, a GIF say, can be the only input.
+# What counts as a clip among other inputs. A file of another name that PyAV reads can be the only input.
 VIDEO_EXTENSIONS = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm"),
-    *(".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv"),
+    *(".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv", ".gif"),
 )
 
 # A clip that stops so long before its announced end, in seconds, is one of which a part is missing.

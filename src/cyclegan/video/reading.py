@@ -89,7 +89,8 @@ def import_av() -> Any:
 @contextmanager
 def open_input(av: Any, source: Path) -> "Iterator[av.container.InputContainer]":
     try:
-        clip = av.open(str(source), metadata_errors="replace")
+        # An absolute path, because a name with a colon would be taken for a protocol.
+        clip = av.open(str(source.absolute()), metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
         raise InputError(f"{source} is no clip that can be read: {reason_of(error)}.") from None
     with clip:

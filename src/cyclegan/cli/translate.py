@@ -63,6 +63,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace) -> None:
+    import contextlib
+    import sys
+
+    from cyclegan.progress import signals_interrupt
+
+    with signals_interrupt():
+        try:
+            _translate(parsed)
+        except KeyboardInterrupt:
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                print("Stopped; images and clips that are done are kept, nothing half-made is left.", file=sys.stderr)
+            raise
+
+
+def _translate(parsed: argparse.Namespace) -> None:
     from rich.console import Console
 
     from cyclegan.stabilise import MEMORY_FRAMES, check_memory, needs_stabilising

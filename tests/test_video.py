@@ -409,6 +409,121 @@ def test_sound_that_comes_a_little_too_late_is_left_out_and_told(tmp_path):
     assert min(np.diff(times)) > 0
 
 
+def test_sound_that_is_encoded_anew_keeps_its_distance_from_the_picture(tmp_path):
+    source = make_clip(tmp_path / "x.ts", numbered(20), pts=list(range(100, 120)), tone="aac", tone_start=4.3)
+    translate_video(make_translator(), source, tmp_path / "y.webm")
+    _, start, codec = sound(tmp_path / "y.webm")
+    assert codec == "opus"
+    _, start_before, _ = sound(source)
+    (_, times, _), (_, times_before, _) = read(tmp_path / "y.webm"), read(source)
+    # The encoders have a run-up before the first sound, of 21 ms in AAC and of 6.5 ms in Opus.
+    assert start - times[0] == pytest.approx(start_before - times_before[0], abs=0.035)
+    assert times[0] < 0.4
+
+
+def test_frames_without_times_come_one_after_another(tmp_path):
+    source = make_clip(tmp_path / "x.h264", numbered(20), options={"crf": "5", "bf": "0"})
+    made = translate_video(make_translator(), source, tmp_path / "y.mp4")
+    arrays, times, _ = read(tmp_path / "y.mp4")
+    assert [round(array.mean()) for array in arrays] == pytest.approx([level(i) for i in range(20)], abs=2)
+    assert np.diff(times) == pytest.approx([1 / 25] * 19, abs=0.002)
+    assert made.seconds == pytest.approx(20 / 25, abs=0.002)
+
+
+def test_frames_of_one_time_are_all_kept(tmp_path):
+    ticks = [0, 4, 400, 802, 804, 1200]  # of 0.1 ms, of which Matroska makes whole ones
+    source = make_clip(tmp_path / "x.mkv", numbered(6), codec="ffv1", pts=ticks, time_base=Fraction(1, 10000))
+    assert min(np.diff(read(source)[1])) == 0
+    assert translate_video(make_translator(), source, tmp_path / "y.mp4").num_frames == 6
+    arrays, times, _ = read(tmp_path / "y.mp4")
+    assert [round(array.mean()) for array in arrays] == pytest.approx([level(i) for i in range(6)], abs=2)
+    assert times == pytest.approx([0, 0.001, 0.04, 0.08, 0.081, 0.12], abs=0.0011)
+    assert min(np.diff(times)) > 0
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".webm"])
+def test_titles_and_languages_stay_and_what_is_about_the_old_file_does_not(tmp_path, suffix):
+    source = make_clip(tmp_path / "x.mp4", numbered(3), tone="aac")
+    with av.open(str(source)) as clip, av.open(str(tmp_path / "tags.mkv"), "w") as out:
+        streams = [out.add_stream_from_template(stream) for stream in clip.streams]
+        out.metadata["title"] = "A walk in Genève"
+        streams[1].metadata["language"] = "fre"
+        for packet in clip.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                out.mux(packet)
+    translate_video(make_translator(), tmp_path / "tags.mkv", tmp_path / f"y{suffix}")
+    with av.open(str(tmp_path / f"y{suffix}")) as clip:
+        assert {key.lower(): value for key, value in clip.metadata.items()}["title"] == "A walk in Genève"
+        assert clip.streams.audio[0].metadata["language"] == "fre"
+
+
+def test_damaged_sound_does_not_end_a_clip(tmp_path):
+    source = make_clip(tmp_path / "x.mkv", numbered(20), tone="aac")
+    packets, _, _ = sound(source)
+    content = bytearray(source.read_bytes())
+    for packet in packets[10:13]:
+        place = content.find(packet)
+        content[place : place + len(packet)] = b"\xff" * len(packet)
+    source.write_bytes(content)
+    made = translate_video(make_translator(), source, tmp_path / "y.webm")
+    assert made.num_frames == 20
+    assert "packets could not be decoded" in made.damage[0]
+    assert len(sound(tmp_path / "y.webm")[0]) > 20
+
+
+def test_a_cover_is_not_taken_for_the_clip(tmp_path):
+    source = make_clip(tmp_path / "x.mp4", numbered(5), tone="aac")
+    picture = make_clip(tmp_path / "cover.mkv", noisy(1), codec="mjpeg", pix_fmt="yuvj420p", options={})
+    with av.open(str(source)) as clip, av.open(str(picture)) as image, av.open(str(tmp_path / "c.mp4"), "w") as out:
+        cover = out.add_stream_from_template(image.streams.video[0])
+        cover.disposition = av.stream.Disposition.attached_pic
+        streams = [out.add_stream_from_template(stream) for stream in clip.streams]
+        packet = next(image.demux())
+        packet.stream = cover
+        out.mux(packet)
+        for packet in clip.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                out.mux(packet)
+    with av.open(str(tmp_path / "c.mp4")) as clip:
+        dispositions = [stream.disposition for stream in clip.streams.video]
+        assert av.stream.Disposition.attached_pic in dispositions
+    made = translate_video(make_translator(), tmp_path / "c.mp4", tmp_path / "y.mp4")
+    assert made.num_frames == 5
+    assert "1 more video" in made.notes[0]
+    assert [round(array.mean()) for array in read(tmp_path / "y.mp4")[0]] == pytest.approx(
+        [level(i) for i in range(5)], abs=2
+    )
+
+
+def test_frames_of_another_size_are_brought_to_that_of_the_first(tmp_path):
+    content = b""
+    for start, (width, height) in ((1, (64, 48)), (2, (96, 64))):
+        pts = range(25 * start, 25 * start + 20)
+        part = make_clip(tmp_path / "part.ts", numbered(20, width, height), codec="mpeg2video", pts=pts)
+        content += part.read_bytes()
+    (tmp_path / "x.ts").write_bytes(content)
+    made = translate_video(make_translator(), tmp_path / "x.ts", tmp_path / "y.mp4")
+    arrays, _, about = read(tmp_path / "y.mp4")
+    assert about["size"] == (64, 48)
+    assert {array.shape for array in arrays} == {(48, 64, 3)}
+    assert made.num_frames >= 39  # the decoder may lose the last one before the change
+    assert arrays[-1].mean() == pytest.approx(level(19), abs=3)
+
+
+def test_a_clip_that_ends_a_little_early_is_whole(tmp_path):
+    for missing, told in ((7, 0), (20, 1)):
+        source = make_clip(tmp_path / "x.mkv", noisy(60), options={"g": "1", "bf": "0"})
+        with av.open(str(source)) as clip:
+            packets = [bytes(packet) for packet in clip.demux() if packet.size]
+        content = source.read_bytes()
+        source.write_bytes(content[: content.find(packets[-missing - 1]) + len(packets[-missing - 1])])
+        made = translate_video(make_translator(), source, tmp_path / "y.mp4")
+        assert made.num_frames == 60 - missing
+        assert len(made.damage) == told, made.damage
+
+
 def test_sound_without_a_clip_and_no_clip_at_all_are_told(tmp_path):
     translator, target = make_translator(), tmp_path / "y.mp4"
     with av.open(str(tmp_path / "tone.mp4"), "w") as out:
@@ -741,17 +856,21 @@ def test_signals_that_are_ignored_stay_so_and_others_are_put_back():
     def handler(*_):
         pass
 
+    tidied = []
+
     def terminate_twice():
         signal.raise_signal(signal.SIGHUP)
         try:
             signal.raise_signal(signal.SIGTERM)
         finally:
-            signal.raise_signal(signal.SIGTERM)  # it does not cut the tidying short
+            signal.raise_signal(signal.SIGTERM)
+            tidied.append("all")
 
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN), signal.signal(signal.SIGTERM, handler)
     try:
         with pytest.raises(KeyboardInterrupt), signals_interrupt():
             terminate_twice()
+        assert tidied == ["all"]
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
         assert signal.getsignal(signal.SIGTERM) is handler
     finally:

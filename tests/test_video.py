@@ -472,6 +472,19 @@ def test_damaged_sound_does_not_end_a_clip(tmp_path):
     assert len(sound(tmp_path / "y.webm")[0]) > 20
 
 
+def _put_tags_first(path):
+    """In the index of an MP4 the box of the tags, with the cover, comes before those of the streams."""
+    content = path.read_bytes()
+    begin = content.index(b"moov") + 4
+    boxes, place = [], begin
+    while place < len(content):
+        size = int.from_bytes(content[place : place + 4], "big")
+        boxes.append(content[place : place + size])
+        place += size
+    boxes.sort(key=lambda box: box[4:8] != b"udta")
+    path.write_bytes(content[:begin] + b"".join(boxes))
+
+
 def test_a_cover_is_not_taken_for_the_clip(tmp_path):
     source = make_clip(tmp_path / "x.mp4", numbered(5), tone="aac")
     picture = make_clip(tmp_path / "cover.mkv", noisy(1), codec="mjpeg", pix_fmt="yuvj420p", options={})
@@ -486,9 +499,9 @@ def test_a_cover_is_not_taken_for_the_clip(tmp_path):
             if packet.dts is not None:
                 packet.stream = streams[packet.stream.index]
                 out.mux(packet)
+    _put_tags_first(tmp_path / "c.mp4")
     with av.open(str(tmp_path / "c.mp4")) as clip:
-        dispositions = [stream.disposition for stream in clip.streams.video]
-        assert av.stream.Disposition.attached_pic in dispositions
+        assert clip.streams.video[0].disposition == av.stream.Disposition.attached_pic
     made = translate_video(make_translator(), tmp_path / "c.mp4", tmp_path / "y.mp4")
     assert made.num_frames == 5
     assert "1 more video" in made.notes[0]

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from cyclegan.config import InputError
-from cyclegan.images import Array, pil_to_array, resize
+from cyclegan.images import Array, pil_to_array
 
 if TYPE_CHECKING:  # the extra `video`
     import av.container
@@ -187,7 +187,7 @@ def exact(av: Any) -> int:
 
 
 def to_array(av: Any, frame: Any, look: Look, channels: int) -> Array:
-    """A decoded frame as uint8 (H, W, channels), upright, of the size of the first frame."""
+    """A decoded frame as uint8 (H, W, channels), upright."""
     is_rgb = look.matrix == RGB
     color_range = None if is_rgb else "JPEG" if look.color_range == FULL else "MPEG"
     rgb = frame.reformat(
@@ -198,5 +198,4 @@ def to_array(av: Any, frame: Any, look: Look, channels: int) -> Array:
         interpolation=exact(av),
     ).to_ndarray()
     upright = np.ascontiguousarray(np.rot90(rgb, look.turns))
-    upright = resize(upright, look.height, look.width)
     return upright if channels == 3 else pil_to_array(Image.fromarray(upright), 1)

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from cyclegan.cli import main
 from cyclegan.images import ImageFormat
 from cyclegan.progress import signals_interrupt
 from cyclegan.video import plan_translation, translate_video
+from cyclegan.video.writing import open_output
 
 av = pytest.importorskip("av")
 Interpolation = pytest.importorskip("av.video.reformatter").Interpolation
@@ -588,6 +590,35 @@ def test_only_errors_of_writing_are_told_as_such(tmp_path, monkeypatch):
         translate_video(make_translator(), source, target)
     assert target.read_text() == "an earlier result"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["x.mp4", "y.mp4"]
+
+
+@pytest.mark.parametrize("kind", ["VideoStream", "AudioStream"])
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_a_disk_that_is_full_in_the_middle_is_told(tmp_path, monkeypatch, kind, suffix):
+    source, target = make_clip(tmp_path / "x.mp4", noisy(20), tone="aac"), tmp_path / f"y{suffix}"
+
+    class Full:
+        def __init__(self, out):
+            self._out = out
+
+        def __getattr__(self, name):
+            return getattr(self._out, name)
+
+        def mux(self, packets):
+            for packet in packets if isinstance(packets, list) else [packets]:
+                if type(packet.stream).__name__ == kind:
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                self._out.mux(packet)
+
+    @contextmanager
+    def open_full(*arguments):
+        with open_output(*arguments) as out:
+            yield Full(out)
+
+    monkeypatch.setattr("cyclegan.video.open_output", open_full)
+    with pytest.raises(InputError, match="could not be written: No space left on device. Nothing is left of it."):
+        translate_video(make_translator(), source, target)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.mp4"]
 
 
 def noisy(count):

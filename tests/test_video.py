@@ -487,6 +487,24 @@ def _put_tags_first(path):
     path.write_bytes(content[:begin] + b"".join(boxes))
 
 
+def test_packets_of_sound_shorter_than_the_ticks_of_matroska_are_kept(tmp_path):
+    source = tmp_path / "x.mkv"
+    with av.open(str(source), "w") as out:
+        picture = out.add_stream("ffv1", rate=25)
+        picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
+        tone = out.add_stream("pcm_s16le", rate=48000, layout="mono")
+        for begin in range(0, 960, 24):  # half a millisecond each
+            frame = av.AudioFrame.from_ndarray(np.full((1, 24), begin, np.int16), "s16", "mono")
+            frame.sample_rate, frame.time_base, frame.pts = 48000, Fraction(1, 48000), begin
+            out.mux(tone.encode(frame))
+        out.mux(picture.encode(av.VideoFrame.from_ndarray(numbered(1)[0], "rgb24").reformat(format="yuv420p")))
+        out.mux(picture.encode(None))
+    made = translate_video(make_translator(), source, tmp_path / "y.mkv")
+    assert sound(tmp_path / "y.mkv")[0] == sound(source)[0]
+    assert len(sound(source)[0]) == 40
+    assert made.damage == ()
+
+
 def test_a_cover_is_not_taken_for_the_clip(tmp_path):
     source = make_clip(tmp_path / "x.mp4", numbered(5), tone="aac")
     picture = make_clip(tmp_path / "cover.mkv", noisy(1), codec="mjpeg", pix_fmt="yuvj420p", options={})

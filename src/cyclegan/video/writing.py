@@ -158,7 +158,7 @@ def open_sounds(av: Any, clip: Any, out: Any, target: Path, start: Fraction, not
 class Sound:
     """One stream of sound: its packets are copied, or encoded anew where the container cannot hold them.
 
-    encoded_as: what the sound became, or None if it is copied. num_dropped: packets whose time did not grow.
+    encoded_as: what the sound became, or None if it is copied. num_dropped: packets that came too late.
     Raises ValueError if the sound can be neither copied nor encoded.
     """
 
@@ -171,6 +171,8 @@ class Sound:
         if stream.codec_context is None:
             raise ValueError("a codec that PyAV does not know")
         container, (_, _, encoder) = CONTAINERS[target.suffix.lower()]
+        # Matroska counts in milliseconds, and packets of some kinds are shorter.
+        self._least_step = 0 if container in ("matroska", "webm") else 1
         # Most kinds of uncompressed sound are refused by MP4, and only after the last frame.
         is_refused_late = container == "mp4" and stream.codec_context.name.startswith("pcm_")
         if not is_refused_late and _holds(av, container, lambda out: out.add_stream_from_template(stream)):
@@ -188,7 +190,7 @@ class Sound:
                 return
             packet.pts -= self._shift
             packet.dts -= self._shift
-            if self._last is not None and packet.dts <= self._last:  # containers refuse it
+            if self._last is not None and packet.dts < self._last + self._least_step:  # the container would refuse it
                 self.num_dropped += 1
                 return
             self._last = packet.dts

@@ -129,10 +129,8 @@ def translate_video(
         told.damage.append(f"{source.name}: {dropped} packets of sound came twice or too late; they are left out.")
     if jumps := told.clock.num_jumps:
         often = "once" if jumps == 1 else f"{jumps} times"
-        told.damage.append(
-            f"{source.name}: its clock jumps back {often}; what follows was put behind what came before."
-        )
-    if missing > _MISSING_SECONDS:
+        told.damage.append(f"{source.name}: its clock jumps {often}; what follows was put behind what came before.")
+    if missing > _MISSING_SECONDS and not told.clock.num_jumps:  # else the announced end means nothing
         told.damage.append(
             f"{source.name} ends {float(missing):.1f} s early; the {done} frames that are there are kept."
         )

@@ -25,6 +25,9 @@ HDR_TRANSFERS = (16, 18)  # PQ and HLG
 # A time that falls by less than this is a fault of one packet, and no jump of the clock.
 _JUMP_SECONDS = Fraction(1, 2)
 
+# The clock of broadcasts has 33 bits: FFmpeg takes a jump back by more than a minute for one ahead by 26 hours.
+_GAP_SECONDS = 3600
+
 
 @dataclass(frozen=True)
 class Look:
@@ -47,7 +50,7 @@ class Look:
 
 
 class Clock:
-    """Times that only grow: where a clip's clock jumps back, what follows is put behind what came before.
+    """Times that only grow: where a clip's clock jumps, what follows is put behind what came before.
 
     Joined broadcasts have such jumps. All streams jump by the same time, so that sound stays with its picture.
     """
@@ -67,7 +70,8 @@ class Clock:
             return
         time = ticks * packet.time_base
         stretch, last = self._streams.get(packet.stream.index, (self.num_jumps, time))
-        if time < last - _JUMP_SECONDS:
+        is_broadcast = packet.stream.container.format.name in ("mpegts", "mpeg")
+        if time < last - _JUMP_SECONDS or (is_broadcast and time > last + _GAP_SECONDS):
             stretch += 1
             if stretch == len(self._shifts):
                 self._shifts.append(self._end - time)

@@ -182,8 +182,9 @@ def test_a_sequence_is_stabilised_by_the_translator_and_each_starts_anew():
     assert not np.array_equal(stable[5], plain[5])
     assert max(np.abs(a.astype(int) - b).max() for a, b in zip(stable, again, strict=True)) <= 1
     assert np.array_equal(plain[5], list(model.translate(frames))[5])
-    with pytest.raises(InputError, match="memory_frames is 0"):
-        list(model.translate(frames, stabilise=True, memory_frames=0))
+    for wrong in (0, 0.5, float("nan")):
+        with pytest.raises(InputError, match=f"memory_frames is {wrong}; expected at least 1"):
+            list(model.translate(frames, stabilise=True, memory_frames=wrong))
 
 
 def test_each_folder_is_a_sequence_in_the_natural_order_of_names(tmp_path):

@@ -1,7 +1,12 @@
 import builtins
+import errno
+import os
+import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from fractions import Fraction
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +19,9 @@ from cyclegan import InputError, ModelConfig, Translator, train
 from cyclegan.checkpoint import ModelInfo
 from cyclegan.cli import main
 from cyclegan.images import ImageFormat
+from cyclegan.progress import signals_interrupt
 from cyclegan.video import plan_translation, translate_video
+from cyclegan.video.writing import open_output
 
 av = pytest.importorskip("av")
 Interpolation = pytest.importorskip("av.video.reformatter").Interpolation
@@ -62,6 +69,8 @@ def make_clip(
     time_base=None,
     tone=None,
     tone_start=0.0,
+    tone_rate=48000,
+    layout="mono",
     options=None,
     matrix=None,
     full=None,
@@ -84,14 +93,15 @@ def make_clip(
         if rotation:
             stream.set_display_rotation(rotation)
         if tone:
-            sound = out.add_stream(tone, rate=48000, layout="mono")
+            sound = out.add_stream(tone, rate=tone_rate, layout=layout)
             seconds = len(frames) / rate
-            time = np.arange(round(48000 * seconds)) / 48000
+            time = np.arange(round(tone_rate * seconds)) / tone_rate
             wave = (0.3 * np.sin(2 * np.pi * 440 * time)).astype(np.float32)
-            for begin in range(0, len(wave), 960):
-                frame = av.AudioFrame.from_ndarray(wave[None, begin : begin + 960], "fltp", "mono")
-                frame.sample_rate, frame.time_base = 48000, Fraction(1, 48000)
-                frame.pts = round(tone_start * 48000) + begin
+            wave = wave[None].repeat(av.AudioLayout(layout).nb_channels, 0)
+            for begin in range(0, wave.shape[1], 960):
+                frame = av.AudioFrame.from_ndarray(wave[:, begin : begin + 960].copy(), "fltp", layout)
+                frame.sample_rate, frame.time_base = tone_rate, Fraction(1, tone_rate)
+                frame.pts = round(tone_start * tone_rate) + begin
                 out.mux(sound.encode(frame))
             out.mux(sound.encode(None))
         for index, array in enumerate(frames):
@@ -298,6 +308,41 @@ def test_clips_of_turned_phones_become_upright(tmp_path, rotation):
     assert about["aspect"] == (Fraction(4, 3) if rotation == 180 else Fraction(3, 4))
 
 
+@pytest.mark.parametrize(
+    ("codec", "layout", "rate", "before", "after", "made_of"),
+    [
+        ("pcm_s16le", "stereo", 44100, ".avi", ".mp4", ("aac", "stereo", 44100)),
+        ("pcm_u8", "mono", 11025, ".avi", ".mp4", ("aac", "mono", 11025)),
+        ("pcm_s24le", "5.1(side)", 96000, ".mkv", ".mp4", ("aac", "5.1", 96000)),
+        ("libopus", "stereo", 48000, ".mkv", ".mov", ("aac", "stereo", 48000)),
+        ("flac", "stereo", 192000, ".mkv", ".mov", ("aac", "stereo", 96000)),
+        ("pcm_s16le", "mono", 6000, ".avi", ".mp4", ("aac", "mono", 7350)),
+        ("ac3", "5.1(side)", 48000, ".mkv", ".webm", ("opus", "5.1", 48000)),
+    ],
+)
+def test_sound_that_the_container_refuses_is_encoded_anew(tmp_path, codec, layout, rate, before, after, made_of):
+    tone = {"tone": codec, "layout": layout, "tone_rate": rate}
+    source = make_clip(tmp_path / f"x{before}", numbered(20), codec="mpeg4", **tone)
+    made = translate_video(make_translator(), source, tmp_path / f"y{after}")
+    assert "it was encoded anew, as " in made.notes[0]
+    assert made.num_frames == 20
+    with av.open(str(tmp_path / f"y{after}")) as clip:
+        context = clip.streams.audio[0].codec_context
+        assert (context.name, context.layout.name, context.sample_rate) == made_of
+        frames = list(clip.decode(audio=0))
+    loud = np.concatenate([frame.to_ndarray()[0] for frame in frames])
+    assert len(loud) / made_of[2] == pytest.approx(0.8, abs=0.1)
+    assert np.sqrt(np.mean(np.square(loud))) == pytest.approx(0.3 / 2**0.5, rel=0.25)
+
+
+def test_sound_that_nothing_can_hold_is_left_out_and_told(tmp_path, monkeypatch):
+    source = make_clip(tmp_path / "x.mp4", numbered(3), tone="aac")
+    monkeypatch.setattr("cyclegan.video.writing._holds", lambda *_: False)
+    made = translate_video(make_translator(), source, tmp_path / "y.mp4")
+    assert made.notes == ("Sound of the kind aac is left out.",)
+    assert made.num_frames == 3
+
+
 def test_sound_that_begins_later_still_does(tmp_path):
     source = make_clip(tmp_path / "x.mkv", numbered(20), tone="libopus", tone_start=0.3)
     for suffix in (".mkv", ".mp4", ".webm"):
@@ -316,6 +361,200 @@ def test_a_recorded_broadcast_begins_at_zero_with_its_sound_in_place(tmp_path):
     assert times[0] < 0.1
     assert np.diff(times) == pytest.approx(np.diff(times_before), abs=0.001)
     assert sound(tmp_path / "y.mp4")[1] - times[0] == pytest.approx(sound(source)[1] - times_before[0], abs=0.002)
+
+
+@pytest.mark.parametrize(("bframes", "tone"), [(2, None), (2, "aac"), (0, None)])
+def test_times_in_avi_which_are_in_the_order_of_decoding_are_put_right(tmp_path, bframes, tone):
+    options = {"crf": "5", "bf": str(bframes), "b-adapt": "0"}
+    source = make_clip(tmp_path / "x.avi", numbered(20), options=options, tone=tone)
+    made = translate_video(make_translator(), source, tmp_path / "y.mp4")
+    arrays, times, _ = read(tmp_path / "y.mp4")
+    assert [round(array.mean()) for array in arrays] == pytest.approx([level(i) for i in range(20)], abs=2)
+    assert np.diff(times) == pytest.approx([1 / 25] * 19, abs=0.001)
+    assert times[0] <= 0.081
+    assert made.damage == ()
+
+
+@pytest.mark.parametrize(("starts", "suffix"), [((3, 1), ".mp4"), ((3, 1), ".webm"), ((100, 0), ".mp4")])
+def test_a_clock_that_jumps_back_ends_neither_picture_nor_sound(tmp_path, starts, suffix):
+    parts = []
+    for start in starts:
+        pts = range(25 * start, 25 * start + 20)
+        parts.append(make_clip(tmp_path / f"{start}.ts", numbered(20), pts=pts, tone="aac", tone_start=start))
+    source = tmp_path / "x.ts"
+    source.write_bytes(b"".join(part.read_bytes() for part in parts))
+    made = translate_video(make_translator(), source, tmp_path / f"y{suffix}")
+    arrays, times, _ = read(tmp_path / f"y{suffix}")
+    assert made.num_frames == 40
+    assert [round(array.mean()) for array in arrays] == pytest.approx([level(i) for i in range(20)] * 2, abs=3)
+    assert np.diff(times[:20]) == pytest.approx([1 / 25] * 19, abs=0.0011)
+    assert np.diff(times[20:]) == pytest.approx([1 / 25] * 19, abs=0.0011)
+    assert 0 < times[20] - times[19] < 0.15
+    with av.open(str(tmp_path / f"y{suffix}")) as clip:
+        heard = [packet.pts * packet.time_base for packet in clip.demux(audio=0) if packet.pts is not None]
+    assert heard == sorted(heard)
+    assert 1.5 < heard[-1] < 1.8
+    assert made.damage == ("x.ts: its clock jumps once; what follows was put behind what came before.",)
+
+
+def test_sound_that_comes_a_little_too_late_is_left_out_and_told(tmp_path):
+    content = b""
+    for start in (3.0, 3.5):
+        pts = [round(start * 25) + 5 + index for index in range(20)]
+        part = make_clip(tmp_path / "part.ts", numbered(20), pts=pts, tone="aac", tone_start=start)
+        content += part.read_bytes()
+    (tmp_path / "x.ts").write_bytes(content)
+    made = translate_video(make_translator(), tmp_path / "x.ts", tmp_path / "y.mp4")
+    assert made.num_frames == 40
+    assert "packets of sound came twice or too late" in made.damage[0]
+    _, times, _ = read(tmp_path / "y.mp4")
+    assert min(np.diff(times)) > 0
+
+
+def test_sound_that_is_encoded_anew_keeps_its_distance_from_the_picture(tmp_path):
+    source = make_clip(tmp_path / "x.ts", numbered(20), pts=list(range(100, 120)), tone="aac", tone_start=4.3)
+    translate_video(make_translator(), source, tmp_path / "y.webm")
+    _, start, codec = sound(tmp_path / "y.webm")
+    assert codec == "opus"
+    _, start_before, _ = sound(source)
+    (_, times, _), (_, times_before, _) = read(tmp_path / "y.webm"), read(source)
+    # The encoders have a run-up before the first sound, of 21 ms in AAC and of 6.5 ms in Opus.
+    assert start - times[0] == pytest.approx(start_before - times_before[0], abs=0.035)
+    assert times[0] < 0.4
+
+
+def test_frames_without_times_come_one_after_another(tmp_path):
+    source = make_clip(tmp_path / "x.h264", numbered(20), options={"crf": "5", "bf": "0"})
+    made = translate_video(make_translator(), source, tmp_path / "y.mp4")
+    arrays, times, _ = read(tmp_path / "y.mp4")
+    assert [round(array.mean()) for array in arrays] == pytest.approx([level(i) for i in range(20)], abs=2)
+    assert np.diff(times) == pytest.approx([1 / 25] * 19, abs=0.002)
+    assert made.seconds == pytest.approx(20 / 25, abs=0.002)
+
+
+def test_frames_of_one_time_are_all_kept(tmp_path):
+    ticks = [0, 4, 400, 802, 804, 1200]  # of 0.1 ms, of which Matroska makes whole ones
+    source = make_clip(tmp_path / "x.mkv", numbered(6), codec="ffv1", pts=ticks, time_base=Fraction(1, 10000))
+    assert min(np.diff(read(source)[1])) == 0
+    assert translate_video(make_translator(), source, tmp_path / "y.mp4").num_frames == 6
+    arrays, times, _ = read(tmp_path / "y.mp4")
+    assert [round(array.mean()) for array in arrays] == pytest.approx([level(i) for i in range(6)], abs=2)
+    assert times == pytest.approx([0, 0.001, 0.04, 0.08, 0.081, 0.12], abs=0.0011)
+    assert min(np.diff(times)) > 0
+
+
+@pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".webm"])
+def test_titles_and_languages_stay_and_what_is_about_the_old_file_does_not(tmp_path, suffix):
+    source = make_clip(tmp_path / "x.mp4", numbered(3), tone="aac")
+    with av.open(str(source)) as clip, av.open(str(tmp_path / "tags.mkv"), "w") as out:
+        streams = [out.add_stream_from_template(stream) for stream in clip.streams]
+        out.metadata["title"] = "A walk in Genève"
+        streams[1].metadata["language"] = "fre"
+        for packet in clip.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                out.mux(packet)
+    translate_video(make_translator(), tmp_path / "tags.mkv", tmp_path / f"y{suffix}")
+    with av.open(str(tmp_path / f"y{suffix}")) as clip:
+        assert {key.lower(): value for key, value in clip.metadata.items()}["title"] == "A walk in Genève"
+        assert clip.streams.audio[0].metadata["language"] == "fre"
+
+
+def test_damaged_sound_does_not_end_a_clip(tmp_path):
+    source = make_clip(tmp_path / "x.mkv", numbered(20), tone="aac")
+    packets, _, _ = sound(source)
+    content = bytearray(source.read_bytes())
+    for packet in packets[10:13]:
+        place = content.find(packet)
+        content[place : place + len(packet)] = b"\xff" * len(packet)
+    source.write_bytes(content)
+    made = translate_video(make_translator(), source, tmp_path / "y.webm")
+    assert made.num_frames == 20
+    assert "packets could not be decoded" in made.damage[0]
+    assert len(sound(tmp_path / "y.webm")[0]) > 20
+
+
+def _put_tags_first(path):
+    """In the index of an MP4 the box of the tags, with the cover, comes before those of the streams."""
+    content = path.read_bytes()
+    begin = content.index(b"moov") + 4
+    boxes, place = [], begin
+    while place < len(content):
+        size = int.from_bytes(content[place : place + 4], "big")
+        boxes.append(content[place : place + size])
+        place += size
+    boxes.sort(key=lambda box: box[4:8] != b"udta")
+    path.write_bytes(content[:begin] + b"".join(boxes))
+
+
+def test_packets_of_sound_shorter_than_the_ticks_of_matroska_are_kept(tmp_path):
+    source = tmp_path / "x.mkv"
+    with av.open(str(source), "w") as out:
+        picture = out.add_stream("ffv1", rate=25)
+        picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
+        tone = out.add_stream("pcm_s16le", rate=48000, layout="mono")
+        for begin in range(0, 960, 24):  # half a millisecond each
+            frame = av.AudioFrame.from_ndarray(np.full((1, 24), begin, np.int16), "s16", "mono")
+            frame.sample_rate, frame.time_base, frame.pts = 48000, Fraction(1, 48000), begin
+            out.mux(tone.encode(frame))
+        out.mux(picture.encode(av.VideoFrame.from_ndarray(numbered(1)[0], "rgb24").reformat(format="yuv420p")))
+        out.mux(picture.encode(None))
+    made = translate_video(make_translator(), source, tmp_path / "y.mkv")
+    assert sound(tmp_path / "y.mkv")[0] == sound(source)[0]
+    assert len(sound(source)[0]) == 40
+    assert made.damage == ()
+
+
+def test_a_cover_is_not_taken_for_the_clip(tmp_path):
+    source = make_clip(tmp_path / "x.mp4", numbered(5), tone="aac")
+    picture = make_clip(tmp_path / "cover.mkv", noisy(1), codec="mjpeg", pix_fmt="yuvj420p", options={})
+    with av.open(str(source)) as clip, av.open(str(picture)) as image, av.open(str(tmp_path / "c.mp4"), "w") as out:
+        cover = out.add_stream_from_template(image.streams.video[0])
+        cover.disposition = av.stream.Disposition.attached_pic
+        streams = [out.add_stream_from_template(stream) for stream in clip.streams]
+        packet = next(image.demux())
+        packet.stream = cover
+        out.mux(packet)
+        for packet in clip.demux():
+            if packet.dts is not None:
+                packet.stream = streams[packet.stream.index]
+                out.mux(packet)
+    _put_tags_first(tmp_path / "c.mp4")
+    with av.open(str(tmp_path / "c.mp4")) as clip:
+        assert clip.streams.video[0].disposition == av.stream.Disposition.attached_pic
+    made = translate_video(make_translator(), tmp_path / "c.mp4", tmp_path / "y.mp4")
+    assert made.num_frames == 5
+    assert "1 more video" in made.notes[0]
+    assert [round(array.mean()) for array in read(tmp_path / "y.mp4")[0]] == pytest.approx(
+        [level(i) for i in range(5)], abs=2
+    )
+
+
+def test_frames_of_another_size_are_brought_to_that_of_the_first(tmp_path):
+    content = b""
+    for start, (width, height) in ((1, (64, 48)), (2, (96, 64))):
+        pts = range(25 * start, 25 * start + 20)
+        part = make_clip(tmp_path / "part.ts", numbered(20, width, height), codec="mpeg2video", pts=pts)
+        content += part.read_bytes()
+    (tmp_path / "x.ts").write_bytes(content)
+    made = translate_video(make_translator(), tmp_path / "x.ts", tmp_path / "y.mp4")
+    arrays, _, about = read(tmp_path / "y.mp4")
+    assert about["size"] == (64, 48)
+    assert {array.shape for array in arrays} == {(48, 64, 3)}
+    assert made.num_frames >= 39  # the decoder may lose the last one before the change
+    assert arrays[-1].mean() == pytest.approx(level(19), abs=3)
+
+
+def test_a_clip_that_ends_a_little_early_is_whole(tmp_path):
+    for missing, told in ((7, 0), (20, 1)):
+        source = make_clip(tmp_path / "x.mkv", noisy(60), options={"g": "1", "bf": "0"})
+        with av.open(str(source)) as clip:
+            packets = [bytes(packet) for packet in clip.demux() if packet.size]
+        content = source.read_bytes()
+        source.write_bytes(content[: content.find(packets[-missing - 1]) + len(packets[-missing - 1])])
+        made = translate_video(make_translator(), source, tmp_path / "y.mp4")
+        assert made.num_frames == 60 - missing
+        assert len(made.damage) == told, made.damage
 
 
 def test_sound_without_a_clip_and_no_clip_at_all_are_told(tmp_path):
@@ -345,8 +584,59 @@ def test_sound_without_a_clip_and_no_clip_at_all_are_told(tmp_path):
 def test_a_target_that_cannot_be_written_is_told(tmp_path):
     source = make_clip(tmp_path / "x.mp4", numbered(3))
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="y.mp4 could not be written"):
+    with pytest.raises(InputError, match="y.mp4 could not be written.*Nothing is left of it"):
         translate_video(make_translator(), source, tmp_path / "file" / "y.mp4")
+
+
+def test_only_errors_of_writing_are_told_as_such(tmp_path, monkeypatch):
+    source, target = make_clip(tmp_path / "x.mp4", numbered(3)), tmp_path / "y.mp4"
+
+    class Broken(nn.Module):
+        def forward(self, _):
+            raise OSError("a kernel could not be loaded")
+
+    with pytest.raises(OSError, match="a kernel could not be loaded"):
+        translate_video(make_translator(Broken()), source, target)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.mp4"]
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    target.write_text("an earlier result")
+    monkeypatch.setattr("cyclegan.files.os.fsync", full)
+    with pytest.raises(InputError, match=r"y\.mp4 could not be written: No space .*\. What was there before stays\."):
+        translate_video(make_translator(), source, target)
+    assert target.read_text() == "an earlier result"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["x.mp4", "y.mp4"]
+
+
+@pytest.mark.parametrize("kind", ["VideoStream", "AudioStream"])
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_a_disk_that_is_full_in_the_middle_is_told(tmp_path, monkeypatch, kind, suffix):
+    source, target = make_clip(tmp_path / "x.mp4", noisy(20), tone="aac"), tmp_path / f"y{suffix}"
+
+    class Full:
+        def __init__(self, out):
+            self._out = out
+
+        def __getattr__(self, name):
+            return getattr(self._out, name)
+
+        def mux(self, packets):
+            for packet in packets if isinstance(packets, list) else [packets]:
+                if type(packet.stream).__name__ == kind:
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                self._out.mux(packet)
+
+    @contextmanager
+    def open_full(*arguments):
+        with open_output(*arguments) as out:
+            yield Full(out)
+
+    monkeypatch.setattr("cyclegan.video.open_output", open_full)
+    with pytest.raises(InputError, match="could not be written: No space left on device. Nothing is left of it."):
+        translate_video(make_translator(), source, target)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.mp4"]
 
 
 def noisy(count):
@@ -529,6 +819,8 @@ def test_one_clip_becomes_the_file_that_out_names(run, tmp_path, capsys):
         (["clip.mp4", "--out", "."], "would be overwritten"),
         (["clip.mp4", "--out", "y.mp4", "--memory-frames", "5"], "is for --stabilise"),
         (["clip.mp4", "--out", "y.mp4", "--stabilise", "--memory-frames", "0"], "expected at least 1"),
+        (["clip.mp4", "--out", "y.mp4", "--stabilise", "--memory-frames", "nan"], "expected at least 1"),
+        (["clip.mp4", "--out", "y.gif"], "clips are written as .mp4"),
         (["none.mp4", "--out", "out"], "There is no file or folder"),
         (["empty", "--out", "out"], "no images and no clips"),
     ],
@@ -547,11 +839,45 @@ def test_what_cannot_be_is_told_in_one_sentence(run, tmp_path, monkeypatch, caps
 def test_stabilise_says_where_it_does_nothing(run, tmp_path, capsys):
     Image.fromarray(numbered(1)[0]).save(tmp_path / "x.png")
     main(["translate", str(run), str(tmp_path / "x.png"), "--out", str(tmp_path / "out"), "--stabilise"])
-    assert "x.png is a single picture" in capsys.readouterr().err
+    assert "x.png is a single picture: no sequence of frames, so --stabilise does nothing for it." in (
+        capsys.readouterr().err
+    )
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        Image.fromarray(numbered(1)[0]).save(tmp_path / name / "x.png")
+    words = [str(tmp_path / "one"), str(tmp_path / "two"), "--out", str(tmp_path / "out3")]
+    main(["translate", str(run), *words, "--stabilise"])
+    assert "2 pictures stand alone: no sequence of frames, so --stabilise does nothing for them." in (
+        capsys.readouterr().err
+    )
     folders = [make_folder(tmp_path / name, seed=index) for index, name in enumerate("ab")]
     batch = train(*folders, out=tmp_path / "batch", quiet=True, **{**TINY, "steps": 1, "norm": "batch"})
     main(["translate", str(batch), str(folders[0]), "--out", str(tmp_path / "out2"), "--stabilise"])
     assert "--stabilise changes nothing here" in capsys.readouterr().err
+
+
+def test_an_animated_gif_is_a_clip(tmp_path):
+    first, *more = (Image.fromarray(frame) for frame in numbered(5))
+    first.save(tmp_path / "x.gif", save_all=True, append_images=more, duration=40)
+    images, clips = plan_translation([tmp_path / "x.gif"], tmp_path / "out", make_translator())
+    assert images == []
+    ((source, target),) = clips
+    assert target.suffix == ".mp4"
+    assert translate_video(make_translator(), source, target).num_frames == 5
+    arrays, times, _ = read(target)
+    assert [round(array.mean()) for array in arrays] == pytest.approx([level(i) for i in range(5)], abs=2)
+    assert times == pytest.approx([i / 25 for i in range(5)], abs=0.001)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")
+@pytest.mark.parametrize("name", ["12:30.mp4", "concat:x.mp4", "data:x.mp4"])
+def test_a_name_with_a_colon_is_a_name(tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    make_clip(tmp_path / "x.mp4", numbered(3)).rename(name)
+    (tmp_path / "out:put").mkdir()
+    for target in (Path("y:1.mp4"), Path("out:put/y.mp4")):
+        assert translate_video(make_translator(), Path(name), target).num_frames == 3
+        assert target.is_file()
 
 
 def test_clips_keep_their_names_in_a_folder(tmp_path):
@@ -563,20 +889,52 @@ def test_clips_keep_their_names_in_a_folder(tmp_path):
     assert [target.name for _, target in clips] == ["one.MP4", "two.mkv", "two.mp4"]
 
 
-def test_a_killed_command_leaves_no_clip(run, tmp_path):
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_a_killed_command_leaves_no_clip_and_says_so(run, tmp_path, name):
     source = make_clip(tmp_path / "x.mp4", [frame.repeat(6, 0).repeat(6, 1) for frame in noisy(30)])
     code = (
         "import sys, os, signal, cyclegan.video as v\n"
+        # As in a terminal: what runs in the background of a shell has SIGINT ignored, and under nohup SIGHUP.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
         "real = v.PictureWriter.write\n"
         "def write(self, *rest):\n"
         "    real(self, *rest)\n"
         "    self.count = getattr(self, 'count', 0) + 1\n"
-        "    if self.count == 5: os.kill(os.getpid(), signal.SIGINT)\n"
+        f"    if self.count == 5: os.kill(os.getpid(), signal.{name})\n"
         "v.PictureWriter.write = write\n"
         "from cyclegan.cli import main\n"
         f"main(['translate', {str(run)!r}, {str(source)!r}, '--out', {str(tmp_path / 'y.mp4')!r}])\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, start_new_session=True)
     assert done.returncode == 130
-    assert "Traceback" not in done.stderr
+    assert done.stderr == "Stopped; images and clips that are done are kept, nothing half-made is left.\n"
     assert [path.name for path in tmp_path.iterdir()] == ["x.mp4"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
+def test_signals_that_are_ignored_stay_so_and_others_are_put_back():
+    def handler(*_):
+        pass
+
+    tidied = []
+
+    def terminate_twice():
+        signal.raise_signal(signal.SIGHUP)
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            tidied.append("all")
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN), signal.signal(signal.SIGTERM, handler)
+    try:
+        with pytest.raises(KeyboardInterrupt), signals_interrupt():
+            terminate_twice()
+        assert tidied == ["all"]
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGTERM) is handler
+    finally:
+        signal.signal(signal.SIGHUP, before[0])
+        signal.signal(signal.SIGTERM, before[1])

@@ -61,3 +61,30 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def signals_interrupt() -> Iterator[None]:
+    """SIGTERM, and SIGHUP of a terminal that is closed, raise KeyboardInterrupt like Ctrl-C, so that files are tidied.
+
+    The first one only: a closed terminal often sends several, and they would cut the tidying short.
+    """
+
+    def interrupt(_number: int, _frame: object) -> None:
+        for number in previous:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # What is ignored stays so: nohup.
+    previous = {n: handler for n in numbers if (handler := signal.getsignal(n)) not in (signal.SIG_IGN, None)}
+    try:
+        for number in previous:
+            signal.signal(number, interrupt)
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

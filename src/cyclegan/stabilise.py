@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from cyclegan.config import InputError
 from cyclegan.networks.given_norm import instance_norms, instance_statistics, with_statistics
 
-# Time constant of the exponential mean, in frames: most of what can be gained, and soon over a change.
-# benchmarks/results/flicker.md has others.
+# Time constant of the exponential mean, in frames: takes most of the pulse away, and is soon over a change. A camera
+# that stands still gains more from a longer one. benchmarks/results/flicker.md has others.
 MEMORY_FRAMES = 6
 
 # Side of the thumbnail in which cuts are looked for: so coarse that what moves stays in its pixel or the next.
@@ -57,21 +57,26 @@ def needs_stabilising(network: nn.Module) -> bool:
     return bool(instance_norms(network))
 
 
+def check_memory(memory_frames: float) -> None:
+    """Raises InputError if memory_frames is less than 1, or no number."""
+    if not memory_frames >= 1:  # so that nan is none either
+        raise InputError(f"memory_frames is {memory_frames:g}; expected at least 1.")
+
+
 class Stabiliser:
     """The frames of one sequence in, in order: (N, C, H, W) -> (N, C, H, W), as the network gives with a memory.
 
     With memory_frames M, frame t of a scene (from 0) has the weight max(1 / M, 1 / (t + 1)): a plain mean over frames
     at first, then an exponential one. What is averaged are the channels' values and their squares, so that all that M
     frames show together gets mean 0 and variance 1. `find_cuts=False` never starts anew.
-    Raises InputError if memory_frames is less than 1.
+    Raises InputError as `check_memory` does.
 
     The first frame, and a frame after a cut, are translated as without a memory. How frames are cut into batches does
     not matter. The network itself is not changed.
     """
 
     def __init__(self, network: nn.Module, *, memory_frames: float = MEMORY_FRAMES, find_cuts: bool = True) -> None:
-        if memory_frames < 1:
-            raise InputError(f"memory_frames is {memory_frames}; expected at least 1.")
+        check_memory(memory_frames)
         self._memory_frames = memory_frames
         self._find_cuts = find_cuts
         self._network = with_statistics(network, lambda name: partial(self._carry, name))

@@ -35,7 +35,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps or auto (default: auto)")
     parser.add_argument("--weights", choices=("final", "average"), help="default: what the run was configured for")
     parser.add_argument(
-        "--max-images", type=int, metavar="COUNT", help="translate only the first COUNT images (default: all)"
+        "--max-images",
+        type=int,
+        metavar="COUNT",
+        help="translate only the first COUNT images, and all clips (default: all)",
     )
     size = parser.add_mutually_exclusive_group()
     size.add_argument(
@@ -60,9 +63,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace) -> None:
+    import contextlib
+    import sys
+
+    from cyclegan.progress import signals_interrupt
+
+    with signals_interrupt():
+        try:
+            _translate(parsed)
+        except KeyboardInterrupt:
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                print("Stopped; images and clips that are done are kept, nothing half-made is left.", file=sys.stderr)
+            raise
+
+
+def _translate(parsed: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from cyclegan.stabilise import MEMORY_FRAMES, needs_stabilising
+    from cyclegan.stabilise import MEMORY_FRAMES, check_memory, needs_stabilising
     from cyclegan.translate import Translator
     from cyclegan.video import plan_translation
 
@@ -76,8 +94,7 @@ def run(parsed: argparse.Namespace) -> None:
     if parsed.memory_frames is not None and not parsed.stabilise:
         raise InputError("--memory-frames is for --stabilise; give both.")
     parsed.memory_frames = MEMORY_FRAMES if parsed.memory_frames is None else parsed.memory_frames
-    if parsed.memory_frames < 1:
-        raise InputError(f"--memory-frames is {parsed.memory_frames:g}; expected at least 1.")
+    check_memory(parsed.memory_frames)
     translator = Translator.load(
         parsed.run_directory, direction=parsed.direction, device=parsed.device, weights=parsed.weights
     )
@@ -108,8 +125,9 @@ def _translate_images(parsed: argparse.Namespace, translator: "Translator", plan
 
     alone = [source for source, *more in ([s for s, _ in part] for part in sequences(plan)) if not more]
     if parsed.stabilise and alone:
-        names = f"{alone[0]} is a single picture" if len(alone) == 1 else f"{len(alone)} pictures stand alone"
-        console.print(f"{names}: no sequence of frames, so --stabilise does nothing for it.")
+        one = len(alone) == 1
+        names = f"{alone[0]} is a single picture" if one else f"{len(alone)} pictures stand alone"
+        console.print(f"{names}: no sequence of frames, so --stabilise does nothing for {'it' if one else 'them'}.")
     with Progress(console=console) as progress:
         task = progress.add_task(f"Translating {parsed.direction}", total=len(plan))
         failed = translate_files(

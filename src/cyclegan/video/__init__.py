@@ -16,17 +16,17 @@ from cyclegan.config import InputError
 from cyclegan.images import EXTENSIONS, Array, scale
 from cyclegan.stabilise import MEMORY_FRAMES
 from cyclegan.translate import Translator, find_files, image_suffix, mirror
-from cyclegan.video.reading import HDR_TRANSFERS, Look, decode, import_av, look_at, open_input, ticks, to_array
+from cyclegan.video.reading import HDR_TRANSFERS, Clock, Look, decode, import_av, look_at, open_input, ticks, to_array
 from cyclegan.video.writing import CONTAINERS, PictureWriter, Sound, open_output, open_sounds
 
 __all__ = ["VIDEO_EXTENSIONS", "TranslatedClip", "plan_translation", "translate_video"]
 
 Plan: TypeAlias = list[tuple[Path, Path]]
 
-# What counts as a clip among other inputs. A file of another name that PyAV reads, a GIF say, can be the only input.
+# What counts as a clip among other inputs. A file of another name that PyAV reads can be the only input.
 VIDEO_EXTENSIONS = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm"),
-    *(".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv"),
+    *(".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv", ".gif"),
 )
 
 # A clip that stops so long before its announced end, in seconds, is one of which a part is missing.
@@ -125,7 +125,12 @@ def translate_video(
     missing = promised + look.start - told.end
     if told.bad_packets:
         told.damage.append(f"{source.name}: {told.bad_packets} packets could not be decoded; the rest is translated.")
-    if missing > _MISSING_SECONDS:
+    if dropped := sum(sound.num_dropped for sound in sounds.values()):
+        told.damage.append(f"{source.name}: {dropped} packets of sound came twice or too late; they are left out.")
+    if jumps := told.clock.num_jumps:
+        often = "once" if jumps == 1 else f"{jumps} times"
+        told.damage.append(f"{source.name}: its clock jumps {often}; what follows was put behind what came before.")
+    if missing > _MISSING_SECONDS and not told.clock.num_jumps:  # else the announced end means nothing
         told.damage.append(
             f"{source.name} ends {float(missing):.1f} s early; the {done} frames that are there are kept."
         )
@@ -153,13 +158,14 @@ class _Told:
 
     notes: list[str] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
+    clock: Clock = field(default_factory=Clock)
     bad_packets: int = 0
     end: Fraction = Fraction(0)  # seconds, the latest of all streams, on the clip's own clock
 
 
 def _frames(av: Any, clip: Any, look: Look, sounds: "dict[int, Sound]", told: _Told) -> Iterator[Any]:
     """The frames of the clip; its sound goes to the output on the way."""
-    for frame, packet in decode(av, clip, look.index):
+    for frame, packet in decode(av, clip, look.index, told.clock):
         if frame is not None:
             yield frame
         elif packet is None:
@@ -170,5 +176,5 @@ def _frames(av: Any, clip: Any, look: Look, sounds: "dict[int, Sound]", told: _T
             if packet.stream.index in sounds:
                 try:
                     sounds[packet.stream.index].write(packet)
-                except av.InvalidDataError:
+                except av.FFmpegError:
                     told.bad_packets += 1

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from cyclegan.config import InputError
-from cyclegan.images import Array, pil_to_array, resize
+from cyclegan.images import Array, pil_to_array
 
 if TYPE_CHECKING:  # the extra `video`
     import av.container
@@ -21,6 +21,12 @@ _MATRICES = {1: "ITU709", 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9:
 LIMITED, FULL = 1, 2  # AVColorRange
 RGB, BT709 = 0, 1  # AVColorSpace
 HDR_TRANSFERS = (16, 18)  # PQ and HLG
+
+# A time that falls by less than this is a fault of one packet, and no jump of the clock.
+_JUMP_SECONDS = Fraction(1, 2)
+
+# The clock of broadcasts has 33 bits: FFmpeg takes a jump back by more than a minute for one ahead by 26 hours.
+_GAP_SECONDS = 3600
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,40 @@ class Look:
     primaries: int
     transfer: int
     expected_frames: int | None
+    has_decoding_times: bool  # the times of the container are in the order of decoding, not of showing
+
+
+class Clock:
+    """Times that only grow: where a clip's clock jumps, what follows is put behind what came before.
+
+    Joined broadcasts have such jumps. All streams jump by the same time, so that sound stays with its picture.
+    """
+
+    def __init__(self) -> None:
+        self._shifts = [Fraction(0)]  # seconds, one for each stretch between two jumps
+        self._streams: dict[int, tuple[int, Fraction]] = {}  # index -> stretch, and the last time as it was found
+        self._end = Fraction(0)
+
+    @property
+    def num_jumps(self) -> int:
+        return len(self._shifts) - 1
+
+    def mend(self, packet: Any) -> None:
+        ticks = packet.pts if packet.dts is None else packet.dts
+        if ticks is None:
+            return
+        time = ticks * packet.time_base
+        stretch, last = self._streams.get(packet.stream.index, (self.num_jumps, time))
+        is_broadcast = packet.stream.container.format.name in ("mpegts", "mpeg")
+        if time < last - _JUMP_SECONDS or (is_broadcast and time > last + _GAP_SECONDS):
+            stretch += 1
+            if stretch == len(self._shifts):
+                self._shifts.append(self._end - time)
+        self._streams[packet.stream.index] = stretch, time
+        shift = round(self._shifts[stretch] / packet.time_base)
+        packet.pts = None if packet.pts is None else packet.pts + shift
+        packet.dts = None if packet.dts is None else packet.dts + shift
+        self._end = max(self._end, (ticks + shift + (packet.duration or 0)) * packet.time_base)
 
 
 def import_av() -> Any:
@@ -53,7 +93,8 @@ def import_av() -> Any:
 @contextmanager
 def open_input(av: Any, source: Path) -> "Iterator[av.container.InputContainer]":
     try:
-        clip = av.open(str(source), metadata_errors="replace")
+        # An absolute path, because a name with a colon would be taken for a protocol.
+        clip = av.open(str(source.absolute()), metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
         raise InputError(f"{source} is no clip that can be read: {reason_of(error)}.") from None
     with clip:
@@ -71,7 +112,7 @@ def look_at(av: Any, source: Path) -> Look:
         if not videos:
             raise InputError(f"{source} holds no moving pictures.")
         stream = videos[0]
-        frame = next((frame for frame, _ in decode(av, clip, stream.index) if frame is not None), None)
+        frame = next((frame for frame, _ in decode(av, clip, stream.index, Clock()) if frame is not None), None)
         if frame is None:
             raise InputError(f"{source} holds no frame that can be decoded.")
 
@@ -96,12 +137,14 @@ def look_at(av: Any, source: Path) -> Look:
             primaries=stream.codec_context.color_primaries,
             transfer=stream.codec_context.color_trc,
             expected_frames=expected,
+            has_decoding_times=clip.format.name == "avi",
         )
 
 
-def decode(av: Any, clip: Any, index: int) -> Iterator[tuple[Any, Any]]:
+def decode(av: Any, clip: Any, index: int, clock: Clock) -> Iterator[tuple[Any, Any]]:
     """Packets of all streams in the order of the file: (a frame of stream `index` or None, the packet or None).
 
+    Their times are mended by `clock`.
     (None, None) stands for a packet that is damaged. Ends where the file can be read no further.
     """
     packets = clip.demux()
@@ -113,6 +156,7 @@ def decode(av: Any, clip: Any, index: int) -> Iterator[tuple[Any, Any]]:
             return
         if packet is None:
             return
+        clock.mend(packet)
         if packet.stream.index != index:
             yield None, packet
             continue
@@ -128,7 +172,8 @@ def decode(av: Any, clip: Any, index: int) -> Iterator[tuple[Any, Any]]:
 
 def ticks(frame: Any, look: Look) -> int | None:
     """When a frame is shown, on the output's clock, in units of the clip's time base; None where it does not tell."""
-    time = frame.pts if frame.pts is not None else frame.dts
+    # The dts of a frame is that of the packet which set it free: it grows where AVI's times are in decoding order.
+    time = frame.dts if look.has_decoding_times or frame.pts is None else frame.pts
     return None if time is None else time - round(look.start / look.time_base)
 
 
@@ -146,7 +191,7 @@ def exact(av: Any) -> int:
 
 
 def to_array(av: Any, frame: Any, look: Look, channels: int) -> Array:
-    """A decoded frame as uint8 (H, W, channels), upright, of the size of the first frame."""
+    """A decoded frame as uint8 (H, W, channels), upright."""
     is_rgb = look.matrix == RGB
     color_range = None if is_rgb else "JPEG" if look.color_range == FULL else "MPEG"
     rgb = frame.reformat(
@@ -157,5 +202,4 @@ def to_array(av: Any, frame: Any, look: Look, channels: int) -> Array:
         interpolation=exact(av),
     ).to_ndarray()
     upright = np.ascontiguousarray(np.rot90(rgb, look.turns))
-    upright = resize(upright, look.height, look.width)
     return upright if channels == 3 else pil_to_array(Image.fromarray(upright), 1)

@@ -1,8 +1,10 @@
 """The translated clip: its container, its pictures and its sound."""
 
-from collections.abc import Iterator
+import io
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,15 +38,34 @@ _STALE_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder")
 def open_output(av: Any, target: Path) -> "Iterator[av.container.OutputContainer]":
     """Where the clip is written: the target is there whole, or as before if the block ends with an error.
 
-    Errors of the disk or the container become an InputError that names the target.
+    Errors of opening and closing become an InputError that names the target; those of the block stay as they are.
     """
     container = CONTAINERS[target.suffix.lower()][0]
     options = {"movflags": "+faststart"} if container in ("mp4", "mov") else {}
-    try:
-        with whole_file(target) as partial, av.open(str(partial), "w", format=container, options=options) as out:
+    of_block: BaseException | None = None
+    # An absolute path, because a name with a colon would be taken for a protocol.
+    with (
+        _telling(av, target, lambda: of_block),
+        whole_file(target.absolute()) as hidden,
+        av.open(str(hidden), "w", format=container, options=options) as out,
+    ):
+        try:
             yield out
+        except BaseException as error:
+            of_block = error
+            raise
+
+
+@contextmanager
+def _telling(av: Any, target: Path, cause: Callable[[], BaseException | None] = lambda: None) -> Iterator[None]:
+    """Errors of the disk or the container as an InputError that names the target, unless they have another cause."""
+    try:
+        yield
     except (av.FFmpegError, OSError) as error:
-        raise InputError(f"{target} could not be written: {reason_of(error)}. Nothing is left of it.") from error
+        if (other := cause()) is not None:
+            raise other from None
+        stays = "What was there before stays" if target.exists() else "Nothing is left of it"
+        raise InputError(f"{target} could not be written: {reason_of(error)}. {stays}.") from error
 
 
 class PictureWriter:
@@ -52,7 +73,7 @@ class PictureWriter:
 
     def __init__(self, av: Any, out: Any, target: Path, look: Look, notes: list[str]) -> None:
         codec, options, _ = CONTAINERS[target.suffix.lower()][1]
-        self._av, self._out, self._look = av, out, look
+        self._av, self._out, self._target, self._look = av, out, target, look
         try:
             stream = out.add_stream(codec, rate=look.rate, options=dict(options))
         except av.codec.codec.UnknownCodecError:
@@ -104,26 +125,27 @@ class PictureWriter:
         )
         frame.pts, frame.duration, frame.time_base = pts, duration, look.time_base
         self.end = (pts + (duration or self._step)) * look.time_base
-        self._out.mux(self._stream.encode(frame))
+        with _telling(self._av, self._target):
+            self._out.mux(self._stream.encode(frame))
 
     def close(self) -> None:
-        self._out.mux(self._stream.encode(None))
+        with _telling(self._av, self._target):
+            self._out.mux(self._stream.encode(None))
 
 
 def open_sounds(av: Any, clip: Any, out: Any, target: Path, start: Fraction, notes: list[str]) -> "dict[int, Sound]":
     """A writer for each stream of sound, by its index, and what of the clip is left out, told."""
     out.metadata.update({key: value for key, value in clip.metadata.items() if key.lower() not in _STALE_TAGS})
-    encoder = CONTAINERS[target.suffix.lower()][1][2]
     sounds = {}
     for stream in clip.streams.audio:
+        kind = stream.codec_context and stream.codec_context.name
         try:
-            sounds[stream.index] = Sound(out, stream, start, encoder)
+            sound = sounds[stream.index] = Sound(av, out, target, stream, start)
         except (av.FFmpegError, ValueError):
-            notes.append(f"Sound of the kind {stream.codec_context and stream.codec_context.name} is left out.")
+            notes.append(f"Sound of the kind {kind} is left out.")
             continue
-        if not sounds[stream.index].is_copied:
-            name = stream.codec_context.name
-            notes.append(f"{target.suffix} files cannot hold {name} sound; it was encoded anew, as {encoder}.")
+        if sound.encoded_as:
+            notes.append(f"{target.suffix} files cannot hold {kind} sound; it was encoded anew, as {sound.encoded_as}.")
     others = [s.type for s in clip.streams if s.type not in ("audio", "video")]
     videos = len(clip.streams.video) - 1
     left_out = [f"{count} {kind}" for kind in sorted(set(others)) if (count := others.count(kind))]
@@ -134,40 +156,83 @@ def open_sounds(av: Any, clip: Any, out: Any, target: Path, start: Fraction, not
 
 
 class Sound:
-    """One stream of sound: its packets are copied, or encoded anew where the container cannot hold them."""
+    """One stream of sound: its packets are copied, or encoded anew where the container cannot hold them.
 
-    def __init__(self, out: Any, stream: Any, start: Fraction, encoder: str) -> None:
-        self._out, self._encode = out, None
+    encoded_as: what the sound became, or None if it is copied. num_dropped: packets that came too late.
+    Raises ValueError if the sound can be neither copied nor encoded.
+    """
+
+    def __init__(self, av: Any, out: Any, target: Path, stream: Any, start: Fraction) -> None:
+        self._av, self._out, self._target = av, out, target
         self._shift = round(start / stream.time_base)
+        self._last: int | None = None
+        self.encoded_as: str | None = None
+        self.num_dropped = 0
         if stream.codec_context is None:
             raise ValueError("a codec that PyAV does not know")
-        try:
+        container, (_, _, encoder) = CONTAINERS[target.suffix.lower()]
+        # Matroska counts in milliseconds, and packets of some kinds are shorter.
+        self._least_step = 0 if container in ("matroska", "webm") else 1
+        # Most kinds of uncompressed sound are refused by MP4, and only after the last frame.
+        is_refused_late = container == "mp4" and stream.codec_context.name.startswith("pcm_")
+        if not is_refused_late and _holds(av, container, lambda out: out.add_stream_from_template(stream)):
             self._stream = out.add_stream_from_template(stream)
-        except ValueError:
-            context = stream.codec_context
-            rate = 48000 if encoder == "libopus" else context.sample_rate
-            self._stream = out.add_stream(encoder, rate=rate, layout=context.layout.name)
-            self._encode = self._stream.encode
+        else:
+            rate, layout = _settings(av, container, encoder, stream.codec_context)
+            self._stream = out.add_stream(encoder, rate=rate, layout=layout)
+            self.encoded_as = f"{encoder}, {layout}"
         self._stream.metadata.update({key: value for key, value in stream.metadata.items() if key == "language"})
 
-    @property
-    def is_copied(self) -> bool:
-        return self._encode is None
-
     def write(self, packet: Any) -> None:
-        if self._encode is None:
+        """Raises av.FFmpegError if the packet cannot be decoded, InputError if the target cannot be written."""
+        if self.encoded_as is None:
             if packet.dts is None or packet.pts is None:  # the empty packet at the end
                 return
             packet.pts -= self._shift
             packet.dts -= self._shift
+            if self._last is not None and packet.dts < self._last + self._least_step:  # the container would refuse it
+                self.num_dropped += 1
+                return
+            self._last = packet.dts
             packet.stream = self._stream
-            self._out.mux(packet)
+            with _telling(self._av, self._target):
+                self._out.mux(packet)
             return
         for frame in packet.decode():
             if frame.pts is not None:
                 frame.pts -= self._shift
-            self._out.mux(self._encode(frame))
+            with _telling(self._av, self._target):
+                self._out.mux(self._stream.encode(frame))
 
     def close(self) -> None:
-        if self._encode is not None:
-            self._out.mux(self._encode(None))
+        if self.encoded_as is not None:
+            with _telling(self._av, self._target):
+                self._out.mux(self._stream.encode(None))
+
+
+def _holds(av: Any, container: str, add: Callable[[Any], object]) -> bool:
+    """Whether a container takes a stream. It tells for sure only when its header is written, so one is, in memory."""
+    try:
+        with av.open(io.BytesIO(), "w", format=container) as trial:
+            add(trial)
+            trial.start_encoding()
+    except (av.FFmpegError, ValueError):
+        return False
+    return True
+
+
+def _add(encoder: str, rate: int, layout: str, out: Any) -> object:
+    return out.add_stream(encoder, rate=rate, layout=layout)
+
+
+def _settings(av: Any, container: str, encoder: str, context: Any) -> tuple[int, str]:
+    """The rate and layout nearest to those of decoded sound that the encoder takes. Raises ValueError if none does."""
+    rates = sorted(av.Codec(encoder, "w").audio_rates or [context.sample_rate])
+    rate = 48000 if encoder == "libopus" else next((r for r in rates if r >= context.sample_rate), rates[-1])
+    layouts = [context.layout.name, av.AudioLayout(f"{context.layout.nb_channels}c").name, "stereo"]
+    if layouts[0].endswith("channels"):  # AVI, say, tells their number only
+        del layouts[0]
+    for layout in layouts:
+        if _holds(av, container, partial(_add, encoder, rate, layout)):
+            return rate, layout
+    raise ValueError(f"{encoder} takes no such sound")

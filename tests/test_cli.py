@@ -164,3 +164,20 @@ def test_options_of_the_reference_typed_from_habit_are_told_in_our_words(capsys)
         code, _, err = run(capsys, f"train data {flag} 3")
         assert code == 2
         assert re.search(rf"no flag {flag}, which is {ours}.*--from-reference", err)
+
+
+def test_many_files_of_the_wrong_kind_are_told_in_few_lines(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_folder(tmp_path / "photos"), make_folder(tmp_path / "maps", seed=1)
+    run(capsys, f"train photos maps --out run --steps 1 --load-size 20 {FLAGS}")
+    for index in range(14):
+        Image.new("I;16", (24, 20)).save(tmp_path / "photos" / f"deep{index}.png")
+    code, out, err = run(capsys, "translate run photos --out out --device cpu")
+    assert code == 1
+    assert out == "6 images translated into out\n"
+    lines = [line for line in err.splitlines() if line.startswith("Left out")]
+    assert len(lines) == 11
+    assert lines[-1] == "Left out: 4 more, 14 of 20 in all."
+    assert all(line.count("deep") == 1 for line in lines[:-1])
+    code, out, _ = run(capsys, "translate run photos/0.png --out one.png --device cpu")
+    assert (code, out) == (0, "1 image translated into one.png\n")

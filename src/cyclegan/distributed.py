@@ -32,7 +32,8 @@ def describe_device(device: torch.device) -> str:
     """A device in words."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
-    return f"cpu ({torch.get_num_threads()} threads)" if device.type == "cpu" else str(device)
+    count = torch.get_num_threads()
+    return f"cpu ({count} {'thread' if count == 1 else 'threads'})" if device.type == "cpu" else str(device)
 
 
 def has_fast_bf16(device: torch.device) -> bool:

@@ -22,13 +22,17 @@ EXAMPLES = """examples:
   cyclegan translate hf:user/name photo.jpg --out translated/          (a model of the Hugging Face Hub)"""
 
 
+# Files that are named one by one when they cannot be translated.
+_MOST_TOLD = 10
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "run_directory", metavar="RUN", type=Path, help="run directory, checkpoint, model directory or hf:user/name"
     )
     parser.add_argument("paths", metavar="INPUT", type=Path, nargs="+", help="images, clips, or folders to mirror")
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder for what is translated; for one clip also a file (clip_b.mp4)"
+        "--out", type=Path, required=True, help="folder for what is translated; for one input also a file (clip_b.mp4)"
     )
     parser.add_argument("--direction", choices=("a2b", "b2a"), default="a2b", help="default: a2b")
     parser.add_argument("--batch-size", type=int, default=1, help="images of one size in a call (default: 1)")
@@ -140,9 +144,15 @@ def _translate_images(parsed: argparse.Namespace, translator: "Translator", plan
             memory_frames=parsed.memory_frames,
             on_done=lambda _: progress.advance(task),
         )
-    for path, reason in failed:
-        console.print(f"Left out: {path}: {reason}", style="yellow")
-    print(f"{len(plan) - len(failed)} images translated into {parsed.out}")
+    for path, reason in failed[:_MOST_TOLD]:
+        place = "" if reason.startswith(str(path)) else f"{path}: "
+        console.print(f"Left out: {place}{reason}", style="yellow")
+    if len(failed) > _MOST_TOLD:
+        console.print(
+            f"Left out: {len(failed) - _MOST_TOLD} more, {len(failed)} of {len(plan)} in all.", style="yellow"
+        )
+    done = len(plan) - len(failed)
+    print(f"{done} {'image' if done == 1 else 'images'} translated into {parsed.out}")
     return not failed
 
 

@@ -181,3 +181,4 @@ def test_many_files_of_the_wrong_kind_are_told_in_few_lines(tmp_path, capsys, mo
     assert all(line.count("deep") == 1 for line in lines[:-1])
     code, out, _ = run(capsys, "translate run photos/0.png --out one.png --device cpu")
     assert (code, out) == (0, "1 image translated into one.png\n")
+    assert Image.open("one.png").size == (24, 20)

@@ -554,6 +554,8 @@ def test_an_imported_model_of_one_direction_is_published_with_its_origin(tmp_pat
     card = (tmp_path / "sent" / "README.md").read_text()
     assert "imported from the reference implementation: latest_net_G_B.pth" in card
     assert "| steps |" not in card
+    assert "Imported with `cyclegan`" in card
+    assert "brought to size is not known" in card
     info = read_info(tmp_path / "sent")
     assert (info.directions, info.averages) == (("b2a",), False)
     assert not (tmp_path / "sent" / "discriminator_a.safetensors").exists()

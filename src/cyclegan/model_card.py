@@ -262,7 +262,10 @@ def _data(subject: Subject, data_licence: str | None) -> Iterator[str]:
     mirrored = "" if config is None else ", mirrored at random" if config.data.flip else ", not mirrored"
     cropped = f", crops of {info.crop_size} pixels" if info.preprocess.endswith("crop") else ""
     size = f", size {info.load_size} pixels" if info.preprocess not in ("crop", "none") else ""
-    yield f"Preprocessing in training: `{info.preprocess}`{size}{cropped}{mirrored}."
+    if config is None and info.preprocess == "none":
+        yield "How the training images were brought to size is not known here."
+    else:
+        yield f"Preprocessing in training: `{info.preprocess}`{size}{cropped}{mirrored}."
     counts, origin = inside(subject.log.validation, "num_images") or {}, inside(subject.log.validation, "origin")
     if counts and origin:
         images = " and ".join(f"{count} images of {name.upper()}" for name, count in counts.items())

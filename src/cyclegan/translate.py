@@ -177,7 +177,7 @@ def plan_outputs(inputs: Iterable[Path], out: Path, translator: Translator) -> l
     """
     inputs = [Path(path) for path in inputs]
     if out.suffix.lower() in EXTENSIONS and not out.is_dir():
-        if len(inputs) != 1 or not inputs[0].is_file():
+        if len(inputs) != 1 or not inputs[0].is_file() or inputs[0].suffix.lower() not in EXTENSIONS:
             raise InputError(f"--out {out} is one image, and the input is not one image file; give a folder as --out.")
         if out.resolve() == inputs[0].resolve():
             raise InputError(f"{out} would be overwritten by its own translation; choose another --out.")

@@ -15,7 +15,7 @@ import numpy as np
 from cyclegan.config import InputError
 from cyclegan.images import EXTENSIONS, Array, scale
 from cyclegan.stabilise import MEMORY_FRAMES
-from cyclegan.translate import Translator, find_files, image_suffix, mirror
+from cyclegan.translate import Translator, find_files, image_suffix, mirror, plan_outputs
 from cyclegan.video.reading import HDR_TRANSFERS, Clock, Look, decode, import_av, look_at, open_input, ticks, to_array
 from cyclegan.video.writing import CONTAINERS, PictureWriter, Sound, open_output, open_sounds
 
@@ -46,8 +46,8 @@ class TranslatedClip:
 def plan_translation(inputs: Iterable[Path], out: Path, translator: Translator) -> tuple[Plan, Plan]:
     """Which file becomes which, images and clips apart, as in `cyclegan.translate.plan_outputs`.
 
-    Where `out` has the name of a clip, the one input becomes that clip. Otherwise it is a folder, and a clip keeps its
-    name, with the suffix .mp4 where its own is not written. Raises InputError like `plan_outputs`.
+    Where `out` has the name of a clip or an image, the one input becomes that file. Otherwise it is a folder, and a
+    clip keeps its name, with the suffix .mp4 where its own is not written. Raises InputError like `plan_outputs`.
     """
     inputs = [Path(path) for path in inputs]
     if out.suffix.lower() in VIDEO_EXTENSIONS and not out.is_dir():
@@ -56,6 +56,9 @@ def plan_translation(inputs: Iterable[Path], out: Path, translator: Translator) 
         if inputs[0].suffix.lower() in EXTENSIONS:
             raise InputError(f"--out {out} is a clip, and {inputs[0]} is an image; give a folder as --out.")
         return [], [(inputs[0], out)]
+
+    if out.suffix.lower() in EXTENSIONS and not out.is_dir():
+        return plan_outputs(inputs, out, translator), []
 
     for path in inputs:
         if path.is_dir() and not find_files(path, out, EXTENSIONS + VIDEO_EXTENSIONS):

@@ -156,6 +156,15 @@ def test_help_does_not_wait_for_torch():
 
 
 def test_options_of_the_reference_typed_from_habit_are_told_in_our_words(capsys):
+    for command in (
+        "train a --lambda_L1 3",
+        "train a --verbose",
+        "inspect a --num_threads 3",
+        "download maps --name x",
+    ):
+        code, _, err = run(capsys, command)
+        assert code == 2
+        assert " here" not in err
     for flag, ours in (
         ("--netG", "--generator, --blocks, --depth"),
         ("--niter", "--epochs"),

@@ -24,8 +24,8 @@ from cyclegan.datasets.catalogue import HOME, MODELS, STANDARD, Dataset
 from cyclegan.datasets.fetching import DownloadError, Patience, fetch, workplace
 from cyclegan.datasets.pretrained import model_file
 from cyclegan.datasets.standard import address, download_dataset
+from make_reference import reference_state
 from make_zip import images, pack
-from test_importing import reference_state
 
 # No test waits for a stall longer than it must, and none waits between tries.
 PATIENT = Patience(timeout=20.0, tries=3, wait=0.0)
@@ -548,6 +548,9 @@ def test_a_model_becomes_a_model_directory_that_translates(server, tmp_path, mon
 
     server.asked.clear()
     assert run(capsys, "download", "style_monet", "--mirror", server.url)[:2] == (0, out)
+    code, _, err = run(capsys, "download", "style_cezanne", "--out", "models/style_monet", "--mirror", server.url)
+    assert code == 2
+    assert "not empty" in err
     assert server.asked == []
 
 
@@ -560,6 +563,7 @@ def test_a_model_that_would_run_code_is_refused_and_leaves_nothing(server, tmp_p
     server.script = [serve(checkpoint({"model.1.weight": Payload()}), kind="application/octet-stream")]
     code, out, err = run(capsys, "download", "style_monet", "--mirror", server.url)
     assert (code, out) == (2, "")
+    assert "cyclegan: What came as style_monet.pth is refused" in err
     assert "nothing was executed" in err
     assert nothing_left(tmp_path)
     Path("mine").mkdir()

@@ -9,11 +9,11 @@ import torch
 from conftest import TINY, TINY_MODEL, make_folder
 from cyclegan import InputError, ModelConfig, TrainConfig, Translator, train
 from cyclegan.checkpoint import find_model, read_discriminators, read_info
-from cyclegan.fine_tuning import settings_of_start, start_from
+from cyclegan.fine_tuning import check_formats, settings_of_start, start_from
 from cyclegan.images import write_image
 from cyclegan.importing import import_reference
 from cyclegan.step import TrainState, train_step
-from test_importing import reference_state, write_folder
+from make_reference import reference_state, write_folder
 
 # Without the architecture, which comes from the model.
 PLAIN = {name: value for name, value in TINY.items() if name not in TINY_MODEL}
@@ -252,3 +252,24 @@ def test_deep_images_keep_the_value_range_of_the_model(folders, tmp_path):
     grey = make_folder(tmp_path / "grey", seed=9)
     with pytest.raises(InputError, match=r"domain B are uint8; .*uint16 in \[0, 4000\].*--range-b"):
         train(a, grey, out=tmp_path / "other", init_from=before, steps=1, quiet=True, **PLAIN)
+
+    other = train(a, grey, out=tmp_path / "other", init_from=before, steps=1, quiet=True, range_b=(0, 255), **{**PLAIN})
+    assert read_info(other / "model").b.high == 255
+    notes = check_formats(before, read_info(other / "model").a, read_info(other / "model").b)
+    assert len(notes) == 1
+    assert "Domain B is" in notes[0]
+
+
+def test_what_another_process_did_meanwhile_is_gone_on_from(imported, folders, tmp_path, monkeypatch):
+    settings = {**PLAIN, "init_from": imported, "steps": 2, "quiet": True}
+    run = tmp_path / "run"
+
+    def start_late(state, path):
+        monkeypatch.undo()
+        train(*folders, out=run, **settings)  # the same command, faster
+        return start_from(state, path)
+
+    monkeypatch.setattr("cyclegan.training.start_from", start_late)
+    train(*folders, out=run, **settings)
+    sessions = [line for line in (run / "log.jsonl").read_text().splitlines() if '"session"' in line]
+    assert len(sessions) == 1

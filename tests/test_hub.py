@@ -186,7 +186,11 @@ def test_a_model_of_the_hub_is_evaluated_like_the_run(run, hub, tmp_path):
         assert values[0] == values[1]
 
 
-def test_a_training_starts_from_a_model_of_the_hub(run, hub, folders, tmp_path):
+def unreachable(*_, **__):
+    raise ConnectionError("user/maps is not in the cache; connect once")
+
+
+def test_a_training_starts_from_a_model_of_the_hub(run, hub, folders, tmp_path, monkeypatch):
     hub.add("user/maps", content(run / "model"))
     settings = {name: value for name, value in TINY.items() if name not in TINY_MODEL}
     settings |= {
@@ -199,3 +203,6 @@ def test_a_training_starts_from_a_model_of_the_hub(run, hub, folders, tmp_path):
     fine = train(*folders, **settings)
     assert read_info(fine / "model").origin == "trained further from hf:user/maps"
     train(*folders, **settings)  # the same command again finds the same run
+    hub.stop()
+    monkeypatch.setattr("cyclegan.hub.fetch_model", unreachable)
+    train(*folders, **settings)

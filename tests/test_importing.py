@@ -20,9 +20,10 @@ from cyclegan.checkpoint import read_discriminators, read_info
 from cyclegan.cli import main
 from cyclegan.export import export
 from cyclegan.importing import import_reference
-from cyclegan.networks import build_discriminator, build_generator
+from cyclegan.networks import build_generator
 from cyclegan.reference import recognise, to_reference
 from cyclegan.torch_files import read_state_dict
+from make_reference import reference_state, write_folder
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -33,38 +34,6 @@ def golden(name):
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     weights = {key.removeprefix("weight."): value for key, value in tensors.items() if key.startswith("weight.")}
     return weights, tensors["input"], tensors["output"]
-
-
-def reference_state(config, channels=(3, 3), *, seed=0):
-    """A network with random weights, under the reference's keys and as its release writes it."""
-    build = build_generator if len(channels) == 2 else build_discriminator
-    network = build(config, *channels, seed=seed)
-    generator = torch.Generator().manual_seed(seed)
-    state = network.state_dict()
-    for key, tensor in state.items():
-        if tensor.is_floating_point():
-            state[key] = torch.rand(tensor.shape, generator=generator) * 0.1 + 0.01
-    if config.norm == "none":  # it has biases at the ends alone
-        ends = {"resnet": ("head",), "unet": ("up.0",)}
-        kept = ends[config.generator] if len(channels) == 2 else ("stem", "head")
-        inner = [key for key in state if key.endswith("bias") and not key.startswith(kept)]
-        state |= {key: torch.zeros_like(state[key]) for key in inner}
-        if config.discriminator == "pixel" and len(channels) == 1:
-            state["head.bias"].zero_()
-    return to_reference(state, dropout=config.dropout, norm=config.norm)
-
-
-def write_folder(folder, config, *, epoch="latest", options=None, channels=(3, 3)):
-    """checkpoints/NAME as the reference leaves it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    judges = {"D_A": channels[1:], "D_B": channels[:1]}
-    for seed, (role, of) in enumerate({"G_A": channels, "G_B": channels[::-1], **judges}.items()):
-        torch.save(reference_state(config, of, seed=seed), folder / f"{epoch}_net_{role}.pth")
-    if options is not None:
-        lines = [f"{name:>25}: {value:<30}\t[default: None]" for name, value in options.items()]
-        text = ["----------------- Options ---------------", *lines, "----------------- End -------------------"]
-        (folder / "train_opt.txt").write_text("\n".join(text) + "\n")
-    return folder
 
 
 SMALL = ModelConfig(**TINY_MODEL)
@@ -302,6 +271,37 @@ def test_a_damaged_discriminator_is_not_exported(tmp_path):
     with pytest.raises(InputError, match="discriminator a .* is not what its config.json describes"):
         export(model, tmp_path / "out", format="reference")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_export_that_fails_half_way_leaves_nothing(tmp_path, monkeypatch):
+    model = import_reference(write_folder(tmp_path / "run", SMALL), out=tmp_path / "model").path
+    done = []
+
+    def write(path, content):
+        if len(done) == 2:
+            raise OSError("No space left on device")
+        done.append(path)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(content)
+
+    monkeypatch.setattr("cyclegan.export.write_bytes", write)
+    with pytest.raises(OSError, match="No space"):
+        export(model, tmp_path / "out", format="reference")
+    assert len(done) == 2
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_checkpoint_of_the_reference_used_as_a_model_is_told_how_to_become_one(tmp_path):
+    folder = write_folder(tmp_path / "my maps", SMALL)
+    for path in (folder, folder / "latest_net_G_A.pth"):
+        with pytest.raises(InputError, match=f"cyclegan import '{path}' --out "):
+            Translator.load(path)
+
+
+def test_safetensors_whose_header_begins_like_a_tag_are_read(tmp_path):
+    for extra in range(0x3C00, 0x3D00, 8):  # lengths of the header that contain the byte of "<"
+        save_file({"weight": torch.ones(1)}, tmp_path / "g.safetensors", {"note": "x" * extra})
+        assert torch.equal(read_state_dict(tmp_path / "g.safetensors")["weight"], torch.ones(1))
 
 
 def test_averaged_weights_and_one_direction_can_be_exported(folders, tmp_path):

@@ -24,8 +24,8 @@ from cyclegan.images import write_image
 from cyclegan.importing import import_reference
 from cyclegan.push import push
 from cyclegan.scores import read_scores
+from make_reference import reference_state
 from make_run import make_examples, make_scores
-from test_importing import reference_state
 
 GENERATORS = [f"{direction}{of}.safetensors" for direction in ("a2b", "b2a") for of in ("", "_average")]
 

@@ -548,3 +548,11 @@ def test_the_command_line_prints_the_command_alone_and_trains_nothing(capsys, tm
             main(["train", *words])
         assert stop.value.code == 2
         assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "end", ["> log.txt 2>&1 &", "&> log.txt &", ">log.txt", "2> e.txt > log", ">> a 2>> b", "1>log </dev/null", "&"]
+)
+def test_where_the_output_of_a_training_in_the_background_goes_is_left_out(end):
+    plain = str(translate_reference(f"{TRAIN} --lambda_A 5"))
+    assert str(translate_reference(f"nohup {TRAIN} --lambda_A 5 {end}")) == plain

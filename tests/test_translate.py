@@ -277,6 +277,7 @@ def test_one_image_may_be_given_the_name_of_its_translation(run, tmp_path):
         (["x.jpg", "z.png"], "y.png", "is one image, and the input is not"),
         (["out"], "y.png", "is one image, and the input is not"),
         (["z.png"], "z.png", "would be overwritten"),
+        (["none.png"], "y.png", "There is no file or folder"),
     ):
         with pytest.raises(InputError, match=message):
             plan_outputs([tmp_path / name for name in inputs], tmp_path / out, translator)

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -217,7 +218,7 @@ def find_model(path: Path) -> Path:
     if path.suffix in (".pth", ".pt") or any(path.glob("*_net_G*.pth")):
         raise InputError(
             f"{path} is a checkpoint of the reference implementation, as it seems; make a model of it first: "
-            f"cyclegan import {path} --out models/{path.stem}"
+            f"cyclegan import {shlex.quote(str(path))} --out {shlex.quote(f'models/{path.stem}')}"
         )
     raise InputError(f"{path} holds no model; expected a run directory, a checkpoint or a model directory.")
 

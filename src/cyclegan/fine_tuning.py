@@ -31,7 +31,7 @@ def settings_of_start(path: Path, out: Path) -> dict[str, Any]:
     try:
         model = find_model(path)
         info = read_info(model)
-    except InputError:
+    except (InputError, ConnectionError):
         run = read_run_config(out)
         if run is None or run.init_from is None:
             raise

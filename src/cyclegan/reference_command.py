@@ -74,9 +74,9 @@ def _without_output(words: list[str]) -> list[str]:
     words = list(words)
     while words and words[-1] in ("&", "2>&1"):
         words.pop()
-    if len(words) > 1 and words[-2] in (">", ">>", "2>", "&>", "&>>"):
+    if len(words) > 1 and re.fullmatch(r"[12&]?>{1,2}|<", words[-2]):
         return _without_output(words[:-2])
-    if words and re.fullmatch(r"(?:2|&)?>{1,2}[^>&]+", words[-1]):
+    if words and re.fullmatch(r"(?:[12&]?>{1,2}|<)[^<>&]+", words[-1]):
         return _without_output(words[:-1])
     return words
 

@@ -55,7 +55,7 @@ def _other_kind(path: Path) -> str | None:
             "it is a file of Lua Torch (.t7), whose networks differ; convert it to a PyTorch state dict first, or take "
             "the PyTorch version of the same model"
         )
-    if head.lstrip()[:1] == b"<":
+    if head.lstrip()[:2].lower() in (b"<!", b"<h"):
         return "it is a web page; the download gave an error page instead of the model"
     if head.startswith(b"version https://git-lfs"):
         return "it is a Git LFS pointer, not the model itself; fetch it with git lfs pull"

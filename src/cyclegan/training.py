@@ -159,6 +159,9 @@ class _Run:
         a, b, samples, scored = choose_held_out(config, folders, a, b)
 
         # The state. What is wrong with the model that it starts from shows before anything is moved.
+        if (out / "config.toml").is_file():  # another process in it is told before networks are built
+            with lock(out):
+                pass
         checkpoint = None if fresh else find_checkpoint(config, resume)
         precision = config.precision
         if precision == "auto":
@@ -176,6 +179,7 @@ class _Run:
         if fresh and (aside := move_aside(out)) is not None:
             console.print(f"What was in {out} is now in {aside}.")
         stack.enter_context(lock(out))
+        checkpoint = find_checkpoint(config, resume and not fresh)  # another process may have been here meanwhile
         if checkpoint is not None:
             checkpoint, seconds, damaged = load_newest(out, state)
             origin = read_info(checkpoint / "model").origin

@@ -177,6 +177,9 @@ def plan_outputs(inputs: Iterable[Path], out: Path, translator: Translator) -> l
     """
     inputs = [Path(path) for path in inputs]
     if out.suffix.lower() in EXTENSIONS and not out.is_dir():
+        for path in inputs:
+            if not path.exists():
+                raise InputError(f"There is no file or folder {path}.")
         if len(inputs) != 1 or not inputs[0].is_file() or inputs[0].suffix.lower() not in EXTENSIONS:
             raise InputError(f"--out {out} is one image, and the input is not one image file; give a folder as --out.")
         if out.resolve() == inputs[0].resolve():

@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -37,7 +38,7 @@ class _Parser(argparse.ArgumentParser):
             flag = unknown[0].partition("=")[0]
             nearest = difflib.get_close_matches(flag, flags, n=1)
             message = f"there is no flag {unknown[0]}"
-            if (theirs := _of_reference(flag)) is not None:
+            if (theirs := _of_reference(flag, flags)) is not None:
                 message += f", which is {theirs} here; cyclegan train --from-reference translates whole commands"
             elif nearest:
                 message += f"; did you mean {nearest[0]}?"
@@ -45,12 +46,13 @@ class _Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
-def _of_reference(flag: str) -> str | None:
-    """What an option of the reference implementation is here, for whoever types it from habit."""
+def _of_reference(flag: str, flags: Sequence[str]) -> str | None:
+    """Which of a command's flags an option of the reference implementation is, for whoever types it from habit."""
     from cyclegan.reference_options import OPTIONS
 
-    name = flag.removeprefix("--")
-    return next((option.ours.replace("`", "") for option in OPTIONS if name in option.names), None)
+    ours = next((option.ours for option in OPTIONS if flag.removeprefix("--") in option.names), "")
+    known = [name for name in re.findall(r"`(--[\w-]+)`", ours) if name in flags]
+    return ", ".join(known) or None
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -32,7 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("paths", metavar="INPUT", type=Path, nargs="+", help="images, clips, or folders to mirror")
     parser.add_argument(
-        "--out", type=Path, required=True, help="folder for what is translated; for one input also a file (clip_b.mp4)"
+        "--out",
+        type=Path,
+        required=True,
+        help="folder for what is translated; of one input also a file (b.png, b.mp4)",
     )
     parser.add_argument("--direction", choices=("a2b", "b2a"), default="a2b", help="default: a2b")
     parser.add_argument("--batch-size", type=int, default=1, help="images of one size in a call (default: 1)")

@@ -94,7 +94,7 @@ def initialise(network: nn.Module, kind: str, gain: float, generator: torch.Gene
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Number of trained values."""
+    """Number of values that training can change, frozen ones included."""
     return sum(math.prod(parameter.shape) for parameter in network.parameters())
 
 

@@ -143,6 +143,15 @@ def test_a_folder_of_the_reference_becomes_a_model_with_its_preprocessing(tmp_pa
         assert Translator.load(tmp_path / "model", direction=direction)(picture).mode == mode
 
 
+@pytest.mark.parametrize("no_dropout", ["True", "False", None])
+def test_dropout_of_a_unet_comes_from_the_options_or_is_asked_for(no_dropout, tmp_path):
+    config = ModelConfig(**{**TINY_MODEL, "generator": "unet", "depth": 5})
+    options = {"no_dropout": no_dropout} if no_dropout else None
+    imported = import_reference(write_folder(tmp_path / "run", config, options=options), out=tmp_path / "model")
+    assert read_info(tmp_path / "model").model.dropout == (no_dropout == "False")
+    assert any("--dropout" in note for note in imported.notes) == (no_dropout is None)
+
+
 def test_any_epoch_of_a_folder_can_be_chosen(tmp_path):
     folder = write_folder(tmp_path / "run", SMALL)
     other = ModelConfig(**{**TINY_MODEL, "blocks": 2})

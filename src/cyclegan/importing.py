@@ -65,7 +65,7 @@ def import_reference(
     if options.get("direction") == "BtoA":
         notes.append("It was trained with --direction BtoA: its domain A is that of trainB, B that of trainA.")
 
-    networks = _name(files, direction)
+    networks = _read_networks(files, direction)
     model = _common_architecture(networks, options, notes)
     networks = {name: networks[name] for name in ROLES.values() if name in networks}
     digests = [f"{path.name} (sha256 {_sha256(path)})" for path, _ in networks.values()]
@@ -132,7 +132,7 @@ def _preprocessing(options: dict[str, str]) -> dict[str, Any]:
     }
 
 
-def _name(
+def _read_networks(
     files: Sequence[tuple[Path, str | None]], direction: Direction | None
 ) -> dict[str, tuple[Path, ReferenceNetwork]]:
     """Read the files, and find out which is which of our networks."""
@@ -179,8 +179,10 @@ def _common_architecture(
         told = " and ".join(f"{path} is a {network}" for _, path, network in generators)
         raise InputError(f"These generators do not belong to one model: {told}.")
     ((channels_a, channels_b),) = pairs
-    if settings["generator"] == "unet" and options.get("no_dropout") == "False":
-        settings["dropout"] = True
+    if settings["generator"] == "unet":
+        settings["dropout"] = options.get("no_dropout") == "False"
+        if "no_dropout" not in options:
+            notes.append("A U-Net's tensors do not tell of dropout; if it is trained further, --dropout sets it.")
     settings |= {"channels_a": channels_a, "channels_b": channels_b}
     if settings["norm"] == "batch":
         notes.append("It has batch norm, which takes the statistics of its training here, as with their --eval.")

@@ -230,10 +230,10 @@ def to_reference(state: Mapping[str, Tensor], *, dropout: bool = False, norm: st
         if module not in table:
             raise InputError(f"{key!r} is not an entry of a cyclegan network; expected one of {sorted(table)}.")
         renamed[f"{table[module]}.{entry}"] = tensor
-    return {key: renamed[key] for key in sorted(renamed, key=_place)}
+    return {key: renamed[key] for key in sorted(renamed, key=_layer_order)}
 
 
-def _place(key: str) -> list[int]:
+def _layer_order(key: str) -> list[int]:
     """Sorts keys as the reference's networks list them: by the numbers of their layers, the weight before the bias."""
     *layers, entry = key.split(".")
     numbers = [int(layer) for layer in layers if layer.isdigit()]

@@ -21,8 +21,8 @@ FLOORS = [
         *("scores", "stabilise"),
     ],
     [
-        *("checkpoint", "translate", "video", "held_out", "run_directory", "fine_tuning", "trackers", "run_log"),
-        *("round_trip", "examples", "inception"),
+        *("checkpoint", "translate", "translate_files", "video", "held_out", "run_directory", "fine_tuning"),
+        *("trackers", "run_log", "round_trip", "examples", "inception"),
     ],
     ["validation", "domain_images", "report", "inspection", "importing", "export"],
     ["evaluation", "monitor", "training", "demo", "card_subject", "model_card", "push"],

@@ -12,7 +12,7 @@ from cyclegan.images import ImageFormat
 from cyclegan.networks import build_generator
 from cyclegan.networks.given_norm import instance_norms, instance_statistics, with_statistics
 from cyclegan.stabilise import Stabiliser, is_cut, needs_stabilising, thumbnail
-from cyclegan.translate import sequences
+from cyclegan.translate_files import sequences
 
 RESNET = ModelConfig(width=4, blocks=1)
 UNET = ModelConfig(generator="unet", width=4, depth=5)

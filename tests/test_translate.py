@@ -10,7 +10,7 @@ from conftest import TINY, make_folder
 from cyclegan import InputError, ModelConfig, Translator, train
 from cyclegan.checkpoint import ModelInfo, list_checkpoints
 from cyclegan.images import ImageFormat, read_image, write_image
-from cyclegan.translate import plan_outputs, translate_files
+from cyclegan.translate_files import plan_outputs, translate_files
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,8 @@ from cyclegan.datasets import download
 from cyclegan.evaluation import evaluate, show_scores
 from cyclegan.images import ImageFormat, grid, list_images, read_image, spread, to_tensor
 from cyclegan.training import train
-from cyclegan.translate import Translator, plan_outputs, translate_files
+from cyclegan.translate import Translator
+from cyclegan.translate_files import plan_outputs, translate_files
 
 _NAMES: dict[Direction, tuple[str, str]] = {"a2b": ("satellite photo", "map"), "b2a": ("map", "satellite photo")}
 

@@ -128,7 +128,7 @@ def _translate_images(parsed: argparse.Namespace, translator: "Translator", plan
     """Returns whether all images could be translated."""
     from rich.progress import Progress
 
-    from cyclegan.translate import sequences, translate_files
+    from cyclegan.translate_files import sequences, translate_files
 
     alone = [source for source, *more in ([s for s, _ in part] for part in sequences(plan)) if not more]
     if parsed.stabilise and alone:

@@ -13,11 +13,20 @@ SOURCE = Path(cyclegan.__file__).parent
 FLOORS = [
     ["_version", "config", "files"],
     [
-        *("images", "metrics", "distributed", "progress", "hub", "datasets", "networks", "features"),
+        *("images", "metrics", "distributed", "progress", "hub", "datasets", "parallel", "networks", "features"),
         *("environment", "health", "torch_files"),
     ],
     [
-        *("losses", "reference", "reference_options", "reference_command", "reference_equivalent", "data", "step"),
+        *(
+            "losses",
+            "reference",
+            "reference_options",
+            "reference_command",
+            "reference_equivalent",
+            "schedule",
+            "data",
+            "step",
+        ),
         *("scores", "stabilise"),
     ],
     [

@@ -10,7 +10,8 @@ from safetensors import safe_open
 from cyclegan import ModelConfig, TrainConfig
 from cyclegan.networks import build_discriminator, build_generator
 from cyclegan.reference import from_reference, to_reference
-from cyclegan.step import TrainState, learning_rate_at, train_step
+from cyclegan.schedule import learning_rate_at
+from cyclegan.step import TrainState, train_step
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -82,16 +83,23 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-@pytest.mark.usefixtures("one_thread")
-@pytest.mark.parametrize("name", TRAJECTORIES)
-def test_trajectory_equals_reference(name):
-    tensors, metadata = read(name)
-    config = TrainConfig(model=ModelConfig(blocks=6, width=4, discriminator_width=4), steps=4, **TRAJECTORIES[name])
+def state_before(name, tensors, **settings):
+    config = TrainConfig(
+        model=ModelConfig(blocks=6, width=4, discriminator_width=4), steps=4, **TRAJECTORIES[name], **settings
+    )
     state = TrainState.create(config)
     for theirs, ours in NETWORKS.items():
         owner, direction = ours.split(".")
         network = getattr(getattr(state, owner), direction)
         network.load_state_dict(from_reference(part(tensors, f"before.{theirs}.")))
+    return state
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("name", TRAJECTORIES)
+def test_trajectory_equals_reference(name):
+    tensors, metadata = read(name)
+    state = state_before(name, tensors)
 
     for step, expected in enumerate(json.loads(metadata["losses"])):
         losses = train_step(state, tensors[f"real_A.{step}"], tensors[f"real_B.{step}"])
@@ -111,8 +119,19 @@ def test_trajectory_equals_reference(name):
             place = differences if key in trained else noise
             place.append((weights[key] - expected[key]).abs().flatten())
     assert torch.cat(differences).mean() < 1e-7
-    assert torch.cat(noise).max() < 4 * config.learning_rate * 2
+    assert torch.cat(noise).max() < 4 * state.config.learning_rate * 2
     assert torch.cat(differences + noise).mean() < 2e-6
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("name", TRAJECTORIES)
+def test_losses_in_half_precision_stay_within_two_percent_of_the_reference(name, precision):
+    tensors, metadata = read(name)
+    state = state_before(name, tensors, precision=precision)
+    for step, expected in enumerate(json.loads(metadata["losses"])):
+        losses = train_step(state, tensors[f"real_A.{step}"], tensors[f"real_B.{step}"])
+        for theirs, ours in LOSS_NAMES.items():
+            assert losses[ours].item() == pytest.approx(expected[theirs], rel=0.02), (step, ours)
 
 
 @pytest.mark.parametrize(("constant", "decay"), [(100, 100), (3, 2), (0, 5)])

@@ -15,7 +15,7 @@ from cyclegan.cli import COMMANDS, _parser, main
 from cyclegan.config import InputError, TrainConfig, field_sections, make_config, to_toml
 from cyclegan.reference_equivalent import translate_reference
 from cyclegan.reference_options import OPTIONS, options_table
-from cyclegan.step import learning_rate_at
+from cyclegan.schedule import learning_rate_at
 
 ROOT = Path(__file__).parent.parent
 TRAIN = "python train.py --dataroot ./datasets/maps --name maps_cyclegan --model cycle_gan"

@@ -149,6 +149,8 @@ def _write_checkpoint(folder: Path, info: ModelInfo, state: "TrainState", second
             tensors |= {f"{name}.{index}.{moment}": tensor for moment, tensor in moments.items()}
     for name, pool in _pools(state).items():
         tensors |= {f"{name}.{index}": image for index, image in enumerate(pool.images)}
+    if state.scaler.is_enabled():
+        tensors |= {f"scaler.{name}": torch.tensor(value) for name, value in state.scaler.state_dict().items()}
     _save(folder / "training.safetensors", tensors)
     (folder / "training.json").write_text(json.dumps({"step": state.step, "seconds": seconds}) + "\n")
 
@@ -171,6 +173,8 @@ def load_checkpoint(checkpoint: Path, state: "TrainState") -> float:
         for name, pool in _pools(state).items():
             images = _part(tensors, f"{name}.")
             pool.images = [images[str(index)].to(state.device) for index in range(len(images))]
+        if state.scaler.is_enabled() and (scaler := _part(tensors, "scaler.")):
+            state.scaler.load_state_dict({name: value.item() for name, value in scaler.items()})
     except (OSError, SafetensorError, json.JSONDecodeError, KeyError, RuntimeError) as error:
         raise InputError(f"The checkpoint {checkpoint} cannot be read: {error}") from error
     state.step = int(progress["step"])

@@ -179,8 +179,13 @@ class TrainConfig(Config):
 
     # The machine.
     device: str = Field("auto", description="cpu, cuda, cuda:1, mps or auto.")
-    precision: Literal["fp32", "bf16", "auto"] = Field(
-        "fp32", description="Arithmetic of convolutions; auto is bf16 where the chip has it. Losses stay in fp32."
+    precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(
+        "fp32",
+        description="Arithmetic inside the networks; auto takes bf16 where it is faster here. Losses, penalties and "
+        "the statistics of norms stay in fp32.",
+    )
+    checkpoint_activations: bool = Field(
+        False, description="Compute activations of the generators again in the backward pass: half the memory, slower."
     )
     threads: int | None = Field(None, ge=1, description="CPU threads of torch; default: torch's own choice.")
     workers: int = Field(0, ge=0, description="Processes that load images; 0 loads in the training process.")
@@ -225,6 +230,11 @@ class TrainConfig(Config):
             raise ValueError(
                 f"freeze is {self.freeze!r}, which would keep random weights; give init_from, the model to start from"
             )
+        if self.checkpoint_activations and self.model.norm == "batch":
+            raise ValueError(
+                "checkpoint_activations computes activations twice, and norm 'batch' would count each batch twice in "
+                "its running statistics; use norm 'instance' or leave it out"
+            )
         if self.adversarial_weight == 0 and self.cycle_weight_a == 0 and self.cycle_weight_b == 0:
             raise ValueError("adversarial_weight and both cycle weights are 0, so nothing would be learned; raise one")
         if self.batch_size > 1 and not self.data.crops:
@@ -262,6 +272,7 @@ LENGTHS = frozenset(("steps", "epochs", "minutes"))
 FREE_TO_CHANGE = frozenset(
     (
         *("preset", "out", "translate_with", "device", "threads", "workers", "cache_gib"),
+        "checkpoint_activations",
         *("log_steps", "sample_steps", "checkpoint_steps", "checkpoint_minutes", "keep_checkpoints"),
         *("model_epochs", "tensorboard", "wandb", "mlflow"),
     )

@@ -1,9 +1,9 @@
-"""One optimisation step: the networks, optimisers and pools that it changes, and the schedule of its rate."""
+"""One optimisation step, and the networks, optimisers and pools that it changes."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeAlias
 
 import numpy as np
 import torch
@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from cyclegan.config import TrainConfig
 from cyclegan.losses import cycle_loss, discriminator_loss, generator_loss, gradient_penalty, identity_loss
-from cyclegan.networks import build_discriminator, build_generator, freeze, train_mode
+from cyclegan.networks import build_discriminator, build_generator, forget_activations, freeze, train_mode
+from cyclegan.parallel import Pair
 
 # First entry of every counter-based seed, so that no two uses of randomness share a stream.
 _WEIGHTS, _POOL, _TORCH = 1, 2, 3
@@ -63,6 +64,9 @@ class Discriminators(nn.Module):
         self.b = b
 
 
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
 @dataclass
 class TrainState:
     """Everything that a step reads and changes. `step` counts the steps that are done."""
@@ -76,13 +80,22 @@ class TrainState:
     average: Generators
     pool_a: ImagePool
     pool_b: ImagePool
+    # Does two things at once where that is faster.
+    pair: Pair
+    # Keeps gradients in the range of fp16; without effect in other precisions.
+    scaler: torch.amp.GradScaler
     step: int = 0
 
     @classmethod
-    def create(cls, config: TrainConfig, device: str | torch.device = "cpu") -> Self:
-        """Fresh networks, initialised from `config.seed` alone, with their optimisers and empty pools."""
+    def create(cls, config: TrainConfig, device: str | torch.device = "cpu", *, side_by_side: bool = True) -> Self:
+        """Fresh networks, initialised from `config.seed` alone, with their optimisers and empty pools.
+
+        config.precision must be resolved: fp32, bf16 or fp16. side_by_side: whether a CPU works on both directions at
+        once, each with half of the threads, where the result does not depend on it.
+        """
         device = torch.device(device)
         model = config.model
+        assert config.precision in _DTYPES, config.precision
         seeds = np.random.default_rng([config.seed, _WEIGHTS]).integers(2**62, size=4).tolist()
 
         def generators() -> Generators:
@@ -92,6 +105,9 @@ class TrainState:
             ).to(device)
 
         generator = generators()
+        if config.checkpoint_activations:
+            forget_activations(generator.a2b)
+            forget_activations(generator.b2a)
         discriminator = Discriminators(
             build_discriminator(model, model.channels_a, seed=seeds[2]),
             build_discriminator(model, model.channels_b, seed=seeds[3]),
@@ -102,6 +118,8 @@ class TrainState:
         if config.freeze in ("discriminator", "both"):
             freeze(discriminator.a)
             freeze(discriminator.b)
+        # Running statistics and the generator of dropout change in an order, which two threads would not keep.
+        ordered = model.norm == "batch" or model.dropout
         return cls(
             config=config,
             device=device,
@@ -112,23 +130,23 @@ class TrainState:
             average=generators().requires_grad_(False).eval(),
             pool_a=ImagePool(config.pool_size),
             pool_b=ImagePool(config.pool_size),
+            pair=Pair(side_by_side=side_by_side and device.type == "cpu" and not ordered),
+            # It raises its scale as far as it can; torch's own start, 2**16, loses the first steps of a run.
+            scaler=torch.amp.GradScaler(device.type, init_scale=2.0**10, enabled=config.precision == "fp16"),
         )
 
 
 def _adam(network: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.Adam:
-    # The fused form is the same arithmetic in one pass over the weights; mps lacks it in some releases.
-    fused = device.type in ("cpu", "cuda")
-    return torch.optim.Adam(_trained(network), lr=config.learning_rate, betas=(config.beta1, config.beta2), fused=fused)
+    # The fused form is the same arithmetic in one pass over the weights; mps lacks it in some releases. A CUDA graph
+    # needs the counter of steps and the rate on the GPU.
+    fused, cuda = device.type in ("cpu", "cuda"), device.type == "cuda"
+    rate = torch.tensor(config.learning_rate, device=device) if cuda else config.learning_rate
+    betas = (config.beta1, config.beta2)
+    return torch.optim.Adam(_trained(network), lr=rate, betas=betas, fused=fused, capturable=cuda)
 
 
 def _trained(network: nn.Module) -> list[Tensor]:
     return [parameter for parameter in network.parameters() if parameter.requires_grad]
-
-
-def _backward(terms: dict[str, Tensor], network: nn.Module) -> None:
-    """Gradients of the sum of all terms, for the trained weights of `network` alone."""
-    total = torch.stack(list(terms.values())).sum()
-    torch.autograd.backward(total, inputs=_trained(network))
 
 
 def train_step(state: TrainState, real_a: Tensor, real_b: Tensor) -> dict[str, Tensor]:
@@ -137,39 +155,46 @@ def train_step(state: TrainState, real_a: Tensor, real_b: Tensor) -> dict[str, T
     real_a, real_b: (N, C, H, W) in [-1, 1] on the state's device, H and W multiples of the model's.
     Returns the weighted terms as detached scalar tensors; a term of weight 0 is a zero.
     """
+    return run_step(state, real_a, real_b, update_generators, update_discriminators)
+
+
+# What a step asks of the GPU or the CPU: tensors in, tensors out, nothing random, so that it can be recorded.
+GeneratorUpdate: TypeAlias = Callable[[TrainState, Tensor, Tensor], tuple[Tensor, ...]]
+DiscriminatorUpdate: TypeAlias = Callable[
+    [TrainState, Tensor, Tensor, Tensor, Tensor, Tensor, Tensor], tuple[Tensor, ...]
+]
+
+
+def run_step(
+    state: TrainState,
+    real_a: Tensor,
+    real_b: Tensor,
+    generators: GeneratorUpdate,
+    discriminators: DiscriminatorUpdate,
+) -> dict[str, Tensor]:
+    """`train_step` by means of two updates: `update_generators` and `update_discriminators`, or recordings of them."""
     config = state.config
-    generator, discriminator = state.generator, state.discriminator
-    train_mode(generator)
-    train_mode(discriminator)
+    train_mode(state.generator)
+    train_mode(state.discriminator)
     if config.model.dropout:
         torch.manual_seed(int(np.random.default_rng([config.seed, _TORCH, state.step]).integers(2**62)))
 
-    # Generators, against discriminators that stand still: their weights get no gradient.
-    state.generator_optimizer.zero_grad()
-    with _autocast(state):
-        fake_a, fake_b, terms = _generator_terms(state, real_a, real_b)
-        _backward(terms, generator)
-    state.generator_optimizer.step()
+    fake_a, fake_b, *terms = generators(state, real_a, real_b)
     _update_average(state)
-
-    # Discriminators, on fakes that are only data.
     if config.adversarial_weight > 0:
-        state.discriminator_optimizer.zero_grad()
         rng = np.random.default_rng([config.seed, _POOL, state.step])
-        old_b = state.pool_b.query(fake_b.detach(), rng)
-        old_a = state.pool_a.query(fake_a.detach(), rng)
-        with _autocast(state):
-            losses = {
-                "discriminator_a": _discriminator_term(config, discriminator.a, real_a, old_a, rng),
-                "discriminator_b": _discriminator_term(config, discriminator.b, real_b, old_b, rng),
-            }
-            _backward(losses, discriminator)
-        state.discriminator_optimizer.step()
-        terms |= losses
+        old_b = state.pool_b.query(fake_b, rng)
+        old_a = state.pool_a.query(fake_a, rng)
+        mixes = torch.as_tensor(rng.random((2, len(real_a), 1, 1, 1)), dtype=torch.float32, device=state.device)
+        terms += discriminators(state, real_a, old_a, mixes[0], real_b, old_b, mixes[1])
+    else:
+        terms += [real_a.new_zeros(())] * 2
+    if state.scaler.is_enabled():
+        state.scaler.update()
 
     state.step += 1
-    zero = real_a.new_zeros(())
-    return {name: terms[name].detach() if name in terms else zero for name in LOSSES}
+    named = dict(zip(_TERMS, terms, strict=True))
+    return {name: named[name] for name in LOSSES}
 
 
 LOSSES = (
@@ -182,66 +207,119 @@ LOSSES = (
     "discriminator_a",
     "discriminator_b",
 )
+# The order in which the two updates give them: direction by direction.
+_TERMS = (
+    *("adversarial_a2b", "cycle_a", "identity_b"),
+    *("adversarial_b2a", "cycle_b", "identity_a"),
+    *("discriminator_a", "discriminator_b"),
+)
 
 
-def _generator_terms(state: TrainState, real_a: Tensor, real_b: Tensor) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """Fakes of both domains and every term that the generators pay, weighted."""
+def update_generators(state: TrainState, real_a: Tensor, real_b: Tensor) -> tuple[Tensor, ...]:
+    """One step of both generators, against discriminators that stand still.
+
+    Returns the fakes of A and of B, (N, C, H, W), and the first six of _TERMS.
+    """
+    config, generator, judge = state.config, state.generator, state.discriminator
+    identity = config.identity_weight if config.uses_identity else 0.0
+    state.generator_optimizer.zero_grad()
+
+    # The directions share nothing but the weights. Each adds one gradient to a weight, and the sum of two numbers
+    # does not depend on which of them comes first.
+    a2b, b2a = state.pair(
+        lambda: _there_and_back(
+            state,
+            (generator.a2b, generator.b2a, judge.b),
+            (real_a, real_b),
+            cycle_weight=config.cycle_weight_a,
+            identity_weight=config.cycle_weight_b * identity,
+        ),
+        lambda: _there_and_back(
+            state,
+            (generator.b2a, generator.a2b, judge.a),
+            (real_b, real_a),
+            cycle_weight=config.cycle_weight_b,
+            identity_weight=config.cycle_weight_a * identity,
+        ),
+    )
+    state.scaler.step(state.generator_optimizer)
+    return b2a[0], a2b[0], *a2b[1:], *b2a[1:]
+
+
+def _there_and_back(
+    state: TrainState,
+    networks: tuple[nn.Module, nn.Module, nn.Module],
+    images: tuple[Tensor, Tensor],
+    *,
+    cycle_weight: float,
+    identity_weight: float,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Everything that one direction pays, and its gradients, added to those of both generators.
+
+    networks: the generator of this direction, the other one, and the discriminator of the target domain; images: real
+    ones of the source and of the target domain. Returns the fake and the terms adversarial, cycle, identity, detached.
+    """
     config = state.config
-    a2b, b2a = state.generator.a2b, state.generator.b2a
-    weight_a, weight_b = config.cycle_weight_a, config.cycle_weight_b
-    identity_a = weight_a * config.identity_weight if config.uses_identity else 0.0
-    identity_b = weight_b * config.identity_weight if config.uses_identity else 0.0
-    terms: dict[str, Tensor] = {}
+    there, back, judge = networks
+    real, real_target = images
+    zero = real.new_zeros(())
+    adversarial = cycle = same = zero
 
-    # Without batch statistics an image does not see its neighbours in a batch, so inputs of one generator are
-    # translated in one call: fewer, larger operations with the same result.
-    together = config.model.norm != "batch"
-    from_a = _translate(a2b, [real_a, real_b] if identity_b else [real_a], together)
-    fake_b = from_a[0]
-    into_a = _translate(b2a, [real_b, *([real_a] if identity_a else []), *([fake_b] if weight_a else [])], together)
-    fake_a = into_a[0]
-
-    if weight_a:
-        terms["cycle_a"] = weight_a * cycle_loss(real_a, into_a[-1])
-    if weight_b:
-        terms["cycle_b"] = weight_b * cycle_loss(real_b, a2b(fake_a))
-    if identity_a:
-        terms["identity_a"] = identity_a * identity_loss(real_a, into_a[1])
-    if identity_b:
-        terms["identity_b"] = identity_b * identity_loss(real_b, from_a[1])
+    fake, *identity = _translate(config, there, [real, real_target] if identity_weight else [real])
+    if identity_weight:
+        same = identity_weight * identity_loss(real_target, identity[0])
+    if cycle_weight:
+        cycle = cycle_weight * cycle_loss(real, _run(config, back, fake))
     if config.adversarial_weight:
-        judge = state.discriminator
-        terms["adversarial_a2b"] = config.adversarial_weight * generator_loss(
-            config.adversarial, judge.b(fake_b).float()
-        )
-        terms["adversarial_b2a"] = config.adversarial_weight * generator_loss(
-            config.adversarial, judge.a(fake_a).float()
-        )
-    return fake_a, fake_b, terms
+        adversarial = config.adversarial_weight * generator_loss(config.adversarial, _run(config, judge, fake))
+    total = adversarial + cycle + same
+    if total.requires_grad:
+        torch.autograd.backward(state.scaler.scale(total), inputs=[*_trained(there), *_trained(back)])
+    return fake.detach(), adversarial.detach(), cycle.detach(), same.detach()
 
 
-def _translate(network: nn.Module, inputs: list[Tensor], together: bool) -> list[Tensor]:
-    """The outputs for all inputs, in one call where the sizes allow it."""
-    if together and len({x.shape[1:] for x in inputs}) == 1:
-        return list(network(torch.cat(inputs)).split([len(x) for x in inputs]))
-    return [network(x) for x in inputs]
+def update_discriminators(
+    state: TrainState, real_a: Tensor, fake_a: Tensor, mix_a: Tensor, real_b: Tensor, fake_b: Tensor, mix_b: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One step of both discriminators, on fakes that are only data.
+
+    mix_a, mix_b: (N, 1, 1, 1), the share of the real image where a gradient penalty is taken. Returns both terms.
+    """
+    judge = state.discriminator
+    state.discriminator_optimizer.zero_grad()
+    terms = state.pair(
+        lambda: _judge(state, judge.a, real_a, fake_a, mix_a),
+        lambda: _judge(state, judge.b, real_b, fake_b, mix_b),
+    )
+    state.scaler.step(state.discriminator_optimizer)
+    return terms
 
 
-def _discriminator_term(
-    config: TrainConfig, network: nn.Module, real: Tensor, fake: Tensor, rng: np.random.Generator
-) -> Tensor:
-    real_score, fake_score = _translate(network, [real, fake], config.model.norm != "batch")
-    loss = discriminator_loss(config.adversarial, real_score.float(), fake_score.float())
+def _judge(state: TrainState, judge: nn.Module, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
+    """What one discriminator pays, detached, and its gradients."""
+    config = state.config
+    real_score, fake_score = _translate(config, judge, [real, fake])
+    loss = discriminator_loss(config.adversarial, real_score, fake_score)
     if config.adversarial == "wgan-gp":
-        mix = torch.as_tensor(rng.random((len(real), 1, 1, 1)), dtype=torch.float32, device=real.device)
-        with torch.autocast(real.device.type, enabled=False):  # second derivatives need all their digits
-            penalty = gradient_penalty(network, real.float(), fake.float(), mix)
+        penalty = gradient_penalty(judge, real, fake, mix)  # in float32: second derivatives need all their digits
         loss = loss + 0.5 * config.gradient_penalty_weight * penalty
-    return loss
+    torch.autograd.backward(state.scaler.scale(loss), inputs=_trained(judge))
+    return loss.detach()
 
 
-def _autocast(state: TrainState) -> torch.autocast:
-    return torch.autocast(state.device.type, torch.bfloat16, enabled=state.config.precision == "bf16")
+def _run(config: TrainConfig, network: nn.Module, x: Tensor) -> Tensor:
+    """What a network makes of images, float32 in and out, inside in the precision of the run."""
+    # Channels last is what the fast convolutions of CPUs and GPUs work in; others would be rearranged at every call.
+    layout = torch.contiguous_format if x.device.type == "mps" else torch.channels_last
+    return network(x.to(_DTYPES[config.precision], memory_format=layout))  # type: ignore[no-any-return]
+
+
+def _translate(config: TrainConfig, network: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
+    """The outputs for all inputs, in one call where that changes nothing: fewer, larger operations."""
+    # Without batch norm an image does not see its neighbours in a batch.
+    if config.model.norm != "batch" and len({x.shape[1:] for x in inputs}) == 1:
+        return list(torch.split(_run(config, network, torch.cat(inputs)), [len(x) for x in inputs]))
+    return [_run(config, network, x) for x in inputs]
 
 
 @torch.no_grad()
@@ -257,34 +335,10 @@ def set_learning_rate(state: TrainState, learning_rate: float) -> None:
     """The rate of the next steps, for both optimisers."""
     for optimizer in (state.generator_optimizer, state.discriminator_optimizer):
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate
-
-
-def learning_rate_at(config: TrainConfig, position: float, length: float) -> float:
-    """The learning rate at `position` of a run of `length`, in the same unit: epochs, steps or seconds.
-
-    linear: constant, then in equal parts down to zero over `decay_share` of the run. Over epochs or steps the n-th of
-    `decay` units has the factor 1 - n / (decay + 1), so that no unit is spent at zero (the reference's schedule); over
-    minutes, and over less than one epoch of decay, it falls continuously.
-    cosine: half a cosine down to zero. step: a tenth after each `drop_share` of the run. constant: constant.
-    """
-    share = min(max(position / length, 0.0), 1.0)
-    if config.schedule == "linear":
-        decay = round(length * config.decay_share)
-        if config.decay_share == 0:
-            factor = 1.0
-        elif config.minutes is not None or decay == 0:
-            factor = min(1.0, (1.0 - share) / config.decay_share)
-        else:
-            factor = 1.0 - max(0, math.floor(position) + 1 - (math.ceil(length) - decay)) / (decay + 1)
-    elif config.schedule == "cosine":
-        factor = 0.5 * (1 + math.cos(math.pi * share))
-    elif config.schedule == "step":
-        # 90 of 200 epochs are three times a share of 0.15 only up to rounding.
-        factor = 0.1 ** math.floor(share / config.drop_share + 1e-9)
-    else:
-        factor = 1.0
-    return config.learning_rate * max(factor, 0.0)
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(learning_rate)  # a recorded step reads it where it is
+            else:
+                group["lr"] = learning_rate
 
 
 def first_non_finite(losses: Iterable[tuple[int, dict[str, float]]]) -> tuple[int, str, float] | None:

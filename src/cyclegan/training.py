@@ -43,7 +43,8 @@ from cyclegan.run_directory import (
     write_config,
 )
 from cyclegan.run_log import RunLog
-from cyclegan.step import TrainState, first_non_finite, learning_rate_at, set_learning_rate, train_step
+from cyclegan.schedule import learning_rate_at
+from cyclegan.step import TrainState, first_non_finite, set_learning_rate, train_step
 from cyclegan.trackers import check_trackers
 from cyclegan.validation import Validation
 

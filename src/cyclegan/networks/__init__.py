@@ -21,6 +21,7 @@ __all__ = [
     "build_discriminator",
     "build_generator",
     "count_parameters",
+    "forget_activations",
     "freeze",
     "initialise",
     "train_mode",
@@ -116,6 +117,12 @@ def freeze(network: nn.Module) -> None:
         parts = [network.stem]
     for part in parts:
         part.requires_grad_(False)
+
+
+def forget_activations(generator: nn.Module) -> None:
+    """Let a generator compute its activations again in the backward pass instead of keeping them."""
+    assert isinstance(generator, ResnetGenerator | UnetGenerator), type(generator)
+    generator.forgets = True
 
 
 def train_mode(network: nn.Module) -> None:

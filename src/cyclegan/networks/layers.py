@@ -1,16 +1,58 @@
-"""The one choice that all networks share: how activations are normalised."""
+"""What all networks share: convolutions, norms, and what may be computed twice to save memory."""
 
+from collections.abc import Callable
 from typing import TypeVar
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
-Conv = TypeVar("Conv", nn.Conv2d, nn.ConvTranspose2d)
+
+class Conv2d(nn.Conv2d):
+    """`nn.Conv2d` in the type of its input: weights are rounded to it for a call, their gradients stay float32."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return self._conv_forward(x, self.weight.to(x.dtype), bias)  # type: ignore[no-any-return]
+
+
+class ConvTranspose2d(nn.ConvTranspose2d):
+    """`nn.ConvTranspose2d` in the type of its input, like `Conv2d`."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        assert output_size is None, output_size
+        weight, bias = self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype)
+        (stride, padding, more) = (self.stride[0], int(self.padding[0]), self.output_padding[0])
+        return F.conv_transpose2d(x, weight, bias, stride, padding, more)
+
+
+Conv = TypeVar("Conv", Conv2d, ConvTranspose2d)
+
+
+class InstanceNorm(nn.InstanceNorm2d):
+    """`nn.InstanceNorm2d` without learned values, fast for activations in the channels-last memory format.
+
+    (N, C, H, W) -> the same, in the type and memory format of the input; statistics and arithmetic are float32.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        # torch's own turns channels-last images into planes first, which takes far longer than the norm itself.
+        if x.is_contiguous() or torch.compiler.is_compiling():
+            return super().forward(x)
+        # Image by image, batch norm is instance norm. With weights in float32 its statistics are float32, too.
+        dtype = torch.promote_types(x.dtype, torch.float32)
+        ones, zeros = x.new_ones(x.shape[1], dtype=dtype), x.new_zeros(x.shape[1], dtype=dtype)
+        images = [
+            torch.batch_norm(image, ones, zeros, None, None, True, 0.0, self.eps, False) for image in torch.split(x, 1)
+        ]
+        return images[0] if len(images) == 1 else torch.cat(images)
 
 
 def norm_layer(norm: str, channels: int) -> nn.Module:
     """instance: no learned values, no running statistics; batch: both; none: the identity."""
     if norm == "instance":
-        return nn.InstanceNorm2d(channels)
+        return InstanceNorm(channels)
     if norm == "batch":
         return nn.BatchNorm2d(channels)
     assert norm == "none", norm
@@ -30,3 +72,10 @@ def before_norm(conv: Conv, norm: str) -> Conv:
     elif norm == "instance":
         conv.bias.requires_grad_(False)
     return conv
+
+
+def forget(part: Callable[[Tensor], Tensor], x: Tensor, *, when: bool) -> Tensor:
+    """part(x). With `when`, its activations are not kept for the backward pass but computed again there."""
+    if when and torch.is_grad_enabled():
+        return checkpoint(part, x, use_reentrant=False)  # type: ignore[no-any-return]
+    return part(x)

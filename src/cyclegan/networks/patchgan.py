@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cyclegan.networks.layers import before_norm, norm_layer
+from cyclegan.networks.layers import Conv2d, before_norm, norm_layer
 
 
 class PatchDiscriminator(nn.Module):
@@ -15,19 +15,19 @@ class PatchDiscriminator(nn.Module):
     def __init__(self, channels: int, *, width: int, num_layers: int, norm: str) -> None:
         super().__init__()
         widths = [width * min(2**level, 8) for level in range(num_layers + 1)]
-        self.stem = nn.Conv2d(channels, width, 4, 2, 1)
+        self.stem = Conv2d(channels, width, 4, 2, 1)
         self.convs = nn.ModuleList(
-            before_norm(nn.Conv2d(widths[i], widths[i + 1], 4, 2 if i < num_layers - 1 else 1, 1), norm)
+            before_norm(Conv2d(widths[i], widths[i + 1], 4, 2 if i < num_layers - 1 else 1, 1), norm)
             for i in range(num_layers)
         )
         self.norms = nn.ModuleList(norm_layer(norm, widths[i + 1]) for i in range(num_layers))
-        self.head = nn.Conv2d(widths[-1], 1, 4, 1, 1)
+        self.head = Conv2d(widths[-1], 1, 4, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = F.leaky_relu(self.stem(x), 0.2)
+        h = F.leaky_relu_(self.stem(x), 0.2)
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            h = F.leaky_relu(norm(conv(h)), 0.2)
-        return self.head(h)  # type: ignore[no-any-return]
+            h = F.leaky_relu_(norm(conv(h)), 0.2)
+        return self.head(h).float()  # type: ignore[no-any-return]
 
 
 class PixelDiscriminator(nn.Module):
@@ -35,12 +35,12 @@ class PixelDiscriminator(nn.Module):
 
     def __init__(self, channels: int, *, width: int, norm: str) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(channels, width, 1)
-        self.conv = before_norm(nn.Conv2d(width, 2 * width, 1), norm)
+        self.stem = Conv2d(channels, width, 1)
+        self.conv = before_norm(Conv2d(width, 2 * width, 1), norm)
         self.norm = norm_layer(norm, 2 * width)
-        self.head = nn.Conv2d(2 * width, 1, 1, bias=norm != "batch")
+        self.head = Conv2d(2 * width, 1, 1, bias=norm != "batch")
 
     def forward(self, x: Tensor) -> Tensor:
-        h = F.leaky_relu(self.stem(x), 0.2)
-        h = F.leaky_relu(self.norm(self.conv(h)), 0.2)
-        return self.head(h)  # type: ignore[no-any-return]
+        h = F.leaky_relu_(self.stem(x), 0.2)
+        h = F.leaky_relu_(self.norm(self.conv(h)), 0.2)
+        return self.head(h).float()  # type: ignore[no-any-return]

@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cyclegan.networks.layers import before_norm, norm_layer
+from cyclegan.networks.layers import Conv2d, ConvTranspose2d, before_norm, forget, norm_layer
 
 
 class ResidualBlock(nn.Module):
@@ -11,14 +11,14 @@ class ResidualBlock(nn.Module):
 
     def __init__(self, channels: int, *, norm: str, dropout: bool) -> None:
         super().__init__()
-        self.conv1 = before_norm(nn.Conv2d(channels, channels, 3), norm)
+        self.conv1 = before_norm(Conv2d(channels, channels, 3), norm)
         self.norm1 = norm_layer(norm, channels)
-        self.conv2 = before_norm(nn.Conv2d(channels, channels, 3), norm)
+        self.conv2 = before_norm(Conv2d(channels, channels, 3), norm)
         self.norm2 = norm_layer(norm, channels)
         self.dropout = 0.5 if dropout else 0.0
 
     def forward(self, x: Tensor) -> Tensor:
-        h = F.relu(self.norm1(self.conv1(reflect(x, 1))))
+        h = F.relu_(self.norm1(self.conv1(reflect(x, 1))))
         if self.dropout:
             h = F.dropout(h, self.dropout, self.training)
         change: Tensor = self.norm2(self.conv2(reflect(h, 1)))
@@ -35,26 +35,36 @@ class ResnetGenerator(nn.Module):
         self, in_channels: int, out_channels: int, *, width: int, num_blocks: int, norm: str, dropout: bool
     ) -> None:
         super().__init__()
-        self.stem = before_norm(nn.Conv2d(in_channels, width, 7), norm)
+        self.stem = before_norm(Conv2d(in_channels, width, 7), norm)
         self.stem_norm = norm_layer(norm, width)
-        self.down = nn.ModuleList(before_norm(nn.Conv2d(c, 2 * c, 3, 2, 1), norm) for c in (width, 2 * width))
+        self.down = nn.ModuleList(before_norm(Conv2d(c, 2 * c, 3, 2, 1), norm) for c in (width, 2 * width))
         self.down_norm = nn.ModuleList(norm_layer(norm, 2 * c) for c in (width, 2 * width))
         self.blocks = nn.ModuleList(ResidualBlock(4 * width, norm=norm, dropout=dropout) for _ in range(num_blocks))
         self.up = nn.ModuleList(
-            before_norm(nn.ConvTranspose2d(c, c // 2, 3, 2, 1, output_padding=1), norm) for c in (4 * width, 2 * width)
+            before_norm(ConvTranspose2d(c, c // 2, 3, 2, 1, output_padding=1), norm) for c in (4 * width, 2 * width)
         )
         self.up_norm = nn.ModuleList(norm_layer(norm, c // 2) for c in (4 * width, 2 * width))
-        self.head = nn.Conv2d(width, out_channels, 7)
+        self.head = Conv2d(width, out_channels, 7)
+        # Whether activations are computed again in the backward pass instead of kept.
+        self.forgets = False
 
     def forward(self, x: Tensor) -> Tensor:
-        h = F.relu(self.stem_norm(self.stem(reflect(x, 3))))
-        for conv, norm in zip(self.down, self.down_norm, strict=True):
-            h = F.relu(norm(conv(h)))
+        """Computed in the type and memory format of x; the result is float32."""
+        h = forget(self._encode, x, when=self.forgets)
         for block in self.blocks:
-            h = block(h)
+            h = forget(block, h, when=self.forgets)
+        return forget(self._decode, h, when=self.forgets)
+
+    def _encode(self, x: Tensor) -> Tensor:
+        h = F.relu_(self.stem_norm(self.stem(reflect(x, 3))))
+        for conv, norm in zip(self.down, self.down_norm, strict=True):
+            h = F.relu_(norm(conv(h)))
+        return h
+
+    def _decode(self, h: Tensor) -> Tensor:
         for conv, norm in zip(self.up, self.up_norm, strict=True):
-            h = F.relu(norm(conv(h)))
-        return self.head(reflect(h, 3)).tanh()  # type: ignore[no-any-return]
+            h = F.relu_(norm(conv(h)))
+        return self.head(reflect(h, 3)).float().tanh()  # type: ignore[no-any-return]
 
 
 def reflect(x: Tensor, pixels: int) -> Tensor:

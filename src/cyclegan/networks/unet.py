@@ -1,10 +1,12 @@
 """The U-Net generator of Isola et al. 2017 (pix2pix), which the reference implementation offers for CycleGAN too."""
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cyclegan.networks.layers import before_norm, norm_layer
+from cyclegan.networks.layers import Conv2d, ConvTranspose2d, before_norm, forget, norm_layer
 
 
 class UnetGenerator(nn.Module):
@@ -26,7 +28,7 @@ class UnetGenerator(nn.Module):
         self.up = nn.ModuleList()
         self.up_norm = nn.ModuleList()
         for level, out in enumerate(channels):
-            down = nn.Conv2d(in_channels if level == 0 else channels[level - 1], out, 4, 2, 1)
+            down = Conv2d(in_channels if level == 0 else channels[level - 1], out, 4, 2, 1)
             normed = 0 < level < last
             if not normed and norm == "batch":
                 down.bias = None  # as in the reference
@@ -34,26 +36,35 @@ class UnetGenerator(nn.Module):
             self.down_norm.append(norm_layer(norm if normed else "none", out))
             up_in = out if level == last else 2 * out
             if level == 0:
-                self.up.append(nn.ConvTranspose2d(up_in, out_channels, 4, 2, 1))
+                self.up.append(ConvTranspose2d(up_in, out_channels, 4, 2, 1))
                 self.up_norm.append(nn.Identity())
             else:
-                self.up.append(before_norm(nn.ConvTranspose2d(up_in, channels[level - 1], 4, 2, 1), norm))
+                self.up.append(before_norm(ConvTranspose2d(up_in, channels[level - 1], 4, 2, 1), norm))
                 self.up_norm.append(norm_layer(norm, channels[level - 1]))
 
         # Dropout sits in the levels of full width, between the innermost one and the tapering ones.
         self.dropout_levels = range(4, last) if dropout else range(0)
+        # Whether activations are computed again in the backward pass instead of kept.
+        self.forgets = False
 
     def forward(self, x: Tensor) -> Tensor:
+        """Computed in the type and memory format of x; the result is float32."""
         skips: list[Tensor] = []
         h = x
-        for level, (conv, norm) in enumerate(zip(self.down, self.down_norm, strict=True)):
-            h = norm(conv(h if level == 0 else F.leaky_relu(h, 0.2)))
+        for level in range(len(self.down)):
+            h = forget(partial(self._down, level), h, when=self.forgets)
             skips.append(h)
 
         for level in reversed(range(len(self.up))):
-            h = self.up_norm[level](self.up[level](F.relu(h)))
+            h = forget(partial(self._up, level), h, when=self.forgets)
             if level in self.dropout_levels:
                 h = F.dropout(h, 0.5, self.training)
             if level > 0:
                 h = torch.cat([skips[level - 1], h], 1)
-        return h.tanh()
+        return h.float().tanh()
+
+    def _down(self, level: int, h: Tensor) -> Tensor:
+        return self.down_norm[level](self.down[level](h if level == 0 else F.leaky_relu(h, 0.2)))  # type: ignore[no-any-return]
+
+    def _up(self, level: int, h: Tensor) -> Tensor:
+        return self.up_norm[level](self.up[level](F.relu(h)))  # type: ignore[no-any-return]

@@ -1,0 +1,159 @@
+"""What makes a step faster or smaller does not change what it computes."""
+
+import threading
+
+import pytest
+import torch
+from torch import nn
+
+from conftest import TINY_MODEL
+from cyclegan.checkpoint import ModelInfo, load_checkpoint, save_checkpoint
+from cyclegan.config import InputError, make_config
+from cyclegan.images import ImageFormat
+from cyclegan.networks import build_generator
+from cyclegan.networks.layers import InstanceNorm
+from cyclegan.parallel import Pair
+from cyclegan.step import TrainState, train_step
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+def images(size, seed):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.rand(1, 3, size, size, generator=generator) * 2 - 1 for _ in range(2)]
+
+
+def trained(steps=3, side_by_side=True, **settings):
+    config = make_config({**TINY_MODEL, "crop_size": 16, "steps": 10, "pool_size": 1, **settings})
+    state = TrainState.create(config, side_by_side=side_by_side)
+    for step in range(steps):
+        losses = train_step(state, *images(state.config.data.crop_size, step))
+    return state, losses
+
+
+def all_weights(state):
+    return torch.cat([p.detach().flatten() for n in (state.generator, state.discriminator) for p in n.parameters()])
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"precision": "bf16"}, {"adversarial": "wgan-gp"}, {"generator": "unet", "depth": 5, "crop_size": 64}],
+)
+def test_directions_side_by_side_give_the_same_bits_as_one_after_the_other(settings):
+    together, losses = trained(**settings)
+    torch.set_num_threads(1)
+    alone, same = trained(side_by_side=False, **settings)
+    assert losses == same
+    assert torch.equal(all_weights(together), all_weights(alone))
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_pair_runs_both_at_once_with_half_of_the_threads_each():
+    meeting = threading.Barrier(2)
+
+    def work():
+        meeting.wait(10)  # only passed if the other one runs meanwhile
+        return torch.get_num_threads(), threading.current_thread().name
+
+    first, second = Pair(side_by_side=True)(work, work)
+    assert first[0] == second[0] == 1
+    assert first[1] != second[1]
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("place", [0, 1])
+def test_a_pair_raises_what_one_of_them_raises_when_both_have_ended(place):
+    ended = []
+
+    def fails():
+        raise InputError("no")
+
+    def works():
+        ended.append(True)
+
+    with pytest.raises(InputError, match="no"):
+        Pair(side_by_side=True)(*((fails, works) if place == 0 else (works, fails)))
+    assert ended == [True]
+    assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("count", [1, 3])
+def test_instance_norm_is_the_same_in_both_memory_formats(dtype, count):
+    x = torch.randn(count, 6, 9, 7, generator=torch.Generator().manual_seed(0)) * 3 + 5
+    planes = x.to(dtype, copy=True).requires_grad_()
+    pixels = x.to(dtype, copy=True).to(memory_format=torch.channels_last).requires_grad_()
+    weight = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    expected, result = nn.InstanceNorm2d(6)(planes.float()), InstanceNorm(6)(pixels)
+    assert result.dtype == dtype
+    assert result.is_contiguous(memory_format=torch.channels_last)
+    (expected * weight).sum().backward()
+    (result * weight).sum().backward()
+    # bfloat16 has eight digits; what is lost is lost in the result, not in the statistics.
+    tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+    assert torch.allclose(result.float(), expected, atol=tolerance, rtol=tolerance)
+    assert torch.allclose(pixels.grad.float(), planes.grad.float(), atol=tolerance, rtol=tolerance)
+
+
+def test_instance_norm_in_channels_last_can_be_differentiated_twice():
+    x = torch.randn(2, 2, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    assert torch.autograd.gradgradcheck(InstanceNorm(2), x, eps=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("settings", [{}, {"generator": "unet", "depth": 5, "crop_size": 64}, {"dropout": True}])
+def test_activations_computed_again_give_the_same_weights(settings):
+    kept, _ = trained(**settings)
+    again, _ = trained(checkpoint_activations=True, **settings)
+    assert torch.equal(all_weights(kept), all_weights(again))
+
+
+def bytes_kept(network, x):
+    """What autograd keeps for the backward pass of a call, every piece of memory once."""
+    kept = {}
+
+    def pack(tensor):
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        output = network(x)
+    del output
+    return sum(kept.values())
+
+
+@pytest.mark.parametrize("kind", ["resnet", "unet"])
+def test_activations_computed_again_are_not_kept(kind):
+    config = make_config({"generator": kind, "blocks": 4, "depth": 5, "width": 4, "crop_size": 64, "steps": 1}).model
+    network = build_generator(config, 3, 3, seed=0)
+    x = torch.rand(1, 3, 64, 64)
+    before = bytes_kept(network, x)
+    network.forgets = True
+    assert bytes_kept(network, x) < 0.4 * before
+
+
+def test_activations_computed_again_are_refused_with_batch_norm():
+    with pytest.raises(InputError, match="running statistics"):
+        make_config({"norm": "batch", "checkpoint_activations": True})
+
+
+def test_a_run_in_fp16_goes_on_with_its_scale(tmp_path):
+    state, _ = trained(steps=2, precision="fp16")
+    state.scaler.update(32.0)
+    about = {"preprocess": "none", "load_size": 16, "crop_size": 16, "step": state.step, "translate_with": "final"}
+    info = ModelInfo(cyclegan_version="0", model=state.config.model, a=ImageFormat(), b=ImageFormat(), **about)
+    save_checkpoint(tmp_path, info, state, seconds=1.0, keep=1)
+    other, _ = trained(steps=1, precision="fp16")
+    load_checkpoint(tmp_path / "checkpoints" / "step_0000002", other)
+    assert other.scaler.get_scale() == 32.0
+    expected, result = (train_step(one, *images(16, 7)) for one in (state, other))
+    assert expected == result
+    assert torch.equal(all_weights(state), all_weights(other))

@@ -17,17 +17,8 @@ FLOORS = [
         *("environment", "health", "torch_files"),
     ],
     [
-        *(
-            "losses",
-            "reference",
-            "reference_options",
-            "reference_command",
-            "reference_equivalent",
-            "schedule",
-            "data",
-            "step",
-        ),
-        *("scores", "stabilise"),
+        *("losses", "reference", "reference_options", "reference_command", "reference_equivalent"),
+        *("data", "schedule", "step", "recording", "tuning", "scores", "stabilise"),
     ],
     [
         *("checkpoint", "translate", "translate_files", "video", "held_out", "run_directory", "fine_tuning"),

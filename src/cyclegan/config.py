@@ -187,6 +187,10 @@ class TrainConfig(Config):
     checkpoint_activations: bool = Field(
         False, description="Compute activations of the generators again in the backward pass: half the memory, slower."
     )
+    compile: bool = Field(
+        False, description="torch.compile the networks: minutes at the start, for a GPU; on a CPU it has not paid."
+    )
+    cuda_graphs: bool = Field(True, description="On CUDA record the step once and replay it, where sizes are fixed.")
     threads: int | None = Field(None, ge=1, description="CPU threads of torch; default: torch's own choice.")
     workers: int = Field(0, ge=0, description="Processes that load images; 0 loads in the training process.")
 
@@ -272,7 +276,7 @@ LENGTHS = frozenset(("steps", "epochs", "minutes"))
 FREE_TO_CHANGE = frozenset(
     (
         *("preset", "out", "translate_with", "device", "threads", "workers", "cache_gib"),
-        "checkpoint_activations",
+        *("checkpoint_activations", "compile", "cuda_graphs"),
         *("log_steps", "sample_steps", "checkpoint_steps", "checkpoint_minutes", "keep_checkpoints"),
         *("model_epochs", "tensorboard", "wandb", "mlflow"),
     )

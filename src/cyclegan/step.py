@@ -112,14 +112,18 @@ class TrainState:
             build_discriminator(model, model.channels_a, seed=seeds[2]),
             build_discriminator(model, model.channels_b, seed=seeds[3]),
         ).to(device)
+        if config.compile:
+            for network in (generator.a2b, generator.b2a, discriminator.a, discriminator.b):
+                network.compile(dynamic=False)  # in place: names and weights stay what they are
         if config.freeze in ("encoder", "both"):
             freeze(generator.a2b)
             freeze(generator.b2a)
         if config.freeze in ("discriminator", "both"):
             freeze(discriminator.a)
             freeze(discriminator.b)
-        # Running statistics and the generator of dropout change in an order, which two threads would not keep.
-        ordered = model.norm == "batch" or model.dropout
+        # Running statistics and the generator of dropout change in an order, which two threads would not keep; nor may
+        # two of them compile.
+        ordered = model.norm == "batch" or model.dropout or config.compile
         return cls(
             config=config,
             device=device,
@@ -269,9 +273,10 @@ def _there_and_back(
     if identity_weight:
         same = identity_weight * identity_loss(real_target, identity[0])
     if cycle_weight:
-        cycle = cycle_weight * cycle_loss(real, _run(config, back, fake))
+        cycle = cycle_weight * cycle_loss(real, run_network(back, fake, config.precision))
     if config.adversarial_weight:
-        adversarial = config.adversarial_weight * generator_loss(config.adversarial, _run(config, judge, fake))
+        score = run_network(judge, fake, config.precision)
+        adversarial = config.adversarial_weight * generator_loss(config.adversarial, score)
     total = adversarial + cycle + same
     if total.requires_grad:
         torch.autograd.backward(state.scaler.scale(total), inputs=[*_trained(there), *_trained(back)])
@@ -307,19 +312,19 @@ def _judge(state: TrainState, judge: nn.Module, real: Tensor, fake: Tensor, mix:
     return loss.detach()
 
 
-def _run(config: TrainConfig, network: nn.Module, x: Tensor) -> Tensor:
-    """What a network makes of images, float32 in and out, inside in the precision of the run."""
+def run_network(network: nn.Module, x: Tensor, precision: str) -> Tensor:
+    """What a network makes of images, float32 in and out, inside in this precision: fp32, bf16 or fp16."""
     # Channels last is what the fast convolutions of CPUs and GPUs work in; others would be rearranged at every call.
     layout = torch.contiguous_format if x.device.type == "mps" else torch.channels_last
-    return network(x.to(_DTYPES[config.precision], memory_format=layout))  # type: ignore[no-any-return]
+    return network(x.to(_DTYPES[precision], memory_format=layout))  # type: ignore[no-any-return]
 
 
 def _translate(config: TrainConfig, network: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
     """The outputs for all inputs, in one call where that changes nothing: fewer, larger operations."""
     # Without batch norm an image does not see its neighbours in a batch.
     if config.model.norm != "batch" and len({x.shape[1:] for x in inputs}) == 1:
-        return list(torch.split(_run(config, network, torch.cat(inputs)), [len(x) for x in inputs]))
-    return [_run(config, network, x) for x in inputs]
+        return list(torch.split(run_network(network, torch.cat(inputs), config.precision), [len(x) for x in inputs]))
+    return [run_network(network, x, config.precision) for x in inputs]
 
 
 @torch.no_grad()

@@ -24,7 +24,7 @@ from cyclegan.checkpoint import (
 )
 from cyclegan.config import InputError, TrainConfig, make_config, read_config_file
 from cyclegan.data import ImageFolder, UnpairedDataset, batches, find_folders, scan_folder
-from cyclegan.distributed import describe_device, has_fast_bf16, resolve_device
+from cyclegan.distributed import describe_device, resolve_device
 from cyclegan.environment import command_line, now, versions
 from cyclegan.fine_tuning import check_formats, origin_of_start, settings_of_start, start_from
 from cyclegan.held_out import HeldOut, choose_held_out
@@ -32,6 +32,7 @@ from cyclegan.hub import is_address
 from cyclegan.monitor import Monitor
 from cyclegan.networks import count_parameters
 from cyclegan.progress import show_progress, stop_signals
+from cyclegan.recording import Step, fastest_step
 from cyclegan.report.run import write_run_report
 from cyclegan.run_directory import (
     check_place,
@@ -44,8 +45,9 @@ from cyclegan.run_directory import (
 )
 from cyclegan.run_log import RunLog
 from cyclegan.schedule import learning_rate_at
-from cyclegan.step import TrainState, first_non_finite, set_learning_rate, train_step
+from cyclegan.step import TrainState, first_non_finite, set_learning_rate
 from cyclegan.trackers import check_trackers
+from cyclegan.tuning import Choice, choose
 from cyclegan.validation import Validation
 
 
@@ -102,6 +104,7 @@ class _Run:
 
     config: TrainConfig
     state: TrainState
+    step: Step
     dataset: UnpairedDataset
     info: ModelInfo
     samples: HeldOut
@@ -164,10 +167,9 @@ class _Run:
             with lock(out):
                 pass
         checkpoint = None if fresh else find_checkpoint(config, resume)
-        precision = config.precision
-        if precision == "auto":
-            precision = "bf16" if has_fast_bf16(device) else "fp32"
-        state = TrainState.create(config.replace(precision=precision), device)
+        choice = choose(config, device)
+        resolved = config.replace(precision=choice.precision)
+        state = TrainState.create(resolved, device, side_by_side=choice.side_by_side)
         seconds, origin = 0.0, None
         if checkpoint is None and config.init_from is not None:
             notes = check_formats(config.init_from, a.image_format, b.image_format)
@@ -209,7 +211,7 @@ class _Run:
             cache_bytes=int(config.data.cache_gib * 2**30),
         )
         held_out = found[0] - len(a), found[1] - len(b)
-        run = cls(config, state, dataset, info, samples, console, held_out, seconds_before=seconds)
+        run = cls(config, state, fastest_step(state), dataset, info, samples, console, held_out, seconds_before=seconds)
         run.complete = run._share() >= 1
         if not run.complete:
             write_config(config)
@@ -219,19 +221,19 @@ class _Run:
         run.saved_at = (state.step if checkpoint is not None else -1, seconds)
         if run.complete:
             return run
-        session: dict[str, Any] = {"device": describe_device(device), "precision": precision}
+        session: dict[str, Any] = {"device": describe_device(device), "precision": choice.precision}
         session |= {"held_out": scored.digest if validation is not None else None}
         log.write(
             {"event": "session", "step": state.step, "time": now(), "command": command_line(), **versions(), **session}
         )
-        run._introduce(a, b, checkpoint, device, precision)
+        run._introduce(a, b, checkpoint, device, choice)
         if validation is not None:
             held = len(scored.a), len(scored.b)
             console.print(f"Scores: from {held[0]} images of A and {held[1]} of B, {scored.origin}")
         return run
 
     def _introduce(
-        self, a: ImageFolder, b: ImageFolder, checkpoint: Path | None, device: torch.device, precision: str
+        self, a: ImageFolder, b: ImageFolder, checkpoint: Path | None, device: torch.device, choice: Choice
     ) -> None:
         config, say = self.config, self.console.print
         for name, folder, held in (("A", a, self.num_held_out[0]), ("B", b, self.num_held_out[1])):
@@ -269,7 +271,11 @@ class _Run:
         else:
             assert config.epochs is not None
             length = f"{config.epochs:g} epochs, {self._total_steps} steps"
-        say(f"Length: {length}. Device: {describe_device(device)}, {precision}. Seed: {config.seed}")
+        say(f"Length: {length}. Device: {describe_device(device)}. Seed: {config.seed}")
+        layout = ""
+        if device.type == "cpu" and torch.get_num_threads() > 1:
+            layout = "; both directions at once" if self.state.pair.side_by_side else "; one direction after the other"
+        say(f"Precision: {choice.precision}, {choice.reason}{layout}")
         say(f"Run directory: {config.out}")
         if checkpoint is not None:
             say(f"Going on after step {self.state.step} from {checkpoint}")
@@ -333,7 +339,7 @@ class _Run:
         config, state = self.config, self.state
         self.learning_rate = learning_rate_at(config, *self._position())
         set_learning_rate(state, self.learning_rate)
-        losses = train_step(
+        losses = self.step(
             state, real_a.to(state.device, non_blocking=True), real_b.to(state.device, non_blocking=True)
         )
         self.pending.append((state.step, losses))

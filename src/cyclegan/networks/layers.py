@@ -74,8 +74,11 @@ def before_norm(conv: Conv, norm: str) -> Conv:
     return conv
 
 
-def forget(part: Callable[[Tensor], Tensor], x: Tensor, *, when: bool) -> Tensor:
-    """part(x). With `when`, its activations are not kept for the backward pass but computed again there."""
+def forget(part: Callable[[Tensor], Tensor], x: Tensor, *, when: bool, random: bool = False) -> Tensor:
+    """part(x). With `when`, its activations are not kept for the backward pass but computed again there.
+
+    random: whether the part draws random numbers, which must then be the same again.
+    """
     if when and torch.is_grad_enabled():
-        return checkpoint(part, x, use_reentrant=False)  # type: ignore[no-any-return]
+        return checkpoint(part, x, use_reentrant=False, preserve_rng_state=random)  # type: ignore[no-any-return]
     return part(x)

@@ -40,6 +40,7 @@ class ResnetGenerator(nn.Module):
         self.down = nn.ModuleList(before_norm(Conv2d(c, 2 * c, 3, 2, 1), norm) for c in (width, 2 * width))
         self.down_norm = nn.ModuleList(norm_layer(norm, 2 * c) for c in (width, 2 * width))
         self.blocks = nn.ModuleList(ResidualBlock(4 * width, norm=norm, dropout=dropout) for _ in range(num_blocks))
+        self.dropout = dropout
         self.up = nn.ModuleList(
             before_norm(ConvTranspose2d(c, c // 2, 3, 2, 1, output_padding=1), norm) for c in (4 * width, 2 * width)
         )
@@ -52,7 +53,7 @@ class ResnetGenerator(nn.Module):
         """Computed in the type and memory format of x; the result is float32."""
         h = forget(self._encode, x, when=self.forgets)
         for block in self.blocks:
-            h = forget(block, h, when=self.forgets)
+            h = forget(block, h, when=self.forgets, random=self.dropout)
         return forget(self._decode, h, when=self.forgets)
 
     def _encode(self, x: Tensor) -> Tensor:

@@ -1,0 +1,81 @@
+import pytest
+import torch
+
+from conftest import TINY_MODEL
+from cyclegan.config import make_config
+from cyclegan.recording import WARM_UP_CALLS, CudaRecorder, fastest_step, record_step
+from cyclegan.step import TrainState, train_step
+
+
+class StandIn:
+    """Records like CUDA, as far as a CPU can: one set of inputs and of outputs, written again at each replay."""
+
+    def __init__(self):
+        self.num_recordings, self.num_replays = 0, 0
+
+    def warm_up(self, function):
+        return function()
+
+    def record(self, function):
+        self.num_recordings += 1
+        outputs = []
+
+        def replay():
+            self.num_replays += 1
+            new = function()
+            if not outputs:
+                outputs.extend(torch.full_like(x, torch.nan) for x in new)
+            for kept, value in zip(outputs, new, strict=True):
+                kept.copy_(value)
+
+        return outputs, replay
+
+
+def state_and_batches(device="cpu", size=16, num_steps=8, **settings):
+    config = make_config({**TINY_MODEL, "crop_size": size, "steps": 20, "pool_size": 2, **settings})
+    generator = torch.Generator().manual_seed(0)
+    batches = torch.rand(num_steps, 2, 1, 3, size, size, generator=generator) * 2 - 1
+    return TrainState.create(config, device), batches.to(device)
+
+
+def run(step, state, batches):
+    losses = [step(state, real_a, real_b) for real_a, real_b in batches]
+    weights = torch.cat([p.detach().flatten() for n in (state.generator, state.discriminator) for p in n.parameters()])
+    return [{name: value.item() for name, value in terms.items()} for terms in losses], weights
+
+
+@pytest.mark.parametrize("settings", [{}, {"adversarial": "wgan-gp"}, {"adversarial_weight": 0}, {"precision": "bf16"}])
+def test_a_recorded_step_does_what_an_ordinary_one_does(settings):
+    expected = run(train_step, *state_and_batches(**settings))
+    recorder = StandIn()
+    losses, weights = run(record_step(recorder), *state_and_batches(**settings))
+    assert losses == expected[0]  # looked at after all steps: none was written over by a later one
+    assert torch.equal(weights, expected[1])
+    updates = 1 if settings.get("adversarial_weight") == 0 else 2
+    assert recorder.num_recordings == updates
+    assert recorder.num_replays == updates * (8 - WARM_UP_CALLS)
+
+
+def test_images_of_another_size_go_the_ordinary_way():
+    state, batches = state_and_batches()
+    _, others = state_and_batches(size=24, num_steps=1)
+    sequence = [*batches[:5], others[0], *batches[5:]]
+    expected = run(train_step, state_and_batches()[0], sequence)
+    losses, weights = run(record_step(StandIn()), state, sequence)
+    assert losses == expected[0]
+    assert torch.equal(weights, expected[1])
+
+
+def test_on_a_cpu_nothing_is_recorded():
+    state, _ = state_and_batches()
+    assert fastest_step(state) is train_step
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("settings", [{}, {"adversarial": "wgan-gp"}, {"precision": "bf16"}])
+def test_a_step_recorded_on_cuda_does_what_an_ordinary_one_does(settings):
+    expected = run(train_step, *state_and_batches("cuda", **settings))
+    losses, weights = run(record_step(CudaRecorder()), *state_and_batches("cuda", **settings))
+    for one, other in zip(losses, expected[0], strict=True):
+        assert one == pytest.approx(other, rel=1e-3)
+    assert torch.allclose(weights, expected[1], atol=1e-3)

@@ -1,71 +1,111 @@
-"""Seconds and peak memory of one training step and one translation: this project beside a plain eager float32 step.
+"""Seconds and peak memory of one training step: this project beside a plain eager float32 step.
 
 The plain side is written straight from the paper: six calls of the generators one after another, four of the
-discriminators, `nn.Sequential`s, torch's default Adam. Both sides run in processes of their own, in turn, on the same
+discriminators, `nn.Sequential`s, torch's default Adam. All sides run in processes of their own, in turn, on the same
 images, so that the ratio holds when the machine's speed drifts.
 
-    python benchmarks/step.py                      64, 128 and 256 pixels on the CPU (about ten minutes on two cores)
-    python benchmarks/step.py --sizes 64 --rounds 5 --precision auto
-    python benchmarks/step.py --device cuda --markdown benchmarks/results/step.md
+    python benchmarks/step.py                              demo, 64, 128 and 256 px on the CPU (20 minutes on two cores)
+    python benchmarks/step.py --cases demo --rounds 5
+    python benchmarks/step.py --cases 512 --sides plain fp32 forgetful --rounds 1        memory against time
+    python benchmarks/step.py --cases demo 256 --neighbour                another program keeps all cores busy meanwhile
+    python benchmarks/step.py --device cuda --cases 256 --batch-size 4 --markdown benchmarks/results/step_cuda.md
 """
 
 import argparse
 import json
+import os
 import platform
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
-BLOCKS = {64: 6, 128: 6, 256: 9, 512: 9}
+
+@dataclass(frozen=True)
+class Case:
+    """Sizes of images, in pixels, and of networks."""
+
+    size: int
+    blocks: int
+    width: int = 64
+    discriminator_width: int = 64
+    discriminator_layers: int = 3
+
+
+CASES = {
+    "demo": Case(64, 4, width=16, discriminator_width=16, discriminator_layers=2),
+    "64": Case(64, 6),
+    "128": Case(128, 6),
+    "256": Case(256, 9),
+    "512": Case(512, 9),
+}
+
+# Sides beside the plain one: settings of our step.
+OURS = {
+    "fp32": {"precision": "fp32"},
+    "auto": {"precision": "auto"},
+    "bf16": {"precision": "bf16"},
+    "forgetful": {"precision": "fp32", "checkpoint_activations": True},
+    "forgetful auto": {"precision": "auto", "checkpoint_activations": True},
+}
+
+# Dense peaks of the makers' data sheets in TFLOP/s, for the share that is reached.
+PEAKS = {"H100": {"bf16": 989, "fp16": 989, "fp32": 67}, "H200": {"bf16": 989, "fp16": 989, "fp32": 67}}
+PEAKS |= {"A100": {"bf16": 312, "fp16": 312, "fp32": 19.5}}
 
 
 # ---- the plain side
 
 
-def plain_generator(blocks: int):
+def plain_generator(blocks: int, width: int = 64):
     from torch import nn
+
+    wide = 4 * width
 
     class Block(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            layers = [nn.ReflectionPad2d(1), nn.Conv2d(256, 256, 3), nn.InstanceNorm2d(256)]
-            again = [nn.ReflectionPad2d(1), nn.Conv2d(256, 256, 3), nn.InstanceNorm2d(256)]
+            layers = [nn.ReflectionPad2d(1), nn.Conv2d(wide, wide, 3), nn.InstanceNorm2d(wide)]
+            again = [nn.ReflectionPad2d(1), nn.Conv2d(wide, wide, 3), nn.InstanceNorm2d(wide)]
             self.layers = nn.Sequential(*layers, nn.ReLU(), *again)
 
         def forward(self, x):
             return x + self.layers(x)
 
-    layers = [nn.ReflectionPad2d(3), nn.Conv2d(3, 64, 7), nn.InstanceNorm2d(64), nn.ReLU()]
-    for c in (64, 128):
+    layers = [nn.ReflectionPad2d(3), nn.Conv2d(3, width, 7), nn.InstanceNorm2d(width), nn.ReLU()]
+    for c in (width, 2 * width):
         layers += [nn.Conv2d(c, 2 * c, 3, 2, 1), nn.InstanceNorm2d(2 * c), nn.ReLU()]
     layers += [Block() for _ in range(blocks)]
-    for c in (256, 128):
+    for c in (4 * width, 2 * width):
         layers += [nn.ConvTranspose2d(c, c // 2, 3, 2, 1, 1), nn.InstanceNorm2d(c // 2), nn.ReLU()]
-    return nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(64, 3, 7), nn.Tanh())
+    return nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(width, 3, 7), nn.Tanh())
 
 
-def plain_discriminator():
+def plain_discriminator(width: int = 64, num_layers: int = 3):
     from torch import nn
 
-    layers = [nn.Conv2d(3, 64, 4, 2, 1), nn.LeakyReLU(0.2)]
-    for c, stride in ((64, 2), (128, 2), (256, 1)):
-        layers += [nn.Conv2d(c, 2 * c, 4, stride, 1), nn.InstanceNorm2d(2 * c), nn.LeakyReLU(0.2)]
-    return nn.Sequential(*layers, nn.Conv2d(512, 1, 4, 1, 1))
+    layers, c = [nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.2)], width
+    for index in range(num_layers):
+        out = width * min(2 ** (index + 1), 8)
+        stride = 2 if index < num_layers - 1 else 1
+        layers += [nn.Conv2d(c, out, 4, stride, 1), nn.InstanceNorm2d(out), nn.LeakyReLU(0.2)]
+        c = out
+    return nn.Sequential(*layers, nn.Conv2d(c, 1, 4, 1, 1))
 
 
-def plain_step(size: int, batch: int, device: str) -> Callable[[], None]:
+def plain_step(case: Case, batch: int, device: str) -> Callable[[], None]:
     import torch
     from torch import nn
 
-    g, f = (plain_generator(BLOCKS[size]).to(device) for _ in range(2))
-    d_a, d_b = (plain_discriminator().to(device) for _ in range(2))
+    g, f = (plain_generator(case.blocks, case.width).to(device) for _ in range(2))
+    d_a, d_b = (plain_discriminator(case.discriminator_width, case.discriminator_layers).to(device) for _ in range(2))
     g_parameters, d_parameters = [*g.parameters(), *f.parameters()], [*d_a.parameters(), *d_b.parameters()]
     g_adam = torch.optim.Adam(g_parameters, lr=2e-4, betas=(0.5, 0.999))
     d_adam = torch.optim.Adam(d_parameters, lr=2e-4, betas=(0.5, 0.999))
-    a, b = (torch.rand(batch, 3, size, size, device=device) * 2 - 1 for _ in range(2))
+    a, b = (torch.rand(batch, 3, case.size, case.size, device=device) * 2 - 1 for _ in range(2))
     l1, mse = nn.L1Loss(), nn.MSELoss()
 
     def judged(score, real):
@@ -90,94 +130,77 @@ def plain_step(size: int, batch: int, device: str) -> Callable[[], None]:
     return step
 
 
-def plain_translate(size: int, batch: int, device: str) -> Callable[[], None]:
-    import torch
-
-    network = plain_generator(BLOCKS[size]).to(device).eval()
-    image = torch.rand(batch, 3, size, size) * 2 - 1
-
-    def translate() -> None:
-        with torch.no_grad():
-            network(image.to(device)).cpu()
-
-    return translate
-
-
 # ---- this project
 
 
-def our_step(size: int, batch: int, device: str, precision: str) -> Callable[[], None]:
+def our_config(case: Case, batch: int, settings: dict):
+    from cyclegan.config import make_config
+
+    sizes = {"crop_size": case.size, "blocks": case.blocks, "width": case.width, "batch_size": batch, "steps": 1000}
+    sizes |= {"discriminator_width": case.discriminator_width, "discriminator_layers": case.discriminator_layers}
+    return make_config({**sizes, **settings})
+
+
+def our_step(case: Case, batch: int, device: str, settings: dict) -> tuple[Callable[[], None], str]:
+    """A step as `cyclegan train` makes it, and the precision that it chose."""
     import torch
 
-    from cyclegan.config import make_config
-    from cyclegan.distributed import has_fast_bf16
+    from cyclegan.recording import fastest_step
+    from cyclegan.step import TrainState
+    from cyclegan.tuning import choose
+
+    config = our_config(case, batch, settings)
+    choice = choose(config, torch.device(device))
+    state = TrainState.create(config.replace(precision=choice.precision), device, side_by_side=choice.side_by_side)
+    step = fastest_step(state)
+    a, b = (torch.rand(batch, 3, case.size, case.size, device=device) * 2 - 1 for _ in range(2))
+    return lambda: step(state, a, b) and None, choice.precision
+
+
+def count_flop(case: Case, batch: int) -> float:
+    """Floating-point operations of our step, forward and backward, as torch counts them."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
     from cyclegan.step import TrainState, train_step
 
-    if precision == "auto":
-        precision = "bf16" if has_fast_bf16(torch.device(device)) else "fp32"
-    config = make_config(
-        {"crop_size": size, "blocks": BLOCKS[size], "batch_size": batch, "precision": precision, "steps": 1000}
-    )
-    state = TrainState.create(config, device)
-    a, b = (torch.rand(batch, 3, size, size, device=device) * 2 - 1 for _ in range(2))
-    return lambda: train_step(state, a, b) and None
-
-
-def our_translate(size: int, batch: int, device: str) -> Callable[[], None]:
-    import torch
-
-    from cyclegan import ModelConfig
-    from cyclegan.checkpoint import ModelInfo
-    from cyclegan.images import ImageFormat
-    from cyclegan.networks import build_generator
-    from cyclegan.translate import Translator
-
-    model = ModelConfig(blocks=BLOCKS[size])
-    info = ModelInfo(
-        cyclegan_version="",
-        model=model,
-        a=ImageFormat(),
-        b=ImageFormat(),
-        preprocess="none",
-        load_size=size,
-        crop_size=size,
-        step=0,
-        translate_with="final",
-    )
-    translator = Translator(build_generator(model, 3, 3, seed=0).eval(), info, "a2b", torch.device(device))
-    image = torch.rand(batch, 3, size, size) * 2 - 1
-    return lambda: translator.translate_tensor(image) is None and None
+    small = Case(64, case.blocks, case.width, case.discriminator_width, case.discriminator_layers)
+    state = TrainState.create(our_config(small, 1, {}), side_by_side=False)
+    a, b = (torch.rand(1, 3, 64, 64) for _ in range(2))
+    with FlopCounterMode(display=False) as counter:
+        train_step(state, a, b)
+    return counter.get_total_flops() * batch * (case.size / 64) ** 2  # all of it is convolution: so much a pixel
 
 
 # ---- measuring
 
 
-def measure(options: argparse.Namespace) -> dict[str, float]:
+def measure(options: argparse.Namespace) -> dict[str, float | str]:
     """In a process of its own: the median time of a call, and the peak memory above that of an idle process."""
     import torch
 
     # Both sides begin with all modules in memory, so that only the work itself is counted.
-    import cyclegan.step
-    import cyclegan.translate  # noqa: F401
+    import cyclegan.recording
+    import cyclegan.tuning  # noqa: F401
 
     torch.manual_seed(0)
-    size, batch, device = options.sizes[0], options.batch_size, options.device
+    case, batch, device = CASES[options.cases[0]], options.batch_size, options.device
     idle = peak_bytes(device)
+    precision = "fp32"
     if options.side == "plain":
-        call = plain_step(size, batch, device) if options.work == "step" else plain_translate(size, batch, device)
-    elif options.work == "step":
-        call = our_step(size, batch, device, options.precision)
+        call = plain_step(case, batch, device)
     else:
-        call = our_translate(size, batch, device)
-    call()
-    seconds = []
-    while len(seconds) < 3 or (sum(seconds) < 2 and len(seconds) < 50):
+        call, precision = our_step(case, batch, device, OURS[options.side])
+    for _ in range(5 if device.startswith("cuda") else 2):  # until it is recorded
+        call()
+    seconds: list[float] = []
+    while len(seconds) < options.fewest or (sum(seconds) < 3 and len(seconds) < 100):
         started = time.perf_counter()
         call()
         if device.startswith("cuda"):
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - started)
-    return {"seconds": statistics.median(seconds), "bytes": peak_bytes(device) - idle}
+    return {"seconds": statistics.median(seconds), "bytes": peak_bytes(device) - idle, "precision": precision}
 
 
 def peak_bytes(device: str) -> int:
@@ -190,64 +213,96 @@ def peak_bytes(device: str) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def run_side(options: argparse.Namespace, case: str, side: str) -> dict[str, float | str]:
+    command = [sys.executable, __file__, "--side", side, "--cases", case, "--batch-size", str(options.batch_size)]
+    command += ["--device", options.device, "--fewest", str(options.fewest)]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return json.loads(done.stdout)
+
+
+def table(options: argparse.Namespace) -> list[str]:
+    rows = []
+    for case in options.cases:
+        taken: dict[str, list[dict]] = {side: [] for side in options.sides}
+        for _ in range(options.rounds):
+            for side, results in taken.items():
+                results.append(run_side(options, case, side))
+        for side, results in taken.items():
+            pairs = list(zip(taken[options.sides[0]], results, strict=True))
+            seconds = statistics.median(r["seconds"] for r in results)
+            mebibytes = statistics.median(r["bytes"] for r in results) / 2**20
+            faster = [base["seconds"] / ours["seconds"] for base, ours in pairs]
+            memory = statistics.median(ours["bytes"] / max(base["bytes"], 1) for base, ours in pairs)
+            precision = results[0]["precision"]
+            row = f"| {case} | {side} | {precision} | {seconds:.3f} | {2 * options.batch_size / seconds:.1f} "
+            row += f"| {statistics.median(faster):.2f}x ({min(faster):.2f}-{max(faster):.2f}) "
+            row += f"| {mebibytes:.0f} | {memory:.2f}x |"
+            if options.device.startswith("cuda"):
+                flops = count_flop(CASES[case], options.batch_size) / seconds / 1e12
+                peak = next((p[precision] for name, p in PEAKS.items() if name in where(options)), None)
+                row += f" {flops:.1f} | {'?' if peak is None else f'{flops / peak:.1%}'} |"
+            rows.append(row)
+            print(row, flush=True)
+    return rows
+
+
+def where(options: argparse.Namespace) -> str:
+    import torch
+
+    if options.device.startswith("cuda"):
+        return torch.cuda.get_device_name()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{platform.machine()} CPU, {cores} cores, {torch.get_num_threads()} threads"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 128, 256], choices=list(BLOCKS), help="pixels")
+    parser.add_argument("--cases", nargs="+", default=["demo", "64", "128", "256"], choices=list(CASES))
+    parser.add_argument("--sides", nargs="+", default=["plain", "fp32", "auto"], choices=["plain", *OURS])
     parser.add_argument("--batch-size", type=int, default=1, help="images of each domain (default: 1)")
     parser.add_argument("--rounds", type=int, default=3, help="processes of each side (default: 3)")
+    parser.add_argument("--fewest", type=int, default=3, help="timed steps of each process at least (default: 3)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
-    parser.add_argument(
-        "--precision", default="fp32", choices=("fp32", "bf16", "auto"), help="of our step; default: fp32"
-    )
+    parser.add_argument("--neighbour", action="store_true", help="another process trains on all cores meanwhile")
     parser.add_argument("--markdown", type=Path, help="write the table to this file as well")
-    parser.add_argument("--side", choices=("plain", "ours"), help=argparse.SUPPRESS)
-    parser.add_argument("--work", choices=("step", "translate"), help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=("plain", "neighbour", *OURS), help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.side == "neighbour":
+        call = plain_step(CASES["64"], 1, "cpu")
+        while True:
+            call()
     if options.side:
         print(json.dumps(measure(options)))
         return
 
-    rows = []
-    for size in options.sizes:
-        for work in ("step", "translate"):
-            taken: dict[str, list[dict[str, float]]] = {"plain": [], "ours": []}
-            for _ in range(options.rounds):
-                for side, results in taken.items():
-                    command = [sys.executable, __file__, "--side", side, "--work", work, "--sizes", str(size)]
-                    command += ["--batch-size", str(options.batch_size), "--device", options.device]
-                    command += ["--precision", options.precision]
-                    done = subprocess.run(command, check=True, capture_output=True, text=True)
-                    results.append(json.loads(done.stdout))
-            pairs = list(zip(taken["plain"], taken["ours"], strict=True))
-            seconds = {side: statistics.median(r["seconds"] for r in results) for side, results in taken.items()}
-            mebibytes = {
-                side: statistics.median(r["bytes"] for r in results) / 2**20 for side, results in taken.items()
-            }
-            faster = statistics.median(plain["seconds"] / ours["seconds"] for plain, ours in pairs)
-            memory = statistics.median(ours["bytes"] / max(plain["bytes"], 1) for plain, ours in pairs)
-            rows.append(
-                f"| {work} | {size} | {BLOCKS[size]} | {seconds['plain']:.3f} | {seconds['ours']:.3f} | {faster:.2f}x "
-                f"| {mebibytes['plain']:.0f} | {mebibytes['ours']:.0f} | {memory:.2f}x |"
-            )
-            print(rows[-1], flush=True)
+    neighbour = None
+    if options.neighbour:
+        neighbour = subprocess.Popen([sys.executable, __file__, "--side", "neighbour"])
+    try:
+        rows = table(options)
+    finally:
+        if neighbour is not None:
+            neighbour.kill()
+            neighbour.wait()
 
     import torch
 
     import cyclegan
 
-    where = torch.cuda.get_device_name() if options.device.startswith("cuda") else f"{platform.machine()} CPU"
+    beside = ", beside another program that trains the plain 64 px networks on all cores" if options.neighbour else ""
     head = (
-        f"cyclegan {cyclegan.__version__}, torch {torch.__version__}, Python {platform.python_version()}, {where}, "
-        f"{torch.get_num_threads()} threads, batch {options.batch_size}, our step in {options.precision}, "
-        f"{options.rounds} rounds, medians\n\n"
-        "| work | px | blocks | plain s | ours s | faster | plain MiB | ours MiB | memory |\n"
-        "|---|---|---|---|---|---|---|---|---|"
+        f"cyclegan {cyclegan.__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
+        f"{where(options)}, batch {options.batch_size}, {options.rounds} rounds, medians (and extremes){beside}\n\n"
+        "| case | side | precision | s a step | images/s | faster | MiB | memory |"
     )
-    table = "\n".join([head, *rows]) + "\n"
-    print("\n" + table)
+    line = "|---|---|---|---|---|---|---|---|"
+    if options.device.startswith("cuda"):
+        head, line = f"{head} TFLOP/s | of peak |", f"{line}---|---|"
+    page = "\n".join([head, line, *rows]) + "\n"
+    print("\n" + page)
     if options.markdown:
         options.markdown.parent.mkdir(parents=True, exist_ok=True)
-        options.markdown.write_text(table)
+        options.markdown.write_text(page)
 
 
 if __name__ == "__main__":

@@ -120,10 +120,10 @@ def test_an_interrupted_run_goes_on_and_ends_like_an_uninterrupted_one(folders, 
     settings = {"steps": 9, "batch_size": 2, "pool_size": 3, "dropout": True, "checkpoint_steps": 4}
     whole = run_tiny(folders, tmp_path / "whole", **settings)
 
-    from cyclegan import training
+    from cyclegan import recording
 
     def interrupted_at(step):
-        def interrupting(state, real_a, real_b, original=training.train_step):
+        def interrupting(state, real_a, real_b, original=recording.train_step):
             losses = original(state, real_a, real_b)
             if state.step == step:
                 os.kill(os.getpid(), signal.SIGINT)
@@ -131,13 +131,13 @@ def test_an_interrupted_run_goes_on_and_ends_like_an_uninterrupted_one(folders, 
 
         return interrupting
 
-    original = training.train_step
+    original = recording.train_step
     for step in (3, 6):
-        monkeypatch.setattr(training, "train_step", interrupted_at(step))
+        monkeypatch.setattr(recording, "train_step", interrupted_at(step))
         with pytest.raises(KeyboardInterrupt):
             run_tiny(folders, tmp_path / "run", **settings)
         assert list_checkpoints(tmp_path / "run")[0].name == f"step_000000{step}"
-        monkeypatch.setattr(training, "train_step", original)
+        monkeypatch.setattr(recording, "train_step", original)
     run = run_tiny(folders, tmp_path / "run", **settings)
     assert_same_weights(whole, run)
     steps = [line["step"] for line in log_lines(run)]
@@ -180,13 +180,13 @@ def test_resume_without_a_run_and_foreign_directories_are_refused(folders, tmp_p
 
 
 def test_nan_stops_the_run_and_names_step_term_and_checkpoint(folders, tmp_path, monkeypatch):
-    from cyclegan import training
+    from cyclegan import recording
 
-    def poisoned(state, real_a, real_b, original=training.train_step):
+    def poisoned(state, real_a, real_b, original=recording.train_step):
         losses = original(state, real_a, real_b)
         return {**losses, "cycle_b": losses["cycle_b"] * float("nan")} if state.step >= 5 else losses
 
-    monkeypatch.setattr(training, "train_step", poisoned)
+    monkeypatch.setattr(recording, "train_step", poisoned)
     with pytest.raises(TrainingError, match=r"cycle_b became nan at step 5.*step_0000004") as caught:
         run_tiny(folders, tmp_path / "run", checkpoint_steps=2)
     assert "learning-rate" in str(caught.value)

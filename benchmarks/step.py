@@ -151,7 +151,7 @@ def our_step(case: Case, batch: int, device: str, settings: dict) -> tuple[Calla
 
     config = our_config(case, batch, settings)
     choice = choose(config, torch.device(device))
-    state = TrainState.create(config.replace(precision=choice.precision), device, side_by_side=choice.side_by_side)
+    state = TrainState.create(config.replace(precision=choice.precision), device)
     step = fastest_step(state)
     a, b = (torch.rand(batch, 3, case.size, case.size, device=device) * 2 - 1 for _ in range(2))
     return lambda: step(state, a, b) and None, choice.precision

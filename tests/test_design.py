@@ -13,7 +13,18 @@ SOURCE = Path(cyclegan.__file__).parent
 FLOORS = [
     ["_version", "config", "files"],
     [
-        *("images", "metrics", "distributed", "progress", "hub", "datasets", "parallel", "networks", "features"),
+        *(
+            "images",
+            "metrics",
+            "distributed",
+            "progress",
+            "hub",
+            "datasets",
+            "parallel",
+            "working",
+            "networks",
+            "features",
+        ),
         *("environment", "health", "torch_files"),
     ],
     [

@@ -1,10 +1,14 @@
 """Two functions at the same time on the cores of one CPU."""
 
+import sys
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from typing import TypeVar
 
 import torch
+from torch import Tensor, nn
 
 First = TypeVar("First")
 Second = TypeVar("Second")
@@ -43,3 +47,31 @@ class Pair:
             pending.exception()
             torch.set_num_threads(num_threads)
         return result, pending.result()
+
+
+class Traced:
+    """Calls networks as graphs that C++ walks through, without Python's lock, so that two threads can do so at once.
+
+    A graph is made at the first call of a network with a shape and type of input, and takes no part in anything else:
+    weights, gradients and results are those of the network.
+    """
+
+    def __init__(self) -> None:
+        self._graphs: dict[tuple[nn.Module, torch.Size, torch.dtype], Callable[[Tensor], Tensor]] = {}
+        self._lock = Lock()
+
+    @staticmethod
+    def is_available() -> bool:
+        """torch.jit is deprecated: newer Pythons do without it, and then threads take turns in the forward pass."""
+        return sys.version_info < (3, 14) and hasattr(torch.jit, "trace")
+
+    def __call__(self, network: nn.Module, x: Tensor) -> Tensor:
+        """network(x), for a network that computes the same operations whenever inputs have this shape and type."""
+        key = network, x.shape, x.dtype
+        if key not in self._graphs:
+            with self._lock, warnings.catch_warnings():  # tracing is not made for threads
+                warnings.simplefilter("ignore", DeprecationWarning)
+                self._graphs[key] = torch.jit.trace(network, x.detach(), check_trace=False)  # type: ignore[no-untyped-call]
+        # The optimiser of graphs would have other formulas for gradients.
+        with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+            return self._graphs[key](x)

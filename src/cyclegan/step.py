@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from cyclegan.config import TrainConfig
 from cyclegan.losses import cycle_loss, discriminator_loss, generator_loss, gradient_penalty, identity_loss
 from cyclegan.networks import build_discriminator, build_generator, forget_activations, freeze, train_mode
-from cyclegan.parallel import Pair
+from cyclegan.parallel import Pair, Traced
+from cyclegan.working import Working
 
 # First entry of every counter-based seed, so that no two uses of randomness share a stream.
 _WEIGHTS, _POOL, _TORCH = 1, 2, 3
@@ -49,6 +50,9 @@ class ImagePool:
 class Generators(nn.Module):
     """The two translators: `a2b` (G of the paper) and `b2a` (F)."""
 
+    a2b: nn.Module
+    b2a: nn.Module
+
     def __init__(self, a2b: nn.Module, b2a: nn.Module) -> None:
         super().__init__()
         self.a2b = a2b
@@ -57,6 +61,9 @@ class Generators(nn.Module):
 
 class Discriminators(nn.Module):
     """The two judges: `a` judges images of domain A (D_X of the paper), `b` those of domain B (D_Y)."""
+
+    a: nn.Module
+    b: nn.Module
 
     def __init__(self, a: nn.Module, b: nn.Module) -> None:
         super().__init__()
@@ -80,8 +87,12 @@ class TrainState:
     average: Generators
     pool_a: ImagePool
     pool_b: ImagePool
-    # Does two things at once where that is faster.
+    # The networks that a step computes with.
+    working_generator: Working[Generators]
+    working_discriminator: Working[Discriminators]
+    # Does two things at once where that is faster, and calls networks so that it can.
     pair: Pair
+    call: Callable[[nn.Module, Tensor], Tensor]
     # Keeps gradients in the range of fp16; without effect in other precisions.
     scaler: torch.amp.GradScaler
     step: int = 0
@@ -112,9 +123,6 @@ class TrainState:
             build_discriminator(model, model.channels_a, seed=seeds[2]),
             build_discriminator(model, model.channels_b, seed=seeds[3]),
         ).to(device)
-        if config.compile:
-            for network in (generator.a2b, generator.b2a, discriminator.a, discriminator.b):
-                network.compile(dynamic=False)  # in place: names and weights stay what they are
         if config.freeze in ("encoder", "both"):
             freeze(generator.a2b)
             freeze(generator.b2a)
@@ -124,6 +132,16 @@ class TrainState:
         # Running statistics and the generator of dropout change in an order, which two threads would not keep; nor may
         # two of them compile.
         ordered = model.norm == "batch" or model.dropout or config.compile
+        pair = Pair(side_by_side=side_by_side and device.type == "cpu" and not ordered)
+        is_traced = pair.side_by_side and config.data.crops and not config.checkpoint_activations
+        # The statistics of batch norm, and the penalty of wgan-gp, belong to networks in float32; these round their
+        # weights at each use.
+        dtype = _DTYPES[config.precision] if model.norm != "batch" else torch.float32
+        working_generator = Working(generator, dtype)
+        working_discriminator = Working(discriminator, torch.float32 if config.adversarial == "wgan-gp" else dtype)
+        if config.compile:
+            for network in (*working_generator.network.children(), *working_discriminator.network.children()):
+                network.compile(dynamic=False)  # in place: names and weights stay what they are
         return cls(
             config=config,
             device=device,
@@ -134,7 +152,10 @@ class TrainState:
             average=generators().requires_grad_(False).eval(),
             pool_a=ImagePool(config.pool_size),
             pool_b=ImagePool(config.pool_size),
-            pair=Pair(side_by_side=side_by_side and device.type == "cpu" and not ordered),
+            working_generator=working_generator,
+            working_discriminator=working_discriminator,
+            pair=pair,
+            call=Traced() if is_traced and Traced.is_available() else nn.Module.__call__,
             # It raises its scale as far as it can; torch's own start, 2**16, loses the first steps of a run.
             scaler=torch.amp.GradScaler(device.type, init_scale=2.0**10, enabled=config.precision == "fp16"),
         )
@@ -178,8 +199,9 @@ def run_step(
 ) -> dict[str, Tensor]:
     """`train_step` by means of two updates: `update_generators` and `update_discriminators`, or recordings of them."""
     config = state.config
-    train_mode(state.generator)
-    train_mode(state.discriminator)
+    for network in (state.working_generator.network, state.working_discriminator.network):
+        if not network.training:
+            train_mode(network)
     if config.model.dropout:
         torch.manual_seed(int(np.random.default_rng([config.seed, _TORCH, state.step]).integers(2**62)))
 
@@ -224,9 +246,12 @@ def update_generators(state: TrainState, real_a: Tensor, real_b: Tensor) -> tupl
 
     Returns the fakes of A and of B, (N, C, H, W), and the first six of _TERMS.
     """
-    config, generator, judge = state.config, state.generator, state.discriminator
+    config, working = state.config, state.working_generator
+    generator, judge = working.network, state.working_discriminator.network
     identity = config.identity_weight if config.uses_identity else 0.0
-    state.generator_optimizer.zero_grad()
+    working.take_weights()
+    state.working_discriminator.take_weights()
+    working.forget_gradients()
 
     # The directions share nothing but the weights. Each adds one gradient to a weight, and the sum of two numbers
     # does not depend on which of them comes first.
@@ -246,6 +271,7 @@ def update_generators(state: TrainState, real_a: Tensor, real_b: Tensor) -> tupl
             identity_weight=config.cycle_weight_a * identity,
         ),
     )
+    working.hand_over_gradients()
     state.scaler.step(state.generator_optimizer)
     return b2a[0], a2b[0], *a2b[1:], *b2a[1:]
 
@@ -269,17 +295,17 @@ def _there_and_back(
     zero = real.new_zeros(())
     adversarial = cycle = same = zero
 
-    fake, *identity = _translate(config, there, [real, real_target] if identity_weight else [real])
+    fake, *identity = _translate(state, there, [real, real_target] if identity_weight else [real])
     if identity_weight:
         same = identity_weight * identity_loss(real_target, identity[0])
     if cycle_weight:
-        cycle = cycle_weight * cycle_loss(real, run_network(back, fake, config.precision))
+        cycle = cycle_weight * cycle_loss(real, _run(state, back, fake))
     if config.adversarial_weight:
-        score = run_network(judge, fake, config.precision)
+        score = _run(state, judge, fake)
         adversarial = config.adversarial_weight * generator_loss(config.adversarial, score)
     total = adversarial + cycle + same
     if total.requires_grad:
-        torch.autograd.backward(state.scaler.scale(total), inputs=[*_trained(there), *_trained(back)])
+        torch.autograd.backward(state.scaler.scale(total), inputs=state.working_generator.trained)
     return fake.detach(), adversarial.detach(), cycle.detach(), same.detach()
 
 
@@ -290,12 +316,14 @@ def update_discriminators(
 
     mix_a, mix_b: (N, 1, 1, 1), the share of the real image where a gradient penalty is taken. Returns both terms.
     """
-    judge = state.discriminator
-    state.discriminator_optimizer.zero_grad()
+    working = state.working_discriminator
+    judge = working.network
+    working.forget_gradients()
     terms = state.pair(
         lambda: _judge(state, judge.a, real_a, fake_a, mix_a),
         lambda: _judge(state, judge.b, real_b, fake_b, mix_b),
     )
+    working.hand_over_gradients()
     state.scaler.step(state.discriminator_optimizer)
     return terms
 
@@ -303,28 +331,33 @@ def update_discriminators(
 def _judge(state: TrainState, judge: nn.Module, real: Tensor, fake: Tensor, mix: Tensor) -> Tensor:
     """What one discriminator pays, detached, and its gradients."""
     config = state.config
-    real_score, fake_score = _translate(config, judge, [real, fake])
+    real_score, fake_score = _translate(state, judge, [real, fake])
     loss = discriminator_loss(config.adversarial, real_score, fake_score)
     if config.adversarial == "wgan-gp":
         penalty = gradient_penalty(judge, real, fake, mix)  # in float32: second derivatives need all their digits
         loss = loss + 0.5 * config.gradient_penalty_weight * penalty
-    torch.autograd.backward(state.scaler.scale(loss), inputs=_trained(judge))
+    torch.autograd.backward(state.scaler.scale(loss), inputs=[p for p in judge.parameters() if p.requires_grad])
     return loss.detach()
 
 
-def run_network(network: nn.Module, x: Tensor, precision: str) -> Tensor:
-    """What a network makes of images, float32 in and out, inside in this precision: fp32, bf16 or fp16."""
+def prepare(x: Tensor, precision: str) -> Tensor:
+    """Images as networks compute with them, in the type of this precision: fp32, bf16 or fp16."""
     # Channels last is what the fast convolutions of CPUs and GPUs work in; others would be rearranged at every call.
     layout = torch.contiguous_format if x.device.type == "mps" else torch.channels_last
-    return network(x.to(_DTYPES[precision], memory_format=layout))  # type: ignore[no-any-return]
+    return x.to(_DTYPES[precision], memory_format=layout)
 
 
-def _translate(config: TrainConfig, network: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
+def _run(state: TrainState, network: nn.Module, x: Tensor) -> Tensor:
+    """What a network makes of images, float32 in and out, inside in the precision of the run."""
+    return state.call(network, prepare(x, state.config.precision))
+
+
+def _translate(state: TrainState, network: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
     """The outputs for all inputs, in one call where that changes nothing: fewer, larger operations."""
     # Without batch norm an image does not see its neighbours in a batch.
-    if config.model.norm != "batch" and len({x.shape[1:] for x in inputs}) == 1:
-        return list(torch.split(run_network(network, torch.cat(inputs), config.precision), [len(x) for x in inputs]))
-    return [run_network(network, x, config.precision) for x in inputs]
+    if state.config.model.norm != "batch" and len({x.shape[1:] for x in inputs}) == 1:
+        return list(torch.split(_run(state, network, torch.cat(inputs)), [len(x) for x in inputs]))
+    return [_run(state, network, x) for x in inputs]
 
 
 @torch.no_grad()

@@ -169,7 +169,7 @@ class _Run:
         checkpoint = None if fresh else find_checkpoint(config, resume)
         choice = choose(config, device)
         resolved = config.replace(precision=choice.precision)
-        state = TrainState.create(resolved, device, side_by_side=choice.side_by_side)
+        state = TrainState.create(resolved, device)
         seconds, origin = 0.0, None
         if checkpoint is None and config.init_from is not None:
             notes = check_formats(config.init_from, a.image_format, b.image_format)

@@ -8,17 +8,18 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from cyclegan.config import TrainConfig
 from cyclegan.distributed import has_fast_bf16
 from cyclegan.files import write_bytes
 from cyclegan.networks import build_generator
-from cyclegan.parallel import Pair
-from cyclegan.step import run_network
+from cyclegan.step import prepare
 
 # Shorter runs are over before a trial has paid for itself.
 FEWEST_STEPS, FEWEST_MINUTES = 200, 1.0
@@ -29,89 +30,69 @@ _ROUNDS = 3
 
 @dataclass(frozen=True)
 class Choice:
-    """How a run computes, and why.
-
-    precision: fp32, bf16 or fp16. side_by_side: whether a CPU works on both directions at once.
-    """
+    """The precision of a run, fp32, bf16 or fp16, and why."""
 
     precision: str
-    side_by_side: bool
     reason: str
 
 
 def choose(config: TrainConfig, device: torch.device, cache: Path | None = None) -> Choice:
-    """Resolve what the configuration leaves open, `precision = auto` and the use of the cores of a CPU.
+    """Resolve `precision = auto`.
 
     cache: the file of remembered trials; default: tuning.json in the user's folder for such things.
     """
-    asked = config.precision
+    if config.precision != "auto":
+        return Choice(config.precision, "as asked")
     if device.type == "cuda":
-        if asked != "auto":
-            return Choice(asked, False, "as asked")
         # Without bf16 the tensor cores of older chips know fp16, with a scale for the gradients.
         tensor_cores = torch.cuda.get_device_capability(device) >= (7, 0)
         precision = "bf16" if has_fast_bf16(device) else "fp16" if tensor_cores else "fp32"
-        return Choice(precision, False, "the fastest of this GPU")
+        return Choice(precision, "the fastest that this GPU has")
     if device.type != "cpu":
-        return Choice("fp32" if asked == "auto" else asked, False, "as asked" if asked != "auto" else "safe everywhere")
-
-    open_precision = asked == "auto" and has_fast_bf16(device)
-    untried = Choice(
-        ("bf16" if open_precision else "fp32") if asked == "auto" else asked,
-        True,
-        "as asked"
-        if asked != "auto"
-        else "built into this CPU"
-        if open_precision
-        else "this CPU has no bf16 arithmetic",
-    )
-    short = (config.steps is not None and config.steps < FEWEST_STEPS) or (
+        return Choice("fp32", f"what is sure to work on {device.type}")
+    if not has_fast_bf16(device):
+        return Choice("fp32", "this CPU has no bf16 arithmetic")
+    is_short = (config.steps is not None and config.steps < FEWEST_STEPS) or (
         config.minutes is not None and config.minutes < FEWEST_MINUTES
     )
-    if short or (torch.get_num_threads() == 1 and not open_precision):
-        return untried
+    if is_short:
+        return Choice("bf16", "this CPU has its arithmetic, and the run is too short to try")
+
     cache = cache or _user_cache() / "tuning.json"
     key = _key(config)
     remembered = _read(cache)
     if key not in remembered:
-        remembered[key] = asdict(
-            _try(config, ("fp32", "bf16") if open_precision else (untried.precision,), untried.reason)
-        )
+        remembered[key] = asdict(_try(config))
         with suppress(OSError):  # then the next run tries again
-            cache.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(cache, json.dumps(remembered, indent=2).encode())
     try:
         return Choice(**remembered[key])
     except TypeError:  # of another release
-        return untried
+        return _try(config)
 
 
-def _try(config: TrainConfig, precisions: tuple[str, ...], reason: str) -> Choice:
-    """Time a pass there and back through two generators: in each precision, then on the cores in both ways."""
+def _try(config: TrainConfig) -> Choice:
+    """Time one training pass of a short generator in both precisions."""
     # One residual block stands for all: they are alike.
     model = config.model.replace(blocks=min(config.model.blocks, 1))
-    generators = [build_generator(model, c, c, seed=0) for c in (model.channels_a, model.channels_b)]
     size = config.data.crop_size
-    images = [torch.zeros(config.batch_size, c, size, size).uniform_() for c in (model.channels_a, model.channels_b)]
+    images = torch.zeros(config.batch_size, model.channels_a, size, size).uniform_()
+    ways: dict[str, Callable[[], None]] = {}
+    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+        network = build_generator(model, model.channels_a, model.channels_b, seed=0).to(dtype)
+        inputs = prepare(images, precision)
 
-    def both(precision: str, *, side_by_side: bool) -> Callable[[], object]:
-        def work(index: int) -> None:
-            torch.autograd.backward(run_network(generators[index], images[index], precision).abs().mean())
-
-        pair = Pair(side_by_side=side_by_side)
-        return lambda: pair(lambda: work(0), lambda: work(1))
-
-    # Two threads of Python only pay where there are two to share among.
-    seconds = _time({precision: both(precision, side_by_side=True) for precision in precisions})
-    precision = min(precisions, key=seconds.__getitem__)
-    if len(precisions) > 1:
-        times = ", ".join(f"{seconds[name] * 1000:.0f} ms in {name}" for name in precisions)
-        reason = f"a pass through a short generator takes {times}"
-    ways = _time({str(way): both(precision, side_by_side=way) for way in (True, False)})
-    return Choice(precision, ways["True"] <= ways["False"], reason)
+        ways[precision] = partial(_train_on, network, inputs)
+    seconds = _time(ways)
+    times = " and ".join(f"{1000 * value:.0f} ms in {name}" for name, value in seconds.items())
+    return Choice(min(seconds, key=seconds.__getitem__), f"a short generator takes {times} on this CPU")
 
 
-def _time(ways: dict[str, Callable[[], object]]) -> dict[str, float]:
+def _train_on(network: nn.Module, images: Tensor) -> None:
+    torch.autograd.backward(network(images).abs().mean())
+
+
+def _time(ways: dict[str, Callable[[], None]]) -> dict[str, float]:
     """Seconds of each, after one call to get ready."""
     best = dict.fromkeys(ways, float("inf"))
     for round_ in range(_ROUNDS + 1):

@@ -8,7 +8,8 @@ from PIL import Image
 
 from conftest import make_folder
 from cyclegan import DataConfig, InputError, ModelConfig
-from cyclegan.data import UnpairedDataset, batches, find_folders, scan_folder, split_held_out
+from cyclegan.data import UnpairedDataset, batches, find_folders
+from cyclegan.image_folder import scan_folder, split_held_out
 from cyclegan.images import write_image
 
 MODEL = ModelConfig(discriminator_layers=1)

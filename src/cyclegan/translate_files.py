@@ -6,6 +6,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -101,16 +102,29 @@ def image_suffix(suffix: str, translator: Translator) -> str:
 
 
 class _RealPaths:
-    """`Path.resolve` for many files of few folders: each folder is resolved once, a file only where it is a link."""
+    """`Path.resolve` for many files of few folders, given with forward slashes: each folder is looked at once."""
 
     def __init__(self) -> None:
-        self._folders: dict[str, str] = {}
+        # Folder -> where it really is, and the names in it that are links.
+        self._folders: dict[str, tuple[str, set[str]]] = {}
 
     def __call__(self, path: str) -> str:
-        folder, name = os.path.split(path)
+        folder, _, name = path.rpartition("/")
+        place, links = self.folder(folder)
+        return os.path.realpath(path) if name in links else f"{place}{os.sep}{name}"
+
+    def folder(self, folder: str) -> tuple[str, set[str]]:
         if folder not in self._folders:
-            self._folders[folder] = os.path.realpath(folder)
-        return os.path.realpath(path) if os.path.islink(path) else os.path.join(self._folders[folder], name)  # noqa: PTH114, PTH118
+            links: set[str] = set()
+            with suppress(OSError), os.scandir(folder or "/") as entries:
+                links.update(entry.name for entry in entries if entry.is_symlink())
+            self._folders[folder] = os.path.realpath(folder or "/").rstrip(os.sep), links
+        return self._folders[folder]
+
+    def is_one_to_one(self) -> bool:
+        """Whether different paths were different files."""
+        places = [place for place, _ in self._folders.values()]
+        return len(set(places)) == len(places) and not any(links for _, links in self._folders.values())
 
 
 def find_files(folder: Path, out: Path, extensions: tuple[str, ...]) -> FileList:
@@ -119,8 +133,8 @@ def find_files(folder: Path, out: Path, extensions: tuple[str, ...]) -> FileList
     place = str(out.resolve())
     if place == str(folder.resolve()):
         return found
-    real, inside = _RealPaths(), place.rstrip(os.sep) + os.sep
-    return FileList(found.root, (name for name in found.names() if not real(f"{folder}/{name}").startswith(inside)))
+    real, root, inside = _RealPaths(), _slashed(folder), place.rstrip(os.sep) + os.sep
+    return FileList(found.root, (name for name in found.names() if not real(root + name).startswith(inside)))
 
 
 def mirror(inputs: list[Path], out: Path, extensions: tuple[str, ...], suffix_of: Callable[[str], str]) -> Plan:
@@ -130,14 +144,14 @@ def mirror(inputs: list[Path], out: Path, extensions: tuple[str, ...], suffix_of
     overwritten. No two outputs have one name.
     """
     # Strings and not paths: there may be a million.
-    found: list[tuple[str, str, FileList]] = []  # folder, where it is mirrored, names
+    found: list[tuple[str, str, FileList]] = []  # folder, where it is mirrored, files
     prefixes = _prefixes([path for path in inputs if path.is_dir()])
     for path in inputs:
         if path.is_dir():
             prefix = "" if prefixes[path] == Path() else f"{prefixes[path].as_posix()}/"
-            found.append((os.path.join(path, ""), prefix, find_files(path, out, extensions)))  # noqa: PTH118
+            found.append((_slashed(path), prefix, find_files(path, out, extensions)))
         elif path.is_file():
-            found.append((os.path.join(path.parent, ""), "", FileList(path.parent, [path.name])))  # noqa: PTH118
+            found.append((_slashed(path.parent), "", FileList(path.parent, [path.name])))
         else:
             raise InputError(f"There is no file or folder {path}.")
 
@@ -146,42 +160,49 @@ def mirror(inputs: list[Path], out: Path, extensions: tuple[str, ...], suffix_of
             for name in names.names():
                 yield folder + name, prefix + name
 
-    real, suffixes = _RealPaths(), cache(suffix_of)
+    real, below, suffixes = _RealPaths(), _slashed(out), cache(suffix_of)
 
     def keeps_name(relative: str) -> bool:
         suffix = os.path.splitext(relative)[1]  # noqa: PTH122
         return suffixes(suffix) == suffix
 
-    # Places of outputs that keep their whole name, to which they have a right, and whether they are given away.
-    kept: dict[str, bool] = {}
     folders: set[str] = set()
+    renames = False
     for source, relative in files():
-        place = real(f"{out}/{relative}")
-        if place == real(source):
+        if real(below + relative) == real(source):
             raise InputError(f"{source} would be overwritten; choose an --out other than the folder of the inputs.")
-        folders.add(os.path.dirname(place))  # noqa: PTH120
-        if keeps_name(relative):
-            kept[place] = False
+        folders.add(real.folder((below + relative).rpartition("/")[0])[0])
+        renames |= not keeps_name(relative)
     # No output hits a source that lies where none goes.
-    taken = {place for source, _ in files() if os.path.dirname(place := real(source)) in folders}  # noqa: PTH120
+    taken = {place for source, _ in files() if (place := real(source)).rpartition(os.sep)[0] in folders}
+    # Places of outputs that keep their whole name, to which they have a right, and whether they are given away. Files
+    # of one folder have different names.
+    kept: dict[str, bool] = {}
+    if renames or taken or len(found) > 1 or not real.is_one_to_one():
+        kept = {real(below + relative): False for _, relative in files() if keeps_name(relative)}
 
-    sources: list[str] = []
-    targets: list[str] = []
+    sources, targets = bytearray(), bytearray()
     for source, relative in files():
-        target, place = relative, real(f"{out}/{relative}")
-        if keeps_name(relative) and kept.get(place) is False and place not in taken:
-            kept[place] = True
-        else:
-            names = _names(Path(relative), suffixes(Path(relative).suffix))
-            target, place = next(
-                (name.as_posix(), place)
-                for name in names
-                if (place := real(f"{out}/{name}")) not in taken and place not in kept
-            )
-            taken.add(place)
-        sources.append(source)
-        targets.append(target)
-    return Plan(FileList(Path(), sources), FileList(out, targets))
+        target = relative
+        if kept or renames:
+            place = real(below + relative)
+            if keeps_name(relative) and not kept[place] and place not in taken:
+                kept[place] = True
+            else:
+                names = _names(Path(relative), suffixes(Path(relative).suffix))
+                target, place = next(
+                    (name.as_posix(), place)
+                    for name in names
+                    if (place := real(below + name.as_posix())) not in taken and place not in kept
+                )
+                taken.add(place)
+        sources += os.fsencode(source) + b"\0"
+        targets += os.fsencode(target) + b"\0"
+    return Plan(FileList.of_bytes(Path(), sources), FileList.of_bytes(out, targets))
+
+
+def _slashed(folder: Path) -> str:
+    return folder.as_posix().rstrip("/") + "/"
 
 
 def _prefixes(folders: list[Path]) -> dict[Path, Path]:

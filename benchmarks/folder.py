@@ -129,7 +129,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=1000, help="files (default: 1000)")
     parser.add_argument("--width", type=int, default=64, help="channels of the network's first layer (default: 64)")
     parser.add_argument("--blocks", type=int, default=9, help="residual blocks (default: 9)")
-    parser.add_argument("--short-side", type=int, default=128, help="pixels for the network (default: 128)")
+    parser.add_argument("--short-side", type=int, default=256, help="pixels for the network (default: 256)")
     parser.add_argument("--batch-size", type=int, default=1, help="images of one size in a call (default: 1)")
     parser.add_argument("--cores", type=int, help="threads of torch (default: torch's own choice)")
     parser.add_argument("--pictures", type=Path, help="folder of further pictures to cut from (default: none)")

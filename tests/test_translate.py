@@ -371,3 +371,27 @@ def test_an_unreadable_last_file_of_a_sequence_does_not_disturb_the_next_one(run
     first = read_image(tmp_path / "out" / "a" / "0.png", 3)
     assert np.array_equal(first, read_image(tmp_path / "out" / "b" / "0.png", 3))
     assert np.array_equal(first, np.asarray(translator(picture(16, 16))))
+
+
+def test_links_in_the_place_of_outputs_lead_to_no_input(run, tmp_path):
+    for name in ("in/x.png", "in/y.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        picture(9, 7).save(tmp_path / name)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "y.png").symlink_to(tmp_path / "in" / "x.png")
+    plan = plan_outputs([tmp_path / "in"], tmp_path / "out", Translator.load(run))
+    assert [target.name for _, target in plan] == ["x.png", "y.png.png"]
+    (tmp_path / "out" / "x.png").symlink_to(tmp_path / "in" / "x.png")
+    with pytest.raises(InputError, match="would be overwritten"):
+        plan_outputs([tmp_path / "in"], tmp_path / "out", Translator.load(run))
+
+
+def test_files_of_one_name_from_several_places_keep_apart(run, tmp_path):
+    for name in ("one/x.png", "two/x.png", "three/x.png"):
+        (tmp_path / name).parent.mkdir()
+        picture(9, 7).save(tmp_path / name)
+    inputs = [tmp_path / "one" / "x.png", tmp_path / "two" / "x.png", tmp_path / "three"]
+    plan = plan_outputs(inputs, tmp_path / "out", Translator.load(run))
+    assert [target.name for _, target in plan] == ["x.png", "x.png.png", "x_2.png"]
+    assert [target.name for _, target in plan[1:]] == ["x.png.png", "x_2.png"]
+    assert plan[-1] == (tmp_path / "three" / "x.png", tmp_path / "out" / "x_2.png")

@@ -46,6 +46,10 @@ class FileList(Sequence[Path]):
     def __getitem__(self, index: slice) -> "FileList": ...
     def __getitem__(self, index: int | slice) -> "Path | FileList":
         if isinstance(index, slice):
+            begin, end, step = index.indices(len(self))
+            if step == 1 and begin < end:
+                first = self._ends[begin - 1] + 1 if begin else 0
+                return FileList.of_bytes(self.root, self._names[first : self._ends[end - 1] + 1])
             return self.take(np.arange(*index.indices(len(self))))
         return Path(self.root, self.name(index))
 

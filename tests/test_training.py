@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import TINY, make_folder
-from cyclegan import InputError, TrainConfig, Translator, train
+from cyclegan import InputError, TrainConfig, Translator, train, training
 from cyclegan.checkpoint import list_checkpoints, read_info
 from cyclegan.images import write_image
 from cyclegan.training import TrainingError
@@ -81,6 +82,20 @@ def test_a_run_directory_holds_all_that_is_promised(folders, tmp_path):
     assert [line["step"] for line in lines] == [2, 4, 6]
     assert lines[0]["learning_rate"] == 2e-4 > lines[-1]["learning_rate"]
     assert {"epoch", "seconds", "images_per_second", "cycle_a", "discriminator_b"} <= lines[0].keys()
+
+
+def test_a_run_leaves_no_thread_behind(folders, tmp_path, monkeypatch):
+    before = threading.active_count()
+    train(*folders, out=tmp_path / "run", quiet=True, **TINY, steps=2)
+    assert threading.active_count() == before
+
+    def fail(*_):
+        raise RuntimeError("a step that fails")
+
+    monkeypatch.setattr(training, "train_step", fail)
+    with pytest.raises(RuntimeError, match="a step that fails"):
+        train(*folders, out=tmp_path / "other", quiet=True, **TINY, steps=2)
+    assert threading.active_count() == before
 
 
 def test_the_length_can_be_given_in_epochs(folders, tmp_path):

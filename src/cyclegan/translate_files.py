@@ -169,9 +169,10 @@ def mirror(inputs: list[Path], out: Path, extensions: tuple[str, ...], suffix_of
     folders: set[str] = set()
     renames = False
     for source, relative in files():
-        if real(below + relative) == real(source):
+        place = real(below + relative)
+        if place == real(source):
             raise InputError(f"{source} would be overwritten; choose an --out other than the folder of the inputs.")
-        folders.add(real.folder((below + relative).rpartition("/")[0])[0])
+        folders.add(place.rpartition(os.sep)[0])
         renames |= not keeps_name(relative)
     # No output hits a source that lies where none goes.
     taken = {place for source, _ in files() if (place := real(source)).rpartition(os.sep)[0] in folders}

@@ -6,7 +6,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -172,7 +172,7 @@ def read_headers(files: FileList, index: HeaderIndex) -> Iterator[Headers]:
     """
     chunks = ((begin, list(files[begin : begin + _CHUNK].names())) for begin in range(0, len(files), _CHUNK))
     root = os.path.join(files.root, "")  # noqa: PTH118
-    adding = Lock()
+    adding, stopped = Lock(), Event()
 
     def kind_of(header: Header) -> int:
         kind = header.dtype, header.channels
@@ -190,6 +190,8 @@ def read_headers(files: FileList, index: HeaderIndex) -> Iterator[Headers]:
         sizes[known], kinds[known] = index.sizes[places[known]], index.kinds[places[known]]
         unreadable: dict[int, str] = {}
         for i in np.flatnonzero(~known).tolist():
+            if stopped.is_set():
+                break
             try:
                 header = read_header(root + names[i])
             except UnreadableError as error:
@@ -203,6 +205,7 @@ def read_headers(files: FileList, index: HeaderIndex) -> Iterator[Headers]:
         for _, future in ahead:
             yield future.result()
     finally:
+        stopped.set()
         ahead.close()
 
 

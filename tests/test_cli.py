@@ -1,5 +1,6 @@
 """The command line as a script or a person uses it."""
 
+import ast
 import json
 import re
 import subprocess
@@ -148,11 +149,27 @@ def test_version_and_module_entry_points():
         assert shown.stdout.strip() == f"cyclegan {__version__}"
 
 
-def test_help_does_not_wait_for_torch():
-    code = "import sys; from cyclegan.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
-    code += "import json; print(json.dumps(sorted({'torch', 'numpy', 'PIL'} & set(sys.modules))))"
+@pytest.mark.parametrize("command", [["--help"], ["train", "--help"], ["translate", "--help"], ["--version"]])
+def test_help_does_not_wait_for_heavy_modules(command):
+    code = f"import sys; from cyclegan.cli import main\ntry: main({command})\nexcept SystemExit: pass\n"
+    code += "import json; print(json.dumps(sorted({'torch', 'numpy', 'PIL', 'rich', 'matplotlib'} & set(sys.modules))))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert json.loads(shown.splitlines()[-1]) == []
+
+
+def test_importing_the_package_imports_nothing_else():
+    code = "import sys; before = set(sys.modules); import cyclegan; print(sorted(set(sys.modules) - before))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    modules = {name.split(".")[0] for name in ast.literal_eval(shown)}
+    assert "cyclegan" in modules
+    assert modules - {"cyclegan"} <= set(sys.stdlib_module_names)
+
+
+def test_what_begins_at_a_translator_or_trains_needs_no_charts_and_no_scores():
+    code = "import sys; from cyclegan import Translator; print(sorted(m for m in ('matplotlib', 'torchmetrics', 'rich',"
+    code += " 'tensorboard', 'scipy', 'pandas', 'sklearn', 'huggingface_hub') if m in sys.modules))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.strip() == "[]"
 
 
 def test_options_of_the_reference_typed_from_habit_are_told_in_our_words(capsys):

@@ -1,5 +1,7 @@
+import itertools
 import pickle
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -8,8 +10,9 @@ from PIL import Image
 
 from conftest import make_folder
 from cyclegan import DataConfig, InputError, ModelConfig
-from cyclegan.data import UnpairedDataset, batches, find_folders, scan_folder, split_held_out
-from cyclegan.images import write_image
+from cyclegan.data import UnpairedDataset, batches, find_folders
+from cyclegan.image_folder import scan_folder, split_held_out
+from cyclegan.images import ImageFormat, to_tensor, write_image
 
 MODEL = ModelConfig(discriminator_layers=1)
 DATA = DataConfig(crop_size=16, load_size=18)
@@ -211,3 +214,42 @@ def test_only_so_many_images_are_used_the_first_by_name(tmp_path):
     assert [path.name for path in found.paths] == ["0.png", "2.png", "3.png"]
     assert [path.name for path, _ in found.unreadable] == ["1.png"]
     assert len(scan_folder(folder, 3, None, DATA.replace(max_images=100))) == 7
+
+
+def test_batches_are_made_ahead_by_a_thread_that_ends_with_them(folders):
+    before = threading.active_count()
+    items = dataset(*folders)
+    source = batches(items, 4, 0)
+    for step in (4, 5, 6):
+        one, two = next(source), items[step]
+        assert torch.equal(one.a, two.a)
+        assert torch.equal(one.b, two.b)
+    source.close()
+    assert threading.active_count() == before
+
+
+def test_an_error_of_the_loading_thread_comes_out_of_the_batch_that_it_belongs_to(folders):
+    items, before = dataset(*folders), threading.active_count()
+    source = batches(items, 0, 0)
+    next(source)
+    for path in folders[1].iterdir():
+        path.unlink()
+    with pytest.raises(InputError, match="No image in .* can be read any more"):
+        list(itertools.islice(source, 6))
+    assert threading.active_count() == before
+
+
+def test_a_file_that_has_become_too_small_is_passed_over(tmp_path):
+    a, b = make_folder(tmp_path / "a", count=4), make_folder(tmp_path / "b", count=4)
+    items = dataset(a, b, DataConfig(preprocess="crop", crop_size=16), batch_size=4)
+    make_folder(a, count=1, size=(12, 12))
+    assert "smaller than the crop" in items[0].unreadable[0][1]
+    assert items[0].a.shape == (4, 3, 16, 16)
+
+
+def test_making_a_tensor_leaves_the_array_alone():
+    array = np.linspace(0, 2, 64, dtype=np.float32).reshape(8, 8, 1)
+    before = array.copy()
+    tensor = to_tensor(array, ImageFormat(channels=1, dtype="float32", low=0, high=2))
+    assert np.array_equal(array, before)
+    assert torch.allclose(tensor, torch.linspace(-1, 1, 64).reshape(1, 8, 8), atol=1e-6)

@@ -11,24 +11,13 @@ SOURCE = Path(cyclegan.__file__).parent
 
 # A module may import modules of lower floors, and of its own floor only those that stand before it here.
 FLOORS = [
-    ["_version", "config", "files"],
+    ["_version", "config", "files", "ahead"],
     [
-        *(
-            "images",
-            "metrics",
-            "distributed",
-            "progress",
-            "hub",
-            "datasets",
-            "parallel",
-            "working",
-            "networks",
-            "features",
-        ),
-        *("environment", "health", "torch_files"),
+        *("file_list", "images", "headers", "metrics", "distributed", "parallel", "working", "progress", "hub"),
+        *("datasets", "networks", "features", "environment", "health", "torch_files"),
     ],
     [
-        *("losses", "reference", "reference_options", "reference_command", "reference_equivalent"),
+        *("losses", "reference", "reference_options", "reference_command", "reference_equivalent", "image_folder"),
         *("data", "schedule", "step", "recording", "tuning", "scores", "stabilise"),
     ],
     [

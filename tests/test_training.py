@@ -4,6 +4,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import TINY, make_folder
-from cyclegan import InputError, TrainConfig, Translator, train
+from cyclegan import InputError, TrainConfig, Translator, recording, train
 from cyclegan.checkpoint import list_checkpoints, read_info
 from cyclegan.images import write_image
 from cyclegan.training import TrainingError
@@ -83,6 +84,20 @@ def test_a_run_directory_holds_all_that_is_promised(folders, tmp_path):
     assert {"epoch", "seconds", "images_per_second", "cycle_a", "discriminator_b"} <= lines[0].keys()
 
 
+def test_a_run_leaves_no_thread_behind(folders, tmp_path, monkeypatch):
+    before = threading.active_count()
+    train(*folders, out=tmp_path / "run", quiet=True, **TINY, steps=2)
+    assert threading.active_count() == before
+
+    def fail(*_):
+        raise RuntimeError("a step that fails")
+
+    monkeypatch.setattr(recording, "train_step", fail)
+    with pytest.raises(RuntimeError, match="a step that fails"):
+        train(*folders, out=tmp_path / "other", quiet=True, **TINY, steps=2)
+    assert threading.active_count() == before
+
+
 def test_the_length_can_be_given_in_epochs(folders, tmp_path):
     run = run_tiny(folders, tmp_path / "run", epochs=1.5, steps=None, batch_size=2)
     assert read_info(run / "model").step == 5  # six images in batches of two, one and a half times, rounded up
@@ -119,8 +134,6 @@ def test_seeds_repeat_and_differ(folders, tmp_path):
 def test_an_interrupted_run_goes_on_and_ends_like_an_uninterrupted_one(folders, tmp_path, monkeypatch):
     settings = {"steps": 9, "batch_size": 2, "pool_size": 3, "dropout": True, "checkpoint_steps": 4}
     whole = run_tiny(folders, tmp_path / "whole", **settings)
-
-    from cyclegan import recording
 
     def interrupted_at(step):
         def interrupting(state, real_a, real_b, original=recording.train_step):
@@ -180,7 +193,6 @@ def test_resume_without_a_run_and_foreign_directories_are_refused(folders, tmp_p
 
 
 def test_nan_stops_the_run_and_names_step_term_and_checkpoint(folders, tmp_path, monkeypatch):
-    from cyclegan import recording
 
     def poisoned(state, real_a, real_b, original=recording.train_step):
         losses = original(state, real_a, real_b)

@@ -1,5 +1,7 @@
+import itertools
 import json
 import shutil
+import threading
 
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from PIL import Image
 
 from conftest import TINY, make_folder
 from cyclegan import InputError, ModelConfig, Translator, train
+from cyclegan import translate_files as translate_files_module
 from cyclegan.checkpoint import ModelInfo, list_checkpoints
 from cyclegan.images import ImageFormat, read_image, write_image
 from cyclegan.translate_files import plan_outputs, translate_files
@@ -287,3 +290,108 @@ def test_the_name_must_be_one_that_holds_the_translation(deep_run, tmp_path):
     write_image(tmp_path / "x.npy", np.zeros((16, 16, 5), np.float32))
     with pytest.raises(InputError, match="cannot hold 1 x uint16.*use .png instead"):
         plan_outputs([tmp_path / "x.npy"], tmp_path / "y.jpg", Translator.load(deep_run, direction="b2a"))
+
+
+def test_files_of_one_size_share_batches_wherever_they_stand(run, tmp_path):
+    sizes = [(20, 16), (24, 16), (20, 20)]
+    for index in range(12):
+        picture(*sizes[index % 3], seed=index).save(tmp_path / f"{index:02d}.png")
+    translator, shapes = Translator.load(run), []
+    hook = translator.network.register_forward_hook(lambda _network, images, _result: shapes.append(images[0].shape[0]))
+    plan = plan_outputs([tmp_path], tmp_path / "out", translator)
+    assert translate_files(translator, plan, batch_size=4) == []
+    hook.remove()
+    assert shapes == [4, 4, 4]
+    for source, target in plan:
+        alone = np.asarray(translator(Image.open(source))).astype(int)
+        assert np.abs(alone - read_image(target, 3)).max() <= 1
+
+
+def test_a_few_files_are_read_ahead_and_no_more(run, tmp_path, monkeypatch):
+    for index in range(60):
+        picture(16, 16, seed=index).save(tmp_path / f"{index:02d}.png")
+    translator, read, done = Translator.load(run), [], []
+    real = translate_files_module.read_as
+    monkeypatch.setattr(translate_files_module, "read_as", lambda path, *more: read.append(path) or real(path, *more))
+    plan = plan_outputs([tmp_path], tmp_path / "out", translator)
+    ahead = []
+    hook = translator.network.register_forward_hook(lambda *_: ahead.append(len(read) - len(ahead)))
+    assert translate_files(translator, plan, on_done=done.append) == []
+    hook.remove()
+    assert done == [source for source, _ in plan]
+    assert max(ahead[:40]) <= 12 + 4
+
+
+def test_a_disk_that_is_full_ends_with_the_number_of_images_that_are_kept(run, tmp_path, monkeypatch):
+    for index in range(12):
+        picture(16, 16, seed=index).save(tmp_path / f"{index:02d}.png")
+    translator, numbers = Translator.load(run), itertools.count()
+    real = translate_files_module.write_image
+
+    def full(path, array):
+        if next(numbers) >= 5:
+            raise OSError(28, "No space left on device")
+        real(path, array)
+
+    monkeypatch.setattr(translate_files_module, "write_image", full)
+    before = threading.active_count()
+    with pytest.raises(InputError, match="No space left on device. 5 images are done and kept"):
+        translate_files(translator, plan_outputs([tmp_path], tmp_path / "out", translator))
+    assert len(list((tmp_path / "out").iterdir())) == 5
+    assert threading.active_count() == before
+
+
+def test_an_interrupted_translation_leaves_whole_files_and_no_threads(run, tmp_path):
+    for index in range(12):
+        picture(16, 16, seed=index).save(tmp_path / f"{index:02d}.png")
+    translator, done, before = Translator.load(run), [], threading.active_count()
+
+    def stop(path):
+        done.append(path)
+        if len(done) == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        translate_files(translator, plan_outputs([tmp_path], tmp_path / "out", translator), on_done=stop)
+    assert threading.active_count() == before
+    written = sorted((tmp_path / "out").iterdir())
+    assert 3 <= len(written) < 12
+    assert all(read_image(path, 3).shape == (16, 16, 3) for path in written)
+
+
+def test_an_unreadable_last_file_of_a_sequence_does_not_disturb_the_next_one(run, tmp_path):
+    for name in ("a/0.png", "a/1.png", "b/0.png", "b/1.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        picture(16, 16).save(tmp_path / name)
+    (tmp_path / "a" / "1.png").write_bytes(b"nonsense")
+    translator = Translator.load(run)
+    plan = plan_outputs([tmp_path / "a", tmp_path / "b"], tmp_path / "out", translator)
+    failed = translate_files(translator, plan, stabilise=True)
+    assert [path for path, _ in failed] == [tmp_path / "a" / "1.png"]
+    first = read_image(tmp_path / "out" / "a" / "0.png", 3)
+    assert np.array_equal(first, read_image(tmp_path / "out" / "b" / "0.png", 3))
+    assert np.array_equal(first, np.asarray(translator(picture(16, 16))))
+
+
+def test_links_in_the_place_of_outputs_lead_to_no_input(run, tmp_path):
+    for name in ("in/x.png", "in/y.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        picture(9, 7).save(tmp_path / name)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "y.png").symlink_to(tmp_path / "in" / "x.png")
+    plan = plan_outputs([tmp_path / "in"], tmp_path / "out", Translator.load(run))
+    assert [target.name for _, target in plan] == ["x.png", "y.png.png"]
+    (tmp_path / "out" / "x.png").symlink_to(tmp_path / "in" / "x.png")
+    with pytest.raises(InputError, match="would be overwritten"):
+        plan_outputs([tmp_path / "in"], tmp_path / "out", Translator.load(run))
+
+
+def test_files_of_one_name_from_several_places_keep_apart(run, tmp_path):
+    for name in ("one/x.png", "two/x.png", "three/x.png"):
+        (tmp_path / name).parent.mkdir()
+        picture(9, 7).save(tmp_path / name)
+    inputs = [tmp_path / "one" / "x.png", tmp_path / "two" / "x.png", tmp_path / "three"]
+    plan = plan_outputs(inputs, tmp_path / "out", Translator.load(run))
+    assert [target.name for _, target in plan] == ["x.png", "x.png.png", "x_2.png"]
+    assert [target.name for _, target in plan[1:]] == ["x.png.png", "x_2.png"]
+    assert plan[-1] == (tmp_path / "three" / "x.png", tmp_path / "out" / "x_2.png")

@@ -13,9 +13,10 @@ from conftest import TINY, make_folder
 from cyclegan import InputError, Translator, train
 from cyclegan.checkpoint import list_checkpoints, read_best, read_info
 from cyclegan.config import make_config
-from cyclegan.data import find_folders, scan_folder
+from cyclegan.data import find_folders
 from cyclegan.health import DISCRIMINATOR_STEPS, DiscriminatorWatch
 from cyclegan.held_out import choose_held_out
+from cyclegan.image_folder import scan_folder
 from cyclegan.metrics import luma
 from cyclegan.validation import TIME_SHARE, Validation, ValidationScores
 

@@ -1,9 +1,8 @@
 """Two folders -> the batch of any step. The batch is a pure function of (files, seed, step, slot)."""
 
-import hashlib
 import itertools
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -15,23 +14,28 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from cyclegan.ahead import work_ahead
 from cyclegan.config import DataConfig, InputError, ModelConfig
+from cyclegan.image_folder import ImageFolder, check_size, scaled_size
 from cyclegan.images import (
-    EXTENSIONS,
     Array,
     ImageFormat,
     UnreadableError,
     list_images,
+    mirror_to_multiple,
     pad_to_multiple,
-    probe_image,
     read_as,
     read_image,
     resize,
+    to_signal,
     to_tensor,
 )
 
 # First entry of the counter-based seeds of the two uses of randomness; the domain is the second.
 _ORDER, _AUGMENT = 11, 12
+
+# Batches that wait for their step when this process makes them.
+_STEPS_AHEAD = 3
 
 # Names of the four folders below one root, in the order in which they are tried.
 _LAYOUTS = (("trainA", "trainB", "testA", "testB"), ("train/A", "train/B", "test/A", "test/B"), ("A", "B", "", ""))
@@ -45,19 +49,6 @@ class Folders:
     b: Path
     test_a: Path | None = None
     test_b: Path | None = None
-
-
-@dataclass(frozen=True)
-class ImageFolder:
-    """The readable images of one domain, in a fixed order, and the files that could not be read."""
-
-    root: Path
-    paths: tuple[Path, ...]
-    image_format: ImageFormat
-    unreadable: tuple[tuple[Path, str], ...] = ()
-
-    def __len__(self) -> int:
-        return len(self.paths)
 
 
 @dataclass(frozen=True)
@@ -117,98 +108,12 @@ def holds_domains(root: Path) -> bool:
 
 def _same_contents(a: Path, b: Path) -> bool:
     files_a, files_b = list_images(a), list_images(b)
-    if not files_a or [file.stat().st_size for file in files_a] != [file.stat().st_size for file in files_b]:
+    if not files_a or len(files_a) != len(files_b):
+        return False
+    # Most folders differ in their first file.
+    if any(one.stat().st_size != other.stat().st_size for one, other in zip(files_a, files_b, strict=True)):
         return False
     return all(one.read_bytes() == other.read_bytes() for one, other in zip(files_a, files_b, strict=True))
-
-
-def scan_folder(root: Path, channels: int, value_range: tuple[float, float] | None, config: DataConfig) -> ImageFolder:
-    """Look at every image of a folder before training starts: readable, one type, large enough; find its value range.
-
-    Headers are read, and whole files only where the range of values must be found (types other than 8-bit).
-    Raises InputError for a folder without images, mixed types, channels other than `channels`, sizes under the crop.
-    """
-    paths: list[Path] = []
-    unreadable: list[tuple[Path, str]] = []
-    dtypes: dict[str, Path] = {}
-    low, high = np.inf, -np.inf
-    for path in list_images(root):
-        if len(paths) == config.max_images:
-            break
-        try:
-            height, width, dtype, found = probe_image(path)
-            # Reading tells of wrong channels, with what to do; the first 8-bit file stands for all.
-            if (
-                (found is None and not paths)
-                or found not in (None, channels)
-                or (dtype != "uint8" and value_range is None)
-            ):
-                values = read_image(path, channels)
-                low, high = min(low, float(values.min())), max(high, float(values.max()))
-        except UnreadableError as error:
-            unreadable.append((path, str(error)))
-            continue
-        _check_size(path, height, width, config)
-        paths.append(path)
-        dtypes.setdefault(dtype, path)
-
-    if not paths:
-        reason = f" ({len(unreadable)} files could not be read)" if unreadable else ""
-        raise InputError(f"{root} holds no readable images{reason}; expected files of type {' '.join(EXTENSIONS)}.")
-    if len(dtypes) > 1:
-        examples = ", ".join(f"{path.name} is {dtype}" for dtype, path in dtypes.items())
-        raise InputError(f"{root} mixes types of images ({examples}); convert them to one type.")
-    (dtype,) = dtypes
-    if value_range is not None:
-        low, high = value_range
-    elif dtype == "uint8":
-        low, high = 0.0, 255.0
-    elif not low < high:
-        raise InputError(f"All values of the images in {root} are {low:g}; nothing can be learned from them.")
-    image_format = ImageFormat(channels=channels, dtype=dtype, low=low, high=high)
-    return ImageFolder(Path(root), tuple(paths), image_format, tuple(unreadable))
-
-
-def _check_size(path: Path, height: int, width: int, config: DataConfig) -> None:
-    if not config.crops:
-        return
-    scaled_height, scaled_width = scaled_size(height, width, config)
-    if min(scaled_height, scaled_width) < config.crop_size:
-        raise InputError(
-            f"{path} is {width}x{height} pixels ({scaled_width}x{scaled_height} after {config.preprocess}), "
-            f"smaller than the crop of {config.crop_size}. Pass a smaller --crop-size, or --preprocess resize-and-crop."
-        )
-
-
-def scaled_size(height: int, width: int, config: DataConfig) -> tuple[int, int]:
-    """Height and width of an image after the resizing that comes before the crop."""
-    size = config.resolved_load_size
-    if config.preprocess == "resize-and-crop":
-        return size, size
-    if config.preprocess.startswith("scale-width"):
-        return max(1, round(height * size / width)), size
-    if config.preprocess.startswith("scale-short-side"):
-        scale = size / min(height, width)
-        return max(size, round(height * scale)), max(size, round(width * scale))
-    return height, width
-
-
-def split_held_out(folder: ImageFolder, num_images: int, seed: int) -> tuple[ImageFolder, tuple[Path, ...]]:
-    """Take `num_images` away from a folder by a hash of their names, so that a model never sees them.
-
-    A folder of fewer than ten times as many images stays whole, and nothing is held out.
-    """
-    if num_images == 0 or len(folder) < 10 * num_images:
-        return folder, ()
-
-    def rank(path: Path) -> bytes:
-        return hashlib.sha256(
-            f"{seed}/{path.relative_to(folder.root).as_posix()}".encode(errors="surrogateescape")
-        ).digest()
-
-    held = set(sorted(folder.paths, key=rank)[:num_images])
-    kept = tuple(path for path in folder.paths if path not in held)
-    return replace(folder, paths=kept), tuple(path for path in folder.paths if path in held)
 
 
 @dataclass
@@ -239,14 +144,15 @@ class UnpairedDataset(Dataset[Batch]):
         return self.steps_per_epoch
 
     def __getitem__(self, step: int) -> Batch:
+        # No arithmetic of torch here: its threads, called from a thread beside the training, would be a second pool,
+        # and two pools that wait for one another make everything five times slower.
         unreadable: list[tuple[str, str]] = []
         a = [self._item(0, self.a, step, slot, unreadable) for slot in range(self.batch_size)]
         b = [self._item(1, self.b, step, slot, unreadable) for slot in range(self.batch_size)]
-        return Batch(torch.stack(a), torch.stack(b), tuple(unreadable))
+        return Batch(torch.from_numpy(np.stack(a)), torch.from_numpy(np.stack(b)), tuple(unreadable))
 
-    def _item(
-        self, domain: int, folder: ImageFolder, step: int, slot: int, unreadable: list[tuple[str, str]]
-    ) -> Tensor:
+    def _item(self, domain: int, folder: ImageFolder, step: int, slot: int, unreadable: list[tuple[str, str]]) -> Array:
+        """One image, (C, H, W) in [-1, 1]."""
         count = len(folder)
         position = step * self.batch_size + slot
         order = _order(self.seed, domain, position // count, count) if self.data.shuffle else range(count)
@@ -259,8 +165,10 @@ class UnpairedDataset(Dataset[Batch]):
                 unreadable.append((str(path), str(error)))
                 continue
             rng = np.random.default_rng([_AUGMENT, self.seed, domain, step, slot])
-            tensor = to_tensor(augment(array, self.data, rng), folder.image_format)
-            return pad_to_multiple(tensor, self.model.multiple, self.model.smallest_crop)
+            array = augment(array, self.data, rng)
+            return to_signal(
+                mirror_to_multiple(array, self.model.multiple, self.model.smallest_crop), folder.image_format
+            )
         raise InputError(f"No image in {folder.root} can be read any more; the last error: {unreadable[-1][1]}")
 
     def _load(self, path: Path, channels: int) -> Array:
@@ -268,6 +176,7 @@ class UnpairedDataset(Dataset[Batch]):
         if path in self._cache:
             return self._cache[path]
         array = read_image(path, channels)
+        check_size(path, array.shape[0], array.shape[1], self.data)  # it may have changed since it was looked at
         array = resize(array, *scaled_size(array.shape[0], array.shape[1], self.data))
         if self._cached_bytes + array.nbytes <= self.cache_bytes:
             self._cache[path] = array
@@ -275,9 +184,9 @@ class UnpairedDataset(Dataset[Batch]):
         return array
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)  # two passes of two domains: a batch may lie on both
 def _order(seed: int, domain: int, epoch: int, count: int) -> Array:
-    return np.random.default_rng([_ORDER, seed, domain, epoch]).permutation(count)
+    return np.random.default_rng([_ORDER, seed, domain, epoch]).permutation(count).astype(np.int32)
 
 
 def augment(array: Array, config: DataConfig, rng: np.random.Generator) -> Array:
@@ -298,7 +207,7 @@ def held_out_tensor(path: Path, image_format: ImageFormat, data: DataConfig, mod
     Raises UnreadableError or InputError if the file is damaged, too small, or not of this format.
     """
     array = read_as(path, image_format)
-    _check_size(path, array.shape[0], array.shape[1], data)
+    check_size(path, array.shape[0], array.shape[1], data)
     if data.preprocess == "resize-and-crop":
         array = resize(array, data.crop_size, data.crop_size)
     else:
@@ -309,10 +218,26 @@ def held_out_tensor(path: Path, image_format: ImageFormat, data: DataConfig, mod
     return pad_to_multiple(to_tensor(array, image_format), model.multiple, model.smallest_crop)
 
 
-def batches(dataset: UnpairedDataset, first_step: int, num_workers: int) -> Iterator[Batch]:
-    """The batches of steps first_step, first_step + 1, ... without end."""
+def batches(dataset: UnpairedDataset, first_step: int, num_workers: int) -> Generator[Batch, None, None]:
+    """The batches of steps first_step, first_step + 1, ... without end, made a few steps ahead.
+
+    num_workers: processes that make them; 0: one thread of this process. Where this generator is closed they end.
+    """
     if num_workers == 0:
-        return (dataset[step] for step in itertools.count(first_step))
+        ahead = work_ahead(
+            dataset.__getitem__,
+            itertools.count(first_step),
+            num_threads=1,
+            most_items=_STEPS_AHEAD,
+            size_of=lambda batch: batch.a.nbytes + batch.b.nbytes,
+        )
+        try:
+            for _, future in ahead:
+                batch = future.result()
+                yield batch.pin_memory() if torch.cuda.is_available() else batch
+        finally:
+            ahead.close()
+        return
     # Each process keeps a cache of its own.
     shared = replace(dataset, cache_bytes=dataset.cache_bytes // num_workers, _cache={}, _cached_bytes=0)
     steps = itertools.count(first_step)
@@ -326,7 +251,8 @@ def batches(dataset: UnpairedDataset, first_step: int, num_workers: int) -> Iter
         worker_init_fn=_ignore_interrupts,
     )
     with _interrupts_held():
-        return iter(loader)
+        source = iter(loader)
+    yield from source
 
 
 # A terminal sends Ctrl-C to every process; the training process decides what it means.

@@ -162,12 +162,12 @@ def find_domains(
             )
         if not root.is_dir():
             raise InputError(f"There is no folder {root}; expected test images of domain {name}.")
-        paths = list_images(root)
+        paths = list(list_images(root))
         if not paths:
             raise InputError(f"{root} holds no images; expected test images of domain {name}.")
         domain = DomainImages(name, root, paths, formats[index], short_side, formats[1 - index])
         if train is not None and train.is_dir():
-            domain.train_root, domain.train_paths = train, list_images(train)
+            domain.train_root, domain.train_paths = train, list(list_images(train))
         domains.append(domain)
     first, second = domains
     if first.root.resolve() == second.root.resolve():

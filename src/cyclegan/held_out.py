@@ -1,7 +1,7 @@
 """Images that a run does not train on: those of its sample grids, and those that its scores in training come from."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +10,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from cyclegan.config import MIN_VALIDATION, InputError, TrainConfig
-from cyclegan.data import Folders, ImageFolder, held_out_tensor, split_held_out
+from cyclegan.data import Folders, held_out_tensor
+from cyclegan.image_folder import ImageFolder, split_held_out
 from cyclegan.images import UnreadableError, grid, list_images, spread, upscale
 
 
@@ -53,10 +54,11 @@ def choose_held_out(
     b, held_b = _hold_out(b, config, has_test)
 
     if folders.test_a is not None and folders.test_b is not None:
-        from_a, from_b = list_images(folders.test_a), list_images(folders.test_b)
+        from_a: Sequence[Path] = list_images(folders.test_a)
+        from_b: Sequence[Path] = list_images(folders.test_b)
         origin = "from the test folders"
     else:
-        from_a, from_b = list(held_a or whole_a.paths), list(held_b or whole_b.paths)
+        from_a, from_b = held_a or whole_a.paths, held_b or whole_b.paths
         origin = _origin([("A", bool(held_a)), ("B", bool(held_b))])
     unreadable: list[tuple[Path, str]] = []
     samples_a, samples_b = (
@@ -68,9 +70,7 @@ def choose_held_out(
     def scored_and_others(held: tuple[Path, ...], whole: ImageFolder) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
         scored = held if len(held) >= MIN_VALIDATION else tuple(spread(whole.paths, config.num_validation))
         # What a set is compared with for the floor must not be the set itself.
-        chosen = set(scored)
-        others = [path for path in whole.paths if path not in chosen]
-        return scored, tuple(spread(others, config.num_validation))
+        return scored, tuple(spread(whole.paths.without(scored), config.num_validation))
 
     scored_a, trained_a = scored_and_others(held_a, whole_a)
     scored_b, trained_b = scored_and_others(held_b, whole_b)
@@ -104,7 +104,7 @@ def _origin(domains: list[tuple[str, bool]]) -> str:
 
 
 def read_held_out(
-    paths: Sequence[Path], wanted: int, folder: ImageFolder, config: TrainConfig, unreadable: list[tuple[Path, str]]
+    paths: Iterable[Path], wanted: int, folder: ImageFolder, config: TrainConfig, unreadable: list[tuple[Path, str]]
 ) -> tuple[Tensor, ...]:
     """The first `wanted` readable images at the training size, without randomness; others are added to `unreadable`.
 
@@ -123,11 +123,12 @@ def read_held_out(
     return tuple(tensors)
 
 
-def _beginning_with(paths: list[Path], count: int) -> list[Path]:
+def _beginning_with(paths: Sequence[Path], count: int) -> Iterator[Path]:
     """All paths, beginning with `count` of them at equal distances."""
     first = spread(paths, count)
+    yield from first
     chosen = set(first)
-    return [*first, *(path for path in paths if path not in chosen)]
+    yield from (path for path in paths if path not in chosen)
 
 
 @torch.inference_mode()

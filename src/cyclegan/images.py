@@ -18,6 +18,7 @@ from pydantic import Field
 from torch import Tensor
 
 from cyclegan.config import Config, InputError
+from cyclegan.file_list import FileList, list_files
 from cyclegan.files import write_bytes
 
 Array = NDArray[np.generic]
@@ -58,22 +59,9 @@ class ImageFormat(Config):
         return f"{self.channels} x {self.dtype} in [{self.low:g}, {self.high:g}]"
 
 
-def list_images(root: Path) -> list[Path]:
+def list_images(root: Path) -> FileList:
     """Image files below a folder, nested ones too, hidden ones not, ordered by their path."""
     return list_files(root, EXTENSIONS)
-
-
-def list_files(root: Path, extensions: tuple[str, ...]) -> list[Path]:
-    """Files of these (lower case) extensions below a folder, as in `list_images`."""
-    root = Path(root)
-    found = [
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in extensions
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        and path.is_file()
-    ]
-    return sorted(found, key=lambda path: path.relative_to(root).as_posix())
 
 
 def spread(items: Sequence[T], count: int) -> list[T]:
@@ -347,9 +335,17 @@ def can_hold(suffix: str, channels: int, dtype: str) -> bool:
 
 def to_tensor(array: Array, image_format: ImageFormat) -> Tensor:
     """(H, W, C) in the file's type -> (C, H, W), float32 in [-1, 1]; values outside the range are clipped."""
+    return torch.from_numpy(to_signal(array, image_format))
+
+
+def to_signal(array: Array, image_format: ImageFormat) -> NDArray[np.float32]:
+    """What `to_tensor` holds, as an array of its own memory, made without torch."""
     low, high = image_format.low, image_format.high
-    tensor = torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1), dtype=np.float32))
-    return tensor.sub_(low).mul_(2 / (high - low)).sub_(1).clamp_(-1, 1)
+    signal = np.array(array.transpose(2, 0, 1), dtype=np.float32, order="C")
+    signal -= np.float32(low)
+    signal *= np.float32(2 / (high - low))
+    signal -= np.float32(1)
+    return np.clip(signal, -1, 1, out=signal)
 
 
 def from_tensor(tensor: Tensor, image_format: ImageFormat) -> Array:
@@ -400,14 +396,26 @@ def scale(array: Array, *, short_side: int | None = None, width: int | None = No
 
 def pad_to_multiple(images: Tensor, multiple: int, smallest: int = 1) -> Tensor:
     """Mirror (..., C, H, W) at its right and lower border until H and W are multiples and at least `smallest`."""
-    height, width = images.shape[-2:]
-    target_height = -(-max(height, smallest) // multiple) * multiple
-    target_width = -(-max(width, smallest) // multiple) * multiple
-    if (target_height, target_width) == (height, width):
-        return images
-    rows = torch.from_numpy(np.pad(np.arange(height), (0, target_height - height), "reflect" if height > 1 else "edge"))
-    columns = torch.from_numpy(np.pad(np.arange(width), (0, target_width - width), "reflect" if width > 1 else "edge"))
-    return images.index_select(-2, rows.to(images.device)).index_select(-1, columns.to(images.device))
+    for dim in (-2, -1):
+        if (places := _mirrored(images.shape[dim], multiple, smallest)) is not None:
+            images = images.index_select(dim, torch.from_numpy(places).to(images.device))
+    return images
+
+
+def mirror_to_multiple(array: Array, multiple: int, smallest: int = 1) -> Array:
+    """The same for (H, W, C)."""
+    for axis in (0, 1):
+        if (places := _mirrored(array.shape[axis], multiple, smallest)) is not None:
+            array = array.take(places, axis)
+    return array
+
+
+def _mirrored(size: int, multiple: int, smallest: int) -> NDArray[np.int64] | None:
+    """Places to take for a side that is long enough; None if it is."""
+    missing = -(-max(size, smallest) // multiple) * multiple - size
+    if missing == 0:
+        return None
+    return np.pad(np.arange(size, dtype=np.int64), (0, missing), "reflect" if size > 1 else "edge")
 
 
 def grid(rows: list[list[Tensor]], labels: list[str]) -> Image.Image:

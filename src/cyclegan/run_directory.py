@@ -1,7 +1,7 @@
 """A run directory before and between its sessions: may it be written, is it this run, where does it go on."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -20,6 +20,7 @@ from cyclegan.config import (
 )
 from cyclegan.data import Folders
 from cyclegan.files import write_bytes
+from cyclegan.headers import HeaderIndex
 from cyclegan.hub import is_address
 from cyclegan.step import TrainState
 
@@ -137,9 +138,14 @@ def load_newest(out: Path, state: TrainState) -> tuple[Path, float, list[InputEr
     raise InputError(f"No checkpoint in {out} can be read; start anew with --fresh (the old run is kept aside).")
 
 
-def write_config(config: TrainConfig) -> None:
-    """Write config.toml, which makes the directory a run. Raises InputError if the place cannot be written."""
+def write_config(config: TrainConfig, indices: Mapping[Path, HeaderIndex]) -> None:
+    """Write config.toml, which makes the directory a run, and what is known of its images, for when it goes on.
+
+    Raises InputError if the place cannot be written.
+    """
     try:
+        for path, index in indices.items():
+            index.save(path)
         write_bytes(config.out / "config.toml", to_toml(config).encode())
     except OSError as error:
         raise _unwritable(config.out, error) from error

@@ -4,7 +4,7 @@ import math
 import shlex
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,14 @@ from cyclegan.checkpoint import (
     save_model,
 )
 from cyclegan.config import InputError, TrainConfig, make_config, read_config_file
-from cyclegan.data import ImageFolder, UnpairedDataset, batches, find_folders, scan_folder
+from cyclegan.data import UnpairedDataset, batches, find_folders
 from cyclegan.distributed import describe_device, resolve_device
 from cyclegan.environment import command_line, now, versions
 from cyclegan.fine_tuning import check_formats, origin_of_start, settings_of_start, start_from
+from cyclegan.headers import HeaderIndex
 from cyclegan.held_out import HeldOut, choose_held_out
 from cyclegan.hub import is_address
+from cyclegan.image_folder import ImageFolder, scan_folder
 from cyclegan.monitor import Monitor
 from cyclegan.networks import count_parameters
 from cyclegan.progress import show_progress, stop_signals
@@ -153,9 +155,16 @@ class _Run:
         data = config.data
         if not fresh and (saved := read_run_config(out)) is not None:
             data = data.replace(range_a=data.range_a or saved.data.range_a, range_b=data.range_b or saved.data.range_b)
-        with console.status("Looking at the images ..."):
-            a = scan_folder(folders.a, config.model.channels_a, data.range_a, data)
-            b = scan_folder(folders.b, config.model.channels_b, data.range_b, data)
+        # What is known of a million files need not be read from them again.
+        indices = {path: HeaderIndex.load(path) for path in (out / ".headers_a.npz", out / ".headers_b.npz")}
+        index_a, index_b = indices.values()
+        with console.status("Looking at the images ...") as status:
+
+            def tell(count: int) -> None:
+                status.update(f"Looking at the images ... {count:,}")
+
+            a = scan_folder(folders.a, config.model.channels_a, data.range_a, data, index=index_a, on_files=tell)
+            b = scan_folder(folders.b, config.model.channels_b, data.range_b, data, index=index_b, on_files=tell)
         ranges = {"range_a": (a.image_format.low, a.image_format.high)}
         ranges |= {"range_b": (b.image_format.low, b.image_format.high)}
         config = config.replace(data=data.replace(**ranges))
@@ -214,7 +223,7 @@ class _Run:
         run = cls(config, state, fastest_step(state), dataset, info, samples, console, held_out, seconds_before=seconds)
         run.complete = run._share() >= 1
         if not run.complete:
-            write_config(config)
+            write_config(config, indices)
         run.log = log = RunLog(config, state.step, console, stack, track=not run.complete)
         validation = Validation(config, scored, a, b, device) if config.num_validation > 0 else None
         run.monitor = Monitor(config, state, info, samples, validation, log, console, run._seconds)
@@ -298,8 +307,11 @@ class _Run:
         self.logged_seconds, self.share_before = self.seconds_before, self._share()
         self.started = time.monotonic()
         try:
-            with stop_signals() as stopped, show_progress(self.console, self._share, self._status) as show:
-                source = batches(self.dataset, state.step, config.workers)
+            with (
+                stop_signals() as stopped,
+                show_progress(self.console, self._share, self._status) as show,
+                closing(batches(self.dataset, state.step, config.workers)) as source,
+            ):
                 while self._share() < 1 and not stopped():
                     batch = next(source)
                     self._one_step(batch.a, batch.b)

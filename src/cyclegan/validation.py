@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from cyclegan import metrics
 from cyclegan.config import Direction, InputError, TrainConfig
-from cyclegan.data import ImageFolder
 from cyclegan.features import FeatureNetwork
 from cyclegan.health import (
     Finding,
@@ -25,6 +24,7 @@ from cyclegan.health import (
     thumbnails,
 )
 from cyclegan.held_out import Scored, read_held_out
+from cyclegan.image_folder import ImageFolder
 from cyclegan.images import ImageFormat, same_size_batches
 from cyclegan.round_trip import RoundTrip, round_trip
 

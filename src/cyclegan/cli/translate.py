@@ -10,7 +10,7 @@ if TYPE_CHECKING:  # heavy imports wait until the command runs
     from rich.console import Console
 
     from cyclegan.translate import Translator
-    from cyclegan.video import Plan
+    from cyclegan.translate_files import Plan
 
 SUMMARY = "Translate images and clips with a trained run."
 
@@ -119,7 +119,7 @@ def _translate(parsed: argparse.Namespace) -> None:
     if images:
         is_whole = _translate_images(parsed, translator, images, console)
     for source, target in clips:
-        is_whole &= _translate_clip(parsed, translator, source, target, console, is_only=len(images + clips) == 1)
+        is_whole &= _translate_clip(parsed, translator, source, target, console, is_only=len(images) + len(clips) == 1)
     if not is_whole:
         raise SystemExit(1)
 
@@ -130,8 +130,10 @@ def _translate_images(parsed: argparse.Namespace, translator: "Translator", plan
 
     from cyclegan.translate_files import sequences, translate_files
 
-    alone = [source for source, *more in ([s for s, _ in part] for part in sequences(plan)) if not more]
-    if parsed.stabilise and alone:
+    alone: list[Path] = []
+    if parsed.stabilise:
+        alone = [part[0][0] for part in sequences(plan) if len(part) == 1]
+    if alone:
         one = len(alone) == 1
         names = f"{alone[0]} is a single picture" if one else f"{len(alone)} pictures stand alone"
         console.print(f"{names}: no sequence of frames, so --stabilise does nothing for {'it' if one else 'them'}.")

@@ -1,10 +1,8 @@
 """What is in a folder of images: every file is decoded once, and only thumbnails and samples of its pixels are kept."""
 
 import hashlib
-import os
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from cyclegan.ahead import num_cores, work_ahead
 from cyclegan.config import Config, InputError
 from cyclegan.features import FeatureInfo, FeatureNetwork
 from cyclegan.images import (
@@ -209,30 +208,13 @@ def _ignored(root: Path) -> dict[str, int]:
 def _in_order(
     look: Callable[[Path], _Seen], paths: Sequence[Path]
 ) -> Iterator[tuple[Path, _Seen | InputError | UnreadableError | OSError]]:
-    """The results in the order of the paths, from a few threads (decoders let go of Python's lock).
-
-    Only a few files wait at any time, so memory stays flat and Ctrl-C need not wait for a folder.
-    """
-    num_threads = min(4, os.cpu_count() or 1)
-    pool = ThreadPoolExecutor(num_threads)
-    waiting: deque[tuple[Path, Future[_Seen]]] = deque()
-
-    def finish() -> tuple[Path, _Seen | InputError | UnreadableError | OSError]:
-        path, future = waiting.popleft()
+    """The results in the order of the paths, from a few threads (decoders let go of Python's lock)."""
+    num_threads = min(4, num_cores())
+    for path, future in work_ahead(look, paths, num_threads=num_threads, most_items=2 * num_threads):
         try:
-            return path, future.result()
+            yield path, future.result()
         except (InputError, UnreadableError, OSError) as error:
-            return path, error
-
-    try:
-        for path in paths:
-            waiting.append((path, pool.submit(look, path)))
-            if len(waiting) > 2 * num_threads:
-                yield finish()
-        while waiting:
-            yield finish()
-    finally:
-        pool.shutdown(cancel_futures=True)
+            yield path, error
 
 
 def _look(path: Path, root: Path) -> _Seen:

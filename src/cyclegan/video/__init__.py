@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 
@@ -16,13 +16,11 @@ from cyclegan.config import InputError
 from cyclegan.images import EXTENSIONS, Array, scale
 from cyclegan.stabilise import MEMORY_FRAMES
 from cyclegan.translate import Translator
-from cyclegan.translate_files import find_files, image_suffix, mirror, plan_outputs
+from cyclegan.translate_files import Plan, find_files, image_suffix, mirror, plan_outputs
 from cyclegan.video.reading import HDR_TRANSFERS, Clock, Look, decode, import_av, look_at, open_input, ticks, to_array
 from cyclegan.video.writing import CONTAINERS, PictureWriter, Sound, open_output, open_sounds
 
 __all__ = ["VIDEO_EXTENSIONS", "TranslatedClip", "plan_translation", "translate_video"]
-
-Plan: TypeAlias = list[tuple[Path, Path]]
 
 # What counts as a clip among other inputs. A file of another name that PyAV reads can be the only input.
 VIDEO_EXTENSIONS = (
@@ -56,10 +54,10 @@ def plan_translation(inputs: Iterable[Path], out: Path, translator: Translator) 
             raise InputError(f"--out {out} is one clip, and the inputs are more than one; give a folder as --out.")
         if inputs[0].suffix.lower() in EXTENSIONS:
             raise InputError(f"--out {out} is a clip, and {inputs[0]} is an image; give a folder as --out.")
-        return [], [(inputs[0], out)]
+        return Plan.of([]), Plan.of([(inputs[0], out)])
 
     if out.suffix.lower() in EXTENSIONS and not out.is_dir():
-        return plan_outputs(inputs, out, translator), []
+        return plan_outputs(inputs, out, translator), Plan.of([])
 
     for path in inputs:
         if path.is_dir() and not find_files(path, out, EXTENSIONS + VIDEO_EXTENSIONS):

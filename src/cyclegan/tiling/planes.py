@@ -18,8 +18,8 @@ Moments: TypeAlias = tuple[Tensor, Tensor]
 Statistics: TypeAlias = dict[str, Moments]
 # What a norm with its statistics is: (y - centre) * scale + offset; (C,) each, float64 on the CPU.
 Affine: TypeAlias = tuple[Tensor, Tensor, Tensor]
-# Where a channel's mean is so many times its spread, the difference is taken of values, not put into the weights: a plain
-# picture must give exactly 0 here, or the next norm scales rounding noise up.
+# Where a channel's mean is so many times its spread, the mean is taken off the values and not put into the weights: a
+# plain picture must give exactly 0 here, or the next norm scales rounding noise up.
 _FLAT = 1e4
 
 # In place: what it gets is what it returns.
@@ -163,9 +163,7 @@ class Conv:
         y = F.conv_transpose2d(x, self.weight, self.bias, self.stride)
         y = y if self.after is None else self.after(y)
         first_row, first_column = top * self.stride - self.padding, left * self.stride - self.padding
-        return y[
-            ..., box.top - first_row : box.bottom - first_row, box.left - first_column : box.right - first_column
-        ]
+        return y[..., box.top - first_row : box.bottom - first_row, box.left - first_column : box.right - first_column]
 
     def _inputs(self, start: int, stop: int, length: int) -> tuple[int, int]:
         first = -(-(start + self.padding - self.kernel + 1) // self.stride)

@@ -19,8 +19,8 @@ Tick = Callable[[float], None]
 class Gather:
     """Mean and variance of each channel over all tiles: as exact as over the whole, whatever the tiles are.
 
-    Each tile gives its mean and its squared deviations from that mean, and they are joined with doubles (Chan, Golub and
-    LeVeque 1979), so that no large numbers are subtracted.
+    Each tile gives its mean and its squared deviations from that mean, and they are joined with doubles (Chan, Golub
+    and LeVeque 1979), so that no large numbers are subtracted.
     """
 
     def __init__(self) -> None:
@@ -47,7 +47,7 @@ def tile_moments(y: Tensor) -> Moments:
         mean, variance = instance_statistics(y)
         return mean[0].cpu().double(), variance[0].cpu().double()
     values = y.permute(0, 2, 3, 1).reshape(-1, y.shape[1])
-    parts = values.split(max(_CHUNK_VALUES // y.shape[1], 1))
+    parts = torch.split(values, max(_CHUNK_VALUES // y.shape[1], 1))
     ones = torch.ones(len(parts[0]))
     # Sums of columns as products with ones are several times faster than sum(0); of parts, so that they stay exact.
     mean = torch.stack([ones[: len(part)] @ part for part in parts]).double().sum(0) / len(values)
@@ -123,9 +123,7 @@ class InPlace:
         tile, halo, tensor = self._tile, self.halo, self.stored.tensor
         x = view(tensor, box).clone()
         if box.top < tile.top:  # the rows above are overwritten: over the whole width
-            x[..., : tile.top - box.top, :] = self._above[
-                ..., halo - (tile.top - box.top) :, box.left : box.right
-            ]
+            x[..., : tile.top - box.top, :] = self._above[..., halo - (tile.top - box.top) :, box.left : box.right]
         if box.left < tile.left:  # so are the columns to the left, of this row of tiles
             rows = slice(max(box.top, tile.top), min(box.bottom, tile.bottom))
             x[..., rows.start - box.top : rows.stop - box.top, : tile.left - box.left] = self._left[

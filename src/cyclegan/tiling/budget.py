@@ -85,7 +85,7 @@ def _unet_bytes(network: UnetGenerator, height: int, width: int, first: int) -> 
         for level, conv in enumerate(network.down)
         if isinstance(conv, nn.Conv2d)
     ]
-    values = sum(levels[first:]) + sum(levels[first : first + 2])
+    values: int = sum(levels[first:]) + sum(levels[first : first + 2])
     return values * _value_bytes(network)
 
 

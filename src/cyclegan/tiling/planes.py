@@ -18,9 +18,6 @@ Moments: TypeAlias = tuple[Tensor, Tensor]
 Statistics: TypeAlias = dict[str, Moments]
 # What a norm with its statistics is: (y - centre) * scale + offset; (C,) each, float64 on the CPU.
 Affine: TypeAlias = tuple[Tensor, Tensor, Tensor]
-# Where a channel's mean is so many times its spread, the mean is taken off the values and not put into the weights: a
-# plain picture must give exactly 0 here, or the next norm scales rounding noise up.
-_FLAT = 1e4
 
 # In place: what it gets is what it returns.
 Activation = Callable[[Tensor], Tensor]
@@ -111,15 +108,7 @@ class Conv:
 
     def normalised(self, affine: Affine | None, after: Activation | None) -> "Conv":
         """The same with a norm on its output, and then an activation."""
-        weights = None
-        if affine is not None and bool((affine[0].abs() * affine[1] > _FLAT).any()):
-            norm, activation = _in_place(affine, self.weight), after
-
-            def after(y: Tensor) -> Tensor:
-                return norm(y) if activation is None else activation(norm(y))
-
-        elif affine is not None:
-            weights = fold(self.conv, affine)
+        weights = None if affine is None else fold(self.conv, affine)
         mirrored = self.padding if self.mirrored else 0
         return Conv(self.below, self.conv, mirrored=mirrored, before=self.before, after=after, weights=weights)
 

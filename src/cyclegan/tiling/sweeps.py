@@ -50,17 +50,14 @@ def tile_moments(y: Tensor) -> Moments:
     parts = torch.split(values, max(_CHUNK_VALUES // y.shape[1], 1))
     ones = torch.ones(len(parts[0]))
     # Sums of columns as products with ones are several times faster than sum(0); of parts, so that they stay exact.
-    mean = torch.stack([ones[: len(part)] @ part for part in parts]).double().sum(0) / len(values)
-    centre = mean.float()
-    squares = torch.zeros(y.shape[1], dtype=torch.float64)
+    centre = torch.stack([ones[: len(part)] @ part for part in parts]).sum(0) / len(values)
+    rest, squares = torch.zeros(2, y.shape[1], dtype=torch.float64)
     for part in parts:
-        squares += (part - centre).square_().sum(0).double()
-    variance = squares / len(values) - (mean - centre.double()).square()
-    if bool((variance <= mean.square() * 1e-8).any()):  # nearly plain: the difference from a pixel is more exact
-        shifted = values - values[0]
-        from_first = shifted.double().mean(0)
-        return values[0].double() + from_first, (shifted.double() - from_first).square_().mean(0)
-    return mean, variance
+        spread = part - centre
+        rest += ones[: len(part)] @ spread
+        squares += spread.square_().sum(0)
+    rest /= len(values)
+    return centre.double() + rest, squares / len(values) - rest.square()
 
 
 def gather(plane: Plane, side: int, tick: Tick) -> Moments:

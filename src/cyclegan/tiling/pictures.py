@@ -24,7 +24,7 @@ TILE = 512
 # Statistics that are approximate come from a smaller picture of about this side, in pixels: the whole image reduced, or
 # crops of CROP_PIXELS at full resolution, side by side.
 SAMPLE_PIXELS = 2048
-CROP_PIXELS = 512
+CROP_PIXELS = 256
 
 
 class Source(Protocol):
@@ -153,7 +153,7 @@ def sample(source: Source, kind: str) -> Array:
 
 
 def _factor(height: int, width: int) -> int:
-    return max(1, round(min(height, width) / SAMPLE_PIXELS))
+    return -(-min(height, width) // SAMPLE_PIXELS)
 
 
 def _crops(source: Source) -> Array:

@@ -22,7 +22,7 @@ from cyclegan.files import lock, write_bytes
 from cyclegan.images import Array, ImageFormat, read_as, write_image
 from cyclegan.tiff_regions import TiffSource, encode_rows, tile_side, write_tiff
 from cyclegan.tiling.budget import available_bytes, choose_plan, untiled_bytes
-from cyclegan.tiling.network import Plan, State, TiledNetwork, has_instance_norm
+from cyclegan.tiling.network import Plan, State, TiledNetwork, can_tile, has_instance_norm
 from cyclegan.tiling.pictures import (
     TILE,
     ArraySource,
@@ -53,6 +53,8 @@ class LargeResult:
 
 def needs_tiles(translator: Translator, path: Path, *, batch_size: int = 1) -> bool:
     """Whether an image cannot be translated as a whole in the memory that is available. Reads its header only."""
+    if not can_tile(translator.network):
+        return False
     available = available_bytes(translator.device)
     size = image_size(path)
     if available is None or size is None:

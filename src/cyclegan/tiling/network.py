@@ -42,8 +42,8 @@ class Plan:
     """How a network is run over an image. side: of a tile, in pixels of the image.
 
     stored: a resnet keeps 0, 1 or 2 activations: 0 where nothing has to be known of the image or all is given; 1 takes
-    2.4 times the work of 2. A U-Net keeps its levels from this one down, where level 1 is at a quarter of the
-    resolution, 2 at an eighth, and so on.
+    2.5 times the work of 2 in its blocks. A U-Net keeps its levels from this one down, where level 1 is at a quarter of
+    the resolution, 2 at an eighth, and so on.
     """
 
     side: int

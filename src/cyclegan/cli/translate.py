@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--statistics",
         choices=("exact", "crops", "reduced"),
         default="exact",
-        help="what tiles are normalised with: statistics of the whole image, or, with less time and memory and nearly "
+        help="what tiles are normalised with: statistics of the whole image, or, with less memory and nearly "
         "the same, of full-resolution crops or of a reduced image (default: exact)",
     )
     parser.add_argument(

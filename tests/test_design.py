@@ -18,11 +18,11 @@ FLOORS = [
     ],
     [
         *("losses", "reference", "reference_options", "reference_command", "reference_equivalent", "image_folder"),
-        *("data", "schedule", "step", "recording", "tuning", "scores", "stabilise"),
+        *("data", "schedule", "step", "recording", "tuning", "scores", "stabilise", "tiling", "tiff_regions"),
     ],
     [
-        *("checkpoint", "translate", "translate_files", "video", "held_out", "run_directory", "fine_tuning"),
-        *("trackers", "run_log", "round_trip", "examples", "inception"),
+        *("checkpoint", "translate", "large_images", "translate_files", "video", "held_out", "run_directory"),
+        *("fine_tuning", "trackers", "run_log", "round_trip", "examples", "inception"),
     ],
     ["validation", "domain_images", "report", "inspection", "importing", "export"],
     ["evaluation", "monitor", "training", "demo", "card_subject", "model_card", "push"],

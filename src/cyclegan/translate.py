@@ -20,6 +20,7 @@ from cyclegan.images import (
     to_tensor,
 )
 from cyclegan.stabilise import MEMORY_FRAMES, Stabiliser
+from cyclegan.tiling.pictures import translate_array
 
 Network: TypeAlias = Callable[[Tensor], Tensor]
 Picture: TypeAlias = Image.Image | Array
@@ -92,6 +93,7 @@ class Translator:
         batch_size: int = 1,
         stabilise: bool = False,
         memory_frames: float = MEMORY_FRAMES,
+        tile: int | None = None,
     ) -> Iterator[Picture]:
         """Translate any iterable of images, in order, reading no further ahead than a batch.
 
@@ -100,7 +102,17 @@ class Translator:
         stay. Neighbours of one size share a batch. Raises InputError for wrong channels.
         stabilise: the images are the frames of one sequence, and flicker is reduced as in `cyclegan.stabilise`;
         memory_frames: its time constant.
+        tile: each image by itself in squares of so many pixels, for images that do not fit into memory as a whole. The
+        result is the same, without seams: see docs/large-images.md. Raises InputError if it does not fit so, either.
         """
+        if tile is not None and stabilise:
+            raise InputError(f"tile is {tile} and stabilise is on; frames of a sequence are not cut into tiles.")
+        if tile is not None:
+            for image in images:
+                array = self._to_array(image)
+                result = translate_array(self.network, array, self.info.model, self.source, self.target, tile)
+                yield self._like(isinstance(image, Image.Image), result)
+            return
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; expected at least 1.")
         network: Network = Stabiliser(self.network, memory_frames=memory_frames) if stabilise else self.network
@@ -130,24 +142,28 @@ class Translator:
             return network(padded)[..., :height, :width].float().cpu()
 
     def _to_tensor(self, image: Picture) -> Tensor:
+        return to_tensor(self._to_array(image), self.source)
+
+    def _to_array(self, image: Picture) -> Array:
         if isinstance(image, Image.Image):
             if self.source.dtype != "uint8" or self.source.channels not in (1, 3, 4):
                 raise InputError(f"This model reads images of {self.source}; pass arrays of shape (H, W, channels).")
-            array: Array = pil_to_array(image, self.source.channels)
-        else:
-            array = image[..., None] if image.ndim == 2 else image
-            if array.ndim != 3 or array.shape[2] != self.source.channels:
-                raise InputError(f"The array has shape {image.shape}; this model takes (H, W, {self.source.channels}).")
-        return to_tensor(array, self.source)
+            return pil_to_array(image, self.source.channels)
+        array = image[..., None] if image.ndim == 2 else image
+        if array.ndim != 3 or array.shape[2] != self.source.channels:
+            raise InputError(f"The array has shape {image.shape}; this model takes (H, W, {self.source.channels}).")
+        return array
+
+    def _like(self, was_pil: bool, array: Array) -> Picture:
+        """A PIL image for one, where it can hold the result."""
+        if was_pil and self.target.dtype == "uint8" and self.target.channels in (1, 3, 4):
+            return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
+        return array
 
     def _flush(self, waiting: list[tuple[Tensor, bool]], network: Network) -> Iterator[Picture]:
         results = self._run(torch.stack([tensor for tensor, _ in waiting]), network)
         for result, (_, was_pil) in zip(results, waiting, strict=True):
-            array = from_tensor(result, self.target)
-            if was_pil and self.target.dtype == "uint8" and self.target.channels in (1, 3, 4):
-                yield Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
-            else:
-                yield array
+            yield self._like(was_pil, from_tensor(result, self.target))
 
 
 def _check_choice(direction: str, weights: str | None) -> None:

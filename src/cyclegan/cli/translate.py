@@ -19,6 +19,7 @@ EXAMPLES = """examples:
   cyclegan translate runs/maps maps/ --out photos/ --direction b2a --batch-size 8
   cyclegan translate runs/maps clip.mp4 --out clip_b.mp4 --stabilise
   cyclegan translate runs/maps frames/ --out frames_b/ --stabilise
+  cyclegan translate runs/maps huge.tif --out map.tif --tile 1024 --statistics crops
   cyclegan translate hf:user/name photo.jpg --out translated/          (a model of the Hugging Face Hub)"""
 
 
@@ -57,6 +58,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     size.add_argument("--scale-width", type=int, metavar="PIXELS", help="the same for the width")
     parser.add_argument(
+        "--tile",
+        type=_tile,
+        default="auto",
+        metavar="PIXELS",
+        help="translate in squares of this side, seamlessly; none: never; auto: where an image does not fit into "
+        "memory as a whole (default)",
+    )
+    parser.add_argument(
+        "--statistics",
+        choices=("exact", "crops", "reduced"),
+        default="exact",
+        help="what tiles are normalised with: statistics of the whole image, or, with less memory and nearly "
+        "the same, of full-resolution crops or of a reduced image (default: exact)",
+    )
+    parser.add_argument(
         "--stabilise",
         action="store_true",
         help="less flicker in clips and in folders of frames, each a sequence in the natural order of its names",
@@ -67,6 +83,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FRAMES",
         help="what --stabilise remembers (default: 6); more, as 50, for a camera that stands still",
     )
+
+
+def _tile(text: str) -> int | str:
+    if text in ("auto", "none"):
+        return text
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r}; expected a number of pixels, auto or none")
+    return int(text)
 
 
 def run(parsed: argparse.Namespace) -> None:
@@ -80,7 +104,9 @@ def run(parsed: argparse.Namespace) -> None:
             _translate(parsed)
         except KeyboardInterrupt:
             with contextlib.suppress(OSError):  # the terminal may be gone
-                print("Stopped; images and clips that are done are kept, nothing half-made is left.", file=sys.stderr)
+                begun = getattr(parsed, "begun", None)
+                kept = f"; the same command goes on with {begun}" if begun else ", nothing half-made is left"
+                print(f"Stopped; images and clips that are done are kept{kept}.", file=sys.stderr)
             raise
 
 
@@ -116,10 +142,15 @@ def _translate(parsed: argparse.Namespace) -> None:
         )
 
     is_whole = True
+    images, large = _split_large(parsed, translator, images)
     if images:
         is_whole = _translate_images(parsed, translator, images, console)
+    for source, target in large:
+        is_only = len(images) + len(large) + len(clips) == 1
+        is_whole &= _translate_large(parsed, translator, source, target, console, is_only=is_only)
     for source, target in clips:
-        is_whole &= _translate_clip(parsed, translator, source, target, console, is_only=len(images) + len(clips) == 1)
+        is_only = len(images) + len(large) + len(clips) == 1
+        is_whole &= _translate_clip(parsed, translator, source, target, console, is_only=is_only)
     if not is_whole:
         raise SystemExit(1)
 
@@ -159,6 +190,91 @@ def _translate_images(parsed: argparse.Namespace, translator: "Translator", plan
     done = len(plan) - len(failed)
     print(f"{done} {'image' if done == 1 else 'images'} translated into {parsed.out}")
     return not failed
+
+
+def _split_large(parsed: argparse.Namespace, translator: "Translator", plan: "Plan") -> tuple["Plan", "Plan"]:
+    """A plan as what is translated as a whole and what is in tiles."""
+    from cyclegan.large_images import needs_tiles
+    from cyclegan.translate_files import Plan
+
+    is_scaled = parsed.short_side is not None or parsed.scale_width is not None
+    if isinstance(parsed.tile, int):
+        if is_scaled or parsed.stabilise:
+            other = "--stabilise" if parsed.stabilise else "--short-side and --scale-width"
+            raise InputError(
+                f"--tile {parsed.tile} is for images by themselves and at their own size, {other} is not; give one."
+            )
+        return plan[:0], plan
+    if parsed.tile == "none" or is_scaled:
+        return plan, plan[:0]
+    is_large = [needs_tiles(translator, source, batch_size=parsed.batch_size) for source, _ in plan]
+    if not any(is_large):
+        return plan, plan[:0]
+    large = [item for item, large in zip(plan, is_large, strict=True) if large]
+    if parsed.stabilise:
+        raise InputError(
+            f"{large[0][0]} is too large to be translated as a whole, and --stabilise cannot do it in tiles; "
+            "pass --short-side."
+        )
+    whole = [item for item, large in zip(plan, is_large, strict=True) if not large]
+    return Plan.of(whole), Plan.of(large)
+
+
+def _translate_large(
+    parsed: argparse.Namespace,
+    translator: "Translator",
+    source: Path,
+    target: Path,
+    console: "Console",
+    *,
+    is_only: bool,
+) -> bool:
+    """Returns whether a file could be translated in tiles."""
+    import time
+    from datetime import timedelta
+
+    from cyclegan.images import UnreadableError
+    from cyclegan.large_images import translate_large
+    from cyclegan.progress import show_progress
+    from cyclegan.tiling.pictures import TILE
+
+    begin = time.monotonic()
+    doing, done, first = "reading", 0.0, 0.0
+    tile = TILE if parsed.tile == "auto" else parsed.tile
+    if parsed.tile == "auto":
+        console.print(f"{source} is too large to be translated as a whole: in tiles of {tile} pixels.")
+
+    def told(what: str, share: float) -> None:
+        nonlocal doing, done, first, begin
+        if not done and share:  # what an earlier call did took no time now
+            begin, first = time.monotonic(), share
+        doing, done = what, share
+        tick()
+
+    def status() -> str:
+        rate = (done - first) / max(time.monotonic() - begin, 1e-6)
+        left = f", {timedelta(seconds=round((1 - done) / rate))} left" if rate > 0 else ""
+        return f"{source.name} {doing}{left}"
+
+    try:
+        with show_progress(console, lambda: done, status) as tick:
+            result = translate_large(
+                translator, source, target, tile=tile, statistics=parsed.statistics, on_progress=told
+            )
+    except KeyboardInterrupt:
+        if target.with_name(f".{target.name}.partial").exists():
+            parsed.begun = target
+        raise
+    except (InputError, UnreadableError) as error:
+        if is_only and isinstance(error, InputError):
+            raise
+        place = "" if str(error).startswith(str(source)) else f"{source}: "
+        console.print(f"Left out: {place}{error}", style="yellow")
+        return False
+    for note in result.notes:
+        console.print(note)
+    print(f"1 image translated in tiles of {tile} pixels into {target}")
+    return True
 
 
 def _translate_clip(

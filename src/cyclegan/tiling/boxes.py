@@ -1,0 +1,79 @@
+"""Regions of an activation, and what lies beyond its borders."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+Index = NDArray[np.int64]
+
+
+class Box(NamedTuple):
+    """Rows top..bottom - 1 and columns left..right - 1 of a plane; it may reach beyond the borders of the plane."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    def grow(self, pixels: int) -> "Box":
+        """So many pixels more on each side."""
+        return Box(self.top - pixels, self.bottom + pixels, self.left - pixels, self.right + pixels)
+
+
+def tile_boxes(height: int, width: int, side: int) -> Iterator[Box]:
+    """Squares that cover a plane, row by row; those at the right and below may be smaller."""
+    for top in range(0, height, side):
+        for left in range(0, width, side):
+            yield Box(top, min(top + side, height), left, min(left + side, width))
+
+
+def needed(box: Box, height: int, width: int, *, mirrored: bool) -> Box:
+    """The part of a plane that says what is in `box`, which may reach beyond it: mirrored there, or zeros."""
+    top, bottom = _needed(box.top, box.bottom, height, mirrored)
+    left, right = _needed(box.left, box.right, width, mirrored)
+    return Box(top, bottom, left, right)
+
+
+def take(x: Tensor, have: Box, want: Box, height: int, width: int, *, mirrored: bool) -> Tensor:
+    """What is in `want`, of x, which holds `have`, at least what `needed` says. (N, C, h, w) -> (N, C, h', w').
+
+    A view where nothing lies beyond the borders of the plane.
+    """
+    inner = Box(max(want.top, 0), min(want.bottom, height), max(want.left, 0), min(want.right, width))
+    if inner == want or not mirrored:
+        x = x[..., inner.top - have.top : inner.bottom - have.top, inner.left - have.left : inner.right - have.left]
+        if inner == want:
+            return x
+        beyond = (inner.left - want.left, want.right - inner.right, inner.top - want.top, want.bottom - inner.bottom)
+        return F.pad(x, beyond)
+    rows = reflected(want.top, want.bottom, height) - have.top
+    columns = reflected(want.left, want.right, width) - have.left
+    return select(select(x, rows, -2), columns, -1)
+
+
+def reflected(start: int, stop: int, length: int) -> Index:
+    """Indices of start..stop - 1, mirrored at the first and the last without repeating them, as often as it takes."""
+    if length == 1:
+        return np.zeros(stop - start, np.int64)
+    period = 2 * (length - 1)
+    place = np.arange(start, stop) % period
+    return np.where(place < length, place, period - place)
+
+
+def select(x: Tensor, index: Index, dim: int) -> Tensor:
+    """`index_select`, as a view where the index just counts on."""
+    if np.array_equal(index, np.arange(index[0], index[0] + len(index))):
+        return x.narrow(dim, int(index[0]), len(index))
+    return x.index_select(dim, torch.from_numpy(index).to(x.device))
+
+
+def _needed(start: int, stop: int, length: int, mirrored: bool) -> tuple[int, int]:
+    if not mirrored or (start >= 0 and stop <= length):
+        return max(start, 0), min(stop, length)
+    index = reflected(start, stop, length)
+    return int(index.min()), int(index.max()) + 1

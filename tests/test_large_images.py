@@ -1,0 +1,341 @@
+"""Files in tiles: the same result as without, a stop at any moment, errors before any work."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tifffile
+import torch
+from PIL import Image
+
+from conftest import TINY, make_folder
+from cyclegan import InputError, Translator, large_images, train
+from cyclegan.cli import main
+from cyclegan.images import ImageFormat, read_image, write_image
+from cyclegan.large_images import image_size, needs_tiles, translate_large
+from cyclegan.tiff_regions import TiffSource
+from cyclegan.tiling.boxes import Box
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    root = tmp_path_factory.mktemp("run")
+    a, b = make_folder(root / "a"), make_folder(root / "b", seed=1)
+    return train(a, b, out=root / "run", quiet=True, **{**TINY, "steps": 3, "blocks": 2})
+
+
+@pytest.fixture(scope="module")
+def deep_run(tmp_path_factory):
+    """A: one channel of 16 bits; B: five channels of floats."""
+    root = tmp_path_factory.mktemp("deep")
+    for name, channels, dtype, high in (("a", 1, np.uint16, 3000), ("b", 5, np.float32, 2.5)):
+        (root / name).mkdir()
+        for index in range(3):
+            values = np.random.default_rng(index).random((20, 20, channels)) * high
+            write_image(root / name / f"{index}.tif", values.astype(dtype))
+    return train(
+        root / "a", root / "b", out=root / "run", quiet=True, channels_a=1, channels_b=5, **{**TINY, "steps": 3}
+    )
+
+
+def pixels(height=90, width=130, channels=3, dtype=np.uint8, high=255):
+    """Smooth noise that gets brighter from corner to corner."""
+    coarse = np.random.default_rng(0).random((6, 8, channels), np.float32)
+    planes = [np.asarray(Image.fromarray(plane).resize((width, height))) for plane in np.moveaxis(coarse, -1, 0)]
+    ramp = np.linspace(0, 1, height)[:, None, None] * np.linspace(0, 1, width)[None, :, None]
+    return ((np.stack(planes, -1) + ramp) / 2 * high).clip(0, high).astype(dtype)
+
+
+@pytest.fixture
+def tiff(tmp_path):
+    path = tmp_path / "in.tif"
+    tifffile.imwrite(path, pixels(), tile=(32, 32), compression="deflate", photometric="rgb")
+    return path
+
+
+def assert_same(one, other):
+    """But for ties, which may round otherwise."""
+    assert one.shape == other.shape
+    assert one.dtype == other.dtype
+    assert np.abs(one.astype(float) - other).max() <= 1
+    assert (one != other).mean() < 0.01
+
+
+# ---- the result
+
+
+def test_a_tiff_in_tiles_is_what_it_is_as_a_whole(run, tiff, tmp_path):
+    translator = Translator.load(run)
+    translate_large(translator, tiff, tmp_path / "out.tif", tile=32)
+    assert_same(tifffile.imread(tmp_path / "out.tif"), translator(pixels()))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.tif", "out.tif"]
+
+
+def test_the_result_is_a_tiled_bigtiff_that_others_read_and_lies_where_the_input_lies(run, tmp_path):
+    place = [(33550, "d", 3, (0.1, 0.1, 0.0), True), (33922, "d", 6, (0.0, 0.0, 0.0, 10.0, 50.0, 0.0), True)]
+    place += [(34735, "H", 8, (1, 1, 0, 1, 1024, 0, 1, 2), True), (34737, "s", 0, "WGS 84|", True)]
+    tifffile.imwrite(tmp_path / "in.tif", pixels(), photometric="rgb", extratags=place, rowsperstrip=7)
+    translate_large(Translator.load(run), tmp_path / "in.tif", tmp_path / "out.tif", tile=64)
+    with tifffile.TiffFile(tmp_path / "out.tif") as file, tifffile.TiffFile(tmp_path / "in.tif") as source:
+        page = file.pages[0]
+        assert (file.is_bigtiff, page.is_tiled, page.tilewidth) == (True, True, 64)
+        assert [page.tags[code].value for code, *_ in place] == [source.pages[0].tags[code].value for code, *_ in place]
+        values = page.asarray()
+    assert np.array_equal(read_image(tmp_path / "out.tif", 3), values)
+    with Image.open(tmp_path / "out.tif") as picture:
+        assert np.array_equal(np.asarray(picture), values)
+
+
+@pytest.mark.parametrize("direction", ["a2b", "b2a"])
+def test_deep_images_of_any_channels_go_from_tiff_to_tiff(deep_run, tmp_path, direction):
+    translator = Translator.load(deep_run, direction=direction)
+    array = pixels(70, 50, 1, np.uint16, 3000) if direction == "a2b" else pixels(70, 50, 5, np.float32, 2.5)
+    write_image(tmp_path / "in.tif", array)
+    translate_large(translator, tmp_path / "in.tif", tmp_path / "out.tif", tile=32)
+    result, expected = read_image(tmp_path / "out.tif", translator.target.channels), translator(array)
+    assert result.dtype == expected.dtype
+    limit = 1 if expected.dtype == np.uint16 else 1e-3
+    assert np.abs(result.astype(float) - expected).max() <= limit
+
+
+@pytest.mark.parametrize("name", ["in.png", "in.jpg", "in.npy", "palette.tif", "grey.tif", "alpha.tif"])
+def test_files_that_are_no_plain_tiff_are_decoded_first(run, tmp_path, name):
+    picture = Image.fromarray(pixels())
+    if name == "in.npy":
+        np.save(tmp_path / name, pixels())
+    else:
+        modes = {"palette.tif": "P", "grey.tif": "L", "alpha.tif": "RGBA"}
+        picture.convert(modes.get(name, "RGB")).save(tmp_path / name)
+    translator = Translator.load(run)
+    suffix = ".png" if name == "in.png" else ".tif"
+    translate_large(translator, tmp_path / name, tmp_path / f"out{suffix}", tile=48)
+    assert_same(read_image(tmp_path / f"out{suffix}", 3), translator(read_image(tmp_path / name, 3)))
+
+
+def test_a_picture_beyond_the_limit_of_pillow_is_taken(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    Image.fromarray(pixels()).save(tmp_path / "in.png")
+    assert image_size(tmp_path / "in.png") == (90, 130)
+    translate_large(Translator.load(run), tmp_path / "in.png", tmp_path / "out.png", tile=64)
+    assert image_size(tmp_path / "out.png") == (90, 130)
+    assert Image.MAX_IMAGE_PIXELS == 1000
+
+
+@pytest.mark.parametrize("kind", ["crops", "reduced"])
+def test_approximate_statistics_of_a_picture_that_is_small_enough_are_exact(run, tiff, tmp_path, kind, monkeypatch):
+    translator = Translator.load(run)
+    translate_large(translator, tiff, tmp_path / "out.tif", tile=32, statistics=kind)
+    assert_same(tifffile.imread(tmp_path / "out.tif"), translator(pixels()))
+    monkeypatch.setattr("cyclegan.tiling.pictures.SAMPLE_PIXELS", 48)
+    monkeypatch.setattr("cyclegan.tiling.pictures.CROP_PIXELS", 16)
+    translate_large(translator, tiff, tmp_path / "near.tif", tile=32, statistics=kind)
+    difference = np.abs(tifffile.imread(tmp_path / "near.tif").astype(int) - translator(pixels()))
+    assert 0 < difference.mean() < 20
+
+
+# ---- regions
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *({"tile": (16, 32)}, {"tile": (32, 16), "compression": "deflate", "predictor": True}, {"rowsperstrip": 5}),
+        *({"tile": (16, 16), "planarconfig": "separate"}, {"rowsperstrip": 9, "compression": "lzw"}, {}),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_regions_are_those_of_the_whole_file(tmp_path, settings, dtype):
+    array = pixels(61, 83, dtype=dtype)
+    planar = settings.get("planarconfig") == "separate"
+    tifffile.imwrite(tmp_path / "x.tif", np.moveaxis(array, -1, 0) if planar else array, photometric="rgb", **settings)
+    source = TiffSource.open(tmp_path / "x.tif", ImageFormat(dtype=np.dtype(dtype).name))
+    for box in (Box(0, 61, 0, 83), Box(10, 11, 82, 83), Box(15, 33, 31, 64)):
+        assert np.array_equal(source.read(box), array[box.top : box.bottom, box.left : box.right])
+    source.close()
+
+
+def test_nan_is_refused_by_name(tmp_path):
+    array = pixels(dtype=np.float32, high=1)
+    array[5, 7] = np.nan
+    tifffile.imwrite(tmp_path / "x.tif", array, tile=(16, 16), photometric="rgb")
+    source = TiffSource.open(tmp_path / "x.tif", ImageFormat(dtype="float32"))
+    with pytest.raises(InputError, match="x.tif holds values that are NaN"):
+        source.read(Box(0, 16, 0, 16))
+    source.close()
+
+
+# ---- stops
+
+
+class Stop(Exception):
+    pass
+
+
+def stopping_at(moment):
+    def told(what, _share):
+        if what.startswith(moment):
+            raise Stop
+
+    return told
+
+
+@pytest.mark.parametrize("kind", ["exact", "crops"])
+@pytest.mark.parametrize("moment", ["statistics, pass 5", "row 1 ", "row 2 ", "writing"])
+def test_the_same_call_goes_on_and_gives_the_same_bits(run, tiff, tmp_path, moment, kind):
+    translator = Translator.load(run)
+    settings = {"tile": 32, "statistics": kind, "save_seconds": 0}
+    translate_large(translator, tiff, tmp_path / "whole.tif", **settings)
+    if not (kind == "crops" and moment.startswith("statistics")):
+        with pytest.raises(Stop):
+            translate_large(translator, tiff, tmp_path / "out.tif", on_progress=stopping_at(moment), **settings)
+        assert not (tmp_path / "out.tif").exists()
+        assert (tmp_path / ".out.tif.partial").is_dir()
+    heard = []
+    listen = {"on_progress": lambda what, _: heard.append(what), **settings}
+    result = translate_large(translator, tiff, tmp_path / "out.tif", **listen)
+    assert (tmp_path / "out.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
+    if moment.startswith("row"):
+        done = int(moment.split()[1])
+        assert result.notes == [f"out.tif: {done} of 3 rows of tiles were done before."]
+        assert not any(what.startswith("statistics") for what in heard)
+        assert f"row {done} of 3" not in heard
+    assert not (tmp_path / ".out.tif.partial").exists()
+
+
+def test_what_a_stop_left_half_written_is_made_anew(run, tiff, tmp_path):
+    translator = Translator.load(run)
+    translate_large(translator, tiff, tmp_path / "whole.tif", tile=32)
+    with pytest.raises(Stop):
+        translate_large(translator, tiff, tmp_path / "out.tif", tile=32, on_progress=stopping_at("row 2"))
+    folder = tmp_path / ".out.tif.partial"
+    with (folder / "tiles.bin").open("ab") as file:
+        file.write(b"half a tile")
+    lines = (folder / "rows.jsonl").read_text()
+    (folder / "rows.jsonl").write_text(lines[:-4])
+    translate_large(translator, tiff, tmp_path / "out.tif", tile=32)
+    assert (tmp_path / "out.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
+
+
+def test_what_was_begun_with_other_settings_starts_anew_and_says_so(run, tiff, tmp_path):
+    translator = Translator.load(run)
+    with pytest.raises(Stop):
+        translate_large(translator, tiff, tmp_path / "out.tif", tile=32, on_progress=stopping_at("row 1"))
+    result = translate_large(Translator.load(run, direction="b2a"), tiff, tmp_path / "out.tif", tile=32)
+    assert len(result.notes) == 1
+    assert "another input, model or setting; it starts anew" in result.notes[0]
+    translate_large(Translator.load(run, direction="b2a"), tiff, tmp_path / "whole.tif", tile=32)
+    assert (tmp_path / "out.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
+
+
+def test_a_kill_at_any_moment_leaves_no_result_and_the_next_call_goes_on(run, tiff, tmp_path):
+    translate_large(Translator.load(run), tiff, tmp_path / "whole.tif", tile=32, save_seconds=0)
+    out = tmp_path / "out.tif"
+    code = (
+        "import sys, time, torch\n"
+        "from pathlib import Path\n"
+        "from cyclegan import Translator\n"
+        "from cyclegan.large_images import translate_large\n"
+        "torch.set_num_threads(1)\n"
+        "run, source, target = map(Path, sys.argv[1:])\n"
+        "def told(*_):\n"
+        "    print('.', flush=True)\n"
+        "    time.sleep(0.003)\n"
+        "translate_large(Translator.load(run), source, target, tile=32, save_seconds=0, on_progress=told)\n"
+    )
+    command = [sys.executable, "-c", code, str(run), str(tiff), str(out)]
+    for steps in (3, 120):
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            for _ in range(steps):
+                if not process.stdout.readline():
+                    break
+            process.kill()
+        if out.exists():
+            break
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    assert out.read_bytes() == (tmp_path / "whole.tif").read_bytes()
+    assert [path.name for path in tmp_path.glob(".*")] == []
+
+
+def test_two_processes_do_not_make_one_file(run, tiff, tmp_path):
+    translator = Translator.load(run)
+
+    def again(*_):
+        translate_large(translator, tiff, tmp_path / "out.tif", tile=32)
+
+    with pytest.raises(InputError, match="being made by another process"):
+        translate_large(translator, tiff, tmp_path / "out.tif", tile=32, on_progress=again)
+
+
+# ---- memory, and the command
+
+
+def test_what_does_not_fit_is_told_before_it_is_read(run, tiff, tmp_path, monkeypatch):
+    monkeypatch.setattr(large_images, "available_bytes", lambda _: 2**20)
+    monkeypatch.setattr(TiffSource, "read", None)
+    with pytest.raises(InputError, match="in.tif: 130x90 pixels in tiles of 32 need .*--statistics crops"):
+        translate_large(Translator.load(run), tiff, tmp_path / "out.tif", tile=32)
+    assert not (tmp_path / ".out.tif.partial").exists()
+
+
+def test_the_command_takes_tiles_where_an_image_does_not_fit(run, tiff, tmp_path, monkeypatch, capsys):
+    small = Image.fromarray(pixels(20, 20))
+    small.save(tmp_path / "small.png")
+    translator = Translator.load(run)
+    limit = 64 * 2**20 + 500_000
+    assert not needs_tiles(translator, tiff)
+    monkeypatch.setattr(large_images, "available_bytes", lambda _: limit)
+    assert needs_tiles(translator, tiff)
+    assert not needs_tiles(translator, tmp_path / "small.png")
+    monkeypatch.setattr(large_images, "choose_plan", lambda *_, **__: large_images.Plan(512, 2))
+    main(["translate", str(run), str(tiff), str(tmp_path / "small.png"), "--out", str(tmp_path / "out")])
+    told = capsys.readouterr()
+    assert "in.tif is too large to be translated as a whole: in tiles of 512 pixels" in told.err
+    assert "1 image translated into" in told.out
+    assert_same(tifffile.imread(tmp_path / "out" / "in.tif"), translator(pixels()))
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--tile", "8"], "tile is 8; expected at least 16"),
+        (["--tile", "some"], "'some'; expected a number of pixels, auto or none"),
+        (["--tile", "64", "--short-side", "32"], "--tile 64 is for images by themselves"),
+        (["--tile", "64", "--stabilise"], "--tile 64 is for images by themselves"),
+    ],
+)
+def test_flags_that_make_no_sense_are_told(run, tiff, tmp_path, capsys, flags, message):
+    with pytest.raises(SystemExit):
+        main(["translate", str(run), str(tiff), "--out", str(tmp_path / "out"), *flags])
+    assert message in capsys.readouterr().err
+
+
+def test_ctrl_c_says_that_the_same_command_goes_on(run, tmp_path):
+    tifffile.imwrite(tmp_path / "in.tif", pixels(700, 900), tile=(64, 64), photometric="rgb")
+    command = [sys.executable, "-m", "cyclegan", "translate", str(run), str(tmp_path / "in.tif")]
+    command += ["--out", str(tmp_path / "out.tif"), "--tile", "16"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env) as one:
+        while not (tmp_path / ".out.tif.partial" / "plan.json").exists() and one.poll() is None:
+            time.sleep(0.01)
+        one.send_signal(signal.SIGINT)
+        told = one.stderr.read()
+    assert one.returncode == 130
+    assert f"the same command goes on with {tmp_path / 'out.tif'}" in told
+    assert not (tmp_path / "out.tif").exists()
+
+
+def test_the_state_on_disk_is_exact(tmp_path):
+    draw = torch.Generator().manual_seed(0)
+    state = large_images.State({"x": tuple(torch.randn(2, 3, dtype=torch.float64, generator=draw))})
+    state.activation = torch.randn(1, 4, 5, 6, generator=draw).contiguous(memory_format=torch.channels_last)
+    state.blocks = 2
+    partial = large_images._Partial(tmp_path)
+    partial.save(state)
+    again = partial.load(torch.device("cpu"))
+    assert again.blocks == 2
+    assert torch.equal(again.activation, state.activation)
+    assert all(torch.equal(one, other) for one, other in zip(again.statistics["x"], state.statistics["x"], strict=True))

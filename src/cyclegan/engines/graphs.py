@@ -72,7 +72,10 @@ def to_openvino(network: nn.Module, channels: int, multiple: int) -> Any:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Exporters tell at length of their own doings, and of torchvision, which nobody asked for."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript", "nncf", "onnx_ir")]
+    loggers = [
+        logging.getLogger(None if name == "root" else name)
+        for name in ("torch.onnx", "torch.export", "onnxscript", "nncf", "onnx_ir", "root")
+    ]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

@@ -160,7 +160,8 @@ def test_openvino_reports_to_nobody(resnet):
     assert sys.modules["openvino_telemetry"] is None
 
 
-def test_auto_needs_no_extras(resnet, no_extras):
+@pytest.mark.usefixtures("no_extras")
+def test_auto_needs_no_extras(resnet):
     translator = Translator.load(resnet, engine="auto", precision="auto")
     assert translator.engine.name == "torch"
     for engine, line in (("onnxruntime", r"cyclegan\[onnx\]"), ("openvino", r"cyclegan\[openvino\]")):

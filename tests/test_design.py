@@ -21,8 +21,8 @@ FLOORS = [
         *("data", "schedule", "step", "recording", "tuning", "scores", "stabilise", "tiling", "tiff_regions"),
     ],
     [
-        *("checkpoint", "translate", "large_images", "translate_files", "video", "held_out", "run_directory"),
-        *("fine_tuning", "trackers", "run_log", "round_trip", "examples", "inception"),
+        *("checkpoint", "engines", "translate", "large_images", "translate_files", "video", "held_out"),
+        *("run_directory", "fine_tuning", "trackers", "run_log", "round_trip", "examples", "inception"),
     ],
     ["validation", "domain_images", "report", "inspection", "importing", "export"],
     ["evaluation", "monitor", "training", "demo", "card_subject", "model_card", "push"],
@@ -65,7 +65,7 @@ def test_importing_has_no_effects_and_needs_no_extras(tmp_path):
         "    def find_spec(self, name, path=None, target=None):\n"
         "        absent = ('tifffile', 'imagecodecs', 'tensorboard', 'mpl_toolkits', 'torchvision', 'matplotlib')\n"
         "        absent = (*absent, 'torchmetrics', 'efficientnet_lite_pytorch', 'huggingface_hub')\n"
-        "        absent = (*absent, 'wandb', 'mlflow', 'av')\n"
+        "        absent = (*absent, 'wandb', 'mlflow', 'av', 'onnx', 'onnxruntime', 'onnxscript', 'openvino', 'nncf')\n"
         "        if name.split('.')[0] in absent:\n"
         "            raise ImportError(name)\n"
         "sys.meta_path.insert(0, Absent())\n"

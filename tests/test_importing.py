@@ -293,7 +293,7 @@ def test_an_export_that_fails_half_way_leaves_nothing(tmp_path, monkeypatch):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(content)
 
-    monkeypatch.setattr("cyclegan.export.write_bytes", write)
+    monkeypatch.setattr("cyclegan.export.reference_format.write_bytes", write)
     with pytest.raises(OSError, match="No space"):
         export(model, tmp_path / "out", format="reference")
     assert len(done) == 2

@@ -1,5 +1,7 @@
 """An image in tiles gives what it gives as a whole."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -204,7 +206,7 @@ def test_what_cannot_be_done_in_tiles_is_told():
         list(translator.translate([image], tile=8))
     with pytest.raises(InputError, match="stabilise"):
         list(translator.translate([image], tile=64, stabilise=True))
-    translator.network = nn.Identity()
+    translator.engine = replace(translator.engine, original=nn.Identity())
     with pytest.raises(InputError, match="Identity cannot be run in tiles"):
         list(translator.translate([image], tile=64))
 

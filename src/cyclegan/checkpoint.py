@@ -231,6 +231,8 @@ def read_info(model: Path) -> ModelInfo:
     """The config.json of a model directory. Raises InputError if it is damaged or of a newer release."""
     try:
         values: dict[str, Any] = json.loads((model / "config.json").read_text(encoding="utf-8"))
+        if isinstance(values, dict) and "export_format" in values:
+            raise InputError(f"{model} is an export, which only translates; use the run that it was made of for this.")
         return ModelInfo.model_validate(values)
     except ValidationError as error:
         raise InputError(

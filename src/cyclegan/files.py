@@ -1,8 +1,9 @@
 """Files that are there whole or not at all, and places that belong to one process or to nobody."""
 
 import os
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,6 +28,23 @@ def whole_file(path: Path) -> Iterator[Path]:
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def folder_beside(path: Path) -> Iterator[Path]:
+    """A hidden folder on the same disk as `path`, for files that are moved there when all is well; gone at the end."""
+    path = path.resolve()
+    made = [parent for parent in (path.parent, *path.parent.parents) if not parent.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    folder = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        folder.mkdir()
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        for parent in made:  # nothing stays of a place that got nothing
+            with suppress(OSError):
+                parent.rmdir()
 
 
 def lock(file: IO[Any]) -> bool:

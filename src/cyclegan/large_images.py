@@ -53,13 +53,13 @@ class LargeResult:
 
 def needs_tiles(translator: Translator, path: Path, *, batch_size: int = 1) -> bool:
     """Whether an image cannot be translated as a whole in the memory that is available. Reads its header only."""
-    if not can_tile(translator.network):
+    if translator.engine.original is None or not can_tile(translator.original):
         return False
     available = available_bytes(translator.device)
     size = image_size(path)
     if available is None or size is None:
         return False
-    return batch_size * untiled_bytes(translator.network, *size) + _held(translator, *size) > available
+    return batch_size * untiled_bytes(translator.original, *size) + _held(translator, *size) > available
 
 
 def image_size(path: Path) -> tuple[int, int] | None:
@@ -108,11 +108,11 @@ def translate_large(
     done of it is kept in a hidden folder beside it, and the same call goes on after the last row of tiles.
     Raises InputError before any work if it does not fit into memory, UnreadableError if the file is damaged.
     """
-    check_tile(tile, translator.network)
+    check_tile(tile, translator.original)
     to_tiff = target.suffix.lower() in (".tif", ".tiff")
     if to_tiff:
         tile = max(tile // 16 * 16, 16)  # TIFF tiles have sides of multiples of 16
-    if not has_instance_norm(translator.network):
+    if not has_instance_norm(translator.original):
         statistics = "exact"  # there are none to gather
 
     with contextlib.ExitStack() as stack:
@@ -179,7 +179,7 @@ class _Job:
         parts = [self.path.resolve(), about.st_size, about.st_mtime_ns, self.plan.side, self.statistics, __version__]
         parts += [translator.source, translator.target, translator.info.model, translator.device]
         digest.update("\n".join(str(part) for part in parts).encode())
-        for name, values in translator.network.state_dict().items():
+        for name, values in translator.original.state_dict().items():
             digest.update(name.encode())
             digest.update(values.detach().cpu().contiguous().view(torch.uint8).numpy())
         return digest.hexdigest()
@@ -187,7 +187,7 @@ class _Job:
     def rows(self, partial: "_Partial | None", *, first: int) -> Iterator[Array]:
         """The result from row `first` of tiles on."""
         translator, plan = self.translator, self.plan
-        network, model = translator.network, translator.info.model
+        network, model = translator.original, translator.info.model
         state = State() if partial is None else partial.load(translator.device)
         if self.statistics != "exact" and not state.statistics:
             available = available_bytes(translator.device)
@@ -389,7 +389,7 @@ def _check_memory(
     on_cpu = translator.device.type == "cpu"
     try:
         plan = choose_plan(
-            translator.network,
+            translator.original,
             height,
             width,
             tile,
@@ -399,7 +399,7 @@ def _check_memory(
         )
         if given:
             small = sample_size(height, width, statistics)
-            choose_plan(translator.network, *small, tile, available=available, is_given=False)
+            choose_plan(translator.original, *small, tile, available=available, is_given=False)
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     return plan

@@ -1,6 +1,7 @@
 """Translate images with what a run has learned; no flags about the architecture."""
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Self, TypeAlias
 
@@ -10,7 +11,9 @@ from torch import Tensor, nn
 
 from cyclegan.checkpoint import ModelInfo, find_model, load_generator
 from cyclegan.config import Direction, InputError
-from cyclegan.distributed import resolve_device
+from cyclegan.engines import Engine, open_engine
+from cyclegan.engines.exported import find_export, open_export, smallest_size
+from cyclegan.engines.with_torch import open_torch
 from cyclegan.hub import fetch_model
 from cyclegan.images import (
     Array,
@@ -33,25 +36,76 @@ class Translator:
     result of an image depends on nothing but the image. Instance norm is the same in both modes.
     """
 
-    def __init__(self, network: nn.Module, info: ModelInfo, direction: Direction, device: torch.device) -> None:
-        self.network = network.to(device)
+    def __init__(
+        self, network: nn.Module | Engine, info: ModelInfo, direction: Direction, device: torch.device | None = None
+    ) -> None:
+        """network: a generator, which torch computes in float32 on `device` (default: the CPU), or any engine."""
+        if isinstance(network, nn.Module):
+            network = replace(open_torch(network, "fp32", device or torch.device("cpu")), original=network)
+        self.engine = network
         self.info = info
         self.direction = direction
-        self.device = device
+        self.device = network.device
         self.source, self.target = (info.a, info.b) if direction == "a2b" else (info.b, info.a)
+
+    @property
+    def network(self) -> nn.Module:
+        """The generator as a torch module, (N, C, H, W) float32 in and out. Raises InputError if there is none."""
+        if self.engine.network is None:
+            raise InputError(
+                f"Its layers cannot be reached in {self.engine.name} or in an exported file, as stabilising must; "
+                "translate with the run itself and engine torch."
+            )
+        return self.engine.network
+
+    @property
+    def original(self) -> nn.Module:
+        """The float32 generator, which tiles are made with. Raises InputError for an exported file, which has none."""
+        if self.engine.original is None:
+            raise InputError("An exported file cannot be run in tiles; translate with the run that it was made of.")
+        return self.engine.original
 
     @classmethod
     def load(
-        cls, path: str | Path, *, direction: Direction = "a2b", device: str = "auto", weights: str | None = None
+        cls,
+        path: str | Path,
+        *,
+        direction: Direction = "a2b",
+        device: str = "auto",
+        weights: str | None = None,
+        engine: str = "auto",
+        precision: str | None = None,
     ) -> Self:
-        """From a run directory, a checkpoint or a model directory, or from the Hugging Face Hub as `hf:user/name`.
+        """From a run directory, a checkpoint or a model directory, from the Hugging Face Hub as `hf:user/name`, or from
+        what `cyclegan export` wrote, a folder or one of its files.
 
-        direction: a2b or b2a. weights: final or average, default as the model was configured.
-        Raises InputError if there is no such model or it is damaged.
+        direction: a2b or b2a; of an exported file its own. weights: final or average, default as the model was
+        configured. engine: torch, onnxruntime, openvino; `auto` is torch, and the one that an export was made for.
+        precision: fp32, fp16, bf16 or int8. By default results are those of float32 in torch, and an export has that
+        which it was made in; `auto` is bf16 where that is fast and close, as `cyclegan.engines.open_engine` has it.
+        Raises InputError if there is no such model, it is damaged, or the engine is not installed or cannot do that.
         """
         _check_choice(direction, weights)
+        found = find_export(Path(path))
+        if found is not None:
+            export, folder, own = found
+            if weights is not None:
+                raise InputError(f"{path} was exported with its weights, and weights is {weights}; leave it out.")
+            direction = own or direction
+            opened = open_export(export, folder, direction, engine=engine, precision=precision, device=device)
+            return cls(opened, export.origin, direction)
         network, info = load_generator(find_model(Path(path)), direction, weights)
-        return cls(network, info, direction, resolve_device(device))
+        source, target = (info.a, info.b) if direction == "a2b" else (info.b, info.a)
+        opened = open_engine(
+            network,
+            source.channels,
+            info.model.multiple,
+            engine=engine,
+            precision=precision,
+            device=device,
+            eight_bit=target.dtype == "uint8",
+        )
+        return cls(opened, info, direction)
 
     @classmethod
     def from_pretrained(
@@ -63,11 +117,13 @@ class Translator:
         revision: str | None = None,
         weights: str | None = None,
         token: str | None = None,
+        engine: str = "auto",
+        precision: str | None = None,
     ) -> Self:
         """From the Hugging Face Hub, `user/name`; without a connection from the cache of huggingface_hub.
 
         revision: branch, tag or commit, default the newest. token: default that of `hf auth login` or HF_TOKEN.
-        direction, device, weights: as in `load`. Only config.json and safetensors are fetched.
+        direction, device, weights, engine, precision: as in `load`. Only config.json and safetensors are fetched.
         Raises InputError if there is no such model, it may not be read or is damaged, and ConnectionError if the Hub
         cannot be reached and the model is not in the cache.
         """
@@ -79,7 +135,7 @@ class Translator:
                 raise
             hint = f"{repo_id} is a folder here: Translator.load takes it."
             raise type(error)(f"{str(error).removesuffix('.')}; {hint}") from error
-        return cls.load(model, direction=direction, device=device, weights=weights)
+        return cls.load(model, direction=direction, device=device, weights=weights, engine=engine, precision=precision)
 
     def __call__(self, image: Picture) -> Picture:
         """One image, as in `translate`."""
@@ -110,12 +166,12 @@ class Translator:
         if tile is not None:
             for image in images:
                 array = self._to_array(image)
-                result = translate_array(self.network, array, self.info.model, self.source, self.target, tile)
+                result = translate_array(self.original, array, self.info.model, self.source, self.target, tile)
                 yield self._like(isinstance(image, Image.Image), result)
             return
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; expected at least 1.")
-        network: Network = Stabiliser(self.network, memory_frames=memory_frames) if stabilise else self.network
+        network: Network = Stabiliser(self.network, memory_frames=memory_frames) if stabilise else self.engine
         waiting: list[tuple[Tensor, bool]] = []
         for image in images:
             item = self._to_tensor(image), isinstance(image, Image.Image)
@@ -131,14 +187,13 @@ class Translator:
 
         Sizes that the network does not take are mirrored outwards at the right and below, and cut back.
         """
-        return self._run(images, self.network)
+        return self._run(images, self.engine)
 
     def _run(self, images: Tensor, network: Network) -> Tensor:
         height, width = images.shape[-2:]
         model = self.info.model
-        smallest = 8 if model.generator == "resnet" else model.multiple
         with torch.inference_mode():
-            padded = pad_to_multiple(images.to(self.device), model.multiple, smallest)
+            padded = pad_to_multiple(images.to(self.device), model.multiple, smallest_size(self.info))
             return network(padded)[..., :height, :width].float().cpu()
 
     def _to_tensor(self, image: Picture) -> Tensor:

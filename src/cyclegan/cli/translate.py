@@ -29,7 +29,10 @@ _MOST_TOLD = 10
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "run_directory", metavar="RUN", type=Path, help="run directory, checkpoint, model directory or hf:user/name"
+        "run_directory",
+        metavar="RUN",
+        type=Path,
+        help="run directory, checkpoint, model directory, hf:user/name, or what cyclegan export wrote",
     )
     parser.add_argument("paths", metavar="INPUT", type=Path, nargs="+", help="images, clips, or folders to mirror")
     parser.add_argument(
@@ -41,6 +44,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--direction", choices=("a2b", "b2a"), default="a2b", help="default: a2b")
     parser.add_argument("--batch-size", type=int, default=1, help="images of one size in a call (default: 1)")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps or auto (default: auto)")
+    parser.add_argument(
+        "--engine",
+        choices=("auto", "torch", "onnxruntime", "openvino"),
+        default="auto",
+        help="what computes; auto: torch, and of an export what it was made for (default: auto)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "fp16", "bf16", "int8"),
+        default="auto",
+        help="auto: bf16 where the chip has it, the result is 8-bit and it is within 40 dB of fp32; else fp32 "
+        "(default: auto)",
+    )
     parser.add_argument("--weights", choices=("final", "average"), help="default: what the run was configured for")
     parser.add_argument(
         "--max-images",
@@ -129,11 +145,17 @@ def _translate(parsed: argparse.Namespace) -> None:
     parsed.memory_frames = MEMORY_FRAMES if parsed.memory_frames is None else parsed.memory_frames
     check_memory(parsed.memory_frames)
     translator = Translator.load(
-        parsed.run_directory, direction=parsed.direction, device=parsed.device, weights=parsed.weights
+        parsed.run_directory,
+        direction=parsed.direction,
+        device=parsed.device,
+        weights=parsed.weights,
+        engine=parsed.engine,
+        precision=parsed.precision,
     )
     images, clips = plan_translation(parsed.paths, parsed.out, translator)
     images = images[: parsed.max_images]
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    console.print(f"Engine: {translator.engine}")
     if parsed.stabilise and not needs_stabilising(translator.network):
         parsed.stabilise = False
         console.print(

@@ -1,57 +1,22 @@
-"""Models in the formats of other programs."""
+"""The checkpoints of the reference implementation."""
 
 import io
 import shutil
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from cyclegan.checkpoint import find_model, load_generator, read_discriminators, read_info
+from cyclegan.checkpoint import load_generator, read_discriminators, read_info
 from cyclegan.config import Direction, InputError, ModelConfig
+from cyclegan.export.exported import Exported
 from cyclegan.files import write_bytes
 from cyclegan.importing import ROLES
 from cyclegan.networks import build_discriminator
 from cyclegan.reference import to_reference
 
 
-@dataclass(frozen=True)
-class Exported:
-    """The files that were written, and what a user should know."""
-
-    files: tuple[Path, ...]
-    notes: tuple[str, ...]
-
-
-def export(
-    path: str | Path,
-    out: str | Path,
-    *,
-    format: str,
-    direction: Literal["a2b", "b2a", "both"] = "both",
-    weights: Literal["final", "average"] | None = None,
-) -> Exported:
-    """Write the model of a run directory, checkpoint or model directory for another program, into the folder `out`.
-
-    format: one of FORMATS. direction: both by default, as far as the model has them. weights: final or average; by
-    default what the model was configured for.
-    Raises InputError if there is no such model, the format cannot hold it, or a file is there already.
-    """
-    if format not in FORMATS:
-        raise InputError(f"There is no format {format!r}; choose one of: {', '.join(FORMATS)}.")
-    if direction not in ("a2b", "b2a", "both"):
-        raise InputError(f"direction is {direction!r}; expected a2b, b2a or both.")
-    if weights not in (None, "final", "average"):
-        raise InputError(f"weights is {weights!r}; expected final or average.")
-    model = find_model(Path(path))
-    directions = read_info(model).directions if direction == "both" else (direction,)
-    return FORMATS[format](model, Path(out), directions, weights)
-
-
-def _export_reference(model: Path, out: Path, directions: tuple[Direction, ...], weights: str | None) -> Exported:
+def export_reference(model: Path, out: Path, directions: tuple[Direction, ...], weights: str | None) -> Exported:
     """latest_net_G_A.pth and the others, as junyanz/pytorch-CycleGAN-and-pix2pix writes and loads them."""
     info = read_info(model)
     config = info.model
@@ -117,8 +82,3 @@ def _reference_flags(config: ModelConfig) -> list[str]:
     flags += ["--netD", "pixel" if config.discriminator == "pixel" else "n_layers"]
     flags += ["--n_layers_D", str(config.discriminator_layers), "--ndf", str(config.discriminator_width)]
     return flags if config.dropout else [*flags, "--no_dropout"]
-
-
-FORMATS: dict[str, Callable[[Path, Path, tuple[Direction, ...], str | None], Exported]] = {
-    "reference": _export_reference,
-}

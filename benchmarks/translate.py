@@ -1,0 +1,226 @@
+"""Seconds of one translation by each engine and precision, beside the plain eager float32 forward of step.py.
+
+Every engine runs in a process of its own, in turn with the others, so that the ratios hold when the machine's speed
+drifts. With the weights of a run it also says how close each is to float32, on images of a folder.
+
+    python benchmarks/translate.py                       random weights, 256 pixels, 9 blocks; no int8
+    python benchmarks/translate.py --run runs/maps --calibrate maps/trainA --images maps/testA
+    python benchmarks/translate.py --run ... --markdown benchmarks/results/translate.md
+
+The plain network has 9 blocks and is 64 wide; a run of another size cannot be compared with it.
+"""
+
+import argparse
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+SIDES = (
+    *("plain fp32", "torch fp32", "torch bf16", "onnxruntime fp32", "openvino fp32", "openvino bf16"),
+    *("onnxruntime int8", "openvino int8"),
+)
+
+
+def translator(side: str, run: Path, exports: Path):
+    from cyclegan.translate import Translator
+
+    engine, precision = side.split()
+    if precision == "int8":
+        return Translator.load(exports / engine)
+    return Translator.load(run, engine=engine, precision=precision)
+
+
+def read(folder: Path, count: int, opened) -> list:
+    from cyclegan.images import list_images, read_image, spread, to_tensor
+
+    paths = spread(list_images(folder), count)
+    return [to_tensor(read_image(path, opened.source.channels), opened.source)[None] for path in paths]
+
+
+def measure(options: argparse.Namespace) -> dict[str, float]:
+    """In a process of its own: the median time of a call, the time until the first result, and dB to float32."""
+    import torch
+
+    torch.manual_seed(0)
+    image = torch.rand(options.batch_size, 3, options.size, options.size) * 2 - 1
+    if options.images:
+        from cyclegan.translate import Translator
+
+        pictures = read(options.images, options.num_images, Translator.load(options.run))
+        same = [picture for picture in pictures if picture.shape[-2:] == image.shape[-2:]]
+        if same:
+            image = torch.cat([same[i % len(same)] for i in range(options.batch_size)])
+    started = time.perf_counter()
+    if options.side == "plain fp32":
+        from step import plain_generator
+
+        network = plain_generator(9).eval()
+
+        def call():
+            with torch.no_grad():
+                return network(image)
+    else:
+        opened = translator(options.side, options.run, options.exports)
+
+        def call():
+            return opened.translate_tensor(image)
+
+    call()
+    result = {"first": time.perf_counter() - started}
+    seconds = []
+    while len(seconds) < 3 or (sum(seconds) < 3 and len(seconds) < 50):
+        began = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - began)
+    result["seconds"] = statistics.median(seconds)
+    if options.decibels and options.side != "plain fp32":
+        from cyclegan.engines import psnr
+        from cyclegan.images import from_tensor
+        from cyclegan.translate import Translator
+
+        exact = Translator.load(options.run, device="cpu")
+        pairs = [(exact.translate_tensor(each), opened.translate_tensor(each)) for each in pictures]
+        files = [[from_tensor(each[0], exact.target).astype("float32") for each in pair] for pair in pairs]
+        spread = exact.target.high - exact.target.low
+        floats = [psnr(*pair) for pair in pairs]
+        rounded = [psnr(*(torch.from_numpy(each * 2 / spread) for each in pair)) for pair in files]
+        result |= {"db": min(statistics.fmean(floats), 200), "worst": min(*floats, 200)}
+        result["rounded"] = min(statistics.fmean(rounded), 200)
+    return result
+
+
+def prepare(options: argparse.Namespace, place: Path) -> tuple[Path, list[str]]:
+    """The model to measure, and the sides that can be: int8 needs images to calibrate on."""
+    import importlib.util
+
+    from cyclegan.export import export
+
+    sides = [side for side in SIDES if importlib.util.find_spec(side.split()[0].replace("plain", "torch"))]
+    run = options.run
+    if run is None:
+        import cyclegan
+        from cyclegan.checkpoint import ModelInfo, save_model
+        from cyclegan.config import ModelConfig
+        from cyclegan.images import ImageFormat
+        from cyclegan.networks import build_generator
+
+        info = ModelInfo(
+            cyclegan_version=cyclegan.__version__,
+            model=ModelConfig(),
+            a=ImageFormat(),
+            b=ImageFormat(),
+            preprocess="none",
+            load_size=options.size,
+            crop_size=options.size,
+            step=0,
+            translate_with="final",
+            directions=("a2b",),
+            averages=False,
+        )
+        run = place / "model"
+        save_model(run, info, {"a2b": build_generator(info.model, 3, 3, seed=0).state_dict()})
+    if options.calibrate is None:
+        return run, [side for side in sides if not side.endswith("int8")]
+    for side in sides:
+        engine, precision = side.split()
+        if precision == "int8":
+            form = "onnx" if engine == "onnxruntime" else engine
+            done = export(
+                run,
+                place / "exports" / engine,
+                format=form,
+                direction="a2b",
+                precision="int8",
+                calibrate=options.calibrate,
+            )
+            print(f"{side}: {done.notes[0]}", flush=True)
+    return run, sides
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, help="a trained run of 9 blocks, 64 wide (default: random weights)")
+    parser.add_argument("--calibrate", type=Path, metavar="FOLDER", help="images of domain A for int8")
+    parser.add_argument("--images", type=Path, metavar="FOLDER", help="other images of domain A, for dB to float32")
+    parser.add_argument("--num-images", type=int, default=8, help="how many of them (default: 8)")
+    parser.add_argument("--size", type=int, default=256, help="pixels (default: 256)")
+    parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 4], help="default: 1 4")
+    parser.add_argument("--rounds", type=int, default=3, help="processes of each engine (default: 3)")
+    parser.add_argument("--markdown", type=Path, help="write the tables to this file as well")
+    parser.add_argument("--batch-size", type=int, default=1, help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
+    parser.add_argument("--exports", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--decibels", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.side:
+        print(json.dumps(measure(options)))
+        return
+
+    import torch
+
+    import cyclegan
+
+    tables = []
+    with tempfile.TemporaryDirectory() as place:
+        run, sides = prepare(options, Path(place))
+        for batch_size in options.batch_sizes:
+            taken: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
+            for number in range(options.rounds):
+                for side, results in taken.items():
+                    command = [sys.executable, __file__, "--side", side, "--run", str(run), "--size", str(options.size)]
+                    command += ["--batch-size", str(batch_size), "--exports", str(Path(place) / "exports")]
+                    if options.images:
+                        command += ["--images", str(options.images), "--num-images", str(options.num_images)]
+                        command += ["--decibels"] * (number == 0 and batch_size == options.batch_sizes[0])
+                    done = subprocess.run(command, check=True, capture_output=True, text=True)
+                    results.append(json.loads(done.stdout.splitlines()[-1]))
+            lines = [
+                f"Batch {batch_size}\n",
+                "| engine | s | faster | first result after s | dB to fp32 | worst image | dB of 8-bit files |",
+                "|---|---|---|---|---|---|---|",
+            ]
+            for side, results in taken.items():
+                pairs = zip(taken["plain fp32"], results, strict=True)
+                faster = statistics.median(plain["seconds"] / ours["seconds"] for plain, ours in pairs)
+                seconds, first = (statistics.median(r[key] for r in results) for key in ("seconds", "first"))
+                known = results[0] if "db" in results[0] else None
+                close = (
+                    [f"{known[key]:.1f}" if known[key] < 200 else "equal" for key in ("db", "worst", "rounded")]
+                    if (known)
+                    else ["", "", ""]
+                )
+                lines.append(f"| {side} | {seconds:.3f} | {faster:.2f}x | {first:.1f} | {' | '.join(close)} |")
+                print(lines[-1], flush=True)
+            tables.append("\n".join(lines))
+    head = (
+        f"cyclegan {cyclegan.__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
+        f"{_cpu()}, {torch.get_num_threads()} threads, {options.size} pixels, 9 blocks, "
+        f"{options.rounds} rounds, medians"
+    )
+    text = "\n\n".join([head, *tables]) + "\n"
+    print("\n" + text)
+    if options.markdown:
+        options.markdown.parent.mkdir(parents=True, exist_ok=True)
+        options.markdown.write_text(text)
+
+
+def _cpu() -> str:
+    """The machine, with what matters for 16 and 8 bits."""
+    try:
+        info = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return f"{platform.machine()} CPU"
+    model = next((line.split(":")[1].strip() for line in info.splitlines() if line.startswith("model name")), "")
+    known = [name for name in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8") if name in info]
+    return f"{model or platform.machine()} ({', '.join(known)})"
+
+
+if __name__ == "__main__":
+    main()

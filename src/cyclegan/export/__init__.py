@@ -1,0 +1,53 @@
+"""Models in the formats of other programs: one file for each kind of format."""
+
+from pathlib import Path
+from typing import Literal
+
+from cyclegan.checkpoint import find_model, read_info
+from cyclegan.config import InputError
+from cyclegan.export.exported import Exported
+from cyclegan.export.graph_formats import PRECISIONS, Calibration, export_graphs
+from cyclegan.export.reference_format import export_reference
+
+__all__ = ["FORMATS", "Exported", "export"]
+
+FORMATS = ("reference", *PRECISIONS)
+
+
+def export(
+    path: str | Path,
+    out: str | Path,
+    *,
+    format: str,
+    direction: Literal["a2b", "b2a", "both"] = "both",
+    weights: Literal["final", "average"] | None = None,
+    precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32",
+    calibrate: str | Path | None = None,
+) -> Exported:
+    """Write the model of a run directory, checkpoint or model directory for another program, into the folder `out`.
+
+    format: one of FORMATS. direction: both by default, as far as the model has them. weights: final or average; by
+    default what the model was configured for. precision: of the graphs of onnx, openvino and torch-export. calibrate:
+    for int8, a folder of images of the input's domain, or one that holds trainA and trainB; by default the images that
+    the run was trained on. Graphs are checked against torch before they are put in their place.
+    Raises InputError if there is no such model, the format cannot hold it, a file is there already, or the graph
+    does not do what the network does.
+    """
+    if format not in FORMATS:
+        raise InputError(f"There is no format {format!r}; choose one of: {', '.join(FORMATS)}.")
+    if direction not in ("a2b", "b2a", "both"):
+        raise InputError(f"direction is {direction!r}; expected a2b, b2a or both.")
+    if weights not in (None, "final", "average"):
+        raise InputError(f"weights is {weights!r}; expected final or average.")
+    if precision not in ("fp32", "fp16", "bf16", "int8"):
+        raise InputError(f"precision is {precision!r}; expected fp32, fp16, bf16 or int8.")
+    if calibrate is not None and precision != "int8":
+        raise InputError("calibrate is for precision int8; give both.")
+    model = find_model(Path(path))
+    directions = read_info(model).directions if direction == "both" else (direction,)
+    if format == "reference":
+        if precision != "fp32":
+            raise InputError(f"The reference keeps its weights in fp32, and precision is {precision}; leave it out.")
+        return export_reference(model, Path(out), directions, weights)
+    calibration = Calibration(Path(path), None if calibrate is None else Path(calibrate))
+    return export_graphs(model, Path(out), format, directions, weights, precision, calibration)

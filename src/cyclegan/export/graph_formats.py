@@ -1,0 +1,220 @@
+"""ONNX, OpenVINO and torch-export: a graph for each direction, checked against torch, and config.json beside them."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from cyclegan._version import __version__
+from cyclegan.checkpoint import ModelInfo, load_generator, read_info
+from cyclegan.config import Direction, InputError
+from cyclegan.data import find_folders, holds_domains
+from cyclegan.engines import psnr, require, smooth_picture
+from cyclegan.engines.exported import READERS, Check, ExportInfo, Network, Side, open_file, smallest_size
+from cyclegan.engines.graphs import to_exported_program, to_onnx, to_openvino
+from cyclegan.engines.with_onnxruntime import INPUT, OUTPUT
+from cyclegan.export.exported import Exported
+from cyclegan.export.graph_files import save_onnx, save_openvino
+from cyclegan.export.int8 import Images, quantise_onnx, quantise_openvino, read_images
+from cyclegan.files import folder_beside
+from cyclegan.images import pad_to_multiple
+from cyclegan.run_directory import read_run_config, run_of
+
+PRECISIONS: dict[str, tuple[str, ...]] = {
+    "onnx": ("fp32", "fp16", "int8"),
+    "openvino": ("fp32", "fp16", "bf16", "int8"),
+    "torch-export": ("fp32", "fp16", "bf16"),
+}
+
+_INSTEAD = {
+    ("onnx", "bf16"): "few runtimes of ONNX compute bf16; take --precision fp16, or --format openvino",
+    ("torch-export", "int8"): "torch-export has no int8 here; take --format openvino or onnx",
+}
+
+# How far a graph may be from torch in float32, or it is refused: dB with a peak of 2. A right graph of these precisions
+# is tens of dB better; a wrong one (another padding, another norm) is below 20.
+LEAST_DB = {"fp32": 80.0, "fp16": 40.0, "bf16": 30.0, "int8": 20.0}
+GOOD_INT8_DB = 30.0
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Where images for int8 come from: a folder that was named, or else those that the run was trained on."""
+
+    path: Path
+    folder: Path | None
+
+    def images(self, info: ModelInfo, direction: Direction) -> Images:
+        """Raises InputError if there are none."""
+        source = info.a if direction == "a2b" else info.b
+        return read_images(self._folder(direction), source, info.model.multiple, smallest_size(info))
+
+    def _folder(self, direction: Direction) -> Path:
+        if self.folder is not None:
+            if not self.folder.is_dir():
+                raise InputError(f"There is no folder {self.folder}; expected images for --calibrate.")
+            if not holds_domains(self.folder):
+                return self.folder
+            folders = find_folders(self.folder)
+        else:
+            run = run_of(self.path)
+            config = None if run is None else read_run_config(run)
+            try:
+                if config is None or config.a is None:
+                    raise InputError(f"{self.path} names no training folder")
+                folders = find_folders(config.a, config.b)
+            except InputError as error:
+                reason = str(error).rstrip(".")
+                raise InputError(f"int8 needs images to be calibrated on: {reason}; give --calibrate FOLDER.") from None
+        return folders.a if direction == "a2b" else folders.b
+
+
+def export_graphs(
+    model: Path,
+    out: Path,
+    format: str,
+    directions: Sequence[Direction],
+    weights: str | None,
+    precision: str,
+    calibration: Calibration,
+) -> Exported:
+    """As `cyclegan.export.export` has it, for PRECISIONS' formats."""
+    if precision not in PRECISIONS[format]:
+        raise InputError(f"--format {format} does not go with --precision {precision}: {_INSTEAD[format, precision]}.")
+    if format == "onnx":
+        require("onnxruntime", "onnx", "onnxscript")
+    elif format == "openvino":
+        require("openvino", *(["nncf"] if precision == "int8" else []))
+    info = read_info(model)
+    both = precision == "int8" and len(directions) == 2
+    if both and calibration.folder is not None and not holds_domains(calibration.folder):
+        raise InputError(
+            f"{calibration.folder} holds images of one domain, and two directions were asked for; "
+            "give --direction, or a folder that holds trainA and trainB."
+        )
+    names = [f"{direction}{READERS[format][1]}" for direction in directions]
+    wanted = [
+        *names,
+        *([f"{direction}.bin" for direction in directions] if format == "openvino" else []),
+        "config.json",
+    ]
+    for name in wanted:
+        if (out / name).exists():
+            raise InputError(f"{out / name} is there already; remove it or choose another --out.")
+    notes: list[str] = []
+    with folder_beside(out) as folder:
+        networks: dict[Direction, Network] = {}
+        for direction, name in zip(directions, names, strict=True):
+            network, _ = load_generator(model, direction, weights)
+            networks[direction] = _export_one(network, info, direction, folder / name, format, precision, calibration)
+            notes.append(_words(direction, networks[direction].check, precision))
+        description = ExportInfo(
+            export_format=format,
+            precision=precision,
+            multiple=info.model.multiple,
+            smallest=smallest_size(info),
+            networks=networks,
+            origin=info,
+        )
+        (folder / "config.json").write_text(description.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        out.mkdir(parents=True, exist_ok=True)
+        for name in wanted:  # config.json last: without it the rest is nothing
+            (folder / name).replace(out / name)
+    return Exported(tuple(out / name for name in wanted), tuple(notes))
+
+
+def _export_one(
+    network: nn.Module,
+    info: ModelInfo,
+    direction: Direction,
+    path: Path,
+    format: str,
+    precision: str,
+    calibration: Calibration,
+) -> Network:
+    source, target = (info.a, info.b) if direction == "a2b" else (info.b, info.a)
+    multiple, smallest = info.model.multiple, smallest_size(info)
+    sides = Side(name=INPUT, image=source), Side(name=OUTPUT, image=target)
+    about = {
+        "cyclegan_version": __version__,
+        "direction": direction,
+        "precision": precision,
+        "multiple": str(multiple),
+        "smallest": str(smallest),
+        "preprocess": info.preprocess,
+        "input": sides[0].model_dump_json(),
+        "output": sides[1].model_dump_json(),
+    }
+    layers = None
+    if precision == "int8":
+        images = calibration.images(info, direction)
+        quantise = quantise_onnx if format == "onnx" else quantise_openvino
+        layers = quantise(network, images, source.channels, multiple, path, about)
+        pictures, what = list(images.held_out), f"{len(images.held_out)} images that it was not calibrated on"
+    else:
+        _write(network, source.channels, multiple, path, format, precision, about)
+        pictures, what = _test_pictures(source.channels, multiple), "test pictures"
+    engine = open_file(path, format, precision)
+    sizes, decibels, largest = [], [], 0.0
+    with torch.inference_mode():
+        for picture in pictures:
+            height, width = picture.shape[-2:]
+            padded = pad_to_multiple(picture, multiple, smallest)
+            exact, other = (each(padded)[..., :height, :width] for each in (network, engine))
+            if not bool(torch.isfinite(other).all()):
+                raise InputError(f"The {format} graph of {direction} gives no numbers in {precision}; take fp32.")
+            sizes.append(f"{len(picture)}x{height}x{width}")
+            decibels.append(psnr(exact, other))
+            largest = max(largest, float((exact - other).abs().max()))
+    worst = min(decibels)
+    if worst < LEAST_DB[precision]:
+        raise InputError(
+            f"The {format} graph of {direction} in {precision} is only within {worst:.1f} dB of torch at "
+            f"{sizes[decibels.index(worst)]}, and {LEAST_DB[precision]:.0f} dB is expected; take a higher --precision."
+        )
+    check = Check(
+        sizes=tuple(dict.fromkeys(sizes)),
+        images=what,
+        largest_difference=largest,
+        decibels=None if worst == float("inf") else round(worst, 2),
+        int8_layers=layers,
+    )
+    return Network(file=path.name, input=sides[0], output=sides[1], check=check)
+
+
+def _test_pictures(channels: int, multiple: int) -> list[Tensor]:
+    """Of one to three images, square, oblong, and of sizes that no network takes as they are."""
+    side = max(32, multiple)
+    sizes = [(1, side, side), (2, side + 1, 2 * side - 3), (3, 2 * side - 1, side - 5), (1, multiple, 3 * side)]
+    return [
+        torch.cat([smooth_picture(channels, height, width, seed=seed) for seed in range(count)])
+        for count, height, width in sizes
+    ]
+
+
+def _write(
+    network: nn.Module, channels: int, multiple: int, path: Path, format: str, precision: str, about: dict[str, str]
+) -> None:
+    if format == "onnx":
+        save_onnx(to_onnx(network, channels, multiple, precision), path, about)
+    elif format == "openvino":
+        save_openvino(to_openvino(network, channels, multiple), path, about, half=precision != "fp32")
+    else:
+        program = to_exported_program(network, channels, multiple, precision)
+        torch.export.save(program, path, extra_files={"cyclegan.json": json.dumps(about)})
+
+
+def _words(direction: str, check: Check, precision: str) -> str:
+    near = "no difference" if check.decibels is None else f"{check.decibels:.1f} dB"
+    line = (
+        f"{direction}: {near} to torch in fp32, largest difference {check.largest_difference:.2g} in [-1, 1], on "
+        f"{check.images} of {', '.join(check.sizes)}."
+    )
+    if check.int8_layers:
+        line += f" In int8: {check.int8_layers}."
+    if precision == "int8" and check.decibels is not None and check.decibels < GOOD_INT8_DB:
+        line += f" Less than {GOOD_INT8_DB:.0f} dB shows; --format openvino --precision bf16 is closer."
+    return line

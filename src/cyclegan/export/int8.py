@@ -1,0 +1,128 @@
+"""Eight-bit graphs: the ranges of activations are found on images, and what must stay exact stays exact.
+
+Only convolutions are in int8. What goes into a norm is not: its channels differ by orders of magnitude, and one scale
+for all of them loses the small ones, which the norm then makes large. Nor are the sums of residual blocks, through
+which every error would go on to the end.
+"""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from cyclegan.config import InputError
+from cyclegan.engines import require
+from cyclegan.engines.graphs import quiet, to_onnx, to_openvino
+from cyclegan.engines.with_onnxruntime import INPUT
+from cyclegan.export.graph_files import save_onnx, save_openvino
+from cyclegan.images import ImageFormat, UnreadableError, list_images, pad_to_multiple, read_as, spread, to_tensor
+
+NUM_CALIBRATION = 24
+NUM_HELD_OUT = 6
+# Larger images are cut to this: ranges are the same, and memory and time are not.
+MOST_PIXELS = 256
+
+LAYERS = "all convolutions but the last"
+
+
+@dataclass(frozen=True)
+class Images:
+    """(1, C, H, W) in [-1, 1]. calibration: of sizes that the network takes. held_out: others, of odd sizes, too."""
+
+    calibration: tuple[Tensor, ...]
+    held_out: tuple[Tensor, ...]
+
+
+def read_images(folder: Path, image_format: ImageFormat, multiple: int, smallest: int) -> Images:
+    """Images at equal distances of a folder. Raises InputError if there are not two that can be read."""
+    most = max(MOST_PIXELS, multiple)
+    tensors: list[Tensor] = []
+    for path in spread(list_images(folder), NUM_CALIBRATION + NUM_HELD_OUT):
+        try:
+            tensor = to_tensor(read_as(path, image_format), image_format)
+        except UnreadableError:
+            continue
+        top, left = (max(0, side - most) // 2 for side in tensor.shape[-2:])
+        tensors.append(tensor[None, :, top : top + most, left : left + most])
+    if len(tensors) < 2:
+        raise InputError(f"{folder} holds {len(tensors)} images that can be read; int8 needs at least 2, better 30.")
+    every = max(2, len(tensors) // NUM_HELD_OUT)
+    held_out = tensors[every - 1 :: every][:NUM_HELD_OUT]
+    others = [tensor for tensor in tensors if not any(tensor is held for held in held_out)]
+    # Of every other one a few rows and columns go, so that the check has sizes that must be padded, too.
+    odd = [
+        tensor[..., : tensor.shape[-2] - 3 * (i % 2) or None, : tensor.shape[-1] - 5 * (i % 2) or None]
+        if min(tensor.shape[-2:]) > 16
+        else tensor
+        for i, tensor in enumerate(held_out)
+    ]
+    return Images(tuple(pad_to_multiple(tensor, multiple, smallest) for tensor in others), tuple(odd))
+
+
+def quantise_openvino(
+    network: nn.Module, images: Images, channels: int, multiple: int, path: Path, about: dict[str, str]
+) -> str:
+    """Write an int8 graph of OpenVINO. Returns which layers are in int8."""
+    nncf = require("nncf")
+    model = to_openvino(network, channels, multiple)
+    with quiet():
+        nncf.set_log_level(40)
+        quantised = nncf.quantize(
+            model,
+            nncf.Dataset([{INPUT: image.numpy()} for image in images.calibration]),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(images.calibration),
+            ignored_scope=nncf.IgnoredScope(names=[_last_convolution(model)], types=["Add", "MVN"], validate=False),
+        )
+    save_openvino(quantised, path, about, half=False)
+    return LAYERS
+
+
+def quantise_onnx(
+    network: nn.Module, images: Images, channels: int, multiple: int, path: Path, about: dict[str, str]
+) -> str:
+    """Write an int8 graph of ONNX (QuantizeLinear, DequantizeLinear). Returns which layers are in int8."""
+    onnx, _ = require("onnx"), require("onnxruntime")
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    graph = to_onnx(network, channels, multiple, "fp32")
+    convolutions = [node.name for node in graph.graph.node if node.op_type in ("Conv", "ConvTranspose")]
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._images: Iterator[Tensor] = iter(images.calibration)
+
+        def get_next(self) -> dict[str, np.ndarray[Any, Any]] | None:
+            image = next(self._images, None)
+            return None if image is None else {INPUT: image.numpy()}
+
+    with tempfile.TemporaryDirectory(dir=path.parent) as place, quiet():
+        target = Path(place) / "int8.onnx"
+        quantize_static(
+            graph,
+            str(target),
+            Reader(),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv", "ConvTranspose"],
+            nodes_to_quantize=convolutions[:-1],
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            # The result of a convolution goes into a norm: see above.
+            extra_options={"OpTypesToExcludeOutputQuantization": ["Conv", "ConvTranspose"]},
+        )
+        save_onnx(onnx.load(str(target)), path, about)
+    return LAYERS
+
+
+def _last_convolution(model: Any) -> str:
+    names: Sequence[str] = [
+        op.get_friendly_name()
+        for op in model.get_ordered_ops()
+        if op.get_type_name() in ("Convolution", "ConvolutionBackpropData")
+    ]
+    return names[-1]

@@ -1,0 +1,213 @@
+"""Engines: the same results from each, in the precision that was asked for."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import TINY_MODEL
+from cyclegan import InputError, ModelConfig, Translator, cli
+from cyclegan.checkpoint import ModelInfo, save_model
+from cyclegan.engines import AUTO_DB, open_engine, psnr, smooth_picture
+from cyclegan.engines.graphs import to_openvino
+from cyclegan.engines.with_openvino import computes_in
+from cyclegan.engines.with_torch import SixteenBit, StripNorm
+from cyclegan.images import ImageFormat
+from cyclegan.networks import build_generator
+
+MODELS = {
+    "resnet": ModelConfig(**TINY_MODEL),
+    "batch norm": ModelConfig(**TINY_MODEL, norm="batch"),
+    "unet": ModelConfig(**TINY_MODEL, generator="unet", depth=5),
+    "one channel": ModelConfig(**TINY_MODEL, channels_a=1),
+}
+
+
+def make_model(place, config=MODELS["resnet"], dtype="uint8"):
+    """A model directory with random weights, large enough for a picture that is no plain grey."""
+    weights = {}
+    for seed, direction in enumerate(("a2b", "b2a")):
+        channels = (config.channels_a, config.channels_b)[:: 1 if direction == "a2b" else -1]
+        network = build_generator(config.replace(init_gain=0.1), *channels, seed=seed)
+        weights[direction] = network.state_dict()
+    a, b = (ImageFormat(channels=c, dtype=dtype) for c in (config.channels_a, config.channels_b))
+    info = ModelInfo(
+        **{"cyclegan_version": "0", "model": config, "a": a, "b": b, "preprocess": "none", "load_size": 16},
+        **{"crop_size": 16, "step": 0, "translate_with": "final", "averages": False},
+    )
+    save_model(place, info, weights)
+    return place
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def model(request, tmp_path_factory):
+    return make_model(tmp_path_factory.mktemp("model") / "model", MODELS[request.param])
+
+
+@pytest.fixture
+def resnet(tmp_path):
+    return make_model(tmp_path / "model")
+
+
+@pytest.fixture
+def no_extras(monkeypatch):
+    for name in ("onnx", "onnxscript", "onnxruntime", "openvino", "nncf"):
+        monkeypatch.setitem(sys.modules, name, None)
+
+
+@pytest.mark.parametrize(
+    ("engine", "precision", "least_db"),
+    [
+        *(("torch", "bf16", 35), ("torch", "fp16", 50), ("onnxruntime", "fp32", 90), ("onnxruntime", "fp16", 50)),
+        *(("openvino", "fp32", 90), ("openvino", "bf16", 35), ("openvino", "fp16", 50)),
+    ],
+)
+def test_every_engine_gives_what_torch_gives_at_any_size_and_batch(model, engine, precision, least_db):
+    directions = ("a2b", "b2a") if engine == "torch" else ("a2b",)
+    for direction in directions:
+        exact = Translator.load(model, direction=direction)
+        other = Translator.load(model, direction=direction, engine=engine, precision=precision)
+        assert (other.engine.name, other.engine.precision) == (engine, precision)
+        for count, height, width in ((1, 32, 32), (2, 37, 51), (3, 9, 66)):
+            images = smooth_picture(exact.source.channels, height, width).repeat(count, 1, 1, 1)
+            expected, result = exact.translate_tensor(images), other.translate_tensor(images)
+            assert result.shape == expected.shape
+            assert result.dtype == torch.float32
+            assert expected.std() > 0.01  # a picture, so that a wrong one would be seen
+            assert psnr(expected, result) > least_db
+
+
+def test_by_default_results_are_those_of_the_network_bit_by_bit(resnet):
+    translator = Translator.load(resnet)
+    images = smooth_picture(3, 32)
+    assert (translator.engine.name, translator.engine.precision) == ("torch", "fp32")
+    assert torch.equal(translator.translate_tensor(images), translator.network(images))
+
+
+def test_the_network_in_16_bits_is_a_copy(resnet):
+    exact = Translator.load(resnet)
+    before = {name: tensor.clone() for name, tensor in exact.network.state_dict().items()}
+    SixteenBit(exact.network, torch.bfloat16)
+    assert all(torch.equal(before[name], tensor) for name, tensor in exact.network.state_dict().items())
+    assert exact.network.stem.weight.dtype == torch.float32
+
+
+def test_an_image_in_bf16_does_not_depend_on_its_batch(resnet):
+    translator = Translator.load(resnet, precision="bf16")
+    images = torch.cat([smooth_picture(3, 32, seed=seed) for seed in range(3)])
+    together = translator.translate_tensor(images)
+    for image, result in zip(images, together, strict=True):
+        assert torch.equal(translator.translate_tensor(image[None])[0], result)
+
+
+def test_the_fast_norm_is_instance_norm_also_of_large_images(monkeypatch):
+    x = (torch.randn(2, 3, 64, 48, generator=torch.Generator().manual_seed(0)) * 3 + 1).bfloat16()
+    expected = torch.nn.functional.instance_norm(x.double())
+    norm = StripNorm(3)
+    for most_pixels in (1 << 20, 100):  # at once, and in strips
+        monkeypatch.setattr("cyclegan.engines.with_torch.MOST_PIXELS", most_pixels)
+        monkeypatch.setattr("cyclegan.engines.with_torch.STRIP_PIXELS", 10 * 48)  # a last strip of another height
+        result = norm(x.contiguous(memory_format=torch.channels_last)).double()
+        assert (result - expected).square().mean().sqrt() < 0.004  # half a unit of its last place
+
+
+def test_stabilising_works_in_bf16_and_tells_where_it_cannot(resnet):
+    frames = [
+        np.asarray(Image.fromarray((np.indices((32, 32)).sum(0) * 3 + i).astype(np.uint8)).convert("RGB"))
+        for i in range(3)
+    ]
+    exact = [x.astype(int) for x in Translator.load(resnet).translate(frames, stabilise=True)]
+    small = [x.astype(int) for x in Translator.load(resnet, precision="bf16").translate(frames, stabilise=True)]
+    assert max(np.abs(x - y).max() for x, y in zip(exact, small, strict=True)) < 12
+    with pytest.raises(InputError, match="engine torch"):
+        list(Translator.load(resnet, engine="openvino").translate(frames, stabilise=True))
+
+
+@pytest.mark.parametrize(("precision", "computed"), [("fp32", "f32"), ("bf16", "bf16"), ("fp16", "f16")])
+def test_openvino_computes_in_what_was_asked_for(resnet, monkeypatch, precision, computed):
+    import openvino
+
+    compiled = []
+    compile_model = openvino.Core.compile_model
+
+    def spy(self, *arguments, **more):
+        compiled.append(compile_model(self, *arguments, **more))
+        return compiled[-1]
+
+    monkeypatch.setattr(openvino.Core, "compile_model", spy)
+    Translator.load(resnet, engine="openvino", precision=precision)
+    assert [computes_in(each) for each in compiled] == [computed]
+    assert compiled[0].get_property("INFERENCE_NUM_THREADS") == torch.get_num_threads()
+
+
+def test_openvino_that_computes_in_something_else_is_refused(resnet, monkeypatch):
+    monkeypatch.setattr("cyclegan.engines.with_openvino.computes_in", lambda _: "bf16")
+    with pytest.raises(InputError, match="computes in bf16 on this CPU, and fp32"):
+        Translator.load(resnet, engine="openvino")
+
+
+def test_openvino_keeps_instance_norm_in_one_piece():
+    graph = to_openvino(build_generator(MODELS["resnet"], 3, 3, seed=0), 3, 4)
+    kinds = [operation.get_type_name() for operation in graph.get_ops()]
+    assert kinds.count("MVN") == 7
+    assert "ReduceMean" not in kinds
+
+
+def test_openvino_reports_to_nobody(resnet):
+    Translator.load(resnet, engine="openvino")
+    assert sys.modules["openvino_telemetry"] is None
+
+
+@pytest.mark.usefixtures("no_extras")
+def test_auto_needs_no_extras(resnet):
+    translator = Translator.load(resnet, engine="auto", precision="auto")
+    assert translator.engine.name == "torch"
+    for engine, line in (("onnxruntime", r"cyclegan\[onnx\]"), ("openvino", r"cyclegan\[openvino\]")):
+        with pytest.raises(InputError, match=f"pip install '{line}'"):
+            Translator.load(resnet, engine=engine)
+
+
+def test_auto_takes_bf16_where_it_is_fast_and_close_alone(tmp_path, monkeypatch):
+    model, deep = make_model(tmp_path / "model"), make_model(tmp_path / "deep", dtype="uint16")
+    chosen = lambda path: Translator.load(path, precision="auto").engine  # noqa: E731
+    monkeypatch.setattr("cyclegan.engines.has_fast_bf16", lambda _: True)
+    monkeypatch.setattr("cyclegan.engines.AUTO_DB", 10.0)
+    assert (chosen(model).precision, chosen(deep).precision) == ("bf16", "fp32")
+    assert "dB to fp32" in str(chosen(model))
+    assert "more than 8 bits" in str(chosen(deep))
+    monkeypatch.setattr("cyclegan.engines.AUTO_DB", 200.0)
+    assert chosen(model).precision == "fp32"
+    assert "keeps only" in str(chosen(model))
+    monkeypatch.setattr("cyclegan.engines.has_fast_bf16", lambda _: False)
+    assert "no arithmetic in bf16" in str(chosen(model))
+    assert AUTO_DB == 40
+
+
+def test_what_an_engine_cannot_do_is_told(resnet):
+    for settings, message in (
+        ({"engine": "tensorrt"}, "engine is 'tensorrt'; expected auto, torch"),
+        ({"precision": "fp8"}, "precision is 'fp8'; expected"),
+        ({"precision": "int8"}, "cyclegan export --precision int8"),
+        ({"engine": "onnxruntime", "precision": "bf16"}, "choose fp32, fp16"),
+        ({"engine": "openvino", "device": "cuda"}, "computes on the CPU"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Translator.load(resnet, **settings)
+
+
+def test_an_engine_without_a_translator(tiny_model):
+    network = build_generator(tiny_model, 3, 3, seed=0).eval()
+    engine = open_engine(network, 3, tiny_model.multiple, precision="bf16")
+    assert engine(smooth_picture(3, 16)).shape == (1, 3, 16, 16)
+
+
+def test_the_command_says_what_it_computes_with(resnet, tmp_path, capsys):
+    Image.new("RGB", (20, 16), (200, 100, 50)).save(tmp_path / "photo.png")
+    words = ["translate", str(resnet), str(tmp_path / "photo.png"), "--out", str(tmp_path / "out")]
+    cli.main([*words, "--engine", "openvino", "--precision", "fp32"])
+    assert "Engine: openvino 20" in capsys.readouterr().err
+    assert Image.open(tmp_path / "out" / "photo.png").size == (20, 16)
+    cli.main([*words, "--precision", "fp32"])
+    assert "on cpu, fp32" in capsys.readouterr().err

@@ -1,0 +1,187 @@
+"""Exports to other programs: what is written translates as the run does, or is not written at all."""
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from conftest import make_folder
+from cyclegan import InputError, ModelConfig, Translator, cli
+from cyclegan.engines import psnr, smooth_picture
+from cyclegan.export import export
+from test_engines import MODELS, make_model
+
+
+@pytest.fixture
+def model(tmp_path):
+    return make_model(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("format", "precision", "engine", "least_db"),
+    [
+        *(
+            ("onnx", "fp32", "onnxruntime", 90),
+            ("onnx", "fp16", "onnxruntime", 50),
+            ("openvino", "fp32", "openvino", 90),
+        ),
+        *(
+            ("openvino", "bf16", "openvino", 35),
+            ("torch-export", "fp32", "torch", 90),
+            ("torch-export", "bf16", "torch", 35),
+        ),
+    ],
+)
+def test_a_model_is_exported_and_translated_with_from_the_command_line(
+    model, tmp_path, capsys, format, precision, engine, least_db
+):
+    out = tmp_path / "exported"
+    cli.main(["export", str(model), "--format", format, "--out", str(out), "--precision", precision])
+    shown = capsys.readouterr()
+    files = [line.rpartition("/")[2] for line in shown.out.splitlines()]
+    assert set(files) == {path.name for path in out.iterdir()}
+    assert files[-1] == "config.json"
+    assert shown.err.count("to torch in fp32") == 2
+    for direction in ("a2b", "b2a"):
+        exact, other = (Translator.load(path, direction=direction) for path in (model, out))
+        assert (other.engine.name, other.engine.precision) == (engine, precision)
+        for count, height, width in ((1, 32, 32), (2, 37, 51), (3, 9, 66)):
+            images = smooth_picture(3, height, width, seed=5).repeat(count, 1, 1, 1)
+            assert psnr(exact.translate_tensor(images), other.translate_tensor(images)) > least_db
+    Image.new("RGB", (20, 17), (200, 100, 50)).save(tmp_path / "photo.png")
+    cli.main(["translate", str(out), str(tmp_path / "photo.png"), "--out", str(tmp_path / "done")])
+    assert f"Engine: {engine}" in capsys.readouterr().err
+    assert Image.open(tmp_path / "done" / "photo.png").size == (20, 17)
+
+
+@pytest.mark.parametrize("kind", [name for name in MODELS if name != "resnet"])
+@pytest.mark.parametrize("format", ["onnx", "openvino", "torch-export"])
+def test_every_kind_of_network_can_be_exported(tmp_path, kind, format):
+    model = make_model(tmp_path / "model", MODELS[kind])
+    export(model, tmp_path / "out", format=format, direction="a2b")
+    exact, other = Translator.load(model), Translator.load(tmp_path / "out")
+    images = smooth_picture(exact.source.channels, 45, 70)
+    assert psnr(exact.translate_tensor(images), other.translate_tensor(images)) > 90
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_int8_is_calibrated_on_a_folder_and_says_how_close_it_is(tmp_path, format):
+    model = make_model(tmp_path / "model", ModelConfig(width=16, blocks=2, discriminator_width=4))
+    folder = make_folder(tmp_path / "photos", count=8, size=(70, 66))
+    done = export(model, tmp_path / "out", format=format, direction="a2b", precision="int8", calibrate=folder)
+    check = json.loads((tmp_path / "out" / "config.json").read_text())["networks"]["a2b"]["check"]
+    assert check["decibels"] > 30
+    assert "1x66x70" in check["sizes"]
+    assert "In int8: all convolutions but the last" in done.notes[0]
+    exact, other = Translator.load(model), Translator.load(tmp_path / "out")
+    assert other.engine.precision == "int8"
+    picture = np.asarray(Image.open(folder / "0.png"))
+    assert np.abs(exact(picture).astype(int) - other(picture)).mean() < 8
+    assert not np.array_equal(exact(picture), other(picture))
+
+
+def test_int8_without_images_is_told_before_anything_is_written(model, tmp_path):
+    for settings, message in (
+        ({}, "names no training folder; give --calibrate"),
+        ({"calibrate": tmp_path / "nothing"}, "There is no folder"),
+        ({"calibrate": make_folder(tmp_path / "photos")}, "images of one domain"),
+        ({"calibrate": make_folder(tmp_path / "one", count=1), "direction": "a2b"}, "needs at least 2"),
+    ):
+        with pytest.raises(InputError, match=message):
+            export(model, tmp_path / "out", format="openvino", precision="int8", **settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_onnx_file_says_what_it_takes(model, tmp_path):
+    import onnxruntime
+
+    export(model, tmp_path / "out", format="onnx", direction="a2b")
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "a2b.onnx", providers=["CPUExecutionProvider"])
+    about = session.get_modelmeta().custom_metadata_map
+    assert (about["cyclegan.direction"], about["cyclegan.multiple"]) == ("a2b", "4")
+    assert json.loads(about["cyclegan.input"])["image"] == {"channels": 3, "dtype": "uint8", "low": 0.0, "high": 255.0}
+    (image,) = session.get_inputs()
+    assert image.name == "image"
+    assert image.shape[1] == 3
+    assert [isinstance(side, str) for side in image.shape] == [True, False, True, True]
+
+
+def test_a_file_of_an_export_has_its_own_direction(model, tmp_path):
+    export(model, tmp_path / "out", format="torch-export")
+    images = smooth_picture(3, 20)
+    there = Translator.load(tmp_path / "out" / "b2a.pt2")
+    assert there.direction == "b2a"
+    expected = Translator.load(model, direction="b2a").translate_tensor(images)
+    assert torch.allclose(there.translate_tensor(images), expected, atol=1e-5)
+    shutil.copy(tmp_path / "out" / "b2a.pt2", tmp_path / "alone.pt2")
+    with pytest.raises(InputError, match="needs the config.json"):
+        Translator.load(tmp_path / "alone.pt2")
+
+
+def test_what_an_export_is_not_for_is_told(model, tmp_path):
+    out = tmp_path / "out"
+    export(model, out, format="torch-export", direction="a2b")
+    for settings, message in (
+        ({"engine": "openvino"}, "was exported for torch"),
+        ({"precision": "bf16"}, "was exported in fp32"),
+        ({"direction": "b2a"}, "only the direction a2b"),
+        ({"weights": "average"}, "leave it out"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Translator.load(out, **settings)
+    with pytest.raises(InputError, match="only translates; use the run"):
+        export(out, tmp_path / "again", format="onnx")
+    with pytest.raises(InputError, match="cannot be reached"):
+        list(Translator.load(out).translate([np.zeros((16, 16, 3), np.uint8)], stabilise=True))
+    (out / "a2b.pt2").write_bytes(b"nonsense")
+    with pytest.raises(InputError, match="not a torch-export file"):
+        Translator.load(out)
+
+
+def test_combinations_that_make_no_sense_say_what_to_take(model, tmp_path):
+    for settings, message in (
+        ({"format": "onnx", "precision": "bf16"}, "take --precision fp16, or --format openvino"),
+        ({"format": "torch-export", "precision": "int8"}, "take --format openvino or onnx"),
+        ({"format": "reference", "precision": "bf16"}, "keeps its weights in fp32"),
+        ({"format": "onnx", "calibrate": tmp_path}, "is for precision int8"),
+        ({"format": "onnx", "precision": "fp8"}, "expected fp32"),
+        ({"format": "tensorrt"}, "choose one of: reference, onnx, openvino, torch-export"),
+    ):
+        with pytest.raises(InputError, match=message):
+            export(model, tmp_path / "out", **settings)
+    assert not (tmp_path / "out").exists()
+
+
+def test_missing_extras_are_named(model, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(InputError, match=r"onnxscript is not installed; run pip install 'cyclegan\[onnx\]'"):
+        export(model, tmp_path / "out", format="onnx")
+    with pytest.raises(InputError, match=r"nncf is not installed; run pip install 'cyclegan\[openvino\]'"):
+        export(model, tmp_path / "out", format="openvino", precision="int8")
+
+
+def test_a_graph_that_does_something_else_is_not_put_in_its_place(model, tmp_path, monkeypatch):
+    other = Translator.load(model, direction="b2a").network
+    from cyclegan.engines.graphs import to_exported_program
+
+    monkeypatch.setattr(
+        "cyclegan.export.graph_formats.to_exported_program",
+        lambda _, *arguments: to_exported_program(other, *arguments),
+    )
+    before = set(tmp_path.iterdir())
+    with pytest.raises(InputError, match="only within .* dB of torch at .* and 80 dB is expected"):
+        export(model, tmp_path / "deep" / "out", format="torch-export", direction="a2b")
+    assert set(tmp_path.iterdir()) == before
+
+
+def test_an_export_overwrites_nothing(model, tmp_path):
+    export(model, tmp_path / "out", format="torch-export", direction="a2b")
+    content = (tmp_path / "out" / "a2b.pt2").read_bytes()
+    with pytest.raises(InputError, match="is there already"):
+        export(model, tmp_path / "out", format="torch-export")
+    assert (tmp_path / "out" / "a2b.pt2").read_bytes() == content

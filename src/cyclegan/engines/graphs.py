@@ -71,7 +71,7 @@ def to_openvino(network: nn.Module, channels: int, multiple: int) -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Exporters tell at length of their own doings, and of torchvision, which nobody asked for."""
+    """Exporters tell at length of their own doings, and of packages that nobody asked for."""
     loggers = [
         logging.getLogger(None if name == "root" else name)
         for name in ("torch.onnx", "torch.export", "onnxscript", "nncf", "onnx_ir", "root")

@@ -120,7 +120,7 @@ def test_stabilising_works_in_bf16_and_tells_where_it_cannot(resnet):
     ]
     exact = [x.astype(int) for x in Translator.load(resnet).translate(frames, stabilise=True)]
     small = [x.astype(int) for x in Translator.load(resnet, precision="bf16").translate(frames, stabilise=True)]
-    assert max(np.abs(x - y).max() for x, y in zip(exact, small, strict=True)) < 12
+    assert max(np.abs(x - y).mean() for x, y in zip(exact, small, strict=True)) < 3  # levels of 255
     with pytest.raises(InputError, match="engine torch"):
         list(Translator.load(resnet, engine="openvino").translate(frames, stabilise=True))
 

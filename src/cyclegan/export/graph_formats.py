@@ -54,8 +54,6 @@ class Calibration:
 
     def _folder(self, direction: Direction) -> Path:
         if self.folder is not None:
-            if not self.folder.is_dir():
-                raise InputError(f"There is no folder {self.folder}; expected images for --calibrate.")
             if not holds_domains(self.folder):
                 return self.folder
             folders = find_folders(self.folder)
@@ -89,6 +87,8 @@ def export_graphs(
     elif format == "openvino":
         require("openvino", *(["nncf"] if precision == "int8" else []))
     info = read_info(model)
+    if calibration.folder is not None and not calibration.folder.is_dir():
+        raise InputError(f"There is no folder {calibration.folder}; expected images for --calibrate.")
     both = precision == "int8" and len(directions) == 2
     if both and calibration.folder is not None and not holds_domains(calibration.folder):
         raise InputError(

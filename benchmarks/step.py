@@ -191,8 +191,11 @@ def measure(options: argparse.Namespace) -> dict[str, float | str]:
         call = plain_step(case, batch, device)
     else:
         call, precision = our_step(case, batch, device, OURS[options.side])
-    for _ in range(5 if device.startswith("cuda") else 2):  # until it is recorded
+    started = time.perf_counter()
+    for _ in range(5 if device.startswith("cuda") else 2):  # until it is recorded, or traced
         call()
+        if time.perf_counter() - started > 20:
+            break
     seconds: list[float] = []
     while len(seconds) < options.fewest or (sum(seconds) < 3 and len(seconds) < 100):
         started = time.perf_counter()

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from conftest import TINY_MODEL
@@ -156,4 +157,26 @@ def test_a_run_in_fp16_goes_on_with_its_scale(tmp_path):
     assert other.scaler.get_scale() == 32.0
     expected, result = (train_step(one, *images(16, 7)) for one in (state, other))
     assert expected == result
+    assert torch.equal(all_weights(state), all_weights(other))
+
+
+def test_a_checkpoint_with_moments_of_each_weight_is_read_too(tmp_path):
+    """As checkpoints were before the weights lay in one piece."""
+    state, _ = trained(steps=2)
+    about = {"preprocess": "none", "load_size": 16, "crop_size": 16, "step": state.step, "translate_with": "final"}
+    info = ModelInfo(cyclegan_version="0", model=state.config.model, a=ImageFormat(), b=ImageFormat(), **about)
+    checkpoint = save_checkpoint(tmp_path, info, state, seconds=1.0, keep=1)
+    tensors = load_file(checkpoint / "training.safetensors")
+    for name in ("generator", "discriminator"):
+        sizes = [p.shape for p in getattr(state, name).parameters() if p.requires_grad]
+        step = tensors.pop(f"{name}_optimizer.0.step")
+        for moment in ("exp_avg", "exp_avg_sq"):
+            parts = tensors.pop(f"{name}_optimizer.0.{moment}").split([size.numel() for size in sizes])
+            for index, (part, size) in enumerate(zip(parts, sizes, strict=True)):
+                tensors[f"{name}_optimizer.{index}.{moment}"] = part.view(size).clone()
+                tensors[f"{name}_optimizer.{index}.step"] = step.clone()
+    save_file(tensors, checkpoint / "training.safetensors")
+    other, _ = trained(steps=1)
+    load_checkpoint(checkpoint, other)
+    assert train_step(other, *images(16, 7)) == train_step(state, *images(16, 7))
     assert torch.equal(all_weights(state), all_weights(other))

@@ -169,6 +169,11 @@ def load_checkpoint(checkpoint: Path, state: "TrainState") -> float:
             for key, tensor in _part(tensors, f"{name}.").items():
                 index, moment = key.split(".")
                 saved.setdefault(int(index), {})[moment] = tensor
+            if len(saved) > 1:  # before the weights lay in one piece, each had moments of its own
+                parts = [saved[index] for index in sorted(saved)]
+                names = ("exp_avg", "exp_avg_sq")
+                whole = {name: torch.cat([part[name].flatten() for part in parts]) for name in names}
+                saved = {0: {"step": parts[0]["step"], **whole}}
             optimizer.load_state_dict({"state": saved, "param_groups": optimizer.state_dict()["param_groups"]})
         for name, pool in _pools(state).items():
             images = _part(tensors, f"{name}.")

@@ -13,7 +13,7 @@ from cyclegan.config import TrainConfig
 from cyclegan.losses import cycle_loss, discriminator_loss, generator_loss, gradient_penalty, identity_loss
 from cyclegan.networks import build_discriminator, build_generator, forget_activations, freeze, train_mode
 from cyclegan.parallel import Pair, Traced
-from cyclegan.working import Working
+from cyclegan.working import Working, flatten, trained
 
 # First entry of every counter-based seed, so that no two uses of randomness share a stream.
 _WEIGHTS, _POOL, _TORCH = 1, 2, 3
@@ -85,6 +85,8 @@ class TrainState:
     generator_optimizer: torch.optim.Adam
     discriminator_optimizer: torch.optim.Adam
     average: Generators
+    # All of its weights that are trained, of which its parameters are views.
+    average_weights: Tensor
     pool_a: ImagePool
     pool_b: ImagePool
     # The networks that a step computes with.
@@ -139,6 +141,12 @@ class TrainState:
         dtype = _DTYPES[config.precision] if model.norm != "batch" else torch.float32
         working_generator = Working(generator, dtype)
         working_discriminator = Working(discriminator, torch.float32 if config.adversarial == "wgan-gp" else dtype)
+        # What is not trained is the same in the average, from the start on.
+        average = generators()
+        if config.freeze in ("encoder", "both"):
+            freeze(average.a2b)
+            freeze(average.b2a)
+        average_weights = flatten(trained(average))
         if config.compile:
             for network in (*working_generator.network.children(), *working_discriminator.network.children()):
                 network.compile(dynamic=False)  # in place: names and weights stay what they are
@@ -147,9 +155,10 @@ class TrainState:
             device=device,
             generator=generator,
             discriminator=discriminator,
-            generator_optimizer=_adam(generator, config, device),
-            discriminator_optimizer=_adam(discriminator, config, device),
-            average=generators().requires_grad_(False).eval(),
+            generator_optimizer=_adam(working_generator.weights, config),
+            discriminator_optimizer=_adam(working_discriminator.weights, config),
+            average=average.requires_grad_(False).eval(),
+            average_weights=average_weights,
             pool_a=ImagePool(config.pool_size),
             pool_b=ImagePool(config.pool_size),
             working_generator=working_generator,
@@ -161,17 +170,13 @@ class TrainState:
         )
 
 
-def _adam(network: nn.Module, config: TrainConfig, device: torch.device) -> torch.optim.Adam:
+def _adam(weights: nn.Parameter, config: TrainConfig) -> torch.optim.Adam:
     # The fused form is the same arithmetic in one pass over the weights; mps lacks it in some releases. A CUDA graph
     # needs the counter of steps and the rate on the GPU.
-    fused, cuda = device.type in ("cpu", "cuda"), device.type == "cuda"
-    rate = torch.tensor(config.learning_rate, device=device) if cuda else config.learning_rate
+    fused, cuda = weights.device.type in ("cpu", "cuda"), weights.is_cuda
+    rate = torch.tensor(config.learning_rate, device=weights.device) if cuda else config.learning_rate
     betas = (config.beta1, config.beta2)
-    return torch.optim.Adam(_trained(network), lr=rate, betas=betas, fused=fused, capturable=cuda)
-
-
-def _trained(network: nn.Module) -> list[Tensor]:
-    return [parameter for parameter in network.parameters() if parameter.requires_grad]
+    return torch.optim.Adam([weights], lr=rate, betas=betas, fused=fused, capturable=cuda)
 
 
 def train_step(state: TrainState, real_a: Tensor, real_b: Tensor) -> dict[str, Tensor]:
@@ -200,7 +205,7 @@ def run_step(
     """`train_step` by means of two updates: `update_generators` and `update_discriminators`, or recordings of them."""
     config = state.config
     for network in (state.working_generator.network, state.working_discriminator.network):
-        if not network.training:
+        if config.model.norm == "batch" or not network.training:  # walking through all layers takes a while
             train_mode(network)
     if config.model.dropout:
         torch.manual_seed(int(np.random.default_rng([config.seed, _TORCH, state.step]).integers(2**62)))
@@ -336,7 +341,7 @@ def _judge(state: TrainState, judge: nn.Module, real: Tensor, fake: Tensor, mix:
     if config.adversarial == "wgan-gp":
         penalty = gradient_penalty(judge, real, fake, mix)  # in float32: second derivatives need all their digits
         loss = loss + 0.5 * config.gradient_penalty_weight * penalty
-    torch.autograd.backward(state.scaler.scale(loss), inputs=[p for p in judge.parameters() if p.requires_grad])
+    torch.autograd.backward(state.scaler.scale(loss), inputs=trained(judge))
     return loss.detach()
 
 
@@ -364,7 +369,7 @@ def _translate(state: TrainState, network: nn.Module, inputs: list[Tensor]) -> l
 def _update_average(state: TrainState) -> None:
     """Move the averaged generators towards the current ones; early on faster, so that they forget the start."""
     decay = min(state.config.average_decay, (1 + state.step) / (10 + state.step))
-    torch._foreach_lerp_(list(state.average.parameters()), list(state.generator.parameters()), 1 - decay)
+    state.average_weights.lerp_(state.working_generator.weights, 1 - decay)
     for mean, current in zip(state.average.buffers(), state.generator.buffers(), strict=True):
         mean.copy_(current)
 

@@ -173,7 +173,9 @@ def test_a_checkpoint_with_moments_of_each_weight_is_read_too(tmp_path):
         for moment in ("exp_avg", "exp_avg_sq"):
             parts = tensors.pop(f"{name}_optimizer.0.{moment}").split([size.numel() for size in sizes])
             for index, (part, size) in enumerate(zip(parts, sizes, strict=True)):
-                tensors[f"{name}_optimizer.{index}.{moment}"] = part.view(size).clone()
+                if len(size) == 4:
+                    part = part.view(size[0], size[2], size[3], size[1]).permute(0, 3, 1, 2)
+                tensors[f"{name}_optimizer.{index}.{moment}"] = part.reshape(size).contiguous()
                 tensors[f"{name}_optimizer.{index}.step"] = step.clone()
     save_file(tensors, checkpoint / "training.safetensors")
     other, _ = trained(steps=1)

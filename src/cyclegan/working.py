@@ -18,11 +18,25 @@ def flatten(parameters: Iterable[nn.Parameter]) -> Tensor:
     parameters = list(parameters)
     if not parameters:
         return torch.empty(0)
-    flat = torch.cat([parameter.detach().reshape(-1) for parameter in parameters])
-    parts = torch.split(flat, [parameter.numel() for parameter in parameters])
-    for parameter, part in zip(parameters, parts, strict=True):
-        parameter.data = part.view(parameter.shape)
+    flat = torch.cat([channels_last(parameter.detach()).reshape(-1) for parameter in parameters])
+    for parameter, view in zip(parameters, _views(flat, parameters), strict=True):
+        parameter.data = view
     return flat
+
+
+def channels_last(weight: Tensor) -> Tensor:
+    """The axes of a convolution's weights, (out, in, height, width), in the order in which `flatten` lays them down.
+
+    Gradients of convolutions that work in channels last come so, and are added up fastest where they lie alike.
+    """
+    return weight.permute(0, 2, 3, 1) if weight.ndim == 4 else weight
+
+
+def _views(flat: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
+    """One for each parameter, of its shape."""
+    parts = torch.split(flat, [parameter.numel() for parameter in parameters])
+    views = [part.view(channels_last(p).shape) for part, p in zip(parts, parameters, strict=True)]
+    return [view.permute(0, 3, 1, 2) if view.ndim == 4 else view for view in views]
 
 
 def trained(network: nn.Module) -> list[nn.Parameter]:
@@ -55,9 +69,8 @@ class Working(Generic[Network]):
             self._gradients = torch.zeros_like(short)
         # What gradients are asked for; they are added up in place.
         self.trained = trained(self.network)
-        parts = torch.split(self._gradients, [parameter.numel() for parameter in self.trained])
-        for parameter, part in zip(self.trained, parts, strict=True):
-            parameter.grad = part.view(parameter.shape)
+        for parameter, view in zip(self.trained, _views(self._gradients, self.trained), strict=True):
+            parameter.grad = view
 
     @torch.no_grad()
     def take_weights(self) -> None:

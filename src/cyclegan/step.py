@@ -216,7 +216,9 @@ def run_step(
         rng = np.random.default_rng([config.seed, _POOL, state.step])
         old_b = state.pool_b.query(fake_b, rng)
         old_a = state.pool_a.query(fake_a, rng)
-        mixes = torch.as_tensor(rng.random((2, len(real_a), 1, 1, 1)), dtype=torch.float32, device=state.device)
+        mixes = real_a.new_zeros((2, len(real_a), 1, 1, 1))
+        if config.adversarial == "wgan-gp":  # no other loss looks at them
+            mixes = torch.as_tensor(rng.random(mixes.shape), dtype=torch.float32, device=state.device)
         terms += discriminators(state, real_a, old_a, mixes[0], real_b, old_b, mixes[1])
     else:
         terms += [real_a.new_zeros(())] * 2

@@ -75,7 +75,7 @@ def test_on_a_cpu_nothing_is_recorded():
 @pytest.mark.parametrize("settings", [{}, {"adversarial": "wgan-gp"}, {"precision": "bf16"}])
 def test_a_step_recorded_on_cuda_does_what_an_ordinary_one_does(settings):
     expected = run(train_step, *state_and_batches("cuda", **settings))
-    losses, weights = run(record_step(CudaRecorder()), *state_and_batches("cuda", **settings))
+    losses, weights = run(record_step(CudaRecorder(torch.device("cuda"))), *state_and_batches("cuda", **settings))
     for one, other in zip(losses, expected[0], strict=True):
         assert one == pytest.approx(other, rel=1e-3)
     assert torch.allclose(weights, expected[1], atol=1e-3)

@@ -15,6 +15,7 @@ from cyclegan.networks import build_generator
 from cyclegan.networks.layers import InstanceNorm
 from cyclegan.parallel import Pair
 from cyclegan.step import TrainState, train_step
+from cyclegan.working import views_of
 
 
 @pytest.fixture
@@ -168,14 +169,12 @@ def test_a_checkpoint_with_moments_of_each_weight_is_read_too(tmp_path):
     checkpoint = save_checkpoint(tmp_path, info, state, seconds=1.0, keep=1)
     tensors = load_file(checkpoint / "training.safetensors")
     for name in ("generator", "discriminator"):
-        sizes = [p.shape for p in getattr(state, name).parameters() if p.requires_grad]
+        weights = [p for p in getattr(state, name).parameters() if p.requires_grad]
         step = tensors.pop(f"{name}_optimizer.0.step")
         for moment in ("exp_avg", "exp_avg_sq"):
-            parts = tensors.pop(f"{name}_optimizer.0.{moment}").split([size.numel() for size in sizes])
-            for index, (part, size) in enumerate(zip(parts, sizes, strict=True)):
-                if len(size) == 4:
-                    part = part.view(size[0], size[2], size[3], size[1]).permute(0, 3, 1, 2)
-                tensors[f"{name}_optimizer.{index}.{moment}"] = part.reshape(size).contiguous()
+            parts = views_of(tensors.pop(f"{name}_optimizer.0.{moment}"), weights)
+            for index, part in enumerate(parts):
+                tensors[f"{name}_optimizer.{index}.{moment}"] = part.contiguous()
                 tensors[f"{name}_optimizer.{index}.step"] = step.clone()
     save_file(tensors, checkpoint / "training.safetensors")
     other, _ = trained(steps=1)

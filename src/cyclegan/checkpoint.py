@@ -20,7 +20,7 @@ from cyclegan.config import Config, Direction, InputError, ModelConfig, Preproce
 from cyclegan.hub import fetch_address, is_address
 from cyclegan.images import ImageFormat
 from cyclegan.networks import build_generator
-from cyclegan.working import channels_last
+from cyclegan.working import lay_down
 
 if TYPE_CHECKING:  # what begins at a translator needs no training code
     from cyclegan.step import ImagePool, TrainState
@@ -173,7 +173,7 @@ def load_checkpoint(checkpoint: Path, state: "TrainState") -> float:
             if len(saved) > 1:  # before the weights lay in one piece, each had moments of its own
                 parts = [saved[index] for index in sorted(saved)]
                 names = ("exp_avg", "exp_avg_sq")
-                whole = {name: torch.cat([channels_last(part[name]).flatten() for part in parts]) for name in names}
+                whole = {name: lay_down([part[name] for part in parts]) for name in names}
                 saved = {0: {"step": parts[0]["step"], **whole}}
             optimizer.load_state_dict({"state": saved, "param_groups": optimizer.state_dict()["param_groups"]})
         for name, pool in _pools(state).items():

@@ -61,7 +61,9 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 def has_fast_bf16(device: torch.device) -> bool:
     """Whether bfloat16 arithmetic is built into the chip, so that it saves time."""
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+        return (
+            torch.cuda.get_device_capability(device) >= (8, 0) if torch.version.cuda else torch.cuda.is_bf16_supported()
+        )
     if device.type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return False

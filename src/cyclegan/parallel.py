@@ -10,6 +10,9 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+# Four networks with a few shapes each.
+_MOST_GRAPHS = 64
+
 First = TypeVar("First")
 Second = TypeVar("Second")
 
@@ -41,12 +44,17 @@ class Pair:
         pending = self._executor.submit(run_second)
         torch.set_num_threads(half)
         try:
-            result = first()
+            try:
+                result = first()
+            finally:
+                # Also after an error: nothing may go on in the background, on networks that the caller changes next.
+                pending.exception()
         finally:
-            # Also after an error: nothing may go on in the background, on networks that the caller changes next.
-            pending.exception()
             torch.set_num_threads(num_threads)
         return result, pending.result()
+
+    def __deepcopy__(self, _memo: object) -> "Pair":
+        return Pair(side_by_side=self.side_by_side)
 
 
 class Traced:
@@ -65,10 +73,15 @@ class Traced:
         """torch.jit is deprecated: newer Pythons do without it, and then threads take turns in the forward pass."""
         return sys.version_info < (3, 14) and hasattr(torch.jit, "trace")
 
+    def __deepcopy__(self, _memo: object) -> "Traced":
+        return Traced()
+
     def __call__(self, network: nn.Module, x: Tensor) -> Tensor:
         """network(x), for a network that computes the same operations whenever inputs have this shape and type."""
         key = network, x.shape, x.dtype
         if key not in self._graphs:
+            if len(self._graphs) >= _MOST_GRAPHS:  # images of ever new sizes
+                return network(x)  # type: ignore[no-any-return]
             with self._lock, warnings.catch_warnings():  # tracing is not made for threads
                 warnings.simplefilter("ignore", DeprecationWarning)
                 self._graphs[key] = torch.jit.trace(network, x.detach(), check_trace=False)  # type: ignore[no-untyped-call]

@@ -26,21 +26,28 @@ class Recorder(Protocol):
 
 
 class CudaRecorder:
-    """CUDA graphs on the current device."""
+    """CUDA graphs on one device."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
 
     def warm_up(self, function: Callable[[], Tensors]) -> Tensors:
-        # Recording is only possible on a stream of its own, and so is getting ready for it.
-        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            outputs = function()
-        torch.cuda.current_stream().wait_stream(side)
+        """On a stream of its own, as a recording will be."""
+        with torch.cuda.device(self._device):
+            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                outputs = function()
+            torch.cuda.current_stream().wait_stream(side)
         return outputs
 
     def record(self, function: Callable[[], Tensors]) -> tuple[Tensors, Callable[[], None]]:
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            outputs = function()
+        """Raises RuntimeError if the function does something that cannot be recorded."""
+        with torch.cuda.device(self._device):
+            graph = torch.cuda.CUDAGraph()
+            # Other threads, such as one that pins the memory of batches, go on with what they do.
+            with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+                outputs = function()
         return outputs, graph.replay
 
 
@@ -87,5 +94,5 @@ def fastest_step(state: TrainState) -> Step:
     # The scaler of fp16 decides on the CPU whether a step counts, and dropout is seeded anew at every step.
     fixed = config.data.crops and config.precision != "fp16" and not config.model.dropout
     if state.device.type == "cuda" and fixed and config.cuda_graphs:
-        return record_step(CudaRecorder())
+        return record_step(CudaRecorder(state.device))
     return train_step

@@ -150,6 +150,9 @@ class TrainState:
         if config.compile:
             for network in (*working_generator.network.children(), *working_discriminator.network.children()):
                 network.compile(dynamic=False)  # in place: names and weights stay what they are
+        # It raises its scale as far as it can; torch's own start, 2**16, loses the first steps of a run.
+        scaler = torch.amp.GradScaler(device.type, init_scale=2.0**10, enabled=config.precision == "fp16")
+        scaler.scale(torch.zeros((), device=device))  # it begins at its first use, which two threads would race for
         return cls(
             config=config,
             device=device,
@@ -165,8 +168,7 @@ class TrainState:
             working_discriminator=working_discriminator,
             pair=pair,
             call=Traced() if is_traced and Traced.is_available() else nn.Module.__call__,
-            # It raises its scale as far as it can; torch's own start, 2**16, loses the first steps of a run.
-            scaler=torch.amp.GradScaler(device.type, init_scale=2.0**10, enabled=config.precision == "fp16"),
+            scaler=scaler,
         )
 
 

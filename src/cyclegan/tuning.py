@@ -75,7 +75,8 @@ def _try(config: TrainConfig) -> Choice:
     """Time one training pass of a short generator in both precisions."""
     # One residual block stands for all: they are alike.
     model = config.model.replace(blocks=min(config.model.blocks, 1))
-    size = config.data.crop_size
+    multiple = model.multiple
+    size = -(-max(config.data.crop_size, model.smallest_crop) // multiple) * multiple
     images = torch.zeros(config.batch_size, model.channels_a, size, size).uniform_()
     ways: dict[str, Callable[[], None]] = {}
     for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
@@ -107,7 +108,8 @@ def _time(ways: dict[str, Callable[[], None]]) -> dict[str, float]:
 def _key(config: TrainConfig) -> str:
     """What a trial depends on: the machine, torch, its threads, and the shapes."""
     model = config.model
-    shape = f"{model.generator} {model.width} {model.norm} {config.data.crop_size}px x{config.batch_size}"
+    kind = f"{model.generator} {model.depth if model.generator == 'unet' else ''} {model.channels_a}-{model.channels_b}"
+    shape = f"{kind} {model.width} {model.norm} {config.data.crop_size}px x{config.batch_size}"
     machine = f"{platform.node()} {_cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     return f"{machine}: {shape} {config.precision}"
 

@@ -1,7 +1,7 @@
 """Networks as a step computes with them: all weights in one piece of memory, and in half precision as a copy."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
 import torch
@@ -10,33 +10,52 @@ from torch import Tensor, nn
 Network = TypeVar("Network", bound=nn.Module)
 
 
+# Every parameter begins at a multiple of so many values, 64 bytes in 16 bits: matrix units want it so.
+_ALIGNMENT = 32
+
+
 def flatten(parameters: Iterable[nn.Parameter]) -> Tensor:
     """Move parameters into one piece of memory, of which they become views. Returns it, with one axis.
 
     What is done to all of them, the step of an optimiser or an average, is then one operation in place of hundreds.
     """
     parameters = list(parameters)
-    if not parameters:
-        return torch.empty(0)
-    flat = torch.cat([channels_last(parameter.detach()).reshape(-1) for parameter in parameters])
-    for parameter, view in zip(parameters, _views(flat, parameters), strict=True):
+    flat = lay_down([parameter.detach() for parameter in parameters])
+    for parameter, view in zip(parameters, views_of(flat, parameters), strict=True):
         parameter.data = view
     return flat
 
 
-def channels_last(weight: Tensor) -> Tensor:
-    """The axes of a convolution's weights, (out, in, height, width), in the order in which `flatten` lays them down.
+def lay_down(tensors: Sequence[Tensor]) -> Tensor:
+    """The values of tensors in one piece of memory, one after the other, with zeros where the next is not yet aligned.
 
-    Gradients of convolutions that work in channels last come so, and are added up fastest where they lie alike.
+    Weights of convolutions lie in the order out, height, width, in: their gradients come so where channels lie side by
+    side, and are added up fastest where they lie alike.
     """
-    return weight.permute(0, 2, 3, 1) if weight.ndim == 4 else weight
+    if not tensors:
+        return torch.empty(0)
+    flat = tensors[0].new_zeros(sum(_room(tensor) for tensor in tensors))
+    for view, tensor in zip(views_of(flat, tensors), tensors, strict=True):
+        view.copy_(tensor)
+    return flat
 
 
-def _views(flat: Tensor, parameters: list[nn.Parameter]) -> list[Tensor]:
-    """One for each parameter, of its shape."""
-    parts = torch.split(flat, [parameter.numel() for parameter in parameters])
-    views = [part.view(channels_last(p).shape) for part, p in zip(parts, parameters, strict=True)]
-    return [view.permute(0, 3, 1, 2) if view.ndim == 4 else view for view in views]
+def views_of(flat: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """What `lay_down` put down, in the shapes of these tensors."""
+    parts = torch.split(flat, [_room(tensor) for tensor in tensors])
+    views = []
+    for part, tensor in zip(parts, tensors, strict=True):
+        values = part[: tensor.numel()]
+        if tensor.ndim == 4:
+            out, channels, height, width = tensor.shape
+            views.append(values.view(out, height, width, channels).permute(0, 3, 1, 2))
+        else:
+            views.append(values.view(tensor.shape))
+    return views
+
+
+def _room(tensor: Tensor) -> int:
+    return -(-tensor.numel() // _ALIGNMENT) * _ALIGNMENT
 
 
 def trained(network: nn.Module) -> list[nn.Parameter]:
@@ -69,7 +88,7 @@ class Working(Generic[Network]):
             self._gradients = torch.zeros_like(short)
         # What gradients are asked for; they are added up in place.
         self.trained = trained(self.network)
-        for parameter, view in zip(self.trained, _views(self._gradients, self.trained), strict=True):
+        for parameter, view in zip(self.trained, views_of(self._gradients, self.trained), strict=True):
             parameter.grad = view
 
     @torch.no_grad()

@@ -1,5 +1,6 @@
 """The residual generator of Zhu et al. 2017, appendix 7.2, after Johnson et al. 2016."""
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -70,4 +71,7 @@ class ResnetGenerator(nn.Module):
 
 def reflect(x: Tensor, pixels: int) -> Tensor:
     """Mirror `pixels` rows and columns outwards on each side, the border itself not repeated."""
-    return F.pad(x, (pixels, pixels, pixels, pixels), mode="reflect")
+    padded = F.pad(x, (pixels, pixels, pixels, pixels), mode="reflect")
+    if x.is_cuda and not x.is_contiguous():  # it gives planes there, whatever it gets
+        return padded.contiguous(memory_format=torch.channels_last)
+    return padded

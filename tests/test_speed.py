@@ -1,5 +1,6 @@
 """What makes a step faster or smaller does not change what it computes."""
 
+import copy
 import threading
 
 import pytest
@@ -15,7 +16,7 @@ from cyclegan.networks import build_generator
 from cyclegan.networks.layers import InstanceNorm
 from cyclegan.parallel import Pair
 from cyclegan.step import TrainState, train_step
-from cyclegan.working import views_of
+from cyclegan.working import flatten, views_of
 
 
 @pytest.fixture
@@ -181,3 +182,31 @@ def test_a_checkpoint_with_moments_of_each_weight_is_read_too(tmp_path):
     load_checkpoint(checkpoint, other)
     assert train_step(other, *images(16, 7)) == train_step(state, *images(16, 7))
     assert torch.equal(all_weights(state), all_weights(other))
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_compiled_networks_are_those_that_a_step_computes_with_and_take_turns(monkeypatch):
+    compiled = []
+    monkeypatch.setattr(nn.Module, "compile", lambda network, **_: compiled.append(network))
+    state, _ = trained(steps=1, compile=True, precision="bf16")
+    generator, discriminator = state.working_generator.network, state.working_discriminator.network
+    assert compiled == [generator.a2b, generator.b2a, discriminator.a, discriminator.b]
+    assert not state.pair.side_by_side
+
+
+def test_flat_weights_are_aligned_and_keep_their_values():
+    network = nn.Sequential(nn.Conv2d(3, 5, 3), nn.Conv2d(5, 2, 1), nn.ConvTranspose2d(2, 4, 3))
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    flat = flatten(network.parameters())
+    for name, parameter in network.named_parameters():
+        assert torch.equal(parameter, before[name])
+        assert (parameter.data_ptr() - flat.data_ptr()) % 64 == 0
+    flat.mul_(2)  # one operation for all of them
+    for name, parameter in network.named_parameters():
+        assert torch.equal(parameter, 2 * before[name])
+
+
+def test_a_state_refuses_a_copy_that_would_not_be_one():
+    state, _ = trained(steps=1)
+    with pytest.raises(TypeError, match="save a checkpoint"):
+        copy.deepcopy(state)

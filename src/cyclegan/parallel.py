@@ -53,9 +53,6 @@ class Pair:
             torch.set_num_threads(num_threads)
         return result, pending.result()
 
-    def __deepcopy__(self, _memo: object) -> "Pair":
-        return Pair(side_by_side=self.side_by_side)
-
 
 class Traced:
     """Calls networks as graphs that C++ walks through, without Python's lock, so that two threads can do so at once.
@@ -72,9 +69,6 @@ class Traced:
     def is_available() -> bool:
         """torch.jit is deprecated: newer Pythons do without it, and then threads take turns in the forward pass."""
         return sys.version_info < (3, 14) and hasattr(torch.jit, "trace")
-
-    def __deepcopy__(self, _memo: object) -> "Traced":
-        return Traced()
 
     def __call__(self, network: nn.Module, x: Tensor) -> Tensor:
         """network(x), for a network that computes the same operations whenever inputs have this shape and type."""

@@ -171,6 +171,10 @@ class TrainState:
             scaler=scaler,
         )
 
+    def __deepcopy__(self, _memo: object) -> "TrainState":
+        # Weights, gradients and moments are views of one another, which no general copy knows.
+        raise TypeError("A TrainState cannot be copied; save a checkpoint of it and load that into a new state.")
+
 
 def _adam(weights: nn.Parameter, config: TrainConfig) -> torch.optim.Adam:
     # The fused form is the same arithmetic in one pass over the weights; mps lacks it in some releases. A CUDA graph

@@ -75,6 +75,15 @@ def test_a_tiff_in_tiles_is_what_it_is_as_a_whole(run, tiff, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.tif", "out.tif"]
 
 
+@pytest.mark.parametrize("norm", ["instance", "batch", "none"])
+def test_networks_of_every_norm_write_tiffs(tiff, tmp_path, norm):
+    a, b = make_folder(tmp_path / "a"), make_folder(tmp_path / "b", seed=1)
+    settings = {**TINY, "steps": 1, "norm": norm}
+    translator = Translator.load(train(a, b, out=tmp_path / "run", quiet=True, **settings))
+    translate_large(translator, tiff, tmp_path / "out.tif", tile=64)
+    assert_same(tifffile.imread(tmp_path / "out.tif"), translator(pixels()))
+
+
 def test_the_result_is_a_tiled_bigtiff_that_others_read_and_lies_where_the_input_lies(run, tmp_path):
     place = [(33550, "d", 3, (0.1, 0.1, 0.0), True), (33922, "d", 6, (0.0, 0.0, 0.0, 10.0, 50.0, 0.0), True)]
     place += [(34735, "H", 8, (1, 1, 0, 1, 1024, 0, 1, 2), True), (34737, "s", 0, "WGS 84|", True)]

@@ -181,7 +181,7 @@ class _Job:
         digest.update("\n".join(str(part) for part in parts).encode())
         for name, values in translator.original.state_dict().items():
             digest.update(name.encode())
-            digest.update(values.detach().cpu().contiguous().view(torch.uint8).numpy())
+            digest.update(values.detach().cpu().reshape(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
 
     def rows(self, partial: "_Partial | None", *, first: int) -> Iterator[Array]:

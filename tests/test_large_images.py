@@ -15,7 +15,7 @@ from PIL import Image
 from conftest import TINY, make_folder
 from cyclegan import InputError, Translator, large_images, train
 from cyclegan.cli import main
-from cyclegan.images import ImageFormat, read_image, write_image
+from cyclegan.images import ImageFormat, UnreadableError, read_image, write_image
 from cyclegan.large_images import image_size, needs_tiles, translate_large
 from cyclegan.tiff_regions import TiffSource
 from cyclegan.tiling.boxes import Box
@@ -175,6 +175,40 @@ def test_nan_is_refused_by_name(tmp_path):
     with pytest.raises(InputError, match="x.tif holds values that are NaN"):
         source.read(Box(0, 16, 0, 16))
     source.close()
+
+
+def damage(path, how):
+    """Break a tiled TIFF: the bytes of a tile, the end, or all behind the first bytes."""
+    with tifffile.TiffFile(path) as file:
+        begins, counts = file.pages[0].dataoffsets, file.pages[0].databytecounts
+    whole = path.read_bytes()
+    broken = whole[: begins[7]] + b"\xff" * counts[7] + whole[begins[7] + counts[7] :]
+    path.write_bytes({"tile": broken, "end": whole[: begins[7] + 9], "pages": whole[:8]}[how])
+
+
+@pytest.mark.parametrize(
+    ("how", "compression"),
+    [(how, kind) for how in ("tile", "end", "pages") for kind in ("deflate", "lzw")] + [("end", None)],
+)
+def test_a_damaged_tiff_is_unreadable(tmp_path, how, compression):
+    tifffile.imwrite(tmp_path / "x.tif", pixels(), tile=(32, 32), photometric="rgb", compression=compression)
+    damage(tmp_path / "x.tif", how)
+    with pytest.raises(UnreadableError, match="x.tif is damaged: "):
+        TiffSource.open(tmp_path / "x.tif", ImageFormat()).read(Box(0, 90, 0, 130))
+
+
+@pytest.mark.parametrize("how", ["tile", "end", "pages"])
+def test_the_command_leaves_out_a_damaged_file_and_goes_on(run, tiff, tmp_path, how, capsys):
+    (tmp_path / "in").mkdir()
+    for name in ("a.tif", "b.tif"):
+        (tmp_path / "in" / name).write_bytes(tiff.read_bytes())
+    damage(tmp_path / "in" / "a.tif", how)
+    with pytest.raises(SystemExit) as stopped:
+        main(["translate", str(run), str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--tile", "32"])
+    assert stopped.value.code == 1
+    told = capsys.readouterr()
+    assert f"Left out: {tmp_path / 'in' / 'a.tif'} is damaged: " in told.err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.tif"]
 
 
 # ---- stops

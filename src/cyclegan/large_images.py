@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 from cyclegan._version import __version__
 from cyclegan.config import InputError
 from cyclegan.files import lock, write_bytes
-from cyclegan.images import Array, ImageFormat, read_as, write_image
+from cyclegan.images import Array, ImageFormat, UnreadableError, read_as, write_image
 from cyclegan.tiff_regions import TiffSource, encode_rows, tile_side, write_tiff
 from cyclegan.tiling.budget import available_bytes, choose_plan, untiled_bytes
 from cyclegan.tiling.network import Plan, State, TiledNetwork, can_tile, has_instance_norm
@@ -145,9 +145,14 @@ def translate_large(
             if partial.num_rows > 0:
                 notes.append(f"{target.name}: {partial.num_rows} of {count} rows of tiles were done before.")
             side = tile_side(tile)
-            if partial.num_rows < count:
-                for row in job.rows(partial, first=partial.num_rows):
-                    partial.append(encode_rows(row, side))
+            try:
+                if partial.num_rows < count:
+                    for row in job.rows(partial, first=partial.num_rows):
+                        partial.append(encode_rows(row, side))
+            except (InputError, UnreadableError) as error:
+                if not isinstance(error.__cause__, OSError):  # the file is bad, so that there is nothing to go on with
+                    partial.remove()
+                raise
             on_progress("writing", 1.0)
             shape = (reader.height, reader.width, translator.target.channels)
             write_tiff(target, partial.tiles(), shape, translator.target.dtype, side, tags)

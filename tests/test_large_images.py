@@ -19,6 +19,7 @@ from cyclegan.images import ImageFormat, UnreadableError, read_image, write_imag
 from cyclegan.large_images import image_size, needs_tiles, translate_large
 from cyclegan.tiff_regions import TiffSource
 from cyclegan.tiling.boxes import Box
+from cyclegan.tiling.budget import tiled_bytes
 
 
 @pytest.fixture(scope="module")
@@ -272,6 +273,39 @@ def test_what_was_begun_with_other_settings_starts_anew_and_says_so(run, tiff, t
     assert "another input, model or setting; it starts anew" in result.notes[0]
     translate_large(Translator.load(run, direction="b2a"), tiff, tmp_path / "whole.tif", tile=32)
     assert (tmp_path / "out.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
+
+
+def begin_with(plan, translator, source, target, monkeypatch):
+    """Stop a translation after its first row."""
+    with monkeypatch.context() as other:
+        other.setattr(large_images, "choose_plan", lambda *_, **__: plan)
+        with pytest.raises(Stop):
+            translate_large(translator, source, target, tile=32, on_progress=stopping_at("row 1"))
+
+
+@pytest.mark.parametrize("generator", ["resnet", "unet"])
+def test_what_was_begun_with_more_or_less_memory_goes_on_where_it_fits(tmp_path, generator, monkeypatch):
+    a, b = make_folder(tmp_path / "a"), make_folder(tmp_path / "b", seed=1)
+    settings = {**TINY, "steps": 1, "generator": generator, "depth": 5, "crop_size": 32, "load_size": 32}
+    translator = Translator.load(train(a, b, out=tmp_path / "run", quiet=True, **settings))
+    tifffile.imwrite(tmp_path / "in.tif", pixels(400, 400), tile=(32, 32), photometric="rgb")
+    plans = [large_images.Plan(32, 1), large_images.Plan(32, 2)]
+    small, large = sorted(plans, key=lambda plan: tiled_bytes(translator.original, 400, 400, plan))
+    needs = [tiled_bytes(translator.original, 400, 400, plan) for plan in (small, large)]
+    between = sum(needs) // 2 + large_images._beside(translator, 400, 400, 32, 0, to_tiff=True)
+
+    # The small one fits into any memory, so that none of it is made again.
+    begin_with(small, translator, tmp_path / "in.tif", tmp_path / "small.tif", monkeypatch)
+    result = translate_large(translator, tmp_path / "in.tif", tmp_path / "small.tif", tile=32)
+    assert result.notes == ["small.tif: 1 of 13 rows of tiles were done before."]
+
+    begin_with(large, translator, tmp_path / "in.tif", tmp_path / "large.tif", monkeypatch)
+    monkeypatch.setattr(large_images, "available_bytes", lambda _: between)
+    result = translate_large(translator, tmp_path / "in.tif", tmp_path / "large.tif", tile=32)
+    assert result.notes == [
+        "large.tif: what was begun of it does not fit into the memory that is free now; it starts anew."
+    ]
+    assert_same(tifffile.imread(tmp_path / "large.tif"), translator(pixels(400, 400)))
 
 
 def test_a_kill_at_any_moment_leaves_no_result_and_the_next_call_goes_on(run, tiff, tmp_path):

@@ -15,10 +15,11 @@ from PIL import Image
 from conftest import TINY, make_folder
 from cyclegan import InputError, Translator, large_images, train
 from cyclegan.cli import main
-from cyclegan.images import ImageFormat, read_image, write_image
+from cyclegan.images import ImageFormat, UnreadableError, read_image, write_image
 from cyclegan.large_images import image_size, needs_tiles, translate_large
 from cyclegan.tiff_regions import TiffSource
 from cyclegan.tiling.boxes import Box
+from cyclegan.tiling.budget import tiled_bytes
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,15 @@ def test_a_tiff_in_tiles_is_what_it_is_as_a_whole(run, tiff, tmp_path):
     translate_large(translator, tiff, tmp_path / "out.tif", tile=32)
     assert_same(tifffile.imread(tmp_path / "out.tif"), translator(pixels()))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.tif", "out.tif"]
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch", "none"])
+def test_networks_of_every_norm_write_tiffs(tiff, tmp_path, norm):
+    a, b = make_folder(tmp_path / "a"), make_folder(tmp_path / "b", seed=1)
+    settings = {**TINY, "steps": 1, "norm": norm}
+    translator = Translator.load(train(a, b, out=tmp_path / "run", quiet=True, **settings))
+    translate_large(translator, tiff, tmp_path / "out.tif", tile=64)
+    assert_same(tifffile.imread(tmp_path / "out.tif"), translator(pixels()))
 
 
 def test_the_result_is_a_tiled_bigtiff_that_others_read_and_lies_where_the_input_lies(run, tmp_path):
@@ -168,6 +178,40 @@ def test_nan_is_refused_by_name(tmp_path):
     source.close()
 
 
+def damage(path, how):
+    """Break a tiled TIFF: the bytes of a tile, the end, or all behind the first bytes."""
+    with tifffile.TiffFile(path) as file:
+        begins, counts = file.pages[0].dataoffsets, file.pages[0].databytecounts
+    whole = path.read_bytes()
+    broken = whole[: begins[7]] + b"\xff" * counts[7] + whole[begins[7] + counts[7] :]
+    path.write_bytes({"tile": broken, "end": whole[: begins[7] + 9], "pages": whole[:8]}[how])
+
+
+@pytest.mark.parametrize(
+    ("how", "compression"),
+    [(how, kind) for how in ("tile", "end", "pages") for kind in ("deflate", "lzw")] + [("end", None)],
+)
+def test_a_damaged_tiff_is_unreadable(tmp_path, how, compression):
+    tifffile.imwrite(tmp_path / "x.tif", pixels(), tile=(32, 32), photometric="rgb", compression=compression)
+    damage(tmp_path / "x.tif", how)
+    with pytest.raises(UnreadableError, match="x.tif is damaged: "):
+        TiffSource.open(tmp_path / "x.tif", ImageFormat()).read(Box(0, 90, 0, 130))
+
+
+@pytest.mark.parametrize("how", ["tile", "end", "pages"])
+def test_the_command_leaves_out_a_damaged_file_and_goes_on(run, tiff, tmp_path, how, capsys):
+    (tmp_path / "in").mkdir()
+    for name in ("a.tif", "b.tif"):
+        (tmp_path / "in" / name).write_bytes(tiff.read_bytes())
+    damage(tmp_path / "in" / "a.tif", how)
+    with pytest.raises(SystemExit) as stopped:
+        main(["translate", str(run), str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--tile", "32"])
+    assert stopped.value.code == 1
+    told = capsys.readouterr()
+    assert f"Left out: {tmp_path / 'in' / 'a.tif'} is damaged: " in told.err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["b.tif"]
+
+
 # ---- stops
 
 
@@ -229,6 +273,39 @@ def test_what_was_begun_with_other_settings_starts_anew_and_says_so(run, tiff, t
     assert "another input, model or setting; it starts anew" in result.notes[0]
     translate_large(Translator.load(run, direction="b2a"), tiff, tmp_path / "whole.tif", tile=32)
     assert (tmp_path / "out.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
+
+
+def begin_with(plan, translator, source, target, monkeypatch):
+    """Stop a translation after its first row."""
+    with monkeypatch.context() as other:
+        other.setattr(large_images, "choose_plan", lambda *_, **__: plan)
+        with pytest.raises(Stop):
+            translate_large(translator, source, target, tile=32, on_progress=stopping_at("row 1"))
+
+
+@pytest.mark.parametrize("generator", ["resnet", "unet"])
+def test_what_was_begun_with_more_or_less_memory_goes_on_where_it_fits(tmp_path, generator, monkeypatch):
+    a, b = make_folder(tmp_path / "a"), make_folder(tmp_path / "b", seed=1)
+    settings = {**TINY, "steps": 1, "generator": generator, "depth": 5, "crop_size": 32, "load_size": 32}
+    translator = Translator.load(train(a, b, out=tmp_path / "run", quiet=True, **settings))
+    tifffile.imwrite(tmp_path / "in.tif", pixels(400, 400), tile=(32, 32), photometric="rgb")
+    plans = [large_images.Plan(32, 1), large_images.Plan(32, 2)]
+    small, large = sorted(plans, key=lambda plan: tiled_bytes(translator.original, 400, 400, plan))
+    needs = [tiled_bytes(translator.original, 400, 400, plan) for plan in (small, large)]
+    between = sum(needs) // 2 + large_images._beside(translator, 400, 400, 32, 0, to_tiff=True)
+
+    # The small one fits into any memory, so that none of it is made again.
+    begin_with(small, translator, tmp_path / "in.tif", tmp_path / "small.tif", monkeypatch)
+    result = translate_large(translator, tmp_path / "in.tif", tmp_path / "small.tif", tile=32)
+    assert result.notes == ["small.tif: 1 of 13 rows of tiles were done before."]
+
+    begin_with(large, translator, tmp_path / "in.tif", tmp_path / "large.tif", monkeypatch)
+    monkeypatch.setattr(large_images, "available_bytes", lambda _: between)
+    result = translate_large(translator, tmp_path / "in.tif", tmp_path / "large.tif", tile=32)
+    assert result.notes == [
+        "large.tif: what was begun of it does not fit into the memory that is free now; it starts anew."
+    ]
+    assert_same(tifffile.imread(tmp_path / "large.tif"), translator(pixels(400, 400)))
 
 
 def test_a_kill_at_any_moment_leaves_no_result_and_the_next_call_goes_on(run, tiff, tmp_path):

@@ -65,13 +65,18 @@ class ModelConfig(Config):
         return 4 if self.generator == "resnet" else 2**self.depth
 
     @property
+    def smallest_side(self) -> int:
+        """Smallest height and width that a generator takes, in pixels."""
+        # A resnet's reflection padding needs 2x2 at a quarter of the size.
+        return 8 if self.generator == "resnet" else self.multiple
+
+    @property
     def smallest_crop(self) -> int:
         """Smallest height and width, in pixels, on which the four networks can be trained."""
-        # A resnet's reflection padding needs 2x2 at a quarter of the size. Instance norm needs more than one
-        # value a channel: 2x2 at the last normalised layer of a unet and of a patch discriminator.
-        generator = 8 if self.generator == "resnet" else 2**self.depth
+        # Instance norm needs more than one value a channel: 2x2 at the last normalised layer of a unet and of a patch
+        # discriminator.
         discriminator = 1 if self.discriminator == "pixel" else 3 * 2**self.discriminator_layers
-        return max(generator, discriminator)
+        return max(self.smallest_side, discriminator)
 
 
 class DataConfig(Config):

@@ -19,9 +19,9 @@ from PIL import Image, UnidentifiedImageError
 from cyclegan._version import __version__
 from cyclegan.config import InputError
 from cyclegan.files import lock, write_bytes
-from cyclegan.images import Array, ImageFormat, read_as, write_image
+from cyclegan.images import Array, ImageFormat, UnreadableError, read_as, write_image
 from cyclegan.tiff_regions import TiffSource, encode_rows, tile_side, write_tiff
-from cyclegan.tiling.budget import available_bytes, choose_plan, untiled_bytes
+from cyclegan.tiling.budget import available_bytes, choose_plan, tiled_bytes, untiled_bytes
 from cyclegan.tiling.network import Plan, State, TiledNetwork, can_tile, has_instance_norm
 from cyclegan.tiling.pictures import (
     TILE,
@@ -139,15 +139,25 @@ def translate_large(
             write_image(target, np.concatenate(list(rows)))
             return LargeResult()
         notes: list[str] = []
+        room = _room(translator, reader.height, reader.width, tile, decoded, to_tiff=to_tiff)
+
+        def fits(plan: Plan) -> bool:
+            return room is None or tiled_bytes(translator.original, reader.height, reader.width, plan) <= room
+
         with _Partial.open(target, job.key(), notes) as partial:
-            job.plan = partial.plan(plan, notes)
+            job.plan = partial.plan(plan, notes, fits)
             count = -(-reader.height // tile)
             if partial.num_rows > 0:
                 notes.append(f"{target.name}: {partial.num_rows} of {count} rows of tiles were done before.")
             side = tile_side(tile)
-            if partial.num_rows < count:
-                for row in job.rows(partial, first=partial.num_rows):
-                    partial.append(encode_rows(row, side))
+            try:
+                if partial.num_rows < count:
+                    for row in job.rows(partial, first=partial.num_rows):
+                        partial.append(encode_rows(row, side))
+            except (InputError, UnreadableError) as error:
+                if not isinstance(error.__cause__, OSError):  # the file is bad, so that there is nothing to go on with
+                    partial.remove()
+                raise
             on_progress("writing", 1.0)
             shape = (reader.height, reader.width, translator.target.channels)
             write_tiff(target, partial.tiles(), shape, translator.target.dtype, side, tags)
@@ -181,7 +191,7 @@ class _Job:
         digest.update("\n".join(str(part) for part in parts).encode())
         for name, values in translator.original.state_dict().items():
             digest.update(name.encode())
-            digest.update(values.detach().cpu().contiguous().view(torch.uint8).numpy())
+            digest.update(values.detach().cpu().reshape(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
 
     def rows(self, partial: "_Partial | None", *, first: int) -> Iterator[Array]:
@@ -258,14 +268,15 @@ class _Partial:
             partial._count()
             yield partial
 
-    def plan(self, wanted: Plan, notes: list[str]) -> Plan:
-        """The plan that was begun with, so that no bit changes; `wanted` if there is none or no room for it."""
+    def plan(self, wanted: Plan, notes: list[str], fits: Callable[[Plan], bool]) -> Plan:
+        """The plan that was begun with, so that no bit changes; `wanted` if there is none or it does not fit now."""
         about = self.folder / "plan.json"
         if about.exists():
             begun = Plan(**json.loads(about.read_text()))
-            if begun.stored <= wanted.stored:
+            if fits(begun):
                 return begun
-            notes.append(f"{self.folder.name}: there was more memory when this was begun; it starts anew.")
+            name = self.folder.name.removeprefix(".").removesuffix(".partial")
+            notes.append(f"{name}: what was begun of it does not fit into the memory that is free now; it starts anew.")
             self._clear(about.with_name("key").name)
             self._counts = []
         write_bytes(about, json.dumps({"side": wanted.side, "stored": wanted.stored}).encode())
@@ -383,10 +394,8 @@ def _check_memory(
     if size is None:
         return None
     height, width = size
-    row = 3 * width * (tile if to_tiff else height) * _pixel_bytes(translator.target)
     given = statistics != "exact"
     available = available_bytes(translator.device)
-    on_cpu = translator.device.type == "cpu"
     try:
         plan = choose_plan(
             translator.original,
@@ -395,7 +404,7 @@ def _check_memory(
             tile,
             available=available,
             is_given=given,
-            held=decoded + row if on_cpu else 0,
+            held=_beside(translator, height, width, tile, decoded, to_tiff=to_tiff),
         )
         if given:
             small = sample_size(height, width, statistics)
@@ -403,6 +412,20 @@ def _check_memory(
     except InputError as error:
         raise InputError(f"{path}: {error}") from None
     return plan
+
+
+def _room(
+    translator: Translator, height: int, width: int, tile: int, decoded: int, *, to_tiff: bool
+) -> int | None:
+    """Bytes that are left for a plan now; None where nobody says."""
+    available = available_bytes(translator.device)
+    return None if available is None else available - _beside(translator, height, width, tile, decoded, to_tiff=to_tiff)
+
+
+def _beside(translator: Translator, height: int, width: int, tile: int, decoded: int, *, to_tiff: bool) -> int:
+    """Bytes of what a plan stands beside where the network computes: the decoded input, and rows of the result."""
+    row = 3 * width * (tile if to_tiff else height) * _pixel_bytes(translator.target)
+    return decoded + row if translator.device.type == "cpu" else 0
 
 
 def _held(translator: Translator, height: int, width: int) -> int:

@@ -2,7 +2,8 @@
 
 import zlib
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from cyclegan.config import InputError
 from cyclegan.files import whole_file
-from cyclegan.images import Array, ImageFormat
+from cyclegan.images import Array, ImageFormat, UnreadableError
 from cyclegan.tiling.boxes import Box
 
 # Decoded strips and tiles that are kept, since neighbouring regions read the same ones.
@@ -42,7 +43,10 @@ class TiffSource:
 
     @classmethod
     def open(cls, path: Path, image_format: ImageFormat) -> "TiffSource | None":
-        """None if the file is of a kind that has to be read as a whole: a palette, several pages, a single strip."""
+        """None if the file is of a kind that has to be read as a whole: a palette, several pages, a single strip.
+
+        Raises UnreadableError if it is damaged.
+        """
         if path.suffix.lower() not in (".tif", ".tiff"):
             return None
         try:
@@ -51,8 +55,19 @@ class TiffSource:
             return None
         try:
             file = tifffile.TiffFile(path)
-        except (tifffile.TiffFileError, ValueError):
+        except (tifffile.TiffFileError, ValueError):  # perhaps a picture of another kind
             return None
+        source: TiffSource | None = None
+        try:
+            with _reading(path):
+                source = cls._of(file, path, image_format)
+        finally:
+            if source is None:
+                file.close()
+        return source
+
+    @classmethod
+    def _of(cls, file: Any, path: Path, image_format: ImageFormat) -> "TiffSource | None":
         page: Any = file.pages[0]
         samples, dtype = int(page.samplesperpixel), page.dtype
         is_plain = (
@@ -65,12 +80,10 @@ class TiffSource:
             and (page.photometric in (1, 2) or (page.photometric == 6 and page.compression == 7))
             and (samples == image_format.channels or (samples, image_format.channels, dtype.name) == (1, 3, "uint8"))
         )
-        if is_plain:
-            source = cls(file, page, path, image_format.channels)
-            if source._rows * source._columns * samples * dtype.itemsize <= _MOST_SEGMENT_BYTES:
-                return source
-        file.close()
-        return None
+        if not is_plain:
+            return None
+        source = cls(file, page, path, image_format.channels)
+        return source if source._rows * source._columns * samples * dtype.itemsize <= _MOST_SEGMENT_BYTES else None
 
     def close(self) -> None:
         self._file.close()
@@ -81,7 +94,7 @@ class TiffSource:
         return [(tag.code, int(tag.dtype), tag.count, tag.value, True) for tag in tags]
 
     def read(self, box: Box) -> Array:
-        """Raises InputError for NaN or infinity."""
+        """Raises InputError for NaN or infinity, UnreadableError if a strip or tile is damaged."""
         samples = int(self._page.samplesperpixel)
         result = np.empty((box.bottom - box.top, box.right - box.left, samples), self._page.dtype)
         for plane in range(samples if self._is_planar else 1):
@@ -107,20 +120,34 @@ class TiffSource:
             self._decoded.move_to_end(index)
             return self._decoded[index]
         page, handle = self._page, self._file.filehandle
-        count = page.databytecounts[index]
-        data = None
-        if count:
-            handle.seek(page.dataoffsets[index])
-            data = handle.read(count)
-        values, _, shape = page.decode(data, index, jpegtables=page.jpegtables)
-        if values is None:  # a tile that was left out
-            values = np.full(shape, page.nodata or 0, page.dtype)
-        segment: Array = values[0]
+        with _reading(self._path):
+            count = page.databytecounts[index]
+            data = None
+            if count:
+                handle.seek(page.dataoffsets[index])
+                data = handle.read(count)
+                if len(data) < count:  # tifffile would fill up what is not there
+                    raise ValueError("its end is missing")
+            values, _, shape = page.decode(data, index, jpegtables=page.jpegtables)
+            if values is None:  # a tile that was left out
+                values = np.full(shape, page.nodata or 0, page.dtype)
+            segment: Array = values[0]
         self._decoded[index] = segment
         held = sum(part.nbytes for part in self._decoded.values())
         while held > _CACHE_BYTES and len(self._decoded) > self._across * page.samplesperpixel:
             held -= self._decoded.popitem(last=False)[1].nbytes
         return segment
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Decoders raise errors of every kind over a damaged file; here they become one."""
+    try:
+        yield
+    except (OSError, MemoryError) as error:
+        raise UnreadableError(f"{path} cannot be read: {error}") from error
+    except Exception as error:
+        raise UnreadableError(f"{path} is damaged: {str(error) or type(error).__name__}") from error
 
 
 def tile_side(side: int) -> int:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cyclegan.checkpoint import ModelInfo, find_model, load_generator
 from cyclegan.config import Direction, InputError
 from cyclegan.engines import Engine, open_engine
-from cyclegan.engines.exported import find_export, open_export, smallest_size
+from cyclegan.engines.exported import find_export, open_export
 from cyclegan.engines.with_torch import open_torch
 from cyclegan.hub import fetch_model
 from cyclegan.images import (
@@ -193,7 +193,7 @@ class Translator:
         height, width = images.shape[-2:]
         model = self.info.model
         with torch.inference_mode():
-            padded = pad_to_multiple(images.to(self.device), model.multiple, smallest_size(self.info))
+            padded = pad_to_multiple(images.to(self.device), model.multiple, model.smallest_side)
             return network(padded)[..., :height, :width].float().cpu()
 
     def _to_tensor(self, image: Picture) -> Tensor:

@@ -69,11 +69,6 @@ class ExportInfo(Config):
     origin: ModelInfo
 
 
-def smallest_size(info: ModelInfo) -> int:
-    """The least height and width that a generator takes, in pixels."""
-    return 8 if info.model.generator == "resnet" else info.model.multiple
-
-
 def find_export(path: Path) -> tuple[ExportInfo, Path, Direction | None] | None:
     """The export that a folder or one of its files belongs to, its folder, and the direction if it is a file.
 

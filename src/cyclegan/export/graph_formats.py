@@ -13,7 +13,7 @@ from cyclegan.checkpoint import ModelInfo, load_generator, read_info
 from cyclegan.config import Direction, InputError
 from cyclegan.data import find_folders, holds_domains
 from cyclegan.engines import psnr, require, smooth_picture
-from cyclegan.engines.exported import READERS, Check, ExportInfo, Network, Side, open_file, smallest_size
+from cyclegan.engines.exported import READERS, Check, ExportInfo, Network, Side, open_file
 from cyclegan.engines.graphs import to_exported_program, to_onnx, to_openvino
 from cyclegan.engines.with_onnxruntime import INPUT, OUTPUT
 from cyclegan.export.exported import Exported
@@ -50,7 +50,7 @@ class Calibration:
     def images(self, info: ModelInfo, direction: Direction) -> Images:
         """Raises InputError if there are none."""
         source = info.a if direction == "a2b" else info.b
-        return read_images(self._folder(direction), source, info.model.multiple, smallest_size(info))
+        return read_images(self._folder(direction), source, info.model.multiple, info.model.smallest_side)
 
     def _folder(self, direction: Direction) -> Path:
         if self.folder is not None:
@@ -115,7 +115,7 @@ def export_graphs(
             export_format=format,
             precision=precision,
             multiple=info.model.multiple,
-            smallest=smallest_size(info),
+            smallest=info.model.smallest_side,
             networks=networks,
             origin=info,
         )
@@ -136,7 +136,7 @@ def _export_one(
     calibration: Calibration,
 ) -> Network:
     source, target = (info.a, info.b) if direction == "a2b" else (info.b, info.a)
-    multiple, smallest = info.model.multiple, smallest_size(info)
+    multiple, smallest = info.model.multiple, info.model.smallest_side
     sides = Side(name=INPUT, image=source), Side(name=OUTPUT, image=target)
     about = {
         "cyclegan_version": __version__,

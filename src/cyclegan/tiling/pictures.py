@@ -67,12 +67,7 @@ def picture_of(source: Source, image_format: ImageFormat, network: nn.Module, mo
     def read(box: Box) -> Tensor:
         return to_tensor(source.read(box), image_format)[None].to(weight.device, weight.dtype)
 
-    return Picture(read, source.height, source.width, multiple=model.multiple, smallest=smallest_side(model))
-
-
-def smallest_side(model: ModelConfig) -> int:
-    """Smallest height and width in pixels that a generator takes."""
-    return 8 if model.generator == "resnet" else model.multiple
+    return Picture(read, source.height, source.width, multiple=model.multiple, smallest=model.smallest_side)
 
 
 def output_rows(

@@ -116,3 +116,15 @@ def test_a_run_that_goes_on_reads_no_headers_again(tmp_path, monkeypatch):
     train(a, b, out=tmp_path / "run", quiet=True, resume=True, **TINY, steps=2)
     with pytest.raises(AssertionError, match="read again"):
         train(a, b, out=tmp_path / "other", quiet=True, **TINY, steps=1)
+
+
+def test_a_fresh_run_keeps_the_headers_of_the_one_that_it_moves_aside(tmp_path, monkeypatch):
+    a, b = make_folder(tmp_path / "a", 7), make_folder(tmp_path / "b", 6, seed=1)
+    monkeypatch.setattr(headers, "MIN_INDEXED", 5)
+    train(a, b, out=tmp_path / "run", quiet=True, **TINY, steps=1)
+    before = sorted(path.name for path in (tmp_path / "run").glob(".headers*"))
+    assert len(before) == 2
+    monkeypatch.setattr(headers, "read_header", refuse)
+    for _ in range(2):
+        train(a, b, out=tmp_path / "run", quiet=True, fresh=True, **TINY, steps=1)
+        assert sorted(path.name for path in (tmp_path / "run").glob(".headers*")) == before

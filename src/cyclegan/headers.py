@@ -122,8 +122,8 @@ class HeaderIndex:
         return index if is_whole else cls.empty()
 
     def save(self, path: Path) -> None:
-        """Write it, if there is something new in it and the folder is so large that it matters."""
-        if not self.changed or len(self.keys) < MIN_INDEXED:
+        """Write it where the folder is so large that it matters, unless the same is there (`--fresh` moves it away)."""
+        if (not self.changed and path.exists()) or len(self.keys) < MIN_INDEXED:
             return
         with whole_file(path) as partial, partial.open("wb") as file:
             np.savez(

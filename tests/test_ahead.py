@@ -30,21 +30,62 @@ def test_no_more_is_begun_than_may_wait():
     assert len(begun) <= 23
 
 
-@pytest.mark.parametrize(("size", "most"), [(1000, 2), (10, 6)])
-def test_large_results_do_not_pile_up(size, most):
+@pytest.mark.parametrize("num_threads", [1, 8])
+@pytest.mark.parametrize(("size", "most"), [(1000, 2), (3000, 1), (10, 6)])
+def test_large_results_do_not_pile_up(num_threads, size, most):
+    begun, another = [], threading.Event()
+
+    def work(number):
+        begun.append(number)
+        if number:
+            another.set()
+        else:
+            another.wait(0.2)  # as long as the size of none is known, all that may begin has begun
+        return b"x" * size
+
+    ahead = work_ahead(work, itertools.count(), num_threads=num_threads, most_items=6, size_of=len, most_bytes=2000)
+    next(ahead)
+    assert len(begun) <= most
+    for taken in range(1, 20):
+        next(ahead)
+        assert len(begun) - taken <= most
+    ahead.close()
+
+
+def test_large_items_are_not_worked_on_together_though_small_ones_came_before_and_results_are_small():
+    sizes = [10] * 12 + [1000] * 12 + [5000, 10, 5000]
+    working, most, lock, together = [], [], threading.Lock(), threading.Event()
+
+    def work(size):
+        with lock:
+            working.append(size)
+            most.append((sum(working), len(working)))
+        together.wait(0.02)  # never set: time for others to begin
+        with lock:
+            working.remove(size)
+        return b""
+
+    ahead = work_ahead(
+        work, sizes, num_threads=8, most_items=10, size_of=len, estimate=lambda size: size, most_bytes=2500
+    )
+    assert [size for size, _ in ahead] == sizes
+    assert all(held <= 2500 or count == 1 for held, count in most)
+
+
+def test_after_an_error_a_size_is_still_to_be_found():
     begun = []
 
     def work(number):
         begun.append(number)
-        return b"x" * size
+        if number < 2:
+            raise ValueError(number)
+        return b"x" * 1000
 
-    ahead = work_ahead(work, itertools.count(), num_threads=1, most_items=6, size_of=len, most_bytes=2000)
-    next(ahead)
-    first = len(begun)  # the size of none was known before the first one
-    for taken in range(1, 20):
-        next(ahead)
-        assert len(begun) - max(first, taken) <= most
-    ahead.close()
+    ahead = work_ahead(work, range(9), num_threads=8, most_items=6, size_of=len, most_bytes=2000)
+    for taken, (number, _) in enumerate(ahead):
+        assert number == taken
+        assert len(begun) - taken <= 2
+    assert len(begun) == 9
 
 
 def test_closing_ends_the_threads():

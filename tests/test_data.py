@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from conftest import make_folder
-from cyclegan import DataConfig, InputError, ModelConfig
-from cyclegan.data import UnpairedDataset, batches, find_folders
+from conftest import TINY, make_folder
+from cyclegan import DataConfig, InputError, ModelConfig, train
+from cyclegan.data import Batch, UnpairedDataset, batches, find_folders
 from cyclegan.image_folder import scan_folder, split_held_out
 from cyclegan.images import ImageFormat, to_tensor, write_image
 
@@ -245,6 +245,43 @@ def test_a_file_that_has_become_too_small_is_passed_over(tmp_path):
     make_folder(a, count=1, size=(12, 12))
     assert "smaller than the crop" in items[0].unreadable[0][1]
     assert items[0].a.shape == (4, 3, 16, 16)
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 2**20])
+def test_a_file_that_has_become_one_of_another_type_is_passed_over(tmp_path, cache_bytes):
+    a, b = make_folder(tmp_path / "a", count=4), make_folder(tmp_path / "b", count=4)
+    items = dataset(a, b, DataConfig(preprocess="crop", crop_size=16), batch_size=4, cache_bytes=cache_bytes)
+    for path, array in (
+        (a / "1.png", np.full((20, 24, 3), 30000, np.uint16)),
+        (b / "2.png", np.full((20, 24, 1), 30000, np.uint16)),
+    ):
+        path.unlink()
+        write_image(path, array)
+    for step in (0, 1):
+        batch = items[step]
+        assert {name for name, _ in batch.unreadable} == {str(a / "1.png"), str(b / "2.png")}
+        assert all("uint16" in reason for _, reason in batch.unreadable)
+        assert batch.a.shape == batch.b.shape == (4, 3, 16, 16)
+        assert batch.a.mean() < 0.9
+
+
+@pytest.mark.parametrize("pin_memory", [False, True])
+def test_memory_is_pinned_only_where_it_is_asked_for(folders, monkeypatch, pin_memory):
+    pinned = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # a machine with a GPU, whatever trains
+    monkeypatch.setattr(Batch, "pin_memory", lambda batch: pinned.append(batch) or batch)
+    source = batches(dataset(*folders), 0, 0, pin_memory=pin_memory)
+    given = [next(source) for _ in range(2)]
+    source.close()
+    assert pinned == (given if pin_memory else [])
+
+
+def test_training_on_the_cpu_pins_nothing(folders, tmp_path, monkeypatch):
+    pinned = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(Batch, "pin_memory", lambda batch: pinned.append(batch) or batch)
+    train(*folders, out=tmp_path / "run", quiet=True, **TINY, steps=2)
+    assert pinned == []
 
 
 def test_making_a_tensor_leaves_the_array_alone():

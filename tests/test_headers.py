@@ -8,9 +8,9 @@ from PIL import Image
 
 from conftest import TINY, make_folder
 from cyclegan import DataConfig, headers, image_folder, train
-from cyclegan.headers import Header, HeaderIndex, read_header
+from cyclegan.headers import Header, HeaderIndex, decoded_bytes, read_header
 from cyclegan.image_folder import scan_folder
-from cyclegan.images import UnreadableError, probe_image
+from cyclegan.images import ImageFormat, UnreadableError, probe_image, read_image, write_image
 
 DATA = DataConfig(crop_size=16, load_size=18)
 
@@ -41,6 +41,21 @@ def test_headers_are_what_pillow_says(tmp_path):
         assert read_header(str(path)) == Header(*probe_image(path)), path.name
     assert read_header(str(tmp_path / "RGB_turned.jpg")).height == 31
     assert read_header(str(tmp_path / "RGB.jpg")).height == 20
+
+
+def test_bytes_of_an_image_are_known_before_it_is_decoded(tmp_path, monkeypatch):
+    paths = {path: ImageFormat() for path in save_all_kinds(tmp_path)}
+    paths[tmp_path / "x.npy"] = ImageFormat(channels=5, dtype="float32")
+    paths[tmp_path / "deep.png"] = ImageFormat(channels=1, dtype="uint16")
+    for channels in (1, 5):
+        write_image(tmp_path / f"deep{channels}.tif", np.zeros((20, 31, channels), np.uint16))
+        paths[tmp_path / f"deep{channels}.tif"] = ImageFormat(channels=channels, dtype="uint16")
+    whole = {path: read_image(path, kind.channels).nbytes for path, kind in paths.items()}
+    monkeypatch.setattr(Image.Image, "load", refuse)
+    assert {path: decoded_bytes(path, kind) for path, kind in paths.items()} == whole
+    (tmp_path / "broken.png").write_bytes(b"nonsense")
+    assert decoded_bytes(tmp_path / "broken.png", ImageFormat()) == 0
+    assert decoded_bytes(tmp_path / "none.png", ImageFormat()) == 0
 
 
 @pytest.mark.parametrize("name", ["RGB.jpg", "RGB.png"])
@@ -116,3 +131,15 @@ def test_a_run_that_goes_on_reads_no_headers_again(tmp_path, monkeypatch):
     train(a, b, out=tmp_path / "run", quiet=True, resume=True, **TINY, steps=2)
     with pytest.raises(AssertionError, match="read again"):
         train(a, b, out=tmp_path / "other", quiet=True, **TINY, steps=1)
+
+
+def test_a_fresh_run_keeps_the_headers_of_the_one_that_it_moves_aside(tmp_path, monkeypatch):
+    a, b = make_folder(tmp_path / "a", 7), make_folder(tmp_path / "b", 6, seed=1)
+    monkeypatch.setattr(headers, "MIN_INDEXED", 5)
+    train(a, b, out=tmp_path / "run", quiet=True, **TINY, steps=1)
+    before = sorted(path.name for path in (tmp_path / "run").glob(".headers*"))
+    assert len(before) == 2
+    monkeypatch.setattr(headers, "read_header", refuse)
+    for _ in range(2):
+        train(a, b, out=tmp_path / "run", quiet=True, fresh=True, **TINY, steps=1)
+        assert sorted(path.name for path in (tmp_path / "run").glob(".headers*")) == before

@@ -322,6 +322,39 @@ def test_a_few_files_are_read_ahead_and_no_more(run, tmp_path, monkeypatch):
     assert max(ahead[:40]) <= 12 + 4
 
 
+def test_large_files_that_the_network_takes_small_are_not_held_whole_in_all_threads(run, tmp_path, monkeypatch):
+    for index in range(14):
+        picture(16, 16, seed=index).resize((64, 64)).save(tmp_path / f"{index:02d}.png")
+    monkeypatch.setattr(translate_files_module, "num_cores", lambda: 8)
+    monkeypatch.setattr(translate_files_module, "MOST_BYTES", 30_000)  # two images of 12,288 bytes
+    lock, never = threading.Lock(), threading.Event()
+
+    def counted(function, numbers):
+        working = []
+
+        def call(path, *more):
+            with lock:
+                working.append(path)
+                numbers.append(len(working))
+            never.wait(0.03)  # time for others to begin
+            try:
+                return function(path, *more)
+            finally:
+                with lock:
+                    working.remove(path)
+
+        return call
+
+    read, written = [], []
+    for name, numbers in (("read_as", read), ("write_image", written)):
+        monkeypatch.setattr(translate_files_module, name, counted(getattr(translate_files_module, name), numbers))
+    plan = plan_outputs([tmp_path], tmp_path / "out", Translator.load(run))
+    assert translate_files(Translator.load(run), plan, short_side=16) == []
+    assert len(read) == len(written) == 14
+    assert max(read) <= 2
+    assert max(written) <= 2
+
+
 def test_a_disk_that_is_full_ends_with_the_number_of_images_that_are_kept(run, tmp_path, monkeypatch):
     for index in range(12):
         picture(16, 16, seed=index).save(tmp_path / f"{index:02d}.png")

@@ -24,35 +24,53 @@ def work_ahead(
     *,
     num_threads: int,
     most_items: int,
-    size_of: Callable[[Result], int] = lambda _: 0,
+    size_of: Callable[[Result], int] | None = None,
+    estimate: Callable[[Item], int] | None = None,
     most_bytes: int = MOST_BYTES,
 ) -> Generator[tuple[Item, Future[Result]], None, None]:
     """Each item and its finished work, in the order of the items, while threads do that of the next ones.
 
-    No more than `most_items` are begun and not yet taken, and none more while their results hold `most_bytes` (what is
-    not finished is taken to be as large as the largest so far). `Future.result()` raises what the work raised. Where
-    this generator is closed, nothing more is begun, and what has begun is waited for.
+    No more than `most_items` are begun and not yet taken, and none more than `most_bytes` have room for, unless it is
+    the only one. size_of: bytes of a result; without it, bytes do not count. estimate: bytes that an item takes while
+    it is worked on; without it, those of the largest result so far, and the first item is worked on alone.
+    `Future.result()` raises what the work raised. Where this generator is closed, nothing more is begun, and what has
+    begun is waited for.
     """
     pool = ThreadPoolExecutor(num_threads)
-    waiting: deque[tuple[Item, Future[Result]]] = deque()
-    largest = 0
+    # With the estimated bytes of each.
+    waiting: deque[tuple[Item, Future[Result], int]] = deque()
+    largest: int | None = None
 
-    def has_room() -> bool:
+    def has_room(expected: int) -> bool:
+        """Whether one more may begin, of so many bytes where they are estimated."""
         nonlocal largest
-        if not waiting or len(waiting) >= most_items:
-            return not waiting
-        sizes = [size_of(f.result()) for _, f in waiting if f.done() and f.exception() is None]
-        largest = max(largest, *sizes, 0)
-        return sum(sizes) + (len(waiting) - len(sizes) + 1) * largest <= most_bytes
+        if not waiting or len(waiting) >= most_items or size_of is None:
+            return len(waiting) < max(1, most_items)
+        if estimate is None and largest is None:
+            waiting[0][1].exception()  # waits: any number of threads could be too many
+        held, unknown = 0, [expected]
+        for _, future, size in waiting:
+            if not future.done():
+                unknown.append(size)
+            elif future.exception() is None:
+                held += size_of(future.result())
+                largest = max(largest or 0, size_of(future.result()))
+        if estimate is not None:
+            return held + sum(unknown) <= most_bytes
+        return largest is not None and held + len(unknown) * largest <= most_bytes
+
+    def take() -> tuple[Item, Future[Result]]:
+        waiting[0][1].exception()  # waits
+        item, future, _ = waiting.popleft()
+        return item, future
 
     try:
         for item in items:
-            while not has_room():
-                waiting[0][1].exception()  # waits
-                yield waiting.popleft()
-            waiting.append((item, pool.submit(work, item)))
+            expected = 0 if estimate is None else estimate(item)
+            while not has_room(expected):
+                yield take()
+            waiting.append((item, pool.submit(work, item), expected))
         while waiting:
-            waiting[0][1].exception()
-            yield waiting.popleft()
+            yield take()
     finally:
         pool.shutdown(cancel_futures=True)

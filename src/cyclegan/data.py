@@ -25,7 +25,6 @@ from cyclegan.images import (
     mirror_to_multiple,
     pad_to_multiple,
     read_as,
-    read_image,
     resize,
     to_signal,
     to_tensor,
@@ -160,7 +159,7 @@ class UnpairedDataset(Dataset[Batch]):
         for offset in range(count):
             path = folder.paths[order[(position + offset) % count]]
             try:
-                array = self._load(path, folder.image_format.channels)
+                array = self._load(path, folder.image_format)
             except (InputError, UnreadableError) as error:
                 unreadable.append((str(path), str(error)))
                 continue
@@ -171,12 +170,13 @@ class UnpairedDataset(Dataset[Batch]):
             )
         raise InputError(f"No image in {folder.root} can be read any more; the last error: {unreadable[-1][1]}")
 
-    def _load(self, path: Path, channels: int) -> Array:
+    def _load(self, path: Path, image_format: ImageFormat) -> Array:
         """The image after its resizing, from memory if it is there."""
         if path in self._cache:
             return self._cache[path]
-        array = read_image(path, channels)
-        check_size(path, array.shape[0], array.shape[1], self.data)  # it may have changed since it was looked at
+        # Type and size may have changed since the file was looked at.
+        array = read_as(path, image_format)
+        check_size(path, array.shape[0], array.shape[1], self.data)
         array = resize(array, *scaled_size(array.shape[0], array.shape[1], self.data))
         if self._cached_bytes + array.nbytes <= self.cache_bytes:
             self._cache[path] = array
@@ -218,10 +218,13 @@ def held_out_tensor(path: Path, image_format: ImageFormat, data: DataConfig, mod
     return pad_to_multiple(to_tensor(array, image_format), model.multiple, model.smallest_crop)
 
 
-def batches(dataset: UnpairedDataset, first_step: int, num_workers: int) -> Generator[Batch, None, None]:
+def batches(
+    dataset: UnpairedDataset, first_step: int, num_workers: int, *, pin_memory: bool = False
+) -> Generator[Batch, None, None]:
     """The batches of steps first_step, first_step + 1, ... without end, made a few steps ahead.
 
     num_workers: processes that make them; 0: one thread of this process. Where this generator is closed they end.
+    pin_memory: for a training on CUDA, which copies faster from there; anywhere else it would start CUDA for nothing.
     """
     if num_workers == 0:
         ahead = work_ahead(
@@ -234,7 +237,7 @@ def batches(dataset: UnpairedDataset, first_step: int, num_workers: int) -> Gene
         try:
             for _, future in ahead:
                 batch = future.result()
-                yield batch.pin_memory() if torch.cuda.is_available() else batch
+                yield batch.pin_memory() if pin_memory else batch
         finally:
             ahead.close()
         return
@@ -246,7 +249,7 @@ def batches(dataset: UnpairedDataset, first_step: int, num_workers: int) -> Gene
         sampler=steps,
         batch_size=None,
         num_workers=num_workers,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=pin_memory,
         multiprocessing_context="spawn",
         worker_init_fn=_ignore_interrupts,
     )

@@ -1,20 +1,23 @@
 """Sizes and types of many image files from their headers, and an index of them, so that none is read twice."""
 
 import hashlib
+import math
 import os
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 
 from cyclegan.ahead import work_ahead
 from cyclegan.file_list import FileList
 from cyclegan.files import whole_file
-from cyclegan.images import UnreadableError, probe_image
+from cyclegan.images import ImageFormat, UnreadableError, probe_image
 
 # Files that are looked at together, so few that Ctrl-C need not wait where each takes milliseconds. The threads hide
 # the waits of a network drive; on a disk of this machine one is as fast.
@@ -51,19 +54,47 @@ def read_header(path: str) -> Header:
     Plain JPEGs and PNGs, of which folders of a million consist, take a fraction of Pillow's time here. Whatever is
     unusual in them, EXIF above all, is left to Pillow.
     """
-    if not path.lower().endswith((".npy", ".tif", ".tiff")):
-        try:
-            file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        size = _plain_size(path)
+    except OSError as error:
+        raise UnreadableError(str(error)) from error
+    return Header(*probe_image(Path(path))) if size is None else Header(*size, "uint8", None)
+
+
+def decoded_bytes(path: Path, image_format: ImageFormat) -> int:
+    """Bytes of the image of a file when it is decoded in this format; 0 where no header says its size.
+
+    Nothing is decoded, other than by `read_header`, which finds the channels of deep files.
+    """
+    pixel = image_format.channels * np.dtype(image_format.dtype).itemsize
+    with suppress(Exception):  # what is wrong with a file is said when it is read
+        size = _plain_size(str(path))
+        if size is None and path.suffix.lower() == ".npy":
+            return np.load(path, mmap_mode="r", allow_pickle=False).nbytes
+        if size is None:
             try:
-                head = os.read(file, _HEAD_BYTES)
-            finally:
-                os.close(file)
-        except OSError as error:
-            raise UnreadableError(str(error)) from error
-        size = _jpeg_size(head) if head[:3] == b"\xff\xd8\xff" else _png_size(head)
-        if size is not None and 0 < size[0] * size[1] <= _MOST_PIXELS:
-            return Header(*size, "uint8", None)
-    return Header(*probe_image(Path(path)))
+                with Image.open(path) as picture:
+                    size = picture.size
+            except UnidentifiedImageError:  # a TIFF of a kind that Pillow has no mode for
+                import tifffile
+
+                with tifffile.TiffFile(path) as file:
+                    return math.prod(file.series[0].shape) * file.series[0].dtype.itemsize
+        return size[0] * size[1] * pixel
+    return 0
+
+
+def _plain_size(path: str) -> tuple[int, int] | None:
+    """Height and width of a plain 8-bit JPEG or PNG, else None. Raises OSError."""
+    if path.lower().endswith((".npy", ".tif", ".tiff")):
+        return None
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        head = os.read(file, _HEAD_BYTES)
+    finally:
+        os.close(file)
+    size = _jpeg_size(head) if head[:3] == b"\xff\xd8\xff" else _png_size(head)
+    return size if size is not None and 0 < size[0] * size[1] <= _MOST_PIXELS else None
 
 
 def _jpeg_size(head: bytes) -> tuple[int, int] | None:
@@ -122,8 +153,8 @@ class HeaderIndex:
         return index if is_whole else cls.empty()
 
     def save(self, path: Path) -> None:
-        """Write it, if there is something new in it and the folder is so large that it matters."""
-        if not self.changed or len(self.keys) < MIN_INDEXED:
+        """Write it where the folder is so large that it matters, unless the same is there (`--fresh` moves it away)."""
+        if (not self.changed and path.exists()) or len(self.keys) < MIN_INDEXED:
             return
         with whole_file(path) as partial, partial.open("wb") as file:
             np.savez(

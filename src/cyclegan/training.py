@@ -311,7 +311,9 @@ class _Run:
             with (
                 stop_signals() as stopped,
                 show_progress(self.console, self._share, self._status) as show,
-                closing(batches(self.dataset, state.step, config.workers)) as source,
+                closing(
+                    batches(self.dataset, state.step, config.workers, pin_memory=state.device.type == "cuda")
+                ) as source,
             ):
                 while self._share() < 1 and not stopped():
                     batch = next(source)

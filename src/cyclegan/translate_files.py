@@ -17,6 +17,7 @@ import numpy as np
 from cyclegan.ahead import MOST_BYTES, num_cores, work_ahead
 from cyclegan.config import InputError
 from cyclegan.file_list import FileList, list_files
+from cyclegan.headers import decoded_bytes
 from cyclegan.images import (
     EXTENSIONS,
     Array,
@@ -281,6 +282,9 @@ def translate_files(
         num_threads=num_threads,
         most_items=num_threads + 2 * batch_size,
         size_of=lambda image: image.array.nbytes,
+        # A decoder holds the whole image, however small the network takes it.
+        estimate=lambda item: decoded_bytes(item[0], translator.source),
+        most_bytes=MOST_BYTES,
     )
 
     def readable(count: int) -> Iterator[_Image]:
@@ -371,17 +375,21 @@ def _write_behind(
         done += 1
         on_done(image.source)
 
-    pool = ThreadPoolExecutor(num_threads)
+    pool, itemsize = ThreadPoolExecutor(num_threads), np.dtype(image_format.dtype).itemsize
+    # With the bytes that each holds until it is written, the array at the size of the file included.
     writing: deque[tuple[_Image, int, Future[None]]] = deque()
     try:
         for image, array in results:
-            writing.append((image, array.nbytes, pool.submit(write, image, array)))
+            size = image.array.nbytes + array.nbytes
+            if array.shape[:2] != (image.height, image.width):
+                size += image.height * image.width * array.shape[2] * itemsize
             while writing and (
                 writing[0][2].done()
-                or len(writing) > 2 * num_threads
-                or sum(size for _, size, _ in writing) > MOST_BYTES
+                or len(writing) >= 2 * num_threads
+                or sum(size for _, size, _ in writing) + size > MOST_BYTES
             ):
                 finish()
+            writing.append((image, size, pool.submit(write, image, array)))
         while writing:
             finish()
     finally:

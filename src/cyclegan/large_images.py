@@ -414,9 +414,7 @@ def _check_memory(
     return plan
 
 
-def _room(
-    translator: Translator, height: int, width: int, tile: int, decoded: int, *, to_tiff: bool
-) -> int | None:
+def _room(translator: Translator, height: int, width: int, tile: int, decoded: int, *, to_tiff: bool) -> int | None:
     """Bytes that are left for a plan now; None where nobody says."""
     available = available_bytes(translator.device)
     return None if available is None else available - _beside(translator, height, width, tile, decoded, to_tiff=to_tiff)

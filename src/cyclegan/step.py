@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from cyclegan.config import TrainConfig
+from cyclegan.distributed import has_fast_bf16
 from cyclegan.losses import cycle_loss, discriminator_loss, generator_loss, gradient_penalty, identity_loss
 from cyclegan.networks import build_discriminator, build_generator, forget_activations, freeze, train_mode
 from cyclegan.parallel import Pair, Traced
@@ -103,12 +104,14 @@ class TrainState:
     def create(cls, config: TrainConfig, device: str | torch.device = "cpu", *, side_by_side: bool = True) -> Self:
         """Fresh networks, initialised from `config.seed` alone, with their optimisers and empty pools.
 
-        config.precision must be resolved: fp32, bf16 or fp16. side_by_side: whether a CPU works on both directions at
-        once, each with half of the threads, where the result does not depend on it.
+        precision auto is bf16 where the chip has it, without the trial of `cyclegan.tuning.choose`. side_by_side:
+        whether a CPU works on both directions at once, each with half of the threads, where the result does not depend
+        on it.
         """
         device = torch.device(device)
+        if config.precision == "auto":
+            config = config.replace(precision="bf16" if has_fast_bf16(device) else "fp32")
         model = config.model
-        assert config.precision in _DTYPES, config.precision
         seeds = np.random.default_rng([config.seed, _WEIGHTS]).integers(2**62, size=4).tolist()
 
         def generators() -> Generators:

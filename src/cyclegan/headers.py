@@ -70,7 +70,7 @@ def decoded_bytes(path: Path, image_format: ImageFormat) -> int:
     with suppress(Exception):  # what is wrong with a file is said when it is read
         size = _plain_size(str(path))
         if size is None and path.suffix.lower() == ".npy":
-            return np.load(path, mmap_mode="r", allow_pickle=False).nbytes
+            return int(np.load(path, mmap_mode="r", allow_pickle=False).nbytes)
         if size is None:
             try:
                 with Image.open(path) as picture:

@@ -33,14 +33,14 @@ def test_no_more_is_begun_than_may_wait():
 @pytest.mark.parametrize("num_threads", [1, 8])
 @pytest.mark.parametrize(("size", "most"), [(1000, 2), (3000, 1), (10, 6)])
 def test_large_results_do_not_pile_up(num_threads, size, most):
-    begun, another = [], threading.Event()
+    begun, too_many = [], threading.Event()
 
     def work(number):
         begun.append(number)
-        if number:
-            another.set()
-        else:
-            another.wait(0.2)  # as long as the size of none is known, all that may begin has begun
+        if number >= most:
+            too_many.set()
+        if number == 0:
+            too_many.wait(0.2)  # time for others to begin while the size of none is known
         return b"x" * size
 
     ahead = work_ahead(work, itertools.count(), num_threads=num_threads, most_items=6, size_of=len, most_bytes=2000)

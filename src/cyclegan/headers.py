@@ -4,12 +4,15 @@ import hashlib
 import os
 import zipfile
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
 
 from cyclegan.ahead import work_ahead
 from cyclegan.file_list import FileList
@@ -51,19 +54,77 @@ def read_header(path: str) -> Header:
     Plain JPEGs and PNGs, of which folders of a million consist, take a fraction of Pillow's time here. Whatever is
     unusual in them, EXIF above all, is left to Pillow.
     """
-    if not path.lower().endswith((".npy", ".tif", ".tiff")):
+    try:
+        size = _plain_size(path)
+    except OSError as error:
+        raise UnreadableError(str(error)) from error
+    return Header(*probe_image(Path(path))) if size is None else Header(*size, "uint8", None)
+
+
+def read_sizes(files: FileList) -> Iterator[tuple[int, int] | None]:
+    """`image_size` of each file in order, plain JPEGs and PNGs without Pillow. Nothing is decoded, however large."""
+    chunks = (list(files[begin : begin + _CHUNK].names()) for begin in range(0, len(files), _CHUNK))
+    stopped = Event()
+
+    def look(names: list[str]) -> list[tuple[int, int] | None]:
+        return [None if stopped.is_set() else _size(os.path.join(files.root, name)) for name in names]  # noqa: PTH118
+
+    with any_size():  # around the threads, and not in each of them: it is one setting for all
+        ahead = work_ahead(look, chunks, num_threads=_THREADS, most_items=2 * _THREADS)
         try:
-            file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-            try:
-                head = os.read(file, _HEAD_BYTES)
-            finally:
-                os.close(file)
-        except OSError as error:
-            raise UnreadableError(str(error)) from error
-        size = _jpeg_size(head) if head[:3] == b"\xff\xd8\xff" else _png_size(head)
-        if size is not None and 0 < size[0] * size[1] <= _MOST_PIXELS:
-            return Header(*size, "uint8", None)
-    return Header(*probe_image(Path(path)))
+            for _, future in ahead:
+                yield from future.result()
+        finally:
+            stopped.set()
+            ahead.close()
+
+
+def image_size(path: Path) -> tuple[int, int] | None:
+    """Height and width of a file as it lies there, from its header; None if it has none that can be read."""
+    with any_size():
+        return _size(str(path))
+
+
+@contextmanager
+def any_size() -> Iterator[None]:
+    """Pillow refuses huge pictures, against small files that fill the memory. Not here: others look at memory."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def _size(path: str) -> tuple[int, int] | None:
+    with suppress(Exception):  # decoders raise errors of every kind
+        if path.lower().endswith(".npy"):
+            return np.load(path, mmap_mode="r", allow_pickle=False).shape[:2]  # type: ignore[no-any-return]
+        size = _plain_size(path)
+        if size is not None:
+            return size
+        try:
+            with Image.open(path) as picture:
+                return picture.height, picture.width
+        except UnidentifiedImageError:
+            import tifffile
+
+            with tifffile.TiffFile(path) as file:
+                page: Any = file.pages[0]
+                return int(page.imagelength), int(page.imagewidth)
+    return None
+
+
+def _plain_size(path: str) -> tuple[int, int] | None:
+    """Height and width of a plain JPEG or PNG; None for all else. Raises OSError."""
+    if path.lower().endswith((".npy", ".tif", ".tiff")):
+        return None
+    file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        head = os.read(file, _HEAD_BYTES)
+    finally:
+        os.close(file)
+    size = _jpeg_size(head) if head[:3] == b"\xff\xd8\xff" else _png_size(head)
+    return size if size is not None and 0 < size[0] * size[1] <= _MOST_PIXELS else None
 
 
 def _jpeg_size(head: bytes) -> tuple[int, int] | None:

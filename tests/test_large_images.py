@@ -16,9 +16,9 @@ from PIL import Image
 from conftest import TINY, make_folder
 from cyclegan import InputError, Translator, large_images, train
 from cyclegan.cli import main
-from cyclegan.images import ImageFormat, UnreadableError, read_image, write_image
 from cyclegan.file_list import FileList
 from cyclegan.headers import image_size
+from cyclegan.images import ImageFormat, UnreadableError, read_image, write_image
 from cyclegan.large_images import find_large, needs_tiles, translate_large
 from cyclegan.tiff_regions import TiffSource
 from cyclegan.tiling.boxes import Box

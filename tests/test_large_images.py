@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,11 +16,14 @@ from PIL import Image
 from conftest import TINY, make_folder
 from cyclegan import InputError, Translator, large_images, train
 from cyclegan.cli import main
+from cyclegan.file_list import FileList
+from cyclegan.headers import image_size
 from cyclegan.images import ImageFormat, UnreadableError, read_image, write_image
-from cyclegan.large_images import image_size, needs_tiles, translate_large
+from cyclegan.large_images import find_large, needs_tiles, translate_large
 from cyclegan.tiff_regions import TiffSource
 from cyclegan.tiling.boxes import Box
 from cyclegan.tiling.budget import tiled_bytes
+from cyclegan.translate_files import Plan
 
 
 @pytest.fixture(scope="module")
@@ -370,9 +374,49 @@ def test_the_command_takes_tiles_where_an_image_does_not_fit(run, tiff, tmp_path
     monkeypatch.setattr(large_images, "choose_plan", lambda *_, **__: large_images.Plan(512, 2))
     main(["translate", str(run), str(tiff), str(tmp_path / "small.png"), "--out", str(tmp_path / "out")])
     told = capsys.readouterr()
-    assert "in.tif is too large to be translated as a whole: in tiles of 512 pixels" in told.err
+    assert "in.tif is too large to be translated as a whole: in tiles of 512 pixels, in float32." in told.err
     assert "1 image translated into" in told.out
     assert_same(tifffile.imread(tmp_path / "out" / "in.tif"), translator(pixels()))
+
+
+def test_large_files_of_many_are_found_by_their_headers_and_memory_is_asked_once(run, tmp_path, monkeypatch):
+    np.save(tmp_path / "large.npy", pixels())
+    for name in ("large.png", "large.jpg", "large.tif"):
+        Image.fromarray(pixels()).save(tmp_path / name)
+    for name in ("small.png", "small.jpg", "small.tif", "small.bmp"):
+        Image.fromarray(pixels(20, 20)).save(tmp_path / name)
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    names = [*sorted(path.name for path in tmp_path.iterdir()), "missing.png"]
+    asked = []
+    monkeypatch.setattr(large_images, "available_bytes", lambda _: asked.append(1) or 64 * 2**20 + 500_000)
+    limit = Image.MAX_IMAGE_PIXELS
+    # As the command has them: below no folder, by their whole paths.
+    files = FileList(Path(), [str(tmp_path / name) for name in 40 * names])
+    found = find_large(Translator.load(run), files)
+    assert found.tolist() == 40 * [name.startswith("large") for name in names]
+    assert len(asked) == 1
+    assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_a_large_file_leaves_the_plan_of_the_others_compact_and_tiles_are_float32(
+    run, tiff, tmp_path, monkeypatch, capsys
+):
+    from cyclegan.cli import translate
+
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "c.png"):
+        Image.fromarray(pixels(20, 20)).save(tmp_path / "in" / name)
+    (tmp_path / "in" / "b.tif").write_bytes(tiff.read_bytes())
+    plans = []
+    monkeypatch.setattr(large_images, "available_bytes", lambda _: 64 * 2**20 + 500_000)
+    monkeypatch.setattr(translate, "_translate_images", lambda _p, _t, plan, _c: plans.append(plan) or True)
+    monkeypatch.setattr(translate, "_translate_large", lambda *_, **__: True)
+    monkeypatch.setattr(Plan, "of", None)
+    main(["translate", str(run), str(tmp_path / "in"), "--out", str(tmp_path / "out")])
+    assert [source.name for source, _ in plans[0]] == ["a.png", "c.png"]
+    assert [target for _, target in plans[0]] == [tmp_path / "out" / "a.png", tmp_path / "out" / "c.png"]
+    main(["translate", str(run), str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--tile", "32"])
+    assert "in tiles of 32 pixels, in float32." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,14 @@
 """Sizes and types of many image files from their headers, and an index of them, so that none is read twice."""
 
 import hashlib
-import math
 import os
 import zipfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,30 +62,66 @@ def read_header(path: str) -> Header:
 
 
 def decoded_bytes(path: Path, image_format: ImageFormat) -> int:
-    """Bytes of the image of a file when it is decoded in this format; 0 where no header says its size.
+    """Bytes of the image of a file when it is decoded in this format; 0 where no header says its size."""
+    height, width = _size(str(path)) or (0, 0)  # what is wrong with a file is said when it is read
+    return int(height * width * image_format.channels * np.dtype(image_format.dtype).itemsize)
 
-    Nothing is decoded, other than by `read_header`, which finds the channels of deep files.
-    """
-    pixel = image_format.channels * np.dtype(image_format.dtype).itemsize
-    with suppress(Exception):  # what is wrong with a file is said when it is read
-        size = _plain_size(str(path))
-        if size is None and path.suffix.lower() == ".npy":
-            return int(np.load(path, mmap_mode="r", allow_pickle=False).nbytes)
-        if size is None:
-            try:
-                with Image.open(path) as picture:
-                    size = picture.size
-            except UnidentifiedImageError:  # a TIFF of a kind that Pillow has no mode for
-                import tifffile
 
-                with tifffile.TiffFile(path) as file:
-                    return math.prod(file.series[0].shape) * file.series[0].dtype.itemsize
-        return size[0] * size[1] * pixel
-    return 0
+def read_sizes(files: FileList) -> Iterator[tuple[int, int] | None]:
+    """`image_size` of each file in order, plain JPEGs and PNGs without Pillow. Nothing is decoded, however large."""
+    chunks = (list(files[begin : begin + _CHUNK].names()) for begin in range(0, len(files), _CHUNK))
+    stopped = Event()
+
+    def look(names: list[str]) -> list[tuple[int, int] | None]:
+        return [None if stopped.is_set() else _size(os.path.join(files.root, name)) for name in names]  # noqa: PTH118
+
+    with any_size():  # around the threads, and not in each of them: it is one setting for all
+        ahead = work_ahead(look, chunks, num_threads=_THREADS, most_items=2 * _THREADS)
+        try:
+            for _, future in ahead:
+                yield from future.result()
+        finally:
+            stopped.set()
+            ahead.close()
+
+
+def image_size(path: Path) -> tuple[int, int] | None:
+    """Height and width of a file as it lies there, from its header; None if it has none that can be read."""
+    with any_size():
+        return _size(str(path))
+
+
+@contextmanager
+def any_size() -> Iterator[None]:
+    """Pillow refuses huge pictures, against small files that fill the memory. Not here: others look at memory."""
+    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Image.MAX_IMAGE_PIXELS = before
+
+
+def _size(path: str) -> tuple[int, int] | None:
+    with suppress(Exception):  # decoders raise errors of every kind
+        if path.lower().endswith(".npy"):
+            return np.load(path, mmap_mode="r", allow_pickle=False).shape[:2]  # type: ignore[no-any-return]
+        size = _plain_size(path)
+        if size is not None:
+            return size
+        try:
+            with Image.open(path) as picture:
+                return picture.height, picture.width
+        except UnidentifiedImageError:
+            import tifffile
+
+            with tifffile.TiffFile(path) as file:
+                page: Any = file.pages[0]
+                return int(page.imagelength), int(page.imagewidth)
+    return None
 
 
 def _plain_size(path: str) -> tuple[int, int] | None:
-    """Height and width of a plain 8-bit JPEG or PNG, else None. Raises OSError."""
+    """Height and width of a plain JPEG or PNG; None for all else. Raises OSError."""
     if path.lower().endswith((".npy", ".tif", ".tiff")):
         return None
     file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))

@@ -9,16 +9,19 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Literal
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from numpy.typing import NDArray
 
 from cyclegan._version import __version__
 from cyclegan.config import InputError
+from cyclegan.file_list import FileList
 from cyclegan.files import lock, write_bytes
+from cyclegan.headers import any_size, image_size, read_sizes
 from cyclegan.images import Array, ImageFormat, UnreadableError, read_as, write_image
 from cyclegan.tiff_regions import TiffSource, encode_rows, tile_side, write_tiff
 from cyclegan.tiling.budget import available_bytes, choose_plan, tiled_bytes, untiled_bytes
@@ -53,41 +56,26 @@ class LargeResult:
 
 def needs_tiles(translator: Translator, path: Path, *, batch_size: int = 1) -> bool:
     """Whether an image cannot be translated as a whole in the memory that is available. Reads its header only."""
-    if translator.engine.original is None or not can_tile(translator.original):
-        return False
-    available = available_bytes(translator.device)
-    size = image_size(path)
-    if available is None or size is None:
-        return False
-    return batch_size * untiled_bytes(translator.original, *size) + _held(translator, *size) > available
+    return bool(find_large(translator, FileList(Path(), [str(path)]), batch_size=batch_size).any())
 
 
-def image_size(path: Path) -> tuple[int, int] | None:
-    """Height and width of a file as it lies there, from its header; None if it has none that can be read."""
-    with contextlib.suppress(Exception):  # decoders raise errors of every kind
-        if path.suffix.lower() == ".npy":
-            return np.load(path, mmap_mode="r", allow_pickle=False).shape[:2]  # type: ignore[no-any-return]
-        with any_size():
-            try:
-                with Image.open(path) as picture:
-                    return picture.height, picture.width
-            except UnidentifiedImageError:
-                import tifffile
+def find_large(translator: Translator, files: FileList, *, batch_size: int = 1) -> NDArray[np.bool_]:
+    """`needs_tiles` of each file, (N,). A file whose header cannot be read is not large."""
+    is_large = np.zeros(len(files), bool)
+    if not len(files) or translator.engine.original is None or not can_tile(translator.original):
+        return is_large
+    available = available_bytes(translator.device)  # once: to ask takes as long as to look at an image
+    if available is None:
+        return is_large
 
-                with tifffile.TiffFile(path) as file:
-                    page: Any = file.pages[0]
-                    return int(page.imagelength), int(page.imagewidth)
-    return None
+    @cache
+    def fits(height: int, width: int) -> bool:
+        needed = batch_size * untiled_bytes(translator.original, height, width) + _held(translator, height, width)
+        return needed <= available
 
-
-@contextmanager
-def any_size() -> Iterator[None]:
-    """Pillow refuses huge pictures, against small files that fill the memory. Here memory itself is looked at."""
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
+    for index, size in enumerate(read_sizes(files)):
+        is_large[index] = size is not None and not fits(*size)
+    return is_large
 
 
 def translate_large(

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cyclegan.ahead import MOST_BYTES, num_cores, work_ahead
 from cyclegan.config import InputError
@@ -60,6 +61,10 @@ class Plan(Sequence[tuple[Path, Path]]):
         if isinstance(index, slice):
             return Plan(self.sources[index], self.targets[index])
         return self.sources[index], self.targets[index]
+
+    def take(self, indices: NDArray[np.integer]) -> "Plan":
+        """The pairs at these places."""
+        return Plan(self.sources.take(indices), self.targets.take(indices))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)

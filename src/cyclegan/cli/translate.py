@@ -164,7 +164,7 @@ def _translate(parsed: argparse.Namespace) -> None:
         )
 
     is_whole = True
-    images, large = _split_large(parsed, translator, images)
+    images, large = _split_large(parsed, translator, images, console)
     if images:
         is_whole = _translate_images(parsed, translator, images, console)
     for source, target in large:
@@ -214,10 +214,13 @@ def _translate_images(parsed: argparse.Namespace, translator: "Translator", plan
     return not failed
 
 
-def _split_large(parsed: argparse.Namespace, translator: "Translator", plan: "Plan") -> tuple["Plan", "Plan"]:
+def _split_large(
+    parsed: argparse.Namespace, translator: "Translator", plan: "Plan", console: "Console"
+) -> tuple["Plan", "Plan"]:
     """A plan as what is translated as a whole and what is in tiles."""
-    from cyclegan.large_images import needs_tiles
-    from cyclegan.translate_files import Plan
+    import numpy as np
+
+    from cyclegan.large_images import find_large
 
     is_scaled = parsed.short_side is not None or parsed.scale_width is not None
     if isinstance(parsed.tile, int):
@@ -226,20 +229,22 @@ def _split_large(parsed: argparse.Namespace, translator: "Translator", plan: "Pl
             raise InputError(
                 f"--tile {parsed.tile} is for images by themselves and at their own size, {other} is not; give one."
             )
+        if plan:
+            console.print(f"Images are translated in tiles of {parsed.tile} pixels, in float32.")
         return plan[:0], plan
     if parsed.tile == "none" or is_scaled:
         return plan, plan[:0]
-    is_large = [needs_tiles(translator, source, batch_size=parsed.batch_size) for source, _ in plan]
-    if not any(is_large):
+    with console.status("Looking at the images ..."):
+        is_large = find_large(translator, plan.sources, batch_size=parsed.batch_size)
+    if not is_large.any():
         return plan, plan[:0]
-    large = [item for item, large in zip(plan, is_large, strict=True) if large]
+    large = plan.take(np.flatnonzero(is_large))
     if parsed.stabilise:
         raise InputError(
             f"{large[0][0]} is too large to be translated as a whole, and --stabilise cannot do it in tiles; "
             "pass --short-side."
         )
-    whole = [item for item, large in zip(plan, is_large, strict=True) if not large]
-    return Plan.of(whole), Plan.of(large)
+    return plan.take(np.flatnonzero(~is_large)), large
 
 
 def _translate_large(
@@ -264,7 +269,7 @@ def _translate_large(
     doing, done, first = "reading", 0.0, 0.0
     tile = TILE if parsed.tile == "auto" else parsed.tile
     if parsed.tile == "auto":
-        console.print(f"{source} is too large to be translated as a whole: in tiles of {tile} pixels.")
+        console.print(f"{source} is too large to be translated as a whole: in tiles of {tile} pixels, in float32.")
 
     def told(what: str, share: float) -> None:
         nonlocal doing, done, first, begin

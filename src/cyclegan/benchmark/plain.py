@@ -96,13 +96,13 @@ def plain_step(case: Case, batch: int, device: str) -> Callable[[], None]:
         if case.identity:
             loss = loss + 5 * l1(g(b), b) + 5 * l1(f(a), a)
         loss = loss + judged(d_b(fake_b), True) + judged(d_a(fake_a), True)
-        loss.backward()
+        torch.autograd.backward(loss)
         g_adam.step()
         for parameter in d_parameters:
             parameter.requires_grad_(True)
         d_adam.zero_grad()
         for network, real, fake in ((d_b, b, fake_b), (d_a, a, fake_a)):
-            (0.5 * (judged(network(real), True) + judged(network(fake.detach()), False))).backward()
+            torch.autograd.backward(0.5 * (judged(network(real), True) + judged(network(fake.detach()), False)))
         d_adam.step()
 
     return step

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from cyclegan._version import __version__
-from cyclegan.benchmark.points import Measured, Missing, Point, Predictor, cross, in_order, reason_to_skip
+from cyclegan.benchmark.points import Measured, Missing, Point, Predictor, cross, find_lack, in_order
 from cyclegan.benchmark.subject import Subject, engine_of
 from cyclegan.distributed import has_fast_bf16
 from cyclegan.networks import build_discriminator, build_generator
@@ -86,6 +86,8 @@ def measure(
         *(_translate_ways(done, device) if "translate" in works else []),
     ]
     points = [replace(way, size=size, batch_size=number) for size, number in pairs for way in ways]
+    # What `auto` takes in translation depends on the model and the machine, not on the size.
+    points = [p for p in points if (p.work, p.precision) != ("translate", "auto") or (p.size, p.batch_size) == base]
     if not points:
         return done
     try:
@@ -94,17 +96,21 @@ def measure(
         say(f"A first look: {probe}")
         looked = run_point(probe, subject, device, (), 60 * minutes + 60)
         if isinstance(looked, Missing):
-            done.missing += [looked, *(Missing(point, "the first look failed") for point in points)]
+            done.missing.append(looked)
+            done.notes.append("Nothing else was tried, because the first look at this machine failed.")
+            say(f"{probe}: failed, {looked.why}")
             return done
         predictor = Predictor(_fixed_bytes(subject), [looked])
         for number, point in enumerate(in_order(points, base, predictor), 1):
             left = 60 * minutes - (time.monotonic() - began)
             place = f"[{number}/{len(points)}] {point}"
-            why = reason_to_skip(point, predictor, left, available_bytes(device))
-            if why is not None:
-                done.missing.append(Missing(point, why))
-                done.seconds_short += predictor.wall_seconds(point) if "--minutes" in why else 0
-                say(f"{place}: left out, {why}")
+            if any(m.point == point for m in done.measured):  # `auto` took it before
+                continue
+            lack = find_lack(point, predictor, left, available_bytes(device))
+            if lack is not None:
+                done.missing.append(lack)
+                done.seconds_short += predictor.wall_seconds(point) if lack.kind == "time" else 0
+                say(f"{place}: left out, {lack.why}")
                 continue
             say(place)
             # Whoever takes ten times as long as was foreseen does not come to an end.
@@ -161,7 +167,7 @@ def run_point(
     try:
         out, err = child.communicate(timeout=limit_seconds)
     except subprocess.TimeoutExpired:
-        return Missing(point, f"it was stopped after {limit_seconds:.0f} s", failed=True)
+        return Missing(point, f"it was stopped after {limit_seconds:.0f} s", "failed")
     finally:
         if child.poll() is None:
             child.kill()
@@ -169,7 +175,7 @@ def run_point(
     if child.returncode == -2:  # Ctrl-C reaches both, the child perhaps first
         raise KeyboardInterrupt
     if child.returncode != 0:
-        return Missing(point, _reason(child.returncode, err), failed=True)
+        return Missing(point, _reason(child.returncode, err), "failed")
     result = json.loads(out.splitlines()[-1])
     return Measured(
         replace(point, precision=result["precision"]),
@@ -261,6 +267,7 @@ def _translate_ways(done: Benchmark, device: torch.device) -> list[Point]:
             ways.append(Point("translate", "torch", "bf16", 0, 0))
         else:
             done.notes.append(f"torch bf16 is left out: this {device.type.upper()} has no arithmetic in it.")
+        ways.append(Point("translate", "torch", "auto", 0, 0))
         for engine, (packages, extra, precisions) in _ENGINES.items():
             if any(find_spec(package) is None for package in packages):
                 done.notes.append(f"{engine} is not installed; pip install 'cyclegan[{extra}]'.")

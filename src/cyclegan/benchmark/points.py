@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 # Before anything of a kind was measured: a guess beside our float32 training step of the same size and batch, in time
 # and in memory. The first measured point of a kind takes its place.
@@ -73,11 +74,11 @@ class Measured:
 
 @dataclass(frozen=True)
 class Missing:
-    """A point that was not measured, and why; failed: it was tried."""
+    """A point that was not measured, and why. kind: time or memory, for want of it; failed, where it was tried."""
 
     point: Point
     why: str
-    failed: bool = False
+    kind: Literal["time", "memory", "failed"]
 
 
 def cross(sizes: Sequence[int], batch_sizes: Sequence[int], size: int, batch_size: int) -> list[tuple[int, int]]:
@@ -139,21 +140,26 @@ def num_calls(seconds: float) -> int:
 
 
 def in_order(points: Sequence[Point], base: tuple[int, int], predictor: Predictor) -> Iterator[Point]:
-    """The base first, because everything is compared there; then what is cheapest, by what is known at that moment."""
-    waiting = list(points)
+    """Training and translation in turn: the base first, as given, because everything is compared there; then what is
+    cheapest by what is known at that moment."""
+    waiting, last = list(points), ""
     while waiting:
-        first = [point for point in waiting if (point.size, point.batch_size) == base and point.work == "translate"]
-        first = first or [point for point in waiting if (point.size, point.batch_size) == base]
-        point = first[0] if first else min(waiting, key=predictor.wall_seconds)
+        at_base = [point for point in waiting if (point.size, point.batch_size) == base]
+        found = at_base or waiting
+        found = [point for point in found if point.work != last] or found
+        point = found[0] if at_base else min(found, key=predictor.wall_seconds)
         waiting.remove(point)
+        last = point.work
         yield point
 
 
-def reason_to_skip(point: Point, predictor: Predictor, seconds_left: float, available: int | None) -> str | None:
-    """One sentence if it does not fit, else None."""
+def find_lack(point: Point, predictor: Predictor, seconds_left: float, available: int | None) -> Missing | None:
+    """What a point lacks, memory in bytes or time; None if it fits."""
     needed, wall = predictor.bytes(point), predictor.wall_seconds(point)
     if available is not None and needed > available * MEMORY_SHARE:
-        return f"it needs about {needed / 2**30:.1f} GiB, and {available / 2**30:.1f} GiB are available"
+        why = f"it needs about {needed / 2**30:.1f} GiB, and {available / 2**30:.1f} GiB are available"
+        return Missing(point, why, "memory")
     if wall > seconds_left:
-        return f"it takes about {max(wall, 1):.0f} s, and {max(seconds_left, 0):.0f} s of --minutes are left"
+        why = f"it takes about {max(wall, 1):.0f} s, and {max(seconds_left, 0):.0f} s of --minutes are left"
+        return Missing(point, why, "time")
     return None

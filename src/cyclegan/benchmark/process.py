@@ -96,7 +96,7 @@ def _channels(config: TrainConfig) -> tuple[int, int]:
     return config.model.channels_a, config.model.channels_b
 
 
-def _translation(given: dict[str, Any], point: Point, device: Any) -> tuple[Callable[[], object], str, str, Any]:
+def _translation(given: dict[str, Any], point: Point, device: Any) -> tuple[Callable[[], object] | None, str, str, Any]:
     import torch
 
     from cyclegan.benchmark.plain import plain_generator
@@ -122,6 +122,8 @@ def _translation(given: dict[str, Any], point: Point, device: Any) -> tuple[Call
     else:
         load = {"engine": point.side, "precision": point.precision, "device": str(device)}
         opened = Translator.load(given["model"], direction=direction, **load)
+    if opened.engine.precision in given["known"]:
+        return None, opened.engine.precision, opened.engine.reason, None
     images = smooth_picture(opened.source.channels, point.size).expand(point.batch_size, -1, -1, -1).contiguous()
     return lambda: opened.translate_tensor(images), opened.engine.precision, opened.engine.reason, opened
 

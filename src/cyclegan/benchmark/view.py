@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyclegan.benchmark.measuring import Benchmark
-from cyclegan.benchmark.points import Measured, Point
+from cyclegan.benchmark.points import Measured, Missing, Point
 from cyclegan.benchmark.subject import engine_of
 from cyclegan.environment import command_line, now
 from cyclegan.files import write_bytes
@@ -15,18 +15,19 @@ from cyclegan.files import write_bytes
 if TYPE_CHECKING:
     from rich.console import Console
 
-_TRAINING = ("size", "batch", "step", "precision", "s a step", "images/s", "peak MiB", "against plain")
-_TRANSLATION = (
-    "size",
-    "batch",
-    "engine",
-    "precision",
-    "s an image",
-    "images/s",
-    "peak MiB",
-    "dB to fp32",
-    "first after s",
+_TRAINING = ("px", "batch", "step", "type", "s/step", "images/s", "MiB", "faster")
+_TRANSLATION = ("px", "batch", "engine", "type", "s/image", "images/s", "MiB", "dB", "first")
+_LEFT = ("step", "engine", "type")
+
+_TRAINING_KEY = (
+    "MiB: peak memory above that of an idle process; images/s: of each domain; faster: than plain eager fp32."
 )
+_TRANSLATION_KEY = (
+    "MiB: as above; dB: of a test picture to torch in fp32, 40 is 1% of the range; first: seconds from the start of a "
+    "process to its first result."
+)
+
+_WORKS = {"train": "training", "translate": "translation"}
 
 # What a plan is told for.
 _IMAGES = 1000
@@ -41,14 +42,15 @@ def show(done: Benchmark, console: "Console") -> None:
 
     for line in head(done):
         say(line)
-    for title, columns, rows in tables(done):
+    for title, key, columns, rows in tables(done):
         say(f"\n{title}")
         table = ScreenTable(show_edge=False, pad_edge=False)
         for name in columns:
-            table.add_column(name, justify="left" if name in ("step", "engine", "precision") else "right")
+            table.add_column(name, justify="left" if name in _LEFT else "right", overflow="fold")
         for row in rows:
             table.add_row(*row)
         console.print(table)
+        say(key)
     for block in (plan(done), absent(done)):
         if block:
             say("")
@@ -59,8 +61,8 @@ def show(done: Benchmark, console: "Console") -> None:
 def markdown(done: Benchmark) -> str:
     """bench.md."""
     parts = ["# What it costs here\n", *(f"{line}  " for line in head(done))]
-    for title, columns, rows in tables(done):
-        parts += ["", f"## {title}", "", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    for title, key, columns, rows in tables(done):
+        parts += ["", f"## {title}", "", key, "", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
         parts += [f"| {' | '.join(row)} |" for row in rows]
     for title, lines in (("Planning", plan(done)), ("Not measured", absent(done))):
         if lines:
@@ -91,11 +93,16 @@ def as_json(done: Benchmark) -> dict[str, Any]:
             for m in done.measured
         ],
         "auto": [
-            {"size": m.point.size, "batch_size": m.point.batch_size, "checkpointed": m.point.checkpointed}
+            {
+                "work": m.point.work,
+                "size": m.point.size,
+                "batch_size": m.point.batch_size,
+                "checkpointed": m.point.checkpointed,
+            }
             | {"precision": m.point.precision, "reason": m.reason}
             for m in done.choices
         ],
-        "missing": [{**asdict(m.point), "why": m.why, "failed": m.failed} for m in done.missing],
+        "missing": [{**asdict(m.point), "why": m.why, "kind": m.kind} for m in done.missing],
         "notes": done.notes,
     }
 
@@ -117,7 +124,7 @@ def head(done: Benchmark) -> list[str]:
     machine, model = done.machine, done.subject.info.model
     memory = "" if machine["memory_gib"] is None else f", {machine['memory_gib']} GiB"
     words = (
-        f"{machine['cpu']}, {_some(machine['cores'], 'core')}, {_some(machine['threads'], 'thread')} of torch{memory}"
+        f"{machine['cpu']}, {count(machine['cores'], 'core')}, {count(machine['threads'], 'thread')} of torch{memory}"
     )
     versions = ", ".join(f"{name} {value}" for name, value in machine["versions"].items())
     network = f"resnet, {model.blocks} blocks" if model.generator == "resnet" else f"unet, depth {model.depth}"
@@ -133,12 +140,15 @@ def head(done: Benchmark) -> list[str]:
 
 
 def _choices(done: Benchmark) -> list[str]:
-    """What `auto` takes in training; the other places of the same choice in few words."""
-    found = [m for m in done.choices if not m.point.checkpointed]
+    """What `auto` takes; the other places of the same choice in few words."""
     lines = []
-    for precision in dict.fromkeys(m.point.precision for m in found):
-        places = [m for m in found if m.point.precision == precision]
+    found = [m for m in done.choices if not m.point.checkpointed]
+    for work, precision in dict.fromkeys((m.point.work, m.point.precision) for m in found):
+        places = [m for m in found if (m.point.work, m.point.precision) == (work, precision)]
         first = next((m for m in places if (m.point.size, m.point.batch_size) == done.base), places[0])
+        if work == "translate":  # it looks at the model, not at the size
+            lines.append(f"--precision auto translates in {precision}: {first.reason}.")
+            continue
         others = [f"{m.point.size} px x {m.point.batch_size}" for m in places if m is not first]
         also = f"; also for {', '.join(others)}" if others else ""
         lines.append(
@@ -148,23 +158,22 @@ def _choices(done: Benchmark) -> list[str]:
     return lines
 
 
-def tables(done: Benchmark) -> Iterator[tuple[str, tuple[str, ...], list[list[str]]]]:
-    """Title, columns and rows of each work that was measured."""
+def tables(done: Benchmark) -> Iterator[tuple[str, str, tuple[str, ...], list[list[str]]]]:
+    """Title, what the columns mean, their names, and rows of each work that was measured."""
     order = {m.point.way: number for number, m in reversed(list(enumerate(done.measured)))}
     rows = sorted(done.measured, key=lambda m: (m.point.size, m.point.batch_size, order[m.point.way]))
     training = [m for m in rows if m.point.work == "train"]
     if training:
-        yield "Training, one step", _TRAINING, [_training_row(m, training) for m in training]
+        yield "Training, one step", _TRAINING_KEY, _TRAINING, [_training_row(m, training) for m in training]
     translation = [m for m in rows if m.point.work == "translate"]
     if translation:
-        yield "Translation", _TRANSLATION, [_translation_row(m, done) for m in translation]
+        yield "Translation", _TRANSLATION_KEY, _TRANSLATION, [_translation_row(m, done) for m in translation]
 
 
 def _training_row(m: Measured, rows: list[Measured]) -> list[str]:
     place = (m.point.size, m.point.batch_size)
     plain = [o for o in rows if o.point.side == "plain" and (o.point.size, o.point.batch_size) == place]
-    faster = f"{plain[0].seconds / m.seconds:.2f}x faster" if plain and m is not plain[0] else ""
-    faster = f"{m.seconds / plain[0].seconds:.2f}x slower" if faster and m.seconds > plain[0].seconds else faster
+    faster = f"{plain[0].seconds / m.seconds:.2f}x" if plain else ""
     step = "plain eager" if m.point.side == "plain" else "checkpointed" if m.point.checkpointed else "cyclegan"
     times = [step, m.point.precision, _seconds(m.seconds), _rate(m.images_per_second)]
     return [*(str(n) for n in place), *times, f"{m.bytes / 2**20:,.0f}", faster]
@@ -191,6 +200,13 @@ def side_name(point: Point, done: Benchmark) -> str:
         return "plain eager"
     engine = next((engine_of(export) for folder, export in done.subject.exports if str(folder) == point.side), None)
     return point.side if engine is None else f"{engine} ({Path(point.side).name})"
+
+
+def way_name(way: Point, done: Benchmark) -> str:
+    """What a curve is called."""
+    if way.work == "train" and way.side == "ours":
+        return f"cyclegan {way.precision}{', checkpointed' if way.checkpointed else ''}"
+    return f"{side_name(way, done)} {way.precision}"
 
 
 def plan(done: Benchmark) -> list[str]:
@@ -234,14 +250,25 @@ def plan(done: Benchmark) -> list[str]:
 
 
 def absent(done: Benchmark) -> list[str]:
-    """What is not there, and why: points with the same reason together."""
+    """What is not there, and why: points of one way with the same kind of reason together."""
     lines = ["Stopped by Ctrl-C; what was not measured by then is not here."] if done.stopped else []
-    lines += [f"{missing.point}: {'failed, ' if missing.failed else ''}{missing.why}." for missing in done.missing]
+    groups: dict[tuple[Point, str], list[Missing]] = {}
+    for missing in done.missing:
+        groups.setdefault((missing.point.way, missing.kind), []).append(missing)
+    for (way, kind), of in groups.items():
+        places = ", ".join(f"{m.point.size} px x {m.point.batch_size}" for m in of)
+        name = f"{_WORKS[way.work]}, {way_name(way, done)}"
+        if kind == "time":
+            lines.append(f"{name}: no time left for {places}.")
+        else:
+            reasons = "; ".join(dict.fromkeys(m.why for m in of))
+            lines.append(f"{name}, {places}: {'failed, ' if kind == 'failed' else ''}{reasons}.")
     return lines + done.notes
 
 
-def _some(count: int | None, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def count(number: int | None, noun: str) -> str:
+    """Such as 1 thread, 2 threads."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _seconds(value: float) -> str:
@@ -253,6 +280,8 @@ def _rate(value: float) -> str:
 
 
 def _duration(seconds: float) -> str:
+    if seconds < 10:
+        return f"{seconds:.1f} s"
     for limit, unit, name in ((120, 1, "s"), (7200, 60, "minutes"), (172800, 3600, "hours")):
         if seconds < limit:
             return f"{seconds / unit:.0f} {name}"

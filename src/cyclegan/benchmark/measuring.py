@@ -225,7 +225,6 @@ def _fixed_bytes(subject: Subject) -> dict[str, int]:
 def _train_ways(done: Benchmark) -> list[Point]:
     config = done.subject.config
     if config is None:
-        done.notes.append("An export is not trained; give the run that it was made of for the cost of training.")
         return []
     ways = [Point("train", "ours", "fp32", 0, 0)]
     why = _why_not_plain(done.subject)
@@ -276,6 +275,8 @@ def _translate_ways(done: Benchmark, device: torch.device) -> list[Point]:
             else:
                 fast = [name for name in precisions if name == "fp32" or has_fast_bf16(device)]
                 ways += [Point("translate", engine, name, 0, 0) for name in fast]
+    else:
+        done.notes.append("An export only translates; the run that it was made of tells the cost of training.")
     for folder, export in subject.exports:
         if device.type == "cpu" or engine_of(export) == "torch":
             ways.append(Point("translate", str(folder), export.precision, 0, 0))

@@ -48,7 +48,14 @@ def find_subject(path: Path | None, preset: str, exports: Sequence[Path], workpl
     exports: more folders of `cyclegan export`, of the same model. workplace: where random weights may be written.
     Raises InputError if there is no such model.
     """
-    opened = [_open_export(folder) for folder in exports]
+    subject = _find(path, preset, [_open_export(folder) for folder in exports], workplace)
+    for folder, export in subject.exports:
+        if export.origin.model != subject.info.model:
+            raise InputError(f"--export {folder} has other networks than {subject.name}; give the run it was made of.")
+    return subject
+
+
+def _find(path: Path | None, preset: str, opened: Sequence[tuple[Path, ExportInfo]], workplace: Path) -> Subject:
     if path is None:
         return dataclasses.replace(_of_preset(preset, workplace), exports=tuple(opened))
     found = find_export(path)

@@ -1,6 +1,7 @@
 """A benchmark as tables: on the screen, and in bench.md and bench.json."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -15,12 +16,12 @@ from cyclegan.files import write_bytes
 if TYPE_CHECKING:
     from rich.console import Console
 
-_TRAINING = ("px", "batch", "step", "type", "s/step", "images/s", "MiB", "faster")
+_TRAINING = ("px", "batch", "step", "type", "s/step", "images/s", "MiB", "speed")
 _TRANSLATION = ("px", "batch", "engine", "type", "s/image", "images/s", "MiB", "dB", "first")
 _LEFT = ("step", "engine", "type")
 
 _TRAINING_KEY = (
-    "MiB: peak memory above that of an idle process; images/s: of each domain; faster: than plain eager fp32."
+    "MiB: peak memory above that of an idle process; images/s: of each domain; speed: beside plain eager fp32."
 )
 _TRANSLATION_KEY = (
     "MiB: as above; dB: of a test picture to torch in fp32, 40 is 1% of the range; first: seconds from the start of a "
@@ -245,7 +246,7 @@ def plan(done: Benchmark) -> list[str]:
         lines.append(f"{_IMAGES:,} images of {size} px are translated in about {_duration(seconds)} at best ({how}).")
     if done.seconds_short:
         minutes = done.minutes + done.seconds_short / 60
-        lines.append(f"All that was left out for want of time needs about --minutes {minutes:.0f}.")
+        lines.append(f"All that was left out for want of time needs about --minutes {math.ceil(minutes)}.")
     return lines
 
 

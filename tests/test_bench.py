@@ -26,29 +26,31 @@ def model(tmp_path):
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch):
+def bench(model, tmp_path, monkeypatch, capsys):
+    """The command, in a folder with `model`: exit code, stdout, stderr, bench.json."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "80")
-    return tmp_path
 
-
-def bench(capsys, command):
-    """Exit code, stdout, stderr, bench.json."""
-    try:
-        cli.main(["bench", *shlex.split(command), "--device", "cpu", "--out", "found"])
+    def run(command):
+        if "exported" in command:
+            export(model, tmp_path / "exported", format="torch-export", direction="a2b")
+            capsys.readouterr()
         code = 0
-    except SystemExit as stop:
-        code = stop.code
-    captured = capsys.readouterr()
-    place = "found/bench.json"
-    return code, captured.out, captured.err, json.load(open(place)) if os.path.exists(place) else None
+        try:
+            cli.main(["bench", *shlex.split(command), "--device", "cpu", "--out", "found"])
+        except SystemExit as stop:
+            code = stop.code
+        captured, place = capsys.readouterr(), tmp_path / "found" / "bench.json"
+        return code, captured.out, captured.err, json.loads(place.read_text()) if place.is_file() else None
+
+    return run
 
 
-def pretend(monkeypatch, special=lambda point: None):
-    """No child processes: every point takes as long as its pixels, unless `special` returns or raises something else."""
+def pretend(monkeypatch, special=None):
+    """No child processes: a point takes as long as its pixels, unless `special` says something else of it."""
 
-    def run_point(point, subject, device, known, limit):
-        found = special(point)
+    def run_point(point, _subject, _device, known, _limit):
+        found = special(point) if special is not None else None
         if found is not None:
             return found
         taken = replace(point, precision="bf16") if point.precision == "auto" else point
@@ -59,11 +61,11 @@ def pretend(monkeypatch, special=lambda point: None):
     monkeypatch.setattr(measuring, "start_seconds", lambda: 0.1)
 
 
-def test_each_point_is_measured_in_a_process_of_its_own(model, here, capsys, monkeypatch):
+def test_each_point_is_measured_in_a_process_of_its_own(bench, monkeypatch):
     monkeypatch.setattr(measuring, "_ENGINES", {})
     # Two precisions or one, as the chip has it: here always one.
-    monkeypatch.setattr(measuring, "has_fast_bf16", lambda device: False)
-    code, out, err, found = bench(capsys, "model --sizes 16 --batch-sizes 1 --minutes 5")
+    monkeypatch.setattr(measuring, "has_fast_bf16", lambda _: False)
+    code, out, err, found = bench("model --sizes 16 --batch-sizes 1 --minutes 5")
     assert code == 0, err
     assert not found["missing"]
     ways = {(p["work"], p["side"], p["checkpointed"]) for p in found["points"]}
@@ -87,26 +89,29 @@ def test_each_point_is_measured_in_a_process_of_its_own(model, here, capsys, mon
     assert out.count("plain eager") >= 2
 
 
-def test_what_it_writes_has_curves_of_sizes_and_batches_and_no_name_of_a_machine(model, here, capsys, monkeypatch):
+def test_what_it_writes_has_curves_of_sizes_and_batches_and_no_name_of_a_machine(bench, tmp_path, monkeypatch):
     pretend(monkeypatch)
-    code, out, err, found = bench(capsys, "model --sizes 16 32 --batch-sizes 1 2")
+    code, _, err, found = bench("model --sizes 16 32 --batch-sizes 1 2")
     assert code == 0, err
     assert {(p["size"], p["batch_size"]) for p in found["points"]} == {(16, 1), (32, 1), (16, 2)}
     assert found["base"] == {"size": 16, "batch_size": 1}
-    assert os.uname().nodename not in (here / "found/bench.json").read_text() + (here / "found/bench.md").read_text()
-    text = (here / "found/bench.md").read_text()
+    assert (
+        os.uname().nodename
+        not in (tmp_path / "found/bench.json").read_text() + (tmp_path / "found/bench.md").read_text()
+    )
+    text = (tmp_path / "found/bench.md").read_text()
     assert "| 32 | 1 | plain eager | fp32 |" in text
     assert "| 16 | 2 | torch | fp32 |" in text
-    with Image.open(here / "found/bench.png") as picture:
+    with Image.open(tmp_path / "found/bench.png") as picture:
         picture.load()
         assert picture.width > 1000
         assert len(picture.convert("RGB").getcolors(2**24)) > 50
-    assert sorted(path.name for path in (here / "found").iterdir()) == ["bench.json", "bench.md", "bench.png"]
+    assert sorted(path.name for path in (tmp_path / "found").iterdir()) == ["bench.json", "bench.md", "bench.png"]
 
 
-def test_tables_fit_80_columns_and_keep_their_names(model, here, capsys, monkeypatch):
+def test_tables_fit_80_columns_and_keep_their_names(bench, monkeypatch):
     pretend(monkeypatch)
-    _, out, _, _ = bench(capsys, "model --sizes 1024 2048 --batch-sizes 1 16 --minutes 100")
+    _, out, _, _ = bench("model --sizes 1024 2048 --batch-sizes 1 16 --minutes 100")
     rows = [line for line in out.splitlines() if "│" in line or "┃" in line]
     assert len(rows) > 10
     assert all(len(line) <= 80 for line in rows)
@@ -129,12 +134,9 @@ def test_tables_fit_80_columns_and_keep_their_names(model, here, capsys, monkeyp
         ("--preset demo --export exported", "has other networks than preset demo"),
     ],
 )
-def test_mistakes_are_one_sentence_and_nothing_is_measured(model, here, capsys, monkeypatch, command, message):
-    pretend(monkeypatch, lambda point: pytest.fail("it was measured"))
-    if "exported" in command:
-        export(model, here / "exported", format="torch-export", direction="a2b")
-        capsys.readouterr()
-    code, out, err, found = bench(capsys, command)
+def test_mistakes_are_one_sentence_and_nothing_is_measured(bench, monkeypatch, command, message):
+    pretend(monkeypatch, lambda _: pytest.fail("it was measured"))
+    code, out, err, found = bench(command)
     assert code == 2
     assert not out
     assert message in err
@@ -142,21 +144,22 @@ def test_mistakes_are_one_sentence_and_nothing_is_measured(model, here, capsys, 
     assert found is None
 
 
-def test_a_file_in_the_place_of_the_folder_is_told(model, here, capsys):
-    (here / "found").write_text("mine")
-    with pytest.raises(SystemExit):
-        cli.main(["bench", "model", "--out", "found"])
-    assert "--out is found, which is a file" in capsys.readouterr().err
-    assert (here / "found").read_text() == "mine"
+def test_a_file_in_the_place_of_the_folder_is_told(bench, tmp_path):
+    (tmp_path / "found").write_text("mine")
+    code, _, err, _ = bench("model")
+    assert code == 2
+    assert "--out is found, which is a file" in err
+    assert (tmp_path / "found").read_text() == "mine"
 
 
-def test_a_failing_point_is_told_and_the_others_are_kept(model, here, capsys, monkeypatch):
+def test_a_failing_point_is_told_and_the_others_are_kept(bench, monkeypatch):
     def special(point):
         if point.work == "train" and point.batch_size == 4:
             return Missing(point, "there was not enough memory", "failed")
+        return None
 
     pretend(monkeypatch, special)
-    code, out, err, found = bench(capsys, "model --sizes 16 --batch-sizes 1 2 4")
+    code, out, err, found = bench("model --sizes 16 --batch-sizes 1 2 4")
     assert code == 0, err
     assert {p["batch_size"] for p in found["points"] if p["work"] == "train"} == {1, 2}
     assert {p["batch_size"] for p in found["points"] if p["work"] == "translate"} == {1, 2, 4}
@@ -185,23 +188,23 @@ def test_a_process_that_does_not_end_is_stopped(model, tmp_path):
     assert "it was stopped after" in found.why
 
 
-def test_a_first_look_that_fails_ends_it_with_one_line(model, here, capsys, monkeypatch):
+def test_a_first_look_that_fails_ends_it_with_one_line(bench, tmp_path, monkeypatch):
     pretend(monkeypatch, lambda point: Missing(point, "torch is broken", "failed"))
-    code, out, _, found = bench(capsys, "model --sizes 16 32")
+    code, out, _, found = bench("model --sizes 16 32")
     assert code == 0
     assert not found["points"]
     assert out.count("torch is broken") == 1
     assert "Nothing else was tried" in out
-    assert not (here / "found/bench.png").exists()
+    assert not (tmp_path / "found/bench.png").exists()
 
 
-def test_what_does_not_fit_into_the_minutes_is_told_in_one_line_for_each_way(model, here, capsys, monkeypatch):
+def test_what_does_not_fit_into_the_minutes_is_told_in_one_line_for_each_way(bench, monkeypatch):
     def special(point):  # a second for 16 x 16 pixels
         seconds = point.pixels / 256
         return Measured(point, seconds, 2**20, 1, 0.5, 3 * seconds)
 
     pretend(monkeypatch, special)
-    code, out, _, found = bench(capsys, "model --sizes 16 512 1024 --batch-sizes 1 --work train --minutes 1")
+    code, out, _, found = bench("model --sizes 16 512 1024 --batch-sizes 1 --work train --minutes 1")
     assert code == 0
     assert {p["size"] for p in found["points"]} == {16}
     assert {(m["kind"], m["size"]) for m in found["missing"]} == {("time", 512), ("time", 1024)}
@@ -209,7 +212,7 @@ def test_what_does_not_fit_into_the_minutes_is_told_in_one_line_for_each_way(mod
     assert "All that was left out for want of time needs about --minutes" in out
 
 
-def test_what_does_not_fit_into_the_memory_is_told_and_not_tried(model, here, capsys, monkeypatch):
+def test_what_does_not_fit_into_the_memory_is_told_and_not_tried(bench, monkeypatch):
     tried = []
 
     def special(point):
@@ -217,18 +220,16 @@ def test_what_does_not_fit_into_the_memory_is_told_and_not_tried(model, here, ca
         return Measured(point, 1e-3, 4000 * point.pixels + 2**24, 3, 0.5, 0.2)
 
     pretend(monkeypatch, special)
-    monkeypatch.setattr(measuring, "available_bytes", lambda device: 2**30)
-    code, out, _, found = bench(capsys, "model --sizes 16 1024 --batch-sizes 1 --work train")
+    monkeypatch.setattr(measuring, "available_bytes", lambda _: 2**30)
+    code, out, _, found = bench("model --sizes 16 1024 --batch-sizes 1 --work train")
     assert code == 0
     assert 1024 not in tried
     assert {(m["kind"], m["size"]) for m in found["missing"]} == {("memory", 1024)}
     assert "and 1.0 GiB are available" in out
 
 
-def test_an_export_only_translates(model, here, capsys, monkeypatch):
-    export(model, here / "exported", format="torch-export", direction="a2b")
-    capsys.readouterr()
-    code, out, err, found = bench(capsys, "exported --sizes 32 --batch-sizes 1")
+def test_an_export_only_translates(bench):
+    code, out, err, found = bench("exported --sizes 32 --batch-sizes 1")
     assert code == 0, err
     (point,) = found["points"]
     assert (point["work"], point["precision"]) == ("translate", "fp32")
@@ -238,20 +239,19 @@ def test_an_export_only_translates(model, here, capsys, monkeypatch):
     assert "An export only translates" in out
 
 
-def test_an_export_stands_beside_the_engines_of_its_run(model, here, capsys, monkeypatch):
-    export(model, here / "exported", format="torch-export", direction="a2b", precision="bf16")
-    capsys.readouterr()
+def test_an_export_stands_beside_the_engines_of_its_run(bench, monkeypatch):
     pretend(monkeypatch)
-    code, out, err, found = bench(capsys, "model --export exported --sizes 32 --batch-sizes 1 --work translate")
+    code, out, err, found = bench("model --export exported --sizes 32 --batch-sizes 1 --work translate")
     assert code == 0, err
-    assert ("exported", "bf16") in {(p["side"], p["precision"]) for p in found["points"]}
+    assert ("exported", "fp32") in {(p["side"], p["precision"]) for p in found["points"]}
     assert "torch (exported)" in out
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="process groups are POSIX")
-def test_ctrl_c_keeps_what_was_measured(model, here):
-    command = [sys.executable, "-m", "cyclegan", "bench", "model", "--device", "cpu", "--sizes", "16", "--minutes", "9"]
-    log = here / "log"
+def test_ctrl_c_keeps_what_was_measured(model, tmp_path):
+    command = [sys.executable, "-m", "cyclegan", "bench", str(model), "--device", "cpu", "--sizes", "16"]
+    command += ["--minutes", "9", "--out", str(tmp_path / "bench")]
+    log = tmp_path / "log"
     with log.open("w") as errors:
         process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True)
     deadline = time.monotonic() + 300
@@ -263,10 +263,10 @@ def test_ctrl_c_keeps_what_was_measured(model, here):
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 130
     assert "Stopped by Ctrl-C" in out
-    found = json.loads((here / "bench/bench.json").read_text())
+    found = json.loads((tmp_path / "bench/bench.json").read_text())
     assert found["stopped"]
     assert len(found["points"]) == 2
-    assert (here / "bench/bench.png").is_file()
+    assert (tmp_path / "bench/bench.png").is_file()
     assert "Traceback" not in log.read_text()
 
 

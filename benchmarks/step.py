@@ -1,8 +1,7 @@
 """Seconds and peak memory of one training step: this project beside a plain eager float32 step.
 
-The plain side is written straight from the paper: six calls of the generators one after another, four of the
-discriminators, `nn.Sequential`s, torch's default Adam. All sides run in processes of their own, in turn, on the same
-images, so that the ratio holds when the machine's speed drifts.
+The plain side, cyclegan.benchmark.plain, is written straight from the paper. All sides run in processes of their own,
+in turn, on the same images, so that the ratio holds when the machine's speed drifts.
 
     python benchmarks/step.py                              demo, 64, 128 and 256 px on the CPU (20 minutes on two cores)
     python benchmarks/step.py --cases demo --rounds 5
@@ -20,20 +19,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-
-@dataclass(frozen=True)
-class Case:
-    """Sizes of images, in pixels, and of networks."""
-
-    size: int
-    blocks: int
-    width: int = 64
-    discriminator_width: int = 64
-    discriminator_layers: int = 3
-
+from cyclegan.benchmark.plain import Case, plain_step
 
 CASES = {
     "demo": Case(64, 4, width=16, discriminator_width=16, discriminator_layers=2),
@@ -55,79 +43,6 @@ OURS = {
 # Dense peaks of the makers' data sheets in TFLOP/s, for the share that is reached.
 PEAKS = {"H100": {"bf16": 989, "fp16": 989, "fp32": 67}, "H200": {"bf16": 989, "fp16": 989, "fp32": 67}}
 PEAKS |= {"A100": {"bf16": 312, "fp16": 312, "fp32": 19.5}}
-
-
-# ---- the plain side
-
-
-def plain_generator(blocks: int, width: int = 64):
-    from torch import nn
-
-    wide = 4 * width
-
-    class Block(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            layers = [nn.ReflectionPad2d(1), nn.Conv2d(wide, wide, 3), nn.InstanceNorm2d(wide)]
-            again = [nn.ReflectionPad2d(1), nn.Conv2d(wide, wide, 3), nn.InstanceNorm2d(wide)]
-            self.layers = nn.Sequential(*layers, nn.ReLU(), *again)
-
-        def forward(self, x):
-            return x + self.layers(x)
-
-    layers = [nn.ReflectionPad2d(3), nn.Conv2d(3, width, 7), nn.InstanceNorm2d(width), nn.ReLU()]
-    for c in (width, 2 * width):
-        layers += [nn.Conv2d(c, 2 * c, 3, 2, 1), nn.InstanceNorm2d(2 * c), nn.ReLU()]
-    layers += [Block() for _ in range(blocks)]
-    for c in (4 * width, 2 * width):
-        layers += [nn.ConvTranspose2d(c, c // 2, 3, 2, 1, 1), nn.InstanceNorm2d(c // 2), nn.ReLU()]
-    return nn.Sequential(*layers, nn.ReflectionPad2d(3), nn.Conv2d(width, 3, 7), nn.Tanh())
-
-
-def plain_discriminator(width: int = 64, num_layers: int = 3):
-    from torch import nn
-
-    layers, c = [nn.Conv2d(3, width, 4, 2, 1), nn.LeakyReLU(0.2)], width
-    for index in range(num_layers):
-        out = width * min(2 ** (index + 1), 8)
-        stride = 2 if index < num_layers - 1 else 1
-        layers += [nn.Conv2d(c, out, 4, stride, 1), nn.InstanceNorm2d(out), nn.LeakyReLU(0.2)]
-        c = out
-    return nn.Sequential(*layers, nn.Conv2d(c, 1, 4, 1, 1))
-
-
-def plain_step(case: Case, batch: int, device: str) -> Callable[[], None]:
-    import torch
-    from torch import nn
-
-    g, f = (plain_generator(case.blocks, case.width).to(device) for _ in range(2))
-    d_a, d_b = (plain_discriminator(case.discriminator_width, case.discriminator_layers).to(device) for _ in range(2))
-    g_parameters, d_parameters = [*g.parameters(), *f.parameters()], [*d_a.parameters(), *d_b.parameters()]
-    g_adam = torch.optim.Adam(g_parameters, lr=2e-4, betas=(0.5, 0.999))
-    d_adam = torch.optim.Adam(d_parameters, lr=2e-4, betas=(0.5, 0.999))
-    a, b = (torch.rand(batch, 3, case.size, case.size, device=device) * 2 - 1 for _ in range(2))
-    l1, mse = nn.L1Loss(), nn.MSELoss()
-
-    def judged(score, real):
-        return mse(score, torch.full_like(score, float(real)))
-
-    def step() -> None:
-        fake_b, fake_a = g(a), f(b)
-        for parameter in d_parameters:
-            parameter.requires_grad_(False)
-        g_adam.zero_grad()
-        loss = 10 * l1(f(fake_b), a) + 10 * l1(g(fake_a), b) + 5 * l1(g(b), b) + 5 * l1(f(a), a)
-        loss = loss + judged(d_b(fake_b), True) + judged(d_a(fake_a), True)
-        loss.backward()
-        g_adam.step()
-        for parameter in d_parameters:
-            parameter.requires_grad_(True)
-        d_adam.zero_grad()
-        for network, real, fake in ((d_b, b, fake_b), (d_a, a, fake_a)):
-            (0.5 * (judged(network(real), True) + judged(network(fake.detach()), False))).backward()
-        d_adam.step()
-
-    return step
 
 
 # ---- this project

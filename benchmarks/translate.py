@@ -1,4 +1,4 @@
-"""Seconds of one translation by each engine and precision, beside the plain eager float32 forward of step.py.
+"""Seconds of one translation by each engine and precision, beside the plain eager float32 forward.
 
 Every engine runs in a process of its own, in turn with the others, so that the ratios hold when the machine's speed
 drifts. With the weights of a run it also says how close each is to float32, on images of a folder.
@@ -19,8 +19,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 SIDES = (
     *("plain fp32", "torch fp32", "torch bf16", "onnxruntime fp32", "openvino fp32", "openvino bf16"),
@@ -59,7 +57,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
             image = torch.cat([same[i % len(same)] for i in range(options.batch_size)])
     started = time.perf_counter()
     if options.side == "plain fp32":
-        from step import plain_generator
+        from cyclegan.benchmark.plain import plain_generator
 
         network = plain_generator(9).eval()
 

@@ -25,7 +25,7 @@ FLOORS = [
         *("run_directory", "fine_tuning", "trackers", "run_log", "round_trip", "examples", "inception"),
     ],
     ["validation", "domain_images", "report", "inspection", "importing", "export"],
-    ["evaluation", "monitor", "training", "demo", "card_subject", "model_card", "push"],
+    ["evaluation", "monitor", "training", "demo", "card_subject", "model_card", "push", "benchmark"],
     ["cli", "__main__"],
 ]
 

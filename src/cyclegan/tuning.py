@@ -110,11 +110,12 @@ def _key(config: TrainConfig) -> str:
     model = config.model
     kind = f"{model.generator} {model.depth if model.generator == 'unet' else ''} {model.channels_a}-{model.channels_b}"
     shape = f"{kind} {model.width} {model.norm} {config.data.crop_size}px x{config.batch_size}"
-    machine = f"{platform.node()} {_cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    machine = f"{platform.node()} {cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     return f"{machine}: {shape} {config.precision}"
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """The processor as its maker calls it, where the system says."""
     with suppress(OSError, StopIteration):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))

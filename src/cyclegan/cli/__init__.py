@@ -10,7 +10,19 @@ from types import ModuleType
 from typing import NoReturn
 
 from cyclegan._version import __version__
-from cyclegan.cli import compare, demo, download, evaluate, export, import_reference, inspect, push, train, translate
+from cyclegan.cli import (
+    bench,
+    compare,
+    demo,
+    download,
+    evaluate,
+    export,
+    import_reference,
+    inspect,
+    push,
+    train,
+    translate,
+)
 from cyclegan.config import InputError
 
 # In the order of the help text. Each module has SUMMARY, EXAMPLES, add_arguments(parser) and run(parsed).
@@ -20,6 +32,7 @@ COMMANDS: dict[str, ModuleType] = {
     "evaluate": evaluate,
     "compare": compare,
     "inspect": inspect,
+    "bench": bench,
     "import": import_reference,
     "export": export,
     "push": push,

@@ -1,0 +1,106 @@
+"""`cyclegan bench`."""
+
+import argparse
+from pathlib import Path
+
+from cyclegan.config import PRESETS, InputError
+
+SUMMARY = "Measure what training and translation cost on this machine."
+
+EXAMPLES = """examples:
+  cyclegan bench
+  cyclegan bench --preset demo --minutes 1
+  cyclegan bench runs/maps --sizes 256 512 1024 --batch-sizes 1 4 --minutes 20
+  cyclegan bench runs/maps --work translate --export exported/int8
+
+Every size is measured at one batch, and every batch at one size, each in a process of its own. What would take longer
+than --minutes, or more memory than there is, is left out and told. --out gets bench.json, bench.md and bench.png;
+docs/bench.md says how to read them."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "run_directory",
+        metavar="RUN",
+        type=Path,
+        nargs="?",
+        help="run directory, checkpoint, model directory or exported folder (default: random weights of --preset)",
+    )
+    parser.add_argument("--preset", choices=tuple(PRESETS), help="networks where no RUN is given (default: paper)")
+    parser.add_argument("--out", type=Path, default=Path("bench"), metavar="DIR", help="default: bench/")
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", metavar="PX", help="default: the crop size, half of it and twice"
+    )
+    parser.add_argument(
+        "--batch-sizes", type=int, nargs="+", default=[1, 2, 4, 8], metavar="N", help="default: 1 2 4 8"
+    )
+    parser.add_argument(
+        "--work", choices=("train", "translate"), nargs="+", help="default: both; an export only translates"
+    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps or auto (default: auto)")
+    parser.add_argument("--minutes", type=float, default=3.0, help="time for all of it (default: 3)")
+    parser.add_argument(
+        "--export",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="DIR",
+        help="more folders of cyclegan export, of the same model, such as one in int8",
+    )
+
+
+def run(parsed: argparse.Namespace) -> None:
+    if parsed.run_directory is not None and parsed.preset is not None:
+        raise InputError(
+            f"The networks are given twice, by {parsed.run_directory} and by --preset {parsed.preset}; leave one out."
+        )
+    for flag, values in (("--sizes", parsed.sizes or []), ("--batch-sizes", parsed.batch_sizes)):
+        if any(value < 1 for value in values):
+            raise InputError(f"{flag} has {min(values)}; expected numbers from 1 on.")
+    if not 0 < parsed.minutes < float("inf"):
+        raise InputError(f"--minutes is {parsed.minutes:g}; expected a number above 0.")
+    if parsed.out.exists() and not parsed.out.is_dir():
+        raise InputError(f"--out is {parsed.out}, which is a file; expected a folder.")
+
+    import tempfile
+
+    from rich.console import Console
+
+    from cyclegan.benchmark.measuring import measure
+    from cyclegan.benchmark.subject import find_subject
+    from cyclegan.benchmark.view import show, write
+    from cyclegan.distributed import resolve_device
+    from cyclegan.progress import signals_interrupt
+
+    progress = Console(stderr=True, highlight=False, markup=False)
+    with signals_interrupt(), tempfile.TemporaryDirectory() as workplace:
+        device = resolve_device(parsed.device)
+        subject = find_subject(parsed.run_directory, parsed.preset or "paper", parsed.export, Path(workplace))
+        if parsed.work and "train" in parsed.work and subject.config is None:
+            raise InputError(f"{parsed.run_directory} is an export, which is not trained; give the run it was made of.")
+        works = parsed.work or (("train", "translate") if subject.config is not None else ("translate",))
+        sizes = sorted(set(parsed.sizes or subject.sizes(trained="train" in works)))
+        for size in sizes:
+            subject.check_size(size, trained="train" in works)
+        batch_sizes = sorted(set(parsed.batch_sizes))
+        with progress.status("measuring") as status:
+
+            def say(line: str) -> None:
+                status.update(line)
+                if not progress.is_terminal or "left out" in line or "failed" in line:
+                    progress.print(line, soft_wrap=True)
+
+            done = measure(
+                subject,
+                sizes=sizes,
+                batch_sizes=batch_sizes,
+                works=works,
+                device=device,
+                minutes=parsed.minutes,
+                say=say,
+            )
+        show(done, Console(highlight=False, markup=False))
+        for path in write(done, parsed.out):
+            progress.print(str(path))
+    if done.stopped:
+        raise KeyboardInterrupt

@@ -8,7 +8,7 @@ from pathlib import Path
 from cyclegan._version import __version__
 from cyclegan.checkpoint import ModelInfo, find_model, read_info, save_model
 from cyclegan.config import Direction, InputError, TrainConfig, make_config, read_config_file
-from cyclegan.engines.exported import READERS, ExportInfo, find_export, smallest_size
+from cyclegan.engines.exported import READERS, ExportInfo, find_export
 from cyclegan.images import ImageFormat
 from cyclegan.networks import build_generator
 
@@ -29,7 +29,7 @@ class Subject:
     def check_size(self, size: int, *, trained: bool) -> None:
         """Raises InputError for a size in pixels that these networks do not take."""
         model = self.info.model
-        least = model.smallest_crop if trained else smallest_size(self.info)
+        least = model.smallest_crop if trained else model.smallest_side
         if size < least or size % model.multiple:
             raise InputError(
                 f"--sizes has {size}; these networks take multiples of {model.multiple} from {least} pixels on."
@@ -38,7 +38,7 @@ class Subject:
     def sizes(self, *, trained: bool) -> list[int]:
         """The crop size, half of it and twice, rounded up to what the networks take."""
         model, crop = self.info.model, self.info.crop_size
-        least = model.smallest_crop if trained else smallest_size(self.info)
+        least = model.smallest_crop if trained else model.smallest_side
         return sorted({-(-max(size, least) // model.multiple) * model.multiple for size in (crop // 2, crop, 2 * crop)})
 
 

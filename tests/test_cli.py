@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -208,3 +209,15 @@ def test_many_files_of_the_wrong_kind_are_told_in_few_lines(tmp_path, capsys, mo
     code, out, _ = run(capsys, "translate run photos/0.png --out one.png --device cpu")
     assert (code, out) == (0, "1 image translated into one.png\n")
     assert Image.open("one.png").size == (24, 20)
+
+
+@pytest.mark.parametrize(("policy", "spins"), [(None, "1000"), ("active", None)])
+def test_threads_wait_briefly_unless_the_user_says_how(monkeypatch, policy, spins):
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if policy:
+        monkeypatch.setenv("OMP_WAIT_POLICY", policy)
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert os.environ.get("GOMP_SPINCOUNT") == spins

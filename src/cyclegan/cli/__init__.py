@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -68,9 +69,20 @@ def _of_reference(flag: str, flags: Sequence[str]) -> str | None:
     return ", ".join(known) or None
 
 
+def _wait_briefly() -> None:
+    """Let torch's threads give up their core after a short wait for each other, unless the user has said otherwise.
+
+    They spin, by default so long that beside a busy program they keep the very core that the other thread waits for.
+    libgomp reads this when torch is imported, which no command has done yet.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the command `cyclegan`. Exits 0 when it is done, 1 or 2 after an error, 130 after Ctrl-C."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    _wait_briefly()
     try:
         parser = _parser(arguments)
         parsed, unknown = parser.parse_known_args(arguments)

@@ -12,6 +12,7 @@ one after another in one thread, and `translate_files`, which reads ahead of the
 import argparse
 import contextlib
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -144,7 +145,9 @@ def main() -> None:
         (Path(place) / "in").mkdir()
         build_folder(Path(place) / "in", options.count, options.pictures)
         command = [sys.executable, *sys.argv, "--child", place]
-        spent = json.loads(subprocess.run(command, check=True, capture_output=False, stdout=subprocess.PIPE).stdout)
+        # As the command `cyclegan` lets torch's threads wait for each other.
+        environment = {"GOMP_SPINCOUNT": "1000", **os.environ}
+        spent = json.loads(subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE).stdout)
 
     import torch
 

@@ -54,9 +54,19 @@ def test_every_direction_has_realism_faithfulness_and_truth(scores):
 
 def test_scores_are_those_of_the_images_that_a_translator_writes(root, scores, tmp_path):
     paths = sorted((root / "testA").iterdir())
-    main(["translate", str(root / "run"), str(root / "testA"), "--out", str(tmp_path / "fakes")])
+    main(["translate", str(root / "run"), str(root / "testA"), "--out", str(tmp_path / "fakes"), "--precision", "fp32"])
     main(
-        ["translate", str(root / "run"), str(tmp_path / "fakes"), "--out", str(tmp_path / "back"), "--direction", "b2a"]
+        [
+            "translate",
+            str(root / "run"),
+            str(tmp_path / "fakes"),
+            "--out",
+            str(tmp_path / "back"),
+            "--direction",
+            "b2a",
+            "--precision",
+            "fp32",
+        ]
     )
 
     def read(path):

@@ -1,9 +1,5 @@
 """Devices by name."""
 
-import ctypes
-import sys
-from contextlib import suppress
-
 import torch
 
 from cyclegan.config import InputError
@@ -38,24 +34,6 @@ def describe_device(device: torch.device) -> str:
         return f"{device} ({torch.cuda.get_device_name(device)})"
     count = torch.get_num_threads()
     return f"cpu ({count} {'thread' if count == 1 else 'threads'})" if device.type == "cpu" else str(device)
-
-
-def keep_freed_memory() -> None:
-    """Let this process keep memory that it frees, for what it asks for next; a step asks for the same again and again.
-
-    glibc gives large pieces back to the system at once, which then has to clear every page anew. Elsewhere it does
-    nothing.
-    """
-    if sys.platform != "linux":
-        return
-    with suppress(OSError, AttributeError):
-        libc = ctypes.CDLL(None)
-        for option, size in ((_M_MMAP_THRESHOLD, 32 << 20), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 64 << 20)):
-            libc.mallopt(option, size)
-
-
-# Options of mallopt, from malloc.h of glibc; 32 MiB is the most that it takes as the threshold.
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
 def has_fast_bf16(device: torch.device) -> bool:

@@ -24,7 +24,7 @@ from cyclegan.checkpoint import (
 )
 from cyclegan.config import InputError, TrainConfig, make_config, read_config_file
 from cyclegan.data import UnpairedDataset, batches, find_folders
-from cyclegan.distributed import describe_device, keep_freed_memory, resolve_device
+from cyclegan.distributed import describe_device, resolve_device
 from cyclegan.environment import command_line, now, versions
 from cyclegan.fine_tuning import check_formats, origin_of_start, settings_of_start, start_from
 from cyclegan.headers import HeaderIndex
@@ -146,7 +146,6 @@ class _Run:
         device = resolve_device(config.device)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
-        keep_freed_memory()
         out = config.out
 
         # The images. A run that goes on keeps the value ranges that it found when it began.

@@ -8,14 +8,12 @@ its own peak. The result goes to benchmarks/results/evaluate.md.
 
 import argparse
 import os
-import platform
-import re
 import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import torch
+from machine import describe_machine
 
 from cyclegan import train
 from cyclegan._version import __version__
@@ -65,16 +63,13 @@ def link(source: Path, target: Path, count: int) -> None:
 
 
 def page(lines: list[str]) -> str:
-    cpuinfo = Path("/proc/cpuinfo")  # Linux; elsewhere the architecture has to do
-    names = re.findall(r"model name\s*:\s*(.+)", cpuinfo.read_text()) if cpuinfo.is_file() else []
     return "\n".join(
         [
             "# Memory and time of an evaluation",
             "",
             f"`cyclegan evaluate --direction a2b` on {TILE}-pixel tiles, networks 16 wide with 4 blocks; cyclegan "
-            f"{__version__}, torch {torch.__version__}, {names[0] if names else platform.machine()}, "
-            f"{torch.get_num_threads()} threads. An image is read, translated there and back twice, and three sets of "
-            "images go through the feature network: translations and both test folders (the training folder is small).",
+            f"{__version__}, {describe_machine()}. An image is read, translated there and back twice, and three "
+            "sets of images go through the feature network: translations and both test folders (the training folder is small).",
             "",
             "| test images of each domain | peak memory, MiB | seconds | milliseconds an image |",
             "|---|---|---|---|",

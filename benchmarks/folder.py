@@ -13,13 +13,14 @@ import argparse
 import contextlib
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from machine import describe_machine
 
 SIDES = {
     "network": "network alone",
@@ -170,8 +171,7 @@ def main() -> None:
             "",
             f"{options.count} JPEGs with sides of 200 to 800 pixels; generator of width {options.width} with "
             f"{options.blocks} blocks, shorter side {options.short_side} for the network, batch size "
-            f"{options.batch_size}; {cores} cores, {threads} threads of torch {torch.__version__.split('+')[0]}, "
-            f"{platform.machine()}. "
+            f"{options.batch_size}; {describe_machine()}. "
             "Cores busy: CPU time of the process over time times cores; a thread of torch's pool that waits for "
             "another one counts.",
             "",

@@ -25,6 +25,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from machine import describe_machine
+
 from cyclegan.config import PRESETS, Config, InputError, flat_values, make_config
 from cyclegan.datasets import EARTH_VARIANTS, download
 from cyclegan.files import write_bytes
@@ -83,17 +85,6 @@ def train_and_score(job: dict[str, Any]) -> None:
         versions=f"cyclegan {cyclegan.__version__}, torch {torch.__version__}, Python {platform.python_version()}",
     )
     write_bytes(out / "run.json", (run.model_dump_json(indent=1) + "\n").encode())
-
-
-def describe_machine(device: str) -> str:
-    """The GPU, or the processor and how many of its cores there are."""
-    if device.startswith("cuda"):
-        import torch
-
-        return torch.cuda.get_device_name(device)
-    cpuinfo = Path("/proc/cpuinfo")  # Linux; elsewhere the architecture has to do
-    names = re.findall(r"model name\s*:\s*(.+)", cpuinfo.read_text()) if cpuinfo.is_file() else []
-    return f"{names[0] if names else platform.machine()}, {num_cores()} cores"
 
 
 def num_cores() -> int:

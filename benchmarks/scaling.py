@@ -11,12 +11,13 @@ import argparse
 import itertools
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from machine import describe_machine
 
 NUM_PICTURES = 300
 TINY = {"width": 4, "blocks": 1, "discriminator_width": 4, "discriminator_layers": 1, "crop_size": 32, "load_size": 36}
@@ -143,7 +144,7 @@ def main() -> None:
 
     lines = ["# Folders of many files, and loading", ""]
     lines += [f"`{' '.join(['python benchmarks/scaling.py', *sys.argv[1:]])}`", ""]
-    lines += [f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}.", ""]
+    lines += [f"{describe_machine()}.", ""]
     if options.counts:
         lines += ["| files of each domain | work | seconds | peak MiB |", "|---|---|---|---|"]
         idle = child("import", ".")

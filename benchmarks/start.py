@@ -4,14 +4,14 @@ python benchmarks/start.py --markdown benchmarks/results/start.md
 """
 
 import argparse
-import os
-import platform
 import resource  # POSIX
 import statistics
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+from machine import describe_machine
 
 CASES = {
     "python, nothing": ["-c", "pass"],
@@ -48,8 +48,7 @@ def main() -> None:
     }
     torch = medians["`import torch`"][0]
     lines = ["# Start", "", f"`{' '.join(['python benchmarks/start.py', *sys.argv[1:]])}`", ""]
-    lines += [f"Medians of {options.rounds}; {os.cpu_count()} cores, {platform.machine()}, Python ", ""]
-    lines[-2] += f"{platform.python_version()}."
+    lines += [f"Medians of {options.rounds}; {describe_machine()}.", ""]
     lines += ["| | seconds | CPU seconds | more than `import torch` |", "|---|---|---|---|"]
     for label, (seconds, cpu) in medians.items():
         lines.append(f"| {label} | {seconds:.2f} | {cpu:.2f} | {seconds - torch:+.2f} s |")

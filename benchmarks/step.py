@@ -12,14 +12,14 @@ in turn, on the same images, so that the ratio holds when the machine's speed dr
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from machine import describe_machine
 
 from cyclegan.benchmark.plain import Case, plain_step
 
@@ -139,7 +139,7 @@ def run_side(options: argparse.Namespace, case: str, side: str) -> dict[str, flo
 
 
 def table(options: argparse.Namespace) -> list[str]:
-    rows = []
+    rows, machine = [], describe_machine(options.device)
     for case in options.cases:
         taken: dict[str, list[dict]] = {side: [] for side in options.sides}
         for _ in range(options.rounds):
@@ -157,20 +157,11 @@ def table(options: argparse.Namespace) -> list[str]:
             row += f"| {mebibytes:.0f} | {memory:.2f}x |"
             if options.device.startswith("cuda"):
                 flops = count_flop(CASES[case], options.batch_size) / seconds / 1e12
-                peak = next((p[precision] for name, p in PEAKS.items() if name in where(options)), None)
+                peak = next((p[precision] for name, p in PEAKS.items() if name in machine), None)
                 row += f" {flops:.1f} | {'?' if peak is None else f'{flops / peak:.1%}'} |"
             rows.append(row)
             print(row, flush=True)
     return rows
-
-
-def where(options: argparse.Namespace) -> str:
-    import torch
-
-    if options.device.startswith("cuda"):
-        return torch.cuda.get_device_name()
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{platform.machine()} CPU, {cores} cores, {torch.get_num_threads()} threads"
 
 
 def main() -> None:
@@ -203,14 +194,12 @@ def main() -> None:
             neighbour.kill()
             neighbour.wait()
 
-    import torch
-
     import cyclegan
 
     beside = ", beside another program that trains the plain 64 px networks on all cores" if options.neighbour else ""
     head = (
-        f"cyclegan {cyclegan.__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
-        f"{where(options)}, batch {options.batch_size}, {options.rounds} rounds, medians (and extremes){beside}\n\n"
+        f"cyclegan {cyclegan.__version__}, {describe_machine(options.device)}, batch {options.batch_size}, "
+        f"{options.rounds} rounds, medians (and extremes){beside}\n\n"
         "| case | side | precision | s a step | images/s | faster | MiB | memory |"
     )
     line = "|---|---|---|---|---|---|---|---|"

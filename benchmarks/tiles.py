@@ -14,13 +14,14 @@ Each part writes its own section of benchmarks/results/tiles.md and leaves the o
 
 import argparse
 import json
-import platform
 import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from machine import describe_machine
 
 RESULTS = Path(__file__).parent / "results" / "tiles.md"
 
@@ -93,10 +94,10 @@ def one_image(run: str | None, height: int, width: int, tile: int, stored: int) 
     """An array in, an array out; tile 0: untiled."""
     from cyclegan.tiling import pictures
     from cyclegan.tiling.budget import tiled_bytes, untiled_bytes
-    from cyclegan.tiling.network import Plan
+    from cyclegan.tiling.network import TilingPlan
 
     translator, picture = make_translator(run), read_picture(height, width)
-    plan = Plan(tile, stored)
+    plan = TilingPlan(tile, stored)
     if tile:
         predicted = tiled_bytes(translator.network, height, width, plan) + picture.nbytes
         pictures.choose_plan = lambda *_, **__: plan
@@ -115,7 +116,7 @@ def difference(run: str | None, height: int, width: int, tiles: list[tuple[int, 
 
     from cyclegan.images import to_tensor
     from cyclegan.tiling.boxes import tile_boxes
-    from cyclegan.tiling.network import Plan, TiledNetwork
+    from cyclegan.tiling.network import TiledNetwork, TilingPlan
     from cyclegan.tiling.pictures import ArraySource, picture_of
 
     translator, array = make_translator(run), read_picture(height, width)
@@ -126,7 +127,7 @@ def difference(run: str | None, height: int, width: int, tiles: list[tuple[int, 
     for side, stored in tiles:
         begin = time.process_time()
         picture = picture_of(ArraySource(array), translator.source, translator.network, translator.info.model)
-        output = TiledNetwork(translator.network, picture, Plan(side, stored)).output()
+        output = TiledNetwork(translator.network, picture, TilingPlan(side, stored)).output()
         worst = 0.0
         with torch.inference_mode():
             for box in tile_boxes(height, width, side):
@@ -143,7 +144,7 @@ def approximations(run: str | None, height: int, width: int) -> dict[str, object
     import numpy as np
 
     from cyclegan.tiling import pictures
-    from cyclegan.tiling.network import Plan, State, TiledNetwork
+    from cyclegan.tiling.network import TiledNetwork, TilingPlan, TilingState
 
     translator, array = make_translator(run), read_picture(height, width)
     network, model, source = translator.network, translator.info.model, pictures.ArraySource(array)
@@ -154,7 +155,7 @@ def approximations(run: str | None, height: int, width: int) -> dict[str, object
         rows = pictures.output_rows(plane, height, width, plan.side, translator.target)
         return np.concatenate(list(rows)).astype(float)
 
-    exact = output(Plan(512, 2))
+    exact = output(TilingPlan(512, 2))
     rows: dict[str, object] = {}
     for kind, sample, crop in [
         *(("crops", 1024, 256), ("crops", 2048, 512), ("crops", 2048, 256), ("crops", 2048, 128)),
@@ -164,9 +165,9 @@ def approximations(run: str | None, height: int, width: int) -> dict[str, object
             continue
         pictures.SAMPLE_PIXELS, pictures.CROP_PIXELS = sample, crop
         statistics = pictures.approximate_statistics(
-            network, source, translator.source, model, kind, lambda _n, _s: None, lambda _h, _w: Plan(512, 2)
+            network, source, translator.source, model, kind, lambda _n, _s: None, lambda _h, _w: TilingPlan(512, 2)
         )
-        change = output(Plan(1024, 0), State(statistics)) - exact
+        change = output(TilingPlan(1024, 0), TilingState(statistics)) - exact
         size = "x".join(map(str, pictures.sample_size(height, width, kind)))
         name = f"{sample // crop}x{sample // crop} crops of {crop}" if kind == "crops" else f"reduced to {size}"
         rows[name] = {
@@ -326,14 +327,12 @@ def main() -> None:
         print(json.dumps(CHILDREN[name](*arguments)))
         return
 
-    import torch
-
     text = options.out.read_text() if options.out.exists() else "# Images in tiles\n\nMade by `benchmarks/tiles.py`.\n"
     for part in options.parts:
         title, work = PARTS[part]
         of = f"run {Path(options.run).name}" if options.run else "9 blocks of width 64, random weights"
         title = f"{title} ({of}{', ' + options.statistics if part == '20000' else ''})"
-        machine = f"{torch.get_num_threads()} threads, {platform.machine()}, torch {torch.__version__}, float32"
+        machine = f"{describe_machine()}, float32"
         section = f"## {title}\n\n" + "\n".join([*work(options), "", f"{machine}."]) + "\n"
         before, found, rest = text.partition(f"## {title}\n")
         _, more, after = rest.partition("\n## ")

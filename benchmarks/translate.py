@@ -12,13 +12,14 @@ The plain network has 9 blocks and is 64 wide; a run of another size cannot be c
 
 import argparse
 import json
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from machine import describe_machine
 
 SIDES = (
     *("plain fp32", "torch fp32", "torch bf16", "onnxruntime fp32", "openvino fp32", "openvino bf16"),
@@ -161,8 +162,6 @@ def main() -> None:
         print(json.dumps(measure(options)))
         return
 
-    import torch
-
     import cyclegan
 
     tables = []
@@ -198,8 +197,7 @@ def main() -> None:
                 print(lines[-1], flush=True)
             tables.append("\n".join(lines))
     head = (
-        f"cyclegan {cyclegan.__version__}, torch {torch.__version__}, Python {platform.python_version()}, "
-        f"{_cpu()}, {torch.get_num_threads()} threads, {options.size} pixels, 9 blocks, "
+        f"cyclegan {cyclegan.__version__}, {describe_machine()}, {options.size} pixels, 9 blocks, "
         f"{options.rounds} rounds, medians"
     )
     text = "\n\n".join([head, *tables]) + "\n"
@@ -207,17 +205,6 @@ def main() -> None:
     if options.markdown:
         options.markdown.parent.mkdir(parents=True, exist_ok=True)
         options.markdown.write_text(text)
-
-
-def _cpu() -> str:
-    """The machine, with what matters for 16 and 8 bits."""
-    try:
-        info = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return f"{platform.machine()} CPU"
-    model = next((line.split(":")[1].strip() for line in info.splitlines() if line.startswith("model name")), "")
-    known = [name for name in ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8") if name in info]
-    return f"{model or platform.machine()} ({', '.join(known)})"
 
 
 if __name__ == "__main__":

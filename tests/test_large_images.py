@@ -20,10 +20,12 @@ from cyclegan.file_list import FileList
 from cyclegan.headers import image_size
 from cyclegan.images import ImageFormat, UnreadableError, read_image, write_image
 from cyclegan.large_images import find_large, needs_tiles, translate_large
+from cyclegan.partial_result import PartialResult
 from cyclegan.tiff_regions import TiffSource
 from cyclegan.tiling.boxes import Box
 from cyclegan.tiling.budget import tiled_bytes
-from cyclegan.translate_files import Plan
+from cyclegan.tiling.network import TilingPlan, TilingState
+from cyclegan.translate_files import TranslationPlan
 
 
 @pytest.fixture(scope="module")
@@ -293,7 +295,7 @@ def test_what_was_begun_with_more_or_less_memory_goes_on_where_it_fits(tmp_path,
     settings = {**TINY, "steps": 1, "generator": generator, "depth": 5, "crop_size": 32, "load_size": 32}
     translator = Translator.load(train(a, b, out=tmp_path / "run", quiet=True, **settings))
     tifffile.imwrite(tmp_path / "in.tif", pixels(400, 400), tile=(32, 32), photometric="rgb")
-    plans = [large_images.Plan(32, 1), large_images.Plan(32, 2)]
+    plans = [TilingPlan(32, 1), TilingPlan(32, 2)]
     small, large = sorted(plans, key=lambda plan: tiled_bytes(translator.original, 400, 400, plan))
     needs = [tiled_bytes(translator.original, 400, 400, plan) for plan in (small, large)]
     between = sum(needs) // 2 + large_images._beside(translator, 400, 400, 32, 0, to_tiff=True)
@@ -371,7 +373,7 @@ def test_the_command_takes_tiles_where_an_image_does_not_fit(run, tiff, tmp_path
     monkeypatch.setattr(large_images, "available_bytes", lambda _: limit)
     assert needs_tiles(translator, tiff)
     assert not needs_tiles(translator, tmp_path / "small.png")
-    monkeypatch.setattr(large_images, "choose_plan", lambda *_, **__: large_images.Plan(512, 2))
+    monkeypatch.setattr(large_images, "choose_plan", lambda *_, **__: TilingPlan(512, 2))
     main(["translate", str(run), str(tiff), str(tmp_path / "small.png"), "--out", str(tmp_path / "out")])
     told = capsys.readouterr()
     assert "in.tif is too large to be translated as a whole: in tiles of 512 pixels, in float32." in told.err
@@ -411,7 +413,7 @@ def test_a_large_file_leaves_the_plan_of_the_others_compact_and_tiles_are_float3
     monkeypatch.setattr(large_images, "available_bytes", lambda _: 64 * 2**20 + 500_000)
     monkeypatch.setattr(translate, "_translate_images", lambda _p, _t, plan, _c: plans.append(plan) or True)
     monkeypatch.setattr(translate, "_translate_large", lambda *_, **__: True)
-    monkeypatch.setattr(Plan, "of", None)
+    monkeypatch.setattr(TranslationPlan, "of", None)
     main(["translate", str(run), str(tmp_path / "in"), "--out", str(tmp_path / "out")])
     assert [source.name for source, _ in plans[0]] == ["a.png", "c.png"]
     assert [target for _, target in plans[0]] == [tmp_path / "out" / "a.png", tmp_path / "out" / "c.png"]
@@ -451,10 +453,10 @@ def test_ctrl_c_says_that_the_same_command_goes_on(run, tmp_path):
 
 def test_the_state_on_disk_is_exact(tmp_path):
     draw = torch.Generator().manual_seed(0)
-    state = large_images.State({"x": tuple(torch.randn(2, 3, dtype=torch.float64, generator=draw))})
+    state = TilingState({"x": tuple(torch.randn(2, 3, dtype=torch.float64, generator=draw))})
     state.activation = torch.randn(1, 4, 5, 6, generator=draw).contiguous(memory_format=torch.channels_last)
     state.blocks = 2
-    partial = large_images._Partial(tmp_path)
+    partial = PartialResult(tmp_path)
     partial.save(state)
     again = partial.load(torch.device("cpu"))
     assert again.blocks == 2

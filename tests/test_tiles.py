@@ -14,7 +14,7 @@ from cyclegan.images import ImageFormat, pad_to_multiple
 from cyclegan.networks import build_generator
 from cyclegan.tiling import budget
 from cyclegan.tiling.boxes import Box, needed, take, tile_boxes
-from cyclegan.tiling.network import Plan, State, TiledNetwork
+from cyclegan.tiling.network import TiledNetwork, TilingPlan, TilingState
 from cyclegan.tiling.pictures import ArraySource, sample, sample_size
 from cyclegan.tiling.planes import Picture
 from cyclegan.tiling.sweeps import Gather
@@ -90,7 +90,7 @@ def test_tiles_of_a_resnet_give_the_whole_result(height, width, side, stored):
     image = make_image(height, width)
     expected = whole(network, config, image)
     assert expected.std() > 0.3
-    result, _ = in_tiles(network, config, image, Plan(side, stored))
+    result, _ = in_tiles(network, config, image, TilingPlan(side, stored))
     assert (result - expected).abs().max() < PROMISED
 
 
@@ -99,7 +99,7 @@ def test_tiles_of_a_resnet_give_the_whole_result(height, width, side, stored):
 def test_tiles_of_a_unet_give_the_whole_result(height, width, side, stored):
     network, config = make_network("unet")
     image = make_image(height, width)
-    result, _ = in_tiles(network, config, image, Plan(side, stored))
+    result, _ = in_tiles(network, config, image, TilingPlan(side, stored))
     assert (result - whole(network, config, image)).abs().max() < PROMISED
 
 
@@ -110,7 +110,7 @@ def test_networks_without_instance_norm_give_the_whole_result(generator, stored,
     network, config = make_network(generator, norm)
     image = make_image(height, width)
     expected = whole(network, config, image)
-    result, _ = in_tiles(network, config, image, Plan(side, stored))
+    result, _ = in_tiles(network, config, image, TilingPlan(side, stored))
     assert expected.std() > 0.1
     assert (result - expected).abs().max() < PROMISED
 
@@ -119,7 +119,7 @@ def test_networks_without_instance_norm_give_the_whole_result(generator, stored,
 def test_any_channels_give_the_whole_result(channels):
     network, config = make_network(channels=channels)
     image = make_image(50, 70, channels[0])
-    result, _ = in_tiles(network, config, image, Plan(32, 2))
+    result, _ = in_tiles(network, config, image, TilingPlan(32, 2))
     assert (result - whole(network, config, image)).abs().max() < PROMISED
 
 
@@ -128,17 +128,17 @@ def test_a_network_of_full_depth_gives_the_whole_result():
     image = make_image(150, 131)
     expected = whole(network, config, image)
     for stored in (1, 2):
-        result, _ = in_tiles(network, config, image, Plan(64, stored))
+        result, _ = in_tiles(network, config, image, TilingPlan(64, stored))
         assert (result - expected).abs().max() < PROMISED
 
 
 def test_statistics_that_are_given_need_no_passes_and_no_memory():
     network, config = make_network()
     image = make_image(90, 110)
-    _, state = in_tiles(network, config, image, Plan(32, 2))
+    _, state = in_tiles(network, config, image, TilingPlan(32, 2))
     assert set(state.statistics) == {name for name, m in network.named_modules() if isinstance(m, nn.InstanceNorm2d)}
-    given = State(dict(state.statistics))
-    result, after = in_tiles(network, config, image, Plan(48, 0), given)
+    given = TilingState(dict(state.statistics))
+    result, after = in_tiles(network, config, image, TilingPlan(48, 0), given)
     assert after.activation is None
     assert (result - whole(network, config, image)).abs().max() < PROMISED
 
@@ -224,7 +224,7 @@ def test_what_does_not_fit_is_told_before_any_work(monkeypatch):
 
 def test_the_fastest_plan_that_fits_is_taken():
     network, _ = make_network(width=64, blocks=9)
-    need = [budget.tiled_bytes(network, 8192, 8192, Plan(512, stored)) for stored in (0, 1, 2)]
+    need = [budget.tiled_bytes(network, 8192, 8192, TilingPlan(512, stored)) for stored in (0, 1, 2)]
     assert need[0] < need[1] < need[2]
     assert need[2] < 12 * 2**30 < budget.untiled_bytes(network, 8192, 8192)
 
@@ -240,7 +240,7 @@ def test_the_fastest_plan_that_fits_is_taken():
 
 def test_a_smaller_tile_is_proposed_where_it_helps():
     network, _ = make_network(norm="batch", width=64)
-    need = budget.tiled_bytes(network, 8192, 8192, Plan(1024, 0))
+    need = budget.tiled_bytes(network, 8192, 8192, TilingPlan(1024, 0))
     with pytest.raises(InputError, match="a smaller tile or a machine with more memory"):
         budget.choose_plan(network, 8192, 8192, 1024, available=need - 1, is_given=False)
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 import cyclegan.tuning
-from conftest import TINY_MODEL
+from conftest import TINY, TINY_MODEL, make_folder
+from cyclegan import train
 from cyclegan.config import make_config
 from cyclegan.tuning import choose
 
@@ -79,3 +80,25 @@ def test_a_cpu_without_bf16_computes_in_fp32(tmp_path, monkeypatch):
     choice = choose(config(), CPU, tmp_path / "tuning.json")
     assert choice.precision == "fp32"
     assert "no bf16" in choice.reason
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_run_that_goes_on_keeps_its_precision_without_a_trial(tmp_path, monkeypatch, precision):
+    a, b = make_folder(tmp_path / "a"), make_folder(tmp_path / "b", seed=1)
+    settings = {**TINY, "precision": "auto", "out": tmp_path / "run"}
+    monkeypatch.setattr(cyclegan.tuning, "FEWEST_STEPS", 2)
+    monkeypatch.setattr(cyclegan.tuning, "_user_cache", lambda: tmp_path)
+    monkeypatch.setattr(cyclegan.tuning, "_try", lambda _: cyclegan.tuning.Choice(precision, "tried"))
+    train(a, b, **settings, steps=2, quiet=True)
+    (tmp_path / "tuning.json").unlink()
+    monkeypatch.setattr(cyclegan.tuning, "_try", None)
+    train(a, b, **settings, steps=2, quiet=True)  # complete: nothing is tried
+    train(a, b, **settings, steps=4, resume=True, quiet=True)
+    lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [line["precision"] for line in lines if line.get("event") == "session"] == [precision] * 2
+
+
+def test_a_run_that_goes_on_elsewhere_takes_what_is_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(cyclegan.tuning, "has_fast_bf16", lambda _: False)
+    assert choose(config(), CPU, tmp_path / "tuning.json", began_with="bf16").precision == "fp32"
+    assert choose(config(), CPU, tmp_path / "tuning.json", began_with="fp16").precision == "fp32"

@@ -153,7 +153,17 @@ def _write_checkpoint(folder: Path, info: ModelInfo, state: "TrainState", second
     if state.scaler.is_enabled():
         tensors |= {f"scaler.{name}": torch.tensor(value) for name, value in state.scaler.state_dict().items()}
     _save(folder / "training.safetensors", tensors)
-    (folder / "training.json").write_text(json.dumps({"step": state.step, "seconds": seconds}) + "\n")
+    about = {"step": state.step, "seconds": seconds, "precision": state.config.precision}
+    (folder / "training.json").write_text(json.dumps(about) + "\n")
+
+
+def read_precision(checkpoint: Path) -> str | None:
+    """What a checkpoint was trained in, fp32, bf16 or fp16; None if it does not say."""
+    try:
+        precision = json.loads((checkpoint / "training.json").read_text()).get("precision")
+    except (OSError, ValueError, AttributeError):
+        return None
+    return precision if precision in ("fp32", "bf16", "fp16") else None
 
 
 def load_checkpoint(checkpoint: Path, state: "TrainState") -> float:

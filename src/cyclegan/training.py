@@ -19,6 +19,7 @@ from cyclegan.checkpoint import (
     generator_weights,
     list_checkpoints,
     read_info,
+    read_precision,
     save_checkpoint,
     save_model,
 )
@@ -176,7 +177,7 @@ class _Run:
             with lock(out):
                 pass
         checkpoint = None if fresh else find_checkpoint(config, resume)
-        choice = choose(config, device)
+        choice = choose(config, device, began_with=read_precision(checkpoint) if checkpoint is not None else None)
         resolved = config.replace(precision=choice.precision)
         state = TrainState.create(resolved, device)
         seconds, origin = 0.0, None

@@ -38,14 +38,14 @@ from cyclegan.translate import Translator
 _MOST_THREADS = 8
 
 
-class Plan(Sequence[tuple[Path, Path]]):
-    """Which file becomes which, in order: pairs of a source and a target. A slice is a Plan."""
+class TranslationPlan(Sequence[tuple[Path, Path]]):
+    """Which file becomes which, in order: pairs of a source and a target. A slice is a TranslationPlan."""
 
     def __init__(self, sources: FileList, targets: FileList) -> None:
         self.sources, self.targets = sources, targets
 
     @classmethod
-    def of(cls, pairs: Sequence[tuple[Path, Path]]) -> "Plan":
+    def of(cls, pairs: Sequence[tuple[Path, Path]]) -> "TranslationPlan":
         """A plan of a few files."""
         sources, targets = ([str(pair[i]) for pair in pairs] for i in (0, 1))
         return cls(FileList(Path(), sources), FileList(Path(), targets))
@@ -56,15 +56,15 @@ class Plan(Sequence[tuple[Path, Path]]):
     @overload
     def __getitem__(self, index: int) -> tuple[Path, Path]: ...
     @overload
-    def __getitem__(self, index: slice) -> "Plan": ...
-    def __getitem__(self, index: int | slice) -> "tuple[Path, Path] | Plan":
+    def __getitem__(self, index: slice) -> "TranslationPlan": ...
+    def __getitem__(self, index: int | slice) -> "tuple[Path, Path] | TranslationPlan":
         if isinstance(index, slice):
-            return Plan(self.sources[index], self.targets[index])
+            return TranslationPlan(self.sources[index], self.targets[index])
         return self.sources[index], self.targets[index]
 
-    def take(self, indices: NDArray[np.integer]) -> "Plan":
+    def take(self, indices: NDArray[np.integer]) -> "TranslationPlan":
         """The pairs at these places."""
-        return Plan(self.sources.take(indices), self.targets.take(indices))
+        return TranslationPlan(self.sources.take(indices), self.targets.take(indices))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and list(self) == list(other)
@@ -75,7 +75,7 @@ class Plan(Sequence[tuple[Path, Path]]):
         return zip(self.sources, self.targets, strict=True)
 
 
-def plan_outputs(inputs: Iterable[Path], out: Path, translator: Translator) -> Plan:
+def plan_outputs(inputs: Iterable[Path], out: Path, translator: Translator) -> TranslationPlan:
     """Which file becomes which: files go into `out`, folders are mirrored below it.
 
     A file keeps its name. Its suffix changes only where that format cannot hold the result (PNG, else TIFF). Where
@@ -94,7 +94,7 @@ def plan_outputs(inputs: Iterable[Path], out: Path, translator: Translator) -> P
         if image_suffix(out.suffix, translator) != out.suffix:
             suffix = image_suffix(out.suffix, translator)
             raise InputError(f"--out {out}: that format cannot hold {translator.target}; use {suffix} instead.")
-        return Plan.of([(inputs[0], out)])
+        return TranslationPlan.of([(inputs[0], out)])
     for path in inputs:
         if path.is_dir() and not find_files(path, out, EXTENSIONS):
             raise InputError(f"{path} holds no images.")
@@ -143,7 +143,9 @@ def find_files(folder: Path, out: Path, extensions: tuple[str, ...]) -> FileList
     return FileList(found.root, (name for name in found.names() if not real(root + name).startswith(inside)))
 
 
-def mirror(inputs: list[Path], out: Path, extensions: tuple[str, ...], suffix_of: Callable[[str], str]) -> Plan:
+def mirror(
+    inputs: list[Path], out: Path, extensions: tuple[str, ...], suffix_of: Callable[[str], str]
+) -> TranslationPlan:
     """Which file becomes which: all files of `inputs`, and those of these kinds in its folders.
 
     suffix_of: the suffix of an input -> that of its output. Raises InputError if an input is missing or would be
@@ -205,7 +207,7 @@ def mirror(inputs: list[Path], out: Path, extensions: tuple[str, ...], suffix_of
                 taken.add(place)
         sources += os.fsencode(source) + b"\0"
         targets += os.fsencode(target) + b"\0"
-    return Plan(FileList.of_bytes(Path(), sources), FileList.of_bytes(out, targets))
+    return TranslationPlan(FileList.of_bytes(Path(), sources), FileList.of_bytes(out, targets))
 
 
 def _slashed(folder: Path) -> str:

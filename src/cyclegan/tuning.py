@@ -36,13 +36,20 @@ class Choice:
     reason: str
 
 
-def choose(config: TrainConfig, device: torch.device, cache: Path | None = None) -> Choice:
+def choose(
+    config: TrainConfig, device: torch.device, cache: Path | None = None, began_with: str | None = None
+) -> Choice:
     """Resolve `precision = auto`.
 
     cache: the file of remembered trials; default: tuning.json in the user's folder for such things.
+    began_with: the precision of a run that goes on; it stays, where the device has it.
     """
     if config.precision != "auto":
         return Choice(config.precision, "as asked")
+    if began_with is not None:
+        is_there = {"fp32": True, "bf16": has_fast_bf16(device), "fp16": device.type == "cuda"}
+        if is_there[began_with]:
+            return Choice(began_with, "as this run began")
     if device.type == "cuda":
         # Without bf16 the tensor cores of older chips know fp16, with a scale for the gradients.
         tensor_cores = torch.cuda.get_device_capability(device) >= (7, 0)

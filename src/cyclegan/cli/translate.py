@@ -10,7 +10,7 @@ if TYPE_CHECKING:  # heavy imports wait until the command runs
     from rich.console import Console
 
     from cyclegan.translate import Translator
-    from cyclegan.translate_files import Plan
+    from cyclegan.translate_files import TranslationPlan
 
 SUMMARY = "Translate images and clips with a trained run."
 
@@ -177,7 +177,9 @@ def _translate(parsed: argparse.Namespace) -> None:
         raise SystemExit(1)
 
 
-def _translate_images(parsed: argparse.Namespace, translator: "Translator", plan: "Plan", console: "Console") -> bool:
+def _translate_images(
+    parsed: argparse.Namespace, translator: "Translator", plan: "TranslationPlan", console: "Console"
+) -> bool:
     """Returns whether all images could be translated."""
     from rich.progress import Progress
 
@@ -215,8 +217,8 @@ def _translate_images(parsed: argparse.Namespace, translator: "Translator", plan
 
 
 def _split_large(
-    parsed: argparse.Namespace, translator: "Translator", plan: "Plan", console: "Console"
-) -> tuple["Plan", "Plan"]:
+    parsed: argparse.Namespace, translator: "Translator", plan: "TranslationPlan", console: "Console"
+) -> tuple["TranslationPlan", "TranslationPlan"]:
     """A plan as what is translated as a whole and what is in tiles."""
     import numpy as np
 

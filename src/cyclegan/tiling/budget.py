@@ -9,7 +9,7 @@ from torch import nn
 from cyclegan.config import InputError
 from cyclegan.networks.resnet import ResnetGenerator
 from cyclegan.networks.unet import UnetGenerator
-from cyclegan.tiling.network import Plan, has_instance_norm
+from cyclegan.tiling.network import TilingPlan, has_instance_norm
 
 # What the libraries take for themselves while a network runs.
 _BASE_BYTES = 64 * 2**20
@@ -30,7 +30,7 @@ def untiled_bytes(network: nn.Module, height: int, width: int) -> int:
     return round(_BASE_BYTES + finest * _UNTILED_COPIES)
 
 
-def tiled_bytes(network: nn.Module, height: int, width: int, plan: Plan) -> int:
+def tiled_bytes(network: nn.Module, height: int, width: int, plan: TilingPlan) -> int:
     """Peak of a translation in tiles, without the image itself: the stored activations, and copies of one tile.
 
     A resnet of width w stores `plan.stored` activations of 4 w channels at height / 4 x width / 4. With none, a
@@ -52,17 +52,17 @@ def tiled_bytes(network: nn.Module, height: int, width: int, plan: Plan) -> int:
 
 def choose_plan(
     network: nn.Module, height: int, width: int, side: int, *, available: int | None, is_given: bool, held: int = 0
-) -> Plan:
+) -> TilingPlan:
     """The fastest plan that fits. is_given: all statistics are known. held: bytes of the image and its result.
 
     Raises InputError if none fits.
     """
-    plans = [Plan(side, stored) for stored in _choices(network, is_given)]
+    plans = [TilingPlan(side, stored) for stored in _choices(network, is_given)]
     for plan in plans:
         if available is None or held + tiled_bytes(network, height, width, plan) <= available:
             return plan
     least = held + min(tiled_bytes(network, height, width, plan) for plan in plans)
-    small = held + min(tiled_bytes(network, height, width, Plan(128, plan.stored)) for plan in plans)
+    small = held + min(tiled_bytes(network, height, width, TilingPlan(128, plan.stored)) for plan in plans)
     ways = ["a smaller tile"] if side > 128 and available is not None and small <= available else []
     ways += [] if is_given or not has_instance_norm(network) else ["approximate statistics (--statistics crops)"]
     raise InputError(

@@ -38,7 +38,7 @@ OnShare = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
-class Plan:
+class TilingPlan:
     """How a network is run over an image. side: of a tile, in pixels of the image.
 
     stored: a resnet keeps 0, 1 or 2 activations: 0 where nothing has to be known of the image or all is given; 1 takes
@@ -51,7 +51,7 @@ class Plan:
 
 
 @dataclass
-class State:
+class TilingState:
     """What is known of an image so far: enough to go on from, in another process too.
 
     statistics: of instance norms, by name. activation: of a resnet, (1, C, H/4, W/4), behind so many blocks.
@@ -87,15 +87,15 @@ class TiledNetwork:
         self,
         network: nn.Module,
         picture: Plane,
-        plan: Plan,
+        plan: TilingPlan,
         *,
-        state: State | None = None,
+        state: TilingState | None = None,
         on_share: OnShare = lambda _name, _share: None,
-        on_block: Callable[[State], None] = lambda _: None,
+        on_block: Callable[[TilingState], None] = lambda _: None,
     ) -> None:
         assert isinstance(network, ResnetGenerator | UnetGenerator), type(network)
         self.network, self.picture, self.plan = network, picture, plan
-        self.state = state or State()
+        self.state = state or TilingState()
         self._on_share, self._on_block = on_share, on_block
         if isinstance(network, ResnetGenerator):
             self._costs = self._resnet_costs(network)

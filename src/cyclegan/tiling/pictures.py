@@ -12,7 +12,7 @@ from cyclegan.config import InputError, ModelConfig
 from cyclegan.images import Array, ImageFormat, from_tensor, to_tensor
 from cyclegan.tiling.boxes import Box, tile_boxes
 from cyclegan.tiling.budget import available_bytes, choose_plan
-from cyclegan.tiling.network import OnShare, Plan, TiledNetwork, can_tile
+from cyclegan.tiling.network import OnShare, TiledNetwork, TilingPlan, can_tile
 from cyclegan.tiling.planes import Picture, Plane, Statistics
 
 # Least side of a tile in pixels: four at a quarter of the resolution.
@@ -174,7 +174,7 @@ def approximate_statistics(
     model: ModelConfig,
     kind: str,
     on_share: OnShare,
-    plan_of: Callable[[int, int], Plan],
+    plan_of: Callable[[int, int], TilingPlan],
 ) -> Statistics:
     """Statistics of every instance norm of a smaller picture. plan_of: its height and width -> how it is run."""
     small = ArraySource(sample(source, kind))

@@ -16,7 +16,7 @@ from cyclegan.config import InputError
 from cyclegan.images import EXTENSIONS, Array, scale
 from cyclegan.stabilise import MEMORY_FRAMES
 from cyclegan.translate import Translator
-from cyclegan.translate_files import Plan, find_files, image_suffix, mirror, plan_outputs
+from cyclegan.translate_files import TranslationPlan, find_files, image_suffix, mirror, plan_outputs
 from cyclegan.video.reading import HDR_TRANSFERS, Clock, Look, decode, import_av, look_at, open_input, ticks, to_array
 from cyclegan.video.writing import CONTAINERS, PictureWriter, Sound, open_output, open_sounds
 
@@ -42,7 +42,9 @@ class TranslatedClip:
     damage: tuple[str, ...] = ()
 
 
-def plan_translation(inputs: Iterable[Path], out: Path, translator: Translator) -> tuple[Plan, Plan]:
+def plan_translation(
+    inputs: Iterable[Path], out: Path, translator: Translator
+) -> tuple[TranslationPlan, TranslationPlan]:
     """Which file becomes which, images and clips apart, as in `cyclegan.translate_files.plan_outputs`.
 
     Where `out` has the name of a clip or an image, the one input becomes that file. Otherwise it is a folder, and a
@@ -54,10 +56,10 @@ def plan_translation(inputs: Iterable[Path], out: Path, translator: Translator) 
             raise InputError(f"--out {out} is one clip, and the inputs are more than one; give a folder as --out.")
         if inputs[0].suffix.lower() in EXTENSIONS:
             raise InputError(f"--out {out} is a clip, and {inputs[0]} is an image; give a folder as --out.")
-        return Plan.of([]), Plan.of([(inputs[0], out)])
+        return TranslationPlan.of([]), TranslationPlan.of([(inputs[0], out)])
 
     if out.suffix.lower() in EXTENSIONS and not out.is_dir():
-        return plan_outputs(inputs, out, translator), Plan.of([])
+        return plan_outputs(inputs, out, translator), TranslationPlan.of([])
 
     for path in inputs:
         if path.is_dir() and not find_files(path, out, EXTENSIONS + VIDEO_EXTENSIONS):

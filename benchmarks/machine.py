@@ -1,0 +1,26 @@
+"""What a benchmark ran on, in one line for its page."""
+
+import os
+import platform
+from pathlib import Path
+
+from cyclegan.tuning import cpu_name
+
+# What decides how fast 16 and 8 bits are.
+_UNITS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+
+
+def describe_machine(device: str = "cpu") -> str:
+    """The GPU, or the processor with its units and how many of its cores and threads are used; torch and Python."""
+    import torch
+
+    versions = f"torch {torch.__version__}, Python {platform.python_version()}"
+    if device.startswith("cuda"):
+        return f"{torch.cuda.get_device_name(device)}, {versions}"
+    try:
+        flags = Path("/proc/cpuinfo").read_text().split()  # Linux
+    except OSError:
+        flags = []
+    units = ", ".join(unit for unit in _UNITS if unit in flags)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{cpu_name()}{f' ({units})' if units else ''}, {cores} cores, {torch.get_num_threads()} threads, {versions}"

@@ -68,9 +68,9 @@ def page(lines: list[str]) -> str:
             "# Memory and time of an evaluation",
             "",
             f"`cyclegan evaluate --direction a2b` on {TILE}-pixel tiles, networks 16 wide with 4 blocks; cyclegan "
-            f"{__version__}, {describe_machine()}. An image is read, translated there and back twice, and "
-            "three sets of images go through the feature network: translations and both test folders (the training folder "
-            "is small).",
+            f"{__version__}, {describe_machine()}. An image is read, translated there and back "
+            "twice, and three sets of images go through the feature network: translations and both test folders (the "
+            "training folder is small).",
             "",
             "| test images of each domain | peak memory, MiB | seconds | milliseconds an image |",
             "|---|---|---|---|",

@@ -1,5 +1,6 @@
 """Engines: the same results from each, in the precision that was asked for."""
 
+import subprocess
 import sys
 
 import numpy as np
@@ -211,3 +212,20 @@ def test_the_command_says_what_it_computes_with(resnet, tmp_path, capsys):
     assert Image.open(tmp_path / "out" / "photo.png").size == (20, 16)
     cli.main([*words, "--precision", "fp32"])
     assert "on cpu, fp32" in capsys.readouterr().err
+
+
+def test_a_signal_after_openvino_engines_came_and_went_finds_its_stack(resnet):
+    # OpenVINO gives the thread that loads it a stack for signal handlers. Python's handlers run on it, and without it
+    # the system ends the process.
+    code = (
+        "import gc, signal, sys\n"
+        "from cyclegan import Translator\n"
+        "loaded = [Translator.load(sys.argv[1], engine='openvino', precision='fp32') for _ in range(3)]\n"
+        "while loaded:\n"
+        "    loaded.pop(0)\n"
+        "    gc.collect()\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: print('handled'))\n"
+        "signal.raise_signal(signal.SIGUSR1)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(resnet)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr

@@ -1,5 +1,6 @@
 """OpenVINO: its own graph on the CPU, with the precision forced that was asked for."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,27 @@ from cyclegan.engines import Engine, require
 HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "bf16"}
 
 
+@cache
+def openvino_core() -> Any:
+    """The one openvino.Core of this process, with the plugin for CPUs loaded.
+
+    With its plugin a core gives the thread a stack for signal handlers, and takes it away when it goes. Of several that
+    go in another order than they came, one leaves the thread with a stack that is no longer there, and the next signal
+    with a handler, such as the end of a child process, ends the process. So this one stays, below any that
+    others make; make it before they do.
+    """
+    core = require("openvino").Core()
+    core.get_property("CPU", "FULL_DEVICE_NAME")  # a core without a plugin has no stack yet
+    return core
+
+
 def open_openvino(graph: Any, precision: str) -> Engine:
     """An openvino.Model, or the path of an .xml file. Uses as many threads as torch.
 
     Raises InputError if the file is damaged, or if OpenVINO would compute in another precision than this.
     """
     openvino = require("openvino")
-    core = openvino.Core()
+    core = openvino_core()
     try:
         model = core.read_model(graph) if isinstance(graph, Path) else graph
         hint = HINTS[precision]

@@ -18,6 +18,7 @@ from cyclegan.config import InputError
 from cyclegan.engines import require
 from cyclegan.engines.graphs import quiet, to_onnx, to_openvino
 from cyclegan.engines.with_onnxruntime import INPUT
+from cyclegan.engines.with_openvino import openvino_core
 from cyclegan.export.graph_files import save_onnx, save_openvino
 from cyclegan.images import ImageFormat, UnreadableError, list_images, pad_to_multiple, read_as, spread, to_tensor
 
@@ -68,6 +69,7 @@ def quantise_openvino(
 ) -> str:
     """Write an int8 graph of OpenVINO. Returns which layers are in int8."""
     nncf = require("nncf")
+    openvino_core()  # before those that nncf makes
     model = to_openvino(network, channels, multiple)
     with quiet():
         nncf.set_log_level(40)

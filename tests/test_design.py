@@ -21,8 +21,8 @@ FLOORS = [
         *("data", "schedule", "step", "recording", "tuning", "scores", "stabilise", "tiling", "tiff_regions"),
     ],
     [
-        *("checkpoint", "engines", "translate", "large_images", "translate_files", "video", "held_out"),
-        *("run_directory", "fine_tuning", "trackers", "run_log", "round_trip", "examples", "inception"),
+        *("checkpoint", "engines", "translate", "partial_result", "large_images", "translate_files", "video"),
+        *("held_out", "run_directory", "fine_tuning", "trackers", "run_log", "round_trip", "examples", "inception"),
     ],
     ["validation", "domain_images", "report", "inspection", "importing", "export"],
     ["evaluation", "monitor", "training", "demo", "card_subject", "model_card", "push", "benchmark"],

@@ -1,6 +1,6 @@
 """benchmarks/quality.py: what it makes of runs and their scores, and that it goes on where it stopped."""
 
-import importlib.util
+import importlib
 import json
 import signal
 import subprocess
@@ -20,10 +20,9 @@ TINY = ["width=4", "blocks=1", "discriminator_width=4", "discriminator_layers=1"
 
 @pytest.fixture(scope="module")
 def quality():
-    spec = importlib.util.spec_from_file_location("quality", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(SCRIPT.parent)  # as for a script, which finds its neighbours
+        return importlib.import_module("quality")
 
 
 def made_up_scores(l1, note=""):

@@ -60,10 +60,12 @@ def our_step(case: Case, batch: int, device: str, settings: dict) -> tuple[Calla
     """A step as `cyclegan train` makes it, and the precision that it chose."""
     import torch
 
+    from cyclegan.distributed import keep_freed_memory
     from cyclegan.recording import fastest_step
     from cyclegan.step import TrainState
     from cyclegan.tuning import choose
 
+    keep_freed_memory()
     config = our_config(case, batch, settings)
     choice = choose(config, torch.device(device))
     state = TrainState.create(config.replace(precision=choice.precision), device)

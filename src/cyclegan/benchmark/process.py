@@ -69,6 +69,7 @@ def _step(given: dict[str, Any], point: Point, device: Any) -> tuple[Callable[[]
     import torch
 
     from cyclegan.benchmark.plain import Case, plain_step
+    from cyclegan.distributed import keep_freed_memory
     from cyclegan.recording import fastest_step
     from cyclegan.step import TrainState
     from cyclegan.tuning import choose
@@ -85,6 +86,7 @@ def _step(given: dict[str, Any], point: Point, device: Any) -> tuple[Callable[[]
     choice = choose(config, device)
     if choice.precision in given["known"]:
         return None, choice.precision, choice.reason, None
+    keep_freed_memory()  # as the command does
     state = TrainState.create(config.replace(precision=choice.precision), device)
     step = fastest_step(state)
     shapes = [(point.batch_size, channels, point.size, point.size) for channels in _channels(config)]

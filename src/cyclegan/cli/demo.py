@@ -20,5 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> None:
     from cyclegan.demo import demo
+    from cyclegan.distributed import keep_freed_memory
 
+    keep_freed_memory()
     print(demo(parsed.out, parsed.data, minutes=parsed.minutes, seed=parsed.seed, fresh=parsed.fresh))

@@ -118,8 +118,10 @@ def run(parsed: argparse.Namespace) -> None:
         raise InputError(
             f"Give two folders, or one root; these are {len(parsed.paths)}: {' '.join(map(str, parsed.paths))}."
         )
+    from cyclegan.distributed import keep_freed_memory
     from cyclegan.training import train
 
+    keep_freed_memory()
     a, b = (*parsed.paths, None, None)[:2]
     run = train(
         a,

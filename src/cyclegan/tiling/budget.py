@@ -16,18 +16,18 @@ _BASE_BYTES = 64 * 2**20
 
 # Activations of the finest resolution that are alive at once: one that is read, one that is written, and what the
 # convolutions of a CPU put into another order.
-_UNTILED_COPIES, _TILED_COPIES = 4.0, 3.0
+_COPIES = 4.0
 
 # Pixels that a tile needs around it for all but the residual blocks.
 _HALO = 20
 
 
 def untiled_bytes(network: nn.Module, height: int, width: int) -> int:
-    """Peak of a forward pass over one image: _UNTILED_COPIES activations of the first layer, and a U-Net's skips."""
+    """Peak of a forward pass over one image: _COPIES activations of the first layer, and a U-Net's skips."""
     finest = height * width * _first_width(network) * _value_bytes(network)
     if isinstance(network, UnetGenerator):
-        return round(_BASE_BYTES + finest * _UNTILED_COPIES / 4 + _unet_bytes(network, height, width, 0))
-    return round(_BASE_BYTES + finest * _UNTILED_COPIES)
+        return round(_BASE_BYTES + finest * _COPIES / 4 + _unet_bytes(network, height, width, 0))
+    return round(_BASE_BYTES + finest * _COPIES)
 
 
 def tiled_bytes(network: nn.Module, height: int, width: int, plan: TilingPlan) -> int:
@@ -47,7 +47,7 @@ def tiled_bytes(network: nn.Module, height: int, width: int, plan: TilingPlan) -
         halo += 2 ** (plan.stored + 2)
         fine = 2 * fine  # skips are computed beside what they are joined to
     tile = min(plan.side, height) + 2 * halo, min(plan.side, width) + 2 * halo
-    return round(_BASE_BYTES + stored + tile[0] * tile[1] * fine * _value_bytes(network) * _TILED_COPIES)
+    return round(_BASE_BYTES + stored + tile[0] * tile[1] * fine * _value_bytes(network) * _COPIES)
 
 
 def choose_plan(

@@ -1,6 +1,8 @@
 """Headers of many files: read fast, and never twice."""
 
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from PIL import Image
 
 from conftest import TINY, make_folder
 from cyclegan import DataConfig, headers, image_folder, train
-from cyclegan.headers import Header, HeaderIndex, decoded_bytes, read_header
+from cyclegan.headers import Header, HeaderIndex, decoded_bytes, image_size, read_header
 from cyclegan.image_folder import scan_folder
 from cyclegan.images import ImageFormat, UnreadableError, probe_image, read_image, write_image
 
@@ -143,3 +145,26 @@ def test_a_fresh_run_keeps_the_headers_of_the_one_that_it_moves_aside(tmp_path, 
     for _ in range(2):
         train(a, b, out=tmp_path / "run", quiet=True, fresh=True, **TINY, steps=1)
         assert sorted(path.name for path in (tmp_path / "run").glob(".headers*")) == before
+
+
+def test_no_two_threads_parse_the_header_of_an_array_at_once(tmp_path, monkeypatch):
+    # Some releases of Python then fail now and then, and a file that is well would be taken for one that is not.
+    np.save(tmp_path / "x.npy", np.zeros((5, 7, 3), np.uint8))
+    inside, most, load = [0], [0], np.load
+
+    def slow_load(*arguments, **options):
+        inside[0] += 1
+        most[0] = max(most[0], inside[0])
+        time.sleep(0.01)
+        try:
+            return load(*arguments, **options)
+        finally:
+            inside[0] -= 1
+
+    monkeypatch.setattr(np, "load", slow_load)
+    with ThreadPoolExecutor(4) as pool:
+        works = (image_size, probe_image, lambda path: read_image(path, 3))
+        jobs = [pool.submit(work, tmp_path / "x.npy") for work in 4 * works]
+        for job in jobs:
+            job.result()
+    assert most[0] == 1

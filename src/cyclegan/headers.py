@@ -17,7 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from cyclegan.ahead import work_ahead
 from cyclegan.file_list import FileList
 from cyclegan.files import whole_file
-from cyclegan.images import ImageFormat, UnreadableError, probe_image
+from cyclegan.images import ImageFormat, UnreadableError, open_npy, probe_image
 
 # Files that are looked at together, so few that Ctrl-C need not wait where each takes milliseconds. The threads hide
 # the waits of a network drive; on a disk of this machine one is as fast.
@@ -104,7 +104,7 @@ def any_size() -> Iterator[None]:
 def _size(path: str) -> tuple[int, int] | None:
     with suppress(Exception):  # decoders raise errors of every kind
         if path.lower().endswith(".npy"):
-            return np.load(path, mmap_mode="r", allow_pickle=False).shape[:2]  # type: ignore[no-any-return]
+            return open_npy(path).shape[:2]
         size = _plain_size(path)
         if size is not None:
             return size

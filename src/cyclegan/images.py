@@ -8,6 +8,7 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import TypeVar
 
 import numpy as np
@@ -182,7 +183,7 @@ def probe_image(path: Path) -> tuple[int, int, str, int | None]:
     """
     with _decoding():
         if path.suffix.lower() == ".npy":
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            array = open_npy(path)
             _check_array(path, array)
             channels = 1 if array.ndim == 2 else array.shape[2]
             return array.shape[0], array.shape[1], array.dtype.newbyteorder("=").name, channels
@@ -237,12 +238,24 @@ def _is_deep(path: Path, picture: Image.Image) -> bool:
     return False
 
 
+# The header of an .npy file is a piece of Python, and some releases of Python (3.11.7 for one) count the depth of what
+# they parse over all threads together: of two that parse at once, one fails now and then.
+_PARSING = Lock()
+
+
+def open_npy(path: Path | str) -> Array:
+    """The array of an .npy file, left on disk until it is read. Raises errors of many kinds."""
+    with _PARSING:
+        return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+
+
 def _read_deep(path: Path) -> Array:
     """An image that is not 8-bit grey or colour: (H, W, C) in its own type."""
     suffix = path.suffix.lower()
     if suffix == ".npy":
-        array = np.load(path, allow_pickle=False)
+        array = open_npy(path)
         _check_array(path, array)
+        array = np.array(array)  # in memory, whatever becomes of the file
     elif suffix in (".tif", ".tiff"):
         array = _read_tiff(path)
     else:

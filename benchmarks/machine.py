@@ -1,9 +1,9 @@
 """What a benchmark ran on, in one line for its page."""
 
-import os
 import platform
 from pathlib import Path
 
+from cyclegan.ahead import num_cores
 from cyclegan.tuning import cpu_name
 
 # What decides how fast 16 and 8 bits are.
@@ -22,5 +22,5 @@ def describe_machine(device: str = "cpu") -> str:
     except OSError:
         flags = []
     units = ", ".join(unit for unit in _UNITS if unit in flags)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{cpu_name()}{f' ({units})' if units else ''}, {cores} cores, {torch.get_num_threads()} threads, {versions}"
+    name = f"{cpu_name()} ({units})" if units else cpu_name()
+    return f"{name}, {num_cores()} cores, {torch.get_num_threads()} threads, {versions}"

@@ -27,6 +27,7 @@ from typing import Any
 
 from machine import describe_machine
 
+from cyclegan.ahead import num_cores
 from cyclegan.config import PRESETS, Config, InputError, flat_values, make_config
 from cyclegan.datasets import EARTH_VARIANTS, download
 from cyclegan.files import write_bytes
@@ -85,11 +86,6 @@ def train_and_score(job: dict[str, Any]) -> None:
         versions=f"cyclegan {cyclegan.__version__}, torch {torch.__version__}, Python {platform.python_version()}",
     )
     write_bytes(out / "run.json", (run.model_dump_json(indent=1) + "\n").encode())
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 # ---- all runs

@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from cyclegan import ModelConfig
+from cyclegan import ModelConfig, train
+from cyclegan.images import write_image
 from hub_server import Hub
 
 # Narrow networks and small images: what is tested is behaviour, not capacity.
@@ -39,6 +40,20 @@ def make_folder(folder, count=6, size=(24, 20), tint=(1.0, 0.6, 0.3), seed=0):
 def folders(tmp_path):
     """Two folders of unpaired images."""
     return make_folder(tmp_path / "a"), make_folder(tmp_path / "b", count=5, tint=(0.2, 0.5, 1.0), seed=1)
+
+
+@pytest.fixture(scope="session")
+def deep_run(tmp_path_factory):
+    """A tiny run. A: one channel of 16 bits; B: five channels of floats."""
+    root = tmp_path_factory.mktemp("deep")
+    for name, channels, dtype, high in (("a", 1, np.uint16, 3000), ("b", 5, np.float32, 2.5)):
+        (root / name).mkdir()
+        for index in range(3):
+            values = np.random.default_rng(index).random((20, 20, channels)) * high
+            write_image(root / name / f"{index}.tif", values.astype(dtype))
+    return train(
+        root / "a", root / "b", out=root / "run", quiet=True, channels_a=1, channels_b=5, **{**TINY, "steps": 3}
+    )
 
 
 @pytest.fixture

@@ -192,7 +192,7 @@ def test_a_process_that_does_not_end_is_stopped(model, tmp_path):
 def test_a_first_look_that_fails_ends_it_with_one_line(bench, tmp_path, monkeypatch):
     pretend(monkeypatch, lambda point: Missing(point, "torch is broken", "failed"))
     code, out, _, found = bench("model --sizes 16 32")
-    assert code == 0
+    assert code == 1
     assert not found["points"]
     assert out.count("torch is broken") == 1
     assert "Nothing else was tried" in out

@@ -35,20 +35,6 @@ def run(tmp_path_factory):
     return train(a, b, out=root / "run", quiet=True, **{**TINY, "steps": 3, "blocks": 2})
 
 
-@pytest.fixture(scope="module")
-def deep_run(tmp_path_factory):
-    """A: one channel of 16 bits; B: five channels of floats."""
-    root = tmp_path_factory.mktemp("deep")
-    for name, channels, dtype, high in (("a", 1, np.uint16, 3000), ("b", 5, np.float32, 2.5)):
-        (root / name).mkdir()
-        for index in range(3):
-            values = np.random.default_rng(index).random((20, 20, channels)) * high
-            write_image(root / name / f"{index}.tif", values.astype(dtype))
-    return train(
-        root / "a", root / "b", out=root / "run", quiet=True, channels_a=1, channels_b=5, **{**TINY, "steps": 3}
-    )
-
-
 def pixels(height=90, width=130, channels=3, dtype=np.uint8, high=255):
     """Smooth noise that gets brighter from corner to corner."""
     coarse = np.random.default_rng(0).random((6, 8, channels), np.float32)

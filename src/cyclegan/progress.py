@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
@@ -38,6 +39,31 @@ def show_progress(
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("starting", total=1.0)
         yield lambda: progress.update(task, completed=min(share(), 1.0), description=status())
+
+
+@contextmanager
+def show_time_left(console: Console, name: str) -> Iterator[Callable[[str, float], None]]:
+    """`show_progress` of one work: gives a function to call with what is being done and the share that is done, 0 to 1.
+
+    The time left is shown beside it. It goes by the time since the first share above 0, which may be an earlier call's.
+    """
+    began, doing, done, first = time.monotonic(), "starting", 0.0, 0.0
+
+    def status() -> str:
+        rate = (done - first) / max(time.monotonic() - began, 1e-6)
+        left = f", {timedelta(seconds=round((1 - done) / rate))} left" if rate > 0 else ""
+        return f"{name} {doing}{left}"
+
+    with show_progress(console, lambda: done, status) as tick:
+
+        def told(what: str, share: float) -> None:
+            nonlocal began, doing, done, first
+            if not done and share:
+                began, first = time.monotonic(), share
+            doing, done = what, share
+            tick()
+
+        yield told
 
 
 @contextmanager

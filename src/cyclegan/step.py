@@ -13,6 +13,7 @@ from cyclegan.config import TrainConfig
 from cyclegan.distributed import has_fast_bf16
 from cyclegan.losses import cycle_loss, discriminator_loss, generator_loss, gradient_penalty, identity_loss
 from cyclegan.networks import build_discriminator, build_generator, forget_activations, freeze, train_mode
+from cyclegan.networks.layers import DTYPES
 from cyclegan.parallel import Pair, Traced
 from cyclegan.working import Working, flatten, trained
 
@@ -70,9 +71,6 @@ class Discriminators(nn.Module):
         super().__init__()
         self.a = a
         self.b = b
-
-
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass
@@ -142,7 +140,7 @@ class TrainState:
         is_traced = is_traced and torch.get_num_threads() > 1
         # The statistics of batch norm, and the penalty of wgan-gp, belong to networks in float32; these round their
         # weights at each use.
-        dtype = _DTYPES[config.precision] if model.norm != "batch" else torch.float32
+        dtype = DTYPES[config.precision] if model.norm != "batch" else torch.float32
         working_generator = Working(generator, dtype)
         working_discriminator = Working(discriminator, torch.float32 if config.adversarial == "wgan-gp" else dtype)
         # What is not trained is the same in the average, from the start on.
@@ -361,7 +359,7 @@ def prepare(x: Tensor, precision: str) -> Tensor:
     """Images as networks compute with them, in the type of this precision: fp32, bf16 or fp16."""
     # Channels last is what the fast convolutions of CPUs and GPUs work in; others would be rearranged at every call.
     layout = torch.contiguous_format if x.device.type == "mps" else torch.channels_last
-    return x.to(_DTYPES[precision], memory_format=layout)
+    return x.to(DTYPES[precision], memory_format=layout)
 
 
 def _run(state: TrainState, network: nn.Module, x: Tensor) -> Tensor:

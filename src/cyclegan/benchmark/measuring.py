@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from cyclegan._version import __version__
+from cyclegan.ahead import num_cores
 from cyclegan.benchmark.points import Measured, Missing, Point, Predictor, cross, find_lack, in_order
 from cyclegan.benchmark.subject import Subject, engine_of
 from cyclegan.distributed import has_fast_bf16
@@ -151,9 +152,6 @@ def run_point(
         "known": list(known) if point.precision == "auto" else [],
         "started": time.time(),
     }
-    # This package, whatever lies in the folder where the command was typed.
-    home = str(Path(__file__).parents[2])
-    paths = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-P", "-m", "cyclegan.benchmark.process", json.dumps(given)]
     started = time.monotonic()
     child = subprocess.Popen(
@@ -162,7 +160,7 @@ def run_point(
         stderr=subprocess.PIPE,
         text=True,
         errors="replace",
-        env={**os.environ, "PYTHONPATH": paths},
+        env=_environment(),
     )
     try:
         out, err = child.communicate(timeout=limit_seconds)
@@ -187,6 +185,12 @@ def run_point(
         decibels=result.get("decibels"),
         reason=result["reason"],
     )
+
+
+def _environment() -> dict[str, str]:
+    """That of a process which imports this package, whatever lies in the folder where the command was typed."""
+    home = str(Path(__file__).parents[2])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 def _reason(code: int, err: str) -> str:
@@ -287,27 +291,24 @@ def _translate_ways(done: Benchmark, device: torch.device) -> list[Point]:
 
 def start_seconds() -> float:
     """From typing a command to its answer, here `cyclegan --version`: the best of three."""
-    home = str(Path(__file__).parents[2])
-    paths = os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])
     command = [sys.executable, "-P", "-m", "cyclegan", "--version"]
     taken = []
     for _ in range(3):
         started = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True, env={**os.environ, "PYTHONPATH": paths})
+        subprocess.run(command, check=True, capture_output=True, env=_environment())
         taken.append(time.perf_counter() - started)
     return min(taken)
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
     """The machine by what it is made of, never by its name, and the versions on it."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     packages = [name for name in ("onnxruntime", "openvino") if find_spec(name) is not None]
     memory = None
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
         memory = round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
     return {
         "cpu": cpu_name(),
-        "cores": cores,
+        "cores": num_cores(),
         "threads": torch.get_num_threads(),
         "memory_gib": memory,
         "device": device.type,

@@ -59,7 +59,6 @@ def _measure(given: dict[str, Any]) -> dict[str, Any]:
         seconds.append(time.perf_counter() - started)
     result |= {"seconds": statistics.median(seconds), "num_calls": len(seconds)}
     result["bytes"] = max(peak_bytes(device) - idle, 0)
-    result["num_threads"] = torch.get_num_threads()
     if opened is not None and given["model"] is not None:
         result["decibels"] = _decibels(given, opened)
     return result

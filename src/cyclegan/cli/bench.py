@@ -104,3 +104,5 @@ def run(parsed: argparse.Namespace) -> None:
             progress.print(str(path))
     if done.stopped:
         raise KeyboardInterrupt
+    if not done.measured:
+        raise SystemExit(1)

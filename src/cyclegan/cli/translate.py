@@ -259,34 +259,16 @@ def _translate_large(
     is_only: bool,
 ) -> bool:
     """Returns whether a file could be translated in tiles."""
-    import time
-    from datetime import timedelta
-
     from cyclegan.images import UnreadableError
     from cyclegan.large_images import translate_large
-    from cyclegan.progress import show_progress
+    from cyclegan.progress import show_time_left
     from cyclegan.tiling.pictures import TILE
 
-    begin = time.monotonic()
-    doing, done, first = "reading", 0.0, 0.0
     tile = TILE if parsed.tile == "auto" else parsed.tile
     if parsed.tile == "auto":
         console.print(f"{source} is too large to be translated as a whole: in tiles of {tile} pixels, in float32.")
-
-    def told(what: str, share: float) -> None:
-        nonlocal doing, done, first, begin
-        if not done and share:  # what an earlier call did took no time now
-            begin, first = time.monotonic(), share
-        doing, done = what, share
-        tick()
-
-    def status() -> str:
-        rate = (done - first) / max(time.monotonic() - begin, 1e-6)
-        left = f", {timedelta(seconds=round((1 - done) / rate))} left" if rate > 0 else ""
-        return f"{source.name} {doing}{left}"
-
     try:
-        with show_progress(console, lambda: done, status) as tick:
+        with show_time_left(console, source.name) as told:
             result = translate_large(
                 translator, source, target, tile=tile, statistics=parsed.statistics, on_progress=told
             )
@@ -317,26 +299,19 @@ def _translate_clip(
 ) -> bool:
     """Returns whether all of the clip could be translated. One bad clip of several does not end the others."""
     import time
-    from datetime import timedelta
 
-    from cyclegan.progress import show_progress
+    from cyclegan.progress import show_time_left
     from cyclegan.video import translate_video
 
-    begin = time.monotonic()
-    done, expected = 0, 0
-
-    def count(frames: int, of: int | None) -> None:
-        nonlocal done, expected
-        done, expected = frames, max(of or 0, frames)
-        tick()
-
-    def status() -> str:
-        rate = done / max(time.monotonic() - begin, 1e-6)
-        left = timedelta(seconds=round((expected - done) / max(rate, 1e-6)))
-        return f"{source.name} frame {done} of {expected}, {rate:.1f} frames/s, {left} left"
+    began = time.monotonic()
 
     try:
-        with show_progress(console, lambda: done / max(expected, 1), status) as tick:
+        with show_time_left(console, source.name) as told:
+
+            def count(frames: int, of: int | None) -> None:
+                expected, rate = max(of or 0, frames), frames / max(time.monotonic() - began, 1e-6)
+                told(f"frame {frames} of {expected}, {rate:.1f} frames/s", frames / max(expected, 1))
+
             clip = translate_video(
                 translator,
                 source,

@@ -12,7 +12,8 @@ from torch import nn
 
 from cyclegan.engines import require
 from cyclegan.engines.with_onnxruntime import INPUT, OUTPUT
-from cyclegan.engines.with_torch import DTYPES, SixteenBit
+from cyclegan.engines.with_torch import SixteenBit
+from cyclegan.networks.layers import DTYPES
 
 # Old enough for runtimes of 2022, new enough for all that the networks need.
 OPSET = 18

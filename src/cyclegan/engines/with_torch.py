@@ -9,8 +9,7 @@ from torch.nn import functional as F
 
 from cyclegan.config import InputError
 from cyclegan.engines import Engine
-
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+from cyclegan.networks.layers import DTYPES
 
 # torch's norm of pixels side by side adds up a channel in one go. Beyond this many pixels the sum of float32 values
 # would be less exact than the 16-bit values are, so it is taken in strips of STRIP_PIXELS.

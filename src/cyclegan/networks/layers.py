@@ -8,6 +8,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+# The types that networks compute in, by their names in settings.
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
+
 
 class Conv2d(nn.Conv2d):
     """`nn.Conv2d` in the type of its input: weights are rounded to it for a call, their gradients stay float32."""

@@ -448,3 +448,21 @@ def test_the_state_on_disk_is_exact(tmp_path):
     assert again.blocks == 2
     assert torch.equal(again.activation, state.activation)
     assert all(torch.equal(one, other) for one, other in zip(again.statistics["x"], state.statistics["x"], strict=True))
+
+
+def test_a_tiff_without_the_extra_for_it_is_told_before_any_work(run, tmp_path, monkeypatch):
+    Image.fromarray(pixels()).save(tmp_path / "x.png")
+    monkeypatch.setitem(sys.modules, "tifffile", None)
+    monkeypatch.setattr(large_images, "choose_plan", None)
+    with pytest.raises(InputError, match=r"y\.tif .*cyclegan\[data\].*\.png"):
+        translate_large(Translator.load(run), tmp_path / "x.png", tmp_path / "y.tif", tile=32)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
+
+
+def test_a_tile_that_is_too_small_is_told_once_and_not_for_each_file(run, tmp_path, capsys):
+    for name in "xy":
+        Image.fromarray(pixels()).save(tmp_path / f"{name}.png")
+    with pytest.raises(SystemExit) as stop:
+        main(["translate", str(run), str(tmp_path), "--out", str(tmp_path / "out"), "--tile", "3"])
+    assert stop.value.code != 0
+    assert capsys.readouterr().err.count("tile is 3; expected at least 16 pixels.") == 1

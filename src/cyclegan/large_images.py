@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -95,6 +96,11 @@ def translate_large(
     check_tile(tile, translator.original)
     to_tiff = target.suffix.lower() in (".tif", ".tiff")
     if to_tiff:
+        if find_spec("tifffile") is None:
+            raise InputError(
+                f"{target} would be put together as a TIFF, which needs: pip install 'cyclegan[data]'; "
+                "or give another --out, such as a .png."
+            )
         tile = max(tile // 16 * 16, 16)  # TIFF tiles have sides of multiples of 16
     if not has_instance_norm(translator.original):
         statistics = "exact"  # there are none to gather

@@ -223,6 +223,7 @@ def _split_large(
     import numpy as np
 
     from cyclegan.large_images import find_large
+    from cyclegan.tiling.pictures import check_tile
 
     is_scaled = parsed.short_side is not None or parsed.scale_width is not None
     if isinstance(parsed.tile, int):
@@ -231,6 +232,7 @@ def _split_large(
             raise InputError(
                 f"--tile {parsed.tile} is for images by themselves and at their own size, {other} is not; give one."
             )
+        check_tile(parsed.tile, translator.original)
         if plan:
             console.print(f"Images are translated in tiles of {parsed.tile} pixels, in float32.")
         return plan[:0], plan

@@ -52,7 +52,7 @@ class ArraySource:
 def check_tile(tile: int, network: nn.Module) -> None:
     """Raises InputError if a tile is too small, or the network cannot be run in tiles."""
     if tile < SMALLEST_TILE:
-        raise InputError(f"tile is {tile}; expected at least {SMALLEST_TILE} pixels, or None for no tiles.")
+        raise InputError(f"tile is {tile}; expected at least {SMALLEST_TILE} pixels.")
     if not can_tile(network):
         raise InputError(
             f"A {type(network).__name__} cannot be run in tiles; load the model with PyTorch on a CPU or a GPU, and "

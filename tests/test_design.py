@@ -18,7 +18,18 @@ FLOORS = [
     ],
     [
         *("losses", "reference", "reference_options", "reference_command", "reference_equivalent", "image_folder"),
-        *("data", "schedule", "step", "recording", "tuning", "scores", "stabilise", "tiling", "tiff_regions"),
+        *(
+            "data",
+            "schedule",
+            "train_state",
+            "step",
+            "recording",
+            "tuning",
+            "scores",
+            "stabilise",
+            "tiling",
+            "tiff_regions",
+        ),
     ],
     [
         *("checkpoint", "engines", "translate", "partial_result", "large_images", "translate_files", "video"),

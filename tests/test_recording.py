@@ -44,7 +44,16 @@ def run(step, state, batches):
     return [{name: value.item() for name, value in terms.items()} for terms in losses], weights
 
 
-@pytest.mark.parametrize("settings", [{}, {"adversarial": "wgan-gp"}, {"adversarial_weight": 0}, {"precision": "bf16"}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"adversarial": "wgan-gp"},
+        {"adversarial_weight": 0},
+        {"precision": "bf16"},
+        {"contrastive_weight": 2.0, "structure_weight": 1.0, "cycle_noise": 0.05, "discriminator_norm": "spectral"},
+    ],
+)
 def test_a_recorded_step_does_what_an_ordinary_one_does(settings):
     expected = run(train_step, *state_and_batches(**settings))
     recorder = StandIn()
@@ -69,6 +78,16 @@ def test_images_of_another_size_go_the_ordinary_way():
 def test_on_a_cpu_nothing_is_recorded():
     state, _ = state_and_batches()
     assert fastest_step(state) is train_step
+
+
+@pytest.mark.parametrize(
+    ("settings", "recorded"),
+    [({}, True), ({"contrastive_weight": 2.0, "cycle_noise": 0.05}, True), ({"r1_weight": 1.0}, False)],
+)
+def test_what_differs_from_step_to_step_is_not_recorded(settings, recorded):
+    state, _ = state_and_batches(**settings)
+    state.device = torch.device("cuda")  # nothing is computed there
+    assert (fastest_step(state) is not train_step) == recorded
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")

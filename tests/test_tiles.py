@@ -11,7 +11,7 @@ from torch import nn
 from cyclegan import InputError, ModelConfig, Translator
 from cyclegan.checkpoint import ModelInfo
 from cyclegan.images import ImageFormat, pad_to_multiple
-from cyclegan.networks import build_generator
+from cyclegan.networks import build_generator, plain
 from cyclegan.tiling import budget
 from cyclegan.tiling.boxes import Box, needed, take, tile_boxes
 from cyclegan.tiling.network import TiledNetwork, TilingPlan, TilingState
@@ -112,6 +112,28 @@ def test_networks_without_instance_norm_give_the_whole_result(generator, stored,
     expected = whole(network, config, image)
     result, _ = in_tiles(network, config, image, TilingPlan(side, stored))
     assert expected.std() > 0.1
+    assert (result - expected).abs().max() < PROMISED
+
+
+@pytest.mark.parametrize(
+    ("settings", "stored"),
+    [
+        ({"global_skip": True}, 2),
+        ({"resampling": "smooth"}, 1),
+        ({"resampling": "smooth", "global_skip": True, "norm": "pixel"}, 0),
+        ({"norm": "pixel"}, 2),
+        ({"generator": "unet", "global_skip": True}, 2),
+        ({"generator": "unet", "global_skip": True, "norm": "pixel"}, 1),
+    ],
+)
+@pytest.mark.parametrize(("height", "width", "side"), SIZES[1:5])
+def test_networks_of_other_recipes_give_the_whole_result(settings, stored, height, width, side):
+    network, config = make_network(**settings)
+    plain(network)
+    image = make_image(height, width)
+    expected = whole(network, config, image)
+    result, _ = in_tiles(network, config, image, TilingPlan(side, stored))
+    assert expected.std() > 0.3
     assert (result - expected).abs().max() < PROMISED
 
 

@@ -19,11 +19,11 @@ from torch import Tensor, nn
 from cyclegan.config import Config, Direction, InputError, ModelConfig, Preprocess, describe_validation_error
 from cyclegan.hub import fetch_address, is_address
 from cyclegan.images import ImageFormat
-from cyclegan.networks import build_generator
+from cyclegan.networks import build_generator, plain
 from cyclegan.working import lay_down
 
 if TYPE_CHECKING:  # what begins at a translator needs no training code
-    from cyclegan.step import ImagePool, TrainState
+    from cyclegan.train_state import ImagePool, TrainState
 
 
 class ModelInfo(Config):
@@ -145,6 +145,8 @@ def _write_checkpoint(folder: Path, info: ModelInfo, state: "TrainState", second
     (folder / "model").mkdir()
     _write_model(folder / "model", info, generator_weights(state))
     tensors = {f"discriminator.{name}": tensor for name, tensor in state.discriminator.state_dict().items()}
+    if state.heads is not None:
+        tensors |= {f"heads.{name}": tensor for name, tensor in state.heads.state_dict().items()}
     for name, optimizer in _optimizers(state).items():
         for index, moments in optimizer.state_dict()["state"].items():
             tensors |= {f"{name}.{index}.{moment}": tensor for moment, tensor in moments.items()}
@@ -175,6 +177,8 @@ def load_checkpoint(checkpoint: Path, state: "TrainState") -> float:
             generators.a2b.load_state_dict(load_file(checkpoint / "model" / f"a2b{suffix}.safetensors"))
             generators.b2a.load_state_dict(load_file(checkpoint / "model" / f"b2a{suffix}.safetensors"))
         state.discriminator.load_state_dict(_part(tensors, "discriminator."))
+        if state.heads is not None:
+            state.heads.load_state_dict(_part(tensors, "heads."))
         for name, optimizer in _optimizers(state).items():
             saved: dict[int, dict[str, Tensor]] = {}
             for key, tensor in _part(tensors, f"{name}.").items():
@@ -198,7 +202,8 @@ def load_checkpoint(checkpoint: Path, state: "TrainState") -> float:
 
 
 def _optimizers(state: "TrainState") -> dict[str, torch.optim.Adam]:
-    return {"generator_optimizer": state.generator_optimizer, "discriminator_optimizer": state.discriminator_optimizer}
+    found = {"generator_optimizer": state.generator_optimizer, "discriminator_optimizer": state.discriminator_optimizer}
+    return found if state.head_optimizer is None else {**found, "head_optimizer": state.head_optimizer}
 
 
 def _pools(state: "TrainState") -> "dict[str, ImagePool]":
@@ -259,7 +264,7 @@ def read_info(model: Path) -> ModelInfo:
 
 
 def load_generator(model: Path, direction: Direction, weights: str | None = None) -> tuple[nn.Module, ModelInfo]:
-    """One generator of a model directory on the CPU in evaluation mode, and what is known of it.
+    """One generator of a model directory on the CPU, made `plain` and ready to translate, and what is known of it.
 
     weights: final or average; default: what the model was configured for. Raises InputError if a file is damaged.
     """
@@ -272,7 +277,7 @@ def load_generator(model: Path, direction: Direction, weights: str | None = None
     channels = (info.model.channels_a, info.model.channels_b)
     network = build_generator(info.model, *(channels if direction == "a2b" else channels[::-1]))
     load_weights(network, model / f"{direction}{suffix}.safetensors")
-    return network.eval().requires_grad_(False), info
+    return plain(network).eval().requires_grad_(False), info
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

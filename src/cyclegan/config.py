@@ -49,7 +49,20 @@ class ModelConfig(Config):
     )
     depth: int = Field(8, ge=5, le=12, description="Down-samplings of a unet generator; 7 for 128 px, 8 for 256 px.")
     width: int = Field(64, ge=1, description="Channels after the generator's first convolution.")
-    norm: Literal["instance", "batch", "none"] = Field("instance", description="Normalisation in all networks.")
+    norm: Literal["instance", "batch", "pixel", "none"] = Field(
+        "instance",
+        description="Normalisation; pixel: of the channels of each pixel, so that a result depends on its "
+        "neighbourhood alone.",
+    )
+    discriminator_norm: Literal["instance", "batch", "pixel", "spectral", "none"] | None = Field(
+        None, description="Normalisation in the discriminators; spectral: of their weights; default: that of norm."
+    )
+    resampling: Literal["strided", "smooth"] = Field(
+        "strided", description="How a resnet generator changes resolution; smooth: with a low-pass filter."
+    )
+    global_skip: bool = Field(
+        False, description="Generators add their input to what they make, and so learn the change alone."
+    )
     dropout: bool = Field(False, description="Dropout of 0.5 inside the generator while training.")
     channels_a: int = Field(3, ge=1, description="Channels of the images of domain A.")
     channels_b: int = Field(3, ge=1, description="Channels of the images of domain B.")
@@ -58,6 +71,34 @@ class ModelConfig(Config):
     discriminator: Literal["patch", "pixel"] = Field("patch", description="Kind of discriminator.")
     discriminator_layers: int = Field(3, ge=1, le=8, description="Down-samplings of a patch discriminator; 3 is 70x70.")
     discriminator_width: int = Field(64, ge=1, description="Channels after the discriminator's first convolution.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.generator == "unet" and self.resampling == "smooth":
+            raise ValueError("resampling 'smooth' is for resnet generators, not for a unet; leave it out")
+        return self
+
+    @property
+    def resolved_discriminator_norm(self) -> str:
+        """`discriminator_norm`, or that of the generators."""
+        return self.discriminator_norm or self.norm
+
+    @property
+    def uses_batch_norm(self) -> bool:
+        """Whether images of a batch influence each other, and networks keep running statistics."""
+        return "batch" in (self.norm, self.discriminator_norm)
+
+    @property
+    def beyond_reference(self) -> list[str]:
+        """What these networks have that those of the reference implementation cannot have, as `name value`."""
+        judges = self.resolved_discriminator_norm
+        found = {
+            f"norm {self.norm}": self.norm == "pixel",
+            f"discriminator_norm {judges}": judges != self.norm,
+            f"resampling {self.resampling}": self.resampling != "strided",
+            "global_skip": self.global_skip,
+        }
+        return [name for name, is_so in found.items() if is_so]
 
     @property
     def multiple(self) -> int:
@@ -157,6 +198,23 @@ class TrainConfig(Config):
     cycle_weight_b: float = Field(10.0, ge=0, description="Weight of the backward cycle loss, B -> A -> B.")
     identity_weight: float = Field(0.5, ge=0, description="Weight of the identity loss, relative to the cycle weights.")
     gradient_penalty_weight: float = Field(10.0, ge=0, description="Weight of the gradient penalty of wgan-gp.")
+    r1_weight: float = Field(
+        0.0, ge=0, description="Weight of the zero-centred gradient penalty on real images, taken every 16th step."
+    )
+    contrastive_weight: float = Field(
+        0.0, ge=0, description="Weight of the patch-contrastive loss between input and translation; DCLGAN: 2."
+    )
+    structure_weight: float = Field(
+        0.0, ge=0, description="Weight of the loss that keeps edges of an image where they are in its translation."
+    )
+    cycle_end: float = Field(
+        1.0,
+        ge=0,
+        description="What is left of the cycle weights at the end of the run, towards which they fall evenly.",
+    )
+    cycle_noise: float = Field(
+        0.0, ge=0, description="Standard deviation of noise on a translation on its way back, in [-1, 1]."
+    )
     pool_size: int = Field(50, ge=0, description="Earlier fakes kept for each discriminator; 0 uses only fresh ones.")
 
     # Optimisation.
@@ -239,7 +297,7 @@ class TrainConfig(Config):
             raise ValueError(
                 f"freeze is {self.freeze!r}, which would keep random weights; give init_from, the model to start from"
             )
-        if self.checkpoint_activations and self.model.norm == "batch":
+        if self.checkpoint_activations and self.model.uses_batch_norm:
             raise ValueError(
                 "checkpoint_activations computes activations twice, and norm 'batch' would count each batch twice in "
                 "its running statistics; use norm 'instance' or leave it out"

@@ -8,7 +8,7 @@ from cyclegan.config import InputError, ModelConfig
 from cyclegan.hub import is_address
 from cyclegan.images import ImageFormat
 from cyclegan.run_directory import read_run_config
-from cyclegan.step import TrainState
+from cyclegan.train_state import TrainState
 
 # Settings that say what a discriminator is.
 _DISCRIMINATOR = ("discriminator", "discriminator_layers", "discriminator_width", "norm")

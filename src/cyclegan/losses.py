@@ -54,6 +54,54 @@ def discriminator_loss(kind: str, real_score: Tensor, fake_score: Tensor) -> Ten
     return 0.5 * (real + fake)
 
 
+def patch_contrastive_loss(query: Tensor, key: Tensor, temperature: float = 0.07) -> Tensor:
+    """Cross-entropy of finding the patch of the input at the place of each patch of a translation (Park et al. 2020).
+
+    query, key: (N, P, D) of length 1, those of the translation and of the input; a patch is told from the others of its
+    own image. Returns a scalar >= 0.
+    """
+    similarity = query @ key.transpose(1, 2) / temperature
+    target = torch.arange(query.shape[1], device=query.device).expand(len(query), -1)
+    return F.cross_entropy(similarity.flatten(0, 1), target.flatten())
+
+
+def structure_loss(real: Tensor, fake: Tensor) -> Tensor:
+    """Mean absolute difference of the local self-similarity of an image and of its translation.
+
+    Edges must stay where they are, whatever the colours on either side: MIND of Heinrich et al. 2012, which Yang et al.
+    2020 added to CycleGAN for medical images. real, fake: (N, C, H, W) in [-1, 1], of any number of channels each, with
+    sides of at least 5 pixels. Returns a scalar in [0, 1].
+    """
+    return F.l1_loss(self_similarity(fake), self_similarity(real))
+
+
+def self_similarity(x: Tensor, flat: float = 1e-3) -> Tensor:
+    """How like the 3x3 patches around the four neighbours of a pixel are to the one around it, in (0, 1].
+
+    (N, C, H, W) -> (N, 4, H - 4, W - 4). Differences are relative to their mean; those that are far below `flat`, a
+    squared difference of values, count as none.
+    """
+    across = (x[..., :, 1:] - x[..., :, :-1]).square().mean(1, keepdim=True)
+    along = (x[..., 1:, :] - x[..., :-1, :]).square().mean(1, keepdim=True)
+    across, along = F.avg_pool2d(across, 3, 1), F.avg_pool2d(along, 3, 1)
+    right, left = across[..., 1:-1, 1:], across[..., 1:-1, :-1]
+    below, above = along[..., 1:, 1:-1], along[..., :-1, 1:-1]
+    distances = torch.cat((right, left, below, above), 1)
+    return torch.exp(-distances / (distances.mean(1, keepdim=True) + flat))
+
+
+def zero_centred_penalty(discriminator: nn.Module | Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
+    """Mean of |d score / d image|^2 at real images, R1 of Mescheder et al. 2018.
+
+    real: (N, C, H, W). Returns a scalar >= 0 that can be differentiated with respect to the discriminator's weights.
+    """
+    images = real.detach().requires_grad_()
+    # Of the mean score, so that the weight does not depend on how many patches there are.
+    scores = discriminator(images).flatten(1).mean(1)
+    (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
+    return gradient.flatten(1).square().sum(1).mean()
+
+
 def gradient_penalty(
     discriminator: nn.Module | Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, mix: Tensor
 ) -> Tensor:

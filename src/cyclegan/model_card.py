@@ -302,6 +302,7 @@ def _training(subject: Subject) -> Iterator[str]:
         ["setting", "value"],
         ["generators", f"{model.generator}, {depth}, width {model.width}, {size:,} parameters each"],
         ["normalisation", model.norm + (", dropout in training" if model.dropout else "")],
+        *([["beyond the paper's networks", ", ".join(model.beyond_reference)]] if model.beyond_reference else []),
         *([["steps", f"{info.step:,}"]] if info.step else []),
     ]
     if config is not None:
@@ -341,8 +342,17 @@ def _training(subject: Subject) -> Iterator[str]:
         ["cycle B to A to B", f"{config.cycle_weight_b:g}"],
         ["identity, relative to the cycle", f"{config.identity_weight if config.uses_identity else 0:g}"],
     ]
+    if config.cycle_end != 1:
+        losses.append(["what is left of the cycle weights at the end", f"{config.cycle_end:g}"])
     if config.adversarial == "wgan-gp":
         losses.append(["gradient penalty", f"{config.gradient_penalty_weight:g}"])
+    for name, weight in (
+        ("gradient penalty on real images", config.r1_weight),
+        ("patch-contrastive", config.contrastive_weight),
+        ("structure", config.structure_weight),
+    ):
+        if weight:
+            losses.append([name, f"{weight:g}"])
     yield _table(losses)
 
 

@@ -16,7 +16,7 @@ from cyclegan.health import DiscriminatorWatch, Finding
 from cyclegan.held_out import HeldOut, sample_sheet, there_and_back
 from cyclegan.report.run import write_run_report
 from cyclegan.run_log import RunLog
-from cyclegan.step import Generators, TrainState
+from cyclegan.train_state import Generators, TrainState
 from cyclegan.validation import TIME_SHARE, Validation
 
 # What KID is measured on; a KID without this word would be taken for another.

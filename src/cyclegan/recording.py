@@ -6,7 +6,8 @@ from typing import Protocol, TypeAlias
 import torch
 from torch import Tensor
 
-from cyclegan.step import TrainState, run_step, train_step, update_discriminators, update_generators
+from cyclegan.step import run_step, train_step, update_discriminators, update_generators
+from cyclegan.train_state import TrainState
 
 Tensors: TypeAlias = tuple[Tensor, ...]
 Step: TypeAlias = Callable[[TrainState, Tensor, Tensor], dict[str, Tensor]]
@@ -91,8 +92,9 @@ def record_step(recorder: Recorder) -> Step:
 def fastest_step(state: TrainState) -> Step:
     """`train_step`, recorded where that is possible: on CUDA, for images of one size."""
     config = state.config
-    # The scaler of fp16 decides on the CPU whether a step counts, and dropout is seeded anew at every step.
-    fixed = config.data.crops and config.precision != "fp16" and not config.model.dropout
+    # The scaler of fp16 decides on the CPU whether a step counts, dropout is seeded anew at every step, and the penalty
+    # on real images comes at some steps only.
+    fixed = config.data.crops and config.precision != "fp16" and not config.model.dropout and config.r1_weight == 0
     if state.device.type == "cuda" and fixed and config.cuda_graphs:
         return record_step(CudaRecorder(state.device))
     return train_step

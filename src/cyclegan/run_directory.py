@@ -22,7 +22,7 @@ from cyclegan.data import Folders
 from cyclegan.files import write_bytes
 from cyclegan.headers import HeaderIndex
 from cyclegan.hub import is_address
-from cyclegan.step import TrainState
+from cyclegan.train_state import TrainState
 
 _PATHS = ("a", "b", "test_a", "test_b", "init_from")
 

@@ -5,6 +5,12 @@ import math
 from cyclegan.config import TrainConfig
 
 
+def cycle_factor_at(config: TrainConfig, position: float, length: float) -> float:
+    """What the cycle weights are multiplied by: 1 at the start, falling evenly to `cycle_end` at the end of the run."""
+    share = min(max(position / length, 0.0), 1.0)
+    return 1.0 + (config.cycle_end - 1.0) * share
+
+
 def learning_rate_at(config: TrainConfig, position: float, length: float) -> float:
     """The learning rate at `position` of a run of `length`, in the same unit: epochs, steps or seconds.
 

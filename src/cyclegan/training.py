@@ -47,9 +47,10 @@ from cyclegan.run_directory import (
     write_config,
 )
 from cyclegan.run_log import RunLog
-from cyclegan.schedule import learning_rate_at
-from cyclegan.step import TrainState, first_non_finite, set_learning_rate
+from cyclegan.schedule import cycle_factor_at, learning_rate_at
+from cyclegan.step import first_non_finite
 from cyclegan.trackers import check_trackers
+from cyclegan.train_state import TrainState, set_learning_rate
 from cyclegan.tuning import Choice, choose
 from cyclegan.validation import Validation
 
@@ -354,6 +355,7 @@ class _Run:
         config, state = self.config, self.state
         self.learning_rate = learning_rate_at(config, *self._position())
         set_learning_rate(state, self.learning_rate)
+        state.cycle_factor.fill_(cycle_factor_at(config, *self._position()))
         losses = self.step(
             state, real_a.to(state.device, non_blocking=True), real_b.to(state.device, non_blocking=True)
         )
@@ -526,7 +528,14 @@ class _Run:
         else:
             done = share - self.share_before
             left = (1 - share) * (self._seconds() - self.seconds_before) / done if done > 0 else 0.0
-        short = {"adversarial": "adv", "discriminator": "disc", "identity": "idt", "cycle": "cyc"}
+        short = {
+            "adversarial": "adv",
+            "discriminator": "disc",
+            "identity": "idt",
+            "cycle": "cyc",
+            "contrastive": "nce",
+            "structure": "str",
+        }
         sums: dict[str, float] = {}
         means, speed = self.means, self.speed
         if not means and self.pending:  # nothing is logged yet, and slow steps should not leave the line empty

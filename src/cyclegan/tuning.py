@@ -116,7 +116,8 @@ def _key(config: TrainConfig) -> str:
     """What a trial depends on: the machine, torch, its threads, and the shapes."""
     model = config.model
     kind = f"{model.generator} {model.depth if model.generator == 'unet' else ''} {model.channels_a}-{model.channels_b}"
-    shape = f"{kind} {model.width} {model.norm} {config.data.crop_size}px x{config.batch_size}"
+    parts = " ".join([model.norm, *model.beyond_reference])
+    shape = f"{kind} {model.width} {parts} {config.data.crop_size}px x{config.batch_size}"
     machine = f"{platform.node()} {cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     return f"{machine}: {shape} {config.precision}"
 

@@ -237,7 +237,7 @@ def _train_ways(done: Benchmark) -> list[Point]:
     else:
         done.notes.append(f"Nothing to compare a training step with: {why}.")
     ways.append(Point("train", "ours", "auto", 0, 0))
-    if config.model.norm != "batch":
+    if not config.model.uses_batch_norm:
         ways.append(Point("train", "ours", "auto", 0, 0, checkpointed=True))
     else:
         done.notes.append("--checkpoint-activations is not for norm batch.")
@@ -249,6 +249,8 @@ def _why_not_plain(subject: Subject) -> str | None:
     model, config = subject.info.model, subject.config
     if model.generator != "resnet" or model.discriminator != "patch" or model.norm != "instance" or model.dropout:
         return "plain eager networks are a resnet and patch discriminators with instance norm, and these are others"
+    if model.beyond_reference:
+        return f"plain eager networks have no {' and no '.join(model.beyond_reference)}"
     if config is None:
         return "an export is compared with nothing"
     if config.adversarial == "wgan-gp" or 0 in (
@@ -257,6 +259,8 @@ def _why_not_plain(subject: Subject) -> str | None:
         config.cycle_weight_b,
     ):
         return "a plain eager step has least squares and both cycle losses, and this run has others"
+    if config.contrastive_weight or config.structure_weight or config.r1_weight:
+        return "a plain eager step has the losses of the paper, and this run has more"
     return None
 
 

@@ -70,7 +70,7 @@ def _step(given: dict[str, Any], point: Point, device: Any) -> tuple[Callable[[]
     from cyclegan.benchmark.plain import Case, plain_step
     from cyclegan.distributed import keep_freed_memory
     from cyclegan.recording import fastest_step
-    from cyclegan.step import TrainState
+    from cyclegan.train_state import TrainState
     from cyclegan.tuning import choose
 
     config = TrainConfig.model_validate(given["config"])

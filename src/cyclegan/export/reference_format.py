@@ -20,6 +20,11 @@ def export_reference(model: Path, out: Path, directions: tuple[Direction, ...], 
     """latest_net_G_A.pth and the others, as junyanz/pytorch-CycleGAN-and-pix2pix writes and loads them."""
     info = read_info(model)
     config = info.model
+    if config.beyond_reference:
+        raise InputError(
+            f"The networks of the reference have no {' and no '.join(config.beyond_reference)}, which {model} has; "
+            "export it in another format."
+        )
     theirs = {name: role for role, name in ROLES.items()}
     states: dict[str, dict[str, Tensor]] = {}
     for direction in directions:

@@ -7,7 +7,9 @@ import torch
 from torch import nn
 
 from cyclegan.config import ModelConfig
+from cyclegan.networks.layers import SmoothConv2d, SmoothConvTranspose2d, SpectralConv2d
 from cyclegan.networks.patchgan import PatchDiscriminator, PixelDiscriminator
+from cyclegan.networks.projection import ProjectionHeads
 from cyclegan.networks.resnet import ResnetGenerator
 from cyclegan.networks.unet import UnetGenerator
 
@@ -16,31 +18,49 @@ __all__ = [
     "GENERATORS",
     "PatchDiscriminator",
     "PixelDiscriminator",
+    "ProjectionHeads",
     "ResnetGenerator",
     "UnetGenerator",
     "build_discriminator",
     "build_generator",
+    "build_heads",
     "count_parameters",
     "forget_activations",
     "freeze",
     "initialise",
+    "plain",
     "train_mode",
 ]
 
 GENERATORS: dict[str, Callable[[ModelConfig, int, int], nn.Module]] = {
     "resnet": lambda c, in_channels, out_channels: ResnetGenerator(
-        in_channels, out_channels, width=c.width, num_blocks=c.blocks, norm=c.norm, dropout=c.dropout
+        in_channels,
+        out_channels,
+        width=c.width,
+        num_blocks=c.blocks,
+        norm=c.norm,
+        dropout=c.dropout,
+        smooth=c.resampling == "smooth",
+        global_skip=c.global_skip,
     ),
     "unet": lambda c, in_channels, out_channels: UnetGenerator(
-        in_channels, out_channels, width=c.width, depth=c.depth, norm=c.norm, dropout=c.dropout
+        in_channels,
+        out_channels,
+        width=c.width,
+        depth=c.depth,
+        norm=c.norm,
+        dropout=c.dropout,
+        global_skip=c.global_skip,
     ),
 }
 
 DISCRIMINATORS: dict[str, Callable[[ModelConfig, int], nn.Module]] = {
     "patch": lambda c, channels: PatchDiscriminator(
-        channels, width=c.discriminator_width, num_layers=c.discriminator_layers, norm=c.norm
+        channels, width=c.discriminator_width, num_layers=c.discriminator_layers, norm=c.resolved_discriminator_norm
     ),
-    "pixel": lambda c, channels: PixelDiscriminator(channels, width=c.discriminator_width, norm=c.norm),
+    "pixel": lambda c, channels: PixelDiscriminator(
+        channels, width=c.discriminator_width, norm=c.resolved_discriminator_norm
+    ),
 }
 
 
@@ -59,6 +79,17 @@ def build_discriminator(config: ModelConfig, channels: int, *, seed: int | None 
     with torch.device("meta"):
         network = DISCRIMINATORS[config.discriminator](config, channels)
     return _materialise(network, config, seed)
+
+
+def build_heads(config: ModelConfig, generator: nn.Module, *, seed: int) -> ProjectionHeads:
+    """Projections of the activations that a generator taps, as wide as its residual blocks; weights N(0, 0.02)."""
+    heads = ProjectionHeads(generator.feature_channels, 4 * config.width)  # type: ignore[arg-type]
+    draw = torch.Generator().manual_seed(seed)
+    for module in heads.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0.0, 0.02, generator=draw)
+            nn.init.zeros_(module.bias)
+    return heads
 
 
 def _materialise(network: nn.Module, config: ModelConfig, seed: int | None) -> nn.Module:
@@ -88,6 +119,8 @@ def initialise(network: nn.Module, kind: str, gain: float, generator: torch.Gene
                 nn.init.orthogonal_(weight, gain, generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
+            if isinstance(module, SpectralConv2d):
+                nn.init.normal_(module.u, generator=generator)
         elif isinstance(module, nn.BatchNorm2d):
             module.reset_running_stats()
             nn.init.normal_(module.weight, 1.0, gain, generator=generator)
@@ -123,6 +156,15 @@ def forget_activations(generator: nn.Module) -> None:
     """Let a generator compute its activations again in the backward pass instead of keeping them."""
     assert isinstance(generator, ResnetGenerator | UnetGenerator), type(generator)
     generator.forgets = True
+
+
+def plain(network: nn.Module) -> nn.Module:
+    """A generator to translate with: of ordinary convolutions alone, where training has others. Changed in place."""
+    for name, module in list(network.named_modules()):
+        if isinstance(module, SmoothConv2d | SmoothConvTranspose2d):
+            parent, _, child = name.rpartition(".")
+            setattr(network.get_submodule(parent), child, module.plain())
+    return network
 
 
 def train_mode(network: nn.Module) -> None:

@@ -52,14 +52,138 @@ class InstanceNorm(nn.InstanceNorm2d):
         return images[0] if len(images) == 1 else torch.cat(images)
 
 
+class PixelNorm(nn.Module):
+    """Normalises the channels of each pixel by themselves, as in NAFNet (Chen et al. 2022) but without learned values.
+
+    (N, C, H, W) -> the same. What becomes of a pixel depends on its neighbourhood alone, not on the whole image.
+    """
+
+    def __init__(self, channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.channels, self.eps = channels, eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.layer_norm(x.permute(0, 2, 3, 1), (self.channels,), eps=self.eps).permute(0, 3, 1, 2)
+
+
 def norm_layer(norm: str, channels: int) -> nn.Module:
-    """instance: no learned values, no running statistics; batch: both; none: the identity."""
-    if norm == "instance":
-        return InstanceNorm(channels)
-    if norm == "batch":
-        return nn.BatchNorm2d(channels)
-    assert norm == "none", norm
-    return nn.Identity()
+    """A norm by its name in `ModelConfig`.
+
+    instance, pixel: no learned values, no running statistics; batch: both; none, and spectral, which is one of weights:
+    the identity.
+    """
+    if norm in ("none", "spectral"):
+        return nn.Identity()
+    kinds: dict[str, Callable[[int], nn.Module]] = {
+        "instance": InstanceNorm,
+        "batch": nn.BatchNorm2d,
+        "pixel": PixelNorm,
+    }
+    return kinds[norm](channels)
+
+
+class SpectralConv2d(Conv2d):
+    """A convolution whose weight is divided by its largest singular value, Miyato et al. 2018.
+
+    That value is followed by one power iteration in each training call.
+    """
+
+    u: Tensor
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int, stride: int = 1, padding: int = 0) -> None:
+        super().__init__(in_channels, out_channels, kernel, stride, padding)
+        self.register_buffer("u", torch.ones(out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        matrix = self.weight.flatten(1)
+        with torch.no_grad():
+            v = F.normalize(matrix.T @ self.u, dim=0)
+            u = F.normalize(matrix @ v, dim=0)
+            if self.training:
+                self.u.copy_(u)
+        weight = self.weight / torch.dot(u, matrix @ v)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return self._conv_forward(x, weight.to(x.dtype), bias)  # type: ignore[no-any-return]
+
+
+class SmoothConv2d(Conv2d):
+    """A convolution behind the low-pass filter of Zhang 2019, [1 2 1] / 4 both ways: one step that does not alias.
+
+    Its 3x3 weights, smeared to 5x5 by the filter, do both at once.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        weight = smear(self.weight)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.conv2d(x, weight.to(x.dtype), bias, self.stride, int(self.padding[0]) + 1)
+
+    def plain(self) -> nn.Conv2d:
+        """The same as one ordinary convolution."""
+        return _with_weights(
+            Conv2d(
+                self.in_channels, self.out_channels, self.kernel_size[0] + 2, self.stride[0], int(self.padding[0]) + 1
+            ),
+            self,
+        )
+
+
+class SmoothConvTranspose2d(ConvTranspose2d):
+    """A transposed convolution before the same filter: no checkerboard is left. Like `SmoothConv2d`."""
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        assert output_size is None, output_size
+        weight, bias = smear(self.weight).to(x.dtype), None if self.bias is None else self.bias.to(x.dtype)
+        padding, more = int(self.padding[0]) + 1, self.output_padding[0]
+        return F.conv_transpose2d(x, weight, bias, self.stride[0], padding, more)
+
+    def plain(self) -> nn.ConvTranspose2d:
+        """The same as one ordinary transposed convolution."""
+        kernel, padding = self.kernel_size[0] + 2, int(self.padding[0]) + 1
+        return _with_weights(
+            ConvTranspose2d(
+                self.in_channels, self.out_channels, kernel, self.stride[0], padding, self.output_padding[0]
+            ),
+            self,
+        )
+
+
+Smooth = TypeVar("Smooth", Conv2d, ConvTranspose2d)
+
+
+@torch.no_grad()
+def _with_weights(plain: Smooth, smooth: SmoothConv2d | SmoothConvTranspose2d) -> Smooth:
+    plain = plain.to(smooth.weight.device, smooth.weight.dtype).train(smooth.training)
+    plain.weight.copy_(smear(smooth.weight))
+    if smooth.bias is None:
+        plain.bias = None
+    else:
+        assert plain.bias is not None
+        plain.bias.copy_(smooth.bias)
+    return plain.requires_grad_(smooth.weight.requires_grad)
+
+
+def smear(weight: Tensor) -> Tensor:
+    """Kernels filtered with [1 2 1] / 4 both ways: (O, I, h, w) -> (O, I, h + 2, w + 2)."""
+    return F.avg_pool2d(F.avg_pool2d(F.pad(weight, (2, 2, 2, 2)), 2, 1), 2, 1)
+
+
+def finish(change: Tensor, x: Tensor | None) -> Tensor:
+    """The image that a generator gives, in [-1, 1]: tanh of its last convolution.
+
+    change: (N, C, H, W), float32. x: the input of a generator with a global skip, (N, any channels, H, W): what the
+    layers make is then added to it, before the tanh, so that they learn the change alone (Shen and Liu 2017). With
+    another number of channels each output channel gets their mean.
+    """
+    if x is None:
+        return change.tanh()
+    x = x.float().clamp(-1, 1)  # noise on an image may lead out of the range
+    if x.shape[1] != change.shape[1]:
+        x = x.mean(1, keepdim=True)
+    return (change + torch.atanh(_NEARLY * x)).tanh()
+
+
+# What is left of an input with a global skip by itself: the tanh reaches neither -1 nor 1.
+_NEARLY = 0.95
 
 
 def before_norm(conv: Conv, norm: str) -> Conv:

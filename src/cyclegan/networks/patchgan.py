@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cyclegan.networks.layers import Conv2d, before_norm, norm_layer
+from cyclegan.networks.layers import Conv2d, SpectralConv2d, before_norm, norm_layer
 
 
 class PatchDiscriminator(nn.Module):
@@ -15,13 +15,14 @@ class PatchDiscriminator(nn.Module):
     def __init__(self, channels: int, *, width: int, num_layers: int, norm: str) -> None:
         super().__init__()
         widths = [width * min(2**level, 8) for level in range(num_layers + 1)]
-        self.stem = Conv2d(channels, width, 4, 2, 1)
+        conv = SpectralConv2d if norm == "spectral" else Conv2d
+        self.stem = conv(channels, width, 4, 2, 1)
         self.convs = nn.ModuleList(
-            before_norm(Conv2d(widths[i], widths[i + 1], 4, 2 if i < num_layers - 1 else 1, 1), norm)
+            before_norm(conv(widths[i], widths[i + 1], 4, 2 if i < num_layers - 1 else 1, 1), norm)
             for i in range(num_layers)
         )
         self.norms = nn.ModuleList(norm_layer(norm, widths[i + 1]) for i in range(num_layers))
-        self.head = Conv2d(widths[-1], 1, 4, 1, 1)
+        self.head = conv(widths[-1], 1, 4, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         h = F.leaky_relu_(self.stem(x), 0.2)
@@ -35,10 +36,13 @@ class PixelDiscriminator(nn.Module):
 
     def __init__(self, channels: int, *, width: int, norm: str) -> None:
         super().__init__()
-        self.stem = Conv2d(channels, width, 1)
-        self.conv = before_norm(Conv2d(width, 2 * width, 1), norm)
+        conv = SpectralConv2d if norm == "spectral" else Conv2d
+        self.stem = conv(channels, width, 1)
+        self.conv = before_norm(conv(width, 2 * width, 1), norm)
         self.norm = norm_layer(norm, 2 * width)
-        self.head = Conv2d(2 * width, 1, 1, bias=norm != "batch")
+        self.head = conv(2 * width, 1, 1)
+        if norm == "batch":
+            self.head.bias = None  # as in the reference
 
     def forward(self, x: Tensor) -> Tensor:
         h = F.leaky_relu_(self.stem(x), 0.2)

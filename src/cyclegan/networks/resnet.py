@@ -4,7 +4,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cyclegan.networks.layers import Conv2d, ConvTranspose2d, before_norm, forget, norm_layer
+from cyclegan.networks.layers import (
+    Conv2d,
+    ConvTranspose2d,
+    SmoothConv2d,
+    SmoothConvTranspose2d,
+    before_norm,
+    finish,
+    forget,
+    norm_layer,
+)
 
 
 class ResidualBlock(nn.Module):
@@ -33,20 +42,35 @@ class ResnetGenerator(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, width: int, num_blocks: int, norm: str, dropout: bool
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        width: int,
+        num_blocks: int,
+        norm: str,
+        dropout: bool,
+        smooth: bool = False,
+        global_skip: bool = False,
     ) -> None:
+        """smooth: low-pass filter what is resampled, so that neither aliases nor a checkerboard come in.
+
+        global_skip: add the input to the output, see `finish`.
+        """
         super().__init__()
+        down, up = (SmoothConv2d, SmoothConvTranspose2d) if smooth else (Conv2d, ConvTranspose2d)
         self.stem = before_norm(Conv2d(in_channels, width, 7), norm)
         self.stem_norm = norm_layer(norm, width)
-        self.down = nn.ModuleList(before_norm(Conv2d(c, 2 * c, 3, 2, 1), norm) for c in (width, 2 * width))
+        self.down = nn.ModuleList(before_norm(down(c, 2 * c, 3, 2, 1), norm) for c in (width, 2 * width))
         self.down_norm = nn.ModuleList(norm_layer(norm, 2 * c) for c in (width, 2 * width))
         self.blocks = nn.ModuleList(ResidualBlock(4 * width, norm=norm, dropout=dropout) for _ in range(num_blocks))
         self.dropout = dropout
         self.up = nn.ModuleList(
-            before_norm(ConvTranspose2d(c, c // 2, 3, 2, 1, output_padding=1), norm) for c in (4 * width, 2 * width)
+            before_norm(up(c, c // 2, 3, 2, 1, output_padding=1), norm) for c in (4 * width, 2 * width)
         )
         self.up_norm = nn.ModuleList(norm_layer(norm, c // 2) for c in (4 * width, 2 * width))
         self.head = Conv2d(width, out_channels, 7)
+        self.global_skip = global_skip
         # Whether activations are computed again in the backward pass instead of kept.
         self.forgets = False
 
@@ -55,18 +79,50 @@ class ResnetGenerator(nn.Module):
         h = forget(self._encode, x, when=self.forgets)
         for block in self.blocks:
             h = forget(block, h, when=self.forgets, random=self.dropout)
-        return forget(self._decode, h, when=self.forgets)
+        return finish(forget(self._decode, h, when=self.forgets), x if self.global_skip else None)
+
+    @property
+    def feature_channels(self) -> list[int]:
+        """Of what `features` gives."""
+        wide = self.down[1].out_channels
+        return [self.down[0].out_channels, wide, *[wide] * len(self._feature_blocks)]  # type: ignore[list-item]
+
+    def features(self, x: Tensor, *, decode: bool) -> tuple[Tensor, ...]:
+        """Activations at half and at quarter resolution: behind both down-samplings, and two blocks of the first half.
+
+        decode: whether the output comes first.
+        """
+        h = F.relu_(self.stem_norm(self.stem(reflect(x, 3))))
+        found = []
+        for level in range(2):
+            h = self._down(level, h)
+            found.append(h)
+        last = len(self.blocks) if decode else max(self._feature_blocks, default=-1) + 1
+        for index, block in enumerate(self.blocks[:last]):
+            h = forget(block, h, when=self.forgets, random=self.dropout)
+            if index in self._feature_blocks:
+                found.append(h)
+        if not decode:
+            return tuple(found)
+        return finish(forget(self._decode, h, when=self.forgets), x if self.global_skip else None), *found
+
+    @property
+    def _feature_blocks(self) -> list[int]:
+        return sorted({0, len(self.blocks) // 2}) if len(self.blocks) else []
 
     def _encode(self, x: Tensor) -> Tensor:
         h = F.relu_(self.stem_norm(self.stem(reflect(x, 3))))
-        for conv, norm in zip(self.down, self.down_norm, strict=True):
-            h = F.relu_(norm(conv(h)))
+        for level in range(2):
+            h = self._down(level, h)
         return h
+
+    def _down(self, level: int, h: Tensor) -> Tensor:
+        return F.relu_(self.down_norm[level](self.down[level](h)))
 
     def _decode(self, h: Tensor) -> Tensor:
         for conv, norm in zip(self.up, self.up_norm, strict=True):
             h = F.relu_(norm(conv(h)))
-        return self.head(reflect(h, 3)).float().tanh()  # type: ignore[no-any-return]
+        return self.head(reflect(h, 3)).float()  # type: ignore[no-any-return]
 
 
 def reflect(x: Tensor, pixels: int) -> Tensor:

@@ -6,7 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cyclegan.networks.layers import Conv2d, ConvTranspose2d, before_norm, forget, norm_layer
+from cyclegan.networks.layers import Conv2d, ConvTranspose2d, before_norm, finish, forget, norm_layer
+
+# Whose activations the contrastive loss compares.
+_FEATURE_LEVELS = (1, 2, 3)
 
 
 class UnetGenerator(nn.Module):
@@ -16,8 +19,17 @@ class UnetGenerator(nn.Module):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, *, width: int, depth: int, norm: str, dropout: bool
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        width: int,
+        depth: int,
+        norm: str,
+        dropout: bool,
+        global_skip: bool = False,
     ) -> None:
+        """global_skip: add the input to the output, see `finish`."""
         super().__init__()
         channels = [width * min(2**level, 8) for level in range(depth)]
         last = depth - 1
@@ -44,24 +56,46 @@ class UnetGenerator(nn.Module):
 
         # Dropout sits in the levels of full width, between the innermost one and the tapering ones.
         self.dropout_levels = range(4, last) if dropout else range(0)
+        self.global_skip = global_skip
         # Whether activations are computed again in the backward pass instead of kept.
         self.forgets = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Computed in the type and memory format of x; the result is float32."""
+        return self._up_from(self._skips(x, len(self.down)), x)
+
+    @property
+    def feature_channels(self) -> list[int]:
+        """Of what `features` gives."""
+        return [self.down[level].out_channels for level in _FEATURE_LEVELS]  # type: ignore[misc]
+
+    def features(self, x: Tensor, *, decode: bool) -> tuple[Tensor, ...]:
+        """Activations on the way down, at a quarter to a sixteenth of the resolution.
+
+        decode: whether the output comes first.
+        """
+        skips = self._skips(x, len(self.down) if decode else _FEATURE_LEVELS[-1] + 1)
+        found = tuple(skips[level] for level in _FEATURE_LEVELS)
+        return (self._up_from(skips, x), *found) if decode else found
+
+    def _skips(self, x: Tensor, count: int) -> list[Tensor]:
+        """What the first levels give on the way down."""
         skips: list[Tensor] = []
         h = x
-        for level in range(len(self.down)):
+        for level in range(count):
             h = forget(partial(self._down, level), h, when=self.forgets)
             skips.append(h)
+        return skips
 
+    def _up_from(self, skips: list[Tensor], x: Tensor) -> Tensor:
+        h = skips[-1]
         for level in reversed(range(len(self.up))):
             h = forget(partial(self._up, level), h, when=self.forgets)
             if level in self.dropout_levels:
                 h = F.dropout(h, 0.5, self.training)
             if level > 0:
                 h = torch.cat([skips[level - 1], h], 1)
-        return h.float().tanh()
+        return finish(h.float(), x if self.global_skip else None)
 
     def _down(self, level: int, h: Tensor) -> Tensor:
         return self.down_norm[level](self.down[level](h if level == 0 else F.leaky_relu(h, 0.2)))  # type: ignore[no-any-return]

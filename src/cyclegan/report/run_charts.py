@@ -45,6 +45,8 @@ def loss_charts(log: RunRecord) -> Iterator[Chart]:
     for title, terms in (
         ("Cycle losses", {"cycle_a": "A to B to A", "cycle_b": "B to A to B"}),
         ("Identity losses", {"identity_a": "A", "identity_b": "B"}),
+        ("Contrastive losses", {"contrastive_a2b": "A to B", "contrastive_b2a": "B to A"}),
+        ("Structure losses", {"structure_a2b": "A to B", "structure_b2a": "B to A"}),
         ("Adversarial losses of the generators", {"adversarial_a2b": "A to B", "adversarial_b2a": "B to A"}),
         ("Losses of the discriminators", {"discriminator_a": "of A", "discriminator_b": "of B"}),
     ):

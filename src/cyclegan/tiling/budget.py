@@ -19,7 +19,7 @@ _BASE_BYTES = 64 * 2**20
 _COPIES = 4.0
 
 # Pixels that a tile needs around it for all but the residual blocks.
-_HALO = 20
+_HALO = 24
 
 
 def untiled_bytes(network: nn.Module, height: int, width: int) -> int:

@@ -19,6 +19,7 @@ from cyclegan.tiling.planes import (
     Affine,
     Block,
     Conv,
+    Finished,
     Joined,
     Plane,
     Statistics,
@@ -26,6 +27,7 @@ from cyclegan.tiling.planes import (
     affine_of,
     channels_last_is_fast,
     is_instance_norm,
+    then,
 )
 from cyclegan.tiling.sweeps import Tick, add_into, finish_in_place, gather, rewrite, store
 
@@ -159,17 +161,19 @@ class TiledNetwork:
 
         for index, (up, norm) in enumerate(zip(convolutions(network.up), network.up_norm, strict=True)):
             plane = self._normed(Conv(plane, up), norm, f"up_norm.{index}", relu)
+        if network.global_skip:
+            return Finished(Conv(plane, network.head, mirrored=3), self.picture)
         return Conv(plane, network.head, mirrored=3, after=tanh)
 
     def _two_stored(self, x: Stored, scratch: Tensor, block: ResidualBlock, name: str) -> None:
         """A block with a second activation, in which both of its convolutions are kept in turn."""
         side = self._side(x)
         first = store(Conv(x, block.conv1, mirrored=1), side, self._tick(name + "norm1"), scratch)
-        inner = Stored(scratch, affine=self._affine(block.norm1, name + "norm1", first), activation=relu)
+        inner = self._read_normed(scratch, block.norm1, name + "norm1", first, relu)
         second = rewrite(
             inner, 1, side, lambda old: Conv(old, block.conv2, mirrored=1), self._tick(name + "norm2"), is_gathered=True
         )
-        add_into(x.tensor, Stored(scratch, affine=self._affine(block.norm2, name + "norm2", second)))
+        add_into(x.tensor, self._read_normed(scratch, block.norm2, name + "norm2", second, None))
 
     def _one_stored(self, x: Stored, block: ResidualBlock, name: str) -> None:
         """A block in place: its first convolution is computed three times, its second one twice."""
@@ -180,8 +184,8 @@ class TiledNetwork:
 
     def _block(self, below: Plane, block: ResidualBlock, name: str) -> Block:
         """A block whose statistics are known."""
-        conv1 = Conv(below, block.conv1, mirrored=1).normalised(self._affine(block.norm1, name + "norm1"), relu)
-        conv2 = Conv(below, block.conv2, mirrored=1).normalised(self._affine(block.norm2, name + "norm2"), None)
+        conv1 = self._known(Conv(below, block.conv1, mirrored=1), block.norm1, name + "norm1", relu)
+        conv2 = self._known(Conv(below, block.conv2, mirrored=1), block.norm2, name + "norm2", None)
         return Block(below, conv1, conv2)
 
     def _resnet_costs(self, network: ResnetGenerator) -> dict[str, float]:
@@ -221,6 +225,8 @@ class TiledNetwork:
         plane = skips.pop()
         for level, up in reversed([*enumerate(convolutions(network.up))]):
             raw = Conv(plane, up, before=relu)
+            if level == 0 and network.global_skip:
+                return Finished(raw, self.picture)
             if level == 0:
                 return raw.normalised(None, tanh)
             keep = self._stored if level > self.plan.stored else self._normed
@@ -249,7 +255,18 @@ class TiledNetwork:
         moments = None
         if is_instance_norm(norm) and name not in self.state.statistics:
             moments = gather(conv, self._side(conv), self._tick(name))
-        return conv.normalised(self._affine(norm, name, moments), after)
+        return self._known(conv, norm, name, after, moments)
+
+    def _known(
+        self,
+        conv: Conv,
+        norm: nn.Module,
+        name: str,
+        after: Activation | None,
+        moments: tuple[Tensor, Tensor] | None = None,
+    ) -> Conv:
+        """A convolution with a norm whose statistics are known, or are these."""
+        return conv.normalised(self._affine(norm, name, moments), then(norm, after))
 
     def _stored(self, conv: Conv, norm: nn.Module, name: str, after: Activation | None) -> Stored:
         """A convolution kept in memory, with its norm on reading."""
@@ -258,7 +275,18 @@ class TiledNetwork:
         shape = (1, channels, conv.height, conv.width)
         tensor = torch.empty(shape, device=self._device, dtype=self._dtype, memory_format=layout)
         moments = store(conv, self._side(conv), self._tick(name), tensor)
-        return Stored(tensor, affine=self._affine(norm, name, moments), activation=after)
+        return self._read_normed(tensor, norm, name, moments, after)
+
+    def _read_normed(
+        self,
+        tensor: Tensor,
+        norm: nn.Module,
+        name: str,
+        moments: tuple[Tensor, Tensor] | None,
+        after: Activation | None,
+    ) -> Stored:
+        """What a convolution gave, with its norm on reading."""
+        return Stored(tensor, affine=self._affine(norm, name, moments), activation=then(norm, after))
 
     def _affine(self, norm: nn.Module, name: str, moments: tuple[Tensor, Tensor] | None = None) -> Affine | None:
         """moments: what was found just now; what was known before counts more, so that all passes agree."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cyclegan.networks.layers import PixelNorm, finish
 from cyclegan.tiling.boxes import Box, Index, needed, reflected, select, take
 
 # Mean and variance of each channel, (C,) each, float64 on the CPU; by the name of the norm.
@@ -190,6 +191,17 @@ class Block:
         return self.change(x, have, box).add_(take(x, have, box, self.height, self.width, mirrored=True))
 
 
+class Finished:
+    """The image that the output of the last convolution stands for, with the input added to it."""
+
+    def __init__(self, change: Plane, picture: Plane) -> None:
+        self.change, self.picture = change, picture
+        self.height, self.width = change.height, change.width
+
+    def read(self, box: Box) -> Tensor:
+        return finish(self.change.read(box).float(), self.picture.read(box))
+
+
 class Joined:
     """The channels of two planes of one size, one after the other."""
 
@@ -216,7 +228,7 @@ def _in_place(affine: Affine, like: Tensor) -> Activation:
 
 def affine_of(norm: nn.Module, moments: Moments | None) -> Affine | None:
     """What a norm does to every channel; None if nothing. moments: of the whole image, for an instance norm."""
-    if isinstance(norm, nn.Identity):
+    if isinstance(norm, nn.Identity | PixelNorm):  # what a pixel norm does, `then` adds to the activation
         return None
     assert isinstance(norm, nn.BatchNorm2d | nn.InstanceNorm2d), norm
     if is_instance_norm(norm):
@@ -230,6 +242,13 @@ def affine_of(norm: nn.Module, moments: Moments | None) -> Affine | None:
     if not norm.affine:
         return mean, scale, torch.zeros_like(mean)
     return mean, scale * norm.weight.cpu().double(), norm.bias.cpu().double()
+
+
+def then(norm: nn.Module, after: Activation | None) -> Activation | None:
+    """What follows a convolution and what `affine_of` its norm says: a norm of single pixels, and the activation."""
+    if not isinstance(norm, PixelNorm):
+        return after
+    return lambda y: y.copy_(norm(y)) if after is None else after(y.copy_(norm(y)))
 
 
 def is_instance_norm(norm: nn.Module) -> bool:

@@ -1,0 +1,377 @@
+"""What a modern recipe is made of: losses, layers and schedules beyond the paper's, each by itself and in a step."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from conftest import TINY, TINY_MODEL
+from cyclegan import InputError, ModelConfig, train
+from cyclegan.checkpoint import list_checkpoints
+from cyclegan.config import make_config
+from cyclegan.losses import patch_contrastive_loss, self_similarity, structure_loss, zero_centred_penalty
+from cyclegan.networks import ResnetGenerator, build_discriminator, build_generator, build_heads
+from cyclegan.networks.layers import PixelNorm, SmoothConv2d, SmoothConvTranspose2d, SpectralConv2d, smear
+from cyclegan.networks.projection import ProjectionHeads, sample
+from cyclegan.schedule import cycle_factor_at
+from cyclegan.step import TrainState, train_step
+from cyclegan.train_state import set_learning_rate
+
+
+def random(*shape, seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+# ---- the contrastive loss
+
+
+def test_the_contrastive_loss_is_the_cross_entropy_of_finding_the_own_place():
+    query, key = (F.normalize(random(2, 5, 3, seed=seed), dim=-1) for seed in (0, 1))
+    expected = []
+    for image in range(2):
+        for place in range(5):
+            similar = [math.exp(float(query[image, place] @ key[image, other]) / 0.5) for other in range(5)]
+            expected.append(-math.log(similar[place] / sum(similar)))
+    assert float(patch_contrastive_loss(query, key, 0.5)) == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+def test_the_contrastive_loss_is_small_for_equal_patches_and_log_of_their_number_for_what_tells_nothing():
+    key = torch.eye(16)[None]
+    assert float(patch_contrastive_loss(key, key)) < 1e-4
+    assert float(patch_contrastive_loss(key[:, :1].expand(1, 16, 16), key[:, :1].expand(1, 16, 16))) == pytest.approx(
+        math.log(16)
+    )
+
+
+@pytest.mark.parametrize(("height", "width", "wanted"), [(8, 8, 10), (7, 9, 32), (16, 16, 16), (3, 5, 14)])
+def test_places_are_taken_once_each_and_can_be_everywhere(height, width, wanted):
+    pixels = torch.arange(height * width, dtype=torch.float32).reshape(1, 1, height, width)
+    seen = set()
+    for seed in range(200):
+        places = torch.rand(wanted, generator=torch.Generator().manual_seed(seed))
+        found = sample(pixels, places).flatten().tolist()
+        assert len(found) == len(set(found)) == wanted
+        seen.update(found)
+    assert seen == set(range(height * width))
+
+
+def test_of_few_pixels_all_are_taken():
+    pixels = random(2, 3, 4, 4)
+    assert torch.equal(sample(pixels, torch.rand(16)), pixels.permute(0, 2, 3, 1).flatten(1, 2))
+
+
+def test_the_same_places_are_taken_of_both_images():
+    places = torch.rand(20)
+    a, b = sample(random(1, 1, 32, 32), places), sample(2 * random(1, 1, 32, 32), places)
+    assert torch.equal(2 * a, b)
+
+
+def test_projections_have_length_one():
+    heads = ProjectionHeads([4, 6], 8)
+    found = heads([random(2, 4, 8, 8), random(2, 6, 4, 4)], torch.rand(2, 10))
+    assert [x.shape for x in found] == [(2, 10, 8), (2, 10, 8)]
+    for x in found:
+        torch.testing.assert_close(x.norm(dim=-1), torch.ones(2, 10))
+
+
+@pytest.mark.parametrize("generator", ["resnet", "unet"])
+def test_activations_are_those_of_the_network_itself(generator):
+    config = ModelConfig(**{**TINY_MODEL, "blocks": 5}, generator=generator, depth=5)
+    network = build_generator(config, 3, 3, seed=0).eval()
+    x = random(1, 3, 32, 32)
+    output, *found = network.features(x, decode=True)
+    assert torch.equal(output, network(x))
+    assert [h.shape[1] for h in found] == network.feature_channels
+    for one, other in zip(found, network.features(x, decode=False), strict=True):
+        assert torch.equal(one, other)
+    assert len({h.shape[-1] for h in found}) > 1
+
+
+def test_only_the_first_half_of_a_generator_is_run_where_no_image_is_wanted():
+    network = build_generator(ModelConfig(**{**TINY_MODEL, "blocks": 6}), 3, 3, seed=0)
+    called = []
+    for name, module in network.named_modules():
+        module.register_forward_hook(lambda *_, name=name: called.append(name))
+    network.features(random(1, 3, 16, 16), decode=False)
+    assert "blocks.3" in called
+    assert not {"blocks.4", "up.0", "head"} & set(called)
+
+
+# ---- the discriminator
+
+
+def test_the_penalty_on_real_images_is_the_squared_gradient_of_the_mean_score():
+    weight = random(3, 4, 4)
+
+    def scores(x):
+        return torch.stack([(x * weight).sum((1, 2, 3)), 3 * (x * weight).sum((1, 2, 3))], 1)
+
+    assert float(zero_centred_penalty(scores, random(2, 3, 4, 4, seed=1))) == pytest.approx(
+        4 * float(weight.square().sum()), rel=1e-5
+    )
+
+
+def test_the_penalty_on_real_images_can_be_trained_on():
+    judge = build_discriminator(ModelConfig(**TINY_MODEL, init_gain=0.5), 3, seed=0)
+    zero_centred_penalty(judge, random(2, 3, 16, 16)).backward()
+    assert judge.stem.weight.grad.abs().max() > 0
+
+
+def test_spectral_norm_brings_the_largest_singular_value_to_one_and_follows_it_in_training_alone():
+    conv = SpectralConv2d(3, 8, 4, 2, 1)
+    nn.init.normal_(conv.weight)
+    nn.init.normal_(conv.u)
+    x = random(1, 3, 16, 16)
+    for _ in range(50):
+        conv(x)
+    kept = conv.u.clone()
+    conv.eval()
+    alone = conv(x) - conv.bias[:, None, None]
+    assert torch.equal(conv.u, kept)
+    largest = torch.linalg.matrix_norm(conv.weight.flatten(1), 2)
+    torch.testing.assert_close(alone, F.conv2d(x, conv.weight / largest, None, 2, 1), rtol=1e-3, atol=1e-4)
+
+
+# ---- layers
+
+
+def test_a_pixel_norm_normalises_the_channels_of_each_pixel():
+    x = 3 + 2 * random(2, 16, 5, 7)
+    y = PixelNorm(16)(x)
+    torch.testing.assert_close(y.mean(1), torch.zeros(2, 5, 7), atol=1e-5, rtol=0)
+    torch.testing.assert_close(y.var(1, unbiased=False), torch.ones(2, 5, 7), atol=1e-3, rtol=0)
+
+
+def test_a_generator_with_pixel_norm_sees_only_the_neighbourhood():
+    config = ModelConfig(**TINY_MODEL, norm="pixel", init_gain=0.2)
+    network = build_generator(config, 3, 3, seed=0)
+    x = random(1, 3, 128, 128)
+    other = x.clone()
+    other[..., 96:] = 1
+    assert torch.equal(network(x)[..., :48], network(other)[..., :48])
+    with_instance = build_generator(config.replace(norm="instance"), 3, 3, seed=0)
+    assert not torch.allclose(with_instance(x)[..., :48], with_instance(other)[..., :48])
+
+
+def test_a_pixel_norm_of_half_precision_is_close_to_that_of_float32():
+    x = random(2, 8, 6, 6)
+    half = PixelNorm(8)(x.to(torch.bfloat16).contiguous(memory_format=torch.channels_last))
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half.float(), PixelNorm(8)(x), atol=0.03, rtol=0.03)
+
+
+# 1 2 1 over 4, both ways.
+FILTER = torch.tensor([[1.0, 2, 1], [2, 4, 2], [1, 2, 1]]) / 16
+
+
+def test_the_filter_of_resampling_is_one_two_one_both_ways():
+    one = torch.zeros(1, 1, 3, 3)
+    one[..., 1, 1] = 1
+    expected = torch.zeros(5, 5)
+    expected[1:4, 1:4] = FILTER
+    torch.testing.assert_close(smear(one)[0, 0], expected)
+
+
+def test_a_smooth_convolution_is_the_filter_and_then_the_convolution():
+    x, kernel = random(1, 4, 20, 16), FILTER.expand(4, 1, 3, 3)
+    smooth = SmoothConv2d(4, 6, 3, 2, 1)
+    filtered = F.conv2d(x, kernel, padding=1, groups=4)
+    expected = F.conv2d(filtered, smooth.weight, smooth.bias, 2, 1)
+    assert smooth(x).shape == expected.shape == (1, 6, 10, 8)
+    torch.testing.assert_close(smooth(x)[..., 1:, 1:], expected[..., 1:, 1:])  # the border is padded earlier
+    torch.testing.assert_close(smooth.plain()(x), smooth(x))
+    assert type(smooth.plain()) is not SmoothConv2d
+
+
+def test_a_smooth_transposed_convolution_is_the_convolution_and_then_the_filter():
+    x, kernel = random(1, 4, 10, 8), FILTER.expand(6, 1, 3, 3)
+    smooth = SmoothConvTranspose2d(4, 6, 3, 2, 1, output_padding=1)
+    raw = F.conv_transpose2d(x, smooth.weight, None, 2, 1, 1)
+    expected = F.conv2d(raw, kernel, smooth.bias, padding=1, groups=6)
+    assert smooth(x).shape == expected.shape == (1, 6, 20, 16)
+    inner = (..., slice(1, -1), slice(1, -1))
+    torch.testing.assert_close(smooth(x)[inner], expected[inner])
+    torch.testing.assert_close(smooth.plain()(x), smooth(x))
+    assert type(smooth.plain()) is not SmoothConvTranspose2d
+
+
+def test_smooth_resampling_draws_no_checkerboard():
+    @torch.no_grad()
+    def unevenness(resampling):
+        config = ModelConfig(**TINY_MODEL, resampling=resampling, norm="none", init="xavier", init_gain=1.0)
+        inside = build_generator(config, 3, 3, seed=3)(torch.full((1, 3, 64, 64), 0.5))[..., 24:-24, 24:-24]
+        return float(inside.std((-2, -1)).max())
+
+    assert unevenness("smooth") < 0.01 * unevenness("strided")
+
+
+@pytest.mark.parametrize("kind", [{}, {"generator": "unet", "depth": 5}])
+@pytest.mark.parametrize("channels", [(3, 3), (1, 3), (3, 2)])
+def test_with_a_global_skip_a_network_that_does_nothing_gives_its_input(kind, channels):
+    network = build_generator(ModelConfig(**{**TINY_MODEL, **kind}, global_skip=True), *channels, seed=0)
+    last = network.head if isinstance(network, ResnetGenerator) else network.up[0]
+    torch.nn.init.zeros_(last.weight)
+    x = random(2, channels[0], 32, 32).clamp(-1, 1)
+    given = x if channels[0] == channels[1] else x.mean(1, keepdim=True).expand(-1, channels[1], -1, -1)
+    torch.testing.assert_close(network(x), 0.95 * given)
+
+
+def test_the_structure_of_an_image_is_that_of_its_negative_and_of_its_grey_picture_but_not_of_another():
+    x = random(1, 1, 24, 20).expand(-1, 3, -1, -1).clamp(-1, 1)
+    assert float(structure_loss(x, x)) == 0
+    assert float(structure_loss(x, -x)) == 0
+    assert float(structure_loss(x, x[:, :1])) < 1e-6
+    assert float(structure_loss(x, x.roll(3, -1))) > 0.1
+    assert float(structure_loss(x, torch.zeros_like(x))) > 0.1
+
+
+def test_structure_compares_the_patch_around_a_pixel_with_those_around_its_four_neighbours():
+    x = torch.zeros(1, 1, 5, 5)
+    x[..., 3:] = 1.0
+    # The patch around the middle pixel has its edge in its last column. In the one to the right, and in the one to the
+    # left, one column of three is another; above and below all is the same.
+    found = self_similarity(x, flat=0.0)
+    assert found.shape == (1, 4, 1, 1)
+    mean = (1 / 3 + 1 / 3) / 4
+    same = math.exp(-(1 / 3) / mean)
+    torch.testing.assert_close(found.flatten(), torch.tensor([same, same, 1.0, 1.0]))
+
+
+# ---- the step
+
+
+def test_the_projections_follow_the_learning_rate():
+    state = make_state(contrastive_weight=2.0)
+    set_learning_rate(state, 0.0)
+    before = [weight.clone() for weight in state.heads.parameters()]
+    train_step(state, *images())
+    assert all(torch.equal(weight, old) for weight, old in zip(state.heads.parameters(), before, strict=True))
+    set_learning_rate(state, 1e-3)
+    train_step(state, *images())
+    assert not any(torch.equal(weight, old) for weight, old in zip(state.heads.parameters(), before, strict=True))
+
+
+EVERYTHING = {
+    "contrastive_weight": 2.0,
+    "cycle_end": 0.1,
+    "cycle_noise": 0.05,
+    "r1_weight": 1.0,
+    "discriminator_norm": "spectral",
+    "norm": "pixel",
+    "resampling": "smooth",
+    "global_skip": True,
+    "structure_weight": 2.0,
+}
+
+
+def make_state(**settings):
+    return TrainState.create(make_config({**TINY_MODEL, "crop_size": 16, "steps": 10, **settings}))
+
+
+def images(seed=0):
+    draw = torch.Generator().manual_seed(seed)
+    return tuple(torch.rand(1, 3, 16, 16, generator=draw) * 2 - 1 for _ in range(2))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", EVERYTHING)
+def test_a_step_works_with_each_alone(name, precision):
+    state = make_state(**{name: EVERYTHING[name]}, precision=precision)
+    before = state.generator.a2b.head.weight.clone()
+    for seed in range(2):
+        losses = train_step(state, *images(seed))
+    assert all(math.isfinite(float(loss)) for loss in losses.values())
+    assert not torch.equal(state.generator.a2b.head.weight, before)
+
+
+def test_a_step_works_with_all_and_changes_the_heads():
+    state = make_state(**EVERYTHING)
+    before = [parameter.clone() for parameter in state.heads.parameters()]
+    losses = train_step(state, *images())
+    assert float(losses["contrastive_a2b"]) > 0
+    assert float(losses["contrastive_b2a"]) > 0
+    weights = [(old, new) for old, new in zip(before, state.heads.parameters(), strict=True) if old.ndim == 2]
+    assert all(not torch.equal(old, new) for old, new in weights)
+
+
+def test_the_contrastive_loss_teaches_both_generators_and_not_the_keys():
+    # Alone: no cycle, no judge, no identity.
+    settings = {"contrastive_weight": 1.0, "cycle_weight": 0.0, "identity_weight": 0.0, "adversarial_weight": 1e-9}
+    state = make_state(**settings, blocks=4)
+    a, b = images()
+    terms = []
+    for _ in range(40):
+        losses = train_step(state, a, b)
+        terms.append(float(losses["contrastive_a2b"] + losses["contrastive_b2a"]))
+    assert np.mean(terms[-5:]) < 0.8 * np.mean(terms[:5])
+
+
+def test_directions_side_by_side_give_the_same_bits():
+    states = []
+    for num_threads in (2, 1):  # side by side each has one of two
+        torch.set_num_threads(num_threads)
+        try:
+            state = make_state(**EVERYTHING)
+            for seed in range(3):
+                train_step(state, *images(seed))
+        finally:
+            torch.set_num_threads(1)
+        states.append(state)
+    first, second = ([*s.generator.parameters(), *s.heads.parameters(), *s.discriminator.parameters()] for s in states)
+    assert all(torch.equal(x, y) for x, y in zip(first, second, strict=True))
+
+
+def test_noise_is_on_the_way_back_alone():
+    with_noise, without = make_state(cycle_noise=0.5), make_state()
+    noisy, plain = train_step(with_noise, *images()), train_step(without, *images())
+    assert float(noisy["adversarial_a2b"]) == float(plain["adversarial_a2b"])
+    assert float(noisy["identity_a"]) == float(plain["identity_a"])
+    assert float(noisy["cycle_a"]) != float(plain["cycle_a"])
+
+
+def test_the_penalty_on_real_images_is_taken_every_sixteenth_step():
+    taken = []
+    with_penalty, without = make_state(r1_weight=100.0, learning_rate=1e-9), make_state(learning_rate=1e-9)
+    for _ in range(18):
+        ours, theirs = train_step(with_penalty, *images()), train_step(without, *images())
+        taken.append(abs(float(ours["discriminator_a"]) - float(theirs["discriminator_a"])) > 1e-3)
+    assert [step for step, was in enumerate(taken) if was] == [0, 16]
+
+
+def test_the_cycle_weights_fall_evenly():
+    config = make_config({"steps": 100, "cycle_end": 0.2})
+    assert [cycle_factor_at(config, step, 100) for step in (0, 50, 100, 120)] == pytest.approx([1.0, 0.6, 0.2, 0.2])
+    state = make_state()
+    state.cycle_factor.fill_(0.5)
+    assert float(train_step(state, *images())["cycle_a"]) == pytest.approx(
+        0.5 * float(train_step(make_state(), *images())["cycle_a"]), rel=1e-5
+    )
+
+
+def test_a_run_that_went_on_ends_like_an_uninterrupted_one(folders, tmp_path):
+    settings = {**TINY, **EVERYTHING, "steps": 40, "checkpoint_steps": 10, "keep_checkpoints": 9}
+    whole = train(*folders, out=tmp_path / "whole", quiet=True, **settings)
+    part = train(*folders, out=tmp_path / "part", quiet=True, **settings)
+    for checkpoint in list_checkpoints(part)[:-2]:
+        for path in sorted(checkpoint.rglob("*"), reverse=True):
+            path.rmdir() if path.is_dir() else path.unlink()
+        checkpoint.rmdir()
+    again = train(*folders, out=part, quiet=True, **settings)
+    ours, theirs = (list_checkpoints(run)[0] for run in (again, whole))
+    assert ours.name == theirs.name == "step_0000040"
+    for path in sorted(theirs.rglob("*.safetensors")):
+        assert (ours / path.relative_to(theirs)).read_bytes() == path.read_bytes(), path.name
+
+
+def test_heads_are_as_wide_as_the_residual_blocks():
+    config = ModelConfig(width=8, blocks=3)
+    heads = build_heads(config, build_generator(config, 3, 3, seed=0), seed=1)
+    assert heads.layers[0][2].out_features == 32
+
+
+def test_a_smooth_unet_is_refused():
+    with pytest.raises(InputError, match="resampling"):
+        make_config({"generator": "unet", "resampling": "smooth"})

@@ -1,18 +1,19 @@
-"""Quality of a preset: train on both variants of the earth data with several seeds, score the test tiles, sum up.
+"""Quality of recipes: train each on several tasks with several seeds, score held-out images, compare with `paper`.
 
 Every run trains and is scored in a process of its own. A run that is complete is not trained again, one that was
 stopped goes on, and the results are written anew from all runs of the label after each run: the same command again
-continues.
+continues. With --minutes all recipes get the same time: the step of each is timed first, on every core that will be
+used, and a run gets as many steps as fit, whatever disturbs the machine meanwhile.
 
-    python benchmarks/quality.py --minutes 30 --seeds 0 1 2 --jobs 2 --set crop_size=64 width=16 blocks=4
-    python benchmarks/quality.py --steps 20 --seeds 0 --variants etopo1 --label trial --set crop_size=64 width=16
-    python benchmarks/quality.py --steps 20000 --device cuda --label gpu-128 --set crop_size=128 blocks=6 precision=bf16
+    python benchmarks/quality.py --minutes 2 --jobs 2 --label ablation --recipes paper paper+contrastive paper+noise
+    python benchmarks/quality.py --minutes 10 --split test --label test --recipes paper modern conservative
+    python benchmarks/quality.py --steps 20 --seeds 0 --tasks etopo1 --label trial --recipes paper
 """
 
 import argparse
 import json
+import math
 import os
-import platform
 import re
 import shlex
 import signal
@@ -20,44 +21,53 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from machine import describe_machine
+from recipes import resolve
+from tasks import TASKS
 
 from cyclegan.ahead import num_cores
-from cyclegan.config import PRESETS, Config, InputError, flat_values, make_config
-from cyclegan.datasets import EARTH_VARIANTS, download
+from cyclegan.config import Config, InputError, flat_values, make_config
 from cyclegan.files import write_bytes
-from cyclegan.run_directory import read_log
 from cyclegan.scores import METRICS, Scores, read_scores
 
 HERE = Path(__file__).parent
 
-# What the tables show, in this order; the JSON file holds every score.
-SHOWN = ("kid", "frechet", "cycle", "cycle_rise", "edges", "l1", "psnr", "ssim", "colour")
+# What the tables of a task show, in this order; the JSON file holds every score.
+SHOWN = ("kid", "l1", "psnr", "ssim", "colour", "cycle", "cycle_rise", "edges")
 
 # Settings that have an option of their own here, or follow from one.
 OWN = ("a", "b", "test_a", "test_b", "out", "preset", "seed", "device", "threads", "steps", "epochs", "minutes")
 
 DIRECTIONS = ("a2b", "b2a")
 
+# The networks and images of all recipes, unless --set says otherwise: those of the demo at 64 pixels.
+SMALL = {"crop_size": 64, "width": 16, "blocks": 4, "discriminator_width": 16, "discriminator_layers": 2}
+
+# What takes time beside training, and is not looked at.
+BARE = {"num_validation": 0, "num_samples": 0, "tensorboard": False, "sample_steps": 10**9, "checkpoint_minutes": 5.0}
+
+# Steps before a step is timed.
+WARM_UP = 10
+
 
 class Run(Config):
     """One finished run, as it stands in run.json beside its scores. settings: over those of the preset."""
 
-    variant: str
+    task: str
+    recipe: str
     seed: int
-    preset: str
+    split: str
     settings: dict[str, Any]
     device: str
     steps: int
-    seconds: float
+    step_seconds: float | None
     threads: int
     machine: str
-    versions: str
     command: str
 
 
@@ -71,24 +81,66 @@ def train_and_score(job: dict[str, Any]) -> None:
     import cyclegan
 
     data, out = Path(job["data"]), Path(job["out"])
-    settings = {"tensorboard": False, **job["settings"]}
-    cyclegan.train(data, preset=job["preset"], out=out, seed=job["seed"], device=job["device"], **settings)
-    cyclegan.evaluate(out, a=data / "testA", b=data / "testB", paired=True, device=job["device"])
-
-    # Events such as warnings may stand after the losses of the last step.
-    last = [event for event in read_log(out / "log.jsonl") if "event" not in event][-1]
-    run = Run(
-        **{name: job[name] for name in ("variant", "seed", "preset", "settings", "device", "command")},
-        steps=last["step"],
-        seconds=last["seconds"],
-        threads=torch.get_num_threads(),
-        machine=describe_machine(job["device"]),
-        versions=f"cyclegan {cyclegan.__version__}, torch {torch.__version__}, Python {platform.python_version()}",
+    settings = {**BARE, **job["settings"], "steps": job["steps"]}
+    cyclegan.train(
+        data / "trainA",
+        data / "trainB",
+        preset=preset_of(job["recipe"]),
+        out=out,
+        seed=job["seed"],
+        device=job["device"],
+        **settings,
     )
+    split = job["split"]
+    cyclegan.evaluate(out, a=data / f"{split}A", b=data / f"{split}B", paired=True, device=job["device"])
+    kept = {name: job[name] for name in Run.model_fields if name in job}
+    run = Run(**kept, threads=torch.get_num_threads(), machine=describe_machine(job["device"]))
     write_bytes(out / "run.json", (run.model_dump_json(indent=1) + "\n").encode())
 
 
+def time_step(job: dict[str, Any]) -> float:
+    """Median seconds of a training step of a recipe, in this process, beside whatever else runs."""
+    import torch
+
+    from cyclegan.recording import fastest_step
+    from cyclegan.step import TrainState
+    from cyclegan.tuning import choose
+
+    config = make_config({**job["settings"], "steps": 10**6}, preset=preset_of(job["recipe"]))
+    device = torch.device(job["device"])
+    config = config.replace(precision=choose(config, device).precision)
+    state = TrainState.create(config, device)
+    step = fastest_step(state)
+    size = config.data.crop_size
+    shapes = [(config.batch_size, c, size, size) for c in (config.model.channels_a, config.model.channels_b)]
+    a, b = (torch.rand(shape, device=device) * 2 - 1 for shape in shapes)
+    for _ in range(WARM_UP):
+        step(state, a, b)
+    seconds = []
+    begun = time.perf_counter()
+    # The penalty on real images comes at every sixteenth step, so that whole rounds of them are timed.
+    while time.perf_counter() - begun < job["timed_seconds"]:
+        started = time.perf_counter()
+        for _ in range(16):
+            losses = step(state, a, b)
+        float(losses["cycle_a"])  # a GPU has then done its work
+        seconds.append((time.perf_counter() - started) / 16)
+    return statistics.median(seconds)
+
+
+def preset_of(recipe: str) -> str:
+    return re.split(r"[+-]", recipe)[0]
+
+
 # ---- all runs
+
+
+def start_job(kind: str, job: dict[str, Any], at_once: int, **pipes: Any) -> subprocess.Popen[bytes]:
+    """A process for a job, with its share of the cores."""
+    command = [sys.executable, __file__, kind, json.dumps(job)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, num_cores() // at_once))}
+    # In a session of its own: a second signal, from the terminal, would stop it without saving.
+    return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True, **pipes)
 
 
 def work_through(jobs: list[dict[str, Any]], at_once: int) -> Generator[tuple[dict[str, Any], bool], None, None]:
@@ -96,26 +148,15 @@ def work_through(jobs: list[dict[str, Any]], at_once: int) -> Generator[tuple[di
 
     If this process is stopped, the runs save what they have and stop too.
     """
-    environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, num_cores() // at_once))}
     waiting = list(jobs)
     running: dict[subprocess.Popen[bytes], dict[str, Any]] = {}
     try:
         while waiting or running:
             while waiting and len(running) < at_once:
                 job = waiting.pop(0)
-                command = [sys.executable, __file__, "--job", json.dumps(job)]
                 Path(job["log"]).parent.mkdir(parents=True, exist_ok=True)
                 with Path(job["log"]).open("a") as log:
-                    # In a session of its own: a second signal, from the terminal, would stop it without saving.
-                    process = subprocess.Popen(
-                        command,
-                        env=environment,
-                        stdout=log,
-                        stderr=log,
-                        stdin=subprocess.DEVNULL,
-                        start_new_session=True,
-                    )
-                running[process] = job
+                    running[start_job("--job", job, at_once, stdout=log, stderr=log)] = job
             time.sleep(0.5)
             for process in [process for process in running if process.poll() is not None]:
                 yield running.pop(process), process.returncode == 0
@@ -126,11 +167,29 @@ def work_through(jobs: list[dict[str, Any]], at_once: int) -> Generator[tuple[di
             process.wait()
 
 
+def time_recipes(settings: dict[str, dict[str, Any]], options: argparse.Namespace, file: Path) -> dict[str, float]:
+    """Seconds of a step of each recipe, beside as many others of its kind as will run at once. Kept in `file`."""
+    known: dict[str, float] = json.loads(file.read_text()) if file.is_file() else {}
+    for recipe, values in settings.items():
+        if recipe not in known:
+            job = {"recipe": recipe, "settings": values, "device": options.device}
+            job["timed_seconds"] = options.timed_seconds
+            processes = [start_job("--time", job, options.jobs, stdout=subprocess.PIPE) for _ in range(options.jobs)]
+            printed = [process.communicate()[0] for process in processes]
+            if any(process.returncode for process in processes):
+                raise InputError(f"The step of {recipe} cannot be timed; see above.")
+            known[recipe] = statistics.mean(float(text.splitlines()[-1]) for text in printed)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            write_bytes(file, (json.dumps(known, indent=1) + "\n").encode())
+            print(f"{recipe}: {known[recipe]:.4f} s a step", file=sys.stderr)
+    return known
+
+
 def collect(folder: Path) -> list[tuple[Run, Scores]]:
-    """Every finished run below a label's folder, by variant and seed."""
-    files = sorted(folder.glob("*/seed*/run.json"))
+    """Every finished run below a label's folder, by task, recipe and seed."""
+    files = sorted(folder.glob("*/*/seed*/run.json"))
     found = [(Run.model_validate_json(file.read_text()), read_scores(file.parent)) for file in files]
-    return sorted(found, key=lambda pair: (list(EARTH_VARIANTS).index(pair[0].variant), pair[0].seed))
+    return sorted(found, key=lambda pair: (list(TASKS).index(pair[0].task), pair[0].recipe, pair[0].seed))
 
 
 # ---- the results
@@ -138,14 +197,13 @@ def collect(folder: Path) -> list[tuple[Run, Scores]]:
 
 def to_json(runs: list[tuple[Run, Scores]]) -> list[dict[str, Any]]:
     """What the results keep of each run: all but the scores of single images and the lists of files."""
-    kept = {"step", "weights", "created", "features", "noise_sigma", "seed", "num_bootstrap"}
     results = []
     for run, scores in runs:
         directions = {
             direction: found.model_dump(mode="json", include={"metrics", "notes"}, exclude_none=True)
             for direction, found in scores.directions.items()
         }
-        head = scores.model_dump(mode="json", include=kept)
+        head = scores.model_dump(mode="json", include={"weights", "features"})
         results.append({**run.model_dump(mode="json"), "scores": {**head, "directions": directions}})
     return results
 
@@ -159,111 +217,144 @@ def write_results(folder: Path, label: str, runs: list[tuple[Run, Scores]]) -> N
     write_bytes(folder / "quality.md", markdown(labels).encode())
 
 
-HEAD = """# Quality on the earth data
+HEAD = """# Quality of recipes
 
-Made by `benchmarks/quality.py`. Each row sums up one score over the runs of all seeds; sd is their standard deviation
-(n - 1). The test tiles show places that neither network saw, and their truth is known. a2b: satellite photo to map;
-b2a: map to satellite photo. Scores of single runs, with intervals over the images, are in quality.json.
+Made by `benchmarks/quality.py`. Tasks, A and B: *shadedrelief* and *etopo1*, satellite photo and map, of places that no
+network saw; *drawings*, finished ones and their lines alone, of things that no network saw. The truth of every scored
+image is known. *val* is what recipes were chosen by, *test* was scored once.
 
-* floor: real training images of the target against its real test images. No translator should be expected to beat it.
-* ceiling: the input itself, untranslated. mean image: the average training image of the target.
-* KID and Frechet distance are not on Inception's features: never compare them with published ones.
-* s a step: time of training over steps, with sample grids and checkpoints.
+In the first table of a label every number is a ratio to `paper` on the same task: of the geometric mean of both
+directions, mean over seeds, with the 95 % interval of Student's t over the seeds' ratios. Below 1 is better. The tables
+behind it have the scores themselves, mean over seeds and extremes. KID is not on Inception's features: never compare it
+with published ones.
 """
+
+
+def value_of(run: dict[str, Any], direction: str, metric: str) -> float:
+    return float(run["scores"]["directions"][direction]["metrics"][metric]["value"]["value"])
+
+
+def ratio(runs: list[dict[str, Any]], base: list[dict[str, Any]], metric: str) -> tuple[float, float, float] | None:
+    """A score of a recipe over that of another with the same seeds: the ratio, and its interval (NaN of one seed).
+
+    Of both directions the geometric mean. None where there are no common seeds or a score is not above 0.
+    """
+    seeds = sorted({run["seed"] for run in runs} & {run["seed"] for run in base})
+    logs = []
+    for seed in seeds:
+        both = [next(run for run in side if run["seed"] == seed) for side in (runs, base)]
+        values = [[value_of(run, direction, metric) for direction in DIRECTIONS] for run in both]
+        if min(map(min, values)) <= 0:
+            return None
+        logs.append(statistics.mean(math.log(ours / theirs) for ours, theirs in zip(*values, strict=True)))
+    if not logs:
+        return None
+    mean = statistics.mean(logs)
+    spread = student(len(logs)) * statistics.stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else math.nan
+    return math.exp(mean), math.exp(mean - spread), math.exp(mean + spread)
+
+
+def student(count: int) -> float:
+    """Of Student's t with count - 1 degrees of freedom, the 97.5 % point."""
+    points = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
+    return points.get(count, 2.0)
 
 
 def markdown(labels: dict[str, list[dict[str, Any]]]) -> str:
     """The page for people, from what quality.json holds."""
-    parts = [HEAD + "".join(f"* {METRICS[name].label}: {METRICS[name].meaning}\n" for name in SHOWN)]
+    parts = [HEAD]
     for label, runs in labels.items():
+        recipes = order(run["recipe"] for run in runs)
+        tasks = [task for task in TASKS if any(run["task"] == task for run in runs)]
         parts.append(f"## {label}\n\n{describe(runs)}")
-        for variant in dict.fromkeys(run["variant"] for run in runs):
-            same = [run for run in runs if run["variant"] == variant]
-            parts.append(f"### {label}: {variant}\n")
-            seeds = ", ".join(str(run["seed"]) for run in same)
-            for direction in DIRECTIONS:
-                found = [run["scores"]["directions"][direction] for run in same]
-                parts.append(f"{variant} {direction}, seeds {seeds}:\n\n{table(found)}")
-            parts.append(f"{runs_table(same)}\n{notes(same)}")
+        parts.append(ratio_table(runs, recipes, tasks))
+        for task in tasks:
+            parts.append(f"### {label}: {task}\n\n{score_table([run for run in runs if run['task'] == task], recipes)}")
     return "\n".join(parts)
+
+
+def order(recipes: Iterable[str]) -> list[str]:
+    """`paper` first, then by name, what is built on another preset behind."""
+    return sorted(set(recipes), key=lambda name: (name != "paper", preset_of(name) != "paper", name))
 
 
 def describe(runs: list[dict[str, Any]]) -> str:
     """How the runs of a label were made."""
 
-    def distinct(texts: list[str]) -> str:
+    def distinct(texts: Iterable[str]) -> str:
         return "; ".join(dict.fromkeys(texts))
 
-    settings = ", ".join(f"{name} {value}" for name, value in runs[0]["settings"].items())
-    threads = distinct([str(run["threads"]) for run in runs])
+    common = set.intersection(*({f"{k} {v}" for k, v in run["settings"].items()} for run in runs))
     lines = [
-        f"* Preset `{runs[0]['preset']}` with {settings}",
-        f"* {distinct([run['machine'] for run in runs])}; threads of a run: {threads}; device {runs[0]['device']}",
-        f"* {distinct([run['versions'] for run in runs])}; "
-        f"{distinct([run['scores']['features']['label'] for run in runs])}; "
-        f"{distinct([run['scores']['weights'] for run in runs])} weights",
+        f"* All recipes: {', '.join(sorted(common))}",
+        f"* {distinct(run['machine'] for run in runs)}; device {distinct(run['device'] for run in runs)}; "
+        f"scored on {distinct(run['split'] for run in runs)}",
         *(f"* `{command}`" for command in dict.fromkeys(run["command"] for run in runs)),
     ]
     return "\n".join(lines) + "\n"
 
 
-def table(found: list[dict[str, Any]]) -> str:
-    """One direction of one variant: a row for each score, over the runs of all seeds."""
-    lines = ["| score | better | mean | min .. max | sd | floor | ceiling | mean image |", "|---|---|" + "---:|" * 6]
-    for name in SHOWN:
-        scores = [run["metrics"][name] for run in found if name in run["metrics"]]
-        if not scores:
-            continue
-        metric = METRICS[name]
-
-        def show(value: float | None, digits: int = metric.digits) -> str:
-            return "" if value is None else f"{value:z.{digits}f}"
-
-        values = [score["value"]["value"] for score in scores]
-        baselines = [average(scores, kind) for kind in ("floor", "ceiling", "mean_image")]
-        cells = [
-            f"{metric.label}{f', {metric.unit}' if metric.unit else ''}",
-            metric.better,
-            show(statistics.mean(values)),
-            f"{show(min(values))} .. {show(max(values))}",
-            show(statistics.stdev(values) if len(values) > 1 else None, metric.digits + 1),
-            *map(show, baselines),
-        ]
+def ratio_table(runs: list[dict[str, Any]], recipes: list[str], tasks: list[str]) -> str:
+    """A row for each recipe: KID and L1 over those of `paper` on each task and on average, and the cost of a step."""
+    columns = [(metric, task) for metric in ("kid", "l1") for task in tasks]
+    titles = [f"{METRICS[metric].label.partition(',')[0]} {task}" for metric, task in columns]
+    lines = [
+        f"| recipe | s a step | {' | '.join(titles)} | KID, mean | L1, mean |",
+        "|---|" + "---:|" * (len(columns) + 3),
+    ]
+    for recipe in recipes:
+        own = [run for run in runs if run["recipe"] == recipe]
+        times = [run["step_seconds"] for run in own if run["step_seconds"] is not None]
+        cells = [f"`{recipe}`", f"{statistics.mean(times):.4f}" if times else ""]
+        means: dict[str, list[float]] = {"kid": [], "l1": []}
+        for metric, task in columns:
+            sides = (
+                [run for run in of if run["task"] == task] for of in (own, [r for r in runs if r["recipe"] == "paper"])
+            )
+            found = ratio(*sides, metric)
+            if found is not None:
+                means[metric].append(found[0])
+            interval = (
+                ""
+                if found is None or math.isnan(found[2]) or recipe == "paper"
+                else f" ({found[1]:.2f}-{found[2]:.2f})"
+            )
+            cells.append("" if found is None else f"{found[0]:.2f}{interval}")
+        cells += [f"{statistics.geometric_mean(means[metric]):.2f}" if means[metric] else "" for metric in means]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
-def average(scores: list[dict[str, Any]], kind: str) -> float | None:
-    """Mean over runs of a floor, ceiling or mean image, which hardly differ; None where there is none."""
-    values = [score[kind]["value"] for score in scores if kind in score]
-    return statistics.mean(values) if values else None
-
-
-def runs_table(runs: list[dict[str, Any]]) -> str:
-    """One row for each run: its cost, and its L1 and KID in both directions."""
-    columns = [(name, direction) for name in ("kid", "l1") for direction in DIRECTIONS]
-    titles = [f"{METRICS[name].label.partition(',')[0]} {direction}" for name, direction in columns]
-    lines = [f"| seed | steps | minutes | s a step | {' | '.join(titles)} |", "|" + "---:|" * (4 + len(columns))]
-    for run in runs:
-        cells = [str(run["seed"]), str(run["steps"]), f"{run['seconds'] / 60:.1f}"]
-        cells.append(f"{run['seconds'] / run['steps']:.4f}")
-        for name, direction in columns:
-            value = run["scores"]["directions"][direction]["metrics"][name]["value"]["value"]
-            cells.append(f"{value:.{METRICS[name].digits}f}")
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def notes(runs: list[dict[str, Any]]) -> str:
-    """What the evaluations said of their scores, each thing once."""
-    texts = []
-    for run in runs:
-        for found in run["scores"]["directions"].values():
-            texts += found["notes"]
-            texts += [
-                f"{METRICS[name].label}: {score['note']}." for name, score in found["metrics"].items() if score["note"]
+def score_table(runs: list[dict[str, Any]], recipes: list[str]) -> str:
+    """One task: for each recipe and direction the scores, mean over seeds and extremes, and what bounds them."""
+    titles = [f"{METRICS[name].label.partition(',')[0]}, {METRICS[name].better} is better" for name in SHOWN]
+    lines = [
+        f"| recipe | direction | seeds | steps | {' | '.join(titles)} |",
+        "|---|---|---|" + "---:|" * (1 + len(SHOWN)),
+    ]
+    for recipe in recipes:
+        own = [run for run in runs if run["recipe"] == recipe]
+        for direction in DIRECTIONS if own else ():
+            cells = []
+            for name in SHOWN:
+                digits = METRICS[name].digits
+                values = [value_of(run, direction, name) for run in own]
+                extremes = f" ({min(values):z.{digits}f}-{max(values):z.{digits}f})" if len(values) > 1 else ""
+                cells.append(f"{statistics.mean(values):z.{digits}f}{extremes}")
+            seeds = ", ".join(str(run["seed"]) for run in own)
+            steps = ", ".join(dict.fromkeys(str(run["steps"]) for run in own))
+            lines.append(f"| `{recipe}` | {direction} | {seeds} | {steps} | {' | '.join(cells)} |")
+    for kind, label in (("floor", "real images"), ("ceiling", "untranslated"), ("mean_image", "mean image")):
+        for direction in DIRECTIONS:
+            metrics = [run["scores"]["directions"][direction]["metrics"] for run in runs]
+            cells = [
+                f"{statistics.mean(found):z.{METRICS[name].digits}f}"
+                if (found := [m[name][kind]["value"] for m in metrics if kind in m[name]])
+                else ""
+                for name in SHOWN
             ]
-    return "".join(f"* {text}\n" for text in dict.fromkeys(texts))
+            lines.append(f"| *{label}* | {direction} | | | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 # ---- the command
@@ -272,30 +363,38 @@ def notes(runs: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=float, help="minutes of training of each run")
+    length.add_argument("--minutes", type=float, help="minutes of training of each run, as steps that take so long")
     length.add_argument("--steps", type=int, help="or its steps")
-    parser.add_argument("--preset", default="paper", choices=list(PRESETS), help="default: paper")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
     parser.add_argument(
-        "--variants", nargs="+", default=list(EARTH_VARIANTS), choices=list(EARTH_VARIANTS), help="default: both"
+        "--recipes", nargs="+", default=["paper"], help="presets, +ingredient, -ingredient (default: paper)"
     )
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="default: 0 1 2")
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS), help="default: all")
+    parser.add_argument("--split", choices=("val", "test"), default="val", help="what is scored (default: val)")
     parser.add_argument(
         "--set",
         nargs="+",
         action="extend",
         default=[],
         metavar="NAME=VALUE",
-        help="settings over those of the preset, by the names of cyclegan train: crop_size=64 width=16",
+        help="settings over those of the presets, by the names of cyclegan train: crop_size=128 width=32",
+    )
+    parser.add_argument(
+        "--timed-seconds", type=float, default=8.0, help="over which the step of a recipe is timed (default: 8)"
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 or mps (default: cpu)")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, which share the cores (default: 1)")
-    parser.add_argument("--label", help="name of these runs in the results (default: the preset)")
+    parser.add_argument("--label", default="recipes", help="name of these runs in the results (default: recipes)")
     parser.add_argument("--work", type=Path, default=HERE / "work", help="data and runs (default: benchmarks/work)")
     parser.add_argument("--results", type=Path, default=HERE / "results", help="default: benchmarks/results")
     parser.add_argument("--job", help=argparse.SUPPRESS)
+    parser.add_argument("--time", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.job:
         train_and_score(json.loads(options.job))
+        return
+    if options.time:
+        print(time_step(json.loads(options.time)))
         return
     if options.minutes is None and options.steps is None:
         parser.error("give --minutes or --steps")
@@ -313,56 +412,64 @@ def main() -> None:
 
 
 def benchmark(options: argparse.Namespace) -> None:
-    """Cut the data, do what is missing, and write the results after every run."""
-    label = options.label or options.preset
+    """Make the data, do what is missing, and write the results after every run."""
+    label, work = options.label, options.work.resolve()
     if not re.fullmatch(r"[\w.-]+", label):
         raise InputError(f"The label {label!r} names a folder; use letters, digits, dots, dashes and underscores.")
-    settings = resolve(options.preset, options.set, minutes=options.minutes, steps=options.steps)
-    # The tiles have the size to which the training brings its images, so nothing is resized twice. They cover 240
-    # pixels of the world's picture: at a crop of 256 they are enlarged and a little soft, the same for everyone.
-    size = make_config(settings, preset=options.preset).data.resolved_load_size
-    work = options.work.resolve()
-
-    done = collect(work / label)
+    common = {**SMALL, **read_settings(options.set)}
+    settings = {recipe: resolve(recipe, common) for recipe in dict.fromkeys(options.recipes)}
+    # The images have the size to which the training brings them, so nothing is resized twice.
+    size = make_config(common).data.resolved_load_size
+    folder = work / label
+    done = collect(folder)
     for run, _ in done:
-        if (run.preset, run.settings, run.device) != (options.preset, settings, options.device):
+        if run.recipe in settings and (run.settings, run.split) != (settings[run.recipe], options.split):
             raise InputError(
-                f"{work / label} holds runs of preset {run.preset} with {run.settings} on {run.device}, not of "
-                f"{options.preset} with {settings} on {options.device}; choose another --label."
+                f"{folder} holds runs of {run.recipe} with {run.settings} scored on {run.split}, not with "
+                f"{settings[run.recipe]} on {options.split}; choose another --label."
             )
+    seconds: dict[str, float] = {}
+    if options.minutes is not None:
+        seconds = time_recipes(settings, options, folder / "seconds.json")
+
     jobs = []
-    for seed in dict.fromkeys(options.seeds):  # seeds outside: one of each variant is done before the second
-        for variant in dict.fromkeys(options.variants):
-            if (variant, seed) in {(run.variant, run.seed) for run, _ in done}:
+    complete = {(run.recipe, run.task, run.seed) for run, _ in done}
+    for seed in dict.fromkeys(options.seeds):  # seeds outside: all recipes are done with one before the next
+        for recipe, task in ((recipe, task) for recipe in settings for task in dict.fromkeys(options.tasks)):
+            if (recipe, task, seed) in complete:
                 continue
-            data = work / "data" / f"earth-{variant}-{size}"
+            data = work / "data" / f"{task}-{size}"
             if not (data / "about.json").is_file():
-                download("earth", data, variant=variant, size=size)
-            folder = work / label / variant
+                TASKS[task](data, size)
+            place = folder / task / recipe
             jobs.append(
                 {
-                    "variant": variant,
+                    "task": task,
+                    "recipe": recipe,
                     "seed": seed,
-                    "preset": options.preset,
-                    "settings": settings,
+                    "split": options.split,
+                    "settings": settings[recipe],
                     "device": options.device,
+                    "steps": options.steps or max(1, round(60 * options.minutes / seconds[recipe])),
+                    "step_seconds": seconds.get(recipe),
                     "command": shlex.join(["python", "benchmarks/quality.py", *sys.argv[1:]]),
                     "data": str(data),
-                    "out": str(folder / f"seed{seed}"),
-                    "log": str(folder / f"seed{seed}.log"),
+                    "out": str(place / f"seed{seed}"),
+                    "log": str(place / f"seed{seed}.log"),
                 }
             )
 
-    print(f"{len(done)} runs are complete, {len(jobs)} to do, logs in {work / label}", file=sys.stderr)
+    print(f"{len(done)} runs are complete, {len(jobs)} to do, logs in {folder}", file=sys.stderr)
     if done:
         write_results(options.results, label, done)
 
     num_failed = 0
     with closing(work_through(jobs, options.jobs)) as ended:
         for job, good in ended:
-            print(f"{job['variant']}, seed {job['seed']}: {'done' if good else 'failed'}", file=sys.stderr)
+            name = f"{job['recipe']} on {job['task']}, seed {job['seed']}"
+            print(f"{name}: {'done' if good else 'failed'}", file=sys.stderr)
             if good:
-                write_results(options.results, label, collect(work / label))
+                write_results(options.results, label, collect(folder))
             else:
                 num_failed += 1
                 lines = Path(job["log"]).read_text().splitlines() or ["it said nothing"]
@@ -372,8 +479,8 @@ def benchmark(options: argparse.Namespace) -> None:
         raise SystemExit(1)
 
 
-def resolve(preset: str, pairs: list[str], **length: float | None) -> dict[str, Any]:
-    """Settings from NAME=VALUE, checked and converted by the configuration itself, and the length of a run."""
+def read_settings(pairs: list[str]) -> dict[str, Any]:
+    """Settings from NAME=VALUE, checked and converted by the configuration itself."""
     given: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
@@ -382,8 +489,7 @@ def resolve(preset: str, pairs: list[str], **length: float | None) -> dict[str, 
         if name in OWN:
             raise InputError(f"--set cannot change {name}: it follows from the options of this benchmark.")
         given[name] = value
-    given |= {name: value for name, value in length.items() if value is not None}
-    values = flat_values(make_config(given, preset=preset))
+    values = flat_values(make_config({**SMALL, **given}))
     return {name: values[name] for name in given}
 
 

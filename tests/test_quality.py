@@ -1,21 +1,28 @@
 """benchmarks/quality.py: what it makes of runs and their scores, and that it goes on where it stopped."""
 
 import importlib
+import io
 import json
+import math
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from cyclegan import InputError
+from cyclegan.config import make_config
 from cyclegan.features import FeatureInfo
 from cyclegan.scores import DirectionScores, Estimate, FileList, ImageScores, Score, Scores
 
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "quality.py"
-TINY = ["width=4", "blocks=1", "discriminator_width=4", "discriminator_layers=1", "crop_size=16", "num_samples=1"]
+TINY = ["width=4", "blocks=1", "discriminator_width=4", "discriminator_layers=1", "crop_size=16"]
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +32,18 @@ def quality():
         return importlib.import_module("quality")
 
 
-def made_up_scores(l1, note=""):
-    """Scores of a run with this L1; the other numbers are fixed."""
+@pytest.fixture
+def tasks(quality):
+    return sys.modules[quality.TASKS["etopo1"].__module__]
+
+
+@pytest.fixture
+def recipes(quality):
+    return sys.modules[quality.resolve.__module__]
+
+
+def made_up_scores(l1, kid=0.1):
+    """Scores of a run with this L1 and KID; the other numbers are fixed."""
 
     def score(value, **baselines):
         known = {name: Estimate(value=number) for name, number in baselines.items()}
@@ -35,12 +52,12 @@ def made_up_scores(l1, note=""):
     direction = DirectionScores(
         metrics={
             "l1": score(l1, ceiling=0.96, mean_image=0.3),
-            "kid": score(0.1, floor=0.02, ceiling=0.5).replace(num_real=2),
+            "kid": score(kid, floor=0.02, ceiling=0.5).replace(num_real=2),
             "cycle_rise": score(-0.0001),
-            "ssim_input": score(0.77),
+            **{name: score(0.5) for name in ("psnr", "ssim", "colour", "cycle", "edges", "ssim_input")},
         },
         images=(ImageScores(file="x.png", scores={"l1": l1}), ImageScores(file="y.png", scores={"l1": l1})),
-        notes=(note,) if note else (),
+        notes=(),
     )
     return Scores(
         cyclegan_version="0",
@@ -63,84 +80,93 @@ def made_up_scores(l1, note=""):
     )
 
 
-def put_run(quality, folder, variant, seed, l1, **changes):
+def put_run(quality, folder, task, recipe, seed, l1, kid=0.1, **changes):
     """A finished run on disk, as the benchmark leaves it."""
-    place = folder / variant / f"seed{seed}"
+    place = folder / task / recipe / f"seed{seed}"
     place.mkdir(parents=True)
-    made_up_scores(l1, note="Only 2 test images.").write(place / "scores.json")
+    made_up_scores(l1, kid).write(place / "scores.json")
     run = quality.Run(
-        variant=variant,
+        task=task,
+        recipe=recipe,
         seed=seed,
-        preset="paper",
-        settings={"crop_size": 64, "steps": 40},
+        split="val",
+        settings={"crop_size": 64},
         device="cpu",
         steps=40,
-        seconds=10.0,
+        step_seconds=0.25,
         threads=1,
         machine="abacus, 2 cores",
-        versions="cyclegan 0, torch 0, Python 3",
         command="python benchmarks/quality.py --steps 40",
     )
     (place / "run.json").write_text(run.replace(**changes).model_dump_json())
     return place
 
 
-def rows(page, start):
+def cells(page, start):
     """The cells of the table rows of a page that begin with this text."""
     return [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith(start)]
 
 
-def test_scores_are_summed_up_over_seeds_beside_what_is_known_to_be_good_and_bad(quality, tmp_path):
-    for seed, l1 in enumerate((0.1, 0.2, 0.6)):
-        put_run(quality, tmp_path / "work", "shadedrelief", seed, l1)
-    put_run(quality, tmp_path / "work", "etopo1", 0, 0.25)
-    quality.write_results(tmp_path / "results", "mine", quality.collect(tmp_path / "work"))
-    page = (tmp_path / "results" / "quality.md").read_text()
+def write(quality, tmp_path, label="mine"):
+    quality.write_results(tmp_path / "results", label, quality.collect(tmp_path / "work"))
+    return (tmp_path / "results" / "quality.md").read_text()
 
-    # One table for each direction of each variant; the standard deviation is that of a sample.
-    wanted = ["L1", "less", "0.300", "0.100 .. 0.600", "0.2646", "", "0.960", "0.300"]
-    alone = ["L1", "less", "0.250", "0.250 .. 0.250", "", "", "0.960", "0.300"]
-    assert rows(page, "| L1 |") == [wanted, wanted, alone, alone]
-    assert rows(page, "| KID, EfficientNet-Lite0 |")[0][2:] == [
-        "0.100",
-        "0.100 .. 0.100",
-        "0.0000",
-        "0.020",
-        "0.500",
-        "",
-    ]
-    assert rows(page, "| its rise by noise |")[0][2] == "0.000"
-    assert rows(page, "| 2 | 40 |") == [["2", "40", "0.2", "0.2500", "0.100", "0.100", "0.600", "0.600"]]
-    assert "shadedrelief a2b, seeds 0, 1, 2:" in page
-    for said in ("abacus", "Preset `paper` with crop_size 64, steps 40", "`python benchmarks/quality.py --steps 40`"):
+
+def test_recipes_are_compared_with_paper_task_by_task(quality, tmp_path):
+    for seed, (theirs, ours) in enumerate([(0.2, 0.1), (0.4, 0.1), (0.3, 0.3)]):
+        put_run(quality, tmp_path / "work", "etopo1", "paper", seed, l1=0.2, kid=theirs)
+        put_run(quality, tmp_path / "work", "etopo1", "paper+noise", seed, l1=0.1, kid=ours)
+    for recipe, l1 in (("paper", 0.5), ("paper+noise", 0.4)):
+        put_run(quality, tmp_path / "work", "drawings", recipe, 0, l1=l1)
+    page = write(quality, tmp_path)
+    paper, noise = cells(page, "| `paper")[:2]
+    assert paper == ["`paper`", "0.2500", "1.00", "1.00", "1.00", "1.00", "1.00", "1.00"]
+    # The geometric mean of 1/2, 1/4 and 1 is 1/2, and the logarithms have a deviation of log 2.
+    spread = math.exp(4.303 * math.log(2) / math.sqrt(3))
+    assert noise[2] == f"0.50 ({0.5 / spread:.2f}-{0.5 * spread:.2f})"
+    assert noise[3:] == ["1.00", "0.50 (0.50-0.50)", "0.80", "0.71", "0.63"]
+
+
+def test_a_task_shows_each_score_of_each_recipe_and_what_bounds_it(quality, tmp_path):
+    for seed, l1 in enumerate((0.1, 0.2, 0.6)):
+        put_run(quality, tmp_path / "work", "shadedrelief", "paper", seed, l1)
+    page = write(quality, tmp_path)
+    row = cells(page, "| `paper` | a2b")[0]
+    assert row[:6] == ["`paper`", "a2b", "0, 1, 2", "40", "0.100 (0.100-0.100)", "0.300 (0.100-0.600)"]
+    assert cells(page, "| *real images* | a2b")[0][4:6] == ["0.020", ""]
+    assert cells(page, "| *mean image* | b2a")[0][4:6] == ["", "0.300"]
+    for said in ("abacus", "scored on val", "`python benchmarks/quality.py --steps 40`"):
         assert page.count(said) == 1, said
-    assert page.count("Only 2 test images.") == 2  # once for each variant
-    assert "SSIM with the input" not in page
+
+
+def test_a_score_of_zero_or_less_has_no_ratio(quality, tmp_path):
+    put_run(quality, tmp_path / "work", "etopo1", "paper", 0, 0.2, kid=0.1)
+    put_run(quality, tmp_path / "work", "etopo1", "paper+noise", 0, 0.1, kid=-0.01)
+    noise = cells(write(quality, tmp_path), "| `paper+noise`")[0]
+    assert noise[2:] == ["", "0.50", "", "0.50"]
 
 
 def test_the_json_holds_every_score_of_every_run_and_no_place_of_this_machine(quality, tmp_path):
-    put_run(quality, tmp_path / "work", "etopo1", 3, 0.25)
-    quality.write_results(tmp_path / "results", "mine", quality.collect(tmp_path / "work"))
+    put_run(quality, tmp_path / "work", "etopo1", "paper", 3, 0.25)
+    write(quality, tmp_path)
     text = (tmp_path / "results" / "quality.json").read_text()
     [run] = json.loads(text)["mine"]
-    assert (run["variant"], run["seed"], run["steps"], run["seconds"]) == ("etopo1", 3, 40, 10.0)
-    assert set(run["scores"]["directions"]["a2b"]["metrics"]) == {"kid", "cycle_rise", "ssim_input", "l1"}
+    assert (run["task"], run["recipe"], run["seed"], run["steps"]) == ("etopo1", "paper", 3, 40)
+    assert {"kid", "cycle_rise", "ssim_input", "l1"} <= set(run["scores"]["directions"]["a2b"]["metrics"])
     assert run["scores"]["directions"]["b2a"]["metrics"]["l1"]["mean_image"]["value"] == 0.3
     assert "private" not in text
 
 
 def test_results_of_other_labels_stay(quality, tmp_path):
-    put_run(quality, tmp_path / "one", "etopo1", 0, 0.25)
-    put_run(quality, tmp_path / "two", "etopo1", 0, 0.5)
+    put_run(quality, tmp_path / "work", "etopo1", "paper", 0, 0.25)
     for label in ("one", "two", "one"):
-        quality.write_results(tmp_path / "results", label, quality.collect(tmp_path / label))
-    page = (tmp_path / "results" / "quality.md").read_text()
-    assert [cells[2] for cells in rows(page, "| L1 |")] == ["0.250", "0.250", "0.500", "0.500"]
+        page = write(quality, tmp_path, label)
     assert page.index("## one") < page.index("## two")
+    assert len(cells(page, "| `paper` | a2b")) == 2
 
 
 def test_a_run_without_its_record_does_not_count(quality, tmp_path):
-    (put_run(quality, tmp_path, "etopo1", 0, 0.25) / "run.json").unlink()
+    (put_run(quality, tmp_path, "etopo1", "paper", 0, 0.25) / "run.json").unlink()
     assert quality.collect(tmp_path) == []
 
 
@@ -151,22 +177,88 @@ def test_a_run_without_its_record_does_not_count(quality, tmp_path):
 )
 def test_settings_are_checked_before_anything_is_done(quality, pair, message):
     with pytest.raises(InputError, match=message):
-        quality.resolve("paper", [pair], steps=3)
+        quality.read_settings([pair])
 
 
-def test_settings_are_converted_and_the_recipe_is_the_presets(quality):
-    settings = quality.resolve("paper", ["width=16", "translate_with=average", "flip=false"], minutes=5.0, steps=None)
-    assert settings == {"width": 16, "translate_with": "average", "flip": False, "minutes": 5.0}
+def test_a_recipe_is_its_preset_with_ingredients_added_and_taken_away(recipes):
+
+    common = {"width": 16, "norm": "batch"}
+    assert recipes.resolve("paper", common) == common
+    assert recipes.resolve("paper+noise+contrastive", common) == {
+        **common,
+        "cycle_noise": 0.05,
+        "contrastive_weight": 2.0,
+    }
+    assert recipes.resolve("demo-average", common) == {**common, "translate_with": "final"}
+    for recipe, message in (("papr", "no preset"), ("paper+salt", "no ingredient 'salt'")):
+        with pytest.raises(InputError, match=message):
+            recipes.resolve(recipe, {})
+
+
+def test_every_ingredient_changes_the_paper(recipes):
+
+    paper = make_config(preset="paper")
+    for name, settings in recipes.INGREDIENTS.items():
+        assert make_config(recipes.resolve(f"paper+{name}", {}), preset="paper") != paper, name
+        assert recipes.resolve(f"paper-{name}", {}).keys() == settings.keys()
+        assert make_config(recipes.resolve(f"paper+{name}-{name}", {}), preset="paper") == paper
 
 
 def test_a_label_keeps_to_one_kind_of_run(quality, tmp_path, monkeypatch, capsys):
-    put_run(quality, tmp_path / "work" / "paper", "etopo1", 0, 0.25)
+    put_run(quality, tmp_path / "work" / "recipes", "etopo1", "paper", 0, 0.25)
     places = ["--work", str(tmp_path / "work"), "--results", str(tmp_path / "results")]
-    monkeypatch.setattr(sys, "argv", ["quality.py", "--steps", "50", *places, "--set", "crop_size=64"])
+    monkeypatch.setattr(sys, "argv", ["quality.py", "--steps", "50", *places, "--set", "crop_size=32"])
     with pytest.raises(SystemExit):
         quality.main()
     assert "choose another --label" in capsys.readouterr().err
     assert not (tmp_path / "results").exists()
+
+
+def test_the_earth_is_split_by_blocks(tasks, tmp_path):
+    tasks.TASKS["etopo1"](tmp_path / "etopo1", 24)
+    names = {split: {path.name for path in (tmp_path / "etopo1" / f"{split}A").iterdir()} for split in ("val", "test")}
+    for split, found in names.items():
+        assert len(found) > 50
+        assert found == {path.name for path in (tmp_path / "etopo1" / f"{split}B").iterdir()}
+    blocks = [{tasks._block(name, 300) for name in found} for found in names.values()]
+    assert not blocks[0] & blocks[1]
+
+
+def test_drawings_are_split_by_code_point_and_their_lines_lie_where_they_were(tasks, tmp_path, monkeypatch):
+    rows = ["hexcode,group,skintone", *(f"{i:04X},{'flags' if i % 7 == 0 else 'objects'}," for i in range(140))]
+    rows += ["1F44B-1F3FB,people-body,1", "1F468-200D-1F692,people-body,"]
+    drawing = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 72 72">%s</svg>'
+    line = '<rect x="18" y="18" width="36" height="36" fill="none" stroke="#000" stroke-width="6"/>'
+
+    def fetch(_url, work, **_):
+        target = work / "package.tgz"
+        files = {"package/data/openmoji.csv": "\n".join(rows)}
+        for row in rows[1:]:
+            name = row.partition(",")[0]
+            files[f"package/color/svg/{name}.svg"] = drawing % f'<circle cx="36" cy="36" r="9" fill="#f00"/>{line}'
+            files[f"package/black/svg/{name}.svg"] = drawing % line
+        with tarfile.open(target, "w:gz") as archive:
+            for name, content in files.items():
+                member = tarfile.TarInfo(name)
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content.encode()))
+        return SimpleNamespace(path=target)
+
+    monkeypatch.setattr(tasks, "fetch", fetch)
+    out = tmp_path / "drawings"
+    tasks.build_drawings(out, 24)
+    names = {path.name: {file.name for file in path.iterdir()} for path in out.iterdir() if path.is_dir()}
+    assert names["valA"] == names["valB"]
+    assert names["testA"] == names["testB"]
+    shown = [names["trainA"], names["trainB"], names["valA"], names["testA"]]
+    assert sum(map(len, shown)) == len(set().union(*shown)) == 120
+    pictures = [np.asarray(Image.open(next((out / f"val{domain}").iterdir()))) for domain in "AB"]
+    for picture, middle in zip(pictures, ((255, 0, 0), (255, 255, 255)), strict=True):
+        assert picture.shape == (24, 24, 3)
+        assert tuple(picture[12, 12]) == middle
+        assert tuple(picture[1, 1]) == (255, 255, 255)
+        assert tuple(picture[6, 12]) == (0, 0, 0)
+    assert {path.name for path in tmp_path.iterdir()} == {"drawings"}
 
 
 def start(tmp_path, *options):
@@ -177,34 +269,43 @@ def start(tmp_path, *options):
 
 @pytest.mark.slow
 def test_the_benchmark_trains_scores_and_does_nothing_twice(quality, tmp_path):
-    options = ["--steps", "3", "--seeds", "0", "1"]
-    process = start(tmp_path, *options, "--variants", "etopo1")
+    options = ["--steps", "3", "--seeds", "0", "1", "--tasks", "etopo1"]
+    process = start(tmp_path, *options)
     _, said = process.communicate()
     assert process.returncode == 0, said
     assert said.count(": done") == 2
-    [first, second] = json.loads((tmp_path / "results" / "quality.json").read_text())["paper"]
+    [first, second] = json.loads((tmp_path / "results" / "quality.json").read_text())["recipes"]
     assert (first["seed"], second["seed"], first["steps"]) == (0, 1, 3)
     assert first["threads"] == max(1, quality.num_cores() // 2)
     values = [run["scores"]["directions"]["a2b"]["metrics"]["l1"]["value"]["value"] for run in (first, second)]
     assert values[0] != values[1]
 
-    # Another variant is added to what there is.
-    process = start(tmp_path, *options)
+    # Another recipe is added to what there is.
+    process = start(tmp_path, *options, "--recipes", "paper", "paper+noise")
     _, said = process.communicate()
     assert process.returncode == 0, said
     assert "2 runs are complete, 2 to do" in said
-    assert "etopo1, seed" not in said
-    runs = json.loads((tmp_path / "results" / "quality.json").read_text())["paper"]
-    assert [(run["variant"], run["seed"]) for run in runs] == [
-        (variant, seed) for variant in ("shadedrelief", "etopo1") for seed in (0, 1)
+    assert "paper on etopo1" not in said
+    runs = json.loads((tmp_path / "results" / "quality.json").read_text())["recipes"]
+    assert [(run["recipe"], run["seed"]) for run in runs] == [
+        (recipe, seed) for recipe in ("paper", "paper+noise") for seed in (0, 1)
     ]
-    assert runs[2:] == [first, second]
+    assert runs[:2] == [first, second]
+
+
+@pytest.mark.slow
+def test_equal_minutes_are_steps_that_take_so_long(tmp_path):
+    process = start(tmp_path, "--minutes", "0.02", "--timed-seconds", "0.5", "--seeds", "0", "--tasks", "etopo1")
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+    [run] = json.loads((tmp_path / "results" / "quality.json").read_text())["recipes"]
+    assert run["steps"] == max(1, round(1.2 / run["step_seconds"]))
 
 
 @pytest.mark.slow
 def test_a_stopped_benchmark_goes_on_where_it_was(tmp_path):
-    options = ["--steps", "400", "--seeds", "0", "--variants", "etopo1"]
-    run, log = (tmp_path / "work" / "paper" / "etopo1" / name for name in ("seed0", "seed0.log"))
+    options = ["--steps", "400", "--seeds", "0", "--tasks", "etopo1"]
+    run, log = (tmp_path / "work" / "recipes" / "etopo1" / "paper" / name for name in ("seed0", "seed0.log"))
     process = start(tmp_path, *options)
     while not (run / "log.jsonl").is_file() or not (run / "log.jsonl").read_text():
         assert process.poll() is None, log.read_text()
@@ -225,11 +326,12 @@ def test_a_stopped_benchmark_goes_on_where_it_was(tmp_path):
 
 @pytest.mark.slow
 def test_a_run_that_fails_is_told_with_its_reason_and_the_others_go_on(tmp_path):
-    (tmp_path / "work" / "paper" / "etopo1" / "seed0").mkdir(parents=True)
-    (tmp_path / "work" / "paper" / "etopo1" / "seed0" / "mine.txt").write_text("keep")
-    process = start(tmp_path, "--steps", "2", "--seeds", "0", "1", "--variants", "etopo1")
+    place = tmp_path / "work" / "recipes" / "etopo1" / "paper" / "seed0"
+    place.mkdir(parents=True)
+    (place / "mine.txt").write_text("keep")
+    process = start(tmp_path, "--steps", "2", "--seeds", "0", "1", "--tasks", "etopo1")
     _, said = process.communicate()
     assert process.returncode == 1
-    assert "etopo1, seed 0: failed" in said
+    assert "paper on etopo1, seed 0: failed" in said
     assert "is not a run directory" in said
-    assert "etopo1, seed 1: done" in said
+    assert "paper on etopo1, seed 1: done" in said

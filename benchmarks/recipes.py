@@ -1,0 +1,46 @@
+"""Training recipes by name: a preset, with ingredients added or taken away. `paper+contrastive`, `modern-noise`."""
+
+import re
+from typing import Any
+
+from cyclegan.config import PRESETS, InputError, flat_values, make_config
+
+# What each ingredient sets. Taken away, its settings are those of the preset `paper` again.
+INGREDIENTS: dict[str, dict[str, Any]] = {
+    "no_identity": {"identity_weight": 0.0},
+    "small_identity": {"identity_weight": 0.1},
+    "contrastive": {"contrastive_weight": 2.0},
+    "structure": {"structure_weight": 5.0},
+    "light_cycle": {"cycle_weight_a": 1.0, "cycle_weight_b": 1.0, "identity_weight": 0.0},
+    "falling_cycle": {"cycle_end": 0.1},
+    "noise": {"cycle_noise": 0.05},
+    "average": {"translate_with": "average"},
+    "r1": {"r1_weight": 1.0},
+    "spectral": {"discriminator_norm": "spectral"},
+    "plain_judge": {"discriminator_norm": "none"},
+    "smooth": {"resampling": "smooth"},
+    "pixel_norm": {"norm": "pixel", "discriminator_norm": "instance"},
+    # With the cycle weights of the paper a network that begins with its input stays there, as `heavy_skip` shows.
+    "heavy_skip": {"global_skip": True},
+    "skip": {"global_skip": True, "cycle_weight_a": 1.0, "cycle_weight_b": 1.0, "identity_weight": 0.0},
+    "fast": {"learning_rate": 5e-4},
+}
+
+
+def resolve(recipe: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings of a recipe over those of its preset, `settings` included; `settings` are under the ingredients.
+
+    Raises InputError for a preset or ingredient that there is not, or for settings that do not go together.
+    """
+    preset, *changes = re.split(r"(?=[+-])", recipe)
+    if preset not in PRESETS:
+        raise InputError(f"{recipe!r} begins with no preset; choose one of: {', '.join(PRESETS)}.")
+    values: dict[str, Any] = {}
+    paper = flat_values(make_config(preset="paper"))
+    for change in changes:
+        name = change[1:]
+        if name not in INGREDIENTS:
+            raise InputError(f"{recipe!r}: there is no ingredient {name!r}; choose from: {', '.join(INGREDIENTS)}.")
+        values |= INGREDIENTS[name] if change[0] == "+" else {key: paper[key] for key in INGREDIENTS[name]}
+    resolved = flat_values(make_config({**settings, **values}, preset=preset))
+    return {name: resolved[name] for name in {**settings, **values}}

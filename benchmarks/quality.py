@@ -452,7 +452,7 @@ def benchmark(options: argparse.Namespace) -> None:
                     "device": options.device,
                     "steps": options.steps or max(1, round(60 * options.minutes / seconds[recipe])),
                     "step_seconds": seconds.get(recipe),
-                    "command": shlex.join(["python", "benchmarks/quality.py", *sys.argv[1:]]),
+                    "command": command_line(),
                     "data": str(data),
                     "out": str(place / f"seed{seed}"),
                     "log": str(place / f"seed{seed}.log"),
@@ -477,6 +477,17 @@ def benchmark(options: argparse.Namespace) -> None:
     print(options.results / "quality.md")
     if num_failed:
         raise SystemExit(1)
+
+
+def command_line() -> str:
+    """The command that was given, without its places, which are those of this machine."""
+    given = sys.argv[1:]
+    kept = [
+        argument
+        for before, argument in zip(["", *given], given, strict=False)
+        if not {before, argument} & {"--work", "--results"} and not argument.startswith(("--work=", "--results="))
+    ]
+    return shlex.join(["python", "benchmarks/quality.py", *kept])
 
 
 def read_settings(pairs: list[str]) -> dict[str, Any]:

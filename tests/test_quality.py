@@ -204,6 +204,12 @@ def test_every_ingredient_changes_the_paper(recipes):
         assert make_config(recipes.resolve(f"paper+{name}-{name}", {}), preset="paper") == paper
 
 
+def test_the_command_of_a_run_is_told_without_the_places_of_this_machine(quality, monkeypatch):
+    given = ["--work", "/home/me/work", "--steps", "5", "--results=/home/me/results", "--set", "crop_size=32"]
+    monkeypatch.setattr(sys, "argv", ["quality.py", *given])
+    assert quality.command_line() == "python benchmarks/quality.py --steps 5 --set crop_size=32"
+
+
 def test_a_label_keeps_to_one_kind_of_run(quality, tmp_path, monkeypatch, capsys):
     put_run(quality, tmp_path / "work" / "recipes", "etopo1", "paper", 0, 0.25)
     places = ["--work", str(tmp_path / "work"), "--results", str(tmp_path / "results")]

@@ -214,6 +214,6 @@ def test_a_state_refuses_a_copy_that_would_not_be_one():
 
 @pytest.mark.parametrize(("has_bf16", "precision"), [(True, "bf16"), (False, "fp32")])
 def test_a_state_resolves_auto_by_itself(monkeypatch, has_bf16, precision):
-    monkeypatch.setattr("cyclegan.step.has_fast_bf16", lambda _: has_bf16)
+    monkeypatch.setattr("cyclegan.train_state.has_fast_bf16", lambda _: has_bf16)
     state, _ = trained(steps=1, precision="auto")
     assert state.config.precision == precision

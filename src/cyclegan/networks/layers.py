@@ -147,11 +147,8 @@ class SmoothConvTranspose2d(ConvTranspose2d):
         )
 
 
-Smooth = TypeVar("Smooth", Conv2d, ConvTranspose2d)
-
-
 @torch.no_grad()
-def _with_weights(plain: Smooth, smooth: SmoothConv2d | SmoothConvTranspose2d) -> Smooth:
+def _with_weights(plain: Conv, smooth: SmoothConv2d | SmoothConvTranspose2d) -> Conv:
     plain = plain.to(smooth.weight.device, smooth.weight.dtype).train(smooth.training)
     plain.weight.copy_(smear(smooth.weight))
     if smooth.bias is None:

@@ -231,20 +231,22 @@ with published ones.
 
 
 def value_of(run: dict[str, Any], direction: str, metric: str) -> float:
-    return float(run["scores"]["directions"][direction]["metrics"][metric]["value"]["value"])
+    """A score; NaN if it has none, as the edges of blank translations have."""
+    score = run["scores"]["directions"][direction]["metrics"].get(metric)
+    return float(score["value"]["value"]) if score is not None else math.nan
 
 
 def ratio(runs: list[dict[str, Any]], base: list[dict[str, Any]], metric: str) -> tuple[float, float, float] | None:
     """A score of a recipe over that of another with the same seeds: the ratio, and its interval (NaN of one seed).
 
-    Of both directions the geometric mean. None where there are no common seeds or a score is not above 0.
+    Of both directions the geometric mean. None where there are no common seeds, or a score is missing or not above 0.
     """
     seeds = sorted({run["seed"] for run in runs} & {run["seed"] for run in base})
     logs = []
     for seed in seeds:
         both = [next(run for run in side if run["seed"] == seed) for side in (runs, base)]
         values = [[value_of(run, direction, metric) for direction in DIRECTIONS] for run in both]
-        if min(map(min, values)) <= 0:
+        if not all(value > 0 for side in values for value in side):
             return None
         logs.append(statistics.mean(math.log(ours / theirs) for ours, theirs in zip(*values, strict=True)))
     if not logs:
@@ -338,9 +340,9 @@ def score_table(runs: list[dict[str, Any]], recipes: list[str]) -> str:
             cells = []
             for name in SHOWN:
                 digits = METRICS[name].digits
-                values = [value_of(run, direction, name) for run in own]
+                values = [value for run in own if not math.isnan(value := value_of(run, direction, name))]
                 extremes = f" ({min(values):z.{digits}f}-{max(values):z.{digits}f})" if len(values) > 1 else ""
-                cells.append(f"{statistics.mean(values):z.{digits}f}{extremes}")
+                cells.append(f"{statistics.mean(values):z.{digits}f}{extremes}" if values else "")
             seeds = ", ".join(str(run["seed"]) for run in own)
             steps = ", ".join(dict.fromkeys(str(run["steps"]) for run in own))
             lines.append(f"| `{recipe}` | {direction} | {seeds} | {steps} | {' | '.join(cells)} |")
@@ -349,7 +351,7 @@ def score_table(runs: list[dict[str, Any]], recipes: list[str]) -> str:
             metrics = [run["scores"]["directions"][direction]["metrics"] for run in runs]
             cells = [
                 f"{statistics.mean(found):z.{METRICS[name].digits}f}"
-                if (found := [m[name][kind]["value"] for m in metrics if kind in m[name]])
+                if (found := [m[name][kind]["value"] for m in metrics if kind in m.get(name, {})])
                 else ""
                 for name in SHOWN
             ]

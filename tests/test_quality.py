@@ -139,6 +139,23 @@ def test_a_task_shows_each_score_of_each_recipe_and_what_bounds_it(quality, tmp_
         assert page.count(said) == 1, said
 
 
+def test_a_run_without_a_score_has_its_others(quality, tmp_path):
+    for seed in (0, 1):
+        put_run(quality, tmp_path / "work", "etopo1", "paper", seed, l1=0.1)
+    blank = tmp_path / "work" / "etopo1" / "paper" / "seed1" / "scores.json"
+    scores = json.loads(blank.read_text())
+    for direction in scores["directions"].values():  # translations without edges, as white ones are
+        del direction["metrics"]["edges"]
+    blank.write_text(json.dumps(scores))
+    page = write(quality, tmp_path)
+    row = cells(page, "| `paper` | a2b")[0]
+    assert row[5] == "0.100 (0.100-0.100)"
+    assert row[-1] == "0.500"
+    runs = json.loads((tmp_path / "results" / "quality.json").read_text())["mine"]
+    assert quality.ratio(runs, runs, "edges") is None
+    assert quality.ratio(runs, runs, "l1")[0] == 1
+
+
 def test_a_score_of_zero_or_less_has_no_ratio(quality, tmp_path):
     put_run(quality, tmp_path / "work", "etopo1", "paper", 0, 0.2, kid=0.1)
     put_run(quality, tmp_path / "work", "etopo1", "paper+noise", 0, 0.1, kid=-0.01)

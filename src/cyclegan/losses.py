@@ -60,7 +60,7 @@ def patch_contrastive_loss(query: Tensor, key: Tensor, temperature: float = 0.07
     query, key: (N, P, D) of length 1, those of the translation and of the input; a patch is told from the others of its
     own image. Returns a scalar >= 0.
     """
-    similarity = query @ key.transpose(1, 2) / temperature
+    similarity = (query / temperature) @ key.transpose(1, 2)
     target = torch.arange(query.shape[1], device=query.device).expand(len(query), -1)
     return F.cross_entropy(similarity.flatten(0, 1), target.flatten())
 

@@ -21,7 +21,7 @@ from cyclegan.losses import (
     zero_centred_penalty,
 )
 from cyclegan.networks import train_mode
-from cyclegan.networks.layers import DTYPES
+from cyclegan.networks.layers import DTYPES, follow_weights
 from cyclegan.train_state import ImagePool, Stream, TrainState
 from cyclegan.working import trained
 
@@ -73,6 +73,8 @@ def run_step(
     for network in (state.working_generator.network, state.working_discriminator.network):
         if config.model.uses_batch_norm or not network.training:  # walking through all layers takes a while
             train_mode(network)
+    if config.model.discriminator_norm == "spectral":
+        follow_weights(state.discriminator)
     if config.model.dropout:
         torch.manual_seed(int(np.random.default_rng([config.seed, Stream.TORCH, state.step]).integers(2**62)))
 

@@ -173,7 +173,7 @@ class TrainState:
         ordered = model.uses_batch_norm or model.dropout or config.compile
         pair = Pair(side_by_side=side_by_side and device.type == "cpu" and not ordered)
         is_traced = pair.side_by_side and config.data.crops and not config.checkpoint_activations
-        is_traced = is_traced and torch.get_num_threads() > 1 and model.discriminator_norm != "spectral"
+        is_traced = is_traced and torch.get_num_threads() > 1
         # The statistics of batch norm, and the penalty of wgan-gp, belong to networks in float32; these round their
         # weights at each use.
         dtype = torch.float32 if model.uses_batch_norm else DTYPES[config.precision]

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from cyclegan import InputError
-from cyclegan.config import make_config
+from cyclegan.config import flat_values, make_config
 from cyclegan.features import FeatureInfo
 from cyclegan.scores import DirectionScores, Estimate, FileList, ImageScores, Score, Scores
 
@@ -204,10 +204,14 @@ def test_a_recipe_is_its_preset_with_ingredients_added_and_taken_away(recipes):
     assert recipes.resolve("paper+noise+contrastive", common) == {
         **common,
         "cycle_noise": 0.05,
-        "contrastive_weight": 2.0,
+        "contrastive_weight": 0.5,
     }
     assert recipes.resolve("demo-average", common) == {**common, "translate_with": "final"}
-    for recipe, message in (("papr", "no preset"), ("paper+salt", "no ingredient 'salt'")):
+    for recipe, message in (
+        ("papr", "no preset"),
+        ("paper+salt", "no ingredient 'salt'"),
+        ("modern-noise", "no noise to take away"),
+    ):
         with pytest.raises(InputError, match=message):
             recipes.resolve(recipe, {})
 
@@ -217,8 +221,24 @@ def test_every_ingredient_changes_the_paper(recipes):
     paper = make_config(preset="paper")
     for name, settings in recipes.INGREDIENTS.items():
         assert make_config(recipes.resolve(f"paper+{name}", {}), preset="paper") != paper, name
-        assert recipes.resolve(f"paper-{name}", {}).keys() == settings.keys()
-        assert make_config(recipes.resolve(f"paper+{name}-{name}", {}), preset="paper") == paper
+        again = make_config(recipes.resolve(f"paper+{name}-{name}", {}), preset="paper")
+        assert again.model.resolved_discriminator_norm == "instance"
+        if "discriminator_norm" not in settings:
+            assert again == paper, name
+
+
+def test_each_ingredient_of_modern_can_be_left_out_by_itself(recipes):
+
+    modern = flat_values(make_config(preset="modern"))
+    left_out = set()
+    for name in ("contrastive", "spectral", "smooth", "pixel_norm", "global_skip", "light_cycle"):
+        settings = recipes.resolve(f"modern-{name}", {})
+        assert settings
+        left_out |= settings.keys()
+        assert all(modern[key] != value for key, value in settings.items()), name
+    # Together they are all of it.
+    paper = flat_values(make_config(preset="paper"))
+    assert left_out == {key for key, value in modern.items() if value != paper[key]} - {"preset"}
 
 
 def test_the_command_of_a_run_is_told_without_the_places_of_this_machine(quality, monkeypatch):

@@ -174,7 +174,9 @@ class TrainConfig(Config):
     test_a: Path | None = Field(None, description="Test images of domain A: never trained on, shown in sample grids.")
     test_b: Path | None = Field(None, description="Test images of domain B.")
     out: Path = Field(Path("runs/cyclegan"), description="The run directory.")
-    preset: str = Field("paper", description="Where the values that are not given come from: paper or demo.")
+    preset: str = Field(
+        "paper", description="Where the values that are not given come from: paper, modern, conservative or demo."
+    )
 
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
@@ -345,10 +347,34 @@ FREE_TO_CHANGE = frozenset(
     )
 )
 
+# What `modern` and `conservative` share. The input is added to the output, so there is no identity term to teach that,
+# and the cycle weights are small: with those of the paper a network stays at its input.
+_BEYOND: dict[str, Any] = {
+    "global_skip": True,
+    "identity_weight": 0.0,
+    "norm": "pixel",
+    "discriminator_norm": "spectral",
+    "resampling": "smooth",
+}
+
 # A preset is a flat dict of the values in which it differs from the defaults above.
 PRESETS: dict[str, dict[str, Any]] = {
     # The recipe of the paper as its authors' code runs it: 256 px, 100 + 100 epochs, batch 1, identity weight 0.5.
     "paper": {},
+    # Meant to give better translations in the same time; benchmarks/quality.py compares it.
+    "modern": {
+        **_BEYOND,
+        "cycle_weight_a": 1.0,
+        "cycle_weight_b": 1.0,
+        "contrastive_weight": 0.5,
+    },
+    # For those who must not change shapes: a stronger cycle, edges held in place, no contrastive term.
+    "conservative": {
+        **_BEYOND,
+        "cycle_weight_a": 3.0,
+        "cycle_weight_b": 3.0,
+        "structure_weight": 5.0,
+    },
     # What `cyclegan demo` runs on two CPU cores; how each value was found is in docs/demo.md.
     "demo": {
         "minutes": 10.0,

@@ -79,7 +79,7 @@ class Traced:
             with self._lock, warnings.catch_warnings():  # tracing is not made for threads
                 warnings.simplefilter("ignore", DeprecationWarning)
                 # What a network decides by the shape of its input holds for a graph, which is for one shape.
-                warnings.simplefilter("ignore", torch.jit.TracerWarning)
+                warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
                 self._graphs[key] = torch.jit.trace(network, x.detach(), check_trace=False)  # type: ignore[no-untyped-call]
         # The optimiser of graphs would have other formulas for gradients.
         with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]

@@ -173,7 +173,7 @@ def _with_weights(plain: Conv, smooth: SmoothConv2d | SmoothConvTranspose2d) -> 
 def smear(weight: Tensor) -> Tensor:
     """Kernels filtered with [1 2 1] / 4 both ways: (O, I, 3, 3) -> (O, I, 5, 5)."""
     smeared = _SMEARING.to(weight) @ weight.permute(0, 2, 3, 1).flatten(1, 2)
-    return smeared.unflatten(1, (5, 5)).permute(0, 3, 1, 2)
+    return smeared.view(-1, 5, 5, smeared.shape[-1]).permute(0, 3, 1, 2)
 
 
 def _smearing() -> Tensor:

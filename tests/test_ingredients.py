@@ -221,13 +221,21 @@ def test_smooth_resampling_draws_no_checkerboard():
 
 @pytest.mark.parametrize("kind", [{}, {"generator": "unet", "depth": 5}])
 @pytest.mark.parametrize("channels", [(3, 3), (1, 3), (3, 2)])
-def test_with_a_global_skip_a_network_that_does_nothing_gives_its_input(kind, channels):
+def test_with_a_global_skip_a_network_decides_how_much_of_its_input_stays(kind, channels):
     network = build_generator(ModelConfig(**{**TINY_MODEL, **kind}, global_skip=True), *channels, seed=0)
     last = network.head if isinstance(network, ResnetGenerator) else network.up[0]
     torch.nn.init.zeros_(last.weight)
     x = random(2, channels[0], 32, 32).clamp(-1, 1)
     given = x if channels[0] == channels[1] else x.mean(1, keepdim=True).expand(-1, channels[1], -1, -1)
-    torch.testing.assert_close(network(x), 0.95 * given)
+    # As it begins, of 0.95 times the input it keeps 0.88 before the tanh.
+    torch.testing.assert_close(network(x), torch.tanh(torch.sigmoid(torch.tensor(2.0)) * torch.atanh(0.95 * given)))
+    with torch.no_grad():
+        last.bias[-1] = 30
+        torch.testing.assert_close(network(x), 0.95 * given)
+        last.bias[-1] = -30
+        torch.testing.assert_close(network(x), torch.zeros_like(network(x)))
+        last.bias[0] = 0.5  # what it makes itself
+        torch.testing.assert_close(network(x)[:, 0], torch.full_like(x[:, 0], 0.5).tanh())
 
 
 def test_the_structure_of_an_image_is_that_of_its_negative_and_of_its_grey_picture_but_not_of_another():

@@ -61,7 +61,7 @@ class ModelConfig(Config):
         "strided", description="How a resnet generator changes resolution; smooth: with a low-pass filter."
     )
     global_skip: bool = Field(
-        False, description="Generators add their input to what they make, and so learn the change alone."
+        False, description="Generators add as much of their input as they choose to what they make."
     )
     dropout: bool = Field(False, description="Dropout of 0.5 inside the generator while training.")
     channels_a: int = Field(3, ge=1, description="Channels of the images of domain A.")

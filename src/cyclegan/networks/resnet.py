@@ -69,7 +69,7 @@ class ResnetGenerator(nn.Module):
             before_norm(up(c, c // 2, 3, 2, 1, output_padding=1), norm) for c in (4 * width, 2 * width)
         )
         self.up_norm = nn.ModuleList(norm_layer(norm, c // 2) for c in (4 * width, 2 * width))
-        self.head = Conv2d(width, out_channels, 7)
+        self.head = Conv2d(width, out_channels + global_skip, 7)
         self.global_skip = global_skip
         # Whether activations are computed again in the backward pass instead of kept.
         self.forgets = False

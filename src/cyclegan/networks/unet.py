@@ -48,7 +48,7 @@ class UnetGenerator(nn.Module):
             self.down_norm.append(norm_layer(norm if normed else "none", out))
             up_in = out if level == last else 2 * out
             if level == 0:
-                self.up.append(ConvTranspose2d(up_in, out_channels, 4, 2, 1))
+                self.up.append(ConvTranspose2d(up_in, out_channels + global_skip, 4, 2, 1))
                 self.up_norm.append(nn.Identity())
             else:
                 self.up.append(before_norm(ConvTranspose2d(up_in, channels[level - 1], 4, 2, 1), norm))

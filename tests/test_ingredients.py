@@ -133,6 +133,18 @@ def test_spectral_norm_brings_the_largest_singular_value_to_one():
     torch.testing.assert_close(alone, F.conv2d(x, conv.weight / largest, None, 2, 1), rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("kind", ["patch", "pixel"])
+def test_spectral_norm_leaves_the_scores_their_scale(kind):
+    model = ModelConfig(**TINY_MODEL, discriminator=kind, discriminator_norm="spectral")
+    judge, x = build_discriminator(model, 3, seed=0), random(1, 3, 16, 16)
+    nn.init.zeros_(judge.head.bias)
+    before = judge(x)
+    with torch.no_grad():
+        judge.stem.weight.mul_(5)  # of no effect, the last one of all effect
+        judge.head.weight.mul_(5)
+    torch.testing.assert_close(judge(x), 5 * before)
+
+
 def test_a_step_follows_the_weights_by_one_power_iteration():
     state = make_state(discriminator_norm="spectral")
     judges = [m for m in state.discriminator.modules() if isinstance(m, SpectralConv2d)]

@@ -22,7 +22,8 @@ class PatchDiscriminator(nn.Module):
             for i in range(num_layers)
         )
         self.norms = nn.ModuleList(norm_layer(norm, widths[i + 1]) for i in range(num_layers))
-        self.head = conv(widths[-1], 1, 4, 1, 1)
+        # Spectral norm leaves scores their own scale: a slope that is bounded everywhere judges details too softly.
+        self.head = Conv2d(widths[-1], 1, 4, 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         h = F.leaky_relu_(self.stem(x), 0.2)
@@ -40,7 +41,7 @@ class PixelDiscriminator(nn.Module):
         self.stem = conv(channels, width, 1)
         self.conv = before_norm(conv(width, 2 * width, 1), norm)
         self.norm = norm_layer(norm, 2 * width)
-        self.head = conv(2 * width, 1, 1)
+        self.head = Conv2d(2 * width, 1, 1)
         if norm == "batch":
             self.head.bias = None  # as in the reference
 

@@ -122,11 +122,11 @@ def test_the_penalty_on_real_images_can_be_trained_on():
 
 
 def test_spectral_norm_brings_the_largest_singular_value_to_one():
-    conv = SpectralConv2d(3, 8, 4, 2, 1)
-    nn.init.normal_(conv.weight)
-    nn.init.normal_(conv.u)
+    conv, start = SpectralConv2d(3, 8, 4, 2, 1), torch.Generator().manual_seed(0)
+    nn.init.normal_(conv.weight, generator=start)
+    nn.init.normal_(conv.u, generator=start)
     x = random(1, 3, 16, 16)
-    for _ in range(50):
+    for _ in range(500):  # where the two largest values are close, each brings them only a little nearer
         conv.follow()
     alone = conv(x) - conv.bias[:, None, None]
     largest = torch.linalg.matrix_norm(conv.weight.flatten(1), 2)

@@ -15,6 +15,13 @@ def test_defaults_are_the_recipe_of_the_paper():
     assert config.data.resolved_load_size == 286
 
 
+def test_a_unet_takes_a_preset_without_the_resampling_of_a_resnet():
+    assert make_config({"generator": "unet"}, preset="modern").model.resampling == "strided"
+    assert make_config({"blocks": 4}, {"generator": "unet"}, preset="conservative").model.resampling == "strided"
+    with pytest.raises(InputError, match="'smooth' is for resnet"):
+        make_config({"generator": "unet", "resampling": "smooth"})
+
+
 def test_later_layers_win_over_the_preset(tmp_path):
     (tmp_path / "my.toml").write_text("batch_size = 3\nwidth = 24\n[data]\ncrop_size = 128\n")
     config = make_config(read_config_file(tmp_path / "my.toml"), {"width": "32"}, preset="demo")

@@ -264,15 +264,12 @@ class _Run:
             parts = {"encoder": "the generators' encoders", "discriminator": "the discriminators' first layers"}
             parts["both"] = f"{parts['encoder']} and {parts['discriminator']}"
             say(f"Frozen, as {config.init_from} gave them: {parts[config.freeze]}")
-        if config.uses_identity:
-            say(f"Preset {config.preset}: identity weight {config.identity_weight:g} (relative to the cycle weights)")
-        elif config.identity_weight > 0:
+        say(f"Preset {config.preset}: {_describe_weights(config)}")
+        if config.identity_weight > 0 and not config.uses_identity:
             say(
                 f"No identity term: domain A has {config.model.channels_a} channels, "
                 f"domain B has {config.model.channels_b}"
             )
-        else:
-            say(f"Preset {config.preset}: no identity term (identity weight 0)")
         if config.minutes is not None:
             length = (
                 f"{config.minutes:g} minutes; the {config.schedule} schedule follows the clock's share, not the steps"
@@ -549,3 +546,17 @@ class _Run:
         minutes, seconds = divmod(max(round(left), 0), 60)
         clock = f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
         return f"step {self.state.step} {losses} {speed:.1f} images/s, {clock} left"
+
+
+def _describe_weights(config: TrainConfig) -> str:
+    """The weights of the terms that a generator's loss has, for people."""
+    cycle = " and ".join(f"{weight:g}" for weight in dict.fromkeys((config.cycle_weight_a, config.cycle_weight_b)))
+    parts = [f"cycle weight {cycle}"]
+    if config.uses_identity:
+        parts.append(f"identity weight {config.identity_weight:g} (relative to the cycle weights)")
+    parts += [
+        f"{term} weight {weight:g}"
+        for term, weight in (("contrastive", config.contrastive_weight), ("structure", config.structure_weight))
+        if weight > 0
+    ]
+    return ", ".join(parts)

@@ -407,8 +407,7 @@ def make_config(*layers: Mapping[str, Any], preset: str | None = None) -> TrainC
     """Resolve `preset` < `layers`, each a flat or sectioned dict of values; the last one wins.
 
     An explicit `preset` counts before one that a layer names. A layer that sets a crop size without a load size sets
-    the load size in proportion. A preset's resampling is that of a resnet generator, and a layer that takes a unet takes
-    it without.
+    the load size in proportion. A preset's resampling is that of a resnet generator; a layer with a unet drops it.
     Raises InputError for an unknown preset, an unknown key (with the nearest valid one) or a bad value.
     """
     named = [preset, *(layer["preset"] for layer in reversed(layers) if layer.get("preset"))]

@@ -41,8 +41,8 @@ __all__ = [
 # The penalty on real images is taken every so many steps, and counts so many times there (Karras et al. 2020).
 _R1_STEPS = 16
 
-# Patches of an activation that the contrastive loss tells from each other, at most. Half of what DCLGAN has:
-# as good on two tasks (one seed, 2500 steps), and cheaper.
+# Patches of an activation that the contrastive loss tells from each other, at most. Half of what DCLGAN has: as good
+# where both were tried, and cheaper.
 _PATCHES = 128
 
 

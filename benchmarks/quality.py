@@ -1,9 +1,10 @@
 """Quality of recipes: train each on several tasks with several seeds, score held-out images, compare with `paper`.
 
-Every run trains and is scored in a process of its own. A run that is complete is not trained again, one that was
-stopped goes on, and the results are written anew from all runs of the label after each run: the same command again
-continues. With --minutes all recipes get the same time: the step of each is timed first, on every core that will be
-used, and a run gets as many steps as fit, whatever disturbs the machine meanwhile.
+Every run trains and is scored in a process of its own, and its scores are added to the results as soon as it ends. A
+run that is there or in the results is not trained again, one that was stopped goes on: the same command again
+continues, also on another day in another checkout. With --minutes all recipes get the same time: the step of each is
+timed first, on every core that will be used, and a run gets as many steps as fit, whatever disturbs the machine
+meanwhile.
 
     python benchmarks/quality.py --minutes 2 --jobs 2 --label ablation --recipes paper paper+contrastive paper+noise
     python benchmarks/quality.py --minutes 10 --split test --label test --recipes paper modern conservative
@@ -167,9 +168,14 @@ def work_through(jobs: list[dict[str, Any]], at_once: int) -> Generator[tuple[di
             process.wait()
 
 
-def time_recipes(settings: dict[str, dict[str, Any]], options: argparse.Namespace, file: Path) -> dict[str, float]:
-    """Seconds of a step of each recipe, beside as many others of its kind as will run at once. Kept in `file`."""
-    known: dict[str, float] = json.loads(file.read_text()) if file.is_file() else {}
+def time_recipes(
+    settings: dict[str, dict[str, Any]], options: argparse.Namespace, file: Path, known: dict[str, float]
+) -> dict[str, float]:
+    """Seconds of a step of each recipe, beside as many others of its kind as will run at once.
+
+    Kept in `file`; `known` are those of earlier runs, which stay as they are.
+    """
+    known = {**(json.loads(file.read_text()) if file.is_file() else {}), **known}
     for recipe, values in settings.items():
         if recipe not in known:
             job = {"recipe": recipe, "settings": values, "device": options.device}
@@ -208,12 +214,26 @@ def to_json(runs: list[tuple[Run, Scores]]) -> list[dict[str, Any]]:
     return results
 
 
-def write_results(folder: Path, label: str, runs: list[tuple[Run, Scores]]) -> None:
-    """Replace the results of a label in quality.json, keep those of others, and write quality.md from all of them."""
+def read_results(folder: Path) -> dict[str, list[dict[str, Any]]]:
+    """What quality.json holds: the runs of each label."""
     file = folder / "quality.json"
-    labels = json.loads(file.read_text()) if file.is_file() else {}
-    labels[label] = to_json(runs)
-    write_bytes(file, (json.dumps(labels, indent=1) + "\n").encode())
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def merge(*several: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Runs by task, recipe and seed; of the same run the last one counts."""
+    found = {(run["task"], run["recipe"], run["seed"]): run for runs in several for run in runs}
+    return [found[key] for key in sorted(found, key=lambda key: (list(TASKS).index(key[0]), *key[1:]))]
+
+
+def write_results(folder: Path, label: str, finished: list[tuple[Run, Scores]]) -> None:
+    """Add runs to those of a label in quality.json, keep what else is there, and write quality.md from all of it."""
+    labels = read_results(folder)
+    labels[label] = merge(labels.get(label, []), to_json(finished))
+    # A line for each run.
+    lines = {name: ",\n".join(map(json.dumps, runs)) for name, runs in labels.items()}
+    text = ",\n".join(f"{json.dumps(name)}: [\n{runs}\n]" for name, runs in lines.items())
+    write_bytes(folder / "quality.json", f"{{\n{text}\n}}\n".encode())
     write_bytes(folder / "quality.md", markdown(labels).encode())
 
 
@@ -423,19 +443,22 @@ def benchmark(options: argparse.Namespace) -> None:
     # The images have the size to which the training brings them, so nothing is resized twice.
     size = make_config(common).data.resolved_load_size
     folder = work / label
-    done = collect(folder)
-    for run, _ in done:
-        if run.recipe in settings and (run.settings, run.split) != (settings[run.recipe], options.split):
+    done = merge(read_results(options.results).get(label, []), to_json(collect(folder)))
+    for run in done:
+        recipe, made = run["recipe"], (run["settings"], run["split"])
+        if recipe in settings and made != (settings[recipe], options.split):
             raise InputError(
-                f"{folder} holds runs of {run.recipe} with {run.settings} scored on {run.split}, not with "
-                f"{settings[run.recipe]} on {options.split}; choose another --label."
+                f"{label} has runs of {recipe} with {made[0]} scored on {made[1]}, not with "
+                f"{settings[recipe]} on {options.split}; choose another --label."
             )
     seconds: dict[str, float] = {}
     if options.minutes is not None:
-        seconds = time_recipes(settings, options, folder / "seconds.json")
+        # Seeds that come later get as many steps as the first ones, however fast the machine is then.
+        timed = {run["recipe"]: run["step_seconds"] for run in done if run["step_seconds"] is not None}
+        seconds = time_recipes(settings, options, folder / "seconds.json", timed)
 
     jobs = []
-    complete = {(run.recipe, run.task, run.seed) for run, _ in done}
+    complete = {(run["recipe"], run["task"], run["seed"]) for run in done}
     for seed in dict.fromkeys(options.seeds):  # seeds outside: all recipes are done with one before the next
         for recipe, task in ((recipe, task) for recipe in settings for task in dict.fromkeys(options.tasks)):
             if (recipe, task, seed) in complete:
@@ -463,7 +486,7 @@ def benchmark(options: argparse.Namespace) -> None:
 
     print(f"{len(done)} runs are complete, {len(jobs)} to do, logs in {folder}", file=sys.stderr)
     if done:
-        write_results(options.results, label, done)
+        write_results(options.results, label, collect(folder))
 
     num_failed = 0
     with closing(work_through(jobs, options.jobs)) as ended:

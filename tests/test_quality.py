@@ -4,6 +4,7 @@ import importlib
 import io
 import json
 import math
+import shutil
 import signal
 import subprocess
 import sys
@@ -182,6 +183,14 @@ def test_results_of_other_labels_stay(quality, tmp_path):
     assert len(cells(page, "| `paper` | a2b")) == 2
 
 
+def test_runs_are_added_to_those_of_another_checkout(quality, tmp_path):
+    for seed in (0, 1):
+        put_run(quality, tmp_path / f"work{seed}", "etopo1", "paper", seed, 0.25)
+        quality.write_results(tmp_path / "results", "mine", quality.collect(tmp_path / f"work{seed}"))
+    runs = json.loads((tmp_path / "results" / "quality.json").read_text())["mine"]
+    assert [run["seed"] for run in runs] == [0, 1]
+
+
 def test_a_run_without_its_record_does_not_count(quality, tmp_path):
     (put_run(quality, tmp_path, "etopo1", "paper", 0, 0.25) / "run.json").unlink()
     assert quality.collect(tmp_path) == []
@@ -334,6 +343,13 @@ def test_the_benchmark_trains_scores_and_does_nothing_twice(quality, tmp_path):
         (recipe, seed) for recipe in ("paper", "paper+noise") for seed in (0, 1)
     ]
     assert runs[:2] == [first, second]
+
+    # What the results hold is not made again, even where the runs are gone.
+    shutil.rmtree(tmp_path / "work")
+    process = start(tmp_path, *options)
+    _, said = process.communicate()
+    assert process.returncode == 0, said
+    assert "4 runs are complete, 0 to do" in said
 
 
 @pytest.mark.slow

@@ -25,6 +25,8 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "global_skip": {"global_skip": True},
     "skip": {"global_skip": True, "cycle_weight_a": 1.0, "cycle_weight_b": 1.0, "identity_weight": 0.0},
     "fast": {"learning_rate": 5e-4},
+    "batch": {"batch_size": 4, "learning_rate": 4e-4},
+    "no_flip": {"flip": False},
 }
 
 

@@ -53,7 +53,7 @@ def our_config(case: Case, batch: int, settings: dict):
 
     sizes = {"crop_size": case.size, "blocks": case.blocks, "width": case.width, "batch_size": batch, "steps": 1000}
     sizes |= {"discriminator_width": case.discriminator_width, "discriminator_layers": case.discriminator_layers}
-    return make_config({**sizes, **settings})
+    return make_config({**sizes, **settings}, preset="paper")
 
 
 def our_step(case: Case, batch: int, device: str, settings: dict) -> tuple[Callable[[], None], str]:

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
-from conftest import make_folder
-from cyclegan import InputError, ModelConfig, Translator, cli
+from conftest import TINY, make_folder
+from cyclegan import InputError, ModelConfig, Translator, cli, train
 from cyclegan.engines import psnr, smooth_picture
 from cyclegan.export import export
 from test_engines import MODELS, make_model
@@ -164,7 +165,7 @@ def test_combinations_that_make_no_sense_say_what_to_take(model, tmp_path):
         ({"format": "reference", "precision": "bf16"}, "keeps its weights in fp32"),
         ({"format": "onnx", "calibrate": tmp_path}, "is for precision int8"),
         ({"format": "onnx", "precision": "fp8"}, "expected fp32"),
-        ({"format": "tensorrt"}, "choose one of: reference, onnx, openvino, torch-export"),
+        ({"format": "tensorrt"}, "choose one of: model, reference, onnx, openvino, torch-export"),
     ):
         with pytest.raises(InputError, match=message):
             export(model, tmp_path / "out", **settings)
@@ -200,3 +201,30 @@ def test_an_export_overwrites_nothing(model, tmp_path):
     with pytest.raises(InputError, match="is there already"):
         export(model, tmp_path / "out", format="torch-export")
     assert (tmp_path / "out" / "a2b.pt2").read_bytes() == content
+
+
+@pytest.mark.parametrize(("precision", "share", "least_db"), [("fp32", 1.0, 300), ("fp16", 0.5, 50)])
+def test_a_model_by_itself_has_one_set_of_weights_and_translates_alike(tmp_path, capsys, precision, share, least_db):
+    model, out = make_model(tmp_path / "model"), tmp_path / "alone"
+    cli.main(["export", str(model), "--format", "model", "--precision", precision, "--out", str(out)])
+    files = [line.rpartition("/")[2] for line in capsys.readouterr().out.splitlines()]
+    assert set(files) == {path.name for path in out.iterdir()} == {"config.json", "a2b.safetensors", "b2a.safetensors"}
+    for direction in ("a2b", "b2a"):
+        sizes = [(folder / f"{direction}.safetensors").stat().st_size for folder in (out, model)]
+        assert sizes[0] / sizes[1] == pytest.approx(share, rel=0.2)
+        exact, other = (Translator.load(path, direction=direction) for path in (model, out))
+        image = smooth_picture(3, 32, 32, seed=5)
+        assert psnr(exact.translate_tensor(image), other.translate_tensor(image)) > least_db
+    with pytest.raises(InputError, match="is there already"):
+        export(model, out, format="model")
+    with pytest.raises(InputError, match="is fp32 or fp16"):
+        export(model, tmp_path / "other", format="model", precision="bf16")
+
+
+def test_the_averaged_weights_alone_are_final_ones_of_the_new_model(folders, tmp_path):
+    run = train(*folders, out=tmp_path / "run", quiet=True, **{**TINY, "steps": 3})
+    export(run, tmp_path / "alone", format="model", weights="average")
+    averaged = load_file(run / "model" / "a2b_average.safetensors")
+    alone = load_file(tmp_path / "alone" / "a2b.safetensors")
+    assert all(torch.equal(alone[name], averaged[name]) for name in averaged)
+    assert Translator.load(tmp_path / "alone").info.translate_with == "final"

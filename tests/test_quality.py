@@ -240,7 +240,7 @@ def test_each_ingredient_of_modern_can_be_left_out_by_itself(recipes):
 
     modern = flat_values(make_config(preset="modern"))
     left_out = set()
-    for name in ("contrastive", "spectral", "smooth", "pixel_norm", "global_skip", "light_cycle"):
+    for name in ("contrastive", "spectral", "smooth", "pixel_norm", "global_skip", "light_cycle", "batch"):
         settings = recipes.resolve(f"modern-{name}", {})
         assert settings
         left_out |= settings.keys()

@@ -269,15 +269,33 @@ def load_generator(model: Path, direction: Direction, weights: str | None = None
     weights: final or average; default: what the model was configured for. Raises InputError if a file is damaged.
     """
     info = read_info(model)
+    _check_known(model, info, direction, weights)
+    channels = (info.model.channels_a, info.model.channels_b)
+    network = build_generator(info.model, *(channels if direction == "a2b" else channels[::-1]))
+    load_weights(network, _weights_file(model, direction, weights or info.translate_with))
+    return plain(network).eval().requires_grad_(False), info
+
+
+def read_weights(model: Path, direction: Direction, weights: str) -> dict[str, Tensor]:
+    """The state dict of one generator as its file holds it; weights: final or average. Errors of `load_generator`."""
+    info = read_info(model)
+    _check_known(model, info, direction, weights)
+    path = _weights_file(model, direction, weights)
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from None
+
+
+def _check_known(model: Path, info: ModelInfo, direction: Direction, weights: str | None) -> None:
     if direction not in info.directions:
         raise InputError(f"{model} has only the direction {info.directions[0]}; pass that, not {direction}.")
     if weights == "average" and not info.averages:
         raise InputError(f"{model} has no averaged weights; use the final ones.")
-    suffix = "_average" if (weights or info.translate_with) == "average" else ""
-    channels = (info.model.channels_a, info.model.channels_b)
-    network = build_generator(info.model, *(channels if direction == "a2b" else channels[::-1]))
-    load_weights(network, model / f"{direction}{suffix}.safetensors")
-    return plain(network).eval().requires_grad_(False), info
+
+
+def _weights_file(model: Path, direction: Direction, weights: str) -> Path:
+    return model / f"{direction}{'_average' if weights == 'average' else ''}.safetensors"
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

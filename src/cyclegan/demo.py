@@ -7,13 +7,16 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from cyclegan.config import Direction
+from cyclegan.config import Direction, InputError
 from cyclegan.datasets import download
 from cyclegan.evaluation import evaluate, show_scores
 from cyclegan.images import ImageFormat, grid, list_images, read_image, spread, to_tensor
 from cyclegan.training import train
 from cyclegan.translate import Translator
 from cyclegan.translate_files import plan_outputs, translate_files
+
+# Two generators that were trained for longer; docs/quality.md says how.
+EARTH_MODEL = Path(__file__).parent / "models" / "earth"
 
 _NAMES: dict[Direction, tuple[str, str]] = {"a2b": ("satellite photo", "map"), "b2a": ("map", "satellite photo")}
 
@@ -24,21 +27,43 @@ def demo(out: Path, data: Path, *, minutes: float | None = None, seed: int = 0, 
     Interrupted, the same call goes on. Raises InputError if the data cannot be had or `out` holds another run.
     """
     console = Console(stderr=True, highlight=False, markup=False)
-    if not (data / "about.json").is_file():
-        with console.status(f"Cutting satellite photo and map into tiles, into {data} ..."):
-            download("earth", data)
+    _build_data(data, console)
     settings: dict[str, Any] = {"minutes": minutes} if minutes is not None else {}
     run = train(data, preset="demo", out=out, seed=seed, fresh=fresh, **settings)
 
+    return _score_and_show(run, run, data, console)
+
+
+def quick_demo(out: Path, data: Path) -> Path:
+    """The same without training, with the generators that ship with the package. Returns the report's path.
+
+    Raises InputError if the data cannot be had or `out` holds a run of its own.
+    """
+    if (out / "config.toml").is_file():
+        raise InputError(f"{out} is a run, whose scores would be replaced; choose another --out.")
+    console = Console(stderr=True, highlight=False, markup=False)
+    _build_data(data, console)
+    out.mkdir(parents=True, exist_ok=True)
+    return _score_and_show(EARTH_MODEL, out, data, console)
+
+
+def _build_data(data: Path, console: Console) -> None:
+    if not (data / "about.json").is_file():
+        with console.status(f"Cutting satellite photo and map into tiles, into {data} ..."):
+            download("earth", data)
+
+
+def _score_and_show(model: Path, out: Path, data: Path, console: Console) -> Path:
+    """Scores, every test tile translated, a page and overview.png, all in `out`. Returns the page's path."""
     # Test tiles of the same name show the same place, so every translation has its truth.
-    scores = evaluate(run, data / "testA", data / "testB", paired=True)
+    scores = evaluate(model, data / "testA", data / "testB", paired=True, out=out)
     show_scores(scores, console)
     folders: dict[Direction, str] = {"a2b": "testA", "b2a": "testB"}
     for direction, folder in folders.items():
-        translator = Translator.load(run, direction=direction)
-        translate_files(translator, plan_outputs([data / folder], run / "translated" / direction, translator))
-    overview(run, data).save(run / "overview.png")
-    return run / "report.html"
+        translator = Translator.load(model, direction=direction)
+        translate_files(translator, plan_outputs([data / folder], out / "translated" / direction, translator))
+    overview(out, data).save(out / "overview.png")
+    return out / "report.html"
 
 
 def overview(run: Path, data: Path, num_tiles: int = 8) -> Image.Image:

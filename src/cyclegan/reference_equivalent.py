@@ -146,11 +146,11 @@ def _train(read: Command) -> list[tuple[str, ...]]:
     elif not read["continue_train"] and (useless := _given(read, "epoch", "load_iter")):
         read.notes.append(_left_out(useless, "without --continue_train, training in the reference ignores that."))
     try:
-        make_config(settings)
+        make_config(settings, preset="paper")
     except InputError as error:
         if not read.problems:  # else it would only repeat one of them
             read.problems.append(f"Here, these settings are refused: {error}")
-    return [*before, ("train", *paths, "--out", out, *_flags(settings), *more)]
+    return [*before, ("train", *paths, "--out", out, "--preset", "paper", *_flags(settings), *more)]
 
 
 def _go_on(read: Command, run: str, theirs: str) -> tuple[str, ...]:

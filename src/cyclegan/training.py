@@ -23,7 +23,7 @@ from cyclegan.checkpoint import (
     save_checkpoint,
     save_model,
 )
-from cyclegan.config import InputError, TrainConfig, make_config, read_config_file
+from cyclegan.config import DEFAULT_PRESET, InputError, TrainConfig, make_config, read_config_file
 from cyclegan.data import UnpairedDataset, batches, find_folders
 from cyclegan.distributed import describe_device, resolve_device
 from cyclegan.environment import command_line, now, versions
@@ -73,7 +73,8 @@ def train(
     """Train, or go on with a run that was interrupted; returns the run directory.
 
     a, b: the two folders, or one root, or a whole TrainConfig. settings: any setting of TrainConfig, ModelConfig or
-    DataConfig by its name, over those of config_file, over those of the model init_from, over those of preset. An
+    DataConfig by its name, over those of config_file, over those of the model init_from, over those of preset. preset:
+    by default modern, or paper where init_from has no global skip. An
     `out` that holds a run of the same configuration is resumed, exactly. resume: there must be one, and changed
     settings are taken over (not those of the networks). fresh: move what is there aside and start anew.
     Raises InputError for input that cannot be used, TrainingError if the run had to stop, KeyboardInterrupt after
@@ -93,7 +94,10 @@ def train(
         if start is not None:
             default = TrainConfig.model_fields["out"].default
             out = next((layer["out"] for layer in reversed(layers) if layer.get("out")), default)
-            layers.insert(0, settings_of_start(Path(start), Path(out)))
+            begun = settings_of_start(Path(start), Path(out))
+            # Weights of losses that suit networks which begin with their input do not suit others.
+            begun["preset"] = DEFAULT_PRESET if begun["global_skip"] else "paper"
+            layers.insert(0, begun)
         config = make_config(*layers, preset=preset)
     if resume and fresh:
         raise InputError("resume and fresh exclude each other; pass one of them.")

@@ -80,7 +80,7 @@ def _training(path: Path, info: ModelInfo) -> TrainConfig:
     """The settings of a run, where they are kept; else those of the paper, with these networks."""
     kept = path / "config.toml"
     values = read_config_file(kept) if kept.is_file() else {}
-    config = make_config(values)
+    config = make_config(values, preset=None if values else "paper")
     data = config.data.replace(crop_size=info.crop_size, load_size=None, preprocess="resize-and-crop")
     # What a step costs does not depend on where its weights come from.
     return config.replace(model=info.model, data=data, init_from=None, freeze="none", compile=False, steps=1000)

@@ -3,24 +3,37 @@
 import argparse
 from pathlib import Path
 
-SUMMARY = "Train on satellite photos and maps for ten minutes and show the result."
+SUMMARY = "Train on satellite photos and maps for ten minutes and show the result; --quick does not train."
 
 EXAMPLES = """examples:
   cyclegan demo
+  cyclegan demo --quick
   cyclegan demo --out runs/demo --minutes 3"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, default=Path("runs/demo"), help="run directory (default: runs/demo)")
+    parser.add_argument("--out", type=Path, help="where everything goes (default: runs/demo, or runs/quick)")
+    parser.add_argument(
+        "--quick", action="store_true", help="translate and score with a model that is installed, in under a minute"
+    )
     parser.add_argument("--data", type=Path, default=Path("data/earth"), help="its dataset (default: data/earth)")
     parser.add_argument("--minutes", type=float, help="minutes of training (default: that of the preset demo)")
-    parser.add_argument("--seed", type=int, default=0, help="default: 0")
+    parser.add_argument("--seed", type=int, help="of the training (default: 0)")
     parser.add_argument("--fresh", action="store_true", help="move an earlier demo aside and start anew")
 
 
 def run(parsed: argparse.Namespace) -> None:
-    from cyclegan.demo import demo
+    from cyclegan.config import InputError
+    from cyclegan.demo import demo, quick_demo
     from cyclegan.distributed import keep_freed_memory
 
+    if parsed.quick:
+        given = {"--minutes": parsed.minutes, "--seed": parsed.seed, "--fresh": parsed.fresh or None}
+        for flag, value in given.items():
+            if value is not None:
+                raise InputError(f"--quick does not train, so {flag} is not for it; leave one of them out.")
+        print(quick_demo(parsed.out or Path("runs/quick"), parsed.data))
+        return
     keep_freed_memory()
-    print(demo(parsed.out, parsed.data, minutes=parsed.minutes, seed=parsed.seed, fresh=parsed.fresh))
+    out = parsed.out or Path("runs/demo")
+    print(demo(out, parsed.data, minutes=parsed.minutes, seed=parsed.seed or 0, fresh=parsed.fresh))

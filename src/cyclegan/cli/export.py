@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-SUMMARY = "Write a model in the format of another program."
+SUMMARY = "Write a model by itself, or in the format of another program."
 
 EXAMPLES = """examples:
   cyclegan export runs/maps --format onnx --out exported/maps
@@ -11,19 +11,24 @@ EXAMPLES = """examples:
   cyclegan export runs/maps --format openvino --out exported/int8 --precision int8 --calibrate photos/ --direction a2b
   cyclegan export runs/maps --format torch-export --out exported/maps_pt2
   cyclegan export runs/maps --format reference --out checkpoints/maps
+  cyclegan export runs/maps --format model --precision fp16 --out models/maps
   cyclegan translate exported/maps photo.jpg --out translated/
 
 onnx, openvino, torch-export: a2b.onnx (a2b.xml and a2b.bin, a2b.pt2) and b2a of the same kind, for a batch of any size
 and images of any size, and config.json, which says what goes in and comes out. Each is compared with torch before it is
 put in its place. `cyclegan translate` takes the folder; docs/engines.md runs it without cyclegan.
 reference: latest_net_G_A.pth, latest_net_G_B.pth and the discriminators latest_net_D_A.pth and latest_net_D_B.pth, as
-junyanz/pytorch-CycleGAN-and-pix2pix loads them from its folder checkpoints/NAME."""
+junyanz/pytorch-CycleGAN-and-pix2pix loads them from its folder checkpoints/NAME.
+model: a model directory with one set of weights, to pass on or to keep; fp16 is half the size."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_directory", metavar="RUN", type=Path, help="run directory, checkpoint or model directory")
     parser.add_argument(
-        "--format", choices=("reference", "onnx", "openvino", "torch-export"), required=True, help="what to write"
+        "--format",
+        choices=("model", "reference", "onnx", "openvino", "torch-export"),
+        required=True,
+        help="what to write",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the files")
     parser.add_argument("--direction", choices=("a2b", "b2a", "both"), default="both", help="default: both")
@@ -31,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=("fp32", "fp16", "bf16", "int8"),
         default="fp32",
-        help="what the graph computes in; images go in and come out as float32 (default: fp32)",
+        help="what the graph computes in, or a model's weights are kept in; images are float32 (default: fp32)",
     )
     parser.add_argument(
         "--calibrate",

@@ -8,7 +8,16 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
-from cyclegan.config import LENGTHS, PRESETS, InputError, choices, field_sections, make_config, read_config_file
+from cyclegan.config import (
+    DEFAULT_PRESET,
+    LENGTHS,
+    PRESETS,
+    InputError,
+    choices,
+    field_sections,
+    make_config,
+    read_config_file,
+)
 
 SUMMARY = "Train two translators from two folders of unpaired images."
 
@@ -38,7 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
         nargs="*",
         help="folder of images of domain A and of domain B, or one root that holds trainA and trainB",
     )
-    parser.add_argument("--preset", help=f"values to start from: {', '.join(PRESETS)} (default: paper)")
+    parser.add_argument("--preset", help=f"values to start from: {', '.join(PRESETS)} (default: {DEFAULT_PRESET})")
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file of settings, over those of the preset")
     parser.add_argument(
         "--from-reference",

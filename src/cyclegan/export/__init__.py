@@ -7,11 +7,12 @@ from cyclegan.checkpoint import find_model, read_info
 from cyclegan.config import InputError
 from cyclegan.export.exported import Exported
 from cyclegan.export.graph_formats import PRECISIONS, Calibration, export_graphs
+from cyclegan.export.model_format import export_model
 from cyclegan.export.reference_format import export_reference
 
 __all__ = ["FORMATS", "Exported", "export"]
 
-FORMATS = ("reference", *PRECISIONS)
+FORMATS = ("model", "reference", *PRECISIONS)
 
 
 def export(
@@ -27,7 +28,8 @@ def export(
     """Write the model of a run directory, checkpoint or model directory for another program, into the folder `out`.
 
     format: one of FORMATS. direction: both by default, as far as the model has them. weights: final or average; by
-    default what the model was configured for. precision: of the graphs of onnx, openvino and torch-export. calibrate:
+    default what the model was configured for. precision: of the graphs of onnx, openvino and torch-export, and of the
+    weights of a model directory. calibrate:
     for int8, a folder of images of the input's domain, or one that holds trainA and trainB; by default the images that
     the run was trained on. Graphs are checked against torch before they are put in their place.
     Raises InputError if there is no such model, the format cannot hold it, a file is there already, or the graph
@@ -45,6 +47,8 @@ def export(
         raise InputError("calibrate is for precision int8; give both.")
     model = find_model(Path(path))
     directions = read_info(model).directions if direction == "both" else (direction,)
+    if format == "model":
+        return export_model(model, Path(out), directions, weights, precision)
     if format == "reference":
         if precision != "fp32":
             raise InputError(f"The reference keeps its weights in fp32, and precision is {precision}; leave it out.")

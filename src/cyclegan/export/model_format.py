@@ -1,0 +1,36 @@
+"""A model directory by itself: one set of weights, which any release that knows the architecture can translate with."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cyclegan.checkpoint import read_info, read_weights, save_model
+from cyclegan.config import Direction, InputError
+from cyclegan.export.exported import Exported
+
+
+def export_model(
+    model: Path, out: Path, directions: tuple[Direction, ...], weights: str | None, precision: str
+) -> Exported:
+    """config.json and a2b.safetensors, b2a.safetensors of the chosen weights; in fp16 half the size.
+
+    A translator computes in what it is asked for, whatever the files hold.
+    """
+    if precision not in ("fp32", "fp16"):
+        raise InputError(f"A model directory is fp32 or fp16, and precision is {precision}; choose one of them.")
+    if out.exists():
+        raise InputError(f"{out} is there already; remove it or choose another --out.")
+    info = read_info(model)
+    chosen = weights or info.translate_with
+    dtype = torch.float16 if precision == "fp16" else torch.float32
+    states: dict[str, dict[str, Tensor]] = {
+        direction: {
+            name: tensor.to(dtype) if tensor.is_floating_point() else tensor
+            for name, tensor in read_weights(model, direction, chosen).items()
+        }
+        for direction in directions
+    }
+    save_model(out, info.replace(directions=directions, averages=False, translate_with="final"), states)
+    files = [out / "config.json", *(out / f"{direction}.safetensors" for direction in directions)]
+    return Exported(tuple(files), (f"Weights: {chosen}, {precision}.",))

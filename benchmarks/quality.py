@@ -3,8 +3,8 @@
 Every run trains and is scored in a process of its own, and its scores are added to the results as soon as it ends. A
 run that is there or in the results is not trained again, one that was stopped goes on: the same command again
 continues, also on another day in another checkout. With --minutes all recipes get the same time: the step of each is
-timed first, on every core that will be used, and a run gets as many steps as fit, whatever disturbs the machine
-meanwhile.
+timed first, against that of the first recipe and on every core that will be used, and a run gets as many steps as fit,
+whatever disturbs the machine meanwhile.
 
     python benchmarks/quality.py --minutes 2 --jobs 2 --label ablation --recipes paper paper+contrastive paper+noise
     python benchmarks/quality.py --minutes 10 --split test --label test --recipes paper modern conservative
@@ -99,34 +99,40 @@ def train_and_score(job: dict[str, Any]) -> None:
     write_bytes(out / "run.json", (run.model_dump_json(indent=1) + "\n").encode())
 
 
-def time_step(job: dict[str, Any]) -> float:
-    """Median seconds of a training step of a recipe, in this process, beside whatever else runs."""
+def time_steps(job: dict[str, Any]) -> list[float]:
+    """Seconds of a training step of each of two recipes, one beside the other, in this process.
+
+    Rounds of both take turns, so that a machine that becomes slower becomes so for both. Medians over the rounds.
+    """
     import torch
 
     from cyclegan.recording import fastest_step
     from cyclegan.step import TrainState
     from cyclegan.tuning import choose
 
-    config = make_config({**job["settings"], "steps": 10**6}, preset=preset_of(job["recipe"]))
     device = torch.device(job["device"])
-    config = config.replace(precision=choose(config, device).precision)
-    state = TrainState.create(config, device)
-    step = fastest_step(state)
-    size = config.data.crop_size
-    shapes = [(config.batch_size, c, size, size) for c in (config.model.channels_a, config.model.channels_b)]
-    a, b = (torch.rand(shape, device=device) * 2 - 1 for shape in shapes)
-    for _ in range(WARM_UP):
-        step(state, a, b)
-    seconds = []
+    rounds = []
+    for recipe, settings in job["recipes"]:
+        config = make_config({**settings, "steps": 10**6}, preset=preset_of(recipe))
+        config = config.replace(precision=choose(config, device).precision)
+        state = TrainState.create(config, device)
+        size = config.data.crop_size
+        shapes = [(config.batch_size, c, size, size) for c in (config.model.channels_a, config.model.channels_b)]
+        images = [torch.rand(shape, device=device) * 2 - 1 for shape in shapes]
+        rounds.append((fastest_step(state), state, *images))
+        for _ in range(WARM_UP):
+            rounds[-1][0](state, *images)
+    seconds: list[list[float]] = [[] for _ in rounds]
     begun = time.perf_counter()
-    # The penalty on real images comes at every sixteenth step, so that whole rounds of them are timed.
     while time.perf_counter() - begun < job["timed_seconds"]:
-        started = time.perf_counter()
-        for _ in range(16):
-            losses = step(state, a, b)
-        float(losses["cycle_a"])  # a GPU has then done its work
-        seconds.append((time.perf_counter() - started) / 16)
-    return statistics.median(seconds)
+        for (step, *given), taken in zip(rounds, seconds, strict=True):
+            started = time.perf_counter()
+            # The penalty on real images comes at every sixteenth step, so that whole rounds of them are timed.
+            for _ in range(16):
+                losses = step(*given)
+            float(losses["cycle_a"])  # a GPU has then done its work
+            taken.append((time.perf_counter() - started) / 16)
+    return [statistics.median(taken) for taken in seconds]
 
 
 def preset_of(recipe: str) -> str:
@@ -173,18 +179,22 @@ def time_recipes(
 ) -> dict[str, float]:
     """Seconds of a step of each recipe, beside as many others of its kind as will run at once.
 
+    A recipe is timed against the first one, and counts as so many times the seconds that the first one took by itself.
     Kept in `file`; `known` are those of earlier runs, which stay as they are.
     """
     known = {**(json.loads(file.read_text()) if file.is_file() else {}), **known}
-    for recipe, values in settings.items():
+    first = next(iter(settings))
+    for recipe in settings:
         if recipe not in known:
-            job = {"recipe": recipe, "settings": values, "device": options.device}
-            job["timed_seconds"] = options.timed_seconds
+            job = {"recipes": [(name, settings[name]) for name in dict.fromkeys((first, recipe))]}
+            job |= {"device": options.device, "timed_seconds": options.timed_seconds}
             processes = [start_job("--time", job, options.jobs, stdout=subprocess.PIPE) for _ in range(options.jobs)]
             printed = [process.communicate()[0] for process in processes]
             if any(process.returncode for process in processes):
                 raise InputError(f"The step of {recipe} cannot be timed; see above.")
-            known[recipe] = statistics.mean(float(text.splitlines()[-1]) for text in printed)
+            found = [json.loads(text.splitlines()[-1]) for text in printed]
+            factor = statistics.geometric_mean(taken[-1] / taken[0] for taken in found)
+            known[recipe] = factor * known.get(first, statistics.mean(taken[0] for taken in found))
             file.parent.mkdir(parents=True, exist_ok=True)
             write_bytes(file, (json.dumps(known, indent=1) + "\n").encode())
             print(f"{recipe}: {known[recipe]:.4f} s a step", file=sys.stderr)
@@ -402,7 +412,10 @@ def main() -> None:
         help="settings over those of the presets, by the names of cyclegan train: crop_size=128 width=32",
     )
     parser.add_argument(
-        "--timed-seconds", type=float, default=8.0, help="over which the step of a recipe is timed (default: 8)"
+        "--timed-seconds",
+        type=float,
+        default=12.0,
+        help="over which the step of a recipe is timed against that of the first one (default: 12)",
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 or mps (default: cpu)")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, which share the cores (default: 1)")
@@ -416,7 +429,7 @@ def main() -> None:
         train_and_score(json.loads(options.job))
         return
     if options.time:
-        print(time_step(json.loads(options.time)))
+        print(json.dumps(time_steps(json.loads(options.time))))
         return
     if options.minutes is None and options.steps is None:
         parser.error("give --minutes or --steps")

@@ -22,6 +22,15 @@ def test_a_unet_takes_a_preset_without_the_resampling_of_a_resnet():
         make_config({"generator": "unet", "resampling": "smooth"})
 
 
+def test_images_of_their_own_sizes_take_a_preset_without_its_batch():
+    config = make_config({"preprocess": "none"}, preset="modern")
+    paper = make_config(preset="paper")
+    assert (config.batch_size, config.learning_rate) == (paper.batch_size, paper.learning_rate)
+    assert make_config({"preprocess": "scale-width-and-crop"}, preset="modern").batch_size == 4
+    with pytest.raises(InputError, match="needs images of one size"):
+        make_config({"preprocess": "none", "batch_size": 2}, preset="modern")
+
+
 def test_later_layers_win_over_the_preset(tmp_path):
     (tmp_path / "my.toml").write_text("batch_size = 3\nwidth = 24\n[data]\ncrop_size = 128\n")
     config = make_config(read_config_file(tmp_path / "my.toml"), {"width": "32"}, preset="demo")

@@ -415,7 +415,8 @@ def make_config(*layers: Mapping[str, Any], preset: str | None = None) -> TrainC
 
     An explicit `preset` counts before one that a layer names; without any it is DEFAULT_PRESET. A layer that sets a
     crop size without a load size sets the load size in proportion. A preset's resampling is that of a resnet generator;
-    a layer with a unet drops it.
+    a layer with a unet drops it. A preset's batch, and the rate for it, is for images of one size; a layer with a
+    preprocess that gives others drops both.
     Raises InputError for an unknown preset, an unknown key (with the nearest valid one) or a bad value.
     """
     named = [preset, *(layer["preset"] for layer in reversed(layers) if layer.get("preset"))]
@@ -432,6 +433,8 @@ def make_config(*layers: Mapping[str, Any], preset: str | None = None) -> TrainC
             values.pop("load_size", None)
         if flat.get("generator") == "unet":
             values.pop("resampling", None)
+        if not str(flat.get("preprocess", "crop")).endswith("crop"):
+            values = {key: value for key, value in values.items() if key not in ("batch_size", "learning_rate")}
         values |= flat
     values["preset"] = name
 

@@ -8,7 +8,7 @@ import torch
 
 from conftest import TINY, TINY_MODEL, make_folder
 from cyclegan import InputError, ModelConfig, TrainConfig, Translator, train
-from cyclegan.checkpoint import find_model, read_discriminators, read_info
+from cyclegan.checkpoint import find_model, read_discriminators, read_info, read_weights
 from cyclegan.fine_tuning import check_formats, settings_of_start, start_from
 from cyclegan.images import write_image
 from cyclegan.importing import import_reference
@@ -23,8 +23,8 @@ def networks(path):
     """Every tensor of a model's networks."""
     tensors = {}
     for direction in ("a2b", "b2a"):
-        network = Translator.load(path, direction=direction, device="cpu").network
-        tensors |= {f"{direction}.{key}": tensor for key, tensor in network.state_dict().items()}
+        kept = read_weights(find_model(path), direction, "final")
+        tensors |= {f"{direction}.{key}": tensor for key, tensor in kept.items()}
     model = path / "model" if (path / "model").is_dir() else path
     for domain, state in read_discriminators(model).items():
         tensors |= {f"discriminator_{domain}.{key}": tensor for key, tensor in state.items()}

@@ -144,7 +144,7 @@ def _all_flags(parser):
 def test_the_command_of_their_readme(run):
     (line,) = printed(TRAIN)
     assert line == (
-        "cyclegan train ./datasets/maps --out ./checkpoints/maps_cyclegan --workers 4 --log-steps 100 "
+        "cyclegan train ./datasets/maps --out ./checkpoints/maps_cyclegan --preset paper --workers 4 --log-steps 100 "
         "--num-validation 0 --model-epochs 5"
     )
     # Everything that is not said there is as it is by default, which is their recipe.

@@ -11,14 +11,15 @@ from cyclegan.run_directory import read_run_config
 from cyclegan.train_state import TrainState
 
 # Settings that say what a discriminator is.
-_DISCRIMINATOR = ("discriminator", "discriminator_layers", "discriminator_width", "norm")
+_DISCRIMINATOR = ("discriminator", "discriminator_layers", "discriminator_width", "discriminator_norm", "norm")
 
 
 def _generator(model: ModelConfig) -> dict[str, Any]:
     """Settings that say what the generators are."""
-    size = ("blocks",) if model.generator == "resnet" else ("depth",)
+    kind = ("blocks", "resampling") if model.generator == "resnet" else ("depth",)
     values = model.model_dump()
-    return {name: values[name] for name in ("generator", *size, "width", "norm", "channels_a", "channels_b")}
+    common = ("width", "norm", "global_skip", "channels_a", "channels_b")
+    return {name: values[name] for name in ("generator", *kind, *common)}
 
 
 def settings_of_start(path: Path, out: Path) -> dict[str, Any]:
@@ -94,7 +95,10 @@ def start_from(state: TrainState, path: Path) -> list[str]:
         raise _frozen_without(state, f"{model} has no generator {lacking[0]}")
 
     found = read_discriminators(model)
-    judges = [config.model_dump(include=set(_DISCRIMINATOR)) for config in (state.config.model, info.model)]
+    judges = [
+        (config.model_dump(include=set(_DISCRIMINATOR[:3])), config.resolved_discriminator_norm)
+        for config in (state.config.model, info.model)
+    ]
     frozen = state.config.freeze in ("discriminator", "both")
     if found and judges[0] != judges[1]:
         if frozen:

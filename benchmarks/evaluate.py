@@ -38,7 +38,9 @@ def main() -> None:
     with TemporaryDirectory() as place:
         root = Path(place)
         data = download("earth", root / "earth", size=TILE)
-        run = train(data, out=root / "run", steps=1, crop_size=64, num_validation=0, quiet=True, **NETWORKS)
+        run = train(
+            data, out=root / "run", preset="paper", steps=1, crop_size=64, num_validation=0, quiet=True, **NETWORKS
+        )
         for count in parsed.images:
             for name in ("testA", "testB"):
                 link(data / name, root / str(count) / name, count)

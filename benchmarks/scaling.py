@@ -64,7 +64,9 @@ def start_training(place: Path) -> None:
         return losses
 
     recording.train_step = first_step
-    training.train(place / "a", place / "b", out=place / "run", device="cpu", tensorboard=False, quiet=True, **TINY)
+    training.train(
+        place / "a", place / "b", preset="paper", out=place / "run", device="cpu", tensorboard=False, quiet=True, **TINY
+    )
 
 
 def plan_translation(place: Path) -> None:

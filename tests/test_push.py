@@ -276,7 +276,7 @@ def test_the_card_tells_scores_data_training_and_licence(scored, tmp_path):
     assert "published this model: photos: mine" in text
     assert "`resize-and-crop`, size 18 pixels, crops of 16 pixels, mirrored at random" in text
     assert "| adversarial (lsgan) | 1 |" in text
-    assert "| cycle A to B to A | 10 |" in text
+    assert "| cycle A to B to A | 1 |" in text
     assert "resnet, 1 residual blocks, width 4" in text
     assert "`cc-by-4.0` (of the weights" in text
     assert "Seen in training at step 2: They are all alike." in text

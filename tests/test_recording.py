@@ -32,7 +32,7 @@ class StandIn:
 
 
 def state_and_batches(device="cpu", size=16, num_steps=8, **settings):
-    config = make_config({**TINY_MODEL, "crop_size": size, "steps": 20, "pool_size": 2, **settings})
+    config = make_config({**TINY_MODEL, "crop_size": size, "steps": 20, "pool_size": 2, **settings}, preset="paper")
     generator = torch.Generator().manual_seed(0)
     batches = torch.rand(num_steps, 2, 1, 3, size, size, generator=generator) * 2 - 1
     return TrainState.create(config, device), batches.to(device)

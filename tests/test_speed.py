@@ -33,7 +33,7 @@ def images(size, seed):
 
 
 def trained(steps=3, side_by_side=True, **settings):
-    config = make_config({**TINY_MODEL, "crop_size": 16, "steps": 10, "pool_size": 1, **settings})
+    config = make_config({**TINY_MODEL, "crop_size": 16, "steps": 10, "pool_size": 1, **settings}, preset="paper")
     state = TrainState.create(config, side_by_side=side_by_side)
     for step in range(steps):
         losses = train_step(state, *images(state.config.data.crop_size, step))
@@ -135,7 +135,7 @@ def bytes_kept(network, x):
 
 @pytest.mark.parametrize("kind", ["resnet", "unet"])
 def test_activations_computed_again_are_not_kept(kind):
-    config = make_config({"generator": kind, "blocks": 4, "depth": 5, "width": 4, "crop_size": 64, "steps": 1}).model
+    config = make_config({"generator": kind, "blocks": 4, "depth": 5, "width": 4, "crop_size": 64, "steps": 1}, preset="paper").model
     network = build_generator(config, 3, 3, seed=0)
     x = torch.rand(1, 3, 64, 64)
     before = bytes_kept(network, x)
@@ -145,7 +145,7 @@ def test_activations_computed_again_are_not_kept(kind):
 
 def test_activations_computed_again_are_refused_with_batch_norm():
     with pytest.raises(InputError, match="running statistics"):
-        make_config({"norm": "batch", "checkpoint_activations": True})
+        make_config({"norm": "batch", "checkpoint_activations": True}, preset="paper")
 
 
 def test_a_run_in_fp16_goes_on_with_its_scale(tmp_path):

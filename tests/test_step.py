@@ -16,7 +16,7 @@ def state_and_images(size=16, batch=2, channels=(3, 3), **settings):
         "channels_a": channels[0],
         "channels_b": channels[1],
     } | settings
-    state = TrainState.create(make_config(settings))
+    state = TrainState.create(make_config(settings, preset="paper"))
     generator = torch.Generator().manual_seed(0)
     real_a, real_b = (torch.rand(batch, c, size, size, generator=generator) * 2 - 1 for c in channels)
     return state, real_a, real_b

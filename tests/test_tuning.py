@@ -18,7 +18,7 @@ def _fast_bf16(monkeypatch):
 
 
 def config(**settings):
-    return make_config({**TINY_MODEL, "crop_size": 16, "precision": "auto", "steps": 1000, **settings})
+    return make_config({**TINY_MODEL, "crop_size": 16, "precision": "auto", "steps": 1000, **settings}, preset="paper")
 
 
 @pytest.mark.parametrize("fastest", ["fp32", "bf16"])

@@ -1,0 +1,72 @@
+"""A picture for each task of what recipes made of the same held-out images: input, translations, truth.
+
+The runs are those that benchmarks/quality.py has left below --work; which images are shown depends on names alone.
+
+    python benchmarks/quality_picture.py --label test --recipes paper modern conservative --out docs/images
+"""
+
+import argparse
+from pathlib import Path
+
+from PIL import Image
+from quality import HERE, collect
+from tasks import TASKS
+
+from cyclegan import Translator
+from cyclegan.config import Direction
+from cyclegan.images import ImageFormat, grid, list_images, read_image, spread, to_tensor, upscale
+
+NAMES = {
+    "shadedrelief": ("satellite photo", "relief map"),
+    "etopo1": ("satellite photo", "elevation map"),
+    "drawings": ("finished drawing", "its lines"),
+}
+
+
+def picture(runs: dict[str, Path], data: Path, split: str, task: str, num_images: int) -> Image.Image:
+    """Both directions of a task, a row for each recipe; runs: run directories by recipe."""
+    rows, labels = [], []
+    domains: list[tuple[Direction, str, str]] = [("a2b", "A", "B"), ("b2a", "B", "A")]
+    for direction, source, target in domains:
+        names = dict(zip("AB", NAMES[task], strict=True))
+        paths = spread(list_images(data / f"{split}{source}"), num_images)
+        inputs = [to_tensor(read_image(path, 3), ImageFormat()) for path in paths]
+        rows.append(inputs)
+        labels.append(names[source])
+        for recipe, run in runs.items():
+            translator = Translator.load(run, direction=direction, device="cpu")
+            rows.append([translator.translate_tensor(image[None])[0] for image in inputs])
+            labels.append(f"{names[target]}, {recipe}")
+        truth = [data / f"{split}{target}" / path.name for path in paths]
+        rows.append([to_tensor(read_image(path, 3), ImageFormat()) for path in truth])
+        labels.append(f"{names[target]}, the truth")
+    return grid([[upscale(image, 2) for image in row] for row in rows], labels)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--label", default="test", help="whose runs (default: test)")
+    parser.add_argument("--recipes", nargs="+", default=["paper", "modern", "conservative"])
+    parser.add_argument("--seed", type=int, default=0, help="of the runs that are shown (default: 0)")
+    parser.add_argument("--num-images", type=int, default=7, help="columns (default: 7)")
+    parser.add_argument("--work", type=Path, default=HERE / "work", help="data and runs (default: benchmarks/work)")
+    parser.add_argument("--out", type=Path, required=True, help="folder for quality-TASK.png")
+    options = parser.parse_args()
+    found = [run for run, _ in collect(options.work / options.label) if run.seed == options.seed]
+    for task in TASKS:
+        chosen = {
+            recipe: options.work / options.label / task / recipe / f"seed{options.seed}"
+            for recipe in options.recipes
+            if any((run.task, run.recipe) == (task, recipe) for run in found)
+        }
+        if not chosen:
+            parser.error(f"{options.work / options.label} holds no finished run of these recipes on {task}")
+        split = next(run.split for run in found if run.task == task)
+        size = next(path for path in (options.work / "data").iterdir() if path.name.startswith(f"{task}-"))
+        target = options.out / f"quality-{task}.png"
+        picture(chosen, size, split, task, options.num_images).save(target)
+        print(target)
+
+
+if __name__ == "__main__":
+    main()

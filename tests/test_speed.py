@@ -135,7 +135,8 @@ def bytes_kept(network, x):
 
 @pytest.mark.parametrize("kind", ["resnet", "unet"])
 def test_activations_computed_again_are_not_kept(kind):
-    config = make_config({"generator": kind, "blocks": 4, "depth": 5, "width": 4, "crop_size": 64, "steps": 1}, preset="paper").model
+    sizes = {"generator": kind, "blocks": 4, "depth": 5, "width": 4, "crop_size": 64, "steps": 1}
+    config = make_config(sizes, preset="paper").model
     network = build_generator(config, 3, 3, seed=0)
     x = torch.rand(1, 3, 64, 64)
     before = bytes_kept(network, x)

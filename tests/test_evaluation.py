@@ -28,7 +28,7 @@ def root(tmp_path_factory):
         ("testB", 6, (0.2, 0.5, 1), 3),
     ):
         make_folder(root / name, count, tint=tint, seed=seed)
-    train(root, out=root / "run", quiet=True, **{**TINY, "steps": 2})
+    train(root, out=root / "run", preset="paper", quiet=True, **{**TINY, "steps": 2})
     return root
 
 

@@ -32,7 +32,7 @@ from cyclegan.translate_files import TranslationPlan
 def run(tmp_path_factory):
     root = tmp_path_factory.mktemp("run")
     a, b = make_folder(root / "a"), make_folder(root / "b", seed=1)
-    return train(a, b, out=root / "run", quiet=True, **{**TINY, "steps": 3, "blocks": 2})
+    return train(a, b, out=root / "run", preset="paper", quiet=True, **{**TINY, "steps": 3, "blocks": 2})
 
 
 def pixels(height=90, width=130, channels=3, dtype=np.uint8, high=255):
@@ -72,7 +72,7 @@ def test_a_tiff_in_tiles_is_what_it_is_as_a_whole(run, tiff, tmp_path):
 def test_networks_of_every_norm_write_tiffs(tiff, tmp_path, norm):
     a, b = make_folder(tmp_path / "a"), make_folder(tmp_path / "b", seed=1)
     settings = {**TINY, "steps": 1, "norm": norm}
-    translator = Translator.load(train(a, b, out=tmp_path / "run", quiet=True, **settings))
+    translator = Translator.load(train(a, b, out=tmp_path / "run", preset="paper", quiet=True, **settings))
     translate_large(translator, tiff, tmp_path / "out.tif", tile=64)
     assert_same(tifffile.imread(tmp_path / "out.tif"), translator(pixels()))
 
@@ -279,7 +279,7 @@ def begin_with(plan, translator, source, target, monkeypatch):
 def test_what_was_begun_with_more_or_less_memory_goes_on_where_it_fits(tmp_path, generator, monkeypatch):
     a, b = make_folder(tmp_path / "a"), make_folder(tmp_path / "b", seed=1)
     settings = {**TINY, "steps": 1, "generator": generator, "depth": 5, "crop_size": 32, "load_size": 32}
-    translator = Translator.load(train(a, b, out=tmp_path / "run", quiet=True, **settings))
+    translator = Translator.load(train(a, b, out=tmp_path / "run", preset="paper", quiet=True, **settings))
     tifffile.imwrite(tmp_path / "in.tif", pixels(400, 400), tile=(32, 32), photometric="rgb")
     plans = [TilingPlan(32, 1), TilingPlan(32, 2)]
     small, large = sorted(plans, key=lambda plan: tiled_bytes(translator.original, 400, 400, plan))

@@ -46,7 +46,7 @@ def stay_offline(monkeypatch, home):
 
 
 def run_tiny(folders, out, **settings):
-    return train(*folders, out=out, quiet=True, **{**TINY, "steps": 8, "log_steps": 2, **settings})
+    return train(*folders, out=out, preset="paper", quiet=True, **{**TINY, "steps": 8, "log_steps": 2, **settings})
 
 
 # ---- what the sinks hold, each read with its own means

@@ -781,7 +781,7 @@ def test_stabilised_clips_differ_and_begin_alike(tmp_path):
 def run(tmp_path_factory):
     root = tmp_path_factory.mktemp("run")
     a, b = make_folder(root / "a"), make_folder(root / "b", seed=1)
-    return train(a, b, out=root / "run", quiet=True, **{**TINY, "steps": 2})
+    return train(a, b, out=root / "run", preset="paper", quiet=True, **{**TINY, "steps": 2})
 
 
 def test_clips_and_images_are_translated_by_one_command(run, tmp_path, capsys):

@@ -35,7 +35,8 @@ def report(result: dict) -> str:
     lines = [
         "# Flicker of translated clips, with and without `--stabilise`",
         "",
-        f"Made by `benchmarks/flicker.py`: a run of the preset `demo` on the earth data, satellite photo to map, step "
+        f"Made by `benchmarks/flicker.py`: a run of a small network with instance norm on the earth data, "
+        f"satellite photo to map, step "
         f"{result['step']}; torch {result['torch']}, one CPU thread. All numbers are levels of 255 on "
         "frames rounded to 8 "
         "bits, without a codec.",

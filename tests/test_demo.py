@@ -5,9 +5,9 @@ import re
 import pytest
 from PIL import Image
 
-from cyclegan import evaluate, train
+from cyclegan import InputError, cli, evaluate, train
 from cyclegan.datasets import download
-from cyclegan.demo import demo
+from cyclegan.demo import EARTH_MODEL, demo, quick_demo
 from cyclegan.images import list_images
 from cyclegan.scores import read_scores
 
@@ -47,3 +47,37 @@ def test_the_demo_writes_a_report_that_holds_all_it_shows(earth, tmp_path):
     assert demo(tmp_path / "run", earth, minutes=0.2) == report
     again = read_scores(tmp_path / "run")
     assert again.directions == scores.directions
+
+
+@pytest.mark.slow
+def test_the_quick_demo_shows_generators_that_are_installed(earth, tmp_path):
+    report = quick_demo(tmp_path / "quick", earth)
+    scores = read_scores(tmp_path / "quick")
+    for direction, source in (("a2b", "A"), ("b2a", "B")):
+        l1 = scores.directions[direction].metrics["l1"]
+        assert l1.value.value < 0.25 * l1.ceiling.value, direction
+        assert f"{l1.value.value:.3f}" in report.read_text()
+        written = list_images(tmp_path / "quick" / "translated" / direction)
+        assert [path.name for path in written] == [path.name for path in list_images(earth / f"test{source}")]
+    assert (tmp_path / "quick" / "overview.png").is_file()
+
+
+def test_the_generators_of_the_quick_demo_are_small():
+    files = [path for path in EARTH_MODEL.iterdir() if path.suffix == ".safetensors"]
+    assert [path.stem for path in sorted(files)] == ["a2b", "b2a"]
+    assert sum(path.stat().st_size for path in files) < 8e6
+
+
+@pytest.mark.parametrize("flag", [["--minutes", "3"], ["--seed", "1"], ["--fresh"]])
+def test_the_quick_demo_takes_nothing_that_is_for_training(flag, tmp_path, capsys):
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["demo", "--quick", *flag, "--out", str(tmp_path / "out")])
+    assert exit.value.code != 0
+    assert f"--quick does not train, so {flag[0]} is not for it" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_quick_demo_leaves_a_run_alone(tmp_path):
+    (tmp_path / "config.toml").write_text("")
+    with pytest.raises(InputError, match="is a run, whose scores would be replaced"):
+        quick_demo(tmp_path, tmp_path / "data")

@@ -364,17 +364,14 @@ _BEYOND: dict[str, Any] = {
 # Where values come from that nobody gives. A TrainConfig that is made by itself has those of the paper.
 DEFAULT_PRESET = "modern"
 
+_MODERN: dict[str, Any] = {**_BEYOND, "cycle_weight_a": 1.0, "cycle_weight_b": 1.0, "contrastive_weight": 0.5}
+
 # A preset is a flat dict of the values in which it differs from the defaults above.
 PRESETS: dict[str, dict[str, Any]] = {
     # The recipe of the paper as its authors' code runs it: 256 px, 100 + 100 epochs, batch 1, identity weight 0.5.
     "paper": {},
     # Meant to give better translations in the same time; benchmarks/quality.py compares it.
-    "modern": {
-        **_BEYOND,
-        "cycle_weight_a": 1.0,
-        "cycle_weight_b": 1.0,
-        "contrastive_weight": 0.5,
-    },
+    "modern": _MODERN,
     # For those who must not change shapes: a stronger cycle, edges held in place, no contrastive term.
     "conservative": {
         **_BEYOND,
@@ -384,14 +381,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     # What `cyclegan demo` runs on two CPU cores; how each value was found is in docs/demo.md.
     "demo": {
+        **_MODERN,
         "minutes": 10.0,
         "width": 16,
         "blocks": 4,
         "discriminator_layers": 2,
         "discriminator_width": 16,
         "crop_size": 96,
-        "learning_rate": 5e-4,
-        "identity_weight": 1.0,
         "translate_with": "average",
         "precision": "auto",
         "checkpoint_minutes": 2.0,

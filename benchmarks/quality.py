@@ -183,7 +183,8 @@ def time_recipes(
     Kept in `file`; `known` are those of earlier runs, which stay as they are.
     """
     known = {**(json.loads(file.read_text()) if file.is_file() else {}), **known}
-    first = next(iter(settings))
+    # One whose seconds are known, so that what is added later gets the same time.
+    first = next((recipe for recipe in settings if recipe in known), next(iter(settings)))
     for recipe in settings:
         if recipe not in known:
             job = {"recipes": [(name, settings[name]) for name in dict.fromkeys((first, recipe))]}
@@ -496,6 +497,15 @@ def benchmark(options: argparse.Namespace) -> None:
                     "log": str(place / f"seed{seed}.log"),
                 }
             )
+
+    for run in done:
+        if run["recipe"] in settings:
+            steps = options.steps or max(1, round(60 * options.minutes / seconds[run["recipe"]]))
+            if (run["steps"], run["device"]) != (steps, options.device):
+                raise InputError(
+                    f"{label} has runs of {run['recipe']} of {run['steps']} steps on {run['device']}, not of {steps} "
+                    f"on {options.device}; choose another --label."
+                )
 
     print(f"{len(done)} runs are complete, {len(jobs)} to do, logs in {folder}", file=sys.stderr)
     if done:

@@ -2,7 +2,7 @@
 
 The runs are those that benchmarks/quality.py has left below --work; which images are shown depends on names alone.
 
-    python benchmarks/quality_picture.py --label test --recipes paper modern conservative --out docs/images
+    python benchmarks/quality_picture.py --label five --recipes paper modern --out docs/images
 """
 
 import argparse
@@ -13,7 +13,7 @@ from quality import HERE, collect
 from tasks import TASKS
 
 from cyclegan import Translator
-from cyclegan.config import Direction
+from cyclegan.config import Direction, make_config
 from cyclegan.images import ImageFormat, grid, list_images, read_image, spread, to_tensor, upscale
 
 NAMES = {
@@ -45,14 +45,15 @@ def picture(runs: dict[str, Path], data: Path, split: str, task: str, num_images
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--label", default="test", help="whose runs (default: test)")
-    parser.add_argument("--recipes", nargs="+", default=["paper", "modern", "conservative"])
+    parser.add_argument("--label", required=True, help="whose runs")
+    parser.add_argument("--recipes", nargs="+", default=["paper", "modern"])
     parser.add_argument("--seed", type=int, default=0, help="of the runs that are shown (default: 0)")
     parser.add_argument("--num-images", type=int, default=7, help="columns (default: 7)")
     parser.add_argument("--work", type=Path, default=HERE / "work", help="data and runs (default: benchmarks/work)")
     parser.add_argument("--out", type=Path, required=True, help="folder for quality-TASK.png")
     options = parser.parse_args()
     found = [run for run, _ in collect(options.work / options.label) if run.seed == options.seed]
+    options.out.mkdir(parents=True, exist_ok=True)
     for task in TASKS:
         chosen = {
             recipe: options.work / options.label / task / recipe / f"seed{options.seed}"
@@ -61,10 +62,11 @@ def main() -> None:
         }
         if not chosen:
             parser.error(f"{options.work / options.label} holds no finished run of these recipes on {task}")
-        split = next(run.split for run in found if run.task == task)
-        size = next(path for path in (options.work / "data").iterdir() if path.name.startswith(f"{task}-"))
+        run = next(run for run in found if run.task == task and run.recipe in chosen)
+        size = make_config(run.settings).data.resolved_load_size
+        data = options.work / "data" / f"{task}-{size}"
         target = options.out / f"quality-{task}.png"
-        picture(chosen, size, split, task, options.num_images).save(target)
+        picture(chosen, data, run.split, task, options.num_images).save(target)
         print(target)
 
 

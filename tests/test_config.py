@@ -2,7 +2,15 @@ import pytest
 from pydantic import ValidationError
 
 from cyclegan import DataConfig, InputError, ModelConfig, TrainConfig
-from cyclegan.config import FREE_TO_CHANGE, PRESETS, field_sections, make_config, read_config_file, to_toml
+from cyclegan.config import (
+    FREE_TO_CHANGE,
+    PRESETS,
+    field_sections,
+    make_config,
+    read_config_file,
+    saved_config,
+    to_toml,
+)
 
 
 def test_defaults_are_the_recipe_of_the_paper():
@@ -29,6 +37,10 @@ def test_images_of_their_own_sizes_take_a_preset_without_its_batch():
     assert make_config({"preprocess": "scale-width-and-crop"}, preset="modern").batch_size == 4
     with pytest.raises(InputError, match="needs images of one size"):
         make_config({"preprocess": "none", "batch_size": 2}, preset="modern")
+    # What a user says stays, and the last layer decides.
+    assert make_config({"learning_rate": 1e-3}, {"preprocess": "none"}, preset="modern").learning_rate == 1e-3
+    assert make_config({"preprocess": "none"}, {"preprocess": "crop"}, preset="modern").batch_size == 4
+    assert make_config({"generator": "unet"}, {"generator": "resnet"}, preset="modern").model.resampling == "smooth"
 
 
 def test_later_layers_win_over_the_preset(tmp_path):
@@ -50,6 +62,13 @@ def test_a_length_is_replaced_by_one_of_another_kind_in_a_copy_too():
 
 def test_the_last_layer_names_the_preset():
     assert make_config({"preset": "demo"}, {"preset": "paper"}).preset == "paper"
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_saved_configuration_does_not_depend_on_what_its_preset_says_by_now(preset, tmp_path):
+    config = TrainConfig(preset=preset, steps=5)
+    (tmp_path / "config.toml").write_text(to_toml(config))
+    assert saved_config(read_config_file(tmp_path / "config.toml")) == config
 
 
 def test_a_configuration_survives_its_file(tmp_path):

@@ -9,9 +9,11 @@ import torch
 from conftest import TINY, TINY_MODEL, make_folder
 from cyclegan import InputError, ModelConfig, TrainConfig, Translator, train
 from cyclegan.checkpoint import find_model, read_discriminators, read_info, read_weights
+from cyclegan.config import make_config
 from cyclegan.fine_tuning import check_formats, settings_of_start, start_from
 from cyclegan.images import write_image
 from cyclegan.importing import import_reference
+from cyclegan.run_directory import read_run_config
 from cyclegan.step import TrainState, train_step
 from make_reference import reference_state, write_folder
 
@@ -29,6 +31,11 @@ def networks(path):
     for domain, state in read_discriminators(model).items():
         tensors |= {f"discriminator_{domain}.{key}": tensor for key, tensor in state.items()}
     return tensors
+
+
+def architecture_of(path, out):
+    """What a run takes over from a model, but for its preset."""
+    return ModelConfig(**{name: value for name, value in settings_of_start(path, out).items() if name != "preset"})
 
 
 def tensors_of(state):
@@ -52,8 +59,7 @@ def imported(tmp_path):
 @pytest.mark.parametrize("kind", ["run", "checkpoint", "imported"])
 def test_all_networks_start_where_the_model_ended(kind, model, imported, tmp_path):
     path = {"run": model, "checkpoint": model / "checkpoints" / "step_0000003", "imported": imported}[kind]
-    architecture = settings_of_start(path, tmp_path)
-    state = TrainState.create(TrainConfig(model=ModelConfig(**architecture), init_from=path, seed=1))
+    state = TrainState.create(TrainConfig(model=architecture_of(path, tmp_path), init_from=path, seed=1))
     assert start_from(state, path) == []
     expected, found = networks(path), tensors_of(state)
     assert len(expected) == len(found)
@@ -72,6 +78,22 @@ def test_a_run_takes_its_architecture_from_the_model_and_learns_on(imported, fol
     assert changes["a2b.head.weight"] > 0
     assert changes["discriminator_b.head.weight"] > 0
     assert max(changes.values()) < 10 * 2e-4  # two steps of Adam away, not elsewhere
+
+
+@pytest.mark.parametrize("preset", ["paper", "modern", "conservative"])
+def test_training_goes_on_with_the_preset_of_the_models_run(preset, folders, tmp_path):
+    before = train(*folders, out=tmp_path / "before", preset=preset, steps=1, quiet=True, **TINY)
+    settings = {"out": tmp_path / "after", "init_from": before, "steps": 1, "quiet": True, **PLAIN}
+    run = read_run_config(train(*folders, **settings))
+    assert run.preset == preset
+    assert run.cycle_weight_a == make_config(preset=preset).cycle_weight_a
+    train(*folders, **settings)  # the same command again is of the same run
+    with pytest.raises(InputError, match=f"pass --preset {preset}, with which it began"):
+        train(*folders, preset="modern" if preset != "modern" else "paper", **settings)
+
+
+def test_an_imported_model_is_trained_further_with_the_losses_of_the_paper(imported, tmp_path):
+    assert settings_of_start(imported, tmp_path)["preset"] == "paper"
 
 
 def test_settings_that_contradict_the_model_are_refused(imported, folders, tmp_path):
@@ -108,7 +130,7 @@ def test_random_weights_are_never_frozen(freeze, imported, folders, tmp_path):
 
 def test_a_run_that_translates_with_averages_is_started_from_with_them(folders, tmp_path):
     before = train(*folders, out=tmp_path / "before", steps=4, quiet=True, translate_with="average", **TINY)
-    state = TrainState.create(TrainConfig(model=ModelConfig(**settings_of_start(before, tmp_path)), init_from=before))
+    state = TrainState.create(TrainConfig(model=architecture_of(before, tmp_path), init_from=before))
     start_from(state, before)
     weights = {name: Translator.load(before, weights=name).network.stem.weight for name in ("average", "final")}
     assert not torch.equal(weights["average"], weights["final"])
@@ -124,7 +146,7 @@ def test_a_run_that_went_on_is_started_from_where_it_is_now(folders, tmp_path):
     kept.rename(run / "model")
     shutil.rmtree(run / "checkpoints" / "step_0000002")
     assert find_model(run) == run / "checkpoints" / "step_0000004" / "model"
-    state = TrainState.create(TrainConfig(model=ModelConfig(**settings_of_start(run, tmp_path)), init_from=run))
+    state = TrainState.create(TrainConfig(model=architecture_of(run, tmp_path), init_from=run))
     assert start_from(state, run) == []
     # Discriminators of another step are not those of the model.
     assert read_discriminators(run / "model") == {}
@@ -161,8 +183,8 @@ def test_the_model_may_be_gone_also_where_the_run_is_in_its_usual_place(imported
 
 
 def test_other_discriminators_than_the_models_start_anew(imported, tmp_path):
-    settings = {**settings_of_start(imported, tmp_path), "discriminator_layers": 2}
-    state = TrainState.create(TrainConfig(model=ModelConfig(**settings), init_from=imported))
+    model = architecture_of(imported, tmp_path).replace(discriminator_layers=2)
+    state = TrainState.create(TrainConfig(model=model, init_from=imported))
     fresh = tensors_of(state)
     notes = start_from(state, imported)
     assert len(notes) == 1

@@ -410,9 +410,9 @@ def make_config(*layers: Mapping[str, Any], preset: str | None = None) -> TrainC
     """Resolve `preset` < `layers`, each a flat or sectioned dict of values; the last one wins.
 
     An explicit `preset` counts before one that a layer names; without any it is DEFAULT_PRESET. A layer that sets a
-    crop size without a load size sets the load size in proportion. A preset's resampling is that of a resnet generator;
-    a layer with a unet drops it. A preset's batch, and the rate for it, is for images of one size; a layer with a
-    preprocess that gives others drops both.
+    crop size without a load size sets the load size in proportion. What a preset says for resnets of images of one size
+    is left out of it where the layers ask for others: its resampling for a unet, its batch and the rate for that where
+    the preprocess does not crop.
     Raises InputError for an unknown preset, an unknown key (with the nearest valid one) or a bad value.
     """
     named = [preset, *(layer["preset"] for layer in reversed(layers) if layer.get("preset"))]
@@ -420,20 +420,34 @@ def make_config(*layers: Mapping[str, Any], preset: str | None = None) -> TrainC
     if name not in PRESETS:
         raise InputError(f"There is no preset {name!r}; choose one of: {', '.join(PRESETS)}.")
 
-    values: dict[str, Any] = {}
-    for layer in (PRESETS[name], *layers):
-        flat = _flatten(layer)
+    flat_layers = [_flatten(layer) for layer in layers]
+    asked = {key: value for flat in flat_layers for key, value in flat.items()}
+    unfit: set[str] = set()
+    if asked.get("generator") == "unet":
+        unfit |= {"resampling"}
+    if not str(asked.get("preprocess", "crop")).endswith("crop"):
+        unfit |= {"batch_size", "learning_rate"}
+    values = {key: value for key, value in PRESETS[name].items() if key not in unfit}
+    for flat in flat_layers:
         if any(flat.get(length) is not None for length in LENGTHS):
             values = {key: value for key, value in values.items() if key not in LENGTHS}
         if "crop_size" in flat:
             values.pop("load_size", None)
-        if flat.get("generator") == "unet":
-            values.pop("resampling", None)
-        if not str(flat.get("preprocess", "crop")).endswith("crop"):
-            values = {key: value for key, value in values.items() if key not in ("batch_size", "learning_rate")}
         values |= flat
     values["preset"] = name
+    return _validated(values)
 
+
+def saved_config(*layers: Mapping[str, Any]) -> TrainConfig:
+    """A configuration as a run keeps it: what the layers do not say has the value of a TrainConfig, not of a preset.
+
+    A file has no settings without a value, which a preset would fill in. Raises InputError as `make_config`.
+    """
+    return _validated({key: value for layer in layers for key, value in _flatten(layer).items()})
+
+
+def _validated(values: Mapping[str, Any]) -> TrainConfig:
+    """The configuration of flat values."""
     sections = field_sections()
     nested: dict[str, Any] = {"model": {}, "data": {}}
     for key, value in values.items():

@@ -15,7 +15,7 @@ from cyclegan.training import train
 from cyclegan.translate import Translator
 from cyclegan.translate_files import plan_outputs, translate_files
 
-# Two generators that were trained for longer; docs/quality.md says how.
+# Two generators of the demo itself; docs/quality.md says how they were made.
 EARTH_MODEL = Path(__file__).parent / "models" / "earth"
 
 _NAMES: dict[Direction, tuple[str, str]] = {"a2b": ("satellite photo", "map"), "b2a": ("map", "satellite photo")}

@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from cyclegan.checkpoint import find_model, load_weights, read_discriminators, read_info
-from cyclegan.config import InputError, ModelConfig
+from cyclegan.config import DEFAULT_PRESET, InputError, ModelConfig
 from cyclegan.hub import is_address
 from cyclegan.images import ImageFormat
-from cyclegan.run_directory import read_run_config
+from cyclegan.run_directory import read_run_config, run_of
 from cyclegan.train_state import TrainState
 
 # Settings that say what a discriminator is.
@@ -25,6 +25,7 @@ def _generator(model: ModelConfig) -> dict[str, Any]:
 def settings_of_start(path: Path, out: Path) -> dict[str, Any]:
     """What a run at `out` takes over from the model `path`: the architecture, and the value ranges but of 8-bit images.
 
+    And the preset for what nobody says: that of the model's run, or one whose losses suit its networks.
     A run that is there already keeps its own, so the model that it began with may be gone by now.
     Raises InputError if there is no such model.
     """
@@ -36,12 +37,21 @@ def settings_of_start(path: Path, out: Path) -> dict[str, Any]:
         run = read_run_config(out)
         if run is None or run.init_from is None:
             raise
-        return run.model.model_dump(exclude=own)
+        return {**run.model.model_dump(exclude=own), "preset": run.preset}
     if not read_discriminators(model):  # then its configuration says nothing about them
         own |= set(_DISCRIMINATOR) - {"norm"}
     ranges = {"range_a": info.a, "range_b": info.b}
     deep = {name: (images.low, images.high) for name, images in ranges.items() if images.dtype != "uint8"}
-    return {**info.model.model_dump(exclude=own), **deep}
+    return {**info.model.model_dump(exclude=own), **deep, "preset": _preset_of(path, info.model)}
+
+
+def _preset_of(path: Path, model: ModelConfig) -> str:
+    run = None if is_address(path) else run_of(path)
+    began = read_run_config(run) if run is not None else None
+    if began is not None and began.preset in ("paper", "modern", "conservative"):  # not the ten minutes of the demo
+        return began.preset
+    # Weights of losses that suit networks which begin with their input do not suit others.
+    return DEFAULT_PRESET if model.global_skip else "paper"
 
 
 def check_formats(path: Path, a: ImageFormat, b: ImageFormat) -> list[str]:

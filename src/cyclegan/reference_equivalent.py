@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cyclegan.config import InputError, TrainConfig, field_sections, flat_values, make_config, read_config_file
+from cyclegan.config import (
+    InputError,
+    TrainConfig,
+    field_sections,
+    flat_values,
+    make_config,
+    read_config_file,
+    saved_config,
+)
 from cyclegan.reference_command import Command, find_option, read_command
 from cyclegan.reference_options import OPTIONS
 
@@ -165,7 +173,7 @@ def _go_on(read: Command, run: str, theirs: str) -> tuple[str, ...]:
     if run == theirs:
         return ("--resume",)
     # It may have begun late: it keeps the length that it has, wherever a further command says that it is by now.
-    saved = make_config(read_config_file(Path(run) / "config.toml"))
+    saved = saved_config(read_config_file(Path(run) / "config.toml"))
     total = read["n_epochs"] + read["n_epochs_decay"]
     if saved.epochs is not None and saved.epochs.is_integer() and saved.epochs < total:
         read.values["epoch_count"] = total + 1 - int(saved.epochs)

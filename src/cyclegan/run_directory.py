@@ -14,8 +14,8 @@ from cyclegan.config import (
     ModelConfig,
     TrainConfig,
     flat_values,
-    make_config,
     read_config_file,
+    saved_config,
     to_toml,
 )
 from cyclegan.data import Folders
@@ -69,7 +69,7 @@ def read_run_config(run: Path) -> TrainConfig | None:
         return None
     try:
         # Release 0.1.0 had no such setting and held nothing out; to go on with another value must be told.
-        return make_config({"num_validation": 0}, read_config_file(file))
+        return saved_config({"num_validation": 0}, read_config_file(file))
     except InputError as error:
         raise InputError(f"{file} is not the configuration of a run of this release: {error}") from None
 
@@ -118,6 +118,8 @@ def find_checkpoint(config: TrainConfig, resume: bool) -> Path | None:
     if refused:
         differences = ", ".join(f"{name} {saved[name]} -> {given[name]}" for name in sorted(refused))
         remedies = "use the old values, another --out, or --fresh to start anew (the old run is kept aside)"
+        if run.preset != config.preset:
+            remedies = f"pass --preset {run.preset}, with which it began, or {remedies}"
         if "freeze" in networks:
             remedies += f", or --init-from {out} with another --out to train these networks in another way"
         if not networks:

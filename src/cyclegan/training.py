@@ -23,7 +23,7 @@ from cyclegan.checkpoint import (
     save_checkpoint,
     save_model,
 )
-from cyclegan.config import DEFAULT_PRESET, InputError, TrainConfig, make_config, read_config_file
+from cyclegan.config import InputError, TrainConfig, make_config, read_config_file
 from cyclegan.data import UnpairedDataset, batches, find_folders
 from cyclegan.distributed import describe_device, resolve_device
 from cyclegan.environment import command_line, now, versions
@@ -74,7 +74,7 @@ def train(
 
     a, b: the two folders, or one root, or a whole TrainConfig. settings: any setting of TrainConfig, ModelConfig or
     DataConfig by its name, over those of config_file, over those of the model init_from, over those of preset. preset:
-    by default modern, or paper where init_from has no global skip. An
+    by default modern, with init_from that of the model's run, or paper if its networks have no global skip. An
     `out` that holds a run of the same configuration is resumed, exactly. resume: there must be one, and changed
     settings are taken over (not those of the networks). fresh: move what is there aside and start anew.
     Raises InputError for input that cannot be used, TrainingError if the run had to stop, KeyboardInterrupt after
@@ -95,8 +95,6 @@ def train(
             default = TrainConfig.model_fields["out"].default
             out = next((layer["out"] for layer in reversed(layers) if layer.get("out")), default)
             begun = settings_of_start(Path(start), Path(out))
-            # Weights of losses that suit networks which begin with their input do not suit others.
-            begun["preset"] = DEFAULT_PRESET if begun["global_skip"] else "paper"
             layers.insert(0, begun)
         config = make_config(*layers, preset=preset)
     if resume and fresh:
@@ -563,4 +561,5 @@ def _describe_weights(config: TrainConfig) -> str:
         for term, weight in (("contrastive", config.contrastive_weight), ("structure", config.structure_weight))
         if weight > 0
     ]
-    return ", ".join(parts)
+    images = "1 image" if config.batch_size == 1 else f"{config.batch_size} images"
+    return f"{', '.join(parts)}; {images} a step, learning rate {config.learning_rate:g}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cyclegan._version import __version__
 from cyclegan.checkpoint import ModelInfo, find_model, read_info, save_model
-from cyclegan.config import Direction, InputError, TrainConfig, make_config, read_config_file
+from cyclegan.config import Direction, InputError, TrainConfig, make_config, read_config_file, saved_config
 from cyclegan.engines.exported import READERS, ExportInfo, find_export
 from cyclegan.images import ImageFormat
 from cyclegan.networks import build_generator
@@ -80,7 +80,7 @@ def _training(path: Path, info: ModelInfo) -> TrainConfig:
     """The settings of a run, where they are kept; else those of the paper, with these networks."""
     kept = path / "config.toml"
     values = read_config_file(kept) if kept.is_file() else {}
-    config = make_config(values, preset=None if values else "paper")
+    config = saved_config(values)
     data = config.data.replace(crop_size=info.crop_size, load_size=None, preprocess="resize-and-crop")
     # What a step costs does not depend on where its weights come from.
     return config.replace(model=info.model, data=data, init_from=None, freeze="none", compile=False, steps=1000)

@@ -47,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
         nargs="*",
         help="folder of images of domain A and of domain B, or one root that holds trainA and trainB",
     )
-    parser.add_argument("--preset", help=f"values to start from: {', '.join(PRESETS)} (default: {DEFAULT_PRESET})")
+    default = f"default: {DEFAULT_PRESET}; with --init-from that of its run, or paper"
+    parser.add_argument("--preset", help=f"values to start from: {', '.join(PRESETS)} ({default})")
     parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file of settings, over those of the preset")
     parser.add_argument(
         "--from-reference",

@@ -19,7 +19,7 @@ def export_model(
     """
     if precision not in ("fp32", "fp16"):
         raise InputError(f"A model directory is fp32 or fp16, and precision is {precision}; choose one of them.")
-    if out.exists():
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} is there already; remove it or choose another --out.")
     info = read_info(model)
     chosen = weights or info.translate_with

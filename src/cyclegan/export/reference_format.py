@@ -23,7 +23,7 @@ def export_reference(model: Path, out: Path, directions: tuple[Direction, ...], 
     if config.beyond_reference:
         raise InputError(
             f"The networks of the reference have no {' and no '.join(config.beyond_reference)}, which {model} has; "
-            "export it in another format."
+            "export it in another format. (Networks that are trained with --preset paper can go there.)"
         )
     theirs = {name: role for role, name in ROLES.items()}
     states: dict[str, dict[str, Tensor]] = {}

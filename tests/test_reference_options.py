@@ -147,7 +147,7 @@ def test_the_command_of_their_readme(run):
         "cyclegan train ./datasets/maps --out ./checkpoints/maps_cyclegan --preset paper --workers 4 --log-steps 100 "
         "--num-validation 0 --model-epochs 5"
     )
-    # Everything that is not said there is as it is by default, which is their recipe.
+    # Everything that is not said there is as the preset paper has it, which is their recipe.
     config = run(TRAIN)
     ours = TrainConfig().replace(
         a=Path("datasets/maps"),

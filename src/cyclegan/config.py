@@ -355,8 +355,8 @@ _BEYOND: dict[str, Any] = {
     "norm": "pixel",
     "discriminator_norm": "spectral",
     "resampling": "smooth",
-    # A step of four images takes twice the time of one, not four times: most of a small step is not arithmetic. The
-    # rate is that of the paper, times the square root of four.
+    # A small step of four images takes twice the time of one: most of it is not arithmetic. (A large one takes more.)
+    # The rate is that of the paper, times the square root of four.
     "batch_size": 4,
     "learning_rate": 4e-4,
 }
@@ -372,14 +372,14 @@ PRESETS: dict[str, dict[str, Any]] = {
     "paper": {},
     # Meant to give better translations in the same time; benchmarks/quality.py compares it.
     "modern": _MODERN,
-    # For those who must not change shapes: a stronger cycle, edges held in place, no contrastive term.
+    # For those who must not change shapes: three times the cycle of `modern`, edges held in place, no contrastive term.
     "conservative": {
         **_BEYOND,
         "cycle_weight_a": 3.0,
         "cycle_weight_b": 3.0,
         "structure_weight": 5.0,
     },
-    # What `cyclegan demo` runs on two CPU cores; how each value was found is in docs/demo.md.
+    # What `cyclegan demo` runs on two CPU cores; how its sizes were found is in docs/demo.md.
     "demo": {
         **_MODERN,
         "minutes": 10.0,

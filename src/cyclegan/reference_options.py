@@ -665,7 +665,7 @@ _OTHER_DEFAULTS = {
 def options_table() -> str:
     """The table of docs/from-the-reference.md, in Markdown."""
     lines = [
-        "| theirs | in | default there | ours | default here | what differs, and why |",
+        "| theirs | in | default there | ours | here with `--preset paper` | what differs, and why |",
         "|---|---|---|---|---|---|",
     ]
     for option in OPTIONS:

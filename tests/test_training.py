@@ -167,6 +167,15 @@ def test_a_complete_run_is_left_alone_and_can_be_made_longer(folders, tmp_path, 
     assert read_info(run / "model").step == 8
 
 
+@pytest.mark.parametrize("preset", ["paper", "conservative"])
+def test_a_run_goes_on_with_its_preset_where_none_is_given(folders, tmp_path, preset):
+    run = run_tiny(folders, tmp_path / "run", preset=preset)
+    run_tiny(folders, run, steps=8, resume=True)
+    assert read_info(run / "model").step == 8
+    with pytest.raises(InputError, match=f"pass --preset {preset}, with which it began"):
+        run_tiny(folders, run, steps=8, preset="modern")
+
+
 def test_changed_settings_are_refused_with_the_differences_and_remedies(folders, tmp_path):
     run = run_tiny(folders, tmp_path / "run")
     with pytest.raises(InputError, match=r"learning_rate 0.0004 -> 0.001.*--fresh.*--resume"):

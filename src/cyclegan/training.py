@@ -74,7 +74,8 @@ def train(
 
     a, b: the two folders, or one root, or a whole TrainConfig. settings: any setting of TrainConfig, ModelConfig or
     DataConfig by its name, over those of config_file, over those of the model init_from, over those of preset. preset:
-    by default modern, with init_from that of the model's run, or paper if its networks have no global skip. An
+    by default that of the run that `out` holds; else modern, with init_from that of the model's run, or paper if its
+    networks have no global skip. An
     `out` that holds a run of the same configuration is resumed, exactly. resume: there must be one, and changed
     settings are taken over (not those of the networks). fresh: move what is there aside and start anew.
     Raises InputError for input that cannot be used, TrainingError if the run had to stop, KeyboardInterrupt after
@@ -91,11 +92,14 @@ def train(
         given = {name: value for name, value in (("a", a), ("b", b)) if value is not None}
         layers.append({**given, **settings})
         start = next((layer["init_from"] for layer in reversed(layers) if layer.get("init_from")), None)
+        default = TrainConfig.model_fields["out"].default
+        out = Path(next((layer["out"] for layer in reversed(layers) if layer.get("out")), default))
+        # The same command goes on with a run, also where the default preset is another one by now.
+        before = None if fresh else read_run_config(out)
+        if before is not None:
+            layers.insert(0, {"preset": before.preset})
         if start is not None:
-            default = TrainConfig.model_fields["out"].default
-            out = next((layer["out"] for layer in reversed(layers) if layer.get("out")), default)
-            begun = settings_of_start(Path(start), Path(out))
-            layers.insert(0, begun)
+            layers.insert(0, settings_of_start(Path(start), out))
         config = make_config(*layers, preset=preset)
     if resume and fresh:
         raise InputError("resume and fresh exclude each other; pass one of them.")

@@ -258,7 +258,7 @@ def test_a_folder_comes_out_as_it_went_in(norm, tmp_path):
 
 
 def test_a_run_survives_the_way_there_and_back(folders, tmp_path):
-    run = train(*folders, out=tmp_path / "run", steps=3, quiet=True, dropout=True, **TINY)
+    run = train(*folders, out=tmp_path / "run", steps=3, preset="paper", quiet=True, dropout=True, **TINY)
     for source in (run, run / "checkpoints" / "step_0000003"):
         place = tmp_path / source.name
         exported = export(source, place / "out", format="reference")
@@ -314,7 +314,7 @@ def test_safetensors_whose_header_begins_like_a_tag_are_read(tmp_path):
 
 
 def test_averaged_weights_and_one_direction_can_be_exported(folders, tmp_path):
-    run = train(*folders, out=tmp_path / "run", steps=3, quiet=True, **TINY)
+    run = train(*folders, out=tmp_path / "run", steps=3, preset="paper", quiet=True, **TINY)
     exported = export(run, tmp_path / "b2a", format="reference", direction="b2a", weights="average")
     assert [path.name for path in exported.files] == ["latest_net_G_B.pth"]
     state = recognise(read_state_dict(exported.files[0])).weights
@@ -324,7 +324,7 @@ def test_averaged_weights_and_one_direction_can_be_exported(folders, tmp_path):
 
 
 def test_an_export_never_overwrites(folders, tmp_path):
-    run = train(*folders, out=tmp_path / "run", steps=1, quiet=True, **TINY)
+    run = train(*folders, out=tmp_path / "run", steps=1, preset="paper", quiet=True, **TINY)
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "latest_net_D_B.pth").write_bytes(b"precious")
     with pytest.raises(InputError, match=r"latest_net_D_B.pth is there already"):

@@ -13,7 +13,6 @@ whatever disturbs the machine meanwhile.
 
 import argparse
 import json
-import math
 import os
 import re
 import shlex
@@ -22,29 +21,25 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from machine import describe_machine
-from recipes import resolve
+from recipes import preset_of, resolve
+from tables import markdown
 from tasks import TASKS
 
 from cyclegan.ahead import num_cores
 from cyclegan.config import Config, InputError, flat_values, make_config
 from cyclegan.files import write_bytes
-from cyclegan.scores import METRICS, Scores, read_scores
+from cyclegan.scores import Scores, read_scores
 
 HERE = Path(__file__).parent
 
-# What the tables of a task show, in this order; the JSON file holds every score.
-SHOWN = ("kid", "l1", "psnr", "ssim", "colour", "cycle", "cycle_rise", "edges")
-
 # Settings that have an option of their own here, or follow from one.
 OWN = ("a", "b", "test_a", "test_b", "out", "preset", "seed", "device", "threads", "steps", "epochs", "minutes")
-
-DIRECTIONS = ("a2b", "b2a")
 
 # The networks and images of all recipes, unless --set says otherwise: those of the demo at 64 pixels.
 SMALL = {"crop_size": 64, "width": 16, "blocks": 4, "discriminator_width": 16, "discriminator_layers": 2}
@@ -133,10 +128,6 @@ def time_steps(job: dict[str, Any]) -> list[float]:
             float(losses["cycle_a"])  # a GPU has then done its work
             taken.append((time.perf_counter() - started) / 16)
     return [statistics.median(taken) for taken in seconds]
-
-
-def preset_of(recipe: str) -> str:
-    return re.split(r"[+-]", recipe)[0]
 
 
 # ---- all runs
@@ -246,148 +237,6 @@ def write_results(folder: Path, label: str, finished: list[tuple[Run, Scores]]) 
     text = ",\n".join(f"{json.dumps(name)}: [\n{runs}\n]" for name, runs in lines.items())
     write_bytes(folder / "quality.json", f"{{\n{text}\n}}\n".encode())
     write_bytes(folder / "quality.md", markdown(labels).encode())
-
-
-HEAD = """# Quality of recipes
-
-Made by `benchmarks/quality.py`. Tasks, A and B: *shadedrelief* and *etopo1*, satellite photo and map, of places that no
-network saw; *drawings*, finished ones and their lines alone, of things that no network saw. The truth of every scored
-image is known. *val* is what recipes were chosen by, *test* was scored once.
-
-In the first table of a label every number is a ratio to `paper` on the same task: of the geometric mean of both
-directions, mean over seeds, with the 95 % interval of Student's t over the seeds' ratios. Below 1 is better. The tables
-behind it have the scores themselves, mean over seeds and extremes. KID is not on Inception's features: never compare it
-with published ones.
-"""
-
-
-def value_of(run: dict[str, Any], direction: str, metric: str) -> float:
-    """A score; NaN if it has none, as the edges of blank translations have."""
-    score = run["scores"]["directions"][direction]["metrics"].get(metric)
-    return float(score["value"]["value"]) if score is not None else math.nan
-
-
-def ratio(runs: list[dict[str, Any]], base: list[dict[str, Any]], metric: str) -> tuple[float, float, float] | None:
-    """A score of a recipe over that of another with the same seeds: the ratio, and its interval (NaN of one seed).
-
-    Of both directions the geometric mean. None where there are no common seeds, or a score is missing or not above 0.
-    """
-    seeds = sorted({run["seed"] for run in runs} & {run["seed"] for run in base})
-    logs = []
-    for seed in seeds:
-        both = [next(run for run in side if run["seed"] == seed) for side in (runs, base)]
-        values = [[value_of(run, direction, metric) for direction in DIRECTIONS] for run in both]
-        if not all(value > 0 for side in values for value in side):
-            return None
-        logs.append(statistics.mean(math.log(ours / theirs) for ours, theirs in zip(*values, strict=True)))
-    if not logs:
-        return None
-    mean = statistics.mean(logs)
-    spread = student(len(logs)) * statistics.stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else math.nan
-    return math.exp(mean), math.exp(mean - spread), math.exp(mean + spread)
-
-
-def student(count: int) -> float:
-    """Of Student's t with count - 1 degrees of freedom, the 97.5 % point."""
-    points = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
-    return points.get(count, 2.0)
-
-
-def markdown(labels: dict[str, list[dict[str, Any]]]) -> str:
-    """The page for people, from what quality.json holds."""
-    parts = [HEAD]
-    for label, runs in labels.items():
-        recipes = order(run["recipe"] for run in runs)
-        tasks = [task for task in TASKS if any(run["task"] == task for run in runs)]
-        parts.append(f"## {label}\n\n{describe(runs)}")
-        parts.append(ratio_table(runs, recipes, tasks))
-        for task in tasks:
-            parts.append(f"### {label}: {task}\n\n{score_table([run for run in runs if run['task'] == task], recipes)}")
-    return "\n".join(parts)
-
-
-def order(recipes: Iterable[str]) -> list[str]:
-    """`paper` first, then by name, what is built on another preset behind."""
-    return sorted(set(recipes), key=lambda name: (name != "paper", preset_of(name) != "paper", name))
-
-
-def describe(runs: list[dict[str, Any]]) -> str:
-    """How the runs of a label were made."""
-
-    def distinct(texts: Iterable[str]) -> str:
-        return "; ".join(dict.fromkeys(texts))
-
-    common = set.intersection(*({f"{k} {v}" for k, v in run["settings"].items()} for run in runs))
-    lines = [
-        f"* All recipes: {', '.join(sorted(common))}",
-        f"* {distinct(run['machine'] for run in runs)}; device {distinct(run['device'] for run in runs)}; "
-        f"scored on {distinct(run['split'] for run in runs)}",
-        *(f"* `{command}`" for command in dict.fromkeys(run["command"] for run in runs)),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def ratio_table(runs: list[dict[str, Any]], recipes: list[str], tasks: list[str]) -> str:
-    """A row for each recipe: KID and L1 over those of `paper` on each task and on average, and the cost of a step."""
-    columns = [(metric, task) for metric in ("kid", "l1") for task in tasks]
-    titles = [f"{METRICS[metric].label.partition(',')[0]} {task}" for metric, task in columns]
-    lines = [
-        f"| recipe | s a step | {' | '.join(titles)} | KID, mean | L1, mean |",
-        "|---|" + "---:|" * (len(columns) + 3),
-    ]
-    for recipe in recipes:
-        own = [run for run in runs if run["recipe"] == recipe]
-        times = [run["step_seconds"] for run in own if run["step_seconds"] is not None]
-        cells = [f"`{recipe}`", f"{statistics.mean(times):.4f}" if times else ""]
-        means: dict[str, list[float]] = {"kid": [], "l1": []}
-        for metric, task in columns:
-            sides = (
-                [run for run in of if run["task"] == task] for of in (own, [r for r in runs if r["recipe"] == "paper"])
-            )
-            found = ratio(*sides, metric)
-            if found is not None:
-                means[metric].append(found[0])
-            interval = (
-                ""
-                if found is None or math.isnan(found[2]) or recipe == "paper"
-                else f" ({found[1]:.2f}-{found[2]:.2f})"
-            )
-            cells.append("" if found is None else f"{found[0]:.2f}{interval}")
-        cells += [f"{statistics.geometric_mean(means[metric]):.2f}" if means[metric] else "" for metric in means]
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
-
-
-def score_table(runs: list[dict[str, Any]], recipes: list[str]) -> str:
-    """One task: for each recipe and direction the scores, mean over seeds and extremes, and what bounds them."""
-    titles = [f"{METRICS[name].label.partition(',')[0]}, {METRICS[name].better} is better" for name in SHOWN]
-    lines = [
-        f"| recipe | direction | seeds | steps | {' | '.join(titles)} |",
-        "|---|---|---|" + "---:|" * (1 + len(SHOWN)),
-    ]
-    for recipe in recipes:
-        own = [run for run in runs if run["recipe"] == recipe]
-        for direction in DIRECTIONS if own else ():
-            cells = []
-            for name in SHOWN:
-                digits = METRICS[name].digits
-                values = [value for run in own if not math.isnan(value := value_of(run, direction, name))]
-                extremes = f" ({min(values):z.{digits}f}-{max(values):z.{digits}f})" if len(values) > 1 else ""
-                cells.append(f"{statistics.mean(values):z.{digits}f}{extremes}" if values else "")
-            seeds = ", ".join(str(run["seed"]) for run in own)
-            steps = ", ".join(dict.fromkeys(str(run["steps"]) for run in own))
-            lines.append(f"| `{recipe}` | {direction} | {seeds} | {steps} | {' | '.join(cells)} |")
-    for kind, label in (("floor", "real images"), ("ceiling", "untranslated"), ("mean_image", "mean image")):
-        for direction in DIRECTIONS:
-            metrics = [run["scores"]["directions"][direction]["metrics"] for run in runs]
-            cells = [
-                f"{statistics.mean(found):z.{METRICS[name].digits}f}"
-                if (found := [m[name][kind]["value"] for m in metrics if kind in m.get(name, {})])
-                else ""
-                for name in SHOWN
-            ]
-            lines.append(f"| *{label}* | {direction} | | | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
 
 
 # ---- the command

@@ -30,6 +30,11 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
 }
 
 
+def preset_of(recipe: str) -> str:
+    """The preset that a recipe begins with."""
+    return re.split(r"[+-]", recipe)[0]
+
+
 def resolve(recipe: str, settings: dict[str, Any]) -> dict[str, Any]:
     """The settings of a recipe over those of its preset, `settings` included; `settings` are under the ingredients.
 

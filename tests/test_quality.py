@@ -23,6 +23,7 @@ from cyclegan.features import FeatureInfo
 from cyclegan.scores import DirectionScores, Estimate, FileList, ImageScores, Score, Scores
 
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "quality.py"
+PRESETS = ("modern", "conservative")
 TINY = ["width=4", "blocks=1", "discriminator_width=4", "discriminator_layers=1", "crop_size=16"]
 
 
@@ -36,6 +37,11 @@ def quality():
 @pytest.fixture
 def tasks(quality):
     return sys.modules[quality.TASKS["etopo1"].__module__]
+
+
+@pytest.fixture
+def tables(quality):
+    return sys.modules[quality.markdown.__module__]
 
 
 @pytest.fixture
@@ -121,11 +127,39 @@ def test_recipes_are_compared_with_paper_task_by_task(quality, tmp_path):
         put_run(quality, tmp_path / "work", "drawings", recipe, 0, l1=l1)
     page = write(quality, tmp_path)
     paper, noise = cells(page, "| `paper")[:2]
-    assert paper == ["`paper`", "0.2500", "1.00", "1.00", "1.00", "1.00", "1.00", "1.00"]
+    assert paper == ["`paper`", "0.2500", *["1.00"] * 6]
     # The geometric mean of 1/2, 1/4 and 1 is 1/2, and the logarithms have a deviation of log 2.
     spread = math.exp(4.303 * math.log(2) / math.sqrt(3))
     assert noise[2] == f"0.50 ({0.5 / spread:.2f}-{0.5 * spread:.2f})"
-    assert noise[3:] == ["1.00", "0.50 (0.50-0.50)", "0.80", "0.71", "0.63"]
+    # The means are of seed 0 alone, which both tasks have.
+    assert noise[3:] == ["1.00", "0.71", "0.50 (0.50-0.50)", "0.80", "0.63"]
+
+
+def test_means_over_tasks_are_of_seeds_that_were_run_on_all_of_them(quality, tmp_path):
+    for seed, l1 in enumerate((0.1, 0.2)):
+        for task in ("etopo1", "drawings"):
+            put_run(quality, tmp_path / "work", task, "paper", seed, 0.4)
+            if (task, seed) != ("drawings", 1):
+                put_run(quality, tmp_path / "work", task, "modern", seed, l1)
+    put_run(quality, tmp_path / "work", "etopo1", "conservative", 0, 0.1)
+    page = write(quality, tmp_path)
+    titles = cells(page, "| recipe | s a step")[0]
+    modern, conservative = (dict(zip(titles, cells(page, f"| `{name}`")[0], strict=True)) for name in PRESETS)
+    assert modern["L1 etopo1"].startswith("0.35 (")
+    assert modern["L1 mean"] == "0.25"
+    assert conservative["L1 etopo1"] == "0.25"
+    assert conservative["L1 mean"] == ""
+
+
+def test_what_a_preset_is_without_an_ingredient_is_compared_with_the_preset(quality, tmp_path):
+    for seed in (0, 1, 2):
+        for recipe, l1 in (("paper", 0.4), ("paper+noise", 0.4), ("modern", 0.1), ("modern-smooth", 0.2)):
+            put_run(quality, tmp_path / "work", "etopo1", recipe, seed, l1)
+    page = write(quality, tmp_path)
+    against_paper, against_modern = cells(page, "| `modern-smooth` | 0.2500")
+    assert against_paper[-1] == "0.50 (0.50-0.50)"
+    assert against_modern[-1] == "2.00 (2.00-2.00)"
+    assert "`paper` and what it is without" not in page
 
 
 def test_a_task_shows_each_score_of_each_recipe_and_what_bounds_it(quality, tmp_path):
@@ -140,7 +174,7 @@ def test_a_task_shows_each_score_of_each_recipe_and_what_bounds_it(quality, tmp_
         assert page.count(said) == 1, said
 
 
-def test_a_run_without_a_score_has_its_others(quality, tmp_path):
+def test_a_run_without_a_score_has_its_others(quality, tables, tmp_path):
     for seed in (0, 1):
         put_run(quality, tmp_path / "work", "etopo1", "paper", seed, l1=0.1)
     blank = tmp_path / "work" / "etopo1" / "paper" / "seed1" / "scores.json"
@@ -153,15 +187,15 @@ def test_a_run_without_a_score_has_its_others(quality, tmp_path):
     assert row[5] == "0.100 (0.100-0.100)"
     assert row[-1] == "0.500"
     runs = json.loads((tmp_path / "results" / "quality.json").read_text())["mine"]
-    assert quality.ratio(runs, runs, "edges") is None
-    assert quality.ratio(runs, runs, "l1")[0] == 1
+    assert tables.ratio(runs, runs, "edges", ["etopo1"]) is None
+    assert tables.ratio(runs, runs, "l1", ["etopo1"])[0] == 1
 
 
 def test_a_score_of_zero_or_less_has_no_ratio(quality, tmp_path):
     put_run(quality, tmp_path / "work", "etopo1", "paper", 0, 0.2, kid=0.1)
     put_run(quality, tmp_path / "work", "etopo1", "paper+noise", 0, 0.1, kid=-0.01)
     noise = cells(write(quality, tmp_path), "| `paper+noise`")[0]
-    assert noise[2:] == ["", "0.50", "", "0.50"]
+    assert noise[2:] == ["", "0.50"]
 
 
 def test_the_json_holds_every_score_of_every_run_and_no_place_of_this_machine(quality, tmp_path):

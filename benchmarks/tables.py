@@ -1,0 +1,165 @@
+"""The page of benchmarks/quality.py: tables of recipes, from what quality.json holds of each run."""
+
+import math
+import statistics
+from collections.abc import Iterable
+from typing import Any
+
+from recipes import preset_of
+from tasks import TASKS
+
+from cyclegan.scores import METRICS
+
+# What the tables of a task show, in this order; the JSON file holds every score.
+SHOWN = ("kid", "l1", "psnr", "ssim", "colour", "cycle", "cycle_rise", "edges")
+
+# What recipes are compared by.
+COMPARED = ("kid", "l1")
+
+DIRECTIONS = ("a2b", "b2a")
+
+HEAD = """# Quality of recipes
+
+Made by `benchmarks/quality.py`. Tasks, A and B: *shadedrelief* and *etopo1*, satellite photo and map, of places that no
+network saw; *drawings*, finished ones and their lines alone, of things that no network saw. The truth of every scored
+image is known. *val* is what recipes were chosen by, *test* was scored once.
+
+In the first table of a label every number is a ratio to `paper` on the same task: of the geometric mean of both
+directions, mean over seeds, with the 95 % interval of Student's t over the seeds' ratios. Below 1 is better. The means
+over tasks are of the seeds that were run on all of them. Where a preset was run with one ingredient taken out, a table
+like it has the ratios to that preset: above 1 the ingredient was worth its time. The tables behind have the scores
+themselves, mean over seeds and extremes. KID is not on Inception's features: never compare it with published ones.
+"""
+
+
+def markdown(labels: dict[str, list[dict[str, Any]]]) -> str:
+    """The page for people, from what quality.json holds."""
+    parts = [HEAD]
+    for label, runs in labels.items():
+        recipes = order(run["recipe"] for run in runs)
+        tasks = [task for task in TASKS if any(run["task"] == task for run in runs)]
+        parts += [f"## {label}\n\n{describe(runs)}", ratio_table(runs, recipes, tasks, "paper")]
+        for preset in recipes:
+            without = [recipe for recipe in recipes if recipe.startswith(f"{preset}-")]
+            if without:
+                parts.append(f"### {label}: `{preset}` and what it is without an ingredient\n")
+                parts.append(ratio_table(runs, [preset, *without], tasks, preset))
+        for task in tasks:
+            parts.append(f"### {label}: {task}\n\n{score_table([run for run in runs if run['task'] == task], recipes)}")
+    return "\n".join(parts)
+
+
+def order(recipes: Iterable[str]) -> list[str]:
+    """`paper` first, then by name, what is built on another preset behind."""
+    return sorted(set(recipes), key=lambda name: (name != "paper", preset_of(name) != "paper", name))
+
+
+def describe(runs: list[dict[str, Any]]) -> str:
+    """How the runs of a label were made."""
+
+    def distinct(texts: Iterable[str]) -> str:
+        return "; ".join(dict.fromkeys(texts))
+
+    common = set.intersection(*({f"{k} {v}" for k, v in run["settings"].items()} for run in runs))
+    lines = [
+        f"* All recipes: {', '.join(sorted(common))}",
+        f"* {distinct(run['machine'] for run in runs)}; device {distinct(run['device'] for run in runs)}; "
+        f"scored on {distinct(run['split'] for run in runs)}",
+        *(f"* `{command}`" for command in dict.fromkeys(run["command"] for run in runs)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def value_of(run: dict[str, Any], direction: str, metric: str) -> float:
+    """A score; NaN if it has none, as the edges of blank translations have."""
+    score = run["scores"]["directions"][direction]["metrics"].get(metric)
+    return float(score["value"]["value"]) if score is not None else math.nan
+
+
+def ratio(
+    runs: list[dict[str, Any]], base: list[dict[str, Any]], metric: str, tasks: list[str]
+) -> tuple[float, float, float] | None:
+    """A score of a recipe over that of another: the ratio, and its interval (NaN of one seed).
+
+    For each seed that both have on all these tasks it is the geometric mean over tasks and directions. None where there
+    is no such seed, or a score is missing or not above 0.
+    """
+    sides = [{(run["seed"], run["task"]): run for run in side} for side in (runs, base)]
+    seeds = {run["seed"] for run in runs}
+    logs = []
+    for seed in sorted(seeds):
+        if not all((seed, task) in side for side in sides for task in tasks):
+            continue
+        ours, theirs = (
+            [value_of(side[seed, task], direction, metric) for task in tasks for direction in DIRECTIONS]
+            for side in sides
+        )
+        if not all(value > 0 for value in ours + theirs):
+            return None
+        logs.append(statistics.mean(math.log(our / their) for our, their in zip(ours, theirs, strict=True)))
+    if not logs:
+        return None
+    mean = statistics.mean(logs)
+    spread = student(len(logs)) * statistics.stdev(logs) / math.sqrt(len(logs)) if len(logs) > 1 else math.nan
+    return math.exp(mean), math.exp(mean - spread), math.exp(mean + spread)
+
+
+def student(count: int) -> float:
+    """Of Student's t with count - 1 degrees of freedom, the 97.5 % point."""
+    points = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
+    return points.get(count, 2.0)
+
+
+def ratio_table(runs: list[dict[str, Any]], recipes: list[str], tasks: list[str], base: str) -> str:
+    """A row for each recipe: the cost of a step, and KID and L1 over those of `base` on each task and on average."""
+    of = {recipe: [run for run in runs if run["recipe"] == recipe] for recipe in {*recipes, base}}
+    groups = [[task] for task in tasks] + ([tasks] if len(tasks) > 1 else [])
+    columns = [(metric, group) for metric in COMPARED for group in groups]
+    titles = [
+        f"{METRICS[metric].label.partition(',')[0]} {group[0] if len(group) == 1 else 'mean'}"
+        for metric, group in columns
+    ]
+    lines = [f"| recipe | s a step | {' | '.join(titles)} |", "|---|" + "---:|" * (len(columns) + 1)]
+    for recipe in recipes:
+        times = [run["step_seconds"] for run in of[recipe] if run["step_seconds"] is not None]
+        cells = [f"`{recipe}`", f"{statistics.mean(times):.4f}" if times else ""]
+        for metric, group in columns:
+            found = ratio(of[recipe], of[base], metric, group)
+            cell = "" if found is None else f"{found[0]:.2f}"
+            if found is not None and recipe != base and not math.isnan(found[2]):
+                cell += f" ({found[1]:.2f}-{found[2]:.2f})"
+            cells.append(cell)
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def score_table(runs: list[dict[str, Any]], recipes: list[str]) -> str:
+    """One task: for each recipe and direction the scores, mean over seeds and extremes, and what bounds them."""
+    titles = [f"{METRICS[name].label.partition(',')[0]}, {METRICS[name].better} is better" for name in SHOWN]
+    lines = [
+        f"| recipe | direction | seeds | steps | {' | '.join(titles)} |",
+        "|---|---|---|" + "---:|" * (1 + len(SHOWN)),
+    ]
+    for recipe in recipes:
+        own = [run for run in runs if run["recipe"] == recipe]
+        for direction in DIRECTIONS if own else ():
+            cells = []
+            for name in SHOWN:
+                digits = METRICS[name].digits
+                values = [value for run in own if not math.isnan(value := value_of(run, direction, name))]
+                extremes = f" ({min(values):z.{digits}f}-{max(values):z.{digits}f})" if len(values) > 1 else ""
+                cells.append(f"{statistics.mean(values):z.{digits}f}{extremes}" if values else "")
+            seeds = ", ".join(str(run["seed"]) for run in own)
+            steps = ", ".join(dict.fromkeys(str(run["steps"]) for run in own))
+            lines.append(f"| `{recipe}` | {direction} | {seeds} | {steps} | {' | '.join(cells)} |")
+    for kind, label in (("floor", "real images"), ("ceiling", "untranslated"), ("mean_image", "mean image")):
+        for direction in DIRECTIONS:
+            metrics = [run["scores"]["directions"][direction]["metrics"] for run in runs]
+            cells = [
+                f"{statistics.mean(found):z.{METRICS[name].digits}f}"
+                if (found := [m[name][kind]["value"] for m in metrics if kind in m.get(name, {})])
+                else ""
+                for name in SHOWN
+            ]
+            lines.append(f"| *{label}* | {direction} | | | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"

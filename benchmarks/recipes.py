@@ -16,7 +16,8 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "falling_cycle": {"cycle_end": 0.1},
     "noise": {"cycle_noise": 0.05},
     "average": {"translate_with": "average"},
-    "r1": {"r1_weight": 1.0},
+    # Of the mean over patches, whose slope is small: with 1 the term is a thousandth of the others.
+    "r1": {"r1_weight": 100.0},
     "spectral": {"discriminator_norm": "spectral"},
     "plain_judge": {"discriminator_norm": "none"},
     "smooth": {"resampling": "smooth"},

@@ -126,7 +126,7 @@ def test_every_setting_has_a_flag_with_its_meaning_and_default(capsys):
             assert re.search(rf"--{name.replace('_', '-')}\b", out), name
             assert section.model_fields[name].description.split()[0] in out
     assert "examples:" in out
-    assert "(default: 0.0004)" in out
+    assert "(default: 0.0002)" in out
 
 
 def test_help_shows_the_defaults_of_the_preset_that_is_given(capsys):

@@ -28,18 +28,7 @@ def test_a_unet_takes_a_preset_without_the_resampling_of_a_resnet():
     assert make_config({"blocks": 4}, {"generator": "unet"}, preset="conservative").model.resampling == "strided"
     with pytest.raises(InputError, match="'smooth' is for resnet"):
         make_config({"generator": "unet", "resampling": "smooth"})
-
-
-def test_images_of_their_own_sizes_take_a_preset_without_its_batch():
-    config = make_config({"preprocess": "none"}, preset="modern")
-    paper = make_config(preset="paper")
-    assert (config.batch_size, config.learning_rate) == (paper.batch_size, paper.learning_rate)
-    assert make_config({"preprocess": "scale-width-and-crop"}, preset="modern").batch_size == 4
-    with pytest.raises(InputError, match="needs images of one size"):
-        make_config({"preprocess": "none", "batch_size": 2}, preset="modern")
-    # What a user says stays, and the last layer decides.
-    assert make_config({"learning_rate": 1e-3}, {"preprocess": "none"}, preset="modern").learning_rate == 1e-3
-    assert make_config({"preprocess": "none"}, {"preprocess": "crop"}, preset="modern").batch_size == 4
+    # The last layer decides.
     assert make_config({"generator": "unet"}, {"generator": "resnet"}, preset="modern").model.resampling == "smooth"
 
 

@@ -355,10 +355,6 @@ _BEYOND: dict[str, Any] = {
     "norm": "pixel",
     "discriminator_norm": "spectral",
     "resampling": "smooth",
-    # A small step of four images takes twice the time of one: most of it is not arithmetic. (A large one takes more.)
-    # The rate is that of the paper, times the square root of four.
-    "batch_size": 4,
-    "learning_rate": 4e-4,
 }
 
 # Where values come from that nobody gives. A TrainConfig that is made by itself has those of the paper.
@@ -410,9 +406,8 @@ def make_config(*layers: Mapping[str, Any], preset: str | None = None) -> TrainC
     """Resolve `preset` < `layers`, each a flat or sectioned dict of values; the last one wins.
 
     An explicit `preset` counts before one that a layer names; without any it is DEFAULT_PRESET. A layer that sets a
-    crop size without a load size sets the load size in proportion. What a preset says for resnets of images of one size
-    is left out of it where the layers ask for others: its resampling for a unet, its batch and the rate for that where
-    the preprocess does not crop.
+    crop size without a load size sets the load size in proportion. The resampling of a preset is left out of it where the
+    layers ask for a unet, which has none.
     Raises InputError for an unknown preset, an unknown key (with the nearest valid one) or a bad value.
     """
     named = [preset, *(layer["preset"] for layer in reversed(layers) if layer.get("preset"))]
@@ -422,12 +417,9 @@ def make_config(*layers: Mapping[str, Any], preset: str | None = None) -> TrainC
 
     flat_layers = [_flatten(layer) for layer in layers]
     asked = {key: value for flat in flat_layers for key, value in flat.items()}
-    unfit: set[str] = set()
+    values = dict(PRESETS[name])
     if asked.get("generator") == "unet":
-        unfit |= {"resampling"}
-    if not str(asked.get("preprocess", "crop")).endswith("crop"):
-        unfit |= {"batch_size", "learning_rate"}
-    values = {key: value for key, value in PRESETS[name].items() if key not in unfit}
+        values.pop("resampling", None)
     for flat in flat_layers:
         if any(flat.get(length) is not None for length in LENGTHS):
             values = {key: value for key, value in values.items() if key not in LENGTHS}

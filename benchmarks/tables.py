@@ -38,7 +38,9 @@ def markdown(labels: dict[str, list[dict[str, Any]]]) -> str:
     for label, runs in labels.items():
         recipes = order(run["recipe"] for run in runs)
         tasks = [task for task in TASKS if any(run["task"] == task for run in runs)]
-        parts += [f"## {label}\n\n{describe(runs)}", ratio_table(runs, recipes, tasks, "paper")]
+        parts.append(f"## {label}\n\n{describe(runs)}")
+        if "paper" in recipes:
+            parts.append(ratio_table(runs, recipes, tasks, "paper"))
         for preset in recipes:
             without = [recipe for recipe in recipes if recipe.startswith(f"{preset}-")]
             if without:

@@ -406,8 +406,8 @@ def make_config(*layers: Mapping[str, Any], preset: str | None = None) -> TrainC
     """Resolve `preset` < `layers`, each a flat or sectioned dict of values; the last one wins.
 
     An explicit `preset` counts before one that a layer names; without any it is DEFAULT_PRESET. A layer that sets a
-    crop size without a load size sets the load size in proportion. The resampling of a preset is left out of it where the
-    layers ask for a unet, which has none.
+    crop size without a load size sets the load size in proportion. A preset's resampling, which is for resnets, is left
+    out of it where the layers ask for a unet.
     Raises InputError for an unknown preset, an unknown key (with the nearest valid one) or a bad value.
     """
     named = [preset, *(layer["preset"] for layer in reversed(layers) if layer.get("preset"))]

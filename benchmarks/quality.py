@@ -3,8 +3,8 @@
 Every run trains and is scored in a process of its own, and its scores are added to the results as soon as it ends. A
 run that is there or in the results is not trained again, one that was stopped goes on: the same command again
 continues, also on another day in another checkout. With --minutes all recipes get the same time: the step of each is
-timed first, against that of the first recipe and on every core that will be used, and a run gets as many steps as fit,
-whatever disturbs the machine meanwhile.
+timed first, against that of another recipe of the label and on every core that will be used, and a run gets as many
+steps as fit, whatever disturbs the machine meanwhile.
 
     python benchmarks/quality.py --minutes 2 --jobs 2 --label ablation --recipes paper paper+contrastive paper+noise
     python benchmarks/quality.py --minutes 10 --split test --label test --recipes paper modern conservative
@@ -166,19 +166,21 @@ def work_through(jobs: list[dict[str, Any]], at_once: int) -> Generator[tuple[di
 
 
 def time_recipes(
-    settings: dict[str, dict[str, Any]], options: argparse.Namespace, file: Path, known: dict[str, float]
+    settings: dict[str, dict[str, Any]], options: argparse.Namespace, file: Path, done: list[dict[str, Any]]
 ) -> dict[str, float]:
     """Seconds of a step of each recipe, beside as many others of its kind as will run at once.
 
-    A recipe is timed against the first one, and counts as so many times the seconds that the first one took by itself.
-    Kept in `file`; `known` are those of earlier runs, which stay as they are.
+    A recipe is timed against another one, and counts as so many times the seconds that this one took by itself. Kept in
+    `file`; the seconds of `done`, which are finished runs, stay as they are.
     """
-    known = {**(json.loads(file.read_text()) if file.is_file() else {}), **known}
-    # One whose seconds are known, so that what is added later gets the same time.
-    first = next((recipe for recipe in settings if recipe in known), next(iter(settings)))
+    known: dict[str, float] = json.loads(file.read_text()) if file.is_file() else {}
+    known |= {run["recipe"]: run["step_seconds"] for run in done if run["step_seconds"] is not None}
+    # Against one whose seconds are known, asked for now or not, so that what is added later gets the same time.
+    candidates = {**settings, **{run["recipe"]: run["settings"] for run in done}}
+    first = next((recipe for recipe in candidates if recipe in known), next(iter(settings)))
     for recipe in settings:
         if recipe not in known:
-            job = {"recipes": [(name, settings[name]) for name in dict.fromkeys((first, recipe))]}
+            job = {"recipes": [(name, candidates[name]) for name in dict.fromkeys((first, recipe))]}
             job |= {"device": options.device, "timed_seconds": options.timed_seconds}
             processes = [start_job("--time", job, options.jobs, stdout=subprocess.PIPE) for _ in range(options.jobs)]
             printed = [process.communicate()[0] for process in processes]
@@ -265,7 +267,7 @@ def main() -> None:
         "--timed-seconds",
         type=float,
         default=12.0,
-        help="over which the step of a recipe is timed against that of the first one (default: 12)",
+        help="over which the step of a recipe is timed against that of another one (default: 12)",
     )
     parser.add_argument("--device", default="cpu", help="cpu, cuda, cuda:1 or mps (default: cpu)")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, which share the cores (default: 1)")
@@ -317,8 +319,7 @@ def benchmark(options: argparse.Namespace) -> None:
     seconds: dict[str, float] = {}
     if options.minutes is not None:
         # Seeds that come later get as many steps as the first ones, however fast the machine is then.
-        timed = {run["recipe"]: run["step_seconds"] for run in done if run["step_seconds"] is not None}
-        seconds = time_recipes(settings, options, folder / "seconds.json", timed)
+        seconds = time_recipes(settings, options, folder / "seconds.json", done)
 
     jobs = []
     complete = {(run["recipe"], run["task"], run["seed"]) for run in done}

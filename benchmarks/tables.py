@@ -1,6 +1,7 @@
 """The page of benchmarks/quality.py: tables of recipes, from what quality.json holds of each run."""
 
 import math
+import re
 import statistics
 from collections.abc import Iterable
 from typing import Any
@@ -22,13 +23,14 @@ HEAD = """# Quality of recipes
 
 Made by `benchmarks/quality.py`. Tasks, A and B: *shadedrelief* and *etopo1*, satellite photo and map, of places that no
 network saw; *drawings*, finished ones and their lines alone, of things that no network saw. The truth of every scored
-image is known. *val* is what recipes were chosen by, *test* was scored once.
+image is known. *val* is what recipes were chosen by, *test* is scored once.
 
-In the first table of a label every number is a ratio to `paper` on the same task: of the geometric mean of both
-directions, mean over seeds, with the 95 % interval of Student's t over the seeds' ratios. Below 1 is better. The means
-over tasks are of the seeds that were run on all of them. Where a preset was run with one ingredient taken out, a table
-like it has the ratios to that preset: above 1 the ingredient was worth its time. The tables behind have the scores
-themselves, mean over seeds and extremes. KID is not on Inception's features: never compare it with published ones.
+Where a label has runs of `paper`, its first table has, behind the seconds of a step, ratios to them on the same task:
+of the geometric mean of both directions, mean over seeds, with the 95 % interval of Student's t over the seeds' ratios.
+Below 1 is better. The means over tasks are of the seeds that were run on all of them. Where a recipe was also run with
+one ingredient less or more, a table like it has the ratios to that recipe: above 1 what was taken out was worth its
+time, below 1 what was added is. The tables behind have the scores themselves, mean over seeds and extremes. KID is not on
+Inception's features: never compare it with published ones.
 """
 
 
@@ -41,11 +43,11 @@ def markdown(labels: dict[str, list[dict[str, Any]]]) -> str:
         parts.append(f"## {label}\n\n{describe(runs)}")
         if "paper" in recipes:
             parts.append(ratio_table(runs, recipes, tasks, "paper"))
-        for preset in recipes:
-            without = [recipe for recipe in recipes if recipe.startswith(f"{preset}-")]
-            if without:
-                parts.append(f"### {label}: `{preset}` and what it is without an ingredient\n")
-                parts.append(ratio_table(runs, [preset, *without], tasks, preset))
+        for base in recipes:
+            changed = [recipe for recipe in recipes if re.fullmatch(rf"{re.escape(base)}[+-]\w+", recipe)]
+            if changed and base != "paper":
+                parts.append(f"### {label}: `{base}` with one ingredient more or less\n")
+                parts.append(ratio_table(runs, [base, *changed], tasks, base))
         for task in tasks:
             parts.append(f"### {label}: {task}\n\n{score_table([run for run in runs if run['task'] == task], recipes)}")
     return "\n".join(parts)
@@ -109,7 +111,7 @@ def ratio(
 def student(count: int) -> float:
     """Of Student's t with count - 1 degrees of freedom, the 97.5 % point."""
     points = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
-    return points.get(count, 2.0)
+    return points.get(count, 2.262)  # of more a little too wide
 
 
 def ratio_table(runs: list[dict[str, Any]], recipes: list[str], tasks: list[str], base: str) -> str:

@@ -136,22 +136,25 @@ def test_recipes_are_compared_with_paper_task_by_task(quality, tmp_path):
 
 
 def test_means_over_tasks_are_of_seeds_that_were_run_on_all_of_them(quality, tmp_path):
-    for seed, l1 in enumerate((0.1, 0.2)):
+    for seed, l1 in enumerate((0.1, 0.2, 0.4)):
         for task in ("etopo1", "drawings"):
             put_run(quality, tmp_path / "work", task, "paper", seed, 0.4)
-            if (task, seed) != ("drawings", 1):
+            if (task, seed) != ("drawings", 2):
                 put_run(quality, tmp_path / "work", task, "modern", seed, l1)
     put_run(quality, tmp_path / "work", "etopo1", "conservative", 0, 0.1)
     page = write(quality, tmp_path)
     titles = cells(page, "| recipe | s a step")[0]
     modern, conservative = (dict(zip(titles, cells(page, f"| `{name}`")[0], strict=True)) for name in PRESETS)
-    assert modern["L1 etopo1"].startswith("0.35 (")
-    assert modern["L1 mean"] == "0.25"
+    assert modern["L1 etopo1"].startswith("0.50 (")
+    # Of 1/4 and 1/2, whose logarithms have a deviation of log(2) / sqrt(2).
+    spread = math.exp(12.706 * math.log(2) / 2)
+    mean = math.sqrt(1 / 8)
+    assert modern["L1 mean"] == f"{mean:.2f} ({mean / spread:.2f}-{mean * spread:.2f})"
     assert conservative["L1 etopo1"] == "0.25"
     assert conservative["L1 mean"] == ""
 
 
-def test_what_a_preset_is_without_an_ingredient_is_compared_with_the_preset(quality, tmp_path):
+def test_what_has_an_ingredient_more_or_less_is_compared_with_what_it_was(quality, tmp_path):
     for seed in (0, 1, 2):
         for recipe, l1 in (("paper", 0.4), ("paper+noise", 0.4), ("modern", 0.1), ("modern-smooth", 0.2)):
             put_run(quality, tmp_path / "work", "etopo1", recipe, seed, l1)
@@ -159,7 +162,17 @@ def test_what_a_preset_is_without_an_ingredient_is_compared_with_the_preset(qual
     against_paper, against_modern = cells(page, "| `modern-smooth` | 0.2500")
     assert against_paper[-1] == "0.50 (0.50-0.50)"
     assert against_modern[-1] == "2.00 (2.00-2.00)"
-    assert "`paper` and what it is without" not in page
+    assert "`paper` with one ingredient" not in page
+
+
+def test_a_label_without_paper_has_no_ratios_to_it(quality, tmp_path):
+    for recipe in ("modern", "modern-smooth", "modern-smooth-batch"):
+        put_run(quality, tmp_path / "work", "etopo1", recipe, 0, 0.2)
+    page = write(quality, tmp_path)
+    assert len(cells(page, "| recipe | s a step")) == 2
+    assert len(cells(page, "| `modern-smooth` | 0.2500")) == 2
+    # Two ingredients from `modern`, one from `modern-smooth`.
+    assert len(cells(page, "| `modern-smooth-batch` | 0.2500")) == 1
 
 
 def test_a_task_shows_each_score_of_each_recipe_and_what_bounds_it(quality, tmp_path):
@@ -274,7 +287,7 @@ def test_each_ingredient_of_modern_can_be_left_out_by_itself(recipes):
 
     modern = flat_values(make_config(preset="modern"))
     left_out = set()
-    for name in ("contrastive", "spectral", "smooth", "pixel_norm", "global_skip", "light_cycle", "batch"):
+    for name in ("contrastive", "spectral", "smooth", "pixel_norm", "global_skip", "light_cycle"):
         settings = recipes.resolve(f"modern-{name}", {})
         assert settings
         left_out |= settings.keys()
@@ -384,6 +397,23 @@ def test_the_benchmark_trains_scores_and_does_nothing_twice(quality, tmp_path):
     _, said = process.communicate()
     assert process.returncode == 0, said
     assert "4 runs are complete, 0 to do" in said
+
+
+def test_a_recipe_that_is_added_later_is_timed_against_one_that_is_known(quality, tmp_path, monkeypatch):
+    put_run(quality, tmp_path, "etopo1", "paper", 0, 0.25)  # 0.25 s a step
+    asked = []
+
+    def start_job(_kind, job, _at_once, **_pipes):
+        asked.append([name for name, _ in job["recipes"]])
+        return SimpleNamespace(communicate=lambda: (b"[1.0, 2.0]\n", None), returncode=0)
+
+    monkeypatch.setattr(quality, "start_job", start_job)
+    done = quality.to_json(quality.collect(tmp_path))
+    options = SimpleNamespace(device="cpu", timed_seconds=1.0, jobs=2)
+    seconds = quality.time_recipes({"modern": {"crop_size": 64}}, options, tmp_path / "seconds.json", done)
+    assert asked == [["paper", "modern"]] * 2
+    assert seconds["modern"] == 0.5
+    assert json.loads((tmp_path / "seconds.json").read_text()) == {"paper": 0.25, "modern": 0.5}
 
 
 @pytest.mark.slow

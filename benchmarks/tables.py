@@ -29,8 +29,8 @@ Where a label has runs of `paper`, its first table has, behind the seconds of a 
 of the geometric mean of both directions, mean over seeds, with the 95 % interval of Student's t over the seeds' ratios.
 Below 1 is better. The means over tasks are of the seeds that were run on all of them. Where a recipe was also run with
 one ingredient less or more, a table like it has the ratios to that recipe: above 1 what was taken out was worth its
-time, below 1 what was added is. The tables behind have the scores themselves, mean over seeds and extremes. KID is not on
-Inception's features: never compare it with published ones.
+time, below 1 what was added is. The tables behind have the scores themselves, mean over seeds and extremes. KID is not
+on Inception's features: never compare it with published ones.
 """
 
 

@@ -13,7 +13,9 @@ from conftest import make_folder
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
-COMMANDS = sorted({path.stem for path in BENCHMARKS.glob("*.py")} - {"flicker_report", "machine", "recipes", "tasks"})
+COMMANDS = sorted(
+    {path.stem for path in BENCHMARKS.glob("*.py")} - {"flicker_report", "machine", "recipes", "tables", "tasks"}
+)
 
 
 @pytest.mark.parametrize("name", COMMANDS)

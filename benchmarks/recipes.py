@@ -16,7 +16,7 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "falling_cycle": {"cycle_end": 0.1},
     "noise": {"cycle_noise": 0.05},
     "average": {"translate_with": "average"},
-    # Of the mean over patches, whose slope is small: with 1 the term is a thousandth of the others.
+    # Large, because the penalty is on the slope of the mean over all patches.
     "r1": {"r1_weight": 100.0},
     "spectral": {"discriminator_norm": "spectral"},
     "plain_judge": {"discriminator_norm": "none"},

@@ -89,9 +89,8 @@ def ratio(
     is no such seed, or a score is missing or not above 0.
     """
     sides = [{(run["seed"], run["task"]): run for run in side} for side in (runs, base)]
-    seeds = {run["seed"] for run in runs}
     logs = []
-    for seed in sorted(seeds):
+    for seed in sorted({run["seed"] for run in runs}):
         if not all((seed, task) in side for side in sides for task in tasks):
             continue
         ours, theirs = (

@@ -23,7 +23,6 @@ from cyclegan.features import FeatureInfo
 from cyclegan.scores import DirectionScores, Estimate, FileList, ImageScores, Score, Scores
 
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "quality.py"
-PRESETS = ("modern", "conservative")
 TINY = ["width=4", "blocks=1", "discriminator_width=4", "discriminator_layers=1", "crop_size=16"]
 
 
@@ -143,8 +142,8 @@ def test_means_over_tasks_are_of_seeds_that_were_run_on_all_of_them(quality, tmp
                 put_run(quality, tmp_path / "work", task, "modern", seed, l1)
     put_run(quality, tmp_path / "work", "etopo1", "conservative", 0, 0.1)
     page = write(quality, tmp_path)
-    titles = cells(page, "| recipe | s a step")[0]
-    modern, conservative = (dict(zip(titles, cells(page, f"| `{name}`")[0], strict=True)) for name in PRESETS)
+    titles, ours = cells(page, "| recipe | s a step")[0], ("modern", "conservative")
+    modern, conservative = (dict(zip(titles, cells(page, f"| `{name}`")[0], strict=True)) for name in ours)
     assert modern["L1 etopo1"].startswith("0.50 (")
     # Of 1/4 and 1/2, whose logarithms have a deviation of log(2) / sqrt(2).
     spread = math.exp(12.706 * math.log(2) / 2)

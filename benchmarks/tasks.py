@@ -17,6 +17,7 @@ from PIL import Image
 
 from cyclegan.config import InputError
 from cyclegan.datasets import download
+from cyclegan.datasets.earth import EARTH_VARIANTS, read_world
 from cyclegan.datasets.fetching import fetch, workplace
 from cyclegan.datasets.standard import progress_console
 
@@ -24,12 +25,15 @@ from cyclegan.datasets.standard import progress_console
 OPENMOJI = "https://registry.npmjs.org/openmoji/-/openmoji-17.0.0.tgz"
 WHOSE = "OpenMoji 17.0.0, the open-source emoji and icon project, CC BY-SA 4.0"
 
+# Side of a tile of the earth: 8 degrees of the world, in its pixels.
+TILE = 120
+
 
 def build_earth(out: Path, size: int, variant: str) -> None:
     """Satellite photo (A) and map (B), in squares of 8 degrees. Every other test block is val."""
     block, work = 300, out.with_name(f".{out.name}.partial")
     shutil.rmtree(work, ignore_errors=True)
-    download("earth", work, variant=variant, size=size, tile=120, block=block, stride=20)
+    download("earth", work, variant=variant, size=size, tile=TILE, block=block, stride=20)
     names = sorted(path.name for path in (work / "testA").iterdir())
     blocks = sorted({_block(name, block) for name in names}, key=lambda place: (place[1], place[0]))
     for_val = set(blocks[1::2])
@@ -43,14 +47,38 @@ def build_earth(out: Path, size: int, variant: str) -> None:
 
 def _block(name: str, side: int) -> tuple[int, int]:
     """Column and row of the block that x0300_y1200.png lies in; the rows of blocks begin at a sixth of the world."""
-    left, top = (int(part[1:]) for part in Path(name).stem.split("_"))
+    left, top = _corner(name)
     return left // side, (top - 450) // side
 
 
-def build_drawings(out: Path, size: int) -> None:
+def _corner(name: str) -> tuple[int, int]:
+    """Left and top of x0300_y1200.png in the world."""
+    left, top = (int(part[1:]) for part in Path(name).stem.split("_"))
+    return left, top
+
+
+def build_paired_earth(out: Path, size: int, variant: str) -> None:
+    """`build_earth` with all training tiles in both domains, so that each has its truth."""
+    work = out.with_name(f".{out.name}.unpaired")
+    shutil.rmtree(work, ignore_errors=True)
+    build_earth(work, size, variant)
+    pictures = {"A": "bmng.jpg", "B": EARTH_VARIANTS[variant][0]}
+    names = {domain: [path.name for path in (work / f"train{domain}").iterdir()] for domain in "AB"}
+    for domain, other in ("AB", "BA"):
+        world = read_world(pictures[domain])
+        for name in names[other]:
+            left, top = _corner(name)
+            box = (left, top, left + TILE, top + TILE)
+            tile = world.resize((size, size), Image.Resampling.LANCZOS, box, reducing_gap=None)
+            tile.save(work / f"train{domain}" / name)
+    work.rename(out)
+
+
+def build_drawings(out: Path, size: int, *, paired: bool = False) -> None:
     """Emoji of OpenMoji: finished drawings (A) and their lines alone (B), black on white, in exactly the same places.
 
-    Flags, and what repeats another drawing with another skin or with a part exchanged, are left out.
+    Flags, and what repeats another drawing with another skin or with a part exchanged, are left out. paired: train on
+    every drawing in both domains.
     """
     try:
         import resvg_py
@@ -83,7 +111,7 @@ def build_drawings(out: Path, size: int) -> None:
             role = index % 20
             split = "val" if role == 4 else "test" if role in (9, 19) else "train"
             for domain, style in (("A", "color"), ("B", "black")):
-                if split == "train" and (role < 10) != (domain == "A"):
+                if split == "train" and not paired and (role < 10) != (domain == "A"):
                     continue
                 folder = done / f"{split}{domain}"
                 folder.mkdir(parents=True, exist_ok=True)
@@ -105,4 +133,11 @@ TASKS: dict[str, Callable[[Path, int], None]] = {
     "shadedrelief": lambda out, size: build_earth(out, size, "shadedrelief"),
     "etopo1": lambda out, size: build_earth(out, size, "etopo1"),
     "drawings": build_drawings,
+}
+
+# The same with the truth of every training image: not what these tasks are for, but how far one could get.
+PAIRED: dict[str, Callable[[Path, int], None]] = {
+    "shadedrelief": lambda out, size: build_paired_earth(out, size, "shadedrelief"),
+    "etopo1": lambda out, size: build_paired_earth(out, size, "etopo1"),
+    "drawings": lambda out, size: build_drawings(out, size, paired=True),
 }

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from cyclegan import InputError
@@ -322,6 +323,23 @@ def test_the_earth_is_split_by_blocks(tasks, tmp_path):
     assert not blocks[0] & blocks[1]
 
 
+def test_paired_training_tiles_show_the_same_places_and_none_that_are_held_out(tasks, tmp_path):
+    tasks.TASKS["etopo1"](tmp_path / "unpaired", 12)
+    tasks.PAIRED["etopo1"](tmp_path / "paired", 12)
+    before, after = (
+        {
+            path.name: {file.name: file.read_bytes() for file in path.iterdir()}
+            for path in root.iterdir()
+            if path.is_dir()
+        }
+        for root in (tmp_path / "unpaired", tmp_path / "paired")
+    )
+    assert after["trainA"].keys() == after["trainB"].keys() == before["trainA"].keys() | before["trainB"].keys()
+    for folder, files in before.items():
+        assert files.items() <= after[folder].items()
+    assert not after["trainA"].keys() & (after["valA"].keys() | after["testA"].keys())
+
+
 def test_drawings_are_split_by_code_point_and_their_lines_lie_where_they_were(tasks, tmp_path, monkeypatch):
     rows = ["hexcode,group,skintone", *(f"{i:04X},{'flags' if i % 7 == 0 else 'objects'}," for i in range(140))]
     rows += ["1F44B-1F3FB,people-body,1", "1F468-200D-1F692,people-body,"]
@@ -357,6 +375,20 @@ def test_drawings_are_split_by_code_point_and_their_lines_lie_where_they_were(ta
         assert tuple(picture[1, 1]) == (255, 255, 255)
         assert tuple(picture[6, 12]) == (0, 0, 0)
     assert {path.name for path in tmp_path.iterdir()} == {"drawings"}
+
+    tasks.build_drawings(tmp_path / "paired", 24, paired=True)
+    for domain in "AB":
+        paired = {path.name for path in (tmp_path / "paired" / f"train{domain}").iterdir()}
+        assert paired == names["trainA"] | names["trainB"]
+
+
+def test_a_generator_that_is_shown_the_truth_comes_nearer_to_it(monkeypatch):
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    paired = importlib.import_module("paired")
+    source = torch.rand(16, 3, 72, 72, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    target = -source
+    generator = paired.train_paired(source, target, steps=20, seed=0)
+    assert paired.distance(generator, source, target) < 0.8 * (source - target).abs().mean()
 
 
 def start(tmp_path, *options):

@@ -1,0 +1,99 @@
+"""How near to the truth the generators of the quality benchmark come if they are shown it: the floor of its L1.
+
+On each task both generators of `modern` are trained alone, with the L1 to the truth as their only loss, on the training
+images of both domains in pairs, and scored on the held-out images of benchmarks/quality.py. Nothing else can bring L1
+lower; a translation that looks real must be above, because where the input does not tell, L1 asks for the middle of all
+that it could be.
+
+    python benchmarks/paired.py --steps 4000
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from machine import describe_machine
+from quality import HERE, SMALL
+from tasks import PAIRED
+
+from cyclegan.config import make_config
+from cyclegan.files import write_bytes
+from cyclegan.images import ImageFormat, list_images, read_image, to_tensor
+from cyclegan.networks import build_generator
+from cyclegan.step import prepare
+
+BATCH_SIZE, LEARNING_RATE = 8, 2e-3
+
+
+def load(folder: Path) -> torch.Tensor:
+    """All images of a folder by their names, (N, 3, H, W) in [-1, 1]."""
+    return torch.stack([to_tensor(read_image(path, 3), ImageFormat()) for path in list_images(folder)])
+
+
+def train_paired(source: torch.Tensor, target: torch.Tensor, steps: int, seed: int) -> torch.nn.Module:
+    """A generator. source, target: (N, 3, H, W) in [-1, 1]. The rate falls over the second half, as in the paper."""
+    config = make_config(SMALL, preset="modern")
+    generator = build_generator(config.model, 3, 3, seed=seed)
+    optimizer = torch.optim.Adam(generator.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99))
+    rng, crop = np.random.default_rng(seed), config.data.crop_size
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * min(1, 2 * (1 - step / steps))
+        which = rng.integers(len(source), size=BATCH_SIZE)
+        top, left = rng.integers(source.shape[-1] - crop + 1, size=2)
+        x, y = (images[which, :, top : top + crop, left : left + crop] for images in (source, target))
+        if rng.random() < 0.5:
+            x, y = x.flip(3), y.flip(3)
+        loss = (generator(prepare(x, "bf16")).float() - y).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return generator.eval()
+
+
+def distance(generator: torch.nn.Module, source: torch.Tensor, target: torch.Tensor) -> float:
+    """L1 of the translations of whole images, as benchmarks/quality.py scores them."""
+    with torch.inference_mode():
+        return float((generator(prepare(source, "fp32")) - target).abs().mean())
+
+
+def markdown(runs: list[dict[str, Any]], command: str) -> str:
+    lines = ["# The floor of L1 on the tasks of quality.md", "", "Generators trained on pairs, L1 their only loss.", ""]
+    lines += [f"`{command}` on {runs[0]['machine']}. Held-out images: {runs[0]['split']}.", ""]
+    lines += ["| task | direction | L1 | L1 of the input |", "|---|---|---:|---:|"]
+    lines += [f"| {run['task']} | {run['direction']} | {run['l1']:.3f} | {run['l1_of_input']:.3f} |" for run in runs]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=4000, help=f"of {BATCH_SIZE} images each (default: 4000)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--split", choices=("val", "test"), default="val", help="what is scored (default: val)")
+    parser.add_argument("--work", type=Path, default=HERE / "work", help="for data (default: benchmarks/work)")
+    parser.add_argument("--results", type=Path, default=HERE / "results", help="default: benchmarks/results")
+    options = parser.parse_args()
+    # The images have the size of those of benchmarks/quality.py.
+    size = make_config(SMALL).data.resolved_load_size
+    runs = []
+    for task, build in PAIRED.items():
+        data = options.work.resolve() / "data" / f"{task}-paired-{size}"
+        if not (data / "about.json").is_file():
+            build(data, size)
+        train, held_out = ({d: load(data / f"{part}{d}") for d in "AB"} for part in ("train", options.split))
+        for direction, (source, target) in {"a2b": "AB", "b2a": "BA"}.items():
+            generator = train_paired(train[source], train[target], options.steps, options.seed)
+            l1 = distance(generator, held_out[source], held_out[target])
+            unchanged = float((held_out[source] - held_out[target]).abs().mean())
+            runs.append({"task": task, "direction": direction, "l1": l1, "l1_of_input": unchanged})
+            runs[-1] |= {"split": options.split, "machine": describe_machine()}
+            print(json.dumps(runs[-1]))
+    text = markdown(runs, f"python benchmarks/paired.py --steps {options.steps} --seed {options.seed}")
+    write_bytes(options.results / "paired.md", text.encode())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,9 +1,8 @@
-"""How near to the truth the generators of the quality benchmark come if they are shown it: the floor of its L1.
+"""How near to the truth the generators of the quality benchmark come if they are shown it: what its L1 is up against.
 
 On each task both generators of `modern` are trained alone, with the L1 to the truth as their only loss, on the training
-images of both domains in pairs, and scored on the held-out images of benchmarks/quality.py. Nothing else can bring L1
-lower; a translation that looks real must be above, because where the input does not tell, L1 asks for the middle of all
-that it could be.
+images of both domains in pairs, and scored on the held-out images of benchmarks/quality.py. A translation that looks
+real can be expected above, because where the input does not tell, L1 asks for the middle of all that it could be.
 
     python benchmarks/paired.py --steps 4000
 """
@@ -34,7 +33,10 @@ def load(folder: Path) -> torch.Tensor:
 
 
 def train_paired(source: torch.Tensor, target: torch.Tensor, steps: int, seed: int) -> torch.nn.Module:
-    """A generator. source, target: (N, 3, H, W) in [-1, 1]. The rate falls over the second half, as in the paper."""
+    """A generator for one direction. source, target: (N, 3, S, S) in [-1, 1], the same things in the same order.
+
+    The learning rate falls to 0 over the second half of the steps, as in the paper.
+    """
     config = make_config(SMALL, preset="modern")
     generator = build_generator(config.model, 3, 3, seed=seed)
     optimizer = torch.optim.Adam(generator.parameters(), lr=LEARNING_RATE, betas=(0.9, 0.99))
@@ -61,7 +63,12 @@ def distance(generator: torch.nn.Module, source: torch.Tensor, target: torch.Ten
 
 
 def markdown(runs: list[dict[str, Any]], command: str) -> str:
-    lines = ["# The floor of L1 on the tasks of quality.md", "", "Generators trained on pairs, L1 their only loss.", ""]
+    lines = [
+        "# L1 of training on pairs, on the tasks of quality.md",
+        "",
+        "Generators trained on pairs, L1 their only loss.",
+        "",
+    ]
     lines += [f"`{command}` on {runs[0]['machine']}. Held-out images: {runs[0]['split']}.", ""]
     lines += ["| task | direction | L1 | L1 of the input |", "|---|---|---:|---:|"]
     lines += [f"| {run['task']} | {run['direction']} | {run['l1']:.3f} | {run['l1_of_input']:.3f} |" for run in runs]
@@ -91,7 +98,9 @@ def main() -> None:
             runs.append({"task": task, "direction": direction, "l1": l1, "l1_of_input": unchanged})
             runs[-1] |= {"split": options.split, "machine": describe_machine()}
             print(json.dumps(runs[-1]))
-    text = markdown(runs, f"python benchmarks/paired.py --steps {options.steps} --seed {options.seed}")
+    text = markdown(
+        runs, f"python benchmarks/paired.py --steps {options.steps} --seed {options.seed} --split {options.split}"
+    )
     write_bytes(options.results / "paired.md", text.encode())
 
 

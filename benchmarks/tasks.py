@@ -17,7 +17,7 @@ from PIL import Image
 
 from cyclegan.config import InputError
 from cyclegan.datasets import download
-from cyclegan.datasets.earth import EARTH_VARIANTS, read_world
+from cyclegan.datasets.earth import EARTH_VARIANTS, cut_tile, read_world
 from cyclegan.datasets.fetching import fetch, workplace
 from cyclegan.datasets.standard import progress_console
 
@@ -68,8 +68,7 @@ def build_paired_earth(out: Path, size: int, variant: str) -> None:
         world = read_world(pictures[domain])
         for name in names[other]:
             left, top = _corner(name)
-            box = (left, top, left + TILE, top + TILE)
-            tile = world.resize((size, size), Image.Resampling.LANCZOS, box, reducing_gap=None)
+            tile = cut_tile(world, (left, top, left + TILE, top + TILE), size)
             tile.save(work / f"train{domain}" / name)
     work.rename(out)
 

@@ -57,7 +57,7 @@ def build_earth(
     chart = read_world(map_file)
 
     def save_map(box: Box, path: Path) -> None:
-        chart.resize((size, size), Image.Resampling.LANCZOS, box, reducing_gap=None).save(path)
+        cut_tile(chart, box, size).save(path)
 
     about = cut_tiles(out, save_map, tile=tile, block=block, size=size, stride=stride)
     write_about(out, {"name": "earth", "a": PHOTO_NAME, "b": map_name, **about})
@@ -75,7 +75,7 @@ def cut_tiles(
         (out / folder).mkdir(parents=True)
 
     def save_photo(box: Box, path: Path) -> None:
-        photo.resize((size, size), Image.Resampling.LANCZOS, box, reducing_gap=None).save(path)
+        cut_tile(photo, box, size).save(path)
 
     counts = {"trainA": 0, "trainB": 0, "testA": 0, "testB": 0}
     for role, left, top in places(tile, block, stride):
@@ -98,6 +98,11 @@ def cut_tiles(
         "block_pixels": block,
         "images": counts,
     }
+
+
+def cut_tile(world: Image.Image, box: Box, size: int) -> Image.Image:
+    """A box of the world, in its pixels, as a square of `size` pixels."""
+    return world.resize((size, size), Image.Resampling.LANCZOS, box, reducing_gap=None)
 
 
 def write_about(out: Path, about: dict[str, Any]) -> None:

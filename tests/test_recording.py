@@ -1,10 +1,12 @@
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from conftest import TINY_MODEL
-from cyclegan.config import make_config
+from cyclegan.config import PRESETS, make_config
 from cyclegan.recording import WARM_UP_CALLS, CudaRecorder, fastest_step, record_step
-from cyclegan.step import TrainState, train_step
+from cyclegan.step import TrainState, run_step, train_step, update_discriminators, update_generators
 
 
 class StandIn:
@@ -52,6 +54,7 @@ def run(step, state, batches):
         {"adversarial_weight": 0},
         {"precision": "bf16"},
         {"contrastive_weight": 2.0, "structure_weight": 1.0, "cycle_noise": 0.05, "discriminator_norm": "spectral"},
+        PRESETS["modern"],
     ],
 )
 def test_a_recorded_step_does_what_an_ordinary_one_does(settings):
@@ -63,6 +66,42 @@ def test_a_recorded_step_does_what_an_ordinary_one_does(settings):
     updates = 1 if settings.get("adversarial_weight") == 0 else 2
     assert recorder.num_recordings == updates
     assert recorder.num_replays == updates * (8 - WARM_UP_CALLS)
+
+
+class Devices(TorchDispatchMode):
+    """The operations that bring together tensors of several devices, or copy from one to another."""
+
+    def __init__(self):
+        super().__init__()
+        self.num_operations, self.crossings = 0, []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.num_operations += 1
+        result = func(*args, **(kwargs or {}))
+        tensors = [x for x in tree_leaves((args, kwargs, result)) if isinstance(x, torch.Tensor)]
+        if len({x.device for x in tensors}) > 1:
+            self.crossings.append(str(func))
+        return result
+
+
+@pytest.mark.parametrize("preset", ["paper", "modern", "conservative"])
+def test_nothing_that_is_recorded_comes_from_the_cpu(preset):
+    """A CUDA graph cannot hold a copy from there; here the device is one that computes nothing."""
+    config = make_config({**TINY_MODEL, "crop_size": 16, "steps": 20, "cycle_noise": 0.05}, preset=preset)
+    state = TrainState.create(config, torch.device("meta"))
+    real = torch.empty(1, 3, 16, 16, device="meta")
+    devices = Devices()
+
+    def watched(update):
+        def run(*arguments):
+            with devices:
+                return update(*arguments)
+
+        return run
+
+    run_step(state, real, real, watched(update_generators), watched(update_discriminators))
+    assert devices.num_operations > 100
+    assert devices.crossings == []
 
 
 def test_images_of_another_size_go_the_ordinary_way():
@@ -91,7 +130,9 @@ def test_what_differs_from_step_to_step_is_not_recorded(settings, recorded):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-@pytest.mark.parametrize("settings", [{}, {"adversarial": "wgan-gp"}, {"precision": "bf16"}])
+@pytest.mark.parametrize(
+    "settings", [{}, {"adversarial": "wgan-gp"}, {"precision": "bf16"}, PRESETS["modern"], PRESETS["conservative"]]
+)
 def test_a_step_recorded_on_cuda_does_what_an_ordinary_one_does(settings):
     expected = run(train_step, *state_and_batches("cuda", **settings))
     losses, weights = run(record_step(CudaRecorder(torch.device("cuda"))), *state_and_batches("cuda", **settings))

@@ -2,6 +2,7 @@
 
 import copy
 import threading
+from functools import partial
 
 import pytest
 import torch
@@ -35,6 +36,7 @@ def images(size, seed):
 def trained(steps=3, side_by_side=True, **settings):
     config = make_config({**TINY_MODEL, "crop_size": 16, "steps": 10, "pool_size": 1, **settings}, preset="paper")
     state = TrainState.create(config, side_by_side=side_by_side)
+    losses = {}
     for step in range(steps):
         losses = train_step(state, *images(state.config.data.crop_size, step))
     return state, losses
@@ -112,7 +114,10 @@ def test_instance_norm_in_channels_last_can_be_differentiated_twice():
     assert torch.autograd.gradgradcheck(InstanceNorm(2), x, eps=1e-3, atol=1e-2)
 
 
-@pytest.mark.parametrize("settings", [{}, {"generator": "unet", "depth": 5, "crop_size": 64}, {"dropout": True}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"generator": "unet", "depth": 5, "crop_size": 64}, {"dropout": True}, {"contrastive_weight": 1.0}],
+)
 def test_activations_computed_again_give_the_same_weights(settings):
     kept, _ = trained(**settings)
     again, _ = trained(checkpoint_activations=True, **settings)
@@ -133,15 +138,17 @@ def bytes_kept(network, x):
     return sum(kept.values())
 
 
+@pytest.mark.parametrize("tapped", [False, True])
 @pytest.mark.parametrize("kind", ["resnet", "unet"])
-def test_activations_computed_again_are_not_kept(kind):
+def test_activations_computed_again_are_not_kept(kind, tapped):
     sizes = {"generator": kind, "blocks": 4, "depth": 5, "width": 4, "crop_size": 64, "steps": 1}
     config = make_config(sizes, preset="paper").model
     network = build_generator(config, 3, 3, seed=0)
+    call = partial(network.features, decode=True) if tapped else network
     x = torch.rand(1, 3, 64, 64)
-    before = bytes_kept(network, x)
+    before = bytes_kept(call, x)
     network.forgets = True
-    assert bytes_kept(network, x) < 0.4 * before
+    assert bytes_kept(call, x) < 0.4 * before
 
 
 def test_activations_computed_again_are_refused_with_batch_norm():
@@ -186,12 +193,20 @@ def test_a_checkpoint_with_moments_of_each_weight_is_read_too(tmp_path):
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_compiled_networks_are_those_that_a_step_computes_with_and_take_turns(monkeypatch):
-    compiled = []
+@pytest.mark.parametrize("settings", [{"precision": "bf16"}, {"contrastive_weight": 1.0}, {"norm": "batch"}])
+def test_compiled_networks_are_those_that_a_step_computes_with_and_take_turns(settings, monkeypatch):
+    compiled, called = [], []
     monkeypatch.setattr(nn.Module, "compile", lambda network, **_: compiled.append(network))
-    state, _ = trained(steps=1, compile=True, precision="bf16")
-    generator, discriminator = state.working_generator.network, state.working_discriminator.network
-    assert compiled == [generator.a2b, generator.b2a, discriminator.a, discriminator.b]
+    state, _ = trained(steps=0, compile=True, **settings)
+
+    def call(network, x):
+        called.append(network)
+        return network(x)
+
+    state.call = call
+    train_step(state, *images(16, 0))
+    assert called
+    assert {id(network) for network in called} <= {id(network) for network in compiled}
     assert not state.pair.side_by_side
 
 

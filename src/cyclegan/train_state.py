@@ -222,7 +222,11 @@ class TrainState:
 
     def tapped(self, network: nn.Module, *, decode: bool) -> Tapped:
         """A generator with its activations; the same module each time, as `call` wants it."""
-        return self._taps.setdefault((network, decode), Tapped(network, decode=decode))
+        if (network, decode) not in self._taps:
+            tapped = self._taps[network, decode] = Tapped(network, decode=decode)
+            if self.config.compile:
+                tapped.compile(dynamic=False)  # it calls `features`, which the network's own compile() leaves as it is
+        return self._taps[network, decode]
 
     def __deepcopy__(self, _memo: object) -> "TrainState":
         # Weights, gradients and moments are views of one another, which no general copy knows.

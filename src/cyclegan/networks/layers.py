@@ -172,17 +172,20 @@ def _with_weights(plain: Conv, smooth: SmoothConv2d | SmoothConvTranspose2d) -> 
 
 def smear(weight: Tensor) -> Tensor:
     """Kernels filtered with [1 2 1] / 4 both ways: (O, I, 3, 3) -> (O, I, 5, 5)."""
-    smeared = _SMEARING.to(weight) @ weight.permute(0, 2, 3, 1).flatten(1, 2)
+    # Elsewhere made anew, because a copy from the CPU cannot be part of a CUDA graph.
+    smearing = _SMEARING if weight.device.type == "cpu" else _smearing(weight.device)
+    smeared = smearing.to(weight.dtype) @ weight.permute(0, 2, 3, 1).flatten(1, 2)
     return smeared.view(-1, 5, 5, smeared.shape[-1]).permute(0, 3, 1, 2)
 
 
-def _smearing() -> Tensor:
+def _smearing(device: torch.device) -> Tensor:
     """What a 3x3 kernel is multiplied by to become 5x5: (25, 9). Exact in 16 bits, too."""
-    along = torch.tensor([[1.0, 0.0, 0.0], [2.0, 1.0, 0.0], [1.0, 2.0, 1.0], [0.0, 1.0, 2.0], [0.0, 0.0, 1.0]]) / 4
+    place, source = torch.arange(5.0, device=device), torch.arange(1.0, 4.0, device=device)
+    along = (2 - (place[:, None] - source).abs()).clamp(min=0) / 4  # 1, 2, 1 around each of the three
     return torch.kron(along, along)
 
 
-_SMEARING = _smearing()
+_SMEARING = _smearing(torch.device("cpu"))
 
 
 def finish(change: Tensor, x: Tensor | None) -> Tensor:

@@ -92,11 +92,9 @@ class ResnetGenerator(nn.Module):
 
         decode: whether the output comes first.
         """
-        h = F.relu_(self.stem_norm(self.stem(reflect(x, 3))))
-        found = []
-        for level in range(2):
-            h = self._down(level, h)
-            found.append(h)
+        half = forget(self._encode_half, x, when=self.forgets)
+        h = forget(self._encode_quarter, half, when=self.forgets)
+        found = [half, h]
         last = len(self.blocks) if decode else max(self._feature_blocks, default=-1) + 1
         for index, block in enumerate(self.blocks[:last]):
             h = forget(block, h, when=self.forgets, random=self.dropout)
@@ -111,13 +109,14 @@ class ResnetGenerator(nn.Module):
         return sorted({0, len(self.blocks) // 2}) if len(self.blocks) else []
 
     def _encode(self, x: Tensor) -> Tensor:
-        h = F.relu_(self.stem_norm(self.stem(reflect(x, 3))))
-        for level in range(2):
-            h = self._down(level, h)
-        return h
+        return self._encode_quarter(self._encode_half(x))
 
-    def _down(self, level: int, h: Tensor) -> Tensor:
-        return F.relu_(self.down_norm[level](self.down[level](h)))
+    def _encode_half(self, x: Tensor) -> Tensor:
+        h = F.relu_(self.stem_norm(self.stem(reflect(x, 3))))
+        return F.relu_(self.down_norm[0](self.down[0](h)))
+
+    def _encode_quarter(self, h: Tensor) -> Tensor:
+        return F.relu_(self.down_norm[1](self.down[1](h)))
 
     def _decode(self, h: Tensor) -> Tensor:
         for conv, norm in zip(self.up, self.up_norm, strict=True):

@@ -52,13 +52,18 @@ WARM_UP = 10
 
 
 class Run(Config):
-    """One finished run, as it stands in run.json beside its scores. settings: over those of the preset."""
+    """One finished run, as it stands in run.json beside its scores.
+
+    settings: over those of the preset. beyond_paper: all that differs from `paper`, whatever the preset is some day; of
+    old runs it was not kept.
+    """
 
     task: str
     recipe: str
     seed: int
     split: str
     settings: dict[str, Any]
+    beyond_paper: dict[str, Any] | None = None
     device: str
     steps: int
     step_seconds: float | None
@@ -171,9 +176,16 @@ def time_recipes(
     """Seconds of a step of each recipe, beside as many others of its kind as will run at once.
 
     A recipe is timed against another one, and counts as so many times the seconds that this one took by itself. Kept in
-    `file`; the seconds of `done`, which are finished runs, stay as they are.
+    `file`, for the same settings, device and number of runs at once; the seconds of `done`, which are finished runs,
+    stay as they are.
     """
-    known: dict[str, float] = json.loads(file.read_text()) if file.is_file() else {}
+
+    def measured(recipe: str) -> dict[str, Any]:
+        return {"settings": settings.get(recipe), "device": options.device, "jobs": options.jobs}
+
+    kept: dict[str, dict[str, Any]] = json.loads(file.read_text()) if file.is_file() else {}
+    kept = {recipe: timing for recipe, timing in kept.items() if timing["of"] == measured(recipe)}
+    known: dict[str, float] = {recipe: timing["seconds"] for recipe, timing in kept.items()}
     known |= {run["recipe"]: run["step_seconds"] for run in done if run["step_seconds"] is not None}
     # Against one whose seconds are known, asked for now or not, so that what is added later gets the same time.
     candidates = {**settings, **{run["recipe"]: run["settings"] for run in done}}
@@ -189,8 +201,9 @@ def time_recipes(
             found = [json.loads(text.splitlines()[-1]) for text in printed]
             factor = statistics.geometric_mean(taken[-1] / taken[0] for taken in found)
             known[recipe] = factor * known.get(first, statistics.mean(taken[0] for taken in found))
+            kept[recipe] = {"seconds": known[recipe], "of": measured(recipe)}
             file.parent.mkdir(parents=True, exist_ok=True)
-            write_bytes(file, (json.dumps(known, indent=1) + "\n").encode())
+            write_bytes(file, (json.dumps(kept, indent=1) + "\n").encode())
             print(f"{recipe}: {known[recipe]:.4f} s a step", file=sys.stderr)
     return known
 
@@ -298,6 +311,33 @@ def main() -> None:
         raise SystemExit(130) from None
 
 
+def check_same_kind(done: list[dict[str, Any]], common: dict[str, Any], options: argparse.Namespace) -> None:
+    """Refuse to add to a label whose runs, of whatever recipe, cannot be compared with those that are asked for."""
+    for run in done:
+        recipe = run["recipe"]
+        had = (run["settings"], run["split"], run["device"], run["step_seconds"] is not None)
+        asked = (resolve(recipe, common), options.split, options.device, options.minutes is not None)
+        if had != asked:
+            told = [
+                f"{settings} on {device}, of equal {'minutes' if timed else 'steps'}, scored on {split}"
+                for settings, split, device, timed in (had, asked)
+            ]
+            raise InputError(
+                f"{options.label} has runs of {recipe} with {told[0]}, not {told[1]}; choose another --label."
+            )
+        if run.get("beyond_paper") not in (None, beyond_paper(recipe, asked[0])):
+            raise InputError(
+                f"{options.label} has runs of {recipe} from when it was {run['beyond_paper']}; choose another --label."
+            )
+
+
+def beyond_paper(recipe: str, settings: dict[str, Any]) -> dict[str, Any]:
+    """In what a recipe differs from `paper`, but for its name."""
+    paper = flat_values(make_config(preset="paper"))
+    values = flat_values(make_config(settings, preset=preset_of(recipe)))
+    return {name: value for name, value in values.items() if name != "preset" and value != paper[name]}
+
+
 def benchmark(options: argparse.Namespace) -> None:
     """Make the data, do what is missing, and write the results after every run."""
     label, work = options.label, options.work.resolve()
@@ -309,13 +349,7 @@ def benchmark(options: argparse.Namespace) -> None:
     size = make_config(common).data.resolved_load_size
     folder = work / label
     done = merge(read_results(options.results).get(label, []), to_json(collect(folder)))
-    for run in done:
-        recipe, made = run["recipe"], (run["settings"], run["split"])
-        if recipe in settings and made != (settings[recipe], options.split):
-            raise InputError(
-                f"{label} has runs of {recipe} with {made[0]} scored on {made[1]}, not with "
-                f"{settings[recipe]} on {options.split}; choose another --label."
-            )
+    check_same_kind(done, common, options)
     seconds: dict[str, float] = {}
     if options.minutes is not None:
         # Seeds that come later get as many steps as the first ones, however fast the machine is then.
@@ -338,6 +372,7 @@ def benchmark(options: argparse.Namespace) -> None:
                     "seed": seed,
                     "split": options.split,
                     "settings": settings[recipe],
+                    "beyond_paper": beyond_paper(recipe, settings[recipe]),
                     "device": options.device,
                     "steps": options.steps or max(1, round(60 * options.minutes / seconds[recipe])),
                     "step_seconds": seconds.get(recipe),

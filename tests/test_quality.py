@@ -303,13 +303,36 @@ def test_the_command_of_a_run_is_told_without_the_places_of_this_machine(quality
     assert quality.command_line() == "python benchmarks/quality.py --steps 5 --set crop_size=32"
 
 
-def test_a_label_keeps_to_one_kind_of_run(quality, tmp_path, monkeypatch, capsys):
-    put_run(quality, tmp_path / "work" / "recipes", "etopo1", "paper", 0, 0.25)
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("--minutes 1 --set crop_size=32", "'crop_size': 32"),
+        ("--minutes 1 --split test", "scored on test"),
+        ("--minutes 1 --device cuda", "on cuda"),
+        ("--steps 50", "of equal steps"),
+    ],
+)
+@pytest.mark.parametrize("recipe", ["paper", "paper+noise"])
+def test_a_label_keeps_to_one_kind_of_run(options, told, recipe, quality, tmp_path, monkeypatch, capsys):
+    put_run(quality, tmp_path / "work" / "recipes", "etopo1", "paper", 0, 0.25, settings=quality.SMALL)
     places = ["--work", str(tmp_path / "work"), "--results", str(tmp_path / "results")]
-    monkeypatch.setattr(sys, "argv", ["quality.py", "--steps", "50", *places, "--set", "crop_size=32"])
+    monkeypatch.setattr(sys, "argv", ["quality.py", *options.split(), *places, "--recipes", recipe])
     with pytest.raises(SystemExit):
         quality.main()
-    assert "choose another --label" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "choose another --label" in said
+    assert told in said
+
+
+def test_a_recipe_that_has_changed_since_is_not_mixed_with_itself(quality, tmp_path, monkeypatch, capsys):
+    settings, folder = quality.SMALL, tmp_path / "work" / "recipes"
+    old = {**quality.beyond_paper("modern", settings), "contrastive_weight": 2.0}
+    put_run(quality, folder, "etopo1", "modern", 0, 0.25, settings=settings, beyond_paper=old)
+    places = ["--work", str(tmp_path / "work"), "--results", str(tmp_path / "results")]
+    monkeypatch.setattr(sys, "argv", ["quality.py", "--minutes", "1", *places, "--recipes", "modern"])
+    with pytest.raises(SystemExit):
+        quality.main()
+    assert "from when it was" in capsys.readouterr().err
     assert not (tmp_path / "results").exists()
 
 
@@ -444,7 +467,12 @@ def test_a_recipe_that_is_added_later_is_timed_against_one_that_is_known(quality
     seconds = quality.time_recipes({"modern": {"crop_size": 64}}, options, tmp_path / "seconds.json", done)
     assert asked == [["paper", "modern"]] * 2
     assert seconds["modern"] == 0.5
-    assert json.loads((tmp_path / "seconds.json").read_text()) == {"paper": 0.25, "modern": 0.5}
+    # Timed once, but anew with other settings.
+    asked.clear()
+    assert quality.time_recipes({"modern": {"crop_size": 64}}, options, tmp_path / "seconds.json", done) == seconds
+    assert asked == []
+    quality.time_recipes({"modern": {"crop_size": 32}}, options, tmp_path / "seconds.json", done)
+    assert asked == [["paper", "modern"]] * 2
 
 
 @pytest.mark.slow

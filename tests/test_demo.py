@@ -1,5 +1,6 @@
 """Real images, real training: short, but with a result that has to be there."""
 
+import json
 import re
 
 import pytest
@@ -74,6 +75,18 @@ def test_the_quick_demo_takes_nothing_that_is_for_training(flag, tmp_path, capsy
         cli.main(["demo", "--quick", *flag, "--out", str(tmp_path / "out")])
     assert exit.value.code != 0
     assert f"--quick does not train, so {flag[0]} is not for it" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_quick_demo_refuses_data_that_its_generators_do_not_know(tmp_path, capsys):
+    data = tmp_path / "earth"
+    data.mkdir()
+    (data / "about.json").write_text(json.dumps({"name": "earth", "b": "NOAA ETOPO1 map", "tile_pixels": 240}))
+    with pytest.raises(SystemExit):
+        cli.main(["demo", "--quick", "--data", str(data), "--out", str(tmp_path / "out")])
+    said = " ".join(capsys.readouterr().err.split())
+    assert "'NOAA ETOPO1 map'" in said
+    assert "choose another --data" in said
     assert not (tmp_path / "out").exists()
 
 

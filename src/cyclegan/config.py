@@ -212,7 +212,8 @@ class TrainConfig(Config):
     cycle_end: float = Field(
         1.0,
         ge=0,
-        description="What is left of the cycle weights at the end of the run, towards which they fall evenly.",
+        description="What is left of the cycle weights at the end of the run, towards which they fall evenly; the "
+        "identity term keeps its own.",
     )
     cycle_noise: float = Field(
         0.0, ge=0, description="Standard deviation of noise on a translation on its way back, in [-1, 1]."

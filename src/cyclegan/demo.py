@@ -1,5 +1,6 @@
 """`cyclegan demo`: real data, ten minutes of training, translations of tiles never seen, and what they are worth."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from cyclegan.config import Direction, InputError
 from cyclegan.datasets import download
+from cyclegan.datasets.earth import EARTH_VARIANTS
 from cyclegan.evaluation import evaluate, show_scores
 from cyclegan.images import ImageFormat, grid, list_images, read_image, spread, to_tensor
 from cyclegan.training import train
@@ -17,6 +19,9 @@ from cyclegan.translate_files import plan_outputs, translate_files
 
 # Two generators of the demo itself; docs/quality.md says how they were made.
 EARTH_MODEL = Path(__file__).parent / "models" / "earth"
+
+# What they were trained on, in the words of about.json: with other blocks, test tiles may show places that they know.
+_LEARNED = {"b": EARTH_VARIANTS["shadedrelief"][1], "tile_pixels": 240, "block_pixels": 300}
 
 _NAMES: dict[Direction, tuple[str, str]] = {"a2b": ("satellite photo", "map"), "b2a": ("map", "satellite photo")}
 
@@ -37,12 +42,19 @@ def demo(out: Path, data: Path, *, minutes: float | None = None, seed: int = 0, 
 def quick_demo(out: Path, data: Path) -> Path:
     """The same without training, with the generators that ship with the package. Returns the report's path.
 
-    Raises InputError if the data cannot be had or `out` holds a run of its own.
+    Raises InputError if the data cannot be had or is not what they are for, or `out` holds a run of its own.
     """
     if (out / "config.toml").is_file():
         raise InputError(f"{out} is a run, whose scores would be replaced; choose another --out.")
     console = Console(stderr=True, highlight=False, markup=False)
     _build_data(data, console)
+    about = json.loads((data / "about.json").read_text())
+    for name, value in _LEARNED.items():
+        if about.get(name) != value:
+            raise InputError(
+                f"{data} has {name} {about.get(name)!r}, but the installed generators are for {value!r}; choose "
+                "another --data, where the demo then makes its own."
+            )
     out.mkdir(parents=True, exist_ok=True)
     return _score_and_show(EARTH_MODEL, out, data, console)
 

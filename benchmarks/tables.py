@@ -22,15 +22,17 @@ DIRECTIONS = ("a2b", "b2a")
 HEAD = """# Quality of recipes
 
 Made by `benchmarks/quality.py`. Tasks, A and B: *shadedrelief* and *etopo1*, satellite photo and map, of places that no
-network saw; *drawings*, finished ones and their lines alone, of things that no network saw. The truth of every scored
-image is known. *val* is what recipes were chosen by, *test* is scored once.
+network saw; *drawings*, finished ones and their lines alone, that no network saw, though it saw near relatives of many.
+The truth of every scored image is known. *val* is what recipes were chosen by, *test* is scored once. When a preset
+changed, its older runs were renamed to what they are now: `modern+batch` is what `modern` was when they were made.
 
 Where a label has runs of `paper`, its first table has, behind the seconds of a step, ratios to them on the same task:
 of the geometric mean of both directions, mean over seeds, with the 95 % interval of Student's t over the seeds' ratios.
-Below 1 is better. The means over tasks are of the seeds that were run on all of them. Where a recipe was also run with
-one ingredient less or more, a table like it has the ratios to that recipe: above 1 what was taken out was worth its
-time, below 1 what was added is. The tables behind have the scores themselves, mean over seeds and extremes. KID is not
-on Inception's features: never compare it with published ones.
+Below 1 is better. The interval is of training alone, on the same images and against the same few runs. The means over
+tasks are of the seeds that were run on all of them. Where a recipe was also run with one ingredient less or more, a
+table like it has the ratios to that recipe: above 1 what was taken out was worth its time, below 1 what was added is.
+The tables behind have the scores themselves, mean over seeds and extremes. KID is not on Inception's features: never
+compare it with published ones.
 """
 
 

@@ -353,7 +353,7 @@ def benchmark(options: argparse.Namespace) -> None:
     seconds: dict[str, float] = {}
     if options.minutes is not None:
         # Seeds that come later get as many steps as the first ones, however fast the machine is then.
-        seconds = time_recipes(settings, options, folder / "seconds.json", done)
+        seconds = time_recipes(settings, options, folder / "timings.json", done)
 
     jobs = []
     complete = {(run["recipe"], run["task"], run["seed"]) for run in done}
@@ -386,10 +386,9 @@ def benchmark(options: argparse.Namespace) -> None:
     for run in done:
         if run["recipe"] in settings:
             steps = options.steps or max(1, round(60 * options.minutes / seconds[run["recipe"]]))
-            if (run["steps"], run["device"]) != (steps, options.device):
+            if run["steps"] != steps:
                 raise InputError(
-                    f"{label} has runs of {run['recipe']} of {run['steps']} steps on {run['device']}, not of {steps} "
-                    f"on {options.device}; choose another --label."
+                    f"{label} has runs of {run['recipe']} of {run['steps']} steps, not {steps}; choose another --label."
                 )
 
     print(f"{len(done)} runs are complete, {len(jobs)} to do, logs in {folder}", file=sys.stderr)

@@ -464,14 +464,14 @@ def test_a_recipe_that_is_added_later_is_timed_against_one_that_is_known(quality
     monkeypatch.setattr(quality, "start_job", start_job)
     done = quality.to_json(quality.collect(tmp_path))
     options = SimpleNamespace(device="cpu", timed_seconds=1.0, jobs=2)
-    seconds = quality.time_recipes({"modern": {"crop_size": 64}}, options, tmp_path / "seconds.json", done)
+    seconds = quality.time_recipes({"modern": {"crop_size": 64}}, options, tmp_path / "timings.json", done)
     assert asked == [["paper", "modern"]] * 2
     assert seconds["modern"] == 0.5
     # Timed once, but anew with other settings.
     asked.clear()
-    assert quality.time_recipes({"modern": {"crop_size": 64}}, options, tmp_path / "seconds.json", done) == seconds
+    assert quality.time_recipes({"modern": {"crop_size": 64}}, options, tmp_path / "timings.json", done) == seconds
     assert asked == []
-    quality.time_recipes({"modern": {"crop_size": 32}}, options, tmp_path / "seconds.json", done)
+    quality.time_recipes({"modern": {"crop_size": 32}}, options, tmp_path / "timings.json", done)
     assert asked == [["paper", "modern"]] * 2
 
 

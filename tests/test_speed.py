@@ -138,17 +138,18 @@ def bytes_kept(network, x):
     return sum(kept.values())
 
 
-@pytest.mark.parametrize("tapped", [False, True])
 @pytest.mark.parametrize("kind", ["resnet", "unet"])
-def test_activations_computed_again_are_not_kept(kind, tapped):
+def test_activations_computed_again_are_not_kept(kind):
     sizes = {"generator": kind, "blocks": 4, "depth": 5, "width": 4, "crop_size": 64, "steps": 1}
     config = make_config(sizes, preset="paper").model
     network = build_generator(config, 3, 3, seed=0)
-    call = partial(network.features, decode=True) if tapped else network
     x = torch.rand(1, 3, 64, 64)
-    before = bytes_kept(call, x)
+    before = bytes_kept(network, x)
     network.forgets = True
-    assert bytes_kept(call, x) < 0.4 * before
+    after = bytes_kept(network, x)
+    assert after < 0.4 * before
+    # A little more where the activations that are looked at stay.
+    assert bytes_kept(partial(network.features, decode=True), x) < 1.25 * after
 
 
 def test_activations_computed_again_are_refused_with_batch_norm():

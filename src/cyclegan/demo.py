@@ -10,7 +10,7 @@ from torch import Tensor
 
 from cyclegan.config import Direction, InputError
 from cyclegan.datasets import download
-from cyclegan.datasets.earth import EARTH_VARIANTS
+from cyclegan.datasets.earth import BLOCK, EARTH_VARIANTS, TILE
 from cyclegan.evaluation import evaluate, show_scores
 from cyclegan.images import ImageFormat, grid, list_images, read_image, spread, to_tensor
 from cyclegan.training import train
@@ -21,7 +21,7 @@ from cyclegan.translate_files import plan_outputs, translate_files
 EARTH_MODEL = Path(__file__).parent / "models" / "earth"
 
 # What they were trained on, in the words of about.json: with other blocks, test tiles may show places that they know.
-_LEARNED = {"b": EARTH_VARIANTS["shadedrelief"][1], "tile_pixels": 240, "block_pixels": 300}
+_LEARNED = {"b": EARTH_VARIANTS["shadedrelief"][1], "tile_pixels": TILE, "block_pixels": BLOCK}
 
 _NAMES: dict[Direction, tuple[str, str]] = {"a2b": ("satellite photo", "map"), "b2a": ("map", "satellite photo")}
 

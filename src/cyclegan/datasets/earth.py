@@ -27,6 +27,9 @@ EARTH_VARIANTS = {
 # Their coast lines then agree to a tenth of a pixel (masks of the sea, compared at shifts of up to 3 pixels).
 WORLD = (5400, 2700)
 
+# Sides of a tile and of a block, unless others are asked for, in pixels of the world.
+TILE, BLOCK = 240, 300
+
 # The world is cut into square blocks, and each block belongs to one role for all that is cut from it. Along a row the
 # roles follow each other in this order and the next row is shifted by two, so that every neighbourhood has all of them.
 ROLES = ("a", "b", "test", "a", "b")
@@ -36,8 +39,8 @@ def build_earth(
     out: Path,
     *,
     variant: str = "shadedrelief",
-    tile: int = 240,
-    block: int = 300,
+    tile: int = TILE,
+    block: int = BLOCK,
     size: int = 108,
     stride: int = 30,
 ) -> None:

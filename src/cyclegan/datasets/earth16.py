@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cyclegan.datasets.earth import PHOTO_NAME, WORLD, Box, cut_tiles, open_world, write_about
+from cyclegan.datasets.earth import BLOCK, PHOTO_NAME, TILE, WORLD, Box, cut_tiles, open_world, write_about
 from cyclegan.datasets.elevation import recover_elevation
 
 # A pixel of value v stands for v + OFFSET metres above sea level. All heights and depths of the Earth fit, whole metres
@@ -16,7 +16,7 @@ OFFSET = -11000
 _REDUCTION = 2
 
 
-def build_earth16(out: Path, *, tile: int = 240, block: int = 300, size: int = 108, stride: int = 30) -> None:
+def build_earth16(out: Path, *, tile: int = TILE, block: int = BLOCK, size: int = 108, stride: int = 30) -> None:
     """NASA's Blue Marble photo (domain A, 8-bit RGB) and elevation (B, one 16-bit channel), cut into tiles.
 
     Elevation is recovered from the colours of the ETOPO1 map (see `recover_elevation`) and resampled in float32.

@@ -184,8 +184,9 @@ def time_recipes(
         return {"settings": settings.get(recipe), "device": options.device, "jobs": options.jobs}
 
     kept: dict[str, dict[str, Any]] = json.loads(file.read_text()) if file.is_file() else {}
-    kept = {recipe: timing for recipe, timing in kept.items() if timing["of"] == measured(recipe)}
-    known: dict[str, float] = {recipe: timing["seconds"] for recipe, timing in kept.items()}
+    known: dict[str, float] = {
+        recipe: timing["seconds"] for recipe, timing in kept.items() if timing["of"] == measured(recipe)
+    }
     known |= {run["recipe"]: run["step_seconds"] for run in done if run["step_seconds"] is not None}
     # Against one whose seconds are known, asked for now or not, so that what is added later gets the same time.
     candidates = {**settings, **{run["recipe"]: run["settings"] for run in done}}

@@ -53,6 +53,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for quality-TASK.png")
     options = parser.parse_args()
     found = [run for run, _ in collect(options.work / options.label) if run.seed == options.seed]
+    if not any(run.recipe in options.recipes for run in found):
+        parser.error(f"{options.work / options.label} holds no finished run of these recipes with seed {options.seed}")
     options.out.mkdir(parents=True, exist_ok=True)
     for task in TASKS:
         chosen = {
@@ -61,7 +63,7 @@ def main() -> None:
             if any((run.task, run.recipe) == (task, recipe) for run in found)
         }
         if not chosen:
-            parser.error(f"{options.work / options.label} holds no finished run of these recipes on {task}")
+            continue
         run = next(run for run in found if run.task == task and run.recipe in chosen)
         size = make_config(run.settings).data.resolved_load_size
         data = options.work / "data" / f"{task}-{size}"

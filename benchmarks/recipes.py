@@ -10,7 +10,6 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "no_identity": {"identity_weight": 0.0},
     "small_identity": {"identity_weight": 0.1},
     "contrastive": {"contrastive_weight": 0.5},
-    "full_contrastive": {"contrastive_weight": 2.0},  # of DCLGAN, whose networks do not begin with their input
     "structure": {"structure_weight": 5.0},
     "light_cycle": {"cycle_weight_a": 1.0, "cycle_weight_b": 1.0, "identity_weight": 0.0},
     "falling_cycle": {"cycle_end": 0.1},
@@ -21,14 +20,15 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "spectral": {"discriminator_norm": "spectral"},
     "plain_judge": {"discriminator_norm": "none"},
     "smooth": {"resampling": "smooth"},
-    "pixel_norm": {"norm": "pixel", "discriminator_norm": "instance"},
+    "pixel_norm": {"norm": "pixel"},
     # With the cycle weights of the paper a network that begins with its input stays there, as `global_skip` shows.
     "global_skip": {"global_skip": True},
     "skip": {"global_skip": True, "cycle_weight_a": 1.0, "cycle_weight_b": 1.0, "identity_weight": 0.0},
-    "fast": {"learning_rate": 5e-4},
     "batch": {"batch_size": 4, "learning_rate": 4e-4},
     "no_flip": {"flip": False},
 }
+# What the discriminators of the paper have, named so that they keep it beside generators with another norm.
+INSTANCE_NORM = {"discriminator_norm": "instance"}
 
 
 def preset_of(recipe: str) -> str:
@@ -41,25 +41,25 @@ def resolve(recipe: str, settings: dict[str, Any]) -> dict[str, Any]:
 
     What an ingredient that is taken away had set is as in `paper` again.
     Raises InputError for a preset or ingredient that there is not, for one that is to be taken away from what does not
-    have it, or for settings that do not go together.
+    have all of it, or for settings that do not go together.
     """
     preset, *changes = re.split(r"(?=[+-])", recipe)
     if preset not in PRESETS:
         raise InputError(f"{recipe!r} begins with no preset; choose one of: {', '.join(PRESETS)}.")
     values: dict[str, Any] = {}
-    # The norm of its discriminators is named, so that they keep it beside generators with another.
-    paper = flat_values(make_config({"discriminator_norm": "instance"}, preset="paper"))
+    paper = flat_values(make_config(INSTANCE_NORM, preset="paper"))
     for change in changes:
         name = change[1:]
         if name not in INGREDIENTS:
             raise InputError(f"{recipe!r}: there is no ingredient {name!r}; choose from: {', '.join(INGREDIENTS)}.")
+        so_far, ingredient = {**PRESETS[preset], **settings, **values}, INGREDIENTS[name]
         if change[0] == "+":
-            values |= INGREDIENTS[name]
+            if "norm" in ingredient and "discriminator_norm" not in so_far:
+                values |= INSTANCE_NORM
+            values |= ingredient
+        elif any(so_far.get(key) != value for key, value in ingredient.items()):
+            raise InputError(f"{recipe!r}: there is no {name} to take away, or not all of it.")
         else:
-            so_far = {**PRESETS[preset], **settings, **values}
-            shared = [key for key, value in INGREDIENTS[name].items() if so_far.get(key) == value]
-            if not shared:
-                raise InputError(f"{recipe!r}: there is no {name} to take away.")
-            values |= {key: paper[key] for key in shared}
+            values |= {key: paper[key] for key in ingredient}
     resolved = flat_values(make_config({**settings, **values}, preset=preset))
     return {name: resolved[name] for name in {**settings, **values}}

@@ -1,5 +1,6 @@
 """What a modern recipe is made of: losses, layers and schedules beyond the paper's, each by itself and in a step."""
 
+import json
 import math
 import warnings
 
@@ -59,6 +60,15 @@ def test_places_are_taken_once_each_and_can_be_everywhere(height, width, wanted)
     assert seen == set(range(height * width))
 
 
+@pytest.mark.parametrize("wanted", [10, 32])
+def test_places_may_be_rounded_to_one(wanted):
+    """As 1 - 2**-26 in float64 is in float32."""
+    pixels = torch.arange(64, dtype=torch.float32).reshape(1, 1, 8, 8)
+    found = sample(pixels, torch.ones(wanted)).flatten().tolist()
+    assert found == sorted(set(found))
+    assert found[-1] == 63
+
+
 def test_of_few_pixels_all_are_taken():
     pixels = random(2, 3, 4, 4)
     assert torch.equal(sample(pixels, torch.rand(16)), pixels.permute(0, 2, 3, 1).flatten(1, 2))
@@ -91,7 +101,7 @@ def test_activations_are_those_of_the_network_itself(generator):
     assert len({h.shape[-1] for h in found}) > 1
 
 
-def test_only_the_first_half_of_a_generator_is_run_where_no_image_is_wanted():
+def test_a_generator_is_run_as_far_as_its_middle_block_where_no_image_is_wanted():
     network = build_generator(ModelConfig(**{**TINY_MODEL, "blocks": 6}), 3, 3, seed=0)
     called = []
     for name, module in network.named_modules():
@@ -308,14 +318,17 @@ def images(seed=0):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("name", EVERYTHING)
-def test_a_step_works_with_each_alone(name, precision):
-    state = make_state(**{name: EVERYTHING[name]}, precision=precision)
-    before = state.generator.a2b.head.weight.clone()
-    for seed in range(2):
-        losses = train_step(state, *images(seed))
-    assert all(math.isfinite(float(loss)) for loss in losses.values())
-    assert not torch.equal(state.generator.a2b.head.weight, before)
+@pytest.mark.parametrize("name", [name for name in EVERYTHING if name != "cycle_end"])  # which is of a training
+def test_a_step_works_with_each_alone_and_is_another_one(name, precision):
+    states = [make_state(**given, precision=precision) for given in ({name: EVERYTHING[name]}, {})]
+    before = states[0].generator.a2b.head.weight.clone()
+    for state in states:
+        for seed in range(2):
+            losses = train_step(state, *images(seed))
+            assert all(math.isfinite(float(loss)) for loss in losses.values())
+    after, without = (state.generator.a2b.head.weight for state in states)
+    assert not torch.equal(after, before)
+    assert not torch.equal(after, without)
 
 
 def test_a_step_works_with_all_and_changes_the_heads():
@@ -411,6 +424,19 @@ def test_the_cycle_weights_fall_evenly():
     assert float(train_step(state, *images())["cycle_a"]) == pytest.approx(
         0.5 * float(train_step(make_state(), *images())["cycle_a"]), rel=1e-5
     )
+
+
+def test_in_a_training_the_cycle_weights_fall(folders, tmp_path):
+    settings = {**TINY, "steps": 10, "log_steps": 1}
+    terms = []
+    for name, end in (("whole", 1.0), ("falling", 0.0)):
+        run = train(*folders, out=tmp_path / name, quiet=True, **settings, cycle_end=end)
+        lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+        terms.append([line["cycle_a"] for line in lines if "cycle_a" in line])
+    whole, falling = terms
+    assert len(falling) == len(whole) == 10
+    assert falling[0] == whole[0]
+    assert falling[-1] == pytest.approx(0.1 * whole[-1], rel=0.2)
 
 
 def test_a_run_that_went_on_ends_like_an_uninterrupted_one(folders, tmp_path):

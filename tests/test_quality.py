@@ -267,6 +267,7 @@ def test_a_recipe_is_its_preset_with_ingredients_added_and_taken_away(recipes):
         ("papr", "no preset"),
         ("paper+salt", "no ingredient 'salt'"),
         ("modern-noise", "no noise to take away"),
+        ("conservative-light_cycle", "not all of it"),
     ):
         with pytest.raises(InputError, match=message):
             recipes.resolve(recipe, {})
@@ -275,12 +276,22 @@ def test_a_recipe_is_its_preset_with_ingredients_added_and_taken_away(recipes):
 def test_every_ingredient_changes_the_paper(recipes):
 
     paper = make_config(preset="paper")
-    for name, settings in recipes.INGREDIENTS.items():
+    for name in recipes.INGREDIENTS:
         assert make_config(recipes.resolve(f"paper+{name}", {}), preset="paper") != paper, name
         again = make_config(recipes.resolve(f"paper+{name}-{name}", {}), preset="paper")
         assert again.model.resolved_discriminator_norm == "instance"
-        if "discriminator_norm" not in settings:
-            assert again == paper, name
+        assert again.replace(model=again.model.replace(discriminator_norm=None)) == paper, name
+
+
+def test_other_norms_of_the_generators_are_not_those_of_the_discriminators(recipes):
+    for recipe, expected in (
+        ("paper+pixel_norm", "instance"),
+        ("paper+spectral+pixel_norm", "spectral"),
+        ("modern-pixel_norm", "spectral"),
+    ):
+        preset = recipes.preset_of(recipe)
+        config = make_config(recipes.resolve(recipe, {}), preset=preset)
+        assert config.model.resolved_discriminator_norm == expected, recipe
 
 
 def test_each_ingredient_of_modern_can_be_left_out_by_itself(recipes):
@@ -468,6 +479,11 @@ def test_a_recipe_that_is_added_later_is_timed_against_one_that_is_known(quality
     assert asked == [["paper", "modern"]] * 2
     assert seconds["modern"] == 0.5
     # Timed once, but anew with other settings.
+    asked.clear()
+    assert quality.time_recipes({"modern": {"crop_size": 64}}, options, tmp_path / "timings.json", done) == seconds
+    assert asked == []
+    # Also where others were timed in between.
+    quality.time_recipes({"paper+noise": {"crop_size": 64}}, options, tmp_path / "timings.json", done)
     asked.clear()
     assert quality.time_recipes({"modern": {"crop_size": 64}}, options, tmp_path / "timings.json", done) == seconds
     assert asked == []

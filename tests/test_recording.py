@@ -7,6 +7,7 @@ from conftest import TINY_MODEL
 from cyclegan.config import PRESETS, make_config
 from cyclegan.recording import WARM_UP_CALLS, CudaRecorder, fastest_step, record_step
 from cyclegan.step import TrainState, run_step, train_step, update_discriminators, update_generators
+from cyclegan.train_state import set_learning_rate
 
 
 class StandIn:
@@ -41,7 +42,12 @@ def state_and_batches(device="cpu", size=16, num_steps=8, **settings):
 
 
 def run(step, state, batches):
-    losses = [step(state, real_a, real_b) for real_a, real_b in batches]
+    losses = []
+    for number, (real_a, real_b) in enumerate(batches, start=1):
+        # As in a training they change, and a recording has to see it.
+        set_learning_rate(state, state.config.learning_rate / number)
+        state.cycle_factor.fill_(1 / number)
+        losses.append(step(state, real_a, real_b))
     weights = torch.cat([p.detach().flatten() for n in (state.generator, state.discriminator) for p in n.parameters()])
     return [{name: value.item() for name, value in terms.items()} for terms in losses], weights
 

@@ -155,7 +155,7 @@ def update_generators(
 ) -> tuple[Tensor, ...]:
     """One step of both generators, against discriminators that stand still.
 
-    noise_b, noise_a: added to the fakes on their way back, or empty. places: (2, activations, patches) in [0, 1), for
+    noise_b, noise_a: added to the fakes on their way back, or empty. places: (2, activations, patches) in [0, 1], for
     the contrastive loss of each direction, or empty.
     Returns the fakes of A and of B, (N, C, H, W), and the first ten of _TERMS.
     """

@@ -17,7 +17,7 @@ class ProjectionHeads(nn.Module):
         )
 
     def forward(self, activations: Sequence[Tensor], places: Tensor) -> list[Tensor]:
-        """activations: (N, C, H, W) each; places: (number of activations, P) in [0, 1), see `sample`.
+        """activations: (N, C, H, W) each; places: (number of activations, P) in [0, 1], see `sample`.
 
         Returns (N, P or H * W, size) each, float32.
         """
@@ -30,12 +30,13 @@ class ProjectionHeads(nn.Module):
 def sample(x: Tensor, places: Tensor) -> Tensor:
     """Pixels of an activation: (N, C, H, W) -> (N, P, C), all of them if they are no more than P.
 
-    places: (P,) in [0, 1). The pixels are cut into P runs of nearly equal length, and of each one pixel is taken, this
-    far into it: as random as one likes, and none twice.
+    places: (P,) in [0, 1]; what was drawn below 1 may have been rounded to it. The pixels are cut into P runs of nearly
+    equal length, and of each one pixel is taken, this far into it: as random as one likes, and none twice.
     """
     flat = x.permute(0, 2, 3, 1).flatten(1, 2)
     count, wanted = flat.shape[1], len(places)
     if count <= wanted:
         return flat
     edges = torch.arange(wanted + 1, device=places.device) * count // wanted
-    return flat[:, edges[:-1] + (places * edges.diff()).long()]
+    lengths = edges.diff()
+    return flat[:, edges[:-1] + torch.minimum((places * lengths).long(), lengths - 1)]

@@ -88,7 +88,7 @@ class ResnetGenerator(nn.Module):
         return [self.down[0].out_channels, wide, *[wide] * len(self._feature_blocks)]  # type: ignore[list-item]
 
     def features(self, x: Tensor, *, decode: bool) -> tuple[Tensor, ...]:
-        """Activations at half and at quarter resolution: behind both down-samplings, and two blocks of the first half.
+        """Activations at half and at quarter resolution: behind both down-samplings, the first block, the middle one.
 
         decode: whether the output comes first.
         """

@@ -17,7 +17,7 @@ from cyclegan.training import train
 from cyclegan.translate import Translator
 from cyclegan.translate_files import plan_outputs, translate_files
 
-# Two generators of the demo itself; docs/quality.md says how they were made.
+# Two generators that trained ten times as long as the demo; docs/quality.md says how they were made.
 EARTH_MODEL = Path(__file__).parent / "models" / "earth"
 
 # What they were trained on, in the words of about.json: with other blocks, test tiles may show places that they know.

@@ -97,7 +97,7 @@ def test_a_run_is_scored_at_every_snapshot(large_folders, tmp_path, capfd):
         assert event["kid"] == pytest.approx(sum(kids) / 2)
         assert event["directions"]["a2b"]["cycle_noisy"] > 0
     shown = capfd.readouterr().err
-    assert "Step 4: KID (EfficientNet-Lite0) on held-out images" in shown
+    assert "Step 4: KID (EfficientNet-Lite0) on validation images" in shown
     assert "Scoring took" in shown
 
 
@@ -156,7 +156,7 @@ def test_the_best_checkpoint_by_kid_is_kept_beside_the_last(large_folders, tmp_p
     assert read_info(run / "best" / "model").step == 4
     assert read_info(run / "model").step == 6
     assert json.loads((run / "best" / "validation.json").read_text())["kid"] == 0.2
-    assert "Best by KID (EfficientNet-Lite0) on held-out images: step 4 (0.200)" in capfd.readouterr().err
+    assert "Best by KID (EfficientNet-Lite0) on validation images: step 4 (0.200)" in capfd.readouterr().err
     # It is what the training was at that step, and a translator takes it as it is.
     best, same, last = (
         dict(Translator.load(path).network.named_parameters())

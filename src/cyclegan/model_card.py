@@ -211,7 +211,7 @@ def _scores_in_training(subject: Subject) -> Iterator[str]:
             ]
             beside = f" ({', '.join(ends)})" if ends else ""
             yield (
-                f"{_cell(arrow(direction, subject.names))}: {METRICS['kid'].label}, on held-out images in training "
+                f"{_cell(arrow(direction, subject.names))}: {METRICS['kid'].label}, on validation images in training "
                 f"{value:.3f}{beside}; less is better. It is no standard KID."
             )
 

@@ -176,7 +176,7 @@ class Monitor:
         else:
             place = "the best so far" if self.best[0] == step else f"the best is step {self.best[0]}"
         share = 100 * self.validation.spent / max(self.seconds(), 1e-9)
-        said = f"Step {step}: KID ({FEATURES}) on held-out images {kid:.3f} ({single}), {place}."
+        said = f"Step {step}: KID ({FEATURES}) on validation images {kid:.3f} ({single}), {place}."
         self.console.print(f"{said} Scoring took {share:.1f} % of the time.")
 
     def watch_losses(self, losses: Mapping[str, float], num_steps: int) -> None:
@@ -203,7 +203,7 @@ class Monitor:
         if self.best is not None:
             step, kid = self.best
             where = "the last one" if step == self.state.step else f"kept in {self.config.out / 'best'}"
-            self.console.print(f"Best by KID ({FEATURES}) on held-out images: step {step} ({kid:.3f}), {where}.")
+            self.console.print(f"Best by KID ({FEATURES}) on validation images: step {step} ({kid:.3f}), {where}.")
 
     def write_page(self) -> None:
         """Write report.html; its examples are the samples as long as there are none from an evaluation."""

@@ -24,7 +24,7 @@ SUMMARY = "Train two translators from two folders of unpaired images."
 EXAMPLES = """examples:
   cyclegan train photos/ maps/ --out runs/maps
   cyclegan train data/horse2zebra --out runs/h2z --epochs 100 --crop-size 128 --blocks 6
-  cyclegan train photos/ maps/ --out runs/quick --minutes 30 --width 32
+  cyclegan train photos/ maps/ --out runs/small --minutes 30 --width 32
   cyclegan train scans/ --channels-a 1 --channels-b 1      (scans/trainA and scans/trainB)
   cyclegan train new_photos/ maps/ --out runs/fine --init-from runs/maps --freeze encoder --learning-rate 5e-5
 

@@ -176,7 +176,7 @@ def _run_lines(run: RunSummary) -> Iterator[str]:
         losses = ", ".join(f"{name} {value:.3f}" for name, value in run.losses.items())
         yield f"Last losses, step {run.logged_step}: {losses}."
     if run.best_step is not None and run.best_kid is not None:
-        yield f"Best so far: step {run.best_step}, with a KID of {run.best_kid:.3f} on held-out images."
+        yield f"Best so far: step {run.best_step}, with a KID of {run.best_kid:.3f} on validation images."
     yield from _some([f"Logged at step {event.step}: {event.event}: {event.message}" for event in run.events])
     if run.missing:
         yield run.missing

@@ -268,6 +268,16 @@ def test_sample_grids_use_held_out_images(tmp_path, capfd):
     assert len(list((tmp_path / "run" / "samples").iterdir())) == 2
 
 
+def test_samples_that_were_trained_on_are_not_called_held_out(folders, tmp_path):
+    run = run_tiny(folders, tmp_path / "run", num_samples=2, sample_steps=3)
+    record = json.loads((run / "examples" / "examples.json").read_text())
+    assert "also trained on" in record["origin"]
+    assert {example["kind"] for example in record["examples"]} == {"sample"}
+    page = (run / "report.html").read_text()
+    assert "also trained on" in page
+    assert "held out" not in page
+
+
 def test_a_damaged_held_out_image_is_passed_over(tmp_path):
     for name in ("trainA", "trainB", "testA", "testB"):
         make_folder(tmp_path / "root" / name, 5, seed=ord(name[-1]))

@@ -28,7 +28,7 @@ class Example:
 
     direction: Direction
     file: str
-    kind: Literal["best", "worst", "typical", "held out"]
+    kind: Literal["best", "worst", "typical", "sample"]
     pictures: Mapping[str, Tensor]
     score_name: str | None = None
     score: float | None = None
@@ -76,7 +76,7 @@ def check_examples(out: Path) -> None:
 
 @dataclass(frozen=True)
 class SavedExample:
-    """One translated test image. kind: best, worst, typical, held out. score_name: the score it was chosen by."""
+    """One translated image. kind: best, worst, typical, sample. score_name: the score it was chosen by."""
 
     direction: str
     file: str
@@ -84,6 +84,11 @@ class SavedExample:
     score_name: str | None
     score: float | None
     pictures: dict[str, Path]
+
+    @property
+    def is_extreme(self) -> bool:
+        """Whether it was chosen because it came out best or worst."""
+        return self.kind in ("best", "worst")
 
     def picture(self, name: str) -> Image.Image | None:
         """`input`, `output`, `cycled` or `truth`, as 8-bit RGB; None if there is none."""

@@ -52,8 +52,8 @@ def card_pictures(subject: Subject) -> dict[str, Image.Image]:
 
 def _shown(subject: Subject, direction: Direction) -> list[SavedExample]:
     """Usual images, not the ones that came out best."""
-    usual = subject.examples.of(direction, "typical", "held out")
-    return spread(usual or subject.examples.of(direction), _NUM_SHOWN)
+    examples = subject.examples.of(direction)
+    return spread([example for example in examples if not example.is_extreme] or examples, _NUM_SHOWN)
 
 
 def _roles(shown: Sequence[SavedExample]) -> list[str]:
@@ -122,7 +122,7 @@ def _what(subject: Subject, pictures: Sequence[str]) -> Iterator[str]:
             title = _cell(arrow(direction, names))
             yield f"![{title}: input and translation](samples/{direction}.png)"
             origin = subject.clean(subject.examples.origin).removeprefix("from ")
-            usual = all(example.kind in ("typical", "held out") for example in shown)
+            usual = not any(example.is_extreme for example in shown)
             chosen = "not chosen by how well they came out" if usual else "among them the best and the worst"
             where = f" The images are from {origin}, {chosen}." if origin else ""
             yield f"*{title}. Each column is one image: the input above, {below}.{where}*"

@@ -219,9 +219,9 @@ class Monitor:
         for index, real in enumerate(self.samples.a):
             fake, cycled = there_and_back(real.to(self.state.device), a2b, b2a)
             pictures = {"input": real, "output": fake, "cycled": cycled}
-            found.append(Example("a2b", f"sample {index + 1}", "held out", pictures))
+            found.append(Example("a2b", f"image {index + 1}", "sample", pictures))
         for index, real in enumerate(self.samples.b):
             fake, cycled = there_and_back(real.to(self.state.device), b2a, a2b)
             pictures = {"input": real, "output": fake, "cycled": cycled}
-            found.append(Example("b2a", f"sample {index + 1}", "held out", pictures))
+            found.append(Example("b2a", f"image {index + 1}", "sample", pictures))
         return found

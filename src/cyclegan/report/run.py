@@ -203,7 +203,7 @@ def _direction(
 ) -> Iterator[Section]:
     of = scores.directions.get(direction) if scores else None
     # What is seen first should be what is usual, not what came out best.
-    shown = sorted(examples.of(direction), key=lambda example: example.kind in ("best", "worst"))
+    shown = sorted(examples.of(direction), key=lambda example: example.is_extreme)
     if of is None and not shown:
         return
     title = arrow(direction, names)

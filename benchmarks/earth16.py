@@ -17,7 +17,7 @@ from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
 from PIL import Image
 
-from cyclegan.images import list_images, read_image
+from cyclegan.images.codecs import list_images, read_image
 
 SEA_LEVEL = 11000
 

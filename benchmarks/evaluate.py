@@ -18,9 +18,9 @@ from machine import describe_machine
 from cyclegan import train
 from cyclegan._version import __version__
 from cyclegan.datasets import download
-from cyclegan.files import write_bytes
-from cyclegan.images import list_images
-from cyclegan.scores import read_scores
+from cyclegan.images.codecs import list_images
+from cyclegan.storage.scores import read_scores
+from cyclegan.system.atomic import write_bytes
 
 HERE = Path(__file__).parent
 

@@ -25,8 +25,8 @@ from torch.nn import functional as F
 from cyclegan import Translator, train
 from cyclegan.datasets import download
 from cyclegan.datasets.earth import read_world
-from cyclegan.images import ImageFormat, scale, to_tensor
-from cyclegan.stabilise import (
+from cyclegan.images.codecs import ImageFormat, scale, to_tensor
+from cyclegan.translate.stabilise import (
     CUT_CORRELATION,
     CUT_DIFFERENCE,
     LIGHT_DIFFERENCE,

@@ -36,7 +36,7 @@ def build_folder(folder: Path, count: int, pictures: Path | None) -> None:
 
     from cyclegan.config import InputError
     from cyclegan.datasets.earth import open_world
-    from cyclegan.images import ImageFormat, UnreadableError, list_images, read_as
+    from cyclegan.images.codecs import ImageFormat, UnreadableError, list_images, read_as
 
     with open_world("bmng.jpg") as world:
         sources = [world.convert("RGB")]
@@ -67,9 +67,9 @@ def make_translator(width: int, blocks: int):
     import torch
 
     from cyclegan import ModelConfig, Translator
-    from cyclegan.checkpoint import ModelInfo
-    from cyclegan.images import ImageFormat
+    from cyclegan.images.codecs import ImageFormat
     from cyclegan.networks import build_generator
+    from cyclegan.training.checkpoint import ModelInfo
 
     model = ModelConfig(width=width, blocks=blocks)
     sizes = {"preprocess": "none", "load_size": 256, "crop_size": 256}
@@ -83,8 +83,8 @@ def measure(options: argparse.Namespace, folder: Path, out: Path) -> dict[str, d
     import numpy as np
     import torch
 
-    from cyclegan.images import read_as, resize, scale, write_image
-    from cyclegan.translate_files import plan_outputs, translate_files
+    from cyclegan.images.codecs import read_as, resize, scale, write_image
+    from cyclegan.translate.files import plan_outputs, translate_files
 
     if options.cores is not None:
         torch.set_num_threads(options.cores)
@@ -152,7 +152,7 @@ def main() -> None:
 
     import torch
 
-    from cyclegan.ahead import num_cores
+    from cyclegan.system.prefetch import num_cores
 
     threads = options.cores or torch.get_num_threads()
     cores = min(num_cores(), max(threads, 1)) if options.cores else num_cores()

@@ -3,8 +3,8 @@
 import platform
 from pathlib import Path
 
-from cyclegan.ahead import num_cores
-from cyclegan.tuning import cpu_name
+from cyclegan.step.precision import cpu_name
+from cyclegan.system.prefetch import num_cores
 
 # What decides how fast 16 and 8 bits are.
 _UNITS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")

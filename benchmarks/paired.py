@@ -19,10 +19,10 @@ from quality import HERE, SMALL
 from tasks import PAIRED
 
 from cyclegan.config import make_config
-from cyclegan.files import write_bytes
-from cyclegan.images import ImageFormat, list_images, read_image, to_tensor
+from cyclegan.images.codecs import ImageFormat, list_images, read_image, to_tensor
 from cyclegan.networks import build_generator
-from cyclegan.step import prepare
+from cyclegan.step.update import prepare
+from cyclegan.system.atomic import write_bytes
 
 BATCH_SIZE, LEARNING_RATE = 8, 2e-3
 SPLITS = ("val", "test")

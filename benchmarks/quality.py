@@ -31,10 +31,10 @@ from recipes import preset_of, resolve
 from tables import markdown
 from tasks import TASKS
 
-from cyclegan.ahead import num_cores
 from cyclegan.config import Config, InputError, flat_values, make_config
-from cyclegan.files import write_bytes
-from cyclegan.scores import Scores, read_scores
+from cyclegan.storage.scores import Scores, read_scores
+from cyclegan.system.atomic import write_bytes
+from cyclegan.system.prefetch import num_cores
 
 HERE = Path(__file__).parent
 
@@ -106,9 +106,9 @@ def time_steps(job: dict[str, Any]) -> list[float]:
     """
     import torch
 
-    from cyclegan.recording import fastest_step
-    from cyclegan.step import TrainState
-    from cyclegan.tuning import choose
+    from cyclegan.step.cuda_graphs import fastest_step
+    from cyclegan.step.precision import choose
+    from cyclegan.step.update import TrainState
 
     device = torch.device(job["device"])
     rounds = []

@@ -14,7 +14,7 @@ from tasks import TASKS
 
 from cyclegan import Translator
 from cyclegan.config import Direction, make_config
-from cyclegan.images import ImageFormat, grid, list_images, read_image, spread, to_tensor, upscale
+from cyclegan.images.codecs import ImageFormat, grid, list_images, read_image, spread, to_tensor, upscale
 
 NAMES = {
     "shadedrelief": ("satellite photo", "relief map"),

@@ -53,9 +53,10 @@ def peak_mib() -> float:
 
 def start_training(place: Path) -> None:
     """As `cyclegan train`, until the first step has been made."""
-    from cyclegan import recording, training
+    from cyclegan.step import cuda_graphs
+    from cyclegan.training import loop
 
-    step = recording.train_step
+    step = cuda_graphs.train_step
 
     def first_step(*arguments):
         losses = step(*arguments)
@@ -63,8 +64,8 @@ def start_training(place: Path) -> None:
         os._exit(0)
         return losses
 
-    recording.train_step = first_step
-    training.train(
+    cuda_graphs.train_step = first_step
+    loop.train(
         place / "a", place / "b", preset="paper", out=place / "run", device="cpu", tensorboard=False, quiet=True, **TINY
     )
 
@@ -74,8 +75,8 @@ def plan_translation(place: Path) -> None:
     import torch
 
     from cyclegan import ModelConfig, Translator
-    from cyclegan.checkpoint import ModelInfo
-    from cyclegan.images import ImageFormat
+    from cyclegan.images.codecs import ImageFormat
+    from cyclegan.training.checkpoint import ModelInfo
     from cyclegan.video import plan_translation
 
     about = {"preprocess": "none", "load_size": 32, "crop_size": 32, "step": 0, "translate_with": "final"}
@@ -96,8 +97,8 @@ def only_import(_place: Path) -> None:
 def load(place: Path, num_workers: int, seconds: float) -> None:
     """Batches of one image of each domain, brought to 286 pixels and cropped to 256, as fast as they come."""
     from cyclegan import DataConfig, ModelConfig
-    from cyclegan.data import UnpairedDataset, batches
-    from cyclegan.image_folder import scan_folder
+    from cyclegan.data.dataset import UnpairedDataset, batches
+    from cyclegan.data.image_folder import scan_folder
 
     data = DataConfig(crop_size=256, load_size=286)
     folders = [scan_folder(place / name, 3, None, data) for name in "ab"]

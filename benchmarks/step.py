@@ -1,6 +1,6 @@
 """Seconds and peak memory of one training step: this project beside a plain eager float32 step.
 
-The plain side, cyclegan.benchmark.plain, is written straight from the paper. All sides run in processes of their own,
+The plain side, cyclegan.bench.plain, is written straight from the paper. All sides run in processes of their own,
 in turn, on the same images, so that the ratio holds when the machine's speed drifts.
 
     python benchmarks/step.py                              demo, 64, 128 and 256 px on the CPU (20 minutes on two cores)
@@ -21,7 +21,7 @@ from pathlib import Path
 
 from machine import describe_machine
 
-from cyclegan.benchmark.plain import Case, plain_step
+from cyclegan.bench.plain import Case, plain_step
 
 CASES = {
     "demo": Case(64, 4, width=16, discriminator_width=16, discriminator_layers=2),
@@ -60,10 +60,10 @@ def our_step(case: Case, batch: int, device: str, settings: dict) -> tuple[Calla
     """A step as `cyclegan train` makes it, and the precision that it chose."""
     import torch
 
-    from cyclegan.distributed import keep_freed_memory
-    from cyclegan.recording import fastest_step
-    from cyclegan.step import TrainState
-    from cyclegan.tuning import choose
+    from cyclegan.step.cuda_graphs import fastest_step
+    from cyclegan.step.precision import choose
+    from cyclegan.step.update import TrainState
+    from cyclegan.system.devices import keep_freed_memory
 
     keep_freed_memory()
     config = our_config(case, batch, settings)
@@ -79,7 +79,7 @@ def count_flop(case: Case, batch: int) -> float:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from cyclegan.step import TrainState, train_step
+    from cyclegan.step.update import TrainState, train_step
 
     small = Case(64, case.blocks, case.width, case.discriminator_width, case.discriminator_layers)
     state = TrainState.create(our_config(small, 1, {}), side_by_side=False)
@@ -97,8 +97,8 @@ def measure(options: argparse.Namespace) -> dict[str, float | str]:
     import torch
 
     # Both sides begin with all modules in memory, so that only the work itself is counted.
-    import cyclegan.recording
-    import cyclegan.tuning  # noqa: F401
+    import cyclegan.step.cuda_graphs
+    import cyclegan.step.precision  # noqa: F401
 
     torch.manual_seed(0)
     case, batch, device = CASES[options.cases[0]], options.batch_size, options.device

@@ -9,7 +9,7 @@ from typing import Any
 from recipes import preset_of
 from tasks import TASKS
 
-from cyclegan.scores import METRICS
+from cyclegan.storage.scores import METRICS
 
 # What the tables of a task show, in this order; the JSON file holds every score.
 SHOWN = ("kid", "l1", "psnr", "ssim", "colour", "cycle", "cycle_rise", "edges")

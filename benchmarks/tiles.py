@@ -33,9 +33,9 @@ def make_translator(run: str | None):
     import torch
 
     from cyclegan import ModelConfig, Translator
-    from cyclegan.checkpoint import ModelInfo
-    from cyclegan.images import ImageFormat
+    from cyclegan.images.codecs import ImageFormat
     from cyclegan.networks import build_generator
+    from cyclegan.training.checkpoint import ModelInfo
 
     if run is not None:
         return Translator.load(run, device="cpu")
@@ -64,7 +64,7 @@ def make_picture(height: int, width: int):
     import numpy as np
 
     from cyclegan.datasets.earth import read_world
-    from cyclegan.tiling.boxes import reflected
+    from cyclegan.translate.tiling.boxes import reflected
 
     world = np.asarray(read_world("bmng.jpg"))
     top = 600 if height < 1500 else 0
@@ -92,9 +92,9 @@ def measured(work) -> dict[str, float]:
 
 def one_image(run: str | None, height: int, width: int, tile: int, stored: int) -> dict[str, float]:
     """An array in, an array out; tile 0: untiled."""
-    from cyclegan.tiling import pictures
-    from cyclegan.tiling.budget import tiled_bytes, untiled_bytes
-    from cyclegan.tiling.network import TilingPlan
+    from cyclegan.translate.tiling import pictures
+    from cyclegan.translate.tiling.budget import tiled_bytes, untiled_bytes
+    from cyclegan.translate.tiling.network import TilingPlan
 
     translator, picture = make_translator(run), read_picture(height, width)
     plan = TilingPlan(tile, stored)
@@ -114,10 +114,10 @@ def difference(run: str | None, height: int, width: int, tiles: list[tuple[int, 
     """The largest difference of tiles from the whole on [-1, 1], and time in turn in one process."""
     import torch
 
-    from cyclegan.images import to_tensor
-    from cyclegan.tiling.boxes import tile_boxes
-    from cyclegan.tiling.network import TiledNetwork, TilingPlan
-    from cyclegan.tiling.pictures import ArraySource, picture_of
+    from cyclegan.images.codecs import to_tensor
+    from cyclegan.translate.tiling.boxes import tile_boxes
+    from cyclegan.translate.tiling.network import TiledNetwork, TilingPlan
+    from cyclegan.translate.tiling.pictures import ArraySource, picture_of
 
     translator, array = make_translator(run), read_picture(height, width)
     result: dict[str, float] = {}
@@ -143,8 +143,8 @@ def approximations(run: str | None, height: int, width: int) -> dict[str, object
     """Approximate statistics beside exact ones, as 8-bit pictures."""
     import numpy as np
 
-    from cyclegan.tiling import pictures
-    from cyclegan.tiling.network import TiledNetwork, TilingPlan, TilingState
+    from cyclegan.translate.tiling import pictures
+    from cyclegan.translate.tiling.network import TiledNetwork, TilingPlan, TilingState
 
     translator, array = make_translator(run), read_picture(height, width)
     network, model, source = translator.network, translator.info.model, pictures.ArraySource(array)
@@ -183,7 +183,7 @@ def one_file(run: str | None, side: int, tile: int, statistics: str) -> dict[str
     """A tiled TIFF to a tiled TIFF."""
     import tifffile
 
-    from cyclegan.large_images import translate_large
+    from cyclegan.translate.large_files import translate_large
 
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         source, target = Path(folder, "in.tif"), Path(folder, "out.tif")
@@ -215,7 +215,7 @@ def write_large(path: Path, side: int) -> None:
     import tifffile
 
     from cyclegan.datasets.earth import read_world
-    from cyclegan.tiling.boxes import reflected
+    from cyclegan.translate.tiling.boxes import reflected
 
     world = np.asarray(read_world("bmng.jpg"))
 

@@ -28,7 +28,7 @@ SIDES = (
 
 
 def translator(side: str, run: Path, exports: Path):
-    from cyclegan.translate import Translator
+    from cyclegan.translate.translator import Translator
 
     engine, precision = side.split()
     if precision == "int8":
@@ -37,7 +37,7 @@ def translator(side: str, run: Path, exports: Path):
 
 
 def read(folder: Path, count: int, opened) -> list:
-    from cyclegan.images import list_images, read_image, spread, to_tensor
+    from cyclegan.images.codecs import list_images, read_image, spread, to_tensor
 
     paths = spread(list_images(folder), count)
     return [to_tensor(read_image(path, opened.source.channels), opened.source)[None] for path in paths]
@@ -50,7 +50,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     torch.manual_seed(0)
     image = torch.rand(options.batch_size, 3, options.size, options.size) * 2 - 1
     if options.images:
-        from cyclegan.translate import Translator
+        from cyclegan.translate.translator import Translator
 
         pictures = read(options.images, options.num_images, Translator.load(options.run))
         same = [picture for picture in pictures if picture.shape[-2:] == image.shape[-2:]]
@@ -58,7 +58,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
             image = torch.cat([same[i % len(same)] for i in range(options.batch_size)])
     started = time.perf_counter()
     if options.side == "plain fp32":
-        from cyclegan.benchmark.plain import plain_generator
+        from cyclegan.bench.plain import plain_generator
 
         network = plain_generator(9).eval()
 
@@ -80,9 +80,9 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         seconds.append(time.perf_counter() - began)
     result["seconds"] = statistics.median(seconds)
     if options.decibels and options.side != "plain fp32":
-        from cyclegan.engines import psnr
-        from cyclegan.images import from_tensor
-        from cyclegan.translate import Translator
+        from cyclegan.images.codecs import from_tensor
+        from cyclegan.translate.engines import psnr
+        from cyclegan.translate.translator import Translator
 
         exact = Translator.load(options.run, device="cpu")
         pairs = [(exact.translate_tensor(each), opened.translate_tensor(each)) for each in pictures]
@@ -105,10 +105,10 @@ def prepare(options: argparse.Namespace, place: Path) -> tuple[Path, list[str]]:
     run = options.run
     if run is None:
         import cyclegan
-        from cyclegan.checkpoint import ModelInfo, save_model
         from cyclegan.config import ModelConfig
-        from cyclegan.images import ImageFormat
+        from cyclegan.images.codecs import ImageFormat
         from cyclegan.networks import build_generator
+        from cyclegan.training.checkpoint import ModelInfo, save_model
 
         info = ModelInfo(
             cyclegan_version=cyclegan.__version__,

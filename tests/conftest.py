@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from cyclegan import ModelConfig, train
-from cyclegan.images import write_image
+from cyclegan.images.codecs import write_image
 from hub_server import Hub
 
 # Narrow networks and small images: what is tested is behaviour, not capacity.

@@ -3,7 +3,7 @@
 import torch
 
 from cyclegan.networks import build_discriminator, build_generator
-from cyclegan.reference import to_reference
+from cyclegan.reference.keys import to_reference
 
 
 def reference_state(config, channels=(3, 3), *, seed=0):

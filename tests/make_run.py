@@ -5,8 +5,8 @@ import json
 from PIL import Image
 
 from cyclegan.config import TrainConfig, to_toml
-from cyclegan.features import FeatureInfo
-from cyclegan.scores import DirectionScores, Estimate, FileList, ImageScores, Score, Scores
+from cyclegan.metrics.features import FeatureInfo
+from cyclegan.storage.scores import DirectionScores, Estimate, FileList, ImageScores, Score, Scores
 
 # Colours of input, output and truth of each example; all of them can be told apart.
 COLOURS = [((255, 0, 0), (0, 0, 255), (0, 128, 0)), ((255, 255, 0), (0, 255, 255), (255, 0, 255))]

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from cyclegan.ahead import work_ahead
+from cyclegan.system.prefetch import work_ahead
 
 
 def test_results_come_in_order_and_errors_where_they_belong():

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from cyclegan import cli
-from cyclegan.benchmark import measuring
-from cyclegan.benchmark.points import Measured, Missing, Point, Predictor, cross, find_lack, in_order
-from cyclegan.benchmark.subject import find_subject
+from cyclegan.bench import measuring
+from cyclegan.bench.points import Measured, Missing, Point, Predictor, cross, find_lack, in_order
+from cyclegan.bench.subject import find_subject
 from cyclegan.export import export
 from test_engines import make_model
 

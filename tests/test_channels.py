@@ -9,8 +9,8 @@ from PIL import Image
 
 from conftest import TINY, make_folder
 from cyclegan import InputError, cli
-from cyclegan.health import Vitals, check_direction
-from cyclegan.images import ImageFormat, list_images, read_as
+from cyclegan.images.codecs import ImageFormat, list_images, read_as
+from cyclegan.training.health import Vitals, check_direction
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 
 from cyclegan import InputError
 from cyclegan.cli import main
-from cyclegan.features import FeatureInfo
+from cyclegan.metrics.features import FeatureInfo
 from cyclegan.report.compare import compare, print_comparison, short_names, warning
 from make_run import make_examples, make_run, make_scores
 

@@ -10,9 +10,9 @@ from PIL import Image
 
 from conftest import TINY, make_folder
 from cyclegan import DataConfig, InputError, ModelConfig, train
-from cyclegan.data import Batch, UnpairedDataset, batches, find_folders
-from cyclegan.image_folder import scan_folder, split_held_out
-from cyclegan.images import ImageFormat, to_tensor, write_image
+from cyclegan.data.dataset import Batch, UnpairedDataset, batches, find_folders
+from cyclegan.data.image_folder import scan_folder, split_held_out
+from cyclegan.images.codecs import ImageFormat, to_tensor, write_image
 
 MODEL = ModelConfig(discriminator_layers=1)
 DATA = DataConfig(crop_size=16, load_size=18)

@@ -8,9 +8,9 @@ from PIL import Image
 
 from cyclegan import InputError, cli, evaluate, train
 from cyclegan.datasets import download
-from cyclegan.demo import EARTH_MODEL, demo, quick_demo
-from cyclegan.images import list_images
-from cyclegan.scores import read_scores
+from cyclegan.demo.run import EARTH_MODEL, demo, quick_demo
+from cyclegan.images.codecs import list_images
+from cyclegan.storage.scores import read_scores
 
 
 @pytest.fixture(scope="module")

@@ -10,13 +10,13 @@ from PIL import Image
 
 from conftest import TINY_MODEL
 from cyclegan import InputError, ModelConfig, Translator, cli
-from cyclegan.checkpoint import ModelInfo, save_model
-from cyclegan.engines import AUTO_DB, open_engine, psnr, smooth_picture
-from cyclegan.engines.graphs import to_openvino
-from cyclegan.engines.with_openvino import computes_in
-from cyclegan.engines.with_torch import SixteenBit, StripNorm
-from cyclegan.images import ImageFormat
+from cyclegan.images.codecs import ImageFormat
 from cyclegan.networks import build_generator
+from cyclegan.training.checkpoint import ModelInfo, save_model
+from cyclegan.translate.engines import AUTO_DB, open_engine, psnr, smooth_picture
+from cyclegan.translate.engines.graphs import to_openvino
+from cyclegan.translate.engines.with_openvino import computes_in
+from cyclegan.translate.engines.with_torch import SixteenBit, StripNorm
 
 MODELS = {
     "resnet": ModelConfig(**TINY_MODEL),
@@ -110,8 +110,10 @@ def test_the_fast_norm_is_instance_norm_also_of_large_images(monkeypatch):
     expected = torch.nn.functional.instance_norm(x.double())
     norm = StripNorm(3)
     for most_pixels in (1 << 20, 100):  # at once, and in strips
-        monkeypatch.setattr("cyclegan.engines.with_torch.MOST_PIXELS", most_pixels)
-        monkeypatch.setattr("cyclegan.engines.with_torch.STRIP_PIXELS", 10 * 48)  # a last strip of another height
+        monkeypatch.setattr("cyclegan.translate.engines.with_torch.MOST_PIXELS", most_pixels)
+        monkeypatch.setattr(
+            "cyclegan.translate.engines.with_torch.STRIP_PIXELS", 10 * 48
+        )  # a last strip of another height
         result = norm(x.contiguous(memory_format=torch.channels_last)).double()
         assert (result - expected).square().mean().sqrt() < 0.004  # half a unit of its last place
 
@@ -146,7 +148,7 @@ def test_openvino_computes_in_what_was_asked_for(resnet, monkeypatch, precision,
 
 
 def test_openvino_that_computes_in_something_else_is_refused(resnet, monkeypatch):
-    monkeypatch.setattr("cyclegan.engines.with_openvino.computes_in", lambda _: "bf16")
+    monkeypatch.setattr("cyclegan.translate.engines.with_openvino.computes_in", lambda _: "bf16")
     with pytest.raises(InputError, match="computes in bf16 on this CPU, and fp32"):
         Translator.load(resnet, engine="openvino")
 
@@ -175,15 +177,15 @@ def test_auto_needs_no_extras(resnet):
 def test_auto_takes_bf16_where_it_is_fast_and_close_alone(tmp_path, monkeypatch):
     model, deep = make_model(tmp_path / "model"), make_model(tmp_path / "deep", dtype="uint16")
     chosen = lambda path: Translator.load(path, precision="auto").engine  # noqa: E731
-    monkeypatch.setattr("cyclegan.engines.has_fast_bf16", lambda _: True)
-    monkeypatch.setattr("cyclegan.engines.AUTO_DB", 10.0)
+    monkeypatch.setattr("cyclegan.translate.engines.has_fast_bf16", lambda _: True)
+    monkeypatch.setattr("cyclegan.translate.engines.AUTO_DB", 10.0)
     assert (chosen(model).precision, chosen(deep).precision) == ("bf16", "fp32")
     assert "dB to fp32" in str(chosen(model))
     assert "more than 8 bits" in str(chosen(deep))
-    monkeypatch.setattr("cyclegan.engines.AUTO_DB", 200.0)
+    monkeypatch.setattr("cyclegan.translate.engines.AUTO_DB", 200.0)
     assert chosen(model).precision == "fp32"
     assert "keeps only" in str(chosen(model))
-    monkeypatch.setattr("cyclegan.engines.has_fast_bf16", lambda _: False)
+    monkeypatch.setattr("cyclegan.translate.engines.has_fast_bf16", lambda _: False)
     assert "no arithmetic in bf16" in str(chosen(model))
     assert AUTO_DB == 40
 

@@ -12,8 +12,8 @@ from safetensors.torch import load_file
 
 from conftest import TINY, make_folder
 from cyclegan import InputError, ModelConfig, Translator, cli, train
-from cyclegan.engines import psnr, smooth_picture
 from cyclegan.export import export
+from cyclegan.translate.engines import psnr, smooth_picture
 from test_engines import MODELS, make_model
 
 
@@ -183,7 +183,7 @@ def test_missing_extras_are_named(model, tmp_path, monkeypatch):
 
 def test_a_graph_that_does_something_else_is_not_put_in_its_place(model, tmp_path, monkeypatch):
     other = Translator.load(model, direction="b2a").network
-    from cyclegan.engines.graphs import to_exported_program
+    from cyclegan.translate.engines.graphs import to_exported_program
 
     monkeypatch.setattr(
         "cyclegan.export.graph_formats.to_exported_program",

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from cyclegan import InputError
-from cyclegan.features import FeatureNetwork
+from cyclegan.metrics.features import FeatureNetwork
 
 CPU = torch.device("cpu")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cyclegan.file_list import FileList, list_files
+from cyclegan.images.file_list import FileList, list_files
 
 
 def test_a_list_of_files_is_a_sequence_of_paths(tmp_path):

@@ -8,13 +8,13 @@ import torch
 
 from conftest import TINY, TINY_MODEL, make_folder
 from cyclegan import InputError, ModelConfig, TrainConfig, Translator, train
-from cyclegan.checkpoint import find_model, read_discriminators, read_info, read_weights
 from cyclegan.config import make_config
-from cyclegan.fine_tuning import check_formats, settings_of_start, start_from
-from cyclegan.images import write_image
-from cyclegan.importing import import_reference
-from cyclegan.run_directory import read_run_config
-from cyclegan.step import TrainState, train_step
+from cyclegan.images.codecs import write_image
+from cyclegan.reference.importing import import_reference
+from cyclegan.step.update import TrainState, train_step
+from cyclegan.training.checkpoint import find_model, read_discriminators, read_info, read_weights
+from cyclegan.training.fine_tuning import check_formats, settings_of_start, start_from
+from cyclegan.training.resume import read_run_config
 from make_reference import reference_state, write_folder
 
 # Without the architecture, which comes from the model.
@@ -291,7 +291,7 @@ def test_what_another_process_did_meanwhile_is_gone_on_from(imported, folders, t
         train(*folders, out=run, **settings)  # the same command, faster
         return start_from(state, path)
 
-    monkeypatch.setattr("cyclegan.training.start_from", start_late)
+    monkeypatch.setattr("cyclegan.training.loop.start_from", start_late)
     train(*folders, out=run, **settings)
     sessions = [line for line in (run / "log.jsonl").read_text().splitlines() if '"session"' in line]
     assert len(sessions) == 1

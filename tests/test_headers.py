@@ -9,10 +9,12 @@ import pytest
 from PIL import Image
 
 from conftest import TINY, make_folder
-from cyclegan import DataConfig, headers, image_folder, train
-from cyclegan.headers import Header, HeaderIndex, decoded_bytes, image_size, read_header
-from cyclegan.image_folder import scan_folder
-from cyclegan.images import ImageFormat, UnreadableError, probe_image, read_image, write_image
+from cyclegan import DataConfig, train
+from cyclegan.data import image_folder
+from cyclegan.data.image_folder import scan_folder
+from cyclegan.images import headers
+from cyclegan.images.codecs import ImageFormat, UnreadableError, probe_image, read_image, write_image
+from cyclegan.images.headers import Header, HeaderIndex, decoded_bytes, image_size, read_header
 
 DATA = DataConfig(crop_size=16, load_size=18)
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from conftest import TINY, TINY_MODEL, make_folder
 from cyclegan import InputError, Translator, evaluate, train
-from cyclegan.checkpoint import read_info
+from cyclegan.training.checkpoint import read_info
 
 
 @pytest.fixture(scope="module")
@@ -204,5 +204,5 @@ def test_a_training_starts_from_a_model_of_the_hub(run, hub, folders, tmp_path, 
     assert read_info(fine / "model").origin == "trained further from hf:user/maps"
     train(*folders, **settings)  # the same command again finds the same run
     hub.stop()
-    monkeypatch.setattr("cyclegan.hub.fetch_model", unreachable)
+    monkeypatch.setattr("cyclegan.storage.hub.fetch_model", unreachable)
     train(*folders, **settings)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from cyclegan import InputError
-from cyclegan.images import (
+from cyclegan.images.codecs import (
     ImageFormat,
     UnreadableError,
     can_hold,

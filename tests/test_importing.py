@@ -16,13 +16,13 @@ from safetensors.torch import save_file
 
 from conftest import TINY, TINY_MODEL
 from cyclegan import InputError, ModelConfig, Translator, evaluate, train
-from cyclegan.checkpoint import read_discriminators, read_info
 from cyclegan.cli import main
 from cyclegan.export import export
-from cyclegan.importing import import_reference
 from cyclegan.networks import build_generator
-from cyclegan.reference import recognise, to_reference
-from cyclegan.torch_files import read_state_dict
+from cyclegan.reference.importing import import_reference
+from cyclegan.reference.keys import recognise, to_reference
+from cyclegan.reference.pickles import read_state_dict
+from cyclegan.training.checkpoint import read_discriminators, read_info
 from make_reference import reference_state, write_folder
 
 GOLDEN = Path(__file__).parent / "golden"

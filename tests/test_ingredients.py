@@ -12,15 +12,15 @@ from torch.nn import functional as F
 
 from conftest import TINY, TINY_MODEL
 from cyclegan import InputError, ModelConfig, train
-from cyclegan.checkpoint import list_checkpoints
 from cyclegan.config import make_config
-from cyclegan.losses import patch_contrastive_loss, self_similarity, structure_loss, zero_centred_penalty
 from cyclegan.networks import ResnetGenerator, build_discriminator, build_generator, build_heads
 from cyclegan.networks.layers import PixelNorm, SmoothConv2d, SmoothConvTranspose2d, SpectralConv2d, smear
-from cyclegan.networks.projection import ProjectionHeads, sample
-from cyclegan.schedule import cycle_factor_at
-from cyclegan.step import TrainState, train_step
-from cyclegan.train_state import set_learning_rate
+from cyclegan.networks.patch_projection import ProjectionHeads, sample
+from cyclegan.step.losses import patch_contrastive_loss, self_similarity, structure_loss, zero_centred_penalty
+from cyclegan.step.state import set_learning_rate
+from cyclegan.step.update import TrainState, train_step
+from cyclegan.training.checkpoint import list_checkpoints
+from cyclegan.training.schedule import cycle_factor_at
 
 
 def random(*shape, seed=0):

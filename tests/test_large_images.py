@@ -14,18 +14,19 @@ import torch
 from PIL import Image
 
 from conftest import TINY, make_folder
-from cyclegan import InputError, Translator, large_images, train
+from cyclegan import InputError, Translator, train
 from cyclegan.cli import main
-from cyclegan.file_list import FileList
-from cyclegan.headers import image_size
-from cyclegan.images import ImageFormat, UnreadableError, read_image, write_image
-from cyclegan.large_images import find_large, needs_tiles, translate_large
-from cyclegan.partial_result import PartialResult
-from cyclegan.tiff_regions import TiffSource
-from cyclegan.tiling.boxes import Box
-from cyclegan.tiling.budget import tiled_bytes
-from cyclegan.tiling.network import TilingPlan, TilingState
-from cyclegan.translate_files import TranslationPlan
+from cyclegan.images.codecs import ImageFormat, UnreadableError, read_image, write_image
+from cyclegan.images.file_list import FileList
+from cyclegan.images.headers import image_size
+from cyclegan.translate import large_files
+from cyclegan.translate.files import TranslationPlan
+from cyclegan.translate.large_files import find_large, needs_tiles, translate_large
+from cyclegan.translate.partial_result import PartialResult
+from cyclegan.translate.tiff_regions import TiffSource
+from cyclegan.translate.tiling.boxes import Box
+from cyclegan.translate.tiling.budget import tiled_bytes
+from cyclegan.translate.tiling.network import TilingPlan, TilingState
 
 
 @pytest.fixture(scope="module")
@@ -132,8 +133,8 @@ def test_approximate_statistics_of_a_picture_that_is_small_enough_are_exact(run,
     translator = Translator.load(run)
     translate_large(translator, tiff, tmp_path / "out.tif", tile=32, statistics=kind)
     assert_same(tifffile.imread(tmp_path / "out.tif"), translator(pixels()))
-    monkeypatch.setattr("cyclegan.tiling.pictures.SAMPLE_PIXELS", 48)
-    monkeypatch.setattr("cyclegan.tiling.pictures.CROP_PIXELS", 16)
+    monkeypatch.setattr("cyclegan.translate.tiling.pictures.SAMPLE_PIXELS", 48)
+    monkeypatch.setattr("cyclegan.translate.tiling.pictures.CROP_PIXELS", 16)
     translate_large(translator, tiff, tmp_path / "near.tif", tile=32, statistics=kind)
     difference = np.abs(tifffile.imread(tmp_path / "near.tif").astype(int) - translator(pixels()))
     assert 0 < difference.mean() < 20
@@ -270,7 +271,7 @@ def test_what_was_begun_with_other_settings_starts_anew_and_says_so(run, tiff, t
 def begin_with(plan, translator, source, target, monkeypatch):
     """Stop a translation after its first row."""
     with monkeypatch.context() as other:
-        other.setattr(large_images, "choose_plan", lambda *_, **__: plan)
+        other.setattr(large_files, "choose_plan", lambda *_, **__: plan)
         with pytest.raises(Stop):
             translate_large(translator, source, target, tile=32, on_progress=stopping_at("row 1"))
 
@@ -284,7 +285,7 @@ def test_what_was_begun_with_more_or_less_memory_goes_on_where_it_fits(tmp_path,
     plans = [TilingPlan(32, 1), TilingPlan(32, 2)]
     small, large = sorted(plans, key=lambda plan: tiled_bytes(translator.original, 400, 400, plan))
     needs = [tiled_bytes(translator.original, 400, 400, plan) for plan in (small, large)]
-    between = sum(needs) // 2 + large_images._beside(translator, 400, 400, 32, 0, to_tiff=True)
+    between = sum(needs) // 2 + large_files._beside(translator, 400, 400, 32, 0, to_tiff=True)
 
     # The small one fits into any memory, so that none of it is made again.
     begin_with(small, translator, tmp_path / "in.tif", tmp_path / "small.tif", monkeypatch)
@@ -292,7 +293,7 @@ def test_what_was_begun_with_more_or_less_memory_goes_on_where_it_fits(tmp_path,
     assert result.notes == ["small.tif: 1 of 13 rows of tiles were done before."]
 
     begin_with(large, translator, tmp_path / "in.tif", tmp_path / "large.tif", monkeypatch)
-    monkeypatch.setattr(large_images, "available_bytes", lambda _: between)
+    monkeypatch.setattr(large_files, "available_bytes", lambda _: between)
     result = translate_large(translator, tmp_path / "in.tif", tmp_path / "large.tif", tile=32)
     assert result.notes == [
         "large.tif: what was begun of it does not fit into the memory that is free now; it starts anew."
@@ -307,7 +308,7 @@ def test_a_kill_at_any_moment_leaves_no_result_and_the_next_call_goes_on(run, ti
         "import sys, time, torch\n"
         "from pathlib import Path\n"
         "from cyclegan import Translator\n"
-        "from cyclegan.large_images import translate_large\n"
+        "from cyclegan.translate.large_files import translate_large\n"
         "torch.set_num_threads(1)\n"
         "run, source, target = map(Path, sys.argv[1:])\n"
         "def told(*_):\n"
@@ -343,7 +344,7 @@ def test_two_processes_do_not_make_one_file(run, tiff, tmp_path):
 
 
 def test_what_does_not_fit_is_told_before_it_is_read(run, tiff, tmp_path, monkeypatch):
-    monkeypatch.setattr(large_images, "available_bytes", lambda _: 2**20)
+    monkeypatch.setattr(large_files, "available_bytes", lambda _: 2**20)
     monkeypatch.setattr(TiffSource, "read", None)
     with pytest.raises(InputError, match="in.tif: 130x90 pixels in tiles of 32 need .*--statistics crops"):
         translate_large(Translator.load(run), tiff, tmp_path / "out.tif", tile=32)
@@ -356,10 +357,10 @@ def test_the_command_takes_tiles_where_an_image_does_not_fit(run, tiff, tmp_path
     translator = Translator.load(run)
     limit = 64 * 2**20 + 500_000
     assert not needs_tiles(translator, tiff)
-    monkeypatch.setattr(large_images, "available_bytes", lambda _: limit)
+    monkeypatch.setattr(large_files, "available_bytes", lambda _: limit)
     assert needs_tiles(translator, tiff)
     assert not needs_tiles(translator, tmp_path / "small.png")
-    monkeypatch.setattr(large_images, "choose_plan", lambda *_, **__: TilingPlan(512, 2))
+    monkeypatch.setattr(large_files, "choose_plan", lambda *_, **__: TilingPlan(512, 2))
     main(["translate", str(run), str(tiff), str(tmp_path / "small.png"), "--out", str(tmp_path / "out")])
     told = capsys.readouterr()
     assert "in.tif is too large to be translated as a whole: in tiles of 512 pixels, in float32." in told.err
@@ -376,7 +377,7 @@ def test_large_files_of_many_are_found_by_their_headers_and_memory_is_asked_once
     (tmp_path / "broken.png").write_bytes(b"no picture")
     names = [*sorted(path.name for path in tmp_path.iterdir()), "missing.png"]
     asked = []
-    monkeypatch.setattr(large_images, "available_bytes", lambda _: asked.append(1) or 64 * 2**20 + 500_000)
+    monkeypatch.setattr(large_files, "available_bytes", lambda _: asked.append(1) or 64 * 2**20 + 500_000)
     limit = Image.MAX_IMAGE_PIXELS
     # As the command has them: below no folder, by their whole paths.
     files = FileList(Path(), [str(tmp_path / name) for name in 40 * names])
@@ -396,7 +397,7 @@ def test_a_large_file_leaves_the_plan_of_the_others_compact_and_tiles_are_float3
         Image.fromarray(pixels(20, 20)).save(tmp_path / "in" / name)
     (tmp_path / "in" / "b.tif").write_bytes(tiff.read_bytes())
     plans = []
-    monkeypatch.setattr(large_images, "available_bytes", lambda _: 64 * 2**20 + 500_000)
+    monkeypatch.setattr(large_files, "available_bytes", lambda _: 64 * 2**20 + 500_000)
     monkeypatch.setattr(translate, "_translate_images", lambda _p, _t, plan, _c: plans.append(plan) or True)
     monkeypatch.setattr(translate, "_translate_large", lambda *_, **__: True)
     monkeypatch.setattr(TranslationPlan, "of", None)
@@ -453,7 +454,7 @@ def test_the_state_on_disk_is_exact(tmp_path):
 def test_a_tiff_without_the_extra_for_it_is_told_before_any_work(run, tmp_path, monkeypatch):
     Image.fromarray(pixels()).save(tmp_path / "x.png")
     monkeypatch.setitem(sys.modules, "tifffile", None)
-    monkeypatch.setattr(large_images, "choose_plan", None)
+    monkeypatch.setattr(large_files, "choose_plan", None)
     with pytest.raises(InputError, match=r"y\.tif .*cyclegan\[data\].*\.png"):
         translate_large(Translator.load(run), tmp_path / "x.png", tmp_path / "y.tif", tile=32)
     assert [path.name for path in tmp_path.iterdir()] == ["x.png"]

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from cyclegan.losses import cycle_loss, discriminator_loss, generator_loss, gradient_penalty, identity_loss
+from cyclegan.step.losses import cycle_loss, discriminator_loss, generator_loss, gradient_penalty, identity_loss
 
 
 def test_cycle_and_identity_are_mean_absolute_errors():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from cyclegan import metrics
+from cyclegan.metrics import functions as metrics
 
 
 def kid_by_hand(x, y):

@@ -17,13 +17,13 @@ from PIL import Image
 
 from conftest import TINY, TINY_MODEL, make_folder
 from cyclegan import InputError, ModelConfig, Translator, train
-from cyclegan.card_subject import read_subject
-from cyclegan.checkpoint import read_info
 from cyclegan.cli import main
-from cyclegan.images import write_image
-from cyclegan.importing import import_reference
-from cyclegan.push import push
-from cyclegan.scores import read_scores
+from cyclegan.images.codecs import write_image
+from cyclegan.publishing.facts import read_subject
+from cyclegan.publishing.publish import push
+from cyclegan.reference.importing import import_reference
+from cyclegan.storage.scores import read_scores
+from cyclegan.training.checkpoint import read_info
 from make_reference import reference_state
 from make_run import make_examples, make_scores
 

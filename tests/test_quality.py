@@ -20,8 +20,8 @@ from PIL import Image
 
 from cyclegan import InputError
 from cyclegan.config import flat_values, make_config
-from cyclegan.features import FeatureInfo
-from cyclegan.scores import DirectionScores, Estimate, FileList, ImageScores, Score, Scores
+from cyclegan.metrics.features import FeatureInfo
+from cyclegan.storage.scores import DirectionScores, Estimate, FileList, ImageScores, Score, Scores
 
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "quality.py"
 TINY = ["width=4", "blocks=1", "discriminator_width=4", "discriminator_layers=1", "crop_size=16"]

@@ -5,9 +5,9 @@ from torch.utils._pytree import tree_leaves
 
 from conftest import TINY_MODEL
 from cyclegan.config import PRESETS, make_config
-from cyclegan.recording import WARM_UP_CALLS, CudaRecorder, fastest_step, record_step
-from cyclegan.step import TrainState, run_step, train_step, update_discriminators, update_generators
-from cyclegan.train_state import set_learning_rate
+from cyclegan.step.cuda_graphs import WARM_UP_CALLS, CudaRecorder, fastest_step, record_step
+from cyclegan.step.state import set_learning_rate
+from cyclegan.step.update import TrainState, run_step, train_step, update_discriminators, update_generators
 
 
 class StandIn:

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 
-import cyclegan.training
+import cyclegan.training.loop
 from cyclegan.cli import COMMANDS, _parser, main
 from cyclegan.config import InputError, TrainConfig, field_sections, make_config, to_toml
-from cyclegan.reference_equivalent import translate_reference
-from cyclegan.reference_options import OPTIONS, options_table
-from cyclegan.schedule import learning_rate_at
+from cyclegan.reference.equivalent import translate_reference
+from cyclegan.reference.options import OPTIONS, options_table
+from cyclegan.training.schedule import learning_rate_at
 
 ROOT = Path(__file__).parent.parent
 TRAIN = "python train.py --dataroot ./datasets/maps --name maps_cyclegan --model cycle_gan"
@@ -63,7 +63,7 @@ def run(monkeypatch, tmp_path):
         found["config"] = make_config({**given, **settings}, preset=preset)
         found["resume"] = resume
 
-    monkeypatch.setattr(cyclegan.training, "train", train)
+    monkeypatch.setattr(cyclegan.training.loop, "train", train)
 
     def configuration(command):
         *before, words = translate_reference(command).commands
@@ -110,7 +110,7 @@ def test_the_table_has_every_option_with_its_default():
 
 def test_the_documented_table_is_the_one_that_commands_are_translated_by():
     page = (ROOT / "docs" / "from-the-reference.md").read_text(encoding="utf-8")
-    assert options_table() in page, "print(cyclegan.reference_options.options_table()) makes it anew"
+    assert options_table() in page, "print(cyclegan.reference.options.options_table()) makes it anew"
 
 
 def test_a_sentence_that_several_rows_share_is_written_once():

@@ -10,14 +10,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from conftest import TINY_MODEL
-from cyclegan.checkpoint import ModelInfo, load_checkpoint, save_checkpoint
 from cyclegan.config import InputError, make_config
-from cyclegan.images import ImageFormat
+from cyclegan.images.codecs import ImageFormat
 from cyclegan.networks import build_generator
 from cyclegan.networks.layers import InstanceNorm
-from cyclegan.parallel import Pair
-from cyclegan.step import TrainState, train_step
-from cyclegan.working import flatten, views_of
+from cyclegan.step.master_weights import flatten, views_of
+from cyclegan.step.two_threads import Pair
+from cyclegan.step.update import TrainState, train_step
+from cyclegan.training.checkpoint import ModelInfo, load_checkpoint, save_checkpoint
 
 
 @pytest.fixture
@@ -231,6 +231,6 @@ def test_a_state_refuses_a_copy_that_would_not_be_one():
 
 @pytest.mark.parametrize(("has_bf16", "precision"), [(True, "bf16"), (False, "fp32")])
 def test_a_state_resolves_auto_by_itself(monkeypatch, has_bf16, precision):
-    monkeypatch.setattr("cyclegan.train_state.has_fast_bf16", lambda _: has_bf16)
+    monkeypatch.setattr("cyclegan.step.state.has_fast_bf16", lambda _: has_bf16)
     state, _ = trained(steps=1, precision="auto")
     assert state.config.precision == precision

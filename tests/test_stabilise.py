@@ -7,12 +7,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from cyclegan import InputError, ModelConfig, Translator
-from cyclegan.checkpoint import ModelInfo
-from cyclegan.images import ImageFormat
+from cyclegan.images.codecs import ImageFormat
 from cyclegan.networks import build_generator
-from cyclegan.networks.given_norm import instance_norms, instance_statistics, with_statistics
-from cyclegan.stabilise import Stabiliser, is_cut, needs_stabilising, thumbnail
-from cyclegan.translate_files import sequences
+from cyclegan.networks.external_statistics import instance_norms, instance_statistics, with_statistics
+from cyclegan.training.checkpoint import ModelInfo
+from cyclegan.translate.files import sequences
+from cyclegan.translate.stabilise import Stabiliser, is_cut, needs_stabilising, thumbnail
 
 RESNET = ModelConfig(width=4, blocks=1)
 UNET = ModelConfig(generator="unet", width=4, depth=5)

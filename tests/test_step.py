@@ -4,8 +4,8 @@ import torch
 
 from conftest import TINY_MODEL
 from cyclegan.config import make_config
-from cyclegan.schedule import learning_rate_at
-from cyclegan.step import ImagePool, TrainState, train_step
+from cyclegan.step.update import ImagePool, TrainState, train_step
+from cyclegan.training.schedule import learning_rate_at
 
 
 def state_and_images(size=16, batch=2, channels=(3, 3), **settings):
@@ -104,7 +104,7 @@ def test_images_translated_together_give_the_losses_of_images_translated_apart(m
     together, real_a, real_b = state_and_images(batch=1)
     apart, *_ = state_and_images(batch=1)
     first = train_step(together, real_a, real_b)
-    monkeypatch.setattr("cyclegan.step._translate", lambda _, network, inputs: [network(x) for x in inputs])
+    monkeypatch.setattr("cyclegan.step.update._translate", lambda _, network, inputs: [network(x) for x in inputs])
     second = train_step(apart, real_a, real_b)
     for term in first:
         assert first[term].item() == pytest.approx(second[term].item(), rel=1e-5), term

@@ -9,15 +9,15 @@ from PIL import Image
 from torch import nn
 
 from cyclegan import InputError, ModelConfig, Translator
-from cyclegan.checkpoint import ModelInfo
-from cyclegan.images import ImageFormat, pad_to_multiple
+from cyclegan.images.codecs import ImageFormat, pad_to_multiple
 from cyclegan.networks import build_generator, plain
-from cyclegan.tiling import budget
-from cyclegan.tiling.boxes import Box, needed, take, tile_boxes
-from cyclegan.tiling.network import TiledNetwork, TilingPlan, TilingState
-from cyclegan.tiling.pictures import ArraySource, sample, sample_size
-from cyclegan.tiling.planes import Picture
-from cyclegan.tiling.sweeps import Gather
+from cyclegan.training.checkpoint import ModelInfo
+from cyclegan.translate.tiling import budget
+from cyclegan.translate.tiling.boxes import Box, needed, take, tile_boxes
+from cyclegan.translate.tiling.network import TiledNetwork, TilingPlan, TilingState
+from cyclegan.translate.tiling.pictures import ArraySource, sample, sample_size
+from cyclegan.translate.tiling.planes import Picture
+from cyclegan.translate.tiling.sweeps import Gather
 
 # What the product promises, on [-1, 1].
 PROMISED = 1e-4
@@ -235,7 +235,7 @@ def test_what_cannot_be_done_in_tiles_is_told():
 
 def test_what_does_not_fit_is_told_before_any_work(monkeypatch):
     translator = make_translator()
-    monkeypatch.setattr("cyclegan.tiling.pictures.available_bytes", lambda _: 50 * 2**20)
+    monkeypatch.setattr("cyclegan.translate.tiling.pictures.available_bytes", lambda _: 50 * 2**20)
     monkeypatch.setattr(translator.network, "forward", None)
     with pytest.raises(InputError, match=r"40x40 pixels in tiles of 64 need 0\.1 GiB, and 0\.0 GiB are available"):
         list(translator.translate([Image.new("RGB", (40, 40))], tile=64))

@@ -18,9 +18,9 @@ from rich.console import Console
 from conftest import TINY, make_folder
 from cyclegan import InputError, train
 from cyclegan.config import make_config
-from cyclegan.health import Finding
-from cyclegan.run_log import RunLog
-from cyclegan.trackers import SINKS, Trackers
+from cyclegan.training.health import Finding
+from cyclegan.training.run_log import RunLog
+from cyclegan.training.trackers import SINKS, Trackers
 
 LOSSES = {f"loss/{name}_{domain}" for name in ("cycle", "identity", "discriminator") for domain in "ab"}
 LOSSES |= {"loss/adversarial_a2b", "loss/adversarial_b2a"}
@@ -110,12 +110,12 @@ def story(tmp_path_factory):
 
     Returns the run, and what MLflow told of it after the first session.
     """
-    from cyclegan import recording
+    from cyclegan.step import cuda_graphs
 
     place = tmp_path_factory.mktemp("story")
     folders = make_folder(place / "a", 12), make_folder(place / "b", 12, seed=1)
     settings = {**ALL, "num_samples": 1, "num_validation": 10, "sample_steps": 4, "checkpoint_steps": 4}
-    original = recording.train_step
+    original = cuda_graphs.train_step
 
     def breaking(state, real_a, real_b):
         if state.step == 6:
@@ -125,14 +125,14 @@ def story(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         stay_offline(patch, place / "home")
         patch.chdir(tmp_path_factory.mktemp("elsewhere"))
-        patch.setattr("cyclegan.validation.TIME_SHARE", 1e6)
+        patch.setattr("cyclegan.training.validation.TIME_SHARE", 1e6)
         sign = Finding("b/discriminator", "The discriminator of B wins outright.")
-        patch.setattr("cyclegan.health.DiscriminatorWatch.update", lambda *_: [sign])
-        patch.setattr(recording, "train_step", breaking)
+        patch.setattr("cyclegan.training.health.DiscriminatorWatch.update", lambda *_: [sign])
+        patch.setattr(cuda_graphs, "train_step", breaking)
         with pytest.raises(OSError, match="cosmic"):
             run_tiny(folders, place / "run", **settings)
         broken = mlflow_runs(place / "run")[0]
-        patch.setattr(recording, "train_step", original)
+        patch.setattr(cuda_graphs, "train_step", original)
         run = run_tiny(folders, place / "run", **settings, workers=1)
         left = sorted(path.name for path in os.scandir("."))
     return SimpleNamespace(run=run, broken=broken, left_in_current_directory=left)
@@ -260,15 +260,15 @@ def test_a_run_moved_to_another_store_begins_there(folders, tmp_path, store, mon
 
 @pytest.mark.usefixtures("store")
 def test_ctrl_c_closes_the_trackers_as_interrupted(folders, tmp_path, monkeypatch):
-    from cyclegan import recording
+    from cyclegan.step import cuda_graphs
 
-    def interrupting(state, real_a, real_b, original=recording.train_step):
+    def interrupting(state, real_a, real_b, original=cuda_graphs.train_step):
         losses = original(state, real_a, real_b)
         if state.step == 3:
             os.kill(os.getpid(), signal.SIGINT)
         return losses
 
-    monkeypatch.setattr(recording, "train_step", interrupting)
+    monkeypatch.setattr(cuda_graphs, "train_step", interrupting)
     with pytest.raises(KeyboardInterrupt):
         run_tiny(folders, tmp_path / "run", **ALL)
     assert mlflow_runs(tmp_path / "run")[0].info.status == "KILLED"

@@ -13,10 +13,11 @@ import torch
 from safetensors.torch import load_file
 
 from conftest import TINY, make_folder
-from cyclegan import InputError, TrainConfig, Translator, recording, train
-from cyclegan.checkpoint import list_checkpoints, read_info
-from cyclegan.images import write_image
-from cyclegan.training import TrainingError
+from cyclegan import InputError, TrainConfig, Translator, train
+from cyclegan.images.codecs import write_image
+from cyclegan.step import cuda_graphs
+from cyclegan.training.checkpoint import list_checkpoints, read_info
+from cyclegan.training.loop import TrainingError
 
 
 def events(run, name=None):
@@ -92,7 +93,7 @@ def test_a_run_leaves_no_thread_behind(folders, tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("a step that fails")
 
-    monkeypatch.setattr(recording, "train_step", fail)
+    monkeypatch.setattr(cuda_graphs, "train_step", fail)
     with pytest.raises(RuntimeError, match="a step that fails"):
         train(*folders, out=tmp_path / "other", quiet=True, **TINY, steps=2)
     assert threading.active_count() == before
@@ -136,7 +137,7 @@ def test_an_interrupted_run_goes_on_and_ends_like_an_uninterrupted_one(folders, 
     whole = run_tiny(folders, tmp_path / "whole", **settings)
 
     def interrupted_at(step):
-        def interrupting(state, real_a, real_b, original=recording.train_step):
+        def interrupting(state, real_a, real_b, original=cuda_graphs.train_step):
             losses = original(state, real_a, real_b)
             if state.step == step:
                 os.kill(os.getpid(), signal.SIGINT)
@@ -144,13 +145,13 @@ def test_an_interrupted_run_goes_on_and_ends_like_an_uninterrupted_one(folders, 
 
         return interrupting
 
-    original = recording.train_step
+    original = cuda_graphs.train_step
     for step in (3, 6):
-        monkeypatch.setattr(recording, "train_step", interrupted_at(step))
+        monkeypatch.setattr(cuda_graphs, "train_step", interrupted_at(step))
         with pytest.raises(KeyboardInterrupt):
             run_tiny(folders, tmp_path / "run", **settings)
         assert list_checkpoints(tmp_path / "run")[0].name == f"step_000000{step}"
-        monkeypatch.setattr(recording, "train_step", original)
+        monkeypatch.setattr(cuda_graphs, "train_step", original)
     run = run_tiny(folders, tmp_path / "run", **settings)
     assert_same_weights(whole, run)
     steps = [line["step"] for line in log_lines(run)]
@@ -203,11 +204,11 @@ def test_resume_without_a_run_and_foreign_directories_are_refused(folders, tmp_p
 
 def test_nan_stops_the_run_and_names_step_term_and_checkpoint(folders, tmp_path, monkeypatch):
 
-    def poisoned(state, real_a, real_b, original=recording.train_step):
+    def poisoned(state, real_a, real_b, original=cuda_graphs.train_step):
         losses = original(state, real_a, real_b)
         return {**losses, "cycle_b": losses["cycle_b"] * float("nan")} if state.step >= 5 else losses
 
-    monkeypatch.setattr(recording, "train_step", poisoned)
+    monkeypatch.setattr(cuda_graphs, "train_step", poisoned)
     with pytest.raises(TrainingError, match=r"cycle_b became nan at step 5.*step_0000004") as caught:
         run_tiny(folders, tmp_path / "run", checkpoint_steps=2)
     assert "learning-rate" in str(caught.value)
@@ -325,7 +326,7 @@ def test_nan_in_an_image_is_blamed_on_the_image(folders, tmp_path):
 
 
 def test_two_processes_cannot_train_in_one_place(folders, tmp_path):
-    from cyclegan.run_directory import lock
+    from cyclegan.training.resume import lock
 
     run_tiny(folders, tmp_path / "run")
     for fresh in (False, True):
@@ -365,7 +366,7 @@ SCRIPT = """
 import sys, json, torch
 torch.set_num_threads(1)
 from cyclegan import train
-from cyclegan.training import TrainingError
+from cyclegan.training.loop import TrainingError
 try:
     train(sys.argv[1], sys.argv[2], out=sys.argv[3], quiet=True, **json.loads(sys.argv[4]))
 except TrainingError as error:

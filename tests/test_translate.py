@@ -10,10 +10,10 @@ from PIL import Image
 
 from conftest import TINY, make_folder
 from cyclegan import InputError, ModelConfig, Translator, train
-from cyclegan import translate_files as translate_files_module
-from cyclegan.checkpoint import ModelInfo, list_checkpoints
-from cyclegan.images import ImageFormat, read_image, write_image
-from cyclegan.translate_files import plan_outputs, translate_files
+from cyclegan.images.codecs import ImageFormat, read_image, write_image
+from cyclegan.training.checkpoint import ModelInfo, list_checkpoints
+from cyclegan.translate import files as translate_files_module
+from cyclegan.translate.files import plan_outputs, translate_files
 
 
 @pytest.fixture(scope="module")

@@ -3,18 +3,18 @@ import json
 import pytest
 import torch
 
-import cyclegan.tuning
+import cyclegan.step.precision
 from conftest import TINY, TINY_MODEL, make_folder
 from cyclegan import train
 from cyclegan.config import make_config
-from cyclegan.tuning import choose
+from cyclegan.step.precision import choose
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(autouse=True)
 def _fast_bf16(monkeypatch):
-    monkeypatch.setattr(cyclegan.tuning, "has_fast_bf16", lambda _: True)  # whatever this machine has
+    monkeypatch.setattr(cyclegan.step.precision, "has_fast_bf16", lambda _: True)  # whatever this machine has
 
 
 def config(**settings):
@@ -24,7 +24,7 @@ def config(**settings):
 @pytest.mark.parametrize("fastest", ["fp32", "bf16"])
 def test_a_trial_takes_the_fastest_and_says_why(tmp_path, monkeypatch, fastest):
     times = {"fp32": 0.2, "bf16": 0.2} | {fastest: 0.1}
-    monkeypatch.setattr(cyclegan.tuning, "_time", lambda ways: {name: times[name] for name in ways})
+    monkeypatch.setattr(cyclegan.step.precision, "_time", lambda ways: {name: times[name] for name in ways})
     choice = choose(config(), CPU, tmp_path / "tuning.json")
     assert choice.precision == fastest
     assert f"100 ms in {fastest}" in choice.reason
@@ -41,7 +41,7 @@ def test_a_trial_is_remembered_for_its_shapes_alone(tmp_path, monkeypatch):
     cache = tmp_path / "tuning.json"
     first = choose(config(), CPU, cache)
     trials = []
-    monkeypatch.setattr(cyclegan.tuning, "_time", lambda ways: trials.append(ways) or dict.fromkeys(ways, 1.0))
+    monkeypatch.setattr(cyclegan.step.precision, "_time", lambda ways: trials.append(ways) or dict.fromkeys(ways, 1.0))
     assert choose(config(), CPU, cache) == first
     assert not trials
     choose(config(crop_size=24), CPU, cache)
@@ -63,7 +63,7 @@ def test_a_place_that_cannot_be_written_to_costs_only_the_memory(tmp_path):
 
 @pytest.mark.parametrize("settings", [{"steps": 10}, {"steps": None, "minutes": 0.1}])
 def test_a_short_run_is_not_held_up_by_a_trial(tmp_path, monkeypatch, settings):
-    monkeypatch.setattr(cyclegan.tuning, "_try", None)
+    monkeypatch.setattr(cyclegan.step.precision, "_try", None)
     choice = choose(config(**settings), CPU, tmp_path / "tuning.json")
     assert choice.precision == "bf16"
     assert not list(tmp_path.iterdir())
@@ -71,12 +71,12 @@ def test_a_short_run_is_not_held_up_by_a_trial(tmp_path, monkeypatch, settings):
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_what_was_asked_for_is_taken_and_not_tried(tmp_path, monkeypatch, precision):
-    monkeypatch.setattr(cyclegan.tuning, "_try", None)
+    monkeypatch.setattr(cyclegan.step.precision, "_try", None)
     assert choose(config(precision=precision), CPU, tmp_path / "tuning.json").precision == precision
 
 
 def test_a_cpu_without_bf16_computes_in_fp32(tmp_path, monkeypatch):
-    monkeypatch.setattr(cyclegan.tuning, "has_fast_bf16", lambda _: False)
+    monkeypatch.setattr(cyclegan.step.precision, "has_fast_bf16", lambda _: False)
     choice = choose(config(), CPU, tmp_path / "tuning.json")
     assert choice.precision == "fp32"
     assert "no bf16" in choice.reason
@@ -86,12 +86,12 @@ def test_a_cpu_without_bf16_computes_in_fp32(tmp_path, monkeypatch):
 def test_a_run_that_goes_on_keeps_its_precision_without_a_trial(tmp_path, monkeypatch, precision):
     a, b = make_folder(tmp_path / "a"), make_folder(tmp_path / "b", seed=1)
     settings = {**TINY, "precision": "auto", "out": tmp_path / "run"}
-    monkeypatch.setattr(cyclegan.tuning, "FEWEST_STEPS", 2)
-    monkeypatch.setattr(cyclegan.tuning, "_user_cache", lambda: tmp_path)
-    monkeypatch.setattr(cyclegan.tuning, "_try", lambda _: cyclegan.tuning.Choice(precision, "tried"))
+    monkeypatch.setattr(cyclegan.step.precision, "FEWEST_STEPS", 2)
+    monkeypatch.setattr(cyclegan.step.precision, "_user_cache", lambda: tmp_path)
+    monkeypatch.setattr(cyclegan.step.precision, "_try", lambda _: cyclegan.step.precision.Choice(precision, "tried"))
     train(a, b, **settings, steps=2, quiet=True)
     (tmp_path / "tuning.json").unlink()
-    monkeypatch.setattr(cyclegan.tuning, "_try", None)
+    monkeypatch.setattr(cyclegan.step.precision, "_try", None)
     train(a, b, **settings, steps=2, quiet=True)  # complete: nothing is tried
     train(a, b, **settings, steps=4, resume=True, quiet=True)
     lines = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
@@ -99,6 +99,6 @@ def test_a_run_that_goes_on_keeps_its_precision_without_a_trial(tmp_path, monkey
 
 
 def test_a_run_that_goes_on_elsewhere_takes_what_is_there(tmp_path, monkeypatch):
-    monkeypatch.setattr(cyclegan.tuning, "has_fast_bf16", lambda _: False)
+    monkeypatch.setattr(cyclegan.step.precision, "has_fast_bf16", lambda _: False)
     assert choose(config(), CPU, tmp_path / "tuning.json", began_with="bf16").precision == "fp32"
     assert choose(config(), CPU, tmp_path / "tuning.json", began_with="fp16").precision == "fp32"

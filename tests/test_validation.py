@@ -11,20 +11,20 @@ from torch import nn
 
 from conftest import TINY, make_folder
 from cyclegan import InputError, Translator, train
-from cyclegan.checkpoint import list_checkpoints, read_best, read_info
 from cyclegan.config import make_config
-from cyclegan.data import find_folders
-from cyclegan.health import DISCRIMINATOR_STEPS, DiscriminatorWatch
-from cyclegan.held_out import choose_held_out
-from cyclegan.image_folder import scan_folder
-from cyclegan.metrics import luma
-from cyclegan.validation import TIME_SHARE, Validation, ValidationScores
+from cyclegan.data.dataset import find_folders
+from cyclegan.data.image_folder import scan_folder
+from cyclegan.data.splits import choose_held_out
+from cyclegan.metrics.functions import luma
+from cyclegan.training.checkpoint import list_checkpoints, read_best, read_info
+from cyclegan.training.health import DISCRIMINATOR_STEPS, DiscriminatorWatch
+from cyclegan.training.validation import TIME_SHARE, Validation, ValidationScores
 
 
 @pytest.fixture
 def unhurried(monkeypatch):
     """Scoring may take as long as it likes, so that runs of seconds are scored, too."""
-    monkeypatch.setattr("cyclegan.validation.TIME_SHARE", 1e6)
+    monkeypatch.setattr("cyclegan.training.validation.TIME_SHARE", 1e6)
 
 
 @pytest.fixture
@@ -272,7 +272,7 @@ def test_a_run_that_cannot_be_scored_goes_on(tmp_path, large_folders, monkeypatc
         def absent(_):
             raise InputError("The feature file is missing")
 
-        monkeypatch.setattr("cyclegan.validation.FeatureNetwork", absent)
+        monkeypatch.setattr("cyclegan.training.validation.FeatureNetwork", absent)
     else:
         a = make_folder(tmp_path / "single", 1)
     run = train(a, b, out=tmp_path / "run", **settings(quiet=False))
@@ -328,7 +328,8 @@ def checks(run):
 def train_with(monkeypatch, folders, out, a2b, b2a, **changes):
     """A run whose scores come from these translators in place of those that are trained."""
     monkeypatch.setattr(
-        "cyclegan.monitor.Monitor._generators", property(lambda _: SimpleNamespace(a2b=a2b.eval(), b2a=b2a.eval()))
+        "cyclegan.training.monitor.Monitor._generators",
+        property(lambda _: SimpleNamespace(a2b=a2b.eval(), b2a=b2a.eval())),
     )
     return train(*folders, out=out, **settings(**changes))
 

@@ -16,10 +16,10 @@ from torch import nn
 
 from conftest import TINY, make_folder
 from cyclegan import InputError, ModelConfig, Translator, train
-from cyclegan.checkpoint import ModelInfo
 from cyclegan.cli import main
-from cyclegan.images import ImageFormat
-from cyclegan.progress import signals_interrupt
+from cyclegan.images.codecs import ImageFormat
+from cyclegan.system.progress import signals_interrupt
+from cyclegan.training.checkpoint import ModelInfo
 from cyclegan.video import plan_translation, translate_video
 from cyclegan.video.writing import open_output
 
@@ -603,7 +603,7 @@ def test_only_errors_of_writing_are_told_as_such(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     target.write_text("an earlier result")
-    monkeypatch.setattr("cyclegan.files.os.fsync", full)
+    monkeypatch.setattr("cyclegan.system.atomic.os.fsync", full)
     with pytest.raises(InputError, match=r"y\.mp4 could not be written: No space .*\. What was there before stays\."):
         translate_video(make_translator(), source, target)
     assert target.read_text() == "an earlier result"

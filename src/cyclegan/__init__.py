@@ -7,9 +7,9 @@ from cyclegan._version import __version__
 
 if TYPE_CHECKING:
     from cyclegan.config import DataConfig, InputError, ModelConfig, TrainConfig
-    from cyclegan.evaluation import evaluate
-    from cyclegan.training import train
-    from cyclegan.translate import Translator
+    from cyclegan.evaluation.scoring import evaluate
+    from cyclegan.training.loop import train
+    from cyclegan.translate.translator import Translator
 
 __all__ = ["DataConfig", "InputError", "ModelConfig", "TrainConfig", "Translator", "__version__", "evaluate", "train"]
 
@@ -19,9 +19,9 @@ _HOMES = {
     "InputError": "cyclegan.config",
     "ModelConfig": "cyclegan.config",
     "TrainConfig": "cyclegan.config",
-    "Translator": "cyclegan.translate",
-    "evaluate": "cyclegan.evaluation",
-    "train": "cyclegan.training",
+    "Translator": "cyclegan.translate.translator",
+    "evaluate": "cyclegan.evaluation.scoring",
+    "train": "cyclegan.training.loop",
 }
 
 

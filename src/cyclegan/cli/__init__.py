@@ -62,7 +62,7 @@ class _Parser(argparse.ArgumentParser):
 
 def _of_reference(flag: str, flags: Sequence[str]) -> str | None:
     """Which of a command's flags an option of the reference implementation is, for whoever types it from habit."""
-    from cyclegan.reference_options import OPTIONS
+    from cyclegan.reference.options import OPTIONS
 
     ours = next((option.ours for option in OPTIONS if flag.removeprefix("--") in option.names), "")
     known = [name for name in re.findall(r"`(--[\w-]+)`", ours) if name in flags]

@@ -66,11 +66,11 @@ def run(parsed: argparse.Namespace) -> None:
 
     from rich.console import Console
 
-    from cyclegan.benchmark.measuring import measure
-    from cyclegan.benchmark.subject import find_subject
-    from cyclegan.benchmark.view import show, write
-    from cyclegan.distributed import resolve_device
-    from cyclegan.progress import signals_interrupt
+    from cyclegan.bench.measuring import measure
+    from cyclegan.bench.subject import find_subject
+    from cyclegan.bench.view import show, write
+    from cyclegan.system.devices import resolve_device
+    from cyclegan.system.progress import signals_interrupt
 
     progress = Console(stderr=True, highlight=False, markup=False)
     with signals_interrupt(), tempfile.TemporaryDirectory() as workplace:

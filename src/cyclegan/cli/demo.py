@@ -24,8 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> None:
     from cyclegan.config import InputError
-    from cyclegan.demo import demo, quick_demo
-    from cyclegan.distributed import keep_freed_memory
+    from cyclegan.demo.run import demo, quick_demo
+    from cyclegan.system.devices import keep_freed_memory
 
     if parsed.quick:
         given = {"--minutes": parsed.minutes, "--seed": parsed.seed, "--fresh": parsed.fresh or None}

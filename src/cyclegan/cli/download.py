@@ -69,9 +69,9 @@ def _get_model(name: str, out: Path, mirror: str | None) -> Path:
     import shlex
     import sys
 
-    from cyclegan.checkpoint import read_info
     from cyclegan.datasets.pretrained import model_file
-    from cyclegan.importing import import_reference
+    from cyclegan.reference.importing import import_reference
+    from cyclegan.training.checkpoint import read_info
 
     if (out / "config.json").is_file() and f"{name}.pth" in (read_info(out).origin or ""):
         print(f"{out} is there already; remove it to get it again.", file=sys.stderr)

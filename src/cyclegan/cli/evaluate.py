@@ -51,8 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(parsed: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from cyclegan.evaluation import evaluate, show_scores
-    from cyclegan.run_directory import evaluation_of
+    from cyclegan.evaluation.scoring import evaluate, show_scores
+    from cyclegan.training.resume import evaluation_of
 
     try:
         scores = evaluate(

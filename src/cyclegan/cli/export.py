@@ -51,7 +51,7 @@ def run(parsed: argparse.Namespace) -> None:
     import sys
 
     from cyclegan.export import export
-    from cyclegan.progress import signals_interrupt
+    from cyclegan.system.progress import signals_interrupt
 
     with signals_interrupt():
         exported = export(

@@ -29,7 +29,7 @@ def run(parsed: argparse.Namespace) -> None:
 
     from rich.console import Console
 
-    from cyclegan.importing import import_reference
+    from cyclegan.reference.importing import import_reference
 
     imported = import_reference(*parsed.checkpoints, out=parsed.out, epoch=parsed.epoch, direction=parsed.direction)
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cyclegan.push import Parcel
+    from cyclegan.publishing.publish import Parcel
 
 SUMMARY = "Publish a trained model on the Hugging Face Hub, with a card."
 
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace) -> None:
-    from cyclegan.push import push
+    from cyclegan.publishing.publish import push
 
     try:
         address = push(

@@ -105,7 +105,7 @@ def _add_setting(group: Any, name: str, info: FieldInfo, default: Any) -> None:
 
 def _print_equivalent(command: str) -> None:
     """The commands to stdout, so that a shell can take them; what differs to stderr."""
-    from cyclegan.reference_equivalent import translate_reference
+    from cyclegan.reference.equivalent import translate_reference
 
     found = translate_reference(command)
     for note in found.notes:
@@ -128,8 +128,8 @@ def run(parsed: argparse.Namespace) -> None:
         raise InputError(
             f"Give two folders, or one root; these are {len(parsed.paths)}: {' '.join(map(str, parsed.paths))}."
         )
-    from cyclegan.distributed import keep_freed_memory
-    from cyclegan.training import train
+    from cyclegan.system.devices import keep_freed_memory
+    from cyclegan.training.loop import train
 
     keep_freed_memory()
     a, b = (*parsed.paths, None, None)[:2]

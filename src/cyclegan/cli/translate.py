@@ -9,8 +9,8 @@ from cyclegan.config import InputError
 if TYPE_CHECKING:  # heavy imports wait until the command runs
     from rich.console import Console
 
-    from cyclegan.translate import Translator
-    from cyclegan.translate_files import TranslationPlan
+    from cyclegan.translate.files import TranslationPlan
+    from cyclegan.translate.translator import Translator
 
 SUMMARY = "Translate images and clips with a trained run."
 
@@ -113,7 +113,7 @@ def run(parsed: argparse.Namespace) -> None:
     import contextlib
     import sys
 
-    from cyclegan.progress import signals_interrupt
+    from cyclegan.system.progress import signals_interrupt
 
     with signals_interrupt():
         try:
@@ -129,8 +129,8 @@ def run(parsed: argparse.Namespace) -> None:
 def _translate(parsed: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from cyclegan.stabilise import MEMORY_FRAMES, check_memory, needs_stabilising
-    from cyclegan.translate import Translator
+    from cyclegan.translate.stabilise import MEMORY_FRAMES, check_memory, needs_stabilising
+    from cyclegan.translate.translator import Translator
     from cyclegan.video import plan_translation
 
     for flag, value in (("--short-side", parsed.short_side), ("--scale-width", parsed.scale_width)):
@@ -183,7 +183,7 @@ def _translate_images(
     """Returns whether all images could be translated."""
     from rich.progress import Progress
 
-    from cyclegan.translate_files import sequences, translate_files
+    from cyclegan.translate.files import sequences, translate_files
 
     alone: list[Path] = []
     if parsed.stabilise:
@@ -222,8 +222,8 @@ def _split_large(
     """A plan as what is translated as a whole and what is in tiles."""
     import numpy as np
 
-    from cyclegan.large_images import find_large
-    from cyclegan.tiling.pictures import check_tile
+    from cyclegan.translate.large_files import find_large
+    from cyclegan.translate.tiling.pictures import check_tile
 
     is_scaled = parsed.short_side is not None or parsed.scale_width is not None
     if isinstance(parsed.tile, int):
@@ -261,10 +261,10 @@ def _translate_large(
     is_only: bool,
 ) -> bool:
     """Returns whether a file could be translated in tiles."""
-    from cyclegan.images import UnreadableError
-    from cyclegan.large_images import translate_large
-    from cyclegan.progress import show_time_left
-    from cyclegan.tiling.pictures import TILE
+    from cyclegan.images.codecs import UnreadableError
+    from cyclegan.system.progress import show_time_left
+    from cyclegan.translate.large_files import translate_large
+    from cyclegan.translate.tiling.pictures import TILE
 
     tile = TILE if parsed.tile == "auto" else parsed.tile
     if parsed.tile == "auto":
@@ -302,7 +302,7 @@ def _translate_clip(
     """Returns whether all of the clip could be translated. One bad clip of several does not end the others."""
     import time
 
-    from cyclegan.progress import show_time_left
+    from cyclegan.system.progress import show_time_left
     from cyclegan.video import translate_video
 
     began = time.monotonic()

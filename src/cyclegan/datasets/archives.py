@@ -14,8 +14,8 @@ from rich.console import Console
 
 from cyclegan.config import InputError
 from cyclegan.datasets.fetching import show_bytes
-from cyclegan.images import EXTENSIONS
-from cyclegan.progress import show_progress
+from cyclegan.images.codecs import EXTENSIONS
+from cyclegan.system.progress import show_progress
 
 FOLDERS = tuple(f"{role}{domain}" for role in ("train", "val", "test") for domain in "AB")
 

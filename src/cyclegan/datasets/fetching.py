@@ -21,8 +21,8 @@ from rich.console import Console
 
 from cyclegan._version import __version__
 from cyclegan.config import InputError
-from cyclegan.files import check_free, lock
-from cyclegan.progress import show_progress
+from cyclegan.system.atomic import check_free, lock
+from cyclegan.system.progress import show_progress
 
 _CHUNK = 1 << 18
 

@@ -9,7 +9,7 @@ from rich.console import Console
 from cyclegan.datasets.archives import ArchiveError, unpack
 from cyclegan.datasets.catalogue import HOME, STANDARD, Dataset, Pretrained
 from cyclegan.datasets.fetching import Patience, Received, check_mirror, fetch, show_bytes, workplace
-from cyclegan.files import check_free
+from cyclegan.system.atomic import check_free
 
 
 def download_dataset(name: str, out: Path, *, mirror: str | None = None, patience: Patience | None = None) -> Path:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from cyclegan.engines import require
+from cyclegan.translate.engines import require
 
 
 def save_onnx(graph: Any, path: Path, about: dict[str, str]) -> None:

@@ -15,12 +15,20 @@ import numpy as np
 from torch import Tensor, nn
 
 from cyclegan.config import InputError
-from cyclegan.engines import require
-from cyclegan.engines.graphs import quiet, to_onnx, to_openvino
-from cyclegan.engines.with_onnxruntime import INPUT
-from cyclegan.engines.with_openvino import openvino_core
 from cyclegan.export.graph_files import save_onnx, save_openvino
-from cyclegan.images import ImageFormat, UnreadableError, list_images, pad_to_multiple, read_as, spread, to_tensor
+from cyclegan.images.codecs import (
+    ImageFormat,
+    UnreadableError,
+    list_images,
+    pad_to_multiple,
+    read_as,
+    spread,
+    to_tensor,
+)
+from cyclegan.translate.engines import require
+from cyclegan.translate.engines.graphs import quiet, to_onnx, to_openvino
+from cyclegan.translate.engines.with_onnxruntime import INPUT
+from cyclegan.translate.engines.with_openvino import openvino_core
 
 NUM_CALIBRATION = 24
 NUM_HELD_OUT = 6

@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cyclegan.checkpoint import read_info, read_weights, save_model
 from cyclegan.config import Direction, InputError
 from cyclegan.export.exported import Exported
+from cyclegan.training.checkpoint import read_info, read_weights, save_model
 
 
 def export_model(

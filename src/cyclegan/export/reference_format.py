@@ -7,13 +7,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cyclegan.checkpoint import load_generator, read_discriminators, read_info
 from cyclegan.config import Direction, InputError, ModelConfig
 from cyclegan.export.exported import Exported
-from cyclegan.files import write_bytes
-from cyclegan.importing import ROLES
 from cyclegan.networks import build_discriminator
-from cyclegan.reference import to_reference
+from cyclegan.reference.importing import ROLES
+from cyclegan.reference.keys import to_reference
+from cyclegan.system.atomic import write_bytes
+from cyclegan.training.checkpoint import load_generator, read_discriminators, read_info
 
 
 def export_reference(model: Path, out: Path, directions: tuple[Direction, ...], weights: str | None) -> Exported:

@@ -9,9 +9,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from cyclegan.checkpoint import list_checkpoints, read_best, read_info
 from cyclegan.config import Config, InputError, TrainConfig
-from cyclegan.data import Folders, find_folders, holds_domains
+from cyclegan.data.dataset import Folders, find_folders, holds_domains
 from cyclegan.inspection.advice import Advice, advise
 from cyclegan.inspection.duplicates import Copies, find_copies
 from cyclegan.inspection.survey import (
@@ -24,7 +23,8 @@ from cyclegan.inspection.survey import (
     printable,
     survey_folder,
 )
-from cyclegan.run_directory import read_log, read_run_config, run_of
+from cyclegan.training.checkpoint import list_checkpoints, read_best, read_info
+from cyclegan.training.resume import read_log, read_run_config, run_of
 
 # Which folder may repeat which, besides each repeating itself.
 _BORDERS = (

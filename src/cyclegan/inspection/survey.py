@@ -12,10 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cyclegan.ahead import num_cores, work_ahead
 from cyclegan.config import Config, InputError
-from cyclegan.features import FeatureInfo, FeatureNetwork
-from cyclegan.images import (
+from cyclegan.images.codecs import (
     EXTENSIONS,
     Array,
     ImageFormat,
@@ -29,7 +27,9 @@ from cyclegan.images import (
     to_tensor,
 )
 from cyclegan.inspection.duplicates import THUMBNAIL, FloatArray
-from cyclegan.metrics import kernel_distance
+from cyclegan.metrics.features import FeatureInfo, FeatureNetwork
+from cyclegan.metrics.functions import kernel_distance
+from cyclegan.system.prefetch import num_cores, work_ahead
 
 # Steps of the histograms, over values of 0..1.
 BINS = 32

@@ -9,12 +9,12 @@ from PIL import Image, ImageDraw
 
 from cyclegan._version import __version__
 from cyclegan.config import InputError
-from cyclegan.environment import command_line
-from cyclegan.images import UnreadableError, spread
+from cyclegan.images.codecs import UnreadableError, spread
 from cyclegan.inspection import Inspection, RunSummary
 from cyclegan.inspection.duplicates import Copies, Copy
 from cyclegan.inspection.survey import BINS, FolderReport, Size, picture, printable
 from cyclegan.report.page import Gallery, Section, Table, write_report
+from cyclegan.system.provenance import command_line
 
 if TYPE_CHECKING:  # `import cyclegan` does not wait for it
     from rich.console import Console

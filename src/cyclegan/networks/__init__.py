@@ -8,8 +8,8 @@ from torch import nn
 
 from cyclegan.config import ModelConfig
 from cyclegan.networks.layers import SmoothConv2d, SmoothConvTranspose2d, SpectralConv2d
+from cyclegan.networks.patch_projection import ProjectionHeads
 from cyclegan.networks.patchgan import PatchDiscriminator, PixelDiscriminator
-from cyclegan.networks.projection import ProjectionHeads
 from cyclegan.networks.resnet import ResnetGenerator
 from cyclegan.networks.unet import UnetGenerator
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from cyclegan.files import write_bytes
 from cyclegan.report.charts import Chart, chart_html
+from cyclegan.system.atomic import write_bytes
 
 # Pictures up to this many pixels are shown pixel by pixel and kept without loss.
 _SMALL = 128

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from cyclegan.config import InputError
-from cyclegan.images import Array, pil_to_array
+from cyclegan.images.codecs import Array, pil_to_array
 
 if TYPE_CHECKING:  # the extra `video`
     import av.container

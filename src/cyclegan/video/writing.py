@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cyclegan.config import InputError
-from cyclegan.files import whole_file
-from cyclegan.images import Array, resize
+from cyclegan.images.codecs import Array, resize
+from cyclegan.system.atomic import whole_file
 from cyclegan.video.reading import BT709, FULL, LIMITED, RGB, Look, exact, matrix_of, reason_of
 
 if TYPE_CHECKING:  # the extra `video`

@@ -1,0 +1,323 @@
+"""The points of a benchmark, one process after another, as far as time and memory go."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cyclegan._version import __version__
+from cyclegan.bench.points import Measured, Missing, Point, Predictor, cross, find_lack, in_order
+from cyclegan.bench.subject import Subject, engine_of
+from cyclegan.networks import build_discriminator, build_generator
+from cyclegan.step.precision import cpu_name
+from cyclegan.system.devices import has_fast_bf16
+from cyclegan.system.prefetch import num_cores
+from cyclegan.translate.tiling.budget import available_bytes
+
+# What is measured first, to predict the rest.
+_PROBE_PIXELS = 64
+
+# Packages without which an engine cannot compute a run, and the extra that brings them.
+_ENGINES = {
+    "onnxruntime": (("onnx", "onnxscript", "onnxruntime"), "onnx", ("fp32",)),
+    "openvino": (("openvino",), "openvino", ("fp32", "bf16")),
+}
+
+
+@dataclass
+class Benchmark:
+    """All that was found.
+
+    base: (size, batch) where both curves cross. choices: what `auto` took, where it was asked. start_seconds: of the
+    command itself. stopped: by Ctrl-C. seconds_short: of the points that were left out for want of time.
+    """
+
+    subject: Subject
+    machine: dict[str, Any]
+    base: tuple[int, int]
+    minutes: float
+    measured: list[Measured] = field(default_factory=list)
+    missing: list[Missing] = field(default_factory=list)
+    choices: list[Measured] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    start_seconds: float | None = None
+    stopped: bool = False
+    seconds_short: float = 0.0
+
+
+def measure(
+    subject: Subject,
+    *,
+    sizes: Sequence[int],
+    batch_sizes: Sequence[int],
+    works: Sequence[str],
+    device: torch.device,
+    minutes: float,
+    say: Callable[[str], None],
+) -> Benchmark:
+    """Measure training steps and translations (`works`) against image size in pixels and against batch.
+
+    Both curves cross at the crop size and the run's batch, where these are asked for. say: hears of every point.
+    A point that fails, or does not fit into the memory or the minutes that are left, is among those missing. Ctrl-C
+    ends with what is there by then.
+    """
+    began = time.monotonic()
+    crop = subject.info.crop_size
+    batch = subject.config.batch_size if subject.config is not None else 1
+    base = (
+        crop if crop in sizes else sorted(sizes)[(len(sizes) - 1) // 2],
+        batch if batch in batch_sizes else min(batch_sizes),
+    )
+    done = Benchmark(subject, describe_machine(device), base, minutes)
+    if subject.config is not None and subject.config.threads is not None:
+        done.machine["threads"] = subject.config.threads
+    pairs = cross(sizes, batch_sizes, *base)
+    ways = [
+        *(_train_ways(done) if "train" in works else []),
+        *(_translate_ways(done, device) if "translate" in works else []),
+    ]
+    points = [replace(way, size=size, batch_size=number) for size, number in pairs for way in ways]
+    # What `auto` takes in translation depends on the model and the machine, not on the size.
+    points = [p for p in points if (p.work, p.precision) != ("translate", "auto") or (p.size, p.batch_size) == base]
+    if not points:
+        return done
+    try:
+        done.start_seconds = start_seconds()
+        probe = _probe(points, subject)
+        say(f"A first look: {probe}")
+        looked = run_point(probe, subject, device, (), 60 * minutes + 60)
+        if isinstance(looked, Missing):
+            done.missing.append(looked)
+            done.notes.append("Nothing else was tried, because the first look at this machine failed.")
+            say(f"{probe}: failed, {looked.why}")
+            return done
+        predictor = Predictor(_fixed_bytes(subject), [looked])
+        for number, point in enumerate(in_order(points, base, predictor), 1):
+            left = 60 * minutes - (time.monotonic() - began)
+            place = f"[{number}/{len(points)}] {point}"
+            if any(m.point == point for m in done.measured):  # `auto` took it before
+                continue
+            lack = find_lack(point, predictor, left, available_bytes(device))
+            if lack is not None:
+                done.missing.append(lack)
+                done.seconds_short += predictor.wall_seconds(point) if lack.kind == "time" else 0
+                say(f"{place}: left out, {lack.why}")
+                continue
+            say(place)
+            # Whoever takes ten times as long as was foreseen does not come to an end.
+            limit = max(10 * predictor.wall_seconds(point), 60 * minutes, 60)
+            known = [m.point.precision for m in done.measured if replace(m.point, precision=point.precision) == point]
+            found = run_point(point, subject, device, known, limit)
+            if isinstance(found, Missing):
+                done.missing.append(found)
+                say(f"{place}: failed, {found.why}")
+            elif found.num_calls == 0:
+                done.choices.append(found)
+            else:
+                done.measured.append(found)
+                predictor.known.append(found)
+                if point.precision == "auto":
+                    done.choices.append(found)
+                    # It is known as what it is; the next `auto` is predicted from it all the same.
+                    predictor.known.append(replace(found, point=point))
+    except KeyboardInterrupt:
+        done.stopped = True
+    return done
+
+
+def run_point(
+    point: Point, subject: Subject, device: torch.device, known: Sequence[str], limit_seconds: float
+) -> Measured | Missing:
+    """Measure one point in a process of its own. known: precisions that are measured already; if `auto` takes one of
+    them, nothing is measured, and num_calls is 0."""
+    config = subject.config.model_dump(mode="json") if subject.config is not None else None
+    given = {
+        "point": asdict(point),
+        "device": str(device),
+        "config": config,
+        "model": str(subject.model) if subject.model is not None else None,
+        "direction": subject.direction,
+        "exports": [str(folder) for folder, _ in subject.exports],
+        "threads": subject.config.threads if subject.config is not None else None,
+        "known": list(known) if point.precision == "auto" else [],
+        "started": time.time(),
+    }
+    command = [sys.executable, "-P", "-m", "cyclegan.bench.process", json.dumps(given)]
+    started = time.monotonic()
+    child = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env=_environment(),
+    )
+    try:
+        out, err = child.communicate(timeout=limit_seconds)
+    except subprocess.TimeoutExpired:
+        return Missing(point, f"it was stopped after {limit_seconds:.0f} s", "failed")
+    finally:
+        if child.poll() is None:
+            child.kill()
+            child.communicate()
+    if child.returncode == -2:  # Ctrl-C reaches both, the child perhaps first
+        raise KeyboardInterrupt
+    if child.returncode != 0:
+        return Missing(point, _reason(child.returncode, err), "failed")
+    result = json.loads(out.splitlines()[-1])
+    return Measured(
+        replace(point, precision=result["precision"]),
+        seconds=result.get("seconds", 0.0),
+        bytes=result.get("bytes", 0),
+        num_calls=result.get("num_calls", 0),
+        start_seconds=result.get("start_seconds", 0.0),
+        wall_seconds=time.monotonic() - started,
+        decibels=result.get("decibels"),
+        reason=result["reason"],
+    )
+
+
+def _environment() -> dict[str, str]:
+    """That of a process which imports this package, whatever lies in the folder where the command was typed."""
+    home = str(Path(__file__).parents[2])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
+def _reason(code: int, err: str) -> str:
+    """Why a process ended, in one line."""
+    lines = [line.strip() for line in err.splitlines() if line.strip()]
+    if "can't allocate memory" in err or "OutOfMemoryError" in err or "MemoryError" in err:
+        return "there was not enough memory"
+    if code == -9:
+        return "the system killed it, which most often means that memory ran out"
+    if code < 0:
+        return f"it was ended by signal {-code}"
+    return lines[-1].removesuffix(".") if lines else f"it ended with code {code}"
+
+
+def _probe(points: Sequence[Point], subject: Subject) -> Point:
+    """The smallest look that says how fast this machine is."""
+    kinds = [p for p in points if p.side == "ours"] or [p for p in points if p.side == "torch"] or list(points)
+    multiple = subject.info.model.multiple
+    size = -(-max(_PROBE_PIXELS, subject.info.model.smallest_crop) // multiple) * multiple
+    return replace(kinds[0], size=min(size, *(point.size for point in points)), batch_size=1)
+
+
+def _fixed_bytes(subject: Subject) -> dict[str, int]:
+    """Weights; in training also gradients, two moments and the averaged generators."""
+    model = subject.info.model
+    generators, discriminators = (
+        sum(p.numel() for pair in ends for p in build(model, *pair).parameters())
+        for build, ends in (
+            (build_generator, ((model.channels_a, model.channels_b), (model.channels_b, model.channels_a))),
+            (build_discriminator, ((model.channels_a,), (model.channels_b,))),
+        )
+    )
+    return {"train": 4 * (5 * generators + 4 * discriminators), "translate": 2 * generators}
+
+
+def _train_ways(done: Benchmark) -> list[Point]:
+    config = done.subject.config
+    if config is None:
+        return []
+    ways = [Point("train", "ours", "fp32", 0, 0)]
+    why = _why_not_plain(done.subject)
+    if why is None:
+        ways.append(Point("train", "plain", "fp32", 0, 0))
+    else:
+        done.notes.append(f"Nothing to compare a training step with: {why}.")
+    ways.append(Point("train", "ours", "auto", 0, 0))
+    if not config.model.uses_batch_norm:
+        ways.append(Point("train", "ours", "auto", 0, 0, checkpointed=True))
+    else:
+        done.notes.append("--checkpoint-activations is not for norm batch.")
+    return ways
+
+
+def _why_not_plain(subject: Subject) -> str | None:
+    """What a model has that the plain networks, those of the paper, have not."""
+    model, config = subject.info.model, subject.config
+    if model.generator != "resnet" or model.discriminator != "patch" or model.norm != "instance" or model.dropout:
+        return "plain eager networks are a resnet and patch discriminators with instance norm, and these are others"
+    if model.beyond_reference:
+        return f"plain eager networks have no {' and no '.join(model.beyond_reference)}"
+    if config is None:
+        return "an export is compared with nothing"
+    if config.adversarial == "wgan-gp" or 0 in (
+        config.adversarial_weight,
+        config.cycle_weight_a,
+        config.cycle_weight_b,
+    ):
+        return "a plain eager step has least squares and both cycle losses, and this run has others"
+    if config.contrastive_weight or config.structure_weight or config.r1_weight:
+        return "a plain eager step has the losses of the paper, and this run has more"
+    return None
+
+
+def _translate_ways(done: Benchmark, device: torch.device) -> list[Point]:
+    subject, ways = done.subject, []
+    if subject.model is not None:
+        ways.append(Point("translate", "torch", "fp32", 0, 0))
+        if _why_not_plain(subject) is None:
+            ways.append(Point("translate", "plain", "fp32", 0, 0))
+        if has_fast_bf16(device):
+            ways.append(Point("translate", "torch", "bf16", 0, 0))
+        else:
+            done.notes.append(f"torch bf16 is left out: this {device.type.upper()} has no arithmetic in it.")
+        ways.append(Point("translate", "torch", "auto", 0, 0))
+        for engine, (packages, extra, precisions) in _ENGINES.items():
+            if any(find_spec(package) is None for package in packages):
+                done.notes.append(f"{engine} is not installed; pip install 'cyclegan[{extra}]'.")
+            elif device.type != "cpu":
+                done.notes.append(f"{engine} computes on the CPU; --device cpu measures it.")
+            else:
+                fast = [name for name in precisions if name == "fp32" or has_fast_bf16(device)]
+                ways += [Point("translate", engine, name, 0, 0) for name in fast]
+    else:
+        done.notes.append("An export only translates; the run that it was made of tells the cost of training.")
+    for folder, export in subject.exports:
+        if device.type == "cpu" or engine_of(export) == "torch":
+            ways.append(Point("translate", str(folder), export.precision, 0, 0))
+        else:
+            done.notes.append(f"{folder} is for {engine_of(export)}, which computes on the CPU; use --device cpu.")
+    return ways
+
+
+def start_seconds() -> float:
+    """From typing a command to its answer, here `cyclegan --version`: the best of three."""
+    command = [sys.executable, "-P", "-m", "cyclegan", "--version"]
+    taken = []
+    for _ in range(3):
+        started = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True, env=_environment())
+        taken.append(time.perf_counter() - started)
+    return min(taken)
+
+
+def describe_machine(device: torch.device) -> dict[str, Any]:
+    """The machine by what it is made of, never by its name, and the versions on it."""
+    packages = [name for name in ("onnxruntime", "openvino") if find_spec(name) is not None]
+    memory = None
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        memory = round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1)
+    return {
+        "cpu": cpu_name(),
+        "cores": num_cores(),
+        "threads": torch.get_num_threads(),
+        "memory_gib": memory,
+        "device": device.type,
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": {"cyclegan": __version__, "torch": torch.__version__} | {name: version(name) for name in packages},
+    }

@@ -1,0 +1,289 @@
+"""A benchmark as tables: on the screen, and in bench.md and bench.json."""
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cyclegan.bench.measuring import Benchmark
+from cyclegan.bench.points import Measured, Missing, Point
+from cyclegan.bench.subject import engine_of
+from cyclegan.system.atomic import write_bytes
+from cyclegan.system.provenance import command_line, now
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+_TRAINING = ("px", "batch", "step", "type", "s/step", "images/s", "MiB", "speed")
+_TRANSLATION = ("px", "batch", "engine", "type", "s/image", "images/s", "MiB", "dB", "first")
+_LEFT = ("step", "engine", "type")
+
+_TRAINING_KEY = (
+    "MiB: peak memory above that of an idle process; images/s: of each domain; speed: beside plain eager fp32."
+)
+_TRANSLATION_KEY = (
+    "MiB: as above; dB: of a test picture to torch in fp32, 40 is 1% of the range; first: seconds from the start of a "
+    "process to its first result."
+)
+
+_WORKS = {"train": "training", "translate": "translation"}
+
+# What a plan is told for.
+_IMAGES = 1000
+
+
+def show(done: Benchmark, console: "Console") -> None:
+    """Print it all."""
+    from rich.table import Table as ScreenTable
+
+    def say(text: str) -> None:
+        console.print(text, soft_wrap=not console.is_terminal)
+
+    for line in head(done):
+        say(line)
+    for title, key, columns, rows in tables(done):
+        say(f"\n{title}")
+        table = ScreenTable(show_edge=False, pad_edge=False)
+        for name in columns:
+            table.add_column(name, justify="left" if name in _LEFT else "right", overflow="fold")
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+        say(key)
+    for block in (plan(done), absent(done)):
+        if block:
+            say("")
+        for line in block:
+            say(line)
+
+
+def markdown(done: Benchmark) -> str:
+    """bench.md."""
+    parts = ["# What it costs here\n", *(f"{line}  " for line in head(done))]
+    for title, key, columns, rows in tables(done):
+        parts += ["", f"## {title}", "", key, "", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+        parts += [f"| {' | '.join(row)} |" for row in rows]
+    for title, lines in (("Planning", plan(done)), ("Not measured", absent(done))):
+        if lines:
+            parts += ["", f"## {title}", "", *(f"- {line}" for line in lines)]
+    return "\n".join([*parts, "", "![seconds and memory against size and batch](bench.png)", ""])
+
+
+def as_json(done: Benchmark) -> dict[str, Any]:
+    """bench.json: every number, and no name of a machine."""
+    subject = done.subject
+    return {
+        "created": now(),
+        "command": command_line(),
+        "machine": done.machine,
+        "model": {
+            "name": subject.name,
+            "direction": subject.direction,
+            "random_weights": not subject.is_trained,
+            **subject.info.model.model_dump(mode="json"),
+        },
+        "base": {"size": done.base[0], "batch_size": done.base[1]},
+        "minutes": done.minutes,
+        "stopped": done.stopped,
+        "command_start_seconds": done.start_seconds,
+        "points": [
+            {**asdict(m.point), **{key: value for key, value in asdict(m).items() if key != "point"}}
+            | {"images_per_second": m.images_per_second}
+            for m in done.measured
+        ],
+        "auto": [
+            {
+                "work": m.point.work,
+                "size": m.point.size,
+                "batch_size": m.point.batch_size,
+                "checkpointed": m.point.checkpointed,
+            }
+            | {"precision": m.point.precision, "reason": m.reason}
+            for m in done.choices
+        ],
+        "missing": [{**asdict(m.point), "why": m.why, "kind": m.kind} for m in done.missing],
+        "notes": done.notes,
+    }
+
+
+def write(done: Benchmark, out: Path) -> list[Path]:
+    """bench.json, bench.md and, where something was measured, bench.png. Each is there whole or not at all."""
+    from cyclegan.bench.picture import draw
+
+    files = {"bench.json": (json.dumps(as_json(done), indent=2) + "\n").encode(), "bench.md": markdown(done).encode()}
+    if done.measured:
+        files["bench.png"] = draw(done)
+    for name, content in files.items():
+        write_bytes(out / name, content)
+    return [out / name for name in files]
+
+
+def head(done: Benchmark) -> list[str]:
+    """The machine, the versions, the model."""
+    machine, model = done.machine, done.subject.info.model
+    memory = "" if machine["memory_gib"] is None else f", {machine['memory_gib']} GiB"
+    words = (
+        f"{machine['cpu']}, {count(machine['cores'], 'core')}, {count(machine['threads'], 'thread')} of torch{memory}"
+    )
+    versions = ", ".join(f"{name} {value}" for name, value in machine["versions"].items())
+    network = f"resnet, {model.blocks} blocks" if model.generator == "resnet" else f"unet, depth {model.depth}"
+    crop = f"crops of {done.subject.info.crop_size} px{'' if done.subject.is_trained else ', random weights'}"
+    lines = [
+        f"Machine: {machine['gpu']}; {words}" if machine["gpu"] else f"Machine: {words}",
+        f"Versions: {versions}, Python {machine['python']}, {machine['system']}",
+        f"Model: {done.subject.name} ({network}, width {model.width}, {crop})",
+    ]
+    if done.start_seconds is not None:
+        lines.append(f"The command starts in {_seconds(done.start_seconds)} s.")
+    return lines + _choices(done)
+
+
+def _choices(done: Benchmark) -> list[str]:
+    """What `auto` takes; the other places of the same choice in few words."""
+    lines = []
+    found = [m for m in done.choices if not m.point.checkpointed]
+    for work, precision in dict.fromkeys((m.point.work, m.point.precision) for m in found):
+        places = [m for m in found if (m.point.work, m.point.precision) == (work, precision)]
+        first = next((m for m in places if (m.point.size, m.point.batch_size) == done.base), places[0])
+        if work == "translate":  # it looks at the model, not at the size
+            lines.append(f"--precision auto translates in {precision}: {first.reason}.")
+            continue
+        others = [f"{m.point.size} px x {m.point.batch_size}" for m in places if m is not first]
+        also = f"; also for {', '.join(others)}" if others else ""
+        lines.append(
+            f"--precision auto trains in {precision} at {first.point.size} px, batch {first.point.batch_size}: "
+            f"{first.reason}{also}."
+        )
+    return lines
+
+
+def tables(done: Benchmark) -> Iterator[tuple[str, str, tuple[str, ...], list[list[str]]]]:
+    """Title, what the columns mean, their names, and rows of each work that was measured."""
+    order = {m.point.way: number for number, m in reversed(list(enumerate(done.measured)))}
+    rows = sorted(done.measured, key=lambda m: (m.point.size, m.point.batch_size, order[m.point.way]))
+    training = [m for m in rows if m.point.work == "train"]
+    if training:
+        yield "Training, one step", _TRAINING_KEY, _TRAINING, [_training_row(m, training) for m in training]
+    translation = [m for m in rows if m.point.work == "translate"]
+    if translation:
+        yield "Translation", _TRANSLATION_KEY, _TRANSLATION, [_translation_row(m, done) for m in translation]
+
+
+def _training_row(m: Measured, rows: list[Measured]) -> list[str]:
+    place = (m.point.size, m.point.batch_size)
+    plain = [o for o in rows if o.point.side == "plain" and (o.point.size, o.point.batch_size) == place]
+    faster = f"{plain[0].seconds / m.seconds:.2f}x" if plain else ""
+    step = "plain eager" if m.point.side == "plain" else "checkpointed" if m.point.checkpointed else "cyclegan"
+    times = [step, m.point.precision, _seconds(m.seconds), _rate(m.images_per_second)]
+    return [*(str(n) for n in place), *times, f"{m.bytes / 2**20:,.0f}", faster]
+
+
+def _translation_row(m: Measured, done: Benchmark) -> list[str]:
+    decibels = "" if m.decibels is None else "equal" if m.decibels >= 200 else f"{m.decibels:.1f}"
+    times = [_seconds(m.seconds / m.point.batch_size), _rate(m.images_per_second), f"{m.bytes / 2**20:,.0f}"]
+    name = side_name(m.point, done)
+    return [
+        str(m.point.size),
+        str(m.point.batch_size),
+        name,
+        m.point.precision,
+        *times,
+        decibels,
+        f"{m.start_seconds:.1f}",
+    ]
+
+
+def side_name(point: Point, done: Benchmark) -> str:
+    """An engine in words; of an export, whose side is a folder, both."""
+    if point.side == "plain":
+        return "plain eager"
+    engine = next((engine_of(export) for folder, export in done.subject.exports if str(folder) == point.side), None)
+    return point.side if engine is None else f"{engine} ({Path(point.side).name})"
+
+
+def way_name(way: Point, done: Benchmark) -> str:
+    """What a curve is called."""
+    if way.work == "train" and way.side == "ours":
+        return f"cyclegan {way.precision}{', checkpointed' if way.checkpointed else ''}"
+    return f"{side_name(way, done)} {way.precision}"
+
+
+def plan(done: Benchmark) -> list[str]:
+    """Sentences that a user can plan by."""
+    lines = []
+    size, batch = done.base
+    own = [m for m in done.measured if m.point.work == "train" and m.point.side == "ours"]
+    here = [m for m in own if (m.point.size, m.point.batch_size) == done.base]
+    if here:
+        best = min(here, key=lambda m: m.seconds)
+        epoch = _IMAGES / best.images_per_second
+        how = f"batch {batch}, --precision {best.point.precision}"
+        lines.append(
+            f"An epoch of {_IMAGES:,} images at {size} px takes about {_duration(epoch)} here ({how}); "
+            f"200 epochs about {_duration(200 * epoch)}."
+        )
+        lean = min(here, key=lambda m: m.bytes)
+        if lean.point.checkpointed and best is not lean:
+            lines.append(
+                f"--checkpoint-activations takes {lean.bytes / best.bytes:.2f}x the memory of that and "
+                f"{lean.seconds / best.seconds:.2f}x the time."
+            )
+    same_size = [m for m in own if m.point.size == size and not m.point.checkpointed]
+    if len({m.point.batch_size for m in same_size}) > 1:
+        most = max(same_size, key=lambda m: m.images_per_second)
+        lines.append(
+            f"Most images a second in training at {size} px: {_rate(most.images_per_second)} with batch "
+            f"{most.point.batch_size} in {most.point.precision}."
+        )
+    there = [m for m in done.measured if m.point.work == "translate" and m.point.side != "plain"]
+    there = [m for m in there if m.point.size == size]
+    if there:
+        fast = max(there, key=lambda m: m.images_per_second)
+        how = f"{side_name(fast.point, done)}, {fast.point.precision}, batch {fast.point.batch_size}"
+        seconds = _IMAGES / fast.images_per_second
+        lines.append(f"{_IMAGES:,} images of {size} px are translated in about {_duration(seconds)} at best ({how}).")
+    if done.seconds_short:
+        minutes = done.minutes + done.seconds_short / 60
+        lines.append(f"All that was left out for want of time needs about --minutes {math.ceil(minutes)}.")
+    return lines
+
+
+def absent(done: Benchmark) -> list[str]:
+    """What is not there, and why: points of one way with the same kind of reason together."""
+    lines = ["Stopped by Ctrl-C; what was not measured by then is not here."] if done.stopped else []
+    groups: dict[tuple[Point, str], list[Missing]] = {}
+    for missing in done.missing:
+        groups.setdefault((missing.point.way, missing.kind), []).append(missing)
+    for (way, kind), of in groups.items():
+        places = ", ".join(f"{m.point.size} px x {m.point.batch_size}" for m in of)
+        name = f"{_WORKS[way.work]}, {way_name(way, done)}"
+        if kind == "time":
+            lines.append(f"{name}: no time left for {places}.")
+        else:
+            reasons = "; ".join(dict.fromkeys(m.why for m in of))
+            lines.append(f"{name}, {places}: {'failed, ' if kind == 'failed' else ''}{reasons}.")
+    return lines + done.notes
+
+
+def count(number: int | None, noun: str) -> str:
+    """Such as 1 thread, 2 threads."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _seconds(value: float) -> str:
+    return f"{value:.4f}" if value < 0.01 else f"{value:.3f}" if value < 1 else f"{value:.2f}"
+
+
+def _rate(value: float) -> str:
+    return f"{value:.3f}" if value < 0.1 else f"{value:.2f}" if value < 10 else f"{value:,.0f}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    for limit, unit, name in ((120, 1, "s"), (7200, 60, "minutes"), (172800, 3600, "hours")):
+        if seconds < limit:
+            return f"{seconds / unit:.0f} {name}"
+    return f"{seconds / 86400:.1f} days"

@@ -1,0 +1,1 @@
+"""Two folders of unpaired images as training batches."""

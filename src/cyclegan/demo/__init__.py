@@ -1,0 +1,1 @@
+"""The command `cyclegan demo`, with the installed earth generators."""

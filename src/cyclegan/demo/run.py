@@ -1,0 +1,98 @@
+"""`cyclegan demo`: real data, ten minutes of training, translations of tiles never seen, and what they are worth."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from rich.console import Console
+from torch import Tensor
+
+from cyclegan.config import Direction, InputError
+from cyclegan.datasets import download
+from cyclegan.datasets.earth import BLOCK, EARTH_VARIANTS, TILE
+from cyclegan.evaluation.scoring import evaluate, show_scores
+from cyclegan.images.codecs import ImageFormat, grid, list_images, read_image, spread, to_tensor
+from cyclegan.training.loop import train
+from cyclegan.translate.files import plan_outputs, translate_files
+from cyclegan.translate.translator import Translator
+
+# Two generators that trained ten times as long as the demo; docs/quality.md says how they were made.
+EARTH_MODEL = Path(__file__).parent / "earth"
+
+# What they were trained on, in the words of about.json: with other blocks, test tiles may show places that they know.
+_LEARNED = {"b": EARTH_VARIANTS["shadedrelief"][1], "tile_pixels": TILE, "block_pixels": BLOCK}
+
+_NAMES: dict[Direction, tuple[str, str]] = {"a2b": ("satellite photo", "map"), "b2a": ("map", "satellite photo")}
+
+
+def demo(out: Path, data: Path, *, minutes: float | None = None, seed: int = 0, fresh: bool = False) -> Path:
+    """Build the earth data if it is not there, train with the preset `demo`, score and show. Returns the report's path.
+
+    Interrupted, the same call goes on. Raises InputError if the data cannot be had or `out` holds another run.
+    """
+    console = Console(stderr=True, highlight=False, markup=False)
+    _build_data(data, console)
+    settings: dict[str, Any] = {"minutes": minutes} if minutes is not None else {}
+    run = train(data, preset="demo", out=out, seed=seed, fresh=fresh, **settings)
+
+    return _score_and_show(run, run, data, console)
+
+
+def quick_demo(out: Path, data: Path) -> Path:
+    """The same without training, with the generators that ship with the package. Returns the report's path.
+
+    Raises InputError if the data cannot be had or is not what they are for, or `out` holds a run of its own.
+    """
+    if (out / "config.toml").is_file():
+        raise InputError(f"{out} is a run, whose scores would be replaced; choose another --out.")
+    console = Console(stderr=True, highlight=False, markup=False)
+    _build_data(data, console)
+    about = json.loads((data / "about.json").read_text())
+    for name, value in _LEARNED.items():
+        if about.get(name) != value:
+            raise InputError(
+                f"{data} has {name} {about.get(name)!r}, but the installed generators are for {value!r}; choose "
+                "another --data, where the demo then makes its own."
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    return _score_and_show(EARTH_MODEL, out, data, console)
+
+
+def _build_data(data: Path, console: Console) -> None:
+    if not (data / "about.json").is_file():
+        with console.status(f"Cutting satellite photo and map into tiles, into {data} ..."):
+            download("earth", data)
+
+
+def _score_and_show(model: Path, out: Path, data: Path, console: Console) -> Path:
+    """Scores, every test tile translated, a page and overview.png, all in `out`. Returns the page's path."""
+    # Test tiles of the same name show the same place, so every translation has its truth.
+    scores = evaluate(model, data / "testA", data / "testB", paired=True, out=out)
+    show_scores(scores, console)
+    folders: dict[Direction, str] = {"a2b": "testA", "b2a": "testB"}
+    for direction, folder in folders.items():
+        translator = Translator.load(model, direction=direction)
+        translate_files(translator, plan_outputs([data / folder], out / "translated" / direction, translator))
+    overview(out, data).save(out / "overview.png")
+    return out / "report.html"
+
+
+def overview(run: Path, data: Path, num_tiles: int = 8) -> Image.Image:
+    """One picture of both directions: inputs, translations and the truth of tiles at equal distances."""
+    rows, labels = [], []
+    for direction, (source, target) in _NAMES.items():
+        folders = [data / "testA", run / "translated" / direction, data / "testB"]
+        for folder, label in zip(
+            folders if direction == "a2b" else [folders[2], folders[1], folders[0]],
+            (f"{source}, never seen", f"{target}, translated", f"{target}, the truth"),
+            strict=True,
+        ):
+            rows.append(_some(folder, num_tiles))
+            labels.append(label)
+    return grid(rows, labels)
+
+
+def _some(folder: Path, wanted: int) -> list[Tensor]:
+    """Up to `wanted` images of a folder at equal distances, by their names."""
+    return [to_tensor(read_image(path, 3), ImageFormat()) for path in spread(list_images(folder), wanted)]

@@ -1,0 +1,271 @@
+"""The test images of both domains as they are scored, and the training images that they are compared with."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cyclegan.config import InputError, TrainConfig
+from cyclegan.data.dataset import find_folders
+from cyclegan.images.codecs import (
+    ImageFormat,
+    UnreadableError,
+    list_images,
+    read_as,
+    same_size_batches,
+    scale,
+    spread,
+    to_tensor,
+)
+from cyclegan.metrics.features import FeatureNetwork
+from cyclegan.storage.scores import FileList
+from cyclegan.translate.translator import Translator
+
+# Called once for every image that is done.
+Advance: TypeAlias = Callable[[], object]
+
+# The mean image is taken over at most this many training images.
+_MEAN_IMAGES = 1000
+
+
+@dataclass
+class DomainImages:
+    """The test images of one domain, and training images to compare them with.
+
+    features: (N, D) of the test images, as measured. training: of as many training images. mean: their mean image, or
+    None if there are none or their sizes differ. partners: the truth of a test image in the other domain.
+    """
+
+    name: str
+    root: Path
+    paths: list[Path]
+    image_format: ImageFormat
+    short_side: int | None
+    other_format: ImageFormat | None = None
+    train_root: Path | None = None
+    train_paths: list[Path] = field(default_factory=list)
+    partners: dict[Path, Path] = field(default_factory=dict)
+    features: Tensor = field(default_factory=lambda: torch.empty(0))
+    training: Tensor | None = None
+    training_used: list[Path] = field(default_factory=list)
+    mean_used: list[Path] = field(default_factory=list)
+    mean: Tensor | None = None
+    unreadable: dict[Path, str] = field(default_factory=dict)
+    # Height and width of each test image, as it is scored.
+    sizes: dict[Path, tuple[int, int]] = field(default_factory=dict)
+    # Share of an image's values that lie outside the range of the model, for types other than 8-bit.
+    clipped: dict[Path, float] = field(default_factory=dict)
+
+    def read(self, path: Path) -> Tensor:
+        """(C, H, W) in [-1, 1]. Raises UnreadableError or InputError."""
+        array = read_as(path, self.image_format, self.other_format)
+        low, high = self.image_format.low, self.image_format.high
+        if array.dtype != np.uint8:
+            self.clipped[path] = float(np.mean(np.less(array, low) | np.greater(array, high)))
+        return to_tensor(scale(array, short_side=self.short_side), self.image_format)
+
+    def batches(self, paths: Sequence[Path], batch_size: int) -> Iterator[tuple[list[Path], Tensor]]:
+        """All readable images, in order; neighbours of one size together, (N, C, H, W)."""
+        return same_size_batches(self._readable(paths), batch_size)
+
+    def _readable(self, paths: Sequence[Path]) -> Iterator[tuple[Path, Tensor]]:
+        for path in paths:
+            try:
+                yield path, self.read(path)
+            except (InputError, UnreadableError) as error:
+                self.unreadable[path] = str(error)
+
+    def measure(self, network: FeatureNetwork, batch_size: int, advance: Advance) -> None:
+        """Features of the test images; files that cannot be read are left out from here on."""
+        features, kept = [], []
+        for paths, images in self.batches(self.paths, batch_size):
+            features.append(network(images))
+            kept += paths
+            self.sizes |= dict.fromkeys(paths, (images.shape[-2], images.shape[-1]))
+            for _ in paths:
+                advance()
+        self.paths = kept
+        if len(kept) < 2:
+            reason = (
+                f" ({len(self.unreadable)} cannot be read: {first_reason(self.unreadable)})" if self.unreadable else ""
+            )
+            raise InputError(
+                f"{self.root} holds {len(kept)} readable image{'s' * (len(kept) != 1)}{reason}; "
+                "scores of sets of images need at least 2."
+            )
+        self.features = torch.cat(features)
+
+    def clipping_note(self) -> str:
+        """What must be known of test images with values that the model cannot see, or nothing."""
+        shares = [share for path in self.paths if (share := self.clipped.get(path, 0.0)) > 0]
+        if not shares:
+            return ""
+        share = 100 * sum(shares) / len(self.paths)
+        shown = f"{share:.0f}" if share >= 10 else f"{share:.2g}"
+        return (
+            f"{len(shares)} of {len(self.paths)} test images of {self.name} hold values outside "
+            f"{self.image_format.low:g} to {self.image_format.high:g}, the range of the model ({shown} % of all "
+            "values); these count as the nearest end of it."
+        )
+
+    def num_training(self, count: int, mean: bool) -> int:
+        """Training images that `measure_training` reads for `count` translations."""
+        return min(len(self.train_paths), max(count, _MEAN_IMAGES) if mean else count)
+
+    def measure_training(
+        self, network: FeatureNetwork, count: int, batch_size: int, advance: Advance, *, mean: bool
+    ) -> None:
+        """Features of `count` training images at equal distances, and the mean of up to a thousand."""
+        # A training file that cannot be read is left out of the floor; it is no test image.
+        unreadable = dict(self.unreadable)
+        read = spread(self.train_paths, self.num_training(count, mean))
+        chosen = set(spread(read, min(count, len(read))))
+        features, total = [], None
+        same_size = True
+        for paths, images in self.batches(read, batch_size):
+            wanted = [i for i, path in enumerate(paths) if path in chosen]
+            if wanted:
+                features.append(network(images[wanted]))
+                self.training_used += [paths[i] for i in wanted]
+            if mean and same_size:
+                same_size = total is None or total.shape == images.shape[1:]
+                if same_size:
+                    total = images.sum(0) if total is None else total + images.sum(0)
+                    self.mean_used += paths
+            for _ in paths:
+                advance()
+        self.unreadable = unreadable
+        if sum(map(len, features)) >= 2:
+            self.training = torch.cat(features)
+        if total is not None and same_size:
+            self.mean = total / len(self.mean_used)
+
+
+def find_domains(
+    config: TrainConfig | None, a: str | Path | None, b: str | Path | None, model: Translator, short_side: int | None
+) -> tuple[DomainImages, DomainImages]:
+    """Both domains with their files listed. Raises InputError if a folder is missing, empty, or given twice."""
+    held, trained = _folders_of(config)
+    domains = []
+    formats = (model.info.a, model.info.b)
+    for index, (name, given) in enumerate((("A", a), ("B", b))):
+        train = trained[index]
+        root = Path(given) if given is not None else held[index]
+        if root is None:
+            raise InputError(
+                f"No test images of domain {name}: the run has no test folder. Give one with --{name.lower()} DIR."
+            )
+        if not root.is_dir():
+            raise InputError(f"There is no folder {root}; expected test images of domain {name}.")
+        paths = list(list_images(root))
+        if not paths:
+            raise InputError(f"{root} holds no images; expected test images of domain {name}.")
+        domain = DomainImages(name, root, paths, formats[index], short_side, formats[1 - index])
+        if train is not None and train.is_dir():
+            domain.train_root, domain.train_paths = train, list(list_images(train))
+        domains.append(domain)
+    first, second = domains
+    if first.root.resolve() == second.root.resolve():
+        raise InputError(f"Both test folders are {first.root}; give images of domain A and of domain B.")
+    return first, second
+
+
+def _folders_of(config: TrainConfig | None) -> tuple[tuple[Path | None, Path | None], tuple[Path | None, Path | None]]:
+    """Test folders of A and B, and training folders of A and B, of a run; None for what is not known.
+
+    Folders may have moved away since; training folders that are not there leave scores without their floor.
+    """
+    if config is None or config.a is None:
+        return (None, None), (None, None)
+    try:
+        folders = find_folders(config.a, config.b)
+    except InputError:
+        return (config.test_a, config.test_b), (None, None)
+    return (config.test_a or folders.test_a, config.test_b or folders.test_b), (folders.a, folders.b)
+
+
+def match_pairs(a: DomainImages, b: DomainImages) -> None:
+    """Fill in the partners of all test images. Raises InputError unless every image has exactly one."""
+    if len(a.paths) != len(b.paths):
+        raise InputError(
+            f"{a.root} holds {len(a.paths)} images and {b.root} {len(b.paths)}; "
+            "paired scores need one of B for each of A. Leave out --paired if they are not pairs."
+        )
+    # Equal names first; else the ending that tells the domains apart is left out, as in x_A.png and x_B.png.
+    tables = [
+        ({name(a, path): path for path in a.paths}, {name(b, path): path for path in b.paths})
+        for name in (_whole_name, _name_without_ending)
+    ]
+    names_a, names_b = next((both for both in tables if both[0].keys() == both[1].keys()), tables[-1])
+    for domain, other, names, others in ((a, b, names_a, names_b), (b, a, names_b, names_a)):
+        if len(names) < len(domain.paths):
+            raise InputError(
+                f"{domain.root} holds images whose names differ in their suffix alone; pairs need one each."
+            )
+        missing = sorted(names.keys() - others.keys())
+        if missing:
+            raise InputError(
+                f"{names[missing[0]]} has no partner of the same name in {other.root} "
+                f"({len(missing)} of {len(names)} have none); rename the files, or leave out --paired."
+            )
+    a.partners = {path: names_b[name] for name, path in names_a.items()}
+    b.partners = {path: names_a[name] for name, path in names_b.items()}
+
+
+def check_pairs(a: DomainImages, b: DomainImages) -> list[str]:
+    """Leave out pairs of which one image cannot be read. Returns what must be told of it.
+
+    Raises InputError for a pair of different sizes, or if fewer than two pairs are left.
+    """
+    broken = [path for path, partner in a.partners.items() if path in a.unreadable or partner in b.unreadable]
+    for one, other in ((a, b), (b, a)):
+        keep = [path not in other.unreadable and one.partners[path] not in other.unreadable for path in one.paths]
+        one.features = one.features[torch.tensor(keep)]
+        one.paths = [path for path, good in zip(one.paths, keep, strict=True) if good]
+    if len(a.paths) < 2:
+        raise InputError(f"Only {len(a.paths)} pairs of {a.root} and {b.root} can be read; scores need at least 2.")
+    for path in a.paths:
+        partner = a.partners[path]
+        if a.sizes[path] != b.sizes[partner]:
+            (height, width), (other_height, other_width) = a.sizes[path], b.sizes[partner]
+            raise InputError(
+                f"{path} is {width}x{height} pixels and its partner {partner.name} {other_width}x{other_height}; "
+                "paired images must have the same size."
+            )
+    return [f"{len(broken)} pairs are left out, because one image cannot be read."] if broken else []
+
+
+def _whole_name(domain: DomainImages, path: Path) -> str:
+    return path.relative_to(domain.root).with_suffix("").as_posix()
+
+
+def _name_without_ending(domain: DomainImages, path: Path) -> str:
+    return re.sub(rf"[_-]{domain.name}$", "", _whole_name(domain, path), flags=re.IGNORECASE)
+
+
+def first_reason(unreadable: dict[Path, str]) -> str:
+    path, reason = next(iter(unreadable.items()))
+    return f"{path.name}: {reason}"
+
+
+def file_lists(domains: tuple[DomainImages, DomainImages]) -> dict[str, FileList]:
+    lists: dict[str, FileList] = {}
+    for domain in domains:
+        key = domain.name.lower()
+        lists[f"test_{key}"] = _file_list(domain.root, domain.paths)
+        if domain.train_root is not None and domain.training_used:
+            lists[f"train_{key}"] = _file_list(domain.train_root, domain.training_used)
+            if domain.mean is not None:
+                lists[f"mean_image_{key}"] = _file_list(domain.train_root, domain.mean_used)
+    return lists
+
+
+def _file_list(root: Path, paths: Sequence[Path]) -> FileList:
+    names = (path.relative_to(root).as_posix() for path in paths)
+    # Names that are not valid UTF-8 could not be written to JSON.
+    return FileList(root=str(root.resolve()), files=tuple(name.encode(errors="replace").decode() for name in names))

@@ -1,0 +1,1 @@
+"""Publish a model with its card on the Hugging Face Hub."""

@@ -1,0 +1,397 @@
+"""The card of a model: README.md and its pictures, made from what is on disk and nothing else.
+
+Nothing in it tells of the machine: folders are named without their paths.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from cyclegan.config import Direction, InputError, TrainConfig
+from cyclegan.data.dataset import find_folders
+from cyclegan.images.codecs import ImageFormat, list_images, spread
+from cyclegan.networks import build_generator, count_parameters
+from cyclegan.publishing.facts import Subject, public_scores
+from cyclegan.report.record import Event, inside, number
+from cyclegan.report.run_charts import arrow
+from cyclegan.storage.hub import is_address
+from cyclegan.storage.scores import METRICS, DirectionScores, Estimate, Score, verdict
+from cyclegan.storage.showcase import SavedExample, open_picture
+
+# A picture of a direction shows so many images, each at most this wide and high, in pixels.
+_NUM_SHOWN, _CELL, _GAP = 4, 256, 6
+
+# What is told of a dataset's about.json, with how it is introduced.
+_ABOUT = {"name": "Name", "a": "A", "b": "B", "source": "Source", "url": "Address", "licence": "Licence"}
+_ABOUT |= {"license": "Licence", "citation": "Citation"}
+
+_CITATION = """@inproceedings{CycleGAN2017,
+  title = {Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks},
+  author = {Zhu, Jun-Yan and Park, Taesung and Isola, Phillip and Efros, Alexei A.},
+  booktitle = {IEEE International Conference on Computer Vision (ICCV)},
+  year = {2017}
+}"""
+
+
+# ---- pictures
+
+
+def card_pictures(subject: Subject) -> dict[str, Image.Image]:
+    """The pictures of the card by their path in the repository; none if no translation was kept."""
+    pictures = {}
+    for direction in subject.directions:
+        shown = _shown(subject, direction)
+        if shown:
+            pictures[f"samples/{direction}.png"] = _columns(shown)
+    sheet = open_picture(subject.sheet) if subject.sheet is not None and not pictures else None
+    return pictures if sheet is None else {"samples/samples.png": sheet}
+
+
+def _shown(subject: Subject, direction: Direction) -> list[SavedExample]:
+    """Usual images, not the ones that came out best."""
+    examples = subject.examples.of(direction)
+    return spread([example for example in examples if not example.is_extreme] or examples, _NUM_SHOWN)
+
+
+def _roles(shown: Sequence[SavedExample]) -> list[str]:
+    return [role for role in ("input", "output", "truth") if all(role in example.pictures for example in shown)]
+
+
+def _columns(shown: Sequence[SavedExample]) -> Image.Image:
+    """An image in each column: input, output and, where it is known, truth."""
+    rows = [[example.picture(role) for example in shown] for role in _roles(shown)]
+    cells = [[picture or Image.new("RGB", (1, 1), "white") for picture in row] for row in rows]
+    for row in cells:
+        for picture in row:
+            picture.thumbnail((_CELL, _CELL), Image.Resampling.LANCZOS)
+    width = max(picture.width for row in cells for picture in row) + _GAP
+    height = max(picture.height for row in cells for picture in row) + _GAP
+    sheet = Image.new("RGB", (width * len(shown) - _GAP, height * len(cells) - _GAP), "white")
+    for y, row in enumerate(cells):
+        for x, picture in enumerate(row):
+            sheet.paste(picture, (x * width, y * height))
+    return sheet
+
+
+# ---- text
+
+
+def card_text(
+    subject: Subject, pictures: Sequence[str] = (), *, licence: str | None = None, data_licence: str | None = None
+) -> str:
+    """README.md. pictures: paths of those of `card_pictures` that are sent. licence: its id at the Hub."""
+    sections = (
+        _what(subject, pictures),
+        _usage(subject),
+        _scores(subject),
+        _data(subject, data_licence),
+        _training(subject),
+        _licence(licence),
+        _limits(subject),
+        ["## Citation", f"The method is that of Zhu et al., ICCV 2017:\n\n```bibtex\n{_CITATION}\n```"],
+    )
+    tags = ("cyclegan", "unpaired-image-to-image-translation", "gan", "pytorch")
+    header = [f"license: {licence}"] if licence else []
+    header += ["library_name: cyclegan", "pipeline_tag: image-to-image", "tags:", *(f"- {tag}" for tag in tags)]
+    body = "\n\n".join(part for section in sections for part in section)
+    return "---\n" + "\n".join(header) + f"\n---\n\n{body}\n"
+
+
+def _what(subject: Subject, pictures: Sequence[str]) -> Iterator[str]:
+    names, directions = subject.names, subject.directions
+    yield f"# {subject.repo_id.partition('/')[2]}"
+    kind = "Two image translators" if len(directions) == 2 else "An image translator"
+    there = arrow(directions[0], names) + (", and back" if len(directions) == 2 else "")
+    yield (
+        f"{kind}, learned from two folders of images without pairs (CycleGAN): {_cell(there)}. "
+        f"{'Made' if subject.config is not None or subject.info.origin is None else 'Imported'} with `cyclegan` "
+        f"{subject.info.cyclegan_version}."
+    )
+    about = _about(subject.config)
+    domains = [f"- {name.upper()}: {_cell(subject.clean(about[name]))}" for name in ("a", "b") if name in about]
+    if domains:
+        yield "\n".join(domains)
+    for direction in directions:
+        if f"samples/{direction}.png" in pictures:
+            shown = _shown(subject, direction)
+            below = "its translation below"
+            below += f", and under it the true image of {direction[-1].upper()}" if "truth" in _roles(shown) else ""
+            title = _cell(arrow(direction, names))
+            yield f"![{title}: input and translation](samples/{direction}.png)"
+            origin = subject.clean(subject.examples.origin).removeprefix("from ")
+            usual = not any(example.is_extreme for example in shown)
+            chosen = "not chosen by how well they came out" if usual else "among them the best and the worst"
+            where = f" The images are from {origin}, {chosen}." if origin else ""
+            yield f"*{title}. Each column is one image: the input above, {below}.{where}*"
+    if "samples/samples.png" in pictures:
+        yield "![inputs, translations and the way back](samples/samples.png)"
+        yield "*Inputs, their translations, and these translated back, as the labels say.*"
+    if not pictures:
+        yield "No picture of its translations was published with this model."
+
+
+def _usage(subject: Subject) -> Iterator[str]:
+    info, repo_id = subject.info, subject.repo_id
+    direction = subject.directions[0]
+    source, target = (info.a, info.b) if direction == "a2b" else (info.b, info.a)
+    yield "## How to use"
+    yield "```sh\npip install 'cyclegan[hub]'\n```"
+    pictures_in, pictures_out = _is_picture(source), _is_picture(source) and _is_picture(target)
+    lines = ["from PIL import Image"] if pictures_in else ["import numpy as np"]
+    lines += ["import numpy as np"] if pictures_in and not pictures_out else []
+    lines = [*sorted(lines, reverse=True), "from cyclegan import Translator", ""]
+    lines += [f'translator = Translator.from_pretrained("{repo_id}", direction="{direction}")']
+    lines += ['result = translator(Image.open("input.png"))'] if pictures_in else []
+    lines += [] if pictures_in else [f'result = translator(np.load("input.npy"))  # (H, W, {source.channels})']
+    lines += ['result.save("translated.png")' if pictures_out else 'np.save("translated.npy", np.asarray(result))']
+    yield "```python\n" + "\n".join(lines) + "\n```"
+    name = "input.png" if pictures_in else "input.npy"
+    yield (
+        f"```sh\ncyclegan translate hf:{repo_id} {name} --out translated --direction {direction}\n```\n\n"
+        "In place of the image there may be folders of images. An output has the size of its input. Once fetched, the "
+        "model also loads without a connection."
+    )
+    if len(subject.directions) == 2:
+        yield f'The other way: `direction="{subject.directions[1]}"`, `--direction {subject.directions[1]}`.'
+    if info.preprocess not in ("crop", "none"):
+        yield (
+            f"It learned from images brought to {info.load_size} pixels. For much larger or smaller ones, "
+            f"`--short-side {info.load_size}` translates at that scale."
+        )
+
+
+def _is_picture(image_format: ImageFormat) -> bool:
+    return image_format.dtype == "uint8" and image_format.channels in (1, 3, 4)
+
+
+def _scores(subject: Subject) -> Iterator[str]:
+    yield "## Scores"
+    scores = public_scores(subject)
+    if scores is None:
+        yield subject.no_scores + " `cyclegan evaluate` scores a model on two folders of test images."
+        yield from _scores_in_training(subject)
+        return
+    counts = [f"{len(of.files):,} images of {name[-1].upper()}" for name, of in scores.files.items() if "test" in name]
+    truth = "with the truth of every image" if scores.paired else "without truth, as there are no pairs"
+    size = f", brought to a short side of {scores.short_side} pixels" if scores.short_side else ""
+    yield (
+        f"Measured by `cyclegan evaluate` {scores.cyclegan_version} on test images ({' and '.join(counts)}{size}), "
+        f"{truth}, with the {scores.weights} weights of step {scores.step:,}."
+    )
+    yield (
+        f"KID and Frechet distance are taken on {scores.features.label}: they are neither standard FID nor standard "
+        "KID and must not be compared with published ones, which use another network. Read a value between its two "
+        "ends: what real training images reach (floor) and what untranslated images get (ceiling)."
+    )
+    for direction in subject.directions:
+        of = scores.directions.get(direction)
+        if of is not None:
+            yield f"### {_cell(arrow(direction, subject.names))}"
+            if "kid" in of.metrics:
+                yield " ".join(verdict(of.metrics["kid"]))
+            yield _score_table(of)
+            of_single = [f"{METRICS[name].label}: {score.note}." for name, score in of.metrics.items() if score.note]
+            if of.notes or of_single:
+                yield "\n".join(f"- {note}" for note in (*of.notes, *of_single))
+
+
+def _scores_in_training(subject: Subject) -> Iterator[str]:
+    """The KID on held-out images at this step, if the run took it then."""
+    event = next((event for event in subject.log.scores if event.get("step") == subject.info.step), None)
+    for direction in subject.directions:
+        value = number(inside(event, "directions", direction, "kid", "value"))
+        if value is not None:
+            ends = [
+                f"{words} {end:.3f}"
+                for words, name in (("real images", "floor"), ("untranslated ones", "ceiling"))
+                if (end := number(inside(subject.log.validation, "directions", direction, name, "value"))) is not None
+            ]
+            beside = f" ({', '.join(ends)})" if ends else ""
+            yield (
+                f"{_cell(arrow(direction, subject.names))}: {METRICS['kid'].label}, on validation images in training "
+                f"{value:.3f}{beside}; less is better. It is no standard KID."
+            )
+
+
+def _score_table(of: DirectionScores) -> str:
+    ends = {"floor": "real images (floor)", "ceiling": "untranslated (ceiling)", "mean_image": "mean image"}
+    known = [end for end in ends if any(_end(score, end) is not None for score in of.metrics.values())]
+    rows = [["score", "translations", "95 % interval", *(ends[end] for end in known), "images"]]
+    for name, metric in METRICS.items():
+        score = of.metrics.get(name)
+        if score is None:
+            continue
+        unit = f", {metric.unit}" if metric.unit else ""
+        label = f"{metric.label}{unit} ({metric.better} is better)"
+        values = [f"{end.value:.{metric.digits}f}" if (end := _end(score, each)) else "" for each in known]
+        value, interval = f"{score.value.value:.{metric.digits}f}", score.value.show_interval(metric.digits)
+        rows.append([label, value, interval.replace(" .. ", " to "), *values, f"{score.num_images:,}"])
+    return _table(rows)
+
+
+def _end(score: Score, name: str) -> Estimate | None:
+    return {"floor": score.floor, "ceiling": score.ceiling, "mean_image": score.mean_image}[name]
+
+
+def _data(subject: Subject, data_licence: str | None) -> Iterator[str]:
+    info, config = subject.info, subject.config
+    yield "## Data"
+    rows = [["domain", "image format"], ["A", str(info.a)], ["B", str(info.b)]]
+    if config is not None and config.a is not None:
+        try:
+            folders = find_folders(config.a, config.b, config.test_a, config.test_b)
+            places = [(folders.a, folders.test_a), (folders.b, folders.test_b)]
+        except InputError:  # the images have moved on since
+            places = [(config.a, config.test_a), (config.b or config.a, config.test_b)]
+        rows[0] += ["training images", "test images"]
+        for row, (train, test) in zip(rows[1:], places, strict=True):
+            row += [_count(train), _count(test) if test is not None else ""]
+    yield _table(rows)
+    about = _about(config)
+    if about:
+        told = [f"- {_ABOUT[name]}: {_cell(subject.clean(text))}" for name, text in about.items()]
+        yield "What the dataset says of itself (about.json):\n\n" + "\n".join(told)
+    yield (
+        f"Licence of the images, as stated by who published this model: {_cell(data_licence)}"
+        if data_licence
+        else f"{'Beyond that, the' if about else 'The'} licence of the images is not stated."
+    )
+    mirrored = "" if config is None else ", mirrored at random" if config.data.flip else ", not mirrored"
+    cropped = f", crops of {info.crop_size} pixels" if info.preprocess.endswith("crop") else ""
+    size = f", size {info.load_size} pixels" if info.preprocess not in ("crop", "none") else ""
+    if config is None and info.preprocess == "none":
+        yield "How the training images were brought to size is not known here."
+    else:
+        yield f"Preprocessing in training: `{info.preprocess}`{size}{cropped}{mirrored}."
+    counts, origin = inside(subject.log.validation, "num_images") or {}, inside(subject.log.validation, "origin")
+    if counts and origin:
+        images = " and ".join(f"{count} images of {name.upper()}" for name, count in counts.items())
+        yield f"Scores in training were taken on {images}, {subject.clean(str(origin))}."
+
+
+def _count(folder: Path) -> str:
+    images = f": {len(list_images(folder)):,}" if folder.is_dir() else ""
+    return f"`{_cell(folder.resolve().name)}`{images}"
+
+
+def _about(config: TrainConfig | None) -> dict[str, str]:
+    """The sentences of the dataset's about.json, which lies in its root or beside the folders of images."""
+    folders = [folder for folder in (config.a, config.b) if folder is not None] if config is not None else []
+    for folder in (place for given in folders for place in (given, given.parent)):
+        try:
+            about: Any = json.loads((folder / "about.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        if isinstance(about, dict):
+            return {name: about[name] for name in _ABOUT if isinstance(about.get(name), str)}
+    return {}
+
+
+def _training(subject: Subject) -> Iterator[str]:
+    info, config, log = subject.info, subject.config, subject.log
+    model = info.model
+    yield "## Training"
+    depth = f"{model.blocks} residual blocks" if model.generator == "resnet" else f"depth {model.depth}"
+    direction = subject.directions[0]
+    channels = (model.channels_a, model.channels_b) if direction == "a2b" else (model.channels_b, model.channels_a)
+    size = count_parameters(build_generator(model, *channels))
+    rows = [
+        ["setting", "value"],
+        ["generators", f"{model.generator}, {depth}, width {model.width}, {size:,} parameters each"],
+        ["normalisation", model.norm + (", dropout in training" if model.dropout else "")],
+        *([["beyond the paper's networks", ", ".join(model.beyond_reference)]] if model.beyond_reference else []),
+        *([["steps", f"{info.step:,}"]] if info.step else []),
+    ]
+    if config is not None:
+        kind = f"patch, {model.discriminator_layers} layers" if model.discriminator == "patch" else "pixel"
+        rows.insert(2, ["discriminators", f"{kind}, width {model.discriminator_width}"])
+        lengths = {"steps": config.steps, "epochs": config.epochs, "minutes": config.minutes}
+        planned = ", ".join(f"{value:g} {name}" for name, value in lengths.items() if value is not None)
+        rows += [
+            ["preset, planned length", f"{config.preset}, {planned}"],
+            ["optimiser", f"Adam, rate {config.learning_rate:g}, betas {config.beta1:g} and {config.beta2:g}"],
+            ["schedule", config.schedule],
+            ["batch, seed", f"{config.batch_size}, {config.seed}"],
+        ]
+        if config.init_from is not None:
+            start = config.init_from
+            rows.append(["started from", str(start) if is_address(start) else start.absolute().name])
+        if config.freeze != "none":
+            rows.append(["frozen", "encoder and discriminator" if config.freeze == "both" else config.freeze])
+    session: Event = log.sessions[-1] if log.sessions else {}
+    if log.seconds is not None:
+        rows.append(["time of the whole run", f"{log.seconds / 60:,.1f} minutes"])
+    rows += [[name, str(session[name])] for name in ("device", "precision") if session.get(name)]
+    versions = [f"{name} {session[name]}" for name in ("cyclegan", "torch", "python") if session.get(name)]
+    rows.append(["versions", ", ".join(versions) or f"cyclegan {info.cyclegan_version}"])
+    kinds = ", ".join(f"`{name}`" for name in subject.files)
+    rows.append(["files", f"{kinds}; used by default: {info.translate_with}"])
+    if info.origin is not None:
+        rows.append(["origin", subject.clean(info.origin)])
+    yield _table(rows)
+    if config is None:
+        yield "The settings of its training are not known here."
+        return
+    losses = [
+        ["loss", "weight"],
+        [f"adversarial ({config.adversarial})", f"{config.adversarial_weight:g}"],
+        ["cycle A to B to A", f"{config.cycle_weight_a:g}"],
+        ["cycle B to A to B", f"{config.cycle_weight_b:g}"],
+        ["identity, relative to the cycle", f"{config.identity_weight if config.uses_identity else 0:g}"],
+    ]
+    if config.cycle_end != 1:
+        losses.append(["what is left of the cycle weights at the end", f"{config.cycle_end:g}"])
+    if config.adversarial == "wgan-gp":
+        losses.append(["gradient penalty", f"{config.gradient_penalty_weight:g}"])
+    for name, weight in (
+        ("gradient penalty on real images", config.r1_weight),
+        ("patch-contrastive", config.contrastive_weight),
+        ("structure", config.structure_weight),
+    ):
+        if weight:
+            losses.append([name, f"{weight:g}"])
+    yield _table(losses)
+
+
+def _licence(licence: str | None) -> Iterator[str]:
+    yield "## Licence"
+    yield (
+        f"`{licence}` (of the weights, as stated by who published them)."
+        if licence
+        else "The licence of these weights is not stated: ask who published them before you use them."
+    )
+
+
+def _limits(subject: Subject) -> Iterator[str]:
+    yield "## What can go wrong"
+    lines = []
+    for direction, of in (public.directions if (public := public_scores(subject)) else {}).items():
+        if direction in subject.directions and "kid" in of.metrics:
+            lines.append(f"{_cell(arrow(direction, subject.names))}: {' '.join(verdict(of.metrics['kid']))}")
+    if subject.scores is None:
+        lines.append("It has no scores on test images, so how good it is was not measured.")
+    newest = {str(event.get("check")): event for event in subject.log.warnings if event["step"] <= subject.info.step}
+    for event in newest.values():
+        lines.append(f"Seen in training at step {event['step']:,}: {subject.clean(str(event.get('message')))}")
+    if any(event["step"] <= subject.info.step for event in subject.log.not_finite):
+        lines.append("A loss was not a finite number at some step of its training.")
+    lines += [
+        "It learned from unpaired images, so nothing ties a pixel of the output to the truth: it can add, remove or "
+        "recolour things and still look right. Do not measure or diagnose on translations.",
+        "Images unlike those of its training, by subject, scale, light or camera, come out worse, and it does not say "
+        "so.",
+    ]
+    yield "\n".join(f"- {line}" for line in lines)
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    lines = ["| " + " | ".join(map(_cell, row)) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+
+
+def _cell(text: str) -> str:
+    """Text of unknown origin in one line that breaks no table."""
+    return " ".join(text.split()).replace("|", "\\|")

@@ -1,0 +1,174 @@
+"""What is known of a model that is published, read from disk and freed of everything that tells of the machine."""
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path, PurePath, PureWindowsPath
+from typing import Literal
+
+from cyclegan.config import Direction, InputError, TrainConfig
+from cyclegan.report.record import RunRecord, read_record
+from cyclegan.report.run_charts import DIRECTIONS, domain_names
+from cyclegan.storage.hub import GENERATORS, is_address
+from cyclegan.storage.scores import DirectionScores, FileList, Scores, read_scores
+from cyclegan.storage.showcase import SavedExamples, read_examples
+from cyclegan.training.checkpoint import ModelInfo, find_model, read_info
+from cyclegan.training.resume import evaluation_of, read_run_config, run_of
+
+# Addresses, which may be told.
+_ADDRESS = r"(?<!\w)(?:https?://(?:[^\s'\"`<>|,;]|[,;](?![\s/\\]))+|hf:/{0,2}[\w.-]+/[\w.-]+(?:@[\w./-]+)?(?![\w./-]))"
+# What looks like a path that begins at a root, a drive, a home or the folder above. Its folders may have spaces, commas
+# and brackets in their names, so it may take a few words too many: better than one too few.
+_START = r"(?:(?<![\w./\\])(?:file:|~[\w.-]*|[A-Za-z]:)?|(?<![\w.])\.+)[\\/](?=\S)"
+_IN_FOLDERS = rf"(?!{_ADDRESS})(?:[^\n'\"`:|/\\]|:(?![\s/\\])|(?<=\w)'(?=\w))"
+_FOLDERS = rf"(?:(?:{_IN_FOLDERS})*(?<![,;:)\]]\s)[\\/])*"
+_LAST = r"[^\s'\"`()\[\],;:|/\\]*"
+_PATH = re.compile(rf"(?P<address>{_ADDRESS})|{_START}{_FOLDERS}{_LAST}")
+
+# What a note of an evaluation tells of a file that cannot be read.
+_REASON = re.compile(r"(?<=cannot be read) \(.*\)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model and what is on disk about it.
+
+    files: the generators that are sent. config, log: of its run, if it has one. scores: of this very model, else None,
+    and `no_scores` says why. examples: its translations; sheet: else its sample grid. places: paths that must not
+    be told; own: those of them whose inner files may be told, as run/samples.
+    """
+
+    repo_id: str
+    model: Path
+    info: ModelInfo
+    files: tuple[str, ...]
+    config: TrainConfig | None
+    log: RunRecord
+    scores: Scores | None
+    no_scores: str
+    examples: SavedExamples
+    sheet: Path | None
+    places: tuple[Path, ...] = field(repr=False)
+    own: tuple[Path, ...] = field(repr=False)
+
+    @property
+    def directions(self) -> list[Direction]:
+        return [direction for direction in DIRECTIONS if any(name.startswith(direction) for name in self.files)]
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What the domains are called."""
+        return domain_names(self.config)
+
+    def clean(self, text: str) -> str:
+        """The text with names of files and folders in place of their paths."""
+        for place in sorted(self.places, key=lambda place: len(str(place)), reverse=True):
+            # With a slash in front, folders inside it are left out below.
+            name = "~" if place == Path.home() else place.name if place in self.own else f"/{place.name}"
+            text = re.sub(re.escape(str(place)) + r"(?![\w-]|\.\w)", name.replace("\\", r"\\"), text)
+        return _PATH.sub(_last_part, text)
+
+
+def _last_part(match: re.Match[str]) -> str:
+    return match["address"] or PureWindowsPath(match[0]).name
+
+
+def read_subject(path: Path, repo_id: str, weights: Literal["final", "average"] | None = None) -> Subject:
+    """All that is on disk about the model of a run, a checkpoint or a model directory.
+
+    weights: take only these. Raises InputError if there is no such model.
+    """
+    if is_address(path):
+        raise InputError(f"{path} is on the Hub already; expected a run directory, a checkpoint or a model directory.")
+    model = find_model(path)
+    info = read_info(model)
+    files = tuple(name for name in GENERATORS if (model / name).is_file())
+    if weights is not None:
+        files = tuple(name for name in files if ("_average" in name) == (weights == "average"))
+        info = info.replace(translate_with=weights)
+    if not files:
+        kind = f"{weights} weights" if weights else "weights"
+        raise InputError(
+            f"{model} holds no {kind} of a generator; expected {GENERATORS[0 if weights != 'average' else 2]}."
+        )
+    info = info.replace(
+        directions=tuple(name for name in DIRECTIONS if any(file.startswith(name) for file in files)),
+        averages=any("_average" in file for file in files),
+    )
+
+    run, place = run_of(path), evaluation_of(path)
+    config = read_run_config(run) if run is not None else None
+    scores, no_scores = _scores_of(place, info)
+    examples, sheet = SavedExamples(), None
+    # What a training shows was made with the weights that it was configured for.
+    of_training = config is None or info.translate_with == config.translate_with
+    if scores is not None or (of_training and not (place / "scores.json").is_file()):
+        examples = read_examples(place)
+    if not examples.examples and run is not None and of_training:
+        sheet = run / "samples" / f"step_{info.step:07d}.png"
+    own = _absolute(path, model, run, config.out if config is not None else None)
+    images = (config.a, config.b, config.test_a, config.test_b) if config is not None else ()
+    return Subject(
+        repo_id,
+        model,
+        info,
+        files,
+        config,
+        read_record(run) if run is not None else RunRecord(),
+        scores,
+        no_scores,
+        examples,
+        sheet if sheet is not None and sheet.is_file() else None,
+        places=(*own, *(place for place in _absolute(Path.home(), Path.cwd(), *images) if place not in own)),
+        own=own,
+    )
+
+
+def _absolute(*given: Path | None) -> tuple[Path, ...]:
+    """The paths as they were given and without links, as far as they begin at a root and are more than that."""
+    places = {place for path in given if path is not None for place in (path, path.resolve())}
+    return tuple(place for place in places if place.is_absolute() and place.name)
+
+
+def _scores_of(place: Path, info: ModelInfo) -> tuple[Scores | None, str]:
+    """The scores that hold for this model, or why there are none."""
+    if not (place / "scores.json").is_file():
+        return None, "This model was not scored on test images."
+    try:
+        scores = read_scores(place)
+    except InputError:
+        return None, "Its scores cannot be read by this release."
+    if scores.step != info.step:
+        return None, f"It was scored at step {scores.step:,}; this is step {info.step:,}."
+    if scores.weights != info.translate_with:
+        return None, f"It was scored with its {scores.weights} weights; these are the {info.translate_with} ones."
+    return scores, ""
+
+
+def public_scores(subject: Subject) -> Scores | None:
+    """The scores as they may be published: without the command, the paths of folders and the names of images.
+
+    Names of images may be those of patients; an image has the same number wherever it stands.
+    """
+    scores = subject.scores
+    if scores is None:
+        return None
+
+    numbers: dict[str, dict[str, str]] = {}  # of the images of each folder
+
+    def numbered(root: str, file: str) -> str:
+        known = numbers.setdefault(root, {})
+        return known.setdefault(file, f"image {len(known) + 1}")
+
+    def cleaned(direction: Direction, of: DirectionScores) -> DirectionScores:
+        root = scores.files[f"test_{direction[0]}"].root
+        images = tuple(image.replace(file=numbered(root, image.file)) for image in of.images)
+        metrics = {name: score.replace(note=subject.clean(score.note)) for name, score in of.metrics.items()}
+        notes = tuple(subject.clean(_REASON.sub("", note)) for note in of.notes)
+        return of.replace(metrics=metrics, images=images, notes=notes)
+
+    files = {
+        name: FileList(root=PurePath(of.root).name, files=tuple(numbered(of.root, file) for file in of.files))
+        for name, of in scores.files.items()
+    }
+    directions = {direction: cleaned(direction, of) for direction, of in scores.directions.items()}
+    return scores.replace(model=subject.repo_id, command="", files=files, directions=directions)

@@ -1,0 +1,147 @@
+"""Publish a model on the Hugging Face Hub: what is sent is put together in a folder, shown, and sent in one commit."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+from cyclegan.config import InputError
+from cyclegan.publishing.card import card_pictures, card_text
+from cyclegan.publishing.facts import Subject, public_scores, read_subject
+from cyclegan.storage.hub import GENERATORS, Remote, hub_api, look_up, upload
+
+# Files that a push makes; what an earlier one left of them and this one has not is deleted from the repository.
+_OWN = ("README.md", "config.json", "scores.json", *GENERATORS)
+_OWN_PICTURES = "samples/"
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """What will be sent, and where. files: sizes in bytes by path. delete: files of an earlier push that are stale."""
+
+    address: str
+    files: dict[str, int]
+    delete: tuple[str, ...]
+    remote: Remote | None
+    private: bool
+    dry_run: bool
+
+
+def push(
+    run: str | Path,
+    repo_id: str,
+    *,
+    private: bool = False,
+    message: str | None = None,
+    licence: str | None = None,
+    data_licence: str | None = None,
+    weights: Literal["final", "average"] | None = None,
+    samples: bool = True,
+    overwrite: bool = False,
+    dry_run: str | Path | None = None,
+    token: str | None = None,
+    show: Callable[[Parcel], None] = lambda _: None,
+) -> str:
+    """Send the model of a run, a checkpoint or a model directory to the Hub, with a card. Returns its address there.
+
+    private: of a new repository. licence: its id at the Hub, such as mit. weights: send only these; default: all.
+    samples: whether the card has pictures of images of the run. overwrite: push into a repository that holds other
+    things; they stay, but for files of the same name. dry_run: write everything into this folder, which is new or
+    empty, and send nothing.
+    show: is called with what will be sent before anything is.
+    Raises InputError for what cannot be sent, and ConnectionError if the Hub cannot be reached; the repository is then
+    as it was.
+    """
+    if licence is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", licence):
+        raise InputError(f"licence is {licence!r}; expected an id of the Hub, such as mit, apache-2.0 or cc-by-4.0.")
+    subject = read_subject(Path(run), repo_id, weights)
+    address = f"{hub_api(repo_id, token).endpoint}/{repo_id}"
+    if dry_run is not None:
+        return str(_write_folder(subject, Path(dry_run), address, private, licence, data_licence, samples, show))
+    remote = look_up(repo_id, token)
+    if remote is not None and remote.foreign and not overwrite:
+        raise InputError(
+            f"{address} holds other things ({', '.join(remote.foreign[:3])}); choose another name, or pass --overwrite "
+            "to put the model beside them."
+        )
+    if remote is not None and private and not remote.private:
+        raise InputError(f"{address} is there and public; make it private in its settings, or choose another name.")
+    with TemporaryDirectory(prefix="cyclegan-push-") as place:
+        folder = Path(place)
+        _fill(folder, subject, licence, data_licence, samples)
+        parcel = _parcel(folder, address, remote, private, dry_run=False)
+        show(parcel)
+        step = f"Model of step {subject.info.step:,}" if subject.info.step else "Model"  # imported ones have none
+        message = message or f"{step}, made with cyclegan"
+        return upload(folder, repo_id, remote, message=message, delete=parcel.delete, private=private, token=token)
+
+
+def _write_folder(
+    subject: Subject,
+    out: Path,
+    address: str,
+    private: bool,
+    licence: str | None,
+    data_licence: str | None,
+    samples: bool,
+    show: Callable[[Parcel], None],
+) -> Path:
+    """Fill a folder and put it in the place of `out`, or its files into `out` if that is an empty folder."""
+    place = out.resolve()  # a link and the current folder have no place of their own to be replaced
+    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+        raise InputError(f"{out} exists and is not empty; remove it or choose another folder for the dry run.")
+    partial = place / ".partial" if place.is_dir() else place.with_name(f".{place.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        _fill(partial, subject, licence, data_licence, samples)
+        show(_parcel(partial, address, None, private, dry_run=True))
+        if place.is_dir():
+            for path in list(partial.iterdir()):
+                path.rename(place / path.name)
+        else:
+            partial.rename(place)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return out
+
+
+def _fill(folder: Path, subject: Subject, licence: str | None, data_licence: str | None, samples: bool) -> None:
+    """Write all files of the repository."""
+    pictures = card_pictures(subject) if samples else {}
+    for name, picture in pictures.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        picture.save(folder / name)
+    text = card_text(subject, list(pictures), licence=licence, data_licence=data_licence)
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    config = public_config(subject.info.model_dump(mode="json"), subject)
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    scores = public_scores(subject)
+    if scores is not None:
+        scores.write(folder / "scores.json")
+    for name in subject.files:
+        shutil.copyfile(subject.model / name, folder / name)
+
+
+def public_config(value: Any, subject: Subject) -> Any:
+    """The values of a config.json with every path in a text shortened to its last part."""
+    if isinstance(value, dict):
+        return {key: public_config(item, subject) for key, item in value.items()}
+    if isinstance(value, list):
+        return [public_config(item, subject) for item in value]
+    return subject.clean(value) if isinstance(value, str) else value
+
+
+def _parcel(folder: Path, address: str, remote: Remote | None, private: bool, *, dry_run: bool) -> Parcel:
+    files = {
+        path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+    # Weights of another model must not stay beside those that are sent now.
+    earlier = remote.files if remote is not None and remote.is_model else ()
+    stale = [name for name in earlier if name in _OWN or name.startswith(_OWN_PICTURES)]
+    delete = tuple(name for name in stale if name not in files)
+    return Parcel(address, files, delete, remote, private if remote is None else remote.private, dry_run)

@@ -1,0 +1,162 @@
+"""A command line for train.py or test.py of the reference, understood as their own parser would."""
+
+import difflib
+import re
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from cyclegan.config import InputError
+from cyclegan.reference.options import OPTIONS, Option
+
+# What the shell would act on, and other programs' words.
+_OPERATORS = frozenset(("&&", "||", ";", "|", "&", ">", ">>", "<", "2>", "2>&1", "&>", "&>>"))
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
+
+
+@dataclass
+class Command:
+    """The words of a command, understood.
+
+    script: train or test. environment: assignments before the command. values: every option by its newest name, with
+    their defaults. given: those that were given. notes and problems: sentences, which translating adds to.
+    """
+
+    script: str
+    environment: tuple[str, ...]
+    values: dict[str, Any]
+    given: set[str] = field(default_factory=set)
+    notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+    def in_our_words(self, name: str) -> str:
+        """The value of an option that has a fixed set of words, as we spell it."""
+        return dict(find_option(name).words).get(self.values[name], "")
+
+
+def find_option(name: str) -> Option:
+    """The row of the table with this newest name."""
+    return next(option for option in OPTIONS if option.name == name)
+
+
+def read_command(command: str) -> Command:
+    """Every value of a whole command line, and what is wrong with it. Raises InputError if it is no such command."""
+    # A line goes on after \ in sh, after ^ in cmd, after ` in PowerShell. A \ before a name is from Windows.
+    text = re.sub(r"[\\^`][ \t]*\r?\n", " ", command.strip().lstrip("!$%> "))
+    try:
+        words = shlex.split(re.sub(r"\\(?=[\w.])", "/", text))
+    except ValueError as error:
+        raise InputError(f"The command cannot be read ({error}); give it as one string in quotes.") from None
+    scripts = [i for i, word in enumerate(words) if re.split(r"[/\\]", word)[-1] in ("train.py", "test.py")]
+    if not scripts:
+        raise InputError(
+            f"{command.strip()!r} names neither train.py nor test.py; give the whole command, as in "
+            "'python train.py --dataroot ./datasets/maps --name maps_cyclegan --model cycle_gan'."
+        )
+    before, after = words[: scripts[0]], _without_output(words[scripts[0] + 1 :])
+    script = "test" if words[scripts[0]].endswith("test.py") else "train"
+    read = Command(
+        script,
+        tuple(word for word in before if _ASSIGNMENT.fullmatch(word) and not word.startswith("-")),
+        {option.name: option.default_of(script) for option in OPTIONS},
+    )
+    _read_launcher(before, read)
+    _read_options(after, read)
+    return read
+
+
+def _without_output(words: list[str]) -> list[str]:
+    """Without what only says where the output goes: `> log.txt 2>&1 &` of a training in the background."""
+    words = list(words)
+    while words and words[-1] in ("&", "2>&1"):
+        words.pop()
+    if len(words) > 1 and re.fullmatch(r"[12&]?>{1,2}|<", words[-2]):
+        return _without_output(words[:-2])
+    if words and re.fullmatch(r"(?:[12&]?>{1,2}|<)[^<>&]+", words[-1]):
+        return _without_output(words[:-1])
+    return words
+
+
+def _read_launcher(words: list[str], read: Command) -> None:
+    """torchrun and its like: one process is what this program is."""
+    for place, word in enumerate(words):
+        flag, _, value = word.replace("-", "_").lstrip("_").partition("=")
+        if flag in ("nproc_per_node", "nnodes") and word.startswith("-"):
+            value = value or (words[place + 1] if place + 1 < len(words) else "")
+            if value != "1":
+                read.problems.append(
+                    f"{word.partition('=')[0]} {value} trains with several processes, and a run here is one process on "
+                    "one device; use 1, with the batch size and learning rate that you want in all."
+                )
+
+
+def _read_options(words: list[str], read: Command) -> None:
+    known = {name: option for option in OPTIONS for name in option.names if option.in_command(read.script)}
+    others = {name: option for option in OPTIONS for name in option.names if not option.in_command(read.script)}
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        if word in _OPERATORS or word.rstrip(";&|") != word:
+            read.problems.append(f"{word!r} belongs to the shell; give one command alone.")
+            return
+        if not word.startswith("--"):
+            read.problems.append(f"{word!r} belongs to no option.")
+            continue
+        flag, equals, value = word.partition("=")
+        option = _find(flag.removeprefix("--"), known, others, read)
+        if option is None or option.kind == "flag":
+            if option is not None:
+                read.given.add(option.name)
+                read.values[option.name] = True
+                if equals:
+                    read.problems.append(f"{flag} takes no value, and {value!r} was given.")
+            elif not equals and rest and not rest[0].startswith("--") and rest[0] not in _OPERATORS:
+                rest.pop(0)  # the value of an option that is not known
+            continue
+        if not equals:
+            if not rest or (rest[0].startswith("-") and not re.fullmatch(r"-\d+|-\d*\.\d+", rest[0])):
+                read.problems.append(f"--{option.name} needs a value.")
+                continue
+            value = rest.pop(0)
+        _take(option, value, read)
+
+
+def _find(name: str, known: dict[str, Option], others: dict[str, Option], read: Command) -> Option | None:
+    """The option that a flag means; like theirs, the beginning of a name is enough if it is the only one."""
+    if name in known:
+        return known[name]
+    meant = {option.name: option for key, option in known.items() if key.startswith(name)}
+    if len(meant) == 1:
+        return next(iter(meant.values()))
+    if meant:
+        read.problems.append(f"--{name} may be {' or '.join(f'--{each}' for each in meant)}; write it out.")
+    elif name in others:
+        read.problems.append(f"--{name} is an option of {others[name].command}.py, not of {read.script}.py.")
+    else:
+        nearest = difflib.get_close_matches(name.replace("-", "_"), known, n=1)
+        hint = f"; did you mean --{nearest[0]}?" if nearest else "."
+        read.problems.append(f"The reference has no option --{name}{hint}")
+    return None
+
+
+def _take(option: Option, text: str, read: Command) -> None:
+    """Keep the value of an option, or say why it cannot be one."""
+    kinds: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "text": str}
+    read.given.add(option.name)
+    try:
+        value = kinds[option.kind](text)
+    except ValueError:
+        expected = "a whole number" if option.kind == "int" else "a number"
+        read.problems.append(f"--{option.name} is {text!r}; expected {expected}.")
+        return
+    if option.status == "refused":
+        read.problems.append(f"--{option.name}: {option.differs}")
+    elif option.words and value not in dict(option.words):
+        expected = ", ".join(word for word, _ in option.words)
+        read.problems.append(f"--{option.name} is {text!r}; expected one of: {expected}.")
+    else:
+        read.values[option.name] = value

@@ -1,0 +1,214 @@
+"""Checkpoints of the reference implementation become model directories."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, get_args
+
+from cyclegan._version import __version__
+from cyclegan.config import DataConfig, Direction, InputError, ModelConfig, Preprocess
+from cyclegan.images.codecs import ImageFormat
+from cyclegan.reference.keys import ReferenceNetwork, recognise
+from cyclegan.reference.pickles import read_state_dict
+from cyclegan.system.atomic import check_free
+from cyclegan.training.checkpoint import ModelInfo, save_model
+
+# Networks of the reference and ours. Its D_A judges images of domain B, the fakes of G_A.
+ROLES = {"G_A": "a2b", "G_B": "b2a", "D_A": "discriminator_b", "D_B": "discriminator_a"}
+
+_FILE = re.compile(r"(?P<epoch>.+)_net_(?P<role>[A-Z]+(?:_[AB])?)\.pth")
+
+# Options of the reference in earlier releases of it, and their later names.
+_RENAMED = {"loadSize": "load_size", "fineSize": "crop_size", "resize_or_crop": "preprocess"}
+_RENAMED |= {"which_direction": "direction"}
+
+
+@dataclass(frozen=True)
+class ImportedModel:
+    """A model directory, which file became which of its networks, and what a user should know."""
+
+    path: Path
+    networks: dict[str, tuple[Path, ReferenceNetwork]]
+    notes: tuple[str, ...]
+
+
+def import_reference(
+    *paths: str | Path, out: str | Path, epoch: str | None = None, direction: Direction | None = None
+) -> ImportedModel:
+    """Make a model directory at `out` of checkpoints of the reference implementation.
+
+    paths: a folder checkpoints/NAME, or files. What files are is told by names as the reference gives them
+    (latest_net_G_A.pth); of generators with other names the first is a2b and the second b2a. epoch: which one of a
+    folder, as in its file names: latest (the default), 200, iter_5000. direction: of a single generator whose name does
+    not tell.
+    Raises InputError if a file is damaged, would run code, or holds a network that ours cannot represent. Nothing is
+    written then.
+    """
+    place = Path(out)
+    check_free(place)
+    given = [Path(path) for path in paths]
+    options: dict[str, str] = {}
+    notes: list[str] = []
+    if any(path.is_dir() for path in given):
+        if len(given) > 1:
+            raise InputError("Give one folder of checkpoints, or files; not several folders, and not both.")
+        options = _read_options(given[0])
+        files = _files_of(given[0], epoch or "latest", notes)
+    elif epoch is not None:
+        raise InputError(f"--epoch {epoch} chooses among the files of a folder, and no folder was given.")
+    else:
+        files = [(path, _role_of(path)) for path in given]
+    if options.get("model") == "colorization":
+        raise InputError(f"{given[0]} is a colorization model; it translates lightness into colours of the Lab space.")
+    if options.get("direction") == "BtoA":
+        notes.append("It was trained with --direction BtoA: its domain A is that of trainB, B that of trainA.")
+
+    networks = _read_networks(files, direction)
+    model = _common_architecture(networks, options, notes)
+    networks = {name: networks[name] for name in ROLES.values() if name in networks}
+    digests = [f"{path.name} (sha256 {_sha256(path)})" for path, _ in networks.values()]
+    info = ModelInfo(
+        cyclegan_version=__version__,
+        model=model,
+        a=ImageFormat(channels=model.channels_a),
+        b=ImageFormat(channels=model.channels_b),
+        **_preprocessing(options),
+        step=0,
+        translate_with="final",
+        directions=tuple(name for name in get_args(Direction) if name in networks),
+        averages=False,
+        origin=f"imported from the reference implementation: {', '.join(digests)}",
+    )
+    save_model(place, info, {name: network.weights for name, (_, network) in networks.items()})
+    return ImportedModel(place, networks, tuple(notes))
+
+
+def _files_of(folder: Path, epoch: str, notes: list[str]) -> list[tuple[Path, str | None]]:
+    """The networks of one epoch in a folder of the reference, with their roles."""
+    found = {path: match for path in sorted(folder.iterdir()) if (match := _FILE.fullmatch(path.name))}
+    if not found and any((folder / name).is_file() for name in ("config.toml", "config.json")):
+        raise InputError(f"{folder} is a run or model of cyclegan itself; use it as it is.")
+    if not found:
+        inner = [path.name for path in sorted(folder.iterdir()) if path.is_dir() and any(path.glob("*_net_G*.pth"))]
+        hint = f" Its folders {', '.join(inner)} do; give one of them." if inner else ""
+        raise InputError(f"{folder} holds no files such as latest_net_G_A.pth.{hint}")
+    chosen = {path: match["role"] for path, match in found.items() if match["epoch"] == epoch}
+    if not chosen:
+        epochs = sorted({match["epoch"] for match in found.values()}, key=lambda name: (len(name), name))
+        raise InputError(f"{folder} has nothing of epoch {epoch}; pass --epoch with one of: {', '.join(epochs)}.")
+    for path, role in chosen.items():
+        if role not in ("G", *ROLES):
+            notes.append(f"{path.name} is left out: a model has no place for it.")
+    return [(path, role) for path, role in chosen.items() if role in ("G", *ROLES)]
+
+
+def _role_of(path: Path) -> str | None:
+    match = _FILE.fullmatch(path.name)
+    return match["role"] if match else None
+
+
+def _read_options(folder: Path) -> dict[str, str]:
+    """The options that a run of the reference was started with, under their later names; none if it kept no list."""
+    for name in ("train_opt.txt", "opt.txt"):
+        if (folder / name).is_file():
+            lines = (folder / name).read_text(encoding="utf-8", errors="replace").splitlines()
+            found = [re.match(r"\s*(\w+): (.*?)\s*(?:\[default: .*\])?\s*$", line) for line in lines]
+            return {_RENAMED.get(match[1], match[1]): match[2] for match in found if match}
+    return {}
+
+
+def _preprocessing(options: dict[str, str]) -> dict[str, Any]:
+    """How the training images were brought to size, as far as the options tell; nothing is claimed otherwise."""
+    preprocess = options.get("preprocess", "").replace("_", "-")
+    sizes = [options.get(name, "") for name in ("load_size", "crop_size")]
+    load_size, crop_size = [int(size) if size.isdigit() else None for size in sizes]
+    usual = DataConfig()
+    return {
+        "preprocess": preprocess if preprocess in get_args(Preprocess) and load_size else "none",
+        "load_size": load_size or usual.resolved_load_size,
+        "crop_size": crop_size or usual.crop_size,
+    }
+
+
+def _read_networks(
+    files: Sequence[tuple[Path, str | None]], direction: Direction | None
+) -> dict[str, tuple[Path, ReferenceNetwork]]:
+    """Read the files, and find out which is which of our networks."""
+    networks: dict[str, tuple[Path, ReferenceNetwork]] = {}
+    unnamed = [direction] if direction is not None else list(get_args(Direction))
+    for path, role in files:
+        state = read_state_dict(path)
+        try:
+            network = recognise(state)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+        if role in ROLES:
+            name = ROLES[role]
+            if role[0] != network.kind[0].upper():
+                raise InputError(f"{path} holds a {network}, which its name does not say; rename it.")
+        elif network.kind == "discriminator":
+            raise InputError(
+                f"{path} is a discriminator, and its name does not tell of which domain; leave it out, or name it "
+                "latest_net_D_A.pth (it judges images of B) or latest_net_D_B.pth (it judges images of A)."
+            )
+        else:
+            name = next((name for name in unnamed if name not in networks), unnamed[0])
+        if name in networks:
+            raise InputError(f"{networks[name][0]} and {path} are both for {name}; a model has one of each.")
+        networks[name] = (path, network)
+    generators = [name for name in get_args(Direction) if name in networks]
+    if not generators:
+        raise InputError("There is no generator among these files; a translator needs one.")
+    if direction is not None and generators != [direction]:
+        found = " and ".join(f"{networks[name][0].name} is {name}" for name in generators)
+        raise InputError(f"--direction {direction} contradicts the names of these files: {found}; leave it out.")
+    return networks
+
+
+def _common_architecture(
+    networks: dict[str, tuple[Path, ReferenceNetwork]], options: dict[str, str], notes: list[str]
+) -> ModelConfig:
+    """The settings of all networks. Discriminators that do not fit are taken out of `networks`."""
+    # The generators must be two of a kind, one for each direction.
+    generators = [(name, *networks[name]) for name in get_args(Direction) if name in networks]
+    settings = dict(generators[0][2].settings)
+    pairs = {network.channels if name == "a2b" else network.channels[::-1] for name, _, network in generators}
+    if len(pairs) > 1 or any(network.settings != settings for _, _, network in generators):
+        told = " and ".join(f"{path} is a {network}" for _, path, network in generators)
+        raise InputError(f"These generators do not belong to one model: {told}.")
+    ((channels_a, channels_b),) = pairs
+    if settings["generator"] == "unet":
+        settings["dropout"] = options.get("no_dropout") == "False"
+        if "no_dropout" not in options:
+            notes.append("A U-Net's tensors do not tell of dropout; if it is trained further, --dropout sets it.")
+    settings |= {"channels_a": channels_a, "channels_b": channels_b}
+    if settings["norm"] == "batch":
+        notes.append("It has batch norm, which takes the statistics of its training here, as with their --eval.")
+
+    # The discriminators must be alike, with the norm of the generators.
+    judges: dict[str, Any] = {}
+    for name, channels in (("discriminator_a", channels_a), ("discriminator_b", channels_b)):
+        if name not in networks:
+            continue
+        path, judge = networks[name]
+        if "batch" not in (settings["norm"], judge.settings["norm"]):
+            # Instance norm and none differ in biases alone, and releases of the reference differ in these.
+            judge = replace(judge, settings={**judge.settings, "norm": settings["norm"]})
+        alike = judges in ({}, judge.settings) and judge.settings["norm"] == settings["norm"]
+        if alike and judge.channels == (channels,):
+            judges = judge.settings
+            networks[name] = (path, judge)
+        else:
+            notes.append(f"{path.name} is left out: a {judge}, {judge.channels[0]} channels, does not fit the others.")
+            del networks[name]
+    try:
+        return ModelConfig(**{**judges, **settings})
+    except ValueError as error:
+        raise InputError(f"{generators[0][1]} cannot be represented: {error}") from None
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

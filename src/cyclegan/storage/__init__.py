@@ -1,0 +1,1 @@
+"""What lies on disk: models, runs, scores, showcases, and models of the Hugging Face Hub."""

@@ -1,0 +1,1 @@
+"""Devices, threads, files and processes."""

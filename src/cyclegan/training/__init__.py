@@ -1,0 +1,1 @@
+"""Train two generators from two folders: setup, loop, checkpoints, scores and logs."""

@@ -1,0 +1,139 @@
+"""Start a training from the networks of a model that is there already."""
+
+from pathlib import Path
+from typing import Any
+
+from cyclegan.config import DEFAULT_PRESET, InputError, ModelConfig
+from cyclegan.images.codecs import ImageFormat
+from cyclegan.step.state import TrainState
+from cyclegan.storage.hub import is_address
+from cyclegan.training.checkpoint import find_model, load_weights, read_discriminators, read_info
+from cyclegan.training.resume import read_run_config, run_of
+
+# Settings that say what a discriminator is.
+_DISCRIMINATOR = ("discriminator", "discriminator_layers", "discriminator_width", "discriminator_norm", "norm")
+
+
+def _generator(model: ModelConfig) -> dict[str, Any]:
+    """Settings that say what the generators are."""
+    kind = ("blocks", "resampling") if model.generator == "resnet" else ("depth",)
+    values = model.model_dump()
+    common = ("width", "norm", "global_skip", "channels_a", "channels_b")
+    return {name: values[name] for name in ("generator", *kind, *common)}
+
+
+def settings_of_start(path: Path, out: Path) -> dict[str, Any]:
+    """What a run at `out` takes over from the model `path`: the architecture, and the value ranges but of 8-bit images.
+
+    And the preset for what nobody says: that of the model's run, or one whose losses suit its networks.
+    A run that is there already keeps its own, so the model that it began with may be gone by now.
+    Raises InputError if there is no such model.
+    """
+    own = {"init", "init_gain"}
+    try:
+        model = find_model(path)
+        info = read_info(model)
+    except (InputError, ConnectionError):
+        run = read_run_config(out)
+        if run is None or run.init_from is None:
+            raise
+        return {**run.model.model_dump(exclude=own), "preset": run.preset}
+    if not read_discriminators(model):  # then its configuration says nothing about them
+        own |= set(_DISCRIMINATOR) - {"norm"}
+    ranges = {"range_a": info.a, "range_b": info.b}
+    deep = {name: (images.low, images.high) for name, images in ranges.items() if images.dtype != "uint8"}
+    return {**info.model.model_dump(exclude=own), **deep, "preset": _preset_of(path, info.model)}
+
+
+def _preset_of(path: Path, model: ModelConfig) -> str:
+    run = None if is_address(path) else run_of(path)
+    began = read_run_config(run) if run is not None else None
+    if began is not None and began.preset in ("paper", "modern", "conservative"):  # not the ten minutes of the demo
+        return began.preset
+    # Weights of losses that suit networks which begin with their input do not suit others.
+    return DEFAULT_PRESET if model.global_skip else "paper"
+
+
+def check_formats(path: Path, a: ImageFormat, b: ImageFormat) -> list[str]:
+    """A sentence for each domain whose images have another type than those that the model `path` was trained on.
+
+    Raises InputError if they would be seen through the value range of the other type.
+    """
+    info = read_info(find_model(path))
+    notes = []
+    for name, ours, theirs in (("a", a, info.a), ("b", b, info.b)):
+        if ours.dtype == theirs.dtype:
+            continue
+        if (ours.low, ours.high) == (theirs.low, theirs.high):
+            raise InputError(
+                f"The images of domain {name.upper()} are {ours.dtype}; {path} was trained on {theirs}. "
+                f"Pass --range-{name} LOW HIGH, the values that are to become -1 and 1."
+            )
+        notes.append(f"Domain {name.upper()} is {ours} here, and the model was trained on {theirs}.")
+    return notes
+
+
+def start_from(state: TrainState, path: Path) -> list[str]:
+    """Put the networks of a run, checkpoint or model directory into a fresh state.
+
+    Generators are those that a translator would use; their average starts there, too. What the model lacks, or has of
+    another architecture, keeps its random weights. Returns a sentence for each of these.
+    Raises InputError if the generators are of another architecture, or a file is damaged.
+    """
+    model = find_model(path)
+    info = read_info(model)
+    notes: list[str] = []
+    ours, theirs = _generator(state.config.model), _generator(info.model)
+    differences = [f"{name} {theirs[name]} -> {ours.get(name)}" for name in theirs if ours.get(name) != theirs[name]]
+    if differences:
+        raise InputError(
+            f"The generators of {model} are of another architecture than this run's: {', '.join(differences)}. "
+            "Leave these settings out, or start from a model that has them."
+        )
+
+    suffix = "_average" if info.translate_with == "average" else ""
+    current, average = state.generator, state.average
+    for direction, networks in (("a2b", (current.a2b, average.a2b)), ("b2a", (current.b2a, average.b2a))):
+        if direction in info.directions:
+            for network in networks:
+                load_weights(network, model / f"{direction}{suffix}.safetensors")
+        else:
+            notes.append(f"{model} has no generator {direction}; this one starts from random weights.")
+
+    lacking = [direction for direction in ("a2b", "b2a") if direction not in info.directions]
+    if lacking and state.config.freeze in ("encoder", "both"):
+        raise _frozen_without(state, f"{model} has no generator {lacking[0]}")
+
+    found = read_discriminators(model)
+    judges = [
+        (config.model_dump(include=set(_DISCRIMINATOR[:3])), config.resolved_discriminator_norm)
+        for config in (state.config.model, info.model)
+    ]
+    frozen = state.config.freeze in ("discriminator", "both")
+    if found and judges[0] != judges[1]:
+        if frozen:
+            raise _frozen_without(state, "The discriminators are of another architecture than the model's")
+        notes.append("The discriminators are of another architecture than the model's; they start from random weights.")
+        return notes
+    for domain, network in (("a", state.discriminator.a), ("b", state.discriminator.b)):
+        if domain not in found:
+            if frozen:
+                raise _frozen_without(state, f"{model} has no discriminator {domain}")
+            notes.append(f"{model} has no discriminator {domain}; this one starts from random weights.")
+            continue
+        try:
+            network.load_state_dict(found[domain])
+        except RuntimeError:
+            raise InputError(f"The discriminator {domain} of {model} is not what its config.json describes.") from None
+    return notes
+
+
+def _frozen_without(state: TrainState, reason: str) -> InputError:
+    return InputError(f"{reason}, so --freeze {state.config.freeze} would keep random weights; leave it out.")
+
+
+def origin_of_start(path: Path) -> str:
+    """Where a run's networks come from that starts from the model `path`, without the path's folders."""
+    origin = read_info(find_model(path)).origin
+    name = str(path) if is_address(path) else path.name
+    return f"trained further from {name}" + (f", {origin}" if origin else "")

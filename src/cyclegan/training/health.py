@@ -1,0 +1,190 @@
+"""Signs that a training goes wrong, each with what it means and what to try. Pure functions of numbers."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cyclegan.config import Direction
+from cyclegan.metrics.functions import correlation, luma
+
+# Where each sign begins. Found on runs of the earth data, good ones and ones made to fail; lengths are in [-1, 1].
+COPY_CHANGE = 0.02  # mean change of a translation that still counts as the input itself
+COPY_REALISM = 0.5  # of the way from untranslated to real images, by KID; less, and so little change is no translation
+COLLAPSE_DIVERSITY = 0.1  # differences among translations, in those among real images
+INVERSION_CORRELATION = -0.3  # of the brightness, or a colour, of input and output
+INVERSION_CONTRAST = 0.05  # least standard deviation for such a correlation to mean anything
+HIDDEN_RISE = 0.1  # of the cycle error by noise of 0.05, which by itself is a mean change of 0.04
+DISCRIMINATOR_SHARE = 0.02  # of the loss of a discriminator that cannot decide
+DISCRIMINATOR_STEPS = 200  # for so many steps in a row
+
+# Loss of a discriminator that gives real and fake images the same score: halved sums, as in losses.py.
+_UNDECIDED = {"lsgan": 0.25, "vanilla": 0.6931, "hinge": 1.0}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One sign. check: its name. message: what was seen, what it means, what to try."""
+
+    check: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Vitals:
+    """What is known of one direction after translating some images there and back; lengths in [-1, 1].
+
+    change: mean |translation - input|, None where the domains have different channels. realism: share of the way from
+    untranslated images (0) to real ones (1) by KID, None where the two cannot be told apart. diversity: mean difference
+    among translations over that among real images. inversions: planes (brightness, two colours) that are turned round,
+    with the correlation of input and output. cycle, cycle_noisy: errors of the way back, without and with noise.
+    """
+
+    change: float | None
+    realism: float | None
+    diversity: float
+    inversions: Mapping[str, float]
+    cycle: float
+    cycle_noisy: float
+
+
+def thumbnails(images: Tensor) -> Tensor:
+    """(N, C, H, W) -> (N, C, 8, 8), means of areas: what is compared among images of any size."""
+    return functional.adaptive_avg_pool2d(images.float(), 8)
+
+
+def diversity(outputs: Tensor, inputs: Tensor, targets: Tensor) -> float:
+    """Differences among translations over those among real images of the less varied domain. All are thumbnails."""
+    return _mean_difference(outputs) / max(min(_mean_difference(inputs), _mean_difference(targets)), 1e-6)
+
+
+def _mean_difference(images: Tensor) -> float:
+    """Mean absolute difference of all pairs of different images."""
+    count = len(images)
+    flat = images.flatten(1)
+    return float(torch.cdist(flat, flat, p=1).sum()) / (max(count * (count - 1), 1) * flat.shape[1])
+
+
+def plane_correlations(image: Tensor, other: Tensor) -> dict[str, float]:
+    """Correlation of each plane of two (C, H, W) images of one size, where both have contrast in it."""
+    found: dict[str, float] = {}
+    others = _planes(other)
+    for name, plane in _planes(image).items():
+        if name in others and min(float(plane.std()), float(others[name].std())) >= INVERSION_CONTRAST:
+            value = correlation(plane, others[name])
+            if value is not None:
+                found[name] = value
+    return found
+
+
+def _planes(image: Tensor) -> dict[str, Tensor]:
+    """Brightness, and what red and blue differ from it: the planes that a negative turns round."""
+    bright = luma(image)
+    if image.shape[0] < 3:
+        return {"brightness": bright}
+    return {"brightness": bright, "red against green": image[0] - bright, "blue against yellow": image[2] - bright}
+
+
+def inversions(correlations: Sequence[Mapping[str, float]], inputs: Tensor, targets: Tensor) -> dict[str, float]:
+    """Planes whose mean correlation over images is negative without a reason in the distributions of the domains.
+
+    correlations: of single images. inputs, targets: thumbnails of real images. A reason: the target's values are
+    distributed more like the negative of the input's than like the input's own.
+    """
+    found: dict[str, float] = {}
+    for name in dict.fromkeys(name for each in correlations for name in each):
+        values = [each[name] for each in correlations if name in each]
+        mean = sum(values) / len(values)
+        # A plane that few images have any contrast in says nothing of the translator.
+        if mean < INVERSION_CORRELATION and 2 * len(values) >= len(correlations):
+            source, target = (torch.cat([_planes(image)[name].flatten() for image in x]) for x in (inputs, targets))
+            shares = torch.linspace(0, 1, 101)
+            wanted = torch.quantile(target, shares)
+            as_is, negative = ((torch.quantile(x, shares) - wanted).abs().mean() for x in (source, -source))
+            if as_is <= negative:
+                found[name] = mean
+    return found
+
+
+def check_direction(direction: Direction, vitals: Vitals) -> list[Finding]:
+    """The signs that one direction shows."""
+    arrow, target = ("A to B", "B") if direction == "a2b" else ("B to A", "A")
+    findings: list[Finding] = []
+
+    def add(check: str, message: str) -> None:
+        findings.append(Finding(f"{direction}/{check}", message))
+
+    change, realism = vitals.change, vitals.realism
+    if change is not None and change < COPY_CHANGE and realism is not None and realism < COPY_REALISM:
+        add(
+            "copies",
+            f"{arrow} returns its input: it changes it by {change:.3f} on average, and by KID the result is "
+            f"{100 * max(realism, 0):.0f} % of the way from untranslated images to real ones of {target}. Nothing is "
+            "translated yet. If it stays so, try a lower --identity-weight and --cycle-weight, or a higher "
+            "--adversarial-weight.",
+        )
+    if vitals.diversity < COLLAPSE_DIVERSITY:
+        add(
+            "collapse",
+            f"{arrow} gives nearly one image for every input: its translations differ among themselves "
+            f"{100 * vitals.diversity:.0f} % as much as real images do. The generator has collapsed onto what fools "
+            f"the discriminator of {target}. Try a higher --cycle-weight, a lower --learning-rate or another --seed; "
+            "an earlier checkpoint may still be good.",
+        )
+    if vitals.inversions:
+        planes = " and ".join(f"{name} (correlation {value:.2f})" for name, value in vitals.inversions.items())
+        way_out = (
+            "Try a higher --identity-weight, which ties the colours, or another --seed."
+            if change is not None
+            else "Domains of different channels have no identity term, which would tie them: try another --seed."
+        )
+        add(
+            "inverted",
+            f"{arrow} turns round the {planes} of its input, and the distributions of the two domains give no reason "
+            "for it. A negative can be turned back as well as any image, so training does not mend this by itself. "
+            f"{way_out}",
+        )
+    if vitals.cycle_noisy - vitals.cycle > HIDDEN_RISE:
+        add(
+            "hidden",
+            f"{arrow} hides information: invisible noise on its translations raises the error of the way back from "
+            f"{vitals.cycle:.3f} to {vitals.cycle_noisy:.3f}. They carry their inputs in detail too fine to see, so "
+            "a low cycle error does not show that content is kept. Try a lower --cycle-weight, or an earlier "
+            "checkpoint.",
+        )
+    return findings
+
+
+@dataclass
+class DiscriminatorWatch:
+    """Follows the losses of both discriminators, as they are logged."""
+
+    adversarial: str
+    steps: dict[str, int] = field(default_factory=dict)
+
+    def update(self, losses: Mapping[str, float], num_steps: int) -> list[Finding]:
+        """Means of the losses over the last `num_steps` steps -> signs. A Wasserstein loss has no such scale."""
+        undecided = _UNDECIDED.get(self.adversarial)
+        findings: list[Finding] = []
+        if undecided is None:
+            return findings
+        for domain in ("a", "b"):
+            loss = losses[f"discriminator_{domain}"]
+            won = 0 <= loss < DISCRIMINATOR_SHARE * undecided
+            self.steps[domain] = self.steps.get(domain, 0) + num_steps if won else 0
+            if self.steps[domain] >= DISCRIMINATOR_STEPS:
+                # Told again after as many steps more, if it goes on.
+                seen, name = self.steps[domain], domain.upper()
+                self.steps[domain] = 0
+                findings.append(
+                    Finding(
+                        f"{domain}/discriminator",
+                        f"The discriminator of {name} wins outright: its loss was {loss:.2g} over {seen} steps, "
+                        f"where {undecided:.2g} would be undecided. It knows every translation, and the generator "
+                        "learns little from it. Try a lower --cycle-weight, a smaller discriminator "
+                        "(--discriminator-width, --discriminator-layers), or more images.",
+                    )
+                )
+        return findings

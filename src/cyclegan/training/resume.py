@@ -1,0 +1,196 @@
+"""A run directory before and between its sessions: may it be written, is it this run, where does it go on."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TextIO
+
+from cyclegan.config import (
+    FREE_TO_CHANGE,
+    InputError,
+    ModelConfig,
+    TrainConfig,
+    flat_values,
+    read_config_file,
+    saved_config,
+    to_toml,
+)
+from cyclegan.data.dataset import Folders
+from cyclegan.images.headers import HeaderIndex
+from cyclegan.step.state import TrainState
+from cyclegan.storage.hub import is_address
+from cyclegan.system import atomic
+from cyclegan.system.atomic import write_bytes
+from cyclegan.training.checkpoint import list_checkpoints, load_checkpoint
+
+_PATHS = ("a", "b", "test_a", "test_b", "init_from")
+
+
+def check_place(out: Path, folders: Folders, *, fresh: bool) -> None:
+    """Raises InputError if `out` cannot be a run directory: foreign files, or inside a folder of images."""
+    place = out.resolve()
+    for folder in (folders.a, folders.b, folders.test_a, folders.test_b):
+        if folder is not None and (place == folder.resolve() or folder.resolve() in place.parents):
+            raise InputError(
+                f"{out} lies in the images of {folder} and would become training data; choose another --out."
+            )
+    if out.is_dir() and not (out / "config.toml").is_file():
+        # Hidden files are what a session leaves that was killed before it could begin.
+        foreign = [path.name for path in out.iterdir() if not path.name.startswith(".")]
+        if foreign:
+            hint = " --fresh moves only runs aside." if fresh else ""
+            raise InputError(
+                f"{out} exists and is not a run directory (it holds {foreign[0]}); choose another --out.{hint}"
+            )
+
+
+def move_aside(out: Path) -> Path | None:
+    """Rename a run to the first free name of the kind `out`.old1. Returns it, or None if there was no run.
+
+    Raises InputError if a process is training there.
+    """
+    if not (out / "config.toml").is_file():
+        return None
+    with lock(out):
+        pass
+    out = out.resolve()
+    number = 1
+    while (aside := out.with_name(f"{out.name}.old{number}")).exists():
+        number += 1
+    out.rename(aside)
+    return aside
+
+
+def read_run_config(run: Path) -> TrainConfig | None:
+    """The resolved configuration of a run directory, or None if there is no run."""
+    file = run / "config.toml"
+    if not file.is_file():
+        return None
+    try:
+        # Release 0.1.0 had no such setting and held nothing out; to go on with another value must be told.
+        return saved_config({"num_validation": 0}, read_config_file(file))
+    except InputError as error:
+        raise InputError(f"{file} is not the configuration of a run of this release: {error}") from None
+
+
+def run_of(path: Path) -> Path | None:
+    """The run directory that a model belongs to: itself, or one up to three folders above, as of RUN/best/model."""
+    path = path.resolve()
+    for place in (path, *path.parents[:3]):
+        if (place / "config.toml").is_file() and (place / "log.jsonl").is_file():
+            return place
+    return None
+
+
+def evaluation_of(path: Path) -> Path:
+    """Where the evaluation of a run, checkpoint or model directory is kept.
+
+    That of a run and of its model/ in the run; those of RUN/best and of checkpoints, which training replaces, in
+    RUN/evaluations/; that of any other model beside it.
+    """
+    run = run_of(path)
+    if run is None or path.resolve() == run:
+        return path
+    names = [part for part in path.resolve().relative_to(run).parts if part not in ("model", "checkpoints")]
+    return run / "evaluations" / names[0] if names else run
+
+
+def find_checkpoint(config: TrainConfig, resume: bool) -> Path | None:
+    """The checkpoint to go on from, if `config.out` holds a run that this configuration may continue.
+
+    resume: there must be a run, and changed settings are taken over, but not those of the networks.
+    Raises InputError with the differences and the remedies.
+    """
+    out, run = config.out, read_run_config(config.out)
+    if run is None:
+        if resume:
+            raise InputError(f"{out} holds no run to resume; leave out --resume to start one.")
+        return None
+    saved, given = flat_values(run), flat_values(config)
+    for values in (saved, given):  # earlier releases kept paths as they were typed
+        paths = {name: values[name] for name in _PATHS if values[name] is not None and not is_address(values[name])}
+        values |= {name: str(Path(path).resolve()) for name, path in paths.items()}
+    changed = {name for name in given if saved[name] != given[name] and name not in FREE_TO_CHANGE}
+    # What is trained is part of the optimisers' state; and nothing starts from another model any more.
+    networks = changed & {*ModelConfig.model_fields, "freeze", "init_from"}
+    refused = networks if resume else changed
+    if refused:
+        differences = ", ".join(f"{name} {saved[name]} -> {given[name]}" for name in sorted(refused))
+        remedies = "use the old values, another --out, or --fresh to start anew (the old run is kept aside)"
+        if run.preset != config.preset:
+            remedies = f"pass --preset {run.preset}, with which it began, or {remedies}"
+        if "freeze" in networks:
+            remedies += f", or --init-from {out} with another --out to train these networks in another way"
+        if not networks:
+            remedies += ", or --resume to go on with the changed values"
+        raise InputError(f"{out} holds a run with other settings: {differences}. To go on: {remedies}.")
+    checkpoints = list_checkpoints(out)
+    return checkpoints[0] if checkpoints else None
+
+
+def load_newest(out: Path, state: TrainState) -> tuple[Path, float, list[InputError]]:
+    """Load the newest checkpoint that is whole. Returns it, its training time in seconds, and errors of newer ones."""
+    damaged: list[InputError] = []
+    for checkpoint in list_checkpoints(out):
+        try:
+            return checkpoint, load_checkpoint(checkpoint, state), damaged
+        except InputError as error:
+            damaged.append(error)
+    raise InputError(f"No checkpoint in {out} can be read; start anew with --fresh (the old run is kept aside).")
+
+
+def write_config(config: TrainConfig, indices: Mapping[Path, HeaderIndex]) -> None:
+    """Write config.toml, which makes the directory a run, and what is known of its images, for when it goes on.
+
+    Raises InputError if the place cannot be written.
+    """
+    try:
+        for path, index in indices.items():
+            index.save(path)
+        write_bytes(config.out / "config.toml", to_toml(config).encode())
+    except OSError as error:
+        raise _unwritable(config.out, error) from error
+
+
+def _unwritable(out: Path, error: OSError) -> InputError:
+    return InputError(f"The run directory {out} cannot be written: {error.strerror or error}; choose another --out.")
+
+
+@contextmanager
+def lock(out: Path) -> Iterator[None]:
+    """Keep a second process out of a run directory. The system lets go of the lock however this process ends."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        file = (out / ".lock").open("a")
+    except OSError as error:
+        raise _unwritable(out, error) from error
+    with file:
+        if not atomic.lock(file):
+            raise InputError(f"Another process is training in {out}; wait for it, or choose another --out.")
+        yield
+
+
+def shorten_log(path: Path, step: int) -> tuple[list[dict[str, Any]], TextIO]:
+    """Drop what was logged after the checkpoint that the run goes on from, and half a last line; open for more.
+
+    Returns the lines that stay, and the log.
+    """
+    kept = [event for event in read_log(path) if event.get("step", 0) <= step]
+    try:
+        if path.is_file():
+            write_bytes(path, "".join(json.dumps(event) + "\n" for event in kept).encode())
+        return kept, path.open("a", encoding="utf-8")
+    except OSError as error:
+        raise _unwritable(path.parent, error) from error
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log.jsonl; half a last line, which a kill may leave, is passed over. No file: no lines."""
+    events: list[dict[str, Any]] = []
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            with suppress(json.JSONDecodeError):
+                event = json.loads(line)
+                events += [event] if isinstance(event, dict) else []
+    return events

@@ -1,0 +1,267 @@
+"""Scores while training: is it any good yet, which step is best, and does something go wrong."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cyclegan.config import Direction, InputError, TrainConfig
+from cyclegan.data.image_folder import ImageFolder
+from cyclegan.data.splits import Scored, read_held_out
+from cyclegan.images.codecs import ImageFormat, same_size_batches
+from cyclegan.metrics import functions as metrics
+from cyclegan.metrics.features import FeatureNetwork
+from cyclegan.metrics.round_trip import RoundTrip, round_trip
+from cyclegan.training.health import (
+    Finding,
+    Vitals,
+    check_direction,
+    diversity,
+    inversions,
+    plane_correlations,
+    thumbnails,
+)
+
+# Scoring may take this share of the time of a run.
+TIME_SHARE = 0.1
+
+# Cheap settings: resamplings of an interval, images of one call.
+_NUM_BOOTSTRAP = 200
+_BATCH = 8
+
+# Predictions are raised by this factor: what is left out of them, and a busy machine.
+CAUTION = 1.5
+
+# Domains whose KID is no further from that of one domain cannot be told apart by it.
+_LEAST_SCALE = 0.02
+
+
+@dataclass(frozen=True)
+class ValidationScores:
+    """Scores of both directions at one step. kid: mean of both. findings: what the health checks saw."""
+
+    kid: float
+    directions: dict[Direction, dict[str, Any]]
+    findings: tuple[Finding, ...]
+
+
+@dataclass
+class Validation:
+    """Scores generators on images held out of the training folders; never on the test folders.
+
+    files: which. folder_a, folder_b: the training folders that they are from. spent: seconds that scoring, and what
+    belongs to it, has taken in this run, earlier sessions included.
+    """
+
+    config: TrainConfig
+    files: Scored
+    folder_a: ImageFolder
+    folder_b: ImageFolder
+    device: torch.device
+    spent: float = 0.0
+    unreadable: list[tuple[Path, str]] = field(default_factory=list)
+    # Predicted seconds of `open` and of one scoring.
+    _open_cost: float | None = None
+    _cost: float = 0.0
+    _images: tuple[Sequence[Tensor], Sequence[Tensor]] | None = None
+    _network: FeatureNetwork | None = None
+    _features: dict[str, Tensor] = field(default_factory=dict)
+    _ends: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def affordable(self, a2b: nn.Module, b2a: nn.Module, seconds: float, *, last: bool = False) -> bool:
+        """Whether one more scoring, after `seconds` of the run, keeps the time of all under TIME_SHARE of the run's.
+
+        Before the last one, time for another is kept in reserve, so that the end of a run can be scored.
+        Raises InputError if scores cannot be had at all: without features, or with fewer than two images of a domain.
+        """
+        if self._open_cost is None:
+            # No scoring is quicker than this; so short a run is not delayed by finding out.
+            if seconds * TIME_SHARE < 0.5:
+                return False
+            self._probe(a2b, b2a)
+        assert self._open_cost is not None
+        wanted = self._open_cost + self._cost * (1 if last else 1 + CAUTION)
+        return self.spent + wanted <= TIME_SHARE * (seconds + wanted)
+
+    def _probe(self, a2b: nn.Module, b2a: nn.Module) -> None:
+        """Predict the costs from one image of each domain."""
+        with self.clock():
+            self._network = FeatureNetwork(self.device)
+            reading = time.monotonic()
+            pair = self._read(self.files.a, self.files.b, 1)
+            of_reading = (time.monotonic() - reading) / 2
+            for name, found in (("A", pair[0]), ("B", pair[1])):
+                if not found:
+                    raise InputError(f"Scores need at least 2 images of each domain; {name} has none that can be read.")
+            self._look(pair, a2b, b2a)  # the first calls take longer
+            started = time.monotonic()
+            self._look(pair, a2b, b2a)
+            each = (time.monotonic() - started) / 2
+            measuring = time.monotonic()
+            for images in pair:
+                self._network(images[0][None])
+            of_features = (time.monotonic() - measuring) / 2
+            scored = len(self.files.a) + len(self.files.b)
+            trained = len(self.files.trained_a) + len(self.files.trained_b)
+            self._open_cost = CAUTION * (scored + trained) * (of_reading + of_features)
+            self._cost = CAUTION * scored * each
+
+    def _look(self, pair: tuple[Sequence[Tensor], Sequence[Tensor]], a2b: nn.Module, b2a: nn.Module) -> None:
+        """All that is done with one image of each domain."""
+        assert self._network is not None
+        for images, there, back, target in (
+            (pair[0], a2b, b2a, self.folder_b.image_format),
+            (pair[1], b2a, a2b, self.folder_a.image_format),
+        ):
+            real = images[0]
+            trip = self._round_trip(real[None], there, back, target, 0)
+            self._network(trip.fake)
+            plane_correlations(real, trip.fake[0])
+            metrics.edge_correlation(real, trip.fake[0])
+
+    @contextmanager
+    def clock(self) -> Iterator[None]:
+        """Count what is done inside as time of scoring."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self.spent += time.monotonic() - started
+
+    def _read(self, a: Sequence[Path], b: Sequence[Path], wanted: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+        return (
+            read_held_out(a, wanted, self.folder_a, self.config, self.unreadable),
+            read_held_out(b, wanted, self.folder_b, self.config, self.unreadable),
+        )
+
+    def _round_trip(
+        self, images: Tensor, there: nn.Module, back: nn.Module, target: ImageFormat, first: int
+    ) -> RoundTrip:
+        return round_trip(
+            images, partial(self._run, there), partial(self._run, back), target, seed=self.config.seed, first=first
+        )
+
+    def _run(self, network: nn.Module, images: Tensor) -> Tensor:
+        with torch.inference_mode():
+            translated: Tensor = network(images.to(self.device)).float().cpu()
+            return translated
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the real images have been measured."""
+        return bool(self._features)
+
+    def open(self) -> dict[str, Any]:
+        """Measure the real images. Returns what they are, and both ends of KID for each direction.
+
+        Raises InputError for fewer than two readable images of a domain.
+        """
+        with self.clock():
+            network = self._network = self._network or FeatureNetwork(self.device)
+            wanted = self.config.num_validation
+            self._images = a, b = self._read(self.files.a, self.files.b, wanted)
+            for name, found in (("A", a), ("B", b)):
+                if len(found) < 2:
+                    raise InputError(f"Scores need at least 2 images of each domain; {name} has {len(found)}.")
+            real_a, real_b = _features(network, a), _features(network, b)
+            ceiling = self._distance(real_a, real_b)
+            self._ends = {"a2b": {"ceiling": ceiling}, "b2a": {"ceiling": ceiling}}
+            trained_a, trained_b = self._read(self.files.trained_a, self.files.trained_b, wanted)
+            if len(trained_b) > 1:
+                self._ends["a2b"]["floor"] = self._distance(_features(network, trained_b), real_b)
+            if len(trained_a) > 1:
+                self._ends["b2a"]["floor"] = self._distance(_features(network, trained_a), real_a)
+            self._features = {"a": real_a, "b": real_b}
+            self._open_cost = 0.0
+        return {
+            "origin": self.files.origin,
+            "num_images": {"a": len(a), "b": len(b)},
+            "files": {"a": [str(path) for path in self.files.a], "b": [str(path) for path in self.files.b]},
+            "features": network.info.model_dump(),
+            "directions": self._ends,
+        }
+
+    def score(self, a2b: nn.Module, b2a: nn.Module) -> ValidationScores:
+        """Translate all images there and back, and score both directions. The generators are in evaluation mode."""
+        before = self.spent
+        with self.clock():
+            assert self._images is not None  # `open` comes first
+            a, b = self._images
+            scores_a2b, findings_a2b = self._score("a2b", a, b, a2b, b2a, self.folder_b.image_format)
+            scores_b2a, findings_b2a = self._score("b2a", b, a, b2a, a2b, self.folder_a.image_format)
+        self._cost = self.spent - before
+        kid = (scores_a2b["kid"]["value"] + scores_b2a["kid"]["value"]) / 2
+        return ValidationScores(kid, {"a2b": scores_a2b, "b2a": scores_b2a}, (*findings_a2b, *findings_b2a))
+
+    @contextmanager
+    def charge(self) -> Iterator[None]:
+        """Count what is done inside as part of every scoring, such as saving the best or making a page."""
+        before = self.spent
+        with self.clock():
+            yield
+        self._cost += self.spent - before
+
+    def _score(
+        self,
+        direction: Direction,
+        reals: Sequence[Tensor],
+        targets: Sequence[Tensor],
+        there: nn.Module,
+        back: nn.Module,
+        target: ImageFormat,
+    ) -> tuple[dict[str, Any], list[Finding]]:
+        assert self._network is not None
+        features, outputs = [], []
+        changes, planes, edges = list[float](), list[dict[str, float]](), list[float]()
+        cycle, cycle_noisy, done = 0.0, 0.0, 0
+        for _, batch in same_size_batches(((None, real) for real in reals), _BATCH):
+            trip = self._round_trip(batch, there, back, target, done)
+            features.append(self._network(trip.fake))
+            outputs.append(thumbnails(trip.fake))
+            for i, real in enumerate(batch):
+                fake = trip.fake[i]
+                cycle += metrics.l1(trip.cycled[i], real) / len(reals)
+                cycle_noisy += metrics.l1(trip.cycled_noisy[i], real) / len(reals)
+                changes += [metrics.l1(fake, real)] if real.shape == fake.shape else []
+                planes.append(plane_correlations(real, fake))
+                edge = metrics.edge_correlation(real, fake)
+                edges += [edge] if edge is not None else []
+            done += len(batch)
+
+        kid = self._distance(torch.cat(features), self._features["b" if direction == "a2b" else "a"])
+        inputs, wanted = (torch.cat([thumbnails(image[None]) for image in x]) for x in (reals, targets))
+        vitals = Vitals(
+            change=sum(changes) / len(changes) if changes else None,
+            realism=_realism(kid["value"], self._ends[direction]),
+            diversity=diversity(torch.cat(outputs), inputs, wanted),
+            inversions=inversions(planes, inputs, wanted),
+            cycle=cycle,
+            cycle_noisy=cycle_noisy,
+        )
+        scores = {
+            "kid": kid,
+            "cycle": cycle,
+            "cycle_noisy": cycle_noisy,
+            "edges": sum(edges) / len(edges) if edges else None,
+        }
+        return scores, check_direction(direction, vitals)
+
+    def _distance(self, x: Tensor, y: Tensor) -> dict[str, float]:
+        value, low, high = metrics.kernel_distance(x, y, num_bootstrap=_NUM_BOOTSTRAP, seed=self.config.seed)
+        return {"value": value, "low": low, "high": high}
+
+
+def _realism(kid: float, ends: dict[str, Any]) -> float | None:
+    """Share of the way from untranslated to real images, or None where KID cannot tell these apart."""
+    floor, ceiling = ends["floor"]["value"] if "floor" in ends else 0.0, ends["ceiling"]["value"]
+    return (ceiling - kid) / (ceiling - floor) if ceiling - floor > _LEAST_SCALE else None
+
+
+def _features(network: FeatureNetwork, images: Sequence[Tensor]) -> Tensor:
+    return torch.cat([network(batch) for _, batch in same_size_batches(((None, image) for image in images), _BATCH)])

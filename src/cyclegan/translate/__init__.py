@@ -1,0 +1,1 @@
+"""Translate images with a trained generator: arrays, files of any size, engines."""

@@ -1,0 +1,132 @@
+"""What `cyclegan export` wrote for other programs, opened again: config.json says how."""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError
+
+from cyclegan.config import Config, Direction, InputError, describe_validation_error
+from cyclegan.images.codecs import ImageFormat
+from cyclegan.system.devices import resolve_device
+from cyclegan.training.checkpoint import ModelInfo
+from cyclegan.translate.engines import Engine, check_choice
+
+# By format: the engine that computes it, and the file's suffix.
+READERS = {
+    "onnx": ("onnxruntime", ".onnx"),
+    "openvino": ("openvino", ".xml"),
+    "torch-export": ("torch", ".pt2"),
+}
+
+
+class Side(Config):
+    """One end of a network. Values of files, from low to high, become -1 to 1."""
+
+    name: str
+    layout: Literal["NCHW"] = "NCHW"
+    type: Literal["float32"] = "float32"
+    range: tuple[float, float] = (-1.0, 1.0)
+    image: ImageFormat
+
+
+class Check(Config):
+    """How far an exported network is from the one in torch and float32.
+
+    sizes: of the images that were tried, N x H x W. decibels: of the worst of them, None if there is no difference.
+    images: what they were.
+    """
+
+    sizes: tuple[str, ...]
+    images: str
+    largest_difference: float
+    decibels: float | None
+    int8_layers: str | None = Field(None, description="which convolutions are in int8")
+
+
+class Network(Config):
+    """One direction: a file beside config.json."""
+
+    file: str
+    input: Side
+    output: Side
+    check: Check
+
+
+class ExportInfo(Config):
+    """config.json of an export: all that a program needs to run the files, in words that name no library.
+
+    Height and width of an input must be multiples of `multiple` and at least `smallest` pixels; beyond that they and
+    the batch are free. Other sizes are mirrored outwards at the right and below, and the result is cut back.
+    """
+
+    format_version: Literal[1] = 1
+    export_format: Literal["onnx", "openvino", "torch-export"]
+    precision: Literal["fp32", "fp16", "bf16", "int8"]
+    multiple: int
+    smallest: int
+    networks: dict[Direction, Network] = Field(min_length=1)
+    origin: ModelInfo
+
+
+def find_export(path: Path) -> tuple[ExportInfo, Path, Direction | None] | None:
+    """The export that a folder or one of its files belongs to, its folder, and the direction if it is a file.
+
+    None if it is something else, such as a run. Raises InputError if config.json is missing or damaged.
+    """
+    is_file = path.suffix in (suffix for _, suffix in READERS.values()) and path.is_file()
+    folder = path.parent if is_file else path
+    try:
+        values: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if not isinstance(values, dict) or "export_format" not in values:
+            raise ValueError("it does not describe an export")
+    except (OSError, ValueError) as error:
+        if is_file:
+            raise InputError(f"{path} needs the config.json that was written beside it: {error}.") from None
+        return None
+    try:
+        info = ExportInfo.model_validate(values)
+    except ValidationError as error:
+        place = folder / "config.json"
+        raise InputError(f"{place} is not an export of this release: {describe_validation_error(error)}") from None
+    if not is_file:
+        return info, folder, None
+    for direction, network in info.networks.items():
+        if network.file == path.name:
+            return info, folder, direction
+    raise InputError(f"{folder / 'config.json'} does not name {path.name}; translate with the folder.")
+
+
+def open_export(
+    info: ExportInfo, folder: Path, direction: Direction, *, engine: str, precision: str | None, device: str
+) -> Engine:
+    """The engine of one direction. Raises InputError if the export is for another engine, precision or device."""
+    check_choice(engine, precision)
+    reader, _ = READERS[info.export_format]
+    if engine not in ("auto", reader):
+        raise InputError(f"{folder} was exported for {reader}, and engine is {engine}; leave engine out.")
+    if precision not in (None, "auto", info.precision):
+        raise InputError(f"{folder} was exported in {info.precision}, and precision is {precision}; export it anew.")
+    if direction not in info.networks:
+        raise InputError(f"{folder} has only the direction {next(iter(info.networks))}; pass that, not {direction}.")
+    if reader != "torch" and device not in ("auto", "cpu"):
+        raise InputError(f"engine {reader} computes on the CPU, and device is {device}; leave device out.")
+    path = folder / info.networks[direction].file
+    if not path.is_file():
+        raise InputError(f"{path} is missing; export it anew.")
+    return open_file(path, info.export_format, info.precision, "cpu" if reader != "torch" else device)
+
+
+def open_file(path: Path, export_format: str, precision: str, device: str = "cpu") -> Engine:
+    """The engine of one exported file."""
+    if export_format == "onnx":
+        from cyclegan.translate.engines.with_onnxruntime import open_onnxruntime
+
+        return open_onnxruntime(path, precision)
+    if export_format == "openvino":
+        from cyclegan.translate.engines.with_openvino import open_openvino
+
+        return open_openvino(path, precision)
+    from cyclegan.translate.engines.with_torch import open_exported_program
+
+    return open_exported_program(path, precision, resolve_device(device))

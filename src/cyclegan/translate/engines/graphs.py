@@ -1,0 +1,89 @@
+"""A network as a graph of another program. Batch, height and width stay free."""
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from cyclegan.networks.layers import DTYPES
+from cyclegan.translate.engines import require
+from cyclegan.translate.engines.with_onnxruntime import INPUT, OUTPUT
+from cyclegan.translate.engines.with_torch import SixteenBit
+
+# Old enough for runtimes of 2022, new enough for all that the networks need.
+OPSET = 18
+
+
+def to_exported_program(
+    network: nn.Module, channels: int, multiple: int, precision: str
+) -> torch.export.ExportedProgram:
+    """fp32, fp16 or bf16, each with float32 at both ends. (N, channels, H, W), H and W multiples of `multiple`."""
+    if precision != "fp32":
+        network = SixteenBit(network, DTYPES[precision], for_other_programs=True)
+    # Two images: torch.export would take a batch of one for a fixed size. Its arithmetic wants to know a largest side.
+    example = torch.zeros(2, channels, 16 * multiple if multiple < 16 else 2 * multiple, 3 * max(16, multiple))
+    most = (1 << 20) // multiple
+    sides = [multiple * torch.export.Dim(name, min=2 if multiple < 8 else 1, max=most) for name in ("rows", "columns")]
+    sizes = {0: torch.export.Dim("batch", min=1, max=1 << 16), 2: sides[0], 3: sides[1]}
+    with quiet():
+        return torch.export.export(network.eval(), (example,), dynamic_shapes=(sizes,), strict=False)
+
+
+def to_onnx(network: nn.Module, channels: int, multiple: int, precision: str) -> Any:
+    """An onnx.ModelProto of fp32 or fp16, with float32 at both ends. Raises InputError if the extra is missing."""
+    require("onnx", "onnxscript")
+    if precision != "fp32":
+        network = SixteenBit(network, DTYPES[precision], for_other_programs=True)
+    side = 2 * max(16, multiple)
+    sizes = {0: "batch", 2: "height", 3: "width"}
+    with quiet():
+        program = torch.onnx.export(
+            network.eval(),
+            (torch.zeros(2, channels, side, side + max(8, multiple)),),
+            dynamo=True,
+            dynamic_shapes=(sizes,),
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            opset_version=OPSET,
+            verbose=False,
+        )
+    assert program is not None
+    return program.model_proto
+
+
+def to_openvino(network: nn.Module, channels: int, multiple: int) -> Any:
+    """An openvino.Model in float32, straight from torch: by way of ONNX its norms would be in many pieces."""
+    openvino = require("openvino")
+    with quiet():
+        model = openvino.convert_model(
+            network.eval(),
+            example_input=torch.zeros(2, channels, max(64, multiple), 2 * max(64, multiple)),
+            input=[("x", [-1, channels, -1, -1])],
+        )
+    model.inputs[0].get_tensor().set_names({INPUT})
+    model.outputs[0].get_tensor().set_names({OUTPUT})
+    return model
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Exporters tell at length of their own doings, and of packages that nobody asked for."""
+    loggers = [
+        logging.getLogger(None if name == "root" else name)
+        for name in ("torch.onnx", "torch.export", "onnxscript", "nncf", "onnx_ir", "root")
+    ]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

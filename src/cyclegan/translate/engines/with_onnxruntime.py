@@ -1,0 +1,32 @@
+"""ONNX Runtime: a graph of ONNX on the CPU."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from cyclegan.config import InputError
+from cyclegan.translate.engines import Engine, require
+
+INPUT, OUTPUT = "image", "translation"
+
+
+def open_onnxruntime(graph: bytes | Path, precision: str) -> Engine:
+    """An ONNX file, or its content. Uses as many threads as torch. Raises InputError if it is damaged."""
+    runtime = require("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    try:
+        session = runtime.InferenceSession(
+            graph if isinstance(graph, bytes) else str(graph), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # its own types, one for each cause
+        where = graph if isinstance(graph, Path) else "The graph"
+        raise InputError(f"{where} is not a model that onnxruntime {runtime.__version__} reads: {error}") from None
+
+    def compute(images: Tensor) -> Tensor:
+        (result,) = session.run([OUTPUT], {INPUT: images.contiguous().numpy()})
+        return torch.from_numpy(result)
+
+    return Engine("onnxruntime", precision, torch.device("cpu"), compute)

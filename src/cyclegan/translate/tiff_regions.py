@@ -1,0 +1,195 @@
+"""TIFF files too large for memory: read by region, and put together from tiles that are compressed already."""
+
+import zlib
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cyclegan.config import InputError
+from cyclegan.images.codecs import Array, ImageFormat, UnreadableError
+from cyclegan.system.atomic import whole_file
+from cyclegan.translate.tiling.boxes import Box
+
+# Decoded strips and tiles that are kept, since neighbouring regions read the same ones.
+_CACHE_BYTES = 256 * 2**20
+
+# Where a picture lies on the earth: ModelPixelScale, ModelTiepoint, ModelTransformation and the GeoKeys.
+_GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
+
+# A strip or tile of an input that is larger than this is not read by region.
+_MOST_SEGMENT_BYTES = 64 * 2**20
+
+Tag = tuple[int, int, int, Any, bool]
+
+
+class TiffSource:
+    """One page of a TIFF by region, (h, w, C); memory is bounded by a row of its strips or tiles."""
+
+    def __init__(self, file: Any, page: Any, path: Path, channels: int) -> None:
+        self._file, self._page, self._path, self._channels = file, page, path, channels
+        self.height, self.width = int(page.imagelength), int(page.imagewidth)
+        self._is_planar = page.planarconfig == 2 and page.samplesperpixel > 1
+        if page.is_tiled:
+            self._rows, self._columns = int(page.tilelength), int(page.tilewidth)
+        else:
+            self._rows, self._columns = min(int(page.rowsperstrip), self.height), self.width
+        self._across, self._down = -(-self.width // self._columns), -(-self.height // self._rows)
+        self._decoded: OrderedDict[int, Array] = OrderedDict()
+
+    @classmethod
+    def open(cls, path: Path, image_format: ImageFormat) -> "TiffSource | None":
+        """None if the file is of a kind that has to be read as a whole: a palette, several pages, a single strip.
+
+        Raises UnreadableError if it is damaged.
+        """
+        if path.suffix.lower() not in (".tif", ".tiff"):
+            return None
+        try:
+            import tifffile
+        except ImportError:
+            return None
+        try:
+            file = tifffile.TiffFile(path)
+        except (tifffile.TiffFileError, ValueError):  # perhaps a picture of another kind
+            return None
+        source: TiffSource | None = None
+        try:
+            with _reading(path):
+                source = cls._of(file, path, image_format)
+        finally:
+            if source is None:
+                file.close()
+        return source
+
+    @classmethod
+    def _of(cls, file: Any, path: Path, image_format: ImageFormat) -> "TiffSource | None":
+        page: Any = file.pages[0]
+        samples, dtype = int(page.samplesperpixel), page.dtype
+        is_plain = (
+            len(file.series) == 1
+            and len(file.series[0].pages) == 1
+            and dtype is not None
+            and dtype.name == image_format.dtype
+            and getattr(page, "imagedepth", 1) == 1
+            and page.tags.valueof(274, 1) == 1  # upright
+            and (page.photometric in (1, 2) or (page.photometric == 6 and page.compression == 7))
+            and (samples == image_format.channels or (samples, image_format.channels, dtype.name) == (1, 3, "uint8"))
+        )
+        if not is_plain:
+            return None
+        source = cls(file, page, path, image_format.channels)
+        return source if source._rows * source._columns * samples * dtype.itemsize <= _MOST_SEGMENT_BYTES else None
+
+    def close(self) -> None:
+        self._file.close()
+
+    def geo_tags(self) -> list[Tag]:
+        """The tags that say where the picture lies, for `write_tiff`."""
+        tags = [self._page.tags[code] for code in _GEO_TAGS if code in self._page.tags]
+        return [(tag.code, int(tag.dtype), tag.count, tag.value, True) for tag in tags]
+
+    def read(self, box: Box) -> Array:
+        """Raises InputError for NaN or infinity, UnreadableError if a strip or tile is damaged."""
+        samples = int(self._page.samplesperpixel)
+        result = np.empty((box.bottom - box.top, box.right - box.left, samples), self._page.dtype)
+        for plane in range(samples if self._is_planar else 1):
+            part = result[..., plane : plane + 1] if self._is_planar else result
+            for row in range(box.top // self._rows, -(-box.bottom // self._rows)):
+                for column in range(box.left // self._columns, -(-box.right // self._columns)):
+                    self._copy(plane, row, column, box, part)
+        if result.dtype.kind == "f" and not np.isfinite(result).all():
+            raise InputError(f"{self._path} holds values that are NaN or infinite; fill them with a number first.")
+        return result.repeat(3, -1) if samples == 1 and self._channels == 3 else result
+
+    def _copy(self, plane: int, row: int, column: int, box: Box, out: Array) -> None:
+        segment = self._segment((plane * self._down + row) * self._across + column)
+        top, left = row * self._rows, column * self._columns
+        y, x = max(top, box.top), max(left, box.left)
+        bottom, right = min(top + segment.shape[0], box.bottom), min(left + segment.shape[1], box.right)
+        out[y - box.top : bottom - box.top, x - box.left : right - box.left] = segment[
+            y - top : bottom - top, x - left : right - left
+        ]
+
+    def _segment(self, index: int) -> Array:
+        if index in self._decoded:
+            self._decoded.move_to_end(index)
+            return self._decoded[index]
+        page, handle = self._page, self._file.filehandle
+        with _reading(self._path):
+            count = page.databytecounts[index]
+            data = None
+            if count:
+                handle.seek(page.dataoffsets[index])
+                data = handle.read(count)
+                if len(data) < count:  # tifffile would fill up what is not there
+                    raise ValueError("its end is missing")
+            values, _, shape = page.decode(data, index, jpegtables=page.jpegtables)
+            if values is None:  # a tile that was left out
+                values = np.full(shape, page.nodata or 0, page.dtype)
+            segment: Array = values[0]
+        self._decoded[index] = segment
+        held = sum(part.nbytes for part in self._decoded.values())
+        while held > _CACHE_BYTES and len(self._decoded) > self._across * page.samplesperpixel:
+            held -= self._decoded.popitem(last=False)[1].nbytes
+        return segment
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Decoders raise errors of every kind over a damaged file; here they become one."""
+    try:
+        yield
+    except (OSError, MemoryError) as error:
+        raise UnreadableError(f"{path} cannot be read: {error}") from error
+    except Exception as error:
+        raise UnreadableError(f"{path} is damaged: {str(error) or type(error).__name__}") from error
+
+
+def tile_side(side: int) -> int:
+    """The largest side of a TIFF's tiles, up to 512, that divides `side`, a multiple of 16."""
+    return next(size for size in (512, 256, 128, 64, 32, 16) if side % size == 0)
+
+
+def encode_rows(row: NDArray[Any], side: int) -> list[bytes]:
+    """Rows of an image, (h, width, C), as compressed TIFF tiles: by rows of tiles, those at the borders filled up."""
+    height, width = row.shape[:2]
+    full = np.pad(row, ((0, -height % side), (0, -width % side), (0, 0)), "edge")
+    full = full.astype(full.dtype.newbyteorder("<"), copy=False)
+    tiles: list[bytes] = []
+    for top in range(0, full.shape[0], side):
+        for left in range(0, full.shape[1], side):
+            tile = full[top : top + side, left : left + side]
+            if tile.dtype.kind in "ui":  # horizontal differencing, TIFF predictor 2
+                tile = np.concatenate([tile[:, :1], tile[:, 1:] - tile[:, :-1]], axis=1)
+            tiles.append(zlib.compress(np.ascontiguousarray(tile).tobytes(), 6))
+    return tiles
+
+
+def write_tiff(
+    path: Path, tiles: Iterable[bytes], shape: tuple[int, int, int], dtype: str, side: int, tags: list[Tag]
+) -> None:
+    """A tiled BigTIFF with deflate out of what `encode_rows` gave for the whole image; there whole or not at all."""
+    import tifffile
+
+    height, width, channels = shape
+    is_colour = channels in (3, 4)
+    with whole_file(path) as partial, tifffile.TiffWriter(partial, bigtiff=True, byteorder="<") as writer:
+        writer.write(
+            iter(tiles),
+            shape=(height, width) if channels == 1 else shape,
+            dtype=dtype,
+            tile=(side, side),
+            compression="adobe_deflate",
+            predictor=np.dtype(dtype).kind in "ui",
+            photometric="rgb" if is_colour else "minisblack",
+            planarconfig=None if channels == 1 else "contig",
+            extrasamples=["unassalpha"] if channels == 4 else None,
+            metadata=None,
+            software="cyclegan",
+            extratags=tags,
+        )

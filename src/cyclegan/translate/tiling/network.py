@@ -1,0 +1,310 @@
+"""A generator over an image in tiles: the passes that find what must be known of the whole image, then its output.
+
+A resnet keeps one or two activations at a quarter of the resolution, where nearly all of its work is done; what stands
+before and behind is computed again in every pass that needs it. A U-Net keeps its levels from a coarse one down.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cyclegan.networks.resnet import ResidualBlock, ResnetGenerator
+from cyclegan.networks.unet import UnetGenerator
+from cyclegan.translate.tiling.planes import (
+    Activation,
+    Affine,
+    Block,
+    Conv,
+    Finished,
+    Joined,
+    Plane,
+    Statistics,
+    Stored,
+    affine_of,
+    channels_last_is_fast,
+    is_instance_norm,
+    then,
+)
+from cyclegan.translate.tiling.sweeps import Tick, add_into, finish_in_place, gather, rewrite, store
+
+relu: Activation = F.relu_
+leaky_relu: Activation = partial(F.leaky_relu_, negative_slope=0.2)
+tanh: Activation = Tensor.tanh_
+
+# Is told what is being done, and the share of all work that is done, output included: 0 to 1.
+OnShare = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class TilingPlan:
+    """How a network is run over an image. side: of a tile, in pixels of the image.
+
+    stored: a resnet keeps 0, 1 or 2 activations: 0 where nothing has to be known of the image or all is given; 1 takes
+    2.5 times the work of 2 in its blocks. A U-Net keeps its levels from this one down, where level 1 is at a quarter of
+    the resolution, 2 at an eighth, and so on.
+    """
+
+    side: int
+    stored: int
+
+
+@dataclass
+class TilingState:
+    """What is known of an image so far: enough to go on from, in another process too.
+
+    statistics: of instance norms, by name. activation: of a resnet, (1, C, H/4, W/4), behind so many blocks.
+    """
+
+    statistics: Statistics = field(default_factory=dict)
+    activation: Tensor | None = None
+    blocks: int = 0
+
+
+def can_tile(network: nn.Module) -> bool:
+    """Whether this is a network that can be run in tiles."""
+    return isinstance(network, ResnetGenerator | UnetGenerator)
+
+
+def convolutions(modules: nn.ModuleList) -> list[nn.Conv2d | nn.ConvTranspose2d]:
+    """A list of convolutions as what it is."""
+    return [module for module in modules if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
+
+
+def has_instance_norm(network: nn.Module) -> bool:
+    """Whether its result depends on statistics of the whole image."""
+    return any(is_instance_norm(module) for module in network.modules())
+
+
+class TiledNetwork:
+    """A generator in evaluation mode over one picture. `output` does the passes that its plan and state ask for.
+
+    on_block: may keep the state, after each residual block.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        picture: Plane,
+        plan: TilingPlan,
+        *,
+        state: TilingState | None = None,
+        on_share: OnShare = lambda _name, _share: None,
+        on_block: Callable[[TilingState], None] = lambda _: None,
+    ) -> None:
+        assert isinstance(network, ResnetGenerator | UnetGenerator), type(network)
+        self.network, self.picture, self.plan = network, picture, plan
+        self.state = state or TilingState()
+        self._on_share, self._on_block = on_share, on_block
+        if isinstance(network, ResnetGenerator):
+            self._costs = self._resnet_costs(network)
+        else:
+            self._costs = self._unet_costs(network)
+        self._total = sum(self._costs.values())
+        self._done = 0.0
+        weight = next(network.parameters())
+        self._device, self._dtype = weight.device, weight.dtype
+
+    @property
+    def output_share(self) -> float:
+        """How much of all work is the output itself, which the caller reads."""
+        return self._costs["output"] / self._total
+
+    @property
+    def num_passes(self) -> int:
+        """Passes over the image before the output."""
+        return len(self._costs) - 1
+
+    @torch.inference_mode()
+    def output(self) -> Plane:
+        """The network's output, in [-1, 1], to be read by region in inference mode."""
+        if isinstance(self.network, ResnetGenerator):
+            return self._resnet(self.network)
+        return self._unet(self.network)
+
+    # ---- the residual network
+
+    def _resnet(self, network: ResnetGenerator) -> Plane:
+        plane: Plane
+        down = convolutions(network.down)
+        if self.state.activation is not None:
+            plane = Stored(self.state.activation)
+        else:
+            stem = Conv(self.picture, network.stem, mirrored=3)
+            half = Conv(self._normed(stem, network.stem_norm, "stem_norm", relu), down[0])
+            quarter = Conv(self._normed(half, network.down_norm[0], "down_norm.0", relu), down[1])
+            if self.plan.stored:
+                raw = self._stored(quarter, network.down_norm[1], "down_norm.1", relu)
+                self.state.activation = finish_in_place(raw)
+                plane = Stored(self.state.activation)
+            else:
+                plane = self._normed(quarter, network.down_norm[1], "down_norm.1", relu)
+
+        scratch: Tensor | None = None
+        for index in range(self.state.blocks, len(network.blocks)):
+            block, name = network.blocks[index], f"blocks.{index}."
+            assert isinstance(block, ResidualBlock)
+            if not isinstance(plane, Stored):
+                plane = self._block(plane, block, name)
+                continue
+            if self.plan.stored > 1:
+                scratch = torch.empty_like(plane.tensor) if scratch is None else scratch
+                self._two_stored(plane, scratch, block, name)
+            else:
+                self._one_stored(plane, block, name)
+            self.state.blocks = index + 1
+            self._on_block(self.state)
+        del scratch
+
+        for index, (up, norm) in enumerate(zip(convolutions(network.up), network.up_norm, strict=True)):
+            plane = self._normed(Conv(plane, up), norm, f"up_norm.{index}", relu)
+        if network.global_skip:
+            return Finished(Conv(plane, network.head, mirrored=3), self.picture)
+        return Conv(plane, network.head, mirrored=3, after=tanh)
+
+    def _two_stored(self, x: Stored, scratch: Tensor, block: ResidualBlock, name: str) -> None:
+        """A block with a second activation, in which both of its convolutions are kept in turn."""
+        side = self._side(x)
+        first = store(Conv(x, block.conv1, mirrored=1), side, self._tick(name + "norm1"), scratch)
+        inner = self._read_normed(scratch, block.norm1, name + "norm1", first, relu)
+        second = rewrite(
+            inner, 1, side, lambda old: Conv(old, block.conv2, mirrored=1), self._tick(name + "norm2"), is_gathered=True
+        )
+        add_into(x.tensor, self._read_normed(scratch, block.norm2, name + "norm2", second, None))
+
+    def _one_stored(self, x: Stored, block: ResidualBlock, name: str) -> None:
+        """A block in place: its first convolution is computed three times, its second one twice."""
+        h = self._normed(Conv(x, block.conv1, mirrored=1), block.norm1, name + "norm1", relu)
+        self._normed(Conv(h, block.conv2, mirrored=1), block.norm2, name + "norm2", None)
+        tick = self._tick(name + "sum")
+        rewrite(x, 2, self._side(x), lambda old: self._block(old, block, name), tick, is_gathered=False)
+
+    def _block(self, below: Plane, block: ResidualBlock, name: str) -> Block:
+        """A block whose statistics are known."""
+        conv1 = self._known(Conv(below, block.conv1, mirrored=1), block.norm1, name + "norm1", relu)
+        conv2 = self._known(Conv(below, block.conv2, mirrored=1), block.norm2, name + "norm2", None)
+        return Block(below, conv1, conv2)
+
+    def _resnet_costs(self, network: ResnetGenerator) -> dict[str, float]:
+        """Multiplications of each pass, per pixel of the image, by the name of the norm that it is for."""
+        stem, head = (float(conv.weight.numel()) for conv in (network.stem, network.head))
+        steps = [stem, *(conv.weight.numel() / 4 ** (i + 1) for i, conv in enumerate(convolutions(network.down)))]
+        ups = [conv.weight.numel() / 4 ** (2 - i) for i, conv in enumerate(convolutions(network.up))]
+        block = 9 * (4 * network.stem.out_channels) ** 2 / 16
+        if not self.plan.stored:
+            return {"output": sum(steps) + 2 * block * len(network.blocks) + sum(ups) + head}
+
+        costs: dict[str, float] = {}
+        if self.state.activation is None:
+            costs = {"stem_norm": stem, "down_norm.0": sum(steps[:2]), "down_norm.1": sum(steps)}
+        for index in range(self.state.blocks, len(network.blocks)):
+            name = f"blocks.{index}."
+            costs[name + "norm1"] = block
+            costs[name + "norm2"] = block if self.plan.stored > 1 else 2 * block
+            if self.plan.stored == 1:
+                costs[name + "sum"] = 2 * block
+        costs |= {"up_norm.0": ups[0], "up_norm.1": sum(ups)}
+        known = {name for name in costs if name in self.state.statistics and name.startswith(("stem", "up"))}
+        return {**{name: cost for name, cost in costs.items() if name not in known}, "output": sum(ups) + head}
+
+    # ---- the U-Net
+
+    def _unet(self, network: UnetGenerator) -> Plane:
+        skips: list[Plane] = []
+        plane: Plane = self.picture
+        for level, (conv, norm) in enumerate(zip(convolutions(network.down), network.down_norm, strict=True)):
+            raw = Conv(plane, conv, before=leaky_relu if level else None)
+            name = f"down_norm.{level}"
+            keep = self._stored if level >= self.plan.stored else self._normed
+            plane = keep(raw, norm, name, None)
+            skips.append(plane)
+
+        plane = skips.pop()
+        for level, up in reversed([*enumerate(convolutions(network.up))]):
+            raw = Conv(plane, up, before=relu)
+            if level == 0 and network.global_skip:
+                return Finished(raw, self.picture)
+            if level == 0:
+                return raw.normalised(None, tanh)
+            keep = self._stored if level > self.plan.stored else self._normed
+            plane = Joined(skips.pop(), keep(raw, network.up_norm[level], f"up_norm.{level}", None))
+        raise AssertionError
+
+    def _unet_costs(self, network: UnetGenerator) -> dict[str, float]:
+        """As for a resnet. What is computed on demand costs all that it is computed from."""
+        first, known = self.plan.stored, self.state.statistics
+        downs = [conv.weight.numel() / 4 ** (level + 1) for level, conv in enumerate(convolutions(network.down))]
+        ups = [conv.weight.numel() / 4 ** (level + 1) for level, conv in enumerate(convolutions(network.up))]
+        costs: dict[str, float] = {}
+        for level, norm in enumerate(network.down_norm):
+            if level >= first or (is_instance_norm(norm) and f"down_norm.{level}" not in known):
+                costs[f"down_norm.{level}"] = sum(downs[: level + 1]) if level <= first else downs[level]
+        for level in reversed(range(1, len(ups))):
+            name = f"up_norm.{level}"
+            if level > first or (is_instance_norm(network.up_norm[level]) and name not in known):
+                costs[name] = ups[level] if level >= first else sum(ups[level : first + 1]) + sum(downs[: level + 1])
+        return {**costs, "output": sum(ups[: first + 1]) + sum(downs[:first])}
+
+    # ---- both
+
+    def _normed(self, conv: Conv, norm: nn.Module, name: str, after: Activation | None) -> Conv:
+        """A convolution with its norm, computed on demand; its statistics are gathered first if they are not known."""
+        moments = None
+        if is_instance_norm(norm) and name not in self.state.statistics:
+            moments = gather(conv, self._side(conv), self._tick(name))
+        return self._known(conv, norm, name, after, moments)
+
+    def _known(
+        self,
+        conv: Conv,
+        norm: nn.Module,
+        name: str,
+        after: Activation | None,
+        moments: tuple[Tensor, Tensor] | None = None,
+    ) -> Conv:
+        """A convolution with a norm whose statistics are known, or are these."""
+        return conv.normalised(self._affine(norm, name, moments), then(norm, after))
+
+    def _stored(self, conv: Conv, norm: nn.Module, name: str, after: Activation | None) -> Stored:
+        """A convolution kept in memory, with its norm on reading."""
+        channels = conv.conv.out_channels
+        layout = torch.channels_last if channels_last_is_fast(conv.weight) else torch.contiguous_format
+        shape = (1, channels, conv.height, conv.width)
+        tensor = torch.empty(shape, device=self._device, dtype=self._dtype, memory_format=layout)
+        moments = store(conv, self._side(conv), self._tick(name), tensor)
+        return self._read_normed(tensor, norm, name, moments, after)
+
+    def _read_normed(
+        self,
+        tensor: Tensor,
+        norm: nn.Module,
+        name: str,
+        moments: tuple[Tensor, Tensor] | None,
+        after: Activation | None,
+    ) -> Stored:
+        """What a convolution gave, with its norm on reading."""
+        return Stored(tensor, affine=self._affine(norm, name, moments), activation=then(norm, after))
+
+    def _affine(self, norm: nn.Module, name: str, moments: tuple[Tensor, Tensor] | None = None) -> Affine | None:
+        """moments: what was found just now; what was known before counts more, so that all passes agree."""
+        if is_instance_norm(norm) and moments is not None:
+            self.state.statistics.setdefault(name, moments)
+        return affine_of(norm, self.state.statistics.get(name))
+
+    def _side(self, plane: Plane) -> int:
+        """The side of a tile in pixels of this plane. Those of coarse planes are not tiny, which would take long."""
+        factor = self.picture.height // plane.height
+        return max(self.plan.side // factor, 4 if factor <= 4 else 32)
+
+    def _tick(self, name: str) -> Tick:
+        """For a pass that begins now."""
+        cost, before = self._costs.get(name, 0.0), self._done
+        self._done += cost
+
+        def tick(share: float) -> None:
+            self._on_share(name, (before + cost * share) / self._total)
+
+        return tick

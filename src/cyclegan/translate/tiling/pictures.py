@@ -1,0 +1,188 @@
+"""Images in the type of their file, by region, through a tiled network."""
+
+from collections.abc import Callable, Iterator
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cyclegan.config import InputError, ModelConfig
+from cyclegan.images.codecs import Array, ImageFormat, from_tensor, to_tensor
+from cyclegan.translate.tiling.boxes import Box, tile_boxes
+from cyclegan.translate.tiling.budget import available_bytes, choose_plan
+from cyclegan.translate.tiling.network import OnShare, TiledNetwork, TilingPlan, can_tile
+from cyclegan.translate.tiling.planes import Picture, Plane, Statistics
+
+# Least side of a tile in pixels: four at a quarter of the resolution.
+SMALLEST_TILE = 16
+
+# The side that is best where nobody has chosen one: what is computed twice costs little, and memory is small.
+TILE = 512
+
+# Statistics that are approximate come from a smaller picture of about this side, in pixels: the whole image reduced, or
+# crops of CROP_PIXELS at full resolution, side by side.
+SAMPLE_PIXELS = 2048
+CROP_PIXELS = 256
+
+
+class Source(Protocol):
+    """An image of a file's type, read by region."""
+
+    height: int
+    width: int
+
+    def read(self, box: Box) -> Array:
+        """(h, w, C) of a box that lies inside."""
+        ...
+
+
+class ArraySource:
+    """An array (H, W, C), in memory or mapped from a file."""
+
+    def __init__(self, array: Array) -> None:
+        self.array = array
+        self.height, self.width = array.shape[:2]
+
+    def read(self, box: Box) -> Array:
+        return self.array[box.top : box.bottom, box.left : box.right]
+
+
+def check_tile(tile: int, network: nn.Module) -> None:
+    """Raises InputError if a tile is too small, or the network cannot be run in tiles."""
+    if tile < SMALLEST_TILE:
+        raise InputError(f"tile is {tile}; expected at least {SMALLEST_TILE} pixels.")
+    if not can_tile(network):
+        raise InputError(
+            f"A {type(network).__name__} cannot be run in tiles; load the model with PyTorch on a CPU or a GPU, and "
+            "without another engine."
+        )
+
+
+def picture_of(source: Source, image_format: ImageFormat, network: nn.Module, model: ModelConfig) -> Picture:
+    """What the network gets to see of an image, mirrored to the size that it takes."""
+    weight = next(network.parameters())
+
+    def read(box: Box) -> Tensor:
+        return to_tensor(source.read(box), image_format)[None].to(weight.device, weight.dtype)
+
+    return Picture(read, source.height, source.width, multiple=model.multiple, smallest=model.smallest_side)
+
+
+def output_rows(
+    output: Plane, height: int, width: int, side: int, image_format: ImageFormat, *, first: int = 0
+) -> Iterator[Array]:
+    """The result by rows of tiles from row `first` on, (rows, width, C) each, in its file's type."""
+    with torch.inference_mode():
+        for top in range(first * side, height, side):
+            bottom = min(top + side, height)
+            # Made at the first tile, which knows the channels.
+            row: Array | None = None
+            for box in tile_boxes(bottom - top, width, side):
+                tile = output.read(Box(top, bottom, box.left, box.right))
+                values = from_tensor(tile[0].float(), image_format)
+                if row is None:
+                    row = np.empty((bottom - top, width, values.shape[2]), values.dtype)
+                row[:, box.left : box.right] = values
+            assert row is not None
+            yield row
+
+
+def translate_array(
+    network: nn.Module, array: Array, model: ModelConfig, source: ImageFormat, target: ImageFormat, tile: int
+) -> Array:
+    """An array (H, W, C) in tiles, as the network gives it without, to 1e-4 of [-1, 1] before rounding.
+
+    Raises InputError if it does not fit into memory, before any work.
+    """
+    check_tile(tile, network)
+    height, width = array.shape[:2]
+    device = next(network.parameters()).device
+    result = np.empty((height, width, target.channels), np.dtype(target.dtype))
+    plan = choose_plan(
+        network,
+        height,
+        width,
+        tile,
+        available=available_bytes(device),
+        is_given=False,
+        held=result.nbytes if device.type == "cpu" else 0,
+    )
+    picture = picture_of(ArraySource(array), source, network, model)
+    output = TiledNetwork(network, picture, plan).output()
+    top = 0
+    for row in output_rows(output, height, width, tile, target):
+        result[top : top + len(row)] = row
+        top += len(row)
+    return result
+
+
+def sample_size(height: int, width: int, kind: str) -> tuple[int, int]:
+    """Height and width of what `sample` gives."""
+    if kind == "reduced":
+        factor = _factor(height, width)
+        return height // factor, width // factor
+    return min(height, SAMPLE_PIXELS), min(width, SAMPLE_PIXELS)
+
+
+def sample(source: Source, kind: str) -> Array:
+    """A smaller picture that stands for a large one: `reduced` by means over squares, or `crops` spread over it.
+
+    (h, w, C), float32 if reduced; the sides are about SAMPLE_PIXELS, or those of the image if it is smaller.
+    """
+    if kind == "crops":
+        return _crops(source)
+    assert kind == "reduced", kind
+    factor = _factor(source.height, source.width)
+    if factor == 1:
+        return source.read(Box(0, source.height, 0, source.width))
+    rows: list[Array] = []
+    band = max(1, 256 // factor) * factor
+    for top in range(0, source.height // factor * factor, band):
+        bottom = min(top + band, source.height // factor * factor)
+        values = source.read(Box(top, bottom, 0, source.width // factor * factor)).astype(np.float32)
+        planes = torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
+        rows.append(F.avg_pool2d(planes, factor).numpy().transpose(1, 2, 0))
+    return np.concatenate(rows)
+
+
+def _factor(height: int, width: int) -> int:
+    return -(-min(height, width) // SAMPLE_PIXELS)
+
+
+def _crops(source: Source) -> Array:
+    """Crops from border to border at equal distances, side by side."""
+    rows, columns = _spans(source.height), _spans(source.width)
+    strips = [np.concatenate([source.read(Box(*y, *x)) for x in columns], axis=1) for y in rows]
+    return np.concatenate(strips)
+
+
+def _spans(length: int) -> list[tuple[int, int]]:
+    """Where crops begin and end along a side: all of it if it is short."""
+    if length <= SAMPLE_PIXELS:
+        return [(0, length)]
+    count = SAMPLE_PIXELS // CROP_PIXELS
+    starts = [round((length - CROP_PIXELS) * i / (count - 1)) for i in range(count)]
+    return [(start, start + CROP_PIXELS) for start in starts]
+
+
+def approximate_statistics(
+    network: nn.Module,
+    source: Source,
+    image_format: ImageFormat,
+    model: ModelConfig,
+    kind: str,
+    on_share: OnShare,
+    plan_of: Callable[[int, int], TilingPlan],
+) -> Statistics:
+    """Statistics of every instance norm of a smaller picture. plan_of: its height and width -> how it is run."""
+    small = ArraySource(sample(source, kind))
+    tiled = TiledNetwork(
+        network,
+        picture_of(small, image_format, network, model),
+        plan_of(small.height, small.width),
+        on_share=on_share,
+    )
+    tiled.output()
+    return tiled.state.statistics

@@ -1,0 +1,266 @@
+"""Activations of a network that are read by region: computed on demand from what lies below, or kept in memory.
+
+Convolution and norm are one step: y = scale * conv(x) + shift is a convolution with other weights, so that a norm whose
+statistics are known costs nothing. Tensors are (1, C, h, w); what `read` gives belongs to the caller.
+"""
+
+from collections.abc import Callable
+from typing import Protocol, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cyclegan.networks.layers import PixelNorm, finish
+from cyclegan.translate.tiling.boxes import Box, Index, needed, reflected, select, take
+
+# Mean and variance of each channel, (C,) each, float64 on the CPU; by the name of the norm.
+Moments: TypeAlias = tuple[Tensor, Tensor]
+Statistics: TypeAlias = dict[str, Moments]
+# What a norm with its statistics is: (y - centre) * scale + offset; (C,) each, float64 on the CPU.
+Affine: TypeAlias = tuple[Tensor, Tensor, Tensor]
+
+# In place: what it gets is what it returns.
+Activation = Callable[[Tensor], Tensor]
+
+
+class Plane(Protocol):
+    """An activation of the whole image, (1, channels, height, width)."""
+
+    height: int
+    width: int
+
+    def read(self, box: Box) -> Tensor:
+        """What is in a box that lies inside."""
+        ...
+
+
+class Picture:
+    """The input: what `read` gives, mirrored outwards at the right and below up to a multiple of pixels.
+
+    It is the mirroring of `images.pad_to_multiple`. read: a box inside height x width -> (1, C, h, w) in [-1, 1].
+    """
+
+    def __init__(
+        self, read: Callable[[Box], Tensor], height: int, width: int, *, multiple: int = 1, smallest: int = 1
+    ) -> None:
+        self._read = read
+        self.height = -(-max(height, smallest) // multiple) * multiple
+        self.width = -(-max(width, smallest) // multiple) * multiple
+        self._rows = reflected(0, self.height, height)
+        self._columns = reflected(0, self.width, width)
+
+    def read(self, box: Box) -> Tensor:
+        rows, columns = self._rows[box.top : box.bottom], self._columns[box.left : box.right]
+        inner = Box(int(rows.min()), int(rows.max()) + 1, int(columns.min()), int(columns.max()) + 1)
+        x = self._read(inner)
+        return _select(x, rows - inner.top, columns - inner.left)
+
+
+def _select(x: Tensor, rows: Index, columns: Index) -> Tensor:
+    return select(select(x, rows, -2), columns, -1)
+
+
+class Stored:
+    """A tensor in memory; read as activation(norm(x))."""
+
+    def __init__(self, tensor: Tensor, *, affine: Affine | None = None, activation: Activation | None = None) -> None:
+        self.tensor, self.activation = tensor, activation
+        self._norm = None if affine is None else _in_place(affine, tensor)
+        self.height, self.width = tensor.shape[-2:]
+
+    def read(self, box: Box) -> Tensor:
+        x = self.tensor[..., box.top : box.bottom, box.left : box.right].clone()
+        return self.finish(x)
+
+    def finish(self, x: Tensor) -> Tensor:
+        """What is read of values that are stored; in place."""
+        if self._norm is not None:
+            x = self._norm(x)
+        return x if self.activation is None else self.activation(x)
+
+
+class Conv:
+    """A convolution of stride 1 or 2, or a transposed one, of the plane below, with what comes before and after it."""
+
+    def __init__(
+        self,
+        below: Plane,
+        conv: nn.Conv2d | nn.ConvTranspose2d,
+        *,
+        mirrored: int = 0,
+        before: Activation | None = None,
+        after: Activation | None = None,
+        weights: tuple[Tensor, Tensor | None] | None = None,
+    ) -> None:
+        """mirrored: pixels of reflection padding, for a convolution that has no padding of its own."""
+        self.below, self.conv, self.before, self.after = below, conv, before, after
+        self.weight, self.bias = (conv.weight, conv.bias) if weights is None else weights
+        if channels_last_is_fast(self.weight):
+            self.weight = self.weight.contiguous(memory_format=torch.channels_last)
+        (self.kernel, _), (self.stride, _) = conv.kernel_size, conv.stride
+        own = conv.padding[0]
+        assert isinstance(own, int)
+        self.mirrored, self.padding = bool(mirrored), mirrored or own
+        if isinstance(conv, nn.ConvTranspose2d):
+            self.height, self.width = below.height * self.stride, below.width * self.stride
+        else:
+            self.height, self.width = below.height // self.stride, below.width // self.stride
+
+    def normalised(self, affine: Affine | None, after: Activation | None) -> "Conv":
+        """The same with a norm on its output, and then an activation."""
+        weights = None if affine is None else fold(self.conv, affine)
+        mirrored = self.padding if self.mirrored else 0
+        return Conv(self.below, self.conv, mirrored=mirrored, before=self.before, after=after, weights=weights)
+
+    def read(self, box: Box) -> Tensor:
+        return self._up(box) if isinstance(self.conv, nn.ConvTranspose2d) else self._down(box)
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Of a region with all the border that it needs."""
+        if channels_last_is_fast(x):
+            x = x.contiguous(memory_format=torch.channels_last)
+        y = F.conv2d(x, self.weight, self.bias, self.stride)
+        return y if self.after is None else self.after(y)
+
+    def input_box(self, box: Box) -> Box:
+        """What it needs of the plane below, and beyond its borders, for a box of its own."""
+        stride, first, more = self.stride, -self.padding, self.kernel - 1 - self.padding
+        return Box(
+            box.top * stride + first,
+            (box.bottom - 1) * stride + more + 1,
+            box.left * stride + first,
+            (box.right - 1) * stride + more + 1,
+        )
+
+    def _down(self, box: Box) -> Tensor:
+        below, want = self.below, self.input_box(box)
+        have = needed(want, below.height, below.width, mirrored=self.mirrored)
+        x = below.read(have)
+        if self.before is not None:
+            x = self.before(x)
+        return self.apply(take(x, have, want, below.height, below.width, mirrored=self.mirrored))
+
+    def _up(self, box: Box) -> Tensor:
+        # Input i of a transposed convolution adds to the outputs i * stride - padding + (0 .. kernel - 1).
+        top, bottom = self._inputs(box.top, box.bottom, self.below.height)
+        left, right = self._inputs(box.left, box.right, self.below.width)
+        x = self.below.read(Box(top, bottom, left, right))
+        if self.before is not None:
+            x = self.before(x)
+        if channels_last_is_fast(x):
+            x = x.contiguous(memory_format=torch.channels_last)
+        y = F.conv_transpose2d(x, self.weight, self.bias, self.stride)
+        y = y if self.after is None else self.after(y)
+        first_row, first_column = top * self.stride - self.padding, left * self.stride - self.padding
+        return y[..., box.top - first_row : box.bottom - first_row, box.left - first_column : box.right - first_column]
+
+    def _inputs(self, start: int, stop: int, length: int) -> tuple[int, int]:
+        first = -(-(start + self.padding - self.kernel + 1) // self.stride)
+        return max(first, 0), min((stop - 1 + self.padding) // self.stride + 1, length)
+
+
+class Block:
+    """A residual block on the plane below: x + conv2(relu(conv1(x))), both 3x3 and mirrored, norms in their weights.
+
+    What lies below is read once: reading it for the sum again would double the work with every block.
+    """
+
+    def __init__(self, below: Plane, conv1: Conv, conv2: Conv) -> None:
+        self.below, self.conv1, self.conv2 = below, conv1, conv2
+        self.height, self.width = below.height, below.width
+
+    def read(self, box: Box) -> Tensor:
+        have = self.input_box(box)
+        return self.apply(self.below.read(have), have, box)
+
+    def input_box(self, box: Box) -> Box:
+        """What it needs of the plane below, borders apart."""
+        middle = needed(box.grow(1), self.height, self.width, mirrored=True)
+        return needed(middle.grow(1), self.height, self.width, mirrored=True)
+
+    def change(self, x: Tensor, have: Box, box: Box) -> Tensor:
+        """What the block adds in a box, of x, which holds `input_box` of it."""
+        height, width = self.height, self.width
+        middle = needed(box.grow(1), height, width, mirrored=True)
+        h = self.conv1.apply(take(x, have, middle.grow(1), height, width, mirrored=True))
+        return self.conv2.apply(take(h, middle, box.grow(1), height, width, mirrored=True))
+
+    def apply(self, x: Tensor, have: Box, box: Box) -> Tensor:
+        """The block's output in a box."""
+        return self.change(x, have, box).add_(take(x, have, box, self.height, self.width, mirrored=True))
+
+
+class Finished:
+    """The image that the output of the last convolution stands for, with the input added to it."""
+
+    def __init__(self, change: Plane, picture: Plane) -> None:
+        self.change, self.picture = change, picture
+        self.height, self.width = change.height, change.width
+
+    def read(self, box: Box) -> Tensor:
+        return finish(self.change.read(box).float(), self.picture.read(box))
+
+
+class Joined:
+    """The channels of two planes of one size, one after the other."""
+
+    def __init__(self, first: Plane, second: Plane) -> None:
+        self.first, self.second = first, second
+        self.height, self.width = first.height, first.width
+
+    def read(self, box: Box) -> Tensor:
+        return torch.cat([self.first.read(box), self.second.read(box)], 1)
+
+
+def channels_last_is_fast(x: Tensor) -> bool:
+    """Whether convolutions are faster with channels last, as those of a CPU are."""
+    return x.device.type == "cpu"
+
+
+def _in_place(affine: Affine, like: Tensor) -> Activation:
+    """(y - centre) * scale + offset for tensors of this kind."""
+    centre, scale, offset = (values.to(like.device, like.dtype).reshape(1, -1, 1, 1) for values in affine)
+    if not bool(offset.any()):
+        return lambda y: y.sub_(centre).mul_(scale)
+    return lambda y: y.sub_(centre).mul_(scale).add_(offset)
+
+
+def affine_of(norm: nn.Module, moments: Moments | None) -> Affine | None:
+    """What a norm does to every channel; None if nothing. moments: of the whole image, for an instance norm."""
+    if isinstance(norm, nn.Identity | PixelNorm):  # what a pixel norm does, `then` adds to the activation
+        return None
+    assert isinstance(norm, nn.BatchNorm2d | nn.InstanceNorm2d), norm
+    if is_instance_norm(norm):
+        assert moments is not None
+        mean, variance = moments
+    else:
+        assert norm.running_mean is not None
+        assert norm.running_var is not None
+        mean, variance = norm.running_mean.cpu().double(), norm.running_var.cpu().double()
+    scale = (variance + norm.eps).rsqrt()
+    if not norm.affine:
+        return mean, scale, torch.zeros_like(mean)
+    return mean, scale * norm.weight.cpu().double(), norm.bias.cpu().double()
+
+
+def then(norm: nn.Module, after: Activation | None) -> Activation | None:
+    """What follows a convolution and what `affine_of` its norm says: a norm of single pixels, and the activation."""
+    if not isinstance(norm, PixelNorm):
+        return after
+    return lambda y: y.copy_(norm(y)) if after is None else after(y.copy_(norm(y)))
+
+
+def is_instance_norm(norm: nn.Module) -> bool:
+    """Whether it normalises an image with its own statistics."""
+    return isinstance(norm, nn.InstanceNorm2d) and not norm.track_running_stats
+
+
+def fold(conv: nn.Conv2d | nn.ConvTranspose2d, affine: Affine) -> tuple[Tensor, Tensor]:
+    """Weight and bias of a convolution and a norm in one, made with doubles."""
+    (centre, scale, offset), weight = affine, conv.weight
+    shift = offset - centre * scale
+    shape = (1, -1, 1, 1) if isinstance(conv, nn.ConvTranspose2d) else (-1, 1, 1, 1)
+    bias = shift if conv.bias is None else shift + scale * conv.bias.cpu().double()
+    folded = weight.cpu().double() * scale.reshape(shape)
+    return folded.to(weight.device, weight.dtype), bias.to(weight.device, weight.dtype)

@@ -17,7 +17,8 @@ from matplotlib.colors import LinearSegmentedColormap, TwoSlopeNorm
 from matplotlib.figure import Figure
 from PIL import Image
 
-from cyclegan.images.codecs import list_images, read_image
+from cyclegan.images.codecs import read_image
+from cyclegan.images.file_list import list_images
 
 SEA_LEVEL = 11000
 

@@ -18,7 +18,7 @@ from machine import describe_machine
 from cyclegan import train
 from cyclegan._version import __version__
 from cyclegan.datasets import download
-from cyclegan.images.codecs import list_images
+from cyclegan.images.file_list import list_images
 from cyclegan.storage.scores import read_scores
 from cyclegan.system.atomic import write_bytes
 

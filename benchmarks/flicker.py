@@ -25,7 +25,8 @@ from torch.nn import functional as F
 from cyclegan import Translator, train
 from cyclegan.datasets import download
 from cyclegan.datasets.earth import read_world
-from cyclegan.images.codecs import ImageFormat, scale, to_tensor
+from cyclegan.images.formats import ImageFormat
+from cyclegan.images.tensors import scale, to_tensor
 from cyclegan.translate.stabilise import (
     CUT_CORRELATION,
     CUT_DIFFERENCE,

@@ -34,9 +34,11 @@ def build_folder(folder: Path, count: int, pictures: Path | None) -> None:
     import numpy as np
     from PIL import Image
 
-    from cyclegan.config import InputError
     from cyclegan.datasets.earth import open_world
-    from cyclegan.images.codecs import ImageFormat, UnreadableError, list_images, read_as
+    from cyclegan.errors import InputError, UnreadableError
+    from cyclegan.images.codecs import read_as
+    from cyclegan.images.file_list import list_images
+    from cyclegan.images.formats import ImageFormat
 
     with open_world("bmng.jpg") as world:
         sources = [world.convert("RGB")]
@@ -67,9 +69,9 @@ def make_translator(width: int, blocks: int):
     import torch
 
     from cyclegan import ModelConfig, Translator
-    from cyclegan.images.codecs import ImageFormat
+    from cyclegan.images.formats import ImageFormat
     from cyclegan.networks import build_generator
-    from cyclegan.training.checkpoint import ModelInfo
+    from cyclegan.storage.model import ModelInfo
 
     model = ModelConfig(width=width, blocks=blocks)
     sizes = {"preprocess": "none", "load_size": 256, "crop_size": 256}
@@ -83,8 +85,10 @@ def measure(options: argparse.Namespace, folder: Path, out: Path) -> dict[str, d
     import numpy as np
     import torch
 
-    from cyclegan.images.codecs import read_as, resize, scale, write_image
-    from cyclegan.translate.files import plan_outputs, translate_files
+    from cyclegan.images.codecs import read_as, write_image
+    from cyclegan.images.tensors import resize, scale
+    from cyclegan.translate.files import translate_files
+    from cyclegan.translate.plan import plan_outputs
 
     if options.cores is not None:
         torch.set_num_threads(options.cores)

@@ -19,7 +19,10 @@ from quality import HERE, SMALL
 from tasks import PAIRED
 
 from cyclegan.config import make_config
-from cyclegan.images.codecs import ImageFormat, list_images, read_image, to_tensor
+from cyclegan.images.codecs import read_image
+from cyclegan.images.file_list import list_images
+from cyclegan.images.formats import ImageFormat
+from cyclegan.images.tensors import to_tensor
 from cyclegan.networks import build_generator
 from cyclegan.step.update import prepare
 from cyclegan.system.atomic import write_bytes

@@ -31,7 +31,8 @@ from recipes import preset_of, resolve
 from tables import markdown
 from tasks import TASKS
 
-from cyclegan.config import Config, InputError, flat_values, make_config
+from cyclegan.config import Config, flat_values, make_config
+from cyclegan.errors import InputError
 from cyclegan.storage.scores import Scores, read_scores
 from cyclegan.system.atomic import write_bytes
 from cyclegan.system.prefetch import num_cores

@@ -14,7 +14,11 @@ from tasks import TASKS
 
 from cyclegan import Translator
 from cyclegan.config import Direction, make_config
-from cyclegan.images.codecs import ImageFormat, grid, list_images, read_image, spread, to_tensor, upscale
+from cyclegan.images.codecs import read_image
+from cyclegan.images.drawing import grid, upscale
+from cyclegan.images.file_list import list_images, spread
+from cyclegan.images.formats import ImageFormat
+from cyclegan.images.tensors import to_tensor
 
 NAMES = {
     "shadedrelief": ("satellite photo", "relief map"),

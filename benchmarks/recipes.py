@@ -3,7 +3,8 @@
 import re
 from typing import Any
 
-from cyclegan.config import PRESETS, InputError, flat_values, make_config
+from cyclegan.config import PRESETS, flat_values, make_config
+from cyclegan.errors import InputError
 
 # What each ingredient sets.
 INGREDIENTS: dict[str, dict[str, Any]] = {

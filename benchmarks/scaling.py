@@ -75,8 +75,8 @@ def plan_translation(place: Path) -> None:
     import torch
 
     from cyclegan import ModelConfig, Translator
-    from cyclegan.images.codecs import ImageFormat
-    from cyclegan.training.checkpoint import ModelInfo
+    from cyclegan.images.formats import ImageFormat
+    from cyclegan.storage.model import ModelInfo
     from cyclegan.video import plan_translation
 
     about = {"preprocess": "none", "load_size": 32, "crop_size": 32, "step": 0, "translate_with": "final"}
@@ -97,8 +97,9 @@ def only_import(_place: Path) -> None:
 def load(place: Path, num_workers: int, seconds: float) -> None:
     """Batches of one image of each domain, brought to 286 pixels and cropped to 256, as fast as they come."""
     from cyclegan import DataConfig, ModelConfig
-    from cyclegan.data.dataset import UnpairedDataset, batches
+    from cyclegan.data.dataset import UnpairedDataset
     from cyclegan.data.image_folder import scan_folder
+    from cyclegan.data.loader import batches
 
     data = DataConfig(crop_size=256, load_size=286)
     folders = [scan_folder(place / name, 3, None, data) for name in "ab"]

@@ -15,11 +15,11 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from cyclegan.config import InputError
 from cyclegan.datasets import download
 from cyclegan.datasets.earth import EARTH_VARIANTS, cut_tile, read_world
 from cyclegan.datasets.fetching import fetch, workplace
 from cyclegan.datasets.standard import progress_console
+from cyclegan.errors import InputError
 
 # A package of drawings, of each the finished one and its lines alone, and whose they are.
 OPENMOJI = "https://registry.npmjs.org/openmoji/-/openmoji-17.0.0.tgz"

@@ -33,9 +33,9 @@ def make_translator(run: str | None):
     import torch
 
     from cyclegan import ModelConfig, Translator
-    from cyclegan.images.codecs import ImageFormat
+    from cyclegan.images.formats import ImageFormat
     from cyclegan.networks import build_generator
-    from cyclegan.training.checkpoint import ModelInfo
+    from cyclegan.storage.model import ModelInfo
 
     if run is not None:
         return Translator.load(run, device="cpu")
@@ -114,7 +114,7 @@ def difference(run: str | None, height: int, width: int, tiles: list[tuple[int, 
     """The largest difference of tiles from the whole on [-1, 1], and time in turn in one process."""
     import torch
 
-    from cyclegan.images.codecs import to_tensor
+    from cyclegan.images.tensors import to_tensor
     from cyclegan.translate.tiling.boxes import tile_boxes
     from cyclegan.translate.tiling.network import TiledNetwork, TilingPlan
     from cyclegan.translate.tiling.pictures import ArraySource, picture_of

@@ -37,7 +37,9 @@ def translator(side: str, run: Path, exports: Path):
 
 
 def read(folder: Path, count: int, opened) -> list:
-    from cyclegan.images.codecs import list_images, read_image, spread, to_tensor
+    from cyclegan.images.codecs import read_image
+    from cyclegan.images.file_list import list_images, spread
+    from cyclegan.images.tensors import to_tensor
 
     paths = spread(list_images(folder), count)
     return [to_tensor(read_image(path, opened.source.channels), opened.source)[None] for path in paths]
@@ -80,7 +82,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         seconds.append(time.perf_counter() - began)
     result["seconds"] = statistics.median(seconds)
     if options.decibels and options.side != "plain fp32":
-        from cyclegan.images.codecs import from_tensor
+        from cyclegan.images.tensors import from_tensor
         from cyclegan.translate.engines import psnr
         from cyclegan.translate.translator import Translator
 
@@ -106,9 +108,9 @@ def prepare(options: argparse.Namespace, place: Path) -> tuple[Path, list[str]]:
     if run is None:
         import cyclegan
         from cyclegan.config import ModelConfig
-        from cyclegan.images.codecs import ImageFormat
+        from cyclegan.images.formats import ImageFormat
         from cyclegan.networks import build_generator
-        from cyclegan.training.checkpoint import ModelInfo, save_model
+        from cyclegan.storage.model import ModelInfo, save_model
 
         info = ModelInfo(
             cyclegan_version=cyclegan.__version__,

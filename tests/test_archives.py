@@ -7,7 +7,7 @@ from rich.console import Console
 
 from cyclegan import InputError
 from cyclegan.datasets.archives import ArchiveError, unpack
-from cyclegan.images.codecs import list_images
+from cyclegan.images.file_list import list_images
 from make_zip import images, pack, png
 
 QUIET = Console(quiet=True)

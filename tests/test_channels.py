@@ -9,7 +9,9 @@ from PIL import Image
 
 from conftest import TINY, make_folder
 from cyclegan import InputError, cli
-from cyclegan.images.codecs import ImageFormat, list_images, read_as
+from cyclegan.images.codecs import read_as
+from cyclegan.images.file_list import list_images
+from cyclegan.images.formats import ImageFormat
 from cyclegan.training.health import Vitals, check_direction
 
 

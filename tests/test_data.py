@@ -10,9 +10,13 @@ from PIL import Image
 
 from conftest import TINY, make_folder
 from cyclegan import DataConfig, InputError, ModelConfig, train
-from cyclegan.data.dataset import Batch, UnpairedDataset, batches, find_folders
+from cyclegan.data.dataset import Batch, UnpairedDataset
+from cyclegan.data.domains import find_folders
 from cyclegan.data.image_folder import scan_folder, split_held_out
-from cyclegan.images.codecs import ImageFormat, to_tensor, write_image
+from cyclegan.data.loader import batches
+from cyclegan.images.codecs import write_image
+from cyclegan.images.formats import ImageFormat
+from cyclegan.images.tensors import to_tensor
 
 MODEL = ModelConfig(discriminator_layers=1)
 DATA = DataConfig(crop_size=16, load_size=18)

@@ -9,7 +9,7 @@ from PIL import Image
 from cyclegan import InputError, cli, evaluate, train
 from cyclegan.datasets import download
 from cyclegan.demo.run import EARTH_MODEL, demo, quick_demo
-from cyclegan.images.codecs import list_images
+from cyclegan.images.file_list import list_images
 from cyclegan.storage.scores import read_scores
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 from cyclegan import InputError
 from cyclegan.datasets import download
 from cyclegan.datasets.earth import places
-from cyclegan.images.codecs import list_images
+from cyclegan.images.file_list import list_images
 
 FOLDERS = ("trainA", "trainB", "testA", "testB")
 

@@ -13,7 +13,8 @@ from conftest import TINY
 from cyclegan import InputError, cli, evaluate, train
 from cyclegan.datasets import download, earth16
 from cyclegan.datasets.elevation import TINTS, recover_elevation
-from cyclegan.images.codecs import list_images, read_image, write_image
+from cyclegan.images.codecs import read_image, write_image
+from cyclegan.images.file_list import list_images
 
 FOLDERS = ("trainA", "trainB", "testA", "testB")
 SEA_LEVEL = 11000

@@ -10,9 +10,9 @@ from PIL import Image
 
 from conftest import TINY_MODEL
 from cyclegan import InputError, ModelConfig, Translator, cli
-from cyclegan.images.codecs import ImageFormat
+from cyclegan.images.formats import ImageFormat
 from cyclegan.networks import build_generator
-from cyclegan.training.checkpoint import ModelInfo, save_model
+from cyclegan.storage.model import ModelInfo, save_model
 from cyclegan.translate.engines import AUTO_DB, open_engine, psnr, smooth_picture
 from cyclegan.translate.engines.graphs import to_openvino
 from cyclegan.translate.engines.with_openvino import computes_in
@@ -111,9 +111,7 @@ def test_the_fast_norm_is_instance_norm_also_of_large_images(monkeypatch):
     norm = StripNorm(3)
     for most_pixels in (1 << 20, 100):  # at once, and in strips
         monkeypatch.setattr("cyclegan.translate.engines.with_torch.MOST_PIXELS", most_pixels)
-        monkeypatch.setattr(
-            "cyclegan.translate.engines.with_torch.STRIP_PIXELS", 10 * 48
-        )  # a last strip of another height
+        monkeypatch.setattr("cyclegan.translate.engines.with_torch.STRIP_PIXELS", 10 * 48)
         result = norm(x.contiguous(memory_format=torch.channels_last)).double()
         assert (result - expected).square().mean().sqrt() < 0.004  # half a unit of its last place
 

@@ -12,7 +12,9 @@ from PIL import Image
 from conftest import TINY, make_folder
 from cyclegan import InputError, Translator, evaluate, train
 from cyclegan.cli import main
-from cyclegan.images.codecs import ImageFormat, read_image, to_tensor
+from cyclegan.images.codecs import read_image
+from cyclegan.images.formats import ImageFormat
+from cyclegan.images.tensors import to_tensor
 from cyclegan.metrics.functions import l1
 from cyclegan.storage.scores import METRICS, Estimate, Score, read_scores, verdict
 

@@ -12,8 +12,10 @@ from conftest import TINY, make_folder
 from cyclegan import DataConfig, train
 from cyclegan.data import image_folder
 from cyclegan.data.image_folder import scan_folder
+from cyclegan.errors import UnreadableError
 from cyclegan.images import headers
-from cyclegan.images.codecs import ImageFormat, UnreadableError, probe_image, read_image, write_image
+from cyclegan.images.codecs import probe_image, read_image, write_image
+from cyclegan.images.formats import ImageFormat
 from cyclegan.images.headers import Header, HeaderIndex, decoded_bytes, image_size, read_header
 
 DATA = DataConfig(crop_size=16, load_size=18)

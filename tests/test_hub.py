@@ -8,7 +8,7 @@ from PIL import Image
 
 from conftest import TINY, TINY_MODEL, make_folder
 from cyclegan import InputError, Translator, evaluate, train
-from cyclegan.training.checkpoint import read_info
+from cyclegan.storage.model import read_info
 
 
 @pytest.fixture(scope="module")

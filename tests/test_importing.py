@@ -22,7 +22,7 @@ from cyclegan.networks import build_generator
 from cyclegan.reference.importing import import_reference
 from cyclegan.reference.keys import recognise, to_reference
 from cyclegan.reference.pickles import read_state_dict
-from cyclegan.training.checkpoint import read_discriminators, read_info
+from cyclegan.storage.model import read_discriminators, read_info
 from make_reference import reference_state, write_folder
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -19,7 +19,7 @@ from cyclegan.networks.patch_projection import ProjectionHeads, sample
 from cyclegan.step.losses import patch_contrastive_loss, self_similarity, structure_loss, zero_centred_penalty
 from cyclegan.step.state import set_learning_rate
 from cyclegan.step.update import TrainState, train_step
-from cyclegan.training.checkpoint import list_checkpoints
+from cyclegan.storage.run import list_checkpoints
 from cyclegan.training.schedule import cycle_factor_at
 
 

@@ -16,13 +16,15 @@ from PIL import Image
 from conftest import TINY, make_folder
 from cyclegan import InputError, Translator, train
 from cyclegan.cli import main
-from cyclegan.images.codecs import ImageFormat, UnreadableError, read_image, write_image
+from cyclegan.errors import UnreadableError
+from cyclegan.images.codecs import read_image, write_image
 from cyclegan.images.file_list import FileList
+from cyclegan.images.formats import ImageFormat
 from cyclegan.images.headers import image_size
 from cyclegan.translate import large_files
-from cyclegan.translate.files import TranslationPlan
 from cyclegan.translate.large_files import find_large, needs_tiles, translate_large
 from cyclegan.translate.partial_result import PartialResult
+from cyclegan.translate.plan import TranslationPlan
 from cyclegan.translate.tiff_regions import TiffSource
 from cyclegan.translate.tiling.boxes import Box
 from cyclegan.translate.tiling.budget import tiled_bytes

@@ -22,8 +22,8 @@ from cyclegan.images.codecs import write_image
 from cyclegan.publishing.facts import read_subject
 from cyclegan.publishing.publish import push
 from cyclegan.reference.importing import import_reference
+from cyclegan.storage.model import read_info
 from cyclegan.storage.scores import read_scores
-from cyclegan.training.checkpoint import read_info
 from make_reference import reference_state
 from make_run import make_examples, make_scores
 

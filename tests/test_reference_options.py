@@ -12,7 +12,8 @@ import torch
 
 import cyclegan.training.loop
 from cyclegan.cli import COMMANDS, _parser, main
-from cyclegan.config import InputError, TrainConfig, field_sections, make_config, to_toml
+from cyclegan.config import TrainConfig, field_sections, make_config, to_toml
+from cyclegan.errors import InputError
 from cyclegan.reference.equivalent import translate_reference
 from cyclegan.reference.options import OPTIONS, options_table
 from cyclegan.training.schedule import learning_rate_at

@@ -10,14 +10,16 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from conftest import TINY_MODEL
-from cyclegan.config import InputError, make_config
-from cyclegan.images.codecs import ImageFormat
+from cyclegan.config import make_config
+from cyclegan.errors import InputError
+from cyclegan.images.formats import ImageFormat
 from cyclegan.networks import build_generator
 from cyclegan.networks.layers import InstanceNorm
 from cyclegan.step.master_weights import flatten, views_of
 from cyclegan.step.two_threads import Pair
 from cyclegan.step.update import TrainState, train_step
-from cyclegan.training.checkpoint import ModelInfo, load_checkpoint, save_checkpoint
+from cyclegan.storage.model import ModelInfo
+from cyclegan.training.checkpoint import load_checkpoint, save_checkpoint
 
 
 @pytest.fixture

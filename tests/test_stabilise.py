@@ -7,11 +7,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from cyclegan import InputError, ModelConfig, Translator
-from cyclegan.images.codecs import ImageFormat
+from cyclegan.images.formats import ImageFormat
 from cyclegan.networks import build_generator
 from cyclegan.networks.external_statistics import instance_norms, instance_statistics, with_statistics
-from cyclegan.training.checkpoint import ModelInfo
-from cyclegan.translate.files import sequences
+from cyclegan.storage.model import ModelInfo
+from cyclegan.translate.plan import sequences
 from cyclegan.translate.stabilise import Stabiliser, is_cut, needs_stabilising, thumbnail
 
 RESNET = ModelConfig(width=4, blocks=1)

@@ -9,9 +9,10 @@ from PIL import Image
 from torch import nn
 
 from cyclegan import InputError, ModelConfig, Translator
-from cyclegan.images.codecs import ImageFormat, pad_to_multiple
+from cyclegan.images.formats import ImageFormat
+from cyclegan.images.tensors import pad_to_multiple
 from cyclegan.networks import build_generator, plain
-from cyclegan.training.checkpoint import ModelInfo
+from cyclegan.storage.model import ModelInfo
 from cyclegan.translate.tiling import budget
 from cyclegan.translate.tiling.boxes import Box, needed, take, tile_boxes
 from cyclegan.translate.tiling.network import TiledNetwork, TilingPlan, TilingState

@@ -14,10 +14,11 @@ from safetensors.torch import load_file
 
 from conftest import TINY, make_folder
 from cyclegan import InputError, TrainConfig, Translator, train
+from cyclegan.errors import TrainingError
 from cyclegan.images.codecs import write_image
 from cyclegan.step import cuda_graphs
-from cyclegan.training.checkpoint import list_checkpoints, read_info
-from cyclegan.training.loop import TrainingError
+from cyclegan.storage.model import read_info
+from cyclegan.storage.run import list_checkpoints
 
 
 def events(run, name=None):

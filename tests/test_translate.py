@@ -10,10 +10,13 @@ from PIL import Image
 
 from conftest import TINY, make_folder
 from cyclegan import InputError, ModelConfig, Translator, train
-from cyclegan.images.codecs import ImageFormat, read_image, write_image
-from cyclegan.training.checkpoint import ModelInfo, list_checkpoints
+from cyclegan.images.codecs import read_image, write_image
+from cyclegan.images.formats import ImageFormat
+from cyclegan.storage.model import ModelInfo
+from cyclegan.storage.run import list_checkpoints
 from cyclegan.translate import files as translate_files_module
-from cyclegan.translate.files import plan_outputs, translate_files
+from cyclegan.translate.files import translate_files
+from cyclegan.translate.plan import plan_outputs
 
 
 @pytest.fixture(scope="module")

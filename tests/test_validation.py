@@ -12,11 +12,13 @@ from torch import nn
 from conftest import TINY, make_folder
 from cyclegan import InputError, Translator, train
 from cyclegan.config import make_config
-from cyclegan.data.dataset import find_folders
+from cyclegan.data.domains import find_folders
 from cyclegan.data.image_folder import scan_folder
 from cyclegan.data.splits import choose_held_out
 from cyclegan.metrics.functions import luma
-from cyclegan.training.checkpoint import list_checkpoints, read_best, read_info
+from cyclegan.storage.model import read_info
+from cyclegan.storage.run import list_checkpoints
+from cyclegan.training.checkpoint import read_best
 from cyclegan.training.health import DISCRIMINATOR_STEPS, DiscriminatorWatch
 from cyclegan.training.validation import TIME_SHARE, Validation, ValidationScores
 

@@ -17,9 +17,9 @@ from torch import nn
 from conftest import TINY, make_folder
 from cyclegan import InputError, ModelConfig, Translator, train
 from cyclegan.cli import main
-from cyclegan.images.codecs import ImageFormat
+from cyclegan.images.formats import ImageFormat
+from cyclegan.storage.model import ModelInfo
 from cyclegan.system.progress import signals_interrupt
-from cyclegan.training.checkpoint import ModelInfo
 from cyclegan.video import plan_translation, translate_video
 from cyclegan.video.writing import open_output
 

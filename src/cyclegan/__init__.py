@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 from cyclegan._version import __version__
 
 if TYPE_CHECKING:
-    from cyclegan.config import DataConfig, InputError, ModelConfig, TrainConfig
+    from cyclegan.config import DataConfig, ModelConfig, TrainConfig
+    from cyclegan.errors import InputError
     from cyclegan.evaluation.scoring import evaluate
     from cyclegan.training.loop import train
     from cyclegan.translate.translator import Translator

@@ -10,7 +10,11 @@ from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from cyclegan.errors import InputError
+
 Direction = Literal["a2b", "b2a"]
+
+
 Preprocess = Literal[
     "resize-and-crop",
     "crop",
@@ -24,10 +28,6 @@ Preprocess = Literal[
 
 # Fewest held-out images of a domain that scores in training come from; noise would choose the best step among fewer.
 MIN_VALIDATION = 10
-
-
-class InputError(ValueError):
-    """Something a user gave cannot be used. The message names the value, what was expected and what to do."""
 
 
 class Config(BaseModel):
@@ -338,6 +338,7 @@ class TrainConfig(Config):
 
 LENGTHS = frozenset(("steps", "epochs", "minutes"))
 
+
 # What may differ when a run goes on: it changes where and how fast, or what is written, never what is learned.
 FREE_TO_CHANGE = frozenset(
     (
@@ -347,6 +348,7 @@ FREE_TO_CHANGE = frozenset(
         *("model_epochs", "tensorboard", "wandb", "mlflow"),
     )
 )
+
 
 # What `modern` and `conservative` share. The input is added to the output, so there is no identity term to teach that,
 # and the cycle weights are small: with those of the paper a network stays at its input.
@@ -358,10 +360,13 @@ _BEYOND: dict[str, Any] = {
     "resampling": "smooth",
 }
 
+
 # Where values come from that nobody gives. A TrainConfig that is made by itself has those of the paper.
 DEFAULT_PRESET = "modern"
 
+
 _MODERN: dict[str, Any] = {**_BEYOND, "cycle_weight_a": 1.0, "cycle_weight_b": 1.0, "contrastive_weight": 0.5}
+
 
 # A preset is a flat dict of the values in which it differs from the defaults above.
 PRESETS: dict[str, dict[str, Any]] = {

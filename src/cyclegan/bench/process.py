@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cyclegan.bench.points import Point, num_calls
-from cyclegan.config import InputError, TrainConfig
+from cyclegan.config import TrainConfig
+from cyclegan.errors import InputError
 
 
 def main() -> None:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cyclegan._version import __version__
-from cyclegan.config import Direction, InputError, TrainConfig, make_config, read_config_file, saved_config
-from cyclegan.images.codecs import ImageFormat
+from cyclegan.config import Direction, TrainConfig, make_config, read_config_file, saved_config
+from cyclegan.errors import InputError
+from cyclegan.images.formats import ImageFormat
 from cyclegan.networks import build_generator
-from cyclegan.training.checkpoint import ModelInfo, find_model, read_info, save_model
+from cyclegan.storage.model import ModelInfo, find_model, read_info, save_model
 from cyclegan.translate.engines.exported import READERS, ExportInfo, find_export
 
 

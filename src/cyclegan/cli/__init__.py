@@ -24,7 +24,7 @@ from cyclegan.cli import (
     train,
     translate,
 )
-from cyclegan.config import InputError
+from cyclegan.errors import InputError
 
 # In the order of the help text. Each module has SUMMARY, EXAMPLES, add_arguments(parser) and run(parsed).
 COMMANDS: dict[str, ModuleType] = {

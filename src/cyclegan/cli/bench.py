@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from cyclegan.config import PRESETS, InputError
+from cyclegan.config import PRESETS
+from cyclegan.errors import InputError
 
 SUMMARY = "Measure what training and translation cost on this machine."
 

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cyclegan.config import InputError
+from cyclegan.errors import InputError
 
 SUMMARY = "Show the scores of several runs side by side."
 

@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace) -> None:
-    from cyclegan.config import InputError
     from cyclegan.demo.run import demo, quick_demo
+    from cyclegan.errors import InputError
     from cyclegan.system.devices import keep_freed_memory
 
     if parsed.quick:

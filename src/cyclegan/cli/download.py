@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cyclegan.config import InputError
+from cyclegan.errors import InputError
 
 SUMMARY = "Get a dataset or a pretrained model by its name."
 
@@ -71,7 +71,7 @@ def _get_model(name: str, out: Path, mirror: str | None) -> Path:
 
     from cyclegan.datasets.pretrained import model_file
     from cyclegan.reference.importing import import_reference
-    from cyclegan.training.checkpoint import read_info
+    from cyclegan.storage.model import read_info
 
     if (out / "config.json").is_file() and f"{name}.pth" in (read_info(out).origin or ""):
         print(f"{out} is there already; remove it to get it again.", file=sys.stderr)

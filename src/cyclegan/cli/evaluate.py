@@ -51,8 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(parsed: argparse.Namespace) -> None:
     from rich.console import Console
 
-    from cyclegan.evaluation.scoring import evaluate, show_scores
-    from cyclegan.training.resume import evaluation_of
+    from cyclegan.evaluation.scoring import evaluate
+    from cyclegan.evaluation.table import show_scores
+    from cyclegan.storage.run import evaluation_of
 
     try:
         scores = evaluate(

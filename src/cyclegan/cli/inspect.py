@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from cyclegan.config import InputError
+from cyclegan.errors import InputError
 
 SUMMARY = "Look at folders of images, or at a run, before training."
 

@@ -8,16 +8,8 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
-from cyclegan.config import (
-    DEFAULT_PRESET,
-    LENGTHS,
-    PRESETS,
-    InputError,
-    choices,
-    field_sections,
-    make_config,
-    read_config_file,
-)
+from cyclegan.config import DEFAULT_PRESET, LENGTHS, PRESETS, choices, field_sections, make_config, read_config_file
+from cyclegan.errors import InputError
 
 SUMMARY = "Train two translators from two folders of unpaired images."
 

@@ -4,12 +4,12 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cyclegan.config import InputError
+from cyclegan.errors import InputError
 
 if TYPE_CHECKING:  # heavy imports wait until the command runs
     from rich.console import Console
 
-    from cyclegan.translate.files import TranslationPlan
+    from cyclegan.translate.plan import TranslationPlan
     from cyclegan.translate.translator import Translator
 
 SUMMARY = "Translate images and clips with a trained run."
@@ -183,7 +183,8 @@ def _translate_images(
     """Returns whether all images could be translated."""
     from rich.progress import Progress
 
-    from cyclegan.translate.files import sequences, translate_files
+    from cyclegan.translate.files import translate_files
+    from cyclegan.translate.plan import sequences
 
     alone: list[Path] = []
     if parsed.stabilise:
@@ -261,7 +262,7 @@ def _translate_large(
     is_only: bool,
 ) -> bool:
     """Returns whether a file could be translated in tiles."""
-    from cyclegan.images.codecs import UnreadableError
+    from cyclegan.errors import UnreadableError
     from cyclegan.system.progress import show_time_left
     from cyclegan.translate.large_files import translate_large
     from cyclegan.translate.tiling.pictures import TILE

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cyclegan.config import DataConfig, InputError
-from cyclegan.images.codecs import EXTENSIONS, ImageFormat, UnreadableError, list_images, read_image
-from cyclegan.images.file_list import FileList
+from cyclegan.config import DataConfig
+from cyclegan.errors import InputError, UnreadableError
+from cyclegan.images.codecs import read_image
+from cyclegan.images.file_list import FileList, list_images
+from cyclegan.images.formats import EXTENSIONS, ImageFormat
 from cyclegan.images.headers import HeaderIndex, Headers, read_headers
 
 Places = NDArray[np.intp]

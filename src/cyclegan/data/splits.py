@@ -5,14 +5,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
-from cyclegan.config import MIN_VALIDATION, InputError, TrainConfig
-from cyclegan.data.dataset import Folders, held_out_tensor
+from cyclegan.config import MIN_VALIDATION, TrainConfig
+from cyclegan.data.dataset import held_out_tensor
+from cyclegan.data.domains import Folders
 from cyclegan.data.image_folder import ImageFolder, split_held_out
-from cyclegan.images.codecs import UnreadableError, grid, list_images, spread, upscale
+from cyclegan.errors import InputError, UnreadableError
+from cyclegan.images.file_list import list_images, spread
 
 
 @dataclass(frozen=True)
@@ -129,27 +129,3 @@ def _beginning_with(paths: Sequence[Path], count: int) -> Iterator[Path]:
     yield from first
     chosen = set(first)
     yield from (path for path in paths if path not in chosen)
-
-
-@torch.inference_mode()
-def sample_sheet(samples: HeldOut, a2b: nn.Module, b2a: nn.Module, device: torch.device) -> Image.Image:
-    """A picture of the samples: real, fake and cycled in a row each, for each domain that has any."""
-    rows: list[list[Tensor]] = []
-    labels: list[str] = []
-    for reals, there, back, names in (
-        (samples.a, a2b, b2a, ("real A", "fake B = G(A)", "cycled A = F(G(A))")),
-        (samples.b, b2a, a2b, ("real B", "fake A = F(B)", "cycled B = G(F(B))")),
-    ):
-        triples = [(real, *there_and_back(real.to(device), there, back)) for real in reals]
-        if triples:
-            labels += names
-        rows += [
-            [upscale(image, max(1, 128 // image.shape[-1])) for image in row] for row in zip(*triples, strict=True)
-        ]
-    return grid(rows, labels)
-
-
-def there_and_back(real: Tensor, there: nn.Module, back: nn.Module) -> tuple[Tensor, Tensor]:
-    """(C, H, W) -> its translation and the translation back, on the CPU."""
-    fake = there(real[None])
-    return fake[0].float().cpu(), back(fake)[0].float().cpu()

@@ -3,10 +3,10 @@
 import shutil
 from pathlib import Path
 
-from cyclegan.config import InputError
 from cyclegan.datasets.catalogue import CITYSCAPES, STANDARD, unknown
 from cyclegan.datasets.earth import EARTH_VARIANTS, build_earth
 from cyclegan.datasets.earth16 import build_earth16
+from cyclegan.errors import InputError
 from cyclegan.system.atomic import check_free
 
 __all__ = ["DATASETS", "EARTH_VARIANTS", "download"]

@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 
 from rich.console import Console
 
-from cyclegan.config import InputError
 from cyclegan.datasets.fetching import show_bytes
-from cyclegan.images.codecs import EXTENSIONS
+from cyclegan.errors import InputError
+from cyclegan.images.formats import EXTENSIONS
 from cyclegan.system.progress import show_progress
 
 FOLDERS = tuple(f"{role}{domain}" for role in ("train", "val", "test") for domain in "AB")

@@ -3,7 +3,7 @@
 import difflib
 from dataclasses import dataclass
 
-from cyclegan.config import InputError
+from cyclegan.errors import InputError
 
 # Where the authors keep them. A mirror has the same two folders.
 HOME = "http://efrosgans.eecs.berkeley.edu/cyclegan"

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image
 
-from cyclegan.config import InputError
+from cyclegan.errors import InputError
 
 # Left, top, right and bottom in pixels of the world.
 Box: TypeAlias = tuple[int, int, int, int]

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 
 from cyclegan._version import __version__
-from cyclegan.config import InputError
+from cyclegan.errors import InputError
 from cyclegan.system.atomic import check_free, lock
 from cyclegan.system.progress import show_progress
 

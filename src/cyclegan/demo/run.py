@@ -8,13 +8,20 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from cyclegan.config import Direction, InputError
+from cyclegan.config import Direction
 from cyclegan.datasets import download
 from cyclegan.datasets.earth import BLOCK, EARTH_VARIANTS, TILE
-from cyclegan.evaluation.scoring import evaluate, show_scores
-from cyclegan.images.codecs import ImageFormat, grid, list_images, read_image, spread, to_tensor
+from cyclegan.errors import InputError
+from cyclegan.evaluation.scoring import evaluate
+from cyclegan.evaluation.table import show_scores
+from cyclegan.images.codecs import read_image
+from cyclegan.images.drawing import grid
+from cyclegan.images.file_list import list_images, spread
+from cyclegan.images.formats import ImageFormat
+from cyclegan.images.tensors import to_tensor
 from cyclegan.training.loop import train
-from cyclegan.translate.files import plan_outputs, translate_files
+from cyclegan.translate.files import translate_files
+from cyclegan.translate.plan import plan_outputs
 from cyclegan.translate.translator import Translator
 
 # Two generators that trained ten times as long as the demo; docs/quality.md says how they were made.

@@ -9,14 +9,13 @@ from tempfile import TemporaryDirectory
 from typing import Literal
 
 import torch
-from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from torch import Tensor
 
 from cyclegan._version import __version__
-from cyclegan.config import Direction, InputError
+from cyclegan.config import Direction
+from cyclegan.errors import InputError
 from cyclegan.evaluation.test_images import (
     Advance,
     DomainImages,
@@ -26,24 +25,27 @@ from cyclegan.evaluation.test_images import (
     first_reason,
     match_pairs,
 )
-from cyclegan.images.codecs import from_tensor, spread, write_image
+from cyclegan.images.codecs import write_image
+from cyclegan.images.file_list import spread
+from cyclegan.images.tensors import from_tensor
 from cyclegan.metrics import functions as metrics
 from cyclegan.metrics.features import FeatureNetwork
 from cyclegan.metrics.inception import check_inception, inception_scores
 from cyclegan.metrics.round_trip import NOISE_SIGMA, as_stored, round_trip
 from cyclegan.report.run import write_run_report
 from cyclegan.storage.hub import is_address
-from cyclegan.storage.scores import METRICS, DirectionScores, Estimate, ImageScores, Score, Scores, verdict
+from cyclegan.storage.model import find_model, read_info
+from cyclegan.storage.run import evaluation_of, read_run_config, run_of
+from cyclegan.storage.scores import METRICS, DirectionScores, Estimate, ImageScores, Score, Scores
 from cyclegan.storage.showcase import Example, check_examples, write_examples
 from cyclegan.system.atomic import write_bytes
 from cyclegan.system.devices import describe_device
 from cyclegan.system.provenance import command_line, now
-from cyclegan.training.checkpoint import find_model, read_info
-from cyclegan.training.resume import evaluation_of, read_run_config, run_of
 from cyclegan.translate.translator import Translator
 
 # Fewer test images than this are said to be few.
 FEW_IMAGES = 50
+
 
 # Images of each kind that the report shows for a direction.
 _NUM_BEST, _NUM_TYPICAL = 4, 6
@@ -182,9 +184,6 @@ def _check_eight_bit(domains: tuple[DomainImages, ...]) -> None:
             raise InputError(
                 f"Inception scores need 8-bit colour images; domain {domain.name} is {domain.image_format}."
             )
-
-
-# ---- one direction
 
 
 @dataclass
@@ -463,52 +462,6 @@ def _inception(
         )
         for index, (name, value) in enumerate((("fid", fid), ("kid_inception", kid)))
     }
-
-
-# ---- what is shown
-
-
-def show_scores(scores: Scores, console: Console) -> None:
-    """Print a table for each direction, and what must be known to read it. Fits into 80 columns."""
-    for direction, result in scores.directions.items():
-        source, target = ("A", "B") if direction == "a2b" else ("B", "A")
-        found = result.metrics
-        table = Table(
-            title=f"{source} to {target}: {len(result.images)} test images",
-            title_justify="left",
-            box=box.SIMPLE_HEAD,
-            pad_edge=False,
-            padding=(0, 0, 0, 1),
-        )
-        table.add_column("\N{DOWNWARDS ARROW} less, \N{UPWARDS ARROW} more is better", min_width=25)
-        for heading in ("value", "95 % interval", "floor", "ceiling"):
-            table.add_column(heading, justify="right", no_wrap=True)
-        has_mean_image = any(score.mean_image is not None for score in found.values())
-        if has_mean_image:
-            table.add_column("mean image", justify="right", max_width=6)
-        for name, score in found.items():
-            metric = METRICS[name]
-            arrow = "\N{DOWNWARDS ARROW}" if metric.better == "less" else "\N{UPWARDS ARROW}"
-            label = f"{arrow} {metric.label}{', ' + metric.unit if metric.unit else ''}"
-            ends = [score.floor, score.ceiling, *([score.mean_image] if has_mean_image else [])]
-            cells = ["" if end is None else f"{end.value:.{metric.digits}f}" for end in ends]
-            value = f"{score.value.value:.{metric.digits}f}"
-            table.add_row(label, value, score.value.show_interval(metric.digits), *cells)
-        console.print(table)
-        if "kid" in found:
-            console.print(f"{source} to {target}: {' '.join(verdict(found['kid']))}", style="bold")
-            console.print()
-    notes: dict[str, list[str]] = {}
-    for direction, result in scores.directions.items():
-        known = [f"{METRICS[name].label}: {score.note}." for name, score in result.metrics.items() if score.note]
-        for note in (*result.notes, *known):
-            notes.setdefault(note, []).append("A to B" if direction == "a2b" else "B to A")
-    for note, places in notes.items():
-        console.print(f"- {note if len(places) == len(scores.directions) else f'{places[0]}: {note}'}")
-    console.print(
-        f"- KID and Frechet distance on {scores.features.label}: no standard FID or KID. Floor: real training images "
-        "against the real test images. Ceiling: the input, not translated."
-    )
 
 
 @contextmanager

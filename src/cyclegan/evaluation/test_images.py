@@ -10,18 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cyclegan.config import InputError, TrainConfig
-from cyclegan.data.dataset import find_folders
-from cyclegan.images.codecs import (
-    ImageFormat,
-    UnreadableError,
-    list_images,
-    read_as,
-    same_size_batches,
-    scale,
-    spread,
-    to_tensor,
-)
+from cyclegan.config import TrainConfig
+from cyclegan.data.domains import find_folders
+from cyclegan.errors import InputError, UnreadableError
+from cyclegan.images.codecs import read_as
+from cyclegan.images.file_list import list_images, spread
+from cyclegan.images.formats import ImageFormat
+from cyclegan.images.tensors import same_size_batches, scale, to_tensor
 from cyclegan.metrics.features import FeatureNetwork
 from cyclegan.storage.scores import FileList
 from cyclegan.translate.translator import Translator

@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Literal
 
-from cyclegan.config import InputError
+from cyclegan.errors import InputError
 from cyclegan.export.exported import Exported
 from cyclegan.export.graph_formats import PRECISIONS, Calibration, export_graphs
 from cyclegan.export.model_format import export_model
 from cyclegan.export.reference_format import export_reference
-from cyclegan.training.checkpoint import find_model, read_info
+from cyclegan.storage.model import find_model, read_info
 
 __all__ = ["FORMATS", "Exported", "export"]
 

@@ -9,15 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from cyclegan._version import __version__
-from cyclegan.config import Direction, InputError
-from cyclegan.data.dataset import find_folders, holds_domains
+from cyclegan.config import Direction
+from cyclegan.data.domains import find_folders, holds_domains
+from cyclegan.errors import InputError
 from cyclegan.export.exported import Exported
 from cyclegan.export.graph_files import save_onnx, save_openvino
 from cyclegan.export.int8 import Images, quantise_onnx, quantise_openvino, read_images
-from cyclegan.images.codecs import pad_to_multiple
+from cyclegan.images.tensors import pad_to_multiple
+from cyclegan.storage.model import ModelInfo, load_generator, read_info
+from cyclegan.storage.run import read_run_config, run_of
 from cyclegan.system.atomic import folder_beside
-from cyclegan.training.checkpoint import ModelInfo, load_generator, read_info
-from cyclegan.training.resume import read_run_config, run_of
 from cyclegan.translate.engines import psnr, require, smooth_picture
 from cyclegan.translate.engines.exported import READERS, Check, ExportInfo, Network, Side, open_file
 from cyclegan.translate.engines.graphs import to_exported_program, to_onnx, to_openvino

@@ -14,17 +14,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from cyclegan.config import InputError
+from cyclegan.errors import InputError, UnreadableError
 from cyclegan.export.graph_files import save_onnx, save_openvino
-from cyclegan.images.codecs import (
-    ImageFormat,
-    UnreadableError,
-    list_images,
-    pad_to_multiple,
-    read_as,
-    spread,
-    to_tensor,
-)
+from cyclegan.images.codecs import read_as
+from cyclegan.images.file_list import list_images, spread
+from cyclegan.images.formats import ImageFormat
+from cyclegan.images.tensors import pad_to_multiple, to_tensor
 from cyclegan.translate.engines import require
 from cyclegan.translate.engines.graphs import quiet, to_onnx, to_openvino
 from cyclegan.translate.engines.with_onnxruntime import INPUT

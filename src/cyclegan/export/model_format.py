@@ -5,9 +5,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cyclegan.config import Direction, InputError
+from cyclegan.config import Direction
+from cyclegan.errors import InputError
 from cyclegan.export.exported import Exported
-from cyclegan.training.checkpoint import read_info, read_weights, save_model
+from cyclegan.storage.model import read_info, read_weights, save_model
 
 
 def export_model(

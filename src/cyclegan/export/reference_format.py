@@ -7,13 +7,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cyclegan.config import Direction, InputError, ModelConfig
+from cyclegan.config import Direction, ModelConfig
+from cyclegan.errors import InputError
 from cyclegan.export.exported import Exported
 from cyclegan.networks import build_discriminator
 from cyclegan.reference.importing import ROLES
 from cyclegan.reference.keys import to_reference
+from cyclegan.storage.model import load_generator, read_discriminators, read_info
 from cyclegan.system.atomic import write_bytes
-from cyclegan.training.checkpoint import load_generator, read_discriminators, read_info
 
 
 def export_reference(model: Path, out: Path, directions: tuple[Direction, ...], weights: str | None) -> Exported:

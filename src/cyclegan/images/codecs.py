@@ -1,90 +1,24 @@
-"""Files <-> arrays <-> tensors.
-
-The one image convention: a tensor is float32, (N, C, H, W) or (C, H, W), in [-1, 1], RGB or any C channels. An array is
-(H, W, C) in the type of its file. An `ImageFormat` says how the two belong together, and is recorded in the model.
-"""
+"""Read, probe and write image files."""
 
 import io
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
-from typing import TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageOps, UnidentifiedImageError
-from pydantic import Field
-from torch import Tensor
+from PIL import Image, ImageOps, UnidentifiedImageError
 
-from cyclegan.config import Config, InputError
-from cyclegan.images.file_list import FileList, list_files
+from cyclegan.errors import InputError, UnreadableError
+from cyclegan.images.formats import ImageFormat, can_hold
 from cyclegan.system.atomic import write_bytes
 
 Array = NDArray[np.generic]
-T = TypeVar("T")
 
-# Most pixels of a batch of images whose sizes nobody has chosen.
-BATCH_PIXELS = 8 * 256 * 256
-
-EXTENSIONS: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".npy")
 
 # Modes of Pillow with 8 bits or fewer a channel: these convert among each other on purpose (see `read_image`).
 _EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
-
-# Channels that files of these kinds hold at 8 bits. JPEG, BMP and the like cannot keep transparency.
-_CHANNELS = {
-    ".png": (1, 3, 4),
-    ".webp": (3, 4),
-    ".avif": (3, 4),
-    ".jpg": (1, 3),
-    ".jpeg": (1, 3),
-    ".bmp": (1, 3),
-}
-
-
-class UnreadableError(ValueError):
-    """A file that is damaged or of another kind than its name says. One such file does not end a run."""
-
-
-class ImageFormat(Config):
-    """Type, channels and value range of a domain's images."""
-
-    channels: int = Field(3, ge=1)
-    dtype: str = Field("uint8", description="numpy type of the file's values")
-    low: float = Field(0.0, description="value that becomes -1")
-    high: float = Field(255.0, description="value that becomes 1")
-
-    def __str__(self) -> str:
-        return f"{self.channels} x {self.dtype} in [{self.low:g}, {self.high:g}]"
-
-
-def list_images(root: Path) -> FileList:
-    """Image files below a folder, nested ones too, hidden ones not, ordered by their path."""
-    return list_files(root, EXTENSIONS)
-
-
-def spread(items: Sequence[T], count: int) -> list[T]:
-    """Up to `count` items at equal distances, in their order."""
-    count = min(count, len(items))
-    return [items[i * len(items) // count] for i in range(count)]
-
-
-def same_size_batches(images: Iterable[tuple[T, Tensor]], batch_size: int) -> Iterator[tuple[list[T], Tensor]]:
-    """Things with their (C, H, W) images -> neighbours of one size together, as (N, C, H, W).
-
-    Large images come in smaller batches, of at most as many pixels as `BATCH_PIXELS`, or alone.
-    """
-    waiting: list[tuple[T, Tensor]] = []
-    for thing, image in images:
-        most = max(1, min(batch_size, BATCH_PIXELS // image[0].numel()))
-        if waiting and (len(waiting) >= most or waiting[0][1].shape != image.shape):
-            yield [t for t, _ in waiting], torch.stack([i for _, i in waiting])
-            waiting = []
-        waiting.append((thing, image))
-    if waiting:
-        yield [t for t, _ in waiting], torch.stack([i for _, i in waiting])
 
 
 def read_image(path: Path, channels: int) -> Array:
@@ -334,128 +268,3 @@ def write_image(path: Path, array: Array) -> None:
         kind = "rgb" if array.shape[2] in (3, 4) else "minisblack"
         tifffile.imwrite(buffer, pixels, photometric=kind, planarconfig="separate" if planar else None)
     write_bytes(path, buffer.getbuffer())
-
-
-def can_hold(suffix: str, channels: int, dtype: str) -> bool:
-    """Whether files of this suffix hold images of these channels and this numpy type without loss of depth."""
-    suffix = suffix.lower()
-    if suffix in (".tif", ".tiff", ".npy"):
-        return True
-    if dtype == "uint8":
-        return channels in _CHANNELS.get(suffix, ())
-    return suffix == ".png" and dtype == "uint16" and channels in (1, 3, 4)
-
-
-def to_tensor(array: Array, image_format: ImageFormat) -> Tensor:
-    """(H, W, C) in the file's type -> (C, H, W), float32 in [-1, 1]; values outside the range are clipped."""
-    return torch.from_numpy(to_signal(array, image_format))
-
-
-def to_signal(array: Array, image_format: ImageFormat) -> NDArray[np.float32]:
-    """What `to_tensor` holds, as an array of its own memory, made without torch."""
-    low, high = image_format.low, image_format.high
-    signal = np.array(array.transpose(2, 0, 1), dtype=np.float32, order="C")
-    signal -= np.float32(low)
-    signal *= np.float32(2 / (high - low))
-    signal -= np.float32(1)
-    return np.clip(signal, -1, 1, out=signal)
-
-
-def from_tensor(tensor: Tensor, image_format: ImageFormat) -> Array:
-    """(C, H, W) in [-1, 1] -> (H, W, C) in the format's type and range, rounded to the nearest value."""
-    low, high = image_format.low, image_format.high
-    # Doubles, because 32-bit integers and large ranges have more digits than float32.
-    values = (tensor.detach().cpu().double().clamp(-1, 1).add(1).mul((high - low) / 2).add(low)).numpy()
-    return cast(values.transpose(1, 2, 0), image_format.dtype)
-
-
-def cast(array: Array, dtype: str) -> Array:
-    """Another numpy type: rounded to the nearest value and kept within the type where it holds integers."""
-    kind = np.dtype(dtype)
-    if kind.kind in "ui" and array.dtype.kind == "f":
-        limits = np.iinfo(kind)
-        array = np.clip(np.rint(array), limits.min, limits.max)
-    return np.ascontiguousarray(array, dtype=kind)
-
-
-def resize(array: Array, height: int, width: int) -> Array:
-    """Bicubic, anti-aliased when it shrinks. 8-bit stays 8-bit; other types become float32."""
-    if array.shape[:2] == (height, width):
-        return array
-    if array.dtype == np.uint8 and array.shape[2] in (1, 3, 4):
-        picture = Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
-        resized = np.asarray(picture.resize((width, height), Image.Resampling.BICUBIC))
-        return resized if resized.ndim == 3 else resized[..., None]
-    planes = [
-        np.asarray(Image.fromarray(plane.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC))
-        for plane in np.moveaxis(array, -1, 0)
-    ]
-    return np.stack(planes, -1)
-
-
-def scale(array: Array, *, short_side: int | None = None, width: int | None = None) -> Array:
-    """Bring the shorter side or the width to so many pixels, the other one in proportion; None leaves the size.
-
-    Raises InputError if both are given.
-    """
-    if short_side is not None and width is not None:
-        raise InputError(f"short_side is {short_side} and scale_width is {width}; pass one of them.")
-    if short_side is None and width is None:
-        return array
-    rows, columns = array.shape[:2]
-    factor = short_side / min(rows, columns) if short_side is not None else (width or columns) / columns
-    return resize(array, max(1, round(rows * factor)), max(1, round(columns * factor)))
-
-
-def pad_to_multiple(images: Tensor, multiple: int, smallest: int = 1) -> Tensor:
-    """Mirror (..., C, H, W) at its right and lower border until H and W are multiples and at least `smallest`."""
-    for dim in (-2, -1):
-        if (places := _mirrored(images.shape[dim], multiple, smallest)) is not None:
-            images = images.index_select(dim, torch.from_numpy(places).to(images.device))
-    return images
-
-
-def mirror_to_multiple(array: Array, multiple: int, smallest: int = 1) -> Array:
-    """The same for (H, W, C)."""
-    for axis in (0, 1):
-        if (places := _mirrored(array.shape[axis], multiple, smallest)) is not None:
-            array = array.take(places, axis)
-    return array
-
-
-def _mirrored(size: int, multiple: int, smallest: int) -> NDArray[np.int64] | None:
-    """Places to take for a side that is long enough; None if it is."""
-    missing = -(-max(size, smallest) // multiple) * multiple - size
-    if missing == 0:
-        return None
-    return np.pad(np.arange(size, dtype=np.int64), (0, missing), "reflect" if size > 1 else "edge")
-
-
-def grid(rows: list[list[Tensor]], labels: list[str]) -> Image.Image:
-    """A picture of rows of (C, H, W) images in [-1, 1], each row under its label; extra channels are left out."""
-    gap, head = 4, 16
-    height = sum(head + gap + max(image.shape[1] for image in row) for row in rows)
-    width = max(sum(image.shape[2] + gap for image in row) for row in rows) - gap
-    sheet = Image.new("RGB", (max(width, 96), height - gap), "white")
-    draw = ImageDraw.Draw(sheet)
-    y = 0
-    for row, label in zip(rows, labels, strict=True):
-        draw.text((2, y + 2), label, fill="black")
-        y += head
-        x = 0
-        for image in row:
-            sheet.paste(displayable(image), (x, y))
-            x += image.shape[2] + gap
-        y += max(image.shape[1] for image in row) + gap
-    return sheet
-
-
-def displayable(image: Tensor) -> Image.Image:
-    """(C, H, W) in [-1, 1] as an 8-bit RGB picture: the first three channels, or the first one in grey."""
-    channels = image[:3] if image.shape[0] >= 3 else image[:1].expand(3, -1, -1)
-    return Image.fromarray(from_tensor(channels, ImageFormat()))
-
-
-def upscale(image: Tensor, factor: int) -> Tensor:
-    """Repeat every pixel of (C, H, W) `factor` times in both directions, so that small images can be looked at."""
-    return image.repeat_interleave(factor, -1).repeat_interleave(factor, -2) if factor > 1 else image

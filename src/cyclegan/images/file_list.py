@@ -4,10 +4,12 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import overload
+from typing import TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cyclegan.images.formats import EXTENSIONS
 
 # Names that are taken apart at once, where all are gone through.
 _CHUNK = 4096
@@ -114,3 +116,17 @@ def list_files(root: Path, extensions: tuple[str, ...]) -> FileList:
                     waiting.append(f"{folder}{name}/")
     names.sort()
     return FileList(root, names)
+
+
+T = TypeVar("T")
+
+
+def list_images(root: Path) -> FileList:
+    """Image files below a folder, nested ones too, hidden ones not, ordered by their path."""
+    return list_files(root, EXTENSIONS)
+
+
+def spread(items: Sequence[T], count: int) -> list[T]:
+    """Up to `count` items at equal distances, in their order."""
+    count = min(count, len(items))
+    return [items[i * len(items) // count] for i in range(count)]

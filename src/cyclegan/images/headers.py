@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from cyclegan.images.codecs import ImageFormat, UnreadableError, open_npy, probe_image
+from cyclegan.errors import UnreadableError
+from cyclegan.images.codecs import open_npy, probe_image
 from cyclegan.images.file_list import FileList
+from cyclegan.images.formats import ImageFormat
 from cyclegan.system.atomic import whole_file
 from cyclegan.system.prefetch import work_ahead
 

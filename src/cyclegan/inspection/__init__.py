@@ -9,8 +9,9 @@ from typing import Any
 from rich.console import Console
 from rich.progress import Progress
 
-from cyclegan.config import Config, InputError, TrainConfig
-from cyclegan.data.dataset import Folders, find_folders, holds_domains
+from cyclegan.config import Config, TrainConfig
+from cyclegan.data.domains import Folders, find_folders, holds_domains
+from cyclegan.errors import InputError
 from cyclegan.inspection.advice import Advice, advise
 from cyclegan.inspection.duplicates import Copies, find_copies
 from cyclegan.inspection.survey import (
@@ -23,8 +24,9 @@ from cyclegan.inspection.survey import (
     printable,
     survey_folder,
 )
-from cyclegan.training.checkpoint import list_checkpoints, read_best, read_info
-from cyclegan.training.resume import read_log, read_run_config, run_of
+from cyclegan.storage.model import read_info
+from cyclegan.storage.run import list_checkpoints, read_log, read_run_config, run_of
+from cyclegan.training.checkpoint import read_best
 
 # Which folder may repeat which, besides each repeating itself.
 _BORDERS = (

@@ -12,20 +12,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cyclegan.config import Config, InputError
-from cyclegan.images.codecs import (
-    EXTENSIONS,
-    Array,
-    ImageFormat,
-    UnreadableError,
-    displayable,
-    list_images,
-    probe_image,
-    read_image,
-    resize,
-    spread,
-    to_tensor,
-)
+from cyclegan.config import Config
+from cyclegan.errors import InputError, UnreadableError
+from cyclegan.images.codecs import Array, probe_image, read_image
+from cyclegan.images.drawing import displayable
+from cyclegan.images.file_list import list_images, spread
+from cyclegan.images.formats import EXTENSIONS, ImageFormat
+from cyclegan.images.tensors import resize, to_tensor
 from cyclegan.inspection.duplicates import THUMBNAIL, FloatArray
 from cyclegan.metrics.features import FeatureInfo, FeatureNetwork
 from cyclegan.metrics.functions import kernel_distance

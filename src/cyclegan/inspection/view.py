@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from PIL import Image, ImageDraw
 
 from cyclegan._version import __version__
-from cyclegan.config import InputError
-from cyclegan.images.codecs import UnreadableError, spread
+from cyclegan.errors import InputError, UnreadableError
+from cyclegan.images.file_list import spread
 from cyclegan.inspection import Inspection, RunSummary
 from cyclegan.inspection.duplicates import Copies, Copy
 from cyclegan.inspection.survey import BINS, FolderReport, Size, picture, printable

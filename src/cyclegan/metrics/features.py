@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cyclegan.config import Config, InputError
+from cyclegan.config import Config
+from cyclegan.errors import InputError
 
 # What the network was trained on: values of 0..255, less 127, over 128.
 _MEAN, _SCALE = 127.0, 128.0

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from cyclegan.config import InputError
-from cyclegan.images.codecs import list_images
+from cyclegan.errors import InputError
+from cyclegan.images.file_list import list_images
 
 TOOLS = ("torch-fidelity", "clean-fid")
 

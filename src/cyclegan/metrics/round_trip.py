@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cyclegan.images.codecs import ImageFormat, from_tensor, to_tensor
+from cyclegan.images.formats import ImageFormat
+from cyclegan.images.tensors import from_tensor, to_tensor
 
 # Noise on a translation, as a standard deviation in [-1, 1]: 6.4 of 255 grey levels.
 NOISE_SIGMA = 0.05

@@ -10,9 +10,11 @@ from typing import Any
 
 from PIL import Image
 
-from cyclegan.config import Direction, InputError, TrainConfig
-from cyclegan.data.dataset import find_folders
-from cyclegan.images.codecs import ImageFormat, list_images, spread
+from cyclegan.config import Direction, TrainConfig
+from cyclegan.data.domains import find_folders
+from cyclegan.errors import InputError
+from cyclegan.images.file_list import list_images, spread
+from cyclegan.images.formats import ImageFormat
 from cyclegan.networks import build_generator, count_parameters
 from cyclegan.publishing.facts import Subject, public_scores
 from cyclegan.report.record import Event, inside, number

@@ -5,14 +5,15 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath, PureWindowsPath
 from typing import Literal
 
-from cyclegan.config import Direction, InputError, TrainConfig
+from cyclegan.config import Direction, TrainConfig
+from cyclegan.errors import InputError
 from cyclegan.report.record import RunRecord, read_record
 from cyclegan.report.run_charts import DIRECTIONS, domain_names
 from cyclegan.storage.hub import GENERATORS, is_address
+from cyclegan.storage.model import ModelInfo, find_model, read_info
+from cyclegan.storage.run import evaluation_of, read_run_config, run_of
 from cyclegan.storage.scores import DirectionScores, FileList, Scores, read_scores
 from cyclegan.storage.showcase import SavedExamples, read_examples
-from cyclegan.training.checkpoint import ModelInfo, find_model, read_info
-from cyclegan.training.resume import evaluation_of, read_run_config, run_of
 
 # Addresses, which may be told.
 _ADDRESS = r"(?<!\w)(?:https?://(?:[^\s'\"`<>|,;]|[,;](?![\s/\\]))+|hf:/{0,2}[\w.-]+/[\w.-]+(?:@[\w./-]+)?(?![\w./-]))"

@@ -9,10 +9,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from cyclegan.config import InputError
+from cyclegan.errors import InputError
 from cyclegan.publishing.card import card_pictures, card_text
 from cyclegan.publishing.facts import Subject, public_scores, read_subject
-from cyclegan.storage.hub import GENERATORS, Remote, hub_api, look_up, upload
+from cyclegan.publishing.upload import Remote, look_up, upload
+from cyclegan.storage.hub import GENERATORS, hub_api
 
 # Files that a push makes; what an earlier one left of them and this one has not is deleted from the repository.
 _OWN = ("README.md", "config.json", "scores.json", *GENERATORS)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from cyclegan.config import InputError
+from cyclegan.errors import InputError
 from cyclegan.reference.options import OPTIONS, Option
 
 # What the shell would act on, and other programs' words.

@@ -6,15 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cyclegan.config import (
-    InputError,
-    TrainConfig,
-    field_sections,
-    flat_values,
-    make_config,
-    read_config_file,
-    saved_config,
-)
+from cyclegan.config import TrainConfig, field_sections, flat_values, make_config, read_config_file, saved_config
+from cyclegan.errors import InputError
 from cyclegan.reference.command import Command, find_option, read_command
 from cyclegan.reference.options import OPTIONS
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 from cyclegan._version import __version__
-from cyclegan.config import DataConfig, Direction, InputError, ModelConfig, Preprocess
-from cyclegan.images.codecs import ImageFormat
+from cyclegan.config import DataConfig, Direction, ModelConfig, Preprocess
+from cyclegan.errors import InputError
+from cyclegan.images.formats import ImageFormat
 from cyclegan.reference.keys import ReferenceNetwork, recognise
 from cyclegan.reference.pickles import read_state_dict
+from cyclegan.storage.model import ModelInfo, save_model
 from cyclegan.system.atomic import check_free
-from cyclegan.training.checkpoint import ModelInfo, save_model
 
 # Networks of the reference and ours. Its D_A judges images of domain B, the fakes of G_A.
 ROLES = {"G_A": "a2b", "G_B": "b2a", "D_A": "discriminator_b", "D_B": "discriminator_a"}

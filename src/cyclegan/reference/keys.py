@@ -12,7 +12,8 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from cyclegan.config import InputError, ModelConfig, describe_validation_error
+from cyclegan.config import ModelConfig, describe_validation_error
+from cyclegan.errors import InputError
 from cyclegan.networks import build_discriminator, build_generator
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")

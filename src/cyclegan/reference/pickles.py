@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cyclegan.config import InputError
+from cyclegan.errors import InputError
 
 # Names under which training scripts put the weights when they save more than those.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "params", "params_ema")

@@ -5,15 +5,16 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from cyclegan.config import Direction, InputError
+from cyclegan.config import Direction
+from cyclegan.errors import InputError
 from cyclegan.report.charts import Chart
 from cyclegan.report.page import Gallery, Notice, Part, Section, Table, shrink, write_report
 from cyclegan.report.record import read_record, series
 from cyclegan.report.run import READ_KID, estimate_text, score_text
 from cyclegan.report.run_charts import DIRECTIONS, arrow
+from cyclegan.storage.run import evaluation_of
 from cyclegan.storage.scores import METRICS, Estimate, Score, Scores, read_scores
 from cyclegan.storage.showcase import SavedExample, read_examples
-from cyclegan.training.resume import evaluation_of
 
 _NAMES = {"a": "A", "b": "B"}
 _MAX_EXAMPLES = 6

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cyclegan.report.charts import Series
-from cyclegan.training.resume import read_log
+from cyclegan.storage.run import read_log
 
 Event = dict[str, Any]
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from cyclegan.config import Direction, InputError, TrainConfig
+from cyclegan.config import Direction, TrainConfig
+from cyclegan.errors import InputError
 from cyclegan.report.page import (
     Details,
     Frames,
@@ -24,9 +25,9 @@ from cyclegan.report.page import (
 )
 from cyclegan.report.record import Event, RunRecord, inside, read_record
 from cyclegan.report.run_charts import DIRECTIONS, arrow, domain_names, loss_charts, validation_charts
+from cyclegan.storage.run import read_run_config
 from cyclegan.storage.scores import METRICS, DirectionScores, Estimate, Score, Scores, read_scores, verdict
 from cyclegan.storage.showcase import SavedExamples, open_picture, read_examples
-from cyclegan.training.resume import read_run_config
 
 _MAX_FRAMES = 8
 _FRAME_SIDE, _GALLERY_SIDE = 900, 256

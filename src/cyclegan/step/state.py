@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cyclegan.config import TrainConfig
 from cyclegan.networks import build_discriminator, build_generator, build_heads, forget_activations, freeze
 from cyclegan.networks.layers import DTYPES
+from cyclegan.step.image_pool import ImagePool
 from cyclegan.step.master_weights import Working, flatten, trained
 from cyclegan.step.two_threads import Pair, Traced
 from cyclegan.system.devices import has_fast_bf16
@@ -25,34 +26,6 @@ class Stream(IntEnum):
     TORCH = 3
     NOISE = 4
     PLACES = 5
-
-
-class ImagePool:
-    """Up to `size` earlier fakes (Shrivastava et al. 2017): the discriminator must also see old ones.
-
-    Until it is full, `query` stores what comes and gives it back. After that, half of the time an image is exchanged
-    for a random stored one. Random choices come from the caller.
-    """
-
-    def __init__(self, size: int) -> None:
-        self.size = size
-        self.images: list[Tensor] = []
-
-    def query(self, images: Tensor, rng: np.random.Generator) -> Tensor:
-        """images: (N, C, H, W), detached. Returns as many images of the same shape, fresh or stored."""
-        if self.size == 0:
-            return images
-        chosen = []
-        for image in images:
-            if len(self.images) < self.size:
-                self.images.append(image.clone())
-            elif rng.random() < 0.5:
-                index = int(rng.integers(self.size))
-                # With images of differing sizes, an old one of another size cannot join this batch.
-                if self.images[index].shape == image.shape or len(images) == 1:
-                    image, self.images[index] = self.images[index], image.clone()
-            chosen.append(image)
-        return torch.stack(chosen)
 
 
 class Generators(nn.Module):
@@ -138,9 +111,9 @@ class TrainState:
     def create(cls, config: TrainConfig, device: str | torch.device = "cpu", *, side_by_side: bool = True) -> Self:
         """Fresh networks, initialised from `config.seed` alone, with their optimisers and empty pools.
 
-        precision auto is bf16 where the chip has it, without the trial of `cyclegan.step.precision.choose`. side_by_side:
-        whether a CPU works on both directions at once, each with half of the threads, where the result does not depend
-        on it.
+        precision auto is bf16 where the chip has it, without the trial of `cyclegan.step.precision.choose`.
+        side_by_side: whether a CPU works on both directions at once, each with half of the threads, where the result
+        does not depend on it.
         """
         device = torch.device(device)
         if config.precision == "auto":

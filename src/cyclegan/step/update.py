@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cyclegan.config import TrainConfig
 from cyclegan.networks import train_mode
 from cyclegan.networks.layers import DTYPES, follow_weights
+from cyclegan.step.image_pool import ImagePool
 from cyclegan.step.losses import (
     cycle_loss,
     discriminator_loss,
@@ -23,7 +24,7 @@ from cyclegan.step.losses import (
     zero_centred_penalty,
 )
 from cyclegan.step.master_weights import trained
-from cyclegan.step.state import ImagePool, Stream, TrainState
+from cyclegan.step.state import Stream, TrainState
 
 __all__ = [
     "LOSSES",

@@ -8,12 +8,11 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyclegan._version import __version__
-from cyclegan.config import InputError
+from cyclegan.errors import InputError
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -21,9 +20,13 @@ if TYPE_CHECKING:
 # How a model of the Hub is named where a path could stand: hf:user/name, or hf:user/name@revision.
 PREFIX = "hf:"
 
+
 # The generators of a model directory. A Hub repository has them in its root, or in model/ as a run directory has.
 GENERATORS = ("a2b.safetensors", "b2a.safetensors", "a2b_average.safetensors", "b2a_average.safetensors")
+
+
 _FOLDERS = ("", "model/")
+
 
 _LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 
@@ -192,84 +195,3 @@ def has_token(api: "HfApi") -> bool:
     from huggingface_hub import get_token
 
     return bool(api.token or get_token())
-
-
-# ---- sending
-
-
-@dataclass(frozen=True)
-class Remote:
-    """A repository as it is. commit: its newest one."""
-
-    files: tuple[str, ...]
-    commit: str | None
-    private: bool
-
-    @property
-    def is_model(self) -> bool:
-        """Whether its root holds a model of this package."""
-        return holds_model(self.files)
-
-    @property
-    def foreign(self) -> list[str]:
-        """Files of another kind than a new repository or a model has."""
-        own = {".gitattributes", "README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", ".gitignore"}
-        return [] if self.is_model else [name for name in self.files if name not in own]
-
-
-def look_up(repo_id: str, token: str | None = None) -> Remote | None:
-    """What is at the Hub under this name, or None if there is nothing.
-
-    Raises InputError without a token, or with one that is not taken, and ConnectionError without a connection.
-    """
-    api = hub_api(repo_id, token)
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
-    if not has_token(api):
-        raise InputError(f"To push to {_url(api, repo_id)} you must be logged in: {_LOG_IN}.")
-    with in_words(api, repo_id):
-        try:
-            info = api.model_info(repo_id)
-        except GatedRepoError:
-            raise
-        except RepositoryNotFoundError:
-            return None
-    return Remote(tuple(file.rfilename for file in info.siblings or ()), info.sha, bool(info.private))
-
-
-def upload(
-    folder: Path,
-    repo_id: str,
-    remote: Remote | None,
-    *,
-    message: str,
-    delete: Sequence[str] = (),
-    private: bool = False,
-    token: str | None = None,
-) -> str:
-    """Send all files of a folder as one commit, which also deletes the files `delete`. Returns the model's address.
-
-    remote: what `look_up` found; None makes the repository. Until the commit, which comes last, nothing that is there
-    changes. Raises InputError or ConnectionError if it does not come about.
-    """
-    api = hub_api(repo_id, token)
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    state = "is as it was"
-    if remote is None:
-        with in_words(api, repo_id):
-            api.create_repo(repo_id, private=private or None)
-        state = "was made and is still empty"
-    with in_words(api, repo_id, remedy=f"{_url(api, repo_id)} {state}, push again later"):
-        api.create_commit(
-            repo_id,
-            [
-                *(CommitOperationAdd(path.relative_to(folder).as_posix(), path) for path in files),
-                *(CommitOperationDelete(name) for name in delete),
-            ],
-            commit_message=message,
-            # What was looked at is what is replaced, not what somebody else has pushed since.
-            parent_commit=remote.commit if remote is not None else None,
-        )
-    return _url(api, repo_id)

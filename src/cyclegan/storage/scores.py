@@ -7,7 +7,8 @@ from typing import Literal
 
 from pydantic import Field, ValidationError
 
-from cyclegan.config import Config, Direction, InputError, describe_validation_error
+from cyclegan.config import Config, Direction, describe_validation_error
+from cyclegan.errors import InputError
 from cyclegan.metrics.features import FeatureInfo
 from cyclegan.system.atomic import write_bytes
 

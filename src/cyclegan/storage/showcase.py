@@ -10,8 +10,9 @@ from typing import Any, Literal
 from PIL import Image
 from torch import Tensor
 
-from cyclegan.config import Direction, InputError
-from cyclegan.images.codecs import displayable
+from cyclegan.config import Direction
+from cyclegan.errors import InputError
+from cyclegan.images.drawing import displayable
 from cyclegan.system.atomic import write_bytes
 
 # Longer sides are reduced to this, in pixels: a page is to be looked at, not to be measured on.

@@ -5,9 +5,12 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from cyclegan.config import InputError
+from cyclegan.errors import InputError
+
+if TYPE_CHECKING:  # what begins at a translator needs no training code
+    pass
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
@@ -69,3 +72,35 @@ def check_free(out: Path) -> None:
         raise InputError(f"{out} cannot be made; expected the name of a new folder or file after --out.")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not empty; remove it or choose another --out.")
+
+
+@contextmanager
+def replaced_directory(target: Path) -> Iterator[Path]:
+    """A directory to fill, which becomes `target` when the block ends well, and leaves no trace when it does not."""
+    target = target.resolve()  # of a link, the folder behind it is replaced
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    try:
+        yield partial
+        for path in [*partial.rglob("*"), partial]:
+            _fsync(path)
+        old = target.with_name(f".{target.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if target.exists():
+            target.rename(old)
+        partial.rename(target)
+        _fsync(target.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _fsync(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():  # Windows cannot sync a directory
+        return
+    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import torch
 
-from cyclegan.config import InputError
+from cyclegan.errors import InputError
 
 
 def resolve_device(name: str) -> torch.device:

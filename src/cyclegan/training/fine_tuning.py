@@ -3,12 +3,13 @@
 from pathlib import Path
 from typing import Any
 
-from cyclegan.config import DEFAULT_PRESET, InputError, ModelConfig
-from cyclegan.images.codecs import ImageFormat
+from cyclegan.config import DEFAULT_PRESET, ModelConfig
+from cyclegan.errors import InputError
+from cyclegan.images.formats import ImageFormat
 from cyclegan.step.state import TrainState
 from cyclegan.storage.hub import is_address
-from cyclegan.training.checkpoint import find_model, load_weights, read_discriminators, read_info
-from cyclegan.training.resume import read_run_config, run_of
+from cyclegan.storage.model import find_model, load_weights, read_discriminators, read_info
+from cyclegan.storage.run import read_run_config, run_of
 
 # Settings that say what a discriminator is.
 _DISCRIMINATOR = ("discriminator", "discriminator_layers", "discriminator_width", "discriminator_norm", "norm")

@@ -14,10 +14,13 @@ from rich.console import Console
 from torch import Tensor
 
 from cyclegan._version import __version__
-from cyclegan.config import InputError, TrainConfig, make_config, read_config_file
-from cyclegan.data.dataset import UnpairedDataset, batches, find_folders
+from cyclegan.config import TrainConfig, make_config, read_config_file
+from cyclegan.data.dataset import UnpairedDataset
+from cyclegan.data.domains import find_folders
 from cyclegan.data.image_folder import ImageFolder, scan_folder
+from cyclegan.data.loader import batches
 from cyclegan.data.splits import HeldOut, choose_held_out
+from cyclegan.errors import InputError, TrainingError
 from cyclegan.images.headers import HeaderIndex
 from cyclegan.networks import count_parameters
 from cyclegan.report.run import write_run_report
@@ -26,37 +29,19 @@ from cyclegan.step.precision import Choice, choose
 from cyclegan.step.state import TrainState, set_learning_rate
 from cyclegan.step.update import first_non_finite
 from cyclegan.storage.hub import is_address
+from cyclegan.storage.model import ModelInfo, read_info, save_model
+from cyclegan.storage.run import list_checkpoints, read_run_config
 from cyclegan.system.devices import describe_device, resolve_device
 from cyclegan.system.progress import show_progress, stop_signals
 from cyclegan.system.provenance import command_line, now, versions
-from cyclegan.training.checkpoint import (
-    ModelInfo,
-    generator_weights,
-    list_checkpoints,
-    read_info,
-    read_precision,
-    save_checkpoint,
-    save_model,
-)
+from cyclegan.training.checkpoint import generator_weights, read_precision, save_checkpoint
 from cyclegan.training.fine_tuning import check_formats, origin_of_start, settings_of_start, start_from
 from cyclegan.training.monitor import Monitor
-from cyclegan.training.resume import (
-    check_place,
-    find_checkpoint,
-    load_newest,
-    lock,
-    move_aside,
-    read_run_config,
-    write_config,
-)
+from cyclegan.training.resume import check_place, find_checkpoint, load_newest, lock, move_aside, write_config
 from cyclegan.training.run_log import RunLog
 from cyclegan.training.schedule import cycle_factor_at, learning_rate_at
 from cyclegan.training.trackers import check_trackers
 from cyclegan.training.validation import Validation
-
-
-class TrainingError(RuntimeError):
-    """Training had to stop. The message says why, which checkpoint is good, and what to do."""
 
 
 def train(

@@ -8,15 +8,18 @@ from dataclasses import dataclass, field
 import torch
 from rich.console import Console
 
-from cyclegan.config import InputError, TrainConfig
-from cyclegan.data.splits import HeldOut, sample_sheet, there_and_back
+from cyclegan.config import TrainConfig
+from cyclegan.data.splits import HeldOut
+from cyclegan.errors import InputError
 from cyclegan.report.run import write_run_report
 from cyclegan.step.state import Generators, TrainState
+from cyclegan.storage.model import ModelInfo
 from cyclegan.storage.showcase import Example, write_examples
 from cyclegan.system.atomic import write_bytes
-from cyclegan.training.checkpoint import ModelInfo, read_best, save_best
+from cyclegan.training.checkpoint import read_best, save_best
 from cyclegan.training.health import DiscriminatorWatch, Finding
 from cyclegan.training.run_log import RunLog
+from cyclegan.training.samples import sample_sheet, there_and_back
 from cyclegan.training.validation import TIME_SHARE, Validation
 
 # What KID is measured on; a KID without this word would be taken for another.

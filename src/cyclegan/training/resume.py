@@ -2,27 +2,26 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
 from cyclegan.config import (
     FREE_TO_CHANGE,
-    InputError,
     ModelConfig,
     TrainConfig,
     flat_values,
-    read_config_file,
-    saved_config,
     to_toml,
 )
-from cyclegan.data.dataset import Folders
+from cyclegan.data.domains import Folders
+from cyclegan.errors import InputError
 from cyclegan.images.headers import HeaderIndex
 from cyclegan.step.state import TrainState
 from cyclegan.storage.hub import is_address
+from cyclegan.storage.run import list_checkpoints, read_log, read_run_config
 from cyclegan.system import atomic
 from cyclegan.system.atomic import write_bytes
-from cyclegan.training.checkpoint import list_checkpoints, load_checkpoint
+from cyclegan.training.checkpoint import load_checkpoint
 
 _PATHS = ("a", "b", "test_a", "test_b", "init_from")
 
@@ -60,40 +59,6 @@ def move_aside(out: Path) -> Path | None:
         number += 1
     out.rename(aside)
     return aside
-
-
-def read_run_config(run: Path) -> TrainConfig | None:
-    """The resolved configuration of a run directory, or None if there is no run."""
-    file = run / "config.toml"
-    if not file.is_file():
-        return None
-    try:
-        # Release 0.1.0 had no such setting and held nothing out; to go on with another value must be told.
-        return saved_config({"num_validation": 0}, read_config_file(file))
-    except InputError as error:
-        raise InputError(f"{file} is not the configuration of a run of this release: {error}") from None
-
-
-def run_of(path: Path) -> Path | None:
-    """The run directory that a model belongs to: itself, or one up to three folders above, as of RUN/best/model."""
-    path = path.resolve()
-    for place in (path, *path.parents[:3]):
-        if (place / "config.toml").is_file() and (place / "log.jsonl").is_file():
-            return place
-    return None
-
-
-def evaluation_of(path: Path) -> Path:
-    """Where the evaluation of a run, checkpoint or model directory is kept.
-
-    That of a run and of its model/ in the run; those of RUN/best and of checkpoints, which training replaces, in
-    RUN/evaluations/; that of any other model beside it.
-    """
-    run = run_of(path)
-    if run is None or path.resolve() == run:
-        return path
-    names = [part for part in path.resolve().relative_to(run).parts if part not in ("model", "checkpoints")]
-    return run / "evaluations" / names[0] if names else run
 
 
 def find_checkpoint(config: TrainConfig, resume: bool) -> Path | None:
@@ -183,14 +148,3 @@ def shorten_log(path: Path, step: int) -> tuple[list[dict[str, Any]], TextIO]:
         return kept, path.open("a", encoding="utf-8")
     except OSError as error:
         raise _unwritable(path.parent, error) from error
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log.jsonl; half a last line, which a kill may leave, is passed over. No file: no lines."""
-    events: list[dict[str, Any]] = []
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            with suppress(json.JSONDecodeError):
-                event = json.loads(line)
-                events += [event] if isinstance(event, dict) else []
-    return events

@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image
 from rich.console import Console
 
-from cyclegan.config import InputError, TrainConfig, flat_values, to_toml
+from cyclegan.config import TrainConfig, flat_values, to_toml
+from cyclegan.errors import InputError
 from cyclegan.system.atomic import write_bytes
 
 Status = Literal["finished", "interrupted", "failed"]

@@ -11,10 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cyclegan.config import Direction, InputError, TrainConfig
+from cyclegan.config import Direction, TrainConfig
 from cyclegan.data.image_folder import ImageFolder
 from cyclegan.data.splits import Scored, read_held_out
-from cyclegan.images.codecs import ImageFormat, same_size_batches
+from cyclegan.errors import InputError
+from cyclegan.images.formats import ImageFormat
+from cyclegan.images.tensors import same_size_batches
 from cyclegan.metrics import functions as metrics
 from cyclegan.metrics.features import FeatureNetwork
 from cyclegan.metrics.round_trip import RoundTrip, round_trip

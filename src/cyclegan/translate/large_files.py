@@ -15,9 +15,10 @@ import torch
 from numpy.typing import NDArray
 
 from cyclegan._version import __version__
-from cyclegan.config import InputError
-from cyclegan.images.codecs import Array, ImageFormat, UnreadableError, read_as, write_image
+from cyclegan.errors import InputError, UnreadableError
+from cyclegan.images.codecs import Array, read_as, write_image
 from cyclegan.images.file_list import FileList
+from cyclegan.images.formats import ImageFormat
 from cyclegan.images.headers import any_size, image_size, read_sizes
 from cyclegan.translate.partial_result import PartialResult
 from cyclegan.translate.tiff_regions import TiffSource, encode_rows, tile_side, write_tiff

@@ -11,7 +11,7 @@ from typing import IO
 import numpy as np
 import torch
 
-from cyclegan.config import InputError
+from cyclegan.errors import InputError
 from cyclegan.system.atomic import lock, write_bytes
 from cyclegan.translate.tiling.network import TilingPlan, TilingState
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cyclegan.config import InputError
+from cyclegan.errors import InputError
 from cyclegan.networks.external_statistics import instance_norms, instance_statistics, with_statistics
 
 # Time constant of the exponential mean, in frames: takes most of the pulse away, and is soon over a change. A camera

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cyclegan.config import InputError
-from cyclegan.images.codecs import Array, ImageFormat, UnreadableError
+from cyclegan.errors import InputError, UnreadableError
+from cyclegan.images.codecs import Array
+from cyclegan.images.formats import ImageFormat
 from cyclegan.system.atomic import whole_file
 from cyclegan.translate.tiling.boxes import Box
 

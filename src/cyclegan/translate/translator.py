@@ -9,16 +9,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cyclegan.config import Direction, InputError
-from cyclegan.images.codecs import (
-    Array,
-    from_tensor,
-    pad_to_multiple,
-    pil_to_array,
-    to_tensor,
-)
+from cyclegan.config import Direction
+from cyclegan.errors import InputError
+from cyclegan.images.codecs import Array, pil_to_array
+from cyclegan.images.tensors import from_tensor, pad_to_multiple, to_tensor
 from cyclegan.storage.hub import fetch_model
-from cyclegan.training.checkpoint import ModelInfo, find_model, load_generator
+from cyclegan.storage.model import ModelInfo, find_model, load_generator
 from cyclegan.translate.engines import Engine, open_engine
 from cyclegan.translate.engines.exported import find_export, open_export
 from cyclegan.translate.engines.with_torch import open_torch
@@ -82,7 +78,8 @@ class Translator:
         direction: a2b or b2a; of an exported file its own. weights: final or average, default as the model was
         configured. engine: torch, onnxruntime, openvino; `auto` is torch, and the one that an export was made for.
         precision: fp32, fp16, bf16 or int8. By default results are those of float32 in torch, and an export has that
-        which it was made in; `auto` is bf16 where that is fast and close, as `cyclegan.translate.engines.open_engine` has it.
+        which it was made in; `auto` is bf16 where that is fast and close, as
+        `cyclegan.translate.engines.open_engine` has it.
         Raises InputError if there is no such model, it is damaged, or the engine is not installed or cannot do that.
         """
         _check_choice(direction, weights)
@@ -156,8 +153,8 @@ class Translator:
         A PIL image gives a PIL image where the target domain is 8-bit with 1, 3 or 4 channels, else an array. An array
         is (H, W, C) in the type and range of the source domain, and gives one of the target domain. Height and width
         stay. Neighbours of one size share a batch. Raises InputError for wrong channels.
-        stabilise: the images are the frames of one sequence, and flicker is reduced as in `cyclegan.translate.stabilise`;
-        memory_frames: its time constant.
+        stabilise: the images are the frames of one sequence, and flicker is reduced as in
+        `cyclegan.translate.stabilise`; memory_frames: its time constant.
         tile: each image by itself in squares of so many pixels, for images that do not fit into memory as a whole. The
         result is the same, without seams: see docs/large-images.md. Raises InputError if it does not fit so, either.
         """

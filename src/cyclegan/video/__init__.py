@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from cyclegan.config import InputError
-from cyclegan.images.codecs import EXTENSIONS, Array, scale
-from cyclegan.translate.files import TranslationPlan, find_files, image_suffix, mirror, plan_outputs
+from cyclegan.errors import InputError
+from cyclegan.images.codecs import Array
+from cyclegan.images.formats import EXTENSIONS
+from cyclegan.images.tensors import scale
+from cyclegan.translate.plan import TranslationPlan, find_files, image_suffix, mirror, plan_outputs
 from cyclegan.translate.stabilise import MEMORY_FRAMES
 from cyclegan.translate.translator import Translator
 from cyclegan.video.reading import HDR_TRANSFERS, Clock, Look, decode, import_av, look_at, open_input, ticks, to_array
@@ -45,7 +47,7 @@ class TranslatedClip:
 def plan_translation(
     inputs: Iterable[Path], out: Path, translator: Translator
 ) -> tuple[TranslationPlan, TranslationPlan]:
-    """Which file becomes which, images and clips apart, as in `cyclegan.translate.files.plan_outputs`.
+    """Which file becomes which, images and clips apart, as in `cyclegan.translate.plan.plan_outputs`.
 
     Where `out` has the name of a clip or an image, the one input becomes that file. Otherwise it is a folder, and a
     clip keeps its name, with the suffix .mp4 where its own is not written. Raises InputError like `plan_outputs`.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from cyclegan.config import InputError
+from cyclegan.errors import InputError
 from cyclegan.images.codecs import Array, pil_to_array
 
 if TYPE_CHECKING:  # the extra `video`

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from cyclegan.config import InputError
+from cyclegan.errors import InputError
 from cyclegan.system.devices import has_fast_bf16, resolve_device
 
 EngineName: TypeAlias = Literal["auto", "torch", "onnxruntime", "openvino"]

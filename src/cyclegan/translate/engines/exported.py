@@ -6,10 +6,11 @@ from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
-from cyclegan.config import Config, Direction, InputError, describe_validation_error
-from cyclegan.images.codecs import ImageFormat
+from cyclegan.config import Config, Direction, describe_validation_error
+from cyclegan.errors import InputError
+from cyclegan.images.formats import ImageFormat
+from cyclegan.storage.model import ModelInfo
 from cyclegan.system.devices import resolve_device
-from cyclegan.training.checkpoint import ModelInfo
 from cyclegan.translate.engines import Engine, check_choice
 
 # By format: the engine that computes it, and the file's suffix.

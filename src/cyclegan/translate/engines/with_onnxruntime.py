@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from cyclegan.config import InputError
+from cyclegan.errors import InputError
 from cyclegan.translate.engines import Engine, require
 
 INPUT, OUTPUT = "image", "translation"

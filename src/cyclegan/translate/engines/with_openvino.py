@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cyclegan.config import InputError
+from cyclegan.errors import InputError
 from cyclegan.translate.engines import Engine, require
 
 # What OpenVINO calls the type that it computes in. Left alone it takes bf16 wherever the chip has it, also for fp32.

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cyclegan.config import InputError
+from cyclegan.errors import InputError
 from cyclegan.networks.layers import DTYPES
 from cyclegan.translate.engines import Engine
 

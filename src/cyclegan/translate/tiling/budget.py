@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from cyclegan.config import InputError
+from cyclegan.errors import InputError
 from cyclegan.networks.resnet import ResnetGenerator
 from cyclegan.networks.unet import UnetGenerator
 from cyclegan.translate.tiling.network import TilingPlan, has_instance_norm

@@ -8,8 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cyclegan.config import InputError, ModelConfig
-from cyclegan.images.codecs import Array, ImageFormat, from_tensor, to_tensor
+from cyclegan.config import ModelConfig
+from cyclegan.errors import InputError
+from cyclegan.images.codecs import Array
+from cyclegan.images.formats import ImageFormat
+from cyclegan.images.tensors import from_tensor, to_tensor
 from cyclegan.translate.tiling.boxes import Box, tile_boxes
 from cyclegan.translate.tiling.budget import available_bytes, choose_plan
 from cyclegan.translate.tiling.network import OnShare, TiledNetwork, TilingPlan, can_tile

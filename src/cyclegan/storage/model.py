@@ -1,0 +1,175 @@
+"""Model directories: config.json and safetensors, all that a translator needs."""
+
+import json
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from cyclegan.config import Config, Direction, ModelConfig, Preprocess, describe_validation_error
+from cyclegan.errors import InputError
+from cyclegan.images.formats import ImageFormat
+from cyclegan.networks import build_generator, plain
+from cyclegan.storage.hub import fetch_address, is_address
+
+if TYPE_CHECKING:  # what begins at a translator needs no training code
+    pass
+from cyclegan.storage.run import list_checkpoints
+from cyclegan.system.atomic import replaced_directory
+
+
+class ModelInfo(Config):
+    """model/config.json: all that a translator needs to know beside the weights."""
+
+    format_version: Literal[1] = 1
+    cyclegan_version: str
+    model: ModelConfig
+    a: ImageFormat
+    b: ImageFormat
+    preprocess: Preprocess
+    load_size: int
+    crop_size: int
+    step: int
+    translate_with: Literal["final", "average"]
+    # What is there: an imported model may have one direction alone, and has no averaged weights.
+    directions: tuple[Direction, ...] = Field(("a2b", "b2a"), min_length=1)
+    averages: bool = True
+    origin: str | None = Field(None, description="what it was imported from, or trained further from")
+
+
+def save_model(target: Path, info: ModelInfo, weights: Mapping[str, Mapping[str, Tensor]]) -> None:
+    """Write a model directory: config.json, and a file for each network.
+
+    weights: state dicts by name: a2b, b2a, a2b_average, b2a_average; discriminator_a, discriminator_b.
+    """
+    with replaced_directory(target) as folder:
+        write_model(folder, info, weights)
+
+
+def write_model(folder: Path, info: ModelInfo, weights: Mapping[str, Mapping[str, Tensor]]) -> None:
+    (folder / "config.json").write_text(info.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    for name, tensors in weights.items():
+        save_tensors(folder / f"{name}.safetensors", tensors)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:  # how it tells of a full disk
+        raise OSError(f"{path.name}: {error}") from error
+    path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors lets nobody else read it
+
+
+def with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def find_model(path: Path) -> Path:
+    """The model directory that belongs to a run directory, a checkpoint or a model directory.
+
+    Of a run that went on after it was complete, it is that of the newest checkpoint until the run is complete again.
+    `hf:user/name` is a model of the Hugging Face Hub, which is fetched. Raises InputError if there is none.
+    """
+    path = Path(path)
+    if is_address(path):
+        return fetch_address(path)
+    if (path / "config.json").is_file():
+        return path
+    candidates = [path / "model", *(checkpoint / "model" for checkpoint in list_checkpoints(path))]
+    found = [candidate for candidate in candidates if (candidate / "config.json").is_file()]
+    if found:
+        return max(found[:2], key=lambda candidate: read_info(candidate).step) if len(found) > 1 else found[0]
+    if not path.exists() and path.name == "best" and path.parent.is_dir():
+        raise InputError(f"{path.parent} has no best checkpoint, because no step of it was scored; use {path.parent}.")
+    if not path.exists():
+        raise InputError(f"There is no {path}; expected a run directory, a checkpoint or a model directory.")
+    if path.suffix in (".pth", ".pt") or any(path.glob("*_net_G*.pth")):
+        raise InputError(
+            f"{path} is a checkpoint of the reference implementation, as it seems; make a model of it first: "
+            f"cyclegan import {shlex.quote(str(path))} --out {shlex.quote(f'models/{path.stem}')}"
+        )
+    raise InputError(f"{path} holds no model; expected a run directory, a checkpoint or a model directory.")
+
+
+def read_info(model: Path) -> ModelInfo:
+    """The config.json of a model directory. Raises InputError if it is damaged or of a newer release."""
+    try:
+        values: dict[str, Any] = json.loads((model / "config.json").read_text(encoding="utf-8"))
+        if isinstance(values, dict) and "export_format" in values:
+            raise InputError(f"{model} is an export, which only translates; use the run that it was made of for this.")
+        return ModelInfo.model_validate(values)
+    except ValidationError as error:
+        raise InputError(
+            f"{model / 'config.json'} is not a model of this release: {describe_validation_error(error)}"
+        ) from None
+    except (OSError, json.JSONDecodeError) as error:
+        raise InputError(f"{model / 'config.json'} cannot be read: {error}") from None
+
+
+def load_generator(model: Path, direction: Direction, weights: str | None = None) -> tuple[nn.Module, ModelInfo]:
+    """One generator of a model directory on the CPU, made `plain` and ready to translate, and what is known of it.
+
+    weights: final or average; default: what the model was configured for. Raises InputError if a file is damaged.
+    """
+    info = read_info(model)
+    _check_known(model, info, direction, weights)
+    channels = (info.model.channels_a, info.model.channels_b)
+    network = build_generator(info.model, *(channels if direction == "a2b" else channels[::-1]))
+    load_weights(network, _weights_file(model, direction, weights or info.translate_with))
+    return plain(network).eval().requires_grad_(False), info
+
+
+def read_weights(model: Path, direction: Direction, weights: str) -> dict[str, Tensor]:
+    """The state dict of one generator as its file holds it; weights: final or average. Errors of `load_generator`."""
+    info = read_info(model)
+    _check_known(model, info, direction, weights)
+    path = _weights_file(model, direction, weights)
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} cannot be read: {error}") from None
+
+
+def _check_known(model: Path, info: ModelInfo, direction: Direction, weights: str | None) -> None:
+    if direction not in info.directions:
+        raise InputError(f"{model} has only the direction {info.directions[0]}; pass that, not {direction}.")
+    if weights == "average" and not info.averages:
+        raise InputError(f"{model} has no averaged weights; use the final ones.")
+
+
+def _weights_file(model: Path, direction: Direction, weights: str) -> Path:
+    return model / f"{direction}{'_average' if weights == 'average' else ''}.safetensors"
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Put the weights of a file of a model directory into a network. Raises InputError if they do not fit."""
+    try:
+        network.load_state_dict(load_file(path))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise InputError(f"{path} does not hold the weights that its config.json describes: {error}") from None
+
+
+def read_discriminators(model: Path) -> dict[str, dict[str, Tensor]]:
+    """State dicts of the discriminators that belong to a model directory, by domain: a, b, or those that there are.
+
+    An imported model keeps them beside its generators; that of a run has them in the checkpoint of the same step.
+    Raises InputError if a file is damaged.
+    """
+    try:
+        kept = {name: model / f"discriminator_{name}.safetensors" for name in ("a", "b")}
+        found = {name: load_file(path) for name, path in kept.items() if path.is_file()}
+        if found:
+            return found
+        for checkpoint in (model.parent, *list_checkpoints(model.parent)):
+            training = checkpoint / "training.safetensors"
+            if training.is_file() and read_info(checkpoint / "model").step == read_info(model).step:
+                tensors = load_file(training)
+                return {name: with_prefix(tensors, f"discriminator.{name}.") for name in ("a", "b")}
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"The discriminators of {model} cannot be read: {error}") from None
+    return {}

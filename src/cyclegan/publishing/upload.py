@@ -9,7 +9,7 @@ from cyclegan.errors import InputError
 
 if TYPE_CHECKING:
     pass
-from cyclegan.storage.hub import _LOG_IN, _url, has_token, holds_model, hub_api, in_words
+from cyclegan.storage.hub import LOG_IN, has_token, holds_model, hub_api, hub_url, in_words
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ def look_up(repo_id: str, token: str | None = None) -> Remote | None:
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     if not has_token(api):
-        raise InputError(f"To push to {_url(api, repo_id)} you must be logged in: {_LOG_IN}.")
+        raise InputError(f"To push to {hub_url(api, repo_id)} you must be logged in: {LOG_IN}.")
     with in_words(api, repo_id):
         try:
             info = api.model_info(repo_id)
@@ -76,7 +76,7 @@ def upload(
         with in_words(api, repo_id):
             api.create_repo(repo_id, private=private or None)
         state = "was made and is still empty"
-    with in_words(api, repo_id, remedy=f"{_url(api, repo_id)} {state}, push again later"):
+    with in_words(api, repo_id, remedy=f"{hub_url(api, repo_id)} {state}, push again later"):
         api.create_commit(
             repo_id,
             [
@@ -87,4 +87,4 @@ def upload(
             # What was looked at is what is replaced, not what somebody else has pushed since.
             parent_commit=remote.commit if remote is not None else None,
         )
-    return _url(api, repo_id)
+    return hub_url(api, repo_id)

@@ -28,7 +28,7 @@ GENERATORS = ("a2b.safetensors", "b2a.safetensors", "a2b_average.safetensors", "
 _FOLDERS = ("", "model/")
 
 
-_LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
+LOG_IN = "log in with `hf auth login`, or set HF_TOKEN"
 
 
 def is_address(path: str | Path) -> bool:
@@ -78,7 +78,7 @@ def fetch_model(repo_id: str, *, revision: str | None = None, token: str | None 
             return snapshot / folder
     with in_words(api, repo_id, revision):
         held = [] if constants.HF_HUB_OFFLINE else api.list_repo_files(repo_id, revision=revision)
-    raise InputError(_no_model(_url(api, repo_id), held))
+    raise InputError(_no_model(hub_url(api, repo_id), held))
 
 
 def holds_model(names: Sequence[str]) -> bool:
@@ -118,7 +118,7 @@ def _bad_name(repo_id: str) -> InputError:
     )
 
 
-def _url(api: "HfApi", repo_id: str) -> str:
+def hub_url(api: "HfApi", repo_id: str) -> str:
     return f"{api.endpoint}/{repo_id}"
 
 
@@ -154,23 +154,23 @@ def in_words(
 def _told(error: Exception, api: "HfApi", repo_id: str, revision: str | None, remedy: str) -> Exception:
     from huggingface_hub import constants, errors
 
-    url = _url(api, repo_id)
+    url = hub_url(api, repo_id)
     cause = error.__cause__ if isinstance(error, errors.LocalEntryNotFoundError) else error
     response = getattr(cause, "response", None)
     status = response.status_code if response is not None else None
     match cause:
         case errors.GatedRepoError():
-            return InputError(f"{url} is gated: ask for access on that page, then {_LOG_IN}.")
+            return InputError(f"{url} is gated: ask for access on that page, then {LOG_IN}.")
         case errors.RepositoryNotFoundError() if has_token(api):
             return InputError(f"There is no model {url}, or your token may not see it.")
         case errors.RepositoryNotFoundError():
-            return InputError(f"There is no model {url}, or it is private and you are not logged in; {_LOG_IN}.")
+            return InputError(f"There is no model {url}, or it is private and you are not logged in; {LOG_IN}.")
         case errors.RevisionNotFoundError():
             return InputError(f"{url} has no revision {revision!r}; expected one of its branches, tags or commits.")
     if status == 401:
-        return InputError(f"{api.endpoint} does not take your token; {_LOG_IN} anew.")
+        return InputError(f"{api.endpoint} does not take your token; {LOG_IN} anew.")
     if status == 403:
-        return InputError(f"Your token does not allow this at {url}; use one with that right: {_LOG_IN}.")
+        return InputError(f"Your token does not allow this at {url}; use one with that right: {LOG_IN}.")
     if status == 412:
         return ConnectionError(f"{url} was changed by somebody else in the meantime; push again.")
     if status is not None and 400 <= status < 500:

@@ -5,12 +5,9 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from cyclegan.errors import InputError
-
-if TYPE_CHECKING:  # what begins at a translator needs no training code
-    pass
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:

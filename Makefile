@@ -1,23 +1,25 @@
-# Each target does its own set-up in .venv; nothing but Python 3.11+ and pip is needed.
+# Each target sets itself up in .venv; nothing but Python 3.11+ and pip is needed.
 
 PYTHON ?= python3
 BIN = .venv/bin
+PYTEST = $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: demo test quick check benchmark clean
+.PHONY: demo test test-all check benchmark clean
 
 demo: .venv/demo
 	$(BIN)/cyclegan demo
 
-test: check  ## everything that CI runs
-	$(BIN)/python -m pytest
+test: check  ## what developers run: every test but the slow ones
+	$(PYTEST) -m "not slow"
 
-quick: .venv/dev  ## the tests that take seconds
-	$(BIN)/python -m pytest -m "not slow"
+test-all: check  ## every test, as CI runs them
+	$(PYTEST)
 
-check: .venv/dev
+check: .venv/dev  ## style, types and the layers of the packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 benchmark: .venv/dev
 	$(BIN)/python benchmarks/step.py

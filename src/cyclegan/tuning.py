@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from cyclegan.config import TrainConfig
-from cyclegan.distributed import has_fast_bf16
+from cyclegan.distributed import has_fast_bf16, why_slow
 from cyclegan.files import write_bytes
 from cyclegan.networks import build_generator
 from cyclegan.step import prepare
@@ -45,7 +45,8 @@ def choose(
     began_with: the precision of a run that goes on; it stays, where the device has it.
     """
     if config.precision != "auto":
-        return Choice(config.precision, "as asked")
+        slow = why_slow(config.precision, device)
+        return Choice(config.precision, f"as asked; {slow}" if slow else "as asked")
     if began_with is not None:
         is_there = {"fp32": True, "bf16": has_fast_bf16(device), "fp16": device.type == "cuda"}
         if is_there[began_with]:

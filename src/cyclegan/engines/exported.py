@@ -1,6 +1,7 @@
 """What `cyclegan export` wrote for other programs, opened again: config.json says how."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -8,7 +9,7 @@ from pydantic import Field, ValidationError
 
 from cyclegan.checkpoint import ModelInfo
 from cyclegan.config import Config, Direction, InputError, describe_validation_error
-from cyclegan.distributed import resolve_device
+from cyclegan.distributed import resolve_device, why_slow
 from cyclegan.engines import Engine, check_choice
 from cyclegan.images import ImageFormat
 
@@ -129,4 +130,5 @@ def open_file(path: Path, export_format: str, precision: str, device: str = "cpu
         return open_openvino(path, precision)
     from cyclegan.engines.with_torch import open_exported_program
 
-    return open_exported_program(path, precision, resolve_device(device))
+    place = resolve_device(device)
+    return replace(open_exported_program(path, precision, place), reason=why_slow(precision, place))

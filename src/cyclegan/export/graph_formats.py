@@ -1,7 +1,7 @@
 """ONNX, OpenVINO and torch-export: a graph for each direction, checked against torch, and config.json beside them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,10 +12,12 @@ from cyclegan._version import __version__
 from cyclegan.checkpoint import ModelInfo, load_generator, read_info
 from cyclegan.config import Direction, InputError
 from cyclegan.data import find_folders, holds_domains
+from cyclegan.distributed import why_slow
 from cyclegan.engines import psnr, require, smooth_picture
 from cyclegan.engines.exported import READERS, Check, ExportInfo, Network, Side, open_file
 from cyclegan.engines.graphs import to_exported_program, to_onnx, to_openvino
 from cyclegan.engines.with_onnxruntime import INPUT, OUTPUT
+from cyclegan.engines.with_openvino import check_precision
 from cyclegan.export.exported import Exported
 from cyclegan.export.graph_files import save_onnx, save_openvino
 from cyclegan.export.int8 import Images, quantise_onnx, quantise_openvino, read_images
@@ -78,6 +80,7 @@ def export_graphs(
     weights: str | None,
     precision: str,
     calibration: Calibration,
+    say: Callable[[str], None],
 ) -> Exported:
     """As `cyclegan.export.export` has it, for PRECISIONS' formats."""
     if precision not in PRECISIONS[format]:
@@ -86,6 +89,8 @@ def export_graphs(
         require("onnxruntime", "onnx", "onnxscript")
     elif format == "openvino":
         require("openvino", *(["nncf"] if precision == "int8" else []))
+        instead = "and every graph is checked before it is written; use --precision fp32, or export on such a CPU"
+        check_precision(precision, instead)
     info = read_info(model)
     if calibration.folder is not None and not calibration.folder.is_dir():
         raise InputError(f"There is no folder {calibration.folder}; expected images for --calibrate.")
@@ -104,6 +109,12 @@ def export_graphs(
     for name in wanted:
         if (out / name).exists():
             raise InputError(f"{out / name} is there already; remove it or choose another --out.")
+    slow = why_slow(precision, torch.device("cpu")) if format == "torch-export" else ""
+    if slow:
+        say(
+            f"Each graph is checked on this CPU, which can take minutes in {precision}: {slow}. "
+            "To translate on such a CPU, use --precision fp32."
+        )
     notes: list[str] = []
     with folder_beside(out) as folder:
         networks: dict[Direction, Network] = {}

@@ -3,7 +3,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from conftest import TINY_MODEL
+from conftest import HAS_CUDA, TINY_MODEL
 from cyclegan.config import PRESETS, make_config
 from cyclegan.recording import WARM_UP_CALLS, CudaRecorder, fastest_step, record_step
 from cyclegan.step import TrainState, run_step, train_step, update_discriminators, update_generators
@@ -135,7 +135,7 @@ def test_what_differs_from_step_to_step_is_not_recorded(settings, recorded):
     assert (fastest_step(state) is not train_step) == recorded
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.skipif(not HAS_CUDA, reason="needs CUDA")
 @pytest.mark.parametrize(
     ("settings", "tolerance"),
     [
@@ -154,6 +154,7 @@ def test_a_step_recorded_on_cuda_does_what_an_ordinary_one_does(monkeypatch, set
     torch's default on CUDA, that becomes 7e-2, and 2e-3 for `conservative`; so TF32 is off here. In bf16 it becomes
     5e-4, within the unit roundoff that is allowed.
     """
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     expected = run(train_step, *state_and_batches("cuda", **settings))
     losses, weights = run(record_step(CudaRecorder(torch.device("cuda"))), *state_and_batches("cuda", **settings))

@@ -1,6 +1,7 @@
 """Devices by name, and what a process asks of its machine."""
 
 import ctypes
+import platform
 import sys
 from contextlib import suppress
 
@@ -71,6 +72,10 @@ def has_fast_bf16(device: torch.device) -> bool:
 
 def why_slow(precision: str, device: torch.device) -> str:
     """Why torch computes slower in this precision than in fp32 on this device; empty where it does not."""
+    if precision not in ("bf16", "fp16") or device.type not in ("cpu", "cuda"):
+        return ""
+    if device.type == "cpu" and platform.machine().lower() not in ("x86_64", "amd64"):
+        return f"{precision} was not measured on this kind of CPU, and fp32 may be faster"
     if precision == "bf16" and not has_fast_bf16(device):
         return f"this {device.type.upper()} has no bf16 arithmetic and emulates it, so fp32 is faster"
     if precision == "fp16" and device.type == "cpu":

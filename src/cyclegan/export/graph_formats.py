@@ -12,7 +12,7 @@ from cyclegan._version import __version__
 from cyclegan.checkpoint import ModelInfo, load_generator, read_info
 from cyclegan.config import Direction, InputError
 from cyclegan.data import find_folders, holds_domains
-from cyclegan.distributed import why_slow
+from cyclegan.distributed import has_fast_bf16, why_slow
 from cyclegan.engines import psnr, require, smooth_picture
 from cyclegan.engines.exported import READERS, Check, ExportInfo, Network, Side, open_file
 from cyclegan.engines.graphs import to_exported_program, to_onnx, to_openvino
@@ -89,8 +89,10 @@ def export_graphs(
         require("onnxruntime", "onnx", "onnxscript")
     elif format == "openvino":
         require("openvino", *(["nncf"] if precision == "int8" else []))
-        instead = "and every graph is checked before it is written; use --precision fp32, or export on such a CPU"
-        check_precision(precision, instead)
+        # A graph that cannot be compared with torch here is not written.
+        check_precision(
+            precision, "use --precision fp32, or export on a CPU that has it, where the graph can be checked"
+        )
     info = read_info(model)
     if calibration.folder is not None and not calibration.folder.is_dir():
         raise InputError(f"There is no folder {calibration.folder}; expected images for --calibrate.")
@@ -227,5 +229,6 @@ def _words(direction: str, check: Check, precision: str) -> str:
     if check.int8_layers:
         line += f" In int8: {check.int8_layers}."
     if precision == "int8" and check.decibels is not None and check.decibels < GOOD_INT8_DB:
-        line += f" Less than {GOOD_INT8_DB:.0f} dB shows; --format openvino --precision bf16 is closer."
+        closer = "--format openvino --precision bf16" if has_fast_bf16(torch.device("cpu")) else "--precision fp32"
+        line += f" Less than {GOOD_INT8_DB:.0f} dB shows; {closer} is closer."
     return line

@@ -14,6 +14,18 @@ TINY_MODEL = {"width": 4, "blocks": 1, "discriminator_width": 4, "discriminator_
 TINY = {**TINY_MODEL, "crop_size": 16, "load_size": 18, "tensorboard": False, "device": "cpu"}
 TINY |= {"num_samples": 0, "num_validation": 0}
 
+HAS_CUDA = torch.cuda.is_available()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _on_the_cpu():
+    # The device `auto` is the CPU, whatever this machine has: expected are its bits, and a network beside its images.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        patch.setattr(torch.backends.mps, "is_available", lambda: False)
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")  # for processes that tests start
+        yield
+
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread():

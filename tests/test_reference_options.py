@@ -115,7 +115,7 @@ def test_the_documented_table_is_the_one_that_commands_are_translated_by():
 
 
 def test_a_sentence_that_several_rows_share_is_written_once():
-    tree = ast.parse((ROOT / "src" / "cyclegan" / "reference_options.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "src" / "cyclegan" / "reference" / "options.py").read_text(encoding="utf-8"))
     texts = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
     long = [text for text in texts if len(text) > 80]
     assert len(set(long)) == len(long) > 10

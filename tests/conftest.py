@@ -1,3 +1,4 @@
+import os
 import socket
 
 import numpy as np
@@ -15,6 +16,12 @@ TINY = {**TINY_MODEL, "crop_size": 16, "load_size": 18, "tensorboard": False, "d
 TINY |= {"num_samples": 0, "num_validation": 0}
 
 HAS_CUDA = torch.cuda.is_available()
+
+
+def pytest_configure():
+    # With pytest-xdist several processes share the cores. What they start keeps to one thread as they do.
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture(scope="session", autouse=True)

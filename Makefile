@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN = .venv/bin
 
-.PHONY: demo test quick check benchmark clean
+.PHONY: demo test quick check docs docs-serve benchmark clean
 
 demo: .venv/demo
 	$(BIN)/cyclegan demo
@@ -19,11 +19,17 @@ check: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: .venv/dev  ## the documentation in site/; a broken link is an error
+	$(BIN)/mkdocs build --strict --clean
+
+docs-serve: .venv/dev  ## the documentation at http://127.0.0.1:8000, built anew as you write
+	$(BIN)/mkdocs serve --watch src
+
 benchmark: .venv/dev
 	$(BIN)/python benchmarks/step.py
 
 clean:
-	rm -rf .venv build dist
+	rm -rf .venv build dist site
 
 .venv/pip:
 	$(PYTHON) -m venv .venv

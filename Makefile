@@ -20,10 +20,10 @@ check: .venv/dev
 	$(BIN)/mypy
 
 docs: .venv/dev  ## the documentation in site/; a broken link is an error
-	$(BIN)/mkdocs build --strict --clean
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --clean
 
 docs-serve: .venv/dev  ## the documentation at http://127.0.0.1:8000, built anew as you write
-	$(BIN)/mkdocs serve --watch src
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --watch src
 
 benchmark: .venv/dev
 	$(BIN)/python benchmarks/step.py

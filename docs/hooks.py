@@ -73,7 +73,7 @@ def _signature(action: argparse.Action) -> str:
     if action.nargs == 0:
         return flags
     if action.choices:
-        return f"{flags} {' \\| '.join(f'`{choice}`' for choice in action.choices)}"
+        return f"{flags} " + " \\| ".join(f"`{choice}`" for choice in action.choices)
     words = metavar if isinstance(metavar, tuple) else (f"{metavar} ...",) if action.nargs == "+" else (metavar,)
     return f"{flags} *{html.escape(' '.join(str(word) for word in words))}*"
 
@@ -95,7 +95,7 @@ def settings_table(name: str) -> str:
     lines = ["| setting | type | default | meaning |", "|---|---|---|---|"]
     for field, info in getattr(cyclegan, name).model_fields.items():
         default = "required" if info.is_required() else info.get_default(call_default_factory=True)
-        shown = "" if hasattr(default, "model_fields") else f"`{default}`"
+        shown = "" if hasattr(type(default), "model_fields") else f"`{default}`"
         lines.append(f"| `{field}` | {_cell(_type(info.annotation))} | {shown} | {_cell(info.description or '')} |")
     return "\n".join(lines) + "\n"
 

@@ -48,7 +48,7 @@ def _command(name: str, parser: argparse.ArgumentParser) -> Iterator[str]:
     yield f"## cyclegan {name} {{ #{name} }}\n"
     yield f"{parser.description}\n"
     usage = parser.usage or re.sub(r"\x1b\[[\d;]*m", "", parser.format_usage()).removeprefix("usage: ").strip()
-    yield f"```text\n{usage}\n```\n"
+    yield "```text\n" + "\n".join(line.strip() for line in usage.splitlines()) + "\n```\n"
     for group in parser._action_groups:
         actions = [action for action in group._group_actions if not isinstance(action, argparse._HelpAction)]
         if not actions:
@@ -69,13 +69,17 @@ def _signature(action: argparse.Action) -> str:
     metavar = action.metavar or (None if action.choices else action.dest.upper())
     if not action.option_strings:
         return f"`{metavar or action.dest}`"
-    flags = ", ".join(f"`{flag}`" for flag in action.option_strings)
+    flags = ", ".join(_code(flag) for flag in action.option_strings)
     if action.nargs == 0:
         return flags
     if action.choices:
         return f"{flags} " + " \\| ".join(f"`{choice}`" for choice in action.choices)
     words = metavar if isinstance(metavar, tuple) else (f"{metavar} ...",) if action.nargs == "+" else (metavar,)
     return f"{flags} *{html.escape(' '.join(str(word) for word in words))}*"
+
+
+def _code(flag: str) -> str:
+    return f'<code style="white-space: nowrap">{flag}</code>'
 
 
 def _help(action: argparse.Action) -> str:
@@ -87,7 +91,7 @@ def _help(action: argparse.Action) -> str:
 def _cell(text: str) -> str:
     """Plain text for a cell of a Markdown table; flags are set in code."""
     text = html.escape(" ".join(text.split()), quote=False).replace("|", "\\|").replace("*", "\\*")
-    return re.sub(r"(?<![\w`-])(--[a-z][\w-]+)", r"`\1`", text)
+    return re.sub(r"(?<![\w`-])(--[a-z][\w-]+)", lambda match: _code(match[1]), text)
 
 
 def settings_table(name: str) -> str:

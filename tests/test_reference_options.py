@@ -14,7 +14,7 @@ import cyclegan.training
 from cyclegan.cli import COMMANDS, _parser, main
 from cyclegan.config import InputError, TrainConfig, field_sections, make_config, to_toml
 from cyclegan.reference_equivalent import translate_reference
-from cyclegan.reference_options import OPTIONS, options_table
+from cyclegan.reference_options import OPTIONS
 from cyclegan.schedule import learning_rate_at
 
 ROOT = Path(__file__).parent.parent

@@ -19,10 +19,10 @@ check: .venv/dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: .venv/dev  ## the documentation in site/; a broken link is an error
+docs: .venv/docs  ## the documentation in site/; a broken link is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --clean
 
-docs-serve: .venv/dev  ## the documentation at http://127.0.0.1:8000, built anew as you write
+docs-serve: .venv/docs  ## the documentation at http://127.0.0.1:8000, built anew as you write
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --watch src
 
 benchmark: .venv/dev
@@ -41,4 +41,8 @@ clean:
 
 .venv/dev: .venv/pip pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+.venv/docs: .venv/pip pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[docs]'
 	touch $@

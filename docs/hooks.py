@@ -9,9 +9,9 @@ A page asks for it with one of these comments on a line of its own:
 """
 
 import argparse
-import html
 import re
 from collections.abc import Iterator
+from html import escape
 from typing import Any, get_args
 
 import cyclegan
@@ -30,6 +30,11 @@ def on_page_markdown(markdown: str, **_: Any) -> str:
         rest = [f"::: cyclegan.{name}\n" for name in cyclegan.__all__ if name not in shown]
         markdown = markdown.replace("<!-- other public names -->", "\n".join(rest))
     return markdown
+
+
+def on_page_content(html: str, **_: Any) -> str:
+    """Called by MkDocs with each page as HTML: keeps flags and other short code on one line."""
+    return re.sub(r"<code>([^<]{1,30})</code>", r'<code class="short">\1</code>', html)
 
 
 def parsers() -> dict[str, argparse.ArgumentParser]:
@@ -69,17 +74,13 @@ def _signature(action: argparse.Action) -> str:
     metavar = action.metavar or (None if action.choices else action.dest.upper())
     if not action.option_strings:
         return f"`{metavar or action.dest}`"
-    flags = ", ".join(_code(flag) for flag in action.option_strings)
+    flags = ", ".join(f"`{flag}`" for flag in action.option_strings)
     if action.nargs == 0:
         return flags
     if action.choices:
         return f"{flags} " + " \\| ".join(f"`{choice}`" for choice in action.choices)
     words = metavar if isinstance(metavar, tuple) else (f"{metavar} ...",) if action.nargs == "+" else (metavar,)
-    return f"{flags} *{html.escape(' '.join(str(word) for word in words))}*"
-
-
-def _code(flag: str) -> str:
-    return f'<code style="white-space: nowrap">{flag}</code>'
+    return f"{flags} *{escape(' '.join(str(word) for word in words))}*"
 
 
 def _help(action: argparse.Action) -> str:
@@ -90,8 +91,8 @@ def _help(action: argparse.Action) -> str:
 
 def _cell(text: str) -> str:
     """Plain text for a cell of a Markdown table; flags are set in code."""
-    text = html.escape(" ".join(text.split()), quote=False).replace("|", "\\|").replace("*", "\\*")
-    return re.sub(r"(?<![\w`-])(--[a-z][\w-]+)", lambda match: _code(match[1]), text)
+    text = escape(" ".join(text.split()), quote=False).replace("|", "\\|").replace("*", "\\*")
+    return re.sub(r"(?<![\w`-])(--[a-z][\w-]+)", r"`\1`", text)
 
 
 def settings_table(name: str) -> str:

@@ -291,7 +291,7 @@ def test_what_another_process_did_meanwhile_is_gone_on_from(imported, folders, t
         train(*folders, out=run, **settings)  # the same command, faster
         return start_from(state, path)
 
-    monkeypatch.setattr("cyclegan.training.loop.start_from", start_late)
+    monkeypatch.setattr("cyclegan.training.setup.start_from", start_late)
     train(*folders, out=run, **settings)
     sessions = [line for line in (run / "log.jsonl").read_text().splitlines() if '"session"' in line]
     assert len(sessions) == 1

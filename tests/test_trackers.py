@@ -13,14 +13,16 @@ from types import SimpleNamespace
 
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from conftest import TINY, make_folder
 from cyclegan import InputError, train
 from cyclegan.config import make_config
+from cyclegan.system.messages import Messages
+from cyclegan.training.events import LossesLogged, StepDone
 from cyclegan.training.health import Finding
 from cyclegan.training.run_log import RunLog
-from cyclegan.training.trackers import SINKS, Trackers
+from cyclegan.training.tracker_backends import TRACKERS
+from cyclegan.training.trackers import Trackers
 
 LOSSES = {f"loss/{name}_{domain}" for name in ("cycle", "identity", "discriminator") for domain in "ab"}
 LOSSES |= {"loss/adversarial_a2b", "loss/adversarial_b2a"}
@@ -259,18 +261,13 @@ def test_a_run_moved_to_another_store_begins_there(folders, tmp_path, store, mon
 
 
 @pytest.mark.usefixtures("store")
-def test_ctrl_c_closes_the_trackers_as_interrupted(folders, tmp_path, monkeypatch):
-    from cyclegan.step import cuda_graphs
-
-    def interrupting(state, real_a, real_b, original=cuda_graphs.train_step):
-        losses = original(state, real_a, real_b)
-        if state.step == 3:
+def test_ctrl_c_closes_the_trackers_as_interrupted(folders, tmp_path):
+    def interrupt(event):
+        if isinstance(event, StepDone) and event.step == 3:
             os.kill(os.getpid(), signal.SIGINT)
-        return losses
 
-    monkeypatch.setattr(cuda_graphs, "train_step", interrupting)
     with pytest.raises(KeyboardInterrupt):
-        run_tiny(folders, tmp_path / "run", **ALL)
+        run_tiny(folders, tmp_path / "run", callbacks=[interrupt], **ALL)
     assert mlflow_runs(tmp_path / "run")[0].info.status == "KILLED"
     (records,) = wandb_sessions(tmp_path / "run")
     assert wandb_record(records, "exit").exit_code == 255
@@ -305,7 +302,7 @@ class Failing:
 @pytest.mark.usefixtures("store")
 def test_a_sink_that_fails_ends_no_run_and_the_others_get_everything(folders, tmp_path, monkeypatch, capfd):
     sink = Failing()
-    monkeypatch.setitem(SINKS, "wandb", lambda *_: sink)
+    monkeypatch.setitem(TRACKERS, "wandb", lambda *_: sink)
     settings = {**TINY, **ALL, "steps": 8, "log_steps": 2, "num_samples": 1, "sample_steps": 8}
     run = train(*folders, out=tmp_path / "run", **settings)
     assert sink.taken == 2
@@ -326,10 +323,12 @@ def test_a_full_disk_under_tensorboard_leaves_the_log_whole(tmp_path, capfd):
 
     (tmp_path / "run").mkdir()
     with ExitStack() as stack:
-        log = RunLog(make_config({"out": tmp_path / "run"}), 0, Console(stderr=True), stack, track=False)
-        log.trackers = Trackers(log.console, {"tensorboard": Full()})
+        log = RunLog(tmp_path / "run", 0, stack)
+        trackers = Trackers(Messages("test"), {"tensorboard": Full()})
         for step in (1, 2):
-            log.write_losses({"step": step, "learning_rate": 1e-4, "images_per_second": 2.0}, {"cycle_a": 0.5})
+            event = LossesLogged(step, 0.1, 1.0, 2.0, 1e-4, num_steps=1, losses={"cycle_a": 0.5})
+            for record in (log.record, trackers.record):
+                record(event)
     assert len((tmp_path / "run" / "log.jsonl").read_text().splitlines()) == 2
     assert capfd.readouterr().err.count("TensorBoard failed") == 1
 
@@ -408,7 +407,7 @@ def test_a_password_in_an_address_is_not_shown(tmp_path, monkeypatch, address):
     )
     monkeypatch.setattr(mlflow, "MlflowClient", lambda **_: client)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    tracker = SINKS["mlflow"](make_config({"out": tmp_path, "mlflow": "x"}), 0, None)
+    tracker = TRACKERS["mlflow"](make_config({"out": tmp_path, "mlflow": "x"}), 0, None)
     assert "secret" not in tracker.place
     assert tracker.place.endswith("/#/experiments/7/runs/r1")
 

@@ -19,6 +19,7 @@ from cyclegan.images.codecs import write_image
 from cyclegan.step import cuda_graphs
 from cyclegan.storage.model import read_info
 from cyclegan.storage.run import list_checkpoints
+from cyclegan.training.events import StepDone
 
 
 def events(run, name=None):
@@ -133,26 +134,21 @@ def test_seeds_repeat_and_differ(folders, tmp_path):
         assert_same_weights(runs[0], runs[2])
 
 
-def test_an_interrupted_run_goes_on_and_ends_like_an_uninterrupted_one(folders, tmp_path, monkeypatch):
+def test_an_interrupted_run_goes_on_and_ends_like_an_uninterrupted_one(folders, tmp_path):
     settings = {"steps": 9, "batch_size": 2, "pool_size": 3, "dropout": True, "checkpoint_steps": 4}
     whole = run_tiny(folders, tmp_path / "whole", **settings)
 
-    def interrupted_at(step):
-        def interrupting(state, real_a, real_b, original=cuda_graphs.train_step):
-            losses = original(state, real_a, real_b)
-            if state.step == step:
+    def interrupt_at(step):
+        def interrupt(event):
+            if isinstance(event, StepDone) and event.step == step:
                 os.kill(os.getpid(), signal.SIGINT)
-            return losses
 
-        return interrupting
+        return interrupt
 
-    original = cuda_graphs.train_step
     for step in (3, 6):
-        monkeypatch.setattr(cuda_graphs, "train_step", interrupted_at(step))
         with pytest.raises(KeyboardInterrupt):
-            run_tiny(folders, tmp_path / "run", **settings)
+            run_tiny(folders, tmp_path / "run", callbacks=[interrupt_at(step)], **settings)
         assert list_checkpoints(tmp_path / "run")[0].name == f"step_000000{step}"
-        monkeypatch.setattr(cuda_graphs, "train_step", original)
     run = run_tiny(folders, tmp_path / "run", **settings)
     assert_same_weights(whole, run)
     steps = [line["step"] for line in log_lines(run)]
@@ -367,7 +363,7 @@ SCRIPT = """
 import sys, json, torch
 torch.set_num_threads(1)
 from cyclegan import train
-from cyclegan.training.loop import TrainingError
+from cyclegan.errors import TrainingError
 try:
     train(sys.argv[1], sys.argv[2], out=sys.argv[3], quiet=True, **json.loads(sys.argv[4]))
 except TrainingError as error:

@@ -14,7 +14,7 @@ from cyclegan import InputError, Translator, train
 from cyclegan.config import make_config
 from cyclegan.data.domains import find_folders
 from cyclegan.data.image_folder import scan_folder
-from cyclegan.data.splits import choose_held_out
+from cyclegan.data.splits import split_domains
 from cyclegan.metrics.functions import luma
 from cyclegan.storage.model import read_info
 from cyclegan.storage.run import list_checkpoints
@@ -61,7 +61,7 @@ def test_scores_come_from_images_that_are_neither_trained_on_nor_of_the_test_fol
     config = make_config({**TINY, "a": tmp_path, "num_validation": 50, "num_samples": 2})
     folders = find_folders(tmp_path)
     a, b = (scan_folder(folder, 3, None, config.data) for folder in (folders.a, folders.b))
-    kept_a, kept_b, samples, scored = choose_held_out(config, folders, a, b)
+    kept_a, kept_b, samples, scored = split_domains(config, folders, a, b)
     assert (len(scored.a), len(scored.b)) == (12, 13)  # a tenth
     assert samples.origin == "from the test folders"
     assert scored.origin == "held out of the training folders"
@@ -79,7 +79,7 @@ def test_with_too_few_images_scores_say_that_they_were_trained_on(folders):
     config = make_config({**TINY, "a": folders[0], "b": folders[1], "num_validation": 50})
     found = find_folders(*folders)
     a, b = (scan_folder(folder, 3, None, config.data) for folder in folders)
-    kept_a, kept_b, _, scored = choose_held_out(config, found, a, b)
+    kept_a, kept_b, _, scored = split_domains(config, found, a, b)
     assert (len(kept_a), len(kept_b)) == (6, 5) == (len(scored.a), len(scored.b))
     assert "also trained on" in scored.origin
     assert scored.trained_a == () == scored.trained_b  # a set is no floor for itself

@@ -17,6 +17,7 @@ from PIL import Image
 from conftest import TINY, make_folder
 from cyclegan import InputError, train
 from cyclegan.config import make_config
+from cyclegan.data.dataset import UnpairedDataset
 from cyclegan.system.messages import Messages
 from cyclegan.training.events import LossesLogged, StepDone
 from cyclegan.training.health import Finding
@@ -112,17 +113,15 @@ def story(tmp_path_factory):
 
     Returns the run, and what MLflow told of it after the first session.
     """
-    from cyclegan.step import cuda_graphs
-
     place = tmp_path_factory.mktemp("story")
     folders = make_folder(place / "a", 12), make_folder(place / "b", 12, seed=1)
     settings = {**ALL, "num_samples": 1, "num_validation": 10, "sample_steps": 4, "checkpoint_steps": 4}
-    original = cuda_graphs.train_step
+    original = UnpairedDataset.__getitem__
 
-    def breaking(state, real_a, real_b):
-        if state.step == 6:
+    def breaking(dataset, step):
+        if step == 6:
             raise OSError("a cosmic ray")
-        return original(state, real_a, real_b)
+        return original(dataset, step)
 
     with pytest.MonkeyPatch.context() as patch:
         stay_offline(patch, place / "home")
@@ -130,11 +129,11 @@ def story(tmp_path_factory):
         patch.setattr("cyclegan.training.validation.TIME_SHARE", 1e6)
         sign = Finding("b/discriminator", "The discriminator of B wins outright.")
         patch.setattr("cyclegan.training.health.DiscriminatorWatch.update", lambda *_: [sign])
-        patch.setattr(cuda_graphs, "train_step", breaking)
+        patch.setattr(UnpairedDataset, "__getitem__", breaking)
         with pytest.raises(OSError, match="cosmic"):
             run_tiny(folders, place / "run", **settings)
         broken = mlflow_runs(place / "run")[0]
-        patch.setattr(cuda_graphs, "train_step", original)
+        patch.setattr(UnpairedDataset, "__getitem__", original)
         run = run_tiny(folders, place / "run", **settings, workers=1)
         left = sorted(path.name for path in os.scandir("."))
     return SimpleNamespace(run=run, broken=broken, left_in_current_directory=left)

@@ -1,13 +1,13 @@
 """Train on batches that the caller makes instead of on two folders."""
 
 import itertools
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from cyclegan.config import TrainConfig
+from cyclegan.config import ModelConfig, TrainConfig
 from cyclegan.data.dataset import Batch
 from cyclegan.data.splits import SampleImages
 from cyclegan.errors import InputError
@@ -77,17 +77,26 @@ def own_steps_per_epoch(source: BatchSource, config: TrainConfig) -> int | None:
     return found
 
 
-def own_samples(source: BatchSource) -> SampleImages:
-    """The images of the sample grids, or none."""
-    a, b = getattr(source, "sample_images", None) or ((), ())
-    for image in (*a, *b):
-        if not isinstance(image, Tensor) or image.ndim != 3:
-            raise InputError("batches.sample_images must be two sequences of tensors (C, H, W), of A and of B.")
-    return SampleImages(_on_cpu(a), _on_cpu(b), "from batches.sample_images")
+def own_samples(source: BatchSource, config: TrainConfig) -> SampleImages:
+    """The first `num_samples` sample images of each domain, or none. Raises InputError if they do not fit."""
+    given: Any = getattr(source, "sample_images", None)
+    if given is None:
+        given = (), ()
+    if len(given) != 2:
+        raise InputError(f"batches.sample_images has {len(given)} parts; expected two sequences, of A and of B.")
+    channels = config.model.channels_a, config.model.channels_b
+    a, b = (
+        tuple(_sample(image, f"batches.sample_images[{domain}]", channels[domain], config) for image in images)
+        for domain, images in enumerate(images[: config.num_samples] for images in given)
+    )
+    return SampleImages(a, b, "from batches.sample_images")
 
 
-def _on_cpu(images: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    return tuple(image.detach().float().cpu() for image in images)
+def _sample(image: Any, what: str, channels: int, config: TrainConfig) -> Tensor:
+    if not isinstance(image, Tensor) or image.ndim != 3:
+        raise InputError(f"{what} holds {_kind(image)}; expected tensors (C, H, W).")
+    _check_shape(what, image.shape, channels, config.model)
+    return image.detach().float().cpu()
 
 
 def own_batches(source: BatchSource, config: TrainConfig, first_step: int) -> Generator[Batch, None, None]:
@@ -106,27 +115,36 @@ def own_batches(source: BatchSource, config: TrainConfig, first_step: int) -> Ge
 def _check(batch: Batch, step: int, config: TrainConfig, *, values: bool) -> None:
     """values: whether to look at the values too, which would make a GPU wait at every step."""
     if not isinstance(batch, Batch):
-        raise InputError(f"batches.batch({step}) returned {type(batch).__name__}; expected cyclegan's Batch(a, b).")
+        raise InputError(f"batches.batch({step}) returned {_kind(batch)}; expected cyclegan.training.Batch(a, b).")
     model, data = config.model, config.data
     for name, images, channels in (("a", batch.a, model.channels_a), ("b", batch.b, model.channels_b)):
         what = f"batches.batch({step}).{name}"
         if not isinstance(images, Tensor) or images.dtype != torch.float32 or images.ndim != 4:
-            kind = f"{images.dtype} {tuple(images.shape)}" if isinstance(images, Tensor) else type(images).__name__
-            raise InputError(f"{what} is {kind}; expected a float32 tensor (N, C, H, W).")
-        count, depth, height, width = images.shape
+            raise InputError(f"{what} is {_kind(images)}; expected a float32 tensor (N, C, H, W).")
+        count, _, height, width = images.shape
         if count != config.batch_size:
             raise InputError(f"{what} has {count} images, but batch_size is {config.batch_size}; make them equal.")
-        if depth != channels:
-            raise InputError(f"{what} has {depth} channels, but channels_{name} is {channels}; make them equal.")
+        _check_shape(what, images.shape[1:], channels, model)
         if data.crops and not height == width == data.crop_size:
             raise InputError(
                 f"{what} is {width}x{height} pixels, but crop_size is {data.crop_size}; make them equal, or pass "
                 "preprocess='none' for images of other sizes."
             )
-        if min(height, width) < model.smallest_crop or height % model.multiple or width % model.multiple:
-            raise InputError(
-                f"{what} is {width}x{height} pixels; these networks need multiples of {model.multiple}, at least "
-                f"{model.smallest_crop}."
-            )
         if values and not (largest := float(images.detach().abs().max())) <= 1 + _TOLERANCE:
             raise InputError(f"{what} has values up to {largest:g}; expected values in [-1, 1].")
+
+
+def _check_shape(what: str, shape: torch.Size, channels: int, model: ModelConfig) -> None:
+    """Raise InputError unless the networks take images of this shape, (C, H, W)."""
+    depth, height, width = shape
+    if depth != channels:
+        raise InputError(f"{what} has {depth} channels, but the networks have {channels}; see channels_a, channels_b.")
+    if min(height, width) < model.smallest_crop or height % model.multiple or width % model.multiple:
+        raise InputError(
+            f"{what} is {width}x{height} pixels; these networks need multiples of {model.multiple}, at least "
+            f"{model.smallest_crop}."
+        )
+
+
+def _kind(value: object) -> str:
+    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__

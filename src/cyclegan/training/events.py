@@ -1,4 +1,14 @@
-"""Typed events of a training run. log.jsonl, the trackers and the caller's callbacks receive the same ones."""
+"""Typed events of a training run. log.jsonl, the trackers and the caller's callbacks receive the same ones.
+
+    def stop_when_good(event: Event) -> None:
+        if isinstance(event, Scored) and event.kid < 0.05:
+            raise KeyboardInterrupt  # saves a checkpoint; the same call without the callback goes on from there
+
+    train("photos/", "maps/", callbacks=[stop_when_good])
+
+A callback is a function of one event. `train` calls it between steps, in the thread that trains, with every event in
+order; one that is slow makes training slow. What it raises ends the run with a checkpoint and reaches the caller.
+"""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
@@ -169,10 +179,11 @@ class Events:
 
     def publish(self, event: Event) -> None:
         """Record an event, and keep it for the callbacks."""
-        for record in self.recorders:
-            record(event)
+        # Before the recorders, which publish events that follow from this one.
         if self._callbacks:
             self._waiting.append(event)
+        for record in self.recorders:
+            record(event)
 
     def deliver(self) -> None:
         """Call every callback with every waiting event. Raises the first exception of one, after the event's others."""

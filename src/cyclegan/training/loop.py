@@ -74,7 +74,7 @@ def train(
             _finish(run)
         else:
             _train(run)
-        _call_back(run)
+        _deliver(run)
     return config.out
 
 
@@ -111,7 +111,7 @@ def _loop(run: OpenRun) -> None:
         show_progress(run.messages.console, lambda: progress.share, progress_line) as show,
         closing(run.data.load(state.step)) as batches,
     ):
-        _call_back(run)
+        _deliver(run)
         while progress.share < 1 and not stopped():
             # Update the networks.
             batch = next(batches)
@@ -137,7 +137,7 @@ def _loop(run: OpenRun) -> None:
             for path, reason in batch.unreadable:
                 run.unreadable.report(path, reason, state.step)
             show()
-            _call_back(run)
+            _deliver(run)
 
 
 def _snapshot(run: OpenRun, *, last: bool = False) -> None:
@@ -159,7 +159,7 @@ def _finish(run: OpenRun) -> None:
         run.monitor.write_page()
 
 
-def _call_back(run: OpenRun) -> None:
+def _deliver(run: OpenRun) -> None:
     """Deliver the events of a step. If a callback raises, save a checkpoint first, so that no step is lost."""
     try:
         run.events.deliver()

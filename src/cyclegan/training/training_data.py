@@ -108,10 +108,12 @@ def data_of_batches(config: TrainConfig, source: BatchSource, *, fresh: bool) ->
         raise InputError(f"workers is {config.workers}, but batches come from their own source; leave workers out.")
     check_place(config.out, (), fresh=fresh)
     format_a, format_b = own_formats(source, config)
-    samples = own_samples(source)
+    samples = own_samples(source, config)
     description = (
         f"Batches: from {type(source).__name__}. Resuming is exact only if batch(step) depends on the step alone.",
-        f"Samples: {len(samples.a)} images of A and {len(samples.b)} of B, {samples.origin}",
+        f"Samples: {len(samples.a)} images of A and {len(samples.b)} of B, {samples.origin}"
+        if samples.a or samples.b
+        else "Samples: none, because batches have no sample_images",
         "Scores: none, because no images are held out of batches; cyclegan evaluate scores the run on test images",
     )
     return TrainingData(

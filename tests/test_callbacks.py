@@ -133,6 +133,19 @@ def test_an_exception_in_a_callback_saves_a_checkpoint_and_reaches_the_caller(fo
     assert (run / "model/a2b.safetensors").read_bytes() == (whole / "model/a2b.safetensors").read_bytes()
 
 
+def test_a_callback_may_raise_before_the_first_step(folders, tmp_path):
+    whole = run_tiny(folders, tmp_path / "whole")
+
+    def refuse(event):
+        assert isinstance(event, StepDone), "no"
+
+    with pytest.raises(AssertionError, match="no"):
+        run_tiny(folders, tmp_path / "run", callbacks=[refuse])
+    run = run_tiny(folders, tmp_path / "run")
+    assert (run / "model/a2b.safetensors").read_bytes() == (whole / "model/a2b.safetensors").read_bytes()
+    assert [line["step"] for line in log_of(run) if "event" not in line] == [2, 4]
+
+
 def test_a_callback_that_fails_at_the_end_does_not_hide_why_a_run_stopped(folders, tmp_path, capfd):
     def fail_at_the_end(event):
         if isinstance(event, Ended):

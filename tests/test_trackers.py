@@ -52,7 +52,7 @@ def run_tiny(folders, out, **settings):
     return train(*folders, out=out, preset="paper", quiet=True, **{**TINY, "steps": 8, "log_steps": 2, **settings})
 
 
-# ---- what the sinks hold, each read with its own means
+# ---- what the trackers hold, each read with its own tools
 
 
 def board_of(run):
@@ -111,7 +111,7 @@ def mlflow_runs(run, experiment="cities"):
 def story(tmp_path_factory):
     """A run of 8 steps that breaks at step 7, after a checkpoint at 4 and losses at 6; then it goes on to its end.
 
-    Returns the run, and what MLflow told of it after the first session.
+    Returns the run, and what MLflow had of it after the first session.
     """
     place = tmp_path_factory.mktemp("story")
     folders = make_folder(place / "a", 12), make_folder(place / "b", 12, seed=1)
@@ -276,7 +276,7 @@ def test_ctrl_c_closes_the_trackers_as_interrupted(folders, tmp_path):
     assert [event.step for event in board_of(tmp_path / "run").Scalars("loss/cycle_a")] == [2, 3]
 
 
-# ---- sinks that fail
+# ---- trackers that fail
 
 
 class Failing:
@@ -293,20 +293,20 @@ class Failing:
             raise ConnectionError("the network\nis away")
 
     def image(self, *_):
-        raise AssertionError("a sink that failed was called again")
+        raise AssertionError("a tracker that failed was called again")
 
     warn = close = image
 
 
 @pytest.mark.usefixtures("store")
-def test_a_sink_that_fails_ends_no_run_and_the_others_get_everything(folders, tmp_path, monkeypatch, capfd):
-    sink = Failing()
-    monkeypatch.setitem(TRACKERS, "wandb", lambda *_: sink)
+def test_a_tracker_that_fails_ends_no_run_and_the_others_get_everything(folders, tmp_path, monkeypatch, capfd):
+    tracker = Failing()
+    monkeypatch.setitem(TRACKERS, "wandb", lambda *_: tracker)
     settings = {**TINY, **ALL, "steps": 8, "log_steps": 2, "num_samples": 1, "sample_steps": 8}
     run = train(*folders, out=tmp_path / "run", **settings)
-    assert sink.taken == 2
-    told = [line for line in capfd.readouterr().err.splitlines() if "W&B failed" in line]
-    assert told == ["W&B failed and gets nothing more in this session: the network is away"]
+    assert tracker.taken == 2
+    shown = [line for line in capfd.readouterr().err.splitlines() if "W&B failed" in line]
+    assert shown == ["W&B failed and gets nothing more in this session: the network is away"]
     assert [event.step for event in board_of(run).Scalars("loss/cycle_a")] == [2, 4, 6, 8]
     (found,) = mlflow_runs(run)
     assert found.info.status == "FINISHED"
@@ -349,7 +349,7 @@ def test_a_tracker_that_cannot_be_reached_refuses_a_new_run_but_not_one_that_it_
 
 
 @pytest.mark.parametrize(("name", "module"), [("wandb", "wandb"), ("mlflow", "mlflow"), ("mlflow", "sqlalchemy")])
-def test_a_tracker_that_is_not_installed_is_told_before_anything_is_written(
+def test_a_tracker_that_is_not_installed_is_refused_before_anything_is_written(
     folders, tmp_path, monkeypatch, name, module
 ):
     run = run_tiny(folders, tmp_path / "run", steps=2)

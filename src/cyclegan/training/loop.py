@@ -133,7 +133,7 @@ def _loop(run: OpenRun) -> None:
             if saver.checkpoint_is_due():
                 saver.save_checkpoint()
 
-            # Show it.
+            # Show it, and call the callbacks.
             for path, reason in batch.unreadable:
                 run.unreadable.report(path, reason, state.step)
             show()

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 
 import torch
@@ -180,47 +181,25 @@ def open_run(
 
     # What watches and saves it.
     info = _describe(config, data, state.step, origin)
-    held_out = data.validation
-    validation = (
-        Validation(config, held_out.images, held_out.folder_a, held_out.folder_b, state.device) if held_out else None
-    )
     unreadable = UnreadableFiles(events, messages, log.past)
     monitor = Monitor(
-        config,
-        state,
-        info,
-        data.samples,
-        validation,
-        log.past,
-        events,
-        unreadable,
-        messages,
-        lambda: progress.seconds,
+        config=config,
+        state=state,
+        info=info,
+        samples=data.samples,
+        validation=_validation(config, data, state),
+        past=log.past,
+        events=events,
+        unreadable=unreadable,
+        messages=messages,
+        seconds=lambda: progress.seconds,
     )
     events.recorders.append(monitor.record)
     losses = LossLog(config, progress, events)
     saved_step = state.step if checkpoint is not None else -1
     saver = Saver(config, state, info, progress, losses, events, saved_step=saved_step)
 
-    if not is_complete:
-        events.publish(
-            SessionStarted(
-                state.step,
-                config=config,
-                time=now(),
-                command=command_line(),
-                versions=versions(),
-                device=describe_device(state.device),
-                precision=start.choice.precision,
-                held_out=held_out.images.digest if held_out is not None else None,
-            )
-        )
-        for line in data.description:
-            messages.info(line)
-        for path, reason in data.unreadable:
-            unreadable.report(path, reason, state.step)
-        introduce(config, state, start.choice, progress, checkpoint, messages)
-    return OpenRun(
+    run = OpenRun(
         config=config,
         state=state,
         step=start.step,
@@ -234,6 +213,38 @@ def open_run(
         messages=messages,
         is_complete=is_complete,
     )
+    if not is_complete:
+        _begin(run, start, checkpoint)
+    return run
+
+
+def _begin(run: OpenRun, start: Start, checkpoint: Path | None) -> None:
+    """Publish the start of the session and show what it is about to do."""
+    config, state, validation = run.config, run.state, run.data.validation
+    run.events.publish(
+        SessionStarted(
+            state.step,
+            config=config,
+            time=now(),
+            command=command_line(),
+            versions=versions(),
+            device=describe_device(state.device),
+            precision=start.choice.precision,
+            held_out=validation.images.digest if validation is not None else None,
+        )
+    )
+    for line in run.data.description:
+        run.messages.info(line)
+    for path, reason in run.data.unreadable:
+        run.unreadable.report(path, reason, state.step)
+    introduce(config, state, start.choice, run.progress, checkpoint, run.messages)
+
+
+def _validation(config: TrainConfig, data: TrainingData, state: TrainState) -> Validation | None:
+    held_out = data.validation
+    if held_out is None:
+        return None
+    return Validation(config, held_out.images, held_out.folder_a, held_out.folder_b, state.device)
 
 
 def _describe(config: TrainConfig, data: TrainingData, step: int, origin: str | None) -> ModelInfo:

@@ -2,11 +2,8 @@
 
 from pathlib import Path
 
-import torch
-
 from cyclegan.config import TrainConfig
 from cyclegan.networks import count_parameters
-from cyclegan.step.precision import Choice
 from cyclegan.step.state import TrainState
 from cyclegan.system.devices import describe_device
 from cyclegan.system.messages import Messages
@@ -16,18 +13,21 @@ from cyclegan.training.schedule import Progress
 def introduce(
     config: TrainConfig,
     state: TrainState,
-    choice: Choice,
+    precision: str,
     progress: Progress,
     checkpoint: Path | None,
     messages: Messages,
 ) -> None:
-    """Show the networks, the losses, the length, the machine and where the run starts."""
+    """Show the networks, the losses, the length, the machine and where the run starts.
+
+    precision: the arithmetic in words.
+    """
     for line in (
         *_networks(config, state),
         f"Preset {config.preset}: {_weights(config)}",
         *_missing_identity(config),
         f"Length: {_length(config, progress)}. Device: {describe_device(state.device)}. Seed: {config.seed}",
-        f"Precision: {choice.precision}, {choice.reason}{_directions(state)}",
+        f"Precision: {precision}",
         f"Run directory: {config.out}",
         *([f"Going on after step {state.step} from {checkpoint}"] if checkpoint is not None else []),
     ):
@@ -75,9 +75,3 @@ def _length(config: TrainConfig, progress: Progress) -> str:
     if config.steps is not None:
         return f"{config.steps} steps"
     return f"{config.epochs:g} epochs, {progress.num_steps} steps"
-
-
-def _directions(state: TrainState) -> str:
-    if state.device.type != "cpu" or torch.get_num_threads() == 1:
-        return ""
-    return "; both directions at once" if state.pair.side_by_side else "; one direction after the other"

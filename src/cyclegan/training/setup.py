@@ -12,7 +12,7 @@ import torch
 from cyclegan._version import __version__
 from cyclegan.config import TrainConfig
 from cyclegan.step.cuda_graphs import Step, fastest_step
-from cyclegan.step.precision import Choice, choose
+from cyclegan.step.precision import choose
 from cyclegan.step.state import TrainState
 from cyclegan.storage.hub import is_address
 from cyclegan.storage.model import ModelInfo, read_info
@@ -85,12 +85,13 @@ def prepare_data(
 class Start:
     """A state at step 0 with random weights, or with those of the model that the run starts from.
 
-    origin: where these come from, in words, or None.
+    step: makes one training step of this state. precision: fp32, bf16 or fp16. origin: of the model, in words, or None.
     """
 
     state: TrainState
     step: Step
-    choice: Choice
+    precision: str
+    precision_in_words: str
     origin: str | None
 
 
@@ -115,7 +116,14 @@ def prepare_state(
             messages.warning(note)
         origin = origin_of_start(config.init_from)
         messages.info(f"Networks start from {config.init_from}")
-    return Start(state, fastest_step(state), choice, origin)
+    in_words = f"{choice.precision}, {choice.reason}{_order_of_directions(state)}"
+    return Start(state, fastest_step(state), choice.precision, in_words, origin)
+
+
+def _order_of_directions(state: TrainState) -> str:
+    if state.device.type != "cpu" or torch.get_num_threads() == 1:
+        return ""
+    return "; both directions at once" if state.pair.side_by_side else "; one direction after the other"
 
 
 # ---- the run directory
@@ -229,7 +237,7 @@ def _begin(run: OpenRun, start: Start, checkpoint: Path | None) -> None:
             command=command_line(),
             versions=versions(),
             device=describe_device(state.device),
-            precision=start.choice.precision,
+            precision=start.precision,
             held_out=validation.images.digest if validation is not None else None,
         )
     )
@@ -237,7 +245,7 @@ def _begin(run: OpenRun, start: Start, checkpoint: Path | None) -> None:
         run.messages.info(line)
     for path, reason in run.data.unreadable:
         run.unreadable.report(path, reason, state.step)
-    introduce(config, state, start.choice, run.progress, checkpoint, run.messages)
+    introduce(config, state, start.precision_in_words, run.progress, checkpoint, run.messages)
 
 
 def _validation(config: TrainConfig, data: TrainingData, state: TrainState) -> Validation | None:

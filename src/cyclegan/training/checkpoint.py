@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cyclegan.errors import InputError
-from cyclegan.step.master_weights import lay_down
+from cyclegan.step.master_weights import concatenate
 
 if TYPE_CHECKING:  # what begins at a translator needs no training code
     from cyclegan.step.image_pool import ImagePool
@@ -108,7 +108,7 @@ def load_checkpoint(checkpoint: Path, state: "TrainState") -> float:
             if len(saved) > 1:  # before the weights lay in one piece, each had moments of its own
                 parts = [saved[index] for index in sorted(saved)]
                 names = ("exp_avg", "exp_avg_sq")
-                whole = {name: lay_down([part[name] for part in parts]) for name in names}
+                whole = {name: concatenate([part[name] for part in parts]) for name in names}
                 saved = {0: {"step": parts[0]["step"], **whole}}
             optimizer.load_state_dict({"state": saved, "param_groups": optimizer.state_dict()["param_groups"]})
         for name, pool in _pools(state).items():

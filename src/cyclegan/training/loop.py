@@ -24,10 +24,10 @@ from cyclegan.errors import InputError, TrainingError
 from cyclegan.images.headers import HeaderIndex
 from cyclegan.networks import count_parameters
 from cyclegan.report.run import write_run_report
-from cyclegan.step.cuda_graphs import Step, fastest_step
-from cyclegan.step.precision import Choice, choose
+from cyclegan.step.cuda_graphs import Step, make_step
+from cyclegan.step.precision import Choice, resolve_precision
 from cyclegan.step.state import TrainState, set_learning_rate
-from cyclegan.step.update import first_non_finite
+from cyclegan.step.terms import active_terms, first_non_finite, reported_losses
 from cyclegan.storage.hub import is_address
 from cyclegan.storage.model import ModelInfo, read_info, save_model
 from cyclegan.storage.run import list_checkpoints, read_run_config
@@ -169,7 +169,9 @@ class _Run:
             with lock(out):
                 pass
         checkpoint = None if fresh else find_checkpoint(config, resume)
-        choice = choose(config, device, began_with=read_precision(checkpoint) if checkpoint is not None else None)
+        choice = resolve_precision(
+            config, device, began_with=read_precision(checkpoint) if checkpoint is not None else None
+        )
         resolved = config.replace(precision=choice.precision)
         state = TrainState.create(resolved, device)
         seconds, origin = 0.0, None
@@ -213,7 +215,7 @@ class _Run:
             cache_bytes=int(config.data.cache_gib * 2**30),
         )
         held_out = found[0] - len(a), found[1] - len(b)
-        run = cls(config, state, fastest_step(state), dataset, info, samples, console, held_out, seconds_before=seconds)
+        run = cls(config, state, make_step(state), dataset, info, samples, console, held_out, seconds_before=seconds)
         run.complete = run._share() >= 1
         if not run.complete:
             write_config(config, indices)
@@ -273,7 +275,8 @@ class _Run:
         say(f"Length: {length}. Device: {describe_device(device)}. Seed: {config.seed}")
         layout = ""
         if device.type == "cpu" and torch.get_num_threads() > 1:
-            layout = "; both directions at once" if self.state.pair.side_by_side else "; one direction after the other"
+            at_once = self.state.execution.two_threads.side_by_side
+            layout = "; both directions at once" if at_once else "; one direction after the other"
         say(f"Precision: {choice.precision}, {choice.reason}{layout}")
         say(f"Run directory: {config.out}")
         if checkpoint is not None:
@@ -343,7 +346,7 @@ class _Run:
         config, state = self.config, self.state
         self.learning_rate = learning_rate_at(config, *self._position())
         set_learning_rate(state, self.learning_rate)
-        state.cycle_factor.fill_(cycle_factor_at(config, *self._position()))
+        state.execution.cycle_factor.fill_(cycle_factor_at(config, *self._position()))
         losses = self.step(
             state, real_a.to(state.device, non_blocking=True), real_b.to(state.device, non_blocking=True)
         )
@@ -516,14 +519,7 @@ class _Run:
         else:
             done = share - self.share_before
             left = (1 - share) * (self._seconds() - self.seconds_before) / done if done > 0 else 0.0
-        short = {
-            "adversarial": "adv",
-            "discriminator": "disc",
-            "identity": "idt",
-            "cycle": "cyc",
-            "contrastive": "nce",
-            "structure": "str",
-        }
+        short = {name: row.short for row in reported_losses() for name in row.names}
         sums: dict[str, float] = {}
         means, speed = self.means, self.speed
         if not means and self.pending:  # nothing is logged yet, and slow steps should not leave the line empty
@@ -531,7 +527,7 @@ class _Run:
             images = 2 * self.config.batch_size * len(self.pending)
             speed = images / max(self._seconds() - self.seconds_before, 1e-9)
         for name, value in means.items():
-            key = short[name.split("_")[0]]
+            key = short[name]
             sums[key] = sums.get(key, 0.0) + value
         losses = " ".join(f"{name} {value:.2f}" for name, value in sums.items())
         minutes, seconds = divmod(max(round(left), 0), 60)
@@ -540,15 +536,9 @@ class _Run:
 
 
 def _describe_weights(config: TrainConfig) -> str:
-    """The weights of the terms that a generator's loss has, for people."""
-    cycle = " and ".join(f"{weight:g}" for weight in dict.fromkeys((config.cycle_weight_a, config.cycle_weight_b)))
-    parts = [f"cycle weight {cycle}"]
-    if config.uses_identity:
-        parts.append(f"identity weight {config.identity_weight:g} (relative to the cycle weights)")
-    parts += [
-        f"{term} weight {weight:g}"
-        for term, weight in (("contrastive", config.contrastive_weight), ("structure", config.structure_weight))
-        if weight > 0
+    """The weights of the terms that apply, for people."""
+    parts = [
+        f"{label} {weight:g}" for term in active_terms(config) for label, weight in term.stated_weights(config).items()
     ]
     images = "1 image" if config.batch_size == 1 else f"{config.batch_size} images"
-    return f"{', '.join(parts)}; {images} a step, learning rate {config.learning_rate:g}"
+    return f"weights: {', '.join(parts)}; {images} a step, learning rate {config.learning_rate:g}"

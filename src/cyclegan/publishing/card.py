@@ -340,7 +340,10 @@ def _training(subject: Subject) -> Iterator[str]:
         return
     losses = [["loss", "weight"]]
     for term in logged_terms(config):
-        losses += [[label, f"{weight:g}"] for label, weight in term.stated_weights(config).items()]
+        weights = term.set_weights(config)
+        if term.per != "round trip" and len(set(weights.values())) == 1:
+            weights = {"": next(iter(weights.values()))}
+        losses += [[term.full_label(config, words), f"{weight:g}"] for words, weight in weights.items()]
     if config.cycle_end != 1:
         losses.append(["share of the cycle weights that is left at the end", f"{config.cycle_end:g}"])
     losses += [[penalty.label, f"{penalty.weight(config):g}"] for penalty in active_penalties(config)]

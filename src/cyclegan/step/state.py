@@ -1,6 +1,5 @@
 """The state of a training run: what a checkpoint holds."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Self
@@ -144,11 +143,10 @@ class TrainState:
         return Execution(self)
 
     @property
-    def optimizers(self) -> Iterator[torch.optim.Adam]:
+    def optimizers(self) -> list[torch.optim.Adam]:
         """All optimisers."""
-        yield from (self.generator_optimizer, self.discriminator_optimizer)
-        if self.head_optimizer is not None:
-            yield self.head_optimizer
+        found = (self.generator_optimizer, self.discriminator_optimizer, self.head_optimizer)
+        return [optimizer for optimizer in found if optimizer is not None]
 
     @torch.no_grad()
     def update_average(self) -> None:

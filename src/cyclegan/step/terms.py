@@ -158,13 +158,14 @@ class Term(ReportedLoss):
         weight = self.weight(config, ending)
         return weight if self.relative_to is None else TERMS[self.relative_to].weight(config, ending) * weight
 
-    def stated_weights(self, config: TrainConfig) -> dict[str, float]:
-        """The weights as they are set, under labels for people; one if both directions share it."""
-        detail = "" if self.detail is None else f" ({self.detail(config)})"
-        weights = {words: self.weight(config, ending) for ending, words in sorted(_ENDINGS[self.per].values())}
-        if self.per != "round trip" and len(set(weights.values())) == 1:
-            return {self.label + detail: next(iter(weights.values()))}
-        return {f"{self.label} {words}{detail}": weight for words, weight in weights.items()}
+    def set_weights(self, config: TrainConfig) -> dict[str, float]:
+        """Both weights as they are set, without what they are relative to, and the endings of their names in words."""
+        return {words: self.weight(config, ending) for ending, words in sorted(_ENDINGS[self.per].values())}
+
+    def full_label(self, config: TrainConfig, words: str = "") -> str:
+        """The label, with the ending of a name in words, and the detail: `cycle A to B to A`, `adversarial (lsgan)`."""
+        label = f"{self.label} {words}".rstrip()
+        return label if self.detail is None else f"{label} ({self.detail(config)})"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -128,9 +128,9 @@ def test_the_penalty_on_real_images_is_the_squared_gradient_of_the_mean_score():
 
 
 def test_the_penalty_on_real_images_can_be_trained_on():
-    judge = build_discriminator(ModelConfig(**TINY_MODEL, init_gain=0.5), 3, seed=0)
-    r1_penalty(judge, random(2, 3, 16, 16)).backward()
-    assert judge.stem.weight.grad.abs().max() > 0
+    discriminator = build_discriminator(ModelConfig(**TINY_MODEL, init_gain=0.5), 3, seed=0)
+    r1_penalty(discriminator, random(2, 3, 16, 16)).backward()
+    assert discriminator.stem.weight.grad.abs().max() > 0
 
 
 def test_spectral_norm_brings_the_largest_singular_value_to_one():
@@ -148,25 +148,25 @@ def test_spectral_norm_brings_the_largest_singular_value_to_one():
 @pytest.mark.parametrize("kind", ["patch", "pixel"])
 def test_spectral_norm_leaves_the_scores_their_scale(kind):
     model = ModelConfig(**TINY_MODEL, discriminator=kind, discriminator_norm="spectral")
-    judge, x = build_discriminator(model, 3, seed=0), random(1, 3, 16, 16)
-    nn.init.zeros_(judge.head.bias)
-    before = judge(x)
+    discriminator, x = build_discriminator(model, 3, seed=0), random(1, 3, 16, 16)
+    nn.init.zeros_(discriminator.head.bias)
+    before = discriminator(x)
     with torch.no_grad():
-        judge.stem.weight.mul_(5)  # of no effect, the last one of all effect
-        judge.head.weight.mul_(5)
-    torch.testing.assert_close(judge(x), 5 * before)
+        discriminator.stem.weight.mul_(5)  # of no effect, the last one of all effect
+        discriminator.head.weight.mul_(5)
+    torch.testing.assert_close(discriminator(x), 5 * before)
 
 
 def test_a_step_follows_the_weights_by_one_power_iteration():
     state = make_state(discriminator_norm="spectral")
-    judges = [m for m in state.discriminator.modules() if isinstance(m, SpectralConv2d)]
+    convs = [m for m in state.discriminator.modules() if isinstance(m, SpectralConv2d)]
     expected = []
-    for conv in judges:
+    for conv in convs:
         matrix = conv.weight.detach().flatten(1)
         expected.append(F.normalize(matrix @ (matrix.T @ conv.u), dim=0))
     train_step(state, *images())
-    assert judges
-    for conv, u in zip(judges, expected, strict=True):
+    assert convs
+    for conv, u in zip(convs, expected, strict=True):
         torch.testing.assert_close(conv.u, u, rtol=1e-4, atol=1e-6)
 
 
@@ -344,7 +344,7 @@ def test_a_step_works_with_all_and_changes_the_heads():
 
 
 def contrastive_alone():
-    """No cycle, no identity, and of the judge too little to move a weight by a hundredth of the learning rate."""
+    """No cycle, no identity, and an adversarial loss too small to move a weight by a hundredth of the learning rate."""
     return make_state(contrastive_weight=1.0, cycle_weight=0.0, identity_weight=0.0, adversarial_weight=1e-12)
 
 

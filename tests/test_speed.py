@@ -64,7 +64,7 @@ def test_directions_side_by_side_give_the_same_bits_as_one_after_the_other(setti
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_a_pair_runs_both_at_once_with_half_of_the_threads_each():
+def test_two_functions_run_at_once_with_half_of_the_threads_each():
     meeting = threading.Barrier(2)
 
     def work():
@@ -79,7 +79,7 @@ def test_a_pair_runs_both_at_once_with_half_of_the_threads_each():
 
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("place", [0, 1])
-def test_a_pair_raises_what_one_of_them_raises_when_both_have_ended(place):
+def test_an_exception_of_one_function_is_raised_after_both_have_ended(place):
     ended = []
 
     def fails():
@@ -92,6 +92,17 @@ def test_a_pair_raises_what_one_of_them_raises_when_both_have_ended(place):
         TwoThreads(side_by_side=True)(*((fails, works) if place == 0 else (works, fails)))
     assert ended == [True]
     assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_state_goes_on_with_another_execution(precision):
+    expected, _ = trained(steps=4, precision=precision)
+    state, _ = trained(steps=2, precision=precision)
+    state.execution = Execution(state, side_by_side=False)
+    for step in (2, 3):
+        train_step(state, *images(16, step))
+    assert torch.equal(all_weights(state), all_weights(expected))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

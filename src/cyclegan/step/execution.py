@@ -94,7 +94,7 @@ class Execution:
             "a2b": self._direction("a2b"),
             "b2a": self._direction("b2a"),
         }
-        # Scales the weight of the cycle terms, see `cycle_end`; a tensor, which a CUDA graph reads at each replay.
+        # Set by the training loop, see `cycle_end`; a tensor, so that a CUDA graph reads it at each replay.
         self.cycle_factor = torch.ones((), device=state.device)
         self._with_features: dict[tuple[nn.Module, bool], WithFeatures] = {}
 

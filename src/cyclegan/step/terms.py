@@ -1,15 +1,17 @@
 """The loss terms of a training step: a table with one row each.
 
 To add a term, write its function in `cyclegan.step.losses`, give it a weight setting in `cyclegan.config.TrainConfig`,
-and add a row here. The step, the log, the progress line, charts, model cards and benchmarks read the table:
+and add a row below. The step, the log, the progress line, charts, model cards and benchmarks read the table:
 
-    TERMS["frequency"] = Term(
+    Term(
         name="frequency",
         label="focal frequency",
         short="ffl",
         weight=lambda config, _: config.frequency_weight,
         loss=lambda t: focal_frequency_loss(t.real, t.fake),
     )
+
+A term of another package does the same with `TERMS["frequency"] = Term(...)`, before the state is created.
 """
 
 import math
@@ -147,13 +149,13 @@ class Term(ReportedLoss):
     detail: Callable[[TrainConfig], str] | None = None
     # A term whose weight, with the same ending, multiplies this weight.
     relative_to: str | None = None
-    # Whether the weight falls towards `cycle_end` of itself over the run.
-    falls: bool = False
+    # Whether the weight is multiplied by a factor that goes from 1 to `cycle_end` over the run.
+    uses_cycle_factor: bool = False
     # The terms of the paper are logged even where they do not apply, as 0.
     in_paper: bool = False
 
     def weight_in(self, config: TrainConfig, direction: Direction) -> float:
-        """The factor of this term in one direction, without what changes over the run."""
+        """The factor of this loss in one direction, without the cycle factor."""
         ending = _ENDINGS[self.per][direction][0]
         weight = self.weight(config, ending)
         return weight if self.relative_to is None else TERMS[self.relative_to].weight(config, ending) * weight
@@ -195,8 +197,8 @@ def _gradient_penalty(d: Discriminated) -> Tensor:
 
 
 # A step adds the terms up in this order; another order rounds differently.
-TERMS: dict[str, Term] = {
-    "adversarial": Term(
+_ROWS = (
+    Term(
         name="adversarial",
         label="adversarial",
         short="adv",
@@ -206,7 +208,7 @@ TERMS: dict[str, Term] = {
         detail=lambda config: config.adversarial,
         in_paper=True,
     ),
-    "cycle": Term(
+    Term(
         name="cycle",
         label="cycle",
         short="cyc",
@@ -214,10 +216,10 @@ TERMS: dict[str, Term] = {
         weight=lambda config, domain: config.cycle_weight_a if domain == "a" else config.cycle_weight_b,
         loss=lambda t: cycle_loss(t.real, t.cycled),
         needs=("cycled",),
-        falls=True,
+        uses_cycle_factor=True,
         in_paper=True,
     ),
-    "identity": Term(
+    Term(
         name="identity",
         label="identity",
         short="idt",
@@ -229,7 +231,7 @@ TERMS: dict[str, Term] = {
         relative_to="cycle",
         in_paper=True,
     ),
-    "contrastive": Term(
+    Term(
         name="contrastive",
         label="patch-contrastive",
         short="nce",
@@ -237,14 +239,16 @@ TERMS: dict[str, Term] = {
         loss=_contrastive_loss,
         needs=("features",),
     ),
-    "structure": Term(
+    Term(
         name="structure",
         label="structure",
         short="str",
         weight=lambda config, _: config.structure_weight,
         loss=lambda t: structure_loss(t.real, t.fake),
     ),
-}
+)
+
+TERMS: dict[str, Term] = {term.name: term for term in _ROWS}
 
 # What a step returns for the discriminators: their adversarial loss and all penalties.
 DISCRIMINATOR = ReportedLoss(name="discriminator", label="discriminator", short="disc", per="target domain")

@@ -124,7 +124,7 @@ def _update_direction(state: TrainState, networks: DirectionNetworks, translated
     losses = {}
     for term in networks.terms:
         weight: float | Tensor = term.weight_in(state.config, networks.direction)
-        if term.falls:
+        if term.uses_cycle_factor:
             weight = weight * state.execution.cycle_factor
         losses[term.name_in(networks.direction)] = weight * term.loss(translated)
     total = sum(losses.values(), start=translated.real.new_zeros(()))

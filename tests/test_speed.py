@@ -99,6 +99,7 @@ def test_an_exception_of_one_function_is_raised_after_both_have_ended(place):
 def test_a_state_goes_on_with_another_execution(precision):
     expected, _ = trained(steps=4, precision=precision)
     state, _ = trained(steps=2, precision=precision)
+    torch.set_num_threads(1)  # as many as each direction had before
     state.execution = Execution(state, side_by_side=False)
     for step in (2, 3):
         train_step(state, *images(16, step))

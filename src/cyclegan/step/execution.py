@@ -52,9 +52,10 @@ class DirectionNetworks:
 
 
 class Execution:
-    """Executes the steps of one state. Nothing here is part of a checkpoint: another execution gives the same weights.
+    """Executes the steps of one state.
 
-    The networks inside have the weights of the state's after `sync`, in the precision of the run.
+    Nothing here is part of a checkpoint, and a state can go on with another execution at any step. Networks are those
+    of the state, or copies in the precision of the run with the same weights after `sync`.
     """
 
     def __init__(self, state: "TrainState", *, side_by_side: bool = True) -> None:

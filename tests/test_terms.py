@@ -141,8 +141,8 @@ def test_a_run_logs_shows_and_charts_the_term_of_a_row(monkeypatch, folders, tmp
     assert all(line["brightness_a2b"] > 0 and line["brightness_b2a"] > 0 for line in losses)
     assert "Brightness losses" in (run / "report.html").read_text()
     shown = capfd.readouterr().err
-    weights = "adversarial (lsgan) 1, cycle 10, identity (relative to the cycle weights) 0.5, brightness 2;"
-    assert weights in " ".join(shown.split())
+    weights = "cycle weight 10, identity weight 0.5 (relative to the cycle weights), brightness weight 2;"
+    assert f"Preset paper: adversarial weight 1 (lsgan), {weights}" in " ".join(shown.split())
 
 
 def test_a_penalty_on_the_discriminators_is_a_row_too(monkeypatch):

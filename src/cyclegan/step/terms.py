@@ -164,6 +164,12 @@ class Term(ReportedLoss):
         """Both weights as they are set, without what they are relative to, and the endings of their names in words."""
         return {words: self.weight(config, ending) for ending, words in sorted(_ENDINGS[self.per].values())}
 
+    def describe_weight(self, config: TrainConfig) -> str:
+        """For people: `cycle weight 10`, or `cycle weight 10 and 5`, `adversarial weight 1 (lsgan)`."""
+        weights = dict.fromkeys(self.set_weights(config).values())
+        detail = "" if self.detail is None else f" ({self.detail(config)})"
+        return f"{self.label} weight {' and '.join(f'{weight:g}' for weight in weights)}{detail}"
+
     def full_label(self, config: TrainConfig, words: str = "") -> str:
         """The label, with the ending of a name in words, and the detail: `cycle A to B to A`, `adversarial (lsgan)`."""
         label = f"{self.label} {words}".rstrip()

@@ -257,7 +257,7 @@ class _Run:
             parts = {"encoder": "the generators' encoders", "discriminator": "the discriminators' first layers"}
             parts["both"] = f"{parts['encoder']} and {parts['discriminator']}"
             say(f"Frozen, as {config.init_from} gave them: {parts[config.freeze]}")
-        say(f"Preset {config.preset}. Loss weights: {_describe_weights(config)}")
+        say(f"Preset {config.preset}: {_describe_weights(config)}")
         if config.identity_weight > 0 and not config.uses_identity:
             say(
                 f"No identity term: domain A has {config.model.channels_a} channels, "
@@ -537,9 +537,6 @@ class _Run:
 
 def _describe_weights(config: TrainConfig) -> str:
     """The weights of the loss terms that apply, for people."""
-    parts = []
-    for term in active_terms(config):
-        weights = dict.fromkeys(term.set_weights(config).values())  # one if both directions have the same
-        parts.append(f"{term.full_label(config)} {' and '.join(f'{weight:g}' for weight in weights)}")
+    parts = [term.describe_weight(config) for term in active_terms(config)]
     images = "1 image" if config.batch_size == 1 else f"{config.batch_size} images"
     return f"{', '.join(parts)}; {images} a step, learning rate {config.learning_rate:g}"

@@ -11,6 +11,7 @@ from conftest import TINY, TINY_MODEL
 from cyclegan import train
 from cyclegan.config import make_config
 from cyclegan.images.formats import ImageFormat
+from cyclegan.publishing.publish import push
 from cyclegan.step import TrainState, train_step
 from cyclegan.step.cuda_graphs import make_step
 from cyclegan.step.terms import PENALTIES, TERMS, Penalty, Term, loss_names
@@ -132,7 +133,7 @@ def test_the_identity_loss_follows_the_cycle_weight_of_its_domain():
     assert term.full_label(config) == "identity (relative to the cycle weights)"
 
 
-def test_a_run_logs_shows_and_charts_the_term_of_a_row(monkeypatch, folders, tmp_path, capfd):
+def test_a_run_logs_shows_charts_and_publishes_the_term_of_a_row(monkeypatch, folders, tmp_path, capfd):
     monkeypatch.setitem(TERMS, "brightness", brightness())
     run = train(*folders, out=tmp_path / "run", **{**TINY, "steps": 2, "log_steps": 1, "preset": "paper"})
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
@@ -143,6 +144,10 @@ def test_a_run_logs_shows_and_charts_the_term_of_a_row(monkeypatch, folders, tmp
     shown = capfd.readouterr().err
     weights = "cycle weight 10, identity weight 0.5 (relative to the cycle weights), brightness weight 2;"
     assert f"Preset paper: adversarial weight 1 (lsgan), {weights}" in " ".join(shown.split())
+    push(run, "user/bright", dry_run=tmp_path / "card")
+    card = (tmp_path / "card" / "README.md").read_text()
+    assert "| identity (relative to the cycle weights) | 0.5 |" in card
+    assert "| brightness | 2 |" in card
 
 
 def test_a_penalty_on_the_discriminators_is_a_row_too(monkeypatch):

@@ -20,6 +20,7 @@ from cyclegan.bench.points import Measured, Missing, Point, Predictor, cross, fi
 from cyclegan.bench.subject import Subject, engine_of
 from cyclegan.networks import build_discriminator, build_generator
 from cyclegan.step.precision import cpu_name
+from cyclegan.step.terms import active_penalties, active_terms
 from cyclegan.system.devices import has_fast_bf16
 from cyclegan.system.prefetch import num_cores
 from cyclegan.translate.tiling.budget import available_bytes
@@ -259,7 +260,7 @@ def _why_not_plain(subject: Subject) -> str | None:
         config.cycle_weight_b,
     ):
         return "a plain eager step has least squares and both cycle losses, and this run has others"
-    if config.contrastive_weight or config.structure_weight or config.r1_weight:
+    if active_penalties(config) or any(not term.in_paper for term in active_terms(config)):
         return "a plain eager step has the losses of the paper, and this run has more"
     return None
 

@@ -66,8 +66,8 @@ def _step(given: dict[str, Any], point: Point, device: Any) -> tuple[Callable[[]
     import torch
 
     from cyclegan.bench.plain import Case, plain_step
-    from cyclegan.step.cuda_graphs import fastest_step
-    from cyclegan.step.precision import choose
+    from cyclegan.step.cuda_graphs import make_step
+    from cyclegan.step.precision import resolve_precision
     from cyclegan.step.state import TrainState
     from cyclegan.system.devices import keep_freed_memory
 
@@ -80,12 +80,12 @@ def _step(given: dict[str, Any], point: Point, device: Any) -> tuple[Callable[[]
         widths = model.width, model.discriminator_width, model.discriminator_layers
         case = Case(point.size, model.blocks, *widths, model.channels_a, model.channels_b, config.uses_identity)
         return plain_step(case, point.batch_size, str(device)), "fp32", "", None
-    choice = choose(config, device)
+    choice = resolve_precision(config, device)
     if choice.precision in given["known"]:
         return None, choice.precision, choice.reason, None
     keep_freed_memory()  # as the command does
     state = TrainState.create(config.replace(precision=choice.precision), device)
-    step = fastest_step(state)
+    step = make_step(state)
     shapes = [(point.batch_size, channels, point.size, point.size) for channels in _channels(config)]
     a, b = (torch.rand(shape, device=device) * 2 - 1 for shape in shapes)
     return lambda: step(state, a, b), choice.precision, choice.reason, None

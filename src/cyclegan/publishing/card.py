@@ -19,6 +19,7 @@ from cyclegan.networks import build_generator, count_parameters
 from cyclegan.publishing.facts import Subject, public_scores
 from cyclegan.report.record import Event, inside, number
 from cyclegan.report.run_charts import arrow
+from cyclegan.step.terms import active_penalties, logged_terms
 from cyclegan.storage.hub import is_address
 from cyclegan.storage.scores import METRICS, DirectionScores, Estimate, Score, verdict
 from cyclegan.storage.showcase import SavedExample, open_picture
@@ -337,24 +338,15 @@ def _training(subject: Subject) -> Iterator[str]:
     if config is None:
         yield "The settings of its training are not known here."
         return
-    losses = [
-        ["loss", "weight"],
-        [f"adversarial ({config.adversarial})", f"{config.adversarial_weight:g}"],
-        ["cycle A to B to A", f"{config.cycle_weight_a:g}"],
-        ["cycle B to A to B", f"{config.cycle_weight_b:g}"],
-        ["identity, relative to the cycle", f"{config.identity_weight if config.uses_identity else 0:g}"],
-    ]
+    losses = [["loss", "weight"]]
+    for term in logged_terms(config):
+        weights = term.set_weights(config)
+        if term.per != "round trip" and len(set(weights.values())) == 1:
+            weights = {"": next(iter(weights.values()))}
+        losses += [[term.full_label(config, words), f"{weight:g}"] for words, weight in weights.items()]
     if config.cycle_end != 1:
-        losses.append(["what is left of the cycle weights at the end", f"{config.cycle_end:g}"])
-    if config.adversarial == "wgan-gp":
-        losses.append(["gradient penalty", f"{config.gradient_penalty_weight:g}"])
-    for name, weight in (
-        ("gradient penalty on real images", config.r1_weight),
-        ("patch-contrastive", config.contrastive_weight),
-        ("structure", config.structure_weight),
-    ):
-        if weight:
-            losses.append([name, f"{weight:g}"])
+        losses.append(["share of the cycle weights that is left at the end", f"{config.cycle_end:g}"])
+    losses += [[penalty.label, f"{penalty.weight(config):g}"] for penalty in active_penalties(config)]
     yield _table(losses)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from cyclegan.config import Direction, TrainConfig
 from cyclegan.report.charts import Chart
 from cyclegan.report.record import RunRecord, inside, number, series
+from cyclegan.step.terms import DISCRIMINATOR, TERMS
 
 DIRECTIONS: tuple[Direction, ...] = ("a2b", "b2a")
 
@@ -42,14 +43,9 @@ def validation_charts(log: RunRecord, names: dict[str, str]) -> Iterator[Chart]:
 
 
 def loss_charts(log: RunRecord) -> Iterator[Chart]:
-    for title, terms in (
-        ("Cycle losses", {"cycle_a": "A to B to A", "cycle_b": "B to A to B"}),
-        ("Identity losses", {"identity_a": "A", "identity_b": "B"}),
-        ("Contrastive losses", {"contrastive_a2b": "A to B", "contrastive_b2a": "B to A"}),
-        ("Structure losses", {"structure_a2b": "A to B", "structure_b2a": "B to A"}),
-        ("Adversarial losses of the generators", {"adversarial_a2b": "A to B", "adversarial_b2a": "B to A"}),
-        ("Losses of the discriminators", {"discriminator_a": "of A", "discriminator_b": "of B"}),
-    ):
-        curves = [series(log.losses, label, term, smooth=True) for term, label in terms.items()]
+    # Terms that need the discriminators' scores come last, beside the losses of the discriminators themselves.
+    terms = sorted(TERMS.values(), key=lambda term: "score" in term.needs)
+    for loss in (*terms, DISCRIMINATOR):
+        curves = [series(log.losses, words, name, smooth=True) for name, words in loss.names.items()]
         if any(curve.steps for curve in curves):
-            yield Chart(title, [curve for curve in curves if curve.steps])
+            yield Chart(f"{loss.label.capitalize()} losses", [curve for curve in curves if curve.steps])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cyclegan.errors import InputError
 from cyclegan.step.image_pool import ImagePool
-from cyclegan.step.master_weights import lay_down
+from cyclegan.step.master_weights import concatenate
 from cyclegan.step.state import TrainState
 from cyclegan.storage.model import ModelInfo, save_tensors, with_prefix, write_model
 from cyclegan.storage.run import list_checkpoints
@@ -109,7 +109,7 @@ def load_checkpoint(checkpoint: Path, state: TrainState) -> float:
             if len(saved) > 1:  # early releases kept the moments of each weight by themselves
                 parts = [saved[index] for index in sorted(saved)]
                 names = ("exp_avg", "exp_avg_sq")
-                whole = {name: lay_down([part[name] for part in parts]) for name in names}
+                whole = {name: concatenate([part[name] for part in parts]) for name in names}
                 saved = {0: {"step": parts[0]["step"], **whole}}
             optimizer.load_state_dict({"state": saved, "param_groups": optimizer.state_dict()["param_groups"]})
         for name, pool in _pools(state).items():

@@ -126,14 +126,14 @@ def test_every_setting_has_a_flag_with_its_meaning_and_default(capsys):
             assert re.search(rf"--{name.replace('_', '-')}\b", out), name
             assert section.model_fields[name].description.split()[0] in out
     assert "examples:" in out
-    assert "(default: pixel)" in out
+    assert "(default: layer)" in out
 
 
 def test_help_shows_the_defaults_of_the_preset_that_is_given(capsys):
     _, paper, _ = run(capsys, "train --preset paper --help")
     _, demo, _ = run(capsys, "train --preset demo --help")
-    assert "(default: pixel)" not in paper
-    assert "(default: pixel)" in demo
+    assert "(default: layer)" not in paper
+    assert "(default: layer)" in demo
 
 
 @pytest.mark.parametrize(

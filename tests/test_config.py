@@ -26,7 +26,7 @@ def test_defaults_are_the_recipe_of_the_paper():
 def test_a_unet_takes_a_preset_without_the_resampling_of_a_resnet():
     assert make_config({"generator": "unet"}, preset="modern").model.resampling == "strided"
     assert make_config({"blocks": 4}, {"generator": "unet"}, preset="conservative").model.resampling == "strided"
-    with pytest.raises(InputError, match="'smooth' is for resnet"):
+    with pytest.raises(InputError, match="resampling is 'smooth', which a unet generator does not have"):
         make_config({"generator": "unet", "resampling": "smooth"})
     # The last layer decides.
     assert make_config({"generator": "unet"}, {"generator": "resnet"}, preset="modern").model.resampling == "smooth"

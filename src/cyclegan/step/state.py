@@ -10,7 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from cyclegan.config import TrainConfig
-from cyclegan.networks import build_discriminator, build_generator, build_heads, forget_activations, freeze
+from cyclegan.networks import (
+    Discriminator,
+    Generator,
+    build_discriminator,
+    build_generator,
+    build_heads,
+    enable_checkpointing,
+    freeze,
+)
 from cyclegan.networks.layers import DTYPES
 from cyclegan.step.image_pool import ImagePool
 from cyclegan.step.master_weights import Working, flatten, trained
@@ -31,10 +39,10 @@ class Stream(IntEnum):
 class Generators(nn.Module):
     """The two translators: `a2b` (G of the paper) and `b2a` (F)."""
 
-    a2b: nn.Module
-    b2a: nn.Module
+    a2b: Generator
+    b2a: Generator
 
-    def __init__(self, a2b: nn.Module, b2a: nn.Module) -> None:
+    def __init__(self, a2b: Generator, b2a: Generator) -> None:
         super().__init__()
         self.a2b = a2b
         self.b2a = b2a
@@ -43,10 +51,10 @@ class Generators(nn.Module):
 class Discriminators(nn.Module):
     """The two judges: `a` judges images of domain A (D_X of the paper), `b` those of domain B (D_Y)."""
 
-    a: nn.Module
-    b: nn.Module
+    a: Discriminator
+    b: Discriminator
 
-    def __init__(self, a: nn.Module, b: nn.Module) -> None:
+    def __init__(self, a: Discriminator, b: Discriminator) -> None:
         super().__init__()
         self.a = a
         self.b = b
@@ -129,8 +137,8 @@ class TrainState:
 
         generator = generators()
         if config.checkpoint_activations:
-            forget_activations(generator.a2b)
-            forget_activations(generator.b2a)
+            enable_checkpointing(generator.a2b)
+            enable_checkpointing(generator.b2a)
         discriminator = Discriminators(
             build_discriminator(model, model.channels_a, seed=seeds[2]),
             build_discriminator(model, model.channels_b, seed=seeds[3]),

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cyclegan.config import TrainConfig
 from cyclegan.networks import train_mode
-from cyclegan.networks.layers import DTYPES, follow_weights
+from cyclegan.networks.layers import DTYPES, power_iteration
 from cyclegan.step.image_pool import ImagePool
 from cyclegan.step.losses import (
     cycle_loss,
@@ -76,7 +76,7 @@ def run_step(
         if config.model.uses_batch_norm or not network.training:  # walking through all layers takes a while
             train_mode(network)
     if config.model.discriminator_norm == "spectral":
-        follow_weights(state.discriminator)
+        power_iteration(state.discriminator)
     if config.model.dropout:
         torch.manual_seed(int(np.random.default_rng([config.seed, Stream.TORCH, state.step]).integers(2**62)))
 

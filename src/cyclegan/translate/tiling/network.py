@@ -7,11 +7,13 @@ before and behind is computed again in every pass that needs it. A U-Net keeps i
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cyclegan.networks.protocol import Generator, Tiling
 from cyclegan.networks.resnet import ResidualBlock, ResnetGenerator
 from cyclegan.networks.unet import UnetGenerator
 from cyclegan.translate.tiling.planes import (
@@ -21,6 +23,8 @@ from cyclegan.translate.tiling.planes import (
     Conv,
     Finished,
     Joined,
+    Local,
+    Picture,
     Plane,
     Statistics,
     Stored,
@@ -66,7 +70,23 @@ class TilingState:
 
 def can_tile(network: nn.Module) -> bool:
     """Whether this is a network that can be run in tiles."""
-    return isinstance(network, ResnetGenerator | UnetGenerator)
+    return why_no_tiles(network) is None
+
+
+def why_no_tiles(network: nn.Module) -> str | None:
+    """Why a network cannot be run in tiles, as the end of a sentence; None if it can."""
+    if not isinstance(network, Generator) or network.tiling is None:
+        return "its class declares no way to do so"
+    if network.tiling == "local" and has_instance_norm(network):
+        return "its instance norm needs the whole image"
+    return None
+
+
+def tiling_of(network: nn.Module) -> Tiling:
+    """How a network that can be run in tiles is run."""
+    assert isinstance(network, Generator), type(network)
+    assert network.tiling is not None, type(network)
+    return network.tiling
 
 
 def convolutions(modules: nn.ModuleList) -> list[nn.Conv2d | nn.ConvTranspose2d]:
@@ -88,21 +108,23 @@ class TiledNetwork:
     def __init__(
         self,
         network: nn.Module,
-        picture: Plane,
+        picture: Picture,
         plan: TilingPlan,
         *,
         state: TilingState | None = None,
         on_share: OnShare = lambda _name, _share: None,
         on_block: Callable[[TilingState], None] = lambda _: None,
     ) -> None:
-        assert isinstance(network, ResnetGenerator | UnetGenerator), type(network)
+        assert can_tile(network), type(network)
         self.network, self.picture, self.plan = network, picture, plan
         self.state = state or TilingState()
         self._on_share, self._on_block = on_share, on_block
-        if isinstance(network, ResnetGenerator):
-            self._costs = self._resnet_costs(network)
-        else:
-            self._costs = self._unet_costs(network)
+        self._output, costs = {
+            "local": (self._local, self._local_costs),
+            "residual": (self._residual, self._residual_costs),
+            "levels": (self._levels, self._levels_costs),
+        }[tiling_of(network)]
+        self._costs = costs()
         self._total = sum(self._costs.values())
         self._done = 0.0
         weight = next(network.parameters())
@@ -121,13 +143,21 @@ class TiledNetwork:
     @torch.inference_mode()
     def output(self) -> Plane:
         """The network's output, in [-1, 1], to be read by region in inference mode."""
-        if isinstance(self.network, ResnetGenerator):
-            return self._resnet(self.network)
-        return self._unet(self.network)
+        return self._output()
+
+    # ---- a local network
+
+    def _local(self) -> Plane:
+        network = cast(Generator, self.network)
+        return Local(network, self.picture, network.reach)
+
+    def _local_costs(self) -> dict[str, float]:
+        return {"output": 1.0}
 
     # ---- the residual network
 
-    def _resnet(self, network: ResnetGenerator) -> Plane:
+    def _residual(self) -> Plane:
+        network = cast(ResnetGenerator, self.network)
         plane: Plane
         down = convolutions(network.down)
         if self.state.activation is not None:
@@ -188,8 +218,9 @@ class TiledNetwork:
         conv2 = self._known(Conv(below, block.conv2, mirrored=1), block.norm2, name + "norm2", None)
         return Block(below, conv1, conv2)
 
-    def _resnet_costs(self, network: ResnetGenerator) -> dict[str, float]:
+    def _residual_costs(self) -> dict[str, float]:
         """Multiplications of each pass, per pixel of the image, by the name of the norm that it is for."""
+        network = cast(ResnetGenerator, self.network)
         stem, head = (float(conv.weight.numel()) for conv in (network.stem, network.head))
         steps = [stem, *(conv.weight.numel() / 4 ** (i + 1) for i, conv in enumerate(convolutions(network.down)))]
         ups = [conv.weight.numel() / 4 ** (2 - i) for i, conv in enumerate(convolutions(network.up))]
@@ -212,7 +243,8 @@ class TiledNetwork:
 
     # ---- the U-Net
 
-    def _unet(self, network: UnetGenerator) -> Plane:
+    def _levels(self) -> Plane:
+        network = cast(UnetGenerator, self.network)
         skips: list[Plane] = []
         plane: Plane = self.picture
         for level, (conv, norm) in enumerate(zip(convolutions(network.down), network.down_norm, strict=True)):
@@ -233,8 +265,9 @@ class TiledNetwork:
             plane = Joined(skips.pop(), keep(raw, network.up_norm[level], f"up_norm.{level}", None))
         raise AssertionError
 
-    def _unet_costs(self, network: UnetGenerator) -> dict[str, float]:
-        """As for a resnet. What is computed on demand costs all that it is computed from."""
+    def _levels_costs(self) -> dict[str, float]:
+        """As for a residual network. What is computed on demand costs all that it is computed from."""
+        network = cast(UnetGenerator, self.network)
         first, known = self.plan.stored, self.state.statistics
         downs = [conv.weight.numel() / 4 ** (level + 1) for level, conv in enumerate(convolutions(network.down))]
         ups = [conv.weight.numel() / 4 ** (level + 1) for level, conv in enumerate(convolutions(network.up))]

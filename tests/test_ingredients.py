@@ -89,15 +89,9 @@ def test_projections_have_length_one():
 
 
 @pytest.mark.parametrize("generator", ["resnet", "unet"])
-def test_activations_are_those_of_the_network_itself(generator):
+def test_activations_are_of_several_resolutions(generator):
     config = ModelConfig(**{**TINY_MODEL, "blocks": 5}, generator=generator, depth=5)
-    network = build_generator(config, 3, 3, seed=0).eval()
-    x = random(1, 3, 32, 32)
-    output, *found = network.features(x, decode=True)
-    assert torch.equal(output, network(x))
-    assert [h.shape[1] for h in found] == network.feature_channels
-    for one, other in zip(found, network.features(x, decode=False), strict=True):
-        assert torch.equal(one, other)
+    found = build_generator(config, 3, 3, seed=0).features(random(1, 3, 32, 32), decode=False)
     assert len({h.shape[-1] for h in found}) > 1
 
 

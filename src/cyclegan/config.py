@@ -63,7 +63,7 @@ class ModelConfig(Config):
 
     generator: str = Field("resnet", description="Kind of generator.")
     generator_options: dict[str, Any] = Field(
-        default_factory=dict, description="Settings that only this kind of generator has, as NAME=VALUE."
+        default_factory=dict, description="A setting that only this kind of generator has; once for each."
     )
     blocks: int = Field(9, ge=0, description="Residual blocks of a resnet; the paper has 6 at 128 px, 9 at 256 px.")
     depth: int = Field(8, ge=5, le=12, description="Down-samplings of a unet; 7 for 128 px, 8 for 256 px.")
@@ -91,7 +91,7 @@ class ModelConfig(Config):
     )
     discriminator: str = Field("patch", description="Kind of discriminator.")
     discriminator_options: dict[str, Any] = Field(
-        default_factory=dict, description="Settings that only this kind of discriminator has, as NAME=VALUE."
+        default_factory=dict, description="A setting that only this kind of discriminator has; once for each."
     )
     discriminator_layers: int = Field(
         3, ge=1, le=8, description="Down-samplings of a patch discriminator; 3 sees patches of 70x70."

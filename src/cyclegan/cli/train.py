@@ -102,7 +102,7 @@ def _add_setting(group: Any, name: str, info: FieldInfo, default: Any) -> None:
             flag, choices=words, type=lambda word: old.get(word, word), default=argparse.SUPPRESS, help=text
         )
     elif str(info.annotation).startswith("dict"):
-        group.add_argument(flag, nargs="+", metavar="NAME=VALUE", default=argparse.SUPPRESS, help=text)
+        group.add_argument(flag, action="append", metavar="NAME=VALUE", default=argparse.SUPPRESS, help=text)
     elif str(types[0]).startswith("tuple"):
         group.add_argument(flag, nargs=2, type=float, metavar=("LOW", "HIGH"), default=argparse.SUPPRESS, help=text)
     else:

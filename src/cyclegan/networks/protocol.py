@@ -71,6 +71,9 @@ class Generator(Network):
     can_checkpoint: ClassVar[bool] = False
     checkpointing: bool = False
 
+    # Channels of each activation that `features` returns, set by a class that has features.
+    feature_channels: list[int]
+
     @classmethod
     @abstractmethod
     def sizes(cls, settings: Settings) -> Sizes:
@@ -81,15 +84,10 @@ class Generator(Network):
         """Whether the class has `features`, which the contrastive loss compares."""
         return cls.features is not Generator.features
 
-    @property
-    def feature_channels(self) -> list[int]:
-        """Channels of each activation that `features` returns."""
-        raise NotImplementedError
-
     def features(self, x: Tensor, *, decode: bool) -> tuple[Tensor, ...]:
-        """Activations for the contrastive loss, (N, C, h, w) each, of at least two resolutions.
+        """Activations for the contrastive loss, (N, C, h, w) each, best of more than one resolution.
 
-        decode: whether the output comes first; without it, only the layers up to the last activation are computed.
+        decode: whether the output comes first; without it, compute only the layers up to the last activation.
         """
         raise NotImplementedError
 

@@ -79,6 +79,7 @@ class ResnetGenerator(Generator):
         self.up_norm = nn.ModuleList(norm_layer(norm, c // 2) for c in (4 * width, 2 * width))
         self.head = Conv2d(width, out_channels + global_skip, 7)
         self.global_skip = global_skip
+        self.feature_channels = [2 * width, 4 * width, *[4 * width] * len(self._feature_blocks)]
 
     @classmethod
     def sizes(cls, _settings: Settings) -> Sizes:
@@ -98,12 +99,6 @@ class ResnetGenerator(Generator):
         for block in self.blocks:
             h = checkpointed(block, h, enabled=self.checkpointing, random=self.dropout)
         return to_image(checkpointed(self._decode, h, enabled=self.checkpointing), x if self.global_skip else None)
-
-    @property
-    def feature_channels(self) -> list[int]:
-        """Channels of each activation that `features` returns."""
-        wide = self.down[1].out_channels
-        return [self.down[0].out_channels, wide, *[wide] * len(self._feature_blocks)]  # type: ignore[list-item]
 
     def features(self, x: Tensor, *, decode: bool) -> tuple[Tensor, ...]:
         """Activations at half and quarter resolution: after each down-sampling, the first and the middle block.

@@ -64,6 +64,7 @@ class UnetGenerator(Generator):
         # Dropout is in the levels of full width except the innermost one.
         self.dropout_levels = range(4, last) if dropout else range(0)
         self.global_skip = global_skip
+        self.feature_channels = [channels[level] for level in _FEATURE_LEVELS]
 
     @classmethod
     def sizes(cls, settings: Settings) -> Sizes:
@@ -79,11 +80,6 @@ class UnetGenerator(Generator):
     def forward(self, x: Tensor) -> Tensor:
         """Computes in the type and memory format of x; the result is float32."""
         return self._up_from(self._skips(x, len(self.down)), x)
-
-    @property
-    def feature_channels(self) -> list[int]:
-        """Channels of each activation that `features` returns."""
-        return [self.down[level].out_channels for level in _FEATURE_LEVELS]  # type: ignore[misc]
 
     def features(self, x: Tensor, *, decode: bool) -> tuple[Tensor, ...]:
         """Activations on the way down, at a quarter to a sixteenth of the resolution.

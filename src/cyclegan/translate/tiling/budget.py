@@ -135,6 +135,11 @@ def tiled_bytes(network: nn.Module, height: int, width: int, plan: TilingPlan) -
     return round(_BASE_BYTES + (stored + tile[0] * tile[1] * fine * _COPIES) * _value_bytes(network))
 
 
+def plans(network: nn.Module, *, is_given: bool) -> list[int]:
+    """How much a tiled network may store, see `TilingPlan`, the fastest first. is_given: all statistics are known."""
+    return _TILINGS[tiling_of(network)](network).choices(is_given=is_given)
+
+
 def choose_plan(
     network: nn.Module, height: int, width: int, side: int, *, available: int | None, is_given: bool, held: int = 0
 ) -> TilingPlan:
@@ -142,12 +147,12 @@ def choose_plan(
 
     Raises InputError if none fits.
     """
-    plans = [TilingPlan(side, stored) for stored in _TILINGS[tiling_of(network)](network).choices(is_given=is_given)]
-    for plan in plans:
+    possible = [TilingPlan(side, stored) for stored in plans(network, is_given=is_given)]
+    for plan in possible:
         if available is None or held + tiled_bytes(network, height, width, plan) <= available:
             return plan
-    least = held + min(tiled_bytes(network, height, width, plan) for plan in plans)
-    small = held + min(tiled_bytes(network, height, width, TilingPlan(128, plan.stored)) for plan in plans)
+    least = held + min(tiled_bytes(network, height, width, plan) for plan in possible)
+    small = held + min(tiled_bytes(network, height, width, TilingPlan(128, plan.stored)) for plan in possible)
     ways = ["a smaller tile"] if side > 128 and available is not None and small <= available else []
     ways += [] if is_given or not has_instance_norm(network) else ["approximate statistics (--statistics crops)"]
     raise InputError(

@@ -1,7 +1,7 @@
-"""What every class in `cyclegan.networks.GENERATORS` and `DISCRIMINATORS` must be able to do, whatever it is made of.
+"""The checks that every class in `cyclegan.networks.GENERATORS` and `DISCRIMINATORS` must pass.
 
-A check takes the name of a row and a configuration of it, and fails with an assertion. `test_networks.py` runs all checks
-on all rows; a new row is tested without a line of code.
+A check takes a configuration and fails with an assertion. `test_networks.py` runs all checks on all rows of both
+registries, so that a new row is tested without another line.
 """
 
 import re
@@ -242,7 +242,7 @@ def is_the_same_in_tiles_or_refuses_them(config):
             for box in tile_boxes(height, width, plan.side):
                 result[..., box.top : box.bottom, box.left : box.right] = output.read(box)
         assert (result - expected).abs().max() < 1e-4, stored
-        assert 0 < tiled_bytes(network, 8192, 8192, plan)
+        assert tiled_bytes(network, 8192, 8192, plan) > 0
     assert untiled_bytes(network, 8192, 8192) > untiled_bytes(network, 1024, 1024) > 0
 
 

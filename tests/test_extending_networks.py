@@ -12,9 +12,11 @@ from PIL import Image
 from conftest import TINY, make_folder
 from cyclegan import InputError, ModelConfig, Translator, train
 from cyclegan.config import make_config, read_config_file, saved_config
-from cyclegan.networks import DISCRIMINATORS, GENERATORS, Generator, Sizes, build_generator
+from cyclegan.export import export
+from cyclegan.networks import DISCRIMINATORS, GENERATORS, Generator, ResnetGenerator, Sizes, build_generator
 from cyclegan.networks.layers import Conv2d
-from networks_tester import all_checks
+from cyclegan.translate.tiling.pictures import check_tile
+from networks_tester import SMALL, all_checks, saved_model
 
 PAGE = Path(__file__).parents[1] / "docs" / "_extending_networks.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
@@ -31,7 +33,6 @@ def names(tmp_path, monkeypatch):
         for name in ("naf", "full_naf", "detail", "mine"):
             monkeypatch.setitem(registry, name, None)
             del registry[name]
-    torch.set_num_threads(1)
     return {"Image": Image, "train": train}
 
 
@@ -58,7 +59,7 @@ def test_the_generator_is_trained_saved_translates_and_is_exported_as_printed(na
     train("photos/", "maps/", out="runs/fine", crop_size=32, steps=1, init_from="runs/naf", contrastive_weight=0)
 
 
-def test_the_full_generator_is_tiled_frozen_and_compared_as_printed(names, tmp_path):
+def test_the_full_generator_is_tiled_frozen_and_compared_as_printed(names):
     exec(GENERATOR + FULL, names)
     settings = {**TINY, "steps": 2, "crop_size": 32, "load_size": 36, "generator": "full_naf", "quiet": True}
     train("photos/", "maps/", out="run", **settings)  # with the contrastive loss of the default preset
@@ -114,7 +115,23 @@ def test_a_preset_leaves_out_what_the_generator_does_not_have(names):
         make_config({"generator": "naf"}, preset="modern")
 
 
-def test_a_row_that_is_no_generator_is_refused(names):
+@pytest.mark.usefixtures("names")
+def test_a_subclass_says_again_how_it_is_tiled_and_is_not_of_the_reference(tmp_path):
+    class Mine(ResnetGenerator):
+        """With other blocks, perhaps."""
+
+    GENERATORS["mine"] = Mine
+    config = ModelConfig(**SMALL, generator="mine")
+    with pytest.raises(InputError, match="A Mine cannot be run in tiles, because its class declares no way"):
+        check_tile(64, build_generator(config, 3, 3, seed=0))
+    model = saved_model(tmp_path / "model", config, build_generator(config, 3, 3, seed=0))
+    with pytest.raises(InputError, match="reference have no generator mine"):
+        export(model, tmp_path / "out", format="reference")
+    assert config.generator_summary == "mine, 2 residual blocks, width 4"
+
+
+@pytest.mark.usefixtures("names")
+def test_a_row_that_is_no_generator_is_refused():
     GENERATORS["mine"] = torch.nn.Conv2d
     with pytest.raises(ValueError, match="expected a subclass of cyclegan.networks.Generator"):
         ModelConfig(generator="mine")
@@ -123,18 +140,19 @@ def test_a_row_that_is_no_generator_is_refused(names):
         ModelConfig(generator="mine")
 
 
+@pytest.mark.usefixtures("names")
 @pytest.mark.parametrize(
     ("layer", "message"),
     [(torch.nn.BatchNorm2d(4), "batch norm, and norm is 'instance'"), (torch.nn.Dropout(0.3), "dropout is off")],
 )
-def test_layers_that_the_training_step_must_know_of_need_their_setting(names, layer, message):
+def test_layers_that_the_training_step_must_know_of_need_their_setting(layer, message):
     class Mine(Generator):
         def __init__(self, in_channels, out_channels):
             super().__init__()
             self.layers = torch.nn.Sequential(Conv2d(in_channels, 4, 1), layer, Conv2d(4, out_channels, 1))
 
         @classmethod
-        def sizes(cls, settings):
+        def sizes(cls, _settings):
             return Sizes(1, 1)
 
         def forward(self, x):

@@ -1,14 +1,18 @@
+import json
+
 import pytest
 import torch
 
 from cyclegan import ModelConfig
 from cyclegan.networks import DISCRIMINATORS, GENERATORS, build_discriminator, build_generator, count_parameters
+from cyclegan.storage.model import load_generator
 from networks_tester import (
     DISCRIMINATOR_CHECKS,
     GENERATOR_CHECKS,
     SMALL,
     is_exported_to_onnx,
     is_saved_loaded_and_translates_any_size,
+    saved_model,
     variants,
 )
 
@@ -77,3 +81,17 @@ def test_orthogonal_initialisation_is_orthogonal():
     weight = build_generator(ModelConfig(width=4, blocks=1, init="orthogonal", init_gain=0.5), 3, 3, seed=0).blocks[0]
     rows = weight.conv1.weight.flatten(1)
     assert torch.allclose(rows @ rows.T, 0.25 * torch.eye(len(rows)), atol=1e-5)
+
+
+def test_a_model_of_an_earlier_release_loads_with_its_old_word(tmp_path):
+    config = ModelConfig(**SMALL, norm="layer", resampling="smooth", global_skip=True)
+    network = build_generator(config, 3, 3, seed=0).eval()
+    model = saved_model(tmp_path / "model", config, network)
+    old = json.loads((model / "config.json").read_text())
+    old["model"] |= {"norm": "pixel", "discriminator_norm": "pixel"}
+    del old["model"]["generator_options"], old["model"]["discriminator_options"]
+    (model / "config.json").write_text(json.dumps(old))
+    loaded, info = load_generator(model, "a2b")
+    assert (info.model.norm, info.model.discriminator_norm) == ("layer", "layer")
+    x = torch.rand(1, 3, 32, 32) * 2 - 1
+    torch.testing.assert_close(loaded(x), network(x))

@@ -50,6 +50,9 @@ class Config(BaseModel):
 # Words of earlier releases that saved configurations and old command lines still have, by setting.
 OLD_WORDS = {name: {"pixel": "layer"} for name in ("norm", "discriminator_norm")}
 
+# Networks that junyanz/pytorch-CycleGAN-and-pix2pix has, too; `cyclegan.reference.keys` has their layout there.
+_IN_REFERENCE = ("resnet", "unet", "patch", "pixel")
+
 # Settings of generators that not every class has. The values of a preset are left out for a class without them.
 _OPTIONAL = ("resampling", "global_skip", "dropout")
 
@@ -198,8 +201,8 @@ class ModelConfig(Config):
         """What these networks have that those of the reference implementation cannot have, as `name value`."""
         resolved = self.resolved_discriminator_norm
         found = {
-            f"generator {self.generator}": not self.generator_class.in_reference,
-            f"discriminator {self.discriminator}": not self.discriminator_class.in_reference,
+            f"generator {self.generator}": self.generator not in _IN_REFERENCE,
+            f"discriminator {self.discriminator}": self.discriminator not in _IN_REFERENCE,
             f"norm {self.norm}": self.norm == "layer",
             f"discriminator_norm {resolved}": resolved != self.norm,
             f"resampling {self.resampling}": self.resampling != "strided",

@@ -93,7 +93,7 @@ def _add_setting(group: Any, name: str, info: FieldInfo, default: Any) -> None:
         "none" if default in (None, {}) else " ".join(map(str, default)) if isinstance(default, list) else str(default)
     )
     text = f"{info.description or ''} (default: {shown})".replace("%", "%%")
-    words = network_names(name) or choices(info.annotation)
+    words = network_names(name) or choices(info.annotation) or choices(types[0])
     if info.annotation is bool:
         group.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
     elif words:

@@ -15,8 +15,6 @@ class PatchDiscriminator(Discriminator):
     (N, channels, H, W) -> (N, 1, h, w): a score for each overlapping patch, without a sigmoid.
     """
 
-    in_reference = True
-
     def __init__(
         self, channels: int, *, discriminator_width: int, discriminator_layers: int, discriminator_norm: str
     ) -> None:
@@ -54,8 +52,6 @@ class PatchDiscriminator(Discriminator):
 
 class PixelDiscriminator(Discriminator):
     """Three 1x1 convolutions, which see only colours. (N, channels, H, W) -> (N, 1, H, W)."""
-
-    in_reference = True
 
     def __init__(self, channels: int, *, discriminator_width: int, discriminator_norm: str) -> None:
         super().__init__()

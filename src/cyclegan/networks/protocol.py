@@ -36,15 +36,11 @@ class Sizes(NamedTuple):
 class Network(nn.Module, ABC):
     """What generators and discriminators share."""
 
-    # Whether junyanz/pytorch-CycleGAN-and-pix2pix has it too, so that its checkpoints can be imported and exported.
-    in_reference: ClassVar[bool] = False
-
     @classmethod
     def summary(cls, settings: Settings) -> str:
         """The size of the network in a few words for reports, such as `9 residual blocks, width 64`."""
-        return ", ".join(
-            f"{name} {value}" for name, value in settings.items() if isinstance(value, int) and name != "dropout"
-        )
+        numbers = {name: value for name, value in settings.items() if type(value) in (int, float)}
+        return ", ".join(f"{name} {value}" for name, value in numbers.items())
 
     def early_layers(self) -> Sequence[nn.Module]:
         """The modules that `freeze` keeps from being trained: the encoder of a generator, all but the last two layers
@@ -62,7 +58,8 @@ class Generator(Network):
     keeps running statistics needs the setting norm=batch, one that draws random numbers the setting dropout.
     """
 
-    # Whether and how it can be run in tiles, and the reach of a local one, in pixels.
+    # Whether and how it can be run in tiles, and the reach of a local one, in pixels. A subclass of such a class
+    # declares it again, because it may compute something else.
     tiling: ClassVar[Tiling | None] = None
     reach: int = 0
 
@@ -73,6 +70,10 @@ class Generator(Network):
 
     # Channels of each activation that `features` returns, set by a class that has features.
     feature_channels: list[int]
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        cls.tiling = vars(cls).get("tiling")
 
     @classmethod
     @abstractmethod

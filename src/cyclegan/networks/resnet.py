@@ -45,7 +45,6 @@ class ResnetGenerator(Generator):
     (N, in_channels, H, W) -> (N, out_channels, H, W) in [-1, 1]; H and W are multiples of 4 and at least 8.
     """
 
-    in_reference = True
     can_checkpoint = True
     tiling: ClassVar[Tiling] = "residual"
 

@@ -21,7 +21,6 @@ class UnetGenerator(Generator):
     (N, in_channels, H, W) -> (N, out_channels, H, W) in [-1, 1]; H and W are multiples of 2 ** depth.
     """
 
-    in_reference = True
     can_checkpoint = True
     tiling: ClassVar[Tiling] = "levels"
 

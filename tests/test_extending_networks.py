@@ -1,6 +1,7 @@
 """The examples of docs/_extending_networks.md are executed as they are printed."""
 
 import json
+import pickle
 import re
 from pathlib import Path
 
@@ -8,15 +9,17 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from conftest import TINY, make_folder
 from cyclegan import InputError, ModelConfig, Translator, train
 from cyclegan.config import make_config, read_config_file, saved_config
 from cyclegan.export import export
 from cyclegan.networks import DISCRIMINATORS, GENERATORS, Generator, ResnetGenerator, Sizes, build_generator
-from cyclegan.networks.layers import Conv2d
+from cyclegan.networks.layers import Conv2d, norm_layer
+from cyclegan.translate.tiling.network import why_no_tiles
 from cyclegan.translate.tiling.pictures import check_tile
-from networks_tester import SMALL, all_checks, saved_model
+from networks_tester import NORMS, SMALL, all_checks, is_the_same_in_tiles_or_refuses_them, saved_model
 
 PAGE = Path(__file__).parents[1] / "docs" / "_extending_networks.md"
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
@@ -116,6 +119,50 @@ def test_a_preset_leaves_out_what_the_generator_does_not_have(names):
 
 
 @pytest.mark.usefixtures("names")
+@pytest.mark.parametrize("norm", NORMS)
+def test_a_local_generator_is_tiled_unless_its_norm_needs_the_whole_image(norm):
+    class Mine(Generator):
+        tiling = "local"
+
+        def __init__(self, in_channels, out_channels, *, width, norm, reach: int = 15):
+            super().__init__()
+            self.reach = reach
+            down, inner = Conv2d(in_channels, width, 4, 4), Conv2d(width, width, 7, 1, 3)
+            up = nn.ConvTranspose2d(width, out_channels, 4, 4)
+            self.layers = nn.Sequential(down, inner, norm_layer(norm, width), nn.ReLU(), up)
+
+        @classmethod
+        def sizes(cls, _settings):
+            return Sizes(multiple=4, smallest=8)
+
+        def forward(self, x):
+            return self.layers(x).float().tanh()
+
+    GENERATORS["mine"] = Mine
+    config = ModelConfig(**SMALL, generator="mine", norm=norm)
+    is_the_same_in_tiles_or_refuses_them(config)
+    reason = why_no_tiles(build_generator(config, 3, 3, seed=0))
+    assert reason == ("its instance norm needs the whole image" if norm == "instance" else None)
+    if reason is None:  # the check sees a reach that is too small
+        with pytest.raises(AssertionError):
+            is_the_same_in_tiles_or_refuses_them(config.replace(generator_options={"reach": 8}))
+
+
+@pytest.mark.usefixtures("names")
+def test_sizes_are_known_where_the_class_is_not():
+    class Mine(ResnetGenerator):
+        @classmethod
+        def sizes(cls, _settings):
+            return Sizes(multiple=12, smallest=24)
+
+    GENERATORS["mine"] = Mine
+    kept = pickle.dumps(ModelConfig(generator="mine"))
+    del GENERATORS["mine"]  # as in a process that loads images
+    config = pickle.loads(kept)
+    assert (config.multiple, config.smallest_side, config.smallest_crop) == (12, 24, 24)
+
+
+@pytest.mark.usefixtures("names")
 def test_a_subclass_says_again_how_it_is_tiled_and_is_not_of_the_reference(tmp_path):
     class Mine(ResnetGenerator):
         """With other blocks, perhaps."""
@@ -132,7 +179,7 @@ def test_a_subclass_says_again_how_it_is_tiled_and_is_not_of_the_reference(tmp_p
 
 @pytest.mark.usefixtures("names")
 def test_a_row_that_is_no_generator_is_refused():
-    GENERATORS["mine"] = torch.nn.Conv2d
+    GENERATORS["mine"] = nn.Conv2d
     with pytest.raises(ValueError, match="expected a subclass of cyclegan.networks.Generator"):
         ModelConfig(generator="mine")
     GENERATORS["mine"] = type("Mine", (Generator,), {})
@@ -143,13 +190,13 @@ def test_a_row_that_is_no_generator_is_refused():
 @pytest.mark.usefixtures("names")
 @pytest.mark.parametrize(
     ("layer", "message"),
-    [(torch.nn.BatchNorm2d(4), "batch norm, and norm is 'instance'"), (torch.nn.Dropout(0.3), "dropout is off")],
+    [(nn.BatchNorm2d(4), "batch norm, and norm is 'instance'"), (nn.Dropout(0.3), "dropout is off")],
 )
 def test_layers_that_the_training_step_must_know_of_need_their_setting(layer, message):
     class Mine(Generator):
         def __init__(self, in_channels, out_channels):
             super().__init__()
-            self.layers = torch.nn.Sequential(Conv2d(in_channels, 4, 1), layer, Conv2d(4, out_channels, 1))
+            self.layers = nn.Sequential(Conv2d(in_channels, 4, 1), layer, Conv2d(4, out_channels, 1))
 
         @classmethod
         def sizes(cls, _settings):

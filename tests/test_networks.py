@@ -2,10 +2,12 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from cyclegan import ModelConfig
+from conftest import TINY
+from cyclegan import ModelConfig, train
 from cyclegan.networks import DISCRIMINATORS, GENERATORS, build_discriminator, build_generator, count_parameters
-from cyclegan.storage.model import load_generator
+from cyclegan.storage.model import load_generator, read_info
 from networks_tester import (
     DISCRIMINATOR_CHECKS,
     GENERATOR_CHECKS,
@@ -95,3 +97,18 @@ def test_a_model_of_an_earlier_release_loads_with_its_old_word(tmp_path):
     assert (info.model.norm, info.model.discriminator_norm) == ("layer", "layer")
     x = torch.rand(1, 3, 32, 32) * 2 - 1
     torch.testing.assert_close(loaded(x), network(x))
+
+
+def test_a_run_of_an_earlier_release_goes_on_with_its_old_word(folders, tmp_path):
+    settings = {**TINY, "preset": "modern", "out": tmp_path / "run", "quiet": True}
+    run = train(*folders, steps=2, **settings)
+    for file in (run / "config.toml", *run.rglob("config.json")):
+        new = file.read_text()
+        assert '"layer"' in new
+        file.write_text(new.replace('"layer"', '"pixel"'))
+    before = load_file(run / "model" / "a2b.safetensors")
+    train(*folders, steps=2, **settings)  # complete already, and of the same settings
+    assert all(torch.equal(before[key], value) for key, value in load_file(run / "model/a2b.safetensors").items())
+    train(*folders, steps=3, resume=True, **settings)
+    assert read_info(run / "model").step == 3
+    assert 'norm = "layer"' in (run / "config.toml").read_text()

@@ -8,7 +8,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from cyclegan.errors import InputError
 
@@ -101,6 +110,11 @@ class ModelConfig(Config):
     )
     discriminator_width: int = Field(64, ge=1, description="Channels of the discriminator's first layer.")
 
+    # What the classes say of sizes, kept for processes that load images and do not know a class of a script.
+    _multiple: int = PrivateAttr(1)
+    _smallest_side: int = PrivateAttr(1)
+    _smallest_discriminated: int = PrivateAttr(1)
+
     @field_validator("norm", "discriminator_norm", mode="before")
     @classmethod
     def _current_norm(cls, value: Any) -> Any:
@@ -145,6 +159,8 @@ class ModelConfig(Config):
             value = getattr(self, name)
             if value != type(self).model_fields[name].default and name not in setting_names(self.generator_class):
                 raise ValueError(f"{name} is {value!r}, which a {self.generator} generator does not have; leave it out")
+        self._multiple, self._smallest_side = self.generator_class.sizes(self.generator_settings)
+        self._smallest_discriminated = self.discriminator_class.smallest_side(self.discriminator_settings)
         return self
 
     @property
@@ -213,17 +229,17 @@ class ModelConfig(Config):
     @property
     def multiple(self) -> int:
         """Height and width of a generator's input must be multiples of this, in pixels."""
-        return self.generator_class.sizes(self.generator_settings).multiple
+        return self._multiple
 
     @property
     def smallest_side(self) -> int:
         """Smallest height and width that a generator takes, in pixels."""
-        return self.generator_class.sizes(self.generator_settings).smallest
+        return self._smallest_side
 
     @property
     def smallest_crop(self) -> int:
         """Smallest height and width, in pixels, on which the four networks can be trained."""
-        return max(self.smallest_side, self.discriminator_class.smallest_side(self.discriminator_settings))
+        return max(self._smallest_side, self._smallest_discriminated)
 
 
 class DataConfig(Config):

@@ -17,6 +17,7 @@ from cyclegan.config import make_config, read_config_file, saved_config
 from cyclegan.export import export
 from cyclegan.networks import DISCRIMINATORS, GENERATORS, Generator, ResnetGenerator, Sizes, build_generator
 from cyclegan.networks.layers import Conv2d, norm_layer
+from cyclegan.storage.model import load_generator
 from cyclegan.translate.tiling.network import why_no_tiles
 from cyclegan.translate.tiling.pictures import check_tile
 from networks_tester import NORMS, SMALL, all_checks, is_the_same_in_tiles_or_refuses_them, saved_model
@@ -146,6 +147,35 @@ def test_a_local_generator_is_tiled_unless_its_norm_needs_the_whole_image(norm):
     if reason is None:  # the check sees a reach that is too small
         with pytest.raises(AssertionError):
             is_the_same_in_tiles_or_refuses_them(config.replace(generator_options={"reach": 8}))
+
+
+@pytest.mark.usefixtures("names")
+def test_parameters_that_are_no_convolutions_keep_the_values_of_the_constructor(tmp_path):
+    class Mine(Generator):
+        def __init__(self, in_channels, out_channels):
+            super().__init__()
+            self.conv = Conv2d(in_channels, out_channels, 1)
+            self.scale = nn.Parameter(torch.full((1, out_channels, 1, 1), 0.5))
+            self.draw = nn.Parameter(torch.randn(out_channels))
+            self.grid = torch.linspace(0, 1, 2)
+
+        @classmethod
+        def sizes(cls, _settings):
+            return Sizes(1, 1)
+
+        def forward(self, x):
+            return (self.conv(x).float() * self.scale + self.draw.sum() + self.grid.sum()).tanh()
+
+    GENERATORS["mine"] = Mine
+    config = ModelConfig(generator="mine")
+    first, again, other = (build_generator(config, 3, 3, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(first.scale, torch.full((1, 3, 1, 1), 0.5))
+    assert torch.equal(first.grid, torch.tensor([0.0, 1.0]))
+    assert torch.equal(first.draw, again.draw)
+    assert not torch.equal(first.draw, other.draw)
+    x = torch.rand(1, 3, 8, 8) * 2 - 1
+    loaded, _ = load_generator(saved_model(tmp_path / "model", config, first), "a2b")
+    assert torch.equal(loaded(x), first(x))
 
 
 @pytest.mark.usefixtures("names")

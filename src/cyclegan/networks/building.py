@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cyclegan.config import ModelConfig
 from cyclegan.errors import InputError
@@ -85,12 +85,11 @@ def _built_without_weights(build: Callable[[], Built]) -> Built | None:
 
 
 def _is_initialised(module: nn.Module) -> bool:
-    """Whether `initialise` sets everything that a module itself holds."""
+    """Whether `initialise` sets every tensor that a module itself holds."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d):
         return True
-    return not any(True for _ in module.parameters(recurse=False)) and not any(
-        True for _ in module.buffers(recurse=False)
-    )
+    own = [*module.parameters(recurse=False), *module.buffers(recurse=False), *vars(module).values()]
+    return not any(isinstance(value, Tensor) for value in own)
 
 
 def _check_layers(network: Network, config: ModelConfig) -> None:

@@ -8,7 +8,7 @@ argument is an option of the class alone: it needs a type, has a default or must
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeAlias
 
 from torch import Tensor, nn
 
@@ -19,7 +19,7 @@ Settings: TypeAlias = Mapping[str, Any]
 
 # How a generator can be run over an image in tiles with the result of the whole image:
 # local: every output pixel depends on the input pixels up to `reach` away, and on nothing else.
-# residual, levels: with the layers of a ResnetGenerator or of a UnetGenerator, under the same attribute names.
+# residual, levels: it has the layers of ResidualLayers or of LevelLayers, which may have instance norms.
 Tiling: TypeAlias = Literal["local", "residual", "levels"]
 
 
@@ -31,6 +31,39 @@ class Sizes(NamedTuple):
 
     multiple: int
     smallest: int
+
+
+class BlockLayers(Protocol):
+    """A residual block: x + norm2(conv2(relu(norm1(conv1(x))))), both convolutions 3x3 with reflection padding."""
+
+    conv1: nn.Conv2d
+    norm1: nn.Module
+    conv2: nn.Conv2d
+    norm2: nn.Module
+
+
+class ResidualLayers(Protocol):
+    """The layers of a generator with tiling `residual`, computed as in `ResnetGenerator`."""
+
+    stem: nn.Conv2d
+    stem_norm: nn.Module
+    down: nn.ModuleList
+    down_norm: nn.ModuleList
+    blocks: nn.ModuleList
+    up: nn.ModuleList
+    up_norm: nn.ModuleList
+    head: nn.Conv2d
+    global_skip: bool
+
+
+class LevelLayers(Protocol):
+    """The layers of a generator with tiling `levels`, computed as in `UnetGenerator`."""
+
+    down: nn.ModuleList
+    down_norm: nn.ModuleList
+    up: nn.ModuleList
+    up_norm: nn.ModuleList
+    global_skip: bool
 
 
 class Network(nn.Module, ABC):

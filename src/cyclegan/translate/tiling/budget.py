@@ -4,15 +4,13 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import nn
 
 from cyclegan.errors import InputError
-from cyclegan.networks.protocol import Generator
-from cyclegan.networks.resnet import ResnetGenerator
-from cyclegan.networks.unet import UnetGenerator
+from cyclegan.networks.protocol import Generator, LevelLayers, ResidualLayers
 from cyclegan.translate.tiling.network import TilingPlan, convolutions, has_instance_norm, tiling_of
 
 # What the libraries take for themselves while a network runs.
@@ -73,10 +71,10 @@ class _Residual:
     With none, a tile has as much around it as all blocks need.
     """
 
-    network: ResnetGenerator
+    network: ResidualLayers
 
     def choices(self, *, is_given: bool) -> list[int]:
-        return [0] if is_given or not has_instance_norm(self.network) else [2, 1]
+        return [0] if is_given or not has_instance_norm(cast(nn.Module, self.network)) else [2, 1]
 
     def first_width(self) -> int:
         return self.network.stem.out_channels
@@ -94,7 +92,7 @@ class _Residual:
 class _Levels:
     """It stores the levels from `plan.stored` down."""
 
-    network: UnetGenerator
+    network: LevelLayers
 
     def choices(self, *, is_given: bool) -> list[int]:  # noqa: ARG002
         return [*range(1, min(len(self.network.down) - 1, 4))]

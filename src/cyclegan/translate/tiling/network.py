@@ -1,7 +1,8 @@
 """A generator over an image in tiles: the passes that find what must be known of the whole image, then its output.
 
-A resnet keeps one or two activations at a quarter of the resolution, where nearly all of its work is done; what stands
-before and behind is computed again in every pass that needs it. A U-Net keeps its levels from a coarse one down.
+How a network is run, its class declares as `tiling`. A residual network keeps one or two activations at a quarter of
+the resolution, where nearly all of its work is done; the layers before and after are computed again in every pass that
+needs them. One with levels, a U-Net, keeps its levels from a coarse one down. A local network needs no passes.
 """
 
 from collections.abc import Callable
@@ -13,9 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cyclegan.networks.protocol import Generator, Tiling
-from cyclegan.networks.resnet import ResidualBlock, ResnetGenerator
-from cyclegan.networks.unet import UnetGenerator
+from cyclegan.networks.protocol import BlockLayers, Generator, LevelLayers, ResidualLayers, Tiling
 from cyclegan.translate.tiling.planes import (
     Activation,
     Affine,
@@ -47,9 +46,9 @@ OnShare = Callable[[str, float], None]
 class TilingPlan:
     """How a network is run over an image. side: of a tile, in pixels of the image.
 
-    stored: a resnet keeps 0, 1 or 2 activations: 0 where nothing has to be known of the image or all is given; 1 takes
-    2.5 times the work of 2 in its blocks. A U-Net keeps its levels from this one down, where level 1 is at a quarter of
-    the resolution, 2 at an eighth, and so on.
+    stored: a residual network keeps 0, 1 or 2 activations: 0 where nothing has to be known of the image or all is
+    given; 1 takes 2.5 times the work of 2 in its blocks. A U-Net keeps its levels from this one down, where level 1 is
+    at a quarter of the resolution, 2 at an eighth, and so on. A local network keeps 0.
     """
 
     side: int
@@ -60,7 +59,8 @@ class TilingPlan:
 class TilingState:
     """What is known of an image so far: enough to go on from, in another process too.
 
-    statistics: of instance norms, by name. activation: of a resnet, (1, C, H/4, W/4), behind so many blocks.
+    statistics: of instance norms, by name. activation: of a residual network, (1, C, H/4, W/4), after so many
+    blocks.
     """
 
     statistics: Statistics = field(default_factory=dict)
@@ -157,7 +157,7 @@ class TiledNetwork:
     # ---- the residual network
 
     def _residual(self) -> Plane:
-        network = cast(ResnetGenerator, self.network)
+        network = cast(ResidualLayers, self.network)
         plane: Plane
         down = convolutions(network.down)
         if self.state.activation is not None:
@@ -175,8 +175,7 @@ class TiledNetwork:
 
         scratch: Tensor | None = None
         for index in range(self.state.blocks, len(network.blocks)):
-            block, name = network.blocks[index], f"blocks.{index}."
-            assert isinstance(block, ResidualBlock)
+            block, name = cast(BlockLayers, network.blocks[index]), f"blocks.{index}."
             if not isinstance(plane, Stored):
                 plane = self._block(plane, block, name)
                 continue
@@ -195,7 +194,7 @@ class TiledNetwork:
             return Finished(Conv(plane, network.head, mirrored=3), self.picture)
         return Conv(plane, network.head, mirrored=3, after=tanh)
 
-    def _two_stored(self, x: Stored, scratch: Tensor, block: ResidualBlock, name: str) -> None:
+    def _two_stored(self, x: Stored, scratch: Tensor, block: BlockLayers, name: str) -> None:
         """A block with a second activation, in which both of its convolutions are kept in turn."""
         side = self._side(x)
         first = store(Conv(x, block.conv1, mirrored=1), side, self._tick(name + "norm1"), scratch)
@@ -205,14 +204,14 @@ class TiledNetwork:
         )
         add_into(x.tensor, self._read_normed(scratch, block.norm2, name + "norm2", second, None))
 
-    def _one_stored(self, x: Stored, block: ResidualBlock, name: str) -> None:
+    def _one_stored(self, x: Stored, block: BlockLayers, name: str) -> None:
         """A block in place: its first convolution is computed three times, its second one twice."""
         h = self._normed(Conv(x, block.conv1, mirrored=1), block.norm1, name + "norm1", relu)
         self._normed(Conv(h, block.conv2, mirrored=1), block.norm2, name + "norm2", None)
         tick = self._tick(name + "sum")
         rewrite(x, 2, self._side(x), lambda old: self._block(old, block, name), tick, is_gathered=False)
 
-    def _block(self, below: Plane, block: ResidualBlock, name: str) -> Block:
+    def _block(self, below: Plane, block: BlockLayers, name: str) -> Block:
         """A block whose statistics are known."""
         conv1 = self._known(Conv(below, block.conv1, mirrored=1), block.norm1, name + "norm1", relu)
         conv2 = self._known(Conv(below, block.conv2, mirrored=1), block.norm2, name + "norm2", None)
@@ -220,7 +219,7 @@ class TiledNetwork:
 
     def _residual_costs(self) -> dict[str, float]:
         """Multiplications of each pass, per pixel of the image, by the name of the norm that it is for."""
-        network = cast(ResnetGenerator, self.network)
+        network = cast(ResidualLayers, self.network)
         stem, head = (float(conv.weight.numel()) for conv in (network.stem, network.head))
         steps = [stem, *(conv.weight.numel() / 4 ** (i + 1) for i, conv in enumerate(convolutions(network.down)))]
         ups = [conv.weight.numel() / 4 ** (2 - i) for i, conv in enumerate(convolutions(network.up))]
@@ -244,7 +243,7 @@ class TiledNetwork:
     # ---- the U-Net
 
     def _levels(self) -> Plane:
-        network = cast(UnetGenerator, self.network)
+        network = cast(LevelLayers, self.network)
         skips: list[Plane] = []
         plane: Plane = self.picture
         for level, (conv, norm) in enumerate(zip(convolutions(network.down), network.down_norm, strict=True)):
@@ -267,7 +266,7 @@ class TiledNetwork:
 
     def _levels_costs(self) -> dict[str, float]:
         """As for a residual network. What is computed on demand costs all that it is computed from."""
-        network = cast(UnetGenerator, self.network)
+        network = cast(LevelLayers, self.network)
         first, known = self.plan.stored, self.state.statistics
         downs = [conv.weight.numel() / 4 ** (level + 1) for level, conv in enumerate(convolutions(network.down))]
         ups = [conv.weight.numel() / 4 ** (level + 1) for level, conv in enumerate(convolutions(network.up))]

@@ -126,14 +126,26 @@ def test_every_setting_has_a_flag_with_its_meaning_and_default(capsys):
             assert re.search(rf"--{name.replace('_', '-')}\b", out), name
             assert section.model_fields[name].description.split()[0] in out
     assert "examples:" in out
-    assert "(default: pixel)" in out
+    assert "(default: layer)" in out
+
+
+def test_networks_are_listed_and_old_words_are_taken(capsys, tmp_path):
+    _, out, _ = run(capsys, "train --help")
+    assert "--generator {resnet,unet}" in out
+    assert "--discriminator {patch,pixel}" in out
+    code, _, err = run(capsys, f"train {tmp_path}/a {tmp_path}/b --norm pixel --discriminator-norm pixel")
+    assert code == 2
+    assert f"{tmp_path}/a" in err  # the folders are missing, the norm is not refused
+    code, _, err = run(capsys, f"train {tmp_path}/a {tmp_path}/b --generator-options width=3 --generator-options c=4")
+    assert code == 2
+    assert "ResnetGenerator has no option 'width'" in err
 
 
 def test_help_shows_the_defaults_of_the_preset_that_is_given(capsys):
     _, paper, _ = run(capsys, "train --preset paper --help")
     _, demo, _ = run(capsys, "train --preset demo --help")
-    assert "(default: pixel)" not in paper
-    assert "(default: pixel)" in demo
+    assert "(default: layer)" not in paper
+    assert "(default: layer)" in demo
 
 
 @pytest.mark.parametrize(

@@ -340,10 +340,10 @@ def test_what_the_reference_has_no_place_for_is_refused():
 
 
 def test_networks_beyond_the_reference_are_not_written_in_its_format(folders, tmp_path):
-    settings = {"global_skip": True, "resampling": "smooth", "norm": "pixel", "discriminator_norm": "spectral"}
+    settings = {"global_skip": True, "resampling": "smooth", "norm": "layer", "discriminator_norm": "spectral"}
     run = train(*folders, out=tmp_path / "run", steps=1, quiet=True, **TINY, **settings)
     with pytest.raises(
-        InputError, match=r"no norm pixel and no discriminator_norm spectral and no resampling smooth an"
+        InputError, match=r"no norm layer and no discriminator_norm spectral and no resampling smooth an"
     ):
         export(run, tmp_path / "theirs", format="reference")
     assert not (tmp_path / "theirs").exists()

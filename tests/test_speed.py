@@ -13,7 +13,7 @@ from conftest import TINY_MODEL
 from cyclegan.config import make_config
 from cyclegan.errors import InputError
 from cyclegan.images.formats import ImageFormat
-from cyclegan.networks import build_generator
+from cyclegan.networks import build_generator, enable_checkpointing
 from cyclegan.networks.layers import InstanceNorm
 from cyclegan.step import TrainState, train_step
 from cyclegan.step.execution import Execution
@@ -161,7 +161,7 @@ def test_activations_computed_again_are_not_kept(kind):
     network = build_generator(config, 3, 3, seed=0)
     x = torch.rand(1, 3, 64, 64)
     before = bytes_kept(network, x)
-    network.forgets = True
+    enable_checkpointing(network)
     after = bytes_kept(network, x)
     assert after < 0.4 * before
     # A little more where the activations that are looked at stay.

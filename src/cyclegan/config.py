@@ -6,11 +6,23 @@ import math
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from cyclegan.errors import InputError
+
+if TYPE_CHECKING:  # loads torch, which configurations must not do before they are made
+    from cyclegan.networks.protocol import Discriminator, Generator
 
 Direction = Literal["a2b", "b2a"]
 
@@ -30,6 +42,10 @@ Preprocess = Literal[
 MIN_VALIDATION = 10
 
 
+# Length of a run that no length is given for, in epochs: that of the paper.
+DEFAULT_EPOCHS = 200.0
+
+
 class Config(BaseModel):
     """Frozen, validated, and strict about its keys."""
 
@@ -40,43 +56,151 @@ class Config(BaseModel):
         return type(self).model_validate({**{name: getattr(self, name) for name in type(self).model_fields}, **changes})
 
 
-class ModelConfig(Config):
-    """Architecture of the four networks. Defaults are those of the paper (section 7.2 of its appendix)."""
+# Words of earlier releases that saved configurations and old command lines still have, by setting.
+OLD_WORDS = {name: {"pixel": "layer"} for name in ("norm", "discriminator_norm")}
 
-    generator: Literal["resnet", "unet"] = Field("resnet", description="Kind of generator.")
-    blocks: int = Field(
-        9, ge=0, description="Residual blocks of a resnet generator; the paper: 6 at 128 px, 9 at 256 px."
+# Networks that junyanz/pytorch-CycleGAN-and-pix2pix has, too; `cyclegan.reference.keys` has their layout there.
+_IN_REFERENCE = ("resnet", "unet", "patch", "pixel")
+
+# Settings of generators that not every class has. The values of a preset are left out for a class without them.
+_OPTIONAL = ("resampling", "global_skip", "dropout")
+
+
+class ModelConfig(Config):
+    """Architecture of the four networks. Defaults are those of the paper (section 7.2 of its appendix).
+
+    What the settings of a network mean and allow is declared by its class, in `cyclegan.networks`. Making a
+    configuration asks the class, and so loads torch.
+    """
+
+    generator: str = Field("resnet", description="Kind of generator.")
+    generator_options: dict[str, Any] = Field(
+        default_factory=dict, description="A setting that only this kind of generator has; once for each."
     )
-    depth: int = Field(8, ge=5, le=12, description="Down-samplings of a unet generator; 7 for 128 px, 8 for 256 px.")
-    width: int = Field(64, ge=1, description="Channels after the generator's first convolution.")
-    norm: Literal["instance", "batch", "pixel", "none"] = Field(
+    blocks: int = Field(9, ge=0, description="Residual blocks of a resnet; the paper has 6 at 128 px, 9 at 256 px.")
+    depth: int = Field(8, ge=5, le=12, description="Down-samplings of a unet; 7 for 128 px, 8 for 256 px.")
+    width: int = Field(64, ge=1, description="Channels of the generator's first layer.")
+    norm: Literal["instance", "batch", "layer", "none"] = Field(
         "instance",
-        description="Normalisation; pixel: of the channels of each pixel, so that a result depends on its "
-        "neighbourhood alone.",
+        description="Normalisation; layer: over the channels of each pixel, so that a result depends only on its "
+        "neighbourhood.",
     )
-    discriminator_norm: Literal["instance", "batch", "pixel", "spectral", "none"] | None = Field(
-        None, description="Normalisation in the discriminators; spectral: of their weights; default: that of norm."
+    discriminator_norm: Literal["instance", "batch", "layer", "spectral", "none"] | None = Field(
+        None, description="Normalisation in the discriminators; spectral: of their weights; default: the same as norm."
     )
     resampling: Literal["strided", "smooth"] = Field(
-        "strided", description="How a resnet generator changes resolution; smooth: with a low-pass filter."
+        "strided", description="How a resnet changes resolution; smooth: with a low-pass filter."
     )
     global_skip: bool = Field(
-        False, description="Generators add as much of their input as they choose to what they make."
+        False, description="Add the input to the output; a learned gate says how much of it stays."
     )
-    dropout: bool = Field(False, description="Dropout of 0.5 inside the generator while training.")
+    dropout: bool = Field(False, description="Dropout of 0.5 inside the generator, in training only.")
     channels_a: int = Field(3, ge=1, description="Channels of the images of domain A.")
     channels_b: int = Field(3, ge=1, description="Channels of the images of domain B.")
     init: Literal["normal", "xavier", "kaiming", "orthogonal"] = Field("normal", description="Weight initialisation.")
-    init_gain: float = Field(0.02, gt=0, description="Its gain; the standard deviation for normal (kaiming has none).")
-    discriminator: Literal["patch", "pixel"] = Field("patch", description="Kind of discriminator.")
-    discriminator_layers: int = Field(3, ge=1, le=8, description="Down-samplings of a patch discriminator; 3 is 70x70.")
-    discriminator_width: int = Field(64, ge=1, description="Channels after the discriminator's first convolution.")
+    init_gain: float = Field(
+        0.02, gt=0, description="Gain of the initialisation; standard deviation for normal; unused by kaiming."
+    )
+    discriminator: str = Field("patch", description="Kind of discriminator.")
+    discriminator_options: dict[str, Any] = Field(
+        default_factory=dict, description="A setting that only this kind of discriminator has; once for each."
+    )
+    discriminator_layers: int = Field(
+        3, ge=1, le=8, description="Down-samplings of a patch discriminator; 3 sees patches of 70x70."
+    )
+    discriminator_width: int = Field(64, ge=1, description="Channels of the discriminator's first layer.")
+
+    # What the classes say of sizes, kept for processes that load images and do not know a class of a script.
+    _multiple: int = PrivateAttr(1)
+    _smallest_side: int = PrivateAttr(1)
+    _smallest_discriminated: int = PrivateAttr(1)
+
+    @field_validator("norm", "discriminator_norm", mode="before")
+    @classmethod
+    def _current_norm(cls, value: Any) -> Any:
+        return OLD_WORDS["norm"].get(value, value) if isinstance(value, str) else value
+
+    @field_validator("generator", "discriminator")
+    @classmethod
+    def _registered(cls, value: str, info: ValidationInfo) -> str:
+        names = network_names(str(info.field_name))
+        if value not in names:
+            nearest = difflib.get_close_matches(value, names, n=1)
+            hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+            raise ValueError(
+                f"expected {' or '.join(map(repr, names))}{hint}; a class of your own must be added to "
+                f"cyclegan.networks.{str(info.field_name).upper()}S first"
+            )
+        return value
+
+    @field_validator("generator_options", "discriminator_options", mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        """A command line gives a list of NAME=VALUE."""
+        if isinstance(value, list | tuple) and all(isinstance(pair, str) and "=" in pair for pair in value):
+            return {name: word for name, _, word in (pair.partition("=") for pair in value)}
+        return value
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.generator == "unet" and self.resampling == "smooth":
-            raise ValueError("resampling 'smooth' is for resnet generators, not for a unet; leave it out")
+        from cyclegan.networks.protocol import Discriminator, Generator
+        from cyclegan.networks.settings import check_class, check_options, setting_names
+
+        check_class("GENERATORS", self.generator, self.generator_class, Generator)
+        check_class("DISCRIMINATORS", self.discriminator, self.discriminator_class, Discriminator)
+        # Complete with the defaults of the class, so that a saved model does not depend on them.
+        options = {
+            "generator_options": check_options(self.generator_class, self.generator_options),
+            "discriminator_options": check_options(self.discriminator_class, self.discriminator_options),
+        }
+        for name, value in options.items():
+            object.__setattr__(self, name, value)
+        for name in _OPTIONAL:
+            value = getattr(self, name)
+            if value != type(self).model_fields[name].default and name not in setting_names(self.generator_class):
+                raise ValueError(f"{name} is {value!r}, which a {self.generator} generator does not have; leave it out")
+        self._multiple, self._smallest_side = self.generator_class.sizes(self.generator_settings)
+        self._smallest_discriminated = self.discriminator_class.smallest_side(self.discriminator_settings)
         return self
+
+    @property
+    def generator_class(self) -> "type[Generator]":
+        """The class of the generators, from `cyclegan.networks.GENERATORS`."""
+        from cyclegan.networks import GENERATORS
+
+        return GENERATORS[self.generator]
+
+    @property
+    def discriminator_class(self) -> "type[Discriminator]":
+        """The class of the discriminators, from `cyclegan.networks.DISCRIMINATORS`."""
+        from cyclegan.networks import DISCRIMINATORS
+
+        return DISCRIMINATORS[self.discriminator]
+
+    @property
+    def generator_settings(self) -> dict[str, Any]:
+        """The settings that the generators have, by name, their own included."""
+        from cyclegan.networks.settings import settings_of
+
+        return settings_of(self.generator_class, self, self.generator_options)
+
+    @property
+    def discriminator_settings(self) -> dict[str, Any]:
+        """The settings that the discriminators have, by name, their own included."""
+        from cyclegan.networks.settings import settings_of
+
+        return settings_of(self.discriminator_class, self, self.discriminator_options)
+
+    @property
+    def generator_summary(self) -> str:
+        """Kind and size of the generators, such as `resnet, 9 residual blocks, width 64`."""
+        return ", ".join(filter(None, [self.generator, self.generator_class.summary(self.generator_settings)]))
+
+    @property
+    def discriminator_summary(self) -> str:
+        """Kind and size of the discriminators, such as `patch, 3 layers, width 64`."""
+        about = self.discriminator_class.summary(self.discriminator_settings)
+        return ", ".join(filter(None, [self.discriminator, about]))
 
     @property
     def resolved_discriminator_norm(self) -> str:
@@ -89,12 +213,14 @@ class ModelConfig(Config):
         return "batch" in (self.norm, self.discriminator_norm)
 
     @property
-    def beyond_reference(self) -> list[str]:
+    def reference_incompatibilities(self) -> list[str]:
         """What these networks have that those of the reference implementation cannot have, as `name value`."""
-        judges = self.resolved_discriminator_norm
+        resolved = self.resolved_discriminator_norm
         found = {
-            f"norm {self.norm}": self.norm == "pixel",
-            f"discriminator_norm {judges}": judges != self.norm,
+            f"generator {self.generator}": self.generator not in _IN_REFERENCE,
+            f"discriminator {self.discriminator}": self.discriminator not in _IN_REFERENCE,
+            f"norm {self.norm}": self.norm == "layer",
+            f"discriminator_norm {resolved}": resolved != self.norm,
             f"resampling {self.resampling}": self.resampling != "strided",
             "global_skip": self.global_skip,
         }
@@ -103,21 +229,17 @@ class ModelConfig(Config):
     @property
     def multiple(self) -> int:
         """Height and width of a generator's input must be multiples of this, in pixels."""
-        return 4 if self.generator == "resnet" else 2**self.depth
+        return self._multiple
 
     @property
     def smallest_side(self) -> int:
         """Smallest height and width that a generator takes, in pixels."""
-        # A resnet's reflection padding needs 2x2 at a quarter of the size.
-        return 8 if self.generator == "resnet" else self.multiple
+        return self._smallest_side
 
     @property
     def smallest_crop(self) -> int:
         """Smallest height and width, in pixels, on which the four networks can be trained."""
-        # Instance norm needs more than one value a channel: 2x2 at the last normalised layer of a unet and of a patch
-        # discriminator.
-        discriminator = 1 if self.discriminator == "pixel" else 3 * 2**self.discriminator_layers
-        return max(self.smallest_side, discriminator)
+        return max(self._smallest_side, self._smallest_discriminated)
 
 
 class DataConfig(Config):
@@ -178,7 +300,7 @@ class TrainConfig(Config):
         "paper", description="Where the values that are not given come from: paper, modern, conservative or demo."
     )
 
-    model: ModelConfig = ModelConfig()
+    model: ModelConfig = Field(default_factory=ModelConfig)
     data: DataConfig = DataConfig()
 
     # Where the networks start.
@@ -187,8 +309,8 @@ class TrainConfig(Config):
     )
     freeze: Literal["none", "encoder", "discriminator", "both"] = Field(
         "none",
-        description="What stays as --init-from gives it: the layers of the generators before their residual blocks (of "
-        "a unet: on its way down), the layers of the discriminators but the last two, both, or none.",
+        description="Layers that keep the weights of --init-from: the encoder of the generators (of a resnet all "
+        "before its residual blocks, of a unet its way down), all but the last two layers of the discriminators, both.",
     )
 
     # Losses.
@@ -290,7 +412,7 @@ class TrainConfig(Config):
                 f"the length of the run is given more than once ({given}); give one of steps, epochs, minutes"
             )
         if not lengths:
-            object.__setattr__(self, "epochs", 200.0)
+            object.__setattr__(self, "epochs", DEFAULT_EPOCHS)
         if 0 < self.num_validation < MIN_VALIDATION:
             raise ValueError(
                 f"num_validation is {self.num_validation}; scores of so few images are noise, "
@@ -304,6 +426,17 @@ class TrainConfig(Config):
             raise ValueError(
                 "checkpoint_activations computes activations twice, and norm 'batch' would count each batch twice in "
                 "its running statistics; use norm 'instance' or leave it out"
+            )
+        generator = self.model.generator_class
+        if self.checkpoint_activations and not generator.can_checkpoint:
+            raise ValueError(
+                f"checkpoint_activations is on, and a {self.model.generator} generator has no checkpointing; "
+                "leave it out"
+            )
+        if self.contrastive_weight > 0 and not generator.has_features():
+            raise ValueError(
+                f"contrastive_weight is {self.contrastive_weight:g}, and a {self.model.generator} generator has no "
+                "features to compare; set contrastive_weight 0, or another preset"
             )
         if self.adversarial_weight == 0 and self.cycle_weight_a == 0 and self.cycle_weight_b == 0:
             raise ValueError("adversarial_weight and both cycle weights are 0, so nothing would be learned; raise one")
@@ -356,7 +489,7 @@ CHANGEABLE_ON_RESUME = frozenset(
 _BEYOND: dict[str, Any] = {
     "global_skip": True,
     "identity_weight": 0.0,
-    "norm": "pixel",
+    "norm": "layer",
     "discriminator_norm": "spectral",
     "resampling": "smooth",
 }
@@ -413,10 +546,28 @@ def make_config(*layers: Mapping[str, Any], preset: str | None = None) -> TrainC
     """Resolve `preset` < `layers`, each a flat or sectioned dict of values; the last one wins.
 
     An explicit `preset` counts before one that a layer names; without any it is DEFAULT_PRESET. A layer that sets a
-    crop size without a load size sets the load size in proportion. A preset's resampling, which is for resnets, is left
-    out of it where the layers ask for a unet.
+    crop size without a load size sets the load size in proportion. A value of the preset for a setting that the chosen
+    generator does not have, as the resampling of a unet, is left out.
     Raises InputError for an unknown preset, an unknown key (with the nearest valid one) or a bad value.
     """
+    return _validated(_resolve(*layers, preset=preset))
+
+
+def resolved_values(*layers: Mapping[str, Any], preset: str | None = None) -> dict[str, Any]:
+    """The flat values of `make_config` before they are checked, with the defaults of all settings.
+
+    Does not load torch, unless a layer names a generator.
+    """
+    fields = {name: section.model_fields[name] for name, section in field_sections().items()}
+    values = {name: field.get_default(call_default_factory=True) for name, field in fields.items()}
+    values |= _resolve(*layers, preset=preset)
+    if all(values[length] is None for length in LENGTHS):
+        values["epochs"] = DEFAULT_EPOCHS
+    return values
+
+
+def _resolve(*layers: Mapping[str, Any], preset: str | None) -> dict[str, Any]:
+    """The flat values that the preset and the layers give."""
     named = [preset, *(layer["preset"] for layer in reversed(layers) if layer.get("preset"))]
     name = next((name for name in named if name), DEFAULT_PRESET)
     if name not in PRESETS:
@@ -425,8 +576,12 @@ def make_config(*layers: Mapping[str, Any], preset: str | None = None) -> TrainC
     flat_layers = [_flatten(layer) for layer in layers]
     asked = {key: value for flat in flat_layers for key, value in flat.items()}
     values = dict(PRESETS[name])
-    if asked.get("generator") == "unet":
-        values.pop("resampling", None)
+    if asked.get("generator") in network_names("generator"):  # an unknown one is refused later
+        from cyclegan.networks import GENERATORS
+        from cyclegan.networks.settings import setting_names
+
+        has = setting_names(GENERATORS[asked["generator"]])
+        values = {key: value for key, value in values.items() if key not in _OPTIONAL or key in has}
     for flat in flat_layers:
         if any(flat.get(length) is not None for length in LENGTHS):
             values = {key: value for key, value in values.items() if key not in LENGTHS}
@@ -434,7 +589,7 @@ def make_config(*layers: Mapping[str, Any], preset: str | None = None) -> TrainC
             values.pop("load_size", None)
         values |= flat
     values["preset"] = name
-    return _validated(values)
+    return values
 
 
 def saved_config(*layers: Mapping[str, Any]) -> TrainConfig:
@@ -522,15 +677,29 @@ def to_toml(config: TrainConfig) -> str:
     sections = {"model": dumped.pop("model"), "data": dumped.pop("data")}
 
     def lines(values: Mapping[str, Any]) -> list[str]:
-        # JSON strings, numbers, booleans and arrays are valid TOML.
-        return [
-            f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items() if value is not None
-        ]
+        return [f"{key} = {_toml_value(value)}" for key, value in values.items() if value is not None and value != {}]
 
     text = lines(dumped)
     for name, values in sections.items():
         text += ["", f"[{name}]", *lines(values)]
     return "\n".join(text) + "\n"
+
+
+def _toml_value(value: Any) -> str:
+    """JSON strings, numbers, booleans and arrays are valid TOML; a dict becomes an inline table."""
+    if isinstance(value, Mapping):
+        pairs = [f"{json.dumps(key)} = {_toml_value(item)}" for key, item in value.items() if item is not None]
+        return f"{{ {', '.join(pairs)} }}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml_value, value))}]"
+    return json.dumps(value, ensure_ascii=False)
+
+
+def network_names(setting: str) -> tuple[str, ...]:
+    """The values that the setting `generator` or `discriminator` can have; none for others. Does not load torch."""
+    from cyclegan.networks import registered_names
+
+    return registered_names(f"{setting.upper()}S") if setting in ("generator", "discriminator") else ()
 
 
 def choices(annotation: Any) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from cyclegan._version import __version__
+from cyclegan.bench.plain import PLAIN_NETWORKS
 from cyclegan.bench.points import Measured, Missing, Point, Predictor, cross, find_lack, in_order
 from cyclegan.bench.subject import Subject, engine_of
 from cyclegan.networks import build_discriminator, build_generator
@@ -248,10 +249,10 @@ def _train_ways(done: Benchmark) -> list[Point]:
 def _why_not_plain(subject: Subject) -> str | None:
     """What a model has that the plain networks, those of the paper, have not."""
     model, config = subject.info.model, subject.config
-    if model.generator != "resnet" or model.discriminator != "patch" or model.norm != "instance" or model.dropout:
+    if any(getattr(model, name) != value for name, value in PLAIN_NETWORKS.items()):
         return "plain eager networks are a resnet and patch discriminators with instance norm, and these are others"
-    if model.beyond_reference:
-        return f"plain eager networks have no {' and no '.join(model.beyond_reference)}"
+    if model.reference_incompatibilities:
+        return f"plain eager networks have no {' and no '.join(model.reference_incompatibilities)}"
     if config is None:
         return "an export is compared with nothing"
     if config.adversarial == "wgan-gp" or 0 in (

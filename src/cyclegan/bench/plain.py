@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+# The settings of ModelConfig that these networks have.
+PLAIN_NETWORKS = {"generator": "resnet", "discriminator": "patch", "norm": "instance", "dropout": False}
+
 
 @dataclass(frozen=True)
 class Case:

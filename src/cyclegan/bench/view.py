@@ -128,12 +128,11 @@ def head(done: Benchmark) -> list[str]:
         f"{machine['cpu']}, {count(machine['cores'], 'core')}, {count(machine['threads'], 'thread')} of torch{memory}"
     )
     versions = ", ".join(f"{name} {value}" for name, value in machine["versions"].items())
-    network = f"resnet, {model.blocks} blocks" if model.generator == "resnet" else f"unet, depth {model.depth}"
     crop = f"crops of {done.subject.info.crop_size} px{'' if done.subject.is_trained else ', random weights'}"
     lines = [
         f"Machine: {machine['gpu']}; {words}" if machine["gpu"] else f"Machine: {words}",
         f"Versions: {versions}, Python {machine['python']}, {machine['system']}",
-        f"Model: {done.subject.name} ({network}, width {model.width}, {crop})",
+        f"Model: {done.subject.name} ({model.generator_summary}, {crop})",
     ]
     if done.start_seconds is not None:
         lines.append(f"The command starts in {_seconds(done.start_seconds)} s.")

@@ -8,7 +8,17 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
-from cyclegan.config import DEFAULT_PRESET, LENGTHS, PRESETS, choices, field_sections, make_config, read_config_file
+from cyclegan.config import (
+    DEFAULT_PRESET,
+    LENGTHS,
+    OLD_WORDS,
+    PRESETS,
+    choices,
+    field_sections,
+    network_names,
+    read_config_file,
+    resolved_values,
+)
 from cyclegan.errors import InputError
 
 SUMMARY = "Train two translators from two folders of unpaired images."
@@ -72,22 +82,27 @@ def _defaults(arguments: Sequence[str]) -> dict[str, Any]:
     known.add_argument("--preset")
     known.add_argument("--config", type=Path)
     given, _ = known.parse_known_args(list(arguments))
-    from cyclegan.config import flat_values
-
-    return flat_values(make_config(*([read_config_file(given.config)] if given.config else []), preset=given.preset))
+    return resolved_values(*([read_config_file(given.config)] if given.config else []), preset=given.preset)
 
 
 def _add_setting(group: Any, name: str, info: FieldInfo, default: Any) -> None:
     """One flag for one setting. Values stay text: the configuration itself checks and converts them."""
     flag = "--" + name.replace("_", "-")
     types = [kind for kind in get_args(info.annotation) if kind is not type(None)] or [info.annotation]
-    shown = "none" if default is None else " ".join(map(str, default)) if isinstance(default, list) else str(default)
+    shown = (
+        "none" if default in (None, {}) else " ".join(map(str, default)) if isinstance(default, list) else str(default)
+    )
     text = f"{info.description or ''} (default: {shown})".replace("%", "%%")
-    words = choices(info.annotation)
+    words = network_names(name) or choices(info.annotation) or choices(types[0])
     if info.annotation is bool:
         group.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
     elif words:
-        group.add_argument(flag, choices=words, default=argparse.SUPPRESS, help=text)
+        old = OLD_WORDS.get(name, {})
+        group.add_argument(
+            flag, choices=words, type=lambda word: old.get(word, word), default=argparse.SUPPRESS, help=text
+        )
+    elif str(info.annotation).startswith("dict"):
+        group.add_argument(flag, action="append", metavar="NAME=VALUE", default=argparse.SUPPRESS, help=text)
     elif str(types[0]).startswith("tuple"):
         group.add_argument(flag, nargs=2, type=float, metavar=("LOW", "HIGH"), default=argparse.SUPPRESS, help=text)
     else:

@@ -12,7 +12,7 @@ from cyclegan.errors import InputError
 from cyclegan.export.exported import Exported
 from cyclegan.networks import build_discriminator
 from cyclegan.reference.importing import ROLES
-from cyclegan.reference.keys import to_reference
+from cyclegan.reference.keys import KINDS, to_reference
 from cyclegan.storage.model import load_generator, read_discriminators, read_info
 from cyclegan.system.atomic import write_bytes
 
@@ -21,9 +21,9 @@ def export_reference(model: Path, out: Path, directions: tuple[Direction, ...], 
     """latest_net_G_A.pth and the others, as junyanz/pytorch-CycleGAN-and-pix2pix writes and loads them."""
     info = read_info(model)
     config = info.model
-    if config.beyond_reference:
+    if others := config.reference_incompatibilities:
         raise InputError(
-            f"The networks of the reference have no {' and no '.join(config.beyond_reference)}, which {model} has; "
+            f"The networks of the reference have no {' and no '.join(others)}, which {model} has; "
             "export it in another format. (Networks that are trained with --preset paper can go there.)"
         )
     theirs = {name: role for role, name in ROLES.items()}
@@ -58,21 +58,13 @@ def export_reference(model: Path, out: Path, directions: tuple[Direction, ...], 
         raise
 
     notes = [f"To load it there: --model cycle_gan {' '.join(_reference_flags(config))}"]
-    if config.dropout and config.generator == "resnet":
+    if config.dropout and KINDS[config.generator].dropout_shows:
         notes[0] = f"To load it there: --model test --model_suffix _A {' '.join(_reference_flags(config))}"
         notes.append("It has dropout, which --model cycle_gan there always leaves out, so that the keys do not fit.")
     if not judges:
         notes.append("Without discriminators: it can translate there, but not be trained further.")
-    if config.generator == "resnet" and config.blocks not in (6, 9):
-        notes.append(
-            f"Its --netG knows 6 and 9 residual blocks, and this model has {config.blocks}: "
-            "its class ResnetGenerator loads it with n_blocks, its command line needs a name for that."
-        )
-    if config.generator == "unet" and config.depth not in (7, 8):
-        notes.append(
-            f"Its --netG knows U-Nets of 7 and 8 levels, and this model has {config.depth}: "
-            "its class UnetGenerator loads it with num_downs, its command line needs a name for that."
-        )
+    if (note := KINDS[config.generator].note(config)) is not None:
+        notes.append(note)
     for name, image_format in (("A", info.a), ("B", info.b)):
         if image_format.dtype != "uint8":
             notes.append(f"Images of domain {name} are {image_format}; its loader reads 8-bit images alone.")
@@ -81,10 +73,9 @@ def export_reference(model: Path, out: Path, directions: tuple[Direction, ...], 
 
 def _reference_flags(config: ModelConfig) -> list[str]:
     """Options with which the reference builds these networks."""
-    unet = {7: "unet_128", 8: "unet_256"}.get(config.depth, f"unet_{2**config.depth}")
-    flags = ["--netG", f"resnet_{config.blocks}blocks" if config.generator == "resnet" else unet]
+    flags = KINDS[config.generator].options(config)
     flags += ["--ngf", str(config.width), "--norm", config.norm]
     flags += ["--input_nc", str(config.channels_a), "--output_nc", str(config.channels_b)]
-    flags += ["--netD", "pixel" if config.discriminator == "pixel" else "n_layers"]
+    flags += KINDS[config.discriminator].options(config)
     flags += ["--n_layers_D", str(config.discriminator_layers), "--ndf", str(config.discriminator_width)]
     return flags if config.dropout else [*flags, "--no_dropout"]

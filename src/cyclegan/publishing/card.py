@@ -297,20 +297,22 @@ def _training(subject: Subject) -> Iterator[str]:
     info, config, log = subject.info, subject.config, subject.log
     model = info.model
     yield "## Training"
-    depth = f"{model.blocks} residual blocks" if model.generator == "resnet" else f"depth {model.depth}"
     direction = subject.directions[0]
     channels = (model.channels_a, model.channels_b) if direction == "a2b" else (model.channels_b, model.channels_a)
     size = count_parameters(build_generator(model, *channels))
     rows = [
         ["setting", "value"],
-        ["generators", f"{model.generator}, {depth}, width {model.width}, {size:,} parameters each"],
+        ["generators", f"{model.generator_summary}, {size:,} parameters each"],
         ["normalisation", model.norm + (", dropout in training" if model.dropout else "")],
-        *([["beyond the paper's networks", ", ".join(model.beyond_reference)]] if model.beyond_reference else []),
+        *(
+            [["beyond the paper's networks", ", ".join(model.reference_incompatibilities)]]
+            if model.reference_incompatibilities
+            else []
+        ),
         *([["steps", f"{info.step:,}"]] if info.step else []),
     ]
     if config is not None:
-        kind = f"patch, {model.discriminator_layers} layers" if model.discriminator == "patch" else "pixel"
-        rows.insert(2, ["discriminators", f"{kind}, width {model.discriminator_width}"])
+        rows.insert(2, ["discriminators", model.discriminator_summary])
         lengths = {"steps": config.steps, "epochs": config.epochs, "minutes": config.minutes}
         planned = ", ".join(f"{value:g} {name}" for name, value in lengths.items() if value is not None)
         rows += [

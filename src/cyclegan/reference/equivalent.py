@@ -182,8 +182,8 @@ def _shortest(path: Path) -> str:
 
 
 def _architecture(read: Command) -> dict[str, Any]:
-    kind, number = (read.in_our_words("netG") or "resnet 9").split()
-    generator = {"generator": kind, ("blocks" if kind == "resnet" else "depth"): int(number)}
+    kind, size, number = (read.in_our_words("netG") or "resnet blocks 9").split()
+    generator = {"generator": kind, size: int(number)}
     layers = read["n_layers_D"] if read["netD"] == "n_layers" else 3
     if "n_layers_D" in read.given and read["netD"] != "n_layers":
         read.notes.append("--n_layers_D is left out: without --netD n_layers it does nothing in the reference.")

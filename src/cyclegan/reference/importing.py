@@ -11,7 +11,7 @@ from cyclegan._version import __version__
 from cyclegan.config import DataConfig, Direction, ModelConfig, Preprocess
 from cyclegan.errors import InputError
 from cyclegan.images.formats import ImageFormat
-from cyclegan.reference.keys import ReferenceNetwork, recognise
+from cyclegan.reference.keys import KINDS, ReferenceNetwork, recognise
 from cyclegan.reference.pickles import read_state_dict
 from cyclegan.storage.model import ModelInfo, save_model
 from cyclegan.system.atomic import check_free
@@ -180,7 +180,7 @@ def _common_architecture(
         told = " and ".join(f"{path} is a {network}" for _, path, network in generators)
         raise InputError(f"These generators do not belong to one model: {told}.")
     ((channels_a, channels_b),) = pairs
-    if settings["generator"] == "unet":
+    if not KINDS[settings["generator"]].dropout_shows:
         settings["dropout"] = options.get("no_dropout") == "False"
         if "no_dropout" not in options:
             notes.append("A U-Net's tensors do not tell of dropout; if it is trained further, --dropout sets it.")

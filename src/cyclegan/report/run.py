@@ -135,11 +135,10 @@ def _summary(
     paragraphs, parts = [], list[Part]()
     if config is not None:
         model, data = config.model, config.data
-        depth = f"{model.blocks} blocks" if model.generator == "resnet" else f"depth {model.depth}"
         size = f"crops of {data.crop_size} pixels" if data.crops else "whole images"
         paragraphs.append(
-            f"Two translators between {names['a']} and {names['b']}, learned from images without pairs: "
-            f"{model.generator} generators ({depth}, width {model.width}), {config.adversarial} loss, {size}, "
+            f"Two translators between {names['a']} and {names['b']}, learned from images without pairs. "
+            f"Generators: {model.generator_summary}; {config.adversarial} loss, {size}, "
             f"preset {config.preset}, seed {config.seed}."
         )
     trained = f"Trained for {_plural(log.step, 'step')}"

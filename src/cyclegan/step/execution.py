@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cyclegan.config import Direction
-from cyclegan.networks import forget_activations
+from cyclegan.networks import enable_checkpointing
 from cyclegan.networks.layers import DTYPES
 from cyclegan.step.master_weights import MasterWeights, trained
 from cyclegan.step.terms import Input, Term, active_penalties, active_terms, needed_inputs
@@ -63,8 +63,8 @@ class Execution:
         self.config = config = state.config
         model = config.model
         if config.checkpoint_activations:
-            forget_activations(state.generator.a2b)
-            forget_activations(state.generator.b2a)
+            enable_checkpointing(state.generator.a2b)
+            enable_checkpointing(state.generator.b2a)
 
         # Statistics of batch norm, and second derivatives in a penalty, need networks in float32. These round their
         # weights at each use instead.

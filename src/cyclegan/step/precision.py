@@ -114,9 +114,9 @@ def _time(candidates: dict[str, Callable[[], None]]) -> dict[str, float]:
 def _key(config: TrainConfig) -> str:
     """What the result of a trial depends on: the machine, torch, its threads, the networks and the shapes."""
     model = config.model
-    kind = f"{model.generator} {model.depth if model.generator == 'unet' else ''} {model.channels_a}-{model.channels_b}"
-    parts = " ".join([model.norm, *model.beyond_reference])
-    shape = f"{kind} {model.width} {parts} {config.data.crop_size}px x{config.batch_size}"
+    settings = " ".join(f"{name}={value}" for name, value in model.generator_settings.items() if name != "blocks")
+    kind = f"{model.generator} {model.channels_a}-{model.channels_b} {settings}"
+    shape = f"{kind} {config.data.crop_size}px x{config.batch_size}"
     machine = f"{platform.node()} {cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     return f"{machine}: {shape} {config.precision}"
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cyclegan.config import TrainConfig
-from cyclegan.networks import build_discriminator, build_generator, build_heads, freeze
+from cyclegan.networks import Discriminator, Generator, build_discriminator, build_generator, build_heads, freeze
 from cyclegan.step.execution import Execution
 from cyclegan.step.image_pool import ImagePool
 from cyclegan.step.master_weights import flatten, trained
@@ -20,10 +20,10 @@ from cyclegan.system.devices import has_fast_bf16
 class Generators(nn.Module):
     """Both generators: `a2b` (G of the paper) and `b2a` (F)."""
 
-    a2b: nn.Module
-    b2a: nn.Module
+    a2b: Generator
+    b2a: Generator
 
-    def __init__(self, a2b: nn.Module, b2a: nn.Module) -> None:
+    def __init__(self, a2b: Generator, b2a: Generator) -> None:
         super().__init__()
         self.a2b = a2b
         self.b2a = b2a
@@ -32,10 +32,10 @@ class Generators(nn.Module):
 class Discriminators(nn.Module):
     """Both discriminators: `a` for images of domain A (D_X of the paper), `b` for those of domain B (D_Y)."""
 
-    a: nn.Module
-    b: nn.Module
+    a: Discriminator
+    b: Discriminator
 
-    def __init__(self, a: nn.Module, b: nn.Module) -> None:
+    def __init__(self, a: Discriminator, b: Discriminator) -> None:
         super().__init__()
         self.a = a
         self.b = b

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from cyclegan.networks import train_mode
-from cyclegan.networks.layers import follow_weights
+from cyclegan.networks.layers import power_iteration
 from cyclegan.step.execution import DirectionNetworks
 from cyclegan.step.losses import discriminator_loss
 from cyclegan.step.master_weights import trained
@@ -73,7 +73,7 @@ def _prepare_networks(state: TrainState) -> None:
         if config.model.uses_batch_norm or not network.training:  # walking through all layers takes a while
             train_mode(network)
     if config.model.discriminator_norm == "spectral":
-        follow_weights(state.discriminator)
+        power_iteration(state.discriminator)
     if config.model.dropout:
         torch.manual_seed(torch_seed(config, Stream.TORCH, state.step))
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cyclegan.config import Config, Direction, ModelConfig, Preprocess, describe_validation_error
 from cyclegan.errors import InputError
 from cyclegan.images.formats import ImageFormat
-from cyclegan.networks import build_generator, plain
+from cyclegan.networks import build_generator, to_plain_convs
 from cyclegan.storage.hub import fetch_address, is_address
 
 if TYPE_CHECKING:  # what begins at a translator needs no training code
@@ -112,7 +112,7 @@ def read_info(model: Path) -> ModelInfo:
 
 
 def load_generator(model: Path, direction: Direction, weights: str | None = None) -> tuple[nn.Module, ModelInfo]:
-    """One generator of a model directory on the CPU, made `plain` and ready to translate, and what is known of it.
+    """One generator of a model directory on the CPU, ready to translate, of ordinary convolutions, and its config.json.
 
     weights: final or average; default: what the model was configured for. Raises InputError if a file is damaged.
     """
@@ -121,7 +121,7 @@ def load_generator(model: Path, direction: Direction, weights: str | None = None
     channels = (info.model.channels_a, info.model.channels_b)
     network = build_generator(info.model, *(channels if direction == "a2b" else channels[::-1]))
     load_weights(network, _weights_file(model, direction, weights or info.translate_with))
-    return plain(network).eval().requires_grad_(False), info
+    return to_plain_convs(network).eval().requires_grad_(False), info
 
 
 def read_weights(model: Path, direction: Direction, weights: str) -> dict[str, Tensor]:

@@ -5,8 +5,8 @@ import zipfile
 import pytest
 from rich.console import Console
 
-from cyclegan import InputError
-from cyclegan.datasets.archives import ArchiveError, unpack
+from cyclegan import ArchiveError, InputError
+from cyclegan.datasets.archives import unpack
 from cyclegan.images.file_list import list_images
 from make_zip import images, pack, png
 

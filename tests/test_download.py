@@ -17,11 +17,11 @@ import torch
 from rich.console import Console
 
 from conftest import TINY_MODEL
-from cyclegan import InputError, ModelConfig, Translator
+from cyclegan import DownloadError, InputError, ModelConfig, Translator
 from cyclegan.cli import main
 from cyclegan.datasets import download
 from cyclegan.datasets.catalogue import HOME, MODELS, STANDARD, Dataset
-from cyclegan.datasets.fetching import DownloadError, Patience, fetch, workplace
+from cyclegan.datasets.fetching import Patience, fetch, workplace
 from cyclegan.datasets.pretrained import model_file
 from cyclegan.datasets.standard import address, download_dataset
 from make_reference import reference_state

@@ -24,7 +24,7 @@ from cyclegan.cli import (
     train,
     translate,
 )
-from cyclegan.errors import InputError
+from cyclegan.errors import CycleganError, InputError
 
 # In the order of the help text. Each module has SUMMARY, EXAMPLES, add_arguments(parser) and run(parsed).
 COMMANDS: dict[str, ModuleType] = {
@@ -98,13 +98,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    except OSError as error:
-        print(f"cyclegan: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except RuntimeError as error:
-        # Only our own; an unforeseen one keeps its traceback, for the report of a bug.
-        if type(error).__module__.partition(".")[0] != "cyclegan":
-            raise
+    except (CycleganError, OSError) as error:  # any other is a bug and keeps its traceback
         print(f"cyclegan: {error}", file=sys.stderr)
         raise SystemExit(1) from None
 

@@ -50,11 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(parsed: argparse.Namespace) -> None:
     import sys
 
-    from cyclegan.export import export
+    from cyclegan.export import export_model
     from cyclegan.system.progress import signals_interrupt
 
     with signals_interrupt():
-        exported = export(
+        exported = export_model(
             parsed.run_directory,
             parsed.out,
             format=parsed.format,

@@ -39,10 +39,10 @@ def run(parsed: argparse.Namespace) -> None:
         raise InputError(f"--out is {parsed.out}; expected the name of a page to write, such as inspection.html.")
     from rich.console import Console
 
-    from cyclegan.inspection import inspect
+    from cyclegan.inspection import inspect_folders
     from cyclegan.inspection.view import show_inspection, write_inspection
 
-    found = inspect(*parsed.paths, test_a=parsed.test_a, test_b=parsed.test_b)
+    found = inspect_folders(*parsed.paths, test_a=parsed.test_a, test_b=parsed.test_b)
     show_inspection(found, Console(highlight=False, markup=False))
     if parsed.out is not None:
         write_inspection(found, parsed.out)

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from rich.console import Console
 
 from cyclegan.datasets.fetching import show_bytes
-from cyclegan.errors import InputError
+from cyclegan.errors import ArchiveError, InputError
 from cyclegan.images.formats import EXTENSIONS
 from cyclegan.system.progress import show_progress
 
@@ -25,10 +25,6 @@ _MOST_BYTES = 16 << 30
 _MOST_RATIO = 40
 # A small archive may hold a few images of one colour, which shrink more, and do no harm.
 _FREE_BYTES = 16 << 20
-
-
-class ArchiveError(RuntimeError):
-    """A zip that is damaged, or that no honest person would make. One sentence, for the user."""
 
 
 @dataclass(frozen=True)

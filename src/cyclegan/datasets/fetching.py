@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 from rich.console import Console
 
 from cyclegan._version import __version__
-from cyclegan.errors import InputError
+from cyclegan.errors import DownloadError, InputError, TransferError
 from cyclegan.system.atomic import check_free, lock
 from cyclegan.system.progress import show_progress
 
@@ -31,14 +31,6 @@ _MOST_BYTES = 8 << 30
 
 # Answers that may be others a moment later. All others of 400 and more are final.
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
-
-
-class DownloadError(RuntimeError):
-    """What came over the network is not what was asked for, or nothing came. One sentence, for the user."""
-
-
-class _BreakError(Exception):
-    """A try that failed; another one may not."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +127,7 @@ def fetch(
         while not partial.is_whole():
             try:
                 _receive(url, partial, num_bytes, room, patience.timeout, console)
-            except _BreakError as error:
+            except TransferError as error:
                 if not (sha256 or partial.note.get("mark")):
                     partial.clear()
                 # A bad line that brings some more each time brings the whole file in the end.
@@ -215,7 +207,7 @@ class _Partial:
 
 
 def _receive(url: str, partial: _Partial, num_bytes: int | None, room: float, timeout: float, console: Console) -> None:
-    """One request, for what is still missing. Raises _BreakError if it brings less than all of that."""
+    """One request, for what is still missing. Raises TransferError if it brings less than all of that."""
     have = partial.num_bytes()
     headers = {"User-Agent": f"cyclegan/{__version__}", "Accept-Encoding": "identity"}
     if have:
@@ -262,7 +254,7 @@ def _receive(url: str, partial: _Partial, num_bytes: int | None, room: float, ti
                 file.write(chunk)
                 tick()
     if total is not None and have < total:
-        raise _BreakError(f"The connection ended at {show_bytes(have)} of {show_bytes(total)}")
+        raise TransferError(f"The connection ended at {show_bytes(have)} of {show_bytes(total)}")
     partial.set_note({**partial.note, "num_bytes": have})
 
 
@@ -279,7 +271,7 @@ def _length(url: str, response: http.client.HTTPResponse, partial: _Partial, num
         goes_on = part is not None and int(part[1]) == partial.num_bytes()
         if not goes_on or (total and known and total != known) or (mark and known_mark and mark != known_mark):
             partial.clear()
-            raise _BreakError("The server has another file by now")
+            raise TransferError("The server has another file by now")
         return total or known or num_bytes
     if response.status != 200:
         raise DownloadError(f"{url} answers {response.status} {response.reason}; expected a file.")
@@ -310,10 +302,10 @@ def _open(request: urllib.request.Request, timeout: float, partial: _Partial) ->
         error.close()
         answer = f"{error.code} {http.client.responses.get(error.code, '')}".strip()
         if error.code in _PASSING:
-            raise _BreakError(f"{host} answers {answer}") from None
+            raise TransferError(f"{host} answers {answer}") from None
         if error.code == 416:
             partial.clear()
-            raise _BreakError("The server has another file by now") from None
+            raise TransferError("The server has another file by now") from None
         if 300 <= error.code < 400:
             _check_redirect(url, error.headers.get("Location", ""))
             raise DownloadError(f"{url} sends on without end; use another --mirror.") from None
@@ -326,8 +318,8 @@ def _open(request: urllib.request.Request, timeout: float, partial: _Partial) ->
         if isinstance(reason, ssl.SSLCertVerificationError):
             raise DownloadError(f"The certificate of {host} cannot be trusted: {reason.verify_message}.") from None
         if isinstance(reason, TimeoutError):
-            raise _BreakError(f"{host} does not answer within {timeout:g} s") from None
-        raise _BreakError(f"{host} cannot be reached ({_show_reason(reason)})") from None
+            raise TransferError(f"{host} does not answer within {timeout:g} s") from None
+        raise TransferError(f"{host} cannot be reached ({_show_reason(reason)})") from None
 
 
 def _read(response: http.client.HTTPResponse, timeout: float) -> bytes:
@@ -335,9 +327,9 @@ def _read(response: http.client.HTTPResponse, timeout: float) -> bytes:
     try:
         return response.read1(_CHUNK)
     except TimeoutError:
-        raise _BreakError(f"Nothing came for {timeout:g} s") from None
+        raise TransferError(f"Nothing came for {timeout:g} s") from None
     except (OSError, http.client.HTTPException) as error:
-        raise _BreakError(f"The connection broke ({_show_reason(error)})") from None
+        raise TransferError(f"The connection broke ({_show_reason(error)})") from None
 
 
 def _check(

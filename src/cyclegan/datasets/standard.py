@@ -6,9 +6,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cyclegan.datasets.archives import ArchiveError, unpack
+from cyclegan.datasets.archives import unpack
 from cyclegan.datasets.catalogue import HOME, STANDARD, Dataset, Pretrained
 from cyclegan.datasets.fetching import Patience, Received, check_mirror, fetch, show_bytes, workplace
+from cyclegan.errors import ArchiveError
 from cyclegan.system.atomic import check_free
 
 

@@ -6,16 +6,16 @@ from typing import Literal
 from cyclegan.errors import InputError
 from cyclegan.export.exported import Exported
 from cyclegan.export.graph_formats import PRECISIONS, Calibration, export_graphs
-from cyclegan.export.model_format import export_model
+from cyclegan.export.model_format import export_directory
 from cyclegan.export.reference_format import export_reference
 from cyclegan.storage.model import find_model, read_info
 
-__all__ = ["FORMATS", "Exported", "export"]
+__all__ = ["FORMATS", "Exported", "export_model"]
 
 FORMATS = ("model", "reference", *PRECISIONS)
 
 
-def export(
+def export_model(
     path: str | Path,
     out: str | Path,
     *,
@@ -48,7 +48,7 @@ def export(
     model = find_model(Path(path))
     directions = read_info(model).directions if direction == "both" else (direction,)
     if format == "model":
-        return export_model(model, Path(out), directions, weights, precision)
+        return export_directory(model, Path(out), directions, weights, precision)
     if format == "reference":
         if precision != "fp32":
             raise InputError(f"The reference keeps its weights in fp32, and precision is {precision}; leave it out.")

@@ -80,7 +80,7 @@ def export_graphs(
     precision: str,
     calibration: Calibration,
 ) -> Exported:
-    """As `cyclegan.export.export` has it, for PRECISIONS' formats."""
+    """As `cyclegan.export.export_model` has it, for PRECISIONS' formats."""
     if precision not in PRECISIONS[format]:
         raise InputError(f"--format {format} does not go with --precision {precision}: {_INSTEAD[format, precision]}.")
     if format == "onnx":

@@ -11,7 +11,7 @@ from cyclegan.export.exported import Exported
 from cyclegan.storage.model import read_info, read_weights, save_model
 
 
-def export_model(
+def export_directory(
     model: Path, out: Path, directions: tuple[Direction, ...], weights: str | None, precision: str
 ) -> Exported:
     """config.json and a2b.safetensors, b2a.safetensors of the chosen weights; in fp16 half the size.

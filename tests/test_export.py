@@ -215,7 +215,7 @@ def test_a_model_by_itself_has_one_set_of_weights_and_translates_alike(tmp_path,
         exact, other = (Translator.load(path, direction=direction) for path in (model, out))
         image = smooth_picture(3, 32, 32, seed=5)
         assert psnr(exact.translate_tensor(image), other.translate_tensor(image)) > least_db
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="exists and is not empty"):
         export_model(model, out, format="model")
     with pytest.raises(InputError, match="is fp32 or fp16"):
         export_model(model, tmp_path / "other", format="model", precision="bf16")

@@ -284,20 +284,20 @@ def test_a_damaged_discriminator_is_not_exported(tmp_path):
 
 def test_an_export_that_fails_half_way_leaves_nothing(tmp_path, monkeypatch):
     model = import_reference(write_folder(tmp_path / "run", SMALL), out=tmp_path / "model").path
-    done = []
+    done, save = [], torch.save
 
-    def write(path, content):
+    def write(state, path):
         if len(done) == 2:
             raise OSError("No space left on device")
         done.append(path)
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(content)
+        save(state, path)
 
-    monkeypatch.setattr("cyclegan.export.reference_format.write_bytes", write)
+    monkeypatch.setattr("torch.save", write)
+    before = sorted(tmp_path.iterdir())
     with pytest.raises(OSError, match="No space"):
         export_model(model, tmp_path / "out", format="reference")
     assert len(done) == 2
-    assert not (tmp_path / "out").exists()
+    assert sorted(tmp_path.iterdir()) == before
 
 
 def test_a_checkpoint_of_the_reference_used_as_a_model_is_told_how_to_become_one(tmp_path):

@@ -1,13 +1,12 @@
 """Datasets by name."""
 
-import shutil
 from pathlib import Path
 
 from cyclegan.datasets.catalogue import CITYSCAPES, STANDARD, unknown
 from cyclegan.datasets.earth import EARTH_VARIANTS, build_earth
 from cyclegan.datasets.earth16 import build_earth16
 from cyclegan.errors import InputError
-from cyclegan.system.atomic import check_free
+from cyclegan.system.atomic import atomic_path, check_free
 
 __all__ = ["DATASETS", "EARTH_VARIANTS", "download"]
 
@@ -39,17 +38,9 @@ def download(name: str, out: Path, *, variant: str = "shadedrelief", mirror: str
         raise InputError(f"earth16 has no variant {variant!r}; leave --variant out, or take earth.")
     out = Path(out)
     check_free(out)
-    # Made beside its place and renamed when whole: a dataset that is there is complete.
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with atomic_path(out) as folder:  # a dataset that is there is complete
         if name == "earth16":
-            build_earth16(partial, **options)
+            build_earth16(folder, **options)
         else:
-            build_earth(partial, variant=variant, **options)
-        if out.exists():
-            out.rmdir()
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            build_earth(folder, variant=variant, **options)
     return out

@@ -3,7 +3,6 @@
 import hashlib
 import http.client
 import json
-import os
 import re
 import shutil
 import ssl
@@ -21,7 +20,7 @@ from rich.console import Console
 
 from cyclegan._version import __version__
 from cyclegan.errors import DownloadError, InputError, TransferError
-from cyclegan.system.atomic import check_free, lock
+from cyclegan.system.atomic import check_free, locked
 from cyclegan.system.progress import show_progress
 
 _CHUNK = 1 << 18
@@ -64,7 +63,9 @@ def workplace(out: Path, console: Console) -> Iterator[Path]:
     check_free(out)
     work = out.with_name(f".{out.name}.partial")
     new = [folder for folder in work.parents if not folder.exists()]
-    with _lock(work):
+    work.mkdir(parents=True, exist_ok=True)
+    message = f"Another process is downloading into {work}; wait for it, or choose another --out."
+    with locked(work / "lock", message):
         kept = _Partial(work)
         try:
             yield work
@@ -78,24 +79,6 @@ def workplace(out: Path, console: Console) -> Iterator[Path]:
                 for folder in new:
                     with suppress(OSError):
                         folder.rmdir()
-
-
-@contextmanager
-def _lock(work: Path) -> Iterator[None]:
-    """Keep a second process out of `work`. The system lets go of the lock however this process ends."""
-    while True:
-        work.mkdir(parents=True, exist_ok=True)
-        try:
-            file = (work / "lock").open("a")
-        except FileNotFoundError:  # the process before us has just removed the folder
-            continue
-        with file:
-            if not lock(file):
-                raise InputError(f"Another process is downloading into {work}; wait for it, or choose another --out.")
-            # The process before us removes the folder before it lets go: then what we locked is nowhere.
-            if os.fstat(file.fileno()).st_nlink or os.name == "nt":
-                yield
-                return
 
 
 def fetch(

@@ -18,7 +18,7 @@ from cyclegan.export.int8 import Images, quantise_onnx, quantise_openvino, read_
 from cyclegan.images.tensors import pad_to_multiple
 from cyclegan.storage.model import ModelInfo, load_generator, read_info
 from cyclegan.storage.run import read_run_config, run_of
-from cyclegan.system.atomic import folder_beside
+from cyclegan.system.atomic import atomic_path
 from cyclegan.translate.engines import psnr, require, smooth_picture
 from cyclegan.translate.engines.exported import READERS, Check, ExportInfo, Network, Side, open_file
 from cyclegan.translate.engines.graphs import to_exported_program, to_onnx, to_openvino
@@ -106,7 +106,8 @@ def export_graphs(
         if (out / name).exists():
             raise InputError(f"{out / name} is there already; remove it or choose another --out.")
     notes: list[str] = []
-    with folder_beside(out) as folder:
+    with atomic_path(out, merge=True) as folder:
+        folder.mkdir()
         networks: dict[Direction, Network] = {}
         for direction, name in zip(directions, names, strict=True):
             network, _ = load_generator(model, direction, weights)
@@ -121,9 +122,6 @@ def export_graphs(
             origin=info,
         )
         (folder / "config.json").write_text(description.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        out.mkdir(parents=True, exist_ok=True)
-        for name in wanted:  # config.json last: without it the rest is nothing
-            (folder / name).replace(out / name)
     return Exported(tuple(out / name for name in wanted), tuple(notes))
 
 

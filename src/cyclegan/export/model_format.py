@@ -9,6 +9,7 @@ from cyclegan.config import Direction
 from cyclegan.errors import InputError
 from cyclegan.export.exported import Exported
 from cyclegan.storage.model import read_info, read_weights, save_model
+from cyclegan.system.atomic import check_free
 
 
 def export_directory(
@@ -20,8 +21,7 @@ def export_directory(
     """
     if precision not in ("fp32", "fp16"):
         raise InputError(f"A model directory is fp32 or fp16, and precision is {precision}; choose one of them.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is there already; remove it or choose another --out.")
+    check_free(out)
     info = read_info(model)
     chosen = weights or info.translate_with
     dtype = torch.float16 if precision == "fp16" else torch.float32

@@ -1,7 +1,5 @@
 """The checkpoints of the reference implementation."""
 
-import io
-import shutil
 from pathlib import Path
 
 import torch
@@ -14,7 +12,7 @@ from cyclegan.networks import build_discriminator
 from cyclegan.reference.importing import ROLES
 from cyclegan.reference.keys import to_reference
 from cyclegan.storage.model import load_generator, read_discriminators, read_info
-from cyclegan.system.atomic import write_bytes
+from cyclegan.system.atomic import atomic_path
 
 
 def export_reference(model: Path, out: Path, directions: tuple[Direction, ...], weights: str | None) -> Exported:
@@ -44,18 +42,10 @@ def export_reference(model: Path, out: Path, directions: tuple[Direction, ...], 
     for target in targets.values():
         if target.exists():
             raise InputError(f"{target} is there already; remove it or choose another --out.")
-    new = not out.exists()
-    try:
+    with atomic_path(out, merge=True) as folder:
+        folder.mkdir()
         for role, state in states.items():
-            buffer = io.BytesIO()
-            torch.save(state, buffer)
-            write_bytes(targets[role], buffer.getbuffer())
-    except BaseException:  # nothing is left of half an export
-        for target in targets.values():
-            target.unlink(missing_ok=True)
-        if new:
-            shutil.rmtree(out, ignore_errors=True)
-        raise
+            torch.save(state, folder / targets[role].name)
 
     notes = [f"To load it there: --model cycle_gan {' '.join(_reference_flags(config))}"]
     if config.dropout and config.generator == "resnet":

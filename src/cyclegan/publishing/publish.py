@@ -14,6 +14,7 @@ from cyclegan.publishing.card import card_pictures, card_text
 from cyclegan.publishing.facts import Subject, public_scores, read_subject
 from cyclegan.publishing.upload import Remote, look_up, upload
 from cyclegan.storage.hub import GENERATORS, hub_api
+from cyclegan.system.atomic import atomic_path
 
 # Files that a push makes; what an earlier one left of them and this one has not is deleted from the repository.
 _OWN = ("README.md", "config.json", "scores.json", *GENERATORS)
@@ -92,22 +93,12 @@ def _write_folder(
     show: Callable[[Parcel], None],
 ) -> Path:
     """Fill a folder and put it in the place of `out`, or its files into `out` if that is an empty folder."""
-    place = out.resolve()  # a link and the current folder have no place of their own to be replaced
-    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not empty; remove it or choose another folder for the dry run.")
-    partial = place / ".partial" if place.is_dir() else place.with_name(f".{place.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        _fill(partial, subject, licence, data_licence, samples)
-        show(_parcel(partial, address, None, private, dry_run=True))
-        if place.is_dir():
-            for path in list(partial.iterdir()):
-                path.rename(place / path.name)
-        else:
-            partial.rename(place)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    with atomic_path(out, merge=True) as folder:
+        folder.mkdir()
+        _fill(folder, subject, licence, data_licence, samples)
+        show(_parcel(folder, address, None, private, dry_run=True))
     return out
 
 

@@ -1,9 +1,7 @@
 """What is fastest on this machine: asked of the machine itself in a trial of seconds, and remembered."""
 
 import json
-import os
 import platform
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from platformdirs import user_cache_path
 from torch import Tensor, nn
 
 from cyclegan.config import TrainConfig
@@ -65,7 +64,7 @@ def choose(
     if is_short:
         return Choice("bf16", "this CPU has its arithmetic, and the run is too short to try")
 
-    cache = cache or _user_cache() / "tuning.json"
+    cache = cache or user_cache_path("cyclegan", appauthor=False) / "tuning.json"
     key = _key(config)
     remembered = _read(cache)
     if key not in remembered:
@@ -128,16 +127,6 @@ def cpu_name() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return platform.processor() or platform.machine()
-
-
-def _user_cache() -> Path:
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library/Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "cyclegan"
 
 
 def _read(cache: Path) -> dict[str, Any]:

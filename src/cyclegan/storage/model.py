@@ -4,7 +4,7 @@ import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError
@@ -16,11 +16,8 @@ from cyclegan.errors import InputError
 from cyclegan.images.formats import ImageFormat
 from cyclegan.networks import build_generator, plain
 from cyclegan.storage.hub import fetch_address, is_address
-
-if TYPE_CHECKING:  # what begins at a translator needs no training code
-    pass
 from cyclegan.storage.run import list_checkpoints
-from cyclegan.system.atomic import replaced_directory
+from cyclegan.system.atomic import atomic_path
 
 
 class ModelInfo(Config):
@@ -47,7 +44,8 @@ def save_model(target: Path, info: ModelInfo, weights: Mapping[str, Mapping[str,
 
     weights: state dicts by name: a2b, b2a, a2b_average, b2a_average; discriminator_a, discriminator_b.
     """
-    with replaced_directory(target) as folder:
+    with atomic_path(target) as folder:
+        folder.mkdir()
         write_model(folder, info, weights)
 
 

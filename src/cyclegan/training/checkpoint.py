@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # what begins at a translator needs no training code
     from cyclegan.step.state import TrainState
 from cyclegan.storage.model import ModelInfo, save_tensors, with_prefix, write_model
 from cyclegan.storage.run import list_checkpoints
-from cyclegan.system.atomic import replaced_directory
+from cyclegan.system.atomic import atomic_path
 
 
 def generator_weights(state: "TrainState") -> dict[str, dict[str, Tensor]]:
@@ -34,7 +34,8 @@ def save_checkpoint(run: Path, info: ModelInfo, state: "TrainState", *, seconds:
     seconds: training time so far. Raises OSError if the disk does not take it; older checkpoints are then untouched.
     """
     target = run / "checkpoints" / f"step_{state.step:07d}"
-    with replaced_directory(target) as folder:
+    with atomic_path(target) as folder:
+        folder.mkdir()
         _write_checkpoint(folder, info, state, seconds)
     for old in list_checkpoints(run)[keep:]:
         shutil.rmtree(old, ignore_errors=True)
@@ -43,7 +44,8 @@ def save_checkpoint(run: Path, info: ModelInfo, state: "TrainState", *, seconds:
 
 def save_best(run: Path, info: ModelInfo, state: "TrainState", *, seconds: float, scores: dict[str, Any]) -> None:
     """Write best/, a checkpoint with the validation scores that it was chosen by, in place of the one before it."""
-    with replaced_directory(run / "best") as folder:
+    with atomic_path(run / "best") as folder:
+        folder.mkdir()
         _write_checkpoint(folder, info, state, seconds)
         (folder / "validation.json").write_text(json.dumps(scores, indent=2) + "\n")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cyclegan.errors import InputError
 
-SUMMARY = "Get a dataset or a pretrained model by its name."
+SUMMARY = "Download a dataset or a pretrained model by its name."
 
 EXAMPLES = """examples:
   cyclegan download --list
@@ -15,31 +15,33 @@ EXAMPLES = """examples:
   cyclegan download earth --variant etopo1 --out data/etopo1
   cyclegan download earth16                    (elevation in metres, one 16-bit channel)
 
-The same command goes on with a download that broke off. Sizes and SHA-256 are checked where they are known.
-A mirror has the files as URL/datasets/NAME.zip and URL/pretrained_models/NAME.pth."""
+The same command resumes a download that was interrupted. Sizes and SHA-256 are checked where they are known.
+A mirror keeps the files as URL/datasets/NAME.zip and URL/pretrained_models/NAME.pth."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", nargs="?", help="what to get; --list shows the names")
-    parser.add_argument("--list", action="store_true", help="show all datasets and models, and end")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="Dataset or model to download; --list shows the names.")
+    parser.add_argument("--list", action="store_true", help="List all datasets and models.")
     parser.add_argument(
-        "--model", action="store_true", help="the pretrained model, for a name that is also that of a dataset"
+        "--model", action="store_true", help="Download the pretrained model if a dataset has the same name."
     )
     parser.add_argument(
         "--variant",
+        metavar="NAME",
         default="shadedrelief",
-        help="maps of earth: shadedrelief (pale relief), or etopo1 (coloured heights and depths) "
-        "(default: shadedrelief)",
+        help="Maps of earth: shadedrelief (pale relief) or etopo1 (coloured heights and depths) "
+        "(default: shadedrelief).",
     )
     parser.add_argument(
         "--out",
         type=Path,
-        help="folder to make (default: data/NAME, or data/NAME-VARIANT; for a model models/NAME)",
+        metavar="DIR",
+        help="Folder to write (default: data/NAME, data/NAME-VARIANT, or models/NAME for a model).",
     )
     parser.add_argument(
         "--mirror",
         metavar="URL",
-        help="get it from there instead of the authors' server (default: environment variable CYCLEGAN_MIRROR, if set)",
+        help="Server to use instead of the authors' (default: environment variable CYCLEGAN_MIRROR, if set).",
     )
 
 

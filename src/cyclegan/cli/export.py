@@ -15,8 +15,8 @@ EXAMPLES = """examples:
   cyclegan translate exported/maps photo.jpg --out translated/
 
 onnx, openvino, torch-export: writes a2b.onnx (a2b.xml and a2b.bin, a2b.pt2) and the same for b2a, which take batches
-and images of any size, and config.json, which describes inputs and outputs. Graphs are compared with torch before they are
-put into place. `cyclegan translate` takes the folder; docs/engines.md shows how to run it without cyclegan.
+and images of any size, and config.json, which describes inputs and outputs. Graphs are compared with torch before they
+are put into place. `cyclegan translate` takes the folder; docs/engines.md shows how to run it without cyclegan.
 
 reference: writes latest_net_G_A.pth, latest_net_G_B.pth, latest_net_D_A.pth and latest_net_D_B.pth, as
 junyanz/pytorch-CycleGAN-and-pix2pix loads them from its folder checkpoints/NAME.

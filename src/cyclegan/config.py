@@ -422,7 +422,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "cycle_weight_b": 3.0,
         "structure_weight": 5.0,
     },
-    # What `cyclegan demo` runs on two CPU cores; how its sizes were found is in docs/demo.md.
+    # What `cyclegan demo` runs on two CPU cores; how its sizes were found is in docs/research/demo.md.
     "demo": {
         **_MODERN,
         "minutes": 10.0,

@@ -16,7 +16,7 @@ EXAMPLES = """examples:
 
 Measures every size at one batch size, and every batch size at one size, each in its own process. Points that would
 exceed --minutes or the free memory are left out, with a note. Writes bench.json, bench.md and bench.png into --out;
-docs/bench.md explains them."""
+docs/guides/bench.md explains them."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

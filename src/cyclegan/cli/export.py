@@ -16,12 +16,14 @@ EXAMPLES = """examples:
 
 onnx, openvino, torch-export: writes a2b.onnx (a2b.xml and a2b.bin, a2b.pt2) and the same for b2a, which take batches
 and images of any size, and config.json, which describes inputs and outputs. Graphs are compared with torch before they
-are put into place. `cyclegan translate` takes the folder; docs/engines.md shows how to run it without cyclegan.
+are put into place. `cyclegan translate` takes the folder; docs/guides/engines.md shows how to run it without cyclegan.
 
 reference: writes latest_net_G_A.pth, latest_net_G_B.pth, latest_net_D_A.pth and latest_net_D_B.pth, as
 junyanz/pytorch-CycleGAN-and-pix2pix loads them from its folder checkpoints/NAME.
 
-model: writes a model directory with one set of weights; in fp16 it has half the size."""
+model: writes a model directory with one set of weights; in fp16 it has half the size.
+
+Many CPUs have no bf16 or fp16 arithmetic: OpenVINO then refuses these precisions, torch-export warns that it is slow."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -70,6 +72,7 @@ def run(parsed: argparse.Namespace) -> None:
             weights=parsed.weights,
             precision=parsed.precision,
             calibrate=parsed.calibrate,
+            say=lambda line: print(line, file=sys.stderr),
         )
     for note in exported.notes:
         print(note, file=sys.stderr)

@@ -39,7 +39,7 @@ EXAMPLES = """examples:
 
 The same command resumes a run that was stopped. Defaults are those of the preset and the file that are given.
 
-From junyanz/pytorch-CycleGAN-and-pix2pix (docs/from-the-reference.md):
+From junyanz/pytorch-CycleGAN-and-pix2pix (docs/guides/from-the-reference.md):
   cyclegan train --from-reference 'python train.py --dataroot ./datasets/maps --name maps_cyclegan'"""
 
 # Settings that have a place of their own on the command line.

@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 # Metres above sea level, and the red, green and blue that level ground of this height has on the map. NOAA publishes
 # the order of these tints, but the map's own heights for them differ from the published ones on land. So they were
-# measured: the map's colours, by median, at points whose height the ETOPO1 grid gives (docs/sixteen-bit.md).
+# measured: the map's colours, by median, at points whose height the ETOPO1 grid gives (docs/research/elevation.md).
 # fmt: off
 TINTS: tuple[tuple[int, int, int, int], ...] = (
     (-10000, 9, 2, 108), (-9000, 3, 7, 123), (-8000, 0, 13, 145), (-7500, 0, 20, 150), (-7000, 0, 24, 160),

@@ -24,7 +24,7 @@ from cyclegan.translate.files import translate_files
 from cyclegan.translate.plan import plan_outputs
 from cyclegan.translate.translator import Translator
 
-# Two generators that trained ten times as long as the demo; docs/quality.md says how they were made.
+# Two generators that trained ten times as long as the demo; docs/research/presets.md says how they were made.
 EARTH_MODEL = Path(__file__).parent / "earth"
 
 # What they were trained on, in the words of about.json: with other blocks, test tiles may show places that they know.

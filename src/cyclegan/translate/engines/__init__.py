@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cyclegan.errors import InputError
-from cyclegan.system.devices import has_fast_bf16, resolve_device
+from cyclegan.system.devices import has_fast_bf16, resolve_device, why_slow
 
 EngineName: TypeAlias = Literal["auto", "torch", "onnxruntime", "openvino"]
 Precision: TypeAlias = Literal["auto", "fp32", "fp16", "bf16", "int8"]
@@ -33,7 +33,8 @@ class Engine:
 
     network: the torch module behind it, for whoever must reach into its layers; None where there is none. It takes and
     gives float32, whatever it computes in. original: the float32 generator on the same device, for tiles, which are
-    exact whatever the engine; None where only an export is there. reason: why `auto` took this precision, in words.
+    exact whatever the engine; None where only an export is there. reason: why `auto` took this precision, or why it is
+    slow on this device, in words.
     """
 
     name: str
@@ -97,7 +98,8 @@ def open_engine(
         raise InputError(f"engine {name} does not compute a run in {wanted}; {hint}.")
     if wanted != "fp32" and place.type == "mps":
         raise InputError(f"On mps only fp32 has been tried, and precision is {wanted}; use fp32 or --device cpu.")
-    return _open(name, network, channels, multiple, wanted, place)
+    opened = _open(name, network, channels, multiple, wanted, place)
+    return replace(opened, reason=why_slow(wanted, place)) if name == "torch" else opened
 
 
 def _open(name: str, network: nn.Module, channels: int, multiple: int, precision: str, place: torch.device) -> Engine:
@@ -119,8 +121,9 @@ def _open_named(
         graph = to_onnx(network, channels, multiple, precision)
         return open_onnxruntime(graph.SerializeToString(), precision)
     from cyclegan.translate.engines.graphs import to_openvino
-    from cyclegan.translate.engines.with_openvino import open_openvino
+    from cyclegan.translate.engines.with_openvino import check_precision, open_openvino
 
+    check_precision(precision, "use fp32, or engine torch")  # before the graph is made
     return open_openvino(to_openvino(network, channels, multiple), precision)
 
 
@@ -130,7 +133,7 @@ def _open_auto(
     exact = _open(name, network, channels, multiple, "fp32", place)
     if "bf16" not in PRECISIONS[name]:
         return replace(exact, reason="this engine computes bf16 on no CPU")
-    if not has_fast_bf16(place):
+    if not has_fast_bf16(place) or not _has_bf16(name):
         return replace(exact, reason=f"this {place.type.upper()} has no arithmetic in bf16")
     if not eight_bit:
         return replace(exact, reason="the result has more than 8 bits, which bf16 would not keep")
@@ -141,6 +144,15 @@ def _open_auto(
     if decibels < AUTO_DB:
         return replace(exact, reason=f"bf16 keeps only {decibels:.0f} dB of this model, less than {AUTO_DB:.0f}")
     return replace(small, reason=f"built into this {place.type.upper()}; {decibels:.0f} dB to fp32 on a test picture")
+
+
+def _has_bf16(name: str) -> bool:
+    """Whether an engine that knows bf16 computes in it on this machine."""
+    if name != "openvino":
+        return True
+    from cyclegan.translate.engines.with_openvino import can_compute
+
+    return can_compute("bf16")
 
 
 def require(package: str, *others: str) -> Any:

@@ -1,6 +1,7 @@
 """What `cyclegan export` wrote for other programs, opened again: config.json says how."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +11,7 @@ from cyclegan.config import Config, Direction, describe_validation_error
 from cyclegan.errors import InputError
 from cyclegan.images.formats import ImageFormat
 from cyclegan.storage.model import ModelInfo
-from cyclegan.system.devices import resolve_device
+from cyclegan.system.devices import resolve_device, why_slow
 from cyclegan.translate.engines import Engine, check_choice
 
 # By format: the engine that computes it, and the file's suffix.
@@ -130,4 +131,5 @@ def open_file(path: Path, export_format: str, precision: str, device: str = "cpu
         return open_openvino(path, precision)
     from cyclegan.translate.engines.with_torch import open_exported_program
 
-    return open_exported_program(path, precision, resolve_device(device))
+    place = resolve_device(device)
+    return replace(open_exported_program(path, precision, place), reason=why_slow(precision, place))

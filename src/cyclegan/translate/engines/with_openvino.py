@@ -11,8 +11,11 @@ from cyclegan.errors import InputError
 from cyclegan.translate.engines import Engine, require
 
 # What OpenVINO calls the type that it computes in. Left alone it takes bf16 wherever the chip has it, also for fp32.
-# Of an int8 graph this is the type of what is not quantised.
-HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "bf16"}
+# Of an int8 graph, whose other layers are in bf16 or float32, `open_openvino` decides.
+HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
+
+# What a CPU must have, as lscpu shows it.
+_NEEDS = {"bf16": "avx512_bf16 or amx_bf16", "fp16": "amx_fp16"}
 
 
 @cache
@@ -29,6 +32,27 @@ def openvino_core() -> Any:
     return core
 
 
+@cache
+def can_compute(precision: str) -> bool:
+    """Whether OpenVINO computes in this precision on this CPU. Where it cannot, it takes another one without a word."""
+    if precision in ("fp32", "int8"):
+        return True
+    openvino, core = require("openvino"), openvino_core()
+    x = openvino.opset13.parameter([1], openvino.Type.f32)
+    model = openvino.Model([openvino.opset13.relu(x)], [x], "probe")
+    settings = {"INFERENCE_PRECISION_HINT": HINTS[precision]}
+    return computes_in(core.compile_model(model, "CPU", settings)) == HINTS[precision]
+
+
+def check_precision(precision: str, instead: str) -> None:
+    """Raises InputError, which ends with `instead`, if OpenVINO cannot compute in this precision on this CPU."""
+    if not can_compute(precision):
+        raise InputError(
+            f"OpenVINO cannot compute in {precision} on this CPU, which has no {precision} arithmetic "
+            f"({_NEEDS[precision]} on x86); {instead}."
+        )
+
+
 def open_openvino(graph: Any, precision: str) -> Engine:
     """An openvino.Model, or the path of an .xml file. Uses as many threads as torch.
 
@@ -36,11 +60,11 @@ def open_openvino(graph: Any, precision: str) -> Engine:
     """
     openvino = require("openvino")
     core = openvino_core()
+    remedy = "export it in fp32" if isinstance(graph, Path) else "use fp32, or engine torch"
+    check_precision(precision, remedy)
+    hint = HINTS["bf16" if can_compute("bf16") else "fp32"] if precision == "int8" else HINTS[precision]
     try:
         model = core.read_model(graph) if isinstance(graph, Path) else graph
-        hint = HINTS[precision]
-        if precision == "int8" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            hint = "f32"
         settings = {
             "INFERENCE_PRECISION_HINT": hint,
             "PERFORMANCE_HINT": "LATENCY",
@@ -53,7 +77,7 @@ def open_openvino(graph: Any, precision: str) -> Engine:
         raise InputError(f"{where} is not a model that openvino {openvino.__version__} reads: {first}") from None
     taken = computes_in(compiled)
     if taken != hint:
-        raise InputError(f"OpenVINO computes in {taken} on this CPU, and {precision} was asked for; use engine torch.")
+        raise InputError(f"OpenVINO computes in {taken} on this CPU, and {precision} was asked for; {remedy}.")
 
     def compute(images: Tensor) -> Tensor:
         # A copy: the result lives in memory that the next call writes to.

@@ -178,12 +178,12 @@ def test_an_openvino_graph_that_cannot_be_checked_here_is_refused_before_work(mo
     monkeypatch.setattr("cyclegan.translate.engines.with_openvino.can_compute", lambda name: name == "fp32")
     monkeypatch.setattr("cyclegan.export.graph_formats.load_generator", None)
     with pytest.raises(InputError, match=f"cannot compute in {precision} on this CPU.*use --precision fp32"):
-        export(model, tmp_path / "out", format="openvino", precision=precision)
+        export_model(model, tmp_path / "out", format="openvino", precision=precision)
     assert not (tmp_path / "out").exists()
 
 
 def test_an_openvino_export_that_this_cpu_cannot_compute_says_what_to_do(model, tmp_path, monkeypatch):
-    export(model, tmp_path / "out", format="openvino", direction="a2b")
+    export_model(model, tmp_path / "out", format="openvino", direction="a2b")
     config = tmp_path / "out" / "config.json"
     config.write_text(config.read_text().replace('"precision": "fp32"', '"precision": "bf16"'))
     monkeypatch.setattr("cyclegan.translate.engines.with_openvino.can_compute", lambda name: name == "fp32")
@@ -202,7 +202,7 @@ def test_a_graph_whose_check_is_slow_here_says_so_before_work(model, tmp_path, m
         cli.main([*words, "--precision", "bf16"])
     assert "no bf16 arithmetic and emulates it, so fp32 is faster" in capsys.readouterr().err
     with pytest.raises(TypeError), pytest.warns(UserWarning, match="which can take minutes in bf16"):
-        export(model, tmp_path / "out", format="torch-export", direction="a2b", precision="bf16")
+        export_model(model, tmp_path / "out", format="torch-export", direction="a2b", precision="bf16")
 
 
 def test_missing_extras_are_named(model, tmp_path, monkeypatch):

@@ -23,7 +23,7 @@ junyanz/pytorch-CycleGAN-and-pix2pix loads them from its folder checkpoints/NAME
 
 model: writes a model directory with one set of weights; in fp16 it has half the size.
 
-Many CPUs have no bf16 or fp16 arithmetic: OpenVINO then refuses these precisions, torch-export warns that it is slow."""
+Many CPUs have no bf16 or fp16 arithmetic: OpenVINO then refuses these, torch-export warns that it is slow."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

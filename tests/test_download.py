@@ -262,7 +262,7 @@ def test_redirects_are_followed_and_gone_on_with(server, tmp_path):
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("/x.zip", "sends on without end"),
+        ("/x.zip", "redirects without end"),
         ("file:///etc/hostname", "file:///etc/hostname', which is not http or https"),
         ("ftp://127.0.0.1/x.zip", "ftp://127.0.0.1/x.zip', which is not http or https"),
     ],
@@ -446,7 +446,7 @@ def test_a_call_stopped_while_unpacking_goes_on_without_the_network(server, tmp_
         patch.setattr("cyclegan.datasets.archives._write", stop)
         code, _, err = run(capsys, "download", "mini", "--out", str(tmp_path / "mini"), "--mirror", server.url)
         assert code == 130
-        assert "the same command goes on from there" in err
+        assert "the same command resumes from there" in err
         assert [path.name for path in tmp_path.iterdir()] == [".mini.partial"]
         assert not (tmp_path / ".mini.partial" / "images").exists()
     download("mini", tmp_path / "mini", mirror=server.url)
@@ -479,7 +479,7 @@ def test_ctrl_c_keeps_what_came_and_the_same_command_goes_on(server, tmp_path, c
     finally:
         process.kill()
     assert process.returncode == 130
-    assert "the same command goes on from there" in err
+    assert "the same command resumes from there" in err
     assert str(tmp_path / ".mini.partial") in err
     kept = received.stat().st_size
     assert 100_000 < kept <= 150_000
@@ -563,7 +563,7 @@ def test_a_model_that_would_run_code_is_refused_and_leaves_nothing(server, tmp_p
     server.script = [serve(checkpoint({"model.1.weight": Payload()}), kind="application/octet-stream")]
     code, out, err = run(capsys, "download", "style_monet", "--mirror", server.url)
     assert (code, out) == (2, "")
-    assert "cyclegan: What came as style_monet.pth is refused" in err
+    assert "cyclegan: The downloaded style_monet.pth is refused" in err
     assert "nothing was executed" in err
     assert nothing_left(tmp_path)
     Path("mine").mkdir()

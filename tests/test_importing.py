@@ -460,7 +460,7 @@ def test_a_checkpoint_with_a_changed_byte_is_refused(tmp_path):
     whole[place] ^= 64
     path.write_bytes(whole)
     assert torch.load(path, weights_only=True)["model.4.weight"].shape  # torch itself does not see it
-    with pytest.raises(InputError, match="damaged; get it again"):
+    with pytest.raises(InputError, match="damaged; download it again"):
         import_reference(path, out=tmp_path / "model")
     for byte in range(0, len(whole), 97):  # wherever it is, it is one sentence or does no harm
         whole[byte] ^= 255

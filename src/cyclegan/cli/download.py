@@ -67,7 +67,7 @@ def run(parsed: argparse.Namespace) -> None:
 
 
 def _get_model(name: str, out: Path, mirror: str | None) -> Path:
-    """The model directory `out`, made of the file that comes, which is not kept."""
+    """Download a model and convert it into the model directory `out`. The downloaded file is not kept."""
     import shlex
     import sys
 
@@ -76,13 +76,13 @@ def _get_model(name: str, out: Path, mirror: str | None) -> Path:
     from cyclegan.storage.model import read_info
 
     if (out / "config.json").is_file() and f"{name}.pth" in (read_info(out).origin or ""):
-        print(f"{out} is there already; remove it to get it again.", file=sys.stderr)
+        print(f"{out} is there already; remove it to download it again.", file=sys.stderr)
         return out
     with model_file(name, out, mirror=mirror) as file:
         try:
             made = import_reference(file, out=file.with_suffix(""), direction="a2b").path
-        except InputError as error:  # the file goes, so its place says nothing
-            raise InputError(str(error).replace(str(file), f"What came as {file.name}")) from None
+        except InputError as error:  # the file is removed, so its path says nothing
+            raise InputError(str(error).replace(str(file), f"The downloaded {file.name}")) from None
         if out.exists():
             out.rmdir()
         made.rename(out)
@@ -99,7 +99,7 @@ def _show_list() -> None:
 
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
-        console.width = 160  # lines for other programs are not folded at 80 columns
+        console.width = 160  # do not fold lines at 80 columns for other programs
     table = Table(show_edge=False, pad_edge=False)
     for column in ("name", "kind", "A", "B", "size", "SHA-256"):
         table.add_column(column, overflow="fold", justify="right" if column == "size" else "left")

@@ -1,11 +1,11 @@
-"""What can be downloaded: the datasets and pretrained generators of the CycleGAN authors, and what is known of them."""
+"""The datasets and pretrained generators of the CycleGAN authors."""
 
 import difflib
 from dataclasses import dataclass
 
 from cyclegan.errors import InputError
 
-# Where the authors keep them. A mirror has the same two folders.
+# The authors' server. A mirror has the same two folders.
 HOME = "http://efrosgans.eecs.berkeley.edu/cyclegan"
 
 
@@ -13,7 +13,7 @@ HOME = "http://efrosgans.eecs.berkeley.edu/cyclegan"
 class Dataset:
     """A zip with folders of images. a, b: what the domains show. source: whose images they are.
 
-    num_bytes, sha256: of the zip, as tensorflow/datasets publishes them; None where we know of none.
+    num_bytes, sha256: of the zip, as published by tensorflow/datasets; None if unknown.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Pretrained:
-    """A generator in one file of PyTorch. a: what it takes. b: what it makes of it. Sizes and checksums are unknown."""
+    """A generator in one PyTorch file. a: its input. b: its output. Sizes and checksums are unknown."""
 
     name: str
     a: str
@@ -168,9 +168,9 @@ MODELS = {
     )
 }
 
-CITYSCAPES = """cityscapes cannot be downloaded here, because its licence does not let anybody pass it on.
-It may be used for what is not commercial (research, teaching, publications, trying things out), and work that uses it
-cites the Cityscapes Dataset. Neither it nor a changed version of it may be distributed; models trained on it may.
+CITYSCAPES = """cityscapes cannot be downloaded here, because its licence forbids to distribute it.
+It may be used for non-commercial purposes (research, teaching, publications, experiments), and work that uses it cites
+the Cityscapes Dataset. Neither it nor a changed version of it may be distributed; models trained on it may.
 To get it, register at https://www.cityscapes-dataset.com and agree to its terms, then download
 leftImg8bit_trainvaltest.zip (photos) and gtFine_trainvaltest.zip (label maps) and unzip both. Then make four folders:
   mkdir -p data/cityscapes/trainA data/cityscapes/trainB data/cityscapes/testA data/cityscapes/testB
@@ -178,12 +178,12 @@ leftImg8bit_trainvaltest.zip (photos) and gtFine_trainvaltest.zip (label maps) a
   cp leftImg8bit/val/*/*.png data/cityscapes/testA
   cp gtFine/train/*/*_color.png data/cityscapes/trainB
   cp gtFine/val/*/*_color.png data/cityscapes/testB
-The paper's images are these, scaled to 256x256. Models trained on them can be had with
+The paper uses these images, scaled to 256x256. To download models that were trained on them:
   cyclegan download cityscapes_photo2label    and    cyclegan download cityscapes_label2photo"""
 
 
 def unknown(name: str, known: tuple[str, ...], kind: str = "dataset") -> InputError:
-    """The error for a name that is none of `known`, with the nearest one."""
+    """The error for a name that is not in `known`, with the nearest one."""
     nearest = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {nearest[0]}? " if nearest else ""
-    return InputError(f"There is no {kind} {name!r}; {hint}`cyclegan download --list` shows what there is.")
+    return InputError(f"There is no {kind} {name!r}; {hint}`cyclegan download --list` shows all names.")

@@ -31,14 +31,14 @@ TINTS: tuple[tuple[int, int, int, int], ...] = (
 )
 # fmt: on
 
-# Lightness of shaded ground, relative to level ground, and how unusual a shade is: standard deviation of its logarithm.
+# Lightness of shaded ground, relative to level ground, and the standard deviation of its logarithm.
 _SHADES = np.exp(np.arange(-16, 3) / 10)
 _SHADE_SIGMA = 0.4
 
-# What colour is left in the deepest shadow, relative to level ground; sunlit slopes keep all of it.
+# Saturation in the deepest shadow, relative to level ground; sunlit slopes keep all of it.
 _SHADOW_COLOUR = 0.25
 
-# Standard deviation of the map's colours about the model, JPEG noise included, of 255.
+# Standard deviation of the map's colours around the model, JPEG noise included, of 255.
 _COLOUR_SIGMA = 6.0
 
 # Colours that are looked up together: memory stays below 100 MB.
@@ -56,8 +56,8 @@ _WHITE, _NEAR, _LOW = 4000, 12, 2000
 def recover_elevation(relief: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Colours of the ETOPO1 map, (H, W, 3), 8-bit -> metres above sea level, (H, W), from -10000 to 6000.
 
-    Each colour is taken for the height and the shade that explain it best; then each pixel becomes the median of its
-    3x3 neighbours, because single pixels are noisy. Lakes and ice, whose colours mean no height, are filled from the
+    Each colour gets the height and the shade that explain it best; then each pixel becomes the median of its 3x3
+    neighbours, because single pixels are noisy. Lakes and ice, whose colours mean no height, are filled from the
     ground around them. Equal pictures give equal heights.
     """
     height, width, _ = relief.shape

@@ -1,4 +1,8 @@
-"""One file over HTTP: what came is kept hidden between tries, gone on with, checked, and only then used."""
+"""Download one file over HTTP: resume an interrupted download, check size and SHA-256, then hand the file over.
+
+Own code, because no well-kept library does all of it: resume only if the server still has the same file (If-Range), keep
+the part between calls, retry with growing waits, refuse web pages and redirects to other protocols, limit the size.
+"""
 
 import hashlib
 import http.client
@@ -25,18 +29,18 @@ from cyclegan.system.progress import show_progress
 
 _CHUNK = 1 << 18
 
-# No file of the catalogue is a fifth as long. A server that does not say how much it sends is stopped here.
+# Limit for servers that do not announce a length. No file of the catalogue has a fifth of it.
 _MOST_BYTES = 8 << 30
 
-# Answers that may be others a moment later. All others of 400 and more are final.
+# Answers that may change soon. All others from 400 on are final.
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait. timeout: seconds without a byte that make a stall. tries: in a row, without a byte more.
+    """How long to wait. timeout: seconds without a byte until a try fails. tries: failed tries in a row without progress.
 
-    wait: seconds before the second try; they double from try to try.
+    wait: seconds before the second try; they double with every further try.
     """
 
     timeout: float = 30.0
@@ -46,7 +50,7 @@ class Patience:
 
 @dataclass(frozen=True)
 class Received:
-    """A whole file. sha256: of what came, in hexadecimal digits."""
+    """A complete file. sha256: in hexadecimal digits."""
 
     path: Path
     num_bytes: int
@@ -55,10 +59,10 @@ class Received:
 
 @contextmanager
 def workplace(out: Path, console: Console) -> Iterator[Path]:
-    """The hidden folder beside `out` in which it is made, for one process at a time.
+    """The hidden folder beside `out` for a download in progress, locked for this process.
 
-    It stays only while it holds a file that a further call can go on with, and goes away otherwise, whatever happened.
-    Raises InputError if another process works there, or if `out` is there already, other than as an empty folder.
+    It stays only if it holds a file that a further call can resume. Raises InputError if another process works there,
+    or if `out` is there already and not an empty folder.
     """
     check_free(out)
     work = out.with_name(f".{out.name}.partial")
@@ -70,7 +74,7 @@ def workplace(out: Path, console: Console) -> Iterator[Path]:
         try:
             yield work
         except BaseException as error:
-            if kept.num_bytes() and not isinstance(error, DownloadError):  # which says it in its own sentence
+            if kept.num_bytes() and not isinstance(error, DownloadError):  # whose message says it
                 console.print(f"Stopped. {kept}" if isinstance(error, KeyboardInterrupt) else str(kept))
             raise
         finally:
@@ -92,16 +96,16 @@ def fetch(
     patience: Patience | None = None,
     console: Console,
 ) -> Received:
-    """Download `url` into the folder `work`, going on with what an earlier call left there.
+    """Download `url` into the folder `work`, resuming an earlier call.
 
-    begins: what such files begin with. num_bytes, sha256: of the right file, where known. room: bytes that the disk
-    must have free for each byte of the file.
-    Raises DownloadError if the server has no such file, another file, or does not answer; what came is then kept if a
-    further call can go on with it, and removed otherwise. Raises InputError if the disk has not enough room.
+    begins: first bytes of such files. num_bytes, sha256: of the right file, if known. room: free bytes on the disk that
+    are needed for each byte of the file.
+    Raises DownloadError if the server has no such file, another file, or does not answer; the part that has arrived is
+    then kept if a further call can resume it, else removed. Raises InputError if the disk has not enough room.
     """
     patience = patience or Patience()
     partial = _Partial(work)
-    # Without a mark of the server, only the checksum tells whether the rest belongs to the same file.
+    # Without a mark of the server, only the checksum can show that the rest belongs to the same file.
     if partial.note.get("url") != url or not (sha256 or partial.note.get("mark")):
         partial.clear()
     furthest = partial.num_bytes()
@@ -113,7 +117,7 @@ def fetch(
             except TransferError as error:
                 if not (sha256 or partial.note.get("mark")):
                     partial.clear()
-                # A bad line that brings some more each time brings the whole file in the end.
+                # A bad connection that makes some progress with every try completes the file in the end.
                 failures = failures + 1 if partial.num_bytes() <= furthest else 1
                 furthest = max(furthest, partial.num_bytes())
                 if failures >= patience.tries:
@@ -136,7 +140,7 @@ def show_bytes(count: int) -> str:
 
 
 def check_mirror(mirror: str) -> str:
-    """The address of a mirror, without a slash at its end. Raises InputError if it is none."""
+    """The address of a mirror, without a final slash. Raises InputError if it is no address."""
     try:
         parts = urlsplit(mirror)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -152,13 +156,13 @@ def check_mirror(mirror: str) -> str:
 
 
 class _Partial:
-    """What has come of a file, and beside it of which one: its address, its length, and the server's mark for it."""
+    """The part of a file that has arrived, and a note with its address, its length and the server's mark of it."""
 
     def __init__(self, work: Path) -> None:
         self.file = work / "received"
         self._note_file = work / "received.json"
         self.note: dict[str, Any] = {}
-        # A damaged note means that nothing is known of the file: it is fetched anew.
+        # With a damaged note the file is downloaded again.
         with suppress(OSError, ValueError):
             note = json.loads(self._note_file.read_text())
             self.note = note if isinstance(note, dict) else {}
@@ -166,7 +170,7 @@ class _Partial:
     def __str__(self) -> str:
         if not self.num_bytes():
             return ""
-        return f"{show_bytes(self.num_bytes())} are kept in {self.file.parent}; the same command goes on from there."
+        return f"{show_bytes(self.num_bytes())} are kept in {self.file.parent}; the same command resumes from there."
 
     def num_bytes(self) -> int:
         return self.file.stat().st_size if self.file.exists() else 0
@@ -190,18 +194,18 @@ class _Partial:
 
 
 def _receive(url: str, partial: _Partial, num_bytes: int | None, room: float, timeout: float, console: Console) -> None:
-    """One request, for what is still missing. Raises TransferError if it brings less than all of that."""
+    """One request for the missing part. Raises TransferError if it brings less."""
     have = partial.num_bytes()
     headers = {"User-Agent": f"cyclegan/{__version__}", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
-        if partial.note.get("mark"):  # a server whose file is another one by now sends all of it
+        if partial.note.get("mark"):  # a server that has another file by now sends all of it
             headers["If-Range"] = partial.note["mark"]
 
     with _open(urllib.request.Request(url, headers=headers), timeout, partial) as response:
         if response.headers.get_content_type() == "text/html":
             raise DownloadError(
-                f"{url} brought a web page instead of a file; look at it in a browser (a login of your network?), "
+                f"{url} brought a web page instead of a file; open it in a browser (a login of your network?), "
                 f"or use another --mirror. {partial}".rstrip()
             )
         total = _length(url, response, partial, num_bytes)
@@ -209,7 +213,7 @@ def _receive(url: str, partial: _Partial, num_bytes: int | None, room: float, ti
         if num_bytes is not None and total != num_bytes:
             partial.clear()
             raise DownloadError(
-                f"{url} has {total:,} bytes, but the file that we know has {num_bytes:,}, so nothing was downloaded; "
+                f"{url} has {total:,} bytes, but the known file has {num_bytes:,}, so nothing was downloaded; "
                 "try later, or another --mirror."
             )
         if total is not None:
@@ -242,7 +246,7 @@ def _receive(url: str, partial: _Partial, num_bytes: int | None, room: float, ti
 
 
 def _length(url: str, response: http.client.HTTPResponse, partial: _Partial, num_bytes: int | None) -> int | None:
-    """Bytes of the whole file, if known. What we have stays only where the answer goes on with it."""
+    """Bytes of the whole file, if known. Removes the part that we have unless the answer continues it."""
     headers = response.headers
     # A weak ETag does not promise the same bytes, and is not allowed in If-Range.
     tag = headers.get("ETag", "")
@@ -265,7 +269,7 @@ def _length(url: str, response: http.client.HTTPResponse, partial: _Partial, num
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows to http and https only: an answer must not make us read files of this machine."""
+    """Follows redirects to http and https only: an answer must not make us read files of this machine."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         _check_redirect(req.full_url, newurl)
@@ -274,7 +278,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 def _check_redirect(url: str, target: str) -> None:
     if urlsplit(target).scheme not in ("http", "https", ""):
-        raise DownloadError(f"{url} sends on to {target!r}, which is not http or https; use another --mirror.")
+        raise DownloadError(f"{url} redirects to {target!r}, which is not http or https; use another --mirror.")
 
 
 def _open(request: urllib.request.Request, timeout: float, partial: _Partial) -> Any:
@@ -291,7 +295,7 @@ def _open(request: urllib.request.Request, timeout: float, partial: _Partial) ->
             raise TransferError("The server has another file by now") from None
         if 300 <= error.code < 400:
             _check_redirect(url, error.headers.get("Location", ""))
-            raise DownloadError(f"{url} sends on without end; use another --mirror.") from None
+            raise DownloadError(f"{url} redirects without end; use another --mirror.") from None
         raise DownloadError(
             f"{url} answers {answer}; the file is not there (any more): use a mirror that has it (--mirror URL, or the "
             f"environment variable CYCLEGAN_MIRROR). {partial}".rstrip()
@@ -306,7 +310,7 @@ def _open(request: urllib.request.Request, timeout: float, partial: _Partial) ->
 
 
 def _read(response: http.client.HTTPResponse, timeout: float) -> bytes:
-    """What came next, at most a chunk; nothing at the end."""
+    """The next bytes, at most a chunk; empty at the end."""
     try:
         return response.read1(_CHUNK)
     except TimeoutError:
@@ -318,7 +322,7 @@ def _read(response: http.client.HTTPResponse, timeout: float) -> bytes:
 def _check(
     url: str, partial: _Partial, begins: tuple[bytes, ...], num_bytes: int | None, sha256: str | None
 ) -> Received:
-    """The whole file, if it is the right one; else it is removed."""
+    """Check the complete file; a wrong one is removed."""
     digest = hashlib.sha256()
     count = 0
     with partial.file.open("rb") as file:

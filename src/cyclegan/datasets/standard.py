@@ -1,4 +1,4 @@
-"""The datasets of the CycleGAN authors: fetched, checked, unpacked, and put into place when they are whole."""
+"""Download, check and unpack the datasets of the CycleGAN authors."""
 
 import json
 import os
@@ -14,10 +14,10 @@ from cyclegan.system.atomic import check_free
 
 
 def download_dataset(name: str, out: Path, *, mirror: str | None = None, patience: Patience | None = None) -> Path:
-    """Make the folder `out` with the images of the dataset `name` of STANDARD, and about.json. Returns `out`.
+    """Download the dataset `name` of STANDARD into the folder `out`, with about.json. Returns `out`.
 
-    A dataset that is there already is left as it is. mirror: see `address`.
-    Raises DownloadError, ArchiveError or InputError; then `out` is as it was.
+    A dataset that is there already stays as it is. mirror: see `address`.
+    Raises DownloadError, ArchiveError or InputError; `out` is then unchanged.
     """
     entry, out, console = STANDARD[name], Path(out), progress_console()
     if _is_there(out, name):
@@ -27,7 +27,7 @@ def download_dataset(name: str, out: Path, *, mirror: str | None = None, patienc
     url = address(entry, mirror)
     with workplace(out, console) as work:
         announce(entry, url, console)
-        # Images hardly shrink in a zip, so the disk holds them twice for a moment.
+        # Images hardly shrink in a zip, so the disk holds them twice for a while.
         received = fetch(
             url,
             work,
@@ -38,7 +38,7 @@ def download_dataset(name: str, out: Path, *, mirror: str | None = None, patienc
             patience=patience,
             console=console,
         )
-        tell_checksum(entry, received, console)
+        print_checksum(entry, received, console)
         try:
             found = unpack(received.path, work / "images", name=f"{name}.zip", console=console)
         except ArchiveError:
@@ -63,13 +63,13 @@ def download_dataset(name: str, out: Path, *, mirror: str | None = None, patienc
     counts = ", ".join(f"{count:,} in {folder}" for folder, count in found.num_images.items())
     console.print(f"Images: {counts}.")
     if found.left_out:
-        console.print(f"Left out, as no image of these folders: {_some(found.left_out)}.")
-    console.print(f"Whose they are: {entry.source}.")
+        console.print(f"Left out, as they are not images of these folders: {_some(found.left_out)}.")
+    console.print(f"Source: {entry.source}.")
     return out
 
 
 def address(entry: Dataset | Pretrained, mirror: str | None = None) -> str:
-    """Where to get an entry: from `mirror`, else from the environment variable CYCLEGAN_MIRROR, else from the authors.
+    """The address of an entry: at `mirror`, else at the environment variable CYCLEGAN_MIRROR, else at the authors'.
 
     Raises InputError if the mirror is no http or https address.
     """
@@ -83,7 +83,7 @@ def announce(entry: Dataset | Pretrained, url: str, console: Console) -> None:
     console.print(f"{entry.name}: {entry.a} {joint} {entry.b}, from {url}{size}")
 
 
-def tell_checksum(entry: Dataset | Pretrained, received: Received, console: Console) -> None:
+def print_checksum(entry: Dataset | Pretrained, received: Received, console: Console) -> None:
     if entry.sha256:
         console.print(f"{show_bytes(received.num_bytes)}, SHA-256 as expected.")
     else:

@@ -150,7 +150,7 @@ def test_what_an_export_is_not_for_is_told(model, tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             Translator.load(out, **settings)
-    with pytest.raises(InputError, match="only translates; use the run"):
+    with pytest.raises(InputError, match="can only translate; give the run"):
         export_model(out, tmp_path / "again", format="onnx")
     with pytest.raises(InputError, match="cannot be reached"):
         list(Translator.load(out).translate([np.zeros((16, 16, 3), np.uint8)], stabilise=True))

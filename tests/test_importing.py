@@ -277,7 +277,7 @@ def test_a_run_survives_the_way_there_and_back(folders, tmp_path):
 def test_a_damaged_discriminator_is_not_exported(tmp_path):
     model = import_reference(write_folder(tmp_path / "run", SMALL), out=tmp_path / "model").path
     save_file({"stem.weight": torch.ones(2)}, model / "discriminator_a.safetensors")
-    with pytest.raises(InputError, match="discriminator a .* is not what its config.json describes"):
+    with pytest.raises(InputError, match="discriminator a .* does not match its config.json"):
         export_model(model, tmp_path / "out", format="reference")
     assert not (tmp_path / "out").exists()
 
@@ -537,7 +537,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path):
         ((good, wide), {}, "do not belong to one model: .*4 wide.* and .*8 wide"),
         ((good, grey), {}, "do not belong to one model"),
         ((good, good, good), {}, "both for a2b"),
-        ((judge,), {}, "does not tell of which domain"),
+        ((judge,), {}, "does not say of which domain"),
         ((named,), {}, "which its name does not say"),
         ((good,), {"epoch": "3"}, "no folder was given"),
         ((right,), {"direction": "b2a"}, "contradicts the names of these files: latest_net_G_A.pth is a2b"),

@@ -1,4 +1,4 @@
-"""Configuration: what a run is, resolved from preset < file < command line, validated when made, changed by copy."""
+"""Configuration of a run: resolved from preset < file < command line, validated, frozen and changed by copy."""
 
 import difflib
 import json
@@ -26,7 +26,7 @@ Preprocess = Literal[
 ]
 
 
-# Fewest held-out images of a domain that scores in training come from; noise would choose the best step among fewer.
+# Fewest validation images of a domain; with fewer, noise would choose the best step.
 MIN_VALIDATION = 10
 
 
@@ -402,7 +402,7 @@ _BEYOND: dict[str, Any] = {
 }
 
 
-# Where values come from that nobody gives. A TrainConfig that is made by itself has those of the paper.
+# The preset of values that are not given. A TrainConfig made directly has those of the paper.
 DEFAULT_PRESET = "modern"
 
 
@@ -413,9 +413,9 @@ _MODERN: dict[str, Any] = {**_BEYOND, "cycle_weight_a": 1.0, "cycle_weight_b": 1
 PRESETS: dict[str, dict[str, Any]] = {
     # The recipe of the paper as its authors' code runs it: 256 px, 100 + 100 epochs, batch 1, identity weight 0.5.
     "paper": {},
-    # Meant to give better translations in the same time; benchmarks/quality.py compares it.
+    # Better translations in the same time; benchmarks/quality.py compares the presets.
     "modern": _MODERN,
-    # For those who must not change shapes: three times the cycle of `modern`, edges held in place, no contrastive term.
+    # For images whose shapes must not change: three times the cycle of `modern`, a structure term, no contrastive term.
     "conservative": {
         **_BEYOND,
         "cycle_weight_a": 3.0,
@@ -478,9 +478,9 @@ def make_config(*layers: Mapping[str, Any], preset: str | None = None) -> TrainC
 
 
 def saved_config(*layers: Mapping[str, Any]) -> TrainConfig:
-    """A configuration as a run keeps it: what the layers do not say has the value of a TrainConfig, not of a preset.
+    """A configuration as a run saves it: values that the layers lack are those of TrainConfig, not of a preset.
 
-    A file has no settings without a value, which a preset would fill in. Raises InputError as `make_config`.
+    A saved file leaves out settings that are None, which a preset would fill in. Raises InputError as `make_config`.
     """
     return _validated({key: value for layer in layers for key, value in _flatten(layer).items()})
 

@@ -1,7 +1,8 @@
 """Download one file over HTTP: resume an interrupted download, check size and SHA-256, then hand the file over.
 
-Own code, because no well-kept library does all of it: resume only if the server still has the same file (If-Range), keep
-the part between calls, retry with growing waits, refuse web pages and redirects to other protocols, limit the size.
+This is own code because no well-kept library does all of it: resume only if the server still has the same file
+(If-Range), keep the part between calls, retry with growing waits, refuse web pages and redirects to other protocols,
+limit the size.
 """
 
 import hashlib
@@ -38,7 +39,7 @@ _PASSING = (408, 425, 429, 500, 502, 503, 504)
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait. timeout: seconds without a byte until a try fails. tries: failed tries in a row without progress.
+    """How long to wait. timeout: seconds without a byte until a try fails. tries: failures in a row without progress.
 
     wait: seconds before the second try; they double with every further try.
     """

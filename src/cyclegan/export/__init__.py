@@ -1,4 +1,4 @@
-"""Models in the formats of other programs: one file for each kind of format."""
+"""Export models for other programs: one module for each kind of format."""
 
 import warnings
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""ONNX, OpenVINO and torch-export: a graph for each direction, checked against torch, and config.json beside them."""
+"""Export ONNX, OpenVINO and torch-export: a graph for each direction, compared with torch, and config.json."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -37,15 +37,15 @@ _INSTEAD = {
     ("torch-export", "int8"): "torch-export has no int8 here; take --format openvino or onnx",
 }
 
-# How far a graph may be from torch in float32, or it is refused: dB with a peak of 2. A right graph of these precisions
-# is tens of dB better; a wrong one (another padding, another norm) is below 20.
+# Least agreement of a graph with torch in float32, in dB with a peak of 2. A right graph in these precisions is tens of
+# dB better; a wrong one (another padding, another norm) is below 20.
 LEAST_DB = {"fp32": 80.0, "fp16": 40.0, "bf16": 30.0, "int8": 20.0}
 GOOD_INT8_DB = 30.0
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Where images for int8 come from: a folder that was named, or else those that the run was trained on."""
+    """The images that calibrate int8: a given folder, or else those that the run was trained on."""
 
     path: Path
     folder: Path | None
@@ -83,7 +83,7 @@ def export_graphs(
     calibration: Calibration,
     say: Callable[[str], None],
 ) -> Exported:
-    """As `cyclegan.export.export_model` has it, for PRECISIONS' formats."""
+    """`cyclegan.export.export_model` for the formats of PRECISIONS."""
     if precision not in PRECISIONS[format]:
         raise InputError(f"--format {format} does not go with --precision {precision}: {_INSTEAD[format, precision]}.")
     if format == "onnx":
@@ -198,7 +198,7 @@ def _export_one(
 
 
 def _test_pictures(channels: int, multiple: int) -> list[Tensor]:
-    """Of one to three images, square, oblong, and of sizes that no network takes as they are."""
+    """Batches of one to three images: square, oblong, and of sizes that need padding."""
     side = max(32, multiple)
     sizes = [(1, side, side), (2, side + 1, 2 * side - 3), (3, 2 * side - 1, side - 5), (1, multiple, 3 * side)]
     return [

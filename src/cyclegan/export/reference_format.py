@@ -1,4 +1,4 @@
-"""The checkpoints of the reference implementation."""
+"""Export checkpoints of the reference implementation."""
 
 from pathlib import Path
 
@@ -16,26 +16,26 @@ from cyclegan.system.atomic import atomic_path
 
 
 def export_reference(model: Path, out: Path, directions: tuple[Direction, ...], weights: str | None) -> Exported:
-    """latest_net_G_A.pth and the others, as junyanz/pytorch-CycleGAN-and-pix2pix writes and loads them."""
+    """Write latest_net_G_A.pth and the others, as junyanz/pytorch-CycleGAN-and-pix2pix writes and loads them."""
     info = read_info(model)
     config = info.model
     if config.beyond_reference:
         raise InputError(
             f"The networks of the reference have no {' and no '.join(config.beyond_reference)}, which {model} has; "
-            "export it in another format. (Networks that are trained with --preset paper can go there.)"
+            "export it in another format. (Networks of --preset paper can be exported.)"
         )
     theirs = {name: role for role, name in ROLES.items()}
     states: dict[str, dict[str, Tensor]] = {}
     for direction in directions:
         network, _ = load_generator(model, direction, weights)
         states[theirs[direction]] = to_reference(network.state_dict(), dropout=config.dropout, norm=config.norm)
-    judges = read_discriminators(model) if len(directions) == len(info.directions) else {}
-    for domain, state in judges.items():
-        judge = build_discriminator(config, config.channels_a if domain == "a" else config.channels_b)
+    discriminators = read_discriminators(model) if len(directions) == len(info.directions) else {}
+    for domain, state in discriminators.items():
+        network = build_discriminator(config, config.channels_a if domain == "a" else config.channels_b)
         try:
-            judge.load_state_dict(state)
+            network.load_state_dict(state)
         except RuntimeError:
-            raise InputError(f"The discriminator {domain} of {model} is not what its config.json describes.") from None
+            raise InputError(f"The discriminator {domain} of {model} does not match its config.json.") from None
         states[theirs[f"discriminator_{domain}"]] = to_reference(state, norm=config.norm)
 
     targets = {role: out / f"latest_net_{role}.pth" for role in states}
@@ -50,27 +50,27 @@ def export_reference(model: Path, out: Path, directions: tuple[Direction, ...], 
     notes = [f"To load it there: --model cycle_gan {' '.join(_reference_flags(config))}"]
     if config.dropout and config.generator == "resnet":
         notes[0] = f"To load it there: --model test --model_suffix _A {' '.join(_reference_flags(config))}"
-        notes.append("It has dropout, which --model cycle_gan there always leaves out, so that the keys do not fit.")
-    if not judges:
+        notes.append("It has dropout, which --model cycle_gan there always leaves out; the keys would not fit.")
+    if not discriminators:
         notes.append("Without discriminators: it can translate there, but not be trained further.")
     if config.generator == "resnet" and config.blocks not in (6, 9):
         notes.append(
-            f"Its --netG knows 6 and 9 residual blocks, and this model has {config.blocks}: "
+            f"Its --netG has 6 or 9 residual blocks, and this model has {config.blocks}: "
             "its class ResnetGenerator loads it with n_blocks, its command line needs a name for that."
         )
     if config.generator == "unet" and config.depth not in (7, 8):
         notes.append(
-            f"Its --netG knows U-Nets of 7 and 8 levels, and this model has {config.depth}: "
+            f"Its --netG has U-Nets of 7 or 8 levels, and this model has {config.depth}: "
             "its class UnetGenerator loads it with num_downs, its command line needs a name for that."
         )
     for name, image_format in (("A", info.a), ("B", info.b)):
         if image_format.dtype != "uint8":
-            notes.append(f"Images of domain {name} are {image_format}; its loader reads 8-bit images alone.")
+            notes.append(f"Images of domain {name} are {image_format}; its loader reads only 8-bit images.")
     return Exported(tuple(targets.values()), tuple(notes))
 
 
 def _reference_flags(config: ModelConfig) -> list[str]:
-    """Options with which the reference builds these networks."""
+    """Options of the reference that build these networks."""
     unet = {7: "unet_128", 8: "unet_256"}.get(config.depth, f"unet_{2**config.depth}")
     flags = ["--netG", f"resnet_{config.blocks}blocks" if config.generator == "resnet" else unet]
     flags += ["--ngf", str(config.width), "--norm", config.norm]

@@ -192,7 +192,7 @@ def from_reference(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _names_of(state: Mapping[str, Tensor]) -> dict[str, str]:
-    """The reference's names of a network's layers, by ours. The keys show which network it is."""
+    """The reference's names of a network's layers, by ours; which network it is shows in its keys."""
     if "model.1.weight" in state:
         return _resnet_names(len(_numbers(state, r"model\.(\d+)\.conv_block")), _has_dropout(state))
     if any(key.startswith("model.model.") for key in state):

@@ -164,7 +164,7 @@ def _explain(error: Exception, api: "HfApi", repo_id: str, revision: str | None,
         case errors.RevisionNotFoundError():
             return InputError(f"{url} has no revision {revision!r}; expected one of its branches, tags or commits.")
     if status == 401:
-        return InputError(f"{api.endpoint} rejects your token; {LOG_IN} again.")
+        return InputError(f"{api.endpoint} rejects your token; {LOG_IN}.")
     if status == 403:
         return InputError(f"Your token does not allow this at {url}; use one with that right: {LOG_IN}.")
     if status == 412:

@@ -656,7 +656,7 @@ def test_cityscapes_says_what_its_licence_asks_for(capsys, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     code, out, err = run(capsys, "download", "cityscapes")
     assert (code, out) == (2, "")
-    for words in ("not commercial", "register at https://www.cityscapes-dataset.com", "leftImg8bit_trainvaltest.zip"):
+    for words in ("non-commercial", "register at https://www.cityscapes-dataset.com", "leftImg8bit_trainvaltest.zip"):
         assert words in err
     assert "gtFine_trainvaltest.zip" in err
     assert nothing_left(tmp_path)

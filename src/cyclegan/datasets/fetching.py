@@ -68,7 +68,6 @@ def workplace(out: Path, console: Console) -> Iterator[Path]:
     check_free(out)
     work = out.with_name(f".{out.name}.partial")
     new = [folder for folder in work.parents if not folder.exists()]
-    work.mkdir(parents=True, exist_ok=True)
     message = f"Another process is downloading into {work}; wait for it, or choose another --out."
     with locked(work / "lock", message):
         kept = _Partial(work)

@@ -3,7 +3,8 @@
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -61,9 +62,7 @@ def push(
         raise InputError(f"licence is {licence!r}; expected an id of the Hub, such as mit, apache-2.0 or cc-by-4.0.")
     subject = read_subject(Path(run), repo_id, weights)
     address = f"{hub_api(repo_id, token).endpoint}/{repo_id}"
-    if dry_run is not None:
-        return str(_write_folder(subject, Path(dry_run), address, private, licence, data_licence, samples, show))
-    remote = look_up(repo_id, token)
+    remote = None if dry_run is not None else look_up(repo_id, token)
     if remote is not None and remote.foreign and not overwrite:
         raise InputError(
             f"{address} holds other files ({', '.join(remote.foreign[:3])}); choose another name, or pass --overwrite "
@@ -71,34 +70,30 @@ def push(
         )
     if remote is not None and private and not remote.private:
         raise InputError(f"{address} exists and is public; make it private in its settings, or choose another name.")
-    with TemporaryDirectory(prefix="cyclegan-push-") as place:
-        folder = Path(place)
+    with _new_folder(dry_run) as folder:
         _fill(folder, subject, licence, data_licence, samples)
-        parcel = _parcel(folder, address, remote, private, dry_run=False)
+        parcel = _parcel(folder, address, remote, private, dry_run=dry_run is not None)
         show(parcel)
+        if dry_run is not None:
+            return str(dry_run)
         step = f"Model of step {subject.info.step:,}" if subject.info.step else "Model"  # imported ones have none
         message = message or f"{step}, made with cyclegan"
         return upload(folder, repo_id, remote, message=message, delete=parcel.delete, private=private, token=token)
 
 
-def _write_folder(
-    subject: Subject,
-    out: Path,
-    address: str,
-    private: bool,
-    licence: str | None,
-    data_licence: str | None,
-    samples: bool,
-    show: Callable[[Parcel], None],
-) -> Path:
-    """Write all files to `out`, a new or empty folder."""
+@contextmanager
+def _new_folder(dry_run: str | Path | None) -> Iterator[Path]:
+    """A folder to fill: that of the dry run, which is there whole or as it was, or a temporary one."""
+    if dry_run is None:
+        with TemporaryDirectory(prefix="cyclegan-push-") as place:
+            yield Path(place)
+        return
+    out = Path(dry_run)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not empty; remove it or choose another folder for the dry run.")
     with atomic_path(out, merge=True) as folder:
         folder.mkdir()
-        _fill(folder, subject, licence, data_licence, samples)
-        show(_parcel(folder, address, None, private, dry_run=True))
-    return out
+        yield folder
 
 
 def _fill(folder: Path, subject: Subject, licence: str | None, data_licence: str | None, samples: bool) -> None:

@@ -51,15 +51,19 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 
 @contextmanager
 def locked(file: Path, message: str) -> Iterator[None]:
-    """Hold a lock file for this process alone; however the process ends, the system lets go of it.
+    """Hold a lock file for this process alone; however the process ends, the system releases it.
 
-    Raises InputError with `message` if another process holds it.
+    Makes the folder of the file. Raises InputError with `message` if another process holds the lock.
     """
-    lock = FileLock(file, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise InputError(message) from None
+    lock = FileLock(file, timeout=0.2)
+    while not lock.is_locked:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise InputError(message) from None
+        except FileNotFoundError:  # the process before has just removed the folder
+            continue
     try:
         yield
     finally:

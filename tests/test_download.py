@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from conftest import TINY_MODEL
 from cyclegan import DownloadError, InputError, ModelConfig, Translator
@@ -24,6 +23,7 @@ from cyclegan.datasets.catalogue import HOME, MODELS, STANDARD, Dataset
 from cyclegan.datasets.fetching import Patience, fetch, workplace
 from cyclegan.datasets.pretrained import model_file
 from cyclegan.datasets.standard import address, download_dataset
+from cyclegan.system.messages import Messages
 from make_reference import reference_state
 from make_zip import images, pack
 
@@ -32,7 +32,7 @@ PATIENT = Patience(timeout=20.0, tries=3, wait=0.0)
 HASTY = Patience(timeout=1.0, tries=2, wait=0.0)
 
 DATA = b"PK\x03\x04" + np.random.default_rng(0).bytes(300_000)
-QUIET = Console(quiet=True)
+QUIET = Messages("datasets", quiet=True)
 
 
 class Server:
@@ -125,7 +125,7 @@ def get(server, tmp_path, *, patience=PATIENT, known=True, path="/x.zip"):
     """Fetch DATA into tmp_path; returns its bytes."""
     sums = {"num_bytes": len(DATA), "sha256": hashlib.sha256(DATA).hexdigest()} if known else {}
     with workplace(tmp_path / "x", QUIET) as work:
-        found = fetch(server.url + path, work, begins=(b"PK\x03\x04",), patience=patience, console=QUIET, **sums)
+        found = fetch(server.url + path, work, begins=(b"PK\x03\x04",), patience=patience, messages=QUIET, **sums)
         data = found.path.read_bytes()
         assert found.sha256 == hashlib.sha256(data).hexdigest()
         found.path.unlink()
@@ -247,7 +247,7 @@ def test_another_address_starts_anew(server, tmp_path):
 def test_a_whole_file_of_a_stopped_call_is_not_asked_for_again(server, tmp_path):
     server.script = [serve(DATA)]
     with workplace(tmp_path / "x", QUIET) as work:
-        fetch(f"{server.url}/x.zip", work, begins=(b"PK",), patience=PATIENT, console=QUIET)
+        fetch(f"{server.url}/x.zip", work, begins=(b"PK",), patience=PATIENT, messages=QUIET)
     assert get(server, tmp_path) == DATA
     assert len(server.asked) == 1
 

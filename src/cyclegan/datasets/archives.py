@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from rich.console import Console
-
 from cyclegan.datasets.fetching import show_bytes
 from cyclegan.errors import ArchiveError, InputError
 from cyclegan.images.formats import EXTENSIONS
+from cyclegan.system.messages import Messages
 from cyclegan.system.progress import show_progress
 
 FOLDERS = tuple(f"{role}{domain}" for role in ("train", "val", "test") for domain in "AB")
@@ -35,7 +34,7 @@ class Unpacked:
     left_out: tuple[str, ...]
 
 
-def unpack(archive: Path, out: Path, *, name: str, console: Console) -> Unpacked:
+def unpack(archive: Path, out: Path, *, name: str, messages: Messages) -> Unpacked:
     """Unpack the images of trainA, trainB, valA, ... of a zip into the new folder `out`. name: for messages.
 
     The folders lie at the top of the zip, or together in one folder. Other entries are left out, and returned.
@@ -54,7 +53,7 @@ def unpack(archive: Path, out: Path, *, name: str, console: Console) -> Unpacked
                     f"{archive.parent.parent} has {show_bytes(free)} free and the images of {name} take "
                     f"{show_bytes(total)}; make room, or choose another --out."
                 )
-            _write(opened, wanted, out, name, console)
+            _write(opened, wanted, out, name, messages)
     except BaseException as error:
         shutil.rmtree(out, ignore_errors=True)
         # zipfile and zlib have many errors for damage.
@@ -128,11 +127,11 @@ def _is_image(parts: tuple[str, ...]) -> bool:
 
 
 def _write(
-    opened: zipfile.ZipFile, wanted: dict[PurePosixPath, zipfile.ZipInfo], out: Path, name: str, console: Console
+    opened: zipfile.ZipFile, wanted: dict[PurePosixPath, zipfile.ZipInfo], out: Path, name: str, messages: Messages
 ) -> None:
     done = 0
     with show_progress(
-        console, lambda: done / len(wanted), lambda: f"unpacking {name}: {done} of {len(wanted)} images"
+        messages.console, lambda: done / len(wanted), lambda: f"unpacking {name}: {done} of {len(wanted)} images"
     ) as tick:
         for path, entry in wanted.items():
             target = out / path

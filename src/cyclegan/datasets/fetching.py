@@ -21,11 +21,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from rich.console import Console
-
 from cyclegan._version import __version__
 from cyclegan.errors import DownloadError, InputError, TransferError
 from cyclegan.system.atomic import check_free, locked
+from cyclegan.system.messages import Messages
 from cyclegan.system.progress import show_progress
 
 _CHUNK = 1 << 18
@@ -59,7 +58,7 @@ class Received:
 
 
 @contextmanager
-def workplace(out: Path, console: Console) -> Iterator[Path]:
+def workplace(out: Path, messages: Messages) -> Iterator[Path]:
     """The hidden folder beside `out` for a download in progress, locked for this process.
 
     It stays only if it holds a file that a further call can resume. Raises InputError if another process works there,
@@ -75,7 +74,7 @@ def workplace(out: Path, console: Console) -> Iterator[Path]:
             yield work
         except BaseException as error:
             if kept.num_bytes() and not isinstance(error, DownloadError):  # whose message says it
-                console.print(f"Stopped. {kept}" if isinstance(error, KeyboardInterrupt) else str(kept))
+                messages.info(f"Stopped. {kept}" if isinstance(error, KeyboardInterrupt) else str(kept))
             raise
         finally:
             if not kept.num_bytes():
@@ -94,7 +93,7 @@ def fetch(
     sha256: str | None = None,
     room: float = 1.0,
     patience: Patience | None = None,
-    console: Console,
+    messages: Messages,
 ) -> Received:
     """Download `url` into the folder `work`, resuming an earlier call.
 
@@ -113,7 +112,7 @@ def fetch(
     try:
         while not partial.is_whole():
             try:
-                _receive(url, partial, num_bytes, room, patience.timeout, console)
+                _receive(url, partial, num_bytes, room, patience.timeout, messages)
             except TransferError as error:
                 if not (sha256 or partial.note.get("mark")):
                     partial.clear()
@@ -126,7 +125,7 @@ def fetch(
                         f"{error} ({tries} in a row). Try later, or another --mirror. {partial}".rstrip()
                     ) from None
                 seconds = patience.wait * 2 ** (failures - 1)
-                console.print(f"{error}; trying again in {seconds:g} s.")
+                messages.info(f"{error}; trying again in {seconds:g} s.")
                 time.sleep(seconds)
     except BaseException:
         if not (sha256 or partial.note.get("mark")):
@@ -193,7 +192,9 @@ class _Partial:
         self.note = {}
 
 
-def _receive(url: str, partial: _Partial, num_bytes: int | None, room: float, timeout: float, console: Console) -> None:
+def _receive(
+    url: str, partial: _Partial, num_bytes: int | None, room: float, timeout: float, messages: Messages
+) -> None:
     """One request for the missing part. Raises TransferError if it brings less."""
     have = partial.num_bytes()
     headers = {"User-Agent": f"cyclegan/{__version__}", "Accept-Encoding": "identity"}
@@ -229,7 +230,7 @@ def _receive(url: str, partial: _Partial, num_bytes: int | None, room: float, ti
 
         with (
             partial.file.open("ab") as file,
-            show_progress(console, lambda: have / total if total else 0.0, status) as tick,
+            show_progress(messages.console, lambda: have / total if total else 0.0, status) as tick,
         ):
             while chunk := _read(response, timeout):
                 have += len(chunk)

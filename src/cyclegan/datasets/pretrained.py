@@ -6,7 +6,8 @@ from pathlib import Path
 
 from cyclegan.datasets.catalogue import MODELS, unknown
 from cyclegan.datasets.fetching import Patience, fetch, workplace
-from cyclegan.datasets.standard import address, announce, print_checksum, progress_console
+from cyclegan.datasets.standard import address, announce, print_checksum
+from cyclegan.system.messages import Messages
 
 # First bytes: torch.save writes a zip; until 2020 it wrote a pickle of protocol 2.
 _BEGINS = (b"PK\x03\x04", b"\x80\x02")
@@ -21,10 +22,10 @@ def model_file(name: str, out: Path, *, mirror: str | None = None, patience: Pat
     """
     if name not in MODELS:
         raise unknown(name, tuple(MODELS), "pretrained model")
-    entry, console = MODELS[name], progress_console()
+    entry, messages = MODELS[name], Messages("datasets")
     url = address(entry, mirror)
-    with workplace(out, console) as work:
-        announce(entry, url, console)
+    with workplace(out, messages) as work:
+        announce(entry, url, messages)
         received = fetch(
             url,
             work,
@@ -32,7 +33,7 @@ def model_file(name: str, out: Path, *, mirror: str | None = None, patience: Pat
             num_bytes=entry.num_bytes,
             sha256=entry.sha256,
             patience=patience,
-            console=console,
+            messages=messages,
         )
-        print_checksum(entry, received, console)
+        print_checksum(entry, received, messages)
         yield received.path.rename(work / f"{name}.pth")

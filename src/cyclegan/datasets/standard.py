@@ -4,13 +4,12 @@ import json
 import os
 from pathlib import Path
 
-from rich.console import Console
-
 from cyclegan.datasets.archives import unpack
 from cyclegan.datasets.catalogue import HOME, STANDARD, Dataset, Pretrained
 from cyclegan.datasets.fetching import Patience, Received, check_mirror, fetch, show_bytes, workplace
 from cyclegan.errors import ArchiveError
 from cyclegan.system.atomic import check_free
+from cyclegan.system.messages import Messages
 
 
 def download_dataset(name: str, out: Path, *, mirror: str | None = None, patience: Patience | None = None) -> Path:
@@ -19,14 +18,14 @@ def download_dataset(name: str, out: Path, *, mirror: str | None = None, patienc
     A dataset that is there already stays as it is. mirror: see `address`.
     Raises DownloadError, ArchiveError or InputError; `out` is then unchanged.
     """
-    entry, out, console = STANDARD[name], Path(out), progress_console()
+    entry, out, messages = STANDARD[name], Path(out), Messages("datasets")
     if _is_there(out, name):
-        console.print(f"{name} is in {out} already (see its about.json); remove the folder to get it again.")
+        messages.info(f"{name} is in {out} already (see its about.json); remove the folder to get it again.")
         return out
     check_free(out)
     url = address(entry, mirror)
-    with workplace(out, console) as work:
-        announce(entry, url, console)
+    with workplace(out, messages) as work:
+        announce(entry, url, messages)
         # Images hardly shrink in a zip, so the disk holds them twice for a while.
         received = fetch(
             url,
@@ -36,11 +35,11 @@ def download_dataset(name: str, out: Path, *, mirror: str | None = None, patienc
             sha256=entry.sha256,
             room=2.0,
             patience=patience,
-            console=console,
+            messages=messages,
         )
-        print_checksum(entry, received, console)
+        print_checksum(entry, received, messages)
         try:
-            found = unpack(received.path, work / "images", name=f"{name}.zip", console=console)
+            found = unpack(received.path, work / "images", name=f"{name}.zip", messages=messages)
         except ArchiveError:
             received.path.unlink()
             raise
@@ -61,10 +60,10 @@ def download_dataset(name: str, out: Path, *, mirror: str | None = None, patienc
         (work / "images").rename(out)
         received.path.unlink()
     counts = ", ".join(f"{count:,} in {folder}" for folder, count in found.num_images.items())
-    console.print(f"Images: {counts}.")
+    messages.info(f"Images: {counts}.")
     if found.left_out:
-        console.print(f"Left out, as they are not images of these folders: {_some(found.left_out)}.")
-    console.print(f"Source: {entry.source}.")
+        messages.info(f"Left out, as they are not images of these folders: {_some(found.left_out)}.")
+    messages.info(f"Source: {entry.source}.")
     return out
 
 
@@ -77,23 +76,19 @@ def address(entry: Dataset | Pretrained, mirror: str | None = None) -> str:
     return f"{check_mirror(mirror) if mirror else HOME}/{entry.place}"
 
 
-def announce(entry: Dataset | Pretrained, url: str, console: Console) -> None:
+def announce(entry: Dataset | Pretrained, url: str, messages: Messages) -> None:
     size = f", {show_bytes(entry.num_bytes)}" if entry.num_bytes else ""
     joint = "and" if isinstance(entry, Dataset) else "->"
-    console.print(f"{entry.name}: {entry.a} {joint} {entry.b}, from {url}{size}")
+    messages.info(f"{entry.name}: {entry.a} {joint} {entry.b}, from {url}{size}")
 
 
-def print_checksum(entry: Dataset | Pretrained, received: Received, console: Console) -> None:
+def print_checksum(entry: Dataset | Pretrained, received: Received, messages: Messages) -> None:
     if entry.sha256:
-        console.print(f"{show_bytes(received.num_bytes)}, SHA-256 as expected.")
+        messages.info(f"{show_bytes(received.num_bytes)}, SHA-256 as expected.")
     else:
-        console.print(
+        messages.info(
             f"{show_bytes(received.num_bytes)}, SHA-256 {received.sha256} (none is known to compare it with)."
         )
-
-
-def progress_console() -> Console:
-    return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
 def _is_there(out: Path, name: str) -> bool:

@@ -17,7 +17,7 @@ from cyclegan import cli
 from cyclegan.bench import measuring
 from cyclegan.bench.points import Measured, Missing, Point, Predictor, cross, find_lack, in_order
 from cyclegan.bench.subject import find_subject
-from cyclegan.export import export
+from cyclegan.export import export_model
 from test_engines import make_model
 
 
@@ -34,7 +34,7 @@ def bench(model, tmp_path, monkeypatch, capsys):
 
     def run(command):
         if "exported" in command:
-            export(model, tmp_path / "exported", format="torch-export", direction="a2b")
+            export_model(model, tmp_path / "exported", format="torch-export", direction="a2b")
             capsys.readouterr()
         code = 0
         try:

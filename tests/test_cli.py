@@ -14,7 +14,7 @@ from PIL import Image
 
 from conftest import make_folder
 from cyclegan import __version__
-from cyclegan.cli import main
+from cyclegan.cli import COMMANDS, main
 from cyclegan.config import field_sections
 
 FLAGS = (
@@ -234,3 +234,24 @@ def test_threads_wait_briefly_unless_the_user_says_how(monkeypatch, policy, spin
     with pytest.raises(SystemExit):
         main(["--version"])
     assert os.environ.get("GOMP_SPINCOUNT") == spins
+
+
+def test_the_help_of_train_begins_with_ten_settings_and_shows_every_flag_in_one_group(capsys):
+    _, out, _ = run(capsys, "train --help")
+    groups = dict(re.findall(r"^([a-z ,]+):\n((?:  .*\n)+)", out, re.MULTILINE))
+    flags = {title: re.findall(r"^  --([\w-]+)", text, re.MULTILINE) for title, text in groups.items()}
+    assert len(flags["most used settings"]) == 10
+    for title in ("data", "networks", "losses", "optimisation", "machine", "what is written"):
+        assert flags[title], title
+    shown = [flag for group in flags.values() for flag in group]
+    assert len(set(shown)) == len(shown)
+    assert flags["losses"][:2] == ["cycle-weight", "adversarial"]
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_help_fits_the_terminal_except_for_examples(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for command in COMMANDS:
+        _, out, _ = run(capsys, f"{command} --help")
+        for line in out.splitlines():
+            assert len(line) <= columns or line.startswith(("  cyclegan", "  --", "                       {")), line

@@ -93,10 +93,10 @@ def test_a_run_that_goes_on_keeps_its_precision_without_a_trial(tmp_path, monkey
     a, b = make_folder(tmp_path / "a"), make_folder(tmp_path / "b", seed=1)
     settings = {**TINY, "precision": "auto", "out": tmp_path / "run"}
     monkeypatch.setattr(cyclegan.step.precision, "FEWEST_STEPS", 2)
-    monkeypatch.setattr(cyclegan.step.precision, "_user_cache", lambda: tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(cyclegan.step.precision, "_try", lambda _: cyclegan.step.precision.Choice(precision, "tried"))
     train(a, b, **settings, steps=2, quiet=True)
-    (tmp_path / "tuning.json").unlink()
+    (tmp_path / "cyclegan" / "tuning.json").unlink()
     monkeypatch.setattr(cyclegan.step.precision, "_try", None)
     train(a, b, **settings, steps=2, quiet=True)  # complete: nothing is tried
     train(a, b, **settings, steps=4, resume=True, quiet=True)

@@ -1,4 +1,4 @@
-"""Configuration: what a run is, resolved from preset < file < command line, validated when made, changed by copy."""
+"""Configuration of a run: resolved from preset < file < command line, validated, frozen and changed by copy."""
 
 import difflib
 import json
@@ -38,7 +38,7 @@ Preprocess = Literal[
 ]
 
 
-# Fewest held-out images of a domain that scores in training come from; noise would choose the best step among fewer.
+# Fewest validation images of a domain; with fewer, noise would choose the best step.
 MIN_VALIDATION = 10
 
 
@@ -245,23 +245,24 @@ class ModelConfig(Config):
 class DataConfig(Config):
     """From a file to a training item."""
 
-    preprocess: Preprocess = Field("resize-and-crop", description="How a training image is brought to size.")
+    preprocess: Preprocess = Field("resize-and-crop", description="How to bring training images to size.")
     load_size: int | None = Field(
-        None, ge=1, description="Pixels to resize or scale to before cropping; default: 286/256 of the crop size."
+        None, ge=1, description="Size in pixels before cropping; by default 286/256 of the crop size."
     )
     crop_size: int = Field(256, ge=1, description="Side of the square training crop, in pixels.")
-    flip: bool = Field(True, description="Mirror training images left-right at random.")
+    flip: bool = Field(True, description="Mirror training images left to right at random.")
     shuffle: bool = Field(
-        True, description="Take images in a new random order in each pass; off: by name, so that pairs stay."
+        True, description="Shuffle images in every pass; off: in the order of their names, so that pairs stay."
     )
     max_images: int | None = Field(
-        None, ge=1, description="Training images of each domain to use at most, the first by name; default: all."
+        None, ge=1, description="Largest number of training images of each domain, the first by name; by default all."
     )
     range_a: tuple[float, float] | None = Field(
-        None, description="Values of domain A that become -1 and 1; default: 0 255 for 8-bit, else the data's extremes."
+        None,
+        description="Values of domain A that become -1 and 1; by default 0 255 for 8-bit images, else the extremes.",
     )
-    range_b: tuple[float, float] | None = Field(None, description="The same for domain B.")
-    cache_gib: float = Field(2.0, ge=0, description="Memory for decoded images, in GiB; 0 decodes every time.")
+    range_b: tuple[float, float] | None = Field(None, description="Values of domain B that become -1 and 1.")
+    cache_gib: float = Field(2.0, ge=0, description="Memory for decoded images in GiB; 0 decodes them every time.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -287,25 +288,32 @@ class DataConfig(Config):
         return self.preprocess.endswith("crop")
 
 
-class TrainConfig(Config):
-    """One run, all of it. Weights of loss terms are factors; a term of weight 0 is neither computed nor trained."""
+# The classes from here to TrainConfig are its parts; `cyclegan train --help` shows them in groups.
 
-    # What is learned from, and where the result goes.
-    a: Path | None = Field(None, description="Folder of images of domain A, or one root that holds trainA and trainB.")
+
+class FolderSettings(Config):
+    """What a run learns from, and where its results go."""
+
+    a: Path | None = Field(None, description="Folder of images of domain A, or a root that holds trainA and trainB.")
     b: Path | None = Field(None, description="Folder of images of domain B.")
-    test_a: Path | None = Field(None, description="Test images of domain A: never trained on, shown in sample grids.")
-    test_b: Path | None = Field(None, description="Test images of domain B.")
-    out: Path = Field(Path("runs/cyclegan"), description="The run directory.")
+    test_a: Path | None = Field(
+        None, description="Folder of test images of domain A, which are shown in sample grids and never trained on."
+    )
+    test_b: Path | None = Field(None, description="Folder of test images of domain B.")
+    out: Path = Field(Path("runs/cyclegan"), description="Run directory to write.")
     preset: str = Field(
-        "paper", description="Where the values that are not given come from: paper, modern, conservative or demo."
+        "paper", description="Values of all settings that are not given: paper, modern, conservative or demo."
     )
 
     model: ModelConfig = Field(default_factory=ModelConfig)
     data: DataConfig = DataConfig()
 
-    # Where the networks start.
+
+class StartSettings(Config):
+    """Where the networks start."""
+
     init_from: Path | None = Field(
-        None, description="Run, checkpoint or model directory whose networks to start from instead of random weights."
+        None, description="Run, checkpoint or model directory to start the networks from, instead of random weights."
     )
     freeze: Literal["none", "encoder", "discriminator", "both"] = Field(
         "none",
@@ -313,95 +321,128 @@ class TrainConfig(Config):
         "before its residual blocks, of a unet its way down), all but the last two layers of the discriminators, both.",
     )
 
-    # Losses.
+
+class LossSettings(Config):
+    """Loss terms. A weight is a factor; a term of weight 0 is neither computed nor trained."""
+
     adversarial: Literal["lsgan", "vanilla", "hinge", "wgan-gp"] = Field(
-        "lsgan", description="Adversarial loss; vanilla is the negative log form."
+        "lsgan", description="Adversarial loss; vanilla: the negative log form."
     )
-    adversarial_weight: float = Field(1.0, ge=0, description="Weight of both adversarial terms; 0: cycle alone.")
-    cycle_weight_a: float = Field(10.0, ge=0, description="Weight of the forward cycle loss, A -> B -> A.")
-    cycle_weight_b: float = Field(10.0, ge=0, description="Weight of the backward cycle loss, B -> A -> B.")
+    adversarial_weight: float = Field(
+        1.0, ge=0, description="Weight of both adversarial losses; 0 trains with the cycle alone."
+    )
+    cycle_weight_a: float = Field(10.0, ge=0, description="Weight of the cycle loss A -> B -> A.")
+    cycle_weight_b: float = Field(10.0, ge=0, description="Weight of the cycle loss B -> A -> B.")
     identity_weight: float = Field(0.5, ge=0, description="Weight of the identity loss, relative to the cycle weights.")
     gradient_penalty_weight: float = Field(10.0, ge=0, description="Weight of the gradient penalty of wgan-gp.")
     r1_weight: float = Field(
-        0.0, ge=0, description="Weight of the zero-centred gradient penalty on real images, taken every 16th step."
+        0.0, ge=0, description="Weight of the R1 gradient penalty on real images, computed every 16th step."
     )
     contrastive_weight: float = Field(
-        0.0, ge=0, description="Weight of the patch-contrastive loss between input and translation; DCLGAN: 2."
+        0.0, ge=0, description="Weight of the patch-contrastive loss between input and translation; DCLGAN uses 2."
     )
     structure_weight: float = Field(
-        0.0, ge=0, description="Weight of the loss that keeps edges of an image where they are in its translation."
+        0.0, ge=0, description="Weight of the structure loss, which keeps the edges of an image in place."
     )
     cycle_end: float = Field(
         1.0,
         ge=0,
-        description="What is left of the cycle weights at the end of the run, towards which they fall evenly; the "
-        "identity term keeps its own.",
+        description="Share of the cycle weights that is left at the end of the run; they fall evenly, the identity "
+        "weight stays.",
     )
     cycle_noise: float = Field(
-        0.0, ge=0, description="Standard deviation of noise on a translation on its way back, in [-1, 1]."
+        0.0,
+        ge=0,
+        description="Standard deviation of the noise on translations before they are translated back, in [-1, 1].",
     )
-    pool_size: int = Field(50, ge=0, description="Earlier fakes kept for each discriminator; 0 uses only fresh ones.")
+    pool_size: int = Field(
+        50, ge=0, description="Number of earlier fakes kept for each discriminator; 0 uses only new ones."
+    )
 
-    # Optimisation.
-    learning_rate: float = Field(2e-4, gt=0, description="Step size of both Adam optimisers at the start.")
-    beta1: float = Field(0.5, ge=0, lt=1, description="Adam's decay of the mean gradient.")
-    beta2: float = Field(0.999, ge=0, lt=1, description="Adam's decay of the mean squared gradient.")
-    batch_size: int = Field(1, ge=1, description="Images of each domain in a step.")
+
+class OptimisationSettings(Config):
+    """The optimisers, the length of the run, and the averaged weights."""
+
+    learning_rate: float = Field(2e-4, gt=0, description="Learning rate of both Adam optimisers at the start.")
+    beta1: float = Field(0.5, ge=0, lt=1, description="Decay of Adam's mean gradient.")
+    beta2: float = Field(0.999, ge=0, lt=1, description="Decay of Adam's mean squared gradient.")
+    batch_size: int = Field(1, ge=1, description="Images of each domain per step.")
     schedule: Literal["linear", "cosine", "step", "constant"] = Field(
-        "linear", description="Learning rate over the run; linear falls to zero over the last part, decay_share."
+        "linear",
+        description="Course of the learning rate; linear: falls to zero over the last part of the run, --decay-share.",
     )
-    decay_share: float = Field(0.5, ge=0, le=1, description="Share of the run over which the linear schedule decays.")
+    decay_share: float = Field(0.5, ge=0, le=1, description="Share of the run over which the linear schedule falls.")
     drop_share: float = Field(
-        0.25, gt=0, le=1, description="Share of the run between drops of the step schedule, each to a tenth."
+        0.25, gt=0, le=1, description="Share of the run between two drops of the step schedule, each to a tenth."
     )
-    steps: int | None = Field(None, ge=1, description="Length of the run in optimisation steps.")
+    steps: int | None = Field(None, ge=1, description="Length of the run in steps.")
     epochs: float | None = Field(
-        None, gt=0, description="Length in passes over the larger folder (200 if none is given)."
+        None, gt=0, description="Length of the run in passes over the larger folder; 200 if no length is given."
     )
-    minutes: float | None = Field(None, gt=0, description="Length in minutes; the schedule follows the clock's share.")
-    seed: int = Field(0, ge=0, description="Seed of everything random: weights, order, crops, pools, dropout.")
-    average_decay: float = Field(0.999, ge=0, lt=1, description="Decay per step of the averaged generators' weights.")
+    minutes: float | None = Field(
+        None, gt=0, description="Length of the run in minutes; the schedule follows the clock."
+    )
+    seed: int = Field(0, ge=0, description="Seed of everything random: weights, order, crops, image pools, dropout.")
+    average_decay: float = Field(
+        0.999, ge=0, lt=1, description="Decay per step of the running average of the generators."
+    )
     translate_with: Literal["final", "average"] = Field(
-        "final", description="Which weights a translator uses by itself: the last ones or their running average."
+        "final", description="Weights that a translator uses: the last ones or their running average."
     )
 
-    # The machine.
-    device: str = Field("auto", description="cpu, cuda, cuda:1, mps or auto.")
+
+class MachineSettings(Config):
+    """Where and how fast a run computes."""
+
+    device: str = Field("auto", description="Device: cpu, cuda, cuda:1, mps or auto.")
     precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(
         "fp32",
-        description="Arithmetic inside the networks; auto takes bf16 where it is faster here. Losses, penalties and "
-        "the statistics of norms stay in fp32.",
+        description="Arithmetic of the networks; auto: bf16 if this machine is faster with it. Losses, penalties and "
+        "norm statistics stay in fp32.",
     )
     checkpoint_activations: bool = Field(
-        False, description="Compute activations of the generators again in the backward pass: half the memory, slower."
+        False,
+        description="Compute the generators' activations again in the backward pass: half the memory, but slower.",
     )
     compile: bool = Field(
-        False, description="torch.compile the networks: minutes at the start, for a GPU; on a CPU it has not paid."
+        False,
+        description="Compile the networks by torch.compile, minutes at the start; for GPUs, on CPUs it gained nothing.",
     )
-    cuda_graphs: bool = Field(True, description="On CUDA record the step once and replay it, where sizes are fixed.")
-    threads: int | None = Field(None, ge=1, description="CPU threads of torch; default: torch's own choice.")
-    workers: int = Field(0, ge=0, description="Processes that load images; 0 loads in the training process.")
+    cuda_graphs: bool = Field(True, description="On CUDA, record one step and replay it if all images have one size.")
+    threads: int | None = Field(None, ge=1, description="CPU threads of torch; by default its own choice.")
+    workers: int = Field(0, ge=0, description="Processes that load images; 0 loads them in the training process.")
 
-    # What is written, and when.
-    log_steps: int = Field(50, ge=1, description="Steps between lines of log.jsonl.")
-    sample_steps: int = Field(1000, ge=1, description="Steps between snapshots: sample grids and scores.")
-    num_samples: int = Field(4, ge=0, description="Held-out images of each domain in a sample grid.")
+
+class OutputSettings(Config):
+    """What a run writes, and when."""
+
+    log_steps: int = Field(50, ge=1, description="Steps between two lines of log.jsonl.")
+    sample_steps: int = Field(1000, ge=1, description="Steps between two snapshots: sample grids and scores.")
+    num_samples: int = Field(4, ge=0, description="Images of each domain in a sample grid.")
     num_validation: int = Field(
-        50, ge=0, description="Images of each domain, at most a tenth, held out for scores in training; 0: no scores."
+        50, ge=0, description="Images of each domain, at most a tenth, held out to score snapshots; 0: no scores."
     )
-    checkpoint_steps: int = Field(5000, ge=1, description="Steps between checkpoints.")
-    checkpoint_minutes: float = Field(10.0, gt=0, description="Minutes between checkpoints, whichever comes first.")
-    keep_checkpoints: int = Field(3, ge=1, description="Newest checkpoints that are kept.")
+    checkpoint_steps: int = Field(5000, ge=1, description="Steps between two checkpoints.")
+    checkpoint_minutes: float = Field(
+        10.0, gt=0, description="Minutes between two checkpoints; the first of both limits counts."
+    )
+    keep_checkpoints: int = Field(3, ge=1, description="Number of newest checkpoints to keep.")
     model_epochs: int | None = Field(
-        None, ge=1, description="Epochs between models that are kept for good, in models/; default: none are."
+        None, ge=1, description="Epochs between two models that are kept for good in models/; by default none are."
     )
-    tensorboard: bool = Field(True, description="Write TensorBoard files, if the extra `log` is installed.")
+    tensorboard: bool = Field(True, description="Write TensorBoard files if the extra `log` is installed.")
     wandb: str | None = Field(
-        None, min_length=1, description="Weights & Biases project that gets this run too; needs the extra `wandb`."
+        None, min_length=1, description="Weights & Biases project that also logs this run; needs the extra `wandb`."
     )
     mlflow: str | None = Field(
-        None, min_length=1, description="MLflow experiment that gets this run too; needs the extra `mlflow`."
+        None, min_length=1, description="MLflow experiment that also logs this run; needs the extra `mlflow`."
     )
+
+
+class TrainConfig(
+    OutputSettings, MachineSettings, OptimisationSettings, LossSettings, StartSettings, FolderSettings
+):  # the last base comes first in config.toml
+    """One run, all of it: folders, networks, losses, optimisation, machine and what is written."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -495,7 +536,7 @@ _BEYOND: dict[str, Any] = {
 }
 
 
-# Where values come from that nobody gives. A TrainConfig that is made by itself has those of the paper.
+# The preset of values that are not given. A TrainConfig made directly has those of the paper.
 DEFAULT_PRESET = "modern"
 
 
@@ -506,16 +547,16 @@ _MODERN: dict[str, Any] = {**_BEYOND, "cycle_weight_a": 1.0, "cycle_weight_b": 1
 PRESETS: dict[str, dict[str, Any]] = {
     # The recipe of the paper as its authors' code runs it: 256 px, 100 + 100 epochs, batch 1, identity weight 0.5.
     "paper": {},
-    # Meant to give better translations in the same time; benchmarks/quality.py compares it.
+    # Better translations in the same time; benchmarks/quality.py compares the presets.
     "modern": _MODERN,
-    # For those who must not change shapes: three times the cycle of `modern`, edges held in place, no contrastive term.
+    # For images whose shapes must not change: three times the cycle of `modern`, a structure term, no contrastive term.
     "conservative": {
         **_BEYOND,
         "cycle_weight_a": 3.0,
         "cycle_weight_b": 3.0,
         "structure_weight": 5.0,
     },
-    # What `cyclegan demo` runs on two CPU cores; how its sizes were found is in docs/demo.md.
+    # What `cyclegan demo` runs on two CPU cores; how its sizes were found is in docs/research/demo.md.
     "demo": {
         **_MODERN,
         "minutes": 10.0,
@@ -593,9 +634,9 @@ def _resolve(*layers: Mapping[str, Any], preset: str | None) -> dict[str, Any]:
 
 
 def saved_config(*layers: Mapping[str, Any]) -> TrainConfig:
-    """A configuration as a run keeps it: what the layers do not say has the value of a TrainConfig, not of a preset.
+    """A configuration as a run saves it: values that the layers lack are those of TrainConfig, not of a preset.
 
-    A file has no settings without a value, which a preset would fill in. Raises InputError as `make_config`.
+    A saved file leaves out settings that are None, which a preset would fill in. Raises InputError as `make_config`.
     """
     return _validated({key: value for layer in layers for key, value in _flatten(layer).items()})
 
@@ -703,5 +744,5 @@ def network_names(setting: str) -> tuple[str, ...]:
 
 
 def choices(annotation: Any) -> tuple[str, ...]:
-    """The words of a Literal annotation, or nothing."""
-    return tuple(arg for arg in get_args(annotation) if isinstance(arg, str))
+    """The words of a Literal annotation, also of one that may be None; nothing for others."""
+    return tuple(word for arg in get_args(annotation) for word in ([arg] if isinstance(arg, str) else choices(arg)))

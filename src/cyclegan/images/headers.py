@@ -18,7 +18,7 @@ from cyclegan.errors import UnreadableError
 from cyclegan.images.codecs import open_npy, probe_image
 from cyclegan.images.file_list import FileList
 from cyclegan.images.formats import ImageFormat
-from cyclegan.system.atomic import whole_file
+from cyclegan.system.atomic import atomic_path
 from cyclegan.system.prefetch import work_ahead
 
 # Files that are looked at together, so few that Ctrl-C need not wait where each takes milliseconds. The threads hide
@@ -194,7 +194,7 @@ class HeaderIndex:
         """Write it where the folder is so large that it matters, unless the same is there (`--fresh` moves it away)."""
         if (not self.changed and path.exists()) or len(self.keys) < MIN_INDEXED:
             return
-        with whole_file(path) as partial, partial.open("wb") as file:
+        with atomic_path(path) as partial, partial.open("wb") as file:
             np.savez(
                 file,
                 keys=self.keys,

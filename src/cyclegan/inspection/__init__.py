@@ -91,7 +91,7 @@ class Inspection(Config):
     run: RunSummary | None = None
 
 
-def inspect(
+def inspect_folders(
     a: str | Path,
     b: str | Path | None = None,
     *,

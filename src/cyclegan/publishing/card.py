@@ -1,6 +1,6 @@
-"""The card of a model: README.md and its pictures, made from what is on disk and nothing else.
+"""The card of a model: README.md and its pictures, made only from what is on disk.
 
-Nothing in it tells of the machine: folders are named without their paths.
+It names folders without their paths, so that it says nothing about the machine.
 """
 
 import json
@@ -24,10 +24,10 @@ from cyclegan.storage.hub import is_address
 from cyclegan.storage.scores import METRICS, DirectionScores, Estimate, Score, verdict
 from cyclegan.storage.showcase import SavedExample, open_picture
 
-# A picture of a direction shows so many images, each at most this wide and high, in pixels.
+# Images in the picture of a direction; their largest side and the gap between them, in pixels.
 _NUM_SHOWN, _CELL, _GAP = 4, 256, 6
 
-# What is told of a dataset's about.json, with how it is introduced.
+# The parts of a dataset's about.json that the card shows, with their titles.
 _ABOUT = {"name": "Name", "a": "A", "b": "B", "source": "Source", "url": "Address", "licence": "Licence"}
 _ABOUT |= {"license": "Licence", "citation": "Citation"}
 
@@ -85,7 +85,9 @@ def _columns(shown: Sequence[SavedExample]) -> Image.Image:
 def card_text(
     subject: Subject, pictures: Sequence[str] = (), *, licence: str | None = None, data_licence: str | None = None
 ) -> str:
-    """README.md. pictures: paths of those of `card_pictures` that are sent. licence: its id at the Hub."""
+    """README.md. pictures: the paths of `card_pictures` that are published. licence: its id at the Hub."""
+    from huggingface_hub import ModelCardData  # of the extra `hub`, which publishing needs
+
     sections = (
         _what(subject, pictures),
         _usage(subject),
@@ -96,11 +98,14 @@ def card_text(
         _limits(subject),
         ["## Citation", f"The method is that of Zhu et al., ICCV 2017:\n\n```bibtex\n{_CITATION}\n```"],
     )
-    tags = ("cyclegan", "unpaired-image-to-image-translation", "gan", "pytorch")
-    header = [f"license: {licence}"] if licence else []
-    header += ["library_name: cyclegan", "pipeline_tag: image-to-image", "tags:", *(f"- {tag}" for tag in tags)]
+    header = ModelCardData(
+        license=licence,
+        library_name="cyclegan",
+        pipeline_tag="image-to-image",
+        tags=["cyclegan", "unpaired-image-to-image-translation", "gan", "pytorch"],
+    )
     body = "\n\n".join(part for section in sections for part in section)
-    return "---\n" + "\n".join(header) + f"\n---\n\n{body}\n"
+    return f"---\n{header}\n---\n\n{body}\n"
 
 
 def _what(subject: Subject, pictures: Sequence[str]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""State dicts of single networks, between our keys and those of junyanz/pytorch-CycleGAN-and-pix2pix.
+"""Convert state dicts of single networks between our keys and those of junyanz/pytorch-CycleGAN-and-pix2pix.
 
 The reference numbers its layers by their place in nested `nn.Sequential`s; the tables here follow its networks.py.
 """
@@ -18,22 +18,22 @@ from cyclegan.networks import build_discriminator, build_generator
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
-# What DataParallel and torch.compile put before every key, in any order.
+# Prefixes that DataParallel and torch.compile add to every key, in any order.
 _PREFIX = re.compile(r"^(?:module\.|_orig_mod\.)+")
 
-# Entries that tell of a network that we do not have, and what it is. Looked for in this order.
-_STRANGERS = {
+# Patterns of entries in networks that we do not have, and what those are. Searched in this order.
+_FOREIGN = {
     r"filt$": "it resamples with anti-aliasing filters, as networks of CUT do by default, and ours do not",
     r"(^|\.)mlp_\d+\.": "it is a projection head of CUT (netF), which is no generator and no discriminator",
     r"modulation|to_rgb|noise\.weight": "it is a network of StyleGAN2",
-    r"weight_(orig|u|v|bar)$|parametrizations\.": "it has spectral norm, which cannot be told from its convolutions",
+    r"weight_(orig|u|v|bar)$|parametrizations\.": "it has spectral norm, which its convolutions do not show",
     r"^(layers|features|fc|classifier|encoder|decoder)\b": "its keys are those of another kind of network",
 }
 
 
 @dataclass(frozen=True)
 class ReferenceNetwork:
-    """One network of the reference, under our keys, with the architecture that its tensors tell.
+    """One network of the reference under our keys, with the architecture that its tensors show.
 
     settings: fields of `ModelConfig`. channels: of its images, (in, out) of a generator, (in,) of a discriminator.
     """
@@ -54,18 +54,18 @@ class ReferenceNetwork:
 
 
 def recognise(state: Mapping[str, Tensor]) -> ReferenceNetwork:
-    """Work out from its tensors what one network of the reference is: kind, size, norm, dropout, channels.
+    """Find the architecture of one network of the reference from its tensors: kind, size, norm, dropout, channels.
 
-    Dropout of a U-Net leaves no trace in its tensors; it is taken to have none. Biases that the reference leaves out
-    (without norm) and counters that old releases of torch did not save are zeros.
+    Dropout of a U-Net leaves no trace in the tensors and is taken to be off. Biases that the reference leaves out
+    (without norm) and counters that old releases of torch did not save become zeros.
     Raises InputError, with the reason, for a network that ours cannot represent.
     """
     theirs = _without_prefixes(state)
-    _refuse_strangers(theirs)
+    _refuse_foreign(theirs)
     weights = from_reference(theirs)
     kind, settings, channels = _architecture(theirs, weights)
 
-    # The network that these settings give must have the same entries of the same shapes.
+    # A network with these settings must have the same entries of the same shapes.
     absent = _absent_biases(weights, settings["norm"])
     try:
         config = ModelConfig(**settings)
@@ -80,7 +80,7 @@ def recognise(state: Mapping[str, Tensor]) -> ReferenceNetwork:
     for key, tensor in expected.items():
         if key not in weights and (key in absent or key.endswith("num_batches_tracked")):
             weights[key] = torch.zeros(tensor.shape, dtype=tensor.dtype)
-    # Told under the names that stand in the file.
+    # Errors use the names in the file.
     names = _names_of(theirs)
     file_keys = {key: f"{names[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}" for key in {*expected, *weights}}
     missing, strange = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
@@ -106,14 +106,14 @@ def _without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {_PREFIX.sub("", key): tensor for key, tensor in state.items()}
 
 
-def _refuse_strangers(state: Mapping[str, Tensor]) -> None:
-    for pattern, reason in _STRANGERS.items():
+def _refuse_foreign(state: Mapping[str, Tensor]) -> None:
+    for pattern, reason in _FOREIGN.items():
         found = next((key for key in state if re.search(pattern, key)), None)
         if found is not None:
             raise InputError(f"This network cannot be represented: {reason} (entry {found}).")
     for key in state:
         module, _, entry = key.rpartition(".")
-        # A scale without statistics is that of an instance norm which learned one; batch norm keeps both.
+        # A scale without statistics belongs to an instance norm that learns it; batch norm has both.
         if entry == "weight" and state[key].ndim == 1 and f"{module}.running_mean" not in state:
             raise InputError(f"This network cannot be represented: its instance norms have learned scales ({key}).")
 
@@ -138,7 +138,7 @@ def _architecture(
 
 
 def _absent_biases(weights: Mapping[str, Tensor], norm: str) -> set[str]:
-    """Biases that the reference's networks lack where ours have one: without norm, all but those at the ends."""
+    """Biases that ours have and the reference's networks lack: without norm, all but those at the ends."""
     if norm != "none":
         return set()
     kept = KINDS[_kind_of(weights)].biased_without_norm
@@ -152,10 +152,10 @@ def _has_dropout(state: Mapping[str, Tensor]) -> bool:
 
 
 def from_reference(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of one generator or discriminator of the reference under our keys. Tensors are shared, not copied.
+    """Rename the weights of one generator or discriminator of the reference to our keys. Tensors are not copied.
 
-    The prefixes `module.` and `_orig_mod.` and running statistics without a scale, leftovers of old instance norms, are
-    dropped. Raises InputError if the keys are not those of a network that we have.
+    Drops the prefixes `module.` and `_orig_mod.`, and running statistics without a scale, which old instance norms
+    left. Raises InputError if the keys are not those of a network that we have.
     """
     state = _without_prefixes(state)
     ours = {theirs: name for name, theirs in _names_of(state).items()}

@@ -1,9 +1,7 @@
 """Resolve `precision = auto`: time both precisions for a few seconds on this CPU, and remember the result."""
 
 import json
-import os
 import platform
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from platformdirs import user_cache_path
 from torch import Tensor, nn
 
 from cyclegan.config import TrainConfig
@@ -66,7 +65,7 @@ def resolve_precision(
     if is_short:
         return Choice("bf16", "this CPU has bf16 arithmetic, and the run is too short for a trial")
 
-    cache = cache or _user_cache() / "tuning.json"
+    cache = cache or user_cache_path("cyclegan", appauthor=False) / "tuning.json"
     key = _key(config)
     remembered = _read(cache)
     if key not in remembered:
@@ -127,16 +126,6 @@ def cpu_name() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return platform.processor() or platform.machine()
-
-
-def _user_cache() -> Path:
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData/Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library/Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "cyclegan"
 
 
 def _read(cache: Path) -> dict[str, Any]:

@@ -11,8 +11,7 @@ from typing import IO
 import numpy as np
 import torch
 
-from cyclegan.errors import InputError
-from cyclegan.system.atomic import lock, write_bytes
+from cyclegan.system.atomic import locked, write_bytes
 from cyclegan.translate.tiling.network import TilingPlan, TilingState
 
 
@@ -30,9 +29,8 @@ class PartialResult:
         """Of this process alone. What belongs to another key is removed, and `notes` says so."""
         folder = target.with_name(f".{target.name}.partial")
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "lock").open("w") as file:
-            if not lock(file):
-                raise InputError(f"{target} is being made by another process; wait for it, or choose another --out.")
+        message = f"{target} is being made by another process; wait for it, or choose another --out."
+        with locked(folder / "lock", message):
             partial = cls(folder)
             about = folder / "key"
             if not about.exists() or about.read_text() != key:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.codecs import Array
 from cyclegan.images.formats import ImageFormat
-from cyclegan.system.atomic import whole_file
+from cyclegan.system.atomic import atomic_path
 from cyclegan.translate.tiling.boxes import Box
 
 # Decoded strips and tiles that are kept, since neighbouring regions read the same ones.
@@ -179,7 +179,7 @@ def write_tiff(
 
     height, width, channels = shape
     is_colour = channels in (3, 4)
-    with whole_file(path) as partial, tifffile.TiffWriter(partial, bigtiff=True, byteorder="<") as writer:
+    with atomic_path(path) as partial, tifffile.TiffWriter(partial, bigtiff=True, byteorder="<") as writer:
         writer.write(
             iter(tiles),
             shape=(height, width) if channels == 1 else shape,

@@ -13,7 +13,7 @@ EXAMPLES = """examples:
   cyclegan evaluate runs/maps/best --direction a2b         (its scores go to runs/maps/evaluations/best)
   cyclegan evaluate hf:user/name --a photos --b maps --out scores     (a model of the Hugging Face Hub)
 
-Realism is measured on features of EfficientNet-Lite0, which need no download; such a KID is no standard KID or FID.
+Realism is measured on features of a network that is installed with the package; such a KID is no standard KID or FID.
 For those: --inception torch-fidelity, or --inception clean-fid."""
 
 

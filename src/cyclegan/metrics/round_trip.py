@@ -1,4 +1,4 @@
-"""An image to the other domain and back, as it would go through files, and what that tells of the translators."""
+"""Translate images to the other domain and back, as they would go through files."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

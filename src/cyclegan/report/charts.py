@@ -1,6 +1,5 @@
 """Curves over training steps, as SVG that stands inside a page. Equal data give equal bytes."""
 
-import html
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -42,23 +41,13 @@ class Chart:
     marks: Mapping[str, float] = field(default_factory=dict)
     log: bool = False
 
+    def colour(self, index: int) -> str:
+        """The colour of the curve of this number."""
+        return _COLOURS[index % len(_COLOURS)]
 
-def chart_html(chart: Chart) -> str:
-    """A figure with its title and legend as text, so that they can be read on a narrow screen, too."""
-    title = html.escape(chart.title)
-    keys = "".join(
-        f'<span><i style="background:{_colour(index)}"></i>{html.escape(series.label)}</span>'
-        for index, series in enumerate(chart.series)
-        if len(chart.series) > 1
-    )
-    return (
-        f'<figure class="chart"><figcaption>{title}<span class="keys">{keys}</span></figcaption>'
-        f'<div role="img" aria-label="{title}">{_svg(chart)}</div></figure>'
-    )
-
-
-def _colour(index: int) -> str:
-    return _COLOURS[index % len(_COLOURS)]
+    def svg(self) -> str:
+        """The drawing, in the text colour of the page."""
+        return _svg(self)
 
 
 def _svg(chart: Chart) -> str:
@@ -86,7 +75,7 @@ def _svg(chart: Chart) -> str:
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
         for index, series in enumerate(chart.series):
-            _draw(axes, series, _colour(index))
+            _draw(axes, series, chart.colour(index))
         for name, value in chart.lines.items():
             axes.axhline(value, color=_INK, alpha=0.6, linewidth=1, linestyle=(0, (4, 3)))
             # The name of the lowest line stands below it, so that two lines close together can be told apart.

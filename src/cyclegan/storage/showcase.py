@@ -1,4 +1,4 @@
-"""Pictures of single test images that reports show: before, after, there and back, and the truth if it is known."""
+"""The showcase of a run: single images before and after translation, with the truth if it is known, in examples/."""
 
 import json
 import shutil
@@ -15,16 +15,16 @@ from cyclegan.errors import InputError
 from cyclegan.images.drawing import displayable
 from cyclegan.system.atomic import write_bytes
 
-# Longer sides are reduced to this, in pixels: a page is to be looked at, not to be measured on.
+# Longer sides are reduced to this, in pixels: pages are for looking, not for measuring.
 MAX_SIDE = 512
 
 
 @dataclass(frozen=True)
-class Example:
+class ShowcaseImage:
     """One image of one direction, to be written.
 
-    kind: why it is shown. score_name, score: what it was ranked by. pictures: (C, H, W) in [-1, 1] by role: input,
-    output, cycled, truth.
+    kind: why it is shown. score_name, score: what ranked it. pictures: (C, H, W) in [-1, 1] by role: input, output,
+    cycled, truth.
     """
 
     direction: Direction
@@ -35,18 +35,18 @@ class Example:
     score: float | None = None
 
 
-def write_examples(out: Path, origin: str, examples: Sequence[Example]) -> None:
-    """Replace the folder `out` by these pictures as 8-bit PNG, and examples.json. origin: where they are from.
+def write_showcase(out: Path, origin: str, images: Sequence[ShowcaseImage]) -> None:
+    """Write pictures as 8-bit PNG, and examples.json, in place of an earlier showcase. origin: where they are from.
 
-    Raises InputError if it is there and was not made by this function.
+    Raises InputError if `out` holds something else.
     """
-    check_examples(out)
+    check_showcase(out)
     shutil.rmtree(out, ignore_errors=True)
     entries = []
-    for index, example in enumerate(examples):
+    for index, image in enumerate(images):
         pictures = {}
-        for role, tensor in example.pictures.items():
-            path = out / example.direction / f"{index:02d}_{role}.png"
+        for role, tensor in image.pictures.items():
+            path = out / image.direction / f"{index:02d}_{role}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             picture = displayable(tensor)
             picture.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
@@ -54,11 +54,11 @@ def write_examples(out: Path, origin: str, examples: Sequence[Example]) -> None:
             pictures[role] = path.relative_to(out).as_posix()
         entries.append(
             {
-                "direction": example.direction,
-                "file": example.file,
-                "kind": example.kind,
-                "score_name": example.score_name,
-                "score": example.score,
+                "direction": image.direction,
+                "file": image.file,
+                "kind": image.kind,
+                "score_name": image.score_name,
+                "score": image.score,
                 "pictures": pictures,
             }
         )
@@ -66,8 +66,8 @@ def write_examples(out: Path, origin: str, examples: Sequence[Example]) -> None:
     write_bytes(out / "examples.json", (text + "\n").encode(errors="surrogateescape"))
 
 
-def check_examples(out: Path) -> None:
-    """Raises InputError if a folder is there, holds something, and is not one of examples, which are replaced."""
+def check_showcase(out: Path) -> None:
+    """Raises InputError if `out` exists, is not empty and is no showcase, which would be replaced."""
     if out.exists() and not (out / "examples.json").is_file() and (out.is_file() or any(out.iterdir())):
         raise InputError(f"{out} is there and holds something else; move it, or choose another --out.")
 
@@ -76,8 +76,8 @@ def check_examples(out: Path) -> None:
 
 
 @dataclass(frozen=True)
-class SavedExample:
-    """One translated image. kind: best, worst, typical, sample. score_name: the score it was chosen by."""
+class ShownImage:
+    """One image of a saved showcase; the fields are those of ShowcaseImage, pictures are files."""
 
     direction: str
     file: str
@@ -88,7 +88,7 @@ class SavedExample:
 
     @property
     def is_extreme(self) -> bool:
-        """Whether it was chosen because it came out best or worst."""
+        """Whether it was chosen for its score."""
         return self.kind in ("best", "worst")
 
     def picture(self, name: str) -> Image.Image | None:
@@ -98,24 +98,24 @@ class SavedExample:
 
 
 @dataclass(frozen=True)
-class SavedExamples:
-    """The examples of a run. origin: where their images are from, in words."""
+class Showcase:
+    """The saved showcase of a run. origin: where its images are from, in words."""
 
     origin: str = ""
-    examples: tuple[SavedExample, ...] = ()
+    examples: tuple[ShownImage, ...] = ()
 
-    def of(self, direction: str, *kinds: str) -> list[SavedExample]:
-        """Those of a direction, in their order; of these kinds if any are given."""
+    def of(self, direction: str, *kinds: str) -> list[ShownImage]:
+        """Images of a direction, in their order; of these kinds if any are given."""
         return [e for e in self.examples if e.direction == direction and (not kinds or e.kind in kinds)]
 
 
-def read_examples(run: Path) -> SavedExamples:
-    """The examples of a run directory whose input and output are there; none if they were never made."""
+def read_showcase(run: Path) -> Showcase:
+    """The showcase of a run directory: the images whose input and output exist; empty if there is none."""
     folder = run / "examples"
     try:
         record = _dict(json.loads((folder / "examples.json").read_text(encoding="utf-8")))
     except (OSError, json.JSONDecodeError):
-        return SavedExamples()
+        return Showcase()
     found = []
     for entry in _dicts(record.get("examples")):
         pictures = {
@@ -126,7 +126,7 @@ def read_examples(run: Path) -> SavedExamples:
         if {"input", "output"} <= pictures.keys():
             name, score = entry.get("score_name"), entry.get("score")
             found.append(
-                SavedExample(
+                ShownImage(
                     direction=str(entry.get("direction")),
                     file=str(entry.get("file")),
                     kind=str(entry.get("kind")),
@@ -135,7 +135,7 @@ def read_examples(run: Path) -> SavedExamples:
                     pictures=pictures,
                 )
             )
-    return SavedExamples(str(record.get("origin") or ""), tuple(found))
+    return Showcase(str(record.get("origin") or ""), tuple(found))
 
 
 def _dict(value: object) -> dict[str, Any]:

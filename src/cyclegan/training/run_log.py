@@ -9,11 +9,12 @@ from PIL import Image
 from rich.console import Console
 
 from cyclegan.config import TrainConfig
+from cyclegan.metrics.features import DEFAULT_FEATURES
 from cyclegan.training.resume import shorten_log
 from cyclegan.training.trackers import Trackers, open_trackers
 
 # What the scores of a snapshot are called in a tracker; a KID without the features would be taken for another.
-_SCORES = "validation_efficientnet_lite0"
+_SCORES = f"validation_{DEFAULT_FEATURES.replace('-', '_')}"
 
 
 class RunLog:

@@ -3,7 +3,6 @@
 The functions stand in the order of the data. Which metrics there are is the table `cyclegan.metrics.table.METRICS`.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from cyclegan.images.file_list import spread
 from cyclegan.metrics.features import FeatureNetwork
 from cyclegan.metrics.functions import distance_to_nearest
 from cyclegan.metrics.round_trip import as_stored, round_trip
-from cyclegan.metrics.table import METRICS, ImageMetric, SetMetric
+from cyclegan.metrics.table import METRICS, ImageMetric, SetMetric, failure_reason, finite, measure_image
 from cyclegan.storage.scores import DirectionScores, Estimate, ImageScores, Score
 from cyclegan.storage.showcase import ShowcaseImage
 from cyclegan.translate.translator import Translator
@@ -102,8 +101,8 @@ def measure_translations(context: EvaluationContext, advance: Advance) -> Measur
                 truth = pictures["truth"] = target.read(source.partners[path])
                 for rows, known in ((measured.inputs, images[i]), (measured.mean_images, target.mean)):
                     if known is not None and known.shape == truth.shape:
-                        rows.append(_measure_image({"output": known, "truth": truth}, measured.failures))
-            measured.rows.append(_measure_image(pictures, measured.failures))
+                        rows.append(measure_image({"output": known, "truth": truth}, measured.failures))
+            measured.rows.append(measure_image(pictures, measured.failures))
             advance()
     measured.features = torch.cat(features)
     for name in measured.failures:
@@ -124,35 +123,6 @@ def _translate(context: EvaluationContext, images: Tensor, first: int) -> dict[s
     return {"input": images, "output": trip.fake, "cycled": trip.cycled, "cycled_noisy": trip.cycled_noisy}
 
 
-def _measure_image(pictures: Mapping[str, Tensor], failures: dict[str, str]) -> dict[str, float]:
-    """All scores of one image whose pictures are known. A metric that fails is not tried again."""
-    scores = {}
-    for name, metric in METRICS.items():
-        if not isinstance(metric, ImageMetric) or name in failures or not pictures.keys() >= set(metric.compares):
-            continue
-        compared = [pictures[picture] for picture in metric.compares]
-        if min(compared[0].shape[1:]) < metric.smallest_side:
-            continue
-        try:
-            value = metric.measure(*compared)
-            if value is not None:
-                scores[name] = _finite(value)
-        except Exception as error:  # the failure of one metric must not cost the others
-            failures[name] = _reason(error)
-    return scores
-
-
-def _finite(value: float) -> float:
-    if not math.isfinite(value):
-        raise ValueError(f"its value is {value}")
-    return float(value)
-
-
-def _reason(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
-
-
 # ---- summarise
 
 
@@ -163,8 +133,8 @@ def score_sets(context: EvaluationContext, measured: Measurements) -> dict[str, 
         if isinstance(metric, SetMetric):
             try:
                 scores[name] = _score_set(context, metric, measured.features)
-            except Exception as error:  # as above
-                measured.failures[name] = _reason(error)
+            except Exception as error:  # the failure of one metric must not cost the others
+                measured.failures[name] = failure_reason(error)
     return scores
 
 
@@ -174,7 +144,7 @@ def _score_set(context: EvaluationContext, metric: SetMetric, features: Tensor) 
     def distance(x: Tensor) -> Estimate:
         found = metric.measure(x, target.features, num_bootstrap=context.num_bootstrap, seed=context.seed)
         value, low, high = found if isinstance(found, tuple) else (found, None, None)
-        return Estimate(value=_finite(value), low=low, high=high)
+        return Estimate(value=finite(value), low=low, high=high)
 
     notes = []
     dimensions = features.shape[1]

@@ -1,4 +1,4 @@
-"""`cyclegan inspect`: what is in the folders, before hours of training are spent on them; and what a run is."""
+"""Inspect folders of images before training on them, and run directories."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -28,7 +28,7 @@ from cyclegan.storage.model import read_info
 from cyclegan.storage.run import list_checkpoints, read_log, read_run_config, run_of
 from cyclegan.training.checkpoint import read_best
 
-# Which folder may repeat which, besides each repeating itself.
+# Pairs of folders that are searched for copies, besides each folder itself.
 _BORDERS = (
     ("test A", "A"),
     ("test B", "B"),
@@ -38,15 +38,15 @@ _BORDERS = (
     ("test B", "test A"),
 )
 
-# Events of log.jsonl that somebody who looks at a run should know of.
+# Events of log.jsonl that the summary of a run shows.
 _EVENTS = {"warning", "unreadable", "not finite"}
 
-# What a line of log.jsonl holds beside the losses.
+# Keys of a line of log.jsonl that are no losses.
 _NOT_A_LOSS = {"step", "epoch", "seconds", "images_per_second", "learning_rate"}
 
 
 class LoggedEvent(Config):
-    """Something that happened in a run: a file that was left out, a warning, a loss that was no number."""
+    """An event of a run: a file that was left out, a warning, a loss that was not finite."""
 
     event: str
     step: int
@@ -57,7 +57,7 @@ class RunSummary(Config):
     """A run directory. step, seconds: at the newest checkpoint; share: of the run's length, None where unknown.
 
     logged_step and losses are those of the last line of the log. best_step, best_kid: of the best checkpoint, by the
-    KID of held-out images while it was trained. missing: why its folders cannot be looked at.
+    KID on validation images. missing: why its folders cannot be inspected.
     """
 
     directory: Path
@@ -78,9 +78,9 @@ class RunSummary(Config):
 
 
 class Inspection(Config):
-    """All that was found. folders: by the names A, B, test A and test B, those that there are.
+    """All results. folders: by the names A, B, test A and test B, as far as they exist.
 
-    distance: None where there is only one domain, or too few images to tell; `distance_missing` then says why.
+    distance: None for a single domain or too few images; `distance_missing` then says why.
     """
 
     folders: dict[str, FolderReport]
@@ -99,11 +99,11 @@ def inspect(
     test_b: str | Path | None = None,
     quiet: bool = False,
 ) -> Inspection:
-    """Look at folders of images, or at a run directory and the folders that it was trained on.
+    """Inspect folders of images, or a run directory and the folders that it was trained on.
 
     a: a folder, one root that holds trainA and trainB, or a run directory. b: the folder of the other domain.
-    test_a, test_b: folders of held-out images. Progress goes to stderr. Raises InputError for a folder that is missing
-    or holds no readable images; of a run, that is told in `run.missing`.
+    test_a, test_b: folders of test images. Progress goes to stderr. Raises InputError for a folder that is missing or
+    holds no readable images; of a run, `run.missing` says so instead.
     """
     path = Path(a)
     given = [Path(folder) if folder is not None else None for folder in (b, test_a, test_b)]
@@ -141,7 +141,7 @@ def _inspect_folders(places: dict[str, Path], config: TrainConfig, quiet: bool) 
     with _progress(quiet) as task:
         for name, place in places.items():
             ranges = {"A": config.data.range_a, "B": config.data.range_b}
-            # Held-out images are seen in the range of the training images.
+            # Test images are shown in the range of the training images.
             of = name.removeprefix("test ")
             known = surveys[of].report if of in surveys and surveys[of].report.middle is not None else None
             value_range = (known.low, known.high) if known is not None else ranges[of]
@@ -167,7 +167,7 @@ def _inspect_folders(places: dict[str, Path], config: TrainConfig, quiet: bool) 
 
 @contextmanager
 def _progress(quiet: bool) -> Iterator[Callable[[str], Callable[[int, int], None]]]:
-    """Gives a function that makes a new line of progress and returns what is called with (done, total)."""
+    """Gives a function that starts a line of progress and returns a function to call with (done, total)."""
     console = Console(stderr=True, highlight=False, markup=False)
     with Progress(console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
 
@@ -201,13 +201,13 @@ def _inspect_run(path: Path, config: TrainConfig, quiet: bool) -> Inspection:
     except InputError as error:
         where = " and ".join(str(folder) for folder in (config.a, config.b) if folder is not None)
         hint = " (as seen from here; relative paths start where training was started)"
-        missing = f"The images that it was trained on, {where}{hint}, cannot be looked at: {error}"
+        missing = f"The images that it was trained on, {where}{hint}, cannot be inspected: {error}"
         return Inspection(folders={}, run=run.replace(missing=printable(missing)))
     return found.replace(run=run)
 
 
 def summarise_run(path: Path, config: TrainConfig) -> RunSummary:
-    """What a run directory says of itself, without loading any weights."""
+    """Summarise a run directory, without loading weights."""
     checkpoints = list_checkpoints(path)
     step, seconds, model_step = None, None, None
     with suppress(OSError, json.JSONDecodeError, KeyError, IndexError):

@@ -4,8 +4,9 @@ To add a metric, write a function and add its row to METRICS; `evaluate`, the te
 table in its order.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
 from typing import Literal, Protocol
 
 from torch import Tensor
@@ -16,21 +17,25 @@ from cyclegan.metrics.functions import MS_SSIM_SMALLEST, SSIM_WINDOW
 # What is known of one translated test image; each is (C, H, W) in [-1, 1]. cycled: the translation, translated back;
 # cycled_noisy: the same with noise on the translation; truth: what the output should be, with --paired only.
 Picture = Literal["input", "output", "cycled", "cycled_noisy", "truth"]
+_TRUTH: tuple[Picture, ...] = ("output", "truth")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Metric:
     """How to read one score. Rows of this class alone are numbers of an external tool.
 
-    ranked: whether a better value means a better run.
+    ranked: whether a better value means a better run. in_training: whether it is also computed on validation images,
+    logged and charted.
     """
 
     label: str
     better: Literal["less", "more"]
     meaning: str
+    _: KW_ONLY
     digits: int = 3
     unit: str = ""
     ranked: bool = True
+    in_training: bool = False
 
     def title(self, features: str) -> str:  # noqa: ARG002
         """The label as it stands in tables. features: title of the feature network."""
@@ -41,7 +46,7 @@ class Metric:
         return f"{value:.{self.digits}f}"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class ImageMetric(Metric):
     """A score of single images, reported as their mean with its 95 % interval.
 
@@ -52,6 +57,7 @@ class ImageMetric(Metric):
 
     measure: Callable[..., float | None]
     compares: tuple[Picture, ...]
+    _: KW_ONLY
     smallest_side: int = 1
     in_units: bool = False
 
@@ -64,7 +70,7 @@ class SetDistance(Protocol):
     ) -> float | tuple[float, float, float]: ...
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class SetMetric(Metric):
     """A distance between the translations and the real test images of the target, on features of both.
 
@@ -72,6 +78,7 @@ class SetMetric(Metric):
     """
 
     measure: SetDistance
+    _: KW_ONLY
     biased: bool = False
 
     def title(self, features: str) -> str:
@@ -84,99 +91,122 @@ def _frechet_distance(x: Tensor, y: Tensor, /, **_: int) -> float:
 
 METRICS: dict[str, Metric] = {
     "kid": SetMetric(
-        label="KID",
-        better="less",
-        meaning="Kernel distance of translations and real images of the target.",
-        measure=functions.kernel_distance,
+        "KID",
+        "less",
+        "Kernel distance of translations and real images of the target.",
+        functions.kernel_distance,
+        in_training=True,
     ),
     "frechet": SetMetric(
-        label="Frechet distance",
-        better="less",
-        meaning="Distance of two normal distributions fitted to the features; it grows when there are few images.",
-        digits=2,
-        measure=_frechet_distance,
+        "Frechet distance",
+        "less",
+        "Distance of two normal distributions fitted to the features; it grows when there are few images.",
+        _frechet_distance,
         biased=True,
+        digits=2,
     ),
-    "fid": Metric(label="FID, Inception", better="less", meaning="Standard FID as the named tool prints it.", digits=2),
-    "kid_inception": Metric(
-        label="KID, Inception", better="less", meaning="Standard KID as the named tool prints it.", digits=4
-    ),
+    "fid": Metric("FID, Inception", "less", "Standard FID as the named tool prints it.", digits=2),
+    "kid_inception": Metric("KID, Inception", "less", "Standard KID as the named tool prints it.", digits=4),
     "cycle": ImageMetric(
-        label="cycle error",
-        better="less",
-        meaning="Mean absolute difference of an image and its way there and back.",
-        measure=functions.l1,
-        compares=("cycled", "input"),
+        "cycle error",
+        "less",
+        "Mean absolute difference of an image and its way there and back.",
+        functions.l1,
+        ("cycled", "input"),
+        in_training=True,
     ),
     "cycle_noisy": ImageMetric(
-        label="cycle error with noise",
-        better="less",
-        meaning="The same with noise on the translation, in the target's own depth.",
-        measure=functions.l1,
-        compares=("cycled_noisy", "input"),
+        "cycle error with noise",
+        "less",
+        "The same with noise on the translation, in the target's own depth.",
+        functions.l1,
+        ("cycled_noisy", "input"),
+        in_training=True,
     ),
     "cycle_rise": ImageMetric(
-        label="its rise by noise",
-        better="less",
-        meaning="A large rise: the translation hides what the way back needs in invisible detail.",
+        "its rise by noise",
+        "less",
+        "A large rise: the translation hides what the way back needs in invisible detail.",
+        lambda noisy, cycled, image: functions.l1(noisy, image) - functions.l1(cycled, image),
+        ("cycled_noisy", "cycled", "input"),
         ranked=False,  # near 0 it is good on either side
-        measure=lambda noisy, cycled, image: functions.l1(noisy, image) - functions.l1(cycled, image),
-        compares=("cycled_noisy", "cycled", "input"),
     ),
     "ssim_input": ImageMetric(
-        label="SSIM with the input",
-        better="more",
-        meaning="Structural similarity of the brightness of input and output.",
-        measure=lambda output, image: functions.ssim(functions.luma(output)[None], functions.luma(image)[None]),
-        compares=("output", "input"),
+        "SSIM with the input",
+        "more",
+        "Structural similarity of the brightness of input and output.",
+        lambda output, image: functions.ssim(functions.luma(output)[None], functions.luma(image)[None]),
+        ("output", "input"),
         smallest_side=SSIM_WINDOW,
     ),
     "edges": ImageMetric(
-        label="edges kept",
-        better="more",
-        meaning="Correlation of edge strength of input and output; 1: the same edges, 0: unrelated.",
-        measure=functions.edge_correlation,
-        compares=("input", "output"),
+        "edges kept",
+        "more",
+        "Correlation of edge strength of input and output; 1: the same edges, 0: unrelated.",
+        functions.edge_correlation,
+        ("input", "output"),
+        in_training=True,
     ),
     "l1": ImageMetric(
-        label="L1",
-        better="less",
-        meaning="Mean absolute difference from the truth in [-1, 1].",
-        measure=functions.l1,
-        compares=("output", "truth"),
-        in_units=True,
+        "L1", "less", "Mean absolute difference from the truth in [-1, 1].", functions.l1, _TRUTH, in_units=True
     ),
     "psnr": ImageMetric(
-        label="PSNR",
-        better="more",
-        meaning="Peak signal-to-noise ratio to the truth.",
-        digits=1,
-        unit="dB",
-        measure=functions.psnr,
-        compares=("output", "truth"),
+        "PSNR", "more", "Peak signal-to-noise ratio to the truth.", functions.psnr, _TRUTH, digits=1, unit="dB"
     ),
     "ssim": ImageMetric(
-        label="SSIM",
-        better="more",
-        meaning="Structural similarity to the truth.",
-        measure=functions.ssim,
-        compares=("output", "truth"),
-        smallest_side=SSIM_WINDOW,
+        "SSIM", "more", "Structural similarity to the truth.", functions.ssim, _TRUTH, smallest_side=SSIM_WINDOW
     ),
     "ms_ssim": ImageMetric(
-        label="MS-SSIM",
-        better="more",
-        meaning="Multi-scale structural similarity to the truth.",
-        measure=functions.ms_ssim,
-        compares=("output", "truth"),
+        "MS-SSIM",
+        "more",
+        "Multi-scale structural similarity to the truth.",
+        functions.ms_ssim,
+        _TRUTH,
         smallest_side=MS_SSIM_SMALLEST,
     ),
     "colour": ImageMetric(
-        label="colour error",
-        better="less",
-        meaning="Mean CIE76 difference from the truth; 2.3 is just visible.",
+        "colour error",
+        "less",
+        "Mean CIE76 difference from the truth; 2.3 is just visible.",
+        lambda output, truth: functions.colour_difference(output, truth) if truth.shape[0] == 3 else None,
+        _TRUTH,
         digits=1,
-        measure=lambda output, truth: functions.colour_difference(output, truth) if truth.shape[0] == 3 else None,
-        compares=("output", "truth"),
     ),
 }
+
+
+def measure_image(
+    pictures: Mapping[str, Tensor], failures: dict[str, str], *, in_training: bool = False
+) -> dict[str, float]:
+    """All scores of one image whose pictures are known. in_training: only metrics that are computed in training.
+
+    A metric that raises an error or whose value is not finite goes to `failures`, with the reason, and is not tried
+    again: it must not cost the others.
+    """
+    scores = {}
+    for name, metric in METRICS.items():
+        if not isinstance(metric, ImageMetric) or name in failures or (in_training and not metric.in_training):
+            continue
+        compared = [pictures[picture] for picture in metric.compares if picture in pictures]
+        if len(compared) < len(metric.compares) or min(compared[0].shape[1:]) < metric.smallest_side:
+            continue
+        try:
+            value = metric.measure(*compared)
+            if value is not None:
+                scores[name] = finite(value)
+        except Exception as error:
+            failures[name] = failure_reason(error)
+    return scores
+
+
+def finite(value: float) -> float:
+    """The value. Raises ValueError if it is not finite."""
+    if not math.isfinite(value):
+        raise ValueError(f"its value is {value}")
+    return float(value)
+
+
+def failure_reason(error: Exception) -> str:
+    """The kind of an error and its first line."""
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from cyclegan.config import Direction, TrainConfig
+from cyclegan.metrics.table import METRICS
 from cyclegan.report.charts import Chart
 from cyclegan.report.record import RunRecord, inside, number, series
 from cyclegan.storage.scores import BASELINES
@@ -37,9 +38,10 @@ def validation_charts(log: RunRecord, names: dict[str, str]) -> Iterator[Chart]:
         everything = [*kid[0].values, *scale.values()]
         wide = min(everything) > 0 and max(everything) > 30 * min(everything)
         yield Chart(f"KID ({log.features}), {arrow(direction, names)}", kid, lines=scale, marks=best, log=wide)
-    for name, title in (("cycle", "Cycle error"), ("edges", "Edges kept")):
+    for name, metric in METRICS.items():
         both = [series(log.scores, arrow(d, names), "directions", d, name) for d in DIRECTIONS]
-        if any(one.steps for one in both):
+        if metric.in_training and name != "kid" and any(one.steps for one in both):
+            title = metric.label[:1].upper() + metric.label[1:]
             yield Chart(title, [one for one in both if one.steps], marks=best)
 
 

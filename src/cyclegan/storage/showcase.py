@@ -3,14 +3,16 @@
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from PIL import Image
+from pydantic import ValidationError
 from torch import Tensor
 
-from cyclegan.config import Direction
+from cyclegan.config import Config, Direction
 from cyclegan.errors import InputError
 from cyclegan.images.drawing import displayable
 from cyclegan.system.atomic import write_bytes
@@ -52,16 +54,8 @@ def write_showcase(out: Path, origin: str, images: Sequence[ShowcaseImage]) -> N
             picture.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
             picture.save(path)
             pictures[role] = path.relative_to(out).as_posix()
-        entries.append(
-            {
-                "direction": image.direction,
-                "file": image.file,
-                "kind": image.kind,
-                "score_name": image.score_name,
-                "score": image.score,
-                "pictures": pictures,
-            }
-        )
+        named = {name: getattr(image, name) for name in ("direction", "file", "kind", "score_name", "score")}
+        entries.append({**named, "pictures": pictures})
     text = json.dumps({"origin": origin, "examples": entries}, indent=1, ensure_ascii=False)
     write_bytes(out / "examples.json", (text + "\n").encode(errors="surrogateescape"))
 
@@ -75,15 +69,14 @@ def check_showcase(out: Path) -> None:
 # ---- reading them again
 
 
-@dataclass(frozen=True)
-class ShownImage:
+class ShownImage(Config, extra="ignore"):
     """One image of a saved showcase; the fields are those of ShowcaseImage, pictures are files."""
 
     direction: str
     file: str
     kind: str
-    score_name: str | None
-    score: float | None
+    score_name: str | None = None
+    score: float | None = None
     pictures: dict[str, Path]
 
     @property
@@ -113,37 +106,18 @@ def read_showcase(run: Path) -> Showcase:
     """The showcase of a run directory: the images whose input and output exist; empty if there is none."""
     folder = run / "examples"
     try:
-        record = _dict(json.loads((folder / "examples.json").read_text(encoding="utf-8")))
-    except (OSError, json.JSONDecodeError):
+        record = json.loads((folder / "examples.json").read_text(encoding="utf-8"))
+        entries, origin = list(record["examples"]), str(record.get("origin") or "")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return Showcase()
-    found = []
-    for entry in _dicts(record.get("examples")):
-        pictures = {
-            name: folder / path
-            for name, path in _dict(entry.get("pictures")).items()
-            if isinstance(path, str) and (folder / path).is_file()
-        }
-        if {"input", "output"} <= pictures.keys():
-            name, score = entry.get("score_name"), entry.get("score")
-            found.append(
-                ShownImage(
-                    direction=str(entry.get("direction")),
-                    file=str(entry.get("file")),
-                    kind=str(entry.get("kind")),
-                    score_name=name if isinstance(name, str) else None,
-                    score=float(score) if isinstance(score, int | float) else None,
-                    pictures=pictures,
-                )
-            )
-    return Showcase(str(record.get("origin") or ""), tuple(found))
-
-
-def _dict(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _dicts(values: object) -> list[dict[str, Any]]:
-    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
+    images = []
+    for entry in entries:
+        with suppress(ValidationError):  # a damaged entry
+            image = ShownImage.model_validate(entry)
+            pictures = {name: folder / path for name, path in image.pictures.items() if (folder / path).is_file()}
+            if {"input", "output"} <= pictures.keys():
+                images.append(image.replace(pictures=pictures))
+    return Showcase(origin, tuple(images))
 
 
 def open_picture(path: Path) -> Image.Image | None:

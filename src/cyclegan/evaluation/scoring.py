@@ -70,7 +70,13 @@ def evaluate(
     """
     started = time.monotonic()
     run = Path(run)
-    _check_arguments(direction, batch_size, short_side, num_bootstrap, seed, inception, inception_weights)
+    if direction not in ("a2b", "b2a", "both"):
+        raise InputError(f"direction is {direction!r}; expected a2b, b2a or both.")
+    _check_least(
+        batch_size=(batch_size, 1), short_side=(short_side, 8), num_bootstrap=(num_bootstrap, 100), seed=(seed, 0)
+    )
+    if inception is None and inception_weights is not None:
+        raise InputError("inception_weights were given without inception; pass --inception torch-fidelity as well.")
     weights_file = Path(inception_weights) if inception_weights is not None else None
     if is_address(run) and out is None:
         raise InputError(f"{run} is not on this machine, so its scores need a place: pass --out DIR.")
@@ -152,27 +158,10 @@ def evaluate(
     return scores
 
 
-def _check_arguments(
-    direction: str,
-    batch_size: int,
-    short_side: int | None,
-    num_bootstrap: int,
-    seed: int,
-    inception: str | None,
-    inception_weights: str | Path | None,
-) -> None:
-    if direction not in ("a2b", "b2a", "both"):
-        raise InputError(f"direction is {direction!r}; expected a2b, b2a or both.")
-    for name, value, smallest in (
-        ("batch_size", batch_size, 1),
-        ("short_side", short_side, 8),
-        ("num_bootstrap", num_bootstrap, 100),
-        ("seed", seed, 0),
-    ):
-        if value is not None and value < smallest:
-            raise InputError(f"{name} is {value}; expected at least {smallest}.")
-    if inception is None and inception_weights is not None:
-        raise InputError("inception_weights were given without inception; pass --inception torch-fidelity as well.")
+def _check_least(**arguments: tuple[int | None, int]) -> None:
+    for name, (value, least) in arguments.items():
+        if value is not None and value < least:
+            raise InputError(f"{name} is {value}; expected at least {least}.")
 
 
 def _check_apart(place: Path, domains: tuple[TestImages, TestImages]) -> None:

@@ -201,7 +201,7 @@ def _scores(subject: Subject) -> Iterator[str]:
 
 
 def _scores_in_training(subject: Subject) -> Iterator[str]:
-    """The KID on held-out images at this step, if the run took it then."""
+    """The KID on validation images at this step, if the run was scored then."""
     event = next((event for event in subject.log.scores if event.get("step") == subject.info.step), None)
     features = features_title(inside(subject.log.validation, "features", "name"))
     for direction in subject.directions:

@@ -35,6 +35,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--weights", choices=("final", "average"), help="default: what the run was configured for")
     parser.add_argument(
+        "--features", metavar="NAME", help="network of KID (default: the one installed with the package)"
+    )
+    parser.add_argument(
         "--inception", metavar="TOOL", help="standard FID and KID as well, by torch-fidelity or clean-fid"
     )
     parser.add_argument(
@@ -65,6 +68,7 @@ def run(parsed: argparse.Namespace) -> None:
             out=parsed.out,
             short_side=parsed.short_side,
             weights=parsed.weights,
+            features=parsed.features,
             inception=parsed.inception,
             inception_weights=parsed.inception_weights,
             batch_size=parsed.batch_size,

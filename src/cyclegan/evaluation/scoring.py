@@ -42,7 +42,7 @@ def evaluate(
     out: str | Path | None = None,
     short_side: int | None = None,
     weights: Literal["final", "average"] | None = None,
-    features: str = DEFAULT_FEATURES,
+    features: str | None = None,
     inception: str | None = None,
     inception_weights: str | Path | None = None,
     batch_size: int = 8,
@@ -57,8 +57,7 @@ def evaluate(
     same name show the same thing (`x_A.png` and `x_B.png` are the same name), and translations are compared with it.
     out: where scores.json, report.html and examples/ go; default: the run directory, or RUN/evaluations/ for one of its
     checkpoints. short_side: bring all images to this, in pixels, first; default: their own size, as in `translate`.
-    features: the network that KID and the Frechet distance are computed with, a name of
-    `cyclegan.metrics.features.FEATURE_NETWORKS`.
+    features: the network of KID and the Frechet distance, a name of `cyclegan.metrics.features.FEATURE_NETWORKS`.
     inception: torch-fidelity or clean-fid, for standard FID and KID as well; inception_weights: their file for
     torch-fidelity. num_bootstrap: resamplings of the intervals. seed: of the resamplings and of the noise.
 
@@ -101,7 +100,7 @@ def evaluate(
     if inception is not None:
         check_eight_bit(domains)
         check_inception(inception, weights_file, tuple(domain.root for domain in domains))
-    network = FeatureNetwork(first.device, features)
+    network = FeatureNetwork(first.device, features or DEFAULT_FEATURES)
     check_showcase(place / "examples")
     _check_writable(place)
 

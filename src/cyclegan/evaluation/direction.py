@@ -1,6 +1,6 @@
-"""Score one direction: translate the test images, measure them, and say what a reader of the scores must know.
+"""Score one direction: translate the test images, measure them, summarise, and note what a reader must know.
 
-The functions stand in the order of the data. Which metrics there are is the table `cyclegan.metrics.table.METRICS`.
+The functions are in the order of the data. The metrics are those of `cyclegan.metrics.table.METRICS`.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,7 +22,7 @@ from cyclegan.storage.scores import DirectionScores, Estimate, ImageScores, Scor
 from cyclegan.storage.showcase import ShowcaseImage
 from cyclegan.translate.translator import Translator
 
-# With fewer test images than this the scores say so.
+# With fewer test images, a note says that they are few.
 FEW_IMAGES = 50
 
 # Images of each kind that the report shows for a direction.
@@ -31,7 +31,7 @@ _NUM_BEST, _NUM_TYPICAL = 4, 6
 
 @dataclass(frozen=True)
 class EvaluationContext:
-    """What scoring one direction starts from. back: the translator of the other direction, None if there is none."""
+    """Inputs of scoring one direction. back: the translator of the other direction, None if there is none."""
 
     direction: Direction
     source: TestImages
@@ -47,7 +47,7 @@ class EvaluationContext:
 
 @dataclass
 class Measurements:
-    """What was measured on the translations. features: (N, D). Rows are scores of single images by metric.
+    """Measurements of the translations. features: (N, D). Each row holds the scores of one image by metric.
 
     inputs, mean_images: rows of the baselines, which are the scores against the truth of the input itself and of the
     mean image. failures: metrics that failed, with the reason; no row has them.

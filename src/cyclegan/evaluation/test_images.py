@@ -1,4 +1,4 @@
-"""The test images of both domains as they are scored, and the training images that they are compared with."""
+"""The test images of both domains, and the training images that they are compared with."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -175,7 +175,7 @@ def find_test_images(
 def _folders_of(config: TrainConfig | None) -> tuple[tuple[Path | None, Path | None], tuple[Path | None, Path | None]]:
     """Test folders of A and B, and training folders of A and B, of a run; None for what is not known.
 
-    Folders may be gone; without training folders the scores have no baseline of real images.
+    Folders may no longer exist; without training folders the scores have no baseline of real images.
     """
     if config is None or config.a is None:
         return (None, None), (None, None)

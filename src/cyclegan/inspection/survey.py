@@ -238,7 +238,7 @@ def _look(path: Path, root: Path) -> _Seen:
 
 
 def _name_format(path: Path) -> tuple[str, str]:
-    """Format and mode by what is in the file; of files that are not for Pillow, the suffix."""
+    """Format and mode by the content of the file; the suffix for a format that Pillow does not read."""
     if path.suffix.lower() != ".npy":
         try:
             with Image.open(path) as picture:

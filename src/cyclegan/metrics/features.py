@@ -74,7 +74,7 @@ class FeatureInfo(Config):
 
     @property
     def title(self) -> str:
-        """Short name of the network, as it stands in tables."""
+        """Short name of the network, for tables."""
         return features_title(self.name)
 
 

@@ -1,4 +1,4 @@
-"""Every score that there is, one row each: how it is computed, printed, charted and compared.
+"""The table of all metrics, one row each: how it is computed, printed, charted and compared.
 
 To add a metric, write a function and add its row to METRICS; `evaluate`, the terminal, the pages and `compare` read the
 table in its order.
@@ -38,7 +38,7 @@ class Metric:
     in_training: bool = False
 
     def title(self, features: str) -> str:  # noqa: ARG002
-        """The label as it stands in tables. features: title of the feature network."""
+        """The label in tables. features: title of the feature network."""
         return self.label
 
     def show(self, value: float) -> str:

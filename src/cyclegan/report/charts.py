@@ -1,4 +1,4 @@
-"""Curves over training steps, as SVG that stands inside a page. Equal data give equal bytes."""
+"""Curves over training steps, as SVG inside a page. Equal data give equal bytes."""
 
 import io
 import re
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 # Readable on white and on black.
 _COLOURS = ("#2f86c9", "#dd6b2f", "#2f9e62", "#a266c9", "#b58f1f", "#cc4f80", "#5c939e", "#8c7b6b")
-# Stands for the page's text colour, which is known only where the page is shown.
+# Placeholder for the page's text colour, which is known only in the browser.
 _INK = "#010203"
 _MAX_POINTS = 500
 
@@ -30,7 +30,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves over steps. lines: horizontal references by name; marks: steps that are pointed out, by name.
+    """Curves over steps. lines: horizontal references by name; marks: highlighted steps by name.
 
     log: a logarithmic scale, if all values are above 0.
     """
@@ -78,7 +78,7 @@ def _svg(chart: Chart) -> str:
             _draw(axes, series, chart.colour(index))
         for name, value in chart.lines.items():
             axes.axhline(value, color=_INK, alpha=0.6, linewidth=1, linestyle=(0, (4, 3)))
-            # The name of the lowest line stands below it, so that two lines close together can be told apart.
+            # The name of the lowest line goes below it, so that the names of two close lines do not overlap.
             below = len(chart.lines) > 1 and value == min(chart.lines.values())
             place: dict[str, Any] = {
                 "xytext": (0, -2 if below else 2),
@@ -125,7 +125,7 @@ def _draw(axes, series: Series, colour: str) -> None:  # type: ignore[no-untyped
 
 
 def thin(values: NDArray[np.float64], count: int = _MAX_POINTS) -> NDArray[np.intp]:
-    """Indices of at most `count` points, in order: least and greatest of equal stretches, so that peaks stay."""
+    """Indices of at most `count` points, in order: the extremes of equal stretches, so that peaks stay."""
     if len(values) <= count:
         return np.arange(len(values))
     stretches = np.array_split(np.arange(len(values)), count // 2 - 1)

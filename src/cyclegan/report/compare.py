@@ -1,4 +1,4 @@
-"""The scores of several runs side by side, on screen and as a page."""
+"""The scores of several runs side by side, in the terminal and as a page."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class Comparison:
     remarks: tuple[str, ...]
 
     def rows(self, direction: Direction) -> Iterator[tuple[str, list[Estimate | None], set[int]]]:
-        """Each score that a run has: its name, a value for each run, and the indices of the best ones."""
+        """Each metric that a run has: its name, a value for each run, and the indices of the best runs."""
         for name, metric in METRICS.items():
             found = [
                 of.metrics[name].value if (of := scores.directions.get(direction)) and name in of.metrics else None
@@ -56,7 +56,7 @@ class Comparison:
             yield name, found, marked if differ else set()
 
     def title(self, metric: str) -> str:
-        """What tables call a metric, in the words of the first run."""
+        """The title of a metric, with the feature network of the first run."""
         return self.scores[0].title(metric)
 
 
@@ -82,7 +82,7 @@ def compare(*runs: Path, out: Path | None = None) -> Comparison:
 
 
 def short_names(places: Sequence[Path]) -> tuple[str, ...]:
-    """The parts of the paths between what all of them begin with and what all of them end with."""
+    """The paths without the parts that all of them begin or end with."""
     parts = [list(place.parts) for place in places]
     while all(len(path) > 1 for path in parts) and len({path[0] for path in parts}) == 1:
         parts = [path[1:] for path in parts]
@@ -112,22 +112,22 @@ def _unlike(names: Sequence[str], scores: Sequence[Scores]) -> tuple[tuple[str, 
         ("tool of the Inception scores", [_inception_tool(of) for of in scores]),
     ):
         if len(set(values)) > 1:
-            told = ", ".join(f"{name}: {value}" for name, value in zip(names, values, strict=True))
-            differences.append(f"The {what} differs ({told}).")
+            values_text = ", ".join(f"{name}: {value}" for name, value in zip(names, values, strict=True))
+            differences.append(f"The {what} differs ({values_text}).")
     for part in sorted({part for of in scores for part in of.files}):
-        # Training images are listed for the directions that were scored; a direction that one run lacks shows itself.
+        # Training images are listed for scored directions only; a missing direction is visible in the table.
         lists = [of.files[part] for of in scores if part in of.files]
         if len(lists) < len(scores):
             continue
         files = [of.files for of in lists]
         if any(set(one) != set(other) for one, other in pairwise(files)):
-            told = ", ".join(f"{name}: {len(one):,}" for name, one in zip(names, files, strict=True))
+            counts = ", ".join(f"{name}: {len(one):,}" for name, one in zip(names, files, strict=True))
             same = len(set.intersection(*map(set, files)))
-            differences.append(f"The images of {part} differ ({told}; {same:,} names are in all of them).")
+            differences.append(f"The images of {part} differ ({counts}; {same:,} names are in all of them).")
         elif len(roots := {of.root for of in lists if of is not None}) > 1:
             remarks.append(
                 f"The images of {part} have the same names but lie in different folders ({', '.join(sorted(roots))}); "
-                "see to it that they are the same images."
+                "make sure that they are the same images."
             )
     differences += _unlike_images(names, scores)
     noted: dict[tuple[str, str], list[str]] = {}
@@ -154,8 +154,8 @@ def _unlike_images(names: Sequence[str], scores: Sequence[Scores]) -> Iterator[s
         ]
         known = [value for value in ceilings if value is not None]
         if any(abs(value - known[0]) > max(0.01 * abs(known[0]), 0.001) for value in known):
-            told = ", ".join(f"{n}: {'-' if v is None else f'{v:.3f}'}" for n, v in zip(names, ceilings, strict=True))
-            yield f"The untranslated test images of {arrow(direction, _NAMES)} have different KID ({told})."
+            kids = ", ".join(f"{n}: {'-' if v is None else f'{v:.3f}'}" for n, v in zip(names, ceilings, strict=True))
+            yield f"The untranslated test images of {arrow(direction, _NAMES)} have different KID ({kids})."
 
 
 def _kid(scores: Scores, direction: Direction) -> Score | None:
@@ -174,7 +174,7 @@ def warning(comparison: Comparison) -> str:
     )
 
 
-# ---- on screen
+# ---- terminal
 
 
 def print_comparison(comparison: Comparison) -> None:
@@ -212,7 +212,7 @@ def _cell(metric: str, value: Estimate | None, best: bool) -> str:
     return "\n".join([first + (" *" if best else ""), *others])
 
 
-# ---- as a page
+# ---- page
 
 
 def _write_page(comparison: Comparison, out: Path) -> None:

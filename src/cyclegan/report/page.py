@@ -42,12 +42,12 @@ class Gallery:
 
     @property
     def width(self) -> int:
-        """The most pixels that the whole is wide."""
+        """Largest width of the gallery in pixels."""
         widest = max(self.shown_width(picture) for pictures in self.rows for picture in pictures)
         return len(self.columns) * (widest + 10)
 
     def shown_width(self, picture: Image.Image) -> int:
-        """Whole multiples keep pixels square."""
+        """Width of a picture in the gallery; whole multiples keep pixels square."""
         return picture.width * max(1, 216 // picture.width)
 
 
@@ -63,7 +63,7 @@ class Pair:
 
     @property
     def width(self) -> int:
-        """Pixels that each picture is shown wide."""
+        """Width of each picture in pixels."""
         size = max(self.before.size)
         return round(self.before.width * (max(1, _LARGE // size) if is_small(self.before) else _LARGE / size))
 
@@ -77,7 +77,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Slider:
-    """Pairs to choose from, one laid over the other with a handle between them. before, after: what the sides show."""
+    """Pairs to choose from, one laid over the other with a handle between them. before, after: labels of the sides."""
 
     before: str
     after: str

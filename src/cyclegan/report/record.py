@@ -42,7 +42,7 @@ class RunRecord:
 
     @property
     def best(self) -> Event | None:
-        """The scores that best/ was saved at: the last ones that were the best of their time."""
+        """The scores of best/: the last ones that were better than all before."""
         best = [event for event in self.scores if event.get("best") and number(event.get("kid")) is not None]
         return best[-1] if best else None
 

@@ -84,7 +84,7 @@ def _duration(seconds: float) -> str:
 
 
 def _plain(value: object) -> str:
-    """A value as text; times as people write them."""
+    """A value as text; times in a readable form."""
     return re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d)[\d:.]*(\+00:00|Z)$", r"\1 \2 UTC", str(value))
 
 
@@ -92,7 +92,7 @@ def _plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
-# ---- reading, without stopping at what is broken
+# ---- reading, tolerant of damaged files
 
 
 def _read_config(run: Path) -> tuple[TrainConfig | None, str]:

@@ -1,4 +1,4 @@
-"""Scores of a model on test images, as they stand in scores.json."""
+"""Scores of a model on test images: the contents of scores.json."""
 
 import json
 from collections.abc import Mapping

@@ -302,7 +302,10 @@ def _copies_section(found: Copies, folders: dict[str, FolderReport]) -> Section:
         [_thumbnail(folders[found.folder], copy.file, 216), _thumbnail(folders[found.of], copy.of, 216)]
         for copy in shown
     ]
-    captions = [f"{printable(copy.file)} | {printable(copy.of)}" for copy in shown]
     lines = "\n".join(_sentence(copy) for copy in found.copies[:200])
     more = f"\n... and {len(found.copies) - 200} more" if len(found.copies) > 200 else ""
-    return Section(_title(found), [text.strip()], [Gallery([found.folder, found.of], pairs, captions), lines + more])
+    return Section(
+        _title(found),
+        [text.strip()],
+        [Gallery([found.folder, found.of], pairs, list(map(_sentence, shown))), lines + more],
+    )

@@ -10,8 +10,9 @@ from PIL import Image
 from cyclegan._version import __version__
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.file_list import spread
-from cyclegan.inspection import Inspection, RunSummary
+from cyclegan.inspection import Inspection
 from cyclegan.inspection.duplicates import Copies, Copy
+from cyclegan.inspection.run_summary import RunSummary
 from cyclegan.inspection.survey import BINS, FolderReport, Size, picture, printable
 from cyclegan.report.page import Gallery, Section, Table, write_report
 from cyclegan.system.provenance import command_line

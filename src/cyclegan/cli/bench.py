@@ -79,8 +79,9 @@ def run(parsed: argparse.Namespace) -> None:
     from rich.console import Console
 
     from cyclegan.bench.measuring import measure
+    from cyclegan.bench.output import write
     from cyclegan.bench.subject import find_subject
-    from cyclegan.bench.view import show, write
+    from cyclegan.bench.view import show
     from cyclegan.system.devices import resolve_device
     from cyclegan.system.progress import signals_interrupt
 

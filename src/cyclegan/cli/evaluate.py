@@ -13,8 +13,8 @@ EXAMPLES = """examples:
   cyclegan evaluate runs/maps/best --direction a2b         (its scores go to runs/maps/evaluations/best)
   cyclegan evaluate hf:user/name --a photos --b maps --out scores     (a model of the Hugging Face Hub)
 
-Realism is measured on features of EfficientNet-Lite0, which need no download. This is not the standard KID or FID; for
-those use --inception torch-fidelity or --inception clean-fid."""
+Realism is measured on features of a network that is installed with the package and needs no download. This is not the
+standard KID or FID; for those use --inception torch-fidelity or --inception clean-fid."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,6 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--weights",
         choices=("final", "average"),
         help="Weights to use (default: those that the run was configured for).",
+    )
+    parser.add_argument(
+        "--features",
+        metavar="NAME",
+        help="Feature network of KID (default: the one that is installed with the package).",
     )
     parser.add_argument(
         "--inception", metavar="TOOL", help="Compute standard FID and KID as well, by torch-fidelity or clean-fid."
@@ -86,6 +91,7 @@ def run(parsed: argparse.Namespace) -> None:
             out=parsed.out,
             short_side=parsed.short_side,
             weights=parsed.weights,
+            features=parsed.features,
             inception=parsed.inception,
             inception_weights=parsed.inception_weights,
             batch_size=parsed.batch_size,

@@ -15,14 +15,15 @@ from cyclegan.data.domains import find_folders
 from cyclegan.errors import InputError
 from cyclegan.images.file_list import list_images, spread
 from cyclegan.images.formats import ImageFormat
+from cyclegan.metrics.features import features_title
 from cyclegan.networks import build_generator, count_parameters
 from cyclegan.publishing.facts import Subject, public_scores
 from cyclegan.report.record import Event, inside, number
 from cyclegan.report.run_charts import arrow
 from cyclegan.step.terms import active_penalties, logged_terms
 from cyclegan.storage.hub import is_address
-from cyclegan.storage.scores import METRICS, DirectionScores, Estimate, Score, verdict
-from cyclegan.storage.showcase import SavedExample, open_picture
+from cyclegan.storage.scores import READ_BASELINES, Scores, verdict
+from cyclegan.storage.showcase import ShownImage, open_picture
 
 # Images in the picture of a direction; their largest side and the gap between them, in pixels.
 _NUM_SHOWN, _CELL, _GAP = 4, 256, 6
@@ -53,17 +54,17 @@ def card_pictures(subject: Subject) -> dict[str, Image.Image]:
     return pictures if sheet is None else {"samples/samples.png": sheet}
 
 
-def _shown(subject: Subject, direction: Direction) -> list[SavedExample]:
+def _shown(subject: Subject, direction: Direction) -> list[ShownImage]:
     """Usual images, not the ones that came out best."""
     examples = subject.examples.of(direction)
     return spread([example for example in examples if not example.is_extreme] or examples, _NUM_SHOWN)
 
 
-def _roles(shown: Sequence[SavedExample]) -> list[str]:
+def _roles(shown: Sequence[ShownImage]) -> list[str]:
     return [role for role in ("input", "output", "truth") if all(role in example.pictures for example in shown)]
 
 
-def _columns(shown: Sequence[SavedExample]) -> Image.Image:
+def _columns(shown: Sequence[ShownImage]) -> Image.Image:
     """An image in each column: input, output and, where it is known, truth."""
     rows = [[example.picture(role) for example in shown] for role in _roles(shown)]
     cells = [[picture or Image.new("RGB", (1, 1), "white") for picture in row] for row in rows]
@@ -191,8 +192,7 @@ def _scores(subject: Subject) -> Iterator[str]:
     )
     yield (
         f"KID and Frechet distance are taken on {scores.features.label}: they are neither standard FID nor standard "
-        "KID and must not be compared with published ones, which use another network. Read a value between its two "
-        "ends: what real training images reach (floor) and what untranslated images get (ceiling)."
+        f"KID and must not be compared with published ones, which use another network. {READ_BASELINES}"
     )
     for direction in subject.directions:
         of = scores.directions.get(direction)
@@ -200,48 +200,42 @@ def _scores(subject: Subject) -> Iterator[str]:
             yield f"### {_cell(arrow(direction, subject.names))}"
             if "kid" in of.metrics:
                 yield " ".join(verdict(of.metrics["kid"]))
-            yield _score_table(of)
-            of_single = [f"{METRICS[name].label}: {score.note}." for name, score in of.metrics.items() if score.note]
+            yield _score_table(scores, direction)
+            of_single = [f"{note}." for note in scores.metric_notes(direction)]
             if of.notes or of_single:
                 yield "\n".join(f"- {note}" for note in (*of.notes, *of_single))
 
 
 def _scores_in_training(subject: Subject) -> Iterator[str]:
-    """The KID on held-out images at this step, if the run took it then."""
+    """The KID on validation images at this step, if the run was scored then."""
     event = next((event for event in subject.log.scores if event.get("step") == subject.info.step), None)
+    features = features_title(inside(subject.log.validation, "features", "name"))
     for direction in subject.directions:
         value = number(inside(event, "directions", direction, "kid", "value"))
         if value is not None:
             ends = [
                 f"{words} {end:.3f}"
-                for words, name in (("real images", "floor"), ("untranslated ones", "ceiling"))
+                for words, name in (("real images", "floor"), ("input", "ceiling"))
                 if (end := number(inside(subject.log.validation, "directions", direction, name, "value"))) is not None
             ]
             beside = f" ({', '.join(ends)})" if ends else ""
             yield (
-                f"{_cell(arrow(direction, subject.names))}: {METRICS['kid'].label}, on validation images in training "
+                f"{_cell(arrow(direction, subject.names))}: KID, {features}, on validation images in training "
                 f"{value:.3f}{beside}; less is better. It is no standard KID."
             )
 
 
-def _score_table(of: DirectionScores) -> str:
-    ends = {"floor": "real images (floor)", "ceiling": "untranslated (ceiling)", "mean_image": "mean image"}
-    known = [end for end in ends if any(_end(score, end) is not None for score in of.metrics.values())]
-    rows = [["score", "translations", "95 % interval", *(ends[end] for end in known), "images"]]
-    for name, metric in METRICS.items():
-        score = of.metrics.get(name)
-        if score is None:
-            continue
+def _score_table(scores: Scores, direction: Direction) -> str:
+    of = scores.directions[direction]
+    rows = [["score", "translations", "95 % interval", *of.baselines.values(), "images"]]
+    for name, metric, score in of.rows:
         unit = f", {metric.unit}" if metric.unit else ""
-        label = f"{metric.label}{unit} ({metric.better} is better)"
-        values = [f"{end.value:.{metric.digits}f}" if (end := _end(score, each)) else "" for each in known]
-        value, interval = f"{score.value.value:.{metric.digits}f}", score.value.show_interval(metric.digits)
-        rows.append([label, value, interval.replace(" .. ", " to "), *values, f"{score.num_images:,}"])
+        label = f"{scores.title(name)}{unit} ({metric.better} is better)"
+        known = score.baselines
+        values = [metric.show(known[key].value) if key in known else "" for key in of.baselines]
+        interval = score.value.show_interval(metric.digits).replace(" .. ", " to ")
+        rows.append([label, metric.show(score.value.value), interval, *values, f"{score.num_images:,}"])
     return _table(rows)
-
-
-def _end(score: Score, name: str) -> Estimate | None:
-    return {"floor": score.floor, "ceiling": score.ceiling, "mean_image": score.mean_image}[name]
 
 
 def _data(subject: Subject, data_licence: str | None) -> Iterator[str]:

@@ -13,7 +13,7 @@ from cyclegan.storage.hub import GENERATORS, is_address
 from cyclegan.storage.model import ModelInfo, find_model, read_info
 from cyclegan.storage.run import evaluation_of, read_run_config, run_of
 from cyclegan.storage.scores import DirectionScores, FileList, Scores, read_scores
-from cyclegan.storage.showcase import SavedExamples, read_examples
+from cyclegan.storage.showcase import Showcase, read_showcase
 
 # Addresses, which may be published.
 _ADDRESS = r"(?<!\w)(?:https?://(?:[^\s'\"`<>|,;]|[,;](?![\s/\\]))+|hf:/{0,2}[\w.-]+/[\w.-]+(?:@[\w./-]+)?(?![\w./-]))"
@@ -46,7 +46,7 @@ class Subject:
     log: RunRecord
     scores: Scores | None
     no_scores: str
-    examples: SavedExamples
+    examples: Showcase
     sheet: Path | None
     places: tuple[Path, ...] = field(repr=False)
     own: tuple[Path, ...] = field(repr=False)
@@ -99,11 +99,11 @@ def read_subject(path: Path, repo_id: str, weights: Literal["final", "average"] 
     run, place = run_of(path), evaluation_of(path)
     config = read_run_config(run) if run is not None else None
     scores, no_scores = _scores_of(place, info)
-    examples, sheet = SavedExamples(), None
+    examples, sheet = Showcase(), None
     # Training shows images of the weights that it was configured for.
     of_training = config is None or info.translate_with == config.translate_with
     if scores is not None or (of_training and not (place / "scores.json").is_file()):
-        examples = read_examples(place)
+        examples = read_showcase(place)
     if not examples.examples and run is not None and of_training:
         sheet = run / "samples" / f"step_{info.step:07d}.png"
     own = _absolute(path, model, run, config.out if config is not None else None)

@@ -16,6 +16,7 @@ from torch import nn
 from conftest import TINY
 from cyclegan import InputError, ModelConfig, Translator
 from cyclegan.config import make_config
+from cyclegan.config.network_settings import setting_names
 from cyclegan.export import export
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.tensors import pad_to_multiple
@@ -32,7 +33,6 @@ from cyclegan.networks import (
     to_plain_convs,
     train_mode,
 )
-from cyclegan.networks.settings import setting_names
 from cyclegan.step.state import TrainState
 from cyclegan.step.update import train_step
 from cyclegan.storage.model import ModelInfo, load_generator, save_model

@@ -2,30 +2,33 @@
 
 import math
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from cyclegan.config import ModelConfig
 from cyclegan.errors import InputError
 from cyclegan.networks import DISCRIMINATORS, GENERATORS
 from cyclegan.networks.layers import BlurConv2d, BlurConvTranspose2d, SpectralConv2d
 from cyclegan.networks.patch_projection import ProjectionHeads
 from cyclegan.networks.protocol import Discriminator, Generator, Network
-from cyclegan.networks.settings import settings_of
+
+if TYPE_CHECKING:
+    from cyclegan.config import ModelConfig
 
 Built = TypeVar("Built", bound=Network)
 
 
-def build_generator(config: ModelConfig, in_channels: int, out_channels: int, *, seed: int | None = None) -> Generator:
+def build_generator(
+    config: "ModelConfig", in_channels: int, out_channels: int, *, seed: int | None = None
+) -> Generator:
     """A generator: (N, in_channels, H, W) in [-1, 1] -> (N, out_channels, H, W), H and W multiples of config.multiple.
 
     seed: of the weights; without one they are left unset, for a caller who loads them.
     Raises InputError if its layers need a setting that the configuration does not have.
     """
     network = GENERATORS[config.generator]
-    settings = settings_of(network, config, config.generator_options)
+    settings = config.generator_settings
 
     def build() -> Generator:
         return network(in_channels, out_channels, **settings)
@@ -33,13 +36,13 @@ def build_generator(config: ModelConfig, in_channels: int, out_channels: int, *,
     return _with_weights(build, config, seed)
 
 
-def build_discriminator(config: ModelConfig, channels: int, *, seed: int | None = None) -> Discriminator:
+def build_discriminator(config: "ModelConfig", channels: int, *, seed: int | None = None) -> Discriminator:
     """A discriminator: (N, channels, H, W) -> (N, 1, h, w), one score for each patch, without a final sigmoid.
 
     seed, errors: as in `build_generator`.
     """
     network = DISCRIMINATORS[config.discriminator]
-    settings = settings_of(network, config, config.discriminator_options)
+    settings = config.discriminator_settings
 
     def build() -> Discriminator:
         return network(channels, **settings)
@@ -47,7 +50,7 @@ def build_discriminator(config: ModelConfig, channels: int, *, seed: int | None 
     return _with_weights(build, config, seed)
 
 
-def build_heads(config: ModelConfig, generator: Generator, *, seed: int) -> ProjectionHeads:
+def build_heads(config: "ModelConfig", generator: Generator, *, seed: int) -> ProjectionHeads:
     """Projections of a generator's features for the contrastive loss, 4 * config.width wide; weights N(0, 0.02)."""
     heads = ProjectionHeads(generator.feature_channels, 4 * config.width)
     draw = torch.Generator().manual_seed(seed)
@@ -58,7 +61,7 @@ def build_heads(config: ModelConfig, generator: Generator, *, seed: int) -> Proj
     return heads
 
 
-def _with_weights(build: Callable[[], Built], config: ModelConfig, seed: int | None) -> Built:
+def _with_weights(build: Callable[[], Built], config: "ModelConfig", seed: int | None) -> Built:
     """The network of `build`, initialised from the seed alone."""
     network = _built_without_weights(build)
     if network is None:
@@ -92,7 +95,7 @@ def _is_initialised(module: nn.Module) -> bool:
     return not any(isinstance(value, Tensor) for value in own)
 
 
-def _check_layers(network: Network, config: ModelConfig) -> None:
+def _check_layers(network: Network, config: "ModelConfig") -> None:
     """The training step relies on these settings: how it may split a batch, and which random numbers are drawn."""
     name = type(network).__name__
     for module in network.modules():

@@ -7,7 +7,8 @@ from typing import Any, get_type_hints
 
 from pydantic import ValidationError, create_model
 
-from cyclegan.config import Config, ModelConfig, describe_validation_error
+from cyclegan.config.base import Config, describe_validation_error
+from cyclegan.config.model import ModelConfig
 from cyclegan.networks.protocol import Network
 
 

@@ -1,0 +1,55 @@
+"""Configuration of a run: resolved from preset < file < command line, validated, frozen and changed by copy."""
+
+from cyclegan.config.base import Config, describe_validation_error
+from cyclegan.config.files import read_config_file, to_toml
+from cyclegan.config.model import OLD_WORDS, ModelConfig, network_names
+from cyclegan.config.presets import DEFAULT_PRESET, PRESETS
+from cyclegan.config.resolve import choices, field_sections, flat_values, make_config, resolved_values, saved_config
+from cyclegan.config.settings import (
+    CHANGEABLE_ON_RESUME,
+    DEFAULT_EPOCHS,
+    LENGTHS,
+    MIN_VALIDATION,
+    DataConfig,
+    Direction,
+    FolderSettings,
+    LossSettings,
+    MachineSettings,
+    OptimisationSettings,
+    OutputSettings,
+    Preprocess,
+    StartSettings,
+    TrainConfig,
+)
+
+__all__ = [
+    "CHANGEABLE_ON_RESUME",
+    "DEFAULT_EPOCHS",
+    "DEFAULT_PRESET",
+    "LENGTHS",
+    "MIN_VALIDATION",
+    "OLD_WORDS",
+    "PRESETS",
+    "Config",
+    "DataConfig",
+    "Direction",
+    "FolderSettings",
+    "LossSettings",
+    "MachineSettings",
+    "ModelConfig",
+    "OptimisationSettings",
+    "OutputSettings",
+    "Preprocess",
+    "StartSettings",
+    "TrainConfig",
+    "choices",
+    "describe_validation_error",
+    "field_sections",
+    "flat_values",
+    "make_config",
+    "network_names",
+    "read_config_file",
+    "resolved_values",
+    "saved_config",
+    "to_toml",
+]

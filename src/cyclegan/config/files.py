@@ -1,0 +1,46 @@
+"""Configurations as TOML files."""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cyclegan.config.settings import TrainConfig
+from cyclegan.errors import InputError
+
+
+def read_config_file(path: Path) -> dict[str, Any]:
+    """Settings from a TOML file, flat or with [model] and [data] tables."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"There is no configuration file {path}.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"The configuration file {path} cannot be read: {error}.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{path} is not valid TOML: {error}.") from None
+
+
+def to_toml(config: TrainConfig) -> str:
+    """The whole configuration as TOML; `read_config_file` reads it back. Settings without a value are left out."""
+    dumped = config.model_dump(mode="json")
+    sections = {"model": dumped.pop("model"), "data": dumped.pop("data")}
+
+    def lines(values: Mapping[str, Any]) -> list[str]:
+        return [f"{key} = {_toml_value(value)}" for key, value in values.items() if value is not None and value != {}]
+
+    text = lines(dumped)
+    for name, values in sections.items():
+        text += ["", f"[{name}]", *lines(values)]
+    return "\n".join(text) + "\n"
+
+
+def _toml_value(value: Any) -> str:
+    """JSON strings, numbers, booleans and arrays are valid TOML; a dict becomes an inline table."""
+    if isinstance(value, Mapping):
+        pairs = [f"{json.dumps(key)} = {_toml_value(item)}" for key, item in value.items() if item is not None]
+        return f"{{ {', '.join(pairs)} }}"
+    if isinstance(value, list):
+        return f"[{', '.join(map(_toml_value, value))}]"
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,204 @@
+"""The architecture of the networks."""
+
+import difflib
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
+
+if TYPE_CHECKING:  # loads torch, which configurations must not do before they are made
+    from cyclegan.networks.protocol import Discriminator, Generator
+from cyclegan.config.base import Config
+
+# Words of earlier releases that saved configurations and old command lines still have, by setting.
+OLD_WORDS = {name: {"pixel": "layer"} for name in ("norm", "discriminator_norm")}
+
+
+# Networks that junyanz/pytorch-CycleGAN-and-pix2pix has, too; `cyclegan.reference.keys` has their layout there.
+_IN_REFERENCE = ("resnet", "unet", "patch", "pixel")
+
+
+# Settings of generators that not every class has. The values of a preset are left out for a class without them.
+_OPTIONAL = ("resampling", "global_skip", "dropout")
+
+
+class ModelConfig(Config):
+    """Architecture of the four networks. Defaults are those of the paper (section 7.2 of its appendix).
+
+    What the settings of a network mean and allow is declared by its class, in `cyclegan.networks`. Making a
+    configuration asks the class, and so loads torch.
+    """
+
+    generator: str = Field("resnet", description="Kind of generator.")
+    generator_options: dict[str, Any] = Field(
+        default_factory=dict, description="A setting that only this kind of generator has; once for each."
+    )
+    blocks: int = Field(9, ge=0, description="Residual blocks of a resnet; the paper has 6 at 128 px, 9 at 256 px.")
+    depth: int = Field(8, ge=5, le=12, description="Down-samplings of a unet; 7 for 128 px, 8 for 256 px.")
+    width: int = Field(64, ge=1, description="Channels of the generator's first layer.")
+    norm: Literal["instance", "batch", "layer", "none"] = Field(
+        "instance",
+        description="Normalisation; layer: over the channels of each pixel, so that a result depends only on its "
+        "neighbourhood.",
+    )
+    discriminator_norm: Literal["instance", "batch", "layer", "spectral", "none"] | None = Field(
+        None, description="Normalisation in the discriminators; spectral: of their weights; default: the same as norm."
+    )
+    resampling: Literal["strided", "smooth"] = Field(
+        "strided", description="How a resnet changes resolution; smooth: with a low-pass filter."
+    )
+    global_skip: bool = Field(
+        False, description="Add the input to the output; a learned gate says how much of it stays."
+    )
+    dropout: bool = Field(False, description="Dropout of 0.5 inside the generator, in training only.")
+    channels_a: int = Field(3, ge=1, description="Channels of the images of domain A.")
+    channels_b: int = Field(3, ge=1, description="Channels of the images of domain B.")
+    init: Literal["normal", "xavier", "kaiming", "orthogonal"] = Field("normal", description="Weight initialisation.")
+    init_gain: float = Field(
+        0.02, gt=0, description="Gain of the initialisation; standard deviation for normal; unused by kaiming."
+    )
+    discriminator: str = Field("patch", description="Kind of discriminator.")
+    discriminator_options: dict[str, Any] = Field(
+        default_factory=dict, description="A setting that only this kind of discriminator has; once for each."
+    )
+    discriminator_layers: int = Field(
+        3, ge=1, le=8, description="Down-samplings of a patch discriminator; 3 sees patches of 70x70."
+    )
+    discriminator_width: int = Field(64, ge=1, description="Channels of the discriminator's first layer.")
+
+    # What the classes say of sizes, kept for processes that load images and do not know a class of a script.
+    _multiple: int = PrivateAttr(1)
+    _smallest_side: int = PrivateAttr(1)
+    _smallest_discriminated: int = PrivateAttr(1)
+
+    @field_validator("norm", "discriminator_norm", mode="before")
+    @classmethod
+    def _current_norm(cls, value: Any) -> Any:
+        return OLD_WORDS["norm"].get(value, value) if isinstance(value, str) else value
+
+    @field_validator("generator", "discriminator")
+    @classmethod
+    def _registered(cls, value: str, info: ValidationInfo) -> str:
+        names = network_names(str(info.field_name))
+        if value not in names:
+            nearest = difflib.get_close_matches(value, names, n=1)
+            hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
+            raise ValueError(
+                f"expected {' or '.join(map(repr, names))}{hint}; a class of your own must be added to "
+                f"cyclegan.networks.{str(info.field_name).upper()}S first"
+            )
+        return value
+
+    @field_validator("generator_options", "discriminator_options", mode="before")
+    @classmethod
+    def _pairs(cls, value: Any) -> Any:
+        """A command line gives a list of NAME=VALUE."""
+        if isinstance(value, list | tuple) and all(isinstance(pair, str) and "=" in pair for pair in value):
+            return {name: word for name, _, word in (pair.partition("=") for pair in value)}
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        from cyclegan.config.network_settings import check_class, check_options, setting_names
+        from cyclegan.networks.protocol import Discriminator, Generator
+
+        check_class("GENERATORS", self.generator, self.generator_class, Generator)
+        check_class("DISCRIMINATORS", self.discriminator, self.discriminator_class, Discriminator)
+        # Complete with the defaults of the class, so that a saved model does not depend on them.
+        options = {
+            "generator_options": check_options(self.generator_class, self.generator_options),
+            "discriminator_options": check_options(self.discriminator_class, self.discriminator_options),
+        }
+        for name, value in options.items():
+            object.__setattr__(self, name, value)
+        for name in _OPTIONAL:
+            value = getattr(self, name)
+            if value != type(self).model_fields[name].default and name not in setting_names(self.generator_class):
+                raise ValueError(f"{name} is {value!r}, which a {self.generator} generator does not have; leave it out")
+        self._multiple, self._smallest_side = self.generator_class.sizes(self.generator_settings)
+        self._smallest_discriminated = self.discriminator_class.smallest_side(self.discriminator_settings)
+        return self
+
+    @property
+    def generator_class(self) -> "type[Generator]":
+        """The class of the generators, from `cyclegan.networks.GENERATORS`."""
+        from cyclegan.networks import GENERATORS
+
+        return GENERATORS[self.generator]
+
+    @property
+    def discriminator_class(self) -> "type[Discriminator]":
+        """The class of the discriminators, from `cyclegan.networks.DISCRIMINATORS`."""
+        from cyclegan.networks import DISCRIMINATORS
+
+        return DISCRIMINATORS[self.discriminator]
+
+    @property
+    def generator_settings(self) -> dict[str, Any]:
+        """The settings that the generators have, by name, their own included."""
+        from cyclegan.config.network_settings import settings_of
+
+        return settings_of(self.generator_class, self, self.generator_options)
+
+    @property
+    def discriminator_settings(self) -> dict[str, Any]:
+        """The settings that the discriminators have, by name, their own included."""
+        from cyclegan.config.network_settings import settings_of
+
+        return settings_of(self.discriminator_class, self, self.discriminator_options)
+
+    @property
+    def generator_summary(self) -> str:
+        """Kind and size of the generators, such as `resnet, 9 residual blocks, width 64`."""
+        return ", ".join(filter(None, [self.generator, self.generator_class.summary(self.generator_settings)]))
+
+    @property
+    def discriminator_summary(self) -> str:
+        """Kind and size of the discriminators, such as `patch, 3 layers, width 64`."""
+        about = self.discriminator_class.summary(self.discriminator_settings)
+        return ", ".join(filter(None, [self.discriminator, about]))
+
+    @property
+    def resolved_discriminator_norm(self) -> str:
+        """`discriminator_norm`, or that of the generators."""
+        return self.discriminator_norm or self.norm
+
+    @property
+    def uses_batch_norm(self) -> bool:
+        """Whether images of a batch influence each other, and networks keep running statistics."""
+        return "batch" in (self.norm, self.discriminator_norm)
+
+    @property
+    def reference_incompatibilities(self) -> list[str]:
+        """What these networks have that those of the reference implementation cannot have, as `name value`."""
+        resolved = self.resolved_discriminator_norm
+        found = {
+            f"generator {self.generator}": self.generator not in _IN_REFERENCE,
+            f"discriminator {self.discriminator}": self.discriminator not in _IN_REFERENCE,
+            f"norm {self.norm}": self.norm == "layer",
+            f"discriminator_norm {resolved}": resolved != self.norm,
+            f"resampling {self.resampling}": self.resampling != "strided",
+            "global_skip": self.global_skip,
+        }
+        return [name for name, is_so in found.items() if is_so]
+
+    @property
+    def multiple(self) -> int:
+        """Height and width of a generator's input must be multiples of this, in pixels."""
+        return self._multiple
+
+    @property
+    def smallest_side(self) -> int:
+        """Smallest height and width that a generator takes, in pixels."""
+        return self._smallest_side
+
+    @property
+    def smallest_crop(self) -> int:
+        """Smallest height and width, in pixels, on which the four networks can be trained."""
+        return max(self._smallest_side, self._smallest_discriminated)
+
+
+def network_names(setting: str) -> tuple[str, ...]:
+    """The values that the setting `generator` or `discriminator` can have; none for others. Does not load torch."""
+    from cyclegan.networks import registered_names
+
+    return registered_names(f"{setting.upper()}S") if setting in ("generator", "discriminator") else ()

@@ -17,7 +17,7 @@ from conftest import TINY
 from cyclegan import InputError, ModelConfig, Translator
 from cyclegan.config import make_config
 from cyclegan.config.network_settings import setting_names
-from cyclegan.export import export
+from cyclegan.export import export_model
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.tensors import pad_to_multiple
 from cyclegan.networks import (
@@ -251,7 +251,7 @@ def is_exported_to_onnx(config, folder):
     pytest.importorskip("onnxruntime", reason="checking an ONNX file needs the extra onnx")
     network = with_statistics_of_its_own(build_generator(config, 3, 3, seed=0))
     model = saved_model(folder / "model", config, network)
-    export(model, folder / "onnx", format="onnx")
+    export_model(model, folder / "onnx", format="onnx")
     exact, other = Translator.load(model, device="cpu"), Translator.load(folder / "onnx")
     for shape in ((1, 3, 32, 32), (2, 3, 37, 51)):
         images = random(*shape)

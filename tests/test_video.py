@@ -839,7 +839,7 @@ def test_what_cannot_be_is_told_in_one_sentence(run, tmp_path, monkeypatch, caps
 def test_stabilise_says_where_it_does_nothing(run, tmp_path, capsys):
     Image.fromarray(numbered(1)[0]).save(tmp_path / "x.png")
     main(["translate", str(run), str(tmp_path / "x.png"), "--out", str(tmp_path / "out"), "--stabilise"])
-    assert "x.png is a single picture: no sequence of frames, so --stabilise does nothing for it." in (
+    assert "x.png is a single picture: no sequence of frames, so stabilising does nothing for it." in (
         capsys.readouterr().err
     )
     for name in ("one", "two"):
@@ -847,13 +847,13 @@ def test_stabilise_says_where_it_does_nothing(run, tmp_path, capsys):
         Image.fromarray(numbered(1)[0]).save(tmp_path / name / "x.png")
     words = [str(tmp_path / "one"), str(tmp_path / "two"), "--out", str(tmp_path / "out3")]
     main(["translate", str(run), *words, "--stabilise"])
-    assert "2 pictures stand alone: no sequence of frames, so --stabilise does nothing for them." in (
+    assert "2 pictures stand alone: no sequence of frames, so stabilising does nothing for them." in (
         capsys.readouterr().err
     )
     folders = [make_folder(tmp_path / name, seed=index) for index, name in enumerate("ab")]
     batch = train(*folders, out=tmp_path / "batch", quiet=True, **{**TINY, "steps": 1, "norm": "batch"})
     main(["translate", str(batch), str(folders[0]), "--out", str(tmp_path / "out2"), "--stabilise"])
-    assert "--stabilise changes nothing here" in capsys.readouterr().err
+    assert "Stabilising changes nothing here" in capsys.readouterr().err
 
 
 def test_an_animated_gif_is_a_clip(tmp_path):

@@ -8,11 +8,11 @@ from pathlib import Path
 from torch import Tensor
 
 from cyclegan.config import MIN_VALIDATION, TrainConfig
-from cyclegan.data.dataset import held_out_tensor
 from cyclegan.data.domains import Folders
 from cyclegan.data.image_folder import ImageFolder, split_held_out
+from cyclegan.data.preprocessing import load_sample
 from cyclegan.errors import InputError, UnreadableError
-from cyclegan.images.file_list import list_images, spread
+from cyclegan.images.file_list import evenly_spaced, list_images
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ def choose_held_out(
     samples = HeldOut(samples_a, samples_b, origin, tuple(unreadable))
 
     def scored_and_others(held: tuple[Path, ...], whole: ImageFolder) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-        scored = held if len(held) >= MIN_VALIDATION else tuple(spread(whole.paths, config.num_validation))
+        scored = held if len(held) >= MIN_VALIDATION else tuple(evenly_spaced(whole.paths, config.num_validation))
         # What a set is compared with for the floor must not be the set itself.
-        return scored, tuple(spread(whole.paths.without(scored), config.num_validation))
+        return scored, tuple(evenly_spaced(whole.paths.without(scored), config.num_validation))
 
     scored_a, trained_a = scored_and_others(held_a, whole_a)
     scored_b, trained_b = scored_and_others(held_b, whole_b)
@@ -116,7 +116,7 @@ def read_held_out(
         if len(tensors) == wanted or (num_bytes > 2**29 and len(tensors) > 1):
             break
         try:
-            tensors.append(held_out_tensor(path, folder.image_format, config.data, config.model))
+            tensors.append(load_sample(path, folder.image_format, config.data, config.model))
             num_bytes += tensors[-1].nbytes
         except (InputError, UnreadableError) as error:
             unreadable.append((path, str(error)))
@@ -125,7 +125,7 @@ def read_held_out(
 
 def _beginning_with(paths: Sequence[Path], count: int) -> Iterator[Path]:
     """All paths, beginning with `count` of them at equal distances."""
-    first = spread(paths, count)
+    first = evenly_spaced(paths, count)
     yield from first
     chosen = set(first)
     yield from (path for path in paths if path not in chosen)

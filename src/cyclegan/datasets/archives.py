@@ -14,7 +14,7 @@ from rich.console import Console
 
 from cyclegan.datasets.fetching import show_bytes
 from cyclegan.errors import InputError
-from cyclegan.images.formats import EXTENSIONS
+from cyclegan.images.file_formats import image_suffixes
 from cyclegan.system.progress import show_progress
 
 FOLDERS = tuple(f"{role}{domain}" for role in ("train", "val", "test") for domain in "AB")
@@ -128,7 +128,7 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
 
 def _is_image(parts: tuple[str, ...]) -> bool:
     hidden = any(part.startswith(".") for part in parts)
-    return not hidden and PurePosixPath(parts[-1]).suffix.lower() in EXTENSIONS
+    return not hidden and PurePosixPath(parts[-1]).suffix.lower() in image_suffixes()
 
 
 def _write(

@@ -26,7 +26,7 @@ from cyclegan.evaluation.test_images import (
     match_pairs,
 )
 from cyclegan.images.codecs import write_image
-from cyclegan.images.file_list import spread
+from cyclegan.images.file_list import evenly_spaced
 from cyclegan.images.tensors import from_tensor
 from cyclegan.metrics import functions as metrics
 from cyclegan.metrics.features import FeatureNetwork
@@ -370,7 +370,7 @@ class _Judge:
         best, worst = ranked[:num_best], ranked[len(ranked) - num_best :][::-1]
         shown = {image.file for image in (*best, *worst)}
         others = [image for image in result.images if image.file not in shown]
-        typical = spread(others, _NUM_TYPICAL)
+        typical = evenly_spaced(others, _NUM_TYPICAL)
         groups: tuple[tuple[Literal["typical", "best", "worst"], list[ImageScores]], ...]
         groups = (("typical", typical), ("best", best), ("worst", worst))
         return [self._example(kind, by_file[image.file], image, result) for kind, images in groups for image in images]

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from cyclegan.errors import InputError, UnreadableError
-from cyclegan.images.codecs import Array, read_as, write_image
+from cyclegan.images import Array
+from cyclegan.images.codecs import read_as, write_image
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.headers import decoded_bytes
-from cyclegan.images.tensors import cast, resize, scale
-from cyclegan.system.prefetch import MOST_BYTES, num_cores, work_ahead
+from cyclegan.images.resizing import cast, resize, scale
+from cyclegan.system.prefetch import MAX_BYTES, num_cores, prefetch
 from cyclegan.translate.plan import sequences
 from cyclegan.translate.stabilise import MEMORY_FRAMES
 from cyclegan.translate.translator import Translator
@@ -54,15 +55,15 @@ def translate_files(
         return _Image(*item, array.shape[0], array.shape[1], scaled)
 
     # One look ahead over all parts, so that the network need not wait where one ends.
-    reading = work_ahead(
+    reading = prefetch(
         read,
         itertools.chain.from_iterable(parts),
         num_threads=num_threads,
-        most_items=num_threads + 2 * batch_size,
+        max_items=num_threads + 2 * batch_size,
         size_of=lambda image: image.array.nbytes,
         # A decoder holds the whole image, however small the network takes it.
         estimate=lambda item: decoded_bytes(item[0], translator.source),
-        most_bytes=MOST_BYTES,
+        max_bytes=MAX_BYTES,
     )
 
     def readable(count: int) -> Iterator[_Image]:
@@ -116,7 +117,7 @@ def _sizes_together(images: Iterable[_Image], batch_size: int) -> Iterator[_Imag
         shape = image.array.shape
         groups.setdefault(shape, []).append(image)
         num_waiting, num_bytes = num_waiting + 1, num_bytes + image.array.nbytes
-        while len(groups.get(shape, ())) == batch_size or num_waiting >= 4 * batch_size or num_bytes > MOST_BYTES:
+        while len(groups.get(shape, ())) == batch_size or num_waiting >= 4 * batch_size or num_bytes > MAX_BYTES:
             # The full group, else the one that has waited longest.
             ready = groups.pop(shape if len(groups.get(shape, ())) == batch_size else next(iter(groups)))
             num_waiting, num_bytes = num_waiting - len(ready), num_bytes - sum(each.array.nbytes for each in ready)
@@ -164,7 +165,7 @@ def _write_behind(
             while writing and (
                 writing[0][2].done()
                 or len(writing) >= 2 * num_threads
-                or sum(size for _, size, _ in writing) + size > MOST_BYTES
+                or sum(size for _, size, _ in writing) + size > MAX_BYTES
             ):
                 finish()
             writing.append((image, size, pool.submit(write, image, array)))

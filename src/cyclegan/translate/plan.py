@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyclegan.errors import InputError
+from cyclegan.images.file_formats import can_hold, image_suffixes
 from cyclegan.images.file_list import FileList, list_files
-from cyclegan.images.formats import EXTENSIONS, can_hold
 from cyclegan.translate.translator import Translator
 
 
@@ -62,11 +62,11 @@ def plan_outputs(inputs: Iterable[Path], out: Path, translator: Translator) -> T
     Raises InputError if an input is missing, holds no image, or would be overwritten.
     """
     inputs = [Path(path) for path in inputs]
-    if out.suffix.lower() in EXTENSIONS and not out.is_dir():
+    if out.suffix.lower() in image_suffixes() and not out.is_dir():
         for path in inputs:
             if not path.exists():
                 raise InputError(f"There is no file or folder {path}.")
-        if len(inputs) != 1 or not inputs[0].is_file() or inputs[0].suffix.lower() not in EXTENSIONS:
+        if len(inputs) != 1 or not inputs[0].is_file() or inputs[0].suffix.lower() not in image_suffixes():
             raise InputError(f"--out {out} is one image, and the input is not one image file; give a folder as --out.")
         if out.resolve() == inputs[0].resolve():
             raise InputError(f"{out} would be overwritten by its own translation; choose another --out.")
@@ -75,9 +75,9 @@ def plan_outputs(inputs: Iterable[Path], out: Path, translator: Translator) -> T
             raise InputError(f"--out {out}: that format cannot hold {translator.target}; use {suffix} instead.")
         return TranslationPlan.of([(inputs[0], out)])
     for path in inputs:
-        if path.is_dir() and not find_files(path, out, EXTENSIONS):
+        if path.is_dir() and not find_files(path, out, image_suffixes()):
             raise InputError(f"{path} holds no images.")
-    return mirror(inputs, out, EXTENSIONS, lambda suffix: image_suffix(suffix, translator))
+    return mirror(inputs, out, image_suffixes(), lambda suffix: image_suffix(suffix, translator))
 
 
 def image_suffix(suffix: str, translator: Translator) -> str:

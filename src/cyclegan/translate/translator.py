@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from cyclegan.config import Direction
 from cyclegan.errors import InputError
-from cyclegan.images.codecs import Array, pil_to_array
+from cyclegan.images import Array
+from cyclegan.images.pillow import from_pillow
 from cyclegan.images.tensors import from_tensor, pad_to_multiple, to_tensor
 from cyclegan.storage.hub import fetch_model
 from cyclegan.storage.model import ModelInfo, find_model, load_generator
@@ -200,7 +201,7 @@ class Translator:
         if isinstance(image, Image.Image):
             if self.source.dtype != "uint8" or self.source.channels not in (1, 3, 4):
                 raise InputError(f"This model reads images of {self.source}; pass arrays of shape (H, W, channels).")
-            return pil_to_array(image, self.source.channels)
+            return from_pillow(image, self.source.channels)
         array = image[..., None] if image.ndim == 2 else image
         if array.ndim != 3 or array.shape[2] != self.source.channels:
             raise InputError(f"The array has shape {image.shape}; this model takes (H, W, {self.source.channels}).")

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from cyclegan.errors import InputError
-from cyclegan.images.codecs import Array
-from cyclegan.images.formats import EXTENSIONS
-from cyclegan.images.tensors import scale
+from cyclegan.images import Array
+from cyclegan.images.file_formats import image_suffixes
+from cyclegan.images.resizing import scale
 from cyclegan.translate.plan import TranslationPlan, find_files, image_suffix, mirror, plan_outputs
 from cyclegan.translate.stabilise import MEMORY_FRAMES
 from cyclegan.translate.translator import Translator
@@ -56,20 +56,20 @@ def plan_translation(
     if out.suffix.lower() in VIDEO_EXTENSIONS and not out.is_dir():
         if len(inputs) > 1 or inputs[0].is_dir():
             raise InputError(f"--out {out} is one clip, and the inputs are more than one; give a folder as --out.")
-        if inputs[0].suffix.lower() in EXTENSIONS:
+        if inputs[0].suffix.lower() in image_suffixes():
             raise InputError(f"--out {out} is a clip, and {inputs[0]} is an image; give a folder as --out.")
         return TranslationPlan.of([]), TranslationPlan.of([(inputs[0], out)])
 
-    if out.suffix.lower() in EXTENSIONS and not out.is_dir():
+    if out.suffix.lower() in image_suffixes() and not out.is_dir():
         return plan_outputs(inputs, out, translator), TranslationPlan.of([])
 
     for path in inputs:
-        if path.is_dir() and not find_files(path, out, EXTENSIONS + VIDEO_EXTENSIONS):
+        if path.is_dir() and not find_files(path, out, image_suffixes() + VIDEO_EXTENSIONS):
             raise InputError(f"{path} holds no images and no clips.")
     images = [path for path in inputs if path.suffix.lower() not in VIDEO_EXTENSIONS or path.is_dir()]
     clips = [path for path in inputs if path.suffix.lower() in VIDEO_EXTENSIONS or path.is_dir()]
     return (
-        mirror(images, out, EXTENSIONS, lambda suffix: image_suffix(suffix, translator)),
+        mirror(images, out, image_suffixes(), lambda suffix: image_suffix(suffix, translator)),
         mirror(clips, out, VIDEO_EXTENSIONS, lambda suffix: suffix if suffix.lower() in CONTAINERS else ".mp4"),
     )
 

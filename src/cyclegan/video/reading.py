@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from cyclegan.errors import InputError
-from cyclegan.images.codecs import Array, pil_to_array
+from cyclegan.images import Array
+from cyclegan.images.pillow import from_pillow
 
 if TYPE_CHECKING:  # the extra `video`
     import av.container
@@ -202,4 +203,4 @@ def to_array(av: Any, frame: Any, look: Look, channels: int) -> Array:
         interpolation=exact(av),
     ).to_ndarray()
     upright = np.ascontiguousarray(np.rot90(rgb, look.turns))
-    return upright if channels == 3 else pil_to_array(Image.fromarray(upright), 1)
+    return upright if channels == 3 else from_pillow(Image.fromarray(upright), 1)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cyclegan.errors import InputError
-from cyclegan.images.codecs import Array
-from cyclegan.images.tensors import resize
+from cyclegan.images import Array
+from cyclegan.images.resizing import resize
 from cyclegan.system.atomic import whole_file
 from cyclegan.video.reading import BT709, FULL, LIMITED, RGB, Look, exact, matrix_of, reason_of
 

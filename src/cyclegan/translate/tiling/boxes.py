@@ -1,7 +1,6 @@
 """Regions of an activation, and what lies beyond its borders."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -9,20 +8,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from cyclegan.images.regions import Box
+
 Index = NDArray[np.int64]
-
-
-class Box(NamedTuple):
-    """Rows top..bottom - 1 and columns left..right - 1 of a plane; it may reach beyond the borders of the plane."""
-
-    top: int
-    bottom: int
-    left: int
-    right: int
-
-    def grow(self, pixels: int) -> "Box":
-        """So many pixels more on each side."""
-        return Box(self.top - pixels, self.bottom + pixels, self.left - pixels, self.right + pixels)
 
 
 def tile_boxes(height: int, width: int, side: int) -> Iterator[Box]:

@@ -1,7 +1,6 @@
 """Images in the type of their file, by region, through a tiled network."""
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -10,12 +9,13 @@ from torch.nn import functional as F
 
 from cyclegan.config import ModelConfig
 from cyclegan.errors import InputError
-from cyclegan.images.codecs import Array
+from cyclegan.images import Array
 from cyclegan.images.formats import ImageFormat
+from cyclegan.images.regions import ArraySource, Box, ImageSource
 from cyclegan.images.tensors import from_tensor, to_tensor
-from cyclegan.translate.tiling.boxes import Box, tile_boxes
+from cyclegan.translate.tiling.boxes import tile_boxes
 from cyclegan.translate.tiling.budget import available_bytes, choose_plan
-from cyclegan.translate.tiling.network import OnShare, TiledNetwork, TilingPlan, can_tile
+from cyclegan.translate.tiling.network import TiledNetwork, TilingPlan, can_tile
 from cyclegan.translate.tiling.planes import Picture, Plane, Statistics
 
 # Least side of a tile in pixels: four at a quarter of the resolution.
@@ -30,28 +30,6 @@ SAMPLE_PIXELS = 2048
 CROP_PIXELS = 256
 
 
-class Source(Protocol):
-    """An image of a file's type, read by region."""
-
-    height: int
-    width: int
-
-    def read(self, box: Box) -> Array:
-        """(h, w, C) of a box that lies inside."""
-        ...
-
-
-class ArraySource:
-    """An array (H, W, C), in memory or mapped from a file."""
-
-    def __init__(self, array: Array) -> None:
-        self.array = array
-        self.height, self.width = array.shape[:2]
-
-    def read(self, box: Box) -> Array:
-        return self.array[box.top : box.bottom, box.left : box.right]
-
-
 def check_tile(tile: int, network: nn.Module) -> None:
     """Raises InputError if a tile is too small, or the network cannot be run in tiles."""
     if tile < SMALLEST_TILE:
@@ -63,7 +41,7 @@ def check_tile(tile: int, network: nn.Module) -> None:
         )
 
 
-def picture_of(source: Source, image_format: ImageFormat, network: nn.Module, model: ModelConfig) -> Picture:
+def picture_of(source: ImageSource, image_format: ImageFormat, network: nn.Module, model: ModelConfig) -> Picture:
     """What the network gets to see of an image, mirrored to the size that it takes."""
     weight = next(network.parameters())
 
@@ -129,7 +107,7 @@ def sample_size(height: int, width: int, kind: str) -> tuple[int, int]:
     return min(height, SAMPLE_PIXELS), min(width, SAMPLE_PIXELS)
 
 
-def sample(source: Source, kind: str) -> Array:
+def sample(source: ImageSource, kind: str) -> Array:
     """A smaller picture that stands for a large one: `reduced` by means over squares, or `crops` spread over it.
 
     (h, w, C), float32 if reduced; the sides are about SAMPLE_PIXELS, or those of the image if it is smaller.
@@ -154,7 +132,7 @@ def _factor(height: int, width: int) -> int:
     return -(-min(height, width) // SAMPLE_PIXELS)
 
 
-def _crops(source: Source) -> Array:
+def _crops(source: ImageSource) -> Array:
     """Crops from border to border at equal distances, side by side."""
     rows, columns = _spans(source.height), _spans(source.width)
     strips = [np.concatenate([source.read(Box(*y, *x)) for x in columns], axis=1) for y in rows]
@@ -172,20 +150,15 @@ def _spans(length: int) -> list[tuple[int, int]]:
 
 def approximate_statistics(
     network: nn.Module,
-    source: Source,
+    source: ImageSource,
     image_format: ImageFormat,
     model: ModelConfig,
     kind: str,
-    on_share: OnShare,
-    plan_of: Callable[[int, int], TilingPlan],
+    plan_for: Callable[[int, int], TilingPlan],
 ) -> Statistics:
-    """Statistics of every instance norm of a smaller picture. plan_of: its height and width -> how it is run."""
+    """Statistics of every instance norm of a smaller picture. plan_for: its height and width -> how it is run."""
     small = ArraySource(sample(source, kind))
-    tiled = TiledNetwork(
-        network,
-        picture_of(small, image_format, network, model),
-        plan_of(small.height, small.width),
-        on_share=on_share,
-    )
+    picture = picture_of(small, image_format, network, model)
+    tiled = TiledNetwork(network, picture, plan_for(small.height, small.width))
     tiled.output()
     return tiled.state.statistics

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cyclegan.images.regions import Box
 from cyclegan.networks.layers import PixelNorm, finish
-from cyclegan.translate.tiling.boxes import Box, Index, needed, reflected, select, take
+from cyclegan.translate.tiling.boxes import Index, needed, reflected, select, take
 
 # Mean and variance of each channel, (C,) each, float64 on the CPU; by the name of the norm.
 Moments: TypeAlias = tuple[Tensor, Tensor]

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
+from cyclegan.images.regions import Box
 from cyclegan.networks.external_statistics import instance_statistics
-from cyclegan.translate.tiling.boxes import Box, tile_boxes
+from cyclegan.translate.tiling.boxes import tile_boxes
 from cyclegan.translate.tiling.planes import Moments, Plane, Stored, channels_last_is_fast
 
 # Values of which squares are summed at a time: what fits into the caches of a core.

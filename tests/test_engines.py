@@ -13,8 +13,9 @@ from cyclegan import InputError, ModelConfig, Translator, cli
 from cyclegan.images.formats import ImageFormat
 from cyclegan.networks import build_generator
 from cyclegan.storage.model import ModelInfo, save_model
-from cyclegan.translate.engines import AUTO_DB, open_engine, psnr, smooth_picture
+from cyclegan.translate.engines import psnr, smooth_picture
 from cyclegan.translate.engines.graphs import to_openvino
+from cyclegan.translate.engines.registry import AUTO_DB, open_engine
 from cyclegan.translate.engines.with_openvino import computes_in
 from cyclegan.translate.engines.with_torch import SixteenBit, StripNorm
 
@@ -175,15 +176,15 @@ def test_auto_needs_no_extras(resnet):
 def test_auto_takes_bf16_where_it_is_fast_and_close_alone(tmp_path, monkeypatch):
     model, deep = make_model(tmp_path / "model"), make_model(tmp_path / "deep", dtype="uint16")
     chosen = lambda path: Translator.load(path, precision="auto").engine  # noqa: E731
-    monkeypatch.setattr("cyclegan.translate.engines.has_fast_bf16", lambda _: True)
-    monkeypatch.setattr("cyclegan.translate.engines.AUTO_DB", 10.0)
+    monkeypatch.setattr("cyclegan.translate.engines.registry.has_fast_bf16", lambda _: True)
+    monkeypatch.setattr("cyclegan.translate.engines.registry.AUTO_DB", 10.0)
     assert (chosen(model).precision, chosen(deep).precision) == ("bf16", "fp32")
     assert "dB to fp32" in str(chosen(model))
     assert "more than 8 bits" in str(chosen(deep))
-    monkeypatch.setattr("cyclegan.translate.engines.AUTO_DB", 200.0)
+    monkeypatch.setattr("cyclegan.translate.engines.registry.AUTO_DB", 200.0)
     assert chosen(model).precision == "fp32"
     assert "keeps only" in str(chosen(model))
-    monkeypatch.setattr("cyclegan.translate.engines.has_fast_bf16", lambda _: False)
+    monkeypatch.setattr("cyclegan.translate.engines.registry.has_fast_bf16", lambda _: False)
     assert "no arithmetic in bf16" in str(chosen(model))
     assert AUTO_DB == 40
 

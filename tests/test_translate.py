@@ -315,7 +315,7 @@ def test_large_files_that_the_network_takes_small_are_not_held_whole_in_all_thre
     for index in range(14):
         picture(16, 16, seed=index).resize((64, 64)).save(tmp_path / f"{index:02d}.png")
     monkeypatch.setattr(translate_files_module, "num_cores", lambda: 8)
-    monkeypatch.setattr(translate_files_module, "MOST_BYTES", 30_000)  # two images of 12,288 bytes
+    monkeypatch.setattr(translate_files_module, "MAX_BYTES", 30_000)  # two images of 12,288 bytes
     lock, never = threading.Lock(), threading.Event()
 
     def counted(function, numbers):

@@ -20,9 +20,8 @@ from cyclegan.storage.model import ModelInfo, load_generator, read_info
 from cyclegan.storage.run import read_run_config, run_of
 from cyclegan.system.atomic import folder_beside
 from cyclegan.translate.engines import psnr, require, smooth_picture
-from cyclegan.translate.engines.exported import READERS, Check, ExportInfo, Network, Side, open_file
-from cyclegan.translate.engines.graphs import to_exported_program, to_onnx, to_openvino
-from cyclegan.translate.engines.with_onnxruntime import INPUT, OUTPUT
+from cyclegan.translate.engines.exported import EXPORT_FORMATS, Check, ExportInfo, Network, Side, open_file
+from cyclegan.translate.engines.graphs import INPUT, OUTPUT, to_exported_program, to_onnx, to_openvino
 
 PRECISIONS: dict[str, tuple[str, ...]] = {
     "onnx": ("fp32", "fp16", "int8"),
@@ -96,7 +95,7 @@ def export_graphs(
             f"{calibration.folder} holds images of one domain, and two directions were asked for; "
             "give --direction, or a folder that holds trainA and trainB."
         )
-    names = [f"{direction}{READERS[format][1]}" for direction in directions]
+    names = [f"{direction}{EXPORT_FORMATS[format].suffix}" for direction in directions]
     wanted = [
         *names,
         *([f"{direction}.bin" for direction in directions] if format == "openvino" else []),

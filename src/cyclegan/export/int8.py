@@ -21,8 +21,7 @@ from cyclegan.images.file_list import evenly_spaced, list_images
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.tensors import pad_to_multiple, to_tensor
 from cyclegan.translate.engines import require
-from cyclegan.translate.engines.graphs import quiet, to_onnx, to_openvino
-from cyclegan.translate.engines.with_onnxruntime import INPUT
+from cyclegan.translate.engines.graphs import INPUT, quiet, to_onnx, to_openvino
 from cyclegan.translate.engines.with_openvino import openvino_core
 
 NUM_CALIBRATION = 24

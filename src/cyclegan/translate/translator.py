@@ -16,8 +16,9 @@ from cyclegan.images.pillow import from_pillow
 from cyclegan.images.tensors import from_tensor, pad_to_multiple, to_tensor
 from cyclegan.storage.hub import fetch_model
 from cyclegan.storage.model import ModelInfo, find_model, load_generator
-from cyclegan.translate.engines import Engine, open_engine
+from cyclegan.translate.engines import Engine
 from cyclegan.translate.engines.exported import find_export, open_export
+from cyclegan.translate.engines.registry import open_engine
 from cyclegan.translate.engines.with_torch import open_torch
 from cyclegan.translate.stabilise import MEMORY_FRAMES, Stabiliser
 from cyclegan.translate.tiling.pictures import translate_array

@@ -1,38 +1,45 @@
-"""OpenVINO: its own graph on the CPU, with the precision forced that was asked for."""
+"""OpenVINO: its own graph on the CPU, with the requested precision forced."""
 
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cyclegan.errors import InputError
 from cyclegan.translate.engines import Engine, require
+from cyclegan.translate.engines.graphs import to_openvino
 
-# What OpenVINO calls the type that it computes in. Left alone it takes bf16 wherever the chip has it, also for fp32.
-# Of an int8 graph this is the type of what is not quantised.
+# OpenVINO's name of the type that it computes in. By default it takes bf16 wherever the processor has it, for fp32 too.
+# In an int8 graph this is the type of the layers that are not quantised.
 HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "bf16"}
 
 
 @cache
 def openvino_core() -> Any:
-    """The one openvino.Core of this process, with the plugin for CPUs loaded.
+    """The one openvino.Core of this process, with the CPU plugin loaded. Call this before others create a core.
 
-    With its plugin a core gives the thread a stack for signal handlers, and takes it away when it goes. Of several that
-    go in another order than they came, one leaves the thread with a stack that is no longer there, and the next signal
-    with a handler, such as the end of a child process, ends the process. So this one stays, below any that
-    others make; make it before they do.
+    With its plugin a core installs an alternate stack for signal handlers, and removes it when it is deleted. If
+    several cores are deleted out of order, the thread is left with a stack that no longer exists, and the next handled
+    signal, such as the end of a child process, crashes the process. So this core is created first and never deleted.
     """
     core = require("openvino").Core()
     core.get_property("CPU", "FULL_DEVICE_NAME")  # a core without a plugin has no stack yet
     return core
 
 
-def open_openvino(graph: Any, precision: str) -> Engine:
-    """An openvino.Model, or the path of an .xml file. Uses as many threads as torch.
+def open_openvino_network(
+    network: nn.Module, channels: int, multiple: int, precision: str, _device: torch.device
+) -> Engine:
+    """The engine of a network, converted in memory."""
+    return open_openvino(to_openvino(network, channels, multiple), precision)
 
-    Raises InputError if the file is damaged, or if OpenVINO would compute in another precision than this.
+
+def open_openvino(graph: Any, precision: str) -> Engine:
+    """The engine of an openvino.Model, or of the path of an .xml file, with as many threads as torch.
+
+    Raises InputError if the file is damaged, or if OpenVINO would compute in another precision.
     """
     openvino = require("openvino")
     core = openvino_core()
@@ -56,7 +63,7 @@ def open_openvino(graph: Any, precision: str) -> Engine:
         raise InputError(f"OpenVINO computes in {taken} on this CPU, and {precision} was asked for; use engine torch.")
 
     def compute(images: Tensor) -> Tensor:
-        # A copy: the result lives in memory that the next call writes to.
+        # A copy, because the next call overwrites the memory of the result.
         return torch.from_numpy(compiled(images.contiguous().numpy())[0].copy())
 
     return Engine("openvino", precision, torch.device("cpu"), compute)

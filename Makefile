@@ -1,29 +1,37 @@
-# Each target does its own set-up in .venv; nothing but Python 3.11+ and pip is needed.
+# Each target sets itself up in .venv; nothing but Python 3.11+ and pip is needed.
 
 PYTHON ?= python3
 BIN = .venv/bin
+PYTEST = $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: demo test quick check benchmark clean
+.PHONY: demo test test-all check docs docs-serve benchmark clean
 
 demo: .venv/demo
 	$(BIN)/cyclegan demo
 
-test: check  ## everything that CI runs
-	$(BIN)/python -m pytest
+test: check  ## what developers run: every test but the slow ones
+	$(PYTEST) -m "not slow"
 
-quick: .venv/dev  ## the tests that take seconds
-	$(BIN)/python -m pytest -m "not slow"
+test-all: test  ## the slow ones too, as CI does
+	$(PYTEST) -m slow
 
-check: .venv/dev
+check: .venv/dev  ## style, types and the layers of the packages
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: .venv/docs  ## the documentation in site/; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --clean
+
+docs-serve: .venv/docs  ## the documentation at http://127.0.0.1:8000, built anew as you write
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --watch src
 
 benchmark: .venv/dev
 	$(BIN)/python benchmarks/step.py
 
 clean:
-	rm -rf .venv build dist
+	rm -rf .venv build dist site
 
 .venv/pip:
 	$(PYTHON) -m venv .venv
@@ -35,4 +43,8 @@ clean:
 
 .venv/dev: .venv/pip pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+.venv/docs: .venv/pip pyproject.toml constraints.txt
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[docs]'
 	touch $@

@@ -1,4 +1,4 @@
-"""What translated elevation is worth in metres, and the picture of docs/sixteen-bit.md.
+"""What translated elevation is worth in metres, and the picture of docs/guides/deep-images.md.
 
     python benchmarks/earth16.py data/earth16 translated/a2b translated/b2a --range 10800 14000 --out earth16.png
 

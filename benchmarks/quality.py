@@ -28,7 +28,7 @@ from typing import Any
 
 from machine import describe_machine
 from recipes import preset_of, resolve
-from tables import markdown
+from tables import BASELINES, markdown
 from tasks import TASKS
 
 from cyclegan.config import Config, flat_values, make_config
@@ -220,23 +220,46 @@ def collect(folder: Path) -> list[tuple[Run, Scores]]:
 # ---- the results
 
 
+# Fields that many runs of a label share. A file holds each value once, and runs refer to it by its number.
+SHARED = ("settings", "beyond_paper", "machine", "command", "weights", "features", "baselines")
+
+
 def to_json(runs: list[tuple[Run, Scores]]) -> list[dict[str, Any]]:
-    """What the results keep of each run: all but the scores of single images and the lists of files."""
+    """What the results keep of each run: scores of both directions and their baselines, to eight digits.
+
+    The intervals, the scores of single images and the lists of files stay in the run's own scores.json.
+    """
+
+    def short(value: float) -> float:
+        return float(f"{value:.8g}")
+
     results = []
     for run, scores in runs:
-        directions = {
-            direction: found.model_dump(mode="json", include={"metrics", "notes"}, exclude_none=True)
-            for direction, found in scores.directions.items()
-        }
-        head = scores.model_dump(mode="json", include={"weights", "features"})
-        results.append({**run.model_dump(mode="json"), "scores": {**head, "directions": directions}})
+        values: dict[str, dict[str, float]] = {}
+        baselines: dict[str, dict[str, dict[str, float]]] = {}
+        for direction, found in scores.directions.items():
+            values[direction] = {name: short(score.value.value) for name, score in found.metrics.items()}
+            baselines[direction] = {
+                name: {
+                    kind: short(baseline.value) for kind in BASELINES if (baseline := getattr(score, kind)) is not None
+                }
+                for name, score in found.metrics.items()
+            }
+        features = scores.features.model_dump(mode="json")
+        about = {"weights": scores.weights, "features": features, "baselines": baselines}
+        results.append({**run.model_dump(mode="json"), **about, "scores": values})
     return results
 
 
 def read_results(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """What quality.json holds: the runs of each label."""
-    file = folder / "quality.json"
-    return json.loads(file.read_text()) if file.is_file() else {}
+    """The runs of each label, by the name of the label."""
+    labels = {}
+    for file in sorted((folder / "quality").glob("*.json")):
+        held = json.loads(file.read_text())
+        for run in held["runs"]:
+            run |= {name: held["shared"][name][run[name]] for name in SHARED}
+        labels[file.stem] = held["runs"]
+    return labels
 
 
 def merge(*several: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -246,14 +269,27 @@ def merge(*several: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def write_results(folder: Path, label: str, finished: list[tuple[Run, Scores]]) -> None:
-    """Add runs to those of a label in quality.json, keep what else is there, and write quality.md from all of it."""
+    """Add runs to those of a label in quality/LABEL.json, and write quality.md from all labels."""
     labels = read_results(folder)
     labels[label] = merge(labels.get(label, []), to_json(finished))
-    # A line for each run.
-    lines = {name: ",\n".join(map(json.dumps, runs)) for name, runs in labels.items()}
-    text = ",\n".join(f"{json.dumps(name)}: [\n{runs}\n]" for name, runs in lines.items())
-    write_bytes(folder / "quality.json", f"{{\n{text}\n}}\n".encode())
+    write_label(folder, label, labels[label])
     write_bytes(folder / "quality.md", markdown(labels).encode())
+
+
+def write_label(folder: Path, label: str, runs: list[dict[str, Any]]) -> None:
+    """Write quality/LABEL.json, with a line for each run."""
+    shared: dict[str, list[Any]] = {name: [] for name in SHARED}
+    lines = []
+    for run in runs:
+        numbers = {}
+        for name, values in shared.items():
+            if run[name] not in values:
+                values.append(run[name])
+            numbers[name] = values.index(run[name])
+        lines.append(json.dumps({**run, **numbers}))
+    rows = ",\n".join(lines)
+    text = f'{{"shared": {json.dumps(shared, indent=1)},\n"runs": [\n{rows}\n]}}\n'
+    write_bytes(folder / "quality" / f"{label}.json", text.encode())
 
 
 # ---- the command

@@ -1,4 +1,4 @@
-"""The page of benchmarks/quality.py: tables of recipes, from what quality.json holds of each run."""
+"""The page of benchmarks/quality.py: tables of recipes, from the results of each run."""
 
 import math
 import re
@@ -11,13 +11,16 @@ from tasks import TASKS
 
 from cyclegan.storage.scores import METRICS
 
-# What the tables of a task show, in this order; the JSON file holds every score.
+# What the tables of a task show, in this order; the JSON files hold every score.
 SHOWN = ("kid", "l1", "psnr", "ssim", "colour", "cycle", "cycle_rise", "edges")
 
 # What recipes are compared by.
 COMPARED = ("kid", "l1")
 
 DIRECTIONS = ("a2b", "b2a")
+
+# What bounds a score, by its name in scores.json, and its title.
+BASELINES = {"floor": "real images", "ceiling": "untranslated", "mean_image": "mean image"}
 
 HEAD = """# Quality of recipes
 
@@ -37,7 +40,7 @@ compare it with published ones.
 
 
 def markdown(labels: dict[str, list[dict[str, Any]]]) -> str:
-    """The page for people, from what quality.json holds."""
+    """The page for people, from the runs of each label."""
     parts = [HEAD]
     for label, runs in labels.items():
         recipes = order(run["recipe"] for run in runs)
@@ -78,8 +81,7 @@ def describe(runs: list[dict[str, Any]]) -> str:
 
 def value_of(run: dict[str, Any], direction: str, metric: str) -> float:
     """A score; NaN if it has none, as the edges of blank translations have."""
-    score = run["scores"]["directions"][direction]["metrics"].get(metric)
-    return float(score["value"]["value"]) if score is not None else math.nan
+    return float(run["scores"][direction].get(metric, math.nan))
 
 
 def ratio(
@@ -157,14 +159,12 @@ def score_table(runs: list[dict[str, Any]], recipes: list[str]) -> str:
             seeds = ", ".join(str(run["seed"]) for run in own)
             steps = ", ".join(dict.fromkeys(str(run["steps"]) for run in own))
             lines.append(f"| `{recipe}` | {direction} | {seeds} | {steps} | {' | '.join(cells)} |")
-    for kind, label in (("floor", "real images"), ("ceiling", "untranslated"), ("mean_image", "mean image")):
+    for kind, label in BASELINES.items():
         for direction in DIRECTIONS:
-            metrics = [run["scores"]["directions"][direction]["metrics"] for run in runs]
-            cells = [
-                f"{statistics.mean(found):z.{METRICS[name].digits}f}"
-                if (found := [m[name][kind]["value"] for m in metrics if kind in m.get(name, {})])
-                else ""
-                for name in SHOWN
-            ]
+            cells = []
+            for name in SHOWN:
+                bounds = [run["baselines"][direction].get(name, {}) for run in runs]
+                found = [bound[kind] for bound in bounds if kind in bound]
+                cells.append(f"{statistics.mean(found):z.{METRICS[name].digits}f}" if found else "")
             lines.append(f"| *{label}* | {direction} | | | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

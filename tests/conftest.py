@@ -1,3 +1,4 @@
+import os
 import socket
 
 import numpy as np
@@ -13,6 +14,24 @@ from hub_server import Hub
 TINY_MODEL = {"width": 4, "blocks": 1, "discriminator_width": 4, "discriminator_layers": 1}
 TINY = {**TINY_MODEL, "crop_size": 16, "load_size": 18, "tensorboard": False, "device": "cpu"}
 TINY |= {"num_samples": 0, "num_validation": 0}
+
+HAS_CUDA = torch.cuda.is_available()
+
+
+def pytest_configure():
+    # With pytest-xdist several processes share the cores. What they start keeps to one thread as they do.
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _on_the_cpu():
+    # The device `auto` is the CPU, whatever this machine has: expected are its bits, and a network beside its images.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.cuda, "is_available", lambda: False)
+        patch.setattr(torch.backends.mps, "is_available", lambda: False)
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")  # for processes that tests start
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,4 @@
-"""The rules of docs/design.md that a program can check."""
+"""The rules of docs/architecture.md that a program can check."""
 
 import subprocess
 import sys

@@ -20,7 +20,7 @@ FOLDERS = ("trainA", "trainB", "testA", "testB")
 SEA_LEVEL = 11000
 
 # Latitude, longitude, half the side in degrees, and the median of NOAA's ETOPO1 grid there, in metres; then how far the
-# recovered median may be off. Measured errors are in docs/sixteen-bit.md; most are far smaller.
+# recovered median may be off. Measured errors are in docs/research/elevation.md; most are far smaller.
 PLACES = {
     "Tibetan plateau": (33, 88, 2, 4980, 250),
     "Altiplano": (-18, -67.8, 0.7, 3788, 150),

@@ -16,7 +16,7 @@ from cyclegan.storage.model import ModelInfo, save_model
 from cyclegan.translate.engines import psnr, smooth_picture
 from cyclegan.translate.engines.graphs import to_openvino
 from cyclegan.translate.engines.registry import AUTO_DB, open_engine
-from cyclegan.translate.engines.with_openvino import computes_in
+from cyclegan.translate.engines.with_openvino import can_compute, computes_in
 from cyclegan.translate.engines.with_torch import SixteenBit, StripNorm
 
 MODELS = {
@@ -45,6 +45,12 @@ def make_model(place, config=MODELS["resnet"], dtype="uint8"):
     return place
 
 
+def skip_unless_computed(engine, precision):
+    """Skips what OpenVINO cannot compute on this CPU: bf16 on most laptops, fp16 on almost all x86 CPUs."""
+    if engine == "openvino" and not can_compute(precision):
+        pytest.skip(f"OpenVINO cannot compute in {precision} on this CPU, which has no {precision} arithmetic")
+
+
 @pytest.fixture(scope="module", params=MODELS)
 def model(request, tmp_path_factory):
     return make_model(tmp_path_factory.mktemp("model") / "model", MODELS[request.param])
@@ -69,6 +75,7 @@ def no_extras(monkeypatch):
     ],
 )
 def test_every_engine_gives_what_torch_gives_at_any_size_and_batch(model, engine, precision, least_db):
+    skip_unless_computed(engine, precision)
     directions = ("a2b", "b2a") if engine == "torch" else ("a2b",)
     for direction in directions:
         exact = Translator.load(model, direction=direction)
@@ -131,6 +138,7 @@ def test_stabilising_works_in_bf16_and_tells_where_it_cannot(resnet):
 
 @pytest.mark.parametrize(("precision", "computed"), [("fp32", "f32"), ("bf16", "bf16"), ("fp16", "f16")])
 def test_openvino_computes_in_what_was_asked_for(resnet, monkeypatch, precision, computed):
+    skip_unless_computed("openvino", precision)
     import openvino
 
     compiled = []
@@ -150,6 +158,29 @@ def test_openvino_that_computes_in_something_else_is_refused(resnet, monkeypatch
     monkeypatch.setattr("cyclegan.translate.engines.with_openvino.computes_in", lambda _: "bf16")
     with pytest.raises(InputError, match="computes in bf16 on this CPU, and fp32"):
         Translator.load(resnet, engine="openvino")
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_a_precision_that_openvino_cannot_compute_is_refused_before_work(resnet, monkeypatch, precision):
+    monkeypatch.setattr("cyclegan.translate.engines.with_openvino.can_compute", lambda name: name == "fp32")
+    monkeypatch.setattr("cyclegan.translate.engines.with_openvino.to_openvino", None)
+    with pytest.raises(InputError, match=f"cannot compute in {precision} on this CPU.*; use fp32, or engine torch"):
+        Translator.load(resnet, engine="openvino", precision=precision)
+
+
+def test_auto_is_fp32_where_openvino_cannot_compute_bf16(resnet, monkeypatch):
+    monkeypatch.setattr("cyclegan.translate.engines.registry.has_fast_bf16", lambda _: True)
+    monkeypatch.setattr("cyclegan.translate.engines.with_openvino.can_compute", lambda name: name == "fp32")
+    assert Translator.load(resnet, engine="openvino", precision="auto").engine.precision == "fp32"
+
+
+@pytest.mark.parametrize(("precision", "slow"), [("fp32", ""), ("bf16", "emulates it, so fp32 is faster")])
+def test_an_engine_says_where_its_precision_is_slow(resnet, monkeypatch, precision, slow):
+    monkeypatch.setattr("cyclegan.system.devices.has_fast_bf16", lambda _: False)
+    engine = Translator.load(resnet, precision=precision).engine
+    assert engine.precision == precision
+    assert slow in str(engine)
+    assert ("(" in str(engine)) == bool(slow)
 
 
 def test_openvino_keeps_instance_norm_in_one_piece():

@@ -14,7 +14,7 @@ from conftest import TINY, make_folder
 from cyclegan import InputError, ModelConfig, Translator, cli, train
 from cyclegan.export import export
 from cyclegan.translate.engines import psnr, smooth_picture
-from test_engines import MODELS, make_model
+from test_engines import MODELS, make_model, skip_unless_computed
 
 
 @pytest.fixture
@@ -40,6 +40,7 @@ def model(tmp_path):
 def test_a_model_is_exported_and_translated_with_from_the_command_line(
     model, tmp_path, capsys, format, precision, engine, least_db
 ):
+    skip_unless_computed(engine, precision)
     out = tmp_path / "exported"
     cli.main(["export", str(model), "--format", format, "--out", str(out), "--precision", precision])
     shown = capsys.readouterr()
@@ -170,6 +171,38 @@ def test_combinations_that_make_no_sense_say_what_to_take(model, tmp_path):
         with pytest.raises(InputError, match=message):
             export(model, tmp_path / "out", **settings)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_an_openvino_graph_that_cannot_be_checked_here_is_refused_before_work(model, tmp_path, monkeypatch, precision):
+    monkeypatch.setattr("cyclegan.translate.engines.with_openvino.can_compute", lambda name: name == "fp32")
+    monkeypatch.setattr("cyclegan.export.graph_formats.load_generator", None)
+    with pytest.raises(InputError, match=f"cannot compute in {precision} on this CPU.*use --precision fp32"):
+        export(model, tmp_path / "out", format="openvino", precision=precision)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_openvino_export_that_this_cpu_cannot_compute_says_what_to_do(model, tmp_path, monkeypatch):
+    export(model, tmp_path / "out", format="openvino", direction="a2b")
+    config = tmp_path / "out" / "config.json"
+    config.write_text(config.read_text().replace('"precision": "fp32"', '"precision": "bf16"'))
+    monkeypatch.setattr("cyclegan.translate.engines.with_openvino.can_compute", lambda name: name == "fp32")
+    with pytest.raises(InputError, match="cannot compute in bf16 on this CPU.*; export it in fp32"):
+        Translator.load(tmp_path / "out")
+
+
+def test_a_graph_whose_check_is_slow_here_says_so_before_work(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("cyclegan.system.devices.has_fast_bf16", lambda _: False)
+    words = ["export", str(model), "--format", "torch-export", "--direction", "a2b", "--out", str(tmp_path / "out")]
+    cli.main(words)
+    assert "fp32 is faster" not in capsys.readouterr().err
+    shutil.rmtree(tmp_path / "out")
+    monkeypatch.setattr("cyclegan.export.graph_formats.load_generator", None)
+    with pytest.raises(TypeError):  # the work, which begins after the warning
+        cli.main([*words, "--precision", "bf16"])
+    assert "no bf16 arithmetic and emulates it, so fp32 is faster" in capsys.readouterr().err
+    with pytest.raises(TypeError), pytest.warns(UserWarning, match="which can take minutes in bf16"):
+        export(model, tmp_path / "out", format="torch-export", direction="a2b", precision="bf16")
 
 
 def test_missing_extras_are_named(model, tmp_path, monkeypatch):

@@ -199,7 +199,7 @@ def test_a_run_without_a_score_has_its_others(quality, tables, tmp_path):
     row = cells(page, "| `paper` | a2b")[0]
     assert row[5] == "0.100 (0.100-0.100)"
     assert row[-1] == "0.500"
-    runs = json.loads((tmp_path / "results" / "quality.json").read_text())["mine"]
+    runs = quality.read_results(tmp_path / "results")["mine"]
     assert tables.ratio(runs, runs, "edges", ["etopo1"]) is None
     assert tables.ratio(runs, runs, "l1", ["etopo1"])[0] == 1
 
@@ -214,11 +214,11 @@ def test_a_score_of_zero_or_less_has_no_ratio(quality, tmp_path):
 def test_the_json_holds_every_score_of_every_run_and_no_place_of_this_machine(quality, tmp_path):
     put_run(quality, tmp_path / "work", "etopo1", "paper", 3, 0.25)
     write(quality, tmp_path)
-    text = (tmp_path / "results" / "quality.json").read_text()
-    [run] = json.loads(text)["mine"]
+    text = (tmp_path / "results" / "quality" / "mine.json").read_text()
+    [run] = quality.read_results(tmp_path / "results")["mine"]
     assert (run["task"], run["recipe"], run["seed"], run["steps"]) == ("etopo1", "paper", 3, 40)
-    assert {"kid", "cycle_rise", "ssim_input", "l1"} <= set(run["scores"]["directions"]["a2b"]["metrics"])
-    assert run["scores"]["directions"]["b2a"]["metrics"]["l1"]["mean_image"]["value"] == 0.3
+    assert {"kid", "cycle_rise", "ssim_input", "l1"} <= set(run["scores"]["a2b"])
+    assert run["baselines"]["b2a"]["l1"]["mean_image"] == 0.3
     assert "private" not in text
 
 
@@ -234,7 +234,7 @@ def test_runs_are_added_to_those_of_another_checkout(quality, tmp_path):
     for seed in (0, 1):
         put_run(quality, tmp_path / f"work{seed}", "etopo1", "paper", seed, 0.25)
         quality.write_results(tmp_path / "results", "mine", quality.collect(tmp_path / f"work{seed}"))
-    runs = json.loads((tmp_path / "results" / "quality.json").read_text())["mine"]
+    runs = quality.read_results(tmp_path / "results")["mine"]
     assert [run["seed"] for run in runs] == [0, 1]
 
 
@@ -438,10 +438,10 @@ def test_the_benchmark_trains_scores_and_does_nothing_twice(quality, tmp_path):
     _, said = process.communicate()
     assert process.returncode == 0, said
     assert said.count(": done") == 2
-    [first, second] = json.loads((tmp_path / "results" / "quality.json").read_text())["recipes"]
+    [first, second] = quality.read_results(tmp_path / "results")["recipes"]
     assert (first["seed"], second["seed"], first["steps"]) == (0, 1, 3)
     assert first["threads"] == max(1, quality.num_cores() // 2)
-    values = [run["scores"]["directions"]["a2b"]["metrics"]["l1"]["value"]["value"] for run in (first, second)]
+    values = [run["scores"]["a2b"]["l1"] for run in (first, second)]
     assert values[0] != values[1]
 
     # Another recipe is added to what there is.
@@ -450,7 +450,7 @@ def test_the_benchmark_trains_scores_and_does_nothing_twice(quality, tmp_path):
     assert process.returncode == 0, said
     assert "2 runs are complete, 2 to do" in said
     assert "paper on etopo1" not in said
-    runs = json.loads((tmp_path / "results" / "quality.json").read_text())["recipes"]
+    runs = quality.read_results(tmp_path / "results")["recipes"]
     assert [(run["recipe"], run["seed"]) for run in runs] == [
         (recipe, seed) for recipe in ("paper", "paper+noise") for seed in (0, 1)
     ]
@@ -492,11 +492,11 @@ def test_a_recipe_that_is_added_later_is_timed_against_one_that_is_known(quality
 
 
 @pytest.mark.slow
-def test_equal_minutes_are_steps_that_take_so_long(tmp_path):
+def test_equal_minutes_are_steps_that_take_so_long(quality, tmp_path):
     process = start(tmp_path, "--minutes", "0.02", "--timed-seconds", "0.5", "--seeds", "0", "--tasks", "etopo1")
     _, said = process.communicate()
     assert process.returncode == 0, said
-    [run] = json.loads((tmp_path / "results" / "quality.json").read_text())["recipes"]
+    [run] = quality.read_results(tmp_path / "results")["recipes"]
     assert run["steps"] == max(1, round(1.2 / run["step_seconds"]))
 
 

@@ -75,6 +75,12 @@ def test_what_was_asked_for_is_taken_and_not_tried(tmp_path, monkeypatch, precis
     assert choose(config(precision=precision), CPU, tmp_path / "tuning.json").precision == precision
 
 
+def test_a_precision_that_is_slow_here_is_taken_as_asked_and_said_to_be_slow(tmp_path, monkeypatch):
+    monkeypatch.setattr("cyclegan.system.devices.has_fast_bf16", lambda _: False)
+    assert "so fp32 is faster" in choose(config(precision="bf16"), CPU, tmp_path / "tuning.json").reason
+    assert choose(config(precision="fp32"), CPU, tmp_path / "tuning.json").reason == "as asked"
+
+
 def test_a_cpu_without_bf16_computes_in_fp32(tmp_path, monkeypatch):
     monkeypatch.setattr(cyclegan.step.precision, "has_fast_bf16", lambda _: False)
     choice = choose(config(), CPU, tmp_path / "tuning.json")

@@ -19,6 +19,7 @@ and images of any size, and config.json, which says what goes in and comes out. 
 put in its place. `cyclegan translate` takes the folder; docs/engines.md runs it without cyclegan.
 reference: latest_net_G_A.pth, latest_net_G_B.pth and the discriminators latest_net_D_A.pth and latest_net_D_B.pth, as
 junyanz/pytorch-CycleGAN-and-pix2pix loads them from its folder checkpoints/NAME.
+bf16 and fp16 need arithmetic that many CPUs lack: OpenVINO then refuses them, torch-export warns that it is slow.
 model: a model directory with one set of weights, to pass on or to keep; fp16 is half the size."""
 
 
@@ -62,6 +63,7 @@ def run(parsed: argparse.Namespace) -> None:
             weights=parsed.weights,
             precision=parsed.precision,
             calibrate=parsed.calibrate,
+            say=lambda line: print(line, file=sys.stderr),
         )
     for note in exported.notes:
         print(note, file=sys.stderr)

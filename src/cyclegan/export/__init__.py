@@ -1,5 +1,7 @@
 """Models in the formats of other programs: one file for each kind of format."""
 
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +26,7 @@ def export(
     weights: Literal["final", "average"] | None = None,
     precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32",
     calibrate: str | Path | None = None,
+    say: Callable[[str], None] = warnings.warn,
 ) -> Exported:
     """Write the model of a run directory, checkpoint or model directory for another program, into the folder `out`.
 
@@ -31,9 +34,10 @@ def export(
     default what the model was configured for. precision: of the graphs of onnx, openvino and torch-export, and of the
     weights of a model directory. calibrate:
     for int8, a folder of images of the input's domain, or one that holds trainA and trainB; by default the images that
-    the run was trained on. Graphs are checked against torch before they are put in their place.
-    Raises InputError if there is no such model, the format cannot hold it, a file is there already, or the graph
-    does not do what the network does.
+    the run was trained on. Graphs are checked against torch before they are put in their place. say: is called before
+    the work with a warning if this CPU makes it slow.
+    Raises InputError if there is no such model, the format cannot hold it, a file is there already, this CPU cannot
+    check the precision, or the graph does not do what the network does.
     """
     if format not in FORMATS:
         raise InputError(f"There is no format {format!r}; choose one of: {', '.join(FORMATS)}.")
@@ -54,4 +58,4 @@ def export(
             raise InputError(f"The reference keeps its weights in fp32, and precision is {precision}; leave it out.")
         return export_reference(model, Path(out), directions, weights)
     calibration = Calibration(Path(path), None if calibrate is None else Path(calibrate))
-    return export_graphs(model, Path(out), format, directions, weights, precision, calibration)
+    return export_graphs(model, Path(out), format, directions, weights, precision, calibration, say)

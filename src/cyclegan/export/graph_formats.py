@@ -1,7 +1,7 @@
 """ONNX, OpenVINO and torch-export: a graph for each direction, checked against torch, and config.json beside them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +19,11 @@ from cyclegan.images.tensors import pad_to_multiple
 from cyclegan.storage.model import ModelInfo, load_generator, read_info
 from cyclegan.storage.run import read_run_config, run_of
 from cyclegan.system.atomic import folder_beside
+from cyclegan.system.devices import has_fast_bf16, why_slow
 from cyclegan.translate.engines import psnr, require, smooth_picture
 from cyclegan.translate.engines.exported import EXPORT_FORMATS, Check, ExportInfo, Network, Side, open_file
 from cyclegan.translate.engines.graphs import INPUT, OUTPUT, to_exported_program, to_onnx, to_openvino
+from cyclegan.translate.engines.with_openvino import check_precision
 
 PRECISIONS: dict[str, tuple[str, ...]] = {
     "onnx": ("fp32", "fp16", "int8"),
@@ -78,6 +80,7 @@ def export_graphs(
     weights: str | None,
     precision: str,
     calibration: Calibration,
+    say: Callable[[str], None],
 ) -> Exported:
     """As `cyclegan.export.export` has it, for PRECISIONS' formats."""
     if precision not in PRECISIONS[format]:
@@ -86,6 +89,10 @@ def export_graphs(
         require("onnxruntime", "onnx", "onnxscript")
     elif format == "openvino":
         require("openvino", *(["nncf"] if precision == "int8" else []))
+        # A graph that cannot be compared with torch here is not written.
+        check_precision(
+            precision, "use --precision fp32, or export on a CPU that has it, where the graph can be checked"
+        )
     info = read_info(model)
     if calibration.folder is not None and not calibration.folder.is_dir():
         raise InputError(f"There is no folder {calibration.folder}; expected images for --calibrate.")
@@ -104,6 +111,12 @@ def export_graphs(
     for name in wanted:
         if (out / name).exists():
             raise InputError(f"{out / name} is there already; remove it or choose another --out.")
+    slow = why_slow(precision, torch.device("cpu")) if format == "torch-export" else ""
+    if slow:
+        say(
+            f"Each graph is checked on this CPU, which can take minutes in {precision}: {slow}. "
+            "To translate on such a CPU, use --precision fp32."
+        )
     notes: list[str] = []
     with folder_beside(out) as folder:
         networks: dict[Direction, Network] = {}
@@ -216,5 +229,6 @@ def _words(direction: str, check: Check, precision: str) -> str:
     if check.int8_layers:
         line += f" In int8: {check.int8_layers}."
     if precision == "int8" and check.decibels is not None and check.decibels < GOOD_INT8_DB:
-        line += f" Less than {GOOD_INT8_DB:.0f} dB shows; --format openvino --precision bf16 is closer."
+        closer = "--format openvino --precision bf16" if has_fast_bf16(torch.device("cpu")) else "--precision fp32"
+        line += f" Less than {GOOD_INT8_DB:.0f} dB shows; {closer} is closer."
     return line

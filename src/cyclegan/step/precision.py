@@ -19,7 +19,7 @@ from cyclegan.config import TrainConfig
 from cyclegan.networks import build_generator
 from cyclegan.step.update import prepare
 from cyclegan.system.atomic import write_bytes
-from cyclegan.system.devices import has_fast_bf16
+from cyclegan.system.devices import has_fast_bf16, why_slow
 
 # Shorter runs are over before a trial has paid for itself.
 FEWEST_STEPS, FEWEST_MINUTES = 200, 1.0
@@ -45,7 +45,8 @@ def choose(
     began_with: the precision of a run that goes on; it stays, where the device has it.
     """
     if config.precision != "auto":
-        return Choice(config.precision, "as asked")
+        slow = why_slow(config.precision, device)
+        return Choice(config.precision, f"as asked; {slow}" if slow else "as asked")
     if began_with is not None:
         is_there = {"fp32": True, "bf16": has_fast_bf16(device), "fp16": device.type == "cuda"}
         if is_there[began_with]:

@@ -1,6 +1,7 @@
 """Devices by name, and what a process asks of its machine."""
 
 import ctypes
+import platform
 import sys
 from contextlib import suppress
 
@@ -67,3 +68,16 @@ def has_fast_bf16(device: torch.device) -> bool:
     if device.type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return False
+
+
+def why_slow(precision: str, device: torch.device) -> str:
+    """Why torch computes slower in this precision than in fp32 on this device; empty where it does not."""
+    if precision not in ("bf16", "fp16") or device.type not in ("cpu", "cuda"):
+        return ""
+    if device.type == "cpu" and platform.machine().lower() not in ("x86_64", "amd64"):
+        return f"{precision} was not measured on this kind of CPU, and fp32 may be faster"
+    if precision == "bf16" and not has_fast_bf16(device):
+        return f"this {device.type.upper()} has no bf16 arithmetic and emulates it, so fp32 is faster"
+    if precision == "fp16" and device.type == "cpu":
+        return "few CPUs have fp16 arithmetic that torch uses, and on the others fp32 is faster"
+    return ""

@@ -22,7 +22,7 @@ class Engine:
 
     network: the torch module behind it, for access to its layers, float32 in and out; None if there is none.
     original: the float32 generator on the same device, which computes tiles for every engine; None for an export.
-    reason: why `auto` chose this precision, in words.
+    reason: why `auto` chose this precision, or why it is slow on this device, in words.
     """
 
     name: str

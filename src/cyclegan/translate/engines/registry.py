@@ -9,9 +9,8 @@ from torch import Tensor, nn
 
 from cyclegan.errors import InputError
 from cyclegan.system.devices import has_fast_bf16, resolve_device
-from cyclegan.translate.engines import Engine, psnr, require, smooth_picture
+from cyclegan.translate.engines import Engine, psnr, require, smooth_picture, with_openvino
 from cyclegan.translate.engines.with_onnxruntime import open_onnxruntime_network
-from cyclegan.translate.engines.with_openvino import open_openvino_network
 from cyclegan.translate.engines.with_torch import open_torch_network
 
 # Network, its channels, the multiple of its sizes, precision and device -> an engine.
@@ -25,12 +24,14 @@ class EngineInfo:
     open: make the engine of a network.
     precisions: what it computes with the weights of a run. int8 is calibrated on images, so it comes from an export.
     package: what must be installed. is_cpu_only: whether it computes on the CPU alone.
+    can_compute: whether it computes in one of its precisions on this machine.
     """
 
     open: OpenNetwork
     precisions: tuple[str, ...]
     package: str
     is_cpu_only: bool = True
+    can_compute: Callable[[str], bool] = lambda _: True
 
 
 ENGINES: dict[str, EngineInfo] = {
@@ -38,7 +39,12 @@ ENGINES: dict[str, EngineInfo] = {
         open=open_torch_network, precisions=("fp32", "fp16", "bf16"), package="torch", is_cpu_only=False
     ),
     "onnxruntime": EngineInfo(open=open_onnxruntime_network, precisions=("fp32", "fp16"), package="onnxruntime"),
-    "openvino": EngineInfo(open=open_openvino_network, precisions=("fp32", "fp16", "bf16"), package="openvino"),
+    "openvino": EngineInfo(
+        open=with_openvino.open_openvino_network,
+        precisions=("fp32", "fp16", "bf16"),
+        package="openvino",
+        can_compute=lambda precision: with_openvino.can_compute(precision),
+    ),
 }
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
@@ -104,7 +110,7 @@ def _open_auto(
     exact = open_in("fp32")
     if "bf16" not in info.precisions:
         return replace(exact, reason="this engine computes bf16 on no CPU")
-    if not has_fast_bf16(device):
+    if not has_fast_bf16(device) or not info.can_compute("bf16"):
         return replace(exact, reason=f"this {device.type.upper()} has no arithmetic in bf16")
     if not eight_bit:
         return replace(exact, reason="the result has more than 8 bits, which bf16 would not keep")

@@ -12,8 +12,11 @@ from cyclegan.translate.engines import Engine, require
 from cyclegan.translate.engines.graphs import to_openvino
 
 # OpenVINO's name of the type that it computes in. By default it takes bf16 wherever the processor has it, for fp32 too.
-# In an int8 graph this is the type of the layers that are not quantised.
-HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "bf16"}
+# `open_openvino` chooses that of an int8 graph, whose other layers are in bf16 or float32.
+HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
+
+# CPU features that a precision needs, as lscpu shows them.
+_NEEDS = {"bf16": "avx512_bf16 or amx_bf16", "fp16": "amx_fp16"}
 
 
 @cache
@@ -29,10 +32,32 @@ def openvino_core() -> Any:
     return core
 
 
+@cache
+def can_compute(precision: str) -> bool:
+    """Whether OpenVINO computes in this precision on this CPU. If not, it silently uses another one."""
+    if precision in ("fp32", "int8"):
+        return True
+    openvino, core = require("openvino"), openvino_core()
+    x = openvino.opset13.parameter([1], openvino.Type.f32)
+    model = openvino.Model([openvino.opset13.relu(x)], [x], "probe")
+    settings = {"INFERENCE_PRECISION_HINT": HINTS[precision]}
+    return computes_in(core.compile_model(model, "CPU", settings)) == HINTS[precision]
+
+
+def check_precision(precision: str, remedy: str) -> None:
+    """Raises InputError, which ends with the remedy, if OpenVINO cannot compute in this precision on this CPU."""
+    if not can_compute(precision):
+        raise InputError(
+            f"OpenVINO cannot compute in {precision} on this CPU, which has no {precision} arithmetic "
+            f"({_NEEDS[precision]} on x86); {remedy}."
+        )
+
+
 def open_openvino_network(
     network: nn.Module, channels: int, multiple: int, precision: str, _device: torch.device
 ) -> Engine:
     """The engine of a network, converted in memory."""
+    check_precision(precision, "use fp32, or engine torch")  # before the conversion, which takes time
     return open_openvino(to_openvino(network, channels, multiple), precision)
 
 
@@ -43,11 +68,11 @@ def open_openvino(graph: Any, precision: str) -> Engine:
     """
     openvino = require("openvino")
     core = openvino_core()
+    remedy = "export it in fp32" if isinstance(graph, Path) else "use fp32, or engine torch"
+    check_precision(precision, remedy)
+    hint = HINTS["bf16" if can_compute("bf16") else "fp32"] if precision == "int8" else HINTS[precision]
     try:
         model = core.read_model(graph) if isinstance(graph, Path) else graph
-        hint = HINTS[precision]
-        if precision == "int8" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            hint = "f32"
         settings = {
             "INFERENCE_PRECISION_HINT": hint,
             "PERFORMANCE_HINT": "LATENCY",
@@ -60,7 +85,7 @@ def open_openvino(graph: Any, precision: str) -> Engine:
         raise InputError(f"{where} is not a model that openvino {openvino.__version__} reads: {first}") from None
     taken = computes_in(compiled)
     if taken != hint:
-        raise InputError(f"OpenVINO computes in {taken} on this CPU, and {precision} was asked for; use engine torch.")
+        raise InputError(f"OpenVINO computes in {taken} on this CPU, and {precision} was asked for; {remedy}.")
 
     def compute(images: Tensor) -> Tensor:
         # A copy, because the next call overwrites the memory of the result.

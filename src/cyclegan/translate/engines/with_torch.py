@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from cyclegan.errors import InputError
 from cyclegan.networks.layers import DTYPES
+from cyclegan.system.devices import why_slow
 from cyclegan.translate.engines import Engine
 
 # torch sums a channel of a channels-last tensor in one go. Beyond this many pixels a float32 sum would be less exact
@@ -40,7 +41,7 @@ def open_torch(network: nn.Module, precision: str, device: torch.device) -> Engi
             return network(images)  # type: ignore[no-any-return]
         return torch.cat([network(image) for image in torch.split(images, 1)])
 
-    return Engine("torch", precision, device, compute, network)
+    return Engine("torch", precision, device, compute, network, reason=why_slow(precision, device))
 
 
 def open_exported_program(path: Path, precision: str, device: torch.device) -> Engine:
@@ -49,7 +50,7 @@ def open_exported_program(path: Path, precision: str, device: torch.device) -> E
         module = torch.export.load(path).module(check_guards=False).to(device)
     except Exception as error:  # of many kinds: zip, JSON, versions
         raise InputError(f"{path} is not a torch-export file that this torch reads: {error}") from None
-    return Engine("torch", precision, device, module)
+    return Engine("torch", precision, device, module, reason=why_slow(precision, device))
 
 
 class SixteenBit(nn.Module):

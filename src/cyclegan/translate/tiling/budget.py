@@ -1,4 +1,4 @@
-"""How much memory a translation takes, told before it starts."""
+"""Predict the memory that a translation takes, and choose a plan that fits."""
 
 import math
 from pathlib import Path
@@ -11,19 +11,19 @@ from cyclegan.networks.resnet import ResnetGenerator
 from cyclegan.networks.unet import UnetGenerator
 from cyclegan.translate.tiling.network import TilingPlan, has_instance_norm
 
-# What the libraries take for themselves while a network runs.
+# Memory of the libraries while a network runs.
 _BASE_BYTES = 64 * 2**20
 
-# Activations of the finest resolution that are alive at once: one that is read, one that is written, and what the
-# convolutions of a CPU put into another order.
+# Activations of the finest resolution that are alive at once: one that is read, one that is written, and the copies
+# that convolutions on a CPU make in another layout.
 _COPIES = 4.0
 
-# Pixels that a tile needs around it for all but the residual blocks.
+# Pixels that a tile needs around it for all layers except the residual blocks.
 _HALO = 24
 
 
 def untiled_bytes(network: nn.Module, height: int, width: int) -> int:
-    """Peak of a forward pass over one image: _COPIES activations of the first layer, and a U-Net's skips."""
+    """Peak of a forward pass over one image: _COPIES activations of the first layer, and the skips of a U-Net."""
     finest = height * width * _first_width(network) * _value_bytes(network)
     if isinstance(network, UnetGenerator):
         return round(_BASE_BYTES + finest * _COPIES / 4 + _unet_bytes(network, height, width, 0))
@@ -33,8 +33,8 @@ def untiled_bytes(network: nn.Module, height: int, width: int) -> int:
 def tiled_bytes(network: nn.Module, height: int, width: int, plan: TilingPlan) -> int:
     """Peak of a translation in tiles, without the image itself: the stored activations, and copies of one tile.
 
-    A resnet of width w stores `plan.stored` activations of 4 w channels at height / 4 x width / 4. With none, a
-    tile has as much around it as all blocks need.
+    A resnet of width w stores `plan.stored` activations of 4 w channels at height / 4 x width / 4. With none, a tile
+    includes the surroundings that all blocks need.
     """
     halo, fine = _HALO, _first_width(network)
     if isinstance(network, ResnetGenerator):
@@ -45,7 +45,7 @@ def tiled_bytes(network: nn.Module, height: int, width: int, plan: TilingPlan) -
         assert isinstance(network, UnetGenerator)
         stored = _unet_bytes(network, height, width, plan.stored)
         halo += 2 ** (plan.stored + 2)
-        fine = 2 * fine  # skips are computed beside what they are joined to
+        fine = 2 * fine  # skips are computed beside the planes they are joined to
     tile = min(plan.side, height) + 2 * halo, min(plan.side, width) + 2 * halo
     return round(_BASE_BYTES + stored + tile[0] * tile[1] * fine * _value_bytes(network) * _COPIES)
 
@@ -72,14 +72,14 @@ def choose_plan(
 
 
 def _choices(network: nn.Module, is_given: bool) -> list[int]:
-    """What may be stored, the fastest first."""
+    """Possible values of `TilingPlan.stored`, the fastest first."""
     if isinstance(network, UnetGenerator):
         return [*range(1, min(len(network.down) - 1, 4))]
     return [0] if is_given or not has_instance_norm(network) else [2, 1]
 
 
 def _unet_bytes(network: UnetGenerator, height: int, width: int, first: int) -> int:
-    """The levels from `first` on, those of the way up beside one finer and one coarser."""
+    """The levels from `first` on, and on the way up one finer and one coarser level beside them."""
     levels = [
         conv.out_channels * math.ceil(height / 2 ** (level + 1)) * math.ceil(width / 2 ** (level + 1))
         for level, conv in enumerate(network.down)
@@ -101,7 +101,7 @@ def _value_bytes(network: nn.Module) -> int:
 
 
 def available_bytes(device: torch.device) -> int | None:
-    """Memory that a process may still take, on the device where it is a GPU. None where nobody says."""
+    """Memory that a process may still take, on the device if it is a GPU. None if the system does not report it."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -120,7 +120,7 @@ def _free_of_machine() -> int | None:
 
 
 def _free_of_group(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:
-    """What the control group of this process has left, as in a container: its limit less what cannot be given back."""
+    """What the control group of this process, as in a container, has left: its limit minus memory in use."""
     try:
         lines = [line.split(":", 2) for line in own.read_text().splitlines()]
     except OSError:
@@ -146,5 +146,5 @@ def _free_of_group(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/
 
 
 def gib(count: int) -> str:
-    """Bytes for people."""
+    """Bytes as text."""
     return f"{count / 2**30:.1f} GiB"

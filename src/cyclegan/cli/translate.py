@@ -103,9 +103,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _tile(text: str) -> int | str:
+def _tile(text: str) -> int | str | None:
     if text in ("auto", "none"):
-        return text
+        return text if text == "auto" else None
     if not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text!r}; expected a number of pixels, auto or none")
     return int(text)

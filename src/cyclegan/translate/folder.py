@@ -25,7 +25,7 @@ class TranslateOptions:
     batch_size: int = 1
     short_side: int | None = None
     scale_width: int | None = None
-    tile: int | Literal["auto", "none"] = "auto"
+    tile: int | Literal["auto"] | None = "auto"
     statistics: StatisticsKind = "exact"
     stabilise: bool = False
     memory_frames: float | None = None
@@ -47,6 +47,8 @@ class TranslateOptions:
             if not self.stabilise:
                 raise InputError(f"{name_of('memory_frames')} is for {name_of('stabilise')}; give both.")
             check_memory(self.memory_frames)
+        if isinstance(self.tile, str) and self.tile != "auto":
+            raise InputError(f"{name_of('tile')} is {self.tile!r}; expected a number of pixels, auto or None.")
         if isinstance(self.tile, int) and (self.is_scaled or self.stabilise):
             scaling = f"{name_of('short_side')} and {name_of('scale_width')}"
             raise InputError(
@@ -61,10 +63,10 @@ class TranslateOptions:
 
 @dataclass(frozen=True)
 class FolderResult:
-    """What `translate_folder` did.
+    """The result of `translate_folder`.
 
-    written: (source, target) of every image that was written. skipped: (source, reason) of those that could not be
-    translated. notes: what a user should know, such as that work of an earlier call was resumed.
+    written: (source, target) of every image that was written. skipped: (source, reason) of every image that could not
+    be translated. notes: sentences about images in tiles, such as that the work of an earlier call was resumed.
     """
 
     written: TranslationPlan
@@ -85,7 +87,7 @@ def translate_folder(
     batch_size: int = 1,
     short_side: int | None = None,
     scale_width: int | None = None,
-    tile: int | Literal["auto", "none"] = "auto",
+    tile: int | Literal["auto"] | None = "auto",
     statistics: StatisticsKind = "exact",
     stabilise: bool = False,
     memory_frames: float | None = None,
@@ -103,11 +105,10 @@ def translate_folder(
     short_side, scale_width: pixels to which the shorter side or the width is scaled for the network; the result has the
     input's size again. Give at most one.
     tile: side in pixels of the squares that an image is translated in; `auto`: in tiles only where it does not fit into
-    memory as a whole; `none`: never. statistics: what tiles are normalised with, see `translate_large`.
+    memory as a whole; None: never. statistics: what tiles are normalised with, see `translate_large`.
     stabilise: each folder is a sequence of frames, and flicker is reduced; memory_frames: its time constant in frames
     (default 6).
     max_images: translate only the first images.
-
     progress: receives what is done meanwhile.
 
     Images that cannot be read are skipped and returned with the reason. Raises InputError for options, a model or
@@ -180,7 +181,7 @@ def _split_large(
         if plan:
             progress.note(f"Images are translated in tiles of {options.tile} pixels, in float32.")
         return plan[:0], plan
-    if options.tile == "none" or options.is_scaled:
+    if options.tile is None or options.is_scaled:
         return plan, plan[:0]
     with progress.scanning():
         is_large = find_large(translator, plan.sources, batch_size=options.batch_size)

@@ -72,7 +72,8 @@ def image_suffixes() -> tuple[str, ...]:
 
 def file_format_of(path: Path | str) -> FileFormat:
     """The row for a file's suffix; for an unknown one a row that reads what Pillow reads and writes nothing."""
-    suffix = os.path.splitext(path)[1].lower()  # noqa: PTH122  (there may be a million, and none is a Path)
+    name = os.fspath(path)  # a string, since there may be a million
+    suffix = name[name.rfind(".") :].lower()
     for file_format in FILE_FORMATS.values():
         if suffix in file_format.suffixes:
             return file_format

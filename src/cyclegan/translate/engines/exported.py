@@ -122,14 +122,14 @@ def open_export(
     if engine not in ("auto", own_engine):
         raise InputError(f"{folder} was exported for {own_engine}, and engine is {engine}; leave engine out.")
     if precision not in (None, "auto", info.precision):
-        raise InputError(f"{folder} was exported in {info.precision}, and precision is {precision}; export it anew.")
+        raise InputError(f"{folder} was exported in {info.precision}, and precision is {precision}; export it again.")
     if direction not in info.networks:
         raise InputError(f"{folder} has only the direction {next(iter(info.networks))}; pass that, not {direction}.")
     if ENGINES[own_engine].is_cpu_only and device not in ("auto", "cpu"):
         raise InputError(f"engine {own_engine} computes on the CPU, and device is {device}; leave device out.")
     path = folder / info.networks[direction].file
     if not path.is_file():
-        raise InputError(f"{path} is missing; export it anew.")
+        raise InputError(f"{path} is missing; export it again.")
     return open_file(path, info.export_format, info.precision, device)
 
 

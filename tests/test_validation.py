@@ -14,7 +14,7 @@ from cyclegan import InputError, Translator, train
 from cyclegan.config import make_config
 from cyclegan.data.domains import find_folders
 from cyclegan.data.image_folder import scan_folder
-from cyclegan.data.splits import choose_held_out
+from cyclegan.data.splits import split_domains
 from cyclegan.metrics.functions import luma
 from cyclegan.storage.model import read_info
 from cyclegan.storage.run import list_checkpoints
@@ -61,7 +61,7 @@ def test_scores_come_from_images_that_are_neither_trained_on_nor_of_the_test_fol
     config = make_config({**TINY, "a": tmp_path, "num_validation": 50, "num_samples": 2})
     folders = find_folders(tmp_path)
     a, b = (scan_folder(folder, 3, None, config.data) for folder in (folders.a, folders.b))
-    kept_a, kept_b, samples, scored = choose_held_out(config, folders, a, b)
+    kept_a, kept_b, samples, scored = split_domains(config, folders, a, b)
     assert (len(scored.a), len(scored.b)) == (12, 13)  # a tenth
     assert samples.origin == "from the test folders"
     assert scored.origin == "held out of the training folders"
@@ -79,7 +79,7 @@ def test_with_too_few_images_scores_say_that_they_were_trained_on(folders):
     config = make_config({**TINY, "a": folders[0], "b": folders[1], "num_validation": 50})
     found = find_folders(*folders)
     a, b = (scan_folder(folder, 3, None, config.data) for folder in folders)
-    kept_a, kept_b, _, scored = choose_held_out(config, found, a, b)
+    kept_a, kept_b, _, scored = split_domains(config, found, a, b)
     assert (len(kept_a), len(kept_b)) == (6, 5) == (len(scored.a), len(scored.b))
     assert "also trained on" in scored.origin
     assert scored.trained_a == () == scored.trained_b  # a set is no floor for itself
@@ -256,7 +256,7 @@ def test_a_run_of_seconds_is_not_scored_and_says_so(large_folders, tmp_path, cap
 def test_scoring_keeps_to_its_share_of_a_real_run(large_folders, tmp_path):
     run = train(*large_folders, out=tmp_path / "run", **settings(steps=None, minutes=0.6, sample_steps=50))
     scored, skipped = events(run, "scores"), events(run, "not scored")
-    # Every snapshot is scored or told not to be, the end included.
+    # Every snapshot is scored or logged as not scored, the end included.
     last = read_info(run / "model").step
     assert {event["step"] for event in (*scored, *skipped)} == {*range(50, last + 1, 50), last}
     assert skipped  # at 50 steps there has not been time enough for any
@@ -347,7 +347,7 @@ def train_with(monkeypatch, folders, out, a2b, b2a, **changes):
     ],
 )
 @pytest.mark.usefixtures("unhurried")
-def test_what_goes_wrong_is_told_with_what_to_try(
+def test_what_goes_wrong_is_shown_with_what_to_try(
     large_folders, tmp_path, monkeypatch, capfd, a2b, b2a, expected, words
 ):
     # Collapse also hides nothing and inverts nothing: each sign stands for itself.
@@ -361,7 +361,7 @@ def test_what_goes_wrong_is_told_with_what_to_try(
 
 
 @pytest.mark.usefixtures("unhurried")
-def test_colours_turned_round_are_told(tmp_path, monkeypatch):
+def test_inverted_colours_are_shown(tmp_path, monkeypatch):
     alike = make_folder(tmp_path / "a", 100), make_folder(tmp_path / "b", 100, seed=1)
     run = train_with(monkeypatch, alike, tmp_path / "run", Recoloured(), Recoloured())
     assert set(checks(run)) == {"a2b/inverted", "b2a/inverted"}
@@ -390,7 +390,7 @@ def test_a_warning_is_not_repeated_by_a_resumed_run(large_folders, tmp_path, mon
     assert [event["step"] for event in events(run, "warning")] == [2, 2, 4, 4, 6, 6]  # logged as long as it goes on
 
 
-def test_a_discriminator_that_wins_outright_is_told(folders, tmp_path, capfd):
+def test_a_discriminator_that_wins_outright_is_shown(folders, tmp_path, capfd):
     # One colour is easily known, and the generators are held to the cycle alone, so nothing keeps D_B from winning.
     for path in folders[1].iterdir():
         Image.new("RGB", (24, 20), (10, 40, 250)).save(path)
@@ -402,7 +402,7 @@ def test_a_discriminator_that_wins_outright_is_told(folders, tmp_path, capfd):
     assert "--discriminator-width" in found["b/discriminator"]
 
 
-def test_a_discriminator_that_wins_for_a_moment_is_not_told():
+def test_a_discriminator_that_wins_for_a_moment_is_not_shown():
     watch = DiscriminatorWatch("lsgan")
     won, even = {"discriminator_a": 0.001, "discriminator_b": 0.2}, {"discriminator_a": 0.2, "discriminator_b": 0.2}
     assert not watch.update(won, DISCRIMINATOR_STEPS - 50)

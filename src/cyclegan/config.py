@@ -339,8 +339,9 @@ class TrainConfig(Config):
 LENGTHS = frozenset(("steps", "epochs", "minutes"))
 
 
-# What may differ when a run goes on: it changes where and how fast, or what is written, never what is learned.
-FREE_TO_CHANGE = frozenset(
+# Settings that may differ when a run resumes: they change where and how fast it trains and what it writes, never what
+# it learns.
+CHANGEABLE_ON_RESUME = frozenset(
     (
         *("preset", "out", "translate_with", "device", "threads", "workers", "cache_gib"),
         *("checkpoint_activations", "compile", "cuda_graphs"),

@@ -1,9 +1,7 @@
 """The images of one domain, checked before training."""
 
-import hashlib
-import heapq
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -154,19 +152,3 @@ class _FolderScan:
     def unreadable_paths(self) -> tuple[tuple[Path, str], ...]:
         positions = (position for position in sorted(self.unreadable) if position < self.end)
         return tuple((self.files[position], self.unreadable[position]) for position in positions)
-
-
-def split_held_out(folder: ImageFolder, num_images: int, seed: int) -> tuple[ImageFolder, tuple[Path, ...]]:
-    """Hold `num_images` images out of a folder, chosen by a hash of their names. Returns the others and their paths.
-
-    Nothing is held out of a folder of fewer than ten times as many images.
-    """
-    if num_images == 0 or len(folder) < 10 * num_images:
-        return folder, ()
-
-    def rank(item: tuple[int, str]) -> bytes:
-        return hashlib.sha256(f"{seed}/{item[1]}".encode(errors="surrogateescape")).digest()
-
-    held = sorted(place for place, _ in heapq.nsmallest(num_images, enumerate(folder.paths.names()), key=rank))
-    paths = tuple(folder.paths[place] for place in held)
-    return replace(folder, paths=folder.paths.without(paths)), paths

@@ -1,9 +1,9 @@
-"""Checkpoints: everything that a run needs to go on exactly."""
+"""Checkpoints: everything that a run needs to resume exactly."""
 
 import json
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
@@ -11,27 +11,25 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cyclegan.errors import InputError
+from cyclegan.step.image_pool import ImagePool
 from cyclegan.step.master_weights import lay_down
-
-if TYPE_CHECKING:  # what begins at a translator needs no training code
-    from cyclegan.step.image_pool import ImagePool
-    from cyclegan.step.state import TrainState
+from cyclegan.step.state import TrainState
 from cyclegan.storage.model import ModelInfo, save_tensors, with_prefix, write_model
 from cyclegan.storage.run import list_checkpoints
 from cyclegan.system.atomic import replaced_directory
 
 
-def generator_weights(state: "TrainState") -> dict[str, dict[str, Tensor]]:
-    """Both generators, the final and the averaged ones, as `save_model` takes them."""
+def generator_weights(state: TrainState) -> dict[str, dict[str, Tensor]]:
+    """State dicts of both generators, final and averaged, as `save_model` takes them."""
     named = {"a2b": state.generator.a2b, "b2a": state.generator.b2a}
     named |= {"a2b_average": state.average.a2b, "b2a_average": state.average.b2a}
     return {name: network.state_dict() for name, network in named.items()}
 
 
-def save_checkpoint(run: Path, info: ModelInfo, state: "TrainState", *, seconds: float, keep: int) -> Path:
-    """Write checkpoints/step_N with everything needed to go on exactly, then remove all but the newest `keep`.
+def save_checkpoint(run: Path, info: ModelInfo, state: TrainState, *, seconds: float, keep: int) -> Path:
+    """Write checkpoints/step_N with everything needed to resume exactly, then remove all but the newest `keep`.
 
-    seconds: training time so far. Raises OSError if the disk does not take it; older checkpoints are then untouched.
+    seconds: training time so far. Raises OSError if it cannot be written; older checkpoints are then untouched.
     """
     target = run / "checkpoints" / f"step_{state.step:07d}"
     with replaced_directory(target) as folder:
@@ -41,18 +39,18 @@ def save_checkpoint(run: Path, info: ModelInfo, state: "TrainState", *, seconds:
     return target
 
 
-def save_best(run: Path, info: ModelInfo, state: "TrainState", *, seconds: float, scores: dict[str, Any]) -> None:
-    """Write best/, a checkpoint with the validation scores that it was chosen by, in place of the one before it."""
+def save_best(run: Path, info: ModelInfo, state: TrainState, *, seconds: float, scores: dict[str, Any]) -> None:
+    """Replace best/ by a checkpoint of this state, with the validation scores that it was chosen by."""
     with replaced_directory(run / "best") as folder:
         _write_checkpoint(folder, info, state, seconds)
         (folder / "validation.json").write_text(json.dumps(scores, indent=2) + "\n")
 
 
 def read_best(run: Path) -> dict[str, Any] | None:
-    """The validation scores of best/, or None if there is none, or none that can be read."""
+    """The validation scores of best/, or None if there are none that can be read."""
     folder = run / "best"
     old = folder.with_name(".best.old")
-    if old.is_dir() and not folder.exists():  # killed between the two renames that replace it
+    if old.is_dir() and not folder.exists():  # a process was killed between the two renames that replace it
         old.rename(folder)
     try:
         scores = json.loads((folder / "validation.json").read_text(encoding="utf-8"))
@@ -62,7 +60,7 @@ def read_best(run: Path) -> dict[str, Any] | None:
     return scores if good else None
 
 
-def _write_checkpoint(folder: Path, info: ModelInfo, state: "TrainState", seconds: float) -> None:
+def _write_checkpoint(folder: Path, info: ModelInfo, state: TrainState, seconds: float) -> None:
     (folder / "model").mkdir()
     write_model(folder / "model", info, generator_weights(state))
     tensors = {f"discriminator.{name}": tensor for name, tensor in state.discriminator.state_dict().items()}
@@ -81,7 +79,7 @@ def _write_checkpoint(folder: Path, info: ModelInfo, state: "TrainState", second
 
 
 def read_precision(checkpoint: Path) -> str | None:
-    """What a checkpoint was trained in, fp32, bf16 or fp16; None if it does not say."""
+    """The precision that a checkpoint was trained in: fp32, bf16 or fp16; None if it is not recorded."""
     try:
         precision = json.loads((checkpoint / "training.json").read_text()).get("precision")
     except (OSError, ValueError, AttributeError):
@@ -89,8 +87,11 @@ def read_precision(checkpoint: Path) -> str | None:
     return precision if precision in ("fp32", "bf16", "fp16") else None
 
 
-def load_checkpoint(checkpoint: Path, state: "TrainState") -> float:
-    """Put a checkpoint into a fresh state of the same configuration. Returns the training time so far, in seconds."""
+def load_checkpoint(checkpoint: Path, state: TrainState) -> float:
+    """Load a checkpoint into a fresh state of the same configuration. Returns the training time so far, in seconds.
+
+    Raises InputError if it is damaged or of other networks.
+    """
     try:
         progress = json.loads((checkpoint / "training.json").read_text())
         tensors = load_file(checkpoint / "training.safetensors")
@@ -105,7 +106,7 @@ def load_checkpoint(checkpoint: Path, state: "TrainState") -> float:
             for key, tensor in with_prefix(tensors, f"{name}.").items():
                 index, moment = key.split(".")
                 saved.setdefault(int(index), {})[moment] = tensor
-            if len(saved) > 1:  # before the weights lay in one piece, each had moments of its own
+            if len(saved) > 1:  # early releases kept the moments of each weight by themselves
                 parts = [saved[index] for index in sorted(saved)]
                 names = ("exp_avg", "exp_avg_sq")
                 whole = {name: lay_down([part[name] for part in parts]) for name in names}
@@ -122,10 +123,10 @@ def load_checkpoint(checkpoint: Path, state: "TrainState") -> float:
     return float(progress["seconds"])
 
 
-def _optimizers(state: "TrainState") -> dict[str, torch.optim.Adam]:
+def _optimizers(state: TrainState) -> dict[str, torch.optim.Adam]:
     found = {"generator_optimizer": state.generator_optimizer, "discriminator_optimizer": state.discriminator_optimizer}
     return found if state.head_optimizer is None else {**found, "head_optimizer": state.head_optimizer}
 
 
-def _pools(state: "TrainState") -> "dict[str, ImagePool]":
+def _pools(state: TrainState) -> dict[str, ImagePool]:
     return {"pool_a": state.pool_a, "pool_b": state.pool_b}

@@ -1,4 +1,4 @@
-"""Start a training from the networks of a model that is there already."""
+"""Start a run from the networks of another model."""
 
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,12 @@ from cyclegan.storage.hub import is_address
 from cyclegan.storage.model import find_model, load_weights, read_discriminators, read_info
 from cyclegan.storage.run import read_run_config, run_of
 
-# Settings that say what a discriminator is.
+# Settings of the architecture of a discriminator.
 _DISCRIMINATOR = ("discriminator", "discriminator_layers", "discriminator_width", "discriminator_norm", "norm")
 
 
 def _generator(model: ModelConfig) -> dict[str, Any]:
-    """Settings that say what the generators are."""
+    """Settings of the architecture of the generators."""
     kind = ("blocks", "resampling") if model.generator == "resnet" else ("depth",)
     values = model.model_dump()
     common = ("width", "norm", "global_skip", "channels_a", "channels_b")
@@ -24,11 +24,11 @@ def _generator(model: ModelConfig) -> dict[str, Any]:
 
 
 def settings_of_start(path: Path, out: Path) -> dict[str, Any]:
-    """What a run at `out` takes over from the model `path`: the architecture, and the value ranges but of 8-bit images.
+    """Settings that a run at `out` takes over from the model `path`.
 
-    And the preset for what nobody says: that of the model's run, or one whose losses suit its networks.
-    A run that is there already keeps its own, so the model that it began with may be gone by now.
-    Raises InputError if there is no such model.
+    These are the architecture, the value ranges of images that are not 8-bit, and the preset: that of the model's run,
+    or one whose losses suit its networks. A run that exists already keeps its own settings, so the model that it began
+    with may have been removed. Raises InputError if there is no such model.
     """
     own = {"init", "init_gain"}
     try:
@@ -39,7 +39,7 @@ def settings_of_start(path: Path, out: Path) -> dict[str, Any]:
         if run is None or run.init_from is None:
             raise
         return {**run.model.model_dump(exclude=own), "preset": run.preset}
-    if not read_discriminators(model):  # then its configuration says nothing about them
+    if not read_discriminators(model):  # its configuration then does not describe them
         own |= set(_DISCRIMINATOR) - {"norm"}
     ranges = {"range_a": info.a, "range_b": info.b}
     deep = {name: (images.low, images.high) for name, images in ranges.items() if images.dtype != "uint8"}
@@ -49,16 +49,16 @@ def settings_of_start(path: Path, out: Path) -> dict[str, Any]:
 def _preset_of(path: Path, model: ModelConfig) -> str:
     run = None if is_address(path) else run_of(path)
     began = read_run_config(run) if run is not None else None
-    if began is not None and began.preset in ("paper", "modern", "conservative"):  # not the ten minutes of the demo
+    if began is not None and began.preset in ("paper", "modern", "conservative"):  # the demo is only for ten minutes
         return began.preset
-    # Weights of losses that suit networks which begin with their input do not suit others.
+    # The loss weights of `modern` suit only networks that add their input to their output.
     return DEFAULT_PRESET if model.global_skip else "paper"
 
 
 def check_formats(path: Path, a: ImageFormat, b: ImageFormat) -> list[str]:
-    """A sentence for each domain whose images have another type than those that the model `path` was trained on.
+    """Return a sentence for each domain whose images have another type than those that `path` was trained on.
 
-    Raises InputError if they would be seen through the value range of the other type.
+    Raises InputError if their values would be scaled by the range of the other type.
     """
     info = read_info(find_model(path))
     notes = []
@@ -75,10 +75,10 @@ def check_formats(path: Path, a: ImageFormat, b: ImageFormat) -> list[str]:
 
 
 def start_from(state: TrainState, path: Path) -> list[str]:
-    """Put the networks of a run, checkpoint or model directory into a fresh state.
+    """Load the networks of a run, checkpoint or model directory into a fresh state.
 
-    Generators are those that a translator would use; their average starts there, too. What the model lacks, or has of
-    another architecture, keeps its random weights. Returns a sentence for each of these.
+    The generators are those that a translator would use, and their averages start there too. Networks that the model
+    lacks, and discriminators of another architecture, keep their random weights. Returns a sentence for each of these.
     Raises InputError if the generators are of another architecture, or a file is damaged.
     """
     model = find_model(path)
@@ -106,12 +106,12 @@ def start_from(state: TrainState, path: Path) -> list[str]:
         raise _frozen_without(state, f"{model} has no generator {lacking[0]}")
 
     found = read_discriminators(model)
-    judges = [
+    discriminators = [
         (config.model_dump(include=set(_DISCRIMINATOR[:3])), config.resolved_discriminator_norm)
         for config in (state.config.model, info.model)
     ]
     frozen = state.config.freeze in ("discriminator", "both")
-    if found and judges[0] != judges[1]:
+    if found and discriminators[0] != discriminators[1]:
         if frozen:
             raise _frozen_without(state, "The discriminators are of another architecture than the model's")
         notes.append("The discriminators are of another architecture than the model's; they start from random weights.")
@@ -125,7 +125,9 @@ def start_from(state: TrainState, path: Path) -> list[str]:
         try:
             network.load_state_dict(found[domain])
         except RuntimeError:
-            raise InputError(f"The discriminator {domain} of {model} is not what its config.json describes.") from None
+            raise InputError(
+                f"The discriminator {domain} of {model} does not fit the architecture in its config.json."
+            ) from None
     return notes
 
 
@@ -134,7 +136,7 @@ def _frozen_without(state: TrainState, reason: str) -> InputError:
 
 
 def origin_of_start(path: Path) -> str:
-    """Where a run's networks come from that starts from the model `path`, without the path's folders."""
+    """Describe the origin of a run that starts from the model `path`, without the folders of the path."""
     origin = read_info(find_model(path)).origin
     name = str(path) if is_address(path) else path.name
     return f"trained further from {name}" + (f", {origin}" if origin else "")

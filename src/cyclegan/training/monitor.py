@@ -1,66 +1,79 @@
-"""What is looked at while a run trains: samples, scores, the best step, signs of trouble, and the page of it all."""
+"""Snapshots of a run: sample grids, validation scores, the best checkpoint, warnings, and the report page."""
 
 import io
 import math
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
-from rich.console import Console
 
 from cyclegan.config import TrainConfig
-from cyclegan.data.splits import HeldOut
+from cyclegan.data.splits import SampleImages
 from cyclegan.errors import InputError
 from cyclegan.report.run import write_run_report
 from cyclegan.step.state import Generators, TrainState
 from cyclegan.storage.model import ModelInfo
 from cyclegan.storage.showcase import Example, write_examples
 from cyclegan.system.atomic import write_bytes
+from cyclegan.system.messages import Messages
 from cyclegan.training.checkpoint import read_best, save_best
+from cyclegan.training.events import (
+    Event,
+    Events,
+    LossesLogged,
+    Scored,
+    ScoringSkipped,
+    SnapshotSaved,
+    ValidationMeasured,
+    WarningRaised,
+)
 from cyclegan.training.health import DiscriminatorWatch, Finding
-from cyclegan.training.run_log import RunLog
+from cyclegan.training.run_log import UnreadableFiles, scores_record
 from cyclegan.training.samples import sample_sheet, there_and_back
 from cyclegan.training.validation import TIME_SHARE, Validation
 
-# What KID is measured on; a KID without this word would be taken for another.
+# The feature network of KID; a KID without its name would be mistaken for one of another network.
 FEATURES = "EfficientNet-Lite0"
 
 
 @dataclass
 class Monitor:
-    """Watches one run. Everything that it does leaves the state as it was.
+    """Watches one run without changing its state.
 
-    info: of the model, but for the step. samples: images of the sample grids. validation: scores on held-out images,
-    or None if they are not wanted. seconds: the training time so far. All methods that write raise OSError if the disk
-    does not take it.
+    info: describes the model, except for its step. validation: scores on validation images, or None for no scores.
+    past: lines of log.jsonl from earlier sessions. seconds: gives the training time so far. Methods that write raise
+    OSError or TrainingError if a file cannot be written.
     """
 
     config: TrainConfig
     state: TrainState
     info: ModelInfo
-    samples: HeldOut
+    samples: SampleImages
     validation: Validation | None
-    log: RunLog
-    console: Console
+    past: list[dict[str, Any]]
+    events: Events
+    unreadable: UnreadableFiles
+    messages: Messages
     seconds: Callable[[], float]
-    # The best step so far and its KID, the step of the last scores, and the signs of trouble that were told.
+    # Step and KID of the best checkpoint, and the step of the last scores (or of the last time they were skipped).
     best: tuple[int, float] | None = None
     scored_at: int = -1
-    told: set[str] = field(default_factory=set)
-    told_unaffordable: bool = False
+    # Checks whose warning was shown, and whether a skipped score was.
+    shown: set[str] = field(default_factory=set)
+    showed_skipped: bool = False
     discriminators: DiscriminatorWatch = field(init=False)
 
     def __post_init__(self) -> None:
-        events = self.log.events
-        self.told |= {event["check"] for event in events if event.get("event") == "warning"}
+        self.shown |= {line["check"] for line in self.past if line.get("event") == "warning"}
         self.discriminators = DiscriminatorWatch(self.config.adversarial)
-        done = [event for event in events if event.get("event") in ("scores", "not scored")]
+        done = [line for line in self.past if line.get("event") in ("scores", "not scored")]
         self.scored_at = done[-1]["step"] if done else -1
         if self.validation is None:
             return
-        spent = [event["scoring_seconds"] for event in done if event.get("event") == "scores"]
+        spent = [line["scoring_seconds"] for line in done if line.get("event") == "scores"]
         self.validation.spent = spent[-1] if spent else 0.0
-        # A best step is that of these images, on the way that led here: not one that was dropped with its log.
+        # A best checkpoint counts if it was scored on these images, and if its step was not dropped with its log.
         best = read_best(self.config.out)
         if best is not None and best["step"] <= self.state.step and not self.other_images:
             self.best = (best["step"], best["kid"])
@@ -69,7 +82,7 @@ class Monitor:
     def other_images(self) -> bool:
         """Whether the session before this one held out other images, or none."""
         assert self.validation is not None
-        sessions = [event for event in self.log.events if event.get("event") == "session"]
+        sessions = [line for line in self.past if line.get("event") == "session"]
         return bool(sessions) and sessions[-1].get("held_out") != self.validation.files.digest
 
     @property
@@ -78,23 +91,31 @@ class Monitor:
         average = self.config.translate_with == "average"
         return (self.state.average if average else self.state.generator).eval()
 
+    def record(self, event: Event) -> None:
+        """Check the losses of each log line for a discriminator that wins outright."""
+        if isinstance(event, LossesLogged) and self.config.adversarial_weight > 0:
+            self.warn(self.discriminators.update(event.losses, event.num_steps))
+
+    # ---- samples and scores
+
     def save_samples(self) -> None:
         """Write the sample grid of this step."""
         if not (self.samples.a or self.samples.b):
             return
-        generators = self._generators
+        generators, step = self._generators, self.state.step
         sheet = sample_sheet(self.samples, generators.a2b, generators.b2a, self.state.device)
         buffer = io.BytesIO()
         sheet.save(buffer, "PNG")
-        write_bytes(self.config.out / "samples" / f"step_{self.state.step:07d}.png", buffer.getvalue())
-        self.log.show_samples(sheet, self.state.step)
+        path = self.config.out / "samples" / f"step_{step:07d}.png"
+        write_bytes(path, buffer.getvalue())
+        self.events.publish(SnapshotSaved(step, path, sheet))
 
     def score(self, *, last: bool = False) -> None:
-        """Score the generators if there is time, keep them if they are the best yet, and tell of what goes wrong."""
+        """Score the generators if time allows, save them if they are the best so far, and warn of problems."""
         try:
             self._score(last)
         except torch.OutOfMemoryError:  # what fits one training step need not fit a batch of whole images
-            self.console.print("No more scores in this run: out of memory. --num-validation 0 leaves them out.")
+            self.messages.info("No more scores in this run: out of memory. --num-validation 0 leaves them out.")
             self.validation = None
 
     def _score(self, last: bool) -> None:
@@ -106,17 +127,16 @@ class Monitor:
         try:
             affordable = validation.affordable(a2b, b2a, self.seconds(), last=last)
         except InputError as error:  # no reason to end a run
-            self.console.print(f"No scores in this run: {error}", style="yellow")
-            self.validation = None
+            self._stop_scoring(error)
             return
         if not affordable:
-            if not self.told_unaffordable:
-                self.told_unaffordable = True
+            if not self.showed_skipped:
+                self.showed_skipped = True
                 limit = f"{100 * TIME_SHARE:.0f} %"
-                self.console.print(
+                self.messages.info(
                     f"Step {step}: not scored yet, because that would take over {limit} of the time so far."
                 )
-            self.log.write({"event": "not scored", "step": step})
+            self.events.publish(ScoringSkipped(step))
             return
         if not validation.is_open:
             self._open(validation)
@@ -125,91 +145,82 @@ class Monitor:
 
         scores = validation.score(a2b, b2a)
         self.scored_at = step
-        best = math.isfinite(scores.kid) and (self.best is None or scores.kid < self.best[1])
-        event = {
-            "event": "scores",
-            "step": step,
-            "seconds": round(self.seconds(), 3),
-            "kid": scores.kid,
-            "best": best,
-            "directions": scores.directions,
-        }
-        if best:
+        is_best = math.isfinite(scores.kid) and (self.best is None or scores.kid < self.best[1])
+        seconds = round(self.seconds(), 3)
+        scored = Scored(step, seconds, scores.kid, is_best, scores.directions, scoring_seconds=0.0)
+        if is_best:
             self.best = (step, scores.kid)
             with validation.charge():
-                info = self.info.replace(step=step)
-                save_best(self.config.out, info, self.state, seconds=self.seconds(), scores=event)
-        kids = {f"{name}_kid": values["kid"]["value"] for name, values in scores.directions.items()}
-        spent = {"scoring_seconds": round(validation.spent, 3)}  # of all scores so far
-        self.log.write_scores({**event, **spent}, {"kid": scores.kid, **kids})
-        self._tell_scores(scores.kid, kids)
+                info, record = self.info.replace(step=step), scores_record(scored)
+                save_best(self.config.out, info, self.state, seconds=self.seconds(), scores=record)
+        self.events.publish(replace(scored, scoring_seconds=round(validation.spent, 3)))
+        self._show_scores(scored, validation)
         self.warn(scores.findings)
         with validation.charge():
             self.write_page()
 
+    def _stop_scoring(self, error: InputError) -> None:
+        self.messages.warning(f"No scores in this run: {error}")
+        self.validation = None
+
     def _open(self, validation: Validation) -> None:
-        """Measure the real images, and tell of them."""
+        """Measure the real images and publish what was found."""
         step = self.state.step
         try:
             about = validation.open()
         except InputError as error:
-            self.console.print(f"No scores in this run: {error}", style="yellow")
-            self.validation = None
+            self._stop_scoring(error)
             return
         finally:
             for path, reason in validation.unreadable:
-                self.log.report_unreadable(str(path), reason, step)
-        known = any(event.get("event") == "validation" for event in self.log.events)
+                self.unreadable.report(path, reason, step)
+        known = any(line.get("event") == "validation" for line in self.past)
         if self.other_images:
             about["origin"] += ", but not in earlier sessions of this run: some were trained on then"
-            self.console.print(
-                "Other images are held out than in an earlier session: the best step is sought anew, and some of "
-                "them were trained on before.",
-                style="yellow",
+            self.messages.warning(
+                "Other images are held out than in an earlier session. The search for the best step starts again, and "
+                "some of these images were trained on before."
             )
         if not known or self.other_images:
-            self.log.write({"event": "validation", "step": step, **about})
+            self.events.publish(ValidationMeasured(step, about))
 
-    def _tell_scores(self, kid: float, kids: Mapping[str, float]) -> None:
-        assert self.validation is not None
-        step = self.state.step
-        single = ", ".join(f"{name.removesuffix('_kid')} {value:.3f}" for name, value in kids.items())
+    def _show_scores(self, scored: Scored, validation: Validation) -> None:
+        kids = {name: scores["kid"]["value"] for name, scores in scored.directions.items()}
+        single = ", ".join(f"{name} {value:.3f}" for name, value in kids.items())
         if self.best is None:
-            place = "which is no number"
+            place = "which is not a number"
         else:
-            place = "the best so far" if self.best[0] == step else f"the best is step {self.best[0]}"
-        share = 100 * self.validation.spent / max(self.seconds(), 1e-9)
-        said = f"Step {step}: KID ({FEATURES}) on validation images {kid:.3f} ({single}), {place}."
-        self.console.print(f"{said} Scoring took {share:.1f} % of the time.")
-
-    def watch_losses(self, losses: Mapping[str, float], num_steps: int) -> None:
-        """Means of the losses over the last `num_steps` steps, as they are logged."""
-        if self.config.adversarial_weight > 0:
-            self.warn(self.discriminators.update(losses, num_steps))
+            place = "the best so far" if self.best[0] == scored.step else f"the best is step {self.best[0]}"
+        share = 100 * validation.spent / max(self.seconds(), 1e-9)
+        text = f"Step {scored.step}: KID ({FEATURES}) on validation images {scored.kid:.3f} ({single}), {place}."
+        self.messages.info(f"{text} Scoring took {share:.1f} % of the time.")
 
     def warn(self, findings: Iterable[Finding]) -> None:
-        """Log every sign of trouble; tell of each kind once in a run."""
+        """Log every problem that the health checks find, and show each kind once in a run."""
         step = self.state.step
         for finding in findings:
-            self.log.write({"event": "warning", "step": step, "check": finding.check, "message": finding.message})
-            if finding.check not in self.told:
-                self.told.add(finding.check)
-                self.log.show_warning(finding.check, finding.message, step)
+            is_new = finding.check not in self.shown
+            self.events.publish(WarningRaised(step, finding.check, finding.message, is_new))
+            if is_new:
+                self.shown.add(finding.check)
+                self.messages.warning(f"Warning at step {step}: {finding.message}")
 
-    def tell_best(self) -> None:
-        """Which step was the best, and where it is."""
+    # ---- the end of a run
+
+    def show_best(self) -> None:
+        """Show which step is the best, and where it is."""
         if self.best is None and self.validation is not None:
-            self.console.print(
+            self.messages.info(
                 f"No step was scored: the run was too short to spend less than {100 * TIME_SHARE:.0f} % of its time "
                 "on it. cyclegan evaluate scores it on test images."
             )
         if self.best is not None:
             step, kid = self.best
             where = "the last one" if step == self.state.step else f"kept in {self.config.out / 'best'}"
-            self.console.print(f"Best by KID ({FEATURES}) on validation images: step {step} ({kid:.3f}), {where}.")
+            self.messages.info(f"Best by KID ({FEATURES}) on validation images: step {step} ({kid:.3f}), {where}.")
 
     def write_page(self) -> None:
-        """Write report.html; its examples are the samples as long as there are none from an evaluation."""
+        """Write report.html. Until an evaluation has written examples, it shows the samples."""
         out = self.config.out
         if not (out / "scores.json").is_file():
             write_examples(out / "examples", self.samples.origin, self._examples())

@@ -1,19 +1,18 @@
-"""A run directory before and between its sessions: may it be written, is it this run, where does it go on."""
+"""A run directory before a session: whether it may be written, whether it may be resumed, and from where."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
 from cyclegan.config import (
-    FREE_TO_CHANGE,
+    CHANGEABLE_ON_RESUME,
     ModelConfig,
     TrainConfig,
     flat_values,
     to_toml,
 )
-from cyclegan.data.domains import Folders
 from cyclegan.errors import InputError
 from cyclegan.images.headers import HeaderIndex
 from cyclegan.step.state import TrainState
@@ -26,16 +25,16 @@ from cyclegan.training.checkpoint import load_checkpoint
 _PATHS = ("a", "b", "test_a", "test_b", "init_from")
 
 
-def check_place(out: Path, folders: Folders, *, fresh: bool) -> None:
-    """Raises InputError if `out` cannot be a run directory: foreign files, or inside a folder of images."""
+def check_place(out: Path, folders: Iterable[Path | None], *, fresh: bool) -> None:
+    """Raise InputError if `out` cannot be a run directory: it holds other files, or lies in a folder of images."""
     place = out.resolve()
-    for folder in (folders.a, folders.b, folders.test_a, folders.test_b):
+    for folder in folders:
         if folder is not None and (place == folder.resolve() or folder.resolve() in place.parents):
             raise InputError(
                 f"{out} lies in the images of {folder} and would become training data; choose another --out."
             )
     if out.is_dir() and not (out / "config.toml").is_file():
-        # Hidden files are what a session leaves that was killed before it could begin.
+        # A session that was killed before it could begin leaves hidden files.
         foreign = [path.name for path in out.iterdir() if not path.name.startswith(".")]
         if foreign:
             hint = " --fresh moves only runs aside." if fresh else ""
@@ -45,7 +44,7 @@ def check_place(out: Path, folders: Folders, *, fresh: bool) -> None:
 
 
 def move_aside(out: Path) -> Path | None:
-    """Rename a run to the first free name of the kind `out`.old1. Returns it, or None if there was no run.
+    """Rename a run to the first free of `out`.old1, `out`.old2, ... Returns the new path, or None without a run.
 
     Raises InputError if a process is training there.
     """
@@ -62,9 +61,9 @@ def move_aside(out: Path) -> Path | None:
 
 
 def find_checkpoint(config: TrainConfig, resume: bool) -> Path | None:
-    """The checkpoint to go on from, if `config.out` holds a run that this configuration may continue.
+    """Find the checkpoint to go on from, if `config.out` holds a run that this configuration may continue.
 
-    resume: there must be a run, and changed settings are taken over, but not those of the networks.
+    resume: require a run, and accept changed settings, except those of the networks.
     Raises InputError with the differences and the remedies.
     """
     out, run = config.out, read_run_config(config.out)
@@ -73,11 +72,11 @@ def find_checkpoint(config: TrainConfig, resume: bool) -> Path | None:
             raise InputError(f"{out} holds no run to resume; leave out --resume to start one.")
         return None
     saved, given = flat_values(run), flat_values(config)
-    for values in (saved, given):  # earlier releases kept paths as they were typed
+    for values in (saved, given):  # earlier releases kept relative paths
         paths = {name: values[name] for name in _PATHS if values[name] is not None and not is_address(values[name])}
         values |= {name: str(Path(path).resolve()) for name, path in paths.items()}
-    changed = {name for name in given if saved[name] != given[name] and name not in FREE_TO_CHANGE}
-    # What is trained is part of the optimisers' state; and nothing starts from another model any more.
+    changed = {name for name in given if saved[name] != given[name] and name not in CHANGEABLE_ON_RESUME}
+    # The optimisers' state depends on what is frozen, and a run that goes on no longer starts from another model.
     networks = changed & {*ModelConfig.model_fields, "freeze", "init_from"}
     refused = networks if resume else changed
     if refused:
@@ -95,7 +94,10 @@ def find_checkpoint(config: TrainConfig, resume: bool) -> Path | None:
 
 
 def load_newest(out: Path, state: TrainState) -> tuple[Path, float, list[InputError]]:
-    """Load the newest checkpoint that is whole. Returns it, its training time in seconds, and errors of newer ones."""
+    """Load the newest checkpoint that is not damaged.
+
+    Returns its path, its training time in seconds, and the errors of newer ones. Raises InputError if all are damaged.
+    """
     damaged: list[InputError] = []
     for checkpoint in list_checkpoints(out):
         try:
@@ -106,9 +108,9 @@ def load_newest(out: Path, state: TrainState) -> tuple[Path, float, list[InputEr
 
 
 def write_config(config: TrainConfig, indices: Mapping[Path, HeaderIndex]) -> None:
-    """Write config.toml, which makes the directory a run, and what is known of its images, for when it goes on.
+    """Write config.toml, which makes the directory a run, and the headers of its images for later sessions.
 
-    Raises InputError if the place cannot be written.
+    Raises InputError if the directory cannot be written.
     """
     try:
         for path, index in indices.items():
@@ -124,7 +126,7 @@ def _unwritable(out: Path, error: OSError) -> InputError:
 
 @contextmanager
 def lock(out: Path) -> Iterator[None]:
-    """Keep a second process out of a run directory. The system lets go of the lock however this process ends."""
+    """Lock a run directory for this process. The operating system releases the lock however the process ends."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         file = (out / ".lock").open("a")
@@ -137,9 +139,9 @@ def lock(out: Path) -> Iterator[None]:
 
 
 def shorten_log(path: Path, step: int) -> tuple[list[dict[str, Any]], TextIO]:
-    """Drop what was logged after the checkpoint that the run goes on from, and half a last line; open for more.
+    """Drop the lines after the checkpoint that the run goes on from, and an incomplete last line; open for appending.
 
-    Returns the lines that stay, and the log.
+    Returns the lines that are kept, and the open file.
     """
     kept = [event for event in read_log(path) if event.get("step", 0) <= step]
     try:

@@ -1,77 +1,112 @@
-"""What a run writes while it goes: log.jsonl, and the same for the trackers that are open."""
+"""log.jsonl: one line for each event of a run that is worth keeping."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any, TextIO
 
-from PIL import Image
-from rich.console import Console
-
-from cyclegan.config import TrainConfig
+from cyclegan.system.messages import Messages
+from cyclegan.training.events import (
+    Event,
+    Events,
+    FileUnreadable,
+    LossesLogged,
+    LossNotFinite,
+    Scored,
+    ScoringSkipped,
+    SessionStarted,
+    ValidationMeasured,
+    WarningRaised,
+)
+from cyclegan.training.failures import writing
 from cyclegan.training.resume import shorten_log
-from cyclegan.training.trackers import Trackers, open_trackers
-
-# What the scores of a snapshot are called in a tracker; a KID without the features would be taken for another.
-_SCORES = "validation_efficientnet_lite0"
 
 
 class RunLog:
-    """log.jsonl with a line for each event, what the trackers get of it, and what is told on screen once."""
+    """Writes events to log.jsonl. `past`: the lines of earlier sessions that are kept."""
 
-    def __init__(
-        self, config: TrainConfig, step: int, console: Console, stack: ExitStack, *, track: bool = True
-    ) -> None:
-        """Open for a run that goes on after `step`; what was logged later is dropped. Closes with `stack`.
-
-        track: whether trackers get it, too.
-        """
-        self.console = console
-        self.events, self._file = shorten_log(config.out / "log.jsonl", step)
+    def __init__(self, run: Path, step: int, stack: ExitStack) -> None:
+        """Open for a run that goes on after `step`, and drop what was logged after it. `stack` closes the file."""
+        self._run = run
+        self.past, self._file = shorten_log(run / "log.jsonl", step)
         stack.callback(_close_quietly, self._file)
-        self.trackers = open_trackers(config, step, console, stack) if track else Trackers(console)
-        # Files that were left out: shown in this session, and named in the log.
-        self._shown: set[str] = set()
-        self._logged = {event["path"] for event in self.events if event.get("event") == "unreadable"}
 
-    def write(self, event: Mapping[str, Any]) -> None:
-        """Add one line. Raises OSError if the disk does not take it."""
-        self._file.write(json.dumps(event) + "\n")
-        self._file.flush()
-
-    def write_losses(self, event: Mapping[str, float], losses: Mapping[str, float]) -> None:
-        """A line of means of losses, with the step, the rate and the speed."""
-        self.write({**event, **losses})
-        values = {f"loss/{name}": value for name, value in losses.items()}
-        values |= {name: event[name] for name in ("learning_rate", "images_per_second")}
-        self.trackers.scalars(values, int(event["step"]))
-
-    def write_scores(self, event: Mapping[str, Any], scalars: Mapping[str, float]) -> None:
-        """A line of scores; `scalars` are those that trackers get, by name."""
-        self.write(event)
-        self.trackers.scalars({f"{_SCORES}/{name}": value for name, value in scalars.items()}, int(event["step"]))
-
-    def show_samples(self, sheet: Image.Image, step: int) -> None:
-        """A sample grid for the trackers."""
-        self.trackers.image("samples", sheet, step)
-
-    def show_warning(self, check: str, message: str, step: int) -> None:
-        """A sign of trouble: on screen and for the trackers."""
-        self.console.print(f"Warning at step {step}: {message}", style="yellow")
-        self.trackers.warn(check, message, step)
-
-    def report_unreadable(self, path: str, reason: str, step: int) -> None:
-        """Tell of a file that was left out: once on screen in each session, once in the log."""
-        if path not in self._shown:
-            self._shown.add(path)
-            count = len(self._shown)
-            self.console.print(f"Left out, cannot be read ({count} so far): {path}: {reason}", style="yellow")
-        if path not in self._logged:
-            self._logged.add(path)
-            self.write({"event": "unreadable", "step": step, "path": path, "reason": reason})
+    def record(self, event: Event) -> None:
+        """Add the line of an event, if it has one. Raises TrainingError if it cannot be written."""
+        line = log_line(event)
+        if line is not None:
+            with writing(self._run, event.step):
+                self._file.write(json.dumps(line) + "\n")
+                self._file.flush()
 
 
 def _close_quietly(file: TextIO) -> None:
-    # What could not be written has been told already; closing tries once more and would hide that.
+    # A failed write was reported when it happened; closing tries again, and its error would hide the first one.
     with suppress(OSError):
         file.close()
+
+
+def log_line(event: Event) -> dict[str, Any] | None:
+    """The line of log.jsonl for an event, or None. Losses have no key `event`; all others have."""
+    step = event.step
+    match event:
+        case LossesLogged():
+            epoch = {} if event.epoch is None else {"epoch": event.epoch}
+            pace = {
+                "seconds": event.seconds,
+                "images_per_second": event.images_per_second,
+                "learning_rate": event.learning_rate,
+            }
+            return {"step": step, **epoch, **pace, **event.losses}
+        case SessionStarted():
+            machine = {"device": event.device, "precision": event.precision, "held_out": event.held_out}
+            start = {"time": event.time, "command": event.command, **event.versions}
+            return {"event": "session", "step": step, **start, **machine}
+        case FileUnreadable():
+            return {"event": "unreadable", "step": step, "path": event.path, "reason": event.reason}
+        case LossNotFinite():
+            return {"event": "not finite", "step": step, "term": event.term, "value": str(event.value)}
+        case ValidationMeasured():
+            return {"event": "validation", "step": step, **event.about}
+        case ScoringSkipped():
+            return {"event": "not scored", "step": step}
+        case Scored():
+            return {**scores_record(event), "scoring_seconds": event.scoring_seconds}
+        case WarningRaised():
+            return {"event": "warning", "step": step, "check": event.check, "message": event.message}
+        case _:
+            return None
+
+
+def scores_record(scored: Scored) -> dict[str, Any]:
+    """The scores of one step, as best/validation.json keeps them."""
+    return {
+        "event": "scores",
+        "step": scored.step,
+        "seconds": scored.seconds,
+        "kid": scored.kid,
+        "best": scored.best,
+        "directions": scored.directions,
+    }
+
+
+class UnreadableFiles:
+    """Reports files that are left out: once in each session on screen, once in a run as an event."""
+
+    def __init__(self, events: Events, messages: Messages, past: Sequence[Mapping[str, Any]]) -> None:
+        """past: the lines of log.jsonl from earlier sessions."""
+        self._events, self._messages = events, messages
+        self._shown: set[str] = set()
+        self._published = {line["path"] for line in past if line.get("event") == "unreadable"}
+
+    def report(self, path: Path | str, reason: str, step: int) -> None:
+        """Report one file. Raises TrainingError if the log cannot be written."""
+        path = str(path)
+        if path not in self._shown:
+            self._shown.add(path)
+            count = len(self._shown)
+            self._messages.warning(f"Left out, cannot be read ({count} so far): {path}: {reason}")
+        if path not in self._published:
+            self._published.add(path)
+            self._events.publish(FileUnreadable(step, path, reason))

@@ -1,16 +1,16 @@
-"""The sample grid: real, fake and cycled images."""
+"""The sample grid: real images, their translations, and the translations back."""
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cyclegan.data.splits import HeldOut
+from cyclegan.data.splits import SampleImages
 from cyclegan.images.drawing import grid, upscale
 
 
 @torch.inference_mode()
-def sample_sheet(samples: HeldOut, a2b: nn.Module, b2a: nn.Module, device: torch.device) -> Image.Image:
-    """A picture of the samples: real, fake and cycled in a row each, for each domain that has any."""
+def sample_sheet(samples: SampleImages, a2b: nn.Module, b2a: nn.Module, device: torch.device) -> Image.Image:
+    """Draw each sample as a row of real, fake and cycled image, for each domain that has samples."""
     rows: list[list[Tensor]] = []
     labels: list[str] = []
     for reals, there, back, names in (
@@ -27,6 +27,6 @@ def sample_sheet(samples: HeldOut, a2b: nn.Module, b2a: nn.Module, device: torch
 
 
 def there_and_back(real: Tensor, there: nn.Module, back: nn.Module) -> tuple[Tensor, Tensor]:
-    """(C, H, W) -> its translation and the translation back, on the CPU."""
+    """Translate one image (C, H, W) and translate the result back. Returns both on the CPU."""
     fake = there(real[None])
     return fake[0].float().cpu(), back(fake)[0].float().cpu()

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cyclegan.config import Direction, TrainConfig
 from cyclegan.data.image_folder import ImageFolder
-from cyclegan.data.splits import Scored, read_held_out
+from cyclegan.data.splits import ValidationImages, read_held_out
 from cyclegan.errors import InputError
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.tensors import same_size_batches
@@ -62,7 +62,7 @@ class Validation:
     """
 
     config: TrainConfig
-    files: Scored
+    files: ValidationImages
     folder_a: ImageFolder
     folder_b: ImageFolder
     device: torch.device

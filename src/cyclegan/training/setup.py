@@ -1,0 +1,291 @@
+"""Set up a run in the order of its data: the images, the networks, the run directory."""
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+
+import torch
+
+from cyclegan._version import __version__
+from cyclegan.config import TrainConfig
+from cyclegan.step.cuda_graphs import Step, fastest_step
+from cyclegan.step.precision import choose
+from cyclegan.step.state import TrainState
+from cyclegan.storage.hub import is_address
+from cyclegan.storage.model import ModelInfo, read_info
+from cyclegan.storage.run import read_run_config
+from cyclegan.system.devices import describe_device, resolve_device
+from cyclegan.system.messages import Messages
+from cyclegan.system.provenance import command_line, now, versions
+from cyclegan.training.batch_source import BatchSource
+from cyclegan.training.checkpoint import read_precision
+from cyclegan.training.events import Callback, Ended, Events, SessionStarted, status_after
+from cyclegan.training.fine_tuning import check_formats, origin_of_start, start_from
+from cyclegan.training.introduction import introduce
+from cyclegan.training.loss_log import LossLog
+from cyclegan.training.monitor import Monitor
+from cyclegan.training.resume import find_checkpoint, load_newest, lock, move_aside, write_config
+from cyclegan.training.run_log import RunLog, UnreadableFiles
+from cyclegan.training.saving import Saver
+from cyclegan.training.schedule import Progress
+from cyclegan.training.trackers import Trackers, check_trackers, open_trackers
+from cyclegan.training.training_data import TrainingData, data_of_batches, data_of_folders
+from cyclegan.training.validation import Validation
+
+
+def prepare_machine(config: TrainConfig) -> tuple[TrainConfig, torch.device]:
+    """Check the trackers, the device and the threads, and make paths absolute, so that a run finds its images again.
+
+    Raises InputError before any image is read.
+    """
+    check_trackers(config)
+    paths = {name: getattr(config, name) for name in ("a", "b", "test_a", "test_b", "init_from")}
+    paths = {name: path for name, path in paths.items() if path is not None and not is_address(path)}
+    config = config.replace(**{name: path.resolve() for name, path in paths.items()})
+    device = resolve_device(config.device)
+    if config.threads is not None:
+        torch.set_num_threads(config.threads)
+    return config, device
+
+
+# ---- the images
+
+
+def prepare_data(
+    config: TrainConfig,
+    source: BatchSource | None,
+    device: torch.device,
+    messages: Messages,
+    *,
+    fresh: bool,
+) -> tuple[TrainConfig, TrainingData]:
+    """Look at the images, find their value ranges and split them. Returns the configuration with the ranges.
+
+    Raises InputError for images that cannot be used, and for a run directory that lies among them.
+    """
+    # A resumed run keeps the value ranges that it found when it began.
+    if not fresh and (saved := read_run_config(config.out)) is not None:
+        ranges = {name: getattr(config.data, name) or getattr(saved.data, name) for name in ("range_a", "range_b")}
+        config = config.replace(data=config.data.replace(**ranges))
+    if source is not None:
+        data = data_of_batches(config, source, fresh=fresh)
+    else:
+        data = data_of_folders(config, messages, pin_memory=device.type == "cuda", fresh=fresh)
+    a, b = data.format_a, data.format_b
+    return config.replace(data=config.data.replace(range_a=(a.low, a.high), range_b=(b.low, b.high))), data
+
+
+# ---- the networks
+
+
+@dataclass(frozen=True)
+class Start:
+    """A state at step 0 with random weights, or with those of the model that the run starts from.
+
+    step: makes one training step of this state. precision: fp32, bf16 or fp16. origin: of the model, in words, or None.
+    """
+
+    state: TrainState
+    step: Step
+    precision: str
+    precision_in_words: str
+    origin: str | None
+
+
+def prepare_state(
+    config: TrainConfig, data: TrainingData, device: torch.device, messages: Messages, *, resume: bool, fresh: bool
+) -> Start:
+    """Choose the precision, build the networks, and start from `init_from` if the run is new.
+
+    Raises InputError for settings that the run in `out` may not be resumed with, and for a model that cannot be
+    started from, before anything is written or moved.
+    """
+    if (config.out / "config.toml").is_file():  # reports another process in it before networks are built
+        with lock(config.out):
+            pass
+    checkpoint = None if fresh else find_checkpoint(config, resume)
+    choice = choose(config, device, began_with=read_precision(checkpoint) if checkpoint is not None else None)
+    state = TrainState.create(config.replace(precision=choice.precision), device)
+    origin = None
+    if checkpoint is None and config.init_from is not None:
+        notes = check_formats(config.init_from, data.format_a, data.format_b)
+        for note in notes + start_from(state, config.init_from):
+            messages.warning(note)
+        origin = origin_of_start(config.init_from)
+        messages.info(f"Networks start from {config.init_from}")
+    in_words = f"{choice.precision}, {choice.reason}{_order_of_directions(state)}"
+    return Start(state, fastest_step(state), choice.precision, in_words, origin)
+
+
+def _order_of_directions(state: TrainState) -> str:
+    if state.device.type != "cpu" or torch.get_num_threads() == 1:
+        return ""
+    return "; both directions at once" if state.pair.side_by_side else "; one direction after the other"
+
+
+# ---- the run directory
+
+
+@dataclass(frozen=True)
+class OpenRun:
+    """A run that is ready to train. is_complete: it had reached its length before this session."""
+
+    config: TrainConfig
+    state: TrainState
+    step: Step
+    data: TrainingData
+    progress: Progress
+    losses: LossLog
+    events: Events
+    unreadable: UnreadableFiles
+    monitor: Monitor
+    saver: Saver
+    messages: Messages
+    is_complete: bool
+
+
+def open_run(
+    config: TrainConfig,
+    data: TrainingData,
+    start: Start,
+    messages: Messages,
+    callbacks: Iterable[Callback],
+    stack: ExitStack,
+    *,
+    resume: bool,
+    fresh: bool,
+) -> OpenRun:
+    """Lock the run directory, load its newest checkpoint, and open what the run writes. `stack` closes it all.
+
+    Raises InputError if another process trains there, or if it cannot be written.
+    """
+    # The directory belongs to this process from here on.
+    out, state = config.out, start.state
+    if fresh and (aside := move_aside(out)) is not None:
+        messages.info(f"What was in {out} is now in {aside}.")
+    stack.enter_context(lock(out))
+
+    # Resume. Another process may have trained here in the meantime.
+    checkpoint, seconds, origin = find_checkpoint(config, resume and not fresh), 0.0, start.origin
+    if checkpoint is not None:
+        checkpoint, seconds, damaged = load_newest(out, state)
+        origin = read_info(checkpoint / "model").origin
+        for error in damaged:
+            messages.warning(f"Passed over: {error}")
+    progress = Progress(config, state, data.steps_per_epoch, seconds)
+    is_complete = progress.share >= 1
+    if not is_complete:
+        write_config(config, data.indices)
+
+    # What listens to the run.
+    events = Events(callbacks)
+    log = RunLog(out, state.step, stack)
+    trackers = Trackers(messages) if is_complete else open_trackers(config, state.step, messages, stack)
+    events.recorders += [log.record, trackers.record]
+    stack.push(partial(_end, events, progress, messages))
+
+    # What watches and saves it.
+    info = _describe(config, data, state.step, origin)
+    unreadable = UnreadableFiles(events, messages, log.past)
+    monitor = Monitor(
+        config=config,
+        state=state,
+        info=info,
+        samples=data.samples,
+        validation=_validation(config, data, state),
+        past=log.past,
+        events=events,
+        unreadable=unreadable,
+        messages=messages,
+        seconds=lambda: progress.seconds,
+    )
+    events.recorders.append(monitor.record)
+    losses = LossLog(config, progress, events)
+    saved_step = state.step if checkpoint is not None else -1
+    saver = Saver(config, state, info, progress, losses, events, saved_step=saved_step)
+
+    run = OpenRun(
+        config=config,
+        state=state,
+        step=start.step,
+        data=data,
+        progress=progress,
+        losses=losses,
+        events=events,
+        unreadable=unreadable,
+        monitor=monitor,
+        saver=saver,
+        messages=messages,
+        is_complete=is_complete,
+    )
+    if not is_complete:
+        _begin(run, start, checkpoint)
+    return run
+
+
+def _begin(run: OpenRun, start: Start, checkpoint: Path | None) -> None:
+    """Publish the start of the session and show what it is about to do."""
+    config, state, validation = run.config, run.state, run.data.validation
+    run.events.publish(
+        SessionStarted(
+            state.step,
+            config=config,
+            time=now(),
+            command=command_line(),
+            versions=versions(),
+            device=describe_device(state.device),
+            precision=start.precision,
+            held_out=validation.images.digest if validation is not None else None,
+        )
+    )
+    for line in run.data.description:
+        run.messages.info(line)
+    for path, reason in run.data.unreadable:
+        run.unreadable.report(path, reason, state.step)
+    introduce(config, state, start.precision_in_words, run.progress, checkpoint, run.messages)
+
+
+def _validation(config: TrainConfig, data: TrainingData, state: TrainState) -> Validation | None:
+    held_out = data.validation
+    if held_out is None:
+        return None
+    return Validation(config, held_out.images, held_out.folder_a, held_out.folder_b, state.device)
+
+
+def _describe(config: TrainConfig, data: TrainingData, step: int, origin: str | None) -> ModelInfo:
+    return ModelInfo(
+        cyclegan_version=__version__,
+        model=config.model,
+        a=data.format_a,
+        b=data.format_b,
+        preprocess=config.data.preprocess,
+        load_size=config.data.resolved_load_size,
+        crop_size=config.data.crop_size,
+        step=step,
+        translate_with=config.translate_with,
+        origin=origin,
+    )
+
+
+def _end(
+    events: Events,
+    progress: Progress,
+    messages: Messages,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    _trace: TracebackType | None,
+) -> None:
+    """Publish the end of the session, and deliver it with all events that are still waiting."""
+    events.publish(Ended(progress.step, progress.seconds, status_after(kind), error))
+    while True:
+        try:
+            events.deliver()
+            return
+        except Exception as late:
+            if error is None:
+                raise
+            # The error that ended the run must not be hidden by a later one.
+            messages.warning(f"A callback failed: {type(late).__name__}: {late}")

@@ -1,4 +1,4 @@
-"""The example of docs/_extending_formats.md, executed as printed."""
+"""The example of a file format in docs/extending.md, executed as printed."""
 
 import re
 from pathlib import Path
@@ -13,13 +13,14 @@ from cyclegan import InputError, evaluate, train
 from cyclegan.images.codecs import probe_image, read_image, write_image
 from cyclegan.images.file_formats import FILE_FORMATS
 
-PAGE = Path(__file__).parents[1] / "docs" / "_extending_formats.md"
+PAGE = Path(__file__).parents[1] / "docs" / "extending.md"
 
 
 @pytest.fixture
 def example(tmp_path, monkeypatch):
     """The blocks of the page, in a folder with two folders of .jxl files."""
-    row, use = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    part = PAGE.read_text(encoding="utf-8").partition("## A file format\n")[2].partition("\n## ")[0]
+    row, use = re.findall(r"```python\n(.*?)```", part, re.DOTALL)
     assert len(row.splitlines()) <= 30
     before = dict(FILE_FORMATS)
     exec(compile(row, str(PAGE), "exec"), {})

@@ -89,5 +89,5 @@ def test_a_missing_package_is_named_with_its_install_line(tmp_path, monkeypatch)
     monkeypatch.setitem(FILE_FORMATS, "new", row)
     (tmp_path / "x.new").write_bytes(b"")
     for work in (lambda path: read_image(path, 3), probe_image, lambda path: write_image(path, smooth(3, "uint8"))):
-        with pytest.raises(InputError, match=r"x\.new .*no_such_package.*pip install 'cyclegan\[new\]'"):
+        with pytest.raises(InputError, match=r"x\.new: .*no_such_package.*pip install 'cyclegan\[new\]'"):
             work(tmp_path / "x.new")

@@ -100,7 +100,7 @@ def write_image(path: Path, array: Array) -> None:
     try:
         file_format.write(buffer, array)
     except ImportError as error:
-        raise _missing_package(path, "written", file_format, error) from None
+        raise _missing_package(path, "writing", file_format, error) from None
     write_bytes(path, buffer.getbuffer())
 
 
@@ -129,10 +129,11 @@ def _decoding(path: Path) -> Iterator[None]:
     except Exception as error:
         file_format = file_format_of(path)
         if isinstance(error, ImportError) and file_format.install:
-            raise _missing_package(path, "read", file_format, error) from None
+            raise _missing_package(path, "reading", file_format, error) from None
         raise UnreadableError(str(error) or type(error).__name__) from error
 
 
 def _missing_package(path: Path, verb: str, file_format: FileFormat, error: ImportError) -> InputError:
+    reason = f" {file_format.install_reason};" if file_format.install_reason else ":"
     install = f": pip install '{file_format.install}'" if file_format.install else ""
-    return InputError(f"{path} cannot be {verb} without the package {error.name or error}{install}.")
+    return InputError(f"{path}{reason} {verb} it needs the package {error.name or error}{install}.")

@@ -16,6 +16,7 @@ def pillow_format(
     write: Callable[[IO[bytes], Array], None] | None = None,
     holds: Mapping[str, tuple[int, ...]] | None = None,
     install: str = "",
+    install_reason: str = "",
 ) -> FileFormat:
     """A format that Pillow, or a plugin of it, reads."""
     return FileFormat(
@@ -24,6 +25,7 @@ def pillow_format(
         write=write,
         holds=holds or {},
         install=install,
+        install_reason=install_reason,
         probe=pillow.probe,
         quick_probe=pillow.quick_probe,
         size=pillow.size,
@@ -42,7 +44,8 @@ FILE_FORMATS: dict[str, FileFormat] = {
         ".png",
         write=pillow.write_png,
         holds={"uint8": (1, 3, 4), "uint16": (1, 3, 4)},
-        install="cyclegan[data]",  # for 16-bit colour
+        install="cyclegan[data]",
+        install_reason="has 16-bit colour",
     ),
     "webp": pillow_format(".webp", write=partial(pillow.write, format="WEBP", quality=95), holds={"uint8": (3, 4)}),
     "avif": pillow_format(".avif", write=partial(pillow.write, format="AVIF", quality=95), holds={"uint8": (3, 4)}),
@@ -52,7 +55,8 @@ FILE_FORMATS: dict[str, FileFormat] = {
         read=tiff.read,
         write=tiff.write,
         holds=None,
-        install="cyclegan[data]",  # for more than 8 bits or 4 channels
+        install="cyclegan[data]",
+        install_reason="is a TIFF with more than 8 bits or 4 channels",
         probe=tiff.probe,
         size=tiff.size,
         open_regions=TiffReader.open,

@@ -74,6 +74,7 @@ class FileFormat:
     write: write an array (H, W, C) to an open binary file. Without it the format is read only.
     holds: what `write` keeps without loss: numpy type -> numbers of channels. None: everything.
     install: what `pip install` takes if a package is missing, such as cyclegan[data].
+    install_reason: which files need it, such as `has 16-bit colour`; empty for all.
     probe: the header without decoding, or None if the file must be read for it, as happens without `probe`.
     quick_probe: the header of a common file in a fraction of the time of `probe`, or None. For folders of millions.
     size: height and width as they are stored, never decoding; default: those of `probe`. For files larger than memory.
@@ -86,6 +87,7 @@ class FileFormat:
     write: Callable[[IO[bytes], Array], None] | None = None
     holds: Mapping[str, tuple[int, ...]] | None = field(default_factory=dict)
     install: str = ""
+    install_reason: str = ""
     probe: Callable[[Path], Header | None] = lambda _: None
     quick_probe: Callable[[str], Header | None] = lambda _: None
     size: Callable[[str], tuple[int, int] | None] | None = None

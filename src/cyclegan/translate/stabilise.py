@@ -2,7 +2,7 @@
 
 Instance norm depends on everything that a frame shows, so that an island that enters the picture changes the colour of
 the sea beside it. Between neighbouring frames that is flicker. Here a frame is normalised with an exponential mean over
-the frames up to it. docs/video.md describes effect and cost.
+the frames up to it. docs/guides/video.md describes effect and cost.
 """
 
 from functools import partial

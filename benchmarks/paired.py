@@ -24,7 +24,7 @@ from cyclegan.images.file_list import list_images
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.tensors import to_tensor
 from cyclegan.networks import build_generator
-from cyclegan.step.update import prepare
+from cyclegan.step.execution import prepare
 from cyclegan.system.atomic import write_bytes
 
 BATCH_SIZE, LEARNING_RATE = 8, 2e-3

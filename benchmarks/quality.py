@@ -107,20 +107,20 @@ def time_steps(job: dict[str, Any]) -> list[float]:
     """
     import torch
 
-    from cyclegan.step.cuda_graphs import fastest_step
-    from cyclegan.step.precision import choose
-    from cyclegan.step.update import TrainState
+    from cyclegan.step import TrainState
+    from cyclegan.step.cuda_graphs import make_step
+    from cyclegan.step.precision import resolve_precision
 
     device = torch.device(job["device"])
     rounds = []
     for recipe, settings in job["recipes"]:
         config = make_config({**settings, "steps": 10**6}, preset=preset_of(recipe))
-        config = config.replace(precision=choose(config, device).precision)
+        config = config.replace(precision=resolve_precision(config, device).precision)
         state = TrainState.create(config, device)
         size = config.data.crop_size
         shapes = [(config.batch_size, c, size, size) for c in (config.model.channels_a, config.model.channels_b)]
         images = [torch.rand(shape, device=device) * 2 - 1 for shape in shapes]
-        rounds.append((fastest_step(state), state, *images))
+        rounds.append((make_step(state), state, *images))
         for _ in range(WARM_UP):
             rounds[-1][0](state, *images)
     seconds: list[list[float]] = [[] for _ in rounds]

@@ -21,7 +21,7 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "spectral": {"discriminator_norm": "spectral"},
     "plain_judge": {"discriminator_norm": "none"},
     "smooth": {"resampling": "smooth"},
-    "pixel_norm": {"norm": "pixel"},
+    "pixel_norm": {"norm": "layer"},
     # With the cycle weights of the paper a network that begins with its input stays there, as `global_skip` shows.
     "global_skip": {"global_skip": True},
     "skip": {"global_skip": True, "cycle_weight_a": 1.0, "cycle_weight_b": 1.0, "identity_weight": 0.0},

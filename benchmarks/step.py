@@ -60,16 +60,16 @@ def our_step(case: Case, batch: int, device: str, settings: dict) -> tuple[Calla
     """A step as `cyclegan train` makes it, and the precision that it chose."""
     import torch
 
-    from cyclegan.step.cuda_graphs import fastest_step
-    from cyclegan.step.precision import choose
-    from cyclegan.step.update import TrainState
+    from cyclegan.step import TrainState
+    from cyclegan.step.cuda_graphs import make_step
+    from cyclegan.step.precision import resolve_precision
     from cyclegan.system.devices import keep_freed_memory
 
     keep_freed_memory()
     config = our_config(case, batch, settings)
-    choice = choose(config, torch.device(device))
+    choice = resolve_precision(config, torch.device(device))
     state = TrainState.create(config.replace(precision=choice.precision), device)
-    step = fastest_step(state)
+    step = make_step(state)
     a, b = (torch.rand(batch, 3, case.size, case.size, device=device) * 2 - 1 for _ in range(2))
     return lambda: step(state, a, b) and None, choice.precision
 
@@ -79,10 +79,12 @@ def count_flop(case: Case, batch: int) -> float:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from cyclegan.step.update import TrainState, train_step
+    from cyclegan.step import TrainState, train_step
+    from cyclegan.step.execution import Execution
 
     small = Case(64, case.blocks, case.width, case.discriminator_width, case.discriminator_layers)
-    state = TrainState.create(our_config(small, 1, {}), side_by_side=False)
+    state = TrainState.create(our_config(small, 1, {}))
+    state.execution = Execution(state, side_by_side=False)
     a, b = (torch.rand(1, 3, 64, 64) for _ in range(2))
     with FlopCounterMode(display=False) as counter:
         train_step(state, a, b)

@@ -9,7 +9,7 @@ from typing import Any
 from recipes import preset_of
 from tasks import TASKS
 
-from cyclegan.storage.scores import METRICS
+from cyclegan.metrics.table import METRICS
 
 # What the tables of a task show, in this order; the JSON files hold every score.
 SHOWN = ("kid", "l1", "psnr", "ssim", "colour", "cycle", "cycle_rise", "edges")
@@ -122,10 +122,7 @@ def ratio_table(runs: list[dict[str, Any]], recipes: list[str], tasks: list[str]
     of = {recipe: [run for run in runs if run["recipe"] == recipe] for recipe in {*recipes, base}}
     groups = [[task] for task in tasks] + ([tasks] if len(tasks) > 1 else [])
     columns = [(metric, group) for metric in COMPARED for group in groups]
-    titles = [
-        f"{METRICS[metric].label.partition(',')[0]} {group[0] if len(group) == 1 else 'mean'}"
-        for metric, group in columns
-    ]
+    titles = [f"{METRICS[metric].label} {group[0] if len(group) == 1 else 'mean'}" for metric, group in columns]
     lines = [f"| recipe | s a step | {' | '.join(titles)} |", "|---|" + "---:|" * (len(columns) + 1)]
     for recipe in recipes:
         times = [run["step_seconds"] for run in of[recipe] if run["step_seconds"] is not None]
@@ -142,7 +139,7 @@ def ratio_table(runs: list[dict[str, Any]], recipes: list[str], tasks: list[str]
 
 def score_table(runs: list[dict[str, Any]], recipes: list[str]) -> str:
     """One task: for each recipe and direction the scores, mean over seeds and extremes, and what bounds them."""
-    titles = [f"{METRICS[name].label.partition(',')[0]}, {METRICS[name].better} is better" for name in SHOWN]
+    titles = [f"{METRICS[name].label}, {METRICS[name].better} is better" for name in SHOWN]
     lines = [
         f"| recipe | direction | seeds | steps | {' | '.join(titles)} |",
         "|---|---|---|" + "---:|" * (1 + len(SHOWN)),

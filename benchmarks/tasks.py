@@ -18,8 +18,8 @@ from PIL import Image
 from cyclegan.datasets import download
 from cyclegan.datasets.earth import EARTH_VARIANTS, cut_tile, read_world
 from cyclegan.datasets.fetching import fetch, workplace
-from cyclegan.datasets.standard import progress_console
 from cyclegan.errors import InputError
+from cyclegan.system.messages import Messages
 
 # A package of drawings, of each the finished one and its lines alone, and whose they are.
 OPENMOJI = "https://registry.npmjs.org/openmoji/-/openmoji-17.0.0.tgz"
@@ -83,9 +83,9 @@ def build_drawings(out: Path, size: int, *, paired: bool = False) -> None:
         import resvg_py
     except ImportError:
         raise InputError("The task drawings is made from SVG files; install resvg-py: pip install resvg-py") from None
-    console = progress_console()
-    with workplace(out, console) as work:
-        received = fetch(OPENMOJI, work, begins=(b"\x1f\x8b",), console=console)
+    messages = Messages("datasets")
+    with workplace(out, messages) as work:
+        received = fetch(OPENMOJI, work, begins=(b"\x1f\x8b",), messages=messages)
         with tarfile.open(received.path) as archive:
             # File by file: what keeps extractall from writing elsewhere came with Python 3.11.4.
             for member in archive:

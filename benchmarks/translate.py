@@ -101,7 +101,7 @@ def prepare(options: argparse.Namespace, place: Path) -> tuple[Path, list[str]]:
     """The model to measure, and the sides that can be: int8 needs images to calibrate on."""
     import importlib.util
 
-    from cyclegan.export import export
+    from cyclegan.export import export_model
 
     sides = [side for side in SIDES if importlib.util.find_spec(side.split()[0].replace("plain", "torch"))]
     run = options.run
@@ -133,7 +133,7 @@ def prepare(options: argparse.Namespace, place: Path) -> tuple[Path, list[str]]:
         engine, precision = side.split()
         if precision == "int8":
             form = "onnx" if engine == "onnxruntime" else engine
-            done = export(
+            done = export_model(
                 run,
                 place / "exports" / engine,
                 format=form,

@@ -5,7 +5,7 @@ import json
 from PIL import Image
 
 from cyclegan.config import TrainConfig, to_toml
-from cyclegan.metrics.features import FeatureInfo
+from cyclegan.metrics.features import features_info
 from cyclegan.storage.scores import DirectionScores, Estimate, FileList, ImageScores, Score, Scores
 
 # Colours of input, output and truth of each example; all of them can be told apart.
@@ -89,7 +89,7 @@ def make_scores(*, kid=0.12, l1=0.2, ceiling=0.9, files=("0.png", "1.png"), **fi
     }
     return Scores(
         **{"cyclegan_version": "0.1.0", "torch_version": "2.13.0", "created": "2026-11-23T09:00:00+00:00"},
-        **{"model": "runs/x", "device": "cpu", "features": FeatureInfo(), "seed": 0, "num_bootstrap": 1000},
+        **{"model": "runs/x", "device": "cpu", "features": features_info(), "seed": 0, "num_bootstrap": 1000},
         **{"command": "cyclegan evaluate runs/x", "files": lists, "directions": {"a2b": direction, "b2a": direction}},
         **given,
     )

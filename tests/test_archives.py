@@ -3,20 +3,20 @@ import struct
 import zipfile
 
 import pytest
-from rich.console import Console
 
-from cyclegan import InputError
-from cyclegan.datasets.archives import ArchiveError, unpack
+from cyclegan import ArchiveError, InputError
+from cyclegan.datasets.archives import unpack
 from cyclegan.images.file_list import list_images
+from cyclegan.system.messages import Messages
 from make_zip import images, pack, png
 
-QUIET = Console(quiet=True)
+QUIET = Messages("datasets", quiet=True)
 
 
 def unpacked(tmp_path, data):
     archive = tmp_path / "mini.zip"
     archive.write_bytes(data)
-    return unpack(archive, tmp_path / "out", name="mini.zip", console=QUIET)
+    return unpack(archive, tmp_path / "out", name="mini.zip", messages=QUIET)
 
 
 @pytest.mark.parametrize("top", ["mini/", "", "another name/"])

@@ -14,7 +14,7 @@ from PIL import Image
 
 from conftest import make_folder
 from cyclegan import __version__
-from cyclegan.cli import main
+from cyclegan.cli import COMMANDS, main
 from cyclegan.config import field_sections
 
 FLAGS = (
@@ -126,14 +126,26 @@ def test_every_setting_has_a_flag_with_its_meaning_and_default(capsys):
             assert re.search(rf"--{name.replace('_', '-')}\b", out), name
             assert section.model_fields[name].description.split()[0] in out
     assert "examples:" in out
-    assert "(default: pixel)" in out
+    assert "(default: layer)" in out
+
+
+def test_networks_are_listed_and_old_words_are_taken(capsys, tmp_path):
+    _, out, _ = run(capsys, "train --help")
+    assert "--generator {resnet,unet}" in out
+    assert "--discriminator {patch,pixel}" in out
+    code, _, err = run(capsys, f"train {tmp_path}/a {tmp_path}/b --norm pixel --discriminator-norm pixel")
+    assert code == 2
+    assert f"{tmp_path}/a" in err  # the folders are missing, the norm is not refused
+    code, _, err = run(capsys, f"train {tmp_path}/a {tmp_path}/b --generator-options width=3 --generator-options c=4")
+    assert code == 2
+    assert "ResnetGenerator has no option 'width'" in err
 
 
 def test_help_shows_the_defaults_of_the_preset_that_is_given(capsys):
     _, paper, _ = run(capsys, "train --preset paper --help")
     _, demo, _ = run(capsys, "train --preset demo --help")
-    assert "(default: pixel)" not in paper
-    assert "(default: pixel)" in demo
+    assert "(default: layer)" not in paper
+    assert "(default: layer)" in demo
 
 
 @pytest.mark.parametrize(
@@ -222,3 +234,24 @@ def test_threads_wait_briefly_unless_the_user_says_how(monkeypatch, policy, spin
     with pytest.raises(SystemExit):
         main(["--version"])
     assert os.environ.get("GOMP_SPINCOUNT") == spins
+
+
+def test_the_help_of_train_begins_with_ten_settings_and_shows_every_flag_in_one_group(capsys):
+    _, out, _ = run(capsys, "train --help")
+    groups = dict(re.findall(r"^([a-z ,]+):\n((?:  .*\n)+)", out, re.MULTILINE))
+    flags = {title: re.findall(r"^  --([\w-]+)", text, re.MULTILINE) for title, text in groups.items()}
+    assert len(flags["most used settings"]) == 10
+    for title in ("data", "networks", "losses", "optimisation", "machine", "what is written"):
+        assert flags[title], title
+    shown = [flag for group in flags.values() for flag in group]
+    assert len(set(shown)) == len(shown)
+    assert flags["losses"][:2] == ["cycle-weight", "adversarial"]
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_help_fits_the_terminal_except_for_examples(capsys, monkeypatch, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    for command in COMMANDS:
+        _, out, _ = run(capsys, f"{command} --help")
+        for line in out.splitlines():
+            assert len(line) <= columns or line.startswith(("  cyclegan", "  --", "                       {")), line

@@ -6,7 +6,7 @@ import pytest
 
 from cyclegan import InputError
 from cyclegan.cli import main
-from cyclegan.metrics.features import FeatureInfo
+from cyclegan.metrics.features import features_info
 from cyclegan.report.compare import compare, print_comparison, short_names, warning
 from make_run import make_examples, make_run, make_scores
 
@@ -57,8 +57,8 @@ def test_a_score_that_more_is_better_of_is_marked_at_its_highest(runs):
         ({"short_side": 128}, "size for translation differs (seed0: as it is, wide: short side 128)"),
         ({"noise_sigma": 0.5}, "noise on the translation differs"),
         ({"paired": False}, "comparison with the truth differs (seed0: yes, wide: no)"),
-        ({"features": FeatureInfo(label="other features")}, "feature network differs"),
-        ({"features": FeatureInfo(input_pixels=299)}, "way to the features differs"),
+        ({"features": features_info().replace(label="other features")}, "feature network differs"),
+        ({"features": features_info().replace(input_pixels=299)}, "way to the features differs"),
         ({"files": ("0.png", "2.png", "3.png")}, "images of test_a differ (seed0: 2, wide: 3; 1 names are in all"),
         ({"ceiling": 0.7}, "untranslated test images of A to B have different KID (seed0: 0.900, wide: 0.700)"),
     ],

@@ -26,10 +26,39 @@ def test_defaults_are_the_recipe_of_the_paper():
 def test_a_unet_takes_a_preset_without_the_resampling_of_a_resnet():
     assert make_config({"generator": "unet"}, preset="modern").model.resampling == "strided"
     assert make_config({"blocks": 4}, {"generator": "unet"}, preset="conservative").model.resampling == "strided"
-    with pytest.raises(InputError, match="'smooth' is for resnet"):
+    with pytest.raises(InputError, match="resampling is 'smooth', which a unet generator does not have"):
         make_config({"generator": "unet", "resampling": "smooth"})
     # The last layer decides.
     assert make_config({"generator": "unet"}, {"generator": "resnet"}, preset="modern").model.resampling == "smooth"
+
+
+def test_norm_pixel_of_earlier_releases_is_norm_layer():
+    old = {"norm": "pixel", "discriminator_norm": "pixel", "discriminator": "pixel"}
+    model = ModelConfig(**old)
+    assert (model.norm, model.discriminator_norm, model.discriminator) == ("layer", "layer", "pixel")
+    saved = saved_config({"model": old})
+    assert saved.model == model
+    assert 'norm = "layer"' in to_toml(saved)
+    assert PRESETS["modern"]["norm"] == "layer"
+
+
+def test_options_of_networks_are_read_back(tmp_path):
+    from cyclegan.networks import GENERATORS, ResnetGenerator
+
+    class Mine(ResnetGenerator):
+        def __init__(self, in_channels, out_channels, *, name: str = 'a "b"', sizes: tuple[int, ...] = (1, 2)):
+            super().__init__(in_channels, out_channels, width=4, blocks=1, norm="instance", dropout=False)
+            self.name, self.sizes_of_mine = name, sizes
+
+    GENERATORS["mine"] = Mine
+    try:
+        config = TrainConfig(model=ModelConfig(generator="mine", generator_options={"sizes": [3]}))
+        (tmp_path / "config.toml").write_text(to_toml(config))
+        again = saved_config(read_config_file(tmp_path / "config.toml"))
+    finally:
+        del GENERATORS["mine"]
+    assert again == config
+    assert again.model.generator_options == {"name": 'a "b"', "sizes": [3]}
 
 
 def test_later_layers_win_over_the_preset(tmp_path):

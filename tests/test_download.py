@@ -14,16 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from conftest import TINY_MODEL
-from cyclegan import InputError, ModelConfig, Translator
+from cyclegan import DownloadError, InputError, ModelConfig, Translator
 from cyclegan.cli import main
 from cyclegan.datasets import download
 from cyclegan.datasets.catalogue import HOME, MODELS, STANDARD, Dataset
-from cyclegan.datasets.fetching import DownloadError, Patience, fetch, workplace
+from cyclegan.datasets.fetching import Patience, fetch, workplace
 from cyclegan.datasets.pretrained import model_file
 from cyclegan.datasets.standard import address, download_dataset
+from cyclegan.system.messages import Messages
 from make_reference import reference_state
 from make_zip import images, pack
 
@@ -32,7 +32,7 @@ PATIENT = Patience(timeout=20.0, tries=3, wait=0.0)
 HASTY = Patience(timeout=1.0, tries=2, wait=0.0)
 
 DATA = b"PK\x03\x04" + np.random.default_rng(0).bytes(300_000)
-QUIET = Console(quiet=True)
+QUIET = Messages("datasets", quiet=True)
 
 
 class Server:
@@ -125,7 +125,7 @@ def get(server, tmp_path, *, patience=PATIENT, known=True, path="/x.zip"):
     """Fetch DATA into tmp_path; returns its bytes."""
     sums = {"num_bytes": len(DATA), "sha256": hashlib.sha256(DATA).hexdigest()} if known else {}
     with workplace(tmp_path / "x", QUIET) as work:
-        found = fetch(server.url + path, work, begins=(b"PK\x03\x04",), patience=patience, console=QUIET, **sums)
+        found = fetch(server.url + path, work, begins=(b"PK\x03\x04",), patience=patience, messages=QUIET, **sums)
         data = found.path.read_bytes()
         assert found.sha256 == hashlib.sha256(data).hexdigest()
         found.path.unlink()
@@ -247,7 +247,7 @@ def test_another_address_starts_anew(server, tmp_path):
 def test_a_whole_file_of_a_stopped_call_is_not_asked_for_again(server, tmp_path):
     server.script = [serve(DATA)]
     with workplace(tmp_path / "x", QUIET) as work:
-        fetch(f"{server.url}/x.zip", work, begins=(b"PK",), patience=PATIENT, console=QUIET)
+        fetch(f"{server.url}/x.zip", work, begins=(b"PK",), patience=PATIENT, messages=QUIET)
     assert get(server, tmp_path) == DATA
     assert len(server.asked) == 1
 
@@ -262,7 +262,7 @@ def test_redirects_are_followed_and_gone_on_with(server, tmp_path):
 @pytest.mark.parametrize(
     ("target", "message"),
     [
-        ("/x.zip", "sends on without end"),
+        ("/x.zip", "redirects without end"),
         ("file:///etc/hostname", "file:///etc/hostname', which is not http or https"),
         ("ftp://127.0.0.1/x.zip", "ftp://127.0.0.1/x.zip', which is not http or https"),
     ],
@@ -446,7 +446,7 @@ def test_a_call_stopped_while_unpacking_goes_on_without_the_network(server, tmp_
         patch.setattr("cyclegan.datasets.archives._write", stop)
         code, _, err = run(capsys, "download", "mini", "--out", str(tmp_path / "mini"), "--mirror", server.url)
         assert code == 130
-        assert "the same command goes on from there" in err
+        assert "the same command resumes from there" in err
         assert [path.name for path in tmp_path.iterdir()] == [".mini.partial"]
         assert not (tmp_path / ".mini.partial" / "images").exists()
     download("mini", tmp_path / "mini", mirror=server.url)
@@ -479,7 +479,7 @@ def test_ctrl_c_keeps_what_came_and_the_same_command_goes_on(server, tmp_path, c
     finally:
         process.kill()
     assert process.returncode == 130
-    assert "the same command goes on from there" in err
+    assert "the same command resumes from there" in err
     assert str(tmp_path / ".mini.partial") in err
     kept = received.stat().st_size
     assert 100_000 < kept <= 150_000
@@ -563,7 +563,7 @@ def test_a_model_that_would_run_code_is_refused_and_leaves_nothing(server, tmp_p
     server.script = [serve(checkpoint({"model.1.weight": Payload()}), kind="application/octet-stream")]
     code, out, err = run(capsys, "download", "style_monet", "--mirror", server.url)
     assert (code, out) == (2, "")
-    assert "cyclegan: What came as style_monet.pth is refused" in err
+    assert "cyclegan: The downloaded style_monet.pth is refused" in err
     assert "nothing was executed" in err
     assert nothing_left(tmp_path)
     Path("mine").mkdir()
@@ -656,7 +656,7 @@ def test_cityscapes_says_what_its_licence_asks_for(capsys, tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     code, out, err = run(capsys, "download", "cityscapes")
     assert (code, out) == (2, "")
-    for words in ("not commercial", "register at https://www.cityscapes-dataset.com", "leftImg8bit_trainvaltest.zip"):
+    for words in ("non-commercial", "register at https://www.cityscapes-dataset.com", "leftImg8bit_trainvaltest.zip"):
         assert words in err
     assert "gtFine_trainvaltest.zip" in err
     assert nothing_left(tmp_path)

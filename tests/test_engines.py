@@ -24,7 +24,7 @@ MODELS = {
     "batch norm": ModelConfig(**TINY_MODEL, norm="batch"),
     "unet": ModelConfig(**TINY_MODEL, generator="unet", depth=5),
     "smooth, with a global skip": ModelConfig(**TINY_MODEL, resampling="smooth", global_skip=True),
-    "unet with pixel norm": ModelConfig(**TINY_MODEL, generator="unet", depth=5, norm="pixel", global_skip=True),
+    "unet with layer norm": ModelConfig(**TINY_MODEL, generator="unet", depth=5, norm="layer", global_skip=True),
     "one channel": ModelConfig(**TINY_MODEL, channels_a=1),
 }
 

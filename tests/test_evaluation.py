@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from cyclegan.images.codecs import read_image
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.tensors import to_tensor
 from cyclegan.metrics.functions import l1
-from cyclegan.storage.scores import METRICS, Estimate, Score, read_scores, verdict
+from cyclegan.metrics.table import METRICS
+from cyclegan.storage.scores import Estimate, Score, read_scores, verdict
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +105,7 @@ def test_few_images_are_said_to_be_few(scores):
     for result in scores.directions.values():
         assert any("Only 6 test images" in note for note in result.notes)
         assert "fewer images than the 1280 features" in result.metrics["frechet"].note
-        assert any("MS-SSIM" in note and "160 pixels" in note for note in result.notes)
+        assert any("MS-SSIM" in note and "176 pixels" in note for note in result.notes)
 
 
 def test_the_same_images_give_the_same_scores(root, scores, tmp_path):
@@ -127,6 +129,34 @@ def test_examples_show_the_best_and_the_worst_and_others(root, scores):
             assert set(example["pictures"]) == {"input", "output", "cycled", "truth"}
             sizes = {Image.open(root / "run" / "examples" / path).size for path in example["pictures"].values()}
             assert sizes == {(24, 20)}
+
+
+@pytest.mark.parametrize(("side", "has_ms_ssim"), [(175, False), (176, True)])
+def test_ms_ssim_needs_176_pixels_on_the_shorter_side(root, tmp_path, side, has_ms_ssim):
+    for name, seed in (("A", 0), ("B", 1)):
+        make_folder(tmp_path / name, 2, size=(side, 180), seed=seed)
+    evaluate(root / "run", tmp_path / "A", tmp_path / "B", paired=True, direction="a2b", out=tmp_path, quiet=True)
+    result = read_scores(tmp_path).directions["a2b"]
+    assert ("ms_ssim" in result.metrics) == has_ms_ssim
+    assert any("No MS-SSIM" in note and "176 pixels" in note for note in result.notes) != has_ms_ssim
+
+
+@pytest.mark.parametrize("bad", [lambda *_, **__: 1 / 0, lambda *_, **__: float("nan")])
+def test_a_metric_that_fails_does_not_cost_the_others(root, tmp_path, monkeypatch, bad):
+    for name in ("edges", "frechet", "psnr"):
+        monkeypatch.setitem(METRICS, name, replace(METRICS[name], measure=bad))
+    evaluate(root / "run", paired=True, direction="a2b", out=tmp_path, quiet=True)
+    result = read_scores(tmp_path).directions["a2b"]
+    assert {"kid", "cycle", "l1", "ssim"} < set(result.metrics)
+    assert not {"edges", "frechet", "psnr"} & (set(result.metrics) | set(result.images[0].scores))
+    for name in ("edges kept", "Frechet distance, EfficientNet-Lite0", "PSNR"):
+        assert sum(note.startswith(f"No {name}: it failed (") for note in result.notes) == 1
+    assert "No edges kept: it failed" in (tmp_path / "report.html").read_text()
+
+
+def test_an_unknown_feature_network_is_told_with_the_known_ones(root, tmp_path):
+    with pytest.raises(InputError, match=r"no feature network 'magic'; choose one of: efficientnet-lite0"):
+        evaluate(root / "run", features="magic", out=tmp_path, quiet=True)
 
 
 def test_without_pairs_images_are_ranked_by_how_unlike_reality_they_are(root, tmp_path):
@@ -195,13 +225,13 @@ def test_images_are_brought_to_the_short_side_that_is_asked_for(root, tmp_path):
     assert Image.open(example).size == (48, 40)
 
 
-def test_a_model_without_its_run_is_scored_without_a_floor(root, tmp_path):
+def test_a_model_without_its_run_is_scored_without_the_baseline_of_real_images(root, tmp_path):
     shutil.copytree(root / "run" / "model", tmp_path / "model")
     scores = evaluate(tmp_path / "model", root / "testA", root / "testB", quiet=True)
     assert (tmp_path / "model" / "scores.json").is_file()
     for result in scores.directions.values():
         assert result.metrics["kid"].floor is None
-        assert any("No floor" in note for note in result.notes)
+        assert any("No baseline of real images" in note for note in result.notes)
 
 
 def test_an_unreadable_test_image_is_left_out_and_told(root, tmp_path):
@@ -432,6 +462,10 @@ def test_an_absent_tool_or_its_absent_weights_are_told(root, tmp_path, monkeypat
     monkeypatch.setitem(sys.modules, "torch_fidelity", Offline)
     with pytest.raises(InputError, match=r"no network. Without a network connection it needs its weights"):
         evaluate(root / "run", inception="torch-fidelity", **options)
+    # The other scores are kept all the same.
+    result = read_scores(tmp_path).directions["a2b"]
+    assert {"kid", "cycle"} < set(result.metrics)
+    assert any("No Inception scores: torch-fidelity could not score the folders" in note for note in result.notes)
 
 
 def test_files_that_a_tool_would_pass_over_are_told(root, tmp_path, monkeypatch):

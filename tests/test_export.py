@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from conftest import TINY, make_folder
 from cyclegan import InputError, ModelConfig, Translator, cli, train
-from cyclegan.export import export
+from cyclegan.export import export_model
 from cyclegan.translate.engines import psnr, smooth_picture
 from test_engines import MODELS, make_model, skip_unless_computed
 
@@ -64,7 +64,7 @@ def test_a_model_is_exported_and_translated_with_from_the_command_line(
 @pytest.mark.parametrize("format", ["onnx", "openvino", "torch-export"])
 def test_every_kind_of_network_can_be_exported(tmp_path, kind, format):
     model = make_model(tmp_path / "model", MODELS[kind])
-    export(model, tmp_path / "out", format=format, direction="a2b")
+    export_model(model, tmp_path / "out", format=format, direction="a2b")
     exact, other = Translator.load(model), Translator.load(tmp_path / "out")
     images = smooth_picture(exact.source.channels, 45, 70)
     assert psnr(exact.translate_tensor(images), other.translate_tensor(images)) > 90
@@ -74,7 +74,7 @@ def test_every_kind_of_network_can_be_exported(tmp_path, kind, format):
 def test_int8_is_calibrated_on_a_folder_and_says_how_close_it_is(tmp_path, format):
     model = make_model(tmp_path / "model", ModelConfig(width=16, blocks=2, discriminator_width=4))
     folder = make_folder(tmp_path / "photos", count=8, size=(70, 66))
-    done = export(model, tmp_path / "out", format=format, direction="a2b", precision="int8", calibrate=folder)
+    done = export_model(model, tmp_path / "out", format=format, direction="a2b", precision="int8", calibrate=folder)
     check = json.loads((tmp_path / "out" / "config.json").read_text())["networks"]["a2b"]["check"]
     assert check["decibels"] > 24  # of random weights, which no training has made robust
     assert "1x66x70" in check["sizes"]
@@ -90,7 +90,7 @@ def test_what_goes_into_a_norm_or_the_last_convolution_is_not_in_int8(model, tmp
     import openvino
 
     folder = make_folder(tmp_path / "photos")
-    export(model, tmp_path / "out", format="openvino", direction="a2b", precision="int8", calibrate=folder)
+    export_model(model, tmp_path / "out", format="openvino", direction="a2b", precision="int8", calibrate=folder)
     graph = openvino.Core().read_model(tmp_path / "out" / "a2b.xml")
     norms = [operation for operation in graph.get_ordered_ops() if operation.get_type_name() == "MVN"]
     sources = [norm.input_value(0).get_node().get_type_name() for norm in norms]
@@ -109,14 +109,14 @@ def test_int8_without_images_is_told_before_anything_is_written(model, tmp_path)
         ({"calibrate": make_folder(tmp_path / "one", count=1), "direction": "a2b"}, "needs at least 2"),
     ):
         with pytest.raises(InputError, match=message):
-            export(model, tmp_path / "out", format="openvino", precision="int8", **settings)
+            export_model(model, tmp_path / "out", format="openvino", precision="int8", **settings)
     assert not (tmp_path / "out").exists()
 
 
 def test_an_onnx_file_says_what_it_takes(model, tmp_path):
     import onnxruntime
 
-    export(model, tmp_path / "out", format="onnx", direction="a2b")
+    export_model(model, tmp_path / "out", format="onnx", direction="a2b")
     session = onnxruntime.InferenceSession(tmp_path / "out" / "a2b.onnx", providers=["CPUExecutionProvider"])
     about = session.get_modelmeta().custom_metadata_map
     assert (about["cyclegan.direction"], about["cyclegan.multiple"]) == ("a2b", "4")
@@ -128,7 +128,7 @@ def test_an_onnx_file_says_what_it_takes(model, tmp_path):
 
 
 def test_a_file_of_an_export_has_its_own_direction(model, tmp_path):
-    export(model, tmp_path / "out", format="torch-export")
+    export_model(model, tmp_path / "out", format="torch-export")
     images = smooth_picture(3, 20)
     there = Translator.load(tmp_path / "out" / "b2a.pt2")
     assert there.direction == "b2a"
@@ -141,7 +141,7 @@ def test_a_file_of_an_export_has_its_own_direction(model, tmp_path):
 
 def test_what_an_export_is_not_for_is_told(model, tmp_path):
     out = tmp_path / "out"
-    export(model, out, format="torch-export", direction="a2b")
+    export_model(model, out, format="torch-export", direction="a2b")
     for settings, message in (
         ({"engine": "openvino"}, "was exported for torch"),
         ({"precision": "bf16"}, "was exported in fp32"),
@@ -150,8 +150,8 @@ def test_what_an_export_is_not_for_is_told(model, tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             Translator.load(out, **settings)
-    with pytest.raises(InputError, match="only translates; use the run"):
-        export(out, tmp_path / "again", format="onnx")
+    with pytest.raises(InputError, match="can only translate; give the run"):
+        export_model(out, tmp_path / "again", format="onnx")
     with pytest.raises(InputError, match="cannot be reached"):
         list(Translator.load(out).translate([np.zeros((16, 16, 3), np.uint8)], stabilise=True))
     (out / "a2b.pt2").write_bytes(b"nonsense")
@@ -169,7 +169,7 @@ def test_combinations_that_make_no_sense_say_what_to_take(model, tmp_path):
         ({"format": "tensorrt"}, "choose one of: model, reference, onnx, openvino, torch-export"),
     ):
         with pytest.raises(InputError, match=message):
-            export(model, tmp_path / "out", **settings)
+            export_model(model, tmp_path / "out", **settings)
     assert not (tmp_path / "out").exists()
 
 
@@ -178,12 +178,12 @@ def test_an_openvino_graph_that_cannot_be_checked_here_is_refused_before_work(mo
     monkeypatch.setattr("cyclegan.translate.engines.with_openvino.can_compute", lambda name: name == "fp32")
     monkeypatch.setattr("cyclegan.export.graph_formats.load_generator", None)
     with pytest.raises(InputError, match=f"cannot compute in {precision} on this CPU.*use --precision fp32"):
-        export(model, tmp_path / "out", format="openvino", precision=precision)
+        export_model(model, tmp_path / "out", format="openvino", precision=precision)
     assert not (tmp_path / "out").exists()
 
 
 def test_an_openvino_export_that_this_cpu_cannot_compute_says_what_to_do(model, tmp_path, monkeypatch):
-    export(model, tmp_path / "out", format="openvino", direction="a2b")
+    export_model(model, tmp_path / "out", format="openvino", direction="a2b")
     config = tmp_path / "out" / "config.json"
     config.write_text(config.read_text().replace('"precision": "fp32"', '"precision": "bf16"'))
     monkeypatch.setattr("cyclegan.translate.engines.with_openvino.can_compute", lambda name: name == "fp32")
@@ -202,16 +202,16 @@ def test_a_graph_whose_check_is_slow_here_says_so_before_work(model, tmp_path, m
         cli.main([*words, "--precision", "bf16"])
     assert "no bf16 arithmetic and emulates it, so fp32 is faster" in capsys.readouterr().err
     with pytest.raises(TypeError), pytest.warns(UserWarning, match="which can take minutes in bf16"):
-        export(model, tmp_path / "out", format="torch-export", direction="a2b", precision="bf16")
+        export_model(model, tmp_path / "out", format="torch-export", direction="a2b", precision="bf16")
 
 
 def test_missing_extras_are_named(model, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     monkeypatch.setitem(sys.modules, "nncf", None)
     with pytest.raises(InputError, match=r"onnxscript is not installed; run pip install 'cyclegan\[onnx\]'"):
-        export(model, tmp_path / "out", format="onnx")
+        export_model(model, tmp_path / "out", format="onnx")
     with pytest.raises(InputError, match=r"nncf is not installed; run pip install 'cyclegan\[openvino\]'"):
-        export(model, tmp_path / "out", format="openvino", precision="int8")
+        export_model(model, tmp_path / "out", format="openvino", precision="int8")
 
 
 def test_a_graph_that_does_something_else_is_not_put_in_its_place(model, tmp_path, monkeypatch):
@@ -224,15 +224,15 @@ def test_a_graph_that_does_something_else_is_not_put_in_its_place(model, tmp_pat
     )
     before = set(tmp_path.iterdir())
     with pytest.raises(InputError, match="only within .* dB of torch at .* and 80 dB is expected"):
-        export(model, tmp_path / "deep" / "out", format="torch-export", direction="a2b")
+        export_model(model, tmp_path / "deep" / "out", format="torch-export", direction="a2b")
     assert set(tmp_path.iterdir()) == before
 
 
 def test_an_export_overwrites_nothing(model, tmp_path):
-    export(model, tmp_path / "out", format="torch-export", direction="a2b")
+    export_model(model, tmp_path / "out", format="torch-export", direction="a2b")
     content = (tmp_path / "out" / "a2b.pt2").read_bytes()
     with pytest.raises(InputError, match="is there already"):
-        export(model, tmp_path / "out", format="torch-export")
+        export_model(model, tmp_path / "out", format="torch-export")
     assert (tmp_path / "out" / "a2b.pt2").read_bytes() == content
 
 
@@ -248,15 +248,15 @@ def test_a_model_by_itself_has_one_set_of_weights_and_translates_alike(tmp_path,
         exact, other = (Translator.load(path, direction=direction) for path in (model, out))
         image = smooth_picture(3, 32, 32, seed=5)
         assert psnr(exact.translate_tensor(image), other.translate_tensor(image)) > least_db
-    with pytest.raises(InputError, match="is there already"):
-        export(model, out, format="model")
+    with pytest.raises(InputError, match="exists and is not empty"):
+        export_model(model, out, format="model")
     with pytest.raises(InputError, match="is fp32 or fp16"):
-        export(model, tmp_path / "other", format="model", precision="bf16")
+        export_model(model, tmp_path / "other", format="model", precision="bf16")
 
 
 def test_the_averaged_weights_alone_are_final_ones_of_the_new_model(folders, tmp_path):
     run = train(*folders, out=tmp_path / "run", quiet=True, **{**TINY, "steps": 3})
-    export(run, tmp_path / "alone", format="model", weights="average")
+    export_model(run, tmp_path / "alone", format="model", weights="average")
     averaged = load_file(run / "model" / "a2b_average.safetensors")
     alone = load_file(tmp_path / "alone" / "a2b.safetensors")
     assert all(torch.equal(alone[name], averaged[name]) for name in averaged)

@@ -49,7 +49,7 @@ def test_the_pretrained_weights_are_those_of_imagenet(network):
     noisy = image + 0.02 * torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
     base = network(image)
     assert (network(noisy) - base).norm() < 0.5 * (network(other) - base).norm()
-    digest = sum(float(p.double().abs().sum()) for p in network._network.parameters())
+    digest = sum(float(p.double().abs().sum()) for p in network.extractor.network.parameters())
     assert digest == pytest.approx(network_digest(), rel=1e-6)
 
 

@@ -11,7 +11,7 @@ from cyclegan import InputError, ModelConfig, TrainConfig, Translator, train
 from cyclegan.config import make_config
 from cyclegan.images.codecs import write_image
 from cyclegan.reference.importing import import_reference
-from cyclegan.step.update import TrainState, train_step
+from cyclegan.step import TrainState, train_step
 from cyclegan.storage.model import find_model, read_discriminators, read_info, read_weights
 from cyclegan.storage.run import read_run_config
 from cyclegan.training.fine_tuning import check_formats, settings_of_start, start_from

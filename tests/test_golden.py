@@ -10,7 +10,7 @@ from safetensors import safe_open
 from cyclegan import ModelConfig, TrainConfig
 from cyclegan.networks import build_discriminator, build_generator
 from cyclegan.reference.keys import from_reference, to_reference
-from cyclegan.step.update import TrainState, train_step
+from cyclegan.step import TrainState, train_step
 from cyclegan.training.schedule import learning_rate_at
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -15,7 +15,7 @@ from rich.console import Console
 from conftest import TINY, make_folder
 from cyclegan import InputError, train
 from cyclegan.cli import main
-from cyclegan.inspection import inspect
+from cyclegan.inspection import inspect_folders
 from cyclegan.inspection.duplicates import near_copies
 from cyclegan.inspection.survey import survey_folder
 from cyclegan.inspection.view import show_inspection, write_inspection
@@ -28,7 +28,7 @@ def pair(tmp_path):
 
 
 def look(*folders, **others):
-    return inspect(*folders, quiet=True, **others)
+    return inspect_folders(*folders, quiet=True, **others)
 
 
 def advice(inspection, topic, problem=True):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cyclegan.metrics import functions as metrics
+from cyclegan.metrics.table import METRICS
 
 
 def kid_by_hand(x, y):
@@ -157,3 +158,14 @@ def test_ssim_of_equal_and_of_unrelated_images():
     for score in (metrics.ssim, metrics.ms_ssim):
         assert score(image, image) == pytest.approx(1.0, abs=1e-5)
         assert score(image, other) < 0.2
+
+
+def test_ms_ssim_is_a_number_from_its_smallest_side_on():
+    smallest = METRICS["ms_ssim"].smallest_side
+    assert smallest == 176
+    generator = torch.Generator().manual_seed(0)
+    image, truth = (torch.rand(3, smallest, 200, generator=generator) * 2 - 1 for _ in range(2))
+    assert metrics.ms_ssim(image, image) == pytest.approx(1, abs=1e-4)
+    assert math.isfinite(metrics.ms_ssim(image, truth))
+    with pytest.raises(ValueError, match="height must be larger"):
+        metrics.ms_ssim(image[:, 1:], truth[:, 1:])

@@ -1,8 +1,22 @@
+import json
+
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from cyclegan import ModelConfig
-from cyclegan.networks import build_discriminator, build_generator, count_parameters
+from conftest import TINY
+from cyclegan import ModelConfig, train
+from cyclegan.networks import DISCRIMINATORS, GENERATORS, build_discriminator, build_generator, count_parameters
+from cyclegan.storage.model import load_generator, read_info
+from networks_tester import (
+    DISCRIMINATOR_CHECKS,
+    GENERATOR_CHECKS,
+    SMALL,
+    is_exported_to_onnx,
+    is_saved_loaded_and_translates_any_size,
+    saved_model,
+    variants,
+)
 
 
 def test_parameter_counts_are_those_of_the_paper():
@@ -11,45 +25,37 @@ def test_parameter_counts_are_those_of_the_paper():
     assert count_parameters(build_discriminator(ModelConfig(), 3)) == 2_764_737
 
 
-GENERATORS = {
-    "resnet": {"width": 4, "blocks": 2},
-    "resnet without blocks": {"width": 4, "blocks": 0},
-    "resnet dropout": {"width": 4, "blocks": 1, "dropout": True},
-    "unet": {"generator": "unet", "width": 2, "depth": 5},
-    "unet dropout": {"generator": "unet", "width": 2, "depth": 6, "dropout": True},
-}
+def described(config):
+    """The settings of a configuration that are not those of every test."""
+    default = ModelConfig(**SMALL).model_dump()
+    return ",".join(f"{name}={value}" for name, value in config.model_dump().items() if value != default[name]) or "-"
 
 
-@pytest.mark.parametrize("norm", ["instance", "batch", "none"])
-@pytest.mark.parametrize("name", GENERATORS)
-def test_generator_keeps_size_changes_channels_and_trains_every_weight(name, norm):
-    config = ModelConfig(**GENERATORS[name], norm=norm)
-    network = build_generator(config, 2, 5, seed=0)
-    size = 2 * config.multiple
-    output = network(torch.randn(2, 2, size, size + config.multiple))
-    assert output.shape == (2, 5, size, size + config.multiple)
-    assert output.abs().max() <= 1
-    output.square().sum().backward()
-    for key, parameter in network.named_parameters():
-        assert (parameter.grad is not None) == parameter.requires_grad, key
+GENERATOR_VARIANTS = [config for kind in GENERATORS for config in variants(GENERATORS, kind)]
+DISCRIMINATOR_VARIANTS = [config for kind in DISCRIMINATORS for config in variants(DISCRIMINATORS, kind)]
 
 
-DISCRIMINATORS = {
-    "patch 1": {"discriminator_layers": 1},
-    "patch 3": {},
-    "patch 5": {"discriminator_layers": 5},
-    "pixel": {"discriminator": "pixel"},
-}
+@pytest.mark.parametrize("config", GENERATOR_VARIANTS, ids=described)
+@pytest.mark.parametrize("check", GENERATOR_CHECKS, ids=lambda check: check.__name__)
+def test_every_generator(check, config):
+    check(config)
 
 
-@pytest.mark.parametrize("norm", ["instance", "batch", "none"])
-@pytest.mark.parametrize("name", DISCRIMINATORS)
-def test_discriminator_scores_patches_of_the_smallest_crop(name, norm):
-    config = ModelConfig(**DISCRIMINATORS[name], discriminator_width=2, norm=norm)
-    size = config.smallest_crop
-    scores = build_discriminator(config, 4, seed=0)(torch.randn(2, 4, size, size))
-    assert scores.shape[:2] == (2, 1)
-    assert torch.isfinite(scores).all()
+@pytest.mark.parametrize("config", GENERATOR_VARIANTS, ids=described)
+def test_every_generator_is_saved_loaded_and_translates_any_size(config, tmp_path):
+    is_saved_loaded_and_translates_any_size(config, tmp_path)
+
+
+# One variant of each: test_export.py has others.
+@pytest.mark.parametrize("kind", GENERATORS)
+def test_every_generator_is_exported_to_onnx(kind, tmp_path):
+    is_exported_to_onnx(variants(GENERATORS, kind)[0], tmp_path)
+
+
+@pytest.mark.parametrize("config", DISCRIMINATOR_VARIANTS, ids=described)
+@pytest.mark.parametrize("check", DISCRIMINATOR_CHECKS, ids=lambda check: check.__name__)
+def test_every_discriminator(check, config):
+    check(config)
 
 
 def test_three_layers_judge_patches_of_70_pixels():
@@ -58,15 +64,6 @@ def test_three_layers_judge_patches_of_70_pixels():
     network(image)[0, 0, 15, 15].backward()
     touched = image.grad[0].abs().sum(0).nonzero()
     assert (touched.max(0).values - touched.min(0).values + 1).tolist() == [70, 70]
-
-
-def test_weights_come_from_the_seed_alone():
-    config = ModelConfig(width=4, blocks=1)
-    first = build_generator(config, 3, 3, seed=5).state_dict()
-    torch.manual_seed(123)
-    again, other = (build_generator(config, 3, 3, seed=seed).state_dict() for seed in (5, 6))
-    assert all(torch.equal(first[key], again[key]) for key in first)
-    assert not torch.equal(first["stem.weight"], other["stem.weight"])
 
 
 @pytest.mark.parametrize(
@@ -86,3 +83,32 @@ def test_orthogonal_initialisation_is_orthogonal():
     weight = build_generator(ModelConfig(width=4, blocks=1, init="orthogonal", init_gain=0.5), 3, 3, seed=0).blocks[0]
     rows = weight.conv1.weight.flatten(1)
     assert torch.allclose(rows @ rows.T, 0.25 * torch.eye(len(rows)), atol=1e-5)
+
+
+def test_a_model_of_an_earlier_release_loads_with_its_old_word(tmp_path):
+    config = ModelConfig(**SMALL, norm="layer", resampling="smooth", global_skip=True)
+    network = build_generator(config, 3, 3, seed=0).eval()
+    model = saved_model(tmp_path / "model", config, network)
+    old = json.loads((model / "config.json").read_text())
+    old["model"] |= {"norm": "pixel", "discriminator_norm": "pixel"}
+    del old["model"]["generator_options"], old["model"]["discriminator_options"]
+    (model / "config.json").write_text(json.dumps(old))
+    loaded, info = load_generator(model, "a2b")
+    assert (info.model.norm, info.model.discriminator_norm) == ("layer", "layer")
+    x = torch.rand(1, 3, 32, 32) * 2 - 1
+    torch.testing.assert_close(loaded(x), network(x))
+
+
+def test_a_run_of_an_earlier_release_goes_on_with_its_old_word(folders, tmp_path):
+    settings = {**TINY, "preset": "modern", "out": tmp_path / "run", "quiet": True}
+    run = train(*folders, steps=2, **settings)
+    for file in (run / "config.toml", *run.rglob("config.json")):
+        new = file.read_text()
+        assert '"layer"' in new
+        file.write_text(new.replace('"layer"', '"pixel"'))
+    before = load_file(run / "model" / "a2b.safetensors")
+    train(*folders, steps=2, **settings)  # complete already, and of the same settings
+    assert all(torch.equal(before[key], value) for key, value in load_file(run / "model/a2b.safetensors").items())
+    train(*folders, steps=3, resume=True, **settings)
+    assert read_info(run / "model").step == 3
+    assert 'norm = "layer"' in (run / "config.toml").read_text()

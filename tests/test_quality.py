@@ -20,7 +20,7 @@ from PIL import Image
 
 from cyclegan import InputError
 from cyclegan.config import flat_values, make_config
-from cyclegan.metrics.features import FeatureInfo
+from cyclegan.metrics.features import features_info
 from cyclegan.storage.scores import DirectionScores, Estimate, FileList, ImageScores, Score, Scores
 
 SCRIPT = Path(__file__).parent.parent / "benchmarks" / "quality.py"
@@ -76,7 +76,7 @@ def made_up_scores(l1, kid=0.1):
         device="cpu",
         seconds=1.0,
         peak_mib=None,
-        features=FeatureInfo(),
+        features=features_info(),
         paired=True,
         short_side=None,
         noise_sigma=0.01,

@@ -5,9 +5,9 @@ from torch.utils._pytree import tree_leaves
 
 from conftest import HAS_CUDA, TINY_MODEL
 from cyclegan.config import PRESETS, make_config
-from cyclegan.step.cuda_graphs import WARM_UP_CALLS, CudaRecorder, fastest_step, record_step
-from cyclegan.step.state import set_learning_rate
-from cyclegan.step.update import TrainState, run_step, train_step, update_discriminators, update_generators
+from cyclegan.step.cuda_graphs import WARM_UP_CALLS, CudaRecorder, graph_step, make_step
+from cyclegan.step.state import TrainState, set_learning_rate
+from cyclegan.step.update import run_step, train_step, update_discriminators, update_generators
 
 
 class StandIn:
@@ -46,7 +46,7 @@ def run(step, state, batches):
     for number, (real_a, real_b) in enumerate(batches, start=1):
         # As in a training they change, and a recording has to see it.
         set_learning_rate(state, state.config.learning_rate / number)
-        state.cycle_factor.fill_(1 / number)
+        state.execution.cycle_factor.fill_(1 / number)
         losses.append(step(state, real_a, real_b))
     weights = torch.cat([p.detach().flatten() for n in (state.generator, state.discriminator) for p in n.parameters()])
     return [{name: value.item() for name, value in terms.items()} for terms in losses], weights
@@ -66,7 +66,7 @@ def run(step, state, batches):
 def test_a_recorded_step_does_what_an_ordinary_one_does(settings):
     expected = run(train_step, *state_and_batches(**settings))
     recorder = StandIn()
-    losses, weights = run(record_step(recorder), *state_and_batches(**settings))
+    losses, weights = run(graph_step(recorder), *state_and_batches(**settings))
     assert losses == expected[0]  # looked at after all steps: none was written over by a later one
     assert torch.equal(weights, expected[1])
     updates = 1 if settings.get("adversarial_weight") == 0 else 2
@@ -99,9 +99,9 @@ def test_nothing_that_is_recorded_comes_from_the_cpu(preset):
     devices = Devices()
 
     def watched(update):
-        def run(*arguments):
+        def run(*arguments, **tensors):
             with devices:
-                return update(*arguments)
+                return update(*arguments, **tensors)
 
         return run
 
@@ -115,14 +115,14 @@ def test_images_of_another_size_go_the_ordinary_way():
     _, others = state_and_batches(size=24, num_steps=1)
     sequence = [*batches[:5], others[0], *batches[5:]]
     expected = run(train_step, state_and_batches()[0], sequence)
-    losses, weights = run(record_step(StandIn()), state, sequence)
+    losses, weights = run(graph_step(StandIn()), state, sequence)
     assert losses == expected[0]
     assert torch.equal(weights, expected[1])
 
 
 def test_on_a_cpu_nothing_is_recorded():
     state, _ = state_and_batches()
-    assert fastest_step(state) is train_step
+    assert make_step(state) is train_step
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_on_a_cpu_nothing_is_recorded():
 def test_what_differs_from_step_to_step_is_not_recorded(settings, recorded):
     state, _ = state_and_batches(**settings)
     state.device = torch.device("cuda")  # nothing is computed there
-    assert (fastest_step(state) is not train_step) == recorded
+    assert (make_step(state) is not train_step) == recorded
 
 
 @pytest.mark.skipif(not HAS_CUDA, reason="needs CUDA")
@@ -157,7 +157,7 @@ def test_a_step_recorded_on_cuda_does_what_an_ordinary_one_does(monkeypatch, set
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     expected = run(train_step, *state_and_batches("cuda", **settings))
-    losses, weights = run(record_step(CudaRecorder(torch.device("cuda"))), *state_and_batches("cuda", **settings))
+    losses, weights = run(graph_step(CudaRecorder(torch.device("cuda"))), *state_and_batches("cuda", **settings))
     for one, other in zip(losses, expected[0], strict=True):
         assert one == pytest.approx(other, rel=tolerance)
     assert torch.allclose(weights, expected[1], atol=1e-3)

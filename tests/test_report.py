@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cyclegan.report.charts import Chart, Series, chart_html, running_mean, thin
-from cyclegan.report.page import Gallery, Section, Table, write_report
+from cyclegan.report.charts import Chart, Series, running_mean, thin
+from cyclegan.report.page import Gallery, Section, Table, part_html, write_report
 from cyclegan.report.run import write_run_report
 from make_run import COLOURS, LOSSES, events, make_run, write_log
 
@@ -173,12 +173,12 @@ def test_a_gallery_has_a_caption_under_each_row_and_a_table_its_small_lines(tmp_
 
 def test_equal_charts_are_equal_bytes_and_names_are_not_read_as_formulas():
     chart = Chart("$a$ <b>", [Series("$x$", [1, 2], [3.0, 4.0]), Series("y", [1], [2.0])], {"_$f$": 1.0}, {"$best$": 2})
-    drawn = chart_html(chart)
-    assert drawn == chart_html(chart)
+    drawn = part_html(chart)
+    assert drawn == part_html(chart)
     assert "$a$ &lt;b&gt;" in drawn
     assert "_$f$" in drawn
     assert "currentColor" in drawn
-    wide = chart_html(Chart("log", [Series("x", [1, 2], [0.01, 100.0], low=[0.0, 90], high=[0.1, 110])], log=True))
+    wide = part_html(Chart("log", [Series("x", [1, 2], [0.01, 100.0], low=[0.0, 90], high=[0.1, 110])], log=True))
     assert "mathdefault" not in wide
     assert ">0.1<" in wide
 
@@ -191,7 +191,7 @@ def test_a_long_curve_is_thinned_and_keeps_its_peaks():
     assert {0, 12_345, 77_777, 99_999} <= set(kept)
     assert list(thin(values[:500])) == list(range(500))
     steps = list(range(100_000))
-    assert len(chart_html(Chart("long", [Series("x", steps, list(values), smooth=True)]))) < 60_000
+    assert len(part_html(Chart("long", [Series("x", steps, list(values), smooth=True)]))) < 60_000
 
 
 def test_a_running_mean_is_the_mean_of_the_neighbours():

@@ -13,11 +13,12 @@ from conftest import TINY_MODEL
 from cyclegan.config import make_config
 from cyclegan.errors import InputError
 from cyclegan.images.formats import ImageFormat
-from cyclegan.networks import build_generator
+from cyclegan.networks import build_generator, enable_checkpointing
 from cyclegan.networks.layers import InstanceNorm
+from cyclegan.step import TrainState, train_step
+from cyclegan.step.execution import Execution
 from cyclegan.step.master_weights import flatten, views_of
-from cyclegan.step.two_threads import Pair
-from cyclegan.step.update import TrainState, train_step
+from cyclegan.step.two_threads import TwoThreads
 from cyclegan.storage.model import ModelInfo
 from cyclegan.training.checkpoint import load_checkpoint, save_checkpoint
 
@@ -37,7 +38,8 @@ def images(size, seed):
 
 def trained(steps=3, side_by_side=True, **settings):
     config = make_config({**TINY_MODEL, "crop_size": 16, "steps": 10, "pool_size": 1, **settings}, preset="paper")
-    state = TrainState.create(config, side_by_side=side_by_side)
+    state = TrainState.create(config)
+    state.execution = Execution(state, side_by_side=side_by_side)
     losses = {}
     for step in range(steps):
         losses = train_step(state, *images(state.config.data.crop_size, step))
@@ -62,14 +64,14 @@ def test_directions_side_by_side_give_the_same_bits_as_one_after_the_other(setti
 
 
 @pytest.mark.usefixtures("two_threads")
-def test_a_pair_runs_both_at_once_with_half_of_the_threads_each():
+def test_two_functions_run_at_once_with_half_of_the_threads_each():
     meeting = threading.Barrier(2)
 
     def work():
         meeting.wait(10)  # only passed if the other one runs meanwhile
         return torch.get_num_threads(), threading.current_thread().name
 
-    first, second = Pair(side_by_side=True)(work, work)
+    first, second = TwoThreads(side_by_side=True)(work, work)
     assert first[0] == second[0] == 1
     assert first[1] != second[1]
     assert torch.get_num_threads() == 2
@@ -77,7 +79,7 @@ def test_a_pair_runs_both_at_once_with_half_of_the_threads_each():
 
 @pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("place", [0, 1])
-def test_a_pair_raises_what_one_of_them_raises_when_both_have_ended(place):
+def test_an_exception_of_one_function_is_raised_after_both_have_ended(place):
     ended = []
 
     def fails():
@@ -87,9 +89,21 @@ def test_a_pair_raises_what_one_of_them_raises_when_both_have_ended(place):
         ended.append(True)
 
     with pytest.raises(InputError, match="no"):
-        Pair(side_by_side=True)(*((fails, works) if place == 0 else (works, fails)))
+        TwoThreads(side_by_side=True)(*((fails, works) if place == 0 else (works, fails)))
     assert ended == [True]
     assert torch.get_num_threads() == 2
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_state_goes_on_with_another_execution(precision):
+    expected, _ = trained(steps=4, precision=precision)
+    state, _ = trained(steps=2, precision=precision)
+    torch.set_num_threads(1)  # as many as each direction had before
+    state.execution = Execution(state, side_by_side=False)
+    for step in (2, 3):
+        train_step(state, *images(16, step))
+    assert torch.equal(all_weights(state), all_weights(expected))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -147,7 +161,7 @@ def test_activations_computed_again_are_not_kept(kind):
     network = build_generator(config, 3, 3, seed=0)
     x = torch.rand(1, 3, 64, 64)
     before = bytes_kept(network, x)
-    network.forgets = True
+    enable_checkpointing(network)
     after = bytes_kept(network, x)
     assert after < 0.4 * before
     # A little more where the activations that are looked at stay.
@@ -206,11 +220,11 @@ def test_compiled_networks_are_those_that_a_step_computes_with_and_take_turns(se
         called.append(network)
         return network(x)
 
-    state.call = call
+    state.execution.forward = call
     train_step(state, *images(16, 0))
     assert called
     assert {id(network) for network in called} <= {id(network) for network in compiled}
-    assert not state.pair.side_by_side
+    assert not state.execution.two_threads.side_by_side
 
 
 def test_flat_weights_are_aligned_and_keep_their_values():

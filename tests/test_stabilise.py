@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from cyclegan import InputError, ModelConfig, Translator
 from cyclegan.images.formats import ImageFormat
 from cyclegan.networks import build_generator
-from cyclegan.networks.external_statistics import instance_norms, instance_statistics, with_statistics
+from cyclegan.networks.external_statistics import instance_norms, instance_statistics, with_external_stats
 from cyclegan.storage.model import ModelInfo
 from cyclegan.translate.plan import sequences
 from cyclegan.translate.stabilise import Stabiliser, is_cut, needs_stabilising, thumbnail
@@ -110,7 +110,7 @@ def test_the_network_and_what_others_hold_of_it_stay_as_they_are():
 def test_weights_are_shared_and_statistics_can_come_from_anywhere():
     net, frame = network(), scene(1)
     seen = []
-    twin = with_statistics(net, lambda name: lambda x: seen.append(name) or instance_statistics(x))
+    twin = with_external_stats(net, lambda name: lambda x: seen.append(name) or instance_statistics(x))
     assert torch.allclose(twin(frame), net(frame), atol=1e-5)
     assert seen == list(instance_norms(net))
     pointers = {parameter.data_ptr() for parameter in net.parameters()}

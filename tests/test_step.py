@@ -4,7 +4,9 @@ import torch
 
 from conftest import TINY_MODEL
 from cyclegan.config import make_config
-from cyclegan.step.update import ImagePool, TrainState, train_step
+from cyclegan.step import TrainState, train_step
+from cyclegan.step.execution import Execution
+from cyclegan.step.image_pool import ImagePool
 from cyclegan.training.schedule import learning_rate_at
 
 
@@ -104,7 +106,7 @@ def test_images_translated_together_give_the_losses_of_images_translated_apart(m
     together, real_a, real_b = state_and_images(batch=1)
     apart, *_ = state_and_images(batch=1)
     first = train_step(together, real_a, real_b)
-    monkeypatch.setattr("cyclegan.step.update._translate", lambda _, network, inputs: [network(x) for x in inputs])
+    monkeypatch.setattr(Execution, "apply_each", lambda _, network, inputs: [network(x) for x in inputs])
     second = train_step(apart, real_a, real_b)
     for term in first:
         assert first[term].item() == pytest.approx(second[term].item(), rel=1e-5), term

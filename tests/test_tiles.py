@@ -12,7 +12,7 @@ from cyclegan import InputError, ModelConfig, Translator
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.regions import ArraySource, Box
 from cyclegan.images.tensors import pad_to_multiple
-from cyclegan.networks import build_generator, plain
+from cyclegan.networks import build_generator, to_plain_convs
 from cyclegan.storage.model import ModelInfo
 from cyclegan.translate.tiling import budget
 from cyclegan.translate.tiling.boxes import needed, take, tile_boxes
@@ -53,21 +53,21 @@ def make_image(height, width, channels=3, seed=0):
 
 
 def whole(network, config, image):
-    smallest = 8 if config.generator == "resnet" else config.multiple
     with torch.inference_mode():
-        return network(pad_to_multiple(image, config.multiple, smallest))[..., : image.shape[2], : image.shape[3]]
+        return network(pad_to_multiple(image, config.multiple, config.smallest_side))[
+            ..., : image.shape[2], : image.shape[3]
+        ]
 
 
 def in_tiles(network, config, image, plan, state=None):
     """The result, and what was known in the end."""
     height, width = image.shape[-2:]
-    smallest = 8 if config.generator == "resnet" else config.multiple
     picture = Picture(
         lambda box: image[..., box.top : box.bottom, box.left : box.right],
         height,
         width,
         multiple=config.multiple,
-        smallest=smallest,
+        smallest=config.smallest_side,
     )
     tiled = TiledNetwork(network, picture, plan, state=state)
     output = tiled.output()
@@ -122,16 +122,16 @@ def test_networks_without_instance_norm_give_the_whole_result(generator, stored,
     [
         ({"global_skip": True}, 2),
         ({"resampling": "smooth"}, 1),
-        ({"resampling": "smooth", "global_skip": True, "norm": "pixel"}, 0),
-        ({"norm": "pixel"}, 2),
+        ({"resampling": "smooth", "global_skip": True, "norm": "layer"}, 0),
+        ({"norm": "layer"}, 2),
         ({"generator": "unet", "global_skip": True}, 2),
-        ({"generator": "unet", "global_skip": True, "norm": "pixel"}, 1),
+        ({"generator": "unet", "global_skip": True, "norm": "layer"}, 1),
     ],
 )
 @pytest.mark.parametrize(("height", "width", "side"), SIZES[1:5])
 def test_networks_of_other_recipes_give_the_whole_result(settings, stored, height, width, side):
     network, config = make_network(**settings)
-    plain(network)
+    to_plain_convs(network)
     image = make_image(height, width)
     expected = whole(network, config, image)
     result, _ = in_tiles(network, config, image, TilingPlan(side, stored))

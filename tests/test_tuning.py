@@ -7,7 +7,7 @@ import cyclegan.step.precision
 from conftest import TINY, TINY_MODEL, make_folder
 from cyclegan import train
 from cyclegan.config import make_config
-from cyclegan.step.precision import choose
+from cyclegan.step.precision import resolve_precision
 
 CPU = torch.device("cpu")
 
@@ -25,13 +25,13 @@ def config(**settings):
 def test_a_trial_takes_the_fastest_and_says_why(tmp_path, monkeypatch, fastest):
     times = {"fp32": 0.2, "bf16": 0.2} | {fastest: 0.1}
     monkeypatch.setattr(cyclegan.step.precision, "_time", lambda ways: {name: times[name] for name in ways})
-    choice = choose(config(), CPU, tmp_path / "tuning.json")
+    choice = resolve_precision(config(), CPU, tmp_path / "tuning.json")
     assert choice.precision == fastest
     assert f"100 ms in {fastest}" in choice.reason
 
 
 def test_a_real_trial_measures_every_way(tmp_path):
-    choice = choose(config(), CPU, tmp_path / "tuning.json")
+    choice = resolve_precision(config(), CPU, tmp_path / "tuning.json")
     assert choice.precision in ("fp32", "bf16")
     assert "ms in fp32" in choice.reason
     assert "ms in bf16" in choice.reason
@@ -39,12 +39,12 @@ def test_a_real_trial_measures_every_way(tmp_path):
 
 def test_a_trial_is_remembered_for_its_shapes_alone(tmp_path, monkeypatch):
     cache = tmp_path / "tuning.json"
-    first = choose(config(), CPU, cache)
+    first = resolve_precision(config(), CPU, cache)
     trials = []
     monkeypatch.setattr(cyclegan.step.precision, "_time", lambda ways: trials.append(ways) or dict.fromkeys(ways, 1.0))
-    assert choose(config(), CPU, cache) == first
+    assert resolve_precision(config(), CPU, cache) == first
     assert not trials
-    choose(config(crop_size=24), CPU, cache)
+    resolve_precision(config(crop_size=24), CPU, cache)
     assert trials
 
 
@@ -52,19 +52,19 @@ def test_a_trial_is_remembered_for_its_shapes_alone(tmp_path, monkeypatch):
 def test_damaged_memories_are_tried_anew(tmp_path, content):
     cache = tmp_path / "tuning.json"
     cache.write_text(content)
-    assert choose(config(), CPU, cache).precision in ("fp32", "bf16")
+    assert resolve_precision(config(), CPU, cache).precision in ("fp32", "bf16")
     assert len(json.loads(cache.read_text())) >= 1
 
 
 def test_a_place_that_cannot_be_written_to_costs_only_the_memory(tmp_path):
     (tmp_path / "file").write_text("")
-    assert choose(config(), CPU, tmp_path / "file" / "tuning.json").precision in ("fp32", "bf16")
+    assert resolve_precision(config(), CPU, tmp_path / "file" / "tuning.json").precision in ("fp32", "bf16")
 
 
 @pytest.mark.parametrize("settings", [{"steps": 10}, {"steps": None, "minutes": 0.1}])
 def test_a_short_run_is_not_held_up_by_a_trial(tmp_path, monkeypatch, settings):
     monkeypatch.setattr(cyclegan.step.precision, "_try", None)
-    choice = choose(config(**settings), CPU, tmp_path / "tuning.json")
+    choice = resolve_precision(config(**settings), CPU, tmp_path / "tuning.json")
     assert choice.precision == "bf16"
     assert not list(tmp_path.iterdir())
 
@@ -72,18 +72,18 @@ def test_a_short_run_is_not_held_up_by_a_trial(tmp_path, monkeypatch, settings):
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_what_was_asked_for_is_taken_and_not_tried(tmp_path, monkeypatch, precision):
     monkeypatch.setattr(cyclegan.step.precision, "_try", None)
-    assert choose(config(precision=precision), CPU, tmp_path / "tuning.json").precision == precision
+    assert resolve_precision(config(precision=precision), CPU, tmp_path / "tuning.json").precision == precision
 
 
 def test_a_precision_that_is_slow_here_is_taken_as_asked_and_said_to_be_slow(tmp_path, monkeypatch):
     monkeypatch.setattr("cyclegan.system.devices.has_fast_bf16", lambda _: False)
-    assert "so fp32 is faster" in choose(config(precision="bf16"), CPU, tmp_path / "tuning.json").reason
-    assert choose(config(precision="fp32"), CPU, tmp_path / "tuning.json").reason == "as asked"
+    assert "so fp32 is faster" in resolve_precision(config(precision="bf16"), CPU, tmp_path / "tuning.json").reason
+    assert resolve_precision(config(precision="fp32"), CPU, tmp_path / "tuning.json").reason == "as asked"
 
 
 def test_a_cpu_without_bf16_computes_in_fp32(tmp_path, monkeypatch):
     monkeypatch.setattr(cyclegan.step.precision, "has_fast_bf16", lambda _: False)
-    choice = choose(config(), CPU, tmp_path / "tuning.json")
+    choice = resolve_precision(config(), CPU, tmp_path / "tuning.json")
     assert choice.precision == "fp32"
     assert "no bf16" in choice.reason
 
@@ -93,10 +93,10 @@ def test_a_run_that_goes_on_keeps_its_precision_without_a_trial(tmp_path, monkey
     a, b = make_folder(tmp_path / "a"), make_folder(tmp_path / "b", seed=1)
     settings = {**TINY, "precision": "auto", "out": tmp_path / "run"}
     monkeypatch.setattr(cyclegan.step.precision, "FEWEST_STEPS", 2)
-    monkeypatch.setattr(cyclegan.step.precision, "_user_cache", lambda: tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(cyclegan.step.precision, "_try", lambda _: cyclegan.step.precision.Choice(precision, "tried"))
     train(a, b, **settings, steps=2, quiet=True)
-    (tmp_path / "tuning.json").unlink()
+    (tmp_path / "cyclegan" / "tuning.json").unlink()
     monkeypatch.setattr(cyclegan.step.precision, "_try", None)
     train(a, b, **settings, steps=2, quiet=True)  # complete: nothing is tried
     train(a, b, **settings, steps=4, resume=True, quiet=True)
@@ -106,5 +106,5 @@ def test_a_run_that_goes_on_keeps_its_precision_without_a_trial(tmp_path, monkey
 
 def test_a_run_that_goes_on_elsewhere_takes_what_is_there(tmp_path, monkeypatch):
     monkeypatch.setattr(cyclegan.step.precision, "has_fast_bf16", lambda _: False)
-    assert choose(config(), CPU, tmp_path / "tuning.json", began_with="bf16").precision == "fp32"
-    assert choose(config(), CPU, tmp_path / "tuning.json", began_with="fp16").precision == "fp32"
+    assert resolve_precision(config(), CPU, tmp_path / "tuning.json", began_with="bf16").precision == "fp32"
+    assert resolve_precision(config(), CPU, tmp_path / "tuning.json", began_with="fp16").precision == "fp32"

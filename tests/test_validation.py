@@ -341,7 +341,7 @@ def train_with(monkeypatch, folders, out, a2b, b2a, **changes):
     [
         (nn.Identity(), nn.Identity(), {"a2b/copies", "b2a/copies"}, ("returns its input", "--identity-weight")),
         (Constant(), Scaled(0.8, 0.1), {"a2b/collapse"}, ("one image for every input", "--cycle-weight")),
-        (Scaled(-1), Scaled(-1), {"a2b/inverted", "b2a/inverted"}, ("turns round the brightness", "--seed")),
+        (Scaled(-1), Scaled(-1), {"a2b/inverted", "b2a/inverted"}, ("inverts the brightness", "--seed")),
         (Scaled(0.12), Scaled(8.0), {"a2b/hidden"}, ("hides information", "--cycle-weight")),
         (Scaled(0.8, 0.1), Scaled(0.9, -0.1), set(), ()),
     ],

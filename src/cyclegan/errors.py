@@ -1,13 +1,41 @@
-"""The errors that `cyclegan` raises."""
+"""The errors that `cyclegan` raises.
+
+    CycleganError
+    ├── InputError           also a ValueError
+    ├── UnreadableError      also a ValueError
+    ├── TrainingError        also a RuntimeError
+    ├── DownloadError        also a RuntimeError
+    ├── TransferError        also a RuntimeError
+    └── ArchiveError         also a RuntimeError
+
+Every message is for the user: it names the value, what was expected and the remedy. A place that cannot be reached or
+written raises Python's own OSError, of which ConnectionError is one.
+"""
 
 
-class InputError(ValueError):
-    """Something a user gave cannot be used. The message names the value, what was expected and what to do."""
+class CycleganError(Exception):
+    """Base class of all errors of this package."""
 
 
-class UnreadableError(ValueError):
-    """A file that is damaged or of another kind than its name says. One such file does not end a run."""
+class InputError(CycleganError, ValueError):
+    """An argument, a setting or a file that cannot be used."""
 
 
-class TrainingError(RuntimeError):
-    """Training had to stop. The message says why, which checkpoint is good, and what to do."""
+class UnreadableError(CycleganError, ValueError):
+    """A file that is damaged or of another kind than its name says. Work on many files skips it and goes on."""
+
+
+class TrainingError(CycleganError, RuntimeError):
+    """Training had to stop. The message says why, and which checkpoint is good."""
+
+
+class DownloadError(CycleganError, RuntimeError):
+    """A download that failed for good: no such file, another file, or no answer."""
+
+
+class TransferError(CycleganError, RuntimeError):
+    """A single request that failed and is worth another try. Downloads catch it themselves."""
+
+
+class ArchiveError(CycleganError, RuntimeError):
+    """A zip that is damaged, or that is built to do harm."""

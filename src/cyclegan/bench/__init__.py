@@ -1,4 +1,4 @@
-"""What training and translation cost on this machine: seconds and memory against image size and batch.
+"""Measure what training and translation cost on this machine: seconds and memory against image size and batch.
 
-Nothing is imported here: `benchmark.plain` is also read by scripts whose own memory must stay small.
+Nothing is imported here: scripts whose own memory must stay small import `bench.plain`.
 """

@@ -1,4 +1,4 @@
-"""The points of a benchmark, one process after another, as far as time and memory go."""
+"""Measure the points of a benchmark, one process after another, as far as time and memory go."""
 
 import json
 import os
@@ -16,18 +16,20 @@ from typing import Any
 import torch
 
 from cyclegan._version import __version__
-from cyclegan.bench.points import Measured, Missing, Point, Predictor, cross, find_lack, in_order
+from cyclegan.bench.plain import PLAIN_NETWORKS
+from cyclegan.bench.points import Measured, Missing, Point, cross, expect, find_lack, in_order
 from cyclegan.bench.subject import Subject, engine_of
 from cyclegan.networks import build_discriminator, build_generator
 from cyclegan.step.precision import cpu_name
+from cyclegan.step.terms import active_penalties, active_terms
 from cyclegan.system.devices import has_fast_bf16
 from cyclegan.system.prefetch import num_cores
 from cyclegan.translate.tiling.budget import available_bytes
 
-# What is measured first, to predict the rest.
+# Size of the first look at each work, from which the first points are estimated.
 _PROBE_PIXELS = 64
 
-# Packages without which an engine cannot compute a run, and the extra that brings them.
+# For each engine: the packages it needs, the extra that installs them, and its precisions.
 _ENGINES = {
     "onnxruntime": (("onnx", "onnxscript", "onnxruntime"), "onnx", ("fp32",)),
     "openvino": (("openvino",), "openvino", ("fp32", "bf16")),
@@ -36,10 +38,10 @@ _ENGINES = {
 
 @dataclass
 class Benchmark:
-    """All that was found.
+    """All results.
 
-    base: (size, batch) where both curves cross. choices: what `auto` took, where it was asked. start_seconds: of the
-    command itself. stopped: by Ctrl-C. seconds_short: of the points that were left out for want of time.
+    base: (size, batch) where both curves cross. choices: what `auto` chose at each point. start_seconds: of the command
+    itself. stopped: by Ctrl-C. seconds_short: of the points that were left out because time was short.
     """
 
     subject: Subject
@@ -67,9 +69,9 @@ def measure(
 ) -> Benchmark:
     """Measure training steps and translations (`works`) against image size in pixels and against batch.
 
-    Both curves cross at the crop size and the run's batch, where these are asked for. say: hears of every point.
-    A point that fails, or does not fit into the memory or the minutes that are left, is among those missing. Ctrl-C
-    ends with what is there by then.
+    Both curves cross at the crop size and the run's batch, where these are asked for. say: called with a line for every
+    point. A point that fails, or does not fit into the memory or the minutes that are left, goes to `missing`. Ctrl-C
+    ends the measuring and keeps its results.
     """
     began = time.monotonic()
     crop = subject.info.crop_size
@@ -93,43 +95,46 @@ def measure(
         return done
     try:
         done.start_seconds = start_seconds()
-        probe = _probe(points, subject)
-        say(f"A first look: {probe}")
-        looked = run_point(probe, subject, device, (), 60 * minutes + 60)
-        if isinstance(looked, Missing):
-            done.missing.append(looked)
-            done.notes.append("Nothing else was tried, because the first look at this machine failed.")
-            say(f"{probe}: failed, {looked.why}")
-            return done
-        predictor = Predictor(_fixed_bytes(subject), [looked])
-        for number, point in enumerate(in_order(points, base, predictor), 1):
+        known: list[Measured] = []
+        for probe in (_probe(points, work, subject) for work in dict.fromkeys(point.work for point in points)):
+            say(f"A first look: {probe}")
+            looked = run_point(probe, subject, device, (), 60 * minutes + 60)
+            if isinstance(looked, Missing):
+                done.missing.append(looked)
+                done.notes.append("Nothing else was tried, because the first look at this machine failed.")
+                say(f"{probe}: failed, {looked.why}")
+                return done
+            known.append(looked)
+        fixed = _fixed_bytes(subject)
+        for number, point in enumerate(in_order(points, base), 1):
             left = 60 * minutes - (time.monotonic() - began)
             place = f"[{number}/{len(points)}] {point}"
-            if any(m.point == point for m in done.measured):  # `auto` took it before
+            if any(m.point == point for m in done.measured):  # `auto` chose it before
                 continue
-            lack = find_lack(point, predictor, left, available_bytes(device))
+            expected = expect(point, known, fixed)
+            lack = find_lack(point, expected, left, available_bytes(device))
             if lack is not None:
                 done.missing.append(lack)
-                done.seconds_short += predictor.wall_seconds(point) if lack.kind == "time" else 0
+                done.seconds_short += expected[0] if lack.kind == "time" else 0
                 say(f"{place}: left out, {lack.why}")
                 continue
             say(place)
-            # Whoever takes ten times as long as was foreseen does not come to an end.
-            limit = max(10 * predictor.wall_seconds(point), 60 * minutes, 60)
-            known = [m.point.precision for m in done.measured if replace(m.point, precision=point.precision) == point]
-            found = run_point(point, subject, device, known, limit)
+            # A point that takes ten times as long as expected does not come to an end.
+            limit = max(10 * expected[0], 60 * minutes, 60)
+            precisions = [
+                m.point.precision for m in done.measured if replace(m.point, precision=point.precision) == point
+            ]
+            found = run_point(point, subject, device, precisions, limit)
             if isinstance(found, Missing):
                 done.missing.append(found)
                 say(f"{place}: failed, {found.why}")
-            elif found.num_calls == 0:
+                continue
+            if point.precision == "auto":
                 done.choices.append(found)
-            else:
+            if found.num_calls > 0:
                 done.measured.append(found)
-                predictor.known.append(found)
-                if point.precision == "auto":
-                    done.choices.append(found)
-                    # It is known as what it is; the next `auto` is predicted from it all the same.
-                    predictor.known.append(replace(found, point=point))
+                # The next `auto` is expected from it, too.
+                known += [found, replace(found, point=point)]
     except KeyboardInterrupt:
         done.stopped = True
     return done
@@ -138,8 +143,10 @@ def measure(
 def run_point(
     point: Point, subject: Subject, device: torch.device, known: Sequence[str], limit_seconds: float
 ) -> Measured | Missing:
-    """Measure one point in a process of its own. known: precisions that are measured already; if `auto` takes one of
-    them, nothing is measured, and num_calls is 0."""
+    """Measure one point in its own process, so that memory and crashes are isolated.
+
+    known: precisions that are measured already; if `auto` chooses one of them, nothing is measured, and num_calls is 0.
+    """
     config = subject.config.model_dump(mode="json") if subject.config is not None else None
     given = {
         "point": asdict(point),
@@ -188,13 +195,13 @@ def run_point(
 
 
 def _environment() -> dict[str, str]:
-    """That of a process which imports this package, whatever lies in the folder where the command was typed."""
+    """The environment of a process that imports this package, not one in the current folder."""
     home = str(Path(__file__).parents[2])
     return {**os.environ, "PYTHONPATH": os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])}
 
 
 def _reason(code: int, err: str) -> str:
-    """Why a process ended, in one line."""
+    """Why a process failed, in one line."""
     lines = [line.strip() for line in err.splitlines() if line.strip()]
     if "can't allocate memory" in err or "OutOfMemoryError" in err or "MemoryError" in err:
         return "there was not enough memory"
@@ -205,16 +212,17 @@ def _reason(code: int, err: str) -> str:
     return lines[-1].removesuffix(".") if lines else f"it ended with code {code}"
 
 
-def _probe(points: Sequence[Point], subject: Subject) -> Point:
-    """The smallest look that says how fast this machine is."""
-    kinds = [p for p in points if p.side == "ours"] or [p for p in points if p.side == "torch"] or list(points)
+def _probe(points: Sequence[Point], work: str, subject: Subject) -> Point:
+    """A small point of this work, to see how fast the machine is."""
+    ways = [point for point in points if point.work == work]
+    way = next((point for point in ways if point.side in ("ours", "torch")), ways[0])
     multiple = subject.info.model.multiple
     size = -(-max(_PROBE_PIXELS, subject.info.model.smallest_crop) // multiple) * multiple
-    return replace(kinds[0], size=min(size, *(point.size for point in points)), batch_size=1)
+    return replace(way, size=min(size, *(point.size for point in points)), batch_size=1)
 
 
 def _fixed_bytes(subject: Subject) -> dict[str, int]:
-    """Weights; in training also gradients, two moments and the averaged generators."""
+    """Memory that does not grow with images: weights; in training also gradients, two moments and averages."""
     model = subject.info.model
     generators, discriminators = (
         sum(p.numel() for pair in ends for p in build(model, *pair).parameters())
@@ -245,12 +253,12 @@ def _train_ways(done: Benchmark) -> list[Point]:
 
 
 def _why_not_plain(subject: Subject) -> str | None:
-    """What a model has that the plain networks, those of the paper, have not."""
+    """What sets this model apart from the plain networks of the paper; None if nothing does."""
     model, config = subject.info.model, subject.config
-    if model.generator != "resnet" or model.discriminator != "patch" or model.norm != "instance" or model.dropout:
+    if any(getattr(model, name) != value for name, value in PLAIN_NETWORKS.items()):
         return "plain eager networks are a resnet and patch discriminators with instance norm, and these are others"
-    if model.beyond_reference:
-        return f"plain eager networks have no {' and no '.join(model.beyond_reference)}"
+    if model.reference_incompatibilities:
+        return f"plain eager networks have no {' and no '.join(model.reference_incompatibilities)}"
     if config is None:
         return "an export is compared with nothing"
     if config.adversarial == "wgan-gp" or 0 in (
@@ -259,7 +267,7 @@ def _why_not_plain(subject: Subject) -> str | None:
         config.cycle_weight_b,
     ):
         return "a plain eager step has least squares and both cycle losses, and this run has others"
-    if config.contrastive_weight or config.structure_weight or config.r1_weight:
+    if active_penalties(config) or any(not term.in_paper for term in active_terms(config)):
         return "a plain eager step has the losses of the paper, and this run has more"
     return None
 
@@ -284,7 +292,7 @@ def _translate_ways(done: Benchmark, device: torch.device) -> list[Point]:
                 fast = [name for name in precisions if name == "fp32" or has_fast_bf16(device)]
                 ways += [Point("translate", engine, name, 0, 0) for name in fast]
     else:
-        done.notes.append("An export only translates; the run that it was made of tells the cost of training.")
+        done.notes.append("An export only translates; give the run it was made from to measure training.")
     for folder, export in subject.exports:
         if device.type == "cpu" or engine_of(export) == "torch":
             ways.append(Point("translate", str(folder), export.precision, 0, 0))
@@ -294,7 +302,7 @@ def _translate_ways(done: Benchmark, device: torch.device) -> list[Point]:
 
 
 def start_seconds() -> float:
-    """From typing a command to its answer, here `cyclegan --version`: the best of three."""
+    """Seconds that `cyclegan --version` takes: the best of three."""
     command = [sys.executable, "-P", "-m", "cyclegan", "--version"]
     taken = []
     for _ in range(3):
@@ -305,7 +313,7 @@ def start_seconds() -> float:
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:
-    """The machine by what it is made of, never by its name, and the versions on it."""
+    """Hardware and versions of this machine, without its name."""
     packages = [name for name in ("onnxruntime", "openvino") if find_spec(name) is not None]
     memory = None
     if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:

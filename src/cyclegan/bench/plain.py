@@ -1,7 +1,7 @@
-"""The plain eager float32 side of every comparison, written straight from the paper.
+"""The plain eager float32 side of every comparison, written directly from the paper.
 
 Six calls of the generators one after another, four of the discriminators, `nn.Sequential`s, torch's default Adam.
-`cyclegan bench` and the scripts in benchmarks/ take it from here, so that they mean the same by it.
+`cyclegan bench` and the scripts in benchmarks/ share it.
 """
 
 from collections.abc import Callable
@@ -10,6 +10,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+# The settings of ModelConfig that these networks have.
+PLAIN_NETWORKS = {"generator": "resnet", "discriminator": "patch", "norm": "instance", "dropout": False}
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def plain_step(case: Case, batch: int, device: str) -> Callable[[], None]:
     a, b = (torch.rand(batch, count, case.size, case.size, device=device) * 2 - 1 for count in channels)
     l1, mse = nn.L1Loss(), nn.MSELoss()
 
-    def judged(score: "Tensor", real: bool) -> "Tensor":
+    def adversarial(score: "Tensor", real: bool) -> "Tensor":
         loss: Tensor = mse(score, torch.full_like(score, float(real)))
         return loss
 
@@ -95,14 +98,16 @@ def plain_step(case: Case, batch: int, device: str) -> Callable[[], None]:
         loss = 10 * l1(f(fake_b), a) + 10 * l1(g(fake_a), b)
         if case.identity:
             loss = loss + 5 * l1(g(b), b) + 5 * l1(f(a), a)
-        loss = loss + judged(d_b(fake_b), True) + judged(d_a(fake_a), True)
+        loss = loss + adversarial(d_b(fake_b), True) + adversarial(d_a(fake_a), True)
         torch.autograd.backward(loss)
         g_adam.step()
         for parameter in d_parameters:
             parameter.requires_grad_(True)
         d_adam.zero_grad()
         for network, real, fake in ((d_b, b, fake_b), (d_a, a, fake_a)):
-            torch.autograd.backward(0.5 * (judged(network(real), True) + judged(network(fake.detach()), False)))
+            torch.autograd.backward(
+                0.5 * (adversarial(network(real), True) + adversarial(network(fake.detach()), False))
+            )
         d_adam.step()
 
     return step

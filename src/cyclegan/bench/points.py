@@ -1,20 +1,16 @@
-"""What is measured: points, what comes of each, and in which order they fit into the time and memory there is."""
+"""The points of a benchmark, their results, and which of them fit into time and memory."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
-# Before anything of a kind was measured: a guess beside our float32 training step of the same size and batch, in time
-# and in memory. The first measured point of a kind takes its place.
-_GUESSES = {"train plain": (1.5, 1.5), "train ours": (1.0, 1.0), "train checkpointed": (1.4, 0.6)}
-_TRANSLATION_GUESS = (0.06, 0.2)
-
-# Of what a machine has left: the rest is for everything else on it.
+# Share of the available memory that a point may take; the rest is for everything else on the machine.
 MEMORY_SHARE = 0.9
 
-# Calls of one point, first one included, before it is believed.
-_FEWEST_CALLS = 3
+# A point is timed for about so many seconds, and with at least so many calls if they are short.
 TIMED_SECONDS = 2.0
+_FEWEST_CALLS = 3
 
 
 @dataclass(frozen=True)
@@ -34,7 +30,7 @@ class Point:
 
     @property
     def way(self) -> "Point":
-        """The same at no size: what a curve belongs to."""
+        """The point without its size and batch: all points of one curve have the same."""
         return replace(self, size=0, batch_size=0)
 
     @property
@@ -49,12 +45,12 @@ class Point:
 
 @dataclass(frozen=True)
 class Measured:
-    """What a point took. `point.precision` is what it was computed in, also where `auto` was asked for.
+    """The result of a point. `point.precision` is the one it was computed in, also where `auto` was asked for.
 
     seconds: of a step or of the translation of a batch, the median of `num_calls`. bytes: peak above that of the
     process before it began (of GPU memory on a GPU). start_seconds: from the start of the process to the first result
     of a translation, or to a step that can begin. decibels: of a test picture to float32, 200 if equal, None if there
-    is nothing to compare. reason: why `auto` took it.
+    is nothing to compare with. reason: why `auto` chose this precision.
     """
 
     point: Point
@@ -74,7 +70,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Missing:
-    """A point that was not measured, and why. kind: time or memory, for want of it; failed, where it was tried."""
+    """A point that was not measured, and why. kind: not enough time, not enough memory, or tried and failed."""
 
     point: Point
     why: str
@@ -82,84 +78,47 @@ class Missing:
 
 
 def cross(sizes: Sequence[int], batch_sizes: Sequence[int], size: int, batch_size: int) -> list[tuple[int, int]]:
-    """(size, batch) of the two curves: every size with one batch, and every batch with one size. The base is first."""
+    """(size, batch) of the two curves, the base first: every size with one batch, and every batch with one size."""
     pairs = [(size, batch_size), *((s, batch_size) for s in sizes), *((size, b) for b in batch_sizes)]
     return list(dict.fromkeys(pairs))
 
 
-@dataclass
-class Predictor:
-    """Seconds and bytes of points that were not measured yet, in proportion to pixels from the nearest that was.
-
-    fixed_bytes: by work, what does not grow with images: weights, gradients, moments.
-    """
-
-    fixed_bytes: dict[str, int]
-    known: list[Measured] = field(default_factory=list)
-
-    def seconds(self, point: Point) -> float:
-        """Of one call."""
-        base, (factor, _) = self._base(point)
-        return base.seconds * point.pixels / base.point.pixels * factor
-
-    def wall_seconds(self, point: Point) -> float:
-        """Of the whole process, which starts, calls a few times and stops."""
-        base, _ = self._base(point)
-        start = max(base.wall_seconds - (base.num_calls + 1) * base.seconds, 0)
-        return start + num_calls(self.seconds(point)) * self.seconds(point) + self.seconds(point)
-
-    def bytes(self, point: Point) -> int:
-        base, (_, factor) = self._base(point)
-        fixed = self.fixed_bytes[point.work]
-        images = max(base.bytes - self.fixed_bytes[base.point.work], 0)
-        return round(fixed + images * factor * point.pixels / base.point.pixels)
-
-    def _base(self, point: Point) -> tuple[Measured, tuple[float, float]]:
-        """The nearest measured point of the same kind, or else of any, and the guessed factors between the two."""
-        same = [m for m in self.known if m.point.way == point.way]
-        near = same or [m for m in self.known if m.point.work == point.work] or self.known
-        # Not the smallest: there a call costs as much as its pixels.
-        base = max(near, key=lambda m: (-abs(m.point.pixels.bit_length() - point.pixels.bit_length()), m.point.pixels))
-        if same:
-            return base, (1.0, 1.0)
-        mine, its = _guess(point), _guess(base.point)
-        return base, (mine[0] / its[0], mine[1] / its[1])
-
-
-def _guess(point: Point) -> tuple[float, float]:
-    if point.work == "translate":
-        return _TRANSLATION_GUESS
-    return _GUESSES["train checkpointed" if point.checkpointed else f"train {point.side}"]
-
-
 def num_calls(seconds: float) -> int:
-    """Timed calls of a point whose call takes so long: one alone where it is long, and then not noise either."""
+    """Timed calls of a point whose call takes so long; a single one where it is long, and little affected by noise."""
     if seconds > TIMED_SECONDS:
         return 1
     return max(_FEWEST_CALLS, min(round(TIMED_SECONDS / max(seconds, 1e-6)), 50))
 
 
-def in_order(points: Sequence[Point], base: tuple[int, int], predictor: Predictor) -> Iterator[Point]:
-    """Training and translation in turn: the base first, as given, because everything is compared there; then what is
-    cheapest by what is known at that moment."""
-    waiting, last = list(points), ""
-    while waiting:
-        at_base = [point for point in waiting if (point.size, point.batch_size) == base]
-        found = at_base or waiting
-        found = [point for point in found if point.work != last] or found
-        point = found[0] if at_base else min(found, key=predictor.wall_seconds)
-        waiting.remove(point)
-        last = point.work
-        yield point
+def in_order(points: Sequence[Point], base: tuple[int, int]) -> list[Point]:
+    """The base first, because everything is compared there, then by pixels; all ways of a place together."""
+    return sorted(points, key=lambda p: ((p.size, p.batch_size) != base, p.pixels, p.size, p.batch_size))
 
 
-def find_lack(point: Point, predictor: Predictor, seconds_left: float, available: int | None) -> Missing | None:
-    """What a point lacks, memory in bytes or time; None if it fits."""
-    needed, wall = predictor.bytes(point), predictor.wall_seconds(point)
-    if available is not None and needed > available * MEMORY_SHARE:
-        why = f"it needs about {needed / 2**30:.1f} GiB, and {available / 2**30:.1f} GiB are available"
+def expect(point: Point, known: Sequence[Measured], fixed_bytes: Mapping[str, int]) -> tuple[float, int]:
+    """Seconds and bytes of a point, in proportion to pixels from the nearest measured point of its way, or of its work.
+
+    The seconds are those of the whole process, which starts, calls a few times and stops. fixed_bytes: by work, memory
+    that does not grow with images. `known` holds a point of the same work.
+    """
+    same = [m for m in known if m.point.way == point.way] or [m for m in known if m.point.work == point.work]
+    near = min(same, key=lambda m: abs(math.log(m.point.pixels / point.pixels)))
+    growth = point.pixels / near.point.pixels
+    start = max(near.wall_seconds - (near.num_calls + 1) * near.seconds, 0)
+    seconds = near.seconds * growth
+    fixed = fixed_bytes[point.work]
+    return start + (num_calls(seconds) + 1) * seconds, round(fixed + max(near.bytes - fixed, 0) * growth)
+
+
+def find_lack(
+    point: Point, expected: tuple[float, int], seconds_left: float, available_bytes: int | None
+) -> Missing | None:
+    """What a point with this expectation lacks, memory or time; None if it fits."""
+    seconds, needed = expected
+    if available_bytes is not None and needed > available_bytes * MEMORY_SHARE:
+        why = f"it needs about {needed / 2**30:.1f} GiB, and {available_bytes / 2**30:.1f} GiB are available"
         return Missing(point, why, "memory")
-    if wall > seconds_left:
-        why = f"it takes about {max(wall, 1):.0f} s, and {max(seconds_left, 0):.0f} s of --minutes are left"
+    if seconds > seconds_left:
+        why = f"it takes about {max(seconds, 1):.0f} s, and {max(seconds_left, 0):.0f} s of --minutes are left"
         return Missing(point, why, "time")
     return None

@@ -1,10 +1,11 @@
-"""One point, measured in a process of its own: its peak memory is nobody else's, and its end is nobody else's end."""
+"""Measures one point. Runs in its own process, so memory and crashes are isolated."""
 
 import json
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from cyclegan.errors import InputError
 
 
 def main() -> None:
-    """argv: the point and all that belongs to it, as JSON. The last line of stdout is what it took, as JSON."""
+    """argv: the point and its settings as JSON. The last line of stdout is the result as JSON."""
     given = json.loads(sys.argv[1])
     try:
         print(json.dumps(_measure(given)))
@@ -26,7 +27,9 @@ def main() -> None:
 def _measure(given: dict[str, Any]) -> dict[str, Any]:
     import torch
 
-    # All that a step is made of is in memory before it is counted.
+    # Code is loaded before memory is counted.
+    for module in ("cyclegan.step.cuda_graphs", "cyclegan.step.precision", "cyclegan.translate.translator"):
+        import_module(module)
 
     point, device = Point(**given["point"]), torch.device(given["device"])
     if given["threads"] is not None:
@@ -36,10 +39,10 @@ def _measure(given: dict[str, Any]) -> dict[str, Any]:
     train = point.work == "train"
     call, precision, reason, opened = _step(given, point, device) if train else _translation(given, point, device)
     result: dict[str, Any] = {"precision": precision, "reason": reason}
-    if call is None:  # `auto` took what was measured already
+    if call is None:  # `auto` chose a precision that is measured already
         return result
 
-    # The first calls load libraries and choose algorithms; on a GPU they also record the step.
+    # The first calls load libraries and choose algorithms; on a GPU they also capture the step.
     if train:
         result["start_seconds"] = time.time() - given["started"]
     for number in range(5 if device.type == "cuda" else 1):
@@ -66,8 +69,8 @@ def _step(given: dict[str, Any], point: Point, device: Any) -> tuple[Callable[[]
     import torch
 
     from cyclegan.bench.plain import Case, plain_step
-    from cyclegan.step.cuda_graphs import fastest_step
-    from cyclegan.step.precision import choose
+    from cyclegan.step.cuda_graphs import make_step
+    from cyclegan.step.precision import resolve_precision
     from cyclegan.step.state import TrainState
     from cyclegan.system.devices import keep_freed_memory
 
@@ -80,19 +83,16 @@ def _step(given: dict[str, Any], point: Point, device: Any) -> tuple[Callable[[]
         widths = model.width, model.discriminator_width, model.discriminator_layers
         case = Case(point.size, model.blocks, *widths, model.channels_a, model.channels_b, config.uses_identity)
         return plain_step(case, point.batch_size, str(device)), "fp32", "", None
-    choice = choose(config, device)
+    choice = resolve_precision(config, device)
     if choice.precision in given["known"]:
         return None, choice.precision, choice.reason, None
     keep_freed_memory()  # as the command does
     state = TrainState.create(config.replace(precision=choice.precision), device)
-    step = fastest_step(state)
-    shapes = [(point.batch_size, channels, point.size, point.size) for channels in _channels(config)]
+    step = make_step(state)
+    channels = config.model.channels_a, config.model.channels_b
+    shapes = [(point.batch_size, count, point.size, point.size) for count in channels]
     a, b = (torch.rand(shape, device=device) * 2 - 1 for shape in shapes)
     return lambda: step(state, a, b), choice.precision, choice.reason, None
-
-
-def _channels(config: TrainConfig) -> tuple[int, int]:
-    return config.model.channels_a, config.model.channels_b
 
 
 def _translation(given: dict[str, Any], point: Point, device: Any) -> tuple[Callable[[], object] | None, str, str, Any]:
@@ -128,7 +128,7 @@ def _translation(given: dict[str, Any], point: Point, device: Any) -> tuple[Call
 
 
 def _decibels(given: dict[str, Any], opened: Any) -> float:
-    """Of the picture that `auto` looks at, between this engine and torch in float32 on the CPU."""
+    """PSNR of the picture that `auto` tests with, between this engine and torch in float32 on the CPU."""
     from cyclegan.translate.engines import psnr, smooth_picture
     from cyclegan.translate.translator import Translator
 
@@ -146,7 +146,7 @@ def _wait(device: Any) -> None:
 
 
 def peak_bytes(device: Any) -> int:
-    """The most memory that this process ever had, on the GPU if it computes there."""
+    """Peak memory of this process so far, on the GPU if it computes there."""
     if device.type == "cuda":
         import torch
 

@@ -1,4 +1,4 @@
-"""Whose cost is measured: the networks of a run, a model, an export or a preset."""
+"""The networks that are measured: those of a run, a model, an export or a preset."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -16,8 +16,11 @@ from cyclegan.translate.engines.exported import EXPORT_FORMATS, ExportInfo, find
 
 @dataclass(frozen=True)
 class Subject:
-    """config: how it is trained, None for an export alone, which is not. model: a directory for translation, None if
-    there is only an export. exports: folders and what is in them. is_trained: the weights are not random."""
+    """Networks to measure.
+
+    config: for training, None for an export alone. model: a directory for translation, None if there is only an export.
+    exports: folders and their contents. is_trained: the weights are not random.
+    """
 
     name: str
     info: ModelInfo

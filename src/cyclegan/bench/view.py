@@ -1,17 +1,13 @@
-"""A benchmark as tables: on the screen, and in bench.md and bench.json."""
+"""A benchmark as text: on the screen and in bench.md."""
 
-import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from cyclegan.bench.measuring import Benchmark
 from cyclegan.bench.points import Measured, Missing, Point
 from cyclegan.bench.subject import engine_of
-from cyclegan.system.atomic import write_bytes
-from cyclegan.system.provenance import command_line, now
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,12 +26,12 @@ _TRANSLATION_KEY = (
 
 _WORKS = {"train": "training", "translate": "translation"}
 
-# What a plan is told for.
+# Plans are given for so many images.
 _IMAGES = 1000
 
 
 def show(done: Benchmark, console: "Console") -> None:
-    """Print it all."""
+    """Print all results."""
     from rich.table import Table as ScreenTable
 
     def say(text: str) -> None:
@@ -71,55 +67,6 @@ def markdown(done: Benchmark) -> str:
     return "\n".join([*parts, "", "![seconds and memory against size and batch](bench.png)", ""])
 
 
-def as_json(done: Benchmark) -> dict[str, Any]:
-    """bench.json: every number, and no name of a machine."""
-    subject = done.subject
-    return {
-        "created": now(),
-        "command": command_line(),
-        "machine": done.machine,
-        "model": {
-            "name": subject.name,
-            "direction": subject.direction,
-            "random_weights": not subject.is_trained,
-            **subject.info.model.model_dump(mode="json"),
-        },
-        "base": {"size": done.base[0], "batch_size": done.base[1]},
-        "minutes": done.minutes,
-        "stopped": done.stopped,
-        "command_start_seconds": done.start_seconds,
-        "points": [
-            {**asdict(m.point), **{key: value for key, value in asdict(m).items() if key != "point"}}
-            | {"images_per_second": m.images_per_second}
-            for m in done.measured
-        ],
-        "auto": [
-            {
-                "work": m.point.work,
-                "size": m.point.size,
-                "batch_size": m.point.batch_size,
-                "checkpointed": m.point.checkpointed,
-            }
-            | {"precision": m.point.precision, "reason": m.reason}
-            for m in done.choices
-        ],
-        "missing": [{**asdict(m.point), "why": m.why, "kind": m.kind} for m in done.missing],
-        "notes": done.notes,
-    }
-
-
-def write(done: Benchmark, out: Path) -> list[Path]:
-    """bench.json, bench.md and, where something was measured, bench.png. Each is there whole or not at all."""
-    from cyclegan.bench.picture import draw
-
-    files = {"bench.json": (json.dumps(as_json(done), indent=2) + "\n").encode(), "bench.md": markdown(done).encode()}
-    if done.measured:
-        files["bench.png"] = draw(done)
-    for name, content in files.items():
-        write_bytes(out / name, content)
-    return [out / name for name in files]
-
-
 def head(done: Benchmark) -> list[str]:
     """The machine, the versions, the model."""
     machine, model = done.machine, done.subject.info.model
@@ -128,12 +75,11 @@ def head(done: Benchmark) -> list[str]:
         f"{machine['cpu']}, {count(machine['cores'], 'core')}, {count(machine['threads'], 'thread')} of torch{memory}"
     )
     versions = ", ".join(f"{name} {value}" for name, value in machine["versions"].items())
-    network = f"resnet, {model.blocks} blocks" if model.generator == "resnet" else f"unet, depth {model.depth}"
     crop = f"crops of {done.subject.info.crop_size} px{'' if done.subject.is_trained else ', random weights'}"
     lines = [
         f"Machine: {machine['gpu']}; {words}" if machine["gpu"] else f"Machine: {words}",
         f"Versions: {versions}, Python {machine['python']}, {machine['system']}",
-        f"Model: {done.subject.name} ({network}, width {model.width}, {crop})",
+        f"Model: {done.subject.name} ({model.generator_summary}, {crop})",
     ]
     if done.start_seconds is not None:
         lines.append(f"The command starts in {_seconds(done.start_seconds)} s.")
@@ -141,13 +87,13 @@ def head(done: Benchmark) -> list[str]:
 
 
 def _choices(done: Benchmark) -> list[str]:
-    """What `auto` takes; the other places of the same choice in few words."""
+    """What `auto` chooses, with the other sizes and batches of the same choice."""
     lines = []
     found = [m for m in done.choices if not m.point.checkpointed]
     for work, precision in dict.fromkeys((m.point.work, m.point.precision) for m in found):
         places = [m for m in found if (m.point.work, m.point.precision) == (work, precision)]
         first = next((m for m in places if (m.point.size, m.point.batch_size) == done.base), places[0])
-        if work == "translate":  # it looks at the model, not at the size
+        if work == "translate":  # the choice depends on the model, not on the size
             lines.append(f"--precision auto translates in {precision}: {first.reason}.")
             continue
         others = [f"{m.point.size} px x {m.point.batch_size}" for m in places if m is not first]
@@ -160,7 +106,7 @@ def _choices(done: Benchmark) -> list[str]:
 
 
 def tables(done: Benchmark) -> Iterator[tuple[str, str, tuple[str, ...], list[list[str]]]]:
-    """Title, what the columns mean, their names, and rows of each work that was measured."""
+    """Title, meaning of the columns, their names, and rows of each work that was measured."""
     order = {m.point.way: number for number, m in reversed(list(enumerate(done.measured)))}
     rows = sorted(done.measured, key=lambda m: (m.point.size, m.point.batch_size, order[m.point.way]))
     training = [m for m in rows if m.point.work == "train"]
@@ -196,7 +142,7 @@ def _translation_row(m: Measured, done: Benchmark) -> list[str]:
 
 
 def side_name(point: Point, done: Benchmark) -> str:
-    """An engine in words; of an export, whose side is a folder, both."""
+    """Name of an engine; of an export, whose side is a folder, both names."""
     if point.side == "plain":
         return "plain eager"
     engine = next((engine_of(export) for folder, export in done.subject.exports if str(folder) == point.side), None)
@@ -204,7 +150,7 @@ def side_name(point: Point, done: Benchmark) -> str:
 
 
 def way_name(way: Point, done: Benchmark) -> str:
-    """What a curve is called."""
+    """Name of a curve."""
     if way.work == "train" and way.side == "ours":
         return f"cyclegan {way.precision}{', checkpointed' if way.checkpointed else ''}"
     return f"{side_name(way, done)} {way.precision}"
@@ -251,8 +197,8 @@ def plan(done: Benchmark) -> list[str]:
 
 
 def absent(done: Benchmark) -> list[str]:
-    """What is not there, and why: points of one way with the same kind of reason together."""
-    lines = ["Stopped by Ctrl-C; what was not measured by then is not here."] if done.stopped else []
+    """What is missing, and why: points of one way with the same kind of reason together."""
+    lines = ["Stopped by Ctrl-C; later points are missing."] if done.stopped else []
     groups: dict[tuple[Point, str], list[Missing]] = {}
     for missing in done.missing:
         groups.setdefault((missing.point.way, missing.kind), []).append(missing)

@@ -24,7 +24,7 @@ from cyclegan.cli import (
     train,
     translate,
 )
-from cyclegan.errors import InputError
+from cyclegan.errors import CycleganError, InputError
 
 # In the order of the help text. Each module has SUMMARY, EXAMPLES, add_arguments(parser) and run(parsed).
 COMMANDS: dict[str, ModuleType] = {
@@ -42,8 +42,20 @@ COMMANDS: dict[str, ModuleType] = {
 }
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Wraps paragraphs of the description and the epilog; examples, which are indented, stay as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        def fill(lines: list[str]) -> str:
+            raw = lines[0].endswith(":") or lines[0].startswith(" ")
+            return "\n".join(lines) if raw else super_fill(" ".join(lines), width, indent)
+
+        super_fill = argparse.HelpFormatter("")._fill_text
+        return "\n\n".join(fill(paragraph.splitlines()) for paragraph in text.split("\n\n"))
+
+
 class _Parser(argparse.ArgumentParser):
-    """argparse whose errors are one sentence, with the nearest flag for one that does not exist."""
+    """argparse whose errors are one sentence, with the nearest flag for an unknown one."""
 
     def error(self, message: str) -> NoReturn:
         unknown = message.removeprefix("unrecognized arguments: ").split()
@@ -61,7 +73,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _of_reference(flag: str, flags: Sequence[str]) -> str | None:
-    """Which of a command's flags an option of the reference implementation is, for whoever types it from habit."""
+    """The flag of a command that means the same as this option of the reference implementation."""
     from cyclegan.reference.options import OPTIONS
 
     ours = next((option.ours for option in OPTIONS if flag.removeprefix("--") in option.names), "")
@@ -70,17 +82,20 @@ def _of_reference(flag: str, flags: Sequence[str]) -> str | None:
 
 
 def _wait_briefly() -> None:
-    """Let torch's threads give up their core after a short wait for each other, unless the user has said otherwise.
+    """Make torch's threads yield their core after waiting briefly for each other, unless the user has set a policy.
 
-    They spin, by default so long that beside a busy program they keep the very core that the other thread waits for.
-    libgomp reads this when torch is imported, which no command has done yet.
+    By default they spin so long that, beside a busy program, they hold the core that the other thread needs. libgomp
+    reads this when torch is imported, which no command has done yet.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Entry point of the command `cyclegan`. Exits 0 when it is done, 1 or 2 after an error, 130 after Ctrl-C."""
+    """Entry point of the command `cyclegan`.
+
+    Exits with 0 after success, 2 after an InputError, 1 after any other error, 130 after Ctrl-C.
+    """
     arguments = list(sys.argv[1:] if argv is None else argv)
     _wait_briefly()
     try:
@@ -89,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         # argparse takes the folders of `train A --steps 9 B` for one argument and a stray one.
         if unknown and hasattr(parsed, "paths") and not any(word.startswith("-") for word in unknown):
             parsed.paths += [Path(word) for word in unknown]
-        elif unknown:  # told by the subcommand, which knows its flags
+        elif unknown:  # the subcommand reports it, because it knows its flags
             command = getattr(parsed, "command_parser", parser)
             command.error(f"unrecognized arguments: {' '.join(unknown)}")
         parsed.run(parsed)
@@ -98,13 +113,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
-    except OSError as error:
-        print(f"cyclegan: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
-    except RuntimeError as error:
-        # Only our own; an unforeseen one keeps its traceback, for the report of a bug.
-        if type(error).__module__.partition(".")[0] != "cyclegan":
-            raise
+    except (CycleganError, OSError) as error:  # any other is a bug and keeps its traceback
         print(f"cyclegan: {error}", file=sys.stderr)
         raise SystemExit(1) from None
 
@@ -115,7 +124,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         description="Unpaired image-to-image translation: two folders of images in, two translators out.",
         epilog="examples:\n  cyclegan demo\n  cyclegan train photos/ maps/ --out runs/maps\n"
         "  cyclegan translate runs/maps photo.jpg --out translated/",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Formatter,
     )
     parser.add_argument("--version", action="version", version=f"cyclegan {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -125,11 +134,11 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
             help=module.SUMMARY,
             description=module.SUMMARY,
             epilog=module.EXAMPLES,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
+            formatter_class=_Formatter,
             allow_abbrev=False,
         )
         sub.set_defaults(run=module.run, command_parser=sub)
-        if module is train:  # its help shows the defaults of the preset and the file that are given
+        if module is train:  # its help shows the defaults of the given preset and file
             train.add_arguments(sub, arguments)
         else:
             module.add_arguments(sub)

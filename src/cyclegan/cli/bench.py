@@ -6,7 +6,7 @@ from pathlib import Path
 from cyclegan.config import PRESETS
 from cyclegan.errors import InputError
 
-SUMMARY = "Measure what training and translation cost on this machine."
+SUMMARY = "Measure the speed and memory of training and translation on this machine."
 
 EXAMPLES = """examples:
   cyclegan bench
@@ -14,9 +14,9 @@ EXAMPLES = """examples:
   cyclegan bench runs/maps --sizes 256 512 1024 --batch-sizes 1 4 --minutes 20
   cyclegan bench runs/maps --work translate --export exported/int8
 
-Every size is measured at one batch, and every batch at one size, each in a process of its own. What would take longer
-than --minutes, or more memory than there is, is left out and told. --out gets bench.json, bench.md and bench.png;
-docs/bench.md says how to read them."""
+Measures every size at one batch size, and every batch size at one size, each in its own process. Points that would
+exceed --minutes or the free memory are left out, with a note. Writes bench.json, bench.md and bench.png into --out;
+docs/guides/bench.md explains them."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,28 +25,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="RUN",
         type=Path,
         nargs="?",
-        help="run directory, checkpoint, model directory or exported folder (default: random weights of --preset)",
+        help="Run directory, checkpoint, model directory or exported folder (default: random weights of --preset).",
     )
-    parser.add_argument("--preset", choices=tuple(PRESETS), help="networks where no RUN is given (default: paper)")
-    parser.add_argument("--out", type=Path, default=Path("bench"), metavar="DIR", help="default: bench/")
+    parser.add_argument("--preset", choices=tuple(PRESETS), help="Networks if no RUN is given (default: paper).")
     parser.add_argument(
-        "--sizes", type=int, nargs="+", metavar="PX", help="default: the crop size, half of it and twice"
-    )
-    parser.add_argument(
-        "--batch-sizes", type=int, nargs="+", default=[1, 2, 4, 8], metavar="N", help="default: 1 2 4 8"
+        "--out", type=Path, default=Path("bench"), metavar="DIR", help="Folder for the results (default: bench/)."
     )
     parser.add_argument(
-        "--work", choices=("train", "translate"), nargs="+", help="default: both; an export only translates"
+        "--sizes",
+        type=int,
+        nargs="+",
+        metavar="PX",
+        help="Sides of the images in pixels (default: the crop size, half of it and twice).",
     )
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps or auto (default: auto)")
-    parser.add_argument("--minutes", type=float, default=3.0, help="time for all of it (default: 3)")
+    parser.add_argument(
+        "--batch-sizes", type=int, nargs="+", default=[1, 2, 4, 8], metavar="N", help="Batch sizes (default: 1 2 4 8)."
+    )
+    parser.add_argument(
+        "--work",
+        choices=("train", "translate"),
+        nargs="+",
+        help="Work to measure (default: both; an export only translates).",
+    )
+    parser.add_argument("--device", default="auto", help="Device: cpu, cuda, cuda:1, mps or auto (default: auto).")
+    parser.add_argument(
+        "--minutes", type=float, metavar="N", default=3.0, help="Time for all measurements in minutes (default: 3)."
+    )
     parser.add_argument(
         "--export",
         type=Path,
         nargs="+",
         default=[],
         metavar="DIR",
-        help="more folders of cyclegan export, of the same model, such as one in int8",
+        help="More exports of the same model, such as one in int8.",
     )
 
 
@@ -68,8 +79,9 @@ def run(parsed: argparse.Namespace) -> None:
     from rich.console import Console
 
     from cyclegan.bench.measuring import measure
+    from cyclegan.bench.output import write
     from cyclegan.bench.subject import find_subject
-    from cyclegan.bench.view import show, write
+    from cyclegan.bench.view import show
     from cyclegan.system.devices import resolve_device
     from cyclegan.system.progress import signals_interrupt
 

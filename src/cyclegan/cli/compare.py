@@ -14,10 +14,10 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "run_directories", metavar="RUN", type=Path, nargs="+", help="two or more run directories that were evaluated"
+        "run_directories", metavar="RUN", type=Path, nargs="+", help="Two or more run directories that were evaluated."
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("compare.html"), help="page to write (default: compare.html)", metavar="FILE"
+        "--out", type=Path, default=Path("compare.html"), help="Page to write (default: compare.html).", metavar="FILE"
     )
 
 

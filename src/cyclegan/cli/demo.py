@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-SUMMARY = "Train on satellite photos and maps for ten minutes and show the result; --quick does not train."
+SUMMARY = "Train on satellite photos and maps for ten minutes and show the result; --quick skips the training."
 
 EXAMPLES = """examples:
   cyclegan demo
@@ -12,14 +12,24 @@ EXAMPLES = """examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", type=Path, help="where everything goes (default: runs/demo, or runs/quick)")
     parser.add_argument(
-        "--quick", action="store_true", help="translate and score with a model that is installed, in under a minute"
+        "--out", type=Path, metavar="DIR", help="Folder for all results (default: runs/demo, or runs/quick)."
     )
-    parser.add_argument("--data", type=Path, default=Path("data/earth"), help="its dataset (default: data/earth)")
-    parser.add_argument("--minutes", type=float, help="minutes of training (default: that of the preset demo)")
-    parser.add_argument("--seed", type=int, help="of the training (default: 0)")
-    parser.add_argument("--fresh", action="store_true", help="move an earlier demo aside and start anew")
+    parser.add_argument(
+        "--quick", action="store_true", help="Translate and score with an installed model, in under a minute."
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path("data/earth"),
+        metavar="DIR",
+        help="Folder of the dataset, which is built if it is missing (default: data/earth).",
+    )
+    parser.add_argument(
+        "--minutes", type=float, metavar="N", help="Minutes of training (default: those of the preset demo)."
+    )
+    parser.add_argument("--seed", type=int, metavar="N", help="Seed of the training (default: 0).")
+    parser.add_argument("--fresh", action="store_true", help="Move an earlier demo aside and start anew.")
 
 
 def run(parsed: argparse.Namespace) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cyclegan.errors import InputError
 
-SUMMARY = "Get a dataset or a pretrained model by its name."
+SUMMARY = "Download a dataset or a pretrained model by its name."
 
 EXAMPLES = """examples:
   cyclegan download --list
@@ -15,31 +15,33 @@ EXAMPLES = """examples:
   cyclegan download earth --variant etopo1 --out data/etopo1
   cyclegan download earth16                    (elevation in metres, one 16-bit channel)
 
-The same command goes on with a download that broke off. Sizes and SHA-256 are checked where they are known.
-A mirror has the files as URL/datasets/NAME.zip and URL/pretrained_models/NAME.pth."""
+The same command resumes a download that was interrupted. Sizes and SHA-256 are checked where they are known.
+A mirror keeps the files as URL/datasets/NAME.zip and URL/pretrained_models/NAME.pth."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", nargs="?", help="what to get; --list shows the names")
-    parser.add_argument("--list", action="store_true", help="show all datasets and models, and end")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="Dataset or model to download; --list shows the names.")
+    parser.add_argument("--list", action="store_true", help="List all datasets and models.")
     parser.add_argument(
-        "--model", action="store_true", help="the pretrained model, for a name that is also that of a dataset"
+        "--model", action="store_true", help="Download the pretrained model if a dataset has the same name."
     )
     parser.add_argument(
         "--variant",
+        metavar="NAME",
         default="shadedrelief",
-        help="maps of earth: shadedrelief (pale relief), or etopo1 (coloured heights and depths) "
-        "(default: shadedrelief)",
+        help="Maps of earth: shadedrelief (pale relief) or etopo1 (coloured heights and depths) "
+        "(default: shadedrelief).",
     )
     parser.add_argument(
         "--out",
         type=Path,
-        help="folder to make (default: data/NAME, or data/NAME-VARIANT; for a model models/NAME)",
+        metavar="DIR",
+        help="Folder to write (default: data/NAME, data/NAME-VARIANT, or models/NAME for a model).",
     )
     parser.add_argument(
         "--mirror",
         metavar="URL",
-        help="get it from there instead of the authors' server (default: environment variable CYCLEGAN_MIRROR, if set)",
+        help="Server to use instead of the authors' (default: environment variable CYCLEGAN_MIRROR, if set).",
     )
 
 
@@ -65,7 +67,7 @@ def run(parsed: argparse.Namespace) -> None:
 
 
 def _get_model(name: str, out: Path, mirror: str | None) -> Path:
-    """The model directory `out`, made of the file that comes, which is not kept."""
+    """Download a model and convert it into the model directory `out`. The downloaded file is not kept."""
     import shlex
     import sys
 
@@ -74,13 +76,13 @@ def _get_model(name: str, out: Path, mirror: str | None) -> Path:
     from cyclegan.storage.model import read_info
 
     if (out / "config.json").is_file() and f"{name}.pth" in (read_info(out).origin or ""):
-        print(f"{out} is there already; remove it to get it again.", file=sys.stderr)
+        print(f"{out} is there already; remove it to download it again.", file=sys.stderr)
         return out
     with model_file(name, out, mirror=mirror) as file:
         try:
             made = import_reference(file, out=file.with_suffix(""), direction="a2b").path
-        except InputError as error:  # the file goes, so its place says nothing
-            raise InputError(str(error).replace(str(file), f"What came as {file.name}")) from None
+        except InputError as error:  # the file is removed, so its path says nothing
+            raise InputError(str(error).replace(str(file), f"The downloaded {file.name}")) from None
         if out.exists():
             out.rmdir()
         made.rename(out)
@@ -97,7 +99,7 @@ def _show_list() -> None:
 
     console = Console(highlight=False, markup=False)
     if not console.is_terminal:
-        console.width = 160  # lines for other programs are not folded at 80 columns
+        console.width = 160  # do not fold lines at 80 columns for other programs
     table = Table(show_edge=False, pad_edge=False)
     for column in ("name", "kind", "A", "B", "size", "SHA-256"):
         table.add_column(column, overflow="fold", justify="right" if column == "size" else "left")

@@ -13,39 +13,65 @@ EXAMPLES = """examples:
   cyclegan evaluate runs/maps/best --direction a2b         (its scores go to runs/maps/evaluations/best)
   cyclegan evaluate hf:user/name --a photos --b maps --out scores     (a model of the Hugging Face Hub)
 
-Realism is measured on features of EfficientNet-Lite0, which need no download; such a KID is no standard KID or FID.
-For those: --inception torch-fidelity, or --inception clean-fid."""
+Realism is measured on features of a network that is installed with the package and needs no download. This is not the
+standard KID or FID; for those use --inception torch-fidelity or --inception clean-fid."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "run_directory", metavar="RUN", type=Path, help="run directory, checkpoint, model directory or hf:user/name"
-    )
-    parser.add_argument("--a", type=Path, metavar="DIR", help="test images of domain A (default: those of the run)")
-    parser.add_argument("--b", type=Path, metavar="DIR", help="test images of domain B (default: those of the run)")
-    parser.add_argument(
-        "--paired", action="store_true", help="images of the same name show the same thing: compare with the truth"
-    )
-    parser.add_argument("--direction", choices=("a2b", "b2a", "both"), default="both", help="default: both")
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="where scores.json and the report go (default: the run directory)"
+        "run_directory", metavar="RUN", type=Path, help="Run directory, checkpoint, model directory or hf:user/name."
     )
     parser.add_argument(
-        "--short-side", type=int, metavar="PIXELS", help="bring all images to this first (default: their own size)"
+        "--a", type=Path, metavar="DIR", help="Folder of test images of domain A (default: that of the run)."
     )
-    parser.add_argument("--weights", choices=("final", "average"), help="default: what the run was configured for")
     parser.add_argument(
-        "--inception", metavar="TOOL", help="standard FID and KID as well, by torch-fidelity or clean-fid"
+        "--b", type=Path, metavar="DIR", help="Folder of test images of domain B (default: that of the run)."
+    )
+    parser.add_argument(
+        "--paired", action="store_true", help="Compare with the truth: images of the same name show the same thing."
+    )
+    parser.add_argument(
+        "--direction", choices=("a2b", "b2a", "both"), default="both", help="Direction to score (default: both)."
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="Folder for scores.json and the report (default: the run directory)."
+    )
+    parser.add_argument(
+        "--short-side",
+        type=int,
+        metavar="PIXELS",
+        help="Bring the shorter side of all images to this many pixels first (default: their own size).",
+    )
+    parser.add_argument(
+        "--weights",
+        choices=("final", "average"),
+        help="Weights to use (default: those that the run was configured for).",
+    )
+    parser.add_argument(
+        "--features",
+        metavar="NAME",
+        help="Feature network of KID (default: the one that is installed with the package).",
+    )
+    parser.add_argument(
+        "--inception", metavar="TOOL", help="Compute standard FID and KID as well, by torch-fidelity or clean-fid."
     )
     parser.add_argument(
         "--inception-weights",
         type=Path,
         metavar="FILE",
-        help="Inception weights of torch-fidelity, if not in its cache",
+        help="File with the Inception weights of torch-fidelity, if its cache has none.",
     )
-    parser.add_argument("--batch-size", type=int, default=8, help="images of one size in a call (default: 8)")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps or auto (default: auto)")
-    parser.add_argument("--seed", type=int, default=0, help="of the intervals and the noise (default: 0)")
+    parser.add_argument(
+        "--batch-size",
+        type=int,
+        metavar="N",
+        default=8,
+        help="Images of one size that are translated together (default: 8).",
+    )
+    parser.add_argument("--device", default="auto", help="Device: cpu, cuda, cuda:1, mps or auto (default: auto).")
+    parser.add_argument(
+        "--seed", type=int, metavar="N", default=0, help="Seed of the intervals and the noise (default: 0)."
+    )
 
 
 def run(parsed: argparse.Namespace) -> None:
@@ -65,6 +91,7 @@ def run(parsed: argparse.Namespace) -> None:
             out=parsed.out,
             short_side=parsed.short_side,
             weights=parsed.weights,
+            features=parsed.features,
             inception=parsed.inception,
             inception_weights=parsed.inception_weights,
             batch_size=parsed.batch_size,

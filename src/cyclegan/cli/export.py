@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-SUMMARY = "Write a model by itself, or in the format of another program."
+SUMMARY = "Export a model for another program, or as a model directory of its own."
 
 EXAMPLES = """examples:
   cyclegan export runs/maps --format onnx --out exported/maps
@@ -14,48 +14,57 @@ EXAMPLES = """examples:
   cyclegan export runs/maps --format model --precision fp16 --out models/maps
   cyclegan translate exported/maps photo.jpg --out translated/
 
-onnx, openvino, torch-export: a2b.onnx (a2b.xml and a2b.bin, a2b.pt2) and b2a of the same kind, for a batch of any size
-and images of any size, and config.json, which says what goes in and comes out. Each is compared with torch before it is
-put in its place. `cyclegan translate` takes the folder; docs/engines.md runs it without cyclegan.
-reference: latest_net_G_A.pth, latest_net_G_B.pth and the discriminators latest_net_D_A.pth and latest_net_D_B.pth, as
+onnx, openvino, torch-export: writes a2b.onnx (a2b.xml and a2b.bin, a2b.pt2) and the same for b2a, which take batches
+and images of any size, and config.json, which describes inputs and outputs. Graphs are compared with torch before they
+are put into place. `cyclegan translate` takes the folder; docs/guides/engines.md shows how to run it without cyclegan.
+
+reference: writes latest_net_G_A.pth, latest_net_G_B.pth, latest_net_D_A.pth and latest_net_D_B.pth, as
 junyanz/pytorch-CycleGAN-and-pix2pix loads them from its folder checkpoints/NAME.
-bf16 and fp16 need arithmetic that many CPUs lack: OpenVINO then refuses them, torch-export warns that it is slow.
-model: a model directory with one set of weights, to pass on or to keep; fp16 is half the size."""
+
+model: writes a model directory with one set of weights; in fp16 it has half the size.
+
+Many CPUs have no bf16 or fp16 arithmetic: OpenVINO then refuses these, torch-export warns that it is slow."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_directory", metavar="RUN", type=Path, help="run directory, checkpoint or model directory")
+    parser.add_argument("run_directory", metavar="RUN", type=Path, help="Run directory, checkpoint or model directory.")
     parser.add_argument(
         "--format",
         choices=("model", "reference", "onnx", "openvino", "torch-export"),
         required=True,
-        help="what to write",
+        help="Format to write.",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the files")
-    parser.add_argument("--direction", choices=("a2b", "b2a", "both"), default="both", help="default: both")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="Folder for the files.")
+    parser.add_argument(
+        "--direction", choices=("a2b", "b2a", "both"), default="both", help="Direction to export (default: both)."
+    )
     parser.add_argument(
         "--precision",
         choices=("fp32", "fp16", "bf16", "int8"),
         default="fp32",
-        help="what the graph computes in, or a model's weights are kept in; images are float32 (default: fp32)",
+        help="Arithmetic of the graph, or type of a model's weights; images stay float32 (default: fp32).",
     )
     parser.add_argument(
         "--calibrate",
         type=Path,
         metavar="FOLDER",
-        help="for int8: images of the input's domain, or a folder with trainA and trainB (default: those of the run)",
+        help="For int8: folder of input images, or one with trainA and trainB (default: those of the run).",
     )
-    parser.add_argument("--weights", choices=("final", "average"), help="default: what the run was configured for")
+    parser.add_argument(
+        "--weights",
+        choices=("final", "average"),
+        help="Weights to export (default: those that the run was configured for).",
+    )
 
 
 def run(parsed: argparse.Namespace) -> None:
     import sys
 
-    from cyclegan.export import export
+    from cyclegan.export import export_model
     from cyclegan.system.progress import signals_interrupt
 
     with signals_interrupt():
-        exported = export(
+        exported = export_model(
             parsed.run_directory,
             parsed.out,
             format=parsed.format,

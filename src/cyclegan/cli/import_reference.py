@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-SUMMARY = "Take over checkpoints of the reference implementation (junyanz/pytorch-CycleGAN-and-pix2pix)."
+SUMMARY = "Import checkpoints of the reference implementation (junyanz/pytorch-CycleGAN-and-pix2pix)."
 
 EXAMPLES = """examples:
   cyclegan import checkpoints/maps_cyclegan --out models/maps
@@ -11,17 +11,19 @@ EXAMPLES = """examples:
   cyclegan import horse2zebra.pth zebra2horse.pth --out models/horse2zebra
   cyclegan import latest_net_G_B.pth --out models/maps_b2a
 
-The architecture is worked out from the tensors. Files are never executed: only tensors are taken from them.
-Of generators whose names do not tell, the first one is a2b and the second one b2a."""
+The architecture is read from the tensors. No code of the files is executed.
+If file names do not say the direction, the first generator is a2b and the second one b2a."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "checkpoints", metavar="CHECKPOINT", type=Path, nargs="+", help="a folder checkpoints/NAME, or .pth files"
+        "checkpoints", metavar="CHECKPOINT", type=Path, nargs="+", help="Folder checkpoints/NAME, or .pth files."
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="model directory to make")
-    parser.add_argument("--epoch", help="which one of a folder: latest, 200, iter_5000, ... (default: latest)")
-    parser.add_argument("--direction", choices=("a2b", "b2a"), help="of a single generator whose name does not tell")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="Model directory to write.")
+    parser.add_argument("--epoch", help="Checkpoint of the folder: latest, 200, iter_5000, ... (default: latest).")
+    parser.add_argument(
+        "--direction", choices=("a2b", "b2a"), help="Direction of a single generator whose file name does not say it."
+    )
 
 
 def run(parsed: argparse.Namespace) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cyclegan.errors import InputError
 
-SUMMARY = "Look at folders of images, or at a run, before training."
+SUMMARY = "Check folders of images, or the folders of a run, before training."
 
 EXAMPLES = """examples:
   cyclegan inspect photos/ maps/
@@ -14,7 +14,7 @@ EXAMPLES = """examples:
   cyclegan inspect photos/ --test-a photos_held_out/
   cyclegan inspect runs/maps
 
-Every file is decoded. What is found and advised goes to the screen; --out adds a page with pictures."""
+Decodes every file, then prints what it found and advises; --out adds a page with pictures."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,11 +24,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="A [B]",
         type=Path,
         nargs="*",
-        help="folder of images of one domain or of both, one root that holds trainA and trainB, or a run directory",
+        help="Folder of images of one domain or of each, a root that holds trainA and trainB, or a run directory.",
     )
-    parser.add_argument("--test-a", type=Path, metavar="DIR", help="held-out images of A (of a root: its testA)")
-    parser.add_argument("--test-b", type=Path, metavar="DIR", help="held-out images of B (of a root: its testB)")
-    parser.add_argument("--out", type=Path, metavar="FILE.html", help="write a page with pictures, too")
+    parser.add_argument(
+        "--test-a", type=Path, metavar="DIR", help="Folder of test images of domain A (default: testA of a root)."
+    )
+    parser.add_argument(
+        "--test-b", type=Path, metavar="DIR", help="Folder of test images of domain B (default: testB of a root)."
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE.html", help="Also write a page with pictures.")
 
 
 def run(parsed: argparse.Namespace) -> None:
@@ -39,10 +43,10 @@ def run(parsed: argparse.Namespace) -> None:
         raise InputError(f"--out is {parsed.out}; expected the name of a page to write, such as inspection.html.")
     from rich.console import Console
 
-    from cyclegan.inspection import inspect
+    from cyclegan.inspection import inspect_folders
     from cyclegan.inspection.view import show_inspection, write_inspection
 
-    found = inspect(*parsed.paths, test_a=parsed.test_a, test_b=parsed.test_b)
+    found = inspect_folders(*parsed.paths, test_a=parsed.test_a, test_b=parsed.test_b)
     show_inspection(found, Console(highlight=False, markup=False))
     if parsed.out is not None:
         write_inspection(found, parsed.out)

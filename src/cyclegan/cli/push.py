@@ -8,28 +8,30 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cyclegan.publishing.publish import Parcel
 
-SUMMARY = "Publish a trained model on the Hugging Face Hub, with a card."
+SUMMARY = "Publish a trained model on the Hugging Face Hub, with a model card."
 
 EXAMPLES = """examples:
   cyclegan push runs/maps user/maps --dry-run card         (look at card/README.md first; sends nothing)
   cyclegan push runs/maps user/maps --licence cc-by-4.0 --data-licence "photos: mine; maps: public domain"
   cyclegan push runs/maps/best user/maps --private
 
-Log in first with `hf auth login`, or set HF_TOKEN. Everything goes in one commit: a push that fails changes nothing."""
+Log in first with `hf auth login`, or set HF_TOKEN. A push is one commit: if it fails, nothing changes."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_directory", metavar="RUN", type=Path, help="run directory, checkpoint or model directory")
-    parser.add_argument("repo_id", metavar="USER/NAME", help="repository; made if it is not there")
-    parser.add_argument("--private", action="store_true", help="of a new repository: nobody else may see it")
-    parser.add_argument("--message", metavar="TEXT", help="of the commit (default: step and version)")
-    parser.add_argument("--licence", metavar="ID", help="of the weights, by its id at the Hub: mit, cc-by-4.0, ...")
-    parser.add_argument("--data-licence", metavar="TEXT", help="of the images, in words for the card")
-    parser.add_argument("--weights", choices=("final", "average"), help="send only these (default: all there are)")
-    parser.add_argument("--no-samples", action="store_true", help="publish no pictures of your images")
-    parser.add_argument("--overwrite", action="store_true", help="push into a repository that holds other things")
+    parser.add_argument("run_directory", metavar="RUN", type=Path, help="Run directory, checkpoint or model directory.")
+    parser.add_argument("repo_id", metavar="USER/NAME", help="Repository, which is created if there is none.")
+    parser.add_argument("--private", action="store_true", help="Make a new repository private.")
+    parser.add_argument("--message", metavar="TEXT", help="Commit message (default: the step of the model).")
     parser.add_argument(
-        "--dry-run", type=Path, metavar="DIR", help="write everything into this new folder, send nothing"
+        "--licence", metavar="ID", help="Licence of the weights, by its id at the Hub: mit, cc-by-4.0, ..."
+    )
+    parser.add_argument("--data-licence", metavar="TEXT", help="Licence of the images, in words for the card.")
+    parser.add_argument("--weights", choices=("final", "average"), help="Send only these weights (default: all).")
+    parser.add_argument("--no-samples", action="store_true", help="Publish no pictures of your images.")
+    parser.add_argument("--overwrite", action="store_true", help="Push into a repository that holds other files.")
+    parser.add_argument(
+        "--dry-run", type=Path, metavar="DIR", help="Write everything into this new folder and send nothing."
     )
 
 

@@ -8,7 +8,26 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
-from cyclegan.config import DEFAULT_PRESET, LENGTHS, PRESETS, choices, field_sections, make_config, read_config_file
+from cyclegan.config import (
+    DEFAULT_PRESET,
+    LENGTHS,
+    OLD_WORDS,
+    PRESETS,
+    Config,
+    DataConfig,
+    FolderSettings,
+    LossSettings,
+    MachineSettings,
+    ModelConfig,
+    OptimisationSettings,
+    OutputSettings,
+    StartSettings,
+    choices,
+    field_sections,
+    network_names,
+    read_config_file,
+    resolved_values,
+)
 from cyclegan.errors import InputError
 
 SUMMARY = "Train two translators from two folders of unpaired images."
@@ -20,14 +39,26 @@ EXAMPLES = """examples:
   cyclegan train scans/ --channels-a 1 --channels-b 1      (scans/trainA and scans/trainB)
   cyclegan train new_photos/ maps/ --out runs/fine --init-from runs/maps --freeze encoder --learning-rate 5e-5
 
-The same command again goes on where a run stopped.
+The same command resumes a run that was stopped. Defaults are those of the preset and the file that are given.
 
-From junyanz/pytorch-CycleGAN-and-pix2pix? docs/from-the-reference.md has all its options, and this prints a whole
-command of its train.py or test.py as one of ours:
+From junyanz/pytorch-CycleGAN-and-pix2pix (docs/guides/from-the-reference.md):
   cyclegan train --from-reference 'python train.py --dataroot ./datasets/maps --name maps_cyclegan'"""
 
 # Settings that have a place of their own on the command line.
-_OWN_PLACE = {"a", "b", "preset"}
+_OWN_PLACE = ("a", "b", "preset")
+
+# With --preset the ten that people use first.
+_MOST_USED = ("out", "epochs", "minutes", "crop_size", "batch_size", "generator", "width", "device", "seed")
+
+# Groups of the help text, and the classes whose settings they show.
+_GROUPS: dict[str, tuple[type[Config], ...]] = {
+    "data": (FolderSettings, DataConfig),
+    "networks": (ModelConfig, StartSettings),
+    "losses": (LossSettings,),
+    "optimisation": (OptimisationSettings,),
+    "machine": (MachineSettings,),
+    "what is written": (OutputSettings,),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
@@ -37,62 +68,89 @@ def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
         metavar="A [B]",
         type=Path,
         nargs="*",
-        help="folder of images of domain A and of domain B, or one root that holds trainA and trainB",
+        help="Folders of images of domain A and domain B, or one root that holds trainA and trainB.",
     )
+    fields = {name: section.model_fields[name] for name, section in field_sections().items()}
+    defaults = _defaults(arguments)
+
+    most_used = parser.add_argument_group("most used settings")
     default = f"default: {DEFAULT_PRESET}; with --init-from that of its run, or paper"
-    parser.add_argument("--preset", help=f"values to start from: {', '.join(PRESETS)} ({default})")
-    parser.add_argument("--config", type=Path, metavar="FILE", help="TOML file of settings, over those of the preset")
-    parser.add_argument(
+    most_used.add_argument(
+        "--preset", help=f"Values of all settings that are not given: {', '.join(PRESETS)} ({default})"
+    )
+    for name in _MOST_USED:
+        _add_setting(most_used, name, fields[name], defaults.get(name))
+
+    start = parser.add_argument_group("starting, going on and starting again")
+    start.add_argument(
+        "--config", type=Path, metavar="FILE", help="TOML file of settings, which replace those of the preset."
+    )
+    again = start.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="Go on with the run in --out, also with changed settings.")
+    again.add_argument("--fresh", action="store_true", help="Move the run in --out aside and start anew.")
+    start.add_argument(
         "--from-reference",
         metavar="COMMAND",
-        help="print what a command of the reference is here, and do nothing else (COMMAND in quotes)",
+        help="Print a command of the reference implementation, in quotes, as a command of cyclegan, and train nothing.",
     )
-    again = parser.add_mutually_exclusive_group()
-    again.add_argument(
-        "--resume", action="store_true", help="there must be a run to go on with; takes changed settings"
-    )
-    again.add_argument("--fresh", action="store_true", help="move the run that is in --out aside and start anew")
-    group = parser.add_argument_group(
-        "settings (the defaults shown are those of the preset and the file that are given)"
-    )
-    group.add_argument(
-        "--cycle-weight", type=float, default=argparse.SUPPRESS, metavar="FLOAT", help="both cycle weights at once"
-    )
-    defaults = _defaults(arguments)
-    for name, section in field_sections().items():
-        if name not in _OWN_PLACE:
-            _add_setting(group, name, section.model_fields[name], defaults.get(name))
+
+    for title, sections in _GROUPS.items():
+        group = parser.add_argument_group(title)
+        if LossSettings in sections:
+            group.add_argument(
+                "--cycle-weight",
+                type=float,
+                default=argparse.SUPPRESS,
+                metavar="FLOAT",
+                help="Both cycle weights at once.",
+            )
+        names = [name for section in sections for name in section.model_fields if name in fields]
+        for name in names:
+            if name not in (*_OWN_PLACE, *_MOST_USED):
+                _add_setting(group, name, fields[name], defaults.get(name))
 
 
 def _defaults(arguments: Sequence[str]) -> dict[str, Any]:
-    """The values that hold when no flag changes them, for the help text."""
+    """The values of all settings that no flag changes, for the help text."""
     if "train" not in arguments or not {"-h", "--help"} & set(arguments):
         return {}
     known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     known.add_argument("--preset")
     known.add_argument("--config", type=Path)
     given, _ = known.parse_known_args(list(arguments))
-    from cyclegan.config import flat_values
-
-    return flat_values(make_config(*([read_config_file(given.config)] if given.config else []), preset=given.preset))
+    return resolved_values(*([read_config_file(given.config)] if given.config else []), preset=given.preset)
 
 
 def _add_setting(group: Any, name: str, info: FieldInfo, default: Any) -> None:
-    """One flag for one setting. Values stay text: the configuration itself checks and converts them."""
+    """One flag for one setting. Values stay text: the configuration checks and converts them."""
     flag = "--" + name.replace("_", "-")
     types = [kind for kind in get_args(info.annotation) if kind is not type(None)] or [info.annotation]
-    shown = "none" if default is None else " ".join(map(str, default)) if isinstance(default, list) else str(default)
-    text = f"{info.description or ''} (default: {shown})".replace("%", "%%")
-    words = choices(info.annotation)
+    has_default = default not in (None, {})
+    text = f"{info.description} (default: {_show(default)})." if has_default else str(info.description)
+    text = text.replace(". (default", " (default").replace("%", "%%")
+    words = network_names(name) or choices(info.annotation)
     if info.annotation is bool:
         group.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
     elif words:
-        group.add_argument(flag, choices=words, default=argparse.SUPPRESS, help=text)
+        old = OLD_WORDS.get(name, {})
+        group.add_argument(
+            flag, choices=words, type=lambda word: old.get(word, word), default=argparse.SUPPRESS, help=text
+        )
+    elif str(info.annotation).startswith("dict"):
+        group.add_argument(flag, action="append", metavar="NAME=VALUE", default=argparse.SUPPRESS, help=text)
     elif str(types[0]).startswith("tuple"):
         group.add_argument(flag, nargs=2, type=float, metavar=("LOW", "HIGH"), default=argparse.SUPPRESS, help=text)
     else:
-        kind = getattr(types[0], "__name__", "VALUE").upper()
-        group.add_argument(flag, metavar=kind, default=argparse.SUPPRESS, help=text)
+        kind = getattr(types[0], "__name__", "value").upper()
+        group.add_argument(flag, metavar=kind.replace("STR", "TEXT"), default=argparse.SUPPRESS, help=text)
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, list):
+        return " ".join(map(_show, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _print_equivalent(command: str) -> None:
@@ -110,7 +168,7 @@ def run(parsed: argparse.Namespace) -> None:
     settings = {name: value for name, value in vars(parsed).items() if name not in own}
     if parsed.from_reference is not None:
         if settings or any((parsed.paths, parsed.preset, parsed.config, parsed.resume, parsed.fresh)):
-            raise InputError("--from-reference stands alone; add what you like to the command that it prints.")
+            raise InputError("--from-reference stands alone; add other settings to the command that it prints.")
         _print_equivalent(parsed.from_reference)
         return
     lengths = sorted(LENGTHS & settings.keys())

@@ -1,13 +1,12 @@
-"""Datasets by name."""
+"""Datasets by name: download or build them."""
 
-import shutil
 from pathlib import Path
 
 from cyclegan.datasets.catalogue import CITYSCAPES, STANDARD, unknown
 from cyclegan.datasets.earth import EARTH_VARIANTS, build_earth
 from cyclegan.datasets.earth16 import build_earth16
 from cyclegan.errors import InputError
-from cyclegan.system.atomic import check_free
+from cyclegan.system.atomic import atomic_path, check_free
 
 __all__ = ["DATASETS", "EARTH_VARIANTS", "download"]
 
@@ -15,13 +14,12 @@ DATASETS = ("earth", "earth16", *STANDARD)
 
 
 def download(name: str, out: Path, *, variant: str = "shadedrelief", mirror: str | None = None, **options: int) -> Path:
-    """Build or fetch the dataset `name` below `out`: trainA, trainB, testA, testB. Returns `out`.
+    """Download or build the dataset `name` in the folder `out`: trainA, trainB, testA, testB. Returns `out`.
 
-    variant: which one, where there are several; for earth what domain B is, shadedrelief or etopo1. mirror: where to
-    fetch from instead of the authors' server, see `standard.address`. options: lengths of `build_earth`, which
-    `build_earth16` has too.
-    Raises InputError for an unknown name or variant, an `out` that is in use, or a missing package; DownloadError and
-    ArchiveError, which are RuntimeErrors, for a file that cannot be had or used.
+    variant: domain B of earth, shadedrelief or etopo1. mirror: server to use instead of the authors', see
+    `standard.address`. options: lengths in pixels of `build_earth` and `build_earth16`.
+    Raises InputError for an unknown name or variant, an `out` that is in use, or a missing package; DownloadError if
+    the file cannot be downloaded, and ArchiveError if it cannot be unpacked.
     """
     if name == "cityscapes":
         raise InputError(CITYSCAPES)
@@ -34,22 +32,14 @@ def download(name: str, out: Path, *, variant: str = "shadedrelief", mirror: str
     if variant not in EARTH_VARIANTS:
         raise InputError(f"There is no variant {variant!r} of earth; available: {', '.join(EARTH_VARIANTS)}.")
     if mirror is not None:
-        raise InputError(f"{name} is not downloaded but built of images that are installed, so --mirror is not for it.")
+        raise InputError(f"{name} is built from installed images and not downloaded; leave --mirror out.")
     if name == "earth16" and variant != "shadedrelief":
         raise InputError(f"earth16 has no variant {variant!r}; leave --variant out, or take earth.")
     out = Path(out)
     check_free(out)
-    # Made beside its place and renamed when whole: a dataset that is there is complete.
-    partial = out.with_name(f".{out.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
+    with atomic_path(out) as folder:  # a dataset that is there is complete
         if name == "earth16":
-            build_earth16(partial, **options)
+            build_earth16(folder, **options)
         else:
-            build_earth(partial, variant=variant, **options)
-        if out.exists():
-            out.rmdir()
-        partial.rename(out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+            build_earth(folder, variant=variant, **options)
     return out

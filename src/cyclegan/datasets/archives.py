@@ -1,4 +1,4 @@
-"""A zip of folders of images from a stranger: looked through before anything is written, then unpacked."""
+"""Unpack an untrusted zip of image folders. All entries are checked before anything is written."""
 
 import re
 import shutil
@@ -10,42 +10,37 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from rich.console import Console
-
 from cyclegan.datasets.fetching import show_bytes
-from cyclegan.errors import InputError
+from cyclegan.errors import ArchiveError, InputError
 from cyclegan.images.file_formats import image_suffixes
+from cyclegan.system.messages import Messages
 from cyclegan.system.progress import show_progress
 
 FOLDERS = tuple(f"{role}{domain}" for role in ("train", "val", "test") for domain in "AB")
 
-# Limits for what an archive may become. Images hardly shrink in a zip; plain label maps in BMP may, to a tenth or so.
+# Limits of an unpacked archive. Images hardly shrink in a zip; plain label maps in BMP may, to about a tenth.
 _MOST_FILES = 200_000
 _MOST_BYTES = 16 << 30
 _MOST_RATIO = 40
-# A small archive may hold a few images of one colour, which shrink more, and do no harm.
+# A small archive may hold a few images of one colour, which shrink more and do no harm.
 _FREE_BYTES = 16 << 20
-
-
-class ArchiveError(RuntimeError):
-    """A zip that is damaged, or that no honest person would make. One sentence, for the user."""
 
 
 @dataclass(frozen=True)
 class Unpacked:
-    """num_images: of each folder that is there. left_out: names of entries that are no images of these folders."""
+    """num_images: by folder. left_out: names of entries that are not images of these folders."""
 
     num_images: dict[str, int]
     left_out: tuple[str, ...]
 
 
-def unpack(archive: Path, out: Path, *, name: str, console: Console) -> Unpacked:
-    """Unpack the images of trainA, trainB, valA, ... of a zip into the new folder `out`. `name` is for messages.
+def unpack(archive: Path, out: Path, *, name: str, messages: Messages) -> Unpacked:
+    """Unpack the images of trainA, trainB, valA, ... of a zip into the new folder `out`. name: for messages.
 
-    The folders lie in the zip as they are or in one folder. Whatever else is there is left out, and returned.
-    Raises ArchiveError for a damaged zip, names that lead elsewhere or meet, links, encrypted entries, more bytes than
-    an archive of this kind can hold, and if there are no such images; InputError if the disk has no room. After an
-    error, `out` is not there.
+    The folders lie at the top of the zip, or together in one folder. Other entries are left out, and returned.
+    Raises ArchiveError for a damaged zip, names that lead outside or collide, links, encrypted entries, more bytes than
+    images can have in such a zip, and if there are no such images; InputError if the disk has not enough room. After an
+    error there is no `out`.
     """
     shutil.rmtree(out, ignore_errors=True)
     try:
@@ -58,10 +53,10 @@ def unpack(archive: Path, out: Path, *, name: str, console: Console) -> Unpacked
                     f"{archive.parent.parent} has {show_bytes(free)} free and the images of {name} take "
                     f"{show_bytes(total)}; make room, or choose another --out."
                 )
-            _write(opened, wanted, out, name, console)
+            _write(opened, wanted, out, name, messages)
     except BaseException as error:
         shutil.rmtree(out, ignore_errors=True)
-        # zipfile and zlib have many names for damage; the reader needs one.
+        # zipfile and zlib have many errors for damage.
         if isinstance(error, ArchiveError):
             raise ArchiveError(f"{name} cannot be unpacked: {error} It was removed.") from None
         if isinstance(error, zipfile.BadZipFile | zlib.error | EOFError | NotImplementedError | RuntimeError):
@@ -74,7 +69,7 @@ def unpack(archive: Path, out: Path, *, name: str, console: Console) -> Unpacked
 def _choose(
     entries: list[zipfile.ZipInfo], archive_bytes: int
 ) -> tuple[dict[PurePosixPath, zipfile.ZipInfo], list[str]]:
-    """What to unpack, by its path below the dataset, and the names of the other entries. Nothing is written yet."""
+    """The entries to unpack, by their path in the dataset, and the names of the others."""
     if len(entries) > _MOST_FILES:
         raise ArchiveError(f"it has {len(entries):,} files; at most {_MOST_FILES:,} are expected.")
     wanted: dict[PurePosixPath, zipfile.ZipInfo] = {}
@@ -91,7 +86,7 @@ def _choose(
             left_out.append(entry.filename)
             continue
         path = PurePosixPath(*parts)
-        # Disks that do not tell x.jpg from X.JPG, or two spellings of an accent, would lose one of them.
+        # Some file systems treat x.jpg and X.JPG, or two spellings of an accent, as one file.
         spelling = unicodedata.normalize("NFC", str(path)).casefold()
         if spelling in taken:
             raise ArchiveError(f"two files in it have the name {str(path)!r}.")
@@ -106,12 +101,12 @@ def _choose(
         raise ArchiveError(f"{both!r} is both a file and a folder in it.")
     total = sum(entry.file_size for entry in wanted.values())
     if total > _MOST_BYTES or total > max(_MOST_RATIO * archive_bytes, _FREE_BYTES):
-        raise ArchiveError(f"its {show_bytes(archive_bytes)} would become {show_bytes(total)}, as of no set of images.")
+        raise ArchiveError(f"its {show_bytes(archive_bytes)} would become {show_bytes(total)}, more than images can.")
     return wanted, left_out
 
 
 def _check_entry(entry: zipfile.ZipInfo) -> None:
-    # The name as it stands in the file; that of zipfile ends at a zero byte.
+    # The name in the file; zipfile cuts it at a zero byte.
     name = entry.orig_filename
     if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name):
         raise ArchiveError(f"the name {name!r} in it leads out of the dataset.")
@@ -132,11 +127,11 @@ def _is_image(parts: tuple[str, ...]) -> bool:
 
 
 def _write(
-    opened: zipfile.ZipFile, wanted: dict[PurePosixPath, zipfile.ZipInfo], out: Path, name: str, console: Console
+    opened: zipfile.ZipFile, wanted: dict[PurePosixPath, zipfile.ZipInfo], out: Path, name: str, messages: Messages
 ) -> None:
     done = 0
     with show_progress(
-        console, lambda: done / len(wanted), lambda: f"unpacking {name}: {done} of {len(wanted)} images"
+        messages.console, lambda: done / len(wanted), lambda: f"unpacking {name}: {done} of {len(wanted)} images"
     ) as tick:
         for path, entry in wanted.items():
             target = out / path
@@ -149,7 +144,7 @@ def _write(
 
 
 def _chunks(opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:
-    """The bytes of an entry: as many as it declares, or ArchiveError."""
+    """The bytes of an entry. Raises ArchiveError if they are more or fewer than it declares."""
     left = entry.file_size
     with opened.open(entry) as file:  # checks the CRC at the end
         while chunk := file.read(1 << 18):

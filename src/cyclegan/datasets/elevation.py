@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 # Metres above sea level, and the red, green and blue that level ground of this height has on the map. NOAA publishes
 # the order of these tints, but the map's own heights for them differ from the published ones on land. So they were
-# measured: the map's colours, by median, at points whose height the ETOPO1 grid gives (docs/sixteen-bit.md).
+# measured: the map's colours, by median, at points whose height the ETOPO1 grid gives (docs/research/elevation.md).
 # fmt: off
 TINTS: tuple[tuple[int, int, int, int], ...] = (
     (-10000, 9, 2, 108), (-9000, 3, 7, 123), (-8000, 0, 13, 145), (-7500, 0, 20, 150), (-7000, 0, 24, 160),
@@ -31,14 +31,14 @@ TINTS: tuple[tuple[int, int, int, int], ...] = (
 )
 # fmt: on
 
-# Lightness of shaded ground, relative to level ground, and how unusual a shade is: standard deviation of its logarithm.
+# Lightness of shaded ground, relative to level ground, and the standard deviation of its logarithm.
 _SHADES = np.exp(np.arange(-16, 3) / 10)
 _SHADE_SIGMA = 0.4
 
-# What colour is left in the deepest shadow, relative to level ground; sunlit slopes keep all of it.
+# Saturation in the deepest shadow, relative to level ground; sunlit slopes keep all of it.
 _SHADOW_COLOUR = 0.25
 
-# Standard deviation of the map's colours about the model, JPEG noise included, of 255.
+# Standard deviation of the map's colours around the model, JPEG noise included, of 255.
 _COLOUR_SIGMA = 6.0
 
 # Colours that are looked up together: memory stays below 100 MB.
@@ -56,8 +56,8 @@ _WHITE, _NEAR, _LOW = 4000, 12, 2000
 def recover_elevation(relief: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Colours of the ETOPO1 map, (H, W, 3), 8-bit -> metres above sea level, (H, W), from -10000 to 6000.
 
-    Each colour is taken for the height and the shade that explain it best; then each pixel becomes the median of its
-    3x3 neighbours, because single pixels are noisy. Lakes and ice, whose colours mean no height, are filled from the
+    Each colour gets the height and the shade that explain it best; then each pixel becomes the median of its 3x3
+    neighbours, because single pixels are noisy. Lakes and ice, whose colours mean no height, are filled from the
     ground around them. Equal pictures give equal heights.
     """
     height, width, _ = relief.shape

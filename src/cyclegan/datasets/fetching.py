@@ -1,9 +1,13 @@
-"""One file over HTTP: what came is kept hidden between tries, gone on with, checked, and only then used."""
+"""Download one file over HTTP: resume an interrupted download, check size and SHA-256, then hand the file over.
+
+This is own code because no well-kept library does all of it: resume only if the server still has the same file
+(If-Range), keep the part between calls, retry with growing waits, refuse web pages and redirects to other protocols,
+limit the size.
+"""
 
 import hashlib
 import http.client
 import json
-import os
 import re
 import shutil
 import ssl
@@ -17,35 +21,26 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from rich.console import Console
-
 from cyclegan._version import __version__
-from cyclegan.errors import InputError
-from cyclegan.system.atomic import check_free, lock
+from cyclegan.errors import DownloadError, InputError, TransferError
+from cyclegan.system.atomic import check_free, locked
+from cyclegan.system.messages import Messages
 from cyclegan.system.progress import show_progress
 
 _CHUNK = 1 << 18
 
-# No file of the catalogue is a fifth as long. A server that does not say how much it sends is stopped here.
+# Limit for servers that do not announce a length. No file of the catalogue has a fifth of it.
 _MOST_BYTES = 8 << 30
 
-# Answers that may be others a moment later. All others of 400 and more are final.
+# Answers that may change soon. All others from 400 on are final.
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
-
-
-class DownloadError(RuntimeError):
-    """What came over the network is not what was asked for, or nothing came. One sentence, for the user."""
-
-
-class _BreakError(Exception):
-    """A try that failed; another one may not."""
 
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait. timeout: seconds without a byte that make a stall. tries: in a row, without a byte more.
+    """How long to wait. timeout: seconds without a byte until a try fails. tries: failures in a row without progress.
 
-    wait: seconds before the second try; they double from try to try.
+    wait: seconds before the second try; they double with every further try.
     """
 
     timeout: float = 30.0
@@ -55,7 +50,7 @@ class Patience:
 
 @dataclass(frozen=True)
 class Received:
-    """A whole file. sha256: of what came, in hexadecimal digits."""
+    """A complete file. sha256: in hexadecimal digits."""
 
     path: Path
     num_bytes: int
@@ -63,22 +58,23 @@ class Received:
 
 
 @contextmanager
-def workplace(out: Path, console: Console) -> Iterator[Path]:
-    """The hidden folder beside `out` in which it is made, for one process at a time.
+def workplace(out: Path, messages: Messages) -> Iterator[Path]:
+    """The hidden folder beside `out` for a download in progress, locked for this process.
 
-    It stays only while it holds a file that a further call can go on with, and goes away otherwise, whatever happened.
-    Raises InputError if another process works there, or if `out` is there already, other than as an empty folder.
+    It stays only if it holds a file that a further call can resume. Raises InputError if another process works there,
+    or if `out` is there already and not an empty folder.
     """
     check_free(out)
     work = out.with_name(f".{out.name}.partial")
     new = [folder for folder in work.parents if not folder.exists()]
-    with _lock(work):
+    message = f"Another process is downloading into {work}; wait for it, or choose another --out."
+    with locked(work / "lock", message):
         kept = _Partial(work)
         try:
             yield work
         except BaseException as error:
-            if kept.num_bytes() and not isinstance(error, DownloadError):  # which says it in its own sentence
-                console.print(f"Stopped. {kept}" if isinstance(error, KeyboardInterrupt) else str(kept))
+            if kept.num_bytes() and not isinstance(error, DownloadError):  # whose message says it
+                messages.info(f"Stopped. {kept}" if isinstance(error, KeyboardInterrupt) else str(kept))
             raise
         finally:
             if not kept.num_bytes():
@@ -86,24 +82,6 @@ def workplace(out: Path, console: Console) -> Iterator[Path]:
                 for folder in new:
                     with suppress(OSError):
                         folder.rmdir()
-
-
-@contextmanager
-def _lock(work: Path) -> Iterator[None]:
-    """Keep a second process out of `work`. The system lets go of the lock however this process ends."""
-    while True:
-        work.mkdir(parents=True, exist_ok=True)
-        try:
-            file = (work / "lock").open("a")
-        except FileNotFoundError:  # the process before us has just removed the folder
-            continue
-        with file:
-            if not lock(file):
-                raise InputError(f"Another process is downloading into {work}; wait for it, or choose another --out.")
-            # The process before us removes the folder before it lets go: then what we locked is nowhere.
-            if os.fstat(file.fileno()).st_nlink or os.name == "nt":
-                yield
-                return
 
 
 def fetch(
@@ -115,18 +93,18 @@ def fetch(
     sha256: str | None = None,
     room: float = 1.0,
     patience: Patience | None = None,
-    console: Console,
+    messages: Messages,
 ) -> Received:
-    """Download `url` into the folder `work`, going on with what an earlier call left there.
+    """Download `url` into the folder `work`, resuming an earlier call.
 
-    begins: what such files begin with. num_bytes, sha256: of the right file, where known. room: bytes that the disk
-    must have free for each byte of the file.
-    Raises DownloadError if the server has no such file, another file, or does not answer; what came is then kept if a
-    further call can go on with it, and removed otherwise. Raises InputError if the disk has not enough room.
+    begins: first bytes of such files. num_bytes, sha256: of the right file, if known. room: free bytes on the disk that
+    are needed for each byte of the file.
+    Raises DownloadError if the server has no such file, another file, or does not answer; the part that has arrived is
+    then kept if a further call can resume it, else removed. Raises InputError if the disk has not enough room.
     """
     patience = patience or Patience()
     partial = _Partial(work)
-    # Without a mark of the server, only the checksum tells whether the rest belongs to the same file.
+    # Without a mark of the server, only the checksum can show that the rest belongs to the same file.
     if partial.note.get("url") != url or not (sha256 or partial.note.get("mark")):
         partial.clear()
     furthest = partial.num_bytes()
@@ -134,11 +112,11 @@ def fetch(
     try:
         while not partial.is_whole():
             try:
-                _receive(url, partial, num_bytes, room, patience.timeout, console)
-            except _BreakError as error:
+                _receive(url, partial, num_bytes, room, patience.timeout, messages)
+            except TransferError as error:
                 if not (sha256 or partial.note.get("mark")):
                     partial.clear()
-                # A bad line that brings some more each time brings the whole file in the end.
+                # A bad connection that makes some progress with every try completes the file in the end.
                 failures = failures + 1 if partial.num_bytes() <= furthest else 1
                 furthest = max(furthest, partial.num_bytes())
                 if failures >= patience.tries:
@@ -147,7 +125,7 @@ def fetch(
                         f"{error} ({tries} in a row). Try later, or another --mirror. {partial}".rstrip()
                     ) from None
                 seconds = patience.wait * 2 ** (failures - 1)
-                console.print(f"{error}; trying again in {seconds:g} s.")
+                messages.info(f"{error}; trying again in {seconds:g} s.")
                 time.sleep(seconds)
     except BaseException:
         if not (sha256 or partial.note.get("mark")):
@@ -161,7 +139,7 @@ def show_bytes(count: int) -> str:
 
 
 def check_mirror(mirror: str) -> str:
-    """The address of a mirror, without a slash at its end. Raises InputError if it is none."""
+    """The address of a mirror, without a final slash. Raises InputError if it is no address."""
     try:
         parts = urlsplit(mirror)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
@@ -177,13 +155,13 @@ def check_mirror(mirror: str) -> str:
 
 
 class _Partial:
-    """What has come of a file, and beside it of which one: its address, its length, and the server's mark for it."""
+    """The part of a file that has arrived, and a note with its address, its length and the server's mark of it."""
 
     def __init__(self, work: Path) -> None:
         self.file = work / "received"
         self._note_file = work / "received.json"
         self.note: dict[str, Any] = {}
-        # A damaged note means that nothing is known of the file: it is fetched anew.
+        # With a damaged note the file is downloaded again.
         with suppress(OSError, ValueError):
             note = json.loads(self._note_file.read_text())
             self.note = note if isinstance(note, dict) else {}
@@ -191,7 +169,7 @@ class _Partial:
     def __str__(self) -> str:
         if not self.num_bytes():
             return ""
-        return f"{show_bytes(self.num_bytes())} are kept in {self.file.parent}; the same command goes on from there."
+        return f"{show_bytes(self.num_bytes())} are kept in {self.file.parent}; the same command resumes from there."
 
     def num_bytes(self) -> int:
         return self.file.stat().st_size if self.file.exists() else 0
@@ -214,19 +192,21 @@ class _Partial:
         self.note = {}
 
 
-def _receive(url: str, partial: _Partial, num_bytes: int | None, room: float, timeout: float, console: Console) -> None:
-    """One request, for what is still missing. Raises _BreakError if it brings less than all of that."""
+def _receive(
+    url: str, partial: _Partial, num_bytes: int | None, room: float, timeout: float, messages: Messages
+) -> None:
+    """One request for the missing part. Raises TransferError if it brings less."""
     have = partial.num_bytes()
     headers = {"User-Agent": f"cyclegan/{__version__}", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
-        if partial.note.get("mark"):  # a server whose file is another one by now sends all of it
+        if partial.note.get("mark"):  # a server that has another file by now sends all of it
             headers["If-Range"] = partial.note["mark"]
 
     with _open(urllib.request.Request(url, headers=headers), timeout, partial) as response:
         if response.headers.get_content_type() == "text/html":
             raise DownloadError(
-                f"{url} brought a web page instead of a file; look at it in a browser (a login of your network?), "
+                f"{url} brought a web page instead of a file; open it in a browser (a login of your network?), "
                 f"or use another --mirror. {partial}".rstrip()
             )
         total = _length(url, response, partial, num_bytes)
@@ -234,7 +214,7 @@ def _receive(url: str, partial: _Partial, num_bytes: int | None, room: float, ti
         if num_bytes is not None and total != num_bytes:
             partial.clear()
             raise DownloadError(
-                f"{url} has {total:,} bytes, but the file that we know has {num_bytes:,}, so nothing was downloaded; "
+                f"{url} has {total:,} bytes, but the known file has {num_bytes:,}, so nothing was downloaded; "
                 "try later, or another --mirror."
             )
         if total is not None:
@@ -250,7 +230,7 @@ def _receive(url: str, partial: _Partial, num_bytes: int | None, room: float, ti
 
         with (
             partial.file.open("ab") as file,
-            show_progress(console, lambda: have / total if total else 0.0, status) as tick,
+            show_progress(messages.console, lambda: have / total if total else 0.0, status) as tick,
         ):
             while chunk := _read(response, timeout):
                 have += len(chunk)
@@ -262,12 +242,12 @@ def _receive(url: str, partial: _Partial, num_bytes: int | None, room: float, ti
                 file.write(chunk)
                 tick()
     if total is not None and have < total:
-        raise _BreakError(f"The connection ended at {show_bytes(have)} of {show_bytes(total)}")
+        raise TransferError(f"The connection ended at {show_bytes(have)} of {show_bytes(total)}")
     partial.set_note({**partial.note, "num_bytes": have})
 
 
 def _length(url: str, response: http.client.HTTPResponse, partial: _Partial, num_bytes: int | None) -> int | None:
-    """Bytes of the whole file, if known. What we have stays only where the answer goes on with it."""
+    """Bytes of the whole file, if known. Removes the part that we have unless the answer continues it."""
     headers = response.headers
     # A weak ETag does not promise the same bytes, and is not allowed in If-Range.
     tag = headers.get("ETag", "")
@@ -279,7 +259,7 @@ def _length(url: str, response: http.client.HTTPResponse, partial: _Partial, num
         goes_on = part is not None and int(part[1]) == partial.num_bytes()
         if not goes_on or (total and known and total != known) or (mark and known_mark and mark != known_mark):
             partial.clear()
-            raise _BreakError("The server has another file by now")
+            raise TransferError("The server has another file by now")
         return total or known or num_bytes
     if response.status != 200:
         raise DownloadError(f"{url} answers {response.status} {response.reason}; expected a file.")
@@ -290,7 +270,7 @@ def _length(url: str, response: http.client.HTTPResponse, partial: _Partial, num
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows to http and https only: an answer must not make us read files of this machine."""
+    """Follows redirects to http and https only: an answer must not make us read files of this machine."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         _check_redirect(req.full_url, newurl)
@@ -299,7 +279,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 def _check_redirect(url: str, target: str) -> None:
     if urlsplit(target).scheme not in ("http", "https", ""):
-        raise DownloadError(f"{url} sends on to {target!r}, which is not http or https; use another --mirror.")
+        raise DownloadError(f"{url} redirects to {target!r}, which is not http or https; use another --mirror.")
 
 
 def _open(request: urllib.request.Request, timeout: float, partial: _Partial) -> Any:
@@ -310,13 +290,13 @@ def _open(request: urllib.request.Request, timeout: float, partial: _Partial) ->
         error.close()
         answer = f"{error.code} {http.client.responses.get(error.code, '')}".strip()
         if error.code in _PASSING:
-            raise _BreakError(f"{host} answers {answer}") from None
+            raise TransferError(f"{host} answers {answer}") from None
         if error.code == 416:
             partial.clear()
-            raise _BreakError("The server has another file by now") from None
+            raise TransferError("The server has another file by now") from None
         if 300 <= error.code < 400:
             _check_redirect(url, error.headers.get("Location", ""))
-            raise DownloadError(f"{url} sends on without end; use another --mirror.") from None
+            raise DownloadError(f"{url} redirects without end; use another --mirror.") from None
         raise DownloadError(
             f"{url} answers {answer}; the file is not there (any more): use a mirror that has it (--mirror URL, or the "
             f"environment variable CYCLEGAN_MIRROR). {partial}".rstrip()
@@ -326,24 +306,24 @@ def _open(request: urllib.request.Request, timeout: float, partial: _Partial) ->
         if isinstance(reason, ssl.SSLCertVerificationError):
             raise DownloadError(f"The certificate of {host} cannot be trusted: {reason.verify_message}.") from None
         if isinstance(reason, TimeoutError):
-            raise _BreakError(f"{host} does not answer within {timeout:g} s") from None
-        raise _BreakError(f"{host} cannot be reached ({_show_reason(reason)})") from None
+            raise TransferError(f"{host} does not answer within {timeout:g} s") from None
+        raise TransferError(f"{host} cannot be reached ({_show_reason(reason)})") from None
 
 
 def _read(response: http.client.HTTPResponse, timeout: float) -> bytes:
-    """What came next, at most a chunk; nothing at the end."""
+    """The next bytes, at most a chunk; empty at the end."""
     try:
         return response.read1(_CHUNK)
     except TimeoutError:
-        raise _BreakError(f"Nothing came for {timeout:g} s") from None
+        raise TransferError(f"Nothing came for {timeout:g} s") from None
     except (OSError, http.client.HTTPException) as error:
-        raise _BreakError(f"The connection broke ({_show_reason(error)})") from None
+        raise TransferError(f"The connection broke ({_show_reason(error)})") from None
 
 
 def _check(
     url: str, partial: _Partial, begins: tuple[bytes, ...], num_bytes: int | None, sha256: str | None
 ) -> Received:
-    """The whole file, if it is the right one; else it is removed."""
+    """Check the complete file; a wrong one is removed."""
     digest = hashlib.sha256()
     count = 0
     with partial.file.open("rb") as file:

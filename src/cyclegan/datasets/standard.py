@@ -1,32 +1,32 @@
-"""The datasets of the CycleGAN authors: fetched, checked, unpacked, and put into place when they are whole."""
+"""Download, check and unpack the datasets of the CycleGAN authors."""
 
 import json
 import os
 from pathlib import Path
 
-from rich.console import Console
-
-from cyclegan.datasets.archives import ArchiveError, unpack
+from cyclegan.datasets.archives import unpack
 from cyclegan.datasets.catalogue import HOME, STANDARD, Dataset, Pretrained
 from cyclegan.datasets.fetching import Patience, Received, check_mirror, fetch, show_bytes, workplace
+from cyclegan.errors import ArchiveError
 from cyclegan.system.atomic import check_free
+from cyclegan.system.messages import Messages
 
 
 def download_dataset(name: str, out: Path, *, mirror: str | None = None, patience: Patience | None = None) -> Path:
-    """Make the folder `out` with the images of the dataset `name` of STANDARD, and about.json. Returns `out`.
+    """Download the dataset `name` of STANDARD into the folder `out`, with about.json. Returns `out`.
 
-    A dataset that is there already is left as it is. mirror: see `address`.
-    Raises DownloadError, ArchiveError or InputError; then `out` is as it was.
+    A dataset that is there already stays as it is. mirror: see `address`.
+    Raises DownloadError, ArchiveError or InputError; `out` is then unchanged.
     """
-    entry, out, console = STANDARD[name], Path(out), progress_console()
+    entry, out, messages = STANDARD[name], Path(out), Messages("datasets")
     if _is_there(out, name):
-        console.print(f"{name} is in {out} already (see its about.json); remove the folder to get it again.")
+        messages.info(f"{name} is in {out} already (see its about.json); remove the folder to get it again.")
         return out
     check_free(out)
     url = address(entry, mirror)
-    with workplace(out, console) as work:
-        announce(entry, url, console)
-        # Images hardly shrink in a zip, so the disk holds them twice for a moment.
+    with workplace(out, messages) as work:
+        announce(entry, url, messages)
+        # Images hardly shrink in a zip, so the disk holds them twice for a while.
         received = fetch(
             url,
             work,
@@ -35,11 +35,11 @@ def download_dataset(name: str, out: Path, *, mirror: str | None = None, patienc
             sha256=entry.sha256,
             room=2.0,
             patience=patience,
-            console=console,
+            messages=messages,
         )
-        tell_checksum(entry, received, console)
+        print_checksum(entry, received, messages)
         try:
-            found = unpack(received.path, work / "images", name=f"{name}.zip", console=console)
+            found = unpack(received.path, work / "images", name=f"{name}.zip", messages=messages)
         except ArchiveError:
             received.path.unlink()
             raise
@@ -60,15 +60,15 @@ def download_dataset(name: str, out: Path, *, mirror: str | None = None, patienc
         (work / "images").rename(out)
         received.path.unlink()
     counts = ", ".join(f"{count:,} in {folder}" for folder, count in found.num_images.items())
-    console.print(f"Images: {counts}.")
+    messages.info(f"Images: {counts}.")
     if found.left_out:
-        console.print(f"Left out, as no image of these folders: {_some(found.left_out)}.")
-    console.print(f"Whose they are: {entry.source}.")
+        messages.info(f"Left out, as they are not images of these folders: {_some(found.left_out)}.")
+    messages.info(f"Source: {entry.source}.")
     return out
 
 
 def address(entry: Dataset | Pretrained, mirror: str | None = None) -> str:
-    """Where to get an entry: from `mirror`, else from the environment variable CYCLEGAN_MIRROR, else from the authors.
+    """The address of an entry: at `mirror`, else at the environment variable CYCLEGAN_MIRROR, else at the authors'.
 
     Raises InputError if the mirror is no http or https address.
     """
@@ -76,23 +76,19 @@ def address(entry: Dataset | Pretrained, mirror: str | None = None) -> str:
     return f"{check_mirror(mirror) if mirror else HOME}/{entry.place}"
 
 
-def announce(entry: Dataset | Pretrained, url: str, console: Console) -> None:
+def announce(entry: Dataset | Pretrained, url: str, messages: Messages) -> None:
     size = f", {show_bytes(entry.num_bytes)}" if entry.num_bytes else ""
     joint = "and" if isinstance(entry, Dataset) else "->"
-    console.print(f"{entry.name}: {entry.a} {joint} {entry.b}, from {url}{size}")
+    messages.info(f"{entry.name}: {entry.a} {joint} {entry.b}, from {url}{size}")
 
 
-def tell_checksum(entry: Dataset | Pretrained, received: Received, console: Console) -> None:
+def print_checksum(entry: Dataset | Pretrained, received: Received, messages: Messages) -> None:
     if entry.sha256:
-        console.print(f"{show_bytes(received.num_bytes)}, SHA-256 as expected.")
+        messages.info(f"{show_bytes(received.num_bytes)}, SHA-256 as expected.")
     else:
-        console.print(
+        messages.info(
             f"{show_bytes(received.num_bytes)}, SHA-256 {received.sha256} (none is known to compare it with)."
         )
-
-
-def progress_console() -> Console:
-    return Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
 
 
 def _is_there(out: Path, name: str) -> bool:

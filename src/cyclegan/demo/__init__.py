@@ -1,1 +1,1 @@
-"""The command `cyclegan demo`, with the installed earth generators."""
+"""`cyclegan demo`, with the installed earth generators."""

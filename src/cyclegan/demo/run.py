@@ -1,4 +1,4 @@
-"""`cyclegan demo`: real data, ten minutes of training, translations of tiles never seen, and what they are worth."""
+"""`cyclegan demo`: real data, ten minutes of training, translations of test tiles, and their scores."""
 
 import json
 from pathlib import Path
@@ -24,19 +24,19 @@ from cyclegan.translate.files import translate_files
 from cyclegan.translate.plan import plan_outputs
 from cyclegan.translate.translator import Translator
 
-# Two generators that trained ten times as long as the demo; docs/quality.md says how they were made.
+# Two generators that trained ten times as long as the demo; docs/research/presets.md says how they were made.
 EARTH_MODEL = Path(__file__).parent / "earth"
 
-# What they were trained on, in the words of about.json: with other blocks, test tiles may show places that they know.
-_LEARNED = {"b": EARTH_VARIANTS["shadedrelief"][1], "tile_pixels": TILE, "block_pixels": BLOCK}
+# Their training data, as in about.json: with other blocks, test tiles may show places of the training.
+_TRAINED_ON = {"b": EARTH_VARIANTS["shadedrelief"][1], "tile_pixels": TILE, "block_pixels": BLOCK}
 
 _NAMES: dict[Direction, tuple[str, str]] = {"a2b": ("satellite photo", "map"), "b2a": ("map", "satellite photo")}
 
 
 def demo(out: Path, data: Path, *, minutes: float | None = None, seed: int = 0, fresh: bool = False) -> Path:
-    """Build the earth data if it is not there, train with the preset `demo`, score and show. Returns the report's path.
+    """Build the earth data if it is missing, train with the preset `demo`, score and show. Returns the report's path.
 
-    Interrupted, the same call goes on. Raises InputError if the data cannot be had or `out` holds another run.
+    The same call resumes an interrupted demo. Raises InputError if the data cannot be built or `out` holds another run.
     """
     console = Console(stderr=True, highlight=False, markup=False)
     _build_data(data, console)
@@ -47,16 +47,16 @@ def demo(out: Path, data: Path, *, minutes: float | None = None, seed: int = 0, 
 
 
 def quick_demo(out: Path, data: Path) -> Path:
-    """The same without training, with the generators that ship with the package. Returns the report's path.
+    """The demo without training, with the installed generators. Returns the report's path.
 
-    Raises InputError if the data cannot be had or is not what they are for, or `out` holds a run of its own.
+    Raises InputError if the data cannot be built or does not match the generators, or if `out` holds a run.
     """
     if (out / "config.toml").is_file():
         raise InputError(f"{out} is a run, whose scores would be replaced; choose another --out.")
     console = Console(stderr=True, highlight=False, markup=False)
     _build_data(data, console)
     about = json.loads((data / "about.json").read_text())
-    for name, value in _LEARNED.items():
+    for name, value in _TRAINED_ON.items():
         if about.get(name) != value:
             raise InputError(
                 f"{data} has {name} {about.get(name)!r}, but the installed generators are for {value!r}; choose "
@@ -73,7 +73,7 @@ def _build_data(data: Path, console: Console) -> None:
 
 
 def _score_and_show(model: Path, out: Path, data: Path, console: Console) -> Path:
-    """Scores, every test tile translated, a page and overview.png, all in `out`. Returns the page's path."""
+    """Score, translate every test tile, and write a page and overview.png into `out`. Returns the page's path."""
     # Test tiles of the same name show the same place, so every translation has its truth.
     scores = evaluate(model, data / "testA", data / "testB", paired=True, out=out)
     show_scores(scores, console)
@@ -86,7 +86,7 @@ def _score_and_show(model: Path, out: Path, data: Path, console: Console) -> Pat
 
 
 def overview(run: Path, data: Path, num_tiles: int = 8) -> Image.Image:
-    """One picture of both directions: inputs, translations and the truth of tiles at equal distances."""
+    """One picture of both directions: inputs, translations and truth of evenly spaced tiles."""
     rows, labels = [], []
     for direction, (source, target) in _NAMES.items():
         folders = [data / "testA", run / "translated" / direction, data / "testB"]
@@ -101,5 +101,5 @@ def overview(run: Path, data: Path, num_tiles: int = 8) -> Image.Image:
 
 
 def _some(folder: Path, wanted: int) -> list[Tensor]:
-    """Up to `wanted` images of a folder at equal distances, by their names."""
+    """Up to `wanted` evenly spaced images of a folder, in the order of their names."""
     return [to_tensor(read_image(path, 3), ImageFormat()) for path in evenly_spaced(list_images(folder), wanted)]

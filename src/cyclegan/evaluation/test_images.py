@@ -1,4 +1,4 @@
-"""The test images of both domains as they are scored, and the training images that they are compared with."""
+"""The test images of both domains, and the training images that they are compared with."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -30,12 +30,16 @@ _MEAN_IMAGES = 1000
 
 
 @dataclass
-class DomainImages:
+class TestImages:
     """The test images of one domain, and training images to compare them with.
 
-    features: (N, D) of the test images, as measured. training: of as many training images. mean: their mean image, or
-    None if there are none or their sizes differ. partners: the truth of a test image in the other domain.
+    features: (N, D) of the test images, once measured. training: (M, D) of as many training images. mean: the mean
+    training image, None if there is none or sizes differ. partners: the truth of a test image in the other domain.
+    sizes: height and width of each test image as it is scored. clipped: share of an image's values outside the range of
+    the model, for types other than 8-bit.
     """
+
+    __test__ = False  # the name is not that of a test
 
     name: str
     root: Path
@@ -52,9 +56,7 @@ class DomainImages:
     mean_used: list[Path] = field(default_factory=list)
     mean: Tensor | None = None
     unreadable: dict[Path, str] = field(default_factory=dict)
-    # Height and width of each test image, as it is scored.
     sizes: dict[Path, tuple[int, int]] = field(default_factory=dict)
-    # Share of an image's values that lie outside the range of the model, for types other than 8-bit.
     clipped: dict[Path, float] = field(default_factory=dict)
 
     def read(self, path: Path) -> Tensor:
@@ -97,7 +99,7 @@ class DomainImages:
         self.features = torch.cat(features)
 
     def clipping_note(self) -> str:
-        """What must be known of test images with values that the model cannot see, or nothing."""
+        """A sentence on values outside the range of the model, or nothing."""
         shares = [share for path in self.paths if (share := self.clipped.get(path, 0.0)) > 0]
         if not shares:
             return ""
@@ -117,7 +119,7 @@ class DomainImages:
         self, network: FeatureNetwork, count: int, batch_size: int, advance: Advance, *, mean: bool
     ) -> None:
         """Features of `count` training images at equal distances, and the mean of up to a thousand."""
-        # A training file that cannot be read is left out of the floor; it is no test image.
+        # A training file that cannot be read is left out of the baseline; it is no test image.
         unreadable = dict(self.unreadable)
         read = evenly_spaced(self.train_paths, self.num_training(count, mean))
         chosen = set(evenly_spaced(read, min(count, len(read))))
@@ -142,9 +144,9 @@ class DomainImages:
             self.mean = total / len(self.mean_used)
 
 
-def find_domains(
+def find_test_images(
     config: TrainConfig | None, a: str | Path | None, b: str | Path | None, model: Translator, short_side: int | None
-) -> tuple[DomainImages, DomainImages]:
+) -> tuple[TestImages, TestImages]:
     """Both domains with their files listed. Raises InputError if a folder is missing, empty, or given twice."""
     held, trained = _folders_of(config)
     domains = []
@@ -161,7 +163,7 @@ def find_domains(
         paths = list(list_images(root))
         if not paths:
             raise InputError(f"{root} holds no images; expected test images of domain {name}.")
-        domain = DomainImages(name, root, paths, formats[index], short_side, formats[1 - index])
+        domain = TestImages(name, root, paths, formats[index], short_side, formats[1 - index])
         if train is not None and train.is_dir():
             domain.train_root, domain.train_paths = train, list(list_images(train))
         domains.append(domain)
@@ -174,7 +176,7 @@ def find_domains(
 def _folders_of(config: TrainConfig | None) -> tuple[tuple[Path | None, Path | None], tuple[Path | None, Path | None]]:
     """Test folders of A and B, and training folders of A and B, of a run; None for what is not known.
 
-    Folders may have moved away since; training folders that are not there leave scores without their floor.
+    Folders may no longer exist; without training folders the scores have no baseline of real images.
     """
     if config is None or config.a is None:
         return (None, None), (None, None)
@@ -185,14 +187,14 @@ def _folders_of(config: TrainConfig | None) -> tuple[tuple[Path | None, Path | N
     return (config.test_a or folders.test_a, config.test_b or folders.test_b), (folders.a, folders.b)
 
 
-def match_pairs(a: DomainImages, b: DomainImages) -> None:
-    """Fill in the partners of all test images. Raises InputError unless every image has exactly one."""
+def match_pairs(a: TestImages, b: TestImages) -> None:
+    """Set the partners of all test images. Raises InputError unless every image has exactly one."""
     if len(a.paths) != len(b.paths):
         raise InputError(
             f"{a.root} holds {len(a.paths)} images and {b.root} {len(b.paths)}; "
             "paired scores need one of B for each of A. Leave out --paired if they are not pairs."
         )
-    # Equal names first; else the ending that tells the domains apart is left out, as in x_A.png and x_B.png.
+    # Equal names first; else without the ending that names the domain, as in x_A.png and x_B.png.
     tables = [
         ({name(a, path): path for path in a.paths}, {name(b, path): path for path in b.paths})
         for name in (_whole_name, _name_without_ending)
@@ -213,8 +215,8 @@ def match_pairs(a: DomainImages, b: DomainImages) -> None:
     b.partners = {path: names_a[name] for name, path in names_b.items()}
 
 
-def check_pairs(a: DomainImages, b: DomainImages) -> list[str]:
-    """Leave out pairs of which one image cannot be read. Returns what must be told of it.
+def check_pairs(a: TestImages, b: TestImages) -> list[str]:
+    """Leave out pairs of which one image cannot be read. Returns notes on them.
 
     Raises InputError for a pair of different sizes, or if fewer than two pairs are left.
     """
@@ -236,20 +238,22 @@ def check_pairs(a: DomainImages, b: DomainImages) -> list[str]:
     return [f"{len(broken)} pairs are left out, because one image cannot be read."] if broken else []
 
 
-def _whole_name(domain: DomainImages, path: Path) -> str:
+def _whole_name(domain: TestImages, path: Path) -> str:
     return path.relative_to(domain.root).with_suffix("").as_posix()
 
 
-def _name_without_ending(domain: DomainImages, path: Path) -> str:
+def _name_without_ending(domain: TestImages, path: Path) -> str:
     return re.sub(rf"[_-]{domain.name}$", "", _whole_name(domain, path), flags=re.IGNORECASE)
 
 
 def first_reason(unreadable: dict[Path, str]) -> str:
+    """The first file that cannot be read, and why."""
     path, reason = next(iter(unreadable.items()))
     return f"{path.name}: {reason}"
 
 
-def file_lists(domains: tuple[DomainImages, DomainImages]) -> dict[str, FileList]:
+def file_lists(domains: tuple[TestImages, TestImages]) -> dict[str, FileList]:
+    """The images that went into the scores, as they are recorded."""
     lists: dict[str, FileList] = {}
     for domain in domains:
         key = domain.name.lower()

@@ -1,4 +1,4 @@
-"""Models in the formats of other programs: one file for each kind of format."""
+"""Export models for other programs: one module for each kind of format."""
 
 import warnings
 from collections.abc import Callable
@@ -8,16 +8,16 @@ from typing import Literal
 from cyclegan.errors import InputError
 from cyclegan.export.exported import Exported
 from cyclegan.export.graph_formats import PRECISIONS, Calibration, export_graphs
-from cyclegan.export.model_format import export_model
+from cyclegan.export.model_format import export_directory
 from cyclegan.export.reference_format import export_reference
 from cyclegan.storage.model import find_model, read_info
 
-__all__ = ["FORMATS", "Exported", "export"]
+__all__ = ["FORMATS", "Exported", "export_model"]
 
 FORMATS = ("model", "reference", *PRECISIONS)
 
 
-def export(
+def export_model(
     path: str | Path,
     out: str | Path,
     *,
@@ -28,16 +28,16 @@ def export(
     calibrate: str | Path | None = None,
     say: Callable[[str], None] = warnings.warn,
 ) -> Exported:
-    """Write the model of a run directory, checkpoint or model directory for another program, into the folder `out`.
+    """Write the model of a run directory, a checkpoint or a model directory into the folder `out`, for another program.
 
-    format: one of FORMATS. direction: both by default, as far as the model has them. weights: final or average; by
-    default what the model was configured for. precision: of the graphs of onnx, openvino and torch-export, and of the
-    weights of a model directory. calibrate:
-    for int8, a folder of images of the input's domain, or one that holds trainA and trainB; by default the images that
-    the run was trained on. Graphs are checked against torch before they are put in their place. say: is called before
-    the work with a warning if this CPU makes it slow.
+    format: one of FORMATS. direction: a2b, b2a, or both as far as the model has them. weights: final or average;
+    default: those that the model was configured for. precision: arithmetic of the graphs of onnx, openvino and
+    torch-export, type of the weights of a model directory. calibrate: for int8, a folder of images of the input domain,
+    or one that holds trainA and trainB; default: the images that the run was trained on. say: called with a warning
+    before the work if this CPU makes it slow.
+    Returns the files and notes for the user. Graphs are compared with torch before they are put into place.
     Raises InputError if there is no such model, the format cannot hold it, a file is there already, this CPU cannot
-    check the precision, or the graph does not do what the network does.
+    check the precision, or the graph does not agree with the network.
     """
     if format not in FORMATS:
         raise InputError(f"There is no format {format!r}; choose one of: {', '.join(FORMATS)}.")
@@ -52,7 +52,7 @@ def export(
     model = find_model(Path(path))
     directions = read_info(model).directions if direction == "both" else (direction,)
     if format == "model":
-        return export_model(model, Path(out), directions, weights, precision)
+        return export_directory(model, Path(out), directions, weights, precision)
     if format == "reference":
         if precision != "fp32":
             raise InputError(f"The reference keeps its weights in fp32, and precision is {precision}; leave it out.")

@@ -1,4 +1,4 @@
-"""What an export gives back."""
+"""The result of an export."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Exported:
-    """The files that were written, and what a user should know."""
+    """files: all that were written. notes: sentences for the user."""
 
     files: tuple[Path, ...]
     notes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""ONNX, OpenVINO and torch-export: a graph for each direction, checked against torch, and config.json beside them."""
+"""Export ONNX, OpenVINO and torch-export: a graph for each direction, compared with torch, and config.json."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from cyclegan.export.int8 import Images, quantise_onnx, quantise_openvino, read_
 from cyclegan.images.tensors import pad_to_multiple
 from cyclegan.storage.model import ModelInfo, load_generator, read_info
 from cyclegan.storage.run import read_run_config, run_of
-from cyclegan.system.atomic import folder_beside
+from cyclegan.system.atomic import atomic_path
 from cyclegan.system.devices import has_fast_bf16, why_slow
 from cyclegan.translate.engines import psnr, require, smooth_picture
 from cyclegan.translate.engines.exported import EXPORT_FORMATS, Check, ExportInfo, Network, Side, open_file
@@ -36,15 +36,15 @@ _INSTEAD = {
     ("torch-export", "int8"): "torch-export has no int8 here; take --format openvino or onnx",
 }
 
-# How far a graph may be from torch in float32, or it is refused: dB with a peak of 2. A right graph of these precisions
-# is tens of dB better; a wrong one (another padding, another norm) is below 20.
+# Least agreement of a graph with torch in float32, in dB with a peak of 2. A right graph in these precisions is tens of
+# dB better; a wrong one (another padding, another norm) is below 20.
 LEAST_DB = {"fp32": 80.0, "fp16": 40.0, "bf16": 30.0, "int8": 20.0}
 GOOD_INT8_DB = 30.0
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """Where images for int8 come from: a folder that was named, or else those that the run was trained on."""
+    """The images that calibrate int8: a given folder, or else those that the run was trained on."""
 
     path: Path
     folder: Path | None
@@ -82,7 +82,7 @@ def export_graphs(
     calibration: Calibration,
     say: Callable[[str], None],
 ) -> Exported:
-    """As `cyclegan.export.export` has it, for PRECISIONS' formats."""
+    """`cyclegan.export.export_model` for the formats of PRECISIONS."""
     if precision not in PRECISIONS[format]:
         raise InputError(f"--format {format} does not go with --precision {precision}: {_INSTEAD[format, precision]}.")
     if format == "onnx":
@@ -118,7 +118,8 @@ def export_graphs(
             "To translate on such a CPU, use --precision fp32."
         )
     notes: list[str] = []
-    with folder_beside(out) as folder:
+    with atomic_path(out, merge=True) as folder:
+        folder.mkdir()
         networks: dict[Direction, Network] = {}
         for direction, name in zip(directions, names, strict=True):
             network, _ = load_generator(model, direction, weights)
@@ -133,9 +134,6 @@ def export_graphs(
             origin=info,
         )
         (folder / "config.json").write_text(description.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        out.mkdir(parents=True, exist_ok=True)
-        for name in wanted:  # config.json last: without it the rest is nothing
-            (folder / name).replace(out / name)
     return Exported(tuple(out / name for name in wanted), tuple(notes))
 
 
@@ -199,7 +197,7 @@ def _export_one(
 
 
 def _test_pictures(channels: int, multiple: int) -> list[Tensor]:
-    """Of one to three images, square, oblong, and of sizes that no network takes as they are."""
+    """Batches of one to three images: square, oblong, and of sizes that need padding."""
     side = max(32, multiple)
     sizes = [(1, side, side), (2, side + 1, 2 * side - 3), (3, 2 * side - 1, side - 5), (1, multiple, 3 * side)]
     return [

@@ -1,8 +1,8 @@
-"""Eight-bit graphs: the ranges of activations are found on images, and what must stay exact stays exact.
+"""Eight-bit graphs, with ranges of activations that are measured on images.
 
-Only convolutions are in int8. What goes into a norm is not: its channels differ by orders of magnitude, and one scale
-for all of them loses the small ones, which the norm then makes large. Nor are the sums of residual blocks, through
-which every error would go on to the end.
+Only convolutions are in int8. Inputs of norms are not: their channels differ by orders of magnitude, so one scale for
+all of them loses the small ones, which the norm then amplifies. Nor are the sums of residual blocks, which would carry
+every error to the end.
 """
 
 import tempfile
@@ -26,7 +26,7 @@ from cyclegan.translate.engines.with_openvino import openvino_core
 
 NUM_CALIBRATION = 24
 NUM_HELD_OUT = 6
-# Larger images are cut to this: ranges are the same, and memory and time are not.
+# Larger images are cropped to this: the ranges are the same, and it saves memory and time.
 MOST_PIXELS = 256
 
 LAYERS = "all convolutions but the last"
@@ -34,14 +34,14 @@ LAYERS = "all convolutions but the last"
 
 @dataclass(frozen=True)
 class Images:
-    """(1, C, H, W) in [-1, 1]. calibration: of sizes that the network takes. held_out: others, of odd sizes, too."""
+    """(1, C, H, W) in [-1, 1]. calibration: of sizes that the network takes. held_out: others, also of odd sizes."""
 
     calibration: tuple[Tensor, ...]
     held_out: tuple[Tensor, ...]
 
 
 def read_images(folder: Path, image_format: ImageFormat, multiple: int, smallest: int) -> Images:
-    """Images at equal distances of a folder. Raises InputError if there are not two that can be read."""
+    """Evenly spaced images of a folder. Raises InputError if fewer than two can be read."""
     most = max(MOST_PIXELS, multiple)
     tensors: list[Tensor] = []
     for path in evenly_spaced(list_images(folder), NUM_CALIBRATION + NUM_HELD_OUT):
@@ -56,7 +56,7 @@ def read_images(folder: Path, image_format: ImageFormat, multiple: int, smallest
     every = max(2, len(tensors) // NUM_HELD_OUT)
     held_out = tensors[every - 1 :: every][:NUM_HELD_OUT]
     others = [tensor for tensor in tensors if not any(tensor is held for held in held_out)]
-    # Of every other one a few rows and columns go, so that the check has sizes that must be padded, too.
+    # Every other one loses a few rows and columns, so that the check includes sizes that need padding.
     odd = [
         tensor[..., : tensor.shape[-2] - 3 * (i % 2) or None, : tensor.shape[-1] - 5 * (i % 2) or None]
         if min(tensor.shape[-2:]) > 16

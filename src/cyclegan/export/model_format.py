@@ -1,4 +1,4 @@
-"""A model directory by itself: one set of weights, which any release that knows the architecture can translate with."""
+"""Export a model directory with one set of weights, for any release that knows the architecture."""
 
 from pathlib import Path
 
@@ -9,19 +9,19 @@ from cyclegan.config import Direction
 from cyclegan.errors import InputError
 from cyclegan.export.exported import Exported
 from cyclegan.storage.model import read_info, read_weights, save_model
+from cyclegan.system.atomic import check_free
 
 
-def export_model(
+def export_directory(
     model: Path, out: Path, directions: tuple[Direction, ...], weights: str | None, precision: str
 ) -> Exported:
-    """config.json and a2b.safetensors, b2a.safetensors of the chosen weights; in fp16 half the size.
+    """Write config.json, a2b.safetensors and b2a.safetensors with the chosen weights; fp16 has half the size.
 
-    A translator computes in what it is asked for, whatever the files hold.
+    The precision of a translator does not depend on the files.
     """
     if precision not in ("fp32", "fp16"):
         raise InputError(f"A model directory is fp32 or fp16, and precision is {precision}; choose one of them.")
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out} is there already; remove it or choose another --out.")
+    check_free(out)
     info = read_info(model)
     chosen = weights or info.translate_with
     dtype = torch.float16 if precision == "fp16" else torch.float32

@@ -1,7 +1,5 @@
-"""The checkpoints of the reference implementation."""
+"""Export checkpoints of the reference implementation."""
 
-import io
-import shutil
 from pathlib import Path
 
 import torch
@@ -12,79 +10,62 @@ from cyclegan.errors import InputError
 from cyclegan.export.exported import Exported
 from cyclegan.networks import build_discriminator
 from cyclegan.reference.importing import ROLES
-from cyclegan.reference.keys import to_reference
+from cyclegan.reference.keys import KINDS, to_reference
 from cyclegan.storage.model import load_generator, read_discriminators, read_info
-from cyclegan.system.atomic import write_bytes
+from cyclegan.system.atomic import atomic_path
 
 
 def export_reference(model: Path, out: Path, directions: tuple[Direction, ...], weights: str | None) -> Exported:
-    """latest_net_G_A.pth and the others, as junyanz/pytorch-CycleGAN-and-pix2pix writes and loads them."""
+    """Write latest_net_G_A.pth and the others, as junyanz/pytorch-CycleGAN-and-pix2pix writes and loads them."""
     info = read_info(model)
     config = info.model
-    if config.beyond_reference:
+    if others := config.reference_incompatibilities:
         raise InputError(
-            f"The networks of the reference have no {' and no '.join(config.beyond_reference)}, which {model} has; "
-            "export it in another format. (Networks that are trained with --preset paper can go there.)"
+            f"The networks of the reference have no {' and no '.join(others)}, which {model} has; "
+            "export it in another format. (Networks of --preset paper can be exported.)"
         )
     theirs = {name: role for role, name in ROLES.items()}
     states: dict[str, dict[str, Tensor]] = {}
     for direction in directions:
         network, _ = load_generator(model, direction, weights)
         states[theirs[direction]] = to_reference(network.state_dict(), dropout=config.dropout, norm=config.norm)
-    judges = read_discriminators(model) if len(directions) == len(info.directions) else {}
-    for domain, state in judges.items():
-        judge = build_discriminator(config, config.channels_a if domain == "a" else config.channels_b)
+    discriminators = read_discriminators(model) if len(directions) == len(info.directions) else {}
+    for domain, state in discriminators.items():
+        network = build_discriminator(config, config.channels_a if domain == "a" else config.channels_b)
         try:
-            judge.load_state_dict(state)
+            network.load_state_dict(state)
         except RuntimeError:
-            raise InputError(f"The discriminator {domain} of {model} is not what its config.json describes.") from None
+            raise InputError(f"The discriminator {domain} of {model} does not match its config.json.") from None
         states[theirs[f"discriminator_{domain}"]] = to_reference(state, norm=config.norm)
 
     targets = {role: out / f"latest_net_{role}.pth" for role in states}
     for target in targets.values():
         if target.exists():
             raise InputError(f"{target} is there already; remove it or choose another --out.")
-    new = not out.exists()
-    try:
+    with atomic_path(out, merge=True) as folder:
+        folder.mkdir()
         for role, state in states.items():
-            buffer = io.BytesIO()
-            torch.save(state, buffer)
-            write_bytes(targets[role], buffer.getbuffer())
-    except BaseException:  # nothing is left of half an export
-        for target in targets.values():
-            target.unlink(missing_ok=True)
-        if new:
-            shutil.rmtree(out, ignore_errors=True)
-        raise
+            torch.save(state, folder / targets[role].name)
 
     notes = [f"To load it there: --model cycle_gan {' '.join(_reference_flags(config))}"]
-    if config.dropout and config.generator == "resnet":
+    if config.dropout and KINDS[config.generator].dropout_shows:
         notes[0] = f"To load it there: --model test --model_suffix _A {' '.join(_reference_flags(config))}"
-        notes.append("It has dropout, which --model cycle_gan there always leaves out, so that the keys do not fit.")
-    if not judges:
+        notes.append("It has dropout, which --model cycle_gan there always leaves out; the keys would not fit.")
+    if not discriminators:
         notes.append("Without discriminators: it can translate there, but not be trained further.")
-    if config.generator == "resnet" and config.blocks not in (6, 9):
-        notes.append(
-            f"Its --netG knows 6 and 9 residual blocks, and this model has {config.blocks}: "
-            "its class ResnetGenerator loads it with n_blocks, its command line needs a name for that."
-        )
-    if config.generator == "unet" and config.depth not in (7, 8):
-        notes.append(
-            f"Its --netG knows U-Nets of 7 and 8 levels, and this model has {config.depth}: "
-            "its class UnetGenerator loads it with num_downs, its command line needs a name for that."
-        )
+    if (note := KINDS[config.generator].note(config)) is not None:
+        notes.append(note)
     for name, image_format in (("A", info.a), ("B", info.b)):
         if image_format.dtype != "uint8":
-            notes.append(f"Images of domain {name} are {image_format}; its loader reads 8-bit images alone.")
+            notes.append(f"Images of domain {name} are {image_format}; its loader reads only 8-bit images.")
     return Exported(tuple(targets.values()), tuple(notes))
 
 
 def _reference_flags(config: ModelConfig) -> list[str]:
     """Options with which the reference builds these networks."""
-    unet = {7: "unet_128", 8: "unet_256"}.get(config.depth, f"unet_{2**config.depth}")
-    flags = ["--netG", f"resnet_{config.blocks}blocks" if config.generator == "resnet" else unet]
+    flags = KINDS[config.generator].options(config)
     flags += ["--ngf", str(config.width), "--norm", config.norm]
     flags += ["--input_nc", str(config.channels_a), "--output_nc", str(config.channels_b)]
-    flags += ["--netD", "pixel" if config.discriminator == "pixel" else "n_layers"]
+    flags += KINDS[config.discriminator].options(config)
     flags += ["--n_layers_D", str(config.discriminator_layers), "--ndf", str(config.discriminator_width)]
     return flags if config.dropout else [*flags, "--no_dropout"]

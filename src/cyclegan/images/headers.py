@@ -18,7 +18,7 @@ from cyclegan.images.codecs import probe_image
 from cyclegan.images.file_formats import file_format_of
 from cyclegan.images.file_list import FileList
 from cyclegan.images.formats import Header, ImageFormat
-from cyclegan.system.atomic import whole_file
+from cyclegan.system.atomic import atomic_path
 from cyclegan.system.prefetch import prefetch
 
 # Files that one thread probes in one go: few, so that Ctrl-C is quick where each takes milliseconds. The threads hide
@@ -123,7 +123,7 @@ class HeaderIndex:
         """Write the index of a large folder, unless the file has it already (`--fresh` moves the file away)."""
         if (not self.changed and path.exists()) or len(self.keys) < MIN_INDEXED:
             return
-        with whole_file(path) as partial, partial.open("wb") as file:
+        with atomic_path(path) as partial, partial.open("wb") as file:
             np.savez(
                 file,
                 keys=self.keys,

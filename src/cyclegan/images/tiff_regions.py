@@ -14,7 +14,7 @@ from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.regions import Box, Tag, TiledWriter
-from cyclegan.system.atomic import whole_file
+from cyclegan.system.atomic import atomic_path
 
 # Decoded strips and tiles that are kept, since neighbouring regions read the same ones.
 _CACHE_BYTES = 256 * 2**20
@@ -175,7 +175,7 @@ def write_tiff(
 
     height, width, channels = shape
     is_colour = channels in (3, 4)
-    with whole_file(path) as partial, tifffile.TiffWriter(partial, bigtiff=True, byteorder="<") as writer:
+    with atomic_path(path) as partial, tifffile.TiffWriter(partial, bigtiff=True, byteorder="<") as writer:
         writer.write(
             iter(tiles),
             shape=(height, width) if channels == 1 else shape,

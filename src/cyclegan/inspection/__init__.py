@@ -1,8 +1,7 @@
-"""`cyclegan inspect`: what is in the folders, before hours of training are spent on them; and what a run is."""
+"""Inspect folders of images before training on them, and run directories."""
 
-import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from cyclegan.data.domains import Folders, find_folders, holds_domains
 from cyclegan.errors import InputError
 from cyclegan.inspection.advice import Advice, advise
 from cyclegan.inspection.duplicates import Copies, find_copies
+from cyclegan.inspection.run_summary import RunSummary, summarise_run
 from cyclegan.inspection.survey import (
     FEWEST_FEATURES,
     Distance,
@@ -24,11 +24,9 @@ from cyclegan.inspection.survey import (
     printable,
     survey_folder,
 )
-from cyclegan.storage.model import read_info
-from cyclegan.storage.run import list_checkpoints, read_log, read_run_config, run_of
-from cyclegan.training.checkpoint import read_best
+from cyclegan.storage.run import read_run_config, run_of
 
-# Which folder may repeat which, besides each repeating itself.
+# Pairs of folders that are searched for copies, besides each folder itself.
 _BORDERS = (
     ("test A", "A"),
     ("test B", "B"),
@@ -38,49 +36,11 @@ _BORDERS = (
     ("test B", "test A"),
 )
 
-# Events of log.jsonl that somebody who looks at a run should know of.
-_EVENTS = {"warning", "unreadable", "not finite"}
-
-# What a line of log.jsonl holds beside the losses.
-_NOT_A_LOSS = {"step", "epoch", "seconds", "images_per_second", "learning_rate"}
-
-
-class LoggedEvent(Config):
-    """Something that happened in a run: a file that was left out, a warning, a loss that was no number."""
-
-    event: str
-    step: int
-    message: str
-
-
-class RunSummary(Config):
-    """A run directory. step, seconds: at the newest checkpoint; share: of the run's length, None where unknown.
-
-    logged_step and losses are those of the last line of the log. best_step, best_kid: of the best checkpoint, by the
-    KID of held-out images while it was trained. missing: why its folders cannot be looked at.
-    """
-
-    directory: Path
-    preset: str
-    length: str
-    step: int | None
-    seconds: float | None
-    share: float | None
-    checkpoints: tuple[str, ...]
-    model_step: int | None
-    num_bytes: int
-    logged_step: int | None
-    losses: dict[str, float]
-    best_step: int | None
-    best_kid: float | None
-    events: tuple[LoggedEvent, ...]
-    missing: str | None = None
-
 
 class Inspection(Config):
-    """All that was found. folders: by the names A, B, test A and test B, those that there are.
+    """All results. folders: by the names A, B, test A and test B, as far as they exist.
 
-    distance: None where there is only one domain, or too few images to tell; `distance_missing` then says why.
+    distance: None for a single domain or too few images; `distance_missing` then says why.
     """
 
     folders: dict[str, FolderReport]
@@ -91,7 +51,7 @@ class Inspection(Config):
     run: RunSummary | None = None
 
 
-def inspect(
+def inspect_folders(
     a: str | Path,
     b: str | Path | None = None,
     *,
@@ -99,11 +59,11 @@ def inspect(
     test_b: str | Path | None = None,
     quiet: bool = False,
 ) -> Inspection:
-    """Look at folders of images, or at a run directory and the folders that it was trained on.
+    """Inspect folders of images, or a run directory and the folders that it was trained on.
 
     a: a folder, one root that holds trainA and trainB, or a run directory. b: the folder of the other domain.
-    test_a, test_b: folders of held-out images. Progress goes to stderr. Raises InputError for a folder that is missing
-    or holds no readable images; of a run, that is told in `run.missing`.
+    test_a, test_b: folders of test images. Progress goes to stderr. Raises InputError for a folder that is missing or
+    holds no readable images; of a run, `run.missing` says so instead.
     """
     path = Path(a)
     given = [Path(folder) if folder is not None else None for folder in (b, test_a, test_b)]
@@ -141,7 +101,7 @@ def _inspect_folders(places: dict[str, Path], config: TrainConfig, quiet: bool) 
     with _progress(quiet) as task:
         for name, place in places.items():
             ranges = {"A": config.data.range_a, "B": config.data.range_b}
-            # Held-out images are seen in the range of the training images.
+            # Test images are shown in the range of the training images.
             of = name.removeprefix("test ")
             known = surveys[of].report if of in surveys and surveys[of].report.middle is not None else None
             value_range = (known.low, known.high) if known is not None else ranges[of]
@@ -167,7 +127,7 @@ def _inspect_folders(places: dict[str, Path], config: TrainConfig, quiet: bool) 
 
 @contextmanager
 def _progress(quiet: bool) -> Iterator[Callable[[str], Callable[[int, int], None]]]:
-    """Gives a function that makes a new line of progress and returns what is called with (done, total)."""
+    """Gives a function that starts a line of progress and returns a function to call with (done, total)."""
     console = Console(stderr=True, highlight=False, markup=False)
     with Progress(console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
 
@@ -201,60 +161,6 @@ def _inspect_run(path: Path, config: TrainConfig, quiet: bool) -> Inspection:
     except InputError as error:
         where = " and ".join(str(folder) for folder in (config.a, config.b) if folder is not None)
         hint = " (as seen from here; relative paths start where training was started)"
-        missing = f"The images that it was trained on, {where}{hint}, cannot be looked at: {error}"
+        missing = f"The images that it was trained on, {where}{hint}, cannot be inspected: {error}"
         return Inspection(folders={}, run=run.replace(missing=printable(missing)))
     return found.replace(run=run)
-
-
-def summarise_run(path: Path, config: TrainConfig) -> RunSummary:
-    """What a run directory says of itself, without loading any weights."""
-    checkpoints = list_checkpoints(path)
-    step, seconds, model_step = None, None, None
-    with suppress(OSError, json.JSONDecodeError, KeyError, IndexError):
-        progress = json.loads((checkpoints[0] / "training.json").read_text(encoding="utf-8"))
-        step, seconds = int(progress["step"]), float(progress["seconds"])
-    with suppress(InputError):
-        model_step = read_info(path / "model").step
-    log = read_log(path / "log.jsonl")
-    last: dict[str, Any] = next((line for line in reversed(log) if "event" not in line), {})
-    best = read_best(path) or {}
-    if config.minutes is not None:
-        length, done = f"{config.minutes:g} minutes", seconds / (60 * config.minutes) if seconds is not None else None
-    elif config.steps is not None:
-        length, done = f"{config.steps} steps", step / config.steps if step is not None else None
-    else:
-        assert config.epochs is not None
-        length, done = f"{config.epochs:g} epochs", last["epoch"] / config.epochs if "epoch" in last else None
-    return RunSummary(
-        directory=path,
-        preset=config.preset,
-        length=length,
-        step=step,
-        seconds=seconds,
-        share=min(done, 1.0) if done is not None else None,
-        checkpoints=tuple(checkpoint.name for checkpoint in checkpoints),
-        model_step=model_step,
-        num_bytes=_size_on_disk(path),
-        logged_step=int(last["step"]) if "step" in last else None,
-        losses={name: value for name, value in last.items() if name not in _NOT_A_LOSS},
-        best_step=best.get("step"),
-        best_kid=best.get("kid"),
-        events=tuple(_describe(line) for line in log if line.get("event") in _EVENTS),
-    )
-
-
-def _size_on_disk(path: Path) -> int:
-    total = 0
-    for file in path.rglob("*"):
-        with suppress(FileNotFoundError):  # the run may be writing
-            total += file.stat().st_size if file.is_file() else 0
-    return total
-
-
-def _describe(values: dict[str, Any]) -> LoggedEvent:
-    known = {"event", "step", "message"}
-    details = [str(values["message"])] if "message" in values else []
-    details += [f"{name} {value}" for name, value in values.items() if name not in known and not details]
-    return LoggedEvent(
-        event=str(values["event"]), step=int(values.get("step", 0)), message=printable(", ".join(details))
-    )

@@ -1,4 +1,4 @@
-"""What the contents of the folders mean for training: plain sentences, each with the number that it rests on."""
+"""Advice on the folders before training: plain sentences, each with its number."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
@@ -8,29 +8,29 @@ from cyclegan.data.preprocessing import scaled_size
 from cyclegan.inspection.duplicates import Copies
 from cyclegan.inspection.survey import Distance, FolderReport, printable
 
-# Images of a domain below which the discriminator soon knows all of them.
+# With fewer images of a domain, the discriminator soon knows all of them.
 FEW_IMAGES = 100
 
 # One domain has this many times the images of the other.
 UNEQUAL = 5.0
 
-# Differences of mean brightness, and ratios of contrast, that are worth a word.
+# Differences of mean brightness, and ratios of contrast, from which there is advice.
 DARKER, FLATTER = 0.25, 2.0
 
 # Mean contrast below which the pictures of a domain are nearly flat.
 FLAT = 0.02
 
-# Kernel distance of EfficientNet-Lite0 features from which two domains are called far apart. On sets of 100 images made
+# Kernel distance of the default features from which two domains are called far apart. On sets of 100 images made
 # from satellite photos, relief maps and icons, two styles of one subject (photo and map, two kinds of map, colours
 # changed, darkened, grey) were 0.02 to 0.23 apart; different subjects (photos and icons, a portrait, text, noise, flat
 # colours) 0.29 to 0.95. But blurred photos were 0.53 from sharp ones and pictures of their edges 0.44, though such a
 # change of style can be learned.
 FAR = 0.25
 
-# Times by which images are larger than the crop when their detail is lost, or must be invented.
+# Images that are so many times larger than the load size lose detail.
 MUCH_LARGER = 2.5
 
-# One domain's images have a shorter side this many times that of the other.
+# Ratio of the shorter sides of both domains from which there is advice.
 OTHER_SCALE = 2.0
 
 Topic = Literal[
@@ -49,9 +49,9 @@ class Advice(Config):
 def advise(
     folders: Mapping[str, FolderReport], copies: Sequence[Copies], distance: Distance | None, config: TrainConfig
 ) -> tuple[Advice, ...]:
-    """What to do about the folders, problems first. folders: by the names A, B, test A, test B; not all must be there.
+    """Advice on the folders, problems first. folders: by the names A, B, test A, test B, as far as they exist.
 
-    config: how they would be trained on, which the advice is about.
+    config: the settings that they would be trained with.
     """
     given = [
         *_files(folders),
@@ -88,8 +88,8 @@ def _files(folders: Mapping[str, FolderReport]) -> Iterator[Advice]:
                 topic="files",
                 problem=True,
                 text=f"{len(folder.unreadable)} of the {total} images of {name} cannot be read "
-                f"({printable(folder.unreadable[0][0])} is the first): get them anew, or remove them. Training passes "
-                "over damaged files, and stops at what it cannot use, such as NaN.",
+                f"({printable(folder.unreadable[0][0])} is the first): replace or remove them. Training skips "
+                "damaged files, and stops at values it cannot use, such as NaN.",
             )
         if len(folder.dtypes) > 1:
             yield Advice(
@@ -181,10 +181,10 @@ def _copies(folders: Mapping[str, FolderReport], copies: Sequence[Copies]) -> It
             what = "counted more than once in scores" if of.startswith("test") else "seen more often than others"
             text = f"{these} repeat{'s' if count == 1 else ''} another one ({kinds}); such images are {what}."
         elif {found.folder, of} == {"A", "B"}:
-            text = f"{also}: it tells the discriminators nothing to see an image in both domains. Remove it from one."
+            text = f"{also}: discriminators learn nothing from an image in both domains. Remove it from one."
         else:
             text = f"{also}, which is trained on: scores would be better than on new images. Remove them from {of}."
-        # A few repetitions do no harm inside a folder.
+        # A few repetitions inside a folder do no harm.
         yield Advice(topic="copies", text=text, problem=found.folder != of or count * 20 > total)
 
 
@@ -198,8 +198,8 @@ def _count(folders: Mapping[str, FolderReport]) -> Iterator[Advice]:
             yield Advice(
                 topic="count",
                 problem=True,
-                text=f"{name} has {_images(len(folder))}. Under about {FEW_IMAGES} a discriminator soon knows them by "
-                "heart, and the translator learns no more from it; several hundred are usual.",
+                text=f"{name} has {_images(len(folder))}. With fewer than about {FEW_IMAGES} a discriminator soon "
+                "memorises them, and the translator learns no more from it; several hundred are usual.",
             )
     if len(domains) == 2:
         (few, fewer), (many, more) = sorted(domains, key=lambda domain: len(domain[1]))
@@ -209,7 +209,7 @@ def _count(folders: Mapping[str, FolderReport]) -> Iterator[Advice]:
                 topic="count",
                 problem=True,
                 text=f"{many} has {len(more)} images and {few} {len(fewer)}. An epoch is one pass over {many}, in "
-                f"which each image of {few} comes {ratio:.0f} times: {few} may be learned by heart.",
+                f"which each image of {few} comes {ratio:.0f} times: {few} may be memorised.",
             )
 
 
@@ -221,7 +221,7 @@ def _size(folders: Mapping[str, FolderReport], config: TrainConfig) -> Iterator[
     side = min(folder.short_side for _, folder in domains)
     typical = f"The shorter side of an image is typically {sides}."
     recipe = f"--crop-size {crop} with --preprocess {data.preprocess}"
-    # What the demo does: the load size is that of the images, the crop in the paper's proportion.
+    # As in the demo: the load size is that of the images, the crop has the paper's proportion.
     fitting = max(side * 256 // 286 // 4 * 4, config.model.smallest_crop)
 
     if data.preprocess == "resize-and-crop":
@@ -296,8 +296,8 @@ def _colour(folders: Mapping[str, FolderReport]) -> Iterator[Advice]:
         yield Advice(
             topic="colour",
             text=f"{flat} is much flatter than {rich}: brightness varies by {flatter.colour.contrast:.3f} and "
-            f"{richer.colour.contrast:.3f} of the range within an image. What {flat} cannot show, the way back must "
-            "invent.",
+            f"{richer.colour.contrast:.3f} of the range within an image. The way back must invent what {flat} cannot "
+            "show.",
         )
 
 

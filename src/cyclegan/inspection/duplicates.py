@@ -1,4 +1,4 @@
-"""Images that are copies of others: the same pixels, or nearly the same after saving or scaling them anew."""
+"""Find copies: images with the same pixels, or nearly the same after saving or scaling them again."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +25,7 @@ _ROWS, _COLUMNS = 512, 4096
 
 
 class Copy(Config):
-    """One file that repeats another. difference: root mean square of their thumbnails, in 0..1; 0 where it is exact."""
+    """One file that repeats another. difference: root mean square of their thumbnails, in 0..1; 0 for exact copies."""
 
     file: Path
     of: Path

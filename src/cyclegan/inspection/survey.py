@@ -1,4 +1,4 @@
-"""What is in a folder of images: every file is decoded once, and only thumbnails and samples of its pixels are kept."""
+"""Survey a folder of images: decode every file once, and keep thumbnails and samples of its pixels."""
 
 import hashlib
 from collections import Counter
@@ -33,15 +33,15 @@ BINS = 32
 # Images of each domain whose features are compared, at equal distances in the list.
 MOST_FEATURES = 100
 
-# Fewer of a domain tell nothing.
+# With fewer images of a domain there is no comparison.
 FEWEST_FEATURES = 10
 
-# Pictures whose channels differ by less everywhere have no colour that could be seen: two steps of 8 bits.
+# Pictures whose channels differ by less everywhere have no visible colour: two steps of 8 bits.
 _NO_COLOUR = 2 / 255
 
 
 class Size(Config):
-    """Pixels of an image, as it stands upright, and a file that has them (or how many have)."""
+    """Pixels of an upright image, and a file of this size (or how many have it)."""
 
     width: int
     height: int
@@ -68,7 +68,7 @@ class FolderReport(Config):
     """One folder. files: those that can be decoded, relative to `root`. unreadable: file and reason of the others.
 
     formats, kinds, dtypes: how many files are what. deep_channels: channels of the files that are not 8-bit pictures,
-    which can only be taken as they are. num_grey: pictures without colour. low, high: the values that count as black
+    whose channels cannot be converted. num_grey: pictures without colour. low, high: the values that count as black
     and white here. middle: what 99.8 % of the values lie within; None for 8-bit files alone.
     """
 
@@ -99,7 +99,7 @@ class FolderReport(Config):
 
 @dataclass(frozen=True)
 class Survey:
-    """A folder's report, and what its files are compared by: see `duplicates.find_copies`."""
+    """A folder's report, and the data for `duplicates.find_copies`."""
 
     report: FolderReport
     digests: tuple[bytes, ...]
@@ -110,7 +110,7 @@ class Distance(Config):
     """How far apart two domains are, in features of the network `features`: the kernel distance of KID.
 
     low, high: its 95 % interval. half_a, half_b: the same distance between every other image of A and the rest of them,
-    likewise for B: what chance alone makes. num_a, num_b: images that were used.
+    likewise for B: the effect of chance alone. num_a, num_b: images that were used.
     """
 
     value: float
@@ -125,7 +125,7 @@ class Distance(Config):
 
 @dataclass(frozen=True)
 class _Seen:
-    """What is kept of one file. thumbnail, samples: (16, 16, 3) in the file's own values."""
+    """Data kept of one file. thumbnail, samples: (16, 16, 3) in the file's own values."""
 
     file: Path
     num_bytes: int
@@ -145,7 +145,7 @@ class _Seen:
 def survey_folder(
     root: Path, value_range: tuple[float, float] | None = None, on_file: Callable[[int, int], None] | None = None
 ) -> Survey:
-    """Decode every image below a folder, nested ones too, a few at a time, and say what is there.
+    """Decode every image below a folder, also in subfolders, a few at a time, and summarise them.
 
     value_range: values that count as black and white in files that are not 8-bit; default: the extremes of the folder.
     on_file: called with how many files are done and how many there are. Memory: the images that are being decoded, and
@@ -176,7 +176,7 @@ def survey_folder(
 
 
 def printable(value: object) -> str:
-    """As text that every encoding of Unicode takes: a file may have a name that none of them can write."""
+    """Text that every Unicode encoding can write: names of files need not be valid."""
     return str(value).encode("utf-8", "backslashreplace").decode()
 
 
@@ -218,7 +218,7 @@ def _look(path: Path, root: Path) -> _Seen:
     array = read_image(path, deep_channels or 3)
     file_format, mode = _name_format(path)
     height, width = array.shape[:2]
-    # The shape belongs to it: the same bytes in another shape are another image.
+    # With the shape: the same bytes in another shape are another image.
     digest = hashlib.blake2b(f"{array.shape} {array.dtype}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(array).data)
     rows, columns = ((np.arange(THUMBNAIL) + 0.5) * side / THUMBNAIL for side in (height, width))
@@ -250,7 +250,7 @@ def _name_format(path: Path) -> tuple[str, str]:
 
 
 def _three_channels(array: Array) -> Array:
-    """The first three channels, or the first one three times: what is looked at of an image."""
+    """The first three channels, or the first one three times."""
     return array[..., :3] if array.shape[2] >= 3 else np.repeat(array[..., :1], 3, axis=2)
 
 
@@ -336,7 +336,7 @@ def _histogram(values: FloatArray) -> tuple[float, ...]:
 
 
 def picture(report: FolderReport, file: Path, height: int | None = None, width: int | None = None) -> Image.Image:
-    """One image of a folder as 8-bit RGB for a person to look at, resized where a size is given.
+    """One image of a folder as 8-bit RGB for display, resized if a size is given.
 
     Raises UnreadableError or InputError if it can no longer be read.
     """
@@ -370,7 +370,7 @@ def domain_distance(
     chosen += [(1, b, file) for file in evenly_spaced(b.files, MOST_FEATURES)]
     features: tuple[list[Tensor], list[Tensor]] = ([], [])
     for done, (domain, report, file) in enumerate(chosen, 1):
-        with suppress(UnreadableError, InputError):  # a file that has gone since it was looked at
+        with suppress(UnreadableError, InputError):  # a file that was removed meanwhile
             features[domain].append(network(_tensor(report, file, size, size)[None]))
         if on_file is not None:
             on_file(done, len(chosen))

@@ -1,17 +1,18 @@
-"""An inspection on the screen and as a page."""
+"""Show an inspection in the terminal and as a page."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from cyclegan._version import __version__
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.file_list import evenly_spaced
-from cyclegan.inspection import Inspection, RunSummary
+from cyclegan.inspection import Inspection
 from cyclegan.inspection.duplicates import Copies, Copy
+from cyclegan.inspection.run_summary import RunSummary
 from cyclegan.inspection.survey import BINS, FolderReport, Size, picture, printable
 from cyclegan.report.page import Gallery, Section, Table, write_report
 from cyclegan.system.provenance import command_line
@@ -19,25 +20,25 @@ from cyclegan.system.provenance import command_line
 if TYPE_CHECKING:  # `import cyclegan` does not wait for it
     from rich.console import Console
 
-# Names on the screen, and pictures on the page, before "and N more".
+# Names in the terminal, and pairs of pictures on the page, before "and N more".
 _MOST_NAMES, _MOST_PAIRS = 8, 12
 
-# Of a contact sheet: pictures, columns, and pixels of one.
+# Pictures, columns and pixels of a picture in a contact sheet.
 _SHEET, _COLUMNS, _SIDE = 40, 8, 112
 
 _BLOCKS, _ASCII_BLOCKS = " ▁▂▃▄▅▆▇█", " .:-=+*#@"
 
 
-# ---- the screen
+# ---- terminal
 
 
 def show_inspection(inspection: Inspection, console: "Console") -> None:
-    """Print it: the run, one table of all folders, files that cannot be read, copies, distributions, and advice."""
+    """Print the run, one table of all folders, files that cannot be read, copies, distributions, and advice."""
     from rich.table import Table as ScreenTable
 
     def say(text: str = "", style: str = "") -> None:
         text = text.encode(console.encoding, "backslashreplace").decode(console.encoding)
-        # Long lines stay whole, so that what a program reads is not cut at 80 columns.
+        # Long lines stay whole for programs that read them.
         console.print(text, style=style, soft_wrap=not console.is_terminal)
 
     if inspection.run is not None:
@@ -88,7 +89,7 @@ def _some(lines: Sequence[str]) -> list[str]:
 
 def _bars(histogram: Sequence[float], blocks: str) -> str:
     highest = max(histogram)
-    # What is there at all is seen: it has at least the smallest block.
+    # Every share above 0 is visible: it has at least the smallest block.
     return "".join(
         blocks[0] if share == 0 else blocks[max(1, round(share / highest * (len(blocks) - 1)))] for share in histogram
     )
@@ -182,13 +183,13 @@ def _run_lines(run: RunSummary) -> Iterator[str]:
         yield run.missing
 
 
-# ---- the page
+# ---- page
 
 
 def write_inspection(inspection: Inspection, path: Path) -> None:
-    """Write a page that needs no other file: advice, contact sheets, distributions, copies side by side.
+    """Write a page of one file: advice, contact sheets, distributions, copies side by side.
 
-    Reads the pictures that it shows anew. Raises OSError if it cannot be written.
+    Reads the pictures again. Raises OSError if the page cannot be written.
     """
     folders, run = inspection.folders, inspection.run
     sections = []
@@ -234,14 +235,14 @@ def _contact_sheet(name: str, folder: FolderReport) -> Section:
     sheet = Image.new("RGB", (columns * (_SIDE + 4), -(-len(tiles) // columns) * (_SIDE + 4)), "white")
     for index, tile in enumerate(tiles):
         sheet.paste(tile, (index % columns * (_SIDE + 4), index // columns * (_SIDE + 4)))
-    text = f"{len(files)} of {len(folder)} images, at equal distances in the list, not chosen."
+    text = f"{len(files)} of {len(folder)} images, at equal distances in the list, not selected."
     return Section(f"Images of {name}", [text], [Gallery([name], [[sheet]])])
 
 
 def _thumbnail(folder: FolderReport, file: Path, side: int = _SIDE) -> Image.Image:
     """A square of `side` pixels with the whole image in its middle."""
     tile = Image.new("RGB", (side, side), "#ddd")
-    with suppress(UnreadableError, InputError, OSError):  # a file that has gone since it was looked at
+    with suppress(UnreadableError, InputError, OSError):  # a file that was removed meanwhile
         whole = picture(folder, file)
         scale = side / max(whole.size)
         size = max(1, round(whole.width * scale)), max(1, round(whole.height * scale))
@@ -287,33 +288,25 @@ def _distance_section(inspection: Inspection) -> Section:
     ]
     text = (
         f"Kernel distance (unbiased, as KID) of {distance.features.label}. Halves are every other image and the rest; "
-        "their distance is what chance alone makes. It must not be compared with published KID."
+        "their distance is due to chance alone. It must not be compared with published KID."
     )
     return Section("How far apart the domains are", [text], [Table(["", "distance"], rows)])
 
 
 def _copies_section(found: Copies, folders: dict[str, FolderReport]) -> Section:
-    # Near copies first: exact ones need no eyes.
+    # Near copies first: exact ones need no look.
     shown = sorted(found.copies, key=lambda copy: copy.exact)[:_MOST_PAIRS]
     text = f"{_how_many(found)}. " + (
         f"{len(shown)} of {len(found.copies)} are shown." if len(shown) < len(found.copies) else ""
     )
     pairs = [
-        [
-            _captioned(_thumbnail(folders[found.folder], copy.file, 216), str(copy.file)),
-            _captioned(_thumbnail(folders[found.of], copy.of, 216), str(copy.of)),
-        ]
+        [_thumbnail(folders[found.folder], copy.file, 216), _thumbnail(folders[found.of], copy.of, 216)]
         for copy in shown
     ]
     lines = "\n".join(_sentence(copy) for copy in found.copies[:200])
     more = f"\n... and {len(found.copies) - 200} more" if len(found.copies) > 200 else ""
-    return Section(_title(found), [text.strip()], [Gallery([found.folder, found.of], pairs), lines + more])
-
-
-def _captioned(tile: Image.Image, name: str) -> Image.Image:
-    framed = Image.new("RGB", (tile.width, tile.height + 18), "white")
-    framed.paste(tile)
-    # The font that Pillow brings has Latin letters only; the list below has the whole names.
-    text = name if len(name) <= 34 else f"...{name[-31:]}"
-    ImageDraw.Draw(framed).text((2, tile.height + 3), text.encode("ascii", "replace").decode(), fill="black")
-    return framed
+    return Section(
+        _title(found),
+        [text.strip()],
+        [Gallery([found.folder, found.of], pairs, list(map(_sentence, shown))), lines + more],
+    )

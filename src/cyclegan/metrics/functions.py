@@ -1,7 +1,7 @@
-"""Scores of images and of sets of features, as pure functions. Images are (C, H, W) tensors in [-1, 1], as everywhere.
+"""Scores of images and of sets of features, as pure functions. Images are (C, H, W) tensors in [-1, 1].
 
 Distances of sets: KID of Binkowski et al. 2018 ("Demystifying MMD GANs", section 3) and the Frechet distance of Heusel
-et al. 2017 (equation 6), on whatever features they are given.
+et al. 2017 (equation 6), on any features.
 """
 
 import math
@@ -14,9 +14,10 @@ from torch.nn import functional
 # Rows of a kernel matrix that are in memory at once.
 _BLOCK = 1024
 
-# Smallest side of an image, in pixels, for SSIM (its window) and for MS-SSIM (the window at the last of five scales).
+# Smallest side of an image, in pixels, for SSIM (its window) and for MS-SSIM (the window at the last of five scales,
+# each half as large as the one before: one pixel less leaves no whole window there).
 SSIM_WINDOW = 11
-MS_SSIM_SMALLEST = 161
+MS_SSIM_SMALLEST = 16 * SSIM_WINDOW
 
 # Equal images have no finite ratio of signal to noise; they count as this, in dB.
 MAX_PSNR = 100.0
@@ -72,7 +73,7 @@ def correlation(x: Tensor, y: Tensor) -> float | None:
 def edge_correlation(image: Tensor, other: Tensor) -> float | None:
     """Correlation of the strength of edges (Sobel) in the brightness of two images of one size.
 
-    1: edges at the same places, whatever their colours and whichever side is brighter; 0: unrelated. None if an image
+    1: edges at the same places, in any colours and with either side the brighter one; 0: unrelated. None if an image
     has no edges or is smaller than 3x3.
     """
     if min(image.shape[1:]) < 3:
@@ -173,7 +174,7 @@ def _mean_kernel(x: Tensor, y: Tensor, draws_x: Tensor, draws_y: Tensor, *, dist
 def distance_to_nearest(x: Tensor, real: Tensor, *, num_nearest: int = 3) -> Tensor:
     """How far each image is from what is real: mean distance of its features to the nearest real ones, (N,).
 
-    The idea of precision in Kynkaanniemi et al. 2019, without its threshold: whatever looks like no real image is far.
+    Precision in Kynkaanniemi et al. 2019 without its threshold: an image that looks like no real one is far.
     """
     count = min(num_nearest, len(real))
     blocks = [

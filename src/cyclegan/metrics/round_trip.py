@@ -1,4 +1,4 @@
-"""An image to the other domain and back, as it would go through files, and what that tells of the translators."""
+"""Translate images to the other domain and back, as they would go through files."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class RoundTrip:
     """Batches (N, C, H, W) in [-1, 1] on the CPU.
 
     fake: the translation with the depth of its files. cycled: translated back from there. cycled_noisy: the same with
-    noise on the fake, which destroys what a generator has hidden in details too fine to see (Chu et al. 2017,
+    noise on the fake, which destroys information that a generator has hidden in invisible detail (Chu et al. 2017,
     "CycleGAN, a Master of Steganography"; Bashkirova et al. 2019).
     """
 

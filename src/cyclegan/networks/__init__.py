@@ -1,175 +1,95 @@
-"""The networks of Zhu et al. 2017: builders by name, and their initialisation."""
+"""Generators and discriminators: the two registries, and the functions that build, initialise and prepare networks.
 
-import math
-from collections.abc import Callable
+To add a network, write one file with a subclass of `Generator` or `Discriminator` (see `protocol`) and add one row
+below. A script adds a class of its own before it trains or loads: `GENERATORS["mine"] = MyGenerator`.
+"""
 
-import torch
-from torch import nn
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from cyclegan.config import ModelConfig
-from cyclegan.networks.layers import SmoothConv2d, SmoothConvTranspose2d, SpectralConv2d
-from cyclegan.networks.patch_projection import ProjectionHeads
-from cyclegan.networks.patchgan import PatchDiscriminator, PixelDiscriminator
-from cyclegan.networks.resnet import ResnetGenerator
-from cyclegan.networks.unet import UnetGenerator
+if TYPE_CHECKING:
+    from cyclegan.networks.building import (
+        build_discriminator,
+        build_generator,
+        build_heads,
+        count_parameters,
+        enable_checkpointing,
+        freeze,
+        initialise,
+        to_plain_convs,
+        train_mode,
+    )
+    from cyclegan.networks.patch_projection import ProjectionHeads
+    from cyclegan.networks.patchgan import PatchDiscriminator, PixelDiscriminator
+    from cyclegan.networks.protocol import Discriminator, Generator, Sizes
+    from cyclegan.networks.resnet import ResnetGenerator
+    from cyclegan.networks.unet import UnetGenerator
+
+    # From the name in the configuration to the class. Plain dicts, made of the rows below at their first use.
+    GENERATORS: dict[str, type[Generator]]
+    DISCRIMINATORS: dict[str, type[Discriminator]]
 
 __all__ = [
     "DISCRIMINATORS",
     "GENERATORS",
+    "Discriminator",
+    "Generator",
     "PatchDiscriminator",
     "PixelDiscriminator",
     "ProjectionHeads",
     "ResnetGenerator",
+    "Sizes",
     "UnetGenerator",
     "build_discriminator",
     "build_generator",
     "build_heads",
     "count_parameters",
-    "forget_activations",
+    "enable_checkpointing",
     "freeze",
     "initialise",
-    "plain",
+    "registered_names",
+    "to_plain_convs",
     "train_mode",
 ]
 
-GENERATORS: dict[str, Callable[[ModelConfig, int, int], nn.Module]] = {
-    "resnet": lambda c, in_channels, out_channels: ResnetGenerator(
-        in_channels,
-        out_channels,
-        width=c.width,
-        num_blocks=c.blocks,
-        norm=c.norm,
-        dropout=c.dropout,
-        smooth=c.resampling == "smooth",
-        global_skip=c.global_skip,
-    ),
-    "unet": lambda c, in_channels, out_channels: UnetGenerator(
-        in_channels,
-        out_channels,
-        width=c.width,
-        depth=c.depth,
-        norm=c.norm,
-        dropout=c.dropout,
-        global_skip=c.global_skip,
-    ),
+# One row for each network: the name in the configuration, and the module and class. Rows are text, because the names
+# are listed by `cyclegan train --help`, which must not wait for torch.
+_ROWS = {
+    "GENERATORS": {
+        "resnet": "resnet.ResnetGenerator",
+        "unet": "unet.UnetGenerator",
+    },
+    "DISCRIMINATORS": {
+        "patch": "patchgan.PatchDiscriminator",
+        "pixel": "patchgan.PixelDiscriminator",
+    },
 }
 
-DISCRIMINATORS: dict[str, Callable[[ModelConfig, int], nn.Module]] = {
-    "patch": lambda c, channels: PatchDiscriminator(
-        channels, width=c.discriminator_width, num_layers=c.discriminator_layers, norm=c.resolved_discriminator_norm
-    ),
-    "pixel": lambda c, channels: PixelDiscriminator(
-        channels, width=c.discriminator_width, norm=c.resolved_discriminator_norm
-    ),
+# Where the other public names are.
+_HOMES = {
+    **dict.fromkeys(("Discriminator", "Generator", "Sizes"), "protocol"),
+    **dict.fromkeys(("PatchDiscriminator", "PixelDiscriminator"), "patchgan"),
+    "ProjectionHeads": "patch_projection",
+    "ResnetGenerator": "resnet",
+    "UnetGenerator": "unet",
 }
 
 
-def build_generator(config: ModelConfig, in_channels: int, out_channels: int, *, seed: int | None = None) -> nn.Module:
-    """A generator: (N, in_channels, H, W) in [-1, 1] -> (N, out_channels, H, W), H and W multiples of config.multiple.
-
-    Without a seed the weights are left unset, for a caller who loads them.
-    """
-    with torch.device("meta"):
-        network = GENERATORS[config.generator](config, in_channels, out_channels)
-    return _materialise(network, config, seed)
+def registered_names(registry: str) -> tuple[str, ...]:
+    """The names in a registry, GENERATORS or DISCRIMINATORS. Does not load torch."""
+    return tuple(globals().get(registry, _ROWS[registry]))
 
 
-def build_discriminator(config: ModelConfig, channels: int, *, seed: int | None = None) -> nn.Module:
-    """A discriminator: (N, channels, H, W) -> (N, 1, h, w), one score for each patch, without a final sigmoid."""
-    with torch.device("meta"):
-        network = DISCRIMINATORS[config.discriminator](config, channels)
-    return _materialise(network, config, seed)
-
-
-def build_heads(config: ModelConfig, generator: nn.Module, *, seed: int) -> ProjectionHeads:
-    """Projections of the activations that a generator taps, as wide as its residual blocks; weights N(0, 0.02)."""
-    heads = ProjectionHeads(generator.feature_channels, 4 * config.width)  # type: ignore[arg-type]
-    draw = torch.Generator().manual_seed(seed)
-    for module in heads.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.normal_(module.weight, 0.0, 0.02, generator=draw)
-            nn.init.zeros_(module.bias)
-    return heads
-
-
-def _materialise(network: nn.Module, config: ModelConfig, seed: int | None) -> nn.Module:
-    network = network.to_empty(device="cpu")
-    if seed is not None:
-        initialise(network, config.init, config.init_gain, torch.Generator().manual_seed(seed))
-    return network
-
-
-@torch.no_grad()
-def initialise(network: nn.Module, kind: str, gain: float, generator: torch.Generator) -> None:
-    """Set all weights from `generator` alone: normal(0, gain), xavier, kaiming or orthogonal; biases 0.
-
-    Batch norm scales are normal(1, gain), as in the reference implementation; kaiming has no gain.
-    """
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-            weight = module.weight
-            if kind == "normal":
-                nn.init.normal_(weight, 0.0, gain, generator=generator)
-            elif kind == "xavier":
-                nn.init.xavier_normal_(weight, gain, generator=generator)
-            elif kind == "kaiming":
-                nn.init.kaiming_normal_(weight, generator=generator)
-            else:
-                assert kind == "orthogonal", kind
-                nn.init.orthogonal_(weight, gain, generator=generator)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-            if isinstance(module, SpectralConv2d):
-                nn.init.normal_(module.u, generator=generator)
-        elif isinstance(module, nn.BatchNorm2d):
-            module.reset_running_stats()
-            nn.init.normal_(module.weight, 1.0, gain, generator=generator)
-            nn.init.zeros_(module.bias)
-
-
-def count_parameters(network: nn.Module) -> int:
-    """Number of values that training can change, frozen ones included."""
-    return sum(math.prod(parameter.shape) for parameter in network.parameters())
-
-
-def freeze(network: nn.Module) -> None:
-    """Keep the first layers of a network from being trained, for training further on few images.
-
-    Generators: the encoder, all layers before the residual blocks or on the way down. Discriminators: all layers but
-    the last two convolutions (Mo et al. 2020, "Freeze the Discriminator"). Their batch norms keep their statistics and
-    normalise with them, as long as `train_mode` prepares the network for each step.
-    """
-    if isinstance(network, ResnetGenerator):
-        parts = [network.stem, network.stem_norm, network.down, network.down_norm]
-    elif isinstance(network, UnetGenerator):
-        parts = [network.down, network.down_norm]
-    elif isinstance(network, PatchDiscriminator):
-        parts = [network.stem, network.convs[:-1], network.norms[:-1]]
+def __getattr__(name: str) -> Any:
+    """Load at first use, so that the names alone do not load torch."""
+    if name in _ROWS:
+        found: Any = {key: _load(*place.split(".")) for key, place in _ROWS[name].items()}
+    elif name in __all__:
+        found = _load(_HOMES.get(name, "building"), name)
     else:
-        assert isinstance(network, PixelDiscriminator), type(network)
-        parts = [network.stem]
-    for part in parts:
-        part.requires_grad_(False)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return globals().setdefault(name, found)
 
 
-def forget_activations(generator: nn.Module) -> None:
-    """Let a generator compute its activations again in the backward pass instead of keeping them."""
-    assert isinstance(generator, ResnetGenerator | UnetGenerator), type(generator)
-    generator.forgets = True
-
-
-def plain(network: nn.Module) -> nn.Module:
-    """A generator to translate with: of ordinary convolutions alone, where training has others. Changed in place."""
-    for name, module in list(network.named_modules()):
-        if isinstance(module, SmoothConv2d | SmoothConvTranspose2d):
-            parent, _, child = name.rpartition(".")
-            setattr(network.get_submodule(parent), child, module.plain())
-    return network
-
-
-def train_mode(network: nn.Module) -> None:
-    """`network.train()`, but for frozen batch norms: what is frozen must give the same features as before."""
-    network.train()
-    for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
-            module.eval()
+def _load(module: str, name: str) -> Any:
+    return getattr(import_module(f"{__name__}.{module}"), name)

@@ -1,4 +1,4 @@
-"""What all networks share: convolutions, norms, and what may be computed twice to save memory."""
+"""Layers that all networks share: convolutions, norms, the output with its global skip, and checkpointing."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-# The types that networks compute in, by their names in settings.
+# The types that networks compute in, by their names in the configuration.
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -52,10 +52,10 @@ class InstanceNorm(nn.InstanceNorm2d):
         return images[0] if len(images) == 1 else torch.cat(images)
 
 
-class PixelNorm(nn.Module):
-    """Normalises the channels of each pixel by themselves, as in NAFNet (Chen et al. 2022) but without learned values.
+class LayerNorm(nn.Module):
+    """Layer norm over the channels of each pixel, as in NAFNet (Chen et al. 2022) but without learned values.
 
-    (N, C, H, W) -> the same. What becomes of a pixel depends on its neighbourhood alone, not on the whole image.
+    (N, C, H, W) -> the same. It is local: a result depends on the neighbourhood of a pixel, not on the whole image.
     """
 
     def __init__(self, channels: int, eps: float = 1e-5) -> None:
@@ -67,17 +67,17 @@ class PixelNorm(nn.Module):
 
 
 def norm_layer(norm: str, channels: int) -> nn.Module:
-    """A norm by its name in `ModelConfig`.
+    """The layer for a norm by its name in `ModelConfig`.
 
-    instance, pixel: no learned values, no running statistics; batch: both; none, and spectral, which is one of weights:
-    the identity.
+    instance, layer: without learned values and running statistics; batch: with both; none and spectral (which is a
+    norm of weights): the identity.
     """
     if norm in ("none", "spectral"):
         return nn.Identity()
     kinds: dict[str, Callable[[int], nn.Module]] = {
         "instance": InstanceNorm,
         "batch": nn.BatchNorm2d,
-        "pixel": PixelNorm,
+        "layer": LayerNorm,
     }
     return kinds[norm](channels)
 
@@ -85,7 +85,7 @@ def norm_layer(norm: str, channels: int) -> nn.Module:
 class SpectralConv2d(Conv2d):
     """A convolution whose weight is divided by its largest singular value, Miyato et al. 2018.
 
-    `follow`, one power iteration, is to be called once a step, so that the value is that of the weights as they change.
+    Call `power_iteration` once a step, so that the estimate of the singular value follows the weights.
     """
 
     u: Tensor
@@ -96,40 +96,40 @@ class SpectralConv2d(Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         matrix = self.weight.flatten(1)
-        # Detached, not under no_grad, which a graph of `Traced` would not know.
+        # Detached, not under no_grad, because a traced graph does not record no_grad.
         v = F.normalize(matrix.detach().T @ self.u, dim=0)
         weight = self.weight / torch.linalg.vector_norm(matrix @ v)
         bias = None if self.bias is None else self.bias.to(x.dtype)
         return self._conv_forward(x, weight.to(x.dtype), bias)  # type: ignore[no-any-return]
 
     @torch.no_grad()
-    def follow(self) -> None:
-        """One power iteration."""
+    def power_iteration(self) -> None:
+        """Update the estimate of the left singular vector."""
         matrix = self.weight.flatten(1)
         v = F.normalize(matrix.T @ self.u, dim=0)
         self.u.copy_(F.normalize(matrix @ v, dim=0))
 
 
-def follow_weights(network: nn.Module) -> None:
-    """`follow` for all spectral convolutions of a network."""
+def power_iteration(network: nn.Module) -> None:
+    """One power iteration of all spectral convolutions of a network."""
     for module in network.modules():
         if isinstance(module, SpectralConv2d):
-            module.follow()
+            module.power_iteration()
 
 
-class SmoothConv2d(Conv2d):
-    """A convolution behind the low-pass filter of Zhang 2019, [1 2 1] / 4 both ways: one step that does not alias.
+class BlurConv2d(Conv2d):
+    """A 3x3 convolution after the low-pass filter [1 2 1] / 4 both ways, against aliasing (Zhang 2019).
 
-    Its 3x3 weights, smeared to 5x5 by the filter, do both at once.
+    Filter and convolution are computed at once, as one convolution with the 5x5 kernels of `blur_kernels`.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = smear(self.weight)
+        weight = blur_kernels(self.weight)
         bias = None if self.bias is None else self.bias.to(x.dtype)
         return F.conv2d(x, weight.to(x.dtype), bias, self.stride, int(self.padding[0]) + 1)
 
-    def plain(self) -> nn.Conv2d:
-        """The same as one ordinary convolution."""
+    def to_plain(self) -> nn.Conv2d:
+        """An ordinary 5x5 convolution with the same result."""
         return _with_weights(
             Conv2d(
                 self.in_channels, self.out_channels, self.kernel_size[0] + 2, self.stride[0], int(self.padding[0]) + 1
@@ -138,17 +138,17 @@ class SmoothConv2d(Conv2d):
         )
 
 
-class SmoothConvTranspose2d(ConvTranspose2d):
-    """A transposed convolution before the same filter: no checkerboard is left. Like `SmoothConv2d`."""
+class BlurConvTranspose2d(ConvTranspose2d):
+    """A transposed 3x3 convolution before the same filter, against checkerboards. Computed like `BlurConv2d`."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         assert output_size is None, output_size
-        weight, bias = smear(self.weight).to(x.dtype), None if self.bias is None else self.bias.to(x.dtype)
+        weight, bias = blur_kernels(self.weight).to(x.dtype), None if self.bias is None else self.bias.to(x.dtype)
         padding, more = int(self.padding[0]) + 1, self.output_padding[0]
         return F.conv_transpose2d(x, weight, bias, self.stride[0], padding, more)
 
-    def plain(self) -> nn.ConvTranspose2d:
-        """The same as one ordinary transposed convolution."""
+    def to_plain(self) -> nn.ConvTranspose2d:
+        """An ordinary transposed 5x5 convolution with the same result."""
         kernel, padding = self.kernel_size[0] + 2, int(self.padding[0]) + 1
         return _with_weights(
             ConvTranspose2d(
@@ -159,65 +159,66 @@ class SmoothConvTranspose2d(ConvTranspose2d):
 
 
 @torch.no_grad()
-def _with_weights(plain: Conv, smooth: SmoothConv2d | SmoothConvTranspose2d) -> Conv:
-    plain = plain.to(smooth.weight.device, smooth.weight.dtype).train(smooth.training)
-    plain.weight.copy_(smear(smooth.weight))
-    if smooth.bias is None:
+def _with_weights(plain: Conv, blurred: BlurConv2d | BlurConvTranspose2d) -> Conv:
+    plain = plain.to(blurred.weight.device, blurred.weight.dtype).train(blurred.training)
+    plain.weight.copy_(blur_kernels(blurred.weight))
+    if blurred.bias is None:
         plain.bias = None
     else:
         assert plain.bias is not None
-        plain.bias.copy_(smooth.bias)
-    return plain.requires_grad_(smooth.weight.requires_grad)
+        plain.bias.copy_(blurred.bias)
+    return plain.requires_grad_(blurred.weight.requires_grad)
 
 
-def smear(weight: Tensor) -> Tensor:
+def blur_kernels(weight: Tensor) -> Tensor:
     """Kernels filtered with [1 2 1] / 4 both ways: (O, I, 3, 3) -> (O, I, 5, 5)."""
-    # Elsewhere made anew, because a copy from the CPU cannot be part of a CUDA graph.
-    smearing = _SMEARING if weight.device.type == "cpu" else _smearing(weight.device)
-    smeared = smearing.to(weight.dtype) @ weight.permute(0, 2, 3, 1).flatten(1, 2)
-    return smeared.view(-1, 5, 5, smeared.shape[-1]).permute(0, 3, 1, 2)
+    # On a GPU the matrix is made anew each time: a CUDA graph cannot contain a copy from the CPU.
+    matrix = _BLUR_MATRIX if weight.device.type == "cpu" else _blur_matrix(weight.device)
+    blurred = matrix.to(weight.dtype) @ weight.permute(0, 2, 3, 1).flatten(1, 2)
+    return blurred.view(-1, 5, 5, blurred.shape[-1]).permute(0, 3, 1, 2)
 
 
-def _smearing(device: torch.device) -> Tensor:
-    """What a 3x3 kernel is multiplied by to become 5x5: (25, 9). Exact in 16 bits, too."""
+def _blur_matrix(device: torch.device) -> Tensor:
+    """The matrix that turns a flat 3x3 kernel into a filtered 5x5 one: (25, 9). Exact in 16 bits, too."""
     place, source = torch.arange(5.0, device=device), torch.arange(1.0, 4.0, device=device)
     along = (2 - (place[:, None] - source).abs()).clamp(min=0) / 4  # 1, 2, 1 around each of the three
     return torch.kron(along, along)
 
 
-_SMEARING = _smearing(torch.device("cpu"))
+_BLUR_MATRIX = _blur_matrix(torch.device("cpu"))
 
 
-def finish(change: Tensor, x: Tensor | None) -> Tensor:
-    """The image that a generator gives, in [-1, 1]: tanh of its last convolution.
+def to_image(change: Tensor, x: Tensor | None) -> Tensor:
+    """The output image of a generator, in [-1, 1]: tanh of its last convolution.
 
-    change: (N, C, H, W), float32. x: the input of a generator with a global skip, (N, any channels, H, W): what the
-    layers make is then added to it, before the tanh, so that they learn the change alone (Shen and Liu 2017). With
-    another number of channels each output channel gets their mean. `change` has one channel more then, which says how
-    much of the input stays: detail of full resolution is let go so, which layers that do not see it could not subtract.
+    change: the last convolution, (N, C, H, W), float32. x: the input of the generator, (N, any channels, H, W), if it
+    has a global skip: the input is added before the tanh, so that the layers learn only the change (Shen and Liu 2017).
+    If the channels differ, the mean of the input's channels is added to each output channel. With a skip, `change` has
+    one channel more, a gate that says how much of the input stays. It removes detail of full resolution, which the
+    layers at lower resolution cannot see and so could not subtract.
     """
     if x is None:
         return change.tanh()
-    x = x.float().clamp(-1, 1)  # noise on an image may lead out of the range
+    x = x.float().clamp(-1, 1)  # noise on an image may leave the range
     change, gate = change[:, :-1], change[:, -1:]
     if x.shape[1] != change.shape[1]:
         x = x.mean(1, keepdim=True)
     return (change + (gate + _OPEN).sigmoid() * torch.atanh(_NEARLY * x)).tanh()
 
 
-# The tanh reaches neither -1 nor 1, so an input with a global skip counts as so much of itself.
+# The tanh reaches neither -1 nor 1, so the input is scaled by this before it is added.
 _NEARLY = 0.95
 
-# Added to the channel that says how much of the input stays, so that networks begin with most of it: 0.88.
+# Added to the gate, so that networks begin with most of the input: sigmoid(2) = 0.88.
 _OPEN = 2.0
 
 
-def before_norm(conv: Conv, norm: str) -> Conv:
-    """A convolution made ready to stand before this norm.
+def drop_or_freeze_bias(conv: Conv, norm: str) -> Conv:
+    """A convolution prepared for the norm that follows it, whose bias would have no effect.
 
-    Batch norm brings its own bias, so the convolution has none. Instance norm removes any bias again. The reference
-    keeps one there nevertheless, and so do we: parameter counts and checkpoints agree. But its gradient is rounding
-    noise, which Adam would blow up to a random walk at full speed, so it is not trained.
+    Batch norm has a bias of its own, so that of the convolution is dropped. Instance norm removes any bias. The
+    reference nevertheless keeps one there, and so do we, so that parameter counts and checkpoints agree. It is frozen:
+    its gradient is rounding noise, which Adam would amplify to a random walk at full speed.
     """
     assert conv.bias is not None
     if norm == "batch":
@@ -227,11 +228,11 @@ def before_norm(conv: Conv, norm: str) -> Conv:
     return conv
 
 
-def forget(part: Callable[[Tensor], Tensor], x: Tensor, *, when: bool, random: bool = False) -> Tensor:
-    """part(x). With `when`, its activations are not kept for the backward pass but computed again there.
+def checkpointed(part: Callable[[Tensor], Tensor], x: Tensor, *, enabled: bool, random: bool = False) -> Tensor:
+    """part(x). If enabled, its activations are computed again in the backward pass instead of kept.
 
     random: whether the part draws random numbers, which must then be the same again.
     """
-    if when and torch.is_grad_enabled():
+    if enabled and torch.is_grad_enabled():
         return checkpoint(part, x, use_reentrant=False, preserve_rng_state=random)  # type: ignore[no-any-return]
     return part(x)

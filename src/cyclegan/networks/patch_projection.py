@@ -1,4 +1,4 @@
-"""What the patch-contrastive loss compares: activations of a generator, projected onto a sphere (Park et al. 2020)."""
+"""Projections of generator features onto a sphere, for the patch-contrastive loss (Park et al. 2020)."""
 
 from collections.abc import Sequence
 
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 
 class ProjectionHeads(nn.Module):
-    """For each of several activations a perceptron with one hidden layer, whose results have length 1."""
+    """One perceptron with a hidden layer for each activation; its outputs are scaled to length 1."""
 
     def __init__(self, channels: Sequence[int], size: int) -> None:
         super().__init__()
@@ -28,10 +28,10 @@ class ProjectionHeads(nn.Module):
 
 
 def sample(x: Tensor, places: Tensor) -> Tensor:
-    """Pixels of an activation: (N, C, H, W) -> (N, P, C), all of them if they are no more than P.
+    """Pixels of an activation: (N, C, H, W) -> (N, P, C), or all pixels if there are at most P.
 
-    places: (P,) in [0, 1]; what was drawn below 1 may have been rounded to it. The pixels are cut into P runs of nearly
-    equal length, and of each one pixel is taken, this far into it: as random as one likes, and none twice.
+    places: (P,) in [0, 1]; a value drawn below 1 may have been rounded to 1. The pixels are split into P runs of nearly
+    equal length. Each place selects one pixel of its run, so that no pixel is taken twice.
     """
     flat = x.permute(0, 2, 3, 1).flatten(1, 2)
     count, wanted = flat.shape[1], len(places)

@@ -1,29 +1,33 @@
 """The residual generator of Zhu et al. 2017, appendix 7.2, after Johnson et al. 2016."""
 
+from collections.abc import Sequence
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cyclegan.networks.layers import (
+    BlurConv2d,
+    BlurConvTranspose2d,
     Conv2d,
     ConvTranspose2d,
-    SmoothConv2d,
-    SmoothConvTranspose2d,
-    before_norm,
-    finish,
-    forget,
+    checkpointed,
+    drop_or_freeze_bias,
     norm_layer,
+    to_image,
 )
+from cyclegan.networks.protocol import Generator, Settings, Sizes, Tiling
 
 
 class ResidualBlock(nn.Module):
-    """R: x + two 3x3 convolutions with reflection padding; (N, C, H, W) -> (N, C, H, W)."""
+    """x + two 3x3 convolutions with reflection padding; (N, C, H, W) -> (N, C, H, W)."""
 
     def __init__(self, channels: int, *, norm: str, dropout: bool) -> None:
         super().__init__()
-        self.conv1 = before_norm(Conv2d(channels, channels, 3), norm)
+        self.conv1 = drop_or_freeze_bias(Conv2d(channels, channels, 3), norm)
         self.norm1 = norm_layer(norm, channels)
-        self.conv2 = before_norm(Conv2d(channels, channels, 3), norm)
+        self.conv2 = drop_or_freeze_bias(Conv2d(channels, channels, 3), norm)
         self.norm2 = norm_layer(norm, channels)
         self.dropout = 0.5 if dropout else 0.0
 
@@ -35,11 +39,14 @@ class ResidualBlock(nn.Module):
         return x + change
 
 
-class ResnetGenerator(nn.Module):
-    """c7s1-w, d2w, d4w, R4w x num_blocks, u2w, uw, c7s1-out; tanh.
+class ResnetGenerator(Generator):
+    """c7s1-w, d2w, d4w, R4w x blocks, u2w, uw, c7s1-out; tanh.
 
     (N, in_channels, H, W) -> (N, out_channels, H, W) in [-1, 1]; H and W are multiples of 4 and at least 8.
     """
+
+    can_checkpoint = True
+    tiling: ClassVar[Tiling] = "residual"
 
     def __init__(
         self,
@@ -47,62 +54,69 @@ class ResnetGenerator(nn.Module):
         out_channels: int,
         *,
         width: int,
-        num_blocks: int,
+        blocks: int,
         norm: str,
         dropout: bool,
-        smooth: bool = False,
+        resampling: str = "strided",
         global_skip: bool = False,
     ) -> None:
-        """smooth: low-pass filter what is resampled, so that neither aliases nor a checkerboard come in.
+        """resampling: strided, or smooth: with a low-pass filter against aliasing and checkerboards.
 
-        global_skip: add the input to the output, see `finish`.
+        global_skip: add the input to the output, see `to_image`.
         """
         super().__init__()
-        down, up = (SmoothConv2d, SmoothConvTranspose2d) if smooth else (Conv2d, ConvTranspose2d)
-        self.stem = before_norm(Conv2d(in_channels, width, 7), norm)
+        down, up = {"strided": (Conv2d, ConvTranspose2d), "smooth": (BlurConv2d, BlurConvTranspose2d)}[resampling]
+        self.stem = drop_or_freeze_bias(Conv2d(in_channels, width, 7), norm)
         self.stem_norm = norm_layer(norm, width)
-        self.down = nn.ModuleList(before_norm(down(c, 2 * c, 3, 2, 1), norm) for c in (width, 2 * width))
+        self.down = nn.ModuleList(drop_or_freeze_bias(down(c, 2 * c, 3, 2, 1), norm) for c in (width, 2 * width))
         self.down_norm = nn.ModuleList(norm_layer(norm, 2 * c) for c in (width, 2 * width))
-        self.blocks = nn.ModuleList(ResidualBlock(4 * width, norm=norm, dropout=dropout) for _ in range(num_blocks))
+        self.blocks = nn.ModuleList(ResidualBlock(4 * width, norm=norm, dropout=dropout) for _ in range(blocks))
         self.dropout = dropout
         self.up = nn.ModuleList(
-            before_norm(up(c, c // 2, 3, 2, 1, output_padding=1), norm) for c in (4 * width, 2 * width)
+            drop_or_freeze_bias(up(c, c // 2, 3, 2, 1, output_padding=1), norm) for c in (4 * width, 2 * width)
         )
         self.up_norm = nn.ModuleList(norm_layer(norm, c // 2) for c in (4 * width, 2 * width))
         self.head = Conv2d(width, out_channels + global_skip, 7)
         self.global_skip = global_skip
-        # Whether activations are computed again in the backward pass instead of kept.
-        self.forgets = False
+        self.feature_channels = [2 * width, 4 * width, *[4 * width] * len(self._feature_blocks)]
+
+    @classmethod
+    def sizes(cls, _settings: Settings) -> Sizes:
+        # Reflection padding needs 2x2 at a quarter of the size.
+        return Sizes(multiple=4, smallest=8)
+
+    @classmethod
+    def summary(cls, settings: Settings) -> str:
+        return f"{settings['blocks']} residual blocks, width {settings['width']}"
+
+    def early_layers(self) -> Sequence[nn.Module]:
+        return [self.stem, self.stem_norm, self.down, self.down_norm]
 
     def forward(self, x: Tensor) -> Tensor:
-        """Computed in the type and memory format of x; the result is float32."""
-        h = forget(self._encode, x, when=self.forgets)
+        """Computes in the type and memory format of x; the result is float32."""
+        h = checkpointed(self._encode, x, enabled=self.checkpointing)
         for block in self.blocks:
-            h = forget(block, h, when=self.forgets, random=self.dropout)
-        return finish(forget(self._decode, h, when=self.forgets), x if self.global_skip else None)
-
-    @property
-    def feature_channels(self) -> list[int]:
-        """Of what `features` gives."""
-        wide = self.down[1].out_channels
-        return [self.down[0].out_channels, wide, *[wide] * len(self._feature_blocks)]  # type: ignore[list-item]
+            h = checkpointed(block, h, enabled=self.checkpointing, random=self.dropout)
+        return to_image(checkpointed(self._decode, h, enabled=self.checkpointing), x if self.global_skip else None)
 
     def features(self, x: Tensor, *, decode: bool) -> tuple[Tensor, ...]:
-        """Activations at half and at quarter resolution: behind both down-samplings, the first block, the middle one.
+        """Activations at half and quarter resolution: after each down-sampling, the first and the middle block.
 
         decode: whether the output comes first.
         """
-        half = forget(self._encode_half, x, when=self.forgets)
-        h = forget(self._encode_quarter, half, when=self.forgets)
+        half = checkpointed(self._encode_half, x, enabled=self.checkpointing)
+        h = checkpointed(self._encode_quarter, half, enabled=self.checkpointing)
         found = [half, h]
         last = len(self.blocks) if decode else max(self._feature_blocks, default=-1) + 1
         for index, block in enumerate(self.blocks[:last]):
-            h = forget(block, h, when=self.forgets, random=self.dropout)
+            h = checkpointed(block, h, enabled=self.checkpointing, random=self.dropout)
             if index in self._feature_blocks:
                 found.append(h)
         if not decode:
             return tuple(found)
-        return finish(forget(self._decode, h, when=self.forgets), x if self.global_skip else None), *found
+        return to_image(
+            checkpointed(self._decode, h, enabled=self.checkpointing), x if self.global_skip else None
+        ), *found
 
     @property
     def _feature_blocks(self) -> list[int]:
@@ -125,8 +139,8 @@ class ResnetGenerator(nn.Module):
 
 
 def reflect(x: Tensor, pixels: int) -> Tensor:
-    """Mirror `pixels` rows and columns outwards on each side, the border itself not repeated."""
+    """Pad each side with `pixels` mirrored rows and columns, without repeating the border."""
     padded = F.pad(x, (pixels, pixels, pixels, pixels), mode="reflect")
-    if x.is_cuda and not x.is_contiguous():  # it gives planes there, whatever it gets
+    if x.is_cuda and not x.is_contiguous():  # CUDA pads to planes, whatever the input
         return padded.contiguous(memory_format=torch.channels_last)
     return padded

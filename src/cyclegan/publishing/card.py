@@ -1,6 +1,6 @@
-"""The card of a model: README.md and its pictures, made from what is on disk and nothing else.
+"""The card of a model: README.md and its pictures, made only from what is on disk.
 
-Nothing in it tells of the machine: folders are named without their paths.
+It names folders without their paths, so that it says nothing about the machine.
 """
 
 import json
@@ -15,18 +15,20 @@ from cyclegan.data.domains import find_folders
 from cyclegan.errors import InputError
 from cyclegan.images.file_list import evenly_spaced, list_images
 from cyclegan.images.formats import ImageFormat
+from cyclegan.metrics.features import features_title
 from cyclegan.networks import build_generator, count_parameters
 from cyclegan.publishing.facts import Subject, public_scores
 from cyclegan.report.record import Event, inside, number
 from cyclegan.report.run_charts import arrow
+from cyclegan.step.terms import active_penalties, logged_terms
 from cyclegan.storage.hub import is_address
-from cyclegan.storage.scores import METRICS, DirectionScores, Estimate, Score, verdict
-from cyclegan.storage.showcase import SavedExample, open_picture
+from cyclegan.storage.scores import READ_BASELINES, Scores, verdict
+from cyclegan.storage.showcase import ShownImage, open_picture
 
-# A picture of a direction shows so many images, each at most this wide and high, in pixels.
+# Images in the picture of a direction; their largest side and the gap between them, in pixels.
 _NUM_SHOWN, _CELL, _GAP = 4, 256, 6
 
-# What is told of a dataset's about.json, with how it is introduced.
+# The parts of a dataset's about.json that the card shows, with their titles.
 _ABOUT = {"name": "Name", "a": "A", "b": "B", "source": "Source", "url": "Address", "licence": "Licence"}
 _ABOUT |= {"license": "Licence", "citation": "Citation"}
 
@@ -52,17 +54,17 @@ def card_pictures(subject: Subject) -> dict[str, Image.Image]:
     return pictures if sheet is None else {"samples/samples.png": sheet}
 
 
-def _shown(subject: Subject, direction: Direction) -> list[SavedExample]:
+def _shown(subject: Subject, direction: Direction) -> list[ShownImage]:
     """Usual images, not the ones that came out best."""
     examples = subject.examples.of(direction)
     return evenly_spaced([example for example in examples if not example.is_extreme] or examples, _NUM_SHOWN)
 
 
-def _roles(shown: Sequence[SavedExample]) -> list[str]:
+def _roles(shown: Sequence[ShownImage]) -> list[str]:
     return [role for role in ("input", "output", "truth") if all(role in example.pictures for example in shown)]
 
 
-def _columns(shown: Sequence[SavedExample]) -> Image.Image:
+def _columns(shown: Sequence[ShownImage]) -> Image.Image:
     """An image in each column: input, output and, where it is known, truth."""
     rows = [[example.picture(role) for example in shown] for role in _roles(shown)]
     cells = [[picture or Image.new("RGB", (1, 1), "white") for picture in row] for row in rows]
@@ -84,7 +86,9 @@ def _columns(shown: Sequence[SavedExample]) -> Image.Image:
 def card_text(
     subject: Subject, pictures: Sequence[str] = (), *, licence: str | None = None, data_licence: str | None = None
 ) -> str:
-    """README.md. pictures: paths of those of `card_pictures` that are sent. licence: its id at the Hub."""
+    """README.md. pictures: the paths of `card_pictures` that are published. licence: its id at the Hub."""
+    from huggingface_hub import ModelCardData  # of the extra `hub`, which publishing needs
+
     sections = (
         _what(subject, pictures),
         _usage(subject),
@@ -95,11 +99,14 @@ def card_text(
         _limits(subject),
         ["## Citation", f"The method is that of Zhu et al., ICCV 2017:\n\n```bibtex\n{_CITATION}\n```"],
     )
-    tags = ("cyclegan", "unpaired-image-to-image-translation", "gan", "pytorch")
-    header = [f"license: {licence}"] if licence else []
-    header += ["library_name: cyclegan", "pipeline_tag: image-to-image", "tags:", *(f"- {tag}" for tag in tags)]
+    header = ModelCardData(
+        license=licence,
+        library_name="cyclegan",
+        pipeline_tag="image-to-image",
+        tags=["cyclegan", "unpaired-image-to-image-translation", "gan", "pytorch"],
+    )
     body = "\n\n".join(part for section in sections for part in section)
-    return "---\n" + "\n".join(header) + f"\n---\n\n{body}\n"
+    return f"---\n{header}\n---\n\n{body}\n"
 
 
 def _what(subject: Subject, pictures: Sequence[str]) -> Iterator[str]:
@@ -185,8 +192,7 @@ def _scores(subject: Subject) -> Iterator[str]:
     )
     yield (
         f"KID and Frechet distance are taken on {scores.features.label}: they are neither standard FID nor standard "
-        "KID and must not be compared with published ones, which use another network. Read a value between its two "
-        "ends: what real training images reach (floor) and what untranslated images get (ceiling)."
+        f"KID and must not be compared with published ones, which use another network. {READ_BASELINES}"
     )
     for direction in subject.directions:
         of = scores.directions.get(direction)
@@ -194,48 +200,42 @@ def _scores(subject: Subject) -> Iterator[str]:
             yield f"### {_cell(arrow(direction, subject.names))}"
             if "kid" in of.metrics:
                 yield " ".join(verdict(of.metrics["kid"]))
-            yield _score_table(of)
-            of_single = [f"{METRICS[name].label}: {score.note}." for name, score in of.metrics.items() if score.note]
+            yield _score_table(scores, direction)
+            of_single = [f"{note}." for note in scores.metric_notes(direction)]
             if of.notes or of_single:
                 yield "\n".join(f"- {note}" for note in (*of.notes, *of_single))
 
 
 def _scores_in_training(subject: Subject) -> Iterator[str]:
-    """The KID on held-out images at this step, if the run took it then."""
+    """The KID on validation images at this step, if the run was scored then."""
     event = next((event for event in subject.log.scores if event.get("step") == subject.info.step), None)
+    features = features_title(inside(subject.log.validation, "features", "name"))
     for direction in subject.directions:
         value = number(inside(event, "directions", direction, "kid", "value"))
         if value is not None:
             ends = [
                 f"{words} {end:.3f}"
-                for words, name in (("real images", "floor"), ("untranslated ones", "ceiling"))
+                for words, name in (("real images", "floor"), ("input", "ceiling"))
                 if (end := number(inside(subject.log.validation, "directions", direction, name, "value"))) is not None
             ]
             beside = f" ({', '.join(ends)})" if ends else ""
             yield (
-                f"{_cell(arrow(direction, subject.names))}: {METRICS['kid'].label}, on validation images in training "
+                f"{_cell(arrow(direction, subject.names))}: KID, {features}, on validation images in training "
                 f"{value:.3f}{beside}; less is better. It is no standard KID."
             )
 
 
-def _score_table(of: DirectionScores) -> str:
-    ends = {"floor": "real images (floor)", "ceiling": "untranslated (ceiling)", "mean_image": "mean image"}
-    known = [end for end in ends if any(_end(score, end) is not None for score in of.metrics.values())]
-    rows = [["score", "translations", "95 % interval", *(ends[end] for end in known), "images"]]
-    for name, metric in METRICS.items():
-        score = of.metrics.get(name)
-        if score is None:
-            continue
+def _score_table(scores: Scores, direction: Direction) -> str:
+    of = scores.directions[direction]
+    rows = [["score", "translations", "95 % interval", *of.baselines.values(), "images"]]
+    for name, metric, score in of.rows:
         unit = f", {metric.unit}" if metric.unit else ""
-        label = f"{metric.label}{unit} ({metric.better} is better)"
-        values = [f"{end.value:.{metric.digits}f}" if (end := _end(score, each)) else "" for each in known]
-        value, interval = f"{score.value.value:.{metric.digits}f}", score.value.show_interval(metric.digits)
-        rows.append([label, value, interval.replace(" .. ", " to "), *values, f"{score.num_images:,}"])
+        label = f"{scores.title(name)}{unit} ({metric.better} is better)"
+        known = score.baselines
+        values = [metric.show(known[key].value) if key in known else "" for key in of.baselines]
+        interval = score.value.show_interval(metric.digits).replace(" .. ", " to ")
+        rows.append([label, metric.show(score.value.value), interval, *values, f"{score.num_images:,}"])
     return _table(rows)
-
-
-def _end(score: Score, name: str) -> Estimate | None:
-    return {"floor": score.floor, "ceiling": score.ceiling, "mean_image": score.mean_image}[name]
 
 
 def _data(subject: Subject, data_licence: str | None) -> Iterator[str]:
@@ -296,20 +296,22 @@ def _training(subject: Subject) -> Iterator[str]:
     info, config, log = subject.info, subject.config, subject.log
     model = info.model
     yield "## Training"
-    depth = f"{model.blocks} residual blocks" if model.generator == "resnet" else f"depth {model.depth}"
     direction = subject.directions[0]
     channels = (model.channels_a, model.channels_b) if direction == "a2b" else (model.channels_b, model.channels_a)
     size = count_parameters(build_generator(model, *channels))
     rows = [
         ["setting", "value"],
-        ["generators", f"{model.generator}, {depth}, width {model.width}, {size:,} parameters each"],
+        ["generators", f"{model.generator_summary}, {size:,} parameters each"],
         ["normalisation", model.norm + (", dropout in training" if model.dropout else "")],
-        *([["beyond the paper's networks", ", ".join(model.beyond_reference)]] if model.beyond_reference else []),
+        *(
+            [["beyond the paper's networks", ", ".join(model.reference_incompatibilities)]]
+            if model.reference_incompatibilities
+            else []
+        ),
         *([["steps", f"{info.step:,}"]] if info.step else []),
     ]
     if config is not None:
-        kind = f"patch, {model.discriminator_layers} layers" if model.discriminator == "patch" else "pixel"
-        rows.insert(2, ["discriminators", f"{kind}, width {model.discriminator_width}"])
+        rows.insert(2, ["discriminators", model.discriminator_summary])
         lengths = {"steps": config.steps, "epochs": config.epochs, "minutes": config.minutes}
         planned = ", ".join(f"{value:g} {name}" for name, value in lengths.items() if value is not None)
         rows += [
@@ -337,24 +339,15 @@ def _training(subject: Subject) -> Iterator[str]:
     if config is None:
         yield "The settings of its training are not known here."
         return
-    losses = [
-        ["loss", "weight"],
-        [f"adversarial ({config.adversarial})", f"{config.adversarial_weight:g}"],
-        ["cycle A to B to A", f"{config.cycle_weight_a:g}"],
-        ["cycle B to A to B", f"{config.cycle_weight_b:g}"],
-        ["identity, relative to the cycle", f"{config.identity_weight if config.uses_identity else 0:g}"],
-    ]
+    losses = [["loss", "weight"]]
+    for term in logged_terms(config):
+        weights = term.set_weights(config)
+        if term.per != "round trip" and len(set(weights.values())) == 1:
+            weights = {"": next(iter(weights.values()))}
+        losses += [[term.full_label(config, words), f"{weight:g}"] for words, weight in weights.items()]
     if config.cycle_end != 1:
-        losses.append(["what is left of the cycle weights at the end", f"{config.cycle_end:g}"])
-    if config.adversarial == "wgan-gp":
-        losses.append(["gradient penalty", f"{config.gradient_penalty_weight:g}"])
-    for name, weight in (
-        ("gradient penalty on real images", config.r1_weight),
-        ("patch-contrastive", config.contrastive_weight),
-        ("structure", config.structure_weight),
-    ):
-        if weight:
-            losses.append([name, f"{weight:g}"])
+        losses.append(["share of the cycle weights that is left at the end", f"{config.cycle_end:g}"])
+    losses += [[penalty.label, f"{penalty.weight(config):g}"] for penalty in active_penalties(config)]
     yield _table(losses)
 
 

@@ -1,4 +1,4 @@
-"""What is known of a model that is published, read from disk and freed of everything that tells of the machine."""
+"""The facts about a model that its card states, read from disk, without paths of this machine."""
 
 import re
 from dataclasses import dataclass, field
@@ -13,29 +13,29 @@ from cyclegan.storage.hub import GENERATORS, is_address
 from cyclegan.storage.model import ModelInfo, find_model, read_info
 from cyclegan.storage.run import evaluation_of, read_run_config, run_of
 from cyclegan.storage.scores import DirectionScores, FileList, Scores, read_scores
-from cyclegan.storage.showcase import SavedExamples, read_examples
+from cyclegan.storage.showcase import Showcase, read_showcase
 
-# Addresses, which may be told.
+# Addresses, which may be published.
 _ADDRESS = r"(?<!\w)(?:https?://(?:[^\s'\"`<>|,;]|[,;](?![\s/\\]))+|hf:/{0,2}[\w.-]+/[\w.-]+(?:@[\w./-]+)?(?![\w./-]))"
-# What looks like a path that begins at a root, a drive, a home or the folder above. Its folders may have spaces, commas
-# and brackets in their names, so it may take a few words too many: better than one too few.
+# What looks like a path from a root, a drive, a home or the folder above. Names of folders may have spaces, commas and
+# brackets, so this may match a few words too many, which is better than one too few.
 _START = r"(?:(?<![\w./\\])(?:file:|~[\w.-]*|[A-Za-z]:)?|(?<![\w.])\.+)[\\/](?=\S)"
 _IN_FOLDERS = rf"(?!{_ADDRESS})(?:[^\n'\"`:|/\\]|:(?![\s/\\])|(?<=\w)'(?=\w))"
 _FOLDERS = rf"(?:(?:{_IN_FOLDERS})*(?<![,;:)\]]\s)[\\/])*"
 _LAST = r"[^\s'\"`()\[\],;:|/\\]*"
 _PATH = re.compile(rf"(?P<address>{_ADDRESS})|{_START}{_FOLDERS}{_LAST}")
 
-# What a note of an evaluation tells of a file that cannot be read.
+# The reason in a note of an evaluation about a file that cannot be read.
 _REASON = re.compile(r"(?<=cannot be read) \(.*\)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A model and what is on disk about it.
+    """A model and everything on disk about it.
 
-    files: the generators that are sent. config, log: of its run, if it has one. scores: of this very model, else None,
-    and `no_scores` says why. examples: its translations; sheet: else its sample grid. places: paths that must not
-    be told; own: those of them whose inner files may be told, as run/samples.
+    files: the generators to publish. config, log: of its run, if it has one. scores: of this model, else None, and
+    `no_scores` says why. examples: its translations; sheet: its sample grid, if there are none. places: paths that must
+    not be published; own: those of them whose files may be named, such as run/samples.
     """
 
     repo_id: str
@@ -46,7 +46,7 @@ class Subject:
     log: RunRecord
     scores: Scores | None
     no_scores: str
-    examples: SavedExamples
+    examples: Showcase
     sheet: Path | None
     places: tuple[Path, ...] = field(repr=False)
     own: tuple[Path, ...] = field(repr=False)
@@ -61,9 +61,9 @@ class Subject:
         return domain_names(self.config)
 
     def clean(self, text: str) -> str:
-        """The text with names of files and folders in place of their paths."""
+        """The text with paths shortened to names of files and folders."""
         for place in sorted(self.places, key=lambda place: len(str(place)), reverse=True):
-            # With a slash in front, folders inside it are left out below.
+            # With a slash in front, the next line also drops folders inside it.
             name = "~" if place == Path.home() else place.name if place in self.own else f"/{place.name}"
             text = re.sub(re.escape(str(place)) + r"(?![\w-]|\.\w)", name.replace("\\", r"\\"), text)
         return _PATH.sub(_last_part, text)
@@ -74,7 +74,7 @@ def _last_part(match: re.Match[str]) -> str:
 
 
 def read_subject(path: Path, repo_id: str, weights: Literal["final", "average"] | None = None) -> Subject:
-    """All that is on disk about the model of a run, a checkpoint or a model directory.
+    """Read everything about the model of a run, a checkpoint or a model directory.
 
     weights: take only these. Raises InputError if there is no such model.
     """
@@ -99,11 +99,11 @@ def read_subject(path: Path, repo_id: str, weights: Literal["final", "average"] 
     run, place = run_of(path), evaluation_of(path)
     config = read_run_config(run) if run is not None else None
     scores, no_scores = _scores_of(place, info)
-    examples, sheet = SavedExamples(), None
-    # What a training shows was made with the weights that it was configured for.
+    examples, sheet = Showcase(), None
+    # Training shows images of the weights that it was configured for.
     of_training = config is None or info.translate_with == config.translate_with
     if scores is not None or (of_training and not (place / "scores.json").is_file()):
-        examples = read_examples(place)
+        examples = read_showcase(place)
     if not examples.examples and run is not None and of_training:
         sheet = run / "samples" / f"step_{info.step:07d}.png"
     own = _absolute(path, model, run, config.out if config is not None else None)
@@ -125,13 +125,13 @@ def read_subject(path: Path, repo_id: str, weights: Literal["final", "average"] 
 
 
 def _absolute(*given: Path | None) -> tuple[Path, ...]:
-    """The paths as they were given and without links, as far as they begin at a root and are more than that."""
+    """The absolute ones of these paths, as given and with links resolved, without roots."""
     places = {place for path in given if path is not None for place in (path, path.resolve())}
     return tuple(place for place in places if place.is_absolute() and place.name)
 
 
 def _scores_of(place: Path, info: ModelInfo) -> tuple[Scores | None, str]:
-    """The scores that hold for this model, or why there are none."""
+    """The scores of this model, or why there are none."""
     if not (place / "scores.json").is_file():
         return None, "This model was not scored on test images."
     try:
@@ -146,9 +146,9 @@ def _scores_of(place: Path, info: ModelInfo) -> tuple[Scores | None, str]:
 
 
 def public_scores(subject: Subject) -> Scores | None:
-    """The scores as they may be published: without the command, the paths of folders and the names of images.
+    """The scores without the command, the paths of folders and the names of images.
 
-    Names of images may be those of patients; an image has the same number wherever it stands.
+    Names of images may be those of patients, so images get numbers; an image has the same number everywhere.
     """
     scores = subject.scores
     if scores is None:

@@ -1,9 +1,10 @@
-"""Publish a model on the Hugging Face Hub: what is sent is put together in a folder, shown, and sent in one commit."""
+"""Publish a model on the Hugging Face Hub: write all files into a folder, show them, upload them in one commit."""
 
 import json
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,15 +15,16 @@ from cyclegan.publishing.card import card_pictures, card_text
 from cyclegan.publishing.facts import Subject, public_scores, read_subject
 from cyclegan.publishing.upload import Remote, look_up, upload
 from cyclegan.storage.hub import GENERATORS, hub_api
+from cyclegan.system.atomic import atomic_path
 
-# Files that a push makes; what an earlier one left of them and this one has not is deleted from the repository.
+# Files that a push writes. Those of an earlier push that this one does not write are deleted from the repository.
 _OWN = ("README.md", "config.json", "scores.json", *GENERATORS)
 _OWN_PICTURES = "samples/"
 
 
 @dataclass(frozen=True)
 class Parcel:
-    """What will be sent, and where. files: sizes in bytes by path. delete: files of an earlier push that are stale."""
+    """What will be uploaded, and where. files: sizes in bytes by path. delete: stale files of an earlier push."""
 
     address: str
     files: dict[str, int]
@@ -47,68 +49,51 @@ def push(
     token: str | None = None,
     show: Callable[[Parcel], None] = lambda _: None,
 ) -> str:
-    """Send the model of a run, a checkpoint or a model directory to the Hub, with a card. Returns its address there.
+    """Upload the model of a run, a checkpoint or a model directory to the Hub, with a card. Returns its address.
 
-    private: of a new repository. licence: its id at the Hub, such as mit. weights: send only these; default: all.
-    samples: whether the card has pictures of images of the run. overwrite: push into a repository that holds other
-    things; they stay, but for files of the same name. dry_run: write everything into this folder, which is new or
-    empty, and send nothing.
-    show: is called with what will be sent before anything is.
-    Raises InputError for what cannot be sent, and ConnectionError if the Hub cannot be reached; the repository is then
-    as it was.
+    private: make a new repository private. licence: its id at the Hub, such as mit. weights: upload only these;
+    default: all. samples: show images of the run on the card. overwrite: push into a repository that holds other files,
+    which stay unless they have the same name. dry_run: write everything into this new or empty folder and upload
+    nothing. show: called with the list of files before the upload.
+    Raises InputError for what cannot be uploaded, and ConnectionError if the Hub cannot be reached; the repository is
+    then unchanged.
     """
     if licence is not None and not re.fullmatch(r"[a-z0-9][a-z0-9.-]*", licence):
         raise InputError(f"licence is {licence!r}; expected an id of the Hub, such as mit, apache-2.0 or cc-by-4.0.")
     subject = read_subject(Path(run), repo_id, weights)
     address = f"{hub_api(repo_id, token).endpoint}/{repo_id}"
-    if dry_run is not None:
-        return str(_write_folder(subject, Path(dry_run), address, private, licence, data_licence, samples, show))
-    remote = look_up(repo_id, token)
+    remote = None if dry_run is not None else look_up(repo_id, token)
     if remote is not None and remote.foreign and not overwrite:
         raise InputError(
-            f"{address} holds other things ({', '.join(remote.foreign[:3])}); choose another name, or pass --overwrite "
-            "to put the model beside them."
+            f"{address} holds other files ({', '.join(remote.foreign[:3])}); choose another name, or pass --overwrite "
+            "to add the model to them."
         )
     if remote is not None and private and not remote.private:
-        raise InputError(f"{address} is there and public; make it private in its settings, or choose another name.")
-    with TemporaryDirectory(prefix="cyclegan-push-") as place:
-        folder = Path(place)
+        raise InputError(f"{address} exists and is public; make it private in its settings, or choose another name.")
+    with _new_folder(dry_run) as folder:
         _fill(folder, subject, licence, data_licence, samples)
-        parcel = _parcel(folder, address, remote, private, dry_run=False)
+        parcel = _parcel(folder, address, remote, private, dry_run=dry_run is not None)
         show(parcel)
+        if dry_run is not None:
+            return str(dry_run)
         step = f"Model of step {subject.info.step:,}" if subject.info.step else "Model"  # imported ones have none
         message = message or f"{step}, made with cyclegan"
         return upload(folder, repo_id, remote, message=message, delete=parcel.delete, private=private, token=token)
 
 
-def _write_folder(
-    subject: Subject,
-    out: Path,
-    address: str,
-    private: bool,
-    licence: str | None,
-    data_licence: str | None,
-    samples: bool,
-    show: Callable[[Parcel], None],
-) -> Path:
-    """Fill a folder and put it in the place of `out`, or its files into `out` if that is an empty folder."""
-    place = out.resolve()  # a link and the current folder have no place of their own to be replaced
-    if place.exists() and (not place.is_dir() or any(place.iterdir())):
+@contextmanager
+def _new_folder(dry_run: str | Path | None) -> Iterator[Path]:
+    """A folder to fill: that of the dry run, which is there whole or as it was, or a temporary one."""
+    if dry_run is None:
+        with TemporaryDirectory(prefix="cyclegan-push-") as place:
+            yield Path(place)
+        return
+    out = Path(dry_run)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise InputError(f"{out} exists and is not empty; remove it or choose another folder for the dry run.")
-    partial = place / ".partial" if place.is_dir() else place.with_name(f".{place.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir(parents=True)
-        _fill(partial, subject, licence, data_licence, samples)
-        show(_parcel(partial, address, None, private, dry_run=True))
-        if place.is_dir():
-            for path in list(partial.iterdir()):
-                path.rename(place / path.name)
-        else:
-            partial.rename(place)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return out
+    with atomic_path(out, merge=True) as folder:
+        folder.mkdir()
+        yield folder
 
 
 def _fill(folder: Path, subject: Subject, licence: str | None, data_licence: str | None, samples: bool) -> None:
@@ -129,7 +114,7 @@ def _fill(folder: Path, subject: Subject, licence: str | None, data_licence: str
 
 
 def public_config(value: Any, subject: Subject) -> Any:
-    """The values of a config.json with every path in a text shortened to its last part."""
+    """The values of a config.json, with all paths shortened to their last part."""
     if isinstance(value, dict):
         return {key: public_config(item, subject) for key, item in value.items()}
     if isinstance(value, list):
@@ -141,7 +126,7 @@ def _parcel(folder: Path, address: str, remote: Remote | None, private: bool, *,
     files = {
         path.relative_to(folder).as_posix(): path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()
     }
-    # Weights of another model must not stay beside those that are sent now.
+    # Weights of an earlier model must not stay beside the new ones.
     earlier = remote.files if remote is not None and remote.is_model else ()
     stale = [name for name in earlier if name in _OWN or name.startswith(_OWN_PICTURES)]
     delete = tuple(name for name in stale if name not in files)

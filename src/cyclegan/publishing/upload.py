@@ -1,20 +1,16 @@
-"""Send a model to the Hugging Face Hub in one commit."""
+"""Upload a model to the Hugging Face Hub in one commit."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cyclegan.errors import InputError
-
-if TYPE_CHECKING:
-    pass
-from cyclegan.storage.hub import LOG_IN, has_token, holds_model, hub_api, hub_url, in_words
+from cyclegan.storage.hub import LOG_IN, explained, has_token, holds_model, hub_api, hub_url
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A repository as it is. commit: its newest one."""
+    """The present state of a repository. commit: its newest one."""
 
     files: tuple[str, ...]
     commit: str | None
@@ -22,27 +18,27 @@ class Remote:
 
     @property
     def is_model(self) -> bool:
-        """Whether its root holds a model of this package."""
+        """Whether its root holds a model of `cyclegan`."""
         return holds_model(self.files)
 
     @property
     def foreign(self) -> list[str]:
-        """Files of another kind than a new repository or a model has."""
+        """Files that neither a new repository nor a model has."""
         own = {".gitattributes", "README.md", "LICENSE", "LICENSE.md", "LICENSE.txt", ".gitignore"}
         return [] if self.is_model else [name for name in self.files if name not in own]
 
 
 def look_up(repo_id: str, token: str | None = None) -> Remote | None:
-    """What is at the Hub under this name, or None if there is nothing.
+    """The repository of this name, or None if there is none.
 
-    Raises InputError without a token, or with one that is not taken, and ConnectionError without a connection.
+    Raises InputError without a valid token, and ConnectionError without a connection.
     """
     api = hub_api(repo_id, token)
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
     if not has_token(api):
         raise InputError(f"To push to {hub_url(api, repo_id)} you must be logged in: {LOG_IN}.")
-    with in_words(api, repo_id):
+    with explained(api, repo_id):
         try:
             info = api.model_info(repo_id)
         except GatedRepoError:
@@ -62,10 +58,10 @@ def upload(
     private: bool = False,
     token: str | None = None,
 ) -> str:
-    """Send all files of a folder as one commit, which also deletes the files `delete`. Returns the model's address.
+    """Upload all files of a folder in one commit, which also deletes the files `delete`. Returns the model's address.
 
-    remote: what `look_up` found; None makes the repository. Until the commit, which comes last, nothing that is there
-    changes. Raises InputError or ConnectionError if it does not come about.
+    remote: the result of `look_up`; None creates the repository. Nothing changes before the commit, which comes last.
+    Raises InputError or ConnectionError if the commit fails.
     """
     api = hub_api(repo_id, token)
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
@@ -73,10 +69,10 @@ def upload(
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     state = "is as it was"
     if remote is None:
-        with in_words(api, repo_id):
+        with explained(api, repo_id):
             api.create_repo(repo_id, private=private or None)
         state = "was made and is still empty"
-    with in_words(api, repo_id, remedy=f"{hub_url(api, repo_id)} {state}, push again later"):
+    with explained(api, repo_id, remedy=f"{hub_url(api, repo_id)} {state}, push again later"):
         api.create_commit(
             repo_id,
             [
@@ -84,7 +80,7 @@ def upload(
                 *(CommitOperationDelete(name) for name in delete),
             ],
             commit_message=message,
-            # What was looked at is what is replaced, not what somebody else has pushed since.
+            # Fails if somebody else has pushed since `look_up`.
             parent_commit=remote.commit if remote is not None else None,
         )
     return hub_url(api, repo_id)

@@ -1,18 +1,12 @@
-"""Weights, options and commands of the reference implementation."""
+"""Weights, options and commands of the reference implementation, junyanz/pytorch-CycleGAN-and-pix2pix."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from cyclegan._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from cyclegan.reference.keys import from_reference, to_reference
 
 __all__ = ["from_reference", "to_reference"]
 
-# Loaded at first use, so that importing one module of this package does not load the others.
-_HOMES = {"from_reference": "cyclegan.reference.keys", "to_reference": "cyclegan.reference.keys"}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_exports(__name__, dict.fromkeys(__all__, "cyclegan.reference.keys"))

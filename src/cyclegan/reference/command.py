@@ -1,4 +1,4 @@
-"""A command line for train.py or test.py of the reference, understood as their own parser would."""
+"""Parse a command line for train.py or test.py of the reference, as its own parser would."""
 
 import difflib
 import re
@@ -8,19 +8,19 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cyclegan.errors import InputError
-from cyclegan.reference.options import OPTIONS, Option
+from cyclegan.reference.options import BY_NAME, OPTIONS, Option
 
-# What the shell would act on, and other programs' words.
+# Words on which the shell would act.
 _OPERATORS = frozenset(("&&", "||", ";", "|", "&", ">", ">>", "<", "2>", "2>&1", "&>", "&>>"))
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=.*", re.DOTALL)
 
 
 @dataclass
 class Command:
-    """The words of a command, understood.
+    """A parsed command.
 
     script: train or test. environment: assignments before the command. values: every option by its newest name, with
-    their defaults. given: those that were given. notes and problems: sentences, which translating adds to.
+    their defaults. given: the options that the command has. notes and problems: sentences for the user.
     """
 
     script: str
@@ -33,18 +33,26 @@ class Command:
     def __getitem__(self, name: str) -> Any:
         return self.values[name]
 
-    def in_our_words(self, name: str) -> str:
-        """The value of an option that has a fixed set of words, as we spell it."""
-        return dict(find_option(name).words).get(self.values[name], "")
+    def has_effect(self, option: Option) -> bool:
+        """Whether the option that this one needs is there, with the value that it needs."""
+        name, _, value = option.needs.partition(" ")
+        if not name or not BY_NAME[name].in_command(self.script) or (self.script == "test" and option.in_model):
+            return True
+        return bool(self[name] == value if value else self[name])
 
+    def given_of(self, *names: str) -> list[str]:
+        """Those of these options that the command has."""
+        return [name for name in names if name in self.given]
 
-def find_option(name: str) -> Option:
-    """The row of the table with this newest name."""
-    return next(option for option in OPTIONS if option.name == name)
+    def leave_out(self, names: list[str], reason: str) -> None:
+        """Add the note that these options are left out."""
+        words = [f"--{name}" for name in names]
+        which = f"{words[0]} is" if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]} are"
+        self.notes.append(f"{which} left out: {reason}")
 
 
 def read_command(command: str) -> Command:
-    """Every value of a whole command line, and what is wrong with it. Raises InputError if it is no such command."""
+    """Parse a whole command line. Mistakes become `problems`. Raises InputError if it names neither script."""
     # A line goes on after \ in sh, after ^ in cmd, after ` in PowerShell. A \ before a name is from Windows.
     text = re.sub(r"[\\^`][ \t]*\r?\n", " ", command.strip().lstrip("!$%> "))
     try:
@@ -70,7 +78,7 @@ def read_command(command: str) -> Command:
 
 
 def _without_output(words: list[str]) -> list[str]:
-    """Without what only says where the output goes: `> log.txt 2>&1 &` of a training in the background."""
+    """Without redirections of the output, such as `> log.txt 2>&1 &` of a training in the background."""
     words = list(words)
     while words and words[-1] in ("&", "2>&1"):
         words.pop()
@@ -82,7 +90,7 @@ def _without_output(words: list[str]) -> list[str]:
 
 
 def _read_launcher(words: list[str], read: Command) -> None:
-    """torchrun and its like: one process is what this program is."""
+    """Options of torchrun: a run here is one process."""
     for place, word in enumerate(words):
         flag, _, value = word.replace("-", "_").lstrip("_").partition("=")
         if flag in ("nproc_per_node", "nnodes") and word.startswith("-"):
@@ -126,7 +134,7 @@ def _read_options(words: list[str], read: Command) -> None:
 
 
 def _find(name: str, known: dict[str, Option], others: dict[str, Option], read: Command) -> Option | None:
-    """The option that a flag means; like theirs, the beginning of a name is enough if it is the only one."""
+    """The option of a flag. As in the reference, the beginning of a name is enough if only one option has it."""
     if name in known:
         return known[name]
     meant = {option.name: option for key, option in known.items() if key.startswith(name)}
@@ -144,7 +152,7 @@ def _find(name: str, known: dict[str, Option], others: dict[str, Option], read: 
 
 
 def _take(option: Option, text: str, read: Command) -> None:
-    """Keep the value of an option, or say why it cannot be one."""
+    """Keep the value of an option, or add the problem with it."""
     kinds: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "text": str}
     read.given.add(option.name)
     try:
@@ -155,8 +163,9 @@ def _take(option: Option, text: str, read: Command) -> None:
         return
     if option.status == "refused":
         read.problems.append(f"--{option.name}: {option.differs}")
-    elif option.words and value not in dict(option.words):
-        expected = ", ".join(word for word, _ in option.words)
-        read.problems.append(f"--{option.name} is {text!r}; expected one of: {expected}.")
+    elif value in option.refused:
+        read.problems.append(f"--{option.name} {text} {option.refused[text]}")
+    elif option.values and value not in option.values:
+        read.problems.append(f"--{option.name} is {text!r}; expected one of: {', '.join(option.values)}.")
     else:
         read.values[option.name] = value

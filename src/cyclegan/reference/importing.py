@@ -1,4 +1,4 @@
-"""Checkpoints of the reference implementation become model directories."""
+"""Convert checkpoints of the reference implementation into model directories."""
 
 import hashlib
 import re
@@ -11,24 +11,21 @@ from cyclegan._version import __version__
 from cyclegan.config import DataConfig, Direction, ModelConfig, Preprocess
 from cyclegan.errors import InputError
 from cyclegan.images.formats import ImageFormat
-from cyclegan.reference.keys import ReferenceNetwork, recognise
+from cyclegan.reference.keys import KINDS, ReferenceNetwork, recognise
+from cyclegan.reference.options import OPTIONS
 from cyclegan.reference.pickles import read_state_dict
 from cyclegan.storage.model import ModelInfo, save_model
 from cyclegan.system.atomic import check_free
 
-# Networks of the reference and ours. Its D_A judges images of domain B, the fakes of G_A.
+# Networks of the reference and ours. Its D_A is the discriminator of domain B, which sees the fakes of G_A.
 ROLES = {"G_A": "a2b", "G_B": "b2a", "D_A": "discriminator_b", "D_B": "discriminator_a"}
 
 _FILE = re.compile(r"(?P<epoch>.+)_net_(?P<role>[A-Z]+(?:_[AB])?)\.pth")
 
-# Options of the reference in earlier releases of it, and their later names.
-_RENAMED = {"loadSize": "load_size", "fineSize": "crop_size", "resize_or_crop": "preprocess"}
-_RENAMED |= {"which_direction": "direction"}
-
 
 @dataclass(frozen=True)
 class ImportedModel:
-    """A model directory, which file became which of its networks, and what a user should know."""
+    """A model directory. networks: the file and the architecture of each network. notes: sentences for the user."""
 
     path: Path
     networks: dict[str, tuple[Path, ReferenceNetwork]]
@@ -38,14 +35,13 @@ class ImportedModel:
 def import_reference(
     *paths: str | Path, out: str | Path, epoch: str | None = None, direction: Direction | None = None
 ) -> ImportedModel:
-    """Make a model directory at `out` of checkpoints of the reference implementation.
+    """Convert checkpoints of the reference implementation into a model directory at `out`.
 
-    paths: a folder checkpoints/NAME, or files. What files are is told by names as the reference gives them
-    (latest_net_G_A.pth); of generators with other names the first is a2b and the second b2a. epoch: which one of a
-    folder, as in its file names: latest (the default), 200, iter_5000. direction: of a single generator whose name does
-    not tell.
-    Raises InputError if a file is damaged, would run code, or holds a network that ours cannot represent. Nothing is
-    written then.
+    paths: a folder checkpoints/NAME, or files. Names such as latest_net_G_A.pth say which network a file holds; of
+    generators with other names the first is a2b and the second b2a. epoch: checkpoint of a folder, as in its file
+    names: latest (the default), 200, iter_5000. direction: of a single generator whose name does not say it.
+    Raises InputError if a file is damaged, would execute code, or holds a network that ours cannot represent. Nothing
+    is written then.
     """
     place = Path(out)
     check_free(place)
@@ -62,7 +58,9 @@ def import_reference(
     else:
         files = [(path, _role_of(path)) for path in given]
     if options.get("model") == "colorization":
-        raise InputError(f"{given[0]} is a colorization model; it translates lightness into colours of the Lab space.")
+        raise InputError(
+            f"{given[0]} is a colorization model, which translates lightness into colours of the Lab space."
+        )
     if options.get("direction") == "BtoA":
         notes.append("It was trained with --direction BtoA: its domain A is that of trainB, B that of trainA.")
 
@@ -111,17 +109,18 @@ def _role_of(path: Path) -> str | None:
 
 
 def _read_options(folder: Path) -> dict[str, str]:
-    """The options that a run of the reference was started with, under their later names; none if it kept no list."""
+    """The options that a run of the reference was started with, under their newest names; empty without a list."""
+    newest = {older: option.name for option in OPTIONS for older in option.older}
     for name in ("train_opt.txt", "opt.txt"):
         if (folder / name).is_file():
             lines = (folder / name).read_text(encoding="utf-8", errors="replace").splitlines()
             found = [re.match(r"\s*(\w+): (.*?)\s*(?:\[default: .*\])?\s*$", line) for line in lines]
-            return {_RENAMED.get(match[1], match[1]): match[2] for match in found if match}
+            return {newest.get(match[1], match[1]): match[2] for match in found if match}
     return {}
 
 
 def _preprocessing(options: dict[str, str]) -> dict[str, Any]:
-    """How the training images were brought to size, as far as the options tell; nothing is claimed otherwise."""
+    """The preprocessing of the training images, as far as the options say; without them `none`."""
     preprocess = options.get("preprocess", "").replace("_", "-")
     sizes = [options.get(name, "") for name in ("load_size", "crop_size")]
     load_size, crop_size = [int(size) if size.isdigit() else None for size in sizes]
@@ -136,7 +135,7 @@ def _preprocessing(options: dict[str, str]) -> dict[str, Any]:
 def _read_networks(
     files: Sequence[tuple[Path, str | None]], direction: Direction | None
 ) -> dict[str, tuple[Path, ReferenceNetwork]]:
-    """Read the files, and find out which is which of our networks."""
+    """Read the files, and assign each one to a network."""
     networks: dict[str, tuple[Path, ReferenceNetwork]] = {}
     unnamed = [direction] if direction is not None else list(get_args(Direction))
     for path, role in files:
@@ -151,8 +150,8 @@ def _read_networks(
                 raise InputError(f"{path} holds a {network}, which its name does not say; rename it.")
         elif network.kind == "discriminator":
             raise InputError(
-                f"{path} is a discriminator, and its name does not tell of which domain; leave it out, or name it "
-                "latest_net_D_A.pth (it judges images of B) or latest_net_D_B.pth (it judges images of A)."
+                f"{path} is a discriminator, and its name does not say of which domain; leave it out, or name it "
+                "latest_net_D_A.pth (for images of B) or latest_net_D_B.pth (for images of A)."
             )
         else:
             name = next((name for name in unnamed if name not in networks), unnamed[0])
@@ -171,41 +170,45 @@ def _read_networks(
 def _common_architecture(
     networks: dict[str, tuple[Path, ReferenceNetwork]], options: dict[str, str], notes: list[str]
 ) -> ModelConfig:
-    """The settings of all networks. Discriminators that do not fit are taken out of `networks`."""
+    """The settings of all networks. Removes discriminators that do not fit from `networks`."""
     # The generators must be two of a kind, one for each direction.
     generators = [(name, *networks[name]) for name in get_args(Direction) if name in networks]
     settings = dict(generators[0][2].settings)
     pairs = {network.channels if name == "a2b" else network.channels[::-1] for name, _, network in generators}
     if len(pairs) > 1 or any(network.settings != settings for _, _, network in generators):
-        told = " and ".join(f"{path} is a {network}" for _, path, network in generators)
-        raise InputError(f"These generators do not belong to one model: {told}.")
+        kinds = " and ".join(f"{path} is a {network}" for _, path, network in generators)
+        raise InputError(f"These generators do not belong to one model: {kinds}.")
     ((channels_a, channels_b),) = pairs
-    if settings["generator"] == "unet":
+    if not KINDS[settings["generator"]].dropout_shows:
         settings["dropout"] = options.get("no_dropout") == "False"
         if "no_dropout" not in options:
-            notes.append("A U-Net's tensors do not tell of dropout; if it is trained further, --dropout sets it.")
+            notes.append(
+                "The tensors of a U-Net do not show dropout; to train it further with dropout, pass --dropout."
+            )
     settings |= {"channels_a": channels_a, "channels_b": channels_b}
     if settings["norm"] == "batch":
-        notes.append("It has batch norm, which takes the statistics of its training here, as with their --eval.")
+        notes.append(
+            "It has batch norm, which uses the statistics of its training here, as the reference does with --eval."
+        )
 
     # The discriminators must be alike, with the norm of the generators.
-    judges: dict[str, Any] = {}
+    discriminators: dict[str, Any] = {}
     for name, channels in (("discriminator_a", channels_a), ("discriminator_b", channels_b)):
         if name not in networks:
             continue
-        path, judge = networks[name]
-        if "batch" not in (settings["norm"], judge.settings["norm"]):
-            # Instance norm and none differ in biases alone, and releases of the reference differ in these.
-            judge = replace(judge, settings={**judge.settings, "norm": settings["norm"]})
-        alike = judges in ({}, judge.settings) and judge.settings["norm"] == settings["norm"]
-        if alike and judge.channels == (channels,):
-            judges = judge.settings
-            networks[name] = (path, judge)
+        path, found = networks[name]
+        if "batch" not in (settings["norm"], found.settings["norm"]):
+            # Instance norm and none differ only in biases, and releases of the reference differ in these.
+            found = replace(found, settings={**found.settings, "norm": settings["norm"]})
+        alike = discriminators in ({}, found.settings) and found.settings["norm"] == settings["norm"]
+        if alike and found.channels == (channels,):
+            discriminators = found.settings
+            networks[name] = (path, found)
         else:
-            notes.append(f"{path.name} is left out: a {judge}, {judge.channels[0]} channels, does not fit the others.")
+            notes.append(f"{path.name} is left out: a {found}, {found.channels[0]} channels, does not fit the others.")
             del networks[name]
     try:
-        return ModelConfig(**{**judges, **settings})
+        return ModelConfig(**{**discriminators, **settings})
     except ValueError as error:
         raise InputError(f"{generators[0][1]} cannot be represented: {error}") from None
 

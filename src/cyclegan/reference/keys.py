@@ -1,10 +1,10 @@
-"""State dicts of single networks, between our keys and those of junyanz/pytorch-CycleGAN-and-pix2pix.
+"""Convert state dicts of single networks between our keys and those of junyanz/pytorch-CycleGAN-and-pix2pix.
 
 The reference numbers its layers by their place in nested `nn.Sequential`s; the tables here follow its networks.py.
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,22 +18,22 @@ from cyclegan.networks import build_discriminator, build_generator
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
-# What DataParallel and torch.compile put before every key, in any order.
+# Prefixes that DataParallel and torch.compile add to every key, in any order.
 _PREFIX = re.compile(r"^(?:module\.|_orig_mod\.)+")
 
-# Entries that tell of a network that we do not have, and what it is. Looked for in this order.
-_STRANGERS = {
+# Patterns of entries in networks that we do not have, and what those are. Searched in this order.
+_FOREIGN = {
     r"filt$": "it resamples with anti-aliasing filters, as networks of CUT do by default, and ours do not",
     r"(^|\.)mlp_\d+\.": "it is a projection head of CUT (netF), which is no generator and no discriminator",
     r"modulation|to_rgb|noise\.weight": "it is a network of StyleGAN2",
-    r"weight_(orig|u|v|bar)$|parametrizations\.": "it has spectral norm, which cannot be told from its convolutions",
+    r"weight_(orig|u|v|bar)$|parametrizations\.": "it has spectral norm, which its convolutions do not show",
     r"^(layers|features|fc|classifier|encoder|decoder)\b": "its keys are those of another kind of network",
 }
 
 
 @dataclass(frozen=True)
 class ReferenceNetwork:
-    """One network of the reference, under our keys, with the architecture that its tensors tell.
+    """One network of the reference under our keys, with the architecture that its tensors show.
 
     settings: fields of `ModelConfig`. channels: of its images, (in, out) of a generator, (in,) of a discriminator.
     """
@@ -46,30 +46,26 @@ class ReferenceNetwork:
     def __str__(self) -> str:
         found = self.settings
         norm = {"instance": "instance norm", "batch": "batch norm", "none": "no norm"}[found["norm"]]
+        text = f"{KINDS[found[self.kind]].describe(found)}, {norm}"
         if self.kind == "discriminator":
-            layers = f"{found['discriminator_layers']} layers, " if found["discriminator"] == "patch" else ""
-            return f"{found['discriminator']} discriminator, {layers}{found['discriminator_width']} wide, {norm}"
-        if found["generator"] == "resnet":
-            dropout = "dropout" if found["dropout"] else "no dropout"
-            size = f"ResNet generator, {found['blocks']} blocks, {found['width']} wide, {norm}, {dropout}"
-        else:
-            size = f"U-Net generator, {found['depth']} levels, {found['width']} wide, {norm}"
-        return f"{size}, {self.channels[0]} -> {self.channels[1]} channels"
+            return text
+        dropout = {True: ", dropout", False: ", no dropout"}[found["dropout"]] if "dropout" in found else ""
+        return f"{text}{dropout}, {self.channels[0]} -> {self.channels[1]} channels"
 
 
 def recognise(state: Mapping[str, Tensor]) -> ReferenceNetwork:
-    """Work out from its tensors what one network of the reference is: kind, size, norm, dropout, channels.
+    """Find the architecture of one network of the reference from its tensors: kind, size, norm, dropout, channels.
 
-    Dropout of a U-Net leaves no trace in its tensors; it is taken to have none. Biases that the reference leaves out
-    (without norm) and counters that old releases of torch did not save are zeros.
+    Dropout of a U-Net leaves no trace in the tensors and is taken to be off. Biases that the reference leaves out
+    (without norm) and counters that old releases of torch did not save become zeros.
     Raises InputError, with the reason, for a network that ours cannot represent.
     """
     theirs = _without_prefixes(state)
-    _refuse_strangers(theirs)
+    _refuse_foreign(theirs)
     weights = from_reference(theirs)
     kind, settings, channels = _architecture(theirs, weights)
 
-    # The network that these settings give must have the same entries of the same shapes.
+    # A network with these settings must have the same entries of the same shapes.
     absent = _absent_biases(weights, settings["norm"])
     try:
         config = ModelConfig(**settings)
@@ -84,7 +80,7 @@ def recognise(state: Mapping[str, Tensor]) -> ReferenceNetwork:
     for key, tensor in expected.items():
         if key not in weights and (key in absent or key.endswith("num_batches_tracked")):
             weights[key] = torch.zeros(tensor.shape, dtype=tensor.dtype)
-    # Told under the names that stand in the file.
+    # Errors use the names in the file.
     names = _names_of(theirs)
     file_keys = {key: f"{names[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}" for key in {*expected, *weights}}
     missing, strange = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
@@ -110,14 +106,14 @@ def _without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {_PREFIX.sub("", key): tensor for key, tensor in state.items()}
 
 
-def _refuse_strangers(state: Mapping[str, Tensor]) -> None:
-    for pattern, reason in _STRANGERS.items():
+def _refuse_foreign(state: Mapping[str, Tensor]) -> None:
+    for pattern, reason in _FOREIGN.items():
         found = next((key for key in state if re.search(pattern, key)), None)
         if found is not None:
             raise InputError(f"This network cannot be represented: {reason} (entry {found}).")
     for key in state:
         module, _, entry = key.rpartition(".")
-        # A scale without statistics is that of an instance norm which learned one; batch norm keeps both.
+        # A scale without statistics belongs to an instance norm that learns it; batch norm has both.
         if entry == "weight" and state[key].ndim == 1 and f"{module}.running_mean" not in state:
             raise InputError(f"This network cannot be represented: its instance norms have learned scales ({key}).")
 
@@ -135,34 +131,17 @@ def _architecture(
     biased = any(key in weights for key in ("down.1.bias", "convs.0.bias", "conv.bias"))
     settings: dict[str, Any] = {"norm": "batch" if batch else "instance" if biased else "none"}
 
-    if "stem.weight" in weights and "down.0.weight" in weights:
-        settings |= {"generator": "resnet", "width": shape("stem.weight")[0], "dropout": _has_dropout(theirs)}
-        settings["blocks"] = len(_numbers(weights, r"blocks\.(\d+)\."))
-        return "generator", settings, (shape("stem.weight")[1], shape("head.weight")[0])
-    if "down.0.weight" in weights:
-        depth = len(_numbers(weights, r"down\.(\d+)\."))
-        if not 5 <= depth <= 12:
-            raise InputError(f"This U-Net has {depth} levels; ours have 5 to 12.")
-        settings |= {"generator": "unet", "width": shape("down.0.weight")[0], "depth": depth}
-        return "generator", settings, (shape("down.0.weight")[1], shape("up.0.weight")[1])
-    settings["discriminator_width"] = shape("stem.weight")[0]
-    if "conv.weight" in weights:
-        settings["discriminator"] = "pixel"
-    else:
-        layers = len(_numbers(weights, r"convs\.(\d+)\."))
-        if not 1 <= layers <= 8:
-            raise InputError(f"This patch discriminator has {layers} layers; ours have 1 to 8.")
-        settings |= {"discriminator": "patch", "discriminator_layers": layers}
-    return "discriminator", settings, (shape("stem.weight")[1],)
+    name = _kind_of(weights)
+    kind = KINDS[name]
+    found, channels = kind.read(theirs, weights, shape)
+    return kind.kind, {**settings, kind.kind: name, **found}, channels
 
 
 def _absent_biases(weights: Mapping[str, Tensor], norm: str) -> set[str]:
-    """Biases that the reference's networks lack where ours have one: without norm, all but those at the ends."""
+    """Biases that ours have and the reference's networks lack: without norm, all but those at the ends."""
     if norm != "none":
         return set()
-    kept = {"up.0"} if "stem.weight" not in weights else {"head"} if "down.0.weight" in weights else {"stem", "head"}
-    if "conv.weight" in weights:  # the pixel discriminator's last convolution follows the others
-        kept = {"stem"}
+    kept = KINDS[_kind_of(weights)].biased_without_norm
     modules = {key.rpartition(".")[0] for key, tensor in weights.items() if key.endswith(".weight")}
     return {f"{module}.bias" for module in modules - kept}
 
@@ -173,10 +152,10 @@ def _has_dropout(state: Mapping[str, Tensor]) -> bool:
 
 
 def from_reference(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights of one generator or discriminator of the reference under our keys. Tensors are shared, not copied.
+    """Rename the weights of one generator or discriminator of the reference to our keys. Tensors are not copied.
 
-    The prefixes `module.` and `_orig_mod.` and running statistics without a scale, leftovers of old instance norms, are
-    dropped. Raises InputError if the keys are not those of a network that we have.
+    Drops the prefixes `module.` and `_orig_mod.`, and running statistics without a scale, which old instance norms
+    left. Raises InputError if the keys are not those of a network that we have.
     """
     state = _without_prefixes(state)
     ours = {theirs: name for name, theirs in _names_of(state).items()}
@@ -193,14 +172,7 @@ def from_reference(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _names_of(state: Mapping[str, Tensor]) -> dict[str, str]:
     """The reference's names of a network's layers, by ours; which network it is shows in its keys."""
-    if "model.1.weight" in state:
-        return _resnet_names(len(_numbers(state, r"model\.(\d+)\.conv_block")), _has_dropout(state))
-    if any(key.startswith("model.model.") for key in state):
-        return _unet_names(max(key.count("model.") for key in state) - 1)
-    if any(key.startswith("net.") for key in state):
-        return _pixel_names()
-    convs = [key for key, tensor in state.items() if key.endswith(".weight") and tensor.ndim == 4]
-    return _patch_names(len(convs) - 2)
+    return next(kind for kind in KINDS.values() if kind.is_theirs(state)).names_in(state)
 
 
 def to_reference(state: Mapping[str, Tensor], *, dropout: bool = False, norm: str | None = None) -> dict[str, Tensor]:
@@ -216,14 +188,7 @@ def to_reference(state: Mapping[str, Tensor], *, dropout: bool = False, norm: st
                 f"The reference has no biases in networks without norm, and {key} is not zero, so it cannot hold this."
             )
     state = {key: tensor for key, tensor in state.items() if key not in absent}
-    if "up.0.weight" in state and "stem.weight" in state:
-        table = _resnet_names(len(_numbers(state, r"blocks\.(\d+)\.")), dropout)
-    elif "up.0.weight" in state:
-        table = _unet_names(len(_numbers(state, r"up\.(\d+)\.")))
-    elif "convs.0.weight" in state:
-        table = _patch_names(len(_numbers(state, r"convs\.(\d+)\.")))
-    else:
-        table = _pixel_names()
+    table = KINDS[_kind_of(state)].names_for(state, dropout)
 
     renamed = {}
     for key, tensor in state.items():
@@ -280,3 +245,142 @@ def _pixel_names() -> dict[str, str]:
 
 def _numbers(keys: Iterable[str], pattern: str) -> set[int]:
     return {int(match[1]) for key in keys if (match := re.match(pattern, key))}
+
+
+# ---- the kinds of networks that the reference has, too
+
+Weights = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class ReferenceKind:
+    """A network class that the reference has too, and how its tensors are found and named there and here.
+
+    is_theirs, is_ours: whether keys are those of the reference, or ours; asked in the order of `KINDS`. names_in: the
+    reference's names of the layers by ours, from its own tensors; names_for: from ours, and whether it has dropout.
+    read: settings and channels, from both and a function that gives the shape of a convolution. describe: for messages.
+    biased_without_norm: the layers with a bias in a network without norm. dropout_shows: dropout layers shift the keys.
+    options: with which the reference builds it. note: what its command line cannot say, if so.
+    """
+
+    kind: Literal["generator", "discriminator"]
+    is_theirs: Callable[[Weights], bool]
+    is_ours: Callable[[Weights], bool]
+    names_in: Callable[[Weights], dict[str, str]]
+    names_for: Callable[[Weights, bool], dict[str, str]]
+    read: Callable[[Weights, Weights, Callable[[str], torch.Size]], tuple[dict[str, Any], tuple[int, ...]]]
+    describe: Callable[[Mapping[str, Any]], str]
+    biased_without_norm: frozenset[str]
+    options: Callable[[ModelConfig], list[str]]
+    note: Callable[[ModelConfig], str | None] = lambda _config: None
+    dropout_shows: bool = False
+
+
+def _kind_of(weights: Weights) -> str:
+    """The name of a network in KINDS, from tensors under our keys."""
+    return next(name for name, kind in KINDS.items() if kind.is_ours(weights))
+
+
+def _read_resnet(
+    theirs: Weights, weights: Weights, shape: Callable[[str], torch.Size]
+) -> tuple[dict[str, Any], tuple[int, ...]]:
+    settings = {"width": shape("stem.weight")[0], "dropout": _has_dropout(theirs)}
+    settings["blocks"] = len(_numbers(weights, r"blocks\.(\d+)\."))
+    return settings, (shape("stem.weight")[1], shape("head.weight")[0])
+
+
+def _read_unet(
+    _theirs: Weights, weights: Weights, shape: Callable[[str], torch.Size]
+) -> tuple[dict[str, Any], tuple[int, ...]]:
+    depth = len(_numbers(weights, r"down\.(\d+)\."))
+    if not 5 <= depth <= 12:
+        raise InputError(f"This U-Net has {depth} levels; ours have 5 to 12.")
+    settings = {"width": shape("down.0.weight")[0], "depth": depth}
+    return settings, (shape("down.0.weight")[1], shape("up.0.weight")[1])
+
+
+def _read_patch(
+    _theirs: Weights, weights: Weights, shape: Callable[[str], torch.Size]
+) -> tuple[dict[str, Any], tuple[int, ...]]:
+    settings = {"discriminator_width": shape("stem.weight")[0]}
+    layers = len(_numbers(weights, r"convs\.(\d+)\."))
+    if not 1 <= layers <= 8:
+        raise InputError(f"This patch discriminator has {layers} layers; ours have 1 to 8.")
+    return {**settings, "discriminator_layers": layers}, (shape("stem.weight")[1],)
+
+
+def _read_pixel(
+    _theirs: Weights, _weights: Weights, shape: Callable[[str], torch.Size]
+) -> tuple[dict[str, Any], tuple[int, ...]]:
+    return {"discriminator_width": shape("stem.weight")[0]}, (shape("stem.weight")[1],)
+
+
+def _size_note(known: tuple[int, int], words: str, size: int, loader: str) -> str | None:
+    if size in known:
+        return None
+    return (
+        f"Its --netG knows {words}, and this model has {size}: its class {loader}, its command line needs a name for "
+        "that."
+    )
+
+
+# By the name in GENERATORS or DISCRIMINATORS.
+KINDS: dict[str, ReferenceKind] = {
+    "resnet": ReferenceKind(
+        kind="generator",
+        is_theirs=lambda state: "model.1.weight" in state,
+        is_ours=lambda weights: "stem.weight" in weights and "down.0.weight" in weights,
+        names_in=lambda state: _resnet_names(len(_numbers(state, r"model\.(\d+)\.conv_block")), _has_dropout(state)),
+        names_for=lambda weights, dropout: _resnet_names(len(_numbers(weights, r"blocks\.(\d+)\.")), dropout),
+        read=_read_resnet,
+        describe=lambda found: f"ResNet generator, {found['blocks']} blocks, {found['width']} wide",
+        biased_without_norm=frozenset({"head"}),
+        options=lambda config: ["--netG", f"resnet_{config.blocks}blocks"],
+        note=lambda config: _size_note(
+            (6, 9), "6 and 9 residual blocks", config.blocks, "ResnetGenerator loads it with n_blocks"
+        ),
+        dropout_shows=True,
+    ),
+    "unet": ReferenceKind(
+        kind="generator",
+        is_theirs=lambda state: any(key.startswith("model.model.") for key in state),
+        is_ours=lambda weights: "down.0.weight" in weights,
+        names_in=lambda state: _unet_names(max(key.count("model.") for key in state) - 1),
+        names_for=lambda weights, _dropout: _unet_names(len(_numbers(weights, r"up\.(\d+)\."))),
+        read=_read_unet,
+        describe=lambda found: f"U-Net generator, {found['depth']} levels, {found['width']} wide",
+        biased_without_norm=frozenset({"up.0"}),
+        options=lambda config: ["--netG", f"unet_{2**config.depth}"],
+        note=lambda config: _size_note(
+            (7, 8), "U-Nets of 7 and 8 levels", config.depth, "UnetGenerator loads it with num_downs"
+        ),
+    ),
+    "pixel": ReferenceKind(
+        kind="discriminator",
+        is_theirs=lambda state: any(key.startswith("net.") for key in state),
+        is_ours=lambda weights: "conv.weight" in weights,
+        names_in=lambda _state: _pixel_names(),
+        names_for=lambda _weights, _dropout: _pixel_names(),
+        read=_read_pixel,
+        describe=lambda found: f"pixel discriminator, {found['discriminator_width']} wide",
+        # The last convolution follows the others.
+        biased_without_norm=frozenset({"stem"}),
+        options=lambda _config: ["--netD", "pixel"],
+    ),
+    # Last, because every other set of keys is taken for one.
+    "patch": ReferenceKind(
+        kind="discriminator",
+        is_theirs=lambda _state: True,
+        is_ours=lambda _weights: True,
+        names_in=lambda state: _patch_names(
+            sum(key.endswith(".weight") and tensor.ndim == 4 for key, tensor in state.items()) - 2
+        ),
+        names_for=lambda weights, _dropout: _patch_names(len(_numbers(weights, r"convs\.(\d+)\."))),
+        read=_read_patch,
+        describe=lambda found: (
+            f"patch discriminator, {found['discriminator_layers']} layers, {found['discriminator_width']} wide"
+        ),
+        biased_without_norm=frozenset({"stem", "head"}),
+        options=lambda _config: ["--netD", "n_layers"],
+    ),
+}

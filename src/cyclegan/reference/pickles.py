@@ -1,4 +1,4 @@
-"""Tensors out of the files of strangers. Such files are pickles, which can run code; none of it ever runs here."""
+"""Load untrusted checkpoints without executing code: they are pickles, and only tensors are taken from them."""
 
 import pickle
 import re
@@ -14,14 +14,14 @@ from torch import Tensor
 
 from cyclegan.errors import InputError
 
-# Names under which training scripts put the weights when they save more than those.
+# Keys under which training scripts save the weights beside other things.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "params", "params_ema")
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The named tensors of a `.pth` or `.safetensors` file, on the CPU.
+    """Read the named tensors of a `.pth` or `.safetensors` file, on the CPU.
 
-    Raises InputError for a file that is missing, damaged, of another kind, or that would run code.
+    Raises InputError for a file that is missing, damaged, of another kind, or that would execute code.
     """
     path = Path(path)
     if not path.is_file():
@@ -32,8 +32,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             content: Any = load_file(path)
         elif reason is None:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # what they say of unusual pickles is said below, in one sentence
-                # weights_only: the unpickler of torch makes tensors and plain containers, and calls nothing else.
+                warnings.simplefilter("ignore")  # errors below explain unusual pickles in one sentence
+                # weights_only: torch's unpickler makes tensors and plain containers, and calls nothing else.
                 content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(_refusal(path, str(error))) from None
@@ -45,7 +45,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def _other_kind(path: Path) -> str | None:
-    """What a file is, if it is no state dict and its first bytes tell so."""
+    """What a file is, if its first bytes show that it is no state dict."""
     with path.open("rb") as file:
         head = file.read(512)
     if not head:
@@ -64,10 +64,10 @@ def _other_kind(path: Path) -> str | None:
     if head.startswith(b"PK") and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
-            # torch itself does not look at the checksums, which it can be told not to write.
+            # torch does not check the checksums, and has an option not to write them.
             damaged = archive.testzip() if any(entry.CRC for entry in archive.infolist()) else None
         if damaged is not None:
-            return f"its entry {damaged} is damaged; get it again"
+            return f"its entry {damaged} is damaged; download it again"
         if any(name.endswith("constants.pkl") for name in names):
             return "it is a TorchScript program, and programs are not run; save the state dict of the network instead"
         if not any(name.endswith("data.pkl") for name in names):
@@ -76,7 +76,7 @@ def _other_kind(path: Path) -> str | None:
 
 
 def _refusal(path: Path, message: str) -> str:
-    """One sentence for what torch's unpickler refused."""
+    """One sentence on what torch's unpickler refused."""
     wanted = re.search(r"GLOBAL ([A-Za-z_]\S+)", message) or re.search(r"[Uu]nsupported class ([A-Za-z_]\S+)", message)
     if wanted is None:
         operation = re.search(r"[Uu]nsupported operand", message)
@@ -117,5 +117,5 @@ def _tensors(path: Path, content: Any) -> dict[str, Tensor]:
 
 
 def _repeats(tensor: Tensor) -> bool:
-    """Whether a tensor has more values than the file holds for it: a small file could fill the memory."""
+    """Whether a tensor has more values than the file stores for it: a small file could fill the memory."""
     return tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()

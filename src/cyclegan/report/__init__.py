@@ -1,1 +1,1 @@
-"""Pages to look at: what a page is made of, that of a run, and that of several runs side by side."""
+"""Pages: the parts of a page, the page of a run, and the page of several runs side by side."""

@@ -1,6 +1,5 @@
-"""Curves over training steps, as SVG that stands inside a page. Equal data give equal bytes."""
+"""Curves over training steps, as SVG inside a page. Equal data give equal bytes."""
 
-import html
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 # Readable on white and on black.
 _COLOURS = ("#2f86c9", "#dd6b2f", "#2f9e62", "#a266c9", "#b58f1f", "#cc4f80", "#5c939e", "#8c7b6b")
-# Stands for the page's text colour, which is known only where the page is shown.
+# Placeholder for the page's text colour, which is known only in the browser.
 _INK = "#010203"
 _MAX_POINTS = 500
 
@@ -31,7 +30,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves over steps. lines: horizontal references by name; marks: steps that are pointed out, by name.
+    """Curves over steps. lines: horizontal references by name; marks: highlighted steps by name.
 
     log: a logarithmic scale, if all values are above 0.
     """
@@ -42,23 +41,13 @@ class Chart:
     marks: Mapping[str, float] = field(default_factory=dict)
     log: bool = False
 
+    def colour(self, index: int) -> str:
+        """The colour of the curve of this number."""
+        return _COLOURS[index % len(_COLOURS)]
 
-def chart_html(chart: Chart) -> str:
-    """A figure with its title and legend as text, so that they can be read on a narrow screen, too."""
-    title = html.escape(chart.title)
-    keys = "".join(
-        f'<span><i style="background:{_colour(index)}"></i>{html.escape(series.label)}</span>'
-        for index, series in enumerate(chart.series)
-        if len(chart.series) > 1
-    )
-    return (
-        f'<figure class="chart"><figcaption>{title}<span class="keys">{keys}</span></figcaption>'
-        f'<div role="img" aria-label="{title}">{_svg(chart)}</div></figure>'
-    )
-
-
-def _colour(index: int) -> str:
-    return _COLOURS[index % len(_COLOURS)]
+    def svg(self) -> str:
+        """The drawing, in the text colour of the page."""
+        return _svg(self)
 
 
 def _svg(chart: Chart) -> str:
@@ -86,10 +75,10 @@ def _svg(chart: Chart) -> str:
             axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
         for index, series in enumerate(chart.series):
-            _draw(axes, series, _colour(index))
+            _draw(axes, series, chart.colour(index))
         for name, value in chart.lines.items():
             axes.axhline(value, color=_INK, alpha=0.6, linewidth=1, linestyle=(0, (4, 3)))
-            # The name of the lowest line stands below it, so that two lines close together can be told apart.
+            # The name of the lowest line goes below it, so that the names of two close lines do not overlap.
             below = len(chart.lines) > 1 and value == min(chart.lines.values())
             place: dict[str, Any] = {
                 "xytext": (0, -2 if below else 2),
@@ -136,7 +125,7 @@ def _draw(axes, series: Series, colour: str) -> None:  # type: ignore[no-untyped
 
 
 def thin(values: NDArray[np.float64], count: int = _MAX_POINTS) -> NDArray[np.intp]:
-    """Indices of at most `count` points, in order: least and greatest of equal stretches, so that peaks stay."""
+    """Indices of at most `count` points, in order: the extremes of equal stretches, so that peaks stay."""
     if len(values) <= count:
         return np.arange(len(values))
     stretches = np.array_split(np.arange(len(values)), count // 2 - 1)

@@ -1,4 +1,4 @@
-"""The scores of several runs side by side, on screen and as a page."""
+"""The scores of several runs side by side, in the terminal and as a page."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,29 +7,30 @@ from pathlib import Path
 
 from cyclegan.config import Direction
 from cyclegan.errors import InputError
+from cyclegan.metrics.table import METRICS
 from cyclegan.report.charts import Chart
 from cyclegan.report.page import Gallery, Notice, Part, Section, Table, shrink, write_report
 from cyclegan.report.record import read_record, series
-from cyclegan.report.run import READ_KID, estimate_text, score_text
+from cyclegan.report.run import estimate_text, read_kid, score_text
 from cyclegan.report.run_charts import DIRECTIONS, arrow
 from cyclegan.storage.run import evaluation_of
-from cyclegan.storage.scores import METRICS, Estimate, Score, Scores, read_scores
-from cyclegan.storage.showcase import SavedExample, read_examples
+from cyclegan.storage.scores import Estimate, Score, Scores, read_scores
+from cyclegan.storage.showcase import ShownImage, read_showcase
 
 _NAMES = {"a": "A", "b": "B"}
-_MAX_EXAMPLES = 6
+_MAX_IMAGES = 6
 _READ_MARK = (
     "* marks the best value of a row, if the runs differ. Where 95 % intervals overlap, the order may be chance; and "
-    "one run of each kind does not show how much a mere change of seed does."
+    "one run of each kind does not show how much another seed alone would change."
 )
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs that stand side by side. names: one for each, as short as tells them apart.
+    """Runs side by side. names: one for each, as short as they can differ.
 
-    differences: in what they were not measured alike, as sentences; then no value is marked as the best.
-    remarks: what a reader must know besides.
+    differences: sentences on how the measurements differ; then no value is marked as the best. remarks: what else a
+    reader must know.
     """
 
     runs: tuple[Path, ...]
@@ -39,23 +40,24 @@ class Comparison:
     remarks: tuple[str, ...]
 
     def rows(self, direction: Direction) -> Iterator[tuple[str, list[Estimate | None], set[int]]]:
-        """Each score that a run has: its name, a value for each run, and the indices of the best ones."""
+        """Each metric that a run has: its name, a value for each run, and the indices of the best runs."""
         for name, metric in METRICS.items():
             found = [
                 of.metrics[name].value if (of := scores.directions.get(direction)) and name in of.metrics else None
                 for scores in self.scores
             ]
-            # As they are shown: equal numbers are not told apart by digits that nobody sees.
+            # As they are shown: digits that nobody sees make no difference.
             shown = {i: round(e.value, metric.digits) for i, e in enumerate(found) if e is not None}
             if not shown:
                 continue
-            # A rise near 0 is fine on either side of it.
-            if name == "cycle_rise":
-                yield name, found, set()
-                continue
             best = (min if metric.better == "less" else max)(shown.values())
             marked = {index for index, value in shown.items() if value == best}
-            yield name, found, marked if len(marked) < len(shown) and not self.differences else set()
+            differ = metric.ranked and len(marked) < len(shown) and not self.differences
+            yield name, found, marked if differ else set()
+
+    def title(self, metric: str) -> str:
+        """The title of a metric, with the feature network of the first run."""
+        return self.scores[0].title(metric)
 
 
 def compare(*runs: Path, out: Path | None = None) -> Comparison:
@@ -80,7 +82,7 @@ def compare(*runs: Path, out: Path | None = None) -> Comparison:
 
 
 def short_names(places: Sequence[Path]) -> tuple[str, ...]:
-    """The parts of the paths between what all of them begin with and what all of them end with."""
+    """The paths without the parts that all of them begin or end with."""
     parts = [list(place.parts) for place in places]
     while all(len(path) > 1 for path in parts) and len({path[0] for path in parts}) == 1:
         parts = [path[1:] for path in parts]
@@ -89,7 +91,7 @@ def short_names(places: Sequence[Path]) -> tuple[str, ...]:
     return tuple("/".join(path) for path in parts)
 
 
-# ---- measured alike?
+# ---- were they measured in the same way?
 
 
 def _unlike(names: Sequence[str], scores: Sequence[Scores]) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -110,22 +112,22 @@ def _unlike(names: Sequence[str], scores: Sequence[Scores]) -> tuple[tuple[str, 
         ("tool of the Inception scores", [_inception_tool(of) for of in scores]),
     ):
         if len(set(values)) > 1:
-            told = ", ".join(f"{name}: {value}" for name, value in zip(names, values, strict=True))
-            differences.append(f"The {what} differs ({told}).")
+            values_text = ", ".join(f"{name}: {value}" for name, value in zip(names, values, strict=True))
+            differences.append(f"The {what} differs ({values_text}).")
     for part in sorted({part for of in scores for part in of.files}):
-        # Training images are listed for the directions that were scored; a direction that one run lacks shows itself.
+        # Training images are listed for scored directions only; a missing direction is visible in the table.
         lists = [of.files[part] for of in scores if part in of.files]
         if len(lists) < len(scores):
             continue
         files = [of.files for of in lists]
         if any(set(one) != set(other) for one, other in pairwise(files)):
-            told = ", ".join(f"{name}: {len(one):,}" for name, one in zip(names, files, strict=True))
+            counts = ", ".join(f"{name}: {len(one):,}" for name, one in zip(names, files, strict=True))
             same = len(set.intersection(*map(set, files)))
-            differences.append(f"The images of {part} differ ({told}; {same:,} names are in all of them).")
+            differences.append(f"The images of {part} differ ({counts}; {same:,} names are in all of them).")
         elif len(roots := {of.root for of in lists if of is not None}) > 1:
             remarks.append(
                 f"The images of {part} have the same names but lie in different folders ({', '.join(sorted(roots))}); "
-                "see to it that they are the same images."
+                "make sure that they are the same images."
             )
     differences += _unlike_images(names, scores)
     noted: dict[tuple[str, str], list[str]] = {}
@@ -133,27 +135,27 @@ def _unlike(names: Sequence[str], scores: Sequence[Scores]) -> tuple[tuple[str, 
         for direction, found in of.directions.items():
             for note in found.notes:
                 noted.setdefault((arrow(direction, _NAMES), note), []).append(name)
-    for (direction_name, note), told_by in noted.items():
-        remarks.append(f"{direction_name}, {'all runs' if len(told_by) == len(names) else ', '.join(told_by)}: {note}")
+    for (direction_name, note), runs in noted.items():
+        remarks.append(f"{direction_name}, {'all runs' if len(runs) == len(names) else ', '.join(runs)}: {note}")
     return tuple(differences), tuple(remarks)
 
 
 def _inception_tool(scores: Scores) -> str:
-    """How FID was measured, as its note says, or nothing."""
+    """How FID was measured, by its note."""
     found = [of.metrics["fid"].note for of in scores.directions.values() if "fid" in of.metrics]
     return found[0] if found else "none"
 
 
 def _unlike_images(names: Sequence[str], scores: Sequence[Scores]) -> Iterator[str]:
-    """Names of files may agree where their content does not: then the untranslated images have another KID."""
+    """Files of equal names may differ in content: then the KID of the input differs."""
     for direction in DIRECTIONS:
         ceilings = [
             kid.ceiling.value if (kid := _kid(of, direction)) and kid.ceiling is not None else None for of in scores
         ]
         known = [value for value in ceilings if value is not None]
         if any(abs(value - known[0]) > max(0.01 * abs(known[0]), 0.001) for value in known):
-            told = ", ".join(f"{n}: {'-' if v is None else f'{v:.3f}'}" for n, v in zip(names, ceilings, strict=True))
-            yield f"The untranslated test images of {arrow(direction, _NAMES)} have different KID ({told})."
+            kids = ", ".join(f"{n}: {'-' if v is None else f'{v:.3f}'}" for n, v in zip(names, ceilings, strict=True))
+            yield f"The untranslated test images of {arrow(direction, _NAMES)} have different KID ({kids})."
 
 
 def _kid(scores: Scores, direction: Direction) -> Score | None:
@@ -162,7 +164,7 @@ def _kid(scores: Scores, direction: Direction) -> Score | None:
 
 
 def warning(comparison: Comparison) -> str:
-    """What stands above a comparison of runs that were not measured alike; else nothing."""
+    """The warning above a comparison of runs that were not measured alike, or nothing."""
     if not comparison.differences:
         return ""
     return (
@@ -172,7 +174,7 @@ def warning(comparison: Comparison) -> str:
     )
 
 
-# ---- on screen
+# ---- terminal
 
 
 def print_comparison(comparison: Comparison) -> None:
@@ -195,7 +197,7 @@ def print_comparison(comparison: Comparison) -> None:
         for metric, values, best in rows:
             any_marked |= bool(best)
             cells = [_cell(metric, value, index in best) for index, value in enumerate(values)]
-            table.add_row(f"{METRICS[metric].label}, {METRICS[metric].better} is better", *cells)
+            table.add_row(f"{comparison.title(metric)}, {METRICS[metric].better} is better", *cells)
         console.print(table)
     if any_marked:
         console.print(_READ_MARK)
@@ -210,7 +212,7 @@ def _cell(metric: str, value: Estimate | None, best: bool) -> str:
     return "\n".join([first + (" *" if best else ""), *others])
 
 
-# ---- as a page
+# ---- page
 
 
 def _write_page(comparison: Comparison, out: Path) -> None:
@@ -225,11 +227,11 @@ def _write_page(comparison: Comparison, out: Path) -> None:
     notices = [text for text in (warning(comparison), *comparison.remarks) if text]
     if notices:
         sections.append(Section("Read this first", [], [Notice(notices)]))
-    sections.append(Section("Scores", [_READ_MARK, READ_KID]))
+    sections.append(Section("Scores", [_READ_MARK, read_kid(comparison.scores[0].features)]))
     for direction in DIRECTIONS:
         rows = [
             [
-                f"{METRICS[metric].label} ({METRICS[metric].better} is better)\n{METRICS[metric].meaning}",
+                f"{comparison.title(metric)} ({METRICS[metric].better} is better)\n{METRICS[metric].meaning}",
                 *(_cell(metric, value, index in best) for index, value in enumerate(values)),
             ]
             for metric, values, best in comparison.rows(direction)
@@ -238,27 +240,25 @@ def _write_page(comparison: Comparison, out: Path) -> None:
             sections.append(
                 Section(
                     arrow(direction, _NAMES),
-                    _ends(comparison, direction),
+                    _baselines(comparison, direction),
                     [Table(["", *comparison.names], rows)],
                     level=3,
                 )
             )
     sections += _curves(comparison)
-    sections += _shared_examples(comparison)
+    sections += _shared_images(comparison)
     try:
         write_report(out, "CycleGAN runs compared", sections)
     except OSError as error:
         raise InputError(f"{out} cannot be written: {error.strerror or error}; choose another --out.") from error
 
 
-def _ends(comparison: Comparison, direction: Direction) -> list[str]:
-    """Between what numbers the KID of a direction is to be read, if that is one answer for all runs."""
+def _baselines(comparison: Comparison, direction: Direction) -> list[str]:
+    """The baselines of the KID of a direction, if all runs have the same."""
     kid = _kid(comparison.scores[0], direction)
     if comparison.differences or kid is None or kid.floor is None or kid.ceiling is None:
         return []
-    return [
-        f"KID of real images (floor): {kid.floor.value:.3f}, of untranslated images (ceiling): {kid.ceiling.value:.3f}."
-    ]
+    return [f"Baselines of KID: real images {kid.floor.value:.3f}, input {kid.ceiling.value:.3f}."]
 
 
 def _curves(comparison: Comparison) -> Iterator[Section]:
@@ -267,19 +267,19 @@ def _curves(comparison: Comparison) -> Iterator[Section]:
     curves = [curve for curve in curves if curve.steps]
     if curves:
         text = (
-            "Mean of both directions, on the validation images of each run, which are not those of the scores above. "
-            "Compare the curves only if the runs hold out the same images."
+            "Mean of both directions, on the validation images of each run, not on the test images of the scores above."
+            " Compare the curves only if the runs have the same validation images."
         )
-        charts: list[Part] = [Chart("KID (EfficientNet-Lite0) on validation images", curves)]
+        charts: list[Part] = [Chart(f"KID ({logs[0].features}) on validation images", curves)]
         yield Section("Over the training", [text], charts)
 
 
-def _shared_examples(comparison: Comparison) -> Iterator[Section]:
-    """Test images that every run has among its examples: the input, what each run makes of it, and the truth."""
-    examples = [read_examples(run) for run in comparison.runs]
+def _shared_images(comparison: Comparison) -> Iterator[Section]:
+    """Images that the showcases of all runs share: the input, the translation of each run, and the truth."""
+    showcases = [read_showcase(run) for run in comparison.runs]
     for direction in DIRECTIONS:
-        by_file: list[dict[str, SavedExample]] = [{e.file: e for e in of.of(direction)} for of in examples]
-        shared = [file for file in by_file[0] if all(file in of for of in by_file)][:_MAX_EXAMPLES]
+        by_file: list[dict[str, ShownImage]] = [{e.file: e for e in of.of(direction)} for of in showcases]
+        shared = [file for file in by_file[0] if all(file in of for of in by_file)][:_MAX_IMAGES]
         for with_truth in (True, False):
             rows, captions = [], []
             for file in shared:
@@ -290,12 +290,12 @@ def _shared_examples(comparison: Comparison) -> Iterator[Section]:
                 whole = [shrink(picture, 256) for picture in pictures if picture is not None]
                 if (truth is not None) == with_truth and len(whole) == len(pictures):
                     rows.append(whole)
-                    told = [score_text(one.score_name, one.score) for one in every]
-                    captions.append(f"{file}\n{' | '.join(text or '-' for text in told)}")
+                    texts = [score_text(one.score_name, one.score) for one in every]
+                    captions.append(f"{file}\n{' | '.join(text or '-' for text in texts)}")
             if rows:
                 columns = ["input", *comparison.names, *(["truth"] if with_truth else [])]
                 yield Section(
                     f"The same images, {arrow(direction, _NAMES)}",
-                    ["Examples that all runs have in common; below each row its scores, in the order of the runs."],
+                    ["Images that all runs have in common; below each row its scores, in the order of the runs."],
                     [Gallery(columns, rows, captions)],
                 )

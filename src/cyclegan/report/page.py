@@ -1,27 +1,32 @@
-"""A page to look at: one HTML file with its pictures inside. It needs no network, and its pictures no JavaScript."""
+"""Pages: one HTML file with its pictures inside. It needs no network, and its pictures no JavaScript.
+
+A page is made of sections with parts. Each class of part has a macro of the same name in templates/parts.html.
+"""
 
 import base64
-import html
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from PIL import Image
 
-from cyclegan.report.charts import Chart, chart_html
+from cyclegan.report.charts import Chart
 from cyclegan.system.atomic import write_bytes
 
 # Pictures up to this many pixels are shown pixel by pixel and kept without loss.
 _SMALL = 128
-# The longer side of pictures in a slider, and of those that one chooses it by.
+# The longer side of pictures in a slider, and of the buttons that choose one.
 _LARGE, _THUMBNAIL = 512, 96
 
 
 @dataclass(frozen=True)
 class Table:
-    """Numbers under a heading: rows of a name and values, as text. Lines of a cell after the first are set small."""
+    """Rows of a name and values, as text. Lines of a cell after the first are set small."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -35,6 +40,16 @@ class Gallery:
     rows: Sequence[Sequence[Image.Image]]
     captions: Sequence[str] = ()
 
+    @property
+    def width(self) -> int:
+        """Largest width of the gallery in pixels."""
+        widest = max(self.shown_width(picture) for pictures in self.rows for picture in pictures)
+        return len(self.columns) * (widest + 10)
+
+    def shown_width(self, picture: Image.Image) -> int:
+        """Width of a picture in the gallery; whole multiples keep pixels square."""
+        return picture.width * max(1, 216 // picture.width)
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -46,10 +61,23 @@ class Pair:
     truth: Image.Image | None = None
     label: str = ""
 
+    @property
+    def width(self) -> int:
+        """Width of each picture in pixels."""
+        size = max(self.before.size)
+        return round(self.before.width * (max(1, _LARGE // size) if is_small(self.before) else _LARGE / size))
+
+    @property
+    def thumbnail(self) -> Image.Image:
+        return shrink(self.after, _THUMBNAIL)
+
+    def large(self, picture: Image.Image) -> Image.Image:
+        return shrink(picture, _LARGE)
+
 
 @dataclass(frozen=True)
 class Slider:
-    """Pairs to choose from, one laid over the other with a handle between them. before, after: what the sides show."""
+    """Pairs to choose from, one laid over the other with a handle between them. before, after: labels of the sides."""
 
     before: str
     after: str
@@ -73,10 +101,29 @@ class Scale:
     interval: tuple[float, float]
     ends: tuple[tuple[str, float], tuple[str, float]]
 
+    @property
+    def _drawn(self) -> tuple[float, float]:
+        values = [self.value, *self.interval, *(value for _, value in self.ends)]
+        return min(values), (max(values) - min(values)) or 1.0
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether the ends are so close that their names need two lines."""
+        (_, low), (_, high) = self.ends
+        return high - low < self._drawn[1] / 2
+
+    def place(self, value: float) -> str:
+        """Where a value lies, in percent of the width."""
+        return self.share(value - self._drawn[0])
+
+    def share(self, length: float) -> str:
+        """How long a difference is, in percent of the width."""
+        return f"{100 * length / self._drawn[1]:.2f}%"
+
 
 @dataclass(frozen=True)
 class Notice:
-    """What must not be overlooked."""
+    """Warnings, set apart."""
 
     texts: Sequence[str]
 
@@ -104,28 +151,35 @@ class Section:
 
 
 def write_report(path: Path, title: str, sections: Sequence[Section]) -> None:
-    """Write the page; it needs no other file and no network."""
-    body = [f"<h1>{html.escape(title)}</h1>"]
-    for section in sections:
-        body.append(f"<h{section.level}>{html.escape(section.title)}</h{section.level}>")
-        body += [f"<p>{html.escape(text)}</p>" for text in section.paragraphs]
-        body += [_part(part) for part in section.parts]
-    style, script = ((files("cyclegan.report") / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    page = (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        # The browser itself keeps the page from asking any network for anything.
-        '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; img-src data:; '
-        "style-src 'unsafe-inline'; script-src 'unsafe-inline'\">"
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>\n{style}</style></head>\n<body>\n"
-        + "\n".join(body)
-        + f"\n<script>\n{script}</script>\n</body></html>\n"
+    """Write the page. Equal sections give equal bytes."""
+    style, script = (
+        Markup((files("cyclegan.report") / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js")
     )
-    write_bytes(path, page.encode())
+    page = _templates().get_template("page.html")
+    write_bytes(path, page.render(title=title, sections=sections, style=style, script=script).encode())
+
+
+def part_html(part: Part) -> str:
+    """One part of a page; text inside it is escaped."""
+    macro = getattr(_templates().get_template("parts.html").module, type(part).__name__)
+    return Markup(macro(part))
+
+
+@cache
+def _templates() -> Environment:
+    templates = Environment(
+        loader=PackageLoader("cyclegan.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    templates.globals |= {"render": part_html, "is_small": is_small, "data_url": _data_url}
+    return templates
 
 
 def shrink(picture: Image.Image, side: int) -> Image.Image:
-    """The picture, made smaller if it must be so that its longer side has at most `side` pixels."""
+    """The picture, reduced so that its longer side has at most `side` pixels."""
     if max(picture.size) <= side:
         return picture
     scale = side / max(picture.size)
@@ -133,140 +187,14 @@ def shrink(picture: Image.Image, side: int) -> Image.Image:
     return picture.resize(size, Image.Resampling.LANCZOS)
 
 
-def _part(part: Part) -> str:
-    if isinstance(part, str):
-        return f"<pre>{html.escape(part)}</pre>"
-    if isinstance(part, Table):
-        return _table(part)
-    if isinstance(part, Gallery):
-        return _gallery(part)
-    if isinstance(part, Slider):
-        return _slider(part)
-    if isinstance(part, Frames):
-        return _frames(part)
-    if isinstance(part, Scale):
-        return _scale(part)
-    if isinstance(part, Chart):
-        return chart_html(part)
-    if isinstance(part, Notice):
-        return f'<div class="notice" role="note">{"".join(f"<p>{html.escape(text)}</p>" for text in part.texts)}</div>'
-    return f"<details><summary>{html.escape(part.title)}</summary><pre>{html.escape(part.text)}</pre></details>"
-
-
-def _table(table: Table) -> str:
-    rows = []
-    for row in table.rows:
-        cells = [f"<td>{_lines(row[0])}</td>", *(f'<td class="number">{_lines(value)}</td>' for value in row[1:])]
-        rows.append(f"<tr>{''.join(cells)}</tr>")
-    return _rows(table.columns, rows)
-
-
-def _lines(text: str) -> str:
-    first, *others = html.escape(text).split("\n")
-    return first + "".join(f"<small>{line}</small>" for line in others)
-
-
-def _rows(columns: Sequence[str], rows: Sequence[str]) -> str:
-    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
-    first = f"<tr>{head}</tr>\n" if any(columns) else ""
-    return f'<div class="scroll"><table>{first}' + "\n".join(rows) + "</table></div>"
-
-
-def _gallery(gallery: Gallery) -> str:
-    rows, widest = [], 0
-    for index, pictures in enumerate(gallery.rows):
-        # Whole multiples keep pixels square.
-        widths = [picture.width * max(1, 216 // picture.width) for picture in pictures]
-        widest = max(widest, *widths)
-        cells = [
-            f"<td>{_image(picture, column, width)}</td>"
-            for picture, column, width in zip(pictures, gallery.columns, widths, strict=True)
-        ]
-        rows.append(f"<tr>{''.join(cells)}</tr>")
-        if gallery.captions:
-            caption = _lines(gallery.captions[index])
-            rows.append(f'<tr class="caption"><td colspan="{len(cells)}">{caption}</td></tr>')
-    # Columns of one width, however narrow the screen is.
-    width = len(gallery.columns) * (widest + 10)
-    return f'<div class="gallery" style="max-width:{width}px">{_rows(gallery.columns, rows)}</div>'
-
-
-def _slider(slider: Slider) -> str:
-    buttons, figures = [], []
-    before, after = html.escape(slider.before), html.escape(slider.after)
-    for pair in slider.pairs:
-        caption = html.escape(pair.caption)
-        thumbnail = _image(shrink(pair.after, _THUMBNAIL), pair.caption)
-        label = f"<span>{html.escape(pair.label)}</span>" if pair.label else ""
-        buttons.append(f'<button type="button" title="{caption}">{thumbnail}{label}</button>')
-        size = max(pair.before.size)
-        scale = max(1, _LARGE // size) if size <= _SMALL else _LARGE / size
-        width = round(pair.before.width * scale)
-        sides = _side("after", after, pair.after, width) + _side("before", before, pair.before, width)
-        # A range input lies over both pictures and is what is moved: keyboard, mouse and touch work alike.
-        handle = (
-            f'<i class="handle"></i><input type="range" value="50" aria-label="share of the picture that is: {before}">'
-        )
-        views = f'<div class="compare">{sides}{handle}</div>'
-        if pair.truth is not None:
-            views += _side("truth", "truth", pair.truth, width)
-        figures.append(
-            f'<figure class="pair"><div class="views">{views}</div><figcaption>{caption}</figcaption></figure>'
-        )
-    choices = f'<div class="choices" role="group" aria-label="choose an image">{"".join(buttons)}</div>'
-    return f'<div class="slider">{choices if len(buttons) > 1 else ""}{"".join(figures)}</div>'
-
-
-def _side(kind: str, label: str, picture: Image.Image, width: int) -> str:
-    image = _image(shrink(picture, _LARGE), label, width)
-    return f'<div class="side {kind}">{image}<span class="tag">{label}</span></div>'
-
-
-def _frames(frames: Frames) -> str:
-    last = len(frames.frames) - 1
-    name = html.escape(frames.name)
-    figures = [
-        f"<figure><figcaption>{html.escape(caption)}</figcaption>{_image(picture, caption)}</figure>"
-        for caption, picture in frames.frames
-    ]
-    control = f'<input type="range" min="0" max="{last}" value="{last}" aria-label="{name}">' if last > 0 else ""
-    return f'<div class="frames">{control}{"".join(figures)}</div>'
-
-
-def _scale(scale: Scale) -> str:
-    (near, low), (far, high) = scale.ends
-    values = [low, high, scale.value, *scale.interval]
-    start, length = min(values), (max(values) - min(values)) or 1.0
-
-    def place(value: float) -> str:
-        return f"{100 * (value - start) / length:.2f}%"
-
-    def mark(kind: str, value: float, text: str) -> str:
-        at = place(value)
-        # Shifted by its own share of its width, a text at either end stays inside.
-        text = f'<span class="{kind}" style="left:{at};translate:-{at}">{html.escape(text)} {value:.3f}</span>'
-        return f'<i class="{kind}" style="left:{at}"></i>{text}'
-
-    first, second = scale.interval
-    width = f"{100 * (second - first) / length:.2f}%"
-    return (
-        f'<div class="scale"><i class="track" style="left:{place(low)};width:{100 * (high - low) / length:.2f}%"></i>'
-        f'<i class="interval" style="left:{place(first)};width:{width}"></i>'
-        + mark("end", low, near)
-        + mark("end far" if high - low < length / 2 else "end", high, far)
-        + mark("value", scale.value, scale.name)
-        + "</div>"
-    )
-
-
-def _image(picture: Image.Image, description: str, width: int | None = None) -> str:
-    pixels = " class=pixels" if max(picture.size) <= _SMALL else ""
-    return f'<img{pixels} src="{_data_url(picture)}" width="{width or picture.width}" alt="{html.escape(description)}">'
+def is_small(picture: Image.Image) -> bool:
+    """Whether a picture is shown pixel by pixel and kept without loss."""
+    return max(picture.size) <= _SMALL
 
 
 def _data_url(picture: Image.Image) -> str:
     """Without loss where the picture is small or that costs no more; else as JPEG."""
-    small = max(picture.size) <= _SMALL
+    small = is_small(picture)
     content, kind = _encode(picture, "PNG", optimize=small), "png"
     if not small:
         jpeg = _encode(picture.convert("RGB"), "JPEG", quality=85, subsampling=0)

@@ -1,4 +1,4 @@
-"""What the log of a run tells about its past, read as far as it is there and whole."""
+"""The log of a run, read as far as it is complete."""
 
 import math
 from collections.abc import Sequence
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cyclegan.metrics.features import features_title
 from cyclegan.report.charts import Series
 from cyclegan.storage.run import read_log
 
@@ -14,7 +15,7 @@ Event = dict[str, Any]
 
 @dataclass(frozen=True)
 class RunRecord:
-    """The lines of log.jsonl. losses: those without a kind; validation: the newest, which tells the images."""
+    """The lines of log.jsonl. losses: those without a kind; validation: the newest, which names the images."""
 
     losses: tuple[Event, ...] = ()
     sessions: tuple[Event, ...] = ()
@@ -26,7 +27,7 @@ class RunRecord:
 
     @property
     def step(self) -> int:
-        """The last step that the log knows of."""
+        """The last step in the log."""
         return max((int(event["step"]) for event in (*self.losses, *self.scores)), default=0)
 
     @property
@@ -35,8 +36,13 @@ class RunRecord:
         return max((event["seconds"] for event in (*self.losses, *self.scores) if "seconds" in event), default=None)
 
     @property
+    def features(self) -> str:
+        """Title of the network that scores in training were computed with."""
+        return features_title(inside(self.validation, "features", "name"))
+
+    @property
     def best(self) -> Event | None:
-        """The scores that best/ was saved at: the last ones that were the best of their time."""
+        """The scores of best/: the last ones that were better than all before."""
         best = [event for event in self.scores if event.get("best") and number(event.get("kid")) is not None]
         return best[-1] if best else None
 
@@ -48,14 +54,14 @@ def number(value: object) -> float | None:
 
 
 def inside(value: object, *keys: str) -> Any:
-    """What lies under these keys, one in the other, or None where one is missing."""
+    """The value under these nested keys, or None where one is missing."""
     for key in keys:
         value = value.get(key) if isinstance(value, dict) else None
     return value
 
 
 def series(events: Sequence[Event], label: str, *keys: str, smooth: bool = False) -> Series:
-    """The curve of what lies under these keys: numbers, or estimates of value, low and high. Gaps are left out."""
+    """The curve of the values under these keys: numbers, or estimates of value, low and high. Gaps are left out."""
     steps, values, lows, highs = [], list[float](), list[float](), list[float]()
     for event in events:
         found = inside(event, *keys)
@@ -71,7 +77,7 @@ def series(events: Sequence[Event], label: str, *keys: str, smooth: bool = False
 
 
 def read_record(run: Path) -> RunRecord:
-    """The record of a run directory; lines without a step are passed over."""
+    """The record of a run directory; lines without a step are skipped."""
     kinds: dict[str, list[Event]] = {}
     for event in read_log(run / "log.jsonl"):
         if number(event.get("step")) is not None:

@@ -1,4 +1,4 @@
-"""The page of a run, `report.html`: made from what is in the run directory and nothing else, whatever is missing."""
+"""The page of a run, `report.html`, made from the files of the run directory alone, as far as they exist."""
 
 import re
 import shlex
@@ -9,6 +9,8 @@ from PIL import Image
 
 from cyclegan.config import Direction, TrainConfig
 from cyclegan.errors import InputError
+from cyclegan.metrics.features import FeatureInfo
+from cyclegan.metrics.table import METRICS
 from cyclegan.report.page import (
     Details,
     Frames,
@@ -26,18 +28,20 @@ from cyclegan.report.page import (
 from cyclegan.report.record import Event, RunRecord, inside, read_record
 from cyclegan.report.run_charts import DIRECTIONS, arrow, domain_names, loss_charts, validation_charts
 from cyclegan.storage.run import read_run_config
-from cyclegan.storage.scores import METRICS, DirectionScores, Estimate, Score, Scores, read_scores, verdict
-from cyclegan.storage.showcase import SavedExamples, open_picture, read_examples
+from cyclegan.storage.scores import BASELINES, READ_BASELINES, Estimate, Scores, read_scores, verdict
+from cyclegan.storage.showcase import Showcase, ShownImage, open_picture, read_showcase
 
 _MAX_FRAMES = 8
 _FRAME_SIDE, _GALLERY_SIDE = 900, 256
 
-READ_KID = (
-    "KID (kernel distance) tells how far the set of translations is from the set of real images of the target, as an "
-    "ImageNet network sees them: EfficientNet-Lite0. Less is better. The number itself means little: read it between "
-    "what real images reach among themselves (floor) and what untranslated images get (ceiling). Published numbers use "
-    "another network, so do not compare it with those."
-)
+
+def read_kid(features: FeatureInfo) -> str:
+    """What KID on these features is."""
+    return (
+        "KID (kernel distance) is how far the set of translations is from the set of real images of the target, by "
+        f"{features.label}. Less is better. The number itself means little. {READ_BASELINES} Published numbers use "
+        "another network, so do not compare it with those."
+    )
 
 
 def write_run_report(run: Path) -> Path:
@@ -46,7 +50,7 @@ def write_run_report(run: Path) -> Path:
     Every part whose files are missing is left out: a run that was stopped after one step has a page, too.
     """
     config, config_problem = _read_config(run)
-    log, examples = read_record(run), read_examples(run)
+    log, showcase = read_record(run), read_showcase(run)
     scores, scores_problem = _read_scores(run)
     names = domain_names(config)
 
@@ -60,7 +64,7 @@ def write_run_report(run: Path) -> Path:
     if problems:
         sections.append(Section("Read this first", [], [Notice(problems)]))
     for direction in DIRECTIONS:
-        sections += _direction(direction, scores, examples, names)
+        sections += _direction(direction, scores, showcase, names)
     sections += _training(run, log, names)
     sections += _how(run, log, scores)
 
@@ -80,7 +84,7 @@ def _duration(seconds: float) -> str:
 
 
 def _plain(value: object) -> str:
-    """A value as text; times as people write them."""
+    """A value as text; times in a readable form."""
     return re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d)[\d:.]*(\+00:00|Z)$", r"\1 \2 UTC", str(value))
 
 
@@ -88,7 +92,7 @@ def _plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
-# ---- reading, without stopping at what is broken
+# ---- reading, tolerant of damaged files
 
 
 def _read_config(run: Path) -> tuple[TrainConfig | None, str]:
@@ -135,11 +139,10 @@ def _summary(
     paragraphs, parts = [], list[Part]()
     if config is not None:
         model, data = config.model, config.data
-        depth = f"{model.blocks} blocks" if model.generator == "resnet" else f"depth {model.depth}"
         size = f"crops of {data.crop_size} pixels" if data.crops else "whole images"
         paragraphs.append(
-            f"Two translators between {names['a']} and {names['b']}, learned from images without pairs: "
-            f"{model.generator} generators ({depth}, width {model.width}), {config.adversarial} loss, {size}, "
+            f"Two translators between {names['a']} and {names['b']}, learned from images without pairs. "
+            f"Generators: {model.generator_summary}; {config.adversarial} loss, {size}, "
             f"preset {config.preset}, seed {config.seed}."
         )
     trained = f"Trained for {_plural(log.step, 'step')}"
@@ -147,11 +150,11 @@ def _summary(
     trained += f", {_plural(len(log.sessions), 'session')}." if log.sessions else "."
     if log.best is not None:
         trained += (
-            f" The best step by KID (EfficientNet-Lite0) on validation images is {log.best['step']:,} "
+            f" The best step by KID ({log.features}) on validation images is {log.best['step']:,} "
             f"({log.best['kid']:.3f}); "
             f"the last one is {log.step:,}."
         )
-    if config is not None or log.step:  # a model directory by itself tells nothing of its training
+    if config is not None or log.step:  # a model directory alone has no record of its training
         paragraphs.append(trained)
     if scores is None:
         # One root holds its test folders itself.
@@ -169,22 +172,20 @@ def _summary(
     rows = []
     for direction, of in scores.directions.items():
         kid, l1 = of.metrics.get("kid"), of.metrics.get("l1")
-        row = [arrow(direction, names), estimate_text("kid", kid.value) if kid else "-"]
-        row += [
-            estimate_text("kid", end) if end else "-" for end in ((kid.floor, kid.ceiling) if kid else (None, None))
-        ]
-        row += [estimate_text("l1", end) if end else "-" for end in ((l1.value, l1.mean_image) if l1 else (None, None))]
-        rows.append(row if scores.paired else row[:4])
+        shown = [("kid", kid, "value"), ("kid", kid, "floor"), ("kid", kid, "ceiling")]
+        shown += [("l1", l1, "value"), ("l1", l1, "mean_image")] if scores.paired else []
+        cells = [estimate_text(name, getattr(score, part)) if score else "-" for name, score, part in shown]
+        rows.append([arrow(direction, names), *(cell or "-" for cell in cells)])
         if kid:
             paragraphs.append(f"{arrow(direction, names)}: {' '.join(verdict(kid))}")
-    columns = ["", METRICS["kid"].label, "real images (floor)", "untranslated (ceiling)"]
+    columns = ["", scores.title("kid"), BASELINES["floor"], BASELINES["ceiling"]]
     parts.append(Table([*columns, *(["L1 to the truth", "L1 of the mean image"] if scores.paired else [])], rows))
-    paragraphs.append(READ_KID)
+    paragraphs.append(read_kid(scores.features))
     return paragraphs, parts
 
 
 def _health(log: RunRecord) -> list[str]:
-    """Warnings of the checks during training; the newest text of each check, and how often it spoke."""
+    """Warnings of the health checks in training: the newest text of each check, and how often it came."""
     texts = [f"Step {event['step']:,}: {event.get('term')} became {event.get('value')}." for event in log.not_finite]
     checks: dict[str, list[Event]] = {}
     for event in log.warnings:
@@ -200,118 +201,96 @@ def _health(log: RunRecord) -> list[str]:
 
 
 def _direction(
-    direction: Direction, scores: Scores | None, examples: SavedExamples, names: dict[str, str]
+    direction: Direction, scores: Scores | None, showcase: Showcase, names: dict[str, str]
 ) -> Iterator[Section]:
-    of = scores.directions.get(direction) if scores else None
-    # What is seen first should be what is usual, not what came out best.
-    shown = sorted(examples.of(direction), key=lambda example: example.is_extreme)
-    if of is None and not shown:
+    # What comes first should be typical, not the best.
+    shown = sorted(showcase.of(direction), key=lambda image: image.is_extreme)
+    is_scored = scores is not None and direction in scores.directions
+    if not is_scored and not shown:
         return
-    title = arrow(direction, names)
     if shown:
-        origin = f"Where these images are from: {examples.origin}. " if examples.origin else ""
-        pairs = []
-        for example in shown:
-            before, after = example.picture("input"), example.picture("output")
-            if before is not None and after is not None:
-                caption = caption_of(example.file, example.kind, example.score_name, example.score)
-                pairs.append(Pair(caption, before, after, example.picture("truth"), example.kind))
+        origin = f"Where these images are from: {showcase.origin}. " if showcase.origin else ""
         text = (
             f"Before and after translation: move the handle. {origin}Large pictures are made smaller on this page; the "
             "originals are in the folder examples/ of the run."
         )
-        yield Section(
-            title, [text], [Slider(f"input, {direction[0].upper()}", f"translation to {direction[-1].upper()}", pairs)]
-        )
+        sides = f"input, {direction[0].upper()}", f"translation to {direction[-1].upper()}"
+        yield Section(arrow(direction, names), [text], [Slider(*sides, list(_pairs(shown)))])
     else:
-        yield Section(title)
-    if of is not None:
-        yield _score_section(of)
+        yield Section(arrow(direction, names))
+    if scores is not None and is_scored:
+        yield _score_section(scores, direction)
     for kind, text in (
         ("best", "The test images with the best score, first the best of all."),
         ("worst", "The test images with the worst score, first the worst of all: what can go wrong looks like this."),
     ):
-        galleries = _gallery(examples, direction, kind)
+        galleries = _gallery(showcase, direction, kind)
         if galleries:
             yield Section(f"{kind.capitalize()} images", [text], galleries, level=3)
 
 
-def _score_section(of: DirectionScores) -> Section:
+def _pairs(shown: list[ShownImage]) -> Iterator[Pair]:
+    for image in shown:
+        before, after = image.picture("input"), image.picture("output")
+        if before is not None and after is not None:
+            caption = ", ".join(filter(None, (image.file, image.kind, score_text(image.score_name, image.score))))
+            yield Pair(caption, before, after, image.picture("truth"), image.kind)
+
+
+def _score_section(scores: Scores, direction: Direction) -> Section:
+    of = scores.directions[direction]
     parts: list[Part] = []
-    notes = [*of.notes, *(f"{METRICS[name].label}: {score.note}" for name, score in of.metrics.items() if score.note)]
-    if notes:
+    if notes := [*of.notes, *scores.metric_notes(direction)]:
         parts.append(Notice(notes))
-    paragraphs = []
     kid = of.metrics.get("kid")
-    if kid is not None:
-        paragraphs.append(" ".join(verdict(kid)))
     if kid is not None and kid.floor is not None and kid.ceiling is not None:
         low, high = kid.value.low, kid.value.high
         interval = (kid.value.value,) * 2 if low is None or high is None else (low, high)
-        ends = (("real images", kid.floor.value), ("untranslated", kid.ceiling.value))
+        ends = ((BASELINES["floor"], kid.floor.value), (BASELINES["ceiling"], kid.ceiling.value))
         parts.append(Scale("translations", kid.value.value, interval, ends))
-    parts.append(_score_table(of))
-    return Section("Scores", paragraphs, parts, level=3)
-
-
-def _score_table(of: DirectionScores) -> Table:
-    ends = {"floor": "real images (floor)", "ceiling": "untranslated (ceiling)", "mean_image": "mean image"}
-    present = [name for name in ends if any(getattr(score, name) is not None for score in of.metrics.values())]
     rows = []
-    for name, metric in METRICS.items():
-        score = of.metrics.get(name)
-        if score is None:
-            continue
-        others = {"floor": score.floor, "ceiling": score.ceiling, "mean_image": score.mean_image}
+    for name, metric, score in of.rows:
+        label = f"{scores.title(name)} ({metric.better} is better)\n{metric.meaning}"
         rows.append(
             [
-                f"{metric.label} ({metric.better} is better)\n{metric.meaning}"
-                + (f"\n{score.note}" if score.note else ""),
+                label + (f"\n{score.note}" if score.note else ""),
                 estimate_text(name, score.value),
-                *(estimate_text(name, other) if (other := others[end]) else "" for end in present),
-                _counts(score),
+                *(estimate_text(name, score.baselines.get(key)) for key in of.baselines),
+                f"{score.num_images:,}" + (f"\nbeside {score.num_real:,} real" if score.num_real is not None else ""),
             ]
         )
-    return Table(["", "translations", *(ends[name] for name in present), "images"], rows)
+    parts.append(Table(["", "translations", *of.baselines.values(), "images"], rows))
+    return Section("Scores", [" ".join(verdict(kid))] if kid is not None else [], parts, level=3)
 
 
-def _counts(score: Score) -> str:
-    return f"{score.num_images:,}" + (f"\nbeside {score.num_real:,} real" if score.num_real is not None else "")
-
-
-def estimate_text(name: str, estimate: Estimate) -> str:
-    """The value with its unit, and its interval below it."""
+def estimate_text(name: str, estimate: Estimate | None) -> str:
+    """The value with its unit, and its interval below it; nothing for None."""
+    if estimate is None:
+        return ""
     metric = METRICS[name]
-    value = f"{estimate.value:.{metric.digits}f}" + (f" {metric.unit}" if metric.unit else "")
+    value = metric.show(estimate.value) + (f" {metric.unit}" if metric.unit else "")
     if estimate.low is None or estimate.high is None:
         return value
-    return f"{value}\n{estimate.low:.{metric.digits}f} to {estimate.high:.{metric.digits}f}"
-
-
-def caption_of(file: str, kind: str, score_name: str | None, score: float | None) -> str:
-    """`x.png, best, L1 0.120`."""
-    return ", ".join(text for text in (file, kind, score_text(score_name, score)) if text)
+    return f"{value}\n{metric.show(estimate.low)} to {metric.show(estimate.high)}"
 
 
 def score_text(name: str | None, score: float | None) -> str:
     """A score of a single image with its name, or nothing."""
     if name is None or score is None:
         return ""
-    return f"{METRICS[name].label if name in METRICS else _SINGLE.get(name, name)} {score:.3f}"
+    label = "distance to real images" if name == "unlike" else METRICS[name].label if name in METRICS else name
+    return f"{label} {score:.3f}"
 
 
-_SINGLE = {"unlike": "distance to real images"}
-
-
-def _gallery(examples: SavedExamples, direction: Direction, kind: str) -> list[Part]:
-    """Pictures beside each other; those with a truth and those without, if there are both, one after the other."""
+def _gallery(showcase: Showcase, direction: Direction, kind: str) -> list[Part]:
+    """Pictures side by side; images with a truth and images without one, if there are both, one after the other."""
     heads = {"input": "input", "output": "translation", "cycled": "there and back", "truth": "truth"}
     groups: dict[tuple[str, ...], tuple[list[list[Image.Image]], list[str]]] = {}
-    for example in examples.of(direction, kind):
-        pictures = {name: picture for name in heads if (picture := example.picture(name)) is not None}
+    for shown in showcase.of(direction, kind):
+        pictures = {name: picture for name in heads if (picture := shown.picture(name)) is not None}
         rows, captions = groups.setdefault(tuple(heads[name] for name in pictures), ([], []))
         rows.append([shrink(picture, _GALLERY_SIDE) for picture in pictures.values()])
-        captions.append(caption_of(example.file, "", example.score_name, example.score))
+        captions.append(", ".join(filter(None, (shown.file, score_text(shown.score_name, shown.score)))))
     return [Gallery(columns, rows, captions) for columns, (rows, captions) in groups.items()]
 
 
@@ -328,15 +307,15 @@ def _training(run: Path, log: RunRecord, names: dict[str, str]) -> Iterator[Sect
         counts, origin = inside(log.validation, "num_images") or {}, inside(log.validation, "origin")
         images = " and ".join(f"{count} images of {name.upper()}" for name, count in counts.items())
         text = f"Measured on {images}, {origin}. " if images and origin else ""
-        text += "The best step was chosen by these images, so the scores on test images are the fairer ones."
+        text += "These images chose the best step, so scores on test images are fairer."
         yield Section("Scores on validation images", [text], charts, level=3)
     if frames:
-        text = "The same images at every time, with their way there and back: move the handle to go through the steps."
+        text = "The same images at each step, translated there and back: move the handle to go through the steps."
         yield Section("Samples", [text], [Frames("step", frames)], level=3)
     if losses:
         text = (
             "Thick lines are running means. Adversarial losses show the balance of two players, not quality: they need "
-            "not fall. Cycle losses should fall; a discriminator loss near 0 means that fakes are found out easily."
+            "not fall. Cycle losses should fall; a discriminator loss near 0 means that it recognises fakes easily."
         )
         yield Section("Losses", [text], losses, level=3)
 
@@ -390,4 +369,4 @@ def _how(run: Path, log: RunRecord, scores: Scores | None) -> Iterator[Section]:
 
     if log.unreadable:
         rows = [[f"{event.get('path')}\n{event.get('reason')}"] for event in log.unreadable]
-        yield Section("Files that could not be read", ["They were passed over."], [Table(["file"], rows)])
+        yield Section("Files that could not be read", ["They were skipped."], [Table(["file"], rows)])

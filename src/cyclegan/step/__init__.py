@@ -1,7 +1,8 @@
 """One training step: state, losses, updates, and how a step executes on a CPU or a GPU."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from cyclegan._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from cyclegan.step.state import TrainState
@@ -9,11 +10,6 @@ if TYPE_CHECKING:
 
 __all__ = ["TrainState", "train_step"]
 
-# Loaded at first use, so that importing one module of this package does not load the others.
-_HOMES = {"TrainState": "cyclegan.step.state", "train_step": "cyclegan.step.update"}
-
-
-def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_exports(
+    __name__, {"TrainState": "cyclegan.step.state", "train_step": "cyclegan.step.update"}
+)

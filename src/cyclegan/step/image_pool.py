@@ -1,4 +1,4 @@
-"""The pool of earlier fakes."""
+"""The pool of earlier translations that a discriminator is trained on."""
 
 import numpy as np
 import torch
@@ -6,10 +6,9 @@ from torch import Tensor
 
 
 class ImagePool:
-    """Up to `size` earlier fakes (Shrivastava et al. 2017): the discriminator must also see old ones.
+    """Up to `size` earlier fakes (Shrivastava et al. 2017; Zhu et al. 2017, section 4).
 
-    Until it is full, `query` stores what comes and gives it back. After that, half of the time an image is exchanged
-    for a random stored one. Random choices come from the caller.
+    Discriminators that also see old fakes oscillate less.
     """
 
     def __init__(self, size: int) -> None:
@@ -17,7 +16,11 @@ class ImagePool:
         self.images: list[Tensor] = []
 
     def query(self, images: Tensor, rng: np.random.Generator) -> Tensor:
-        """images: (N, C, H, W), detached. Returns as many images of the same shape, fresh or stored."""
+        """Exchange a batch of fakes for one of new and stored fakes.
+
+        Until the pool is full, each image is stored and returned. Then each is, with probability 1/2, exchanged for a
+        random stored image. images: (N, C, H, W), detached. Returns a batch of the same shape.
+        """
         if self.size == 0:
             return images
         chosen = []
@@ -26,7 +29,7 @@ class ImagePool:
                 self.images.append(image.clone())
             elif rng.random() < 0.5:
                 index = int(rng.integers(self.size))
-                # With images of differing sizes, an old one of another size cannot join this batch.
+                # Images may differ in size; a stored one of another size does not fit into this batch.
                 if self.images[index].shape == image.shape or len(images) == 1:
                     image, self.images[index] = self.images[index], image.clone()
             chosen.append(image)

@@ -1,4 +1,7 @@
-"""The terms of the objective as pure functions of tensors (Zhu et al. 2017, section 3)."""
+"""Loss functions: pure functions of tensors that return a scalar (Zhu et al. 2017, section 3, and later work).
+
+Which of them a training step adds up, and with which weights, is the table in `cyclegan.step.terms`.
+"""
 
 from collections.abc import Callable
 
@@ -8,7 +11,7 @@ from torch.nn import functional as F
 
 
 def cycle_loss(real: Tensor, cycled: Tensor) -> Tensor:
-    """Mean absolute cycle error, L_cyc of Zhu et al. 2017, section 3.2.
+    """Mean absolute error of F(G(x)) against x, L_cyc of Zhu et al. 2017, equation 2.
 
     real, cycled: (N, C, H, W) in [-1, 1]. Returns a scalar >= 0.
     """
@@ -16,18 +19,18 @@ def cycle_loss(real: Tensor, cycled: Tensor) -> Tensor:
 
 
 def identity_loss(real: Tensor, identity: Tensor) -> Tensor:
-    """Mean absolute change of an image that is in the target domain already, Zhu et al. 2017, section 5.2.
+    """Mean absolute change of an image that is already in the target domain, Zhu et al. 2017, section 5.2.
 
-    real, identity: (N, C, H, W) in [-1, 1]. Returns a scalar >= 0.
+    real, identity: y and G(y), (N, C, H, W) in [-1, 1]. Returns a scalar >= 0.
     """
     return F.l1_loss(identity, real)
 
 
 def generator_loss(kind: str, fake_score: Tensor) -> Tensor:
-    """What a generator pays for the scores of its fakes.
+    """Adversarial loss of a generator.
 
     kind: vanilla (non-saturating negative log, Goodfellow et al. 2014), lsgan (Mao et al. 2017), hinge or wgan-gp.
-    fake_score: discriminator output of any shape, before any sigmoid. Returns a scalar.
+    fake_score: discriminator output for translations, of any shape, before any sigmoid. Returns a scalar.
     """
     if kind == "lsgan":
         return F.mse_loss(fake_score, torch.ones_like(fake_score))
@@ -38,9 +41,9 @@ def generator_loss(kind: str, fake_score: Tensor) -> Tensor:
 
 
 def discriminator_loss(kind: str, real_score: Tensor, fake_score: Tensor) -> Tensor:
-    """What a discriminator pays, halved so that it learns at half speed (Zhu et al. 2017, section 7.1).
+    """Loss of a discriminator, halved so that it learns at half the rate (Zhu et al. 2017, section 7.1).
 
-    Scores as in `generator_loss`. Returns a scalar; the gradient penalty of wgan-gp is `gradient_penalty`.
+    Scores as in `generator_loss`. Returns a scalar. The penalty of wgan-gp is a separate function, `gradient_penalty`.
     """
     if kind == "lsgan":
         real, fake = F.mse_loss(real_score, torch.ones_like(real_score)), fake_score.square().mean()
@@ -55,10 +58,10 @@ def discriminator_loss(kind: str, real_score: Tensor, fake_score: Tensor) -> Ten
 
 
 def patch_contrastive_loss(query: Tensor, key: Tensor, temperature: float = 0.07) -> Tensor:
-    """Cross-entropy of finding the patch of the input at the place of each patch of a translation (Park et al. 2020).
+    """Cross-entropy of matching each patch of a translation to the input's patch at the same place (Park et al. 2020).
 
-    query, key: (N, P, D) of length 1, those of the translation and of the input; a patch is told from the others of its
-    own image. Returns a scalar >= 0.
+    query, key: (N, P, D) unit vectors, from the translation and from the input. The other patches of the same image are
+    the negatives. Returns a scalar >= 0.
     """
     similarity = (query / temperature) @ key.transpose(1, 2)
     target = torch.arange(query.shape[1], device=query.device).expand(len(query), -1)
@@ -66,20 +69,20 @@ def patch_contrastive_loss(query: Tensor, key: Tensor, temperature: float = 0.07
 
 
 def structure_loss(real: Tensor, fake: Tensor) -> Tensor:
-    """Mean absolute difference of the local self-similarity of an image and of its translation.
+    """Mean absolute difference between the local self-similarity of an image and that of its translation.
 
-    Edges must stay where they are, whatever the colours on either side: MIND of Heinrich et al. 2012, which Yang et al.
-    2020 added to CycleGAN for medical images. real, fake: (N, C, H, W) in [-1, 1], of any number of channels each, with
-    sides of at least 5 pixels. Returns a scalar in [0, 1].
+    It keeps edges in place whatever the colours on either side: MIND of Heinrich et al. 2012, which Yang et al. 2020
+    added to CycleGAN for medical images. real, fake: (N, C, H, W) in [-1, 1], sides of at least 5 pixels; the numbers
+    of channels may differ. Returns a scalar in [0, 1].
     """
     return F.l1_loss(self_similarity(fake), self_similarity(real))
 
 
 def self_similarity(x: Tensor, flat: float = 1e-3) -> Tensor:
-    """How like the 3x3 patches around the four neighbours of a pixel are to the one around it, in (0, 1].
+    """Similarity of the 3x3 patch around each pixel to those around its four neighbours, in (0, 1].
 
-    (N, C, H, W) -> (N, 4, H - 4, W - 4). Differences are relative to their mean; those that are far below `flat`, a
-    squared difference of values, count as none.
+    (N, C, H, W) -> (N, 4, H - 4, W - 4). Squared differences are divided by their mean over the four neighbours plus
+    `flat`, so that noise well below `flat` counts as no difference.
     """
     across = (x[..., :, 1:] - x[..., :, :-1]).square().mean(1, keepdim=True)
     along = (x[..., 1:, :] - x[..., :-1, :]).square().mean(1, keepdim=True)
@@ -90,13 +93,13 @@ def self_similarity(x: Tensor, flat: float = 1e-3) -> Tensor:
     return torch.exp(-distances / (distances.mean(1, keepdim=True) + flat))
 
 
-def zero_centred_penalty(discriminator: nn.Module | Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
-    """Mean of |d score / d image|^2 at real images, R1 of Mescheder et al. 2018.
+def r1_penalty(discriminator: nn.Module | Callable[[Tensor], Tensor], real: Tensor) -> Tensor:
+    """Mean squared norm of d score / d image at real images, R1 of Mescheder et al. 2018.
 
-    real: (N, C, H, W). Returns a scalar >= 0 that can be differentiated with respect to the discriminator's weights.
+    real: (N, C, H, W). Returns a scalar >= 0, differentiable with respect to the discriminator's weights.
     """
     images = real.detach().requires_grad_()
-    # Of the mean score, so that the weight does not depend on how many patches there are.
+    # The mean score of each image, so that the penalty does not depend on the number of patches.
     scores = discriminator(images).flatten(1).mean(1)
     (gradient,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
     return gradient.flatten(1).square().sum(1).mean()
@@ -105,10 +108,10 @@ def zero_centred_penalty(discriminator: nn.Module | Callable[[Tensor], Tensor], 
 def gradient_penalty(
     discriminator: nn.Module | Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, mix: Tensor
 ) -> Tensor:
-    """Mean of (|d score / d image| - 1)^2 between real and fake images, Gulrajani et al. 2017, section 4.
+    """Mean of (|d score / d image| - 1)^2 between real images and fakes, Gulrajani et al. 2017, section 4.
 
-    real, fake: (N, C, H, W); mix: (N, 1, 1, 1) in [0, 1], the share of the real image. Returns a scalar >= 0 that can
-    be differentiated with respect to the discriminator's weights.
+    real, fake: (N, C, H, W). mix: (N, 1, 1, 1) in [0, 1], the share of the real image. Returns a scalar >= 0,
+    differentiable with respect to the discriminator's weights.
     """
     between = (mix * real + (1 - mix) * fake).detach().requires_grad_()
     score = discriminator(between)

@@ -1,4 +1,4 @@
-"""Networks as a step computes with them: all weights in one piece of memory, and in half precision as a copy."""
+"""Weights in one piece of memory, and the copies in half precision that a step computes with."""
 
 import copy
 from collections.abc import Iterable, Sequence
@@ -10,39 +10,39 @@ from torch import Tensor, nn
 Network = TypeVar("Network", bound=nn.Module)
 
 
-# Every parameter begins at a multiple of so many values, 64 bytes in 16 bits: matrix units want it so.
+# Each tensor starts at a multiple of so many values: 64 bytes in 16 bits, which matrix units prefer.
 _ALIGNMENT = 32
 
 
 def flatten(parameters: Iterable[nn.Parameter]) -> Tensor:
-    """Move parameters into one piece of memory, of which they become views. Returns it, with one axis.
+    """Move parameters into one tensor with one axis, and make them views of it. Returns this tensor.
 
-    What is done to all of them, the step of an optimiser or an average, is then one operation in place of hundreds.
+    An optimiser step or a running average is then one operation instead of hundreds.
     """
     parameters = list(parameters)
-    flat = lay_down([parameter.detach() for parameter in parameters])
+    flat = concatenate([parameter.detach() for parameter in parameters])
     for parameter, view in zip(parameters, views_of(flat, parameters), strict=True):
         parameter.data = view
     return flat
 
 
-def lay_down(tensors: Sequence[Tensor]) -> Tensor:
-    """The values of tensors in one piece of memory, one after the other, with zeros where the next is not yet aligned.
+def concatenate(tensors: Sequence[Tensor]) -> Tensor:
+    """Copy tensors into one with one axis, each aligned, with zeros in the gaps.
 
-    Weights of convolutions lie in the order out, height, width, in: their gradients come so where channels lie side by
-    side, and are added up fastest where they lie alike.
+    Weights of convolutions are laid out as (out, height, width, in): in the channels-last format their gradients have
+    this order, and adding them up is fastest if the orders agree.
     """
     if not tensors:
         return torch.empty(0)
-    flat = tensors[0].new_zeros(sum(_room(tensor) for tensor in tensors))
+    flat = tensors[0].new_zeros(sum(_padded_size(tensor) for tensor in tensors))
     for view, tensor in zip(views_of(flat, tensors), tensors, strict=True):
         view.copy_(tensor)
     return flat
 
 
 def views_of(flat: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
-    """What `lay_down` put down, in the shapes of these tensors."""
-    parts = torch.split(flat, [_room(tensor) for tensor in tensors])
+    """Views of what `concatenate` returned, in the shapes of these tensors."""
+    parts = torch.split(flat, [_padded_size(tensor) for tensor in tensors])
     views = []
     for part, tensor in zip(parts, tensors, strict=True):
         values = part[: tensor.numel()]
@@ -54,55 +54,56 @@ def views_of(flat: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
     return views
 
 
-def _room(tensor: Tensor) -> int:
+def _padded_size(tensor: Tensor) -> int:
     return -(-tensor.numel() // _ALIGNMENT) * _ALIGNMENT
 
 
 def trained(network: nn.Module) -> list[nn.Parameter]:
-    """The parameters that training changes."""
+    """The parameters that are not frozen."""
     return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
 
-def _fixed(network: nn.Module) -> list[nn.Parameter]:
+def _frozen(network: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in network.parameters() if not parameter.requires_grad]
 
 
-class Working(Generic[Network]):
-    """A network and what a step computes with: the network itself in float32, else a copy in half precision.
+class MasterWeights(Generic[Network]):
+    """Float32 weights for the optimiser, and the network that a step computes with.
 
-    Rounding all weights once a step is cheaper than at each of their uses, and so it is with their gradients.
-    `weights` is what an optimiser changes: all trained weights of the original, flattened, with their gradient.
+    `network` is the original itself for float32, otherwise a copy in half precision (Micikevicius et al. 2018):
+    rounding all weights once a step, and adding up 16-bit gradients, is cheaper than rounding at every use. `trained`
+    are its parameters that get gradients; these are added up in place.
+
+    weights: the trained parameters of `original` after `flatten`, as the one parameter of its optimiser.
     """
 
-    def __init__(self, original: Network, dtype: torch.dtype) -> None:
-        self.weights = nn.Parameter(flatten(trained(original)))
-        self.weights.grad = torch.zeros_like(self.weights)
+    def __init__(self, original: Network, weights: nn.Parameter, dtype: torch.dtype) -> None:
         self.network: Network = original
-        # Memory of the copy and the memory that it is copied from: what is trained, and what is not.
-        self._copied: list[tuple[Tensor, Tensor]] = []
-        self._gradients = self.weights.grad
+        self.weights = weights
+        self.weights.grad = torch.zeros_like(weights)
+        self._grads = self.weights.grad
+        self._copies: list[tuple[Tensor, Tensor]] = []  # the memory of the copy, and of what it copies
         if dtype != torch.float32:
             self.network = copy.deepcopy(original).to(dtype)
-            short = flatten(trained(self.network))
-            self._copied = [(short, self.weights), (flatten(_fixed(self.network)), flatten(_fixed(original)))]
-            self._gradients = torch.zeros_like(short)
-        # What gradients are asked for; they are added up in place.
+            half = flatten(trained(self.network))
+            self._copies = [(half, weights), (flatten(_frozen(self.network)), flatten(_frozen(original)))]
+            self._grads = torch.zeros_like(half)
         self.trained = trained(self.network)
-        for parameter, view in zip(self.trained, views_of(self._gradients, self.trained), strict=True):
+        for parameter, view in zip(self.trained, views_of(self._grads, self.trained), strict=True):
             parameter.grad = view
 
     @torch.no_grad()
-    def take_weights(self) -> None:
-        """Those that the original has now."""
-        for ours, theirs in self._copied:
-            ours.copy_(theirs)
+    def sync(self) -> None:
+        """Round the current weights, frozen ones included, into the copy."""
+        for target, source in self._copies:
+            target.copy_(source)
 
-    def forget_gradients(self) -> None:
-        """Before new ones are added up."""
-        self._gradients.zero_()
+    def zero_grad(self) -> None:
+        """Set the gradients of the computing network to zero, in place."""
+        self._grads.zero_()
 
-    def hand_over_gradients(self) -> None:
-        """To `weights`, for the optimiser."""
+    def copy_grads(self) -> None:
+        """Copy the gradients of the computing network to `weights`, for the optimiser."""
         assert self.weights.grad is not None
-        if self._gradients is not self.weights.grad:
-            self.weights.grad.copy_(self._gradients)
+        if self._grads is not self.weights.grad:
+            self.weights.grad.copy_(self._grads)

@@ -1,27 +1,27 @@
-"""Two functions at the same time on the cores of one CPU."""
+"""Two functions at once on the cores of one CPU."""
 
 import sys
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from threading import Lock
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-# Four networks with a few shapes each.
-_MOST_GRAPHS = 64
+# Enough for four networks, with and without features, in a few shapes each.
+_MAX_GRAPHS = 64
 
 First = TypeVar("First")
 Second = TypeVar("Second")
 
 
-class Pair:
-    """Calls two functions, one after the other or side by side, each with half of torch's threads.
+class TwoThreads:
+    """Calls two functions: one after the other, or at once in two threads with half of torch's threads each.
 
-    Side by side there is one place where the threads wait for each other, instead of one in every operation. So small
-    operations use both halves of the cores, and a core that other programs keep busy holds up one half alone.
+    At once, the halves wait for each other in one place instead of in every operation. Small operations then use all
+    cores, and a core that another program keeps busy slows down only one half.
     """
 
     def __init__(self, *, side_by_side: bool) -> None:
@@ -29,7 +29,7 @@ class Pair:
         self._executor: ThreadPoolExecutor | None = None
 
     def __call__(self, first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:
-        """What both return. Raises what one of them raises, when both have ended."""
+        """Return both results. An exception of either function is raised after both have ended."""
         num_threads = torch.get_num_threads()
         if not self.side_by_side or num_threads == 1:
             return first(), second()
@@ -38,7 +38,7 @@ class Pair:
         half = num_threads // 2
 
         def run_second() -> Second:
-            torch.set_num_threads(half)  # it holds for the thread that calls it
+            torch.set_num_threads(half)  # applies to the calling thread alone
             return second()
 
         pending = self._executor.submit(run_second)
@@ -47,40 +47,40 @@ class Pair:
             try:
                 result = first()
             finally:
-                # Also after an error: nothing may go on in the background, on networks that the caller changes next.
+                # Wait even after an error: the caller changes the networks next.
                 pending.exception()
         finally:
             torch.set_num_threads(num_threads)
         return result, pending.result()
 
 
-class Traced:
-    """Calls networks as graphs that C++ walks through, without Python's lock, so that two threads can do so at once.
+class TracedForward:
+    """Calls networks as TorchScript graphs, which run without the GIL, so that two threads run at once.
 
-    A graph is made at the first call of a network with a shape and type of input, and takes no part in anything else:
-    weights, gradients and results are those of the network.
+    A graph is traced at the first call of a network with an input of a shape and type. Weights, gradients and results
+    are those of the network, bit for bit.
     """
 
     def __init__(self) -> None:
-        self._graphs: dict[tuple[nn.Module, torch.Size, torch.dtype], Callable[[Tensor], Tensor]] = {}
+        self._graphs: dict[tuple[nn.Module, torch.Size, torch.dtype], Callable[[Tensor], Any]] = {}
         self._lock = Lock()
 
     @staticmethod
     def is_available() -> bool:
-        """torch.jit is deprecated: newer Pythons do without it, and then threads take turns in the forward pass."""
+        """Whether this Python still has torch.jit, which is deprecated. Without it, forward passes take turns."""
         return sys.version_info < (3, 14) and hasattr(torch.jit, "trace")
 
-    def __call__(self, network: nn.Module, x: Tensor) -> Tensor:
-        """network(x), for a network that computes the same operations whenever inputs have this shape and type."""
+    def __call__(self, network: nn.Module, x: Tensor) -> Any:
+        """Return network(x). The network must compute the same operations for every input of this shape and type."""
         key = network, x.shape, x.dtype
         if key not in self._graphs:
-            if len(self._graphs) >= _MOST_GRAPHS:  # images of ever new sizes
-                return network(x)  # type: ignore[no-any-return]
-            with self._lock, warnings.catch_warnings():  # tracing is not made for threads
+            if len(self._graphs) >= _MAX_GRAPHS:  # images of ever new sizes
+                return network(x)
+            with self._lock, warnings.catch_warnings():  # tracing is not thread-safe
                 warnings.simplefilter("ignore", DeprecationWarning)
-                # What a network decides by the shape of its input holds for a graph, which is for one shape.
+                # Branches on the shape of the input are safe: each graph is for one shape.
                 warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
                 self._graphs[key] = torch.jit.trace(network, x.detach(), check_trace=False)  # type: ignore[no-untyped-call]
-        # The optimiser of graphs would have other formulas for gradients.
+        # The graph optimiser would change the formulas of gradients.
         with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
             return self._graphs[key](x)

@@ -1,10 +1,10 @@
-"""Model directories: config.json and safetensors, all that a translator needs."""
+"""Model directories: config.json and safetensors, which is all that a translator needs."""
 
 import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError
@@ -14,17 +14,14 @@ from torch import Tensor, nn
 from cyclegan.config import Config, Direction, ModelConfig, Preprocess, describe_validation_error
 from cyclegan.errors import InputError
 from cyclegan.images.formats import ImageFormat
-from cyclegan.networks import build_generator, plain
+from cyclegan.networks import build_generator, to_plain_convs
 from cyclegan.storage.hub import fetch_address, is_address
-
-if TYPE_CHECKING:  # what begins at a translator needs no training code
-    pass
 from cyclegan.storage.run import list_checkpoints
-from cyclegan.system.atomic import replaced_directory
+from cyclegan.system.atomic import atomic_path
 
 
 class ModelInfo(Config):
-    """model/config.json: all that a translator needs to know beside the weights."""
+    """model/config.json: what a translator needs besides the weights."""
 
     format_version: Literal[1] = 1
     cyclegan_version: str
@@ -36,18 +33,19 @@ class ModelInfo(Config):
     crop_size: int
     step: int
     translate_with: Literal["final", "average"]
-    # What is there: an imported model may have one direction alone, and has no averaged weights.
+    # An imported model may have a single direction, and has no averaged weights.
     directions: tuple[Direction, ...] = Field(("a2b", "b2a"), min_length=1)
     averages: bool = True
-    origin: str | None = Field(None, description="what it was imported from, or trained further from")
+    origin: str | None = Field(None, description="what it was imported or fine-tuned from")
 
 
 def save_model(target: Path, info: ModelInfo, weights: Mapping[str, Mapping[str, Tensor]]) -> None:
-    """Write a model directory: config.json, and a file for each network.
+    """Write a model directory: config.json and a file for each network. It is there whole or not at all.
 
     weights: state dicts by name: a2b, b2a, a2b_average, b2a_average; discriminator_a, discriminator_b.
     """
-    with replaced_directory(target) as folder:
+    with atomic_path(target) as folder:
+        folder.mkdir()
         write_model(folder, info, weights)
 
 
@@ -60,9 +58,9 @@ def write_model(folder: Path, info: ModelInfo, weights: Mapping[str, Mapping[str
 def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
-    except SafetensorError as error:  # how it tells of a full disk
+    except SafetensorError as error:  # such as a full disk
         raise OSError(f"{path.name}: {error}") from error
-    path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors lets nobody else read it
+    path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors makes it readable for its owner alone
 
 
 def with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
@@ -70,10 +68,10 @@ def with_prefix(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def find_model(path: Path) -> Path:
-    """The model directory that belongs to a run directory, a checkpoint or a model directory.
+    """The model directory of a run directory, a checkpoint or a model directory.
 
-    Of a run that went on after it was complete, it is that of the newest checkpoint until the run is complete again.
-    `hf:user/name` is a model of the Hugging Face Hub, which is fetched. Raises InputError if there is none.
+    If a complete run was resumed, this is the model of its newest checkpoint until the run is complete again.
+    `hf:user/name` is a model of the Hugging Face Hub, which is downloaded. Raises InputError if there is none.
     """
     path = Path(path)
     if is_address(path):
@@ -90,18 +88,18 @@ def find_model(path: Path) -> Path:
         raise InputError(f"There is no {path}; expected a run directory, a checkpoint or a model directory.")
     if path.suffix in (".pth", ".pt") or any(path.glob("*_net_G*.pth")):
         raise InputError(
-            f"{path} is a checkpoint of the reference implementation, as it seems; make a model of it first: "
+            f"{path} looks like a checkpoint of the reference implementation; convert it first: "
             f"cyclegan import {shlex.quote(str(path))} --out {shlex.quote(f'models/{path.stem}')}"
         )
     raise InputError(f"{path} holds no model; expected a run directory, a checkpoint or a model directory.")
 
 
 def read_info(model: Path) -> ModelInfo:
-    """The config.json of a model directory. Raises InputError if it is damaged or of a newer release."""
+    """Read the config.json of a model directory. Raises InputError if it is damaged or from a newer release."""
     try:
         values: dict[str, Any] = json.loads((model / "config.json").read_text(encoding="utf-8"))
         if isinstance(values, dict) and "export_format" in values:
-            raise InputError(f"{model} is an export, which only translates; use the run that it was made of for this.")
+            raise InputError(f"{model} is an export, which can only translate; give the run that it was made from.")
         return ModelInfo.model_validate(values)
     except ValidationError as error:
         raise InputError(
@@ -112,20 +110,22 @@ def read_info(model: Path) -> ModelInfo:
 
 
 def load_generator(model: Path, direction: Direction, weights: str | None = None) -> tuple[nn.Module, ModelInfo]:
-    """One generator of a model directory on the CPU, made `plain` and ready to translate, and what is known of it.
+    """Load one generator of a model directory on the CPU, in evaluation mode, and its ModelInfo.
 
-    weights: final or average; default: what the model was configured for. Raises InputError if a file is damaged.
+    Convolutions are ordinary ones, see `to_plain_convs`.
+
+    weights: final or average; default: those that the model was configured for. Raises InputError if a file is damaged.
     """
     info = read_info(model)
     _check_known(model, info, direction, weights)
     channels = (info.model.channels_a, info.model.channels_b)
     network = build_generator(info.model, *(channels if direction == "a2b" else channels[::-1]))
     load_weights(network, _weights_file(model, direction, weights or info.translate_with))
-    return plain(network).eval().requires_grad_(False), info
+    return to_plain_convs(network).eval().requires_grad_(False), info
 
 
 def read_weights(model: Path, direction: Direction, weights: str) -> dict[str, Tensor]:
-    """The state dict of one generator as its file holds it; weights: final or average. Errors of `load_generator`."""
+    """The state dict of one generator as stored. weights: final or average. Errors as in `load_generator`."""
     info = read_info(model)
     _check_known(model, info, direction, weights)
     path = _weights_file(model, direction, weights)
@@ -147,7 +147,7 @@ def _weights_file(model: Path, direction: Direction, weights: str) -> Path:
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
-    """Put the weights of a file of a model directory into a network. Raises InputError if they do not fit."""
+    """Load a file of a model directory into a network. Raises InputError if the weights do not fit."""
     try:
         network.load_state_dict(load_file(path))
     except (OSError, SafetensorError, RuntimeError) as error:
@@ -155,9 +155,9 @@ def load_weights(network: nn.Module, path: Path) -> None:
 
 
 def read_discriminators(model: Path) -> dict[str, dict[str, Tensor]]:
-    """State dicts of the discriminators that belong to a model directory, by domain: a, b, or those that there are.
+    """State dicts of the discriminators of a model directory by domain, a and b, as far as there are any.
 
-    An imported model keeps them beside its generators; that of a run has them in the checkpoint of the same step.
+    An imported model keeps them beside its generators; a run keeps them in the checkpoint of the same step.
     Raises InputError if a file is damaged.
     """
     try:

@@ -4,17 +4,10 @@ import json
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cyclegan.config import (
-    TrainConfig,
-    read_config_file,
-    saved_config,
-)
+from cyclegan.config import TrainConfig, read_config_file, saved_config
 from cyclegan.errors import InputError
-
-if TYPE_CHECKING:  # what begins at a translator needs no training code
-    pass
 
 
 def list_checkpoints(run: Path) -> list[Path]:
@@ -30,7 +23,7 @@ def read_run_config(run: Path) -> TrainConfig | None:
     if not file.is_file():
         return None
     try:
-        # Release 0.1.0 had no such setting and held nothing out; to go on with another value must be told.
+        # Release 0.1.0 had no such setting and held no images out; resuming with another value must be explicit.
         return saved_config({"num_validation": 0}, read_config_file(file))
     except InputError as error:
         raise InputError(f"{file} is not the configuration of a run of this release: {error}") from None
@@ -48,8 +41,8 @@ def run_of(path: Path) -> Path | None:
 def evaluation_of(path: Path) -> Path:
     """Where the evaluation of a run, checkpoint or model directory is kept.
 
-    That of a run and of its model/ in the run; those of RUN/best and of checkpoints, which training replaces, in
-    RUN/evaluations/; that of any other model beside it.
+    For a run and its model/: in the run. For RUN/best and checkpoints, which training replaces: in RUN/evaluations/.
+    For any other model: in its directory.
     """
     run = run_of(path)
     if run is None or path.resolve() == run:
@@ -59,7 +52,7 @@ def evaluation_of(path: Path) -> Path:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The lines of a log.jsonl; half a last line, which a kill may leave, is passed over. No file: no lines."""
+    """The events of a log.jsonl; empty if there is no file. Skips an incomplete last line, which a kill may leave."""
     events: list[dict[str, Any]] = []
     if path.is_file():
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():

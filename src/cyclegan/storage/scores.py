@@ -1,7 +1,7 @@
-"""What an evaluation found, as it stands in scores.json and is shown on screen, in reports and beside other runs."""
+"""Scores of a model on test images: the contents of scores.json."""
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -10,48 +10,17 @@ from pydantic import Field, ValidationError
 from cyclegan.config import Config, Direction, describe_validation_error
 from cyclegan.errors import InputError
 from cyclegan.metrics.features import FeatureInfo
+from cyclegan.metrics.table import METRICS, Metric
 from cyclegan.system.atomic import write_bytes
 
+# What a score is compared with: its key in scores.json, and what tables call it.
+BASELINES = {"floor": "real images", "ceiling": "input", "mean_image": "mean image"}
 
-@dataclass(frozen=True)
-class Metric:
-    """How to read one kind of score."""
-
-    label: str
-    better: Literal["less", "more"]
-    meaning: str
-    digits: int = 3
-    unit: str = ""
-
-
-# Every score that there is, in the order in which they are shown.
-METRICS: dict[str, Metric] = {
-    "kid": Metric("KID, EfficientNet-Lite0", "less", "Kernel distance of translations and real images of the target."),
-    "frechet": Metric(
-        "Frechet distance, EfficientNet-Lite0",
-        "less",
-        "Distance of two normal distributions fitted to the features; it grows when there are few images.",
-        digits=2,
-    ),
-    "fid": Metric("FID, Inception", "less", "Standard FID as the named tool prints it.", digits=2),
-    "kid_inception": Metric("KID, Inception", "less", "Standard KID as the named tool prints it.", digits=4),
-    "cycle": Metric("cycle error", "less", "Mean absolute difference of an image and its way there and back."),
-    "cycle_noisy": Metric(
-        "cycle error with noise", "less", "The same with noise on the translation, in the target's own depth."
-    ),
-    "cycle_rise": Metric(
-        "its rise by noise", "less", "A large rise: the translation hides what the way back needs in invisible detail."
-    ),
-    "ssim_input": Metric("SSIM with the input", "more", "Structural similarity of the brightness of input and output."),
-    "edges": Metric(
-        "edges kept", "more", "Correlation of edge strength of input and output; 1: the same edges, 0: unrelated."
-    ),
-    "l1": Metric("L1", "less", "Mean absolute difference from the truth in [-1, 1]."),
-    "psnr": Metric("PSNR", "more", "Peak signal-to-noise ratio to the truth.", digits=1, unit="dB"),
-    "ssim": Metric("SSIM", "more", "Structural similarity to the truth."),
-    "ms_ssim": Metric("MS-SSIM", "more", "Multi-scale structural similarity to the truth."),
-    "colour": Metric("colour error", "less", "Mean CIE76 difference from the truth; 2.3 is just visible.", digits=1),
-}
+# How to read a distance of sets of images.
+READ_BASELINES = (
+    "Read it between its baselines: real images (training images of the target against its test images) and input (the "
+    "test images as they are, not translated)."
+)
 
 
 class Estimate(Config):
@@ -67,11 +36,11 @@ class Estimate(Config):
 
 
 class Score(Config):
-    """One score of one direction, and the same score of what is known to be good and bad.
+    """One score of one direction, and its baselines: the same score of images that are known to be good or bad.
 
-    floor: real training images of the target against its real test images: what no translator should be expected to
-    beat. ceiling: the input itself, untranslated. mean_image: the average training image of the target, for scores
-    against the truth.
+    floor: real training images of the target against its real test images, which a translator cannot be expected to
+    beat. ceiling: the input, not translated. mean_image: the mean training image of the target, for scores against the
+    truth.
     """
 
     value: Estimate
@@ -82,9 +51,15 @@ class Score(Config):
     num_real: int | None = Field(None, description="real images that they were compared with, for distances of sets")
     note: str = ""
 
+    @property
+    def baselines(self) -> dict[str, Estimate]:
+        """The baselines that are known, by their keys in BASELINES."""
+        known = {"floor": self.floor, "ceiling": self.ceiling, "mean_image": self.mean_image}
+        return {name: estimate for name, estimate in known.items() if estimate is not None}
+
 
 def verdict(kid: Score) -> list[str]:
-    """What a KID says between its ends, in sentences; the first one is the verdict."""
+    """Sentences on where a KID lies between its baselines; the first one is the verdict."""
     value, ceiling = kid.value.value, kid.ceiling
     floor = kid.floor.value if kid.floor is not None else 0.0
     if ceiling is None:
@@ -124,8 +99,24 @@ class DirectionScores(Config):
 
     @property
     def ranked_by(self) -> str:
-        """The score of single images by which the best and the worst are told."""
+        """The score that ranks single images."""
         return "l1" if "l1" in self.metrics else "unlike"
+
+    @property
+    def rows(self) -> list[tuple[str, Metric, Score]]:
+        """Name, metric and score of every metric that was measured, in the order of METRICS."""
+        return [(name, metric, self.metrics[name]) for name, metric in METRICS.items() if name in self.metrics]
+
+    def with_metrics(self, scores: Mapping[str, Score]) -> "DirectionScores":
+        """The same with these scores added, in the order of METRICS."""
+        together = {**self.metrics, **scores}
+        return self.replace(metrics={name: together[name] for name in METRICS if name in together})
+
+    @property
+    def baselines(self) -> dict[str, str]:
+        """Keys and titles of the baselines that at least one score has."""
+        known = {key for score in self.metrics.values() for key in score.baselines}
+        return {key: title for key, title in BASELINES.items() if key in known}
 
     @property
     def ranked(self) -> list[ImageScores]:
@@ -162,6 +153,15 @@ class Scores(Config):
     command: str = ""
     files: dict[str, FileList]
     directions: dict[Direction, DirectionScores]
+
+    def title(self, name: str) -> str:
+        """What tables call the metric of this name."""
+        return METRICS[name].title(self.features.title)
+
+    def metric_notes(self, direction: Direction) -> list[str]:
+        """The notes of single scores of a direction, each with the title of its metric."""
+        rows = self.directions[direction].rows
+        return [f"{self.title(name)}: {score.note}" for name, _, score in rows if score.note]
 
     def write(self, path: Path) -> None:
         """Write scores.json."""

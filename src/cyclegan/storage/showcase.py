@@ -1,30 +1,32 @@
-"""Pictures of single test images that reports show: before, after, there and back, and the truth if it is known."""
+"""The showcase of a run: single images before and after translation, with the truth if it is known, in examples/."""
 
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from PIL import Image
+from pydantic import ValidationError
 from torch import Tensor
 
-from cyclegan.config import Direction
+from cyclegan.config import Config, Direction
 from cyclegan.errors import InputError
 from cyclegan.images.drawing import displayable
 from cyclegan.system.atomic import write_bytes
 
-# Longer sides are reduced to this, in pixels: a page is to be looked at, not to be measured on.
+# Longer sides are reduced to this, in pixels: pages are for looking, not for measuring.
 MAX_SIDE = 512
 
 
 @dataclass(frozen=True)
-class Example:
+class ShowcaseImage:
     """One image of one direction, to be written.
 
-    kind: why it is shown. score_name, score: what it was ranked by. pictures: (C, H, W) in [-1, 1] by role: input,
-    output, cycled, truth.
+    kind: why it is shown. score_name, score: what ranked it. pictures: (C, H, W) in [-1, 1] by role: input, output,
+    cycled, truth.
     """
 
     direction: Direction
@@ -35,39 +37,31 @@ class Example:
     score: float | None = None
 
 
-def write_examples(out: Path, origin: str, examples: Sequence[Example]) -> None:
-    """Replace the folder `out` by these pictures as 8-bit PNG, and examples.json. origin: where they are from.
+def write_showcase(out: Path, origin: str, images: Sequence[ShowcaseImage]) -> None:
+    """Write pictures as 8-bit PNG, and examples.json, in place of an earlier showcase. origin: where they are from.
 
-    Raises InputError if it is there and was not made by this function.
+    Raises InputError if `out` holds something else.
     """
-    check_examples(out)
+    check_showcase(out)
     shutil.rmtree(out, ignore_errors=True)
     entries = []
-    for index, example in enumerate(examples):
+    for index, image in enumerate(images):
         pictures = {}
-        for role, tensor in example.pictures.items():
-            path = out / example.direction / f"{index:02d}_{role}.png"
+        for role, tensor in image.pictures.items():
+            path = out / image.direction / f"{index:02d}_{role}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             picture = displayable(tensor)
             picture.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
             picture.save(path)
             pictures[role] = path.relative_to(out).as_posix()
-        entries.append(
-            {
-                "direction": example.direction,
-                "file": example.file,
-                "kind": example.kind,
-                "score_name": example.score_name,
-                "score": example.score,
-                "pictures": pictures,
-            }
-        )
+        named = {name: getattr(image, name) for name in ("direction", "file", "kind", "score_name", "score")}
+        entries.append({**named, "pictures": pictures})
     text = json.dumps({"origin": origin, "examples": entries}, indent=1, ensure_ascii=False)
     write_bytes(out / "examples.json", (text + "\n").encode(errors="surrogateescape"))
 
 
-def check_examples(out: Path) -> None:
-    """Raises InputError if a folder is there, holds something, and is not one of examples, which are replaced."""
+def check_showcase(out: Path) -> None:
+    """Raises InputError if `out` exists, is not empty and is no showcase, which would be replaced."""
     if out.exists() and not (out / "examples.json").is_file() and (out.is_file() or any(out.iterdir())):
         raise InputError(f"{out} is there and holds something else; move it, or choose another --out.")
 
@@ -75,20 +69,19 @@ def check_examples(out: Path) -> None:
 # ---- reading them again
 
 
-@dataclass(frozen=True)
-class SavedExample:
-    """One translated image. kind: best, worst, typical, sample. score_name: the score it was chosen by."""
+class ShownImage(Config, extra="ignore"):
+    """One image of a saved showcase; the fields are those of ShowcaseImage, pictures are files."""
 
     direction: str
     file: str
     kind: str
-    score_name: str | None
-    score: float | None
+    score_name: str | None = None
+    score: float | None = None
     pictures: dict[str, Path]
 
     @property
     def is_extreme(self) -> bool:
-        """Whether it was chosen because it came out best or worst."""
+        """Whether it was chosen for its score."""
         return self.kind in ("best", "worst")
 
     def picture(self, name: str) -> Image.Image | None:
@@ -98,52 +91,33 @@ class SavedExample:
 
 
 @dataclass(frozen=True)
-class SavedExamples:
-    """The examples of a run. origin: where their images are from, in words."""
+class Showcase:
+    """The saved showcase of a run. origin: where its images are from, in words."""
 
     origin: str = ""
-    examples: tuple[SavedExample, ...] = ()
+    examples: tuple[ShownImage, ...] = ()
 
-    def of(self, direction: str, *kinds: str) -> list[SavedExample]:
-        """Those of a direction, in their order; of these kinds if any are given."""
+    def of(self, direction: str, *kinds: str) -> list[ShownImage]:
+        """Images of a direction, in their order; of these kinds if any are given."""
         return [e for e in self.examples if e.direction == direction and (not kinds or e.kind in kinds)]
 
 
-def read_examples(run: Path) -> SavedExamples:
-    """The examples of a run directory whose input and output are there; none if they were never made."""
+def read_showcase(run: Path) -> Showcase:
+    """The showcase of a run directory: the images whose input and output exist; empty if there is none."""
     folder = run / "examples"
     try:
-        record = _dict(json.loads((folder / "examples.json").read_text(encoding="utf-8")))
-    except (OSError, json.JSONDecodeError):
-        return SavedExamples()
-    found = []
-    for entry in _dicts(record.get("examples")):
-        pictures = {
-            name: folder / path
-            for name, path in _dict(entry.get("pictures")).items()
-            if isinstance(path, str) and (folder / path).is_file()
-        }
-        if {"input", "output"} <= pictures.keys():
-            name, score = entry.get("score_name"), entry.get("score")
-            found.append(
-                SavedExample(
-                    direction=str(entry.get("direction")),
-                    file=str(entry.get("file")),
-                    kind=str(entry.get("kind")),
-                    score_name=name if isinstance(name, str) else None,
-                    score=float(score) if isinstance(score, int | float) else None,
-                    pictures=pictures,
-                )
-            )
-    return SavedExamples(str(record.get("origin") or ""), tuple(found))
-
-
-def _dict(value: object) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _dicts(values: object) -> list[dict[str, Any]]:
-    return [value for value in values if isinstance(value, dict)] if isinstance(values, list) else []
+        record = json.loads((folder / "examples.json").read_text(encoding="utf-8"))
+        entries, origin = list(record["examples"]), str(record.get("origin") or "")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return Showcase()
+    images = []
+    for entry in entries:
+        with suppress(ValidationError):  # a damaged entry
+            image = ShownImage.model_validate(entry)
+            pictures = {name: folder / path for name, path in image.pictures.items() if (folder / path).is_file()}
+            if {"input", "output"} <= pictures.keys():
+                images.append(image.replace(pictures=pictures))
+    return Showcase(origin, tuple(images))
 
 
 def open_picture(path: Path) -> Image.Image | None:

@@ -1,66 +1,73 @@
-"""Files that are there whole or not at all, and places that belong to one process or to nobody."""
+"""Files and folders that are there whole or not at all, and places that one process has for itself."""
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import takewhile
 from pathlib import Path
-from typing import IO, Any
+
+from filelock import FileLock, Timeout
 
 from cyclegan.errors import InputError
 
 
-def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    """Write a file so that it is there whole or not at all."""
-    with whole_file(path) as partial:
-        partial.write_bytes(content)
-
-
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """A hidden file to write, which becomes `path` when the block ends well, and is gone when it does not."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+def atomic_path(target: Path, *, merge: bool = False) -> Iterator[Path]:
+    """A hidden path beside `target`, for the block to write a file or make a folder at; it then becomes `target`.
+
+    When the block ends well, all of it is flushed to disk and renamed; a folder that is there is replaced. After an
+    error `target` is as it was, and no new parent folder stays.
+    merge: if `target` is a folder already, move the new files into it and keep its others. JSON files, which describe
+    the rest, come last.
+    """
+    if target.is_dir():
+        target = target.resolve()  # of a link, the folder behind it is replaced
+    new_parents = list(takewhile(lambda parent: not parent.exists(), target.parents))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    _remove(partial)
     try:
         yield partial
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())
-        partial.replace(path)
+        for path in [*partial.rglob("*"), partial]:
+            _flush(path)
+        if partial.is_dir():
+            _place_folder(partial, target, merge)
+        else:
+            partial.replace(target)
     finally:
-        partial.unlink(missing_ok=True)
-
-
-@contextmanager
-def folder_beside(path: Path) -> Iterator[Path]:
-    """A hidden folder on the same disk as `path`, for files that are moved there when all is well; gone at the end."""
-    path = path.resolve()
-    made = [parent for parent in (path.parent, *path.parent.parents) if not parent.exists()]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    folder = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    try:
-        folder.mkdir()
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        for parent in made:  # nothing stays of a place that got nothing
+        _remove(partial)
+        for parent in new_parents:  # fails for those that hold something now
             with suppress(OSError):
                 parent.rmdir()
 
 
-def lock(file: IO[Any]) -> bool:
-    """Lock an open file for this process alone, as long as it is open. False if another process has it."""
+def write_bytes(path: Path, content: bytes | memoryview) -> None:
+    """Write a file so that it is there whole or not at all."""
+    with atomic_path(path) as partial:
+        partial.write_bytes(content)
+
+
+@contextmanager
+def locked(file: Path, message: str) -> Iterator[None]:
+    """Hold a lock file for this process alone; however the process ends, the system releases it.
+
+    Makes the folder of the file. Raises InputError with `message` if another process holds the lock.
+    """
+    lock = FileLock(file, timeout=0.2)
+    while not lock.is_locked:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise InputError(message) from None
+        except FileNotFoundError:  # the process before has just removed the folder
+            continue
     try:
-        if os.name == "nt":
-            import msvcrt
-
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+        yield
+    finally:
+        lock.release()
 
 
 def check_free(out: Path) -> None:
@@ -71,30 +78,32 @@ def check_free(out: Path) -> None:
         raise InputError(f"{out} exists and is not empty; remove it or choose another --out.")
 
 
-@contextmanager
-def replaced_directory(target: Path) -> Iterator[Path]:
-    """A directory to fill, which becomes `target` when the block ends well, and leaves no trace when it does not."""
-    target = target.resolve()  # of a link, the folder behind it is replaced
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
-        yield partial
-        for path in [*partial.rglob("*"), partial]:
-            _fsync(path)
-        old = target.with_name(f".{target.name}.old")
-        shutil.rmtree(old, ignore_errors=True)
-        if target.exists():
-            target.rename(old)
-        partial.rename(target)
-        _fsync(target.parent)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+def _place_folder(partial: Path, target: Path, merge: bool) -> None:
+    if merge and target.is_dir():
+        for path in sorted(partial.iterdir(), key=lambda path: path.suffix == ".json"):
+            path.replace(target / path.name)
+        return
+    old = target.with_name(f".{target.name}.old")
+    _remove(old)
+    if target.exists():
+        target.rename(old)
+    partial.rename(target)
+    _flush(target.parent)
+    # The one before, and what killed processes left.
+    leftover = re.compile(rf"\.{re.escape(target.name)}\.(old|\d+\.partial)")
+    for path in [path for path in target.parent.iterdir() if leftover.fullmatch(path.name) and path.is_dir()]:
+        _remove(path)
 
 
-def _fsync(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():  # Windows cannot sync a directory
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    if os.name == "nt" and path.is_dir():  # Windows cannot flush a folder
         return
     descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
     try:

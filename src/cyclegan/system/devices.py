@@ -1,4 +1,4 @@
-"""Devices by name, and what a process asks of its machine."""
+"""Devices by name, and what the machine can do."""
 
 import ctypes
 import platform
@@ -11,7 +11,7 @@ from cyclegan.errors import InputError
 
 
 def resolve_device(name: str) -> torch.device:
-    """`auto` is cuda, else mps, else cpu. Raises InputError for a device that this machine does not have."""
+    """The device of this name; `auto` is cuda, else mps, else cpu. Raises InputError if this machine has none."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
@@ -46,10 +46,10 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep memory that it frees, for what it asks for next; a step asks for the same again and again.
+    """Keep freed memory in the process, because every training step allocates the same sizes again.
 
-    glibc gives large pieces back to the system at once, which then has to clear every page anew. Elsewhere it does
-    nothing. For commands that train and end: the process never shrinks again.
+    glibc returns large blocks to the system at once, which then has to clear every page again. With other C libraries
+    this does nothing. For commands that train and end: the process never shrinks again.
     """
     if sys.platform != "linux":
         return
@@ -60,7 +60,7 @@ def keep_freed_memory() -> None:
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Whether bfloat16 arithmetic is built into the chip, so that it saves time."""
+    """Whether the chip has bfloat16 arithmetic, so that it saves time."""
     if device.type == "cuda":
         return (
             torch.cuda.get_device_capability(device) >= (8, 0) if torch.version.cuda else torch.cuda.is_bf16_supported()

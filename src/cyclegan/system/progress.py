@@ -1,4 +1,4 @@
-"""What a long run shows, and how it is asked to stop."""
+"""Progress bars of long runs, and signals that stop them."""
 
 import signal
 import sys
@@ -19,9 +19,9 @@ _LINE_SECONDS = 30
 def show_progress(
     console: Console, share: Callable[[], float], status: Callable[[], str]
 ) -> Iterator[Callable[[], None]]:
-    """Gives a function to call after every step: a bar on a terminal, a line every half minute elsewhere.
+    """Yields a function to call after every step: it draws a bar on a terminal, else a line every half minute.
 
-    share: how much of the run is done, 0 to 1. status: the rest of the line.
+    share: the share of the run that is done, 0 to 1. status: the rest of the line.
     """
     if not console.is_terminal:
         last = time.monotonic()
@@ -43,9 +43,9 @@ def show_progress(
 
 @contextmanager
 def show_time_left(console: Console, name: str) -> Iterator[Callable[[str, float], None]]:
-    """`show_progress` of one work: gives a function to call with what is being done and the share that is done, 0 to 1.
+    """`show_progress` with the time left: yields a function of the current work and the share that is done, 0 to 1.
 
-    The time left is shown beside it. It goes by the time since the first share above 0, which may be an earlier call's.
+    The time left is estimated from the first share above 0, which may come from an earlier call.
     """
     began, doing, done, first = time.monotonic(), "starting", 0.0, 0.0
 
@@ -56,19 +56,19 @@ def show_time_left(console: Console, name: str) -> Iterator[Callable[[str, float
 
     with show_progress(console, lambda: done, status) as tick:
 
-        def told(what: str, share: float) -> None:
+        def update(what: str, share: float) -> None:
             nonlocal began, doing, done, first
             if not done and share:
                 began, first = time.monotonic(), share
             doing, done = what, share
             tick()
 
-        yield told
+        yield update
 
 
 @contextmanager
 def stop_signals() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C (or SIGTERM) into a question that the loop asks; the second one stops at once."""
+    """Yields a function that says whether Ctrl-C or SIGTERM has come, for a loop to ask. A second one interrupts."""
     asked = False
 
     def ask(_number: int, _frame: object) -> None:
@@ -91,9 +91,9 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
 
 @contextmanager
 def signals_interrupt() -> Iterator[None]:
-    """SIGTERM, and SIGHUP of a terminal that is closed, raise KeyboardInterrupt like Ctrl-C, so that files are tidied.
+    """Make SIGTERM and SIGHUP (a closed terminal) raise KeyboardInterrupt like Ctrl-C, so that files are cleaned up.
 
-    The first one only: a closed terminal often sends several, and they would cut the tidying short.
+    Only the first one does: a closed terminal often sends several, which would interrupt the clean-up.
     """
 
     def interrupt(_number: int, _frame: object) -> None:

@@ -1,4 +1,4 @@
-"""What a result was made with: the command and the versions, for the log, the scores and the report."""
+"""The command, the time and the versions behind a result, for the log, the scores and the report."""
 
 import platform
 import shlex
@@ -12,7 +12,7 @@ from cyclegan._version import __version__
 
 
 def command_line() -> str:
-    """The command of this process as one would type it again."""
+    """The command of this process, quoted for a shell."""
     program = Path(sys.argv[0]).name if sys.argv else ""
     if program in ("cyclegan", "cyclegan.exe", "__main__.py"):
         return shlex.join(["cyclegan", *sys.argv[1:]])

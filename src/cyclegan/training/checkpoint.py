@@ -12,11 +12,11 @@ from torch import Tensor
 
 from cyclegan.errors import InputError
 from cyclegan.step.image_pool import ImagePool
-from cyclegan.step.master_weights import lay_down
+from cyclegan.step.master_weights import concatenate
 from cyclegan.step.state import TrainState
 from cyclegan.storage.model import ModelInfo, save_tensors, with_prefix, write_model
 from cyclegan.storage.run import list_checkpoints
-from cyclegan.system.atomic import replaced_directory
+from cyclegan.system.atomic import atomic_path
 
 
 def generator_weights(state: TrainState) -> dict[str, dict[str, Tensor]]:
@@ -32,7 +32,8 @@ def save_checkpoint(run: Path, info: ModelInfo, state: TrainState, *, seconds: f
     seconds: training time so far. Raises OSError if it cannot be written; older checkpoints are then untouched.
     """
     target = run / "checkpoints" / f"step_{state.step:07d}"
-    with replaced_directory(target) as folder:
+    with atomic_path(target) as folder:
+        folder.mkdir()
         _write_checkpoint(folder, info, state, seconds)
     for old in list_checkpoints(run)[keep:]:
         shutil.rmtree(old, ignore_errors=True)
@@ -41,7 +42,8 @@ def save_checkpoint(run: Path, info: ModelInfo, state: TrainState, *, seconds: f
 
 def save_best(run: Path, info: ModelInfo, state: TrainState, *, seconds: float, scores: dict[str, Any]) -> None:
     """Replace best/ by a checkpoint of this state, with the validation scores that it was chosen by."""
-    with replaced_directory(run / "best") as folder:
+    with atomic_path(run / "best") as folder:
+        folder.mkdir()
         _write_checkpoint(folder, info, state, seconds)
         (folder / "validation.json").write_text(json.dumps(scores, indent=2) + "\n")
 
@@ -109,7 +111,7 @@ def load_checkpoint(checkpoint: Path, state: TrainState) -> float:
             if len(saved) > 1:  # early releases kept the moments of each weight by themselves
                 parts = [saved[index] for index in sorted(saved)]
                 names = ("exp_avg", "exp_avg_sq")
-                whole = {name: lay_down([part[name] for part in parts]) for name in names}
+                whole = {name: concatenate([part[name] for part in parts]) for name in names}
                 saved = {0: {"step": parts[0]["step"], **whole}}
             optimizer.load_state_dict({"state": saved, "param_groups": optimizer.state_dict()["param_groups"]})
         for name, pool in _pools(state).items():

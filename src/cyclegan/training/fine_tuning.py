@@ -11,16 +11,14 @@ from cyclegan.storage.hub import is_address
 from cyclegan.storage.model import find_model, load_weights, read_discriminators, read_info
 from cyclegan.storage.run import read_run_config, run_of
 
-# Settings of the architecture of a discriminator.
-_DISCRIMINATOR = ("discriminator", "discriminator_layers", "discriminator_width", "discriminator_norm", "norm")
+# Settings of the discriminators alone.
+_DISCRIMINATOR = {name for name in ModelConfig.model_fields if name.startswith("discriminator")}
 
 
 def _generator(model: ModelConfig) -> dict[str, Any]:
-    """Settings of the architecture of the generators."""
-    kind = ("blocks", "resampling") if model.generator == "resnet" else ("depth",)
-    values = model.model_dump()
-    common = ("width", "norm", "global_skip", "channels_a", "channels_b")
-    return {name: values[name] for name in ("generator", *kind, *common)}
+    """Settings of the architecture of the generators, which a start must not change. Dropout has no weights."""
+    own = {name: value for name, value in model.generator_settings.items() if name != "dropout"}
+    return {"generator": model.generator, **own, "channels_a": model.channels_a, "channels_b": model.channels_b}
 
 
 def settings_of_start(path: Path, out: Path) -> dict[str, Any]:
@@ -39,8 +37,8 @@ def settings_of_start(path: Path, out: Path) -> dict[str, Any]:
         if run is None or run.init_from is None:
             raise
         return {**run.model.model_dump(exclude=own), "preset": run.preset}
-    if not read_discriminators(model):  # its configuration then does not describe them
-        own |= set(_DISCRIMINATOR) - {"norm"}
+    if not read_discriminators(model):  # then its configuration says nothing about them
+        own |= _DISCRIMINATOR
     ranges = {"range_a": info.a, "range_b": info.b}
     deep = {name: (images.low, images.high) for name, images in ranges.items() if images.dtype != "uint8"}
     return {**info.model.model_dump(exclude=own), **deep, "preset": _preset_of(path, info.model)}
@@ -106,24 +104,23 @@ def start_from(state: TrainState, path: Path) -> list[str]:
         raise _frozen_without(state, f"{model} has no generator {lacking[0]}")
 
     found = read_discriminators(model)
-    discriminators = [
-        (config.model_dump(include=set(_DISCRIMINATOR[:3])), config.resolved_discriminator_norm)
-        for config in (state.config.model, info.model)
+    architectures = [
+        (config.discriminator, config.discriminator_settings) for config in (state.config.model, info.model)
     ]
     frozen = state.config.freeze in ("discriminator", "both")
-    if found and discriminators[0] != discriminators[1]:
+    if found and architectures[0] != architectures[1]:
         if frozen:
             raise _frozen_without(state, "The discriminators are of another architecture than the model's")
         notes.append("The discriminators are of another architecture than the model's; they start from random weights.")
         return notes
-    for domain, network in (("a", state.discriminator.a), ("b", state.discriminator.b)):
+    for domain, discriminator in (("a", state.discriminator.a), ("b", state.discriminator.b)):
         if domain not in found:
             if frozen:
                 raise _frozen_without(state, f"{model} has no discriminator {domain}")
             notes.append(f"{model} has no discriminator {domain}; this one starts from random weights.")
             continue
         try:
-            network.load_state_dict(found[domain])
+            discriminator.load_state_dict(found[domain])
         except RuntimeError:
             raise InputError(
                 f"The discriminator {domain} of {model} does not fit the architecture in its config.json."

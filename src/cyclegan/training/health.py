@@ -1,4 +1,4 @@
-"""Signs that a training goes wrong, each with what it means and what to try. Pure functions of numbers."""
+"""Signs of trouble in training, each with its meaning and a remedy. Pure functions of numbers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,23 +10,23 @@ from torch.nn import functional
 from cyclegan.config import Direction
 from cyclegan.metrics.functions import correlation, luma
 
-# Where each sign begins. Found on runs of the earth data, good ones and ones made to fail; lengths are in [-1, 1].
-COPY_CHANGE = 0.02  # mean change of a translation that still counts as the input itself
-COPY_REALISM = 0.5  # of the way from untranslated to real images, by KID; less, and so little change is no translation
-COLLAPSE_DIVERSITY = 0.1  # differences among translations, in those among real images
-INVERSION_CORRELATION = -0.3  # of the brightness, or a colour, of input and output
-INVERSION_CONTRAST = 0.05  # least standard deviation for such a correlation to mean anything
-HIDDEN_RISE = 0.1  # of the cycle error by noise of 0.05, which by itself is a mean change of 0.04
-DISCRIMINATOR_SHARE = 0.02  # of the loss of a discriminator that cannot decide
-DISCRIMINATOR_STEPS = 200  # for so many steps in a row
+# Thresholds, found on runs of the earth data, good ones and ones made to fail; lengths are in [-1, 1].
+COPY_CHANGE = 0.02  # a smaller mean change of a translation counts as none
+COPY_REALISM = 0.5  # share of the way from untranslated to real images, by KID; with less, so little change is a copy
+COLLAPSE_DIVERSITY = 0.1  # differences among translations over those among real images
+INVERSION_CORRELATION = -0.3  # correlation of the brightness, or a colour, of input and output
+INVERSION_CONTRAST = 0.05  # smallest standard deviation for which such a correlation means anything
+HIDDEN_RISE = 0.1  # rise of the cycle error by noise of 0.05, which by itself is a mean change of 0.04
+DISCRIMINATOR_SHARE = 0.02  # share of the loss of an undecided discriminator
+DISCRIMINATOR_STEPS = 200  # so many steps in a row
 
-# Loss of a discriminator that gives real and fake images the same score: halved sums, as in losses.py.
+# Loss of a discriminator that gives real and fake images the same score: halved sums, as in cyclegan.step.losses.
 _UNDECIDED = {"lsgan": 0.25, "vanilla": 0.6931, "hinge": 1.0}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One sign. check: its name. message: what was seen, what it means, what to try."""
+    """One sign of trouble. check: its name. message: the observation, its meaning, a remedy."""
 
     check: str
     message: str
@@ -34,12 +34,12 @@ class Finding:
 
 @dataclass(frozen=True)
 class Vitals:
-    """What is known of one direction after translating some images there and back; lengths in [-1, 1].
+    """Measurements of one direction after translating some images there and back; lengths in [-1, 1].
 
     change: mean |translation - input|, None where the domains have different channels. realism: share of the way from
     untranslated images (0) to real ones (1) by KID, None where the two cannot be told apart. diversity: mean difference
-    among translations over that among real images. inversions: planes (brightness, two colours) that are turned round,
-    with the correlation of input and output. cycle, cycle_noisy: errors of the way back, without and with noise.
+    among translations over that among real images. inversions: planes (brightness, two colours) that are inverted, with
+    the correlation of input and output. cycle, cycle_noisy: errors of the way back, without and with noise.
     """
 
     change: float | None
@@ -51,7 +51,7 @@ class Vitals:
 
 
 def thumbnails(images: Tensor) -> Tensor:
-    """(N, C, H, W) -> (N, C, 8, 8), means of areas: what is compared among images of any size."""
+    """(N, C, H, W) -> (N, C, 8, 8), means of areas, so that images of any size can be compared."""
     return functional.adaptive_avg_pool2d(images.float(), 8)
 
 
@@ -80,7 +80,7 @@ def plane_correlations(image: Tensor, other: Tensor) -> dict[str, float]:
 
 
 def _planes(image: Tensor) -> dict[str, Tensor]:
-    """Brightness, and what red and blue differ from it: the planes that a negative turns round."""
+    """Brightness, and the differences of red and blue from it: the planes that a negative inverts."""
     bright = luma(image)
     if image.shape[0] < 3:
         return {"brightness": bright}
@@ -88,16 +88,16 @@ def _planes(image: Tensor) -> dict[str, Tensor]:
 
 
 def inversions(correlations: Sequence[Mapping[str, float]], inputs: Tensor, targets: Tensor) -> dict[str, float]:
-    """Planes whose mean correlation over images is negative without a reason in the distributions of the domains.
+    """Planes whose mean correlation over images is negative although the domains are not negatives of each other.
 
-    correlations: of single images. inputs, targets: thumbnails of real images. A reason: the target's values are
-    distributed more like the negative of the input's than like the input's own.
+    correlations: of single images. inputs, targets: thumbnails of real images. Domains are negatives of each other in a
+    plane if the target's values are distributed more like the negative of the input's than like the input's own.
     """
     found: dict[str, float] = {}
     for name in dict.fromkeys(name for each in correlations for name in each):
         values = [each[name] for each in correlations if name in each]
         mean = sum(values) / len(values)
-        # A plane that few images have any contrast in says nothing of the translator.
+        # A plane with contrast in few images says nothing of the translator.
         if mean < INVERSION_CORRELATION and 2 * len(values) >= len(correlations):
             source, target = (torch.cat([_planes(image)[name].flatten() for image in x]) for x in (inputs, targets))
             shares = torch.linspace(0, 1, 101)
@@ -109,7 +109,7 @@ def inversions(correlations: Sequence[Mapping[str, float]], inputs: Tensor, targ
 
 
 def check_direction(direction: Direction, vitals: Vitals) -> list[Finding]:
-    """The signs that one direction shows."""
+    """The signs of trouble in one direction."""
     arrow, target = ("A to B", "B") if direction == "a2b" else ("B to A", "A")
     findings: list[Finding] = []
 
@@ -129,9 +129,9 @@ def check_direction(direction: Direction, vitals: Vitals) -> list[Finding]:
         add(
             "collapse",
             f"{arrow} gives nearly one image for every input: its translations differ among themselves "
-            f"{100 * vitals.diversity:.0f} % as much as real images do. The generator has collapsed onto what fools "
-            f"the discriminator of {target}. Try a higher --cycle-weight, a lower --learning-rate or another --seed; "
-            "an earlier checkpoint may still be good.",
+            f"{100 * vitals.diversity:.0f} % as much as real images do. The generator has collapsed onto images that "
+            f"fool the discriminator of {target}. Try a higher --cycle-weight, a lower --learning-rate or another "
+            "--seed; an earlier checkpoint may still be good.",
         )
     if vitals.inversions:
         planes = " and ".join(f"{name} (correlation {value:.2f})" for name, value in vitals.inversions.items())
@@ -142,9 +142,8 @@ def check_direction(direction: Direction, vitals: Vitals) -> list[Finding]:
         )
         add(
             "inverted",
-            f"{arrow} turns round the {planes} of its input, and the distributions of the two domains give no reason "
-            "for it. A negative can be turned back as well as any image, so training does not mend this by itself. "
-            f"{way_out}",
+            f"{arrow} inverts the {planes} of its input, although the two domains are not negatives of each other. The "
+            f"way back can undo an inversion, so training does not correct it by itself. {way_out}",
         )
     if vitals.cycle_noisy - vitals.cycle > HIDDEN_RISE:
         add(
@@ -159,13 +158,13 @@ def check_direction(direction: Direction, vitals: Vitals) -> list[Finding]:
 
 @dataclass
 class DiscriminatorWatch:
-    """Follows the losses of both discriminators, as they are logged."""
+    """Watches the logged losses of both discriminators."""
 
     adversarial: str
     steps: dict[str, int] = field(default_factory=dict)
 
     def update(self, losses: Mapping[str, float], num_steps: int) -> list[Finding]:
-        """Means of the losses over the last `num_steps` steps -> signs. A Wasserstein loss has no such scale."""
+        """Signs of trouble in the mean losses of the last `num_steps` steps. A Wasserstein loss has no such scale."""
         undecided = _UNDECIDED.get(self.adversarial)
         findings: list[Finding] = []
         if undecided is None:
@@ -175,14 +174,14 @@ class DiscriminatorWatch:
             won = 0 <= loss < DISCRIMINATOR_SHARE * undecided
             self.steps[domain] = self.steps.get(domain, 0) + num_steps if won else 0
             if self.steps[domain] >= DISCRIMINATOR_STEPS:
-                # Told again after as many steps more, if it goes on.
+                # The warning comes again after as many steps more, if it goes on.
                 seen, name = self.steps[domain], domain.upper()
                 self.steps[domain] = 0
                 findings.append(
                     Finding(
                         f"{domain}/discriminator",
                         f"The discriminator of {name} wins outright: its loss was {loss:.2g} over {seen} steps, "
-                        f"where {undecided:.2g} would be undecided. It knows every translation, and the generator "
+                        f"where {undecided:.2g} would be undecided. It recognises every translation, and the generator "
                         "learns little from it. Try a lower --cycle-weight, a smaller discriminator "
                         "(--discriminator-width, --discriminator-layers), or more images.",
                     )

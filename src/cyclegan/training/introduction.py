@@ -5,6 +5,7 @@ from pathlib import Path
 from cyclegan.config import TrainConfig
 from cyclegan.networks import count_parameters
 from cyclegan.step.state import TrainState
+from cyclegan.step.terms import active_terms
 from cyclegan.system.devices import describe_device
 from cyclegan.system.messages import Messages
 from cyclegan.training.schedule import Progress
@@ -49,15 +50,7 @@ def _networks(config: TrainConfig, state: TrainState) -> list[str]:
 
 def _weights(config: TrainConfig) -> str:
     """The weights of the generator's loss terms, the batch size and the learning rate."""
-    cycle = " and ".join(f"{weight:g}" for weight in dict.fromkeys((config.cycle_weight_a, config.cycle_weight_b)))
-    parts = [f"cycle weight {cycle}"]
-    if config.uses_identity:
-        parts.append(f"identity weight {config.identity_weight:g} (relative to the cycle weights)")
-    parts += [
-        f"{term} weight {weight:g}"
-        for term, weight in (("contrastive", config.contrastive_weight), ("structure", config.structure_weight))
-        if weight > 0
-    ]
+    parts = [term.describe_weight(config) for term in active_terms(config)]
     images = "1 image" if config.batch_size == 1 else f"{config.batch_size} images"
     return f"{', '.join(parts)}; {images} a step, learning rate {config.learning_rate:g}"
 

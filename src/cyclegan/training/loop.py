@@ -117,7 +117,7 @@ def _loop(run: OpenRun) -> None:
             batch = next(batches)
             learning_rate = learning_rate_at(config, *progress.position)
             set_learning_rate(state, learning_rate)
-            state.cycle_factor.fill_(cycle_factor_at(config, *progress.position))
+            state.execution.cycle_factor.fill_(cycle_factor_at(config, *progress.position))
             real_a, real_b = (images.to(state.device, non_blocking=True) for images in (batch.a, batch.b))
             losses = run.step(state, real_a, real_b)
             run.losses.add(state.step, losses, learning_rate)

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from cyclegan.config import TrainConfig
 from cyclegan.errors import TrainingError
-from cyclegan.step.update import first_non_finite
+from cyclegan.step.terms import first_non_finite
 from cyclegan.training.events import Events, LossesLogged, LossNotFinite
 from cyclegan.training.failures import last_good_checkpoint
 from cyclegan.training.schedule import Progress

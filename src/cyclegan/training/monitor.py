@@ -11,10 +11,11 @@ import torch
 from cyclegan.config import TrainConfig
 from cyclegan.data.splits import SampleImages
 from cyclegan.errors import InputError
+from cyclegan.metrics.features import features_title
 from cyclegan.report.run import write_run_report
 from cyclegan.step.state import Generators, TrainState
 from cyclegan.storage.model import ModelInfo
-from cyclegan.storage.showcase import Example, write_examples
+from cyclegan.storage.showcase import ShowcaseImage, write_showcase
 from cyclegan.system.atomic import write_bytes
 from cyclegan.system.messages import Messages
 from cyclegan.training.checkpoint import read_best, save_best
@@ -34,7 +35,7 @@ from cyclegan.training.samples import sample_sheet, there_and_back
 from cyclegan.training.validation import TIME_SHARE, Validation
 
 # The feature network of KID; a KID without its name would be mistaken for one of another network.
-FEATURES = "EfficientNet-Lite0"
+FEATURES = features_title()
 
 
 @dataclass
@@ -223,19 +224,19 @@ class Monitor:
         """Write report.html. Until an evaluation has written examples, it shows the samples."""
         out = self.config.out
         if not (out / "scores.json").is_file():
-            write_examples(out / "examples", self.samples.origin, self._examples())
+            write_showcase(out / "examples", self.samples.origin, self._examples())
         write_run_report(out)
 
     @torch.inference_mode()
-    def _examples(self) -> list[Example]:
+    def _examples(self) -> list[ShowcaseImage]:
         generators, found = self._generators, []
         a2b, b2a = generators.a2b, generators.b2a
         for index, real in enumerate(self.samples.a):
             fake, cycled = there_and_back(real.to(self.state.device), a2b, b2a)
             pictures = {"input": real, "output": fake, "cycled": cycled}
-            found.append(Example("a2b", f"image {index + 1}", "sample", pictures))
+            found.append(ShowcaseImage("a2b", f"image {index + 1}", "sample", pictures))
         for index, real in enumerate(self.samples.b):
             fake, cycled = there_and_back(real.to(self.state.device), b2a, a2b)
             pictures = {"input": real, "output": fake, "cycled": cycled}
-            found.append(Example("b2a", f"image {index + 1}", "sample", pictures))
+            found.append(ShowcaseImage("b2a", f"image {index + 1}", "sample", pictures))
         return found

@@ -1,18 +1,9 @@
 """The line that shows how a run goes."""
 
 from cyclegan.config import TrainConfig
+from cyclegan.step.terms import reported_losses
 from cyclegan.training.loss_log import LossLog
 from cyclegan.training.schedule import Progress
-
-# Short names of the loss terms.
-_SHORT = {
-    "adversarial": "adv",
-    "discriminator": "disc",
-    "identity": "idt",
-    "cycle": "cyc",
-    "contrastive": "nce",
-    "structure": "str",
-}
 
 
 class ProgressLine:
@@ -23,10 +14,11 @@ class ProgressLine:
         self._share_before = progress.share
 
     def __call__(self) -> str:
+        names = {name: loss.short for loss in reported_losses() for name in loss.names}
         sums: dict[str, float] = {}
         means, speed = self._losses.latest
         for name, value in means.items():
-            short = _SHORT[name.split("_")[0]]
+            short = names[name]
             sums[short] = sums.get(short, 0.0) + value
         losses = " ".join(f"{name} {value:.2f}" for name, value in sums.items())
         minutes, seconds = divmod(max(round(self._seconds_left()), 0), 60)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -18,8 +18,7 @@ from cyclegan.images.headers import HeaderIndex
 from cyclegan.step.state import TrainState
 from cyclegan.storage.hub import is_address
 from cyclegan.storage.run import list_checkpoints, read_log, read_run_config
-from cyclegan.system import atomic
-from cyclegan.system.atomic import write_bytes
+from cyclegan.system.atomic import locked, write_bytes
 from cyclegan.training.checkpoint import load_checkpoint
 
 _PATHS = ("a", "b", "test_a", "test_b", "init_from")
@@ -127,14 +126,12 @@ def _unwritable(out: Path, error: OSError) -> InputError:
 @contextmanager
 def lock(out: Path) -> Iterator[None]:
     """Lock a run directory for this process. The operating system releases the lock however the process ends."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        file = (out / ".lock").open("a")
-    except OSError as error:
-        raise _unwritable(out, error) from error
-    with file:
-        if not atomic.lock(file):
-            raise InputError(f"Another process is training in {out}; wait for it, or choose another --out.")
+    with ExitStack() as stack:
+        try:
+            message = f"Another process is training in {out}; wait for it, or choose another --out."
+            stack.enter_context(locked(out / ".lock", message))
+        except OSError as error:
+            raise _unwritable(out, error) from error
         yield
 
 

@@ -11,8 +11,8 @@ import torch
 
 from cyclegan._version import __version__
 from cyclegan.config import TrainConfig
-from cyclegan.step.cuda_graphs import Step, fastest_step
-from cyclegan.step.precision import choose
+from cyclegan.step.cuda_graphs import Step, make_step
+from cyclegan.step.precision import resolve_precision
 from cyclegan.step.state import TrainState
 from cyclegan.storage.hub import is_address
 from cyclegan.storage.model import ModelInfo, read_info
@@ -107,7 +107,9 @@ def prepare_state(
         with lock(config.out):
             pass
     checkpoint = None if fresh else find_checkpoint(config, resume)
-    choice = choose(config, device, began_with=read_precision(checkpoint) if checkpoint is not None else None)
+    choice = resolve_precision(
+        config, device, began_with=read_precision(checkpoint) if checkpoint is not None else None
+    )
     state = TrainState.create(config.replace(precision=choice.precision), device)
     origin = None
     if checkpoint is None and config.init_from is not None:
@@ -117,13 +119,15 @@ def prepare_state(
         origin = origin_of_start(config.init_from)
         messages.info(f"Networks start from {config.init_from}")
     in_words = f"{choice.precision}, {choice.reason}{_order_of_directions(state)}"
-    return Start(state, fastest_step(state), choice.precision, in_words, origin)
+    return Start(state, make_step(state), choice.precision, in_words, origin)
 
 
 def _order_of_directions(state: TrainState) -> str:
     if state.device.type != "cpu" or torch.get_num_threads() == 1:
         return ""
-    return "; both directions at once" if state.pair.side_by_side else "; one direction after the other"
+    return (
+        "; both directions at once" if state.execution.two_threads.side_by_side else "; one direction after the other"
+    )
 
 
 # ---- the run directory

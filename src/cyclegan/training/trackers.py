@@ -13,13 +13,14 @@ from types import TracebackType
 
 from cyclegan.config import TrainConfig
 from cyclegan.errors import InputError
+from cyclegan.metrics.features import DEFAULT_FEATURES
 from cyclegan.system.atomic import write_bytes
 from cyclegan.system.messages import Messages
 from cyclegan.training.events import Event, LossesLogged, Scored, SnapshotSaved, WarningRaised, status_after
 from cyclegan.training.tracker_backends import TRACKERS, Tracker
 
 # Name of the scores in a tracker; a KID without its feature network would be mistaken for one of another network.
-_SCORES = "validation_efficientnet_lite0"
+_SCORES = f"validation_{DEFAULT_FEATURES.replace('-', '_')}"
 
 _TITLES = {"tensorboard": "TensorBoard", "wandb": "W&B", "mlflow": "MLflow"}
 

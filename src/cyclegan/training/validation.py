@@ -1,5 +1,6 @@
-"""Scores while training: is it any good yet, which step is best, and does something go wrong."""
+"""Score the generators on validation images while training: which step is best, and does something go wrong?"""
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,9 +18,10 @@ from cyclegan.data.splits import ValidationImages, read_held_out
 from cyclegan.errors import InputError
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.tensors import same_size_batches
-from cyclegan.metrics import functions as metrics
 from cyclegan.metrics.features import FeatureNetwork
-from cyclegan.metrics.round_trip import RoundTrip, round_trip
+from cyclegan.metrics.functions import kernel_distance, l1
+from cyclegan.metrics.round_trip import round_trip
+from cyclegan.metrics.table import METRICS, measure_image
 from cyclegan.training.health import (
     Finding,
     Vitals,
@@ -30,23 +32,23 @@ from cyclegan.training.health import (
     thumbnails,
 )
 
-# Scoring may take this share of the time of a run.
+# Scoring may take this share of a run's time.
 TIME_SHARE = 0.1
 
 # Cheap settings: resamplings of an interval, images of one call.
 _NUM_BOOTSTRAP = 200
 _BATCH = 8
 
-# Predictions are raised by this factor: what is left out of them, and a busy machine.
+# Predictions are raised by this factor, for what they leave out and for a busy machine.
 CAUTION = 1.5
 
-# Domains whose KID is no further from that of one domain cannot be told apart by it.
+# KID cannot tell two domains apart whose distance is at most this much above that of one domain.
 _LEAST_SCALE = 0.02
 
 
 @dataclass(frozen=True)
 class ValidationScores:
-    """Scores of both directions at one step. kid: mean of both. findings: what the health checks saw."""
+    """Scores of both directions at one step. kid: the mean of both. findings: of the health checks."""
 
     kid: float
     directions: dict[Direction, dict[str, Any]]
@@ -55,9 +57,9 @@ class ValidationScores:
 
 @dataclass
 class Validation:
-    """Scores generators on images held out of the training folders; never on the test folders.
+    """Scores generators on validation images, which come from the training folders, never from the test folders.
 
-    files: which. folder_a, folder_b: the training folders that they are from. spent: seconds that scoring, and what
+    files: the validation images. folder_a, folder_b: the training folders. spent: seconds that scoring, and what
     belongs to it, has taken in this run, earlier sessions included.
     """
 
@@ -74,13 +76,13 @@ class Validation:
     _images: tuple[Sequence[Tensor], Sequence[Tensor]] | None = None
     _network: FeatureNetwork | None = None
     _features: dict[str, Tensor] = field(default_factory=dict)
-    _ends: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _baselines: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def affordable(self, a2b: nn.Module, b2a: nn.Module, seconds: float, *, last: bool = False) -> bool:
-        """Whether one more scoring, after `seconds` of the run, keeps the time of all under TIME_SHARE of the run's.
+        """Whether one more scoring, after `seconds` of the run, keeps all of them under TIME_SHARE of the run's time.
 
         Before the last one, time for another is kept in reserve, so that the end of a run can be scored.
-        Raises InputError if scores cannot be had at all: without features, or with fewer than two images of a domain.
+        Raises InputError if scoring is impossible: without features, or with fewer than two images of a domain.
         """
         if self._open_cost is None:
             # No scoring is quicker than this; so short a run is not delayed by finding out.
@@ -115,21 +117,13 @@ class Validation:
             self._cost = CAUTION * scored * each
 
     def _look(self, pair: tuple[Sequence[Tensor], Sequence[Tensor]], a2b: nn.Module, b2a: nn.Module) -> None:
-        """All that is done with one image of each domain."""
-        assert self._network is not None
-        for images, there, back, target in (
-            (pair[0], a2b, b2a, self.folder_b.image_format),
-            (pair[1], b2a, a2b, self.folder_a.image_format),
-        ):
-            real = images[0]
-            trip = self._round_trip(real[None], there, back, target, 0)
-            self._network(trip.fake)
-            plane_correlations(real, trip.fake[0])
-            metrics.edge_correlation(real, trip.fake[0])
+        """Measure one image of each domain."""
+        self._measure(pair[0][:1], a2b, b2a, self.folder_b.image_format)
+        self._measure(pair[1][:1], b2a, a2b, self.folder_a.image_format)
 
     @contextmanager
     def clock(self) -> Iterator[None]:
-        """Count what is done inside as time of scoring."""
+        """Count the time of the block as scoring."""
         started = time.monotonic()
         try:
             yield
@@ -140,13 +134,6 @@ class Validation:
         return (
             read_held_out(a, wanted, self.folder_a, self.config, self.unreadable),
             read_held_out(b, wanted, self.folder_b, self.config, self.unreadable),
-        )
-
-    def _round_trip(
-        self, images: Tensor, there: nn.Module, back: nn.Module, target: ImageFormat, first: int
-    ) -> RoundTrip:
-        return round_trip(
-            images, partial(self._run, there), partial(self._run, back), target, seed=self.config.seed, first=first
         )
 
     def _run(self, network: nn.Module, images: Tensor) -> Tensor:
@@ -160,7 +147,7 @@ class Validation:
         return bool(self._features)
 
     def open(self) -> dict[str, Any]:
-        """Measure the real images. Returns what they are, and both ends of KID for each direction.
+        """Measure the real images. Returns what is logged of them, with the baselines of KID for each direction.
 
         Raises InputError for fewer than two readable images of a domain.
         """
@@ -173,12 +160,12 @@ class Validation:
                     raise InputError(f"Scores need at least 2 images of each domain; {name} has {len(found)}.")
             real_a, real_b = _features(network, a), _features(network, b)
             ceiling = self._distance(real_a, real_b)
-            self._ends = {"a2b": {"ceiling": ceiling}, "b2a": {"ceiling": ceiling}}
+            self._baselines = {"a2b": {"ceiling": ceiling}, "b2a": {"ceiling": ceiling}}
             trained_a, trained_b = self._read(self.files.trained_a, self.files.trained_b, wanted)
             if len(trained_b) > 1:
-                self._ends["a2b"]["floor"] = self._distance(_features(network, trained_b), real_b)
+                self._baselines["a2b"]["floor"] = self._distance(_features(network, trained_b), real_b)
             if len(trained_a) > 1:
-                self._ends["b2a"]["floor"] = self._distance(_features(network, trained_a), real_a)
+                self._baselines["b2a"]["floor"] = self._distance(_features(network, trained_a), real_a)
             self._features = {"a": real_a, "b": real_b}
             self._open_cost = 0.0
         return {
@@ -186,7 +173,7 @@ class Validation:
             "num_images": {"a": len(a), "b": len(b)},
             "files": {"a": [str(path) for path in self.files.a], "b": [str(path) for path in self.files.b]},
             "features": network.info.model_dump(),
-            "directions": self._ends,
+            "directions": self._baselines,
         }
 
     def score(self, a2b: nn.Module, b2a: nn.Module) -> ValidationScores:
@@ -203,7 +190,7 @@ class Validation:
 
     @contextmanager
     def charge(self) -> Iterator[None]:
-        """Count what is done inside as part of every scoring, such as saving the best or making a page."""
+        """Count the time of the block as part of every scoring, such as saving the best or making a page."""
         before = self.spent
         with self.clock():
             yield
@@ -218,51 +205,75 @@ class Validation:
         back: nn.Module,
         target: ImageFormat,
     ) -> tuple[dict[str, Any], list[Finding]]:
-        assert self._network is not None
-        features, outputs = [], []
-        changes, planes, edges = list[float](), list[dict[str, float]](), list[float]()
-        cycle, cycle_noisy, done = 0.0, 0.0, 0
-        for _, batch in same_size_batches(((None, real) for real in reals), _BATCH):
-            trip = self._round_trip(batch, there, back, target, done)
-            features.append(self._network(trip.fake))
-            outputs.append(thumbnails(trip.fake))
-            for i, real in enumerate(batch):
-                fake = trip.fake[i]
-                cycle += metrics.l1(trip.cycled[i], real) / len(reals)
-                cycle_noisy += metrics.l1(trip.cycled_noisy[i], real) / len(reals)
-                changes += [metrics.l1(fake, real)] if real.shape == fake.shape else []
-                planes.append(plane_correlations(real, fake))
-                edge = metrics.edge_correlation(real, fake)
-                edges += [edge] if edge is not None else []
-            done += len(batch)
-
-        kid = self._distance(torch.cat(features), self._features["b" if direction == "a2b" else "a"])
+        measured = self._measure(reals, there, back, target)
+        kid = self._distance(torch.cat(measured.features), self._features["b" if direction == "a2b" else "a"])
+        scores: dict[str, Any] = {"kid": kid}
+        for name, metric in METRICS.items():
+            if metric.in_training and name != "kid":
+                values = [row[name] for row in measured.rows if name in row]
+                scores[name] = sum(values) / len(values) if values and name not in measured.failures else None
         inputs, wanted = (torch.cat([thumbnails(image[None]) for image in x]) for x in (reals, targets))
         vitals = Vitals(
-            change=sum(changes) / len(changes) if changes else None,
-            realism=_realism(kid["value"], self._ends[direction]),
-            diversity=diversity(torch.cat(outputs), inputs, wanted),
-            inversions=inversions(planes, inputs, wanted),
-            cycle=cycle,
-            cycle_noisy=cycle_noisy,
+            change=sum(measured.changes) / len(measured.changes) if measured.changes else None,
+            realism=_realism(kid["value"], self._baselines[direction]),
+            diversity=diversity(torch.cat(measured.outputs), inputs, wanted),
+            inversions=inversions(measured.planes, inputs, wanted),
+            cycle=_number(scores["cycle"]),
+            cycle_noisy=_number(scores["cycle_noisy"]),
         )
-        scores = {
-            "kid": kid,
-            "cycle": cycle,
-            "cycle_noisy": cycle_noisy,
-            "edges": sum(edges) / len(edges) if edges else None,
-        }
-        return scores, check_direction(direction, vitals)
+        failures = [
+            Finding(f"{direction}/{name}", f"{METRICS[name].label} cannot be computed on validation images: {reason}.")
+            for name, reason in measured.failures.items()
+        ]
+        return scores, check_direction(direction, vitals) + failures
+
+    def _measure(self, reals: Sequence[Tensor], there: nn.Module, back: nn.Module, target: ImageFormat) -> "_Measured":
+        """Translate images there and back, and measure each one."""
+        assert self._network is not None
+        measured = _Measured()
+        for _, batch in same_size_batches(((None, real) for real in reals), _BATCH):
+            ways = partial(self._run, there), partial(self._run, back)
+            trip = round_trip(batch, *ways, target, seed=self.config.seed, first=len(measured.rows))
+            measured.features.append(self._network(trip.fake))
+            measured.outputs.append(thumbnails(trip.fake))
+            for i, real in enumerate(batch):
+                fake = trip.fake[i]
+                pictures = {
+                    "input": real,
+                    "output": fake,
+                    "cycled": trip.cycled[i],
+                    "cycled_noisy": trip.cycled_noisy[i],
+                }
+                measured.rows.append(measure_image(pictures, measured.failures, in_training=True))
+                measured.changes += [l1(fake, real)] if real.shape == fake.shape else []
+                measured.planes.append(plane_correlations(real, fake))
+        return measured
 
     def _distance(self, x: Tensor, y: Tensor) -> dict[str, float]:
-        value, low, high = metrics.kernel_distance(x, y, num_bootstrap=_NUM_BOOTSTRAP, seed=self.config.seed)
+        value, low, high = kernel_distance(x, y, num_bootstrap=_NUM_BOOTSTRAP, seed=self.config.seed)
         return {"value": value, "low": low, "high": high}
 
 
-def _realism(kid: float, ends: dict[str, Any]) -> float | None:
+@dataclass
+class _Measured:
+    """Of the translations: features and thumbnails by batch; scores, change and correlations by image."""
+
+    features: list[Tensor] = field(default_factory=list)
+    outputs: list[Tensor] = field(default_factory=list)
+    rows: list[dict[str, float]] = field(default_factory=list)
+    changes: list[float] = field(default_factory=list)
+    planes: list[dict[str, float]] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+def _realism(kid: float, baselines: dict[str, Any]) -> float | None:
     """Share of the way from untranslated to real images, or None where KID cannot tell these apart."""
-    floor, ceiling = ends["floor"]["value"] if "floor" in ends else 0.0, ends["ceiling"]["value"]
+    floor, ceiling = baselines["floor"]["value"] if "floor" in baselines else 0.0, baselines["ceiling"]["value"]
     return (ceiling - kid) / (ceiling - floor) if ceiling - floor > _LEAST_SCALE else None
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else value
 
 
 def _features(network: FeatureNetwork, images: Sequence[Tensor]) -> Tensor:

@@ -11,8 +11,7 @@ from typing import IO
 import numpy as np
 import torch
 
-from cyclegan.errors import InputError
-from cyclegan.system.atomic import lock, write_bytes
+from cyclegan.system.atomic import locked, write_bytes
 from cyclegan.translate.tiling.network import TilingPlan, TilingState
 
 
@@ -35,9 +34,8 @@ class PartialResult:
         """Locked for this process. What belongs to another key is removed, with a sentence in `notes`."""
         folder = partial_folder(target)
         folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "lock").open("w") as file:
-            if not lock(file):
-                raise InputError(f"{target} is being written by another process; wait for it, or choose another --out.")
+        message = f"{target} is being written by another process; wait for it, or choose another --out."
+        with locked(folder / "lock", message):
             partial = cls(folder)
             key_file = folder / "key"
             if not key_file.exists() or key_file.read_text() != key:

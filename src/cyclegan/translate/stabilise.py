@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cyclegan.errors import InputError
-from cyclegan.networks.external_statistics import instance_norms, instance_statistics, with_statistics
+from cyclegan.networks.external_statistics import instance_norms, instance_statistics, with_external_stats
 
 # Time constant of the exponential mean, in frames: removes most of the flicker, and adapts quickly to a change. A
 # static camera gains from a longer one. benchmarks/results/flicker.md compares others.
@@ -79,7 +79,7 @@ class Stabiliser:
         check_memory(memory_frames)
         self._memory_frames = memory_frames
         self._find_cuts = find_cuts
-        self._network = with_statistics(network, lambda name: partial(self._carry, name))
+        self._network = with_external_stats(network, lambda name: partial(self._carry, name))
         self._memory: dict[str, tuple[Tensor, Tensor]] = {}
         self._thumbnail: Tensor | None = None
         self._age = 0

@@ -13,7 +13,7 @@ import numpy as np
 from cyclegan.errors import InputError
 from cyclegan.images import Array
 from cyclegan.images.resizing import resize
-from cyclegan.system.atomic import whole_file
+from cyclegan.system.atomic import atomic_path
 from cyclegan.video.reading import BT709, FULL, LIMITED, RGB, ClipInfo, exact_flags, matrix_of, reason_of
 
 if TYPE_CHECKING:  # the extra `video`
@@ -47,7 +47,7 @@ def open_output(av: Any, target: Path) -> "Iterator[av.container.OutputContainer
     # An absolute path, because a name with a colon would be taken for a protocol.
     with (
         _write_errors(av, target, lambda: block_error),
-        whole_file(target.absolute()) as hidden,
+        atomic_path(target.absolute()) as hidden,
         av.open(str(hidden), "w", format=container, options=options) as out,
     ):
         try:

@@ -1,19 +1,20 @@
 """Run a generator over an image in tiles: passes that gather statistics of the whole image, then the output.
 
-A resnet stores one or two activations at a quarter of the resolution, where nearly all of its work is done; the layers
-before and after are computed again in every pass that needs them. A U-Net stores its levels from a coarse one down.
+How a network is run, its class declares as `tiling`. A residual network stores one or two activations at a quarter of
+the resolution, where nearly all of its work is done; the layers before and after are computed again in every pass that
+needs them. One with levels, a U-Net, stores its levels from a coarse one down. A local network needs no passes.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cyclegan.networks.resnet import ResidualBlock, ResnetGenerator
-from cyclegan.networks.unet import UnetGenerator
+from cyclegan.networks.protocol import BlockLayers, Generator, LevelLayers, ResidualLayers, Tiling
 from cyclegan.translate.tiling.planes import (
     Activation,
     Affine,
@@ -21,6 +22,8 @@ from cyclegan.translate.tiling.planes import (
     Conv,
     Finished,
     Joined,
+    Local,
+    Picture,
     Plane,
     Statistics,
     Stored,
@@ -43,9 +46,9 @@ OnShare = Callable[[str, float], None]
 class TilingPlan:
     """How a network is run over an image. side: of a tile, in pixels of the image.
 
-    stored: a resnet stores 0, 1 or 2 activations: 0 if it needs no statistics of the image or all are given; 1 takes
-    2.5 times the work of 2 in its blocks. A U-Net stores its levels from this one down, where level 1 is at a quarter
-    of the resolution, 2 at an eighth, and so on.
+    stored: a residual network stores 0, 1 or 2 activations: 0 if it needs no statistics of the image or all are
+    given; 1 takes 2.5 times the work of 2 in its blocks. A U-Net stores its levels from this one down, where level 1 is
+    at a quarter of the resolution, 2 at an eighth, and so on. A local network stores 0.
     """
 
     side: int
@@ -56,7 +59,8 @@ class TilingPlan:
 class TilingState:
     """What has been computed of an image so far: enough to resume from, in another process, too.
 
-    statistics: of instance norms, by name. activation: of a resnet, (1, C, H/4, W/4), after so many blocks.
+    statistics: of instance norms, by name. activation: of a residual network, (1, C, H/4, W/4), after so many
+    blocks.
     """
 
     statistics: Statistics = field(default_factory=dict)
@@ -66,7 +70,23 @@ class TilingState:
 
 def can_tile(network: nn.Module) -> bool:
     """Whether a network can be run in tiles."""
-    return isinstance(network, ResnetGenerator | UnetGenerator)
+    return why_no_tiles(network) is None
+
+
+def why_no_tiles(network: nn.Module) -> str | None:
+    """Why a network cannot be run in tiles, as the end of a sentence; None if it can."""
+    if not isinstance(network, Generator) or network.tiling is None:
+        return "its class declares no way to do so"
+    if network.tiling == "local" and has_instance_norm(network):
+        return "its instance norm needs the whole image"
+    return None
+
+
+def tiling_of(network: nn.Module) -> Tiling:
+    """How a network that can be run in tiles is run."""
+    assert isinstance(network, Generator), type(network)
+    assert network.tiling is not None, type(network)
+    return network.tiling
 
 
 def convolutions(modules: nn.ModuleList) -> list[nn.Conv2d | nn.ConvTranspose2d]:
@@ -88,21 +108,23 @@ class TiledNetwork:
     def __init__(
         self,
         network: nn.Module,
-        picture: Plane,
+        picture: Picture,
         plan: TilingPlan,
         *,
         state: TilingState | None = None,
         on_share: OnShare = lambda _name, _share: None,
         on_block: Callable[[TilingState], None] = lambda _: None,
     ) -> None:
-        assert isinstance(network, ResnetGenerator | UnetGenerator), type(network)
+        assert can_tile(network), type(network)
         self.network, self.picture, self.plan = network, picture, plan
         self.state = state or TilingState()
         self._on_share, self._on_block = on_share, on_block
-        if isinstance(network, ResnetGenerator):
-            self._costs = self._resnet_costs(network)
-        else:
-            self._costs = self._unet_costs(network)
+        self._output, costs = {
+            "local": (self._local, self._local_costs),
+            "residual": (self._residual, self._residual_costs),
+            "levels": (self._levels, self._levels_costs),
+        }[tiling_of(network)]
+        self._costs = costs()
         self._total = sum(self._costs.values())
         self._done = 0.0
         weight = next(network.parameters())
@@ -121,13 +143,21 @@ class TiledNetwork:
     @torch.inference_mode()
     def output(self) -> Plane:
         """The network's output, in [-1, 1], to be read by region in inference mode."""
-        if isinstance(self.network, ResnetGenerator):
-            return self._resnet(self.network)
-        return self._unet(self.network)
+        return self._output()
+
+    # ---- a local network
+
+    def _local(self) -> Plane:
+        network = cast(Generator, self.network)
+        return Local(network, self.picture, network.reach)
+
+    def _local_costs(self) -> dict[str, float]:
+        return {"output": 1.0}
 
     # ---- the residual network
 
-    def _resnet(self, network: ResnetGenerator) -> Plane:
+    def _residual(self) -> Plane:
+        network = cast(ResidualLayers, self.network)
         plane: Plane
         down = convolutions(network.down)
         if self.state.activation is not None:
@@ -145,8 +175,7 @@ class TiledNetwork:
 
         scratch: Tensor | None = None
         for index in range(self.state.blocks, len(network.blocks)):
-            block, name = network.blocks[index], f"blocks.{index}."
-            assert isinstance(block, ResidualBlock)
+            block, name = cast(BlockLayers, network.blocks[index]), f"blocks.{index}."
             if not isinstance(plane, Stored):
                 plane = self._block(plane, block, name)
                 continue
@@ -165,7 +194,7 @@ class TiledNetwork:
             return Finished(Conv(plane, network.head, mirrored=3), self.picture)
         return Conv(plane, network.head, mirrored=3, after=tanh)
 
-    def _two_stored(self, x: Stored, scratch: Tensor, block: ResidualBlock, name: str) -> None:
+    def _two_stored(self, x: Stored, scratch: Tensor, block: BlockLayers, name: str) -> None:
         """A block with a second activation, which stores each of its convolutions in turn."""
         side = self._side(x)
         first = store(Conv(x, block.conv1, mirrored=1), side, self._tick(name + "norm1"), scratch)
@@ -175,21 +204,22 @@ class TiledNetwork:
         )
         add_into(x.tensor, self._read_normed(scratch, block.norm2, name + "norm2", second, None))
 
-    def _one_stored(self, x: Stored, block: ResidualBlock, name: str) -> None:
+    def _one_stored(self, x: Stored, block: BlockLayers, name: str) -> None:
         """A block in place: its first convolution is computed three times, its second twice."""
         h = self._normed(Conv(x, block.conv1, mirrored=1), block.norm1, name + "norm1", relu)
         self._normed(Conv(h, block.conv2, mirrored=1), block.norm2, name + "norm2", None)
         tick = self._tick(name + "sum")
         rewrite(x, 2, self._side(x), lambda old: self._block(old, block, name), tick, is_gathered=False)
 
-    def _block(self, below: Plane, block: ResidualBlock, name: str) -> Block:
+    def _block(self, below: Plane, block: BlockLayers, name: str) -> Block:
         """A block whose statistics are known."""
         conv1 = self._known(Conv(below, block.conv1, mirrored=1), block.norm1, name + "norm1", relu)
         conv2 = self._known(Conv(below, block.conv2, mirrored=1), block.norm2, name + "norm2", None)
         return Block(below, conv1, conv2)
 
-    def _resnet_costs(self, network: ResnetGenerator) -> dict[str, float]:
+    def _residual_costs(self) -> dict[str, float]:
         """Multiplications of each pass, per pixel of the image, by the name of its norm."""
+        network = cast(ResidualLayers, self.network)
         stem, head = (float(conv.weight.numel()) for conv in (network.stem, network.head))
         steps = [stem, *(conv.weight.numel() / 4 ** (i + 1) for i, conv in enumerate(convolutions(network.down)))]
         ups = [conv.weight.numel() / 4 ** (2 - i) for i, conv in enumerate(convolutions(network.up))]
@@ -212,7 +242,8 @@ class TiledNetwork:
 
     # ---- the U-Net
 
-    def _unet(self, network: UnetGenerator) -> Plane:
+    def _levels(self) -> Plane:
+        network = cast(LevelLayers, self.network)
         skips: list[Plane] = []
         plane: Plane = self.picture
         for level, (conv, norm) in enumerate(zip(convolutions(network.down), network.down_norm, strict=True)):
@@ -233,8 +264,9 @@ class TiledNetwork:
             plane = Joined(skips.pop(), keep(raw, network.up_norm[level], f"up_norm.{level}", None))
         raise AssertionError
 
-    def _unet_costs(self, network: UnetGenerator) -> dict[str, float]:
-        """As for a resnet. A plane computed on demand costs as much as all planes below it."""
+    def _levels_costs(self) -> dict[str, float]:
+        """As for a residual network. A plane computed on demand costs as much as all planes below it."""
+        network = cast(LevelLayers, self.network)
         first, known = self.plan.stored, self.state.statistics
         downs = [conv.weight.numel() / 4 ** (level + 1) for level, conv in enumerate(convolutions(network.down))]
         ups = [conv.weight.numel() / 4 ** (level + 1) for level, conv in enumerate(convolutions(network.up))]

@@ -15,7 +15,7 @@ from cyclegan.images.regions import ArraySource, Box, ImageSource
 from cyclegan.images.tensors import from_tensor, to_tensor
 from cyclegan.translate.tiling.boxes import tile_boxes
 from cyclegan.translate.tiling.budget import available_bytes, choose_plan
-from cyclegan.translate.tiling.network import TiledNetwork, TilingPlan, can_tile
+from cyclegan.translate.tiling.network import TiledNetwork, TilingPlan, why_no_tiles
 from cyclegan.translate.tiling.planes import Picture, Plane, Statistics
 
 # Smallest side of a tile in pixels: four at a quarter of the resolution.
@@ -34,10 +34,10 @@ def check_tile(tile: int, network: nn.Module) -> None:
     """Raises InputError if a tile is too small, or the network cannot be run in tiles."""
     if tile < SMALLEST_TILE:
         raise InputError(f"tile is {tile}; expected at least {SMALLEST_TILE} pixels.")
-    if not can_tile(network):
+    if (reason := why_no_tiles(network)) is not None:
         raise InputError(
-            f"A {type(network).__name__} cannot be run in tiles; load the model with PyTorch on a CPU or a GPU, and "
-            "without another engine."
+            f"A {type(network).__name__} cannot be run in tiles, because {reason}; translate the whole image, with "
+            "PyTorch on a CPU or a GPU."
         )
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cyclegan.images.regions import Box
-from cyclegan.networks.layers import PixelNorm, finish
+from cyclegan.networks.layers import LayerNorm, to_image
 from cyclegan.translate.tiling.boxes import Index, needed, reflected, select, take
 
 # Mean and variance of each channel, (C,) each, float64 on the CPU; by the name of the norm.
@@ -46,6 +46,7 @@ class Picture:
         self, read: Callable[[Box], Tensor], height: int, width: int, *, multiple: int = 1, smallest: int = 1
     ) -> None:
         self._read = read
+        self.multiple, self.smallest = multiple, smallest
         self.height = -(-max(height, smallest) // multiple) * multiple
         self.width = -(-max(width, smallest) // multiple) * multiple
         self._rows = reflected(0, self.height, height)
@@ -200,7 +201,31 @@ class Finished:
         self.height, self.width = change.height, change.width
 
     def read(self, box: Box) -> Tensor:
-        return finish(self.change.read(box).float(), self.picture.read(box))
+        return to_image(self.change.read(box).float(), self.picture.read(box))
+
+
+class Local:
+    """The output of a network whose output pixels depend only on the input up to `reach` pixels away.
+
+    A box is computed from the input around it, cut where the network's own padding at the border of the image applies.
+    """
+
+    def __init__(self, network: nn.Module, picture: Picture, reach: int) -> None:
+        self.network, self.picture, self.reach = network, picture, reach
+        self.height, self.width = picture.height, picture.width
+
+    def read(self, box: Box) -> Tensor:
+        top, bottom = self._around(box.top, box.bottom, self.height)
+        left, right = self._around(box.left, box.right, self.width)
+        y: Tensor = self.network(self.picture.read(Box(top, bottom, left, right)))
+        return y[..., box.top - top : box.bottom - top, box.left - left : box.right - left]
+
+    def _around(self, start: int, stop: int, length: int) -> tuple[int, int]:
+        """Where the input begins and ends along a side: at multiples, so that strides fall on the same pixels."""
+        multiple = self.picture.multiple
+        start = max(start - self.reach, 0) // multiple * multiple
+        stop = min(-(-max(stop + self.reach, start + self.picture.smallest) // multiple) * multiple, length)
+        return max(min(start, (stop - self.picture.smallest) // multiple * multiple), 0), stop
 
 
 class Joined:
@@ -229,7 +254,7 @@ def _in_place(affine: Affine, like: Tensor) -> Activation:
 
 def affine_of(norm: nn.Module, moments: Moments | None) -> Affine | None:
     """A norm as an affine map of each channel, or None. moments: of the whole image, for an instance norm."""
-    if isinstance(norm, nn.Identity | PixelNorm):  # what a pixel norm does, `then` adds to the activation
+    if isinstance(norm, nn.Identity | LayerNorm):  # `then` adds a layer norm to the activation
         return None
     assert isinstance(norm, nn.BatchNorm2d | nn.InstanceNorm2d), norm
     if is_instance_norm(norm):
@@ -246,8 +271,8 @@ def affine_of(norm: nn.Module, moments: Moments | None) -> Affine | None:
 
 
 def then(norm: nn.Module, after: Activation | None) -> Activation | None:
-    """What follows a convolution and the affine map of its norm: a norm over channels, and the activation."""
-    if not isinstance(norm, PixelNorm):
+    """What follows a convolution and the affine map of its norm: a layer norm, and the activation."""
+    if not isinstance(norm, LayerNorm):
         return after
     return lambda y: y.copy_(norm(y)) if after is None else after(y.copy_(norm(y)))
 

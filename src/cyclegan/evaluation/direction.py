@@ -1,0 +1,306 @@
+"""Score one direction: translate the test images, measure them, summarise, and note what a reader must know.
+
+The functions are in the order of the data. The metrics are those of `cyclegan.metrics.table.METRICS`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from cyclegan.config import Direction
+from cyclegan.evaluation.test_images import Advance, TestImages, first_reason
+from cyclegan.images.file_list import evenly_spaced
+from cyclegan.metrics.features import FeatureNetwork
+from cyclegan.metrics.functions import distance_to_nearest
+from cyclegan.metrics.round_trip import as_stored, round_trip
+from cyclegan.metrics.table import METRICS, ImageMetric, SetMetric, failure_reason, finite, measure_image
+from cyclegan.storage.scores import DirectionScores, Estimate, ImageScores, Score
+from cyclegan.storage.showcase import ShowcaseImage
+from cyclegan.translate.translator import Translator
+
+# With fewer test images, a note says that they are few.
+FEW_IMAGES = 50
+
+# Images of each kind that the report shows for a direction.
+_NUM_BEST, _NUM_TYPICAL = 4, 6
+
+
+@dataclass(frozen=True)
+class EvaluationContext:
+    """Inputs of scoring one direction. back: the translator of the other direction, None if there is none."""
+
+    direction: Direction
+    source: TestImages
+    target: TestImages
+    there: Translator
+    back: Translator | None
+    network: FeatureNetwork
+    paired: bool
+    batch_size: int
+    num_bootstrap: int
+    seed: int
+
+
+@dataclass
+class Measurements:
+    """Measurements of the translations. features: (N, D). Each row holds the scores of one image by metric.
+
+    inputs, mean_images: rows of the baselines, which are the scores against the truth of the input itself and of the
+    mean image. failures: metrics that failed, with the reason; no row has them.
+    """
+
+    features: Tensor = field(default_factory=lambda: torch.empty(0))
+    rows: list[dict[str, float]] = field(default_factory=list)
+    inputs: list[dict[str, float]] = field(default_factory=list)
+    mean_images: list[dict[str, float]] = field(default_factory=list)
+    failures: dict[str, str] = field(default_factory=dict)
+
+
+def score_direction(
+    context: EvaluationContext, stage: Callable[[str, int], Advance], pair_notes: Sequence[str]
+) -> DirectionScores:
+    """Compute all scores of one direction. The test images of both domains have been measured."""
+    source, target = context.source, context.target
+    # As many training images as translations: the bias of the Frechet distance depends on the number.
+    target.measure_training(
+        context.network,
+        len(source.paths),
+        context.batch_size,
+        stage(f"Training images of {target.name}", target.num_training(len(source.paths), context.paired)),
+        mean=context.paired,
+    )
+    measured = measure_translations(context, stage(f"Translating {context.direction}", len(source.paths)))
+    scores = {**score_sets(context, measured), **score_images(context, measured)}
+    unlike = distance_to_nearest(measured.features, target.features).tolist()
+    images = tuple(
+        ImageScores(file=_printable_name(path, source.root), scores={**row, "unlike": value})
+        for path, row, value in zip(source.paths, measured.rows, unlike, strict=True)
+    )
+    notes = [*direction_notes(context), *pair_notes, *metric_notes(context, scores, measured.failures)]
+    return DirectionScores(metrics={}, images=images, notes=tuple(notes)).with_metrics(scores)
+
+
+# ---- measure
+
+
+def measure_translations(context: EvaluationContext, advance: Advance) -> Measurements:
+    """Translate every test image, there and back, and measure each one."""
+    source, target = context.source, context.target
+    measured = Measurements()
+    features: list[Tensor] = []
+    for paths, images in source.batches(source.paths, context.batch_size):
+        translated = _translate(context, images, first=len(measured.rows))
+        features.append(context.network(translated["output"]))
+        for i, path in enumerate(paths):
+            pictures = {name: batch[i] for name, batch in translated.items()}
+            if context.paired:
+                truth = pictures["truth"] = target.read(source.partners[path])
+                for rows, known in ((measured.inputs, images[i]), (measured.mean_images, target.mean)):
+                    if known is not None and known.shape == truth.shape:
+                        rows.append(measure_image({"output": known, "truth": truth}, measured.failures))
+            measured.rows.append(measure_image(pictures, measured.failures))
+            advance()
+    measured.features = torch.cat(features)
+    for name in measured.failures:
+        for row in (*measured.rows, *measured.inputs, *measured.mean_images):
+            row.pop(name, None)
+    return measured
+
+
+def _translate(context: EvaluationContext, images: Tensor, first: int) -> dict[str, Tensor]:
+    """The pictures of a batch, translations as their files would hold them.
+
+    first: number of the first image, on which the noise depends.
+    """
+    there, target = context.there.translate_tensor, context.target.image_format
+    if context.back is None:
+        return {"input": images, "output": as_stored(there(images), target)}
+    trip = round_trip(images, there, context.back.translate_tensor, target, seed=context.seed, first=first)
+    return {"input": images, "output": trip.fake, "cycled": trip.cycled, "cycled_noisy": trip.cycled_noisy}
+
+
+# ---- summarise
+
+
+def score_sets(context: EvaluationContext, measured: Measurements) -> dict[str, Score]:
+    """Distances between sets of images, on their features."""
+    scores = {}
+    for name, metric in METRICS.items():
+        if isinstance(metric, SetMetric):
+            try:
+                scores[name] = _score_set(context, metric, measured.features)
+            except Exception as error:  # the failure of one metric must not cost the others
+                measured.failures[name] = failure_reason(error)
+    return scores
+
+
+def _score_set(context: EvaluationContext, metric: SetMetric, features: Tensor) -> Score:
+    source, target, training = context.source, context.target, context.target.training
+
+    def distance(x: Tensor) -> Estimate:
+        found = metric.measure(x, target.features, num_bootstrap=context.num_bootstrap, seed=context.seed)
+        value, low, high = found if isinstance(found, tuple) else (found, None, None)
+        return Estimate(value=finite(value), low=low, high=high)
+
+    notes = []
+    dimensions = features.shape[1]
+    if metric.biased and min(len(features), len(target.features)) <= dimensions:
+        notes.append(f"fewer images than the {dimensions} features: mostly bias, compare with its own baselines only")
+    # A baseline of fewer images than there are translations would have more bias than they have.
+    if metric.biased and training is not None and len(training) != len(features):
+        notes.append(
+            f"no baseline of real images: only {len(training)} training images for {len(features)} translations"
+        )
+        training = None
+    return Score(
+        value=distance(features),
+        floor=distance(training) if training is not None else None,
+        ceiling=distance(source.features),
+        num_images=len(features),
+        num_real=len(target.features),
+        note="; ".join(notes),
+    )
+
+
+def score_images(context: EvaluationContext, measured: Measurements) -> dict[str, Score]:
+    """Means of the scores of single images, with their baselines."""
+    scores = {}
+    for name in {name: None for row in measured.rows for name in row}:
+        value, ceiling, mean_image = (
+            _mean([row[name] for row in rows if name in row])
+            for rows in (measured.rows, measured.inputs, measured.mean_images)
+        )
+        assert value is not None
+        count = sum(name in row for row in measured.rows)
+        score = Score(value=value, ceiling=ceiling, mean_image=mean_image, num_images=count)
+        metric = METRICS[name]
+        if isinstance(metric, ImageMetric) and metric.in_units and context.target.image_format.dtype != "uint8":
+            score = score.replace(note=_in_units(score, context.target))
+        scores[name] = score
+    return scores
+
+
+def _mean(values: Sequence[float]) -> Estimate | None:
+    """Mean over images with its 95 % interval, from the spread over images."""
+    if not values:
+        return None
+    column = torch.tensor(values, dtype=torch.float64)
+    mean = float(column.mean())
+    if len(values) < 2:
+        return Estimate(value=mean)
+    half = 1.96 * float(column.std()) / len(values) ** 0.5
+    return Estimate(value=mean, low=mean - half, high=mean + half)
+
+
+def _in_units(score: Score, target: TestImages) -> str:
+    """A difference in the unit of the files: a person knows what 200 metres are."""
+    half = (target.image_format.high - target.image_format.low) / 2
+
+    def show(value: float) -> str:
+        return f"{value * half:,.0f}" if abs(value * half) >= 1000 else f"{value * half:.4g}"
+
+    mean_image = f", of the mean image {show(score.mean_image.value)}" if score.mean_image is not None else ""
+    return f"in the values of {target.name} it is {show(score.value.value)}{mean_image}"
+
+
+# ---- notes
+
+
+def direction_notes(context: EvaluationContext) -> Iterator[str]:
+    """What a reader must know of the images and the model."""
+    source, target = context.source, context.target
+    for domain in (source, target):
+        trained = {path.resolve() for path in domain.train_paths}
+        shared = sum(path.resolve() in trained for path in domain.paths)
+        if shared:
+            yield (
+                f"{shared} of {len(domain.paths)} test images of {domain.name} lie in the training folder: "
+                "these are scores on images that the model has seen."
+            )
+    fewest = min(len(source.paths), len(target.paths))
+    if fewest < FEW_IMAGES:
+        yield (
+            f"Only {fewest} test images: small differences of KID mean nothing (see its interval); "
+            f"{FEW_IMAGES} are few, a few hundred are good."
+        )
+    if target.training is None:
+        where = f" (no {target.train_root})" if target.train_root is not None else ""
+        yield f"No baseline of real images: the training images of the target domain are not known or missing{where}."
+    for domain in (source, target):
+        if note := domain.clipping_note():
+            yield note
+    for domain in (source, target):
+        if domain.unreadable:
+            number = len(domain.unreadable)
+            files = "1 test file" if number == 1 else f"{number} test files"
+            yield f"{files} of {domain.name} cannot be read ({first_reason(domain.unreadable)})."
+    if context.back is None:
+        yield "No cycle error: the model has no way back."
+    info = context.there.info
+    sides = [min(size) for size in source.sizes.values()]
+    if info.preprocess not in ("crop", "none") and sides:
+        smallest, largest = min(sides), max(sides)
+        if largest > 1.5 * info.load_size or smallest < info.load_size / 1.5:
+            yield (
+                f"The test images have short sides of {smallest} to {largest} pixels, and the model was trained "
+                f"on images brought to {info.load_size}; --short-side {info.load_size} scores at that scale."
+            )
+
+
+def metric_notes(context: EvaluationContext, scores: Mapping[str, Score], failures: Mapping[str, str]) -> Iterator[str]:
+    """Metrics that are missing, for some images or for all."""
+    num_images = len(context.source.paths)
+    known = {"input", "output"} | ({"truth"} if context.paired else set())
+    known |= {"cycled", "cycled_noisy"} if context.back is not None else set()
+    for name, metric in METRICS.items():
+        title = metric.title(context.network.info.title)
+        if name in failures:
+            yield f"No {title}: it failed ({failures[name]})."
+        elif name in scores:
+            if scores[name].num_images < num_images:
+                yield f"{title}: only {scores[name].num_images} of {num_images} images have one."
+        elif isinstance(metric, ImageMetric) and metric.smallest_side > 1 and known >= set(metric.compares):
+            yield f"No {title}: it needs images of at least {metric.smallest_side} pixels on the shorter side."
+
+
+# ---- show
+
+
+def choose_showcase(context: EvaluationContext, result: DirectionScores) -> list[ShowcaseImage]:
+    """Pictures of the best images, the worst, and some at equal distances in the list of files."""
+    paths = dict(zip((image.file for image in result.images), context.source.paths, strict=True))
+    ranked = result.ranked
+    num_best = min(_NUM_BEST, len(ranked) // 2)
+    best, worst = ranked[:num_best], ranked[len(ranked) - num_best :][::-1]
+    shown = {image.file for image in (*best, *worst)}
+    typical = evenly_spaced([image for image in result.images if image.file not in shown], _NUM_TYPICAL)
+    groups: tuple[tuple[Literal["typical", "best", "worst"], Sequence[ImageScores]], ...]
+    groups = (("typical", typical), ("best", best), ("worst", worst))
+    name = result.ranked_by
+    return [
+        ShowcaseImage(
+            context.direction, image.file, kind, _pictures(context, paths[image.file]), name, image.scores[name]
+        )
+        for kind, images in groups
+        for image in images
+    ]
+
+
+def _pictures(context: EvaluationContext, path: Path) -> dict[str, Tensor]:
+    real = context.source.read(path)[None]
+    fake = as_stored(context.there.translate_tensor(real), context.target.image_format)
+    pictures = {"input": real[0], "output": fake[0]}
+    if context.back is not None:
+        pictures["cycled"] = context.back.translate_tensor(fake)[0]
+    if context.paired:
+        pictures["truth"] = context.target.read(context.source.partners[path])
+    return pictures
+
+
+def _printable_name(path: Path, root: Path) -> str:
+    """Names that are not valid UTF-8 could not be written to JSON."""
+    return path.relative_to(root).as_posix().encode(errors="replace").decode()

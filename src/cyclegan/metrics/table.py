@@ -1,0 +1,212 @@
+"""The table of all metrics, one row each: how it is computed, printed, charted and compared.
+
+To add a metric, write a function and add its row to METRICS; `evaluate`, the terminal, the pages and `compare` read the
+table in its order.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
+from typing import Literal, Protocol
+
+from torch import Tensor
+
+from cyclegan.metrics import functions
+from cyclegan.metrics.functions import MS_SSIM_SMALLEST, SSIM_WINDOW
+
+# What is known of one translated test image; each is (C, H, W) in [-1, 1]. cycled: the translation, translated back;
+# cycled_noisy: the same with noise on the translation; truth: what the output should be, with --paired only.
+Picture = Literal["input", "output", "cycled", "cycled_noisy", "truth"]
+_TRUTH: tuple[Picture, ...] = ("output", "truth")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How to read one score. Rows of this class alone are numbers of an external tool.
+
+    ranked: whether a better value means a better run. in_training: whether it is also computed on validation images,
+    logged and charted.
+    """
+
+    label: str
+    better: Literal["less", "more"]
+    meaning: str
+    _: KW_ONLY
+    digits: int = 3
+    unit: str = ""
+    ranked: bool = True
+    in_training: bool = False
+
+    def title(self, features: str) -> str:  # noqa: ARG002
+        """The label in tables. features: title of the feature network."""
+        return self.label
+
+    def show(self, value: float) -> str:
+        """The value with its digits."""
+        return f"{value:.{self.digits}f}"
+
+
+@dataclass(frozen=True)
+class ImageMetric(Metric):
+    """A score of single images, reported as their mean with its 95 % interval.
+
+    measure: called with the pictures named by `compares`; None where an image has no such score. It runs wherever these
+    pictures are known, and only for images with sides of at least `smallest_side` pixels. in_units: a difference in
+    [-1, 1], also given in the values of the files unless they are 8-bit.
+    """
+
+    measure: Callable[..., float | None]
+    compares: tuple[Picture, ...]
+    _: KW_ONLY
+    smallest_side: int = 1
+    in_units: bool = False
+
+
+class SetDistance(Protocol):
+    """A distance of two sets of features, (N, D) and (M, D): its value, or the value and both ends of its interval."""
+
+    def __call__(
+        self, x: Tensor, y: Tensor, /, *, num_bootstrap: int, seed: int
+    ) -> float | tuple[float, float, float]: ...
+
+
+@dataclass(frozen=True)
+class SetMetric(Metric):
+    """A distance between the translations and the real test images of the target, on features of both.
+
+    biased: it depends on the number of images, so that only distances of equally large sets can be compared.
+    """
+
+    measure: SetDistance
+    _: KW_ONLY
+    biased: bool = False
+
+    def title(self, features: str) -> str:
+        return f"{self.label}, {features}"
+
+
+def _frechet_distance(x: Tensor, y: Tensor, /, **_: int) -> float:
+    return functions.frechet_distance(x, y)
+
+
+METRICS: dict[str, Metric] = {
+    "kid": SetMetric(
+        "KID",
+        "less",
+        "Kernel distance of translations and real images of the target.",
+        functions.kernel_distance,
+        in_training=True,
+    ),
+    "frechet": SetMetric(
+        "Frechet distance",
+        "less",
+        "Distance of two normal distributions fitted to the features; it grows when there are few images.",
+        _frechet_distance,
+        biased=True,
+        digits=2,
+    ),
+    "fid": Metric("FID, Inception", "less", "Standard FID as the named tool prints it.", digits=2),
+    "kid_inception": Metric("KID, Inception", "less", "Standard KID as the named tool prints it.", digits=4),
+    "cycle": ImageMetric(
+        "cycle error",
+        "less",
+        "Mean absolute difference of an image and its way there and back.",
+        functions.l1,
+        ("cycled", "input"),
+        in_training=True,
+    ),
+    "cycle_noisy": ImageMetric(
+        "cycle error with noise",
+        "less",
+        "The same with noise on the translation, in the target's own depth.",
+        functions.l1,
+        ("cycled_noisy", "input"),
+        in_training=True,
+    ),
+    "cycle_rise": ImageMetric(
+        "its rise by noise",
+        "less",
+        "A large rise: the translation hides what the way back needs in invisible detail.",
+        lambda noisy, cycled, image: functions.l1(noisy, image) - functions.l1(cycled, image),
+        ("cycled_noisy", "cycled", "input"),
+        ranked=False,  # near 0 it is good on either side
+    ),
+    "ssim_input": ImageMetric(
+        "SSIM with the input",
+        "more",
+        "Structural similarity of the brightness of input and output.",
+        lambda output, image: functions.ssim(functions.luma(output)[None], functions.luma(image)[None]),
+        ("output", "input"),
+        smallest_side=SSIM_WINDOW,
+    ),
+    "edges": ImageMetric(
+        "edges kept",
+        "more",
+        "Correlation of edge strength of input and output; 1: the same edges, 0: unrelated.",
+        functions.edge_correlation,
+        ("input", "output"),
+        in_training=True,
+    ),
+    "l1": ImageMetric(
+        "L1", "less", "Mean absolute difference from the truth in [-1, 1].", functions.l1, _TRUTH, in_units=True
+    ),
+    "psnr": ImageMetric(
+        "PSNR", "more", "Peak signal-to-noise ratio to the truth.", functions.psnr, _TRUTH, digits=1, unit="dB"
+    ),
+    "ssim": ImageMetric(
+        "SSIM", "more", "Structural similarity to the truth.", functions.ssim, _TRUTH, smallest_side=SSIM_WINDOW
+    ),
+    "ms_ssim": ImageMetric(
+        "MS-SSIM",
+        "more",
+        "Multi-scale structural similarity to the truth.",
+        functions.ms_ssim,
+        _TRUTH,
+        smallest_side=MS_SSIM_SMALLEST,
+    ),
+    "colour": ImageMetric(
+        "colour error",
+        "less",
+        "Mean CIE76 difference from the truth; 2.3 is just visible.",
+        lambda output, truth: functions.colour_difference(output, truth) if truth.shape[0] == 3 else None,
+        _TRUTH,
+        digits=1,
+    ),
+}
+
+
+def measure_image(
+    pictures: Mapping[str, Tensor], failures: dict[str, str], *, in_training: bool = False
+) -> dict[str, float]:
+    """All scores of one image whose pictures are known. in_training: only metrics that are computed in training.
+
+    A metric that raises an error or whose value is not finite goes to `failures`, with the reason, and is not tried
+    again: it must not cost the others.
+    """
+    scores = {}
+    for name, metric in METRICS.items():
+        if not isinstance(metric, ImageMetric) or name in failures or (in_training and not metric.in_training):
+            continue
+        compared = [pictures[picture] for picture in metric.compares if picture in pictures]
+        if len(compared) < len(metric.compares) or min(compared[0].shape[1:]) < metric.smallest_side:
+            continue
+        try:
+            value = metric.measure(*compared)
+            if value is not None:
+                scores[name] = finite(value)
+        except Exception as error:
+            failures[name] = failure_reason(error)
+    return scores
+
+
+def finite(value: float) -> float:
+    """The value. Raises ValueError if it is not finite."""
+    if not math.isfinite(value):
+        raise ValueError(f"its value is {value}")
+    return float(value)
+
+
+def failure_reason(error: Exception) -> str:
+    """The kind of an error and its first line."""
+    lines = str(error).splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

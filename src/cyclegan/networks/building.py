@@ -1,0 +1,174 @@
+"""Build networks from a configuration, initialise them, and prepare them for training or translation."""
+
+import math
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from cyclegan.config import ModelConfig
+from cyclegan.errors import InputError
+from cyclegan.networks import DISCRIMINATORS, GENERATORS
+from cyclegan.networks.layers import BlurConv2d, BlurConvTranspose2d, SpectralConv2d
+from cyclegan.networks.patch_projection import ProjectionHeads
+from cyclegan.networks.protocol import Discriminator, Generator, Network
+from cyclegan.networks.settings import settings_of
+
+Built = TypeVar("Built", bound=Network)
+
+
+def build_generator(config: ModelConfig, in_channels: int, out_channels: int, *, seed: int | None = None) -> Generator:
+    """A generator: (N, in_channels, H, W) in [-1, 1] -> (N, out_channels, H, W), H and W multiples of config.multiple.
+
+    seed: of the weights; without one they are left unset, for a caller who loads them.
+    Raises InputError if its layers need a setting that the configuration does not have.
+    """
+    network = GENERATORS[config.generator]
+    settings = settings_of(network, config, config.generator_options)
+
+    def build() -> Generator:
+        return network(in_channels, out_channels, **settings)
+
+    return _with_weights(build, config, seed)
+
+
+def build_discriminator(config: ModelConfig, channels: int, *, seed: int | None = None) -> Discriminator:
+    """A discriminator: (N, channels, H, W) -> (N, 1, h, w), one score for each patch, without a final sigmoid.
+
+    seed, errors: as in `build_generator`.
+    """
+    network = DISCRIMINATORS[config.discriminator]
+    settings = settings_of(network, config, config.discriminator_options)
+
+    def build() -> Discriminator:
+        return network(channels, **settings)
+
+    return _with_weights(build, config, seed)
+
+
+def build_heads(config: ModelConfig, generator: Generator, *, seed: int) -> ProjectionHeads:
+    """Projections of a generator's features for the contrastive loss, 4 * config.width wide; weights N(0, 0.02)."""
+    heads = ProjectionHeads(generator.feature_channels, 4 * config.width)
+    draw = torch.Generator().manual_seed(seed)
+    for module in heads.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.normal_(module.weight, 0.0, 0.02, generator=draw)
+            nn.init.zeros_(module.bias)
+    return heads
+
+
+def _with_weights(build: Callable[[], Built], config: ModelConfig, seed: int | None) -> Built:
+    """The network of `build`, initialised from the seed alone."""
+    network = _built_without_weights(build)
+    if network is None:
+        # Parameters that `initialise` does not set keep the values of their constructors.
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed or 0)
+            network = build()
+    _check_layers(network, config)
+    if seed is not None:
+        initialise(network, config.init, config.init_gain, torch.Generator().manual_seed(seed))
+    return network
+
+
+def _built_without_weights(build: Callable[[], Built]) -> Built | None:
+    """The network with memory for its weights but no values, the fast way; None if `initialise` would not set all."""
+    try:
+        with torch.device("meta"):
+            network = build()
+    except (NotImplementedError, RuntimeError):  # its constructor computes with values
+        return None
+    if not all(_is_initialised(module) for module in network.modules()):
+        return None
+    return network.to_empty(device="cpu")
+
+
+def _is_initialised(module: nn.Module) -> bool:
+    """Whether `initialise` sets every tensor that a module itself holds."""
+    if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d):
+        return True
+    own = [*module.parameters(recurse=False), *module.buffers(recurse=False), *vars(module).values()]
+    return not any(isinstance(value, Tensor) for value in own)
+
+
+def _check_layers(network: Network, config: ModelConfig) -> None:
+    """The training step relies on these settings: how it may split a batch, and which random numbers are drawn."""
+    name = type(network).__name__
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and not config.uses_batch_norm:
+            raise InputError(f"{name} has a layer of batch norm, and norm is {config.norm!r}; set norm to 'batch'.")
+        if isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0 and not config.dropout:
+            raise InputError(f"{name} has a dropout layer, and dropout is off; set dropout to true.")
+
+
+@torch.no_grad()
+def initialise(network: nn.Module, kind: str, gain: float, generator: torch.Generator) -> None:
+    """Set the weights of all convolutions from `generator` alone: normal(0, gain), xavier, kaiming or orthogonal.
+
+    Biases are 0. Batch norm scales are normal(1, gain), as in the reference implementation; kaiming has no gain.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            weight = module.weight
+            if kind == "normal":
+                nn.init.normal_(weight, 0.0, gain, generator=generator)
+            elif kind == "xavier":
+                nn.init.xavier_normal_(weight, gain, generator=generator)
+            elif kind == "kaiming":
+                nn.init.kaiming_normal_(weight, generator=generator)
+            else:
+                assert kind == "orthogonal", kind
+                nn.init.orthogonal_(weight, gain, generator=generator)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+            if isinstance(module, SpectralConv2d):
+                nn.init.normal_(module.u, generator=generator)
+        elif isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            nn.init.normal_(module.weight, 1.0, gain, generator=generator)
+            nn.init.zeros_(module.bias)
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Number of trainable values, frozen ones included."""
+    return sum(math.prod(parameter.shape) for parameter in network.parameters())
+
+
+def freeze(network: Network) -> None:
+    """Freeze the early layers of a network, for fine-tuning on few images.
+
+    Generators: the encoder, all layers before the residual blocks or on the way down. Discriminators: all layers but
+    the last two convolutions (Mo et al. 2020, "Freeze the Discriminator"). Frozen batch norms keep their statistics and
+    normalise with them, as long as `train_mode` prepares the network for each step.
+    Raises InputError if the class declares no early layers.
+    """
+    for part in network.early_layers():
+        part.requires_grad_(False)
+
+
+def enable_checkpointing(generator: Generator) -> None:
+    """Compute the activations of a generator again in the backward pass instead of keeping them.
+
+    Raises InputError if the class cannot do this.
+    """
+    if not generator.can_checkpoint:
+        raise InputError(f"{type(generator).__name__} has no gradient checkpointing; leave checkpoint_activations out.")
+    generator.checkpointing = True
+
+
+def to_plain_convs(network: nn.Module) -> nn.Module:
+    """Replace convolutions with a low-pass filter by ordinary ones of the same result, for translation. In place."""
+    for name, module in list(network.named_modules()):
+        if isinstance(module, BlurConv2d | BlurConvTranspose2d):
+            parent, _, child = name.rpartition(".")
+            setattr(network.get_submodule(parent), child, module.to_plain())
+    return network
+
+
+def train_mode(network: nn.Module) -> None:
+    """`network.train()`, except for frozen batch norms, whose results must stay the same."""
+    network.train()
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
+            module.eval()

@@ -26,7 +26,8 @@ from cyclegan import Translator, train
 from cyclegan.datasets import download
 from cyclegan.datasets.earth import read_world
 from cyclegan.images.formats import ImageFormat
-from cyclegan.images.tensors import scale, to_tensor
+from cyclegan.images.resizing import scale
+from cyclegan.images.tensors import to_tensor
 from cyclegan.translate.stabilise import (
     CUT_CORRELATION,
     CUT_DIFFERENCE,

@@ -86,7 +86,7 @@ def measure(options: argparse.Namespace, folder: Path, out: Path) -> dict[str, d
     import torch
 
     from cyclegan.images.codecs import read_as, write_image
-    from cyclegan.images.tensors import resize, scale
+    from cyclegan.images.resizing import resize, scale
     from cyclegan.translate.files import translate_files
     from cyclegan.translate.plan import plan_outputs
 

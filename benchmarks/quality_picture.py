@@ -16,7 +16,7 @@ from cyclegan import Translator
 from cyclegan.config import Direction, make_config
 from cyclegan.images.codecs import read_image
 from cyclegan.images.drawing import grid, upscale
-from cyclegan.images.file_list import list_images, spread
+from cyclegan.images.file_list import evenly_spaced, list_images
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.tensors import to_tensor
 
@@ -33,7 +33,7 @@ def picture(runs: dict[str, Path], data: Path, split: str, task: str, num_images
     domains: list[tuple[Direction, str, str]] = [("a2b", "A", "B"), ("b2a", "B", "A")]
     for direction, source, target in domains:
         names = dict(zip("AB", NAMES[task], strict=True))
-        paths = spread(list_images(data / f"{split}{source}"), num_images)
+        paths = evenly_spaced(list_images(data / f"{split}{source}"), num_images)
         inputs = [to_tensor(read_image(path, 3), ImageFormat()) for path in paths]
         rows.append(inputs)
         labels.append(names[source])

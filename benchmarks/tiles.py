@@ -114,10 +114,11 @@ def difference(run: str | None, height: int, width: int, tiles: list[tuple[int, 
     """The largest difference of tiles from the whole on [-1, 1], and time in turn in one process."""
     import torch
 
+    from cyclegan.images.regions import ArraySource
     from cyclegan.images.tensors import to_tensor
     from cyclegan.translate.tiling.boxes import tile_boxes
     from cyclegan.translate.tiling.network import TiledNetwork, TilingPlan
-    from cyclegan.translate.tiling.pictures import ArraySource, picture_of
+    from cyclegan.translate.tiling.pictures import picture_of
 
     translator, array = make_translator(run), read_picture(height, width)
     result: dict[str, float] = {}
@@ -165,7 +166,7 @@ def approximations(run: str | None, height: int, width: int) -> dict[str, object
             continue
         pictures.SAMPLE_PIXELS, pictures.CROP_PIXELS = sample, crop
         statistics = pictures.approximate_statistics(
-            network, source, translator.source, model, kind, lambda _n, _s: None, lambda _h, _w: TilingPlan(512, 2)
+            network, source, translator.source, model, kind, lambda _h, _w: TilingPlan(512, 2)
         )
         change = output(TilingPlan(1024, 0), TilingState(statistics)) - exact
         size = "x".join(map(str, pictures.sample_size(height, width, kind)))

@@ -38,10 +38,10 @@ def translator(side: str, run: Path, exports: Path):
 
 def read(folder: Path, count: int, opened) -> list:
     from cyclegan.images.codecs import read_image
-    from cyclegan.images.file_list import list_images, spread
+    from cyclegan.images.file_list import evenly_spaced, list_images
     from cyclegan.images.tensors import to_tensor
 
-    paths = spread(list_images(folder), count)
+    paths = evenly_spaced(list_images(folder), count)
     return [to_tensor(read_image(path, opened.source.channels), opened.source)[None] for path in paths]
 
 
@@ -89,9 +89,9 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         exact = Translator.load(options.run, device="cpu")
         pairs = [(exact.translate_tensor(each), opened.translate_tensor(each)) for each in pictures]
         files = [[from_tensor(each[0], exact.target).astype("float32") for each in pair] for pair in pairs]
-        spread = exact.target.high - exact.target.low
+        evenly_spaced = exact.target.high - exact.target.low
         floats = [psnr(*pair) for pair in pairs]
-        rounded = [psnr(*(torch.from_numpy(each * 2 / spread) for each in pair)) for pair in files]
+        rounded = [psnr(*(torch.from_numpy(each * 2 / evenly_spaced) for each in pair)) for pair in files]
         result |= {"db": min(statistics.fmean(floats), 200), "worst": min(*floats, 200)}
         result["rounded"] = min(statistics.fmean(rounded), 200)
     return result

@@ -12,8 +12,9 @@ from conftest import TINY, make_folder
 from cyclegan import DataConfig, InputError, ModelConfig, train
 from cyclegan.data.dataset import Batch, UnpairedDataset
 from cyclegan.data.domains import find_folders
-from cyclegan.data.image_folder import scan_folder, split_held_out
+from cyclegan.data.image_folder import scan_folder
 from cyclegan.data.loader import batches
+from cyclegan.data.splits import split_held_out
 from cyclegan.images.codecs import write_image
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.tensors import to_tensor

@@ -13,8 +13,9 @@ from cyclegan import InputError, ModelConfig, Translator, cli
 from cyclegan.images.formats import ImageFormat
 from cyclegan.networks import build_generator
 from cyclegan.storage.model import ModelInfo, save_model
-from cyclegan.translate.engines import AUTO_DB, open_engine, psnr, smooth_picture
+from cyclegan.translate.engines import psnr, smooth_picture
 from cyclegan.translate.engines.graphs import to_openvino
+from cyclegan.translate.engines.registry import AUTO_DB, open_engine
 from cyclegan.translate.engines.with_openvino import can_compute, computes_in
 from cyclegan.translate.engines.with_torch import SixteenBit, StripNorm
 
@@ -162,13 +163,13 @@ def test_openvino_that_computes_in_something_else_is_refused(resnet, monkeypatch
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_a_precision_that_openvino_cannot_compute_is_refused_before_work(resnet, monkeypatch, precision):
     monkeypatch.setattr("cyclegan.translate.engines.with_openvino.can_compute", lambda name: name == "fp32")
-    monkeypatch.setattr("cyclegan.translate.engines.graphs.to_openvino", None)
+    monkeypatch.setattr("cyclegan.translate.engines.with_openvino.to_openvino", None)
     with pytest.raises(InputError, match=f"cannot compute in {precision} on this CPU.*; use fp32, or engine torch"):
         Translator.load(resnet, engine="openvino", precision=precision)
 
 
 def test_auto_is_fp32_where_openvino_cannot_compute_bf16(resnet, monkeypatch):
-    monkeypatch.setattr("cyclegan.translate.engines.has_fast_bf16", lambda _: True)
+    monkeypatch.setattr("cyclegan.translate.engines.registry.has_fast_bf16", lambda _: True)
     monkeypatch.setattr("cyclegan.translate.engines.with_openvino.can_compute", lambda name: name == "fp32")
     assert Translator.load(resnet, engine="openvino", precision="auto").engine.precision == "fp32"
 
@@ -206,15 +207,15 @@ def test_auto_needs_no_extras(resnet):
 def test_auto_takes_bf16_where_it_is_fast_and_close_alone(tmp_path, monkeypatch):
     model, deep = make_model(tmp_path / "model"), make_model(tmp_path / "deep", dtype="uint16")
     chosen = lambda path: Translator.load(path, precision="auto").engine  # noqa: E731
-    monkeypatch.setattr("cyclegan.translate.engines.has_fast_bf16", lambda _: True)
-    monkeypatch.setattr("cyclegan.translate.engines.AUTO_DB", 10.0)
+    monkeypatch.setattr("cyclegan.translate.engines.registry.has_fast_bf16", lambda _: True)
+    monkeypatch.setattr("cyclegan.translate.engines.registry.AUTO_DB", 10.0)
     assert (chosen(model).precision, chosen(deep).precision) == ("bf16", "fp32")
     assert "dB to fp32" in str(chosen(model))
     assert "more than 8 bits" in str(chosen(deep))
-    monkeypatch.setattr("cyclegan.translate.engines.AUTO_DB", 200.0)
+    monkeypatch.setattr("cyclegan.translate.engines.registry.AUTO_DB", 200.0)
     assert chosen(model).precision == "fp32"
     assert "keeps only" in str(chosen(model))
-    monkeypatch.setattr("cyclegan.translate.engines.has_fast_bf16", lambda _: False)
+    monkeypatch.setattr("cyclegan.translate.engines.registry.has_fast_bf16", lambda _: False)
     assert "no arithmetic in bf16" in str(chosen(model))
     assert AUTO_DB == 40
 

@@ -15,8 +15,8 @@ from cyclegan.data.image_folder import scan_folder
 from cyclegan.errors import UnreadableError
 from cyclegan.images import headers
 from cyclegan.images.codecs import probe_image, read_image, write_image
-from cyclegan.images.formats import ImageFormat
-from cyclegan.images.headers import Header, HeaderIndex, decoded_bytes, image_size, read_header
+from cyclegan.images.formats import Header, ImageFormat
+from cyclegan.images.headers import HeaderIndex, decoded_bytes, image_size, read_header
 
 DATA = DataConfig(crop_size=16, load_size=18)
 

@@ -10,9 +10,11 @@ from PIL import Image
 from cyclegan import InputError
 from cyclegan.errors import UnreadableError
 from cyclegan.images.codecs import probe_image, read_image, write_image
+from cyclegan.images.file_formats import can_hold
 from cyclegan.images.file_list import list_images
-from cyclegan.images.formats import ImageFormat, can_hold
-from cyclegan.images.tensors import from_tensor, pad_to_multiple, resize, to_tensor
+from cyclegan.images.formats import ImageFormat
+from cyclegan.images.resizing import resize
+from cyclegan.images.tensors import from_tensor, pad_to_multiple, to_tensor
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (6, 8, 3), dtype=np.uint8)

@@ -21,12 +21,12 @@ from cyclegan.images.codecs import read_image, write_image
 from cyclegan.images.file_list import FileList
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.headers import image_size
-from cyclegan.translate import large_files
+from cyclegan.images.regions import Box
+from cyclegan.images.tiff_regions import TiffReader
+from cyclegan.translate import folder, large_files
 from cyclegan.translate.large_files import find_large, needs_tiles, translate_large
 from cyclegan.translate.partial_result import PartialResult
 from cyclegan.translate.plan import TranslationPlan
-from cyclegan.translate.tiff_regions import TiffSource
-from cyclegan.translate.tiling.boxes import Box
 from cyclegan.translate.tiling.budget import tiled_bytes
 from cyclegan.translate.tiling.network import TilingPlan, TilingState
 
@@ -157,7 +157,7 @@ def test_regions_are_those_of_the_whole_file(tmp_path, settings, dtype):
     array = pixels(61, 83, dtype=dtype)
     planar = settings.get("planarconfig") == "separate"
     tifffile.imwrite(tmp_path / "x.tif", np.moveaxis(array, -1, 0) if planar else array, photometric="rgb", **settings)
-    source = TiffSource.open(tmp_path / "x.tif", ImageFormat(dtype=np.dtype(dtype).name))
+    source = TiffReader.open(tmp_path / "x.tif", ImageFormat(dtype=np.dtype(dtype).name))
     for box in (Box(0, 61, 0, 83), Box(10, 11, 82, 83), Box(15, 33, 31, 64)):
         assert np.array_equal(source.read(box), array[box.top : box.bottom, box.left : box.right])
     source.close()
@@ -167,7 +167,7 @@ def test_nan_is_refused_by_name(tmp_path):
     array = pixels(dtype=np.float32, high=1)
     array[5, 7] = np.nan
     tifffile.imwrite(tmp_path / "x.tif", array, tile=(16, 16), photometric="rgb")
-    source = TiffSource.open(tmp_path / "x.tif", ImageFormat(dtype="float32"))
+    source = TiffReader.open(tmp_path / "x.tif", ImageFormat(dtype="float32"))
     with pytest.raises(InputError, match="x.tif holds values that are NaN"):
         source.read(Box(0, 16, 0, 16))
     source.close()
@@ -190,7 +190,7 @@ def test_a_damaged_tiff_is_unreadable(tmp_path, how, compression):
     tifffile.imwrite(tmp_path / "x.tif", pixels(), tile=(32, 32), photometric="rgb", compression=compression)
     damage(tmp_path / "x.tif", how)
     with pytest.raises(UnreadableError, match="x.tif is damaged: "):
-        TiffSource.open(tmp_path / "x.tif", ImageFormat()).read(Box(0, 90, 0, 130))
+        TiffReader.open(tmp_path / "x.tif", ImageFormat()).read(Box(0, 90, 0, 130))
 
 
 @pytest.mark.parametrize("how", ["tile", "end", "pages"])
@@ -265,7 +265,7 @@ def test_what_was_begun_with_other_settings_starts_anew_and_says_so(run, tiff, t
         translate_large(translator, tiff, tmp_path / "out.tif", tile=32, on_progress=stopping_at("row 1"))
     result = translate_large(Translator.load(run, direction="b2a"), tiff, tmp_path / "out.tif", tile=32)
     assert len(result.notes) == 1
-    assert "another input, model or setting; it starts anew" in result.notes[0]
+    assert "another input, model or setting; it starts over" in result.notes[0]
     translate_large(Translator.load(run, direction="b2a"), tiff, tmp_path / "whole.tif", tile=32)
     assert (tmp_path / "out.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
 
@@ -287,7 +287,7 @@ def test_what_was_begun_with_more_or_less_memory_goes_on_where_it_fits(tmp_path,
     plans = [TilingPlan(32, 1), TilingPlan(32, 2)]
     small, large = sorted(plans, key=lambda plan: tiled_bytes(translator.original, 400, 400, plan))
     needs = [tiled_bytes(translator.original, 400, 400, plan) for plan in (small, large)]
-    between = sum(needs) // 2 + large_files._beside(translator, 400, 400, 32, 0, to_tiff=True)
+    between = sum(needs) // 2 + large_files.row_bytes(translator, 400, 32)
 
     # The small one fits into any memory, so that none of it is made again.
     begin_with(small, translator, tmp_path / "in.tif", tmp_path / "small.tif", monkeypatch)
@@ -297,9 +297,7 @@ def test_what_was_begun_with_more_or_less_memory_goes_on_where_it_fits(tmp_path,
     begin_with(large, translator, tmp_path / "in.tif", tmp_path / "large.tif", monkeypatch)
     monkeypatch.setattr(large_files, "available_bytes", lambda _: between)
     result = translate_large(translator, tmp_path / "in.tif", tmp_path / "large.tif", tile=32)
-    assert result.notes == [
-        "large.tif: what was begun of it does not fit into the memory that is free now; it starts anew."
-    ]
+    assert result.notes == ["large.tif: the earlier call needs more memory than is free now; it starts over."]
     assert_same(tifffile.imread(tmp_path / "large.tif"), translator(pixels(400, 400)))
 
 
@@ -338,7 +336,7 @@ def test_two_processes_do_not_make_one_file(run, tiff, tmp_path):
     def again(*_):
         translate_large(translator, tiff, tmp_path / "out.tif", tile=32)
 
-    with pytest.raises(InputError, match="being made by another process"):
+    with pytest.raises(InputError, match="being written by another process"):
         translate_large(translator, tiff, tmp_path / "out.tif", tile=32, on_progress=again)
 
 
@@ -347,7 +345,7 @@ def test_two_processes_do_not_make_one_file(run, tiff, tmp_path):
 
 def test_what_does_not_fit_is_told_before_it_is_read(run, tiff, tmp_path, monkeypatch):
     monkeypatch.setattr(large_files, "available_bytes", lambda _: 2**20)
-    monkeypatch.setattr(TiffSource, "read", None)
+    monkeypatch.setattr(TiffReader, "read", None)
     with pytest.raises(InputError, match="in.tif: 130x90 pixels in tiles of 32 need .*--statistics crops"):
         translate_large(Translator.load(run), tiff, tmp_path / "out.tif", tile=32)
     assert not (tmp_path / ".out.tif.partial").exists()
@@ -392,16 +390,14 @@ def test_large_files_of_many_are_found_by_their_headers_and_memory_is_asked_once
 def test_a_large_file_leaves_the_plan_of_the_others_compact_and_tiles_are_float32(
     run, tiff, tmp_path, monkeypatch, capsys
 ):
-    from cyclegan.cli import translate
-
     (tmp_path / "in").mkdir()
     for name in ("a.png", "c.png"):
         Image.fromarray(pixels(20, 20)).save(tmp_path / "in" / name)
     (tmp_path / "in" / "b.tif").write_bytes(tiff.read_bytes())
     plans = []
     monkeypatch.setattr(large_files, "available_bytes", lambda _: 64 * 2**20 + 500_000)
-    monkeypatch.setattr(translate, "_translate_images", lambda _p, _t, plan, _c: plans.append(plan) or True)
-    monkeypatch.setattr(translate, "_translate_large", lambda *_, **__: True)
+    monkeypatch.setattr(folder, "translate_files", lambda _translator, plan, **_: plans.append(plan) or [])
+    monkeypatch.setattr(folder, "translate_large", lambda *_, **__: large_files.LargeResult())
     monkeypatch.setattr(TranslationPlan, "of", None)
     main(["translate", str(run), str(tmp_path / "in"), "--out", str(tmp_path / "out")])
     assert [source.name for source, _ in plans[0]] == ["a.png", "c.png"]

@@ -10,13 +10,14 @@ from torch import nn
 
 from cyclegan import InputError, ModelConfig, Translator
 from cyclegan.images.formats import ImageFormat
+from cyclegan.images.regions import ArraySource, Box
 from cyclegan.images.tensors import pad_to_multiple
 from cyclegan.networks import build_generator, to_plain_convs
 from cyclegan.storage.model import ModelInfo
 from cyclegan.translate.tiling import budget
-from cyclegan.translate.tiling.boxes import Box, needed, take, tile_boxes
+from cyclegan.translate.tiling.boxes import needed, take, tile_boxes
 from cyclegan.translate.tiling.network import TiledNetwork, TilingPlan, TilingState
-from cyclegan.translate.tiling.pictures import ArraySource, sample, sample_size
+from cyclegan.translate.tiling.pictures import sample, sample_size
 from cyclegan.translate.tiling.planes import Picture
 from cyclegan.translate.tiling.sweeps import Gather
 

@@ -10,13 +10,16 @@ from PIL import Image
 
 from conftest import TINY, make_folder
 from cyclegan import InputError, ModelConfig, Translator, train
+from cyclegan.cli import main
 from cyclegan.images.codecs import read_image, write_image
 from cyclegan.images.formats import ImageFormat
 from cyclegan.storage.model import ModelInfo
 from cyclegan.storage.run import list_checkpoints
 from cyclegan.translate import files as translate_files_module
 from cyclegan.translate.files import translate_files
+from cyclegan.translate.folder import translate_folder
 from cyclegan.translate.plan import plan_outputs
+from cyclegan.translate.progress import FolderProgress
 
 
 @pytest.fixture(scope="module")
@@ -315,7 +318,7 @@ def test_large_files_that_the_network_takes_small_are_not_held_whole_in_all_thre
     for index in range(14):
         picture(16, 16, seed=index).resize((64, 64)).save(tmp_path / f"{index:02d}.png")
     monkeypatch.setattr(translate_files_module, "num_cores", lambda: 8)
-    monkeypatch.setattr(translate_files_module, "MOST_BYTES", 30_000)  # two images of 12,288 bytes
+    monkeypatch.setattr(translate_files_module, "MAX_BYTES", 30_000)  # two images of 12,288 bytes
     lock, never = threading.Lock(), threading.Event()
 
     def counted(function, numbers):
@@ -417,3 +420,90 @@ def test_files_of_one_name_from_several_places_keep_apart(run, tmp_path):
     assert [target.name for _, target in plan] == ["x.png", "x.png.png", "x_2.png"]
     assert [target.name for _, target in plan[1:]] == ["x.png.png", "x_2.png"]
     assert plan[-1] == (tmp_path / "three" / "x.png", tmp_path / "out" / "x_2.png")
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for index, name in enumerate(("in/x.png", "in/y.jpg", "in/deep/x.png", "in/deep/z.png")):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        picture(30, 20, seed=index).save(tmp_path / name)
+    (tmp_path / "in" / "broken.png").write_bytes(b"nonsense")
+    return tmp_path / "in"
+
+
+def contents(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("flags", [{}, {"batch_size": 4}, {"tile": 16}, {"short_side": 12}, {"direction": "b2a"}])
+def test_a_folder_is_translated_from_python_as_by_the_command(run, photos, tmp_path, capsys, flags):
+    result = translate_folder(run, photos, tmp_path / "python", device="cpu", **flags)
+    words = [word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+    with pytest.raises(SystemExit) as stop:
+        main(["translate", str(run), str(photos), "--out", str(tmp_path / "command"), "--device", "cpu", *words])
+    assert stop.value.code == 1  # one file is broken
+    assert "broken.png" in capsys.readouterr().err
+    assert contents(tmp_path / "python") == contents(tmp_path / "command") != {}
+    assert [path.name for path, _ in result.skipped] == ["broken.png"]
+    assert [target for _, target in result.written] == [
+        tmp_path / "python" / source.relative_to(photos) for source, _ in result.written
+    ]
+    assert {source.name for source, _ in result.written} == {"x.png", "y.jpg", "z.png"}
+
+
+def test_a_translator_and_several_inputs_may_be_given(run, photos, tmp_path):
+    translator = Translator.load(run, direction="b2a")
+    result = translate_folder(translator, [photos / "deep", photos / "y.jpg"], str(tmp_path / "out"), max_images=2)
+    assert [target.name for _, target in result.written] == ["x.png", "z.png"]
+    assert np.array_equal(
+        read_image(tmp_path / "out" / "z.png", 3), np.asarray(translator(Image.open(photos / "deep" / "z.png")))
+    )
+    single = translate_folder(translator, photos / "x.png", tmp_path / "one.png", tile=None)
+    assert list(single.written) == [(photos / "x.png", tmp_path / "one.png")]
+
+
+def test_progress_receives_what_is_done(run, photos, tmp_path):
+    class Recorded(FolderProgress):
+        def __init__(self):
+            self.events = []
+
+        def note(self, message):
+            self.events.append(message)
+
+        def skipped(self, images, num_images):
+            self.events.append((len(images), num_images))
+
+        def written(self, num_images, target, tile):
+            self.events.append((num_images, target, tile))
+
+    whole, tiles = Recorded(), Recorded()
+    translate_folder(run, photos, tmp_path / "out", progress=whole)
+    assert whole.events == [(1, 5), (4, None, None)]
+    translate_folder(run, photos / "x.png", tmp_path / "out", tile=16, progress=tiles)
+    assert tiles.events == [
+        "Images are translated in tiles of 16 pixels, in float32.",
+        (1, tmp_path / "out" / "x.png", 16),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size is 0; expected at least 1"),
+        ({"scale_width": 0}, "scale_width is 0; expected at least 1 pixel"),
+        ({"short_side": 9, "scale_width": 9}, "pass one of them"),
+        ({"max_images": 0}, "max_images is 0; expected at least 1"),
+        ({"memory_frames": 5}, "memory_frames is for stabilise; give both"),
+        ({"stabilise": True, "memory_frames": 0.5}, "memory_frames is 0.5; expected at least 1"),
+        ({"tile": 64, "short_side": 9}, "tile 64 is for images by themselves"),
+        ({"tile": "no"}, "tile is 'no'; expected a number of pixels, auto or None"),
+        ({"tile": 3}, "tile is 3; expected at least 16 pixels"),
+        ({"direction": "c2d"}, "direction is 'c2d'"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(run, photos, tmp_path, options, message):
+    with pytest.raises(InputError, match=message):
+        translate_folder(run, photos, tmp_path / "out", **options)
+    with pytest.raises(InputError, match="translates a2b, and direction is b2a"):
+        translate_folder(Translator.load(run), photos, tmp_path / "out", direction="b2a")
+    assert not (tmp_path / "out").exists()

@@ -187,7 +187,7 @@ def test_webm_has_vp9_and_opus_and_says_that_the_sound_is_new(tmp_path):
     assert "opus" in codec
     assert abs(start) < 0.05
     assert len(packets) == pytest.approx(0.8 / 0.02, abs=3)
-    assert "aac sound; it was encoded anew" in made.notes[0]
+    assert "aac sound; it was re-encoded" in made.notes[0]
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm"])
@@ -324,7 +324,7 @@ def test_sound_that_the_container_refuses_is_encoded_anew(tmp_path, codec, layou
     tone = {"tone": codec, "layout": layout, "tone_rate": rate}
     source = make_clip(tmp_path / f"x{before}", numbered(20), codec="mpeg4", **tone)
     made = translate_video(make_translator(), source, tmp_path / f"y{after}")
-    assert "it was encoded anew, as " in made.notes[0]
+    assert "it was re-encoded as " in made.notes[0]
     assert made.num_frames == 20
     with av.open(str(tmp_path / f"y{after}")) as clip:
         context = clip.streams.audio[0].codec_context
@@ -394,7 +394,7 @@ def test_a_clock_that_jumps_back_ends_neither_picture_nor_sound(tmp_path, starts
         heard = [packet.pts * packet.time_base for packet in clip.demux(audio=0) if packet.pts is not None]
     assert heard == sorted(heard)
     assert 1.5 < heard[-1] < 1.8
-    assert made.damage == ("x.ts: its clock jumps once; what follows was put behind what came before.",)
+    assert made.damage == ("x.ts: its clock jumps once; the parts are joined.",)
 
 
 def test_sound_that_comes_a_little_too_late_is_left_out_and_told(tmp_path):
@@ -568,7 +568,7 @@ def test_sound_without_a_clip_and_no_clip_at_all_are_told(tmp_path):
     (tmp_path / "words.mp4").write_text("these are words")
     for name, message in (
         ("tone.mp4", "holds no moving pictures"),
-        ("words.mp4", "is no clip that can be read"),
+        ("words.mp4", "cannot be read as a clip"),
         ("nothing.mp4", "There is no clip"),
     ):
         with pytest.raises(InputError, match=message):
@@ -667,7 +667,7 @@ def test_of_a_truncated_clip_the_beginning_is_kept_and_the_rest_told(tmp_path):
     # Without its index, which an MP4 has at its end, nothing can be read.
     content = source.read_bytes()
     source.write_bytes(content[: len(content) // 2])
-    with pytest.raises(InputError, match="is no clip that can be read"):
+    with pytest.raises(InputError, match="cannot be read as a clip"):
         translate_video(make_translator(), source, tmp_path / "z.mp4")
     assert not (tmp_path / "z.mp4").exists()
 
@@ -796,7 +796,7 @@ def test_clips_and_images_are_translated_by_one_command(run, tmp_path, capsys):
     written = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*"))
     assert written == ["frames/0.png", "frames/1.png", "frames/2.png", "x.avi.mp4", "x.mp4"]
     shown = capsys.readouterr()
-    assert "bad.mkv is no clip that can be read" in shown.err
+    assert "bad.mkv cannot be read as a clip" in shown.err
     assert "3 images translated" in shown.out
     assert "3 frames, 0.12 s, translated into" in shown.out
 
@@ -839,7 +839,7 @@ def test_what_cannot_be_is_told_in_one_sentence(run, tmp_path, monkeypatch, caps
 def test_stabilise_says_where_it_does_nothing(run, tmp_path, capsys):
     Image.fromarray(numbered(1)[0]).save(tmp_path / "x.png")
     main(["translate", str(run), str(tmp_path / "x.png"), "--out", str(tmp_path / "out"), "--stabilise"])
-    assert "x.png is a single picture: no sequence of frames, so --stabilise does nothing for it." in (
+    assert "x.png is a single picture: no sequence of frames, so stabilising does nothing for it." in (
         capsys.readouterr().err
     )
     for name in ("one", "two"):
@@ -847,13 +847,13 @@ def test_stabilise_says_where_it_does_nothing(run, tmp_path, capsys):
         Image.fromarray(numbered(1)[0]).save(tmp_path / name / "x.png")
     words = [str(tmp_path / "one"), str(tmp_path / "two"), "--out", str(tmp_path / "out3")]
     main(["translate", str(run), *words, "--stabilise"])
-    assert "2 pictures stand alone: no sequence of frames, so --stabilise does nothing for them." in (
+    assert "2 pictures stand alone: no sequence of frames, so stabilising does nothing for them." in (
         capsys.readouterr().err
     )
     folders = [make_folder(tmp_path / name, seed=index) for index, name in enumerate("ab")]
     batch = train(*folders, out=tmp_path / "batch", quiet=True, **{**TINY, "steps": 1, "norm": "batch"})
     main(["translate", str(batch), str(folders[0]), "--out", str(tmp_path / "out2"), "--stabilise"])
-    assert "--stabilise changes nothing here" in capsys.readouterr().err
+    assert "Stabilising changes nothing here" in capsys.readouterr().err
 
 
 def test_an_animated_gif_is_a_clip(tmp_path):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cyclegan.inspection import inspect_folders
     from cyclegan.reference.importing import import_reference
     from cyclegan.training.loop import train
-    from cyclegan.translate.folder import translate_folder  # type: ignore[import-not-found,unused-ignore]
+    from cyclegan.translate.folder import translate_folder
     from cyclegan.translate.translator import Translator
 
 __all__ = [

@@ -11,7 +11,7 @@ from cyclegan.errors import InputError
 from cyclegan.images.formats import ImageFormat
 from cyclegan.networks import build_generator
 from cyclegan.storage.model import ModelInfo, find_model, read_info, save_model
-from cyclegan.translate.engines.exported import READERS, ExportInfo, find_export
+from cyclegan.translate.engines.exported import EXPORT_FORMATS, ExportInfo, find_export
 
 
 @dataclass(frozen=True)
@@ -111,4 +111,4 @@ def _of_preset(preset: str, workplace: Path) -> Subject:
 
 def engine_of(export: ExportInfo) -> str:
     """The engine that computes an export."""
-    return READERS[export.export_format][0]
+    return EXPORT_FORMATS[export.export_format].engine

@@ -1,4 +1,4 @@
-"""Find the two folders of a dataset."""
+"""The folders of a dataset: find them below one root, and check them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,13 +6,13 @@ from pathlib import Path
 from cyclegan.errors import InputError
 from cyclegan.images.file_list import list_images
 
-# Names of the four folders below one root, in the order in which they are tried.
+# Names of the four folders below one root, in the order of preference.
 _LAYOUTS = (("trainA", "trainB", "testA", "testB"), ("train/A", "train/B", "test/A", "test/B"), ("A", "B", "", ""))
 
 
 @dataclass(frozen=True)
 class Folders:
-    """Where the images of a run are; the test folders are optional."""
+    """The folders of a run's images; the test folders are optional."""
 
     a: Path
     b: Path
@@ -23,17 +23,17 @@ class Folders:
 def find_folders(a: Path, b: Path | None = None, test_a: Path | None = None, test_b: Path | None = None) -> Folders:
     """Resolve two folders, or one root that holds trainA and trainB (or train/A and train/B, or A and B).
 
-    Raises InputError if a folder is missing, or if the two are one, contain one another or hold the same images.
+    Raises InputError if a folder is missing, or if the two are the same, nested, or hold the same images.
     """
     a = Path(a)
     if not a.is_dir():
         raise InputError(f"There is no folder {a}; expected a folder of images.")
     if b is None:
         for layout in _LAYOUTS:
-            train_a, train_b, held_a, held_b = (a / name if name else None for name in layout)
+            train_a, train_b, layout_test_a, layout_test_b = (a / name if name else None for name in layout)
             if train_a is not None and train_b is not None and train_a.is_dir() and train_b.is_dir():
-                found_a = held_a if held_a is not None and held_a.is_dir() else None
-                found_b = held_b if held_b is not None and held_b.is_dir() else None
+                found_a = layout_test_a if layout_test_a is not None and layout_test_a.is_dir() else None
+                found_b = layout_test_b if layout_test_b is not None and layout_test_b.is_dir() else None
                 folders = Folders(train_a, train_b, test_a or found_a, test_b or found_b)
                 break
         else:
@@ -49,16 +49,16 @@ def find_folders(a: Path, b: Path | None = None, test_a: Path | None = None, tes
         raise InputError(f"Both domains are the folder {a}; a translator needs two different ones.")
     if real_a in real_b.parents or real_b in real_a.parents:
         raise InputError(f"{folders.a} and {folders.b} lie one inside the other, so the domains would share images.")
-    for held in (folders.test_a, folders.test_b):
-        if held is not None and not held.is_dir():
-            raise InputError(f"There is no folder {held}; expected held-out images.")
+    for test in (folders.test_a, folders.test_b):
+        if test is not None and not test.is_dir():
+            raise InputError(f"There is no folder {test}; expected test images.")
     if _same_contents(folders.a, folders.b):
         raise InputError(f"{folders.a} and {folders.b} hold the same images; a translator needs two different domains.")
     return folders
 
 
 def holds_domains(root: Path) -> bool:
-    """Whether a folder is a root that `find_folders` can resolve by itself."""
+    """Whether `find_folders` finds both domains below this folder."""
     return any((root / layout[0]).is_dir() and (root / layout[1]).is_dir() for layout in _LAYOUTS)
 
 
@@ -66,7 +66,7 @@ def _same_contents(a: Path, b: Path) -> bool:
     files_a, files_b = list_images(a), list_images(b)
     if not files_a or len(files_a) != len(files_b):
         return False
-    # Most folders differ in their first file.
+    # Sizes first: most folders differ in their first file.
     if any(one.stat().st_size != other.stat().st_size for one, other in zip(files_a, files_b, strict=True)):
         return False
     return all(one.read_bytes() == other.read_bytes() for one, other in zip(files_a, files_b, strict=True))

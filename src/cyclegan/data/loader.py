@@ -1,4 +1,4 @@
-"""Load batches ahead of the training step, in a thread or in processes."""
+"""Prepare batches ahead of the training step, in a thread or in processes."""
 
 import itertools
 import signal
@@ -10,36 +10,36 @@ from multiprocessing import resource_tracker
 from torch.utils.data import DataLoader
 
 from cyclegan.data.dataset import Batch, UnpairedDataset
-from cyclegan.system.prefetch import work_ahead
+from cyclegan.system.prefetch import prefetch
 
-# Batches that wait for their step when this process makes them.
-_STEPS_AHEAD = 3
+# Batches that a thread of this process prepares ahead.
+_PREFETCHED = 3
 
 
 def batches(
     dataset: UnpairedDataset, first_step: int, num_workers: int, *, pin_memory: bool = False
 ) -> Generator[Batch, None, None]:
-    """The batches of steps first_step, first_step + 1, ... without end, made a few steps ahead.
+    """The batches of steps first_step, first_step + 1, ... without end, prepared a few steps ahead.
 
-    num_workers: processes that make them; 0: one thread of this process. Where this generator is closed they end.
-    pin_memory: for a training on CUDA, which copies faster from there; anywhere else it would start CUDA for nothing.
+    num_workers: processes that prepare them; 0: one thread of this process. Closing the generator ends them.
+    pin_memory: for training on CUDA, where copies from pinned memory are faster; elsewhere it would start CUDA in vain.
     """
     if num_workers == 0:
-        ahead = work_ahead(
+        prefetched = prefetch(
             dataset.__getitem__,
             itertools.count(first_step),
             num_threads=1,
-            most_items=_STEPS_AHEAD,
+            max_items=_PREFETCHED,
             size_of=lambda batch: batch.a.nbytes + batch.b.nbytes,
         )
         try:
-            for _, future in ahead:
+            for _, future in prefetched:
                 batch = future.result()
                 yield batch.pin_memory() if pin_memory else batch
         finally:
-            ahead.close()
+            prefetched.close()
         return
-    # Each process keeps a cache of its own.
+    # Each process has its own cache.
     shared = replace(dataset, cache_bytes=dataset.cache_bytes // num_workers, _cache={}, _cached_bytes=0)
     steps = itertools.count(first_step)
     loader = DataLoader(
@@ -51,7 +51,7 @@ def batches(
         multiprocessing_context="spawn",
         worker_init_fn=_ignore_interrupts,
     )
-    with _interrupts_held():
+    with _interrupts_blocked():
         source = iter(loader)
     yield from source
 
@@ -61,12 +61,12 @@ def _ignore_interrupts(_worker: int) -> None:
 
 
 @contextmanager
-def _interrupts_held() -> Iterator[None]:
-    """Processes that start here never see Ctrl-C, not even before `_ignore_interrupts` is called there."""
+def _interrupts_blocked() -> Iterator[None]:
+    """Processes started in this block never receive Ctrl-C, not even before they call `_ignore_interrupts`."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    # Its start would unblock the signal again, and it is started with the first process.
+    # The tracker starts with the first process, and its start would unblock the signal.
     resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

@@ -6,18 +6,19 @@ there are enough images, and `origin` says so where there are not. Test images a
 """
 
 import hashlib
+import heapq
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
 
 from cyclegan.config import MIN_VALIDATION, TrainConfig
-from cyclegan.data.dataset import held_out_tensor
 from cyclegan.data.domains import Folders
-from cyclegan.data.image_folder import ImageFolder, split_held_out
+from cyclegan.data.image_folder import ImageFolder
+from cyclegan.data.preprocessing import load_sample
 from cyclegan.errors import InputError, UnreadableError
-from cyclegan.images.file_list import list_images, spread
+from cyclegan.images.file_list import evenly_spaced, list_images
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,9 @@ def split_domains(
     samples = SampleImages(samples_a, samples_b, origin, tuple(unreadable))
 
     def validation_and_others(held: tuple[Path, ...], whole: ImageFolder) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-        files = held if len(held) >= MIN_VALIDATION else tuple(spread(whole.paths, config.num_validation))
+        files = held if len(held) >= MIN_VALIDATION else tuple(evenly_spaced(whole.paths, config.num_validation))
         # The baseline of real images compares two different sets.
-        return files, tuple(spread(whole.paths.without(files), config.num_validation))
+        return files, tuple(evenly_spaced(whole.paths.without(files), config.num_validation))
 
     files_a, trained_a = validation_and_others(held_a, whole_a)
     files_b, trained_b = validation_and_others(held_b, whole_b)
@@ -106,6 +107,22 @@ def _hold_out(folder: ImageFolder, config: TrainConfig, has_test: bool) -> tuple
     return split_held_out(folder, count, config.seed)
 
 
+def split_held_out(folder: ImageFolder, num_images: int, seed: int) -> tuple[ImageFolder, tuple[Path, ...]]:
+    """Hold `num_images` images out of a folder, chosen by a hash of their names. Returns the others and their paths.
+
+    Nothing is held out of a folder of fewer than ten times as many images.
+    """
+    if num_images == 0 or len(folder) < 10 * num_images:
+        return folder, ()
+
+    def rank(item: tuple[int, str]) -> bytes:
+        return hashlib.sha256(f"{seed}/{item[1]}".encode(errors="surrogateescape")).digest()
+
+    held = sorted(place for place, _ in heapq.nsmallest(num_images, enumerate(folder.paths.names()), key=rank))
+    paths = tuple(folder.paths[place] for place in held)
+    return replace(folder, paths=folder.paths.without(paths)), paths
+
+
 def _origin(domains: list[tuple[str, bool]]) -> str:
     seen = [name for name, held in domains if not held]
     if seen:
@@ -126,7 +143,7 @@ def read_held_out(
         if len(tensors) == wanted or (num_bytes > 2**29 and len(tensors) > 1):
             break
         try:
-            tensors.append(held_out_tensor(path, folder.image_format, config.data, config.model))
+            tensors.append(load_sample(path, folder.image_format, config.data, config.model))
             num_bytes += tensors[-1].nbytes
         except (InputError, UnreadableError) as error:
             unreadable.append((path, str(error)))
@@ -135,7 +152,7 @@ def read_held_out(
 
 def _beginning_with(paths: Sequence[Path], count: int) -> Iterator[Path]:
     """All paths, starting with `count` of them at equal distances."""
-    first = spread(paths, count)
+    first = evenly_spaced(paths, count)
     yield from first
     chosen = set(first)
     yield from (path for path in paths if path not in chosen)

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from cyclegan.datasets.fetching import show_bytes
 from cyclegan.errors import ArchiveError, InputError
-from cyclegan.images.formats import EXTENSIONS
+from cyclegan.images.file_formats import image_suffixes
 from cyclegan.system.messages import Messages
 from cyclegan.system.progress import show_progress
 
@@ -123,7 +123,7 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
 
 def _is_image(parts: tuple[str, ...]) -> bool:
     hidden = any(part.startswith(".") for part in parts)
-    return not hidden and PurePosixPath(parts[-1]).suffix.lower() in EXTENSIONS
+    return not hidden and PurePosixPath(parts[-1]).suffix.lower() in image_suffixes()
 
 
 def _write(

@@ -16,7 +16,7 @@ from cyclegan.evaluation.scoring import evaluate
 from cyclegan.evaluation.table import show_scores
 from cyclegan.images.codecs import read_image
 from cyclegan.images.drawing import grid
-from cyclegan.images.file_list import list_images, spread
+from cyclegan.images.file_list import evenly_spaced, list_images
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.tensors import to_tensor
 from cyclegan.training.loop import train
@@ -102,4 +102,4 @@ def overview(run: Path, data: Path, num_tiles: int = 8) -> Image.Image:
 
 def _some(folder: Path, wanted: int) -> list[Tensor]:
     """Up to `wanted` evenly spaced images of a folder, in the order of their names."""
-    return [to_tensor(read_image(path, 3), ImageFormat()) for path in spread(list_images(folder), wanted)]
+    return [to_tensor(read_image(path, 3), ImageFormat()) for path in evenly_spaced(list_images(folder), wanted)]

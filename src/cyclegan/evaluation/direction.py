@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cyclegan.config import Direction
 from cyclegan.evaluation.test_images import Advance, TestImages, first_reason
-from cyclegan.images.file_list import spread
+from cyclegan.images.file_list import evenly_spaced
 from cyclegan.metrics.features import FeatureNetwork
 from cyclegan.metrics.functions import distance_to_nearest
 from cyclegan.metrics.round_trip import as_stored, round_trip
@@ -277,7 +277,7 @@ def choose_showcase(context: EvaluationContext, result: DirectionScores) -> list
     num_best = min(_NUM_BEST, len(ranked) // 2)
     best, worst = ranked[:num_best], ranked[len(ranked) - num_best :][::-1]
     shown = {image.file for image in (*best, *worst)}
-    typical = spread([image for image in result.images if image.file not in shown], _NUM_TYPICAL)
+    typical = evenly_spaced([image for image in result.images if image.file not in shown], _NUM_TYPICAL)
     groups: tuple[tuple[Literal["typical", "best", "worst"], Sequence[ImageScores]], ...]
     groups = (("typical", typical), ("best", best), ("worst", worst))
     name = result.ranked_by

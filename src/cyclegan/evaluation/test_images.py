@@ -14,9 +14,10 @@ from cyclegan.config import TrainConfig
 from cyclegan.data.domains import find_folders
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.codecs import read_as
-from cyclegan.images.file_list import list_images, spread
+from cyclegan.images.file_list import evenly_spaced, list_images
 from cyclegan.images.formats import ImageFormat
-from cyclegan.images.tensors import same_size_batches, scale, to_tensor
+from cyclegan.images.resizing import scale
+from cyclegan.images.tensors import same_size_batches, to_tensor
 from cyclegan.metrics.features import FeatureNetwork
 from cyclegan.storage.scores import FileList
 from cyclegan.translate.translator import Translator
@@ -120,8 +121,8 @@ class TestImages:
         """Features of `count` training images at equal distances, and the mean of up to a thousand."""
         # A training file that cannot be read is left out of the baseline; it is no test image.
         unreadable = dict(self.unreadable)
-        read = spread(self.train_paths, self.num_training(count, mean))
-        chosen = set(spread(read, min(count, len(read))))
+        read = evenly_spaced(self.train_paths, self.num_training(count, mean))
+        chosen = set(evenly_spaced(read, min(count, len(read))))
         features, total = [], None
         same_size = True
         for paths, images in self.batches(read, batch_size):

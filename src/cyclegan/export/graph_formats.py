@@ -21,9 +21,8 @@ from cyclegan.storage.run import read_run_config, run_of
 from cyclegan.system.atomic import atomic_path
 from cyclegan.system.devices import has_fast_bf16, why_slow
 from cyclegan.translate.engines import psnr, require, smooth_picture
-from cyclegan.translate.engines.exported import READERS, Check, ExportInfo, Network, Side, open_file
-from cyclegan.translate.engines.graphs import to_exported_program, to_onnx, to_openvino
-from cyclegan.translate.engines.with_onnxruntime import INPUT, OUTPUT
+from cyclegan.translate.engines.exported import EXPORT_FORMATS, Check, ExportInfo, Network, Side, open_file
+from cyclegan.translate.engines.graphs import INPUT, OUTPUT, to_exported_program, to_onnx, to_openvino
 from cyclegan.translate.engines.with_openvino import check_precision
 
 PRECISIONS: dict[str, tuple[str, ...]] = {
@@ -103,7 +102,7 @@ def export_graphs(
             f"{calibration.folder} holds images of one domain, and two directions were asked for; "
             "give --direction, or a folder that holds trainA and trainB."
         )
-    names = [f"{direction}{READERS[format][1]}" for direction in directions]
+    names = [f"{direction}{EXPORT_FORMATS[format].suffix}" for direction in directions]
     wanted = [
         *names,
         *([f"{direction}.bin" for direction in directions] if format == "openvino" else []),

@@ -17,12 +17,11 @@ from torch import Tensor, nn
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.export.graph_files import save_onnx, save_openvino
 from cyclegan.images.codecs import read_as
-from cyclegan.images.file_list import list_images, spread
+from cyclegan.images.file_list import evenly_spaced, list_images
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.tensors import pad_to_multiple, to_tensor
 from cyclegan.translate.engines import require
-from cyclegan.translate.engines.graphs import quiet, to_onnx, to_openvino
-from cyclegan.translate.engines.with_onnxruntime import INPUT
+from cyclegan.translate.engines.graphs import INPUT, quiet, to_onnx, to_openvino
 from cyclegan.translate.engines.with_openvino import openvino_core
 
 NUM_CALIBRATION = 24
@@ -45,7 +44,7 @@ def read_images(folder: Path, image_format: ImageFormat, multiple: int, smallest
     """Evenly spaced images of a folder. Raises InputError if fewer than two can be read."""
     most = max(MOST_PIXELS, multiple)
     tensors: list[Tensor] = []
-    for path in spread(list_images(folder), NUM_CALIBRATION + NUM_HELD_OUT):
+    for path in evenly_spaced(list_images(folder), NUM_CALIBRATION + NUM_HELD_OUT):
         try:
             tensor = to_tensor(read_as(path, image_format), image_format)
         except UnreadableError:

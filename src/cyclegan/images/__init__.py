@@ -1,1 +1,9 @@
-"""Image files, arrays and tensors."""
+"""Image files, arrays and tensors. `file_formats` lists the file formats, `codecs` reads and writes."""
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+# (H, W, C) in the type of its file, unless a function says otherwise.
+Array: TypeAlias = NDArray[np.generic]

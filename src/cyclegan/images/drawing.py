@@ -1,4 +1,4 @@
-"""Grids of images for people to look at."""
+"""Images as pictures for people: grids, and enlarged pixels."""
 
 from PIL import Image, ImageDraw
 from torch import Tensor
@@ -8,7 +8,7 @@ from cyclegan.images.tensors import from_tensor
 
 
 def grid(rows: list[list[Tensor]], labels: list[str]) -> Image.Image:
-    """A picture of rows of (C, H, W) images in [-1, 1], each row under its label; extra channels are left out."""
+    """Rows of (C, H, W) images in [-1, 1] as one picture, each row below its label; extra channels are left out."""
     gap, head = 4, 16
     height = sum(head + gap + max(image.shape[1] for image in row) for row in rows)
     width = max(sum(image.shape[2] + gap for image in row) for row in rows) - gap
@@ -27,11 +27,11 @@ def grid(rows: list[list[Tensor]], labels: list[str]) -> Image.Image:
 
 
 def displayable(image: Tensor) -> Image.Image:
-    """(C, H, W) in [-1, 1] as an 8-bit RGB picture: the first three channels, or the first one in grey."""
+    """(C, H, W) in [-1, 1] as an 8-bit RGB picture: the first three channels, or the first one as grey."""
     channels = image[:3] if image.shape[0] >= 3 else image[:1].expand(3, -1, -1)
     return Image.fromarray(from_tensor(channels, ImageFormat()))
 
 
 def upscale(image: Tensor, factor: int) -> Tensor:
-    """Repeat every pixel of (C, H, W) `factor` times in both directions, so that small images can be looked at."""
+    """Repeat every pixel of (C, H, W) `factor` times in both directions, to show small images."""
     return image.repeat_interleave(factor, -1).repeat_interleave(factor, -2) if factor > 1 else image

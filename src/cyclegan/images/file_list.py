@@ -1,4 +1,4 @@
-"""The files of a folder, however many: found in one pass, kept in a few bytes each."""
+"""The files of a folder: found in one pass, and kept in a few bytes each."""
 
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -9,33 +9,35 @@ from typing import TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from cyclegan.images.formats import EXTENSIONS
+from cyclegan.images.file_formats import image_suffixes
 
-# Names that are taken apart at once, where all are gone through.
+Item = TypeVar("Item")
+
+# Names that are decoded together when all are read.
 _CHUNK = 4096
 
 
 class FileList(Sequence[Path]):
     """Paths below one folder, in a fixed order.
 
-    A million `Path` objects take 400 MB and as long to send to another process; here a path is its name and 8 bytes,
-    and becomes a `Path` when it is asked for. A slice is a FileList.
+    A million `Path` objects take 400 MB, and long to send to another process. Here a path is its name and 8 bytes, and
+    becomes a `Path` when it is read. A slice is a FileList.
     """
 
     __slots__ = ("_ends", "_names", "root")
 
     def __init__(self, root: Path, names: Iterable[str]) -> None:
-        # No name of a file holds a zero byte. What is not UTF-8 in a name comes back as it was.
-        self._hold(root, b"".join(os.fsencode(name) + b"\0" for name in names))
+        # No file name contains a zero byte. Names that are not UTF-8 survive.
+        self._set(root, b"".join(os.fsencode(name) + b"\0" for name in names))
 
     @classmethod
     def of_bytes(cls, root: Path, names: bytes | bytearray) -> "FileList":
-        """Names as the system has them, a zero byte behind each."""
+        """Names in the encoding of the file system, each followed by a zero byte."""
         files = cls.__new__(cls)
-        files._hold(root, bytes(names))
+        files._set(root, bytes(names))
         return files
 
-    def _hold(self, root: Path, names: bytes) -> None:
+    def _set(self, root: Path, names: bytes) -> None:
         self.root, self._names = Path(root), names
         self._ends = np.flatnonzero(np.frombuffer(names, np.uint8) == 0)
 
@@ -67,13 +69,13 @@ class FileList(Sequence[Path]):
         return f"FileList({str(self.root)!r}, {len(self)} files)"
 
     def name(self, index: int) -> str:
-        """The path from the root on, with forward slashes."""
+        """The path relative to the root, with forward slashes."""
         index = range(len(self))[index]
         begin = self._ends[index - 1] + 1 if index else 0
         return os.fsdecode(self._names[begin : self._ends[index]])
 
     def names(self) -> Iterator[str]:
-        """All of them, as in `name`; faster than one by one."""
+        """All names, as `name` returns them; faster than one by one."""
         begin = 0
         for last in range(_CHUNK - 1, len(self) + _CHUNK - 1, _CHUNK):
             end = int(self._ends[min(last, len(self) - 1)])
@@ -81,19 +83,19 @@ class FileList(Sequence[Path]):
             begin = end + 1
 
     def take(self, indices: NDArray[np.integer]) -> "FileList":
-        """The paths at these places."""
+        """The paths at these indices."""
         return FileList(self.root, (self.name(index) for index in indices.tolist()))
 
     def without(self, paths: Collection[Path]) -> "FileList":
-        """All but these."""
+        """All other paths."""
         if not paths:
             return self
-        left_out = {path.relative_to(self.root).as_posix() for path in paths}
-        return FileList(self.root, (name for name in self.names() if name not in left_out))
+        excluded = {path.relative_to(self.root).as_posix() for path in paths}
+        return FileList(self.root, (name for name in self.names() if name not in excluded))
 
 
-def list_files(root: Path, extensions: tuple[str, ...]) -> FileList:
-    """Files of these (lower case) extensions below a folder, nested ones too, hidden ones not, ordered by their path.
+def list_files(root: Path, suffixes: tuple[str, ...]) -> FileList:
+    """Files with these (lower case) suffixes below a folder, in order of their paths; hidden files are left out.
 
     Links to files count, links to folders are not followed.
     """
@@ -101,7 +103,7 @@ def list_files(root: Path, extensions: tuple[str, ...]) -> FileList:
     waiting = [""]
     while waiting:
         folder = waiting.pop()
-        # As unreadable folders below it, one that vanishes meanwhile, or that is none, holds nothing.
+        # An unreadable folder, one that vanishes meanwhile, and a root that is no folder hold no files.
         with (
             suppress(PermissionError, FileNotFoundError, NotADirectoryError),
             os.scandir(Path(root, folder)) as entries,
@@ -110,7 +112,7 @@ def list_files(root: Path, extensions: tuple[str, ...]) -> FileList:
                 name = entry.name
                 if name.startswith("."):
                     continue
-                if name.lower().endswith(extensions) and entry.is_file():
+                if name.lower().endswith(suffixes) and entry.is_file():
                     names.append(folder + name)
                 elif entry.is_dir(follow_symlinks=False):
                     waiting.append(f"{folder}{name}/")
@@ -118,15 +120,12 @@ def list_files(root: Path, extensions: tuple[str, ...]) -> FileList:
     return FileList(root, names)
 
 
-T = TypeVar("T")
-
-
 def list_images(root: Path) -> FileList:
-    """Image files below a folder, nested ones too, hidden ones not, ordered by their path."""
-    return list_files(root, EXTENSIONS)
+    """Image files below a folder, in order of their paths; hidden files are left out."""
+    return list_files(root, image_suffixes())
 
 
-def spread(items: Sequence[T], count: int) -> list[T]:
-    """Up to `count` items at equal distances, in their order."""
+def evenly_spaced(items: Sequence[Item], count: int) -> list[Item]:
+    """Up to `count` items at equal distances, in order."""
     count = min(count, len(items))
     return [items[i * len(items) // count] for i in range(count)]

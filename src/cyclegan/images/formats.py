@@ -1,21 +1,21 @@
-"""What image files hold: suffixes, and the format of a domain's images."""
+"""What an image holds (`ImageFormat`, `Header`), and how a kind of file is read and written (`FileFormat`)."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 from pydantic import Field
 
 from cyclegan.config import Config
+from cyclegan.images import Array
+from cyclegan.images.regions import RegionReader, TiledWriter
 
-EXTENSIONS: tuple[str, ...] = (".jpg", ".jpeg", ".png", ".webp", ".avif", ".bmp", ".tif", ".tiff", ".npy")
-
-
-# Channels that files of these kinds hold at 8 bits. JPEG, BMP and the like cannot keep transparency.
-_CHANNELS = {
-    ".png": (1, 3, 4),
-    ".webp": (3, 4),
-    ".avif": (3, 4),
-    ".jpg": (1, 3),
-    ".jpeg": (1, 3),
-    ".bmp": (1, 3),
-}
+# Channels of 8-bit images that Pillow holds: grey, RGB and RGBA.
+PICTURE_CHANNELS = (1, 3, 4)
 
 
 class ImageFormat(Config):
@@ -29,12 +29,73 @@ class ImageFormat(Config):
     def __str__(self) -> str:
         return f"{self.channels} x {self.dtype} in [{self.low:g}, {self.high:g}]"
 
+    @property
+    def is_picture(self) -> bool:
+        """Whether Pillow can hold such an image: 8-bit grey, RGB or RGBA."""
+        return self.dtype == "uint8" and self.channels in PICTURE_CHANNELS
 
-def can_hold(suffix: str, channels: int, dtype: str) -> bool:
-    """Whether files of this suffix hold images of these channels and this numpy type without loss of depth."""
-    suffix = suffix.lower()
-    if suffix in (".tif", ".tiff", ".npy"):
-        return True
-    if dtype == "uint8":
-        return channels in _CHANNELS.get(suffix, ())
-    return suffix == ".png" and dtype == "uint16" and channels in (1, 3, 4)
+    @property
+    def pixel_bytes(self) -> int:
+        """Bytes of one decoded pixel."""
+        return int(self.channels * np.dtype(self.dtype).itemsize)
+
+
+class Header(NamedTuple):
+    """Height and width in pixels (upright), numpy type and channels of a file.
+
+    channels: None for an 8-bit picture, which can be converted to 1, 3 or 4 channels.
+    """
+
+    height: int
+    width: int
+    dtype: str
+    channels: int | None
+
+    @classmethod
+    def of_array(cls, array: NDArray[np.generic]) -> "Header":
+        """The header of an array (H, W) or (H, W, C)."""
+        channels = 1 if array.ndim == 2 else array.shape[2]
+        return cls(array.shape[0], array.shape[1], array.dtype.newbyteorder("=").name, channels)
+
+
+Decoded: TypeAlias = Image.Image | Array
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileFormat:
+    """A file format: one row of `cyclegan.images.file_formats.FILE_FORMATS`.
+
+    Functions may raise any error over a damaged file; it is reported as an `UnreadableError`. Packages are imported
+    inside the functions, so that a missing one is reported with its install line and slows down nobody else.
+
+    suffixes: lower case, with their dot.
+    read: decode a file: an 8-bit Pillow image, which is turned upright and converted to the channels that are wanted,
+        or an array (H, W) or (H, W, C) in the file's own type, which must have the channels that are wanted.
+    write: write an array (H, W, C) to an open binary file. Without it the format is read only.
+    holds: what `write` keeps without loss: numpy type -> numbers of channels. None: everything.
+    install: what `pip install` takes if a package is missing, such as cyclegan[data].
+    install_reason: which files need it, such as `has 16-bit colour`; empty for all.
+    probe: the header without decoding, or None if the file must be read for it, as happens without `probe`.
+    quick_probe: the header of a common file in a fraction of the time of `probe`, or None. For folders of millions.
+    size: height and width as they are stored, never decoding; default: those of `probe`. For files larger than memory.
+    open_regions: open a file for reading by region, or None if it must be read as a whole.
+    tiled_writer: how an image is written in tiles, so that it need not fit into memory.
+    """
+
+    suffixes: tuple[str, ...]
+    read: Callable[[Path], Decoded]
+    write: Callable[[IO[bytes], Array], None] | None = None
+    holds: Mapping[str, tuple[int, ...]] | None = field(default_factory=dict)
+    install: str = ""
+    install_reason: str = ""
+    probe: Callable[[Path], Header | None] = lambda _: None
+    quick_probe: Callable[[str], Header | None] = lambda _: None
+    size: Callable[[str], tuple[int, int] | None] | None = None
+    open_regions: Callable[[Path, ImageFormat], RegionReader | None] = lambda _path, _format: None
+    tiled_writer: TiledWriter | None = None
+
+    def can_hold(self, channels: int, dtype: str) -> bool:
+        """Whether files of this format keep images of these channels and this numpy type without loss of depth."""
+        if self.write is None:
+            return False
+        return self.holds is None or channels in self.holds.get(dtype, ())

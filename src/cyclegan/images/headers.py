@@ -1,4 +1,4 @@
-"""Sizes and types of many image files from their headers, and an index of them, so that none is read twice."""
+"""Sizes and types of many image files from their headers, and an index of them that saves reading them again."""
 
 import hashlib
 import os
@@ -8,94 +8,73 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from cyclegan.errors import UnreadableError
-from cyclegan.images.codecs import open_npy, probe_image
+from cyclegan.images.codecs import probe_image
+from cyclegan.images.file_formats import file_format_of
 from cyclegan.images.file_list import FileList
-from cyclegan.images.formats import ImageFormat
+from cyclegan.images.formats import Header, ImageFormat
 from cyclegan.system.atomic import atomic_path
-from cyclegan.system.prefetch import work_ahead
+from cyclegan.system.prefetch import prefetch
 
-# Files that are looked at together, so few that Ctrl-C need not wait where each takes milliseconds. The threads hide
-# the waits of a network drive; on a disk of this machine one is as fast.
+# Files that one thread probes in one go: few, so that Ctrl-C is quick where each takes milliseconds. The threads hide
+# the latency of a network drive; on a local disk one is as fast.
 _CHUNK = 256
 _THREADS = 8
 
-# Folders of fewer files are read again in a moment, and leave no index.
+# Smaller folders are scanned again in a moment, and get no index.
 MIN_INDEXED = 5000
-
-# Enough of a file for the headers of nearly all that have no EXIF.
-_HEAD_BYTES = 8192
-
-# Segments and chunks that say nothing of size, depth or orientation.
-_JPEG_SILENT = {0xC4, 0xDB, 0xDD, 0xE0, 0xE2, 0xED, 0xEE, 0xFE}
-_PNG_SILENT = {b"sRGB", b"gAMA", b"cHRM", b"pHYs", b"sBIT", b"PLTE", b"tRNS", b"bKGD", b"tIME", b"iCCP"}
-
-# A larger picture may be a decompression bomb, of which Pillow knows more.
-_MOST_PIXELS = 2**26
-
-
-@dataclass(frozen=True)
-class Header:
-    """Height and width in pixels (upright), numpy type and channels of a file, as of `images.probe_image`."""
-
-    height: int
-    width: int
-    dtype: str
-    channels: int | None
 
 
 def read_header(path: str) -> Header:
-    """That of one file. Raises UnreadableError, or InputError if an extra is missing.
+    """The header of one file. Raises UnreadableError, or InputError if a package is missing.
 
-    Plain JPEGs and PNGs, of which folders of a million consist, take a fraction of Pillow's time here. Whatever is
-    unusual in them, EXIF above all, is left to Pillow.
+    Plain JPEGs and PNGs, of which folders of a million consist, take a fraction of the time of `probe_image`.
     """
     try:
-        size = _plain_size(path)
+        header = file_format_of(path).quick_probe(path)
     except OSError as error:
         raise UnreadableError(str(error)) from error
-    return Header(*probe_image(Path(path))) if size is None else Header(*size, "uint8", None)
+    return probe_image(Path(path)) if header is None else header
 
 
 def decoded_bytes(path: Path, image_format: ImageFormat) -> int:
-    """Bytes of the image of a file when it is decoded in this format; 0 where no header says its size."""
-    height, width = _size(str(path)) or (0, 0)  # what is wrong with a file is said when it is read
-    return int(height * width * image_format.channels * np.dtype(image_format.dtype).itemsize)
-
-
-def read_sizes(files: FileList) -> Iterator[tuple[int, int] | None]:
-    """`image_size` of each file in order, plain JPEGs and PNGs without Pillow. Nothing is decoded, however large."""
-    chunks = (list(files[begin : begin + _CHUNK].names()) for begin in range(0, len(files), _CHUNK))
-    stopped = Event()
-
-    def look(names: list[str]) -> list[tuple[int, int] | None]:
-        return [None if stopped.is_set() else _size(os.path.join(files.root, name)) for name in names]  # noqa: PTH118
-
-    with any_size():  # around the threads, and not in each of them: it is one setting for all
-        ahead = work_ahead(look, chunks, num_threads=_THREADS, most_items=2 * _THREADS)
-        try:
-            for _, future in ahead:
-                yield from future.result()
-        finally:
-            stopped.set()
-            ahead.close()
+    """Bytes of a file's image when it is decoded in this format; 0 if its size cannot be read."""
+    height, width = _size(str(path)) or (0, 0)  # reading the file reports what is wrong
+    return height * width * image_format.pixel_bytes
 
 
 def image_size(path: Path) -> tuple[int, int] | None:
-    """Height and width of a file as it lies there, from its header; None if it has none that can be read."""
-    with any_size():
+    """Height and width of a file as they are stored, from its header; None if it cannot be read."""
+    with without_pixel_limit():
         return _size(str(path))
 
 
+def read_sizes(files: FileList) -> Iterator[tuple[int, int] | None]:
+    """`image_size` of each file in order. Nothing is decoded, however large."""
+    chunks = (list(files[begin : begin + _CHUNK].names()) for begin in range(0, len(files), _CHUNK))
+    stopped = Event()
+
+    def sizes(names: list[str]) -> list[tuple[int, int] | None]:
+        return [None if stopped.is_set() else _size(os.path.join(files.root, name)) for name in names]  # noqa: PTH118
+
+    with without_pixel_limit():  # around all threads: the setting is global
+        results = prefetch(sizes, chunks, num_threads=_THREADS, max_items=2 * _THREADS)
+        try:
+            for _, future in results:
+                yield from future.result()
+        finally:
+            stopped.set()
+            results.close()
+
+
 @contextmanager
-def any_size() -> Iterator[None]:
-    """Pillow refuses huge pictures, against small files that fill the memory. Not here: others look at memory."""
+def without_pixel_limit() -> Iterator[None]:
+    """Lift Pillow's limit on the size of pictures, for callers that check memory themselves."""
     before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
     try:
         yield
@@ -104,72 +83,22 @@ def any_size() -> Iterator[None]:
 
 
 def _size(path: str) -> tuple[int, int] | None:
-    with suppress(Exception):  # decoders raise errors of every kind
-        if path.lower().endswith(".npy"):
-            return open_npy(path).shape[:2]
-        size = _plain_size(path)
-        if size is not None:
-            return size
-        try:
-            with Image.open(path) as picture:
-                return picture.height, picture.width
-        except UnidentifiedImageError:
-            import tifffile
-
-            with tifffile.TiffFile(path) as file:
-                page: Any = file.pages[0]
-                return int(page.imagelength), int(page.imagewidth)
+    with suppress(Exception):  # decoders raise errors of many kinds
+        file_format = file_format_of(path)
+        if file_format.size is not None:
+            return file_format.size(path)
+        header = file_format.probe(Path(path))
+        return None if header is None else (header.height, header.width)
     return None
-
-
-def _plain_size(path: str) -> tuple[int, int] | None:
-    """Height and width of a plain JPEG or PNG; None for all else. Raises OSError."""
-    if path.lower().endswith((".npy", ".tif", ".tiff")):
-        return None
-    file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    try:
-        head = os.read(file, _HEAD_BYTES)
-    finally:
-        os.close(file)
-    size = _jpeg_size(head) if head[:3] == b"\xff\xd8\xff" else _png_size(head)
-    return size if size is not None and 0 < size[0] * size[1] <= _MOST_PIXELS else None
-
-
-def _jpeg_size(head: bytes) -> tuple[int, int] | None:
-    """Height and width of a JPEG of 8 bits that nothing can turn on its side, else None."""
-    size, at = None, 2
-    while at + 10 <= len(head) and head[at] == 0xFF:
-        marker = head[at + 1]
-        if marker == 0xDA:  # the pixels begin
-            return size
-        if marker in (0xC0, 0xC1, 0xC2) and head[at + 4] == 8:
-            size = int.from_bytes(head[at + 5 : at + 7], "big"), int.from_bytes(head[at + 7 : at + 9], "big")
-        elif marker not in _JPEG_SILENT:
-            return None
-        at += 2 + int.from_bytes(head[at + 2 : at + 4], "big")
-    return None
-
-
-def _png_size(head: bytes) -> tuple[int, int] | None:
-    """Height and width of a PNG of 8 bits or fewer that nothing can turn on its side, else None."""
-    if head[:8] != b"\x89PNG\r\n\x1a\n" or head[12:16] != b"IHDR" or head[24:25] not in (b"\1", b"\2", b"\4", b"\x08"):
-        return None
-    at = 33
-    while head[at + 4 : at + 8] in _PNG_SILENT:
-        at += 12 + int.from_bytes(head[at : at + 4], "big")
-    if head[at + 4 : at + 8] != b"IDAT":
-        return None
-    return int.from_bytes(head[20:24], "big"), int.from_bytes(head[16:20], "big")
 
 
 @dataclass
 class HeaderIndex:
-    """Headers of files that have been looked at, known again by name below the folder, size and time of change."""
+    """Headers of files, found again by name below the folder, size and modification time."""
 
-    # Sorted; each is a hash of what a file is known by. What belongs to it stands at the same place of the others.
-    keys: NDArray[np.uint64]
+    keys: NDArray[np.uint64]  # (N,), sorted: hashes that identify the files
     sizes: NDArray[np.int32]  # (N, 2): height, width
-    kinds: NDArray[np.int16]  # places in `table`
+    kinds: NDArray[np.int16]  # (N,): indices into `table`
     table: list[tuple[str, int | None]]  # numpy type, channels
     changed: bool = False
 
@@ -179,7 +108,7 @@ class HeaderIndex:
 
     @classmethod
     def load(cls, path: Path) -> "HeaderIndex":
-        """What `save` wrote; empty if there is no such file, or a damaged one."""
+        """What `save` wrote; empty if the file is missing or damaged."""
         try:
             with np.load(path, allow_pickle=False) as file:
                 channels = [None if count < 0 else int(count) for count in file["channels"]]
@@ -187,11 +116,11 @@ class HeaderIndex:
                 index = cls(file["keys"], file["sizes"], file["kinds"], table)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
             return cls.empty()
-        is_whole = len(index.keys) == len(index.sizes) == len(index.kinds) and (index.kinds < len(table)).all()
-        return index if is_whole else cls.empty()
+        is_consistent = len(index.keys) == len(index.sizes) == len(index.kinds) and (index.kinds < len(table)).all()
+        return index if is_consistent else cls.empty()
 
     def save(self, path: Path) -> None:
-        """Write it where the folder is so large that it matters, unless the same is there (`--fresh` moves it away)."""
+        """Write the index of a large folder, unless the file has it already (`--fresh` moves the file away)."""
         if (not self.changed and path.exists()) or len(self.keys) < MIN_INDEXED:
             return
         with atomic_path(path) as partial, partial.open("wb") as file:
@@ -205,7 +134,7 @@ class HeaderIndex:
             )
         self.changed = False
 
-    def keep(self, found: "list[Headers]") -> None:
+    def replace(self, found: "list[Headers]") -> None:
         """Hold these headers and no others."""
         keys, sizes, kinds = (
             np.concatenate([getattr(chunk, name) for chunk in found]) for name in ("keys", "sizes", "kinds")
@@ -216,7 +145,7 @@ class HeaderIndex:
         self.keys, self.sizes, self.kinds = keys, sizes[is_good][first], kinds[is_good][first]
 
     def find(self, keys: NDArray[np.uint64]) -> NDArray[np.intp]:
-        """Where each key stands, -1 where it is not known."""
+        """The index of each key, -1 for an unknown one."""
         if not len(self.keys):
             return np.full(len(keys), -1)
         places = np.searchsorted(self.keys, keys).clip(max=len(self.keys) - 1)
@@ -225,32 +154,32 @@ class HeaderIndex:
 
 @dataclass(frozen=True)
 class Headers:
-    """Headers of neighbouring files of a list, from place `begin` on. unreadable: of those not to be had, and why."""
+    """Headers of neighbouring files of a list, from index `begin` on. unreadable: index in the list -> reason."""
 
     begin: int
     keys: NDArray[np.uint64]
-    sizes: NDArray[np.int32]  # (N, 2): height, width; 0 if it is unreadable
-    kinds: NDArray[np.int16]  # places in the table of the index; -1 if it is unreadable
+    sizes: NDArray[np.int32]  # (N, 2): height, width; 0 for an unreadable file
+    kinds: NDArray[np.int16]  # indices into the table of the header index; -1 for an unreadable file
     unreadable: dict[int, str]
 
 
 def read_headers(files: FileList, index: HeaderIndex) -> Iterator[Headers]:
-    """The headers of all files, some at a time and in order; those in the index are not read.
+    """The headers of all files, in chunks and in order. Files in the index are not read.
 
-    New kinds are added to the index's table. Raises InputError if an extra is missing.
+    New kinds are added to the index's table. Raises InputError if a package is missing.
     """
     chunks = ((begin, list(files[begin : begin + _CHUNK].names())) for begin in range(0, len(files), _CHUNK))
     root = os.path.join(files.root, "")  # noqa: PTH118
-    adding, stopped = Lock(), Event()
+    table_lock, stopped = Lock(), Event()
 
     def kind_of(header: Header) -> int:
         kind = header.dtype, header.channels
-        with adding:
+        with table_lock:
             if kind not in index.table:
                 index.table.append(kind)
             return index.table.index(kind)
 
-    def look(chunk: tuple[int, list[str]]) -> Headers:
+    def headers_of(chunk: tuple[int, list[str]]) -> Headers:
         begin, names = chunk
         keys = np.fromiter((_key(root, name) for name in names), np.uint64, len(names))
         places = index.find(keys)
@@ -269,17 +198,17 @@ def read_headers(files: FileList, index: HeaderIndex) -> Iterator[Headers]:
             sizes[i], kinds[i] = (header.height, header.width), kind_of(header)
         return Headers(begin, keys, sizes, kinds, unreadable)
 
-    ahead = work_ahead(look, chunks, num_threads=_THREADS, most_items=2 * _THREADS)
+    results = prefetch(headers_of, chunks, num_threads=_THREADS, max_items=2 * _THREADS)
     try:
-        for _, future in ahead:
+        for _, future in results:
             yield future.result()
     finally:
         stopped.set()
-        ahead.close()
+        results.close()
 
 
 def _key(root: str, name: str) -> int:
-    """A hash of what a file is known by; 0 for one that is gone, which is never in an index."""
+    """A hash that identifies a file; 0 for one that is gone, which is never in an index."""
     try:
         about = os.stat(root + name)  # noqa: PTH116
     except OSError:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from cyclegan.config import Config, TrainConfig
-from cyclegan.data.image_folder import scaled_size
+from cyclegan.data.preprocessing import scaled_size
 from cyclegan.inspection.duplicates import Copies
 from cyclegan.inspection.survey import Distance, FolderReport, printable
 

@@ -14,15 +14,18 @@ from torch import Tensor
 
 from cyclegan.config import Config
 from cyclegan.errors import InputError, UnreadableError
-from cyclegan.images.codecs import Array, probe_image, read_image
+from cyclegan.images import Array
+from cyclegan.images.codecs import probe_image, read_image
 from cyclegan.images.drawing import displayable
-from cyclegan.images.file_list import list_images, spread
-from cyclegan.images.formats import EXTENSIONS, ImageFormat
-from cyclegan.images.tensors import resize, to_tensor
+from cyclegan.images.file_formats import image_suffixes
+from cyclegan.images.file_list import evenly_spaced, list_images
+from cyclegan.images.formats import ImageFormat
+from cyclegan.images.resizing import resize
+from cyclegan.images.tensors import to_tensor
 from cyclegan.inspection.duplicates import THUMBNAIL, FloatArray
 from cyclegan.metrics.features import FeatureInfo, FeatureNetwork
 from cyclegan.metrics.functions import kernel_distance
-from cyclegan.system.prefetch import num_cores, work_ahead
+from cyclegan.system.prefetch import num_cores, prefetch
 
 # Steps of the histograms, over values of 0..1.
 BINS = 32
@@ -154,7 +157,7 @@ def survey_folder(
     if not paths:
         there = ", ".join(f"{count} of type {suffix}" for suffix, count in ignored.items())
         instead = f" (but {there})" if there else ""
-        raise InputError(f"{root} holds no images{instead}; expected files of type {' '.join(EXTENSIONS)}.")
+        raise InputError(f"{root} holds no images{instead}; expected files of type {' '.join(image_suffixes())}.")
     seen: list[_Seen] = []
     unreadable: list[tuple[Path, str]] = []
     for done, (path, result) in enumerate(_in_order(lambda path: _look(path, root), paths), 1):
@@ -191,7 +194,7 @@ def _ignored(root: Path) -> dict[str, int]:
     suffixes = Counter(
         path.suffix.lower() or "no suffix"
         for path in root.rglob("*")
-        if path.suffix.lower() not in EXTENSIONS
+        if path.suffix.lower() not in image_suffixes()
         and not any(part.startswith(".") for part in path.relative_to(root).parts)
         and path.is_file()
     )
@@ -203,7 +206,7 @@ def _in_order(
 ) -> Iterator[tuple[Path, _Seen | InputError | UnreadableError | OSError]]:
     """The results in the order of the paths, from a few threads (decoders let go of Python's lock)."""
     num_threads = min(4, num_cores())
-    for path, future in work_ahead(look, paths, num_threads=num_threads, most_items=2 * num_threads):
+    for path, future in prefetch(look, paths, num_threads=num_threads, max_items=2 * num_threads):
         try:
             yield path, future.result()
         except (InputError, UnreadableError, OSError) as error:
@@ -239,13 +242,11 @@ def _look(path: Path, root: Path) -> _Seen:
 
 def _name_format(path: Path) -> tuple[str, str]:
     """Format and mode by the content of the file; the suffix for a format that Pillow does not read."""
-    if path.suffix.lower() != ".npy":
-        try:
-            with Image.open(path) as picture:
-                return picture.format or path.suffix, picture.mode
-        except OSError:  # a TIFF of a kind that Pillow has no mode for
-            pass
-    return path.suffix[1:].upper(), ""
+    try:
+        with Image.open(path) as picture:
+            return picture.format or path.suffix, picture.mode
+    except OSError:
+        return path.suffix[1:].upper(), ""
 
 
 def _three_channels(array: Array) -> Array:
@@ -365,8 +366,8 @@ def domain_distance(
         return None
     network = FeatureNetwork(torch.device("cpu"))
     size = network.info.input_pixels
-    chosen = [(0, a, file) for file in spread(a.files, MOST_FEATURES)]
-    chosen += [(1, b, file) for file in spread(b.files, MOST_FEATURES)]
+    chosen = [(0, a, file) for file in evenly_spaced(a.files, MOST_FEATURES)]
+    chosen += [(1, b, file) for file in evenly_spaced(b.files, MOST_FEATURES)]
     features: tuple[list[Tensor], list[Tensor]] = ([], [])
     for done, (domain, report, file) in enumerate(chosen, 1):
         with suppress(UnreadableError, InputError):  # a file that was removed meanwhile

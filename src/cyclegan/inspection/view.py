@@ -9,7 +9,7 @@ from PIL import Image
 
 from cyclegan._version import __version__
 from cyclegan.errors import InputError, UnreadableError
-from cyclegan.images.file_list import spread
+from cyclegan.images.file_list import evenly_spaced
 from cyclegan.inspection import Inspection
 from cyclegan.inspection.duplicates import Copies, Copy
 from cyclegan.inspection.run_summary import RunSummary
@@ -229,7 +229,7 @@ def write_inspection(inspection: Inspection, path: Path) -> None:
 
 
 def _contact_sheet(name: str, folder: FolderReport) -> Section:
-    files = spread(folder.files, _SHEET)
+    files = evenly_spaced(folder.files, _SHEET)
     tiles = [_thumbnail(folder, file) for file in files]
     columns = min(_COLUMNS, len(tiles))
     sheet = Image.new("RGB", (columns * (_SIDE + 4), -(-len(tiles) // columns) * (_SIDE + 4)), "white")

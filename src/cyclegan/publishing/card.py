@@ -13,7 +13,7 @@ from PIL import Image
 from cyclegan.config import Direction, TrainConfig
 from cyclegan.data.domains import find_folders
 from cyclegan.errors import InputError
-from cyclegan.images.file_list import list_images, spread
+from cyclegan.images.file_list import evenly_spaced, list_images
 from cyclegan.images.formats import ImageFormat
 from cyclegan.metrics.features import features_title
 from cyclegan.networks import build_generator, count_parameters
@@ -57,7 +57,7 @@ def card_pictures(subject: Subject) -> dict[str, Image.Image]:
 def _shown(subject: Subject, direction: Direction) -> list[ShownImage]:
     """Usual images, not the ones that came out best."""
     examples = subject.examples.of(direction)
-    return spread([example for example in examples if not example.is_extreme] or examples, _NUM_SHOWN)
+    return evenly_spaced([example for example in examples if not example.is_extreme] or examples, _NUM_SHOWN)
 
 
 def _roles(shown: Sequence[ShownImage]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Work that is done ahead in threads, so far and no further."""
+"""Do the work of coming items in threads, within bounds of number and memory."""
 
 import os
 from collections import deque
@@ -9,8 +9,8 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# What may wait in memory between two stages: enough that the slower one never stops, and no matter for any machine.
-MOST_BYTES = 2**28
+# Bytes that wait between two stages: enough to keep the slower stage busy, little for any machine.
+MAX_BYTES = 2**28
 
 
 def num_cores() -> int:
@@ -18,36 +18,35 @@ def num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def work_ahead(
+def prefetch(
     work: Callable[[Item], Result],
     items: Iterable[Item],
     *,
     num_threads: int,
-    most_items: int,
+    max_items: int,
     size_of: Callable[[Result], int] | None = None,
     estimate: Callable[[Item], int] | None = None,
-    most_bytes: int = MOST_BYTES,
+    max_bytes: int = MAX_BYTES,
 ) -> Generator[tuple[Item, Future[Result]], None, None]:
-    """Each item and its finished work, in the order of the items, while threads do that of the next ones.
+    """Each item with its finished future, in order, while threads work on the next items.
 
-    No more than `most_items` are begun and not yet taken, and none more than `most_bytes` have room for, unless it is
-    the only one. size_of: bytes of a result; without it, bytes do not count. estimate: bytes that an item takes while
-    it is worked on; without it, those of the largest result so far, and the first item is worked on alone.
-    `Future.result()` raises what the work raised. Where this generator is closed, nothing more is begun, and what has
-    begun is waited for.
+    At most `max_items` are started and not yet taken, and together they hold at most `max_bytes`, unless there is only
+    one. size_of: bytes of a result; default: bytes are not counted. estimate: bytes that an item takes while it is
+    worked on; default: those of the largest result so far, and the first item is worked on alone.
+    `Future.result()` raises what the work raised. Closing the generator starts nothing more and waits for what runs.
     """
     pool = ThreadPoolExecutor(num_threads)
-    # With the estimated bytes of each.
+    # The last value is the estimate of an item's bytes.
     waiting: deque[tuple[Item, Future[Result], int]] = deque()
     largest: int | None = None
 
     def has_room(expected: int) -> bool:
-        """Whether one more may begin, of so many bytes where they are estimated."""
+        """Whether another item, with this estimate of bytes, may start."""
         nonlocal largest
-        if not waiting or len(waiting) >= most_items or size_of is None:
-            return len(waiting) < max(1, most_items)
+        if not waiting or len(waiting) >= max_items or size_of is None:
+            return len(waiting) < max(1, max_items)
         if estimate is None and largest is None:
-            waiting[0][1].exception()  # waits: any number of threads could be too many
+            waiting[0][1].exception()  # waits: without any size, two threads may be too many
         held, unknown = 0, [expected]
         for _, future, size in waiting:
             if not future.done():
@@ -56,8 +55,8 @@ def work_ahead(
                 held += size_of(future.result())
                 largest = max(largest or 0, size_of(future.result()))
         if estimate is not None:
-            return held + sum(unknown) <= most_bytes
-        return largest is not None and held + len(unknown) * largest <= most_bytes
+            return held + sum(unknown) <= max_bytes
+        return largest is not None and held + len(unknown) * largest <= max_bytes
 
     def take() -> tuple[Item, Future[Result]]:
         waiting[0][1].exception()  # waits

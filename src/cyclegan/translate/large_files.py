@@ -1,9 +1,9 @@
-"""Files of any size: translated in tiles, and what is done is kept on disk, so that a stopped command goes on."""
+"""Translate files of any size in tiles, and keep what is done on disk, so that a stopped command can be resumed."""
 
 import contextlib
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 
 from cyclegan._version import __version__
 from cyclegan.errors import InputError, UnreadableError
-from cyclegan.images.codecs import Array, read_as, write_image
+from cyclegan.images import Array
+from cyclegan.images.codecs import read_as, write_image
+from cyclegan.images.file_formats import file_format_of
 from cyclegan.images.file_list import FileList
-from cyclegan.images.formats import ImageFormat
-from cyclegan.images.headers import any_size, image_size, read_sizes
+from cyclegan.images.headers import image_size, read_sizes, without_pixel_limit
+from cyclegan.images.regions import ArraySource, ImageSource, Tag, TiledWriter
 from cyclegan.translate.partial_result import PartialResult
-from cyclegan.translate.tiff_regions import TiffSource, encode_rows, tile_side, write_tiff
+from cyclegan.translate.progress import OnProgress
 from cyclegan.translate.tiling.budget import available_bytes, choose_plan, tiled_bytes, untiled_bytes
 from cyclegan.translate.tiling.network import TiledNetwork, TilingPlan, TilingState, can_tile, has_instance_norm
 from cyclegan.translate.tiling.pictures import (
     TILE,
-    ArraySource,
-    Source,
     approximate_statistics,
     check_tile,
     output_rows,
@@ -38,22 +38,19 @@ from cyclegan.translate.translator import Translator
 
 StatisticsKind = Literal["exact", "crops", "reduced"]
 
-# What is known of an image is written down at most so often, since a large activation takes seconds.
+# Seconds between two saves of the state: saving a large activation takes seconds itself.
 SAVE_SECONDS = 120.0
-
-# Is told what is being done and the share that is done, 0 to 1.
-OnProgress = Callable[[str, float], None]
 
 
 @dataclass
 class LargeResult:
-    """notes: what a user should know, such as that work of an earlier call was taken up."""
+    """notes: what a user should know, such as that the work of an earlier call was resumed."""
 
     notes: list[str] = field(default_factory=list)
 
 
 def needs_tiles(translator: Translator, path: Path, *, batch_size: int = 1) -> bool:
-    """Whether an image cannot be translated as a whole in the memory that is available. Reads its header only."""
+    """Whether an image is too large to be translated as a whole in the available memory. Reads its header only."""
     return bool(find_large(translator, FileList(Path(), [str(path)]), batch_size=batch_size).any())
 
 
@@ -62,14 +59,14 @@ def find_large(translator: Translator, files: FileList, *, batch_size: int = 1) 
     is_large = np.zeros(len(files), bool)
     if not len(files) or translator.engine.original is None or not can_tile(translator.original):
         return is_large
-    available = available_bytes(translator.device)  # once: to ask takes as long as to look at an image
+    available = available_bytes(translator.device)  # once: it takes as long as probing an image
     if available is None:
         return is_large
 
     @cache
     def fits(height: int, width: int) -> bool:
-        needed = batch_size * untiled_bytes(translator.original, height, width) + _held(translator, height, width)
-        return needed <= available
+        needed = batch_size * untiled_bytes(translator.original, height, width)
+        return needed + _image_bytes(translator, height, width) <= available
 
     for index, size in enumerate(read_sizes(files)):
         is_large[index] = size is not None and not fits(*size)
@@ -88,93 +85,156 @@ def translate_large(
 ) -> LargeResult:
     """Translate a file in tiles of `tile` pixels. The result has its size.
 
-    statistics: exact, those of the whole image, so that the result is what it would be without tiles; or approximate
-    and faster with less memory: those of full-resolution crops, or of a reduced image.
-    A TIFF is read by region, and a TIFF is written as a tiled BigTIFF with the place on the earth of the input. What is
-    done of it is kept in a hidden folder beside it, and the same call goes on after the last row of tiles.
+    statistics: `exact` uses those of the whole image, so that the result equals the one without tiles. `crops` and
+    `reduced` approximate them from full-resolution crops or a reduced image, faster and with less memory.
+    A TIFF is read by region. A TIFF is written as a tiled BigTIFF with the georeference of the input; its finished rows
+    are kept in a hidden folder beside it, and the same call resumes after the last one.
     Raises InputError before any work if it does not fit into memory, UnreadableError if the file is damaged.
     """
     check_tile(tile, translator.original)
-    to_tiff = target.suffix.lower() in (".tif", ".tiff")
-    if to_tiff:
-        if find_spec("tifffile") is None:
-            raise InputError(
-                f"{target} would be put together as a TIFF, which needs: pip install 'cyclegan[data]'; "
-                "or give another --out, such as a .png."
-            )
-        tile = max(tile // 16 * 16, 16)  # TIFF tiles have sides of multiples of 16
+    writer = _tiled_writer(target)
+    if writer is not None:
+        tile = max(tile // writer.multiple * writer.multiple, writer.multiple)
     if not has_instance_norm(translator.original):
         statistics = "exact"  # there are none to gather
-
-    with contextlib.ExitStack() as stack:
-        reader: Source
-        tags = []
-        by_region = TiffSource.open(source, translator.source)
-        if by_region is not None:
-            stack.callback(by_region.close)
-            reader, tags, decoded = by_region, by_region.geo_tags(), 0
-        else:
-            size = image_size(source)
-            decoded = 0 if size is None else size[0] * size[1] * _pixel_bytes(translator.source)
-            _check_memory(translator, source, size, tile, statistics, decoded, to_tiff=to_tiff)
-            with any_size():
-                reader = ArraySource(read_as(source, translator.source, translator.target))
-            decoded = 0  # no longer part of what is available
-        plan = _check_memory(
-            translator, source, (reader.height, reader.width), tile, statistics, decoded, to_tiff=to_tiff
-        )
-        assert plan is not None
-        job = _Job(translator, source, reader, plan, statistics, on_progress, save_seconds)
-        if not to_tiff:
-            rows = job.rows(None, first=0)
-            write_image(target, np.concatenate(list(rows)))
+    memory = _Memory(translator, source, tile, statistics, is_written_in_tiles=writer is not None)
+    with _open_source(memory) as (image, tags):
+        plan = memory.choose_plan(image.height, image.width)
+        translation = _TiledTranslation(translator, source, image, plan, statistics, on_progress, save_seconds)
+        if writer is None:
+            write_image(target, np.concatenate(list(translation.rows(None, first=0))))
             return LargeResult()
-        notes: list[str] = []
-        room = _room(translator, reader.height, reader.width, tile, decoded, to_tiff=to_tiff)
-
-        def fits(plan: TilingPlan) -> bool:
-            return room is None or tiled_bytes(translator.original, reader.height, reader.width, plan) <= room
-
-        with PartialResult.open(target, job.key(), notes) as partial:
-            job.plan = partial.plan(plan, notes, fits)
-            count = -(-reader.height // tile)
-            if partial.num_rows > 0:
-                notes.append(f"{target.name}: {partial.num_rows} of {count} rows of tiles were done before.")
-            side = tile_side(tile)
-            try:
-                if partial.num_rows < count:
-                    for row in job.rows(partial, first=partial.num_rows):
-                        partial.append(encode_rows(row, side))
-            except (InputError, UnreadableError) as error:
-                if not isinstance(error.__cause__, OSError):  # the file is bad, so that there is nothing to go on with
-                    partial.remove()
-                raise
-            on_progress("writing", 1.0)
-            shape = (reader.height, reader.width, translator.target.channels)
-            write_tiff(target, partial.tiles(), shape, translator.target.dtype, side, tags)
-            partial.remove()
-        return LargeResult(notes)
+        return LargeResult(_translate_into_tiles(translation, memory, target, writer, tags))
 
 
-class _Job:
-    """One file on its way: statistics, then rows of tiles."""
+def _tiled_writer(target: Path) -> TiledWriter | None:
+    """How the target is written in tiles, or None. Raises InputError if a package is missing."""
+    file_format = file_format_of(target)
+    writer = file_format.tiled_writer
+    if writer is not None and find_spec(writer.package) is None:
+        raise InputError(
+            f"{target} would be written in tiles by {writer.package}, which needs: pip install "
+            f"'{file_format.install}'; or give another --out, such as a .png."
+        )
+    return writer
+
+
+@contextlib.contextmanager
+def _open_source(memory: "_Memory") -> Iterator[tuple[ImageSource, list[Tag]]]:
+    """The input by region where its format allows that, else decoded, with the tags that say where it lies."""
+    path, translator = memory.path, memory.translator
+    reader = file_format_of(path).open_regions(path, translator.source)
+    if reader is not None:
+        with contextlib.closing(reader):
+            yield reader, reader.geo_tags()
+        return
+    size = image_size(path)
+    if size is not None:
+        memory.choose_plan(*size, decoded_bytes=size[0] * size[1] * translator.source.pixel_bytes)  # before decoding
+    with without_pixel_limit():
+        array = read_as(path, translator.source, translator.target)
+    yield ArraySource(array), []
+
+
+def _translate_into_tiles(
+    translation: "_TiledTranslation", memory: "_Memory", target: Path, writer: TiledWriter, tags: list[Tag]
+) -> list[str]:
+    """Write the target from tiles that are kept on disk meanwhile. Returns the notes."""
+    notes: list[str] = []
+    height, width, tile = translation.image.height, translation.image.width, memory.tile
+    num_rows, side = -(-height // tile), writer.tile_side(tile)
+    with PartialResult.open(target, translation.key(), notes) as partial:
+        translation.plan = partial.plan(translation.plan, notes, lambda plan: memory.fits(height, width, plan))
+        if partial.num_rows > 0:
+            notes.append(f"{target.name}: {partial.num_rows} of {num_rows} rows of tiles were done before.")
+        try:
+            if partial.num_rows < num_rows:
+                for row in translation.rows(partial, first=partial.num_rows):
+                    partial.append(writer.encode_rows(row, side))
+        except (InputError, UnreadableError) as error:
+            if not isinstance(error.__cause__, OSError):  # the file is bad: there is nothing to resume
+                partial.remove()
+            raise
+        translation.on_progress("writing", 1.0)
+        output_format = translation.translator.target
+        shape = (height, width, output_format.channels)
+        writer.write(target, partial.tiles(), shape, output_format.dtype, side, tags)
+        partial.remove()
+    return notes
+
+
+@dataclass(frozen=True)
+class _Memory:
+    """Chooses a plan for a file that fits into memory."""
+
+    translator: Translator
+    path: Path
+    tile: int
+    statistics: StatisticsKind
+    is_written_in_tiles: bool
+
+    def choose_plan(self, height: int, width: int, *, decoded_bytes: int = 0) -> TilingPlan:
+        """The fastest plan that fits. decoded_bytes: of an input that is still to be decoded.
+
+        Raises InputError if none fits.
+        """
+        network, is_given = self.translator.original, self.statistics != "exact"
+        available = available_bytes(self.translator.device)
+        held = self._held_bytes(height, width, decoded_bytes)
+        try:
+            plan = choose_plan(network, height, width, self.tile, available=available, is_given=is_given, held=held)
+            if is_given:
+                small = sample_size(height, width, self.statistics)
+                choose_plan(network, *small, self.tile, available=available, is_given=False)
+        except InputError as error:
+            raise InputError(f"{self.path}: {error}") from None
+        return plan
+
+    def fits(self, height: int, width: int, plan: TilingPlan) -> bool:
+        """Whether a plan fits into the memory that is available now. The input is decoded."""
+        available = available_bytes(self.translator.device)
+        if available is None:
+            return True
+        needed = tiled_bytes(self.translator.original, height, width, plan)
+        return needed <= available - self._held_bytes(height, width, 0)
+
+    def _held_bytes(self, height: int, width: int, decoded_bytes: int) -> int:
+        """Bytes beside those of the network on its device: the decoded input, and rows of the result."""
+        if self.translator.device.type != "cpu":
+            return 0
+        return decoded_bytes + row_bytes(self.translator, width, self.tile if self.is_written_in_tiles else height)
+
+
+def row_bytes(translator: Translator, width: int, num_rows: int) -> int:
+    """Bytes of rows of pixels of the result: as values, as they are put together, and as they are encoded."""
+    return 3 * width * num_rows * translator.target.pixel_bytes
+
+
+def _image_bytes(translator: Translator, height: int, width: int) -> int:
+    """Bytes of an image and its result, in the types of their files and as float32 tensors."""
+    values = translator.source.channels + translator.target.channels
+    return height * width * (4 * values + translator.source.pixel_bytes + translator.target.pixel_bytes)
+
+
+class _TiledTranslation:
+    """The translation of one file: statistics first, then rows of tiles."""
 
     def __init__(
         self,
         translator: Translator,
         path: Path,
-        reader: Source,
+        image: ImageSource,
         plan: TilingPlan,
         statistics: StatisticsKind,
         on_progress: OnProgress,
         save_seconds: float,
     ) -> None:
-        self.translator, self.path, self.reader, self.plan = translator, path, reader, plan
+        self.translator, self.path, self.image, self.plan = translator, path, image, plan
         self.statistics, self.on_progress, self.save_seconds = statistics, on_progress, save_seconds
-        self._saved = time.monotonic()
+        self._saved_at = time.monotonic()
 
     def key(self) -> str:
-        """A digest of all that the result depends on."""
+        """A digest of everything that the result depends on."""
         digest = hashlib.sha256()
         translator, about = self.translator, self.path.stat()
         parts = [self.path.resolve(), about.st_size, about.st_mtime_ns, self.plan.side, self.statistics, __version__]
@@ -186,104 +246,48 @@ class _Job:
         return digest.hexdigest()
 
     def rows(self, partial: PartialResult | None, *, first: int) -> Iterator[Array]:
-        """The result from row `first` of tiles on."""
+        """The result from row `first` of tiles on. partial: where the state is saved and resumed from."""
         translator, plan = self.translator, self.plan
         network, model = translator.original, translator.info.model
         state = TilingState() if partial is None else partial.load(translator.device)
         if self.statistics != "exact" and not state.statistics:
-            available = available_bytes(translator.device)
-
-            def plan_of(height: int, width: int) -> TilingPlan:
-                return choose_plan(network, height, width, plan.side, available=available, is_given=False)
-
-            self.on_progress(f"statistics of {'crops' if self.statistics == 'crops' else 'the reduced image'}", 0.0)
-            state.statistics = approximate_statistics(
-                network, self.reader, translator.source, model, self.statistics, lambda _n, _s: None, plan_of
-            )
+            self._approximate(state)
             if partial is not None:
                 partial.save(state)
 
-        names: dict[str, int] = {}
+        passes: dict[str, int] = {}  # name -> number
 
         def on_share(name: str, share: float) -> None:
-            names.setdefault(name, len(names) + 1)
-            self.on_progress(f"statistics, pass {names[name]} of {tiled.num_passes}", share)
+            passes.setdefault(name, len(passes) + 1)
+            self.on_progress(f"statistics, pass {passes[name]} of {tiled.num_passes}", share)
 
-        def on_block(state: TilingState) -> None:
-            if partial is not None and time.monotonic() - self._saved >= self.save_seconds:
+        def save_sometimes(state: TilingState) -> None:
+            if partial is not None and time.monotonic() - self._saved_at >= self.save_seconds:
                 partial.save(state)
-                self._saved = time.monotonic()
+                self._saved_at = time.monotonic()
 
-        picture = picture_of(self.reader, translator.source, network, model)
-        tiled = TiledNetwork(network, picture, plan, state=state, on_share=on_share, on_block=on_block)
+        picture = picture_of(self.image, translator.source, network, model)
+        tiled = TiledNetwork(network, picture, plan, state=state, on_share=on_share, on_block=save_sometimes)
         output = tiled.output()
-        if partial is not None and tiled.num_passes and time.monotonic() - self._saved >= self.save_seconds:
-            partial.save(state)
-        height, side = self.reader.height, plan.side
-        count = -(-height // side)
-        begin = 1 - tiled.output_share
+        if tiled.num_passes:
+            save_sometimes(state)
+        height, width, side = self.image.height, self.image.width, plan.side
+        num_rows, begin = -(-height // side), 1 - tiled.output_share
         for index, row in enumerate(
-            output_rows(output, height, self.reader.width, side, translator.target, first=first), first + 1
+            output_rows(output, height, width, side, translator.target, first=first), first + 1
         ):
             yield row
-            self.on_progress(f"row {index} of {count}", begin + tiled.output_share * index / count)
+            self.on_progress(f"row {index} of {num_rows}", begin + tiled.output_share * index / num_rows)
 
+    def _approximate(self, state: TilingState) -> None:
+        """Fill the state with approximate statistics."""
+        translator = self.translator
+        available = available_bytes(translator.device)
 
-def _check_memory(
-    translator: Translator,
-    path: Path,
-    size: tuple[int, int] | None,
-    tile: int,
-    statistics: StatisticsKind,
-    decoded: int,
-    *,
-    to_tiff: bool,
-) -> TilingPlan | None:
-    """How the file is run; None if nobody knows its size yet. decoded: bytes of the input that will be in memory.
+        def plan_for(height: int, width: int) -> TilingPlan:
+            return choose_plan(translator.original, height, width, self.plan.side, available=available, is_given=False)
 
-    Raises InputError if it does not fit.
-    """
-    if size is None:
-        return None
-    height, width = size
-    given = statistics != "exact"
-    available = available_bytes(translator.device)
-    try:
-        plan = choose_plan(
-            translator.original,
-            height,
-            width,
-            tile,
-            available=available,
-            is_given=given,
-            held=_beside(translator, height, width, tile, decoded, to_tiff=to_tiff),
+        self.on_progress(f"statistics of {'crops' if self.statistics == 'crops' else 'the reduced image'}", 0.0)
+        state.statistics = approximate_statistics(
+            translator.original, self.image, translator.source, translator.info.model, self.statistics, plan_for
         )
-        if given:
-            small = sample_size(height, width, statistics)
-            choose_plan(translator.original, *small, tile, available=available, is_given=False)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    return plan
-
-
-def _room(translator: Translator, height: int, width: int, tile: int, decoded: int, *, to_tiff: bool) -> int | None:
-    """Bytes that are left for a plan now; None where nobody says."""
-    available = available_bytes(translator.device)
-    return None if available is None else available - _beside(translator, height, width, tile, decoded, to_tiff=to_tiff)
-
-
-def _beside(translator: Translator, height: int, width: int, tile: int, decoded: int, *, to_tiff: bool) -> int:
-    """Bytes of what a plan stands beside where the network computes: the decoded input, and rows of the result."""
-    row = 3 * width * (tile if to_tiff else height) * _pixel_bytes(translator.target)
-    return decoded + row if translator.device.type == "cpu" else 0
-
-
-def _held(translator: Translator, height: int, width: int) -> int:
-    """Bytes of an image, of its result, and of both as float32 tensors."""
-    pixels = height * width
-    values = translator.source.channels + translator.target.channels
-    return pixels * (4 * values + _pixel_bytes(translator.source) + _pixel_bytes(translator.target))
-
-
-def _pixel_bytes(image_format: ImageFormat) -> int:
-    return int(image_format.channels * np.dtype(image_format.dtype).itemsize)

@@ -1,4 +1,4 @@
-"""What a stopped translation of a large image has done, kept on disk so that the next call goes on."""
+"""The finished part of a translation of a large image, kept on disk so that the next call can resume it."""
 
 import json
 import os
@@ -15,8 +15,13 @@ from cyclegan.system.atomic import locked, write_bytes
 from cyclegan.translate.tiling.network import TilingPlan, TilingState
 
 
+def partial_folder(target: Path) -> Path:
+    """The hidden folder beside a target that keeps what is done of it."""
+    return target.with_name(f".{target.name}.partial")
+
+
 class PartialResult:
-    """What is done of a file, in a hidden folder beside it: compressed tiles by rows, and what was found out before."""
+    """The finished part of a target in its hidden folder: rows of compressed tiles, and the state of the network."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -26,36 +31,36 @@ class PartialResult:
     @classmethod
     @contextmanager
     def open(cls, target: Path, key: str, notes: list[str]) -> Iterator["PartialResult"]:
-        """Of this process alone. What belongs to another key is removed, and `notes` says so."""
-        folder = target.with_name(f".{target.name}.partial")
+        """Locked for this process. What belongs to another key is removed, with a sentence in `notes`."""
+        folder = partial_folder(target)
         folder.mkdir(parents=True, exist_ok=True)
-        message = f"{target} is being made by another process; wait for it, or choose another --out."
+        message = f"{target} is being written by another process; wait for it, or choose another --out."
         with locked(folder / "lock", message):
             partial = cls(folder)
-            about = folder / "key"
-            if not about.exists() or about.read_text() != key:
-                if about.exists():
+            key_file = folder / "key"
+            if not key_file.exists() or key_file.read_text() != key:
+                if key_file.exists():
                     notes.append(
-                        f"{target.name}: what an earlier call had done of it was for another input, model or setting; "
-                        "it starts anew."
+                        f"{target.name}: an earlier call started it with another input, model or setting; it starts "
+                        "over."
                     )
                 partial._clear()
-                write_bytes(about, key.encode())
-            partial._count()
+                write_bytes(key_file, key.encode())
+            partial._find_rows()
             yield partial
 
     def plan(self, wanted: TilingPlan, notes: list[str], fits: Callable[[TilingPlan], bool]) -> TilingPlan:
-        """The plan that was begun with, so that no bit changes; `wanted` if there is none or it does not fit now."""
-        about = self.folder / "plan.json"
-        if about.exists():
-            begun = TilingPlan(**json.loads(about.read_text()))
-            if fits(begun):
-                return begun
+        """The plan of the earlier call, so that no bit changes; `wanted` if there is none or it no longer fits."""
+        plan_file = self.folder / "plan.json"
+        if plan_file.exists():
+            earlier = TilingPlan(**json.loads(plan_file.read_text()))
+            if fits(earlier):
+                return earlier
             name = self.folder.name.removeprefix(".").removesuffix(".partial")
-            notes.append(f"{name}: what was begun of it does not fit into the memory that is free now; it starts anew.")
-            self._clear(about.with_name("key").name)
+            notes.append(f"{name}: the earlier call needs more memory than is free now; it starts over.")
+            self._clear("key")
             self._counts = []
-        write_bytes(about, json.dumps({"side": wanted.side, "stored": wanted.stored}).encode())
+        write_bytes(plan_file, json.dumps({"side": wanted.side, "stored": wanted.stored}).encode())
         return wanted
 
     def _clear(self, *kept: str) -> None:
@@ -67,8 +72,8 @@ class PartialResult:
     def num_rows(self) -> int:
         return len(self._counts)
 
-    def _count(self) -> None:
-        """Find the whole rows; what a stop has left behind them is cut off."""
+    def _find_rows(self) -> None:
+        """Count the complete rows, and cut off what follows them."""
         lines = self._lines.read_text().splitlines(keepends=True) if self._lines.exists() else []
         size = self._data.stat().st_size if self._data.exists() else 0
         end = 0
@@ -83,20 +88,21 @@ class PartialResult:
             file.truncate(end)
 
     def append(self, tiles: list[bytes]) -> None:
-        """The tiles of one row; they count when the line about them is there."""
+        """Add the tiles of one row. The row is complete when its line is written."""
         counts = [len(tile) for tile in tiles]
         _append(self._data, b"".join(tiles))
         _append(self._lines, (json.dumps(counts) + "\n").encode())
         self._counts.append(counts)
 
     def tiles(self) -> Iterator[bytes]:
+        """All tiles, in order."""
         with self._data.open("rb") as file:
             for counts in self._counts:
                 for count in counts:
                     yield file.read(count)
 
     def save(self, state: TilingState) -> None:
-        """Write down what is known; an activation only where the disk has room for two."""
+        """Save the state; an activation only if the disk has room for two."""
         about: dict[str, object] = {
             "statistics": {name: [m.tolist(), v.tolist()] for name, (m, v) in state.statistics.items()}
         }
@@ -122,6 +128,7 @@ class PartialResult:
                 path.unlink()
 
     def load(self, device: torch.device) -> TilingState:
+        """The saved state, or an empty one."""
         path = self.folder / "state.json"
         if not path.exists():
             return TilingState()

@@ -1,8 +1,8 @@
-"""Less flicker: the statistics of instance norm are carried from frame to frame, and start anew after a cut.
+"""Reduce flicker: average the statistics of instance norm over frames, and start over after a cut.
 
-Instance norm divides each frame by what that frame shows, so that an island that enters the picture changes the colour
-of the sea beside it. Between neighbouring frames that is flicker. Here a frame is normalised with an exponential mean
-over the frames up to it. docs/video.md has what that does and costs.
+Instance norm depends on everything that a frame shows, so that an island that enters the picture changes the colour of
+the sea beside it. Between neighbouring frames that is flicker. Here a frame is normalised with an exponential mean over
+the frames up to it. docs/guides/video.md describes effect and cost.
 """
 
 from functools import partial
@@ -14,16 +14,16 @@ from torch.nn import functional as F
 from cyclegan.errors import InputError
 from cyclegan.networks.external_statistics import instance_norms, instance_statistics, with_external_stats
 
-# Time constant of the exponential mean, in frames: takes most of the pulse away, and is soon over a change. A camera
-# that stands still gains more from a longer one. benchmarks/results/flicker.md has others.
+# Time constant of the exponential mean, in frames: removes most of the flicker, and adapts quickly to a change. A
+# static camera gains from a longer one. benchmarks/results/flicker.md compares others.
 MEMORY_FRAMES = 6
 
-# Side of the thumbnail in which cuts are looked for: so coarse that what moves stays in its pixel or the next.
+# Side of the thumbnails that cuts are detected in: so coarse that moving objects stay in their pixel or the next.
 THUMBNAIL_PIXELS = 16
 
 # A cut changes a thumbnail by at least CUT_DIFFERENCE, in [-1, 1] (16 of 255 levels), and leaves a correlation below
-# CUT_CORRELATION. Or it changes it by LIGHT_DIFFERENCE (38 levels), whatever the shape: a flash, a light switched on.
-# What they were tried on is in benchmarks/results/flicker.md.
+# CUT_CORRELATION. Or it changes it by LIGHT_DIFFERENCE (38 levels), at any correlation: a flash, a light switched on.
+# benchmarks/results/flicker.md has the clips that they were tested on.
 CUT_DIFFERENCE = 0.125
 CUT_CORRELATION = 0.5
 LIGHT_DIFFERENCE = 0.3
@@ -37,9 +37,9 @@ def thumbnail(frame: Tensor) -> Tensor:
 def is_cut(before: Tensor, after: Tensor) -> bool:
     """Whether another scene begins between two thumbnails, (C, h, w) in [-1, 1] of neighbouring frames.
 
-    The pictures differ, and are not alike in shape: something that moves fast keeps some of the shape. Or they differ
-    so much that only the light can have changed, as in a flash: that is a scene of its own, because a mean that has
-    seen it would be wrong for many frames after it. Steps of a fade or a dissolve are no cuts; the mean follows them.
+    The pictures differ and do not correlate; fast motion keeps some correlation. Or they differ so much that the light
+    must have changed, as in a flash, which counts as a scene because it would distort the mean for many frames. Steps
+    of a fade or a dissolve are no cuts; the mean follows them.
     """
     difference = float((after - before).abs().mean())
     if difference < CUT_DIFFERENCE:
@@ -48,31 +48,31 @@ def is_cut(before: Tensor, after: Tensor) -> bool:
         return True
     x, y = before - before.mean(), after - after.mean()
     scale = float(x.norm() * y.norm())
-    # A plain picture has no shape that could agree.
+    # A uniform picture correlates with nothing.
     return scale < 1e-6 or float((x * y).sum()) / scale < CUT_CORRELATION
 
 
 def needs_stabilising(network: nn.Module) -> bool:
-    """Whether the network normalises each frame by itself. With batch norm or none there is nothing to carry."""
+    """Whether the network normalises each frame by itself. With batch norm or none there is nothing to average."""
     return bool(instance_norms(network))
 
 
 def check_memory(memory_frames: float) -> None:
-    """Raises InputError if memory_frames is less than 1, or no number."""
-    if not memory_frames >= 1:  # so that nan is none either
+    """Raises InputError if memory_frames is less than 1, or NaN."""
+    if not memory_frames >= 1:  # true for NaN, too
         raise InputError(f"memory_frames is {memory_frames:g}; expected at least 1.")
 
 
 class Stabiliser:
-    """The frames of one sequence in, in order: (N, C, H, W) -> (N, C, H, W), as the network gives with a memory.
+    """Translates the frames of one sequence, in order: (N, C, H, W) -> (N, C, H, W).
 
-    With memory_frames M, frame t of a scene (from 0) has the weight max(1 / M, 1 / (t + 1)): a plain mean over frames
-    at first, then an exponential one. What is averaged are the channels' values and their squares, so that all that M
-    frames show together gets mean 0 and variance 1. `find_cuts=False` never starts anew.
+    With memory_frames M, frame t of a scene (from 0) has the weight max(1 / M, 1 / (t + 1)): first a plain mean over
+    frames, then an exponential one. The means of the channels' values and of their squares are averaged, so that the
+    last M frames together get mean 0 and variance 1. `find_cuts=False` never starts over.
     Raises InputError as `check_memory` does.
 
-    The first frame, and a frame after a cut, are translated as without a memory. How frames are cut into batches does
-    not matter. The network itself is not changed.
+    The first frame of a scene is translated as without a memory. The split of frames into batches does not matter. The
+    network itself is not changed.
     """
 
     def __init__(self, network: nn.Module, *, memory_frames: float = MEMORY_FRAMES, find_cuts: bool = True) -> None:
@@ -91,7 +91,7 @@ class Stabiliser:
         return self._network(frames)  # type: ignore[no-any-return]
 
     def _weight(self, small: Tensor) -> float:
-        """What the next frame counts in the means: 1 if it starts them anew."""
+        """The weight of the next frame in the means; 1 starts them over."""
         if self._thumbnail is None or (self._find_cuts and is_cut(self._thumbnail, small)):
             self._age = 0
         self._age += 1
@@ -104,7 +104,7 @@ class Stabiliser:
         for weight, mean, variance in zip(self._weights, means, variances, strict=True):
             if weight < 1:
                 old_mean, old_variance = self._memory[layer]
-                # The mean of squares less the square of the mean, without the difference of two large numbers.
+                # Mean of squares minus square of the mean, without subtracting two large numbers.
                 change = mean - old_mean
                 mean = old_mean + weight * change
                 variance = (1 - weight) * (old_variance + weight * change.square()) + weight * variance

@@ -1,4 +1,4 @@
-"""Translate images with what a run has learned; no flags about the architecture."""
+"""Translate images with a trained model."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from cyclegan.config import Direction
 from cyclegan.errors import InputError
-from cyclegan.images.codecs import Array, pil_to_array
+from cyclegan.images import Array
+from cyclegan.images.pillow import from_pillow, to_pillow
 from cyclegan.images.tensors import from_tensor, pad_to_multiple, to_tensor
 from cyclegan.storage.hub import fetch_model
 from cyclegan.storage.model import ModelInfo, find_model, load_generator
-from cyclegan.translate.engines import Engine, open_engine
+from cyclegan.translate.engines import Engine
 from cyclegan.translate.engines.exported import find_export, open_export
+from cyclegan.translate.engines.registry import open_engine
 from cyclegan.translate.engines.with_torch import open_torch
 from cyclegan.translate.stabilise import MEMORY_FRAMES, Stabiliser
 from cyclegan.translate.tiling.pictures import translate_array
@@ -28,14 +30,14 @@ Picture: TypeAlias = Image.Image | Array
 class Translator:
     """One direction of a trained model: images in, images of the same size out.
 
-    The network runs in evaluation mode: dropout is off and batch norm uses the statistics of its training, so that the
-    result of an image depends on nothing but the image. Instance norm is the same in both modes.
+    The network runs in evaluation mode: dropout is off and batch norm uses its running statistics, so that a result
+    depends on the image alone. Instance norm is the same in both modes.
     """
 
     def __init__(
         self, network: nn.Module | Engine, info: ModelInfo, direction: Direction, device: torch.device | None = None
     ) -> None:
-        """network: a generator, which torch computes in float32 on `device` (default: the CPU), or any engine."""
+        """network: a generator, computed by torch in float32 on `device` (default: the CPU), or an engine."""
         if isinstance(network, nn.Module):
             network = replace(open_torch(network, "fp32", device or torch.device("cpu")), original=network)
         self.engine = network
@@ -49,16 +51,18 @@ class Translator:
         """The generator as a torch module, (N, C, H, W) float32 in and out. Raises InputError if there is none."""
         if self.engine.network is None:
             raise InputError(
-                f"Its layers cannot be reached in {self.engine.name} or in an exported file, as stabilising must; "
-                "translate with the run itself and engine torch."
+                "Stabilising needs the layers of the network, which cannot be reached in an exported file, or in an "
+                "engine other than torch; translate with the run itself and engine torch."
             )
         return self.engine.network
 
     @property
     def original(self) -> nn.Module:
-        """The float32 generator, which tiles are made with. Raises InputError for an exported file, which has none."""
+        """The float32 generator, which computes tiles. Raises InputError for an exported file, which has none."""
         if self.engine.original is None:
-            raise InputError("An exported file cannot be run in tiles; translate with the run that it was made of.")
+            raise InputError(
+                "An exported file cannot be run in tiles; translate with the run that it was exported from."
+            )
         return self.engine.original
 
     @classmethod
@@ -72,15 +76,14 @@ class Translator:
         engine: str = "auto",
         precision: str | None = None,
     ) -> Self:
-        """From a run directory, a checkpoint or a model directory, from the Hugging Face Hub as `hf:user/name`, or from
-        what `cyclegan export` wrote, a folder or one of its files.
+        """Load a run directory, a checkpoint, a model directory, `hf:user/name` of the Hugging Face Hub, or an export.
 
-        direction: a2b or b2a; of an exported file its own. weights: final or average, default as the model was
-        configured. engine: torch, onnxruntime, openvino; `auto` is torch, and the one that an export was made for.
-        precision: fp32, fp16, bf16 or int8. By default results are those of float32 in torch, and an export has that
-        which it was made in; `auto` is bf16 where that is fast and close, as
-        `cyclegan.translate.engines.open_engine` has it.
-        Raises InputError if there is no such model, it is damaged, or the engine is not installed or cannot do that.
+        path: an export is the folder that `cyclegan export` wrote, or one of its files.
+        direction: a2b or b2a; an exported file has its own. weights: final or average; default: as the model was
+        configured. engine: torch, onnxruntime, openvino; `auto` is torch, or the engine of an export.
+        precision: fp32, fp16, bf16 or int8; default: fp32, or the precision of an export; `auto` is bf16 where it is
+        fast and close, see `cyclegan.translate.engines.registry.open_engine`.
+        Raises InputError if there is no such model, it is damaged, or the engine is not installed or cannot compute it.
         """
         _check_choice(direction, weights)
         found = find_export(Path(path))
@@ -117,11 +120,11 @@ class Translator:
         engine: str = "auto",
         precision: str | None = None,
     ) -> Self:
-        """From the Hugging Face Hub, `user/name`; without a connection from the cache of huggingface_hub.
+        """Load `user/name` from the Hugging Face Hub, or from its cache if there is no connection.
 
-        revision: branch, tag or commit, default the newest. token: default that of `hf auth login` or HF_TOKEN.
-        direction, device, weights, engine, precision: as in `load`. Only config.json and safetensors are fetched.
-        Raises InputError if there is no such model, it may not be read or is damaged, and ConnectionError if the Hub
+        revision: branch, tag or commit; default: the newest. token: default: that of `hf auth login` or HF_TOKEN.
+        direction, device, weights, engine, precision: as in `load`. Only config.json and safetensors are downloaded.
+        Raises InputError if there is no such model, access is denied or it is damaged; ConnectionError if the Hub
         cannot be reached and the model is not in the cache.
         """
         _check_choice(direction, weights)
@@ -130,7 +133,7 @@ class Translator:
         except (InputError, ConnectionError) as error:
             if not Path(repo_id).is_dir():
                 raise
-            hint = f"{repo_id} is a folder here: Translator.load takes it."
+            hint = f"{repo_id} is a local folder: load it with Translator.load."
             raise type(error)(f"{str(error).removesuffix('.')}; {hint}") from error
         return cls.load(model, direction=direction, device=device, weights=weights, engine=engine, precision=precision)
 
@@ -148,18 +151,18 @@ class Translator:
         memory_frames: float = MEMORY_FRAMES,
         tile: int | None = None,
     ) -> Iterator[Picture]:
-        """Translate any iterable of images, in order, reading no further ahead than a batch.
+        """Translate any iterable of images, in order, reading at most one batch ahead.
 
-        A PIL image gives a PIL image where the target domain is 8-bit with 1, 3 or 4 channels, else an array. An array
-        is (H, W, C) in the type and range of the source domain, and gives one of the target domain. Height and width
-        stay. Neighbours of one size share a batch. Raises InputError for wrong channels.
+        A PIL image gives a PIL image if the target domain is 8-bit with 1, 3 or 4 channels, else an array. An array is
+        (H, W, C) in the type and range of the source domain, and gives one of the target domain. Height and width stay.
+        Neighbours of one size share a batch. Raises InputError for wrong channels.
         stabilise: the images are the frames of one sequence, and flicker is reduced as in
         `cyclegan.translate.stabilise`; memory_frames: its time constant.
-        tile: each image by itself in squares of so many pixels, for images that do not fit into memory as a whole. The
-        result is the same, without seams: see docs/large-images.md. Raises InputError if it does not fit so, either.
+        tile: translate each image in squares of so many pixels, for images that do not fit into memory as a whole. The
+        result is the same, without seams. Raises InputError if it still does not fit.
         """
         if tile is not None and stabilise:
-            raise InputError(f"tile is {tile} and stabilise is on; frames of a sequence are not cut into tiles.")
+            raise InputError(f"tile is {tile} and stabilise is on; frames of a sequence are not translated in tiles.")
         if tile is not None:
             for image in images:
                 array = self._to_array(image)
@@ -169,20 +172,20 @@ class Translator:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; expected at least 1.")
         network: Network = Stabiliser(self.network, memory_frames=memory_frames) if stabilise else self.engine
-        waiting: list[tuple[Tensor, bool]] = []
+        batch: list[tuple[Tensor, bool]] = []
         for image in images:
             item = self._to_tensor(image), isinstance(image, Image.Image)
-            if waiting and (len(waiting) == batch_size or waiting[0][0].shape != item[0].shape):
-                yield from self._flush(waiting, network)
-                waiting = []
-            waiting.append(item)
-        if waiting:
-            yield from self._flush(waiting, network)
+            if batch and (len(batch) == batch_size or batch[0][0].shape != item[0].shape):
+                yield from self._translate_batch(batch, network)
+                batch = []
+            batch.append(item)
+        if batch:
+            yield from self._translate_batch(batch, network)
 
     def translate_tensor(self, images: Tensor) -> Tensor:
-        """(N, C, H, W) in [-1, 1] of any size -> the same of the other domain, on the CPU.
+        """(N, C, H, W) in [-1, 1] of any size -> the same size of the other domain, on the CPU.
 
-        Sizes that the network does not take are mirrored outwards at the right and below, and cut back.
+        Sizes that the network does not take are mirrored outwards at the right and below, and cropped again.
         """
         return self._run(images, self.engine)
 
@@ -198,23 +201,21 @@ class Translator:
 
     def _to_array(self, image: Picture) -> Array:
         if isinstance(image, Image.Image):
-            if self.source.dtype != "uint8" or self.source.channels not in (1, 3, 4):
+            if not self.source.is_picture:
                 raise InputError(f"This model reads images of {self.source}; pass arrays of shape (H, W, channels).")
-            return pil_to_array(image, self.source.channels)
+            return from_pillow(image, self.source.channels)
         array = image[..., None] if image.ndim == 2 else image
         if array.ndim != 3 or array.shape[2] != self.source.channels:
             raise InputError(f"The array has shape {image.shape}; this model takes (H, W, {self.source.channels}).")
         return array
 
     def _like(self, was_pil: bool, array: Array) -> Picture:
-        """A PIL image for one, where it can hold the result."""
-        if was_pil and self.target.dtype == "uint8" and self.target.channels in (1, 3, 4):
-            return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
-        return array
+        """A PIL image for a PIL image, if it can hold the result."""
+        return to_pillow(array) if was_pil and self.target.is_picture else array
 
-    def _flush(self, waiting: list[tuple[Tensor, bool]], network: Network) -> Iterator[Picture]:
-        results = self._run(torch.stack([tensor for tensor, _ in waiting]), network)
-        for result, (_, was_pil) in zip(results, waiting, strict=True):
+    def _translate_batch(self, batch: list[tuple[Tensor, bool]], network: Network) -> Iterator[Picture]:
+        results = self._run(torch.stack([tensor for tensor, _ in batch]), network)
+        for result, (_, was_pil) in zip(results, batch, strict=True):
             yield self._like(was_pil, from_tensor(result, self.target))
 
 

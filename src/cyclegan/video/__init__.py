@@ -1,6 +1,6 @@
-"""Clips: decoded, translated and encoded frame by frame; sound, times, size and colours are those of the source.
+"""Translate clips frame by frame. Sound, frame times, size and colours stay those of the source.
 
-Whatever the length of a clip, no more than a batch of frames (and what the codecs look ahead) is in memory.
+Memory holds one batch of frames and what the codecs buffer, whatever the length of a clip.
 """
 
 from collections import deque
@@ -13,30 +13,42 @@ from typing import Any
 import numpy as np
 
 from cyclegan.errors import InputError
-from cyclegan.images.codecs import Array
-from cyclegan.images.formats import EXTENSIONS
-from cyclegan.images.tensors import scale
-from cyclegan.translate.plan import TranslationPlan, find_files, image_suffix, mirror, plan_outputs
+from cyclegan.images import Array
+from cyclegan.images.file_formats import image_suffixes, is_image_name
+from cyclegan.images.file_list import FileList
+from cyclegan.images.resizing import scale
+from cyclegan.translate.output_names import find_files, mirror
+from cyclegan.translate.plan import TranslationPlan, image_suffix, plan_outputs
 from cyclegan.translate.stabilise import MEMORY_FRAMES
 from cyclegan.translate.translator import Translator
-from cyclegan.video.reading import HDR_TRANSFERS, Clock, Look, decode, import_av, look_at, open_input, ticks, to_array
+from cyclegan.video.reading import (
+    HDR_TRANSFERS,
+    ClipInfo,
+    Clock,
+    decode,
+    import_av,
+    open_input,
+    probe_clip,
+    ticks,
+    to_array,
+)
 from cyclegan.video.writing import CONTAINERS, PictureWriter, Sound, open_output, open_sounds
 
-__all__ = ["VIDEO_EXTENSIONS", "TranslatedClip", "plan_translation", "translate_video"]
+__all__ = ["VIDEO_SUFFIXES", "TranslatedClip", "plan_translation", "translate_video"]
 
-# What counts as a clip among other inputs. A file of another name that PyAV reads can be the only input.
-VIDEO_EXTENSIONS = (
+# Clips among other inputs. A file with another suffix that PyAV reads can be the only input.
+VIDEO_SUFFIXES = (
     *(".mp4", ".m4v", ".mov", ".mkv", ".webm"),
     *(".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv", ".3gp", ".ogv", ".gif"),
 )
 
-# A clip that stops so long before its announced end, in seconds, is one of which a part is missing.
+# A clip that ends so many seconds before its announced end is incomplete.
 _MISSING_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class TranslatedClip:
-    """What `translate_video` made. notes, damage: sentences on what is not as in the source, and on what is lost."""
+    """The result of `translate_video`. notes: sentences on differences from the source; damage: on what is lost."""
 
     num_frames: int
     seconds: float
@@ -47,31 +59,39 @@ class TranslatedClip:
 def plan_translation(
     inputs: Iterable[Path], out: Path, translator: Translator
 ) -> tuple[TranslationPlan, TranslationPlan]:
-    """Which file becomes which, images and clips apart, as in `cyclegan.translate.plan.plan_outputs`.
+    """Plans of images and of clips, as `cyclegan.translate.plan.plan_outputs` makes them.
 
-    Where `out` has the name of a clip or an image, the one input becomes that file. Otherwise it is a folder, and a
-    clip keeps its name, with the suffix .mp4 where its own is not written. Raises InputError like `plan_outputs`.
+    If `out` has the name of a clip or an image, the one input is written to that file. Otherwise it is a folder, and a
+    clip keeps its name, with the suffix .mp4 if its own cannot be written. Raises InputError as `plan_outputs` does.
     """
     inputs = [Path(path) for path in inputs]
-    if out.suffix.lower() in VIDEO_EXTENSIONS and not out.is_dir():
+    nothing = TranslationPlan(FileList(Path(), []), FileList(Path(), []))
+    if _is_clip_name(out) and not out.is_dir():
         if len(inputs) > 1 or inputs[0].is_dir():
             raise InputError(f"--out {out} is one clip, and the inputs are more than one; give a folder as --out.")
-        if inputs[0].suffix.lower() in EXTENSIONS:
+        if is_image_name(inputs[0]):
             raise InputError(f"--out {out} is a clip, and {inputs[0]} is an image; give a folder as --out.")
-        return TranslationPlan.of([]), TranslationPlan.of([(inputs[0], out)])
-
-    if out.suffix.lower() in EXTENSIONS and not out.is_dir():
-        return plan_outputs(inputs, out, translator), TranslationPlan.of([])
+        return nothing, TranslationPlan.of([(inputs[0], out)])
+    if is_image_name(out) and not out.is_dir():
+        return plan_outputs(inputs, out, translator), nothing
 
     for path in inputs:
-        if path.is_dir() and not find_files(path, out, EXTENSIONS + VIDEO_EXTENSIONS):
+        if path.is_dir() and not find_files(path, out, image_suffixes() + VIDEO_SUFFIXES):
             raise InputError(f"{path} holds no images and no clips.")
-    images = [path for path in inputs if path.suffix.lower() not in VIDEO_EXTENSIONS or path.is_dir()]
-    clips = [path for path in inputs if path.suffix.lower() in VIDEO_EXTENSIONS or path.is_dir()]
+    images = [path for path in inputs if path.is_dir() or not _is_clip_name(path)]
+    clips = [path for path in inputs if path.is_dir() or _is_clip_name(path)]
     return (
-        mirror(images, out, EXTENSIONS, lambda suffix: image_suffix(suffix, translator)),
-        mirror(clips, out, VIDEO_EXTENSIONS, lambda suffix: suffix if suffix.lower() in CONTAINERS else ".mp4"),
+        TranslationPlan(*mirror(images, out, image_suffixes(), lambda suffix: image_suffix(suffix, translator))),
+        TranslationPlan(*mirror(clips, out, VIDEO_SUFFIXES, _clip_suffix)),
     )
+
+
+def _is_clip_name(path: Path) -> bool:
+    return path.suffix.lower() in VIDEO_SUFFIXES
+
+
+def _clip_suffix(suffix: str) -> str:
+    return suffix if suffix.lower() in CONTAINERS else ".mp4"
 
 
 def translate_video(
@@ -86,61 +106,63 @@ def translate_video(
     memory_frames: float = MEMORY_FRAMES,
     on_frame: Callable[[int, int | None], None] = lambda _done, _expected: None,
 ) -> TranslatedClip:
-    """Translate every frame of a clip; the times of frames, size, colour tags and sound stay.
+    """Translate every frame of a clip. Frame times, size, colour tags and sound stay.
 
-    target: its suffix, one of .mp4 .m4v .mov .mkv .webm, says the container. short_side, scale_width: pixels to
-    which the shorter side or the width is brought for the network. stabilise, memory_frames: as in
-    `Translator.translate`. on_frame(done, expected): called after each frame; expected is None where a clip does not
-    tell its length.
-    The target is written whole or not at all; an interrupted call leaves nothing. Of a damaged clip all that could be
-    decoded is kept, and `damage` says what is missing.
+    target: its suffix, one of .mp4 .m4v .mov .mkv .webm, selects the container. short_side, scale_width: pixels to
+    which the shorter side or the width is scaled for the network. stabilise, memory_frames: as in
+    `Translator.translate`.
+    on_frame(done, expected): called after each frame; expected is None if the length is unknown.
+    The target is complete or absent; an interrupted call leaves nothing. Everything that can be decoded of a damaged
+    clip is kept, and `damage` says what is missing.
     Raises InputError if the clip or the model cannot be used, or the target cannot be written.
     """
     source, target = Path(source), Path(target)
     av = import_av()
     _check(translator, source, target)
-    look, told = look_at(av, source), _Told()
-    if look.transfer in HDR_TRANSFERS:
-        told.notes.append(f"{source.name} is HDR; its values were translated as they are, with 8 bits each.")
+    info, report = probe_clip(av, source), _Report()
+    if info.transfer in HDR_TRANSFERS:
+        report.notes.append(f"{source.name} is HDR; its values were translated as they are, with 8 bits each.")
 
-    waiting: deque[tuple[int | None, int]] = deque()
+    in_network: deque[tuple[int | None, int]] = deque()
     done = 0
     with open_input(av, source) as clip, open_output(av, target) as out:
-        pictures = PictureWriter(av, out, target, look, told.notes)
-        sounds = open_sounds(av, clip, out, target, look.start, told.notes)
+        pictures = PictureWriter(av, out, target, info, report.notes)
+        sounds = open_sounds(av, clip, out, target, info.start, report.notes)
 
         def arrays() -> Iterator[Array]:
-            for frame in _frames(av, clip, look, sounds, told):
-                array = to_array(av, frame, look, translator.source.channels)
-                waiting.append((ticks(frame, look), frame.duration or 0))
+            for frame in _frames(av, clip, info, sounds, report):
+                array = to_array(av, frame, info, translator.source.channels)
+                in_network.append((ticks(frame, info), frame.duration or 0))
                 yield scale(array, short_side=short_side, width=scale_width)
 
         for result in translator.translate(
             arrays(), batch_size=batch_size, stabilise=stabilise, memory_frames=memory_frames
         ):
-            pictures.write(np.asarray(result), *waiting.popleft())
+            pictures.write(np.asarray(result), *in_network.popleft())
             done += 1
-            on_frame(done, look.expected_frames)
+            on_frame(done, info.expected_frames)
         if done == 0:
             raise InputError(f"{source} holds no frame that can be decoded.")
         pictures.close()
         for sound in sounds.values():
             sound.close()
-        promised = Fraction(clip.duration or 0, av.time_base)
+        announced = Fraction(clip.duration or 0, av.time_base)
 
-    missing = promised + look.start - told.end
-    if told.bad_packets:
-        told.damage.append(f"{source.name}: {told.bad_packets} packets could not be decoded; the rest is translated.")
+    missing = announced + info.start - report.end
+    if report.bad_packets:
+        report.damage.append(
+            f"{source.name}: {report.bad_packets} packets could not be decoded; the rest is translated."
+        )
     if dropped := sum(sound.num_dropped for sound in sounds.values()):
-        told.damage.append(f"{source.name}: {dropped} packets of sound came twice or too late; they are left out.")
-    if jumps := told.clock.num_jumps:
+        report.damage.append(f"{source.name}: {dropped} packets of sound came twice or too late; they are left out.")
+    if jumps := report.clock.num_jumps:
         often = "once" if jumps == 1 else f"{jumps} times"
-        told.damage.append(f"{source.name}: its clock jumps {often}; what follows was put behind what came before.")
-    if missing > _MISSING_SECONDS and not told.clock.num_jumps:  # else the announced end means nothing
-        told.damage.append(
+        report.damage.append(f"{source.name}: its clock jumps {often}; the parts are joined.")
+    if missing > _MISSING_SECONDS and not report.clock.num_jumps:  # else the announced end means nothing
+        report.damage.append(
             f"{source.name} ends {float(missing):.1f} s early; the {done} frames that are there are kept."
         )
-    return TranslatedClip(done, float(pictures.end), tuple(told.notes), tuple(told.damage))
+    return TranslatedClip(done, float(pictures.end), tuple(report.notes), tuple(report.damage))
 
 
 def _check(translator: Translator, source: Path, target: Path) -> None:
@@ -159,8 +181,8 @@ def _check(translator: Translator, source: Path, target: Path) -> None:
 
 
 @dataclass
-class _Told:
-    """What is counted and said while a clip goes through."""
+class _Report:
+    """Counts and sentences collected while a clip is translated."""
 
     notes: list[str] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
@@ -169,18 +191,18 @@ class _Told:
     end: Fraction = Fraction(0)  # seconds, the latest of all streams, on the clip's own clock
 
 
-def _frames(av: Any, clip: Any, look: Look, sounds: "dict[int, Sound]", told: _Told) -> Iterator[Any]:
-    """The frames of the clip; its sound goes to the output on the way."""
-    for frame, packet in decode(av, clip, look.index, told.clock):
+def _frames(av: Any, clip: Any, info: ClipInfo, sounds: "dict[int, Sound]", report: _Report) -> Iterator[Any]:
+    """The frames of the clip. Packets of sound are written to the output on the way."""
+    for frame, packet in decode(av, clip, info.index, report.clock):
         if frame is not None:
             yield frame
         elif packet is None:
-            told.bad_packets += 1
+            report.bad_packets += 1
         else:
             if packet.pts is not None:
-                told.end = max(told.end, (packet.pts + (packet.duration or 0)) * packet.time_base)
+                report.end = max(report.end, (packet.pts + (packet.duration or 0)) * packet.time_base)
             if packet.stream.index in sounds:
                 try:
                     sounds[packet.stream.index].write(packet)
                 except av.FFmpegError:
-                    told.bad_packets += 1
+                    report.bad_packets += 1

@@ -1,4 +1,4 @@
-"""What a clip is, and its frames as upright arrays."""
+"""Read clips: their properties, and their frames as upright arrays."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,27 +11,28 @@ import numpy as np
 from PIL import Image
 
 from cyclegan.errors import InputError
-from cyclegan.images.codecs import Array, pil_to_array
+from cyclegan.images import Array
+from cyclegan.images.pillow import from_pillow
 
 if TYPE_CHECKING:  # the extra `video`
     import av.container
 
-# Of the two numberings: AVColorSpace of a frame -> the matrix by swscale's name. 0 is RGB and 2 unknown.
+# AVColorSpace of a frame -> swscale's name of the matrix. 0 is RGB, 2 is unknown.
 _MATRICES = {1: "ITU709", 4: "FCC", 5: "ITU601", 6: "ITU601", 7: "SMPTE240M", 9: "BT2020"}
 LIMITED, FULL = 1, 2  # AVColorRange
 RGB, BT709 = 0, 1  # AVColorSpace
 HDR_TRANSFERS = (16, 18)  # PQ and HLG
 
-# A time that falls by less than this is a fault of one packet, and no jump of the clock.
+# A time that falls by less is the fault of one packet, and not a jump of the clock.
 _JUMP_SECONDS = Fraction(1, 2)
 
-# The clock of broadcasts has 33 bits: FFmpeg takes a jump back by more than a minute for one ahead by 26 hours.
+# Clocks of broadcasts have 33 bits: FFmpeg reads a jump back by more than a minute as one ahead by 26 hours.
 _GAP_SECONDS = 3600
 
 
 @dataclass(frozen=True)
-class Look:
-    """What is known of a clip's pictures before it is translated. Lengths in pixels, upright."""
+class ClipInfo:
+    """Properties of a clip's pictures. Width and height in pixels, upright."""
 
     index: int
     width: int
@@ -50,21 +51,22 @@ class Look:
 
 
 class Clock:
-    """Times that only grow: where a clip's clock jumps, what follows is put behind what came before.
+    """Makes times monotonic: where a clip's clock jumps, what follows is shifted behind what came before.
 
-    Joined broadcasts have such jumps. All streams jump by the same time, so that sound stays with its picture.
+    Joined broadcasts have such jumps. All streams are shifted by the same time, so that sound stays in sync.
     """
 
     def __init__(self) -> None:
         self._shifts = [Fraction(0)]  # seconds, one for each stretch between two jumps
-        self._streams: dict[int, tuple[int, Fraction]] = {}  # index -> stretch, and the last time as it was found
+        self._streams: dict[int, tuple[int, Fraction]] = {}  # index -> stretch, and the last original time
         self._end = Fraction(0)
 
     @property
     def num_jumps(self) -> int:
         return len(self._shifts) - 1
 
-    def mend(self, packet: Any) -> None:
+    def correct(self, packet: Any) -> None:
+        """Shift the times of a packet."""
         ticks = packet.pts if packet.dts is None else packet.dts
         if ticks is None:
             return
@@ -96,7 +98,7 @@ def open_input(av: Any, source: Path) -> "Iterator[av.container.InputContainer]"
         # An absolute path, because a name with a colon would be taken for a protocol.
         clip = av.open(str(source.absolute()), metadata_errors="replace")
     except (av.FFmpegError, OSError) as error:
-        raise InputError(f"{source} is no clip that can be read: {reason_of(error)}.") from None
+        raise InputError(f"{source} cannot be read as a clip: {reason_of(error)}.") from None
     with clip:
         yield clip
 
@@ -105,8 +107,8 @@ def reason_of(error: Exception) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
-def look_at(av: Any, source: Path) -> Look:
-    """Decode the first frame: only a frame tells its rotation and its colours for sure."""
+def probe_clip(av: Any, source: Path) -> ClipInfo:
+    """Decode the first frame, because only a frame has reliable rotation and colours."""
     with open_input(av, source) as clip:
         videos = [s for s in clip.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
         if not videos:
@@ -122,7 +124,7 @@ def look_at(av: Any, source: Path) -> Look:
         rate = stream.average_rate or stream.guessed_rate or Fraction(25)
         expected = stream.frames or (round(clip.duration / av.time_base * rate) if clip.duration else None)
         is_rgb = frame.format.is_rgb or frame.format.name == "pal8"
-        return Look(
+        return ClipInfo(
             index=stream.index,
             width=width,
             height=height,
@@ -144,8 +146,7 @@ def look_at(av: Any, source: Path) -> Look:
 def decode(av: Any, clip: Any, index: int, clock: Clock) -> Iterator[tuple[Any, Any]]:
     """Packets of all streams in the order of the file: (a frame of stream `index` or None, the packet or None).
 
-    Their times are mended by `clock`.
-    (None, None) stands for a packet that is damaged. Ends where the file can be read no further.
+    `clock` corrects their times. (None, None) stands for a damaged packet. Ends where the file cannot be read further.
     """
     packets = clip.demux()
     while True:
@@ -156,7 +157,7 @@ def decode(av: Any, clip: Any, index: int, clock: Clock) -> Iterator[tuple[Any, 
             return
         if packet is None:
             return
-        clock.mend(packet)
+        clock.correct(packet)
         if packet.stream.index != index:
             yield None, packet
             continue
@@ -170,36 +171,36 @@ def decode(av: Any, clip: Any, index: int, clock: Clock) -> Iterator[tuple[Any, 
         yield None, packet
 
 
-def ticks(frame: Any, look: Look) -> int | None:
-    """When a frame is shown, on the output's clock, in units of the clip's time base; None where it does not tell."""
-    # The dts of a frame is that of the packet which set it free: it grows where AVI's times are in decoding order.
-    time = frame.dts if look.has_decoding_times or frame.pts is None else frame.pts
-    return None if time is None else time - round(look.start / look.time_base)
+def ticks(frame: Any, info: ClipInfo) -> int | None:
+    """When a frame is shown, on the output's clock, in units of the clip's time base; None if unknown."""
+    # The dts of a frame is that of the packet that completed it, and monotonic where AVI's times are in decoding order.
+    time = frame.dts if info.has_decoding_times or frame.pts is None else frame.pts
+    return None if time is None else time - round(info.start / info.time_base)
 
 
-def matrix_of(look: Look) -> str:
-    """The matrix between RGB and YUV. Clips that do not tell have the one that players take: by their height."""
-    if look.matrix == RGB:
+def matrix_of(info: ClipInfo) -> str:
+    """The matrix between RGB and YUV. Without a tag it is the one that players choose by the height."""
+    if info.matrix == RGB:
         return _MATRICES[BT709]
-    return _MATRICES.get(look.matrix, "ITU709" if min(look.height, look.width) >= 720 else "ITU601")
+    return _MATRICES.get(info.matrix, "ITU709" if min(info.height, info.width) >= 720 else "ITU601")
 
 
-def exact(av: Any) -> int:
-    """Options of swscale. Its quick way between YUV and RGB is fast and makes a picture a whole level darker."""
+def exact_flags(av: Any) -> int:
+    """Options of swscale for exact conversion; its default between YUV and RGB makes a picture one level darker."""
     flags = av.video.reformatter.Interpolation
     return int(flags.BILINEAR | flags.ACCURATE_RND | flags.FULL_CHR_H_INT | flags.FULL_CHR_H_INP)
 
 
-def to_array(av: Any, frame: Any, look: Look, channels: int) -> Array:
+def to_array(av: Any, frame: Any, info: ClipInfo, channels: int) -> Array:
     """A decoded frame as uint8 (H, W, channels), upright."""
-    is_rgb = look.matrix == RGB
-    color_range = None if is_rgb else "JPEG" if look.color_range == FULL else "MPEG"
+    is_rgb = info.matrix == RGB
+    color_range = None if is_rgb else "JPEG" if info.color_range == FULL else "MPEG"
     rgb = frame.reformat(
         format="rgb24",
-        src_colorspace=None if is_rgb else matrix_of(look),
+        src_colorspace=None if is_rgb else matrix_of(info),
         src_color_range=color_range,
         dst_color_range="JPEG",
-        interpolation=exact(av),
+        interpolation=exact_flags(av),
     ).to_ndarray()
-    upright = np.ascontiguousarray(np.rot90(rgb, look.turns))
-    return upright if channels == 3 else pil_to_array(Image.fromarray(upright), 1)
+    upright = np.ascontiguousarray(np.rot90(rgb, info.turns))
+    return upright if channels == 3 else from_pillow(Image.fromarray(upright), 1)

@@ -1,4 +1,4 @@
-"""The translated clip: its container, its pictures and its sound."""
+"""Write clips: container, pictures and sound."""
 
 import io
 from collections.abc import Callable, Iterator
@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cyclegan.errors import InputError
-from cyclegan.images.codecs import Array
-from cyclegan.images.tensors import resize
+from cyclegan.images import Array
+from cyclegan.images.resizing import resize
 from cyclegan.system.atomic import atomic_path
-from cyclegan.video.reading import BT709, FULL, LIMITED, RGB, Look, exact, matrix_of, reason_of
+from cyclegan.video.reading import BT709, FULL, LIMITED, RGB, ClipInfo, exact_flags, matrix_of, reason_of
 
 if TYPE_CHECKING:  # the extra `video`
     import av.container
 
-# What is written: the container, the codec of the pictures, and that of sound which the container cannot hold as it is.
+# Suffix -> container, codec of the pictures, and codec of sound that the container cannot hold as it is.
 # H.264 at rate factor 18 and VP9 at 24 show no difference from their source at a glance.
 _H264 = ("libx264", {"crf": "18", "preset": "medium"}, "aac")
 _VP9 = ("libvpx-vp9", {"crf": "24", "b": "0", "deadline": "good", "cpu-used": "4", "row-mt": "1"}, "libopus")
@@ -31,35 +31,35 @@ CONTAINERS: dict[str, tuple[str, tuple[str, dict[str, str], str]]] = {
     ".webm": ("webm", _VP9),
 }
 
-# Tags of a container that are about the old file.
+# Tags that describe the old container.
 _STALE_TAGS = ("major_brand", "minor_version", "compatible_brands", "encoder")
 
 
 @contextmanager
 def open_output(av: Any, target: Path) -> "Iterator[av.container.OutputContainer]":
-    """Where the clip is written: the target is there whole, or as before if the block ends with an error.
+    """The open target. If the block raises an error, the target stays as it was.
 
-    Errors of opening and closing become an InputError that names the target; those of the block stay as they are.
+    Errors of opening and closing become an InputError that names the target; errors of the block are not changed.
     """
     container = CONTAINERS[target.suffix.lower()][0]
     options = {"movflags": "+faststart"} if container in ("mp4", "mov") else {}
-    of_block: BaseException | None = None
+    block_error: BaseException | None = None
     # An absolute path, because a name with a colon would be taken for a protocol.
     with (
-        _telling(av, target, lambda: of_block),
+        _write_errors(av, target, lambda: block_error),
         atomic_path(target.absolute()) as hidden,
         av.open(str(hidden), "w", format=container, options=options) as out,
     ):
         try:
             yield out
         except BaseException as error:
-            of_block = error
+            block_error = error
             raise
 
 
 @contextmanager
-def _telling(av: Any, target: Path, cause: Callable[[], BaseException | None] = lambda: None) -> Iterator[None]:
-    """Errors of the disk or the container as an InputError that names the target, unless they have another cause."""
+def _write_errors(av: Any, target: Path, cause: Callable[[], BaseException | None] = lambda: None) -> Iterator[None]:
+    """Turn errors of the disk or the container into an InputError that names the target, unless `cause` returns one."""
     try:
         yield
     except (av.FFmpegError, OSError) as error:
@@ -72,70 +72,70 @@ def _telling(av: Any, target: Path, cause: Callable[[], BaseException | None] = 
 class PictureWriter:
     """The pictures of the output: (H, W, 1 or 3) in, encoded frames out."""
 
-    def __init__(self, av: Any, out: Any, target: Path, look: Look, notes: list[str]) -> None:
+    def __init__(self, av: Any, out: Any, target: Path, info: ClipInfo, notes: list[str]) -> None:
         codec, options, _ = CONTAINERS[target.suffix.lower()][1]
-        self._av, self._out, self._target, self._look = av, out, target, look
+        self._av, self._out, self._target, self._info = av, out, target, info
         try:
-            stream = out.add_stream(codec, rate=look.rate, options=dict(options))
+            stream = out.add_stream(codec, rate=info.rate, options=dict(options))
         except av.codec.codec.UnknownCodecError:
             raise InputError(
                 f"This build of PyAV has no {codec}; choose another format than {target.suffix}."
             ) from None
-        stream.width, stream.height = look.width, look.height
+        stream.width, stream.height = info.width, info.height
         stream.pix_fmt = "yuv420p"
-        # 4:2:0 halves both sides, and H.264 cannot say that its last row or column is half there. VP9 can.
-        if codec == "libx264" and (look.width % 2 or look.height % 2):
+        # 4:2:0 halves both sides, and H.264 cannot mark a last row or column as half. VP9 can.
+        if codec == "libx264" and (info.width % 2 or info.height % 2):
             stream.pix_fmt = "yuv444p"
             notes.append(
-                f"{target.name} has an odd size, {look.width}x{look.height}, which H.264 keeps only as 4:4:4; "
+                f"{target.name} has an odd size, {info.width}x{info.height}, which H.264 keeps only as 4:4:4; "
                 "browsers and phones may not play that, but they do play .webm."
             )
-        stream.time_base = stream.codec_context.time_base = look.time_base
-        if look.pixel_aspect:
-            stream.codec_context.sample_aspect_ratio = look.pixel_aspect
+        stream.time_base = stream.codec_context.time_base = info.time_base
+        if info.pixel_aspect:
+            stream.codec_context.sample_aspect_ratio = info.pixel_aspect
 
-        # Tags are written as they were found. A clip of RGB becomes one of BT.709, and says so.
-        is_rgb = look.matrix == RGB
+        # Keep the tags. A clip in RGB is written in BT.709 with that tag.
+        is_rgb = info.matrix == RGB
         context = stream.codec_context
-        context.colorspace = BT709 if is_rgb else look.matrix
-        context.color_range = LIMITED if is_rgb else look.color_range
-        context.color_primaries, context.color_trc = look.primaries, look.transfer
+        context.colorspace = BT709 if is_rgb else info.matrix
+        context.color_range = LIMITED if is_rgb else info.color_range
+        context.color_primaries, context.color_trc = info.primaries, info.transfer
         self._full = context.color_range == FULL
         self._stream = stream
         self._last: int | None = None
-        self._step = max(1, round(1 / (look.rate * look.time_base)))
+        self._step = max(1, round(1 / (info.rate * info.time_base)))
         self.end = Fraction(0)
 
     def write(self, array: Array, pts: int | None, duration: int) -> None:
-        """pts, duration: in units of the clip's time base; a pts that does not grow is mended, as encoders want it."""
-        look = self._look
+        """pts, duration: in units of the clip's time base; a pts that does not grow is raised, as encoders require."""
+        info = self._info
         if pts is None:
             pts = 0 if self._last is None else self._last + self._step
         if self._last is not None and pts <= self._last:
             pts = self._last + 1
         self._last = pts
-        array = resize(array, look.height, look.width)
+        array = resize(array, info.height, info.width)
         if array.shape[2] == 1:
             array = np.repeat(array, 3, 2)
         frame = self._av.VideoFrame.from_ndarray(np.ascontiguousarray(array), "rgb24").reformat(
             format=self._stream.pix_fmt,
             src_color_range="JPEG",
-            dst_colorspace=matrix_of(look),
+            dst_colorspace=matrix_of(info),
             dst_color_range="JPEG" if self._full else "MPEG",
-            interpolation=exact(self._av),
+            interpolation=exact_flags(self._av),
         )
-        frame.pts, frame.duration, frame.time_base = pts, duration, look.time_base
-        self.end = (pts + (duration or self._step)) * look.time_base
-        with _telling(self._av, self._target):
+        frame.pts, frame.duration, frame.time_base = pts, duration, info.time_base
+        self.end = (pts + (duration or self._step)) * info.time_base
+        with _write_errors(self._av, self._target):
             self._out.mux(self._stream.encode(frame))
 
     def close(self) -> None:
-        with _telling(self._av, self._target):
+        with _write_errors(self._av, self._target):
             self._out.mux(self._stream.encode(None))
 
 
 def open_sounds(av: Any, clip: Any, out: Any, target: Path, start: Fraction, notes: list[str]) -> "dict[int, Sound]":
-    """A writer for each stream of sound, by its index, and what of the clip is left out, told."""
+    """A writer for each stream of sound, by its index. `notes` gets what is left out or re-encoded."""
     out.metadata.update({key: value for key, value in clip.metadata.items() if key.lower() not in _STALE_TAGS})
     sounds = {}
     for stream in clip.streams.audio:
@@ -146,7 +146,7 @@ def open_sounds(av: Any, clip: Any, out: Any, target: Path, start: Fraction, not
             notes.append(f"Sound of the kind {kind} is left out.")
             continue
         if sound.encoded_as:
-            notes.append(f"{target.suffix} files cannot hold {kind} sound; it was encoded anew, as {sound.encoded_as}.")
+            notes.append(f"{target.suffix} files cannot hold {kind} sound; it was re-encoded as {sound.encoded_as}.")
     others = [s.type for s in clip.streams if s.type not in ("audio", "video")]
     videos = len(clip.streams.video) - 1
     left_out = [f"{count} {kind}" for kind in sorted(set(others)) if (count := others.count(kind))]
@@ -157,9 +157,9 @@ def open_sounds(av: Any, clip: Any, out: Any, target: Path, start: Fraction, not
 
 
 class Sound:
-    """One stream of sound: its packets are copied, or encoded anew where the container cannot hold them.
+    """One stream of sound: its packets are copied, or re-encoded if the container cannot hold them.
 
-    encoded_as: what the sound became, or None if it is copied. num_dropped: packets that came too late.
+    encoded_as: the new codec and layout, or None if it is copied. num_dropped: packets that came too late.
     Raises ValueError if the sound can be neither copied nor encoded.
     """
 
@@ -174,7 +174,7 @@ class Sound:
         container, (_, _, encoder) = CONTAINERS[target.suffix.lower()]
         # Matroska counts in milliseconds, and packets of some kinds are shorter.
         self._least_step = 0 if container in ("matroska", "webm") else 1
-        # Most kinds of uncompressed sound are refused by MP4, and only after the last frame.
+        # MP4 refuses most kinds of uncompressed sound, but only after the last frame.
         is_refused_late = container == "mp4" and stream.codec_context.name.startswith("pcm_")
         if not is_refused_late and _holds(av, container, lambda out: out.add_stream_from_template(stream)):
             self._stream = out.add_stream_from_template(stream)
@@ -196,23 +196,23 @@ class Sound:
                 return
             self._last = packet.dts
             packet.stream = self._stream
-            with _telling(self._av, self._target):
+            with _write_errors(self._av, self._target):
                 self._out.mux(packet)
             return
         for frame in packet.decode():
             if frame.pts is not None:
                 frame.pts -= self._shift
-            with _telling(self._av, self._target):
+            with _write_errors(self._av, self._target):
                 self._out.mux(self._stream.encode(frame))
 
     def close(self) -> None:
         if self.encoded_as is not None:
-            with _telling(self._av, self._target):
+            with _write_errors(self._av, self._target):
                 self._out.mux(self._stream.encode(None))
 
 
 def _holds(av: Any, container: str, add: Callable[[Any], object]) -> bool:
-    """Whether a container takes a stream. It tells for sure only when its header is written, so one is, in memory."""
+    """Whether a container accepts a stream. Only writing the header shows that, so one is written in memory."""
     try:
         with av.open(io.BytesIO(), "w", format=container) as trial:
             add(trial)
@@ -227,11 +227,11 @@ def _add(encoder: str, rate: int, layout: str, out: Any) -> object:
 
 
 def _settings(av: Any, container: str, encoder: str, context: Any) -> tuple[int, str]:
-    """The rate and layout nearest to those of decoded sound that the encoder takes. Raises ValueError if none does."""
+    """The nearest rate and layout that the encoder accepts. Raises ValueError if there is none."""
     rates = sorted(av.Codec(encoder, "w").audio_rates or [context.sample_rate])
     rate = 48000 if encoder == "libopus" else next((r for r in rates if r >= context.sample_rate), rates[-1])
     layouts = [context.layout.name, av.AudioLayout(f"{context.layout.nb_channels}c").name, "stereo"]
-    if layouts[0].endswith("channels"):  # AVI, say, tells their number only
+    if layouts[0].endswith("channels"):  # AVI, for one, has only their number
         del layouts[0]
     for layout in layouts:
         if _holds(av, container, partial(_add, encoder, rate, layout)):

@@ -1,24 +1,39 @@
-"""What `cyclegan export` wrote for other programs, opened again: config.json says how."""
+"""Open what `cyclegan export` wrote for other programs, as config.json describes it."""
 
 import json
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from pydantic import Field, ValidationError
 
 from cyclegan.config import Config, Direction, describe_validation_error
 from cyclegan.errors import InputError
 from cyclegan.images.formats import ImageFormat
 from cyclegan.storage.model import ModelInfo
-from cyclegan.system.devices import resolve_device, why_slow
-from cyclegan.translate.engines import Engine, check_choice
+from cyclegan.system.devices import resolve_device
+from cyclegan.translate.engines import Engine
+from cyclegan.translate.engines.registry import ENGINES, check_choice
+from cyclegan.translate.engines.with_onnxruntime import open_onnxruntime
+from cyclegan.translate.engines.with_openvino import open_openvino
+from cyclegan.translate.engines.with_torch import open_exported_program
 
-# By format: the engine that computes it, and the file's suffix.
-READERS = {
-    "onnx": ("onnxruntime", ".onnx"),
-    "openvino": ("openvino", ".xml"),
-    "torch-export": ("torch", ".pt2"),
+
+@dataclass(frozen=True)
+class ExportFormat:
+    """engine: what computes it. suffix: of its file. open: path, precision and device -> the engine of a file."""
+
+    engine: str
+    suffix: str
+    open: Callable[[Path, str, torch.device], Engine]
+
+
+EXPORT_FORMATS: dict[str, ExportFormat] = {
+    "onnx": ExportFormat("onnxruntime", ".onnx", lambda path, precision, _: open_onnxruntime(path, precision)),
+    "openvino": ExportFormat("openvino", ".xml", lambda path, precision, _: open_openvino(path, precision)),
+    "torch-export": ExportFormat("torch", ".pt2", open_exported_program),
 }
 
 
@@ -35,8 +50,7 @@ class Side(Config):
 class Check(Config):
     """How far an exported network is from the one in torch and float32.
 
-    sizes: of the images that were tried, N x H x W. decibels: of the worst of them, None if there is no difference.
-    images: what they were.
+    sizes: N x H x W of the test images. images: what they show. decibels: PSNR of the worst; None if all are equal.
     """
 
     sizes: tuple[str, ...]
@@ -56,10 +70,10 @@ class Network(Config):
 
 
 class ExportInfo(Config):
-    """config.json of an export: all that a program needs to run the files, in words that name no library.
+    """config.json of an export: everything that a program needs to run the files, independent of any library.
 
-    Height and width of an input must be multiples of `multiple` and at least `smallest` pixels; beyond that they and
-    the batch are free. Other sizes are mirrored outwards at the right and below, and the result is cut back.
+    Height and width of an input must be multiples of `multiple` and at least `smallest` pixels; the batch may have any
+    size. Other sizes are mirrored outwards at the right and below, and the result is cropped.
     """
 
     format_version: Literal[1] = 1
@@ -72,11 +86,11 @@ class ExportInfo(Config):
 
 
 def find_export(path: Path) -> tuple[ExportInfo, Path, Direction | None] | None:
-    """The export that a folder or one of its files belongs to, its folder, and the direction if it is a file.
+    """The export of a folder or of one of its files, the folder, and the direction for a file.
 
-    None if it is something else, such as a run. Raises InputError if config.json is missing or damaged.
+    None for anything else, such as a run. Raises InputError if config.json is missing or damaged.
     """
-    is_file = path.suffix in (suffix for _, suffix in READERS.values()) and path.is_file()
+    is_file = path.suffix in (each.suffix for each in EXPORT_FORMATS.values()) and path.is_file()
     folder = path.parent if is_file else path
     try:
         values: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
@@ -104,32 +118,23 @@ def open_export(
 ) -> Engine:
     """The engine of one direction. Raises InputError if the export is for another engine, precision or device."""
     check_choice(engine, precision)
-    reader, _ = READERS[info.export_format]
-    if engine not in ("auto", reader):
-        raise InputError(f"{folder} was exported for {reader}, and engine is {engine}; leave engine out.")
+    own_engine = EXPORT_FORMATS[info.export_format].engine
+    if engine not in ("auto", own_engine):
+        raise InputError(f"{folder} was exported for {own_engine}, and engine is {engine}; leave engine out.")
     if precision not in (None, "auto", info.precision):
-        raise InputError(f"{folder} was exported in {info.precision}, and precision is {precision}; export it anew.")
+        raise InputError(f"{folder} was exported in {info.precision}, and precision is {precision}; export it again.")
     if direction not in info.networks:
         raise InputError(f"{folder} has only the direction {next(iter(info.networks))}; pass that, not {direction}.")
-    if reader != "torch" and device not in ("auto", "cpu"):
-        raise InputError(f"engine {reader} computes on the CPU, and device is {device}; leave device out.")
+    if ENGINES[own_engine].is_cpu_only and device not in ("auto", "cpu"):
+        raise InputError(f"engine {own_engine} computes on the CPU, and device is {device}; leave device out.")
     path = folder / info.networks[direction].file
     if not path.is_file():
-        raise InputError(f"{path} is missing; export it anew.")
-    return open_file(path, info.export_format, info.precision, "cpu" if reader != "torch" else device)
+        raise InputError(f"{path} is missing; export it again.")
+    return open_file(path, info.export_format, info.precision, device)
 
 
 def open_file(path: Path, export_format: str, precision: str, device: str = "cpu") -> Engine:
-    """The engine of one exported file."""
-    if export_format == "onnx":
-        from cyclegan.translate.engines.with_onnxruntime import open_onnxruntime
-
-        return open_onnxruntime(path, precision)
-    if export_format == "openvino":
-        from cyclegan.translate.engines.with_openvino import open_openvino
-
-        return open_openvino(path, precision)
-    from cyclegan.translate.engines.with_torch import open_exported_program
-
-    place = resolve_device(device)
-    return replace(open_exported_program(path, precision, place), reason=why_slow(precision, place))
+    """The engine of one exported file. device: ignored by engines that compute on the CPU."""
+    info = EXPORT_FORMATS[export_format]
+    place = torch.device("cpu") if ENGINES[info.engine].is_cpu_only else resolve_device(device)
+    return info.open(path, precision, place)

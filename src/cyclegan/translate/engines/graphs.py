@@ -1,4 +1,4 @@
-"""A network as a graph of another program. Batch, height and width stay free."""
+"""Convert a network to the graphs of other programs, with dynamic batch, height and width."""
 
 import contextlib
 import io
@@ -12,20 +12,22 @@ from torch import nn
 
 from cyclegan.networks.layers import DTYPES
 from cyclegan.translate.engines import require
-from cyclegan.translate.engines.with_onnxruntime import INPUT, OUTPUT
 from cyclegan.translate.engines.with_torch import SixteenBit
 
-# Old enough for runtimes of 2022, new enough for all that the networks need.
+# Names of the input and the output of a graph.
+INPUT, OUTPUT = "image", "translation"
+
+# Supported by runtimes since 2022, and has all operations that the networks need.
 OPSET = 18
 
 
 def to_exported_program(
     network: nn.Module, channels: int, multiple: int, precision: str
 ) -> torch.export.ExportedProgram:
-    """fp32, fp16 or bf16, each with float32 at both ends. (N, channels, H, W), H and W multiples of `multiple`."""
+    """A program in fp32, fp16 or bf16, float32 in and out: (N, channels, H, W), H and W multiples of `multiple`."""
     if precision != "fp32":
-        network = SixteenBit(network, DTYPES[precision], for_other_programs=True)
-    # Two images: torch.export would take a batch of one for a fixed size. Its arithmetic wants to know a largest side.
+        network = SixteenBit(network, DTYPES[precision], for_export=True)
+    # Two images, because torch.export takes a batch of one for a fixed size. It needs a largest side, too.
     example = torch.zeros(2, channels, 16 * multiple if multiple < 16 else 2 * multiple, 3 * max(16, multiple))
     most = (1 << 20) // multiple
     sides = [multiple * torch.export.Dim(name, min=2 if multiple < 8 else 1, max=most) for name in ("rows", "columns")]
@@ -35,10 +37,10 @@ def to_exported_program(
 
 
 def to_onnx(network: nn.Module, channels: int, multiple: int, precision: str) -> Any:
-    """An onnx.ModelProto of fp32 or fp16, with float32 at both ends. Raises InputError if the extra is missing."""
+    """An onnx.ModelProto in fp32 or fp16, float32 in and out. Raises InputError if a package is missing."""
     require("onnx", "onnxscript")
     if precision != "fp32":
-        network = SixteenBit(network, DTYPES[precision], for_other_programs=True)
+        network = SixteenBit(network, DTYPES[precision], for_export=True)
     side = 2 * max(16, multiple)
     sizes = {0: "batch", 2: "height", 3: "width"}
     with quiet():
@@ -57,7 +59,7 @@ def to_onnx(network: nn.Module, channels: int, multiple: int, precision: str) ->
 
 
 def to_openvino(network: nn.Module, channels: int, multiple: int) -> Any:
-    """An openvino.Model in float32, straight from torch: by way of ONNX its norms would be in many pieces."""
+    """An openvino.Model in float32, directly from torch, because ONNX would split its norms into many operations."""
     openvino = require("openvino")
     with quiet():
         model = openvino.convert_model(
@@ -72,7 +74,7 @@ def to_openvino(network: nn.Module, channels: int, multiple: int) -> Any:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Exporters tell at length of their own doings, and of packages that nobody asked for."""
+    """Silence the exporters, which log at length, also about packages that are not needed."""
     loggers = [
         logging.getLogger(None if name == "root" else name)
         for name in ("torch.onnx", "torch.export", "onnxscript", "nncf", "onnx_ir", "root")

@@ -1,18 +1,24 @@
-"""ONNX Runtime: a graph of ONNX on the CPU."""
+"""ONNX Runtime: an ONNX graph on the CPU."""
 
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cyclegan.errors import InputError
 from cyclegan.translate.engines import Engine, require
+from cyclegan.translate.engines.graphs import INPUT, OUTPUT, to_onnx
 
-INPUT, OUTPUT = "image", "translation"
+
+def open_onnxruntime_network(
+    network: nn.Module, channels: int, multiple: int, precision: str, _device: torch.device
+) -> Engine:
+    """The engine of a network, by way of an ONNX graph in memory."""
+    return open_onnxruntime(to_onnx(network, channels, multiple, precision).SerializeToString(), precision)
 
 
 def open_onnxruntime(graph: bytes | Path, precision: str) -> Engine:
-    """An ONNX file, or its content. Uses as many threads as torch. Raises InputError if it is damaged."""
+    """The engine of an ONNX file, or of its content, with as many threads as torch. Raises InputError for damage."""
     runtime = require("onnxruntime")
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()

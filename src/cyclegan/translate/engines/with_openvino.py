@@ -1,31 +1,31 @@
-"""OpenVINO: its own graph on the CPU, with the precision forced that was asked for."""
+"""OpenVINO: its own graph on the CPU, with the requested precision forced."""
 
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cyclegan.errors import InputError
 from cyclegan.translate.engines import Engine, require
+from cyclegan.translate.engines.graphs import to_openvino
 
-# What OpenVINO calls the type that it computes in. Left alone it takes bf16 wherever the chip has it, also for fp32.
-# Of an int8 graph, whose other layers are in bf16 or float32, `open_openvino` decides.
+# OpenVINO's name of the type that it computes in. By default it takes bf16 wherever the processor has it, for fp32 too.
+# `open_openvino` chooses that of an int8 graph, whose other layers are in bf16 or float32.
 HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16"}
 
-# What a CPU must have, as lscpu shows it.
+# CPU features that a precision needs, as lscpu shows them.
 _NEEDS = {"bf16": "avx512_bf16 or amx_bf16", "fp16": "amx_fp16"}
 
 
 @cache
 def openvino_core() -> Any:
-    """The one openvino.Core of this process, with the plugin for CPUs loaded.
+    """The one openvino.Core of this process, with the CPU plugin loaded. Call this before others create a core.
 
-    With its plugin a core gives the thread a stack for signal handlers, and takes it away when it goes. Of several that
-    go in another order than they came, one leaves the thread with a stack that is no longer there, and the next signal
-    with a handler, such as the end of a child process, ends the process. So this one stays, below any that
-    others make; make it before they do.
+    With its plugin a core installs an alternate stack for signal handlers, and removes it when it is deleted. If
+    several cores are deleted out of order, the thread is left with a stack that no longer exists, and the next handled
+    signal, such as the end of a child process, crashes the process. So this core is created first and never deleted.
     """
     core = require("openvino").Core()
     core.get_property("CPU", "FULL_DEVICE_NAME")  # a core without a plugin has no stack yet
@@ -34,7 +34,7 @@ def openvino_core() -> Any:
 
 @cache
 def can_compute(precision: str) -> bool:
-    """Whether OpenVINO computes in this precision on this CPU. Where it cannot, it takes another one without a word."""
+    """Whether OpenVINO computes in this precision on this CPU. If not, it silently uses another one."""
     if precision in ("fp32", "int8"):
         return True
     openvino, core = require("openvino"), openvino_core()
@@ -44,19 +44,27 @@ def can_compute(precision: str) -> bool:
     return computes_in(core.compile_model(model, "CPU", settings)) == HINTS[precision]
 
 
-def check_precision(precision: str, instead: str) -> None:
-    """Raises InputError, which ends with `instead`, if OpenVINO cannot compute in this precision on this CPU."""
+def check_precision(precision: str, remedy: str) -> None:
+    """Raises InputError, which ends with the remedy, if OpenVINO cannot compute in this precision on this CPU."""
     if not can_compute(precision):
         raise InputError(
             f"OpenVINO cannot compute in {precision} on this CPU, which has no {precision} arithmetic "
-            f"({_NEEDS[precision]} on x86); {instead}."
+            f"({_NEEDS[precision]} on x86); {remedy}."
         )
 
 
-def open_openvino(graph: Any, precision: str) -> Engine:
-    """An openvino.Model, or the path of an .xml file. Uses as many threads as torch.
+def open_openvino_network(
+    network: nn.Module, channels: int, multiple: int, precision: str, _device: torch.device
+) -> Engine:
+    """The engine of a network, converted in memory."""
+    check_precision(precision, "use fp32, or engine torch")  # before the conversion, which takes time
+    return open_openvino(to_openvino(network, channels, multiple), precision)
 
-    Raises InputError if the file is damaged, or if OpenVINO would compute in another precision than this.
+
+def open_openvino(graph: Any, precision: str) -> Engine:
+    """The engine of an openvino.Model, or of the path of an .xml file, with as many threads as torch.
+
+    Raises InputError if the file is damaged, or if OpenVINO would compute in another precision.
     """
     openvino = require("openvino")
     core = openvino_core()
@@ -80,7 +88,7 @@ def open_openvino(graph: Any, precision: str) -> Engine:
         raise InputError(f"OpenVINO computes in {taken} on this CPU, and {precision} was asked for; {remedy}.")
 
     def compute(images: Tensor) -> Tensor:
-        # A copy: the result lives in memory that the next call writes to.
+        # A copy, because the next call overwrites the memory of the result.
         return torch.from_numpy(compiled(images.contiguous().numpy())[0].copy())
 
     return Engine("openvino", precision, torch.device("cpu"), compute)

@@ -9,18 +9,26 @@ from torch.nn import functional as F
 
 from cyclegan.errors import InputError
 from cyclegan.networks.layers import DTYPES
+from cyclegan.system.devices import why_slow
 from cyclegan.translate.engines import Engine
 
-# torch's norm of pixels side by side adds up a channel in one go. Beyond this many pixels the sum of float32 values
-# would be less exact than the 16-bit values are, so it is taken in strips of STRIP_PIXELS.
+# torch sums a channel of a channels-last tensor in one go. Beyond this many pixels a float32 sum would be less exact
+# than the 16-bit values are, so it is taken in strips of STRIP_PIXELS.
 MOST_PIXELS = 1 << 20
 STRIP_PIXELS = 1 << 16
 
 
-def open_torch(network: nn.Module, precision: str, device: torch.device) -> Engine:
-    """fp32: the network itself, so that results are those of training, bit by bit. bf16, fp16: its copy in 16 bits.
+def open_torch_network(
+    network: nn.Module, _channels: int, _multiple: int, precision: str, device: torch.device
+) -> Engine:
+    """The engine of a network; torch takes any channels and sizes."""
+    return open_torch(network, precision, device)
 
-    On a CPU the images of a batch go through one by one: as fast, and none depends on its neighbours.
+
+def open_torch(network: nn.Module, precision: str, device: torch.device) -> Engine:
+    """fp32: the network itself, so that results equal those of training bit for bit. bf16, fp16: its 16-bit copy.
+
+    On a CPU the 16-bit copy computes the images of a batch one by one: as fast, and independent of their neighbours.
     """
     network = network.to(device)
     if precision != "fp32":
@@ -33,34 +41,34 @@ def open_torch(network: nn.Module, precision: str, device: torch.device) -> Engi
             return network(images)  # type: ignore[no-any-return]
         return torch.cat([network(image) for image in torch.split(images, 1)])
 
-    return Engine("torch", precision, device, compute, network)
+    return Engine("torch", precision, device, compute, network, reason=why_slow(precision, device))
 
 
 def open_exported_program(path: Path, precision: str, device: torch.device) -> Engine:
-    """A file of torch.export. Raises InputError if it is damaged."""
+    """The engine of a torch.export file. Raises InputError for damage."""
     try:
         module = torch.export.load(path).module(check_guards=False).to(device)
     except Exception as error:  # of many kinds: zip, JSON, versions
         raise InputError(f"{path} is not a torch-export file that this torch reads: {error}") from None
-    return Engine("torch", precision, device, module)
+    return Engine("torch", precision, device, module, reason=why_slow(precision, device))
 
 
 class SixteenBit(nn.Module):
-    """A network with weights and activations in 16 bits: (N, C, H, W) float32 -> the same.
+    """A copy of a network with weights and activations in 16 bits: (N, C, H, W) float32 -> float32.
 
-    Weights are converted once, not at each call as autocast does. Channels lie side by side in memory, which is how the
-    chip's matrix units want them. Sums and norms are taken in float32. The network itself is not changed.
-    for_other_programs: of plain operations alone, and with no wish about the order in memory.
+    Weights are converted once, while autocast converts them at each call. On a CPU tensors are channels-last, as its
+    matrix units need them. Sums and norms are computed in float32.
+    for_export: use plain operations only, and leave the memory layout to the program that runs the graph.
     """
 
-    def __init__(self, network: nn.Module, dtype: torch.dtype, *, for_other_programs: bool = False) -> None:
+    def __init__(self, network: nn.Module, dtype: torch.dtype, *, for_export: bool = False) -> None:
         super().__init__()
         self.dtype = dtype
         self.network = copy.deepcopy(network)
         for module in list(self.network.modules()):
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 module.to(dtype)
-        on_cpu = not for_other_programs and all(weight.device.type == "cpu" for weight in network.parameters())
+        on_cpu = not for_export and all(weight.device.type == "cpu" for weight in network.parameters())
         for name, module in list(self.network.named_modules()):
             if isinstance(module, nn.InstanceNorm2d):
                 parent, _, child = name.rpartition(".")
@@ -69,7 +77,7 @@ class SixteenBit(nn.Module):
                 )
                 norm.load_state_dict(module.state_dict())
                 setattr(self.network.get_submodule(parent), child, norm)
-            elif isinstance(module, nn.BatchNorm2d) and for_other_programs:
+            elif isinstance(module, nn.BatchNorm2d) and for_export:
                 parent, _, child = name.rpartition(".")
                 setattr(self.network.get_submodule(parent), child, InFloat(module))
         if on_cpu:
@@ -83,14 +91,14 @@ class SixteenBit(nn.Module):
 
 
 class FloatNorm(nn.InstanceNorm2d):
-    """Instance norm that counts in float32 whatever it is given: squares of many values are too large for 16 bits."""
+    """Instance norm computed in float32, because sums of squares overflow 16 bits."""
 
     def forward(self, x: Tensor) -> Tensor:
         return F.instance_norm(x.float(), weight=self.weight, bias=self.bias, eps=self.eps).to(x.dtype)
 
 
 class InFloat(nn.Module):
-    """A layer that counts in float32 for one whose neighbours do not."""
+    """A layer computed in float32 between 16-bit layers."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -101,13 +109,13 @@ class InFloat(nn.Module):
 
 
 class StripNorm(nn.InstanceNorm2d):
-    """Instance norm of bfloat16 with channels side by side, several times faster than torch's own on a CPU."""
+    """Instance norm of channels-last bfloat16, several times faster than torch's own on a CPU."""
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.cat([self._norm(image) for image in torch.split(x, 1)]) if len(x) > 1 else self._norm(x)
 
     def _norm(self, x: Tensor) -> Tensor:
-        # Of a single image, batch norm with the statistics of the batch is instance norm.
+        # For a single image, batch norm with batch statistics is instance norm.
         if x.shape[-2] * x.shape[-1] <= MOST_PIXELS:
             return F.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
         shares, means, squares = [], [], []

@@ -1,4 +1,4 @@
-"""How much memory a translation takes, told before it starts."""
+"""Predict the memory that a translation takes, and choose a plan that fits."""
 
 import math
 from collections.abc import Callable
@@ -13,14 +13,14 @@ from cyclegan.errors import InputError
 from cyclegan.networks.protocol import Generator, LevelLayers, ResidualLayers
 from cyclegan.translate.tiling.network import TilingPlan, convolutions, has_instance_norm, tiling_of
 
-# What the libraries take for themselves while a network runs.
+# Memory of the libraries while a network runs.
 _BASE_BYTES = 64 * 2**20
 
-# Activations of the finest resolution that are alive at once: one that is read, one that is written, and what the
-# convolutions of a CPU put into another order.
+# Activations of the finest resolution that are alive at once: one that is read, one that is written, and the copies
+# that convolutions on a CPU make in another layout.
 _COPIES = 4.0
 
-# Pixels that a tile needs around it for all but the residual blocks.
+# Pixels that a tile needs around it for all layers except the residual blocks.
 _HALO = 24
 
 
@@ -165,7 +165,7 @@ def _value_bytes(network: nn.Module) -> int:
 
 
 def available_bytes(device: torch.device) -> int | None:
-    """Memory that a process may still take, on the device where it is a GPU. None where nobody says."""
+    """Memory that a process may still take, on the device if it is a GPU. None if the system does not report it."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -184,7 +184,7 @@ def _free_of_machine() -> int | None:
 
 
 def _free_of_group(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:
-    """What the control group of this process has left, as in a container: its limit less what cannot be given back."""
+    """What the control group of this process, as in a container, has left: its limit minus memory in use."""
     try:
         lines = [line.split(":", 2) for line in own.read_text().splitlines()]
     except OSError:
@@ -210,5 +210,5 @@ def _free_of_group(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/
 
 
 def gib(count: int) -> str:
-    """Bytes for people."""
+    """Bytes as text."""
     return f"{count / 2**30:.1f} GiB"

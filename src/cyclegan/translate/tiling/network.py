@@ -1,8 +1,8 @@
-"""A generator over an image in tiles: the passes that find what must be known of the whole image, then its output.
+"""Run a generator over an image in tiles: passes that gather statistics of the whole image, then the output.
 
-How a network is run, its class declares as `tiling`. A residual network keeps one or two activations at a quarter of
+How a network is run, its class declares as `tiling`. A residual network stores one or two activations at a quarter of
 the resolution, where nearly all of its work is done; the layers before and after are computed again in every pass that
-needs them. One with levels, a U-Net, keeps its levels from a coarse one down. A local network needs no passes.
+needs them. One with levels, a U-Net, stores its levels from a coarse one down. A local network needs no passes.
 """
 
 from collections.abc import Callable
@@ -38,7 +38,7 @@ relu: Activation = F.relu_
 leaky_relu: Activation = partial(F.leaky_relu_, negative_slope=0.2)
 tanh: Activation = Tensor.tanh_
 
-# Is told what is being done, and the share of all work that is done, output included: 0 to 1.
+# Called with what is being done, and the share of all work, output included, that is done: 0 to 1.
 OnShare = Callable[[str, float], None]
 
 
@@ -46,9 +46,9 @@ OnShare = Callable[[str, float], None]
 class TilingPlan:
     """How a network is run over an image. side: of a tile, in pixels of the image.
 
-    stored: a residual network keeps 0, 1 or 2 activations: 0 where nothing has to be known of the image or all is
-    given; 1 takes 2.5 times the work of 2 in its blocks. A U-Net keeps its levels from this one down, where level 1 is
-    at a quarter of the resolution, 2 at an eighth, and so on. A local network keeps 0.
+    stored: a residual network stores 0, 1 or 2 activations: 0 if it needs no statistics of the image or all are
+    given; 1 takes 2.5 times the work of 2 in its blocks. A U-Net stores its levels from this one down, where level 1 is
+    at a quarter of the resolution, 2 at an eighth, and so on. A local network stores 0.
     """
 
     side: int
@@ -57,7 +57,7 @@ class TilingPlan:
 
 @dataclass
 class TilingState:
-    """What is known of an image so far: enough to go on from, in another process too.
+    """What has been computed of an image so far: enough to resume from, in another process, too.
 
     statistics: of instance norms, by name. activation: of a residual network, (1, C, H/4, W/4), after so many
     blocks.
@@ -69,7 +69,7 @@ class TilingState:
 
 
 def can_tile(network: nn.Module) -> bool:
-    """Whether this is a network that can be run in tiles."""
+    """Whether a network can be run in tiles."""
     return why_no_tiles(network) is None
 
 
@@ -90,19 +90,19 @@ def tiling_of(network: nn.Module) -> Tiling:
 
 
 def convolutions(modules: nn.ModuleList) -> list[nn.Conv2d | nn.ConvTranspose2d]:
-    """A list of convolutions as what it is."""
+    """A module list as a list of convolutions, for the type checker."""
     return [module for module in modules if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
 
 
 def has_instance_norm(network: nn.Module) -> bool:
-    """Whether its result depends on statistics of the whole image."""
+    """Whether the result depends on statistics of the whole image."""
     return any(is_instance_norm(module) for module in network.modules())
 
 
 class TiledNetwork:
-    """A generator in evaluation mode over one picture. `output` does the passes that its plan and state ask for.
+    """A generator in evaluation mode over one picture. `output` runs the passes that its plan and state require.
 
-    on_block: may keep the state, after each residual block.
+    on_block: called with the state after each residual block, to save it.
     """
 
     def __init__(
@@ -132,7 +132,7 @@ class TiledNetwork:
 
     @property
     def output_share(self) -> float:
-        """How much of all work is the output itself, which the caller reads."""
+        """The share of all work that is the output itself, which the caller reads."""
         return self._costs["output"] / self._total
 
     @property
@@ -195,7 +195,7 @@ class TiledNetwork:
         return Conv(plane, network.head, mirrored=3, after=tanh)
 
     def _two_stored(self, x: Stored, scratch: Tensor, block: BlockLayers, name: str) -> None:
-        """A block with a second activation, in which both of its convolutions are kept in turn."""
+        """A block with a second activation, which stores each of its convolutions in turn."""
         side = self._side(x)
         first = store(Conv(x, block.conv1, mirrored=1), side, self._tick(name + "norm1"), scratch)
         inner = self._read_normed(scratch, block.norm1, name + "norm1", first, relu)
@@ -205,7 +205,7 @@ class TiledNetwork:
         add_into(x.tensor, self._read_normed(scratch, block.norm2, name + "norm2", second, None))
 
     def _one_stored(self, x: Stored, block: BlockLayers, name: str) -> None:
-        """A block in place: its first convolution is computed three times, its second one twice."""
+        """A block in place: its first convolution is computed three times, its second twice."""
         h = self._normed(Conv(x, block.conv1, mirrored=1), block.norm1, name + "norm1", relu)
         self._normed(Conv(h, block.conv2, mirrored=1), block.norm2, name + "norm2", None)
         tick = self._tick(name + "sum")
@@ -218,7 +218,7 @@ class TiledNetwork:
         return Block(below, conv1, conv2)
 
     def _residual_costs(self) -> dict[str, float]:
-        """Multiplications of each pass, per pixel of the image, by the name of the norm that it is for."""
+        """Multiplications of each pass, per pixel of the image, by the name of its norm."""
         network = cast(ResidualLayers, self.network)
         stem, head = (float(conv.weight.numel()) for conv in (network.stem, network.head))
         steps = [stem, *(conv.weight.numel() / 4 ** (i + 1) for i, conv in enumerate(convolutions(network.down)))]
@@ -265,7 +265,7 @@ class TiledNetwork:
         raise AssertionError
 
     def _levels_costs(self) -> dict[str, float]:
-        """As for a residual network. What is computed on demand costs all that it is computed from."""
+        """As for a residual network. A plane computed on demand costs as much as all planes below it."""
         network = cast(LevelLayers, self.network)
         first, known = self.plan.stored, self.state.statistics
         downs = [conv.weight.numel() / 4 ** (level + 1) for level, conv in enumerate(convolutions(network.down))]
@@ -283,7 +283,7 @@ class TiledNetwork:
     # ---- both
 
     def _normed(self, conv: Conv, norm: nn.Module, name: str, after: Activation | None) -> Conv:
-        """A convolution with its norm, computed on demand; its statistics are gathered first if they are not known."""
+        """A convolution with its norm, computed on demand; unknown statistics are gathered first."""
         moments = None
         if is_instance_norm(norm) and name not in self.state.statistics:
             moments = gather(conv, self._side(conv), self._tick(name))
@@ -297,11 +297,11 @@ class TiledNetwork:
         after: Activation | None,
         moments: tuple[Tensor, Tensor] | None = None,
     ) -> Conv:
-        """A convolution with a norm whose statistics are known, or are these."""
+        """A convolution with a norm whose statistics are known, or are these moments."""
         return conv.normalised(self._affine(norm, name, moments), then(norm, after))
 
     def _stored(self, conv: Conv, norm: nn.Module, name: str, after: Activation | None) -> Stored:
-        """A convolution kept in memory, with its norm on reading."""
+        """A convolution stored in memory; its norm is applied on reading."""
         channels = conv.conv.out_channels
         layout = torch.channels_last if channels_last_is_fast(conv.weight) else torch.contiguous_format
         shape = (1, channels, conv.height, conv.width)
@@ -317,22 +317,22 @@ class TiledNetwork:
         moments: tuple[Tensor, Tensor] | None,
         after: Activation | None,
     ) -> Stored:
-        """What a convolution gave, with its norm on reading."""
+        """The stored output of a convolution; its norm is applied on reading."""
         return Stored(tensor, affine=self._affine(norm, name, moments), activation=then(norm, after))
 
     def _affine(self, norm: nn.Module, name: str, moments: tuple[Tensor, Tensor] | None = None) -> Affine | None:
-        """moments: what was found just now; what was known before counts more, so that all passes agree."""
+        """moments: of this pass; earlier ones take precedence, so that all passes agree."""
         if is_instance_norm(norm) and moments is not None:
             self.state.statistics.setdefault(name, moments)
         return affine_of(norm, self.state.statistics.get(name))
 
     def _side(self, plane: Plane) -> int:
-        """The side of a tile in pixels of this plane. Those of coarse planes are not tiny, which would take long."""
+        """The side of a tile in pixels of this plane. Tiles of coarse planes have a minimum, for speed."""
         factor = self.picture.height // plane.height
         return max(self.plan.side // factor, 4 if factor <= 4 else 32)
 
     def _tick(self, name: str) -> Tick:
-        """For a pass that begins now."""
+        """A progress function for a pass that begins now."""
         cost, before = self._costs.get(name, 0.0), self._done
         self._done += cost
 

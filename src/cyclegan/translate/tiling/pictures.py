@@ -1,7 +1,6 @@
-"""Images in the type of their file, by region, through a tiled network."""
+"""Run images in the type of their file through a tiled network, by region."""
 
 from collections.abc import Callable, Iterator
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -10,46 +9,25 @@ from torch.nn import functional as F
 
 from cyclegan.config import ModelConfig
 from cyclegan.errors import InputError
-from cyclegan.images.codecs import Array
+from cyclegan.images import Array
 from cyclegan.images.formats import ImageFormat
+from cyclegan.images.regions import ArraySource, Box, ImageSource
 from cyclegan.images.tensors import from_tensor, to_tensor
-from cyclegan.translate.tiling.boxes import Box, tile_boxes
+from cyclegan.translate.tiling.boxes import tile_boxes
 from cyclegan.translate.tiling.budget import available_bytes, choose_plan
-from cyclegan.translate.tiling.network import OnShare, TiledNetwork, TilingPlan, why_no_tiles
+from cyclegan.translate.tiling.network import TiledNetwork, TilingPlan, why_no_tiles
 from cyclegan.translate.tiling.planes import Picture, Plane, Statistics
 
-# Least side of a tile in pixels: four at a quarter of the resolution.
+# Smallest side of a tile in pixels: four at a quarter of the resolution.
 SMALLEST_TILE = 16
 
-# The side that is best where nobody has chosen one: what is computed twice costs little, and memory is small.
+# The default side: little is computed twice, and memory is small.
 TILE = 512
 
-# Statistics that are approximate come from a smaller picture of about this side, in pixels: the whole image reduced, or
-# crops of CROP_PIXELS at full resolution, side by side.
+# Approximate statistics come from a smaller picture of about this side in pixels: the whole image reduced, or crops of
+# CROP_PIXELS at full resolution, side by side.
 SAMPLE_PIXELS = 2048
 CROP_PIXELS = 256
-
-
-class Source(Protocol):
-    """An image of a file's type, read by region."""
-
-    height: int
-    width: int
-
-    def read(self, box: Box) -> Array:
-        """(h, w, C) of a box that lies inside."""
-        ...
-
-
-class ArraySource:
-    """An array (H, W, C), in memory or mapped from a file."""
-
-    def __init__(self, array: Array) -> None:
-        self.array = array
-        self.height, self.width = array.shape[:2]
-
-    def read(self, box: Box) -> Array:
-        return self.array[box.top : box.bottom, box.left : box.right]
 
 
 def check_tile(tile: int, network: nn.Module) -> None:
@@ -63,8 +41,8 @@ def check_tile(tile: int, network: nn.Module) -> None:
         )
 
 
-def picture_of(source: Source, image_format: ImageFormat, network: nn.Module, model: ModelConfig) -> Picture:
-    """What the network gets to see of an image, mirrored to the size that it takes."""
+def picture_of(source: ImageSource, image_format: ImageFormat, network: nn.Module, model: ModelConfig) -> Picture:
+    """The network's input for an image, mirrored to a size that it takes."""
     weight = next(network.parameters())
 
     def read(box: Box) -> Tensor:
@@ -76,11 +54,11 @@ def picture_of(source: Source, image_format: ImageFormat, network: nn.Module, mo
 def output_rows(
     output: Plane, height: int, width: int, side: int, image_format: ImageFormat, *, first: int = 0
 ) -> Iterator[Array]:
-    """The result by rows of tiles from row `first` on, (rows, width, C) each, in its file's type."""
+    """The result in rows of tiles from row `first` on, (rows, width, C) each, in its file's type."""
     with torch.inference_mode():
         for top in range(first * side, height, side):
             bottom = min(top + side, height)
-            # Made at the first tile, which knows the channels.
+            # Allocated at the first tile, which has the channels.
             row: Array | None = None
             for box in tile_boxes(bottom - top, width, side):
                 tile = output.read(Box(top, bottom, box.left, box.right))
@@ -95,7 +73,7 @@ def output_rows(
 def translate_array(
     network: nn.Module, array: Array, model: ModelConfig, source: ImageFormat, target: ImageFormat, tile: int
 ) -> Array:
-    """An array (H, W, C) in tiles, as the network gives it without, to 1e-4 of [-1, 1] before rounding.
+    """Translate an array (H, W, C) in tiles: as without tiles, to 1e-4 of [-1, 1] before rounding.
 
     Raises InputError if it does not fit into memory, before any work.
     """
@@ -122,15 +100,15 @@ def translate_array(
 
 
 def sample_size(height: int, width: int, kind: str) -> tuple[int, int]:
-    """Height and width of what `sample` gives."""
+    """Height and width of the result of `sample`."""
     if kind == "reduced":
         factor = _factor(height, width)
         return height // factor, width // factor
     return min(height, SAMPLE_PIXELS), min(width, SAMPLE_PIXELS)
 
 
-def sample(source: Source, kind: str) -> Array:
-    """A smaller picture that stands for a large one: `reduced` by means over squares, or `crops` spread over it.
+def sample(source: ImageSource, kind: str) -> Array:
+    """A smaller picture that represents a large one: `reduced` by means over squares, or `crops` from all over it.
 
     (h, w, C), float32 if reduced; the sides are about SAMPLE_PIXELS, or those of the image if it is smaller.
     """
@@ -154,7 +132,7 @@ def _factor(height: int, width: int) -> int:
     return -(-min(height, width) // SAMPLE_PIXELS)
 
 
-def _crops(source: Source) -> Array:
+def _crops(source: ImageSource) -> Array:
     """Crops from border to border at equal distances, side by side."""
     rows, columns = _spans(source.height), _spans(source.width)
     strips = [np.concatenate([source.read(Box(*y, *x)) for x in columns], axis=1) for y in rows]
@@ -162,7 +140,7 @@ def _crops(source: Source) -> Array:
 
 
 def _spans(length: int) -> list[tuple[int, int]]:
-    """Where crops begin and end along a side: all of it if it is short."""
+    """Begin and end of crops along a side; the whole side if it is short."""
     if length <= SAMPLE_PIXELS:
         return [(0, length)]
     count = SAMPLE_PIXELS // CROP_PIXELS
@@ -172,20 +150,15 @@ def _spans(length: int) -> list[tuple[int, int]]:
 
 def approximate_statistics(
     network: nn.Module,
-    source: Source,
+    source: ImageSource,
     image_format: ImageFormat,
     model: ModelConfig,
     kind: str,
-    on_share: OnShare,
-    plan_of: Callable[[int, int], TilingPlan],
+    plan_for: Callable[[int, int], TilingPlan],
 ) -> Statistics:
-    """Statistics of every instance norm of a smaller picture. plan_of: its height and width -> how it is run."""
+    """Statistics of every instance norm of a smaller picture. plan_for: its height and width -> how it is run."""
     small = ArraySource(sample(source, kind))
-    tiled = TiledNetwork(
-        network,
-        picture_of(small, image_format, network, model),
-        plan_of(small.height, small.width),
-        on_share=on_share,
-    )
+    picture = picture_of(small, image_format, network, model)
+    tiled = TiledNetwork(network, picture, plan_for(small.height, small.width))
     tiled.output()
     return tiled.state.statistics

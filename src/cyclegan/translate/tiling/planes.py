@@ -1,7 +1,7 @@
-"""Activations of a network that are read by region: computed on demand from what lies below, or kept in memory.
+"""Activations of a network that are read by region: computed on demand from the plane below, or stored in memory.
 
-Convolution and norm are one step: y = scale * conv(x) + shift is a convolution with other weights, so that a norm whose
-statistics are known costs nothing. Tensors are (1, C, h, w); what `read` gives belongs to the caller.
+Convolution and norm are one step: y = scale * conv(x) + shift is a convolution with other weights, so that a norm with
+known statistics costs nothing. Tensors are (1, C, h, w). The caller may change what `read` returns.
 """
 
 from collections.abc import Callable
@@ -11,16 +11,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cyclegan.images.regions import Box
 from cyclegan.networks.layers import LayerNorm, to_image
-from cyclegan.translate.tiling.boxes import Box, Index, needed, reflected, select, take
+from cyclegan.translate.tiling.boxes import Index, needed, reflected, select, take
 
 # Mean and variance of each channel, (C,) each, float64 on the CPU; by the name of the norm.
 Moments: TypeAlias = tuple[Tensor, Tensor]
 Statistics: TypeAlias = dict[str, Moments]
-# What a norm with its statistics is: (y - centre) * scale + offset; (C,) each, float64 on the CPU.
+# A norm with its statistics as (y - center) * scale + offset; (C,) each, float64 on the CPU.
 Affine: TypeAlias = tuple[Tensor, Tensor, Tensor]
 
-# In place: what it gets is what it returns.
+# In place: it changes its input and returns it.
 Activation = Callable[[Tensor], Tensor]
 
 
@@ -31,14 +32,14 @@ class Plane(Protocol):
     width: int
 
     def read(self, box: Box) -> Tensor:
-        """What is in a box that lies inside."""
+        """The values of a box inside the plane."""
         ...
 
 
 class Picture:
-    """The input: what `read` gives, mirrored outwards at the right and below up to a multiple of pixels.
+    """The input, mirrored outwards at the right and below up to a multiple of pixels, as `pad_to_multiple` does.
 
-    It is the mirroring of `images.pad_to_multiple`. read: a box inside height x width -> (1, C, h, w) in [-1, 1].
+    read: a box inside height x width -> (1, C, h, w) in [-1, 1].
     """
 
     def __init__(
@@ -75,14 +76,14 @@ class Stored:
         return self.finish(x)
 
     def finish(self, x: Tensor) -> Tensor:
-        """What is read of values that are stored; in place."""
+        """Apply norm and activation to stored values, in place."""
         if self._norm is not None:
             x = self._norm(x)
         return x if self.activation is None else self.activation(x)
 
 
 class Conv:
-    """A convolution of stride 1 or 2, or a transposed one, of the plane below, with what comes before and after it."""
+    """A convolution of stride 1 or 2, or a transposed one, of the plane below, with activations before and after it."""
 
     def __init__(
         self,
@@ -94,7 +95,7 @@ class Conv:
         after: Activation | None = None,
         weights: tuple[Tensor, Tensor | None] | None = None,
     ) -> None:
-        """mirrored: pixels of reflection padding, for a convolution that has no padding of its own."""
+        """mirrored: pixels of reflection padding, for a convolution without padding."""
         self.below, self.conv, self.before, self.after = below, conv, before, after
         self.weight, self.bias = (conv.weight, conv.bias) if weights is None else weights
         if channels_last_is_fast(self.weight):
@@ -118,14 +119,14 @@ class Conv:
         return self._up(box) if isinstance(self.conv, nn.ConvTranspose2d) else self._down(box)
 
     def apply(self, x: Tensor) -> Tensor:
-        """Of a region with all the border that it needs."""
+        """The convolution of a region with its border."""
         if channels_last_is_fast(x):
             x = x.contiguous(memory_format=torch.channels_last)
         y = F.conv2d(x, self.weight, self.bias, self.stride)
         return y if self.after is None else self.after(y)
 
     def input_box(self, box: Box) -> Box:
-        """What it needs of the plane below, and beyond its borders, for a box of its own."""
+        """The region of the plane below, and beyond its borders, that a box depends on."""
         stride, first, more = self.stride, -self.padding, self.kernel - 1 - self.padding
         return Box(
             box.top * stride + first,
@@ -164,7 +165,7 @@ class Conv:
 class Block:
     """A residual block on the plane below: x + conv2(relu(conv1(x))), both 3x3 and mirrored, norms in their weights.
 
-    What lies below is read once: reading it for the sum again would double the work with every block.
+    The plane below is read once: reading it again for the sum would double the work with every block.
     """
 
     def __init__(self, below: Plane, conv1: Conv, conv2: Conv) -> None:
@@ -176,12 +177,12 @@ class Block:
         return self.apply(self.below.read(have), have, box)
 
     def input_box(self, box: Box) -> Box:
-        """What it needs of the plane below, borders apart."""
+        """The region of the plane below that a box depends on."""
         middle = needed(box.grow(1), self.height, self.width, mirrored=True)
         return needed(middle.grow(1), self.height, self.width, mirrored=True)
 
     def change(self, x: Tensor, have: Box, box: Box) -> Tensor:
-        """What the block adds in a box, of x, which holds `input_box` of it."""
+        """The residual in a box, from x, which holds `input_box` of it."""
         height, width = self.height, self.width
         middle = needed(box.grow(1), height, width, mirrored=True)
         h = self.conv1.apply(take(x, have, middle.grow(1), height, width, mirrored=True))
@@ -193,7 +194,7 @@ class Block:
 
 
 class Finished:
-    """The image that the output of the last convolution stands for, with the input added to it."""
+    """The output image: the last convolution added to the input."""
 
     def __init__(self, change: Plane, picture: Plane) -> None:
         self.change, self.picture = change, picture
@@ -228,7 +229,7 @@ class Local:
 
 
 class Joined:
-    """The channels of two planes of one size, one after the other."""
+    """The channels of two planes of one size, concatenated."""
 
     def __init__(self, first: Plane, second: Plane) -> None:
         self.first, self.second = first, second
@@ -244,15 +245,15 @@ def channels_last_is_fast(x: Tensor) -> bool:
 
 
 def _in_place(affine: Affine, like: Tensor) -> Activation:
-    """(y - centre) * scale + offset for tensors of this kind."""
-    centre, scale, offset = (values.to(like.device, like.dtype).reshape(1, -1, 1, 1) for values in affine)
+    """(y - center) * scale + offset for tensors like this one."""
+    center, scale, offset = (values.to(like.device, like.dtype).reshape(1, -1, 1, 1) for values in affine)
     if not bool(offset.any()):
-        return lambda y: y.sub_(centre).mul_(scale)
-    return lambda y: y.sub_(centre).mul_(scale).add_(offset)
+        return lambda y: y.sub_(center).mul_(scale)
+    return lambda y: y.sub_(center).mul_(scale).add_(offset)
 
 
 def affine_of(norm: nn.Module, moments: Moments | None) -> Affine | None:
-    """What a norm does to every channel; None if nothing. moments: of the whole image, for an instance norm."""
+    """A norm as an affine map of each channel, or None. moments: of the whole image, for an instance norm."""
     if isinstance(norm, nn.Identity | LayerNorm):  # `then` adds a layer norm to the activation
         return None
     assert isinstance(norm, nn.BatchNorm2d | nn.InstanceNorm2d), norm
@@ -270,21 +271,21 @@ def affine_of(norm: nn.Module, moments: Moments | None) -> Affine | None:
 
 
 def then(norm: nn.Module, after: Activation | None) -> Activation | None:
-    """What follows a convolution and what `affine_of` its norm says: a layer norm, and the activation."""
+    """What follows a convolution and the affine map of its norm: a layer norm, and the activation."""
     if not isinstance(norm, LayerNorm):
         return after
     return lambda y: y.copy_(norm(y)) if after is None else after(y.copy_(norm(y)))
 
 
 def is_instance_norm(norm: nn.Module) -> bool:
-    """Whether it normalises an image with its own statistics."""
+    """Whether a layer normalises each image with its own statistics."""
     return isinstance(norm, nn.InstanceNorm2d) and not norm.track_running_stats
 
 
 def fold(conv: nn.Conv2d | nn.ConvTranspose2d, affine: Affine) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a convolution and a norm in one, made with doubles."""
-    (centre, scale, offset), weight = affine, conv.weight
-    shift = offset - centre * scale
+    """Weight and bias of a convolution followed by a norm, computed in float64."""
+    (center, scale, offset), weight = affine, conv.weight
+    shift = offset - center * scale
     shape = (1, -1, 1, 1) if isinstance(conv, nn.ConvTranspose2d) else (-1, 1, 1, 1)
     bias = shift if conv.bias is None else shift + scale * conv.bias.cpu().double()
     folded = weight.cpu().double() * scale.reshape(shape)

@@ -1,26 +1,27 @@
-"""Passes over all tiles of a plane: its statistics, a copy of it in memory, a convolution in place."""
+"""Passes over all tiles of a plane: gather its statistics, store it, rewrite it in place."""
 
 from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
+from cyclegan.images.regions import Box
 from cyclegan.networks.external_statistics import instance_statistics
-from cyclegan.translate.tiling.boxes import Box, tile_boxes
+from cyclegan.translate.tiling.boxes import tile_boxes
 from cyclegan.translate.tiling.planes import Moments, Plane, Stored, channels_last_is_fast
 
-# Values of which squares are summed at a time: what fits into the caches of a core.
+# Values whose squares are summed together: as many as fit into the caches of a core.
 _CHUNK_VALUES = 2**17
 
-# Is told the share of a pass that is done, 0 to 1, after every row of tiles and between.
+# Called with the share of a pass that is done, 0 to 1, after every tile.
 Tick = Callable[[float], None]
 
 
 class Gather:
-    """Mean and variance of each channel over all tiles: as exact as over the whole, whatever the tiles are.
+    """Mean and variance of each channel over all tiles, as exact as over the whole plane.
 
-    Each tile gives its mean and its squared deviations from that mean, and they are joined with doubles (Chan, Golub
-    and LeVeque 1979), so that no large numbers are subtracted.
+    The means and squared deviations of tiles are combined in float64 (Chan, Golub and LeVeque 1979), so that no large
+    numbers are subtracted.
     """
 
     def __init__(self) -> None:
@@ -49,29 +50,29 @@ def tile_moments(y: Tensor) -> Moments:
     values = y.permute(0, 2, 3, 1).reshape(-1, y.shape[1])
     parts = torch.split(values, max(_CHUNK_VALUES // y.shape[1], 1))
     ones = torch.ones(len(parts[0]))
-    # Sums of columns as products with ones are several times faster than sum(0); of parts, so that they stay exact.
-    centre = torch.stack([ones[: len(part)] @ part for part in parts]).sum(0) / len(values)
+    # Column sums as products with ones are several times faster than sum(0); in parts, so that they stay exact.
+    center = torch.stack([ones[: len(part)] @ part for part in parts]).sum(0) / len(values)
     rest, squares = torch.zeros(2, y.shape[1], dtype=torch.float64)
     for part in parts:
-        spread = part - centre
-        rest += ones[: len(part)] @ spread
-        squares += spread.square_().sum(0)
+        deviation = part - center
+        rest += ones[: len(part)] @ deviation
+        squares += deviation.square_().sum(0)
     rest /= len(values)
-    return centre.double() + rest, squares / len(values) - rest.square()
+    return center.double() + rest, squares / len(values) - rest.square()
 
 
 def gather(plane: Plane, side: int, tick: Tick) -> Moments:
     """The statistics of a plane, read by tiles of `side`."""
     gathered = Gather()
-    for box in _told(plane, side, tick):
+    for box in _tiles(plane, side, tick):
         gathered.add(plane.read(box))
     return gathered.moments()
 
 
 def store(plane: Plane, side: int, tick: Tick, tensor: Tensor) -> Moments:
-    """A plane into a tensor, and its statistics."""
+    """Store a plane in a tensor. Returns its statistics."""
     gathered = Gather()
-    for box in _told(plane, side, tick):
+    for box in _tiles(plane, side, tick):
         y = plane.read(box)
         gathered.add(y)
         view(tensor, box).copy_(y)
@@ -79,7 +80,7 @@ def store(plane: Plane, side: int, tick: Tick, tensor: Tensor) -> Moments:
 
 
 def add_into(tensor: Tensor, change: Stored) -> None:
-    """tensor += change, which is used up."""
+    """tensor += change, whose tensor is overwritten."""
     rows = max(1, 2**20 // (tensor.shape[1] * tensor.shape[3]))
     for top in range(0, tensor.shape[2], rows):
         part = change.finish(change.tensor[..., top : top + rows, :])
@@ -87,7 +88,7 @@ def add_into(tensor: Tensor, change: Stored) -> None:
 
 
 def finish_in_place(stored: Stored) -> Tensor:
-    """The tensor with its scale, shift and activation applied."""
+    """The tensor with its norm and activation applied."""
     rows = max(1, 2**20 // (stored.tensor.shape[1] * stored.width))
     for top in range(0, stored.height, rows):
         stored.finish(stored.tensor[..., top : top + rows, :])
@@ -95,10 +96,10 @@ def finish_in_place(stored: Stored) -> Tensor:
 
 
 class InPlace:
-    """A stored plane that is overwritten tile by tile, and still gives the old values around the next tile.
+    """A stored plane that is overwritten tile by tile, and still reads as the old values around the next tile.
 
-    Tiles come in the order of `tile_boxes`, with the same side, which is at least `halo`. Kept are the last rows of the
-    row of tiles above and the last columns of the tile to the left.
+    Tiles come in the order of `tile_boxes`, with the same side, which is at least `halo`. The old values of the last
+    rows of the row of tiles above and of the last columns of the tile to the left are kept.
     """
 
     def __init__(self, stored: Stored, halo: int) -> None:
@@ -110,7 +111,7 @@ class InPlace:
         self._tile = Box(0, 0, 0, 0)
 
     def begin(self, tile: Box) -> None:
-        """The tile that is read around and then written."""
+        """Select the tile that is read around and then written."""
         if tile.left == 0:
             self._above, self._next = self._next, torch.empty_like(self._next)
             self._left = self._left[..., :0]
@@ -129,7 +130,7 @@ class InPlace:
         return self.stored.finish(x)
 
     def write(self, values: Tensor) -> None:
-        """The new values of the tile."""
+        """Write the new values of the tile."""
         tile, halo = self._tile, self.halo
         old = view(self.stored.tensor, tile)
         if tile.bottom < self.height:
@@ -141,13 +142,13 @@ class InPlace:
 def rewrite(
     stored: Stored, halo: int, side: int, make: Callable[[InPlace], Plane], tick: Tick, *, is_gathered: bool
 ) -> Moments | None:
-    """A stored tensor becomes the plane that `make` builds on it, of the same size, reading `halo` pixels around.
+    """Replace a stored tensor by the plane that `make` builds on it, of the same size, reading `halo` pixels around.
 
-    Returns its statistics if they are to be gathered.
+    Returns the statistics of the new plane if `is_gathered`.
     """
     old, gathered = InPlace(stored, halo), Gather()
     plane = make(old)
-    for box in _told(old, side, tick):
+    for box in _tiles(old, side, tick):
         old.begin(box)
         y = plane.read(box)
         if is_gathered:
@@ -160,8 +161,8 @@ def view(tensor: Tensor, box: Box) -> Tensor:
     return tensor[..., box.top : box.bottom, box.left : box.right]
 
 
-def _told(plane: Plane, side: int, tick: Tick) -> Iterator[Box]:
-    """The tiles of a plane; `tick` hears of each that is done."""
+def _tiles(plane: Plane, side: int, tick: Tick) -> Iterator[Box]:
+    """The tiles of a plane; calls `tick` after each."""
     total = -(-plane.height // side) * -(-plane.width // side)
     for number, box in enumerate(tile_boxes(plane.height, plane.width, side), 1):
         yield box

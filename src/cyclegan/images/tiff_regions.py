@@ -1,4 +1,4 @@
-"""TIFF files too large for memory: read by region, and put together from tiles that are compressed already."""
+"""TIFF files too large for memory: read by region, and written from compressed tiles."""
 
 import zlib
 from collections import OrderedDict
@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyclegan.errors import InputError, UnreadableError
-from cyclegan.images.codecs import Array
+from cyclegan.images import Array
 from cyclegan.images.formats import ImageFormat
+from cyclegan.images.regions import Box, Tag, TiledWriter
 from cyclegan.system.atomic import atomic_path
-from cyclegan.translate.tiling.boxes import Box
 
 # Decoded strips and tiles that are kept, since neighbouring regions read the same ones.
 _CACHE_BYTES = 256 * 2**20
@@ -22,14 +22,12 @@ _CACHE_BYTES = 256 * 2**20
 # Where a picture lies on the earth: ModelPixelScale, ModelTiepoint, ModelTransformation and the GeoKeys.
 _GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
 
-# A strip or tile of an input that is larger than this is not read by region.
-_MOST_SEGMENT_BYTES = 64 * 2**20
-
-Tag = tuple[int, int, int, Any, bool]
+# A file with larger strips or tiles is not read by region.
+_MAX_SEGMENT_BYTES = 64 * 2**20
 
 
-class TiffSource:
-    """One page of a TIFF by region, (h, w, C); memory is bounded by a row of its strips or tiles."""
+class TiffReader:
+    """One page of a TIFF by region, (h, w, C). Memory is bounded by one row of its strips or tiles."""
 
     def __init__(self, file: Any, page: Any, path: Path, channels: int) -> None:
         self._file, self._page, self._path, self._channels = file, page, path, channels
@@ -43,22 +41,20 @@ class TiffSource:
         self._decoded: OrderedDict[int, Array] = OrderedDict()
 
     @classmethod
-    def open(cls, path: Path, image_format: ImageFormat) -> "TiffSource | None":
-        """None if the file is of a kind that has to be read as a whole: a palette, several pages, a single strip.
+    def open(cls, path: Path, image_format: ImageFormat) -> "TiffReader | None":
+        """None for a file that must be read as a whole: a palette, several pages, a single strip; or without tifffile.
 
         Raises UnreadableError if it is damaged.
         """
-        if path.suffix.lower() not in (".tif", ".tiff"):
-            return None
         try:
             import tifffile
         except ImportError:
             return None
         try:
             file = tifffile.TiffFile(path)
-        except (tifffile.TiffFileError, ValueError):  # perhaps a picture of another kind
+        except (tifffile.TiffFileError, ValueError):  # perhaps another format under this name
             return None
-        source: TiffSource | None = None
+        source: TiffReader | None = None
         try:
             with _reading(path):
                 source = cls._of(file, path, image_format)
@@ -68,7 +64,7 @@ class TiffSource:
         return source
 
     @classmethod
-    def _of(cls, file: Any, path: Path, image_format: ImageFormat) -> "TiffSource | None":
+    def _of(cls, file: Any, path: Path, image_format: ImageFormat) -> "TiffReader | None":
         page: Any = file.pages[0]
         samples, dtype = int(page.samplesperpixel), page.dtype
         is_plain = (
@@ -84,13 +80,13 @@ class TiffSource:
         if not is_plain:
             return None
         source = cls(file, page, path, image_format.channels)
-        return source if source._rows * source._columns * samples * dtype.itemsize <= _MOST_SEGMENT_BYTES else None
+        return source if source._rows * source._columns * samples * dtype.itemsize <= _MAX_SEGMENT_BYTES else None
 
     def close(self) -> None:
         self._file.close()
 
     def geo_tags(self) -> list[Tag]:
-        """The tags that say where the picture lies, for `write_tiff`."""
+        """The tags that say where the image lies on the earth, for `write_tiff`."""
         tags = [self._page.tags[code] for code in _GEO_TAGS if code in self._page.tags]
         return [(tag.code, int(tag.dtype), tag.count, tag.value, True) for tag in tags]
 
@@ -127,10 +123,10 @@ class TiffSource:
             if count:
                 handle.seek(page.dataoffsets[index])
                 data = handle.read(count)
-                if len(data) < count:  # tifffile would fill up what is not there
+                if len(data) < count:  # tifffile would fill the gap
                     raise ValueError("its end is missing")
             values, _, shape = page.decode(data, index, jpegtables=page.jpegtables)
-            if values is None:  # a tile that was left out
+            if values is None:  # a sparse tile
                 values = np.full(shape, page.nodata or 0, page.dtype)
             segment: Array = values[0]
         self._decoded[index] = segment
@@ -142,7 +138,7 @@ class TiffSource:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Decoders raise errors of every kind over a damaged file; here they become one."""
+    """Turn the many kinds of errors that decoders raise over a damaged file into one."""
     try:
         yield
     except (OSError, MemoryError) as error:
@@ -152,12 +148,12 @@ def _reading(path: Path) -> Iterator[None]:
 
 
 def tile_side(side: int) -> int:
-    """The largest side of a TIFF's tiles, up to 512, that divides `side`, a multiple of 16."""
+    """The largest side of TIFF tiles, up to 512, that divides `side`, a multiple of 16."""
     return next(size for size in (512, 256, 128, 64, 32, 16) if side % size == 0)
 
 
 def encode_rows(row: NDArray[Any], side: int) -> list[bytes]:
-    """Rows of an image, (h, width, C), as compressed TIFF tiles: by rows of tiles, those at the borders filled up."""
+    """Rows of an image, (h, width, C), as compressed TIFF tiles in row-major order, those at the borders padded."""
     height, width = row.shape[:2]
     full = np.pad(row, ((0, -height % side), (0, -width % side), (0, 0)), "edge")
     full = full.astype(full.dtype.newbyteorder("<"), copy=False)
@@ -174,7 +170,7 @@ def encode_rows(row: NDArray[Any], side: int) -> list[bytes]:
 def write_tiff(
     path: Path, tiles: Iterable[bytes], shape: tuple[int, int, int], dtype: str, side: int, tags: list[Tag]
 ) -> None:
-    """A tiled BigTIFF with deflate out of what `encode_rows` gave for the whole image; there whole or not at all."""
+    """Write a tiled BigTIFF with deflate from what `encode_rows` returned for the whole image; complete or absent."""
     import tifffile
 
     height, width, channels = shape
@@ -194,3 +190,6 @@ def write_tiff(
             software="cyclegan",
             extratags=tags,
         )
+
+
+TILED_TIFF = TiledWriter("tifffile", 16, tile_side, encode_rows, write_tiff)

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from cyclegan.system.prefetch import work_ahead
+from cyclegan.system.prefetch import prefetch
 
 
 def test_results_come_in_order_and_errors_where_they_belong():
@@ -15,14 +15,14 @@ def test_results_come_in_order_and_errors_where_they_belong():
         return number * 10
 
     seen = []
-    for number, future in work_ahead(work, range(6), num_threads=3, most_items=4):
+    for number, future in prefetch(work, range(6), num_threads=3, max_items=4):
         seen.append((number, "error" if future.exception() else future.result()))
     assert seen == [(0, 0), (1, 10), (2, 20), (3, "error"), (4, 40), (5, 50)]
 
 
 def test_no_more_is_begun_than_may_wait():
     begun = []
-    ahead = work_ahead(begun.append, itertools.count(), num_threads=2, most_items=3)
+    ahead = prefetch(begun.append, itertools.count(), num_threads=2, max_items=3)
     for taken in range(20):
         next(ahead)
         assert len(begun) <= taken + 1 + 3
@@ -43,7 +43,7 @@ def test_large_results_do_not_pile_up(num_threads, size, most):
             too_many.wait(0.2)  # time for others to begin while the size of none is known
         return b"x" * size
 
-    ahead = work_ahead(work, itertools.count(), num_threads=num_threads, most_items=6, size_of=len, most_bytes=2000)
+    ahead = prefetch(work, itertools.count(), num_threads=num_threads, max_items=6, size_of=len, max_bytes=2000)
     next(ahead)
     assert len(begun) <= most
     for taken in range(1, 20):
@@ -65,9 +65,7 @@ def test_large_items_are_not_worked_on_together_though_small_ones_came_before_an
             working.remove(size)
         return b""
 
-    ahead = work_ahead(
-        work, sizes, num_threads=8, most_items=10, size_of=len, estimate=lambda size: size, most_bytes=2500
-    )
+    ahead = prefetch(work, sizes, num_threads=8, max_items=10, size_of=len, estimate=lambda size: size, max_bytes=2500)
     assert [size for size, _ in ahead] == sizes
     assert all(held <= 2500 or count == 1 for held, count in most)
 
@@ -81,7 +79,7 @@ def test_after_an_error_a_size_is_still_to_be_found():
             raise ValueError(number)
         return b"x" * 1000
 
-    ahead = work_ahead(work, range(9), num_threads=8, most_items=6, size_of=len, most_bytes=2000)
+    ahead = prefetch(work, range(9), num_threads=8, max_items=6, size_of=len, max_bytes=2000)
     for taken, (number, _) in enumerate(ahead):
         assert number == taken
         assert len(begun) - taken <= 2
@@ -90,7 +88,7 @@ def test_after_an_error_a_size_is_still_to_be_found():
 
 def test_closing_ends_the_threads():
     before = threading.active_count()
-    ahead = work_ahead(lambda number: number, itertools.count(), num_threads=4, most_items=8)
+    ahead = prefetch(lambda number: number, itertools.count(), num_threads=4, max_items=8)
     next(ahead)
     assert threading.active_count() > before
     ahead.close()

@@ -1,0 +1,94 @@
+"""The image file formats. A new format is one row of `FILE_FORMATS`; docs/extending.md has an example."""
+
+import os
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import IO
+
+from cyclegan.images import Array, npy, pillow, tiff
+from cyclegan.images.formats import FileFormat
+from cyclegan.images.tiff_regions import TILED_TIFF, TiffReader
+
+
+def pillow_format(
+    *suffixes: str,
+    write: Callable[[IO[bytes], Array], None] | None = None,
+    holds: Mapping[str, tuple[int, ...]] | None = None,
+    install: str = "",
+    install_reason: str = "",
+) -> FileFormat:
+    """A format that Pillow, or a plugin of it, reads."""
+    return FileFormat(
+        suffixes=suffixes,
+        read=pillow.read,
+        write=write,
+        holds=holds or {},
+        install=install,
+        install_reason=install_reason,
+        probe=pillow.probe,
+        quick_probe=pillow.quick_probe,
+        size=pillow.size,
+    )
+
+
+# JPEG, BMP and the like cannot keep transparency, WebP and AVIF have no grey.
+FILE_FORMATS: dict[str, FileFormat] = {
+    "jpeg": pillow_format(
+        ".jpg",
+        ".jpeg",
+        write=partial(pillow.write, format="JPEG", quality=95, subsampling=0),
+        holds={"uint8": (1, 3)},
+    ),
+    "png": pillow_format(
+        ".png",
+        write=pillow.write_png,
+        holds={"uint8": (1, 3, 4), "uint16": (1, 3, 4)},
+        install="cyclegan[data]",
+        install_reason="has 16-bit colour",
+    ),
+    "webp": pillow_format(".webp", write=partial(pillow.write, format="WEBP", quality=95), holds={"uint8": (3, 4)}),
+    "avif": pillow_format(".avif", write=partial(pillow.write, format="AVIF", quality=95), holds={"uint8": (3, 4)}),
+    "bmp": pillow_format(".bmp", write=partial(pillow.write, format="BMP"), holds={"uint8": (1, 3)}),
+    "tiff": FileFormat(
+        suffixes=(".tif", ".tiff"),
+        read=tiff.read,
+        write=tiff.write,
+        holds=None,
+        install="cyclegan[data]",
+        install_reason="is a TIFF with more than 8 bits or 4 channels",
+        probe=tiff.probe,
+        size=tiff.size,
+        open_regions=TiffReader.open,
+        tiled_writer=TILED_TIFF,
+    ),
+    "npy": FileFormat(suffixes=(".npy",), read=npy.read, write=npy.write, holds=None, probe=npy.probe, size=npy.size),
+}
+
+# Files with other suffixes, when a user names them one by one.
+_OTHER = pillow_format()
+
+
+def image_suffixes() -> tuple[str, ...]:
+    """Suffixes of image files, lower case, with their dot. Files with others are not found in folders."""
+    return tuple(suffix for file_format in FILE_FORMATS.values() for suffix in file_format.suffixes)
+
+
+def file_format_of(path: Path | str) -> FileFormat:
+    """The row for a file's suffix; for an unknown one a row that reads what Pillow reads and writes nothing."""
+    name = os.fspath(path)  # a string, since there may be a million
+    suffix = name[name.rfind(".") :].lower()
+    for file_format in FILE_FORMATS.values():
+        if suffix in file_format.suffixes:
+            return file_format
+    return _OTHER
+
+
+def is_image_name(path: Path) -> bool:
+    """Whether a file has the suffix of an image format."""
+    return path.suffix.lower() in image_suffixes()
+
+
+def can_hold(suffix: str, channels: int, dtype: str) -> bool:
+    """Whether files of this suffix keep images of these channels and this numpy type without loss of depth."""
+    return file_format_of(f"x{suffix}").can_hold(channels, dtype)

@@ -1,0 +1,74 @@
+"""Images that are read and written by region."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+from cyclegan.images import Array
+
+# Code, type, count, value and whether only the first page has it: a TIFF tag as tifffile writes it.
+Tag: TypeAlias = tuple[int, int, int, Any, bool]
+
+
+class Box(NamedTuple):
+    """Rows top..bottom - 1 and columns left..right - 1 of an image or an activation; may exceed its borders."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    def grow(self, pixels: int) -> "Box":
+        """The box with `pixels` more on each side."""
+        return Box(self.top - pixels, self.bottom + pixels, self.left - pixels, self.right + pixels)
+
+
+class ImageSource(Protocol):
+    """An image in its file's type that is read by region."""
+
+    height: int
+    width: int
+
+    def read(self, box: Box) -> Array:
+        """(h, w, C) of a box inside the image."""
+        ...
+
+
+class RegionReader(ImageSource, Protocol):
+    """An open file that is read by region. `read` raises InputError for NaN, UnreadableError for damage."""
+
+    def geo_tags(self) -> list[Tag]:
+        """GeoTIFF tags that say where the image lies on the earth; empty if it does not say."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class ArraySource:
+    """An array (H, W, C) as an `ImageSource`, in memory or mapped from a file."""
+
+    def __init__(self, array: Array) -> None:
+        self.array = array
+        self.height, self.width = array.shape[:2]
+
+    def read(self, box: Box) -> Array:
+        return self.array[box.top : box.bottom, box.left : box.right]
+
+
+@dataclass(frozen=True)
+class TiledWriter:
+    """How a format is written tile by tile.
+
+    package: the package that `write` imports.
+    multiple: sides of tiles are multiples of this.
+    tile_side: the side of the file's tiles for rows of so many pixels, which it divides.
+    encode_rows: rows (h, width, C) and the tiles' side -> compressed tiles, row by row.
+    write: path, all compressed tiles, shape (H, W, C), numpy type, the tiles' side, GeoTIFF tags.
+    """
+
+    package: str
+    multiple: int
+    tile_side: Callable[[int], int]
+    encode_rows: Callable[[Array, int], list[bytes]]
+    write: Callable[[Path, Iterable[bytes], tuple[int, int, int], str, int, list[Tag]], None]

@@ -1,0 +1,63 @@
+"""Resize, pad and cast arrays of image values, without torch."""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cyclegan.errors import InputError
+from cyclegan.images import Array
+from cyclegan.images.formats import PICTURE_CHANNELS
+from cyclegan.images.pillow import to_pillow
+
+
+def resize(array: Array, height: int, width: int) -> Array:
+    """Bicubic, with anti-aliasing when it shrinks. 8-bit stays 8-bit; other types become float32."""
+    if array.shape[:2] == (height, width):
+        return array
+    if array.dtype == np.uint8 and array.shape[2] in PICTURE_CHANNELS:
+        resized = np.asarray(to_pillow(array).resize((width, height), Image.Resampling.BICUBIC))
+        return resized if resized.ndim == 3 else resized[..., None]
+    planes = [
+        np.asarray(Image.fromarray(plane.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC))
+        for plane in np.moveaxis(array, -1, 0)
+    ]
+    return np.stack(planes, -1)
+
+
+def scale(array: Array, *, short_side: int | None = None, width: int | None = None) -> Array:
+    """Resize to this shorter side or this width in pixels, the other side in proportion; None leaves the size.
+
+    Raises InputError if both are given.
+    """
+    if short_side is not None and width is not None:
+        raise InputError(f"short_side is {short_side} and scale_width is {width}; pass one of them.")
+    if short_side is None and width is None:
+        return array
+    rows, columns = array.shape[:2]
+    factor = short_side / min(rows, columns) if short_side is not None else (width or columns) / columns
+    return resize(array, max(1, round(rows * factor)), max(1, round(columns * factor)))
+
+
+def mirror_to_multiple(array: Array, multiple: int, smallest: int = 1) -> Array:
+    """Mirror (H, W, C) at its right and lower border until H and W are multiples and at least `smallest`."""
+    for axis in (0, 1):
+        if (indices := mirrored_indices(array.shape[axis], multiple, smallest)) is not None:
+            array = array.take(indices, axis)
+    return array
+
+
+def mirrored_indices(size: int, multiple: int, smallest: int) -> NDArray[np.int64] | None:
+    """Indices that extend a side to a multiple of at least `smallest` by mirroring; None if it is one already."""
+    missing = -(-max(size, smallest) // multiple) * multiple - size
+    if missing == 0:
+        return None
+    return np.pad(np.arange(size, dtype=np.int64), (0, missing), "reflect" if size > 1 else "edge")
+
+
+def cast(array: Array, dtype: str) -> Array:
+    """Another numpy type: rounded to the nearest value and kept within the type's limits where it holds integers."""
+    kind = np.dtype(dtype)
+    if kind.kind in "ui" and array.dtype.kind == "f":
+        limits = np.iinfo(kind)
+        array = np.clip(np.rint(array), limits.min, limits.max)
+    return np.ascontiguousarray(array, dtype=kind)

@@ -1,0 +1,248 @@
+"""Translate a folder, or a list of files, as the command `cyclegan translate` does: plan, translate, large files."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from cyclegan.config import Direction
+from cyclegan.errors import InputError, UnreadableError
+from cyclegan.translate.files import translate_files
+from cyclegan.translate.large_files import StatisticsKind, find_large, translate_large
+from cyclegan.translate.plan import TranslationPlan, plan_outputs, sequences
+from cyclegan.translate.progress import FolderProgress, Skipped
+from cyclegan.translate.stabilise import MEMORY_FRAMES, check_memory, needs_stabilising
+from cyclegan.translate.tiling.pictures import TILE, check_tile
+from cyclegan.translate.translator import Translator
+
+
+@dataclass(frozen=True)
+class TranslateOptions:
+    """How images are translated; the fields are those of `translate_folder`."""
+
+    batch_size: int = 1
+    short_side: int | None = None
+    scale_width: int | None = None
+    tile: int | Literal["auto"] | None = "auto"
+    statistics: StatisticsKind = "exact"
+    stabilise: bool = False
+    memory_frames: float | None = None
+
+    def check(self, name_of: Callable[[str], str] = str) -> None:
+        """Raises InputError for values that cannot be used. name_of: a field -> its name in the message."""
+        for field in ("short_side", "scale_width"):
+            value = getattr(self, field)
+            if value is not None and value < 1:
+                raise InputError(f"{name_of(field)} is {value}; expected at least 1 pixel.")
+        if self.short_side is not None and self.scale_width is not None:
+            raise InputError(
+                f"{name_of('short_side')} is {self.short_side} and {name_of('scale_width')} is {self.scale_width}; "
+                "pass one of them."
+            )
+        if self.batch_size < 1:
+            raise InputError(f"{name_of('batch_size')} is {self.batch_size}; expected at least 1.")
+        if self.memory_frames is not None:
+            if not self.stabilise:
+                raise InputError(f"{name_of('memory_frames')} is for {name_of('stabilise')}; give both.")
+            check_memory(self.memory_frames)
+        if isinstance(self.tile, str) and self.tile != "auto":
+            raise InputError(f"{name_of('tile')} is {self.tile!r}; expected a number of pixels, auto or None.")
+        if isinstance(self.tile, int) and (self.is_scaled or self.stabilise):
+            scaling = f"{name_of('short_side')} and {name_of('scale_width')}"
+            raise InputError(
+                f"{name_of('tile')} {self.tile} is for images by themselves and at their own size, "
+                f"{name_of('stabilise') if self.stabilise else scaling} is not; give one."
+            )
+
+    @property
+    def is_scaled(self) -> bool:
+        return self.short_side is not None or self.scale_width is not None
+
+
+@dataclass(frozen=True)
+class FolderResult:
+    """The result of `translate_folder`.
+
+    written: (source, target) of every image that was written. skipped: (source, reason) of every image that could not
+    be translated. notes: sentences about images in tiles, such as that the work of an earlier call was resumed.
+    """
+
+    written: TranslationPlan
+    skipped: tuple[Skipped, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def translate_folder(
+    model: str | Path | Translator,
+    inputs: str | Path | Iterable[str | Path],
+    out: str | Path,
+    *,
+    direction: Direction | None = None,
+    device: str = "auto",
+    engine: str = "auto",
+    precision: str = "auto",
+    weights: str | None = None,
+    batch_size: int = 1,
+    short_side: int | None = None,
+    scale_width: int | None = None,
+    tile: int | Literal["auto"] | None = "auto",
+    statistics: StatisticsKind = "exact",
+    stabilise: bool = False,
+    memory_frames: float | None = None,
+    max_images: int | None = None,
+    progress: FolderProgress | None = None,
+) -> FolderResult:
+    """Translate all images of a folder, or of several inputs, as `cyclegan translate MODEL INPUT --out OUT` does.
+
+    model: what `Translator.load` takes, or a translator, which has its direction, device, engine and precision already.
+    inputs: a folder, which is mirrored below `out` with all its folders, an image, or several of them.
+    out: a folder, or for one image a file. An output keeps its name; its suffix changes only where that format cannot
+    hold the result. Existing outputs are replaced, inputs never.
+    direction, device, engine, precision, weights: as in `Translator.load`, but the default of precision is `auto`.
+    batch_size: images of one size that are translated together.
+    short_side, scale_width: pixels to which the shorter side or the width is scaled for the network; the result has the
+    input's size again. Give at most one.
+    tile: side in pixels of the squares that an image is translated in; `auto`: in tiles only where it does not fit into
+    memory as a whole; None: never. statistics: what tiles are normalised with, see `translate_large`.
+    stabilise: each folder is a sequence of frames, and flicker is reduced; memory_frames: its time constant in frames
+    (default 6).
+    max_images: translate only the first images.
+    progress: receives what is done meanwhile.
+
+    Images that cannot be read are skipped and returned with the reason. Raises InputError for options, a model or
+    inputs that cannot be used, and if the results cannot be written.
+    """
+    options = TranslateOptions(batch_size, short_side, scale_width, tile, statistics, stabilise, memory_frames)
+    options.check()
+    if max_images is not None and max_images < 1:
+        raise InputError(f"max_images is {max_images}; expected at least 1.")
+    if not isinstance(model, Translator):
+        model = Translator.load(
+            model, direction=direction or "a2b", device=device, weights=weights, engine=engine, precision=precision
+        )
+    elif direction not in (None, model.direction):
+        raise InputError(f"The translator translates {model.direction}, and direction is {direction}; leave it out.")
+    progress = progress or FolderProgress()
+    options = without_useless_stabilising(options, model, progress)
+    paths = [inputs] if isinstance(inputs, str | Path) else inputs
+    plan = plan_outputs([Path(path) for path in paths], Path(out), model)[:max_images]
+    return translate_plan(model, plan, options, progress, is_only_input=len(plan) == 1)
+
+
+def without_useless_stabilising(
+    options: TranslateOptions, translator: Translator, progress: FolderProgress
+) -> TranslateOptions:
+    """The options without `stabilise`, with a note, where the network has no instance norm to stabilise."""
+    if not options.stabilise or needs_stabilising(translator.network):
+        return options
+    progress.note(
+        "Stabilising changes nothing here: without instance norm this model translates a frame the same, whatever the "
+        "other frames show."
+    )
+    return replace(options, stabilise=False, memory_frames=None)
+
+
+def translate_plan(
+    translator: Translator,
+    plan: TranslationPlan,
+    options: TranslateOptions,
+    progress: FolderProgress,
+    *,
+    is_only_input: bool = False,
+) -> FolderResult:
+    """Translate the images of a plan: first those that fit into memory as a whole, then the others in tiles.
+
+    is_only_input: the InputError of an image in tiles is raised instead of collected.
+    """
+    whole, large = _split_large(translator, plan, options, progress)
+    skipped: list[Skipped] = []
+    notes: list[str] = []
+    if whole:
+        skipped += _translate_whole(translator, whole, options, progress)
+    for source, target in large:
+        try:
+            notes += _translate_in_tiles(translator, source, target, options, progress)
+        except (InputError, UnreadableError) as error:
+            if is_only_input and isinstance(error, InputError):
+                raise
+            progress.skipped([(source, str(error))], 1)
+            skipped.append((source, str(error)))
+    return FolderResult(_without(plan, skipped), tuple(skipped), tuple(notes))
+
+
+def _split_large(
+    translator: Translator, plan: TranslationPlan, options: TranslateOptions, progress: FolderProgress
+) -> tuple[TranslationPlan, TranslationPlan]:
+    """The images that are translated as a whole, and those that are translated in tiles."""
+    if isinstance(options.tile, int):
+        check_tile(options.tile, translator.original)
+        if plan:
+            progress.note(f"Images are translated in tiles of {options.tile} pixels, in float32.")
+        return plan[:0], plan
+    if options.tile is None or options.is_scaled:
+        return plan, plan[:0]
+    with progress.scanning():
+        is_large = find_large(translator, plan.sources, batch_size=options.batch_size)
+    if not is_large.any():
+        return plan, plan[:0]
+    large = plan.take(np.flatnonzero(is_large))
+    if options.stabilise:
+        raise InputError(
+            f"{large[0][0]} is too large to be translated as a whole, and frames are not stabilised in tiles; "
+            "pass --short-side."
+        )
+    return plan.take(np.flatnonzero(~is_large)), large
+
+
+def _translate_whole(
+    translator: Translator, plan: TranslationPlan, options: TranslateOptions, progress: FolderProgress
+) -> list[Skipped]:
+    if options.stabilise:
+        alone = [frames[0][0] for frames in sequences(plan) if len(frames) == 1]
+        if len(alone) == 1:
+            progress.note(f"{alone[0]} is a single picture: no sequence of frames, so stabilising does nothing for it.")
+        elif alone:
+            progress.note(
+                f"{len(alone)} pictures stand alone: no sequence of frames, so stabilising does nothing for them."
+            )
+    with progress.translating(len(plan)) as on_done:
+        skipped = translate_files(
+            translator,
+            plan,
+            batch_size=options.batch_size,
+            short_side=options.short_side,
+            scale_width=options.scale_width,
+            stabilise=options.stabilise,
+            memory_frames=options.memory_frames or MEMORY_FRAMES,
+            on_done=on_done,
+        )
+    if skipped:
+        progress.skipped(skipped, len(plan))
+    progress.written(len(plan) - len(skipped), None, None)
+    return skipped
+
+
+def _translate_in_tiles(
+    translator: Translator, source: Path, target: Path, options: TranslateOptions, progress: FolderProgress
+) -> list[str]:
+    """Returns the notes."""
+    tile = options.tile if isinstance(options.tile, int) else TILE
+    if not isinstance(options.tile, int):
+        progress.note(f"{source} is too large to be translated as a whole: in tiles of {tile} pixels, in float32.")
+    with progress.translating_large(source, target) as on_progress:
+        notes = translate_large(
+            translator, source, target, tile=tile, statistics=options.statistics, on_progress=on_progress
+        ).notes
+    for note in notes:
+        progress.note(note)
+    progress.written(1, target, tile)
+    return notes
+
+
+def _without(plan: TranslationPlan, skipped: Sequence[Skipped]) -> TranslationPlan:
+    if not skipped:
+        return plan
+    sources = {source for source, _ in skipped}
+    return plan.take(np.array([index for index, source in enumerate(plan.sources) if source not in sources], np.intp))

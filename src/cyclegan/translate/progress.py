@@ -1,0 +1,39 @@
+"""What a translation of many files reports while it works. Imports nothing heavy."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import TypeAlias
+
+# A source that could not be translated, and the reason.
+Skipped: TypeAlias = tuple[Path, str]
+
+# Called with what is being done and the share that is done, 0 to 1.
+OnProgress: TypeAlias = Callable[[str, float], None]
+
+
+class FolderProgress:
+    """Reports what `translate_folder` does. Here every method does nothing; override those that you need."""
+
+    def note(self, message: str) -> None:
+        """A sentence about what is done or how."""
+
+    def scanning(self) -> AbstractContextManager[object]:
+        """Active while headers are read, to find the images that are too large."""
+        return nullcontext()
+
+    @contextmanager
+    def translating(self, num_images: int) -> Iterator[Callable[[Path], None]]:  # noqa: ARG002
+        """Active while images are translated; gives a function to call with each source that is done."""
+        yield lambda _source: None
+
+    @contextmanager
+    def translating_large(self, source: Path, target: Path) -> Iterator[OnProgress]:  # noqa: ARG002
+        """Active while an image is translated in tiles; gives a function for what is done and its share, 0 to 1."""
+        yield lambda _what, _share: None
+
+    def skipped(self, images: Sequence[Skipped], num_images: int) -> None:
+        """Images that could not be translated, of how many."""
+
+    def written(self, num_images: int, target: Path | None, tile: int | None) -> None:
+        """Images have been written. target, tile: of one that was translated in tiles."""

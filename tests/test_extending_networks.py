@@ -14,7 +14,7 @@ from torch import nn
 from conftest import TINY, make_folder
 from cyclegan import InputError, ModelConfig, Translator, train
 from cyclegan.config import make_config, read_config_file, saved_config
-from cyclegan.export import export
+from cyclegan.export import export_model
 from cyclegan.networks import DISCRIMINATORS, GENERATORS, Generator, ResnetGenerator, Sizes, build_generator
 from cyclegan.networks.layers import Conv2d, norm_layer
 from cyclegan.storage.model import load_generator
@@ -203,7 +203,7 @@ def test_a_subclass_says_again_how_it_is_tiled_and_is_not_of_the_reference(tmp_p
         check_tile(64, build_generator(config, 3, 3, seed=0))
     model = saved_model(tmp_path / "model", config, build_generator(config, 3, 3, seed=0))
     with pytest.raises(InputError, match="reference have no generator mine"):
-        export(model, tmp_path / "out", format="reference")
+        export_model(model, tmp_path / "out", format="reference")
     assert config.generator_summary == "mine, 2 residual blocks, width 4"
 
 

@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 
 import pytest
+import torch
 from PIL import Image
 
 from cyclegan import cli
@@ -169,8 +170,6 @@ def test_a_failing_point_is_told_and_the_others_are_kept(bench, monkeypatch):
 
 
 def test_the_reason_of_a_process_that_fails_is_its_last_line(model, tmp_path):
-    import torch
-
     subject = find_subject(model, "paper", [], tmp_path)
     point = Point("translate", "abacus", "fp32", 16, 1)
     found = measuring.run_point(point, subject, torch.device("cpu"), (), 100)
@@ -181,8 +180,6 @@ def test_the_reason_of_a_process_that_fails_is_its_last_line(model, tmp_path):
 
 
 def test_a_process_that_does_not_end_is_stopped(model, tmp_path):
-    import torch
-
     subject = find_subject(model, "paper", [], tmp_path)
     found = measuring.run_point(Point("translate", "torch", "fp32", 16, 1), subject, torch.device("cpu"), (), 0.05)
     assert isinstance(found, Missing)
@@ -229,15 +226,25 @@ def test_what_does_not_fit_into_the_memory_is_told_and_not_tried(bench, monkeypa
     assert "and 1.0 GiB are available" in out
 
 
-def test_an_export_only_translates(bench):
+def test_an_export_only_translates(bench, monkeypatch):
+    pretend(monkeypatch)
     code, out, err, found = bench("exported --sizes 32 --batch-sizes 1")
     assert code == 0, err
     (point,) = found["points"]
     assert (point["work"], point["precision"]) == ("translate", "fp32")
-    assert point["seconds"] > 0
-    assert point["decibels"] is None  # there is no run to compare it with
     assert "torch (exported)" in out
     assert "An export only translates" in out
+
+
+@pytest.mark.slow
+def test_an_export_is_measured_without_its_run(model, tmp_path):
+    export_model(model, tmp_path / "exported", format="torch-export", direction="a2b")
+    subject = find_subject(tmp_path / "exported", "paper", [], tmp_path)
+    point = Point("translate", str(tmp_path / "exported"), "fp32", 32, 1)
+    found = measuring.run_point(point, subject, torch.device("cpu"), (), 100)
+    assert isinstance(found, Measured), found
+    assert found.seconds > 0
+    assert found.decibels is None  # there is no run to compare it with
 
 
 def test_an_export_stands_beside_the_engines_of_its_run(bench, monkeypatch):
@@ -248,8 +255,28 @@ def test_an_export_stands_beside_the_engines_of_its_run(bench, monkeypatch):
     assert "torch (exported)" in out
 
 
+def test_ctrl_c_keeps_what_was_measured(bench, tmp_path, monkeypatch):
+    tried = []
+
+    def special(point):
+        tried.append(point)
+        if len(tried) == 2 + 3:  # two first looks, then the points
+            raise KeyboardInterrupt
+        return None
+
+    pretend(monkeypatch, special)
+    code, out, err, found = bench("model --sizes 16")
+    assert code == 130
+    assert "Stopped by Ctrl-C" in out
+    assert "Traceback" not in err
+    assert found["stopped"]
+    assert len(found["points"]) == 2
+    assert (tmp_path / "found/bench.png").is_file()
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="process groups are POSIX")
-def test_ctrl_c_keeps_what_was_measured(model, tmp_path):
+def test_ctrl_c_in_a_terminal_reaches_every_process_and_keeps_what_was_measured(model, tmp_path):
     command = [sys.executable, "-m", "cyclegan", "bench", str(model), "--device", "cpu", "--sizes", "16"]
     command += ["--minutes", "60", "--out", str(tmp_path / "bench")]
     log = tmp_path / "log"
@@ -261,7 +288,7 @@ def test_ctrl_c_keeps_what_was_measured(model, tmp_path):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the group
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "Stopped by Ctrl-C" in out
     found = json.loads((tmp_path / "bench/bench.json").read_text())

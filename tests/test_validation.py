@@ -15,10 +15,12 @@ from cyclegan.config import make_config
 from cyclegan.data.domains import find_folders
 from cyclegan.data.image_folder import scan_folder
 from cyclegan.data.splits import split_domains
+from cyclegan.metrics.features import FeatureNetwork
 from cyclegan.metrics.functions import luma
 from cyclegan.storage.model import read_info
 from cyclegan.storage.run import list_checkpoints
 from cyclegan.training.checkpoint import read_best
+from cyclegan.training.events import StepDone
 from cyclegan.training.health import DISCRIMINATOR_STEPS, DiscriminatorWatch
 from cyclegan.training.validation import TIME_SHARE, Validation, ValidationScores
 
@@ -29,10 +31,11 @@ def unhurried(monkeypatch):
     monkeypatch.setattr("cyclegan.training.validation.TIME_SHARE", 1e6)
 
 
-@pytest.fixture
-def large_folders(tmp_path):
-    """Folders of which a tenth is enough to be scored."""
-    return make_folder(tmp_path / "a", 110), make_folder(tmp_path / "b", 100, tint=(0.2, 0.5, 1.0), seed=1)
+@pytest.fixture(scope="module")
+def large_folders(tmp_path_factory):
+    """Folders of which a tenth is enough to be scored. Tests only read them."""
+    root = tmp_path_factory.mktemp("large")
+    return make_folder(root / "a", 110), make_folder(root / "b", 100, tint=(0.2, 0.5, 1.0), seed=1)
 
 
 def events(run, name):
@@ -104,9 +107,9 @@ def test_a_run_is_scored_at_every_snapshot(large_folders, tmp_path, capfd):
 
 
 @pytest.mark.usefixtures("unhurried")
-def test_scoring_changes_nothing_that_is_learned(large_folders, tmp_path):
+def test_scoring_does_not_change_the_weights(large_folders, tmp_path):
     for name, steps in (("often", 1), ("never", 1000)):
-        train(*large_folders, out=tmp_path / name, **settings(sample_steps=steps))
+        train(*large_folders, out=tmp_path / name, **settings(sample_steps=steps, steps=3))
     for direction in ("a2b", "b2a"):
         one, other = (Translator.load(tmp_path / name, direction=direction).network for name in ("often", "never"))
         for x, y in zip(one.parameters(), other.parameters(), strict=True):
@@ -115,11 +118,11 @@ def test_scoring_changes_nothing_that_is_learned(large_folders, tmp_path):
 
 @pytest.mark.usefixtures("unhurried")
 def test_a_resumed_run_goes_on_with_its_scores(large_folders, tmp_path):
-    train(*large_folders, out=tmp_path / "run", **settings(steps=4))
-    run = train(*large_folders, out=tmp_path / "run", resume=True, **settings(steps=6))
-    assert [event["step"] for event in events(run, "scores")] == [2, 4, 6]
+    train(*large_folders, out=tmp_path / "run", **settings(steps=2))
+    run = train(*large_folders, out=tmp_path / "run", resume=True, **settings(steps=4))
+    assert [event["step"] for event in events(run, "scores")] == [2, 4]
     assert len(events(run, "validation")) == 1
-    assert [event["step"] for event in events(run, "session")] == [0, 4]
+    assert [event["step"] for event in events(run, "session")] == [0, 2]
     assert all(event["torch"] == torch.__version__ for event in events(run, "session"))
 
 
@@ -207,11 +210,12 @@ def test_a_best_that_was_being_replaced_when_the_run_was_killed_is_found_again(l
 
 
 def test_other_held_out_images_begin_a_new_search_for_the_best(large_folders, tmp_path, monkeypatch, capfd):
+    folders = shutil.copytree(large_folders[0], tmp_path / "a"), large_folders[1]
     scripted(monkeypatch, [0.2, 0.3])
-    train(*large_folders, out=tmp_path / "run", **settings(steps=4))
+    train(*folders, out=tmp_path / "run", **settings(steps=4))
     make_folder(tmp_path / "a" / "more", 40, seed=7)
     scripted(monkeypatch, [0.5])
-    run = train(*large_folders, out=tmp_path / "run", resume=True, **settings(steps=6, quiet=False))
+    run = train(*folders, out=tmp_path / "run", resume=True, **settings(steps=6, quiet=False))
     assert "Other images are held out" in capfd.readouterr().err
     assert [event["best"] for event in events(run, "scores")] == [True, False, True]
     assert "trained on then" in events(run, "validation")[-1]["origin"]
@@ -252,17 +256,32 @@ def test_a_run_of_seconds_is_not_scored_and_says_so(large_folders, tmp_path, cap
     assert "not scored yet, because that would take over 10 % of the time" in capfd.readouterr().err
 
 
-@pytest.mark.slow
-def test_scoring_keeps_to_its_share_of_a_real_run(large_folders, tmp_path):
-    run = train(*large_folders, out=tmp_path / "run", **settings(steps=None, minutes=0.6, sample_steps=50))
+def test_scoring_keeps_to_its_share_of_a_run(large_folders, tmp_path, monkeypatch):
+    # A clock by which a step takes ten seconds, and the features of an image half a second.
+    now = [0.0]
+    clock = SimpleNamespace(monotonic=lambda: now[0])
+    monkeypatch.setattr("cyclegan.training.schedule.time", clock)
+    monkeypatch.setattr("cyclegan.training.validation.time", clock)
+
+    class Features(FeatureNetwork):
+        def __call__(self, images):
+            now[0] += 0.5 * len(images)
+            return super().__call__(images)
+
+    def step(event):
+        if isinstance(event, StepDone):
+            now[0] += 10
+
+    monkeypatch.setattr("cyclegan.training.validation.FeatureNetwork", Features)
+    run = train(*large_folders, out=tmp_path / "run", callbacks=[step], **settings(steps=90, sample_steps=5))
     scored, skipped = events(run, "scores"), events(run, "not scored")
     # Every snapshot is scored or logged as not scored, the end included.
-    last = read_info(run / "model").step
-    assert {event["step"] for event in (*scored, *skipped)} == {*range(50, last + 1, 50), last}
-    assert skipped  # at 50 steps there has not been time enough for any
-    # Costs are predicted, and machines have other work: without a budget this would be more than half of the time.
-    spent = scored[-1]["scoring_seconds"] if scored else 0.0
-    assert spent <= 2 * TIME_SHARE * (scored[-1]["seconds"] if scored else 1.0)
+    assert sorted(event["step"] for event in (*scored, *skipped)) == [*range(5, 91, 5)]
+    assert skipped[0]["step"] == 5  # there has not been time enough for any
+    assert scored[-1]["step"] == 90
+    assert len(scored) > 2
+    for event in scored:
+        assert event["scoring_seconds"] <= TIME_SHARE * (event["seconds"] + 0.5 * (11 + 10))
 
 
 @pytest.mark.parametrize("problem", ["features", "images"])
@@ -328,12 +347,12 @@ def checks(run):
 
 
 def train_with(monkeypatch, folders, out, a2b, b2a, **changes):
-    """A run whose scores come from these translators in place of those that are trained."""
+    """A run whose scores come from these translators in place of those that are trained, at two snapshots."""
     monkeypatch.setattr(
         "cyclegan.training.monitor.Monitor._generators",
         property(lambda _: SimpleNamespace(a2b=a2b.eval(), b2a=b2a.eval())),
     )
-    return train(*folders, out=out, **settings(**changes))
+    return train(*folders, out=out, **settings(**{"steps": 4, **changes}))
 
 
 @pytest.mark.parametrize(
@@ -363,39 +382,42 @@ def test_what_goes_wrong_is_shown_with_what_to_try(
 @pytest.mark.usefixtures("unhurried")
 def test_inverted_colours_are_shown(tmp_path, monkeypatch):
     alike = make_folder(tmp_path / "a", 100), make_folder(tmp_path / "b", 100, seed=1)
-    run = train_with(monkeypatch, alike, tmp_path / "run", Recoloured(), Recoloured())
+    run = train_with(monkeypatch, alike, tmp_path / "run", Recoloured(), Recoloured(), steps=2)
     assert set(checks(run)) == {"a2b/inverted", "b2a/inverted"}
     assert "red against green" in checks(run)["a2b/inverted"]
     assert "brightness" not in checks(run)["a2b/inverted"]
 
 
+@pytest.mark.usefixtures("unhurried")
 def test_a_negative_is_no_warning_where_the_domains_are_negatives(tmp_path, monkeypatch):
     dark, bright = make_folder(tmp_path / "a", 100, tint=(0.3, 0.3, 0.3)), tmp_path / "b"
     bright.mkdir()
     for path in dark.iterdir():
         ImageOps.invert(Image.open(path)).save(bright / path.name)
     Image.open(bright / "0.png").rotate(180).save(bright / "0.png")
-    run = train_with(monkeypatch, (dark, bright), tmp_path / "run", Scaled(-1), Scaled(-1))
+    run = train_with(monkeypatch, (dark, bright), tmp_path / "run", Scaled(-1), Scaled(-1), steps=2)
+    assert events(run, "scores")
     assert "a2b/inverted" not in checks(run)
 
 
 @pytest.mark.usefixtures("unhurried")
 def test_a_warning_is_not_repeated_by_a_resumed_run(large_folders, tmp_path, monkeypatch, capfd):
     both = nn.Identity(), nn.Identity()
-    train_with(monkeypatch, large_folders, tmp_path / "run", *both, steps=4)
+    train_with(monkeypatch, large_folders, tmp_path / "run", *both, steps=2)
     capfd.readouterr()
-    changes = {"steps": 6, "resume": True, "quiet": False}
+    changes = {"steps": 4, "resume": True, "quiet": False}
     run = train_with(monkeypatch, large_folders, tmp_path / "run", *both, **changes)
     assert "Warning" not in capfd.readouterr().err
-    assert [event["step"] for event in events(run, "warning")] == [2, 2, 4, 4, 6, 6]  # logged as long as it goes on
+    assert [event["step"] for event in events(run, "warning")] == [2, 2, 4, 4]  # logged as long as it goes on
 
 
-def test_a_discriminator_that_wins_outright_is_shown(folders, tmp_path, capfd):
+def test_a_discriminator_that_wins_outright_is_shown(folders, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("cyclegan.training.health.DISCRIMINATOR_STEPS", 50)
     # One colour is easily known, and the generators are held to the cycle alone, so nothing keeps D_B from winning.
     for path in folders[1].iterdir():
         Image.new("RGB", (24, 20), (10, 40, 250)).save(path)
     changes = {"cycle_weight_a": 1e5, "cycle_weight_b": 0, "identity_weight": 0, "learning_rate": 2e-3}
-    run = train(*folders, out=tmp_path / "run", **{**TINY, **changes, "steps": 400, "schedule": "constant"})
+    run = train(*folders, out=tmp_path / "run", **{**TINY, **changes, "steps": 150, "schedule": "constant"})
     found = checks(run)
     assert list(found) == ["b/discriminator"]
     assert "discriminator of B wins outright" in capfd.readouterr().err

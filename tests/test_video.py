@@ -890,7 +890,7 @@ def test_clips_keep_their_names_in_a_folder(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("name", ["SIGTERM", *(pytest.param(name, marks=pytest.mark.slow) for name in ("SIGINT", "SIGHUP"))])
 def test_a_killed_command_leaves_no_clip_and_says_so(run, tmp_path, name):
     source = make_clip(tmp_path / "x.mp4", [frame.repeat(6, 0).repeat(6, 1) for frame in noisy(30)])
     code = (

@@ -27,7 +27,7 @@ def test_folders_of_images_are_unpacked_and_counted(tmp_path, top):
     assert (tmp_path / "out/trainA/2.png").read_bytes() == png(2)
 
 
-def test_other_files_are_left_out_and_told(tmp_path):
+def test_other_files_are_left_out_and_reported(tmp_path):
     others = [
         "mini/readme.txt",
         "mini/trainC/1.png",
@@ -131,7 +131,7 @@ def test_wrong_folders_are_refused_with_the_right_ones(tmp_path):
         unpacked(tmp_path, pack([("mini/left/1.png", png()), ("mini/right/1.png", png())]))
 
 
-def test_a_disk_without_room_is_told_before_unpacking(tmp_path, monkeypatch):
+def test_a_disk_without_room_is_reported_before_unpacking(tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 10})
     monkeypatch.setattr("cyclegan.datasets.archives.shutil.disk_usage", lambda _: usage)
     with pytest.raises(InputError, match="10 bytes free"):

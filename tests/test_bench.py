@@ -92,7 +92,7 @@ def test_each_point_is_measured_in_a_process_of_its_own(bench, monkeypatch):
     assert out.count("plain eager") >= 2
 
 
-def test_what_it_writes_has_curves_of_sizes_and_batches_and_no_name_of_a_machine(bench, tmp_path, monkeypatch):
+def test_results_have_curves_of_sizes_and_batches_and_no_machine_name(bench, tmp_path, monkeypatch):
     pretend(monkeypatch)
     code, _, err, found = bench("model --sizes 16 32 --batch-sizes 1 2")
     assert code == 0, err
@@ -136,7 +136,7 @@ def test_tables_fit_80_columns_and_keep_their_names(bench, monkeypatch):
         ("--preset demo --export exported", "has other networks than preset demo"),
     ],
 )
-def test_mistakes_are_one_sentence_and_nothing_is_measured(bench, monkeypatch, command, message):
+def test_mistakes_are_reported_in_one_sentence_and_nothing_is_measured(bench, monkeypatch, command, message):
     pretend(monkeypatch, lambda _: pytest.fail("it was measured"))
     code, out, err, found = bench(command)
     assert code == 2
@@ -146,7 +146,7 @@ def test_mistakes_are_one_sentence_and_nothing_is_measured(bench, monkeypatch, c
     assert found is None
 
 
-def test_a_file_in_the_place_of_the_folder_is_told(bench, tmp_path):
+def test_an_output_folder_that_is_a_file_is_refused(bench, tmp_path):
     (tmp_path / "found").write_text("mine")
     code, _, err, _ = bench("model")
     assert code == 2
@@ -154,7 +154,7 @@ def test_a_file_in_the_place_of_the_folder_is_told(bench, tmp_path):
     assert (tmp_path / "found").read_text() == "mine"
 
 
-def test_a_failing_point_is_told_and_the_others_are_kept(bench, monkeypatch):
+def test_a_failing_point_is_reported_and_the_others_are_kept(bench, monkeypatch):
     def special(point):
         if point.work == "train" and point.batch_size == 4:
             return Missing(point, "there was not enough memory", "failed")
@@ -196,7 +196,7 @@ def test_a_first_look_that_fails_ends_it_with_one_line(bench, tmp_path, monkeypa
     assert not (tmp_path / "found/bench.png").exists()
 
 
-def test_what_does_not_fit_into_the_minutes_is_told_in_one_line_for_each_way(bench, monkeypatch):
+def test_points_beyond_the_minutes_are_listed_in_one_line_for_each_way(bench, monkeypatch):
     def special(point):  # a second for 16 x 16 pixels
         seconds = point.pixels / 256
         return Measured(point, seconds, 2**20, 1, 0.5, 3 * seconds)
@@ -210,7 +210,7 @@ def test_what_does_not_fit_into_the_minutes_is_told_in_one_line_for_each_way(ben
     assert "All that was left out for want of time needs about --minutes" in out
 
 
-def test_what_does_not_fit_into_the_memory_is_told_and_not_tried(bench, monkeypatch):
+def test_points_beyond_the_memory_are_listed_and_not_tried(bench, monkeypatch):
     tried = []
 
     def special(point):
@@ -247,7 +247,7 @@ def test_an_export_is_measured_without_its_run(model, tmp_path):
     assert found.decibels is None  # there is no run to compare it with
 
 
-def test_an_export_stands_beside_the_engines_of_its_run(bench, monkeypatch):
+def test_an_export_is_listed_with_the_engines_of_its_run(bench, monkeypatch):
     pretend(monkeypatch)
     code, out, err, found = bench("model --export exported --sizes 32 --batch-sizes 1 --work translate")
     assert code == 0, err
@@ -262,7 +262,6 @@ def test_ctrl_c_keeps_what_was_measured(bench, tmp_path, monkeypatch):
         tried.append(point)
         if len(tried) == 2 + 3:  # two first looks, then the points
             raise KeyboardInterrupt
-        return None
 
     pretend(monkeypatch, special)
     code, out, err, found = bench("model --sizes 16")
@@ -312,7 +311,7 @@ def test_training_and_translation_take_turns_so_that_no_budget_is_spent_on_one()
     assert max(trained) < 7
 
 
-def test_memory_is_foreseen_in_proportion_to_pixels_beside_what_does_not_grow():
+def test_memory_is_predicted_in_proportion_to_pixels_plus_a_constant():
     point = Point("train", "ours", "fp32", 32, 1)
     expected = expect(replace(point, size=64), [Measured(point, 1.0, 1100, 3, 0.5, 5.0)], {"train": 100})
     assert expected == (1 + 2 * 4, 4100)  # the start, one call to warm up and one that is timed

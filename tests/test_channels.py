@@ -82,7 +82,7 @@ def test_a_negative_of_other_channels_is_not_sent_to_the_identity_term():
     assert "another --seed" in found(None)
 
 
-def test_a_file_of_the_other_domain_is_told_where_both_are_8_bit(tmp_path):
+def test_a_file_of_the_other_domain_is_reported_where_both_are_8_bit(tmp_path):
     many = ImageFormat(channels=7)
     np.save(tmp_path / "many.npy", np.zeros((16, 16, 7), np.uint8))
     Image.new("RGB", (16, 16)).save(tmp_path / "photo.png")

@@ -109,7 +109,9 @@ def test_a_configuration_file_lies_between_preset_and_flags(tmp_path, capsys):
         ("", 2, "COMMAND"),
     ],
 )
-def test_mistakes_are_one_sentence_and_a_failing_exit(capsys, tmp_path, monkeypatch, command, code, message):
+def test_mistakes_are_reported_in_one_sentence_with_a_failing_exit(
+    capsys, tmp_path, monkeypatch, command, code, message
+):
     monkeypatch.chdir(tmp_path)
     got, out, err = run(capsys, command)
     assert got == code
@@ -179,14 +181,14 @@ def test_importing_the_package_imports_nothing_else():
     assert modules - {"cyclegan"} <= set(sys.stdlib_module_names)
 
 
-def test_what_begins_at_a_translator_or_trains_needs_no_charts_and_no_scores():
+def test_importing_the_translator_loads_no_charts_and_no_scores():
     code = "import sys; from cyclegan import Translator; print(sorted(m for m in ('matplotlib', 'torchmetrics', 'rich',"
     code += " 'tensorboard', 'scipy', 'pandas', 'sklearn', 'huggingface_hub') if m in sys.modules))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.strip() == "[]"
 
 
-def test_options_of_the_reference_typed_from_habit_are_told_in_our_words(capsys):
+def test_options_of_the_reference_are_answered_with_the_options_of_this_program(capsys):
     for command in (
         "train a --lambda_L1 3",
         "train a --verbose",
@@ -206,7 +208,7 @@ def test_options_of_the_reference_typed_from_habit_are_told_in_our_words(capsys)
         assert re.search(rf"no flag {flag}, which is {ours}.*--from-reference", err)
 
 
-def test_many_files_of_the_wrong_kind_are_told_in_few_lines(tmp_path, capsys, monkeypatch):
+def test_many_files_of_the_wrong_kind_are_reported_in_few_lines(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_folder(tmp_path / "photos"), make_folder(tmp_path / "maps", seed=1)
     run(capsys, f"train photos maps --out run --steps 1 --load-size 20 {FLAGS}")

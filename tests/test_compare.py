@@ -63,7 +63,7 @@ def test_a_score_that_more_is_better_of_is_marked_at_its_highest(runs):
         ({"ceiling": 0.7}, "untranslated test images of A to B have different KID (seed0: 0.900, wide: 0.700)"),
     ],
 )
-def test_runs_that_were_not_measured_alike_are_told_and_nothing_is_marked(runs, tmp_path, capsys, change, told):
+def test_runs_measured_differently_are_reported_and_nothing_is_marked(runs, tmp_path, capsys, change, told):
     scores = make_scores(kid=0.2, **{k: v for k, v in change.items() if k in ("files", "ceiling")})
     scores.replace(**{k: v for k, v in change.items() if k not in ("files", "ceiling")}).write(runs[2] / "scores.json")
     comparison = compare(runs[0], runs[2], out=tmp_path / "page.html")
@@ -99,7 +99,7 @@ def test_the_page_shows_test_images_that_all_runs_share(runs, tmp_path):
     assert "The same images" not in (tmp_path / "page.html").read_text()
 
 
-def test_what_cannot_be_compared_is_refused_in_a_sentence(runs, tmp_path):
+def test_inputs_that_cannot_be_compared_are_refused_in_one_sentence(runs, tmp_path):
     with pytest.raises(InputError, match="at least two runs, not 1"):
         compare(runs[0])
     with pytest.raises(InputError, match="no run directory"):
@@ -120,5 +120,5 @@ def test_what_cannot_be_compared_is_refused_in_a_sentence(runs, tmp_path):
         (["/r/x", "/r/x/x"], ("x", "x/x")),
     ],
 )
-def test_names_of_runs_are_as_short_as_tells_them_apart(paths, names):
+def test_names_of_runs_are_shortened_but_stay_distinct(paths, names):
     assert short_names([Path(path) for path in paths]) == names

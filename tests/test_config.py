@@ -83,7 +83,7 @@ def test_the_last_layer_names_the_preset():
 
 
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_saved_configuration_does_not_depend_on_what_its_preset_says_by_now(preset, tmp_path):
+def test_a_saved_configuration_does_not_depend_on_later_changes_of_its_preset(preset, tmp_path):
     config = TrainConfig(preset=preset, steps=5)
     (tmp_path / "config.toml").write_text(to_toml(config))
     assert saved_config(read_config_file(tmp_path / "config.toml")) == config
@@ -116,7 +116,7 @@ def test_a_configuration_survives_its_file(tmp_path):
         ({"adversarial": "wgan-gp", "preprocess": "none"}, "wgan-gp mixes real and fake"),
     ],
 )
-def test_mistakes_are_told_in_a_sentence(settings, message):
+def test_mistakes_are_reported_in_one_sentence(settings, message):
     with pytest.raises(InputError, match=message):
         make_config(settings)
 

@@ -171,7 +171,7 @@ def test_files_with_a_broken_header_are_left_out_and_named(folders):
     assert len(scanned) == 6
 
 
-def test_files_that_break_when_decoded_are_passed_over_alike_for_everyone(folders):
+def test_files_that_fail_to_decode_are_skipped_alike_by_everyone(folders):
     path = folders[0] / "3.png"
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2])
@@ -244,7 +244,7 @@ def test_an_error_of_the_loading_thread_comes_out_of_the_batch_that_it_belongs_t
     assert threading.active_count() == before
 
 
-def test_a_file_that_has_become_too_small_is_passed_over(tmp_path):
+def test_a_file_that_has_become_too_small_is_skipped(tmp_path):
     a, b = make_folder(tmp_path / "a", count=4), make_folder(tmp_path / "b", count=4)
     items = dataset(a, b, DataConfig(preprocess="crop", crop_size=16), batch_size=4)
     make_folder(a, count=1, size=(12, 12))
@@ -253,7 +253,7 @@ def test_a_file_that_has_become_too_small_is_passed_over(tmp_path):
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 2**20])
-def test_a_file_that_has_become_one_of_another_type_is_passed_over(tmp_path, cache_bytes):
+def test_a_file_that_has_become_one_of_another_type_is_skipped(tmp_path, cache_bytes):
     a, b = make_folder(tmp_path / "a", count=4), make_folder(tmp_path / "b", count=4)
     items = dataset(a, b, DataConfig(preprocess="crop", crop_size=16), batch_size=4, cache_bytes=cache_bytes)
     for path, array in (

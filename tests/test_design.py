@@ -30,7 +30,7 @@ def test_importing_has_no_effects_and_needs_no_extras(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_begins_at_a_translator_loads_no_training_code():
+def test_importing_the_translator_loads_no_training_code():
     code = (
         "import sys, cyclegan.translate.translator; print(sorted(m for m in sys.modules if m.startswith('cyclegan.')))"
     )

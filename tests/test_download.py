@@ -162,13 +162,13 @@ def test_a_line_that_breaks_more_often_than_there_are_tries_still_brings_the_fil
     assert get(server, tmp_path) == DATA
 
 
-def test_a_stall_is_told_from_a_slow_line_and_the_download_goes_on(server, tmp_path):
+def test_a_stall_is_distinguished_from_a_slow_line_and_the_download_goes_on(server, tmp_path):
     server.script = [serve(DATA, send=100_000, hold=server.over), serve(DATA)]
     assert get(server, tmp_path, patience=HASTY) == DATA
     assert server.ranges == [None, "bytes=100000-"]
 
 
-def test_stalls_without_end_are_given_up_and_what_came_is_kept_for_the_next_call(server, tmp_path):
+def test_endless_stalls_end_the_download_and_received_bytes_are_kept(server, tmp_path):
     server.script = [serve(DATA, send=1000, hold=server.over), serve(DATA, send=0, hold=server.over)]
     with pytest.raises(DownloadError, match=r"Nothing came for 1 s \(2 times in a row\).* 1,000 bytes are kept in"):
         get(server, tmp_path, patience=HASTY)
@@ -211,7 +211,7 @@ def test_without_a_mark_of_the_server_and_without_a_checksum_nothing_is_joined(s
     assert server.ranges == [None, "bytes=100000-"]
 
 
-def test_what_cannot_be_gone_on_with_is_not_kept(server, tmp_path):
+def test_downloads_that_cannot_be_resumed_are_not_kept(server, tmp_path):
     server.script = [serve(DATA, send=100_000, etag=None)]
     with pytest.raises(DownloadError, match=r"ended at 0.1 MB of 0.3 MB .*or another --mirror\.$"):
         get(server, tmp_path, known=False)
@@ -219,7 +219,7 @@ def test_what_cannot_be_gone_on_with_is_not_kept(server, tmp_path):
 
 
 @pytest.mark.parametrize("if_range", [True, False])
-def test_a_file_that_changed_between_tries_is_fetched_anew(server, tmp_path, if_range):
+def test_a_file_that_changed_between_tries_is_fetched_again(server, tmp_path, if_range):
     changed = DATA[:4] + DATA[4:][::-1]
     server.script = [serve(changed, send=100_000, etag='"old"'), serve(DATA, etag='"new"', if_range=if_range)]
     assert get(server, tmp_path, known=False) == DATA
@@ -228,13 +228,13 @@ def test_a_file_that_changed_between_tries_is_fetched_anew(server, tmp_path, if_
     assert server.ranges[2:] == ([] if if_range else [None])
 
 
-def test_a_range_that_the_server_does_not_have_starts_anew(server, tmp_path):
+def test_a_range_that_the_server_does_not_have_starts_over(server, tmp_path):
     server.script = [serve(DATA, send=100_000), status(416), serve(DATA)]
     assert get(server, tmp_path) == DATA
     assert server.ranges == [None, "bytes=100000-", None]
 
 
-def test_another_address_starts_anew(server, tmp_path):
+def test_another_address_starts_over(server, tmp_path):
     server.script = [serve(DATA, send=100_000), status(503)]
     with pytest.raises(DownloadError):
         get(server, tmp_path)
@@ -274,7 +274,7 @@ def test_redirects_that_lead_nowhere_or_elsewhere_are_refused(server, tmp_path, 
     assert nothing_left(tmp_path)
 
 
-def test_404_is_told_at_once_and_names_the_mirror(server, tmp_path):
+def test_404_is_reported_at_once_and_names_the_mirror(server, tmp_path):
     server.script = [status(404)]
     with pytest.raises(DownloadError, match="answers 404 Not Found; .*--mirror URL"):
         get(server, tmp_path)
@@ -331,7 +331,7 @@ def test_a_web_page_instead_of_a_file_is_refused(server, tmp_path):
         assert nothing_left(tmp_path)
 
 
-def test_a_full_disk_is_told_before_the_download(server, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_before_the_download(server, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr("cyclegan.datasets.fetching.shutil.disk_usage", lambda _: usage)
     server.script = [serve(DATA)]
@@ -571,7 +571,7 @@ def test_a_model_that_would_run_code_is_refused_and_leaves_nothing(server, tmp_p
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
-def test_files_of_mine_beside_the_model_are_neither_taken_for_it_nor_removed(server, tmp_path, monkeypatch, capsys):
+def test_other_files_beside_the_model_are_neither_used_nor_removed(server, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("models").mkdir()
     Path("models/style_monet.pth").write_bytes(checkpoint(reference_state(ModelConfig(**TINY_MODEL), seed=1)))
@@ -652,7 +652,7 @@ def test_the_list_shows_every_name_with_its_size_and_whether_it_is_checked(capsy
     assert {"earth", "cityscapes", *STANDARD, *MODELS} <= names
 
 
-def test_cityscapes_says_what_its_licence_asks_for(capsys, tmp_path, monkeypatch):
+def test_cityscapes_shows_the_terms_of_its_licence(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, out, err = run(capsys, "download", "cityscapes")
     assert (code, out) == (2, "")
@@ -673,7 +673,7 @@ def test_cityscapes_says_what_its_licence_asks_for(capsys, tmp_path, monkeypatch
         ("", "no NAME was given; --list shows"),
     ],
 )
-def test_mistakes_name_what_was_meant(capsys, command, message):
+def test_mistakes_are_answered_with_a_remedy(capsys, command, message):
     code, out, err = run(capsys, "download", *command.split())
     assert (code, out) == (2, "")
     assert message in err

@@ -273,7 +273,7 @@ def test_scores_pictures_and_pages_work_on_elevation(run, cut, tmp_path):
     assert "in the values of B" in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_values_outside_the_range_of_the_model_are_told(cut, tmp_path):
+def test_values_outside_the_range_of_the_model_are_reported(cut, tmp_path):
     settings = {**TINY, "crop_size": 32, "load_size": 36, "steps": 1}
     run = train(cut, out=tmp_path / "run", channels_b=1, range_b=(10800, 14000), quiet=True, **settings)
     scores = evaluate(run, cut / "testA", cut / "testB", quiet=True)

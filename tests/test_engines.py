@@ -139,7 +139,7 @@ def test_the_fast_norm_is_instance_norm_also_of_large_images(monkeypatch):
         assert (result - expected).square().mean().sqrt() < 0.004  # half a unit of its last place
 
 
-def test_stabilising_works_in_bf16_and_tells_where_it_cannot(resnet):
+def test_stabilising_works_in_bf16_and_refuses_other_engines(resnet):
     frames = [
         np.asarray(Image.fromarray((np.indices((32, 32)).sum(0) * 3 + i).astype(np.uint8)).convert("RGB"))
         for i in range(3)
@@ -152,7 +152,7 @@ def test_stabilising_works_in_bf16_and_tells_where_it_cannot(resnet):
 
 
 @pytest.mark.parametrize(("precision", "computed"), [("fp32", "f32"), ("bf16", "bf16"), ("fp16", "f16")])
-def test_openvino_computes_in_what_was_asked_for(resnet, monkeypatch, precision, computed):
+def test_openvino_computes_in_the_requested_precision(resnet, monkeypatch, precision, computed):
     skip_unless_computed("openvino", precision)
     import openvino
 
@@ -205,7 +205,7 @@ def test_openvino_keeps_instance_norm_in_one_piece():
     assert "ReduceMean" not in kinds
 
 
-def test_openvino_reports_to_nobody(resnet):
+def test_openvino_sends_no_telemetry(resnet):
     Translator.load(resnet, engine="openvino")
     assert sys.modules["openvino_telemetry"] is None
 
@@ -219,7 +219,7 @@ def test_auto_needs_no_extras(resnet):
             Translator.load(resnet, engine=engine)
 
 
-def test_auto_takes_bf16_where_it_is_fast_and_close_alone(tmp_path, monkeypatch):
+def test_auto_takes_bf16_only_where_it_is_fast_and_close(tmp_path, monkeypatch):
     model, deep = make_model(tmp_path / "model"), make_model(tmp_path / "deep", dtype="uint16")
     chosen = lambda path: Translator.load(path, precision="auto").engine  # noqa: E731
     monkeypatch.setattr("cyclegan.translate.engines.registry.has_fast_bf16", lambda _: True)
@@ -235,7 +235,7 @@ def test_auto_takes_bf16_where_it_is_fast_and_close_alone(tmp_path, monkeypatch)
     assert AUTO_DB == 40
 
 
-def test_what_an_engine_cannot_do_is_told(resnet):
+def test_unsupported_engine_settings_are_refused(resnet):
     for settings, message in (
         ({"engine": "tensorrt"}, "engine is 'tensorrt'; expected auto, torch"),
         ({"precision": "fp8"}, "precision is 'fp8'; expected"),
@@ -253,7 +253,7 @@ def test_an_engine_without_a_translator(tiny_model):
     assert engine(smooth_picture(3, 16)).shape == (1, 3, 16, 16)
 
 
-def test_the_command_says_what_it_computes_with(resnet, tmp_path, capsys):
+def test_the_command_shows_its_engine(resnet, tmp_path, capsys):
     Image.new("RGB", (20, 16), (200, 100, 50)).save(tmp_path / "photo.png")
     words = ["translate", str(resnet), str(tmp_path / "photo.png"), "--out", str(tmp_path / "out")]
     cli.main([*words, "--engine", "openvino", "--precision", "fp32"])

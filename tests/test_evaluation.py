@@ -154,7 +154,7 @@ def test_a_metric_that_fails_does_not_cost_the_others(root, tmp_path, monkeypatc
     assert "No edges kept: it failed" in (tmp_path / "report.html").read_text()
 
 
-def test_an_unknown_feature_network_is_told_with_the_known_ones(root, tmp_path):
+def test_an_unknown_feature_network_is_refused_with_a_list_of_known_ones(root, tmp_path):
     with pytest.raises(InputError, match=r"no feature network 'magic'; choose one of: efficientnet-lite0"):
         evaluate(root / "run", features="magic", out=tmp_path, quiet=True)
 
@@ -213,7 +213,7 @@ def test_results_are_a_table_on_screen(root, tmp_path, capsys):
     assert f"{read_scores(tmp_path / 'scores').directions['a2b'].metrics['l1'].mean_image.value:.3f}" in shown
 
 
-def test_test_images_that_were_trained_on_are_told(root, tmp_path):
+def test_test_images_that_were_trained_on_are_reported(root, tmp_path):
     scores = evaluate(root / "run", root / "trainA", root / "testB", direction="a2b", out=tmp_path, quiet=True)
     assert any("9 of 9 test images of A lie in the training folder" in note for note in scores.directions["a2b"].notes)
 
@@ -234,7 +234,7 @@ def test_a_model_without_its_run_is_scored_without_the_baseline_of_real_images(r
         assert any("No baseline of real images" in note for note in result.notes)
 
 
-def test_an_unreadable_test_image_is_left_out_and_told(root, tmp_path):
+def test_an_unreadable_test_image_is_left_out_and_reported(root, tmp_path):
     shutil.copytree(root / "testA", tmp_path / "a")
     (tmp_path / "a" / "3.png").write_bytes(b"nonsense")
     scores = evaluate(root / "run", tmp_path / "a", root / "testB", direction="a2b", out=tmp_path / "out", quiet=True)
@@ -265,7 +265,7 @@ def test_nothing_of_others_is_removed(root, tmp_path):
     assert (tmp_path / "examples" / "mine.py").read_text() == "1"
 
 
-def test_a_place_that_cannot_be_written_is_told_before_the_work(root, tmp_path, monkeypatch):
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(root, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setattr(Translator, "translate_tensor", None)  # must not be reached
     with pytest.raises(OSError, match="file"):
@@ -282,7 +282,7 @@ def test_pairs_are_found_by_name(root, tmp_path):
 
 
 @pytest.mark.parametrize("names", [("x_a", "x_b", "y"), ("x", "x_a", "y")])
-def test_equal_names_are_pairs_whatever_their_ending(root, tmp_path, names):
+def test_equal_names_are_pairs_with_any_suffix(root, tmp_path, names):
     for domain in ("A", "B"):
         make_folder(tmp_path / domain, 3, seed=ord(domain))
         for path, name in zip(sorted((tmp_path / domain).iterdir()), names, strict=True):
@@ -329,7 +329,7 @@ def test_folders_that_cannot_be_scored_are_one_clear_sentence(root, tmp_path, b,
     assert not list((tmp_path / "out").rglob("*"))
 
 
-def test_what_is_no_run_is_told(root, tmp_path):
+def test_paths_without_a_run_are_refused(root, tmp_path):
     with pytest.raises(InputError, match=r"nothing-here; expected a run directory"):
         evaluate(tmp_path / "nothing-here", root / "testA", root / "testB")
     with pytest.raises(InputError, match=r"holds no model"):
@@ -446,7 +446,7 @@ def test_standard_scores_are_those_of_the_tool_on_the_same_folders(root, tmp_pat
     assert tool.calls[0]["feature_extractor_weights_path"] == str(weights)
 
 
-def test_an_absent_tool_or_its_absent_weights_are_told(root, tmp_path, monkeypatch):
+def test_a_missing_tool_or_its_missing_weights_are_reported(root, tmp_path, monkeypatch):
     options = {"direction": "a2b", "out": tmp_path, "quiet": True}
     monkeypatch.setitem(sys.modules, "torch_fidelity", None)
     with pytest.raises(InputError, match="pip install torch-fidelity"):
@@ -468,7 +468,7 @@ def test_an_absent_tool_or_its_absent_weights_are_told(root, tmp_path, monkeypat
     assert any("No Inception scores: torch-fidelity could not score the folders" in note for note in result.notes)
 
 
-def test_files_that_a_tool_would_pass_over_are_told(root, tmp_path, monkeypatch):
+def test_files_that_a_tool_would_skip_are_reported(root, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch_fidelity", FakeTool())
     shutil.copytree(root / "testB", tmp_path / "b")
     Image.open(root / "testB" / "0.png").save(tmp_path / "b" / "more.webp")

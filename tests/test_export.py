@@ -101,7 +101,7 @@ def test_int8_is_calibrated_on_a_folder_and_says_how_close_it_is(tmp_path, forma
     assert not np.array_equal(exact(picture), other(picture))
 
 
-def test_what_goes_into_a_norm_or_the_last_convolution_is_not_in_int8(model, tmp_path):
+def test_inputs_of_norms_and_of_the_last_convolution_are_not_in_int8(model, tmp_path):
     import openvino
 
     folder = make_folder(tmp_path / "photos")
@@ -116,7 +116,7 @@ def test_what_goes_into_a_norm_or_the_last_convolution_is_not_in_int8(model, tmp
     assert kinds.count("FakeQuantize") == kinds.count("Convolution") + kinds.count("ConvolutionBackpropData") - 1
 
 
-def test_int8_without_images_is_told_before_anything_is_written(model, tmp_path):
+def test_int8_without_images_is_refused_before_anything_is_written(model, tmp_path):
     for settings, message in (
         ({}, "names no training folder; give --calibrate"),
         ({"calibrate": tmp_path / "nothing"}, "There is no folder"),
@@ -128,7 +128,7 @@ def test_int8_without_images_is_told_before_anything_is_written(model, tmp_path)
     assert not (tmp_path / "out").exists()
 
 
-def test_an_onnx_file_says_what_it_takes(model, tmp_path):
+def test_an_onnx_file_describes_its_input(model, tmp_path):
     import onnxruntime
 
     export_model(model, tmp_path / "out", format="onnx", direction="a2b")
@@ -154,7 +154,7 @@ def test_a_file_of_an_export_has_its_own_direction(model, tmp_path):
         Translator.load(tmp_path / "alone.pt2")
 
 
-def test_what_an_export_is_not_for_is_told(model, tmp_path):
+def test_unsupported_uses_of_an_export_are_refused(model, tmp_path):
     out = tmp_path / "out"
     export_model(model, out, format="torch-export", direction="a2b")
     for settings, message in (
@@ -174,7 +174,7 @@ def test_what_an_export_is_not_for_is_told(model, tmp_path):
         Translator.load(out)
 
 
-def test_combinations_that_make_no_sense_say_what_to_take(model, tmp_path):
+def test_impossible_combinations_are_refused_with_an_alternative(model, tmp_path):
     for settings, message in (
         ({"format": "onnx", "precision": "bf16"}, "take --precision fp16, or --format openvino"),
         ({"format": "torch-export", "precision": "int8"}, "take --format openvino or onnx"),
@@ -197,7 +197,7 @@ def test_an_openvino_graph_that_cannot_be_checked_here_is_refused_before_work(mo
     assert not (tmp_path / "out").exists()
 
 
-def test_an_openvino_export_that_this_cpu_cannot_compute_says_what_to_do(model, tmp_path, monkeypatch):
+def test_an_openvino_export_that_this_cpu_cannot_compute_is_refused_with_a_remedy(model, tmp_path, monkeypatch):
     export_model(model, tmp_path / "out", format="openvino", direction="a2b")
     config = tmp_path / "out" / "config.json"
     config.write_text(config.read_text().replace('"precision": "fp32"', '"precision": "bf16"'))
@@ -229,7 +229,7 @@ def test_missing_extras_are_named(model, tmp_path, monkeypatch):
         export_model(model, tmp_path / "out", format="openvino", precision="int8")
 
 
-def test_a_graph_that_does_something_else_is_not_put_in_its_place(model, tmp_path, monkeypatch):
+def test_a_graph_with_other_results_is_not_written(model, tmp_path, monkeypatch):
     other = Translator.load(model, direction="b2a").network
     from cyclegan.translate.engines.graphs import to_exported_program
 

@@ -105,7 +105,7 @@ def test_settings_that_contradict_the_model_are_refused(imported, folders, tmp_p
         train(*folders, out=tmp_path / "run", freeze="encoder", steps=1, quiet=True, **TINY)
 
 
-def test_what_the_model_lacks_starts_anew_with_a_message(folders, tmp_path, capsys):
+def test_parts_that_the_model_lacks_start_from_scratch_with_a_message(folders, tmp_path, capsys):
     torch.save(reference_state(ModelConfig(**TINY_MODEL)), tmp_path / "horse2zebra.pth")
     single = import_reference(tmp_path / "horse2zebra.pth", out=tmp_path / "single").path
     train(*folders, out=tmp_path / "run", init_from=single, steps=1, **PLAIN, discriminator_layers=1)
@@ -182,7 +182,7 @@ def test_the_model_may_be_gone_also_where_the_run_is_in_its_usual_place(imported
     train(*folders, init_from=imported, steps=1, quiet=True, **PLAIN)
 
 
-def test_other_discriminators_than_the_models_start_anew(imported, tmp_path):
+def test_discriminators_of_another_kind_start_from_scratch(imported, tmp_path):
     model = architecture_of(imported, tmp_path).replace(discriminator_layers=2)
     state = TrainState.create(TrainConfig(model=model, init_from=imported))
     fresh = tensors_of(state)

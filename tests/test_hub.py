@@ -111,7 +111,7 @@ def test_a_newer_commit_is_taken_and_an_older_one_can_be_asked_for(run, hub):
         ("user/damaged", {}, "config.json is not a model of this release"),
     ],
 )
-def test_what_cannot_be_fetched_is_told_in_a_sentence(run, hub, repo_id, options, message):
+def test_failed_downloads_are_reported_in_one_sentence(run, hub, repo_id, options, message):
     hub.add("user/maps", content(run / "model"))
     hub.add("user/secret", content(run / "model"), private=True)
     hub.add("user/gated", content(run / "model"), gated=True)
@@ -126,7 +126,7 @@ def test_what_cannot_be_fetched_is_told_in_a_sentence(run, hub, repo_id, options
     assert not any("/cdn/" in path for path in hub.paths("GET"))
 
 
-def test_a_folder_that_is_taken_for_a_model_of_the_hub_is_told(hub, tmp_path, monkeypatch):
+def test_a_path_mistaken_for_a_model_of_the_hub_is_reported(hub, tmp_path, monkeypatch):
     (tmp_path / "runs" / "base" / "best").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     for place in ("runs/base", "runs/base/best", "./runs", "runs"):
@@ -159,7 +159,7 @@ def test_a_model_of_one_direction_is_a_model(run, hub):
         Translator.from_pretrained("user/one", direction="a2b", device="cpu")
 
 
-def test_a_proxy_that_answers_for_the_hub_is_told(hub):
+def test_a_proxy_that_answers_for_the_hub_is_reported(hub):
     hub.fail = "html"
     with pytest.raises(ConnectionError, match="does not answer like a Hub"):
         Translator.from_pretrained("user/maps", device="cpu")

@@ -81,7 +81,7 @@ JUDGES = {
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
-def test_the_architecture_of_a_generator_is_told_by_its_tensors(name):
+def test_the_architecture_of_a_generator_is_found_from_its_tensors(name):
     config = ARCHITECTURES[name]
     network = recognise(reference_state(config, (config.channels_a, config.channels_b)))
     assert (network.kind, network.channels) == ("generator", (config.channels_a, config.channels_b))
@@ -90,7 +90,7 @@ def test_the_architecture_of_a_generator_is_told_by_its_tensors(name):
 
 
 @pytest.mark.parametrize("name", JUDGES)
-def test_the_architecture_of_a_discriminator_is_told_by_its_tensors(name):
+def test_the_architecture_of_a_discriminator_is_found_from_its_tensors(name):
     config = JUDGES[name]
     network = recognise(reference_state(config, (4,)))
     assert (network.kind, network.channels) == ("discriminator", (4,))
@@ -186,7 +186,7 @@ def test_a_single_generator_is_a_model_of_one_direction(tmp_path):
     assert read_info(tmp_path / "other").directions == ("b2a",)
 
 
-def test_a_discriminator_that_does_not_fit_is_left_out_and_told(tmp_path):
+def test_a_discriminator_that_does_not_fit_is_left_out_and_reported(tmp_path):
     folder = write_folder(tmp_path / "run", SMALL)
     torch.save(reference_state(SMALL, (6,)), folder / "latest_net_D_A.pth")  # of a conditional model
     torch.save({"mlp_0.0.weight": torch.ones(2, 2)}, folder / "latest_net_F.pth")
@@ -300,7 +300,7 @@ def test_an_export_that_fails_half_way_leaves_nothing(tmp_path, monkeypatch):
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_a_checkpoint_of_the_reference_used_as_a_model_is_told_how_to_become_one(tmp_path):
+def test_using_a_checkpoint_of_the_reference_as_a_model_names_the_import_command(tmp_path):
     folder = write_folder(tmp_path / "my maps", SMALL)
     for path in (folder, folder / "latest_net_G_A.pth"):
         with pytest.raises(InputError, match=f"cyclegan import '{path}' --out "):
@@ -332,7 +332,7 @@ def test_an_export_never_overwrites(folders, tmp_path):
     assert [path.name for path in (tmp_path / "theirs").iterdir()] == ["latest_net_D_B.pth"]
 
 
-def test_what_the_reference_has_no_place_for_is_refused():
+def test_settings_that_the_reference_lacks_are_refused():
     state = build_generator(ModelConfig(width=4, blocks=1, norm="none"), 3, 3, seed=0).state_dict()
     state["down.0.bias"][0] = 0.5
     with pytest.raises(InputError, match=r"down.0.bias is not zero"):
@@ -505,7 +505,7 @@ def torch_script(path):
         (lambda path: path.write_bytes(bytes(range(256)) * 9), "damaged, or no PyTorch checkpoint"),
     ],
 )
-def test_files_of_other_kinds_are_told_by_name(write, reason, tmp_path):
+def test_files_of_other_kinds_are_named(write, reason, tmp_path):
     path = tmp_path / "horse.pth"
     write(path)
     with pytest.raises(InputError, match=reason) as error:
@@ -570,7 +570,7 @@ def test_a_link_to_an_empty_folder_is_followed(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"g.pth", "disk", "model"}
 
 
-def test_a_model_that_knows_no_direction_is_refused(tmp_path):
+def test_a_model_without_a_direction_is_refused(tmp_path):
     torch.save(reference_state(SMALL), tmp_path / "g.pth")
     config = import_reference(tmp_path / "g.pth", out=tmp_path / "model").path / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "directions": []}))

@@ -42,7 +42,7 @@ def test_the_contrastive_loss_is_the_cross_entropy_of_finding_the_own_place():
     assert float(patch_contrastive_loss(query, key, 0.5)) == pytest.approx(np.mean(expected), rel=1e-5)
 
 
-def test_the_contrastive_loss_is_small_for_equal_patches_and_log_of_their_number_for_what_tells_nothing():
+def test_the_contrastive_loss_is_small_for_equal_patches_and_log_of_their_number_for_uninformative_ones():
     key = torch.eye(16)[None]
     assert float(patch_contrastive_loss(key, key)) < 1e-4
     assert float(patch_contrastive_loss(key[:, :1].expand(1, 16, 16), key[:, :1].expand(1, 16, 16))) == pytest.approx(

@@ -51,7 +51,7 @@ def shown(inspection, width=80):
 # ---- files
 
 
-def test_counts_sizes_and_formats_are_told_for_each_folder(pair):
+def test_counts_sizes_and_formats_are_shown_for_each_folder(pair):
     a, b = pair
     Image.new("RGB", (200, 100), "red").save(a / "wide.jpg")
     Image.new("L", (10, 12)).save(a / "small.webp")
@@ -67,7 +67,7 @@ def test_counts_sizes_and_formats_are_told_for_each_folder(pair):
     assert folder.ignored == {".txt": 1}
 
 
-def test_a_file_is_known_by_what_is_in_it_not_by_its_name(pair):
+def test_a_file_is_recognised_by_its_content_not_by_its_name(pair):
     a, b = pair
     Image.new("RGB", (64, 64), "red").save(a / "named.png", "JPEG")
     assert look(a, b).folders["A"].formats == {"PNG": 10, "JPEG": 1}
@@ -110,7 +110,7 @@ def _made(folder):
     return folder
 
 
-def test_deep_images_are_told_with_their_channels_and_range(tmp_path):
+def test_deep_images_are_reported_with_their_channels_and_range(tmp_path):
     rng = np.random.default_rng(0)
     _made(tmp_path / "a"), _made(tmp_path / "b")
     for index in range(4):
@@ -147,7 +147,7 @@ def test_held_out_deep_images_are_seen_in_the_range_of_the_training_images(tmp_p
 # ---- copies
 
 
-def test_an_exact_copy_is_found_whatever_its_name_and_container(pair):
+def test_an_exact_copy_is_found_under_any_name_and_container(pair):
     a, b = pair
     shutil.copy(a / "3.png", a / "again.png")
     Image.open(a / "4.png").save(a / "lossless.bmp")
@@ -164,7 +164,7 @@ def test_flat_pictures_are_copies_only_when_they_are_exact(tmp_path):
 
 
 @pytest.mark.parametrize("change", ["recompressed", "rescaled", "mirrored"])
-def test_a_copy_that_was_saved_anew_is_found(pair, change):
+def test_a_resaved_copy_is_found(pair, change):
     a, b = pair
     picture = Image.open(a / "2.png")
     changed = {
@@ -235,7 +235,7 @@ def test_too_few_and_unequal_images_are_a_problem(tmp_path):
     assert "A has 104 images. Under" not in text
 
 
-def test_a_dark_and_flat_domain_is_told_with_its_numbers(pair):
+def test_a_dark_and_flat_domain_is_reported_with_its_numbers(pair):
     a, b = pair
     for path in b.iterdir():
         Image.open(path).point(lambda value: value // 8).save(path)
@@ -251,7 +251,7 @@ def test_a_dark_and_flat_domain_is_told_with_its_numbers(pair):
     assert sum(bright.brightness_histogram[:5]) < 0.7
 
 
-def test_images_without_colour_are_told(pair):
+def test_images_without_colour_are_reported(pair):
     a, b = pair
     for path in b.iterdir():
         Image.open(path).convert("L").convert("RGB").save(path)
@@ -274,7 +274,7 @@ def test_the_advised_crop_follows_from_the_sizes(tmp_path, size, expected):
     assert expected in advice(found, "size") + advice(found, "size", problem=False)
 
 
-def test_shapes_and_scales_that_differ_are_told(tmp_path):
+def test_shapes_and_scales_that_differ_are_reported(tmp_path):
     found = look(make_folder(tmp_path / "a", 2, (600, 300)), make_folder(tmp_path / "b", 2, (900, 900)))
     assert "2.00 times as wide as high" in advice(found, "shape", problem=False)
     assert "3.0 times as much in one domain" in advice(found, "scale")
@@ -342,7 +342,7 @@ def test_a_root_and_a_single_folder_are_taken(tmp_path):
         ("a --out page", "--out is page; expected the name of a page"),
     ],
 )
-def test_bad_input_is_one_sentence(tmp_path, monkeypatch, capsys, folders, message):
+def test_bad_input_is_reported_in_one_sentence(tmp_path, monkeypatch, capsys, folders, message):
     monkeypatch.chdir(tmp_path)
     make_folder(Path("a"), 2)
     _made(Path("empty")), _made(Path("other")), _made(Path("bad"))
@@ -357,7 +357,7 @@ def test_bad_input_is_one_sentence(tmp_path, monkeypatch, capsys, folders, messa
     assert len(captured.err.strip().splitlines()) == 1
 
 
-def test_a_file_whose_name_is_no_unicode_is_no_trouble(pair, tmp_path):
+def test_file_names_that_are_not_unicode_are_accepted(pair, tmp_path):
     a, b = pair
     odd = bytes(a) + b"/odd\xff.png"
     try:
@@ -425,7 +425,7 @@ def test_the_screen_holds_everything_within_80_columns(pair, tmp_path):
         assert word in text
 
 
-def test_the_page_needs_nothing_else_and_shows_pictures_of_everything(pair, tmp_path, capsys):
+def test_the_page_is_self_contained_and_shows_pictures_of_every_finding(pair, tmp_path, capsys):
     a, b = pair
     Image.open(a / "2.png").save(a / "z<i>.jpg", quality=75)
     (b / "cut.png").write_bytes(b"")

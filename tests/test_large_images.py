@@ -64,7 +64,7 @@ def assert_same(one, other):
 # ---- the result
 
 
-def test_a_tiff_in_tiles_is_what_it_is_as_a_whole(run, tiff, tmp_path):
+def test_a_tiff_in_tiles_equals_the_whole_translation(run, tiff, tmp_path):
     translator = Translator.load(run)
     translate_large(translator, tiff, tmp_path / "out.tif", tile=32)
     assert_same(tifffile.imread(tmp_path / "out.tif"), translator(pixels()))
@@ -245,7 +245,7 @@ def test_the_same_call_goes_on_and_gives_the_same_bits(run, tiff, tmp_path, mome
     assert not (tmp_path / ".out.tif.partial").exists()
 
 
-def test_what_a_stop_left_half_written_is_made_anew(run, tiff, tmp_path):
+def test_parts_that_a_stop_left_half_written_are_redone(run, tiff, tmp_path):
     translator = Translator.load(run)
     translate_large(translator, tiff, tmp_path / "whole.tif", tile=32)
     with pytest.raises(Stop):
@@ -259,7 +259,7 @@ def test_what_a_stop_left_half_written_is_made_anew(run, tiff, tmp_path):
     assert (tmp_path / "out.tif").read_bytes() == (tmp_path / "whole.tif").read_bytes()
 
 
-def test_what_was_begun_with_other_settings_starts_anew_and_says_so(run, tiff, tmp_path):
+def test_a_partial_result_of_other_settings_starts_over_with_a_message(run, tiff, tmp_path):
     translator = Translator.load(run)
     with pytest.raises(Stop):
         translate_large(translator, tiff, tmp_path / "out.tif", tile=32, on_progress=stopping_at("row 1"))
@@ -279,7 +279,7 @@ def begin_with(plan, translator, source, target, monkeypatch):
 
 
 @pytest.mark.parametrize("generator", ["resnet", "unet"])
-def test_what_was_begun_with_more_or_less_memory_goes_on_where_it_fits(tmp_path, generator, monkeypatch):
+def test_a_partial_result_of_another_memory_size_resumes_where_it_fits(tmp_path, generator, monkeypatch):
     a, b = make_folder(tmp_path / "a"), make_folder(tmp_path / "b", seed=1)
     settings = {**TINY, "steps": 1, "generator": generator, "depth": 5, "crop_size": 32, "load_size": 32}
     translator = Translator.load(train(a, b, out=tmp_path / "run", preset="paper", quiet=True, **settings))
@@ -343,7 +343,7 @@ def test_two_processes_do_not_make_one_file(run, tiff, tmp_path):
 # ---- memory, and the command
 
 
-def test_what_does_not_fit_is_told_before_it_is_read(run, tiff, tmp_path, monkeypatch):
+def test_images_that_do_not_fit_are_refused_before_they_are_read(run, tiff, tmp_path, monkeypatch):
     monkeypatch.setattr(large_files, "available_bytes", lambda _: 2**20)
     monkeypatch.setattr(TiffReader, "read", None)
     with pytest.raises(InputError, match="in.tif: 130x90 pixels in tiles of 32 need .*--statistics crops"):
@@ -415,7 +415,7 @@ def test_a_large_file_leaves_the_plan_of_the_others_compact_and_tiles_are_float3
         (["--tile", "64", "--stabilise"], "--tile 64 is for images by themselves"),
     ],
 )
-def test_flags_that_make_no_sense_are_told(run, tiff, tmp_path, capsys, flags, message):
+def test_contradictory_flags_are_refused(run, tiff, tmp_path, capsys, flags, message):
     with pytest.raises(SystemExit):
         main(["translate", str(run), str(tiff), "--out", str(tmp_path / "out"), *flags])
     assert message in capsys.readouterr().err
@@ -449,7 +449,7 @@ def test_the_state_on_disk_is_exact(tmp_path):
     assert all(torch.equal(one, other) for one, other in zip(again.statistics["x"], state.statistics["x"], strict=True))
 
 
-def test_a_tiff_without_the_extra_for_it_is_told_before_any_work(run, tmp_path, monkeypatch):
+def test_a_tiff_without_the_extra_for_it_is_refused_before_any_work(run, tmp_path, monkeypatch):
     Image.fromarray(pixels()).save(tmp_path / "x.png")
     monkeypatch.setitem(sys.modules, "tifffile", None)
     monkeypatch.setattr(large_files, "choose_plan", None)
@@ -458,7 +458,7 @@ def test_a_tiff_without_the_extra_for_it_is_told_before_any_work(run, tmp_path, 
     assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
 
 
-def test_a_tile_that_is_too_small_is_told_once_and_not_for_each_file(run, tmp_path, capsys):
+def test_a_tile_that_is_too_small_is_reported_once_and_not_for_each_file(run, tmp_path, capsys):
     for name in "xy":
         Image.fromarray(pixels()).save(tmp_path / f"{name}.png")
     with pytest.raises(SystemExit) as stop:

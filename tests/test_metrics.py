@@ -22,7 +22,7 @@ def kid_by_hand(x, y):
     return own_x + own_y - 2 * sum(kernel(u, v) for u in x for v in y) / (n * m)
 
 
-def test_kid_is_its_definition_whatever_the_size_of_a_block(monkeypatch):
+def test_kid_equals_its_definition_for_any_block_size(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     x, y = torch.randn(9, 5, generator=generator), torch.randn(7, 5, generator=generator) + 0.5
     monkeypatch.setattr(metrics, "_BLOCK", 4)
@@ -102,7 +102,7 @@ def test_distances_of_sets_need_two_images(distance):
         distance(torch.rand(1, 4), torch.rand(5, 4))
 
 
-def test_what_looks_like_nothing_real_is_far_from_it():
+def test_unrealistic_images_are_far_from_real_ones():
     generator = torch.Generator().manual_seed(3)
     real = torch.rand(30, 16, generator=generator)
     fakes = torch.cat([real[:4] + 0.01, torch.zeros(1, 16), torch.rand(1, 16, generator=generator) + 2])

@@ -58,7 +58,7 @@ def test_every_discriminator(check, config):
     check(config)
 
 
-def test_three_layers_judge_patches_of_70_pixels():
+def test_three_layers_see_patches_of_70_pixels():
     network = build_discriminator(ModelConfig(norm="none", discriminator_width=2), 3, seed=0)
     image = torch.randn(1, 3, 256, 256, requires_grad=True)
     network(image)[0, 0, 15, 15].backward()

@@ -92,7 +92,7 @@ def test_a_source_may_say_its_formats_its_length_and_its_samples(tmp_path):
     assert examples["origin"] == "from batches.sample_images"
 
 
-def test_what_is_not_resumed_exactly_and_not_scored_is_shown(tmp_path, capfd):
+def test_inexact_resuming_and_missing_scores_are_shown(tmp_path, capfd):
     train(batches=InMemory(), out=tmp_path / "run", **{**SETTINGS, "quiet": False, "num_validation": 50})
     shown = capfd.readouterr().err
     assert "Batches: from InMemory. Resuming is exact only if batch(step) depends on the step alone." in shown
@@ -132,7 +132,7 @@ GOOD = images(1, 3, 16, 16)
         (lambda _: next(iter(())), "batches ended at step 0"),
     ],
 )
-def test_a_batch_that_cannot_be_used_is_one_sentence(tmp_path, batch, message):
+def test_a_batch_that_cannot_be_used_is_reported_in_one_sentence(tmp_path, batch, message):
     with pytest.raises(InputError, match=message):
         train(batches=Wrong(batch), out=tmp_path / "run", **SETTINGS)
 

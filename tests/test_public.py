@@ -14,7 +14,7 @@ NAMES = [name for name in cyclegan.__all__ if name != "translate_folder" or util
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_public_name_can_be_had_and_says_what_it_is(name):
+def test_every_public_name_can_be_imported_and_is_documented(name):
     found = getattr(cyclegan, name)
     assert name in dir(cyclegan)
     assert cyclegan.__all__.count(name) == 1

@@ -93,7 +93,7 @@ def test_a_pushed_model_translates_bit_for_bit_like_the_run_online_and_offline(r
     assert Translator.from_pretrained("user/maps", **options)(picture()).tobytes() == expected
 
 
-def test_a_dry_run_writes_what_would_be_sent_and_asks_no_server(scored, writer, tmp_path):
+def test_a_dry_run_writes_the_files_and_contacts_no_server(scored, writer, tmp_path):
     shown = []
     out = push(scored, "user/maps", licence="mit", dry_run=tmp_path / "card", show=shown.append)
     assert out == str(tmp_path / "card")
@@ -197,7 +197,7 @@ def test_a_checkpoint_shows_the_samples_of_its_own_step(run, tmp_path):
     assert Image.open(tmp_path / "card" / "samples" / "samples.png").tobytes() == sheet.tobytes()
 
 
-def test_a_later_push_removes_what_is_left_of_the_model_before(scored, writer):
+def test_a_later_push_removes_files_of_the_earlier_model(scored, writer):
     push(scored, "user/maps")
     repository = writer.repositories["user/maps"]
     repository.commit({**repository.files, "notes.md": b"by hand"}, "notes")
@@ -255,7 +255,7 @@ def test_the_python_lines_of_a_model_of_other_images_work(hub, tmp_path, monkeyp
     assert np.load("translated.npy").shape == (20, 20, channels_b)
 
 
-def test_the_card_tells_scores_data_training_and_licence(scored, tmp_path):
+def test_the_card_shows_scores_data_training_and_licence(scored, tmp_path):
     with (scored / "log.jsonl").open("a") as log:
         for step, message in ((2, "They are all alike."), (9, "Of a step that came later.")):
             log.write(json.dumps({"event": "warning", "step": step, "check": f"c{step}", "message": message}) + "\n")
@@ -318,7 +318,7 @@ def test_without_a_licence_and_scores_the_card_says_so(run, tmp_path):
     assert "Beyond that, the licence of the images is not stated." in text
 
 
-def test_nothing_of_the_machine_is_in_what_is_sent(scored, tmp_path, monkeypatch):
+def test_published_files_hold_nothing_of_the_machine(scored, tmp_path, monkeypatch):
     """Paths stand in the configuration, in the scores, in about.json and in messages."""
     home = tmp_path / "Jane Doe"
     monkeypatch.setenv("HOME", str(home))
@@ -369,7 +369,7 @@ def test_nothing_of_the_machine_is_in_what_is_sent(scored, tmp_path, monkeypatch
         ("a/b, 1 / 2, and/or (c/d), x - y ...", "a/b, 1 / 2, and/or (c/d), x - y ..."),
     ],
 )
-def test_of_a_path_only_the_last_name_is_told(trained, text, expected):
+def test_only_the_last_name_of_a_path_is_published(trained, text, expected):
     images = trained.parent / "earth" / "trainA"
     subject = read_subject(trained, "user/maps")
     assert subject.config.a in (images, images.parent)
@@ -400,7 +400,7 @@ def test_names_of_scored_images_are_not_published(scored, tmp_path):
         assert of.notes == ("1 test file of A cannot be read.", "Only 2 (see its interval).")
 
 
-def test_the_card_of_a_fine_tuned_model_names_what_it_started_from(run, tmp_path):
+def test_the_card_of_a_fine_tuned_model_names_its_base(run, tmp_path):
     text = (run / "config.toml").read_text()
     push(run, "user/maps", dry_run=tmp_path / "scratch")
     assert "started from" not in card(tmp_path / "scratch")
@@ -458,7 +458,7 @@ def test_a_push_that_is_stopped_leaves_the_repository_as_it_was(run, writer, tmp
     assert len(repository.commits) == len(before) + 1
 
 
-def test_what_somebody_else_pushed_meanwhile_is_not_replaced(run, writer):
+def test_commits_of_others_are_not_overwritten(run, writer):
     push(run, "user/maps")
     repository = writer.repositories["user/maps"]
     with pytest.raises(ConnectionError, match="has changed in the meantime"):
@@ -501,7 +501,7 @@ def test_a_private_repository_is_private_from_the_start(run, writer):
         ("hf_writer", "user/maps", {"licence": "gpl99"}, "refuses this .*license"),
     ],
 )
-def test_what_cannot_be_pushed_is_told_in_a_sentence(run, hub, monkeypatch, token, repo_id, options, message):
+def test_failed_pushes_are_reported_in_one_sentence(run, hub, monkeypatch, token, repo_id, options, message):
     if token is not None:
         monkeypatch.setenv("HF_TOKEN", token)
     with pytest.raises(InputError, match=message) as told:
@@ -517,7 +517,7 @@ def test_offline_nothing_is_pushed(run, writer, monkeypatch):
     assert writer.requests == []
 
 
-def test_the_command_shows_what_it_sends_and_prints_the_address(scored, writer, capsys, tmp_path):
+def test_the_command_lists_its_files_and_prints_the_address(scored, writer, capsys, tmp_path):
     main(["push", str(scored), "user/maps", "--private"])
     told = capsys.readouterr()
     assert told.out.strip() == f"{writer.url}/user/maps"

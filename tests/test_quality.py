@@ -154,7 +154,7 @@ def test_means_over_tasks_are_of_seeds_that_were_run_on_all_of_them(quality, tmp
     assert conservative["L1 mean"] == ""
 
 
-def test_what_has_an_ingredient_more_or_less_is_compared_with_what_it_was(quality, tmp_path):
+def test_recipes_with_one_ingredient_changed_are_compared_with_their_base(quality, tmp_path):
     for seed in (0, 1, 2):
         for recipe, l1 in (("paper", 0.4), ("paper+noise", 0.4), ("modern", 0.1), ("modern-smooth", 0.2)):
             put_run(quality, tmp_path / "work", "etopo1", recipe, seed, l1)
@@ -175,7 +175,7 @@ def test_a_label_without_paper_has_no_ratios_to_it(quality, tmp_path):
     assert len(cells(page, "| `modern-smooth-batch` | 0.2500")) == 1
 
 
-def test_a_task_shows_each_score_of_each_recipe_and_what_bounds_it(quality, tmp_path):
+def test_a_task_shows_each_score_of_each_recipe_and_its_baselines(quality, tmp_path):
     for seed, l1 in enumerate((0.1, 0.2, 0.6)):
         put_run(quality, tmp_path / "work", "shadedrelief", "paper", seed, l1)
     page = write(quality, tmp_path)
@@ -308,7 +308,7 @@ def test_each_ingredient_of_modern_can_be_left_out_by_itself(recipes):
     assert left_out == {key for key, value in modern.items() if value != paper[key]} - {"preset"}
 
 
-def test_the_command_of_a_run_is_told_without_the_places_of_this_machine(quality, monkeypatch):
+def test_the_recorded_command_holds_no_paths_of_this_machine(quality, monkeypatch):
     given = ["--work", "/home/me/work", "--steps", "5", "--results=/home/me/results", "--set", "crop_size=32"]
     monkeypatch.setattr(sys, "argv", ["quality.py", *given])
     assert quality.command_line() == "python benchmarks/quality.py --steps 5 --set crop_size=32"
@@ -524,7 +524,7 @@ def test_a_stopped_benchmark_goes_on_where_it_was(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_that_fails_is_told_with_its_reason_and_the_others_go_on(tmp_path):
+def test_a_failing_run_is_reported_with_its_reason_and_the_others_go_on(tmp_path):
     place = tmp_path / "work" / "recipes" / "etopo1" / "paper" / "seed0"
     place.mkdir(parents=True)
     (place / "mine.txt").write_text("keep")

@@ -129,7 +129,7 @@ def test_on_a_cpu_nothing_is_recorded():
     ("settings", "recorded"),
     [({}, True), ({"contrastive_weight": 2.0, "cycle_noise": 0.05}, True), ({"r1_weight": 1.0}, False)],
 )
-def test_what_differs_from_step_to_step_is_not_recorded(settings, recorded):
+def test_values_that_differ_between_steps_are_not_recorded(settings, recorded):
     state, _ = state_and_batches(**settings)
     state.device = torch.device("cuda")  # nothing is computed there
     assert (make_step(state) is not train_step) == recorded

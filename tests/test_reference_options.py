@@ -263,7 +263,7 @@ def test_every_epoch_has_the_rate_that_it_has_there(run, policy, n_epochs, decay
     assert here == pytest.approx(there, rel=1e-9)
 
 
-def test_their_plateau_falls_whatever_happens():
+def test_the_plateau_schedule_of_the_reference_falls_in_any_case():
     # What the refusal says: the number that it watches is always 0.
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2e-4)
     scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, "min", factor=0.2, threshold=0.01, patience=5)
@@ -414,7 +414,7 @@ def test_the_command_may_be_written_as_people_write_it(command):
     assert printed(command) == printed(TRAIN)
 
 
-def test_the_environment_and_the_shell_have_their_say():
+def test_environment_variables_and_shell_quoting_are_kept():
     command = "CUDA_VISIBLE_DEVICES=1 python train.py --dataroot '$DATA/my maps' --name 'my maps' --checkpoints_dir ~/c"
     (line,) = printed(command)
     assert line.startswith("CUDA_VISIBLE_DEVICES=1 cyclegan train \"$DATA/my maps\" --out ~/'c/my maps' ")
@@ -464,7 +464,7 @@ def test_the_environment_and_the_shell_have_their_say():
         (f"{TRAIN} --gpu_ids 0,1 --foo --model pix2pix", ["2 GPUs", "no option --foo", "not CycleGAN"]),
     ],
 )
-def test_what_cannot_be_had_is_refused_with_every_reason(command, reasons):
+def test_unsupported_options_are_refused_with_every_reason(command, reasons):
     with pytest.raises(InputError) as error:
         translate_reference(command)
     for reason in reasons:
@@ -486,7 +486,7 @@ def test_what_cannot_be_had_is_refused_with_every_reason(command, reasons):
         ("--preprocess crop", "padded with black"),
     ],
 )
-def test_what_is_silent_there_is_told_here(options, note):
+def test_mistakes_that_the_reference_ignores_are_reported(options, note):
     assert any(note in each for each in translate_reference(f"{TRAIN} {options}").notes)
 
 
@@ -515,7 +515,7 @@ NOTED_TEST = f"{TEST} --load_size 300 --netG unet_128 --ngf 32 --norm batch --ev
 
 
 @pytest.mark.parametrize("command", [NOTED_TRAIN, NOTED_TEST])
-def test_notes_are_short_name_what_was_given_and_are_told_once(command):
+def test_notes_are_short_name_the_option_and_appear_once(command):
     notes = translate_reference(command).notes
     # One reason may be that of several options.
     told = [re.sub(r"--\w+|,| and | is | are ", "", note) for note in notes]

@@ -35,7 +35,7 @@ def pictures(page):
 # ---- the page of a run
 
 
-def test_the_page_tells_the_run_its_warnings_its_scores_and_how_it_was_made(run):
+def test_the_page_shows_the_run_its_warnings_its_scores_and_how_it_was_made(run):
     page = write_run_report(run).read_text()
     order = ["Summary", "Read this first", "photos (A) to maps (B)</h2>", "maps (B) to photos (A)</h2>"]
     order += ["Over the training", "How it was trained", "How it was scored", "Files that could not be read"]
@@ -74,7 +74,7 @@ def test_the_page_is_a_function_of_the_run_directory(run):
 
 
 @pytest.mark.parametrize("missing", ["config.toml", "log.jsonl", "samples", "scores.json", "examples"])
-def test_whatever_is_missing_there_is_a_page(run, missing):
+def test_a_page_is_written_with_any_one_file_missing(run, missing):
     path = run / missing
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     page = write_run_report(run).read_text()
@@ -90,7 +90,7 @@ def test_a_run_that_was_stopped_after_one_step_has_a_page(tmp_path):
     assert "has not been scored on test images" in page
 
 
-def test_damaged_files_are_told_and_do_not_stop_the_page(run):
+def test_damaged_files_are_reported_and_do_not_stop_the_page(run):
     with (run / "log.jsonl").open("a") as file:
         file.write('{"event": "scores", "step": 4000, "kid": null, "directions": {"a2b": {"kid": null}}}\n')
         file.write('[1]\n{"event": "warning"}\n{"step": 3050, "cyc')
@@ -105,7 +105,7 @@ def test_damaged_files_are_told_and_do_not_stop_the_page(run):
     assert "best step by KID (EfficientNet-Lite0) on validation images is 2,000" in page
 
 
-def test_a_loss_that_was_not_finite_is_told_on_top(run):
+def test_a_loss_that_was_not_finite_is_shown_on_top(run):
     write_log(run, [*events(), {"event": "not finite", "step": 3010, "term": "cycle_a", "value": "nan"}])
     notice = re.search(r'<div class="notice".*?</div>', write_run_report(run).read_text())[0]
     assert "Step 3,010: cycle_a became nan." in notice

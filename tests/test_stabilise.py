@@ -75,7 +75,7 @@ def test_frames_in_batches_are_as_frames_one_by_one(config):
     assert not torch.allclose(one_by_one[1:4], net(frames[1:4]), atol=1e-3)
 
 
-def test_a_cut_starts_anew_and_without_the_detector_it_does_not():
+def test_a_cut_starts_over_only_with_the_detector():
     net = network()
     before, after = scene(5), scene(5, seed=1)
     alone = Stabiliser(net)(after)
@@ -117,7 +117,7 @@ def test_weights_are_shared_and_statistics_can_come_from_anywhere():
     assert {parameter.data_ptr() for parameter in twin.parameters()} == pointers
 
 
-def test_statistics_are_float32_whatever_the_network_computes_in():
+def test_statistics_are_float32_in_any_precision_of_the_network():
     # A mean far from 0 and a small spread: in bfloat16 nothing would be left of it.
     x = torch.randn(1, 2, 64, 64, generator=torch.Generator().manual_seed(0)) * 0.5 + 50
     mean, variance = instance_statistics(x.bfloat16())
@@ -145,7 +145,7 @@ def test_only_instance_norm_needs_stabilising(norm, needed):
         assert torch.equal(Stabiliser(net)(frames), net(frames))
 
 
-def test_cuts_and_flashes_are_told_from_motion_exposure_and_fades():
+def test_cuts_and_flashes_are_distinguished_from_motion_exposure_and_fades():
     one, other = scene(1, noise=0)[0], scene(1, seed=1, noise=0)[0]
 
     def cut(before, after):
@@ -172,7 +172,7 @@ def test_thumbnails_of_any_size_and_number_of_channels_can_be_compared():
     assert is_cut(thumbnail(small), thumbnail(large))
 
 
-def test_a_sequence_is_stabilised_by_the_translator_and_each_starts_anew():
+def test_a_sequence_is_stabilised_by_the_translator_and_each_starts_over():
     model = translator()
     frames = [((frame.permute(1, 2, 0) + 1) * 127.5).to(torch.uint8).numpy() for frame in scene(6, noise=0.2)]
     plain = list(model.translate(frames))

@@ -112,7 +112,7 @@ def test_images_translated_together_give_the_losses_of_images_translated_apart(m
         assert first[term].item() == pytest.approx(second[term].item(), rel=1e-5), term
 
 
-def test_steps_repeat_with_the_seed_whatever_the_global_generator():
+def test_steps_repeat_with_the_seed_for_any_global_generator():
     results = []
     for global_seed in (1, 2):
         torch.manual_seed(global_seed)

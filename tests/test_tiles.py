@@ -223,7 +223,7 @@ def test_a_translator_gives_the_same_pictures_in_tiles():
             assert (np.asarray(one) != np.asarray(other)).mean() < 0.01
 
 
-def test_what_cannot_be_done_in_tiles_is_told():
+def test_networks_and_sizes_that_cannot_be_tiled_are_refused():
     translator = make_translator()
     image = Image.new("RGB", (40, 40))
     with pytest.raises(InputError, match="tile is 8; expected at least 16"):
@@ -235,7 +235,7 @@ def test_what_cannot_be_done_in_tiles_is_told():
         list(translator.translate([image], tile=64))
 
 
-def test_what_does_not_fit_is_told_before_any_work(monkeypatch):
+def test_images_that_do_not_fit_are_refused_before_any_work(monkeypatch):
     translator = make_translator()
     monkeypatch.setattr("cyclegan.translate.tiling.pictures.available_bytes", lambda _: 50 * 2**20)
     monkeypatch.setattr(translator.network, "forward", None)
@@ -287,7 +287,7 @@ def test_the_limit_of_a_control_group_counts(tmp_path, version):
 # ---- samples
 
 
-def test_samples_are_small_and_stand_for_the_whole():
+def test_samples_are_small_and_represent_the_whole():
     rows, columns = np.mgrid[0:5000, 0:3000]
     array = ((rows + columns) // 40).astype(np.uint8)[..., None]
     source = ArraySource(array)

@@ -212,7 +212,7 @@ def test_weights_that_explode_are_never_saved(folders, tmp_path):
             assert torch.isfinite(tensor).all()
 
 
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(folders, tmp_path, capfd):
+def test_a_damaged_checkpoint_is_skipped_for_the_one_before(folders, tmp_path, capfd):
     run = run_tiny(folders, tmp_path / "run", checkpoint_steps=2)
     newest = list_checkpoints(run)[0]
     (newest / "training.safetensors").write_bytes(b"x" * 100)
@@ -267,7 +267,7 @@ def test_samples_that_were_trained_on_are_not_called_held_out(folders, tmp_path)
     assert "held out" not in page
 
 
-def test_a_damaged_held_out_image_is_passed_over(tmp_path):
+def test_a_damaged_held_out_image_is_skipped(tmp_path):
     for name in ("trainA", "trainB", "testA", "testB"):
         make_folder(tmp_path / "root" / name, 5, seed=ord(name[-1]))
     (tmp_path / "root" / "testA" / "0.png").write_bytes(b"nonsense")

@@ -55,7 +55,7 @@ def test_a_run_without_a_model_directory_translates_with_its_newest_checkpoint(r
     assert Translator.load(tmp_path / "run")(image).tobytes() == Translator.load(run)(image).tobytes()
 
 
-def test_an_image_is_translated_the_same_whatever_its_neighbours(run):
+def test_an_image_is_translated_the_same_with_any_neighbours(run):
     translator = Translator.load(run)
     images = [picture(*size, seed=i) for i, size in enumerate([(20, 20), (20, 20), (13, 9), (20, 20), (20, 20)])]
     alone = [np.asarray(translator(image)) for image in images]
@@ -98,7 +98,7 @@ def test_arrays_keep_type_depth_and_range_of_their_domains(deep_run):
     assert 1 < back.max() <= 3000
 
 
-def test_wrong_input_is_told(run, deep_run, tmp_path):
+def test_wrong_input_is_refused(run, deep_run, tmp_path):
     with pytest.raises(InputError, match=r"takes \(H, W, 3\)"):
         Translator.load(run)(np.zeros((4, 4, 2), np.uint8))
     with pytest.raises(InputError, match="pass arrays"):
@@ -113,7 +113,7 @@ def test_wrong_input_is_told(run, deep_run, tmp_path):
         Translator.load(run, device="cuda:77")
 
 
-def test_damaged_models_are_told(run, tmp_path):
+def test_damaged_models_are_refused(run, tmp_path):
     model = shutil.copytree(run / "model", tmp_path / "model")
     weights = (model / "a2b.safetensors").read_bytes()
     (model / "a2b.safetensors").write_bytes(weights[: len(weights) // 2])
@@ -192,7 +192,7 @@ def test_a_picture_of_more_depth_is_not_squashed(run):
         Translator.load(run)(deep)
 
 
-def test_what_was_translated_is_not_translated_again(run, tmp_path):
+def test_translated_files_are_not_translated_again(run, tmp_path):
     picture(9, 7).save(tmp_path / "x.png")
     translator = Translator.load(run)
     for _ in range(2):
@@ -213,7 +213,7 @@ def test_folders_of_one_name_are_numbered_and_odd_suffixes_become_png(run, tmp_p
     assert translate_files(Translator.load(run), plan) == []
 
 
-def test_an_output_that_cannot_be_written_is_told(run, tmp_path):
+def test_an_output_that_cannot_be_written_is_reported(run, tmp_path):
     picture(9, 7).save(tmp_path / "x.png")
     (tmp_path / "file").write_text("")
     translator = Translator.load(run)

@@ -49,7 +49,7 @@ def test_a_trial_is_remembered_for_its_shapes_alone(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"x": 1}'])
-def test_damaged_memories_are_tried_anew(tmp_path, content):
+def test_damaged_records_are_measured_again(tmp_path, content):
     cache = tmp_path / "tuning.json"
     cache.write_text(content)
     assert resolve_precision(config(), CPU, cache).precision in ("fp32", "bf16")
@@ -70,12 +70,12 @@ def test_a_short_run_is_not_held_up_by_a_trial(tmp_path, monkeypatch, settings):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
-def test_what_was_asked_for_is_taken_and_not_tried(tmp_path, monkeypatch, precision):
+def test_a_requested_precision_is_used_without_a_trial(tmp_path, monkeypatch, precision):
     monkeypatch.setattr(cyclegan.step.precision, "_try", None)
     assert resolve_precision(config(precision=precision), CPU, tmp_path / "tuning.json").precision == precision
 
 
-def test_a_precision_that_is_slow_here_is_taken_as_asked_and_said_to_be_slow(tmp_path, monkeypatch):
+def test_a_requested_precision_that_is_slow_here_is_used_with_a_warning(tmp_path, monkeypatch):
     monkeypatch.setattr("cyclegan.system.devices.has_fast_bf16", lambda _: False)
     assert "so fp32 is faster" in resolve_precision(config(precision="bf16"), CPU, tmp_path / "tuning.json").reason
     assert resolve_precision(config(precision="fp32"), CPU, tmp_path / "tuning.json").reason == "as asked"

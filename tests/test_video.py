@@ -240,7 +240,7 @@ def test_nothing_becomes_darker_on_the_way(tmp_path):
     assert after.mean() == pytest.approx(before.mean(), abs=0.4)
 
 
-def test_an_hdr_clip_keeps_its_tags_and_is_told(tmp_path):
+def test_an_hdr_clip_keeps_its_tags_and_is_reported(tmp_path):
     with av.open(str(tmp_path / "x.mp4"), "w") as out:
         stream = out.add_stream("libx264", rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p10le"
@@ -260,7 +260,7 @@ def test_an_hdr_clip_keeps_its_tags_and_is_told(tmp_path):
     assert after[0][1].mean() == pytest.approx(before[0][1].mean(), abs=1.5)
 
 
-def test_other_streams_are_left_out_and_told(tmp_path):
+def test_other_streams_are_left_out_and_reported(tmp_path):
     source = make_clip(tmp_path / "x.mp4", numbered(3), tone="aac")
     with av.open(str(source)) as clip, av.open(str(tmp_path / "two.mkv"), "w") as out:
         streams = [out.add_stream_from_template(clip.streams[index]) for index in (0, 1, 1)]
@@ -320,7 +320,7 @@ def test_clips_of_turned_phones_become_upright(tmp_path, rotation):
         ("ac3", "5.1(side)", 48000, ".mkv", ".webm", ("opus", "5.1", 48000)),
     ],
 )
-def test_sound_that_the_container_refuses_is_encoded_anew(tmp_path, codec, layout, rate, before, after, made_of):
+def test_sound_that_the_container_refuses_is_reencoded(tmp_path, codec, layout, rate, before, after, made_of):
     tone = {"tone": codec, "layout": layout, "tone_rate": rate}
     source = make_clip(tmp_path / f"x{before}", numbered(20), codec="mpeg4", **tone)
     made = translate_video(make_translator(), source, tmp_path / f"y{after}")
@@ -335,7 +335,7 @@ def test_sound_that_the_container_refuses_is_encoded_anew(tmp_path, codec, layou
     assert np.sqrt(np.mean(np.square(loud))) == pytest.approx(0.3 / 2**0.5, rel=0.25)
 
 
-def test_sound_that_nothing_can_hold_is_left_out_and_told(tmp_path, monkeypatch):
+def test_sound_that_nothing_can_hold_is_left_out_and_reported(tmp_path, monkeypatch):
     source = make_clip(tmp_path / "x.mp4", numbered(3), tone="aac")
     monkeypatch.setattr("cyclegan.video.writing._holds", lambda *_: False)
     made = translate_video(make_translator(), source, tmp_path / "y.mp4")
@@ -397,7 +397,7 @@ def test_a_clock_that_jumps_back_ends_neither_picture_nor_sound(tmp_path, starts
     assert made.damage == ("x.ts: its clock jumps once; the parts are joined.",)
 
 
-def test_sound_that_comes_a_little_too_late_is_left_out_and_told(tmp_path):
+def test_sound_that_comes_a_little_too_late_is_left_out_and_reported(tmp_path):
     content = b""
     for start in (3.0, 3.5):
         pts = [round(start * 25) + 5 + index for index in range(20)]
@@ -411,7 +411,7 @@ def test_sound_that_comes_a_little_too_late_is_left_out_and_told(tmp_path):
     assert min(np.diff(times)) > 0
 
 
-def test_sound_that_is_encoded_anew_keeps_its_distance_from_the_picture(tmp_path):
+def test_reencoded_sound_stays_in_sync_with_the_picture(tmp_path):
     source = make_clip(tmp_path / "x.ts", numbered(20), pts=list(range(100, 120)), tone="aac", tone_start=4.3)
     translate_video(make_translator(), source, tmp_path / "y.webm")
     _, start, codec = sound(tmp_path / "y.webm")
@@ -444,7 +444,7 @@ def test_frames_of_one_time_are_all_kept(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".mkv", ".mp4", ".webm"])
-def test_titles_and_languages_stay_and_what_is_about_the_old_file_does_not(tmp_path, suffix):
+def test_titles_and_languages_stay_and_tags_of_the_old_file_do_not(tmp_path, suffix):
     source = make_clip(tmp_path / "x.mp4", numbered(3), tone="aac")
     with av.open(str(source)) as clip, av.open(str(tmp_path / "tags.mkv"), "w") as out:
         streams = [out.add_stream_from_template(stream) for stream in clip.streams]
@@ -557,7 +557,7 @@ def test_a_clip_that_ends_a_little_early_is_whole(tmp_path):
         assert len(made.damage) == told, made.damage
 
 
-def test_sound_without_a_clip_and_no_clip_at_all_are_told(tmp_path):
+def test_files_without_a_picture_are_refused(tmp_path):
     translator, target = make_translator(), tmp_path / "y.mp4"
     with av.open(str(tmp_path / "tone.mp4"), "w") as out:
         stream = out.add_stream("aac", rate=48000, layout="mono")
@@ -581,14 +581,14 @@ def test_sound_without_a_clip_and_no_clip_at_all_are_told(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tone.mp4", "words.mp4", "x.mp4"]
 
 
-def test_a_target_that_cannot_be_written_is_told(tmp_path):
+def test_a_target_that_cannot_be_written_is_reported(tmp_path):
     source = make_clip(tmp_path / "x.mp4", numbered(3))
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="y.mp4 could not be written.*Nothing is left of it"):
         translate_video(make_translator(), source, tmp_path / "file" / "y.mp4")
 
 
-def test_only_errors_of_writing_are_told_as_such(tmp_path, monkeypatch):
+def test_only_write_errors_are_reported_as_write_errors(tmp_path, monkeypatch):
     source, target = make_clip(tmp_path / "x.mp4", numbered(3)), tmp_path / "y.mp4"
 
     class Broken(nn.Module):
@@ -612,7 +612,7 @@ def test_only_errors_of_writing_are_told_as_such(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("kind", ["VideoStream", "AudioStream"])
 @pytest.mark.parametrize("suffix", [".mp4", ".webm"])
-def test_a_disk_that_is_full_in_the_middle_is_told(tmp_path, monkeypatch, kind, suffix):
+def test_a_disk_that_is_full_in_the_middle_is_reported(tmp_path, monkeypatch, kind, suffix):
     source, target = make_clip(tmp_path / "x.mp4", noisy(20), tone="aac"), tmp_path / f"y{suffix}"
 
     class Full:
@@ -749,7 +749,7 @@ def test_grey_models_take_and_make_grey_clips_and_deep_ones_refuse(tmp_path):
             translate_video(wrong, source, tmp_path / "z.mp4")
 
 
-def test_a_missing_package_is_told(tmp_path, monkeypatch):
+def test_a_missing_package_is_reported(tmp_path, monkeypatch):
     real = builtins.__import__
 
     def absent(name, *rest):
@@ -825,7 +825,7 @@ def test_one_clip_becomes_the_file_that_out_names(run, tmp_path, capsys):
         (["empty", "--out", "out"], "no images and no clips"),
     ],
 )
-def test_what_cannot_be_is_told_in_one_sentence(run, tmp_path, monkeypatch, capsys, words, message):
+def test_impossible_requests_are_refused_in_one_sentence(run, tmp_path, monkeypatch, capsys, words, message):
     monkeypatch.chdir(tmp_path)
     make_folder(tmp_path / "in", count=2)
     (tmp_path / "empty").mkdir()
@@ -890,7 +890,9 @@ def test_clips_keep_their_names_in_a_folder(tmp_path):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")
-@pytest.mark.parametrize("name", ["SIGTERM", *(pytest.param(name, marks=pytest.mark.slow) for name in ("SIGINT", "SIGHUP"))])
+@pytest.mark.parametrize(
+    "name", ["SIGTERM", *(pytest.param(name, marks=pytest.mark.slow) for name in ("SIGINT", "SIGHUP"))]
+)
 def test_a_killed_command_leaves_no_clip_and_says_so(run, tmp_path, name):
     source = make_clip(tmp_path / "x.mp4", [frame.repeat(6, 0).repeat(6, 1) for frame in noisy(30)])
     code = (

@@ -8,12 +8,20 @@ from PIL import Image
 
 from cyclegan import ModelConfig, train
 from cyclegan.images.codecs import write_image
+from cyclegan.images.file_formats import FILE_FORMATS
+from cyclegan.metrics.features import FEATURE_NETWORKS
+from cyclegan.metrics.table import METRICS
+from cyclegan.networks import DISCRIMINATORS, GENERATORS
+from cyclegan.step.terms import PENALTIES, TERMS
+from cyclegan.training.tracker_backends import TRACKERS
 from hub_server import Hub
 
 # Narrow networks and small images: what is tested is behaviour, not capacity.
 TINY_MODEL = {"width": 4, "blocks": 1, "discriminator_width": 4, "discriminator_layers": 1}
 TINY = {**TINY_MODEL, "crop_size": 16, "load_size": 18, "tensorboard": False, "device": "cpu"}
 TINY |= {"num_samples": 0, "num_validation": 0}
+
+REGISTRIES = (GENERATORS, DISCRIMINATORS, TERMS, PENALTIES, METRICS, FEATURE_NETWORKS, FILE_FORMATS, TRACKERS)
 
 HAS_CUDA = torch.cuda.is_available()
 
@@ -38,6 +46,17 @@ def _on_the_cpu():
 def _one_thread():
     # Networks this small are slower on two threads, and a busy second core would make them much slower.
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _registries_as_before():
+    """Rows that a test adds to a public table, as the examples of the documentation do, are gone after it."""
+    before = [(table, dict(table)) for table in REGISTRIES]
+    yield
+    for table, rows in before:
+        if table != rows:
+            table.clear()
+            table.update(rows)
 
 
 @pytest.fixture

@@ -24,6 +24,12 @@ from cyclegan.training.health import DISCRIMINATOR_STEPS, DiscriminatorWatch
 from cyclegan.training.validation import TIME_SHARE, Validation, ValidationScores
 
 
+@pytest.fixture(autouse=True)
+def _no_pages(monkeypatch):
+    """Pages, which are written after each scoring, have their own tests and take as long as the scoring."""
+    monkeypatch.setattr("cyclegan.training.monitor.Monitor.write_page", lambda _: None)
+
+
 @pytest.fixture
 def unhurried(monkeypatch):
     """Scoring may take as long as it likes, so that runs of seconds are scored, too."""
@@ -45,7 +51,7 @@ def events(run, name):
 def settings(**changes):
     return {
         **TINY,
-        "num_validation": 6,
+        "num_validation": 10,
         "sample_steps": 2,
         "checkpoint_steps": 2,
         "steps": 6,
@@ -91,7 +97,7 @@ def test_with_too_few_images_scores_say_that_they_were_trained_on(folders):
 def test_a_run_is_scored_at_every_snapshot(large_folders, tmp_path, capfd):
     run = train(*large_folders, out=tmp_path / "run", **settings(quiet=False))
     (about,) = events(run, "validation")
-    assert about["num_images"] == {"a": 6, "b": 6}
+    assert about["num_images"] == {"a": 10, "b": 10}
     for ends in about["directions"].values():
         assert ends["floor"]["value"] < ends["ceiling"]["value"]
     scored = events(run, "scores")
@@ -129,7 +135,7 @@ def test_a_run_of_a_release_without_validation_is_not_silently_changed(large_fol
     run = train(*large_folders, out=tmp_path / "run", **settings(num_validation=0))
     file = run / "config.toml"
     file.write_text("".join(line for line in file.read_text().splitlines(True) if "num_validation" not in line))
-    with pytest.raises(InputError, match="num_validation 0 -> 6"):
+    with pytest.raises(InputError, match="num_validation 0 -> 10"):
         train(*large_folders, out=run, **settings(steps=6))
     assert train(*large_folders, out=run, **settings(num_validation=0)) == run
 
@@ -280,12 +286,12 @@ def test_scoring_keeps_to_its_share_of_a_run(large_folders, tmp_path, monkeypatc
     run = train(*large_folders, out=tmp_path / "run", callbacks=[step], **settings(steps=60, sample_steps=5))
     scored, skipped = events(run, "scores"), events(run, "not scored")
     # Every snapshot is scored or logged as not scored, the end included.
-    assert sorted(event["step"] for event in (*scored, *skipped)) == [*range(5, 61, 5)]
+    assert {event["step"] for event in (*scored, *skipped)} == {*range(5, 61, 5)}
     assert skipped[0]["step"] == 5  # there has not been time enough for any
     assert scored[-1]["step"] == 60
     assert len(scored) > 2
     for event in scored:
-        assert event["scoring_seconds"] <= TIME_SHARE * (event["seconds"] + 0.5 * (6 + 6))
+        assert event["scoring_seconds"] <= TIME_SHARE * (event["seconds"] + 0.5 * (10 + 10))
 
 
 @pytest.mark.parametrize("problem", ["features", "images"])

@@ -65,7 +65,7 @@ def special(kind):
         ("mini/trainA/0.png/1.png", "both a file and a folder"),
     ],
 )
-def test_names_and_entries_that_mean_harm_are_refused(tmp_path, name, message):
+def test_malicious_names_and_entries_are_refused(tmp_path, name, message):
     before = set(tmp_path.parent.iterdir())
     with pytest.raises(ArchiveError, match=message):
         unpacked(tmp_path, pack([*images(), (name, b"/etc/passwd")]))

@@ -86,7 +86,7 @@ def test_scores_are_those_of_the_images_that_a_translator_writes(root, scores, t
     assert result.metrics["l1"].value.value == pytest.approx(np.mean([i.scores["l1"] for i in result.images]))
 
 
-def test_what_was_measured_is_recorded(root, scores):
+def test_scores_are_recorded_with_their_files_features_and_settings(root, scores):
     assert read_scores(root / "run") == scores
     saved = json.loads((root / "run" / "scores.json").read_text())
     assert saved["features"]["name"] == "efficientnet-lite0"
@@ -101,7 +101,7 @@ def test_what_was_measured_is_recorded(root, scores):
     assert '"fid"' not in text  # features of another network are never called so
 
 
-def test_few_images_are_said_to_be_few(scores):
+def test_few_images_cause_a_warning(scores):
     for result in scores.directions.values():
         assert any("Only 6 test images" in note for note in result.notes)
         assert "fewer images than the 1280 features" in result.metrics["frechet"].note

@@ -282,7 +282,7 @@ def test_deep_images_keep_the_value_range_of_the_model(folders, tmp_path):
     assert "Domain B is" in notes[0]
 
 
-def test_what_another_process_did_meanwhile_is_gone_on_from(imported, folders, tmp_path, monkeypatch):
+def test_a_run_continues_what_another_process_trained_meanwhile(imported, folders, tmp_path, monkeypatch):
     settings = {**PLAIN, "init_from": imported, "steps": 2, "quiet": True}
     run = tmp_path / "run"
 

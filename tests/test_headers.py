@@ -40,7 +40,7 @@ def save_all_kinds(folder):
     return sorted(folder.iterdir())
 
 
-def test_headers_are_what_pillow_says(tmp_path):
+def test_headers_equal_those_of_pillow(tmp_path):
     paths = save_all_kinds(tmp_path)
     assert len(paths) > 25
     for path in paths:

@@ -416,7 +416,7 @@ def test_drawings_are_split_by_code_point_and_their_lines_lie_where_they_were(ta
         assert paired == names["trainA"] | names["trainB"]
 
 
-def test_a_generator_that_is_shown_the_truth_comes_nearer_to_it(monkeypatch):
+def test_a_generator_trained_on_pairs_approaches_the_truth(monkeypatch):
     monkeypatch.syspath_prepend(SCRIPT.parent)
     paired = importlib.import_module("paired")
     source = torch.rand(16, 3, 72, 72, generator=torch.Generator().manual_seed(0)) * 2 - 1

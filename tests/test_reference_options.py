@@ -207,7 +207,7 @@ def test_the_command_of_their_readme(run):
         ("--batch 3 --lambda_i 0.1", {"batch_size": 3, "identity_weight": 0.1}),
     ],
 )
-def test_options_of_training_become_the_settings_that_mean_the_same(run, theirs, ours):
+def test_options_of_training_become_equivalent_settings(run, theirs, ours):
     config = run(f"{TRAIN} {theirs}")
     for name, value in ours.items():
         place = next(part for part in (config, config.model, config.data) if hasattr(part, name))
@@ -251,7 +251,7 @@ def rates_there(policy, epochs, first, n_epochs, decay, drop=50):
         ("cosine", 20, 0, 1, None),
     ],
 )
-def test_every_epoch_has_the_rate_that_it_has_there(run, policy, n_epochs, decay, first, drop):
+def test_every_epoch_has_the_learning_rate_of_the_reference(run, policy, n_epochs, decay, first, drop):
     command = (
         f"{TRAIN} --lr 1 --lr_policy {policy} --n_epochs {n_epochs} --n_epochs_decay {decay} --epoch_count {first}"
     )

@@ -54,7 +54,7 @@ def assert_same_weights(one, other):
             assert torch.equal(tensor, other[file][name]), (file, name)
 
 
-def test_a_run_directory_holds_all_that_is_promised(folders, tmp_path):
+def test_a_run_directory_holds_every_documented_file(folders, tmp_path):
     run = run_tiny(
         folders,
         tmp_path / "run",
@@ -303,7 +303,7 @@ def test_value_ranges_are_found_once(tmp_path):
     assert before.high < 3000
 
 
-def test_nan_in_an_image_is_blamed_on_the_image(folders, tmp_path):
+def test_nan_in_an_image_is_reported_with_its_file(folders, tmp_path):
     (tmp_path / "x").mkdir()
     array = np.random.default_rng(0).random((20, 20, 3)).astype(np.float32)
     np.save(tmp_path / "x" / "good.npy", array)

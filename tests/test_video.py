@@ -644,7 +644,7 @@ def noisy(count):
     return [rng.integers(0, 256, (48, 64, 3), dtype=np.uint8) for _ in range(count)]
 
 
-def test_of_a_truncated_clip_the_beginning_is_kept_and_the_rest_told(tmp_path):
+def test_a_truncated_clip_keeps_its_beginning_and_reports_the_rest(tmp_path):
     source = make_clip(tmp_path / "x.mp4", noisy(60), options={"movflags": "faststart", "g": "10"})
     whole = (tmp_path / "x.mkv", tmp_path / "x.mp4")
     make_clip(whole[0], noisy(60), options={"g": "10"})

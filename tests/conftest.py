@@ -60,6 +60,12 @@ def _registries_as_before():
 
 
 @pytest.fixture
+def without_pages(monkeypatch):
+    """Training writes no page, for tests of something else: a page takes as long as a tiny training."""
+    monkeypatch.setattr("cyclegan.training.monitor.Monitor.write_page", lambda _: None)
+
+
+@pytest.fixture
 def tiny_model():
     return ModelConfig(**TINY_MODEL)
 

@@ -101,7 +101,7 @@ def test_scores_are_recorded_with_their_files_features_and_settings(root, scores
     assert '"fid"' not in text  # features of another network are never called so
 
 
-def test_few_images_cause_a_warning(scores):
+def test_few_images_are_noted(scores):
     for result in scores.directions.values():
         assert any("Only 6 test images" in note for note in result.notes)
         assert "fewer images than the 1280 features" in result.metrics["frechet"].note

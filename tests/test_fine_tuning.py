@@ -17,6 +17,8 @@ from cyclegan.storage.run import read_run_config
 from cyclegan.training.fine_tuning import check_formats, settings_of_start, start_from
 from make_reference import reference_state, write_folder
 
+pytestmark = pytest.mark.usefixtures("without_pages")
+
 # Without the architecture, which comes from the model.
 PLAIN = {name: value for name, value in TINY.items() if name not in TINY_MODEL}
 

@@ -18,6 +18,8 @@ from cyclegan.images.codecs import probe_image, read_image, write_image
 from cyclegan.images.formats import Header, ImageFormat
 from cyclegan.images.headers import HeaderIndex, decoded_bytes, image_size, read_header
 
+pytestmark = pytest.mark.usefixtures("without_pages")
+
 DATA = DataConfig(crop_size=16, load_size=18)
 
 

@@ -24,6 +24,8 @@ from cyclegan.step.terms import TERMS
 from cyclegan.storage.run import list_checkpoints
 from cyclegan.training.schedule import cycle_factor_at
 
+pytestmark = pytest.mark.usefixtures("without_pages")
+
 
 def random(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))

@@ -104,7 +104,7 @@ def test_a_run_that_goes_on_keeps_its_precision_without_a_trial(tmp_path, monkey
     assert [line["precision"] for line in lines if line.get("event") == "session"] == [precision] * 2
 
 
-def test_a_run_that_goes_on_elsewhere_takes_what_is_there(tmp_path, monkeypatch):
+def test_a_resumed_run_uses_a_precision_that_is_fast_here(tmp_path, monkeypatch):
     monkeypatch.setattr(cyclegan.step.precision, "has_fast_bf16", lambda _: False)
     assert resolve_precision(config(), CPU, tmp_path / "tuning.json", began_with="bf16").precision == "fp32"
     assert resolve_precision(config(), CPU, tmp_path / "tuning.json", began_with="fp16").precision == "fp32"

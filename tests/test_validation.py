@@ -23,11 +23,7 @@ from cyclegan.training.events import StepDone
 from cyclegan.training.health import DISCRIMINATOR_STEPS, DiscriminatorWatch
 from cyclegan.training.validation import TIME_SHARE, Validation, ValidationScores
 
-
-@pytest.fixture(autouse=True)
-def _no_pages(monkeypatch):
-    """Pages, which are written after each scoring, have their own tests and take as long as the scoring."""
-    monkeypatch.setattr("cyclegan.training.monitor.Monitor.write_page", lambda _: None)
+pytestmark = pytest.mark.usefixtures("without_pages")
 
 
 @pytest.fixture

@@ -39,6 +39,23 @@ def large_folders(tmp_path_factory):
     return make_folder(root / "a", 110), make_folder(root / "b", 100, tint=(0.2, 0.5, 1.0), seed=1)
 
 
+class QuickFeatures:
+    """Pixels of a small copy, in place of the features of a network, where their quality does not matter."""
+
+    info = SimpleNamespace(model_dump=dict)
+
+    def __init__(self, _device):
+        pass
+
+    def __call__(self, images):
+        return nn.functional.adaptive_avg_pool2d(images, 8).flatten(1)
+
+
+@pytest.fixture
+def quick_features(monkeypatch):
+    monkeypatch.setattr("cyclegan.training.validation.FeatureNetwork", QuickFeatures)
+
+
 def events(run, name):
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     return [line for line in lines if line.get("event") == name]
@@ -258,27 +275,22 @@ def test_a_run_of_seconds_is_not_scored_and_says_so(large_folders, tmp_path, cap
 
 
 def test_scoring_keeps_to_its_share_of_a_run(large_folders, tmp_path, monkeypatch):
-    # A clock by which a step takes ten seconds, and the features of an image half a second.
+    # A clock by which a step takes twenty seconds, and the features of an image half a second.
     now = [0.0]
     clock = SimpleNamespace(monotonic=lambda: now[0])
     monkeypatch.setattr("cyclegan.training.schedule.time", clock)
     monkeypatch.setattr("cyclegan.training.validation.time", clock)
 
-    class Features:
-        info = SimpleNamespace(model_dump=dict)
-
-        def __init__(self, _device):
-            pass
-
+    class Slow(QuickFeatures):
         def __call__(self, images):
             now[0] += 0.5 * len(images)
-            return images.mean((2, 3))
+            return super().__call__(images)
 
     def step(event):
         if isinstance(event, StepDone):
-            now[0] += 10
+            now[0] += 20
 
-    monkeypatch.setattr("cyclegan.training.validation.FeatureNetwork", Features)
+    monkeypatch.setattr("cyclegan.training.validation.FeatureNetwork", Slow)
     run = train(*large_folders, out=tmp_path / "run", callbacks=[step], **settings(steps=60, sample_steps=5))
     scored, skipped = events(run, "scores"), events(run, "not scored")
     # Every snapshot is scored or logged as not scored, the end included.
@@ -371,7 +383,7 @@ def train_with(monkeypatch, folders, out, a2b, b2a, **changes):
         (Scaled(0.8, 0.1), Scaled(0.9, -0.1), set(), ()),
     ],
 )
-@pytest.mark.usefixtures("unhurried")
+@pytest.mark.usefixtures("unhurried", "quick_features")
 def test_problems_are_shown_with_remedies(large_folders, tmp_path, monkeypatch, capfd, a2b, b2a, expected, words):
     # Collapse also hides nothing and inverts nothing: each sign stands for itself.
     run = train_with(monkeypatch, large_folders, tmp_path / "run", a2b, b2a, quiet=False)
@@ -383,7 +395,7 @@ def test_problems_are_shown_with_remedies(large_folders, tmp_path, monkeypatch, 
         assert all(word in message for word in words)
 
 
-@pytest.mark.usefixtures("unhurried")
+@pytest.mark.usefixtures("unhurried", "quick_features")
 def test_inverted_colours_are_shown(tmp_path, monkeypatch):
     alike = make_folder(tmp_path / "a", 100), make_folder(tmp_path / "b", 100, seed=1)
     run = train_with(monkeypatch, alike, tmp_path / "run", Recoloured(), Recoloured(), steps=2)
@@ -392,7 +404,7 @@ def test_inverted_colours_are_shown(tmp_path, monkeypatch):
     assert "brightness" not in checks(run)["a2b/inverted"]
 
 
-@pytest.mark.usefixtures("unhurried")
+@pytest.mark.usefixtures("unhurried", "quick_features")
 def test_a_negative_is_no_warning_where_the_domains_are_negatives(tmp_path, monkeypatch):
     dark, bright = make_folder(tmp_path / "a", 100, tint=(0.3, 0.3, 0.3)), tmp_path / "b"
     bright.mkdir()
@@ -404,7 +416,7 @@ def test_a_negative_is_no_warning_where_the_domains_are_negatives(tmp_path, monk
     assert "a2b/inverted" not in checks(run)
 
 
-@pytest.mark.usefixtures("unhurried")
+@pytest.mark.usefixtures("unhurried", "quick_features")
 def test_a_warning_is_not_repeated_by_a_resumed_run(large_folders, tmp_path, monkeypatch, capfd):
     both = nn.Identity(), nn.Identity()
     train_with(monkeypatch, large_folders, tmp_path / "run", *both, steps=2)

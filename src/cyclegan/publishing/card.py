@@ -233,7 +233,7 @@ def _score_table(scores: Scores, direction: Direction) -> str:
         label = f"{scores.title(name)}{unit} ({metric.better} is better)"
         known = score.baselines
         values = [metric.show(known[key].value) if key in known else "" for key in of.baselines]
-        interval = score.value.show_interval(metric.digits).replace(" .. ", " to ")
+        interval = score.value.show_interval(metric.digits)
         rows.append([label, metric.show(score.value.value), interval, *values, f"{score.num_images:,}"])
     return _table(rows)
 

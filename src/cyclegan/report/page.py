@@ -20,8 +20,8 @@ from cyclegan.system.atomic import write_bytes
 
 # Pictures up to this many pixels are shown pixel by pixel and kept without loss.
 _SMALL = 128
-# The longer side of pictures in a slider, and of the buttons that choose one.
-_LARGE, _THUMBNAIL = 512, 96
+# Longer side of the pictures in a slider.
+LARGE = 512
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,7 @@ class Pair:
     def width(self) -> int:
         """Width of each picture in pixels."""
         size = max(self.before.size)
-        return round(self.before.width * (max(1, _LARGE // size) if is_small(self.before) else _LARGE / size))
-
-    @property
-    def thumbnail(self) -> Image.Image:
-        return shrink(self.after, _THUMBNAIL)
-
-    def large(self, picture: Image.Image) -> Image.Image:
-        return shrink(picture, _LARGE)
+        return round(self.before.width * (max(1, LARGE // size) if is_small(self.before) else LARGE / size))
 
 
 @dataclass(frozen=True)
@@ -174,17 +167,21 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.globals |= {"render": part_html, "is_small": is_small, "data_url": _data_url}
+    templates.globals |= {
+        "render": part_html,
+        "is_small": is_small,
+        "shrink": shrink,
+        "data_url": _data_url,
+        "LARGE": LARGE,
+    }
     return templates
 
 
 def shrink(picture: Image.Image, side: int) -> Image.Image:
     """The picture, reduced so that its longer side has at most `side` pixels."""
-    if max(picture.size) <= side:
-        return picture
-    scale = side / max(picture.size)
-    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-    return picture.resize(size, Image.Resampling.LANCZOS)
+    picture = picture.copy()
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=None)
+    return picture
 
 
 def is_small(picture: Image.Image) -> bool:

@@ -83,14 +83,15 @@ def measure(
     done = Benchmark(subject, describe_machine(device), base, minutes)
     if subject.config is not None and subject.config.threads is not None:
         done.machine["threads"] = subject.config.threads
-    pairs = cross(sizes, batch_sizes, *base)
     ways = [
         *(_train_ways(done) if "train" in works else []),
         *(_translate_ways(done, device) if "translate" in works else []),
     ]
-    points = [replace(way, size=size, batch_size=number) for size, number in pairs for way in ways]
+    points = [
+        replace(way, size=size, batch_size=number) for size, number in cross(sizes, batch_sizes, *base) for way in ways
+    ]
     # What `auto` takes in translation depends on the model and the machine, not on the size.
-    points = [p for p in points if (p.work, p.precision) != ("translate", "auto") or (p.size, p.batch_size) == base]
+    points = [p for p in points if (p.work, p.precision) != ("translate", "auto") or p.place == base]
     if not points:
         return done
     try:
@@ -119,12 +120,10 @@ def measure(
                 say(f"{place}: left out, {lack.why}")
                 continue
             say(place)
-            # A point that takes ten times as long as expected does not come to an end.
+            # A point that takes ten times as long as expected never ends.
             limit = max(10 * expected[0], 60 * minutes, 60)
-            precisions = [
-                m.point.precision for m in done.measured if replace(m.point, precision=point.precision) == point
-            ]
-            found = run_point(point, subject, device, precisions, limit)
+            same = [m.point for m in done.measured if replace(m.point, precision=point.precision) == point]
+            found = run_point(point, subject, device, [p.precision for p in same], limit)
             if isinstance(found, Missing):
                 done.missing.append(found)
                 say(f"{place}: failed, {found.why}")
@@ -147,57 +146,39 @@ def run_point(
 
     known: precisions that are measured already; if `auto` chooses one of them, nothing is measured, and num_calls is 0.
     """
-    config = subject.config.model_dump(mode="json") if subject.config is not None else None
+    config, model = subject.config, subject.model
     given = {
         "point": asdict(point),
         "device": str(device),
-        "config": config,
-        "model": str(subject.model) if subject.model is not None else None,
+        "config": config.model_dump(mode="json") if config is not None else None,
+        "model": str(model) if model is not None else None,
         "direction": subject.direction,
         "exports": [str(folder) for folder, _ in subject.exports],
-        "threads": subject.config.threads if subject.config is not None else None,
+        "threads": config.threads if config is not None else None,
         "known": list(known) if point.precision == "auto" else [],
         "started": time.time(),
     }
     command = [sys.executable, "-P", "-m", "cyclegan.bench.process", json.dumps(given)]
     started = time.monotonic()
-    child = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        env=_environment(),
-    )
     try:
-        out, err = child.communicate(timeout=limit_seconds)
+        child = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", env=_environment(), timeout=limit_seconds
+        )
     except subprocess.TimeoutExpired:
         return Missing(point, f"it was stopped after {limit_seconds:.0f} s", "failed")
-    finally:
-        if child.poll() is None:
-            child.kill()
-            child.communicate()
     if child.returncode == -2:  # Ctrl-C reaches both, the child perhaps first
         raise KeyboardInterrupt
     if child.returncode != 0:
-        return Missing(point, _reason(child.returncode, err), "failed")
-    result = json.loads(out.splitlines()[-1])
-    return Measured(
-        replace(point, precision=result["precision"]),
-        seconds=result.get("seconds", 0.0),
-        bytes=result.get("bytes", 0),
-        num_calls=result.get("num_calls", 0),
-        start_seconds=result.get("start_seconds", 0.0),
-        wall_seconds=time.monotonic() - started,
-        decibels=result.get("decibels"),
-        reason=result["reason"],
-    )
+        return Missing(point, _reason(child.returncode, child.stderr), "failed")
+    result = json.loads(child.stdout.splitlines()[-1])
+    taken = replace(point, precision=result.pop("precision"))
+    return Measured(taken, **result, wall_seconds=time.monotonic() - started)
 
 
 def _environment() -> dict[str, str]:
     """The environment of a process that imports this package, not one in the current folder."""
     home = str(Path(__file__).parents[2])
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))}
 
 
 def _reason(code: int, err: str) -> str:
@@ -224,29 +205,28 @@ def _probe(points: Sequence[Point], work: str, subject: Subject) -> Point:
 def _fixed_bytes(subject: Subject) -> dict[str, int]:
     """Memory that does not grow with images: weights; in training also gradients, two moments and averages."""
     model = subject.info.model
-    generators, discriminators = (
-        sum(p.numel() for pair in ends for p in build(model, *pair).parameters())
-        for build, ends in (
-            (build_generator, ((model.channels_a, model.channels_b), (model.channels_b, model.channels_a))),
-            (build_discriminator, ((model.channels_a,), (model.channels_b,))),
-        )
+    channels = (model.channels_a, model.channels_b)
+    generators = [build_generator(model, *ends) for ends in (channels, channels[::-1])]
+    discriminators = [build_discriminator(model, count) for count in channels]
+    num_g, num_d = (
+        sum(p.numel() for network in networks for p in network.parameters())
+        for networks in (generators, discriminators)
     )
-    return {"train": 4 * (5 * generators + 4 * discriminators), "translate": 2 * generators}
+    return {"train": 4 * (5 * num_g + 4 * num_d), "translate": 2 * num_g}
 
 
 def _train_ways(done: Benchmark) -> list[Point]:
     config = done.subject.config
     if config is None:
         return []
-    ways = [Point("train", "ours", "fp32", 0, 0)]
-    why = _why_not_plain(done.subject)
-    if why is None:
-        ways.append(Point("train", "plain", "fp32", 0, 0))
+    ways = [Point("train", "ours", "fp32")]
+    if (why := _why_not_plain(done.subject)) is None:
+        ways.append(Point("train", "plain", "fp32"))
     else:
         done.notes.append(f"Nothing to compare a training step with: {why}.")
-    ways.append(Point("train", "ours", "auto", 0, 0))
+    ways.append(Point("train", "ours", "auto"))
     if not config.model.uses_batch_norm:
-        ways.append(Point("train", "ours", "auto", 0, 0, checkpointed=True))
+        ways.append(Point("train", "ours", "auto", checkpointed=True))
     else:
         done.notes.append("--checkpoint-activations is not for norm batch.")
     return ways
@@ -275,14 +255,14 @@ def _why_not_plain(subject: Subject) -> str | None:
 def _translate_ways(done: Benchmark, device: torch.device) -> list[Point]:
     subject, ways = done.subject, []
     if subject.model is not None:
-        ways.append(Point("translate", "torch", "fp32", 0, 0))
+        ways.append(Point("translate", "torch", "fp32"))
         if _why_not_plain(subject) is None:
-            ways.append(Point("translate", "plain", "fp32", 0, 0))
+            ways.append(Point("translate", "plain", "fp32"))
         if has_fast_bf16(device):
-            ways.append(Point("translate", "torch", "bf16", 0, 0))
+            ways.append(Point("translate", "torch", "bf16"))
         else:
             done.notes.append(f"torch bf16 is left out: this {device.type.upper()} has no arithmetic in it.")
-        ways.append(Point("translate", "torch", "auto", 0, 0))
+        ways.append(Point("translate", "torch", "auto"))
         for engine, (packages, extra, precisions) in _ENGINES.items():
             if any(find_spec(package) is None for package in packages):
                 done.notes.append(f"{engine} is not installed; pip install 'cyclegan[{extra}]'.")
@@ -290,12 +270,12 @@ def _translate_ways(done: Benchmark, device: torch.device) -> list[Point]:
                 done.notes.append(f"{engine} computes on the CPU; --device cpu measures it.")
             else:
                 fast = [name for name in precisions if name == "fp32" or has_fast_bf16(device)]
-                ways += [Point("translate", engine, name, 0, 0) for name in fast]
+                ways += [Point("translate", engine, name) for name in fast]
     else:
         done.notes.append("An export only translates; give the run it was made from to measure training.")
     for folder, export in subject.exports:
         if device.type == "cpu" or engine_of(export) == "torch":
-            ways.append(Point("translate", str(folder), export.precision, 0, 0))
+            ways.append(Point("translate", str(folder), export.precision))
         else:
             done.notes.append(f"{folder} is for {engine_of(export)}, which computes on the CPU; use --device cpu.")
     return ways

@@ -19,7 +19,7 @@ from cyclegan._version import __version__
 from cyclegan.bench.plain import PLAIN_NETWORKS
 from cyclegan.bench.points import Measured, Missing, Point, cross, expect, find_lack, in_order
 from cyclegan.bench.subject import Subject, engine_of
-from cyclegan.networks import build_discriminator, build_generator
+from cyclegan.networks import build_discriminator, build_generator, count_parameters
 from cyclegan.step.precision import cpu_name
 from cyclegan.step.terms import active_penalties, active_terms
 from cyclegan.system.devices import has_fast_bf16
@@ -144,7 +144,7 @@ def run_point(
 ) -> Measured | Missing:
     """Measure one point in its own process, so that memory and crashes are isolated.
 
-    known: precisions that are measured already; if `auto` chooses one of them, nothing is measured, and num_calls is 0.
+    known: precisions that are measured already; if `auto` chooses one of them, nothing is measured again.
     """
     config, model = subject.config, subject.model
     given = {
@@ -206,12 +206,8 @@ def _fixed_bytes(subject: Subject) -> dict[str, int]:
     """Memory that does not grow with images: weights; in training also gradients, two moments and averages."""
     model = subject.info.model
     channels = (model.channels_a, model.channels_b)
-    generators = [build_generator(model, *ends) for ends in (channels, channels[::-1])]
-    discriminators = [build_discriminator(model, count) for count in channels]
-    num_g, num_d = (
-        sum(p.numel() for network in networks for p in network.parameters())
-        for networks in (generators, discriminators)
-    )
+    num_g = sum(count_parameters(build_generator(model, *ends)) for ends in (channels, channels[::-1]))
+    num_d = sum(count_parameters(build_discriminator(model, count)) for count in channels)
     return {"train": 4 * (5 * num_g + 4 * num_d), "translate": 2 * num_g}
 
 

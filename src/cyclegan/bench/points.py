@@ -52,11 +52,11 @@ class Point:
 class Measured:
     """The result of a point. `point.precision` is the one it was computed in, also where `auto` was asked for.
 
-    seconds: of a step or of the translation of a batch, the median of `num_calls`; 0 calls if this precision is measured
-    already. bytes: peak above that of the
-    process before it began (of GPU memory on a GPU). start_seconds: from the start of the process to the first result
-    of a translation, or to a step that can begin. decibels: of a test picture to float32, 200 if equal, None if there
-    is nothing to compare with. reason: why `auto` chose this precision.
+    seconds: of a step or of the translation of a batch, the median of `num_calls`, which are 0 where `auto` chose a
+    precision that is measured already. bytes: peak above that of the process before it began (of GPU memory on a GPU).
+    start_seconds: from the start of the process to the first result of a translation, or to a step that can begin.
+    decibels: of a test picture to float32, 200 if equal, None if there is nothing to compare with. reason: why `auto`
+    chose this precision.
     """
 
     point: Point

@@ -273,7 +273,7 @@ def test_the_card_tells_scores_data_training_and_licence(scored, tmp_path):
     assert "| A | 3 x uint8 in [0, 255] | `trainA`: 12 | `testA`: 3 |" in text
     assert "- A: photos \\| of mine" in text
     assert "- Licence: CC0" in text
-    assert "published this model: photos: mine" in text
+    assert "publisher of this model: photos: mine" in text
     assert "`resize-and-crop`, size 18 pixels, crops of 16 pixels, mirrored at random" in text
     assert "| adversarial (lsgan) | 1 |" in text
     assert "| cycle A to B to A | 1 |" in text

@@ -5,6 +5,7 @@ It names folders without their paths, so that it says nothing about the machine.
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,13 @@ from cyclegan.data.domains import find_folders
 from cyclegan.errors import InputError
 from cyclegan.images.file_list import evenly_spaced, list_images
 from cyclegan.images.formats import ImageFormat
-from cyclegan.metrics.features import features_title
 from cyclegan.networks import build_generator, count_parameters
 from cyclegan.publishing.facts import Subject, public_scores
 from cyclegan.report.record import Event, inside, number
 from cyclegan.report.run_charts import arrow
 from cyclegan.step.terms import active_penalties, logged_terms
 from cyclegan.storage.hub import is_address
-from cyclegan.storage.scores import READ_BASELINES, Scores, verdict
+from cyclegan.storage.scores import BASELINES, READ_BASELINES, Scores, verdict
 from cyclegan.storage.showcase import ShownImage, open_picture
 
 # Images in the picture of a direction; their largest side and the gap between them, in pixels.
@@ -66,15 +66,12 @@ def _roles(shown: Sequence[ShownImage]) -> list[str]:
 
 def _columns(shown: Sequence[ShownImage]) -> Image.Image:
     """An image in each column: input, output and, where it is known, truth."""
-    rows = [[example.picture(role) for example in shown] for role in _roles(shown)]
-    cells = [[picture or Image.new("RGB", (1, 1), "white") for picture in row] for row in rows]
-    for row in cells:
-        for picture in row:
-            picture.thumbnail((_CELL, _CELL), Image.Resampling.LANCZOS)
-    width = max(picture.width for row in cells for picture in row) + _GAP
-    height = max(picture.height for row in cells for picture in row) + _GAP
-    sheet = Image.new("RGB", (width * len(shown) - _GAP, height * len(cells) - _GAP), "white")
-    for y, row in enumerate(cells):
+    rows = [[example.picture(role) or Image.new("RGB", (1, 1), "white") for example in shown] for role in _roles(shown)]
+    for picture in chain(*rows):
+        picture.thumbnail((_CELL, _CELL), Image.Resampling.LANCZOS)
+    width, height = (max(picture.size[axis] for picture in chain(*rows)) + _GAP for axis in (0, 1))
+    sheet = Image.new("RGB", (width * len(shown) - _GAP, height * len(rows) - _GAP), "white")
+    for y, row in enumerate(rows):
         for x, picture in enumerate(row):
             sheet.paste(picture, (x * width, y * height))
     return sheet
@@ -149,15 +146,15 @@ def _usage(subject: Subject) -> Iterator[str]:
     yield "## How to use"
     yield "```sh\npip install 'cyclegan[hub]'\n```"
     pictures_in, pictures_out = _is_picture(source), _is_picture(source) and _is_picture(target)
-    lines = ["from PIL import Image"] if pictures_in else ["import numpy as np"]
-    lines += ["import numpy as np"] if pictures_in and not pictures_out else []
-    lines = [*sorted(lines, reverse=True), "from cyclegan import Translator", ""]
+    name = "input.png" if pictures_in else "input.npy"
+    lines = [] if pictures_out else ["import numpy as np"]
+    lines += ["from PIL import Image"] if pictures_in else []
+    lines += ["from cyclegan import Translator", ""]
     lines += [f'translator = Translator.from_pretrained("{repo_id}", direction="{direction}")']
-    lines += ['result = translator(Image.open("input.png"))'] if pictures_in else []
-    lines += [] if pictures_in else [f'result = translator(np.load("input.npy"))  # (H, W, {source.channels})']
+    opened = f'Image.open("{name}")' if pictures_in else f'np.load("{name}")'
+    lines += [f"result = translator({opened})" + ("" if pictures_in else f"  # (H, W, {source.channels})")]
     lines += ['result.save("translated.png")' if pictures_out else 'np.save("translated.npy", np.asarray(result))']
     yield "```python\n" + "\n".join(lines) + "\n```"
-    name = "input.png" if pictures_in else "input.npy"
     yield (
         f"```sh\ncyclegan translate hf:{repo_id} {name} --out translated --direction {direction}\n```\n\n"
         "In place of the image there may be folders of images. An output has the size of its input. Once fetched, the "
@@ -209,19 +206,15 @@ def _scores(subject: Subject) -> Iterator[str]:
 def _scores_in_training(subject: Subject) -> Iterator[str]:
     """The KID on validation images at this step, if the run was scored then."""
     event = next((event for event in subject.log.scores if event.get("step") == subject.info.step), None)
-    features = features_title(inside(subject.log.validation, "features", "name"))
     for direction in subject.directions:
         value = number(inside(event, "directions", direction, "kid", "value"))
         if value is not None:
-            ends = [
-                f"{words} {end:.3f}"
-                for words, name in (("real images", "floor"), ("input", "ceiling"))
-                if (end := number(inside(subject.log.validation, "directions", direction, name, "value"))) is not None
-            ]
-            beside = f" ({', '.join(ends)})" if ends else ""
+            known = inside(subject.log.validation, "directions", direction)
+            ends = {BASELINES[key]: number(inside(known, key, "value")) for key in ("floor", "ceiling")}
+            beside = ", ".join(f"{words} {end:.3f}" for words, end in ends.items() if end is not None)
             yield (
-                f"{_cell(arrow(direction, subject.names))}: KID, {features}, on validation images in training "
-                f"{value:.3f}{beside}; less is better. It is no standard KID."
+                f"{_cell(arrow(direction, subject.names))}: KID, {subject.log.features}, on validation images in "
+                f"training {value:.3f}{beside and f' ({beside})'}; less is better. It is no standard KID."
             )
 
 
@@ -246,7 +239,7 @@ def _data(subject: Subject, data_licence: str | None) -> Iterator[str]:
         try:
             folders = find_folders(config.a, config.b, config.test_a, config.test_b)
             places = [(folders.a, folders.test_a), (folders.b, folders.test_b)]
-        except InputError:  # the images have moved on since
+        except InputError:  # the folders have moved
             places = [(config.a, config.test_a), (config.b or config.a, config.test_b)]
         rows[0] += ["training images", "test images"]
         for row, (train, test) in zip(rows[1:], places, strict=True):
@@ -254,10 +247,10 @@ def _data(subject: Subject, data_licence: str | None) -> Iterator[str]:
     yield _table(rows)
     about = _about(config)
     if about:
-        told = [f"- {_ABOUT[name]}: {_cell(subject.clean(text))}" for name, text in about.items()]
-        yield "What the dataset says of itself (about.json):\n\n" + "\n".join(told)
+        lines = [f"- {_ABOUT[name]}: {_cell(subject.clean(text))}" for name, text in about.items()]
+        yield "The dataset describes itself (about.json):\n\n" + "\n".join(lines)
     yield (
-        f"Licence of the images, as stated by who published this model: {_cell(data_licence)}"
+        f"Licence of the images, as stated by the publisher of this model: {_cell(data_licence)}"
         if data_licence
         else f"{'Beyond that, the' if about else 'The'} licence of the images is not stated."
     )
@@ -268,10 +261,8 @@ def _data(subject: Subject, data_licence: str | None) -> Iterator[str]:
         yield "How the training images were brought to size is not known here."
     else:
         yield f"Preprocessing in training: `{info.preprocess}`{size}{cropped}{mirrored}."
-    counts, origin = inside(subject.log.validation, "num_images") or {}, inside(subject.log.validation, "origin")
-    if counts and origin:
-        images = " and ".join(f"{count} images of {name.upper()}" for name, count in counts.items())
-        yield f"Scores in training were taken on {images}, {subject.clean(str(origin))}."
+    if images := subject.log.validation_images:
+        yield f"Scores in training were computed on {subject.clean(images)}."
 
 
 def _count(folder: Path) -> str:
@@ -303,13 +294,11 @@ def _training(subject: Subject) -> Iterator[str]:
         ["setting", "value"],
         ["generators", f"{model.generator_summary}, {size:,} parameters each"],
         ["normalisation", model.norm + (", dropout in training" if model.dropout else "")],
-        *(
-            [["beyond the paper's networks", ", ".join(model.reference_incompatibilities)]]
-            if model.reference_incompatibilities
-            else []
-        ),
-        *([["steps", f"{info.step:,}"]] if info.step else []),
     ]
+    if model.reference_incompatibilities:
+        rows.append(["beyond the paper's networks", ", ".join(model.reference_incompatibilities)])
+    if info.step:
+        rows.append(["steps", f"{info.step:,}"])
     if config is not None:
         rows.insert(2, ["discriminators", model.discriminator_summary])
         lengths = {"steps": config.steps, "epochs": config.epochs, "minutes": config.minutes}
@@ -354,9 +343,9 @@ def _training(subject: Subject) -> Iterator[str]:
 def _licence(licence: str | None) -> Iterator[str]:
     yield "## Licence"
     yield (
-        f"`{licence}` (of the weights, as stated by who published them)."
+        f"`{licence}` (of the weights, as stated by their publisher)."
         if licence
-        else "The licence of these weights is not stated: ask who published them before you use them."
+        else "The licence of these weights is not stated: ask their publisher before you use them."
     )
 
 
@@ -376,8 +365,7 @@ def _limits(subject: Subject) -> Iterator[str]:
     lines += [
         "It learned from unpaired images, so nothing ties a pixel of the output to the truth: it can add, remove or "
         "recolour things and still look right. Do not measure or diagnose on translations.",
-        "Images unlike those of its training, by subject, scale, light or camera, come out worse, and it does not say "
-        "so.",
+        "Images unlike those of its training, by subject, scale, light or camera, come out worse, without a warning.",
     ]
     yield "\n".join(f"- {line}" for line in lines)
 

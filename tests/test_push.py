@@ -433,10 +433,10 @@ def test_a_push_that_fails_leaves_the_repository_as_it_was(run, writer):
     before = list(repository.commits)
     writer.fail = "commit"
     shutil.copy(run / "model" / "b2a.safetensors", run / "model" / "a2b.safetensors")
-    with pytest.raises(ConnectionError, match=r"answers with error 500; .*user/maps is as it was, push again"):
+    with pytest.raises(ConnectionError, match=r"answers with error 500; .*user/maps is unchanged, push again"):
         push(run, "user/maps")
     assert repository.commits == before
-    with pytest.raises(ConnectionError, match=r"user/new was made and is still empty, push again"):
+    with pytest.raises(ConnectionError, match=r"user/new was created and is still empty, push again"):
         push(run, "user/new")
     assert set(writer.repositories["user/new"].files) == {".gitattributes"}
 

@@ -1,4 +1,4 @@
-"""Measure the points of a benchmark, one process after another, as far as time and memory go."""
+"""Measure the points of a benchmark, one process after another, as far as time and memory allow."""
 
 import json
 import os
@@ -26,7 +26,7 @@ from cyclegan.system.devices import has_fast_bf16
 from cyclegan.system.prefetch import num_cores
 from cyclegan.translate.tiling.budget import available_bytes
 
-# Size of the first look at each work, from which the first points are estimated.
+# Size of the probe of each work, from which the first points are estimated.
 _PROBE_PIXELS = 64
 
 # For each engine: the packages it needs, the extra that installs them, and its precisions.
@@ -113,20 +113,17 @@ def measure(
             if any(m.point == point for m in done.measured):  # `auto` chose it before
                 continue
             expected = expect(point, known, fixed)
-            lack = find_lack(point, expected, left, available_bytes(device))
-            if lack is not None:
-                done.missing.append(lack)
-                done.seconds_short += expected[0] if lack.kind == "time" else 0
-                say(f"{place}: left out, {lack.why}")
-                continue
-            say(place)
-            # A point that takes ten times as long as expected never ends.
-            limit = max(10 * expected[0], 60 * minutes, 60)
-            same = [m.point for m in done.measured if replace(m.point, precision=point.precision) == point]
-            found = run_point(point, subject, device, [p.precision for p in same], limit)
+            found: Measured | Missing | None = find_lack(point, expected, left, available_bytes(device))
+            if found is None:
+                say(place)
+                # A point that takes ten times as long as expected never ends.
+                limit = max(10 * expected[0], 60 * minutes, 60)
+                same = [m.point for m in done.measured if replace(m.point, precision=point.precision) == point]
+                found = run_point(point, subject, device, [p.precision for p in same], limit)
             if isinstance(found, Missing):
                 done.missing.append(found)
-                say(f"{place}: failed, {found.why}")
+                done.seconds_short += expected[0] if found.kind == "time" else 0
+                say(f"{place}: {'failed' if found.kind == 'failed' else 'left out'}, {found.why}")
                 continue
             if point.precision == "auto":
                 done.choices.append(found)
@@ -229,7 +226,7 @@ def _train_ways(done: Benchmark) -> list[Point]:
 
 
 def _why_not_plain(subject: Subject) -> str | None:
-    """What sets this model apart from the plain networks of the paper; None if nothing does."""
+    """How this model differs from the plain networks of the paper; None if it does not."""
     model, config = subject.info.model, subject.config
     if any(getattr(model, name) != value for name, value in PLAIN_NETWORKS.items()):
         return "plain eager networks are a resnet and patch discriminators with instance norm, and these are others"
@@ -257,7 +254,7 @@ def _translate_ways(done: Benchmark, device: torch.device) -> list[Point]:
         if has_fast_bf16(device):
             ways.append(Point("translate", "torch", "bf16"))
         else:
-            done.notes.append(f"torch bf16 is left out: this {device.type.upper()} has no arithmetic in it.")
+            done.notes.append(f"torch bf16 is left out: this {device.type.upper()} has no bf16 arithmetic.")
         ways.append(Point("translate", "torch", "auto"))
         for engine, (packages, extra, precisions) in _ENGINES.items():
             if any(find_spec(package) is None for package in packages):

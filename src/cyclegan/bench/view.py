@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 _LEFT = ("step", "engine", "type")
 
 _TRAINING_KEY = (
-    "MiB: peak memory above that of an idle process; images/s: of each domain; speed: beside plain eager fp32."
+    "MiB: peak memory above that of an idle process; images/s: of each domain; speed: relative to plain eager fp32."
 )
 _TRANSLATION_KEY = (
-    "MiB: as above; dB: of a test picture to torch in fp32, 40 is 1% of the range; first: seconds from the start of a "
-    "process to its first result."
+    "MiB: as above; dB: PSNR of a test picture against torch in fp32, 40 is an error of 1% of the range; first: seconds "
+    "from the start of a process to its first result."
 )
 
 _WORKS = {"train": "training", "translate": "translation"}
@@ -55,7 +55,7 @@ def show(done: Benchmark, console: "Console") -> None:
 
 def markdown(done: Benchmark) -> str:
     """bench.md."""
-    parts = ["# What it costs here\n", *(f"{line}  " for line in head(done))]
+    parts = ["# Cost on this machine\n", *(f"{line}  " for line in head(done))]
     for title, key, rows in tables(done):
         parts += ["", f"## {title}", "", key, "", f"| {' | '.join(rows[0])} |", "|" + "---|" * len(rows[0])]
         parts += [f"| {' | '.join(row.values())} |" for row in rows]
@@ -143,7 +143,7 @@ def way_name(way: Point, done: Benchmark) -> str:
 
 
 def plan(done: Benchmark) -> list[str]:
-    """Sentences that a user can plan by."""
+    """Sentences for planning."""
     lines = []
     size, batch = done.base
     own = [m for m in done.measured if m.point.work == "train" and m.point.side == "ours"]
@@ -178,12 +178,12 @@ def plan(done: Benchmark) -> list[str]:
         lines.append(f"{_IMAGES:,} images of {size} px are translated in about {_duration(seconds)} at best ({how}).")
     if done.seconds_short:
         minutes = done.minutes + done.seconds_short / 60
-        lines.append(f"All that was left out for want of time needs about --minutes {math.ceil(minutes)}.")
+        lines.append(f"Measuring all that was left out for lack of time takes about --minutes {math.ceil(minutes)}.")
     return lines
 
 
 def absent(done: Benchmark) -> list[str]:
-    """What is missing, and why: points of one way with the same kind of reason together."""
+    """Missing points with the reason; points of one curve with the same kind of reason together."""
     lines = ["Stopped by Ctrl-C; later points are missing."] if done.stopped else []
     groups: dict[tuple[Point, str], list[Missing]] = {}
     for missing in done.missing:

@@ -1,4 +1,4 @@
-"""Score one direction: translate the test images, measure them, summarise, and note what a reader must know.
+"""Score one direction: translate the test images, measure and summarise them, and add notes.
 
 The functions are in the order of the data. The metrics are those of `cyclegan.metrics.table.METRICS`.
 """
@@ -133,7 +133,7 @@ def score_sets(context: EvaluationContext, measured: Measurements) -> dict[str, 
         if isinstance(metric, SetMetric):
             try:
                 scores[name] = _score_set(context, metric, measured.features)
-            except Exception as error:  # the failure of one metric must not cost the others
+            except Exception as error:  # one failing metric must not stop the others
                 measured.failures[name] = failure_reason(error)
     return scores
 
@@ -197,7 +197,7 @@ def _mean(values: Sequence[float]) -> Estimate | None:
 
 
 def _in_units(score: Score, target: TestImages) -> str:
-    """A difference in the unit of the files: a person knows what 200 metres are."""
+    """A difference in the unit of the files, such as metres."""
     half = (target.image_format.high - target.image_format.low) / 2
 
     def show(value: float) -> str:
@@ -211,7 +211,7 @@ def _in_units(score: Score, target: TestImages) -> str:
 
 
 def direction_notes(context: EvaluationContext) -> Iterator[str]:
-    """What a reader must know of the images and the model."""
+    """Notes on the images and the model."""
     source, target = context.source, context.target
     for domain in (source, target):
         trained = {path.resolve() for path in domain.train_paths}

@@ -14,7 +14,7 @@ from cyclegan.storage.scores import Estimate, Score
 
 
 def check_eight_bit(domains: tuple[TestImages, ...]) -> None:
-    """Raises InputError for images that the tools cannot take."""
+    """Raises InputError for images that the tools cannot read."""
     for domain in domains:
         if domain.image_format.dtype != "uint8" or domain.image_format.channels != 3:
             raise InputError(

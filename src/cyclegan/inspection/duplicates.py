@@ -24,7 +24,7 @@ _ROWS, _COLUMNS = 512, 4096
 
 @dataclass(frozen=True)
 class Fingerprints:
-    """What copies of the images of a folder are found by.
+    """Data of the images of a folder to find copies by.
 
     files: relative to the folder. digests: of the decoded pixels. thumbnails: (N, 16, 16, 3) in 0..1.
     """

@@ -1,6 +1,6 @@
 """The card of a model: README.md and its pictures, made only from what is on disk.
 
-It names folders without their paths, so that it says nothing about the machine.
+It names folders without their paths, so that it reveals nothing about the machine.
 """
 
 import json
@@ -55,7 +55,7 @@ def card_pictures(subject: Subject) -> dict[str, Image.Image]:
 
 
 def _shown(subject: Subject, direction: Direction) -> list[ShownImage]:
-    """Usual images, not the ones that came out best."""
+    """Typical images, not the best ones."""
     examples = subject.examples.of(direction)
     return evenly_spaced([example for example in examples if not example.is_extreme] or examples, _NUM_SHOWN)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 # Readable on white and on black.
 _COLOURS = ("#2f86c9", "#dd6b2f", "#2f9e62", "#a266c9", "#b58f1f", "#cc4f80", "#5c939e", "#8c7b6b")
-# Placeholder for the page's text colour, which is known only in the browser.
+# Placeholder for the text colour of the page, which only the browser knows.
 _INK = "#010203"
 _MAX_POINTS = 500
 

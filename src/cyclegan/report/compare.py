@@ -30,8 +30,8 @@ _READ_MARK = (
 class Comparison:
     """Runs side by side. names: one for each, as short as they can differ.
 
-    differences: sentences on how the measurements differ; then no value is marked as the best. remarks: what else a
-    reader must know.
+    differences: sentences on how the measurements differ; then no value is marked as the best. remarks: other
+    notes.
     """
 
     runs: tuple[Path, ...]
@@ -47,7 +47,7 @@ class Comparison:
                 of.metrics[name].value if (of := scores.directions.get(direction)) and name in of.metrics else None
                 for scores in self.scores
             ]
-            # As they are shown: digits that nobody sees make no difference.
+            # Compare the values as they are shown, with their digits.
             shown = {i: round(e.value, metric.digits) for i, e in enumerate(found) if e is not None}
             if not shown:
                 continue
@@ -99,7 +99,7 @@ def _each(names: Sequence[str], values: Sequence[str]) -> str:
 
 
 def _unlike(names: Sequence[str], scores: Sequence[Scores]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Sentences on how the measurements differ, and on what else should be known."""
+    """Sentences on how the measurements differ, and other remarks."""
     differences, remarks = [], []
     features = [of.features for of in scores]
     ways = {

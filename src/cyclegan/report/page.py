@@ -1,4 +1,4 @@
-"""Pages: one HTML file with its pictures inside. It needs no network, and its pictures no JavaScript.
+"""Pages: one HTML file with its pictures inside. It works offline, and shows its pictures without JavaScript.
 
 A page is made of sections with parts. Each class of part has a macro of the same name in templates/parts.html.
 """

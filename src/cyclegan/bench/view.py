@@ -18,8 +18,8 @@ _TRAINING_KEY = (
     "MiB: peak memory above that of an idle process; images/s: of each domain; speed: relative to plain eager fp32."
 )
 _TRANSLATION_KEY = (
-    "MiB: as above; dB: PSNR of a test picture against torch in fp32, 40 is an error of 1% of the range; first: seconds "
-    "from the start of a process to its first result."
+    "MiB: as above; dB: PSNR of a test picture against torch in fp32, 40 is an error of 1% of the range; first: "
+    "seconds from the start of a process to its first result."
 )
 
 _WORKS = {"train": "training", "translate": "translation"}

@@ -16,7 +16,7 @@ from cyclegan.inspection.advice import listed
 from cyclegan.inspection.duplicates import Copies, Copy
 from cyclegan.inspection.run_summary import RunSummary
 from cyclegan.inspection.survey import BINS, Distance, FolderReport, picture, printable
-from cyclegan.report.page import Gallery, Section, Table, write_report
+from cyclegan.report.page import Gallery, Section, Table, montage, write_report
 from cyclegan.system.provenance import command_line
 
 if TYPE_CHECKING:  # `import cyclegan` does not wait for it
@@ -216,10 +216,8 @@ def write_inspection(inspection: Inspection, path: Path) -> None:
 
 def _contact_sheet(name: str, folder: FolderReport) -> Section:
     files = evenly_spaced(folder.files, _SHEET)
-    cell, columns = _SIDE + 4, min(_COLUMNS, len(files))
-    sheet = Image.new("RGB", (columns * cell, -(-len(files) // columns) * cell), "white")
-    for index, file in enumerate(files):
-        sheet.paste(_thumbnail(folder, file), (index % columns * cell, index // columns * cell))
+    tiles = [_thumbnail(folder, file) for file in files]
+    sheet = montage([tiles[start : start + _COLUMNS] for start in range(0, len(tiles), _COLUMNS)], gap=4)
     text = f"{len(files)} of {len(folder)} images, at equal distances in the list, not selected."
     return Section(f"Images of {name}", [text], [Gallery([name], [[sheet]])])
 

@@ -18,6 +18,7 @@ from cyclegan.images.file_list import evenly_spaced, list_images
 from cyclegan.images.formats import ImageFormat
 from cyclegan.networks import build_generator, count_parameters
 from cyclegan.publishing.facts import Subject, public_scores
+from cyclegan.report.page import montage
 from cyclegan.report.record import Event, inside, number
 from cyclegan.report.run_charts import arrow
 from cyclegan.step.terms import active_penalties, logged_terms
@@ -69,12 +70,7 @@ def _columns(shown: Sequence[ShownImage]) -> Image.Image:
     rows = [[example.picture(role) or Image.new("RGB", (1, 1), "white") for example in shown] for role in _roles(shown)]
     for picture in chain(*rows):
         picture.thumbnail((_CELL, _CELL), Image.Resampling.LANCZOS)
-    width, height = (max(picture.size[axis] for picture in chain(*rows)) + _GAP for axis in (0, 1))
-    sheet = Image.new("RGB", (width * len(shown) - _GAP, height * len(rows) - _GAP), "white")
-    for y, row in enumerate(rows):
-        for x, picture in enumerate(row):
-            sheet.paste(picture, (x * width, y * height))
-    return sheet
+    return montage(rows, _GAP)
 
 
 # ---- text

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Readable on white and on black.
-_COLOURS = ("#2f86c9", "#dd6b2f", "#2f9e62", "#a266c9", "#b58f1f", "#cc4f80", "#5c939e", "#8c7b6b")
+# Readable on white and on black, also for most colour-blind people.
+COLOURS = ("#2f86c9", "#dd6b2f", "#2f9e62", "#a266c9", "#b58f1f", "#cc4f80", "#5c939e", "#8c7b6b")
 # Placeholder for the text colour of the page, which only the browser knows.
 _INK = "#010203"
 _MAX_POINTS = 500
@@ -43,7 +43,7 @@ class Chart:
 
     def colour(self, index: int) -> str:
         """The colour of the curve of this number."""
-        return _COLOURS[index % len(_COLOURS)]
+        return COLOURS[index % len(COLOURS)]
 
     def svg(self) -> str:
         """The drawing, in the text colour of the page."""

@@ -4,13 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image
-
 from cyclegan.config import Direction
 from cyclegan.errors import InputError
 from cyclegan.metrics.table import METRICS
 from cyclegan.report.charts import Chart
-from cyclegan.report.page import Gallery, Notice, Part, Section, Table, shrink, write_report
+from cyclegan.report.page import Notice, Part, Section, Table, galleries, write_report
 from cyclegan.report.record import read_record, series
 from cyclegan.report.run import estimate_text, read_kid, score_text
 from cyclegan.report.run_charts import DIRECTIONS, arrow
@@ -267,21 +265,17 @@ def _shared_images(comparison: Comparison) -> Iterator[Section]:
     for direction in DIRECTIONS:
         by_file: list[dict[str, ShownImage]] = [{e.file: e for e in of.of(direction)} for of in showcases]
         shared = [file for file in by_file[0] if all(file in of for of in by_file)][:_MAX_IMAGES]
-        # Images with a truth and images without one, if there are both, one after the other.
-        groups: dict[tuple[str, ...], tuple[list[list[Image.Image]], list[str]]] = {}
-        for file in shared:
-            every = [of[file] for of in by_file]
-            pictures = [every[0].picture("input"), *(one.picture("output") for one in every)]
-            truth = every[0].picture("truth")
-            columns = ("input", *comparison.names, *(["truth"] if truth is not None else []))
-            whole = [shrink(picture, 256) for picture in (*pictures, truth) if picture is not None]
-            if len(whole) == len(columns):
-                rows, captions = groups.setdefault(columns, ([], []))
-                rows.append(whole)
-                captions.append(f"{file}\n{' | '.join(score_text(one) or '-' for one in every)}")
-        for columns, (rows, captions) in sorted(groups.items(), key=lambda group: -len(group[0])):
+        rows = []
+        for every in ([of[file] for of in by_file] for file in shared):
+            pictures = [every[0].picture("input"), *(one.picture("output") for one in every), every[0].picture("truth")]
+            heads = ("input", *comparison.names, "truth")
+            row = [(head, picture) for head, picture in zip(heads, pictures, strict=True) if picture is not None]
+            if None not in pictures[:-1]:
+                texts = " | ".join(score_text(one) or "-" for one in every)
+                rows.append((row, f"{every[0].file}\n{texts}"))
+        for gallery in galleries(rows):
             yield Section(
                 f"The same images, {arrow(direction, _NAMES)}",
                 ["Images that all runs have in common; below each row its scores, in the order of the runs."],
-                [Gallery(columns, rows, captions)],
+                [gallery],
             )

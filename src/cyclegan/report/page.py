@@ -5,7 +5,7 @@ A page is made of sections with parts. Each class of part has a macro of the sam
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -175,6 +175,25 @@ def _templates() -> Environment:
         "LARGE": LARGE,
     }
     return templates
+
+
+def galleries(rows: Iterable[tuple[Sequence[tuple[str, Image.Image]], str]], side: int = 256) -> list[Gallery]:
+    """Rows of (column head, picture), each with a caption; a gallery for each list of heads that occurs."""
+    groups: dict[tuple[str, ...], list[tuple[list[Image.Image], str]]] = {}
+    for row, caption in rows:
+        pictures = [shrink(picture, side) for _, picture in row]
+        groups.setdefault(tuple(head for head, _ in row), []).append((pictures, caption))
+    return [Gallery(heads, *map(list, zip(*of, strict=True))) for heads, of in groups.items()]
+
+
+def montage(rows: Sequence[Sequence[Image.Image]], gap: int) -> Image.Image:
+    """Rows of pictures as one picture on white; each cell has the size of the largest one."""
+    width, height = (max(picture.size[axis] for row in rows for picture in row) + gap for axis in (0, 1))
+    sheet = Image.new("RGB", (width * max(map(len, rows)) - gap, height * len(rows) - gap), "white")
+    for y, row in enumerate(rows):
+        for x, picture in enumerate(row):
+            sheet.paste(picture, (x * width, y * height))
+    return sheet
 
 
 def shrink(picture: Image.Image, side: int) -> Image.Image:

@@ -16,7 +16,6 @@ from cyclegan.metrics.table import METRICS
 from cyclegan.report.page import (
     Details,
     Frames,
-    Gallery,
     Notice,
     Pair,
     Part,
@@ -24,6 +23,7 @@ from cyclegan.report.page import (
     Section,
     Slider,
     Table,
+    galleries,
     shrink,
     write_report,
 )
@@ -34,7 +34,7 @@ from cyclegan.storage.scores import BASELINES, READ_BASELINES, Estimate, Scores,
 from cyclegan.storage.showcase import Showcase, ShownImage, open_picture, read_showcase
 
 _MAX_FRAMES = 8
-_FRAME_SIDE, _GALLERY_SIDE = 900, 256
+_FRAME_SIDE = 900
 
 T = TypeVar("T")
 
@@ -228,8 +228,8 @@ def _direction(run: _Run, direction: Direction) -> Iterator[Section]:
         ("best", "The test images with the best score, first the best of all."),
         ("worst", "The test images with the worst score, first the worst of all: this is what can go wrong."),
     ):
-        if galleries := _galleries(run.showcase, direction, kind):
-            yield Section(f"{kind.capitalize()} images", [text], galleries, level=3)
+        if found := galleries(_rows_of_pictures(run.showcase, direction, kind)):
+            yield Section(f"{kind.capitalize()} images", [text], found, level=3)
 
 
 def _pairs(shown: list[ShownImage]) -> Iterator[Pair]:
@@ -267,16 +267,13 @@ def _score_section(scores: Scores, direction: Direction) -> Section:
     return Section("Scores", [" ".join(verdict(kid))] if kid is not None else [], parts, level=3)
 
 
-def _galleries(showcase: Showcase, direction: Direction, kind: str) -> list[Part]:
-    """Pictures side by side; images with a truth and images without one, if there are both, one after the other."""
+def _rows_of_pictures(
+    showcase: Showcase, direction: Direction, kind: str
+) -> Iterator[tuple[list[tuple[str, Image.Image]], str]]:
     heads = {"input": "input", "output": "translation", "cycled": "there and back", "truth": "truth"}
-    groups: dict[tuple[str, ...], tuple[list[list[Image.Image]], list[str]]] = {}
     for shown in showcase.of(direction, kind):
-        pictures = {head: picture for name, head in heads.items() if (picture := shown.picture(name)) is not None}
-        rows, captions = groups.setdefault(tuple(pictures), ([], []))
-        rows.append([shrink(picture, _GALLERY_SIDE) for picture in pictures.values()])
-        captions.append(", ".join(filter(None, (shown.file, score_text(shown)))))
-    return [Gallery(columns, rows, captions) for columns, (rows, captions) in groups.items()]
+        pictures = [(head, picture) for name, head in heads.items() if (picture := shown.picture(name)) is not None]
+        yield pictures, ", ".join(filter(None, (shown.file, score_text(shown))))
 
 
 # ---- training

@@ -6,8 +6,10 @@ import platform
 import subprocess
 import sys
 import time
+import timeit
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -277,12 +279,8 @@ def _translate_ways(done: Benchmark, device: torch.device) -> list[Point]:
 def start_seconds() -> float:
     """Seconds that `cyclegan --version` takes: the best of three."""
     command = [sys.executable, "-P", "-m", "cyclegan", "--version"]
-    taken = []
-    for _ in range(3):
-        started = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True, env=_environment())
-        taken.append(time.perf_counter() - started)
-    return min(taken)
+    start = partial(subprocess.run, command, check=True, capture_output=True, env=_environment())
+    return min(timeit.repeat(start, number=1, repeat=3))
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:

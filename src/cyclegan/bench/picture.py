@@ -9,7 +9,7 @@ from cyclegan.bench.points import Measured
 from cyclegan.bench.view import count, way_name
 from cyclegan.report.charts import COLOURS
 
-# Marks tell the curves apart for everybody, also for colour-blind people.
+# Marks distinguish the curves without colour.
 _MARKS = ("o", "s", "^", "D", "v", "P", "X")
 _DPI = 120
 

@@ -98,7 +98,7 @@ def near_copies(
 
     The limits were tried on the tiles of `cyclegan download earth`, 108 pixels wide. Copies saved as JPEG of quality 95
     to 50, halved, doubled, reduced to a third, halved and saved with quality 75, cut by 2 % or mirrored are all found;
-    90 to 100 % at quality 30, half at quality 10. No two different tiles are taken for copies, though neighbours are
+    90 to 100 % at quality 30, half at quality 10. No two different tiles are mistaken for copies, though neighbours are
     shifted by only 12.5 % of their width: they correlate by up to 0.96 and differ by 0.025 or more. At random places of
     three world maps a shift of 12.5 % was called a copy 1 time in 800, one of 5 % 1 in 16, one of 3 % 1 in 4, one of
     1 % always. Of 18 million pairs of other places 631 were called copies, four in five of them bare ice at the poles.

@@ -184,7 +184,7 @@ def _scores(subject: Subject) -> Iterator[str]:
         f"{truth}, with the {scores.weights} weights of step {scores.step:,}."
     )
     yield (
-        f"KID and Frechet distance are taken on {scores.features.label}: they are neither standard FID nor standard "
+        f"KID and Frechet distance are computed on {scores.features.label}: they are neither standard FID nor standard "
         f"KID and must not be compared with published ones, which use another network. {READ_BASELINES}"
     )
     for direction in subject.directions:

@@ -54,10 +54,6 @@ class Comparison:
             differ = metric.ranked and len(marked) < len(shown) and not self.differences
             yield name, found, marked if differ else set()
 
-    def title(self, metric: str) -> str:
-        """The title of a metric, with the feature network of the first run."""
-        return self.scores[0].title(metric)
-
 
 def compare(*runs: Path, out: Path | None = None) -> Comparison:
     """Read the scores of two or more runs and, if `out` is given, write the page of their comparison there.
@@ -184,7 +180,8 @@ def print_comparison(comparison: Comparison) -> None:
         for metric, values, best in rows:
             any_marked |= bool(best)
             table.add_row(
-                f"{comparison.title(metric)}, {METRICS[metric].better} is better", *_cells(metric, values, best)
+                f"{comparison.scores[0].title(metric)}, {METRICS[metric].better} is better",
+                *_cells(metric, values, best),
             )
         if rows:
             console.print(table)
@@ -222,7 +219,7 @@ def _write_page(comparison: Comparison, out: Path) -> None:
     for direction in DIRECTIONS:
         rows = [
             [
-                f"{comparison.title(metric)} ({METRICS[metric].better} is better)\n{METRICS[metric].meaning}",
+                f"{comparison.scores[0].title(metric)} ({METRICS[metric].better} is better)\n{METRICS[metric].meaning}",
                 *_cells(metric, values, best),
             ]
             for metric, values, best in comparison.rows(direction)

@@ -180,7 +180,7 @@ def _summary(run: _Run) -> tuple[list[str], list[Part]]:
 
 
 def _warnings(run: _Run) -> Iterator[str]:
-    """What a reader must know: failed health checks (the newest text of each), old scores, and notes on the scores."""
+    """Health checks that failed (the newest text of each), scores of an earlier step, and notes on the scores."""
     log, scores = run.log, run.scores
     for event in log.not_finite:
         yield f"Step {event['step']:,}: {event.get('term')} became {event.get('value')}."
@@ -254,13 +254,13 @@ def _score_section(scores: Scores, direction: Direction) -> Section:
     rows = []
     for name, metric, score in of.rows:
         label = f"{scores.title(name)} ({metric.better} is better)"
-        beside = f"\nbeside {score.num_real:,} real" if score.num_real is not None else ""
+        against = f"\nagainst {score.num_real:,} real" if score.num_real is not None else ""
         rows.append(
             [
                 "\n".join(filter(None, (label, metric.meaning, score.note))),
                 estimate_text(name, score.value),
                 *(estimate_text(name, score.baselines.get(key)) for key in of.baselines),
-                f"{score.num_images:,}{beside}",
+                f"{score.num_images:,}{against}",
             ]
         )
     parts.append(Table(["", "translations", *of.baselines.values(), "images"], rows))

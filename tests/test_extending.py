@@ -39,7 +39,7 @@ TABLES = (TERMS, GENERATORS, DISCRIMINATORS, METRICS, FEATURE_NETWORKS, FILE_FOR
 def read_examples(language):
     """The code blocks of each section of the page, by its title."""
     examples = {}
-    for part in re.split(r"^#+ ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE):
+    for part in re.split(r"^#+ ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
         examples[part.splitlines()[0]] = re.findall(rf"^```{language}\n(.*?)^```$", part, re.MULTILINE | re.DOTALL)
     return examples
 

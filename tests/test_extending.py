@@ -165,7 +165,7 @@ def test_a_loss_term_and_a_generator_in_the_package(tmp_path):
     assert "focal frequency weight 3" in " ".join(done.stderr.split())
     assert all(line["frequency_b"] > 0 for line in log_lines("run") if "cycle_a" in line)
     assert read_config_file(Path("run/config.toml"))["model"]["generator_options"] == {"num_blocks": 2}
-    assert "| focal frequency | 3 |" in Path("card/README.md").read_text()
+    assert "| focal frequency A to B to A | 3 |" in Path("card/README.md").read_text()
 
 
 def test_a_script_with_a_row_is_a_command(tmp_path, monkeypatch):

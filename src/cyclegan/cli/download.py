@@ -1,8 +1,10 @@
 """`cyclegan download`."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
+from cyclegan.cli.arguments import add_argument
 from cyclegan.errors import InputError
 
 SUMMARY = "Download a dataset or a pretrained model by its name."
@@ -20,29 +22,15 @@ A mirror keeps the files as URL/datasets/NAME.zip and URL/pretrained_models/NAME
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", nargs="?", help="Dataset or model to download; --list shows the names.")
-    parser.add_argument("--list", action="store_true", help="List all datasets and models.")
-    parser.add_argument(
-        "--model", action="store_true", help="Download the pretrained model if a dataset has the same name."
-    )
-    parser.add_argument(
-        "--variant",
-        metavar="NAME",
-        default="shadedrelief",
-        help="Maps of earth: shadedrelief (pale relief) or etopo1 (coloured heights and depths) "
-        "(default: shadedrelief).",
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="Folder to write (default: data/NAME, data/NAME-VARIANT, or models/NAME for a model).",
-    )
-    parser.add_argument(
-        "--mirror",
-        metavar="URL",
-        help="Server to use instead of the authors' (default: environment variable CYCLEGAN_MIRROR, if set).",
-    )
+    add = partial(add_argument, parser)
+    add("name", str, "Dataset or model to download; --list shows the names.", metavar="NAME", nargs="?")
+    add("--list", bool, "List all datasets and models.")
+    add("--model", bool, "Download the pretrained model if a dataset has the same name.")
+    variant_help = "Maps of earth: shadedrelief (pale relief) or etopo1 (coloured heights and depths)"
+    add("--variant", str, variant_help, "shadedrelief", metavar="NAME")
+    add("--out", Path, "Folder to write (default: data/NAME, data/NAME-VARIANT, or models/NAME for a model).")
+    mirror_help = "Server to use instead of the authors' (default: environment variable CYCLEGAN_MIRROR, if set)."
+    add("--mirror", str, mirror_help, metavar="URL")
 
 
 def run(parsed: argparse.Namespace) -> None:

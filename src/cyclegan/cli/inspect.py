@@ -2,8 +2,10 @@
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
+from cyclegan.cli.arguments import add_argument
 from cyclegan.errors import InputError
 
 SUMMARY = "Check folders of images, or the folders of a run, before training."
@@ -19,20 +21,12 @@ Decodes every file, then prints what it found and advises; --out adds a page wit
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "cyclegan inspect A [B] [--out FILE.html]\n       cyclegan inspect ROOT | RUN [--out FILE.html]"
-    parser.add_argument(
-        "paths",
-        metavar="A [B]",
-        type=Path,
-        nargs="*",
-        help="Folder of images of one domain or of each, a root that holds trainA and trainB, or a run directory.",
-    )
-    parser.add_argument(
-        "--test-a", type=Path, metavar="DIR", help="Folder of test images of domain A (default: testA of a root)."
-    )
-    parser.add_argument(
-        "--test-b", type=Path, metavar="DIR", help="Folder of test images of domain B (default: testB of a root)."
-    )
-    parser.add_argument("--out", type=Path, metavar="FILE.html", help="Also write a page with pictures.")
+    add = partial(add_argument, parser)
+    paths_help = "Folder of images of one domain or of each, a root that holds trainA and trainB, or a run directory."
+    add("paths", Path, paths_help, metavar="A [B]", nargs="*")
+    add("--test-a", Path, "Folder of test images of domain A (default: testA of a root).")
+    add("--test-b", Path, "Folder of test images of domain B (default: testB of a root).")
+    add("--out", Path, "Also write a page with pictures.", metavar="FILE.html")
 
 
 def run(parsed: argparse.Namespace) -> None:

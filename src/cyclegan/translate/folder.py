@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -55,6 +55,13 @@ class TranslateOptions:
                 f"{name_of('tile')} {self.tile} is for images by themselves and at their own size, "
                 f"{name_of('stabilise') if self.stabilise else scaling} is not; give one."
             )
+
+    @property
+    def network_options(self) -> dict[str, Any]:
+        """What `translate_files` and `translate_video` take of these."""
+        names = ("batch_size", "short_side", "scale_width", "stabilise")
+        chosen = {name: getattr(self, name) for name in names}
+        return chosen | {"memory_frames": self.memory_frames or MEMORY_FRAMES}
 
     @property
     def is_scaled(self) -> bool:
@@ -208,16 +215,7 @@ def _translate_whole(
                 f"{len(alone)} pictures stand alone: no sequence of frames, so stabilising does nothing for them."
             )
     with progress.translating(len(plan)) as on_done:
-        skipped = translate_files(
-            translator,
-            plan,
-            batch_size=options.batch_size,
-            short_side=options.short_side,
-            scale_width=options.scale_width,
-            stabilise=options.stabilise,
-            memory_frames=options.memory_frames or MEMORY_FRAMES,
-            on_done=on_done,
-        )
+        skipped = translate_files(translator, plan, on_done=on_done, **options.network_options)
     if skipped:
         progress.skipped(skipped, len(plan))
     progress.written(len(plan) - len(skipped), None, None)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cyclegan.errors import InputError
-from cyclegan.reference.options import BY_NAME, OPTIONS, Option
+from cyclegan.reference.options import BY_NAME, MESSAGES, OPTIONS, Option
 
 # Words on which the shell would act.
 _OPERATORS = frozenset(("&&", "||", ";", "|", "&", ">", ">>", "<", "2>", "2>&1", "&>", "&>>"))
@@ -43,6 +43,14 @@ class Command:
     def given_of(self, *names: str) -> list[str]:
         """Those of these options that the command has."""
         return [name for name in names if name in self.given]
+
+    def note(self, name: str, **more: object) -> None:
+        """Add a text of MESSAGES to the notes; {option} in it stands for a value, of an option or of `more`."""
+        self.notes.append(MESSAGES[name].format_map(self.values | more))
+
+    def problem(self, name: str, **more: object) -> None:
+        """Add a text of MESSAGES to the problems."""
+        self.problems.append(MESSAGES[name].format_map(self.values | more))
 
     def leave_out(self, names: list[str], reason: str) -> None:
         """Add the note that these options are left out."""

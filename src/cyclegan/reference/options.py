@@ -65,7 +65,7 @@ class Option:
         return self.default_test if command == "test" and self.default_test is not None else self.default
 
 
-def _read_options() -> tuple[Option, ...]:
+def _read_tables() -> tuple[tuple[Option, ...], dict[str, str]]:
     table = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
     texts = table.pop("texts")
 
@@ -79,10 +79,12 @@ def _read_options() -> tuple[Option, ...]:
         kind = _KINDS[type(row["default"])] if "default" in row else row.pop("kind", "text")
         return Option(name, tuple(row.pop("older", ())), kind=kind, **whole(row))
 
-    return tuple(option(name, row) for name, row in table.items())
+    messages = whole(table.pop("messages"))
+    return tuple(option(name, row) for name, row in table.items()), messages
 
 
-OPTIONS = _read_options()
+# MESSAGES: notes and problems of translated commands, by name.
+OPTIONS, MESSAGES = _read_tables()
 BY_NAME = {option.name: option for option in OPTIONS}
 
 

@@ -21,8 +21,7 @@ from cyclegan.cli import main
 from cyclegan.datasets import download
 from cyclegan.datasets.catalogue import HOME, MODELS, STANDARD, Dataset
 from cyclegan.datasets.fetching import Patience, fetch, workplace
-from cyclegan.datasets.pretrained import model_file
-from cyclegan.datasets.standard import address, download_dataset
+from cyclegan.datasets.standard import address, download_dataset, model_file
 from cyclegan.system.messages import Messages
 from make_reference import reference_state
 from make_zip import images, pack

@@ -59,7 +59,7 @@ def _get_model(name: str, out: Path, mirror: str | None) -> Path:
     import shlex
     import sys
 
-    from cyclegan.datasets.pretrained import model_file
+    from cyclegan.datasets.standard import model_file
     from cyclegan.reference.importing import import_reference
     from cyclegan.storage.model import read_info
 

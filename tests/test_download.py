@@ -19,7 +19,7 @@ from conftest import TINY_MODEL
 from cyclegan import DownloadError, InputError, ModelConfig, Translator
 from cyclegan.cli import main
 from cyclegan.datasets import download
-from cyclegan.datasets.catalogue import HOME, MODELS, STANDARD, Dataset
+from cyclegan.datasets.catalogue import HOME, MODELS, STANDARD, Entry
 from cyclegan.datasets.fetching import Patience, fetch, workplace
 from cyclegan.datasets.standard import address, download_dataset, model_file
 from cyclegan.system.messages import Messages
@@ -376,7 +376,9 @@ def run(capsys, *command):
 def test_a_dataset_is_downloaded_checked_unpacked_and_described(server, tmp_path, monkeypatch, capsys):
     data = pack(images("tiny/"))
     digest = hashlib.sha256(data).hexdigest()
-    monkeypatch.setitem(STANDARD, "mini", Dataset("mini", "left", "right", "made up", len(data), digest))
+    monkeypatch.setitem(
+        STANDARD, "mini", Entry("mini", "datasets/mini.zip", "left", "right", "made up", len(data), digest)
+    )
     monkeypatch.chdir(tmp_path)
     server.script = [serve(data, send=50), serve(data)]
     monkeypatch.setattr("cyclegan.datasets.fetching.time.sleep", lambda _: None)

@@ -82,7 +82,7 @@ def _show_list() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from cyclegan.datasets.catalogue import MODELS, STANDARD, Dataset, Pretrained
+    from cyclegan.datasets.catalogue import MODELS, STANDARD
     from cyclegan.datasets.fetching import show_bytes
 
     console = Console(highlight=False, markup=False)
@@ -93,7 +93,7 @@ def _show_list() -> None:
         table.add_column(column, overflow="fold", justify="right" if column == "size" else "left")
     for name, b in (("earth", "maps"), ("earth16", "elevation, 16-bit")):
         table.add_row(name, "dataset", "satellite photos", b, "", "built here")
-    entries: list[tuple[str, Dataset | Pretrained]] = [("dataset", entry) for entry in STANDARD.values()]
+    entries = [("dataset", entry) for entry in STANDARD.values()]
     entries += [("model", entry) for entry in MODELS.values()]
     for kind, entry in entries:
         size = show_bytes(entry.num_bytes) if entry.num_bytes else "unknown"

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cyclegan.datasets.archives import unpack
-from cyclegan.datasets.catalogue import HOME, MODELS, STANDARD, Dataset, Pretrained, unknown
+from cyclegan.datasets.catalogue import HOME, MODELS, STANDARD, Entry, unknown
 from cyclegan.datasets.fetching import Patience, Received, check_mirror, fetch, show_bytes, workplace
 from cyclegan.errors import ArchiveError
 from cyclegan.system.atomic import check_free
@@ -78,7 +78,7 @@ def model_file(name: str, out: Path, *, mirror: str | None = None, patience: Pat
 
 @contextmanager
 def _fetched(
-    entry: Dataset | Pretrained,
+    entry: Entry,
     out: Path,
     mirror: str | None,
     patience: Patience | None,
@@ -91,7 +91,7 @@ def _fetched(
     url = address(entry, mirror)
     with workplace(out, messages) as work:
         size = f", {show_bytes(entry.num_bytes)}" if entry.num_bytes else ""
-        joint = "and" if isinstance(entry, Dataset) else "->"
+        joint = "and" if entry in STANDARD.values() else "->"
         messages.info(f"{entry.name}: {entry.a} {joint} {entry.b}, from {url}{size}")
         received = fetch(
             url,
@@ -109,7 +109,7 @@ def _fetched(
         yield url, received
 
 
-def address(entry: Dataset | Pretrained, mirror: str | None = None) -> str:
+def address(entry: Entry, mirror: str | None = None) -> str:
     """The address of an entry: at `mirror`, else at the environment variable CYCLEGAN_MIRROR, else at the authors'.
 
     Raises InputError if the mirror is no http or https address.

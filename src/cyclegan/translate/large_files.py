@@ -28,10 +28,10 @@ from cyclegan.translate.tiling.budget import available_bytes, choose_plan, tiled
 from cyclegan.translate.tiling.network import TiledNetwork, TilingPlan, TilingState, can_tile, has_instance_norm
 from cyclegan.translate.tiling.pictures import (
     TILE,
-    approximate_statistics,
     check_tile,
     output_rows,
     picture_of,
+    sample,
     sample_size,
 )
 from cyclegan.translate.translator import Translator
@@ -216,22 +216,17 @@ def _image_bytes(translator: Translator, height: int, width: int) -> int:
     return height * width * (4 * values + translator.source.pixel_bytes + translator.target.pixel_bytes)
 
 
+@dataclass
 class _TiledTranslation:
     """The translation of one file: statistics first, then rows of tiles."""
 
-    def __init__(
-        self,
-        translator: Translator,
-        path: Path,
-        image: ImageSource,
-        plan: TilingPlan,
-        statistics: StatisticsKind,
-        on_progress: OnProgress,
-        save_seconds: float,
-    ) -> None:
-        self.translator, self.path, self.image, self.plan = translator, path, image, plan
-        self.statistics, self.on_progress, self.save_seconds = statistics, on_progress, save_seconds
-        self._saved_at = time.monotonic()
+    translator: Translator
+    path: Path
+    image: ImageSource
+    plan: TilingPlan
+    statistics: StatisticsKind
+    on_progress: OnProgress
+    save_seconds: float
 
     def key(self) -> str:
         """A digest of everything that the result depends on."""
@@ -256,15 +251,17 @@ class _TiledTranslation:
                 partial.save(state)
 
         passes: dict[str, int] = {}  # name -> number
+        saved_at = time.monotonic()
 
         def on_share(name: str, share: float) -> None:
             passes.setdefault(name, len(passes) + 1)
             self.on_progress(f"statistics, pass {passes[name]} of {tiled.num_passes}", share)
 
         def save_sometimes(state: TilingState) -> None:
-            if partial is not None and time.monotonic() - self._saved_at >= self.save_seconds:
+            nonlocal saved_at
+            if partial is not None and time.monotonic() - saved_at >= self.save_seconds:
                 partial.save(state)
-                self._saved_at = time.monotonic()
+                saved_at = time.monotonic()
 
         picture = picture_of(self.image, translator.source, network, model)
         tiled = TiledNetwork(network, picture, plan, state=state, on_share=on_share, on_block=save_sometimes)
@@ -280,14 +277,12 @@ class _TiledTranslation:
             self.on_progress(f"row {index} of {num_rows}", begin + tiled.output_share * index / num_rows)
 
     def _approximate(self, state: TilingState) -> None:
-        """Fill the state with approximate statistics."""
-        translator = self.translator
-        available = available_bytes(translator.device)
-
-        def plan_for(height: int, width: int) -> TilingPlan:
-            return choose_plan(translator.original, height, width, self.plan.side, available=available, is_given=False)
-
+        """Fill the state with the statistics of every instance norm over a smaller picture."""
+        network, source = self.translator.original, self.translator.source
         self.on_progress(f"statistics of {'crops' if self.statistics == 'crops' else 'the reduced image'}", 0.0)
-        state.statistics = approximate_statistics(
-            translator.original, self.image, translator.source, translator.info.model, self.statistics, plan_for
-        )
+        small = ArraySource(sample(self.image, self.statistics))
+        available = available_bytes(self.translator.device)
+        plan = choose_plan(network, small.height, small.width, self.plan.side, available=available, is_given=False)
+        tiled = TiledNetwork(network, picture_of(small, source, network, self.translator.info.model), plan)
+        tiled.output()
+        state.statistics = tiled.state.statistics

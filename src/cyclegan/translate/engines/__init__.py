@@ -37,8 +37,7 @@ class Engine:
         return self.compute(images)
 
     def __str__(self) -> str:
-        package = "torch" if self.name == "torch" else self.name
-        words = f"{self.name} {version(package).partition('+')[0]} on {self.device}, {self.precision}"
+        words = f"{self.name} {version(self.name).partition('+')[0]} on {self.device}, {self.precision}"
         return f"{words} ({self.reason})" if self.reason else words
 
 

@@ -18,13 +18,6 @@ MOST_PIXELS = 1 << 20
 STRIP_PIXELS = 1 << 16
 
 
-def open_torch_network(
-    network: nn.Module, _channels: int, _multiple: int, precision: str, device: torch.device
-) -> Engine:
-    """The engine of a network; torch takes any channels and sizes."""
-    return open_torch(network, precision, device)
-
-
 def open_torch(network: nn.Module, precision: str, device: torch.device) -> Engine:
     """fp32: the network itself, so that results equal those of training bit for bit. bf16, fp16: its 16-bit copy.
 

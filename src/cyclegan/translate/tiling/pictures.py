@@ -1,6 +1,6 @@
 """Run images in the type of their file through a tiled network, by region."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from cyclegan.images.regions import ArraySource, Box, ImageSource
 from cyclegan.images.tensors import from_tensor, to_tensor
 from cyclegan.translate.tiling.boxes import tile_boxes
 from cyclegan.translate.tiling.budget import available_bytes, choose_plan
-from cyclegan.translate.tiling.network import TiledNetwork, TilingPlan, why_no_tiles
-from cyclegan.translate.tiling.planes import Picture, Plane, Statistics
+from cyclegan.translate.tiling.network import TiledNetwork, why_no_tiles
+from cyclegan.translate.tiling.planes import Picture, Plane
 
 # Smallest side of a tile in pixels: four at a quarter of the resolution.
 SMALLEST_TILE = 16
@@ -146,19 +146,3 @@ def _spans(length: int) -> list[tuple[int, int]]:
     count = SAMPLE_PIXELS // CROP_PIXELS
     starts = [round((length - CROP_PIXELS) * i / (count - 1)) for i in range(count)]
     return [(start, start + CROP_PIXELS) for start in starts]
-
-
-def approximate_statistics(
-    network: nn.Module,
-    source: ImageSource,
-    image_format: ImageFormat,
-    model: ModelConfig,
-    kind: str,
-    plan_for: Callable[[int, int], TilingPlan],
-) -> Statistics:
-    """Statistics of every instance norm of a smaller picture. plan_for: its height and width -> how it is run."""
-    small = ArraySource(sample(source, kind))
-    picture = picture_of(small, image_format, network, model)
-    tiled = TiledNetwork(network, picture, plan_for(small.height, small.width))
-    tiled.output()
-    return tiled.state.statistics

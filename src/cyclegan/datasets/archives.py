@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from cyclegan.datasets.fetching import show_bytes
-from cyclegan.errors import ArchiveError, InputError
+from cyclegan.datasets.fetching import check_room, show_bytes
+from cyclegan.errors import ArchiveError
 from cyclegan.images.file_formats import image_suffixes
 from cyclegan.system.messages import Messages
 from cyclegan.system.progress import show_progress
@@ -47,12 +47,7 @@ def unpack(archive: Path, out: Path, *, name: str, messages: Messages) -> Unpack
         with zipfile.ZipFile(archive) as opened:
             wanted, left_out = _choose(opened.infolist(), archive.stat().st_size)
             total = sum(entry.file_size for entry in wanted.values())
-            free = shutil.disk_usage(archive.parent).free
-            if total > free:
-                raise InputError(
-                    f"{archive.parent.parent} has {show_bytes(free)} free and the images of {name} take "
-                    f"{show_bytes(total)}; make room, or choose another --out."
-                )
+            check_room(archive.parent, total, f"the images of {name} take {show_bytes(total)}")
             _write(opened, wanted, out, name, messages)
     except BaseException as error:
         shutil.rmtree(out, ignore_errors=True)

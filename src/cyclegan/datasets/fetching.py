@@ -104,9 +104,15 @@ def fetch(
     """
     patience = patience or Patience()
     partial = _Partial(work)
-    # Without a mark of the server, only the checksum can show that the rest belongs to the same file.
-    if partial.note.get("url") != url or not (sha256 or partial.note.get("mark")):
+
+    def forget_unmarked() -> None:
+        """Without a mark of the server, only the checksum can show that the rest belongs to the same file."""
+        if not (sha256 or partial.note.get("mark")):
+            partial.clear()
+
+    if partial.note.get("url") != url:
         partial.clear()
+    forget_unmarked()
     furthest = partial.num_bytes()
     failures = 0
     try:
@@ -114,8 +120,7 @@ def fetch(
             try:
                 _receive(url, partial, num_bytes, room, patience.timeout, messages)
             except TransferError as error:
-                if not (sha256 or partial.note.get("mark")):
-                    partial.clear()
+                forget_unmarked()
                 # A bad connection that makes some progress with every try completes the file in the end.
                 failures = failures + 1 if partial.num_bytes() <= furthest else 1
                 furthest = max(furthest, partial.num_bytes())
@@ -128,8 +133,7 @@ def fetch(
                 messages.info(f"{error}; trying again in {seconds:g} s.")
                 time.sleep(seconds)
     except BaseException:
-        if not (sha256 or partial.note.get("mark")):
-            partial.clear()
+        forget_unmarked()
         raise
     return _check(url, partial, begins, num_bytes, sha256)
 
@@ -218,7 +222,8 @@ def _receive(
                 "try later, or another --mirror."
             )
         if total is not None:
-            _check_room(partial.file.parent, int(total * room) - have)
+            missing = int(total * room) - have
+            check_room(partial.file.parent, missing, f"{show_bytes(missing)} are needed")
 
         begun, start = have, time.monotonic()
 
@@ -346,13 +351,11 @@ def _check(
     return Received(partial.file, count, found)
 
 
-def _check_room(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
+def check_room(work: Path, needed: int, what: str) -> None:
+    """Raises InputError, with `what` as the second part of its sentence, if the disk has less room than `needed`."""
+    free = shutil.disk_usage(work).free
     if needed > free:
-        raise InputError(
-            f"{folder.parent} has {show_bytes(free)} free and {show_bytes(needed)} are needed; make room, or choose "
-            "another --out."
-        )
+        raise InputError(f"{work.parent} has {show_bytes(free)} free and {what}; make room, or choose another --out.")
 
 
 def _show_reason(reason: object) -> str:

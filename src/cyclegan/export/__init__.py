@@ -2,12 +2,12 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from cyclegan.errors import InputError
-from cyclegan.export.exported import Exported
-from cyclegan.export.graph_formats import PRECISIONS, Calibration, export_graphs
+from cyclegan.export.graph_formats import PRECISIONS, export_graphs
 from cyclegan.export.model_format import export_directory
 from cyclegan.export.reference_format import export_reference
 from cyclegan.storage.model import find_model, read_info
@@ -15,6 +15,14 @@ from cyclegan.storage.model import find_model, read_info
 __all__ = ["FORMATS", "Exported", "export_model"]
 
 FORMATS = ("model", "reference", *PRECISIONS)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """files: all that were written. notes: sentences for the user."""
+
+    files: tuple[Path, ...]
+    notes: tuple[str, ...]
 
 
 def export_model(
@@ -52,10 +60,12 @@ def export_model(
     model = find_model(Path(path))
     directions = read_info(model).directions if direction == "both" else (direction,)
     if format == "model":
-        return export_directory(model, Path(out), directions, weights, precision)
-    if format == "reference":
+        files, notes = export_directory(model, Path(out), directions, weights, precision)
+    elif format == "reference":
         if precision != "fp32":
             raise InputError(f"The reference keeps its weights in fp32, and precision is {precision}; leave it out.")
-        return export_reference(model, Path(out), directions, weights)
-    calibration = Calibration(Path(path), None if calibrate is None else Path(calibrate))
-    return export_graphs(model, Path(out), format, directions, weights, precision, calibration, say)
+        files, notes = export_reference(model, Path(out), directions, weights)
+    else:
+        images = None if calibrate is None else Path(calibrate)
+        files, notes = export_graphs(model, Path(out), format, directions, weights, precision, Path(path), images, say)
+    return Exported(tuple(files), tuple(notes))

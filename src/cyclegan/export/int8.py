@@ -6,7 +6,7 @@ every error to the end.
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ NUM_HELD_OUT = 6
 # Larger images are cropped to this: the ranges are the same, and it saves memory and time.
 MOST_PIXELS = 256
 
-LAYERS = "all convolutions but the last"
+INT8_LAYERS = "all convolutions but the last"
 
 
 @dataclass(frozen=True)
@@ -68,11 +68,13 @@ def read_images(folder: Path, image_format: ImageFormat, multiple: int, smallest
 
 def quantise_openvino(
     network: nn.Module, images: Images, channels: int, multiple: int, path: Path, about: dict[str, str]
-) -> str:
-    """Write an int8 graph of OpenVINO. Returns which layers are in int8."""
+) -> None:
+    """Write an int8 graph of OpenVINO."""
     nncf = require("nncf")
     openvino_core()  # before those that nncf makes
     model = to_openvino(network, channels, multiple)
+    kinds = ("Convolution", "ConvolutionBackpropData")
+    convolutions = [op.get_friendly_name() for op in model.get_ordered_ops() if op.get_type_name() in kinds]
     with quiet():
         nncf.set_log_level(40)
         quantised = nncf.quantize(
@@ -80,16 +82,15 @@ def quantise_openvino(
             nncf.Dataset([{INPUT: image.numpy()} for image in images.calibration]),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(images.calibration),
-            ignored_scope=nncf.IgnoredScope(names=[_last_convolution(model)], types=["Add", "MVN"], validate=False),
+            ignored_scope=nncf.IgnoredScope(names=convolutions[-1:], types=["Add", "MVN"], validate=False),
         )
     save_openvino(quantised, path, about, half=False)
-    return LAYERS
 
 
 def quantise_onnx(
     network: nn.Module, images: Images, channels: int, multiple: int, path: Path, about: dict[str, str]
-) -> str:
-    """Write an int8 graph of ONNX (QuantizeLinear, DequantizeLinear). Returns which layers are in int8."""
+) -> None:
+    """Write an int8 graph of ONNX (QuantizeLinear, DequantizeLinear)."""
     onnx, _ = require("onnx"), require("onnxruntime")
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
@@ -120,13 +121,3 @@ def quantise_onnx(
             extra_options={"OpTypesToExcludeOutputQuantization": ["Conv", "ConvTranspose"]},
         )
         save_onnx(onnx.load(str(target)), path, about)
-    return LAYERS
-
-
-def _last_convolution(model: Any) -> str:
-    names: Sequence[str] = [
-        op.get_friendly_name()
-        for op in model.get_ordered_ops()
-        if op.get_type_name() in ("Convolution", "ConvolutionBackpropData")
-    ]
-    return names[-1]

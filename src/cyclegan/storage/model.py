@@ -38,6 +38,10 @@ class ModelInfo(Config):
     averages: bool = True
     origin: str | None = Field(None, description="what it was imported or fine-tuned from")
 
+    def formats(self, direction: Direction) -> tuple[ImageFormat, ImageFormat]:
+        """The formats of the images that a direction takes and gives."""
+        return (self.a, self.b) if direction == "a2b" else (self.b, self.a)
+
 
 def save_model(target: Path, info: ModelInfo, weights: Mapping[str, Mapping[str, Tensor]]) -> None:
     """Write a model directory: config.json and a file for each network. It is there whole or not at all.

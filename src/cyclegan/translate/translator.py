@@ -44,7 +44,7 @@ class Translator:
         self.info = info
         self.direction = direction
         self.device = network.device
-        self.source, self.target = (info.a, info.b) if direction == "a2b" else (info.b, info.a)
+        self.source, self.target = info.formats(direction)
 
     @property
     def network(self) -> nn.Module:
@@ -95,7 +95,7 @@ class Translator:
             opened = open_export(export, folder, direction, engine=engine, precision=precision, device=device)
             return cls(opened, export.origin, direction)
         network, info = load_generator(find_model(Path(path)), direction, weights)
-        source, target = (info.a, info.b) if direction == "a2b" else (info.b, info.a)
+        source, target = info.formats(direction)
         opened = open_engine(
             network,
             source.channels,
@@ -166,15 +166,15 @@ class Translator:
         if tile is not None:
             for image in images:
                 array = self._to_array(image)
-                result = translate_array(self.original, array, self.info.model, self.source, self.target, tile)
-                yield self._like(isinstance(image, Image.Image), result)
+                array = translate_array(self.original, array, self.info.model, self.source, self.target, tile)
+                yield self._like(isinstance(image, Image.Image), array)
             return
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; expected at least 1.")
         network: Network = Stabiliser(self.network, memory_frames=memory_frames) if stabilise else self.engine
         batch: list[tuple[Tensor, bool]] = []
         for image in images:
-            item = self._to_tensor(image), isinstance(image, Image.Image)
+            item = to_tensor(self._to_array(image), self.source), isinstance(image, Image.Image)
             if batch and (len(batch) == batch_size or batch[0][0].shape != item[0].shape):
                 yield from self._translate_batch(batch, network)
                 batch = []
@@ -195,9 +195,6 @@ class Translator:
         with torch.inference_mode():
             padded = pad_to_multiple(images.to(self.device), model.multiple, model.smallest_side)
             return network(padded)[..., :height, :width].float().cpu()
-
-    def _to_tensor(self, image: Picture) -> Tensor:
-        return to_tensor(self._to_array(image), self.source)
 
     def _to_array(self, image: Picture) -> Array:
         if isinstance(image, Image.Image):

@@ -16,7 +16,7 @@ from cyclegan.system.messages import Messages
 _ZIP = b"PK\x03\x04"
 
 
-def download_dataset(name: str, out: Path, *, mirror: str | None = None, patience: Patience | None = None) -> Path:
+def download_dataset(name: str, out: Path, *, mirror: str | None = None) -> Path:
     """Download the dataset `name` of STANDARD into the folder `out`, with about.json. Returns `out`.
 
     A dataset that is there already stays as it is. mirror: see `address`.
@@ -28,7 +28,7 @@ def download_dataset(name: str, out: Path, *, mirror: str | None = None, patienc
         return out
     check_free(out)
     # Images hardly shrink in a zip, so the disk holds them twice for a while.
-    with _fetched(entry, out, mirror, patience, messages, begins=(_ZIP,), room=2.0) as (url, received):
+    with _fetched(entry, out, mirror, None, messages, begins=(_ZIP,), room=2.0) as (url, received):
         images = received.path.with_name("images")
         try:
             found = unpack(received.path, images, name=f"{name}.zip", messages=messages)

@@ -49,13 +49,11 @@ class LargeResult:
     notes: list[str] = field(default_factory=list)
 
 
-def needs_tiles(translator: Translator, path: Path, *, batch_size: int = 1) -> bool:
-    """Whether an image is too large to be translated as a whole in the available memory. Reads its header only."""
-    return bool(find_large(translator, FileList(Path(), [str(path)]), batch_size=batch_size).any())
-
-
 def find_large(translator: Translator, files: FileList, *, batch_size: int = 1) -> NDArray[np.bool_]:
-    """`needs_tiles` of each file, (N,). A file whose header cannot be read is not large."""
+    """Whether each image is too large to be translated as a whole in the available memory, (N,), by its header.
+
+    A file whose header cannot be read is not large.
+    """
     is_large = np.zeros(len(files), bool)
     if not len(files) or translator.engine.original is None or not can_tile(translator.original):
         return is_large

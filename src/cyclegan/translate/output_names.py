@@ -84,7 +84,7 @@ def mirror(
                 taken.add(place)
         sources += os.fsencode(source) + b"\0"
         targets += os.fsencode(target) + b"\0"
-    return FileList.of_bytes(Path(), sources), FileList.of_bytes(out, targets)
+    return FileList(Path(), bytes(sources)), FileList(out, bytes(targets))
 
 
 def _slashed(folder: Path) -> str:

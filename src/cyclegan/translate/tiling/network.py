@@ -33,7 +33,7 @@ from cyclegan.translate.tiling.planes import (
     is_instance_norm,
     then,
 )
-from cyclegan.translate.tiling.sweeps import Tick, add_into, finish_in_place, gather, rewrite, store
+from cyclegan.translate.tiling.sweeps import Tick, add_into, finish_in_place, gather, rewrite
 
 relu: Activation = F.relu_
 leaky_relu: Activation = partial(F.leaky_relu_, negative_slope=0.2)
@@ -188,7 +188,7 @@ class TiledNetwork:
     def _two_stored(self, x: Stored, scratch: Tensor, block: BlockLayers, name: str) -> None:
         """A block with a second activation, which stores each of its convolutions in turn."""
         side = self._side(x)
-        first = store(Conv(x, block.conv1, mirrored=1), side, self._tick(name + "norm1"), scratch)
+        first = gather(Conv(x, block.conv1, mirrored=1), side, self._tick(name + "norm1"), scratch)
         inner = Stored(scratch, *self._norm(block.norm1, name + "norm1", relu, first))
         second = rewrite(
             inner, 1, side, lambda old: Conv(old, block.conv2, mirrored=1), self._tick(name + "norm2"), is_gathered=True
@@ -286,7 +286,7 @@ class TiledNetwork:
         layout = torch.channels_last if channels_last_is_fast(conv.weight) else torch.contiguous_format
         shape = (1, channels, conv.height, conv.width)
         tensor = torch.empty(shape, device=conv.weight.device, dtype=conv.weight.dtype, memory_format=layout)
-        moments = store(conv, self._side(conv), self._tick(name), tensor)
+        moments = gather(conv, self._side(conv), self._tick(name), tensor)
         return Stored(tensor, *self._norm(norm, name, after, moments))
 
     def _norm(

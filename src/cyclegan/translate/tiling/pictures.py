@@ -113,30 +113,25 @@ def sample(source: ImageSource, kind: str) -> Array:
     (h, w, C), float32 if reduced; the sides are about SAMPLE_PIXELS, or those of the image if it is smaller.
     """
     if kind == "crops":
-        return _crops(source)
+        # From border to border at equal distances, side by side.
+        rows, columns = _spans(source.height), _spans(source.width)
+        return np.concatenate([np.concatenate([source.read(Box(*y, *x)) for x in columns], axis=1) for y in rows])
     assert kind == "reduced", kind
     factor = _factor(source.height, source.width)
     if factor == 1:
         return source.read(Box(0, source.height, 0, source.width))
-    rows: list[Array] = []
+    bands: list[Array] = []
     band = max(1, 256 // factor) * factor
     for top in range(0, source.height // factor * factor, band):
         bottom = min(top + band, source.height // factor * factor)
         values = source.read(Box(top, bottom, 0, source.width // factor * factor)).astype(np.float32)
         planes = torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
-        rows.append(F.avg_pool2d(planes, factor).numpy().transpose(1, 2, 0))
-    return np.concatenate(rows)
+        bands.append(F.avg_pool2d(planes, factor).numpy().transpose(1, 2, 0))
+    return np.concatenate(bands)
 
 
 def _factor(height: int, width: int) -> int:
     return -(-min(height, width) // SAMPLE_PIXELS)
-
-
-def _crops(source: ImageSource) -> Array:
-    """Crops from border to border at equal distances, side by side."""
-    rows, columns = _spans(source.height), _spans(source.width)
-    strips = [np.concatenate([source.read(Box(*y, *x)) for x in columns], axis=1) for y in rows]
-    return np.concatenate(strips)
 
 
 def _spans(length: int) -> list[tuple[int, int]]:

@@ -323,7 +323,7 @@ def test_a_wrong_size_is_refused_and_removed(server, tmp_path, data, length):
 
 def test_a_web_page_instead_of_a_file_is_refused(server, tmp_path):
     page = b"<html>Please log in</html>"
-    for kind, message in (("text/html; charset=utf-8", "brought a web page"), ("application/zip", "is no .zip file")):
+    for kind, message in (("text/html; charset=utf-8", "returned a web page"), ("application/zip", "is no .zip file")):
         server.script = [serve(page, kind=kind)]
         with pytest.raises(DownloadError, match=message):
             get(server, tmp_path, known=False)

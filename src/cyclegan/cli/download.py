@@ -98,5 +98,5 @@ def _show_list() -> None:
     for kind, entry in entries:
         size = show_bytes(entry.num_bytes) if entry.num_bytes else "unknown"
         table.add_row(entry.name, kind, entry.a, entry.b, size, "checked" if entry.sha256 else "unknown")
-    table.add_row("cityscapes", "dataset", "street photos", "label maps", "", "says where")
+    table.add_row("cityscapes", "dataset", "street photos", "label maps", "", "explains how")
     console.print(table)

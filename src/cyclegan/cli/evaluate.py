@@ -51,7 +51,7 @@ def run(parsed: argparse.Namespace) -> None:
     try:
         scores = evaluate(parsed.run_directory, **keywords(parsed, "run_directory"))
     except KeyboardInterrupt:
-        print("Stopped; earlier scores are as they were.", file=sys.stderr)
+        print("Stopped; earlier scores are unchanged.", file=sys.stderr)
         raise
     step = f"Step {scores.step:,} of " if scores.step else ""  # imported models have none
     print(f"{step}{parsed.run_directory}, {scores.weights} weights")

@@ -42,7 +42,7 @@ def run(parsed: argparse.Namespace) -> None:
         options = keywords(parsed, "run_directory", "repo_id", "no_samples")
         address = push(parsed.run_directory, parsed.repo_id, samples=not parsed.no_samples, show=_show, **options)
     except KeyboardInterrupt:
-        print("Stopped; what was not committed yet is not there.", file=sys.stderr)
+        print("Stopped; files that were not committed are not published.", file=sys.stderr)
         raise
     if parsed.licence is None:
         print("The card states no licence; --licence ID does, such as --licence cc-by-4.0.", file=sys.stderr)
@@ -66,9 +66,9 @@ def _show(parcel: "Parcel") -> None:
     table.add_column(justify="right")
     table.add_column()
     for name, size in parcel.files.items():
-        table.add_row(f"  {name}", decimal(size), "replaces the one there" if name in there else "")
+        table.add_row(f"  {name}", decimal(size), "replaces an existing file" if name in there else "")
     for name in parcel.delete:
-        table.add_row(f"  {name}", "", "is deleted there: of the model before")
+        table.add_row(f"  {name}", "", "is deleted: part of the previous model")
     table.add_row(f"  {len(parcel.files)} files", decimal(sum(parcel.files.values())), "")
     console.print(table)
     if any(name.startswith("samples/") for name in parcel.files):

@@ -29,7 +29,7 @@ EXAMPLES = """examples:
   cyclegan translate hf:user/name photo.jpg --out translated/          (a model of the Hugging Face Hub)"""
 
 
-# Files that are named one by one when they cannot be translated.
+# Failed files that are listed by name.
 _MAX_NAMED = 10
 
 
@@ -96,7 +96,7 @@ def run(parsed: argparse.Namespace) -> None:
         except KeyboardInterrupt:
             with contextlib.suppress(OSError):  # the terminal may be gone
                 partial = progress.resumable
-                kept = f"; the same command goes on with {partial}" if partial else ", nothing half-made is left"
+                kept = f"; the same command resumes {partial}" if partial else ", no partial file is left"
                 print(f"Stopped; images and clips that are done are kept{kept}.", file=sys.stderr)
             raise
     if not is_complete:

@@ -1,8 +1,7 @@
-"""Download one file over HTTP: resume an interrupted download, check size and SHA-256, then hand the file over.
+"""Download one file over HTTP: resume an interrupted download, and check its size and SHA-256.
 
-This is own code because no well-kept library does all of it: resume only if the server still has the same file
-(If-Range), keep the part between calls, retry with growing waits, refuse web pages and redirects to other protocols,
-limit the size.
+No maintained library does all of this: resume only if the server still has the same file (If-Range), keep the partial
+file between calls, retry with growing waits, refuse web pages and redirects to other protocols, limit the size.
 """
 
 import hashlib
@@ -32,7 +31,7 @@ _CHUNK = 1 << 18
 # Limit for servers that do not announce a length. No file of the catalogue has a fifth of it.
 _MOST_BYTES = 8 << 30
 
-# Answers that may change soon. All others from 400 on are final.
+# Status codes worth another try. All others from 400 on are final.
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -61,7 +60,7 @@ class Received:
 def workplace(out: Path, messages: Messages) -> Iterator[Path]:
     """The hidden folder beside `out` for a download in progress, locked for this process.
 
-    It stays only if it holds a file that a further call can resume. Raises InputError if another process works there,
+    The folder is removed unless it holds a partial file that another call can resume. Raises InputError if another process works there,
     or if `out` is there already and not an empty folder.
     """
     check_free(out)
@@ -99,8 +98,8 @@ def fetch(
 
     begins: first bytes of such files. num_bytes, sha256: of the right file, if known. room: free bytes on the disk that
     are needed for each byte of the file.
-    Raises DownloadError if the server has no such file, another file, or does not answer; the part that has arrived is
-    then kept if a further call can resume it, else removed. Raises InputError if the disk has not enough room.
+    Raises DownloadError if the server has no such file, another file, or does not answer; a partial file is
+    then kept if another call can resume it, else removed. Raises InputError if the disk has not enough room.
     """
     patience = patience or Patience()
     partial = _Partial(work)
@@ -121,7 +120,7 @@ def fetch(
                 _receive(url, partial, num_bytes, room, patience.timeout, messages)
             except TransferError as error:
                 forget_unmarked()
-                # A bad connection that makes some progress with every try completes the file in the end.
+                # A bad connection that makes progress with every try completes the file eventually.
                 failures = failures + 1 if partial.num_bytes() <= furthest else 1
                 furthest = max(furthest, partial.num_bytes())
                 if failures >= patience.tries:
@@ -159,7 +158,7 @@ def check_mirror(mirror: str) -> str:
 
 
 class _Partial:
-    """The part of a file that has arrived, and a note with its address, its length and the server's mark of it."""
+    """A partial file, and a note with its address, its length and the server's mark (ETag or date)."""
 
     def __init__(self, work: Path) -> None:
         self.file = work / "received"
@@ -210,7 +209,7 @@ def _receive(
     with _open(urllib.request.Request(url, headers=headers), timeout, partial) as response:
         if response.headers.get_content_type() == "text/html":
             raise DownloadError(
-                f"{url} brought a web page instead of a file; open it in a browser (a login of your network?), "
+                f"{url} returned a web page instead of a file; open it in a browser (does your network want a login?), "
                 f"or use another --mirror. {partial}".rstrip()
             )
         total = _length(url, response, partial, num_bytes)
@@ -252,7 +251,7 @@ def _receive(
 
 
 def _length(url: str, response: http.client.HTTPResponse, partial: _Partial, num_bytes: int | None) -> int | None:
-    """Bytes of the whole file, if known. Removes the part that we have unless the answer continues it."""
+    """Bytes of the whole file, if known. Removes the partial file unless the answer continues it."""
     headers = response.headers
     # A weak ETag does not promise the same bytes, and is not allowed in If-Range.
     tag = headers.get("ETag", "")
@@ -275,7 +274,7 @@ def _length(url: str, response: http.client.HTTPResponse, partial: _Partial, num
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to http and https only: an answer must not make us read files of this machine."""
+    """Follows redirects to http and https only: a server must not make this program read local files."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         _check_redirect(req.full_url, newurl)
@@ -347,7 +346,7 @@ def _check(
         wrong = f"is no {Path(urlsplit(url).path).suffix} file"
     if wrong:
         partial.clear()
-        raise DownloadError(f"What came from {url} {wrong} and was removed; try again, or another --mirror.")
+        raise DownloadError(f"The file from {url} {wrong} and was removed; try again, or another --mirror.")
     return Received(partial.file, count, found)
 
 

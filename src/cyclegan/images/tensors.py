@@ -42,7 +42,7 @@ def from_tensor(tensor: Tensor, image_format: ImageFormat) -> Array:
 
 
 def pad_to_multiple(images: Tensor, multiple: int, smallest: int = 1) -> Tensor:
-    """Mirror (..., C, H, W) at its right and lower border until H and W are multiples and at least `smallest`."""
+    """Pad (..., C, H, W) by reflection at the right and bottom until H and W are multiples and at least `smallest`."""
     for dim in (-2, -1):
         if (indices := mirrored_indices(images.shape[dim], multiple, smallest)) is not None:
             images = images.index_select(dim, torch.from_numpy(indices).to(images.device))

@@ -99,7 +99,7 @@ def _files_of(folder: Path, epoch: str, notes: list[str]) -> list[tuple[Path, st
         raise InputError(f"{folder} has nothing of epoch {epoch}; pass --epoch with one of: {', '.join(epochs)}.")
     for path, role in chosen.items():
         if role not in ("G", *ROLES):
-            notes.append(f"{path.name} is left out: a model has no place for it.")
+            notes.append(f"{path.name} is left out: it is not part of a CycleGAN model.")
     return [(path, role) for path, role in chosen.items() if role in ("G", *ROLES)]
 
 
@@ -142,7 +142,7 @@ def _read_networks(
         if role in ROLES:
             name = ROLES[role]
             if role[0] != network.kind[0].upper():
-                raise InputError(f"{path} holds a {network}, which its name does not say; rename it.")
+                raise InputError(f"{path} holds a {network}, which contradicts its name; rename it.")
         elif network.kind == "discriminator":
             raise InputError(
                 f"{path} is a discriminator, and its name does not say of which domain; leave it out, or name it "

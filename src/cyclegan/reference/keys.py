@@ -54,7 +54,7 @@ class ReferenceNetwork:
 
 
 def recognise(state: Mapping[str, Tensor]) -> ReferenceNetwork:
-    """Find the architecture of one network of the reference from its tensors: kind, size, norm, dropout, channels.
+    """Infer the architecture of one network of the reference from its tensors: kind, size, norm, dropout, channels.
 
     Dropout of a U-Net leaves no trace in the tensors and is taken to be off. Biases that the reference leaves out
     (without norm) and counters that old releases of torch did not save become zeros.

@@ -1,4 +1,4 @@
-"""Translate files of any size in tiles, and keep what is done on disk, so that a stopped command can be resumed."""
+"""Translate files of any size in tiles, and keep finished rows on disk, so that a stopped command can be resumed."""
 
 import contextlib
 import hashlib

@@ -1,4 +1,4 @@
-"""What a translation of many files reports while it works. Imports nothing heavy."""
+"""Progress reports of a translation of many files. Imports nothing heavy."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext

@@ -185,7 +185,7 @@ class Translator:
     def translate_tensor(self, images: Tensor) -> Tensor:
         """(N, C, H, W) in [-1, 1] of any size -> the same size of the other domain, on the CPU.
 
-        Sizes that the network does not take are mirrored outwards at the right and below, and cropped again.
+        Sizes that the network does not take are padded by reflection at the right and bottom, and cropped afterwards.
         """
         return self._run(images, self.engine)
 

@@ -112,8 +112,8 @@ def translate_video(
     which the shorter side or the width is scaled for the network. stabilise, memory_frames: as in
     `Translator.translate`.
     on_frame(done, expected): called after each frame; expected is None if the length is unknown.
-    The target is complete or absent; an interrupted call leaves nothing. Everything that can be decoded of a damaged
-    clip is kept, and `damage` says what is missing.
+    The target is complete or absent; an interrupted call leaves nothing. All frames of a damaged clip that can be
+    decoded are kept, and `damage` lists what is missing.
     Raises InputError if the clip or the model cannot be used, or the target cannot be written.
     """
     source, target = Path(source), Path(target)

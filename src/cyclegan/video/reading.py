@@ -23,7 +23,7 @@ LIMITED, FULL = 1, 2  # AVColorRange
 RGB, BT709 = 0, 1  # AVColorSpace
 HDR_TRANSFERS = (16, 18)  # PQ and HLG
 
-# A time that falls by less is the fault of one packet, and not a jump of the clock.
+# A time that falls by less is an error of one packet, not a jump of the clock.
 _JUMP_SECONDS = Fraction(1, 2)
 
 # Clocks of broadcasts have 33 bits: FFmpeg reads a jump back by more than a minute as one ahead by 26 hours.

@@ -38,7 +38,7 @@ class Plane(Protocol):
 
 
 class Picture:
-    """The input, mirrored outwards at the right and below up to a multiple of pixels, as `pad_to_multiple` does.
+    """The input, padded by reflection at the right and bottom to a multiple of pixels, as by `pad_to_multiple`.
 
     read: a box inside height x width -> (1, C, h, w) in [-1, 1].
     """

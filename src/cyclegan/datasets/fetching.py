@@ -60,8 +60,8 @@ class Received:
 def workplace(out: Path, messages: Messages) -> Iterator[Path]:
     """The hidden folder beside `out` for a download in progress, locked for this process.
 
-    The folder is removed unless it holds a partial file that another call can resume. Raises InputError if another process works there,
-    or if `out` is there already and not an empty folder.
+    The folder is removed unless it holds a partial file that another call can resume. Raises InputError if another
+    process works there, or if `out` exists and is not an empty folder.
     """
     check_free(out)
     work = out.with_name(f".{out.name}.partial")

@@ -123,7 +123,7 @@ class PictureWriter(_Track):
         self.end = Fraction(0)
 
     def write(self, array: Array, pts: int | None, duration: int) -> None:
-        """pts, duration: in units of the clip's time base; a pts that does not increase is raised, as encoders require."""
+        """pts, duration: in units of the clip's time base; a pts that does not grow is raised, as encoders require."""
         info = self._info
         if pts is None:
             pts = 0 if self._last is None else self._last + self._step

@@ -327,7 +327,7 @@ def test_an_export_never_overwrites(folders, tmp_path):
     run = train(*folders, out=tmp_path / "run", steps=1, preset="paper", quiet=True, **TINY)
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "latest_net_D_B.pth").write_bytes(b"precious")
-    with pytest.raises(InputError, match=r"latest_net_D_B.pth is there already"):
+    with pytest.raises(InputError, match=r"latest_net_D_B.pth already exists"):
         export_model(run, tmp_path / "theirs", format="reference")
     assert [path.name for path in (tmp_path / "theirs").iterdir()] == ["latest_net_D_B.pth"]
 

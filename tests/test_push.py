@@ -528,7 +528,7 @@ def test_the_command_shows_what_it_sends_and_prints_the_address(scored, writer, 
     assert "--licence ID does" in told.err
     main(["push", str(scored), "user/maps", "--licence", "mit", "--weights", "final", "--no-samples"])
     told = capsys.readouterr()
-    assert "there already, private" in told.err
+    assert "existing, private" in told.err
     assert "replaces an existing file" in told.err
     assert re.search(r"a2b_average\.safetensors +is deleted there", told.err)
     assert "--licence" not in told.err

@@ -1,4 +1,4 @@
-"""What all commands share: arguments in one line each, and their values by name."""
+"""Shared by all commands: declare an argument in one line, and read the values by name."""
 
 import argparse
 from pathlib import Path

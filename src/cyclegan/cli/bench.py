@@ -66,7 +66,9 @@ def run(parsed: argparse.Namespace) -> None:
         device = resolve_device(parsed.device)
         subject = find_subject(parsed.run_directory, parsed.preset or "paper", parsed.export, Path(workplace))
         if parsed.work and "train" in parsed.work and subject.config is None:
-            raise InputError(f"{parsed.run_directory} is an export, which is not trained; give the run it was made of.")
+            raise InputError(
+                f"{parsed.run_directory} is an export, which is not trained; give the run it was exported from."
+            )
         works = parsed.work or (("train", "translate") if subject.config is not None else ("translate",))
         sizes = sorted(set(parsed.sizes or subject.sizes(trained="train" in works)))
         for size in sizes:

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--data", Path, "Folder of the dataset, which is built if it is missing", Path("data/earth"))
     add("--minutes", float, "Minutes of training (default: those of the preset demo).")
     add("--seed", int, "Seed of the training (default: 0).")
-    add("--fresh", bool, "Move an earlier demo aside and start anew.")
+    add("--fresh", bool, "Move an earlier demo aside and start over.")
 
 
 def run(parsed: argparse.Namespace) -> None:

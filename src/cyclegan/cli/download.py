@@ -64,7 +64,7 @@ def _get_model(name: str, out: Path, mirror: str | None) -> Path:
     from cyclegan.storage.model import read_info
 
     if (out / "config.json").is_file() and f"{name}.pth" in (read_info(out).origin or ""):
-        print(f"{out} is there already; remove it to download it again.", file=sys.stderr)
+        print(f"{out} already exists; remove it to download it again.", file=sys.stderr)
         return out
     with model_file(name, out, mirror=mirror) as file:
         try:

@@ -16,7 +16,7 @@ EXAMPLES = """examples:
   cyclegan inspect photos/ --test-a photos_held_out/
   cyclegan inspect runs/maps
 
-Decodes every file, then prints what it found and advises; --out adds a page with pictures."""
+Decodes every file, then prints its findings and advice; --out adds a page with pictures."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

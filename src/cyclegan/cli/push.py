@@ -57,7 +57,7 @@ def _show(parcel: "Parcel") -> None:
     from rich.table import Table
 
     there = parcel.remote.files if parcel.remote is not None else ()
-    state = f"{'there already' if parcel.remote is not None else 'new'}, {'private' if parcel.private else 'public'}"
+    state = f"{'existing' if parcel.remote is not None else 'new'}, {'private' if parcel.private else 'public'}"
     state = "nothing is sent" if parcel.dry_run else state
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     console.print(f"To {parcel.address} ({state}):")

@@ -82,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
     add_argument(start, "--config", Path, file_help, metavar="FILE")
     again = start.add_mutually_exclusive_group()
     add_argument(again, "--resume", bool, "Go on with the run in --out, also with changed settings.")
-    add_argument(again, "--fresh", bool, "Move the run in --out aside and start anew.")
+    add_argument(again, "--fresh", bool, "Move the run in --out aside and start over.")
     command_help = (
         "Print a command of the reference implementation, in quotes, as a command of cyclegan, and train nothing."
     )

@@ -203,7 +203,7 @@ def _receive(
     headers = {"User-Agent": f"cyclegan/{__version__}", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
-        if partial.note.get("mark"):  # a server that has another file by now sends all of it
+        if partial.note.get("mark"):  # if the file has changed, the server sends all of it
             headers["If-Range"] = partial.note["mark"]
 
     with _open(urllib.request.Request(url, headers=headers), timeout, partial) as response:
@@ -263,7 +263,7 @@ def _length(url: str, response: http.client.HTTPResponse, partial: _Partial, num
         goes_on = part is not None and int(part[1]) == partial.num_bytes()
         if not goes_on or (total and known and total != known) or (mark and known_mark and mark != known_mark):
             partial.clear()
-            raise TransferError("The server has another file by now")
+            raise TransferError("The file on the server has changed")
         return total or known or num_bytes
     if response.status != 200:
         raise DownloadError(f"{url} answers {response.status} {response.reason}; expected a file.")
@@ -297,12 +297,12 @@ def _open(request: urllib.request.Request, timeout: float, partial: _Partial) ->
             raise TransferError(f"{host} answers {answer}") from None
         if error.code == 416:
             partial.clear()
-            raise TransferError("The server has another file by now") from None
+            raise TransferError("The file on the server has changed") from None
         if 300 <= error.code < 400:
             _check_redirect(url, error.headers.get("Location", ""))
             raise DownloadError(f"{url} redirects without end; use another --mirror.") from None
         raise DownloadError(
-            f"{url} answers {answer}; the file is not there (any more): use a mirror that has it (--mirror URL, or the "
+            f"{url} answers {answer}; the file does not exist there: use a mirror that has it (--mirror URL, or the "
             f"environment variable CYCLEGAN_MIRROR). {partial}".rstrip()
         ) from None
     except (OSError, http.client.HTTPException) as error:

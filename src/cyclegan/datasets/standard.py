@@ -19,7 +19,7 @@ _ZIP = b"PK\x03\x04"
 def download_dataset(name: str, out: Path, *, mirror: str | None = None) -> Path:
     """Download the dataset `name` of STANDARD into the folder `out`, with about.json. Returns `out`.
 
-    A dataset that is there already stays as it is. mirror: see `address`.
+    An existing dataset is kept as it is. mirror: see `address`.
     Raises DownloadError, ArchiveError or InputError; `out` is then unchanged.
     """
     entry, out, messages = STANDARD[name], Path(out), Messages("datasets")
@@ -66,7 +66,7 @@ def model_file(name: str, out: Path, *, mirror: str | None = None, patience: Pat
     """The file NAME.pth of the generator `name` of MODELS, in a hidden folder beside `out`, removed after the block.
 
     The file has the authors' format and is untrusted: load it with weights_only=True. mirror: see `address`.
-    Raises DownloadError if the download fails, InputError for an unknown name or if `out` is there already.
+    Raises DownloadError if the download fails, InputError for an unknown name or if `out` already exists.
     """
     if name not in MODELS:
         raise unknown(name, tuple(MODELS), "pretrained model")

@@ -38,13 +38,13 @@ def export_model(
 ) -> Exported:
     """Write the model of a run directory, a checkpoint or a model directory into the folder `out`, for another program.
 
-    format: one of FORMATS. direction: a2b, b2a, or both as far as the model has them. weights: final or average;
+    format: one of FORMATS. direction: a2b, b2a, or both (those that the model has). weights: final or average;
     default: those that the model was configured for. precision: arithmetic of the graphs of onnx, openvino and
     torch-export, type of the weights of a model directory. calibrate: for int8, a folder of images of the input domain,
     or one that holds trainA and trainB; default: the images that the run was trained on. say: called with a warning
     before the work if this CPU makes it slow.
     Returns the files and notes for the user. Graphs are compared with torch before they are put into place.
-    Raises InputError if there is no such model, the format cannot hold it, a file is there already, this CPU cannot
+    Raises InputError if there is no such model, the format cannot hold it, a file already exists, this CPU cannot
     check the precision, or the graph does not agree with the network.
     """
     if format not in FORMATS:

@@ -99,7 +99,7 @@ def export_graphs(
     wanted = [*names, *extra, "config.json"]
     for name in wanted:
         if (out / name).exists():
-            raise InputError(f"{out / name} is there already; remove it or choose another --out.")
+            raise InputError(f"{out / name} already exists; remove it or choose another --out.")
     slow = why_slow(precision, torch.device("cpu")) if format == "torch-export" else ""
     if slow:
         say(

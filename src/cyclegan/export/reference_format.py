@@ -42,7 +42,7 @@ def export_reference(
     targets = {role: out / f"latest_net_{role}.pth" for role in states}
     for target in targets.values():
         if target.exists():
-            raise InputError(f"{target} is there already; remove it or choose another --out.")
+            raise InputError(f"{target} already exists; remove it or choose another --out.")
     with atomic_path(out, merge=True) as folder:
         folder.mkdir()
         for role, state in states.items():

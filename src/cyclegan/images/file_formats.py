@@ -50,7 +50,7 @@ FILE_FORMATS: dict[str, FileFormat] = {
     "npy": FileFormat(suffixes=(".npy",), read=npy.read, write=npy.write, holds=None, probe=npy.probe, size=npy.size),
 }
 
-# Files with other suffixes, when a user names them one by one.
+# For files with other suffixes, which a user names explicitly.
 _OTHER = _of_pillow(suffixes=())
 
 

@@ -95,7 +95,7 @@ def list_files(root: Path, suffixes: tuple[str, ...]) -> FileList:
     waiting = [""]
     while waiting:
         folder = waiting.pop()
-        # An unreadable folder, one that vanishes meanwhile, and a root that is no folder hold no files.
+        # An unreadable folder, one removed during the scan, and a root that is no folder count as empty.
         with (
             suppress(PermissionError, FileNotFoundError, NotADirectoryError),
             os.scandir(Path(root, folder)) as entries,

@@ -47,7 +47,7 @@ def read_header(path: str) -> Header:
 
 def decoded_bytes(path: Path, image_format: ImageFormat) -> int:
     """Bytes of a file's image when it is decoded in this format; 0 if its size cannot be read."""
-    height, width = _size(str(path)) or (0, 0)  # reading the file reports what is wrong
+    height, width = _size(str(path)) or (0, 0)  # reading the file reports the error
     return height * width * image_format.pixel_bytes
 
 
@@ -147,7 +147,7 @@ class HeaderIndex:
         self.changed = False
 
     def replace(self, found: "list[Headers]") -> None:
-        """Hold these headers and no others."""
+        """Replace all headers of the index by these."""
         keys, sizes, kinds = (
             np.concatenate([getattr(chunk, name) for chunk in found]) for name in ("keys", "sizes", "kinds")
         )

@@ -61,7 +61,7 @@ class Command:
 
 def read_command(command: str) -> Command:
     """Parse a whole command line. Mistakes become `problems`. Raises InputError if it names neither script."""
-    # A line goes on after \ in sh, after ^ in cmd, after ` in PowerShell. A \ before a name is from Windows.
+    # Lines continue after \ in sh, after ^ in cmd, after ` in PowerShell. A \ before a name separates Windows folders.
     text = re.sub(r"[\\^`][ \t]*\r?\n", " ", command.strip().lstrip("!$%> "))
     try:
         words = shlex.split(re.sub(r"\\(?=[\w.])", "/", text))

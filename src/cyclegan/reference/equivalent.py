@@ -65,7 +65,7 @@ class _Checkpoint:
     """The checkpoint that a command names.
 
     name: of the run, with its suffix. theirs: the folder of the reference. which: the epoch, latest, or iter_STEP.
-    run: the run of ours that now has this name, if there is one: at the place of theirs, or where --continue_train
+    run: the run of this program with that name, or None: in the folder of the reference, or where --continue_train
     puts it. model: where an import writes it.
     """
 
@@ -223,7 +223,7 @@ def _resume(read: Command, run: str, theirs: str) -> list[str]:
     also = f"; the checkpoint in {theirs} is not used again" if run != theirs else ""
     read.note("resumed", run=run, also=also)
     if names := read.given_of("epoch_count", "epoch", "load_iter"):
-        read.leave_out(names, "the run knows where it stopped.")
+        read.leave_out(names, "the run records where it stopped.")
     read.values["epoch_count"] = 1
     if run == theirs:
         return ["--resume"]
@@ -257,7 +257,7 @@ def _test(read: Command, checkpoint: _Checkpoint) -> list[Words]:
     device = _device(read)
     flags += ["--device", device] if device != "auto" else []
     if names := read.given_of(*(option.name for option in OPTIONS if option.in_model)):
-        read.leave_out(names, "a saved model knows its networks.")
+        read.leave_out(names, "a saved model records its networks.")
 
     out = _join(read["results_dir"], checkpoint.name, f"{read['phase']}_{read['epoch']}")
     out += f"_iter{read['load_iter']}" if read["load_iter"] > 0 else ""

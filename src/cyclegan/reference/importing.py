@@ -115,7 +115,7 @@ def _read_options(folder: Path) -> dict[str, str]:
 
 
 def _preprocessing(options: dict[str, str]) -> dict[str, Any]:
-    """The preprocessing of the training images, as far as the options say; without them `none`."""
+    """The preprocessing of the training images, where the options name it; otherwise `none`."""
     preprocess = options.get("preprocess", "").replace("_", "-")
     sizes = [options.get(name, "") for name in ("load_size", "crop_size")]
     load_size, crop_size = [int(size) if size.isdigit() else None for size in sizes]

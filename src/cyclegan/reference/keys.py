@@ -93,9 +93,9 @@ def recognise(state: Mapping[str, Tensor]) -> ReferenceNetwork:
     # Errors use the names in the file.
     names = _names_of(theirs)
     file_keys = {key: f"{names[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}" for key in {*expected, *weights}}
-    missing, strange = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
-    if missing or strange:
-        what = f"it lacks {file_keys[missing[0]]}" if missing else f"ours has no place for {file_keys[strange[0]]}"
+    missing, extra = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
+    if missing or extra:
+        what = f"it lacks {file_keys[missing[0]]}" if missing else f"ours has no place for {file_keys[extra[0]]}"
         raise InputError(f"{unlike}: {what}.")
     for key, tensor in expected.items():
         if weights[key].shape != tensor.shape:
@@ -248,7 +248,7 @@ class ReferenceKind:
     read: settings and channels, from the shapes of convolutions by our keys, and the tensors under our and their keys.
     describe: for messages.
     biased_without_norm: the layers with a bias in a network without norm. dropout_shows: dropout layers shift the keys.
-    options: with which the reference builds it. note: what its command line cannot say, if so.
+    options: flags with which the reference builds it. note: what its command line cannot express, if anything.
     """
 
     kind: Literal["generator", "discriminator"]

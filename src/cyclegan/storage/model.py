@@ -103,7 +103,7 @@ def read_info(model: Path) -> ModelInfo:
     try:
         values: dict[str, Any] = json.loads((model / "config.json").read_text(encoding="utf-8"))
         if isinstance(values, dict) and "export_format" in values:
-            raise InputError(f"{model} is an export, which can only translate; give the run that it was made from.")
+            raise InputError(f"{model} is an export, which can only translate; give the run it was exported from.")
         return ModelInfo.model_validate(values)
     except ValidationError as error:
         raise InputError(
@@ -159,7 +159,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
 
 
 def read_discriminators(model: Path) -> dict[str, dict[str, Tensor]]:
-    """State dicts of the discriminators of a model directory by domain, a and b, as far as there are any.
+    """State dicts of the discriminators of a model directory by domain, a and b; empty if it has none.
 
     An imported model keeps them beside its generators; a run keeps them in the checkpoint of the same step.
     Raises InputError if a file is damaged.

@@ -116,7 +116,7 @@ def translate_folder(
     stabilise: each folder is a sequence of frames, and flicker is reduced; memory_frames: its time constant in frames
     (default 6).
     max_images: translate only the first images.
-    progress: receives what is done meanwhile.
+    progress: receives reports during the work.
 
     Images that cannot be read are skipped and returned with the reason. Raises InputError for options, a model or
     inputs that cannot be used, and if the results cannot be written.

@@ -137,6 +137,6 @@ class _RealPaths:
         return self._folders[folder]
 
     def is_one_to_one(self) -> bool:
-        """Whether different paths so far were different files."""
+        """Whether all paths seen so far that differ are different files."""
         real_folders = [folder for folder, _ in self._folders.values()]
         return len(set(real_folders)) == len(real_folders) and not any(links for _, links in self._folders.values())

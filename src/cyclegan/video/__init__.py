@@ -48,7 +48,7 @@ _MISSING_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class TranslatedClip:
-    """The result of `translate_video`. notes: sentences on differences from the source; damage: on what is lost."""
+    """The result of `translate_video`. notes: sentences on differences from the source; damage: on losses."""
 
     num_frames: int
     seconds: float

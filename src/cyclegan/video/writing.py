@@ -146,7 +146,7 @@ class PictureWriter(_Track):
 
 
 def open_sounds(av: Any, clip: Any, out: Any, target: Path, start: Fraction, notes: list[str]) -> "dict[int, Sound]":
-    """A writer for each stream of sound, by its index. `notes` gets what is left out or re-encoded."""
+    """A writer for each stream of sound, by its index. `notes` receives what is left out or re-encoded."""
     out.metadata.update({key: value for key, value in clip.metadata.items() if key.lower() not in _STALE_TAGS})
     sounds = {}
     for stream in clip.streams.audio:

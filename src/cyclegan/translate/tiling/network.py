@@ -39,7 +39,7 @@ relu: Activation = F.relu_
 leaky_relu: Activation = partial(F.leaky_relu_, negative_slope=0.2)
 tanh: Activation = Tensor.tanh_
 
-# Called with what is being done, and the share of all work, output included, that is done: 0 to 1.
+# Called with the name of the current pass, and the share of all work, output included, that is done: 0 to 1.
 OnShare = Callable[[str, float], None]
 
 
@@ -58,7 +58,7 @@ class TilingPlan:
 
 @dataclass
 class TilingState:
-    """What has been computed of an image so far: enough to resume from, in another process, too.
+    """The results for an image so far: enough to resume, also in another process.
 
     statistics: of instance norms, by name. activation: of a residual network, (1, C, H/4, W/4), after so many
     blocks.

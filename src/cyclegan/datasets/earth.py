@@ -59,10 +59,8 @@ def build_earth(
     map_file, map_name = EARTH_VARIANTS[variant]
     chart = read_world(map_file)
 
-    def save_map(box: Box, path: Path) -> None:
-        cut_tile(chart, box, size).save(path)
-
-    about = cut_tiles(out, save_map, tile=tile, block=block, size=size, stride=stride)
+    save = _saver(chart, size)
+    about = cut_tiles(out, save, tile=tile, block=block, size=size, stride=stride)
     write_about(out, {"name": "earth", "a": PHOTO_NAME, "b": map_name, **about})
 
 
@@ -78,10 +76,7 @@ def cut_tiles(
     for folder in folders:
         (out / folder).mkdir(parents=True)
 
-    def save_photo(box: Box, path: Path) -> None:
-        cut_tile(photo, box, size).save(path)
-
-    save = {"A": save_photo, "B": save_b}
+    save = {"A": _saver(photo, size), "B": save_b}
     roles = {"a": ("trainA",), "b": ("trainB",), "test": ("testA", "testB")}
     counts = dict.fromkeys(folders, 0)
     for role, left, top in places(tile, block, stride):
@@ -101,9 +96,9 @@ def cut_tiles(
     }
 
 
-def cut_tile(world: Image.Image, box: Box, size: int) -> Image.Image:
-    """A box of the world, in its pixels, as a square of `size` pixels."""
-    return world.resize((size, size), Image.Resampling.LANCZOS, box, reducing_gap=None)
+def _saver(world: Image.Image, size: int) -> Callable[[Box, Path], None]:
+    """A function that saves a box of the world, in its pixels, as a square of `size` pixels."""
+    return lambda box, path: world.resize((size, size), Image.Resampling.LANCZOS, box, reducing_gap=None).save(path)
 
 
 def write_about(out: Path, about: dict[str, Any]) -> None:

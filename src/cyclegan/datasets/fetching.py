@@ -21,7 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cyclegan._version import __version__
-from cyclegan.errors import DownloadError, InputError, TransferError
+from cyclegan.errors import DownloadError, InputError, TransferError, reason_of
 from cyclegan.system.atomic import check_free, locked
 from cyclegan.system.messages import Messages
 from cyclegan.system.progress import show_progress
@@ -229,8 +229,11 @@ def _receive(
         def status() -> str:
             speed = (have - begun) / max(time.monotonic() - start, 1e-3)
             text = f"{show_bytes(have)} of {show_bytes(total)}" if total else show_bytes(have)
-            left = f", {_show_seconds((total - have) / speed)} left" if total and speed else ""
-            return f"{text}, {show_bytes(int(speed))}/s{left}"
+            text += f", {show_bytes(int(speed))}/s"
+            if total and speed:
+                left = (total - have) / speed
+                text += f", {left:.0f} s left" if left < 120 else f", {left / 60:.0f} min left"
+            return text
 
         with (
             partial.file.open("ab") as file,
@@ -311,7 +314,7 @@ def _open(request: urllib.request.Request, timeout: float, partial: _Partial) ->
             raise DownloadError(f"The certificate of {host} cannot be trusted: {reason.verify_message}.") from None
         if isinstance(reason, TimeoutError):
             raise TransferError(f"{host} does not answer within {timeout:g} s") from None
-        raise TransferError(f"{host} cannot be reached ({_show_reason(reason)})") from None
+        raise TransferError(f"{host} cannot be reached ({reason_of(reason)})") from None
 
 
 def _read(response: http.client.HTTPResponse, timeout: float) -> bytes:
@@ -321,7 +324,7 @@ def _read(response: http.client.HTTPResponse, timeout: float) -> bytes:
     except TimeoutError:
         raise TransferError(f"Nothing came for {timeout:g} s") from None
     except (OSError, http.client.HTTPException) as error:
-        raise TransferError(f"The connection broke ({_show_reason(error)})") from None
+        raise TransferError(f"The connection broke ({reason_of(error)})") from None
 
 
 def _check(
@@ -355,11 +358,3 @@ def check_room(work: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(work).free
     if needed > free:
         raise InputError(f"{work.parent} has {show_bytes(free)} free and {what}; make room, or choose another --out.")
-
-
-def _show_reason(reason: object) -> str:
-    return getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
-
-
-def _show_seconds(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

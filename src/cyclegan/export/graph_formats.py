@@ -11,7 +11,6 @@ from cyclegan._version import __version__
 from cyclegan.config import Direction
 from cyclegan.data.domains import find_folders, holds_domains
 from cyclegan.errors import InputError
-from cyclegan.export.graph_files import save_onnx, save_openvino
 from cyclegan.export.int8 import INT8_LAYERS, Images, quantise_onnx, quantise_openvino, read_images
 from cyclegan.images.tensors import pad_to_multiple
 from cyclegan.storage.model import ModelInfo, load_generator, read_info
@@ -20,7 +19,15 @@ from cyclegan.system.atomic import atomic_path
 from cyclegan.system.devices import has_fast_bf16, why_slow
 from cyclegan.translate.engines import psnr, require, smooth_picture
 from cyclegan.translate.engines.exported import EXPORT_FORMATS, Check, ExportInfo, Network, Side, open_file
-from cyclegan.translate.engines.graphs import INPUT, OUTPUT, to_exported_program, to_onnx, to_openvino
+from cyclegan.translate.engines.graphs import (
+    INPUT,
+    OUTPUT,
+    save_onnx,
+    save_openvino,
+    to_exported_program,
+    to_onnx,
+    to_openvino,
+)
 from cyclegan.translate.engines.with_openvino import check_precision
 
 PRECISIONS: dict[str, tuple[str, ...]] = {

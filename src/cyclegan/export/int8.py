@@ -15,13 +15,12 @@ import numpy as np
 from torch import Tensor, nn
 
 from cyclegan.errors import InputError, UnreadableError
-from cyclegan.export.graph_files import save_onnx, save_openvino
 from cyclegan.images.codecs import read_as
 from cyclegan.images.file_list import evenly_spaced, list_images
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.tensors import pad_to_multiple, to_tensor
 from cyclegan.translate.engines import require
-from cyclegan.translate.engines.graphs import INPUT, quiet, to_onnx, to_openvino
+from cyclegan.translate.engines.graphs import INPUT, quiet, save_onnx, save_openvino, to_onnx, to_openvino
 from cyclegan.translate.engines.with_openvino import openvino_core
 
 NUM_CALIBRATION = 24

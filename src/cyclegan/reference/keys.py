@@ -60,7 +60,7 @@ def recognise(state: Mapping[str, Tensor]) -> ReferenceNetwork:
     (without norm) and counters that old releases of torch did not save become zeros.
     Raises InputError, with the reason, for a network that ours cannot represent.
     """
-    theirs = _without_prefixes(state)
+    theirs = {_PREFIX.sub("", key): tensor for key, tensor in state.items()}
     _refuse_foreign(theirs)
     weights = from_reference(theirs)
 
@@ -108,10 +108,6 @@ def recognise(state: Mapping[str, Tensor]) -> ReferenceNetwork:
     return ReferenceNetwork(kind, settings, channels, {key: weights[key].to(expected[key].dtype) for key in expected})
 
 
-def _without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {_PREFIX.sub("", key): tensor for key, tensor in state.items()}
-
-
 def _refuse_foreign(state: Mapping[str, Tensor]) -> None:
     for pattern, reason in _FOREIGN.items():
         found = next((key for key in state if re.search(pattern, key)), None)
@@ -144,7 +140,7 @@ def from_reference(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Drops the prefixes `module.` and `_orig_mod.`, and running statistics without a scale, which old instance norms
     left. Raises InputError if the keys are not those of a network that we have.
     """
-    state = _without_prefixes(state)
+    state = {_PREFIX.sub("", key): tensor for key, tensor in state.items()}
     ours = {theirs: name for name, theirs in _names_of(state).items()}
     renamed = {}
     for key, tensor in state.items():

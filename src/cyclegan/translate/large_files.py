@@ -25,7 +25,7 @@ from cyclegan.images.regions import ArraySource, ImageSource, Tag, TiledWriter
 from cyclegan.translate.partial_result import PartialResult
 from cyclegan.translate.progress import OnProgress
 from cyclegan.translate.tiling.budget import available_bytes, choose_plan, tiled_bytes, untiled_bytes
-from cyclegan.translate.tiling.network import TiledNetwork, TilingPlan, TilingState, can_tile, has_instance_norm
+from cyclegan.translate.tiling.network import TiledNetwork, TilingPlan, TilingState, has_instance_norm, why_no_tiles
 from cyclegan.translate.tiling.pictures import (
     TILE,
     check_tile,
@@ -56,7 +56,7 @@ def find_large(translator: Translator, files: FileList, *, batch_size: int = 1) 
     A file whose header cannot be read is not large.
     """
     is_large = np.zeros(len(files), bool)
-    if not len(files) or translator.engine.original is None or not can_tile(translator.original):
+    if not len(files) or translator.engine.original is None or why_no_tiles(translator.original) is not None:
         return is_large
     available = available_bytes(translator.device)  # once: it takes as long as probing an image
     if available is None:

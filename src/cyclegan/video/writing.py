@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cyclegan.errors import InputError
+from cyclegan.errors import InputError, reason_of
 from cyclegan.images import Array
 from cyclegan.images.resizing import resize
 from cyclegan.system.atomic import atomic_path
-from cyclegan.video.reading import BT709, FULL, LIMITED, RGB, ClipInfo, exact_flags, matrix_of, reason_of
+from cyclegan.video.reading import BT709, FULL, LIMITED, RGB, ClipInfo, exact_flags, matrix_of
 
 if TYPE_CHECKING:  # the extra `video`
     import av.container

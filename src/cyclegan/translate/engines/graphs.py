@@ -1,10 +1,11 @@
-"""Convert a network to the graphs of other programs, with dynamic batch, height and width."""
+"""Convert a network to the graphs of other programs, with dynamic batch, height and width, and save them."""
 
 import contextlib
 import io
 import logging
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -70,6 +71,19 @@ def to_openvino(network: nn.Module, channels: int, multiple: int) -> Any:
     model.inputs[0].get_tensor().set_names({INPUT})
     model.outputs[0].get_tensor().set_names({OUTPUT})
     return model
+
+
+def save_onnx(graph: Any, path: Path, about: dict[str, str]) -> None:
+    """Write one file that includes the weights."""
+    require("onnx").helper.set_model_props(graph, {f"cyclegan.{key}": value for key, value in about.items()})
+    path.write_bytes(graph.SerializeToString())
+
+
+def save_openvino(model: Any, path: Path, about: dict[str, str], *, half: bool) -> None:
+    """Write an .xml and a .bin. half: store weights in fp16, also those of bf16."""
+    for key, value in about.items():
+        model.set_rt_info(value, ["cyclegan", key])
+    require("openvino").save_model(model, path, compress_to_fp16=half)
 
 
 @contextlib.contextmanager

@@ -69,11 +69,6 @@ class TilingState:
     blocks: int = 0
 
 
-def can_tile(network: nn.Module) -> bool:
-    """Whether a network can be run in tiles."""
-    return why_no_tiles(network) is None
-
-
 def why_no_tiles(network: nn.Module) -> str | None:
     """Why a network cannot be run in tiles, as the end of a sentence; None if it can."""
     if not isinstance(network, Generator) or network.tiling is None:
@@ -116,7 +111,7 @@ class TiledNetwork:
         on_share: OnShare = lambda _name, _share: None,
         on_block: Callable[[TilingState], None] = lambda _: None,
     ) -> None:
-        assert can_tile(network), type(network)
+        assert why_no_tiles(network) is None, type(network)
         self.network, self.picture, self.plan = network, picture, plan
         self.state = state or TilingState()
         self._on_share, self._on_block = on_share, on_block

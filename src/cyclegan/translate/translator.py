@@ -13,7 +13,7 @@ from cyclegan.config import Direction
 from cyclegan.errors import InputError
 from cyclegan.images import Array
 from cyclegan.images.pillow import from_pillow, to_pillow
-from cyclegan.images.tensors import from_tensor, pad_to_multiple, to_tensor
+from cyclegan.images.tensors import from_tensor, pad_to_multiple, same_size_batches, to_tensor
 from cyclegan.storage.hub import fetch_model
 from cyclegan.storage.model import ModelInfo, find_model, load_generator
 from cyclegan.translate.engines import Engine
@@ -172,15 +172,10 @@ class Translator:
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; expected at least 1.")
         network: Network = Stabiliser(self.network, memory_frames=memory_frames) if stabilise else self.engine
-        batch: list[tuple[Tensor, bool]] = []
-        for image in images:
-            item = to_tensor(self._to_array(image), self.source), isinstance(image, Image.Image)
-            if batch and (len(batch) == batch_size or batch[0][0].shape != item[0].shape):
-                yield from self._translate_batch(batch, network)
-                batch = []
-            batch.append(item)
-        if batch:
-            yield from self._translate_batch(batch, network)
+        tensors = ((isinstance(image, Image.Image), to_tensor(self._to_array(image), self.source)) for image in images)
+        for were_pil, batch in same_size_batches(tensors, batch_size, max_pixels=None):
+            for was_pil, result in zip(were_pil, self._run(batch, network), strict=True):
+                yield self._like(was_pil, from_tensor(result, self.target))
 
     def translate_tensor(self, images: Tensor) -> Tensor:
         """(N, C, H, W) in [-1, 1] of any size -> the same size of the other domain, on the CPU.
@@ -209,11 +204,6 @@ class Translator:
     def _like(self, was_pil: bool, array: Array) -> Picture:
         """A PIL image for a PIL image, if it can hold the result."""
         return to_pillow(array) if was_pil and self.target.is_picture else array
-
-    def _translate_batch(self, batch: list[tuple[Tensor, bool]], network: Network) -> Iterator[Picture]:
-        results = self._run(torch.stack([tensor for tensor, _ in batch]), network)
-        for result, (_, was_pil) in zip(results, batch, strict=True):
-            yield self._like(was_pil, from_tensor(result, self.target))
 
 
 def _check_choice(direction: str, weights: str | None) -> None:

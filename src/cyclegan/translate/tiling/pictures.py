@@ -81,15 +81,9 @@ def translate_array(
     height, width = array.shape[:2]
     device = next(network.parameters()).device
     result = np.empty((height, width, target.channels), np.dtype(target.dtype))
-    plan = choose_plan(
-        network,
-        height,
-        width,
-        tile,
-        available=available_bytes(device),
-        is_given=False,
-        held=result.nbytes if device.type == "cpu" else 0,
-    )
+    held = result.nbytes if device.type == "cpu" else 0
+    available = available_bytes(device)
+    plan = choose_plan(network, height, width, tile, available=available, is_given=False, held=held)
     picture = picture_of(ArraySource(array), source, network, model)
     output = TiledNetwork(network, picture, plan).output()
     top = 0

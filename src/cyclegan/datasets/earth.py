@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from cyclegan.errors import InputError
+from cyclegan.images.headers import without_pixel_limit
 
 # Left, top, right and bottom in pixels of the world.
 Box: TypeAlias = tuple[int, int, int, int]
@@ -142,9 +143,5 @@ def open_world(name: str) -> Iterator[Image.Image]:
         )
     path = Path(next(iter(spec.submodule_search_locations))) / name
     # The largest picture has 58 million pixels, more than Pillow accepts by default; this source is trusted.
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        with Image.open(path) as picture:
-            yield picture
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+    with without_pixel_limit(), Image.open(path) as picture:
+        yield picture

@@ -120,34 +120,31 @@ def load_generator(model: Path, direction: Direction, weights: str | None = None
 
     weights: final or average; default: those that the model was configured for. Raises InputError if a file is damaged.
     """
-    info = read_info(model)
-    _check_known(model, info, direction, weights)
+    info, path = _find_weights(model, direction, weights)
     channels = (info.model.channels_a, info.model.channels_b)
     network = build_generator(info.model, *(channels if direction == "a2b" else channels[::-1]))
-    load_weights(network, _weights_file(model, direction, weights or info.translate_with))
+    load_weights(network, path)
     return to_plain_convs(network).eval().requires_grad_(False), info
 
 
 def read_weights(model: Path, direction: Direction, weights: str) -> dict[str, Tensor]:
     """The state dict of one generator as stored. weights: final or average. Errors as in `load_generator`."""
-    info = read_info(model)
-    _check_known(model, info, direction, weights)
-    path = _weights_file(model, direction, weights)
+    _, path = _find_weights(model, direction, weights)
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read: {error}") from None
 
 
-def _check_known(model: Path, info: ModelInfo, direction: Direction, weights: str | None) -> None:
+def _find_weights(model: Path, direction: Direction, weights: str | None) -> tuple[ModelInfo, Path]:
+    """The ModelInfo, and the file of one generator. Raises InputError if the model has no such weights."""
+    info = read_info(model)
     if direction not in info.directions:
         raise InputError(f"{model} has only the direction {info.directions[0]}; pass that, not {direction}.")
     if weights == "average" and not info.averages:
         raise InputError(f"{model} has no averaged weights; use the final ones.")
-
-
-def _weights_file(model: Path, direction: Direction, weights: str) -> Path:
-    return model / f"{direction}{'_average' if weights == 'average' else ''}.safetensors"
+    ending = "_average" if (weights or info.translate_with) == "average" else ""
+    return info, model / f"{direction}{ending}.safetensors"
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

@@ -121,18 +121,16 @@ class Conv:
         y = F.conv2d(x, self.weight, self.bias, self.stride)
         return y if self.after is None else self.after(y)
 
-    def input_box(self, box: Box) -> Box:
-        """The region of the plane below, and beyond its borders, that a box depends on."""
-        stride, first, more = self.stride, -self.padding, self.kernel - 1 - self.padding
-        return Box(
-            box.top * stride + first,
-            (box.bottom - 1) * stride + more + 1,
-            box.left * stride + first,
-            (box.right - 1) * stride + more + 1,
-        )
-
     def _down(self, box: Box) -> Tensor:
-        below, want = self.below, self.input_box(box)
+        below, stride, first = self.below, self.stride, -self.padding
+        last = self.kernel - self.padding
+        # The region of the plane below, and beyond its borders, that the box depends on.
+        want = Box(
+            box.top * stride + first,
+            (box.bottom - 1) * stride + last,
+            box.left * stride + first,
+            (box.right - 1) * stride + last,
+        )
         have = needed(want, below.height, below.width, mirrored=self.mirrored)
         x = below.read(have)
         if self.before is not None:

@@ -29,17 +29,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(parsed: argparse.Namespace) -> None:
     import shlex
 
-    from rich.console import Console
-
     from cyclegan.reference.importing import import_reference
+    from cyclegan.system.messages import Messages
 
     imported = import_reference(*parsed.checkpoints, out=parsed.out, epoch=parsed.epoch, direction=parsed.direction)
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    messages = Messages("import")
     for name, (path, network) in imported.networks.items():
-        console.print(f"{name}: {path.name}, {network}")
+        messages.info(f"{name}: {path.name}, {network}")
     for note in imported.notes:
-        console.print(note, style="yellow")
+        messages.warning(note)
     out, direction = shlex.quote(str(imported.path)), next(iter(imported.networks))
-    console.print(f"Translate with: cyclegan translate {out} IMAGES --out FOLDER --direction {direction}")
-    console.print(f"Train it further with: cyclegan train A B --out RUN --init-from {out}")
+    messages.info(f"Translate with: cyclegan translate {out} IMAGES --out FOLDER --direction {direction}")
+    messages.info(f"Train it further with: cyclegan train A B --out RUN --init-from {out}")
     print(imported.path)

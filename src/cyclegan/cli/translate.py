@@ -151,10 +151,10 @@ def _translate_clip(
     except InputError as error:
         if is_only_input:
             raise
-        progress.warn(f"Left out: {error}")
+        progress.messages.warning(f"Left out: {error}")
         return False
     for note in (*clip.notes, *clip.damage):
-        progress.warn(note)
+        progress.messages.warning(note)
     print(f"{clip.num_frames} frames, {clip.seconds:.2f} s, translated into {target}")
     return not clip.damage
 
@@ -163,20 +163,18 @@ class _ConsoleProgress(FolderProgress):
     """Progress on the terminal. resumable: the large image that a stop has left half done."""
 
     def __init__(self, parsed: argparse.Namespace) -> None:
-        from rich.console import Console
+        from cyclegan.system.messages import Messages
 
         self.resumable: Path | None = None
         self._out, self._direction = parsed.out, parsed.direction
-        self._console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        self.messages = Messages("translate")
+        self._console = self.messages.console
 
     def note(self, message: str) -> None:
-        self._console.print(message)
-
-    def warn(self, message: str) -> None:
-        self._console.print(message, style="yellow")
+        self.messages.info(message)
 
     def scanning(self) -> contextlib.AbstractContextManager[object]:
-        return self._console.status("Looking at the images ...")
+        return self.messages.status("Reading the sizes of the images ...")
 
     @contextlib.contextmanager
     def translating(self, num_images: int) -> Iterator[Callable[[Path], None]]:
@@ -214,9 +212,11 @@ class _ConsoleProgress(FolderProgress):
 
     def skipped(self, images: Sequence[Skipped], num_images: int) -> None:
         for path, reason in images[:_MAX_NAMED]:
-            self.warn(f"Left out: {reason}" if reason.startswith(str(path)) else f"Left out: {path}: {reason}")
+            self.messages.warning(
+                f"Left out: {reason}" if reason.startswith(str(path)) else f"Left out: {path}: {reason}"
+            )
         if len(images) > _MAX_NAMED:
-            self.warn(f"Left out: {len(images) - _MAX_NAMED} more, {len(images)} of {num_images} in all.")
+            self.messages.warning(f"Left out: {len(images) - _MAX_NAMED} more, {len(images)} of {num_images} in all.")
 
     def written(self, num_images: int, target: Path | None, tile: int | None) -> None:
         what = f"{num_images} {'image' if num_images == 1 else 'images'} translated"

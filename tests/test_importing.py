@@ -538,7 +538,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path):
         ((good, grey), {}, "do not belong to one model"),
         ((good, good, good), {}, "both for a2b"),
         ((judge,), {}, "does not say of which domain"),
-        ((named,), {}, "which its name does not say"),
+        ((named,), {}, "which contradicts its name"),
         ((good,), {"epoch": "3"}, "no folder was given"),
         ((right,), {"direction": "b2a"}, "contradicts the names of these files: latest_net_G_A.pth is a2b"),
         ((good, good), {"direction": "b2a"}, "both for b2a"),

@@ -530,7 +530,7 @@ def test_the_command_shows_what_it_sends_and_prints_the_address(scored, writer, 
     told = capsys.readouterr()
     assert "existing, private" in told.err
     assert "replaces an existing file" in told.err
-    assert re.search(r"a2b_average\.safetensors +is deleted there", told.err)
+    assert re.search(r"a2b_average\.safetensors +is deleted: part of the previous model", told.err)
     assert "--licence" not in told.err
     main(["push", str(scored), "user/maps", "--dry-run", str(tmp_path / "card")])
     told = capsys.readouterr()

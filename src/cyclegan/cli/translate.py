@@ -212,9 +212,8 @@ class _ConsoleProgress(FolderProgress):
 
     def skipped(self, images: Sequence[Skipped], num_images: int) -> None:
         for path, reason in images[:_MAX_NAMED]:
-            self.messages.warning(
-                f"Left out: {reason}" if reason.startswith(str(path)) else f"Left out: {path}: {reason}"
-            )
+            where = "" if reason.startswith(str(path)) else f"{path}: "
+            self.messages.warning(f"Left out: {where}{reason}")
         if len(images) > _MAX_NAMED:
             self.messages.warning(f"Left out: {len(images) - _MAX_NAMED} more, {len(images)} of {num_images} in all.")
 

@@ -432,7 +432,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(run, tmp_path):
         one.send_signal(signal.SIGINT)
         told = one.stderr.read()
     assert one.returncode == 130
-    assert f"the same command goes on with {tmp_path / 'out.tif'}" in told
+    assert f"the same command resumes {tmp_path / 'out.tif'}" in told
     assert not (tmp_path / "out.tif").exists()
 
 

@@ -28,7 +28,7 @@ def download_dataset(name: str, out: Path, *, mirror: str | None = None) -> Path
         return out
     check_free(out)
     # Images hardly shrink in a zip, so the disk holds them twice for a while.
-    with _fetched(entry, out, mirror, None, messages, begins=(_ZIP,), room=2.0) as (url, received):
+    with _fetched(entry, out, mirror, messages, begins=(_ZIP,), room=2.0) as (url, received):
         images = received.path.with_name("images")
         try:
             found = unpack(received.path, images, name=f"{name}.zip", messages=messages)
@@ -72,7 +72,8 @@ def model_file(name: str, out: Path, *, mirror: str | None = None, patience: Pat
         raise unknown(name, tuple(MODELS), "pretrained model")
     # torch.save writes a zip; until 2020 it wrote a pickle of protocol 2.
     begins = (_ZIP, b"\x80\x02")
-    with _fetched(MODELS[name], out, mirror, patience, Messages("datasets"), begins=begins) as (_, received):
+    fetched = _fetched(MODELS[name], out, mirror, Messages("datasets"), begins=begins, patience=patience)
+    with fetched as (_, received):
         yield received.path.rename(received.path.with_name(f"{name}.pth"))
 
 
@@ -81,11 +82,11 @@ def _fetched(
     entry: Entry,
     out: Path,
     mirror: str | None,
-    patience: Patience | None,
     messages: Messages,
     *,
     begins: tuple[bytes, ...],
     room: float = 1.0,
+    patience: Patience | None = None,
 ) -> Iterator[tuple[str, Received]]:
     """Download the file of an entry into a hidden folder beside `out`, and yield its address and the checked file."""
     url = address(entry, mirror)

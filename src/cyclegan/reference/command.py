@@ -104,10 +104,7 @@ def _read_launcher(words: list[str], read: Command) -> None:
         if flag in ("nproc_per_node", "nnodes") and word.startswith("-"):
             value = value or (words[place + 1] if place + 1 < len(words) else "")
             if value != "1":
-                read.problems.append(
-                    f"{word.partition('=')[0]} {value} trains with several processes, and a run here is one process on "
-                    "one device; use 1, with the batch size and learning rate that you want in all."
-                )
+                read.problem("several_processes", flag=word.partition("=")[0], value=value)
 
 
 def _read_options(words: list[str], read: Command) -> None:

@@ -1,4 +1,4 @@
-"""Eight-bit graphs, with ranges of activations that are measured on images.
+"""Graphs in int8, with ranges of activations measured on images.
 
 Only convolutions are in int8. Inputs of norms are not: their channels differ by orders of magnitude, so one scale for
 all of them loses the small ones, which the norm then amplifies. Nor are the sums of residual blocks, which would carry

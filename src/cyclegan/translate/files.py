@@ -64,7 +64,7 @@ def translate_files(
         scaled = scale(array, short_side=short_side, width=scale_width)
         return _Image(*item, array.shape[0], array.shape[1], scaled)
 
-    # One queue over all parts, so that the network does not wait at the end of each.
+    # One queue for all parts, so that the network does not wait at the end of each.
     reading = prefetch(
         read,
         itertools.chain.from_iterable(parts),

@@ -1,4 +1,4 @@
-"""Open what `cyclegan export` wrote for other programs, as config.json describes it."""
+"""Open the files of `cyclegan export`, as their config.json describes them."""
 
 import json
 from collections.abc import Callable

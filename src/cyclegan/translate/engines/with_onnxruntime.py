@@ -20,7 +20,7 @@ def open_onnxruntime(graph: bytes | Path, precision: str) -> Engine:
         session = runtime.InferenceSession(
             graph if isinstance(graph, bytes) else str(graph), options, providers=["CPUExecutionProvider"]
         )
-    except Exception as error:  # its own types, one for each cause
+    except Exception as error:  # it has its own type for each cause
         where = graph if isinstance(graph, Path) else "The graph"
         raise InputError(f"{where} is not a model that onnxruntime {runtime.__version__} reads: {error}") from None
 

@@ -55,8 +55,8 @@ def special(kind):
         ("/tmp/evil.png", "leads out"),
         ("C:/evil.png", "leads out"),
         ("mini\\..\\evil.png", "leads out"),
-        ("mini\\trainA\\1.png", "cannot be a file's"),
-        ("mini/trainA/a\nb.png", "cannot be a file's"),
+        ("mini\\trainA\\1.png", "is not a valid file name"),
+        ("mini/trainA/a\nb.png", "is not a valid file name"),
         (special(stat.S_IFLNK), "link or a device"),
         (special(stat.S_IFCHR), "link or a device"),
         (special(stat.S_IFIFO), "link or a device"),
@@ -112,7 +112,7 @@ def test_an_encrypted_entry_is_refused(tmp_path):
 
 
 def test_an_unusual_compression_is_refused(tmp_path):
-    with pytest.raises(ArchiveError, match="unusual way"):
+    with pytest.raises(ArchiveError, match="unsupported compression"):
         unpacked(tmp_path, pack(images(), zipfile.ZIP_LZMA))
 
 

@@ -19,10 +19,9 @@ from conftest import TINY_MODEL
 from cyclegan import DownloadError, InputError, ModelConfig, Translator
 from cyclegan.cli import main
 from cyclegan.datasets import download
-from cyclegan.datasets.catalogue import HOME, MODELS, STANDARD, Dataset
+from cyclegan.datasets.catalogue import HOME, MODELS, STANDARD, Entry
 from cyclegan.datasets.fetching import Patience, fetch, workplace
-from cyclegan.datasets.pretrained import model_file
-from cyclegan.datasets.standard import address, download_dataset
+from cyclegan.datasets.standard import address, download_dataset, model_file
 from cyclegan.system.messages import Messages
 from make_reference import reference_state
 from make_zip import images, pack
@@ -324,7 +323,7 @@ def test_a_wrong_size_is_refused_and_removed(server, tmp_path, data, length):
 
 def test_a_web_page_instead_of_a_file_is_refused(server, tmp_path):
     page = b"<html>Please log in</html>"
-    for kind, message in (("text/html; charset=utf-8", "brought a web page"), ("application/zip", "is no .zip file")):
+    for kind, message in (("text/html; charset=utf-8", "returned a web page"), ("application/zip", "is no .zip file")):
         server.script = [serve(page, kind=kind)]
         with pytest.raises(DownloadError, match=message):
             get(server, tmp_path, known=False)
@@ -377,7 +376,9 @@ def run(capsys, *command):
 def test_a_dataset_is_downloaded_checked_unpacked_and_described(server, tmp_path, monkeypatch, capsys):
     data = pack(images("tiny/"))
     digest = hashlib.sha256(data).hexdigest()
-    monkeypatch.setitem(STANDARD, "mini", Dataset("mini", "left", "right", "made up", len(data), digest))
+    monkeypatch.setitem(
+        STANDARD, "mini", Entry("mini", "datasets/mini.zip", "left", "right", "made up", len(data), digest)
+    )
     monkeypatch.chdir(tmp_path)
     server.script = [serve(data, send=50), serve(data)]
     monkeypatch.setattr("cyclegan.datasets.fetching.time.sleep", lambda _: None)

@@ -178,7 +178,7 @@ def test_openvino_that_computes_in_something_else_is_refused(resnet, monkeypatch
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_a_precision_that_openvino_cannot_compute_is_refused_before_work(resnet, monkeypatch, precision):
     monkeypatch.setattr("cyclegan.translate.engines.with_openvino.can_compute", lambda name: name == "fp32")
-    monkeypatch.setattr("cyclegan.translate.engines.with_openvino.to_openvino", None)
+    monkeypatch.setattr("cyclegan.translate.engines.registry.to_openvino", None)
     with pytest.raises(InputError, match=f"cannot compute in {precision} on this CPU.*; use fp32, or engine torch"):
         Translator.load(resnet, engine="openvino", precision=precision)
 

@@ -246,7 +246,7 @@ def test_a_graph_with_other_results_is_not_written(model, tmp_path, monkeypatch)
 def test_an_export_overwrites_nothing(model, tmp_path):
     export_model(model, tmp_path / "out", format="openvino", direction="a2b")
     content = (tmp_path / "out" / "a2b.xml").read_bytes()
-    with pytest.raises(InputError, match="is there already"):
+    with pytest.raises(InputError, match="already exists"):
         export_model(model, tmp_path / "out", format="openvino")
     assert (tmp_path / "out" / "a2b.xml").read_bytes() == content
 

@@ -327,7 +327,7 @@ def test_an_export_never_overwrites(folders, tmp_path):
     run = train(*folders, out=tmp_path / "run", steps=1, preset="paper", quiet=True, **TINY)
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "latest_net_D_B.pth").write_bytes(b"precious")
-    with pytest.raises(InputError, match=r"latest_net_D_B.pth is there already"):
+    with pytest.raises(InputError, match=r"latest_net_D_B.pth already exists"):
         export_model(run, tmp_path / "theirs", format="reference")
     assert [path.name for path in (tmp_path / "theirs").iterdir()] == ["latest_net_D_B.pth"]
 
@@ -538,7 +538,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path):
         ((good, grey), {}, "do not belong to one model"),
         ((good, good, good), {}, "both for a2b"),
         ((judge,), {}, "does not say of which domain"),
-        ((named,), {}, "which its name does not say"),
+        ((named,), {}, "which contradicts its name"),
         ((good,), {"epoch": "3"}, "no folder was given"),
         ((right,), {"direction": "b2a"}, "contradicts the names of these files: latest_net_G_A.pth is a2b"),
         ((good, good), {"direction": "b2a"}, "both for b2a"),

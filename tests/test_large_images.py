@@ -24,7 +24,7 @@ from cyclegan.images.headers import image_size
 from cyclegan.images.regions import Box
 from cyclegan.images.tiff_regions import TiffReader
 from cyclegan.translate import folder, large_files
-from cyclegan.translate.large_files import find_large, needs_tiles, translate_large
+from cyclegan.translate.large_files import find_large, translate_large
 from cyclegan.translate.partial_result import PartialResult
 from cyclegan.translate.plan import TranslationPlan
 from cyclegan.translate.tiling.budget import tiled_bytes
@@ -356,10 +356,10 @@ def test_the_command_takes_tiles_where_an_image_does_not_fit(run, tiff, tmp_path
     small.save(tmp_path / "small.png")
     translator = Translator.load(run)
     limit = 64 * 2**20 + 500_000
-    assert not needs_tiles(translator, tiff)
+    assert not find_large(translator, FileList(tmp_path, [tiff.name])).any()
     monkeypatch.setattr(large_files, "available_bytes", lambda _: limit)
-    assert needs_tiles(translator, tiff)
-    assert not needs_tiles(translator, tmp_path / "small.png")
+    assert find_large(translator, FileList(tmp_path, [tiff.name])).all()
+    assert not find_large(translator, FileList(tmp_path, ["small.png"])).any()
     monkeypatch.setattr(large_files, "choose_plan", lambda *_, **__: TilingPlan(512, 2))
     main(["translate", str(run), str(tiff), str(tmp_path / "small.png"), "--out", str(tmp_path / "out")])
     told = capsys.readouterr()
@@ -432,7 +432,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(run, tmp_path):
         one.send_signal(signal.SIGINT)
         told = one.stderr.read()
     assert one.returncode == 130
-    assert f"the same command goes on with {tmp_path / 'out.tif'}" in told
+    assert f"the same command resumes {tmp_path / 'out.tif'}" in told
     assert not (tmp_path / "out.tif").exists()
 
 

@@ -528,9 +528,9 @@ def test_the_command_lists_its_files_and_prints_the_address(scored, writer, caps
     assert "--licence ID does" in told.err
     main(["push", str(scored), "user/maps", "--licence", "mit", "--weights", "final", "--no-samples"])
     told = capsys.readouterr()
-    assert "there already, private" in told.err
-    assert "replaces the one there" in told.err
-    assert re.search(r"a2b_average\.safetensors +is deleted there", told.err)
+    assert "existing, private" in told.err
+    assert "replaces an existing file" in told.err
+    assert re.search(r"a2b_average\.safetensors +is deleted: part of the previous model", told.err)
     assert "--licence" not in told.err
     main(["push", str(scored), "user/maps", "--dry-run", str(tmp_path / "card")])
     told = capsys.readouterr()

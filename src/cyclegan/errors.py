@@ -13,6 +13,11 @@ written raises Python's own OSError, of which ConnectionError is one.
 """
 
 
+def reason_of(error: object) -> str:
+    """What an error of Python or a library says, without its number and file name; never empty."""
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
 class CycleganError(Exception):
     """Base class of all errors of this package."""
 

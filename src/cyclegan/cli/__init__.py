@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         # argparse takes the folders of `train A --steps 9 B` for one argument and a stray one.
         if unknown and hasattr(parsed, "paths") and not any(word.startswith("-") for word in unknown):
             parsed.paths += [Path(word) for word in unknown]
-        elif unknown:  # the subcommand reports it, because it knows its flags
+        elif unknown:  # the subcommand reports it, because it has the flags
             command = getattr(parsed, "command_parser", parser)
             command.error(f"unrecognized arguments: {' '.join(unknown)}")
         parsed.run(parsed)

@@ -1,8 +1,10 @@
 """`cyclegan bench`."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
+from cyclegan.cli.arguments import add_argument, add_device
 from cyclegan.config import PRESETS
 from cyclegan.errors import InputError
 
@@ -20,45 +22,19 @@ docs/guides/bench.md explains them."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "run_directory",
-        metavar="RUN",
-        type=Path,
-        nargs="?",
-        help="Run directory, checkpoint, model directory or exported folder (default: random weights of --preset).",
-    )
-    parser.add_argument("--preset", choices=tuple(PRESETS), help="Networks if no RUN is given (default: paper).")
-    parser.add_argument(
-        "--out", type=Path, default=Path("bench"), metavar="DIR", help="Folder for the results (default: bench/)."
-    )
-    parser.add_argument(
-        "--sizes",
-        type=int,
-        nargs="+",
-        metavar="PX",
-        help="Sides of the images in pixels (default: the crop size, half of it and twice).",
-    )
-    parser.add_argument(
-        "--batch-sizes", type=int, nargs="+", default=[1, 2, 4, 8], metavar="N", help="Batch sizes (default: 1 2 4 8)."
-    )
-    parser.add_argument(
-        "--work",
-        choices=("train", "translate"),
-        nargs="+",
-        help="Work to measure (default: both; an export only translates).",
-    )
-    parser.add_argument("--device", default="auto", help="Device: cpu, cuda, cuda:1, mps or auto (default: auto).")
-    parser.add_argument(
-        "--minutes", type=float, metavar="N", default=3.0, help="Time for all measurements in minutes (default: 3)."
-    )
-    parser.add_argument(
-        "--export",
-        type=Path,
-        nargs="+",
-        default=[],
-        metavar="DIR",
-        help="More exports of the same model, such as one in int8.",
-    )
+    add = partial(add_argument, parser)
+    run_help = "Run directory, checkpoint, model directory or exported folder (default: random weights of --preset)."
+    add("run_directory", Path, run_help, metavar="RUN", nargs="?")
+    add("--preset", tuple(PRESETS), "Networks if no RUN is given (default: paper).")
+    add("--out", Path, "Folder for the results", Path("bench"))
+    size_help = "Sides of the images in pixels (default: the crop size, half of it and twice)."
+    add("--sizes", int, size_help, metavar="PX", nargs="+")
+    add("--batch-sizes", int, "Batch sizes", [1, 2, 4, 8], nargs="+")
+    add("--work", ("train", "translate"), "Work to measure (default: both; an export only translates).", nargs="+")
+    add_device(parser)
+    add("--minutes", float, "Time for all measurements in minutes", 3.0)
+    more_help = "More exports of the same model, such as one in int8."
+    parser.add_argument("--export", type=Path, nargs="+", default=[], metavar="DIR", help=more_help)
 
 
 def run(parsed: argparse.Namespace) -> None:
@@ -90,7 +66,9 @@ def run(parsed: argparse.Namespace) -> None:
         device = resolve_device(parsed.device)
         subject = find_subject(parsed.run_directory, parsed.preset or "paper", parsed.export, Path(workplace))
         if parsed.work and "train" in parsed.work and subject.config is None:
-            raise InputError(f"{parsed.run_directory} is an export, which is not trained; give the run it was made of.")
+            raise InputError(
+                f"{parsed.run_directory} is an export, which is not trained; give the run it was exported from."
+            )
         works = parsed.work or (("train", "translate") if subject.config is not None else ("translate",))
         sizes = sorted(set(parsed.sizes or subject.sizes(trained="train" in works)))
         for size in sizes:

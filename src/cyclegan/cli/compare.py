@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from cyclegan.cli.arguments import add_argument
 from cyclegan.errors import InputError
 
 SUMMARY = "Show the scores of several runs side by side."
@@ -13,12 +14,9 @@ EXAMPLES = """examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "run_directories", metavar="RUN", type=Path, nargs="+", help="Two or more run directories that were evaluated."
-    )
-    parser.add_argument(
-        "--out", type=Path, default=Path("compare.html"), help="Page to write (default: compare.html).", metavar="FILE"
-    )
+    runs_help = "Two or more run directories that were evaluated."
+    add_argument(parser, "run_directories", Path, runs_help, metavar="RUN", nargs="+")
+    add_argument(parser, "--out", Path, "Page to write", Path("compare.html"), metavar="FILE")
 
 
 def run(parsed: argparse.Namespace) -> None:

@@ -1,7 +1,10 @@
 """`cyclegan demo`."""
 
 import argparse
+from functools import partial
 from pathlib import Path
+
+from cyclegan.cli.arguments import add_argument
 
 SUMMARY = "Train on satellite photos and maps for ten minutes and show the result; --quick skips the training."
 
@@ -12,24 +15,13 @@ EXAMPLES = """examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="Folder for all results (default: runs/demo, or runs/quick)."
-    )
-    parser.add_argument(
-        "--quick", action="store_true", help="Translate and score with an installed model, in under a minute."
-    )
-    parser.add_argument(
-        "--data",
-        type=Path,
-        default=Path("data/earth"),
-        metavar="DIR",
-        help="Folder of the dataset, which is built if it is missing (default: data/earth).",
-    )
-    parser.add_argument(
-        "--minutes", type=float, metavar="N", help="Minutes of training (default: those of the preset demo)."
-    )
-    parser.add_argument("--seed", type=int, metavar="N", help="Seed of the training (default: 0).")
-    parser.add_argument("--fresh", action="store_true", help="Move an earlier demo aside and start anew.")
+    add = partial(add_argument, parser)
+    add("--out", Path, "Folder for all results (default: runs/demo, or runs/quick).")
+    add("--quick", bool, "Translate and score with an installed model, in under a minute.")
+    add("--data", Path, "Folder of the dataset, which is built if it is missing", Path("data/earth"))
+    add("--minutes", float, "Minutes of training (default: those of the preset demo).")
+    add("--seed", int, "Seed of the training (default: 0).")
+    add("--fresh", bool, "Move an earlier demo aside and start over.")
 
 
 def run(parsed: argparse.Namespace) -> None:

@@ -1,8 +1,10 @@
 """`cyclegan download`."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
+from cyclegan.cli.arguments import add_argument
 from cyclegan.errors import InputError
 
 SUMMARY = "Download a dataset or a pretrained model by its name."
@@ -20,29 +22,15 @@ A mirror keeps the files as URL/datasets/NAME.zip and URL/pretrained_models/NAME
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", metavar="NAME", nargs="?", help="Dataset or model to download; --list shows the names.")
-    parser.add_argument("--list", action="store_true", help="List all datasets and models.")
-    parser.add_argument(
-        "--model", action="store_true", help="Download the pretrained model if a dataset has the same name."
-    )
-    parser.add_argument(
-        "--variant",
-        metavar="NAME",
-        default="shadedrelief",
-        help="Maps of earth: shadedrelief (pale relief) or etopo1 (coloured heights and depths) "
-        "(default: shadedrelief).",
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="Folder to write (default: data/NAME, data/NAME-VARIANT, or models/NAME for a model).",
-    )
-    parser.add_argument(
-        "--mirror",
-        metavar="URL",
-        help="Server to use instead of the authors' (default: environment variable CYCLEGAN_MIRROR, if set).",
-    )
+    add = partial(add_argument, parser)
+    add("name", str, "Dataset or model to download; --list shows the names.", metavar="NAME", nargs="?")
+    add("--list", bool, "List all datasets and models.")
+    add("--model", bool, "Download the pretrained model if a dataset has the same name.")
+    variant_help = "Maps of earth: shadedrelief (pale relief) or etopo1 (coloured heights and depths)"
+    add("--variant", str, variant_help, "shadedrelief", metavar="NAME")
+    add("--out", Path, "Folder to write (default: data/NAME, data/NAME-VARIANT, or models/NAME for a model).")
+    mirror_help = "Server to use instead of the authors' (default: environment variable CYCLEGAN_MIRROR, if set)."
+    add("--mirror", str, mirror_help, metavar="URL")
 
 
 def run(parsed: argparse.Namespace) -> None:
@@ -71,12 +59,12 @@ def _get_model(name: str, out: Path, mirror: str | None) -> Path:
     import shlex
     import sys
 
-    from cyclegan.datasets.pretrained import model_file
+    from cyclegan.datasets.standard import model_file
     from cyclegan.reference.importing import import_reference
     from cyclegan.storage.model import read_info
 
     if (out / "config.json").is_file() and f"{name}.pth" in (read_info(out).origin or ""):
-        print(f"{out} is there already; remove it to download it again.", file=sys.stderr)
+        print(f"{out} already exists; remove it to download it again.", file=sys.stderr)
         return out
     with model_file(name, out, mirror=mirror) as file:
         try:
@@ -94,7 +82,7 @@ def _show_list() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from cyclegan.datasets.catalogue import MODELS, STANDARD, Dataset, Pretrained
+    from cyclegan.datasets.catalogue import MODELS, STANDARD
     from cyclegan.datasets.fetching import show_bytes
 
     console = Console(highlight=False, markup=False)
@@ -105,10 +93,10 @@ def _show_list() -> None:
         table.add_column(column, overflow="fold", justify="right" if column == "size" else "left")
     for name, b in (("earth", "maps"), ("earth16", "elevation, 16-bit")):
         table.add_row(name, "dataset", "satellite photos", b, "", "built here")
-    entries: list[tuple[str, Dataset | Pretrained]] = [("dataset", entry) for entry in STANDARD.values()]
+    entries = [("dataset", entry) for entry in STANDARD.values()]
     entries += [("model", entry) for entry in MODELS.values()]
     for kind, entry in entries:
         size = show_bytes(entry.num_bytes) if entry.num_bytes else "unknown"
         table.add_row(entry.name, kind, entry.a, entry.b, size, "checked" if entry.sha256 else "unknown")
-    table.add_row("cityscapes", "dataset", "street photos", "label maps", "", "says where")
+    table.add_row("cityscapes", "dataset", "street photos", "label maps", "", "explains how")
     console.print(table)

@@ -2,7 +2,10 @@
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
+
+from cyclegan.cli.arguments import DIRECTIONS, WEIGHTS, add_argument, add_device, keywords
 
 SUMMARY = "Score a trained run on images that it has not seen."
 
@@ -18,60 +21,24 @@ standard KID or FID; for those use --inception torch-fidelity or --inception cle
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "run_directory", metavar="RUN", type=Path, help="Run directory, checkpoint, model directory or hf:user/name."
-    )
-    parser.add_argument(
-        "--a", type=Path, metavar="DIR", help="Folder of test images of domain A (default: that of the run)."
-    )
-    parser.add_argument(
-        "--b", type=Path, metavar="DIR", help="Folder of test images of domain B (default: that of the run)."
-    )
-    parser.add_argument(
-        "--paired", action="store_true", help="Compare with the truth: images of the same name show the same thing."
-    )
-    parser.add_argument(
-        "--direction", choices=("a2b", "b2a", "both"), default="both", help="Direction to score (default: both)."
-    )
-    parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="Folder for scores.json and the report (default: the run directory)."
-    )
-    parser.add_argument(
-        "--short-side",
-        type=int,
-        metavar="PIXELS",
-        help="Bring the shorter side of all images to this many pixels first (default: their own size).",
-    )
-    parser.add_argument(
-        "--weights",
-        choices=("final", "average"),
-        help="Weights to use (default: those that the run was configured for).",
-    )
-    parser.add_argument(
-        "--features",
-        metavar="NAME",
-        help="Feature network of KID (default: the one that is installed with the package).",
-    )
-    parser.add_argument(
-        "--inception", metavar="TOOL", help="Compute standard FID and KID as well, by torch-fidelity or clean-fid."
-    )
-    parser.add_argument(
-        "--inception-weights",
-        type=Path,
-        metavar="FILE",
-        help="File with the Inception weights of torch-fidelity, if its cache has none.",
-    )
-    parser.add_argument(
-        "--batch-size",
-        type=int,
-        metavar="N",
-        default=8,
-        help="Images of one size that are translated together (default: 8).",
-    )
-    parser.add_argument("--device", default="auto", help="Device: cpu, cuda, cuda:1, mps or auto (default: auto).")
-    parser.add_argument(
-        "--seed", type=int, metavar="N", default=0, help="Seed of the intervals and the noise (default: 0)."
-    )
+    add = partial(add_argument, parser)
+    add("run_directory", Path, "Run directory, checkpoint, model directory or hf:user/name.", metavar="RUN")
+    add("--a", Path, "Folder of test images of domain A (default: that of the run).")
+    add("--b", Path, "Folder of test images of domain B (default: that of the run).")
+    add("--paired", bool, "Compare with the truth: images of the same name show the same thing.")
+    add("--direction", (*DIRECTIONS, "both"), "Direction to score", "both")
+    add("--out", Path, "Folder for scores.json and the report (default: the run directory).")
+    side_help = "Bring the shorter side of all images to this many pixels first (default: their own size)."
+    add("--short-side", int, side_help, metavar="PIXELS")
+    add("--weights", WEIGHTS, "Weights to use (default: those that the run was configured for).")
+    features_help = "Feature network of KID (default: the one that is installed with the package)."
+    add("--features", str, features_help, metavar="NAME")
+    add("--inception", str, "Compute standard FID and KID as well, by torch-fidelity or clean-fid.", metavar="TOOL")
+    weights_help = "File with the Inception weights of torch-fidelity, if its cache has none."
+    add("--inception-weights", Path, weights_help, metavar="FILE")
+    add("--batch-size", int, "Images of one size that are translated together", 8)
+    add_device(parser)
+    add("--seed", int, "Seed of the intervals and the noise", 0)
 
 
 def run(parsed: argparse.Namespace) -> None:
@@ -82,24 +49,9 @@ def run(parsed: argparse.Namespace) -> None:
     from cyclegan.storage.run import evaluation_of
 
     try:
-        scores = evaluate(
-            parsed.run_directory,
-            parsed.a,
-            parsed.b,
-            paired=parsed.paired,
-            direction=parsed.direction,
-            out=parsed.out,
-            short_side=parsed.short_side,
-            weights=parsed.weights,
-            features=parsed.features,
-            inception=parsed.inception,
-            inception_weights=parsed.inception_weights,
-            batch_size=parsed.batch_size,
-            device=parsed.device,
-            seed=parsed.seed,
-        )
+        scores = evaluate(parsed.run_directory, **keywords(parsed, "run_directory"))
     except KeyboardInterrupt:
-        print("Stopped; earlier scores are as they were.", file=sys.stderr)
+        print("Stopped; earlier scores are unchanged.", file=sys.stderr)
         raise
     step = f"Step {scores.step:,} of " if scores.step else ""  # imported models have none
     print(f"{step}{parsed.run_directory}, {scores.weights} weights")

@@ -1,7 +1,11 @@
 """`cyclegan export`."""
 
 import argparse
+import sys
+from functools import partial
 from pathlib import Path
+
+from cyclegan.cli.arguments import DIRECTIONS, PRECISIONS, WEIGHTS, add_argument, keywords
 
 SUMMARY = "Export a model for another program, or as a model directory of its own."
 
@@ -27,52 +31,27 @@ Many CPUs have no bf16 or fp16 arithmetic: OpenVINO then refuses these, torch-ex
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_directory", metavar="RUN", type=Path, help="Run directory, checkpoint or model directory.")
-    parser.add_argument(
-        "--format",
-        choices=("model", "reference", "onnx", "openvino", "torch-export"),
-        required=True,
-        help="Format to write.",
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="Folder for the files.")
-    parser.add_argument(
-        "--direction", choices=("a2b", "b2a", "both"), default="both", help="Direction to export (default: both)."
-    )
-    parser.add_argument(
-        "--precision",
-        choices=("fp32", "fp16", "bf16", "int8"),
-        default="fp32",
-        help="Arithmetic of the graph, or type of a model's weights; images stay float32 (default: fp32).",
-    )
-    parser.add_argument(
-        "--calibrate",
-        type=Path,
-        metavar="FOLDER",
-        help="For int8: folder of input images, or one with trainA and trainB (default: those of the run).",
-    )
-    parser.add_argument(
-        "--weights",
-        choices=("final", "average"),
-        help="Weights to export (default: those that the run was configured for).",
-    )
+    add = partial(add_argument, parser)
+    add("run_directory", Path, "Run directory, checkpoint or model directory.", metavar="RUN")
+    formats = ("model", "reference", "onnx", "openvino", "torch-export")
+    add("--format", formats, "Format to write.", required=True)
+    add("--out", Path, "Folder for the files.", required=True)
+    add("--direction", (*DIRECTIONS, "both"), "Direction to export", "both")
+    precision_help = "Arithmetic of the graph, or type of a model's weights; images stay float32"
+    add("--precision", PRECISIONS, precision_help, "fp32")
+    images_help = "For int8: folder of input images, or one with trainA and trainB (default: those of the run)."
+    add("--calibrate", Path, images_help, metavar="FOLDER")
+    add("--weights", WEIGHTS, "Weights to export (default: those that the run was configured for).")
 
 
 def run(parsed: argparse.Namespace) -> None:
-    import sys
-
     from cyclegan.export import export_model
     from cyclegan.system.progress import signals_interrupt
 
     with signals_interrupt():
+        options = keywords(parsed, "run_directory", "out")
         exported = export_model(
-            parsed.run_directory,
-            parsed.out,
-            format=parsed.format,
-            direction=parsed.direction,
-            weights=parsed.weights,
-            precision=parsed.precision,
-            calibrate=parsed.calibrate,
-            say=lambda line: print(line, file=sys.stderr),
+            parsed.run_directory, parsed.out, say=lambda line: print(line, file=sys.stderr), **options
         )
     for note in exported.notes:
         print(note, file=sys.stderr)

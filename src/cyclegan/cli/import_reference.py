@@ -1,7 +1,10 @@
 """`cyclegan import`."""
 
 import argparse
+from functools import partial
 from pathlib import Path
+
+from cyclegan.cli.arguments import DIRECTIONS, add_argument
 
 SUMMARY = "Import checkpoints of the reference implementation (junyanz/pytorch-CycleGAN-and-pix2pix)."
 
@@ -16,30 +19,26 @@ If file names do not say the direction, the first generator is a2b and the secon
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "checkpoints", metavar="CHECKPOINT", type=Path, nargs="+", help="Folder checkpoints/NAME, or .pth files."
-    )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="Model directory to write.")
-    parser.add_argument("--epoch", help="Checkpoint of the folder: latest, 200, iter_5000, ... (default: latest).")
-    parser.add_argument(
-        "--direction", choices=("a2b", "b2a"), help="Direction of a single generator whose file name does not say it."
-    )
+    add = partial(add_argument, parser)
+    add("checkpoints", Path, "Folder checkpoints/NAME, or .pth files.", metavar="CHECKPOINT", nargs="+")
+    add("--out", Path, "Model directory to write.", required=True)
+    add("--epoch", str, "Checkpoint of the folder: latest, 200, iter_5000, ... (default: latest).", metavar="EPOCH")
+    add("--direction", DIRECTIONS, "Direction of a single generator whose file name does not say it.")
 
 
 def run(parsed: argparse.Namespace) -> None:
     import shlex
 
-    from rich.console import Console
-
     from cyclegan.reference.importing import import_reference
+    from cyclegan.system.messages import Messages
 
     imported = import_reference(*parsed.checkpoints, out=parsed.out, epoch=parsed.epoch, direction=parsed.direction)
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    messages = Messages("import")
     for name, (path, network) in imported.networks.items():
-        console.print(f"{name}: {path.name}, {network}")
+        messages.info(f"{name}: {path.name}, {network}")
     for note in imported.notes:
-        console.print(note, style="yellow")
+        messages.warning(note)
     out, direction = shlex.quote(str(imported.path)), next(iter(imported.networks))
-    console.print(f"Translate with: cyclegan translate {out} IMAGES --out FOLDER --direction {direction}")
-    console.print(f"Train it further with: cyclegan train A B --out RUN --init-from {out}")
+    messages.info(f"Translate with: cyclegan translate {out} IMAGES --out FOLDER --direction {direction}")
+    messages.info(f"Train it further with: cyclegan train A B --out RUN --init-from {out}")
     print(imported.path)

@@ -2,8 +2,10 @@
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 
+from cyclegan.cli.arguments import add_argument
 from cyclegan.errors import InputError
 
 SUMMARY = "Check folders of images, or the folders of a run, before training."
@@ -14,31 +16,23 @@ EXAMPLES = """examples:
   cyclegan inspect photos/ --test-a photos_held_out/
   cyclegan inspect runs/maps
 
-Decodes every file, then prints what it found and advises; --out adds a page with pictures."""
+Decodes every file, then prints its findings and advice; --out adds a page with pictures."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "cyclegan inspect A [B] [--out FILE.html]\n       cyclegan inspect ROOT | RUN [--out FILE.html]"
-    parser.add_argument(
-        "paths",
-        metavar="A [B]",
-        type=Path,
-        nargs="*",
-        help="Folder of images of one domain or of each, a root that holds trainA and trainB, or a run directory.",
-    )
-    parser.add_argument(
-        "--test-a", type=Path, metavar="DIR", help="Folder of test images of domain A (default: testA of a root)."
-    )
-    parser.add_argument(
-        "--test-b", type=Path, metavar="DIR", help="Folder of test images of domain B (default: testB of a root)."
-    )
-    parser.add_argument("--out", type=Path, metavar="FILE.html", help="Also write a page with pictures.")
+    add = partial(add_argument, parser)
+    paths_help = "Folder of images of one domain or of each, a root that holds trainA and trainB, or a run directory."
+    add("paths", Path, paths_help, metavar="A [B]", nargs="*")
+    add("--test-a", Path, "Folder of test images of domain A (default: testA of a root).")
+    add("--test-b", Path, "Folder of test images of domain B (default: testB of a root).")
+    add("--out", Path, "Also write a page with pictures.", metavar="FILE.html")
 
 
 def run(parsed: argparse.Namespace) -> None:
     if len(parsed.paths) not in (1, 2):
         raise InputError(f"Give one folder or two, one root, or one run; these are {len(parsed.paths)}.")
-    # Before minutes are spent on looking.
+    # Checked first, since decoding takes minutes.
     if parsed.out is not None and (parsed.out.suffix.lower() not in (".html", ".htm") or parsed.out.is_dir()):
         raise InputError(f"--out is {parsed.out}; expected the name of a page to write, such as inspection.html.")
     from rich.console import Console

@@ -2,8 +2,11 @@
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from cyclegan.cli.arguments import WEIGHTS, add_argument, keywords
 
 if TYPE_CHECKING:
     from cyclegan.publishing.publish import Parcel
@@ -19,41 +22,27 @@ Log in first with `hf auth login`, or set HF_TOKEN. A push is one commit: if it 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_directory", metavar="RUN", type=Path, help="Run directory, checkpoint or model directory.")
-    parser.add_argument("repo_id", metavar="USER/NAME", help="Repository, which is created if there is none.")
-    parser.add_argument("--private", action="store_true", help="Make a new repository private.")
-    parser.add_argument("--message", metavar="TEXT", help="Commit message (default: the step of the model).")
-    parser.add_argument(
-        "--licence", metavar="ID", help="Licence of the weights, by its id at the Hub: mit, cc-by-4.0, ..."
-    )
-    parser.add_argument("--data-licence", metavar="TEXT", help="Licence of the images, in words for the card.")
-    parser.add_argument("--weights", choices=("final", "average"), help="Send only these weights (default: all).")
-    parser.add_argument("--no-samples", action="store_true", help="Publish no pictures of your images.")
-    parser.add_argument("--overwrite", action="store_true", help="Push into a repository that holds other files.")
-    parser.add_argument(
-        "--dry-run", type=Path, metavar="DIR", help="Write everything into this new folder and send nothing."
-    )
+    add = partial(add_argument, parser)
+    add("run_directory", Path, "Run directory, checkpoint or model directory.", metavar="RUN")
+    add("repo_id", str, "Repository, which is created if there is none.", metavar="USER/NAME")
+    add("--private", bool, "Make a new repository private.")
+    add("--message", str, "Commit message (default: the step of the model).")
+    add("--licence", str, "Licence of the weights, by its id at the Hub: mit, cc-by-4.0, ...", metavar="ID")
+    add("--data-licence", str, "Licence of the images, in words for the card.")
+    add("--weights", WEIGHTS, "Send only these weights (default: all).")
+    add("--no-samples", bool, "Publish no pictures of your images.")
+    add("--overwrite", bool, "Push into a repository that holds other files.")
+    add("--dry-run", Path, "Write everything into this new folder and send nothing.")
 
 
 def run(parsed: argparse.Namespace) -> None:
     from cyclegan.publishing.publish import push
 
     try:
-        address = push(
-            parsed.run_directory,
-            parsed.repo_id,
-            private=parsed.private,
-            message=parsed.message,
-            licence=parsed.licence,
-            data_licence=parsed.data_licence,
-            weights=parsed.weights,
-            samples=not parsed.no_samples,
-            overwrite=parsed.overwrite,
-            dry_run=parsed.dry_run,
-            show=_show,
-        )
+        options = keywords(parsed, "run_directory", "repo_id", "no_samples")
+        address = push(parsed.run_directory, parsed.repo_id, samples=not parsed.no_samples, show=_show, **options)
     except KeyboardInterrupt:
-        print("Stopped; what was not committed yet is not there.", file=sys.stderr)
+        print("Stopped; files that were not committed are not published.", file=sys.stderr)
         raise
     if parsed.licence is None:
         print("The card states no licence; --licence ID does, such as --licence cc-by-4.0.", file=sys.stderr)
@@ -68,7 +57,7 @@ def _show(parcel: "Parcel") -> None:
     from rich.table import Table
 
     there = parcel.remote.files if parcel.remote is not None else ()
-    state = f"{'there already' if parcel.remote is not None else 'new'}, {'private' if parcel.private else 'public'}"
+    state = f"{'existing' if parcel.remote is not None else 'new'}, {'private' if parcel.private else 'public'}"
     state = "nothing is sent" if parcel.dry_run else state
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     console.print(f"To {parcel.address} ({state}):")
@@ -77,9 +66,9 @@ def _show(parcel: "Parcel") -> None:
     table.add_column(justify="right")
     table.add_column()
     for name, size in parcel.files.items():
-        table.add_row(f"  {name}", decimal(size), "replaces the one there" if name in there else "")
+        table.add_row(f"  {name}", decimal(size), "replaces an existing file" if name in there else "")
     for name in parcel.delete:
-        table.add_row(f"  {name}", "", "is deleted there: of the model before")
+        table.add_row(f"  {name}", "", "is deleted: part of the previous model")
     table.add_row(f"  {len(parcel.files)} files", decimal(sum(parcel.files.values())), "")
     console.print(table)
     if any(name.startswith("samples/") for name in parcel.files):

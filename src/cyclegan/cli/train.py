@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
+from cyclegan.cli.arguments import add_argument, keywords, with_default
 from cyclegan.config import (
     DEFAULT_PRESET,
     LENGTHS,
@@ -63,36 +64,29 @@ _GROUPS: dict[str, tuple[type[Config], ...]] = {
 
 def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
     parser.usage = "cyclegan train A B [--out DIR] [settings]\n       cyclegan train ROOT [--out DIR] [settings]"
-    parser.add_argument(
-        "paths",
-        metavar="A [B]",
-        type=Path,
-        nargs="*",
-        help="Folders of images of domain A and domain B, or one root that holds trainA and trainB.",
-    )
+    paths_help = "Folders of images of domain A and domain B, or one root that holds trainA and trainB."
+    add_argument(parser, "paths", Path, paths_help, metavar="A [B]", nargs="*")
     fields = {name: section.model_fields[name] for name, section in field_sections().items()}
     defaults = _defaults(arguments)
 
     most_used = parser.add_argument_group("most used settings")
-    default = f"default: {DEFAULT_PRESET}; with --init-from that of its run, or paper"
+    preset_help = f"Values of all settings that are not given: {', '.join(PRESETS)}"
     most_used.add_argument(
-        "--preset", help=f"Values of all settings that are not given: {', '.join(PRESETS)} ({default})"
+        "--preset", help=f"{preset_help} (default: {DEFAULT_PRESET}; with --init-from that of its run, or paper)"
     )
     for name in _MOST_USED:
         _add_setting(most_used, name, fields[name], defaults.get(name))
 
     start = parser.add_argument_group("starting, going on and starting again")
-    start.add_argument(
-        "--config", type=Path, metavar="FILE", help="TOML file of settings, which replace those of the preset."
-    )
+    file_help = "TOML file of settings, which replace those of the preset."
+    add_argument(start, "--config", Path, file_help, metavar="FILE")
     again = start.add_mutually_exclusive_group()
-    again.add_argument("--resume", action="store_true", help="Go on with the run in --out, also with changed settings.")
-    again.add_argument("--fresh", action="store_true", help="Move the run in --out aside and start anew.")
-    start.add_argument(
-        "--from-reference",
-        metavar="COMMAND",
-        help="Print a command of the reference implementation, in quotes, as a command of cyclegan, and train nothing.",
+    add_argument(again, "--resume", bool, "Go on with the run in --out, also with changed settings.")
+    add_argument(again, "--fresh", bool, "Move the run in --out aside and start over.")
+    command_help = (
+        "Print a command of the reference implementation, in quotes, as a command of cyclegan, and train nothing."
     )
+    add_argument(start, "--from-reference", str, command_help, metavar="COMMAND")
 
     for title, sections in _GROUPS.items():
         group = parser.add_argument_group(title)
@@ -123,53 +117,35 @@ def _defaults(arguments: Sequence[str]) -> dict[str, Any]:
 
 def _add_setting(group: Any, name: str, info: FieldInfo, default: Any) -> None:
     """One flag for one setting. Values stay text: the configuration checks and converts them."""
-    flag = "--" + name.replace("_", "-")
     types = [kind for kind in get_args(info.annotation) if kind is not type(None)] or [info.annotation]
-    has_default = default not in (None, {})
-    text = f"{info.description} (default: {_show(default)})." if has_default else str(info.description)
-    text = text.replace(". (default", " (default").replace("%", "%%")
+    text = str(info.description) if default in (None, {}) else with_default(str(info.description), default)
+    text = text.replace("%", "%%")
     words = network_names(name) or choices(info.annotation)
+    options: dict[str, Any]
     if info.annotation is bool:
-        group.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
+        options = {"action": argparse.BooleanOptionalAction}
     elif words:
-        old = OLD_WORDS.get(name, {})
-        group.add_argument(
-            flag, choices=words, type=lambda word: old.get(word, word), default=argparse.SUPPRESS, help=text
-        )
+        options = {"choices": words, "type": lambda word: OLD_WORDS.get(name, {}).get(word, word)}
     elif str(info.annotation).startswith("dict"):
-        group.add_argument(flag, action="append", metavar="NAME=VALUE", default=argparse.SUPPRESS, help=text)
+        options = {"action": "append", "metavar": "NAME=VALUE"}
     elif str(types[0]).startswith("tuple"):
-        group.add_argument(flag, nargs=2, type=float, metavar=("LOW", "HIGH"), default=argparse.SUPPRESS, help=text)
+        options = {"nargs": 2, "type": float, "metavar": ("LOW", "HIGH")}
     else:
-        kind = getattr(types[0], "__name__", "value").upper()
-        group.add_argument(flag, metavar=kind.replace("STR", "TEXT"), default=argparse.SUPPRESS, help=text)
-
-
-def _show(value: Any) -> str:
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, list):
-        return " ".join(map(_show, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
-
-
-def _print_equivalent(command: str) -> None:
-    """The commands to stdout, so that a shell can take them; what differs to stderr."""
-    from cyclegan.reference.equivalent import translate_reference
-
-    found = translate_reference(command)
-    for note in found.notes:
-        print(f"note: {note}", file=sys.stderr)
-    print(found)
+        options = {"metavar": getattr(types[0], "__name__", "value").upper().replace("STR", "TEXT")}
+    group.add_argument("--" + name.replace("_", "-"), help=text, default=argparse.SUPPRESS, **options)
 
 
 def run(parsed: argparse.Namespace) -> None:
-    own = {"run", "command_parser", "paths", "preset", "config", "resume", "fresh", "from_reference"}
-    settings = {name: value for name, value in vars(parsed).items() if name not in own}
+    settings = keywords(parsed, "paths", "preset", "config", "resume", "fresh", "from_reference")
     if parsed.from_reference is not None:
         if settings or any((parsed.paths, parsed.preset, parsed.config, parsed.resume, parsed.fresh)):
             raise InputError("--from-reference stands alone; add other settings to the command that it prints.")
-        _print_equivalent(parsed.from_reference)
+        from cyclegan.reference.equivalent import translate_reference
+
+        found = translate_reference(parsed.from_reference)
+        for note in found.notes:
+            print(f"note: {note}", file=sys.stderr)
+        print(found)  # alone on stdout, so that a shell can run it
         return
     lengths = sorted(LENGTHS & settings.keys())
     if len(lengths) > 1:
@@ -183,13 +159,5 @@ def run(parsed: argparse.Namespace) -> None:
 
     keep_freed_memory()
     a, b = (*parsed.paths, None, None)[:2]
-    run = train(
-        a,
-        b,
-        preset=parsed.preset,
-        config_file=parsed.config,
-        resume=parsed.resume,
-        fresh=parsed.fresh,
-        **settings,
-    )
-    print(run)
+    starting = {"preset": parsed.preset, "config_file": parsed.config, "resume": parsed.resume, "fresh": parsed.fresh}
+    print(train(a, b, **starting, **settings))

@@ -2,11 +2,15 @@
 
 import argparse
 import contextlib
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cyclegan.cli.arguments import DIRECTIONS, PRECISIONS, WEIGHTS, add_argument, add_device
 from cyclegan.errors import InputError
 from cyclegan.translate.progress import FolderProgress, OnProgress, Skipped
 
@@ -25,82 +29,53 @@ EXAMPLES = """examples:
   cyclegan translate hf:user/name photo.jpg --out translated/          (a model of the Hugging Face Hub)"""
 
 
-# Files that are named one by one when they cannot be translated.
+# Failed files that are listed by name.
 _MAX_NAMED = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "run_directory",
-        metavar="RUN",
-        type=Path,
-        help="run directory, checkpoint, model directory, hf:user/name, or an export",
+    add = partial(add_argument, parser)
+    run_help = "Run directory, checkpoint, model directory, hf:user/name, or an export."
+    add("run_directory", Path, run_help, metavar="RUN")
+    add("paths", Path, "Images, clips, or folders to mirror.", metavar="INPUT", nargs="+")
+    add(
+        "--out", Path, "Folder for the results; for one input also a file (b.png, b.mp4).", metavar="OUT", required=True
     )
-    parser.add_argument("paths", metavar="INPUT", type=Path, nargs="+", help="images, clips, or folders to mirror")
-    parser.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        help="folder for the results; for one input also a file (b.png, b.mp4)",
+    add("--direction", DIRECTIONS, "Direction to translate", "a2b")
+    add("--batch-size", int, "Images of one size translated together", 1)
+    add_device(parser)
+    engine_help = "Engine; auto: torch, or the engine that an export was made for"
+    add("--engine", ("auto", "torch", "onnxruntime", "openvino"), engine_help, "auto")
+    precision_help = (
+        "Arithmetic; auto: bf16 where the processor has it, the result is 8-bit and within 40 dB of fp32; else fp32"
     )
-    parser.add_argument("--direction", choices=("a2b", "b2a"), default="a2b", help="default: a2b")
-    parser.add_argument("--batch-size", type=int, default=1, help="images of one size translated together (default: 1)")
-    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps or auto (default: auto)")
-    parser.add_argument(
-        "--engine",
-        choices=("auto", "torch", "onnxruntime", "openvino"),
-        default="auto",
-        help="auto: torch, or the engine that an export was made for (default: auto)",
-    )
-    parser.add_argument(
-        "--precision",
-        choices=("auto", "fp32", "fp16", "bf16", "int8"),
-        default="auto",
-        help="auto: bf16 where the processor has it, the result is 8-bit and within 40 dB of fp32; else fp32 "
-        "(default: auto)",
-    )
-    parser.add_argument("--weights", choices=("final", "average"), help="default: as the run was configured")
-    parser.add_argument(
-        "--max-images",
-        type=int,
-        metavar="COUNT",
-        help="translate only the first COUNT images, and all clips (default: all)",
-    )
+    add("--precision", ("auto", *PRECISIONS), precision_help, "auto")
+    add("--weights", WEIGHTS, "Weights to use (default: those that the run was configured for).")
+    count_help = "Translate only the first COUNT images, and all clips (default: all)."
+    add("--max-images", int, count_help, metavar="COUNT")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument(
-        "--short-side",
-        type=int,
-        metavar="PIXELS",
-        help="scale the shorter side to this for the network; the result has the input's size again "
-        "(default: translate at the input's own size)",
+    side_help = (
+        "Scale the shorter side to this for the network; the result has the input's size again "
+        "(default: translate at the input's own size)."
     )
-    size.add_argument("--scale-width", type=int, metavar="PIXELS", help="the same for the width")
-    parser.add_argument(
-        "--tile",
-        type=_tile,
-        default="auto",
-        metavar="PIXELS",
-        help="translate in squares of this side, without seams; none: never; auto: only images that do not fit into "
-        "memory as a whole (default)",
+    add_argument(size, "--short-side", int, side_help, metavar="PIXELS")
+    add_argument(size, "--scale-width", int, "The same for the width.", metavar="PIXELS")
+    tile_help = (
+        "Translate in squares of this side, without seams; none: never; auto: only images that do not fit into "
+        "memory as a whole"
     )
-    parser.add_argument(
-        "--statistics",
-        choices=("exact", "crops", "reduced"),
-        default="exact",
-        help="normalise tiles with statistics of the whole image, or, with less memory and nearly the same result, "
-        "of full-resolution crops or of a reduced image (default: exact)",
+    add("--tile", _tile, tile_help, "auto", metavar="PIXELS")
+    statistics_help = (
+        "Normalise tiles with statistics of the whole image, or, with less memory and nearly the same result, of "
+        "full-resolution crops or of a reduced image"
     )
-    parser.add_argument(
-        "--stabilise",
-        action="store_true",
-        help="reduce flicker in clips and in folders of frames, each a sequence in the natural order of its names",
+    add("--statistics", ("exact", "crops", "reduced"), statistics_help, "exact")
+    stabilise_help = (
+        "Reduce flicker in clips and in folders of frames, each a sequence in the natural order of its names."
     )
-    parser.add_argument(
-        "--memory-frames",
-        type=float,
-        metavar="FRAMES",
-        help="frames that --stabilise averages over (default: 6); more, such as 50, for a static camera",
-    )
+    add("--stabilise", bool, stabilise_help)
+    frames_help = "Frames that --stabilise averages over (default: 6); more, such as 50, for a static camera."
+    add("--memory-frames", float, frames_help, metavar="FRAMES")
 
 
 def _tile(text: str) -> int | str | None:
@@ -112,8 +87,6 @@ def _tile(text: str) -> int | str | None:
 
 
 def run(parsed: argparse.Namespace) -> None:
-    import sys
-
     from cyclegan.system.progress import signals_interrupt
 
     progress = _ConsoleProgress(parsed)
@@ -123,7 +96,7 @@ def run(parsed: argparse.Namespace) -> None:
         except KeyboardInterrupt:
             with contextlib.suppress(OSError):  # the terminal may be gone
                 partial = progress.resumable
-                kept = f"; the same command goes on with {partial}" if partial else ", nothing half-made is left"
+                kept = f"; the same command resumes {partial}" if partial else ", no partial file is left"
                 print(f"Stopped; images and clips that are done are kept{kept}.", file=sys.stderr)
             raise
     if not is_complete:
@@ -136,15 +109,7 @@ def _translate(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> bool
     from cyclegan.translate.translator import Translator
     from cyclegan.video import plan_translation
 
-    options = TranslateOptions(
-        batch_size=parsed.batch_size,
-        short_side=parsed.short_side,
-        scale_width=parsed.scale_width,
-        tile=parsed.tile,
-        statistics=parsed.statistics,
-        stabilise=parsed.stabilise,
-        memory_frames=parsed.memory_frames,
-    )
+    options = TranslateOptions(**{field.name: getattr(parsed, field.name) for field in fields(TranslateOptions)})
     options.check(lambda field: f"--{field.replace('_', '-')}")
     if parsed.max_images is not None and parsed.max_images < 1:
         raise InputError(f"--max-images is {parsed.max_images}; expected at least 1.")
@@ -178,29 +143,18 @@ def _translate_clip(
     is_only_input: bool,
 ) -> bool:
     """Returns whether all of the clip could be translated. One bad clip of several does not stop the others."""
-    from cyclegan.translate.stabilise import MEMORY_FRAMES
     from cyclegan.video import translate_video
 
     try:
         with progress.translating_clip(source) as on_frame:
-            clip = translate_video(
-                translator,
-                source,
-                target,
-                batch_size=options.batch_size,
-                short_side=options.short_side,
-                scale_width=options.scale_width,
-                stabilise=options.stabilise,
-                memory_frames=options.memory_frames or MEMORY_FRAMES,
-                on_frame=on_frame,
-            )
+            clip = translate_video(translator, source, target, on_frame=on_frame, **options.network_options)
     except InputError as error:
         if is_only_input:
             raise
-        progress.warn(f"Left out: {error}")
+        progress.messages.warning(f"Left out: {error}")
         return False
     for note in (*clip.notes, *clip.damage):
-        progress.warn(note)
+        progress.messages.warning(note)
     print(f"{clip.num_frames} frames, {clip.seconds:.2f} s, translated into {target}")
     return not clip.damage
 
@@ -209,20 +163,18 @@ class _ConsoleProgress(FolderProgress):
     """Progress on the terminal. resumable: the large image that a stop has left half done."""
 
     def __init__(self, parsed: argparse.Namespace) -> None:
-        from rich.console import Console
+        from cyclegan.system.messages import Messages
 
         self.resumable: Path | None = None
         self._out, self._direction = parsed.out, parsed.direction
-        self._console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        self.messages = Messages("translate")
+        self._console = self.messages.console
 
     def note(self, message: str) -> None:
-        self._console.print(message)
-
-    def warn(self, message: str) -> None:
-        self._console.print(message, style="yellow")
+        self.messages.info(message)
 
     def scanning(self) -> contextlib.AbstractContextManager[object]:
-        return self._console.status("Looking at the images ...")
+        return self.messages.status("Reading the sizes of the images ...")
 
     @contextlib.contextmanager
     def translating(self, num_images: int) -> Iterator[Callable[[Path], None]]:
@@ -260,9 +212,10 @@ class _ConsoleProgress(FolderProgress):
 
     def skipped(self, images: Sequence[Skipped], num_images: int) -> None:
         for path, reason in images[:_MAX_NAMED]:
-            self.warn(f"Left out: {reason}" if reason.startswith(str(path)) else f"Left out: {path}: {reason}")
+            where = "" if reason.startswith(str(path)) else f"{path}: "
+            self.messages.warning(f"Left out: {where}{reason}")
         if len(images) > _MAX_NAMED:
-            self.warn(f"Left out: {len(images) - _MAX_NAMED} more, {len(images)} of {num_images} in all.")
+            self.messages.warning(f"Left out: {len(images) - _MAX_NAMED} more, {len(images)} of {num_images} in all.")
 
     def written(self, num_images: int, target: Path | None, tile: int | None) -> None:
         what = f"{num_images} {'image' if num_images == 1 else 'images'} translated"

@@ -1,4 +1,4 @@
-"""Unpack an untrusted zip of image folders. All entries are checked before anything is written."""
+"""Unpack an untrusted zip of image folders, after checking all its entries."""
 
 import re
 import shutil
@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from cyclegan.datasets.fetching import show_bytes
-from cyclegan.errors import ArchiveError, InputError
+from cyclegan.datasets.fetching import check_room, show_bytes
+from cyclegan.errors import ArchiveError
 from cyclegan.images.file_formats import image_suffixes
 from cyclegan.system.messages import Messages
 from cyclegan.system.progress import show_progress
@@ -22,7 +22,7 @@ FOLDERS = tuple(f"{role}{domain}" for role in ("train", "val", "test") for domai
 _MOST_FILES = 200_000
 _MOST_BYTES = 16 << 30
 _MOST_RATIO = 40
-# A small archive may hold a few images of one colour, which shrink more and do no harm.
+# A small archive may hold a few images of one colour, which compress better and are harmless.
 _FREE_BYTES = 16 << 20
 
 
@@ -47,12 +47,7 @@ def unpack(archive: Path, out: Path, *, name: str, messages: Messages) -> Unpack
         with zipfile.ZipFile(archive) as opened:
             wanted, left_out = _choose(opened.infolist(), archive.stat().st_size)
             total = sum(entry.file_size for entry in wanted.values())
-            free = shutil.disk_usage(archive.parent).free
-            if total > free:
-                raise InputError(
-                    f"{archive.parent.parent} has {show_bytes(free)} free and the images of {name} take "
-                    f"{show_bytes(total)}; make room, or choose another --out."
-                )
+            check_room(archive.parent, total, f"the images of {name} take {show_bytes(total)}")
             _write(opened, wanted, out, name, messages)
     except BaseException as error:
         shutil.rmtree(out, ignore_errors=True)
@@ -111,14 +106,14 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
     if name.startswith(("/", "\\")) or re.match(r"[A-Za-z]:", name) or ".." in re.split(r"[/\\]", name):
         raise ArchiveError(f"the name {name!r} in it leads out of the dataset.")
     if "\\" in name or re.search(r"[\x00-\x1f]", name) or not PurePosixPath(name).parts:
-        raise ArchiveError(f"the name {name!r} in it cannot be a file's.")
+        raise ArchiveError(f"the name {name!r} in it is not a valid file name.")
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise ArchiveError(f"{name!r} in it is a link or a device.")
     if entry.flag_bits & 0x1:
         raise ArchiveError(f"{name!r} in it is encrypted.")
     if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ArchiveError(f"{name!r} in it is packed in an unusual way.")
+        raise ArchiveError(f"{name!r} in it has an unsupported compression.")
 
 
 def _is_image(parts: tuple[str, ...]) -> bool:
@@ -153,4 +148,4 @@ def _chunks(opened: zipfile.ZipFile, entry: zipfile.ZipInfo) -> Iterator[bytes]:
                 break
             yield chunk
     if left:
-        raise ArchiveError(f"{entry.filename!r} in it has other bytes than it declares.")
+        raise ArchiveError(f"{entry.filename!r} in it has more or fewer bytes than it declares.")

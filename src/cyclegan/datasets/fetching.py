@@ -1,8 +1,7 @@
-"""Download one file over HTTP: resume an interrupted download, check size and SHA-256, then hand the file over.
+"""Download one file over HTTP: resume an interrupted download, and check its size and SHA-256.
 
-This is own code because no well-kept library does all of it: resume only if the server still has the same file
-(If-Range), keep the part between calls, retry with growing waits, refuse web pages and redirects to other protocols,
-limit the size.
+No maintained library does all of this: resume only if the server still has the same file (If-Range), keep the partial
+file between calls, retry with growing waits, refuse web pages and redirects to other protocols, limit the size.
 """
 
 import hashlib
@@ -22,7 +21,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from cyclegan._version import __version__
-from cyclegan.errors import DownloadError, InputError, TransferError
+from cyclegan.errors import DownloadError, InputError, TransferError, reason_of
 from cyclegan.system.atomic import check_free, locked
 from cyclegan.system.messages import Messages
 from cyclegan.system.progress import show_progress
@@ -32,7 +31,7 @@ _CHUNK = 1 << 18
 # Limit for servers that do not announce a length. No file of the catalogue has a fifth of it.
 _MOST_BYTES = 8 << 30
 
-# Answers that may change soon. All others from 400 on are final.
+# Status codes worth another try. All others from 400 on are final.
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
 
 
@@ -61,8 +60,8 @@ class Received:
 def workplace(out: Path, messages: Messages) -> Iterator[Path]:
     """The hidden folder beside `out` for a download in progress, locked for this process.
 
-    It stays only if it holds a file that a further call can resume. Raises InputError if another process works there,
-    or if `out` is there already and not an empty folder.
+    The folder is removed unless it holds a partial file that another call can resume. Raises InputError if another
+    process works there, or if `out` exists and is not an empty folder.
     """
     check_free(out)
     work = out.with_name(f".{out.name}.partial")
@@ -99,14 +98,20 @@ def fetch(
 
     begins: first bytes of such files. num_bytes, sha256: of the right file, if known. room: free bytes on the disk that
     are needed for each byte of the file.
-    Raises DownloadError if the server has no such file, another file, or does not answer; the part that has arrived is
-    then kept if a further call can resume it, else removed. Raises InputError if the disk has not enough room.
+    Raises DownloadError if the server has no such file, another file, or does not answer; a partial file is
+    then kept if another call can resume it, else removed. Raises InputError if the disk has not enough room.
     """
     patience = patience or Patience()
     partial = _Partial(work)
-    # Without a mark of the server, only the checksum can show that the rest belongs to the same file.
-    if partial.note.get("url") != url or not (sha256 or partial.note.get("mark")):
+
+    def forget_unmarked() -> None:
+        """Without a mark of the server, only the checksum can show that the rest belongs to the same file."""
+        if not (sha256 or partial.note.get("mark")):
+            partial.clear()
+
+    if partial.note.get("url") != url:
         partial.clear()
+    forget_unmarked()
     furthest = partial.num_bytes()
     failures = 0
     try:
@@ -114,9 +119,8 @@ def fetch(
             try:
                 _receive(url, partial, num_bytes, room, patience.timeout, messages)
             except TransferError as error:
-                if not (sha256 or partial.note.get("mark")):
-                    partial.clear()
-                # A bad connection that makes some progress with every try completes the file in the end.
+                forget_unmarked()
+                # A bad connection that makes progress with every try completes the file eventually.
                 failures = failures + 1 if partial.num_bytes() <= furthest else 1
                 furthest = max(furthest, partial.num_bytes())
                 if failures >= patience.tries:
@@ -128,8 +132,7 @@ def fetch(
                 messages.info(f"{error}; trying again in {seconds:g} s.")
                 time.sleep(seconds)
     except BaseException:
-        if not (sha256 or partial.note.get("mark")):
-            partial.clear()
+        forget_unmarked()
         raise
     return _check(url, partial, begins, num_bytes, sha256)
 
@@ -155,7 +158,7 @@ def check_mirror(mirror: str) -> str:
 
 
 class _Partial:
-    """The part of a file that has arrived, and a note with its address, its length and the server's mark of it."""
+    """A partial file, and a note with its address, its length and the server's mark (ETag or date)."""
 
     def __init__(self, work: Path) -> None:
         self.file = work / "received"
@@ -200,13 +203,13 @@ def _receive(
     headers = {"User-Agent": f"cyclegan/{__version__}", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
-        if partial.note.get("mark"):  # a server that has another file by now sends all of it
+        if partial.note.get("mark"):  # if the file has changed, the server sends all of it
             headers["If-Range"] = partial.note["mark"]
 
     with _open(urllib.request.Request(url, headers=headers), timeout, partial) as response:
         if response.headers.get_content_type() == "text/html":
             raise DownloadError(
-                f"{url} brought a web page instead of a file; open it in a browser (a login of your network?), "
+                f"{url} returned a web page instead of a file; open it in a browser (does your network want a login?), "
                 f"or use another --mirror. {partial}".rstrip()
             )
         total = _length(url, response, partial, num_bytes)
@@ -218,15 +221,19 @@ def _receive(
                 "try later, or another --mirror."
             )
         if total is not None:
-            _check_room(partial.file.parent, int(total * room) - have)
+            missing = int(total * room) - have
+            check_room(partial.file.parent, missing, f"{show_bytes(missing)} are needed")
 
         begun, start = have, time.monotonic()
 
         def status() -> str:
             speed = (have - begun) / max(time.monotonic() - start, 1e-3)
             text = f"{show_bytes(have)} of {show_bytes(total)}" if total else show_bytes(have)
-            left = f", {_show_seconds((total - have) / speed)} left" if total and speed else ""
-            return f"{text}, {show_bytes(int(speed))}/s{left}"
+            text += f", {show_bytes(int(speed))}/s"
+            if total and speed:
+                left = (total - have) / speed
+                text += f", {left:.0f} s left" if left < 120 else f", {left / 60:.0f} min left"
+            return text
 
         with (
             partial.file.open("ab") as file,
@@ -247,7 +254,7 @@ def _receive(
 
 
 def _length(url: str, response: http.client.HTTPResponse, partial: _Partial, num_bytes: int | None) -> int | None:
-    """Bytes of the whole file, if known. Removes the part that we have unless the answer continues it."""
+    """Bytes of the whole file, if known. Removes the partial file unless the answer continues it."""
     headers = response.headers
     # A weak ETag does not promise the same bytes, and is not allowed in If-Range.
     tag = headers.get("ETag", "")
@@ -259,7 +266,7 @@ def _length(url: str, response: http.client.HTTPResponse, partial: _Partial, num
         goes_on = part is not None and int(part[1]) == partial.num_bytes()
         if not goes_on or (total and known and total != known) or (mark and known_mark and mark != known_mark):
             partial.clear()
-            raise TransferError("The server has another file by now")
+            raise TransferError("The file on the server has changed")
         return total or known or num_bytes
     if response.status != 200:
         raise DownloadError(f"{url} answers {response.status} {response.reason}; expected a file.")
@@ -270,7 +277,7 @@ def _length(url: str, response: http.client.HTTPResponse, partial: _Partial, num
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to http and https only: an answer must not make us read files of this machine."""
+    """Follows redirects to http and https only: a server must not make this program read local files."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
         _check_redirect(req.full_url, newurl)
@@ -293,12 +300,12 @@ def _open(request: urllib.request.Request, timeout: float, partial: _Partial) ->
             raise TransferError(f"{host} answers {answer}") from None
         if error.code == 416:
             partial.clear()
-            raise TransferError("The server has another file by now") from None
+            raise TransferError("The file on the server has changed") from None
         if 300 <= error.code < 400:
             _check_redirect(url, error.headers.get("Location", ""))
             raise DownloadError(f"{url} redirects without end; use another --mirror.") from None
         raise DownloadError(
-            f"{url} answers {answer}; the file is not there (any more): use a mirror that has it (--mirror URL, or the "
+            f"{url} answers {answer}; the file does not exist there: use a mirror that has it (--mirror URL, or the "
             f"environment variable CYCLEGAN_MIRROR). {partial}".rstrip()
         ) from None
     except (OSError, http.client.HTTPException) as error:
@@ -307,7 +314,7 @@ def _open(request: urllib.request.Request, timeout: float, partial: _Partial) ->
             raise DownloadError(f"The certificate of {host} cannot be trusted: {reason.verify_message}.") from None
         if isinstance(reason, TimeoutError):
             raise TransferError(f"{host} does not answer within {timeout:g} s") from None
-        raise TransferError(f"{host} cannot be reached ({_show_reason(reason)})") from None
+        raise TransferError(f"{host} cannot be reached ({reason_of(reason)})") from None
 
 
 def _read(response: http.client.HTTPResponse, timeout: float) -> bytes:
@@ -317,7 +324,7 @@ def _read(response: http.client.HTTPResponse, timeout: float) -> bytes:
     except TimeoutError:
         raise TransferError(f"Nothing came for {timeout:g} s") from None
     except (OSError, http.client.HTTPException) as error:
-        raise TransferError(f"The connection broke ({_show_reason(error)})") from None
+        raise TransferError(f"The connection broke ({reason_of(error)})") from None
 
 
 def _check(
@@ -342,22 +349,12 @@ def _check(
         wrong = f"is no {Path(urlsplit(url).path).suffix} file"
     if wrong:
         partial.clear()
-        raise DownloadError(f"What came from {url} {wrong} and was removed; try again, or another --mirror.")
+        raise DownloadError(f"The file from {url} {wrong} and was removed; try again, or another --mirror.")
     return Received(partial.file, count, found)
 
 
-def _check_room(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
+def check_room(work: Path, needed: int, what: str) -> None:
+    """Raises InputError, with `what` as the second part of its sentence, if the disk has less room than `needed`."""
+    free = shutil.disk_usage(work).free
     if needed > free:
-        raise InputError(
-            f"{folder.parent} has {show_bytes(free)} free and {show_bytes(needed)} are needed; make room, or choose "
-            "another --out."
-        )
-
-
-def _show_reason(reason: object) -> str:
-    return getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
-
-
-def _show_seconds(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+        raise InputError(f"{work.parent} has {show_bytes(free)} free and {what}; make room, or choose another --out.")

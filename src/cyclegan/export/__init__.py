@@ -2,12 +2,12 @@
 
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from cyclegan.errors import InputError
-from cyclegan.export.exported import Exported
-from cyclegan.export.graph_formats import PRECISIONS, Calibration, export_graphs
+from cyclegan.export.graph_formats import PRECISIONS, export_graphs
 from cyclegan.export.model_format import export_directory
 from cyclegan.export.reference_format import export_reference
 from cyclegan.storage.model import find_model, read_info
@@ -15,6 +15,14 @@ from cyclegan.storage.model import find_model, read_info
 __all__ = ["FORMATS", "Exported", "export_model"]
 
 FORMATS = ("model", "reference", *PRECISIONS)
+
+
+@dataclass(frozen=True)
+class Exported:
+    """files: all that were written. notes: sentences for the user."""
+
+    files: tuple[Path, ...]
+    notes: tuple[str, ...]
 
 
 def export_model(
@@ -30,13 +38,13 @@ def export_model(
 ) -> Exported:
     """Write the model of a run directory, a checkpoint or a model directory into the folder `out`, for another program.
 
-    format: one of FORMATS. direction: a2b, b2a, or both as far as the model has them. weights: final or average;
+    format: one of FORMATS. direction: a2b, b2a, or both (those that the model has). weights: final or average;
     default: those that the model was configured for. precision: arithmetic of the graphs of onnx, openvino and
     torch-export, type of the weights of a model directory. calibrate: for int8, a folder of images of the input domain,
     or one that holds trainA and trainB; default: the images that the run was trained on. say: called with a warning
     before the work if this CPU makes it slow.
     Returns the files and notes for the user. Graphs are compared with torch before they are put into place.
-    Raises InputError if there is no such model, the format cannot hold it, a file is there already, this CPU cannot
+    Raises InputError if there is no such model, the format cannot hold it, a file already exists, this CPU cannot
     check the precision, or the graph does not agree with the network.
     """
     if format not in FORMATS:
@@ -52,10 +60,12 @@ def export_model(
     model = find_model(Path(path))
     directions = read_info(model).directions if direction == "both" else (direction,)
     if format == "model":
-        return export_directory(model, Path(out), directions, weights, precision)
-    if format == "reference":
+        files, notes = export_directory(model, Path(out), directions, weights, precision)
+    elif format == "reference":
         if precision != "fp32":
             raise InputError(f"The reference keeps its weights in fp32, and precision is {precision}; leave it out.")
-        return export_reference(model, Path(out), directions, weights)
-    calibration = Calibration(Path(path), None if calibrate is None else Path(calibrate))
-    return export_graphs(model, Path(out), format, directions, weights, precision, calibration, say)
+        files, notes = export_reference(model, Path(out), directions, weights)
+    else:
+        images = None if calibrate is None else Path(calibrate)
+        files, notes = export_graphs(model, Path(out), format, directions, weights, precision, Path(path), images, say)
+    return Exported(tuple(files), tuple(notes))

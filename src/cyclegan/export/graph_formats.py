@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -12,9 +11,7 @@ from cyclegan._version import __version__
 from cyclegan.config import Direction
 from cyclegan.data.domains import find_folders, holds_domains
 from cyclegan.errors import InputError
-from cyclegan.export.exported import Exported
-from cyclegan.export.graph_files import save_onnx, save_openvino
-from cyclegan.export.int8 import Images, quantise_onnx, quantise_openvino, read_images
+from cyclegan.export.int8 import INT8_LAYERS, Images, quantise_onnx, quantise_openvino, read_images
 from cyclegan.images.tensors import pad_to_multiple
 from cyclegan.storage.model import ModelInfo, load_generator, read_info
 from cyclegan.storage.run import read_run_config, run_of
@@ -22,7 +19,15 @@ from cyclegan.system.atomic import atomic_path
 from cyclegan.system.devices import has_fast_bf16, why_slow
 from cyclegan.translate.engines import psnr, require, smooth_picture
 from cyclegan.translate.engines.exported import EXPORT_FORMATS, Check, ExportInfo, Network, Side, open_file
-from cyclegan.translate.engines.graphs import INPUT, OUTPUT, to_exported_program, to_onnx, to_openvino
+from cyclegan.translate.engines.graphs import (
+    INPUT,
+    OUTPUT,
+    save_onnx,
+    save_openvino,
+    to_exported_program,
+    to_onnx,
+    to_openvino,
+)
 from cyclegan.translate.engines.with_openvino import check_precision
 
 PRECISIONS: dict[str, tuple[str, ...]] = {
@@ -42,34 +47,28 @@ LEAST_DB = {"fp32": 80.0, "fp16": 40.0, "bf16": 30.0, "int8": 20.0}
 GOOD_INT8_DB = 30.0
 
 
-@dataclass(frozen=True)
-class Calibration:
-    """The images that calibrate int8: a given folder, or else those that the run was trained on."""
+def _calibration_images(path: Path, folder: Path | None, info: ModelInfo, direction: Direction) -> Images:
+    """The images that calibrate int8: those of `folder`, or else those that the run of `path` was trained on.
 
-    path: Path
-    folder: Path | None
-
-    def images(self, info: ModelInfo, direction: Direction) -> Images:
-        """Raises InputError if there are none."""
-        source = info.a if direction == "a2b" else info.b
-        return read_images(self._folder(direction), source, info.model.multiple, info.model.smallest_side)
-
-    def _folder(self, direction: Direction) -> Path:
-        if self.folder is not None:
-            if not holds_domains(self.folder):
-                return self.folder
-            folders = find_folders(self.folder)
-        else:
-            run = run_of(self.path)
-            config = None if run is None else read_run_config(run)
-            try:
-                if config is None or config.a is None:
-                    raise InputError(f"{self.path} names no training folder")
-                folders = find_folders(config.a, config.b)
-            except InputError as error:
-                reason = str(error).rstrip(".")
-                raise InputError(f"int8 needs images to be calibrated on: {reason}; give --calibrate FOLDER.") from None
-        return folders.a if direction == "a2b" else folders.b
+    Raises InputError if there are none.
+    """
+    folders = None
+    if folder is None:
+        run = run_of(path)
+        config = None if run is None else read_run_config(run)
+        try:
+            if config is None or config.a is None:
+                raise InputError(f"{path} names no training folder")
+            folders = find_folders(config.a, config.b)
+        except InputError as error:
+            reason = str(error).rstrip(".")
+            raise InputError(f"int8 needs images to be calibrated on: {reason}; give --calibrate FOLDER.") from None
+    elif holds_domains(folder):
+        folders = find_folders(folder)
+    if folders is not None:
+        folder = folders.a if direction == "a2b" else folders.b
+    assert folder is not None
+    return read_images(folder, info.formats(direction)[0], info.model.multiple, info.model.smallest_side)
 
 
 def export_graphs(
@@ -79,10 +78,11 @@ def export_graphs(
     directions: Sequence[Direction],
     weights: str | None,
     precision: str,
-    calibration: Calibration,
+    path: Path,
+    calibrate: Path | None,
     say: Callable[[str], None],
-) -> Exported:
-    """`cyclegan.export.export_model` for the formats of PRECISIONS."""
+) -> tuple[list[Path], list[str]]:
+    """`cyclegan.export.export_model` for the formats of PRECISIONS. path: what the model belongs to."""
     if precision not in PRECISIONS[format]:
         raise InputError(f"--format {format} does not go with --precision {precision}: {_INSTEAD[format, precision]}.")
     if format == "onnx":
@@ -94,23 +94,19 @@ def export_graphs(
             precision, "use --precision fp32, or export on a CPU that has it, where the graph can be checked"
         )
     info = read_info(model)
-    if calibration.folder is not None and not calibration.folder.is_dir():
-        raise InputError(f"There is no folder {calibration.folder}; expected images for --calibrate.")
-    both = precision == "int8" and len(directions) == 2
-    if both and calibration.folder is not None and not holds_domains(calibration.folder):
+    if calibrate is not None and not calibrate.is_dir():
+        raise InputError(f"There is no folder {calibrate}; expected images for --calibrate.")
+    if calibrate is not None and len(directions) == 2 and not holds_domains(calibrate):
         raise InputError(
-            f"{calibration.folder} holds images of one domain, and two directions were asked for; "
+            f"{calibrate} holds images of one domain, and two directions were asked for; "
             "give --direction, or a folder that holds trainA and trainB."
         )
     names = [f"{direction}{EXPORT_FORMATS[format].suffix}" for direction in directions]
-    wanted = [
-        *names,
-        *([f"{direction}.bin" for direction in directions] if format == "openvino" else []),
-        "config.json",
-    ]
+    extra = [f"{direction}.bin" for direction in directions] if format == "openvino" else []
+    wanted = [*names, *extra, "config.json"]
     for name in wanted:
         if (out / name).exists():
-            raise InputError(f"{out / name} is there already; remove it or choose another --out.")
+            raise InputError(f"{out / name} already exists; remove it or choose another --out.")
     slow = why_slow(precision, torch.device("cpu")) if format == "torch-export" else ""
     if slow:
         say(
@@ -123,7 +119,8 @@ def export_graphs(
         networks: dict[Direction, Network] = {}
         for direction, name in zip(directions, names, strict=True):
             network, _ = load_generator(model, direction, weights)
-            networks[direction] = _export_one(network, info, direction, folder / name, format, precision, calibration)
+            images = _calibration_images(path, calibrate, info, direction) if precision == "int8" else None
+            networks[direction] = _export_one(network, info, direction, folder / name, format, precision, images)
             notes.append(_words(direction, networks[direction].check, precision))
         description = ExportInfo(
             export_format=format,
@@ -134,7 +131,7 @@ def export_graphs(
             origin=info,
         )
         (folder / "config.json").write_text(description.model_dump_json(indent=2) + "\n", encoding="utf-8")
-    return Exported(tuple(out / name for name in wanted), tuple(notes))
+    return [out / name for name in wanted], notes
 
 
 def _export_one(
@@ -144,9 +141,10 @@ def _export_one(
     path: Path,
     format: str,
     precision: str,
-    calibration: Calibration,
+    images: Images | None,
 ) -> Network:
-    source, target = (info.a, info.b) if direction == "a2b" else (info.b, info.a)
+    """Write one direction, for int8 with these images, and compare it with torch."""
+    source, target = info.formats(direction)
     multiple, smallest = info.model.multiple, info.model.smallest_side
     sides = Side(name=INPUT, image=source), Side(name=OUTPUT, image=target)
     about = {
@@ -159,11 +157,9 @@ def _export_one(
         "input": sides[0].model_dump_json(),
         "output": sides[1].model_dump_json(),
     }
-    layers = None
-    if precision == "int8":
-        images = calibration.images(info, direction)
+    if images is not None:
         quantise = quantise_onnx if format == "onnx" else quantise_openvino
-        layers = quantise(network, images, source.channels, multiple, path, about)
+        quantise(network, images, source.channels, multiple, path, about)
         pictures, what = list(images.held_out), f"{len(images.held_out)} images that it was not calibrated on"
     else:
         _write(network, source.channels, multiple, path, format, precision, about)
@@ -191,7 +187,7 @@ def _export_one(
         images=what,
         largest_difference=largest,
         decibels=None if worst == float("inf") else round(worst, 2),
-        int8_layers=layers,
+        int8_layers=INT8_LAYERS if images is not None else None,
     )
     return Network(file=path.name, input=sides[0], output=sides[1], check=check)
 

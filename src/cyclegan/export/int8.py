@@ -1,4 +1,4 @@
-"""Eight-bit graphs, with ranges of activations that are measured on images.
+"""Graphs in int8, with ranges of activations measured on images.
 
 Only convolutions are in int8. Inputs of norms are not: their channels differ by orders of magnitude, so one scale for
 all of them loses the small ones, which the norm then amplifies. Nor are the sums of residual blocks, which would carry
@@ -6,7 +6,7 @@ every error to the end.
 """
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,13 +15,12 @@ import numpy as np
 from torch import Tensor, nn
 
 from cyclegan.errors import InputError, UnreadableError
-from cyclegan.export.graph_files import save_onnx, save_openvino
 from cyclegan.images.codecs import read_as
 from cyclegan.images.file_list import evenly_spaced, list_images
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.tensors import pad_to_multiple, to_tensor
 from cyclegan.translate.engines import require
-from cyclegan.translate.engines.graphs import INPUT, quiet, to_onnx, to_openvino
+from cyclegan.translate.engines.graphs import INPUT, quiet, save_onnx, save_openvino, to_onnx, to_openvino
 from cyclegan.translate.engines.with_openvino import openvino_core
 
 NUM_CALIBRATION = 24
@@ -29,7 +28,7 @@ NUM_HELD_OUT = 6
 # Larger images are cropped to this: the ranges are the same, and it saves memory and time.
 MOST_PIXELS = 256
 
-LAYERS = "all convolutions but the last"
+INT8_LAYERS = "all convolutions but the last"
 
 
 @dataclass(frozen=True)
@@ -68,11 +67,13 @@ def read_images(folder: Path, image_format: ImageFormat, multiple: int, smallest
 
 def quantise_openvino(
     network: nn.Module, images: Images, channels: int, multiple: int, path: Path, about: dict[str, str]
-) -> str:
-    """Write an int8 graph of OpenVINO. Returns which layers are in int8."""
+) -> None:
+    """Write an int8 graph of OpenVINO."""
     nncf = require("nncf")
     openvino_core()  # before those that nncf makes
     model = to_openvino(network, channels, multiple)
+    kinds = ("Convolution", "ConvolutionBackpropData")
+    convolutions = [op.get_friendly_name() for op in model.get_ordered_ops() if op.get_type_name() in kinds]
     with quiet():
         nncf.set_log_level(40)
         quantised = nncf.quantize(
@@ -80,16 +81,15 @@ def quantise_openvino(
             nncf.Dataset([{INPUT: image.numpy()} for image in images.calibration]),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(images.calibration),
-            ignored_scope=nncf.IgnoredScope(names=[_last_convolution(model)], types=["Add", "MVN"], validate=False),
+            ignored_scope=nncf.IgnoredScope(names=convolutions[-1:], types=["Add", "MVN"], validate=False),
         )
     save_openvino(quantised, path, about, half=False)
-    return LAYERS
 
 
 def quantise_onnx(
     network: nn.Module, images: Images, channels: int, multiple: int, path: Path, about: dict[str, str]
-) -> str:
-    """Write an int8 graph of ONNX (QuantizeLinear, DequantizeLinear). Returns which layers are in int8."""
+) -> None:
+    """Write an int8 graph of ONNX (QuantizeLinear, DequantizeLinear)."""
     onnx, _ = require("onnx"), require("onnxruntime")
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
@@ -120,13 +120,3 @@ def quantise_onnx(
             extra_options={"OpTypesToExcludeOutputQuantization": ["Conv", "ConvTranspose"]},
         )
         save_onnx(onnx.load(str(target)), path, about)
-    return LAYERS
-
-
-def _last_convolution(model: Any) -> str:
-    names: Sequence[str] = [
-        op.get_friendly_name()
-        for op in model.get_ordered_ops()
-        if op.get_type_name() in ("Convolution", "ConvolutionBackpropData")
-    ]
-    return names[-1]

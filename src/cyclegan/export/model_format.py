@@ -7,14 +7,13 @@ from torch import Tensor
 
 from cyclegan.config import Direction
 from cyclegan.errors import InputError
-from cyclegan.export.exported import Exported
 from cyclegan.storage.model import read_info, read_weights, save_model
 from cyclegan.system.atomic import check_free
 
 
 def export_directory(
     model: Path, out: Path, directions: tuple[Direction, ...], weights: str | None, precision: str
-) -> Exported:
+) -> tuple[list[Path], list[str]]:
     """Write config.json, a2b.safetensors and b2a.safetensors with the chosen weights; fp16 has half the size.
 
     The precision of a translator does not depend on the files.
@@ -34,4 +33,4 @@ def export_directory(
     }
     save_model(out, info.replace(directions=directions, averages=False, translate_with="final"), states)
     files = [out / "config.json", *(out / f"{direction}.safetensors" for direction in directions)]
-    return Exported(tuple(files), (f"Weights: {chosen}, {precision}.",))
+    return files, [f"Weights: {chosen}, {precision}."]

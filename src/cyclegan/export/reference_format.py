@@ -7,7 +7,6 @@ from torch import Tensor
 
 from cyclegan.config import Direction, ModelConfig
 from cyclegan.errors import InputError
-from cyclegan.export.exported import Exported
 from cyclegan.networks import build_discriminator
 from cyclegan.reference.importing import ROLES
 from cyclegan.reference.keys import KINDS, to_reference
@@ -15,7 +14,9 @@ from cyclegan.storage.model import load_generator, read_discriminators, read_inf
 from cyclegan.system.atomic import atomic_path
 
 
-def export_reference(model: Path, out: Path, directions: tuple[Direction, ...], weights: str | None) -> Exported:
+def export_reference(
+    model: Path, out: Path, directions: tuple[Direction, ...], weights: str | None
+) -> tuple[list[Path], list[str]]:
     """Write latest_net_G_A.pth and the others, as junyanz/pytorch-CycleGAN-and-pix2pix writes and loads them."""
     info = read_info(model)
     config = info.model
@@ -41,7 +42,7 @@ def export_reference(model: Path, out: Path, directions: tuple[Direction, ...], 
     targets = {role: out / f"latest_net_{role}.pth" for role in states}
     for target in targets.values():
         if target.exists():
-            raise InputError(f"{target} is there already; remove it or choose another --out.")
+            raise InputError(f"{target} already exists; remove it or choose another --out.")
     with atomic_path(out, merge=True) as folder:
         folder.mkdir()
         for role, state in states.items():
@@ -58,7 +59,7 @@ def export_reference(model: Path, out: Path, directions: tuple[Direction, ...], 
     for name, image_format in (("A", info.a), ("B", info.b)):
         if image_format.dtype != "uint8":
             notes.append(f"Images of domain {name} are {image_format}; its loader reads only 8-bit images.")
-    return Exported(tuple(targets.values()), tuple(notes))
+    return [*targets.values()], notes
 
 
 def _reference_flags(config: ModelConfig) -> list[str]:

@@ -20,7 +20,7 @@ def read_image(path: Path, channels: int) -> Array:
     """The image of a file as (H, W, channels), in the file's own depth.
 
     8-bit files are converted to 1, 3 or 4 channels: grey is repeated, colour becomes luma, palettes and CMYK become
-    RGB, transparent pixels are laid on white (or kept as a fourth channel when 4 are asked for), EXIF rotation is
+    RGB, transparent pixels are composited on white (or kept as a fourth channel if `channels` is 4), EXIF rotation is
     applied. Files of another depth or with other channels must have exactly `channels`.
     Raises InputError if they do not, if they hold NaN or infinity, or if a package is missing; UnreadableError if the
     file cannot be decoded.
@@ -121,7 +121,7 @@ def _decode(path: Path) -> Decoded:
 
 @contextmanager
 def _decoding(path: Path) -> Iterator[None]:
-    """Turn the many kinds of errors that decoders raise over a damaged file into one."""
+    """Turn every error that a decoder raises into an UnreadableError or, for a missing package, an InputError."""
     try:
         yield
     except InputError:

@@ -1,4 +1,4 @@
-"""Images as pictures for people: grids, and enlarged pixels."""
+"""Draw images for display: grids, and enlarged pixels."""
 
 from PIL import Image, ImageDraw
 from torch import Tensor

@@ -1,55 +1,40 @@
 """The image file formats. A new format is one row of `FILE_FORMATS`; docs/extending.md has an example."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from cyclegan.images import Array, npy, pillow, tiff
 from cyclegan.images.formats import FileFormat
 from cyclegan.images.tiff_regions import TILED_TIFF, TiffReader
 
+# A format that Pillow, or a plugin of it, reads.
+_of_pillow = partial(FileFormat, read=pillow.read, probe=pillow.probe, quick_probe=pillow.quick_probe, size=pillow.size)
 
-def pillow_format(
-    *suffixes: str,
-    write: Callable[[IO[bytes], Array], None] | None = None,
-    holds: Mapping[str, tuple[int, ...]] | None = None,
-    install: str = "",
-    install_reason: str = "",
-) -> FileFormat:
-    """A format that Pillow, or a plugin of it, reads."""
-    return FileFormat(
-        suffixes=suffixes,
-        read=pillow.read,
-        write=write,
-        holds=holds or {},
-        install=install,
-        install_reason=install_reason,
-        probe=pillow.probe,
-        quick_probe=pillow.quick_probe,
-        size=pillow.size,
-    )
+
+def _writer(format: str, **options: Any) -> Callable[[IO[bytes], Array], None]:
+    return partial(pillow.write, format=format, **options)
 
 
 # JPEG, BMP and the like cannot keep transparency, WebP and AVIF have no grey.
 FILE_FORMATS: dict[str, FileFormat] = {
-    "jpeg": pillow_format(
-        ".jpg",
-        ".jpeg",
-        write=partial(pillow.write, format="JPEG", quality=95, subsampling=0),
+    "jpeg": _of_pillow(
+        suffixes=(".jpg", ".jpeg"),
+        write=_writer("JPEG", quality=95, subsampling=0),
         holds={"uint8": (1, 3)},
     ),
-    "png": pillow_format(
-        ".png",
+    "png": _of_pillow(
+        suffixes=(".png",),
         write=pillow.write_png,
         holds={"uint8": (1, 3, 4), "uint16": (1, 3, 4)},
         install="cyclegan[data]",
         install_reason="has 16-bit colour",
     ),
-    "webp": pillow_format(".webp", write=partial(pillow.write, format="WEBP", quality=95), holds={"uint8": (3, 4)}),
-    "avif": pillow_format(".avif", write=partial(pillow.write, format="AVIF", quality=95), holds={"uint8": (3, 4)}),
-    "bmp": pillow_format(".bmp", write=partial(pillow.write, format="BMP"), holds={"uint8": (1, 3)}),
+    "webp": _of_pillow(suffixes=(".webp",), write=_writer("WEBP", quality=95), holds={"uint8": (3, 4)}),
+    "avif": _of_pillow(suffixes=(".avif",), write=_writer("AVIF", quality=95), holds={"uint8": (3, 4)}),
+    "bmp": _of_pillow(suffixes=(".bmp",), write=_writer("BMP"), holds={"uint8": (1, 3)}),
     "tiff": FileFormat(
         suffixes=(".tif", ".tiff"),
         read=tiff.read,
@@ -65,8 +50,8 @@ FILE_FORMATS: dict[str, FileFormat] = {
     "npy": FileFormat(suffixes=(".npy",), read=npy.read, write=npy.write, holds=None, probe=npy.probe, size=npy.size),
 }
 
-# Files with other suffixes, when a user names them one by one.
-_OTHER = pillow_format()
+# For files with other suffixes, which a user names explicitly.
+_OTHER = _of_pillow(suffixes=())
 
 
 def image_suffixes() -> tuple[str, ...]:

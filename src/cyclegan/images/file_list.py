@@ -26,20 +26,12 @@ class FileList(Sequence[Path]):
 
     __slots__ = ("_ends", "_names", "root")
 
-    def __init__(self, root: Path, names: Iterable[str]) -> None:
+    def __init__(self, root: Path, names: Iterable[str] | bytes) -> None:
+        """names: relative to the root; or their bytes as the file system encodes them, each followed by a zero byte."""
         # No file name contains a zero byte. Names that are not UTF-8 survive.
-        self._set(root, b"".join(os.fsencode(name) + b"\0" for name in names))
-
-    @classmethod
-    def of_bytes(cls, root: Path, names: bytes | bytearray) -> "FileList":
-        """Names in the encoding of the file system, each followed by a zero byte."""
-        files = cls.__new__(cls)
-        files._set(root, bytes(names))
-        return files
-
-    def _set(self, root: Path, names: bytes) -> None:
-        self.root, self._names = Path(root), names
-        self._ends = np.flatnonzero(np.frombuffer(names, np.uint8) == 0)
+        joined = names if isinstance(names, bytes) else b"".join(os.fsencode(name) + b"\0" for name in names)
+        self.root, self._names = Path(root), joined
+        self._ends = np.flatnonzero(np.frombuffer(joined, np.uint8) == 0)
 
     def __len__(self) -> int:
         return len(self._ends)
@@ -53,7 +45,7 @@ class FileList(Sequence[Path]):
             begin, end, step = index.indices(len(self))
             if step == 1 and begin < end:
                 first = self._ends[begin - 1] + 1 if begin else 0
-                return FileList.of_bytes(self.root, self._names[first : self._ends[end - 1] + 1])
+                return FileList(self.root, self._names[first : self._ends[end - 1] + 1])
             return self.take(np.arange(*index.indices(len(self))))
         return Path(self.root, self.name(index))
 
@@ -103,7 +95,7 @@ def list_files(root: Path, suffixes: tuple[str, ...]) -> FileList:
     waiting = [""]
     while waiting:
         folder = waiting.pop()
-        # An unreadable folder, one that vanishes meanwhile, and a root that is no folder hold no files.
+        # An unreadable folder, one removed during the scan, and a root that is no folder count as empty.
         with (
             suppress(PermissionError, FileNotFoundError, NotADirectoryError),
             os.scandir(Path(root, folder)) as entries,

@@ -65,8 +65,8 @@ Decoded: TypeAlias = Image.Image | Array
 class FileFormat:
     """A file format: one row of `cyclegan.images.file_formats.FILE_FORMATS`.
 
-    Functions may raise any error over a damaged file; it is reported as an `UnreadableError`. Packages are imported
-    inside the functions, so that a missing one is reported with its install line and slows down nobody else.
+    Functions may raise any error for a damaged file; it is reported as an `UnreadableError`. Packages are imported
+    inside the functions, so that a missing one is reported with its install line and costs other formats no time.
 
     suffixes: lower case, with their dot.
     read: decode a file: an 8-bit Pillow image, which is turned upright and converted to the channels that are wanted,

@@ -3,11 +3,12 @@
 import hashlib
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,8 @@ from cyclegan.images.file_list import FileList
 from cyclegan.images.formats import Header, ImageFormat
 from cyclegan.system.atomic import atomic_path
 from cyclegan.system.prefetch import prefetch
+
+Result = TypeVar("Result")
 
 # Files that one thread probes in one go: few, so that Ctrl-C is quick where each takes milliseconds. The threads hide
 # the latency of a network drive; on a local disk one is as fast.
@@ -44,7 +47,7 @@ def read_header(path: str) -> Header:
 
 def decoded_bytes(path: Path, image_format: ImageFormat) -> int:
     """Bytes of a file's image when it is decoded in this format; 0 if its size cannot be read."""
-    height, width = _size(str(path)) or (0, 0)  # reading the file reports what is wrong
+    height, width = _size(str(path)) or (0, 0)  # reading the file reports the error
     return height * width * image_format.pixel_bytes
 
 
@@ -56,20 +59,29 @@ def image_size(path: Path) -> tuple[int, int] | None:
 
 def read_sizes(files: FileList) -> Iterator[tuple[int, int] | None]:
     """`image_size` of each file in order. Nothing is decoded, however large."""
-    chunks = (list(files[begin : begin + _CHUNK].names()) for begin in range(0, len(files), _CHUNK))
-    stopped = Event()
 
-    def sizes(names: list[str]) -> list[tuple[int, int] | None]:
+    def sizes(_begin: int, names: list[str], stopped: Event) -> list[tuple[int, int] | None]:
         return [None if stopped.is_set() else _size(os.path.join(files.root, name)) for name in names]  # noqa: PTH118
 
     with without_pixel_limit():  # around all threads: the setting is global
-        results = prefetch(sizes, chunks, num_threads=_THREADS, max_items=2 * _THREADS)
-        try:
-            for _, future in results:
-                yield from future.result()
-        finally:
-            stopped.set()
-            results.close()
+        for chunk in _in_threads(files, sizes):
+            yield from chunk
+
+
+def _in_threads(files: FileList, work: Callable[[int, list[str], Event], Result]) -> Iterator[Result]:
+    """The results of chunks of neighbouring files, in order, computed in threads.
+
+    work: takes the index of the first file, the names, and an event that is set when no more results are wanted.
+    """
+    chunks = ((begin, list(files[begin : begin + _CHUNK].names())) for begin in range(0, len(files), _CHUNK))
+    stopped = Event()
+    results = prefetch(lambda chunk: work(*chunk, stopped), chunks, num_threads=_THREADS, max_items=2 * _THREADS)
+    try:
+        for _, future in results:
+            yield future.result()
+    finally:
+        stopped.set()
+        results.close()
 
 
 @contextmanager
@@ -135,7 +147,7 @@ class HeaderIndex:
         self.changed = False
 
     def replace(self, found: "list[Headers]") -> None:
-        """Hold these headers and no others."""
+        """Replace all headers of the index by these."""
         keys, sizes, kinds = (
             np.concatenate([getattr(chunk, name) for chunk in found]) for name in ("keys", "sizes", "kinds")
         )
@@ -168,9 +180,8 @@ def read_headers(files: FileList, index: HeaderIndex) -> Iterator[Headers]:
 
     New kinds are added to the index's table. Raises InputError if a package is missing.
     """
-    chunks = ((begin, list(files[begin : begin + _CHUNK].names())) for begin in range(0, len(files), _CHUNK))
     root = os.path.join(files.root, "")  # noqa: PTH118
-    table_lock, stopped = Lock(), Event()
+    table_lock = Lock()
 
     def kind_of(header: Header) -> int:
         kind = header.dtype, header.channels
@@ -179,8 +190,7 @@ def read_headers(files: FileList, index: HeaderIndex) -> Iterator[Headers]:
                 index.table.append(kind)
             return index.table.index(kind)
 
-    def headers_of(chunk: tuple[int, list[str]]) -> Headers:
-        begin, names = chunk
+    def headers_of(begin: int, names: list[str], stopped: Event) -> Headers:
         keys = np.fromiter((_key(root, name) for name in names), np.uint64, len(names))
         places = index.find(keys)
         sizes, kinds = np.zeros((len(names), 2), np.int32), np.full(len(names), -1, np.int16)
@@ -198,13 +208,7 @@ def read_headers(files: FileList, index: HeaderIndex) -> Iterator[Headers]:
             sizes[i], kinds[i] = (header.height, header.width), kind_of(header)
         return Headers(begin, keys, sizes, kinds, unreadable)
 
-    results = prefetch(headers_of, chunks, num_threads=_THREADS, max_items=2 * _THREADS)
-    try:
-        for _, future in results:
-            yield future.result()
-    finally:
-        stopped.set()
-        results.close()
+    return _in_threads(files, headers_of)
 
 
 def _key(root: str, name: str) -> int:

@@ -26,7 +26,7 @@ def read(path: Path) -> Array:
 
 def probe(path: Path) -> Header | None:
     array = open_mapped(path)
-    return Header.of_array(array) if array.ndim in (2, 3) else None  # reading it says what is wrong
+    return Header.of_array(array) if array.ndim in (2, 3) else None  # reading it reports the error
 
 
 def size(path: str) -> tuple[int, int]:

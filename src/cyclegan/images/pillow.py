@@ -88,8 +88,8 @@ def to_pillow(array: Array) -> Image.Image:
 def from_pillow(picture: Image.Image, channels: int) -> Array:
     """An 8-bit Pillow image of any mode, upright, as uint8 (H, W, channels) with 1, 3 or 4 channels.
 
-    Grey is repeated, colour becomes luma, palettes and CMYK become RGB, transparent pixels are laid on white unless
-    `channels` is 4. Raises InputError for a mode with more than 8 bits, whose values would be lost.
+    Grey is repeated, colour becomes luma, palettes and CMYK become RGB, transparent pixels are composited on white
+    unless `channels` is 4. Raises InputError for a mode with more than 8 bits, whose values would be lost.
     """
     if picture.mode not in _EIGHT_BIT_MODES:
         raise InputError(

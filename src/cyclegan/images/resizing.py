@@ -39,7 +39,7 @@ def scale(array: Array, *, short_side: int | None = None, width: int | None = No
 
 
 def mirror_to_multiple(array: Array, multiple: int, smallest: int = 1) -> Array:
-    """Mirror (H, W, C) at its right and lower border until H and W are multiples and at least `smallest`."""
+    """Pad (H, W, C) by reflection at the right and bottom until H and W are multiples and at least `smallest`."""
     for axis in (0, 1):
         if (indices := mirrored_indices(array.shape[axis], multiple, smallest)) is not None:
             array = array.take(indices, axis)
@@ -47,7 +47,7 @@ def mirror_to_multiple(array: Array, multiple: int, smallest: int = 1) -> Array:
 
 
 def mirrored_indices(size: int, multiple: int, smallest: int) -> NDArray[np.int64] | None:
-    """Indices that extend a side to a multiple of at least `smallest` by mirroring; None if it is one already."""
+    """Indices that extend a side by reflection to a multiple of at least `smallest`; None if it is one already."""
     missing = -(-max(size, smallest) // multiple) * multiple - size
     if missing == 0:
         return None

@@ -42,21 +42,23 @@ def from_tensor(tensor: Tensor, image_format: ImageFormat) -> Array:
 
 
 def pad_to_multiple(images: Tensor, multiple: int, smallest: int = 1) -> Tensor:
-    """Mirror (..., C, H, W) at its right and lower border until H and W are multiples and at least `smallest`."""
+    """Pad (..., C, H, W) by reflection at the right and bottom until H and W are multiples and at least `smallest`."""
     for dim in (-2, -1):
         if (indices := mirrored_indices(images.shape[dim], multiple, smallest)) is not None:
             images = images.index_select(dim, torch.from_numpy(indices).to(images.device))
     return images
 
 
-def same_size_batches(images: Iterable[tuple[Label, Tensor]], batch_size: int) -> Iterator[tuple[list[Label], Tensor]]:
-    """Labelled (C, H, W) images -> (labels, (N, C, H, W)) of neighbours of one size.
+def same_size_batches(
+    images: Iterable[tuple[Label, Tensor]], batch_size: int, max_pixels: int | None = BATCH_PIXELS
+) -> Iterator[tuple[list[Label], Tensor]]:
+    """Labelled (C, H, W) images -> (labels, (N, C, H, W)) of neighbours of one size, reading one image ahead.
 
-    Batches of large images are smaller, down to one image, so that they hold at most `BATCH_PIXELS` pixels.
+    Batches of large images are smaller, down to one image, so that they hold at most `max_pixels` pixels.
     """
     waiting: list[tuple[Label, Tensor]] = []
     for label, image in images:
-        limit = max(1, min(batch_size, BATCH_PIXELS // image[0].numel()))
+        limit = batch_size if max_pixels is None else max(1, min(batch_size, max_pixels // image[0].numel()))
         if waiting and (len(waiting) >= limit or waiting[0][1].shape != image.shape):
             yield [each for each, _ in waiting], torch.stack([each for _, each in waiting])
             waiting = []

@@ -138,7 +138,7 @@ class TiffReader:
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Turn the many kinds of errors that decoders raise over a damaged file into one."""
+    """Turn every error that a decoder raises into an UnreadableError that names the file."""
     try:
         yield
     except (OSError, MemoryError) as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cyclegan.errors import InputError
-from cyclegan.reference.options import BY_NAME, OPTIONS, Option
+from cyclegan.reference.options import BY_NAME, MESSAGES, OPTIONS, Option
 
 # Words on which the shell would act.
 _OPERATORS = frozenset(("&&", "||", ";", "|", "&", ">", ">>", "<", "2>", "2>&1", "&>", "&>>"))
@@ -44,6 +44,14 @@ class Command:
         """Those of these options that the command has."""
         return [name for name in names if name in self.given]
 
+    def note(self, name: str, **more: object) -> None:
+        """Add a text of MESSAGES to the notes; {option} in it stands for a value, of an option or of `more`."""
+        self.notes.append(MESSAGES[name].format_map(self.values | more))
+
+    def problem(self, name: str, **more: object) -> None:
+        """Add a text of MESSAGES to the problems."""
+        self.problems.append(MESSAGES[name].format_map(self.values | more))
+
     def leave_out(self, names: list[str], reason: str) -> None:
         """Add the note that these options are left out."""
         words = [f"--{name}" for name in names]
@@ -53,7 +61,7 @@ class Command:
 
 def read_command(command: str) -> Command:
     """Parse a whole command line. Mistakes become `problems`. Raises InputError if it names neither script."""
-    # A line goes on after \ in sh, after ^ in cmd, after ` in PowerShell. A \ before a name is from Windows.
+    # Lines continue after \ in sh, after ^ in cmd, after ` in PowerShell. A \ before a name separates Windows folders.
     text = re.sub(r"[\\^`][ \t]*\r?\n", " ", command.strip().lstrip("!$%> "))
     try:
         words = shlex.split(re.sub(r"\\(?=[\w.])", "/", text))
@@ -96,10 +104,7 @@ def _read_launcher(words: list[str], read: Command) -> None:
         if flag in ("nproc_per_node", "nnodes") and word.startswith("-"):
             value = value or (words[place + 1] if place + 1 < len(words) else "")
             if value != "1":
-                read.problems.append(
-                    f"{word.partition('=')[0]} {value} trains with several processes, and a run here is one process on "
-                    "one device; use 1, with the batch size and learning rate that you want in all."
-                )
+                read.problem("several_processes", flag=word.partition("=")[0], value=value)
 
 
 def _read_options(words: list[str], read: Command) -> None:

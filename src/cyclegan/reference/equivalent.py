@@ -36,19 +36,18 @@ def translate_reference(command: str) -> Equivalent:
     """The commands of this program that do what `command`, a whole command line of the reference, does.
 
     Values are those that make the result equal, defaults of the reference included.
-    Raises InputError, with a sentence for every reason, if the command is not one or something cannot be had here.
+    Raises InputError, with a sentence for every reason, if the command cannot be parsed or has no equivalent here.
     """
     read = read_command(command)
     if read["model"] == "test" and read.script == "train":
-        read.problems.append("--model test is for test.py alone.")
+        read.problem("test_model")
     elif read["model"] not in ("cycle_gan", "test"):
-        read.problems.append(
-            f"--model {read['model']} is not CycleGAN, the only model here; pix2pix and colorization learn from pairs."
-        )
+        read.problem("other_model")
     if read["dataroot"] is None:
-        read.problems.append("There is no --dataroot; name the folder of images.")
+        read.problem("no_dataroot")
         read.values["dataroot"] = "."
-    commands = _train(read) if read.script == "train" else _test(read)
+    checkpoint = _find_checkpoint(read)
+    commands = _train(read, checkpoint) if read.script == "train" else _test(read, checkpoint)
     if read.problems:
         raise InputError("\n".join(read.problems))
 
@@ -61,17 +60,50 @@ def translate_reference(command: str) -> Equivalent:
     return Equivalent(tuple(("cyclegan", *words) for words in commands), tuple(read.notes), read.environment)
 
 
+@dataclass(frozen=True)
+class _Checkpoint:
+    """The checkpoint that a command names.
+
+    name: of the run, with its suffix. theirs: the folder of the reference. which: the epoch, latest, or iter_STEP.
+    run: the run of this program with that name, or None: in the folder of the reference, or where --continue_train
+    puts it. model: where an import writes it.
+    """
+
+    name: str
+    theirs: str
+    which: str
+    run: str | None
+    model: str
+
+    @property
+    def import_words(self) -> Words:
+        epoch = () if self.which == "latest" else ("--epoch", self.which)
+        return ("import", self.theirs, "--out", self.model, *epoch)
+
+
+def _find_checkpoint(read: Command) -> _Checkpoint:
+    def value(match: re.Match[str]) -> str:
+        if match[1] not in read.values:
+            read.problem("suffix", match=match[0])
+        return str(read.values.get(match[1], ""))
+
+    suffix = re.sub(r"{(\w+)}", value, read["suffix"])
+    name = f"{read['name']}_{suffix}" if suffix else str(read["name"])
+    theirs = _join(read["checkpoints_dir"], name)
+    which = f"iter_{read['load_iter']}" if read["load_iter"] > 0 else str(read["epoch"])
+    places = (place for place in (theirs, f"runs/{name}") if (Path(place).expanduser() / "config.toml").is_file())
+    return _Checkpoint(
+        name, theirs, which, next(places, None), f"models/{name}" if which == "latest" else f"models/{name}_{which}"
+    )
+
+
 # ---- train.py
 
 
-def _train(read: Command) -> list[Words]:
+def _train(read: Command, checkpoint: _Checkpoint) -> list[Words]:
     if read["dataset_mode"] != "unaligned":
-        read.problems.append(
-            f"--dataset_mode {read['dataset_mode']} is not for unpaired images; CycleGAN takes unaligned, which reads "
-            "trainA and trainB."
-        )
-    name = _name(read)
-    theirs, run = _join(read["checkpoints_dir"], name), _find_run(read, name)
+        read.problem("not_unaligned")
+    theirs, run = checkpoint.theirs, checkpoint.run
     out, before, more = theirs, [], []
     if read["use_wandb"]:
         more += ["--wandb", read["wandb_project_name"]]
@@ -79,35 +111,25 @@ def _train(read: Command) -> list[Words]:
         out = run
         more += _resume(read, run, theirs)
     elif read["continue_train"]:
-        model, out = _model_name(read, name), f"runs/{name}"
-        before = [_import(read, theirs, model)]
-        more += ["--init-from", model]
-        read.notes.append(
-            f"--continue_train: the checkpoint in {theirs} is imported, and {out} begins from it. It holds neither "
-            "the optimisers nor the image pools, so both start anew, as in the reference."
-        )
+        out, before = f"runs/{checkpoint.name}", [checkpoint.import_words]
+        more += ["--init-from", checkpoint.model]
+        read.note("imported", theirs=theirs, out=out)
     paths, tests = _folders(read)
-    settings = _settings(read) | _sizes(read) | _length(read) | tests
+    settings = _settings(read) | _length(read) | tests
     settings |= {"device": _device(read), "num_validation": 0}
-    read.notes.append(
-        "--num-validation 0 trains on all images, as the reference does. Without it, up to a tenth is held out, and "
-        "every snapshot is scored."
-    )
+    read.note("all_images")
     if read["input_nc"] != read["output_nc"] and read["lambda_identity"] > 0:
-        read.notes.append(
-            f"--input_nc {read['input_nc']} and --output_nc {read['output_nc']}: domains with different numbers of "
-            "channels have no identity term here; the reference stops, and asks for --lambda_identity 0."
-        )
+        read.note("no_identity")
     try:
         make_config(settings, preset="paper")
     except InputError as error:
         if not read.problems:  # else it would only repeat one of them
-            read.problems.append(f"Here, these settings are refused: {error}")
+            read.problem("refused", error=error)
     return [*before, ("train", *paths, "--out", out, "--preset", "paper", *_flags(settings), *more)]
 
 
 def _settings(read: Command) -> dict[str, Any]:
-    """The settings of all options that have one of their own, by the table."""
+    """The settings of all options that have one of their own, by the table, and of those that depend on each other."""
     settings: dict[str, Any] = {}
     for option in OPTIONS:
         if not option.in_command("train") or not read.has_effect(option):
@@ -125,27 +147,18 @@ def _settings(read: Command) -> dict[str, Any]:
     if shown := read.given_of("display_freq", "update_html_freq"):
         settings["sample_steps"] = _steps(read, min(read[name] for name in shown))
     if "display_freq" in read.given:
-        smaller = "; of it and --update_html_freq, the smaller one counts" if len(shown) > 1 else ""
-        read.notes.append(
-            "--display_freq is --sample-steps here: pictures are files, shown in the report and in TensorBoard"
-            f"{smaller}."
-        )
-    return settings
+        read.note("both_freqs" if len(shown) > 1 else "display_freq")
+
+    # The reference makes no crop that is larger than the image: the crop is the whole image.
+    load, crop, preprocess = read["load_size"], read["crop_size"], read["preprocess"]
+    if preprocess == "resize_and_crop" and load < crop:
+        read.note("no_crop")
+        crop = load
+    return settings | {"crop_size": crop, "load_size": None if preprocess in ("crop", "none") else load}
 
 
 def _steps(read: Command, images: int) -> int:
     return max(1, round(images / max(1, int(read["batch_size"]))))
-
-
-def _sizes(read: Command) -> dict[str, Any]:
-    """Load and crop size. The reference makes no crop that is larger than the image: the crop is the whole image."""
-    load, crop, preprocess = read["load_size"], read["crop_size"], read["preprocess"]
-    if preprocess == "resize_and_crop" and load < crop:
-        read.notes.append(
-            f"--crop_size {crop} is larger than --load_size {load}, so nothing is cropped, as in the reference."
-        )
-        crop = load
-    return {"crop_size": crop, "load_size": None if preprocess in ("crop", "none") else load}
 
 
 def _length(read: Command) -> dict[str, Any]:
@@ -155,49 +168,34 @@ def _length(read: Command) -> dict[str, Any]:
     epochs = constant + decay + 1 - first
     length: dict[str, Any] = {"epochs": epochs}
     if min(constant, decay) < 0 or first < 1 or epochs < 1:
-        read.problems.append(
-            f"Epochs {first} to {constant} + {decay} are none; give --n_epochs, --n_epochs_decay and --epoch_count "
-            "that leave something to train."
-        )
+        read.problem("no_epochs")
         return {}
     if policy == "step" and drop < 1:
-        read.problems.append(f"--lr_decay_iters is {drop}; expected at least 1 epoch.")
+        read.problem("no_drop")
     elif policy == "step" and drop >= epochs:
-        read.notes.append(
-            f"--lr_policy step: the rate never drops, as the first drop would come after {drop} of {epochs} epochs."
-        )
+        read.note("late_drop", epochs=epochs)
         length["schedule"] = "constant"
     elif policy == "step":
         length["drop_share"] = drop / epochs
     elif policy == "cosine" and (decay > 0 or first > 1):
-        read.problems.append(
-            f"--lr_policy cosine there reaches 0 after n_epochs = {constant} epochs of a run and rises again after "
-            "them; here it falls once, over the whole run. Ask for --n_epochs as long as the run, --n_epochs_decay 0 "
-            "and no --epoch_count."
-        )
-    elif policy != "cosine" and epochs >= decay:
-        length["decay_share"] = _short_share(decay, epochs)
+        read.problem("cosine")
+    elif policy != "cosine" and epochs >= decay:  # the share with as few digits as give the same number of epochs
+        shares = (round(decay / epochs, digits) for digits in range(1, 18))
+        length["decay_share"] = next(share for share in shares if round(share * epochs) == decay)
     elif policy != "cosine":  # it begins in the middle of the decay: less of it, from a lower rate
         rate = read["lr"] * (epochs + 1) / (decay + 1)
         length |= {"decay_share": 1.0, "learning_rate": float(f"{rate:.12g}")}
     return length
 
 
-def _short_share(part: int, whole: int) -> float:
-    """part / whole with as few digits as give `part` again."""
-    return next(share for digits in range(1, 18) if round((share := round(part / whole, digits)) * whole) == part)
-
-
 def _folders(read: Command) -> tuple[Words, dict[str, Any]]:
     """The folders of a train command, a root or both by name, and the test folders that a root does not imply."""
-    root, phase, swapped = read["dataroot"], read["phase"], read["direction"] == "BtoA"
-    if phase == "train" and not swapped:
-        return (root,), {}
-    a, b = _both(read, phase)
+    swapped = read["direction"] == "BtoA"
+    if read["phase"] == "train" and not swapped:
+        return (read["dataroot"],), {}
+    a, b = _both(read, read["phase"])
     if swapped:
-        read.notes.append(
-            f"--direction BtoA: {a} is domain A here and {b} domain B, so that a2b is what BtoA is in the reference."
-        )
+        read.note("swapped", a=a, b=b)
     test_a, test_b = _both(read, "test")
     there = Path(test_a).is_dir() and Path(test_b).is_dir()
     return (a, b), {"test_a": test_a, "test_b": test_b} if there else {}
@@ -220,80 +218,12 @@ def _flags(settings: dict[str, Any]) -> list[str]:
     return words
 
 
-# ---- test.py
-
-
-def _test(read: Command) -> list[Words]:
-    single = read["model"] == "test"
-    expected = "single" if single else "unaligned"
-    if read["dataset_mode"] != expected and "dataset_mode" in read.given:
-        read.problems.append(
-            f"--dataset_mode {read['dataset_mode']} does not go with --model {read['model']}; {expected} does."
-        )
-    model, commands = _model(read)
-
-    flags = _seen_size(read)
-    most = min(read[name] for name in ("num_test", "max_dataset_size") if read[name] is not None)
-    if most < 1:
-        read.problems.append(f"--num_test and --max_dataset_size are {most}; expected at least 1.")
-    flags += ["--max-images", str(most)]
-    device = _device(read)
-    flags += ["--device", device] if device != "auto" else []
-    if names := read.given_of(*(option.name for option in OPTIONS if option.in_model)):
-        read.leave_out(names, "a saved model knows its networks.")
-
-    out = _join(read["results_dir"], _name(read), f"{read['phase']}_{read['epoch']}")
-    out += f"_iter{read['load_iter']}" if read["load_iter"] > 0 else ""
-    if single:
-        suffixes = {"": "a2b", "_A": "a2b", "_B": "b2a"}
-        if read["model_suffix"] not in suffixes:
-            read.problems.append(f"--model_suffix is {read['model_suffix']!r}; expected _A, _B or nothing.")
-        ways = [(read["dataroot"], suffixes.get(read["model_suffix"], "a2b"), "fake_B")]
-    else:
-        if "model_suffix" in read.given:
-            read.problems.append("--model_suffix goes with --model test alone.")
-        a, b = _both(read, read["phase"])
-        ways = [(a, "a2b", "fake_B"), (b, "b2a", "fake_A")]
-    for images, direction, fake in ways:
-        commands.append(("translate", model, images, "--out", _join(out, fake), "--direction", direction, *flags))
-    return commands
-
-
-def _seen_size(read: Command) -> list[str]:
-    """Flags for the size at which the network sees the images."""
-    size, preprocess = read["load_size"], read["preprocess"]
-    whole = "whole images are translated here; the reference cuts a random part out of each."
-    if preprocess == "crop":
-        read.notes.append(f"--preprocess crop: {whole}")
-    elif preprocess.endswith("crop") and size > read["crop_size"]:
-        read.notes.append(f"--load_size {size} is above --crop_size {read['crop_size']}: {whole}")
-    if preprocess.startswith("scale_width"):
-        return ["--scale-width", str(size)]
-    if preprocess != "resize_and_crop":
-        return []
-    read.notes.append(
-        f"--load_size {size} is --short-side here: the network sees an image with its shorter side at that size, and "
-        f"the result has the size of its input; the reference squashes every image to {size}x{size} pixels. Without "
-        "the flag the network sees it at full size."
-    )
-    return ["--short-side", str(size)]
-
-
-# ---- checkpoints of the reference, and runs that translated commands have made of them
-
-
-def _find_run(read: Command, name: str) -> str | None:
-    """The run of ours that a name of theirs means by now: at their place, or where --continue_train puts it."""
-    places = (_join(read["checkpoints_dir"], name), f"runs/{name}")
-    return next((place for place in places if (Path(place).expanduser() / "config.toml").is_file()), None)
-
-
 def _resume(read: Command, run: str, theirs: str) -> list[str]:
     """Flags that resume a run of ours, which counts its own epochs; sets epoch_count to where it began."""
     also = f"; the checkpoint in {theirs} is not used again" if run != theirs else ""
-    read.notes.append(f"--continue_train: {run}, a run of this program, goes on exactly where it stopped{also}.")
+    read.note("resumed", run=run, also=also)
     if names := read.given_of("epoch_count", "epoch", "load_iter"):
-        read.leave_out(names, "the run knows where it stopped.")
+        read.leave_out(names, "the run records where it stopped.")
     read.values["epoch_count"] = 1
     if run == theirs:
         return ["--resume"]
@@ -302,82 +232,101 @@ def _resume(read: Command, run: str, theirs: str) -> list[str]:
     total = read["n_epochs"] + read["n_epochs_decay"]
     if saved.epochs is not None and saved.epochs.is_integer() and saved.epochs < total:
         read.values["epoch_count"] = total + 1 - int(saved.epochs)
-        read.notes.append(f"{run} keeps its length, {saved.epochs:g} epochs in all; --epochs makes it longer.")
+        read.note("keeps_length", run=run, epochs=saved.epochs)
     if saved.init_from is None:
         return ["--resume"]
     start, here = saved.init_from, Path.cwd()  # runs keep whole paths
     return ["--init-from", str(start.relative_to(here) if start.is_relative_to(here) else start), "--resume"]
 
 
-def _model(read: Command) -> tuple[str, list[Words]]:
-    """The model of a test command, and the import that makes it, unless a run of ours has it."""
-    name, which = _name(read), _which(read)
-    theirs, run = _join(read["checkpoints_dir"], name), _find_run(read, name)
-    imported = _model_name(read, name), [_import(read, theirs, _model_name(read, name))]
+# ---- test.py
+
+
+def _test(read: Command, checkpoint: _Checkpoint) -> list[Words]:
+    single = read["model"] == "test"
+    expected = "single" if single else "unaligned"
+    if read["dataset_mode"] != expected and "dataset_mode" in read.given:
+        read.problem("other_dataset_mode", expected=expected)
+    kept = _kept_model(read, checkpoint)
+
+    flags = _seen_size(read)
+    most = min(read[name] for name in ("num_test", "max_dataset_size") if read[name] is not None)
+    if most < 1:
+        read.problem("no_images", most=most)
+    flags += ["--max-images", str(most)]
+    device = _device(read)
+    flags += ["--device", device] if device != "auto" else []
+    if names := read.given_of(*(option.name for option in OPTIONS if option.in_model)):
+        read.leave_out(names, "a saved model records its networks.")
+
+    out = _join(read["results_dir"], checkpoint.name, f"{read['phase']}_{read['epoch']}")
+    out += f"_iter{read['load_iter']}" if read["load_iter"] > 0 else ""
+    if single:
+        suffixes = {"": "a2b", "_A": "a2b", "_B": "b2a"}
+        if read["model_suffix"] not in suffixes:
+            read.problem("other_suffix")
+        ways = [(read["dataroot"], suffixes.get(read["model_suffix"], "a2b"), "fake_B")]
+    else:
+        if "model_suffix" in read.given:
+            read.problem("no_suffix")
+        a, b = _both(read, read["phase"])
+        ways = [(a, "a2b", "fake_B"), (b, "b2a", "fake_A")]
+    commands = [
+        ("translate", kept or checkpoint.model, images, "--out", _join(out, fake), "--direction", direction, *flags)
+        for images, direction, fake in ways
+    ]
+    return commands if kept else [checkpoint.import_words, *commands]
+
+
+def _seen_size(read: Command) -> list[str]:
+    """Flags for the size at which the network sees the images."""
+    size, preprocess = read["load_size"], read["preprocess"]
+    if preprocess == "crop":
+        read.note("test_crop")
+    elif preprocess.endswith("crop") and size > read["crop_size"]:
+        read.note("test_smaller_crop")
+    if preprocess.startswith("scale_width"):
+        return ["--scale-width", str(size)]
+    if preprocess != "resize_and_crop":
+        return []
+    read.note("short_side")
+    return ["--short-side", str(size)]
+
+
+def _kept_model(read: Command, checkpoint: _Checkpoint) -> str | None:
+    """The model of a test command in a run of ours; None if it must be imported."""
+    run, theirs, which = checkpoint.run, checkpoint.theirs, checkpoint.which
     if run is None:
-        return imported
-    kept = _kept(run, which)
+        return None
+    if which.isdecimal():
+        kept = _join(run, "models", f"epoch_{int(which):04d}")
+    elif which.startswith("iter_"):
+        steps = which.removeprefix("iter_")
+        kept = _join(run, "checkpoints", f"step_{int(steps) if steps.isdecimal() else 0:07d}")
+    else:
+        kept = run
     counted = "" if which == "latest" else f" {run} counts epochs and steps from where it began."
     # A continued run counts its own epochs; those before it are in their folder alone.
     if run != theirs and which != "latest" and not Path(kept).exists():
-        read.notes.append(f"The model is checkpoint {which} of {theirs}, not {run}, which goes on from there.{counted}")
-        return imported
+        read.note("earlier_model", which=which, theirs=theirs, run=run, counted=counted)
+        return None
     if run != theirs:
-        read.notes.append(f"The model is {kept}, not the checkpoint in {theirs}.{counted}")
-    return kept, []
-
-
-def _kept(run: str, which: str) -> str:
-    """Where a run of ours keeps the model of an epoch or, with iter_ before it, of a step; else the newest one."""
-    if which.isdecimal():
-        return _join(run, "models", f"epoch_{int(which):04d}")
-    if which.startswith("iter_"):
-        steps = which.removeprefix("iter_")
-        return _join(run, "checkpoints", f"step_{int(steps) if steps.isdecimal() else 0:07d}")
-    return run
-
-
-def _import(read: Command, checkpoints: str, model: str) -> Words:
-    which = _which(read)
-    return ("import", checkpoints, "--out", model, *(("--epoch", which) if which != "latest" else ()))
-
-
-def _model_name(read: Command, name: str) -> str:
-    which = _which(read)
-    return f"models/{name}" if which == "latest" else f"models/{name}_{which}"
-
-
-def _which(read: Command) -> str:
-    return f"iter_{read['load_iter']}" if read["load_iter"] > 0 else str(read["epoch"])
+        read.note("own_model", kept=kept, theirs=theirs, counted=counted)
+    return kept
 
 
 # ---- both
 
 
-def _name(read: Command) -> str:
-    """The name with its suffix, in which {option} stands for a value."""
-
-    def value(match: re.Match[str]) -> str:
-        if match[1] not in read.values:
-            read.problems.append(f"--suffix has {match[0]}, and there is no such option.")
-        return str(read.values.get(match[1], ""))
-
-    suffix = re.sub(r"{(\w+)}", value, read["suffix"])
-    return f"{read['name']}_{suffix}" if suffix else str(read["name"])
-
-
 def _device(read: Command) -> str:
-    """gpu_ids as a device. The reference passes over negative ones; none at all is the CPU."""
+    """gpu_ids as a device. The reference ignores negative ones; without any it uses the CPU."""
     try:
         gpus = [number for word in read["gpu_ids"].split(",") if (number := int(word)) >= 0]
     except ValueError:
-        read.problems.append(f"--gpu_ids is {read['gpu_ids']!r}; expected numbers, as in 0 or -1.")
+        read.problem("no_gpu_ids")
         return "auto"
     if len(gpus) > 1:
-        read.problems.append(
-            f"--gpu_ids {read['gpu_ids']} asks for {len(gpus)} GPUs, and a run here uses one device; give one, such as "
-            f"--gpu_ids {gpus[0]}, with the batch size that fits it (several runs can have one GPU each)."
-        )
+        read.problem("several_gpus", count=len(gpus), first=gpus[0])
     return "cpu" if not gpus else "auto" if gpus[0] == 0 else f"cuda:{gpus[0]}"
 
 

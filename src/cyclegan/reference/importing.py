@@ -56,7 +56,7 @@ def import_reference(
     elif epoch is not None:
         raise InputError(f"--epoch {epoch} chooses among the files of a folder, and no folder was given.")
     else:
-        files = [(path, _role_of(path)) for path in given]
+        files = [(path, match["role"] if (match := _FILE.fullmatch(path.name)) else None) for path in given]
     if options.get("model") == "colorization":
         raise InputError(
             f"{given[0]} is a colorization model, which translates lightness into colours of the Lab space."
@@ -67,7 +67,7 @@ def import_reference(
     networks = _read_networks(files, direction)
     model = _common_architecture(networks, options, notes)
     networks = {name: networks[name] for name in ROLES.values() if name in networks}
-    digests = [f"{path.name} (sha256 {_sha256(path)})" for path, _ in networks.values()]
+    digests = [f"{path.name} (sha256 {hashlib.sha256(path.read_bytes()).hexdigest()})" for path, _ in networks.values()]
     info = ModelInfo(
         cyclegan_version=__version__,
         model=model,
@@ -99,13 +99,8 @@ def _files_of(folder: Path, epoch: str, notes: list[str]) -> list[tuple[Path, st
         raise InputError(f"{folder} has nothing of epoch {epoch}; pass --epoch with one of: {', '.join(epochs)}.")
     for path, role in chosen.items():
         if role not in ("G", *ROLES):
-            notes.append(f"{path.name} is left out: a model has no place for it.")
+            notes.append(f"{path.name} is left out: it is not part of a CycleGAN model.")
     return [(path, role) for path, role in chosen.items() if role in ("G", *ROLES)]
-
-
-def _role_of(path: Path) -> str | None:
-    match = _FILE.fullmatch(path.name)
-    return match["role"] if match else None
 
 
 def _read_options(folder: Path) -> dict[str, str]:
@@ -120,7 +115,7 @@ def _read_options(folder: Path) -> dict[str, str]:
 
 
 def _preprocessing(options: dict[str, str]) -> dict[str, Any]:
-    """The preprocessing of the training images, as far as the options say; without them `none`."""
+    """The preprocessing of the training images, where the options name it; otherwise `none`."""
     preprocess = options.get("preprocess", "").replace("_", "-")
     sizes = [options.get(name, "") for name in ("load_size", "crop_size")]
     load_size, crop_size = [int(size) if size.isdigit() else None for size in sizes]
@@ -147,7 +142,7 @@ def _read_networks(
         if role in ROLES:
             name = ROLES[role]
             if role[0] != network.kind[0].upper():
-                raise InputError(f"{path} holds a {network}, which its name does not say; rename it.")
+                raise InputError(f"{path} holds a {network}, which contradicts its name; rename it.")
         elif network.kind == "discriminator":
             raise InputError(
                 f"{path} is a discriminator, and its name does not say of which domain; leave it out, or name it "
@@ -211,8 +206,3 @@ def _common_architecture(
         return ModelConfig(**{**discriminators, **settings})
     except ValueError as error:
         raise InputError(f"{generators[0][1]} cannot be represented: {error}") from None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -54,56 +54,58 @@ class ReferenceNetwork:
 
 
 def recognise(state: Mapping[str, Tensor]) -> ReferenceNetwork:
-    """Find the architecture of one network of the reference from its tensors: kind, size, norm, dropout, channels.
+    """Infer the architecture of one network of the reference from its tensors: kind, size, norm, dropout, channels.
 
     Dropout of a U-Net leaves no trace in the tensors and is taken to be off. Biases that the reference leaves out
     (without norm) and counters that old releases of torch did not save become zeros.
     Raises InputError, with the reason, for a network that ours cannot represent.
     """
-    theirs = _without_prefixes(state)
+    theirs = {_PREFIX.sub("", key): tensor for key, tensor in state.items()}
     _refuse_foreign(theirs)
     weights = from_reference(theirs)
-    kind, settings, channels = _architecture(theirs, weights)
+
+    def shape(key: str) -> torch.Size:
+        if key not in weights or weights[key].ndim != 4:
+            raise InputError(f"This network cannot be represented: it lacks the convolution {key}.")
+        return weights[key].shape
+
+    batch = any(key.endswith("running_mean") for key in weights)
+    # The reference gives a convolution before an instance norm a bias, and one without a norm none.
+    biased = any(key in weights for key in ("down.1.bias", "convs.0.bias", "conv.bias"))
+    name = _kind_of(weights)
+    kind = KINDS[name].kind
+    found, channels = KINDS[name].read(shape, weights, theirs)
+    settings = {"norm": "batch" if batch else "instance" if biased else "none", kind: name, **found}
 
     # A network with these settings must have the same entries of the same shapes.
-    absent = _absent_biases(weights, settings["norm"])
+    absent, unlike = _absent_biases(weights, settings["norm"]), f"This {kind} cannot be represented"
     try:
         config = ModelConfig(**settings)
     except ValidationError as error:
-        raise InputError(f"This {kind} cannot be represented: {describe_validation_error(error)}") from None
+        raise InputError(f"{unlike}: {describe_validation_error(error)}") from None
     if 0 in channels:
-        raise InputError(f"This {kind} cannot be represented: it has no channels.")
-    if kind == "generator":
-        expected = build_generator(config, *channels).state_dict()
-    else:
-        expected = build_discriminator(config, *channels).state_dict()
+        raise InputError(f"{unlike}: it has no channels.")
+    build = build_generator if kind == "generator" else build_discriminator
+    expected = build(config, *channels).state_dict()
     for key, tensor in expected.items():
         if key not in weights and (key in absent or key.endswith("num_batches_tracked")):
             weights[key] = torch.zeros(tensor.shape, dtype=tensor.dtype)
     # Errors use the names in the file.
     names = _names_of(theirs)
     file_keys = {key: f"{names[key.rpartition('.')[0]]}.{key.rpartition('.')[2]}" for key in {*expected, *weights}}
-    missing, strange = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
-    if missing or strange:
-        what = f"it lacks {file_keys[missing[0]]}" if missing else f"ours has no place for {file_keys[strange[0]]}"
-        raise InputError(f"This {kind} cannot be represented: {what}.")
+    missing, extra = sorted(expected.keys() - weights.keys()), sorted(weights.keys() - expected.keys())
+    if missing or extra:
+        what = f"it lacks {file_keys[missing[0]]}" if missing else f"ours has no place for {file_keys[extra[0]]}"
+        raise InputError(f"{unlike}: {what}.")
     for key, tensor in expected.items():
         if weights[key].shape != tensor.shape:
-            raise InputError(
-                f"This {kind} cannot be represented: {file_keys[key]} has the shape {tuple(weights[key].shape)}, where "
-                f"a network of its kind has {tuple(tensor.shape)}."
-            )
+            shapes = f"the shape {tuple(weights[key].shape)}, where a network of its kind has {tuple(tensor.shape)}"
+            raise InputError(f"{unlike}: {file_keys[key]} has {shapes}.")
         if not weights[key].is_floating_point() and not key.endswith("num_batches_tracked"):
-            raise InputError(
-                f"This {kind} cannot be represented: {file_keys[key]} holds {weights[key].dtype}, not floats."
-            )
+            raise InputError(f"{unlike}: {file_keys[key]} holds {weights[key].dtype}, not floats.")
         if not torch.isfinite(weights[key]).all():
             raise InputError(f"This {kind} is broken: {file_keys[key]} holds values that are NaN or infinite.")
     return ReferenceNetwork(kind, settings, channels, {key: weights[key].to(expected[key].dtype) for key in expected})
-
-
-def _without_prefixes(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {_PREFIX.sub("", key): tensor for key, tensor in state.items()}
 
 
 def _refuse_foreign(state: Mapping[str, Tensor]) -> None:
@@ -116,25 +118,6 @@ def _refuse_foreign(state: Mapping[str, Tensor]) -> None:
         # A scale without statistics belongs to an instance norm that learns it; batch norm has both.
         if entry == "weight" and state[key].ndim == 1 and f"{module}.running_mean" not in state:
             raise InputError(f"This network cannot be represented: its instance norms have learned scales ({key}).")
-
-
-def _architecture(
-    theirs: Mapping[str, Tensor], weights: Mapping[str, Tensor]
-) -> tuple[Literal["generator", "discriminator"], dict[str, Any], tuple[int, ...]]:
-    def shape(key: str) -> torch.Size:
-        if key not in weights or weights[key].ndim != 4:
-            raise InputError(f"This network cannot be represented: it lacks the convolution {key}.")
-        return weights[key].shape
-
-    batch = any(key.endswith("running_mean") for key in weights)
-    # The reference gives a convolution before an instance norm a bias, and one without a norm none.
-    biased = any(key in weights for key in ("down.1.bias", "convs.0.bias", "conv.bias"))
-    settings: dict[str, Any] = {"norm": "batch" if batch else "instance" if biased else "none"}
-
-    name = _kind_of(weights)
-    kind = KINDS[name]
-    found, channels = kind.read(theirs, weights, shape)
-    return kind.kind, {**settings, kind.kind: name, **found}, channels
 
 
 def _absent_biases(weights: Mapping[str, Tensor], norm: str) -> set[str]:
@@ -157,7 +140,7 @@ def from_reference(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     Drops the prefixes `module.` and `_orig_mod.`, and running statistics without a scale, which old instance norms
     left. Raises InputError if the keys are not those of a network that we have.
     """
-    state = _without_prefixes(state)
+    state = {_PREFIX.sub("", key): tensor for key, tensor in state.items()}
     ours = {theirs: name for name, theirs in _names_of(state).items()}
     renamed = {}
     for key, tensor in state.items():
@@ -239,8 +222,7 @@ def _patch_names(num_layers: int) -> dict[str, str]:
     return names | {"head": f"model.{2 + 3 * num_layers}"}
 
 
-def _pixel_names() -> dict[str, str]:
-    return {"stem": "net.0", "conv": "net.2", "norm": "net.3", "head": "net.5"}
+_PIXEL_NAMES = {"stem": "net.0", "conv": "net.2", "norm": "net.3", "head": "net.5"}
 
 
 def _numbers(keys: Iterable[str], pattern: str) -> set[int]:
@@ -250,6 +232,7 @@ def _numbers(keys: Iterable[str], pattern: str) -> set[int]:
 # ---- the kinds of networks that the reference has, too
 
 Weights = Mapping[str, Tensor]
+Shape = Callable[[str], torch.Size]
 
 
 @dataclass(frozen=True)
@@ -258,9 +241,10 @@ class ReferenceKind:
 
     is_theirs, is_ours: whether keys are those of the reference, or ours; asked in the order of `KINDS`. names_in: the
     reference's names of the layers by ours, from its own tensors; names_for: from ours, and whether it has dropout.
-    read: settings and channels, from both and a function that gives the shape of a convolution. describe: for messages.
+    read: settings and channels, from the shapes of convolutions by our keys, and the tensors under our and their keys.
+    describe: for messages.
     biased_without_norm: the layers with a bias in a network without norm. dropout_shows: dropout layers shift the keys.
-    options: with which the reference builds it. note: what its command line cannot say, if so.
+    options: flags with which the reference builds it. note: what its command line cannot express, if anything.
     """
 
     kind: Literal["generator", "discriminator"]
@@ -268,7 +252,7 @@ class ReferenceKind:
     is_ours: Callable[[Weights], bool]
     names_in: Callable[[Weights], dict[str, str]]
     names_for: Callable[[Weights, bool], dict[str, str]]
-    read: Callable[[Weights, Weights, Callable[[str], torch.Size]], tuple[dict[str, Any], tuple[int, ...]]]
+    read: Callable[[Shape, Weights, Weights], tuple[dict[str, Any], tuple[int, ...]]]
     describe: Callable[[Mapping[str, Any]], str]
     biased_without_norm: frozenset[str]
     options: Callable[[ModelConfig], list[str]]
@@ -281,47 +265,27 @@ def _kind_of(weights: Weights) -> str:
     return next(name for name, kind in KINDS.items() if kind.is_ours(weights))
 
 
-def _read_resnet(
-    theirs: Weights, weights: Weights, shape: Callable[[str], torch.Size]
-) -> tuple[dict[str, Any], tuple[int, ...]]:
-    settings = {"width": shape("stem.weight")[0], "dropout": _has_dropout(theirs)}
-    settings["blocks"] = len(_numbers(weights, r"blocks\.(\d+)\."))
-    return settings, (shape("stem.weight")[1], shape("head.weight")[0])
-
-
-def _read_unet(
-    _theirs: Weights, weights: Weights, shape: Callable[[str], torch.Size]
-) -> tuple[dict[str, Any], tuple[int, ...]]:
+def _read_unet(shape: Shape, weights: Weights, _theirs: Weights) -> tuple[dict[str, Any], tuple[int, ...]]:
     depth = len(_numbers(weights, r"down\.(\d+)\."))
     if not 5 <= depth <= 12:
         raise InputError(f"This U-Net has {depth} levels; ours have 5 to 12.")
-    settings = {"width": shape("down.0.weight")[0], "depth": depth}
-    return settings, (shape("down.0.weight")[1], shape("up.0.weight")[1])
+    width, channels = shape("down.0.weight")[:2]
+    return {"width": width, "depth": depth}, (channels, shape("up.0.weight")[1])
 
 
-def _read_patch(
-    _theirs: Weights, weights: Weights, shape: Callable[[str], torch.Size]
-) -> tuple[dict[str, Any], tuple[int, ...]]:
-    settings = {"discriminator_width": shape("stem.weight")[0]}
+def _read_patch(shape: Shape, weights: Weights, _theirs: Weights) -> tuple[dict[str, Any], tuple[int, ...]]:
     layers = len(_numbers(weights, r"convs\.(\d+)\."))
     if not 1 <= layers <= 8:
         raise InputError(f"This patch discriminator has {layers} layers; ours have 1 to 8.")
-    return {**settings, "discriminator_layers": layers}, (shape("stem.weight")[1],)
-
-
-def _read_pixel(
-    _theirs: Weights, _weights: Weights, shape: Callable[[str], torch.Size]
-) -> tuple[dict[str, Any], tuple[int, ...]]:
-    return {"discriminator_width": shape("stem.weight")[0]}, (shape("stem.weight")[1],)
+    width, channels = shape("stem.weight")[:2]
+    return {"discriminator_width": width, "discriminator_layers": layers}, (channels,)
 
 
 def _size_note(known: tuple[int, int], words: str, size: int, loader: str) -> str | None:
-    if size in known:
-        return None
-    return (
-        f"Its --netG knows {words}, and this model has {size}: its class {loader}, its command line needs a name for "
-        "that."
+    note = (
+        f"Its --netG offers {words}, and this model has {size}: {loader} loads it, and --netG needs a new name for it."
     )
+    return None if size in known else note
 
 
 # By the name in GENERATORS or DISCRIMINATORS.
@@ -332,12 +296,19 @@ KINDS: dict[str, ReferenceKind] = {
         is_ours=lambda weights: "stem.weight" in weights and "down.0.weight" in weights,
         names_in=lambda state: _resnet_names(len(_numbers(state, r"model\.(\d+)\.conv_block")), _has_dropout(state)),
         names_for=lambda weights, dropout: _resnet_names(len(_numbers(weights, r"blocks\.(\d+)\.")), dropout),
-        read=_read_resnet,
+        read=lambda shape, weights, theirs: (
+            {
+                "width": shape("stem.weight")[0],
+                "blocks": len(_numbers(weights, r"blocks\.(\d+)\.")),
+                "dropout": _has_dropout(theirs),
+            },
+            (shape("stem.weight")[1], shape("head.weight")[0]),
+        ),
         describe=lambda found: f"ResNet generator, {found['blocks']} blocks, {found['width']} wide",
         biased_without_norm=frozenset({"head"}),
         options=lambda config: ["--netG", f"resnet_{config.blocks}blocks"],
         note=lambda config: _size_note(
-            (6, 9), "6 and 9 residual blocks", config.blocks, "ResnetGenerator loads it with n_blocks"
+            (6, 9), "6 and 9 residual blocks", config.blocks, "its class ResnetGenerator with n_blocks"
         ),
         dropout_shows=True,
     ),
@@ -352,16 +323,19 @@ KINDS: dict[str, ReferenceKind] = {
         biased_without_norm=frozenset({"up.0"}),
         options=lambda config: ["--netG", f"unet_{2**config.depth}"],
         note=lambda config: _size_note(
-            (7, 8), "U-Nets of 7 and 8 levels", config.depth, "UnetGenerator loads it with num_downs"
+            (7, 8), "U-Nets of 7 and 8 levels", config.depth, "its class UnetGenerator with num_downs"
         ),
     ),
     "pixel": ReferenceKind(
         kind="discriminator",
         is_theirs=lambda state: any(key.startswith("net.") for key in state),
         is_ours=lambda weights: "conv.weight" in weights,
-        names_in=lambda _state: _pixel_names(),
-        names_for=lambda _weights, _dropout: _pixel_names(),
-        read=_read_pixel,
+        names_in=lambda _state: _PIXEL_NAMES,
+        names_for=lambda _weights, _dropout: _PIXEL_NAMES,
+        read=lambda shape, _weights, _theirs: (
+            {"discriminator_width": shape("stem.weight")[0]},
+            (shape("stem.weight")[1],),
+        ),
         describe=lambda found: f"pixel discriminator, {found['discriminator_width']} wide",
         # The last convolution follows the others.
         biased_without_norm=frozenset({"stem"}),

@@ -1,4 +1,4 @@
-"""Every option of the train and test commands of junyanz/pytorch-CycleGAN-and-pix2pix, and what it is here.
+"""Every option of the train and test commands of junyanz/pytorch-CycleGAN-and-pix2pix, and its equivalent here.
 
 The table is options.toml. The documentation shows it, and `translate_reference` translates whole commands by it.
 """
@@ -25,7 +25,7 @@ class Option:
     ours: how it is written here, for people. our_default: what holds here, if `setting` does not say it.
     setting: the setting of ours that has the value. values: their values, if the set is fixed, each with ours: the
     value of `setting`, or a table of settings; of a flag `true` alone. refused: values that cannot be had, and why.
-    per_batch: theirs counts images, ours steps. in_model: a saved model knows it. needs: the option, or the option and
+    per_batch: theirs counts images, ours steps. in_model: a saved model stores it. needs: the option, or the option and
     its value, without which it does nothing in training.
     differs: what differs and why, in whole sentences. note: the end of "--name is left out: ...", which is printed if
     it is given and not needed. value_notes: printed with a value in training.
@@ -65,7 +65,7 @@ class Option:
         return self.default_test if command == "test" and self.default_test is not None else self.default
 
 
-def _read_options() -> tuple[Option, ...]:
+def _read_tables() -> tuple[tuple[Option, ...], dict[str, str]]:
     table = tomllib.loads(Path(__file__).with_suffix(".toml").read_text(encoding="utf-8"))
     texts = table.pop("texts")
 
@@ -79,10 +79,12 @@ def _read_options() -> tuple[Option, ...]:
         kind = _KINDS[type(row["default"])] if "default" in row else row.pop("kind", "text")
         return Option(name, tuple(row.pop("older", ())), kind=kind, **whole(row))
 
-    return tuple(option(name, row) for name, row in table.items())
+    messages = whole(table.pop("messages"))
+    return tuple(option(name, row) for name, row in table.items()), messages
 
 
-OPTIONS = _read_options()
+# MESSAGES: notes and problems of translated commands, by name.
+OPTIONS, MESSAGES = _read_tables()
 BY_NAME = {option.name: option for option in OPTIONS}
 
 

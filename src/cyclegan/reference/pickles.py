@@ -38,7 +38,10 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         raise InputError(_refusal(path, str(error))) from None
     except Exception as error:  # a damaged file raises errors of every kind
-        raise InputError(_damage(path, error)) from None
+        detail = _first_sentence(str(error)) if str(error) else type(error).__name__
+        raise InputError(
+            f"{path} ({path.stat().st_size:,} bytes) is cut off, damaged, or no PyTorch checkpoint: {detail}."
+        ) from None
     if reason is not None:
         raise InputError(f"{path} cannot be read: {reason}.")
     return _tensors(path, content)
@@ -91,12 +94,6 @@ def _refusal(path: Path, message: str) -> str:
     )
 
 
-def _damage(path: Path, error: Exception) -> str:
-    size = path.stat().st_size
-    detail = _first_sentence(str(error)) if str(error) else type(error).__name__
-    return f"{path} ({size:,} bytes) is cut off, damaged, or no PyTorch checkpoint: {detail}."
-
-
 def _first_sentence(message: str) -> str:
     return message.splitlines()[0].partition(". ")[0].rstrip(".")[:200]
 
@@ -111,11 +108,8 @@ def _tensors(path: Path, content: Any) -> dict[str, Tensor]:
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise InputError(f"{path} is no state dict of one network: its entry {key!r} is {type(value).__name__}.")
-        if value.layout != torch.strided or value.is_quantized or value.is_meta or _repeats(value):
+        ordinary = value.layout == torch.strided and not value.is_quantized and not value.is_meta
+        # With more values than the file stores for it, a small file could fill the memory.
+        if not ordinary or value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise InputError(f"{path} is no state dict of one network: its entry {key!r} is not an ordinary tensor.")
     return dict(content)
-
-
-def _repeats(tensor: Tensor) -> bool:
-    """Whether a tensor has more values than the file stores for it: a small file could fill the memory."""
-    return tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()

@@ -38,6 +38,10 @@ class ModelInfo(Config):
     averages: bool = True
     origin: str | None = Field(None, description="what it was imported or fine-tuned from")
 
+    def formats(self, direction: Direction) -> tuple[ImageFormat, ImageFormat]:
+        """The formats of the images that a direction takes and gives."""
+        return (self.a, self.b) if direction == "a2b" else (self.b, self.a)
+
 
 def save_model(target: Path, info: ModelInfo, weights: Mapping[str, Mapping[str, Tensor]]) -> None:
     """Write a model directory: config.json and a file for each network. It is there whole or not at all.
@@ -99,7 +103,7 @@ def read_info(model: Path) -> ModelInfo:
     try:
         values: dict[str, Any] = json.loads((model / "config.json").read_text(encoding="utf-8"))
         if isinstance(values, dict) and "export_format" in values:
-            raise InputError(f"{model} is an export, which can only translate; give the run that it was made from.")
+            raise InputError(f"{model} is an export, which can only translate; give the run it was exported from.")
         return ModelInfo.model_validate(values)
     except ValidationError as error:
         raise InputError(
@@ -116,34 +120,31 @@ def load_generator(model: Path, direction: Direction, weights: str | None = None
 
     weights: final or average; default: those that the model was configured for. Raises InputError if a file is damaged.
     """
-    info = read_info(model)
-    _check_known(model, info, direction, weights)
+    info, path = _find_weights(model, direction, weights)
     channels = (info.model.channels_a, info.model.channels_b)
     network = build_generator(info.model, *(channels if direction == "a2b" else channels[::-1]))
-    load_weights(network, _weights_file(model, direction, weights or info.translate_with))
+    load_weights(network, path)
     return to_plain_convs(network).eval().requires_grad_(False), info
 
 
 def read_weights(model: Path, direction: Direction, weights: str) -> dict[str, Tensor]:
     """The state dict of one generator as stored. weights: final or average. Errors as in `load_generator`."""
-    info = read_info(model)
-    _check_known(model, info, direction, weights)
-    path = _weights_file(model, direction, weights)
+    _, path = _find_weights(model, direction, weights)
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read: {error}") from None
 
 
-def _check_known(model: Path, info: ModelInfo, direction: Direction, weights: str | None) -> None:
+def _find_weights(model: Path, direction: Direction, weights: str | None) -> tuple[ModelInfo, Path]:
+    """The ModelInfo, and the file of one generator. Raises InputError if the model has no such weights."""
+    info = read_info(model)
     if direction not in info.directions:
         raise InputError(f"{model} has only the direction {info.directions[0]}; pass that, not {direction}.")
     if weights == "average" and not info.averages:
         raise InputError(f"{model} has no averaged weights; use the final ones.")
-
-
-def _weights_file(model: Path, direction: Direction, weights: str) -> Path:
-    return model / f"{direction}{'_average' if weights == 'average' else ''}.safetensors"
+    ending = "_average" if (weights or info.translate_with) == "average" else ""
+    return info, model / f"{direction}{ending}.safetensors"
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
@@ -155,7 +156,7 @@ def load_weights(network: nn.Module, path: Path) -> None:
 
 
 def read_discriminators(model: Path) -> dict[str, dict[str, Tensor]]:
-    """State dicts of the discriminators of a model directory by domain, a and b, as far as there are any.
+    """State dicts of the discriminators of a model directory by domain, a and b; empty if it has none.
 
     An imported model keeps them beside its generators; a run keeps them in the checkpoint of the same step.
     Raises InputError if a file is damaged.

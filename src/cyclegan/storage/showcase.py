@@ -92,7 +92,7 @@ class ShownImage(Config, extra="ignore"):
 
 @dataclass(frozen=True)
 class Showcase:
-    """The saved showcase of a run. origin: where its images are from, in words."""
+    """The saved showcase of a run. origin: a description of where its images come from."""
 
     origin: str = ""
     examples: tuple[ShownImage, ...] = ()

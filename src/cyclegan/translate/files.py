@@ -49,10 +49,7 @@ def translate_files(
     """Translate and write every file of a plan. Returns the files that could not be read, with reasons.
 
     Threads decode files ahead of the network and write results behind it, a few at a time.
-    short_side, scale_width: pixels to which the shorter side or the width is scaled for the network; the result has the
-    input's size again.
-    stabilise: each folder is a sequence of frames (see `sequences`), and flicker is reduced as in
-    `cyclegan.translate.stabilise`; memory_frames: its time constant.
+    batch_size, short_side, scale_width, stabilise, memory_frames: as in `cyclegan.translate.folder.translate_folder`.
     on_done: called with each source that is written or skipped.
     Raises InputError if both short_side and scale_width are given, or if a result cannot be written.
     """
@@ -67,7 +64,7 @@ def translate_files(
         scaled = scale(array, short_side=short_side, width=scale_width)
         return _Image(*item, array.shape[0], array.shape[1], scaled)
 
-    # One queue over all parts, so that the network does not wait at the end of each.
+    # One queue for all parts, so that the network does not wait at the end of each.
     reading = prefetch(
         read,
         itertools.chain.from_iterable(parts),

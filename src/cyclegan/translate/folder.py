@@ -1,9 +1,9 @@
 """Translate a folder, or a list of files, as the command `cyclegan translate` does: plan, translate, large files."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -55,6 +55,13 @@ class TranslateOptions:
                 f"{name_of('tile')} {self.tile} is for images by themselves and at their own size, "
                 f"{name_of('stabilise') if self.stabilise else scaling} is not; give one."
             )
+
+    @property
+    def network_options(self) -> dict[str, Any]:
+        """What `translate_files` and `translate_video` take of these."""
+        names = ("batch_size", "short_side", "scale_width", "stabilise")
+        chosen = {name: getattr(self, name) for name in names}
+        return chosen | {"memory_frames": self.memory_frames or MEMORY_FRAMES}
 
     @property
     def is_scaled(self) -> bool:
@@ -109,7 +116,7 @@ def translate_folder(
     stabilise: each folder is a sequence of frames, and flicker is reduced; memory_frames: its time constant in frames
     (default 6).
     max_images: translate only the first images.
-    progress: receives what is done meanwhile.
+    progress: receives reports during the work.
 
     Images that cannot be read are skipped and returned with the reason. Raises InputError for options, a model or
     inputs that cannot be used, and if the results cannot be written.
@@ -169,7 +176,10 @@ def translate_plan(
                 raise
             progress.skipped([(source, str(error))], 1)
             skipped.append((source, str(error)))
-    return FolderResult(_without(plan, skipped), tuple(skipped), tuple(notes))
+    failed = {source for source, _ in skipped}
+    is_written = np.array([source not in failed for source in plan.sources], bool) if failed else None
+    written = plan if is_written is None else plan.take(np.flatnonzero(is_written))
+    return FolderResult(written, tuple(skipped), tuple(notes))
 
 
 def _split_large(
@@ -199,25 +209,13 @@ def _split_large(
 def _translate_whole(
     translator: Translator, plan: TranslationPlan, options: TranslateOptions, progress: FolderProgress
 ) -> list[Skipped]:
-    if options.stabilise:
-        alone = [frames[0][0] for frames in sequences(plan) if len(frames) == 1]
-        if len(alone) == 1:
-            progress.note(f"{alone[0]} is a single picture: no sequence of frames, so stabilising does nothing for it.")
-        elif alone:
-            progress.note(
-                f"{len(alone)} pictures stand alone: no sequence of frames, so stabilising does nothing for them."
-            )
+    if options.stabilise and (alone := [frames[0][0] for frames in sequences(plan) if len(frames) == 1]):
+        one = len(alone) == 1
+        which = f"{alone[0]} is a single picture" if one else f"{len(alone)} pictures stand alone"
+        why = f"no sequence of frames, so stabilising does nothing for {'it' if one else 'them'}"
+        progress.note(f"{which}: {why}.")
     with progress.translating(len(plan)) as on_done:
-        skipped = translate_files(
-            translator,
-            plan,
-            batch_size=options.batch_size,
-            short_side=options.short_side,
-            scale_width=options.scale_width,
-            stabilise=options.stabilise,
-            memory_frames=options.memory_frames or MEMORY_FRAMES,
-            on_done=on_done,
-        )
+        skipped = translate_files(translator, plan, on_done=on_done, **options.network_options)
     if skipped:
         progress.skipped(skipped, len(plan))
     progress.written(len(plan) - len(skipped), None, None)
@@ -239,10 +237,3 @@ def _translate_in_tiles(
         progress.note(note)
     progress.written(1, target, tile)
     return notes
-
-
-def _without(plan: TranslationPlan, skipped: Sequence[Skipped]) -> TranslationPlan:
-    if not skipped:
-        return plan
-    sources = {source for source, _ in skipped}
-    return plan.take(np.array([index for index, source in enumerate(plan.sources) if source not in sources], np.intp))

@@ -1,4 +1,4 @@
-"""Translate files of any size in tiles, and keep what is done on disk, so that a stopped command can be resumed."""
+"""Translate files of any size in tiles, and keep finished rows on disk, so that a stopped command can be resumed."""
 
 import contextlib
 import hashlib
@@ -25,15 +25,16 @@ from cyclegan.images.regions import ArraySource, ImageSource, Tag, TiledWriter
 from cyclegan.translate.partial_result import PartialResult
 from cyclegan.translate.progress import OnProgress
 from cyclegan.translate.tiling.budget import available_bytes, choose_plan, tiled_bytes, untiled_bytes
-from cyclegan.translate.tiling.network import TiledNetwork, TilingPlan, TilingState, can_tile, has_instance_norm
+from cyclegan.translate.tiling.network import TiledNetwork, TilingPlan, TilingState, has_instance_norm, why_no_tiles
 from cyclegan.translate.tiling.pictures import (
     TILE,
-    approximate_statistics,
     check_tile,
     output_rows,
     picture_of,
+    sample,
     sample_size,
 )
+from cyclegan.translate.tiling.planes import Statistics
 from cyclegan.translate.translator import Translator
 
 StatisticsKind = Literal["exact", "crops", "reduced"]
@@ -49,15 +50,13 @@ class LargeResult:
     notes: list[str] = field(default_factory=list)
 
 
-def needs_tiles(translator: Translator, path: Path, *, batch_size: int = 1) -> bool:
-    """Whether an image is too large to be translated as a whole in the available memory. Reads its header only."""
-    return bool(find_large(translator, FileList(Path(), [str(path)]), batch_size=batch_size).any())
-
-
 def find_large(translator: Translator, files: FileList, *, batch_size: int = 1) -> NDArray[np.bool_]:
-    """`needs_tiles` of each file, (N,). A file whose header cannot be read is not large."""
+    """Whether each image is too large to be translated as a whole in the available memory, (N,), by its header.
+
+    A file whose header cannot be read is not large.
+    """
     is_large = np.zeros(len(files), bool)
-    if not len(files) or translator.engine.original is None or not can_tile(translator.original):
+    if not len(files) or translator.engine.original is None or why_no_tiles(translator.original) is not None:
         return is_large
     available = available_bytes(translator.device)  # once: it takes as long as probing an image
     if available is None:
@@ -97,14 +96,13 @@ def translate_large(
         tile = max(tile // writer.multiple * writer.multiple, writer.multiple)
     if not has_instance_norm(translator.original):
         statistics = "exact"  # there are none to gather
-    memory = _Memory(translator, source, tile, statistics, is_written_in_tiles=writer is not None)
-    with _open_source(memory) as (image, tags):
-        plan = memory.choose_plan(image.height, image.width)
-        translation = _TiledTranslation(translator, source, image, plan, statistics, on_progress, save_seconds)
+    translation = _TiledTranslation(translator, source, target, tile, statistics, writer, on_progress, save_seconds)
+    with translation.open_source() as (image, tags):
+        plan = translation.choose_plan(image.height, image.width)
         if writer is None:
-            write_image(target, np.concatenate(list(translation.rows(None, first=0))))
+            write_image(target, np.concatenate(list(translation.rows(image, plan, None))))
             return LargeResult()
-        return LargeResult(_translate_into_tiles(translation, memory, target, writer, tags))
+        return LargeResult(translation.write_tiles(image, plan, writer, tags))
 
 
 def _tiled_writer(target: Path) -> TiledWriter | None:
@@ -119,62 +117,48 @@ def _tiled_writer(target: Path) -> TiledWriter | None:
     return writer
 
 
-@contextlib.contextmanager
-def _open_source(memory: "_Memory") -> Iterator[tuple[ImageSource, list[Tag]]]:
-    """The input by region where its format allows that, else decoded, with the tags that say where it lies."""
-    path, translator = memory.path, memory.translator
-    reader = file_format_of(path).open_regions(path, translator.source)
-    if reader is not None:
-        with contextlib.closing(reader):
-            yield reader, reader.geo_tags()
-        return
-    size = image_size(path)
-    if size is not None:
-        memory.choose_plan(*size, decoded_bytes=size[0] * size[1] * translator.source.pixel_bytes)  # before decoding
-    with without_pixel_limit():
-        array = read_as(path, translator.source, translator.target)
-    yield ArraySource(array), []
+def row_bytes(translator: Translator, width: int, num_rows: int) -> int:
+    """Bytes of rows of pixels of the result: as values, as they are put together, and as they are encoded."""
+    return 3 * width * num_rows * translator.target.pixel_bytes
 
 
-def _translate_into_tiles(
-    translation: "_TiledTranslation", memory: "_Memory", target: Path, writer: TiledWriter, tags: list[Tag]
-) -> list[str]:
-    """Write the target from tiles that are kept on disk meanwhile. Returns the notes."""
-    notes: list[str] = []
-    height, width, tile = translation.image.height, translation.image.width, memory.tile
-    num_rows, side = -(-height // tile), writer.tile_side(tile)
-    with PartialResult.open(target, translation.key(), notes) as partial:
-        translation.plan = partial.plan(translation.plan, notes, lambda plan: memory.fits(height, width, plan))
-        if partial.num_rows > 0:
-            notes.append(f"{target.name}: {partial.num_rows} of {num_rows} rows of tiles were done before.")
-        try:
-            if partial.num_rows < num_rows:
-                for row in translation.rows(partial, first=partial.num_rows):
-                    partial.append(writer.encode_rows(row, side))
-        except (InputError, UnreadableError) as error:
-            if not isinstance(error.__cause__, OSError):  # the file is bad: there is nothing to resume
-                partial.remove()
-            raise
-        translation.on_progress("writing", 1.0)
-        output_format = translation.translator.target
-        shape = (height, width, output_format.channels)
-        writer.write(target, partial.tiles(), shape, output_format.dtype, side, tags)
-        partial.remove()
-    return notes
+def _image_bytes(translator: Translator, height: int, width: int) -> int:
+    """Bytes of an image and its result, in the types of their files and as float32 tensors."""
+    values = translator.source.channels + translator.target.channels
+    return height * width * (4 * values + translator.source.pixel_bytes + translator.target.pixel_bytes)
 
 
 @dataclass(frozen=True)
-class _Memory:
-    """Chooses a plan for a file that fits into memory."""
+class _TiledTranslation:
+    """The translation of one file in tiles. writer: how its target is written in tiles, or None."""
 
     translator: Translator
-    path: Path
+    source: Path
+    target: Path
     tile: int
     statistics: StatisticsKind
-    is_written_in_tiles: bool
+    writer: TiledWriter | None
+    on_progress: OnProgress
+    save_seconds: float
+
+    @contextlib.contextmanager
+    def open_source(self) -> Iterator[tuple[ImageSource, list[Tag]]]:
+        """The input by region where its format allows that, else decoded, with the tags of its georeference."""
+        source_format = self.translator.source
+        reader = file_format_of(self.source).open_regions(self.source, source_format)
+        if reader is not None:
+            with contextlib.closing(reader):
+                yield reader, reader.geo_tags()
+            return
+        size = image_size(self.source)
+        if size is not None:
+            self.choose_plan(*size, decoded_bytes=size[0] * size[1] * source_format.pixel_bytes)  # before decoding
+        with without_pixel_limit():
+            array = read_as(self.source, source_format, self.translator.target)
+        yield ArraySource(array), []
 
     def choose_plan(self, height: int, width: int, *, decoded_bytes: int = 0) -> TilingPlan:
-        """The fastest plan that fits. decoded_bytes: of an input that is still to be decoded.
+        """The fastest plan that fits into memory. decoded_bytes: of an input that is still to be decoded.
 
         Raises InputError if none fits.
         """
@@ -187,10 +171,10 @@ class _Memory:
                 small = sample_size(height, width, self.statistics)
                 choose_plan(network, *small, self.tile, available=available, is_given=False)
         except InputError as error:
-            raise InputError(f"{self.path}: {error}") from None
+            raise InputError(f"{self.source}: {error}") from None
         return plan
 
-    def fits(self, height: int, width: int, plan: TilingPlan) -> bool:
+    def _fits(self, height: int, width: int, plan: TilingPlan) -> bool:
         """Whether a plan fits into the memory that is available now. The input is decoded."""
         available = available_bytes(self.translator.device)
         if available is None:
@@ -202,42 +186,37 @@ class _Memory:
         """Bytes beside those of the network on its device: the decoded input, and rows of the result."""
         if self.translator.device.type != "cpu":
             return 0
-        return decoded_bytes + row_bytes(self.translator, width, self.tile if self.is_written_in_tiles else height)
+        return decoded_bytes + row_bytes(self.translator, width, height if self.writer is None else self.tile)
 
+    def write_tiles(self, image: ImageSource, plan: TilingPlan, writer: TiledWriter, tags: list[Tag]) -> list[str]:
+        """Write the target from tiles, which are kept on disk until it is complete. Returns the notes."""
+        notes: list[str] = []
+        height, width = image.height, image.width
+        num_rows, side = -(-height // self.tile), writer.tile_side(self.tile)
+        with PartialResult.open(self.target, self._key(plan), notes) as partial:
+            plan = partial.plan(plan, notes, lambda plan: self._fits(height, width, plan))
+            if partial.num_rows > 0:
+                notes.append(f"{self.target.name}: {partial.num_rows} of {num_rows} rows of tiles were done before.")
+            try:
+                if partial.num_rows < num_rows:
+                    for row in self.rows(image, plan, partial):
+                        partial.append(writer.encode_rows(row, side))
+            except (InputError, UnreadableError) as error:
+                if not isinstance(error.__cause__, OSError):  # the file is bad: there is nothing to resume
+                    partial.remove()
+                raise
+            self.on_progress("writing", 1.0)
+            target_format = self.translator.target
+            shape = (height, width, target_format.channels)
+            writer.write(self.target, partial.tiles(), shape, target_format.dtype, side, tags)
+            partial.remove()
+        return notes
 
-def row_bytes(translator: Translator, width: int, num_rows: int) -> int:
-    """Bytes of rows of pixels of the result: as values, as they are put together, and as they are encoded."""
-    return 3 * width * num_rows * translator.target.pixel_bytes
-
-
-def _image_bytes(translator: Translator, height: int, width: int) -> int:
-    """Bytes of an image and its result, in the types of their files and as float32 tensors."""
-    values = translator.source.channels + translator.target.channels
-    return height * width * (4 * values + translator.source.pixel_bytes + translator.target.pixel_bytes)
-
-
-class _TiledTranslation:
-    """The translation of one file: statistics first, then rows of tiles."""
-
-    def __init__(
-        self,
-        translator: Translator,
-        path: Path,
-        image: ImageSource,
-        plan: TilingPlan,
-        statistics: StatisticsKind,
-        on_progress: OnProgress,
-        save_seconds: float,
-    ) -> None:
-        self.translator, self.path, self.image, self.plan = translator, path, image, plan
-        self.statistics, self.on_progress, self.save_seconds = statistics, on_progress, save_seconds
-        self._saved_at = time.monotonic()
-
-    def key(self) -> str:
+    def _key(self, plan: TilingPlan) -> str:
         """A digest of everything that the result depends on."""
         digest = hashlib.sha256()
-        translator, about = self.translator, self.path.stat()
-        parts = [self.path.resolve(), about.st_size, about.st_mtime_ns, self.plan.side, self.statistics, __version__]
+        translator, about = self.translator, self.source.stat()
+        parts = [self.source.resolve(), about.st_size, about.st_mtime_ns, plan.side, self.statistics, __version__]
         parts += [translator.source, translator.target, translator.info.model, translator.device]
         digest.update("\n".join(str(part) for part in parts).encode())
         for name, values in translator.original.state_dict().items():
@@ -245,49 +224,47 @@ class _TiledTranslation:
             digest.update(values.detach().cpu().reshape(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
 
-    def rows(self, partial: PartialResult | None, *, first: int) -> Iterator[Array]:
-        """The result from row `first` of tiles on. partial: where the state is saved and resumed from."""
-        translator, plan = self.translator, self.plan
+    def rows(self, image: ImageSource, plan: TilingPlan, partial: PartialResult | None) -> Iterator[Array]:
+        """The result in rows of tiles. partial: where the state is saved, and whose rows are left out."""
+        translator = self.translator
         network, model = translator.original, translator.info.model
-        state = TilingState() if partial is None else partial.load(translator.device)
+        state, first = (TilingState(), 0) if partial is None else (partial.load(translator.device), partial.num_rows)
         if self.statistics != "exact" and not state.statistics:
-            self._approximate(state)
+            state.statistics = self._approximate_statistics(image)
             if partial is not None:
                 partial.save(state)
 
         passes: dict[str, int] = {}  # name -> number
+        saved_at = time.monotonic()
 
         def on_share(name: str, share: float) -> None:
             passes.setdefault(name, len(passes) + 1)
             self.on_progress(f"statistics, pass {passes[name]} of {tiled.num_passes}", share)
 
         def save_sometimes(state: TilingState) -> None:
-            if partial is not None and time.monotonic() - self._saved_at >= self.save_seconds:
+            nonlocal saved_at
+            if partial is not None and time.monotonic() - saved_at >= self.save_seconds:
                 partial.save(state)
-                self._saved_at = time.monotonic()
+                saved_at = time.monotonic()
 
-        picture = picture_of(self.image, translator.source, network, model)
+        picture = picture_of(image, translator.source, network, model)
         tiled = TiledNetwork(network, picture, plan, state=state, on_share=on_share, on_block=save_sometimes)
         output = tiled.output()
         if tiled.num_passes:
             save_sometimes(state)
-        height, width, side = self.image.height, self.image.width, plan.side
-        num_rows, begin = -(-height // side), 1 - tiled.output_share
-        for index, row in enumerate(
-            output_rows(output, height, width, side, translator.target, first=first), first + 1
-        ):
+        num_rows, begin = -(-image.height // plan.side), 1 - tiled.output_share
+        rows = output_rows(output, image.height, image.width, plan.side, translator.target, first=first)
+        for index, row in enumerate(rows, first + 1):
             yield row
             self.on_progress(f"row {index} of {num_rows}", begin + tiled.output_share * index / num_rows)
 
-    def _approximate(self, state: TilingState) -> None:
-        """Fill the state with approximate statistics."""
-        translator = self.translator
-        available = available_bytes(translator.device)
-
-        def plan_for(height: int, width: int) -> TilingPlan:
-            return choose_plan(translator.original, height, width, self.plan.side, available=available, is_given=False)
-
+    def _approximate_statistics(self, image: ImageSource) -> Statistics:
+        """The statistics of every instance norm over a smaller picture."""
+        network, source_format = self.translator.original, self.translator.source
         self.on_progress(f"statistics of {'crops' if self.statistics == 'crops' else 'the reduced image'}", 0.0)
-        state.statistics = approximate_statistics(
-            translator.original, self.image, translator.source, translator.info.model, self.statistics, plan_for
-        )
+        small = ArraySource(sample(image, self.statistics))
+        available = available_bytes(self.translator.device)
+        plan = choose_plan(network, small.height, small.width, self.tile, available=available, is_given=False)
+        tiled = TiledNetwork(network, picture_of(small, source_format, network, self.translator.info.model), plan)
+        tiled.output()
+        return tiled.state.statistics

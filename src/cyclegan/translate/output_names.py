@@ -59,10 +59,10 @@ def mirror(
             raise InputError(f"{source} would be overwritten; choose an --out other than the folder of the inputs.")
         target_folders.add(place.rpartition(os.sep)[0])
         has_renames |= not keeps_name(relative)
-    # Only sources in a folder of targets can be hit by a target.
+    # Only sources in a folder of targets can be overwritten by a target.
     taken = {place for source, _ in files() if (place := real_path(source)).rpartition(os.sep)[0] in target_folders}
     # Outputs that keep their whole name go first: their places, and whether one has taken it. Files of one folder have
-    # different names, so that this is needed only where names change, folders meet, or a link leads elsewhere.
+    # different names, so this is needed only where names change, folders are merged, or a link leads elsewhere.
     kept: dict[str, bool] = {}
     if has_renames or taken or len(found) > 1 or not real_path.is_one_to_one():
         kept = {real_path(out_prefix + relative): False for _, relative in files() if keeps_name(relative)}
@@ -84,7 +84,7 @@ def mirror(
                 taken.add(place)
         sources += os.fsencode(source) + b"\0"
         targets += os.fsencode(target) + b"\0"
-    return FileList.of_bytes(Path(), sources), FileList.of_bytes(out, targets)
+    return FileList(Path(), bytes(sources)), FileList(out, bytes(targets))
 
 
 def _slashed(folder: Path) -> str:
@@ -137,6 +137,6 @@ class _RealPaths:
         return self._folders[folder]
 
     def is_one_to_one(self) -> bool:
-        """Whether different paths so far were different files."""
+        """Whether all paths seen so far that differ are different files."""
         real_folders = [folder for folder, _ in self._folders.values()]
         return len(set(real_folders)) == len(real_folders) and not any(links for _, links in self._folders.values())

@@ -16,7 +16,7 @@ from cyclegan.translate.tiling.network import TilingPlan, TilingState
 
 
 def partial_folder(target: Path) -> Path:
-    """The hidden folder beside a target that keeps what is done of it."""
+    """The hidden folder beside a target that keeps its finished part."""
     return target.with_name(f".{target.name}.partial")
 
 
@@ -31,7 +31,7 @@ class PartialResult:
     @classmethod
     @contextmanager
     def open(cls, target: Path, key: str, notes: list[str]) -> Iterator["PartialResult"]:
-        """Locked for this process. What belongs to another key is removed, with a sentence in `notes`."""
+        """Lock the folder for this process. Work with another key is removed, with a sentence in `notes`."""
         folder = partial_folder(target)
         folder.mkdir(parents=True, exist_ok=True)
         message = f"{target} is being written by another process; wait for it, or choose another --out."

@@ -1,4 +1,4 @@
-"""Which file is translated into which."""
+"""Plan which file is translated into which."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence

@@ -1,4 +1,4 @@
-"""What a translation of many files reports while it works. Imports nothing heavy."""
+"""Progress reports of a translation of many files. Imports nothing heavy."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -8,7 +8,7 @@ from typing import TypeAlias
 # A source that could not be translated, and the reason.
 Skipped: TypeAlias = tuple[Path, str]
 
-# Called with what is being done and the share that is done, 0 to 1.
+# Called with a name of the current work and the share that is done, 0 to 1.
 OnProgress: TypeAlias = Callable[[str, float], None]
 
 
@@ -16,7 +16,7 @@ class FolderProgress:
     """Reports what `translate_folder` does. Here every method does nothing; override those that you need."""
 
     def note(self, message: str) -> None:
-        """A sentence about what is done or how."""
+        """A sentence for the user about the work."""
 
     def scanning(self) -> AbstractContextManager[object]:
         """Active while headers are read, to find the images that are too large."""
@@ -29,7 +29,7 @@ class FolderProgress:
 
     @contextmanager
     def translating_large(self, source: Path, target: Path) -> Iterator[OnProgress]:  # noqa: ARG002
-        """Active while an image is translated in tiles; gives a function for what is done and its share, 0 to 1."""
+        """Active while an image is translated in tiles; yields a function of the current work and the share done."""
         yield lambda _what, _share: None
 
     def skipped(self, images: Sequence[Skipped], num_images: int) -> None:

@@ -1,6 +1,6 @@
-"""Reduce flicker: average the statistics of instance norm over frames, and start over after a cut.
+"""Reduce flicker: average the statistics of instance norm over frames, and reset them after a cut.
 
-Instance norm depends on everything that a frame shows, so that an island that enters the picture changes the colour of
+Instance norm depends on everything that a frame shows, so an island that enters the picture changes the colour of
 the sea beside it. Between neighbouring frames that is flicker. Here a frame is normalised with an exponential mean over
 the frames up to it. docs/guides/video.md describes effect and cost.
 """

@@ -13,7 +13,7 @@ from cyclegan.config import Direction
 from cyclegan.errors import InputError
 from cyclegan.images import Array
 from cyclegan.images.pillow import from_pillow, to_pillow
-from cyclegan.images.tensors import from_tensor, pad_to_multiple, to_tensor
+from cyclegan.images.tensors import from_tensor, pad_to_multiple, same_size_batches, to_tensor
 from cyclegan.storage.hub import fetch_model
 from cyclegan.storage.model import ModelInfo, find_model, load_generator
 from cyclegan.translate.engines import Engine
@@ -44,7 +44,7 @@ class Translator:
         self.info = info
         self.direction = direction
         self.device = network.device
-        self.source, self.target = (info.a, info.b) if direction == "a2b" else (info.b, info.a)
+        self.source, self.target = info.formats(direction)
 
     @property
     def network(self) -> nn.Module:
@@ -95,7 +95,7 @@ class Translator:
             opened = open_export(export, folder, direction, engine=engine, precision=precision, device=device)
             return cls(opened, export.origin, direction)
         network, info = load_generator(find_model(Path(path)), direction, weights)
-        source, target = (info.a, info.b) if direction == "a2b" else (info.b, info.a)
+        source, target = info.formats(direction)
         opened = open_engine(
             network,
             source.channels,
@@ -166,26 +166,21 @@ class Translator:
         if tile is not None:
             for image in images:
                 array = self._to_array(image)
-                result = translate_array(self.original, array, self.info.model, self.source, self.target, tile)
-                yield self._like(isinstance(image, Image.Image), result)
+                array = translate_array(self.original, array, self.info.model, self.source, self.target, tile)
+                yield self._like(isinstance(image, Image.Image), array)
             return
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; expected at least 1.")
         network: Network = Stabiliser(self.network, memory_frames=memory_frames) if stabilise else self.engine
-        batch: list[tuple[Tensor, bool]] = []
-        for image in images:
-            item = self._to_tensor(image), isinstance(image, Image.Image)
-            if batch and (len(batch) == batch_size or batch[0][0].shape != item[0].shape):
-                yield from self._translate_batch(batch, network)
-                batch = []
-            batch.append(item)
-        if batch:
-            yield from self._translate_batch(batch, network)
+        tensors = ((isinstance(image, Image.Image), to_tensor(self._to_array(image), self.source)) for image in images)
+        for were_pil, batch in same_size_batches(tensors, batch_size, max_pixels=None):
+            for was_pil, result in zip(were_pil, self._run(batch, network), strict=True):
+                yield self._like(was_pil, from_tensor(result, self.target))
 
     def translate_tensor(self, images: Tensor) -> Tensor:
         """(N, C, H, W) in [-1, 1] of any size -> the same size of the other domain, on the CPU.
 
-        Sizes that the network does not take are mirrored outwards at the right and below, and cropped again.
+        Sizes that the network does not take are padded by reflection at the right and bottom, and cropped afterwards.
         """
         return self._run(images, self.engine)
 
@@ -195,9 +190,6 @@ class Translator:
         with torch.inference_mode():
             padded = pad_to_multiple(images.to(self.device), model.multiple, model.smallest_side)
             return network(padded)[..., :height, :width].float().cpu()
-
-    def _to_tensor(self, image: Picture) -> Tensor:
-        return to_tensor(self._to_array(image), self.source)
 
     def _to_array(self, image: Picture) -> Array:
         if isinstance(image, Image.Image):
@@ -212,11 +204,6 @@ class Translator:
     def _like(self, was_pil: bool, array: Array) -> Picture:
         """A PIL image for a PIL image, if it can hold the result."""
         return to_pillow(array) if was_pil and self.target.is_picture else array
-
-    def _translate_batch(self, batch: list[tuple[Tensor, bool]], network: Network) -> Iterator[Picture]:
-        results = self._run(torch.stack([tensor for tensor, _ in batch]), network)
-        for result, (_, was_pil) in zip(results, batch, strict=True):
-            yield self._like(was_pil, from_tensor(result, self.target))
 
 
 def _check_choice(direction: str, weights: str | None) -> None:

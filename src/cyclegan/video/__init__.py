@@ -48,7 +48,7 @@ _MISSING_SECONDS = 0.5
 
 @dataclass(frozen=True)
 class TranslatedClip:
-    """The result of `translate_video`. notes: sentences on differences from the source; damage: on what is lost."""
+    """The result of `translate_video`. notes: sentences on differences from the source; damage: on losses."""
 
     num_frames: int
     seconds: float
@@ -82,16 +82,14 @@ def plan_translation(
     clips = [path for path in inputs if path.is_dir() or _is_clip_name(path)]
     return (
         TranslationPlan(*mirror(images, out, image_suffixes(), lambda suffix: image_suffix(suffix, translator))),
-        TranslationPlan(*mirror(clips, out, VIDEO_SUFFIXES, _clip_suffix)),
+        TranslationPlan(
+            *mirror(clips, out, VIDEO_SUFFIXES, lambda suffix: suffix if suffix.lower() in CONTAINERS else ".mp4")
+        ),
     )
 
 
 def _is_clip_name(path: Path) -> bool:
     return path.suffix.lower() in VIDEO_SUFFIXES
-
-
-def _clip_suffix(suffix: str) -> str:
-    return suffix if suffix.lower() in CONTAINERS else ".mp4"
 
 
 def translate_video(
@@ -108,12 +106,11 @@ def translate_video(
 ) -> TranslatedClip:
     """Translate every frame of a clip. Frame times, size, colour tags and sound stay.
 
-    target: its suffix, one of .mp4 .m4v .mov .mkv .webm, selects the container. short_side, scale_width: pixels to
-    which the shorter side or the width is scaled for the network. stabilise, memory_frames: as in
-    `Translator.translate`.
+    target: its suffix, one of .mp4 .m4v .mov .mkv .webm, selects the container. batch_size, short_side,
+    scale_width, stabilise, memory_frames: as in `cyclegan.translate.folder.translate_folder`.
     on_frame(done, expected): called after each frame; expected is None if the length is unknown.
-    The target is complete or absent; an interrupted call leaves nothing. Everything that can be decoded of a damaged
-    clip is kept, and `damage` says what is missing.
+    The target is complete or absent; an interrupted call leaves nothing. All frames of a damaged clip that can be
+    decoded are kept, and `damage` lists what is missing.
     Raises InputError if the clip or the model cannot be used, or the target cannot be written.
     """
     source, target = Path(source), Path(target)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from cyclegan.errors import InputError
+from cyclegan.errors import InputError, reason_of
 from cyclegan.images import Array
 from cyclegan.images.pillow import from_pillow
 
@@ -23,7 +23,7 @@ LIMITED, FULL = 1, 2  # AVColorRange
 RGB, BT709 = 0, 1  # AVColorSpace
 HDR_TRANSFERS = (16, 18)  # PQ and HLG
 
-# A time that falls by less is the fault of one packet, and not a jump of the clock.
+# A time that falls by less is an error of one packet, not a jump of the clock.
 _JUMP_SECONDS = Fraction(1, 2)
 
 # Clocks of broadcasts have 33 bits: FFmpeg reads a jump back by more than a minute as one ahead by 26 hours.
@@ -101,10 +101,6 @@ def open_input(av: Any, source: Path) -> "Iterator[av.container.InputContainer]"
         raise InputError(f"{source} cannot be read as a clip: {reason_of(error)}.") from None
     with clip:
         yield clip
-
-
-def reason_of(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
 def probe_clip(av: Any, source: Path) -> ClipInfo:

@@ -4,17 +4,16 @@ import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cyclegan.errors import InputError
+from cyclegan.errors import InputError, reason_of
 from cyclegan.images import Array
 from cyclegan.images.resizing import resize
 from cyclegan.system.atomic import atomic_path
-from cyclegan.video.reading import BT709, FULL, LIMITED, RGB, ClipInfo, exact_flags, matrix_of, reason_of
+from cyclegan.video.reading import BT709, FULL, LIMITED, RGB, ClipInfo, exact_flags, matrix_of
 
 if TYPE_CHECKING:  # the extra `video`
     import av.container
@@ -69,12 +68,29 @@ def _write_errors(av: Any, target: Path, cause: Callable[[], BaseException | Non
         raise InputError(f"{target} could not be written: {reason_of(error)}. {stays}.") from error
 
 
-class PictureWriter:
+class _Track:
+    """A stream of the output."""
+
+    _stream: Any
+
+    def __init__(self, av: Any, out: Any, target: Path) -> None:
+        self._av, self._out, self._target = av, out, target
+
+    def _encode(self, frame: Any) -> None:
+        with _write_errors(self._av, self._target):
+            self._out.mux(self._stream.encode(frame))
+
+    def close(self) -> None:
+        self._encode(None)
+
+
+class PictureWriter(_Track):
     """The pictures of the output: (H, W, 1 or 3) in, encoded frames out."""
 
     def __init__(self, av: Any, out: Any, target: Path, info: ClipInfo, notes: list[str]) -> None:
+        super().__init__(av, out, target)
+        self._info = info
         codec, options, _ = CONTAINERS[target.suffix.lower()][1]
-        self._av, self._out, self._target, self._info = av, out, target, info
         try:
             stream = out.add_stream(codec, rate=info.rate, options=dict(options))
         except av.codec.codec.UnknownCodecError:
@@ -126,16 +142,11 @@ class PictureWriter:
         )
         frame.pts, frame.duration, frame.time_base = pts, duration, info.time_base
         self.end = (pts + (duration or self._step)) * info.time_base
-        with _write_errors(self._av, self._target):
-            self._out.mux(self._stream.encode(frame))
-
-    def close(self) -> None:
-        with _write_errors(self._av, self._target):
-            self._out.mux(self._stream.encode(None))
+        self._encode(frame)
 
 
 def open_sounds(av: Any, clip: Any, out: Any, target: Path, start: Fraction, notes: list[str]) -> "dict[int, Sound]":
-    """A writer for each stream of sound, by its index. `notes` gets what is left out or re-encoded."""
+    """A writer for each stream of sound, by its index. `notes` receives what is left out or re-encoded."""
     out.metadata.update({key: value for key, value in clip.metadata.items() if key.lower() not in _STALE_TAGS})
     sounds = {}
     for stream in clip.streams.audio:
@@ -156,7 +167,7 @@ def open_sounds(av: Any, clip: Any, out: Any, target: Path, start: Fraction, not
     return sounds
 
 
-class Sound:
+class Sound(_Track):
     """One stream of sound: its packets are copied, or re-encoded if the container cannot hold them.
 
     encoded_as: the new codec and layout, or None if it is copied. num_dropped: packets that came too late.
@@ -164,7 +175,7 @@ class Sound:
     """
 
     def __init__(self, av: Any, out: Any, target: Path, stream: Any, start: Fraction) -> None:
-        self._av, self._out, self._target = av, out, target
+        super().__init__(av, out, target)
         self._shift = round(start / stream.time_base)
         self._last: int | None = None
         self.encoded_as: str | None = None
@@ -202,13 +213,11 @@ class Sound:
         for frame in packet.decode():
             if frame.pts is not None:
                 frame.pts -= self._shift
-            with _write_errors(self._av, self._target):
-                self._out.mux(self._stream.encode(frame))
+            self._encode(frame)
 
     def close(self) -> None:
         if self.encoded_as is not None:
-            with _write_errors(self._av, self._target):
-                self._out.mux(self._stream.encode(None))
+            super().close()
 
 
 def _holds(av: Any, container: str, add: Callable[[Any], object]) -> bool:
@@ -222,10 +231,6 @@ def _holds(av: Any, container: str, add: Callable[[Any], object]) -> bool:
     return True
 
 
-def _add(encoder: str, rate: int, layout: str, out: Any) -> object:
-    return out.add_stream(encoder, rate=rate, layout=layout)
-
-
 def _settings(av: Any, container: str, encoder: str, context: Any) -> tuple[int, str]:
     """The nearest rate and layout that the encoder accepts. Raises ValueError if there is none."""
     rates = sorted(av.Codec(encoder, "w").audio_rates or [context.sample_rate])
@@ -233,7 +238,10 @@ def _settings(av: Any, container: str, encoder: str, context: Any) -> tuple[int,
     layouts = [context.layout.name, av.AudioLayout(f"{context.layout.nb_channels}c").name, "stereo"]
     if layouts[0].endswith("channels"):  # AVI, for one, has only their number
         del layouts[0]
-    for layout in layouts:
-        if _holds(av, container, partial(_add, encoder, rate, layout)):
-            return rate, layout
-    raise ValueError(f"{encoder} takes no such sound")
+
+    def is_held(layout: str) -> bool:
+        return _holds(av, container, lambda out: out.add_stream(encoder, rate=rate, layout=layout))
+
+    if (layout := next(filter(is_held, layouts), None)) is None:
+        raise ValueError(f"{encoder} takes no such sound")
+    return rate, layout

@@ -1,6 +1,6 @@
-"""Engines compute a translation: torch, ONNX Runtime or OpenVINO, in the precision that was asked for and no other.
+"""Engines compute a translation: torch, ONNX Runtime or OpenVINO, in exactly the requested precision.
 
-`registry.ENGINES` lists them. Here is what they share.
+`registry.ENGINES` lists them. This module holds what they share.
 """
 
 import sys
@@ -22,7 +22,7 @@ class Engine:
 
     network: the torch module behind it, for access to its layers, float32 in and out; None if there is none.
     original: the float32 generator on the same device, which computes tiles for every engine; None for an export.
-    reason: why `auto` chose this precision, or why it is slow on this device, in words.
+    reason: a sentence on why `auto` chose this precision, or why it is slow on this device.
     """
 
     name: str
@@ -37,8 +37,7 @@ class Engine:
         return self.compute(images)
 
     def __str__(self) -> str:
-        package = "torch" if self.name == "torch" else self.name
-        words = f"{self.name} {version(package).partition('+')[0]} on {self.device}, {self.precision}"
+        words = f"{self.name} {version(self.name).partition('+')[0]} on {self.device}, {self.precision}"
         return f"{words} ({self.reason})" if self.reason else words
 
 

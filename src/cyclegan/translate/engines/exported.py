@@ -1,4 +1,4 @@
-"""Open what `cyclegan export` wrote for other programs, as config.json describes it."""
+"""Open the files of `cyclegan export`, as their config.json describes them."""
 
 import json
 from collections.abc import Callable
@@ -73,7 +73,7 @@ class ExportInfo(Config):
     """config.json of an export: everything that a program needs to run the files, independent of any library.
 
     Height and width of an input must be multiples of `multiple` and at least `smallest` pixels; the batch may have any
-    size. Other sizes are mirrored outwards at the right and below, and the result is cropped.
+    size. Other sizes are padded by reflection at the right and bottom, and the result is cropped.
     """
 
     format_version: Literal[1] = 1

@@ -1,10 +1,11 @@
-"""Convert a network to the graphs of other programs, with dynamic batch, height and width."""
+"""Convert a network to the graphs of other programs, with dynamic batch, height and width, and save them."""
 
 import contextlib
 import io
 import logging
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from cyclegan.networks.layers import DTYPES
 from cyclegan.translate.engines import require
 from cyclegan.translate.engines.with_torch import SixteenBit
 
-# Names of the input and the output of a graph.
+# Names of a graph's input and output.
 INPUT, OUTPUT = "image", "translation"
 
 # Supported by runtimes since 2022, and has all operations that the networks need.
@@ -27,7 +28,7 @@ def to_exported_program(
     """A program in fp32, fp16 or bf16, float32 in and out: (N, channels, H, W), H and W multiples of `multiple`."""
     if precision != "fp32":
         network = SixteenBit(network, DTYPES[precision], for_export=True)
-    # Two images, because torch.export takes a batch of one for a fixed size. It needs a largest side, too.
+    # Two images, because torch.export takes a batch of one for a fixed size. It also needs a largest side.
     example = torch.zeros(2, channels, 16 * multiple if multiple < 16 else 2 * multiple, 3 * max(16, multiple))
     most = (1 << 20) // multiple
     sides = [multiple * torch.export.Dim(name, min=2 if multiple < 8 else 1, max=most) for name in ("rows", "columns")]
@@ -72,9 +73,22 @@ def to_openvino(network: nn.Module, channels: int, multiple: int) -> Any:
     return model
 
 
+def save_onnx(graph: Any, path: Path, about: dict[str, str]) -> None:
+    """Write one file that includes the weights."""
+    require("onnx").helper.set_model_props(graph, {f"cyclegan.{key}": value for key, value in about.items()})
+    path.write_bytes(graph.SerializeToString())
+
+
+def save_openvino(model: Any, path: Path, about: dict[str, str], *, half: bool) -> None:
+    """Write an .xml and a .bin. half: store weights in fp16, also those of bf16."""
+    for key, value in about.items():
+        model.set_rt_info(value, ["cyclegan", key])
+    require("openvino").save_model(model, path, compress_to_fp16=half)
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the exporters, which log at length, also about packages that are not needed."""
+    """Silence the exporters, which log a lot, also about packages that are not needed."""
     loggers = [
         logging.getLogger(None if name == "root" else name)
         for name in ("torch.onnx", "torch.export", "onnxscript", "nncf", "onnx_ir", "root")

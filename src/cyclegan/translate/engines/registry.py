@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from cyclegan.errors import InputError
 from cyclegan.system.devices import has_fast_bf16, resolve_device
 from cyclegan.translate.engines import Engine, psnr, require, smooth_picture, with_openvino
-from cyclegan.translate.engines.with_onnxruntime import open_onnxruntime_network
-from cyclegan.translate.engines.with_torch import open_torch_network
+from cyclegan.translate.engines.graphs import to_onnx, to_openvino
+from cyclegan.translate.engines.with_onnxruntime import open_onnxruntime
+from cyclegan.translate.engines.with_torch import open_torch
 
 # Network, its channels, the multiple of its sizes, precision and device -> an engine.
 OpenNetwork: TypeAlias = Callable[[nn.Module, int, int, str, torch.device], Engine]
@@ -34,13 +35,25 @@ class EngineInfo:
     can_compute: Callable[[str], bool] = lambda _: True
 
 
+def _open_onnxruntime(network: nn.Module, channels: int, multiple: int, precision: str, _: torch.device) -> Engine:
+    return open_onnxruntime(to_onnx(network, channels, multiple, precision).SerializeToString(), precision)
+
+
+def _open_openvino(network: nn.Module, channels: int, multiple: int, precision: str, _: torch.device) -> Engine:
+    with_openvino.check_precision(precision, "use fp32, or engine torch")  # before the conversion, which takes time
+    return with_openvino.open_openvino(to_openvino(network, channels, multiple), precision)
+
+
 ENGINES: dict[str, EngineInfo] = {
     "torch": EngineInfo(
-        open=open_torch_network, precisions=("fp32", "fp16", "bf16"), package="torch", is_cpu_only=False
+        open=lambda network, _channels, _multiple, precision, device: open_torch(network, precision, device),
+        precisions=("fp32", "fp16", "bf16"),
+        package="torch",
+        is_cpu_only=False,
     ),
-    "onnxruntime": EngineInfo(open=open_onnxruntime_network, precisions=("fp32", "fp16"), package="onnxruntime"),
+    "onnxruntime": EngineInfo(open=_open_onnxruntime, precisions=("fp32", "fp16"), package="onnxruntime"),
     "openvino": EngineInfo(
-        open=with_openvino.open_openvino_network,
+        open=_open_openvino,
         precisions=("fp32", "fp16", "bf16"),
         package="openvino",
         can_compute=lambda precision: with_openvino.can_compute(precision),

@@ -3,18 +3,11 @@
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cyclegan.errors import InputError
 from cyclegan.translate.engines import Engine, require
-from cyclegan.translate.engines.graphs import INPUT, OUTPUT, to_onnx
-
-
-def open_onnxruntime_network(
-    network: nn.Module, channels: int, multiple: int, precision: str, _device: torch.device
-) -> Engine:
-    """The engine of a network, by way of an ONNX graph in memory."""
-    return open_onnxruntime(to_onnx(network, channels, multiple, precision).SerializeToString(), precision)
+from cyclegan.translate.engines.graphs import INPUT, OUTPUT
 
 
 def open_onnxruntime(graph: bytes | Path, precision: str) -> Engine:
@@ -27,7 +20,7 @@ def open_onnxruntime(graph: bytes | Path, precision: str) -> Engine:
         session = runtime.InferenceSession(
             graph if isinstance(graph, bytes) else str(graph), options, providers=["CPUExecutionProvider"]
         )
-    except Exception as error:  # its own types, one for each cause
+    except Exception as error:  # it has its own type for each cause
         where = graph if isinstance(graph, Path) else "The graph"
         raise InputError(f"{where} is not a model that onnxruntime {runtime.__version__} reads: {error}") from None
 

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from cyclegan.errors import InputError
 from cyclegan.translate.engines import Engine, require
-from cyclegan.translate.engines.graphs import to_openvino
 
 # OpenVINO's name of the type that it computes in. By default it takes bf16 wherever the processor has it, for fp32 too.
 # `open_openvino` chooses that of an int8 graph, whose other layers are in bf16 or float32.
@@ -51,14 +50,6 @@ def check_precision(precision: str, remedy: str) -> None:
             f"OpenVINO cannot compute in {precision} on this CPU, which has no {precision} arithmetic "
             f"({_NEEDS[precision]} on x86); {remedy}."
         )
-
-
-def open_openvino_network(
-    network: nn.Module, channels: int, multiple: int, precision: str, _device: torch.device
-) -> Engine:
-    """The engine of a network, converted in memory."""
-    check_precision(precision, "use fp32, or engine torch")  # before the conversion, which takes time
-    return open_openvino(to_openvino(network, channels, multiple), precision)
 
 
 def open_openvino(graph: Any, precision: str) -> Engine:

@@ -18,13 +18,6 @@ MOST_PIXELS = 1 << 20
 STRIP_PIXELS = 1 << 16
 
 
-def open_torch_network(
-    network: nn.Module, _channels: int, _multiple: int, precision: str, device: torch.device
-) -> Engine:
-    """The engine of a network; torch takes any channels and sizes."""
-    return open_torch(network, precision, device)
-
-
 def open_torch(network: nn.Module, precision: str, device: torch.device) -> Engine:
     """fp32: the network itself, so that results equal those of training bit for bit. bf16, fp16: its 16-bit copy.
 
@@ -70,16 +63,12 @@ class SixteenBit(nn.Module):
                 module.to(dtype)
         on_cpu = not for_export and all(weight.device.type == "cpu" for weight in network.parameters())
         for name, module in list(self.network.named_modules()):
-            if isinstance(module, nn.InstanceNorm2d):
-                parent, _, child = name.rpartition(".")
-                norm = (StripNorm if on_cpu and dtype == torch.bfloat16 else FloatNorm)(
-                    module.num_features, eps=module.eps, affine=module.affine
-                )
+            if isinstance(module, nn.InstanceNorm2d) and on_cpu and dtype == torch.bfloat16:
+                norm = StripNorm(module.num_features, eps=module.eps, affine=module.affine)
                 norm.load_state_dict(module.state_dict())
-                setattr(self.network.get_submodule(parent), child, norm)
-            elif isinstance(module, nn.BatchNorm2d) and for_export:
-                parent, _, child = name.rpartition(".")
-                setattr(self.network.get_submodule(parent), child, InFloat(module))
+                self.network.set_submodule(name, norm)
+            elif isinstance(module, nn.InstanceNorm2d) or (isinstance(module, nn.BatchNorm2d) and for_export):
+                self.network.set_submodule(name, InFloat(module))
         if on_cpu:
             self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.memory_format = torch.channels_last if on_cpu else torch.contiguous_format
@@ -90,15 +79,8 @@ class SixteenBit(nn.Module):
         return h.float().contiguous()  # type: ignore[no-any-return]
 
 
-class FloatNorm(nn.InstanceNorm2d):
-    """Instance norm computed in float32, because sums of squares overflow 16 bits."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return F.instance_norm(x.float(), weight=self.weight, bias=self.bias, eps=self.eps).to(x.dtype)
-
-
 class InFloat(nn.Module):
-    """A layer computed in float32 between 16-bit layers."""
+    """A norm computed in float32 between 16-bit layers, because sums of squares overflow 16 bits."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()

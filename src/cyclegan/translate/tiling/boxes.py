@@ -41,7 +41,7 @@ def take(x: Tensor, have: Box, want: Box, height: int, width: int, *, mirrored: 
         return F.pad(x, beyond)
     rows = reflected(want.top, want.bottom, height) - have.top
     columns = reflected(want.left, want.right, width) - have.left
-    return select(select(x, rows, -2), columns, -1)
+    return select(x, rows, columns)
 
 
 def reflected(start: int, stop: int, length: int) -> Index:
@@ -53,11 +53,14 @@ def reflected(start: int, stop: int, length: int) -> Index:
     return np.where(place < length, place, period - place)
 
 
-def select(x: Tensor, index: Index, dim: int) -> Tensor:
-    """`index_select`, as a view if the index is a range."""
-    if np.array_equal(index, np.arange(index[0], index[0] + len(index))):
-        return x.narrow(dim, int(index[0]), len(index))
-    return x.index_select(dim, torch.from_numpy(index).to(x.device))
+def select(x: Tensor, rows: Index, columns: Index) -> Tensor:
+    """These rows and columns of (N, C, h, w), as a view if they are ranges."""
+    for dim, index in ((-2, rows), (-1, columns)):
+        if np.array_equal(index, np.arange(index[0], index[0] + len(index))):
+            x = x.narrow(dim, int(index[0]), len(index))
+        else:
+            x = x.index_select(dim, torch.from_numpy(index).to(x.device))
+    return x
 
 
 def _needed(start: int, stop: int, length: int, mirrored: bool) -> tuple[int, int]:

@@ -1,10 +1,8 @@
 """Predict the memory that a translation takes, and choose a plan that fits."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import cast
 
 import torch
 from torch import nn
@@ -24,118 +22,64 @@ _COPIES = 4.0
 _HALO = 24
 
 
-class _Tiling(Protocol):
-    """What is stored and held of a network, by the way it is run in tiles."""
-
-    def choices(self, *, is_given: bool) -> list[int]:
-        """What may be stored, the fastest first."""
-        ...
-
-    def first_width(self) -> int:
-        """Channels at the resolution of the image, or at half of it."""
-        ...
-
-    def untiled(self, height: int, width: int) -> float:
-        """Values of a forward pass over one image."""
-        ...
-
-    def tiled(self, height: int, width: int, plan: TilingPlan) -> tuple[int, int, int]:
-        """Values that are stored, pixels that a tile needs around it, and channels of a tile."""
-        ...
-
-
-@dataclass
-class _Local:
-    """Nothing is stored. The widest convolution counts as one at full resolution, which is more than there is."""
-
-    network: Generator
-
-    def choices(self, *, is_given: bool) -> list[int]:  # noqa: ARG002
-        return [0]
-
-    def first_width(self) -> int:
-        convs = [module for module in self.network.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
-        return max(max(conv.in_channels, conv.out_channels) for conv in convs)
-
-    def untiled(self, height: int, width: int) -> float:
-        return height * width * self.first_width() * _COPIES
-
-    def tiled(self, height: int, width: int, plan: TilingPlan) -> tuple[int, int, int]:  # noqa: ARG002
-        return 0, self.network.reach, self.first_width()
-
-
-@dataclass
-class _Residual:
-    """Of width w it stores `plan.stored` activations of 4 w channels at height / 4 x width / 4.
-
-    With none, a tile has as much around it as all blocks need.
-    """
-
-    network: ResidualLayers
-
-    def choices(self, *, is_given: bool) -> list[int]:
-        return [0] if is_given or not has_instance_norm(cast(nn.Module, self.network)) else [2, 1]
-
-    def first_width(self) -> int:
-        return self.network.stem.out_channels
-
-    def untiled(self, height: int, width: int) -> float:
-        return height * width * self.first_width() * _COPIES
-
-    def tiled(self, height: int, width: int, plan: TilingPlan) -> tuple[int, int, int]:
-        fine = self.first_width()
-        stored = plan.stored * 4 * fine * math.ceil(height / 4) * math.ceil(width / 4)
-        return stored, _HALO + (0 if plan.stored else 8 * len(self.network.blocks)), fine
-
-
-@dataclass
-class _Levels:
-    """It stores the levels from `plan.stored` down."""
-
-    network: LevelLayers
-
-    def choices(self, *, is_given: bool) -> list[int]:  # noqa: ARG002
-        return [*range(1, min(len(self.network.down) - 1, 4))]
-
-    def first_width(self) -> int:
-        return convolutions(self.network.down)[0].out_channels
-
-    def untiled(self, height: int, width: int) -> float:
-        return height * width * self.first_width() * _COPIES / 4 + self._values(height, width, 0)
-
-    def tiled(self, height: int, width: int, plan: TilingPlan) -> tuple[int, int, int]:
-        # Skips are computed beside the activations that they are joined to.
-        return self._values(height, width, plan.stored), _HALO + 2 ** (plan.stored + 2), 2 * self.first_width()
-
-    def _values(self, height: int, width: int, first: int) -> int:
-        """The levels from `first` on, those of the way up beside one finer and one coarser."""
-        levels = [
-            conv.out_channels * math.ceil(height / 2 ** (level + 1)) * math.ceil(width / 2 ** (level + 1))
-            for level, conv in enumerate(convolutions(self.network.down))
-        ]
-        values: int = sum(levels[first:]) + sum(levels[first : first + 2])
-        return values
-
-
-_TILINGS: dict[str, Callable[[Any], _Tiling]] = {"local": _Local, "residual": _Residual, "levels": _Levels}
-
-
 def untiled_bytes(network: nn.Module, height: int, width: int) -> int:
     """Peak of a forward pass over one image: _COPIES activations of the first layer, and a U-Net's skips."""
-    values = _TILINGS[tiling_of(network)](network).untiled(height, width)
+    values = height * width * _first_width(network) * _COPIES
+    if tiling_of(network) == "levels":
+        values = values / 4 + _level_values(network, height, width, 0)
     return round(_BASE_BYTES + values * _value_bytes(network))
 
 
 def tiled_bytes(network: nn.Module, height: int, width: int, plan: TilingPlan) -> int:
-    """Peak of a translation in tiles, without the image itself: the stored activations, and copies of one tile."""
-    stored, halo, fine = _TILINGS[tiling_of(network)](network).tiled(height, width, plan)
+    """Peak of a translation in tiles, without the image itself: the stored activations, and copies of one tile.
+
+    A residual network of width w stores `plan.stored` activations of 4 w channels at height / 4 x width / 4; with none,
+    a tile has as much around it as all blocks need. A network with levels stores those from `plan.stored` down, and
+    computes its skips beside the activations that they are joined to. A local network stores nothing.
+    """
+    stored, halo, channels = 0, _HALO, _first_width(network)
+    match tiling_of(network):
+        case "local":
+            halo = cast(Generator, network).reach
+        case "residual":
+            stored = plan.stored * 4 * channels * math.ceil(height / 4) * math.ceil(width / 4)
+            halo += 0 if plan.stored else 8 * len(cast(ResidualLayers, network).blocks)
+        case "levels":
+            stored, halo = _level_values(network, height, width, plan.stored), halo + 2 ** (plan.stored + 2)
+            channels *= 2
     tile = min(plan.side, height) + 2 * halo, min(plan.side, width) + 2 * halo
-    return round(_BASE_BYTES + (stored + tile[0] * tile[1] * fine * _COPIES) * _value_bytes(network))
+    return round(_BASE_BYTES + (stored + tile[0] * tile[1] * channels * _COPIES) * _value_bytes(network))
 
 
 def plans(network: nn.Module, *, is_given: bool) -> list[int]:
     """How much a tiled network may store, see `TilingPlan`, the fastest first. is_given: all statistics are known."""
-    return _TILINGS[tiling_of(network)](network).choices(is_given=is_given)
+    tiling = tiling_of(network)
+    if tiling == "levels":
+        return [*range(1, min(len(cast(LevelLayers, network).down) - 1, 4))]
+    return [2, 1] if tiling == "residual" and not is_given and has_instance_norm(network) else [0]
+
+
+def _first_width(network: nn.Module) -> int:
+    """Channels at the resolution of the image, or at half of it.
+
+    The widest convolution of a local network counts as one at full resolution, which is more than it takes.
+    """
+    match tiling_of(network):
+        case "residual":
+            return int(cast(ResidualLayers, network).stem.out_channels)
+        case "levels":
+            return convolutions(cast(LevelLayers, network).down)[0].out_channels
+    convs = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
+    return max(max(conv.in_channels, conv.out_channels) for conv in convs)
+
+
+def _level_values(network: nn.Module, height: int, width: int, first: int) -> int:
+    """Values of the levels from `first` on, those of the way up beside one finer and one coarser."""
+    levels: list[int] = [
+        conv.out_channels * math.ceil(height / 2 ** (level + 1)) * math.ceil(width / 2 ** (level + 1))
+        for level, conv in enumerate(convolutions(cast(LevelLayers, network).down))
+    ]
+    return sum(levels[first:]) + sum(levels[first : first + 2])
 
 
 def choose_plan(

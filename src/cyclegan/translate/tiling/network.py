@@ -23,6 +23,7 @@ from cyclegan.translate.tiling.planes import (
     Finished,
     Joined,
     Local,
+    Moments,
     Picture,
     Plane,
     Statistics,
@@ -32,13 +33,13 @@ from cyclegan.translate.tiling.planes import (
     is_instance_norm,
     then,
 )
-from cyclegan.translate.tiling.sweeps import Tick, add_into, finish_in_place, gather, rewrite, store
+from cyclegan.translate.tiling.sweeps import Tick, add_into, finish_in_place, gather, rewrite
 
 relu: Activation = F.relu_
 leaky_relu: Activation = partial(F.leaky_relu_, negative_slope=0.2)
 tanh: Activation = Tensor.tanh_
 
-# Called with what is being done, and the share of all work, output included, that is done: 0 to 1.
+# Called with the name of the current pass, and the share of all work, output included, that is done: 0 to 1.
 OnShare = Callable[[str, float], None]
 
 
@@ -57,7 +58,7 @@ class TilingPlan:
 
 @dataclass
 class TilingState:
-    """What has been computed of an image so far: enough to resume from, in another process, too.
+    """The results for an image so far: enough to resume, also in another process.
 
     statistics: of instance norms, by name. activation: of a residual network, (1, C, H/4, W/4), after so many
     blocks.
@@ -66,11 +67,6 @@ class TilingState:
     statistics: Statistics = field(default_factory=dict)
     activation: Tensor | None = None
     blocks: int = 0
-
-
-def can_tile(network: nn.Module) -> bool:
-    """Whether a network can be run in tiles."""
-    return why_no_tiles(network) is None
 
 
 def why_no_tiles(network: nn.Module) -> str | None:
@@ -115,20 +111,19 @@ class TiledNetwork:
         on_share: OnShare = lambda _name, _share: None,
         on_block: Callable[[TilingState], None] = lambda _: None,
     ) -> None:
-        assert can_tile(network), type(network)
+        assert why_no_tiles(network) is None, type(network)
         self.network, self.picture, self.plan = network, picture, plan
         self.state = state or TilingState()
         self._on_share, self._on_block = on_share, on_block
-        self._output, costs = {
-            "local": (self._local, self._local_costs),
+        ways: dict[Tiling, tuple[Callable[[], Plane], Callable[[], dict[str, float]]]] = {
+            "local": (lambda: Local(cast(Generator, network), picture), lambda: {"output": 1.0}),
             "residual": (self._residual, self._residual_costs),
             "levels": (self._levels, self._levels_costs),
-        }[tiling_of(network)]
+        }
+        self._output, costs = ways[tiling_of(network)]
         self._costs = costs()
         self._total = sum(self._costs.values())
         self._done = 0.0
-        weight = next(network.parameters())
-        self._device, self._dtype = weight.device, weight.dtype
 
     @property
     def output_share(self) -> float:
@@ -145,16 +140,7 @@ class TiledNetwork:
         """The network's output, in [-1, 1], to be read by region in inference mode."""
         return self._output()
 
-    # ---- a local network
-
-    def _local(self) -> Plane:
-        network = cast(Generator, self.network)
-        return Local(network, self.picture, network.reach)
-
-    def _local_costs(self) -> dict[str, float]:
-        return {"output": 1.0}
-
-    # ---- the residual network
+    # ---- a residual network
 
     def _residual(self) -> Plane:
         network = cast(ResidualLayers, self.network)
@@ -197,12 +183,12 @@ class TiledNetwork:
     def _two_stored(self, x: Stored, scratch: Tensor, block: BlockLayers, name: str) -> None:
         """A block with a second activation, which stores each of its convolutions in turn."""
         side = self._side(x)
-        first = store(Conv(x, block.conv1, mirrored=1), side, self._tick(name + "norm1"), scratch)
-        inner = self._read_normed(scratch, block.norm1, name + "norm1", first, relu)
+        first = gather(Conv(x, block.conv1, mirrored=1), side, self._tick(name + "norm1"), scratch)
+        inner = Stored(scratch, *self._norm(block.norm1, name + "norm1", relu, first))
         second = rewrite(
             inner, 1, side, lambda old: Conv(old, block.conv2, mirrored=1), self._tick(name + "norm2"), is_gathered=True
         )
-        add_into(x.tensor, self._read_normed(scratch, block.norm2, name + "norm2", second, None))
+        add_into(x.tensor, Stored(scratch, *self._norm(block.norm2, name + "norm2", None, second)))
 
     def _one_stored(self, x: Stored, block: BlockLayers, name: str) -> None:
         """A block in place: its first convolution is computed three times, its second twice."""
@@ -213,8 +199,8 @@ class TiledNetwork:
 
     def _block(self, below: Plane, block: BlockLayers, name: str) -> Block:
         """A block whose statistics are known."""
-        conv1 = self._known(Conv(below, block.conv1, mirrored=1), block.norm1, name + "norm1", relu)
-        conv2 = self._known(Conv(below, block.conv2, mirrored=1), block.norm2, name + "norm2", None)
+        conv1 = Conv(below, block.conv1, mirrored=1).normalised(*self._norm(block.norm1, name + "norm1", relu))
+        conv2 = Conv(below, block.conv2, mirrored=1).normalised(*self._norm(block.norm2, name + "norm2", None))
         return Block(below, conv1, conv2)
 
     def _residual_costs(self) -> dict[str, float]:
@@ -240,7 +226,7 @@ class TiledNetwork:
         known = {name for name in costs if name in self.state.statistics and name.startswith(("stem", "up"))}
         return {**{name: cost for name, cost in costs.items() if name not in known}, "output": sum(ups) + head}
 
-    # ---- the U-Net
+    # ---- a network with levels
 
     def _levels(self) -> Plane:
         network = cast(LevelLayers, self.network)
@@ -287,44 +273,27 @@ class TiledNetwork:
         moments = None
         if is_instance_norm(norm) and name not in self.state.statistics:
             moments = gather(conv, self._side(conv), self._tick(name))
-        return self._known(conv, norm, name, after, moments)
-
-    def _known(
-        self,
-        conv: Conv,
-        norm: nn.Module,
-        name: str,
-        after: Activation | None,
-        moments: tuple[Tensor, Tensor] | None = None,
-    ) -> Conv:
-        """A convolution with a norm whose statistics are known, or are these moments."""
-        return conv.normalised(self._affine(norm, name, moments), then(norm, after))
+        return conv.normalised(*self._norm(norm, name, after, moments))
 
     def _stored(self, conv: Conv, norm: nn.Module, name: str, after: Activation | None) -> Stored:
         """A convolution stored in memory; its norm is applied on reading."""
         channels = conv.conv.out_channels
         layout = torch.channels_last if channels_last_is_fast(conv.weight) else torch.contiguous_format
         shape = (1, channels, conv.height, conv.width)
-        tensor = torch.empty(shape, device=self._device, dtype=self._dtype, memory_format=layout)
-        moments = store(conv, self._side(conv), self._tick(name), tensor)
-        return self._read_normed(tensor, norm, name, moments, after)
+        tensor = torch.empty(shape, device=conv.weight.device, dtype=conv.weight.dtype, memory_format=layout)
+        moments = gather(conv, self._side(conv), self._tick(name), tensor)
+        return Stored(tensor, *self._norm(norm, name, after, moments))
 
-    def _read_normed(
-        self,
-        tensor: Tensor,
-        norm: nn.Module,
-        name: str,
-        moments: tuple[Tensor, Tensor] | None,
-        after: Activation | None,
-    ) -> Stored:
-        """The stored output of a convolution; its norm is applied on reading."""
-        return Stored(tensor, affine=self._affine(norm, name, moments), activation=then(norm, after))
+    def _norm(
+        self, norm: nn.Module, name: str, after: Activation | None, moments: Moments | None = None
+    ) -> tuple[Affine | None, Activation | None]:
+        """The affine map of a norm, and what follows it.
 
-    def _affine(self, norm: nn.Module, name: str, moments: tuple[Tensor, Tensor] | None = None) -> Affine | None:
-        """moments: of this pass; earlier ones take precedence, so that all passes agree."""
+        moments: of this pass; earlier ones take precedence, so that all passes agree.
+        """
         if is_instance_norm(norm) and moments is not None:
             self.state.statistics.setdefault(name, moments)
-        return affine_of(norm, self.state.statistics.get(name))
+        return affine_of(norm, self.state.statistics.get(name)), then(norm, after)
 
     def _side(self, plane: Plane) -> int:
         """The side of a tile in pixels of this plane. Tiles of coarse planes have a minimum, for speed."""

@@ -1,6 +1,6 @@
 """Run images in the type of their file through a tiled network, by region."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -15,8 +15,8 @@ from cyclegan.images.regions import ArraySource, Box, ImageSource
 from cyclegan.images.tensors import from_tensor, to_tensor
 from cyclegan.translate.tiling.boxes import tile_boxes
 from cyclegan.translate.tiling.budget import available_bytes, choose_plan
-from cyclegan.translate.tiling.network import TiledNetwork, TilingPlan, why_no_tiles
-from cyclegan.translate.tiling.planes import Picture, Plane, Statistics
+from cyclegan.translate.tiling.network import TiledNetwork, why_no_tiles
+from cyclegan.translate.tiling.planes import Picture, Plane
 
 # Smallest side of a tile in pixels: four at a quarter of the resolution.
 SMALLEST_TILE = 16
@@ -81,15 +81,9 @@ def translate_array(
     height, width = array.shape[:2]
     device = next(network.parameters()).device
     result = np.empty((height, width, target.channels), np.dtype(target.dtype))
-    plan = choose_plan(
-        network,
-        height,
-        width,
-        tile,
-        available=available_bytes(device),
-        is_given=False,
-        held=result.nbytes if device.type == "cpu" else 0,
-    )
+    held = result.nbytes if device.type == "cpu" else 0
+    available = available_bytes(device)
+    plan = choose_plan(network, height, width, tile, available=available, is_given=False, held=held)
     picture = picture_of(ArraySource(array), source, network, model)
     output = TiledNetwork(network, picture, plan).output()
     top = 0
@@ -113,30 +107,25 @@ def sample(source: ImageSource, kind: str) -> Array:
     (h, w, C), float32 if reduced; the sides are about SAMPLE_PIXELS, or those of the image if it is smaller.
     """
     if kind == "crops":
-        return _crops(source)
+        # From border to border at equal distances, side by side.
+        rows, columns = _spans(source.height), _spans(source.width)
+        return np.concatenate([np.concatenate([source.read(Box(*y, *x)) for x in columns], axis=1) for y in rows])
     assert kind == "reduced", kind
     factor = _factor(source.height, source.width)
     if factor == 1:
         return source.read(Box(0, source.height, 0, source.width))
-    rows: list[Array] = []
+    bands: list[Array] = []
     band = max(1, 256 // factor) * factor
     for top in range(0, source.height // factor * factor, band):
         bottom = min(top + band, source.height // factor * factor)
         values = source.read(Box(top, bottom, 0, source.width // factor * factor)).astype(np.float32)
         planes = torch.from_numpy(np.ascontiguousarray(values.transpose(2, 0, 1)))
-        rows.append(F.avg_pool2d(planes, factor).numpy().transpose(1, 2, 0))
-    return np.concatenate(rows)
+        bands.append(F.avg_pool2d(planes, factor).numpy().transpose(1, 2, 0))
+    return np.concatenate(bands)
 
 
 def _factor(height: int, width: int) -> int:
     return -(-min(height, width) // SAMPLE_PIXELS)
-
-
-def _crops(source: ImageSource) -> Array:
-    """Crops from border to border at equal distances, side by side."""
-    rows, columns = _spans(source.height), _spans(source.width)
-    strips = [np.concatenate([source.read(Box(*y, *x)) for x in columns], axis=1) for y in rows]
-    return np.concatenate(strips)
 
 
 def _spans(length: int) -> list[tuple[int, int]]:
@@ -146,19 +135,3 @@ def _spans(length: int) -> list[tuple[int, int]]:
     count = SAMPLE_PIXELS // CROP_PIXELS
     starts = [round((length - CROP_PIXELS) * i / (count - 1)) for i in range(count)]
     return [(start, start + CROP_PIXELS) for start in starts]
-
-
-def approximate_statistics(
-    network: nn.Module,
-    source: ImageSource,
-    image_format: ImageFormat,
-    model: ModelConfig,
-    kind: str,
-    plan_for: Callable[[int, int], TilingPlan],
-) -> Statistics:
-    """Statistics of every instance norm of a smaller picture. plan_for: its height and width -> how it is run."""
-    small = ArraySource(sample(source, kind))
-    picture = picture_of(small, image_format, network, model)
-    tiled = TiledNetwork(network, picture, plan_for(small.height, small.width))
-    tiled.output()
-    return tiled.state.statistics

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 
 from cyclegan.images.regions import Box
 from cyclegan.networks.layers import LayerNorm, to_image
-from cyclegan.translate.tiling.boxes import Index, needed, reflected, select, take
+from cyclegan.networks.protocol import Generator
+from cyclegan.translate.tiling.boxes import needed, reflected, select, take
 
 # Mean and variance of each channel, (C,) each, float64 on the CPU; by the name of the norm.
 Moments: TypeAlias = tuple[Tensor, Tensor]
@@ -37,7 +38,7 @@ class Plane(Protocol):
 
 
 class Picture:
-    """The input, mirrored outwards at the right and below up to a multiple of pixels, as `pad_to_multiple` does.
+    """The input, padded by reflection at the right and bottom to a multiple of pixels, as by `pad_to_multiple`.
 
     read: a box inside height x width -> (1, C, h, w) in [-1, 1].
     """
@@ -56,24 +57,19 @@ class Picture:
         rows, columns = self._rows[box.top : box.bottom], self._columns[box.left : box.right]
         inner = Box(int(rows.min()), int(rows.max()) + 1, int(columns.min()), int(columns.max()) + 1)
         x = self._read(inner)
-        return _select(x, rows - inner.top, columns - inner.left)
-
-
-def _select(x: Tensor, rows: Index, columns: Index) -> Tensor:
-    return select(select(x, rows, -2), columns, -1)
+        return select(x, rows - inner.top, columns - inner.left)
 
 
 class Stored:
     """A tensor in memory; read as activation(norm(x))."""
 
-    def __init__(self, tensor: Tensor, *, affine: Affine | None = None, activation: Activation | None = None) -> None:
+    def __init__(self, tensor: Tensor, affine: Affine | None = None, activation: Activation | None = None) -> None:
         self.tensor, self.activation = tensor, activation
         self._norm = None if affine is None else _in_place(affine, tensor)
         self.height, self.width = tensor.shape[-2:]
 
     def read(self, box: Box) -> Tensor:
-        x = self.tensor[..., box.top : box.bottom, box.left : box.right].clone()
-        return self.finish(x)
+        return self.finish(self.tensor[..., box.top : box.bottom, box.left : box.right].clone())
 
     def finish(self, x: Tensor) -> Tensor:
         """Apply norm and activation to stored values, in place."""
@@ -125,18 +121,16 @@ class Conv:
         y = F.conv2d(x, self.weight, self.bias, self.stride)
         return y if self.after is None else self.after(y)
 
-    def input_box(self, box: Box) -> Box:
-        """The region of the plane below, and beyond its borders, that a box depends on."""
-        stride, first, more = self.stride, -self.padding, self.kernel - 1 - self.padding
-        return Box(
-            box.top * stride + first,
-            (box.bottom - 1) * stride + more + 1,
-            box.left * stride + first,
-            (box.right - 1) * stride + more + 1,
-        )
-
     def _down(self, box: Box) -> Tensor:
-        below, want = self.below, self.input_box(box)
+        below, stride, first = self.below, self.stride, -self.padding
+        last = self.kernel - self.padding
+        # The region of the plane below, and beyond its borders, that the box depends on.
+        want = Box(
+            box.top * stride + first,
+            (box.bottom - 1) * stride + last,
+            box.left * stride + first,
+            (box.right - 1) * stride + last,
+        )
         have = needed(want, below.height, below.width, mirrored=self.mirrored)
         x = below.read(have)
         if self.before is not None:
@@ -173,24 +167,13 @@ class Block:
         self.height, self.width = below.height, below.width
 
     def read(self, box: Box) -> Tensor:
-        have = self.input_box(box)
-        return self.apply(self.below.read(have), have, box)
-
-    def input_box(self, box: Box) -> Box:
-        """The region of the plane below that a box depends on."""
-        middle = needed(box.grow(1), self.height, self.width, mirrored=True)
-        return needed(middle.grow(1), self.height, self.width, mirrored=True)
-
-    def change(self, x: Tensor, have: Box, box: Box) -> Tensor:
-        """The residual in a box, from x, which holds `input_box` of it."""
         height, width = self.height, self.width
         middle = needed(box.grow(1), height, width, mirrored=True)
+        have = needed(middle.grow(1), height, width, mirrored=True)
+        x = self.below.read(have)
         h = self.conv1.apply(take(x, have, middle.grow(1), height, width, mirrored=True))
-        return self.conv2.apply(take(h, middle, box.grow(1), height, width, mirrored=True))
-
-    def apply(self, x: Tensor, have: Box, box: Box) -> Tensor:
-        """The block's output in a box."""
-        return self.change(x, have, box).add_(take(x, have, box, self.height, self.width, mirrored=True))
+        change = self.conv2.apply(take(h, middle, box.grow(1), height, width, mirrored=True))
+        return change.add_(take(x, have, box, height, width, mirrored=True))
 
 
 class Finished:
@@ -210,8 +193,8 @@ class Local:
     A box is computed from the input around it, cut where the network's own padding at the border of the image applies.
     """
 
-    def __init__(self, network: nn.Module, picture: Picture, reach: int) -> None:
-        self.network, self.picture, self.reach = network, picture, reach
+    def __init__(self, network: Generator, picture: Picture) -> None:
+        self.network, self.picture = network, picture
         self.height, self.width = picture.height, picture.width
 
     def read(self, box: Box) -> Tensor:
@@ -223,8 +206,8 @@ class Local:
     def _around(self, start: int, stop: int, length: int) -> tuple[int, int]:
         """Where the input begins and ends along a side: at multiples, so that strides fall on the same pixels."""
         multiple = self.picture.multiple
-        start = max(start - self.reach, 0) // multiple * multiple
-        stop = min(-(-max(stop + self.reach, start + self.picture.smallest) // multiple) * multiple, length)
+        start, stop = max(start - self.network.reach, 0) // multiple * multiple, stop + self.network.reach
+        stop = min(-(-max(stop, start + self.picture.smallest) // multiple) * multiple, length)
         return max(min(start, (stop - self.picture.smallest) // multiple * multiple), 0), stop
 
 

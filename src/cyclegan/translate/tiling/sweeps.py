@@ -61,21 +61,14 @@ def tile_moments(y: Tensor) -> Moments:
     return center.double() + rest, squares / len(values) - rest.square()
 
 
-def gather(plane: Plane, side: int, tick: Tick) -> Moments:
-    """The statistics of a plane, read by tiles of `side`."""
-    gathered = Gather()
-    for box in _tiles(plane, side, tick):
-        gathered.add(plane.read(box))
-    return gathered.moments()
-
-
-def store(plane: Plane, side: int, tick: Tick, tensor: Tensor) -> Moments:
-    """Store a plane in a tensor. Returns its statistics."""
+def gather(plane: Plane, side: int, tick: Tick, into: Tensor | None = None) -> Moments:
+    """The statistics of a plane, read by tiles of `side`. into: a tensor to store it in."""
     gathered = Gather()
     for box in _tiles(plane, side, tick):
         y = plane.read(box)
         gathered.add(y)
-        view(tensor, box).copy_(y)
+        if into is not None:
+            view(into, box).copy_(y)
     return gathered.moments()
 
 

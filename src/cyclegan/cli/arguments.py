@@ -1,0 +1,49 @@
+"""Shared by all commands: declare an argument in one line, and read the values by name."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+DIRECTIONS = ("a2b", "b2a")
+WEIGHTS = ("final", "average")
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+
+_METAVARS = {int: "N", float: "N", str: "TEXT", Path: "DIR"}
+
+
+def add_argument(parser: Any, name: str, kind: Any, help: str, default: Any = None, **options: Any) -> None:
+    """Add an argument to a parser or a group; the help gets its default.
+
+    kind: the type of the value, a tuple of choices, or bool for a switch. options: as argparse takes them.
+    """
+    if kind is bool:
+        options["action"] = "store_true"
+    elif isinstance(kind, tuple):
+        options |= {"choices": kind, "default": default}
+    else:
+        options = {"type": kind, "default": default, "metavar": _METAVARS.get(kind)} | options
+    if default is not None:
+        help = with_default(help, default)
+    parser.add_argument(name, help=help, **options)
+
+
+def with_default(text: str, default: Any) -> str:
+    """The help text of an argument with its default value."""
+    return f"{text.removesuffix('.')} (default: {_show(default)})."
+
+
+def _show(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, list):
+        return " ".join(map(_show, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    add_argument(parser, "--device", str, "Device: cpu, cuda, cuda:1, mps or auto", "auto", metavar="DEVICE")
+
+
+def keywords(parsed: argparse.Namespace, *others: str) -> dict[str, Any]:
+    """The values of all arguments by name, except these `others`."""
+    return {name: value for name, value in vars(parsed).items() if name not in ("run", "command_parser", *others)}

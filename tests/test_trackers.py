@@ -22,8 +22,7 @@ from cyclegan.system.messages import Messages
 from cyclegan.training.events import LossesLogged, StepDone
 from cyclegan.training.health import Finding
 from cyclegan.training.run_log import RunLog
-from cyclegan.training.tracker_backends import TRACKERS
-from cyclegan.training.trackers import Trackers
+from cyclegan.training.trackers import TRACKERS, Trackers
 
 LOSSES = {f"loss/{name}_{domain}" for name in ("cycle", "identity", "discriminator") for domain in "ab"}
 LOSSES |= {"loss/adversarial_a2b", "loss/adversarial_b2a"}

@@ -13,12 +13,18 @@ from cyclegan.step.state import set_learning_rate
 from cyclegan.system.messages import Messages
 from cyclegan.system.progress import show_progress, stop_signals
 from cyclegan.training.batch_source import BatchSource
+from cyclegan.training.checkpoint import writing
+from cyclegan.training.display import progress_line
 from cyclegan.training.events import Callback, StepDone
-from cyclegan.training.failures import writing
-from cyclegan.training.progress_line import ProgressLine
 from cyclegan.training.schedule import cycle_factor_at, learning_rate_at
-from cyclegan.training.settings import resolve_settings
-from cyclegan.training.setup import OpenRun, open_run, prepare_data, prepare_machine, prepare_state
+from cyclegan.training.setup import (
+    OpenRun,
+    open_run,
+    prepare_data,
+    prepare_machine,
+    prepare_state,
+    resolve_settings,
+)
 
 
 def train(
@@ -104,11 +110,12 @@ def _train(run: OpenRun) -> None:
 def _loop(run: OpenRun) -> None:
     """One step after the other, and after each what is due: log, snapshot, model, checkpoint, callbacks."""
     config, state, progress, saver = run.config, run.state, run.progress, run.saver
-    progress_line = ProgressLine(config, progress, run.losses)
     progress.start_clock()
     with (
         stop_signals() as stopped,
-        show_progress(run.messages.console, lambda: progress.share, progress_line) as show,
+        show_progress(
+            run.messages.console, lambda: progress.share, lambda: progress_line(progress, run.losses)
+        ) as show,
         closing(run.data.load(state.step)) as batches,
     ):
         _deliver(run)

@@ -1,23 +1,15 @@
 """A run directory before a session: whether it may be written, whether it may be resumed, and from where."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TextIO
 
-from cyclegan.config import (
-    CHANGEABLE_ON_RESUME,
-    ModelConfig,
-    TrainConfig,
-    flat_values,
-    to_toml,
-)
+from cyclegan.config import CHANGEABLE_ON_RESUME, ModelConfig, TrainConfig, flat_values, to_toml
 from cyclegan.errors import InputError
 from cyclegan.images.headers import HeaderIndex
 from cyclegan.step.state import TrainState
 from cyclegan.storage.hub import is_address
-from cyclegan.storage.run import list_checkpoints, read_log, read_run_config
+from cyclegan.storage.run import list_checkpoints, read_run_config
 from cyclegan.system.atomic import locked, write_bytes
 from cyclegan.training.checkpoint import load_checkpoint
 
@@ -116,10 +108,11 @@ def write_config(config: TrainConfig, indices: Mapping[Path, HeaderIndex]) -> No
             index.save(path)
         write_bytes(config.out / "config.toml", to_toml(config).encode())
     except OSError as error:
-        raise _unwritable(config.out, error) from error
+        raise unwritable(config.out, error) from error
 
 
-def _unwritable(out: Path, error: OSError) -> InputError:
+def unwritable(out: Path, error: OSError) -> InputError:
+    """The error for a run directory that cannot be written."""
     return InputError(f"The run directory {out} cannot be written: {error.strerror or error}; choose another --out.")
 
 
@@ -131,19 +124,5 @@ def lock(out: Path) -> Iterator[None]:
             message = f"Another process is training in {out}; wait for it, or choose another --out."
             stack.enter_context(locked(out / ".lock", message))
         except OSError as error:
-            raise _unwritable(out, error) from error
+            raise unwritable(out, error) from error
         yield
-
-
-def shorten_log(path: Path, step: int) -> tuple[list[dict[str, Any]], TextIO]:
-    """Drop the lines after the checkpoint that the run goes on from, and an incomplete last line; open for appending.
-
-    Returns the lines that are kept, and the open file.
-    """
-    kept = [event for event in read_log(path) if event.get("step", 0) <= step]
-    try:
-        if path.is_file():
-            write_bytes(path, "".join(json.dumps(event) + "\n" for event in kept).encode())
-        return kept, path.open("a", encoding="utf-8")
-    except OSError as error:
-        raise _unwritable(path.parent, error) from error

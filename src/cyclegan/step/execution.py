@@ -69,7 +69,8 @@ class Execution:
         # Statistics of batch norm, and second derivatives in a penalty, need networks in float32. These round their
         # weights at each use instead.
         dtype = torch.float32 if model.uses_batch_norm else DTYPES[config.precision]
-        exact = bool(active_penalties(config)) or model.discriminator_norm == "spectral"
+        penalised = config.adversarial == "wgan-gp" or bool(active_penalties(config))
+        exact = penalised or model.discriminator_norm == "spectral"
         self.generator: MasterWeights[Generators] = MasterWeights(state.generator, state.generator_weights, dtype)
         self.discriminator: MasterWeights[Discriminators] = MasterWeights(
             state.discriminator, state.discriminator_weights, torch.float32 if exact else dtype

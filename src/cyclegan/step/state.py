@@ -143,10 +143,16 @@ class TrainState:
         return Execution(self)
 
     @property
-    def optimizers(self) -> list[torch.optim.Adam]:
-        """All optimisers."""
+    def optimizers(self) -> dict[str, torch.optim.Adam]:
+        """All optimisers, by the names that they have here and in a checkpoint."""
+        names = ("generator_optimizer", "discriminator_optimizer", "head_optimizer")
         found = (self.generator_optimizer, self.discriminator_optimizer, self.head_optimizer)
-        return [optimizer for optimizer in found if optimizer is not None]
+        return {name: optimizer for name, optimizer in zip(names, found, strict=True) if optimizer is not None}
+
+    @property
+    def pools(self) -> dict[str, ImagePool]:
+        """Both image pools, by the names that they have here and in a checkpoint."""
+        return {"pool_a": self.pool_a, "pool_b": self.pool_b}
 
     @torch.no_grad()
     def update_average(self) -> None:
@@ -196,7 +202,7 @@ def _adam(weights: nn.Parameter, config: TrainConfig) -> torch.optim.Adam:
 
 def set_learning_rate(state: TrainState, learning_rate: float) -> None:
     """Set the learning rate of all optimisers for the next steps."""
-    for optimizer in state.optimizers:
+    for optimizer in state.optimizers.values():
         for group in optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(learning_rate)  # in place: a CUDA graph reads it there

@@ -14,10 +14,9 @@ and add a row below. The step, the log, the progress line, charts, model cards a
 A term of another package does the same with `TERMS["frequency"] = Term(...)`, before the state is created.
 """
 
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -59,36 +58,33 @@ class Translated:
     real: Tensor  # x
     real_target: Tensor  # y, not a counterpart of x
     fake: Tensor  # G(x)
-    optional: dict[Input, Tensor | list[PatchFeatures]]
+    optional: dict[Input, Any]
 
     @property
     def identity(self) -> Tensor:
         """G(y): the image that is already in the target domain, translated."""
-        return self._tensor("identity")
+        found: Tensor = self._optional("identity")
+        return found
 
     @property
     def cycled(self) -> Tensor:
         """F(G(x)): the translation, translated back; with `cycle_noise`, of the translation plus noise."""
-        return self._tensor("cycled")
+        found: Tensor = self._optional("cycled")
+        return found
 
     @property
     def score(self) -> Tensor:
         """D_Y(G(x)): (N, 1, h, w), one score a patch, before any sigmoid."""
-        return self._tensor("score")
+        found: Tensor = self._optional("score")
+        return found
 
     @property
     def features(self) -> list[PatchFeatures]:
         """Projected features of each layer: those of G(x) inside F, and those of x inside G, which are detached."""
-        found = self._optional("features")
-        assert isinstance(found, list)
+        found: list[PatchFeatures] = self._optional("features")
         return found
 
-    def _tensor(self, name: Input) -> Tensor:
-        found = self._optional(name)
-        assert isinstance(found, Tensor)
-        return found
-
-    def _optional(self, name: Input) -> Tensor | list[PatchFeatures]:
+    def _optional(self, name: Input) -> Any:
         if name not in self.optional:
             raise LookupError(f"A loss term reads {name!r}, which its row does not list; add needs=({name!r},).")
         return self.optional[name]
@@ -308,15 +304,3 @@ def logged_terms(config: TrainConfig) -> list[Term]:
 def loss_names(config: TrainConfig) -> list[str]:
     """The keys of what `train_step` returns: `logged_terms` and the discriminators."""
     return [name for loss in (*logged_terms(config), DISCRIMINATOR) for name in loss.names]
-
-
-def first_non_finite(losses: Iterable[tuple[int, dict[str, float]]]) -> tuple[int, str, float] | None:
-    """Step, name and value of the first loss that is NaN or infinite, or None.
-
-    losses: for each step its number and what `train_step` returned, as floats.
-    """
-    for step, values in losses:
-        for name, value in values.items():
-            if not math.isfinite(value):
-                return step, name, value
-    return None

@@ -5,20 +5,19 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
 
-if TYPE_CHECKING:  # loads torch, which configurations must not do before they are made
-    from cyclegan.networks.protocol import Discriminator, Generator
 from cyclegan.config.base import Config
+
+if TYPE_CHECKING:  # it loads torch, which is needed only when a configuration is made
+    from cyclegan.networks.protocol import Discriminator, Generator
 
 # Words of earlier releases that saved configurations and old command lines still have, by setting.
 OLD_WORDS = {name: {"pixel": "layer"} for name in ("norm", "discriminator_norm")}
 
-
 # Networks that junyanz/pytorch-CycleGAN-and-pix2pix has, too; `cyclegan.reference.keys` has their layout there.
 _IN_REFERENCE = ("resnet", "unet", "patch", "pixel")
 
-
 # Settings of generators that not every class has. The values of a preset are left out for a class without them.
-_OPTIONAL = ("resampling", "global_skip", "dropout")
+OPTIONAL_SETTINGS = ("resampling", "global_skip", "dropout")
 
 
 class ModelConfig(Config):
@@ -110,7 +109,7 @@ class ModelConfig(Config):
         }
         for name, value in options.items():
             object.__setattr__(self, name, value)
-        for name in _OPTIONAL:
+        for name in OPTIONAL_SETTINGS:
             value = getattr(self, name)
             if value != type(self).model_fields[name].default and name not in setting_names(self.generator_class):
                 raise ValueError(f"{name} is {value!r}, which a {self.generator} generator does not have; leave it out")

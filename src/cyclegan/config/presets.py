@@ -12,15 +12,12 @@ _BEYOND: dict[str, Any] = {
     "resampling": "smooth",
 }
 
-
 # The preset of values that are not given. A TrainConfig made directly has those of the paper.
 DEFAULT_PRESET = "modern"
 
-
 _MODERN: dict[str, Any] = {**_BEYOND, "cycle_weight_a": 1.0, "cycle_weight_b": 1.0, "contrastive_weight": 0.5}
 
-
-# A preset is a flat dict of the values in which it differs from the defaults above.
+# A preset is a flat dict of the values in which it differs from the defaults of `TrainConfig`.
 PRESETS: dict[str, dict[str, Any]] = {
     # The recipe of the paper as its authors' code runs it: 256 px, 100 + 100 epochs, batch 1, identity weight 0.5.
     "paper": {},

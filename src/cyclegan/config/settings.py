@@ -1,4 +1,4 @@
-"""Settings: frozen, validated classes for networks, data and runs."""
+"""The settings of data and runs, as frozen, validated classes."""
 
 import math
 from pathlib import Path
@@ -11,7 +11,6 @@ from cyclegan.config.model import ModelConfig
 
 Direction = Literal["a2b", "b2a"]
 
-
 Preprocess = Literal[
     "resize-and-crop",
     "crop",
@@ -22,12 +21,11 @@ Preprocess = Literal[
     "none",
 ]
 
-
 # Fewest validation images of a domain; with fewer, noise would choose the best step.
 MIN_VALIDATION = 10
 
-
-# Length of a run that no length is given for, in epochs: that of the paper.
+# Settings that give the length of a run, of which only one may be given, and the length without any: that of the paper.
+LENGTHS = frozenset(("steps", "epochs", "minutes"))
 DEFAULT_EPOCHS = 200.0
 
 
@@ -294,9 +292,6 @@ class TrainConfig(
     def uses_identity(self) -> bool:
         """Whether there is an identity term: it needs domains with the same number of channels."""
         return self.identity_weight > 0 and self.model.channels_a == self.model.channels_b
-
-
-LENGTHS = frozenset(("steps", "epochs", "minutes"))
 
 
 # Settings that may differ when a run resumes: they change where and how fast it trains and what it writes, never what

@@ -1,4 +1,4 @@
-"""What a benchmark ran on, in one line for its page."""
+"""Describe the machine of a benchmark in one line, for its page. Not a command."""
 
 import platform
 from pathlib import Path
@@ -6,12 +6,12 @@ from pathlib import Path
 from cyclegan.step.precision import cpu_name
 from cyclegan.system.prefetch import num_cores
 
-# What decides how fast 16 and 8 bits are.
+# Instructions that decide how fast 16-bit and 8-bit arithmetic is.
 _UNITS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 
 
 def describe_machine(device: str = "cpu") -> str:
-    """The GPU, or the processor with its units and how many of its cores and threads are used; torch and Python."""
+    """The GPU, or the processor with its matrix units and the number of cores and threads used; torch and Python."""
     import torch
 
     versions = f"torch {torch.__version__}, Python {platform.python_version()}"

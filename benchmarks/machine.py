@@ -3,7 +3,7 @@
 import platform
 from pathlib import Path
 
-from cyclegan.step.precision import cpu_name
+from cyclegan.system.devices import cpu_name
 from cyclegan.system.prefetch import num_cores
 
 # Instructions that decide how fast 16-bit and 8-bit arithmetic is.

@@ -177,7 +177,7 @@ def time_recipes(
     """Seconds of a step of each recipe, with as many others running beside it as during training.
 
     A recipe is timed beside another one, and gets the known seconds of that one times their ratio. Results are kept in
-    `file` for the same settings, device and number of runs at once. Recipes in `done`, the finished runs, keep their seconds.
+    `file` for the same settings, device and number of runs at once. Recipes in `done`, the finished runs, keep theirs.
     """
 
     def measured(recipe: str) -> dict[str, Any]:

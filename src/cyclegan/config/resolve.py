@@ -7,7 +7,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from cyclegan.config.base import Config, describe_validation_error
-from cyclegan.config.model import OPTIONAL_SETTINGS, ModelConfig, network_names
+from cyclegan.config.model import OPTIONAL_SETTINGS, ModelConfig, network_names, setting_names
 from cyclegan.config.presets import DEFAULT_PRESET, PRESETS
 from cyclegan.config.settings import DEFAULT_EPOCHS, LENGTHS, DataConfig, TrainConfig
 from cyclegan.errors import InputError
@@ -61,7 +61,6 @@ def _resolve(*layers: Mapping[str, Any], preset: str | None) -> dict[str, Any]:
     asked = {key: value for flat in flat_layers for key, value in flat.items()}
     values = dict(PRESETS[name])
     if asked.get("generator") in network_names("generator"):  # an unknown one is refused later
-        from cyclegan.config.network_settings import setting_names
         from cyclegan.networks import GENERATORS
 
         has = setting_names(GENERATORS[asked["generator"]])

@@ -18,7 +18,7 @@ from cyclegan.config import TrainConfig
 from cyclegan.networks import build_generator
 from cyclegan.step.execution import prepare
 from cyclegan.system.atomic import write_bytes
-from cyclegan.system.devices import has_fast_bf16, why_slow
+from cyclegan.system.devices import cpu_name, has_fast_bf16, why_slow
 
 # Shorter runs end before a trial has saved its own time.
 FEWEST_STEPS, FEWEST_MINUTES = 200, 1.0
@@ -118,14 +118,6 @@ def _key(config: TrainConfig) -> str:
     shape = f"{kind} {config.data.crop_size}px x{config.batch_size}"
     machine = f"{platform.node()} {cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     return f"{machine}: {shape} {config.precision}"
-
-
-def cpu_name() -> str:
-    """The model name of the processor if the system gives it, else its architecture."""
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return platform.processor() or platform.machine()
 
 
 def _read(cache: Path) -> dict[str, Any]:

@@ -20,9 +20,6 @@ from cyclegan.system.devices import has_fast_bf16
 class Generators(nn.Module):
     """Both generators: `a2b` (G of the paper) and `b2a` (F)."""
 
-    a2b: Generator
-    b2a: Generator
-
     def __init__(self, a2b: Generator, b2a: Generator) -> None:
         super().__init__()
         self.a2b = a2b
@@ -32,9 +29,6 @@ class Generators(nn.Module):
 class Discriminators(nn.Module):
     """Both discriminators: `a` for images of domain A (D_X of the paper), `b` for those of domain B (D_Y)."""
 
-    a: Discriminator
-    b: Discriminator
-
     def __init__(self, a: Discriminator, b: Discriminator) -> None:
         super().__init__()
         self.a = a
@@ -43,9 +37,6 @@ class Discriminators(nn.Module):
 
 class Heads(nn.Module):
     """Projections of features for the contrastive loss: `a` for those of a2b on images of A, `b` for b2a and B."""
-
-    a: nn.Module
-    b: nn.Module
 
     def __init__(self, a: nn.Module, b: nn.Module) -> None:
         super().__init__()

@@ -4,6 +4,7 @@ import ctypes
 import platform
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import torch
 
@@ -39,6 +40,14 @@ def describe_device(device: torch.device) -> str:
         return f"{device} ({torch.cuda.get_device_name(device)})"
     count = torch.get_num_threads()
     return f"cpu ({count} {'thread' if count == 1 else 'threads'})" if device.type == "cpu" else str(device)
+
+
+def cpu_name() -> str:
+    """The model name of the processor if the system gives it, else its architecture."""
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return platform.processor() or platform.machine()
 
 
 # Options of mallopt, from malloc.h of glibc; 32 MiB is the most that it takes as the threshold.

@@ -344,7 +344,7 @@ def main() -> None:
     except InputError as error:
         parser.error(str(error))
     except KeyboardInterrupt:
-        print("Stopped; the same command again goes on.", file=sys.stderr)
+        print("Stopped; the same command continues.", file=sys.stderr)
         raise SystemExit(130) from None
 
 

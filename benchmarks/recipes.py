@@ -38,10 +38,10 @@ def preset_of(recipe: str) -> str:
 
 
 def resolve(recipe: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a recipe over those of its preset, `settings` included; `settings` are under the ingredients.
+    """The settings in which a recipe differs from its preset. Its ingredients override `settings`.
 
-    What an ingredient that is taken away had set is as in `paper` again.
-    Raises InputError for a preset or ingredient that there is not, for one that is to be taken away from what does not
+    Removing an ingredient resets its settings to those of `paper`.
+    Raises InputError for an unknown preset or ingredient, for an ingredient to remove from a preset that does not
     have all of it, or for settings that do not go together.
     """
     preset, *changes = re.split(r"(?=[+-])", recipe)

@@ -78,7 +78,7 @@ def test_what_was_asked_for_is_taken_and_not_tried(tmp_path, monkeypatch, precis
 def test_a_precision_that_is_slow_here_is_taken_as_asked_and_said_to_be_slow(tmp_path, monkeypatch):
     monkeypatch.setattr("cyclegan.system.devices.has_fast_bf16", lambda _: False)
     assert "so fp32 is faster" in resolve_precision(config(precision="bf16"), CPU, tmp_path / "tuning.json").reason
-    assert resolve_precision(config(precision="fp32"), CPU, tmp_path / "tuning.json").reason == "as asked"
+    assert resolve_precision(config(precision="fp32"), CPU, tmp_path / "tuning.json").reason == "as requested"
 
 
 def test_a_cpu_without_bf16_computes_in_fp32(tmp_path, monkeypatch):

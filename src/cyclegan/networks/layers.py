@@ -211,7 +211,7 @@ _OPEN = 2.0
 def drop_or_freeze_bias(conv: Conv, norm: str) -> Conv:
     """A convolution prepared for the norm that follows it, whose bias would have no effect.
 
-    Batch norm has a bias of its own, so that of the convolution is dropped. Instance norm removes any bias. The
+    Batch norm has a bias itself, so that of the convolution is dropped. Instance norm removes any bias. The
     reference nevertheless keeps one there, and so do we, so that parameter counts and checkpoints agree. It is frozen:
     its gradient is rounding noise, which Adam would amplify to a random walk at full speed.
     """

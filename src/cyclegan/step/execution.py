@@ -54,8 +54,8 @@ class DirectionNetworks:
 class Execution:
     """Executes the steps of one state.
 
-    Nothing here is part of a checkpoint, and a state can go on with another execution at any step. Networks are those
-    of the state, or copies in the precision of the run with the same weights after `sync`.
+    Nothing here is part of a checkpoint, and a state can continue with another execution at any step. Networks are
+    those of the state, or copies in the precision of the run with the same weights after `sync`.
     """
 
     def __init__(self, state: "TrainState", *, side_by_side: bool = True) -> None:

@@ -45,11 +45,11 @@ def resolve_precision(
     """
     if config.precision != "auto":
         slow = why_slow(config.precision, device)
-        return Choice(config.precision, f"as asked; {slow}" if slow else "as asked")
+        return Choice(config.precision, f"as requested; {slow}" if slow else "as requested")
     if began_with is not None:
         supported = {"fp32": True, "bf16": has_fast_bf16(device), "fp16": device.type == "cuda"}
         if supported[began_with]:
-            return Choice(began_with, "as this run began")
+            return Choice(began_with, "as in the first session of this run")
     if device.type == "cuda":
         # The tensor cores of older GPUs have fp16 but no bf16.
         tensor_cores = torch.cuda.get_device_capability(device) >= (7, 0)

@@ -21,13 +21,13 @@ def resolve_device(name: str) -> torch.device:
         raise InputError(f"There is no device {name!r}; choose cpu, cuda, cuda:N, mps or auto.") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(
-            f"Device {name} was asked for, but torch {torch.__version__} sees no CUDA here; use --device cpu."
+            f"Device {name} was requested, but torch {torch.__version__} sees no CUDA here; use --device cpu."
         )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"Device {name} was asked for, but there are {torch.cuda.device_count()} CUDA devices.")
+        raise InputError(f"Device {name} was requested, but there are {torch.cuda.device_count()} CUDA devices.")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise InputError(
-            f"Device {name} was asked for, but torch {torch.__version__} sees no MPS here; use --device cpu."
+            f"Device {name} was requested, but torch {torch.__version__} sees no MPS here; use --device cpu."
         )
     if device.type not in ("cpu", "cuda", "mps"):
         raise InputError(f"Device {name!r} is not supported; choose cpu, cuda, cuda:N, mps or auto.")

@@ -43,7 +43,7 @@ def introduce(
     messages.info(f"Precision: {state.config.precision}, {precision_reason}{_describe_threads(state)}")
     messages.info(f"Run directory: {config.out}")
     if checkpoint is not None:
-        messages.info(f"Going on after step {state.step} from {checkpoint}")
+        messages.info(f"Resuming after step {state.step} from {checkpoint}")
 
 
 def _describe_length(progress: Progress) -> str:

@@ -58,7 +58,7 @@ class Monitor:
     unreadable: UnreadableFiles
     messages: Messages
     progress: Progress
-    # Step and KID of the best checkpoint, and the step of the last scores (or of the last time they were skipped).
+    # Step and KID of the best checkpoint, and the step that was scored or skipped last.
     best: tuple[int, float] | None = None
     scored_at: int = -1
     # Checks whose warning was shown, and whether a skipped score was.

@@ -1,4 +1,4 @@
-"""A run directory before a session: whether it may be written, whether it may be resumed, and from where."""
+"""Check a run directory before a session, lock it, and find the checkpoint to resume from."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -52,7 +52,7 @@ def move_aside(out: Path) -> Path | None:
 
 
 def find_checkpoint(config: TrainConfig, resume: bool) -> Path | None:
-    """Find the checkpoint to go on from, if `config.out` holds a run that this configuration may continue.
+    """Find the checkpoint to resume from, if `config.out` holds a run that this configuration may continue.
 
     resume: require a run, and accept changed settings, except those of the networks.
     Raises InputError with the differences and the remedies.
@@ -67,7 +67,7 @@ def find_checkpoint(config: TrainConfig, resume: bool) -> Path | None:
         paths = {name: values[name] for name in _PATHS if values[name] is not None and not is_address(values[name])}
         values |= {name: str(Path(path).resolve()) for name, path in paths.items()}
     changed = {name for name in given if saved[name] != given[name] and name not in CHANGEABLE_ON_RESUME}
-    # The optimisers' state depends on what is frozen, and a run that goes on no longer starts from another model.
+    # The optimisers' state depends on what is frozen, and a resumed run does not start from another model again.
     networks = changed & {*ModelConfig.model_fields, "freeze", "init_from"}
     refused = networks if resume else changed
     if refused:
@@ -78,8 +78,8 @@ def find_checkpoint(config: TrainConfig, resume: bool) -> Path | None:
         if "freeze" in networks:
             remedies += f", or --init-from {out} with another --out to train these networks in another way"
         if not networks:
-            remedies += ", or --resume to go on with the changed values"
-        raise InputError(f"{out} holds a run with other settings: {differences}. To go on: {remedies}.")
+            remedies += ", or --resume to continue with the changed values"
+        raise InputError(f"{out} holds a run with other settings: {differences}. To continue: {remedies}.")
     checkpoints = list_checkpoints(out)
     return checkpoints[0] if checkpoints else None
 

@@ -1,4 +1,4 @@
-"""log.jsonl: one line for each event of a run that is worth keeping."""
+"""Write log.jsonl, one line for each event that is kept, and report unreadable files."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ class RunLog:
     """Writes events to log.jsonl. `past`: the lines of earlier sessions that are kept."""
 
     def __init__(self, run: Path, step: int, stack: ExitStack) -> None:
-        """Open for a run that goes on after `step`. `stack` closes the file.
+        """Open the log of a run that continues after `step`. `stack` closes the file.
 
         Lines after this step and an incomplete last line are dropped. Raises InputError if it cannot be written.
         """

@@ -95,11 +95,11 @@ def prepare_data(
     *,
     fresh: bool,
 ) -> tuple[TrainConfig, TrainingData]:
-    """Look at the images, find their value ranges and split them. Returns the configuration with the ranges.
+    """Scan the images, find their value ranges and split them. Returns the configuration with the ranges.
 
-    Raises InputError for images that cannot be used, and for a run directory that lies among them.
+    Raises InputError for images that cannot be used, and for a run directory inside a folder of images.
     """
-    # A resumed run keeps the value ranges that it found when it began.
+    # A resumed run keeps the value ranges of its first session.
     if not fresh and (saved := read_run_config(config.out)) is not None:
         ranges = {name: getattr(config.data, name) or getattr(saved.data, name) for name in ("range_a", "range_b")}
         config = config.replace(data=config.data.replace(**ranges))
@@ -134,7 +134,7 @@ def prepare_state(
     Raises InputError for settings that the run in `out` may not be resumed with, and for a model that cannot be
     started from, before anything is written or moved.
     """
-    if (config.out / "config.toml").is_file():  # reports another process in it before networks are built
+    if (config.out / "config.toml").is_file():  # if another process trains there, say so before building networks
         with lock(config.out):
             pass
     checkpoint = None if fresh else find_checkpoint(config, resume)
@@ -190,10 +190,10 @@ def open_run(
 
     Raises InputError if another process trains there, or if it cannot be written.
     """
-    # The directory belongs to this process from here on.
+    # From here on no other process may train in the directory.
     out, state = config.out, start.state
     if fresh and (aside := move_aside(out)) is not None:
-        messages.info(f"What was in {out} is now in {aside}.")
+        messages.info(f"The earlier run in {out} was moved to {aside}.")
     stack.enter_context(lock(out))
 
     # Resume. Another process may have trained here in the meantime.
@@ -202,20 +202,20 @@ def open_run(
         checkpoint, seconds, damaged = load_newest(out, state)
         origin = read_info(checkpoint / "model").origin
         for error in damaged:
-            messages.warning(f"Passed over: {error}")
+            messages.warning(f"Skipped: {error}")
     progress = Progress(config, state, data.steps_per_epoch, seconds)
     is_complete = progress.share >= 1
     if not is_complete:
         write_config(config, data.indices)
 
-    # What listens to the run.
+    # Open what records the events.
     events = Events(callbacks)
     log = RunLog(out, state.step, stack)
     trackers = Trackers(messages) if is_complete else open_trackers(config, state.step, messages, stack)
     events.recorders += [log.record, trackers.record]
     stack.push(partial(_end, events, progress, messages))
 
-    # What watches and saves it.
+    # Make what watches and saves the run.
     info = _describe(config, data, state.step, origin)
     unreadable = UnreadableFiles(events, messages, log.past)
     monitor = Monitor(
@@ -255,7 +255,7 @@ def open_run(
 
 
 def _begin(run: OpenRun, start: Start, checkpoint: Path | None) -> None:
-    """Publish the start of the session and show what it is about to do."""
+    """Publish the start of the session, and show what it trains."""
     state, validation = run.state, run.data.validation
     run.events.publish(
         SessionStarted(

@@ -55,8 +55,8 @@ class Tracker(Protocol):
     def close(self, status: Status) -> None: ...
 
 
-# ---- one function opens each tracker, from the configuration, the step that the run goes on after, and the id that the
-# run got in an earlier session
+# ---- one function opens each tracker, from the configuration, the number of steps that are done, and the id of the run
+# from an earlier session
 
 
 def open_tensorboard(config: TrainConfig, step: int, _run_id: str | None) -> Tracker:
@@ -105,7 +105,7 @@ def open_wandb(config: TrainConfig, step: int, run_id: str | None) -> Tracker:  
         settings=settings,
     )
     # A resumed run may change some settings. Its steps start again at the checkpoint, while the steps of W&B only grow,
-    # so the step is a value of its own.
+    # so the step is logged as a separate value.
     run.config.update(flat_values(config), allow_val_change=True)
     run.define_metric("*", step_metric="step")
     kept = None if run.disabled else run.id
@@ -259,7 +259,7 @@ class Trackers:
             except Exception as error:  # anything that a library, its network or the disk raises
                 del self.open[name]
                 self.messages.warning(
-                    f"{_TITLES[name]} failed and gets nothing more in this session: {_one_line(error)}"
+                    f"{_TITLES[name]} failed and is off for the rest of this session: {_one_line(error)}"
                 )
 
 
@@ -295,9 +295,9 @@ def _not_installed(name: str, error: ImportError) -> InputError:
 
 
 def open_trackers(config: TrainConfig, step: int, messages: Messages, stack: ExitStack) -> Trackers:
-    """Open the trackers of the configuration, for a run that goes on after `step`; `stack` closes them at its end.
+    """Open the trackers of the configuration, for a run that continues after `step`; `stack` closes them.
 
-    A run that is in a tracker since an earlier session goes on there. Raises InputError for a requested tracker that
+    A run that a tracker knows from an earlier session continues there. Raises InputError for a requested tracker that
     cannot be opened and does not hold this run yet, so that a mistake in its settings shows before hours are spent.
     """
     trackers = Trackers(messages)
@@ -307,7 +307,7 @@ def open_trackers(config: TrainConfig, step: int, messages: Messages, stack: Exi
     for name, target in wanted.items():
         if not target:
             continue
-        # In another project or experiment it is a new run.
+        # In another project or experiment, it is a new run.
         before = known.get(name, {})
         run_id = before.get("run_id") if before.get("in") == target else None
         title = _TITLES[name]
@@ -323,7 +323,7 @@ def open_trackers(config: TrainConfig, step: int, messages: Messages, stack: Exi
                 raise InputError(
                     f"{title} cannot be opened: {_one_line(error)}; fix that, or leave out --{name}."
                 ) from None
-            messages.warning(f"{title} gets nothing in this session: {_one_line(error)}")
+            messages.warning(f"{title} is off in this session: {_one_line(error)}")
             continue
         trackers.open[name] = tracker
         if tracker.run_id is not None:

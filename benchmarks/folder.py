@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from machine import describe_machine
+from machine import describe_machine, write_page
 
 SIDES = {
     "network": "network alone",
@@ -183,9 +183,7 @@ def main() -> None:
             "",
         ]
     )
-    print(text)
-    if options.markdown is not None:
-        options.markdown.write_text(text)
+    write_page(text, options.markdown)
 
 
 if __name__ == "__main__":

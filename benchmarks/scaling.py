@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from machine import describe_machine
+from machine import describe_machine, write_page
 
 NUM_PICTURES = 300
 TINY = {"width": 4, "blocks": 1, "discriminator_width": 4, "discriminator_layers": 1, "crop_size": 32, "load_size": 36}
@@ -170,10 +170,7 @@ def main() -> None:
                 label = "0 (a thread of the training process)" if num_workers == 0 else str(num_workers)
                 lines.append(f"| {label} | {shown['images_per_second']:.0f} |")
         lines += ["", "256-pixel JPEGs, decoded, brought to 286 pixels, cropped to 256; nothing else to do, no cache."]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if options.markdown is not None:
-        options.markdown.write_text(text)
+    write_page("\n".join(lines) + "\n", options.markdown)
 
 
 if __name__ == "__main__":

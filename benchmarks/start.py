@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from machine import describe_machine
+from machine import describe_machine, write_page
 
 CASES = {
     "python, nothing": ["-c", "pass"],
@@ -52,10 +52,7 @@ def main() -> None:
     lines += ["| | seconds | CPU seconds | more than `import torch` |", "|---|---|---|---|"]
     for label, (seconds, cpu) in medians.items():
         lines.append(f"| {label} | {seconds:.2f} | {cpu:.2f} | {seconds - torch:+.2f} s |")
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if options.markdown is not None:
-        options.markdown.write_text(text)
+    write_page("\n".join(lines) + "\n", options.markdown)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from machine import describe_machine
+from machine import describe_machine, write_page
 
 from cyclegan.bench.plain import Case, plain_step
 
@@ -209,11 +209,7 @@ def main() -> None:
     line = "|---|---|---|---|---|---|---|---|"
     if options.device.startswith("cuda"):
         head, line = f"{head} TFLOP/s | of peak |", f"{line}---|---|"
-    page = "\n".join([head, line, *rows]) + "\n"
-    print("\n" + page)
-    if options.markdown:
-        options.markdown.parent.mkdir(parents=True, exist_ok=True)
-        options.markdown.write_text(page)
+    write_page("\n".join([head, line, *rows]) + "\n", options.markdown)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from machine import describe_machine
+from machine import describe_machine, write_page
 
 SIDES = (
     *("plain fp32", "torch fp32", "torch bf16", "onnxruntime fp32", "openvino fp32", "openvino bf16"),
@@ -202,11 +202,7 @@ def main() -> None:
         f"cyclegan {cyclegan.__version__}, {describe_machine()}, {options.size} pixels, 9 blocks, "
         f"{options.rounds} rounds, medians"
     )
-    text = "\n\n".join([head, *tables]) + "\n"
-    print("\n" + text)
-    if options.markdown:
-        options.markdown.parent.mkdir(parents=True, exist_ok=True)
-        options.markdown.write_text(text)
+    write_page("\n\n".join([head, *tables]) + "\n", options.markdown)
 
 
 if __name__ == "__main__":

@@ -34,8 +34,8 @@ OPTIONAL_SETTINGS = ("resampling", "global_skip", "dropout")
 class ModelConfig(Config):
     """Architecture of the four networks. Defaults are those of the paper (section 7.2 of its appendix).
 
-    What the settings of a network mean and allow is declared by its class, in `cyclegan.networks`. Making a
-    configuration asks the class, and so loads torch.
+    The class of a network, in `cyclegan.networks`, declares which settings it has and which sizes they allow. Making a
+    configuration loads the class, and so torch.
     """
 
     generator: str = Field("resnet", description="Kind of generator.")
@@ -75,7 +75,7 @@ class ModelConfig(Config):
     )
     discriminator_width: int = Field(64, ge=1, description="Channels of the discriminator's first layer.")
 
-    # What the classes say of sizes, kept for processes that load images and do not know a class of a script.
+    # The sizes that the classes declare, for processes that load images and do not know a class of a script.
     _multiple: int = PrivateAttr(1)
     _smallest_side: int = PrivateAttr(1)
     _smallest_discriminated: int = PrivateAttr(1)
@@ -174,7 +174,7 @@ class ModelConfig(Config):
 
     @property
     def reference_incompatibilities(self) -> list[str]:
-        """What these networks have that those of the reference implementation cannot have, as `name value`."""
+        """Settings that the networks of the reference implementation cannot have, as `name value`."""
         resolved = self.resolved_discriminator_norm
         found = {
             f"generator {self.generator}": self.generator not in _IN_REFERENCE,

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-# What `modern` and `conservative` share. The input is added to the output, so there is no identity term to teach that,
+# Shared by `modern` and `conservative`. The input is added to the output, so there is no identity term to teach that,
 # and the cycle weights are small: with those of the paper a network stays at its input.
 _BEYOND: dict[str, Any] = {
     "global_skip": True,
@@ -30,7 +30,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "cycle_weight_b": 3.0,
         "structure_weight": 5.0,
     },
-    # What `cyclegan demo` runs on two CPU cores; how its sizes were found is in docs/research/demo.md.
+    # For `cyclegan demo` on two CPU cores; docs/research/demo.md describes how its sizes were found.
     "demo": {
         **_MODERN,
         "minutes": 10.0,

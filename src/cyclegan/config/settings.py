@@ -76,7 +76,7 @@ class DataConfig(Config):
 
 
 class FolderSettings(Config):
-    """What a run learns from, and where its results go."""
+    """Folders of images and of results, networks and data."""
 
     a: Path | None = Field(None, description="Folder of images of domain A, or a root that holds trainA and trainB.")
     b: Path | None = Field(None, description="Folder of images of domain B.")
@@ -94,7 +94,7 @@ class FolderSettings(Config):
 
 
 class StartSettings(Config):
-    """Where the networks start."""
+    """The model that the networks start from."""
 
     init_from: Path | None = Field(
         None, description="Run, checkpoint or model directory to start the networks from, instead of random weights."
@@ -176,7 +176,7 @@ class OptimisationSettings(Config):
 
 
 class MachineSettings(Config):
-    """Where and how fast a run computes."""
+    """The device, its arithmetic and its speed."""
 
     device: str = Field("auto", description="Device: cpu, cuda, cuda:1, mps or auto.")
     precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(
@@ -198,7 +198,7 @@ class MachineSettings(Config):
 
 
 class OutputSettings(Config):
-    """What a run writes, and when."""
+    """The files of a run, and when they are written."""
 
     log_steps: int = Field(50, ge=1, description="Steps between two lines of log.jsonl.")
     sample_steps: int = Field(1000, ge=1, description="Steps between two snapshots: sample grids and scores.")

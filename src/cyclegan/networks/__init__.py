@@ -65,7 +65,7 @@ _ROWS = {
     },
 }
 
-# Where the other public names are.
+# The modules of the other public names.
 _HOMES = {
     **dict.fromkeys(("Discriminator", "Generator", "Sizes"), "protocol"),
     **dict.fromkeys(("PatchDiscriminator", "PixelDiscriminator"), "patchgan"),

@@ -1,4 +1,4 @@
-"""How the steps of a state are executed: in half precision, in two threads, traced or compiled."""
+"""Execute the steps of a state: in half precision, in two threads, traced or compiled."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any

@@ -111,7 +111,7 @@ def _time(candidates: dict[str, Callable[[], None]]) -> dict[str, float]:
 
 
 def _key(config: TrainConfig) -> str:
-    """What the result of a trial depends on: the machine, torch, its threads, the networks and the shapes."""
+    """Everything that a trial depends on: the machine, torch, its threads, the networks and the shapes."""
     model = config.model
     settings = " ".join(f"{name}={value}" for name, value in model.generator_settings.items() if name != "blocks")
     kind = f"{model.generator} {model.channels_a}-{model.channels_b} {settings}"

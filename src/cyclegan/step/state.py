@@ -1,4 +1,4 @@
-"""The state of a training run: what a checkpoint holds."""
+"""The state of a training run, which a checkpoint holds."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -51,7 +51,7 @@ class Heads(nn.Module):
 
 @dataclass(eq=False)
 class TrainState:
-    """What a step reads and changes, and what a checkpoint holds.
+    """Everything that a step reads and changes, and that a checkpoint holds.
 
     Trained weights lie in one tensor for each optimiser: `generator_weights` and the like, of which the parameters of
     the networks are views. `average` is the running average of the generators. `heads`, with their weights and
@@ -127,7 +127,7 @@ class TrainState:
 
     @cached_property
     def execution(self) -> Execution:
-        """How `train_step` executes a step: built at first use, and not part of a checkpoint.
+        """The way in which `train_step` executes a step: built at first use, not part of a checkpoint.
 
         To execute otherwise, assign another one: `state.execution = Execution(state, side_by_side=False)`.
         """

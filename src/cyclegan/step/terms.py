@@ -32,7 +32,7 @@ from cyclegan.step.losses import (
     structure_loss,
 )
 
-# ---- what a term gets
+# ---- the inputs of terms
 
 
 class PatchFeatures(NamedTuple):
@@ -42,7 +42,7 @@ class PatchFeatures(NamedTuple):
     real: Tensor
 
 
-# What a step computes in one direction only if a term with a weight needs it.
+# Tensors that a step computes in one direction only if a term with a weight needs them.
 Input: TypeAlias = Literal["identity", "cycled", "features", "score"]
 
 
@@ -92,7 +92,7 @@ class Translated:
 
 @dataclass(frozen=True, kw_only=True)
 class Discriminated:
-    """What a penalty on a discriminator gets. Images are float32, (N, C, H, W) in [-1, 1]."""
+    """The inputs of a penalty on a discriminator. Images are float32, (N, C, H, W) in [-1, 1]."""
 
     discriminator: nn.Module
     real: Tensor
@@ -102,7 +102,7 @@ class Discriminated:
 
 # ---- rows
 
-# How the names of a term end in each direction, and those endings in words.
+# The endings of the names of a term in each direction, and the same in words.
 _ENDINGS: dict[str, dict[Direction, tuple[str, str]]] = {
     "direction": {"a2b": ("a2b", "A to B"), "b2a": ("b2a", "B to A")},
     "round trip": {"a2b": ("a", "A to B to A"), "b2a": ("b", "B to A to B")},
@@ -252,7 +252,7 @@ _ROWS = (
 
 TERMS: dict[str, Term] = {term.name: term for term in _ROWS}
 
-# What a step returns for the discriminators: their adversarial loss and all penalties.
+# The loss that a step returns for each discriminator: the adversarial one and all penalties.
 DISCRIMINATOR = ReportedLoss(name="discriminator", label="discriminator", short="disc", per="target domain")
 
 PENALTIES: dict[str, Penalty] = {
@@ -281,7 +281,7 @@ def active_terms(config: TrainConfig, direction: Direction | None = None) -> lis
 
 
 def needed_inputs(config: TrainConfig, direction: Direction | None = None) -> set[Input]:
-    """What the terms that apply need, in one direction or in any."""
+    """The inputs that the terms that apply need, in one direction or in any."""
     return {name for term in active_terms(config, direction) for name in term.needs}
 
 

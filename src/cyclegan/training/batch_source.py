@@ -13,7 +13,7 @@ from cyclegan.data.splits import SampleImages
 from cyclegan.errors import InputError
 from cyclegan.images.formats import ImageFormat
 
-# How far rounding may take values out of [-1, 1].
+# Tolerance for values that rounding takes out of [-1, 1].
 _TOLERANCE = 1e-3
 
 

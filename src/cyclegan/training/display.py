@@ -1,4 +1,4 @@
-"""What a session shows in the terminal: an introduction before its first step, then the progress line."""
+"""Text that a session shows in the terminal: an introduction before its first step, then the progress line."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What a run saves of its networks: checkpoints, the final model, and a model every so many epochs."""
+"""Save the networks of a run: checkpoints, the final model, and models of certain epochs."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""Where a run is between its start and its end, and the learning rate and cycle weights there."""
+"""Progress of a run, and the learning rate and cycle weights that depend on it."""
 
 import math
 import time
@@ -10,7 +10,7 @@ from cyclegan.step.state import TrainState
 
 @dataclass
 class Progress:
-    """How far a run is, in steps and in seconds of training time.
+    """Progress of a run, in steps and in seconds of training time.
 
     steps_per_epoch: None if the batches have no known length; the length is then given in steps or minutes.
     seconds_before: training time of earlier sessions.

@@ -197,7 +197,7 @@ def open_run(
     stack.enter_context(lock(out))
 
     # Resume. Another process may have trained here in the meantime.
-    checkpoint, seconds, origin = find_checkpoint(config, resume and not fresh), 0.0, start.origin
+    checkpoint, seconds, origin = find_checkpoint(config, resume), 0.0, start.origin
     if checkpoint is not None:
         checkpoint, seconds, damaged = load_newest(out, state)
         origin = read_info(checkpoint / "model").origin

@@ -1,4 +1,4 @@
-"""What a run trains on: two folders of images, or batches that the caller makes."""
+"""Prepare the data of a run: two folders of images, or batches that the caller makes."""
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass

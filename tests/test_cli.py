@@ -16,6 +16,7 @@ from conftest import make_folder
 from cyclegan import __version__
 from cyclegan.cli import COMMANDS, main
 from cyclegan.config import field_sections
+from cyclegan.networks import DISCRIMINATORS, GENERATORS
 
 FLAGS = (
     "--width 4 --blocks 1 --discriminator-layers 1 --discriminator-width 4 --crop-size 16 --no-tensorboard --device cpu"
@@ -131,8 +132,8 @@ def test_every_setting_has_a_flag_with_its_meaning_and_default(capsys):
 
 def test_networks_are_listed_and_old_words_are_taken(capsys, tmp_path):
     _, out, _ = run(capsys, "train --help")
-    assert "--generator {resnet,unet}" in out
-    assert "--discriminator {patch,pixel}" in out
+    assert f"--generator {{{','.join(GENERATORS)}}}" in out
+    assert f"--discriminator {{{','.join(DISCRIMINATORS)}}}" in out
     code, _, err = run(capsys, f"train {tmp_path}/a {tmp_path}/b --norm pixel --discriminator-norm pixel")
     assert code == 2
     assert f"{tmp_path}/a" in err  # the folders are missing, the norm is not refused

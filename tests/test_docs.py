@@ -150,18 +150,13 @@ def test_links_pictures_and_named_files_exist(page):
             assert (ROOT / word).exists(), word
 
 
-# Until the modules stand in the tree that docs/architecture.md describes.
-in_the_tree = pytest.mark.skipif(not (SOURCE / "step").is_dir(), reason="the modules have not moved into packages yet")
-
-
-@pytest.mark.parametrize("folder", ["tests", "benchmarks", pytest.param("src", marks=in_the_tree)])
+@pytest.mark.parametrize("folder", ["tests", "benchmarks", "src"])
 def test_pages_that_files_name_exist(folder):
     for path in [*(ROOT / folder).rglob("*.py"), *(ROOT / folder).rglob("*.md"), ROOT / "CHANGELOG.md"]:
         for page in re.findall(r"\bdocs/[\w/-]+\.md\b", path.read_text(encoding="utf-8")):
             assert (ROOT / page).is_file(), f"{path} names {page}"
 
 
-@in_the_tree
 @pytest.mark.parametrize("page", [page for page in PAGES if page.name == "architecture.md" or "research" in page.parts])
 def test_modules_that_a_page_names_exist(page):
     for word in code_of(page):
@@ -173,17 +168,23 @@ def test_modules_that_a_page_names_exist(page):
 
 
 def test_messages_that_a_page_explains_are_those_of_the_program():
+    """Each in one string of the program, with values in the place of `...`."""
     texts = []
     for path in SOURCE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str):
-                texts.append(node.value)
+        nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        docstrings = {id(node.value) for node in nodes if isinstance(node, ast.Expr)}
+        for node in nodes:
+            if id(node) in docstrings:
+                continue
+            parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+            words = [part.value if isinstance(part, ast.Constant) else "{}" for part in parts]
+            texts.append("".join(word for word in words if isinstance(word, str)))
     page = (ROOT / "docs" / "guides" / "troubleshooting.md").read_text(encoding="utf-8")
     messages = [row for part in page.split("## ") for row in re.findall(r"^\| `(.*?)` \|", part, re.MULTILINE)]
-    assert len(messages) > 8
-    for message in messages:
-        pieces = [piece.strip() for piece in message.split("...") if piece.strip()]
-        assert all(any(piece in text for text in texts) for piece in pieces), message
+    assert len(messages) > 15
+    pieces = {message: [re.escape(piece.strip()) for piece in message.split("...")] for message in messages}
+    known = {message: re.compile(".*".join(parts), re.DOTALL) for message, parts in pieces.items()}
+    assert [message for message, pattern in known.items() if not any(map(pattern.search, texts))] == []
 
 
 def test_the_readme_is_short_and_has_the_commands_of_a_newcomer():
@@ -203,7 +204,7 @@ def test_the_readme_is_short_and_has_the_commands_of_a_newcomer():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_code_blocks_are_of_known_kinds_and_unmarked_commands_can_be_run(page):
     for block in BLOCKS[page]:
-        assert block.language in ("bash", "python", "text", "toml", "json"), block
+        assert block.language in ("bash", "python", "text", "toml", "json", "diff"), block
         assert block.needs in (None, *NEEDS), block
         if block.language == "bash" and block.needs is None:
             assert all(words[0] == "cyclegan" for words in block.commands()), f"{block}: mark what it needs"
@@ -239,6 +240,7 @@ def test_commands_and_flags_in_the_text_exist(page, flags, hooks):
     theirs = set(re.findall(r"--\w+", hooks.options_of_the_reference()))
     ours = set().union(*flags.values(), {"--version"})
     other = {"--backend-store-uri", "--device", "--cases", "--logdir"}  # of mlflow, the benchmarks, tensorboard
+    other |= {"--frequency-weight"}  # of the example in docs/extending.md
     for text in code_of(page):
         words = text.replace("'", " ").split()
         named = [word.partition("=")[0] for word in words if re.match(r"--[a-zA-Z]", word)]
@@ -368,7 +370,8 @@ def pages_that_run(*, slow):
     def runs(block):
         return block.language in ("bash", "python") and not block.needs and block.slow == slow
 
-    return [page for page, blocks in BLOCKS.items() if any(map(runs, blocks))]
+    pages = {page: blocks for page, blocks in BLOCKS.items() if page.name != "extending.md"}  # see test_extending.py
+    return [page for page, blocks in pages.items() if any(map(runs, blocks))]
 
 
 @pytest.mark.parametrize("page", pages_that_run(slow=False), ids=lambda page: str(page.relative_to(ROOT)))

@@ -130,13 +130,15 @@ def test_a_folder_that_is_taken_for_a_model_of_the_hub_is_told(hub, tmp_path, mo
     (tmp_path / "runs" / "base" / "best").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     for place in ("runs/base", "runs/base/best", "./runs", "runs"):
-        with pytest.raises(InputError, match=rf"[^.]; {place} is a folder here: Translator.load takes it\.$"):
+        with pytest.raises(InputError, match=rf"[^.]; {place} is a local folder: load it with Translator.load\.$"):
             Translator.from_pretrained(place, device="cpu")
     with pytest.raises(InputError, match=r"There is no model http.*/runs/other") as told:
         Translator.from_pretrained("runs/other", device="cpu")
     assert "folder" not in str(told.value)
     hub.stop()
-    with pytest.raises(ConnectionError, match="cannot be reached.*; runs/base is a folder here: Translator.load"):
+    with pytest.raises(
+        ConnectionError, match="cannot be reached.*; runs/base is a local folder: load it with Translator.load"
+    ):
         Translator.from_pretrained("runs/base", device="cpu")
 
 

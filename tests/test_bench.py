@@ -210,7 +210,7 @@ def test_what_does_not_fit_into_the_minutes_is_told_in_one_line_for_each_way(ben
     assert {p["size"] for p in found["points"]} == {16}
     assert {(m["kind"], m["size"]) for m in found["missing"]} == {("time", 512), ("time", 1024)}
     assert "training, plain eager fp32: no time left for 512 px x 1, 1024 px x 1." in out
-    assert "All that was left out for want of time needs about --minutes" in out
+    assert "Measuring all that was left out for lack of time takes about --minutes" in out
 
 
 def test_what_does_not_fit_into_the_memory_is_told_and_not_tried(bench, monkeypatch):

@@ -472,7 +472,7 @@ def test_files_that_a_tool_would_pass_over_are_told(root, tmp_path, monkeypatch)
     monkeypatch.setitem(sys.modules, "torch_fidelity", FakeTool())
     shutil.copytree(root / "testB", tmp_path / "b")
     Image.open(root / "testB" / "0.png").save(tmp_path / "b" / "more.webp")
-    with pytest.raises(InputError, match=r"pass over 1 images .*more.webp"):
+    with pytest.raises(InputError, match=r"skip 1 images .*more.webp"):
         evaluate(root / "run", root / "testA", tmp_path / "b", inception="torch-fidelity", out=tmp_path, quiet=True)
 
 

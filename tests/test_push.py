@@ -273,7 +273,7 @@ def test_the_card_tells_scores_data_training_and_licence(scored, tmp_path):
     assert "| A | 3 x uint8 in [0, 255] | `trainA`: 12 | `testA`: 3 |" in text
     assert "- A: photos \\| of mine" in text
     assert "- Licence: CC0" in text
-    assert "published this model: photos: mine" in text
+    assert "publisher of this model: photos: mine" in text
     assert "`resize-and-crop`, size 18 pixels, crops of 16 pixels, mirrored at random" in text
     assert "| adversarial (lsgan) | 1 |" in text
     assert "| cycle A to B to A | 1 |" in text
@@ -433,10 +433,10 @@ def test_a_push_that_fails_leaves_the_repository_as_it_was(run, writer):
     before = list(repository.commits)
     writer.fail = "commit"
     shutil.copy(run / "model" / "b2a.safetensors", run / "model" / "a2b.safetensors")
-    with pytest.raises(ConnectionError, match=r"answers with error 500; .*user/maps is as it was, push again"):
+    with pytest.raises(ConnectionError, match=r"answers with error 500; .*user/maps is unchanged, push again"):
         push(run, "user/maps")
     assert repository.commits == before
-    with pytest.raises(ConnectionError, match=r"user/new was made and is still empty, push again"):
+    with pytest.raises(ConnectionError, match=r"user/new was created and is still empty, push again"):
         push(run, "user/new")
     assert set(writer.repositories["user/new"].files) == {".gitattributes"}
 

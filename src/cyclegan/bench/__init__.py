@@ -1,4 +1,4 @@
-"""Measure what training and translation cost on this machine: seconds and memory against image size and batch.
+"""Measure time and memory of training and translation on this machine against image size and batch.
 
 Nothing is imported here: scripts whose own memory must stay small import `bench.plain`.
 """

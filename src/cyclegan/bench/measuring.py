@@ -1,4 +1,4 @@
-"""Measure the points of a benchmark, one process after another, as far as time and memory go."""
+"""Measure the points of a benchmark, one process after another, as far as time and memory allow."""
 
 import json
 import os
@@ -6,8 +6,10 @@ import platform
 import subprocess
 import sys
 import time
+import timeit
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,13 +21,13 @@ from cyclegan._version import __version__
 from cyclegan.bench.plain import PLAIN_NETWORKS
 from cyclegan.bench.points import Measured, Missing, Point, cross, expect, find_lack, in_order
 from cyclegan.bench.subject import Subject, engine_of
-from cyclegan.networks import build_discriminator, build_generator
+from cyclegan.networks import build_discriminator, build_generator, count_parameters
 from cyclegan.step.terms import active_penalties, active_terms
 from cyclegan.system.devices import cpu_name, has_fast_bf16
 from cyclegan.system.prefetch import num_cores
 from cyclegan.translate.tiling.budget import available_bytes
 
-# Size of the first look at each work, from which the first points are estimated.
+# Size of the probe of each work, from which the first points are estimated.
 _PROBE_PIXELS = 64
 
 # For each engine: the packages it needs, the extra that installs them, and its precisions.
@@ -82,14 +84,15 @@ def measure(
     done = Benchmark(subject, describe_machine(device), base, minutes)
     if subject.config is not None and subject.config.threads is not None:
         done.machine["threads"] = subject.config.threads
-    pairs = cross(sizes, batch_sizes, *base)
     ways = [
         *(_train_ways(done) if "train" in works else []),
         *(_translate_ways(done, device) if "translate" in works else []),
     ]
-    points = [replace(way, size=size, batch_size=number) for size, number in pairs for way in ways]
+    points = [
+        replace(way, size=size, batch_size=number) for size, number in cross(sizes, batch_sizes, *base) for way in ways
+    ]
     # What `auto` takes in translation depends on the model and the machine, not on the size.
-    points = [p for p in points if (p.work, p.precision) != ("translate", "auto") or (p.size, p.batch_size) == base]
+    points = [p for p in points if (p.work, p.precision) != ("translate", "auto") or p.place == base]
     if not points:
         return done
     try:
@@ -111,22 +114,17 @@ def measure(
             if any(m.point == point for m in done.measured):  # `auto` chose it before
                 continue
             expected = expect(point, known, fixed)
-            lack = find_lack(point, expected, left, available_bytes(device))
-            if lack is not None:
-                done.missing.append(lack)
-                done.seconds_short += expected[0] if lack.kind == "time" else 0
-                say(f"{place}: left out, {lack.why}")
-                continue
-            say(place)
-            # A point that takes ten times as long as expected does not come to an end.
-            limit = max(10 * expected[0], 60 * minutes, 60)
-            precisions = [
-                m.point.precision for m in done.measured if replace(m.point, precision=point.precision) == point
-            ]
-            found = run_point(point, subject, device, precisions, limit)
+            found: Measured | Missing | None = find_lack(point, expected, left, available_bytes(device))
+            if found is None:
+                say(place)
+                # A point that takes ten times as long as expected never ends.
+                limit = max(10 * expected[0], 60 * minutes, 60)
+                same = [m.point for m in done.measured if replace(m.point, precision=point.precision) == point]
+                found = run_point(point, subject, device, [p.precision for p in same], limit)
             if isinstance(found, Missing):
                 done.missing.append(found)
-                say(f"{place}: failed, {found.why}")
+                done.seconds_short += expected[0] if found.kind == "time" else 0
+                say(f"{place}: {'failed' if found.kind == 'failed' else 'left out'}, {found.why}")
                 continue
             if point.precision == "auto":
                 done.choices.append(found)
@@ -144,59 +142,41 @@ def run_point(
 ) -> Measured | Missing:
     """Measure one point in its own process, so that memory and crashes are isolated.
 
-    known: precisions that are measured already; if `auto` chooses one of them, nothing is measured, and num_calls is 0.
+    known: precisions that are measured already; if `auto` chooses one of them, nothing is measured again.
     """
-    config = subject.config.model_dump(mode="json") if subject.config is not None else None
+    config, model = subject.config, subject.model
     given = {
         "point": asdict(point),
         "device": str(device),
-        "config": config,
-        "model": str(subject.model) if subject.model is not None else None,
+        "config": config.model_dump(mode="json") if config is not None else None,
+        "model": str(model) if model is not None else None,
         "direction": subject.direction,
         "exports": [str(folder) for folder, _ in subject.exports],
-        "threads": subject.config.threads if subject.config is not None else None,
+        "threads": config.threads if config is not None else None,
         "known": list(known) if point.precision == "auto" else [],
         "started": time.time(),
     }
     command = [sys.executable, "-P", "-m", "cyclegan.bench.process", json.dumps(given)]
     started = time.monotonic()
-    child = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        env=_environment(),
-    )
     try:
-        out, err = child.communicate(timeout=limit_seconds)
+        child = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", env=_environment(), timeout=limit_seconds
+        )
     except subprocess.TimeoutExpired:
         return Missing(point, f"it was stopped after {limit_seconds:.0f} s", "failed")
-    finally:
-        if child.poll() is None:
-            child.kill()
-            child.communicate()
     if child.returncode == -2:  # Ctrl-C reaches both, the child perhaps first
         raise KeyboardInterrupt
     if child.returncode != 0:
-        return Missing(point, _reason(child.returncode, err), "failed")
-    result = json.loads(out.splitlines()[-1])
-    return Measured(
-        replace(point, precision=result["precision"]),
-        seconds=result.get("seconds", 0.0),
-        bytes=result.get("bytes", 0),
-        num_calls=result.get("num_calls", 0),
-        start_seconds=result.get("start_seconds", 0.0),
-        wall_seconds=time.monotonic() - started,
-        decibels=result.get("decibels"),
-        reason=result["reason"],
-    )
+        return Missing(point, _reason(child.returncode, child.stderr), "failed")
+    result = json.loads(child.stdout.splitlines()[-1])
+    taken = replace(point, precision=result.pop("precision"))
+    return Measured(taken, **result, wall_seconds=time.monotonic() - started)
 
 
 def _environment() -> dict[str, str]:
     """The environment of a process that imports this package, not one in the current folder."""
     home = str(Path(__file__).parents[2])
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [home, os.environ.get("PYTHONPATH")]))}
 
 
 def _reason(code: int, err: str) -> str:
@@ -223,36 +203,31 @@ def _probe(points: Sequence[Point], work: str, subject: Subject) -> Point:
 def _fixed_bytes(subject: Subject) -> dict[str, int]:
     """Memory that does not grow with images: weights; in training also gradients, two moments and averages."""
     model = subject.info.model
-    generators, discriminators = (
-        sum(p.numel() for pair in ends for p in build(model, *pair).parameters())
-        for build, ends in (
-            (build_generator, ((model.channels_a, model.channels_b), (model.channels_b, model.channels_a))),
-            (build_discriminator, ((model.channels_a,), (model.channels_b,))),
-        )
-    )
-    return {"train": 4 * (5 * generators + 4 * discriminators), "translate": 2 * generators}
+    channels = (model.channels_a, model.channels_b)
+    num_g = sum(count_parameters(build_generator(model, *ends)) for ends in (channels, channels[::-1]))
+    num_d = sum(count_parameters(build_discriminator(model, count)) for count in channels)
+    return {"train": 4 * (5 * num_g + 4 * num_d), "translate": 2 * num_g}
 
 
 def _train_ways(done: Benchmark) -> list[Point]:
     config = done.subject.config
     if config is None:
         return []
-    ways = [Point("train", "ours", "fp32", 0, 0)]
-    why = _why_not_plain(done.subject)
-    if why is None:
-        ways.append(Point("train", "plain", "fp32", 0, 0))
+    ways = [Point("train", "ours", "fp32")]
+    if (why := _why_not_plain(done.subject)) is None:
+        ways.append(Point("train", "plain", "fp32"))
     else:
         done.notes.append(f"Nothing to compare a training step with: {why}.")
-    ways.append(Point("train", "ours", "auto", 0, 0))
+    ways.append(Point("train", "ours", "auto"))
     if not config.model.uses_batch_norm:
-        ways.append(Point("train", "ours", "auto", 0, 0, checkpointed=True))
+        ways.append(Point("train", "ours", "auto", checkpointed=True))
     else:
         done.notes.append("--checkpoint-activations is not for norm batch.")
     return ways
 
 
 def _why_not_plain(subject: Subject) -> str | None:
-    """What sets this model apart from the plain networks of the paper; None if nothing does."""
+    """How this model differs from the plain networks of the paper; None if it does not."""
     model, config = subject.info.model, subject.config
     if any(getattr(model, name) != value for name, value in PLAIN_NETWORKS.items()):
         return "plain eager networks are a resnet and patch discriminators with instance norm, and these are others"
@@ -274,14 +249,14 @@ def _why_not_plain(subject: Subject) -> str | None:
 def _translate_ways(done: Benchmark, device: torch.device) -> list[Point]:
     subject, ways = done.subject, []
     if subject.model is not None:
-        ways.append(Point("translate", "torch", "fp32", 0, 0))
+        ways.append(Point("translate", "torch", "fp32"))
         if _why_not_plain(subject) is None:
-            ways.append(Point("translate", "plain", "fp32", 0, 0))
+            ways.append(Point("translate", "plain", "fp32"))
         if has_fast_bf16(device):
-            ways.append(Point("translate", "torch", "bf16", 0, 0))
+            ways.append(Point("translate", "torch", "bf16"))
         else:
-            done.notes.append(f"torch bf16 is left out: this {device.type.upper()} has no arithmetic in it.")
-        ways.append(Point("translate", "torch", "auto", 0, 0))
+            done.notes.append(f"torch bf16 is left out: this {device.type.upper()} has no bf16 arithmetic.")
+        ways.append(Point("translate", "torch", "auto"))
         for engine, (packages, extra, precisions) in _ENGINES.items():
             if any(find_spec(package) is None for package in packages):
                 done.notes.append(f"{engine} is not installed; pip install 'cyclegan[{extra}]'.")
@@ -289,12 +264,12 @@ def _translate_ways(done: Benchmark, device: torch.device) -> list[Point]:
                 done.notes.append(f"{engine} computes on the CPU; --device cpu measures it.")
             else:
                 fast = [name for name in precisions if name == "fp32" or has_fast_bf16(device)]
-                ways += [Point("translate", engine, name, 0, 0) for name in fast]
+                ways += [Point("translate", engine, name) for name in fast]
     else:
         done.notes.append("An export only translates; give the run it was made from to measure training.")
     for folder, export in subject.exports:
         if device.type == "cpu" or engine_of(export) == "torch":
-            ways.append(Point("translate", str(folder), export.precision, 0, 0))
+            ways.append(Point("translate", str(folder), export.precision))
         else:
             done.notes.append(f"{folder} is for {engine_of(export)}, which computes on the CPU; use --device cpu.")
     return ways
@@ -303,12 +278,8 @@ def _translate_ways(done: Benchmark, device: torch.device) -> list[Point]:
 def start_seconds() -> float:
     """Seconds that `cyclegan --version` takes: the best of three."""
     command = [sys.executable, "-P", "-m", "cyclegan", "--version"]
-    taken = []
-    for _ in range(3):
-        started = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True, env=_environment())
-        taken.append(time.perf_counter() - started)
-    return min(taken)
+    start = partial(subprocess.run, command, check=True, capture_output=True, env=_environment())
+    return min(timeit.repeat(start, number=1, repeat=3))
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from typing import Any
 from cyclegan.bench.measuring import Benchmark
 from cyclegan.bench.points import Measured
 from cyclegan.bench.view import count, way_name
+from cyclegan.report.charts import COLOURS
 
-# Readable on white, also for most colour-blind people; marks tell the curves apart for everybody.
-_COLOURS = ("#2f86c9", "#dd6b2f", "#2f9e62", "#a266c9", "#b58f1f", "#cc4f80", "#5c939e", "#8c7b6b")
+# Marks distinguish the curves without colour.
 _MARKS = ("o", "s", "^", "D", "v", "P", "X")
 _DPI = 120
 
@@ -58,7 +58,7 @@ def _panel(axes: Any, done: Benchmark, points: Sequence[Measured], work: str, qu
         of.sort(key=lambda m: m.point.pixels)
         x = [m.point.size if axis == "size" else m.point.batch_size for m in of]
         y = [m.seconds if quantity == "seconds" else max(m.bytes / 2**20, 0.1) for m in of]
-        style = {"color": _COLOURS[number % len(_COLOURS)], "marker": _MARKS[number % len(_MARKS)]}
+        style = {"color": COLOURS[number % len(COLOURS)], "marker": _MARKS[number % len(_MARKS)]}
         # A way without a point here is plotted empty, so that all panels share one legend.
         axes.plot(x, y, **style, markersize=5, linewidth=1.6, alpha=0.9, label=way_name(way, done))
         places |= set(x)

@@ -24,14 +24,19 @@ class Point:
     work: str
     side: str
     precision: str
-    size: int
-    batch_size: int
+    size: int = 0
+    batch_size: int = 0
     checkpointed: bool = False
 
     @property
     def way(self) -> "Point":
         """The point without its size and batch: all points of one curve have the same."""
         return replace(self, size=0, batch_size=0)
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """Size and batch."""
+        return self.size, self.batch_size
 
     @property
     def pixels(self) -> int:
@@ -47,18 +52,19 @@ class Point:
 class Measured:
     """The result of a point. `point.precision` is the one it was computed in, also where `auto` was asked for.
 
-    seconds: of a step or of the translation of a batch, the median of `num_calls`. bytes: peak above that of the
-    process before it began (of GPU memory on a GPU). start_seconds: from the start of the process to the first result
-    of a translation, or to a step that can begin. decibels: of a test picture to float32, 200 if equal, None if there
-    is nothing to compare with. reason: why `auto` chose this precision.
+    seconds: of a step or of the translation of a batch, the median of `num_calls`, which are 0 where `auto` chose a
+    precision that is measured already. bytes: peak above that of the process before it began (of GPU memory on a GPU).
+    start_seconds: from the start of the process to the first result of a translation, or to a step that can begin.
+    decibels: of a test picture to float32, 200 if equal, None if there is nothing to compare with. reason: why `auto`
+    chose this precision.
     """
 
     point: Point
-    seconds: float
-    bytes: int
-    num_calls: int
-    start_seconds: float
-    wall_seconds: float
+    seconds: float = 0.0
+    bytes: int = 0
+    num_calls: int = 0
+    start_seconds: float = 0.0
+    wall_seconds: float = 0.0
     decibels: float | None = None
     reason: str = ""
 
@@ -92,7 +98,7 @@ def num_calls(seconds: float) -> int:
 
 def in_order(points: Sequence[Point], base: tuple[int, int]) -> list[Point]:
     """The base first, because everything is compared there, then by pixels; all ways of a place together."""
-    return sorted(points, key=lambda p: ((p.size, p.batch_size) != base, p.pixels, p.size, p.batch_size))
+    return sorted(points, key=lambda p: (p.place != base, p.pixels, p.place))
 
 
 def expect(point: Point, known: Sequence[Measured], fixed_bytes: Mapping[str, int]) -> tuple[float, int]:

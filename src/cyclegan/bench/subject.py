@@ -1,8 +1,7 @@
 """The networks that are measured: those of a run, a model, an export or a preset."""
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cyclegan._version import __version__
@@ -32,18 +31,17 @@ class Subject:
 
     def check_size(self, size: int, *, trained: bool) -> None:
         """Raises InputError for a size in pixels that these networks do not take."""
-        model = self.info.model
-        least = model.smallest_crop if trained else model.smallest_side
-        if size < least or size % model.multiple:
-            raise InputError(
-                f"--sizes has {size}; these networks take multiples of {model.multiple} from {least} pixels on."
-            )
+        least, multiple = self._least(trained), self.info.model.multiple
+        if size < least or size % multiple:
+            raise InputError(f"--sizes has {size}; these networks take multiples of {multiple} from {least} pixels on.")
 
     def sizes(self, *, trained: bool) -> list[int]:
         """The crop size, half of it and twice, rounded up to what the networks take."""
-        model, crop = self.info.model, self.info.crop_size
-        least = model.smallest_crop if trained else model.smallest_side
-        return sorted({-(-max(size, least) // model.multiple) * model.multiple for size in (crop // 2, crop, 2 * crop)})
+        least, multiple, crop = self._least(trained), self.info.model.multiple, self.info.crop_size
+        return sorted({-(-max(size, least) // multiple) * multiple for size in (crop // 2, crop, 2 * crop)})
+
+    def _least(self, trained: bool) -> int:
+        return self.info.model.smallest_crop if trained else self.info.model.smallest_side
 
 
 def find_subject(path: Path | None, preset: str, exports: Sequence[Path], workplace: Path) -> Subject:
@@ -52,25 +50,22 @@ def find_subject(path: Path | None, preset: str, exports: Sequence[Path], workpl
     exports: more folders of `cyclegan export`, of the same model. workplace: where random weights may be written.
     Raises InputError if there is no such model.
     """
-    subject = _find(path, preset, [_open_export(folder) for folder in exports], workplace)
-    for folder, export in subject.exports:
-        if export.origin.model != subject.info.model:
-            raise InputError(f"--export {folder} has other networks than {subject.name}; give the run it was made of.")
-    return subject
-
-
-def _find(path: Path | None, preset: str, opened: Sequence[tuple[Path, ExportInfo]], workplace: Path) -> Subject:
+    opened = tuple(_open_export(folder) for folder in exports)
     if path is None:
-        return dataclasses.replace(_of_preset(preset, workplace), exports=tuple(opened))
-    found = find_export(path)
-    if found is not None:
+        subject = _of_preset(preset, workplace)
+    elif (found := find_export(path)) is not None:
         export, folder, own = found
         direction = own if own is not None else next(iter(export.networks))
-        others = tuple(pair for pair in opened if pair[0] != folder)
-        return Subject(path.name, export.origin, direction, None, None, ((folder, export), *others))
-    model = find_model(path)
-    info = read_info(model)
-    return Subject(path.name, info, info.directions[0], _training(path, info), model, tuple(opened))
+        subject = Subject(path.name, export.origin, direction, None, None, ((folder, export),))
+    else:
+        model = find_model(path)
+        info = read_info(model)
+        subject = Subject(path.name, info, info.directions[0], _training(path, info), model)
+    others = tuple(pair for pair in opened if pair not in subject.exports)
+    for folder, export in others:
+        if export.origin.model != subject.info.model:
+            raise InputError(f"--export {folder} has other networks than {subject.name}; give the run it was made of.")
+    return replace(subject, exports=(*subject.exports, *others))
 
 
 def _open_export(path: Path) -> tuple[Path, ExportInfo]:
@@ -83,8 +78,7 @@ def _open_export(path: Path) -> tuple[Path, ExportInfo]:
 def _training(path: Path, info: ModelInfo) -> TrainConfig:
     """The settings of a run, where they are kept; else those of the paper, with these networks."""
     kept = path / "config.toml"
-    values = read_config_file(kept) if kept.is_file() else {}
-    config = saved_config(values)
+    config = saved_config(read_config_file(kept) if kept.is_file() else {})
     data = config.data.replace(crop_size=info.crop_size, load_size=None, preprocess="resize-and-crop")
     # What a step costs does not depend on where its weights come from.
     return config.replace(model=info.model, data=data, init_from=None, freeze="none", compile=False, steps=1000)

@@ -6,22 +6,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cyclegan.bench.measuring import Benchmark
-from cyclegan.bench.points import Measured, Missing, Point
+from cyclegan.bench.points import Missing, Point
 from cyclegan.bench.subject import engine_of
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-_TRAINING = ("px", "batch", "step", "type", "s/step", "images/s", "MiB", "speed")
-_TRANSLATION = ("px", "batch", "engine", "type", "s/image", "images/s", "MiB", "dB", "first")
 _LEFT = ("step", "engine", "type")
 
 _TRAINING_KEY = (
-    "MiB: peak memory above that of an idle process; images/s: of each domain; speed: beside plain eager fp32."
+    "MiB: peak memory above that of an idle process; images/s: of each domain; speed: relative to plain eager fp32."
 )
 _TRANSLATION_KEY = (
-    "MiB: as above; dB: of a test picture to torch in fp32, 40 is 1% of the range; first: seconds from the start of a "
-    "process to its first result."
+    "MiB: as above; dB: PSNR of a test picture against torch in fp32, 40 is an error of 1% of the range; first: "
+    "seconds from the start of a process to its first result."
 )
 
 _WORKS = {"train": "training", "translate": "translation"}
@@ -39,13 +37,13 @@ def show(done: Benchmark, console: "Console") -> None:
 
     for line in head(done):
         say(line)
-    for title, key, columns, rows in tables(done):
+    for title, key, rows in tables(done):
         say(f"\n{title}")
         table = ScreenTable(show_edge=False, pad_edge=False)
-        for name in columns:
+        for name in rows[0]:
             table.add_column(name, justify="left" if name in _LEFT else "right", overflow="fold")
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*row.values())
         console.print(table)
         say(key)
     for block in (plan(done), absent(done)):
@@ -57,10 +55,10 @@ def show(done: Benchmark, console: "Console") -> None:
 
 def markdown(done: Benchmark) -> str:
     """bench.md."""
-    parts = ["# What it costs here\n", *(f"{line}  " for line in head(done))]
-    for title, key, columns, rows in tables(done):
-        parts += ["", f"## {title}", "", key, "", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
-        parts += [f"| {' | '.join(row)} |" for row in rows]
+    parts = ["# Cost on this machine\n", *(f"{line}  " for line in head(done))]
+    for title, key, rows in tables(done):
+        parts += ["", f"## {title}", "", key, "", f"| {' | '.join(rows[0])} |", "|" + "---|" * len(rows[0])]
+        parts += [f"| {' | '.join(row.values())} |" for row in rows]
     for title, lines in (("Planning", plan(done)), ("Not measured", absent(done))):
         if lines:
             parts += ["", f"## {title}", "", *(f"- {line}" for line in lines)]
@@ -69,17 +67,15 @@ def markdown(done: Benchmark) -> str:
 
 def head(done: Benchmark) -> list[str]:
     """The machine, the versions, the model."""
-    machine, model = done.machine, done.subject.info.model
-    memory = "" if machine["memory_gib"] is None else f", {machine['memory_gib']} GiB"
-    words = (
-        f"{machine['cpu']}, {count(machine['cores'], 'core')}, {count(machine['threads'], 'thread')} of torch{memory}"
-    )
+    machine, subject = done.machine, done.subject
+    parts = [machine["cpu"], count(machine["cores"], "core"), f"{count(machine['threads'], 'thread')} of torch"]
+    parts += [] if machine["memory_gib"] is None else [f"{machine['memory_gib']} GiB"]
     versions = ", ".join(f"{name} {value}" for name, value in machine["versions"].items())
-    crop = f"crops of {done.subject.info.crop_size} px{'' if done.subject.is_trained else ', random weights'}"
+    crop = f"crops of {subject.info.crop_size} px{'' if subject.is_trained else ', random weights'}"
     lines = [
-        f"Machine: {machine['gpu']}; {words}" if machine["gpu"] else f"Machine: {words}",
+        f"Machine: {machine['gpu'] + '; ' if machine['gpu'] else ''}{', '.join(parts)}",
         f"Versions: {versions}, Python {machine['python']}, {machine['system']}",
-        f"Model: {done.subject.name} ({model.generator_summary}, {crop})",
+        f"Model: {subject.name} ({subject.info.model.generator_summary}, {crop})",
     ]
     if done.start_seconds is not None:
         lines.append(f"The command starts in {_seconds(done.start_seconds)} s.")
@@ -92,7 +88,7 @@ def _choices(done: Benchmark) -> list[str]:
     found = [m for m in done.choices if not m.point.checkpointed]
     for work, precision in dict.fromkeys((m.point.work, m.point.precision) for m in found):
         places = [m for m in found if (m.point.work, m.point.precision) == (work, precision)]
-        first = next((m for m in places if (m.point.size, m.point.batch_size) == done.base), places[0])
+        first = next((m for m in places if m.point.place == done.base), places[0])
         if work == "translate":  # the choice depends on the model, not on the size
             lines.append(f"--precision auto translates in {precision}: {first.reason}.")
             continue
@@ -105,40 +101,30 @@ def _choices(done: Benchmark) -> list[str]:
     return lines
 
 
-def tables(done: Benchmark) -> Iterator[tuple[str, str, tuple[str, ...], list[list[str]]]]:
-    """Title, meaning of the columns, their names, and rows of each work that was measured."""
-    order = {m.point.way: number for number, m in reversed(list(enumerate(done.measured)))}
-    rows = sorted(done.measured, key=lambda m: (m.point.size, m.point.batch_size, order[m.point.way]))
-    training = [m for m in rows if m.point.work == "train"]
+def tables(done: Benchmark) -> Iterator[tuple[str, str, list[dict[str, str]]]]:
+    """Title, meaning of the columns, and rows (cells by column) of each work that was measured."""
+    order = list(dict.fromkeys(m.point.way for m in done.measured))
+    measured = sorted(done.measured, key=lambda m: (m.point.place, order.index(m.point.way)))
+    plain = {m.point.place: m.seconds for m in measured if m.point.work == "train" and m.point.side == "plain"}
+    training, translation = [], []
+    for m in measured:
+        point = m.point
+        row = {"px": str(point.size), "batch": str(point.batch_size)}
+        speed = {"images/s": _rate(m.images_per_second), "MiB": f"{m.bytes / 2**20:,.0f}"}
+        if point.work == "train":
+            step = "plain eager" if point.side == "plain" else "checkpointed" if point.checkpointed else "cyclegan"
+            row |= {"step": step, "type": point.precision, "s/step": _seconds(m.seconds), **speed}
+            faster = f"{plain[point.place] / m.seconds:.2f}x" if point.place in plain else ""
+            training.append(row | {"speed": faster})
+        else:
+            seconds = _seconds(m.seconds / point.batch_size)
+            row |= {"engine": side_name(point, done), "type": point.precision, "s/image": seconds, **speed}
+            decibels = "" if m.decibels is None else "equal" if m.decibels >= 200 else f"{m.decibels:.1f}"
+            translation.append(row | {"dB": decibels, "first": f"{m.start_seconds:.1f}"})
     if training:
-        yield "Training, one step", _TRAINING_KEY, _TRAINING, [_training_row(m, training) for m in training]
-    translation = [m for m in rows if m.point.work == "translate"]
+        yield "Training, one step", _TRAINING_KEY, training
     if translation:
-        yield "Translation", _TRANSLATION_KEY, _TRANSLATION, [_translation_row(m, done) for m in translation]
-
-
-def _training_row(m: Measured, rows: list[Measured]) -> list[str]:
-    place = (m.point.size, m.point.batch_size)
-    plain = [o for o in rows if o.point.side == "plain" and (o.point.size, o.point.batch_size) == place]
-    faster = f"{plain[0].seconds / m.seconds:.2f}x" if plain else ""
-    step = "plain eager" if m.point.side == "plain" else "checkpointed" if m.point.checkpointed else "cyclegan"
-    times = [step, m.point.precision, _seconds(m.seconds), _rate(m.images_per_second)]
-    return [*(str(n) for n in place), *times, f"{m.bytes / 2**20:,.0f}", faster]
-
-
-def _translation_row(m: Measured, done: Benchmark) -> list[str]:
-    decibels = "" if m.decibels is None else "equal" if m.decibels >= 200 else f"{m.decibels:.1f}"
-    times = [_seconds(m.seconds / m.point.batch_size), _rate(m.images_per_second), f"{m.bytes / 2**20:,.0f}"]
-    name = side_name(m.point, done)
-    return [
-        str(m.point.size),
-        str(m.point.batch_size),
-        name,
-        m.point.precision,
-        *times,
-        decibels,
-        f"{m.start_seconds:.1f}",
-    ]
+        yield "Translation", _TRANSLATION_KEY, translation
 
 
 def side_name(point: Point, done: Benchmark) -> str:
@@ -157,11 +143,11 @@ def way_name(way: Point, done: Benchmark) -> str:
 
 
 def plan(done: Benchmark) -> list[str]:
-    """Sentences that a user can plan by."""
+    """Sentences for planning."""
     lines = []
     size, batch = done.base
     own = [m for m in done.measured if m.point.work == "train" and m.point.side == "ours"]
-    here = [m for m in own if (m.point.size, m.point.batch_size) == done.base]
+    here = [m for m in own if m.point.place == done.base]
     if here:
         best = min(here, key=lambda m: m.seconds)
         epoch = _IMAGES / best.images_per_second
@@ -192,12 +178,12 @@ def plan(done: Benchmark) -> list[str]:
         lines.append(f"{_IMAGES:,} images of {size} px are translated in about {_duration(seconds)} at best ({how}).")
     if done.seconds_short:
         minutes = done.minutes + done.seconds_short / 60
-        lines.append(f"All that was left out for want of time needs about --minutes {math.ceil(minutes)}.")
+        lines.append(f"Measuring all that was left out for lack of time takes about --minutes {math.ceil(minutes)}.")
     return lines
 
 
 def absent(done: Benchmark) -> list[str]:
-    """What is missing, and why: points of one way with the same kind of reason together."""
+    """Missing points with the reason; points of one curve with the same kind of reason together."""
     lines = ["Stopped by Ctrl-C; later points are missing."] if done.stopped else []
     groups: dict[tuple[Point, str], list[Missing]] = {}
     for missing in done.missing:

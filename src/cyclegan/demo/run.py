@@ -85,21 +85,18 @@ def _score_and_show(model: Path, out: Path, data: Path, console: Console) -> Pat
     return out / "report.html"
 
 
-def overview(run: Path, data: Path, num_tiles: int = 8) -> Image.Image:
-    """One picture of both directions: inputs, translations and truth of evenly spaced tiles."""
-    rows, labels = [], []
+def overview(run: Path, data: Path) -> Image.Image:
+    """One picture of both directions: inputs, translations and truth of eight evenly spaced tiles."""
+    rows: dict[str, list[Tensor]] = {}
     for direction, (source, target) in _NAMES.items():
-        folders = [data / "testA", run / "translated" / direction, data / "testB"]
-        for folder, label in zip(
-            folders if direction == "a2b" else [folders[2], folders[1], folders[0]],
-            (f"{source}, never seen", f"{target}, translated", f"{target}, the truth"),
-            strict=True,
-        ):
-            rows.append(_some(folder, num_tiles))
-            labels.append(label)
-    return grid(rows, labels)
-
-
-def _some(folder: Path, wanted: int) -> list[Tensor]:
-    """Up to `wanted` evenly spaced images of a folder, in the order of their names."""
-    return [to_tensor(read_image(path, 3), ImageFormat()) for path in evenly_spaced(list_images(folder), wanted)]
+        a, b = data / "testA", data / "testB"
+        inputs, truth = (a, b) if direction == "a2b" else (b, a)
+        folders = {
+            f"{source}, never seen": inputs,
+            f"{target}, translated": run / "translated" / direction,
+            f"{target}, the truth": truth,
+        }
+        for label, folder in folders.items():
+            tiles = evenly_spaced(list_images(folder), 8)
+            rows[label] = [to_tensor(read_image(path, 3), ImageFormat()) for path in tiles]
+    return grid(list(rows.values()), list(rows))

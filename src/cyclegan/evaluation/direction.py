@@ -1,4 +1,4 @@
-"""Score one direction: translate the test images, measure them, summarise, and note what a reader must know.
+"""Score one direction: translate the test images, measure and summarise them, and add notes.
 
 The functions are in the order of the data. The metrics are those of `cyclegan.metrics.table.METRICS`.
 """
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from cyclegan.config import Direction
-from cyclegan.evaluation.test_images import Advance, TestImages, first_reason
+from cyclegan.evaluation.test_images import Advance, TestImages, file_name
 from cyclegan.images.file_list import evenly_spaced
 from cyclegan.metrics.features import FeatureNetwork
 from cyclegan.metrics.functions import distance_to_nearest
@@ -77,7 +77,7 @@ def score_direction(
     scores = {**score_sets(context, measured), **score_images(context, measured)}
     unlike = distance_to_nearest(measured.features, target.features).tolist()
     images = tuple(
-        ImageScores(file=_printable_name(path, source.root), scores={**row, "unlike": value})
+        ImageScores(file=file_name(path, source.root), scores={**row, "unlike": value})
         for path, row, value in zip(source.paths, measured.rows, unlike, strict=True)
     )
     notes = [*direction_notes(context), *pair_notes, *metric_notes(context, scores, measured.failures)]
@@ -103,7 +103,7 @@ def measure_translations(context: EvaluationContext, advance: Advance) -> Measur
                     if known is not None and known.shape == truth.shape:
                         rows.append(measure_image({"output": known, "truth": truth}, measured.failures))
             measured.rows.append(measure_image(pictures, measured.failures))
-            advance()
+            advance(1)
     measured.features = torch.cat(features)
     for name in measured.failures:
         for row in (*measured.rows, *measured.inputs, *measured.mean_images):
@@ -133,7 +133,7 @@ def score_sets(context: EvaluationContext, measured: Measurements) -> dict[str, 
         if isinstance(metric, SetMetric):
             try:
                 scores[name] = _score_set(context, metric, measured.features)
-            except Exception as error:  # the failure of one metric must not cost the others
+            except Exception as error:  # one failing metric must not stop the others
                 measured.failures[name] = failure_reason(error)
     return scores
 
@@ -197,7 +197,7 @@ def _mean(values: Sequence[float]) -> Estimate | None:
 
 
 def _in_units(score: Score, target: TestImages) -> str:
-    """A difference in the unit of the files: a person knows what 200 metres are."""
+    """A difference in the unit of the files, such as metres."""
     half = (target.image_format.high - target.image_format.low) / 2
 
     def show(value: float) -> str:
@@ -211,7 +211,7 @@ def _in_units(score: Score, target: TestImages) -> str:
 
 
 def direction_notes(context: EvaluationContext) -> Iterator[str]:
-    """What a reader must know of the images and the model."""
+    """Notes on the images and the model."""
     source, target = context.source, context.target
     for domain in (source, target):
         trained = {path.resolve() for path in domain.train_paths}
@@ -237,7 +237,7 @@ def direction_notes(context: EvaluationContext) -> Iterator[str]:
         if domain.unreadable:
             number = len(domain.unreadable)
             files = "1 test file" if number == 1 else f"{number} test files"
-            yield f"{files} of {domain.name} cannot be read ({first_reason(domain.unreadable)})."
+            yield f"{files} of {domain.name} cannot be read ({domain.first_reason})."
     if context.back is None:
         yield "No cycle error: the model has no way back."
     info = context.there.info
@@ -278,14 +278,14 @@ def choose_showcase(context: EvaluationContext, result: DirectionScores) -> list
     best, worst = ranked[:num_best], ranked[len(ranked) - num_best :][::-1]
     shown = {image.file for image in (*best, *worst)}
     typical = evenly_spaced([image for image in result.images if image.file not in shown], _NUM_TYPICAL)
-    groups: tuple[tuple[Literal["typical", "best", "worst"], Sequence[ImageScores]], ...]
-    groups = (("typical", typical), ("best", best), ("worst", worst))
+    groups: dict[Literal["typical", "best", "worst"], Sequence[ImageScores]]
+    groups = {"typical": typical, "best": best, "worst": worst}
     name = result.ranked_by
     return [
         ShowcaseImage(
             context.direction, image.file, kind, _pictures(context, paths[image.file]), name, image.scores[name]
         )
-        for kind, images in groups
+        for kind, images in groups.items()
         for image in images
     ]
 
@@ -299,8 +299,3 @@ def _pictures(context: EvaluationContext, path: Path) -> dict[str, Tensor]:
     if context.paired:
         pictures["truth"] = context.target.read(context.source.partners[path])
     return pictures
-
-
-def _printable_name(path: Path, root: Path) -> str:
-    """Names that are not valid UTF-8 could not be written to JSON."""
-    return path.relative_to(root).as_posix().encode(errors="replace").decode()

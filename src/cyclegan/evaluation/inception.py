@@ -14,7 +14,7 @@ from cyclegan.storage.scores import Estimate, Score
 
 
 def check_eight_bit(domains: tuple[TestImages, ...]) -> None:
-    """Raises InputError for images that the tools cannot take."""
+    """Raises InputError for images that the tools cannot read."""
     for domain in domains:
         if domain.image_format.dtype != "uint8" or domain.image_format.channels != 3:
             raise InputError(
@@ -60,9 +60,8 @@ def _write_translations(context: EvaluationContext, folder: Path, advance: Advan
     """Write all translations as PNG directly in `folder`, in place of those of an earlier evaluation."""
     for old in folder.glob("[0-9]" * 6 + ".png"):
         old.unlink()
-    number = 0
-    for _, images in context.source.batches(context.source.paths, context.batch_size):
-        for fake in context.there.translate_tensor(images):
-            write_image(folder / f"{number:06d}.png", from_tensor(fake, context.target.image_format))
-            number += 1
-            advance()
+    batches = context.source.batches(context.source.paths, context.batch_size)
+    fakes = (fake for _, images in batches for fake in context.there.translate_tensor(images))
+    for number, fake in enumerate(fakes):
+        write_image(folder / f"{number:06d}.png", from_tensor(fake, context.target.image_format))
+        advance(1)

@@ -71,9 +71,10 @@ def evaluate(
     run = Path(run)
     if direction not in ("a2b", "b2a", "both"):
         raise InputError(f"direction is {direction!r}; expected a2b, b2a or both.")
-    _check_least(
-        batch_size=(batch_size, 1), short_side=(short_side, 8), num_bootstrap=(num_bootstrap, 100), seed=(seed, 0)
-    )
+    given = {"batch_size": (batch_size, 1), "short_side": (short_side, 8), "seed": (seed, 0)}
+    for name, (value, least) in {**given, "num_bootstrap": (num_bootstrap, 100)}.items():
+        if value is not None and value < least:
+            raise InputError(f"{name} is {value}; expected at least {least}.")
     if inception is None and inception_weights is not None:
         raise InputError("inception_weights were given without inception; pass --inception torch-fidelity as well.")
     weights_file = Path(inception_weights) if inception_weights is not None else None
@@ -94,7 +95,7 @@ def evaluate(
     if paired:
         match_pairs(*domains)
 
-    # What can fail early fails before the work.
+    # Fail before the work, not after it.
     place = Path(out) if out is not None else evaluation_of(run)
     _check_apart(place, domains)
     if inception is not None:
@@ -102,7 +103,9 @@ def evaluate(
         check_inception(inception, weights_file, tuple(domain.root for domain in domains))
     network = FeatureNetwork(first.device, features or DEFAULT_FEATURES)
     check_showcase(place / "examples")
-    _check_writable(place)
+    place.mkdir(parents=True, exist_ok=True)
+    write_bytes(place / ".writable", b"")
+    (place / ".writable").unlink()
 
     results: dict[Direction, DirectionScores] = {}
     showcase: list[ShowcaseImage] = []
@@ -157,12 +160,6 @@ def evaluate(
     return scores
 
 
-def _check_least(**arguments: tuple[int | None, int]) -> None:
-    for name, (value, least) in arguments.items():
-        if value is not None and value < least:
-            raise InputError(f"{name} is {value}; expected at least {least}.")
-
-
 def _check_apart(place: Path, domains: tuple[TestImages, TestImages]) -> None:
     """Raises InputError if the results would be written among the images."""
     for folder in (folder for domain in domains for folder in (domain.root, domain.train_root)):
@@ -172,22 +169,16 @@ def _check_apart(place: Path, domains: tuple[TestImages, TestImages]) -> None:
             )
 
 
-def _check_writable(place: Path) -> None:
-    place.mkdir(parents=True, exist_ok=True)
-    write_bytes(place / ".writable", b"")
-    (place / ".writable").unlink()
-
-
 @contextmanager
 def _progress(quiet: bool) -> Iterator[Callable[[str, int], Advance]]:
-    """Gives a function that begins a stage and returns what to call after each of its images."""
+    """Yields a function that begins a stage and returns what to call as its images are done."""
     console = Console(stderr=True, quiet=quiet, highlight=False, markup=False, soft_wrap=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
 
         def stage(name: str, count: int) -> Advance:
             task = progress.add_task(name, total=count)
-            return lambda: progress.advance(task)
+            return lambda count: progress.advance(task, count)
 
         yield stage
 

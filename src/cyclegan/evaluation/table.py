@@ -8,7 +8,7 @@ from cyclegan.storage.scores import READ_BASELINES, Scores, verdict
 
 
 def show_scores(scores: Scores, console: Console) -> None:
-    """Print a table for each direction, and what must be known to read it. Fits into 80 columns."""
+    """Print a table for each direction, and notes on how to read it. Fits into 80 columns."""
     for direction, result in scores.directions.items():
         source, target = ("A", "B") if direction == "a2b" else ("B", "A")
         table = Table(

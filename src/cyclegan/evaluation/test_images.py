@@ -22,8 +22,8 @@ from cyclegan.metrics.features import FeatureNetwork
 from cyclegan.storage.scores import FileList
 from cyclegan.translate.translator import Translator
 
-# Called once for every image that is done.
-Advance: TypeAlias = Callable[[], object]
+# Called with the number of images that are done since the last call.
+Advance: TypeAlias = Callable[[int], object]
 
 # The mean image is taken over at most this many training images.
 _MEAN_IMAGES = 1000
@@ -69,14 +69,15 @@ class TestImages:
 
     def batches(self, paths: Sequence[Path], batch_size: int) -> Iterator[tuple[list[Path], Tensor]]:
         """All readable images, in order; neighbours of one size together, (N, C, H, W)."""
-        return same_size_batches(self._readable(paths), batch_size)
 
-    def _readable(self, paths: Sequence[Path]) -> Iterator[tuple[Path, Tensor]]:
-        for path in paths:
-            try:
-                yield path, self.read(path)
-            except (InputError, UnreadableError) as error:
-                self.unreadable[path] = str(error)
+        def readable() -> Iterator[tuple[Path, Tensor]]:
+            for path in paths:
+                try:
+                    yield path, self.read(path)
+                except (InputError, UnreadableError) as error:
+                    self.unreadable[path] = str(error)
+
+        return same_size_batches(readable(), batch_size)
 
     def measure(self, network: FeatureNetwork, batch_size: int, advance: Advance) -> None:
         """Features of the test images; files that cannot be read are left out from here on."""
@@ -85,18 +86,19 @@ class TestImages:
             features.append(network(images))
             kept += paths
             self.sizes |= dict.fromkeys(paths, (images.shape[-2], images.shape[-1]))
-            for _ in paths:
-                advance()
+            advance(len(paths))
         self.paths = kept
         if len(kept) < 2:
-            reason = (
-                f" ({len(self.unreadable)} cannot be read: {first_reason(self.unreadable)})" if self.unreadable else ""
-            )
-            raise InputError(
-                f"{self.root} holds {len(kept)} readable image{'s' * (len(kept) != 1)}{reason}; "
-                "scores of sets of images need at least 2."
-            )
+            count = f"{len(kept)} readable image{'s' * (len(kept) != 1)}"
+            count += f" ({len(self.unreadable)} cannot be read: {self.first_reason})" if self.unreadable else ""
+            raise InputError(f"{self.root} holds {count}; scores of sets of images need at least 2.")
         self.features = torch.cat(features)
+
+    @property
+    def first_reason(self) -> str:
+        """The first file that cannot be read, and why."""
+        path, reason = next(iter(self.unreadable.items()))
+        return f"{path.name}: {reason}"
 
     def clipping_note(self) -> str:
         """A sentence on values outside the range of the model, or nothing."""
@@ -135,8 +137,7 @@ class TestImages:
                 if same_size:
                     total = images.sum(0) if total is None else total + images.sum(0)
                     self.mean_used += paths
-            for _ in paths:
-                advance()
+            advance(len(paths))
         self.unreadable = unreadable
         if sum(map(len, features)) >= 2:
             self.training = torch.cat(features)
@@ -148,12 +149,10 @@ def find_test_images(
     config: TrainConfig | None, a: str | Path | None, b: str | Path | None, model: Translator, short_side: int | None
 ) -> tuple[TestImages, TestImages]:
     """Both domains with their files listed. Raises InputError if a folder is missing, empty, or given twice."""
-    held, trained = _folders_of(config)
     domains = []
     formats = (model.info.a, model.info.b)
-    for index, (name, given) in enumerate((("A", a), ("B", b))):
-        train = trained[index]
-        root = Path(given) if given is not None else held[index]
+    for index, (name, given, (held, train)) in enumerate(zip("AB", (a, b), _folders_of(config), strict=True)):
+        root = Path(given) if given is not None else held
         if root is None:
             raise InputError(
                 f"No test images of domain {name}: the run has no test folder. Give one with --{name.lower()} DIR."
@@ -173,18 +172,18 @@ def find_test_images(
     return first, second
 
 
-def _folders_of(config: TrainConfig | None) -> tuple[tuple[Path | None, Path | None], tuple[Path | None, Path | None]]:
-    """Test folders of A and B, and training folders of A and B, of a run; None for what is not known.
+def _folders_of(config: TrainConfig | None) -> Sequence[tuple[Path | None, Path | None]]:
+    """The test folder and the training folder of A, then of B, of a run; None for what is not known.
 
     Folders may no longer exist; without training folders the scores have no baseline of real images.
     """
     if config is None or config.a is None:
-        return (None, None), (None, None)
+        return ((None, None), (None, None))
     try:
         folders = find_folders(config.a, config.b)
     except InputError:
-        return (config.test_a, config.test_b), (None, None)
-    return (config.test_a or folders.test_a, config.test_b or folders.test_b), (folders.a, folders.b)
+        return ((config.test_a, None), (config.test_b, None))
+    return ((config.test_a or folders.test_a, folders.a), (config.test_b or folders.test_b, folders.b))
 
 
 def match_pairs(a: TestImages, b: TestImages) -> None:
@@ -195,11 +194,10 @@ def match_pairs(a: TestImages, b: TestImages) -> None:
             "paired scores need one of B for each of A. Leave out --paired if they are not pairs."
         )
     # Equal names first; else without the ending that names the domain, as in x_A.png and x_B.png.
-    tables = [
-        ({name(a, path): path for path in a.paths}, {name(b, path): path for path in b.paths})
-        for name in (_whole_name, _name_without_ending)
-    ]
-    names_a, names_b = next((both for both in tables if both[0].keys() == both[1].keys()), tables[-1])
+    for ending in ("", r"[_-]{}$"):
+        names_a, names_b = ({_stem(of, path, ending): path for path in of.paths} for of in (a, b))
+        if names_a.keys() == names_b.keys():
+            break
     for domain, other, names, others in ((a, b, names_a, names_b), (b, a, names_b, names_a)):
         if len(names) < len(domain.paths):
             raise InputError(
@@ -238,18 +236,10 @@ def check_pairs(a: TestImages, b: TestImages) -> list[str]:
     return [f"{len(broken)} pairs are left out, because one image cannot be read."] if broken else []
 
 
-def _whole_name(domain: TestImages, path: Path) -> str:
-    return path.relative_to(domain.root).with_suffix("").as_posix()
-
-
-def _name_without_ending(domain: TestImages, path: Path) -> str:
-    return re.sub(rf"[_-]{domain.name}$", "", _whole_name(domain, path), flags=re.IGNORECASE)
-
-
-def first_reason(unreadable: dict[Path, str]) -> str:
-    """The first file that cannot be read, and why."""
-    path, reason = next(iter(unreadable.items()))
-    return f"{path.name}: {reason}"
+def _stem(domain: TestImages, path: Path, ending: str) -> str:
+    """The name below the root without its suffix, and without this ending, a pattern for the name of the domain."""
+    name = path.relative_to(domain.root).with_suffix("").as_posix()
+    return re.sub(ending.format(domain.name), "", name, flags=re.IGNORECASE)
 
 
 def file_lists(domains: tuple[TestImages, TestImages]) -> dict[str, FileList]:
@@ -266,6 +256,9 @@ def file_lists(domains: tuple[TestImages, TestImages]) -> dict[str, FileList]:
 
 
 def _file_list(root: Path, paths: Sequence[Path]) -> FileList:
-    names = (path.relative_to(root).as_posix() for path in paths)
-    # Names that are not valid UTF-8 could not be written to JSON.
-    return FileList(root=str(root.resolve()), files=tuple(name.encode(errors="replace").decode() for name in names))
+    return FileList(root=str(root.resolve()), files=tuple(file_name(path, root) for path in paths))
+
+
+def file_name(path: Path, root: Path) -> str:
+    """The name of an image below its folder; one that is not valid UTF-8 could not be written to JSON."""
+    return path.relative_to(root).as_posix().encode(errors="replace").decode()

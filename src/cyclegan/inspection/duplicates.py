@@ -1,12 +1,10 @@
 """Find copies: images with the same pixels, or nearly the same after saving or scaling them again."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-
-from cyclegan.config import Config
 
 FloatArray = NDArray[np.float32]
 
@@ -24,7 +22,20 @@ SMALLEST_DEVIATION = 0.008
 _ROWS, _COLUMNS = 512, 4096
 
 
-class Copy(Config):
+@dataclass(frozen=True)
+class Fingerprints:
+    """Data of the images of a folder to find copies by.
+
+    files: relative to the folder. digests: of the decoded pixels. thumbnails: (N, 16, 16, 3) in 0..1.
+    """
+
+    files: tuple[Path, ...]
+    digests: tuple[bytes, ...]
+    thumbnails: FloatArray
+
+
+@dataclass(frozen=True)
+class Copy:
     """One file that repeats another. difference: root mean square of their thumbnails, in 0..1; 0 for exact copies."""
 
     file: Path
@@ -35,7 +46,8 @@ class Copy(Config):
     correlation: float = 1.0
 
 
-class Copies(Config):
+@dataclass(frozen=True)
+class Copies:
     """The files of one folder that repeat a file of `of`; inside one folder, that repeat an earlier one."""
 
     folder: str
@@ -43,50 +55,32 @@ class Copies(Config):
     copies: tuple[Copy, ...]
 
     @property
-    def num_exact(self) -> int:
-        """Copies with the same pixels."""
-        return sum(copy.exact for copy in self.copies)
-
-    @property
-    def num_near(self) -> int:
-        """Copies with nearly the same pixels."""
-        return len(self.copies) - self.num_exact
+    def counts(self) -> str:
+        """How many have the same pixels, and how many nearly the same, in words."""
+        num_exact = sum(copy.exact for copy in self.copies)
+        return f"{num_exact} exact, {len(self.copies) - num_exact} nearly so"
 
 
-def find_copies(
-    files: Sequence[Path],
-    digests: Sequence[bytes],
-    thumbnails: FloatArray,
-    others: tuple[Sequence[Path], Sequence[bytes], FloatArray] | None = None,
-) -> tuple[Copy, ...]:
-    """Every file that repeats one of `others`, or without `others` an earlier one of its own folder.
+def find_copies(images: Fingerprints, of: Fingerprints) -> tuple[Copy, ...]:
+    """Every file that repeats one of `of`; an earlier one if both are the same folder.
 
-    files: relative to their folder. digests: of the decoded pixels. thumbnails: (N, 16, 16, 3) in 0..1. Each file is
-    named once, with its exact original if there is one, else with the most similar one.
+    Each file is named once, with its exact original if there is one, else with the most similar one.
     """
-    other_files, other_digests, other_thumbnails = others or (files, digests, thumbnails)
+    within = images is of
     first: dict[bytes, int] = {}
-    if others is not None:
-        for index, digest in enumerate(other_digests):
-            first.setdefault(digest, index)
-    sources, differences, correlations, mirrored = near_copies(thumbnails, other_thumbnails if others else None)
+    for index, digest in enumerate(of.digests):
+        first.setdefault(digest, index)
+    near = zip(*near_copies(images.thumbnails, None if within else of.thumbnails), strict=True)
 
     copies = []
-    for index, (file, digest) in enumerate(zip(files, digests, strict=True)):
-        original = first.get(digest) if others is not None else first.setdefault(digest, index)
-        if original is not None and (others is not None or original != index):
-            copies.append(Copy(file=file, of=other_files[original], exact=True))
-        elif sources[index] >= 0:
-            copies.append(
-                Copy(
-                    file=file,
-                    of=other_files[sources[index]],
-                    exact=False,
-                    mirrored=bool(mirrored[index]),
-                    difference=round(float(differences[index]), 4),
-                    correlation=round(float(correlations[index]), 4),
-                )
-            )
+    for index, (file, digest, found) in enumerate(zip(images.files, images.digests, near, strict=True)):
+        original = first.get(digest)
+        source, difference, correlation, mirrored = found
+        if original is not None and not (within and original == index):
+            copies.append(Copy(file, of.files[original], exact=True))
+        elif source >= 0:
+            rounded = round(float(difference), 4), round(float(correlation), 4)
+            copies.append(Copy(file, of.files[source], False, bool(mirrored), *rounded))
     return tuple(copies)
 
 
@@ -104,7 +98,7 @@ def near_copies(
 
     The limits were tried on the tiles of `cyclegan download earth`, 108 pixels wide. Copies saved as JPEG of quality 95
     to 50, halved, doubled, reduced to a third, halved and saved with quality 75, cut by 2 % or mirrored are all found;
-    90 to 100 % at quality 30, half at quality 10. No two different tiles are taken for copies, though neighbours are
+    90 to 100 % at quality 30, half at quality 10. No two different tiles are mistaken for copies, though neighbours are
     shifted by only 12.5 % of their width: they correlate by up to 0.96 and differ by 0.025 or more. At random places of
     three world maps a shift of 12.5 % was called a copy 1 time in 800, one of 5 % 1 in 16, one of 3 % 1 in 4, one of
     1 % always. Of 18 million pairs of other places 631 were called copies, four in five of them bare ice at the poles.

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cyclegan.config import Config
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.codecs import probe_image, read_image
@@ -22,7 +21,7 @@ from cyclegan.images.file_list import evenly_spaced, list_images
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.resizing import resize
 from cyclegan.images.tensors import to_tensor
-from cyclegan.inspection.duplicates import THUMBNAIL, FloatArray
+from cyclegan.inspection.duplicates import THUMBNAIL, Fingerprints, FloatArray
 from cyclegan.metrics.features import FeatureInfo, FeatureNetwork
 from cyclegan.metrics.functions import kernel_distance
 from cyclegan.system.prefetch import num_cores, prefetch
@@ -30,17 +29,19 @@ from cyclegan.system.prefetch import num_cores, prefetch
 # Steps of the histograms, over values of 0..1.
 BINS = 32
 
-# Images of each domain whose features are compared, at equal distances in the list.
-MOST_FEATURES = 100
-
-# With fewer images of a domain there is no comparison.
-FEWEST_FEATURES = 10
+# Images of each domain whose features are compared, at equal distances in the list; with fewer than the first number
+# there is no comparison.
+_FEWEST_FEATURES, _MOST_FEATURES = 10, 100
 
 # Pictures whose channels differ by less everywhere have no visible colour: two steps of 8 bits.
 _NO_COLOUR = 2 / 255
 
+# Called with how many files are done and how many there are.
+OnFile = Callable[[int, int], None]
 
-class Size(Config):
+
+@dataclass(frozen=True)
+class Size:
     """Pixels of an upright image, and a file of this size (or how many have it)."""
 
     width: int
@@ -49,7 +50,8 @@ class Size(Config):
     count: int = 1
 
 
-class Colour(Config):
+@dataclass(frozen=True)
+class Colour:
     """Averages over the images of a folder, of values brought to 0..1, and histograms over 0..1 as shares.
 
     brightness: Rec. 601 luma. contrast: standard deviation of the brightness within an image. saturation: the largest
@@ -64,7 +66,8 @@ class Colour(Config):
     saturation_histogram: tuple[float, ...]
 
 
-class FolderReport(Config):
+@dataclass(frozen=True)
+class FolderReport:
     """One folder. files: those that can be decoded, relative to `root`. unreadable: file and reason of the others.
 
     formats, kinds, dtypes: how many files are what. deep_channels: channels of the files that are not 8-bit pictures,
@@ -98,15 +101,7 @@ class FolderReport(Config):
 
 
 @dataclass(frozen=True)
-class Survey:
-    """A folder's report, and the data for `duplicates.find_copies`."""
-
-    report: FolderReport
-    digests: tuple[bytes, ...]
-    thumbnails: FloatArray
-
-
-class Distance(Config):
+class Distance:
     """How far apart two domains are, in features of the network `features`: the kernel distance of KID.
 
     low, high: its 95 % interval. half_a, half_b: the same distance between every other image of A and the rest of them,
@@ -143,30 +138,30 @@ class _Seen:
 
 
 def survey_folder(
-    root: Path, value_range: tuple[float, float] | None = None, on_file: Callable[[int, int], None] | None = None
-) -> Survey:
+    root: Path, value_range: tuple[float, float] | None = None, on_file: OnFile = lambda *_: None
+) -> tuple[FolderReport, Fingerprints]:
     """Decode every image below a folder, also in subfolders, a few at a time, and summarise them.
 
     value_range: values that count as black and white in files that are not 8-bit; default: the extremes of the folder.
-    on_file: called with how many files are done and how many there are. Memory: the images that are being decoded, and
-    about 10 KB for each file. Raises InputError for a folder without readable images.
+    Memory: the images that are being decoded, and about 10 KB for each file. Raises InputError for a folder without
+    readable images.
     """
-    root = check_folder(root)
-    paths = list_images(root)
-    ignored = _ignored(root)
+    check_folder(root)
+    paths, ignored = list_images(root), _ignored(root)
     if not paths:
         there = ", ".join(f"{count} of type {suffix}" for suffix, count in ignored.items())
         instead = f" (but {there})" if there else ""
         raise InputError(f"{root} holds no images{instead}; expected files of type {' '.join(image_suffixes())}.")
     seen: list[_Seen] = []
     unreadable: list[tuple[Path, str]] = []
-    for done, (path, result) in enumerate(_in_order(lambda path: _look(path, root), paths), 1):
-        if isinstance(result, _Seen):
-            seen.append(result)
-        else:
-            unreadable.append((path.relative_to(root), printable(result)))
-        if on_file is not None:
-            on_file(done, len(paths))
+    num_threads = min(4, num_cores())  # decoders release Python's lock
+    ahead = prefetch(lambda path: _look(path, root), paths, num_threads=num_threads, max_items=2 * num_threads)
+    for done, (path, future) in enumerate(ahead, 1):
+        try:
+            seen.append(future.result())
+        except (InputError, UnreadableError, OSError) as error:
+            unreadable.append((path.relative_to(root), printable(error)))
+        on_file(done, len(paths))
     if not seen:
         name, reason = unreadable[0]
         raise InputError(
@@ -180,37 +175,22 @@ def printable(value: object) -> str:
     return str(value).encode("utf-8", "backslashreplace").decode()
 
 
-def check_folder(path: Path) -> Path:
-    """The path, if it is a folder. Raises InputError if it is missing or a file."""
-    path = Path(path)
+def check_folder(path: Path) -> None:
+    """Raises InputError if the folder is missing or a file."""
     if not path.is_dir():
         what = f"{path} is a file" if path.exists() else f"There is no folder {path}"
         raise InputError(f"{what}; expected a folder of images.")
-    return path
 
 
 def _ignored(root: Path) -> dict[str, int]:
-    """Suffixes of the files that are not images, hidden ones left out, the most frequent first."""
-    suffixes = Counter(
+    """Suffixes of the files that are not images, without hidden ones."""
+    return _count(
         path.suffix.lower() or "no suffix"
         for path in root.rglob("*")
         if path.suffix.lower() not in image_suffixes()
         and not any(part.startswith(".") for part in path.relative_to(root).parts)
         and path.is_file()
     )
-    return dict(suffixes.most_common())
-
-
-def _in_order(
-    look: Callable[[Path], _Seen], paths: Sequence[Path]
-) -> Iterator[tuple[Path, _Seen | InputError | UnreadableError | OSError]]:
-    """The results in the order of the paths, from a few threads (decoders let go of Python's lock)."""
-    num_threads = min(4, num_cores())
-    for path, future in prefetch(look, paths, num_threads=num_threads, max_items=2 * num_threads):
-        try:
-            yield path, future.result()
-        except (InputError, UnreadableError, OSError) as error:
-            yield path, error
 
 
 def _look(path: Path, root: Path) -> _Seen:
@@ -260,12 +240,14 @@ def _summarise(
     unreadable: tuple[tuple[Path, str], ...],
     ignored: dict[str, int],
     value_range: tuple[float, float] | None,
-) -> Survey:
+) -> tuple[FolderReport, Fingerprints]:
     deep = [image for image in seen if image.dtype != "uint8"]
-    if not deep:
-        low, high = 0.0, 255.0
-    else:
+    low, high, middle = 0.0, 255.0, None
+    if deep:
         low, high = value_range or (min(image.low for image in deep), max(image.high for image in deep))
+        values = np.concatenate([image.samples.ravel() for image in deep])
+        bottom, top = np.quantile(values, [0.001, 0.999])
+        middle = (float(bottom), float(top))
 
     def unit(values: Array, dtype: str) -> FloatArray:
         black, white = (0.0, 255.0) if dtype == "uint8" else (low, high)
@@ -275,18 +257,10 @@ def _summarise(
 
     thumbnails = np.stack([unit(image.thumbnail, image.dtype) for image in seen])
     samples = np.stack([unit(image.samples, image.dtype) for image in seen])
-    middle = None
-    if deep:
-        values = np.concatenate([image.samples.ravel() for image in deep])
-        bottom, top = np.quantile(values, [0.001, 0.999])
-        middle = (float(bottom), float(top))
-
     sizes = Counter((image.width, image.height) for image in seen)
     (common_width, common_height), common_count = sizes.most_common(1)[0]
     by_area = sorted(seen, key=lambda image: image.width * image.height)
-    smallest, largest = (
-        Size(width=image.width, height=image.height, file=image.file) for image in (by_area[0], by_area[-1])
-    )
+    smallest, largest = (Size(image.width, image.height, image.file) for image in (by_area[0], by_area[-1]))
     report = FolderReport(
         root=root,
         files=tuple(image.file for image in seen),
@@ -301,7 +275,7 @@ def _summarise(
         num_sizes=len(sizes),
         smallest=smallest,
         largest=largest,
-        most_common=Size(width=common_width, height=common_height, count=common_count),
+        most_common=Size(common_width, common_height, count=common_count),
         short_side=int(np.median([min(image.width, image.height) for image in seen])),
         aspect=round(float(np.median([image.width / image.height for image in seen])), 3),
         low=low,
@@ -309,10 +283,11 @@ def _summarise(
         middle=middle,
         colour=_colour(thumbnails, samples),
     )
-    return Survey(report, tuple(image.digest for image in seen), thumbnails)
+    return report, Fingerprints(report.files, tuple(image.digest for image in seen), thumbnails)
 
 
-def _count(names: Iterator[str]) -> dict[str, int]:
+def _count(names: Iterable[str]) -> dict[str, int]:
+    """The most frequent first."""
     return dict(Counter(names).most_common())
 
 
@@ -335,50 +310,42 @@ def _histogram(values: FloatArray) -> tuple[float, ...]:
     return tuple(float(count) for count in counts / values.size)
 
 
-def picture(report: FolderReport, file: Path, height: int | None = None, width: int | None = None) -> Image.Image:
-    """One image of a folder as 8-bit RGB for display, resized if a size is given.
+def picture(report: FolderReport, file: Path) -> Image.Image:
+    """One image of a folder as 8-bit RGB for display.
 
     Raises UnreadableError or InputError if it can no longer be read.
     """
-    return displayable(_tensor(report, file, height, width))
+    return displayable(_tensor(report, file))
 
 
-def _tensor(report: FolderReport, file: Path, height: int | None = None, width: int | None = None) -> Tensor:
-    """(3, H, W) in [-1, 1]."""
+def _tensor(report: FolderReport, file: Path, side: int | None = None) -> Tensor:
+    """(3, H, W) in [-1, 1]; resized to a square if a side is given."""
     path = report.root / file
     _, _, dtype, deep_channels = probe_image(path)
     array = _three_channels(read_image(path, deep_channels or 3))
-    if height is not None and width is not None:
-        array = resize(array, height, width)
+    if side is not None:
+        array = resize(array, side, side)
     low, high = (0.0, 255.0) if dtype == "uint8" else (report.low, report.high)
     high = high if low < high else low + 1
     return to_tensor(array, ImageFormat(channels=3, low=low, high=high))
 
 
-def domain_distance(
-    a: FolderReport, b: FolderReport, on_file: Callable[[int, int], None] | None = None
-) -> Distance | None:
-    """Kernel distance of the features of up to MOST_FEATURES images of each domain; None below FEWEST_FEATURES.
+def domain_distance(a: FolderReport, b: FolderReport, on_file: OnFile = lambda *_: None) -> Distance:
+    """Kernel distance of the features of up to 100 images of each domain.
 
-    Raises InputError if the network's package is missing or damaged.
+    Raises InputError for fewer than 10 images of a domain, and if the network's package is missing or damaged.
     """
-    if min(len(a), len(b)) < FEWEST_FEATURES:
-        return None
-    network = FeatureNetwork(torch.device("cpu"))
-    size = network.info.input_pixels
-    chosen = [(0, a, file) for file in evenly_spaced(a.files, MOST_FEATURES)]
-    chosen += [(1, b, file) for file in evenly_spaced(b.files, MOST_FEATURES)]
     features: tuple[list[Tensor], list[Tensor]] = ([], [])
-    for done, (domain, report, file) in enumerate(chosen, 1):
-        with suppress(UnreadableError, InputError):  # a file that was removed meanwhile
-            features[domain].append(network(_tensor(report, file, size, size)[None]))
-        if on_file is not None:
+    if min(len(a), len(b)) >= _FEWEST_FEATURES:
+        network = FeatureNetwork(torch.device("cpu"))
+        chosen = [(0, a, file) for file in evenly_spaced(a.files, _MOST_FEATURES)]
+        chosen += [(1, b, file) for file in evenly_spaced(b.files, _MOST_FEATURES)]
+        for done, (domain, report, file) in enumerate(chosen, 1):
+            with suppress(UnreadableError, InputError):  # a file that was removed meanwhile
+                features[domain].append(network(_tensor(report, file, network.info.input_pixels)[None]))
             on_file(done, len(chosen))
-    if min(len(features[0]), len(features[1])) < FEWEST_FEATURES:
-        return None
+    if min(map(len, features)) < _FEWEST_FEATURES:
+        raise InputError(f"The domains are not compared by features, which takes {_FEWEST_FEATURES} images of each.")
     x, y = torch.cat(features[0]), torch.cat(features[1])
-    value, low, high = kernel_distance(x, y)
     half_a, half_b = (kernel_distance(half[::2], half[1::2], num_bootstrap=0)[0] for half in (x, y))
-    return Distance(
-        value=value, low=low, high=high, half_a=half_a, half_b=half_b, num_a=len(x), num_b=len(y), features=network.info
-    )
+    return Distance(*kernel_distance(x, y), half_a, half_b, len(x), len(y), network.info)

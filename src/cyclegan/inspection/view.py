@@ -1,27 +1,29 @@
 """Show an inspection in the terminal and as a page."""
 
-from collections.abc import Iterator, Sequence
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cyclegan._version import __version__
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.file_list import evenly_spaced
 from cyclegan.inspection import Inspection
+from cyclegan.inspection.advice import listed
 from cyclegan.inspection.duplicates import Copies, Copy
 from cyclegan.inspection.run_summary import RunSummary
-from cyclegan.inspection.survey import BINS, FolderReport, Size, picture, printable
-from cyclegan.report.page import Gallery, Section, Table, write_report
+from cyclegan.inspection.survey import BINS, Distance, FolderReport, picture, printable
+from cyclegan.report.page import Gallery, Section, Table, montage, write_report
 from cyclegan.system.provenance import command_line
 
 if TYPE_CHECKING:  # `import cyclegan` does not wait for it
     from rich.console import Console
 
-# Names in the terminal, and pairs of pictures on the page, before "and N more".
-_MOST_NAMES, _MOST_PAIRS = 8, 12
+# Names in the terminal, pairs of pictures and names on the page, before "and N more".
+_MOST_NAMES, _MOST_PAIRS, _MOST_LINES = 8, 12, 200
 
 # Pictures, columns and pixels of a picture in a contact sheet.
 _SHEET, _COLUMNS, _SIDE = 40, 8, 112
@@ -42,37 +44,31 @@ def show_inspection(inspection: Inspection, console: "Console") -> None:
         console.print(text, style=style, soft_wrap=not console.is_terminal)
 
     if inspection.run is not None:
-        for line in _run_lines(inspection.run):
+        for line in (*_run_lines(inspection.run), ""):
             say(line)
-        say()
     folders = inspection.folders
     if folders:
-        table = ScreenTable(show_edge=False, pad_edge=False)
-        table.add_column("")
+        table = ScreenTable("", show_edge=False, pad_edge=False)
         for name in folders:
             table.add_column(name, overflow="fold")
-        for label, *cells in _facts(folders):
-            table.add_row(label, *cells)
+        for row in _facts(folders):
+            table.add_row(*row)
         console.print(table)
         say()
     for name, folder in folders.items():
-        for line in _some(
-            [f"Cannot be read, {name}: {printable(file)}: {reason}" for file, reason in folder.unreadable]
-        ):
+        for line in _some([f"Cannot be read, {name}: {printable(f)}: {reason}" for f, reason in folder.unreadable]):
             say(line, style="red")
     for found in inspection.copies:
         if found.copies:
-            say(f"{_title(found)}: {_how_many(found)}")
-            for line in _some([f"  {_sentence(copy)}" for copy in found.copies]):
+            for line in (f"{_title(found)}: {found.counts}", *_some([f"  {_sentence(copy)}" for copy in found.copies])):
                 say(line)
-    if "A" in folders:
+    if folders:
         blocks = _ASCII_BLOCKS if console.options.ascii_only else _BLOCKS
         say(f"Brightness and saturation, from 0 at the left to 1 at the right ({BINS} steps):")
-        for name in ("A", "B"):
-            if name in folders:
-                colour = folders[name].colour
-                say(f"  {name} brightness |{_bars(colour.brightness_histogram, blocks)}| {colour.brightness:.2f}")
-                say(f"  {name} saturation |{_bars(colour.saturation_histogram, blocks)}| {colour.saturation:.2f}")
+        for name in _domains(folders):
+            colour = folders[name].colour
+            say(f"  {name} brightness |{_bars(colour.brightness_histogram, blocks)}| {colour.brightness:.2f}")
+            say(f"  {name} saturation |{_bars(colour.saturation_histogram, blocks)}| {colour.saturation:.2f}")
         say()
     if inspection.distance_missing:
         say(inspection.distance_missing)
@@ -82,9 +78,9 @@ def show_inspection(inspection: Inspection, console: "Console") -> None:
         say(f"{'!' if advice.problem else '-'} {advice.text}", style="yellow" if advice.problem else "")
 
 
-def _some(lines: Sequence[str]) -> list[str]:
-    more = len(lines) - _MOST_NAMES
-    return [*lines[:_MOST_NAMES], *([f"  ... and {more} more"] if more > 0 else [])]
+def _some(lines: Sequence[str], most: int = _MOST_NAMES) -> list[str]:
+    more = len(lines) - most
+    return [*lines[:most], *([f"  ... and {more} more"] if more > 0 else [])]
 
 
 def _bars(histogram: Sequence[float], blocks: str) -> str:
@@ -95,36 +91,43 @@ def _bars(histogram: Sequence[float], blocks: str) -> str:
     )
 
 
-def _facts(folders: dict[str, FolderReport]) -> Iterator[list[str]]:
+def _domains(folders: Mapping[str, FolderReport]) -> list[str]:
+    return [name for name in folders if not name.startswith("test")]
+
+
+def _facts(folders: Mapping[str, FolderReport]) -> Iterator[list[str]]:
     """Rows of the table of folders: a label, then a cell for each folder."""
-    yield ["images", *(str(len(folder)) for folder in folders.values())]
-    if any(folder.unreadable for folder in folders.values()):
-        yield ["cannot be read", *(str(len(folder.unreadable)) for folder in folders.values())]
-    if any(folder.ignored for folder in folders.values()):
-        yield ["other files", *(_ignored(folder) for folder in folders.values())]
-    yield ["on disk", *(_bytes(folder.num_bytes) for folder in folders.values())]
-    yield ["format", *(_counts(folder.formats) for folder in folders.values())]
-    yield ["pixels", *(_counts(folder.kinds) for folder in folders.values())]
-    if any(folder.middle is not None for folder in folders.values()):
-        yield ["values", *(f"{folder.low:g} to {folder.high:g}" for folder in folders.values())]
-    yield ["usual size", *(_common(folder) for folder in folders.values())]
-    yield ["smallest", *(_size(folder.smallest) for folder in folders.values())]
-    yield ["largest", *(_size(folder.largest) for folder in folders.values())]
-    yield ["without colour", *(str(folder.num_grey) for folder in folders.values())]
-    yield ["brightness", *(f"{folder.colour.brightness:.2f}" for folder in folders.values())]
-    yield ["contrast", *(f"{folder.colour.contrast:.2f}" for folder in folders.values())]
-    yield ["saturation", *(f"{folder.colour.saturation:.2f}" for folder in folders.values())]
-    yield ["mean R G B", *(_means(folder) for folder in folders.values())]
+    found = folders.values()
+    rows: dict[str, Callable[[FolderReport], object]] = {
+        "images": len,
+        "cannot be read": lambda folder: len(folder.unreadable),
+        "other files": lambda folder: listed(folder.ignored) or "0",
+        "on disk": lambda folder: _bytes(folder.num_bytes),
+        "format": lambda folder: _counts(folder.formats),
+        "pixels": lambda folder: _counts(folder.kinds),
+        "values": lambda folder: f"{folder.low:g} to {folder.high:g}",
+        "usual size": _usual_size,
+        "smallest": lambda folder: f"{folder.smallest.width}x{folder.smallest.height}",
+        "largest": lambda folder: f"{folder.largest.width}x{folder.largest.height}",
+        "without colour": lambda folder: folder.num_grey,
+        "brightness": lambda folder: f"{folder.colour.brightness:.2f}",
+        "contrast": lambda folder: f"{folder.colour.contrast:.2f}",
+        "saturation": lambda folder: f"{folder.colour.saturation:.2f}",
+        # Without the leading zero, so that four folders fit into 80 columns.
+        "mean R G B": lambda folder: " ".join(f"{mean:.2f}".removeprefix("0") for mean in folder.colour.channels),
+    }
+    is_shown = {
+        "cannot be read": any(folder.unreadable for folder in found),
+        "other files": any(folder.ignored for folder in found),
+        "values": any(folder.middle is not None for folder in found),
+    }
+    for label, cell in rows.items():
+        if is_shown.get(label, True):
+            yield [label, *(str(cell(folder)) for folder in found)]
 
 
-def _ignored(folder: FolderReport) -> str:
-    return ", ".join(f"{count} {suffix}" for suffix, count in folder.ignored.items()) or "0"
-
-
-def _counts(counts: dict[str, int]) -> str:
-    if len(counts) == 1:
-        return next(iter(counts))
-    return ", ".join(f"{count} {name}" for name, count in counts.items())
+def _counts(counts: Mapping[str, int]) -> str:
+    return next(iter(counts)) if len(counts) == 1 else listed(counts)
 
 
 def _bytes(count: int) -> str:
@@ -134,26 +137,14 @@ def _bytes(count: int) -> str:
     return f"{count / 1e3:.0f} kB"
 
 
-def _size(size: Size) -> str:
-    return f"{size.width}x{size.height}"
-
-
-def _means(folder: FolderReport) -> str:
-    # Without the leading zero, so that four folders fit into 80 columns.
-    return " ".join(f"{mean:.2f}".removeprefix("0") for mean in folder.colour.channels)
-
-
-def _common(folder: FolderReport) -> str:
-    share = "all" if folder.num_sizes == 1 else f"{folder.most_common.count}, of {folder.num_sizes} sizes"
-    return f"{_size(folder.most_common)} ({share})"
+def _usual_size(folder: FolderReport) -> str:
+    size = folder.most_common
+    share = "all" if folder.num_sizes == 1 else f"{size.count}, of {folder.num_sizes} sizes"
+    return f"{size.width}x{size.height} ({share})"
 
 
 def _title(found: Copies) -> str:
     return f"Copies inside {found.folder}" if found.folder == found.of else f"Copies of {found.of} in {found.folder}"
-
-
-def _how_many(found: Copies) -> str:
-    return f"{found.num_exact} exact, {found.num_near} nearly so"
 
 
 def _sentence(copy: Copy) -> str:
@@ -178,7 +169,7 @@ def _run_lines(run: RunSummary) -> Iterator[str]:
         yield f"Last losses, step {run.logged_step}: {losses}."
     if run.best_step is not None and run.best_kid is not None:
         yield f"Best so far: step {run.best_step}, with a KID of {run.best_kid:.3f} on validation images."
-    yield from _some([f"Logged at step {event.step}: {event.event}: {event.message}" for event in run.events])
+    yield from _some(run.events)
     if run.missing:
         yield run.missing
 
@@ -207,60 +198,46 @@ def write_inspection(inspection: Inspection, path: Path) -> None:
     ]
     if unreadable:
         sections.append(Section("Files that cannot be read", [], [Table(["file", "reason"], unreadable)]))
-    for name, folder in folders.items():
-        if not name.startswith("test"):
-            sections.append(_contact_sheet(name, folder))
-    if "A" in folders:
+    sections += [_contact_sheet(name, folders[name]) for name in _domains(folders)]
+    if folders:
         meaning = (
             "Share of the pixels at each value, of 256 pixels of every image. Saturation is the largest of red, green "
             "and blue, less the smallest."
         )
         sections.append(Section("Brightness and colour", [meaning], [Gallery(["distributions"], [[_figure(folders)]])]))
     if inspection.distance is not None:
-        sections.append(_distance_section(inspection))
+        sections.append(_distance_section(inspection.distance))
     sections += [_copies_section(found, folders) for found in inspection.copies if found.copies]
     sections.append(Section("How it was made", [f"cyclegan {__version__}"], [command_line()]))
-    title = (
-        f"Run {run.directory.name}"
-        if run is not None
-        else " and ".join(folders[name].root.name for name in ("A", "B") if name in folders)
-    )
+    roots = " and ".join(folders[name].root.name for name in _domains(folders))
+    title = f"Run {run.directory.name}" if run is not None else roots
     write_report(path, printable(f"Inspection: {title}"), sections)
 
 
 def _contact_sheet(name: str, folder: FolderReport) -> Section:
     files = evenly_spaced(folder.files, _SHEET)
     tiles = [_thumbnail(folder, file) for file in files]
-    columns = min(_COLUMNS, len(tiles))
-    sheet = Image.new("RGB", (columns * (_SIDE + 4), -(-len(tiles) // columns) * (_SIDE + 4)), "white")
-    for index, tile in enumerate(tiles):
-        sheet.paste(tile, (index % columns * (_SIDE + 4), index // columns * (_SIDE + 4)))
+    sheet = montage([tiles[start : start + _COLUMNS] for start in range(0, len(tiles), _COLUMNS)], gap=4)
     text = f"{len(files)} of {len(folder)} images, at equal distances in the list, not selected."
     return Section(f"Images of {name}", [text], [Gallery([name], [[sheet]])])
 
 
 def _thumbnail(folder: FolderReport, file: Path, side: int = _SIDE) -> Image.Image:
-    """A square of `side` pixels with the whole image in its middle."""
-    tile = Image.new("RGB", (side, side), "#ddd")
-    with suppress(UnreadableError, InputError, OSError):  # a file that was removed meanwhile
-        whole = picture(folder, file)
-        scale = side / max(whole.size)
-        size = max(1, round(whole.width * scale)), max(1, round(whole.height * scale))
-        small = whole.resize(size, Image.Resampling.BICUBIC)
-        tile.paste(small, ((side - small.width) // 2, (side - small.height) // 2))
-    return tile
+    """A square of `side` pixels with the whole image in its middle; grey for a file that was removed meanwhile."""
+    with suppress(UnreadableError, InputError, OSError):
+        return ImageOps.pad(picture(folder, file), (side, side), Image.Resampling.BICUBIC, color="#ddd")
+    return Image.new("RGB", (side, side), "#ddd")
 
 
-def _figure(folders: dict[str, FolderReport]) -> Image.Image:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+def _figure(folders: Mapping[str, FolderReport]) -> Image.Image:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.6, 2.8), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     left, middle, right = figure.subplots(1, 3, width_ratios=(3, 3, 2))
     edges = [step / BINS for step in range(BINS + 1)]
-    domains = [(name, folders[name].colour) for name in ("A", "B") if name in folders]
-    for number, (name, colour) in enumerate(domains):
+    domains = _domains(folders)
+    for number, name in enumerate(domains):
+        colour = folders[name].colour
         left.stairs(colour.brightness_histogram, edges, fill=True, alpha=0.45, color=f"C{number}", label=name)
         middle.stairs(colour.saturation_histogram, edges, fill=True, alpha=0.45, color=f"C{number}", label=name)
         places = [channel + 0.4 * number for channel in range(3)]
@@ -271,15 +248,12 @@ def _figure(folders: dict[str, FolderReport]) -> Image.Image:
     right.set(xticks=[0.2 * (len(domains) - 1) + i for i in range(3)], xticklabels=["R", "G", "B"], ylim=(0, 1))
     right.set_xlabel("mean of each channel")
     right.legend()
-    canvas.draw()  # type: ignore[no-untyped-call]
-    width, height = canvas.get_width_height()
-    pixels = canvas.buffer_rgba()  # type: ignore[no-untyped-call]
-    return Image.frombuffer("RGBA", (width, height), pixels, "raw", "RGBA", 0, 1).convert("RGB")
+    buffer = io.BytesIO()
+    figure.savefig(buffer)
+    return Image.open(buffer).convert("RGB")
 
 
-def _distance_section(inspection: Inspection) -> Section:
-    distance = inspection.distance
-    assert distance is not None
+def _distance_section(distance: Distance) -> Section:
     rows = [
         [f"A and B ({distance.num_a} and {distance.num_b} images)", f"{distance.value:.3f}"],
         ["95 % interval", f"{distance.low:.3f} to {distance.high:.3f}"],
@@ -293,20 +267,15 @@ def _distance_section(inspection: Inspection) -> Section:
     return Section("How far apart the domains are", [text], [Table(["", "distance"], rows)])
 
 
-def _copies_section(found: Copies, folders: dict[str, FolderReport]) -> Section:
+def _copies_section(found: Copies, folders: Mapping[str, FolderReport]) -> Section:
     # Near copies first: exact ones need no look.
     shown = sorted(found.copies, key=lambda copy: copy.exact)[:_MOST_PAIRS]
-    text = f"{_how_many(found)}. " + (
-        f"{len(shown)} of {len(found.copies)} are shown." if len(shown) < len(found.copies) else ""
-    )
+    total = len(found.copies)
+    text = f"{found.counts}. {len(shown)} of {total} are shown." if len(shown) < total else f"{found.counts}."
     pairs = [
         [_thumbnail(folders[found.folder], copy.file, 216), _thumbnail(folders[found.of], copy.of, 216)]
         for copy in shown
     ]
-    lines = "\n".join(_sentence(copy) for copy in found.copies[:200])
-    more = f"\n... and {len(found.copies) - 200} more" if len(found.copies) > 200 else ""
-    return Section(
-        _title(found),
-        [text.strip()],
-        [Gallery([found.folder, found.of], pairs, list(map(_sentence, shown))), lines + more],
-    )
+    gallery = Gallery([found.folder, found.of], pairs, list(map(_sentence, shown)))
+    lines = _some([_sentence(copy) for copy in found.copies], _MOST_LINES)
+    return Section(_title(found), [text], [gallery, "\n".join(lines)])

@@ -27,7 +27,7 @@ class FeatureExtractor(Protocol):
 
 @dataclass(frozen=True)
 class FeatureRow:
-    """What there is to know of one feature network.
+    """One feature network.
 
     load: the extractor on a device; it raises ImportError if its package is not installed, and InputError if its
     weights are missing or damaged. input_pixels: the side S of its squares. dimensions: D. layer: where the features
@@ -85,7 +85,7 @@ def features_title(name: object = None) -> str:
 
 
 def features_info(name: str = DEFAULT_FEATURES) -> FeatureInfo:
-    """What is recorded of a feature network. Raises InputError for a name without a row."""
+    """The record of a feature network. Raises InputError for a name without a row."""
     if name not in FEATURE_NETWORKS:
         raise InputError(f"There is no feature network {name!r}; choose one of: {', '.join(FEATURE_NETWORKS)}.")
     row = FEATURE_NETWORKS[name]

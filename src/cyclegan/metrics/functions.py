@@ -120,8 +120,8 @@ def _kernel(x: Tensor, y: Tensor) -> Tensor:
 def kernel_distance(x: Tensor, y: Tensor, *, num_bootstrap: int = 1000, seed: int = 0) -> tuple[float, float, float]:
     """Unbiased KID of two sets of features, (N, D) and (M, D), and its 95 % bootstrap interval over images.
 
-    All pairs are used, not random subsets, so there is nothing random in the value; it is unbiased for any number of
-    images and may be below 0. The interval is the middle 95 % of `num_bootstrap` resamplings of both sets; an image is
+    All pairs are used, not random subsets, so the value is deterministic; it is unbiased for any number of images and
+    may be below 0. The interval is the middle 95 % of `num_bootstrap` resamplings of both sets; an image is
     never paired with its own copy, which would make every resampled distance too large. It is too narrow where the two
     sets are from one distribution (the statistic is degenerate there), and where images are not independent.
     Memory: one block of the kernel matrix, and 4 bytes for each image and resampling.
@@ -149,7 +149,7 @@ def _draws(count: int, num_bootstrap: int, rng: np.random.Generator) -> Tensor:
     draws = torch.ones(1 + num_bootstrap, count)
     equal = np.full(count, 1 / count)
     for row in draws[1:]:
-        # A draw of one image alone has no pairs; with a handful of images it happens.
+        # A draw of a single image has no pairs; with very few images it happens.
         while (drawn := rng.multinomial(count, equal)).max() == count:
             pass
         row.copy_(torch.from_numpy(drawn))
@@ -172,7 +172,7 @@ def _mean_kernel(x: Tensor, y: Tensor, draws_x: Tensor, draws_y: Tensor, *, dist
 
 
 def distance_to_nearest(x: Tensor, real: Tensor, *, num_nearest: int = 3) -> Tensor:
-    """How far each image is from what is real: mean distance of its features to the nearest real ones, (N,).
+    """Mean distance of the features of each image to those of the nearest real images, (N,).
 
     Precision in Kynkaanniemi et al. 2019 without its threshold: an image that looks like no real one is far.
     """

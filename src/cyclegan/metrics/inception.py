@@ -70,7 +70,7 @@ def check_inception(tool: str, weights: Path | None, folders: tuple[Path, ...]) 
     if tool not in TOOLS:
         raise InputError(f"There is no tool {tool!r} for Inception scores; choose one of: {', '.join(TOOLS)}.")
     if weights is not None and tool == "clean-fid":
-        raise InputError("clean-fid takes its Inception weights from its own place; leave out --inception-weights.")
+        raise InputError("clean-fid finds its Inception weights itself; leave out --inception-weights.")
     if weights is not None and not weights.is_file():
         raise InputError(f"There is no file {weights}; expected the Inception weights of torch-fidelity.")
     try:
@@ -89,7 +89,7 @@ def check_inception(tool: str, weights: Path | None, folders: tuple[Path, ...]) 
         if unseen:
             where = "" if nested else " directly in a folder"
             raise InputError(
-                f"{tool} would pass over {len(unseen)} images of {folder}, such as {unseen[0].name}: it reads "
+                f"{tool} would skip {len(unseen)} images of {folder}, such as {unseen[0].name}: it reads "
                 f"{' '.join(suffixes)}{where}. Convert them, or use the other tool."
             )
 

@@ -181,7 +181,7 @@ def measure_image(
     """All scores of one image whose pictures are known. in_training: only metrics that are computed in training.
 
     A metric that raises an error or whose value is not finite goes to `failures`, with the reason, and is not tried
-    again: it must not cost the others.
+    again, so that the other scores are kept.
     """
     scores = {}
     for name, metric in METRICS.items():

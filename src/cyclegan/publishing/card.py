@@ -1,13 +1,16 @@
 """The card of a model: README.md and its pictures, made only from what is on disk.
 
-It names folders without their paths, so that it says nothing about the machine.
+It names folders without their paths, so that it reveals nothing about the machine.
 """
 
 import json
+import re
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from cyclegan.config import Direction, TrainConfig
@@ -15,14 +18,14 @@ from cyclegan.data.domains import find_folders
 from cyclegan.errors import InputError
 from cyclegan.images.file_list import evenly_spaced, list_images
 from cyclegan.images.formats import ImageFormat
-from cyclegan.metrics.features import features_title
 from cyclegan.networks import build_generator, count_parameters
 from cyclegan.publishing.facts import Subject, public_scores
+from cyclegan.report.page import montage
 from cyclegan.report.record import Event, inside, number
 from cyclegan.report.run_charts import arrow
 from cyclegan.step.terms import active_penalties, logged_terms
 from cyclegan.storage.hub import is_address
-from cyclegan.storage.scores import READ_BASELINES, Scores, verdict
+from cyclegan.storage.scores import BASELINES, READ_BASELINES, Scores, verdict
 from cyclegan.storage.showcase import ShownImage, open_picture
 
 # Images in the picture of a direction; their largest side and the gap between them, in pixels.
@@ -31,14 +34,6 @@ _NUM_SHOWN, _CELL, _GAP = 4, 256, 6
 # The parts of a dataset's about.json that the card shows, with their titles.
 _ABOUT = {"name": "Name", "a": "A", "b": "B", "source": "Source", "url": "Address", "licence": "Licence"}
 _ABOUT |= {"license": "Licence", "citation": "Citation"}
-
-_CITATION = """@inproceedings{CycleGAN2017,
-  title = {Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks},
-  author = {Zhu, Jun-Yan and Park, Taesung and Isola, Phillip and Efros, Alexei A.},
-  booktitle = {IEEE International Conference on Computer Vision (ICCV)},
-  year = {2017}
-}"""
-
 
 # ---- pictures
 
@@ -55,7 +50,7 @@ def card_pictures(subject: Subject) -> dict[str, Image.Image]:
 
 
 def _shown(subject: Subject, direction: Direction) -> list[ShownImage]:
-    """Usual images, not the ones that came out best."""
+    """Typical images, not the best ones."""
     examples = subject.examples.of(direction)
     return evenly_spaced([example for example in examples if not example.is_extreme] or examples, _NUM_SHOWN)
 
@@ -66,18 +61,10 @@ def _roles(shown: Sequence[ShownImage]) -> list[str]:
 
 def _columns(shown: Sequence[ShownImage]) -> Image.Image:
     """An image in each column: input, output and, where it is known, truth."""
-    rows = [[example.picture(role) for example in shown] for role in _roles(shown)]
-    cells = [[picture or Image.new("RGB", (1, 1), "white") for picture in row] for row in rows]
-    for row in cells:
-        for picture in row:
-            picture.thumbnail((_CELL, _CELL), Image.Resampling.LANCZOS)
-    width = max(picture.width for row in cells for picture in row) + _GAP
-    height = max(picture.height for row in cells for picture in row) + _GAP
-    sheet = Image.new("RGB", (width * len(shown) - _GAP, height * len(cells) - _GAP), "white")
-    for y, row in enumerate(cells):
-        for x, picture in enumerate(row):
-            sheet.paste(picture, (x * width, y * height))
-    return sheet
+    rows = [[example.picture(role) or Image.new("RGB", (1, 1), "white") for example in shown] for role in _roles(shown)]
+    for picture in chain(*rows):
+        picture.thumbnail((_CELL, _CELL), Image.Resampling.LANCZOS)
+    return montage(rows, _GAP)
 
 
 # ---- text
@@ -89,143 +76,81 @@ def card_text(
     """README.md. pictures: the paths of `card_pictures` that are published. licence: its id at the Hub."""
     from huggingface_hub import ModelCardData  # of the extra `hub`, which publishing needs
 
-    sections = (
-        _what(subject, pictures),
-        _usage(subject),
-        _scores(subject),
-        _data(subject, data_licence),
-        _training(subject),
-        _licence(licence),
-        _limits(subject),
-        ["## Citation", f"The method is that of Zhu et al., ICCV 2017:\n\n```bibtex\n{_CITATION}\n```"],
+    info, log, scores = subject.info, subject.log, public_scores(subject)
+    first = subject.directions[0]
+    source, target = (info.a, info.b) if first == "a2b" else (info.b, info.a)
+    found = scores.directions if scores is not None else {}
+    verdicts = {
+        direction: " ".join(verdict(of.metrics["kid"])) for direction, of in found.items() if "kid" in of.metrics
+    }
+    tests = [(name, of.files) for name, of in scores.files.items() if "test" in name] if scores is not None else []
+    shown = {direction: _shown(subject, direction) for direction in subject.directions}
+    newest = {str(event.get("check")): event for event in log.warnings if event["step"] <= info.step}
+    templates = Environment(
+        loader=PackageLoader("cyclegan.publishing"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    header = ModelCardData(
-        license=licence,
-        library_name="cyclegan",
-        pipeline_tag="image-to-image",
-        tags=["cyclegan", "unpaired-image-to-image-translation", "gan", "pytorch"],
+    templates.filters |= {"cell": _cell, "clean": lambda text: _cell(subject.clean(text))}
+    text = templates.get_template("card.md").render(
+        header=ModelCardData(
+            license=licence,
+            library_name="cyclegan",
+            pipeline_tag="image-to-image",
+            tags=["cyclegan", "unpaired-image-to-image-translation", "gan", "pytorch"],
+        ),
+        subject=subject,
+        info=info,
+        config=subject.config,
+        log=log,
+        first=first,
+        is_both=len(subject.directions) == 2,
+        title=lambda direction: _cell(arrow(direction, subject.names)),
+        about=_about(subject.config),
+        ABOUT=_ABOUT,
+        pictures=pictures,
+        sheets=[
+            (direction, "truth" in _roles(images), not any(image.is_extreme for image in images))
+            for direction, images in shown.items()
+            if f"samples/{direction}.png" in pictures
+        ],
+        origin=subject.clean(subject.examples.origin).removeprefix("from "),
+        test_images=" and ".join(f"{len(files):,} images of {name[-1].upper()}" for name, files in tests),
+        source=source,
+        reads_picture=_is_picture(source),
+        writes_picture=_is_picture(source) and _is_picture(target),
+        is_resized=info.preprocess not in ("crop", "none"),
+        scores=scores,
+        verdicts=verdicts,
+        kid_in_training=list(_kid_in_training(subject)),
+        READ_BASELINES=READ_BASELINES,
+        table=_table,
+        score_rows=_score_rows,
+        data_rows=_data_rows(subject),
+        training_rows=_training_rows(subject),
+        loss_rows=_loss_rows(subject.config) if subject.config is not None else [],
+        warnings=newest.values(),
+        was_not_finite=any(event["step"] <= info.step for event in log.not_finite),
+        licence=licence,
+        data_licence=data_licence,
     )
-    body = "\n\n".join(part for section in sections for part in section)
-    return f"---\n{header}\n---\n\n{body}\n"
-
-
-def _what(subject: Subject, pictures: Sequence[str]) -> Iterator[str]:
-    names, directions = subject.names, subject.directions
-    yield f"# {subject.repo_id.partition('/')[2]}"
-    kind = "Two image translators" if len(directions) == 2 else "An image translator"
-    there = arrow(directions[0], names) + (", and back" if len(directions) == 2 else "")
-    yield (
-        f"{kind}, learned from two folders of images without pairs (CycleGAN): {_cell(there)}. "
-        f"{'Made' if subject.config is not None or subject.info.origin is None else 'Imported'} with `cyclegan` "
-        f"{subject.info.cyclegan_version}."
-    )
-    about = _about(subject.config)
-    domains = [f"- {name.upper()}: {_cell(subject.clean(about[name]))}" for name in ("a", "b") if name in about]
-    if domains:
-        yield "\n".join(domains)
-    for direction in directions:
-        if f"samples/{direction}.png" in pictures:
-            shown = _shown(subject, direction)
-            below = "its translation below"
-            below += f", and under it the true image of {direction[-1].upper()}" if "truth" in _roles(shown) else ""
-            title = _cell(arrow(direction, names))
-            yield f"![{title}: input and translation](samples/{direction}.png)"
-            origin = subject.clean(subject.examples.origin).removeprefix("from ")
-            usual = not any(example.is_extreme for example in shown)
-            chosen = "not chosen by how well they came out" if usual else "among them the best and the worst"
-            where = f" The images are from {origin}, {chosen}." if origin else ""
-            yield f"*{title}. Each column is one image: the input above, {below}.{where}*"
-    if "samples/samples.png" in pictures:
-        yield "![inputs, translations and the way back](samples/samples.png)"
-        yield "*Inputs, their translations, and these translated back, as the labels say.*"
-    if not pictures:
-        yield "No picture of its translations was published with this model."
-
-
-def _usage(subject: Subject) -> Iterator[str]:
-    info, repo_id = subject.info, subject.repo_id
-    direction = subject.directions[0]
-    source, target = (info.a, info.b) if direction == "a2b" else (info.b, info.a)
-    yield "## How to use"
-    yield "```sh\npip install 'cyclegan[hub]'\n```"
-    pictures_in, pictures_out = _is_picture(source), _is_picture(source) and _is_picture(target)
-    lines = ["from PIL import Image"] if pictures_in else ["import numpy as np"]
-    lines += ["import numpy as np"] if pictures_in and not pictures_out else []
-    lines = [*sorted(lines, reverse=True), "from cyclegan import Translator", ""]
-    lines += [f'translator = Translator.from_pretrained("{repo_id}", direction="{direction}")']
-    lines += ['result = translator(Image.open("input.png"))'] if pictures_in else []
-    lines += [] if pictures_in else [f'result = translator(np.load("input.npy"))  # (H, W, {source.channels})']
-    lines += ['result.save("translated.png")' if pictures_out else 'np.save("translated.npy", np.asarray(result))']
-    yield "```python\n" + "\n".join(lines) + "\n```"
-    name = "input.png" if pictures_in else "input.npy"
-    yield (
-        f"```sh\ncyclegan translate hf:{repo_id} {name} --out translated --direction {direction}\n```\n\n"
-        "In place of the image there may be folders of images. An output has the size of its input. Once fetched, the "
-        "model also loads without a connection."
-    )
-    if len(subject.directions) == 2:
-        yield f'The other way: `direction="{subject.directions[1]}"`, `--direction {subject.directions[1]}`.'
-    if info.preprocess not in ("crop", "none"):
-        yield (
-            f"It learned from images brought to {info.load_size} pixels. For much larger or smaller ones, "
-            f"`--short-side {info.load_size}` translates at that scale."
-        )
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
 def _is_picture(image_format: ImageFormat) -> bool:
     return image_format.dtype == "uint8" and image_format.channels in (1, 3, 4)
 
 
-def _scores(subject: Subject) -> Iterator[str]:
-    yield "## Scores"
-    scores = public_scores(subject)
-    if scores is None:
-        yield subject.no_scores + " `cyclegan evaluate` scores a model on two folders of test images."
-        yield from _scores_in_training(subject)
-        return
-    counts = [f"{len(of.files):,} images of {name[-1].upper()}" for name, of in scores.files.items() if "test" in name]
-    truth = "with the truth of every image" if scores.paired else "without truth, as there are no pairs"
-    size = f", brought to a short side of {scores.short_side} pixels" if scores.short_side else ""
-    yield (
-        f"Measured by `cyclegan evaluate` {scores.cyclegan_version} on test images ({' and '.join(counts)}{size}), "
-        f"{truth}, with the {scores.weights} weights of step {scores.step:,}."
-    )
-    yield (
-        f"KID and Frechet distance are taken on {scores.features.label}: they are neither standard FID nor standard "
-        f"KID and must not be compared with published ones, which use another network. {READ_BASELINES}"
-    )
-    for direction in subject.directions:
-        of = scores.directions.get(direction)
-        if of is not None:
-            yield f"### {_cell(arrow(direction, subject.names))}"
-            if "kid" in of.metrics:
-                yield " ".join(verdict(of.metrics["kid"]))
-            yield _score_table(scores, direction)
-            of_single = [f"{note}." for note in scores.metric_notes(direction)]
-            if of.notes or of_single:
-                yield "\n".join(f"- {note}" for note in (*of.notes, *of_single))
-
-
-def _scores_in_training(subject: Subject) -> Iterator[str]:
-    """The KID on validation images at this step, if the run was scored then."""
+def _kid_in_training(subject: Subject) -> Iterator[tuple[Direction, float, str]]:
+    """The KID on validation images at this step, if the run was scored then, and its baselines in words."""
     event = next((event for event in subject.log.scores if event.get("step") == subject.info.step), None)
-    features = features_title(inside(subject.log.validation, "features", "name"))
     for direction in subject.directions:
         value = number(inside(event, "directions", direction, "kid", "value"))
         if value is not None:
-            ends = [
-                f"{words} {end:.3f}"
-                for words, name in (("real images", "floor"), ("input", "ceiling"))
-                if (end := number(inside(subject.log.validation, "directions", direction, name, "value"))) is not None
-            ]
-            beside = f" ({', '.join(ends)})" if ends else ""
-            yield (
-                f"{_cell(arrow(direction, subject.names))}: KID, {features}, on validation images in training "
-                f"{value:.3f}{beside}; less is better. It is no standard KID."
-            )
+            known = inside(subject.log.validation, "directions", direction)
+            ends = {BASELINES[key]: number(inside(known, key, "value")) for key in ("floor", "ceiling")}
+            yield direction, value, ", ".join(f"{words} {end:.3f}" for words, end in ends.items() if end is not None)
 
 
-def _score_table(scores: Scores, direction: Direction) -> str:
+def _score_rows(scores: Scores, direction: Direction) -> list[list[str]]:
     of = scores.directions[direction]
     rows = [["score", "translations", "95 % interval", *of.baselines.values(), "images"]]
     for name, metric, score in of.rows:
@@ -233,45 +158,24 @@ def _score_table(scores: Scores, direction: Direction) -> str:
         label = f"{scores.title(name)}{unit} ({metric.better} is better)"
         known = score.baselines
         values = [metric.show(known[key].value) if key in known else "" for key in of.baselines]
-        interval = score.value.show_interval(metric.digits).replace(" .. ", " to ")
+        interval = score.value.show_interval(metric.digits)
         rows.append([label, metric.show(score.value.value), interval, *values, f"{score.num_images:,}"])
-    return _table(rows)
+    return rows
 
 
-def _data(subject: Subject, data_licence: str | None) -> Iterator[str]:
+def _data_rows(subject: Subject) -> list[list[str]]:
     info, config = subject.info, subject.config
-    yield "## Data"
     rows = [["domain", "image format"], ["A", str(info.a)], ["B", str(info.b)]]
     if config is not None and config.a is not None:
         try:
             folders = find_folders(config.a, config.b, config.test_a, config.test_b)
             places = [(folders.a, folders.test_a), (folders.b, folders.test_b)]
-        except InputError:  # the images have moved on since
+        except InputError:  # the folders have moved
             places = [(config.a, config.test_a), (config.b or config.a, config.test_b)]
         rows[0] += ["training images", "test images"]
         for row, (train, test) in zip(rows[1:], places, strict=True):
             row += [_count(train), _count(test) if test is not None else ""]
-    yield _table(rows)
-    about = _about(config)
-    if about:
-        told = [f"- {_ABOUT[name]}: {_cell(subject.clean(text))}" for name, text in about.items()]
-        yield "What the dataset says of itself (about.json):\n\n" + "\n".join(told)
-    yield (
-        f"Licence of the images, as stated by who published this model: {_cell(data_licence)}"
-        if data_licence
-        else f"{'Beyond that, the' if about else 'The'} licence of the images is not stated."
-    )
-    mirrored = "" if config is None else ", mirrored at random" if config.data.flip else ", not mirrored"
-    cropped = f", crops of {info.crop_size} pixels" if info.preprocess.endswith("crop") else ""
-    size = f", size {info.load_size} pixels" if info.preprocess not in ("crop", "none") else ""
-    if config is None and info.preprocess == "none":
-        yield "How the training images were brought to size is not known here."
-    else:
-        yield f"Preprocessing in training: `{info.preprocess}`{size}{cropped}{mirrored}."
-    counts, origin = inside(subject.log.validation, "num_images") or {}, inside(subject.log.validation, "origin")
-    if counts and origin:
-        images = " and ".join(f"{count} images of {name.upper()}" for name, count in counts.items())
-        yield f"Scores in training were taken on {images}, {subject.clean(str(origin))}."
+    return rows
 
 
 def _count(folder: Path) -> str:
@@ -292,10 +196,9 @@ def _about(config: TrainConfig | None) -> dict[str, str]:
     return {}
 
 
-def _training(subject: Subject) -> Iterator[str]:
+def _training_rows(subject: Subject) -> list[list[str]]:
     info, config, log = subject.info, subject.config, subject.log
     model = info.model
-    yield "## Training"
     direction = subject.directions[0]
     channels = (model.channels_a, model.channels_b) if direction == "a2b" else (model.channels_b, model.channels_a)
     size = count_parameters(build_generator(model, *channels))
@@ -303,13 +206,11 @@ def _training(subject: Subject) -> Iterator[str]:
         ["setting", "value"],
         ["generators", f"{model.generator_summary}, {size:,} parameters each"],
         ["normalisation", model.norm + (", dropout in training" if model.dropout else "")],
-        *(
-            [["beyond the paper's networks", ", ".join(model.reference_incompatibilities)]]
-            if model.reference_incompatibilities
-            else []
-        ),
-        *([["steps", f"{info.step:,}"]] if info.step else []),
     ]
+    if model.reference_incompatibilities:
+        rows.append(["beyond the paper's networks", ", ".join(model.reference_incompatibilities)])
+    if info.step:
+        rows.append(["steps", f"{info.step:,}"])
     if config is not None:
         rows.insert(2, ["discriminators", model.discriminator_summary])
         lengths = {"steps": config.steps, "epochs": config.epochs, "minutes": config.minutes}
@@ -335,10 +236,10 @@ def _training(subject: Subject) -> Iterator[str]:
     rows.append(["files", f"{kinds}; used by default: {info.translate_with}"])
     if info.origin is not None:
         rows.append(["origin", subject.clean(info.origin)])
-    yield _table(rows)
-    if config is None:
-        yield "The settings of its training are not known here."
-        return
+    return rows
+
+
+def _loss_rows(config: TrainConfig) -> list[list[str]]:
     losses = [["loss", "weight"]]
     for term in logged_terms(config):
         weights = term.set_weights(config)
@@ -348,38 +249,7 @@ def _training(subject: Subject) -> Iterator[str]:
     if config.cycle_end != 1:
         losses.append(["share of the cycle weights that is left at the end", f"{config.cycle_end:g}"])
     losses += [[penalty.label, f"{penalty.weight(config):g}"] for penalty in active_penalties(config)]
-    yield _table(losses)
-
-
-def _licence(licence: str | None) -> Iterator[str]:
-    yield "## Licence"
-    yield (
-        f"`{licence}` (of the weights, as stated by who published them)."
-        if licence
-        else "The licence of these weights is not stated: ask who published them before you use them."
-    )
-
-
-def _limits(subject: Subject) -> Iterator[str]:
-    yield "## What can go wrong"
-    lines = []
-    for direction, of in (public.directions if (public := public_scores(subject)) else {}).items():
-        if direction in subject.directions and "kid" in of.metrics:
-            lines.append(f"{_cell(arrow(direction, subject.names))}: {' '.join(verdict(of.metrics['kid']))}")
-    if subject.scores is None:
-        lines.append("It has no scores on test images, so how good it is was not measured.")
-    newest = {str(event.get("check")): event for event in subject.log.warnings if event["step"] <= subject.info.step}
-    for event in newest.values():
-        lines.append(f"Seen in training at step {event['step']:,}: {subject.clean(str(event.get('message')))}")
-    if any(event["step"] <= subject.info.step for event in subject.log.not_finite):
-        lines.append("A loss was not a finite number at some step of its training.")
-    lines += [
-        "It learned from unpaired images, so nothing ties a pixel of the output to the truth: it can add, remove or "
-        "recolour things and still look right. Do not measure or diagnose on translations.",
-        "Images unlike those of its training, by subject, scale, light or camera, come out worse, and it does not say "
-        "so.",
-    ]
-    yield "\n".join(f"- {line}" for line in lines)
+    return losses
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

@@ -18,7 +18,7 @@ from cyclegan.storage.showcase import Showcase, read_showcase
 # Addresses, which may be published.
 _ADDRESS = r"(?<!\w)(?:https?://(?:[^\s'\"`<>|,;]|[,;](?![\s/\\]))+|hf:/{0,2}[\w.-]+/[\w.-]+(?:@[\w./-]+)?(?![\w./-]))"
 # What looks like a path from a root, a drive, a home or the folder above. Names of folders may have spaces, commas and
-# brackets, so this may match a few words too many, which is better than one too few.
+# brackets, so this may match a few words too many rather than one too few.
 _START = r"(?:(?<![\w./\\])(?:file:|~[\w.-]*|[A-Za-z]:)?|(?<![\w.])\.+)[\\/](?=\S)"
 _IN_FOLDERS = rf"(?!{_ADDRESS})(?:[^\n'\"`:|/\\]|:(?![\s/\\])|(?<=\w)'(?=\w))"
 _FOLDERS = rf"(?:(?:{_IN_FOLDERS})*(?<![,;:)\]]\s)[\\/])*"
@@ -57,7 +57,7 @@ class Subject:
 
     @property
     def names(self) -> dict[str, str]:
-        """What the domains are called."""
+        """Names of the domains."""
         return domain_names(self.config)
 
     def clean(self, text: str) -> str:
@@ -125,7 +125,7 @@ def read_subject(path: Path, repo_id: str, weights: Literal["final", "average"] 
 
 
 def _absolute(*given: Path | None) -> tuple[Path, ...]:
-    """The absolute ones of these paths, as given and with links resolved, without roots."""
+    """These paths, as given and with links resolved, if they are absolute and not a root."""
     places = {place for path in given if path is not None for place in (path, path.resolve())}
     return tuple(place for place in places if place.is_absolute() and place.name)
 

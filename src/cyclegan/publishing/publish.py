@@ -83,7 +83,7 @@ def push(
 
 @contextmanager
 def _new_folder(dry_run: str | Path | None) -> Iterator[Path]:
-    """A folder to fill: that of the dry run, which is there whole or as it was, or a temporary one."""
+    """The folder to fill: that of the dry run, which is written atomically, or a temporary one."""
     if dry_run is None:
         with TemporaryDirectory(prefix="cyclegan-push-") as place:
             yield Path(place)

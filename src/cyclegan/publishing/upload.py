@@ -67,11 +67,11 @@ def upload(
     from huggingface_hub import CommitOperationAdd, CommitOperationDelete
 
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    state = "is as it was"
+    state = "is unchanged"
     if remote is None:
         with explained(api, repo_id):
             api.create_repo(repo_id, private=private or None)
-        state = "was made and is still empty"
+        state = "was created and is still empty"
     with explained(api, repo_id, remedy=f"{hub_url(api, repo_id)} {state}, push again later"):
         api.create_commit(
             repo_id,

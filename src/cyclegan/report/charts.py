@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Readable on white and on black.
-_COLOURS = ("#2f86c9", "#dd6b2f", "#2f9e62", "#a266c9", "#b58f1f", "#cc4f80", "#5c939e", "#8c7b6b")
-# Placeholder for the page's text colour, which is known only in the browser.
+# Readable on white and on black, also for most colour-blind people.
+COLOURS = ("#2f86c9", "#dd6b2f", "#2f9e62", "#a266c9", "#b58f1f", "#cc4f80", "#5c939e", "#8c7b6b")
+# Placeholder for the text colour of the page, which only the browser knows.
 _INK = "#010203"
 _MAX_POINTS = 500
 
@@ -43,7 +43,7 @@ class Chart:
 
     def colour(self, index: int) -> str:
         """The colour of the curve of this number."""
-        return _COLOURS[index % len(_COLOURS)]
+        return COLOURS[index % len(COLOURS)]
 
     def svg(self) -> str:
         """The drawing, in the text colour of the page."""
@@ -76,32 +76,20 @@ def _svg(chart: Chart) -> str:
 
         for index, series in enumerate(chart.series):
             _draw(axes, series, chart.colour(index))
+        style: dict[str, Any] = {"color": _INK, "alpha": 0.6, "linewidth": 1}
+        text: dict[str, Any] = {"textcoords": "offset points", "ha": "right"}
         for name, value in chart.lines.items():
-            axes.axhline(value, color=_INK, alpha=0.6, linewidth=1, linestyle=(0, (4, 3)))
+            axes.axhline(value, linestyle=(0, (4, 3)), **style)
             # The name of the lowest line goes below it, so that the names of two close lines do not overlap.
             below = len(chart.lines) > 1 and value == min(chart.lines.values())
-            place: dict[str, Any] = {
-                "xytext": (0, -2 if below else 2),
-                "va": "top" if below else "bottom",
-                "ha": "right",
-            }
-            axes.annotate(name, (1, value), xycoords=("axes fraction", "data"), textcoords="offset points", **place)
+            offset, side = (-2, "top") if below else (2, "bottom")
+            axes.annotate(name, (1, value), (0, offset), xycoords=("axes fraction", "data"), va=side, **text)
         for name, step in chart.marks.items():
-            axes.axvline(step, color=_INK, alpha=0.6, linewidth=1, linestyle=(0, (1, 2)))
-            axes.annotate(
-                name,
-                (step, 1),
-                (-3, -3),
-                xycoords=("data", "axes fraction"),
-                textcoords="offset points",
-                ha="right",
-                va="top",
-                rotation=90,
-            )
+            axes.axvline(step, linestyle=(0, (1, 2)), **style)
+            axes.annotate(name, (step, 1), (-3, -3), xycoords=("data", "axes fraction"), va="top", rotation=90, **text)
         buffer = io.StringIO()
-        figure.savefig(
-            buffer, format="svg", transparent=True, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        )
+        no_metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
     svg = buffer.getvalue().replace(_INK, "currentColor")
     svg = svg[svg.index("<svg") :]
     # Names of groups repeat from chart to chart, and nothing refers to them.

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 
 from cyclegan.config import Direction
 from cyclegan.errors import InputError
 from cyclegan.metrics.table import METRICS
 from cyclegan.report.charts import Chart
-from cyclegan.report.page import Gallery, Notice, Part, Section, Table, shrink, write_report
+from cyclegan.report.page import Notice, Part, Section, Table, galleries, write_report
 from cyclegan.report.record import read_record, series
 from cyclegan.report.run import estimate_text, read_kid, score_text
 from cyclegan.report.run_charts import DIRECTIONS, arrow
@@ -29,8 +28,8 @@ _READ_MARK = (
 class Comparison:
     """Runs side by side. names: one for each, as short as they can differ.
 
-    differences: sentences on how the measurements differ; then no value is marked as the best. remarks: what else a
-    reader must know.
+    differences: sentences on how the measurements differ; then no value is marked as the best. remarks: other
+    notes.
     """
 
     runs: tuple[Path, ...]
@@ -46,7 +45,7 @@ class Comparison:
                 of.metrics[name].value if (of := scores.directions.get(direction)) and name in of.metrics else None
                 for scores in self.scores
             ]
-            # As they are shown: digits that nobody sees make no difference.
+            # Compare the values as they are shown, with their digits.
             shown = {i: round(e.value, metric.digits) for i, e in enumerate(found) if e is not None}
             if not shown:
                 continue
@@ -54,10 +53,6 @@ class Comparison:
             marked = {index for index, value in shown.items() if value == best}
             differ = metric.ranked and len(marked) < len(shown) and not self.differences
             yield name, found, marked if differ else set()
-
-    def title(self, metric: str) -> str:
-        """The title of a metric, with the feature network of the first run."""
-        return self.scores[0].title(metric)
 
 
 def compare(*runs: Path, out: Path | None = None) -> Comparison:
@@ -71,10 +66,10 @@ def compare(*runs: Path, out: Path | None = None) -> Comparison:
         if not run.is_dir():
             raise InputError(f"There is no run directory {run}.")
     places = [run.resolve() for run in runs]
-    for run, place in zip(runs, places, strict=True):
-        if places.count(place) > 1:
+    for run in runs:
+        if places.count(run.resolve()) > 1:
             raise InputError(f"The run {run} is given twice; a comparison needs different runs.")
-    names, scores = short_names(places), tuple(read_scores(evaluation_of(Path(run))) for run in runs)
+    names, scores = short_names(places), tuple(read_scores(evaluation_of(run)) for run in runs)
     comparison = Comparison(runs, names, scores, *_unlike(names, scores))
     if out is not None:
         _write_page(comparison, out)
@@ -83,48 +78,47 @@ def compare(*runs: Path, out: Path | None = None) -> Comparison:
 
 def short_names(places: Sequence[Path]) -> tuple[str, ...]:
     """The paths without the parts that all of them begin or end with."""
-    parts = [list(place.parts) for place in places]
-    while all(len(path) > 1 for path in parts) and len({path[0] for path in parts}) == 1:
-        parts = [path[1:] for path in parts]
-    while all(len(path) > 1 for path in parts) and len({path[-1] for path in parts}) == 1:
-        parts = [path[:-1] for path in parts]
+    parts = [place.parts for place in places]
+    for end, rest in ((0, slice(1, None)), (-1, slice(-1))):
+        while all(len(path) > 1 for path in parts) and len({path[end] for path in parts}) == 1:
+            parts = [path[rest] for path in parts]
     return tuple("/".join(path) for path in parts)
 
 
 # ---- were they measured in the same way?
 
 
+def _each(names: Sequence[str], values: Sequence[str]) -> str:
+    return ", ".join(f"{name}: {value}" for name, value in zip(names, values, strict=True))
+
+
 def _unlike(names: Sequence[str], scores: Sequence[Scores]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Sentences on how the measurements differ, and on what else should be known."""
+    """Sentences on how the measurements differ, and other remarks."""
     differences, remarks = [], []
-    for what, values in (
-        ("feature network", [of.features.label for of in scores]),
-        (
-            "way to the features",
-            [
-                f"{of.features.layer}; {of.features.input_pixels} pixels, {of.features.resize}; {of.features.channels}"
-                for of in scores
-            ],
-        ),
-        ("size for translation", [f"short side {of.short_side}" if of.short_side else "as it is" for of in scores]),
-        ("noise on the translation", [f"{of.noise_sigma:g}" for of in scores]),
-        ("comparison with the truth", ["yes" if of.paired else "no" for of in scores]),
-        ("tool of the Inception scores", [_inception_tool(of) for of in scores]),
-    ):
+    features = [of.features for of in scores]
+    ways = {
+        "feature network": [of.label for of in features],
+        "way to the features": [f"{of.layer}; {of.input_pixels} pixels, {of.resize}; {of.channels}" for of in features],
+        "size for translation": [f"short side {of.short_side}" if of.short_side else "as it is" for of in scores],
+        "noise on the translation": [f"{of.noise_sigma:g}" for of in scores],
+        "comparison with the truth": ["yes" if of.paired else "no" for of in scores],
+        "tool of the Inception scores": [
+            next((found.metrics["fid"].note for found in of.directions.values() if "fid" in found.metrics), "none")
+            for of in scores
+        ],
+    }
+    for what, values in ways.items():
         if len(set(values)) > 1:
-            values_text = ", ".join(f"{name}: {value}" for name, value in zip(names, values, strict=True))
-            differences.append(f"The {what} differs ({values_text}).")
-    for part in sorted({part for of in scores for part in of.files}):
-        # Training images are listed for scored directions only; a missing direction is visible in the table.
-        lists = [of.files[part] for of in scores if part in of.files]
-        if len(lists) < len(scores):
-            continue
-        files = [of.files for of in lists]
-        if any(set(one) != set(other) for one, other in pairwise(files)):
-            counts = ", ".join(f"{name}: {len(one):,}" for name, one in zip(names, files, strict=True))
-            same = len(set.intersection(*map(set, files)))
+            differences.append(f"The {what} differs ({_each(names, values)}).")
+    # Training images are listed for scored directions only; a missing direction is visible in the table.
+    for part in sorted(set.intersection(*(set(of.files) for of in scores))):
+        files = [set(of.files[part].files) for of in scores]
+        roots = {of.files[part].root for of in scores}
+        if any(other != files[0] for other in files):
+            counts = _each(names, [f"{len(of.files[part].files):,}" for of in scores])
+            same = len(set.intersection(*files))
             differences.append(f"The images of {part} differ ({counts}; {same:,} names are in all of them).")
-        elif len(roots := {of.root for of in lists if of is not None}) > 1:
+        elif len(roots) > 1:
             remarks.append(
                 f"The images of {part} have the same names but lie in different folders ({', '.join(sorted(roots))}); "
                 "make sure that they are the same images."
@@ -140,21 +134,13 @@ def _unlike(names: Sequence[str], scores: Sequence[Scores]) -> tuple[tuple[str, 
     return tuple(differences), tuple(remarks)
 
 
-def _inception_tool(scores: Scores) -> str:
-    """How FID was measured, by its note."""
-    found = [of.metrics["fid"].note for of in scores.directions.values() if "fid" in of.metrics]
-    return found[0] if found else "none"
-
-
 def _unlike_images(names: Sequence[str], scores: Sequence[Scores]) -> Iterator[str]:
     """Files of equal names may differ in content: then the KID of the input differs."""
     for direction in DIRECTIONS:
-        ceilings = [
-            kid.ceiling.value if (kid := _kid(of, direction)) and kid.ceiling is not None else None for of in scores
-        ]
+        ceilings = [kid.ceiling.value if (kid := _kid(of, direction)) and kid.ceiling else None for of in scores]
         known = [value for value in ceilings if value is not None]
         if any(abs(value - known[0]) > max(0.01 * abs(known[0]), 0.001) for value in known):
-            kids = ", ".join(f"{n}: {'-' if v is None else f'{v:.3f}'}" for n, v in zip(names, ceilings, strict=True))
+            kids = _each(names, ["-" if value is None else f"{value:.3f}" for value in ceilings])
             yield f"The untranslated test images of {arrow(direction, _NAMES)} have different KID ({kids})."
 
 
@@ -188,28 +174,30 @@ def print_comparison(comparison: Comparison) -> None:
     any_marked = False
     for direction in DIRECTIONS:
         rows = list(comparison.rows(direction))
-        if not rows:
-            continue
-        table = ScreenTable(title=arrow(direction, _NAMES), title_justify="left", show_lines=False)
-        table.add_column("")
+        table = ScreenTable("", title=arrow(direction, _NAMES), title_justify="left")
         for name in comparison.names:
             table.add_column(name, overflow="fold")
         for metric, values, best in rows:
             any_marked |= bool(best)
-            cells = [_cell(metric, value, index in best) for index, value in enumerate(values)]
-            table.add_row(f"{comparison.title(metric)}, {METRICS[metric].better} is better", *cells)
-        console.print(table)
+            table.add_row(
+                f"{comparison.scores[0].title(metric)}, {METRICS[metric].better} is better",
+                *_cells(metric, values, best),
+            )
+        if rows:
+            console.print(table)
     if any_marked:
         console.print(_READ_MARK)
     for remark in comparison.remarks:
         console.print(f"- {remark}")
 
 
-def _cell(metric: str, value: Estimate | None, best: bool) -> str:
-    if value is None:
-        return "-"
-    first, *others = estimate_text(metric, value).split("\n")
-    return "\n".join([first + (" *" if best else ""), *others])
+def _cells(metric: str, values: Sequence[Estimate | None], best: set[int]) -> list[str]:
+    """The value of each run, with its interval below; the best ones are marked."""
+    cells = []
+    for index, value in enumerate(values):
+        first, *interval = (estimate_text(metric, value) or "-").split("\n")
+        cells.append("\n".join([f"{first} *" if index in best else first, *interval]))
+    return cells
 
 
 # ---- page
@@ -231,20 +219,14 @@ def _write_page(comparison: Comparison, out: Path) -> None:
     for direction in DIRECTIONS:
         rows = [
             [
-                f"{comparison.title(metric)} ({METRICS[metric].better} is better)\n{METRICS[metric].meaning}",
-                *(_cell(metric, value, index in best) for index, value in enumerate(values)),
+                f"{comparison.scores[0].title(metric)} ({METRICS[metric].better} is better)\n{METRICS[metric].meaning}",
+                *_cells(metric, values, best),
             ]
             for metric, values, best in comparison.rows(direction)
         ]
         if rows:
-            sections.append(
-                Section(
-                    arrow(direction, _NAMES),
-                    _baselines(comparison, direction),
-                    [Table(["", *comparison.names], rows)],
-                    level=3,
-                )
-            )
+            table = Table(["", *comparison.names], rows)
+            sections.append(Section(arrow(direction, _NAMES), _baselines(comparison, direction), [table], level=3))
     sections += _curves(comparison)
     sections += _shared_images(comparison)
     try:
@@ -280,22 +262,17 @@ def _shared_images(comparison: Comparison) -> Iterator[Section]:
     for direction in DIRECTIONS:
         by_file: list[dict[str, ShownImage]] = [{e.file: e for e in of.of(direction)} for of in showcases]
         shared = [file for file in by_file[0] if all(file in of for of in by_file)][:_MAX_IMAGES]
-        for with_truth in (True, False):
-            rows, captions = [], []
-            for file in shared:
-                every = [of[file] for of in by_file]
-                pictures = [every[0].picture("input"), *(one.picture("output") for one in every)]
-                truth = every[0].picture("truth")
-                pictures += [truth] if truth is not None and with_truth else []
-                whole = [shrink(picture, 256) for picture in pictures if picture is not None]
-                if (truth is not None) == with_truth and len(whole) == len(pictures):
-                    rows.append(whole)
-                    texts = [score_text(one.score_name, one.score) for one in every]
-                    captions.append(f"{file}\n{' | '.join(text or '-' for text in texts)}")
-            if rows:
-                columns = ["input", *comparison.names, *(["truth"] if with_truth else [])]
-                yield Section(
-                    f"The same images, {arrow(direction, _NAMES)}",
-                    ["Images that all runs have in common; below each row its scores, in the order of the runs."],
-                    [Gallery(columns, rows, captions)],
-                )
+        rows = []
+        for every in ([of[file] for of in by_file] for file in shared):
+            pictures = [every[0].picture("input"), *(one.picture("output") for one in every), every[0].picture("truth")]
+            heads = ("input", *comparison.names, "truth")
+            row = [(head, picture) for head, picture in zip(heads, pictures, strict=True) if picture is not None]
+            if None not in pictures[:-1]:
+                texts = " | ".join(score_text(one) or "-" for one in every)
+                rows.append((row, f"{every[0].file}\n{texts}"))
+        for gallery in galleries(rows):
+            yield Section(
+                f"The same images, {arrow(direction, _NAMES)}",
+                ["Images that all runs have in common; below each row its scores, in the order of the runs."],
+                [gallery],
+            )

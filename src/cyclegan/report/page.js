@@ -1,4 +1,4 @@
-// Without this script every picture of the page is shown, one beside or below the other.
+// Without this script every picture of the page is shown, side by side or one below the other.
 document.documentElement.classList.add("live");
 
 for (const slider of document.querySelectorAll(".slider")) {

@@ -1,11 +1,11 @@
-"""Pages: one HTML file with its pictures inside. It needs no network, and its pictures no JavaScript.
+"""Pages: one HTML file with its pictures inside. It works offline, and shows its pictures without JavaScript.
 
 A page is made of sections with parts. Each class of part has a macro of the same name in templates/parts.html.
 """
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -20,8 +20,8 @@ from cyclegan.system.atomic import write_bytes
 
 # Pictures up to this many pixels are shown pixel by pixel and kept without loss.
 _SMALL = 128
-# The longer side of pictures in a slider, and of the buttons that choose one.
-_LARGE, _THUMBNAIL = 512, 96
+# Longer side of the pictures in a slider.
+LARGE = 512
 
 
 @dataclass(frozen=True)
@@ -65,14 +65,7 @@ class Pair:
     def width(self) -> int:
         """Width of each picture in pixels."""
         size = max(self.before.size)
-        return round(self.before.width * (max(1, _LARGE // size) if is_small(self.before) else _LARGE / size))
-
-    @property
-    def thumbnail(self) -> Image.Image:
-        return shrink(self.after, _THUMBNAIL)
-
-    def large(self, picture: Image.Image) -> Image.Image:
-        return shrink(picture, _LARGE)
+        return round(self.before.width * (max(1, LARGE // size) if is_small(self.before) else LARGE / size))
 
 
 @dataclass(frozen=True)
@@ -174,17 +167,40 @@ def _templates() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.globals |= {"render": part_html, "is_small": is_small, "data_url": _data_url}
+    templates.globals |= {
+        "render": part_html,
+        "is_small": is_small,
+        "shrink": shrink,
+        "data_url": _data_url,
+        "LARGE": LARGE,
+    }
     return templates
+
+
+def galleries(rows: Iterable[tuple[Sequence[tuple[str, Image.Image]], str]], side: int = 256) -> list[Gallery]:
+    """Rows of (column head, picture), each with a caption; a gallery for each list of heads that occurs."""
+    groups: dict[tuple[str, ...], list[tuple[list[Image.Image], str]]] = {}
+    for row, caption in rows:
+        pictures = [shrink(picture, side) for _, picture in row]
+        groups.setdefault(tuple(head for head, _ in row), []).append((pictures, caption))
+    return [Gallery(heads, *map(list, zip(*of, strict=True))) for heads, of in groups.items()]
+
+
+def montage(rows: Sequence[Sequence[Image.Image]], gap: int) -> Image.Image:
+    """Rows of pictures as one picture on white; each cell has the size of the largest one."""
+    width, height = (max(picture.size[axis] for row in rows for picture in row) + gap for axis in (0, 1))
+    sheet = Image.new("RGB", (width * max(map(len, rows)) - gap, height * len(rows) - gap), "white")
+    for y, row in enumerate(rows):
+        for x, picture in enumerate(row):
+            sheet.paste(picture, (x * width, y * height))
+    return sheet
 
 
 def shrink(picture: Image.Image, side: int) -> Image.Image:
     """The picture, reduced so that its longer side has at most `side` pixels."""
-    if max(picture.size) <= side:
-        return picture
-    scale = side / max(picture.size)
-    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-    return picture.resize(size, Image.Resampling.LANCZOS)
+    picture = picture.copy()
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=None)
+    return picture
 
 
 def is_small(picture: Image.Image) -> bool:

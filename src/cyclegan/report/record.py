@@ -1,6 +1,7 @@
 """The log of a run, read as far as it is complete."""
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +18,13 @@ Event = dict[str, Any]
 class RunRecord:
     """The lines of log.jsonl. losses: those without a kind; validation: the newest, which names the images."""
 
-    losses: tuple[Event, ...] = ()
-    sessions: tuple[Event, ...] = ()
+    losses: Sequence[Event] = ()
+    sessions: Sequence[Event] = ()
     validation: Event | None = None
-    scores: tuple[Event, ...] = ()
-    warnings: tuple[Event, ...] = ()
-    unreadable: tuple[Event, ...] = ()
-    not_finite: tuple[Event, ...] = ()
+    scores: Sequence[Event] = ()
+    warnings: Sequence[Event] = ()
+    unreadable: Sequence[Event] = ()
+    not_finite: Sequence[Event] = ()
 
     @property
     def step(self) -> int:
@@ -39,6 +40,13 @@ class RunRecord:
     def features(self) -> str:
         """Title of the network that scores in training were computed with."""
         return features_title(inside(self.validation, "features", "name"))
+
+    @property
+    def validation_images(self) -> str:
+        """The validation images in words: how many of each domain, and where they are from; nothing if unknown."""
+        counts, origin = inside(self.validation, "num_images"), inside(self.validation, "origin")
+        images = " and ".join(f"{count} images of {name.upper()}" for name, count in (counts or {}).items())
+        return f"{images}, {origin}" if images and origin else ""
 
     @property
     def best(self) -> Event | None:
@@ -78,17 +86,16 @@ def series(events: Sequence[Event], label: str, *keys: str, smooth: bool = False
 
 def read_record(run: Path) -> RunRecord:
     """The record of a run directory; lines without a step are skipped."""
-    kinds: dict[str, list[Event]] = {}
+    kinds: defaultdict[str, list[Event]] = defaultdict(list)
     for event in read_log(run / "log.jsonl"):
         if number(event.get("step")) is not None:
-            kinds.setdefault(str(event.get("event", "")), []).append(event)
-    validations = kinds.get("validation", [])
+            kinds[str(event.get("event", ""))].append(event)
     return RunRecord(
-        losses=tuple(kinds.get("", ())),
-        sessions=tuple(kinds.get("session", ())),
-        validation=validations[-1] if validations else None,
-        scores=tuple(kinds.get("scores", ())),
-        warnings=tuple(kinds.get("warning", ())),
-        unreadable=tuple(kinds.get("unreadable", ())),
-        not_finite=tuple(kinds.get("not finite", ())),
+        losses=kinds[""],
+        sessions=kinds["session"],
+        validation=next(reversed(kinds["validation"]), None),
+        scores=kinds["scores"],
+        warnings=kinds["warning"],
+        unreadable=kinds["unreadable"],
+        not_finite=kinds["not finite"],
     )

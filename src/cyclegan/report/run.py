@@ -2,8 +2,10 @@
 
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from PIL import Image
 
@@ -14,7 +16,6 @@ from cyclegan.metrics.table import METRICS
 from cyclegan.report.page import (
     Details,
     Frames,
-    Gallery,
     Notice,
     Pair,
     Part,
@@ -22,21 +23,37 @@ from cyclegan.report.page import (
     Section,
     Slider,
     Table,
+    galleries,
     shrink,
     write_report,
 )
-from cyclegan.report.record import Event, RunRecord, inside, read_record
+from cyclegan.report.record import Event, RunRecord, read_record
 from cyclegan.report.run_charts import DIRECTIONS, arrow, domain_names, loss_charts, validation_charts
 from cyclegan.storage.run import read_run_config
 from cyclegan.storage.scores import BASELINES, READ_BASELINES, Estimate, Scores, read_scores, verdict
 from cyclegan.storage.showcase import Showcase, ShownImage, open_picture, read_showcase
 
 _MAX_FRAMES = 8
-_FRAME_SIDE, _GALLERY_SIDE = 900, 256
+_FRAME_SIDE = 900
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Run:
+    """What the files of a run hold. names: of the domains. problems: files that cannot be read."""
+
+    path: Path
+    config: TrainConfig | None
+    log: RunRecord
+    scores: Scores | None
+    showcase: Showcase
+    names: dict[str, str]
+    problems: list[str]
 
 
 def read_kid(features: FeatureInfo) -> str:
-    """What KID on these features is."""
+    """How to read KID on these features."""
     return (
         "KID (kernel distance) is how far the set of translations is from the set of real images of the target, by "
         f"{features.label}. Less is better. The number itself means little. {READ_BASELINES} Published numbers use "
@@ -49,28 +66,33 @@ def write_run_report(run: Path) -> Path:
 
     Every part whose files are missing is left out: a run that was stopped after one step has a page, too.
     """
-    config, config_problem = _read_config(run)
-    log, showcase = read_record(run), read_showcase(run)
-    scores, scores_problem = _read_scores(run)
-    names = domain_names(config)
-
-    sections = [Section("Summary", *_summary(run, config, log, scores, names))]
-    problems = [
-        *(text for text in (config_problem, scores_problem) if text),
-        *_health(log),
-        *_stale(log, scores),
-        *(f"Scores{place and f' of {place}'}: {note}" for place, note in _notes(scores, names)),
-    ]
-    if problems:
-        sections.append(Section("Read this first", [], [Notice(problems)]))
+    of = _read(run)
+    sections = [Section("Summary", *_summary(of))]
+    if warnings := [*of.problems, *_warnings(of)]:
+        sections.append(Section("Read this first", [], [Notice(warnings)]))
     for direction in DIRECTIONS:
-        sections += _direction(direction, scores, showcase, names)
-    sections += _training(run, log, names)
-    sections += _how(run, log, scores)
+        sections += _direction(of, direction)
+    sections += _training(of)
+    sections += _how(of)
 
     report = run / "report.html"
     write_report(report, f"CycleGAN run {run.resolve().name}", sections)
     return report
+
+
+def _read(run: Path) -> _Run:
+    problems = []
+
+    def tried(read: Callable[[Path], T]) -> T | None:
+        try:
+            return read(run)
+        except InputError as error:
+            problems.append(str(error))
+            return None
+
+    config = tried(read_run_config)
+    scores = tried(read_scores) if (run / "scores.json").is_file() else None
+    return _Run(run, config, read_record(run), scores, read_showcase(run), domain_names(config), problems)
 
 
 # ---- words
@@ -92,148 +114,129 @@ def _plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
-# ---- reading, tolerant of damaged files
+def estimate_text(name: str, estimate: Estimate | None) -> str:
+    """The value with its unit, and its interval below it; nothing for None."""
+    if estimate is None:
+        return ""
+    metric = METRICS[name]
+    lines = [" ".join(filter(None, (metric.show(estimate.value), metric.unit))), estimate.show_interval(metric.digits)]
+    return "\n".join(filter(None, lines))
 
 
-def _read_config(run: Path) -> tuple[TrainConfig | None, str]:
-    try:
-        return read_run_config(run), ""
-    except InputError as error:
-        return None, str(error)
-
-
-def _read_scores(run: Path) -> tuple[Scores | None, str]:
-    if not (run / "scores.json").is_file():
-        return None, ""
-    try:
-        return read_scores(run), ""
-    except InputError as error:
-        return None, str(error)
-
-
-def _stale(log: RunRecord, scores: Scores | None) -> Iterator[str]:
-    if scores is not None and scores.step < log.step:
-        yield (
-            f"The scores on test images are those of step {scores.step:,}, and the training went on to {log.step:,}: "
-            "evaluate it again."
-        )
-
-
-def _notes(scores: Scores | None, names: dict[str, str]) -> Iterator[tuple[str, str]]:
-    """Notes of the scores, each with its direction, or with nothing if it holds for all of them."""
-    found = scores.directions if scores is not None else {}
-    for note in dict.fromkeys(note for of in found.values() for note in of.notes):
-        places = [direction for direction, of in found.items() if note in of.notes]
-        if len(places) == len(found):
-            yield "", note
-        else:
-            yield from ((arrow(direction, names), note) for direction in places)
+def score_text(image: ShownImage) -> str:
+    """The score of a single image with its name, or nothing."""
+    name = image.score_name
+    if name is None or image.score is None:
+        return ""
+    label = "distance to real images" if name == "unlike" else METRICS[name].label if name in METRICS else name
+    return f"{label} {image.score:.3f}"
 
 
 # ---- summary and warnings
 
 
-def _summary(
-    run: Path, config: TrainConfig | None, log: RunRecord, scores: Scores | None, names: dict[str, str]
-) -> tuple[list[str], list[Part]]:
-    paragraphs, parts = [], list[Part]()
+def _summary(run: _Run) -> tuple[list[str], list[Part]]:
+    config, log, scores, names = run.config, run.log, run.scores, run.names
+    paragraphs = []
     if config is not None:
-        model, data = config.model, config.data
-        size = f"crops of {data.crop_size} pixels" if data.crops else "whole images"
+        size = f"crops of {config.data.crop_size} pixels" if config.data.crops else "whole images"
         paragraphs.append(
             f"Two translators between {names['a']} and {names['b']}, learned from images without pairs. "
-            f"Generators: {model.generator_summary}; {config.adversarial} loss, {size}, "
+            f"Generators: {config.model.generator_summary}; {config.adversarial} loss, {size}, "
             f"preset {config.preset}, seed {config.seed}."
         )
-    trained = f"Trained for {_plural(log.step, 'step')}"
-    trained += f" in {_duration(log.seconds)}" if log.seconds is not None else ""
-    trained += f", {_plural(len(log.sessions), 'session')}." if log.sessions else "."
-    if log.best is not None:
-        trained += (
-            f" The best step by KID ({log.features}) on validation images is {log.best['step']:,} "
-            f"({log.best['kid']:.3f}); "
-            f"the last one is {log.step:,}."
-        )
     if config is not None or log.step:  # a model directory alone has no record of its training
+        time = f" in {_duration(log.seconds)}" if log.seconds is not None else ""
+        sessions = f", {_plural(len(log.sessions), 'session')}" if log.sessions else ""
+        trained = f"Trained for {_plural(log.step, 'step')}{time}{sessions}."
+        if log.best is not None:
+            trained += (
+                f" The best step by KID ({log.features}) on validation images is {log.best['step']:,} "
+                f"({log.best['kid']:.3f}); the last one is {log.step:,}."
+            )
         paragraphs.append(trained)
     if scores is None:
         # One root holds its test folders itself.
         known = config is not None and ((config.test_a and config.test_b) or config.b is None)
-        folders = "" if known else " --a DIR --b DIR"
-        paragraphs.append(
-            f"It has not been scored on test images yet. To do so: cyclegan evaluate {shlex.quote(str(run))}{folders}"
-        )
-        return paragraphs, parts
+        command = f"cyclegan evaluate {shlex.quote(str(run.path))}{'' if known else ' --a DIR --b DIR'}"
+        return [*paragraphs, f"It has not been scored on test images yet. To do so: {command}"], []
     paragraphs.append(
         f"Scored on test images: the networks{f' of step {scores.step:,}' if scores.step else ''} "
         f"({scores.weights} weights), "
         + ("with the truth of every image." if scores.paired else "without truth, as there are no pairs.")
     )
+    columns = ["", scores.title("kid"), BASELINES["floor"], BASELINES["ceiling"]]
+    columns += ["L1 to the truth", "L1 of the mean image"] if scores.paired else []
     rows = []
     for direction, of in scores.directions.items():
         kid, l1 = of.metrics.get("kid"), of.metrics.get("l1")
         shown = [("kid", kid, "value"), ("kid", kid, "floor"), ("kid", kid, "ceiling")]
         shown += [("l1", l1, "value"), ("l1", l1, "mean_image")] if scores.paired else []
-        cells = [estimate_text(name, getattr(score, part)) if score else "-" for name, score, part in shown]
+        cells = [estimate_text(name, getattr(score, part)) if score else "" for name, score, part in shown]
         rows.append([arrow(direction, names), *(cell or "-" for cell in cells)])
         if kid:
             paragraphs.append(f"{arrow(direction, names)}: {' '.join(verdict(kid))}")
-    columns = ["", scores.title("kid"), BASELINES["floor"], BASELINES["ceiling"]]
-    parts.append(Table([*columns, *(["L1 to the truth", "L1 of the mean image"] if scores.paired else [])], rows))
-    paragraphs.append(read_kid(scores.features))
-    return paragraphs, parts
+    return [*paragraphs, read_kid(scores.features)], [Table(columns, rows)]
 
 
-def _health(log: RunRecord) -> list[str]:
-    """Warnings of the health checks in training: the newest text of each check, and how often it came."""
-    texts = [f"Step {event['step']:,}: {event.get('term')} became {event.get('value')}." for event in log.not_finite]
+def _warnings(run: _Run) -> Iterator[str]:
+    """Health checks that failed (the newest text of each), scores of an earlier step, and notes on the scores."""
+    log, scores = run.log, run.scores
+    for event in log.not_finite:
+        yield f"Step {event['step']:,}: {event.get('term')} became {event.get('value')}."
     checks: dict[str, list[Event]] = {}
     for event in log.warnings:
         checks.setdefault(str(event.get("check")), []).append(event)
     for check, events in checks.items():
         first, last = events[0]["step"], events[-1]["step"]
         when = f"step {last:,}" if len(events) == 1 else f"{len(events)} times, steps {first:,} to {last:,}"
-        texts.append(f"Health check {check} ({when}): {events[-1].get('message')}")
-    return texts
+        yield f"Health check {check} ({when}): {events[-1].get('message')}"
+    if scores is None:
+        return
+    if scores.step < log.step:
+        yield (
+            f"The scores on test images are those of step {scores.step:,}, and the training went on to {log.step:,}: "
+            "evaluate it again."
+        )
+    for note in dict.fromkeys(note for of in scores.directions.values() for note in of.notes):
+        places = [arrow(direction, run.names) for direction, of in scores.directions.items() if note in of.notes]
+        of_all = len(places) == len(scores.directions)
+        yield from [f"Scores: {note}"] if of_all else [f"Scores of {place}: {note}" for place in places]
 
 
 # ---- one direction
 
 
-def _direction(
-    direction: Direction, scores: Scores | None, showcase: Showcase, names: dict[str, str]
-) -> Iterator[Section]:
+def _direction(run: _Run, direction: Direction) -> Iterator[Section]:
     # What comes first should be typical, not the best.
-    shown = sorted(showcase.of(direction), key=lambda image: image.is_extreme)
-    is_scored = scores is not None and direction in scores.directions
-    if not is_scored and not shown:
-        return
+    shown = sorted(run.showcase.of(direction), key=lambda image: image.is_extreme)
     if shown:
-        origin = f"Where these images are from: {showcase.origin}. " if showcase.origin else ""
+        origin = f"Where these images are from: {run.showcase.origin}. " if run.showcase.origin else ""
         text = (
-            f"Before and after translation: move the handle. {origin}Large pictures are made smaller on this page; the "
+            f"Before and after translation: move the handle. {origin}Large pictures are reduced on this page; the "
             "originals are in the folder examples/ of the run."
         )
-        sides = f"input, {direction[0].upper()}", f"translation to {direction[-1].upper()}"
-        yield Section(arrow(direction, names), [text], [Slider(*sides, list(_pairs(shown)))])
-    else:
-        yield Section(arrow(direction, names))
-    if scores is not None and is_scored:
-        yield _score_section(scores, direction)
+        slider = Slider(
+            f"input, {direction[0].upper()}", f"translation to {direction[-1].upper()}", list(_pairs(shown))
+        )
+        yield Section(arrow(direction, run.names), [text], [slider])
+    if run.scores is not None and direction in run.scores.directions:
+        if not shown:
+            yield Section(arrow(direction, run.names))
+        yield _score_section(run.scores, direction)
     for kind, text in (
         ("best", "The test images with the best score, first the best of all."),
-        ("worst", "The test images with the worst score, first the worst of all: what can go wrong looks like this."),
+        ("worst", "The test images with the worst score, first the worst of all: this is what can go wrong."),
     ):
-        galleries = _gallery(showcase, direction, kind)
-        if galleries:
-            yield Section(f"{kind.capitalize()} images", [text], galleries, level=3)
+        if found := galleries(_rows_of_pictures(run.showcase, direction, kind)):
+            yield Section(f"{kind.capitalize()} images", [text], found, level=3)
 
 
 def _pairs(shown: list[ShownImage]) -> Iterator[Pair]:
     for image in shown:
         before, after = image.picture("input"), image.picture("output")
         if before is not None and after is not None:
-            caption = ", ".join(filter(None, (image.file, image.kind, score_text(image.score_name, image.score))))
+            caption = ", ".join(filter(None, (image.file, image.kind, score_text(image))))
             yield Pair(caption, before, after, image.picture("truth"), image.kind)
 
 
@@ -244,69 +247,46 @@ def _score_section(scores: Scores, direction: Direction) -> Section:
         parts.append(Notice(notes))
     kid = of.metrics.get("kid")
     if kid is not None and kid.floor is not None and kid.ceiling is not None:
-        low, high = kid.value.low, kid.value.high
-        interval = (kid.value.value,) * 2 if low is None or high is None else (low, high)
+        value, low, high = kid.value.value, kid.value.low, kid.value.high
+        interval = (value, value) if low is None or high is None else (low, high)
         ends = ((BASELINES["floor"], kid.floor.value), (BASELINES["ceiling"], kid.ceiling.value))
-        parts.append(Scale("translations", kid.value.value, interval, ends))
+        parts.append(Scale("translations", value, interval, ends))
     rows = []
     for name, metric, score in of.rows:
-        label = f"{scores.title(name)} ({metric.better} is better)\n{metric.meaning}"
+        label = f"{scores.title(name)} ({metric.better} is better)"
+        against = f"\nagainst {score.num_real:,} real" if score.num_real is not None else ""
         rows.append(
             [
-                label + (f"\n{score.note}" if score.note else ""),
+                "\n".join(filter(None, (label, metric.meaning, score.note))),
                 estimate_text(name, score.value),
                 *(estimate_text(name, score.baselines.get(key)) for key in of.baselines),
-                f"{score.num_images:,}" + (f"\nbeside {score.num_real:,} real" if score.num_real is not None else ""),
+                f"{score.num_images:,}{against}",
             ]
         )
     parts.append(Table(["", "translations", *of.baselines.values(), "images"], rows))
     return Section("Scores", [" ".join(verdict(kid))] if kid is not None else [], parts, level=3)
 
 
-def estimate_text(name: str, estimate: Estimate | None) -> str:
-    """The value with its unit, and its interval below it; nothing for None."""
-    if estimate is None:
-        return ""
-    metric = METRICS[name]
-    value = metric.show(estimate.value) + (f" {metric.unit}" if metric.unit else "")
-    if estimate.low is None or estimate.high is None:
-        return value
-    return f"{value}\n{metric.show(estimate.low)} to {metric.show(estimate.high)}"
-
-
-def score_text(name: str | None, score: float | None) -> str:
-    """A score of a single image with its name, or nothing."""
-    if name is None or score is None:
-        return ""
-    label = "distance to real images" if name == "unlike" else METRICS[name].label if name in METRICS else name
-    return f"{label} {score:.3f}"
-
-
-def _gallery(showcase: Showcase, direction: Direction, kind: str) -> list[Part]:
-    """Pictures side by side; images with a truth and images without one, if there are both, one after the other."""
+def _rows_of_pictures(
+    showcase: Showcase, direction: Direction, kind: str
+) -> Iterator[tuple[list[tuple[str, Image.Image]], str]]:
     heads = {"input": "input", "output": "translation", "cycled": "there and back", "truth": "truth"}
-    groups: dict[tuple[str, ...], tuple[list[list[Image.Image]], list[str]]] = {}
     for shown in showcase.of(direction, kind):
-        pictures = {name: picture for name in heads if (picture := shown.picture(name)) is not None}
-        rows, captions = groups.setdefault(tuple(heads[name] for name in pictures), ([], []))
-        rows.append([shrink(picture, _GALLERY_SIDE) for picture in pictures.values()])
-        captions.append(", ".join(filter(None, (shown.file, score_text(shown.score_name, shown.score)))))
-    return [Gallery(columns, rows, captions) for columns, (rows, captions) in groups.items()]
+        pictures = [(head, picture) for name, head in heads.items() if (picture := shown.picture(name)) is not None]
+        yield pictures, ", ".join(filter(None, (shown.file, score_text(shown))))
 
 
 # ---- training
 
 
-def _training(run: Path, log: RunRecord, names: dict[str, str]) -> Iterator[Section]:
-    frames = list(_frames(run))
-    charts, losses = list(validation_charts(log, names)), list(loss_charts(log))
-    if not (frames or charts or losses):
-        return
-    yield Section("Over the training")
+def _training(run: _Run) -> Iterator[Section]:
+    log, frames = run.log, list(_frames(run.path))
+    charts, losses = list(validation_charts(log, run.names)), list(loss_charts(log))
+    if frames or charts or losses:
+        yield Section("Over the training")
     if charts:
-        counts, origin = inside(log.validation, "num_images") or {}, inside(log.validation, "origin")
-        images = " and ".join(f"{count} images of {name.upper()}" for name, count in counts.items())
-        text = f"Measured on {images}, {origin}. " if images and origin else ""
+        images = log.validation_images
+        text = f"Measured on {images}. " if images else ""
         text += "These images chose the best step, so scores on test images are fairer."
         yield Section("Scores on validation images", [text], charts, level=3)
     if frames:
@@ -326,8 +306,7 @@ def _frames(run: Path) -> Iterator[tuple[str, Image.Image]]:
     count = min(len(sheets), _MAX_FRAMES)
     for index in range(count):
         sheet = sheets[index * (len(sheets) - 1) // max(count - 1, 1)]
-        picture = open_picture(sheet)
-        step = sheet.stem.removeprefix("step_")
+        picture, step = open_picture(sheet), sheet.stem.removeprefix("step_")
         if picture is not None:
             yield f"Step {int(step):,}" if step.isdecimal() else sheet.stem, shrink(picture, _FRAME_SIDE)
 
@@ -335,37 +314,35 @@ def _frames(run: Path) -> Iterator[tuple[str, Image.Image]]:
 # ---- how it was made
 
 
-def _how(run: Path, log: RunRecord, scores: Scores | None) -> Iterator[Section]:
+def _how(run: _Run) -> Iterator[Section]:
+    log, scores = run.log, run.scores
     parts: list[Part] = []
     if log.sessions:
         columns = ("time", "step", "device", "precision", "cyclegan", "torch", "python", "platform")
         rows = [[_plain(session.get(name, "")) for name in columns] for session in log.sessions]
-        parts += [Table([*columns[:1], "from step", *columns[2:]], rows)]
+        parts.append(Table(["time", "from step", *columns[2:]], rows))
         parts += dict.fromkeys(str(session["command"]) for session in log.sessions if session.get("command"))
-    file = run / "config.toml"
+    file = run.path / "config.toml"
     if file.is_file():
         parts.append(Details("Configuration (config.toml)", file.read_text(encoding="utf-8", errors="replace")))
     if parts:
         yield Section("How it was trained", [], parts)
 
     if scores is not None:
+        features = scores.features
+        versions = f"cyclegan {scores.cyclegan_version}, torch {scores.torch_version}, {scores.device}"
         rows = [
             ["model", scores.model],
             ["step, weights", f"{scores.step:,}, {scores.weights}"],
-            ["features", f"{scores.features.label}, {scores.features.layer}, {scores.features.dimensions} numbers"],
-            ["size for the features", f"{scores.features.input_pixels} pixels, {scores.features.resize}"],
+            ["features", f"{features.label}, {features.layer}, {features.dimensions} numbers"],
+            ["size for the features", f"{features.input_pixels} pixels, {features.resize}"],
             ["size for translation", f"short side {scores.short_side} pixels" if scores.short_side else "as it is"],
             ["noise on the translation", f"standard deviation {scores.noise_sigma:g} in [-1, 1]"],
             ["intervals", f"95 %, {scores.num_bootstrap:,} resamplings of the images, seed {scores.seed}"],
-            [
-                "when, with",
-                f"{_plain(scores.created)}, cyclegan {scores.cyclegan_version}, torch {scores.torch_version}, "
-                f"{scores.device}",
-            ],
+            ["when, with", f"{_plain(scores.created)}, {versions}"],
             *([f"images: {name}", f"{len(of.files):,} in {of.root}"] for name, of in scores.files.items()),
         ]
-        command = [scores.command] if scores.command else []
-        yield Section("How it was scored", [], [Table(["", ""], rows), *command])
+        yield Section("How it was scored", [], [Table(["", ""], rows), *filter(None, [scores.command])])
 
     if log.unreadable:
         rows = [[f"{event.get('path')}\n{event.get('reason')}"] for event in log.unreadable]

@@ -32,7 +32,7 @@ class Estimate(Config):
 
     def show_interval(self, digits: int = 3) -> str:
         """The interval as text, or nothing."""
-        return "" if self.low is None else f"{self.low:.{digits}f} .. {self.high:.{digits}f}"
+        return "" if self.low is None else f"{self.low:.{digits}f} to {self.high:.{digits}f}"
 
 
 class Score(Config):

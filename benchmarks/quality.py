@@ -1,10 +1,10 @@
 """Quality of recipes: train each on several tasks with several seeds, score held-out images, compare with `paper`.
 
-Every run trains and is scored in a process of its own, and its scores are added to the results as soon as it ends. A
-run that is there or in the results is not trained again, one that was stopped goes on: the same command again
-continues, also on another day in another checkout. With --minutes all recipes get the same time: the step of each is
-timed first, against that of another recipe of the label and on every core that will be used, and a run gets as many
-steps as fit, whatever disturbs the machine meanwhile.
+Every run trains and is scored in a separate process, and its scores are added to the results as soon as it ends.
+Finished runs are skipped and stopped ones resumed, so the same command continues a benchmark, even later in another
+checkout. With --minutes all recipes get the same time: the step of each is timed first, against that of another recipe
+of the label and on all cores in use, and a run gets the number of steps that fit. Load on the machine does not change
+that number.
 
     python benchmarks/quality.py --minutes 2 --jobs 2 --label ablation --recipes paper paper+contrastive paper+noise
     python benchmarks/quality.py --minutes 10 --split test --label test --recipes paper modern conservative
@@ -39,24 +39,24 @@ from cyclegan.system.prefetch import num_cores
 
 HERE = Path(__file__).parent
 
-# Settings that have an option of their own here, or follow from one.
+# Settings that have their own option here, or follow from one.
 OWN = ("a", "b", "test_a", "test_b", "out", "preset", "seed", "device", "threads", "steps", "epochs", "minutes")
 
 # The networks and images of all recipes, unless --set says otherwise: those of the demo at 64 pixels.
 SMALL = {"crop_size": 64, "width": 16, "blocks": 4, "discriminator_width": 16, "discriminator_layers": 2}
 
-# What takes time beside training, and is not looked at.
+# Outputs that take time and are not used.
 BARE = {"num_validation": 0, "num_samples": 0, "tensorboard": False, "sample_steps": 10**9, "checkpoint_minutes": 5.0}
 
-# Steps before a step is timed.
+# Warm-up steps before timing.
 WARM_UP = 10
 
 
 class Run(Config):
-    """One finished run, as it stands in run.json beside its scores.
+    """One finished run, as run.json beside its scores describes it.
 
-    settings: over those of the preset. beyond_paper: all that differs from `paper`, whatever the preset is some day; of
-    old runs it was not kept.
+    settings: those that differ from the preset. beyond_paper: those that differ from `paper`, because presets may
+    change later; old runs do not have it.
     """
 
     task: str
@@ -73,11 +73,11 @@ class Run(Config):
     command: str
 
 
-# ---- one run, in a process of its own
+# ---- one run, in a separate process
 
 
 def train_and_score(job: dict[str, Any]) -> None:
-    """Train, or go on; score; and, last of all, write run.json, which says that the run is complete."""
+    """Train or resume, score, and finally write run.json, which marks the run as complete."""
     import torch
 
     import cyclegan
@@ -101,9 +101,9 @@ def train_and_score(job: dict[str, Any]) -> None:
 
 
 def time_steps(job: dict[str, Any]) -> list[float]:
-    """Seconds of a training step of each of two recipes, one beside the other, in this process.
+    """Seconds of a training step of each of two recipes: medians over rounds that alternate in this process.
 
-    Rounds of both take turns, so that a machine that becomes slower becomes so for both. Medians over the rounds.
+    A machine that becomes slower then does so for both.
     """
     import torch
 
@@ -128,10 +128,10 @@ def time_steps(job: dict[str, Any]) -> list[float]:
     while time.perf_counter() - begun < job["timed_seconds"]:
         for (step, *given), taken in zip(rounds, seconds, strict=True):
             started = time.perf_counter()
-            # The penalty on real images comes at every sixteenth step, so that whole rounds of them are timed.
+            # R1 is computed every 16th step, so each round is a multiple of that.
             for _ in range(16):
                 losses = step(*given)
-            float(losses["cycle_a"])  # a GPU has then done its work
+            float(losses["cycle_a"])  # waits for the GPU
             taken.append((time.perf_counter() - started) / 16)
     return [statistics.median(taken) for taken in seconds]
 
@@ -140,15 +140,15 @@ def time_steps(job: dict[str, Any]) -> list[float]:
 
 
 def start_job(kind: str, job: dict[str, Any], at_once: int, **pipes: Any) -> subprocess.Popen[bytes]:
-    """A process for a job, with its share of the cores."""
+    """Start a process for a job, with its share of the cores."""
     command = [sys.executable, __file__, kind, json.dumps(job)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(max(1, num_cores() // at_once))}
-    # In a session of its own: a second signal, from the terminal, would stop it without saving.
+    # In a new session: a second signal, from the terminal, would stop it without saving.
     return subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, start_new_session=True, **pipes)
 
 
 def work_through(jobs: list[dict[str, Any]], at_once: int) -> Generator[tuple[dict[str, Any], bool], None, None]:
-    """Do the jobs, `at_once` of them at a time. Gives each one as it ends, and whether it went well.
+    """Do the jobs, `at_once` of them at a time. Yields each one as it ends, and whether it succeeded.
 
     If this process is stopped, the runs save what they have and stop too.
     """
@@ -174,11 +174,10 @@ def work_through(jobs: list[dict[str, Any]], at_once: int) -> Generator[tuple[di
 def time_recipes(
     settings: dict[str, dict[str, Any]], options: argparse.Namespace, file: Path, done: list[dict[str, Any]]
 ) -> dict[str, float]:
-    """Seconds of a step of each recipe, beside as many others of its kind as will run at once.
+    """Seconds of a step of each recipe, with as many others running beside it as during training.
 
-    A recipe is timed against another one, and counts as so many times the seconds that this one took by itself. Kept in
-    `file`, for the same settings, device and number of runs at once; the seconds of `done`, which are finished runs,
-    stay as they are.
+    A recipe is timed beside another one, and gets the known seconds of that one times their ratio. Results are kept in
+    `file` for the same settings, device and number of runs at once. Recipes in `done`, the finished runs, keep theirs.
     """
 
     def measured(recipe: str) -> dict[str, Any]:
@@ -189,7 +188,7 @@ def time_recipes(
         recipe: timing["seconds"] for recipe, timing in kept.items() if timing["of"] == measured(recipe)
     }
     known |= {run["recipe"]: run["step_seconds"] for run in done if run["step_seconds"] is not None}
-    # Against one whose seconds are known, asked for now or not, so that what is added later gets the same time.
+    # Against a recipe with known seconds, so that recipes that are added later get the same time.
     candidates = {**settings, **{run["recipe"]: run["settings"] for run in done}}
     first = next((recipe for recipe in candidates if recipe in known), next(iter(settings)))
     for recipe in settings:
@@ -211,7 +210,7 @@ def time_recipes(
 
 
 def collect(folder: Path) -> list[tuple[Run, Scores]]:
-    """Every finished run below a label's folder, by task, recipe and seed."""
+    """Read all finished runs below the folder of a label, by task, recipe and seed."""
     files = sorted(folder.glob("*/*/seed*/run.json"))
     found = [(Run.model_validate_json(file.read_text()), read_scores(file.parent)) for file in files]
     return sorted(found, key=lambda pair: (list(TASKS).index(pair[0].task), pair[0].recipe, pair[0].seed))
@@ -220,12 +219,12 @@ def collect(folder: Path) -> list[tuple[Run, Scores]]:
 # ---- the results
 
 
-# Fields that many runs of a label share. A file holds each value once, and runs refer to it by its number.
+# Fields with the same value in many runs of a label. A file holds each value once; runs refer to it by number.
 SHARED = ("settings", "beyond_paper", "machine", "command", "weights", "features", "baselines")
 
 
 def to_json(runs: list[tuple[Run, Scores]]) -> list[dict[str, Any]]:
-    """What the results keep of each run: scores of both directions and their baselines, to eight digits.
+    """The results of each run: scores of both directions and their baselines, to eight digits.
 
     The intervals, the scores of single images and the lists of files stay in the run's own scores.json.
     """
@@ -252,7 +251,7 @@ def to_json(runs: list[tuple[Run, Scores]]) -> list[dict[str, Any]]:
 
 
 def read_results(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """The runs of each label, by the name of the label."""
+    """Read the runs of each label, by the name of the label."""
     labels = {}
     for file in sorted((folder / "quality").glob("*.json")):
         held = json.loads(file.read_text())
@@ -263,7 +262,7 @@ def read_results(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 def merge(*several: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Runs by task, recipe and seed; of the same run the last one counts."""
+    """Runs by task, recipe and seed; later ones replace earlier ones."""
     found = {(run["task"], run["recipe"], run["seed"]): run for runs in several for run in runs}
     return [found[key] for key in sorted(found, key=lambda key: (list(TASKS).index(key[0]), *key[1:]))]
 
@@ -338,19 +337,19 @@ def main() -> None:
         parser.error("give --minutes or --steps")
     if options.jobs < 1:
         parser.error(f"--jobs is {options.jobs}; expected at least 1")
-    # Ctrl-C and a kill both end in work_through's cleaning up.
+    # Make a kill run the clean-up of work_through, as Ctrl-C does.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         benchmark(options)
     except InputError as error:
         parser.error(str(error))
     except KeyboardInterrupt:
-        print("Stopped; the same command again goes on.", file=sys.stderr)
+        print("Stopped; the same command continues.", file=sys.stderr)
         raise SystemExit(130) from None
 
 
 def check_same_kind(done: list[dict[str, Any]], common: dict[str, Any], options: argparse.Namespace) -> None:
-    """Refuse to add to a label whose runs, of whatever recipe, cannot be compared with those that are asked for."""
+    """Stop unless the runs that a label has already can be compared with the new ones."""
     for run in done:
         recipe = run["recipe"]
         had = (run["settings"], run["split"], run["device"], run["step_seconds"] is not None)
@@ -370,32 +369,32 @@ def check_same_kind(done: list[dict[str, Any]], common: dict[str, Any], options:
 
 
 def beyond_paper(recipe: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """In what a recipe differs from `paper`, but for its name."""
+    """The settings in which a recipe differs from `paper`, except for the name of its preset."""
     paper = flat_values(make_config(preset="paper"))
     values = flat_values(make_config(settings, preset=preset_of(recipe)))
     return {name: value for name, value in values.items() if name != "preset" and value != paper[name]}
 
 
 def benchmark(options: argparse.Namespace) -> None:
-    """Make the data, do what is missing, and write the results after every run."""
+    """Make the data, do the missing runs, and write the results after each of them."""
     label, work = options.label, options.work.resolve()
     if not re.fullmatch(r"[\w.-]+", label):
         raise InputError(f"The label {label!r} names a folder; use letters, digits, dots, dashes and underscores.")
     common = {**SMALL, **read_settings(options.set)}
     settings = {recipe: resolve(recipe, common) for recipe in dict.fromkeys(options.recipes)}
-    # The images have the size to which the training brings them, so nothing is resized twice.
+    # The images have the training size already, so nothing is resized twice.
     size = make_config(common).data.resolved_load_size
     folder = work / label
     done = merge(read_results(options.results).get(label, []), to_json(collect(folder)))
     check_same_kind(done, common, options)
     seconds: dict[str, float] = {}
     if options.minutes is not None:
-        # Seeds that come later get as many steps as the first ones, however fast the machine is then.
+        # Later seeds get as many steps as the first ones, even if the machine is faster then.
         seconds = time_recipes(settings, options, folder / "timings.json", done)
 
     jobs = []
     complete = {(run["recipe"], run["task"], run["seed"]) for run in done}
-    for seed in dict.fromkeys(options.seeds):  # seeds outside: all recipes are done with one before the next
+    for seed in dict.fromkeys(options.seeds):  # seeds first: all recipes finish a seed before the next one
         for recipe, task in ((recipe, task) for recipe in settings for task in dict.fromkeys(options.tasks)):
             if (recipe, task, seed) in complete:
                 continue
@@ -450,7 +449,7 @@ def benchmark(options: argparse.Namespace) -> None:
 
 
 def command_line() -> str:
-    """The command that was given, without its places, which are those of this machine."""
+    """The command of this process without its paths, which belong to this machine."""
     given = sys.argv[1:]
     kept = [
         argument
@@ -461,7 +460,7 @@ def command_line() -> str:
 
 
 def read_settings(pairs: list[str]) -> dict[str, Any]:
-    """Settings from NAME=VALUE, checked and converted by the configuration itself."""
+    """Settings from words NAME=VALUE, checked and converted by the configuration."""
     given: dict[str, Any] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")

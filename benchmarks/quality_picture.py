@@ -1,6 +1,6 @@
-"""A picture for each task of what recipes made of the same held-out images: input, translations, truth.
+"""A picture for each task: held-out images, their translations by several recipes, and the ground truth.
 
-The runs are those that benchmarks/quality.py has left below --work; which images are shown depends on names alone.
+The runs are those of benchmarks/quality.py below --work. Images are chosen by name alone.
 
     python benchmarks/quality_picture.py --label five --recipes paper modern --out docs/images
 """
@@ -28,7 +28,7 @@ NAMES = {
 
 
 def picture(runs: dict[str, Path], data: Path, split: str, task: str, num_images: int) -> Image.Image:
-    """Both directions of a task, a row for each recipe; runs: run directories by recipe."""
+    """Draw both directions of a task, with a row for each recipe. runs: run directories by recipe."""
     rows, labels = [], []
     domains: list[tuple[Direction, str, str]] = [("a2b", "A", "B"), ("b2a", "B", "A")]
     for direction, source, target in domains:

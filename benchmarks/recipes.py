@@ -1,4 +1,4 @@
-"""Training recipes by name: a preset, with ingredients added or taken away. `paper+contrastive`, `modern-noise`."""
+"""Training recipes by name: a preset with ingredients added or removed, such as `paper+contrastive`. Not a command."""
 
 import re
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from cyclegan.config import PRESETS, flat_values, make_config
 from cyclegan.errors import InputError
 
-# What each ingredient sets.
+# The settings of each ingredient.
 INGREDIENTS: dict[str, dict[str, Any]] = {
     "no_identity": {"identity_weight": 0.0},
     "small_identity": {"identity_weight": 0.1},
@@ -16,32 +16,32 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "falling_cycle": {"cycle_end": 0.1},
     "noise": {"cycle_noise": 0.05},
     "average": {"translate_with": "average"},
-    # Large, because the penalty is on the slope of the mean over all patches.
+    # Large, because the penalty is on the gradient of the mean over all patches.
     "r1": {"r1_weight": 100.0},
     "spectral": {"discriminator_norm": "spectral"},
     "plain_judge": {"discriminator_norm": "none"},
     "smooth": {"resampling": "smooth"},
     "pixel_norm": {"norm": "layer"},
-    # With the cycle weights of the paper a network that begins with its input stays there, as `global_skip` shows.
+    # With the cycle weights of the paper, a network that begins as the identity stays there, as `global_skip` shows.
     "global_skip": {"global_skip": True},
     "skip": {"global_skip": True, "cycle_weight_a": 1.0, "cycle_weight_b": 1.0, "identity_weight": 0.0},
     "batch": {"batch_size": 4, "learning_rate": 4e-4},
     "no_flip": {"flip": False},
 }
-# What the discriminators of the paper have, named so that they keep it beside generators with another norm.
+# The norm of the discriminators of the paper, set explicitly for generators with another norm.
 INSTANCE_NORM = {"discriminator_norm": "instance"}
 
 
 def preset_of(recipe: str) -> str:
-    """The preset that a recipe begins with."""
+    """The preset of a recipe, the first part of its name."""
     return re.split(r"[+-]", recipe)[0]
 
 
 def resolve(recipe: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings of a recipe over those of its preset, `settings` included; `settings` are under the ingredients.
+    """The settings in which a recipe differs from its preset. Its ingredients override `settings`.
 
-    What an ingredient that is taken away had set is as in `paper` again.
-    Raises InputError for a preset or ingredient that there is not, for one that is to be taken away from what does not
+    Removing an ingredient resets its settings to those of `paper`.
+    Raises InputError for an unknown preset or ingredient, for an ingredient to remove from a preset that does not
     have all of it, or for settings that do not go together.
     """
     preset, *changes = re.split(r"(?=[+-])", recipe)

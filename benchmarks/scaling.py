@@ -1,7 +1,7 @@
-"""Folders of many files: seconds until the first step and peak memory; and images/s against loading processes.
+"""Folders of many files: seconds until the first step, peak memory, and images/s against loading processes.
 
-The files are hard links to a few hundred small JPEGs, in a temporary place (--place). Every number comes from a process
-of its own, with a network so small that it takes no time. "Again" is the same command once more, as when a run goes on.
+The files are hard links to a few hundred small JPEGs, in a temporary folder (--place). Every number comes from a
+separate process with a tiny network. "Again" is the same command a second time, as when a run resumes.
 
     python benchmarks/scaling.py --markdown benchmarks/results/scaling.md
     python benchmarks/scaling.py --counts 1000 --workers 0 2
@@ -17,14 +17,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from machine import describe_machine
+from machine import describe_machine, write_page
 
 NUM_PICTURES = 300
 TINY = {"width": 4, "blocks": 1, "discriminator_width": 4, "discriminator_layers": 1, "crop_size": 32, "load_size": 36}
 
 
 def make_pictures(folder: Path, size: int, seed: int) -> list[Path]:
-    """Smooth random JPEGs; they compress about as photos do."""
+    """Write smooth random JPEGs, which compress about as well as photos."""
     import numpy as np
     from PIL import Image
 
@@ -42,7 +42,7 @@ def make_links(folder: Path, pictures: list[Path], count: int) -> None:
         os.link(source, f"{folder}/image_{index:07d}.jpg")
 
 
-# ---- in a process of its own
+# ---- in a separate process
 
 
 def peak_mib() -> float:
@@ -52,7 +52,7 @@ def peak_mib() -> float:
 
 
 def start_training(place: Path) -> None:
-    """As `cyclegan train`, until the first step has been made."""
+    """Do what `cyclegan train` does up to the end of its first step."""
     from cyclegan.training import StepDone, train
 
     def end_after_first_step(event):
@@ -65,7 +65,7 @@ def start_training(place: Path) -> None:
 
 
 def plan_translation(place: Path) -> None:
-    """As `cyclegan translate`, until the first image could be read."""
+    """Do what `cyclegan translate` does before it reads the first image."""
     import torch
 
     from cyclegan import ModelConfig, Translator
@@ -89,7 +89,7 @@ def only_import(_place: Path) -> None:
 
 
 def load(place: Path, num_workers: int, seconds: float) -> None:
-    """Batches of one image of each domain, brought to 286 pixels and cropped to 256, as fast as they come."""
+    """Load batches of one image of each domain, resized to 286 pixels and cropped to 256, as fast as possible."""
     from cyclegan import DataConfig, ModelConfig
     from cyclegan.data.dataset import UnpairedDataset
     from cyclegan.data.image_folder import scan_folder
@@ -170,10 +170,7 @@ def main() -> None:
                 label = "0 (a thread of the training process)" if num_workers == 0 else str(num_workers)
                 lines.append(f"| {label} | {shown['images_per_second']:.0f} |")
         lines += ["", "256-pixel JPEGs, decoded, brought to 286 pixels, cropped to 256; nothing else to do, no cache."]
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if options.markdown is not None:
-        options.markdown.write_text(text)
+    write_page("\n".join(lines) + "\n", options.markdown)
 
 
 if __name__ == "__main__":

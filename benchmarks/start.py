@@ -1,4 +1,4 @@
-"""Seconds until a command or an import is there, beside `import torch`, each in processes of its own, in turn.
+"""Start-up time of commands and imports, beside that of `import torch`, in separate processes that take turns.
 
 python benchmarks/start.py --markdown benchmarks/results/start.md
 """
@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from machine import describe_machine
+from machine import describe_machine, write_page
 
 CASES = {
     "python, nothing": ["-c", "pass"],
@@ -25,7 +25,7 @@ CASES = {
 
 
 def start(arguments: list[str]) -> tuple[float, float]:
-    """Seconds of the clock, and of the processor."""
+    """Wall-clock seconds, and seconds of the processor."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
     seconds, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9, help="starts of each (default: 9)")
     parser.add_argument("--markdown", type=Path, help="write the table to this file as well")
     options = parser.parse_args()
-    for arguments in CASES.values():  # so that files are in the memory of the system
+    for arguments in CASES.values():  # fills the file cache
         start(arguments)
     found: dict[str, list[tuple[float, float]]] = {label: [] for label in CASES}
     for _ in range(options.rounds):
@@ -52,10 +52,7 @@ def main() -> None:
     lines += ["| | seconds | CPU seconds | more than `import torch` |", "|---|---|---|---|"]
     for label, (seconds, cpu) in medians.items():
         lines.append(f"| {label} | {seconds:.2f} | {cpu:.2f} | {seconds - torch:+.2f} s |")
-    text = "\n".join(lines) + "\n"
-    print(text)
-    if options.markdown is not None:
-        options.markdown.write_text(text)
+    write_page("\n".join(lines) + "\n", options.markdown)
 
 
 if __name__ == "__main__":

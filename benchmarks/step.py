@@ -1,12 +1,12 @@
 """Seconds and peak memory of one training step: this project beside a plain eager float32 step.
 
-The plain side, cyclegan.bench.plain, is written straight from the paper. All sides run in processes of their own,
-in turn, on the same images, so that the ratio holds when the machine's speed drifts.
+The plain step, cyclegan.bench.plain, is written straight from the paper. All sides run in separate processes that take
+turns on the same images, so the ratio holds when the speed of the machine drifts.
 
     python benchmarks/step.py                              demo, 64, 128 and 256 px on the CPU (20 minutes on two cores)
     python benchmarks/step.py --cases demo --rounds 5
     python benchmarks/step.py --cases 512 --sides plain fp32 forgetful --rounds 1        memory against time
-    python benchmarks/step.py --cases demo 256 --neighbour                another program keeps all cores busy meanwhile
+    python benchmarks/step.py --cases demo 256 --neighbour                while another program keeps all cores busy
     python benchmarks/step.py --device cuda --cases 256 --batch-size 4 --markdown benchmarks/results/step_cuda.md
 """
 
@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from machine import describe_machine
+from machine import describe_machine, write_page
 
 from cyclegan.bench.plain import Case, plain_step
 
@@ -31,7 +31,7 @@ CASES = {
     "512": Case(512, 9),
 }
 
-# Sides beside the plain one: settings of our step.
+# The sides beside the plain one: settings of our step.
 OURS = {
     "fp32": {"precision": "fp32"},
     "auto": {"precision": "auto"},
@@ -40,7 +40,7 @@ OURS = {
     "forgetful auto": {"precision": "auto", "checkpoint_activations": True},
 }
 
-# Dense peaks of the makers' data sheets in TFLOP/s, for the share that is reached.
+# Peaks for dense matrices from the data sheets in TFLOP/s, to report the share that is reached.
 PEAKS = {"H100": {"bf16": 989, "fp16": 989, "fp32": 67}, "H200": {"bf16": 989, "fp16": 989, "fp32": 67}}
 PEAKS |= {"A100": {"bf16": 312, "fp16": 312, "fp32": 19.5}}
 
@@ -57,7 +57,7 @@ def our_config(case: Case, batch: int, settings: dict):
 
 
 def our_step(case: Case, batch: int, device: str, settings: dict) -> tuple[Callable[[], None], str]:
-    """A step as `cyclegan train` makes it, and the precision that it chose."""
+    """The step of `cyclegan train`, and the precision that it chose."""
     import torch
 
     from cyclegan.step import TrainState
@@ -88,17 +88,17 @@ def count_flop(case: Case, batch: int) -> float:
     a, b = (torch.rand(1, 3, 64, 64) for _ in range(2))
     with FlopCounterMode(display=False) as counter:
         train_step(state, a, b)
-    return counter.get_total_flops() * batch * (case.size / 64) ** 2  # all of it is convolution: so much a pixel
+    return counter.get_total_flops() * batch * (case.size / 64) ** 2  # all of it is proportional to the pixels
 
 
 # ---- measuring
 
 
 def measure(options: argparse.Namespace) -> dict[str, float | str]:
-    """In a process of its own: the median time of a call, and the peak memory above that of an idle process."""
+    """Measure in a separate process: the median time of a call, and the peak memory above that of an idle process."""
     import torch
 
-    # Both sides begin with all modules in memory, so that only the work itself is counted.
+    # Load all modules first, so that only the work itself is measured.
     import cyclegan.step.cuda_graphs
     import cyclegan.step.precision  # noqa: F401
 
@@ -111,7 +111,7 @@ def measure(options: argparse.Namespace) -> dict[str, float | str]:
     else:
         call, precision = our_step(case, batch, device, OURS[options.side])
     started = time.perf_counter()
-    for _ in range(5 if device.startswith("cuda") else 2):  # until it is recorded, or traced
+    for _ in range(5 if device.startswith("cuda") else 2):  # until it is recorded or traced
         call()
         if time.perf_counter() - started > 20:
             break
@@ -209,11 +209,7 @@ def main() -> None:
     line = "|---|---|---|---|---|---|---|---|"
     if options.device.startswith("cuda"):
         head, line = f"{head} TFLOP/s | of peak |", f"{line}---|---|"
-    page = "\n".join([head, line, *rows]) + "\n"
-    print("\n" + page)
-    if options.markdown:
-        options.markdown.parent.mkdir(parents=True, exist_ok=True)
-        options.markdown.write_text(page)
+    write_page("\n".join([head, line, *rows]) + "\n", options.markdown)
 
 
 if __name__ == "__main__":

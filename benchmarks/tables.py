@@ -1,4 +1,4 @@
-"""The page of benchmarks/quality.py: tables of recipes, from the results of each run."""
+"""Write the page of benchmarks/quality.py: tables of recipes from the results of each run. Not a command."""
 
 import math
 import re
@@ -11,15 +11,15 @@ from tasks import TASKS
 
 from cyclegan.metrics.table import METRICS
 
-# What the tables of a task show, in this order; the JSON files hold every score.
+# Scores that the tables of a task show, in this order; the JSON files hold all scores.
 SHOWN = ("kid", "l1", "psnr", "ssim", "colour", "cycle", "cycle_rise", "edges")
 
-# What recipes are compared by.
+# Scores by which recipes are compared.
 COMPARED = ("kid", "l1")
 
 DIRECTIONS = ("a2b", "b2a")
 
-# What bounds a score, by its name in scores.json, and its title.
+# Baselines of a score, by their names in scores.json, and their titles.
 BASELINES = {"floor": "real images", "ceiling": "untranslated", "mean_image": "mean image"}
 
 HEAD = """# Quality of recipes
@@ -40,7 +40,7 @@ compare it with published ones.
 
 
 def markdown(labels: dict[str, list[dict[str, Any]]]) -> str:
-    """The page for people, from the runs of each label."""
+    """The page as Markdown, from the runs of each label."""
     parts = [HEAD]
     for label, runs in labels.items():
         recipes = order(run["recipe"] for run in runs)
@@ -59,12 +59,12 @@ def markdown(labels: dict[str, list[dict[str, Any]]]) -> str:
 
 
 def order(recipes: Iterable[str]) -> list[str]:
-    """`paper` first, then by name, what is built on another preset behind."""
+    """The recipes, sorted: `paper` first, then recipes built on it, then those of other presets, each by name."""
     return sorted(set(recipes), key=lambda name: (name != "paper", preset_of(name) != "paper", name))
 
 
 def describe(runs: list[dict[str, Any]]) -> str:
-    """How the runs of a label were made."""
+    """Describe how the runs of a label were made."""
 
     def distinct(texts: Iterable[str]) -> str:
         return "; ".join(dict.fromkeys(texts))
@@ -80,17 +80,17 @@ def describe(runs: list[dict[str, Any]]) -> str:
 
 
 def value_of(run: dict[str, Any], direction: str, metric: str) -> float:
-    """A score; NaN if it has none, as the edges of blank translations have."""
+    """A score, or NaN if it is missing, such as the edges of blank translations."""
     return float(run["scores"][direction].get(metric, math.nan))
 
 
 def ratio(
     runs: list[dict[str, Any]], base: list[dict[str, Any]], metric: str, tasks: list[str]
 ) -> tuple[float, float, float] | None:
-    """A score of a recipe over that of another: the ratio, and its interval (NaN of one seed).
+    """Ratio of the scores of two recipes, and its interval (NaN for one seed).
 
-    For each seed that both have on all these tasks it is the geometric mean over tasks and directions. None where there
-    is no such seed, or a score is missing or not above 0.
+    The ratio of a seed that both have on all these tasks is the geometric mean over tasks and directions. None if there
+    is no such seed, or if a score is missing or not above 0.
     """
     sides = [{(run["seed"], run["task"]): run for run in side} for side in (runs, base)]
     logs = []
@@ -112,13 +112,13 @@ def ratio(
 
 
 def student(count: int) -> float:
-    """Of Student's t with count - 1 degrees of freedom, the 97.5 % point."""
+    """The 97.5 % quantile of Student's t distribution with count - 1 degrees of freedom."""
     points = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
-    return points.get(count, 2.262)  # of more a little too wide
+    return points.get(count, 2.262)  # for more seeds slightly too wide
 
 
 def ratio_table(runs: list[dict[str, Any]], recipes: list[str], tasks: list[str], base: str) -> str:
-    """A row for each recipe: the cost of a step, and KID and L1 over those of `base` on each task and on average."""
+    """A row for each recipe: the cost of a step, and KID and L1 relative to `base`, on each task and on average."""
     of = {recipe: [run for run in runs if run["recipe"] == recipe] for recipe in {*recipes, base}}
     groups = [[task] for task in tasks] + ([tasks] if len(tasks) > 1 else [])
     columns = [(metric, group) for metric in COMPARED for group in groups]
@@ -138,7 +138,7 @@ def ratio_table(runs: list[dict[str, Any]], recipes: list[str], tasks: list[str]
 
 
 def score_table(runs: list[dict[str, Any]], recipes: list[str]) -> str:
-    """One task: for each recipe and direction the scores, mean over seeds and extremes, and what bounds them."""
+    """One task: scores of each recipe and direction, as mean and extremes over seeds, and their baselines."""
     titles = [f"{METRICS[name].label}, {METRICS[name].better} is better" for name in SHOWN]
     lines = [
         f"| recipe | direction | seeds | steps | {' | '.join(titles)} |",

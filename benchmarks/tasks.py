@@ -1,8 +1,8 @@
-"""The tasks of the quality benchmark: real images of three kinds, with held-out truth, cut into train, val and test.
+"""The tasks of the quality benchmark: real images of three kinds, split into train, val and test. Not a command.
 
-`val` is what recipes are chosen by; `test` is scored once, with what was chosen. Images of A and of B that are trained
-on show different things, so nothing there is paired; those of val and of test show the same things and have the same
-names, so that every translation has its truth.
+Recipes are chosen by `val`; `test` is scored once, with the chosen ones. The training images of A and B show different
+things, so none of them are paired. Those of val and test show the same things under the same names, so every
+translation has a ground truth.
 """
 
 import csv
@@ -21,16 +21,16 @@ from cyclegan.datasets.fetching import fetch, workplace
 from cyclegan.errors import InputError
 from cyclegan.system.messages import Messages
 
-# A package of drawings, of each the finished one and its lines alone, and whose they are.
+# The package of the drawings, coloured and as outlines, and their authors.
 OPENMOJI = "https://registry.npmjs.org/openmoji/-/openmoji-17.0.0.tgz"
 WHOSE = "OpenMoji 17.0.0, the open-source emoji and icon project, CC BY-SA 4.0"
 
-# Side of a tile of the earth: 8 degrees of the world, in its pixels.
+# Side of a tile of the earth in pixels: 8 degrees of the world.
 TILE = 120
 
 
 def build_earth(out: Path, size: int, variant: str) -> None:
-    """Satellite photo (A) and map (B), in squares of 8 degrees. Every other test block is val."""
+    """Build satellite photos (A) and maps (B), in squares of 8 degrees. Every other test block is val."""
     block, work = 300, out.with_name(f".{out.name}.partial")
     shutil.rmtree(work, ignore_errors=True)
     download("earth", work, variant=variant, size=size, tile=TILE, block=block, stride=20)
@@ -46,19 +46,19 @@ def build_earth(out: Path, size: int, variant: str) -> None:
 
 
 def _block(name: str, side: int) -> tuple[int, int]:
-    """Column and row of the block that x0300_y1200.png lies in; the rows of blocks begin at a sixth of the world."""
+    """Column and row of the block of a tile such as x0300_y1200.png; rows begin at a sixth of the world."""
     left, top = _corner(name)
     return left // side, (top - 450) // side
 
 
 def _corner(name: str) -> tuple[int, int]:
-    """Left and top of x0300_y1200.png in the world."""
+    """Left and top of a tile such as x0300_y1200.png in the world."""
     left, top = (int(part[1:]) for part in Path(name).stem.split("_"))
     return left, top
 
 
 def build_paired_earth(out: Path, size: int, variant: str) -> None:
-    """`build_earth` with all training tiles in both domains, so that each has its truth."""
+    """`build_earth` with all training tiles in both domains, so that each has its counterpart."""
     work = out.with_name(f".{out.name}.unpaired")
     shutil.rmtree(work, ignore_errors=True)
     build_earth(work, size, variant)
@@ -74,10 +74,10 @@ def build_paired_earth(out: Path, size: int, variant: str) -> None:
 
 
 def build_drawings(out: Path, size: int, *, paired: bool = False) -> None:
-    """Emoji of OpenMoji: finished drawings (A) and their lines alone (B), black on white, in exactly the same places.
+    """Build drawings from OpenMoji: coloured emoji (A), and their outlines in the same places (B), black on white.
 
-    Flags, and what repeats another drawing with another skin or with a part exchanged, are left out. paired: train on
-    every drawing in both domains.
+    Flags and variants of another drawing, such as skin tones, are left out. paired: train on every drawing in both
+    domains.
     """
     try:
         import resvg_py
@@ -87,7 +87,7 @@ def build_drawings(out: Path, size: int, *, paired: bool = False) -> None:
     with workplace(out, messages) as work:
         received = fetch(OPENMOJI, work, begins=(b"\x1f\x8b",), messages=messages)
         with tarfile.open(received.path) as archive:
-            # File by file: what keeps extractall from writing elsewhere came with Python 3.11.4.
+            # File by file, because the safe filter of extractall came with Python 3.11.4.
             for member in archive:
                 parts = PurePosixPath(member.name).parts
                 content = archive.extractfile(member) if member.isfile() else None
@@ -105,8 +105,8 @@ def build_drawings(out: Path, size: int, *, paired: bool = False) -> None:
             if row["group"] != "flags" and not row["skintone"] and "-200D-" not in row["hexcode"]
         )
         for index, name in enumerate(names):
-            # Neighbours in this order are often alike. Of twenty, one is val, two are test, and eight and nine are
-            # trained on in A and in B.
+            # Neighbours in this order are often alike. Of twenty, one is for val, two for test, eight for training in A
+            # and nine for training in B.
             role = index % 20
             split = "val" if role == 4 else "test" if role in (9, 19) else "train"
             for domain, style in (("A", "color"), ("B", "black")):
@@ -127,14 +127,14 @@ def build_drawings(out: Path, size: int, *, paired: bool = False) -> None:
         shutil.rmtree(package)
 
 
-# Each makes a folder with about.json last of all, of images with sides of so many pixels.
+# Each function builds a folder of images with this side in pixels, and writes about.json last.
 TASKS: dict[str, Callable[[Path, int], None]] = {
     "shadedrelief": lambda out, size: build_earth(out, size, "shadedrelief"),
     "etopo1": lambda out, size: build_earth(out, size, "etopo1"),
     "drawings": build_drawings,
 }
 
-# The same with the truth of every training image: not what these tasks are for, but how far one could get.
+# The same with paired training images, for benchmarks/paired.py.
 PAIRED: dict[str, Callable[[Path, int], None]] = {
     "shadedrelief": lambda out, size: build_paired_earth(out, size, "shadedrelief"),
     "etopo1": lambda out, size: build_paired_earth(out, size, "etopo1"),

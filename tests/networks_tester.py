@@ -16,7 +16,7 @@ from torch import nn
 from conftest import TINY
 from cyclegan import InputError, ModelConfig, Translator
 from cyclegan.config import make_config
-from cyclegan.config.network_settings import setting_names
+from cyclegan.config.model import setting_names
 from cyclegan.export import export_model
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.tensors import pad_to_multiple

@@ -69,6 +69,14 @@ def test_later_layers_win_over_the_preset(tmp_path):
     assert config.preset == "demo"
 
 
+def test_keywords_win_over_every_layer():
+    config = make_config({"width": 24, "steps": 9}, {"batch_size": 3}, preset="demo", steps=5, width=32, crop_size=128)
+    assert (config.preset, config.steps, config.model.width, config.data.crop_size) == ("demo", 5, 32, 128)
+    assert config.batch_size == 3
+    with pytest.raises(InputError, match="Did you mean 'batch_size'"):
+        make_config(batchsize=2)
+
+
 def test_a_length_on_a_later_layer_replaces_one_of_another_kind():
     config = make_config({"minutes": 5}, {"steps": 100})
     assert (config.steps, config.epochs, config.minutes) == (100, None, None)

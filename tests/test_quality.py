@@ -519,7 +519,7 @@ def test_a_stopped_benchmark_goes_on_where_it_was(tmp_path):
     process = start(tmp_path, *options)
     _, said = process.communicate()
     assert process.returncode == 0, said
-    assert f"Going on after step {int(checkpoint.name.removeprefix('step_'))}" in log.read_text()
+    assert f"Resuming after step {int(checkpoint.name.removeprefix('step_'))}" in log.read_text()
     assert json.loads((run / "run.json").read_text())["steps"] == 400
 
 

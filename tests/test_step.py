@@ -102,6 +102,12 @@ def test_the_gradient_penalty_is_part_of_the_discriminator_loss():
     assert abs(runs[10] - runs[0]) > 1
 
 
+@pytest.mark.parametrize("weight", [0, 10])
+def test_wgan_gp_computes_its_discriminators_in_float32_whatever_the_weight_of_its_penalty(weight):
+    state, _, _ = state_and_images(adversarial="wgan-gp", gradient_penalty_weight=weight, precision="bf16")
+    assert state.execution.discriminator.network is state.discriminator
+
+
 def test_images_translated_together_give_the_losses_of_images_translated_apart(monkeypatch):
     together, real_a, real_b = state_and_images(batch=1)
     apart, *_ = state_and_images(batch=1)

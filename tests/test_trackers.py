@@ -22,8 +22,7 @@ from cyclegan.system.messages import Messages
 from cyclegan.training.events import LossesLogged, StepDone
 from cyclegan.training.health import Finding
 from cyclegan.training.run_log import RunLog
-from cyclegan.training.tracker_backends import TRACKERS
-from cyclegan.training.trackers import Trackers
+from cyclegan.training.trackers import TRACKERS, Trackers
 
 LOSSES = {f"loss/{name}_{domain}" for name in ("cycle", "identity", "discriminator") for domain in "ab"}
 LOSSES |= {"loss/adversarial_a2b", "loss/adversarial_b2a"}
@@ -306,7 +305,7 @@ def test_a_tracker_that_fails_ends_no_run_and_the_others_get_everything(folders,
     run = train(*folders, out=tmp_path / "run", **settings)
     assert tracker.taken == 2
     shown = [line for line in capfd.readouterr().err.splitlines() if "W&B failed" in line]
-    assert shown == ["W&B failed and gets nothing more in this session: the network is away"]
+    assert shown == ["W&B failed and is off for the rest of this session: the network is away"]
     assert [event.step for event in board_of(run).Scalars("loss/cycle_a")] == [2, 4, 6, 8]
     (found,) = mlflow_runs(run)
     assert found.info.status == "FINISHED"
@@ -341,7 +340,7 @@ def test_a_tracker_that_cannot_be_reached_refuses_a_new_run_but_not_one_that_it_
     with pytest.raises(InputError, match=r"MLflow cannot be opened: .*127.0.0.1.*leave out --mlflow"):
         run_tiny(folders, tmp_path / "new", mlflow="cities")
     train(*folders, out=run, **{**TINY, "steps": 4, "mlflow": "cities", "resume": True})
-    assert "MLflow gets nothing in this session" in capfd.readouterr().err
+    assert "MLflow is off in this session" in capfd.readouterr().err
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     run_tiny(folders, run, steps=6, mlflow="cities", resume=True)
     assert len(mlflow_runs(run)) == 1  # the outage did not make a second run of it

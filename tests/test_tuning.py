@@ -78,7 +78,7 @@ def test_a_requested_precision_is_used_without_a_trial(tmp_path, monkeypatch, pr
 def test_a_requested_precision_that_is_slow_here_is_used_with_a_warning(tmp_path, monkeypatch):
     monkeypatch.setattr("cyclegan.system.devices.has_fast_bf16", lambda _: False)
     assert "so fp32 is faster" in resolve_precision(config(precision="bf16"), CPU, tmp_path / "tuning.json").reason
-    assert resolve_precision(config(precision="fp32"), CPU, tmp_path / "tuning.json").reason == "as asked"
+    assert resolve_precision(config(precision="fp32"), CPU, tmp_path / "tuning.json").reason == "as requested"
 
 
 def test_a_cpu_without_bf16_computes_in_fp32(tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ class InputError(CycleganError, ValueError):
 
 
 class UnreadableError(CycleganError, ValueError):
-    """A file that is damaged or of another kind than its name says. Work on many files skips it and goes on."""
+    """A file that is damaged or of another kind than its name says. Work on many files skips it and continues."""
 
 
 class TrainingError(CycleganError, RuntimeError):

@@ -22,9 +22,8 @@ from cyclegan.bench.plain import PLAIN_NETWORKS
 from cyclegan.bench.points import Measured, Missing, Point, cross, expect, find_lack, in_order
 from cyclegan.bench.subject import Subject, engine_of
 from cyclegan.networks import build_discriminator, build_generator, count_parameters
-from cyclegan.step.precision import cpu_name
 from cyclegan.step.terms import active_penalties, active_terms
-from cyclegan.system.devices import has_fast_bf16
+from cyclegan.system.devices import cpu_name, has_fast_bf16
 from cyclegan.system.prefetch import num_cores
 from cyclegan.translate.tiling.budget import available_bytes
 

@@ -1,31 +1,41 @@
-"""The architecture of the networks."""
+"""The architecture of the networks: their settings, and which of them the class of a network reads."""
 
 import difflib
-from typing import TYPE_CHECKING, Any, Literal, Self
+import inspect
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal, Self, get_type_hints
 
-from pydantic import Field, PrivateAttr, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    Field,
+    PrivateAttr,
+    ValidationError,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
-if TYPE_CHECKING:  # loads torch, which configurations must not do before they are made
-    from cyclegan.networks.protocol import Discriminator, Generator
-from cyclegan.config.base import Config
+from cyclegan.config.base import Config, describe_validation_error
+
+if TYPE_CHECKING:  # it loads torch, which is needed only when a configuration is made
+    from cyclegan.networks.protocol import Discriminator, Generator, Network
 
 # Words of earlier releases that saved configurations and old command lines still have, by setting.
 OLD_WORDS = {name: {"pixel": "layer"} for name in ("norm", "discriminator_norm")}
 
-
 # Networks that junyanz/pytorch-CycleGAN-and-pix2pix has, too; `cyclegan.reference.keys` has their layout there.
 _IN_REFERENCE = ("resnet", "unet", "patch", "pixel")
 
-
 # Settings of generators that not every class has. The values of a preset are left out for a class without them.
-_OPTIONAL = ("resampling", "global_skip", "dropout")
+OPTIONAL_SETTINGS = ("resampling", "global_skip", "dropout")
 
 
 class ModelConfig(Config):
     """Architecture of the four networks. Defaults are those of the paper (section 7.2 of its appendix).
 
-    What the settings of a network mean and allow is declared by its class, in `cyclegan.networks`. Making a
-    configuration asks the class, and so loads torch.
+    The class of a network, in `cyclegan.networks`, declares which settings it has and which sizes they allow. Making a
+    configuration loads the class, and so torch.
     """
 
     generator: str = Field("resnet", description="Kind of generator.")
@@ -65,7 +75,7 @@ class ModelConfig(Config):
     )
     discriminator_width: int = Field(64, ge=1, description="Channels of the discriminator's first layer.")
 
-    # What the classes say of sizes, kept for processes that load images and do not know a class of a script.
+    # The sizes that the classes declare, for processes that load images and do not know a class of a script.
     _multiple: int = PrivateAttr(1)
     _smallest_side: int = PrivateAttr(1)
     _smallest_discriminated: int = PrivateAttr(1)
@@ -98,19 +108,18 @@ class ModelConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        from cyclegan.config.network_settings import check_class, check_options, setting_names
         from cyclegan.networks.protocol import Discriminator, Generator
 
-        check_class("GENERATORS", self.generator, self.generator_class, Generator)
-        check_class("DISCRIMINATORS", self.discriminator, self.discriminator_class, Discriminator)
+        _check_class("GENERATORS", self.generator, self.generator_class, Generator)
+        _check_class("DISCRIMINATORS", self.discriminator, self.discriminator_class, Discriminator)
         # Complete with the defaults of the class, so that a saved model does not depend on them.
         options = {
-            "generator_options": check_options(self.generator_class, self.generator_options),
-            "discriminator_options": check_options(self.discriminator_class, self.discriminator_options),
+            "generator_options": _check_options(self.generator_class, self.generator_options),
+            "discriminator_options": _check_options(self.discriminator_class, self.discriminator_options),
         }
         for name, value in options.items():
             object.__setattr__(self, name, value)
-        for name in _OPTIONAL:
+        for name in OPTIONAL_SETTINGS:
             value = getattr(self, name)
             if value != type(self).model_fields[name].default and name not in setting_names(self.generator_class):
                 raise ValueError(f"{name} is {value!r}, which a {self.generator} generator does not have; leave it out")
@@ -135,16 +144,12 @@ class ModelConfig(Config):
     @property
     def generator_settings(self) -> dict[str, Any]:
         """The settings that the generators have, by name, their own included."""
-        from cyclegan.config.network_settings import settings_of
-
-        return settings_of(self.generator_class, self, self.generator_options)
+        return _settings_of(self.generator_class, self, self.generator_options)
 
     @property
     def discriminator_settings(self) -> dict[str, Any]:
         """The settings that the discriminators have, by name, their own included."""
-        from cyclegan.config.network_settings import settings_of
-
-        return settings_of(self.discriminator_class, self, self.discriminator_options)
+        return _settings_of(self.discriminator_class, self, self.discriminator_options)
 
     @property
     def generator_summary(self) -> str:
@@ -169,7 +174,7 @@ class ModelConfig(Config):
 
     @property
     def reference_incompatibilities(self) -> list[str]:
-        """What these networks have that those of the reference implementation cannot have, as `name value`."""
+        """Settings that the networks of the reference implementation cannot have, as `name value`."""
         resolved = self.resolved_discriminator_norm
         found = {
             f"generator {self.generator}": self.generator not in _IN_REFERENCE,
@@ -202,3 +207,60 @@ def network_names(setting: str) -> tuple[str, ...]:
     from cyclegan.networks import registered_names
 
     return registered_names(f"{setting.upper()}S") if setting in ("generator", "discriminator") else ()
+
+
+# ---- what the class of a network reads
+
+
+def _check_class(registry: str, name: str, network: Any, base: "type[Network]") -> None:
+    """Raises ValueError if a row of a registry is not a class that implements the protocol."""
+    row = f"cyclegan.networks.{registry}[{name!r}]"
+    if not (inspect.isclass(network) and issubclass(network, base)):
+        raise ValueError(f"{row} is {network!r}; expected a subclass of cyclegan.networks.{base.__name__}")
+    if missing := sorted(network.__abstractmethods__):
+        raise ValueError(f"{row}, the class {network.__name__}, has no {' and no '.join(missing)}; define it")
+
+
+@cache
+def setting_names(network: "type[Network]") -> tuple[str, ...]:
+    """All settings of a class: the keyword-only arguments of its constructor."""
+    parameters = inspect.signature(network).parameters.values()
+    return tuple(parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY)
+
+
+@cache
+def _options_model(network: "type[Network]") -> type[Config]:
+    """The settings of a class that `ModelConfig` does not have."""
+    hints = get_type_hints(network.__init__, include_extras=True)
+    fields: dict[str, Any] = {}
+    for name in setting_names(network):
+        if name not in ModelConfig.model_fields:
+            default = inspect.signature(network).parameters[name].default
+            fields[name] = (hints.get(name, Any), ... if default is inspect.Parameter.empty else default)
+    return create_model(f"{network.__name__}Options", __base__=Config, **fields)
+
+
+def _check_options(network: "type[Network]", options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of a class as plain JSON values, complete with its defaults.
+
+    Raises ValueError for an unknown or missing option, or a value of another type.
+    """
+    model = _options_model(network)
+    unknown = [name for name in options if name not in model.model_fields]
+    if unknown:
+        known = f"it has {', '.join(model.model_fields)}" if model.model_fields else "it has none of its own"
+        raise ValueError(f"{network.__name__} has no option {unknown[0]!r}; {known}")
+    try:
+        return model.model_validate(options).model_dump(mode="json")
+    except ValidationError as error:
+        raise ValueError(
+            f"The options of {network.__name__}: {describe_validation_error(error).removesuffix('.')}"
+        ) from None
+
+
+def _settings_of(network: "type[Network]", config: ModelConfig, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of all settings of a class, as its constructor takes them."""
+    own = dict(_options_model(network).model_validate(options)) if options else {}
+    values = {name: getattr(config, name) for name in ModelConfig.model_fields}
+    values |= {"discriminator_norm": config.resolved_discriminator_norm, **own}
+    return {name: values[name] for name in setting_names(network)}

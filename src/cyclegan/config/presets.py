@@ -2,7 +2,7 @@
 
 from typing import Any
 
-# What `modern` and `conservative` share. The input is added to the output, so there is no identity term to teach that,
+# Shared by `modern` and `conservative`. The input is added to the output, so there is no identity term to teach that,
 # and the cycle weights are small: with those of the paper a network stays at its input.
 _BEYOND: dict[str, Any] = {
     "global_skip": True,
@@ -12,15 +12,12 @@ _BEYOND: dict[str, Any] = {
     "resampling": "smooth",
 }
 
-
 # The preset of values that are not given. A TrainConfig made directly has those of the paper.
 DEFAULT_PRESET = "modern"
 
-
 _MODERN: dict[str, Any] = {**_BEYOND, "cycle_weight_a": 1.0, "cycle_weight_b": 1.0, "contrastive_weight": 0.5}
 
-
-# A preset is a flat dict of the values in which it differs from the defaults above.
+# A preset is a flat dict of the values in which it differs from the defaults of `TrainConfig`.
 PRESETS: dict[str, dict[str, Any]] = {
     # The recipe of the paper as its authors' code runs it: 256 px, 100 + 100 epochs, batch 1, identity weight 0.5.
     "paper": {},
@@ -33,7 +30,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "cycle_weight_b": 3.0,
         "structure_weight": 5.0,
     },
-    # What `cyclegan demo` runs on two CPU cores; how its sizes were found is in docs/research/demo.md.
+    # For `cyclegan demo` on two CPU cores; docs/research/demo.md describes how its sizes were found.
     "demo": {
         **_MODERN,
         "minutes": 10.0,

@@ -7,7 +7,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from cyclegan.config.base import Config, describe_validation_error
-from cyclegan.config.model import _OPTIONAL, ModelConfig, network_names
+from cyclegan.config.model import OPTIONAL_SETTINGS, ModelConfig, network_names, setting_names
 from cyclegan.config.presets import DEFAULT_PRESET, PRESETS
 from cyclegan.config.settings import DEFAULT_EPOCHS, LENGTHS, DataConfig, TrainConfig
 from cyclegan.errors import InputError
@@ -24,15 +24,17 @@ def field_sections() -> dict[str, type[Config]]:
     return sections
 
 
-def make_config(*layers: Mapping[str, Any], preset: str | None = None) -> TrainConfig:
-    """Resolve `preset` < `layers`, each a flat or sectioned dict of values; the last one wins.
+def make_config(*layers: Mapping[str, Any], preset: str | None = None, **settings: Any) -> TrainConfig:
+    """Resolve `preset` < `layers` < `settings`; the last one wins: `make_config(preset="modern", steps=1000)`.
 
+    layers: flat or sectioned dicts of values, as `read_config_file` returns them. settings: any setting of TrainConfig,
+    ModelConfig or DataConfig by its name.
     An explicit `preset` counts before one that a layer names; without any it is DEFAULT_PRESET. A layer that sets a
     crop size without a load size sets the load size in proportion. A value of the preset for a setting that the chosen
     generator does not have, as the resampling of a unet, is left out.
     Raises InputError for an unknown preset, an unknown key (with the nearest valid one) or a bad value.
     """
-    return _validated(_resolve(*layers, preset=preset))
+    return _validated(_resolve(*layers, settings, preset=preset))
 
 
 def resolved_values(*layers: Mapping[str, Any], preset: str | None = None) -> dict[str, Any]:
@@ -59,11 +61,10 @@ def _resolve(*layers: Mapping[str, Any], preset: str | None) -> dict[str, Any]:
     asked = {key: value for flat in flat_layers for key, value in flat.items()}
     values = dict(PRESETS[name])
     if asked.get("generator") in network_names("generator"):  # an unknown one is refused later
-        from cyclegan.config.network_settings import setting_names
         from cyclegan.networks import GENERATORS
 
         has = setting_names(GENERATORS[asked["generator"]])
-        values = {key: value for key, value in values.items() if key not in _OPTIONAL or key in has}
+        values = {key: value for key, value in values.items() if key not in OPTIONAL_SETTINGS or key in has}
     for flat in flat_layers:
         if any(flat.get(length) is not None for length in LENGTHS):
             values = {key: value for key, value in values.items() if key not in LENGTHS}
@@ -103,12 +104,7 @@ def _flatten(layer: Mapping[str, Any]) -> dict[str, Any]:
         if key in ("model", "data"):
             if not isinstance(value, Mapping | Config):
                 raise InputError(f"{key} is {value!r}; expected a table of settings.")
-            items = (
-                value.items()
-                if isinstance(value, Mapping)
-                else [(n, getattr(value, n)) for n in type(value).model_fields]
-            )
-            flat |= _flatten(dict(items))
+            flat |= _flatten(dict(value))
         elif key == "cycle_weight":  # both directions at once
             flat |= {"cycle_weight_a": value, "cycle_weight_b": value}
         elif key not in sections:

@@ -1,4 +1,4 @@
-"""Settings: frozen, validated classes for networks, data and runs."""
+"""The settings of data and runs, as frozen, validated classes."""
 
 import math
 from pathlib import Path
@@ -11,7 +11,6 @@ from cyclegan.config.model import ModelConfig
 
 Direction = Literal["a2b", "b2a"]
 
-
 Preprocess = Literal[
     "resize-and-crop",
     "crop",
@@ -22,12 +21,11 @@ Preprocess = Literal[
     "none",
 ]
 
-
 # Fewest validation images of a domain; with fewer, noise would choose the best step.
 MIN_VALIDATION = 10
 
-
-# Length of a run that no length is given for, in epochs: that of the paper.
+# Settings that give the length of a run, of which only one may be given, and the length without any: that of the paper.
+LENGTHS = frozenset(("steps", "epochs", "minutes"))
 DEFAULT_EPOCHS = 200.0
 
 
@@ -78,7 +76,7 @@ class DataConfig(Config):
 
 
 class FolderSettings(Config):
-    """What a run learns from, and where its results go."""
+    """Folders of images and of results, networks and data."""
 
     a: Path | None = Field(None, description="Folder of images of domain A, or a root that holds trainA and trainB.")
     b: Path | None = Field(None, description="Folder of images of domain B.")
@@ -96,7 +94,7 @@ class FolderSettings(Config):
 
 
 class StartSettings(Config):
-    """Where the networks start."""
+    """The model that the networks start from."""
 
     init_from: Path | None = Field(
         None, description="Run, checkpoint or model directory to start the networks from, instead of random weights."
@@ -178,7 +176,7 @@ class OptimisationSettings(Config):
 
 
 class MachineSettings(Config):
-    """Where and how fast a run computes."""
+    """The device, its arithmetic and its speed."""
 
     device: str = Field("auto", description="Device: cpu, cuda, cuda:1, mps or auto.")
     precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(
@@ -200,7 +198,7 @@ class MachineSettings(Config):
 
 
 class OutputSettings(Config):
-    """What a run writes, and when."""
+    """The files of a run, and when they are written."""
 
     log_steps: int = Field(50, ge=1, description="Steps between two lines of log.jsonl.")
     sample_steps: int = Field(1000, ge=1, description="Steps between two snapshots: sample grids and scores.")
@@ -294,9 +292,6 @@ class TrainConfig(
     def uses_identity(self) -> bool:
         """Whether there is an identity term: it needs domains with the same number of channels."""
         return self.identity_weight > 0 and self.model.channels_a == self.model.channels_b
-
-
-LENGTHS = frozenset(("steps", "epochs", "minutes"))
 
 
 # Settings that may differ when a run resumes: they change where and how fast it trains and what it writes, never what

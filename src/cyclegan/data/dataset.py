@@ -39,7 +39,7 @@ class Batch:
 class UnpairedDataset(Dataset[Batch]):
     """Item i is the batch of step i. Picklable, so that loading processes can be spawned on every platform.
 
-    Each pass over a domain shows every image once, in an order of its own. The two domains are shuffled independently,
+    Each pass over a domain shows every image once, in a new order. The two domains are shuffled independently,
     so pairs are random. Without `data.shuffle` both are ordered by name, and equal positions of equally large domains
     stay pairs. Crops and flips are drawn from (seed, domain, step, slot).
     """

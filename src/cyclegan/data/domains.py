@@ -25,23 +25,18 @@ def find_folders(a: Path, b: Path | None = None, test_a: Path | None = None, tes
 
     Raises InputError if a folder is missing, or if the two are the same, nested, or hold the same images.
     """
-    a = Path(a)
-    if not a.is_dir():
-        raise InputError(f"There is no folder {a}; expected a folder of images.")
+    for folder in (a, b):
+        if folder is not None and not folder.is_dir():
+            raise InputError(f"There is no folder {folder}; expected a folder of images.")
     if b is None:
-        for layout in _LAYOUTS:
-            train_a, train_b, layout_test_a, layout_test_b = (a / name if name else None for name in layout)
-            if train_a is not None and train_b is not None and train_a.is_dir() and train_b.is_dir():
-                found_a = layout_test_a if layout_test_a is not None and layout_test_a.is_dir() else None
-                found_b = layout_test_b if layout_test_b is not None and layout_test_b.is_dir() else None
-                folders = Folders(train_a, train_b, test_a or found_a, test_b or found_b)
-                break
-        else:
+        layout = _layout_of(a)
+        if layout is None:
             raise InputError(f"{a} holds neither trainA and trainB nor train/A and train/B; give two folders, A and B.")
+        train_a, train_b, found_a, found_b = (a / name if name and (a / name).is_dir() else None for name in layout)
+        assert train_a is not None
+        assert train_b is not None
+        folders = Folders(train_a, train_b, test_a or found_a, test_b or found_b)
     else:
-        b = Path(b)
-        if not b.is_dir():
-            raise InputError(f"There is no folder {b}; expected a folder of images.")
         folders = Folders(a, b, test_a, test_b)
 
     real_a, real_b = folders.a.resolve(), folders.b.resolve()
@@ -59,7 +54,13 @@ def find_folders(a: Path, b: Path | None = None, test_a: Path | None = None, tes
 
 def holds_domains(root: Path) -> bool:
     """Whether `find_folders` finds both domains below this folder."""
-    return any((root / layout[0]).is_dir() and (root / layout[1]).is_dir() for layout in _LAYOUTS)
+    return _layout_of(root) is not None
+
+
+def _layout_of(root: Path) -> tuple[str, str, str, str] | None:
+    """The names of the four folders below this one, or None if it does not hold both domains."""
+    found = (layout for layout in _LAYOUTS if (root / layout[0]).is_dir() and (root / layout[1]).is_dir())
+    return next(found, None)
 
 
 def _same_contents(a: Path, b: Path) -> bool:

@@ -1,7 +1,7 @@
 """The images of one domain, checked before training."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -49,9 +49,8 @@ def scan_folder(
     on_files: called with the number of images so far. Raises InputError for a folder without images, mixed types,
     channels other than `channels`, or sizes under the crop.
     """
-    scan = _FolderScan(
-        list_images(root), channels, value_range, config, HeaderIndex.empty() if index is None else index
-    )
+    index = HeaderIndex.empty() if index is None else index
+    scan = _FolderScan(list_images(root), channels, value_range, config, index)
     for count in scan.run():
         on_files(count)
     paths, unreadable = scan.paths(), scan.unreadable_paths()
@@ -85,14 +84,13 @@ class _FolderScan:
     value_range: tuple[float, float] | None
     config: DataConfig
     index: HeaderIndex
-
-    def __post_init__(self) -> None:
-        self.usable: list[Positions] = []
-        self.unreadable: dict[int, str] = {}
-        self.first_of_type: dict[str, int] = {}  # numpy type -> position of its first file
-        self.low, self.high = np.inf, -np.inf
-        self.has_read_picture = False  # one 8-bit file is enough to check the channels of all
-        self.end = len(self.files)
+    usable: list[Positions] = field(default_factory=list)
+    unreadable: dict[int, str] = field(default_factory=dict)
+    first_of_type: dict[str, int] = field(default_factory=dict)  # numpy type -> position of its first file
+    low: float = np.inf
+    high: float = -np.inf
+    has_read_picture: bool = False  # one 8-bit file is enough to check the channels of all
+    end: int | None = None  # position behind the last file that was looked at, if some were not
 
     def run(self) -> Iterator[int]:
         """Scan the files; yields the number of usable images so far. Raises InputError for what cannot be used."""
@@ -150,5 +148,6 @@ class _FolderScan:
         return self.files if len(positions) == len(self.files) else self.files.take(positions)
 
     def unreadable_paths(self) -> tuple[tuple[Path, str], ...]:
-        positions = (position for position in sorted(self.unreadable) if position < self.end)
-        return tuple((self.files[position], self.unreadable[position]) for position in positions)
+        """Files that cannot be read, and why: of those up to the last one that is used."""
+        found = sorted(self.unreadable.items())
+        return tuple((self.files[at], reason) for at, reason in found if self.end is None or at < self.end)

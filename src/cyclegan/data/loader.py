@@ -22,7 +22,7 @@ def batches(
     """The batches of steps first_step, first_step + 1, ... without end, prepared a few steps ahead.
 
     num_workers: processes that prepare them; 0: one thread of this process. Closing the generator ends them.
-    pin_memory: for training on CUDA, where copies from pinned memory are faster; elsewhere it would start CUDA in vain.
+    pin_memory: for training on CUDA, where copies from pinned memory are faster; elsewhere it would only start CUDA.
     """
     if num_workers == 0:
         prefetched = prefetch(

@@ -1,7 +1,7 @@
 """Split two folders into training, sample and validation images.
 
 Sample images are shown in grids. Validation images choose the best checkpoint. Both are held out of training where
-there are enough images, and `origin` says so where there are not. Test images are in folders of their own, which
+there are enough images; where there are not, `origin` says so. Test images are in separate folders, which
 `cyclegan evaluate` scores.
 """
 
@@ -26,7 +26,7 @@ class SampleImages:
     """The images of sample grids, which may have been trained on.
 
     a, b: (C, H, W) in [-1, 1] at the training size. origin: where they are from, in words. unreadable: files that were
-    passed over, and why.
+    skipped, and why.
     """
 
     a: tuple[Tensor, ...]

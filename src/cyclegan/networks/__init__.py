@@ -1,7 +1,7 @@
 """Generators and discriminators: the two registries, and the functions that build, initialise and prepare networks.
 
 To add a network, write one file with a subclass of `Generator` or `Discriminator` (see `protocol`) and add one row
-below. A script adds a class of its own before it trains or loads: `GENERATORS["mine"] = MyGenerator`.
+below. A script adds its class before it trains or loads: `GENERATORS["mine"] = MyGenerator`.
 """
 
 from importlib import import_module
@@ -65,7 +65,7 @@ _ROWS = {
     },
 }
 
-# Where the other public names are.
+# The modules of the other public names.
 _HOMES = {
     **dict.fromkeys(("Discriminator", "Generator", "Sizes"), "protocol"),
     **dict.fromkeys(("PatchDiscriminator", "PixelDiscriminator"), "patchgan"),

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import torch
@@ -27,12 +28,7 @@ def build_generator(
     seed: of the weights; without one they are left unset, for a caller who loads them.
     Raises InputError if its layers need a setting that the configuration does not have.
     """
-    network = GENERATORS[config.generator]
-    settings = config.generator_settings
-
-    def build() -> Generator:
-        return network(in_channels, out_channels, **settings)
-
+    build = partial(GENERATORS[config.generator], in_channels, out_channels, **config.generator_settings)
     return _with_weights(build, config, seed)
 
 
@@ -41,12 +37,7 @@ def build_discriminator(config: "ModelConfig", channels: int, *, seed: int | Non
 
     seed, errors: as in `build_generator`.
     """
-    network = DISCRIMINATORS[config.discriminator]
-    settings = config.discriminator_settings
-
-    def build() -> Discriminator:
-        return network(channels, **settings)
-
+    build = partial(DISCRIMINATORS[config.discriminator], channels, **config.discriminator_settings)
     return _with_weights(build, config, seed)
 
 
@@ -96,7 +87,10 @@ def _is_initialised(module: nn.Module) -> bool:
 
 
 def _check_layers(network: Network, config: "ModelConfig") -> None:
-    """The training step relies on these settings: how it may split a batch, and which random numbers are drawn."""
+    """Raise InputError if a layer needs a setting that is off.
+
+    The training step relies on these settings: how it may split a batch, and which random numbers are drawn.
+    """
     name = type(network).__name__
     for module in network.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm) and not config.uses_batch_norm:

@@ -16,8 +16,12 @@ class Conv2d(nn.Conv2d):
     """`nn.Conv2d` in the type of its input: weights are rounded to it for a call, their gradients stay float32."""
 
     def forward(self, x: Tensor) -> Tensor:
+        return self._convolve(x, self.weight)
+
+    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
+        """Convolve with another weight of the same shape."""
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        return self._conv_forward(x, self.weight.to(x.dtype), bias)  # type: ignore[no-any-return]
+        return self._conv_forward(x, weight.to(x.dtype), bias)  # type: ignore[no-any-return]
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
@@ -25,9 +29,13 @@ class ConvTranspose2d(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         assert output_size is None, output_size
-        weight, bias = self.weight.to(x.dtype), None if self.bias is None else self.bias.to(x.dtype)
-        (stride, padding, more) = (self.stride[0], int(self.padding[0]), self.output_padding[0])
-        return F.conv_transpose2d(x, weight, bias, stride, padding, more)
+        return self._convolve(x, self.weight)
+
+    def _convolve(self, x: Tensor, weight: Tensor, more_padding: int = 0) -> Tensor:
+        """Convolve with another weight and wider padding."""
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        padding = int(self.padding[0]) + more_padding
+        return F.conv_transpose2d(x, weight.to(x.dtype), bias, self.stride[0], padding, self.output_padding[0])
 
 
 Conv = TypeVar("Conv", Conv2d, ConvTranspose2d)
@@ -98,9 +106,7 @@ class SpectralConv2d(Conv2d):
         matrix = self.weight.flatten(1)
         # Detached, not under no_grad, because a traced graph does not record no_grad.
         v = F.normalize(matrix.detach().T @ self.u, dim=0)
-        weight = self.weight / torch.linalg.vector_norm(matrix @ v)
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        return self._conv_forward(x, weight.to(x.dtype), bias)  # type: ignore[no-any-return]
+        return self._convolve(x, self.weight / torch.linalg.vector_norm(matrix @ v))
 
     @torch.no_grad()
     def power_iteration(self) -> None:
@@ -124,18 +130,13 @@ class BlurConv2d(Conv2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        weight = blur_kernels(self.weight)
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.conv2d(x, weight.to(x.dtype), bias, self.stride, int(self.padding[0]) + 1)
+        weight, bias = blur_kernels(self.weight).to(x.dtype), None if self.bias is None else self.bias.to(x.dtype)
+        return F.conv2d(x, weight, bias, self.stride, int(self.padding[0]) + 1)
 
     def to_plain(self) -> nn.Conv2d:
         """An ordinary 5x5 convolution with the same result."""
-        return _with_weights(
-            Conv2d(
-                self.in_channels, self.out_channels, self.kernel_size[0] + 2, self.stride[0], int(self.padding[0]) + 1
-            ),
-            self,
-        )
+        kernel, padding = self.kernel_size[0] + 2, int(self.padding[0]) + 1
+        return _with_weights(Conv2d(self.in_channels, self.out_channels, kernel, self.stride[0], padding), self)
 
 
 class BlurConvTranspose2d(ConvTranspose2d):
@@ -143,19 +144,13 @@ class BlurConvTranspose2d(ConvTranspose2d):
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         assert output_size is None, output_size
-        weight, bias = blur_kernels(self.weight).to(x.dtype), None if self.bias is None else self.bias.to(x.dtype)
-        padding, more = int(self.padding[0]) + 1, self.output_padding[0]
-        return F.conv_transpose2d(x, weight, bias, self.stride[0], padding, more)
+        return self._convolve(x, blur_kernels(self.weight), more_padding=1)
 
     def to_plain(self) -> nn.ConvTranspose2d:
         """An ordinary transposed 5x5 convolution with the same result."""
-        kernel, padding = self.kernel_size[0] + 2, int(self.padding[0]) + 1
-        return _with_weights(
-            ConvTranspose2d(
-                self.in_channels, self.out_channels, kernel, self.stride[0], padding, self.output_padding[0]
-            ),
-            self,
-        )
+        kernel, padding, more = self.kernel_size[0] + 2, int(self.padding[0]) + 1, self.output_padding[0]
+        plain = ConvTranspose2d(self.in_channels, self.out_channels, kernel, self.stride[0], padding, more)
+        return _with_weights(plain, self)
 
 
 @torch.no_grad()
@@ -216,7 +211,7 @@ _OPEN = 2.0
 def drop_or_freeze_bias(conv: Conv, norm: str) -> Conv:
     """A convolution prepared for the norm that follows it, whose bias would have no effect.
 
-    Batch norm has a bias of its own, so that of the convolution is dropped. Instance norm removes any bias. The
+    Batch norm has a bias itself, so that of the convolution is dropped. Instance norm removes any bias. The
     reference nevertheless keeps one there, and so do we, so that parameter counts and checkpoints agree. It is frozen:
     its gradient is rounding noise, which Adam would amplify to a random walk at full speed.
     """

@@ -1,4 +1,4 @@
-"""What a class must declare to be a generator or a discriminator of this package.
+"""The declarations of a generator class and of a discriminator class.
 
 The keyword-only arguments of `__init__` are the settings of the class. An argument with the name of a setting of
 `ModelConfig` (`width`, `norm`, `dropout`, ...) gets its value; `discriminator_norm` gets the resolved one. Any other
@@ -24,7 +24,7 @@ Tiling: TypeAlias = Literal["local", "residual", "levels"]
 
 
 class Sizes(NamedTuple):
-    """Which inputs a generator takes: height and width are multiples of `multiple` and at least `smallest`, in pixels.
+    """Input sizes of a generator: height and width are multiples of `multiple` and at least `smallest`, in pixels.
 
     Other sizes are padded by the caller, with mirrored pixels.
     """
@@ -67,7 +67,7 @@ class LevelLayers(Protocol):
 
 
 class Network(nn.Module, ABC):
-    """What generators and discriminators share."""
+    """Base of generators and discriminators."""
 
     @classmethod
     def summary(cls, settings: Settings) -> str:
@@ -112,7 +112,7 @@ class Generator(Network):
     @classmethod
     @abstractmethod
     def sizes(cls, settings: Settings) -> Sizes:
-        """Which input sizes a network with these settings takes."""
+        """The input sizes of a network with these settings."""
 
     @classmethod
     def has_features(cls) -> bool:

@@ -97,7 +97,7 @@ class ResnetGenerator(Generator):
         h = checkpointed(self._encode, x, enabled=self.checkpointing)
         for block in self.blocks:
             h = checkpointed(block, h, enabled=self.checkpointing, random=self.dropout)
-        return to_image(checkpointed(self._decode, h, enabled=self.checkpointing), x if self.global_skip else None)
+        return self._to_image(h, x)
 
     def features(self, x: Tensor, *, decode: bool) -> tuple[Tensor, ...]:
         """Activations at half and quarter resolution: after each down-sampling, the first and the middle block.
@@ -112,11 +112,11 @@ class ResnetGenerator(Generator):
             h = checkpointed(block, h, enabled=self.checkpointing, random=self.dropout)
             if index in self._feature_blocks:
                 found.append(h)
-        if not decode:
-            return tuple(found)
-        return to_image(
-            checkpointed(self._decode, h, enabled=self.checkpointing), x if self.global_skip else None
-        ), *found
+        return (self._to_image(h, x), *found) if decode else tuple(found)
+
+    def _to_image(self, h: Tensor, x: Tensor) -> Tensor:
+        change = checkpointed(self._decode, h, enabled=self.checkpointing)
+        return to_image(change, x if self.global_skip else None)
 
     @property
     def _feature_blocks(self) -> list[int]:

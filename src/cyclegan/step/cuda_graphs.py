@@ -47,7 +47,7 @@ class CudaRecorder:
         """Raises RuntimeError if the function does something that a CUDA graph cannot hold."""
         with torch.cuda.device(self._device):
             graph = torch.cuda.CUDAGraph()
-            # Other threads, such as one that pins the memory of batches, may go on.
+            # Other threads, such as one that pins the memory of batches, may use CUDA meanwhile.
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):
                 outputs = function()
         return outputs, graph.replay

@@ -1,4 +1,4 @@
-"""How the steps of a state are executed: in half precision, in two threads, traced or compiled."""
+"""Execute the steps of a state: in half precision, in two threads, traced or compiled."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -54,8 +54,8 @@ class DirectionNetworks:
 class Execution:
     """Executes the steps of one state.
 
-    Nothing here is part of a checkpoint, and a state can go on with another execution at any step. Networks are those
-    of the state, or copies in the precision of the run with the same weights after `sync`.
+    Nothing here is part of a checkpoint, and a state can continue with another execution at any step. Networks are
+    those of the state, or copies in the precision of the run with the same weights after `sync`.
     """
 
     def __init__(self, state: "TrainState", *, side_by_side: bool = True) -> None:
@@ -69,7 +69,8 @@ class Execution:
         # Statistics of batch norm, and second derivatives in a penalty, need networks in float32. These round their
         # weights at each use instead.
         dtype = torch.float32 if model.uses_batch_norm else DTYPES[config.precision]
-        exact = bool(active_penalties(config)) or model.discriminator_norm == "spectral"
+        penalised = config.adversarial == "wgan-gp" or bool(active_penalties(config))
+        exact = penalised or model.discriminator_norm == "spectral"
         self.generator: MasterWeights[Generators] = MasterWeights(state.generator, state.generator_weights, dtype)
         self.discriminator: MasterWeights[Discriminators] = MasterWeights(
             state.discriminator, state.discriminator_weights, torch.float32 if exact else dtype

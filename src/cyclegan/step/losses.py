@@ -1,6 +1,6 @@
 """Loss functions: pure functions of tensors that return a scalar (Zhu et al. 2017, section 3, and later work).
 
-Which of them a training step adds up, and with which weights, is the table in `cyclegan.step.terms`.
+The table in `cyclegan.step.terms` says which of them a step adds up, and with which weights.
 """
 
 from collections.abc import Callable

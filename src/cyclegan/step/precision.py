@@ -18,7 +18,7 @@ from cyclegan.config import TrainConfig
 from cyclegan.networks import build_generator
 from cyclegan.step.execution import prepare
 from cyclegan.system.atomic import write_bytes
-from cyclegan.system.devices import has_fast_bf16, why_slow
+from cyclegan.system.devices import cpu_name, has_fast_bf16, why_slow
 
 # Shorter runs end before a trial has saved its own time.
 FEWEST_STEPS, FEWEST_MINUTES = 200, 1.0
@@ -45,11 +45,11 @@ def resolve_precision(
     """
     if config.precision != "auto":
         slow = why_slow(config.precision, device)
-        return Choice(config.precision, f"as asked; {slow}" if slow else "as asked")
+        return Choice(config.precision, f"as requested; {slow}" if slow else "as requested")
     if began_with is not None:
         supported = {"fp32": True, "bf16": has_fast_bf16(device), "fp16": device.type == "cuda"}
         if supported[began_with]:
-            return Choice(began_with, "as this run began")
+            return Choice(began_with, "as in the first session of this run")
     if device.type == "cuda":
         # The tensor cores of older GPUs have fp16 but no bf16.
         tensor_cores = torch.cuda.get_device_capability(device) >= (7, 0)
@@ -111,21 +111,13 @@ def _time(candidates: dict[str, Callable[[], None]]) -> dict[str, float]:
 
 
 def _key(config: TrainConfig) -> str:
-    """What the result of a trial depends on: the machine, torch, its threads, the networks and the shapes."""
+    """Everything that a trial depends on: the machine, torch, its threads, the networks and the shapes."""
     model = config.model
     settings = " ".join(f"{name}={value}" for name, value in model.generator_settings.items() if name != "blocks")
     kind = f"{model.generator} {model.channels_a}-{model.channels_b} {settings}"
     shape = f"{kind} {config.data.crop_size}px x{config.batch_size}"
     machine = f"{platform.node()} {cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     return f"{machine}: {shape} {config.precision}"
-
-
-def cpu_name() -> str:
-    """The model name of the processor if the system gives it, else its architecture."""
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return platform.processor() or platform.machine()
 
 
 def _read(cache: Path) -> dict[str, Any]:

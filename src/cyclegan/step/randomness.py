@@ -17,7 +17,7 @@ NUM_PATCHES = 128
 
 
 class Stream(IntEnum):
-    """The uses of randomness; each has a stream of its own, named in every seed."""
+    """The uses of randomness. Each has a separate stream, whose number is part of every seed."""
 
     WEIGHTS = 1
     POOL = 2
@@ -27,12 +27,12 @@ class Stream(IntEnum):
 
 
 def numpy_generator(config: TrainConfig, stream: Stream, *counters: int) -> np.random.Generator:
-    """A fresh generator for one stream, and within it for these counters, such as the step."""
+    """A fresh generator for one stream and these counters, such as the step."""
     return np.random.default_rng([config.seed, stream, *counters])
 
 
 def torch_seed(config: TrainConfig, stream: Stream, *counters: int) -> int:
-    """A seed for torch from the same place."""
+    """A seed for torch, from the same stream and counters."""
     return int(numpy_generator(config, stream, *counters).integers(2**62))
 
 

@@ -1,4 +1,4 @@
-"""The state of a training run: what a checkpoint holds."""
+"""The state of a training run, which a checkpoint holds."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,9 +20,6 @@ from cyclegan.system.devices import has_fast_bf16
 class Generators(nn.Module):
     """Both generators: `a2b` (G of the paper) and `b2a` (F)."""
 
-    a2b: Generator
-    b2a: Generator
-
     def __init__(self, a2b: Generator, b2a: Generator) -> None:
         super().__init__()
         self.a2b = a2b
@@ -32,9 +29,6 @@ class Generators(nn.Module):
 class Discriminators(nn.Module):
     """Both discriminators: `a` for images of domain A (D_X of the paper), `b` for those of domain B (D_Y)."""
 
-    a: Discriminator
-    b: Discriminator
-
     def __init__(self, a: Discriminator, b: Discriminator) -> None:
         super().__init__()
         self.a = a
@@ -43,9 +37,6 @@ class Discriminators(nn.Module):
 
 class Heads(nn.Module):
     """Projections of features for the contrastive loss: `a` for those of a2b on images of A, `b` for b2a and B."""
-
-    a: nn.Module
-    b: nn.Module
 
     def __init__(self, a: nn.Module, b: nn.Module) -> None:
         super().__init__()
@@ -60,7 +51,7 @@ class Heads(nn.Module):
 
 @dataclass(eq=False)
 class TrainState:
-    """What a step reads and changes, and what a checkpoint holds.
+    """Everything that a step reads and changes, and that a checkpoint holds.
 
     Trained weights lie in one tensor for each optimiser: `generator_weights` and the like, of which the parameters of
     the networks are views. `average` is the running average of the generators. `heads`, with their weights and
@@ -136,17 +127,23 @@ class TrainState:
 
     @cached_property
     def execution(self) -> Execution:
-        """How `train_step` executes a step: built at first use, and not part of a checkpoint.
+        """The way in which `train_step` executes a step: built at first use, not part of a checkpoint.
 
         To execute otherwise, assign another one: `state.execution = Execution(state, side_by_side=False)`.
         """
         return Execution(self)
 
     @property
-    def optimizers(self) -> list[torch.optim.Adam]:
-        """All optimisers."""
+    def optimizers(self) -> dict[str, torch.optim.Adam]:
+        """All optimisers, by the names that they have here and in a checkpoint."""
+        names = ("generator_optimizer", "discriminator_optimizer", "head_optimizer")
         found = (self.generator_optimizer, self.discriminator_optimizer, self.head_optimizer)
-        return [optimizer for optimizer in found if optimizer is not None]
+        return {name: optimizer for name, optimizer in zip(names, found, strict=True) if optimizer is not None}
+
+    @property
+    def pools(self) -> dict[str, ImagePool]:
+        """Both image pools, by the names that they have here and in a checkpoint."""
+        return {"pool_a": self.pool_a, "pool_b": self.pool_b}
 
     @torch.no_grad()
     def update_average(self) -> None:
@@ -196,7 +193,7 @@ def _adam(weights: nn.Parameter, config: TrainConfig) -> torch.optim.Adam:
 
 def set_learning_rate(state: TrainState, learning_rate: float) -> None:
     """Set the learning rate of all optimisers for the next steps."""
-    for optimizer in state.optimizers:
+    for optimizer in state.optimizers.values():
         for group in optimizer.param_groups:
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(learning_rate)  # in place: a CUDA graph reads it there

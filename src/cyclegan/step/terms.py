@@ -14,10 +14,9 @@ and add a row below. The step, the log, the progress line, charts, model cards a
 A term of another package does the same with `TERMS["frequency"] = Term(...)`, before the state is created.
 """
 
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +32,7 @@ from cyclegan.step.losses import (
     structure_loss,
 )
 
-# ---- what a term gets
+# ---- the inputs of terms
 
 
 class PatchFeatures(NamedTuple):
@@ -43,7 +42,7 @@ class PatchFeatures(NamedTuple):
     real: Tensor
 
 
-# What a step computes in one direction only if a term with a weight needs it.
+# Tensors that a step computes in one direction only if a term with a weight needs them.
 Input: TypeAlias = Literal["identity", "cycled", "features", "score"]
 
 
@@ -59,36 +58,33 @@ class Translated:
     real: Tensor  # x
     real_target: Tensor  # y, not a counterpart of x
     fake: Tensor  # G(x)
-    optional: dict[Input, Tensor | list[PatchFeatures]]
+    optional: dict[Input, Any]
 
     @property
     def identity(self) -> Tensor:
         """G(y): the image that is already in the target domain, translated."""
-        return self._tensor("identity")
+        found: Tensor = self._optional("identity")
+        return found
 
     @property
     def cycled(self) -> Tensor:
         """F(G(x)): the translation, translated back; with `cycle_noise`, of the translation plus noise."""
-        return self._tensor("cycled")
+        found: Tensor = self._optional("cycled")
+        return found
 
     @property
     def score(self) -> Tensor:
         """D_Y(G(x)): (N, 1, h, w), one score a patch, before any sigmoid."""
-        return self._tensor("score")
+        found: Tensor = self._optional("score")
+        return found
 
     @property
     def features(self) -> list[PatchFeatures]:
         """Projected features of each layer: those of G(x) inside F, and those of x inside G, which are detached."""
-        found = self._optional("features")
-        assert isinstance(found, list)
+        found: list[PatchFeatures] = self._optional("features")
         return found
 
-    def _tensor(self, name: Input) -> Tensor:
-        found = self._optional(name)
-        assert isinstance(found, Tensor)
-        return found
-
-    def _optional(self, name: Input) -> Tensor | list[PatchFeatures]:
+    def _optional(self, name: Input) -> Any:
         if name not in self.optional:
             raise LookupError(f"A loss term reads {name!r}, which its row does not list; add needs=({name!r},).")
         return self.optional[name]
@@ -96,7 +92,7 @@ class Translated:
 
 @dataclass(frozen=True, kw_only=True)
 class Discriminated:
-    """What a penalty on a discriminator gets. Images are float32, (N, C, H, W) in [-1, 1]."""
+    """The inputs of a penalty on a discriminator. Images are float32, (N, C, H, W) in [-1, 1]."""
 
     discriminator: nn.Module
     real: Tensor
@@ -106,7 +102,7 @@ class Discriminated:
 
 # ---- rows
 
-# How the names of a term end in each direction, and those endings in words.
+# The endings of the names of a term in each direction, and the same in words.
 _ENDINGS: dict[str, dict[Direction, tuple[str, str]]] = {
     "direction": {"a2b": ("a2b", "A to B"), "b2a": ("b2a", "B to A")},
     "round trip": {"a2b": ("a", "A to B to A"), "b2a": ("b", "B to A to B")},
@@ -256,7 +252,7 @@ _ROWS = (
 
 TERMS: dict[str, Term] = {term.name: term for term in _ROWS}
 
-# What a step returns for the discriminators: their adversarial loss and all penalties.
+# The loss that a step returns for each discriminator: the adversarial one and all penalties.
 DISCRIMINATOR = ReportedLoss(name="discriminator", label="discriminator", short="disc", per="target domain")
 
 PENALTIES: dict[str, Penalty] = {
@@ -285,7 +281,7 @@ def active_terms(config: TrainConfig, direction: Direction | None = None) -> lis
 
 
 def needed_inputs(config: TrainConfig, direction: Direction | None = None) -> set[Input]:
-    """What the terms that apply need, in one direction or in any."""
+    """The inputs that the terms that apply need, in one direction or in any."""
     return {name for term in active_terms(config, direction) for name in term.needs}
 
 
@@ -308,15 +304,3 @@ def logged_terms(config: TrainConfig) -> list[Term]:
 def loss_names(config: TrainConfig) -> list[str]:
     """The keys of what `train_step` returns: `logged_terms` and the discriminators."""
     return [name for loss in (*logged_terms(config), DISCRIMINATOR) for name in loss.names]
-
-
-def first_non_finite(losses: Iterable[tuple[int, dict[str, float]]]) -> tuple[int, str, float] | None:
-    """Step, name and value of the first loss that is NaN or infinite, or None.
-
-    losses: for each step its number and what `train_step` returned, as floats.
-    """
-    for step, values in losses:
-        for name, value in values.items():
-            if not math.isfinite(value):
-                return step, name, value
-    return None

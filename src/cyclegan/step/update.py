@@ -1,7 +1,7 @@
 """One training step: update both generators, then both discriminators (Zhu et al. 2017, equation 3 and section 4)."""
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -144,7 +144,7 @@ def _translate(
 ) -> Translated:
     """Compute the translation, and what else the terms of this direction need."""
     execution, needs = state.execution, networks.needs
-    optional: dict[Input, Tensor | list[PatchFeatures]] = {}
+    optional: dict[Input, Any] = {}
 
     inputs = [real, real_target] if "identity" in needs else [real]
     if "features" in needs:

@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all, and places that one process has for itself."""
+"""Write files and folders completely or not at all, and lock places for one process."""
 
 import os
 import re
@@ -17,7 +17,7 @@ from cyclegan.errors import InputError
 def atomic_path(target: Path, *, merge: bool = False) -> Iterator[Path]:
     """A hidden path beside `target`, for the block to write a file or make a folder at; it then becomes `target`.
 
-    When the block ends well, all of it is flushed to disk and renamed; a folder that is there is replaced. After an
+    When the block succeeds, all of it is flushed to disk and renamed; an existing folder is replaced. After an
     error `target` is as it was, and no new parent folder stays.
     merge: if `target` is a folder already, move the new files into it and keep its others. JSON files, which describe
     the rest, come last.
@@ -44,7 +44,7 @@ def atomic_path(target: Path, *, merge: bool = False) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    """Write a file so that it is there whole or not at all."""
+    """Write a file completely or not at all."""
     with atomic_path(path) as partial:
         partial.write_bytes(content)
 
@@ -89,7 +89,7 @@ def _place_folder(partial: Path, target: Path, merge: bool) -> None:
         target.rename(old)
     partial.rename(target)
     _flush(target.parent)
-    # The one before, and what killed processes left.
+    # Remove the one before, and what killed processes have left.
     leftover = re.compile(rf"\.{re.escape(target.name)}\.(old|\d+\.partial)")
     for path in [path for path in target.parent.iterdir() if leftover.fullmatch(path.name) and path.is_dir()]:
         _remove(path)

@@ -4,6 +4,7 @@ import ctypes
 import platform
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import torch
 
@@ -20,13 +21,13 @@ def resolve_device(name: str) -> torch.device:
         raise InputError(f"There is no device {name!r}; choose cpu, cuda, cuda:N, mps or auto.") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(
-            f"Device {name} was asked for, but torch {torch.__version__} sees no CUDA here; use --device cpu."
+            f"Device {name} was requested, but torch {torch.__version__} sees no CUDA here; use --device cpu."
         )
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise InputError(f"Device {name} was asked for, but there are {torch.cuda.device_count()} CUDA devices.")
+        raise InputError(f"Device {name} was requested, but there are {torch.cuda.device_count()} CUDA devices.")
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise InputError(
-            f"Device {name} was asked for, but torch {torch.__version__} sees no MPS here; use --device cpu."
+            f"Device {name} was requested, but torch {torch.__version__} sees no MPS here; use --device cpu."
         )
     if device.type not in ("cpu", "cuda", "mps"):
         raise InputError(f"Device {name!r} is not supported; choose cpu, cuda, cuda:N, mps or auto.")
@@ -39,6 +40,14 @@ def describe_device(device: torch.device) -> str:
         return f"{device} ({torch.cuda.get_device_name(device)})"
     count = torch.get_num_threads()
     return f"cpu ({count} {'thread' if count == 1 else 'threads'})" if device.type == "cpu" else str(device)
+
+
+def cpu_name() -> str:
+    """The model name of the processor if the system gives it, else its architecture."""
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return platform.processor() or platform.machine()
 
 
 # Options of mallopt, from malloc.h of glibc; 32 MiB is the most that it takes as the threshold.

@@ -4,7 +4,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -78,15 +78,8 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
         asked = True
         print("\nFinishing this step and saving; once more to stop at once.", file=sys.stderr)
 
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    previous = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with _signal_handler(ask, (signal.SIGINT, signal.SIGTERM)):
         yield lambda: asked
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 @contextmanager
@@ -95,22 +88,28 @@ def signals_interrupt() -> Iterator[None]:
 
     Only the first one does: a closed terminal often sends several, which would interrupt the clean-up.
     """
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    # Ignored signals stay ignored, as nohup needs.
+    numbers = [number for number in numbers if signal.getsignal(number) not in (signal.SIG_IGN, None)]
 
     def interrupt(_number: int, _frame: object) -> None:
-        for number in previous:
+        for number in numbers:
             signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
+    with _signal_handler(interrupt, numbers):
+        yield
+
+
+@contextmanager
+def _signal_handler(handler: Callable[[int, object], None], numbers: Iterable[signal.Signals]) -> Iterator[None]:
+    """Handle these signals in the block. Only the main thread can; in others nothing changes."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    # What is ignored stays so: nohup.
-    previous = {n: handler for n in numbers if (handler := signal.getsignal(n)) not in (signal.SIG_IGN, None)}
+    previous = {number: signal.signal(number, handler) for number in numbers}
     try:
-        for number in previous:
-            signal.signal(number, interrupt)
         yield
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        for number, before in previous.items():
+            signal.signal(number, before)

@@ -1,7 +1,8 @@
 """Training runs: set up, loop, log, save, resume. `train` is the way in; events and batches are what callers extend."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from cyclegan._lazy import lazy_exports
 
 if TYPE_CHECKING:
     from cyclegan.data.dataset import Batch
@@ -42,15 +43,11 @@ __all__ = [
     "train",
 ]
 
-# Loaded at first use, so that importing one module of this package does not load the others.
 _HOMES = {
+    **dict.fromkeys(__all__, "cyclegan.training.events"),
     "Batch": "cyclegan.data.dataset",
     "BatchSource": "cyclegan.training.batch_source",
     "train": "cyclegan.training.loop",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name in __all__:
-        return getattr(import_module(_HOMES.get(name, "cyclegan.training.events")), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__, __dir__ = lazy_exports(__name__, _HOMES)

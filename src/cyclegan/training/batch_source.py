@@ -13,7 +13,7 @@ from cyclegan.data.splits import SampleImages
 from cyclegan.errors import InputError
 from cyclegan.images.formats import ImageFormat
 
-# How far rounding may take values out of [-1, 1].
+# Tolerance for values that rounding takes out of [-1, 1].
 _TOLERANCE = 1e-3
 
 
@@ -42,12 +42,12 @@ class BatchSource(Protocol):
 def own_formats(source: BatchSource, config: TrainConfig) -> tuple[ImageFormat, ImageFormat]:
     """The image formats of both domains. Raises InputError if they contradict the channels of the networks."""
     channels = {"a": config.model.channels_a, "b": config.model.channels_b}
-    ranges = {"a": config.data.range_a, "b": config.data.range_b}
     given: Any = getattr(source, "image_formats", None)
     if given is None:
+        ranges = (found or (0.0, 255.0) for found in (config.data.range_a, config.data.range_b))
         a, b = (
-            ImageFormat(channels=channels[name], low=(found := ranges[name] or (0.0, 255.0))[0], high=found[1])
-            for name in ("a", "b")
+            ImageFormat(channels=count, low=low, high=high)
+            for count, (low, high) in zip(channels.values(), ranges, strict=True)
         )
         return a, b
     if len(given) != 2 or not all(isinstance(found, ImageFormat) for found in given):

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cyclegan.errors import InputError
-from cyclegan.step.image_pool import ImagePool
+from cyclegan.errors import InputError, TrainingError
 from cyclegan.step.master_weights import concatenate
 from cyclegan.step.state import TrainState
 from cyclegan.storage.model import ModelInfo, save_tensors, with_prefix, write_model
@@ -38,6 +39,24 @@ def save_checkpoint(run: Path, info: ModelInfo, state: TrainState, *, seconds: f
     for old in list_checkpoints(run)[keep:]:
         shutil.rmtree(old, ignore_errors=True)
     return target
+
+
+def last_good_checkpoint(run: Path) -> str:
+    """A sentence that names the newest checkpoint."""
+    checkpoints = list_checkpoints(run)
+    return f"The last good checkpoint is {checkpoints[0]}." if checkpoints else "No checkpoint was saved yet."
+
+
+@contextmanager
+def writing(run: Path, step: int) -> Iterator[None]:
+    """Turn an OSError while the files of a step are written into a TrainingError with the remedy."""
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(
+            f"Step {step} could not be written to {run}: {error.strerror or error}. {last_good_checkpoint(run)} "
+            "Free some space or repair the disk, then run the same command again to continue from there."
+        ) from error
 
 
 def save_best(run: Path, info: ModelInfo, state: TrainState, *, seconds: float, scores: dict[str, Any]) -> None:
@@ -68,10 +87,10 @@ def _write_checkpoint(folder: Path, info: ModelInfo, state: TrainState, seconds:
     tensors = {f"discriminator.{name}": tensor for name, tensor in state.discriminator.state_dict().items()}
     if state.heads is not None:
         tensors |= {f"heads.{name}": tensor for name, tensor in state.heads.state_dict().items()}
-    for name, optimizer in _optimizers(state).items():
+    for name, optimizer in state.optimizers.items():
         for index, moments in optimizer.state_dict()["state"].items():
             tensors |= {f"{name}.{index}.{moment}": tensor for moment, tensor in moments.items()}
-    for name, pool in _pools(state).items():
+    for name, pool in state.pools.items():
         tensors |= {f"{name}.{index}": image for index, image in enumerate(pool.images)}
     if state.scaler.is_enabled():
         tensors |= {f"scaler.{name}": torch.tensor(value) for name, value in state.scaler.state_dict().items()}
@@ -103,7 +122,7 @@ def load_checkpoint(checkpoint: Path, state: TrainState) -> float:
         state.discriminator.load_state_dict(with_prefix(tensors, "discriminator."))
         if state.heads is not None:
             state.heads.load_state_dict(with_prefix(tensors, "heads."))
-        for name, optimizer in _optimizers(state).items():
+        for name, optimizer in state.optimizers.items():
             saved: dict[int, dict[str, Tensor]] = {}
             for key, tensor in with_prefix(tensors, f"{name}.").items():
                 index, moment = key.split(".")
@@ -114,7 +133,7 @@ def load_checkpoint(checkpoint: Path, state: TrainState) -> float:
                 whole = {name: concatenate([part[name] for part in parts]) for name in names}
                 saved = {0: {"step": parts[0]["step"], **whole}}
             optimizer.load_state_dict({"state": saved, "param_groups": optimizer.state_dict()["param_groups"]})
-        for name, pool in _pools(state).items():
+        for name, pool in state.pools.items():
             images = with_prefix(tensors, f"{name}.")
             pool.images = [images[str(index)].to(state.device) for index in range(len(images))]
         if state.scaler.is_enabled() and (scaler := with_prefix(tensors, "scaler.")):
@@ -123,12 +142,3 @@ def load_checkpoint(checkpoint: Path, state: TrainState) -> float:
         raise InputError(f"The checkpoint {checkpoint} cannot be read: {error}") from error
     state.step = int(progress["step"])
     return float(progress["seconds"])
-
-
-def _optimizers(state: TrainState) -> dict[str, torch.optim.Adam]:
-    found = {"generator_optimizer": state.generator_optimizer, "discriminator_optimizer": state.discriminator_optimizer}
-    return found if state.head_optimizer is None else {**found, "head_optimizer": state.head_optimizer}
-
-
-def _pools(state: TrainState) -> dict[str, ImagePool]:
-    return {"pool_a": state.pool_a, "pool_b": state.pool_b}

@@ -2,7 +2,7 @@
 
     def stop_when_good(event: Event) -> None:
         if isinstance(event, Scored) and event.kid < 0.05:
-            raise KeyboardInterrupt  # saves a checkpoint; the same call without the callback goes on from there
+            raise KeyboardInterrupt  # saves a checkpoint; the same call without the callback continues from there
 
     train("photos/", "maps/", callbacks=[stop_when_good])
 

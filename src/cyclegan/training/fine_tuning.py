@@ -81,7 +81,14 @@ def start_from(state: TrainState, path: Path) -> list[str]:
     """
     model = find_model(path)
     info = read_info(model)
+    freeze = state.config.freeze
     notes: list[str] = []
+
+    def keep_random(reason: str, networks: str, *, frozen: bool) -> None:
+        if frozen:
+            raise InputError(f"{reason}, so --freeze {freeze} would keep random weights; leave it out.")
+        notes.append(f"{reason}; {networks} from random weights.")
+
     ours, theirs = _generator(state.config.model), _generator(info.model)
     differences = [f"{name} {theirs[name]} -> {ours.get(name)}" for name in theirs if ours.get(name) != theirs[name]]
     if differences:
@@ -97,27 +104,21 @@ def start_from(state: TrainState, path: Path) -> list[str]:
             for network in networks:
                 load_weights(network, model / f"{direction}{suffix}.safetensors")
         else:
-            notes.append(f"{model} has no generator {direction}; this one starts from random weights.")
-
-    lacking = [direction for direction in ("a2b", "b2a") if direction not in info.directions]
-    if lacking and state.config.freeze in ("encoder", "both"):
-        raise _frozen_without(state, f"{model} has no generator {lacking[0]}")
+            reason = f"{model} has no generator {direction}"
+            keep_random(reason, "this one starts", frozen=freeze in ("encoder", "both"))
 
     found = read_discriminators(model)
     architectures = [
         (config.discriminator, config.discriminator_settings) for config in (state.config.model, info.model)
     ]
-    frozen = state.config.freeze in ("discriminator", "both")
+    frozen = freeze in ("discriminator", "both")
     if found and architectures[0] != architectures[1]:
-        if frozen:
-            raise _frozen_without(state, "The discriminators are of another architecture than the model's")
-        notes.append("The discriminators are of another architecture than the model's; they start from random weights.")
+        reason = "The discriminators are of another architecture than the model's"
+        keep_random(reason, "they start", frozen=frozen)
         return notes
     for domain, discriminator in (("a", state.discriminator.a), ("b", state.discriminator.b)):
         if domain not in found:
-            if frozen:
-                raise _frozen_without(state, f"{model} has no discriminator {domain}")
-            notes.append(f"{model} has no discriminator {domain}; this one starts from random weights.")
+            keep_random(f"{model} has no discriminator {domain}", "this one starts", frozen=frozen)
             continue
         try:
             discriminator.load_state_dict(found[domain])
@@ -126,10 +127,6 @@ def start_from(state: TrainState, path: Path) -> list[str]:
                 f"The discriminator {domain} of {model} does not fit the architecture in its config.json."
             ) from None
     return notes
-
-
-def _frozen_without(state: TrainState, reason: str) -> InputError:
-    return InputError(f"{reason}, so --freeze {state.config.freeze} would keep random weights; leave it out.")
 
 
 def origin_of_start(path: Path) -> str:

@@ -174,7 +174,7 @@ class DiscriminatorWatch:
             won = 0 <= loss < DISCRIMINATOR_SHARE * undecided
             self.steps[domain] = self.steps.get(domain, 0) + num_steps if won else 0
             if self.steps[domain] >= DISCRIMINATOR_STEPS:
-                # The warning comes again after as many steps more, if it goes on.
+                # If it continues, the warning comes again after as many steps.
                 seen, name = self.steps[domain], domain.upper()
                 self.steps[domain] = 0
                 findings.append(

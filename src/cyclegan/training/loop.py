@@ -13,12 +13,18 @@ from cyclegan.step.state import set_learning_rate
 from cyclegan.system.messages import Messages
 from cyclegan.system.progress import show_progress, stop_signals
 from cyclegan.training.batch_source import BatchSource
+from cyclegan.training.checkpoint import writing
+from cyclegan.training.display import progress_line
 from cyclegan.training.events import Callback, StepDone
-from cyclegan.training.failures import writing
-from cyclegan.training.progress_line import ProgressLine
 from cyclegan.training.schedule import cycle_factor_at, learning_rate_at
-from cyclegan.training.settings import resolve_settings
-from cyclegan.training.setup import OpenRun, open_run, prepare_data, prepare_machine, prepare_state
+from cyclegan.training.setup import (
+    OpenRun,
+    open_run,
+    prepare_data,
+    prepare_machine,
+    prepare_state,
+    resolve_settings,
+)
 
 
 def train(
@@ -34,7 +40,7 @@ def train(
     quiet: bool = False,
     **settings: Any,
 ) -> Path:
-    """Train a run, or go on with one that was interrupted. Returns the run directory.
+    """Train a run, or resume one that was interrupted. Returns the run directory.
 
     a, b: two folders of images, or one root that holds both, or a complete TrainConfig.
     settings: any setting of TrainConfig, ModelConfig or DataConfig by its name. They override those of config_file,
@@ -87,11 +93,11 @@ def _train(run: OpenRun) -> None:
         if run.progress.share < 1:
             with writing(out, state.step):
                 run.monitor.write_page()
-            messages.info(f"Stopped and saved after step {state.step}. To go on, run the same command again.")
+            messages.info(f"Stopped and saved after step {state.step}. To continue, run the same command again.")
             raise KeyboardInterrupt
         _finish(run)
     except TrainingError:
-        # The page then shows what happened. A full disk, which may be the reason, has been reported already.
+        # The page shows what happened. A full disk may prevent it, but has been reported already.
         with suppress(OSError):
             write_run_report(out)
         raise
@@ -102,13 +108,14 @@ def _train(run: OpenRun) -> None:
 
 
 def _loop(run: OpenRun) -> None:
-    """One step after the other, and after each what is due: log, snapshot, model, checkpoint, callbacks."""
+    """Train step by step, and after each step write what is due: log, snapshot, model, checkpoint."""
     config, state, progress, saver = run.config, run.state, run.progress, run.saver
-    progress_line = ProgressLine(config, progress, run.losses)
     progress.start_clock()
     with (
         stop_signals() as stopped,
-        show_progress(run.messages.console, lambda: progress.share, progress_line) as show,
+        show_progress(
+            run.messages.console, lambda: progress.share, lambda: progress_line(progress, run.losses)
+        ) as show,
         closing(run.data.load(state.step)) as batches,
     ):
         _deliver(run)
@@ -123,7 +130,7 @@ def _loop(run: OpenRun) -> None:
             run.losses.add(state.step, losses, learning_rate)
             run.events.publish(StepDone(state.step, losses, learning_rate))
 
-            # Write what is due. The checkpoint comes last: what a kill prevents before it is then done again.
+            # Write what is due. The checkpoint comes last, so that a resumed run repeats what a kill has prevented.
             if state.step % config.log_steps == 0:
                 run.losses.publish()
             if state.step % config.sample_steps == 0:
@@ -151,7 +158,7 @@ def _snapshot(run: OpenRun, *, last: bool = False) -> None:
 
 
 def _finish(run: OpenRun) -> None:
-    """Write what comes after the last checkpoint. If a session is stopped here, the next one makes up for it."""
+    """Write what comes after the last checkpoint. If a session is stopped here, the next one writes it."""
     run.saver.save_model(unless_current=run.is_complete)
     if run.monitor.scored_at < run.state.step:
         _snapshot(run, last=True)

@@ -2,7 +2,7 @@
 
 import io
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from cyclegan.metrics.features import features_title
 from cyclegan.report.run import write_run_report
 from cyclegan.step.state import Generators, TrainState
 from cyclegan.storage.model import ModelInfo
-from cyclegan.storage.showcase import ShowcaseImage, write_showcase
+from cyclegan.storage.showcase import write_showcase
 from cyclegan.system.atomic import write_bytes
 from cyclegan.system.messages import Messages
 from cyclegan.training.checkpoint import read_best, save_best
@@ -31,7 +31,8 @@ from cyclegan.training.events import (
 )
 from cyclegan.training.health import DiscriminatorWatch, Finding
 from cyclegan.training.run_log import UnreadableFiles, scores_record
-from cyclegan.training.samples import sample_sheet, there_and_back
+from cyclegan.training.samples import sample_sheet, showcase, translate_samples
+from cyclegan.training.schedule import Progress
 from cyclegan.training.validation import TIME_SHARE, Validation
 
 # The feature network of KID; a KID without its name would be mistaken for one of another network.
@@ -43,8 +44,8 @@ class Monitor:
     """Watches one run without changing its state.
 
     info: describes the model, except for its step. validation: scores on validation images, or None for no scores.
-    past: lines of log.jsonl from earlier sessions. seconds: gives the training time so far. Methods that write raise
-    OSError or TrainingError if a file cannot be written.
+    past: lines of log.jsonl from earlier sessions. Methods that write raise OSError or TrainingError if a file cannot
+    be written.
     """
 
     config: TrainConfig
@@ -56,8 +57,8 @@ class Monitor:
     events: Events
     unreadable: UnreadableFiles
     messages: Messages
-    seconds: Callable[[], float]
-    # Step and KID of the best checkpoint, and the step of the last scores (or of the last time they were skipped).
+    progress: Progress
+    # Step and KID of the best checkpoint, and the step that was scored or skipped last.
     best: tuple[int, float] | None = None
     scored_at: int = -1
     # Checks whose warning was shown, and whether a skipped score was.
@@ -103,8 +104,8 @@ class Monitor:
         """Write the sample grid of this step."""
         if not (self.samples.a or self.samples.b):
             return
-        generators, step = self._generators, self.state.step
-        sheet = sample_sheet(self.samples, generators.a2b, generators.b2a, self.state.device)
+        step = self.state.step
+        sheet = sample_sheet(translate_samples(self.samples, self._generators, self.state.device))
         buffer = io.BytesIO()
         sheet.save(buffer, "PNG")
         path = self.config.out / "samples" / f"step_{step:07d}.png"
@@ -113,65 +114,57 @@ class Monitor:
 
     def score(self, *, last: bool = False) -> None:
         """Score the generators if time allows, save them if they are the best so far, and warn of problems."""
+        if self.validation is None or self.scored_at == self.state.step:
+            return
         try:
-            self._score(last)
+            self._score(self.validation, last)
         except torch.OutOfMemoryError:  # what fits one training step need not fit a batch of whole images
             self.messages.info("No more scores in this run: out of memory. --num-validation 0 leaves them out.")
             self.validation = None
 
-    def _score(self, last: bool) -> None:
-        step, validation = self.state.step, self.validation
-        if validation is None or self.scored_at == step:
-            return
-        generators = self._generators
+    def _score(self, validation: Validation, last: bool) -> None:
+        step, generators = self.state.step, self._generators
         a2b, b2a = generators.a2b, generators.b2a
         try:
-            affordable = validation.affordable(a2b, b2a, self.seconds(), last=last)
+            if not validation.affordable(a2b, b2a, self.progress.seconds, last=last):
+                self._skip_scores()
+                return
+            if not validation.is_open:
+                self._open(validation)
         except InputError as error:  # no reason to end a run
-            self._stop_scoring(error)
-            return
-        if not affordable:
-            if not self.showed_skipped:
-                self.showed_skipped = True
-                limit = f"{100 * TIME_SHARE:.0f} %"
-                self.messages.info(
-                    f"Step {step}: not scored yet, because that would take over {limit} of the time so far."
-                )
-            self.events.publish(ScoringSkipped(step))
-            return
-        if not validation.is_open:
-            self._open(validation)
-        if self.validation is None:
+            self.messages.warning(f"No scores in this run: {error}")
+            self.validation = None
             return
 
         scores = validation.score(a2b, b2a)
         self.scored_at = step
         is_best = math.isfinite(scores.kid) and (self.best is None or scores.kid < self.best[1])
-        seconds = round(self.seconds(), 3)
+        seconds = round(self.progress.seconds, 3)
         scored = Scored(step, seconds, scores.kid, is_best, scores.directions, scoring_seconds=0.0)
         if is_best:
             self.best = (step, scores.kid)
             with validation.charge():
                 info, record = self.info.replace(step=step), scores_record(scored)
-                save_best(self.config.out, info, self.state, seconds=self.seconds(), scores=record)
+                save_best(self.config.out, info, self.state, seconds=self.progress.seconds, scores=record)
         self.events.publish(replace(scored, scoring_seconds=round(validation.spent, 3)))
         self._show_scores(scored, validation)
         self.warn(scores.findings)
         with validation.charge():
             self.write_page()
 
-    def _stop_scoring(self, error: InputError) -> None:
-        self.messages.warning(f"No scores in this run: {error}")
-        self.validation = None
+    def _skip_scores(self) -> None:
+        step = self.state.step
+        if not self.showed_skipped:
+            self.showed_skipped = True
+            limit = f"{100 * TIME_SHARE:.0f} %"
+            self.messages.info(f"Step {step}: not scored yet, because that would take over {limit} of the time so far.")
+        self.events.publish(ScoringSkipped(step))
 
     def _open(self, validation: Validation) -> None:
         """Measure the real images and publish what was found."""
         step = self.state.step
         try:
             about = validation.open()
-        except InputError as error:
-            self._stop_scoring(error)
-            return
         finally:
             for path, reason in validation.unreadable:
                 self.unreadable.report(path, reason, step)
@@ -192,7 +185,7 @@ class Monitor:
             place = "which is not a number"
         else:
             place = "the best so far" if self.best[0] == scored.step else f"the best is step {self.best[0]}"
-        share = 100 * validation.spent / max(self.seconds(), 1e-9)
+        share = 100 * validation.spent / max(self.progress.seconds, 1e-9)
         text = f"Step {scored.step}: KID ({FEATURES}) on validation images {scored.kid:.3f} ({single}), {place}."
         self.messages.info(f"{text} Scoring took {share:.1f} % of the time.")
 
@@ -224,19 +217,6 @@ class Monitor:
         """Write report.html. Until an evaluation has written examples, it shows the samples."""
         out = self.config.out
         if not (out / "scores.json").is_file():
-            write_showcase(out / "examples", self.samples.origin, self._examples())
+            trips = translate_samples(self.samples, self._generators, self.state.device)
+            write_showcase(out / "examples", self.samples.origin, showcase(trips))
         write_run_report(out)
-
-    @torch.inference_mode()
-    def _examples(self) -> list[ShowcaseImage]:
-        generators, found = self._generators, []
-        a2b, b2a = generators.a2b, generators.b2a
-        for index, real in enumerate(self.samples.a):
-            fake, cycled = there_and_back(real.to(self.state.device), a2b, b2a)
-            pictures = {"input": real, "output": fake, "cycled": cycled}
-            found.append(ShowcaseImage("a2b", f"image {index + 1}", "sample", pictures))
-        for index, real in enumerate(self.samples.b):
-            fake, cycled = there_and_back(real.to(self.state.device), b2a, a2b)
-            pictures = {"input": real, "output": fake, "cycled": cycled}
-            found.append(ShowcaseImage("b2a", f"image {index + 1}", "sample", pictures))
-        return found

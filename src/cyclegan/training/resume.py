@@ -1,23 +1,15 @@
-"""A run directory before a session: whether it may be written, whether it may be resumed, and from where."""
+"""Check a run directory before a session, lock it, and find the checkpoint to resume from."""
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, TextIO
 
-from cyclegan.config import (
-    CHANGEABLE_ON_RESUME,
-    ModelConfig,
-    TrainConfig,
-    flat_values,
-    to_toml,
-)
+from cyclegan.config import CHANGEABLE_ON_RESUME, ModelConfig, TrainConfig, flat_values, to_toml
 from cyclegan.errors import InputError
 from cyclegan.images.headers import HeaderIndex
 from cyclegan.step.state import TrainState
 from cyclegan.storage.hub import is_address
-from cyclegan.storage.run import list_checkpoints, read_log, read_run_config
+from cyclegan.storage.run import list_checkpoints, read_run_config
 from cyclegan.system.atomic import locked, write_bytes
 from cyclegan.training.checkpoint import load_checkpoint
 
@@ -60,7 +52,7 @@ def move_aside(out: Path) -> Path | None:
 
 
 def find_checkpoint(config: TrainConfig, resume: bool) -> Path | None:
-    """Find the checkpoint to go on from, if `config.out` holds a run that this configuration may continue.
+    """Find the checkpoint to resume from, if `config.out` holds a run that this configuration may continue.
 
     resume: require a run, and accept changed settings, except those of the networks.
     Raises InputError with the differences and the remedies.
@@ -75,7 +67,7 @@ def find_checkpoint(config: TrainConfig, resume: bool) -> Path | None:
         paths = {name: values[name] for name in _PATHS if values[name] is not None and not is_address(values[name])}
         values |= {name: str(Path(path).resolve()) for name, path in paths.items()}
     changed = {name for name in given if saved[name] != given[name] and name not in CHANGEABLE_ON_RESUME}
-    # The optimisers' state depends on what is frozen, and a run that goes on no longer starts from another model.
+    # The optimisers' state depends on what is frozen, and a resumed run does not start from another model again.
     networks = changed & {*ModelConfig.model_fields, "freeze", "init_from"}
     refused = networks if resume else changed
     if refused:
@@ -86,8 +78,8 @@ def find_checkpoint(config: TrainConfig, resume: bool) -> Path | None:
         if "freeze" in networks:
             remedies += f", or --init-from {out} with another --out to train these networks in another way"
         if not networks:
-            remedies += ", or --resume to go on with the changed values"
-        raise InputError(f"{out} holds a run with other settings: {differences}. To go on: {remedies}.")
+            remedies += ", or --resume to continue with the changed values"
+        raise InputError(f"{out} holds a run with other settings: {differences}. To continue: {remedies}.")
     checkpoints = list_checkpoints(out)
     return checkpoints[0] if checkpoints else None
 
@@ -116,10 +108,11 @@ def write_config(config: TrainConfig, indices: Mapping[Path, HeaderIndex]) -> No
             index.save(path)
         write_bytes(config.out / "config.toml", to_toml(config).encode())
     except OSError as error:
-        raise _unwritable(config.out, error) from error
+        raise unwritable(config.out, error) from error
 
 
-def _unwritable(out: Path, error: OSError) -> InputError:
+def unwritable(out: Path, error: OSError) -> InputError:
+    """The error for a run directory that cannot be written."""
     return InputError(f"The run directory {out} cannot be written: {error.strerror or error}; choose another --out.")
 
 
@@ -131,19 +124,5 @@ def lock(out: Path) -> Iterator[None]:
             message = f"Another process is training in {out}; wait for it, or choose another --out."
             stack.enter_context(locked(out / ".lock", message))
         except OSError as error:
-            raise _unwritable(out, error) from error
+            raise unwritable(out, error) from error
         yield
-
-
-def shorten_log(path: Path, step: int) -> tuple[list[dict[str, Any]], TextIO]:
-    """Drop the lines after the checkpoint that the run goes on from, and an incomplete last line; open for appending.
-
-    Returns the lines that are kept, and the open file.
-    """
-    kept = [event for event in read_log(path) if event.get("step", 0) <= step]
-    try:
-        if path.is_file():
-            write_bytes(path, "".join(json.dumps(event) + "\n" for event in kept).encode())
-        return kept, path.open("a", encoding="utf-8")
-    except OSError as error:
-        raise _unwritable(path.parent, error) from error

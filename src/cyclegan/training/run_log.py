@@ -1,4 +1,4 @@
-"""log.jsonl: one line for each event of a run that is worth keeping."""
+"""Write log.jsonl, one line for each event that is kept, and report unreadable files."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,10 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, TextIO
 
+from cyclegan.storage.run import read_log
+from cyclegan.system.atomic import write_bytes
 from cyclegan.system.messages import Messages
+from cyclegan.training.checkpoint import writing
 from cyclegan.training.events import (
     Event,
     Events,
@@ -19,17 +22,26 @@ from cyclegan.training.events import (
     ValidationMeasured,
     WarningRaised,
 )
-from cyclegan.training.failures import writing
-from cyclegan.training.resume import shorten_log
+from cyclegan.training.resume import unwritable
 
 
 class RunLog:
     """Writes events to log.jsonl. `past`: the lines of earlier sessions that are kept."""
 
     def __init__(self, run: Path, step: int, stack: ExitStack) -> None:
-        """Open for a run that goes on after `step`, and drop what was logged after it. `stack` closes the file."""
+        """Open the log of a run that continues after `step`. `stack` closes the file.
+
+        Lines after this step and an incomplete last line are dropped. Raises InputError if it cannot be written.
+        """
+        path = run / "log.jsonl"
         self._run = run
-        self.past, self._file = shorten_log(run / "log.jsonl", step)
+        self.past = [line for line in read_log(path) if line.get("step", 0) <= step]
+        try:
+            if path.is_file():
+                write_bytes(path, "".join(json.dumps(line) + "\n" for line in self.past).encode())
+            self._file = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise unwritable(run, error) from error
         stack.callback(_close_quietly, self._file)
 
     def record(self, event: Event) -> None:

@@ -1,32 +1,59 @@
-"""The sample grid: real images, their translations, and the translations back."""
+"""Sample images, their translations and the translations back, as a grid and as pictures of the report page."""
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
+from cyclegan.config import Direction
 from cyclegan.data.splits import SampleImages
 from cyclegan.images.drawing import grid, upscale
+from cyclegan.step.state import Generators
+from cyclegan.storage.showcase import ShowcaseImage
+
+_LABELS: dict[Direction, tuple[str, str, str]] = {
+    "a2b": ("real A", "fake B = G(A)", "cycled A = F(G(A))"),
+    "b2a": ("real B", "fake A = F(B)", "cycled B = G(F(B))"),
+}
+
+# A real image, its translation, and the translation of that back: (C, H, W) each, on the CPU.
+RoundTrip = tuple[Tensor, Tensor, Tensor]
 
 
 @torch.inference_mode()
-def sample_sheet(samples: SampleImages, a2b: nn.Module, b2a: nn.Module, device: torch.device) -> Image.Image:
-    """Draw each sample as a row of real, fake and cycled image, for each domain that has samples."""
+def translate_samples(
+    samples: SampleImages, generators: Generators, device: torch.device
+) -> dict[Direction, list[RoundTrip]]:
+    """Translate each sample there and back, one at a time. The generators are in evaluation mode."""
+
+    def round_trip(real: Tensor, there: torch.nn.Module, back: torch.nn.Module) -> RoundTrip:
+        fake = there(real.to(device)[None])
+        return real, fake[0].float().cpu(), back(fake)[0].float().cpu()
+
+    a2b, b2a = generators.a2b, generators.b2a
+    return {
+        "a2b": [round_trip(real, a2b, b2a) for real in samples.a],
+        "b2a": [round_trip(real, b2a, a2b) for real in samples.b],
+    }
+
+
+def sample_sheet(trips: dict[Direction, list[RoundTrip]]) -> Image.Image:
+    """Draw a grid: for each direction that has samples a row of real, one of fake and one of cycled images."""
     rows: list[list[Tensor]] = []
     labels: list[str] = []
-    for reals, there, back, names in (
-        (samples.a, a2b, b2a, ("real A", "fake B = G(A)", "cycled A = F(G(A))")),
-        (samples.b, b2a, a2b, ("real B", "fake A = F(B)", "cycled B = G(F(B))")),
-    ):
-        triples = [(real, *there_and_back(real.to(device), there, back)) for real in reals]
-        if triples:
-            labels += names
-        rows += [
-            [upscale(image, max(1, 128 // image.shape[-1])) for image in row] for row in zip(*triples, strict=True)
-        ]
+    for direction, found in trips.items():
+        if found:
+            labels += _LABELS[direction]
+        for row in zip(*found, strict=True):
+            rows.append([upscale(image, max(1, 128 // image.shape[-1])) for image in row])
     return grid(rows, labels)
 
 
-def there_and_back(real: Tensor, there: nn.Module, back: nn.Module) -> tuple[Tensor, Tensor]:
-    """Translate one image (C, H, W) and translate the result back. Returns both on the CPU."""
-    fake = there(real[None])
-    return fake[0].float().cpu(), back(fake)[0].float().cpu()
+def showcase(trips: dict[Direction, list[RoundTrip]]) -> list[ShowcaseImage]:
+    """The samples as pictures of the report page."""
+    return [
+        ShowcaseImage(
+            direction, f"image {number}", "sample", dict(zip(("input", "output", "cycled"), trip, strict=True))
+        )
+        for direction, found in trips.items()
+        for number, trip in enumerate(found, 1)
+    ]

@@ -1,4 +1,6 @@
-"""What a run saves of its networks: checkpoints, the final model, and a model every so many epochs."""
+"""Save the networks of a run: checkpoints, the final model, and models of certain epochs."""
+
+from dataclasses import dataclass, field
 
 import torch
 
@@ -6,13 +8,13 @@ from cyclegan.config import TrainConfig
 from cyclegan.errors import TrainingError
 from cyclegan.step.state import TrainState
 from cyclegan.storage.model import ModelInfo, read_info, save_model
-from cyclegan.training.checkpoint import generator_weights, save_checkpoint
+from cyclegan.training.checkpoint import generator_weights, last_good_checkpoint, save_checkpoint, writing
 from cyclegan.training.events import CheckpointSaved, Events
-from cyclegan.training.failures import last_good_checkpoint, writing
 from cyclegan.training.loss_log import LossLog
 from cyclegan.training.schedule import Progress
 
 
+@dataclass
 class Saver:
     """Saves the networks of one run, never with a weight that is not finite.
 
@@ -20,77 +22,71 @@ class Saver:
     TrainingError if a weight or a loss is not finite, or if a file cannot be written.
     """
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        state: TrainState,
-        info: ModelInfo,
-        progress: Progress,
-        losses: LossLog,
-        events: Events,
-        *,
-        saved_step: int,
-    ) -> None:
-        self._config, self._state, self._info = config, state, info
-        self._progress, self._losses, self._events = progress, losses, events
-        self._saved_step, self._saved_seconds = saved_step, progress.seconds
+    config: TrainConfig
+    state: TrainState
+    info: ModelInfo
+    progress: Progress
+    losses: LossLog
+    events: Events
+    saved_step: int
+    _saved_seconds: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._saved_seconds = self.progress.seconds
 
     def checkpoint_is_due(self) -> bool:
         """Whether `checkpoint_steps` or `checkpoint_minutes` have passed."""
-        if self._state.step % self._config.checkpoint_steps == 0:
+        if self.state.step % self.config.checkpoint_steps == 0:
             return True
-        return self._progress.seconds - self._saved_seconds > 60 * self._config.checkpoint_minutes
+        return self.progress.seconds - self._saved_seconds > 60 * self.config.checkpoint_minutes
 
     def save_checkpoint(self) -> None:
         """Write checkpoints/step_N, unless the newest one is of this step, and log the losses up to it."""
-        config, state = self._config, self._state
-        if self._saved_step == state.step:
+        config, state = self.config, self.state
+        if self.saved_step == state.step:
             return
         self._check()
         with writing(config.out, state.step):
             path = save_checkpoint(
-                config.out, self._describe(), state, seconds=self._progress.seconds, keep=config.keep_checkpoints
+                config.out, self._describe(), state, seconds=self.progress.seconds, keep=config.keep_checkpoints
             )
-        self._saved_step, self._saved_seconds = state.step, self._progress.seconds
-        self._events.publish(CheckpointSaved(state.step, path))
+        self.saved_step, self._saved_seconds = state.step, self.progress.seconds
+        self.events.publish(CheckpointSaved(state.step, path))
 
-    def save_model(self, *, unless_current: bool = False) -> None:
-        """Write model/. unless_current: only if it is missing or describes another model."""
-        self._save_model("model", unless_current=unless_current)
+    def save_model(self, folder: str = "model", *, unless_current: bool = False) -> None:
+        """Write model/ or another folder of the run. unless_current: only if it is missing or holds another model."""
+        target = self.config.out / folder
+        if unless_current and (target / "config.json").is_file() and read_info(target) == self._describe():
+            return
+        with writing(self.config.out, self.state.step):
+            save_model(target, self._describe(), generator_weights(self.state))
 
     def epoch_model_is_due(self) -> bool:
         """Whether `model_epochs` more epochs are complete."""
-        every, steps_per_epoch = self._config.model_epochs, self._progress.steps_per_epoch
-        return every is not None and steps_per_epoch is not None and self._state.step % (every * steps_per_epoch) == 0
+        every, steps_per_epoch = self.config.model_epochs, self.progress.steps_per_epoch
+        return every is not None and steps_per_epoch is not None and self.state.step % (every * steps_per_epoch) == 0
 
     def save_epoch_model(self) -> None:
         """Write models/epoch_0005/ and so on, which are never removed."""
-        assert self._progress.steps_per_epoch is not None
+        assert self.progress.steps_per_epoch is not None
         self._check()
-        self._save_model(f"models/epoch_{self._state.step // self._progress.steps_per_epoch:04d}")
+        self.save_model(f"models/epoch_{self.state.step // self.progress.steps_per_epoch:04d}")
 
     def check_weights(self) -> None:
         """Raise TrainingError at the first weight that is not finite."""
-        networks = {"generator": self._state.generator, "discriminator": self._state.discriminator}
+        networks = {"generator": self.state.generator, "discriminator": self.state.discriminator}
         for owner, network in networks.items():
             for name, weight in network.named_parameters():
                 if not torch.isfinite(weight).all():
                     raise TrainingError(
-                        f"The weight {owner}.{name} is not finite after step {self._state.step}, so training stopped. "
-                        f"{last_good_checkpoint(self._config.out)} Try a smaller --learning-rate."
+                        f"The weight {owner}.{name} is not finite after step {self.state.step}, so training stopped. "
+                        f"{last_good_checkpoint(self.config.out)} Try a smaller --learning-rate."
                     )
 
     def _check(self) -> None:
         """A checkpoint must be a good one: neither the losses up to it nor its weights hold a NaN."""
-        self._losses.publish()
+        self.losses.publish()
         self.check_weights()
 
-    def _save_model(self, folder: str, *, unless_current: bool = False) -> None:
-        target = self._config.out / folder
-        if unless_current and (target / "config.json").is_file() and read_info(target) == self._describe():
-            return
-        with writing(self._config.out, self._state.step):
-            save_model(target, self._describe(), generator_weights(self._state))
-
     def _describe(self) -> ModelInfo:
-        return self._info.replace(step=self._state.step)
+        return self.info.replace(step=self.state.step)

@@ -1,30 +1,32 @@
-"""Where a run is between its start and its end, and the learning rate and cycle weights there."""
+"""Progress of a run, and the learning rate and cycle weights that depend on it."""
 
 import math
 import time
+from dataclasses import dataclass
 
 from cyclegan.config import TrainConfig
 from cyclegan.step.state import TrainState
 
 
+@dataclass
 class Progress:
-    """How far a run is, in steps and in seconds of training time.
+    """Progress of a run, in steps and in seconds of training time.
 
     steps_per_epoch: None if the batches have no known length; the length is then given in steps or minutes.
     seconds_before: training time of earlier sessions.
     """
 
-    def __init__(
-        self, config: TrainConfig, state: TrainState, steps_per_epoch: int | None, seconds_before: float
-    ) -> None:
-        self.steps_per_epoch = steps_per_epoch
-        self.seconds_before = seconds_before
-        self._config, self._state = config, state
-        self._started: float | None = None
+    config: TrainConfig
+    state: TrainState
+    steps_per_epoch: int | None
+    seconds_before: float
+    # When the clock started, and the share that was done then.
+    _started: float | None = None
+    _share_before: float = 0.0
 
     def start_clock(self) -> None:
         """Count training time from now on."""
-        self._started = time.monotonic()
+        self._share_before, self._started = self.share, time.monotonic()
 
     @property
     def seconds(self) -> float:
@@ -34,40 +36,48 @@ class Progress:
     @property
     def step(self) -> int:
         """Steps that are done."""
-        return self._state.step
+        return self.state.step
 
     @property
     def epoch(self) -> float | None:
         """Passes over the larger domain, or None if the batches have no known length."""
-        return self._state.step / self.steps_per_epoch if self.steps_per_epoch is not None else None
+        return self.step / self.steps_per_epoch if self.steps_per_epoch is not None else None
 
     @property
     def num_steps(self) -> int:
         """Length of the run in steps. Not for a run whose length is given in minutes."""
-        if self._config.steps is not None:
-            return self._config.steps
-        assert self._config.epochs is not None
+        if self.config.steps is not None:
+            return self.config.steps
+        assert self.config.epochs is not None
         assert self.steps_per_epoch is not None
-        return math.ceil(self._config.epochs * self.steps_per_epoch)
+        return math.ceil(self.config.epochs * self.steps_per_epoch)
 
     @property
     def share(self) -> float:
         """Share of the run that is done; 1 and more: it is complete."""
-        if self._config.minutes is not None:
-            return self.seconds / (60 * self._config.minutes)
-        return self._state.step / self.num_steps
+        if self.config.minutes is not None:
+            return self.seconds / (60 * self.config.minutes)
+        return self.step / self.num_steps
+
+    @property
+    def seconds_left(self) -> float:
+        """Estimate of the training time that is left, from the pace of this session; 0 before its first step."""
+        if self.config.minutes is not None:
+            return 60 * self.config.minutes - self.seconds
+        share = min(max(self.share, 1e-9), 1.0)
+        done = share - self._share_before
+        return (1 - share) * (self.seconds - self.seconds_before) / done if done > 0 else 0.0
 
     @property
     def position(self) -> tuple[float, float]:
         """Position and length of the run, in the unit that its length is given in: seconds, steps or epochs."""
-        config = self._config
-        if config.minutes is not None:
-            return self.seconds, 60 * config.minutes
-        if config.steps is not None:
-            return self._state.step, config.steps
-        assert config.epochs is not None
-        assert self.steps_per_epoch is not None
-        return self._state.step / self.steps_per_epoch, config.epochs
+        if self.config.minutes is not None:
+            return self.seconds, 60 * self.config.minutes
+        if self.config.steps is not None:
+            return self.step, self.config.steps
+        assert self.config.epochs is not None
+        assert self.epoch is not None
+        return self.epoch, self.config.epochs
 
 
 def cycle_factor_at(config: TrainConfig, position: float, length: float) -> float:

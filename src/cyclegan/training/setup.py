@@ -1,16 +1,18 @@
-"""Set up a run in the order of its data: the images, the networks, the run directory."""
+"""Set up a run in the order of its data: the settings, the images, the networks, the run directory."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 import torch
 
 from cyclegan._version import __version__
-from cyclegan.config import TrainConfig
+from cyclegan.config import TrainConfig, make_config, read_config_file
+from cyclegan.errors import InputError
 from cyclegan.step.cuda_graphs import Step, make_step
 from cyclegan.step.precision import resolve_precision
 from cyclegan.step.state import TrainState
@@ -22,9 +24,9 @@ from cyclegan.system.messages import Messages
 from cyclegan.system.provenance import command_line, now, versions
 from cyclegan.training.batch_source import BatchSource
 from cyclegan.training.checkpoint import read_precision
+from cyclegan.training.display import introduce
 from cyclegan.training.events import Callback, Ended, Events, SessionStarted, status_after
-from cyclegan.training.fine_tuning import check_formats, origin_of_start, start_from
-from cyclegan.training.introduction import introduce
+from cyclegan.training.fine_tuning import check_formats, origin_of_start, settings_of_start, start_from
 from cyclegan.training.loss_log import LossLog
 from cyclegan.training.monitor import Monitor
 from cyclegan.training.resume import find_checkpoint, load_newest, lock, move_aside, write_config
@@ -33,7 +35,38 @@ from cyclegan.training.saving import Saver
 from cyclegan.training.schedule import Progress
 from cyclegan.training.trackers import Trackers, check_trackers, open_trackers
 from cyclegan.training.training_data import TrainingData, data_of_batches, data_of_folders
-from cyclegan.training.validation import Validation
+
+# ---- the settings
+
+
+def resolve_settings(
+    a: str | Path | TrainConfig | None,
+    b: str | Path | None,
+    *,
+    preset: str | None,
+    config_file: str | Path | None,
+    fresh: bool,
+    settings: Mapping[str, Any],
+) -> TrainConfig:
+    """The configuration for these arguments of `train`. Raises InputError for settings that cannot be used."""
+    if isinstance(a, TrainConfig):
+        if b is not None or preset or config_file or settings:
+            raise InputError(
+                "A TrainConfig is complete; change it with config.replace(...) instead of other arguments."
+            )
+        return a
+    layers = [read_config_file(Path(config_file))] if config_file else []
+    given = {name: value for name, value in (("a", a), ("b", b)) if value is not None}
+    layers.append({**given, **settings})
+    named = {name: value for layer in layers for name, value in layer.items() if value}
+    out = Path(named.get("out", TrainConfig.model_fields["out"].default))
+    # The same command resumes a run even if a newer release has another default preset.
+    before = None if fresh else read_run_config(out)
+    if before is not None:
+        layers.insert(0, {"preset": before.preset})
+    if "init_from" in named:
+        layers.insert(0, settings_of_start(Path(named["init_from"]), out))
+    return make_config(*layers, preset=preset)
 
 
 def prepare_machine(config: TrainConfig) -> tuple[TrainConfig, torch.device]:
@@ -62,18 +95,18 @@ def prepare_data(
     *,
     fresh: bool,
 ) -> tuple[TrainConfig, TrainingData]:
-    """Look at the images, find their value ranges and split them. Returns the configuration with the ranges.
+    """Scan the images, find their value ranges and split them. Returns the configuration with the ranges.
 
-    Raises InputError for images that cannot be used, and for a run directory that lies among them.
+    Raises InputError for images that cannot be used, and for a run directory inside a folder of images.
     """
-    # A resumed run keeps the value ranges that it found when it began.
+    # A resumed run keeps the value ranges of its first session.
     if not fresh and (saved := read_run_config(config.out)) is not None:
         ranges = {name: getattr(config.data, name) or getattr(saved.data, name) for name in ("range_a", "range_b")}
         config = config.replace(data=config.data.replace(**ranges))
     if source is not None:
         data = data_of_batches(config, source, fresh=fresh)
     else:
-        data = data_of_folders(config, messages, pin_memory=device.type == "cuda", fresh=fresh)
+        data = data_of_folders(config, device, messages, fresh=fresh)
     a, b = data.format_a, data.format_b
     return config.replace(data=config.data.replace(range_a=(a.low, a.high), range_b=(b.low, b.high))), data
 
@@ -85,13 +118,11 @@ def prepare_data(
 class Start:
     """A state at step 0 with random weights, or with those of the model that the run starts from.
 
-    step: makes one training step of this state. precision: fp32, bf16 or fp16. origin: of the model, in words, or None.
+    precision_reason: why the state is trained in its precision. origin: of that model, in words, or None.
     """
 
     state: TrainState
-    step: Step
-    precision: str
-    precision_in_words: str
+    precision_reason: str
     origin: str | None
 
 
@@ -103,13 +134,12 @@ def prepare_state(
     Raises InputError for settings that the run in `out` may not be resumed with, and for a model that cannot be
     started from, before anything is written or moved.
     """
-    if (config.out / "config.toml").is_file():  # reports another process in it before networks are built
+    if (config.out / "config.toml").is_file():  # if another process trains there, say so before building networks
         with lock(config.out):
             pass
     checkpoint = None if fresh else find_checkpoint(config, resume)
-    choice = resolve_precision(
-        config, device, began_with=read_precision(checkpoint) if checkpoint is not None else None
-    )
+    began_with = None if checkpoint is None else read_precision(checkpoint)
+    choice = resolve_precision(config, device, began_with=began_with)
     state = TrainState.create(config.replace(precision=choice.precision), device)
     origin = None
     if checkpoint is None and config.init_from is not None:
@@ -118,16 +148,7 @@ def prepare_state(
             messages.warning(note)
         origin = origin_of_start(config.init_from)
         messages.info(f"Networks start from {config.init_from}")
-    in_words = f"{choice.precision}, {choice.reason}{_order_of_directions(state)}"
-    return Start(state, make_step(state), choice.precision, in_words, origin)
-
-
-def _order_of_directions(state: TrainState) -> str:
-    if state.device.type != "cpu" or torch.get_num_threads() == 1:
-        return ""
-    return (
-        "; both directions at once" if state.execution.two_threads.side_by_side else "; one direction after the other"
-    )
+    return Start(state, choice.reason, origin)
 
 
 # ---- the run directory
@@ -135,7 +156,10 @@ def _order_of_directions(state: TrainState) -> str:
 
 @dataclass(frozen=True)
 class OpenRun:
-    """A run that is ready to train. is_complete: it had reached its length before this session."""
+    """A run that is ready to train.
+
+    step: makes one training step. is_complete: the run had reached its length before this session.
+    """
 
     config: TrainConfig
     state: TrainState
@@ -166,32 +190,32 @@ def open_run(
 
     Raises InputError if another process trains there, or if it cannot be written.
     """
-    # The directory belongs to this process from here on.
+    # From here on no other process may train in the directory.
     out, state = config.out, start.state
     if fresh and (aside := move_aside(out)) is not None:
-        messages.info(f"What was in {out} is now in {aside}.")
+        messages.info(f"The earlier run in {out} was moved to {aside}.")
     stack.enter_context(lock(out))
 
     # Resume. Another process may have trained here in the meantime.
-    checkpoint, seconds, origin = find_checkpoint(config, resume and not fresh), 0.0, start.origin
+    checkpoint, seconds, origin = find_checkpoint(config, resume), 0.0, start.origin
     if checkpoint is not None:
         checkpoint, seconds, damaged = load_newest(out, state)
         origin = read_info(checkpoint / "model").origin
         for error in damaged:
-            messages.warning(f"Passed over: {error}")
+            messages.warning(f"Skipped: {error}")
     progress = Progress(config, state, data.steps_per_epoch, seconds)
     is_complete = progress.share >= 1
     if not is_complete:
         write_config(config, data.indices)
 
-    # What listens to the run.
+    # Open what records the events.
     events = Events(callbacks)
     log = RunLog(out, state.step, stack)
     trackers = Trackers(messages) if is_complete else open_trackers(config, state.step, messages, stack)
     events.recorders += [log.record, trackers.record]
     stack.push(partial(_end, events, progress, messages))
 
-    # What watches and saves it.
+    # Make what watches and saves the run.
     info = _describe(config, data, state.step, origin)
     unreadable = UnreadableFiles(events, messages, log.past)
     monitor = Monitor(
@@ -199,22 +223,22 @@ def open_run(
         state=state,
         info=info,
         samples=data.samples,
-        validation=_validation(config, data, state),
+        validation=data.validation,
         past=log.past,
         events=events,
         unreadable=unreadable,
         messages=messages,
-        seconds=lambda: progress.seconds,
+        progress=progress,
     )
     events.recorders.append(monitor.record)
-    losses = LossLog(config, progress, events)
-    saved_step = state.step if checkpoint is not None else -1
-    saver = Saver(config, state, info, progress, losses, events, saved_step=saved_step)
+    losses = LossLog(progress, events)
+    saved_step = -1 if checkpoint is None else state.step
+    saver = Saver(config, state, info, progress, losses, events, saved_step)
 
     run = OpenRun(
         config=config,
         state=state,
-        step=start.step,
+        step=make_step(state),
         data=data,
         progress=progress,
         losses=losses,
@@ -231,35 +255,29 @@ def open_run(
 
 
 def _begin(run: OpenRun, start: Start, checkpoint: Path | None) -> None:
-    """Publish the start of the session and show what it is about to do."""
-    config, state, validation = run.config, run.state, run.data.validation
+    """Publish the start of the session, and show what it trains."""
+    state, validation = run.state, run.data.validation
     run.events.publish(
         SessionStarted(
             state.step,
-            config=config,
+            config=run.config,
             time=now(),
             command=command_line(),
             versions=versions(),
             device=describe_device(state.device),
-            precision=start.precision,
-            held_out=validation.images.digest if validation is not None else None,
+            precision=state.config.precision,
+            held_out=None if validation is None else validation.files.digest,
         )
     )
     for line in run.data.description:
         run.messages.info(line)
     for path, reason in run.data.unreadable:
         run.unreadable.report(path, reason, state.step)
-    introduce(config, state, start.precision_in_words, run.progress, checkpoint, run.messages)
-
-
-def _validation(config: TrainConfig, data: TrainingData, state: TrainState) -> Validation | None:
-    held_out = data.validation
-    if held_out is None:
-        return None
-    return Validation(config, held_out.images, held_out.folder_a, held_out.folder_b, state.device)
+    introduce(state, run.progress, run.messages, precision_reason=start.precision_reason, checkpoint=checkpoint)
 
 
 def _describe(config: TrainConfig, data: TrainingData, step: int, origin: str | None) -> ModelInfo:
+    """The model of the run, as its config.json describes it."""
     return ModelInfo(
         cyclegan_version=__version__,
         model=config.model,

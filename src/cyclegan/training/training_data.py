@@ -1,31 +1,25 @@
-"""What a run trains on: two folders of images, or batches that the caller makes."""
+"""Prepare the data of a run: two folders of images, or batches that the caller makes."""
 
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import torch
+
 from cyclegan.config import TrainConfig
 from cyclegan.data.dataset import Batch, UnpairedDataset
 from cyclegan.data.domains import find_folders
-from cyclegan.data.image_folder import ImageFolder, scan_folder
+from cyclegan.data.image_folder import scan_folder
 from cyclegan.data.loader import batches as folder_batches
-from cyclegan.data.splits import SampleImages, ValidationImages, split_domains
+from cyclegan.data.splits import SampleImages, split_domains
 from cyclegan.errors import InputError
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.headers import HeaderIndex
 from cyclegan.system.messages import Messages
 from cyclegan.training.batch_source import BatchSource, own_batches, own_formats, own_samples, own_steps_per_epoch
 from cyclegan.training.resume import check_place
-
-
-@dataclass(frozen=True)
-class ValidationData:
-    """The validation images, and the training folders that they come from."""
-
-    images: ValidationImages
-    folder_a: ImageFolder
-    folder_b: ImageFolder
+from cyclegan.training.validation import Validation
 
 
 @dataclass(frozen=True)
@@ -42,17 +36,14 @@ class TrainingData:
     load: Callable[[int], Generator[Batch, None, None]]
     steps_per_epoch: int | None
     samples: SampleImages
-    validation: ValidationData | None
+    validation: Validation | None
     description: tuple[str, ...]
     unreadable: tuple[tuple[Path, str], ...]
     indices: Mapping[Path, HeaderIndex]
 
 
-def data_of_folders(config: TrainConfig, messages: Messages, *, pin_memory: bool, fresh: bool) -> TrainingData:
-    """Look at every image of both folders and split them.
-
-    pin_memory: whether batches are copied to a GPU. Raises InputError for images that cannot be used.
-    """
+def data_of_folders(config: TrainConfig, device: torch.device, messages: Messages, *, fresh: bool) -> TrainingData:
+    """Look at every image of both folders and split them. Raises InputError for images that cannot be used."""
     if config.a is None:
         raise InputError(
             "No folder of images was given; pass two folders, or one that holds trainA and trainB. In Python, "
@@ -89,10 +80,10 @@ def data_of_folders(config: TrainConfig, messages: Messages, *, pin_memory: bool
     return TrainingData(
         format_a=a.image_format,
         format_b=b.image_format,
-        load=partial(folder_batches, dataset, num_workers=config.workers, pin_memory=pin_memory),
+        load=partial(folder_batches, dataset, num_workers=config.workers, pin_memory=device.type == "cuda"),
         steps_per_epoch=dataset.steps_per_epoch,
         samples=samples,
-        validation=ValidationData(validation, a, b) if config.num_validation > 0 else None,
+        validation=Validation(config, validation, a, b, device) if config.num_validation > 0 else None,
         description=tuple(description),
         unreadable=(*a.unreadable, *b.unreadable, *samples.unreadable),
         indices=indices,

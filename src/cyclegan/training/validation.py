@@ -1,4 +1,4 @@
-"""Score the generators on validation images while training: which step is best, and does something go wrong?"""
+"""Score the generators on validation images during training, to choose the best step and to find problems."""
 
 import math
 import time
@@ -35,11 +35,11 @@ from cyclegan.training.health import (
 # Scoring may take this share of a run's time.
 TIME_SHARE = 0.1
 
-# Cheap settings: resamplings of an interval, images of one call.
+# Cheap settings: resamplings for an interval, images in one call.
 _NUM_BOOTSTRAP = 200
 _BATCH = 8
 
-# Predictions are raised by this factor, for what they leave out and for a busy machine.
+# Predictions of time are multiplied by this, for what they leave out and for a busy machine.
 CAUTION = 1.5
 
 # KID cannot tell two domains apart whose distance is at most this much above that of one domain.
@@ -85,7 +85,7 @@ class Validation:
         Raises InputError if scoring is impossible: without features, or with fewer than two images of a domain.
         """
         if self._open_cost is None:
-            # No scoring is quicker than this; so short a run is not delayed by finding out.
+            # No scoring is quicker than this, so do not delay a short run by measuring.
             if seconds * TIME_SHARE < 0.5:
                 return False
             self._probe(a2b, b2a)

@@ -13,7 +13,7 @@ from cyclegan.metrics.features import FEATURE_NETWORKS
 from cyclegan.metrics.table import METRICS
 from cyclegan.networks import DISCRIMINATORS, GENERATORS
 from cyclegan.step.terms import PENALTIES, TERMS
-from cyclegan.training.tracker_backends import TRACKERS
+from cyclegan.training.trackers import TRACKERS
 from hub_server import Hub
 
 # Narrow networks and small images: what is tested is behaviour, not capacity.

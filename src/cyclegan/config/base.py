@@ -23,7 +23,10 @@ def describe_validation_error(error: ValidationError) -> str:
         if mistake["loc"] and mistake["loc"] not in (("model",), ("data",)):
             name = str(mistake["loc"][-1] if len(mistake["loc"]) < 2 else mistake["loc"][1])
             name = name if mistake["loc"][0] in ("model", "data") else str(mistake["loc"][0])
-            sentences.append(f"{name} is {mistake['input']!r}: {message[0].lower()}{message[1:]}.")
+            if mistake["type"] == "missing":
+                sentences.append(f"{name} is missing; give it a value.")
+            else:
+                sentences.append(f"{name} is {mistake['input']!r}: {message[0].lower()}{message[1:]}.")
         else:
             sentences.append(f"{message}.")
     return " ".join(sentences)

@@ -254,6 +254,7 @@ def direction_notes(context: EvaluationContext) -> Iterator[str]:
 def metric_notes(context: EvaluationContext, scores: Mapping[str, Score], failures: Mapping[str, str]) -> Iterator[str]:
     """Metrics that are missing, for some images or for all."""
     num_images = len(context.source.paths)
+    largest = max((min(size) for size in context.source.sizes.values()), default=0)
     known = {"input", "output"} | ({"truth"} if context.paired else set())
     known |= {"cycled", "cycled_noisy"} if context.back is not None else set()
     for name, metric in METRICS.items():
@@ -263,8 +264,11 @@ def metric_notes(context: EvaluationContext, scores: Mapping[str, Score], failur
         elif name in scores:
             if scores[name].num_images < num_images:
                 yield f"{title}: only {scores[name].num_images} of {num_images} images have one."
-        elif isinstance(metric, ImageMetric) and metric.smallest_side > 1 and known >= set(metric.compares):
-            yield f"No {title}: it needs images of at least {metric.smallest_side} pixels on the shorter side."
+        elif isinstance(metric, ImageMetric) and known >= set(metric.compares):
+            if largest >= metric.smallest_side:
+                yield f"No {title}: no image has one."
+            else:
+                yield f"No {title}: it needs images of at least {metric.smallest_side} pixels on the shorter side."
 
 
 # ---- show

@@ -108,6 +108,8 @@ def _decode(path: Path) -> Decoded:
     """An 8-bit picture, or an array (H, W, C) in the byte order of this machine."""
     with _decoding(path):
         decoded = file_format_of(path).read(path)
+        if not isinstance(decoded, Image.Image | np.ndarray):
+            raise TypeError(f"its reader returned {type(decoded).__name__}, not a Pillow image or a numpy array")
     if isinstance(decoded, Image.Image):
         return decoded
     if decoded.ndim not in (2, 3) or 0 in decoded.shape or decoded.dtype.kind not in "uif":

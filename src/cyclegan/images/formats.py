@@ -94,6 +94,11 @@ class FileFormat:
     open_regions: Callable[[Path, ImageFormat], RegionReader | None] = lambda _path, _format: None
     tiled_writer: TiledWriter | None = None
 
+    def __post_init__(self) -> None:
+        for suffix in self.suffixes:
+            if suffix != suffix.lower() or not suffix.startswith("."):
+                raise ValueError(f"The suffix {suffix!r} of a file format is not lower case with a dot, such as .tif.")
+
     def can_hold(self, channels: int, dtype: str) -> bool:
         """Whether files of this format keep images of these channels and this numpy type without loss of depth."""
         if self.write is None:

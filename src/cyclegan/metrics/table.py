@@ -7,7 +7,7 @@ table in its order.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 from torch import Tensor
 
@@ -60,6 +60,11 @@ class ImageMetric(Metric):
     _: KW_ONLY
     smallest_side: int = 1
     in_units: bool = False
+
+    def __post_init__(self) -> None:
+        for picture in self.compares:
+            if picture not in get_args(Picture):
+                raise ValueError(f"{self.label} compares {picture!r}; expected one of: {', '.join(get_args(Picture))}.")
 
 
 class SetDistance(Protocol):

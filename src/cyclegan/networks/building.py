@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -81,9 +81,14 @@ def _built_without_weights(build: Callable[[], Built]) -> Built | None:
 def _is_initialised(module: nn.Module) -> bool:
     """Whether `initialise` sets every tensor that a module itself holds."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d):
-        return True
+        return not _keeps_weights(module)
     own = [*module.parameters(recurse=False), *module.buffers(recurse=False), *vars(module).values()]
     return not any(isinstance(value, Tensor) for value in own)
+
+
+def _keeps_weights(module: nn.Module) -> bool:
+    """Whether a layer begins with the weights of its constructor: an attribute `keeps_weights`, see `Generator`."""
+    return bool(getattr(module, "keeps_weights", False))
 
 
 def _check_layers(network: Network, config: "ModelConfig") -> None:
@@ -103,9 +108,12 @@ def _check_layers(network: Network, config: "ModelConfig") -> None:
 def initialise(network: nn.Module, kind: str, gain: float, generator: torch.Generator) -> None:
     """Set the weights of all convolutions from `generator` alone: normal(0, gain), xavier, kaiming or orthogonal.
 
-    Biases are 0. Batch norm scales are normal(1, gain), as in the reference implementation; kaiming has no gain.
+    Biases are 0. Batch norm scales are normal(1, gain), as in the reference implementation; kaiming has no gain. Layers
+    with `keeps_weights` stay as they are.
     """
     for module in network.modules():
+        if _keeps_weights(module):
+            continue
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             weight = module.weight
             if kind == "normal":
@@ -125,6 +133,31 @@ def initialise(network: nn.Module, kind: str, gain: float, generator: torch.Gene
             module.reset_running_stats()
             nn.init.normal_(module.weight, 1.0, gain, generator=generator)
             nn.init.zeros_(module.bias)
+
+
+@torch.no_grad()
+def check_output(network: Network, x: Tensor, channels: int, side: int | None) -> None:
+    """Run a network once, and raise InputError if it fails or returns anything else than its protocol says.
+
+    x: (1, C, H, W), float32. channels, side: of the output; a side of None is any.
+    """
+    name, given = type(network).__name__, tuple(x.shape)
+    try:
+        output: Any = network.eval()(x)
+    except Exception as error:
+        raise InputError(f"{name} fails for images of shape {given}: {type(error).__name__}: {error}") from error
+    finally:
+        network.train()
+    wanted = (1, channels, *(("h", "w") if side is None else (side, side)))
+    if isinstance(output, Tensor):
+        sizes = tuple(output.shape) if side is not None else (*output.shape[:2], *"hw"[: output.ndim - 2])
+        if sizes == wanted and output.dtype == torch.float32:
+            return
+    found = f"{output.dtype} {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
+    raise InputError(
+        f"{name} returned {found} for images of shape {given}; expected a torch.float32 tensor of shape "
+        f"({', '.join(map(str, wanted))})."
+    )
 
 
 def count_parameters(network: nn.Module) -> int:

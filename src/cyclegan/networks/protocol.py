@@ -87,7 +87,9 @@ class Generator(Network):
 
     `__init__` takes in_channels and out_channels, then keyword-only settings. `forward` computes in the type of its
     input, which is float32 or, with --precision, a 16-bit type; the layers of `networks.layers` do so.
-    Convolutions begin as the setting `init` says, all other parameters as the constructor leaves them. A layer that
+    Convolutions begin as the setting `init` says, all other parameters as the constructor leaves them. A convolution
+    with the attribute `keeps_weights = True` begins as its constructor leaves it, too: normal(0, 0.02) is too small for
+    layers whose outputs are multiplied, as in NAFNet. A layer that
     keeps running statistics needs the setting norm=batch, one that draws random numbers the setting dropout. For all
     inputs of one shape and type `forward` computes the same operations, because the training step may trace it.
     """

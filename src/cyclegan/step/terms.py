@@ -8,15 +8,17 @@ and add a row below. The step, the log, the progress line, charts, model cards a
         label="focal frequency",
         short="ffl",
         weight=lambda config, _: config.frequency_weight,
-        loss=lambda t: focal_frequency_loss(t.real, t.fake),
+        loss=lambda t: focal_frequency_loss(t.real, t.cycled),
+        per="round trip",
+        needs=("cycled",),
     )
 
 A term of another package does the same with `TERMS["frequency"] = Term(...)`, before the state is created.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Literal, NamedTuple, Self, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
@@ -84,6 +86,10 @@ class Translated:
         found: list[PatchFeatures] = self._optional("features")
         return found
 
+    def only(self, needs: Iterable[Input]) -> Self:
+        """What a term with these needs gets, so that a missing entry shows at once and not when other weights are 0."""
+        return replace(self, optional={name: self.optional[name] for name in needs})
+
     def _optional(self, name: Input) -> Any:
         if name not in self.optional:
             raise LookupError(f"A loss term reads {name!r}, which its row does not list; add needs=({name!r},).")
@@ -149,6 +155,14 @@ class Term(ReportedLoss):
     uses_cycle_factor: bool = False
     # The terms of the paper are logged even where they do not apply, as 0.
     in_paper: bool = False
+
+    def __post_init__(self) -> None:
+        if self.per not in _ENDINGS:
+            raise ValueError(f"The loss term {self.name} is per {self.per!r}; expected one of: {', '.join(_ENDINGS)}.")
+        for name in self.needs:
+            if name not in get_args(Input):
+                known = ", ".join(get_args(Input))
+                raise ValueError(f"The loss term {self.name} needs {name!r}; expected some of: {known}.")
 
     def weight_in(self, config: TrainConfig, direction: Direction) -> float:
         """The factor of this loss in one direction, without the cycle factor."""

@@ -126,7 +126,7 @@ def _update_direction(state: TrainState, networks: DirectionNetworks, translated
         weight: float | Tensor = term.weight_in(state.config, networks.direction)
         if term.uses_cycle_factor:
             weight = weight * state.execution.cycle_factor
-        losses[term.name_in(networks.direction)] = weight * term.loss(translated)
+        losses[term.name_in(networks.direction)] = weight * term.loss(translated.only(term.needs))
     total = sum(losses.values(), start=translated.real.new_zeros(()))
     if total.requires_grad:
         torch.autograd.backward(state.scaler.scale(total), inputs=networks.trained)

@@ -1,7 +1,7 @@
 """Train on batches that the caller makes instead of on two folders."""
 
 import itertools
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -50,7 +50,7 @@ def own_formats(source: BatchSource, config: TrainConfig) -> tuple[ImageFormat, 
             for count, (low, high) in zip(channels.values(), ranges, strict=True)
         )
         return a, b
-    if len(given) != 2 or not all(isinstance(found, ImageFormat) for found in given):
+    if not _is_pair(given) or not all(isinstance(found, ImageFormat) for found in given):
         raise InputError(f"batches.image_formats is {given!r}; expected two ImageFormat, of A and of B.")
     for (name, count), found in zip(channels.items(), given, strict=True):
         if found.channels != count:
@@ -82,8 +82,8 @@ def own_samples(source: BatchSource, config: TrainConfig) -> SampleImages:
     given: Any = getattr(source, "sample_images", None)
     if given is None:
         given = (), ()
-    if len(given) != 2:
-        raise InputError(f"batches.sample_images has {len(given)} parts; expected two sequences, of A and of B.")
+    if not _is_pair(given):
+        raise InputError(f"batches.sample_images is {_kind(given)}; expected a pair of sequences, of A and of B.")
     channels = config.model.channels_a, config.model.channels_b
     a, b = (
         tuple(_sample(image, f"batches.sample_images[{domain}]", channels[domain], config) for image in images)
@@ -144,6 +144,10 @@ def _check_shape(what: str, shape: torch.Size, channels: int, model: ModelConfig
             f"{what} is {width}x{height} pixels; these networks need multiples of {model.multiple}, at least "
             f"{model.smallest_crop}."
         )
+
+
+def _is_pair(value: object) -> bool:
+    return isinstance(value, Sequence) and len(value) == 2
 
 
 def _kind(value: object) -> str:

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Sequence
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from cyclegan.config import TrainConfig
@@ -61,6 +62,8 @@ def train(
     Ctrl-C, when everything is saved.
     """
     config = resolve_settings(a, b, preset=preset, config_file=config_file, fresh=fresh, settings=settings)
+    if not isinstance(callbacks, Sequence) or not all(callable(callback) for callback in callbacks):
+        raise InputError(f"callbacks is {callbacks!r}; expected a list of functions of one event.")
     if resume and fresh:
         raise InputError("resume and fresh exclude each other; pass one of them.")
     messages = Messages("training", quiet=quiet)
@@ -128,7 +131,7 @@ def _loop(run: OpenRun) -> None:
             real_a, real_b = (images.to(state.device, non_blocking=True) for images in (batch.a, batch.b))
             losses = run.step(state, real_a, real_b)
             run.losses.add(state.step, losses, learning_rate)
-            run.events.publish(StepDone(state.step, losses, learning_rate))
+            run.events.publish(StepDone(state.step, MappingProxyType(losses), learning_rate))
 
             # Write what is due. The checkpoint comes last, so that a resumed run repeats what a kill has prevented.
             if state.step % config.log_steps == 0:
@@ -167,9 +170,11 @@ def _finish(run: OpenRun) -> None:
 
 
 def _deliver(run: OpenRun) -> None:
-    """Deliver the events of a step. If a callback raises, save a checkpoint first, so that no step is lost."""
+    """Deliver the events of a step. If a callback raises, save a checkpoint and the page first: no step is lost."""
     try:
         run.events.deliver()
     except BaseException:
         run.saver.save_checkpoint()
+        with writing(run.config.out, run.state.step):
+            run.monitor.write_page()
         raise

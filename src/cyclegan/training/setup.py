@@ -13,6 +13,7 @@ import torch
 from cyclegan._version import __version__
 from cyclegan.config import TrainConfig, make_config, read_config_file
 from cyclegan.errors import InputError
+from cyclegan.networks import check_output
 from cyclegan.step.cuda_graphs import Step, make_step
 from cyclegan.step.precision import resolve_precision
 from cyclegan.step.state import TrainState
@@ -141,6 +142,7 @@ def prepare_state(
     began_with = None if checkpoint is None else read_precision(checkpoint)
     choice = resolve_precision(config, device, began_with=began_with)
     state = TrainState.create(config.replace(precision=choice.precision), device)
+    _check_networks(state)
     origin = None
     if checkpoint is None and config.init_from is not None:
         notes = check_formats(config.init_from, data.format_a, data.format_b)
@@ -149,6 +151,19 @@ def prepare_state(
         origin = origin_of_start(config.init_from)
         messages.info(f"Networks start from {config.init_from}")
     return Start(state, choice.reason, origin)
+
+
+def _check_networks(state: TrainState) -> None:
+    """Run each network once on a small image, so that a wrong class of the user's shows before anything is written."""
+    model = state.config.model
+    a, b = (
+        torch.zeros(1, channels, model.smallest_crop, model.smallest_crop, device=state.device)
+        for channels in (model.channels_a, model.channels_b)
+    )
+    check_output(state.generator.a2b, a, model.channels_b, model.smallest_crop)
+    check_output(state.generator.b2a, b, model.channels_a, model.smallest_crop)
+    check_output(state.discriminator.a, a, 1, None)
+    check_output(state.discriminator.b, b, 1, None)
 
 
 # ---- the run directory

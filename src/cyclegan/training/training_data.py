@@ -92,6 +92,8 @@ def data_of_folders(config: TrainConfig, device: torch.device, messages: Message
 
 def data_of_batches(config: TrainConfig, source: BatchSource, *, fresh: bool) -> TrainingData:
     """Describe the batches of the caller. Raises InputError for settings that do not fit them."""
+    if not callable(getattr(source, "batch", None)):
+        raise InputError(f"batches is a {type(source).__name__}; expected an object with a method batch(step).")
     given = [name for name in ("a", "b", "test_a", "test_b") if getattr(config, name) is not None]
     if given:
         raise InputError(f"{' and '.join(given)} and batches were given; pass folders or batches, not both.")

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from PIL import Image
 
 from cyclegan.datasets import download
-from cyclegan.datasets.earth import EARTH_VARIANTS, cut_tile, read_world
+from cyclegan.datasets.earth import EARTH_VARIANTS, read_world, tile_saver
 from cyclegan.datasets.fetching import fetch, workplace
 from cyclegan.errors import InputError
 from cyclegan.system.messages import Messages
@@ -65,11 +65,10 @@ def build_paired_earth(out: Path, size: int, variant: str) -> None:
     pictures = {"A": "bmng.jpg", "B": EARTH_VARIANTS[variant][0]}
     names = {domain: [path.name for path in (work / f"train{domain}").iterdir()] for domain in "AB"}
     for domain, other in ("AB", "BA"):
-        world = read_world(pictures[domain])
+        save = tile_saver(read_world(pictures[domain]), size)
         for name in names[other]:
             left, top = _corner(name)
-            tile = cut_tile(world, (left, top, left + TILE, top + TILE), size)
-            tile.save(work / f"train{domain}" / name)
+            save((left, top, left + TILE, top + TILE), work / f"train{domain}" / name)
     work.rename(out)
 
 

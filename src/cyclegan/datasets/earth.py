@@ -60,7 +60,7 @@ def build_earth(
     map_file, map_name = EARTH_VARIANTS[variant]
     chart = read_world(map_file)
 
-    save = _saver(chart, size)
+    save = tile_saver(chart, size)
     about = cut_tiles(out, save, tile=tile, block=block, size=size, stride=stride)
     write_about(out, {"name": "earth", "a": PHOTO_NAME, "b": map_name, **about})
 
@@ -77,7 +77,7 @@ def cut_tiles(
     for folder in folders:
         (out / folder).mkdir(parents=True)
 
-    save = {"A": _saver(photo, size), "B": save_b}
+    save = {"A": tile_saver(photo, size), "B": save_b}
     roles = {"a": ("trainA",), "b": ("trainB",), "test": ("testA", "testB")}
     counts = dict.fromkeys(folders, 0)
     for role, left, top in places(tile, block, stride):
@@ -97,7 +97,7 @@ def cut_tiles(
     }
 
 
-def _saver(world: Image.Image, size: int) -> Callable[[Box, Path], None]:
+def tile_saver(world: Image.Image, size: int) -> Callable[[Box, Path], None]:
     """A function that saves a box of the world, in its pixels, as a square of `size` pixels."""
     return lambda box, path: world.resize((size, size), Image.Resampling.LANCZOS, box, reducing_gap=None).save(path)
 

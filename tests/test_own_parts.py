@@ -162,3 +162,13 @@ def test_a_callback_that_stops_a_run_leaves_a_checkpoint_and_the_page(folders, t
     assert (tmp_path / "run" / "report.html").is_file()
     assert isinstance(events[-1], Ended)
     assert events[-1].status == "interrupted"
+
+
+def test_a_changed_setting_that_the_networks_do_not_read_is_named(folders, tmp_path, capsys):
+    settings = {**TINY, "generator": "unet", "depth": 5, "crop_size": 64, "load_size": 64, "blocks": 3}
+    train(*folders, out=tmp_path / "run", preset="paper", steps=1, **settings)
+    assert "Without effect: blocks 3, which a unet generator" in capsys.readouterr().err.replace("\n", " ")
+    assert ModelConfig(generator="unet").settings_without_effect == []
+    assert ModelConfig(discriminator="pixel", discriminator_layers=4).settings_without_effect == [
+        "discriminator_layers 4"
+    ]

@@ -173,6 +173,20 @@ class ModelConfig(Config):
         return "batch" in (self.norm, self.discriminator_norm)
 
     @property
+    def settings_without_effect(self) -> list[str]:
+        """Changed settings that only networks of another kind read, as `name value`."""
+        from cyclegan.networks import DISCRIMINATORS, GENERATORS
+
+        known = {name for kind in (*GENERATORS.values(), *DISCRIMINATORS.values()) for name in setting_names(kind)}
+        unread = known - {*setting_names(self.generator_class), *setting_names(self.discriminator_class)}
+        changed = {
+            name: getattr(self, name)
+            for name, field in type(self).model_fields.items()
+            if name in unread and getattr(self, name) != field.default
+        }
+        return [f"{name} {value}" for name, value in changed.items()]
+
+    @property
     def reference_incompatibilities(self) -> list[str]:
         """Settings that the networks of the reference implementation cannot have, as `name value`."""
         resolved = self.resolved_discriminator_norm

@@ -31,6 +31,11 @@ def introduce(
         f"Networks: {model.generator} generators with {count_parameters(state.generator.a2b):,} parameters each, "
         f"{model.discriminator} discriminators with {count_parameters(state.discriminator.a):,}"
     )
+    if model.settings_without_effect:
+        messages.warning(
+            f"Without effect: {', '.join(model.settings_without_effect)}, which a {model.generator} generator and "
+            f"{model.discriminator} discriminators do not have."
+        )
     if config.freeze != "none":
         messages.info(f"Frozen with the weights of {config.init_from}: {_FROZEN_PARTS[config.freeze]}")
     weights = ", ".join(term.describe_weight(config) for term in active_terms(config))

@@ -1,4 +1,4 @@
-"""Runs side by side: what is marked, what is told, what is refused."""
+"""Runs side by side: what is marked, noted and refused."""
 
 from pathlib import Path
 

@@ -340,7 +340,7 @@ def test_paths_without_a_run_are_refused(root, tmp_path):
 
 def test_results_are_not_written_among_the_images(root):
     for place in (root / "testA", root / "testB" / "scores", root / "trainA"):
-        with pytest.raises(InputError, match=r"lies in the images of .*choose another --out"):
+        with pytest.raises(InputError, match=r"is inside the image folder .*choose another --out"):
             evaluate(root / "run", out=place, quiet=True)
     assert len(list((root / "testA").iterdir())) == 6
 

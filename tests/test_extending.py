@@ -191,7 +191,7 @@ def test_a_generator(run_examples):
     exact, other = (Translator.load(path, direction="a2b") for path in ("runs/naf", "exported"))
     x = torch.rand(1, 3, 37, 33) * 2 - 1
     torch.testing.assert_close(other.translate_tensor(x), exact.translate_tensor(x), atol=1e-4, rtol=0)
-    # The same call goes on with the run, and a model of it starts another one.
+    # The same call resumes the run, and its model starts another one.
     assert train("photos/", "maps/", out="runs/naf", steps=2, quiet=True, **SMALL, **names["settings"]).name == "naf"
     train("photos/", "maps/", out="runs/fine", steps=1, init_from="runs/naf", contrastive_weight=0, quiet=True, **TINY)
 

@@ -430,7 +430,7 @@ def test_a_checkpoint_that_would_run_code_is_refused_and_runs_none(kind, tmp_pat
     assert not (tmp_path / "model").exists()
     assert list(recwarn) == []
 
-    # The payload is a live one: whoever trusts the file runs it.
+    # The payload is live: loading the file as a plain pickle would run it.
     if kind.startswith("pickle"):
         pickle.loads(path.read_bytes())
     else:

@@ -32,7 +32,7 @@ GENERATORS = [f"{direction}{of}.safetensors" for direction in ("a2b", "b2a") for
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """A run of 4 steps with samples, on a dataset that tells of itself."""
+    """A run of 4 steps with samples, on a dataset with an about.json."""
     root = tmp_path_factory.mktemp("secret_place") / "earth"
     for name, count in (("trainA", 12), ("trainB", 11), ("testA", 3), ("testB", 3)):
         make_folder(root / name, count, seed=len(name) + count)

@@ -310,7 +310,7 @@ def test_after_a_continued_training_test_takes_the_weights_that_it_made():
     found = translate_reference(TEST)
     assert [words[:3] for words in found.commands] == [("cyclegan", "translate", "runs/maps_cyclegan")] * 2
     assert any("is runs/maps_cyclegan, not the checkpoint in ./checkpoints" in note for note in found.notes)
-    # One of its epochs, if it has that; else one of theirs. It counts from where it began, which is told.
+    # One of its epochs, if it has that; else one of theirs. It counts from where it began, and a note says so.
     Path("runs/maps_cyclegan/models/epoch_0005").mkdir(parents=True)
     found = translate_reference(f"{TEST} --epoch 5")
     assert [words[2] for words in found.commands] == ["runs/maps_cyclegan/models/epoch_0005"] * 2

@@ -344,7 +344,7 @@ def test_a_tracker_that_cannot_be_reached_refuses_a_new_run_but_not_one_that_it_
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     run_tiny(folders, run, steps=6, mlflow="cities", resume=True)
     assert len(mlflow_runs(run)) == 1  # the outage did not make a second run of it
-    run_tiny(folders, tmp_path / "new")  # the refused one starts with the mended command
+    run_tiny(folders, tmp_path / "new")  # the refused run starts with the corrected command
 
 
 @pytest.mark.parametrize(("name", "module"), [("wandb", "wandb"), ("mlflow", "mlflow"), ("mlflow", "sqlalchemy")])

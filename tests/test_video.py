@@ -911,7 +911,7 @@ def test_a_killed_command_leaves_no_clip_and_says_so(run, tmp_path, name):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, start_new_session=True)
     assert done.returncode == 130
-    *_, last = done.stderr.splitlines()  # the engine is told before
+    *_, last = done.stderr.splitlines()  # the engine is printed before
     assert last == "Stopped; images and clips that are done are kept, no partial file is left."
     assert "Traceback" not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["x.mp4"]

@@ -165,7 +165,7 @@ def _check_apart(place: Path, domains: tuple[TestImages, TestImages]) -> None:
     for folder in (folder for domain in domains for folder in (domain.root, domain.train_root)):
         if folder is not None and folder.resolve() in (place.resolve(), *place.resolve().parents):
             raise InputError(
-                f"{place} lies in the images of {folder}, and pictures are written there; choose another --out."
+                f"{place} is inside the image folder {folder}, and pictures are written there; choose another --out."
             )
 
 

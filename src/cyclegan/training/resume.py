@@ -22,7 +22,7 @@ def check_place(out: Path, folders: Iterable[Path | None], *, fresh: bool) -> No
     for folder in folders:
         if folder is not None and (place == folder.resolve() or folder.resolve() in place.parents):
             raise InputError(
-                f"{out} lies in the images of {folder} and would become training data; choose another --out."
+                f"{out} is inside the image folder {folder} and would become training data; choose another --out."
             )
     if out.is_dir() and not (out / "config.toml").is_file():
         # A session that was killed before it could begin leaves hidden files.

@@ -72,7 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
     most_used = parser.add_argument_group("most used settings")
     preset_help = f"Values of all settings that are not given: {', '.join(PRESETS)}"
     most_used.add_argument(
-        "--preset", help=f"{preset_help} (default: {DEFAULT_PRESET}; with --init-from that of its run, or paper)"
+        "--preset", help=f"{preset_help} (default: {DEFAULT_PRESET}; with --init-from, that of the model)"
     )
     for name in _MOST_USED:
         _add_setting(most_used, name, fields[name], defaults.get(name))

@@ -161,7 +161,7 @@ class OptimisationSettings(Config):
     )
     steps: int | None = Field(None, ge=1, description="Length of the run in steps.")
     epochs: float | None = Field(
-        None, gt=0, description="Length of the run in passes over the larger folder; 200 if no length is given."
+        None, gt=0, description="Length of the run in passes over the larger folder, unless steps or minutes are given."
     )
     minutes: float | None = Field(
         None, gt=0, description="Length of the run in minutes; the schedule follows the clock."

@@ -70,7 +70,7 @@ def split_domains(
         origin = "from the test folders"
     else:
         from_a, from_b = held_a or whole_a.paths, held_b or whole_b.paths
-        origin = _origin([("A", bool(held_a)), ("B", bool(held_b))])
+        origin = _origin([("A", bool(held_a)), ("B", bool(held_b))], config.num_samples)
     unreadable: list[tuple[Path, str]] = []
     samples_a, samples_b = (
         read_held_out(_beginning_with(paths, config.num_samples), config.num_samples, folder, config, unreadable)
@@ -91,7 +91,7 @@ def split_domains(
         files_b,
         trained_a,
         trained_b,
-        _origin([("A", len(held_a) >= MIN_VALIDATION), ("B", len(held_b) >= MIN_VALIDATION)]),
+        _origin([("A", len(held_a) >= MIN_VALIDATION), ("B", len(held_b) >= MIN_VALIDATION)], MIN_VALIDATION),
         hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest()[:16],
     )
     return a, b, samples, validation
@@ -123,10 +123,10 @@ def split_held_out(folder: ImageFolder, num_images: int, seed: int) -> tuple[Ima
     return replace(folder, paths=folder.paths.without(paths)), paths
 
 
-def _origin(domains: list[tuple[str, bool]]) -> str:
+def _origin(domains: list[tuple[str, bool]], wanted: int) -> str:
     seen = [name for name, held in domains if not held]
     if seen:
-        return f"those of {' and '.join(seen)} also trained on, because there are too few to hold any out"
+        return f"those of {' and '.join(seen)} also trained on, because a tenth of them is fewer than {wanted}"
     return "held out of the training folders"
 
 

@@ -119,6 +119,8 @@ def _channels(domains: Folders, config: TrainConfig) -> Iterator[Advice]:
         "B": (config.model.channels_b, config.data.range_b),
     }
     for name, folder in domains.items():
+        if len(folder.dtypes) > 1:  # which is advised on already, and no setting can help
+            continue
         (wanted, given_range), flag = settings[name], f"--channels-{name.lower()}"
         if folder.deep_channels:
             channels = max(folder.deep_channels, key=lambda count: folder.deep_channels[count])
@@ -138,7 +140,8 @@ def _channels(domains: Folders, config: TrainConfig) -> Iterator[Advice]:
         elif len(folder) <= 100 * folder.num_grey < 100 * len(folder):
             yield Advice(
                 "channels",
-                f"{folder.num_grey} of the {_images(len(folder))} of {name} are without colour; a translator into "
+                f"{folder.num_grey} of the {_images(len(folder))} of {name} {'is' if folder.num_grey == 1 else 'are'} "
+                f"without colour; a translator into "
                 f"{name} will learn to make such images too.",
                 problem=False,
             )

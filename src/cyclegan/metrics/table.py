@@ -129,7 +129,7 @@ METRICS: dict[str, Metric] = {
         in_training=True,
     ),
     "cycle_rise": ImageMetric(
-        "its rise by noise",
+        "rise of the cycle error by noise",
         "less",
         "A large rise: the translation hides what the way back needs in invisible detail.",
         lambda noisy, cycled, image: functions.l1(noisy, image) - functions.l1(cycled, image),

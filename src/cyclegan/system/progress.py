@@ -76,7 +76,7 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
-        print("\nFinishing this step and saving; once more to stop at once.", file=sys.stderr)
+        print("\nFinishing this step and saving; press Ctrl-C again to stop at once.", file=sys.stderr)
 
     with _signal_handler(ask, (signal.SIGINT, signal.SIGTERM)):
         yield lambda: asked

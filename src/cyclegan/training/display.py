@@ -54,7 +54,8 @@ def introduce(
 def _describe_length(progress: Progress) -> str:
     config = progress.config
     if config.minutes is not None:
-        return f"{config.minutes:g} minutes; the {config.schedule} schedule follows the clock, not the steps"
+        unit = "minute" if config.minutes == 1 else "minutes"
+        return f"{config.minutes:g} {unit}; the {config.schedule} schedule follows the clock, not the steps"
     if config.steps is not None:
         return f"{config.steps} steps"
     return f"{config.epochs:g} epochs, {progress.num_steps} steps"
@@ -68,13 +69,13 @@ def _describe_threads(state: TrainState) -> str:
 
 
 def progress_line(progress: Progress, losses: LossLog) -> str:
-    """Step, losses, speed and time left. The losses of both directions are added up."""
+    """Step, losses other than 0, speed and time left. The losses of both directions are added up."""
     names = {name: loss.short for loss in reported_losses() for name in loss.names}
     sums: dict[str, float] = {}
     means, speed = losses.latest
     for name, value in means.items():
         sums[names[name]] = sums.get(names[name], 0.0) + value
-    terms = " ".join(f"{name} {value:.2f}" for name, value in sums.items())
+    terms = " ".join(f"{name} {value:.2f}" for name, value in sums.items() if value)
     minutes, seconds = divmod(max(round(progress.seconds_left), 0), 60)
     clock = f"{minutes // 60}:{minutes % 60:02d}:{seconds:02d}"
     return f"step {progress.step} {terms} {speed:.1f} images/s, {clock} left"

@@ -381,9 +381,12 @@ def test_wandb_without_a_login_is_refused_in_one_sentence(folders, tmp_path, mon
 
 def test_wandb_switched_off_by_its_own_variable_leaves_no_run(folders, tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
+    wandb = pytest.importorskip("wandb")
+    wandb.teardown()  # its settings are read once in a process
     run = run_tiny(folders, tmp_path / "run", steps=2, wandb="maps")
     assert not (run / "trackers.json").exists()
     assert not wandb_sessions(run)
+    wandb.teardown()
 
 
 @pytest.mark.usefixtures("store")

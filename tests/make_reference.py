@@ -28,8 +28,8 @@ def reference_state(config, channels=(3, 3), *, seed=0):
 def write_folder(folder, config, *, epoch="latest", options=None, channels=(3, 3)):
     """checkpoints/NAME as the reference leaves it."""
     folder.mkdir(parents=True, exist_ok=True)
-    judges = {"D_A": channels[1:], "D_B": channels[:1]}
-    for seed, (role, of) in enumerate({"G_A": channels, "G_B": channels[::-1], **judges}.items()):
+    discriminators = {"D_A": channels[1:], "D_B": channels[:1]}
+    for seed, (role, of) in enumerate({"G_A": channels, "G_B": channels[::-1], **discriminators}.items()):
         torch.save(reference_state(config, of, seed=seed), folder / f"{epoch}_net_{role}.pth")
     if options is not None:
         lines = [f"{name:>25}: {value:<30}\t[default: None]" for name, value in options.items()]

@@ -70,7 +70,7 @@ ARCHITECTURES = {
     "unet batch": ModelConfig(generator="unet", depth=6, width=2, norm="batch"),
     "unet without norm": ModelConfig(generator="unet", depth=5, width=2, norm="none"),
 }
-JUDGES = {
+DISCRIMINATORS = {
     "five layers": ModelConfig(discriminator_width=2, discriminator_layers=5),
     "one layer, batch": ModelConfig(discriminator_width=4, discriminator_layers=1, norm="batch"),
     "without norm": ModelConfig(discriminator_width=4, discriminator_layers=2, norm="none"),
@@ -89,9 +89,9 @@ def test_the_architecture_of_a_generator_is_found_from_its_tensors(name):
     assert {"width", "norm", "dropout" if config.generator == "resnet" else "depth"} <= network.settings.keys()
 
 
-@pytest.mark.parametrize("name", JUDGES)
+@pytest.mark.parametrize("name", DISCRIMINATORS)
 def test_the_architecture_of_a_discriminator_is_found_from_its_tensors(name):
-    config = JUDGES[name]
+    config = DISCRIMINATORS[name]
     network = recognise(reference_state(config, (4,)))
     assert (network.kind, network.channels) == ("discriminator", (4,))
     assert {key: getattr(config, key) for key in network.settings} == network.settings
@@ -135,7 +135,7 @@ def test_a_folder_of_the_reference_becomes_a_model_with_its_preprocessing(tmp_pa
     assert (info.preprocess, info.load_size, info.crop_size) == ("scale-width-and-crop", 300, 128)
     assert (info.directions, info.averages, info.a.channels, info.b.channels) == (("a2b", "b2a"), False, 1, 3)
     assert "latest_net_G_A.pth (sha256 " in info.origin
-    # D_A judges the images that G_A makes: those of domain B.
+    # D_A scores the images that G_A makes: those of domain B.
     assert imported.networks["discriminator_b"][0].name == "latest_net_D_A.pth"
     assert read_discriminators(tmp_path / "model")["b"]["stem.weight"].shape[1] == 3
     picture = Image.fromarray(np.zeros((12, 16), np.uint8))
@@ -529,7 +529,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path):
         return tmp_path / name
 
     good, wide = write("good.pth", SMALL), write("wide.pth", SMALL.replace(width=8))
-    judge, grey = write("judge.pth", SMALL, (3,)), write("grey.pth", SMALL, (1, 3))
+    discriminator, grey = write("discriminator.pth", SMALL, (3,)), write("grey.pth", SMALL, (1, 3))
     named = write("latest_net_D_A.pth", SMALL)
     ours = import_reference(good, out=tmp_path / "ours").path
     right = write("latest_net_G_A.pth", SMALL)
@@ -537,7 +537,7 @@ def test_files_that_do_not_belong_together_are_refused(tmp_path):
         ((good, wide), {}, "do not belong to one model: .*4 wide.* and .*8 wide"),
         ((good, grey), {}, "do not belong to one model"),
         ((good, good, good), {}, "both for a2b"),
-        ((judge,), {}, "does not say of which domain"),
+        ((discriminator,), {}, "does not say of which domain"),
         ((named,), {}, "which contradicts its name"),
         ((good,), {"epoch": "3"}, "no folder was given"),
         ((right,), {"direction": "b2a"}, "contradicts the names of these files: latest_net_G_A.pth is a2b"),

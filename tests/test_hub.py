@@ -108,7 +108,7 @@ def test_a_newer_commit_is_taken_and_an_older_one_can_be_asked_for(run, hub):
         ("user/reference", {}, "no cyclegan model .*latest_net_G_A.pth.* convert it with: cyclegan import"),
         ("user/diffusers", {}, "it holds config.json, d0.bin, d1.bin, d2.bin, d3.bin and 2 more files"),
         ("user/empty", {}, "user/empty holds no cyclegan model"),
-        ("user/damaged", {}, "config.json is not a model of this release"),
+        ("user/damaged", {}, "config.json cannot be read: cyclegan_version is missing"),
     ],
 )
 def test_failed_downloads_are_reported_in_one_sentence(run, hub, repo_id, options, message):

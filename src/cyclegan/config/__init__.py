@@ -1,6 +1,6 @@
 """Configuration of a run: resolved from preset < file < command line, validated, frozen and changed by copy."""
 
-from cyclegan.config.base import Config, describe_validation_error
+from cyclegan.config.base import Config
 from cyclegan.config.files import read_config_file, to_toml
 from cyclegan.config.model import OLD_WORDS, ModelConfig, network_names
 from cyclegan.config.presets import DEFAULT_PRESET, PRESETS
@@ -43,7 +43,6 @@ __all__ = [
     "StartSettings",
     "TrainConfig",
     "choices",
-    "describe_validation_error",
     "field_sections",
     "flat_values",
     "make_config",

@@ -16,7 +16,8 @@ from pydantic import (
     model_validator,
 )
 
-from cyclegan.config.base import Config, describe_validation_error
+from cyclegan.config.base import Config
+from cyclegan.system.json_files import describe_validation_error
 
 if TYPE_CHECKING:  # it loads torch, which is needed only when a configuration is made
     from cyclegan.networks.protocol import Discriminator, Generator, Network

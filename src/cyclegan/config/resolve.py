@@ -6,11 +6,12 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from cyclegan.config.base import Config, describe_validation_error
+from cyclegan.config.base import Config
 from cyclegan.config.model import OPTIONAL_SETTINGS, ModelConfig, network_names, setting_names
 from cyclegan.config.presets import DEFAULT_PRESET, PRESETS
 from cyclegan.config.settings import DEFAULT_EPOCHS, LENGTHS, DataConfig, TrainConfig
 from cyclegan.errors import InputError
+from cyclegan.system.json_files import describe_validation_error
 
 
 def field_sections() -> dict[str, type[Config]]:

@@ -12,9 +12,10 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from cyclegan.config import ModelConfig, describe_validation_error
+from cyclegan.config import ModelConfig
 from cyclegan.errors import InputError
 from cyclegan.networks import build_discriminator, build_generator
+from cyclegan.system.json_files import describe_validation_error
 
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 

@@ -1,23 +1,23 @@
 """Model directories: config.json and safetensors, which is all that a translator needs."""
 
-import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from cyclegan.config import Config, Direction, ModelConfig, Preprocess, describe_validation_error
-from cyclegan.errors import InputError
+from cyclegan.config import Config, Direction, ModelConfig, Preprocess
+from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.formats import ImageFormat
 from cyclegan.networks import build_generator, to_plain_convs
 from cyclegan.storage.hub import fetch_address, is_address
 from cyclegan.storage.run import list_checkpoints
 from cyclegan.system.atomic import atomic_path
+from cyclegan.system.json_files import read_json
 
 
 class ModelInfo(Config):
@@ -99,18 +99,23 @@ def find_model(path: Path) -> Path:
 
 
 def read_info(model: Path) -> ModelInfo:
-    """Read the config.json of a model directory. Raises InputError if it is damaged or from a newer release."""
+    """Read the config.json of a model directory. Raises InputError if it is damaged or from another release."""
+    file = model / "config.json"
     try:
-        values: dict[str, Any] = json.loads((model / "config.json").read_text(encoding="utf-8"))
-        if isinstance(values, dict) and "export_format" in values:
-            raise InputError(f"{model} is an export, which can only translate; give the run it was exported from.")
-        return ModelInfo.model_validate(values)
-    except ValidationError as error:
-        raise InputError(
-            f"{model / 'config.json'} is not a model of this release: {describe_validation_error(error)}"
-        ) from None
-    except (OSError, json.JSONDecodeError) as error:
-        raise InputError(f"{model / 'config.json'} cannot be read: {error}") from None
+        return read_json(file, ModelInfo)
+    except UnreadableError as error:
+        if "export_format" in _keys(file):
+            raise InputError(
+                f"{model} is an export, which can only translate; give the run it was exported from."
+            ) from None
+        raise InputError(str(error)) from None
+
+
+def _keys(file: Path) -> set[str]:
+    try:
+        return set(read_json(file, dict[str, Any]))
+    except UnreadableError:
+        return set()
 
 
 def load_generator(model: Path, direction: Direction, weights: str | None = None) -> tuple[nn.Module, ModelInfo]:

@@ -1,17 +1,17 @@
 """Scores of a model on test images: the contents of scores.json."""
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from cyclegan.config import Config, Direction, describe_validation_error
-from cyclegan.errors import InputError
+from cyclegan.config import Config, Direction
+from cyclegan.errors import InputError, UnreadableError
 from cyclegan.metrics.features import FeatureInfo
 from cyclegan.metrics.table import METRICS, Metric
 from cyclegan.system.atomic import write_bytes
+from cyclegan.system.json_files import read_json
 
 # What a score is compared with: its key in scores.json, and what tables call it.
 BASELINES = {"floor": "real images", "ceiling": "input", "mean_image": "mean image"}
@@ -174,10 +174,6 @@ def read_scores(path: Path) -> Scores:
     if not file.is_file():
         raise InputError(f"There is no {file}; make it with: cyclegan evaluate {path} --a DIR --b DIR")
     try:
-        return Scores.model_validate(json.loads(file.read_text(encoding="utf-8")))
-    except (OSError, json.JSONDecodeError) as error:
-        raise InputError(f"{file} cannot be read: {error}") from None
-    except ValidationError as error:
-        raise InputError(
-            f"{file} is not one of this release ({describe_validation_error(error)[:200]}); evaluate the run again."
-        ) from None
+        return read_json(file, Scores)
+    except UnreadableError as error:
+        raise InputError(f"{error} Evaluate the run again.") from None

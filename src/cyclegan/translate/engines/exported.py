@@ -1,19 +1,19 @@
 """Open the files of `cyclegan export`, as their config.json describes them."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from cyclegan.config import Config, Direction, describe_validation_error
-from cyclegan.errors import InputError
+from cyclegan.config import Config, Direction
+from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.formats import ImageFormat
 from cyclegan.storage.model import ModelInfo
 from cyclegan.system.devices import resolve_device
+from cyclegan.system.json_files import read_json
 from cyclegan.translate.engines import Engine
 from cyclegan.translate.engines.registry import ENGINES, check_choice
 from cyclegan.translate.engines.with_onnxruntime import open_onnxruntime
@@ -92,19 +92,18 @@ def find_export(path: Path) -> tuple[ExportInfo, Path, Direction | None] | None:
     """
     is_file = path.suffix in (each.suffix for each in EXPORT_FORMATS.values()) and path.is_file()
     folder = path.parent if is_file else path
+    config = folder / "config.json"
     try:
-        values: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-        if not isinstance(values, dict) or "export_format" not in values:
-            raise ValueError("it does not describe an export")
-    except (OSError, ValueError) as error:
+        if "export_format" not in read_json(config, dict[str, Any]):
+            raise UnreadableError(f"{config} does not describe an export.")
+    except UnreadableError as error:
         if is_file:
-            raise InputError(f"{path} needs the config.json that was written beside it: {error}.") from None
+            raise InputError(f"{path} needs the config.json that was written beside it: {error}") from None
         return None
     try:
-        info = ExportInfo.model_validate(values)
-    except ValidationError as error:
-        place = folder / "config.json"
-        raise InputError(f"{place} is not an export of this release: {describe_validation_error(error)}") from None
+        info = read_json(config, ExportInfo)
+    except UnreadableError as error:
+        raise InputError(str(error)) from None
     if not is_file:
         return info, folder, None
     for direction, network in info.networks.items():

@@ -219,7 +219,7 @@ def test_a_best_of_dropped_steps_is_not_kept(large_folders, tmp_path, monkeypatc
 def test_a_best_that_was_being_replaced_when_the_run_was_killed_is_found_again(large_folders, tmp_path, monkeypatch):
     scripted(monkeypatch, [0.2, 0.3])
     train(*large_folders, out=tmp_path / "run", **settings(steps=4))
-    (tmp_path / "run" / "best").rename(tmp_path / "run" / ".best.old")
+    (tmp_path / "run" / "best").rename(tmp_path / "run" / ".best.999999999.0123abcd.old")
     scripted(monkeypatch, [0.4])
     run = train(*large_folders, out=tmp_path / "run", resume=True, **settings(steps=6))
     assert read_info(run / "best" / "model").step == 2

@@ -1,5 +1,7 @@
 """Model directories: config.json and safetensors, which is all that a translator needs."""
 
+import os
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +18,7 @@ from cyclegan.images.formats import ImageFormat
 from cyclegan.networks import build_generator, to_plain_convs
 from cyclegan.storage.hub import fetch_address, is_address
 from cyclegan.storage.run import list_checkpoints
-from cyclegan.system.atomic import atomic_path
+from cyclegan.system.atomic import atomic_path, restore
 from cyclegan.system.json_files import read_json
 
 
@@ -63,7 +65,10 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
     except SafetensorError as error:  # such as a full disk
-        raise OSError(f"{path.name}: {error}") from error
+        code = re.search(r"os error (\d+)", str(error))
+        if code is None:
+            raise OSError(f"{path.name}: {error}") from error
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
     path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors makes it readable for its owner alone
 
 
@@ -82,6 +87,8 @@ def find_model(path: Path) -> Path:
         return fetch_address(path)
     if (path / "config.json").is_file():
         return path
+    for replaced in (path, path / "model"):
+        restore(replaced)
     candidates = [path / "model", *(checkpoint / "model" for checkpoint in list_checkpoints(path))]
     found = [candidate for candidate in candidates if (candidate / "config.json").is_file()]
     if found:

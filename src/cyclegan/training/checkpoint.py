@@ -70,9 +70,6 @@ def save_best(run: Path, info: ModelInfo, state: TrainState, *, seconds: float, 
 def read_best(run: Path) -> dict[str, Any] | None:
     """The validation scores of best/, or None if there are none that can be read."""
     folder = run / "best"
-    old = folder.with_name(".best.old")
-    if old.is_dir() and not folder.exists():  # a process was killed between the two renames that replace it
-        old.rename(folder)
     try:
         scores = json.loads((folder / "validation.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

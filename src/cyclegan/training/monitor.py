@@ -218,5 +218,8 @@ class Monitor:
         out = self.config.out
         if not (out / "scores.json").is_file():
             trips = translate_samples(self.samples, self._generators, self.state.device)
-            write_showcase(out / "examples", self.samples.origin, showcase(trips))
+            try:
+                write_showcase(out / "examples", self.samples.origin, showcase(trips))
+            except InputError as error:  # other files under this name are no reason to end a run
+                self.messages.warning(f"No examples on the page: {error}")
         write_run_report(out)

@@ -5,7 +5,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from cyclegan.config import CHANGEABLE_ON_RESUME, ModelConfig, TrainConfig, flat_values, to_toml
-from cyclegan.errors import InputError
+from cyclegan.errors import InputError, reason_of, remedy_of
 from cyclegan.images.headers import HeaderIndex
 from cyclegan.step.state import TrainState
 from cyclegan.storage.hub import is_address
@@ -113,7 +113,8 @@ def write_config(config: TrainConfig, indices: Mapping[Path, HeaderIndex]) -> No
 
 def unwritable(out: Path, error: OSError) -> InputError:
     """The error for a run directory that cannot be written."""
-    return InputError(f"The run directory {out} cannot be written: {error.strerror or error}; choose another --out.")
+    remedy = remedy_of(error) or "choose another --out"
+    return InputError(f"The run directory {out} cannot be written: {reason_of(error)}; {remedy}.")
 
 
 @contextmanager

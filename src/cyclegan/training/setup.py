@@ -20,6 +20,7 @@ from cyclegan.step.state import TrainState
 from cyclegan.storage.hub import is_address
 from cyclegan.storage.model import ModelInfo, read_info
 from cyclegan.storage.run import read_run_config
+from cyclegan.system.atomic import remove_leftovers, restore
 from cyclegan.system.devices import describe_device, resolve_device
 from cyclegan.system.messages import Messages
 from cyclegan.system.provenance import command_line, now, versions
@@ -210,6 +211,10 @@ def open_run(
     if fresh and (aside := move_aside(out)) is not None:
         messages.info(f"The earlier run in {out} was moved to {aside}.")
     stack.enter_context(lock(out))
+    for name in ("best", "model"):
+        restore(out / name, is_locked=True)
+    for folder in (out, out / "checkpoints", out / "models", out / "samples"):
+        remove_leftovers(folder)
 
     # Resume. Another process may have trained here in the meantime.
     checkpoint, seconds, origin = find_checkpoint(config, resume), 0.0, start.origin

@@ -26,7 +26,7 @@ TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)\.[0-9a-f]{8}\.(?P<endi
 # Bytes of the target's name in a temporary name; file systems allow about 255 in all.
 _MAX_NAME = 200
 
-# Errors of writing. Those of reading name their file.
+# Errors that only writing has.
 _WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 # Temporary names that this process uses now: after a restart a container has the process number of before.
@@ -129,12 +129,16 @@ def check_free(out: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Make a folder and write to it, without leaving a file. Raises OSError that names it."""
+    """Make a folder and write to it, without leaving a file. Raises OSError that names it, and then leaves nothing."""
+    new = list(takewhile(lambda place: not place.exists(), (folder, *folder.parents)))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(4096))
     except OSError as error:
+        for place in new:
+            with suppress(OSError):
+                place.rmdir()
         raise _renamed(error, folder) from error
 
 
@@ -250,7 +254,7 @@ def _naming(target: Path, partial: Path | None) -> Iterator[None]:
         yield
     except OSError as error:
         is_hidden = partial is not None and str(error.filename or "").startswith(str(partial))
-        if is_hidden or (error.filename is None and error.errno in _WRITE_ERRORS):
+        if is_hidden or error.errno in _WRITE_ERRORS:  # of a copy, an error names the source
             raise _renamed(error, target) from error
         raise
 

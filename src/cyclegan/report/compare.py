@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cyclegan.config import Direction
-from cyclegan.errors import InputError
+from cyclegan.errors import InputError, reason_of, remedy_of
 from cyclegan.metrics.table import METRICS
 from cyclegan.report.charts import Chart
 from cyclegan.report.page import Notice, Part, Section, Table, galleries, write_report
@@ -232,7 +232,8 @@ def _write_page(comparison: Comparison, out: Path) -> None:
     try:
         write_report(out, "CycleGAN runs compared", sections)
     except OSError as error:
-        raise InputError(f"{out} cannot be written: {error.strerror or error}; choose another --out.") from error
+        remedy = remedy_of(error) or "choose another --out"
+        raise InputError(f"{out} cannot be written: {reason_of(error)}; {remedy}.") from error
 
 
 def _baselines(comparison: Comparison, direction: Direction) -> list[str]:

@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -66,6 +66,9 @@ def open_tensorboard(config: TrainConfig, step: int, _run_id: str | None) -> Tra
     # Hides the points that an earlier session wrote after the checkpoint that this one resumes from.
     folder = str(config.out / "tensorboard")
     board = SummaryWriter(folder, purge_step=step + 1)
+    # An error of its thread is raised by the next call, which drops the tracker; a traceback would say nothing more.
+    with suppress(AttributeError):
+        board._get_file_writer().event_writer._async_writer._worker._invoke_excepthook = lambda *_: None
     settings = to_toml(config).replace("\n", "\n    ")
     board.add_text("configuration", f"    {settings}", step)
     return _TensorBoard(board, folder)

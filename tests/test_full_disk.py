@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from safetensors.torch import load_file
+from test_download import images, pack, serve, server  # noqa: F401  (a fixture)
+from test_validation import scripted
 
 from conftest import TINY, make_folder
 from cyclegan import train
@@ -27,8 +29,6 @@ from cyclegan.export import export_model
 from cyclegan.storage.model import read_info
 from cyclegan.system.atomic import TEMPORARY
 from make_run import make_examples, make_scores
-from test_download import images, pack, serve, server  # noqa: F401  (a fixture)
-from test_validation import scripted
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="mounts, limits and users of POSIX")
 
@@ -193,15 +193,15 @@ def commands(trained, tmp_path, server, monkeypatch):  # noqa: F811
     return Commands(trained, tmp_path / "inputs", server, monkeypatch)
 
 
-def attempt(words, capfd):
+def attempt(words, capsys):
     """Exit code and stderr of a command."""
     code = 0
-    capfd.readouterr()
+    capsys.readouterr()
     try:
         main([str(word) for word in words])
     except SystemExit as end:
         code = end.code
-    return code, capfd.readouterr().err
+    return code, capsys.readouterr().err
 
 
 def contents(root):
@@ -239,15 +239,15 @@ def check_whole(root):
     ("name", "room"),
     [(name, room) for name in ALL for room in [*ROOMS, *EXTRA.get(name, [])][: 1 if name in SLOW else 9]],
 )
-def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(disk, commands, capfd, name, room):
+def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(disk, commands, capsys, name, room):
     words = getattr(commands, name)(disk.root / "out")
     with disk.with_free(room):
-        code, err = attempt(words, capfd)
+        code, err = attempt(words, capsys)
         if code == 0:  # it had room enough
             assert room > 0
             return
         check_refusal(code, err, disk.root, ROOM)
-    code, err = attempt(words, capfd)
+    code, err = attempt(words, capsys)
     assert code == 0, err
     assert len(list(disk.root.iterdir())) == 1
     check_whole(disk.root)
@@ -258,12 +258,12 @@ REPLACING = ["translate", "translate_one", "tiles", "tiled_png", "video", "evalu
 
 @pytest.mark.parametrize("room", [0, 8192])
 @pytest.mark.parametrize("name", REPLACING)
-def test_what_was_there_outlives_a_full_disk(disk, commands, capfd, name, room):
+def test_what_was_there_outlives_a_full_disk(disk, commands, capsys, name, room):
     words = getattr(commands, name)(disk.root / "out")
-    assert attempt(words, capfd)[0] == 0
+    assert attempt(words, capsys)[0] == 0
     before = contents(disk.root)
     with disk.with_free(room):
-        code, err = attempt(words, capfd)
+        code, err = attempt(words, capsys)
         if code:
             check_refusal(code, err, disk.root, ROOM)
     after = contents(disk.root)
@@ -273,28 +273,28 @@ def test_what_was_there_outlives_a_full_disk(disk, commands, capfd, name, room):
     check_whole(disk.root)
 
 
-def test_a_run_outlives_a_disk_that_is_full_when_it_is_resumed(disk, commands, capfd):
+def test_a_run_outlives_a_disk_that_is_full_when_it_is_resumed(disk, commands, capsys):
     out = disk.root / "out"
     words = commands.train(out)
-    assert attempt(words, capfd)[0] == 0
+    assert attempt(words, capsys)[0] == 0
     best, model = contents(out / "best"), contents(out / "model")
     longer = [*words, "--steps", "6", "--resume"]
     for room in (8192, 100_000):
         with disk.with_free(room):
-            check_refusal(*attempt(longer, capfd), disk.root, ROOM)
+            check_refusal(*attempt(longer, capsys), disk.root, ROOM)
         assert (out / "checkpoints" / "step_0000004").is_dir()
         assert contents(out / "best") == best
         assert contents(out / "model") == model
-    assert attempt(longer, capfd)[0] == 0
+    assert attempt(longer, capsys)[0] == 0
     assert read_info(out / "model").step == 6
 
 
-def test_push_says_that_its_temporary_folder_is_on_a_full_disk(disk, commands, capfd, hub, monkeypatch):
-    hub.token = "secret"
-    monkeypatch.setenv("HF_TOKEN", hub.token)
+@pytest.mark.usefixtures("hub")
+def test_push_says_that_its_temporary_folder_is_on_a_full_disk(disk, commands, capsys, monkeypatch):
+    monkeypatch.setenv("HF_TOKEN", "hf_writer")
     monkeypatch.setattr(tempfile, "tempdir", str(disk.root))
     with disk.with_free(8192):
-        check_refusal(*attempt(["push", commands.run, "user/maps"], capfd), disk.root, ROOM)
+        check_refusal(*attempt(["push", commands.run, "user/maps"], capsys), disk.root, ROOM)
     assert list(disk.root.iterdir()) == []
 
 
@@ -314,14 +314,14 @@ def files_up_to(size):
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name not in SLOW])
-def test_a_limit_on_files_is_one_sentence_and_the_same_command_goes_on(commands, tmp_path, capfd, name):
+def test_a_limit_on_files_is_one_sentence_and_the_same_command_goes_on(commands, tmp_path, capsys, name):
     place = tmp_path / "place"
     place.mkdir()
     words = getattr(commands, name)(place / "out")
     size = {"train": 20_000, "evaluate": 5000}.get(name, 500)
     with files_up_to(size):
-        check_refusal(*attempt(words, capfd), place, LIMIT)
-    code, err = attempt(words, capfd)
+        check_refusal(*attempt(words, capsys), place, LIMIT)
+    code, err = attempt(words, capsys)
     assert code == 0, err
     check_whole(place)
 
@@ -330,12 +330,12 @@ def test_a_limit_on_files_is_one_sentence_and_the_same_command_goes_on(commands,
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name not in SLOW])
-def test_a_read_only_disk_is_one_sentence(disk, commands, capfd, name):
+def test_a_read_only_disk_is_one_sentence(disk, commands, capsys, name):
     words = getattr(commands, name)(disk.root / "out")
     subprocess.run(["mount", "-o", "remount,ro", disk.root], check=True)
-    check_refusal(*attempt(words, capfd), disk.root, PLACE)
+    check_refusal(*attempt(words, capsys), disk.root, PLACE)
     subprocess.run(["mount", "-o", "remount,rw", disk.root], check=True)
-    assert attempt(words, capfd)[0] == 0
+    assert attempt(words, capsys)[0] == 0
 
 
 @pytest.fixture
@@ -374,19 +374,19 @@ def as_plain_user(words, closed):
             sys.stderr.flush()
             os._exit(code)
     os.close(write)
-    with open(read, encoding="utf-8") as file:
+    with os.fdopen(read, encoding="utf-8") as file:
         err = file.read()
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), err
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name not in SLOW])
-def test_a_folder_of_another_user_is_one_sentence(trained, server, monkeypatch, foreign_folder, tmp_path, capfd, name):  # noqa: F811
+def test_a_folder_of_another_user_is_one_sentence(trained, server, monkeypatch, foreign_folder, tmp_path, capsys, name):  # noqa: F811
     # What is read lies where the other user may read it too.
     inputs = foreign_folder / "inputs"
     inputs.mkdir()
     shutil.copytree(trained.parent, inputs / "full")
     commands = Commands(inputs / "full" / "run", inputs, server, monkeypatch)
-    assert attempt(getattr(commands, name)(tmp_path / "out"), capfd)[0] == 0  # loads everything
+    assert attempt(getattr(commands, name)(tmp_path / "out"), capsys)[0] == 0  # loads everything
     words = getattr(commands, name)(foreign_folder / "out")
     before = contents(foreign_folder)
     code, err = as_plain_user(words, foreign_folder)

@@ -85,10 +85,10 @@ def find_model(path: Path) -> Path:
     path = Path(path)
     if is_address(path):
         return fetch_address(path)
-    if (path / "config.json").is_file():
-        return path
     for replaced in (path, path / "model"):
         restore(replaced)
+    if (path / "config.json").is_file():
+        return path
     candidates = [path / "model", *(checkpoint / "model" for checkpoint in list_checkpoints(path))]
     found = [candidate for candidate in candidates if (candidate / "config.json").is_file()]
     if found:

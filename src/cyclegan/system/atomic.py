@@ -72,7 +72,7 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 
 @contextmanager
 def naming(place: Path) -> Iterator[None]:
-    """Let an OSError of writing, such as that of a full disk, name the place that was written."""
+    """Let an OSError of writing, such as that of a full disk, name the place that the block writes to."""
     with _naming(place, None):
         yield
 
@@ -84,9 +84,9 @@ def restore(target: Path, *, is_locked: bool = False) -> None:
     """
     if os.path.lexists(target) or not target.parent.is_dir():
         return
-    found = [old for old in _leftovers(target.parent, "old", target.name, is_locked=is_locked) if old.is_dir()]
-    if found:
-        with suppress(OSError):
+    with suppress(OSError):  # a folder that may not be changed
+        found = [old for old in _leftovers(target.parent, "old", target.name, is_locked=is_locked) if old.is_dir()]
+        if found:
             max(found, key=lambda old: old.stat().st_ctime_ns).rename(target)
 
 

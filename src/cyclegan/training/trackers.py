@@ -22,7 +22,7 @@ from PIL import Image
 from cyclegan.config import TrainConfig, flat_values, to_toml
 from cyclegan.errors import InputError
 from cyclegan.metrics.features import DEFAULT_FEATURES
-from cyclegan.system.atomic import write_bytes
+from cyclegan.system.atomic import check_writable, write_bytes
 from cyclegan.system.messages import Messages
 from cyclegan.training.events import Event, LossesLogged, Scored, SnapshotSaved, Status, WarningRaised, status_after
 
@@ -65,6 +65,7 @@ def open_tensorboard(config: TrainConfig, step: int, _run_id: str | None) -> Tra
 
     # Hides the points that an earlier session wrote after the checkpoint that this one resumes from.
     folder = str(config.out / "tensorboard")
+    check_writable(config.out / "tensorboard")
     board = SummaryWriter(folder, purge_step=step + 1)
     # An error of its thread is raised by the next call, which drops the tracker; a traceback would say nothing more.
     with suppress(AttributeError):

@@ -66,7 +66,7 @@ def open_tensorboard(config: TrainConfig, step: int, _run_id: str | None) -> Tra
     # Hides the points that an earlier session wrote after the checkpoint that this one resumes from.
     folder = str(config.out / "tensorboard")
     check_writable(config.out / "tensorboard")
-    board = SummaryWriter(folder, purge_step=step + 1)
+    board: Any = SummaryWriter(folder, purge_step=step + 1)
     # An error of its thread is raised by the next call, which drops the tracker; a traceback would say nothing more.
     with suppress(AttributeError):
         board._get_file_writer().event_writer._async_writer._worker._invoke_excepthook = lambda *_: None

@@ -20,9 +20,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from pydantic import BaseModel, Field
+
 from cyclegan._version import __version__
-from cyclegan.errors import DownloadError, InputError, TransferError, reason_of
+from cyclegan.errors import DownloadError, InputError, TransferError, UnreadableError, reason_of
 from cyclegan.system.atomic import check_free, locked
+from cyclegan.system.json_files import read_json
 from cyclegan.system.messages import Messages
 from cyclegan.system.progress import show_progress
 
@@ -157,6 +160,14 @@ def check_mirror(mirror: str) -> str:
     return mirror.rstrip("/")
 
 
+class _Note(BaseModel):
+    """What `_Partial` notes. mark: of the server for this file, ETag or date. num_bytes: of the whole, if known."""
+
+    url: str
+    mark: str | None = None
+    num_bytes: int | None = Field(None, ge=0)
+
+
 class _Partial:
     """A partial file, and a note with its address, its length and the server's mark (ETag or date)."""
 
@@ -165,9 +176,8 @@ class _Partial:
         self._note_file = work / "received.json"
         self.note: dict[str, Any] = {}
         # With a damaged note the file is downloaded again.
-        with suppress(OSError, ValueError):
-            note = json.loads(self._note_file.read_text())
-            self.note = note if isinstance(note, dict) else {}
+        with suppress(UnreadableError):
+            self.note = read_json(self._note_file, _Note).model_dump()
 
     def __str__(self) -> str:
         if not self.num_bytes():

@@ -1,7 +1,8 @@
 """Check a run directory before a session, lock it, and find the checkpoint to resume from."""
 
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from cyclegan.config import CHANGEABLE_ON_RESUME, ModelConfig, TrainConfig, flat_values, to_toml
@@ -85,17 +86,27 @@ def find_checkpoint(config: TrainConfig, resume: bool) -> Path | None:
 
 
 def load_newest(out: Path, state: TrainState) -> tuple[Path, float, list[InputError]]:
-    """Load the newest checkpoint that is not damaged.
+    """Load the newest checkpoint that is not damaged, and rename newer ones to step_0000100.damaged and the like.
 
     Returns its path, its training time in seconds, and the errors of newer ones. Raises InputError if all are damaged.
     """
-    damaged: list[InputError] = []
+    damaged: dict[Path, InputError] = {}
     for checkpoint in list_checkpoints(out):
         try:
-            return checkpoint, load_checkpoint(checkpoint, state), damaged
+            seconds = load_checkpoint(checkpoint, state)
         except InputError as error:
-            damaged.append(error)
-    raise InputError(f"No checkpoint in {out} can be read; start anew with --fresh (the old run is kept aside).")
+            damaged[checkpoint] = error
+            continue
+        for newer in damaged:  # else they would count as the newest ones, which are kept
+            with suppress(OSError):
+                aside = newer.with_name(f"{newer.name}.damaged")
+                shutil.rmtree(aside, ignore_errors=True)
+                newer.rename(aside)
+        return checkpoint, seconds, list(damaged.values())
+    reason = f" ({next(iter(damaged.values()))})" if damaged else ""
+    raise InputError(
+        f"No checkpoint in {out} can be read{reason}; start anew with --fresh (the old run is kept aside)."
+    )
 
 
 def write_config(config: TrainConfig, indices: Mapping[Path, HeaderIndex]) -> None:

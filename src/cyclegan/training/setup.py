@@ -140,7 +140,7 @@ def prepare_state(
         with lock(config.out):
             pass
     checkpoint = None if fresh else find_checkpoint(config, resume)
-    began_with = None if checkpoint is None else read_precision(checkpoint)
+    began_with = None if checkpoint is None else read_precision(config.out)
     choice = resolve_precision(config, device, began_with=began_with)
     state = TrainState.create(config.replace(precision=choice.precision), device)
     _check_networks(state)
@@ -222,7 +222,7 @@ def open_run(
         checkpoint, seconds, damaged = load_newest(out, state)
         origin = read_info(checkpoint / "model").origin
         for error in damaged:
-            messages.warning(f"Skipped: {error}")
+            messages.warning(f"Skipped, and {checkpoint.name} is used instead: {error}")
     progress = Progress(config, state, data.steps_per_epoch, seconds)
     is_complete = progress.share >= 1
     if not is_complete:
@@ -230,7 +230,7 @@ def open_run(
 
     # Open what records the events.
     events = Events(callbacks)
-    log = RunLog(out, state.step, stack)
+    log = RunLog(out, state.step, messages, stack)
     trackers = Trackers(messages) if is_complete else open_trackers(config, state.step, messages, stack)
     events.recorders += [log.record, trackers.record]
     stack.push(partial(_end, events, progress, messages))

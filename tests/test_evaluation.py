@@ -165,9 +165,10 @@ def test_a_metric_that_fails_does_not_cost_the_others(root, tmp_path, monkeypatc
     assert "No edges kept: it failed" in (tmp_path / "report.html").read_text()
 
 
+@pytest.mark.usefixtures("quick_features")
 @pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), ValueError("odd")])
 @pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if hasattr(metric, "measure")])
-def test_no_metric_costs_the_others_whatever_it_raises(root, tmp_path, monkeypatch, quick_features, name, error):
+def test_no_metric_costs_the_others_whatever_it_raises(root, tmp_path, monkeypatch, name, error):
     def fail(*_, **__):
         raise error
 
@@ -207,11 +208,10 @@ SMALL = {"161": (161, 170), "175": (175, 175), "177": (177, 176), "a window": (1
 SMALL |= {"a row": (90, 1), "a column": (1, 40), "odd": (33, 47)}
 
 
+@pytest.mark.usefixtures("quick_features")
 @pytest.mark.parametrize("size", SMALL.values(), ids=SMALL.keys())
 @pytest.mark.parametrize("content", ["noise", "constant"])
-def test_images_of_every_size_and_of_one_value_have_the_scores_that_they_can_have(
-    root, tmp_path, quick_features, size, content
-):
+def test_images_of_every_size_and_of_one_value_have_the_scores_that_they_can_have(root, tmp_path, size, content):
     rng = np.random.default_rng(0)
     for folder in "AB":
         (tmp_path / folder).mkdir()
@@ -242,8 +242,9 @@ def test_a_single_image_has_all_scores_but_the_distances_of_sets(root, tmp_path)
     main(["evaluate", str(root / "run"), "--a", str(folders[0]), "--b", str(folders[1]), "--out", str(tmp_path / "o")])
 
 
+@pytest.mark.usefixtures("quick_features")
 @pytest.mark.parametrize("channels", [1, 2, 5])
-def test_images_of_other_numbers_of_channels_have_all_scores_but_the_colour_error(tmp_path, quick_features, channels):
+def test_images_of_other_numbers_of_channels_have_all_scores_but_the_colour_error(tmp_path, channels):
     rng = np.random.default_rng(0)
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

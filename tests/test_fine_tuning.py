@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from test_recording import StandIn
 
 from conftest import TINY, TINY_MODEL, make_folder
 from cyclegan import InputError, ModelConfig, TrainConfig, Translator, train
@@ -14,12 +15,10 @@ from cyclegan.networks import build_discriminator, freeze, train_mode
 from cyclegan.reference.importing import import_reference
 from cyclegan.step import TrainState, train_step
 from cyclegan.step.cuda_graphs import graph_step
-from cyclegan.step.execution import Execution
 from cyclegan.storage.model import find_model, read_discriminators, read_info, read_weights
 from cyclegan.storage.run import read_run_config
 from cyclegan.training.fine_tuning import check_formats, settings_of_start, start_from
 from make_reference import reference_state, write_folder
-from test_recording import StandIn
 
 pytestmark = pytest.mark.usefixtures("without_pages")
 

@@ -335,9 +335,7 @@ def test_scores_that_do_not_fit_into_memory_do_not_end_a_run(large_folders, tmp_
 
 @pytest.mark.parametrize("failing", ["features", "distance", "nan", "cycle", "edges"])
 @pytest.mark.usefixtures("unhurried", "quick_features")
-def test_a_metric_that_fails_costs_neither_the_run_nor_the_other_scores(
-    large_folders, tmp_path, monkeypatch, capfd, failing
-):
+def test_a_metric_that_fails_costs_neither_the_run_nor_the_other_scores(large_folders, tmp_path, monkeypatch, failing):
     def fail(*_, **__):
         raise RuntimeError("not enough memory")
 
@@ -362,7 +360,7 @@ def test_a_metric_that_fails_costs_neither_the_run_nor_the_other_scores(
         monkeypatch.setattr(Validation, "_distance", later)
     else:
         monkeypatch.setitem(METRICS, failing, replace(METRICS[failing], measure=fail))
-    run = train(*large_folders, out=tmp_path / "run", **settings(quiet=False))
+    run = train(*large_folders, out=tmp_path / "run", **settings())
     assert read_info(run / "model").step == 6
     scored = events(run, "scores")
     assert [event["step"] for event in scored] == [2, 4, 6]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from cyclegan.config import Config, Direction, ModelConfig, Preprocess
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.formats import ImageFormat
+from cyclegan.images.tensors import is_finite
 from cyclegan.networks import build_generator, to_plain_convs
 from cyclegan.storage.hub import fetch_address, is_address
 from cyclegan.storage.run import list_checkpoints
@@ -125,7 +126,7 @@ def load_generator(model: Path, direction: Direction, weights: str | None = None
 
     weights: final or average; default: those that the model was configured for. Raises InputError if a file is damaged.
     """
-    info, path = _find_weights(model, direction, weights)
+    info, path = find_weights(model, direction, weights)
     channels = (info.model.channels_a, info.model.channels_b)
     network = build_generator(info.model, *(channels if direction == "a2b" else channels[::-1]))
     load_weights(network, path)
@@ -134,14 +135,14 @@ def load_generator(model: Path, direction: Direction, weights: str | None = None
 
 def read_weights(model: Path, direction: Direction, weights: str) -> dict[str, Tensor]:
     """The state dict of one generator as stored. weights: final or average. Errors as in `load_generator`."""
-    _, path = _find_weights(model, direction, weights)
+    _, path = find_weights(model, direction, weights)
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
         raise InputError(f"{path} cannot be read: {error}") from None
 
 
-def _find_weights(model: Path, direction: Direction, weights: str | None) -> tuple[ModelInfo, Path]:
+def find_weights(model: Path, direction: Direction, weights: str | None) -> tuple[ModelInfo, Path]:
     """The ModelInfo, and the file of one generator. Raises InputError if the model has no such weights."""
     info = read_info(model)
     if direction not in info.directions:
@@ -153,11 +154,18 @@ def _find_weights(model: Path, direction: Direction, weights: str | None) -> tup
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
-    """Load a file of a model directory into a network. Raises InputError if the weights do not fit."""
+    """Load a file of a model directory into a network.
+
+    Raises InputError if the weights do not fit, or if one is not finite: then every translation would be black.
+    """
     try:
-        network.load_state_dict(load_file(path))
+        tensors = load_file(path)
+        network.load_state_dict(tensors)
     except (OSError, SafetensorError, RuntimeError) as error:
         raise InputError(f"{path} does not hold the weights that its config.json describes: {error}") from None
+    for name, tensor in tensors.items():
+        if not is_finite(tensor):
+            raise InputError(f"{path} holds NaN or infinity in {name}; use another checkpoint of the run.")
 
 
 def read_discriminators(model: Path) -> dict[str, dict[str, Tensor]]:

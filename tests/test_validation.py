@@ -280,9 +280,8 @@ def test_a_run_of_seconds_is_not_scored_and_says_so(large_folders, tmp_path, cap
 def test_scoring_keeps_to_its_share_of_a_run(large_folders, tmp_path, monkeypatch):
     # A clock by which a step takes twenty seconds, and the features of an image half a second.
     now = [0.0]
-    clock = SimpleNamespace(monotonic=lambda: now[0])
-    monkeypatch.setattr("cyclegan.training.schedule.time", clock)
-    monkeypatch.setattr("cyclegan.training.validation.time", clock)
+    for module in ("schedule", "validation"):
+        monkeypatch.setattr(f"cyclegan.training.{module}.working_time", lambda: now[0])
 
     class Slow(QuickFeatures):
         def __call__(self, images):

@@ -144,6 +144,7 @@ def _loop(run: OpenRun) -> None:
                 saver.save_checkpoint()
 
             # Show it, and call the callbacks.
+            progress.report_standstill(run.messages)
             for path, reason in batch.unreadable:
                 run.unreadable.report(path, reason, state.step)
             show()

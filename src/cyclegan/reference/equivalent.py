@@ -210,7 +210,11 @@ def _flags(settings: dict[str, Any], saved: TrainConfig | None = None) -> list[s
     usual = flat_values(TrainConfig())
     usual["load_size"] = make_config({"crop_size": settings["crop_size"]}).data.resolved_load_size
     # A resumed run keeps what is not given, and their options have their defaults instead.
-    kept = usual if saved is None else flat_values(saved) | {"load_size": saved.data.resolved_load_size}
+    kept = usual
+    if saved is not None:
+        kept = flat_values(saved) | {"load_size": saved.data.resolved_load_size}
+        switched = {name for option in OPTIONS if option.kind == "flag" for name in option.values.get("true", {})}
+        settings = {name: usual[name] for name in switched} | settings
     same = {name for name, value in settings.items() if value == usual[name] == kept[name]}
     return flags_of({name: value for name, value in settings.items() if name not in same})
 

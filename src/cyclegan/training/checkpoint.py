@@ -60,7 +60,7 @@ def writing(run: Path, step: int) -> Iterator[None]:
     except OSError as error:
         raise TrainingError(
             f"Step {step} could not be written to {run}: {error.strerror or error}. {last_good_checkpoint(run)} "
-            "Free some space or repair the disk, then run the same command again to continue from there."
+            "Free some space or repair the disk, then continue from there with --resume."
         ) from error
 
 

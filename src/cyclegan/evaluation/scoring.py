@@ -17,7 +17,7 @@ from cyclegan.errors import InputError
 from cyclegan.evaluation.direction import EvaluationContext, choose_showcase, score_direction
 from cyclegan.evaluation.inception import check_eight_bit, score_inception
 from cyclegan.evaluation.test_images import Advance, TestImages, check_pairs, file_lists, find_test_images, match_pairs
-from cyclegan.metrics.features import DEFAULT_FEATURES, FeatureNetwork
+from cyclegan.metrics.features import DEFAULT_FEATURES, LenientFeatures
 from cyclegan.metrics.inception import check_inception
 from cyclegan.metrics.round_trip import NOISE_SIGMA
 from cyclegan.report.run import write_run_report
@@ -101,7 +101,7 @@ def evaluate(
     if inception is not None:
         check_eight_bit(domains)
         check_inception(inception, weights_file, tuple(domain.root for domain in domains))
-    network = FeatureNetwork(first.device, features or DEFAULT_FEATURES)
+    network = LenientFeatures(first.device, features or DEFAULT_FEATURES)
     check_showcase(place / "examples")
     check_writable(place)
 

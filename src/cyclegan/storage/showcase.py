@@ -7,16 +7,18 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from PIL import Image
 from pydantic import ValidationError
 from torch import Tensor
 
 from cyclegan.config import Config, Direction
-from cyclegan.errors import InputError
+from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.drawing import displayable
 from cyclegan.system.atomic import atomic_path
+from cyclegan.system.json_files import read_json
+from cyclegan.system.messages import warn_once
 
 # Longer sides are reduced to this, in pixels: pages are for looking, not for measuring.
 MAX_SIDE = 512
@@ -88,6 +90,7 @@ class ShownImage(Config, extra="ignore"):
     kind: str
     score_name: str | None = None
     score: float | None = None
+    # Relative to the folder in the file, whole afterwards.
     pictures: dict[str, Path]
 
     @property
@@ -116,19 +119,35 @@ class Showcase:
 def read_showcase(run: Path) -> Showcase:
     """The showcase of a run directory: the images whose input and output exist; empty if there is none."""
     folder = run / "examples"
+    file = folder / "examples.json"
     try:
-        record = json.loads((folder / "examples.json").read_text(encoding="utf-8"))
-        entries, origin = list(record["examples"]), str(record.get("origin") or "")
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        record = read_json(file, _Record) if file.exists() else _Record()
+    except UnreadableError as error:
+        warn_once(f"{error} No images are shown.")
         return Showcase()
     images = []
-    for entry in entries:
+    for entry in record.examples:
         with suppress(ValidationError):  # a damaged entry
             image = ShownImage.model_validate(entry)
-            pictures = {name: folder / path for name, path in image.pictures.items() if (folder / path).is_file()}
+            pictures = {name: folder / path for name, path in image.pictures.items() if _is_inside(folder, path)}
             if {"input", "output"} <= pictures.keys():
                 images.append(image.replace(pictures=pictures))
-    return Showcase(origin, tuple(images))
+    return Showcase(record.origin or "", tuple(images))
+
+
+class _Record(Config, extra="ignore"):
+    """examples.json; entries are checked one by one."""
+
+    origin: str | None = None
+    examples: tuple[Any, ...] = ()
+
+
+def _is_inside(folder: Path, path: Path) -> bool:
+    """Whether this is a file of the showcase. Pages and cards must not show a picture from elsewhere on the machine."""
+    try:
+        return not path.is_absolute() and ".." not in path.parts and (folder / path).is_file()
+    except (OSError, ValueError):  # no path of a file system
+        return False
 
 
 def open_picture(path: Path) -> Image.Image | None:
@@ -136,5 +155,5 @@ def open_picture(path: Path) -> Image.Image | None:
     try:
         with Image.open(path) as picture:
             return picture.convert("RGB")
-    except (OSError, ValueError):
+    except Exception:  # a damaged file raises errors of every kind
         return None

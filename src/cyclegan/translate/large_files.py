@@ -254,7 +254,15 @@ class _TiledTranslation:
         if tiled.num_passes:
             save_sometimes(state)
         num_rows, begin = -(-image.height // plan.side), 1 - tiled.output_share
-        rows = output_rows(output, image.height, image.width, plan.side, translator.target, first=first)
+        rows = output_rows(
+            output,
+            image.height,
+            image.width,
+            plan.side,
+            translator.target,
+            check=lambda tile: translator.check_finite(tile, precision="fp32"),
+            first=first,
+        )
         for index, row in enumerate(rows, first + 1):
             yield row
             self.on_progress(f"row {index} of {num_rows}", begin + tiled.output_share * index / num_rows)

@@ -2,9 +2,18 @@
 
 from cyclegan.config.base import Config
 from cyclegan.config.files import read_config_file, to_toml
+from cyclegan.config.flags import flags_of
 from cyclegan.config.model import MAX_CHANNELS, OLD_WORDS, ModelConfig, network_names
 from cyclegan.config.presets import DEFAULT_PRESET, PRESETS
-from cyclegan.config.resolve import choices, field_sections, flat_values, make_config, resolved_values, saved_config
+from cyclegan.config.resolve import (
+    choices,
+    field_sections,
+    flat_values,
+    make_config,
+    resolved_values,
+    resumed_config,
+    saved_config,
+)
 from cyclegan.config.settings import (
     CHANGEABLE_ON_RESUME,
     DEFAULT_EPOCHS,
@@ -51,11 +60,13 @@ __all__ = [
     "check_range",
     "choices",
     "field_sections",
+    "flags_of",
     "flat_values",
     "make_config",
     "network_names",
     "read_config_file",
     "resolved_values",
+    "resumed_config",
     "saved_config",
     "to_toml",
 ]

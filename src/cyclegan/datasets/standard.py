@@ -92,7 +92,7 @@ def _fetched(
 ) -> Iterator[tuple[str, Received]]:
     """Download the file of an entry into a hidden folder beside `out`, and yield its address and the checked file."""
     url = address(entry, mirror)
-    with workplace(out, messages) as work:
+    with workplace(out, entry.name, messages) as work:
         size = f", {show_bytes(entry.num_bytes)}" if entry.num_bytes else ""
         joint = "and" if entry in STANDARD.values() else "->"
         messages.info(f"{entry.name}: {entry.a} {joint} {entry.b}, from {url}{size}")

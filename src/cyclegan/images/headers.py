@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cyclegan.errors import UnreadableError
+from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.codecs import probe_image
 from cyclegan.images.file_formats import file_format_of
 from cyclegan.images.file_list import FileList
 from cyclegan.images.formats import Header, ImageFormat
 from cyclegan.images.npy import read_stored_arrays
-from cyclegan.system.atomic import atomic_path
+from cyclegan.system.atomic import atomic_path, describe_kind
 from cyclegan.system.prefetch import prefetch
 
 Result = TypeVar("Result")
@@ -152,9 +152,17 @@ class HeaderIndex:
         )
 
     def save(self, path: Path) -> None:
-        """Write the index of a large folder, unless the file has it already (`--fresh` moves the file away)."""
+        """Write the index of a large folder, unless the file has it already (`--fresh` moves the file away).
+
+        Raises InputError if there is something else under its name.
+        """
         if (not self.changed and path.exists()) or len(self.keys) < MIN_INDEXED:
             return
+        if os.path.lexists(path) and not _is_index(path):
+            raise InputError(
+                f"{path} is {describe_kind(path)} that this program did not write, and expected there is its index of "
+                "image sizes, or nothing; move it away."
+            )
         with atomic_path(path) as partial, partial.open("wb") as file:
             np.savez(
                 file,
@@ -229,6 +237,14 @@ def read_headers(files: FileList, index: HeaderIndex) -> Iterator[Headers]:
         return Headers(begin, keys, sizes, kinds, unreadable)
 
     return _in_threads(files, headers_of)
+
+
+def _is_index(path: Path) -> bool:
+    """Whether this can be a file that `HeaderIndex.save` wrote, damaged or not: they begin as a zip does."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4) in (b"PK\x03\x04", b"")
 
 
 def _key(root: str, name: str) -> int:

@@ -198,12 +198,15 @@ def freeze(network: Network) -> None:
     """Freeze the early layers of a network, for fine-tuning on few images.
 
     Generators: the encoder, all layers before the residual blocks or on the way down. Discriminators: all layers but
-    the last two convolutions (Mo et al. 2020, "Freeze the Discriminator"). Frozen batch norms keep their statistics and
-    normalise with them, as long as `train_mode` prepares the network for each step.
+    the last two convolutions (Mo et al. 2020, "Freeze the Discriminator"). Buffers are frozen as well, as long as
+    `train_mode` prepares the network for each step: batch norms keep their statistics and normalise with them, and
+    spectral norms keep their estimates.
     Raises InputError if the class declares no early layers.
     """
     for part in network.early_layers():
         part.requires_grad_(False)
+        for module in part.modules():
+            module.is_frozen = True  # type: ignore[assignment]
 
 
 def enable_checkpointing(generator: Generator) -> None:
@@ -226,8 +229,15 @@ def to_plain_convs(network: nn.Module) -> nn.Module:
 
 
 def train_mode(network: nn.Module) -> None:
-    """`network.train()`, except for frozen batch norms, whose results must stay the same."""
+    """`network.train()`, except for frozen layers that would update their buffers and so change their results.
+
+    These are the layers with buffers below what `freeze` froze, such as batch norms and torch's spectral norms, and
+    batch norms whose scale is frozen.
+    """
     network.train()
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
-            module.eval()
+        frozen = getattr(module, "is_frozen", False) and any(True for _ in module.buffers(recurse=False))
+        if isinstance(module, nn.BatchNorm2d) and module.weight is not None:
+            frozen |= not module.weight.requires_grad
+        if frozen:
+            module.training = False

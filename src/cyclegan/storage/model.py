@@ -1,5 +1,7 @@
 """Model directories: config.json and safetensors, which is all that a translator needs."""
 
+import os
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,11 +15,12 @@ from torch import Tensor, nn
 from cyclegan.config import MAX_COUNT, MAX_SIDE, Config, Direction, ModelConfig, Preprocess
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.formats import ImageFormat
+from cyclegan.images.tensors import is_finite
 from cyclegan.networks import build_generator, to_plain_convs
 from cyclegan.storage.hub import fetch_address, is_address
 from cyclegan.storage.run import list_checkpoints, step_of
 from cyclegan.storage.weights import generator_misfit, misfit, read_tensors
-from cyclegan.system.atomic import atomic_path
+from cyclegan.system.atomic import atomic_path, restore
 from cyclegan.system.json_files import cut, read_json
 from cyclegan.system.messages import warn_once
 
@@ -72,7 +75,10 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
     except SafetensorError as error:  # such as a full disk
-        raise OSError(f"{path.name}: {error}") from error
+        code = re.search(r"os error (\d+)", str(error))
+        if code is None:
+            raise OSError(f"{path.name}: {error}") from error
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from error
     path.chmod(path.parent.stat().st_mode & 0o666)  # safetensors makes it readable for its owner alone
 
 
@@ -92,6 +98,8 @@ def find_model(path: Path) -> Path:
         return fetch_address(path)
     if (path / "config.json").is_file():
         return path
+    for replaced in (path, path / "model"):
+        restore(replaced)
     candidates = {path / "model": 0, **{place / "model": step_of(place) for place in list_checkpoints(path)}}
     candidates = {model: step for model, step in candidates.items() if model.is_dir()}
     if any((model / "config.json").is_file() for model in candidates):
@@ -145,7 +153,7 @@ def check_model(model: Path) -> ModelInfo:
     if not found:
         raise InputError(f"{model} holds no weights of a generator.")
     for direction, ending in found:
-        _read_generator(info, model, direction, ending)
+        _read_generator(info, model / f"{direction}{ending}.safetensors", direction)
     return info
 
 
@@ -176,23 +184,22 @@ def load_generator(model: Path, direction: Direction, weights: str | None = None
 
     weights: final or average; default: those that the model was configured for. Raises InputError if a file is damaged.
     """
-    info, ending = _find_weights(model, direction, weights)
-    tensors = _read_generator(info, model, direction, ending)
+    info, path = find_weights(model, direction, weights)
+    tensors = _read_generator(info, path, direction)
     channels = (info.model.channels_a, info.model.channels_b)
     network = build_generator(info.model, *(channels if direction == "a2b" else channels[::-1]))
-    _load(network, tensors, model / f"{direction}{ending}.safetensors")
+    _load(network, tensors, path)
     return to_plain_convs(network).eval().requires_grad_(False), info
 
 
 def read_weights(model: Path, direction: Direction, weights: str) -> dict[str, Tensor]:
     """The state dict of one generator as stored. weights: final or average. Errors as in `load_generator`."""
-    info, ending = _find_weights(model, direction, weights)
-    return _read_generator(info, model, direction, ending)
+    info, path = find_weights(model, direction, weights)
+    return _read_generator(info, path, direction)
 
 
-def _read_generator(info: ModelInfo, model: Path, direction: Direction, ending: str) -> dict[str, Tensor]:
+def _read_generator(info: ModelInfo, path: Path, direction: Direction) -> dict[str, Tensor]:
     """The state dict of one generator as stored. Raises InputError if it does not fit the model."""
-    path = model / f"{direction}{ending}.safetensors"
     try:
         tensors = read_tensors(path)
         reason = generator_misfit(info.model, direction, tensors)
@@ -207,18 +214,22 @@ def _unfit(path: Path, reason: str) -> InputError:
     return InputError(f"{path} does not hold the weights that its config.json describes: {reason}.")
 
 
-def _find_weights(model: Path, direction: Direction, weights: str | None) -> tuple[ModelInfo, str]:
-    """The ModelInfo, and the ending of the name of the file. Raises InputError if the model has no such weights."""
+def find_weights(model: Path, direction: Direction, weights: str | None) -> tuple[ModelInfo, Path]:
+    """The ModelInfo, and the file of one generator. Raises InputError if the model has no such weights."""
     info = read_info(model)
     if direction not in info.directions:
         raise InputError(f"{model} has only the direction {info.directions[0]}; pass that, not {direction}.")
     if weights == "average" and not info.averages:
         raise InputError(f"{model} has no averaged weights; use the final ones.")
-    return info, "_average" if (weights or info.translate_with) == "average" else ""
+    ending = "_average" if (weights or info.translate_with) == "average" else ""
+    return info, model / f"{direction}{ending}.safetensors"
 
 
 def load_weights(network: nn.Module, path: Path) -> None:
-    """Load a file of a model directory into a network. Raises InputError if the weights do not fit."""
+    """Load a file of a model directory into a network.
+
+    Raises InputError if the weights do not fit, or if one is not finite: then every translation would be black.
+    """
     try:
         tensors = read_tensors(path)
     except UnreadableError as error:
@@ -229,6 +240,9 @@ def load_weights(network: nn.Module, path: Path) -> None:
 
 
 def _load(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+    for name, tensor in tensors.items():
+        if not is_finite(tensor):
+            raise InputError(f"{path} holds NaN or infinity in {name}; use another checkpoint of the run.")
     try:
         network.load_state_dict(dict(tensors))
     except RuntimeError as error:  # of a class that loads in its own way

@@ -1,6 +1,5 @@
 """Scores of a model on test images: the contents of scores.json."""
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -123,8 +122,9 @@ class DirectionScores(Config):
 
     @property
     def ranked(self) -> list[ImageScores]:
-        """The images from best to worst."""
-        return sorted(self.images, key=lambda image: image.scores.get(self.ranked_by, math.inf))
+        """The images that have the score `ranked_by`, from best to worst."""
+        name = self.ranked_by
+        return sorted((image for image in self.images if name in image.scores), key=lambda image: image.scores[name])
 
 
 class FileList(Config):

@@ -1,6 +1,7 @@
 """The showcase of a run: single images before and after translation, with the truth if it is known, in examples/."""
 
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -15,12 +16,14 @@ from torch import Tensor
 from cyclegan.config import Config, Direction
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.drawing import displayable
-from cyclegan.system.atomic import write_bytes
+from cyclegan.system.atomic import atomic_path
 from cyclegan.system.json_files import read_json
 from cyclegan.system.messages import warn_once
 
 # Longer sides are reduced to this, in pixels: pages are for looking, not for measuring.
 MAX_SIDE = 512
+
+_OWN_NAME = re.compile(r"examples\.json|\d{2,}_(input|output|cycled|truth)\.png")
 
 
 @dataclass(frozen=True)
@@ -42,24 +45,32 @@ class ShowcaseImage:
 def write_showcase(out: Path, origin: str, images: Sequence[ShowcaseImage]) -> None:
     """Write pictures as 8-bit PNG, and examples.json, in place of an earlier showcase. origin: where they are from.
 
+    The earlier one stays if the new one cannot be written, and other files in it stay in any case.
     Raises InputError if `out` holds something else.
     """
     check_showcase(out)
-    shutil.rmtree(out, ignore_errors=True)
-    entries = []
-    for index, image in enumerate(images):
-        pictures = {}
-        for role, tensor in image.pictures.items():
-            path = out / image.direction / f"{index:02d}_{role}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            picture = displayable(tensor)
-            picture.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
-            picture.save(path)
-            pictures[role] = path.relative_to(out).as_posix()
-        named = {name: getattr(image, name) for name in ("direction", "file", "kind", "score_name", "score")}
-        entries.append({**named, "pictures": pictures})
-    text = json.dumps({"origin": origin, "examples": entries}, indent=1, ensure_ascii=False)
-    write_bytes(out / "examples.json", (text + "\n").encode(errors="surrogateescape"))
+    with atomic_path(out) as folder:
+        if out.is_dir():
+            shutil.copytree(out, folder, symlinks=True, ignore=_own_names)
+        folder.mkdir(exist_ok=True)
+        entries = []
+        for index, image in enumerate(images):
+            pictures = {}
+            for role, tensor in image.pictures.items():
+                path = folder / image.direction / f"{index:02d}_{role}.png"
+                path.parent.mkdir(exist_ok=True)
+                picture = displayable(tensor)
+                picture.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+                picture.save(path)
+                pictures[role] = path.relative_to(folder).as_posix()
+            named = {name: getattr(image, name) for name in ("direction", "file", "kind", "score_name", "score")}
+            entries.append({**named, "pictures": pictures})
+        text = json.dumps({"origin": origin, "examples": entries}, indent=1, ensure_ascii=False)
+        (folder / "examples.json").write_bytes((text + "\n").encode(errors="surrogateescape"))
+
+
+def _own_names(_folder: str, names: list[str]) -> set[str]:
+    return {name for name in names if _OWN_NAME.fullmatch(name)}
 
 
 def check_showcase(out: Path) -> None:

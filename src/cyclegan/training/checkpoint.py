@@ -60,7 +60,7 @@ def writing(run: Path, step: int) -> Iterator[None]:
     except OSError as error:
         raise TrainingError(
             f"Step {step} could not be written to {run}: {error.strerror or error}. {last_good_checkpoint(run)} "
-            "Free some space or repair the disk, then run the same command again to continue from there."
+            "Free some space or repair the disk, then continue from there with --resume."
         ) from error
 
 
@@ -82,9 +82,6 @@ class BestScores(Config, extra="ignore", strict=True):
 def read_best(run: Path, warn: Callable[[str], object] = warn_once) -> BestScores | None:
     """The validation scores of best/, or None if there are none. `warn` gets a sentence if they are damaged."""
     folder = run / "best"
-    old = folder.with_name(".best.old")
-    if old.is_dir() and not folder.exists():  # a process was killed between the two renames that replace it
-        old.rename(folder)
     file = folder / "validation.json"
     if not file.exists():
         return None

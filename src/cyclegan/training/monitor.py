@@ -10,8 +10,9 @@ import torch
 
 from cyclegan.config import TrainConfig
 from cyclegan.data.splits import SampleImages
-from cyclegan.errors import InputError
+from cyclegan.errors import InputError, TrainingError
 from cyclegan.metrics.features import features_title
+from cyclegan.metrics.table import failure_reason
 from cyclegan.report.run import write_run_report
 from cyclegan.step.state import Generators, TrainState
 from cyclegan.storage.model import ModelInfo
@@ -131,12 +132,14 @@ class Monitor:
                 return
             if not validation.is_open:
                 self._open(validation)
-        except InputError as error:  # no reason to end a run
-            self.messages.warning(f"No scores in this run: {error}")
+            scores = validation.score(a2b, b2a)
+        except (TrainingError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # no reason to end a run
+            reason = str(error) if isinstance(error, InputError) else f"{failure_reason(error)}."
+            self.messages.warning(f"No {'more ' if validation.is_open else ''}scores in this run: {reason}")
             self.validation = None
             return
-
-        scores = validation.score(a2b, b2a)
         self.scored_at = step
         is_best = math.isfinite(scores.kid) and (self.best is None or scores.kid < self.best[1])
         seconds = round(self.progress.seconds, 3)
@@ -218,5 +221,8 @@ class Monitor:
         out = self.config.out
         if not (out / "scores.json").is_file():
             trips = translate_samples(self.samples, self._generators, self.state.device)
-            write_showcase(out / "examples", self.samples.origin, showcase(trips))
+            try:
+                write_showcase(out / "examples", self.samples.origin, showcase(trips))
+            except InputError as error:  # other files under this name are no reason to end a run
+                self.messages.warning(f"No examples on the page: {error}")
         write_run_report(out)

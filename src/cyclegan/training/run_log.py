@@ -74,7 +74,8 @@ def log_line(event: Event) -> dict[str, Any] | None:
         case SessionStarted():
             machine = {"device": event.device, "precision": event.precision, "held_out": event.held_out}
             start = {"time": event.time, "command": event.command, **event.versions}
-            return {"event": "session", "step": step, **start, **machine}
+            changes = {name: list(change) for name, change in event.changes.items()}
+            return {"event": "session", "step": step, **start, **machine, **({"changes": changes} if changes else {})}
         case FileUnreadable():
             return {"event": "unreadable", "step": step, "path": event.path, "reason": event.reason}
         case LossNotFinite():

@@ -154,6 +154,13 @@ def open_export(
     return opened
 
 
+def files_of_export(info: ExportInfo, folder: Path, direction: Direction) -> tuple[Path, ...]:
+    """The files of one direction, config.json included."""
+    path = folder / info.networks[direction].file
+    weights = [path.with_suffix(".bin")] if info.export_format == "openvino" else []
+    return (folder / "config.json", path, *weights)
+
+
 def open_file(path: Path, export_format: str, precision: str, device: str = "cpu") -> Engine:
     """The engine of one exported file. device: ignored by engines that compute on the CPU."""
     info = EXPORT_FORMATS[export_format]

@@ -5,7 +5,6 @@ CYCLEGAN_FUZZ=1000 pytest tests/test_fuzz_files.py tries a thousand times as man
 
 import copy
 import json
-import os
 import time
 import warnings
 from contextlib import ExitStack, contextmanager
@@ -13,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -44,18 +43,10 @@ from cyclegan.training.checkpoint import load_checkpoint, read_best
 from cyclegan.training.run_log import RunLog
 from cyclegan.training.trackers import open_trackers
 from cyclegan.translate.engines.exported import Check, ExportInfo, Network, Side, find_export
+from fuzzing import fuzz_settings
 from make_run import events, make_examples, make_scores, write_log
 
-TIMES = int(os.environ.get("CYCLEGAN_FUZZ", "1"))
 QUIET = Messages("fuzz", quiet=True)
-
-
-def fuzz(examples):
-    """Settings of a test: always the same examples, unless there are more of them."""
-    checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
-    return settings(
-        max_examples=examples * TIMES, derandomize=True, deadline=None, database=None, suppress_health_check=checks
-    )
 
 
 # ---- damage
@@ -237,7 +228,7 @@ def test_files_of_a_run(run, name):
     text = path.read_text()
     kinds = {"config.toml": lambda text: damaged_bytes(text.encode()), "log.jsonl": damaged_lines}
 
-    @fuzz(40)
+    @fuzz_settings(40)
     @given(kinds.get(name, damaged_json)(text))
     def check(content):
         with damage(path, content):
@@ -249,7 +240,7 @@ def test_files_of_a_run(run, name):
 def test_the_showcase_of_a_run(run):
     path = run / "examples" / "examples.json"
 
-    @fuzz(30)
+    @fuzz_settings(30)
     @given(damaged_json(path.read_text()))
     def check(content):
         with damage(path, content):
@@ -284,7 +275,7 @@ def test_checkpoints(run, name):
 
     kinds = {True: damaged_json, False: damaged_bytes}
 
-    @fuzz(40)
+    @fuzz_settings(40)
     @given(kinds[path.suffix == ".json"](path.read_bytes()))
     def check(content):
         with damage(path, content):
@@ -301,7 +292,7 @@ def test_models(run, name):
     picture = Image.new("RGB", (16, 16), (9, 200, 30))
     kinds = {True: damaged_json, False: damaged_bytes}
 
-    @fuzz(60)
+    @fuzz_settings(60)
     @given(kinds[path.suffix == ".json"](path.read_bytes()))
     def check(content):
         with damage(path, content):
@@ -325,7 +316,7 @@ def test_exports(run, tmp_path):
     path.write_text(export.model_dump_json())
     (tmp_path / "a2b.onnx").write_bytes(b"no graph")
 
-    @fuzz(60)
+    @fuzz_settings(60)
     @given(damaged_json(path.read_text()))
     def check(content):
         with damage(path, content):
@@ -368,7 +359,7 @@ def test_configurations(tmp_path):
         line = f"{name} = {draw(st.sampled_from(odd))}"
         return "\n".join([*lines[:place], line, *lines[place:]]).encode()
 
-    @fuzz(120)
+    @fuzz_settings(120)
     @given(damaged_bytes(text.encode()) | changed())
     def check(content):
         with damage(path, content):
@@ -390,7 +381,7 @@ def test_header_indices(tmp_path, monkeypatch):
         for chunk in read_headers(files, found):
             assert not chunk.unreadable
 
-    @fuzz(80)
+    @fuzz_settings(80)
     @given(damaged_bytes(path.read_bytes()))
     def check(content):
         with damage(path, content):
@@ -406,7 +397,7 @@ def test_the_cache_of_precisions(tmp_path, monkeypatch):
     path = tmp_path / "tuning.json"
     resolve_precision(config, torch.device("cpu"), path)
 
-    @fuzz(50)
+    @fuzz_settings(50)
     @given(damaged_json(path.read_text()))
     def check(content):
         with damage(path, content):
@@ -425,7 +416,7 @@ def test_checkpoints_of_the_reference(tmp_path, zipped, generator):
     torch.save(to_reference(network.state_dict()), path, _use_new_zipfile_serialization=zipped)
     done = iter(range(10**9))
 
-    @fuzz(40)
+    @fuzz_settings(40)
     @given(damaged_bytes(path.read_bytes()))
     def check(content):
         with damage(path, content):
@@ -448,7 +439,7 @@ def test_images(tmp_path, name, channels, dtype):
     path = tmp_path / f"image{FILE_FORMATS[name].suffixes[0]}"
     write_image(path, (np.random.default_rng(0).random((11, 13, channels)) * 200).astype(dtype))
 
-    @fuzz(40)
+    @fuzz_settings(40)
     @given(damaged_bytes(path.read_bytes()))
     def check(content):
         with damage(path, content):

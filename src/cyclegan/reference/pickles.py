@@ -101,7 +101,7 @@ def _refusal(path: Path, message: str) -> str:
         operation = re.search(r"[Uu]nsupported operand", message)
         detail = "it is a pickle of something else" if operation else _first_sentence(message)
         return f"{path} is cut off, damaged, or no PyTorch checkpoint: {detail}."
-    name = wanted[1].rstrip(".")
+    name = cut("".join(character if character.isprintable() else "?" for character in wanted[1][:200].rstrip(".")))
     network = re.match(r"(models|networks|torch\.nn)\.", name)
     whole = " It looks like a whole network, saved with torch.save(network)." if network else ""
     return (

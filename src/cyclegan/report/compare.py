@@ -15,6 +15,7 @@ from cyclegan.report.run_charts import DIRECTIONS, arrow
 from cyclegan.storage.run import evaluation_of
 from cyclegan.storage.scores import Estimate, Score, Scores, read_scores
 from cyclegan.storage.showcase import ShownImage, read_showcase
+from cyclegan.system.json_files import cut
 
 _NAMES = {"a": "A", "b": "B"}
 _MAX_IMAGES = 6
@@ -79,9 +80,9 @@ def compare(*runs: Path, out: Path | None = None) -> Comparison:
         except InputError as error:
             if not (place / "scores.json").is_file():
                 raise
-            left_out.append(f"{run} is left out: {error}")
+            left_out.append(f"{run} is left out: {cut(str(error), 250)}")
     if len(found) < 2:
-        raise InputError(f"Fewer than two runs are left to compare. {' '.join(left_out)}")
+        raise InputError(f"Fewer than two runs are left to compare. {left_out[0]}")
     names, scores = short_names([run.resolve() for run in found]), tuple(found.values())
     differences, remarks = _unlike(names, scores)
     comparison = Comparison(tuple(found), names, scores, differences, (*left_out, *remarks))

@@ -15,6 +15,7 @@ from cyclegan.report.run_charts import DIRECTIONS, arrow
 from cyclegan.storage.run import evaluation_of
 from cyclegan.storage.scores import Estimate, Score, Scores, read_scores
 from cyclegan.storage.showcase import ShownImage, read_showcase
+from cyclegan.system.json_files import cut
 
 _NAMES = {"a": "A", "b": "B"}
 _MAX_IMAGES = 6
@@ -58,6 +59,7 @@ class Comparison:
 def compare(*runs: Path, out: Path | None = None) -> Comparison:
     """Read the scores of two or more runs and, if `out` is given, write the page of their comparison there.
 
+    A run whose scores are damaged is left out, and a remark says so.
     Raises InputError if there are fewer than two runs, one comes twice or one has no scores.
     """
     if len(runs) < 2:
@@ -69,8 +71,21 @@ def compare(*runs: Path, out: Path | None = None) -> Comparison:
     for run in runs:
         if places.count(run.resolve()) > 1:
             raise InputError(f"The run {run} is given twice; a comparison needs different runs.")
-    names, scores = short_names(places), tuple(read_scores(evaluation_of(run)) for run in runs)
-    comparison = Comparison(runs, names, scores, *_unlike(names, scores))
+    found: dict[Path, Scores] = {}
+    left_out: list[str] = []
+    for run in runs:
+        place = evaluation_of(run)
+        try:
+            found[run] = read_scores(place)
+        except InputError as error:
+            if not (place / "scores.json").is_file():
+                raise
+            left_out.append(f"{run} is left out: {cut(str(error), 250)}")
+    if len(found) < 2:
+        raise InputError(f"Fewer than two runs are left to compare. {left_out[0]}")
+    names, scores = short_names([run.resolve() for run in found]), tuple(found.values())
+    differences, remarks = _unlike(names, scores)
+    comparison = Comparison(tuple(found), names, scores, differences, (*left_out, *remarks))
     if out is not None:
         _write_page(comparison, out)
     return comparison

@@ -35,6 +35,7 @@ from cyclegan.storage.showcase import Showcase, ShownImage, open_picture, read_s
 
 _MAX_FRAMES = 8
 _FRAME_SIDE = 900
+_MAX_CONFIG = 2**18  # characters, far above any configuration
 
 T = TypeVar("T")
 
@@ -324,7 +325,8 @@ def _how(run: _Run) -> Iterator[Section]:
         parts += dict.fromkeys(str(session["command"]) for session in log.sessions if session.get("command"))
     file = run.path / "config.toml"
     if file.is_file():
-        parts.append(Details("Configuration (config.toml)", file.read_text(encoding="utf-8", errors="replace")))
+        with file.open(encoding="utf-8", errors="replace") as text:
+            parts.append(Details("Configuration (config.toml)", text.read(_MAX_CONFIG)))
     if parts:
         yield Section("How it was trained", [], parts)
 

@@ -143,11 +143,17 @@ def _newest_whole(models: Mapping[Path, int]) -> Path:
 
 
 def check_model(model: Path) -> ModelInfo:
-    """The ModelInfo of a model directory. Raises InputError unless all of its generators are whole."""
+    """The ModelInfo of a model directory. Raises InputError unless each generator that it has is whole.
+
+    Those that are not there were removed on purpose, as folders are written completely or not at all.
+    """
     info = read_info(model)
-    for direction in info.directions:
-        for ending in ("", "_average") if info.averages else ("",):
-            _read_generator(info, model / f"{direction}{ending}.safetensors", direction)
+    names = [(direction, ending) for direction in info.directions for ending in ("", "_average")]
+    found = [name for name in names if (model / f"{''.join(name)}.safetensors").is_file()]
+    if not found:
+        raise InputError(f"{model} holds no weights of a generator.")
+    for direction, ending in found:
+        _read_generator(info, model / f"{direction}{ending}.safetensors", direction)
     return info
 
 

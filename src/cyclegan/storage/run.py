@@ -127,7 +127,7 @@ class ScoresLine(LogLine):
 class WarningLine(LogLine):
     """A warning of a health check."""
 
-    check: str
+    check: str | None = None
     message: str
 
 

@@ -222,7 +222,7 @@ def test_a_best_of_dropped_steps_is_not_kept(large_folders, tmp_path, monkeypatc
 def test_a_best_that_was_being_replaced_when_the_run_was_killed_is_found_again(large_folders, tmp_path, monkeypatch):
     scripted(monkeypatch, [0.2, 0.3])
     train(*large_folders, out=tmp_path / "run", **settings(steps=4))
-    (tmp_path / "run" / "best").rename(tmp_path / "run" / ".best.old")
+    (tmp_path / "run" / "best").rename(tmp_path / "run" / ".best.999999999.0123abcd.old")
     scripted(monkeypatch, [0.4])
     run = train(*large_folders, out=tmp_path / "run", resume=True, **settings(steps=6))
     assert read_info(run / "best" / "model").step == 2
@@ -280,9 +280,8 @@ def test_a_run_of_seconds_is_not_scored_and_says_so(large_folders, tmp_path, cap
 def test_scoring_keeps_to_its_share_of_a_run(large_folders, tmp_path, monkeypatch):
     # A clock by which a step takes twenty seconds, and the features of an image half a second.
     now = [0.0]
-    clock = SimpleNamespace(monotonic=lambda: now[0])
-    monkeypatch.setattr("cyclegan.training.schedule.time", clock)
-    monkeypatch.setattr("cyclegan.training.validation.time", clock)
+    for module in ("schedule", "validation"):
+        monkeypatch.setattr(f"cyclegan.training.{module}.working_time", lambda: now[0])
 
     class Slow(QuickFeatures):
         def __call__(self, images):

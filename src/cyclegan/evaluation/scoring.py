@@ -26,7 +26,7 @@ from cyclegan.storage.model import find_model, read_info
 from cyclegan.storage.run import evaluation_of, read_run_config, run_of
 from cyclegan.storage.scores import DirectionScores, Scores
 from cyclegan.storage.showcase import ShowcaseImage, check_showcase, write_showcase
-from cyclegan.system.atomic import write_bytes
+from cyclegan.system.atomic import check_writable
 from cyclegan.system.devices import describe_device
 from cyclegan.system.provenance import command_line, now
 from cyclegan.translate.translator import Translator
@@ -103,9 +103,7 @@ def evaluate(
         check_inception(inception, weights_file, tuple(domain.root for domain in domains))
     network = LenientFeatures(first.device, features or DEFAULT_FEATURES)
     check_showcase(place / "examples")
-    place.mkdir(parents=True, exist_ok=True)
-    write_bytes(place / ".writable", b"")
-    (place / ".writable").unlink()
+    check_writable(place)
 
     results: dict[Direction, DirectionScores] = {}
     showcase: list[ShowcaseImage] = []

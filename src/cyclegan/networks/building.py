@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 Built = TypeVar("Built", bound=Network)
 
+# Weights of one network that no machine holds.
+_MAX_BYTES = 2**41
+
 
 def build_generator(
     config: "ModelConfig", in_channels: int, out_channels: int, *, seed: int | None = None
@@ -54,7 +57,14 @@ def build_heads(config: "ModelConfig", generator: Generator, *, seed: int) -> Pr
 
 def _with_weights(build: Callable[[], Built], config: "ModelConfig", seed: int | None) -> Built:
     """The network of `build`, initialised from the seed alone."""
-    network = _built_without_weights(build)
+    network = None
+    shapes = built_on_meta(build)
+    if shapes is not None:
+        _check_size(shapes)
+        try:
+            network = shapes.to_empty(device="cpu") if _all_initialised(shapes) else None
+        except RuntimeError:  # torch has no error of its own for a CPU without memory
+            raise InputError(f"{type(shapes).__name__} does not fit into memory: {_size(shapes)}.") from None
     if network is None:
         # Parameters that `initialise` does not set keep the values of their constructors.
         with torch.random.fork_rng(devices=[]):
@@ -66,16 +76,35 @@ def _with_weights(build: Callable[[], Built], config: "ModelConfig", seed: int |
     return network
 
 
-def _built_without_weights(build: Callable[[], Built]) -> Built | None:
-    """The network with memory for its weights but no values, the fast way; None if `initialise` would not set all."""
+def built_on_meta(build: Callable[[], Built]) -> Built | None:
+    """The network of `build` with shapes but no memory; None if its constructor computes with values."""
     try:
         with torch.device("meta"):
-            network = build()
-    except (NotImplementedError, RuntimeError):  # its constructor computes with values
+            return build()
+    except (NotImplementedError, RuntimeError):
         return None
-    if not all(_is_initialised(module) for module in network.modules()):
-        return None
-    return network.to_empty(device="cpu")
+
+
+def _check_size(network: Network) -> None:
+    """Raise InputError if no machine can hold the weights, before any memory is taken."""
+    if _num_bytes(network) > _MAX_BYTES:
+        raise InputError(
+            f"{type(network).__name__} with these settings is too large for any machine: {_size(network)}; "
+            "expected a smaller width or fewer layers."
+        )
+
+
+def _num_bytes(network: Network) -> int:
+    return sum(math.prod(tensor.shape) * tensor.element_size() for tensor in network.state_dict().values())
+
+
+def _size(network: Network) -> str:
+    return f"{count_parameters(network):,} parameters, {_num_bytes(network) / 2**30:,.1f} GiB"
+
+
+def _all_initialised(network: Network) -> bool:
+    """Whether `initialise` would set all of its tensors."""
+    return all(_is_initialised(module) for module in network.modules())
 
 
 def _is_initialised(module: nn.Module) -> bool:

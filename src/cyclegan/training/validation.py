@@ -1,7 +1,6 @@
 """Score the generators on validation images during training, to choose the best step and to find problems."""
 
 import math
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from cyclegan.metrics.features import FeatureNetwork
 from cyclegan.metrics.functions import kernel_distance, l1
 from cyclegan.metrics.round_trip import round_trip
 from cyclegan.metrics.table import METRICS, failure_reason, finite, measure_image
+from cyclegan.system.clock import working_time
 from cyclegan.training.health import (
     Finding,
     Vitals,
@@ -97,20 +97,20 @@ class Validation:
         """Predict the costs from one image of each domain."""
         with self.clock():
             self._network = FeatureNetwork(self.device)
-            reading = time.monotonic()
+            reading = working_time()
             pair = self._read(self.files.a, self.files.b, 1)
-            of_reading = (time.monotonic() - reading) / 2
+            of_reading = (working_time() - reading) / 2
             for name, found in (("A", pair[0]), ("B", pair[1])):
                 if not found:
                     raise InputError(f"Scores need at least 2 images of each domain; {name} has none that can be read.")
             self._look(pair, a2b, b2a)  # the first calls take longer
-            started = time.monotonic()
+            started = working_time()
             self._look(pair, a2b, b2a)
-            each = (time.monotonic() - started) / 2
-            measuring = time.monotonic()
+            each = (working_time() - started) / 2
+            measuring = working_time()
             for images in pair:
                 self._network(images[0][None])
-            of_features = (time.monotonic() - measuring) / 2
+            of_features = (working_time() - measuring) / 2
             scored = len(self.files.a) + len(self.files.b)
             trained = len(self.files.trained_a) + len(self.files.trained_b)
             self._open_cost = CAUTION * (scored + trained) * (of_reading + of_features)
@@ -124,11 +124,11 @@ class Validation:
     @contextmanager
     def clock(self) -> Iterator[None]:
         """Count the time of the block as scoring."""
-        started = time.monotonic()
+        started = working_time()
         try:
             yield
         finally:
-            self.spent += time.monotonic() - started
+            self.spent += working_time() - started
 
     def _read(self, a: Sequence[Path], b: Sequence[Path], wanted: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         return (

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cyclegan.errors import InputError, UnreadableError
+from cyclegan.errors import InputError, UnreadableError, reason_of, remedy_sentence
 from cyclegan.images import Array
 from cyclegan.images.codecs import read_as, write_image
 from cyclegan.images.formats import ImageFormat
@@ -155,7 +155,8 @@ def _write_all(
         except OSError as error:
             num_done += sum(not other.cancel() and other.exception() is None for *_, other in writing)
             raise InputError(
-                f"{image.target} could not be written: {error.strerror or error}. {num_done} images are done and kept."
+                f"{image.target} could not be written: {reason_of(error)}. {num_done} images are done and kept."
+                f"{remedy_sentence(error)}"
             ) from error
         num_done += 1
         on_done(image.source)

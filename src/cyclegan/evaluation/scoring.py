@@ -28,10 +28,12 @@ from cyclegan.storage.scores import DirectionScores, Scores
 from cyclegan.storage.showcase import ShowcaseImage, check_showcase, write_showcase
 from cyclegan.system.atomic import check_writable
 from cyclegan.system.devices import describe_device
+from cyclegan.system.host_state import host_state
 from cyclegan.system.provenance import command_line, now
 from cyclegan.translate.translator import Translator
 
 
+@host_state()
 def evaluate(
     run: str | Path,
     a: str | Path | None = None,

@@ -54,14 +54,21 @@ def run_of(path: Path) -> Path | None:
 def evaluation_of(path: Path) -> Path:
     """Where the evaluation of a run, checkpoint or model directory is kept.
 
-    For a run and its model/: in the run. For RUN/best and checkpoints, which training replaces: in RUN/evaluations/.
-    For any other model: in its directory.
+    For a run and its model/: in the run. For RUN/best, checkpoints and the models of epochs: in RUN/evaluations/, since
+    training replaces them; such a folder is its own place. For any other model: in its directory.
     """
     run = run_of(path)
     if run is None or path.resolve() == run:
         return path
-    names = [part for part in path.resolve().relative_to(run).parts if part not in ("model", "checkpoints")]
-    return run / "evaluations" / names[0] if names else run
+    parts = path.resolve().relative_to(run).parts
+    names = [part for part in parts if part not in ("model", "models", "checkpoints", "evaluations")]
+    return run.joinpath("evaluations", *names) if names else run
+
+
+def evaluated_run(place: Path) -> Path | None:
+    """The run whose checkpoint was evaluated in this place, a folder of RUN/evaluations/; None for any other place."""
+    run = run_of(place)
+    return run if run is not None and run / "evaluations" in place.resolve().parents else None
 
 
 def read_log(path: Path, warn: Callable[[str], object] = warn_once) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ from cyclegan.config import TrainConfig
 from cyclegan.errors import InputError, TrainingError
 from cyclegan.report.run import write_run_report
 from cyclegan.step.state import set_learning_rate
+from cyclegan.system.host_state import host_state
 from cyclegan.system.messages import Messages
 from cyclegan.system.progress import show_progress, stop_signals
 from cyclegan.training.batch_source import BatchSource
@@ -30,6 +31,7 @@ from cyclegan.training.setup import (
 )
 
 
+@host_state()
 def train(
     a: str | Path | TrainConfig | None = None,
     b: str | Path | None = None,
@@ -61,6 +63,7 @@ def train(
     fresh: move what is in `out` aside and start anew.
     quiet: print nothing. Messages also go to the logger `cyclegan.training`, quiet or not.
 
+    The process stays as it was, but for what `cyclegan.system.host_state` lists.
     Raises InputError for input that cannot be used, TrainingError if the run had to stop, and KeyboardInterrupt after
     Ctrl-C, when everything is saved.
     """
@@ -85,6 +88,7 @@ def train(
         config, data = prepare_data(config, batches, device, messages, fresh=fresh)
         start = prepare_state(config, data, device, messages, resume=resume, fresh=fresh)
         run = open_run(config, data, start, messages, callbacks, stack, resume=resume, fresh=fresh)
+        stack.callback(run.state.close)
 
         # Train, unless the run has reached its length.
         if run.is_complete:

@@ -19,6 +19,7 @@ from cyclegan.images.pillow import from_pillow, to_pillow
 from cyclegan.images.tensors import from_tensor, is_finite, pad_to_multiple, same_size_batches, to_tensor
 from cyclegan.storage.hub import PREFIX, fetch_model
 from cyclegan.storage.model import ModelInfo, find_model, find_weights, load_generator
+from cyclegan.system.host_state import host_state
 from cyclegan.translate.engines import Engine
 from cyclegan.translate.engines.exported import files_of_export, find_export, open_export
 from cyclegan.translate.engines.registry import open_engine
@@ -81,6 +82,7 @@ class Translator:
         return self.engine.original
 
     @classmethod
+    @host_state()
     def load(
         cls,
         path: str | Path,

@@ -25,6 +25,7 @@ from cyclegan.errors import DownloadError, InputError, TransferError, reason_of
 from cyclegan.system.atomic import check_free, locked
 from cyclegan.system.messages import Messages
 from cyclegan.system.progress import show_progress
+from cyclegan.system.signals import AnnouncedStop
 
 _CHUNK = 1 << 18
 
@@ -72,8 +73,11 @@ def workplace(out: Path, messages: Messages) -> Iterator[Path]:
         try:
             yield work
         except BaseException as error:
+            stopped = isinstance(error, KeyboardInterrupt)
             if kept.num_bytes() and not isinstance(error, DownloadError):  # whose message says it
-                messages.info(f"Stopped. {kept}" if isinstance(error, KeyboardInterrupt) else str(kept))
+                messages.info(f"Stopped. {kept}" if stopped else str(kept))
+                if stopped:
+                    raise AnnouncedStop from error
             raise
         finally:
             if not kept.num_bytes():

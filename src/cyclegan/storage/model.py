@@ -1,6 +1,5 @@
 """Model directories: config.json and safetensors, which is all that a translator needs."""
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +17,7 @@ from cyclegan.storage.hub import fetch_address, is_address
 from cyclegan.storage.run import list_checkpoints
 from cyclegan.system.atomic import atomic_path
 from cyclegan.system.json_files import read_json
+from cyclegan.system.terminal import shell_quote
 
 
 class ModelInfo(Config):
@@ -93,7 +93,7 @@ def find_model(path: Path) -> Path:
     if path.suffix in (".pth", ".pt") or any(path.glob("*_net_G*.pth")):
         raise InputError(
             f"{path} looks like a checkpoint of the reference implementation; convert it first: "
-            f"cyclegan import {shlex.quote(str(path))} --out {shlex.quote(f'models/{path.stem}')}"
+            f"cyclegan import {shell_quote(path)} --out {shell_quote(f'models/{path.stem}')}"
         )
     raise InputError(f"{path} holds no model; expected a run directory, a checkpoint or a model directory.")
 

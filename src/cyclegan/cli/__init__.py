@@ -25,6 +25,8 @@ from cyclegan.cli import (
     translate,
 )
 from cyclegan.errors import CycleganError, InputError, reason_of, remedy_of
+from cyclegan.system.signals import AnnouncedStop, signals_interrupt
+from cyclegan.system.terminal import ClosedOutputError, flush_or_drop, say
 
 # In the order of the help text. Each module has SUMMARY, EXAMPLES, add_arguments(parser) and run(parsed).
 COMMANDS: dict[str, ModuleType] = {
@@ -68,7 +70,8 @@ class _Parser(argparse.ArgumentParser):
                 message += f", which is {theirs} here; cyclegan train --from-reference translates whole commands"
             elif nearest:
                 message += f"; did you mean {nearest[0]}?"
-        print(f"cyclegan: {message}\nSee: {self.prog} --help", file=sys.stderr)
+        say(f"cyclegan: {message}")
+        say(f"See: {self.prog} --help")
         raise SystemExit(2)
 
 
@@ -94,28 +97,39 @@ def _wait_briefly() -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the command `cyclegan`.
 
-    Exits with 0 after success, 2 after an InputError, 1 after any other error, 130 after Ctrl-C.
+    Exits with 0 after success, 2 after an InputError, 1 after any other error, 130 after Ctrl-C, SIGTERM or SIGHUP.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     _wait_briefly()
-    try:
-        parser = _parser(arguments)
-        parsed, unknown = parser.parse_known_args(arguments)
-        # argparse takes the folders of `train A --steps 9 B` for one argument and a stray one.
-        if unknown and hasattr(parsed, "paths") and not any(word.startswith("-") for word in unknown):
-            parsed.paths += [Path(word) for word in unknown]
-        elif unknown:  # the subcommand reports it, because it has the flags
-            command = getattr(parsed, "command_parser", parser)
-            command.error(f"unrecognized arguments: {' '.join(unknown)}")
-        parsed.run(parsed)
-    except InputError as error:
-        print(f"cyclegan: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    except (CycleganError, OSError) as error:  # any other is a bug and keeps its traceback
-        print(f"cyclegan: {_sentence(error)}", file=sys.stderr)
-        raise SystemExit(1) from None
+    with signals_interrupt():
+        try:
+            _run(arguments)
+        except InputError as error:
+            say(f"cyclegan: {error}")
+            raise SystemExit(2) from None
+        except KeyboardInterrupt as stop:
+            if not isinstance(stop, AnnouncedStop):
+                say(str(stop) or "Stopped.")
+            raise SystemExit(130) from None
+        except ClosedOutputError:
+            raise SystemExit(1) from None
+        except (CycleganError, OSError) as error:  # any other is a bug and keeps its traceback
+            say(f"cyclegan: {_sentence(error)}")
+            raise SystemExit(1) from None
+        finally:
+            flush_or_drop()
+
+
+def _run(arguments: Sequence[str]) -> None:
+    parser = _parser(arguments)
+    parsed, unknown = parser.parse_known_args(arguments)
+    # argparse takes the folders of `train A --steps 9 B` for one argument and a stray one.
+    if unknown and hasattr(parsed, "paths") and not any(word.startswith("-") for word in unknown):
+        parsed.paths += [Path(word) for word in unknown]
+    elif unknown:  # the subcommand reports it, because it has the flags
+        command = getattr(parsed, "command_parser", parser)
+        command.error(f"unrecognized arguments: {' '.join(unknown)}")
+    parsed.run(parsed)
 
 
 def _sentence(error: CycleganError | OSError) -> str:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cyclegan._version import __version__
@@ -29,6 +28,7 @@ from cyclegan.storage.showcase import ShowcaseImage, check_showcase, write_showc
 from cyclegan.system.atomic import check_writable
 from cyclegan.system.devices import describe_device
 from cyclegan.system.host_state import host_state
+from cyclegan.system.messages import make_console
 from cyclegan.system.provenance import command_line, now
 from cyclegan.translate.translator import Translator
 
@@ -172,7 +172,7 @@ def _check_apart(place: Path, domains: tuple[TestImages, TestImages]) -> None:
 @contextmanager
 def _progress(quiet: bool) -> Iterator[Callable[[str, int], Advance]]:
     """Yields a function that begins a stage and returns what to call as its images are done."""
-    console = Console(stderr=True, quiet=quiet, highlight=False, markup=False, soft_wrap=True)
+    console = make_console(stderr=True, quiet=quiet, soft_wrap=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
 

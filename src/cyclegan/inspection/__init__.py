@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import Progress
 
 from cyclegan.config import TrainConfig
@@ -20,11 +19,12 @@ from cyclegan.inspection.survey import (
     OnFile,
     check_folder,
     domain_distance,
-    printable,
     survey_folder,
 )
 from cyclegan.storage.run import read_run_config, run_of
 from cyclegan.system.host_state import host_state
+from cyclegan.system.messages import make_console
+from cyclegan.system.terminal import printable
 
 # Pairs of folders that are searched for copies, besides each folder itself.
 _BORDERS = (
@@ -142,7 +142,7 @@ def _inspect(places: dict[str, Path], config: TrainConfig, quiet: bool) -> Inspe
 @contextmanager
 def _progress(quiet: bool) -> Iterator[Callable[[str], OnFile]]:
     """Yields a function that starts a line of progress and returns a function to call with (done, total)."""
-    console = Console(stderr=True, highlight=False, markup=False)
+    console = make_console(stderr=True)
     with Progress(console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
 
         def task(name: str) -> OnFile:

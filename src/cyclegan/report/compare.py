@@ -17,6 +17,8 @@ from cyclegan.storage.run import evaluation_of, run_of
 from cyclegan.storage.scores import Estimate, Score, Scores, read_scores
 from cyclegan.storage.showcase import ShownImage, read_showcase
 from cyclegan.system.json_files import cut
+from cyclegan.system.messages import make_console
+from cyclegan.system.terminal import printable
 
 _NAMES = {"a": "A", "b": "B"}
 _MAX_IMAGES = 6
@@ -195,10 +197,9 @@ def warning(comparison: Comparison) -> str:
 
 def print_comparison(comparison: Comparison) -> None:
     """Print a table for each direction to stdout; readable from 100 columns on with three runs."""
-    from rich.console import Console
     from rich.table import Table as ScreenTable
 
-    console = Console(highlight=False, markup=False)
+    console = make_console()
     if text := warning(comparison):
         console.print(text, style="yellow")
     any_marked = False
@@ -206,7 +207,7 @@ def print_comparison(comparison: Comparison) -> None:
         rows = list(comparison.rows(direction))
         table = ScreenTable("", title=arrow(direction, _NAMES), title_justify="left")
         for name in comparison.names:
-            table.add_column(name, overflow="fold")
+            table.add_column(printable(name), overflow="fold")
         for metric, values, best in rows:
             any_marked |= bool(best)
             table.add_row(

@@ -1,8 +1,7 @@
 """Train both translators: set up, resume, loop, save."""
 
 import math
-import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -14,7 +13,9 @@ from cyclegan.report.run import write_run_report
 from cyclegan.step.state import set_learning_rate
 from cyclegan.system.host_state import host_state
 from cyclegan.system.messages import Messages
-from cyclegan.system.progress import show_progress, stop_signals
+from cyclegan.system.progress import show_progress
+from cyclegan.system.signals import AnnouncedStop, stop_signals
+from cyclegan.system.terminal import shell_quote
 from cyclegan.training.batch_source import BatchSource
 from cyclegan.training.checkpoint import writing
 from cyclegan.training.display import progress_line
@@ -107,13 +108,14 @@ def _train(run: OpenRun) -> None:
     """Train to the end of the run, or until it is interrupted, and save."""
     state, out, messages = run.state, run.config.out, run.messages
     try:
-        _loop(run)
-        run.saver.save_checkpoint()
-        if run.progress.share < 1:
-            with writing(out, state.step):
-                run.monitor.write_page()
-            messages.info(f"Stopped and saved after step {state.step}. To continue: {how_to_resume(run.config)}")
-            raise KeyboardInterrupt
+        with stop_signals() as stopped:
+            _loop(run, stopped)
+            run.saver.save_checkpoint()
+            if stopped():
+                with writing(out, state.step):
+                    run.monitor.write_page()
+                messages.info(f"Stopped and saved after step {state.step}. To continue: {how_to_resume(run.config)}")
+                raise AnnouncedStop
         _finish(run)
     except TrainingError:
         # The page shows what happened. A full disk may prevent it, but has been reported already.
@@ -123,7 +125,7 @@ def _train(run: OpenRun) -> None:
     messages.info(f"Done: {state.step} steps in {run.progress.seconds / 60:.1f} minutes of training.")
     run.monitor.show_best()
     messages.info(f"Page: {out / 'report.html'}")
-    messages.info(f"Translate with: cyclegan translate {shlex.quote(str(out))} IMAGES --out FOLDER --direction a2b")
+    messages.info(f"Translate with: cyclegan translate {shell_quote(out)} IMAGES --out FOLDER --direction a2b")
 
 
 def _longer(run: OpenRun) -> str:
@@ -134,12 +136,11 @@ def _longer(run: OpenRun) -> str:
     return how_to_resume(config, **{unit: math.ceil(2 * max(length, done[unit]))})
 
 
-def _loop(run: OpenRun) -> None:
+def _loop(run: OpenRun, stopped: Callable[[], bool]) -> None:
     """Train step by step, and after each step write what is due: log, snapshot, model, checkpoint."""
     config, state, progress, saver = run.config, run.state, run.progress, run.saver
     progress.start_clock()
     with (
-        stop_signals() as stopped,
         show_progress(
             run.messages.console, lambda: progress.share, lambda: progress_line(progress, run.losses)
         ) as show,

@@ -1,6 +1,5 @@
 """Check a run directory before a session, lock it, and find the checkpoint to resume from."""
 
-import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -24,6 +23,7 @@ from cyclegan.step.state import TrainState
 from cyclegan.storage.hub import is_address
 from cyclegan.storage.run import list_checkpoints, read_run_config
 from cyclegan.system.atomic import locked, write_bytes
+from cyclegan.system.terminal import shell_quote
 from cyclegan.training.checkpoint import load_checkpoint
 
 _PATHS = ("a", "b", "test_a", "test_b", "init_from")
@@ -146,7 +146,8 @@ def resume_command(config: TrainConfig, out: Path, changes: Mapping[str, Any] | 
     changes = changes or {}
     folders = [config.a, config.b] if changes.keys() & {"a", "b"} else []
     paths = [str(folder) for folder in folders if folder is not None]
-    return shlex.join(["cyclegan", "train", *paths, "--out", str(out), "--resume", *flags_of(changes)])
+    words = ["cyclegan", "train", *paths, "--out", out, "--resume", *flags_of(changes)]
+    return " ".join(map(shell_quote, words))
 
 
 def how_to_resume(config: TrainConfig, **changes: Any) -> str:

@@ -24,7 +24,7 @@ from cyclegan.cli import (
     train,
     translate,
 )
-from cyclegan.errors import CycleganError, InputError
+from cyclegan.errors import CycleganError, InputError, reason_of, remedy_of
 
 # In the order of the help text. Each module has SUMMARY, EXAMPLES, add_arguments(parser) and run(parsed).
 COMMANDS: dict[str, ModuleType] = {
@@ -114,8 +114,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     except KeyboardInterrupt:
         raise SystemExit(130) from None
     except (CycleganError, OSError) as error:  # any other is a bug and keeps its traceback
-        print(f"cyclegan: {error}", file=sys.stderr)
+        print(f"cyclegan: {_sentence(error)}", file=sys.stderr)
         raise SystemExit(1) from None
+
+
+def _sentence(error: CycleganError | OSError) -> str:
+    """What an error says; of one that the disk caused, the place, the reason and the remedy."""
+    remedy = remedy_of(error)
+    if isinstance(error, OSError) and error.filename is not None and remedy:
+        return f"{error.filename}: {reason_of(error)}; {remedy}."
+    return str(error)
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:

@@ -116,7 +116,18 @@ def _inspect(places: dict[str, Path], config: TrainConfig, quiet: bool) -> Inspe
             if folders[name].middle is not None:  # test images are shown in the range of the training images
                 ranges[of] = (folders[name].low, folders[name].high)
         pairs = [(name, name) for name in prints] + [(x, y) for x, y in _BORDERS if x in prints and y in prints]
-        copies = tuple(Copies(x, y, find_copies(prints[x], prints[y])) for x, y in pairs)
+        copies = tuple(
+            Copies(
+                x,
+                y,
+                find_copies(
+                    prints[x],
+                    prints[y],
+                    task(f"Looking for copies, {x} and {y}" if x != y else f"Looking for copies in {x}"),
+                ),
+            )
+            for x, y in pairs
+        )
         distance, reason = None, None
         if "B" in folders:
             try:

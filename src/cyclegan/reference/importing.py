@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from pydantic import ValidationError
+
 from cyclegan._version import __version__
-from cyclegan.config import DataConfig, Direction, ModelConfig, Preprocess
+from cyclegan.config import MAX_SIDE, DataConfig, Direction, ModelConfig, Preprocess
 from cyclegan.errors import InputError
 from cyclegan.images.formats import ImageFormat
 from cyclegan.reference.keys import KINDS, ReferenceNetwork, recognise
@@ -16,6 +18,7 @@ from cyclegan.reference.options import OPTIONS
 from cyclegan.reference.pickles import read_state_dict
 from cyclegan.storage.model import ModelInfo, save_model
 from cyclegan.system.atomic import check_free
+from cyclegan.system.json_files import cut, describe_validation_error
 
 # Networks of the reference and ours. Its D_A is the discriminator of domain B, which sees the fakes of G_A.
 ROLES = {"G_A": "a2b", "G_B": "b2a", "D_A": "discriminator_b", "D_B": "discriminator_a"}
@@ -118,13 +121,19 @@ def _preprocessing(options: dict[str, str]) -> dict[str, Any]:
     """The preprocessing of the training images, where the options name it; otherwise `none`."""
     preprocess = options.get("preprocess", "").replace("_", "-")
     sizes = [options.get(name, "") for name in ("load_size", "crop_size")]
-    load_size, crop_size = [int(size) if size.isdigit() else None for size in sizes]
+    load_size, crop_size = [_side(size) for size in sizes]
     usual = DataConfig()
     return {
         "preprocess": preprocess if preprocess in get_args(Preprocess) and load_size else "none",
         "load_size": load_size or usual.resolved_load_size,
         "crop_size": crop_size or usual.crop_size,
     }
+
+
+def _side(text: str) -> int | None:
+    """The side of an image, in pixels, that an option of the reference gives; None if it is none."""
+    is_side = re.fullmatch(r"[0-9]{1,7}", text) and 1 <= int(text) <= MAX_SIDE
+    return int(text) if is_side else None
 
 
 def _read_networks(
@@ -138,7 +147,7 @@ def _read_networks(
         try:
             network = recognise(state)
         except InputError as error:
-            raise InputError(f"{path}: {error}") from None
+            raise InputError(f"{path}: {cut(str(error), 400)}") from None
         if role in ROLES:
             name = ROLES[role]
             if role[0] != network.kind[0].upper():
@@ -204,5 +213,6 @@ def _common_architecture(
             del networks[name]
     try:
         return ModelConfig(**{**discriminators, **settings})
-    except ValueError as error:
-        raise InputError(f"{generators[0][1]} cannot be represented: {error}") from None
+    except ValidationError as error:
+        reason = describe_validation_error(error)
+        raise InputError(f"{generators[0][1]} cannot be represented: {reason}") from None

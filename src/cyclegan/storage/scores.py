@@ -120,8 +120,9 @@ class DirectionScores(Config):
 
     @property
     def ranked(self) -> list[ImageScores]:
-        """The images from best to worst."""
-        return sorted(self.images, key=lambda image: image.scores[self.ranked_by])
+        """The images that have the score `ranked_by`, from best to worst."""
+        name = self.ranked_by
+        return sorted((image for image in self.images if name in image.scores), key=lambda image: image.scores[name])
 
 
 class FileList(Config):

@@ -20,9 +20,10 @@ import numpy as np
 from PIL import Image
 
 from cyclegan.config import TrainConfig, flat_values, to_toml
-from cyclegan.errors import InputError
+from cyclegan.errors import InputError, UnreadableError
 from cyclegan.metrics.features import DEFAULT_FEATURES
 from cyclegan.system.atomic import write_bytes
+from cyclegan.system.json_files import read_json
 from cyclegan.system.messages import Messages
 from cyclegan.training.events import Event, LossesLogged, Scored, SnapshotSaved, Status, WarningRaised, status_after
 
@@ -303,7 +304,7 @@ def open_trackers(config: TrainConfig, step: int, messages: Messages, stack: Exi
     trackers = Trackers(messages)
     stack.push(trackers.close)
     wanted = {"tensorboard": str(config.tensorboard or ""), "wandb": config.wandb, "mlflow": config.mlflow}
-    known = _read_ids(config.out)
+    known = _read_ids(config.out, messages)
     for name, target in wanted.items():
         if not target:
             continue
@@ -334,13 +335,14 @@ def open_trackers(config: TrainConfig, step: int, messages: Messages, stack: Exi
     return trackers
 
 
-def _read_ids(out: Path) -> dict[str, dict[str, str]]:
+def _read_ids(out: Path, messages: Messages) -> dict[str, dict[str, str]]:
     """For each tracker: the project or experiment, and the id of this run in it."""
     try:
-        found = json.loads((out / "trackers.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(out / "trackers.json", dict[str, dict[str, str]])
+    except UnreadableError as error:
+        if (out / "trackers.json").exists():
+            messages.warning(f"{error} Trackers open a new run.")
         return {}
-    return {name: ids for name, ids in found.items() if isinstance(ids, dict)} if isinstance(found, dict) else {}
 
 
 def _one_line(error: Exception) -> str:

@@ -20,7 +20,7 @@ from cyclegan.images.tensors import same_size_batches
 from cyclegan.metrics.features import FeatureNetwork
 from cyclegan.metrics.functions import kernel_distance, l1
 from cyclegan.metrics.round_trip import round_trip
-from cyclegan.metrics.table import METRICS, measure_image
+from cyclegan.metrics.table import METRICS, failure_reason, finite, measure_image
 from cyclegan.system.clock import working_time
 from cyclegan.training.health import (
     Finding,
@@ -206,7 +206,7 @@ class Validation:
         target: ImageFormat,
     ) -> tuple[dict[str, Any], list[Finding]]:
         measured = self._measure(reals, there, back, target)
-        kid = self._distance(torch.cat(measured.features), self._features["b" if direction == "a2b" else "a"])
+        kid = self._kid(measured, self._features["b" if direction == "a2b" else "a"])
         scores: dict[str, Any] = {"kid": kid}
         for name, metric in METRICS.items():
             if metric.in_training and name != "kid":
@@ -234,7 +234,11 @@ class Validation:
         for _, batch in same_size_batches(((None, real) for real in reals), _BATCH):
             ways = partial(self._run, there), partial(self._run, back)
             trip = round_trip(batch, *ways, target, seed=self.config.seed, first=len(measured.rows))
-            measured.features.append(self._network(trip.fake))
+            if "kid" not in measured.failures:
+                try:
+                    measured.features.append(self._network(trip.fake))
+                except Exception as error:  # the scores without features are kept
+                    measured.failures["kid"] = failure_reason(error)
             measured.outputs.append(thumbnails(trip.fake))
             for i, real in enumerate(batch):
                 fake = trip.fake[i]
@@ -248,6 +252,16 @@ class Validation:
                 measured.changes += [l1(fake, real)] if real.shape == fake.shape else []
                 measured.planes.append(plane_correlations(real, fake))
         return measured
+
+    def _kid(self, measured: "_Measured", real: Tensor) -> dict[str, float]:
+        """The KID of the translations; NaN, with an entry in the failures, if it cannot be computed."""
+        if "kid" not in measured.failures:
+            try:
+                kid = self._distance(torch.cat(measured.features), real)
+                return {name: finite(value) for name, value in kid.items()}
+            except Exception as error:
+                measured.failures["kid"] = failure_reason(error)
+        return dict.fromkeys(("value", "low", "high"), math.nan)
 
     def _distance(self, x: Tensor, y: Tensor) -> dict[str, float]:
         value, low, high = kernel_distance(x, y, num_bootstrap=_NUM_BOOTSTRAP, seed=self.config.seed)

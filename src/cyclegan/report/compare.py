@@ -15,6 +15,7 @@ from cyclegan.report.run_charts import DIRECTIONS, arrow
 from cyclegan.storage.run import evaluation_of
 from cyclegan.storage.scores import Estimate, Score, Scores, read_scores
 from cyclegan.storage.showcase import ShownImage, read_showcase
+from cyclegan.system.arguments import real_path
 
 _NAMES = {"a": "A", "b": "B"}
 _MAX_IMAGES = 6
@@ -65,9 +66,9 @@ def compare(*runs: Path, out: Path | None = None) -> Comparison:
     for run in runs:
         if not run.is_dir():
             raise InputError(f"There is no run directory {run}.")
-    places = [run.resolve() for run in runs]
+    places = [real_path(run) for run in runs]
     for run in runs:
-        if places.count(run.resolve()) > 1:
+        if places.count(real_path(run)) > 1:
             raise InputError(f"The run {run} is given twice; a comparison needs different runs.")
     names, scores = short_names(places), tuple(read_scores(evaluation_of(run)) for run in runs)
     comparison = Comparison(runs, names, scores, *_unlike(names, scores))

@@ -149,7 +149,8 @@ def write_report(path: Path, title: str, sections: Sequence[Section]) -> None:
         Markup((files("cyclegan.report") / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js")
     )
     page = _templates().get_template("page.html")
-    write_bytes(path, page.render(title=title, sections=sections, style=style, script=script).encode())
+    text = page.render(title=title, sections=sections, style=style, script=script)
+    write_bytes(path, text.encode(errors="xmlcharrefreplace"))  # names of files need not be text
 
 
 def part_html(part: Part) -> str:

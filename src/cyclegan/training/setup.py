@@ -20,6 +20,7 @@ from cyclegan.step.state import TrainState
 from cyclegan.storage.hub import is_address
 from cyclegan.storage.model import ModelInfo, read_info
 from cyclegan.storage.run import read_run_config
+from cyclegan.system.arguments import real_path
 from cyclegan.system.atomic import remove_leftovers, restore
 from cyclegan.system.devices import describe_device, resolve_device
 from cyclegan.system.messages import Messages
@@ -99,7 +100,7 @@ def prepare_machine(config: TrainConfig) -> tuple[TrainConfig, torch.device]:
     check_trackers(config)
     paths = {name: getattr(config, name) for name in ("a", "b", "test_a", "test_b", "init_from")}
     paths = {name: path for name, path in paths.items() if path is not None and not is_address(path)}
-    config = config.replace(**{name: path.resolve() for name, path in paths.items()})
+    config = config.replace(**{name: real_path(path) for name, path in paths.items()})
     device = resolve_device(config.device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)

@@ -28,7 +28,14 @@ from cyclegan.training.events import StepDone
 from fuzzing import fuzz_settings
 
 # Constant, so that the length of a run does not change its first steps.
-SETTINGS = {**TINY, "width": 2, "discriminator_width": 2, "schedule": "constant", "checkpoint_steps": 2}
+SETTINGS = {
+    **TINY,
+    "preset": "paper",
+    "width": 2,
+    "discriminator_width": 2,
+    "schedule": "constant",
+    "checkpoint_steps": 2,
+}
 SETTINGS |= {"keep_checkpoints": 2, "log_steps": 1, "sample_steps": 3, "pool_size": 2, "dropout": True}
 
 # Steps of the longest run. Beyond them nothing is compared.

@@ -24,7 +24,7 @@ from cyclegan.cli import (
     train,
     translate,
 )
-from cyclegan.errors import CycleganError, InputError, reason_of, remedy_of
+from cyclegan.errors import CycleganError, InputError, brief, reason_of, remedy_of
 
 # In the order of the help text. Each module has SUMMARY, EXAMPLES, add_arguments(parser) and run(parsed).
 COMMANDS: dict[str, ModuleType] = {
@@ -74,7 +74,7 @@ class _Parser(argparse.ArgumentParser):
                 message += f", which is {theirs} here; cyclegan train --from-reference translates whole commands"
             elif nearest:
                 message += f"; did you mean {nearest[0]}?"
-        print(f"cyclegan: {message}\nSee: {self.prog} --help", file=sys.stderr)
+        print(f"cyclegan: {brief(message)}\nSee: {self.prog} --help", file=sys.stderr)
         raise SystemExit(2)
 
 
@@ -129,7 +129,7 @@ def _sentence(error: CycleganError | OSError) -> str:
     remedy = remedy_of(error)
     if isinstance(error, OSError) and error.filename is not None and remedy:
         return f"{error.filename}: {reason_of(error)}; {remedy}."
-    return str(error)
+    return brief(error)
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:

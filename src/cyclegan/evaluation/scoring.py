@@ -26,7 +26,7 @@ from cyclegan.storage.model import find_model, read_info
 from cyclegan.storage.run import evaluation_of, read_run_config, run_of
 from cyclegan.storage.scores import DirectionScores, Scores
 from cyclegan.storage.showcase import ShowcaseImage, check_showcase, write_showcase
-from cyclegan.system.arguments import MAX_NUMBER, MAX_SIDE, check_choice, check_int, check_path, real_path
+from cyclegan.system.arguments import MAX_NUMBER, MAX_SIDE, check_bool, check_choice, check_int, check_path, real_path
 from cyclegan.system.atomic import check_writable
 from cyclegan.system.devices import describe_device
 from cyclegan.system.provenance import command_line, now
@@ -74,6 +74,7 @@ def evaluate(
         None if path is None else check_path(name, path)
         for name, path in (("a", a), ("b", b), ("out", out), ("inception_weights", inception_weights))
     )
+    paired, quiet = check_bool("paired", paired), check_bool("quiet", quiet)
     check_choice("direction", direction, ("a2b", "b2a", "both"))
     if weights is not None:
         check_choice("weights", weights, ("final", "average"))

@@ -24,7 +24,7 @@ from cyclegan.inspection.survey import (
     survey_folder,
 )
 from cyclegan.storage.run import read_run_config, run_of
-from cyclegan.system.arguments import check_path
+from cyclegan.system.arguments import check_bool, check_path
 
 # Pairs of folders that are searched for copies, besides each folder itself.
 _BORDERS = (
@@ -66,7 +66,7 @@ def inspect_folders(
     test_a, test_b: folders of test images. Progress goes to stderr. Raises InputError for a folder that is missing or
     holds no readable images; for a run, `run.missing` says so instead.
     """
-    path = check_path("a", a)
+    path, quiet = check_path("a", a), check_bool("quiet", quiet)
     named = (("b", b), ("test_a", test_a), ("test_b", test_b))
     others = [check_path(name, folder) if folder is not None else None for name, folder in named]
     is_model = (path / "model" / "config.json").is_file() or (path / "config.json").is_file()

@@ -2,6 +2,7 @@
 
 import math
 import os
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
@@ -13,32 +14,35 @@ MAX_NUMBER = 10**12
 MAX_SIDE = 2**20
 
 
-def check_int(name: str, value: Any, *, least: int, most: int = MAX_NUMBER, unit: str = "") -> int:
-    """A whole number from `least` to `most`, also one of numpy. Raises InputError for anything else."""
-    if isinstance(value, bool) or not hasattr(type(value), "__index__"):
+def check_int(name: str, value: Any, *, least: int, most: int = MAX_NUMBER, unit: str = "") -> None:
+    """Raises InputError for anything but a whole number from `least` to `most`, which may be one of numpy."""
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise InputError(f"{name} is {shown(value)}; expected a whole number.")
-    try:
-        number = int(value.__index__())
-    except (TypeError, ValueError, RuntimeError):  # such as a tensor of several numbers
-        raise InputError(f"{name} is {shown(value)}; expected a whole number.") from None
-    if number < least:
-        raise InputError(f"{name} is {shown(number)}; expected at least {least}{unit}.")
-    if number > most:
-        raise InputError(f"{name} is {shown(number)}; expected at most {most:,}{unit}.")
-    return number
+    if value < least:
+        raise InputError(f"{name} is {shown(int(value))}; expected at least {least}{unit}.")
+    if value > most:
+        raise InputError(f"{name} is {shown(int(value))}; expected at most {most:,}{unit}.")
 
 
 def check_float(name: str, value: Any, *, least: float) -> float:
-    """A finite number from `least` on, also one of numpy. Raises InputError for anything else."""
-    if isinstance(value, bool | str | bytes):
+    """A finite number from `least` on, which may be one of numpy. Raises InputError for anything else."""
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise InputError(f"{name} is {shown(value)}; expected a number.")
     try:
         number = float(value)
-    except (TypeError, ValueError, RuntimeError, OverflowError):
-        raise InputError(f"{name} is {shown(value)}; expected a number.") from None
+    except OverflowError:
+        number = math.inf
     if not least <= number < math.inf:
         raise InputError(f"{name} is {number:g}; expected at least {least:g}, and a finite number.")
     return number
+
+
+def check_bool(name: str, value: Any) -> bool:
+    """True or False, by the truth of any value. Raises InputError for what has none, such as an array."""
+    try:
+        return bool(value)
+    except (TypeError, ValueError, RuntimeError):
+        raise InputError(f"{name} is {shown(value)}; expected True or False.") from None
 
 
 def check_path(name: str, value: Any) -> Path:

@@ -12,6 +12,8 @@ from cyclegan.config import TrainConfig
 from cyclegan.errors import InputError, TrainingError
 from cyclegan.report.run import write_run_report
 from cyclegan.step.state import set_learning_rate
+from cyclegan.system.arguments import check_bool
+from cyclegan.system.json_files import shown
 from cyclegan.system.messages import Messages
 from cyclegan.system.progress import show_progress, stop_signals
 from cyclegan.training.batch_source import BatchSource
@@ -64,6 +66,7 @@ def train(
     Raises InputError for input that cannot be used, TrainingError if the run had to stop, and KeyboardInterrupt after
     Ctrl-C, when everything is saved.
     """
+    resume, fresh, quiet = check_bool("resume", resume), check_bool("fresh", fresh), check_bool("quiet", quiet)
     if resume and fresh:
         raise InputError("resume and fresh exclude each other; pass one of them.")
     config = resolve_settings(
@@ -77,7 +80,7 @@ def train(
         settings=settings,
     )
     if not isinstance(callbacks, Sequence) or not all(callable(callback) for callback in callbacks):
-        raise InputError(f"callbacks is {callbacks!r}; expected a list of functions of one event.")
+        raise InputError(f"callbacks is {shown(callbacks)}; expected a list of functions of one event.")
     messages = Messages("training", quiet=quiet)
     with ExitStack() as stack:
         # Set up, in the order of the data: images, networks, run directory.

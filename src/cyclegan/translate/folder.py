@@ -9,7 +9,7 @@ import numpy as np
 
 from cyclegan.config import Direction
 from cyclegan.errors import InputError, UnreadableError
-from cyclegan.system.arguments import MAX_SIDE, check_float, check_int, check_path
+from cyclegan.system.arguments import MAX_SIDE, check_bool, check_choice, check_float, check_int, check_path
 from cyclegan.system.json_files import shown
 from cyclegan.translate.files import translate_files
 from cyclegan.translate.large_files import StatisticsKind, find_large, translate_large
@@ -43,6 +43,8 @@ class TranslateOptions:
                 "pass one of them."
             )
         check_int(name_of("batch_size"), self.batch_size, least=1)
+        check_bool(name_of("stabilise"), self.stabilise)
+        check_choice(name_of("statistics"), self.statistics, ("exact", "crops", "reduced"))
         if self.memory_frames is not None:
             if not self.stabilise:
                 raise InputError(f"{name_of('memory_frames')} is for {name_of('stabilise')}; give both.")
@@ -127,7 +129,13 @@ def translate_folder(
     options.check()
     if max_images is not None:
         check_int("max_images", max_images, least=1)
-    out = check_path("out", out)
+    if direction is not None:
+        check_choice("direction", direction, ("a2b", "b2a"))
+    if isinstance(inputs, str | Path):
+        inputs = [inputs]
+    elif isinstance(inputs, bytes) or not isinstance(inputs, Iterable):
+        raise InputError(f"inputs is {shown(inputs)}; expected a path or several.")
+    paths, out = [check_path("inputs", path) for path in inputs], check_path("out", out)
     if not isinstance(model, Translator):
         model = Translator.load(
             model, direction=direction or "a2b", device=device, weights=weights, engine=engine, precision=precision
@@ -136,8 +144,7 @@ def translate_folder(
         raise InputError(f"The translator translates {model.direction}, and direction is {direction}; leave it out.")
     progress = progress or FolderProgress()
     options = without_useless_stabilising(options, model, progress)
-    paths = [inputs] if isinstance(inputs, str | Path) else inputs
-    plan = plan_outputs([Path(path) for path in paths], Path(out), model)[:max_images]
+    plan = plan_outputs(paths, out, model)[:max_images]
     return translate_plan(model, plan, options, progress, is_only_input=len(plan) == 1)
 
 

@@ -28,15 +28,8 @@ from cyclegan.training.events import StepDone
 from fuzzing import fuzz_settings
 
 # Constant, so that the length of a run does not change its first steps.
-SETTINGS = {
-    **TINY,
-    "preset": "paper",
-    "width": 2,
-    "discriminator_width": 2,
-    "schedule": "constant",
-    "checkpoint_steps": 2,
-}
-SETTINGS |= {"keep_checkpoints": 2, "log_steps": 1, "sample_steps": 3, "pool_size": 2, "dropout": True}
+SETTINGS = {**TINY, "preset": "paper", "width": 2, "discriminator_width": 2, "schedule": "constant", "log_steps": 1}
+SETTINGS |= {"checkpoint_steps": 2, "keep_checkpoints": 2, "sample_steps": 3, "pool_size": 2, "dropout": True}
 
 # Steps of the longest run. Beyond them nothing is compared.
 LONGEST = 40

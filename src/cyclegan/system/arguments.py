@@ -18,10 +18,11 @@ def check_int(name: str, value: Any, *, least: int, most: int = MAX_NUMBER, unit
     """Raises InputError for anything but a whole number from `least` to `most`, which may be one of numpy."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise InputError(f"{name} is {shown(value)}; expected a whole number.")
-    if value < least:
-        raise InputError(f"{name} is {shown(int(value))}; expected at least {least}{unit}.")
-    if value > most:
-        raise InputError(f"{name} is {shown(int(value))}; expected at most {most:,}{unit}.")
+    number = int(value)
+    if number < least:
+        raise InputError(f"{name} is {shown(number)}; expected at least {least}{unit}.")
+    if number > most:
+        raise InputError(f"{name} is {shown(number)}; expected at most {most:,}{unit}.")
 
 
 def check_float(name: str, value: Any, *, least: float) -> float:

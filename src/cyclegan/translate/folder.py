@@ -131,11 +131,11 @@ def translate_folder(
         check_int("max_images", max_images, least=1)
     if direction is not None:
         check_choice("direction", direction, ("a2b", "b2a"))
-    if isinstance(inputs, str | Path):
-        inputs = [inputs]
-    elif isinstance(inputs, bytes) or not isinstance(inputs, Iterable):
-        raise InputError(f"inputs is {shown(inputs)}; expected a path or several.")
-    paths, out = [check_path("inputs", path) for path in inputs], check_path("out", out)
+    try:
+        several = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    except TypeError:
+        raise InputError(f"inputs is {shown(inputs)}; expected a path or several.") from None
+    paths, out = [check_path("inputs", path) for path in several], check_path("out", out)
     if not isinstance(model, Translator):
         model = Translator.load(
             model, direction=direction or "a2b", device=device, weights=weights, engine=engine, precision=precision

@@ -97,6 +97,16 @@ def remove_leftovers(folder: Path) -> None:
             _remove(path)
 
 
+def remove_folder(folder: Path) -> None:
+    """Remove a folder. A kill leaves it whole or leaves no part of it under its name. Raises OSError."""
+    hidden = _temporary(folder, "partial")  # which `remove_leftovers` removes
+    try:
+        folder.rename(hidden)
+        _remove(hidden)
+    finally:
+        _in_use.discard(hidden.name)
+
+
 @contextmanager
 def locked(file: Path, message: str) -> Iterator[None]:
     """Hold a lock file for this process alone; however the process ends, the system releases it.

@@ -17,7 +17,7 @@ from cyclegan.system.json_files import shown
 from cyclegan.system.messages import Messages
 from cyclegan.system.progress import show_progress, stop_signals
 from cyclegan.training.batch_source import BatchSource
-from cyclegan.training.checkpoint import writing
+from cyclegan.training.checkpoint import remove_old_checkpoints, writing
 from cyclegan.training.display import progress_line
 from cyclegan.training.events import Callback, StepDone
 from cyclegan.training.resume import how_to_resume
@@ -187,6 +187,7 @@ def _snapshot(run: OpenRun, *, last: bool = False) -> None:
 def _finish(run: OpenRun) -> None:
     """Write what comes after the last checkpoint. If a session is stopped here, the next one writes it."""
     run.saver.save_model(unless_current=run.is_complete)
+    remove_old_checkpoints(run.config.out, run.config.keep_checkpoints)
     if run.monitor.scored_at < run.state.step:
         _snapshot(run, last=True)
     with writing(run.config.out, run.state.step):

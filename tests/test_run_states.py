@@ -77,10 +77,12 @@ class RunStates(RuleBasedStateMachine):
 
     def attempt(self, command, *arguments, **options):
         """The error of a command, or None. Every error is one short sentence."""
+        # An OSError of a folder in the place of a file is one line on the command line.
+        errors = (CycleganError, OSError) if self.is_damaged else CycleganError
         try:
             command(*arguments, **options)
             return None
-        except CycleganError as raised:
+        except errors as raised:
             error = raised
         assert 0 < len(str(error)) < 1000, error
         assert "\n" not in str(error), error
@@ -157,14 +159,20 @@ class RunStates(RuleBasedStateMachine):
                 left.append(inside and {of_another_process(name): content for name, content in inside.items()})
                 raise Killed
 
+        config = self.run / "config.toml"
+        before = config.read_bytes() if config.is_file() else None
         length = 3 if fresh else self.length + more
         with contextlib.suppress(Killed), before_each_change(self.run, act):
             self.train(length, **({"fresh": True} if fresh else {"resume": True}))
-        if left:
-            write_contents(self.run, left[0])
-        if fresh:
+        if not left:
+            self.length = length
+            return
+        write_contents(self.run, left[0])
+        after = config.read_bytes() if config.is_file() else None
+        if fresh and after != before:
             self.begin_anew()
-        self.length = length
+        if after != before or before is None:
+            self.length = length
 
     @rule()
     def train_afresh(self):
@@ -191,12 +199,13 @@ class RunStates(RuleBasedStateMachine):
             assert error is None, error
 
     def loads(self, model):
-        if not model.is_dir():
-            return False
         try:
-            return Translator.load(model, device="cpu") is not None
-        except CycleganError:
+            for direction in ("a2b", "b2a"):
+                for weights in ("final", "average"):
+                    Translator.load(model, direction=direction, weights=weights, device="cpu")
+        except (CycleganError, OSError):
             return False
+        return True
 
     @rule(kind=st.sampled_from(["model", "reference"]))
     def export(self, kind):
@@ -205,7 +214,7 @@ class RunStates(RuleBasedStateMachine):
 
     @rule()
     def inspect(self):
-        error = self.attempt(inspect_folders, self.run)
+        error = self.attempt(inspect_folders, self.run, quiet=True)
         assert error is None or self.is_damaged or self.good_config is not None or self.length is None, error
 
     @rule()
@@ -214,11 +223,14 @@ class RunStates(RuleBasedStateMachine):
             error = self.attempt(write_run_report, self.run)
             assert error is None or self.is_damaged, error
 
-    @rule()
-    def evaluate(self):
-        options = {"a": self.root / "a", "b": self.root / "b", "out": self.new("scores"), "direction": "a2b"}
-        error = self.attempt(evaluate, self.run, device="cpu", **options)
-        assert error is None or self.is_damaged or not list_checkpoints(self.run), error
+    @rule(elsewhere=st.booleans())
+    def evaluate(self, elsewhere):
+        options = {"a": self.root / "a", "b": self.root / "b", "out": self.new("scores") if elsewhere else None}
+        error = self.attempt(
+            evaluate, self.run, direction="a2b", num_bootstrap=100, device="cpu", quiet=True, **options
+        )
+        may_fail = self.is_damaged or self.good_config is not None or not list_checkpoints(self.run)
+        assert error is None or may_fail, error
 
     @precondition(lambda self: self.run.is_dir())
     @rule()
@@ -316,6 +328,7 @@ def states(tmp_path, monkeypatch):
     whole = train(tmp_path / "a", tmp_path / "b", out=tmp_path / "whole", quiet=True, **settings)
     expected = {int(path.name.removeprefix("step_")): digest(path) for path in list_checkpoints(whole)}
     train(tmp_path / "a", tmp_path / "b", out=tmp_path / "scored", quiet=True, **{**SETTINGS, "steps": 2})
+    evaluate(tmp_path / "scored", tmp_path / "a", tmp_path / "b", num_bootstrap=100, device="cpu", quiet=True)
     return type("States", (RunStates,), {"root": tmp_path, "expected": expected})
 
 

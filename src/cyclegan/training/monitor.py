@@ -68,7 +68,7 @@ class Monitor:
     discriminators: DiscriminatorWatch = field(init=False)
 
     def __post_init__(self) -> None:
-        self.shown |= {line["check"] for line in self.past if line.get("event") == "warning"}
+        self.shown |= {str(line.get("check")) for line in self.past if line.get("event") == "warning"}
         self.discriminators = DiscriminatorWatch(self.config.adversarial)
         done = [line for line in self.past if line.get("event") in ("scores", "not scored")]
         self.scored_at = done[-1]["step"] if done else -1

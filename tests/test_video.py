@@ -19,7 +19,7 @@ from cyclegan import InputError, ModelConfig, Translator, train
 from cyclegan.cli import main
 from cyclegan.images.formats import ImageFormat
 from cyclegan.storage.model import ModelInfo
-from cyclegan.system.progress import signals_interrupt
+from cyclegan.system.signals import signals_interrupt
 from cyclegan.video import plan_translation, translate_video
 from cyclegan.video.writing import open_output
 

@@ -20,6 +20,7 @@ from cyclegan.images.resizing import scale
 from cyclegan.images.tensors import same_size_batches, to_tensor
 from cyclegan.metrics.features import FeatureNetwork
 from cyclegan.storage.scores import FileList
+from cyclegan.system.arguments import real_path
 from cyclegan.translate.translator import Translator
 
 # Called with the number of images that are done since the last call.
@@ -166,7 +167,7 @@ def find_test_images(
             domain.train_root, domain.train_paths = train, list(list_images(train))
         domains.append(domain)
     first, second = domains
-    if first.root.resolve() == second.root.resolve():
+    if real_path(first.root) == real_path(second.root):
         raise InputError(f"Both test folders are {first.root}; give images of domain A and of domain B.")
     return first, second
 
@@ -255,7 +256,7 @@ def file_lists(domains: tuple[TestImages, TestImages]) -> dict[str, FileList]:
 
 
 def _file_list(root: Path, paths: Sequence[Path]) -> FileList:
-    return FileList(root=str(root.resolve()), files=tuple(file_name(path, root) for path in paths))
+    return FileList(root=str(real_path(root)), files=tuple(file_name(path, root) for path in paths))
 
 
 def file_name(path: Path, root: Path) -> str:

@@ -13,6 +13,7 @@ from cyclegan.networks import DISCRIMINATORS, GENERATORS
 from cyclegan.networks.layers import BlurConv2d, BlurConvTranspose2d, SpectralConv2d
 from cyclegan.networks.patch_projection import ProjectionHeads
 from cyclegan.networks.protocol import Discriminator, Generator, Network
+from cyclegan.system.host_state import random_numbers_kept
 
 if TYPE_CHECKING:
     from cyclegan.config import ModelConfig
@@ -46,7 +47,8 @@ def build_discriminator(config: "ModelConfig", channels: int, *, seed: int | Non
 
 def build_heads(config: "ModelConfig", generator: Generator, *, seed: int) -> ProjectionHeads:
     """Projections of a generator's features for the contrastive loss, 4 * config.width wide; weights N(0, 0.02)."""
-    heads = ProjectionHeads(generator.feature_channels, 4 * config.width)
+    with random_numbers_kept():
+        heads = ProjectionHeads(generator.feature_channels, 4 * config.width)
     draw = torch.Generator().manual_seed(seed)
     for module in heads.modules():
         if isinstance(module, nn.Linear):
@@ -67,8 +69,7 @@ def _with_weights(build: Callable[[], Built], config: "ModelConfig", seed: int |
             raise InputError(f"{type(shapes).__name__} does not fit into memory: {_size(shapes)}.") from None
     if network is None:
         # Parameters that `initialise` does not set keep the values of their constructors.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed or 0)
+        with random_numbers_kept(seed or 0):
             network = build()
     _check_layers(network, config)
     if seed is not None:
@@ -79,7 +80,7 @@ def _with_weights(build: Callable[[], Built], config: "ModelConfig", seed: int |
 def built_on_meta(build: Callable[[], Built]) -> Built | None:
     """The network of `build` with shapes but no memory; None if its constructor computes with values."""
     try:
-        with torch.device("meta"):
+        with random_numbers_kept(), torch.device("meta"):
             return build()
     except (NotImplementedError, RuntimeError):
         return None
@@ -221,10 +222,11 @@ def enable_checkpointing(generator: Generator) -> None:
 
 def to_plain_convs(network: nn.Module) -> nn.Module:
     """Replace convolutions with a low-pass filter by ordinary ones of the same result, for translation. In place."""
-    for name, module in list(network.named_modules()):
-        if isinstance(module, BlurConv2d | BlurConvTranspose2d):
-            parent, _, child = name.rpartition(".")
-            setattr(network.get_submodule(parent), child, module.to_plain())
+    with random_numbers_kept():
+        for name, module in list(network.named_modules()):
+            if isinstance(module, BlurConv2d | BlurConvTranspose2d):
+                parent, _, child = name.rpartition(".")
+                setattr(network.get_submodule(parent), child, module.to_plain())
     return network
 
 

@@ -235,7 +235,7 @@ def _training_rows(subject: Subject) -> list[list[str]]:
             rows.append(["frozen", "encoder and discriminator" if config.freeze == "both" else config.freeze])
     session: Event = log.sessions[-1] if log.sessions else {}
     if log.seconds is not None:
-        rows.append(["time of the whole run", f"{log.seconds / 60:,.1f} minutes"])
+        rows.append(["training time", f"{log.seconds / 60:,.1f} minutes"])
     rows += [[name, str(session[name])] for name in ("device", "precision") if session.get(name)]
     versions = [f"{name} {session[name]}" for name in ("cyclegan", "torch", "python") if session.get(name)]
     rows.append(["versions", ", ".join(versions) or f"cyclegan {info.cyclegan_version}"])

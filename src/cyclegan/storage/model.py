@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -23,6 +22,7 @@ from cyclegan.storage.weights import generator_misfit, misfit, read_tensors
 from cyclegan.system.atomic import atomic_path, restore
 from cyclegan.system.json_files import cut, read_json
 from cyclegan.system.messages import warn_once
+from cyclegan.system.terminal import shell_quote
 
 
 class ModelInfo(Config):
@@ -96,10 +96,10 @@ def find_model(path: Path) -> Path:
     path = Path(path)
     if is_address(path):
         return fetch_address(path)
-    if (path / "config.json").is_file():
-        return path
     for replaced in (path, path / "model"):
         restore(replaced)
+    if (path / "config.json").is_file():
+        return path
     candidates = {path / "model": 0, **{place / "model": step_of(place) for place in list_checkpoints(path)}}
     candidates = {model: step for model, step in candidates.items() if model.is_dir()}
     if any((model / "config.json").is_file() for model in candidates):
@@ -111,7 +111,7 @@ def find_model(path: Path) -> Path:
     if path.suffix in (".pth", ".pt") or any(path.glob("*_net_G*.pth")):
         raise InputError(
             f"{path} looks like a checkpoint of the reference implementation; convert it first: "
-            f"cyclegan import {shlex.quote(str(path))} --out {shlex.quote(f'models/{path.stem}')}"
+            f"cyclegan import {shell_quote(path)} --out {shell_quote(f'models/{path.stem}')}"
         )
     raise InputError(f"{path} holds no model; expected a run directory, a checkpoint or a model directory.")
 

@@ -91,17 +91,22 @@ class PartialResult:
         partial = cls(partial_folder(target), notes)
         message = f"{target} is being written by another process; wait for it, or choose another --out."
         with naming(target), partial._files.locked(message):
-            key_file = partial.folder / "key"
-            if not key_file.exists() or key_file.read_bytes() != key.encode():
-                if key_file.exists():
-                    notes.append(
-                        f"{target.name}: an earlier call started it with another input, model or setting; it starts "
-                        "over."
-                    )
-                partial._files.clear()
-                write_bytes(key_file, key.encode())
+            partial._check_key(key)
             partial._find_rows()
             yield partial
+
+    def _check_key(self, key: str) -> None:
+        file = self.folder / "key"
+        if file.exists() and file.read_bytes() == key.encode():
+            return
+        if file.exists():
+            self._note("an earlier call started it with another input, model or setting; it starts over.")
+        self._files.clear()
+        try:
+            write_bytes(file, key.encode())
+        except OSError:
+            self.remove()  # nothing is in it
+            raise
 
     def plan(self, wanted: TilingPlan, possible: Collection[int], fits: Callable[[TilingPlan], bool]) -> TilingPlan:
         """The plan of the earlier call, so that no bit changes; `wanted` if there is none or it no longer fits.

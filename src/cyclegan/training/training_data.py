@@ -12,7 +12,7 @@ from cyclegan.data.dataset import Batch, UnpairedDataset
 from cyclegan.data.domains import find_folders
 from cyclegan.data.image_folder import scan_folder
 from cyclegan.data.loader import batches as folder_batches
-from cyclegan.data.splits import SampleImages, split_domains
+from cyclegan.data.splits import SampleImages, count_shared, split_domains
 from cyclegan.errors import InputError
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.headers import HeaderIndex
@@ -65,12 +65,18 @@ def data_of_folders(config: TrainConfig, device: torch.device, messages: Message
         whole_a = scan_folder(folders.a, model.channels_a, data.range_a, data, index=index_a, on_files=show)
         whole_b = scan_folder(folders.b, model.channels_b, data.range_b, data, index=index_b, on_files=show)
 
-    a, b, samples, validation = split_domains(config, folders, whole_a, whole_b)
+    split = split_domains(config, folders, whole_a, whole_b)
+    a, b, samples, validation = split.a.training, split.b.training, split.samples, split.validation
     description = []
-    for name, whole, folder in (("A", whole_a, a), ("B", whole_b, b)):
-        held = len(whole) - len(folder)
+    for name, part in (("A", split.a), ("B", split.b)):
+        held, copies, folder = len(part.held), len(part.copies), part.training
         apart = f", and {held} held out" if held else ""
+        apart += f" with {copies} exact copies of them" if copies else ""
         description.append(f"{name}: {len(folder)} images to train on{apart}, in {folder.root} ({folder.image_format})")
+    for name, test, folder in (("A", folders.test_a, a), ("B", folders.test_b, b)):
+        shared, count = (0, 0) if test is None else count_shared(test, folder)
+        if shared:
+            messages.warning(f"{shared} of the {count} test images of {name} are exact copies of training images.")
     description.append(f"Samples: {len(samples.a)} images of A and {len(samples.b)} of B, {samples.origin}")
     if config.num_validation > 0:
         counts = len(validation.a), len(validation.b)

@@ -269,13 +269,28 @@ def test_a_best_that_was_being_replaced_when_the_run_was_killed_is_found_again(l
     assert read_best(run) is None
 
 
-def test_other_held_out_images_begin_a_new_search_for_the_best(large_folders, tmp_path, monkeypatch, capfd):
+def test_images_that_are_added_leave_the_validation_images_and_the_best_as_they_are(
+    large_folders, tmp_path, monkeypatch, capfd
+):
     folders = shutil.copytree(large_folders[0], tmp_path / "a"), large_folders[1]
     scripted(monkeypatch, [0.2, 0.3])
-    train(*folders, out=tmp_path / "run", **settings(steps=4, num_validation=12))
-    make_folder(tmp_path / "a" / "more", 40, seed=7)
+    train(*folders, out=tmp_path / "run", **settings(steps=4, num_validation=50))
+    make_folder(tmp_path / "a" / "more", 400, seed=7)  # a tenth is 51 by now
     scripted(monkeypatch, [0.5])
-    run = train(*folders, out=tmp_path / "run", resume=True, **settings(steps=6, num_validation=12, quiet=False))
+    run = train(*folders, out=tmp_path / "run", resume=True, **settings(steps=6, num_validation=50, quiet=False))
+    shown = " ".join(capfd.readouterr().err.split())
+    assert "A: 400 images added since the last session, such as more/0.png." in shown
+    assert "A: 499 images to train on, and 11 held out" in shown
+    assert "Other images are held out" not in shown
+    assert [event["best"] for event in events(run, "scores")] == [True, False, False]
+    assert len({event["held_out"] for event in events(run, "session")}) == 1
+
+
+def test_other_held_out_images_begin_a_new_search_for_the_best(large_folders, tmp_path, monkeypatch, capfd):
+    scripted(monkeypatch, [0.2, 0.3])
+    train(*large_folders, out=tmp_path / "run", **settings(steps=4, num_validation=12))
+    scripted(monkeypatch, [0.5])
+    run = train(*large_folders, out=tmp_path / "run", resume=True, **settings(steps=6, quiet=False))
     assert "Other images are held out" in capfd.readouterr().err
     assert [event["best"] for event in events(run, "scores")] == [True, False, True]
     assert "trained on then" in events(run, "validation")[-1]["origin"]

@@ -9,13 +9,16 @@ import hashlib
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from cyclegan.config import MIN_VALIDATION, TrainConfig
 from cyclegan.data.domains import Folders
 from cyclegan.data.image_folder import ImageFolder
+from cyclegan.data.known_images import KnownImages
 from cyclegan.data.preprocessing import load_sample
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.file_list import evenly_spaced, list_images
@@ -56,13 +59,17 @@ class ValidationImages:
 class DomainSplit:
     """The images of one domain. training: the folder without `held` and `copies`.
 
-    held: the sample and validation images. copies: images with the same bytes as one of them.
-    has_copies: whether fewer are held out than could be without copies.
+    held: the sample and validation images. copies: images with the same bytes as one of them. held_names, copy_names:
+    of both, also of those that are gone since an earlier session. scored: the validation images of an earlier session,
+    which stay those of the run. has_copies: whether fewer are held out than could be without copies.
     """
 
     training: ImageFolder
     held: tuple[Path, ...] = ()
     copies: tuple[Path, ...] = ()
+    held_names: tuple[str, ...] = ()
+    copy_names: tuple[str, ...] = ()
+    scored: tuple[Path, ...] = ()
     has_copies: bool = False
 
 
@@ -76,14 +83,26 @@ class Split:
     validation: ValidationImages
 
 
-def split_domains(config: TrainConfig, folders: Folders, a: ImageFolder, b: ImageFolder) -> Split:
+def split_domains(
+    config: TrainConfig,
+    folders: Folders,
+    a: ImageFolder,
+    b: ImageFolder,
+    *,
+    known: tuple[KnownImages | None, KnownImages | None] = (None, None),
+    leave_copies_out: bool = True,
+) -> Split:
     """Hold images out of the training folders for validation and, without test folders, for the sample grids.
 
     Validation images never come from the test folders, which stay unseen until the end. Samples that cannot be used are
-    replaced by others.
+    replaced by others. known: the images of an earlier session of the run, whose split stays, unless the settings ask
+    for another number of images. leave_copies_out: False for a run that began when copies stayed in training.
     """
     has_test = folders.test_a is not None and folders.test_b is not None
-    split_a, split_b = _hold_out(a, config, has_test), _hold_out(b, config, has_test)
+    split_a, split_b = (
+        _hold_out_again(whole, config, has_test, before) or _hold_out(whole, config, has_test, leave_copies_out)
+        for whole, before in zip((a, b), known, strict=True)
+    )
     held_a, held_b = split_a.held, split_b.held
 
     if folders.test_a is not None and folders.test_b is not None:
@@ -104,7 +123,7 @@ def split_domains(config: TrainConfig, folders: Folders, a: ImageFolder, b: Imag
         # The baseline of real images compares two different sets.
         if len(split.held) >= MIN_VALIDATION:
             return split.held, tuple(evenly_spaced(split.training.paths, config.num_validation))
-        files = tuple(evenly_spaced(whole.paths, config.num_validation))
+        files = split.scored or tuple(evenly_spaced(whole.paths, config.num_validation))
         return files, tuple(evenly_spaced(whole.paths.without(files), config.num_validation))
 
     files_a, trained_a = validation_and_others(split_a, a)
@@ -128,19 +147,53 @@ def count_shared(test: Path, training: ImageFolder) -> tuple[int, int]:
     return len({index for same in found.values() for index in same}), len(files)
 
 
-def _hold_out(folder: ImageFolder, config: TrainConfig, has_test: bool) -> DomainSplit:
+def _hold_out_again(
+    folder: ImageFolder, config: TrainConfig, has_test: bool, known: KnownImages | None
+) -> DomainSplit | None:
+    """The split of an earlier session, with new images in training; None if there is none, or another one is needed."""
+    if known is None or known.num_validation != config.num_validation:
+        return None
+    if not has_test and len(known.held) < config.num_samples != known.num_samples:
+        return None
+    places = folder.find(frozenset((*known.held, *known.copies, *known.scored)))
+    held, copies, scored = (
+        tuple(folder.paths[places[name]] for name in names if name in places)
+        for names in (known.held, known.copies, known.scored)
+    )
+    if len(held) < min(1, len(known.held)) or len(scored) < min(2, len(known.scored)):
+        return None  # another folder
+    training = folder.without((*held, *copies))
+    new = known.find_new(training) if held else np.zeros(0, np.intp)
+    found = find_identical(held, training.paths.take(new), training.num_bytes[new])
+    more = tuple(training.paths[place] for place in new[list(found)].tolist())
+    return DomainSplit(
+        training.without(more),
+        held,
+        (*copies, *more),
+        known.held,
+        (*known.copies, *_names(more, folder)),
+        scored,
+    )
+
+
+def _names(paths: Iterable[Path], folder: ImageFolder) -> tuple[str, ...]:
+    return tuple(path.relative_to(folder.paths.root).as_posix() for path in paths)
+
+
+def _hold_out(folder: ImageFolder, config: TrainConfig, has_test: bool, leave_copies_out: bool) -> DomainSplit:
     """Hold out up to a tenth of a folder: enough for scores, or at least for the sample grids without a test folder."""
     tenth = len(folder) // 10
     samples = config.num_samples if not has_test and config.num_samples <= tenth else 0
     wanted = min(config.num_validation, tenth)
     least = MIN_VALIDATION if wanted >= MIN_VALIDATION else 0
-    split = split_held_out(folder, max(wanted if least else 0, samples), config.seed)
+    hold_out = partial(split_held_out, folder, seed=config.seed, leave_copies_out=leave_copies_out)
+    split = hold_out(max(wanted if least else 0, samples))
     if len(split.held) < least:
-        split = replace(split_held_out(folder, samples, config.seed), has_copies=True)
+        split = replace(hold_out(samples), has_copies=True)
     return DomainSplit(folder, has_copies=True) if len(split.held) < samples else split
 
 
-def split_held_out(folder: ImageFolder, num_images: int, seed: int) -> DomainSplit:
+def split_held_out(folder: ImageFolder, num_images: int, seed: int, *, leave_copies_out: bool = True) -> DomainSplit:
     """Hold `num_images` different images out of a folder, chosen by a hash of their names.
 
     At most a tenth of the folder leaves training, the copies of those images included: fewer are held out where there
@@ -155,7 +208,9 @@ def split_held_out(folder: ImageFolder, num_images: int, seed: int) -> DomainSpl
 
     # More than are wanted, because some may be copies.
     places = [place for place, _ in heapq.nsmallest(2 * num_images, enumerate(folder.paths.names()), key=rank)]
-    identical = find_identical([folder.paths[at] for at in places], folder.paths, folder.num_bytes)
+    identical: dict[int, list[int]] = {}
+    if leave_copies_out:
+        identical = find_identical([folder.paths[at] for at in places], folder.paths, folder.num_bytes)
     others: dict[int, list[int]] = {}  # by the first candidate with the same bytes
     for place, same in identical.items():
         if place != places[same[0]]:
@@ -169,7 +224,14 @@ def split_held_out(folder: ImageFolder, num_images: int, seed: int) -> DomainSpl
             held.append(place)
             copies += more
     paths, apart = (tuple(folder.paths[place] for place in sorted(chosen)) for chosen in (held, copies))
-    return DomainSplit(folder.without((*paths, *apart)), paths, apart, len(paths) < num_images)
+    return DomainSplit(
+        folder.without((*paths, *apart)),
+        paths,
+        apart,
+        _names(paths, folder),
+        _names(apart, folder),
+        has_copies=len(paths) < num_images,
+    )
 
 
 def _origin(splits: tuple[DomainSplit, DomainSplit], least: int, wanted: int) -> str:

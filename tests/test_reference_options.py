@@ -12,7 +12,7 @@ import torch
 
 import cyclegan.training.loop
 from cyclegan.cli import COMMANDS, _parser, main
-from cyclegan.config import TrainConfig, field_sections, make_config, to_toml
+from cyclegan.config import TrainConfig, field_sections, make_config, resumed_config, to_toml
 from cyclegan.errors import InputError
 from cyclegan.reference.equivalent import translate_reference
 from cyclegan.reference.options import OPTIONS
@@ -336,6 +336,20 @@ def test_training_that_was_continued_goes_on_where_it_is_by_now(continued, run, 
     config = run(f"{TRAIN} --continue_train {options}")
     assert config.replace(init_from=None) == continued.replace(init_from=None)
     assert config.init_from == Path("models/maps_cyclegan")
+
+
+def test_a_continued_command_takes_its_own_options_and_not_those_of_the_run(run, tmp_path):
+    out = tmp_path / "checkpoints/maps_cyclegan"
+    out.mkdir(parents=True)
+    began = run(f"{TRAIN} --lambda_A 5 --no_flip --load_size 300 --lr 0.001")
+    (out / "config.toml").write_text(to_toml(began), encoding="utf-8")
+    (words,) = translate_reference(f"{TRAIN} --continue_train --lambda_B 7").commands
+    parsed = _parser(list(words[1:])).parse_args(words[1:])
+    given = {name: value for name, value in vars(parsed).items() if name in field_sections() and name != "preset"}
+    resumed = resumed_config(began, {"a": parsed.paths[0], **given}, preset=parsed.preset)
+    assert resumed.data.resolved_load_size == 286
+    new = run(f"{TRAIN} --lambda_B 7")
+    assert resumed == new.replace(data=new.data.replace(load_size=286))
 
 
 def test_test_folders_follow_the_direction(run, tmp_path):

@@ -12,10 +12,32 @@ Every message is for the user: it names the value, what was expected and the rem
 written raises Python's own OSError, of which ConnectionError is one.
 """
 
+import errno
+
 
 def reason_of(error: object) -> str:
     """What an error of Python or a library says, without its number and file name; never empty."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
+
+
+def remedy_of(error: object) -> str:
+    """What helps against an OSError of a disk, as the end of a sentence; empty for other errors."""
+    match getattr(error, "errno", None):
+        case errno.ENOSPC | errno.EDQUOT:
+            return "make room there, then run the same command again"
+        case errno.EFBIG:
+            return "raise the limit on the size of files (ulimit -f), then run the same command again"
+        case errno.EROFS:
+            return "the disk is read-only; choose a place on another"
+        case errno.EACCES | errno.EPERM:
+            return "choose a place that you may use, or change its permissions"
+    return ""
+
+
+def remedy_sentence(error: object) -> str:
+    """`remedy_of` as a sentence of its own after another one; empty for other errors."""
+    remedy = remedy_of(error)
+    return f" {remedy[:1].upper()}{remedy[1:]}." if remedy else ""
 
 
 class CycleganError(Exception):

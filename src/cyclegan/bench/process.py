@@ -67,11 +67,11 @@ def _measure(given: dict[str, Any]) -> dict[str, Any]:
 
     # The first calls load libraries and choose algorithms; on a GPU they also capture the step.
     if train:
-        result["start_seconds"] = time.time() - given["started"]
+        result["start_seconds"] = time.monotonic() - given["started"]
     for number in range(5 if device.type == "cuda" else 1):
         first = timed_call()
         if number == 0 and not train:
-            result["start_seconds"] = time.time() - given["started"]
+            result["start_seconds"] = time.monotonic() - given["started"]
     seconds = [timed_call() for _ in range(num_calls(first))]
     result |= {"seconds": statistics.median(seconds), "num_calls": len(seconds)}
     result["bytes"] = max(peak_bytes(device) - idle, 0)

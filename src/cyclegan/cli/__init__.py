@@ -24,7 +24,7 @@ from cyclegan.cli import (
     train,
     translate,
 )
-from cyclegan.errors import CycleganError, InputError
+from cyclegan.errors import CycleganError, InputError, reason_of, remedy_of
 from cyclegan.system.signals import AnnouncedStop, signals_interrupt
 from cyclegan.system.terminal import ClosedOutputError, flush_or_drop, say
 
@@ -114,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         except ClosedOutputError:
             raise SystemExit(1) from None
         except (CycleganError, OSError) as error:  # any other is a bug and keeps its traceback
-            say(f"cyclegan: {error}")
+            say(f"cyclegan: {_sentence(error)}")
             raise SystemExit(1) from None
         finally:
             flush_or_drop()
@@ -130,6 +130,14 @@ def _run(arguments: Sequence[str]) -> None:
         command = getattr(parsed, "command_parser", parser)
         command.error(f"unrecognized arguments: {' '.join(unknown)}")
     parsed.run(parsed)
+
+
+def _sentence(error: CycleganError | OSError) -> str:
+    """What an error says; of one that the disk caused, the place, the reason and the remedy."""
+    remedy = remedy_of(error)
+    if isinstance(error, OSError) and error.filename is not None and remedy:
+        return f"{error.filename}: {reason_of(error)}; {remedy}."
+    return str(error)
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:

@@ -56,6 +56,7 @@ def run(parsed: argparse.Namespace) -> None:
     from cyclegan.bench.output import write
     from cyclegan.bench.subject import find_subject
     from cyclegan.bench.view import show
+    from cyclegan.system.atomic import check_writable
     from cyclegan.system.devices import resolve_device
     from cyclegan.system.messages import make_console
     from cyclegan.system.signals import AnnouncedStop
@@ -73,6 +74,7 @@ def run(parsed: argparse.Namespace) -> None:
         for size in sizes:
             subject.check_size(size, trained="train" in works)
         batch_sizes = sorted(set(parsed.batch_sizes))
+        check_writable(parsed.out)  # before minutes of work
         with progress.status("measuring") as status:
 
             def say(line: str) -> None:

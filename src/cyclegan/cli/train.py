@@ -38,9 +38,11 @@ EXAMPLES = """examples:
   cyclegan train data/horse2zebra --out runs/h2z --epochs 100 --crop-size 128 --blocks 6
   cyclegan train photos/ maps/ --out runs/small --minutes 30 --width 32
   cyclegan train scans/ --channels-a 1 --channels-b 1      (scans/trainA and scans/trainB)
+  cyclegan train --out runs/maps --resume --epochs 300
   cyclegan train new_photos/ maps/ --out runs/fine --init-from runs/maps --freeze encoder --learning-rate 5e-5
 
-The same command resumes a run that was stopped. Defaults are those of the preset and the file that are given.
+The same command resumes a run that was stopped. With --resume, --out is enough: the run keeps its folders and all
+settings that are not given. Else defaults are those of the preset and the file that are given.
 
 From junyanz/pytorch-CycleGAN-and-pix2pix (docs/guides/from-the-reference.md):
   cyclegan train --from-reference 'python train.py --dataroot ./datasets/maps --name maps_cyclegan'"""
@@ -63,7 +65,10 @@ _GROUPS: dict[str, tuple[type[Config], ...]] = {
 
 
 def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
-    parser.usage = "cyclegan train A B [--out DIR] [settings]\n       cyclegan train ROOT [--out DIR] [settings]"
+    parser.usage = (
+        "cyclegan train A B [--out DIR] [settings]\n       cyclegan train ROOT [--out DIR] [settings]\n"
+        "       cyclegan train --out DIR --resume [settings]"
+    )
     paths_help = "Folders of images of domain A and domain B, or one root that holds trainA and trainB."
     add_argument(parser, "paths", Path, paths_help, metavar="A [B]", nargs="*")
     fields = {name: section.model_fields[name] for name, section in field_sections().items()}
@@ -81,7 +86,12 @@ def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
     file_help = "TOML file of settings, which replace those of the preset."
     add_argument(start, "--config", Path, file_help, metavar="FILE")
     again = start.add_mutually_exclusive_group()
-    add_argument(again, "--resume", bool, "Go on with the run in --out, also with changed settings.")
+    add_argument(
+        again,
+        "--resume",
+        bool,
+        "Go on with the saved settings of the run in --out, folders included, and with those given here.",
+    )
     add_argument(again, "--fresh", bool, "Move the run in --out aside and start over.")
     command_help = (
         "Print a command of the reference implementation, in quotes, as a command of cyclegan, and train nothing."

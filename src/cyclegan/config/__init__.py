@@ -2,13 +2,24 @@
 
 from cyclegan.config.base import Config
 from cyclegan.config.files import read_config_file, to_toml
-from cyclegan.config.model import OLD_WORDS, ModelConfig, network_names
+from cyclegan.config.flags import flags_of
+from cyclegan.config.model import MAX_CHANNELS, OLD_WORDS, ModelConfig, network_names
 from cyclegan.config.presets import DEFAULT_PRESET, PRESETS
-from cyclegan.config.resolve import choices, field_sections, flat_values, make_config, resolved_values, saved_config
+from cyclegan.config.resolve import (
+    choices,
+    field_sections,
+    flat_values,
+    make_config,
+    resolved_values,
+    resumed_config,
+    saved_config,
+)
 from cyclegan.config.settings import (
     CHANGEABLE_ON_RESUME,
     DEFAULT_EPOCHS,
     LENGTHS,
+    MAX_COUNT,
+    MAX_SIDE,
     MIN_VALIDATION,
     DataConfig,
     Direction,
@@ -20,6 +31,7 @@ from cyclegan.config.settings import (
     Preprocess,
     StartSettings,
     TrainConfig,
+    check_range,
 )
 
 __all__ = [
@@ -27,6 +39,9 @@ __all__ = [
     "DEFAULT_EPOCHS",
     "DEFAULT_PRESET",
     "LENGTHS",
+    "MAX_CHANNELS",
+    "MAX_COUNT",
+    "MAX_SIDE",
     "MIN_VALIDATION",
     "OLD_WORDS",
     "PRESETS",
@@ -42,13 +57,16 @@ __all__ = [
     "Preprocess",
     "StartSettings",
     "TrainConfig",
+    "check_range",
     "choices",
     "field_sections",
+    "flags_of",
     "flat_values",
     "make_config",
     "network_names",
     "read_config_file",
     "resolved_values",
+    "resumed_config",
     "saved_config",
     "to_toml",
 ]

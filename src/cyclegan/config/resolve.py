@@ -11,7 +11,7 @@ from cyclegan.config.model import OPTIONAL_SETTINGS, ModelConfig, network_names,
 from cyclegan.config.presets import DEFAULT_PRESET, PRESETS
 from cyclegan.config.settings import DEFAULT_EPOCHS, LENGTHS, DataConfig, TrainConfig
 from cyclegan.errors import InputError
-from cyclegan.system.json_files import describe_validation_error
+from cyclegan.system.json_files import describe_validation_error, shown
 
 
 def field_sections() -> dict[str, type[Config]]:
@@ -55,8 +55,8 @@ def _resolve(*layers: Mapping[str, Any], preset: str | None) -> dict[str, Any]:
     """The flat values that the preset and the layers give."""
     named = [preset, *(layer["preset"] for layer in reversed(layers) if layer.get("preset"))]
     name = next((name for name in named if name), DEFAULT_PRESET)
-    if name not in PRESETS:
-        raise InputError(f"There is no preset {name!r}; choose one of: {', '.join(PRESETS)}.")
+    if not isinstance(name, str) or name not in PRESETS:
+        raise InputError(f"There is no preset {shown(name)}; choose one of: {', '.join(PRESETS)}.")
 
     flat_layers = [_flatten(layer) for layer in layers]
     asked = {key: value for flat in flat_layers for key, value in flat.items()}
@@ -84,6 +84,36 @@ def saved_config(*layers: Mapping[str, Any]) -> TrainConfig:
     return _validated({key: value for layer in layers for key, value in _flatten(layer).items()})
 
 
+def resumed_config(saved: TrainConfig, *layers: Mapping[str, Any], preset: str | None = None) -> TrainConfig:
+    """Resolve `saved` < `preset` < `layers`: the configuration of a run that is resumed with other settings.
+
+    A length of one kind replaces the saved one of another, and a root for both domains replaces two folders. Another
+    preset than the saved one brings its values for all settings that differ between the two. Raises InputError as
+    `make_config`.
+    """
+    flat_layers = [_flatten(layer) for layer in layers]
+    flat_layers = [{"b": None, **flat} if flat.get("a") is not None else flat for flat in flat_layers]
+    named = [preset, *(flat.get("preset") for flat in reversed(flat_layers))]
+    name = next((name for name in named if name), saved.preset)
+    if name != saved.preset and name in PRESETS:  # an unknown one is refused below
+        flat_layers.insert(0, _preset_changes(saved, name))
+    config = _validated(_resolve(_flatten(saved.model_dump()), *flat_layers, preset=name))
+    if config.data.crop_size == saved.data.crop_size and not any("load_size" in flat for flat in flat_layers):
+        config = config.replace(data=config.data.replace(load_size=saved.data.load_size))
+    return config
+
+
+def _preset_changes(saved: TrainConfig, name: str) -> dict[str, Any]:
+    """The values of the preset `name` for the settings in which it and the saved preset differ from the defaults."""
+    has, sections = setting_names(saved.model.generator_class), field_sections()
+    changes: dict[str, Any] = {}
+    for key in {**PRESETS.get(saved.preset, {}), **PRESETS[name]}:
+        value = PRESETS[name].get(key, sections[key].model_fields[key].default)
+        if not (key in LENGTHS and value is None) and not (key in OPTIONAL_SETTINGS and key not in has):
+            changes[key] = value
+    return changes
+
+
 def _validated(values: Mapping[str, Any]) -> TrainConfig:
     """The configuration of flat values."""
     sections = field_sections()
@@ -104,14 +134,16 @@ def _flatten(layer: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in layer.items():
         if key in ("model", "data"):
             if not isinstance(value, Mapping | Config):
-                raise InputError(f"{key} is {value!r}; expected a table of settings.")
+                raise InputError(f"{key} is {shown(value)}; expected a table of settings.")
+            if any(name in value for name in ("model", "data")):
+                raise InputError(f"The table {key} holds another table; expected settings.")
             flat |= _flatten(dict(value))
         elif key == "cycle_weight":  # both directions at once
             flat |= {"cycle_weight_a": value, "cycle_weight_b": value}
         elif key not in sections:
-            nearest = difflib.get_close_matches(key, [*sections, "cycle_weight"], n=1)
+            nearest = difflib.get_close_matches(str(key)[:100], [*sections, "cycle_weight"], n=1)
             hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-            raise InputError(f"There is no setting {key!r}.{hint}")
+            raise InputError(f"There is no setting {shown(key)}.{hint}")
         else:
             flat[key] = value
     return flat

@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import resource_tracker
 
+import torch
 from torch.utils.data import DataLoader
 
 from cyclegan.data.dataset import Batch, UnpairedDataset
+from cyclegan.system.host_state import loading_processes
 from cyclegan.system.prefetch import prefetch
 
 # Batches that a thread of this process prepares ahead.
@@ -50,10 +52,12 @@ def batches(
         pin_memory=pin_memory,
         multiprocessing_context="spawn",
         worker_init_fn=_ignore_stops,
+        generator=torch.Generator(),  # else it draws from the host's random numbers
     )
-    with _stops_blocked():
-        source = iter(loader)
-    yield from source
+    with loading_processes():
+        with _stops_blocked():
+            source = iter(loader)
+        yield from source
 
 
 # A terminal sends these to every process of its group, and so do job schedulers. The training process ends its loading

@@ -16,7 +16,7 @@ from cyclegan.errors import InputError
 from cyclegan.evaluation.direction import EvaluationContext, choose_showcase, score_direction
 from cyclegan.evaluation.inception import check_eight_bit, score_inception
 from cyclegan.evaluation.test_images import Advance, TestImages, check_pairs, file_lists, find_test_images, match_pairs
-from cyclegan.metrics.features import DEFAULT_FEATURES, FeatureNetwork
+from cyclegan.metrics.features import DEFAULT_FEATURES, LenientFeatures
 from cyclegan.metrics.inception import check_inception
 from cyclegan.metrics.round_trip import NOISE_SIGMA
 from cyclegan.report.run import write_run_report
@@ -25,13 +25,15 @@ from cyclegan.storage.model import find_model, read_info
 from cyclegan.storage.run import evaluation_of, read_run_config, run_of
 from cyclegan.storage.scores import DirectionScores, Scores
 from cyclegan.storage.showcase import ShowcaseImage, check_showcase, write_showcase
-from cyclegan.system.atomic import write_bytes
+from cyclegan.system.atomic import check_writable
 from cyclegan.system.devices import describe_device
+from cyclegan.system.host_state import host_state
 from cyclegan.system.messages import make_console
 from cyclegan.system.provenance import command_line, now
 from cyclegan.translate.translator import Translator
 
 
+@host_state()
 def evaluate(
     run: str | Path,
     a: str | Path | None = None,
@@ -101,11 +103,9 @@ def evaluate(
     if inception is not None:
         check_eight_bit(domains)
         check_inception(inception, weights_file, tuple(domain.root for domain in domains))
-    network = FeatureNetwork(first.device, features or DEFAULT_FEATURES)
+    network = LenientFeatures(first.device, features or DEFAULT_FEATURES)
     check_showcase(place / "examples")
-    place.mkdir(parents=True, exist_ok=True)
-    write_bytes(place / ".writable", b"")
-    (place / ".writable").unlink()
+    check_writable(place)
 
     results: dict[Direction, DirectionScores] = {}
     showcase: list[ShowcaseImage] = []

@@ -88,10 +88,9 @@ class TestImages:
             self.sizes |= dict.fromkeys(paths, (images.shape[-2], images.shape[-1]))
             advance(len(paths))
         self.paths = kept
-        if len(kept) < 2:
-            count = f"{len(kept)} readable image{'s' * (len(kept) != 1)}"
-            count += f" ({len(self.unreadable)} cannot be read: {self.first_reason})" if self.unreadable else ""
-            raise InputError(f"{self.root} holds {count}; scores of sets of images need at least 2.")
+        if not kept:
+            reason = f" ({len(self.unreadable)} cannot be read: {self.first_reason})" if self.unreadable else ""
+            raise InputError(f"{self.root} holds 0 readable images{reason}; expected at least 1, better a few hundred.")
         self.features = torch.cat(features)
 
     @property
@@ -216,15 +215,15 @@ def match_pairs(a: TestImages, b: TestImages) -> None:
 def check_pairs(a: TestImages, b: TestImages) -> list[str]:
     """Leave out pairs of which one image cannot be read. Returns notes on them.
 
-    Raises InputError for a pair of different sizes, or if fewer than two pairs are left.
+    Raises InputError for a pair of different sizes, or if no pair is left.
     """
     broken = [path for path, partner in a.partners.items() if path in a.unreadable or partner in b.unreadable]
     for one, other in ((a, b), (b, a)):
         keep = [path not in other.unreadable and one.partners[path] not in other.unreadable for path in one.paths]
         one.features = one.features[torch.tensor(keep)]
         one.paths = [path for path, good in zip(one.paths, keep, strict=True) if good]
-    if len(a.paths) < 2:
-        raise InputError(f"Only {len(a.paths)} pairs of {a.root} and {b.root} can be read; scores need at least 2.")
+    if not a.paths:
+        raise InputError(f"No pair of {a.root} and {b.root} can be read; repair the images, or leave out --paired.")
     for path in a.paths:
         partner = a.partners[path]
         if a.sizes[path] != b.sizes[partner]:

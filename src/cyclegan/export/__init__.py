@@ -11,6 +11,7 @@ from cyclegan.export.graph_formats import PRECISIONS, export_graphs
 from cyclegan.export.model_format import export_directory
 from cyclegan.export.reference_format import export_reference
 from cyclegan.storage.model import find_model, read_info
+from cyclegan.system.host_state import host_state
 
 __all__ = ["FORMATS", "Exported", "export_model"]
 
@@ -25,6 +26,7 @@ class Exported:
     notes: tuple[str, ...]
 
 
+@host_state()
 def export_model(
     path: str | Path,
     out: str | Path,

@@ -22,6 +22,7 @@ from cyclegan.inspection.survey import (
     survey_folder,
 )
 from cyclegan.storage.run import read_run_config, run_of
+from cyclegan.system.host_state import host_state
 from cyclegan.system.messages import make_console
 from cyclegan.system.terminal import printable
 
@@ -51,6 +52,7 @@ class Inspection:
     run: RunSummary | None = None
 
 
+@host_state()
 def inspect_folders(
     a: str | Path,
     b: str | Path | None = None,

@@ -15,7 +15,7 @@ from cyclegan.publishing.card import card_pictures, card_text
 from cyclegan.publishing.facts import Subject, public_scores, read_subject
 from cyclegan.publishing.upload import Remote, look_up, upload
 from cyclegan.storage.hub import GENERATORS, hub_api
-from cyclegan.system.atomic import atomic_path
+from cyclegan.system.atomic import atomic_path, naming
 
 # Files that a push writes. Those of an earlier push that this one does not write are deleted from the repository.
 _OWN = ("README.md", "config.json", "scores.json", *GENERATORS)
@@ -85,7 +85,7 @@ def push(
 def _new_folder(dry_run: str | Path | None) -> Iterator[Path]:
     """The folder to fill: that of the dry run, which is written atomically, or a temporary one."""
     if dry_run is None:
-        with TemporaryDirectory(prefix="cyclegan-push-") as place:
+        with TemporaryDirectory(prefix="cyclegan-push-") as place, naming(Path(place)):
             yield Path(place)
         return
     out = Path(dry_run)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cyclegan.config import TrainConfig, field_sections, flat_values, make_config, read_config_file, saved_config
+from cyclegan.config import TrainConfig, flags_of, flat_values, make_config, read_config_file, saved_config
 from cyclegan.errors import InputError
 from cyclegan.reference.command import Command, read_command
 from cyclegan.reference.options import OPTIONS
@@ -104,12 +104,12 @@ def _train(read: Command, checkpoint: _Checkpoint) -> list[Words]:
     if read["dataset_mode"] != "unaligned":
         read.problem("not_unaligned")
     theirs, run = checkpoint.theirs, checkpoint.run
-    out, before, more = theirs, [], []
+    out, before, more, saved = theirs, [], [], None
     if read["use_wandb"]:
         more += ["--wandb", read["wandb_project_name"]]
     if read["continue_train"] and run is not None:
-        out = run
-        more += _resume(read, run, theirs)
+        out, saved = run, saved_config(read_config_file(Path(run).expanduser() / "config.toml"))
+        more += _resume(read, run, theirs, saved)
     elif read["continue_train"]:
         out, before = f"runs/{checkpoint.name}", [checkpoint.import_words]
         more += ["--init-from", checkpoint.model]
@@ -125,7 +125,7 @@ def _train(read: Command, checkpoint: _Checkpoint) -> list[Words]:
     except InputError as error:
         if not read.problems:  # else it would only repeat one of them
             read.problem("refused", error=error)
-    return [*before, ("train", *paths, "--out", out, "--preset", "paper", *_flags(settings), *more)]
+    return [*before, ("train", *paths, "--out", out, "--preset", "paper", *_flags(settings, saved), *more)]
 
 
 def _settings(read: Command) -> dict[str, Any]:
@@ -205,20 +205,21 @@ def _both(read: Command, phase: str) -> Words:
     return tuple(_join(read["dataroot"], phase + letter) for letter in ("BA" if read["direction"] == "BtoA" else "AB"))
 
 
-def _flags(settings: dict[str, Any]) -> list[str]:
-    """Flags for the settings that are not what they are by default."""
+def _flags(settings: dict[str, Any], saved: TrainConfig | None = None) -> list[str]:
+    """Flags for the settings that are not what they are by default, nor in the run that the command resumes."""
     usual = flat_values(TrainConfig())
     usual["load_size"] = make_config({"crop_size": settings["crop_size"]}).data.resolved_load_size
-    words: list[str] = []
-    for name in field_sections():
-        value, flag = settings.get(name), name.replace("_", "-")
-        if value is None or value == usual[name]:
-            continue
-        words += [f"--{flag}" if value else f"--no-{flag}"] if isinstance(value, bool) else [f"--{flag}", str(value)]
-    return words
+    # A resumed run keeps what is not given, and their options have their defaults instead.
+    kept = usual
+    if saved is not None:
+        kept = flat_values(saved) | {"load_size": saved.data.resolved_load_size}
+        switched = {name for option in OPTIONS if option.kind == "flag" for name in option.values.get("true", {})}
+        settings = {name: usual[name] for name in switched} | settings
+    same = {name for name, value in settings.items() if value == usual[name] == kept[name]}
+    return flags_of({name: value for name, value in settings.items() if name not in same})
 
 
-def _resume(read: Command, run: str, theirs: str) -> list[str]:
+def _resume(read: Command, run: str, theirs: str, saved: TrainConfig) -> list[str]:
     """Flags that resume a run of ours, which counts its own epochs; sets epoch_count to where it began."""
     also = f"; the checkpoint in {theirs} is not used again" if run != theirs else ""
     read.note("resumed", run=run, also=also)
@@ -228,7 +229,6 @@ def _resume(read: Command, run: str, theirs: str) -> list[str]:
     if run == theirs:
         return ["--resume"]
     # It may have begun late: it keeps its length, whatever epoch a further command names.
-    saved = saved_config(read_config_file(Path(run) / "config.toml"))
     total = read["n_epochs"] + read["n_epochs_decay"]
     if saved.epochs is not None and saved.epochs.is_integer() and saved.epochs < total:
         read.values["epoch_count"] = total + 1 - int(saved.epochs)

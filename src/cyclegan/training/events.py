@@ -12,7 +12,7 @@ order; one that is slow makes training slow. What it raises ends the run with a 
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -35,7 +35,8 @@ class Event:
 class SessionStarted(Event):
     """A process starts to train, at step 0 or at the step that it resumes from.
 
-    held_out: digest of the names of the validation images, or None without validation.
+    held_out: digest of the names of the validation images, or None without validation. changes: old and new value of
+    the settings that differ from those of the session before.
     """
 
     config: TrainConfig
@@ -45,6 +46,7 @@ class SessionStarted(Event):
     device: str
     precision: str
     held_out: str | None
+    changes: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """Train both translators: set up, resume, loop, save."""
 
+import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
@@ -10,6 +11,7 @@ from cyclegan.config import TrainConfig
 from cyclegan.errors import InputError, TrainingError
 from cyclegan.report.run import write_run_report
 from cyclegan.step.state import set_learning_rate
+from cyclegan.system.host_state import host_state
 from cyclegan.system.messages import Messages
 from cyclegan.system.progress import show_progress
 from cyclegan.system.signals import AnnouncedStop, stop_signals
@@ -18,6 +20,7 @@ from cyclegan.training.batch_source import BatchSource
 from cyclegan.training.checkpoint import writing
 from cyclegan.training.display import progress_line
 from cyclegan.training.events import Callback, StepDone
+from cyclegan.training.resume import how_to_resume
 from cyclegan.training.schedule import cycle_factor_at, learning_rate_at
 from cyclegan.training.setup import (
     OpenRun,
@@ -29,6 +32,7 @@ from cyclegan.training.setup import (
 )
 
 
+@host_state()
 def train(
     a: str | Path | TrainConfig | None = None,
     b: str | Path | None = None,
@@ -46,7 +50,7 @@ def train(
 
     a, b: two folders of images, or one root that holds both, or a complete TrainConfig.
     settings: any setting of TrainConfig, ModelConfig or DataConfig by its name. They override those of config_file,
-    which override those of the model `init_from`, which override those of preset.
+    which override those of the model `init_from`, which override those of preset; with resume, those of the run.
     preset: by default that of the run in `out`. A new run has modern; with `init_from`, the preset of that model's run,
     or paper if its networks have no global skip.
     batches: makes the batch of each step, instead of folders; see `cyclegan.training.batch_source.BatchSource`. Such a
@@ -54,19 +58,30 @@ def train(
     callbacks: functions that are called with every event of `cyclegan.training.events` (`StepDone`, `LossesLogged`,
     `SnapshotSaved`, `Scored`, `CheckpointSaved`, `Ended`, ...), between steps and in order. If one raises, the run
     saves a checkpoint, ends, and raises the same exception; the same call without it then resumes the run.
-    resume: require a run in `out`, and accept changed settings, except those of the networks. Without it, an `out` that
-    holds a run of the same configuration is resumed exactly.
+    resume: continue the run in `out` with its saved settings, folders included, and with those that are given here,
+    except settings of the networks. Every change is shown. Without it, an `out` that holds a run of the same
+    configuration is resumed exactly.
     fresh: move what is in `out` aside and start anew.
     quiet: print nothing. Messages also go to the logger `cyclegan.training`, quiet or not.
 
+    The process stays as it was, but for what `cyclegan.system.host_state` lists.
     Raises InputError for input that cannot be used, TrainingError if the run had to stop, and KeyboardInterrupt after
     Ctrl-C, when everything is saved.
     """
-    config = resolve_settings(a, b, preset=preset, config_file=config_file, fresh=fresh, settings=settings)
-    if not isinstance(callbacks, Sequence) or not all(callable(callback) for callback in callbacks):
-        raise InputError(f"callbacks is {callbacks!r}; expected a list of functions of one event.")
     if resume and fresh:
         raise InputError("resume and fresh exclude each other; pass one of them.")
+    config = resolve_settings(
+        a,
+        b,
+        preset=preset,
+        config_file=config_file,
+        resume=resume,
+        fresh=fresh,
+        own_batches=batches is not None,
+        settings=settings,
+    )
+    if not isinstance(callbacks, Sequence) or not all(callable(callback) for callback in callbacks):
+        raise InputError(f"callbacks is {callbacks!r}; expected a list of functions of one event.")
     messages = Messages("training", quiet=quiet)
     with ExitStack() as stack:
         # Set up, in the order of the data: images, networks, run directory.
@@ -74,12 +89,13 @@ def train(
         config, data = prepare_data(config, batches, device, messages, fresh=fresh)
         start = prepare_state(config, data, device, messages, resume=resume, fresh=fresh)
         run = open_run(config, data, start, messages, callbacks, stack, resume=resume, fresh=fresh)
+        stack.callback(run.state.close)
 
         # Train, unless the run has reached its length.
         if run.is_complete:
             messages.info(
-                f"This run is complete: {run.state.step} steps. To train longer: --resume with a greater length; "
-                "to start anew: --fresh."
+                f"This run is complete: {run.state.step} steps. To start anew: the command that began it, and --fresh. "
+                f"To train twice as long: {_longer(run)}"
             )
             _finish(run)
         else:
@@ -98,7 +114,7 @@ def _train(run: OpenRun) -> None:
             if stopped():
                 with writing(out, state.step):
                     run.monitor.write_page()
-                messages.info(f"Stopped and saved after step {state.step}. To continue, run the same command again.")
+                messages.info(f"Stopped and saved after step {state.step}. To continue: {how_to_resume(run.config)}")
                 raise AnnouncedStop
         _finish(run)
     except TrainingError:
@@ -110,6 +126,14 @@ def _train(run: OpenRun) -> None:
     run.monitor.show_best()
     messages.info(f"Page: {out / 'report.html'}")
     messages.info(f"Translate with: cyclegan translate {shell_quote(out)} IMAGES --out FOLDER --direction a2b")
+
+
+def _longer(run: OpenRun) -> str:
+    """What makes a complete run twice as long, in the unit of its length."""
+    config, progress = run.config, run.progress
+    done = {"minutes": progress.seconds / 60, "steps": progress.step, "epochs": progress.epoch or 0.0}
+    (unit, length), *_ = ((name, value) for name in done if (value := getattr(config, name)) is not None)
+    return how_to_resume(config, **{unit: math.ceil(2 * max(length, done[unit]))})
 
 
 def _loop(run: OpenRun, stopped: Callable[[], bool]) -> None:
@@ -145,6 +169,7 @@ def _loop(run: OpenRun, stopped: Callable[[], bool]) -> None:
                 saver.save_checkpoint()
 
             # Show it, and call the callbacks.
+            progress.report_standstill(run.messages)
             for path, reason in batch.unreadable:
                 run.unreadable.report(path, reason, state.step)
             show()

@@ -28,14 +28,14 @@ from cyclegan.training.resume import unwritable
 class RunLog:
     """Writes events to log.jsonl. `past`: the lines of earlier sessions that are kept."""
 
-    def __init__(self, run: Path, step: int, stack: ExitStack) -> None:
+    def __init__(self, run: Path, step: int, messages: Messages, stack: ExitStack) -> None:
         """Open the log of a run that continues after `step`. `stack` closes the file.
 
-        Lines after this step and an incomplete last line are dropped. Raises InputError if it cannot be written.
+        Lines after this step and damaged lines are dropped. Raises InputError if it cannot be written.
         """
         path = run / "log.jsonl"
         self._run = run
-        self.past = [line for line in read_log(path) if line.get("step", 0) <= step]
+        self.past = [line for line in read_log(path, messages.warning) if line["step"] <= step]
         try:
             if path.is_file():
                 write_bytes(path, "".join(json.dumps(line) + "\n" for line in self.past).encode())
@@ -74,7 +74,8 @@ def log_line(event: Event) -> dict[str, Any] | None:
         case SessionStarted():
             machine = {"device": event.device, "precision": event.precision, "held_out": event.held_out}
             start = {"time": event.time, "command": event.command, **event.versions}
-            return {"event": "session", "step": step, **start, **machine}
+            changes = {name: list(change) for name, change in event.changes.items()}
+            return {"event": "session", "step": step, **start, **machine, **({"changes": changes} if changes else {})}
         case FileUnreadable():
             return {"event": "unreadable", "step": step, "path": event.path, "reason": event.reason}
         case LossNotFinite():

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from cyclegan._version import __version__
-from cyclegan.config import TrainConfig, make_config, read_config_file, to_toml
+from cyclegan.config import TrainConfig, make_config, read_config_file, resumed_config, to_toml
 from cyclegan.errors import InputError
 from cyclegan.networks import check_output
 from cyclegan.step.cuda_graphs import Step, make_step
@@ -20,6 +20,7 @@ from cyclegan.step.state import TrainState
 from cyclegan.storage.hub import is_address
 from cyclegan.storage.model import ModelInfo, read_info
 from cyclegan.storage.run import read_run_config
+from cyclegan.system.atomic import remove_leftovers, restore
 from cyclegan.system.devices import describe_device, resolve_device
 from cyclegan.system.messages import Messages
 from cyclegan.system.provenance import command_line, now, versions
@@ -30,7 +31,15 @@ from cyclegan.training.events import Callback, Ended, Events, SessionStarted, st
 from cyclegan.training.fine_tuning import check_formats, origin_of_start, settings_of_start, start_from
 from cyclegan.training.loss_log import LossLog
 from cyclegan.training.monitor import Monitor
-from cyclegan.training.resume import find_checkpoint, load_newest, lock, move_aside, write_config
+from cyclegan.training.resume import (
+    changes_of,
+    find_checkpoint,
+    load_newest,
+    lock,
+    move_aside,
+    no_run,
+    write_config,
+)
 from cyclegan.training.run_log import RunLog, UnreadableFiles
 from cyclegan.training.saving import Saver
 from cyclegan.training.schedule import Progress
@@ -46,10 +55,15 @@ def resolve_settings(
     *,
     preset: str | None,
     config_file: str | Path | None,
+    resume: bool,
     fresh: bool,
+    own_batches: bool,
     settings: Mapping[str, Any],
 ) -> TrainConfig:
-    """The configuration for these arguments of `train`. Raises InputError for settings that cannot be used."""
+    """The configuration for these arguments of `train`. Raises InputError for settings that cannot be used.
+
+    own_batches: the caller makes the batches, so a run that is resumed no longer needs its folders.
+    """
     if isinstance(a, TrainConfig):
         if b is not None or preset or config_file or settings:
             raise InputError(
@@ -61,6 +75,13 @@ def resolve_settings(
     layers.append({**given, **settings})
     named = {name: value for layer in layers for name, value in layer.items() if value}
     out = Path(named.get("out", TrainConfig.model_fields["out"].default))
+    if resume:
+        saved = read_run_config(out)
+        if saved is None:
+            raise no_run(out)
+        if own_batches:
+            saved = saved.replace(a=None, b=None, test_a=None, test_b=None)
+        return resumed_config(saved, *layers, {"out": out}, preset=preset)
     # The same command resumes a run even if a newer release has another default preset.
     before = None if fresh else read_run_config(out)
     if before is not None:
@@ -140,7 +161,7 @@ def prepare_state(
         with lock(config.out):
             pass
     checkpoint = None if fresh else find_checkpoint(config, resume)
-    began_with = None if checkpoint is None else read_precision(checkpoint)
+    began_with = None if checkpoint is None else read_precision(config.out)
     choice = resolve_precision(config, device, began_with=began_with)
     state = TrainState.create(config.replace(precision=choice.precision), device)
     _check_networks(state)
@@ -211,14 +232,23 @@ def open_run(
     if fresh and (aside := move_aside(out)) is not None:
         messages.info(f"The earlier run in {out} was moved to {aside}.")
     stack.enter_context(lock(out))
+    for name in ("best", "model"):
+        restore(out / name, is_locked=True)
+    for folder in (out, out / "checkpoints", out / "models", out / "samples"):
+        remove_leftovers(folder)
 
     # Resume. Another process may have trained here in the meantime.
     checkpoint, seconds, origin = find_checkpoint(config, resume), 0.0, start.origin
+    before = read_run_config(out)
+    changes = {} if before is None else changes_of(before, config)
+    if changes:
+        shown = ", ".join(f"{name}: {_show(old)} -> {_show(new)}" for name, (old, new) in changes.items())
+        messages.info(f"Changed since the last session: {shown}")
     if checkpoint is not None:
         checkpoint, seconds, damaged = load_newest(out, state)
         origin = read_info(checkpoint / "model").origin
         for error in damaged:
-            messages.warning(f"Skipped: {error}")
+            messages.warning(f"Skipped, and {checkpoint.name} is used instead: {error}")
     progress = Progress(config, state, data.steps_per_epoch, seconds)
     is_complete = progress.share >= 1
     if not is_complete:
@@ -226,7 +256,7 @@ def open_run(
 
     # Open what records the events.
     events = Events(callbacks)
-    log = RunLog(out, state.step, stack)
+    log = RunLog(out, state.step, messages, stack)
     trackers = Trackers(messages) if is_complete else open_trackers(config, state.step, messages, stack)
     events.recorders += [log.record, trackers.record]
     stack.push(partial(_end, events, progress, messages))
@@ -266,11 +296,15 @@ def open_run(
         is_complete=is_complete,
     )
     if not is_complete:
-        _begin(run, start, checkpoint)
+        _begin(run, start, checkpoint, changes)
     return run
 
 
-def _begin(run: OpenRun, start: Start, checkpoint: Path | None) -> None:
+def _show(value: Any) -> str:
+    return "none" if value is None else str(value)
+
+
+def _begin(run: OpenRun, start: Start, checkpoint: Path | None, changes: Mapping[str, tuple[Any, Any]]) -> None:
     """Publish the start of the session, and show what it trains."""
     state, validation = run.state, run.data.validation
     run.events.publish(
@@ -283,6 +317,7 @@ def _begin(run: OpenRun, start: Start, checkpoint: Path | None) -> None:
             device=describe_device(state.device),
             precision=state.config.precision,
             held_out=None if validation is None else validation.files.digest,
+            changes=changes,
         )
     )
     for line in run.data.description:

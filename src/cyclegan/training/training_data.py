@@ -45,9 +45,10 @@ class TrainingData:
 def data_of_folders(config: TrainConfig, device: torch.device, messages: Messages, *, fresh: bool) -> TrainingData:
     """Look at every image of both folders and split them. Raises InputError for images that cannot be used."""
     if config.a is None:
+        again = ", or --resume to continue the run in it with its own" if (config.out / "config.toml").is_file() else ""
         raise InputError(
-            "No folder of images was given; pass two folders, or one that holds trainA and trainB. In Python, "
-            "train(batches=...) takes batches instead."
+            f"No folder of images was given for {config.out}; pass two folders, or one that holds trainA and trainB"
+            f"{again}. In Python, train(batches=...) takes batches instead."
         )
     folders = find_folders(config.a, config.b, config.test_a, config.test_b)
     check_place(config.out, (folders.a, folders.b, folders.test_a, folders.test_b), fresh=fresh)

@@ -9,6 +9,7 @@ import numpy as np
 
 from cyclegan.config import Direction
 from cyclegan.errors import InputError, UnreadableError
+from cyclegan.system.host_state import host_state
 from cyclegan.translate.files import translate_files
 from cyclegan.translate.large_files import StatisticsKind, find_large, translate_large
 from cyclegan.translate.plan import TranslationPlan, plan_outputs, sequences
@@ -81,6 +82,7 @@ class FolderResult:
     notes: tuple[str, ...] = ()
 
 
+@host_state()
 def translate_folder(
     model: str | Path | Translator,
     inputs: str | Path | Iterable[str | Path],

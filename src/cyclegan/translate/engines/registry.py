@@ -1,5 +1,6 @@
 """The engines. A new engine is one row of `ENGINES`."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -131,6 +132,8 @@ def _open_auto(
     test_picture = test_picture.to(device)
     with torch.inference_mode():
         decibels = psnr(exact(test_picture), fast(test_picture))
+    if math.isnan(decibels):
+        return replace(exact, reason="bf16 gives values that are not finite")
     if decibels < AUTO_DB:
         return replace(exact, reason=f"bf16 keeps only {decibels:.0f} dB of this model, less than {AUTO_DB:.0f}")
     return replace(fast, reason=f"built into this {device.type.upper()}; {decibels:.0f} dB to fp32 on a test picture")

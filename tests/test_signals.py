@@ -15,6 +15,20 @@ from cyclegan.storage.run import list_checkpoints
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 
+# Processes of the test that runs.
+STARTED = []
+
+
+@pytest.fixture(autouse=True)
+def _none_left():
+    yield
+    while STARTED:
+        process = STARTED.pop()
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 
 # As in a terminal, whatever started the tests: a shell's background has SIGINT ignored, nohup SIGHUP.
@@ -54,7 +68,9 @@ def start(tmp_path, *arguments, patched="os.unused", replacement="wait", ignored
     script.write_text(BEGIN.format(patched=patched, hangup=hangup, replacement=replacement))
     command = [sys.executable, script, *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
-    return subprocess.Popen(command, text=True, cwd=tmp_path, start_new_session=True, **pipes)
+    process = subprocess.Popen(command, text=True, cwd=tmp_path, start_new_session=True, **pipes)
+    STARTED.append(process)
+    return process
 
 
 def wait_for_waiting(process):
@@ -68,8 +84,8 @@ def wait_for_waiting(process):
 
 
 def wait_for_steps(process, run, count=2):
-    deadline = time.monotonic() + 600
-    while not (run / "log.jsonl").is_file() or (run / "log.jsonl").read_text().count("generator_a2b") < count:
+    deadline = time.monotonic() + 300
+    while not (run / "log.jsonl").is_file() or (run / "log.jsonl").read_text().count("adversarial_a2b") < count:
         if process is not None:
             assert process.poll() is None, process.stderr and process.stderr.read()
         assert time.monotonic() < deadline
@@ -142,8 +158,8 @@ def test_a_closed_terminal_saves_although_nothing_can_be_printed(folders, tmp_pa
         os.execv(command[0], [*command, "--workers", workers])
     # A terminal nobody reads would block the command.
     os.set_blocking(terminal, False)
-    deadline = time.monotonic() + 600
-    while not (run / "log.jsonl").is_file() or (run / "log.jsonl").read_text().count("generator_a2b") < 2:
+    deadline = time.monotonic() + 300
+    while not (run / "log.jsonl").is_file() or (run / "log.jsonl").read_text().count("adversarial_a2b") < 2:
         assert time.monotonic() < deadline
         try:
             os.read(terminal, 2**16)
@@ -163,7 +179,7 @@ def test_a_run_under_nohup_goes_on_after_a_hangup(folders, tmp_path):
     process = start(tmp_path, "train", *folders, "--out", run, *SETTINGS, ignored=["SIGHUP"])
     wait_for_steps(process, run)
     process.send_signal(signal.SIGHUP)
-    before = (run / "log.jsonl").read_text().count("generator_a2b")
+    before = (run / "log.jsonl").read_text().count("adversarial_a2b")
     wait_for_steps(process, run, before + 3)
     process.send_signal(signal.SIGTERM)
     end(process)

@@ -333,4 +333,4 @@ def states(tmp_path, monkeypatch):
 
 
 def test_a_run_survives_whatever_is_done_to_it(states):
-    run_state_machine_as_test(states, settings=fuzz_settings(25, stateful_step_count=12))
+    run_state_machine_as_test(states, settings=fuzz_settings(20, stateful_step_count=12))

@@ -99,7 +99,7 @@ BASES = {
     "import": "reference --out=new",
     "export": "run --format=model --out=new",
     "push": "run user/name --dry-run=new",
-    "download": "moon",
+    "download": "horse2zebra",
     "demo": "--out=new --minutes=1",
 }
 

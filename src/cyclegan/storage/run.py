@@ -11,7 +11,7 @@ from cyclegan.config import MAX_COUNT, TrainConfig, read_config_file, saved_conf
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.system.arguments import real_path
 from cyclegan.system.json_files import read_json_lines
-from cyclegan.system.messages import warn_once
+from cyclegan.system.terminal import warn_once
 
 _STEP = re.compile(r"step_[0-9]{1,15}")
 

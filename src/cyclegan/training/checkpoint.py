@@ -21,7 +21,7 @@ from cyclegan.storage.run import list_checkpoints, step_of
 from cyclegan.storage.weights import misfit, read_tensors
 from cyclegan.system.atomic import atomic_path, remove_folder
 from cyclegan.system.json_files import cut, read_json
-from cyclegan.system.messages import warn_once
+from cyclegan.system.terminal import warn_once
 
 
 def generator_weights(state: TrainState) -> dict[str, dict[str, Tensor]]:

@@ -147,7 +147,7 @@ def _loop(run: OpenRun, stopped: Callable[[], bool]) -> None:
         show_progress(
             run.messages.console, lambda: progress.share, lambda: progress_line(progress, run.losses)
         ) as show,
-        closing(run.data.load(state.step)) as batches,
+        closing(run.batches.load(state.step)) as batches,
     ):
         _deliver(run)
         while progress.share < 1 and not stopped():

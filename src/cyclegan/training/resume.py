@@ -17,6 +17,7 @@ from cyclegan.config import (
     flat_values,
     to_toml,
 )
+from cyclegan.data.known_images import KnownImages
 from cyclegan.errors import InputError, reason_of, remedy_of
 from cyclegan.images.headers import HeaderIndex
 from cyclegan.step.state import TrainState
@@ -183,14 +184,16 @@ def load_newest(out: Path, state: TrainState) -> tuple[Path, float, list[InputEr
     )
 
 
-def write_config(config: TrainConfig, indices: Mapping[Path, HeaderIndex]) -> None:
-    """Write config.toml, which makes the directory a run, and the headers of its images for later sessions.
+def write_config(config: TrainConfig, indices: Mapping[Path, HeaderIndex], known: Mapping[Path, KnownImages]) -> None:
+    """Write config.toml, which makes the directory a run, and the headers and names of its images for later sessions.
 
     Raises InputError if the directory cannot be written.
     """
     try:
         for path, index in indices.items():
             index.save(path)
+        for path, images in known.items():
+            images.save(path)
         write_bytes(config.out / "config.toml", to_toml(config).encode())
     except OSError as error:
         raise unwritable(config.out, error) from error

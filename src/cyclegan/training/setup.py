@@ -45,7 +45,7 @@ from cyclegan.training.run_log import RunLog, UnreadableFiles
 from cyclegan.training.saving import Saver
 from cyclegan.training.schedule import Progress
 from cyclegan.training.trackers import Trackers, check_trackers, open_trackers
-from cyclegan.training.training_data import TrainingData, data_of_batches, data_of_folders
+from cyclegan.training.training_data import Batches, TrainingData, data_of_batches, data_of_folders
 
 # ---- the settings
 
@@ -204,6 +204,7 @@ class OpenRun:
     state: TrainState
     step: Step
     data: TrainingData
+    batches: Batches
     progress: Progress
     losses: LossLog
     events: Events
@@ -251,10 +252,11 @@ def open_run(
         origin = read_info(checkpoint / "model").origin
         for error in damaged:
             messages.warning(f"Skipped, and {checkpoint.name} is used instead: {error}")
-    progress = Progress(config, state, data.steps_per_epoch, seconds)
+    batches = data.begin(state.step)
+    progress = Progress(config, state, batches.steps_per_epoch, seconds, batches.epochs_before)
     is_complete = progress.share >= 1
     if not is_complete:
-        write_config(config, data.indices)
+        write_config(config, data.indices, batches.known)
 
     # Open what records the events.
     events = Events(callbacks)
@@ -288,6 +290,7 @@ def open_run(
         state=state,
         step=make_step(state),
         data=data,
+        batches=batches,
         progress=progress,
         losses=losses,
         events=events,
@@ -320,8 +323,11 @@ def _begin(run: OpenRun, start: Start, checkpoint: Path | None, changes: Mapping
             precision=state.config.precision,
             held_out=None if validation is None else validation.files.digest,
             changes=changes,
+            images=run.data.changes,
         )
     )
+    for line in run.data.changes:
+        run.messages.warning(line)
     for line in run.data.description:
         run.messages.info(line)
     for path, reason in run.data.unreadable:

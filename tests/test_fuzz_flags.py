@@ -99,7 +99,7 @@ BASES = {
     "import": "reference --out=new",
     "export": "run --format=model --out=new",
     "push": "run user/name --dry-run=new",
-    "download": "moon",
+    "download": "horse2zebra",
     "demo": "--out=new --minutes=1",
 }
 
@@ -258,7 +258,7 @@ def tidy():
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="time limits are POSIX")
 @pytest.mark.usefixtures("bounded")
-@fuzz_settings(600)
+@fuzz_settings(400)
 @given(commands())
 def test_any_value_of_any_flag_is_used_or_refused_in_one_sentence(command):
     name, arguments, drawn = command
@@ -312,7 +312,7 @@ def calls(draw):
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="time limits are POSIX")
 @pytest.mark.usefixtures("bounded")
-@fuzz_settings(600)
+@fuzz_settings(400)
 @given(calls())
 def test_any_argument_of_a_function_is_used_or_refused_by_our_own_error(call):
     function, arguments = call

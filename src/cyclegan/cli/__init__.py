@@ -67,7 +67,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         unknown = message.removeprefix("unrecognized arguments: ").split()
-        if message.startswith("unrecognized") and unknown[0].startswith("-"):
+        if message.startswith("unrecognized") and unknown and unknown[0].startswith("-"):
             flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
             flag = unknown[0].partition("=")[0]
             nearest = difflib.get_close_matches(flag, flags, n=1)

@@ -29,6 +29,7 @@ from cyclegan.system.arguments import MAX_NUMBER, MAX_SIDE, check_bool, check_ch
 from cyclegan.system.atomic import check_writable
 from cyclegan.system.devices import describe_device
 from cyclegan.system.host_state import host_state
+from cyclegan.system.json_files import shown
 from cyclegan.system.messages import make_console
 from cyclegan.system.provenance import command_line, now
 from cyclegan.translate.translator import Translator
@@ -77,6 +78,9 @@ def evaluate(
         for name, path in (("a", a), ("b", b), ("out", out), ("inception_weights", inception_weights))
     )
     paired, quiet = check_bool("paired", paired), check_bool("quiet", quiet)
+    for name, text in (("features", features), ("inception", inception)):
+        if text is not None and not isinstance(text, str):
+            raise InputError(f"{name} is {shown(text)}; expected a name.")
     check_choice("direction", direction, ("a2b", "b2a", "both"))
     if weights is not None:
         check_choice("weights", weights, ("final", "average"))

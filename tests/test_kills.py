@@ -95,8 +95,8 @@ def same_files(one, other):
 
 
 def left_over(run):
-    """Hidden folders in a run, without those that belong there."""
-    found = [path.relative_to(run).as_posix() for path in run.rglob(".*") if path.is_dir()]
+    """Hidden names in a run, without those that belong there."""
+    found = [path.relative_to(run).as_posix() for path in run.rglob(".*")]
     return sorted(name for name in found if name != ".lock" and "headers" not in name)
 
 

@@ -22,6 +22,7 @@ from cyclegan.step.cuda_graphs import make_step
 from cyclegan.step.precision import resolve_precision
 from cyclegan.step.state import TrainState
 from cyclegan.system.devices import keep_freed_memory
+from cyclegan.system.terminal import print_result, say
 from cyclegan.translate.engines import psnr, smooth_picture
 from cyclegan.translate.translator import Translator
 
@@ -39,9 +40,9 @@ class _Work:
 def main() -> None:
     """argv: the point and its settings as JSON. The last line of stdout is the result as JSON."""
     try:
-        print(json.dumps(_measure(json.loads(sys.argv[1]))))
+        print_result(json.dumps(_measure(json.loads(sys.argv[1]))))
     except InputError as error:
-        print(error, file=sys.stderr)
+        say(str(error))
         raise SystemExit(2) from None
 
 

@@ -27,6 +27,7 @@ from cyclegan.system.atomic import check_free, naming, write_bytes
 from cyclegan.system.json_files import read_json
 from cyclegan.system.messages import Messages
 from cyclegan.system.progress import show_progress
+from cyclegan.system.signals import AnnouncedStop
 from cyclegan.system.work_folder import WorkFolder
 
 _CHUNK = 1 << 18
@@ -73,12 +74,16 @@ def workplace(out: Path, name: str, messages: Messages) -> Iterator[Path]:
     new = [parent for parent in work.parents if not parent.exists()]
     message = f"Another process is downloading into {work}; wait for it, or choose another --out."
     with folder.locked(message):
+        folder.clear("received", "received.json")  # what a killed process was making of them is made again
         kept = _Partial(work)
         try:
             yield work
         except BaseException as error:
+            stopped = isinstance(error, KeyboardInterrupt)
             if kept.num_bytes() and not isinstance(error, DownloadError):  # whose message says it
-                messages.info(f"Stopped. {kept}" if isinstance(error, KeyboardInterrupt) else str(kept))
+                messages.info(f"Stopped. {kept}" if stopped else str(kept))
+                if stopped:
+                    raise AnnouncedStop from error
             raise
         finally:
             if not kept.num_bytes():

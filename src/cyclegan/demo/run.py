@@ -19,6 +19,7 @@ from cyclegan.images.file_list import evenly_spaced, list_images
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.tensors import to_tensor
 from cyclegan.system.json_files import read_json
+from cyclegan.system.messages import make_console
 from cyclegan.training.loop import train
 from cyclegan.translate.files import translate_files
 from cyclegan.translate.plan import plan_outputs
@@ -38,7 +39,7 @@ def demo(out: Path, data: Path, *, minutes: float | None = None, seed: int = 0, 
 
     The same call resumes an interrupted demo. Raises InputError if the data cannot be built or `out` holds another run.
     """
-    console = Console(stderr=True, highlight=False, markup=False)
+    console = make_console(stderr=True)
     _build_data(data, console)
     settings: dict[str, Any] = {"minutes": minutes} if minutes is not None else {}
     run = train(data, preset="demo", out=out, seed=seed, fresh=fresh, **settings)
@@ -53,7 +54,7 @@ def quick_demo(out: Path, data: Path) -> Path:
     """
     if (out / "config.toml").is_file():
         raise InputError(f"{out} is a run, whose scores would be replaced; choose another --out.")
-    console = Console(stderr=True, highlight=False, markup=False)
+    console = make_console(stderr=True)
     _build_data(data, console)
     try:
         about = read_json(data / "about.json", dict[str, Any])

@@ -8,9 +8,9 @@ from typing import Any
 
 from cyclegan.config import TrainConfig
 from cyclegan.errors import InputError, UnreadableError
-from cyclegan.inspection.survey import printable
 from cyclegan.storage.model import read_info
 from cyclegan.storage.run import list_checkpoints, read_log
+from cyclegan.system.terminal import printable
 from cyclegan.training.checkpoint import TrainingProgress, read_best, read_progress
 
 # Keys of a line of log.jsonl that are no losses.

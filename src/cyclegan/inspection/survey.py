@@ -26,6 +26,7 @@ from cyclegan.inspection.duplicates import THUMBNAIL, Fingerprints, FloatArray, 
 from cyclegan.metrics.features import FeatureInfo, FeatureNetwork
 from cyclegan.metrics.functions import kernel_distance
 from cyclegan.system.prefetch import num_cores, prefetch
+from cyclegan.system.terminal import printable
 
 # Steps of the histograms, over values of 0..1.
 BINS = 32
@@ -185,11 +186,6 @@ def survey_folder(
             f"None of the {len(paths)} images in {root} can be read; the first is {printable(name)}: {reason}"
         )
     return _summarise(root, seen, tuple(unreadable), ignored, value_range)
-
-
-def printable(value: object) -> str:
-    """Text that every Unicode encoding can write: names of files need not be valid."""
-    return str(value).encode("utf-8", "backslashreplace").decode()
 
 
 def check_folder(path: Path) -> None:

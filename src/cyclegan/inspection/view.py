@@ -15,9 +15,10 @@ from cyclegan.inspection import Inspection
 from cyclegan.inspection.advice import listed
 from cyclegan.inspection.duplicates import Copies, Copy
 from cyclegan.inspection.run_summary import RunSummary
-from cyclegan.inspection.survey import BINS, Distance, FolderReport, picture, printable
+from cyclegan.inspection.survey import BINS, Distance, FolderReport, picture
 from cyclegan.report.page import Gallery, Section, Table, montage, write_report
 from cyclegan.system.provenance import command_line
+from cyclegan.system.terminal import printable
 
 if TYPE_CHECKING:  # `import cyclegan` does not wait for it
     from rich.console import Console
@@ -41,7 +42,6 @@ def show_inspection(inspection: Inspection, console: "Console") -> None:
     from rich.table import Table as ScreenTable
 
     def say(text: str = "", style: str = "") -> None:
-        text = text.encode(console.encoding, "backslashreplace").decode(console.encoding)
         # Long lines stay whole for programs that read them.
         console.print(text, style=style, soft_wrap=not console.is_terminal)
 

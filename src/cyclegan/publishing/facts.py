@@ -162,7 +162,8 @@ def public_scores(subject: Subject) -> Scores | None:
         return known.setdefault(file, f"image {len(known) + 1}")
 
     def cleaned(direction: Direction, of: DirectionScores) -> DirectionScores:
-        root = scores.files[f"test_{direction[0]}"].root
+        tested = scores.files.get(f"test_{direction[0]}")
+        root = "" if tested is None else tested.root
         images = tuple(image.replace(file=numbered(root, image.file)) for image in of.images)
         metrics = {name: score.replace(note=subject.clean(score.note)) for name, score in of.metrics.items()}
         notes = tuple(subject.clean(_REASON.sub("", note)) for note in of.notes)

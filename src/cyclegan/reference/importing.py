@@ -23,6 +23,9 @@ from cyclegan.system.json_files import cut, describe_validation_error
 # Networks of the reference and ours. Its D_A is the discriminator of domain B, which sees the fakes of G_A.
 ROLES = {"G_A": "a2b", "G_B": "b2a", "D_A": "discriminator_b", "D_B": "discriminator_a"}
 
+# Characters of a list of options that are read; it has a few thousand.
+_MAX_OPTIONS = 2**20
+
 _FILE = re.compile(r"(?P<epoch>.+)_net_(?P<role>[A-Z]+(?:_[AB])?)\.pth")
 
 
@@ -111,10 +114,22 @@ def _read_options(folder: Path) -> dict[str, str]:
     newest = {older: option.name for option in OPTIONS for older in option.older}
     for name in ("train_opt.txt", "opt.txt"):
         if (folder / name).is_file():
-            lines = (folder / name).read_text(encoding="utf-8", errors="replace").splitlines()
-            found = [re.match(r"\s*(\w+): (.*?)\s*(?:\[default: .*\])?\s*$", line) for line in lines]
-            return {newest.get(match[1], match[1]): match[2] for match in found if match}
+            with (folder / name).open(encoding="utf-8", errors="replace") as file:
+                lines = file.read(_MAX_OPTIONS).splitlines()
+            found = [_option(line) for line in lines]
+            return {newest.get(option[0], option[0]): option[1] for option in found if option is not None}
     return {}
+
+
+def _option(line: str) -> tuple[str, str] | None:
+    """Name and value in a line such as `load_size: 286    [default: 256]`."""
+    name, mark, value = line.lstrip().partition(": ")
+    if not mark or not re.fullmatch(r"\w+", name):
+        return None
+    value = value.strip()
+    if value.endswith("]"):
+        value = value.partition("[default: ")[0]
+    return name, value.strip()
 
 
 def _preprocessing(options: dict[str, str]) -> dict[str, Any]:

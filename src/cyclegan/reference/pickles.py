@@ -14,9 +14,7 @@ from torch import Tensor
 from cyclegan.errors import InputError
 from cyclegan.storage.weights import read_tensors
 from cyclegan.system.json_files import cut, shown
-
-# Entries of a zip; a network has a few hundred.
-_MAX_ENTRIES = 50_000
+from cyclegan.system.zip_files import harm_in
 
 # Characters of the name of a tensor.
 _LONGEST_NAME = 1000
@@ -74,21 +72,19 @@ def _other_kind(path: Path) -> str | None:
     if head.startswith(b"PK") and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             names, entries = archive.namelist(), archive.infolist()
-            # torch stores its tensors as they are, so a small file that becomes a large one is made to do harm.
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-                return "its entries are compressed, which PyTorch never does; get it from another place"
-            if sum(entry.file_size for entry in entries) > path.stat().st_size:
-                return "its entries overlap or are longer than the file; get it from another place"
-            if len(entries) > _MAX_ENTRIES:
-                return f"it has {len(entries):,} entries, which no network has; get it from another place"
+            if any(name.endswith("constants.pkl") for name in names):
+                return (
+                    "it is a TorchScript program, and programs are not run; save the state dict of the network instead"
+                )
+            if not any(name.endswith("data.pkl") for name in names):
+                return "it is a zip archive that holds no PyTorch checkpoint"
+            harm = harm_in(archive, path.stat().st_size)
+            if harm is not None:
+                return f"{harm}; get it from another place"
             # torch does not check the checksums, and has an option not to write them.
             damaged = archive.testzip() if any(entry.CRC for entry in entries) else None
         if damaged is not None:
-            return f"its entry {damaged} is damaged; download it again"
-        if any(name.endswith("constants.pkl") for name in names):
-            return "it is a TorchScript program, and programs are not run; save the state dict of the network instead"
-        if not any(name.endswith("data.pkl") for name in names):
-            return "it is a zip archive that holds no PyTorch checkpoint"
+            return f"its entry {cut(damaged)} is damaged; download it again"
     return None
 
 
@@ -99,7 +95,7 @@ def _refusal(path: Path, message: str) -> str:
         operation = re.search(r"[Uu]nsupported operand", message)
         detail = "it is a pickle of something else" if operation else _first_sentence(message)
         return f"{path} is cut off, damaged, or no PyTorch checkpoint: {detail}."
-    name = wanted[1].rstrip(".")
+    name = cut("".join(character if character.isprintable() else "?" for character in wanted[1][:200].rstrip(".")))
     network = re.match(r"(models|networks|torch\.nn)\.", name)
     whole = " It looks like a whole network, saved with torch.save(network)." if network else ""
     return (

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cyclegan.config import Direction
-from cyclegan.errors import InputError
+from cyclegan.errors import InputError, reason_of, remedy_of
 from cyclegan.metrics.table import METRICS
 from cyclegan.report.charts import Chart
 from cyclegan.report.page import Notice, Part, Section, Table, galleries, write_report
@@ -16,6 +16,10 @@ from cyclegan.storage.model import find_model, read_info
 from cyclegan.storage.run import evaluation_of, run_of
 from cyclegan.storage.scores import Estimate, Score, Scores, read_scores
 from cyclegan.storage.showcase import ShownImage, read_showcase
+from cyclegan.system.arguments import real_path
+from cyclegan.system.json_files import cut
+from cyclegan.system.messages import make_console
+from cyclegan.system.terminal import printable
 
 _NAMES = {"a": "A", "b": "B"}
 _MAX_IMAGES = 6
@@ -60,6 +64,7 @@ class Comparison:
 def compare(*runs: Path, out: Path | None = None) -> Comparison:
     """Read the scores of two or more runs and, if `out` is given, write the page of their comparison there.
 
+    A run whose scores are damaged is left out, and a remark says so.
     Raises InputError if there are fewer than two runs, one comes twice or one has no scores.
     """
     if len(runs) < 2:
@@ -67,18 +72,27 @@ def compare(*runs: Path, out: Path | None = None) -> Comparison:
     for run in runs:
         if not run.is_dir():
             raise InputError(f"There is no run directory {run}.")
-    places = [evaluation_of(run).resolve() for run in runs]
+    places = [real_path(evaluation_of(run)) for run in runs]
     for run, place in zip(runs, places, strict=True):
         if places.count(place) > 1:
             raise InputError(f"The run {run} is given twice; a comparison needs different runs.")
+    found: dict[Path, Scores] = {}
+    left_out: list[str] = []
+    for run, place in zip(runs, places, strict=True):
         if not (place / "scores.json").is_file():
             raise InputError(
                 f"There is no {place / 'scores.json'}; make it with: cyclegan evaluate {run} --a DIR --b DIR"
             )
-    names, scores = short_names([run.resolve() for run in runs]), tuple(read_scores(place) for place in places)
+        try:
+            found[run] = read_scores(place)
+        except InputError as error:
+            left_out.append(f"{run} is left out: {cut(str(error), 250)}")
+    if len(found) < 2:
+        raise InputError(f"Fewer than two runs are left to compare. {left_out[0]}")
+    names, scores = short_names([real_path(run) for run in found]), tuple(found.values())
     differences, remarks = _unlike(names, scores)
-    remarks = (*_outdated(runs, names, scores), *remarks)
-    comparison = Comparison(runs, names, scores, differences, remarks)
+    remarks = (*left_out, *_outdated(tuple(found), names, scores), *remarks)
+    comparison = Comparison(tuple(found), names, scores, differences, remarks)
     if out is not None:
         _write_page(comparison, out)
     return comparison
@@ -184,10 +198,9 @@ def warning(comparison: Comparison) -> str:
 
 def print_comparison(comparison: Comparison) -> None:
     """Print a table for each direction to stdout; readable from 100 columns on with three runs."""
-    from rich.console import Console
     from rich.table import Table as ScreenTable
 
-    console = Console(highlight=False, markup=False)
+    console = make_console()
     if text := warning(comparison):
         console.print(text, style="yellow")
     any_marked = False
@@ -195,7 +208,7 @@ def print_comparison(comparison: Comparison) -> None:
         rows = list(comparison.rows(direction))
         table = ScreenTable("", title=arrow(direction, _NAMES), title_justify="left")
         for name in comparison.names:
-            table.add_column(name, overflow="fold")
+            table.add_column(printable(name), overflow="fold")
         for metric, values, best in rows:
             any_marked |= bool(best)
             table.add_row(
@@ -251,7 +264,8 @@ def _write_page(comparison: Comparison, out: Path) -> None:
     try:
         write_report(out, "CycleGAN runs compared", sections)
     except OSError as error:
-        raise InputError(f"{out} cannot be written: {error.strerror or error}; choose another --out.") from error
+        remedy = remedy_of(error) or "choose another --out"
+        raise InputError(f"{out} cannot be written: {reason_of(error)}; {remedy}.") from error
 
 
 def _baselines(comparison: Comparison, direction: Direction) -> list[str]:

@@ -1,7 +1,6 @@
 """The page of a run, `report.html`, made from the files of the run directory alone, as far as they exist."""
 
 import re
-import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +31,11 @@ from cyclegan.report.run_charts import DIRECTIONS, arrow, domain_names, loss_cha
 from cyclegan.storage.run import evaluated_run, read_run_config
 from cyclegan.storage.scores import BASELINES, READ_BASELINES, Estimate, Scores, read_scores, verdict
 from cyclegan.storage.showcase import Showcase, ShownImage, open_picture, read_showcase
+from cyclegan.system.terminal import shell_quote
 
 _MAX_FRAMES = 8
 _FRAME_SIDE = 900
+_MAX_CONFIG = 2**18  # characters, far above any configuration
 
 T = TypeVar("T")
 
@@ -172,7 +173,7 @@ def _summary(run: _Run) -> tuple[list[str], list[Part]]:
     if scores is None:
         # One root holds its test folders itself.
         known = config is not None and ((config.test_a and config.test_b) or config.b is None)
-        command = f"cyclegan evaluate {shlex.quote(str(run.path))}{'' if known else ' --a DIR --b DIR'}"
+        command = f"cyclegan evaluate {shell_quote(run.path)}{'' if known else ' --a DIR --b DIR'}"
         return [*paragraphs, f"It has not been scored on test images yet. To do so: {command}"], []
     paragraphs.append(
         f"Scored on test images: the networks{f' of step {scores.step:,}' if scores.step else ''} "
@@ -341,7 +342,8 @@ def _how(run: _Run) -> Iterator[Section]:
         parts += dict.fromkeys(str(session["command"]) for session in log.sessions if session.get("command"))
     file = run.home / "config.toml"
     if file.is_file():
-        parts.append(Details("Configuration (config.toml)", file.read_text(encoding="utf-8", errors="replace")))
+        with file.open(encoding="utf-8", errors="replace") as text:
+            parts.append(Details("Configuration (config.toml)", text.read(_MAX_CONFIG)))
     if parts:
         yield Section("How it was trained", [], parts)
 

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -22,7 +21,7 @@ from cyclegan.storage.run import list_checkpoints, step_of
 from cyclegan.storage.weights import generator_misfit, misfit, read_tensors
 from cyclegan.system.atomic import atomic_path, restore
 from cyclegan.system.json_files import cut, read_json
-from cyclegan.system.messages import warn_once
+from cyclegan.system.terminal import shell_quote, warn_once
 
 
 class ModelInfo(Config):
@@ -96,10 +95,10 @@ def find_model(path: Path) -> Path:
     path = Path(path)
     if is_address(path):
         return fetch_address(path)
-    if (path / "config.json").is_file():
-        return path
     for replaced in (path, path / "model"):
         restore(replaced)
+    if (path / "config.json").is_file():
+        return path
     candidates = {path / "model": 0, **{place / "model": step_of(place) for place in list_checkpoints(path)}}
     candidates = {model: step for model, step in candidates.items() if model.is_dir()}
     if any((model / "config.json").is_file() for model in candidates):
@@ -111,7 +110,7 @@ def find_model(path: Path) -> Path:
     if path.suffix in (".pth", ".pt") or any(path.glob("*_net_G*.pth")):
         raise InputError(
             f"{path} looks like a checkpoint of the reference implementation; convert it first: "
-            f"cyclegan import {shlex.quote(str(path))} --out {shlex.quote(f'models/{path.stem}')}"
+            f"cyclegan import {shell_quote(path)} --out {shell_quote(f'models/{path.stem}')}"
         )
     raise InputError(f"{path} holds no model; expected a run directory, a checkpoint or a model directory.")
 
@@ -143,11 +142,17 @@ def _newest_whole(models: Mapping[Path, int]) -> Path:
 
 
 def check_model(model: Path) -> ModelInfo:
-    """The ModelInfo of a model directory. Raises InputError unless all of its generators are whole."""
+    """The ModelInfo of a model directory. Raises InputError unless each generator that it has is whole.
+
+    Those that are not there were removed on purpose, as folders are written completely or not at all.
+    """
     info = read_info(model)
-    for direction in info.directions:
-        for ending in ("", "_average") if info.averages else ("",):
-            _read_generator(info, model / f"{direction}{ending}.safetensors", direction)
+    names = [(direction, ending) for direction in info.directions for ending in ("", "_average")]
+    found = [name for name in names if (model / f"{''.join(name)}.safetensors").is_file()]
+    if not found:
+        raise InputError(f"{model} holds no weights of a generator.")
+    for direction, ending in found:
+        _read_generator(info, model / f"{direction}{ending}.safetensors", direction)
     return info
 
 

@@ -64,8 +64,20 @@ def generator_misfit(config: ModelConfig, direction: Direction, tensors: Mapping
 
 
 def _shapes(config: ModelConfig, channels: tuple[int, int]) -> Mapping[str, Tensor] | None:
-    network = built_on_meta(lambda: config.generator_class(*channels, **config.generator_settings))
-    return None if network is None else network.state_dict()
+    """The state dict of a generator without memory; None if its constructor computes with values."""
+    settings = config.generator_settings
+    key = (config.generator_class, channels, repr(settings))
+    if key not in _KNOWN:
+        if len(_KNOWN) >= _MAX_KNOWN:
+            _KNOWN.clear()
+        network = built_on_meta(lambda: config.generator_class(*channels, **settings))
+        _KNOWN[key] = None if network is None else network.state_dict()
+    return _KNOWN[key]
+
+
+# The networks of a model are alike, and building one takes as long as reading a file.
+_KNOWN: dict[tuple[type, tuple[int, int], str], Mapping[str, Tensor] | None] = {}
+_MAX_KNOWN = 8
 
 
 def _other_channels(

@@ -26,7 +26,7 @@ TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)\.[0-9a-f]{8}\.(?P<endi
 # Bytes of the target's name in a temporary name; file systems allow about 255 in all.
 _MAX_NAME = 200
 
-# Errors of writing. Those of reading name their file.
+# Errors that only writing has.
 _WRITE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
 # Temporary names that this process uses now: after a restart a container has the process number of before.
@@ -72,7 +72,7 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 
 @contextmanager
 def naming(place: Path) -> Iterator[None]:
-    """Let an OSError of writing, such as that of a full disk, name the place that was written."""
+    """Let an OSError of writing, such as that of a full disk, name the place that the block writes to."""
     with _naming(place, None):
         yield
 
@@ -84,17 +84,34 @@ def restore(target: Path, *, is_locked: bool = False) -> None:
     """
     if os.path.lexists(target) or not target.parent.is_dir():
         return
-    found = [old for old in _leftovers(target.parent, "old", target.name, is_locked=is_locked) if old.is_dir()]
-    if found:
-        with suppress(OSError):
+    with suppress(OSError):  # a folder that may not be changed
+        found = [old for old in _leftovers(target.parent, "old", target.name, is_locked=is_locked) if old.is_dir()]
+        if found:
             max(found, key=lambda old: old.stat().st_ctime_ns).rename(target)
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the files and folders of this user that killed processes left half written in a folder, if it is there."""
+    """Remove the files and folders of this user that killed processes left half written in a folder, if it is there.
+
+    A folder that was being replaced goes if the new one is in its place; else it is for `restore`.
+    """
     if folder.is_dir():
         for path in _leftovers(folder, "partial"):
             _remove(path)
+        for path in _leftovers(folder, "old"):
+            match = TEMPORARY.fullmatch(path.name)
+            if match and (folder / match["name"]).exists():
+                _remove(path)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder. A kill leaves it whole or leaves no part of it under its name. Raises OSError."""
+    hidden = _temporary(folder, "partial")  # which `remove_leftovers` removes
+    try:
+        folder.rename(hidden)
+        _remove(hidden)
+    finally:
+        _in_use.discard(hidden.name)
 
 
 @contextmanager
@@ -129,12 +146,16 @@ def check_free(out: Path) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Make a folder and write to it, without leaving a file. Raises OSError that names it."""
+    """Make a folder and write to it, without leaving a file. Raises OSError that names it, and then leaves nothing."""
+    new = list(takewhile(lambda place: not place.exists(), (folder, *folder.parents)))
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:
             file.write(bytes(4096))
     except OSError as error:
+        for place in new:
+            with suppress(OSError):
+                place.rmdir()
         raise _renamed(error, folder) from error
 
 
@@ -250,7 +271,7 @@ def _naming(target: Path, partial: Path | None) -> Iterator[None]:
         yield
     except OSError as error:
         is_hidden = partial is not None and str(error.filename or "").startswith(str(partial))
-        if is_hidden or (error.filename is None and error.errno in _WRITE_ERRORS):
+        if is_hidden or error.errno in _WRITE_ERRORS:  # of a copy, an error names the source
             raise _renamed(error, target) from error
         raise
 

@@ -68,7 +68,7 @@ class Monitor:
     discriminators: DiscriminatorWatch = field(init=False)
 
     def __post_init__(self) -> None:
-        self.shown |= {line["check"] for line in self.past if line.get("event") == "warning"}
+        self.shown |= {str(line.get("check")) for line in self.past if line.get("event") == "warning"}
         self.discriminators = DiscriminatorWatch(self.config.adversarial)
         done = [line for line in self.past if line.get("event") in ("scores", "not scored")]
         self.scored_at = done[-1]["step"] if done else -1
@@ -173,10 +173,10 @@ class Monitor:
                 self.unreadable.report(path, reason, step)
         known = any(line.get("event") == "validation" for line in self.past)
         if self.other_images:
-            about["origin"] += ", but not in earlier sessions of this run: some were trained on then"
+            about["origin"] += ", but not in earlier sessions of this run: some may have been trained on then"
             self.messages.warning(
                 "Other images are held out than in an earlier session. The search for the best step starts again, and "
-                "some of these images were trained on before."
+                "some of these images may have been trained on before."
             )
         if not known or self.other_images:
             self.events.publish(ValidationMeasured(step, about))

@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -22,7 +22,7 @@ from PIL import Image
 from cyclegan.config import TrainConfig, flat_values, to_toml
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.metrics.features import DEFAULT_FEATURES
-from cyclegan.system.atomic import write_bytes
+from cyclegan.system.atomic import check_writable, write_bytes
 from cyclegan.system.json_files import read_json
 from cyclegan.system.messages import Messages
 from cyclegan.training.events import Event, LossesLogged, Scored, SnapshotSaved, Status, WarningRaised, status_after
@@ -66,7 +66,11 @@ def open_tensorboard(config: TrainConfig, step: int, _run_id: str | None) -> Tra
 
     # Hides the points that an earlier session wrote after the checkpoint that this one resumes from.
     folder = str(config.out / "tensorboard")
-    board = SummaryWriter(folder, purge_step=step + 1)
+    check_writable(config.out / "tensorboard")
+    board: Any = SummaryWriter(folder, purge_step=step + 1)
+    # An error of its thread is raised by the next call, which drops the tracker; a traceback would say nothing more.
+    with suppress(AttributeError):
+        board._get_file_writer().event_writer._async_writer._worker._invoke_excepthook = lambda *_: None
     settings = to_toml(config).replace("\n", "\n    ")
     board.add_text("configuration", f"    {settings}", step)
     return _TensorBoard(board, folder)

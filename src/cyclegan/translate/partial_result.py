@@ -41,7 +41,7 @@ class _Plan(_Record):
 
 
 class _Row(_Record):
-    """One line of rows.jsonl. tiles: bytes of each compressed tile. crc32: of all tiles up to the end of this row."""
+    """One line of rows.jsonl. tiles: bytes of each compressed tile. crc32: of these numbers and tiles, of all rows."""
 
     tiles: list[PositiveInt] = Field(min_length=1)
     crc32: NonNegativeInt
@@ -91,17 +91,22 @@ class PartialResult:
         partial = cls(partial_folder(target), notes)
         message = f"{target} is being written by another process; wait for it, or choose another --out."
         with naming(target), partial._files.locked(message):
-            key_file = partial.folder / "key"
-            if not key_file.exists() or key_file.read_bytes() != key.encode():
-                if key_file.exists():
-                    notes.append(
-                        f"{target.name}: an earlier call started it with another input, model or setting; it starts "
-                        "over."
-                    )
-                partial._files.clear()
-                write_bytes(key_file, key.encode())
+            partial._check_key(key)
             partial._find_rows()
             yield partial
+
+    def _check_key(self, key: str) -> None:
+        file = self.folder / "key"
+        if file.exists() and file.read_bytes() == key.encode():
+            return
+        if file.exists():
+            self._note("an earlier call started it with another input, model or setting; it starts over.")
+        self._files.clear()
+        try:
+            write_bytes(file, key.encode())
+        except OSError:
+            self.remove()  # nothing is in it
+            raise
 
     def plan(self, wanted: TilingPlan, possible: Collection[int], fits: Callable[[TilingPlan], bool]) -> TilingPlan:
         """The plan of the earlier call, so that no bit changes; `wanted` if there is none or it no longer fits.
@@ -149,7 +154,7 @@ class PartialResult:
         if self._data.exists():
             with self._data.open("rb") as file:
                 for row in lines:
-                    checksum = _checksum(file, sum(row.tiles), checksum)
+                    checksum = _checksum(file, sum(row.tiles), _count_checksum(row.tiles, checksum))
                     if checksum != row.crc32:
                         is_damaged = True
                         break
@@ -165,10 +170,9 @@ class PartialResult:
 
     def append(self, tiles: list[bytes]) -> None:
         """Add the tiles of one row. The row is complete when its line is written."""
-        content = b"".join(tiles)
-        row = _Row(
-            tiles=[len(tile) for tile in tiles], crc32=zlib.crc32(content, self._rows[-1].crc32 if self._rows else 0)
-        )
+        content, counts = b"".join(tiles), [len(tile) for tile in tiles]
+        before = self._rows[-1].crc32 if self._rows else 0
+        row = _Row(tiles=counts, crc32=zlib.crc32(content, _count_checksum(counts, before)))
         _append(self._data, content)
         _append(self._lines, _line(row))
         self._rows.append(row)
@@ -179,6 +183,7 @@ class PartialResult:
         with self._data.open("rb") as file:
             for row in self._rows:
                 tiles = [file.read(count) for count in row.tiles]
+                checksum = _count_checksum(row.tiles, checksum)
                 for tile in tiles:
                     checksum = zlib.crc32(tile, checksum)
                 if checksum != row.crc32:
@@ -211,7 +216,7 @@ class PartialResult:
         partial, checksum = self.folder / "activation.partial", 0
         with partial.open("wb") as file:
             for row in activation.permute(0, 2, 3, 1)[0]:
-                values = np.ascontiguousarray(row.cpu().view(torch.uint8).numpy()).data
+                values = row.contiguous().cpu().view(torch.uint8).numpy().data
                 checksum = zlib.crc32(values, checksum)
                 file.write(values)
             _sync(file)
@@ -268,6 +273,10 @@ class PartialResult:
 
 def _activation_file(folder: Path, blocks: int) -> Path:
     return folder / f"activation_{blocks}.bin"
+
+
+def _count_checksum(counts: list[int], checksum: int) -> int:
+    return zlib.crc32(repr(counts).encode(), checksum)
 
 
 def _checksum(file: IO[bytes], count: int, checksum: int) -> int:

@@ -153,7 +153,7 @@ def approximations(run: str | None, height: int, width: int) -> dict[str, object
     def output(plan, state=None):
         picture = pictures.picture_of(source, translator.source, network, model)
         plane = TiledNetwork(network, picture, plan, state=state).output()
-        rows = pictures.output_rows(plane, height, width, plan.side, translator.target)
+        rows = pictures.output_rows(plane, height, width, plan.side, translator.target, check=translator.check_finite)
         return np.concatenate(list(rows)).astype(float)
 
     exact = output(TilingPlan(512, 2))

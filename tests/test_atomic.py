@@ -53,7 +53,7 @@ def fill(target, content, **options):
 def test_a_folder_is_replaced_as_a_whole(tmp_path):
     target = tmp_path / "model"
     fill(target, {"a": "1", "old": "1"})
-    (tmp_path / ".model.999999.partial").mkdir()  # of a process that was killed
+    (tmp_path / ".model.999999999.0123abcd.partial").mkdir()  # of a process that was killed
     (tmp_path / ".model.tif.partial").mkdir()  # of something else
     fill(target, {"a": "2"})
     assert names(tmp_path) == [".model.tif.partial", "model"]

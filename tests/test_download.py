@@ -123,7 +123,7 @@ def redirect(target):
 def get(server, tmp_path, *, patience=PATIENT, known=True, path="/x.zip"):
     """Fetch DATA into tmp_path; returns its bytes."""
     sums = {"num_bytes": len(DATA), "sha256": hashlib.sha256(DATA).hexdigest()} if known else {}
-    with workplace(tmp_path / "x", QUIET) as work:
+    with workplace(tmp_path / "x", "x", QUIET) as work:
         found = fetch(server.url + path, work, begins=(b"PK\x03\x04",), patience=patience, messages=QUIET, **sums)
         data = found.path.read_bytes()
         assert found.sha256 == hashlib.sha256(data).hexdigest()
@@ -245,7 +245,7 @@ def test_another_address_starts_over(server, tmp_path):
 
 def test_a_whole_file_of_a_stopped_call_is_not_asked_for_again(server, tmp_path):
     server.script = [serve(DATA)]
-    with workplace(tmp_path / "x", QUIET) as work:
+    with workplace(tmp_path / "x", "x", QUIET) as work:
         fetch(f"{server.url}/x.zip", work, begins=(b"PK",), patience=PATIENT, messages=QUIET)
     assert get(server, tmp_path) == DATA
     assert len(server.asked) == 1
@@ -330,6 +330,18 @@ def test_a_web_page_instead_of_a_file_is_refused(server, tmp_path):
         assert nothing_left(tmp_path)
 
 
+def test_what_a_killed_process_was_unpacking_or_converting_is_made_again(server, tmp_path):
+    work = tmp_path / ".x.partial"
+    for name in ("images", "x"):
+        (work / name).mkdir(parents=True)
+        (work / name / "half").touch()
+    (work / "x.pth").touch()
+    server.script = [serve(DATA)]
+    with workplace(tmp_path / "x", "x", QUIET):
+        assert [path.name for path in work.iterdir()] == ["lock"]
+    assert nothing_left(tmp_path)
+
+
 def test_a_full_disk_is_reported_before_the_download(server, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr("cyclegan.datasets.fetching.shutil.disk_usage", lambda _: usage)
@@ -351,9 +363,9 @@ def test_a_damaged_note_means_a_fresh_start(server, tmp_path):
 
 def test_two_processes_do_not_write_the_same_file(tmp_path):
     with (
-        workplace(tmp_path / "x", QUIET),
+        workplace(tmp_path / "x", "x", QUIET),
         pytest.raises(InputError, match="Another process is downloading"),
-        workplace(tmp_path / "x", QUIET),
+        workplace(tmp_path / "x", "x", QUIET),
     ):
         pytest.fail("two at once")
     assert nothing_left(tmp_path)

@@ -8,16 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from conftest import TINY, make_folder
 from cyclegan import InputError, Translator, evaluate, train
 from cyclegan.cli import main
-from cyclegan.images.codecs import read_image
+from cyclegan.images.codecs import read_image, write_image
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.tensors import to_tensor
+from cyclegan.metrics.efficientnet import EfficientNetLite0
 from cyclegan.metrics.functions import l1
-from cyclegan.metrics.table import METRICS
+from cyclegan.metrics.table import METRICS, failure_reason
 from cyclegan.storage.scores import Estimate, Score, read_scores, verdict
 
 
@@ -34,6 +36,15 @@ def root(tmp_path_factory):
         make_folder(root / name, count, tint=tint, seed=seed)
     train(root, out=root / "run", preset="paper", quiet=True, **{**TINY, "steps": 2})
     return root
+
+
+@pytest.fixture
+def quick_features(monkeypatch):
+    """Features that cost nothing, where their quality does not matter."""
+    monkeypatch.setattr(EfficientNetLite0, "__init__", lambda *_: None)
+    monkeypatch.setattr(
+        EfficientNetLite0, "__call__", lambda _, images: torch.cat([images.mean((2, 3))] * 427, 1)[:, :1280]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +163,101 @@ def test_a_metric_that_fails_does_not_cost_the_others(root, tmp_path, monkeypatc
     for name in ("edges kept", "Frechet distance, EfficientNet-Lite0", "PSNR"):
         assert sum(note.startswith(f"No {name}: it failed (") for note in result.notes) == 1
     assert "No edges kept: it failed" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.usefixtures("quick_features")
+@pytest.mark.parametrize("error", [MemoryError(), torch.OutOfMemoryError("CUDA out of memory"), ValueError("odd")])
+@pytest.mark.parametrize("name", [name for name, metric in METRICS.items() if hasattr(metric, "measure")])
+def test_no_metric_costs_the_others_whatever_it_raises(root, tmp_path, monkeypatch, name, error):
+    def fail(*_, **__):
+        raise error
+
+    folders = [make_folder(tmp_path / "images" / each, 2, size=(176, 176), seed=ord(each)) for each in "AB"]
+    monkeypatch.setitem(METRICS, name, replace(METRICS[name], measure=fail))
+    evaluate(root / "run", *folders, paired=True, direction="a2b", out=tmp_path / "out", num_bootstrap=100, quiet=True)
+    result = read_scores(tmp_path / "out").directions["a2b"]
+    assert set(result.metrics) == {key for key, metric in METRICS.items() if hasattr(metric, "measure")} - {name}
+    assert all(name not in image.scores for image in result.images)
+    title = METRICS[name].title("EfficientNet-Lite0")
+    assert f"No {title}: it failed ({failure_reason(error)})." in result.notes
+
+
+@pytest.mark.parametrize("problem", ["error", "nan", "distance"])
+def test_without_features_the_scores_of_single_images_are_kept(root, tmp_path, monkeypatch, problem):
+    def features(*_):
+        if problem == "error":
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return torch.full((6, 1280), torch.nan)
+
+    if problem == "distance":
+        monkeypatch.setattr("cyclegan.evaluation.direction.distance_to_nearest", lambda *_: 1 / 0)
+    else:
+        monkeypatch.setattr(EfficientNetLite0, "__call__", features)
+    evaluate(root / "run", root / "testA", root / "testB", direction="a2b", out=tmp_path, quiet=True)
+    result = read_scores(tmp_path).directions["a2b"]
+    assert {"cycle", "cycle_noisy", "edges", "ssim_input"} <= set(result.metrics)
+    assert all("edges" in image.scores and "unlike" not in image.scores for image in result.images)
+    assert ("kid" in result.metrics) == (problem == "distance")
+    if problem != "distance":
+        reason = "out of memory" if problem == "error" else "its features are not finite"
+        assert any("No KID" in note and reason in note for note in result.notes)
+    assert (tmp_path / "report.html").is_file()
+
+
+SMALL = {"161": (161, 170), "175": (175, 175), "177": (177, 176), "a window": (11, 11), "less": (10, 12), "one": (1, 1)}
+SMALL |= {"a row": (90, 1), "a column": (1, 40), "odd": (33, 47)}
+
+
+@pytest.mark.usefixtures("quick_features")
+@pytest.mark.parametrize("size", SMALL.values(), ids=SMALL.keys())
+@pytest.mark.parametrize("content", ["noise", "constant"])
+def test_images_of_every_size_and_of_one_value_have_the_scores_that_they_can_have(root, tmp_path, size, content):
+    rng = np.random.default_rng(0)
+    for folder in "AB":
+        (tmp_path / folder).mkdir()
+        for index in range(2):
+            pixels = (
+                rng.integers(0, 256, (size[1], size[0], 3)) if content == "noise" else np.full((*size[::-1], 3), 90)
+            )
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / folder / f"{index}.png")
+    folders = tmp_path / "A", tmp_path / "B"
+    evaluate(root / "run", *folders, paired=True, out=tmp_path / "out", num_bootstrap=100, quiet=True)
+    smallest = min(size)
+    expected = {"kid", "frechet", "cycle", "cycle_noisy", "cycle_rise", "l1", "psnr", "colour"}
+    expected |= {"ssim", "ssim_input"} if smallest >= 11 else set()
+    expected |= {"ms_ssim"} if smallest >= 176 else set()
+    for result in read_scores(tmp_path / "out").directions.values():
+        assert set(result.metrics) - {"edges"} == expected  # a constant image, or a tiny one, has no edges
+        assert ("edges" in result.metrics) >= (content == "noise" and smallest > 3)
+        assert not [note for note in result.notes if "failed" in note]
+
+
+def test_a_single_image_has_all_scores_but_the_distances_of_sets(root, tmp_path):
+    folders = [make_folder(tmp_path / name, 1, seed=ord(name)) for name in "AB"]
+    evaluate(root / "run", *folders, paired=True, out=tmp_path / "out", quiet=True)
+    for result in read_scores(tmp_path / "out").directions.values():
+        assert {"cycle", "cycle_noisy", "l1", "psnr", "ssim", "colour", "edges"} <= set(result.metrics)
+        assert not {"kid", "frechet"} & set(result.metrics)
+        assert sum("needs at least 2 images" in note for note in result.notes) == 2
+    main(["evaluate", str(root / "run"), "--a", str(folders[0]), "--b", str(folders[1]), "--out", str(tmp_path / "o")])
+
+
+@pytest.mark.usefixtures("quick_features")
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_images_of_other_numbers_of_channels_have_all_scores_but_the_colour_error(tmp_path, channels):
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for index in range(3):
+            values = rng.random((24, 24, channels)) * 4000
+            write_image(tmp_path / name / f"{index}.tif", values.astype(np.uint16 if channels == 1 else np.float32))
+    folders = tmp_path / "a", tmp_path / "b"
+    same = {"channels_a": channels, "channels_b": channels, "steps": 1, "quiet": True}
+    run = train(*folders, out=tmp_path / "run", **TINY, **same)
+    scores = evaluate(run, *folders, paired=True, direction="a2b", num_bootstrap=100, quiet=True)
+    assert {"l1", "psnr", "ssim", "edges", "cycle"} <= set(scores.directions["a2b"].metrics)
+    assert "colour" not in scores.directions["a2b"].metrics
+    assert not [note for note in scores.directions["a2b"].notes if "failed" in note]
 
 
 def test_an_unknown_feature_network_is_refused_with_a_list_of_known_ones(root, tmp_path):
@@ -298,7 +404,6 @@ def test_equal_names_are_pairs_with_any_suffix(root, tmp_path, names):
 
 
 def bad_folders(tmp_path):
-    make_folder(tmp_path / "one", 1)
     make_folder(tmp_path / "five", 5)
     make_folder(tmp_path / "wide", 6, size=(30, 20))
     make_folder(tmp_path / "other", 6)
@@ -315,7 +420,6 @@ def bad_folders(tmp_path):
         ("five", {"paired": True}, r"holds 6 images and .*five 5; paired scores need one"),
         ("other", {"paired": True}, r"has no partner of the same name in"),
         ("wide", {"paired": True}, r"24x20 pixels and its partner 0.png 30x20"),
-        ("one", {}, r"one holds 1 readable image; scores of sets of images need at least 2"),
         ("empty", {}, r"empty holds no images"),
         ("broken", {}, r"broken holds 0 readable images \(3 cannot be read: 0.png"),
         ("nowhere", {}, r"There is no folder .*nowhere"),

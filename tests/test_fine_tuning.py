@@ -5,13 +5,16 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from test_recording import StandIn
 
 from conftest import TINY, TINY_MODEL, make_folder
 from cyclegan import InputError, ModelConfig, TrainConfig, Translator, train
-from cyclegan.config import make_config
+from cyclegan.config import DataConfig, make_config
 from cyclegan.images.codecs import write_image
+from cyclegan.networks import build_discriminator, freeze, train_mode
 from cyclegan.reference.importing import import_reference
 from cyclegan.step import TrainState, train_step
+from cyclegan.step.cuda_graphs import graph_step
 from cyclegan.storage.model import find_model, read_discriminators, read_info, read_weights
 from cyclegan.storage.run import read_run_config
 from cyclegan.training.fine_tuning import check_formats, settings_of_start, start_from
@@ -247,6 +250,101 @@ def test_frozen_batch_norms_keep_their_statistics_too(tmp_path):
             assert torch.equal(before[key], after[key]), key
     for moved in ("a2b.up_norm.0.running_mean", "discriminator_a.norms.1.running_mean"):
         assert not torch.equal(before[moved], after[moved])
+
+
+def frozen_names(network):
+    """Keys of the state of a network's early layers."""
+    layers = {id(layer) for part in network.early_layers() for layer in part.modules()}
+    names = [name for name, module in network.named_modules() if id(module) in layers]
+    return {key for key in network.state_dict() if key.startswith(tuple(f"{name}." for name in names))}
+
+
+def early_results(network, image):
+    """What the frozen layers compute as they are called in a step."""
+    parts = [layer for part in network.early_layers() for layer in part.modules()]
+    results = []
+    hooks = [part.register_forward_hook(lambda *call: results.append(call[2].clone())) for part in parts]
+    with torch.no_grad():
+        network(image)
+    for hook in hooks:
+        hook.remove()
+    return results
+
+
+def freezing(freeze, norm, discriminator_norm, path, **settings):
+    model = ModelConfig(
+        **{"width": 4, "blocks": 1, "discriminator_width": 4, "discriminator_layers": 2},
+        **{"norm": norm, "discriminator_norm": discriminator_norm},
+    )
+    data = DataConfig(crop_size=32)
+    return TrainConfig(
+        model=model, data=data, freeze=freeze, init_from=path, learning_rate=0.01, steps=10, batch_size=2, **settings
+    )
+
+
+BATCHES = 2 * torch.rand(6, 2, 2, 3, 32, 32, generator=torch.Generator().manual_seed(0)) - 1
+
+
+@pytest.mark.parametrize("freeze", ["encoder", "discriminator", "both"])
+@pytest.mark.parametrize("norm", ["instance", "batch", "layer"])
+@pytest.mark.parametrize("discriminator_norm", ["instance", "batch", "layer", "spectral", "none"])
+def test_frozen_layers_keep_their_buffers_and_what_they_compute(freeze, norm, discriminator_norm, tmp_path):
+    if discriminator_norm == "batch" and norm != "batch":
+        pytest.skip("batch norm is for all networks or none")
+    state = TrainState.create(freezing(freeze, norm, discriminator_norm, tmp_path))
+    parts = [state.generator.a2b, state.generator.b2a] if freeze in ("encoder", "both") else []
+    averages = [state.average.a2b, state.average.b2a] if parts else []
+    parts += [state.discriminator.a, state.discriminator.b] if freeze in ("discriminator", "both") else []
+    for network in (state.generator, state.discriminator):
+        train_mode(network)
+    before = [{key: value.clone() for key, value in part.state_dict().items()} for part in (*parts, *averages)]
+    expected = [early_results(part, BATCHES[0, 0]) for part in parts]
+    for real_a, real_b in BATCHES[:3]:
+        train_step(state, real_a, real_b)
+    for part, old in zip((*parts, *averages), before, strict=True):
+        names = frozen_names(part)
+        assert names
+        for name in names:
+            assert torch.equal(part.state_dict()[name], old[name]), name
+        assert any(not torch.equal(value, old[name]) for name, value in part.state_dict().items())
+    for part, old in zip(parts, expected, strict=True):
+        new = early_results(part, BATCHES[0, 0])
+        assert len(new) == len(old) > 0
+        assert all(torch.equal(one, other) for one, other in zip(new, old, strict=True))
+
+
+@pytest.mark.parametrize("norm", ["torch", "old"])
+def test_a_spectral_norm_of_torch_in_a_frozen_layer_keeps_its_estimates(norm):
+    wrap = torch.nn.utils.parametrizations.spectral_norm if norm == "torch" else torch.nn.utils.spectral_norm
+    network = build_discriminator(ModelConfig(**{**TINY_MODEL, "discriminator_layers": 2}), 3, seed=0)
+    network.stem = wrap(torch.nn.Conv2d(3, 4, 4, 2, 1))
+    freeze(network)
+    train_mode(network)
+    before = early_results(network, BATCHES[0, 0])
+    for image in BATCHES[1]:
+        network(image)
+    assert all(torch.equal(*pair) for pair in zip(before, early_results(network, BATCHES[0, 0]), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("precision", "norm", "discriminator_norm"),
+    [("fp32", "instance", "spectral"), ("bf16", "instance", "spectral"), ("bf16", "layer", "none")],
+)
+@pytest.mark.parametrize("way", ["recomputed", "two threads", "recorded"])
+def test_every_way_to_execute_a_step_freezes_the_same(way, precision, norm, discriminator_norm, tmp_path, monkeypatch):
+    config = freezing("both", norm, discriminator_norm, tmp_path, precision=precision)
+    plain = TrainState.create(config)
+    other = TrainState.create(config.replace(checkpoint_activations=way == "recomputed"))
+    step = graph_step(StandIn()) if way == "recorded" else train_step
+    for real_a, real_b in BATCHES:
+        train_step(plain, real_a, real_b)
+    if way == "two threads":
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 2)  # of which each direction has one
+    for real_a, real_b in BATCHES:
+        step(other, real_a, real_b)
+    assert other.execution.two_threads.side_by_side
+    one, two = tensors_of(plain), tensors_of(other)
+    assert all(torch.equal(value, two[key]) for key, value in one.items())
 
 
 def test_a_resumed_fine_tuning_equals_an_uninterrupted_one_even_without_its_model(imported, folders, tmp_path):

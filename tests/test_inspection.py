@@ -15,8 +15,8 @@ from rich.console import Console
 from conftest import TINY, make_folder
 from cyclegan import InputError, train
 from cyclegan.cli import main
-from cyclegan.inspection import inspect_folders
-from cyclegan.inspection.duplicates import near_copies
+from cyclegan.inspection import duplicates, inspect_folders, survey
+from cyclegan.inspection.duplicates import equal_files, near_copies
 from cyclegan.inspection.survey import survey_folder
 from cyclegan.inspection.view import show_inspection, write_inspection
 
@@ -220,6 +220,126 @@ def test_blocks_of_the_comparison_join_without_seams(monkeypatch):
     # Against another set: the same pairs, whichever side is brighter.
     other = near_copies(images[40:], images[:40])
     assert {int(index): int(other[0][index]) for index in np.flatnonzero(other[0] >= 0)} == {1: 7, 10: 3}
+
+
+def pictures(count, seed=0):
+    """Thumbnails of one brightness that differ: so the brightness saves no comparison."""
+    coarse = np.random.default_rng(seed).random((count, 4, 4, 3), dtype=np.float32)
+    values = coarse.repeat(4, 1).repeat(4, 2)
+    return 0.5 + 0.3 * (values - values.mean((1, 2, 3), keepdims=True))
+
+
+def noisy(thumbnails, seed=1):
+    return thumbnails + np.random.default_rng(seed).normal(0, 0.005, thumbnails.shape).astype(np.float32)
+
+
+@pytest.fixture
+def hashed(monkeypatch):
+    """Sets of more than a few hundred are searched as sets of many thousands are."""
+    monkeypatch.setattr(duplicates, "_ALL_PAIRS", 300**2)
+    monkeypatch.setattr(duplicates, "_PAIRS_EACH", 64)
+
+
+@pytest.mark.usefixtures("hashed")
+def test_a_large_set_finds_the_copies_that_comparing_all_pairs_finds():
+    images = pictures(1200)
+    images[700:800] = noisy(images[100:200])
+    images[900:950] = noisy(images[200:250, :, ::-1])
+    source, difference, _, mirrored = near_copies(images)
+    expected = {**{700 + i: 100 + i for i in range(100)}, **{900 + i: 200 + i for i in range(50)}}
+    assert {int(i): int(source[i]) for i in np.flatnonzero(source >= 0)} == expected
+    assert set(np.flatnonzero(mirrored)) == set(range(900, 950))
+    assert difference.max() < 0.025
+    # Against another set.
+    source = near_copies(noisy(images[:600]), images[600:])[0]
+    assert {int(i): int(source[i]) for i in np.flatnonzero(source >= 0)} == {
+        **{100 + i: 100 + i for i in range(100)},
+        **{200 + i: 300 + i for i in range(50)},
+    }
+
+
+@pytest.mark.usefixtures("hashed")
+@pytest.mark.parametrize("num_originals", [1, 24, 300])
+def test_each_of_many_near_copies_but_the_first_is_named(num_originals):
+    of = np.random.default_rng(3).integers(num_originals, size=3000)
+    images = noisy(pictures(num_originals)[of])
+    source = near_copies(images)[0]
+    first = {int(original): int(np.flatnonzero(of == original)[0]) for original in set(of)}
+    assert set(np.flatnonzero(source == -1)) == set(first.values())
+    copies = np.flatnonzero(source >= 0)
+    assert (of[source[copies]] == of[copies]).all()
+    assert (source[copies] < copies).all()
+
+
+@pytest.mark.usefixtures("hashed")
+@pytest.mark.parametrize("kind", ["different", "near copies of one", "near copies in clusters"])
+def test_twice_as_many_images_take_twice_as_many_comparisons(kind, monkeypatch):
+    compared = []
+    products, counts = duplicates._products, duplicates._COUNTS
+
+    def counting_products(x, y, *, paired=False):
+        compared.append(len(x) * (1 if paired else len(y)))
+        return products(x, y, paired=paired)
+
+    class CountingBits:
+        def __getitem__(self, codes):
+            compared.append(codes.size // codes.shape[-1])
+            return counts[codes]
+
+    monkeypatch.setattr(duplicates, "_products", counting_products)
+    monkeypatch.setattr(duplicates, "_COUNTS", CountingBits())
+    taken = []
+    for count in (2000, 4000):
+        compared.clear()
+        of = {"different": count, "near copies of one": 1, "near copies in clusters": count // 50}[kind]
+        near_copies(noisy(pictures(of)[np.arange(count) % of]))
+        taken.append(sum(compared))
+    assert 1.5 < taken[1] / taken[0] < 2.5
+
+
+def test_pictures_that_are_repeated_exactly_are_compared_once(pair, monkeypatch):
+    a, b = pair
+    compared = []
+    vectors = duplicates._Vectors
+    monkeypatch.setattr(duplicates, "_Vectors", lambda *given: compared.append(len(given[1])) or vectors(*given))
+    for index in range(40):
+        shutil.copy(a / "0.png", a / f"same{index}.png")
+        Image.open(a / "1.png").save(a / f"lossless{index}.bmp")
+    found = look(a, b)
+    assert found.copies[0].counts == "80 exact, 0 nearly so"
+    assert max(compared) == 10
+
+
+def test_files_of_the_same_bytes_are_decoded_once(pair, monkeypatch):
+    a, _ = pair
+    for index in range(20):
+        shutil.copy(a / "0.png", a / f"same{index}.png")
+    shutil.copy(a / "0.png", a / "same.jpg")  # another suffix may be decoded in another way
+    decoded = []
+    read = survey.read_image
+    monkeypatch.setattr("cyclegan.inspection.survey.read_image", lambda *given: decoded.append(given) or read(*given))
+    report, prints = survey_folder(a)
+    assert len(report) == len(set(report.files)) == 31
+    assert len(set(prints.digests)) == 10
+    assert len(decoded) <= 10 + 1 + 8  # copies that are decoded beside their original count too
+
+
+def test_equal_files_are_grouped_and_only_alike_ones_are_read_whole(tmp_path, monkeypatch):
+    long = bytes(range(256)) * 100
+    contents = {
+        "a": b"", "b": b"", "c": b"x", "d": long, "e": long, "f": long[:-1] + b"!",
+        "g": long[:9000] + b"!" + long[9001:], "h": b"y", "i": long, "j": long + b"more",
+    }  # fmt: skip
+    for name, content in contents.items():
+        (tmp_path / name).write_bytes(content)
+    whole = []
+    digest = duplicates._digest
+    monkeypatch.setattr(duplicates, "_digest", lambda path: whole.append(path.name) or digest(path))
+    files = sorted(tmp_path.iterdir())
+    (tmp_path / "h").unlink()
+    names = [{files[index].name for index in group} for group in equal_files(files)]
+    assert names == [{"a", "b"}, {"d", "e", "i"}]
+    assert whole == ["a", "b", "d", "e", "g", "i"]
 
 
 # ---- advice
@@ -451,6 +571,21 @@ def test_long_lists_are_cut_on_the_screen_and_counted(pair):
     assert "copy07.png" in text
     assert "copy09.png" not in text
     assert "and 4 more" in text
+
+
+def test_long_lists_are_cut_on_the_page_and_counted(pair, tmp_path):
+    a, b = pair
+    for index in range(300):
+        shutil.copy(a / "0.png", a / f"copy{index:03}.png")
+        (b / f"broken{index:03}.png").write_bytes(b"no image")
+    write_inspection(look(a, b), tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "The first 200 of 300." in page
+    assert "broken199.png" in page
+    assert "broken200.png" not in page
+    assert "... and 100 more" in page
+    assert "copy199.png" in page
+    assert "copy200.png" not in page
 
 
 def test_few_images_are_in_memory_at_once(tmp_path, monkeypatch):

@@ -197,6 +197,26 @@ def test_a_checkpoint_shows_the_samples_of_its_own_step(run, tmp_path):
     assert Image.open(tmp_path / "card" / "samples" / "samples.png").tobytes() == sheet.tobytes()
 
 
+def test_the_card_of_a_checkpoint_has_the_history_up_to_its_step_alone(run, tmp_path):
+    early = run / "checkpoints" / "step_0000002"
+    shutil.copytree(run / "model", early / "model")
+    info = json.loads((early / "model" / "config.json").read_text())
+    (early / "model" / "config.json").write_text(json.dumps({**info, "step": 2}))
+    late = {"event": "session", "step": 3, "device": "another machine", "precision": "bf16"}
+    warning = {"event": "warning", "step": 4, "check": "late", "message": "It went wrong later."}
+    seconds = {"step": 2, "seconds": 120.0}
+    with (run / "log.jsonl").open("a") as file:
+        file.write("".join(json.dumps(line) + "\n" for line in (seconds, late, warning, {"step": 4, "seconds": 900.0})))
+    push(early, "user/maps", dry_run=tmp_path / "early")
+    push(run, "user/maps", dry_run=tmp_path / "all")
+    first, whole = card(tmp_path / "early"), card(tmp_path / "all")
+    assert "| training time | 2.0 minutes |" in first
+    assert "| training time | 15.0 minutes |" in whole
+    for text in ("another machine", "It went wrong later."):
+        assert text not in first
+        assert text in whole
+
+
 def test_a_later_push_removes_files_of_the_earlier_model(scored, writer):
     push(scored, "user/maps")
     repository = writer.repositories["user/maps"]

@@ -101,7 +101,7 @@ def test_damaged_files_are_reported_and_do_not_stop_the_page(run):
     page = write_run_report(run).read_text()
     notice = re.search(r'<div class="notice".*?</div>', page)[0]
     assert "widht" in notice
-    assert "scores.json is not one of this release" in notice
+    assert "scores.json cannot be read" in notice
     assert "best step by KID (EfficientNet-Lite0) on validation images is 2,000" in page
 
 

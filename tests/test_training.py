@@ -6,7 +6,6 @@ import subprocess
 import sys
 import threading
 import time
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -112,7 +111,7 @@ def test_the_length_can_be_given_in_minutes(folders, tmp_path, monkeypatch):
         if isinstance(event, StepDone):
             now[0] += 10
 
-    monkeypatch.setattr("cyclegan.training.schedule.time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr("cyclegan.training.schedule.working_time", lambda: now[0])
     run = run_tiny(folders, tmp_path / "run", minutes=2, steps=None, log_steps=1, callbacks=[step])
     assert read_info(run / "model").step == 12
     rates = [line["learning_rate"] for line in log_lines(run)]

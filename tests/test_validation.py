@@ -1,7 +1,9 @@
 """Scores while training, the best checkpoint, and health checks that are provoked."""
 
 import json
+import math
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -16,6 +18,7 @@ from cyclegan.data.domains import find_folders
 from cyclegan.data.image_folder import scan_folder
 from cyclegan.data.splits import split_domains
 from cyclegan.metrics.functions import luma
+from cyclegan.metrics.table import METRICS
 from cyclegan.storage.model import read_info
 from cyclegan.storage.run import list_checkpoints
 from cyclegan.training.checkpoint import read_best
@@ -261,7 +264,7 @@ def test_a_best_of_dropped_steps_is_not_kept(large_folders, tmp_path, monkeypatc
 def test_a_best_that_was_being_replaced_when_the_run_was_killed_is_found_again(large_folders, tmp_path, monkeypatch):
     scripted(monkeypatch, [0.2, 0.3])
     train(*large_folders, out=tmp_path / "run", **settings(steps=4))
-    (tmp_path / "run" / "best").rename(tmp_path / "run" / ".best.old")
+    (tmp_path / "run" / "best").rename(tmp_path / "run" / ".best.999999999.0123abcd.old")
     scripted(monkeypatch, [0.4])
     run = train(*large_folders, out=tmp_path / "run", resume=True, **settings(steps=6))
     assert read_info(run / "best" / "model").step == 2
@@ -334,9 +337,8 @@ def test_a_run_of_seconds_is_not_scored_and_says_so(large_folders, tmp_path, cap
 def test_scoring_keeps_to_its_share_of_a_run(large_folders, tmp_path, monkeypatch):
     # A clock by which a step takes twenty seconds, and the features of an image half a second.
     now = [0.0]
-    clock = SimpleNamespace(monotonic=lambda: now[0])
-    monkeypatch.setattr("cyclegan.training.schedule.time", clock)
-    monkeypatch.setattr("cyclegan.training.validation.time", clock)
+    for module in ("schedule", "validation"):
+        monkeypatch.setattr(f"cyclegan.training.{module}.working_time", lambda: now[0])
 
     class Slow(QuickFeatures):
         def __call__(self, images):
@@ -385,6 +387,56 @@ def test_scores_that_do_not_fit_into_memory_do_not_end_a_run(large_folders, tmp_
     assert read_info(run / "model").step == 6
     assert [event["step"] for event in events(run, "scores")] == [2]
     assert capfd.readouterr().err.count("out of memory") == 1
+
+
+@pytest.mark.parametrize("failing", ["features", "distance", "nan", "cycle", "edges"])
+@pytest.mark.usefixtures("unhurried", "quick_features")
+def test_a_metric_that_fails_costs_neither_the_run_nor_the_other_scores(large_folders, tmp_path, monkeypatch, failing):
+    def fail(*_, **__):
+        raise RuntimeError("not enough memory")
+
+    if failing == "features":
+        calls = []
+        good = QuickFeatures.__call__
+
+        def later(self, images):
+            calls.append(None)
+            return fail() if len(calls) > 20 else good(self, images)
+
+        monkeypatch.setattr(QuickFeatures, "__call__", later)
+    elif failing in ("distance", "nan"):
+        good = Validation._distance
+        calls = []
+
+        def later(self, x, y):
+            calls.append(None)
+            result = good(self, x, y)
+            return result if len(calls) <= 3 else fail() if failing == "distance" else dict.fromkeys(result, math.nan)
+
+        monkeypatch.setattr(Validation, "_distance", later)
+    else:
+        monkeypatch.setitem(METRICS, failing, replace(METRICS[failing], measure=fail))
+    run = train(*large_folders, out=tmp_path / "run", **settings())
+    assert read_info(run / "model").step == 6
+    scored = events(run, "scores")
+    assert [event["step"] for event in scored] == [2, 4, 6]
+    is_kid = failing not in ("cycle", "edges")
+    last = scored[-1]["directions"]["a2b"]
+    assert math.isfinite(last["kid"]["value"]) != is_kid
+    assert last["cycle_noisy"] > 0
+    assert is_kid or last[failing] is None
+    reason = "its value is nan" if failing == "nan" else "not enough memory"
+    messages = [event["message"] for event in events(run, "warning")]
+    assert any(reason in message and "cannot be computed on validation images" in message for message in messages)
+
+
+@pytest.mark.parametrize("stage", ["open", "score"])
+@pytest.mark.usefixtures("unhurried", "quick_features")
+def test_an_error_while_scoring_does_not_end_a_run(large_folders, tmp_path, monkeypatch, capfd, stage):
+    monkeypatch.setattr(Validation, stage, lambda *_: 1 / 0)
+    run = train(*large_folders, out=tmp_path / "run", **settings(quiet=False))
+    assert read_info(run / "model").step == 6
+    assert "scores in this run: ZeroDivisionError: division by zero." in capfd.readouterr().err
 
 
 # ---- health checks

@@ -19,7 +19,7 @@ from cyclegan import InputError, ModelConfig, Translator, train
 from cyclegan.cli import main
 from cyclegan.images.formats import ImageFormat
 from cyclegan.storage.model import ModelInfo
-from cyclegan.system.progress import signals_interrupt
+from cyclegan.system.signals import signals_interrupt
 from cyclegan.video import plan_translation, translate_video
 from cyclegan.video.writing import open_output
 
@@ -45,7 +45,9 @@ class Negative(nn.Module):
 def make_translator(network=None, a=3, b=3, dtype="uint8"):
     about = {"preprocess": "none", "load_size": 16, "crop_size": 16, "step": 0, "translate_with": "final"}
     formats = {"a": ImageFormat(channels=a, dtype=dtype), "b": ImageFormat(channels=b, dtype=dtype)}
-    info = ModelInfo(cyclegan_version="0", model=ModelConfig(norm="none"), **formats, **about)
+    info = ModelInfo(
+        cyclegan_version="0", model=ModelConfig(norm="none", channels_a=a, channels_b=b), **formats, **about
+    )
     return Translator(network or Same(), info, "a2b", torch.device("cpu"))
 
 

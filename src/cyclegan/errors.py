@@ -12,14 +12,49 @@ Every message is for the user: it names the value, what was expected and the rem
 written raises Python's own OSError, of which ConnectionError is one.
 """
 
+import errno
+import re
+
 
 def reason_of(error: object) -> str:
     """What an error of Python or a library says, without its number and file name; never empty."""
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
+def remedy_of(error: object) -> str:
+    """What helps against an OSError of a disk, as the end of a sentence; empty for other errors."""
+    match getattr(error, "errno", None):
+        case errno.ENOSPC | errno.EDQUOT:
+            return "make room there, then run the same command again"
+        case errno.EFBIG:
+            return "raise the limit on the size of files (ulimit -f), then run the same command again"
+        case errno.EROFS:
+            return "the disk is read-only; choose a place on another"
+        case errno.EACCES | errno.EPERM:
+            return "choose a place that you may use, or change its permissions"
+    return ""
+
+
+def remedy_sentence(error: object) -> str:
+    """`remedy_of` as a sentence of its own after another one; empty for other errors."""
+    remedy = remedy_of(error)
+    return f" {remedy[:1].upper()}{remedy[1:]}." if remedy else ""
+
+
+# What nobody reads to its end, such as a path of 5,000 letters.
+_LONG_WORD = re.compile(r"\S{500,}")
+
+
+def brief(message: object) -> str:
+    """A message whose words of 500 letters and more lose their middle."""
+    return _LONG_WORD.sub(lambda found: f"{found[0][:150]}...{found[0][-50:]}", str(message))
+
+
 class CycleganError(Exception):
-    """Base class of all errors of this package."""
+    """Base class of all errors of this package. Its message is one sentence, or a few, of bounded length."""
+
+    def __str__(self) -> str:
+        return brief(super().__str__())
 
 
 class InputError(CycleganError, ValueError):

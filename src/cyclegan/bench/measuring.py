@@ -154,7 +154,7 @@ def run_point(
         "exports": [str(folder) for folder, _ in subject.exports],
         "threads": config.threads if config is not None else None,
         "known": list(known) if point.precision == "auto" else [],
-        "started": time.time(),
+        "started": time.monotonic(),  # counts from the same moment in every process of a machine
     }
     command = [sys.executable, "-P", "-m", "cyclegan.bench.process", json.dumps(given)]
     started = time.monotonic()

@@ -22,6 +22,7 @@ from cyclegan.step.cuda_graphs import make_step
 from cyclegan.step.precision import resolve_precision
 from cyclegan.step.state import TrainState
 from cyclegan.system.devices import keep_freed_memory
+from cyclegan.system.terminal import print_result, say
 from cyclegan.translate.engines import psnr, smooth_picture
 from cyclegan.translate.translator import Translator
 
@@ -39,9 +40,9 @@ class _Work:
 def main() -> None:
     """argv: the point and its settings as JSON. The last line of stdout is the result as JSON."""
     try:
-        print(json.dumps(_measure(json.loads(sys.argv[1]))))
+        print_result(json.dumps(_measure(json.loads(sys.argv[1]))))
     except InputError as error:
-        print(error, file=sys.stderr)
+        say(str(error))
         raise SystemExit(2) from None
 
 
@@ -66,11 +67,11 @@ def _measure(given: dict[str, Any]) -> dict[str, Any]:
 
     # The first calls load libraries and choose algorithms; on a GPU they also capture the step.
     if train:
-        result["start_seconds"] = time.time() - given["started"]
+        result["start_seconds"] = time.monotonic() - given["started"]
     for number in range(5 if device.type == "cuda" else 1):
         first = timed_call()
         if number == 0 and not train:
-            result["start_seconds"] = time.time() - given["started"]
+            result["start_seconds"] = time.monotonic() - given["started"]
     seconds = [timed_call() for _ in range(num_calls(first))]
     result |= {"seconds": statistics.median(seconds), "num_calls": len(seconds)}
     result["bytes"] = max(peak_bytes(device) - idle, 0)

@@ -38,7 +38,8 @@ def show(done: Benchmark, console: "Console") -> None:
     for line in head(done):
         say(line)
     for title, key, rows in tables(done):
-        say(f"\n{title}")
+        say("")
+        say(title)
         table = ScreenTable(show_edge=False, pad_edge=False)
         for name in rows[0]:
             table.add_column(name, justify="left" if name in _LEFT else "right", overflow="fold")

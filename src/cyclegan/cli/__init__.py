@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cyclegan._version import __version__
 from cyclegan.cli import (
@@ -24,7 +24,9 @@ from cyclegan.cli import (
     train,
     translate,
 )
-from cyclegan.errors import CycleganError, InputError
+from cyclegan.errors import CycleganError, InputError, brief, reason_of, remedy_of
+from cyclegan.system.signals import AnnouncedStop, signals_interrupt
+from cyclegan.system.terminal import ClosedOutputError, flush_or_drop, say
 
 # In the order of the help text. Each module has SUMMARY, EXAMPLES, add_arguments(parser) and run(parsed).
 COMMANDS: dict[str, ModuleType] = {
@@ -57,6 +59,12 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 class _Parser(argparse.ArgumentParser):
     """argparse whose errors are one sentence, with the nearest flag for an unknown one."""
 
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        # argparse takes the -- of `--device=--` for the end of the flags, and gives an empty list for the value.
+        if action.option_strings and action.nargs is None and arg_strings == ["--"]:
+            raise argparse.ArgumentError(action, "the value is '--'; expected one argument")
+        return super()._get_values(action, arg_strings)
+
     def error(self, message: str) -> NoReturn:
         unknown = message.removeprefix("unrecognized arguments: ").split()
         if message.startswith("unrecognized") and unknown[0].startswith("-"):
@@ -68,7 +76,8 @@ class _Parser(argparse.ArgumentParser):
                 message += f", which is {theirs} here; cyclegan train --from-reference translates whole commands"
             elif nearest:
                 message += f"; did you mean {nearest[0]}?"
-        print(f"cyclegan: {message}\nSee: {self.prog} --help", file=sys.stderr)
+        say(f"cyclegan: {brief(message)}")
+        say(f"See: {self.prog} --help")
         raise SystemExit(2)
 
 
@@ -94,28 +103,47 @@ def _wait_briefly() -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point of the command `cyclegan`.
 
-    Exits with 0 after success, 2 after an InputError, 1 after any other error, 130 after Ctrl-C.
+    Exits with 0 after success, 2 after an InputError, 1 after any other error, 130 after Ctrl-C, SIGTERM or SIGHUP.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     _wait_briefly()
-    try:
-        parser = _parser(arguments)
-        parsed, unknown = parser.parse_known_args(arguments)
-        # argparse takes the folders of `train A --steps 9 B` for one argument and a stray one.
-        if unknown and hasattr(parsed, "paths") and not any(word.startswith("-") for word in unknown):
-            parsed.paths += [Path(word) for word in unknown]
-        elif unknown:  # the subcommand reports it, because it has the flags
-            command = getattr(parsed, "command_parser", parser)
-            command.error(f"unrecognized arguments: {' '.join(unknown)}")
-        parsed.run(parsed)
-    except InputError as error:
-        print(f"cyclegan: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except KeyboardInterrupt:
-        raise SystemExit(130) from None
-    except (CycleganError, OSError) as error:  # any other is a bug and keeps its traceback
-        print(f"cyclegan: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+    with signals_interrupt():
+        try:
+            _run(arguments)
+        except InputError as error:
+            say(f"cyclegan: {error}")
+            raise SystemExit(2) from None
+        except KeyboardInterrupt as stop:
+            if not isinstance(stop, AnnouncedStop):
+                say(str(stop) or "Stopped.")
+            raise SystemExit(130) from None
+        except ClosedOutputError:
+            raise SystemExit(1) from None
+        except (CycleganError, OSError) as error:  # any other is a bug and keeps its traceback
+            say(f"cyclegan: {_sentence(error)}")
+            raise SystemExit(1) from None
+        finally:
+            flush_or_drop()
+
+
+def _run(arguments: Sequence[str]) -> None:
+    parser = _parser(arguments)
+    parsed, unknown = parser.parse_known_args(arguments)
+    # argparse takes the folders of `train A --steps 9 B` for one argument and a stray one.
+    if unknown and hasattr(parsed, "paths") and not any(word.startswith("-") for word in unknown):
+        parsed.paths += [Path(word) for word in unknown]
+    elif unknown:  # the subcommand reports it, because it has the flags
+        command = getattr(parsed, "command_parser", parser)
+        command.error(f"unrecognized arguments: {' '.join(unknown)}")
+    parsed.run(parsed)
+
+
+def _sentence(error: CycleganError | OSError) -> str:
+    """What an error says; of one that the disk caused, the place, the reason and the remedy."""
+    remedy = remedy_of(error)
+    if isinstance(error, OSError) and error.filename is not None and remedy:
+        return f"{error.filename}: {reason_of(error)}; {remedy}."
+    return brief(error)
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:

@@ -52,17 +52,17 @@ def run(parsed: argparse.Namespace) -> None:
 
     import tempfile
 
-    from rich.console import Console
-
     from cyclegan.bench.measuring import measure
     from cyclegan.bench.output import write
     from cyclegan.bench.subject import find_subject
     from cyclegan.bench.view import show
+    from cyclegan.system.atomic import check_writable
     from cyclegan.system.devices import resolve_device
-    from cyclegan.system.progress import signals_interrupt
+    from cyclegan.system.messages import make_console
+    from cyclegan.system.signals import AnnouncedStop
 
-    progress = Console(stderr=True, highlight=False, markup=False)
-    with signals_interrupt(), tempfile.TemporaryDirectory() as workplace:
+    progress = make_console(stderr=True)
+    with tempfile.TemporaryDirectory() as workplace:
         device = resolve_device(parsed.device)
         subject = find_subject(parsed.run_directory, parsed.preset or "paper", parsed.export, Path(workplace))
         if parsed.work and "train" in parsed.work and subject.config is None:
@@ -74,6 +74,7 @@ def run(parsed: argparse.Namespace) -> None:
         for size in sizes:
             subject.check_size(size, trained="train" in works)
         batch_sizes = sorted(set(parsed.batch_sizes))
+        check_writable(parsed.out)  # before minutes of work
         with progress.status("measuring") as status:
 
             def say(line: str) -> None:
@@ -90,10 +91,10 @@ def run(parsed: argparse.Namespace) -> None:
                 minutes=parsed.minutes,
                 say=say,
             )
-        show(done, Console(highlight=False, markup=False))
+        show(done, make_console())
         for path in write(done, parsed.out):
-            progress.print(str(path))
+            progress.print(str(path), soft_wrap=True)
     if done.stopped:
-        raise KeyboardInterrupt
+        raise AnnouncedStop
     if not done.measured:
         raise SystemExit(1)

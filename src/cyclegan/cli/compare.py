@@ -21,8 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> None:
     from cyclegan.report.compare import compare, print_comparison
+    from cyclegan.system.terminal import print_result
 
     if parsed.out.suffix.lower() not in (".html", ".htm"):
         raise InputError(f"--out is {parsed.out}; expected a name that ends in .html.")
     print_comparison(compare(*parsed.run_directories, out=parsed.out))
-    print(parsed.out)
+    print_result(parsed.out)

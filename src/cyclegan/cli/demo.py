@@ -28,14 +28,15 @@ def run(parsed: argparse.Namespace) -> None:
     from cyclegan.demo.run import demo, quick_demo
     from cyclegan.errors import InputError
     from cyclegan.system.devices import keep_freed_memory
+    from cyclegan.system.terminal import print_result
 
     if parsed.quick:
         given = {"--minutes": parsed.minutes, "--seed": parsed.seed, "--fresh": parsed.fresh or None}
         for flag, value in given.items():
             if value is not None:
                 raise InputError(f"--quick does not train, so {flag} is not for it; leave one of them out.")
-        print(quick_demo(parsed.out or Path("runs/quick"), parsed.data))
+        print_result(quick_demo(parsed.out or Path("runs/quick"), parsed.data))
         return
     keep_freed_memory()
     out = parsed.out or Path("runs/demo")
-    print(demo(out, parsed.data, minutes=parsed.minutes, seed=parsed.seed or 0, fresh=parsed.fresh))
+    print_result(demo(out, parsed.data, minutes=parsed.minutes, seed=parsed.seed or 0, fresh=parsed.fresh))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from cyclegan.cli.arguments import add_argument
 from cyclegan.errors import InputError
+from cyclegan.system.terminal import print_result, say, shell_quote
 
 SUMMARY = "Download a dataset or a pretrained model by its name."
 
@@ -46,25 +47,22 @@ def run(parsed: argparse.Namespace) -> None:
     if name != "earth" and parsed.variant != "shadedrelief":
         raise InputError(f"--variant is for earth; {name} has one form.")
     if parsed.model or (name in MODELS and name not in DATASETS):
-        print(_get_model(name, parsed.out or Path("models") / name, parsed.mirror))
+        print_result(_get_model(name, parsed.out or Path("models") / name, parsed.mirror))
         return
     if name not in (names := (*DATASETS, "cityscapes")):
         raise unknown(name, (*names, *MODELS))
     folder = name if parsed.variant == "shadedrelief" else f"{name}-{parsed.variant}"
-    print(download(name, parsed.out or Path("data") / folder, variant=parsed.variant, mirror=parsed.mirror))
+    print_result(download(name, parsed.out or Path("data") / folder, variant=parsed.variant, mirror=parsed.mirror))
 
 
 def _get_model(name: str, out: Path, mirror: str | None) -> Path:
     """Download a model and convert it into the model directory `out`. The downloaded file is not kept."""
-    import shlex
-    import sys
-
     from cyclegan.datasets.standard import model_file
     from cyclegan.reference.importing import import_reference
     from cyclegan.storage.model import read_info
 
     if (out / "config.json").is_file() and f"{name}.pth" in (read_info(out).origin or ""):
-        print(f"{out} already exists; remove it to download it again.", file=sys.stderr)
+        say(f"{out} already exists; remove it to download it again.")
         return out
     with model_file(name, out, mirror=mirror) as file:
         try:
@@ -74,18 +72,18 @@ def _get_model(name: str, out: Path, mirror: str | None) -> Path:
         if out.exists():
             out.rmdir()
         made.rename(out)
-    print(f"Translate with: cyclegan translate {shlex.quote(str(out))} IMAGES --out FOLDER", file=sys.stderr)
+    say(f"Translate with: cyclegan translate {shell_quote(out)} IMAGES --out FOLDER")
     return out
 
 
 def _show_list() -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from cyclegan.datasets.catalogue import MODELS, STANDARD
     from cyclegan.datasets.fetching import show_bytes
+    from cyclegan.system.messages import make_console
 
-    console = Console(highlight=False, markup=False)
+    console = make_console()
     if not console.is_terminal:
         console.width = 160  # do not fold lines at 80 columns for other programs
     table = Table(show_edge=False, pad_edge=False)

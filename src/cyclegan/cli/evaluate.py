@@ -1,7 +1,6 @@
 """`cyclegan evaluate`."""
 
 import argparse
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -42,19 +41,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace) -> None:
-    from rich.console import Console
-
     from cyclegan.evaluation.scoring import evaluate
     from cyclegan.evaluation.table import show_scores
     from cyclegan.storage.run import evaluation_of
+    from cyclegan.system.messages import make_console
+    from cyclegan.system.terminal import say_result
 
     try:
         scores = evaluate(parsed.run_directory, **keywords(parsed, "run_directory"))
-    except KeyboardInterrupt:
-        print("Stopped; earlier scores are unchanged.", file=sys.stderr)
-        raise
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt("Stopped; earlier scores are unchanged.") from stop
     step = f"Step {scores.step:,} of " if scores.step else ""  # imported models have none
-    print(f"{step}{parsed.run_directory}, {scores.weights} weights")
-    show_scores(scores, Console(highlight=False, markup=False))
+    say_result(f"{step}{parsed.run_directory}, {scores.weights} weights")
+    show_scores(scores, make_console())
     place = parsed.out or evaluation_of(parsed.run_directory)
-    print(f"Page: {place / 'report.html'}")
+    say_result(f"Page: {place / 'report.html'}")

@@ -1,7 +1,6 @@
 """`cyclegan export`."""
 
 import argparse
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -46,14 +45,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> None:
     from cyclegan.export import export_model
-    from cyclegan.system.progress import signals_interrupt
+    from cyclegan.system.terminal import print_result, say
 
-    with signals_interrupt():
-        options = keywords(parsed, "run_directory", "out")
-        exported = export_model(
-            parsed.run_directory, parsed.out, say=lambda line: print(line, file=sys.stderr), **options
-        )
+    options = keywords(parsed, "run_directory", "out")
+    exported = export_model(parsed.run_directory, parsed.out, say=say, **options)
     for note in exported.notes:
-        print(note, file=sys.stderr)
+        say(note)
     for path in exported.files:
-        print(path)
+        print_result(path)

@@ -27,10 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace) -> None:
-    import shlex
-
     from cyclegan.reference.importing import import_reference
     from cyclegan.system.messages import Messages
+    from cyclegan.system.terminal import print_result, shell_quote
 
     imported = import_reference(*parsed.checkpoints, out=parsed.out, epoch=parsed.epoch, direction=parsed.direction)
     messages = Messages("import")
@@ -38,7 +37,7 @@ def run(parsed: argparse.Namespace) -> None:
         messages.info(f"{name}: {path.name}, {network}")
     for note in imported.notes:
         messages.warning(note)
-    out, direction = shlex.quote(str(imported.path)), next(iter(imported.networks))
+    out, direction = shell_quote(imported.path), next(iter(imported.networks))
     messages.info(f"Translate with: cyclegan translate {out} IMAGES --out FOLDER --direction {direction}")
     messages.info(f"Train it further with: cyclegan train A B --out RUN --init-from {out}")
-    print(imported.path)
+    print_result(imported.path)

@@ -1,7 +1,6 @@
 """`cyclegan inspect`."""
 
 import argparse
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -35,13 +34,13 @@ def run(parsed: argparse.Namespace) -> None:
     # Checked first, since decoding takes minutes.
     if parsed.out is not None and (parsed.out.suffix.lower() not in (".html", ".htm") or parsed.out.is_dir()):
         raise InputError(f"--out is {parsed.out}; expected the name of a page to write, such as inspection.html.")
-    from rich.console import Console
-
     from cyclegan.inspection import inspect_folders
     from cyclegan.inspection.view import show_inspection, write_inspection
+    from cyclegan.system.messages import make_console
+    from cyclegan.system.terminal import say
 
     found = inspect_folders(*parsed.paths, test_a=parsed.test_a, test_b=parsed.test_b)
-    show_inspection(found, Console(highlight=False, markup=False))
+    show_inspection(found, make_console())
     if parsed.out is not None:
         write_inspection(found, parsed.out)
-        print(f"Page: {parsed.out}", file=sys.stderr)
+        say(f"Page: {parsed.out}")

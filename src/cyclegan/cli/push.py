@@ -1,12 +1,12 @@
 """`cyclegan push`."""
 
 import argparse
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cyclegan.cli.arguments import WEIGHTS, add_argument, keywords
+from cyclegan.system.terminal import print_result, printable, say
 
 if TYPE_CHECKING:
     from cyclegan.publishing.publish import Parcel
@@ -41,34 +41,34 @@ def run(parsed: argparse.Namespace) -> None:
     try:
         options = keywords(parsed, "run_directory", "repo_id", "no_samples")
         address = push(parsed.run_directory, parsed.repo_id, samples=not parsed.no_samples, show=_show, **options)
-    except KeyboardInterrupt:
-        print("Stopped; files that were not committed are not published.", file=sys.stderr)
-        raise
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt("Stopped; files that were not committed are not published.") from stop
     if parsed.licence is None:
-        print("The card states no licence; --licence ID does, such as --licence cc-by-4.0.", file=sys.stderr)
-    print(address)
+        say("The card states no licence; --licence ID does, such as --licence cc-by-4.0.")
+    print_result(address)
 
 
 def _show(parcel: "Parcel") -> None:
     """What will be sent, and where, on stderr."""
     from rich import box
-    from rich.console import Console
     from rich.filesize import decimal
     from rich.table import Table
+
+    from cyclegan.system.messages import make_console
 
     there = parcel.remote.files if parcel.remote is not None else ()
     state = f"{'existing' if parcel.remote is not None else 'new'}, {'private' if parcel.private else 'public'}"
     state = "nothing is sent" if parcel.dry_run else state
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    console = make_console(stderr=True, soft_wrap=True)
     console.print(f"To {parcel.address} ({state}):")
     table = Table(box=box.SIMPLE, show_header=False, pad_edge=False, show_edge=False)
     table.add_column()
     table.add_column(justify="right")
     table.add_column()
     for name, size in parcel.files.items():
-        table.add_row(f"  {name}", decimal(size), "replaces an existing file" if name in there else "")
+        table.add_row(printable(f"  {name}"), decimal(size), "replaces an existing file" if name in there else "")
     for name in parcel.delete:
-        table.add_row(f"  {name}", "", "is deleted: part of the previous model")
+        table.add_row(printable(f"  {name}"), "", "is deleted: part of the previous model")
     table.add_row(f"  {len(parcel.files)} files", decimal(sum(parcel.files.values())), "")
     console.print(table)
     if any(name.startswith("samples/") for name in parcel.files):

@@ -1,7 +1,6 @@
 """`cyclegan train`."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -30,6 +29,7 @@ from cyclegan.config import (
     resolved_values,
 )
 from cyclegan.errors import InputError
+from cyclegan.system.terminal import print_result, say
 
 SUMMARY = "Train two translators from two folders of unpaired images."
 
@@ -154,8 +154,8 @@ def run(parsed: argparse.Namespace) -> None:
 
         found = translate_reference(parsed.from_reference)
         for note in found.notes:
-            print(f"note: {note}", file=sys.stderr)
-        print(found)  # alone on stdout, so that a shell can run it
+            say(f"note: {note}")
+        print_result(str(found))  # alone on stdout, so that a shell can run it
         return
     lengths = sorted(LENGTHS & settings.keys())
     if len(lengths) > 1:
@@ -170,4 +170,4 @@ def run(parsed: argparse.Namespace) -> None:
     keep_freed_memory()
     a, b = (*parsed.paths, None, None)[:2]
     starting = {"preset": parsed.preset, "config_file": parsed.config, "resume": parsed.resume, "fresh": parsed.fresh}
-    print(train(a, b, **starting, **settings))
+    print_result(train(a, b, **starting, **settings))

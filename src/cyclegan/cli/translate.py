@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cyclegan.cli.arguments import DIRECTIONS, PRECISIONS, WEIGHTS, add_argument, add_device
 from cyclegan.errors import InputError
+from cyclegan.system.terminal import say_result
 from cyclegan.translate.progress import FolderProgress, OnProgress, Skipped
 
 if TYPE_CHECKING:  # heavy imports wait until the command runs
@@ -87,32 +87,28 @@ def _tile(text: str) -> int | str | None:
 
 
 def run(parsed: argparse.Namespace) -> None:
-    from cyclegan.system.progress import signals_interrupt
-
     progress = _ConsoleProgress(parsed)
-    with signals_interrupt():
-        try:
-            is_complete = _translate(parsed, progress)
-        except KeyboardInterrupt:
-            with contextlib.suppress(OSError):  # the terminal may be gone
-                partial = progress.resumable
-                kept = f"; the same command resumes {partial}" if partial else ", no partial file is left"
-                print(f"Stopped; images and clips that are done are kept{kept}.", file=sys.stderr)
-            raise
+    try:
+        is_complete = _translate(parsed, progress)
+    except KeyboardInterrupt as stop:
+        partial = progress.resumable
+        kept = f"; the same command resumes {partial}" if partial else ", no partial file is left"
+        raise KeyboardInterrupt(f"Stopped; images and clips that are done are kept{kept}.") from stop
     if not is_complete:
         raise SystemExit(1)
 
 
 def _translate(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> bool:
     """Returns whether everything could be translated."""
+    from cyclegan.system.arguments import check_int
     from cyclegan.translate.folder import TranslateOptions, translate_plan, without_useless_stabilising
     from cyclegan.translate.translator import Translator
     from cyclegan.video import plan_translation
 
     options = TranslateOptions(**{field.name: getattr(parsed, field.name) for field in fields(TranslateOptions)})
     options.check(lambda field: f"--{field.replace('_', '-')}")
-    if parsed.max_images is not None and parsed.max_images < 1:
-        raise InputError(f"--max-images is {parsed.max_images}; expected at least 1.")
+    if parsed.max_images is not None:
+        check_int("--max-images", parsed.max_images, least=1)
     translator = Translator.load(
         parsed.run_directory,
         direction=parsed.direction,
@@ -155,7 +151,7 @@ def _translate_clip(
         return False
     for note in (*clip.notes, *clip.damage):
         progress.messages.warning(note)
-    print(f"{clip.num_frames} frames, {clip.seconds:.2f} s, translated into {target}")
+    say_result(f"{clip.num_frames} frames, {clip.seconds:.2f} s, translated into {target}")
     return not clip.damage
 
 
@@ -219,4 +215,4 @@ class _ConsoleProgress(FolderProgress):
 
     def written(self, num_images: int, target: Path | None, tile: int | None) -> None:
         what = f"{num_images} {'image' if num_images == 1 else 'images'} translated"
-        print(f"{what} into {self._out}" if target is None else f"{what} in tiles of {tile} pixels into {target}")
+        say_result(f"{what} into {self._out}" if target is None else f"{what} in tiles of {tile} pixels into {target}")

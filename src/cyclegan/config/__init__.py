@@ -3,7 +3,7 @@
 from cyclegan.config.base import Config
 from cyclegan.config.files import read_config_file, to_toml
 from cyclegan.config.flags import flags_of
-from cyclegan.config.model import OLD_WORDS, ModelConfig, network_names
+from cyclegan.config.model import MAX_CHANNELS, OLD_WORDS, ModelConfig, network_names
 from cyclegan.config.presets import DEFAULT_PRESET, PRESETS
 from cyclegan.config.resolve import (
     choices,
@@ -18,6 +18,8 @@ from cyclegan.config.settings import (
     CHANGEABLE_ON_RESUME,
     DEFAULT_EPOCHS,
     LENGTHS,
+    MAX_COUNT,
+    MAX_SIDE,
     MIN_VALIDATION,
     DataConfig,
     Direction,
@@ -29,6 +31,7 @@ from cyclegan.config.settings import (
     Preprocess,
     StartSettings,
     TrainConfig,
+    check_range,
 )
 
 __all__ = [
@@ -36,6 +39,9 @@ __all__ = [
     "DEFAULT_EPOCHS",
     "DEFAULT_PRESET",
     "LENGTHS",
+    "MAX_CHANNELS",
+    "MAX_COUNT",
+    "MAX_SIDE",
     "MIN_VALIDATION",
     "OLD_WORDS",
     "PRESETS",
@@ -51,6 +57,7 @@ __all__ = [
     "Preprocess",
     "StartSettings",
     "TrainConfig",
+    "check_range",
     "choices",
     "field_sections",
     "flags_of",

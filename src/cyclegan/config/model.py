@@ -17,10 +17,14 @@ from pydantic import (
 )
 
 from cyclegan.config.base import Config
-from cyclegan.system.json_files import describe_validation_error
+from cyclegan.system.json_files import describe_validation_error, shown
 
 if TYPE_CHECKING:  # it loads torch, which is needed only when a configuration is made
     from cyclegan.networks.protocol import Discriminator, Generator, Network
+
+# Limits that only a damaged or hostile file exceeds. Networks that fit no machine are refused when they are built.
+MAX_WIDTH, MAX_CHANNELS = 2**14, 2**14
+_MAX_OPTIONS = 2**16
 
 # Words of earlier releases that saved configurations and old command lines still have, by setting.
 OLD_WORDS = {name: {"pixel": "layer"} for name in ("norm", "discriminator_norm")}
@@ -43,9 +47,11 @@ class ModelConfig(Config):
     generator_options: dict[str, Any] = Field(
         default_factory=dict, description="A setting that only this kind of generator has; once for each."
     )
-    blocks: int = Field(9, ge=0, description="Residual blocks of a resnet; the paper has 6 at 128 px, 9 at 256 px.")
+    blocks: int = Field(
+        9, ge=0, le=1000, description="Residual blocks of a resnet; the paper has 6 at 128 px, 9 at 256 px."
+    )
     depth: int = Field(8, ge=5, le=12, description="Down-samplings of a unet; 7 for 128 px, 8 for 256 px.")
-    width: int = Field(64, ge=1, description="Channels of the generator's first layer.")
+    width: int = Field(64, ge=1, le=MAX_WIDTH, description="Channels of the generator's first layer.")
     norm: Literal["instance", "batch", "layer", "none"] = Field(
         "instance",
         description="Normalisation; layer: over the channels of each pixel, so that a result depends only on its "
@@ -61,11 +67,11 @@ class ModelConfig(Config):
         False, description="Add the input to the output; a learned gate says how much of it stays."
     )
     dropout: bool = Field(False, description="Dropout of 0.5 inside the generator, in training only.")
-    channels_a: int = Field(3, ge=1, description="Channels of the images of domain A.")
-    channels_b: int = Field(3, ge=1, description="Channels of the images of domain B.")
+    channels_a: int = Field(3, ge=1, le=MAX_CHANNELS, description="Channels of the images of domain A.")
+    channels_b: int = Field(3, ge=1, le=MAX_CHANNELS, description="Channels of the images of domain B.")
     init: Literal["normal", "xavier", "kaiming", "orthogonal"] = Field("normal", description="Weight initialisation.")
     init_gain: float = Field(
-        0.02, gt=0, description="Gain of the initialisation; standard deviation for normal; unused by kaiming."
+        0.02, gt=0, le=1e6, description="Gain of the initialisation; standard deviation for normal; unused by kaiming."
     )
     discriminator: str = Field("patch", description="Kind of discriminator.")
     discriminator_options: dict[str, Any] = Field(
@@ -74,7 +80,7 @@ class ModelConfig(Config):
     discriminator_layers: int = Field(
         3, ge=1, le=8, description="Down-samplings of a patch discriminator; 3 sees patches of 70x70."
     )
-    discriminator_width: int = Field(64, ge=1, description="Channels of the discriminator's first layer.")
+    discriminator_width: int = Field(64, ge=1, le=MAX_WIDTH, description="Channels of the discriminator's first layer.")
 
     # The sizes that the classes declare, for processes that load images and do not know a class of a script.
     _multiple: int = PrivateAttr(1)
@@ -91,7 +97,7 @@ class ModelConfig(Config):
     def _registered(cls, value: str, info: ValidationInfo) -> str:
         names = network_names(str(info.field_name))
         if value not in names:
-            nearest = difflib.get_close_matches(value, names, n=1)
+            nearest = difflib.get_close_matches(value[:100], names, n=1)
             hint = f" (did you mean {nearest[0]!r}?)" if nearest else ""
             raise ValueError(
                 f"expected {' or '.join(map(repr, names))}{hint}; a class of your own must be added to "
@@ -123,7 +129,9 @@ class ModelConfig(Config):
         for name in OPTIONAL_SETTINGS:
             value = getattr(self, name)
             if value != type(self).model_fields[name].default and name not in setting_names(self.generator_class):
-                raise ValueError(f"{name} is {value!r}, which a {self.generator} generator does not have; leave it out")
+                raise ValueError(
+                    f"{name} is {shown(value)}, which a {self.generator} generator does not have; leave it out"
+                )
         self._multiple, self._smallest_side = self.generator_class.sizes(self.generator_settings)
         self._smallest_discriminated = self.discriminator_class.smallest_side(self.discriminator_settings)
         return self
@@ -264,9 +272,12 @@ def _check_options(network: "type[Network]", options: Mapping[str, Any]) -> dict
     unknown = [name for name in options if name not in model.model_fields]
     if unknown:
         known = f"it has {', '.join(model.model_fields)}" if model.model_fields else "it has none of its own"
-        raise ValueError(f"{network.__name__} has no option {unknown[0]!r}; {known}")
+        raise ValueError(f"{network.__name__} has no option {shown(unknown[0])}; {known}")
     try:
-        return model.model_validate(options).model_dump(mode="json")
+        found = model.model_validate(options).model_dump(mode="json")
+        if sum(len(repr(value)) for value in found.values()) > _MAX_OPTIONS:
+            raise ValueError(f"The options of {network.__name__} are longer than {_MAX_OPTIONS:,} characters")
+        return found
     except ValidationError as error:
         raise ValueError(
             f"The options of {network.__name__}: {describe_validation_error(error).removesuffix('.')}"

@@ -11,7 +11,7 @@ from cyclegan.config.model import OPTIONAL_SETTINGS, ModelConfig, network_names,
 from cyclegan.config.presets import DEFAULT_PRESET, PRESETS
 from cyclegan.config.settings import DEFAULT_EPOCHS, LENGTHS, DataConfig, TrainConfig
 from cyclegan.errors import InputError
-from cyclegan.system.json_files import describe_validation_error
+from cyclegan.system.json_files import describe_validation_error, shown
 
 
 def field_sections() -> dict[str, type[Config]]:
@@ -53,10 +53,12 @@ def resolved_values(*layers: Mapping[str, Any], preset: str | None = None) -> di
 
 def _resolve(*layers: Mapping[str, Any], preset: str | None) -> dict[str, Any]:
     """The flat values that the preset and the layers give."""
+    if preset is not None and not isinstance(preset, str):
+        raise InputError(f"There is no preset {shown(preset)}; choose one of: {', '.join(PRESETS)}.")
     named = [preset, *(layer["preset"] for layer in reversed(layers) if layer.get("preset"))]
     name = next((name for name in named if name), DEFAULT_PRESET)
-    if name not in PRESETS:
-        raise InputError(f"There is no preset {name!r}; choose one of: {', '.join(PRESETS)}.")
+    if not isinstance(name, str) or name not in PRESETS:
+        raise InputError(f"There is no preset {shown(name)}; choose one of: {', '.join(PRESETS)}.")
 
     flat_layers = [_flatten(layer) for layer in layers]
     asked = {key: value for flat in flat_layers for key, value in flat.items()}
@@ -134,14 +136,16 @@ def _flatten(layer: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in layer.items():
         if key in ("model", "data"):
             if not isinstance(value, Mapping | Config):
-                raise InputError(f"{key} is {value!r}; expected a table of settings.")
+                raise InputError(f"{key} is {shown(value)}; expected a table of settings.")
+            if any(name in value for name in ("model", "data")):
+                raise InputError(f"The table {key} holds another table; expected settings.")
             flat |= _flatten(dict(value))
         elif key == "cycle_weight":  # both directions at once
             flat |= {"cycle_weight_a": value, "cycle_weight_b": value}
         elif key not in sections:
-            nearest = difflib.get_close_matches(key, [*sections, "cycle_weight"], n=1)
+            nearest = difflib.get_close_matches(str(key)[:100], [*sections, "cycle_weight"], n=1)
             hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
-            raise InputError(f"There is no setting {key!r}.{hint}")
+            raise InputError(f"There is no setting {shown(key)}.{hint}")
         else:
             flat[key] = value
     return flat

@@ -2,12 +2,13 @@
 
 import math
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from cyclegan.config.base import Config
 from cyclegan.config.model import ModelConfig
+from cyclegan.system.json_files import shown
 
 Direction = Literal["a2b", "b2a"]
 
@@ -29,27 +30,58 @@ LENGTHS = frozenset(("steps", "epochs", "minutes"))
 DEFAULT_EPOCHS = 200.0
 
 
+# Limits that no run comes near, so that a damaged or hostile file is refused before the work: counts and lengths, sides
+# of images in pixels, weights and other factors, and learning rates and image values, which are float32.
+MAX_COUNT = 10**12
+MAX_SIDE = 2**20
+MAX_VALUE = 1e12
+MAX_FLOAT32 = 3.4028235e38
+
+
+def check_range(name: str, low: float, high: float) -> None:
+    """Raise ValueError unless these can be the lower and the upper end of a range of image values."""
+    if not low < high:
+        raise ValueError(f"{name} is {low:g} {high:g}; give the lower value first, then a higher one")
+    if max(abs(low), abs(high)) > MAX_FLOAT32 or high - low < 1 / MAX_FLOAT32:
+        raise ValueError(f"{name} is {low:g} {high:g}; expected values that float32 can tell apart")
+
+
+def _check_path(path: Path) -> Path:
+    text = str(path)
+    if "\0" in text or len(text) > 4096 or any(len(part) > 255 for part in path.parts):
+        raise ValueError("no file system has such a path")
+    return path
+
+
+SettingPath = Annotated[Path, AfterValidator(_check_path)]
+
+
 class DataConfig(Config):
     """From a file to a training item."""
 
     preprocess: Preprocess = Field("resize-and-crop", description="How to bring training images to size.")
     load_size: int | None = Field(
-        None, ge=1, description="Size in pixels before cropping; by default 286/256 of the crop size."
+        None, ge=1, le=MAX_SIDE, description="Size in pixels before cropping; by default 286/256 of the crop size."
     )
-    crop_size: int = Field(256, ge=1, description="Side of the square training crop, in pixels.")
+    crop_size: int = Field(256, ge=1, le=MAX_SIDE, description="Side of the square training crop, in pixels.")
     flip: bool = Field(True, description="Mirror training images left to right at random.")
     shuffle: bool = Field(
         True, description="Shuffle images in every pass; off: in the order of their names, so that pairs stay."
     )
     max_images: int | None = Field(
-        None, ge=1, description="Largest number of training images of each domain, the first by name; by default all."
+        None,
+        ge=1,
+        le=MAX_COUNT,
+        description="Largest number of training images of each domain, the first by name; by default all.",
     )
     range_a: tuple[float, float] | None = Field(
         None,
         description="Values of domain A that become -1 and 1; by default 0 255 for 8-bit images, else the extremes.",
     )
     range_b: tuple[float, float] | None = Field(None, description="Values of domain B that become -1 and 1.")
-    cache_gib: float = Field(2.0, ge=0, description="Memory for decoded images in GiB; 0 decodes them every time.")
+    cache_gib: float = Field(
+        2.0, ge=0, le=MAX_VALUE, description="Memory for decoded images in GiB; 0 decodes them every time."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -60,8 +92,8 @@ class DataConfig(Config):
             )
         for name in ("range_a", "range_b"):
             value = getattr(self, name)
-            if value is not None and not value[0] < value[1]:
-                raise ValueError(f"{name} is {value[0]} {value[1]}; give the lower value first, then a higher one")
+            if value is not None:
+                check_range(name, *value)
         return self
 
     @property
@@ -78,15 +110,19 @@ class DataConfig(Config):
 class FolderSettings(Config):
     """Folders of images and of results, networks and data."""
 
-    a: Path | None = Field(None, description="Folder of images of domain A, or a root that holds trainA and trainB.")
-    b: Path | None = Field(None, description="Folder of images of domain B.")
-    test_a: Path | None = Field(
+    a: SettingPath | None = Field(
+        None, description="Folder of images of domain A, or a root that holds trainA and trainB."
+    )
+    b: SettingPath | None = Field(None, description="Folder of images of domain B.")
+    test_a: SettingPath | None = Field(
         None, description="Folder of test images of domain A, which are shown in sample grids and never trained on."
     )
-    test_b: Path | None = Field(None, description="Folder of test images of domain B.")
-    out: Path = Field(Path("runs/cyclegan"), description="Run directory to write.")
+    test_b: SettingPath | None = Field(None, description="Folder of test images of domain B.")
+    out: SettingPath = Field(Path("runs/cyclegan"), description="Run directory to write.")
     preset: str = Field(
-        "paper", description="Values of all settings that are not given: paper, modern, conservative or demo."
+        "paper",
+        max_length=100,
+        description="Values of all settings that are not given: paper, modern, conservative or demo.",
     )
 
     model: ModelConfig = Field(default_factory=ModelConfig)
@@ -96,7 +132,7 @@ class FolderSettings(Config):
 class StartSettings(Config):
     """The model that the networks start from."""
 
-    init_from: Path | None = Field(
+    init_from: SettingPath | None = Field(
         None, description="Run, checkpoint or model directory to start the networks from, instead of random weights."
     )
     freeze: Literal["none", "encoder", "discriminator", "both"] = Field(
@@ -113,44 +149,58 @@ class LossSettings(Config):
         "lsgan", description="Adversarial loss; vanilla: the negative log form."
     )
     adversarial_weight: float = Field(
-        1.0, ge=0, description="Weight of both adversarial losses; 0 trains with the cycle alone."
+        1.0, ge=0, le=MAX_VALUE, description="Weight of both adversarial losses; 0 trains with the cycle alone."
     )
-    cycle_weight_a: float = Field(10.0, ge=0, description="Weight of the cycle loss A -> B -> A.")
-    cycle_weight_b: float = Field(10.0, ge=0, description="Weight of the cycle loss B -> A -> B.")
-    identity_weight: float = Field(0.5, ge=0, description="Weight of the identity loss, relative to the cycle weights.")
-    gradient_penalty_weight: float = Field(10.0, ge=0, description="Weight of the gradient penalty of wgan-gp.")
+    cycle_weight_a: float = Field(10.0, ge=0, le=MAX_VALUE, description="Weight of the cycle loss A -> B -> A.")
+    cycle_weight_b: float = Field(10.0, ge=0, le=MAX_VALUE, description="Weight of the cycle loss B -> A -> B.")
+    identity_weight: float = Field(
+        0.5, ge=0, le=MAX_VALUE, description="Weight of the identity loss, relative to the cycle weights."
+    )
+    gradient_penalty_weight: float = Field(
+        10.0, ge=0, le=MAX_VALUE, description="Weight of the gradient penalty of wgan-gp."
+    )
     r1_weight: float = Field(
-        0.0, ge=0, description="Weight of the R1 gradient penalty on real images, computed every 16th step."
+        0.0,
+        ge=0,
+        le=MAX_VALUE,
+        description="Weight of the R1 gradient penalty on real images, computed every 16th step.",
     )
     contrastive_weight: float = Field(
-        0.0, ge=0, description="Weight of the patch-contrastive loss between input and translation; DCLGAN uses 2."
+        0.0,
+        ge=0,
+        le=MAX_VALUE,
+        description="Weight of the patch-contrastive loss between input and translation; DCLGAN uses 2.",
     )
     structure_weight: float = Field(
-        0.0, ge=0, description="Weight of the structure loss, which keeps the edges of an image in place."
+        0.0, ge=0, le=MAX_VALUE, description="Weight of the structure loss, which keeps the edges of an image in place."
     )
     cycle_end: float = Field(
         1.0,
         ge=0,
+        le=MAX_VALUE,
         description="Share of the cycle weights that is left at the end of the run; they fall evenly, the identity "
         "weight stays.",
     )
     cycle_noise: float = Field(
         0.0,
         ge=0,
+        le=MAX_VALUE,
         description="Standard deviation of the noise on translations before they are translated back, in [-1, 1].",
     )
     pool_size: int = Field(
-        50, ge=0, description="Number of earlier fakes kept for each discriminator; 0 uses only new ones."
+        50, ge=0, le=MAX_COUNT, description="Number of earlier fakes kept for each discriminator; 0 uses only new ones."
     )
 
 
 class OptimisationSettings(Config):
     """The optimisers, the length of the run, and the averaged weights."""
 
-    learning_rate: float = Field(2e-4, gt=0, description="Learning rate of both Adam optimisers at the start.")
+    learning_rate: float = Field(
+        2e-4, gt=0, le=MAX_FLOAT32, description="Learning rate of both Adam optimisers at the start."
+    )
     beta1: float = Field(0.5, ge=0, lt=1, description="Decay of Adam's mean gradient.")
     beta2: float = Field(0.999, ge=0, lt=1, description="Decay of Adam's mean squared gradient.")
-    batch_size: int = Field(1, ge=1, description="Images of each domain per step.")
+    batch_size: int = Field(1, ge=1, le=2**20, description="Images of each domain per step.")
     schedule: Literal["linear", "cosine", "step", "constant"] = Field(
         "linear",
         description="Course of the learning rate; linear: falls to zero over the last part of the run, --decay-share.",
@@ -159,14 +209,19 @@ class OptimisationSettings(Config):
     drop_share: float = Field(
         0.25, gt=0, le=1, description="Share of the run between two drops of the step schedule, each to a tenth."
     )
-    steps: int | None = Field(None, ge=1, description="Length of the run in steps.")
+    steps: int | None = Field(None, ge=1, le=MAX_COUNT, description="Length of the run in steps.")
     epochs: float | None = Field(
-        None, gt=0, description="Length of the run in passes over the larger folder, unless steps or minutes are given."
+        None,
+        gt=0,
+        le=MAX_COUNT,
+        description="Length of the run in passes over the larger folder, unless steps or minutes are given.",
     )
     minutes: float | None = Field(
-        None, gt=0, description="Length of the run in minutes; the schedule follows the clock."
+        None, gt=0, le=MAX_COUNT, description="Length of the run in minutes; the schedule follows the clock."
     )
-    seed: int = Field(0, ge=0, description="Seed of everything random: weights, order, crops, image pools, dropout.")
+    seed: int = Field(
+        0, ge=0, lt=2**63, description="Seed of everything random: weights, order, crops, image pools, dropout."
+    )
     average_decay: float = Field(
         0.999, ge=0, lt=1, description="Decay per step of the running average of the generators."
     )
@@ -178,7 +233,7 @@ class OptimisationSettings(Config):
 class MachineSettings(Config):
     """The device, its arithmetic and its speed."""
 
-    device: str = Field("auto", description="Device: cpu, cuda, cuda:1, mps or auto.")
+    device: str = Field("auto", max_length=100, description="Device: cpu, cuda, cuda:1, mps or auto.")
     precision: Literal["fp32", "bf16", "fp16", "auto"] = Field(
         "fp32",
         description="Arithmetic of the networks; auto: bf16 if this machine is faster with it. Losses, penalties and "
@@ -193,33 +248,49 @@ class MachineSettings(Config):
         description="Compile the networks by torch.compile, minutes at the start; for GPUs, on CPUs it gained nothing.",
     )
     cuda_graphs: bool = Field(True, description="On CUDA, record one step and replay it if all images have one size.")
-    threads: int | None = Field(None, ge=1, description="CPU threads of torch; by default its own choice.")
-    workers: int = Field(0, ge=0, description="Processes that load images; 0 loads them in the training process.")
+    threads: int | None = Field(None, ge=1, le=2**16, description="CPU threads of torch; by default its own choice.")
+    workers: int = Field(
+        0, ge=0, le=2**16, description="Processes that load images; 0 loads them in the training process."
+    )
 
 
 class OutputSettings(Config):
     """The files of a run, and when they are written."""
 
-    log_steps: int = Field(50, ge=1, description="Steps between two lines of log.jsonl.")
-    sample_steps: int = Field(1000, ge=1, description="Steps between two snapshots: sample grids and scores.")
-    num_samples: int = Field(4, ge=0, description="Images of each domain in a sample grid.")
+    log_steps: int = Field(50, ge=1, le=MAX_COUNT, description="Steps between two lines of log.jsonl.")
+    sample_steps: int = Field(
+        1000, ge=1, le=MAX_COUNT, description="Steps between two snapshots: sample grids and scores."
+    )
+    num_samples: int = Field(4, ge=0, le=MAX_COUNT, description="Images of each domain in a sample grid.")
     num_validation: int = Field(
-        50, ge=0, description="Images of each domain, at most a tenth, held out to score snapshots; 0: no scores."
+        50,
+        ge=0,
+        le=MAX_COUNT,
+        description="Images of each domain, at most a tenth, held out to score snapshots; 0: no scores.",
     )
-    checkpoint_steps: int = Field(5000, ge=1, description="Steps between two checkpoints.")
+    checkpoint_steps: int = Field(5000, ge=1, le=MAX_COUNT, description="Steps between two checkpoints.")
     checkpoint_minutes: float = Field(
-        10.0, gt=0, description="Minutes between two checkpoints; the first of both limits counts."
+        10.0, gt=0, le=MAX_COUNT, description="Minutes between two checkpoints; the first of both limits counts."
     )
-    keep_checkpoints: int = Field(3, ge=1, description="Number of newest checkpoints to keep.")
+    keep_checkpoints: int = Field(3, ge=1, le=MAX_COUNT, description="Number of newest checkpoints to keep.")
     model_epochs: int | None = Field(
-        None, ge=1, description="Epochs between two models that are kept for good in models/; by default none are."
+        None,
+        ge=1,
+        le=MAX_COUNT,
+        description="Epochs between two models that are kept for good in models/; by default none are.",
     )
     tensorboard: bool = Field(True, description="Write TensorBoard files if the extra `log` is installed.")
     wandb: str | None = Field(
-        None, min_length=1, description="Weights & Biases project that also logs this run; needs the extra `wandb`."
+        None,
+        min_length=1,
+        max_length=1000,
+        description="Weights & Biases project that also logs this run; needs the extra `wandb`.",
     )
     mlflow: str | None = Field(
-        None, min_length=1, description="MLflow experiment that also logs this run; needs the extra `mlflow`."
+        None,
+        min_length=1,
+        max_length=1000,
+        description="MLflow experiment that also logs this run; needs the extra `mlflow`.",
     )
 
 
@@ -230,6 +301,12 @@ class TrainConfig(
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        for name in ("a", "b", "test_a", "test_b", "out", "init_from"):
+            path = str(getattr(self, name))
+            if "\0" in path or any("\ud800" <= character <= "\udfff" for character in path):
+                raise ValueError(
+                    f"{name} is {shown(path)}, which is not text in UTF-8, as config.toml is; rename it, or make a link"
+                )
         lengths = {name: getattr(self, name) for name in LENGTHS if getattr(self, name) is not None}
         if len(lengths) > 1:
             given = ", ".join(f"{name} {value}" for name, value in lengths.items())

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from cyclegan.config import DataConfig
 from cyclegan.data.preprocessing import check_size
@@ -15,6 +16,7 @@ from cyclegan.images.file_formats import image_suffixes
 from cyclegan.images.file_list import FileList, list_images
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.headers import HeaderIndex, Headers, read_headers
+from cyclegan.system.json_files import describe_validation_error
 
 Positions = NDArray[np.intp]
 
@@ -88,7 +90,10 @@ def scan_folder(
         low, high = scan.low, scan.high
     else:
         raise InputError(f"All values of the images in {root} are {scan.low:g}; nothing can be learned from them.")
-    image_format = ImageFormat(channels=channels, dtype=dtype, low=low, high=high)
+    try:
+        image_format = ImageFormat(channels=channels, dtype=dtype, low=low, high=high)
+    except ValidationError as error:
+        raise InputError(f"The images in {root} cannot be used: {describe_validation_error(error)}") from None
     keys, num_bytes = np.concatenate(scan.keys), np.concatenate(scan.num_bytes)
     return ImageFolder(Path(root), paths, image_format, keys, num_bytes, unreadable)
 

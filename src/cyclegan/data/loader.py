@@ -7,9 +7,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from multiprocessing import resource_tracker
 
+import torch
 from torch.utils.data import DataLoader
 
 from cyclegan.data.dataset import Batch, UnpairedDataset
+from cyclegan.system.host_state import loading_processes
 from cyclegan.system.prefetch import prefetch
 
 # Batches that a thread of this process prepares ahead.
@@ -49,27 +51,36 @@ def batches(
         num_workers=num_workers,
         pin_memory=pin_memory,
         multiprocessing_context="spawn",
-        worker_init_fn=_ignore_interrupts,
+        worker_init_fn=_ignore_stops,
+        generator=torch.Generator(),  # else it draws from the host's random numbers
     )
-    with _interrupts_blocked():
-        source = iter(loader)
-    yield from source
+    with loading_processes():
+        with _stops_blocked():
+            source = iter(loader)
+        yield from source
 
 
-def _ignore_interrupts(_worker: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+# A terminal sends these to every process of its group, and so do job schedulers. The training process ends its loading
+# processes itself, before it saves.
+_STOPS = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)}
+
+
+def _ignore_stops(_worker: int) -> None:
+    for number in _STOPS:
+        signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager
-def _interrupts_blocked() -> Iterator[None]:
-    """Processes started in this block never receive Ctrl-C, not even before they call `_ignore_interrupts`."""
+def _stops_blocked() -> Iterator[None]:
+    """Processes started in this block are never stopped by a signal, not even before they call `_ignore_stops`."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
         return
-    # The tracker starts with the first process, and its start would unblock the signal.
-    resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
     try:
+        # The tracker starts with the first process, and its start unblocks the first two signals.
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

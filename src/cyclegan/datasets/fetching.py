@@ -6,7 +6,6 @@ file between calls, retry with growing waits, refuse web pages and redirects to 
 
 import hashlib
 import http.client
-import json
 import re
 import shutil
 import ssl
@@ -20,11 +19,16 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from pydantic import BaseModel, ConfigDict, NonNegativeInt
+
 from cyclegan._version import __version__
-from cyclegan.errors import DownloadError, InputError, TransferError, reason_of
-from cyclegan.system.atomic import check_free, locked
+from cyclegan.errors import DownloadError, InputError, TransferError, UnreadableError, reason_of
+from cyclegan.system.atomic import check_free, naming, write_bytes
+from cyclegan.system.json_files import read_json
 from cyclegan.system.messages import Messages
 from cyclegan.system.progress import show_progress
+from cyclegan.system.signals import AnnouncedStop
+from cyclegan.system.work_folder import WorkFolder
 
 _CHUNK = 1 << 18
 
@@ -57,30 +61,36 @@ class Received:
 
 
 @contextmanager
-def workplace(out: Path, messages: Messages) -> Iterator[Path]:
+def workplace(out: Path, name: str, messages: Messages) -> Iterator[Path]:
     """The hidden folder beside `out` for a download in progress, locked for this process.
 
+    name: of what is downloaded; the folder may hold NAME.pth, and the folders NAME and images.
     The folder is removed unless it holds a partial file that another call can resume. Raises InputError if another
-    process works there, or if `out` exists and is not an empty folder.
+    process works there, if `out` exists and is not an empty folder, or if the hidden folder holds anything else.
     """
     check_free(out)
     work = out.with_name(f".{out.name}.partial")
-    new = [folder for folder in work.parents if not folder.exists()]
+    folder = WorkFolder(work, rf"received|received\.json|{re.escape(name)}\.pth", rf"images|{re.escape(name)}")
+    new = [parent for parent in work.parents if not parent.exists()]
     message = f"Another process is downloading into {work}; wait for it, or choose another --out."
-    with locked(work / "lock", message):
+    with folder.locked(message):
+        folder.clear("received", "received.json")  # what a killed process was making of them is made again
         kept = _Partial(work)
         try:
             yield work
         except BaseException as error:
+            stopped = isinstance(error, KeyboardInterrupt)
             if kept.num_bytes() and not isinstance(error, DownloadError):  # whose message says it
-                messages.info(f"Stopped. {kept}" if isinstance(error, KeyboardInterrupt) else str(kept))
+                messages.info(f"Stopped. {kept}" if stopped else str(kept))
+                if stopped:
+                    raise AnnouncedStop from error
             raise
         finally:
             if not kept.num_bytes():
-                shutil.rmtree(work, ignore_errors=True)
-                for folder in new:
+                folder.remove()
+                for parent in new:
                     with suppress(OSError):
-                        folder.rmdir()
+                        parent.rmdir()
 
 
 def fetch(
@@ -106,10 +116,10 @@ def fetch(
 
     def forget_unmarked() -> None:
         """Without a mark of the server, only the checksum can show that the rest belongs to the same file."""
-        if not (sha256 or partial.note.get("mark")):
+        if not (sha256 or partial.note.mark):
             partial.clear()
 
-    if partial.note.get("url") != url:
+    if partial.note.url != url:
         partial.clear()
     forget_unmarked()
     furthest = partial.num_bytes()
@@ -157,17 +167,26 @@ def check_mirror(mirror: str) -> str:
     return mirror.rstrip("/")
 
 
+class _Note(BaseModel):
+    """What received.json says of the partial file: its address, the server's mark (ETag or date) and its length."""
+
+    model_config = ConfigDict(strict=True)
+
+    url: str | None = None
+    mark: str | None = None
+    num_bytes: NonNegativeInt | None = None
+
+
 class _Partial:
-    """A partial file, and a note with its address, its length and the server's mark (ETag or date)."""
+    """A partial file, and its note."""
 
     def __init__(self, work: Path) -> None:
         self.file = work / "received"
         self._note_file = work / "received.json"
-        self.note: dict[str, Any] = {}
+        self.note = _Note()
         # With a damaged note the file is downloaded again.
-        with suppress(OSError, ValueError):
-            note = json.loads(self._note_file.read_text())
-            self.note = note if isinstance(note, dict) else {}
+        with suppress(UnreadableError):
+            self.note = read_json(self._note_file, _Note)
 
     def __str__(self) -> str:
         if not self.num_bytes():
@@ -178,21 +197,21 @@ class _Partial:
         return self.file.stat().st_size if self.file.exists() else 0
 
     def is_whole(self) -> bool:
-        return self.file.exists() and self.num_bytes() == self.note.get("num_bytes")
+        return self.file.exists() and self.num_bytes() == self.note.num_bytes
 
     def begin(self, url: str, mark: str | None, num_bytes: int | None) -> None:
         self.clear()
-        self.set_note({"url": url, "mark": mark, "num_bytes": num_bytes})
+        self.set_note(_Note(url=url, mark=mark, num_bytes=num_bytes))
         self.file.touch()
 
-    def set_note(self, note: dict[str, Any]) -> None:
+    def set_note(self, note: _Note) -> None:
         self.note = note
-        self._note_file.write_text(json.dumps(note))
+        write_bytes(self._note_file, note.model_dump_json().encode())
 
     def clear(self) -> None:
         self.file.unlink(missing_ok=True)
         self._note_file.unlink(missing_ok=True)
-        self.note = {}
+        self.note = _Note()
 
 
 def _receive(
@@ -203,8 +222,8 @@ def _receive(
     headers = {"User-Agent": f"cyclegan/{__version__}", "Accept-Encoding": "identity"}
     if have:
         headers["Range"] = f"bytes={have}-"
-        if partial.note.get("mark"):  # if the file has changed, the server sends all of it
-            headers["If-Range"] = partial.note["mark"]
+        if partial.note.mark:  # if the file has changed, the server sends all of it
+            headers["If-Range"] = partial.note.mark
 
     with _open(urllib.request.Request(url, headers=headers), timeout, partial) as response:
         if response.headers.get_content_type() == "text/html":
@@ -236,6 +255,7 @@ def _receive(
             return text
 
         with (
+            naming(partial.file),
             partial.file.open("ab") as file,
             show_progress(messages.console, lambda: have / total if total else 0.0, status) as tick,
         ):
@@ -250,7 +270,7 @@ def _receive(
                 tick()
     if total is not None and have < total:
         raise TransferError(f"The connection ended at {show_bytes(have)} of {show_bytes(total)}")
-    partial.set_note({**partial.note, "num_bytes": have})
+    partial.set_note(partial.note.model_copy(update={"num_bytes": have}))
 
 
 def _length(url: str, response: http.client.HTTPResponse, partial: _Partial, num_bytes: int | None) -> int | None:
@@ -262,7 +282,7 @@ def _length(url: str, response: http.client.HTTPResponse, partial: _Partial, num
     if response.status == 206:
         part = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", "").strip())
         total = None if part is None or part[2] == "*" else int(part[2])
-        known, known_mark = partial.note.get("num_bytes"), partial.note.get("mark")
+        known, known_mark = partial.note.num_bytes, partial.note.mark
         goes_on = part is not None and int(part[1]) == partial.num_bytes()
         if not goes_on or (total and known and total != known) or (mark and known_mark and mark != known_mark):
             partial.clear()

@@ -5,12 +5,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from cyclegan.datasets.archives import unpack
 from cyclegan.datasets.catalogue import HOME, MODELS, STANDARD, Entry, unknown
 from cyclegan.datasets.fetching import Patience, Received, check_mirror, fetch, show_bytes, workplace
-from cyclegan.errors import ArchiveError
+from cyclegan.errors import ArchiveError, UnreadableError
 from cyclegan.system.atomic import check_free
+from cyclegan.system.json_files import read_json
 from cyclegan.system.messages import Messages
 
 _ZIP = b"PK\x03\x04"
@@ -90,7 +92,7 @@ def _fetched(
 ) -> Iterator[tuple[str, Received]]:
     """Download the file of an entry into a hidden folder beside `out`, and yield its address and the checked file."""
     url = address(entry, mirror)
-    with workplace(out, messages) as work:
+    with workplace(out, entry.name, messages) as work:
         size = f", {show_bytes(entry.num_bytes)}" if entry.num_bytes else ""
         joint = "and" if entry in STANDARD.values() else "->"
         messages.info(f"{entry.name}: {entry.a} {joint} {entry.b}, from {url}{size}")
@@ -121,7 +123,6 @@ def address(entry: Entry, mirror: str | None = None) -> str:
 
 def _is_there(out: Path, name: str) -> bool:
     try:
-        about = json.loads((out / "about.json").read_text())
-    except (OSError, ValueError):
+        return bool(read_json(out / "about.json", dict[str, Any]).get("name") == name)
+    except UnreadableError:
         return False
-    return isinstance(about, dict) and about.get("name") == name

@@ -1,6 +1,5 @@
 """`cyclegan demo`: real data, ten minutes of training, translations of test tiles, and their scores."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import Tensor
 from cyclegan.config import Direction
 from cyclegan.datasets import download
 from cyclegan.datasets.earth import BLOCK, EARTH_VARIANTS, TILE
-from cyclegan.errors import InputError
+from cyclegan.errors import InputError, UnreadableError
 from cyclegan.evaluation.scoring import evaluate
 from cyclegan.evaluation.table import show_scores
 from cyclegan.images.codecs import read_image
@@ -19,6 +18,8 @@ from cyclegan.images.drawing import grid
 from cyclegan.images.file_list import evenly_spaced, list_images
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.tensors import to_tensor
+from cyclegan.system.json_files import read_json
+from cyclegan.system.messages import make_console
 from cyclegan.training.loop import train
 from cyclegan.translate.files import translate_files
 from cyclegan.translate.plan import plan_outputs
@@ -38,7 +39,7 @@ def demo(out: Path, data: Path, *, minutes: float | None = None, seed: int = 0, 
 
     The same call resumes an interrupted demo. Raises InputError if the data cannot be built or `out` holds another run.
     """
-    console = Console(stderr=True, highlight=False, markup=False)
+    console = make_console(stderr=True)
     _build_data(data, console)
     settings: dict[str, Any] = {"minutes": minutes} if minutes is not None else {}
     run = train(data, preset="demo", out=out, seed=seed, fresh=fresh, **settings)
@@ -53,9 +54,12 @@ def quick_demo(out: Path, data: Path) -> Path:
     """
     if (out / "config.toml").is_file():
         raise InputError(f"{out} is a run, whose scores would be replaced; choose another --out.")
-    console = Console(stderr=True, highlight=False, markup=False)
+    console = make_console(stderr=True)
     _build_data(data, console)
-    about = json.loads((data / "about.json").read_text())
+    try:
+        about = read_json(data / "about.json", dict[str, Any])
+    except UnreadableError as error:
+        raise InputError(f"{error} Choose another --data, where the demo then makes its own.") from None
     for name, value in _TRAINED_ON.items():
         if about.get(name) != value:
             raise InputError(

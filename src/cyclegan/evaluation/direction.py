@@ -3,6 +3,7 @@
 The functions are in the order of the data. The metrics are those of `cyclegan.metrics.table.METRICS`.
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor
 from cyclegan.config import Direction
 from cyclegan.evaluation.test_images import Advance, TestImages, file_name
 from cyclegan.images.file_list import evenly_spaced
-from cyclegan.metrics.features import FeatureNetwork
+from cyclegan.metrics.features import LenientFeatures
 from cyclegan.metrics.functions import distance_to_nearest
 from cyclegan.metrics.round_trip import as_stored, round_trip
 from cyclegan.metrics.table import METRICS, ImageMetric, SetMetric, failure_reason, finite, measure_image
@@ -38,7 +39,7 @@ class EvaluationContext:
     target: TestImages
     there: Translator
     back: Translator | None
-    network: FeatureNetwork
+    network: LenientFeatures
     paired: bool
     batch_size: int
     num_bootstrap: int
@@ -75,10 +76,9 @@ def score_direction(
     )
     measured = measure_translations(context, stage(f"Translating {context.direction}", len(source.paths)))
     scores = {**score_sets(context, measured), **score_images(context, measured)}
-    unlike = distance_to_nearest(measured.features, target.features).tolist()
     images = tuple(
-        ImageScores(file=file_name(path, source.root), scores={**row, "unlike": value})
-        for path, row, value in zip(source.paths, measured.rows, unlike, strict=True)
+        ImageScores(file=file_name(path, source.root), scores={**row, **unlike})
+        for path, row, unlike in zip(source.paths, measured.rows, _unlike(context, measured), strict=True)
     )
     notes = [*direction_notes(context), *pair_notes, *metric_notes(context, scores, measured.failures)]
     return DirectionScores(metrics={}, images=images, notes=tuple(notes)).with_metrics(scores)
@@ -123,6 +123,15 @@ def _translate(context: EvaluationContext, images: Tensor, first: int) -> dict[s
     return {"input": images, "output": trip.fake, "cycled": trip.cycled, "cycled_noisy": trip.cycled_noisy}
 
 
+def _unlike(context: EvaluationContext, measured: Measurements) -> list[dict[str, float]]:
+    """How far each translation is from the nearest real images, by name; empty where that cannot be computed."""
+    try:
+        values = distance_to_nearest(measured.features, context.target.features).tolist()
+    except Exception:  # set metrics on the same features say why
+        values = [math.nan] * len(measured.rows)
+    return [{"unlike": value} if math.isfinite(value) else {} for value in values]
+
+
 # ---- summarise
 
 
@@ -130,7 +139,9 @@ def score_sets(context: EvaluationContext, measured: Measurements) -> dict[str, 
     """Distances between sets of images, on their features."""
     scores = {}
     for name, metric in METRICS.items():
-        if isinstance(metric, SetMetric):
+        if isinstance(metric, SetMetric) and context.network.failure:
+            measured.failures[name] = context.network.failure
+        elif isinstance(metric, SetMetric):
             try:
                 scores[name] = _score_set(context, metric, measured.features)
             except Exception as error:  # one failing metric must not stop the others
@@ -143,8 +154,10 @@ def _score_set(context: EvaluationContext, metric: SetMetric, features: Tensor) 
 
     def distance(x: Tensor) -> Estimate:
         found = metric.measure(x, target.features, num_bootstrap=context.num_bootstrap, seed=context.seed)
-        value, low, high = found if isinstance(found, tuple) else (found, None, None)
-        return Estimate(value=finite(value), low=low, high=high)
+        if not isinstance(found, tuple):
+            return Estimate(value=finite(found))
+        value, low, high = map(finite, found)
+        return Estimate(value=value, low=low, high=high)
 
     notes = []
     dimensions = features.shape[1]
@@ -285,7 +298,12 @@ def choose_showcase(context: EvaluationContext, result: DirectionScores) -> list
     name = result.ranked_by
     return [
         ShowcaseImage(
-            context.direction, image.file, kind, _pictures(context, paths[image.file]), name, image.scores[name]
+            context.direction,
+            image.file,
+            kind,
+            _pictures(context, paths[image.file]),
+            name if name in image.scores else None,
+            image.scores.get(name),
         )
         for kind, images in groups.items()
         for image in images

@@ -58,6 +58,8 @@ def score_inception(
 
 def _write_translations(context: EvaluationContext, folder: Path, advance: Advance) -> None:
     """Write all translations as PNG directly in `folder`, in place of those of an earlier evaluation."""
+    if folder.is_symlink():
+        raise InputError(f"{folder} is a link, and expected there is a folder of this program; move it away.")
     for old in folder.glob("[0-9]" * 6 + ".png"):
         old.unlink()
     batches = context.source.batches(context.source.paths, context.batch_size)

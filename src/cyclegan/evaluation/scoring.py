@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cyclegan._version import __version__
@@ -17,7 +16,7 @@ from cyclegan.errors import InputError
 from cyclegan.evaluation.direction import EvaluationContext, choose_showcase, score_direction
 from cyclegan.evaluation.inception import check_eight_bit, score_inception
 from cyclegan.evaluation.test_images import Advance, TestImages, check_pairs, file_lists, find_test_images, match_pairs
-from cyclegan.metrics.features import DEFAULT_FEATURES, FeatureNetwork
+from cyclegan.metrics.features import DEFAULT_FEATURES, LenientFeatures
 from cyclegan.metrics.inception import check_inception
 from cyclegan.metrics.round_trip import NOISE_SIGMA
 from cyclegan.report.run import write_run_report
@@ -26,12 +25,16 @@ from cyclegan.storage.model import find_model, read_info
 from cyclegan.storage.run import evaluation_of, read_run_config, run_of
 from cyclegan.storage.scores import DirectionScores, Scores
 from cyclegan.storage.showcase import ShowcaseImage, check_showcase, write_showcase
-from cyclegan.system.atomic import write_bytes
+from cyclegan.system.arguments import MAX_NUMBER, MAX_SIDE, check_bool, check_choice, check_int, check_path, real_path
+from cyclegan.system.atomic import check_writable
 from cyclegan.system.devices import describe_device
+from cyclegan.system.host_state import host_state
+from cyclegan.system.messages import make_console
 from cyclegan.system.provenance import command_line, now
 from cyclegan.translate.translator import Translator
 
 
+@host_state()
 def evaluate(
     run: str | Path,
     a: str | Path | None = None,
@@ -68,13 +71,22 @@ def evaluate(
     before InputError is raised.
     """
     started = time.monotonic()
-    run = Path(run)
-    if direction not in ("a2b", "b2a", "both"):
-        raise InputError(f"direction is {direction!r}; expected a2b, b2a or both.")
-    given = {"batch_size": (batch_size, 1), "short_side": (short_side, 8), "seed": (seed, 0)}
-    for name, (value, least) in {**given, "num_bootstrap": (num_bootstrap, 100)}.items():
-        if value is not None and value < least:
-            raise InputError(f"{name} is {value}; expected at least {least}.")
+    run = check_path("run", run)
+    a, b, out, inception_weights = (
+        None if path is None else check_path(name, path)
+        for name, path in (("a", a), ("b", b), ("out", out), ("inception_weights", inception_weights))
+    )
+    paired, quiet = check_bool("paired", paired), check_bool("quiet", quiet)
+    check_choice("direction", direction, ("a2b", "b2a", "both"))
+    if weights is not None:
+        check_choice("weights", weights, ("final", "average"))
+    for name, value, least, most in (
+        ("batch_size", batch_size, 1, MAX_NUMBER),
+        ("short_side", 8 if short_side is None else short_side, 8, MAX_SIDE),
+        ("seed", seed, 0, MAX_NUMBER),
+        ("num_bootstrap", num_bootstrap, 100, 10**6),
+    ):
+        check_int(name, value, least=least, most=most)
     if inception is None and inception_weights is not None:
         raise InputError("inception_weights were given without inception; pass --inception torch-fidelity as well.")
     weights_file = Path(inception_weights) if inception_weights is not None else None
@@ -101,11 +113,9 @@ def evaluate(
     if inception is not None:
         check_eight_bit(domains)
         check_inception(inception, weights_file, tuple(domain.root for domain in domains))
-    network = FeatureNetwork(first.device, features or DEFAULT_FEATURES)
+    network = LenientFeatures(first.device, features or DEFAULT_FEATURES)
     check_showcase(place / "examples")
-    place.mkdir(parents=True, exist_ok=True)
-    write_bytes(place / ".writable", b"")
-    (place / ".writable").unlink()
+    check_writable(place)
 
     results: dict[Direction, DirectionScores] = {}
     showcase: list[ShowcaseImage] = []
@@ -163,7 +173,7 @@ def evaluate(
 def _check_apart(place: Path, domains: tuple[TestImages, TestImages]) -> None:
     """Raises InputError if the results would be written among the images."""
     for folder in (folder for domain in domains for folder in (domain.root, domain.train_root)):
-        if folder is not None and folder.resolve() in (place.resolve(), *place.resolve().parents):
+        if folder is not None and real_path(folder) in (real_path(place), *real_path(place).parents):
             raise InputError(
                 f"{place} is inside the image folder {folder}, and pictures are written there; choose another --out."
             )
@@ -172,7 +182,7 @@ def _check_apart(place: Path, domains: tuple[TestImages, TestImages]) -> None:
 @contextmanager
 def _progress(quiet: bool) -> Iterator[Callable[[str, int], Advance]]:
     """Yields a function that begins a stage and returns what to call as its images are done."""
-    console = Console(stderr=True, quiet=quiet, highlight=False, markup=False, soft_wrap=True)
+    console = make_console(stderr=True, quiet=quiet, soft_wrap=True)
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as progress:
 

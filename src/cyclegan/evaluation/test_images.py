@@ -21,6 +21,7 @@ from cyclegan.images.resizing import scale
 from cyclegan.images.tensors import same_size_batches, to_tensor
 from cyclegan.metrics.features import FeatureNetwork
 from cyclegan.storage.scores import FileList
+from cyclegan.system.arguments import real_path
 from cyclegan.translate.translator import Translator
 
 # Called with the number of images that are done since the last call.
@@ -91,10 +92,9 @@ class TestImages:
             self.sizes |= dict.fromkeys(paths, (images.shape[-2], images.shape[-1]))
             advance(len(paths))
         self.paths = kept
-        if len(kept) < 2:
-            count = f"{len(kept)} readable image{'s' * (len(kept) != 1)}"
-            count += f" ({len(self.unreadable)} cannot be read: {self.first_reason})" if self.unreadable else ""
-            raise InputError(f"{self.root} holds {count}; scores of sets of images need at least 2.")
+        if not kept:
+            reason = f" ({len(self.unreadable)} cannot be read: {self.first_reason})" if self.unreadable else ""
+            raise InputError(f"{self.root} holds 0 readable images{reason}; expected at least 1, better a few hundred.")
         self.features = torch.cat(features)
 
     @property
@@ -176,7 +176,7 @@ def find_test_images(
                 domain.trained_on = frozenset(paths[index] for same in found.values() for index in same)
         domains.append(domain)
     first, second = domains
-    if first.root.resolve() == second.root.resolve():
+    if real_path(first.root) == real_path(second.root):
         raise InputError(f"Both test folders are {first.root}; give images of domain A and of domain B.")
     return first, second
 
@@ -225,15 +225,15 @@ def match_pairs(a: TestImages, b: TestImages) -> None:
 def check_pairs(a: TestImages, b: TestImages) -> list[str]:
     """Leave out pairs of which one image cannot be read. Returns notes on them.
 
-    Raises InputError for a pair of different sizes, or if fewer than two pairs are left.
+    Raises InputError for a pair of different sizes, or if no pair is left.
     """
     broken = [path for path, partner in a.partners.items() if path in a.unreadable or partner in b.unreadable]
     for one, other in ((a, b), (b, a)):
         keep = [path not in other.unreadable and one.partners[path] not in other.unreadable for path in one.paths]
         one.features = one.features[torch.tensor(keep)]
         one.paths = [path for path, good in zip(one.paths, keep, strict=True) if good]
-    if len(a.paths) < 2:
-        raise InputError(f"Only {len(a.paths)} pairs of {a.root} and {b.root} can be read; scores need at least 2.")
+    if not a.paths:
+        raise InputError(f"No pair of {a.root} and {b.root} can be read; repair the images, or leave out --paired.")
     for path in a.paths:
         partner = a.partners[path]
         if a.sizes[path] != b.sizes[partner]:
@@ -265,7 +265,7 @@ def file_lists(domains: tuple[TestImages, TestImages]) -> dict[str, FileList]:
 
 
 def _file_list(root: Path, paths: Sequence[Path]) -> FileList:
-    return FileList(root=str(root.resolve()), files=tuple(file_name(path, root) for path in paths))
+    return FileList(root=str(real_path(root)), files=tuple(file_name(path, root) for path in paths))
 
 
 def file_name(path: Path, root: Path) -> str:

@@ -1,5 +1,6 @@
 """Export ONNX, OpenVINO and torch-export: a graph for each direction, compared with torch, and config.json."""
 
+import io
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -211,7 +212,9 @@ def _write(
         save_openvino(to_openvino(network, channels, multiple), path, about, half=precision != "fp32")
     else:
         program = to_exported_program(network, channels, multiple, precision)
-        torch.export.save(program, path, extra_files={"cyclegan.json": json.dumps(about)})
+        content = io.BytesIO()  # on a full disk, torch's own writer ends the process
+        torch.export.save(program, content, extra_files={"cyclegan.json": json.dumps(about)})
+        path.write_bytes(content.getbuffer())
 
 
 def _words(direction: str, check: Check, precision: str) -> str:

@@ -1,5 +1,6 @@
 """Export checkpoints of the reference implementation."""
 
+import io
 from pathlib import Path
 
 import torch
@@ -46,7 +47,9 @@ def export_reference(
     with atomic_path(out, merge=True) as folder:
         folder.mkdir()
         for role, state in states.items():
-            torch.save(state, folder / targets[role].name)
+            content = io.BytesIO()  # on a full disk, torch's own writer ends in an error that does not say so
+            torch.save(state, content)
+            (folder / targets[role].name).write_bytes(content.getbuffer())
 
     notes = [f"To load it there: --model cycle_gan {' '.join(_reference_flags(config))}"]
     if config.dropout and KINDS[config.generator].dropout_shows:

@@ -14,6 +14,7 @@ from cyclegan.images.file_formats import file_format_of
 from cyclegan.images.formats import PICTURE_CHANNELS, Decoded, FileFormat, Header, ImageFormat
 from cyclegan.images.pillow import from_pillow
 from cyclegan.system.atomic import write_bytes
+from cyclegan.system.json_files import cut
 
 
 def read_image(path: Path, channels: int) -> Array:
@@ -132,7 +133,8 @@ def _decoding(path: Path) -> Iterator[None]:
         file_format = file_format_of(path)
         if isinstance(error, ImportError) and file_format.install:
             raise _missing_package(path, "reading", file_format, error) from None
-        raise UnreadableError(str(error) or type(error).__name__) from error
+        # Some libraries list the reasons of all their decoders, one a line.
+        raise UnreadableError(cut(" ".join(str(error).split()) or type(error).__name__, 300)) from error
 
 
 def _missing_package(path: Path, verb: str, file_format: FileFormat, error: ImportError) -> InputError:

@@ -3,14 +3,14 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, NamedTuple, TypeAlias
+from typing import IO, Literal, NamedTuple, Self, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from cyclegan.config import Config
+from cyclegan.config import MAX_CHANNELS, Config, check_range
 from cyclegan.images import Array
 from cyclegan.images.regions import RegionReader, TiledWriter
 
@@ -18,13 +18,24 @@ from cyclegan.images.regions import RegionReader, TiledWriter
 PICTURE_CHANNELS = (1, 3, 4)
 
 
+# The numpy types of images.
+ImageType: TypeAlias = Literal[
+    "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float16", "float32", "float64"
+]
+
+
 class ImageFormat(Config):
     """Type, channels and value range of a domain's images."""
 
-    channels: int = Field(3, ge=1)
-    dtype: str = Field("uint8", description="numpy type of the file's values")
+    channels: int = Field(3, ge=1, le=MAX_CHANNELS)
+    dtype: ImageType = Field("uint8", description="numpy type of the file's values")
     low: float = Field(0.0, description="value that becomes -1")
     high: float = Field(255.0, description="value that becomes 1")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        check_range("the range of values", self.low, self.high)
+        return self
 
     def __str__(self) -> str:
         return f"{self.channels} x {self.dtype} in [{self.low:g}, {self.high:g}]"

@@ -2,24 +2,24 @@
 
 import hashlib
 import os
-import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cyclegan.errors import UnreadableError
+from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.codecs import probe_image
 from cyclegan.images.file_formats import file_format_of
 from cyclegan.images.file_list import FileList
 from cyclegan.images.formats import Header, ImageFormat
-from cyclegan.system.atomic import atomic_path
+from cyclegan.images.npy import read_stored_arrays
+from cyclegan.system.atomic import atomic_path, describe_kind
 from cyclegan.system.prefetch import prefetch
 
 Result = TypeVar("Result")
@@ -104,6 +104,12 @@ def _size(path: str) -> tuple[int, int] | None:
     return None
 
 
+def _is_image_type(name: str) -> bool:
+    with suppress(TypeError, ValueError, SyntaxError):
+        return np.dtype(name).kind in "uifb" and np.dtype(name).name == name
+    return False
+
+
 @dataclass
 class HeaderIndex:
     """Headers of files, found again by name below the folder, size and modification time."""
@@ -122,19 +128,41 @@ class HeaderIndex:
     def load(cls, path: Path) -> "HeaderIndex":
         """What `save` wrote; empty if the file is missing or damaged."""
         try:
-            with np.load(path, allow_pickle=False) as file:
-                channels = [None if count < 0 else int(count) for count in file["channels"]]
-                table = list(zip(map(str, file["dtypes"]), channels, strict=True))
-                index = cls(file["keys"], file["sizes"], file["kinds"], table)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            found: dict[str, Any] = read_stored_arrays(path)
+            channels = [None if count < 0 else int(count) for count in found["channels"].tolist()]
+            table = list(zip(map(str, found["dtypes"].tolist()), channels, strict=True))
+            index = cls(found["keys"], found["sizes"], found["kinds"], table)
+        except (UnreadableError, KeyError, ValueError, TypeError):
             return cls.empty()
-        is_consistent = len(index.keys) == len(index.sizes) == len(index.kinds) and (index.kinds < len(table)).all()
-        return index if is_consistent else cls.empty()
+        return index if index._is_consistent() else cls.empty()
+
+    def _is_consistent(self) -> bool:
+        """Whether these arrays can be what `save` wrote."""
+        count, kinds = len(self.keys), self.kinds
+        shapes = (self.keys.shape, self.sizes.shape, kinds.shape) == ((count,), (count, 2), (count,))
+        types = (self.keys.dtype, self.sizes.dtype, kinds.dtype) == tuple(
+            map(np.dtype, (np.uint64, np.int32, np.int16))
+        )
+        return (
+            shapes
+            and types
+            and bool((self.keys[:-1] < self.keys[1:]).all() and (self.sizes > 0).all())
+            and bool((kinds >= 0).all() and (kinds < len(self.table)).all())
+            and all(_is_image_type(dtype) and channels != 0 for dtype, channels in self.table)
+        )
 
     def save(self, path: Path) -> None:
-        """Write the index of a large folder, unless the file has it already (`--fresh` moves the file away)."""
+        """Write the index of a large folder, unless the file has it already (`--fresh` moves the file away).
+
+        Raises InputError if there is something else under its name.
+        """
         if (not self.changed and path.exists()) or len(self.keys) < MIN_INDEXED:
             return
+        if os.path.lexists(path) and not _is_index(path):
+            raise InputError(
+                f"{path} is {describe_kind(path)} that this program did not write, and expected there is its index of "
+                "image sizes, or nothing; move it away."
+            )
         with atomic_path(path) as partial, partial.open("wb") as file:
             np.savez(
                 file,
@@ -215,6 +243,14 @@ def read_headers(files: FileList, index: HeaderIndex) -> Iterator[Headers]:
         return Headers(begin, keys, num_bytes, sizes, kinds, unreadable)
 
     return _in_threads(files, headers_of)
+
+
+def _is_index(path: Path) -> bool:
+    """Whether this can be a file that `HeaderIndex.save` wrote, damaged or not: they begin as a zip does."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return file.read(4) in (b"PK\x03\x04", b"")
 
 
 def _key(root: str, name: str) -> tuple[int, int]:

@@ -41,6 +41,12 @@ def from_tensor(tensor: Tensor, image_format: ImageFormat) -> Array:
     return cast(values.transpose(1, 2, 0), image_format.dtype)
 
 
+def is_finite(values: Tensor) -> bool:
+    """Whether no value is NaN or infinite. It costs one sum."""
+    # A sum of finite values may overflow, and then each one is looked at.
+    return bool(values.sum().isfinite()) or bool(values.isfinite().all())
+
+
 def pad_to_multiple(images: Tensor, multiple: int, smallest: int = 1) -> Tensor:
     """Pad (..., C, H, W) by reflection at the right and bottom until H and W are multiples and at least `smallest`."""
     for dim in (-2, -1):

@@ -5,7 +5,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rich.console import Console
 from rich.progress import Progress
 
 from cyclegan.config import TrainConfig
@@ -20,10 +19,13 @@ from cyclegan.inspection.survey import (
     OnFile,
     check_folder,
     domain_distance,
-    printable,
     survey_folder,
 )
 from cyclegan.storage.run import read_run_config, run_of
+from cyclegan.system.arguments import check_bool, check_path
+from cyclegan.system.host_state import host_state
+from cyclegan.system.messages import make_console
+from cyclegan.system.terminal import printable
 
 # Pairs of folders that are searched for copies, besides each folder itself.
 _BORDERS = (
@@ -51,6 +53,7 @@ class Inspection:
     run: RunSummary | None = None
 
 
+@host_state()
 def inspect_folders(
     a: str | Path,
     b: str | Path | None = None,
@@ -65,8 +68,9 @@ def inspect_folders(
     test_a, test_b: folders of test images. Progress goes to stderr. Raises InputError for a folder that is missing or
     holds no readable images; for a run, `run.missing` says so instead.
     """
-    path = Path(a)
-    others = [Path(folder) if folder is not None else None for folder in (b, test_a, test_b)]
+    path, quiet = check_path("a", a), check_bool("quiet", quiet)
+    named = (("b", b), ("test_a", test_a), ("test_b", test_b))
+    others = [check_path(name, folder) if folder is not None else None for name, folder in named]
     is_model = (path / "model" / "config.json").is_file() or (path / "config.json").is_file()
     if is_model and (run := run_of(path)) is not None:
         path = run  # a checkpoint stands for its run
@@ -116,7 +120,18 @@ def _inspect(places: dict[str, Path], config: TrainConfig, quiet: bool) -> Inspe
             if folders[name].middle is not None:  # test images are shown in the range of the training images
                 ranges[of] = (folders[name].low, folders[name].high)
         pairs = [(name, name) for name in prints] + [(x, y) for x, y in _BORDERS if x in prints and y in prints]
-        copies = tuple(Copies(x, y, find_copies(prints[x], prints[y])) for x, y in pairs)
+        copies = tuple(
+            Copies(
+                x,
+                y,
+                find_copies(
+                    prints[x],
+                    prints[y],
+                    task(f"Looking for copies, {x} and {y}" if x != y else f"Looking for copies in {x}"),
+                ),
+            )
+            for x, y in pairs
+        )
         distance, reason = None, None
         if "B" in folders:
             try:
@@ -129,7 +144,7 @@ def _inspect(places: dict[str, Path], config: TrainConfig, quiet: bool) -> Inspe
 @contextmanager
 def _progress(quiet: bool) -> Iterator[Callable[[str], OnFile]]:
     """Yields a function that starts a line of progress and returns a function to call with (done, total)."""
-    console = Console(stderr=True, highlight=False, markup=False)
+    console = make_console(stderr=True)
     with Progress(console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
 
         def task(name: str) -> OnFile:

@@ -7,7 +7,8 @@ from typing import Literal
 from cyclegan.config import TrainConfig
 from cyclegan.data.preprocessing import scaled_size
 from cyclegan.inspection.duplicates import Copies
-from cyclegan.inspection.survey import Distance, FolderReport, printable
+from cyclegan.inspection.survey import Distance, FolderReport
+from cyclegan.system.terminal import printable
 
 # With fewer images of a domain, the discriminator soon memorises all of them.
 FEW_IMAGES = 100

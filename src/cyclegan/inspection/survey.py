@@ -4,11 +4,12 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -21,10 +22,11 @@ from cyclegan.images.file_list import evenly_spaced, list_images
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.resizing import resize
 from cyclegan.images.tensors import to_tensor
-from cyclegan.inspection.duplicates import THUMBNAIL, Fingerprints, FloatArray
+from cyclegan.inspection.duplicates import THUMBNAIL, Fingerprints, FloatArray, equal_files
 from cyclegan.metrics.features import FeatureInfo, FeatureNetwork
 from cyclegan.metrics.functions import kernel_distance
 from cyclegan.system.prefetch import num_cores, prefetch
+from cyclegan.system.terminal import printable
 
 # Steps of the histograms, over values of 0..1.
 BINS = 32
@@ -35,6 +37,9 @@ _FEWEST_FEATURES, _MOST_FEATURES = 10, 100
 
 # Pictures whose channels differ by less everywhere have no visible colour: two steps of 8 bits.
 _NO_COLOUR = 2 / 255
+
+# Files whose thumbnails and samples are converted to 0..1 at once.
+_BLOCK = 2048
 
 # Called with how many files are done and how many there are.
 OnFile = Callable[[int, int], None]
@@ -118,7 +123,7 @@ class Distance:
     features: FeatureInfo
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Seen:
     """Data kept of one file. thumbnail, samples: (16, 16, 3) in the file's own values."""
 
@@ -143,7 +148,8 @@ def survey_folder(
     """Decode every image below a folder, also in subfolders, a few at a time, and summarise them.
 
     value_range: values that count as black and white in files that are not 8-bit; default: the extremes of the folder.
-    Memory: the images that are being decoded, and about 10 KB for each file. Raises InputError for a folder without
+    Of files with the same bytes only the first is decoded. Memory: the images that are being decoded, and for each file
+    a path, a thumbnail and samples, 3 KB of 8-bit files. Raises InputError for a folder without
     readable images.
     """
     check_folder(root)
@@ -154,13 +160,25 @@ def survey_folder(
         raise InputError(f"{root} holds no images{instead}; expected files of type {' '.join(image_suffixes())}.")
     seen: list[_Seen] = []
     unreadable: list[tuple[Path, str]] = []
+    same_as = {index: group[0] for group in equal_files(paths) for index in group}
+    of_first: dict[int, _Seen] = {}
+
+    def look(index: int) -> _Seen:
+        path, first = paths[index], of_first.get(same_as.get(index, -1))
+        # Another suffix may be decoded in another way.
+        if first is not None and first.file.suffix == path.suffix:
+            return replace(first, file=path.relative_to(root))
+        return _look(path, root)
+
     num_threads = min(4, num_cores())  # decoders release Python's lock
-    ahead = prefetch(lambda path: _look(path, root), paths, num_threads=num_threads, max_items=2 * num_threads)
-    for done, (path, future) in enumerate(ahead, 1):
+    ahead = prefetch(look, range(len(paths)), num_threads=num_threads, max_items=2 * num_threads)
+    for done, (index, future) in enumerate(ahead, 1):
         try:
             seen.append(future.result())
+            if same_as.get(index) == index:
+                of_first[index] = seen[-1]
         except (InputError, UnreadableError, OSError) as error:
-            unreadable.append((path.relative_to(root), printable(error)))
+            unreadable.append((paths[index].relative_to(root), printable(error)))
         on_file(done, len(paths))
     if not seen:
         name, reason = unreadable[0]
@@ -168,11 +186,6 @@ def survey_folder(
             f"None of the {len(paths)} images in {root} can be read; the first is {printable(name)}: {reason}"
         )
     return _summarise(root, seen, tuple(unreadable), ignored, value_range)
-
-
-def printable(value: object) -> str:
-    """Text that every Unicode encoding can write: names of files need not be valid."""
-    return str(value).encode("utf-8", "backslashreplace").decode()
 
 
 def check_folder(path: Path) -> None:
@@ -249,14 +262,7 @@ def _summarise(
         bottom, top = np.quantile(values, [0.001, 0.999])
         middle = (float(bottom), float(top))
 
-    def unit(values: Array, dtype: str) -> FloatArray:
-        black, white = (0.0, 255.0) if dtype == "uint8" else (low, high)
-        # In doubles, because 32-bit integers have more digits than float32.
-        scaled = (values.astype(np.float64) - black) / ((white - black) or 1.0)
-        return np.clip(scaled, 0, 1).astype(np.float32)
-
-    thumbnails = np.stack([unit(image.thumbnail, image.dtype) for image in seen])
-    samples = np.stack([unit(image.samples, image.dtype) for image in seen])
+    thumbnails, num_grey, colour = _averages(seen, low, high)
     sizes = Counter((image.width, image.height) for image in seen)
     (common_width, common_height), common_count = sizes.most_common(1)[0]
     by_area = sorted(seen, key=lambda image: image.width * image.height)
@@ -271,7 +277,7 @@ def _summarise(
         kinds=_count(image.kind for image in seen),
         dtypes=_count(image.dtype for image in seen),
         deep_channels=dict(Counter(image.deep_channels for image in seen if image.deep_channels is not None)),
-        num_grey=int(((thumbnails.max(3) - thumbnails.min(3)).max((1, 2)) < _NO_COLOUR).sum()),
+        num_grey=num_grey,
         num_sizes=len(sizes),
         smallest=smallest,
         largest=largest,
@@ -281,7 +287,7 @@ def _summarise(
         low=low,
         high=high,
         middle=middle,
-        colour=_colour(thumbnails, samples),
+        colour=colour,
     )
     return report, Fingerprints(report.files, tuple(image.digest for image in seen), thumbnails)
 
@@ -291,23 +297,36 @@ def _count(names: Iterable[str]) -> dict[str, int]:
     return dict(Counter(names).most_common())
 
 
-def _colour(thumbnails: FloatArray, samples: FloatArray) -> Colour:
-    luma = samples @ np.array([0.299, 0.587, 0.114], np.float32)
-    saturation = samples.max(3) - samples.min(3)
-    red, green, blue = (float(value) for value in thumbnails.mean((0, 1, 2)))
-    return Colour(
-        brightness=float(luma.mean()),
-        contrast=float(luma.std((1, 2)).mean()),
-        saturation=float(saturation.mean()),
-        channels=(red, green, blue),
-        brightness_histogram=_histogram(luma),
-        saturation_histogram=_histogram(saturation),
-    )
+def _averages(seen: list[_Seen], low: float, high: float) -> tuple[NDArray[np.uint16], int, Colour]:
+    """All thumbnails, how many are without colour, and the averages, some files at a time. low, high: as reported."""
+    all_thumbnails = np.empty((len(seen), THUMBNAIL, THUMBNAIL, 3), np.uint16)
+    num_grey, brightness, contrast, saturation, channels = 0, 0.0, 0.0, 0.0, np.zeros(3)
+    histograms = np.zeros((2, BINS))
+    for start in range(0, len(seen), _BLOCK):
+        block = seen[start : start + _BLOCK]
+        thumbnails = np.stack([_unit(image.thumbnail, image.dtype, low, high) for image in block])
+        samples = np.stack([_unit(image.samples, image.dtype, low, high) for image in block])
+        all_thumbnails[start : start + _BLOCK] = np.rint(thumbnails * 65535)
+        num_grey += int(((thumbnails.max(3) - thumbnails.min(3)).max((1, 2)) < _NO_COLOUR).sum())
+        luma = samples @ np.array([0.299, 0.587, 0.114], np.float32)
+        spread = samples.max(3) - samples.min(3)
+        share = len(block) / len(seen)
+        brightness += share * float(luma.mean())
+        contrast += share * float(luma.std((1, 2)).mean())
+        saturation += share * float(spread.mean())
+        channels += share * thumbnails.mean((0, 1, 2))
+        histograms += [np.histogram(values, BINS, (0, 1))[0] for values in (luma, spread)]
+    red, green, blue = channels.tolist()
+    shares = [tuple(row) for row in (histograms / (len(seen) * THUMBNAIL * THUMBNAIL)).tolist()]
+    return all_thumbnails, num_grey, Colour(brightness, contrast, saturation, (red, green, blue), *shares)
 
 
-def _histogram(values: FloatArray) -> tuple[float, ...]:
-    counts = np.histogram(values, BINS, (0, 1))[0]
-    return tuple(float(count) for count in counts / values.size)
+def _unit(values: Array, dtype: str, low: float, high: float) -> FloatArray:
+    """Values in 0..1."""
+    black, white = (0.0, 255.0) if dtype == "uint8" else (low, high)
+    # In doubles, because 32-bit integers have more digits than float32.
+    scaled = (values.astype(np.float64) - black) / ((white - black) or 1.0)
+    return np.clip(scaled, 0, 1).astype(np.float32)
 
 
 def picture(report: FolderReport, file: Path) -> Image.Image:

@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from PIL import Image, ImageOps
 
@@ -15,9 +15,10 @@ from cyclegan.inspection import Inspection
 from cyclegan.inspection.advice import listed
 from cyclegan.inspection.duplicates import Copies, Copy
 from cyclegan.inspection.run_summary import RunSummary
-from cyclegan.inspection.survey import BINS, Distance, FolderReport, picture, printable
+from cyclegan.inspection.survey import BINS, Distance, FolderReport, picture
 from cyclegan.report.page import Gallery, Section, Table, montage, write_report
 from cyclegan.system.provenance import command_line
+from cyclegan.system.terminal import printable
 
 if TYPE_CHECKING:  # `import cyclegan` does not wait for it
     from rich.console import Console
@@ -27,6 +28,8 @@ _MOST_NAMES, _MOST_PAIRS, _MOST_LINES = 8, 12, 200
 
 # Pictures, columns and pixels of a picture in a contact sheet.
 _SHEET, _COLUMNS, _SIDE = 40, 8, 112
+
+Item = TypeVar("Item")
 
 _BLOCKS, _ASCII_BLOCKS = " ▁▂▃▄▅▆▇█", " .:-=+*#@"
 
@@ -39,7 +42,6 @@ def show_inspection(inspection: Inspection, console: "Console") -> None:
     from rich.table import Table as ScreenTable
 
     def say(text: str = "", style: str = "") -> None:
-        text = text.encode(console.encoding, "backslashreplace").decode(console.encoding)
         # Long lines stay whole for programs that read them.
         console.print(text, style=style, soft_wrap=not console.is_terminal)
 
@@ -56,11 +58,11 @@ def show_inspection(inspection: Inspection, console: "Console") -> None:
         console.print(table)
         say()
     for name, folder in folders.items():
-        for line in _some([f"Cannot be read, {name}: {printable(f)}: {reason}" for f, reason in folder.unreadable]):
+        for line in _unreadable(name, folder):
             say(line, style="red")
     for found in inspection.copies:
         if found.copies:
-            for line in (f"{_title(found)}: {found.counts}", *_some([f"  {_sentence(copy)}" for copy in found.copies])):
+            for line in (f"{_title(found)}: {found.counts}", *_some(found.copies, lambda copy: f"  {_sentence(copy)}")):
                 say(line)
     if folders:
         blocks = _ASCII_BLOCKS if console.options.ascii_only else _BLOCKS
@@ -78,9 +80,14 @@ def show_inspection(inspection: Inspection, console: "Console") -> None:
         say(f"{'!' if advice.problem else '-'} {advice.text}", style="yellow" if advice.problem else "")
 
 
-def _some(lines: Sequence[str], most: int = _MOST_NAMES) -> list[str]:
-    more = len(lines) - most
-    return [*lines[:most], *([f"  ... and {more} more"] if more > 0 else [])]
+def _some(items: Sequence[Item], line: Callable[[Item], str], most: int = _MOST_NAMES) -> list[str]:
+    """A line for each of the first items, and how many more there are."""
+    more = len(items) - most
+    return [*map(line, items[:most]), *([f"  ... and {more} more"] if more > 0 else [])]
+
+
+def _unreadable(name: str, folder: FolderReport) -> list[str]:
+    return _some(folder.unreadable, lambda found: f"Cannot be read, {name}: {printable(found[0])}: {found[1]}")
 
 
 def _bars(histogram: Sequence[float], blocks: str) -> str:
@@ -169,7 +176,7 @@ def _run_lines(run: RunSummary) -> Iterator[str]:
         yield f"Last losses, step {run.logged_step}: {losses}."
     if run.best_step is not None and run.best_kid is not None:
         yield f"Best so far: step {run.best_step}, with a KID of {run.best_kid:.3f} on validation images."
-    yield from _some(run.events)
+    yield from _some(run.events, str)
     if run.missing:
         yield run.missing
 
@@ -193,11 +200,12 @@ def write_inspection(inspection: Inspection, path: Path) -> None:
         rows = list(_facts(folders))
         places = [printable(f"{name}: {folder.root}") for name, folder in folders.items()]
         sections.append(Section("The folders", places, [Table(["", *folders], rows)]))
-    unreadable = [
-        [printable(f"{name}: {file}"), reason] for name, folder in folders.items() for file, reason in folder.unreadable
-    ]
-    if unreadable:
-        sections.append(Section("Files that cannot be read", [], [Table(["file", "reason"], unreadable)]))
+    for name, folder in folders.items():
+        if folder.unreadable:
+            rows = [[printable(file), reason] for file, reason in folder.unreadable[:_MOST_LINES]]
+            more = len(folder.unreadable) - len(rows)
+            text = [f"The first {len(rows)} of {len(folder.unreadable)}."] if more > 0 else []
+            sections.append(Section(f"Files of {name} that cannot be read", text, [Table(["file", "reason"], rows)]))
     sections += [_contact_sheet(name, folders[name]) for name in _domains(folders)]
     if folders:
         meaning = (
@@ -277,5 +285,5 @@ def _copies_section(found: Copies, folders: Mapping[str, FolderReport]) -> Secti
         for copy in shown
     ]
     gallery = Gallery([found.folder, found.of], pairs, list(map(_sentence, shown)))
-    lines = _some([_sentence(copy) for copy in found.copies], _MOST_LINES)
+    lines = _some(found.copies, _sentence, _MOST_LINES)
     return Section(_title(found), [text], [gallery, "\n".join(lines)])

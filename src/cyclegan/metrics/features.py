@@ -15,6 +15,7 @@ from torch.nn import functional
 from cyclegan.config import Config
 from cyclegan.errors import InputError
 from cyclegan.metrics.efficientnet import EfficientNetLite0
+from cyclegan.metrics.table import failure_reason
 
 
 class FeatureExtractor(Protocol):
@@ -125,3 +126,23 @@ class FeatureNetwork:
         if list(images.shape[-2:]) != size:
             images = functional.interpolate(images, size, mode="bicubic", antialias=True, align_corners=False)
         return self.extractor(images.clamp(-1, 1)).float().cpu()
+
+
+class LenientFeatures(FeatureNetwork):
+    """A feature network whose errors do not end the work: all features are NaN then, and `failure` says why."""
+
+    def __init__(self, device: torch.device, name: str = DEFAULT_FEATURES) -> None:
+        super().__init__(device, name)
+        self.failure = ""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """As that of a FeatureNetwork; NaN after an error, such as too little memory, or if it gives no numbers."""
+        if not self.failure:
+            try:
+                features = super().__call__(images)
+                if features.isfinite().all():
+                    return features
+                self.failure = "its features are not finite"
+            except Exception as error:
+                self.failure = failure_reason(error)
+        return torch.full((len(images), self.info.dimensions), torch.nan)

@@ -13,11 +13,15 @@ from cyclegan.networks import DISCRIMINATORS, GENERATORS
 from cyclegan.networks.layers import BlurConv2d, BlurConvTranspose2d, SpectralConv2d
 from cyclegan.networks.patch_projection import ProjectionHeads
 from cyclegan.networks.protocol import Discriminator, Generator, Network
+from cyclegan.system.host_state import random_numbers_kept
 
 if TYPE_CHECKING:
     from cyclegan.config import ModelConfig
 
 Built = TypeVar("Built", bound=Network)
+
+# Weights of one network that no machine holds.
+_MAX_BYTES = 2**41
 
 
 def build_generator(
@@ -43,7 +47,8 @@ def build_discriminator(config: "ModelConfig", channels: int, *, seed: int | Non
 
 def build_heads(config: "ModelConfig", generator: Generator, *, seed: int) -> ProjectionHeads:
     """Projections of a generator's features for the contrastive loss, 4 * config.width wide; weights N(0, 0.02)."""
-    heads = ProjectionHeads(generator.feature_channels, 4 * config.width)
+    with random_numbers_kept():
+        heads = ProjectionHeads(generator.feature_channels, 4 * config.width)
     draw = torch.Generator().manual_seed(seed)
     for module in heads.modules():
         if isinstance(module, nn.Linear):
@@ -54,11 +59,17 @@ def build_heads(config: "ModelConfig", generator: Generator, *, seed: int) -> Pr
 
 def _with_weights(build: Callable[[], Built], config: "ModelConfig", seed: int | None) -> Built:
     """The network of `build`, initialised from the seed alone."""
-    network = _built_without_weights(build)
+    network = None
+    shapes = built_on_meta(build)
+    if shapes is not None:
+        _check_size(shapes)
+        try:
+            network = shapes.to_empty(device="cpu") if _all_initialised(shapes) else None
+        except RuntimeError:  # torch has no error of its own for a CPU without memory
+            raise InputError(f"{type(shapes).__name__} does not fit into memory: {_size(shapes)}.") from None
     if network is None:
         # Parameters that `initialise` does not set keep the values of their constructors.
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed or 0)
+        with random_numbers_kept(seed or 0):
             network = build()
     _check_layers(network, config)
     if seed is not None:
@@ -66,16 +77,35 @@ def _with_weights(build: Callable[[], Built], config: "ModelConfig", seed: int |
     return network
 
 
-def _built_without_weights(build: Callable[[], Built]) -> Built | None:
-    """The network with memory for its weights but no values, the fast way; None if `initialise` would not set all."""
+def built_on_meta(build: Callable[[], Built]) -> Built | None:
+    """The network of `build` with shapes but no memory; None if its constructor computes with values."""
     try:
-        with torch.device("meta"):
-            network = build()
-    except (NotImplementedError, RuntimeError):  # its constructor computes with values
+        with random_numbers_kept(), torch.device("meta"):
+            return build()
+    except (NotImplementedError, RuntimeError):
         return None
-    if not all(_is_initialised(module) for module in network.modules()):
-        return None
-    return network.to_empty(device="cpu")
+
+
+def _check_size(network: Network) -> None:
+    """Raise InputError if no machine can hold the weights, before any memory is taken."""
+    if _num_bytes(network) > _MAX_BYTES:
+        raise InputError(
+            f"{type(network).__name__} with these settings is too large for any machine: {_size(network)}; "
+            "expected a smaller width or fewer layers."
+        )
+
+
+def _num_bytes(network: Network) -> int:
+    return sum(math.prod(tensor.shape) * tensor.element_size() for tensor in network.state_dict().values())
+
+
+def _size(network: Network) -> str:
+    return f"{count_parameters(network):,} parameters, {_num_bytes(network) / 2**30:,.1f} GiB"
+
+
+def _all_initialised(network: Network) -> bool:
+    """Whether `initialise` would set all of its tensors."""
+    return all(_is_initialised(module) for module in network.modules())
 
 
 def _is_initialised(module: nn.Module) -> bool:
@@ -169,12 +199,15 @@ def freeze(network: Network) -> None:
     """Freeze the early layers of a network, for fine-tuning on few images.
 
     Generators: the encoder, all layers before the residual blocks or on the way down. Discriminators: all layers but
-    the last two convolutions (Mo et al. 2020, "Freeze the Discriminator"). Frozen batch norms keep their statistics and
-    normalise with them, as long as `train_mode` prepares the network for each step.
+    the last two convolutions (Mo et al. 2020, "Freeze the Discriminator"). Buffers are frozen as well, as long as
+    `train_mode` prepares the network for each step: batch norms keep their statistics and normalise with them, and
+    spectral norms keep their estimates.
     Raises InputError if the class declares no early layers.
     """
     for part in network.early_layers():
         part.requires_grad_(False)
+        for module in part.modules():
+            module.is_frozen = True  # type: ignore[assignment]
 
 
 def enable_checkpointing(generator: Generator) -> None:
@@ -189,16 +222,24 @@ def enable_checkpointing(generator: Generator) -> None:
 
 def to_plain_convs(network: nn.Module) -> nn.Module:
     """Replace convolutions with a low-pass filter by ordinary ones of the same result, for translation. In place."""
-    for name, module in list(network.named_modules()):
-        if isinstance(module, BlurConv2d | BlurConvTranspose2d):
-            parent, _, child = name.rpartition(".")
-            setattr(network.get_submodule(parent), child, module.to_plain())
+    with random_numbers_kept():
+        for name, module in list(network.named_modules()):
+            if isinstance(module, BlurConv2d | BlurConvTranspose2d):
+                parent, _, child = name.rpartition(".")
+                setattr(network.get_submodule(parent), child, module.to_plain())
     return network
 
 
 def train_mode(network: nn.Module) -> None:
-    """`network.train()`, except for frozen batch norms, whose results must stay the same."""
+    """`network.train()`, except for frozen layers that would update their buffers and so change their results.
+
+    These are the layers with buffers below what `freeze` froze, such as batch norms and torch's spectral norms, and
+    batch norms whose scale is frozen.
+    """
     network.train()
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm2d) and not module.weight.requires_grad:
-            module.eval()
+        frozen = getattr(module, "is_frozen", False) and any(True for _ in module.buffers(recurse=False))
+        if isinstance(module, nn.BatchNorm2d) and module.weight is not None:
+            frozen |= not module.weight.requires_grad
+        if frozen:
+            module.training = False

@@ -117,9 +117,9 @@ class SpectralConv2d(Conv2d):
 
 
 def power_iteration(network: nn.Module) -> None:
-    """One power iteration of all spectral convolutions of a network."""
+    """One power iteration of the spectral convolutions of a network; frozen ones keep their estimate."""
     for module in network.modules():
-        if isinstance(module, SpectralConv2d):
+        if isinstance(module, SpectralConv2d) and module.weight.requires_grad:
             module.power_iteration()
 
 

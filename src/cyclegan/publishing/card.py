@@ -3,7 +3,6 @@
 It names folders without their paths, so that it reveals nothing about the machine.
 """
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 from itertools import chain
@@ -15,11 +14,12 @@ from PIL import Image
 
 from cyclegan.config import Direction, TrainConfig
 from cyclegan.data.domains import find_folders
-from cyclegan.errors import InputError
+from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.file_list import evenly_spaced, list_images
 from cyclegan.images.formats import ImageFormat
 from cyclegan.networks import build_generator, count_parameters
 from cyclegan.publishing.facts import Subject, public_scores
+from cyclegan.publishing.markdown import Markdown, code, link, plain
 from cyclegan.report.page import montage
 from cyclegan.report.record import Event, inside, number
 from cyclegan.report.run_charts import arrow
@@ -27,6 +27,7 @@ from cyclegan.step.terms import active_penalties, logged_terms
 from cyclegan.storage.hub import is_address
 from cyclegan.storage.scores import BASELINES, READ_BASELINES, Scores, verdict
 from cyclegan.storage.showcase import ShownImage, open_picture
+from cyclegan.system.json_files import read_json
 
 # Images in the picture of a direction; their largest side and the gap between them, in pixels.
 _NUM_SHOWN, _CELL, _GAP = 4, 256, 6
@@ -87,15 +88,21 @@ def card_text(
     shown = {direction: _shown(subject, direction) for direction in subject.directions}
     newest = {str(event.get("check")): event for event in log.warnings if event["step"] <= info.step}
     templates = Environment(
-        loader=PackageLoader("cyclegan.publishing"), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("cyclegan.publishing"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=plain,  # whatever a file says is shown as text
     )
-    templates.filters |= {"cell": _cell, "clean": lambda text: _cell(subject.clean(text))}
+    templates.filters |= {"raw": Markdown, "code": code, "clean": lambda text: plain(subject.clean(text))}
     text = templates.get_template("card.md").render(
-        header=ModelCardData(
-            license=licence,
-            library_name="cyclegan",
-            pipeline_tag="image-to-image",
-            tags=["cyclegan", "unpaired-image-to-image-translation", "gan", "pytorch"],
+        header=Markdown(
+            ModelCardData(
+                license=licence,
+                library_name="cyclegan",
+                pipeline_tag="image-to-image",
+                tags=["cyclegan", "unpaired-image-to-image-translation", "gan", "pytorch"],
+            )
         ),
         subject=subject,
         info=info,
@@ -103,9 +110,10 @@ def card_text(
         log=log,
         first=first,
         is_both=len(subject.directions) == 2,
-        title=lambda direction: _cell(arrow(direction, subject.names)),
+        title=lambda direction: arrow(direction, subject.names),
         about=_about(subject.config),
         ABOUT=_ABOUT,
+        link=link,
         pictures=pictures,
         sheets=[
             (direction, "truth" in _roles(images), not any(image.is_extreme for image in images))
@@ -180,19 +188,18 @@ def _data_rows(subject: Subject) -> list[list[str]]:
 
 def _count(folder: Path) -> str:
     images = f": {len(list_images(folder)):,}" if folder.is_dir() else ""
-    return f"`{_cell(folder.resolve().name)}`{images}"
+    return Markdown(code(folder.resolve().name) + images)
 
 
 def _about(config: TrainConfig | None) -> dict[str, str]:
-    """The sentences of the dataset's about.json, which lies in its root or beside the folders of images."""
+    """What the dataset's about.json says, which lies in its root or beside the folders of images."""
     folders = [folder for folder in (config.a, config.b) if folder is not None] if config is not None else []
     for folder in (place for given in folders for place in (given, given.parent)):
         try:
-            about: Any = json.loads((folder / "about.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            about = read_json(folder / "about.json", dict[str, Any])
+        except UnreadableError:
             continue
-        if isinstance(about, dict):
-            return {name: about[name] for name in _ABOUT if isinstance(about.get(name), str)}
+        return {name: about[name] for name in _ABOUT if isinstance(about.get(name), str)}
     return {}
 
 
@@ -228,12 +235,12 @@ def _training_rows(subject: Subject) -> list[list[str]]:
             rows.append(["frozen", "encoder and discriminator" if config.freeze == "both" else config.freeze])
     session: Event = log.sessions[-1] if log.sessions else {}
     if log.seconds is not None:
-        rows.append(["time of the whole run", f"{log.seconds / 60:,.1f} minutes"])
+        rows.append(["training time", f"{log.seconds / 60:,.1f} minutes"])
     rows += [[name, str(session[name])] for name in ("device", "precision") if session.get(name)]
     versions = [f"{name} {session[name]}" for name in ("cyclegan", "torch", "python") if session.get(name)]
     rows.append(["versions", ", ".join(versions) or f"cyclegan {info.cyclegan_version}"])
-    kinds = ", ".join(f"`{name}`" for name in subject.files)
-    rows.append(["files", f"{kinds}; used by default: {info.translate_with}"])
+    kinds = ", ".join(map(code, subject.files))
+    rows.append(["files", Markdown(f"{kinds}; used by default: {info.translate_with}")])
     if info.origin is not None:
         rows.append(["origin", subject.clean(info.origin)])
     return rows
@@ -252,11 +259,6 @@ def _loss_rows(config: TrainConfig) -> list[list[str]]:
     return losses
 
 
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(map(_cell, row)) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
-
-
-def _cell(text: str) -> str:
-    """Text of unknown origin in one line that breaks no table."""
-    return " ".join(text.split()).replace("|", "\\|")
+def _table(rows: Sequence[Sequence[str]]) -> Markdown:
+    lines = ["| " + " | ".join(map(plain, row)) + " |" for row in rows]
+    return Markdown("\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]]))

@@ -33,9 +33,10 @@ _REASON = re.compile(r"(?<=cannot be read) \(.*\)", re.DOTALL)
 class Subject:
     """A model and everything on disk about it.
 
-    files: the generators to publish. config, log: of its run, if it has one. scores: of this model, else None, and
-    `no_scores` says why. examples: its translations; sheet: its sample grid, if there are none. places: paths that must
-    not be published; own: those of them whose files may be named, such as run/samples.
+    files: the generators to publish. config, log: of its run, if it has one, the log up to the step of the model.
+    scores: of this model, else None, and `no_scores` says why. examples: its translations; sheet: its sample grid, if
+    there are none. places: paths that must not be published; own: those of them whose files may be named, such as
+    run/samples.
     """
 
     repo_id: str
@@ -114,7 +115,7 @@ def read_subject(path: Path, repo_id: str, weights: Literal["final", "average"] 
         info,
         files,
         config,
-        read_record(run) if run is not None else RunRecord(),
+        read_record(run, until=info.step) if run is not None else RunRecord(),
         scores,
         no_scores,
         examples,
@@ -161,7 +162,8 @@ def public_scores(subject: Subject) -> Scores | None:
         return known.setdefault(file, f"image {len(known) + 1}")
 
     def cleaned(direction: Direction, of: DirectionScores) -> DirectionScores:
-        root = scores.files[f"test_{direction[0]}"].root
+        tested = scores.files.get(f"test_{direction[0]}")
+        root = "" if tested is None else tested.root
         images = tuple(image.replace(file=numbered(root, image.file)) for image in of.images)
         metrics = {name: score.replace(note=subject.clean(score.note)) for name, score in of.metrics.items()}
         notes = tuple(subject.clean(_REASON.sub("", note)) for note in of.notes)

@@ -15,7 +15,7 @@ from cyclegan.publishing.card import card_pictures, card_text
 from cyclegan.publishing.facts import Subject, public_scores, read_subject
 from cyclegan.publishing.upload import Remote, look_up, upload
 from cyclegan.storage.hub import GENERATORS, hub_api
-from cyclegan.system.atomic import atomic_path
+from cyclegan.system.atomic import atomic_path, naming
 
 # Files that a push writes. Those of an earlier push that this one does not write are deleted from the repository.
 _OWN = ("README.md", "config.json", "scores.json", *GENERATORS)
@@ -85,7 +85,7 @@ def push(
 def _new_folder(dry_run: str | Path | None) -> Iterator[Path]:
     """The folder to fill: that of the dry run, which is written atomically, or a temporary one."""
     if dry_run is None:
-        with TemporaryDirectory(prefix="cyclegan-push-") as place:
+        with TemporaryDirectory(prefix="cyclegan-push-") as place, naming(Path(place)):
             yield Path(place)
         return
     out = Path(dry_run)
@@ -103,7 +103,7 @@ def _fill(folder: Path, subject: Subject, licence: str | None, data_licence: str
         (folder / name).parent.mkdir(exist_ok=True)
         picture.save(folder / name)
     text = card_text(subject, list(pictures), licence=licence, data_licence=data_licence)
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    (folder / "README.md").write_text(text, encoding="utf-8", errors="backslashreplace")
     config = public_config(subject.info.model_dump(mode="json"), subject)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     scores = public_scores(subject)

@@ -1,7 +1,6 @@
 """Translate a command for train.py or test.py of the reference into commands of `cyclegan`, or say why it cannot be."""
 
 import re
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from cyclegan.config import TrainConfig, flags_of, flat_values, make_config, rea
 from cyclegan.errors import InputError
 from cyclegan.reference.command import Command, read_command
 from cyclegan.reference.options import OPTIONS
+from cyclegan.system.terminal import shell_quote
 
 Words = tuple[str, ...]
 
@@ -49,7 +49,7 @@ def translate_reference(command: str) -> Equivalent:
     checkpoint = _find_checkpoint(read)
     commands = _train(read, checkpoint) if read.script == "train" else _test(read, checkpoint)
     if read.problems:
-        raise InputError("\n".join(read.problems))
+        raise InputError(" ".join(read.problems))
 
     unneeded: dict[str, list[str]] = {}
     for option in OPTIONS:
@@ -343,4 +343,4 @@ def _quote(word: str) -> str:
         return "~/" + _quote(word.removeprefix("~/"))
     if re.search(r"\$\w|\$\{\w+\}", word):
         return '"' + re.sub(r'(["\\`]|\$(?![\w{]))', r"\\\1", word) + '"'
-    return shlex.quote(word)
+    return shell_quote(word)

@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
+from pydantic import ValidationError
+
 from cyclegan._version import __version__
-from cyclegan.config import DataConfig, Direction, ModelConfig, Preprocess
+from cyclegan.config import MAX_SIDE, DataConfig, Direction, ModelConfig, Preprocess
 from cyclegan.errors import InputError
 from cyclegan.images.formats import ImageFormat
 from cyclegan.reference.keys import KINDS, ReferenceNetwork, recognise
@@ -16,9 +18,13 @@ from cyclegan.reference.options import OPTIONS
 from cyclegan.reference.pickles import read_state_dict
 from cyclegan.storage.model import ModelInfo, save_model
 from cyclegan.system.atomic import check_free
+from cyclegan.system.json_files import cut, describe_validation_error
 
 # Networks of the reference and ours. Its D_A is the discriminator of domain B, which sees the fakes of G_A.
 ROLES = {"G_A": "a2b", "G_B": "b2a", "D_A": "discriminator_b", "D_B": "discriminator_a"}
+
+# Characters of a list of options that are read; it has a few thousand.
+_MAX_OPTIONS = 2**20
 
 _FILE = re.compile(r"(?P<epoch>.+)_net_(?P<role>[A-Z]+(?:_[AB])?)\.pth")
 
@@ -108,23 +114,41 @@ def _read_options(folder: Path) -> dict[str, str]:
     newest = {older: option.name for option in OPTIONS for older in option.older}
     for name in ("train_opt.txt", "opt.txt"):
         if (folder / name).is_file():
-            lines = (folder / name).read_text(encoding="utf-8", errors="replace").splitlines()
-            found = [re.match(r"\s*(\w+): (.*?)\s*(?:\[default: .*\])?\s*$", line) for line in lines]
-            return {newest.get(match[1], match[1]): match[2] for match in found if match}
+            with (folder / name).open(encoding="utf-8", errors="replace") as file:
+                lines = file.read(_MAX_OPTIONS).splitlines()
+            found = [_option(line) for line in lines]
+            return {newest.get(option[0], option[0]): option[1] for option in found if option is not None}
     return {}
+
+
+def _option(line: str) -> tuple[str, str] | None:
+    """Name and value in a line such as `load_size: 286    [default: 256]`."""
+    name, mark, value = line.lstrip().partition(": ")
+    if not mark or not re.fullmatch(r"\w+", name):
+        return None
+    value = value.strip()
+    if value.endswith("]"):
+        value = value.partition("[default: ")[0]
+    return name, value.strip()
 
 
 def _preprocessing(options: dict[str, str]) -> dict[str, Any]:
     """The preprocessing of the training images, where the options name it; otherwise `none`."""
     preprocess = options.get("preprocess", "").replace("_", "-")
     sizes = [options.get(name, "") for name in ("load_size", "crop_size")]
-    load_size, crop_size = [int(size) if size.isdigit() else None for size in sizes]
+    load_size, crop_size = [_side(size) for size in sizes]
     usual = DataConfig()
     return {
         "preprocess": preprocess if preprocess in get_args(Preprocess) and load_size else "none",
         "load_size": load_size or usual.resolved_load_size,
         "crop_size": crop_size or usual.crop_size,
     }
+
+
+def _side(text: str) -> int | None:
+    """The side of an image, in pixels, that an option of the reference gives; None if it is none."""
+    is_side = re.fullmatch(r"[0-9]{1,7}", text) and 1 <= int(text) <= MAX_SIDE
+    return int(text) if is_side else None
 
 
 def _read_networks(
@@ -138,7 +162,7 @@ def _read_networks(
         try:
             network = recognise(state)
         except InputError as error:
-            raise InputError(f"{path}: {error}") from None
+            raise InputError(f"{path}: {cut(str(error), 400)}") from None
         if role in ROLES:
             name = ROLES[role]
             if role[0] != network.kind[0].upper():
@@ -204,5 +228,6 @@ def _common_architecture(
             del networks[name]
     try:
         return ModelConfig(**{**discriminators, **settings})
-    except ValueError as error:
-        raise InputError(f"{generators[0][1]} cannot be represented: {error}") from None
+    except ValidationError as error:
+        reason = describe_validation_error(error)
+        raise InputError(f"{generators[0][1]} cannot be represented: {reason}") from None

@@ -9,10 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from cyclegan.errors import InputError
+from cyclegan.storage.weights import read_tensors
+from cyclegan.system.json_files import cut, shown
+from cyclegan.system.zip_files import harm_in
+
+# Characters of the name of a tensor.
+_LONGEST_NAME = 1000
 
 # Keys under which training scripts save the weights beside other things.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "params", "params_ema")
@@ -29,7 +34,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     try:
         reason = _other_kind(path)
         if reason is None and path.suffix == ".safetensors":
-            content: Any = load_file(path)
+            content: Any = read_tensors(path)
         elif reason is None:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # errors below explain unusual pickles in one sentence
@@ -66,15 +71,20 @@ def _other_kind(path: Path) -> str | None:
         return "it is an HDF5 file, as Keras writes them; only PyTorch checkpoints can be read"
     if head.startswith(b"PK") and zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            names = archive.namelist()
+            names, entries = archive.namelist(), archive.infolist()
+            if any(name.endswith("constants.pkl") for name in names):
+                return (
+                    "it is a TorchScript program, and programs are not run; save the state dict of the network instead"
+                )
+            if not any(name.endswith("data.pkl") for name in names):
+                return "it is a zip archive that holds no PyTorch checkpoint"
+            harm = harm_in(archive, path.stat().st_size)
+            if harm is not None:
+                return f"{harm}; get it from another place"
             # torch does not check the checksums, and has an option not to write them.
-            damaged = archive.testzip() if any(entry.CRC for entry in archive.infolist()) else None
+            damaged = archive.testzip() if any(entry.CRC for entry in entries) else None
         if damaged is not None:
-            return f"its entry {damaged} is damaged; download it again"
-        if any(name.endswith("constants.pkl") for name in names):
-            return "it is a TorchScript program, and programs are not run; save the state dict of the network instead"
-        if not any(name.endswith("data.pkl") for name in names):
-            return "it is a zip archive that holds no PyTorch checkpoint"
+            return f"its entry {cut(damaged)} is damaged; download it again"
     return None
 
 
@@ -85,7 +95,7 @@ def _refusal(path: Path, message: str) -> str:
         operation = re.search(r"[Uu]nsupported operand", message)
         detail = "it is a pickle of something else" if operation else _first_sentence(message)
         return f"{path} is cut off, damaged, or no PyTorch checkpoint: {detail}."
-    name = wanted[1].rstrip(".")
+    name = cut("".join(character if character.isprintable() else "?" for character in wanted[1][:200].rstrip(".")))
     network = re.match(r"(models|networks|torch\.nn)\.", name)
     whole = " It looks like a whole network, saved with torch.save(network)." if network else ""
     return (
@@ -95,7 +105,7 @@ def _refusal(path: Path, message: str) -> str:
 
 
 def _first_sentence(message: str) -> str:
-    return message.splitlines()[0].partition(". ")[0].rstrip(".")[:200]
+    return cut(message.splitlines()[0].partition(". ")[0].rstrip("."), 200)
 
 
 def _tensors(path: Path, content: Any) -> dict[str, Tensor]:
@@ -107,9 +117,14 @@ def _tensors(path: Path, content: Any) -> dict[str, Tensor]:
         raise InputError(f"{path} holds {type(content).__name__} and not the named tensors of a network.")
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise InputError(f"{path} is no state dict of one network: its entry {key!r} is {type(value).__name__}.")
+            kind = type(value).__name__
+            raise InputError(f"{path} is no state dict of one network: its entry {shown(key)} is {kind}.")
+        if len(key) > _LONGEST_NAME:
+            raise InputError(f"{path} is no state dict of one network: its entry {shown(key)} has too long a name.")
         ordinary = value.layout == torch.strided and not value.is_quantized and not value.is_meta
         # With more values than the file stores for it, a small file could fill the memory.
         if not ordinary or value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise InputError(f"{path} is no state dict of one network: its entry {key!r} is not an ordinary tensor.")
+            raise InputError(
+                f"{path} is no state dict of one network: its entry {shown(key)} is not an ordinary tensor."
+            )
     return dict(content)

@@ -5,16 +5,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cyclegan.config import Direction
-from cyclegan.errors import InputError
+from cyclegan.errors import InputError, reason_of, remedy_of
 from cyclegan.metrics.table import METRICS
 from cyclegan.report.charts import Chart
 from cyclegan.report.page import Notice, Part, Section, Table, galleries, write_report
-from cyclegan.report.record import read_record, series
+from cyclegan.report.record import RunRecord, read_record, series
 from cyclegan.report.run import estimate_text, read_kid, score_text
 from cyclegan.report.run_charts import DIRECTIONS, arrow
-from cyclegan.storage.run import evaluation_of
+from cyclegan.storage.model import find_model, read_info
+from cyclegan.storage.run import evaluation_of, run_of
 from cyclegan.storage.scores import Estimate, Score, Scores, read_scores
 from cyclegan.storage.showcase import ShownImage, read_showcase
+from cyclegan.system.arguments import real_path
+from cyclegan.system.json_files import cut
+from cyclegan.system.messages import make_console
+from cyclegan.system.terminal import printable
 
 _NAMES = {"a": "A", "b": "B"}
 _MAX_IMAGES = 6
@@ -28,6 +33,7 @@ _READ_MARK = (
 class Comparison:
     """Runs side by side. names: one for each, as short as they can differ.
 
+    Each of `runs` may also be a checkpoint or a model. Its scores, pictures and curves are all of that model.
     differences: sentences on how the measurements differ; then no value is marked as the best. remarks: other
     notes.
     """
@@ -58,6 +64,7 @@ class Comparison:
 def compare(*runs: Path, out: Path | None = None) -> Comparison:
     """Read the scores of two or more runs and, if `out` is given, write the page of their comparison there.
 
+    A run whose scores are damaged is left out, and a remark says so.
     Raises InputError if there are fewer than two runs, one comes twice or one has no scores.
     """
     if len(runs) < 2:
@@ -65,15 +72,41 @@ def compare(*runs: Path, out: Path | None = None) -> Comparison:
     for run in runs:
         if not run.is_dir():
             raise InputError(f"There is no run directory {run}.")
-    places = [run.resolve() for run in runs]
-    for run in runs:
-        if places.count(run.resolve()) > 1:
+    places = [real_path(evaluation_of(run)) for run in runs]
+    for run, place in zip(runs, places, strict=True):
+        if places.count(place) > 1:
             raise InputError(f"The run {run} is given twice; a comparison needs different runs.")
-    names, scores = short_names(places), tuple(read_scores(evaluation_of(run)) for run in runs)
-    comparison = Comparison(runs, names, scores, *_unlike(names, scores))
+    found: dict[Path, Scores] = {}
+    left_out: list[str] = []
+    for run, place in zip(runs, places, strict=True):
+        if not (place / "scores.json").is_file():
+            raise InputError(
+                f"There is no {place / 'scores.json'}; make it with: cyclegan evaluate {run} --a DIR --b DIR"
+            )
+        try:
+            found[run] = read_scores(place)
+        except InputError as error:
+            left_out.append(f"{run} is left out: {cut(str(error), 250)}")
+    if len(found) < 2:
+        raise InputError(f"Fewer than two runs are left to compare. {left_out[0]}")
+    names, scores = short_names([real_path(run) for run in found]), tuple(found.values())
+    differences, remarks = _unlike(names, scores)
+    remarks = (*left_out, *_outdated(tuple(found), names, scores), *remarks)
+    comparison = Comparison(tuple(found), names, scores, differences, remarks)
     if out is not None:
         _write_page(comparison, out)
     return comparison
+
+
+def _outdated(runs: Sequence[Path], names: Sequence[str], scores: Sequence[Scores]) -> Iterator[str]:
+    """Sentences on models that were trained further, or replaced, since they were scored."""
+    for run, name, of in zip(runs, names, scores, strict=True):
+        try:
+            step = read_info(find_model(run)).step
+        except InputError:  # the scores are there without the model
+            continue
+        if step != of.step:
+            yield f"{name} was scored at step {of.step:,} and is at step {step:,} now: evaluate it again."
 
 
 def short_names(places: Sequence[Path]) -> tuple[str, ...]:
@@ -165,10 +198,9 @@ def warning(comparison: Comparison) -> str:
 
 def print_comparison(comparison: Comparison) -> None:
     """Print a table for each direction to stdout; readable from 100 columns on with three runs."""
-    from rich.console import Console
     from rich.table import Table as ScreenTable
 
-    console = Console(highlight=False, markup=False)
+    console = make_console()
     if text := warning(comparison):
         console.print(text, style="yellow")
     any_marked = False
@@ -176,7 +208,7 @@ def print_comparison(comparison: Comparison) -> None:
         rows = list(comparison.rows(direction))
         table = ScreenTable("", title=arrow(direction, _NAMES), title_justify="left")
         for name in comparison.names:
-            table.add_column(name, overflow="fold")
+            table.add_column(printable(name), overflow="fold")
         for metric, values, best in rows:
             any_marked |= bool(best)
             table.add_row(
@@ -232,7 +264,8 @@ def _write_page(comparison: Comparison, out: Path) -> None:
     try:
         write_report(out, "CycleGAN runs compared", sections)
     except OSError as error:
-        raise InputError(f"{out} cannot be written: {error.strerror or error}; choose another --out.") from error
+        remedy = remedy_of(error) or "choose another --out"
+        raise InputError(f"{out} cannot be written: {reason_of(error)}; {remedy}.") from error
 
 
 def _baselines(comparison: Comparison, direction: Direction) -> list[str]:
@@ -244,21 +277,38 @@ def _baselines(comparison: Comparison, direction: Direction) -> list[str]:
 
 
 def _curves(comparison: Comparison) -> Iterator[Section]:
-    logs = [read_record(run) for run in comparison.runs]
-    curves = [series(log.scores, name, "kid") for log, name in zip(logs, comparison.names, strict=True)]
-    curves = [curve for curve in curves if curve.steps]
+    logs = [_record(run, scores) for run, scores in zip(comparison.runs, comparison.scores, strict=True)]
+    every = [series(log.scores, name, "kid") for log, name in zip(logs, comparison.names, strict=True)]
+    curves = [curve for curve in every if curve.steps]
     if curves:
-        text = (
+        texts = [
             "Mean of both directions, on the validation images of each run, not on the test images of the scores above."
-            " Compare the curves only if the runs have the same validation images."
-        )
-        charts: list[Part] = [Chart(f"KID ({logs[0].features}) on validation images", curves)]
-        yield Section("Over the training", [text], charts)
+            " Compare the curves only if the runs have the same validation images. The curve of a checkpoint ends at "
+            "its step."
+        ]
+        if missing := [name for name, curve in zip(comparison.names, every, strict=True) if not curve.steps]:
+            texts.append(f"No curve of {', '.join(missing)}: its training logged no scores, or there is no log.")
+        features = next(log.features for log, curve in zip(logs, every, strict=True) if curve.steps)
+        charts: list[Part] = [Chart(f"KID ({features}) on validation images", curves)]
+        yield Section("Over the training", texts, charts)
+
+
+def _record(path: Path, scores: Scores) -> RunRecord:
+    """The history of what was scored: that of the run, for a checkpoint up to its step; nothing for a bare model."""
+    run = run_of(path)
+    if run is None:
+        return RunRecord()
+    return read_record(run, until=None if evaluation_of(path).resolve() == run else scores.step)
 
 
 def _shared_images(comparison: Comparison) -> Iterator[Section]:
     """Images that the showcases of all runs share: the input, the translation of each run, and the truth."""
-    showcases = [read_showcase(run) for run in comparison.runs]
+    showcases = [read_showcase(evaluation_of(run)) for run in comparison.runs]
+    missing = [name for name, of in zip(comparison.names, showcases, strict=True) if not of.examples]
+    if missing:
+        text = f"No pictures to compare, because the evaluation of {', '.join(missing)} has none: evaluate it again."
+        yield Section("Pictures", [text])
+        return
     for direction in DIRECTIONS:
         by_file: list[dict[str, ShownImage]] = [{e.file: e for e in of.of(direction)} for of in showcases]
         shared = [file for file in by_file[0] if all(file in of for of in by_file)][:_MAX_IMAGES]

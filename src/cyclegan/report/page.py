@@ -17,6 +17,7 @@ from PIL import Image
 
 from cyclegan.report.charts import Chart
 from cyclegan.system.atomic import write_bytes
+from cyclegan.system.terminal import printable
 
 # Pictures up to this many pixels are shown pixel by pixel and kept without loss.
 _SMALL = 128
@@ -149,7 +150,8 @@ def write_report(path: Path, title: str, sections: Sequence[Section]) -> None:
         Markup((files("cyclegan.report") / name).read_text(encoding="utf-8")) for name in ("page.css", "page.js")
     )
     page = _templates().get_template("page.html")
-    write_bytes(path, page.render(title=title, sections=sections, style=style, script=script).encode())
+    html = page.render(title=title, sections=sections, style=style, script=script)
+    write_bytes(path, printable(html, keep="\n\t").encode())  # names of files may hold controls, or not be Unicode
 
 
 def part_html(part: Part) -> str:

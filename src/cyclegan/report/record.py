@@ -84,12 +84,17 @@ def series(events: Sequence[Event], label: str, *keys: str, smooth: bool = False
     return Series(label, steps, values, lows if known else (), highs if known else (), smooth=smooth)
 
 
-def read_record(run: Path) -> RunRecord:
-    """The record of a run directory; lines without a step are skipped."""
+def read_record(run: Path, *, until: int | None = None) -> RunRecord:
+    """The record of a run directory; lines without a step are skipped.
+
+    until: only the history of the networks of this step, as they are in a checkpoint.
+    """
     kinds: defaultdict[str, list[Event]] = defaultdict(list)
     for event in read_log(run / "log.jsonl"):
-        if number(event.get("step")) is not None:
-            kinds[str(event.get("event", ""))].append(event)
+        step, kind = number(event.get("step")), str(event.get("event", ""))
+        # A session that begins at the step has not trained these networks.
+        if step is not None and (until is None or step <= until - (kind == "session" and step > 0)):
+            kinds[kind].append(event)
     return RunRecord(
         losses=kinds[""],
         sessions=kinds["session"],

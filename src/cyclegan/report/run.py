@@ -1,7 +1,6 @@
 """The page of a run, `report.html`, made from the files of the run directory alone, as far as they exist."""
 
 import re
-import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,21 +28,28 @@ from cyclegan.report.page import (
 )
 from cyclegan.report.record import Event, RunRecord, read_record
 from cyclegan.report.run_charts import DIRECTIONS, arrow, domain_names, loss_charts, validation_charts
-from cyclegan.storage.run import read_run_config
+from cyclegan.storage.run import evaluated_run, read_run_config
 from cyclegan.storage.scores import BASELINES, READ_BASELINES, Estimate, Scores, read_scores, verdict
 from cyclegan.storage.showcase import Showcase, ShownImage, open_picture, read_showcase
+from cyclegan.system.terminal import shell_quote
 
 _MAX_FRAMES = 8
 _FRAME_SIDE = 900
+_MAX_CONFIG = 2**18  # characters, far above any configuration
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class _Run:
-    """What the files of a run hold. names: of the domains. problems: files that cannot be read."""
+    """What the files of a run hold. names: of the domains. problems: files that cannot be read.
+
+    path: where its scores and pictures are. home: the run directory; both differ for the evaluation of a checkpoint,
+    which has the history up to its own step.
+    """
 
     path: Path
+    home: Path
     config: TrainConfig | None
     log: RunRecord
     scores: Scores | None
@@ -64,6 +70,7 @@ def read_kid(features: FeatureInfo) -> str:
 def write_run_report(run: Path) -> Path:
     """Write `report.html` of a run directory, from its files alone, and return its path.
 
+    run: or the evaluation of a checkpoint, RUN/evaluations/NAME, whose page shows the training up to that step.
     Every part whose files are missing is left out: a run that was stopped after one step has a page, too.
     """
     of = _read(run)
@@ -76,23 +83,30 @@ def write_run_report(run: Path) -> Path:
     sections += _how(of)
 
     report = run / "report.html"
-    write_report(report, f"CycleGAN run {run.resolve().name}", sections)
+    name = of.home.resolve().name
+    if of.home != run:
+        name += f", {run.resolve().relative_to(of.home.resolve() / 'evaluations').as_posix()}"
+    write_report(report, f"CycleGAN run {name}", sections)
     return report
 
 
 def _read(run: Path) -> _Run:
     problems = []
+    home = evaluated_run(run) or run
 
-    def tried(read: Callable[[Path], T]) -> T | None:
+    def tried(read: Callable[[Path], T], place: Path) -> T | None:
         try:
-            return read(run)
+            return read(place)
         except InputError as error:
             problems.append(str(error))
             return None
 
-    config = tried(read_run_config)
-    scores = tried(read_scores) if (run / "scores.json").is_file() else None
-    return _Run(run, config, read_record(run), scores, read_showcase(run), domain_names(config), problems)
+    config = tried(read_run_config, home)
+    scores = tried(read_scores, run) if (run / "scores.json").is_file() else None
+    # Without its scores the step of a checkpoint is unknown, and so is its history.
+    until = None if home == run else 0 if scores is None else scores.step
+    record = read_record(home, until=until)
+    return _Run(run, home, config, record, scores, read_showcase(run), domain_names(config), problems)
 
 
 # ---- words
@@ -145,7 +159,8 @@ def _summary(run: _Run) -> tuple[list[str], list[Part]]:
             f"Generators: {config.model.generator_summary}; {config.adversarial} loss, {size}, "
             f"preset {config.preset}, seed {config.seed}."
         )
-    if config is not None or log.step:  # a model directory alone has no record of its training
+    # A model directory alone has no record of its training.
+    if log.step or (config is not None and run.home == run.path):
         time = f" in {_duration(log.seconds)}" if log.seconds is not None else ""
         sessions = f", {_plural(len(log.sessions), 'session')}" if log.sessions else ""
         trained = f"Trained for {_plural(log.step, 'step')}{time}{sessions}."
@@ -158,7 +173,7 @@ def _summary(run: _Run) -> tuple[list[str], list[Part]]:
     if scores is None:
         # One root holds its test folders itself.
         known = config is not None and ((config.test_a and config.test_b) or config.b is None)
-        command = f"cyclegan evaluate {shlex.quote(str(run.path))}{'' if known else ' --a DIR --b DIR'}"
+        command = f"cyclegan evaluate {shell_quote(run.path)}{'' if known else ' --a DIR --b DIR'}"
         return [*paragraphs, f"It has not been scored on test images yet. To do so: {command}"], []
     paragraphs.append(
         f"Scored on test images: the networks{f' of step {scores.step:,}' if scores.step else ''} "
@@ -280,7 +295,7 @@ def _rows_of_pictures(
 
 
 def _training(run: _Run) -> Iterator[Section]:
-    log, frames = run.log, list(_frames(run.path))
+    log, frames = run.log, list(_frames(run.home, None if run.home == run.path else run.log.step))
     charts, losses = list(validation_charts(log, run.names)), list(loss_charts(log))
     if frames or charts or losses:
         yield Section("Over the training")
@@ -300,9 +315,12 @@ def _training(run: _Run) -> Iterator[Section]:
         yield Section("Losses", [text], losses, level=3)
 
 
-def _frames(run: Path) -> Iterator[tuple[str, Image.Image]]:
-    """The first sample sheet, the last one, and some at equal distances between them."""
+def _frames(run: Path, until: int | None) -> Iterator[tuple[str, Image.Image]]:
+    """The first sample sheet, the last one up to a step, and some at equal distances between them."""
     sheets = sorted((run / "samples").glob("step_*.png"))
+    if until is not None:
+        steps = [sheet.stem.removeprefix("step_") for sheet in sheets]
+        sheets = [sheet for sheet, step in zip(sheets, steps, strict=True) if step.isdecimal() and int(step) <= until]
     count = min(len(sheets), _MAX_FRAMES)
     for index in range(count):
         sheet = sheets[index * (len(sheets) - 1) // max(count - 1, 1)]
@@ -322,9 +340,10 @@ def _how(run: _Run) -> Iterator[Section]:
         rows = [[_plain(session.get(name, "")) for name in columns] for session in log.sessions]
         parts.append(Table(["time", "from step", *columns[2:]], rows))
         parts += dict.fromkeys(str(session["command"]) for session in log.sessions if session.get("command"))
-    file = run.path / "config.toml"
+    file = run.home / "config.toml"
     if file.is_file():
-        parts.append(Details("Configuration (config.toml)", file.read_text(encoding="utf-8", errors="replace")))
+        with file.open(encoding="utf-8", errors="replace") as text:
+            parts.append(Details("Configuration (config.toml)", text.read(_MAX_CONFIG)))
     if parts:
         yield Section("How it was trained", [], parts)
 

@@ -8,17 +8,20 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from platformdirs import user_cache_path
+from pydantic import Field, TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from cyclegan.config import TrainConfig
+from cyclegan.errors import UnreadableError
 from cyclegan.networks import build_generator
 from cyclegan.step.execution import prepare
 from cyclegan.system.atomic import write_bytes
 from cyclegan.system.devices import cpu_name, has_fast_bf16, why_slow
+from cyclegan.system.json_files import read_json
 
 # Shorter runs end before a trial has saved its own time.
 FEWEST_STEPS, FEWEST_MINUTES = 200, 1.0
@@ -31,7 +34,7 @@ _ROUNDS = 3
 class Choice:
     """The precision of a run, fp32, bf16 or fp16, and the reason for it."""
 
-    precision: str
+    precision: Annotated[str, Field(pattern="^(fp32|bf16|fp16)$")]
     reason: str
 
 
@@ -68,14 +71,12 @@ def resolve_precision(
     cache = cache or user_cache_path("cyclegan", appauthor=False) / "tuning.json"
     key = _key(config)
     remembered = _read(cache)
-    if key not in remembered:
-        remembered[key] = asdict(_try(config))
-        with suppress(OSError):  # the next run tries again
-            write_bytes(cache, json.dumps(remembered, indent=2).encode())
-    try:
-        return Choice(**remembered[key])
-    except TypeError:  # written by another release
-        return _try(config)
+    with suppress(ValidationError):  # absent, or written by another release
+        return _CHOICE.validate_python(remembered.get(key))
+    choice = _try(config)
+    with suppress(OSError):  # the next run tries again
+        write_bytes(cache, json.dumps({**remembered, key: asdict(choice)}, indent=2).encode())
+    return choice
 
 
 def _try(config: TrainConfig) -> Choice:
@@ -122,7 +123,9 @@ def _key(config: TrainConfig) -> str:
 
 def _read(cache: Path) -> dict[str, Any]:
     try:
-        values = json.loads(cache.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(cache, dict[str, Any])
+    except UnreadableError:
         return {}
-    return values if isinstance(values, dict) else {}
+
+
+_CHOICE = TypeAdapter(Choice)

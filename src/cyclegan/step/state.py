@@ -133,6 +133,11 @@ class TrainState:
         """
         return Execution(self)
 
+    def close(self) -> None:
+        """End the thread that helps to execute steps; the next step would start another one."""
+        if "execution" in vars(self):
+            self.execution.two_threads.close()
+
     @property
     def optimizers(self) -> dict[str, torch.optim.Adam]:
         """All optimisers, by the names that they have here and in a checkpoint."""

@@ -53,6 +53,12 @@ class TwoThreads:
             torch.set_num_threads(num_threads)
         return result, pending.result()
 
+    def close(self) -> None:
+        """End the second thread; the next call starts another one."""
+        if self._executor is not None:
+            self._executor.shutdown()
+            self._executor = None
+
 
 class TracedForward:
     """Calls networks as TorchScript graphs, which run without the GIL, so that two threads run at once.

@@ -1,6 +1,7 @@
 """One training step: update both generators, then both discriminators (Zhu et al. 2017, equation 3 and section 4)."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 
 import torch
@@ -22,6 +23,7 @@ from cyclegan.step.terms import (
     loss_names,
     needed_inputs,
 )
+from cyclegan.system.host_state import random_numbers_kept
 
 # An update of a state: tensors in and out by name, nothing random inside, so that it can be recorded as a CUDA graph.
 Update: TypeAlias = Callable[..., dict[str, Tensor]]
@@ -41,6 +43,20 @@ def run_step(
     state: TrainState, real_a: Tensor, real_b: Tensor, generators: Update, discriminators: Update
 ) -> dict[str, Tensor]:
     """`train_step` with given updates: `update_generators` and `update_discriminators`, or graphs of them."""
+    with _own_dropout(state):
+        return _run_step(state, real_a, real_b, generators, discriminators)
+
+
+def _own_dropout(state: TrainState) -> AbstractContextManager[None]:
+    """In a step the masks of dropout follow from its number; outside, torch draws what it would have drawn."""
+    if not state.config.model.dropout:
+        return nullcontext()
+    return random_numbers_kept(torch_seed(state.config, Stream.TORCH, state.step), state.device)
+
+
+def _run_step(
+    state: TrainState, real_a: Tensor, real_b: Tensor, generators: Update, discriminators: Update
+) -> dict[str, Tensor]:
     config = state.config
     _prepare_networks(state)
 
@@ -74,8 +90,6 @@ def _prepare_networks(state: TrainState) -> None:
             train_mode(network)
     if config.model.discriminator_norm == "spectral":
         power_iteration(state.discriminator)
-    if config.model.dropout:
-        torch.manual_seed(torch_seed(config, Stream.TORCH, state.step))
 
 
 # ---- generators

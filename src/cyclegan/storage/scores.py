@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from cyclegan.config import Config, Direction
+from cyclegan.config import MAX_COUNT, MAX_SIDE, Config, Direction
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.metrics.features import FeatureInfo
 from cyclegan.metrics.table import METRICS, Metric
@@ -47,8 +47,10 @@ class Score(Config):
     floor: Estimate | None = None
     ceiling: Estimate | None = None
     mean_image: Estimate | None = None
-    num_images: int = Field(description="translations that were scored")
-    num_real: int | None = Field(None, description="real images that they were compared with, for distances of sets")
+    num_images: int = Field(ge=0, description="translations that were scored")
+    num_real: int | None = Field(
+        None, ge=0, description="real images that they were compared with, for distances of sets"
+    )
     note: str = ""
 
     @property
@@ -120,8 +122,9 @@ class DirectionScores(Config):
 
     @property
     def ranked(self) -> list[ImageScores]:
-        """The images from best to worst."""
-        return sorted(self.images, key=lambda image: image.scores[self.ranked_by])
+        """The images that have the score `ranked_by`, from best to worst."""
+        name = self.ranked_by
+        return sorted((image for image in self.images if name in image.scores), key=lambda image: image.scores[name])
 
 
 class FileList(Config):
@@ -139,20 +142,20 @@ class Scores(Config):
     torch_version: str
     created: str
     model: str
-    step: int
+    step: int = Field(ge=0, le=MAX_COUNT)
     weights: Literal["final", "average"]
     device: str
-    seconds: float
+    seconds: float = Field(ge=0)
     peak_mib: float | None
     features: FeatureInfo
     paired: bool
-    short_side: int | None
+    short_side: int | None = Field(ge=1, le=MAX_SIDE)
     noise_sigma: float
     seed: int
     num_bootstrap: int
     command: str = ""
     files: dict[str, FileList]
-    directions: dict[Direction, DirectionScores]
+    directions: dict[Direction, DirectionScores] = Field(min_length=1)
 
     def title(self, name: str) -> str:
         """What tables call the metric of this name."""

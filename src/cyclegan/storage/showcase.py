@@ -1,24 +1,29 @@
 """The showcase of a run: single images before and after translation, with the truth if it is known, in examples/."""
 
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from PIL import Image
 from pydantic import ValidationError
 from torch import Tensor
 
 from cyclegan.config import Config, Direction
-from cyclegan.errors import InputError
+from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.drawing import displayable
-from cyclegan.system.atomic import write_bytes
+from cyclegan.system.atomic import atomic_path
+from cyclegan.system.json_files import read_json
+from cyclegan.system.terminal import warn_once
 
 # Longer sides are reduced to this, in pixels: pages are for looking, not for measuring.
 MAX_SIDE = 512
+
+_OWN_NAME = re.compile(r"examples\.json|\d{2,}_(input|output|cycled|truth)\.png")
 
 
 @dataclass(frozen=True)
@@ -40,24 +45,32 @@ class ShowcaseImage:
 def write_showcase(out: Path, origin: str, images: Sequence[ShowcaseImage]) -> None:
     """Write pictures as 8-bit PNG, and examples.json, in place of an earlier showcase. origin: where they are from.
 
+    The earlier one stays if the new one cannot be written, and other files in it stay in any case.
     Raises InputError if `out` holds something else.
     """
     check_showcase(out)
-    shutil.rmtree(out, ignore_errors=True)
-    entries = []
-    for index, image in enumerate(images):
-        pictures = {}
-        for role, tensor in image.pictures.items():
-            path = out / image.direction / f"{index:02d}_{role}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            picture = displayable(tensor)
-            picture.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
-            picture.save(path)
-            pictures[role] = path.relative_to(out).as_posix()
-        named = {name: getattr(image, name) for name in ("direction", "file", "kind", "score_name", "score")}
-        entries.append({**named, "pictures": pictures})
-    text = json.dumps({"origin": origin, "examples": entries}, indent=1, ensure_ascii=False)
-    write_bytes(out / "examples.json", (text + "\n").encode(errors="surrogateescape"))
+    with atomic_path(out) as folder:
+        if out.is_dir():
+            shutil.copytree(out, folder, symlinks=True, ignore=_own_names)
+        folder.mkdir(exist_ok=True)
+        entries = []
+        for index, image in enumerate(images):
+            pictures = {}
+            for role, tensor in image.pictures.items():
+                path = folder / image.direction / f"{index:02d}_{role}.png"
+                path.parent.mkdir(exist_ok=True)
+                picture = displayable(tensor)
+                picture.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+                picture.save(path)
+                pictures[role] = path.relative_to(folder).as_posix()
+            named = {name: getattr(image, name) for name in ("direction", "file", "kind", "score_name", "score")}
+            entries.append({**named, "pictures": pictures})
+        text = json.dumps({"origin": origin, "examples": entries}, indent=1, ensure_ascii=False)
+        (folder / "examples.json").write_bytes((text + "\n").encode(errors="surrogateescape"))
+
+
+def _own_names(_folder: str, names: list[str]) -> set[str]:
+    return {name for name in names if _OWN_NAME.fullmatch(name)}
 
 
 def check_showcase(out: Path) -> None:
@@ -77,6 +90,7 @@ class ShownImage(Config, extra="ignore"):
     kind: str
     score_name: str | None = None
     score: float | None = None
+    # Relative to the folder in the file, whole afterwards.
     pictures: dict[str, Path]
 
     @property
@@ -105,19 +119,35 @@ class Showcase:
 def read_showcase(run: Path) -> Showcase:
     """The showcase of a run directory: the images whose input and output exist; empty if there is none."""
     folder = run / "examples"
+    file = folder / "examples.json"
     try:
-        record = json.loads((folder / "examples.json").read_text(encoding="utf-8"))
-        entries, origin = list(record["examples"]), str(record.get("origin") or "")
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        record = read_json(file, _Record) if file.exists() else _Record()
+    except UnreadableError as error:
+        warn_once(f"{error} No images are shown.")
         return Showcase()
     images = []
-    for entry in entries:
+    for entry in record.examples:
         with suppress(ValidationError):  # a damaged entry
             image = ShownImage.model_validate(entry)
-            pictures = {name: folder / path for name, path in image.pictures.items() if (folder / path).is_file()}
+            pictures = {name: folder / path for name, path in image.pictures.items() if _is_inside(folder, path)}
             if {"input", "output"} <= pictures.keys():
                 images.append(image.replace(pictures=pictures))
-    return Showcase(origin, tuple(images))
+    return Showcase(record.origin or "", tuple(images))
+
+
+class _Record(Config, extra="ignore"):
+    """examples.json; entries are checked one by one."""
+
+    origin: str | None = None
+    examples: tuple[Any, ...] = ()
+
+
+def _is_inside(folder: Path, path: Path) -> bool:
+    """Whether this is a file of the showcase. Pages and cards must not show a picture from elsewhere on the machine."""
+    try:
+        return not path.is_absolute() and ".." not in path.parts and (folder / path).is_file()
+    except (OSError, ValueError):  # no path of a file system
+        return False
 
 
 def open_picture(path: Path) -> Image.Image | None:
@@ -125,5 +155,5 @@ def open_picture(path: Path) -> Image.Image | None:
     try:
         with Image.open(path) as picture:
             return picture.convert("RGB")
-    except (OSError, ValueError):
+    except Exception:  # a damaged file raises errors of every kind
         return None

@@ -1,6 +1,7 @@
 """Read JSON files that this package wrote earlier, and that may be damaged, edited or made to do harm since."""
 
 from pathlib import Path
+from reprlib import Repr
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -12,8 +13,13 @@ T = TypeVar("T")
 # Far above what this package writes, and far below what would exhaust the memory.
 _MAX_BYTES = 2**28
 
-# Characters of a value that a message repeats.
+# Characters of a value that a message repeats, of one sentence, and after which no more mistakes are listed.
 _SHOWN = 80
+_LONGEST, _ENOUGH = 300, 350
+
+_BRIEF = Repr()
+_BRIEF.maxlevel, _BRIEF.maxlist, _BRIEF.maxtuple, _BRIEF.maxdict = 3, 8, 8, 8
+_BRIEF.maxstring = _BRIEF.maxlong = _SHOWN
 
 
 def read_json(path: Path, kind: type[T] | TypeAdapter[T]) -> T:
@@ -58,19 +64,35 @@ def describe_validation_error(error: ValidationError) -> str:
         message = mistake["msg"].removeprefix("Value error, ").rstrip(".")
         place = [str(part) for part in mistake["loc"] if part not in ("model", "data")]
         if mistake["type"] == "missing":
-            sentences.append(f"{_cut('.'.join(map(str, mistake['loc'])))} is missing; give it a value.")
+            sentences.append(f"{cut('.'.join(map(str, mistake['loc'])))} is missing; give it a value.")
         elif not place:
-            sentences.append(f"{message}.")
+            sentences.append(f"{cut(message, _LONGEST)}.")
         else:
-            name, value = _cut(".".join(place)), _cut(repr(mistake["input"]))
-            sentences.append(f"{name} is {value}: {message[:1].lower()}{message[1:]}.")
-    more = len(sentences) - 10
-    return " ".join(sentences[:10]) + (f" And {more} more mistakes." if more > 0 else "")
+            name, value = cut(".".join(place)), shown(mistake["input"])
+            sentences.append(f"{name} is {value}: {cut(message[:1].lower() + message[1:], _LONGEST)}.")
+    listed = 1
+    while listed < len(sentences) and sum(map(len, sentences[:listed])) < _ENOUGH:
+        listed += 1
+    more = len(sentences) - listed
+    return " ".join(sentences[:listed]) + (f" And {more} more mistakes." if more > 0 else "")
+
+
+def shown(value: object) -> str:
+    """A value of unknown origin as a message repeats it: like `repr`, but short, and for every value."""
+    if isinstance(value, str):
+        return cut(repr(value[: _SHOWN + 1]))
+    if isinstance(value, list | tuple | dict):  # which may hold millions of values
+        return cut(_BRIEF.repr(value))
+    try:
+        return cut(repr(value))
+    except ValueError:  # Python's limit
+        return "a number of too many digits"
+
+
+def cut(text: str, longest: int = _SHOWN) -> str:
+    """The text, or its beginning and dots if it is long."""
+    return text if len(text) <= longest else f"{text[:longest]}..."
 
 
 def _adapter(kind: type[T] | TypeAdapter[T]) -> TypeAdapter[Any]:
     return kind if isinstance(kind, TypeAdapter) else TypeAdapter(kind)
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."

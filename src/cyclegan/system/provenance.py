@@ -1,7 +1,6 @@
 """The command, the time and the versions behind a result, for the log, the scores and the report."""
 
 import platform
-import shlex
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,14 +8,15 @@ from pathlib import Path
 import torch
 
 from cyclegan._version import __version__
+from cyclegan.system.terminal import shell_quote
 
 
 def command_line() -> str:
     """The command of this process, quoted for a shell."""
     program = Path(sys.argv[0]).name if sys.argv else ""
     if program in ("cyclegan", "cyclegan.exe", "__main__.py"):
-        return shlex.join(["cyclegan", *sys.argv[1:]])
-    return shlex.join(["python", *sys.argv]) if program else "python"
+        return " ".join(map(shell_quote, ["cyclegan", *sys.argv[1:]]))
+    return " ".join(map(shell_quote, ["python", *sys.argv])) if program else "python"
 
 
 def now() -> str:

@@ -1,23 +1,27 @@
 """Checkpoints: everything that a run needs to resume exactly."""
 
 import json
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
+from pydantic import Field
+from torch import Tensor, nn
 
-from cyclegan.errors import InputError, TrainingError
+from cyclegan.config import MAX_COUNT, Config
+from cyclegan.errors import InputError, TrainingError, UnreadableError
 from cyclegan.step.master_weights import concatenate
 from cyclegan.step.state import TrainState
 from cyclegan.storage.model import ModelInfo, save_tensors, with_prefix, write_model
-from cyclegan.storage.run import list_checkpoints
-from cyclegan.system.atomic import atomic_path
+from cyclegan.storage.run import list_checkpoints, step_of
+from cyclegan.storage.weights import misfit, read_tensors
+from cyclegan.system.atomic import atomic_path, remove_folder
+from cyclegan.system.json_files import cut, read_json
+from cyclegan.system.terminal import warn_once
 
 
 def generator_weights(state: TrainState) -> dict[str, dict[str, Tensor]]:
@@ -36,9 +40,15 @@ def save_checkpoint(run: Path, info: ModelInfo, state: TrainState, *, seconds: f
     with atomic_path(target) as folder:
         folder.mkdir()
         _write_checkpoint(folder, info, state, seconds)
-    for old in list_checkpoints(run)[keep:]:
-        shutil.rmtree(old, ignore_errors=True)
+    remove_old_checkpoints(run, keep)
     return target
+
+
+def remove_old_checkpoints(run: Path, keep: int) -> None:
+    """Remove all but the newest `keep` checkpoints, as far as that is allowed."""
+    for old in list_checkpoints(run)[keep:]:
+        with suppress(OSError):
+            remove_folder(old)
 
 
 def last_good_checkpoint(run: Path) -> str:
@@ -67,18 +77,24 @@ def save_best(run: Path, info: ModelInfo, state: TrainState, *, seconds: float, 
         (folder / "validation.json").write_text(json.dumps(scores, indent=2) + "\n")
 
 
-def read_best(run: Path) -> dict[str, Any] | None:
-    """The validation scores of best/, or None if there are none that can be read."""
+class BestScores(Config, extra="ignore", strict=True):
+    """best/validation.json: the step of the best checkpoint, and the KID that it was chosen by."""
+
+    step: int = Field(ge=0, le=MAX_COUNT)
+    kid: float
+
+
+def read_best(run: Path, warn: Callable[[str], object] = warn_once) -> BestScores | None:
+    """The validation scores of best/, or None if there are none. `warn` gets a sentence if they are damaged."""
     folder = run / "best"
-    old = folder.with_name(".best.old")
-    if old.is_dir() and not folder.exists():  # a process was killed between the two renames that replace it
-        old.rename(folder)
-    try:
-        scores = json.loads((folder / "validation.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    file = folder / "validation.json"
+    if not file.exists():
         return None
-    good = isinstance(scores, dict) and isinstance(scores.get("step"), int) and isinstance(scores.get("kid"), float)
-    return scores if good else None
+    try:
+        return read_json(file, BestScores)
+    except UnreadableError as error:
+        warn(f"{error} The search for the best step starts again.")
+        return None
 
 
 def _write_checkpoint(folder: Path, info: ModelInfo, state: TrainState, seconds: float) -> None:
@@ -99,46 +115,137 @@ def _write_checkpoint(folder: Path, info: ModelInfo, state: TrainState, seconds:
     (folder / "training.json").write_text(json.dumps(about) + "\n")
 
 
-def read_precision(checkpoint: Path) -> str | None:
-    """The precision that a checkpoint was trained in: fp32, bf16 or fp16; None if it is not recorded."""
-    try:
-        precision = json.loads((checkpoint / "training.json").read_text()).get("precision")
-    except (OSError, ValueError, AttributeError):
-        return None
-    return precision if precision in ("fp32", "bf16", "fp16") else None
+class TrainingProgress(Config, extra="ignore", strict=True):
+    """training.json of a checkpoint. seconds: training time so far. precision: of the networks, if it is recorded."""
+
+    step: int = Field(ge=0, le=MAX_COUNT)
+    seconds: float = Field(ge=0)
+    precision: Literal["fp32", "bf16", "fp16"] | None = None
+
+
+def read_progress(checkpoint: Path) -> TrainingProgress:
+    """The training.json of a checkpoint. Raises UnreadableError if it is damaged, or of another step than its name."""
+    file = checkpoint / "training.json"
+    progress = read_json(file, TrainingProgress)
+    if checkpoint.name.startswith("step_") and progress.step != step_of(checkpoint):
+        raise UnreadableError(f"{file} is of step {progress.step}, and the name of its folder says otherwise.")
+    return progress
+
+
+def read_precision(run: Path) -> str | None:
+    """The precision of the newest checkpoint that records it: fp32, bf16 or fp16; None without one."""
+    for checkpoint in list_checkpoints(run):
+        try:
+            return read_progress(checkpoint).precision
+        except UnreadableError:  # loading it says so
+            continue
+    return None
 
 
 def load_checkpoint(checkpoint: Path, state: TrainState) -> float:
     """Load a checkpoint into a fresh state of the same configuration. Returns the training time so far, in seconds.
 
-    Raises InputError if it is damaged or of other networks.
+    Raises InputError if it is damaged or of other networks; the state is then as it was.
     """
     try:
-        progress = json.loads((checkpoint / "training.json").read_text())
-        tensors = load_file(checkpoint / "training.safetensors")
-        for suffix, generators in (("", state.generator), ("_average", state.average)):
-            generators.a2b.load_state_dict(load_file(checkpoint / "model" / f"a2b{suffix}.safetensors"))
-            generators.b2a.load_state_dict(load_file(checkpoint / "model" / f"b2a{suffix}.safetensors"))
-        state.discriminator.load_state_dict(with_prefix(tensors, "discriminator."))
-        if state.heads is not None:
-            state.heads.load_state_dict(with_prefix(tensors, "heads."))
+        progress = read_progress(checkpoint)
+        info = read_json(checkpoint / "model" / "config.json", ModelInfo)
+        if info.step != progress.step:
+            raise UnreadableError(f"Its model is of step {info.step}, and its training.json of step {progress.step}.")
+        saved = _read_saved(checkpoint, state)
+    except UnreadableError as error:
+        raise InputError(f"The checkpoint {checkpoint} cannot be read: {error}") from None
+    saved.load_into(state)
+    state.step = progress.step
+    return progress.seconds
+
+
+@dataclass(frozen=True)
+class _Saved:
+    """The tensors of a checkpoint, compared with a state. Those of a file are read from disk when they are used.
+
+    networks: networks of the state and their weights. optimizers, pools: by their names in the state.
+    """
+
+    networks: list[tuple[nn.Module, dict[str, Tensor]]]
+    optimizers: dict[str, dict[str, Tensor]]
+    pools: dict[str, list[Tensor]]
+    scaler: dict[str, float]
+
+    def load_into(self, state: TrainState) -> None:
+        for network, tensors in self.networks:
+            network.load_state_dict(tensors)
         for name, optimizer in state.optimizers.items():
-            saved: dict[int, dict[str, Tensor]] = {}
-            for key, tensor in with_prefix(tensors, f"{name}.").items():
-                index, moment = key.split(".")
-                saved.setdefault(int(index), {})[moment] = tensor
-            if len(saved) > 1:  # early releases kept the moments of each weight by themselves
-                parts = [saved[index] for index in sorted(saved)]
-                names = ("exp_avg", "exp_avg_sq")
-                whole = {name: concatenate([part[name] for part in parts]) for name in names}
-                saved = {0: {"step": parts[0]["step"], **whole}}
-            optimizer.load_state_dict({"state": saved, "param_groups": optimizer.state_dict()["param_groups"]})
+            moments = self.optimizers[name]
+            groups = optimizer.state_dict()["param_groups"]
+            optimizer.load_state_dict({"state": {0: moments} if moments else {}, "param_groups": groups})
         for name, pool in state.pools.items():
-            images = with_prefix(tensors, f"{name}.")
-            pool.images = [images[str(index)].to(state.device) for index in range(len(images))]
-        if state.scaler.is_enabled() and (scaler := with_prefix(tensors, "scaler.")):
-            state.scaler.load_state_dict({name: value.item() for name, value in scaler.items()})
-    except (OSError, SafetensorError, json.JSONDecodeError, KeyError, RuntimeError) as error:
-        raise InputError(f"The checkpoint {checkpoint} cannot be read: {error}") from error
-    state.step = int(progress["step"])
-    return float(progress["seconds"])
+            pool.images = [image.to(state.device) for image in self.pools[name]]
+        if self.scaler:
+            state.scaler.load_state_dict(self.scaler)
+
+
+def _read_saved(checkpoint: Path, state: TrainState) -> _Saved:
+    """The tensors of a checkpoint. Raises UnreadableError unless all of them fit the state."""
+    networks: list[tuple[nn.Module, dict[str, Tensor]]] = []
+    for ending, generators in (("", state.generator), ("_average", state.average)):
+        for direction, generator in (("a2b", generators.a2b), ("b2a", generators.b2a)):
+            networks.append((generator, read_tensors(checkpoint / "model" / f"{direction}{ending}.safetensors")))
+    training = read_tensors(checkpoint / "training.safetensors")
+    networks.append((state.discriminator, with_prefix(training, "discriminator.")))
+    if state.heads is not None:
+        networks.append((state.heads, with_prefix(training, "heads.")))
+    for network, tensors in networks:
+        if (reason := misfit(tensors, network.state_dict())) is not None:
+            raise UnreadableError(f"The weights of {type(network).__name__} do not fit: {reason}.")
+    optimizers = {
+        name: _moments(name, with_prefix(training, f"{name}."), optimizer.param_groups[0]["params"][0])
+        for name, optimizer in state.optimizers.items()
+    }
+    channels = {"pool_a": state.config.model.channels_a, "pool_b": state.config.model.channels_b}
+    pools = {name: _pool(name, with_prefix(training, f"{name}."), count) for name, count in channels.items()}
+    scaler = _scaler(with_prefix(training, "scaler."), state) if state.scaler.is_enabled() else {}
+    return _Saved(networks, optimizers, pools, scaler)
+
+
+_MOMENTS = ("exp_avg", "exp_avg_sq", "step")
+
+
+def _moments(name: str, saved: Mapping[str, Tensor], weights: Tensor) -> dict[str, Tensor]:
+    """The moments of an optimiser of one tensor of weights; empty before its first step."""
+    found: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in saved.items():
+        match = re.fullmatch(r"([0-9]{1,9})\.(step|exp_avg|exp_avg_sq)", key)
+        if match is None:
+            raise UnreadableError(f"{name} has the unknown entry {cut(key)}.")
+        found.setdefault(int(match[1]), {})[match[2]] = tensor
+    if not found:
+        return {}
+    parts = [found[index] for index in sorted(found)]
+    if any(sorted(part) != sorted(_MOMENTS) or part["step"].numel() != 1 for part in parts):
+        raise UnreadableError(f"{name} lacks moments of its weights.")
+    if len(parts) == 1:
+        whole = parts[0]
+    else:  # early releases kept the moments of each weight by themselves
+        whole = {moment: concatenate([part[moment] for part in parts]) for moment in ("exp_avg", "exp_avg_sq")}
+        whole["step"] = parts[0]["step"]
+    for moment in ("exp_avg", "exp_avg_sq"):
+        if whole[moment].shape != weights.shape or whole[moment].dtype != weights.dtype:
+            raise UnreadableError(f"{name} has moments of other weights.")
+    return whole
+
+
+def _pool(name: str, saved: Mapping[str, Tensor], channels: int) -> list[Tensor]:
+    """The images of a pool, in their order."""
+    images = [saved.get(str(index)) for index in range(len(saved))]
+    for image in images:
+        if image is None or image.ndim != 3 or image.shape[0] != channels or not image.is_floating_point():
+            raise UnreadableError(f"{name} holds something else than images with {channels} channels.")
+    return [image for image in images if image is not None]
+
+
+def _scaler(saved: Mapping[str, Tensor], state: TrainState) -> dict[str, float]:
+    """The state of the gradient scaler; empty if the run began in another precision."""
+    if saved and (saved.keys() != state.scaler.state_dict().keys() or any(x.numel() != 1 for x in saved.values())):
+        raise UnreadableError("The state of the gradient scaler is incomplete.")
+    return {name: value.item() for name, value in saved.items()}

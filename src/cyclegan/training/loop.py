@@ -1,8 +1,7 @@
 """Train both translators: set up, resume, loop, save."""
 
 import math
-import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from types import MappingProxyType
@@ -12,10 +11,15 @@ from cyclegan.config import TrainConfig
 from cyclegan.errors import InputError, TrainingError
 from cyclegan.report.run import write_run_report
 from cyclegan.step.state import set_learning_rate
+from cyclegan.system.arguments import check_bool
+from cyclegan.system.host_state import host_state
+from cyclegan.system.json_files import shown
 from cyclegan.system.messages import Messages
-from cyclegan.system.progress import show_progress, stop_signals
+from cyclegan.system.progress import show_progress
+from cyclegan.system.signals import AnnouncedStop, stop_signals
+from cyclegan.system.terminal import shell_quote
 from cyclegan.training.batch_source import BatchSource
-from cyclegan.training.checkpoint import writing
+from cyclegan.training.checkpoint import remove_old_checkpoints, writing
 from cyclegan.training.display import progress_line
 from cyclegan.training.events import Callback, StepDone
 from cyclegan.training.resume import how_to_resume
@@ -30,6 +34,7 @@ from cyclegan.training.setup import (
 )
 
 
+@host_state()
 def train(
     a: str | Path | TrainConfig | None = None,
     b: str | Path | None = None,
@@ -61,9 +66,11 @@ def train(
     fresh: move what is in `out` aside and start anew.
     quiet: print nothing. Messages also go to the logger `cyclegan.training`, quiet or not.
 
+    The process stays as it was, but for what `cyclegan.system.host_state` lists.
     Raises InputError for input that cannot be used, TrainingError if the run had to stop, and KeyboardInterrupt after
     Ctrl-C, when everything is saved.
     """
+    resume, fresh, quiet = check_bool("resume", resume), check_bool("fresh", fresh), check_bool("quiet", quiet)
     if resume and fresh:
         raise InputError("resume and fresh exclude each other; pass one of them.")
     config = resolve_settings(
@@ -77,7 +84,7 @@ def train(
         settings=settings,
     )
     if not isinstance(callbacks, Sequence) or not all(callable(callback) for callback in callbacks):
-        raise InputError(f"callbacks is {callbacks!r}; expected a list of functions of one event.")
+        raise InputError(f"callbacks is {shown(callbacks)}; expected a list of functions of one event.")
     messages = Messages("training", quiet=quiet)
     with ExitStack() as stack:
         # Set up, in the order of the data: images, networks, run directory.
@@ -85,6 +92,7 @@ def train(
         config, data = prepare_data(config, batches, device, messages, fresh=fresh)
         start = prepare_state(config, data, device, messages, resume=resume, fresh=fresh)
         run = open_run(config, data, start, messages, callbacks, stack, resume=resume, fresh=fresh)
+        stack.callback(run.state.close)
 
         # Train, unless the run has reached its length.
         if run.is_complete:
@@ -103,13 +111,14 @@ def _train(run: OpenRun) -> None:
     """Train to the end of the run, or until it is interrupted, and save."""
     state, out, messages = run.state, run.config.out, run.messages
     try:
-        _loop(run)
-        run.saver.save_checkpoint()
-        if run.progress.share < 1:
-            with writing(out, state.step):
-                run.monitor.write_page()
-            messages.info(f"Stopped and saved after step {state.step}. To continue: {how_to_resume(run.config)}")
-            raise KeyboardInterrupt
+        with stop_signals() as stopped:
+            _loop(run, stopped)
+            run.saver.save_checkpoint()
+            if stopped():
+                with writing(out, state.step):
+                    run.monitor.write_page()
+                messages.info(f"Stopped and saved after step {state.step}. To continue: {how_to_resume(run.config)}")
+                raise AnnouncedStop
         _finish(run)
     except TrainingError:
         # The page shows what happened. A full disk may prevent it, but has been reported already.
@@ -119,7 +128,7 @@ def _train(run: OpenRun) -> None:
     messages.info(f"Done: {state.step} steps in {run.progress.seconds / 60:.1f} minutes of training.")
     run.monitor.show_best()
     messages.info(f"Page: {out / 'report.html'}")
-    messages.info(f"Translate with: cyclegan translate {shlex.quote(str(out))} IMAGES --out FOLDER --direction a2b")
+    messages.info(f"Translate with: cyclegan translate {shell_quote(out)} IMAGES --out FOLDER --direction a2b")
 
 
 def _longer(run: OpenRun) -> str:
@@ -130,12 +139,11 @@ def _longer(run: OpenRun) -> str:
     return how_to_resume(config, **{unit: math.ceil(2 * max(length, done[unit]))})
 
 
-def _loop(run: OpenRun) -> None:
+def _loop(run: OpenRun, stopped: Callable[[], bool]) -> None:
     """Train step by step, and after each step write what is due: log, snapshot, model, checkpoint."""
     config, state, progress, saver = run.config, run.state, run.progress, run.saver
     progress.start_clock()
     with (
-        stop_signals() as stopped,
         show_progress(
             run.messages.console, lambda: progress.share, lambda: progress_line(progress, run.losses)
         ) as show,
@@ -164,6 +172,7 @@ def _loop(run: OpenRun) -> None:
                 saver.save_checkpoint()
 
             # Show it, and call the callbacks.
+            progress.report_standstill(run.messages)
             for path, reason in batch.unreadable:
                 run.unreadable.report(path, reason, state.step)
             show()
@@ -183,6 +192,7 @@ def _snapshot(run: OpenRun, *, last: bool = False) -> None:
 def _finish(run: OpenRun) -> None:
     """Write what comes after the last checkpoint. If a session is stopped here, the next one writes it."""
     run.saver.save_model(unless_current=run.is_complete)
+    remove_old_checkpoints(run.config.out, run.config.keep_checkpoints)
     if run.monitor.scored_at < run.state.step:
         _snapshot(run, last=True)
     with writing(run.config.out, run.state.step):

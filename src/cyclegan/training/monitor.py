@@ -10,8 +10,9 @@ import torch
 
 from cyclegan.config import TrainConfig
 from cyclegan.data.splits import SampleImages
-from cyclegan.errors import InputError
+from cyclegan.errors import InputError, TrainingError
 from cyclegan.metrics.features import features_title
+from cyclegan.metrics.table import failure_reason
 from cyclegan.report.run import write_run_report
 from cyclegan.step.state import Generators, TrainState
 from cyclegan.storage.model import ModelInfo
@@ -67,18 +68,18 @@ class Monitor:
     discriminators: DiscriminatorWatch = field(init=False)
 
     def __post_init__(self) -> None:
-        self.shown |= {line["check"] for line in self.past if line.get("event") == "warning"}
+        self.shown |= {str(line.get("check")) for line in self.past if line.get("event") == "warning"}
         self.discriminators = DiscriminatorWatch(self.config.adversarial)
         done = [line for line in self.past if line.get("event") in ("scores", "not scored")]
         self.scored_at = done[-1]["step"] if done else -1
         if self.validation is None:
             return
-        spent = [line["scoring_seconds"] for line in done if line.get("event") == "scores"]
+        spent = [line["scoring_seconds"] for line in done if line.get("scoring_seconds") is not None]
         self.validation.spent = spent[-1] if spent else 0.0
         # A best checkpoint counts if it was scored on these images, and if its step was not dropped with its log.
-        best = read_best(self.config.out)
-        if best is not None and best["step"] <= self.state.step and not self.other_images:
-            self.best = (best["step"], best["kid"])
+        best = read_best(self.config.out, self.messages.warning)
+        if best is not None and best.step <= self.state.step and not self.other_images:
+            self.best = (best.step, best.kid)
 
     @property
     def other_images(self) -> bool:
@@ -131,12 +132,14 @@ class Monitor:
                 return
             if not validation.is_open:
                 self._open(validation)
-        except InputError as error:  # no reason to end a run
-            self.messages.warning(f"No scores in this run: {error}")
+            scores = validation.score(a2b, b2a)
+        except (TrainingError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:  # no reason to end a run
+            reason = str(error) if isinstance(error, InputError) else f"{failure_reason(error)}."
+            self.messages.warning(f"No {'more ' if validation.is_open else ''}scores in this run: {reason}")
             self.validation = None
             return
-
-        scores = validation.score(a2b, b2a)
         self.scored_at = step
         is_best = math.isfinite(scores.kid) and (self.best is None or scores.kid < self.best[1])
         seconds = round(self.progress.seconds, 3)
@@ -218,5 +221,8 @@ class Monitor:
         out = self.config.out
         if not (out / "scores.json").is_file():
             trips = translate_samples(self.samples, self._generators, self.state.device)
-            write_showcase(out / "examples", self.samples.origin, showcase(trips))
+            try:
+                write_showcase(out / "examples", self.samples.origin, showcase(trips))
+            except InputError as error:  # other files under this name are no reason to end a run
+                self.messages.warning(f"No examples on the page: {error}")
         write_run_report(out)

@@ -1,8 +1,8 @@
 """Check a run directory before a session, lock it, and find the checkpoint to resume from."""
 
-import shlex
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,14 @@ from cyclegan.config import (
     to_toml,
 )
 from cyclegan.data.known_images import KnownImages
-from cyclegan.errors import InputError
+from cyclegan.errors import InputError, reason_of, remedy_of
 from cyclegan.images.headers import HeaderIndex
 from cyclegan.step.state import TrainState
 from cyclegan.storage.hub import is_address
 from cyclegan.storage.run import list_checkpoints, read_run_config
+from cyclegan.system.arguments import real_path
 from cyclegan.system.atomic import locked, write_bytes
+from cyclegan.system.terminal import shell_quote
 from cyclegan.training.checkpoint import load_checkpoint
 
 _PATHS = ("a", "b", "test_a", "test_b", "init_from")
@@ -31,9 +33,9 @@ _PATHS = ("a", "b", "test_a", "test_b", "init_from")
 
 def check_place(out: Path, folders: Iterable[Path | None], *, fresh: bool) -> None:
     """Raise InputError if `out` cannot be a run directory: it holds other files, or lies in a folder of images."""
-    place = out.resolve()
+    place = real_path(out)
     for folder in folders:
-        if folder is not None and (place == folder.resolve() or folder.resolve() in place.parents):
+        if folder is not None and (place == real_path(folder) or real_path(folder) in place.parents):
             raise InputError(
                 f"{out} is inside the image folder {folder} and would become training data; choose another --out."
             )
@@ -56,7 +58,7 @@ def move_aside(out: Path) -> Path | None:
         return None
     with lock(out):
         pass
-    out = out.resolve()
+    out = real_path(out)
     number = 1
     while (aside := out.with_name(f"{out.name}.old{number}")).exists():
         number += 1
@@ -97,7 +99,7 @@ def changes_of(run: TrainConfig, config: TrainConfig) -> dict[str, tuple[Any, An
     saved, given = flat_values(run), flat_values(config)
     for values in (saved, given):  # earlier releases kept relative paths
         paths = {name: values[name] for name in _PATHS if values[name] is not None and not is_address(values[name])}
-        values |= {name: str(Path(path).resolve()) for name, path in paths.items()}
+        values |= {name: str(real_path(Path(path))) for name, path in paths.items()}
     return {name: (saved[name], given[name]) for name in sorted(given) if name != "out" and saved[name] != given[name]}
 
 
@@ -146,7 +148,8 @@ def resume_command(config: TrainConfig, out: Path, changes: Mapping[str, Any] | 
     changes = changes or {}
     folders = [config.a, config.b] if changes.keys() & {"a", "b"} else []
     paths = [str(folder) for folder in folders if folder is not None]
-    return shlex.join(["cyclegan", "train", *paths, "--out", str(out), "--resume", *flags_of(changes)])
+    words = ["cyclegan", "train", *paths, "--out", out, "--resume", *flags_of(changes)]
+    return " ".join(map(shell_quote, words))
 
 
 def how_to_resume(config: TrainConfig, **changes: Any) -> str:
@@ -158,17 +161,27 @@ def how_to_resume(config: TrainConfig, **changes: Any) -> str:
 
 
 def load_newest(out: Path, state: TrainState) -> tuple[Path, float, list[InputError]]:
-    """Load the newest checkpoint that is not damaged.
+    """Load the newest checkpoint that is not damaged, and rename newer ones to step_0000100.damaged and the like.
 
     Returns its path, its training time in seconds, and the errors of newer ones. Raises InputError if all are damaged.
     """
-    damaged: list[InputError] = []
+    damaged: dict[Path, InputError] = {}
     for checkpoint in list_checkpoints(out):
         try:
-            return checkpoint, load_checkpoint(checkpoint, state), damaged
+            seconds = load_checkpoint(checkpoint, state)
         except InputError as error:
-            damaged.append(error)
-    raise InputError(f"No checkpoint in {out} can be read; start anew with --fresh (the old run is kept aside).")
+            damaged[checkpoint] = error
+            continue
+        for newer in damaged:  # else they would count as the newest ones, which are kept
+            with suppress(OSError):
+                aside = newer.with_name(f"{newer.name}.damaged")
+                shutil.rmtree(aside, ignore_errors=True)
+                newer.rename(aside)
+        return checkpoint, seconds, list(damaged.values())
+    reason = f" ({next(iter(damaged.values()))})" if damaged else ""
+    raise InputError(
+        f"No checkpoint in {out} can be read{reason}; start anew with --fresh (the old run is kept aside)."
+    )
 
 
 def write_config(config: TrainConfig, indices: Mapping[Path, HeaderIndex], known: Mapping[Path, KnownImages]) -> None:
@@ -188,7 +201,8 @@ def write_config(config: TrainConfig, indices: Mapping[Path, HeaderIndex], known
 
 def unwritable(out: Path, error: OSError) -> InputError:
     """The error for a run directory that cannot be written."""
-    return InputError(f"The run directory {out} cannot be written: {error.strerror or error}; choose another --out.")
+    remedy = remedy_of(error) or "choose another --out"
+    return InputError(f"The run directory {out} cannot be written: {reason_of(error)}; {remedy}.")
 
 
 @contextmanager

@@ -28,14 +28,14 @@ from cyclegan.training.resume import unwritable
 class RunLog:
     """Writes events to log.jsonl. `past`: the lines of earlier sessions that are kept."""
 
-    def __init__(self, run: Path, step: int, stack: ExitStack) -> None:
+    def __init__(self, run: Path, step: int, messages: Messages, stack: ExitStack) -> None:
         """Open the log of a run that continues after `step`. `stack` closes the file.
 
-        Lines after this step and an incomplete last line are dropped. Raises InputError if it cannot be written.
+        Lines after this step and damaged lines are dropped. Raises InputError if it cannot be written.
         """
         path = run / "log.jsonl"
         self._run = run
-        self.past = [line for line in read_log(path) if line.get("step", 0) <= step]
+        self.past = [line for line in read_log(path, messages.warning) if line["step"] <= step]
         try:
             if path.is_file():
                 write_bytes(path, "".join(json.dumps(line) + "\n" for line in self.past).encode())

@@ -1,13 +1,14 @@
 """Save the networks of a run: checkpoints, the final model, and models of certain epochs."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 
 from cyclegan.config import TrainConfig
-from cyclegan.errors import TrainingError
+from cyclegan.errors import InputError, TrainingError
 from cyclegan.step.state import TrainState
-from cyclegan.storage.model import ModelInfo, read_info, save_model
+from cyclegan.storage.model import ModelInfo, check_model, save_model
 from cyclegan.training.checkpoint import generator_weights, last_good_checkpoint, save_checkpoint, writing
 from cyclegan.training.events import CheckpointSaved, Events
 from cyclegan.training.loss_log import LossLog
@@ -56,10 +57,17 @@ class Saver:
     def save_model(self, folder: str = "model", *, unless_current: bool = False) -> None:
         """Write model/ or another folder of the run. unless_current: only if it is missing or holds another model."""
         target = self.config.out / folder
-        if unless_current and (target / "config.json").is_file() and read_info(target) == self._describe():
+        if unless_current and self._is_current(target):
             return
         with writing(self.config.out, self.state.step):
             save_model(target, self._describe(), generator_weights(self.state))
+
+    def _is_current(self, model: Path) -> bool:
+        """Whether a model directory is whole and holds the model of this step."""
+        try:
+            return (model / "config.json").is_file() and check_model(model) == self._describe()
+        except InputError:  # damaged: it is written again
+            return False
 
     def epoch_model_is_due(self) -> bool:
         """Whether `model_epochs` more epochs are complete."""

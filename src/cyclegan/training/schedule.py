@@ -1,12 +1,13 @@
 """Progress of a run, and the learning rate and cycle weights that depend on it."""
 
 import math
-import time
 from dataclasses import dataclass
 from fractions import Fraction
 
 from cyclegan.config import TrainConfig
 from cyclegan.step.state import TrainState
+from cyclegan.system.clock import time_stood_still, working_time
+from cyclegan.system.messages import Messages
 
 
 @dataclass
@@ -26,15 +27,28 @@ class Progress:
     # When the clock started, and the share that was done then.
     _started: float | None = None
     _share_before: float = 0.0
+    # For how long the process has stood still, as far as it was shown.
+    _stood_still: float = 0.0
 
     def start_clock(self) -> None:
         """Count training time from now on."""
-        self._share_before, self._started = self.share, time.monotonic()
+        self._share_before, self._started = self.share, working_time()
+        self._stood_still = time_stood_still()
 
     @property
     def seconds(self) -> float:
-        """Training time so far, including earlier sessions."""
-        return self.seconds_before + (time.monotonic() - self._started if self._started is not None else 0.0)
+        """Training time so far, including earlier sessions, without time in which the process stood still."""
+        return self.seconds_before + (working_time() - self._started if self._started is not None else 0.0)
+
+    def report_standstill(self, messages: Messages) -> None:
+        """Show how long the process stood still, if it did since the last call."""
+        before, self._stood_still = self._stood_still, time_stood_still()
+        if self._stood_still > before:
+            minutes = round((self._stood_still - before) / 60)
+            messages.info(
+                f"Step {self.step}: the process stood still for {minutes} minutes (a computer that slept, or Ctrl-Z). "
+                "They do not count as training time."
+            )
 
     @property
     def step(self) -> int:

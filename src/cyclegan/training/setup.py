@@ -20,6 +20,8 @@ from cyclegan.step.state import TrainState
 from cyclegan.storage.hub import is_address
 from cyclegan.storage.model import ModelInfo, read_info
 from cyclegan.storage.run import read_run_config
+from cyclegan.system.arguments import check_path, real_path
+from cyclegan.system.atomic import remove_leftovers, restore
 from cyclegan.system.devices import describe_device, resolve_device
 from cyclegan.system.messages import Messages
 from cyclegan.system.provenance import command_line, now, versions
@@ -69,11 +71,13 @@ def resolve_settings(
                 "A TrainConfig is complete; change it with config.replace(...) instead of other arguments."
             )
         return a
-    layers = [read_config_file(Path(config_file))] if config_file else []
+    layers = [] if config_file is None else [read_config_file(check_path("config_file", config_file))]
     given = {name: value for name, value in (("a", a), ("b", b)) if value is not None}
     layers.append({**given, **settings})
-    named = {name: value for layer in layers for name, value in layer.items() if value}
-    out = Path(named.get("out", TrainConfig.model_fields["out"].default))
+    names = ("out", "init_from")
+    named = {name: layer[name] for layer in layers for name in names if layer.get(name) is not None}
+    named = {name: check_path(name, value) for name, value in named.items()}
+    out = named.get("out", TrainConfig.model_fields["out"].default)
     if resume:
         saved = read_run_config(out)
         if saved is None:
@@ -86,7 +90,7 @@ def resolve_settings(
     if before is not None:
         layers.insert(0, {"preset": before.preset})
     if "init_from" in named:
-        layers.insert(0, settings_of_start(Path(named["init_from"]), out))
+        layers.insert(0, settings_of_start(named["init_from"], out))
     return make_config(*layers, preset=preset)
 
 
@@ -98,7 +102,7 @@ def prepare_machine(config: TrainConfig) -> tuple[TrainConfig, torch.device]:
     check_trackers(config)
     paths = {name: getattr(config, name) for name in ("a", "b", "test_a", "test_b", "init_from")}
     paths = {name: path for name, path in paths.items() if path is not None and not is_address(path)}
-    config = config.replace(**{name: path.resolve() for name, path in paths.items()})
+    config = config.replace(**{name: real_path(path) for name, path in paths.items()})
     device = resolve_device(config.device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
@@ -159,7 +163,7 @@ def prepare_state(
         with lock(config.out):
             pass
     checkpoint = None if fresh else find_checkpoint(config, resume)
-    began_with = None if checkpoint is None else read_precision(checkpoint)
+    began_with = None if checkpoint is None else read_precision(config.out)
     choice = resolve_precision(config, device, began_with=began_with)
     state = TrainState.create(config.replace(precision=choice.precision), device)
     _check_networks(state)
@@ -231,6 +235,10 @@ def open_run(
     if fresh and (aside := move_aside(out)) is not None:
         messages.info(f"The earlier run in {out} was moved to {aside}.")
     stack.enter_context(lock(out))
+    for name in ("best", "model"):
+        restore(out / name, is_locked=True)
+    for folder in (out, out / "checkpoints", out / "models", out / "samples"):
+        remove_leftovers(folder)
 
     # Resume. Another process may have trained here in the meantime.
     checkpoint, seconds, origin = find_checkpoint(config, resume), 0.0, start.origin
@@ -243,7 +251,7 @@ def open_run(
         checkpoint, seconds, damaged = load_newest(out, state)
         origin = read_info(checkpoint / "model").origin
         for error in damaged:
-            messages.warning(f"Skipped: {error}")
+            messages.warning(f"Skipped, and {checkpoint.name} is used instead: {error}")
     batches = data.begin(state.step)
     progress = Progress(config, state, batches.steps_per_epoch, seconds, batches.epochs_before)
     is_complete = progress.share >= 1
@@ -252,7 +260,7 @@ def open_run(
 
     # Open what records the events.
     events = Events(callbacks)
-    log = RunLog(out, state.step, stack)
+    log = RunLog(out, state.step, messages, stack)
     trackers = Trackers(messages) if is_complete else open_trackers(config, state.step, messages, stack)
     events.recorders += [log.record, trackers.record]
     stack.push(partial(_end, events, progress, messages))

@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -20,9 +20,10 @@ import numpy as np
 from PIL import Image
 
 from cyclegan.config import TrainConfig, flat_values, to_toml
-from cyclegan.errors import InputError
+from cyclegan.errors import InputError, UnreadableError
 from cyclegan.metrics.features import DEFAULT_FEATURES
-from cyclegan.system.atomic import write_bytes
+from cyclegan.system.atomic import check_writable, write_bytes
+from cyclegan.system.json_files import read_json
 from cyclegan.system.messages import Messages
 from cyclegan.training.events import Event, LossesLogged, Scored, SnapshotSaved, Status, WarningRaised, status_after
 
@@ -65,7 +66,11 @@ def open_tensorboard(config: TrainConfig, step: int, _run_id: str | None) -> Tra
 
     # Hides the points that an earlier session wrote after the checkpoint that this one resumes from.
     folder = str(config.out / "tensorboard")
-    board = SummaryWriter(folder, purge_step=step + 1)
+    check_writable(config.out / "tensorboard")
+    board: Any = SummaryWriter(folder, purge_step=step + 1)
+    # An error of its thread is raised by the next call, which drops the tracker; a traceback would say nothing more.
+    with suppress(AttributeError):
+        board._get_file_writer().event_writer._async_writer._worker._invoke_excepthook = lambda *_: None
     settings = to_toml(config).replace("\n", "\n    ")
     board.add_text("configuration", f"    {settings}", step)
     return _TensorBoard(board, folder)
@@ -303,7 +308,7 @@ def open_trackers(config: TrainConfig, step: int, messages: Messages, stack: Exi
     trackers = Trackers(messages)
     stack.push(trackers.close)
     wanted = {"tensorboard": str(config.tensorboard or ""), "wandb": config.wandb, "mlflow": config.mlflow}
-    known = _read_ids(config.out)
+    known = _read_ids(config.out, messages)
     for name, target in wanted.items():
         if not target:
             continue
@@ -334,13 +339,14 @@ def open_trackers(config: TrainConfig, step: int, messages: Messages, stack: Exi
     return trackers
 
 
-def _read_ids(out: Path) -> dict[str, dict[str, str]]:
+def _read_ids(out: Path, messages: Messages) -> dict[str, dict[str, str]]:
     """For each tracker: the project or experiment, and the id of this run in it."""
     try:
-        found = json.loads((out / "trackers.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(out / "trackers.json", dict[str, dict[str, str]])
+    except UnreadableError as error:
+        if (out / "trackers.json").exists():
+            messages.warning(f"{error} Trackers open a new run.")
         return {}
-    return {name: ids for name, ids in found.items() if isinstance(ids, dict)} if isinstance(found, dict) else {}
 
 
 def _one_line(error: Exception) -> str:

@@ -1,7 +1,6 @@
 """Score the generators on validation images during training, to choose the best step and to find problems."""
 
 import math
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -21,7 +20,8 @@ from cyclegan.images.tensors import same_size_batches
 from cyclegan.metrics.features import FeatureNetwork
 from cyclegan.metrics.functions import kernel_distance, l1
 from cyclegan.metrics.round_trip import round_trip
-from cyclegan.metrics.table import METRICS, measure_image
+from cyclegan.metrics.table import METRICS, failure_reason, finite, measure_image
+from cyclegan.system.clock import working_time
 from cyclegan.training.health import (
     Finding,
     Vitals,
@@ -97,20 +97,20 @@ class Validation:
         """Predict the costs from one image of each domain."""
         with self.clock():
             self._network = FeatureNetwork(self.device)
-            reading = time.monotonic()
+            reading = working_time()
             pair = self._read(self.files.a, self.files.b, 1)
-            of_reading = (time.monotonic() - reading) / 2
+            of_reading = (working_time() - reading) / 2
             for name, found in (("A", pair[0]), ("B", pair[1])):
                 if not found:
                     raise InputError(f"Scores need at least 2 images of each domain; {name} has none that can be read.")
             self._look(pair, a2b, b2a)  # the first calls take longer
-            started = time.monotonic()
+            started = working_time()
             self._look(pair, a2b, b2a)
-            each = (time.monotonic() - started) / 2
-            measuring = time.monotonic()
+            each = (working_time() - started) / 2
+            measuring = working_time()
             for images in pair:
                 self._network(images[0][None])
-            of_features = (time.monotonic() - measuring) / 2
+            of_features = (working_time() - measuring) / 2
             scored = len(self.files.a) + len(self.files.b)
             trained = len(self.files.trained_a) + len(self.files.trained_b)
             self._open_cost = CAUTION * (scored + trained) * (of_reading + of_features)
@@ -124,11 +124,11 @@ class Validation:
     @contextmanager
     def clock(self) -> Iterator[None]:
         """Count the time of the block as scoring."""
-        started = time.monotonic()
+        started = working_time()
         try:
             yield
         finally:
-            self.spent += time.monotonic() - started
+            self.spent += working_time() - started
 
     def _read(self, a: Sequence[Path], b: Sequence[Path], wanted: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
         return (
@@ -206,7 +206,7 @@ class Validation:
         target: ImageFormat,
     ) -> tuple[dict[str, Any], list[Finding]]:
         measured = self._measure(reals, there, back, target)
-        kid = self._distance(torch.cat(measured.features), self._features["b" if direction == "a2b" else "a"])
+        kid = self._kid(measured, self._features["b" if direction == "a2b" else "a"])
         scores: dict[str, Any] = {"kid": kid}
         for name, metric in METRICS.items():
             if metric.in_training and name != "kid":
@@ -234,7 +234,11 @@ class Validation:
         for _, batch in same_size_batches(((None, real) for real in reals), _BATCH):
             ways = partial(self._run, there), partial(self._run, back)
             trip = round_trip(batch, *ways, target, seed=self.config.seed, first=len(measured.rows))
-            measured.features.append(self._network(trip.fake))
+            if "kid" not in measured.failures:
+                try:
+                    measured.features.append(self._network(trip.fake))
+                except Exception as error:  # the scores without features are kept
+                    measured.failures["kid"] = failure_reason(error)
             measured.outputs.append(thumbnails(trip.fake))
             for i, real in enumerate(batch):
                 fake = trip.fake[i]
@@ -248,6 +252,16 @@ class Validation:
                 measured.changes += [l1(fake, real)] if real.shape == fake.shape else []
                 measured.planes.append(plane_correlations(real, fake))
         return measured
+
+    def _kid(self, measured: "_Measured", real: Tensor) -> dict[str, float]:
+        """The KID of the translations; NaN, with an entry in the failures, if it cannot be computed."""
+        if "kid" not in measured.failures:
+            try:
+                kid = self._distance(torch.cat(measured.features), real)
+                return {name: finite(value) for name, value in kid.items()}
+            except Exception as error:
+                measured.failures["kid"] = failure_reason(error)
+        return dict.fromkeys(("value", "low", "high"), math.nan)
 
     def _distance(self, x: Tensor, y: Tensor) -> dict[str, float]:
         value, low, high = kernel_distance(x, y, num_bootstrap=_NUM_BOOTSTRAP, seed=self.config.seed)

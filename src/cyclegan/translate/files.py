@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cyclegan.errors import InputError, UnreadableError
+from cyclegan.errors import InputError, UnreadableError, reason_of, remedy_sentence
 from cyclegan.images import Array
 from cyclegan.images.codecs import read_as, write_image
 from cyclegan.images.formats import ImageFormat
@@ -46,7 +46,9 @@ def translate_files(
     memory_frames: float = MEMORY_FRAMES,
     on_done: Callable[[Path], None] = lambda _: None,
 ) -> list[tuple[Path, str]]:
-    """Translate and write every file of a plan. Returns the files that could not be read, with reasons.
+    """Translate and write every file of a plan. Returns the files that could not be translated, with reasons.
+
+    These are files that cannot be read, and images whose translation is not finite.
 
     Threads decode files ahead of the network and write results behind it, a few at a time.
     batch_size, short_side, scale_width, stabilise, memory_frames: as in `cyclegan.translate.folder.translate_folder`.
@@ -96,10 +98,15 @@ def translate_files(
             images = readable(len(part))
             if batch_size > 1 and not stabilise:
                 images = _grouped_by_size(images, batch_size)
-            for result in translator.translate(
+            for result in translator.translate_each(
                 arrays(images), batch_size=batch_size, stabilise=stabilise, memory_frames=memory_frames
             ):
-                yield in_network.popleft(), np.asarray(result)
+                image = in_network.popleft()
+                if isinstance(result, InputError):
+                    failed.append((image.source, str(result)))
+                    on_done(image.source)
+                else:
+                    yield image, np.asarray(result)
 
     try:
         _write_all(results(), translator.target, num_threads, on_done)
@@ -148,7 +155,8 @@ def _write_all(
         except OSError as error:
             num_done += sum(not other.cancel() and other.exception() is None for *_, other in writing)
             raise InputError(
-                f"{image.target} could not be written: {error.strerror or error}. {num_done} images are done and kept."
+                f"{image.target} could not be written: {reason_of(error)}. {num_done} images are done and kept."
+                f"{remedy_sentence(error)}"
             ) from error
         num_done += 1
         on_done(image.source)

@@ -24,7 +24,7 @@ from cyclegan.images.headers import image_size, read_sizes, without_pixel_limit
 from cyclegan.images.regions import ArraySource, ImageSource, Tag, TiledWriter
 from cyclegan.translate.partial_result import PartialResult
 from cyclegan.translate.progress import OnProgress
-from cyclegan.translate.tiling.budget import available_bytes, choose_plan, tiled_bytes, untiled_bytes
+from cyclegan.translate.tiling.budget import available_bytes, choose_plan, plans, tiled_bytes, untiled_bytes
 from cyclegan.translate.tiling.network import TiledNetwork, TilingPlan, TilingState, has_instance_norm, why_no_tiles
 from cyclegan.translate.tiling.pictures import (
     TILE,
@@ -194,7 +194,8 @@ class _TiledTranslation:
         height, width = image.height, image.width
         num_rows, side = -(-height // self.tile), writer.tile_side(self.tile)
         with PartialResult.open(self.target, self._key(plan), notes) as partial:
-            plan = partial.plan(plan, notes, lambda plan: self._fits(height, width, plan))
+            possible = plans(self.translator.original, is_given=self.statistics != "exact")
+            plan = partial.plan(plan, possible, lambda plan: self._fits(height, width, plan))
             if partial.num_rows > 0:
                 notes.append(f"{self.target.name}: {partial.num_rows} of {num_rows} rows of tiles were done before.")
             try:
@@ -253,7 +254,15 @@ class _TiledTranslation:
         if tiled.num_passes:
             save_sometimes(state)
         num_rows, begin = -(-image.height // plan.side), 1 - tiled.output_share
-        rows = output_rows(output, image.height, image.width, plan.side, translator.target, first=first)
+        rows = output_rows(
+            output,
+            image.height,
+            image.width,
+            plan.side,
+            translator.target,
+            check=lambda tile: translator.check_finite(tile, precision="fp32"),
+            first=first,
+        )
         for index, row in enumerate(rows, first + 1):
             yield row
             self.on_progress(f"row {index} of {num_rows}", begin + tiled.output_share * index / num_rows)

@@ -1,10 +1,13 @@
 """Translate images with a trained model."""
 
+import copy
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -13,13 +16,16 @@ from cyclegan.config import Direction
 from cyclegan.errors import InputError
 from cyclegan.images import Array
 from cyclegan.images.pillow import from_pillow, to_pillow
-from cyclegan.images.tensors import from_tensor, pad_to_multiple, same_size_batches, to_tensor
-from cyclegan.storage.hub import fetch_model
-from cyclegan.storage.model import ModelInfo, find_model, load_generator
+from cyclegan.images.tensors import from_tensor, is_finite, pad_to_multiple, same_size_batches, to_tensor
+from cyclegan.storage.hub import PREFIX, fetch_model
+from cyclegan.storage.model import ModelInfo, find_model, find_weights, load_generator
+from cyclegan.system.arguments import check_choice, check_path
+from cyclegan.system.host_state import host_state
 from cyclegan.translate.engines import Engine
-from cyclegan.translate.engines.exported import find_export, open_export
+from cyclegan.translate.engines.exported import files_of_export, find_export, open_export
 from cyclegan.translate.engines.registry import open_engine
 from cyclegan.translate.engines.with_torch import open_torch
+from cyclegan.translate.pickling import Origin, reduce_translator
 from cyclegan.translate.stabilise import MEMORY_FRAMES, Stabiliser
 from cyclegan.translate.tiling.pictures import translate_array
 
@@ -35,12 +41,23 @@ class Translator:
     """
 
     def __init__(
-        self, network: nn.Module | Engine, info: ModelInfo, direction: Direction, device: torch.device | None = None
+        self,
+        network: nn.Module | Engine,
+        info: ModelInfo,
+        direction: Direction,
+        device: torch.device | None = None,
+        *,
+        name: str | None = None,
     ) -> None:
-        """network: a generator, computed by torch in float32 on `device` (default: the CPU), or an engine."""
+        """network: a generator, computed by torch in float32 on `device` (default: the CPU), or an engine.
+
+        name: what messages call the model; default: the class of the network, or the engine.
+        """
+        self.name = name or (type(network).__name__ if isinstance(network, nn.Module) else network.name)
         if isinstance(network, nn.Module):
             network = replace(open_torch(network, "fp32", device or torch.device("cpu")), original=network)
         self.engine = network
+        self.origin: Origin | None = None
         self.info = info
         self.direction = direction
         self.device = network.device
@@ -66,6 +83,7 @@ class Translator:
         return self.engine.original
 
     @classmethod
+    @host_state()
     def load(
         cls,
         path: str | Path,
@@ -86,15 +104,19 @@ class Translator:
         Raises InputError if there is no such model, it is damaged, or the engine is not installed or cannot compute it.
         """
         _check_choice(direction, weights)
-        found = find_export(Path(path))
+        path = check_path("path", path)
+        found = find_export(path)
         if found is not None:
             export, folder, own = found
             if weights is not None:
                 raise InputError(f"{path} was exported with its weights, and weights is {weights}; leave it out.")
             direction = own or direction
             opened = open_export(export, folder, direction, engine=engine, precision=precision, device=device)
-            return cls(opened, export.origin, direction)
-        network, info = load_generator(find_model(Path(path)), direction, weights)
+            translator = cls(opened, export.origin, direction, name=str(path))
+            translator.origin = Origin.of(folder, None, files_of_export(export, folder, direction), None)
+            return translator
+        model = find_model(path)
+        network, info = load_generator(model, direction, weights)
         source, target = info.formats(direction)
         opened = open_engine(
             network,
@@ -105,7 +127,10 @@ class Translator:
             device=device,
             eight_bit=target.dtype == "uint8",
         )
-        return cls(opened, info, direction)
+        translator = cls(opened, info, direction, name=str(path))
+        files = (model / "config.json", find_weights(model, direction, weights)[1])
+        translator.origin = Origin.of(model, weights, files, opened.original)
+        return translator
 
     @classmethod
     def from_pretrained(
@@ -135,7 +160,28 @@ class Translator:
                 raise
             hint = f"{repo_id} is a local folder: load it with Translator.load."
             raise type(error)(f"{str(error).removesuffix('.')}; {hint}") from error
-        return cls.load(model, direction=direction, device=device, weights=weights, engine=engine, precision=precision)
+        translator = cls.load(
+            model, direction=direction, device=device, weights=weights, engine=engine, precision=precision
+        )
+        translator.name = f"{PREFIX}{repo_id}"
+        return translator
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the path of the model with a digest, or as its weights, see `cyclegan.translate.pickling`."""
+        return reduce_translator(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """A translator with a copy of the network. An exported file has one engine for both."""
+        twin = type(self).__new__(type(self))
+        twin.__dict__.update(self.__dict__)
+        engine = self.engine
+        if engine.original is not None:
+            original = copy.deepcopy(engine.original, memo)
+            twin.engine = replace(engine, original=original)
+            if engine.network is not None:
+                opened = open_torch(original, engine.precision, engine.device)
+                twin.engine = replace(opened, original=original, reason=engine.reason)
+        return twin
 
     def __call__(self, image: Picture) -> Picture:
         """One image, as in `translate`."""
@@ -160,29 +206,89 @@ class Translator:
         `cyclegan.translate.stabilise`; memory_frames: its time constant.
         tile: translate each image in squares of so many pixels, for images that do not fit into memory as a whole. The
         result is the same, without seams. Raises InputError if it still does not fit.
+        Raises InputError for a result that is not finite, such as after an overflow in fp16.
         """
+        for result in self.translate_each(
+            images, batch_size=batch_size, stabilise=stabilise, memory_frames=memory_frames, tile=tile
+        ):
+            if isinstance(result, InputError):
+                raise result
+            yield result
+
+    def translate_each(
+        self,
+        images: Iterable[Picture],
+        *,
+        batch_size: int = 1,
+        stabilise: bool = False,
+        memory_frames: float = MEMORY_FRAMES,
+        tile: int | None = None,
+    ) -> Iterator[Picture | InputError]:
+        """As `translate`, but yields the error of an image whose result is not finite, and goes on with the next."""
         if tile is not None and stabilise:
             raise InputError(f"tile is {tile} and stabilise is on; frames of a sequence are not translated in tiles.")
         if tile is not None:
             for image in images:
                 array = self._to_array(image)
-                array = translate_array(self.original, array, self.info.model, self.source, self.target, tile)
-                yield self._like(isinstance(image, Image.Image), array)
+                try:
+                    array = translate_array(
+                        self.original,
+                        array,
+                        self.info.model,
+                        self.source,
+                        self.target,
+                        tile,
+                        check=partial(self.check_finite, given=array, precision="fp32"),
+                    )
+                except _NotFiniteError as error:
+                    yield error
+                else:
+                    yield self._like(isinstance(image, Image.Image), array)
             return
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; expected at least 1.")
         network: Network = Stabiliser(self.network, memory_frames=memory_frames) if stabilise else self.engine
         tensors = ((isinstance(image, Image.Image), to_tensor(self._to_array(image), self.source)) for image in images)
         for were_pil, batch in same_size_batches(tensors, batch_size, max_pixels=None):
-            for was_pil, result in zip(were_pil, self._run(batch, network), strict=True):
-                yield self._like(was_pil, from_tensor(result, self.target))
+            for was_pil, result, given in zip(were_pil, self._run(batch, network), batch, strict=True):
+                try:
+                    self.check_finite(result, given)
+                except _NotFiniteError as error:
+                    yield error
+                else:
+                    yield self._like(was_pil, from_tensor(result, self.target))
 
     def translate_tensor(self, images: Tensor) -> Tensor:
         """(N, C, H, W) in [-1, 1] of any size -> the same size of the other domain, on the CPU.
 
         Sizes that the network does not take are padded by reflection at the right and bottom, and cropped afterwards.
+        Raises InputError for a result that is not finite.
         """
-        return self._run(images, self.engine)
+        result = self._run(images, self.engine)
+        self.check_finite(result, images)
+        return result
+
+    def check_finite(
+        self, result: Tensor, given: Tensor | Array | None = None, *, precision: str | None = None
+    ) -> None:
+        """Raise InputError if a result on the CPU holds NaN or infinity, which a picture would show as black.
+
+        given: the input, which is the cause if it holds NaN or infinity itself. precision: of the computation; default:
+        that of the engine.
+        """
+        if is_finite(result):
+            return
+        if given is not None and not np.isfinite(np.asarray(given)).all():
+            raise _NotFiniteError("The image itself holds NaN or infinity; fill these values with a number first.")
+        engine, precision = self.engine, precision or self.engine.precision
+        remedy = "its weights are damaged or too large, so use another checkpoint of the run"
+        if precision != "fp32":
+            verb = "translate" if engine.original is not None else "export it again"
+            remedy = f"{verb} with --precision fp32"
+        raise _NotFiniteError(
+            f"{self.name} gives NaN or infinity for this image ({self.direction}, {precision} on {engine.device}); "
+            f"{remedy}."
+        )
 
     def _run(self, images: Tensor, network: Network) -> Tensor:
         height, width = images.shape[-2:]
@@ -206,8 +312,11 @@ class Translator:
         return to_pillow(array) if was_pil and self.target.is_picture else array
 
 
+class _NotFiniteError(InputError):
+    """A result that holds NaN or infinity."""
+
+
 def _check_choice(direction: str, weights: str | None) -> None:
-    if direction not in ("a2b", "b2a"):
-        raise InputError(f"direction is {direction!r}; expected a2b or b2a.")
-    if weights not in (None, "final", "average"):
-        raise InputError(f"weights is {weights!r}; expected final or average.")
+    check_choice("direction", direction, ("a2b", "b2a"))
+    if weights is not None:
+        check_choice("weights", weights, ("final", "average"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cyclegan.errors import InputError, reason_of
+from cyclegan.errors import InputError, reason_of, remedy_sentence
 from cyclegan.images import Array
 from cyclegan.images.resizing import resize
 from cyclegan.system.atomic import atomic_path
@@ -65,7 +65,9 @@ def _write_errors(av: Any, target: Path, cause: Callable[[], BaseException | Non
         if (other := cause()) is not None:
             raise other from None
         stays = "What was there before stays" if target.exists() else "Nothing is left of it"
-        raise InputError(f"{target} could not be written: {reason_of(error)}. {stays}.") from error
+        raise InputError(
+            f"{target} could not be written: {reason_of(error)}. {stays}.{remedy_sentence(error)}"
+        ) from error
 
 
 class _Track:

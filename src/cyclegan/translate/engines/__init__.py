@@ -21,6 +21,7 @@ class Engine:
     """(N, C, H, W) float32 in [-1, 1] of a size that the network takes -> the same of the other domain, float32.
 
     network: the torch module behind it, for access to its layers, float32 in and out; None if there is none.
+    channels: of the input and the output of an exported file, None where it does not say.
     original: the float32 generator on the same device, which computes tiles for every engine; None for an export.
     reason: a sentence on why `auto` chose this precision, or why it is slow on this device.
     """
@@ -32,6 +33,7 @@ class Engine:
     network: nn.Module | None = None
     original: nn.Module | None = None
     reason: str = ""
+    channels: tuple[int | None, int | None] = (None, None)
 
     def __call__(self, images: Tensor) -> Tensor:
         return self.compute(images)

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from cyclegan.config import Config, Direction
+from cyclegan.config import MAX_SIDE, Config, Direction
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.formats import ImageFormat
 from cyclegan.storage.model import ModelInfo
@@ -40,7 +40,7 @@ EXPORT_FORMATS: dict[str, ExportFormat] = {
 class Side(Config):
     """One end of a network. Values of files, from low to high, become -1 to 1."""
 
-    name: str
+    name: str = Field(max_length=1000)
     layout: Literal["NCHW"] = "NCHW"
     type: Literal["float32"] = "float32"
     range: tuple[float, float] = (-1.0, 1.0)
@@ -63,7 +63,9 @@ class Check(Config):
 class Network(Config):
     """One direction: a file beside config.json."""
 
-    file: str
+    file: str = Field(
+        max_length=255, pattern=r"^[^/\\\x00]+\.[a-z0-9]+$", description="name of a file beside config.json"
+    )
     input: Side
     output: Side
     check: Check
@@ -79,10 +81,21 @@ class ExportInfo(Config):
     format_version: Literal[1] = 1
     export_format: Literal["onnx", "openvino", "torch-export"]
     precision: Literal["fp32", "fp16", "bf16", "int8"]
-    multiple: int
-    smallest: int
+    multiple: int = Field(ge=1, le=MAX_SIDE)
+    smallest: int = Field(ge=1, le=MAX_SIDE)
     networks: dict[Direction, Network] = Field(min_length=1)
     origin: ModelInfo
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for direction, network in self.networks.items():
+            sides = zip(
+                ("input", "output"), (network.input, network.output), self.origin.formats(direction), strict=True
+            )
+            for name, side, image in sides:
+                if side.image != image:
+                    raise ValueError(f"the {name} of {direction} is {side.image}, but its origin says {image}")
+        return self
 
 
 def find_export(path: Path) -> tuple[ExportInfo, Path, Direction | None] | None:
@@ -129,7 +142,23 @@ def open_export(
     path = folder / info.networks[direction].file
     if not path.is_file():
         raise InputError(f"{path} is missing; export it again.")
-    return open_file(path, info.export_format, info.precision, device)
+    opened = open_file(path, info.export_format, info.precision, device)
+    described = info.networks[direction]
+    sides = zip(("input", "output"), (described.input, described.output), opened.channels, strict=True)
+    for name, side, count in sides:
+        if count not in (None, side.image.channels):
+            raise InputError(
+                f"The {name} of {direction} in {folder / 'config.json'} has {side.image.channels} channels, "
+                f"but {path.name} takes {count}."
+            )
+    return opened
+
+
+def files_of_export(info: ExportInfo, folder: Path, direction: Direction) -> tuple[Path, ...]:
+    """The files of one direction, config.json included."""
+    path = folder / info.networks[direction].file
+    weights = [path.with_suffix(".bin")] if info.export_format == "openvino" else []
+    return (folder / "config.json", path, *weights)
 
 
 def open_file(path: Path, export_format: str, precision: str, device: str = "cpu") -> Engine:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -83,7 +84,26 @@ def save_openvino(model: Any, path: Path, about: dict[str, str], *, half: bool) 
     """Write an .xml and a .bin. half: store weights in fp16, also those of bf16."""
     for key, value in about.items():
         model.set_rt_info(value, ["cyclegan", key])
-    require("openvino").save_model(model, path, compress_to_fp16=half)
+    openvino = require("openvino")
+    try:
+        openvino.save_model(model, path, compress_to_fp16=half)
+        openvino.Core().read_model(path)  # on a full disk it may write too little without an error
+    except RuntimeError as error:
+        _raise_disk_error(path, path.with_suffix(".bin"))
+        raise OSError(f"{path} could not be written by OpenVINO: {error}") from error
+
+
+def _raise_disk_error(*paths: Path) -> None:
+    """Raise the OSError that kept a library from writing these files, if there is one, by writing more than it did."""
+    written = sum(path.stat().st_size for path in paths if path.exists())
+    for path in paths:
+        path.unlink(missing_ok=True)
+    with paths[0].open("wb") as file:
+        for _ in range(written // 2**20 + 2):
+            file.write(bytes(2**20))
+        file.flush()
+        os.fsync(file.fileno())
+    paths[0].unlink()
 
 
 @contextlib.contextmanager

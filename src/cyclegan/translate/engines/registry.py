@@ -1,5 +1,6 @@
 """The engines. A new engine is one row of `ENGINES`."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TypeAlias
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 
 from cyclegan.errors import InputError
 from cyclegan.system.devices import has_fast_bf16, resolve_device
+from cyclegan.system.json_files import shown
 from cyclegan.translate.engines import Engine, psnr, require, smooth_picture, with_openvino
 from cyclegan.translate.engines.graphs import to_onnx, to_openvino
 from cyclegan.translate.engines.with_onnxruntime import open_onnxruntime
@@ -68,10 +70,10 @@ AUTO_DB = 40.0
 
 def check_choice(engine: str, precision: str | None) -> None:
     """Raises InputError unless both are known names."""
-    if engine not in ("auto", *ENGINES):
-        raise InputError(f"engine is {engine!r}; expected {', '.join(('auto', *ENGINES))}.")
-    if precision is not None and precision not in PRECISIONS:
-        raise InputError(f"precision is {precision!r}; expected {', '.join(PRECISIONS)}.")
+    if not isinstance(engine, str) or engine not in ("auto", *ENGINES):
+        raise InputError(f"engine is {shown(engine)}; expected {', '.join(('auto', *ENGINES))}.")
+    if precision is not None and (not isinstance(precision, str) or precision not in PRECISIONS):
+        raise InputError(f"precision is {shown(precision)}; expected {', '.join(PRECISIONS)}.")
 
 
 def open_engine(
@@ -131,6 +133,8 @@ def _open_auto(
     test_picture = test_picture.to(device)
     with torch.inference_mode():
         decibels = psnr(exact(test_picture), fast(test_picture))
+    if math.isnan(decibels):
+        return replace(exact, reason="bf16 gives values that are not finite")
     if decibels < AUTO_DB:
         return replace(exact, reason=f"bf16 keeps only {decibels:.0f} dB of this model, less than {AUTO_DB:.0f}")
     return replace(fast, reason=f"built into this {device.type.upper()}; {decibels:.0f} dB to fp32 on a test picture")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cyclegan.errors import InputError
+from cyclegan.system.json_files import cut
 from cyclegan.translate.engines import Engine, require
 
 # OpenVINO's name of the type that it computes in. By default it takes bf16 wherever the processor has it, for fp32 too.
@@ -72,7 +73,7 @@ def open_openvino(graph: Any, precision: str) -> Engine:
         compiled = core.compile_model(model, "CPU", settings)
     except RuntimeError as error:
         where = graph if isinstance(graph, Path) else "The model"
-        first = str(error).strip().splitlines()[-1]
+        first = cut((str(error).strip().splitlines() or ["it is empty"])[-1], 250)
         raise InputError(f"{where} is not a model that openvino {openvino.__version__} reads: {first}") from None
     taken = computes_in(compiled)
     if taken != hint:
@@ -82,7 +83,15 @@ def open_openvino(graph: Any, precision: str) -> Engine:
         # A copy, because the next call overwrites the memory of the result.
         return torch.from_numpy(compiled(images.contiguous().numpy())[0].copy())
 
-    return Engine("openvino", precision, torch.device("cpu"), compute)
+    source, target = (_channels(end) for end in (model.input(0), model.output(0)))
+    return Engine("openvino", precision, torch.device("cpu"), compute, channels=(source, target))
+
+
+def _channels(end: Any) -> int | None:
+    """The channels of the input or output of a model, if they are fixed."""
+    shape = end.get_partial_shape()
+    is_known = shape.rank.is_static and shape.rank.get_length() == 4 and shape[1].is_static
+    return int(shape[1].get_length()) if is_known else None
 
 
 def computes_in(compiled: Any) -> str:

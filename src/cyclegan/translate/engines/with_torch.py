@@ -1,6 +1,7 @@
 """torch: the network as it was trained, or with its convolutions in 16 bits."""
 
 import copy
+import zipfile
 from pathlib import Path
 
 import torch
@@ -10,6 +11,8 @@ from torch.nn import functional as F
 from cyclegan.errors import InputError
 from cyclegan.networks.layers import DTYPES
 from cyclegan.system.devices import why_slow
+from cyclegan.system.json_files import cut
+from cyclegan.system.zip_files import harm_in
 from cyclegan.translate.engines import Engine
 
 # torch sums a channel of a channels-last tensor in one go. Beyond this many pixels a float32 sum would be less exact
@@ -40,10 +43,24 @@ def open_torch(network: nn.Module, precision: str, device: torch.device) -> Engi
 def open_exported_program(path: Path, precision: str, device: torch.device) -> Engine:
     """The engine of a torch.export file. Raises InputError for damage."""
     try:
-        module = torch.export.load(path).module(check_guards=False).to(device)
+        with zipfile.ZipFile(path) as archive:
+            if (harm := harm_in(archive, path.stat().st_size)) is not None:
+                raise ValueError(harm)
+        program = torch.export.load(path)
+        source, target = _channels(program)
+        module = program.module(check_guards=False).to(device)
     except Exception as error:  # of many kinds: zip, JSON, versions
-        raise InputError(f"{path} is not a torch-export file that this torch reads: {error}") from None
-    return Engine("torch", precision, device, module, reason=why_slow(precision, device))
+        reason = cut(" ".join(str(error).split()), 250)
+        raise InputError(f"{path} is not a torch-export file that this torch reads: {reason}") from None
+    return Engine("torch", precision, device, module, reason=why_slow(precision, device), channels=(source, target))
+
+
+def _channels(program: torch.export.ExportedProgram) -> tuple[int | None, int | None]:
+    """The channels of the input and the output of a program, None where they are not fixed."""
+    signature, nodes = program.graph_signature, {node.name: node for node in program.graph.nodes}
+    found = [nodes[str(names[0])].meta["val"].shape[1] for names in (signature.user_inputs, signature.user_outputs)]
+    source, target = (count if isinstance(count, int) else None for count in found)
+    return source, target
 
 
 class SixteenBit(nn.Module):

@@ -1,6 +1,6 @@
 """Run images in the type of their file through a tiled network, by region."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -52,9 +52,19 @@ def picture_of(source: ImageSource, image_format: ImageFormat, network: nn.Modul
 
 
 def output_rows(
-    output: Plane, height: int, width: int, side: int, image_format: ImageFormat, *, first: int = 0
+    output: Plane,
+    height: int,
+    width: int,
+    side: int,
+    image_format: ImageFormat,
+    *,
+    check: Callable[[Tensor], None],
+    first: int = 0,
 ) -> Iterator[Array]:
-    """The result in rows of tiles from row `first` on, (rows, width, C) each, in its file's type."""
+    """The result in rows of tiles from row `first` on, (rows, width, C) each, in its file's type.
+
+    check: called with each tile before it is rounded; it raises an error for one that is no result.
+    """
     with torch.inference_mode():
         for top in range(first * side, height, side):
             bottom = min(top + side, height)
@@ -62,7 +72,9 @@ def output_rows(
             row: Array | None = None
             for box in tile_boxes(bottom - top, width, side):
                 tile = output.read(Box(top, bottom, box.left, box.right))
-                values = from_tensor(tile[0].float(), image_format)
+                result = tile[0].float().cpu()
+                check(result)
+                values = from_tensor(result, image_format)
                 if row is None:
                     row = np.empty((bottom - top, width, values.shape[2]), values.dtype)
                 row[:, box.left : box.right] = values
@@ -71,11 +83,18 @@ def output_rows(
 
 
 def translate_array(
-    network: nn.Module, array: Array, model: ModelConfig, source: ImageFormat, target: ImageFormat, tile: int
+    network: nn.Module,
+    array: Array,
+    model: ModelConfig,
+    source: ImageFormat,
+    target: ImageFormat,
+    tile: int,
+    *,
+    check: Callable[[Tensor], None],
 ) -> Array:
     """Translate an array (H, W, C) in tiles: as without tiles, to 1e-4 of [-1, 1] before rounding.
 
-    Raises InputError if it does not fit into memory, before any work.
+    check: as in `output_rows`. Raises InputError if it does not fit into memory, before any work.
     """
     check_tile(tile, network)
     height, width = array.shape[:2]
@@ -87,7 +106,7 @@ def translate_array(
     picture = picture_of(ArraySource(array), source, network, model)
     output = TiledNetwork(network, picture, plan).output()
     top = 0
-    for row in output_rows(output, height, width, tile, target):
+    for row in output_rows(output, height, width, tile, target, check=check):
         result[top : top + len(row)] = row
         top += len(row)
     return result

@@ -1,0 +1,70 @@
+"""Signals that stop a command or a training."""
+
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from cyclegan.system.terminal import say
+
+
+class AnnouncedStop(KeyboardInterrupt):
+    """A stop that the user has been told of already."""
+
+
+@contextmanager
+def stop_signals() -> Iterator[Callable[[], bool]]:
+    """Yields a function that says whether Ctrl-C, SIGTERM or SIGHUP (a closed terminal) has come, for a loop to ask.
+
+    A second Ctrl-C interrupts at once. A second one of the others does not: a closed terminal often sends several, and
+    would prevent that the work is saved.
+    """
+    asked = False
+
+    def ask(number: int, _frame: object) -> None:
+        nonlocal asked
+        if asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if not asked:
+            say("Finishing this step and saving; press Ctrl-C again to stop at once.")
+        asked = True
+
+    with _signal_handler(ask, (signal.SIGINT, *_other_stops())):
+        yield lambda: asked
+
+
+@contextmanager
+def signals_interrupt() -> Iterator[None]:
+    """Make SIGTERM and SIGHUP (a closed terminal) raise KeyboardInterrupt like Ctrl-C, so that files are cleaned up.
+
+    Only the first one does: a closed terminal often sends several, which would interrupt the clean-up.
+    """
+    numbers = _other_stops()
+
+    def interrupt(_number: int, _frame: object) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    with _signal_handler(interrupt, numbers):
+        yield
+
+
+def _other_stops() -> tuple[signal.Signals, ...]:
+    """SIGTERM and SIGHUP, without those that are ignored, as nohup needs."""
+    numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    return tuple(number for number in numbers if signal.getsignal(number) not in (signal.SIG_IGN, None))
+
+
+@contextmanager
+def _signal_handler(handler: Callable[[int, object], None], numbers: Iterable[signal.Signals]) -> Iterator[None]:
+    """Handle these signals in the block. Only the main thread can; in others nothing changes."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, before in previous.items():
+            signal.signal(number, before)

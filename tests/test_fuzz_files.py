@@ -19,7 +19,10 @@ from PIL import Image
 import cyclegan.step.precision
 from conftest import TINY, TINY_MODEL, make_folder
 from cyclegan import ModelConfig, Translator, import_reference, make_config, train
-from cyclegan.config import read_config_file
+from cyclegan.config import DataConfig, read_config_file
+from cyclegan.data.image_folder import scan_folder
+from cyclegan.data.image_order import ImageOrder, Stretch
+from cyclegan.data.known_images import KnownImages
 from cyclegan.errors import CycleganError, InputError, UnreadableError
 from cyclegan.images import headers
 from cyclegan.images.codecs import probe_image, read_image, write_image
@@ -387,6 +390,41 @@ def test_header_indices(tmp_path, monkeypatch):
         found = HeaderIndex.load(path)
         for chunk in read_headers(files, found):
             assert not chunk.unreadable
+
+    @fuzz_settings(80)
+    @given(damaged_bytes(path.read_bytes()))
+    def check(content):
+        with damage(path, content):
+            attempt(use, path=path)
+
+    check()
+
+
+def test_the_images_that_a_run_knows(tmp_path):
+    folder = scan_folder(make_folder(tmp_path / "a", 4), 3, None, DataConfig(crop_size=16))
+    stretches = (Stretch(0, 1, 3), Stretch(5, 2, 4, np.array([1], np.int32)))
+    known = KnownImages(
+        training=folder.paths,
+        keys=folder.keys,
+        held=("held.png",),
+        held_keys=np.array([7], np.uint64),
+        copies=("copy.png",),
+        scored=("held.png",),
+        num_validation=10,
+        num_samples=4,
+        stretches=stretches,
+    )
+    path = tmp_path / ".images_a.npz"
+    known.save(path)
+    assert known.is_like(KnownImages.load(path))
+
+    def use():
+        found = KnownImages.load(path)
+        if found is not None:
+            order = ImageOrder(0, 0, True, found.stretches)
+            images, place = order.at(found.stretches[-1].step, 0)
+            assert 0 <= images[place] < len(found.training)
+            assert len(found.find(folder)) == len(found.training)
 
     @fuzz_settings(80)
     @given(damaged_bytes(path.read_bytes()))

@@ -6,8 +6,6 @@ a few bytes each, so that ten million of them are a file of some hundred megabyt
 
 import hashlib
 import os
-import zipfile
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,7 +16,10 @@ from numpy.typing import NDArray
 
 from cyclegan.data.image_folder import ImageFolder
 from cyclegan.data.image_order import Stretch
+from cyclegan.errors import UnreadableError
+from cyclegan.images import Array
 from cyclegan.images.file_list import FileList
+from cyclegan.images.npy import read_stored_arrays
 from cyclegan.system.atomic import atomic_path
 
 Keys = NDArray[np.uint64]
@@ -48,27 +49,27 @@ class KnownImages:
     def load(cls, path: Path) -> "KnownImages | None":
         """What `save` wrote; None if the file is missing or damaged."""
         try:
-            with np.load(path, allow_pickle=False) as file:
-                names = {name: _unpack(file[name]) for name in ("training", "held", "copies", "scored")}
-                ends = np.cumsum(file["num_absent"])[:-1]
-                stretches = [
-                    Stretch(int(step), int(batch_size), int(num_known), absent.astype(np.int32))
-                    for step, batch_size, num_known, absent in zip(
-                        *file["stretches"].T, np.split(file["absent"], ends), strict=True
-                    )
-                ]
-                known = cls(
-                    training=names["training"],
-                    keys=file["keys"].astype(np.uint64),
-                    held=tuple(names["held"].names()),
-                    held_keys=file["held_keys"].astype(np.uint64),
-                    copies=tuple(names["copies"].names()),
-                    scored=tuple(names["scored"].names()),
-                    num_validation=int(file["num_validation"]),
-                    num_samples=int(file["num_samples"]),
-                    stretches=tuple(stretches),
+            found = read_stored_arrays(path)
+            names = {name: _unpack(found[name]) for name in ("training", "held", "copies", "scored")}
+            ends = np.cumsum(found["num_absent"])[:-1]
+            stretches = [
+                Stretch(int(step), int(batch_size), int(num_known), absent.astype(np.int32))
+                for step, batch_size, num_known, absent in zip(
+                    *found["stretches"].T, np.split(found["absent"], ends), strict=True
                 )
-        except (OSError, ValueError, KeyError, EOFError, TypeError, OverflowError, zlib.error, zipfile.BadZipFile):
+            ]
+            known = cls(
+                training=names["training"],
+                keys=found["keys"].astype(np.uint64),
+                held=tuple(names["held"].names()),
+                held_keys=found["held_keys"].astype(np.uint64),
+                copies=tuple(names["copies"].names()),
+                scored=tuple(names["scored"].names()),
+                num_validation=int(found["num_validation"]),
+                num_samples=int(found["num_samples"]),
+                stretches=tuple(stretches),
+            )
+        except (UnreadableError, ValueError, KeyError, TypeError, OverflowError):
             return None
         return known if known._is_consistent() else None
 
@@ -149,13 +150,12 @@ def _are_indices(values: NDArray[np.int32], count: int) -> bool:
     return not len(values) or bool(values[0] >= 0 and values[-1] < count and (np.diff(values) > 0).all())
 
 
-# Names are one array of bytes, each followed by a zero byte: quickly compressed to a tenth.
+# Names are one array of bytes, each followed by a zero byte.
 
 
 def _pack(names: Iterable[str]) -> NDArray[np.uint8]:
-    joined = b"".join(os.fsencode(name) + b"\0" for name in names)
-    return np.frombuffer(zlib.compress(joined, 1), np.uint8)
+    return np.frombuffer(b"".join(os.fsencode(name) + b"\0" for name in names), np.uint8)
 
 
-def _unpack(packed: NDArray[np.uint8]) -> FileList:
-    return FileList(Path(), zlib.decompress(packed.astype(np.uint8).tobytes()))
+def _unpack(packed: Array) -> FileList:
+    return FileList(Path(), packed.astype(np.uint8).tobytes())

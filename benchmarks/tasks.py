@@ -83,7 +83,7 @@ def build_drawings(out: Path, size: int, *, paired: bool = False) -> None:
     except ImportError:
         raise InputError("The task drawings is made from SVG files; install resvg-py: pip install resvg-py") from None
     messages = Messages("datasets")
-    with workplace(out, messages) as work:
+    with workplace(out, "package", messages) as work:
         received = fetch(OPENMOJI, work, begins=(b"\x1f\x8b",), messages=messages)
         with tarfile.open(received.path) as archive:
             # File by file, because the safe filter of extractall came with Python 3.11.4.

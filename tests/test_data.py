@@ -2,6 +2,7 @@ import itertools
 import pickle
 import shutil
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,7 +17,9 @@ from cyclegan.data.image_folder import scan_folder
 from cyclegan.data.loader import batches
 from cyclegan.data.splits import split_held_out
 from cyclegan.images.codecs import write_image
+from cyclegan.images.file_list import list_images
 from cyclegan.images.formats import ImageFormat
+from cyclegan.images.identical import find_identical, sizes_of
 from cyclegan.images.tensors import to_tensor
 
 MODEL = ModelConfig(discriminator_layers=1)
@@ -186,11 +189,52 @@ def test_files_that_fail_to_decode_are_skipped_alike_by_everyone(folders):
 
 def test_held_out_images_leave_the_training_set(tmp_path):
     scanned = scan_folder(make_folder(tmp_path / "x", 40), 3, None, DATA)
-    kept, held = split_held_out(scanned, 4, seed=0)
+    split = split_held_out(scanned, 4, seed=0)
+    kept, held = split.training, split.held
     assert len(kept) == 36
     assert len(held) == 4
     assert not set(kept.paths) & set(held)
-    assert split_held_out(scanned, 5, seed=0) == (scanned, ())  # too few to spare any
+    few = split_held_out(scanned, 5, seed=0)  # too few to spare any
+    assert (few.training, few.held) == (scanned, ())
+
+
+def copy_of(path, *names):
+    return [Path(shutil.copyfile(path, path.with_name(name))) for name in names]
+
+
+def test_copies_of_held_out_images_leave_the_training_set_with_them(tmp_path):
+    folder = make_folder(tmp_path / "x", 60)
+    alone = split_held_out(scan_folder(folder, 3, None, DATA), 4, seed=0)
+    assert (alone.copies, alone.has_copies) == ((), False)
+    copies = [path for original in sorted(folder.iterdir()) for path in copy_of(original, f"copy of {original.name}")]
+    split = split_held_out(scan_folder(folder, 3, None, DATA), 4, seed=0)
+    assert len(split.held) == len(split.copies) == 4
+    assert {path.read_bytes() for path in split.held} == {path.read_bytes() for path in split.copies}
+    assert not {path.read_bytes() for path in split.held} & {path.read_bytes() for path in split.training.paths}
+    assert len(split.training) == len(split.training.keys) == 60 + len(copies) - 8
+
+
+def test_at_most_a_tenth_leaves_the_training_set_copies_included(tmp_path):
+    folder = make_folder(tmp_path / "x", 60)
+    first = split_held_out(scan_folder(folder, 3, None, DATA), 6, seed=0).held[0]
+    copy_of(first, *(f"{index:02} again.png" for index in range(10)))
+    split = split_held_out(scan_folder(folder, 3, None, DATA), 7, seed=0)
+    assert len(split.held) == 7  # others in the place of one with too many copies
+    assert (split.copies, split.has_copies) == ((), False)
+    assert first.read_bytes() not in {path.read_bytes() for path in split.held}
+
+
+def test_files_of_one_size_are_copies_only_with_the_same_bytes(tmp_path):
+    # Their beginnings, middles and sizes are the same.
+    arrays = [np.zeros((90, 90, 3), np.uint8) for _ in range(40)]
+    (tmp_path / "x").mkdir()
+    for index, array in enumerate(arrays):
+        array[-1, -1] = min(index, 38)  # the last two are copies
+        np.save(tmp_path / "x" / f"{index:02}.npy", array)
+    found = find_identical(sorted((tmp_path / "x").iterdir()), files := list_images(tmp_path / "x"), sizes_of(files))
+    assert found == {**{index: [index] for index in range(38)}, 38: [38, 39], 39: [38, 39]}
+    (tmp_path / "x" / "03.npy").unlink()
+    assert 3 not in find_identical(list(files[:5]), files, np.full(40, arrays[0].nbytes + 128))
 
 
 def test_other_channels_in_any_file_are_refused_before_training(tmp_path):

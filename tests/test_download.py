@@ -330,6 +330,18 @@ def test_a_web_page_instead_of_a_file_is_refused(server, tmp_path):
         assert nothing_left(tmp_path)
 
 
+def test_what_a_killed_process_was_unpacking_or_converting_is_made_again(server, tmp_path):
+    work = tmp_path / ".x.partial"
+    for name in ("images", "x"):
+        (work / name).mkdir(parents=True)
+        (work / name / "half").touch()
+    (work / "x.pth").touch()
+    server.script = [serve(DATA)]
+    with workplace(tmp_path / "x", "x", QUIET):
+        assert [path.name for path in work.iterdir()] == ["lock"]
+    assert nothing_left(tmp_path)
+
+
 def test_a_full_disk_is_reported_before_the_download(server, tmp_path, monkeypatch):
     usage = type("Usage", (), {"free": 1000})
     monkeypatch.setattr("cyclegan.datasets.fetching.shutil.disk_usage", lambda _: usage)

@@ -322,6 +322,11 @@ def test_results_are_a_table_on_screen(root, tmp_path, capsys):
 def test_test_images_that_were_trained_on_are_reported(root, tmp_path):
     scores = evaluate(root / "run", root / "trainA", root / "testB", direction="a2b", out=tmp_path, quiet=True)
     assert any("9 of 9 test images of A lie in the training folder" in note for note in scores.directions["a2b"].notes)
+    # Under another name, too.
+    shutil.copytree(root / "testA", tmp_path / "test")
+    shutil.copyfile(root / "trainA" / "3.png", tmp_path / "test" / "new name.png")
+    scores = evaluate(root / "run", tmp_path / "test", root / "testB", direction="a2b", out=tmp_path / "b", quiet=True)
+    assert any("1 of 7 test images of A lie in the training folder" in note for note in scores.directions["a2b"].notes)
 
 
 def test_images_are_brought_to_the_short_side_that_is_asked_for(root, tmp_path):

@@ -181,10 +181,13 @@ class Commands:
 
 
 ALL = [name for name in vars(Commands) if not name.startswith("__")]
-# Bytes that are free: none; enough for the first small files; enough for some of the larger ones.
-ROOMS = [0, 8192, 40960]
-EXTRA = {"train": [4096, 200_000, 600_000, 1_200_000], "export_torch": [200_000], "tiles": [100_000]}
+# Exports that take seconds.
 SLOW = ("export_onnx", "export_torch")
+QUICK = [name for name in ALL if name not in SLOW]
+# Bytes that are free, by command: none, enough for the first small files, and, where that is much, for larger ones.
+ROOMS = {name: [0, 8192] for name in ALL} | {"train": [0, 4096, 600_000, 1_200_000], "export_torch": [0]}
+ROOMS |= {"tiles": [0, 8192, 100_000], "bench": [0, 40_960], "inspect": [0], "compare": [0], "export_onnx": [0]}
+MORE_ROOMS = {name: [16_384, 40_960, 100_000, 200_000, 400_000] for name in ALL}
 
 
 @pytest.fixture
@@ -237,7 +240,10 @@ def check_whole(root):
 
 @pytest.mark.parametrize(
     ("name", "room"),
-    [(name, room) for name in ALL for room in [*ROOMS, *EXTRA.get(name, [])][: 1 if name in SLOW else 9]],
+    [
+        *((name, room) for name, rooms in ROOMS.items() for room in rooms),
+        *(pytest.param(name, room, marks=pytest.mark.slow) for name, rooms in MORE_ROOMS.items() for room in rooms),
+    ],
 )
 def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(disk, commands, capsys, name, room):
     words = getattr(commands, name)(disk.root / "out")
@@ -253,11 +259,10 @@ def test_a_full_disk_is_one_sentence_and_the_same_command_goes_on(disk, commands
     check_whole(disk.root)
 
 
-REPLACING = ["translate", "translate_one", "tiles", "tiled_png", "video", "evaluate", "inspect", "compare", "bench"]
-
-
-@pytest.mark.parametrize("room", [0, 8192])
-@pytest.mark.parametrize("name", REPLACING)
+@pytest.mark.parametrize("room", [0, pytest.param(8192, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["translate", "tiles", "tiled_png", "video", "evaluate", "inspect", "compare", "bench"]
+)
 def test_what_was_there_outlives_a_full_disk(disk, commands, capsys, name, room):
     words = getattr(commands, name)(disk.root / "out")
     assert attempt(words, capsys)[0] == 0
@@ -313,7 +318,7 @@ def files_up_to(size):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name not in SLOW])
+@pytest.mark.parametrize("name", QUICK)
 def test_a_limit_on_files_is_one_sentence_and_the_same_command_goes_on(commands, tmp_path, capsys, name):
     place = tmp_path / "place"
     place.mkdir()
@@ -329,7 +334,7 @@ def test_a_limit_on_files_is_one_sentence_and_the_same_command_goes_on(commands,
 # ---- places that may not be written
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name not in SLOW])
+@pytest.mark.parametrize("name", QUICK)
 def test_a_read_only_disk_is_one_sentence(disk, commands, capsys, name):
     words = getattr(commands, name)(disk.root / "out")
     subprocess.run(["mount", "-o", "remount,ro", disk.root], check=True)
@@ -379,7 +384,7 @@ def as_plain_user(words, closed):
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), err
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if name not in SLOW])
+@pytest.mark.parametrize("name", QUICK)
 def test_a_folder_of_another_user_is_one_sentence(trained, server, monkeypatch, foreign_folder, tmp_path, capsys, name):  # noqa: F811
     # What is read lies where the other user may read it too.
     inputs = foreign_folder / "inputs"

@@ -402,6 +402,19 @@ def test_a_small_checkpoint_that_becomes_large_is_refused_before_it_is_read(tmp_
     assert peak_mib() - before < 50
 
 
+def test_an_exported_program_with_compressed_entries_is_refused(trained, tmp_path):
+    export_model(trained, out=tmp_path / "x", format="torch-export", direction="a2b")
+    path = tmp_path / "x" / "a2b.pt2"
+    Translator.load(path, device="cpu")
+    with zipfile.ZipFile(path) as archive:
+        entries = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in entries.items():
+            archive.writestr(name, content)
+    with pytest.raises(InputError, match="its entries are compressed"):
+        Translator.load(path, device="cpu")
+
+
 def test_entries_that_overlap_are_refused(tmp_path):
     path = tmp_path / "latest_net_G_A.pth"
     with zipfile.ZipFile(path, "w") as archive:

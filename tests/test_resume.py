@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import signal
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -16,8 +17,12 @@ from conftest import TINY, make_folder
 from cyclegan import InputError, TrainConfig, train
 from cyclegan.cli import main
 from cyclegan.config import flat_values
+from cyclegan.data.image_order import ImageOrder, Stretch
+from cyclegan.data.known_images import KnownImages
+from cyclegan.data.preprocessing import load_resized
+from cyclegan.images.file_list import FileList
 from cyclegan.storage.model import read_info
-from cyclegan.storage.run import read_run_config
+from cyclegan.storage.run import list_checkpoints, read_log, read_run_config
 from cyclegan.training import Batch
 from cyclegan.training.events import StepDone
 
@@ -297,3 +302,248 @@ def test_networks_and_folders_that_changed_have_commands_too(folders, tmp_path):
     words = re.search(r"new ones: cyclegan (.*)", str(error.value))[1]
     main(shlex.split(words))
     assert (settings_of(run)["b"], settings_of(run)["steps"]) == (str(other), 6)
+
+
+# ---- images that come and go between sessions
+
+
+@pytest.fixture
+def shown(monkeypatch):
+    """The names of the images that are loaded for training, by the name of their folder, in order."""
+    names = {}
+
+    def load(path, *arguments):
+        names.setdefault(path.parent.name, []).append(path.name)
+        return load_resized(path, *arguments)
+
+    monkeypatch.setattr("cyclegan.data.dataset.load_resized", load)
+    return names
+
+
+def session(folders, out, shown, stop=None, **changes):
+    """Train, and return the names of the images of each folder that its steps have shown."""
+    shown.clear()
+    before = read_info(list_checkpoints(out)[0] / "model").step if out.is_dir() else 0
+    settings = {**TINY, "steps": 12, "cache_gib": 0, "quiet": True, **changes}
+    with suppress(KeyboardInterrupt):
+        train(*folders, out=out, callbacks=[] if stop is None else [stop_at(stop)], **settings)
+    count = (read_info(list_checkpoints(out)[0] / "model").step - before) * settings.get("batch_size", 1)
+    return {folder: names[:count] for folder, names in shown.items()}  # batches are loaded ahead
+
+
+def add_image(folder, name, seed=9):
+    make_folder(folder.parent / "more", 1, seed=seed)
+    return (folder.parent / "more" / "0.png").rename(folder / name)
+
+
+def test_images_that_are_added_leave_the_order_of_the_others(folders, tmp_path, shown, capfd):
+    whole = session(folders, tmp_path / "whole", shown)
+    first = session(folders, tmp_path / "run", shown, stop=3)
+    add_image(folders[0], "3 new.png")
+    capfd.readouterr()
+    second = session(folders, tmp_path / "run", shown, quiet=False)
+    said = printed(capfd)
+    assert "A: 1 image added since the last session, such as 3 new.png." in said
+    assert "B:" not in said.replace("B: 5 images", "")
+    a, b = first["a"] + second["a"], first["b"] + second["b"]
+    assert b == whole["b"]
+    # In this pass and in the next one.
+    assert sorted(a[:7]) == sorted([*whole["a"][:6], "3 new.png"])
+    known = [name for name in a if name != "3 new.png"]
+    assert known == whole["a"][: len(known)]
+    assert events(tmp_path / "run", "session")[1]["images"] == [
+        "A: 1 image added since the last session, such as 3 new.png."
+    ]
+
+
+def test_images_that_are_removed_leave_the_order_of_the_others(folders, tmp_path, shown, capfd):
+    whole = session(folders, tmp_path / "whole", shown)
+    first = session(folders, tmp_path / "run", shown, stop=3)
+    gone = whole["a"][4]
+    kept = (folders[0] / gone).rename(tmp_path / gone)
+    add_image(folders[0], "new.png")
+    capfd.readouterr()
+    second = session(folders, tmp_path / "run", shown, stop=5, quiet=False)
+    assert "A: 1 image added, 1 removed or unreadable since the last session, such as new.png." in printed(capfd)
+    # One that comes back has the place that it had, or comes later in this pass.
+    kept.rename(folders[0] / gone)
+    third = session(folders, tmp_path / "run", shown, quiet=False)
+    assert f"A: 1 image added since the last session, such as {gone}." in printed(capfd)
+    a = first["a"] + second["a"] + third["a"]
+    others = [name for name in whole["a"][:6] if name != gone]
+    assert [name for name in a[:7] if name not in ("new.png", gone)] == others
+    assert sorted(a[:7]) == sorted([*others, "new.png", gone])
+    later = [name for name in a[7:] if name != "new.png"]
+    assert later == whole["a"][6 : 6 + len(later)]
+
+
+def test_files_with_another_content_are_reported(folders, tmp_path, shown, capfd):
+    session(folders, tmp_path / "run", shown, stop=3)
+    add_image(folders[1], "2.png")
+    capfd.readouterr()
+    session(folders, tmp_path / "run", shown, stop=5, quiet=False)
+    assert "B: 1 image changed since the last session, such as 2.png." in printed(capfd)
+    session(folders, tmp_path / "run", shown, quiet=False)
+    assert "since the last session" not in printed(capfd)
+
+
+def test_a_run_whose_images_changed_is_resumed_bit_for_bit_too(folders, tmp_path, shown):
+    settings = {"batch_size": 2, "pool_size": 3, "dropout": True}
+    session(folders, tmp_path / "whole", shown, stop=4, **settings)
+    shutil.copytree(tmp_path / "whole", tmp_path / "run")
+    for index in range(3):
+        add_image(folders[0], f"new {index}.png", seed=index + 20)
+    whole = session(folders, tmp_path / "whole", shown, **settings)
+    parts = [session(folders, tmp_path / "run", shown, stop=stop, **settings) for stop in (5, 6, 9, None)]
+    assert [name for part in parts for name in part["a"]] == whole["a"]
+    assert_same_weights(tmp_path / "whole", tmp_path / "run")
+
+
+def test_an_older_checkpoint_goes_on_with_the_images_of_today(folders, tmp_path, shown):
+    run = tmp_path / "run"
+    session(folders, run, shown, stop=3)
+    add_image(folders[0], "new.png")
+    session(folders, run, shown, stop=7)
+    shutil.rmtree(run / "checkpoints" / "step_0000007")
+    names = session(folders, run, shown)["a"]
+    assert len(names) == 9
+    assert len(set(names[:4])) == 4  # what is left of the pass
+    assert "new.png" in names[:4]
+
+
+@pytest.mark.parametrize("damage", ["missing", "nonsense", "half"])
+def test_a_run_without_a_list_of_its_images_goes_on(folders, tmp_path, shown, capfd, damage):
+    whole = session(folders, tmp_path / "whole", shown)
+    first = session(folders, tmp_path / "run", shown, stop=3)
+    file = tmp_path / "run" / ".images_a.npz"
+    content = file.read_bytes()
+    file.unlink() if damage == "missing" else file.write_bytes(
+        b"nonsense" if damage == "nonsense" else content[: len(content) // 2]
+    )
+    capfd.readouterr()
+    second = session(folders, tmp_path / "run", shown, quiet=False)
+    assert (f"{file} cannot be read" in printed(capfd)) == (damage != "missing")
+    assert first["a"] + second["a"] == whole["a"]
+    assert_same_weights(tmp_path / "whole", tmp_path / "run")
+    assert KnownImages.load(file) is not None
+
+
+def test_added_images_undo_no_epoch(folders, tmp_path, shown):
+    run = tmp_path / "run"
+    settings = {"steps": None, "epochs": 4, "log_steps": 1, "model_epochs": 1, "batch_size": 1}
+    session(folders, run, shown, stop=9, **settings)
+    for index in range(6):
+        add_image(folders[0], f"new {index}.png", seed=index + 20)
+    session(folders, run, shown, **settings)
+    assert read_info(run / "model").step == 9 + 30  # an epoch and a half, then two and a half
+    lines = [line for line in read_log(run / "log.jsonl") if "event" not in line]
+    epochs, rates = ([line[name] for line in lines] for name in ("epoch", "learning_rate"))
+    assert epochs[8] == 1.5
+    assert epochs[9] == pytest.approx(1.5 + 1 / 12)
+    assert epochs[-1] == 4
+    assert epochs == sorted(epochs)
+    assert rates == sorted(rates, reverse=True)
+    models = {path.name: read_info(path).step for path in (run / "models").iterdir()}
+    assert models == {"epoch_0001": 6, "epoch_0002": 15, "epoch_0003": 27, "epoch_0004": 39}
+
+
+def test_pairs_stay_pairs_when_pairs_are_added(tmp_path, shown):
+    folders = [make_folder(tmp_path / name, 5, seed=seed) for seed, name in enumerate("ab")]
+    names = session(folders, tmp_path / "run", shown, stop=3, shuffle=False)
+    for name in ("1 more.png", "0 more.png", "9.png"):
+        for folder in folders:
+            add_image(folder, name)
+    (folders[0] / "2.png").unlink(), (folders[1] / "2.png").unlink()
+    names = session(folders, tmp_path / "run", shown, steps=15, shuffle=False, resume=True)
+    assert names["a"] == names["b"]
+    assert names["a"][:5] == ["0 more.png", "1 more.png", "3.png", "4.png", "9.png"]
+    assert names["a"][5:] == sorted(path.name for path in folders[0].iterdir())
+
+
+def test_training_images_and_held_out_ones_never_change_places(tmp_path, shown):
+    folders = [make_folder(tmp_path / name, 100, seed=seed) for seed, name in enumerate("ab")]
+    settings = {"num_validation": 10, "sample_steps": 100}
+    session(folders, tmp_path / "run", shown, stop=1, **settings)
+    before = KnownImages.load(tmp_path / "run" / ".images_a.npz")
+    assert (len(before.training), len(before.held)) == (90, 10)
+    # Many more, a copy of a held-out image among them, and one that is held out is gone for a while.
+    for index in range(100, 140):
+        add_image(folders[0], f"{index}.png", seed=index)
+    shutil.copyfile(folders[0] / before.held[0], folders[0] / "copy.png")
+    away = (folders[0] / before.held[1]).rename(tmp_path / "away.png")
+    session(folders, tmp_path / "run", shown, stop=2, **settings)
+    away.rename(folders[0] / before.held[1])
+    session(folders, tmp_path / "run", shown, **settings)
+    after = KnownImages.load(tmp_path / "run" / ".images_a.npz")
+    assert after.held == before.held == after.scored
+    assert after.copies == ("copy.png",)
+    assert list(after.training.names())[:90] == list(before.training.names())
+    assert len(after.training) == 130
+    assert (after.keys != 0).all()
+
+
+def test_a_run_that_began_with_copies_in_training_keeps_them_and_says_so(tmp_path, shown, capfd, monkeypatch):
+    # As a release that did not look for copies.
+    folders = [make_folder(tmp_path / name, 100, seed=seed) for seed, name in enumerate("ab")]
+    for path in list(folders[0].iterdir()):
+        shutil.copyfile(path, path.with_name(f"copy of {path.name}"))
+    settings = {"num_validation": 10, "sample_steps": 100}
+    with monkeypatch.context() as patch:
+        patch.setattr("cyclegan.data.splits.find_identical", lambda *_: {})
+        whole = session(folders, tmp_path / "whole", shown, **settings)
+        first = session(folders, tmp_path / "run", shown, stop=3, **settings)
+    (tmp_path / "run" / ".images_a.npz").unlink(), (tmp_path / "run" / ".images_b.npz").unlink()
+    capfd.readouterr()
+    second = session(folders, tmp_path / "run", shown, stop=5, **{**settings, "quiet": False})
+    third = session(folders, tmp_path / "run", shown, **settings)
+    said = printed(capfd)
+    assert re.search(r"\d+ training images of A are exact copies of images that are held out", said)
+    assert first["a"] + second["a"] + third["a"] == whole["a"]
+    assert_same_weights(tmp_path / "whole", tmp_path / "run")
+
+
+def test_a_list_of_images_takes_few_bytes_and_is_written_only_when_it_changes(folders, tmp_path, shown):
+    session(folders, tmp_path / "run", shown, stop=3)
+    files = [tmp_path / "run" / f".images_{domain}.npz" for domain in "ab"]
+    before = [file.stat().st_mtime_ns for file in files]
+    session(folders, tmp_path / "run", shown, stop=5)
+    assert [file.stat().st_mtime_ns for file in files] == before
+    names = FileList(tmp_path, [f"subfolder/image_{index:07}.jpg" for index in range(100_000)])
+    known = KnownImages(
+        names, np.arange(100_000, dtype=np.uint64), (), np.zeros(0, np.uint64), (), (), 0, 0, (Stretch(0, 1, 100_000),)
+    )
+    known.save(tmp_path / "known.npz")
+    assert known.is_like(KnownImages.load(tmp_path / "known.npz"))
+    assert (tmp_path / "known.npz").stat().st_size < 100_000 * 16
+
+
+# ---- the order by itself
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_every_pass_shows_every_image_once_whatever_comes_and_goes(seed):
+    rng = np.random.default_rng(seed)
+    batch_sizes, counts = rng.integers(1, 4, 5).tolist(), (4 + np.cumsum(rng.integers(0, 5, 5))).tolist()
+    steps = [0, *np.cumsum(rng.integers(1, 12, 4)).tolist()]
+    stretches = []
+    for step, batch_size, count in zip(steps, batch_sizes, counts, strict=True):
+        absent = np.sort(rng.choice(count, rng.integers(0, count // 2), replace=False)).astype(np.int32)
+        stretches.append(Stretch(step, batch_size, count, absent if step else absent[:0]))
+    final, seen = stretches[-1].step + 20, set()  # in this pass
+    for index, (stretch, end) in enumerate(zip(stretches, [*steps[1:], final], strict=True)):
+        order = ImageOrder(seed, 0, True, stretches[: index + 1])
+        present = set(range(stretch.num_known)) - set(stretch.absent.tolist())
+        for step in range(stretch.step, end):
+            for slot in range(stretch.batch_size):
+                images, place = order.at(step, slot)
+                seen = seen if present - seen else set()
+                assert int(images[place]) in present - seen
+                seen.add(int(images[place]))
+        seen = seen if present - seen else set()
+
+
+def test_the_order_of_images_that_never_change_is_that_of_earlier_releases():
+    order = ImageOrder(3, 1, True, [Stretch(0, 2, 7)])
+    expected = [np.random.default_rng([11, 3, 1, epoch]).permutation(7).tolist() for epoch in range(3)]
+    found = [order.at(step, slot) for step in range(10) for slot in range(2)]
+    assert [int(images[place]) for images, place in found] == [image for each in expected for image in each][:20]

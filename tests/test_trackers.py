@@ -321,7 +321,7 @@ def test_a_full_disk_under_tensorboard_leaves_the_log_whole(tmp_path, capfd):
 
     (tmp_path / "run").mkdir()
     with ExitStack() as stack:
-        log = RunLog(tmp_path / "run", 0, stack)
+        log = RunLog(tmp_path / "run", 0, Messages("test"), stack)
         trackers = Trackers(Messages("test"), {"tensorboard": Full()})
         for step in (1, 2):
             event = LossesLogged(step, 0.1, 1.0, 2.0, 1e-4, num_steps=1, losses={"cycle_a": 0.5})

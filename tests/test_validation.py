@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from PIL import Image, ImageOps
+from safetensors.torch import load_file
 from torch import nn
 
 from conftest import TINY, make_folder
@@ -85,7 +86,8 @@ def test_scores_come_from_images_that_are_neither_trained_on_nor_of_the_test_fol
     config = make_config({**TINY, "a": tmp_path, "num_validation": 50, "num_samples": 2})
     folders = find_folders(tmp_path)
     a, b = (scan_folder(folder, 3, None, config.data) for folder in (folders.a, folders.b))
-    kept_a, kept_b, samples, scored = split_domains(config, folders, a, b)
+    split = split_domains(config, folders, a, b)
+    kept_a, kept_b, samples, scored = split.a.training, split.b.training, split.samples, split.validation
     assert (len(scored.a), len(scored.b)) == (12, 13)  # a tenth
     assert samples.origin == "from the test folders"
     assert scored.origin == "held out of the training folders"
@@ -103,10 +105,51 @@ def test_with_too_few_images_scores_say_that_they_were_trained_on(folders):
     config = make_config({**TINY, "a": folders[0], "b": folders[1], "num_validation": 50})
     found = find_folders(*folders)
     a, b = (scan_folder(folder, 3, None, config.data) for folder in folders)
-    kept_a, kept_b, _, scored = split_domains(config, found, a, b)
+    split = split_domains(config, found, a, b)
+    kept_a, kept_b, scored = split.a.training, split.b.training, split.validation
     assert (len(kept_a), len(kept_b)) == (6, 5) == (len(scored.a), len(scored.b))
     assert "also trained on" in scored.origin
     assert scored.trained_a == () == scored.trained_b  # a set is no floor for itself
+
+
+def add_copies(folder, count):
+    """Copies of all images of a folder under other names, in turn, until it holds `count`."""
+    names = sorted(path.name for path in folder.iterdir())
+    for index in range(count - len(names)):
+        shutil.copyfile(folder / names[index % len(names)], folder / f"copy {index}.png")
+    return folder
+
+
+def test_no_image_is_trained_on_under_another_name(tmp_path, capfd):
+    a, b = (make_folder(tmp_path / name, 110, seed=index) for index, name in enumerate("ab"))
+    add_copies(a, 220)
+    run = train(a, b, out=tmp_path / "run", **settings(steps=2, quiet=False))
+    shown = " ".join(capfd.readouterr().err.split())
+    assert "A: 200 images to train on, and 10 held out with 10 exact copies of them" in shown
+    assert "B: 100 images to train on, and 10 held out," in shown
+    assert "10 images of A and 10 of B, held out of the training folders" in shown
+    assert read_info(run / "model").step == 2
+
+
+def test_a_folder_of_few_pictures_under_many_names_is_not_split_and_says_so(tmp_path, capfd):
+    a, b = (add_copies(make_folder(tmp_path / name, 24, seed=index), 130) for index, name in enumerate("ab"))
+    train(a, b, out=tmp_path / "run", **settings(steps=2, quiet=False))
+    shown = " ".join(capfd.readouterr().err.split())
+    assert "A: 130 images to train on, in" in shown
+    assert (
+        "Scores: from 10 images of A and 10 of B, those of A and B also trained on, because a tenth of them, without "
+        "copies, is fewer than 10"
+    ) in shown
+
+
+def test_test_images_that_are_copies_of_training_images_are_counted(tmp_path, capfd):
+    for name, count in (("trainA", 12), ("trainB", 12), ("testA", 3), ("testB", 3)):
+        make_folder(tmp_path / name, count, seed=len(name) + ord(name[-1]))
+    shutil.copyfile(tmp_path / "trainA" / "5.png", tmp_path / "testA" / "other.png")
+    train(tmp_path, out=tmp_path.with_name("run"), **settings(steps=1, num_validation=0, quiet=False))
+    shown = " ".join(capfd.readouterr().err.split())
+    assert "1 of the 4 test images of A are exact copies of training images." in shown
+    assert "test images of B" not in shown
 
 
 @pytest.mark.usefixtures("unhurried")
@@ -230,13 +273,62 @@ def test_a_best_that_was_being_replaced_when_the_run_was_killed_is_found_again(l
     assert read_best(run) is None
 
 
-def test_other_held_out_images_begin_a_new_search_for_the_best(large_folders, tmp_path, monkeypatch, capfd):
+@pytest.mark.parametrize("stop_after", [3, 5, 9])
+@pytest.mark.usefixtures("unhurried", "quick_features")
+def test_the_best_over_two_sessions_is_that_of_an_uninterrupted_run(large_folders, tmp_path, stop_after):
+    """With scores that are computed, at a rate at which they rise and fall."""
+    given = settings(steps=12, learning_rate=0.005, seed=3, schedule="constant", checkpoint_steps=100)
+
+    def stop(event):
+        if isinstance(event, StepDone) and event.step == stop_after:
+            raise RuntimeError("of the host")
+
+    whole = train(*large_folders, out=tmp_path / "whole", **given)
+    with pytest.raises(RuntimeError, match="of the host"):
+        train(*large_folders, out=tmp_path / "parts", callbacks=[stop], **given)
+    before = read_best(tmp_path / "parts")
+    parts = train(*large_folders, out=tmp_path / "parts", **given)
+
+    scored = [
+        [(event["step"], event["kid"], event["best"]) for event in events(run, "scores")] for run in (whole, parts)
+    ]
+    assert scored[0] == scored[1]
+    assert len({kid for _, kid, _ in scored[0]}) == 6
+    step, kid, _ = min(scored[0], key=lambda score: score[1])
+    assert 2 < step < 12  # neither the first nor the last
+    assert (before.step == step) == (step <= stop_after)
+    for run in (whole, parts):
+        best = read_best(run)
+        assert (best.step, best.kid) == (step, kid)
+        assert read_info(run / "best" / "model").step == step
+    for name in ("model/a2b.safetensors", "model/b2a_average.safetensors", "training.safetensors"):
+        one, other = (load_file(run / "best" / name) for run in (whole, parts))
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_images_that_are_added_leave_the_validation_images_and_the_best_as_they_are(
+    large_folders, tmp_path, monkeypatch, capfd
+):
     folders = shutil.copytree(large_folders[0], tmp_path / "a"), large_folders[1]
     scripted(monkeypatch, [0.2, 0.3])
-    train(*folders, out=tmp_path / "run", **settings(steps=4, num_validation=12))
-    make_folder(tmp_path / "a" / "more", 40, seed=7)
+    train(*folders, out=tmp_path / "run", **settings(steps=4, num_validation=50))
+    make_folder(tmp_path / "a" / "more", 400, seed=7)  # a tenth is 51 by now
     scripted(monkeypatch, [0.5])
-    run = train(*folders, out=tmp_path / "run", resume=True, **settings(steps=6, num_validation=12, quiet=False))
+    run = train(*folders, out=tmp_path / "run", resume=True, **settings(steps=6, num_validation=50, quiet=False))
+    shown = " ".join(capfd.readouterr().err.split())
+    assert "A: 400 images added since the last session, such as more/0.png." in shown
+    assert "A: 499 images to train on, and 11 held out" in shown
+    assert "Other images are held out" not in shown
+    assert [event["best"] for event in events(run, "scores")] == [True, False, False]
+    assert len({event["held_out"] for event in events(run, "session")}) == 1
+
+
+def test_other_held_out_images_begin_a_new_search_for_the_best(large_folders, tmp_path, monkeypatch, capfd):
+    scripted(monkeypatch, [0.2, 0.3])
+    train(*large_folders, out=tmp_path / "run", **settings(steps=4, num_validation=12))
+    scripted(monkeypatch, [0.5])
+    run = train(*large_folders, out=tmp_path / "run", resume=True, **settings(steps=6, quiet=False))
     assert "Other images are held out" in capfd.readouterr().err
     assert [event["best"] for event in events(run, "scores")] == [True, False, True]
     assert "trained on then" in events(run, "validation")[-1]["origin"]

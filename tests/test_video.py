@@ -45,7 +45,9 @@ class Negative(nn.Module):
 def make_translator(network=None, a=3, b=3, dtype="uint8"):
     about = {"preprocess": "none", "load_size": 16, "crop_size": 16, "step": 0, "translate_with": "final"}
     formats = {"a": ImageFormat(channels=a, dtype=dtype), "b": ImageFormat(channels=b, dtype=dtype)}
-    info = ModelInfo(cyclegan_version="0", model=ModelConfig(norm="none"), **formats, **about)
+    info = ModelInfo(
+        cyclegan_version="0", model=ModelConfig(norm="none", channels_a=a, channels_b=b), **formats, **about
+    )
     return Translator(network or Same(), info, "a2b", torch.device("cpu"))
 
 

@@ -13,6 +13,7 @@ written raises Python's own OSError, of which ConnectionError is one.
 """
 
 import errno
+import re
 
 
 def reason_of(error: object) -> str:
@@ -40,8 +41,20 @@ def remedy_sentence(error: object) -> str:
     return f" {remedy[:1].upper()}{remedy[1:]}." if remedy else ""
 
 
+# What nobody reads to its end, such as a path of 5,000 letters.
+_LONG_WORD = re.compile(r"\S{500,}")
+
+
+def brief(message: object) -> str:
+    """A message whose words of 500 letters and more lose their middle."""
+    return _LONG_WORD.sub(lambda found: f"{found[0][:150]}...{found[0][-50:]}", str(message))
+
+
 class CycleganError(Exception):
-    """Base class of all errors of this package."""
+    """Base class of all errors of this package. Its message is one sentence, or a few, of bounded length."""
+
+    def __str__(self) -> str:
+        return brief(super().__str__())
 
 
 class InputError(CycleganError, ValueError):

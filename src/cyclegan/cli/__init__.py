@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cyclegan._version import __version__
 from cyclegan.cli import (
@@ -24,7 +24,7 @@ from cyclegan.cli import (
     train,
     translate,
 )
-from cyclegan.errors import CycleganError, InputError, reason_of, remedy_of
+from cyclegan.errors import CycleganError, InputError, brief, reason_of, remedy_of
 from cyclegan.system.signals import AnnouncedStop, signals_interrupt
 from cyclegan.system.terminal import ClosedOutputError, flush_or_drop, say
 
@@ -59,9 +59,15 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 class _Parser(argparse.ArgumentParser):
     """argparse whose errors are one sentence, with the nearest flag for an unknown one."""
 
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        # argparse takes the -- of `--device=--` for the end of the flags, and gives an empty list for the value.
+        if action.option_strings and action.nargs is None and arg_strings == ["--"]:
+            raise argparse.ArgumentError(action, "the value is '--'; expected one argument")
+        return super()._get_values(action, arg_strings)
+
     def error(self, message: str) -> NoReturn:
         unknown = message.removeprefix("unrecognized arguments: ").split()
-        if message.startswith("unrecognized") and unknown[0].startswith("-"):
+        if message.startswith("unrecognized") and unknown and unknown[0].startswith("-"):
             flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
             flag = unknown[0].partition("=")[0]
             nearest = difflib.get_close_matches(flag, flags, n=1)
@@ -70,7 +76,7 @@ class _Parser(argparse.ArgumentParser):
                 message += f", which is {theirs} here; cyclegan train --from-reference translates whole commands"
             elif nearest:
                 message += f"; did you mean {nearest[0]}?"
-        say(f"cyclegan: {message}")
+        say(f"cyclegan: {brief(message)}")
         say(f"See: {self.prog} --help")
         raise SystemExit(2)
 
@@ -137,7 +143,7 @@ def _sentence(error: CycleganError | OSError) -> str:
     remedy = remedy_of(error)
     if isinstance(error, OSError) and error.filename is not None and remedy:
         return f"{error.filename}: {reason_of(error)}; {remedy}."
-    return str(error)
+    return brief(error)
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:

@@ -100,14 +100,15 @@ def run(parsed: argparse.Namespace) -> None:
 
 def _translate(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> bool:
     """Returns whether everything could be translated."""
+    from cyclegan.system.arguments import check_int
     from cyclegan.translate.folder import TranslateOptions, translate_plan, without_useless_stabilising
     from cyclegan.translate.translator import Translator
     from cyclegan.video import plan_translation
 
     options = TranslateOptions(**{field.name: getattr(parsed, field.name) for field in fields(TranslateOptions)})
     options.check(lambda field: f"--{field.replace('_', '-')}")
-    if parsed.max_images is not None and parsed.max_images < 1:
-        raise InputError(f"--max-images is {parsed.max_images}; expected at least 1.")
+    if parsed.max_images is not None:
+        check_int("--max-images", parsed.max_images, least=1)
     translator = Translator.load(
         parsed.run_directory,
         direction=parsed.direction,

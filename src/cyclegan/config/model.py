@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # it loads torch, which is needed only when a configuration i
 
 # Limits that only a damaged or hostile file exceeds. Networks that fit no machine are refused when they are built.
 MAX_WIDTH, MAX_CHANNELS = 2**14, 2**14
+_MAX_OPTIONS = 2**16
 
 # Words of earlier releases that saved configurations and old command lines still have, by setting.
 OLD_WORDS = {name: {"pixel": "layer"} for name in ("norm", "discriminator_norm")}
@@ -273,7 +274,10 @@ def _check_options(network: "type[Network]", options: Mapping[str, Any]) -> dict
         known = f"it has {', '.join(model.model_fields)}" if model.model_fields else "it has none of its own"
         raise ValueError(f"{network.__name__} has no option {shown(unknown[0])}; {known}")
     try:
-        return model.model_validate(options).model_dump(mode="json")
+        found = model.model_validate(options).model_dump(mode="json")
+        if sum(len(repr(value)) for value in found.values()) > _MAX_OPTIONS:
+            raise ValueError(f"The options of {network.__name__} are longer than {_MAX_OPTIONS:,} characters")
+        return found
     except ValidationError as error:
         raise ValueError(
             f"The options of {network.__name__}: {describe_validation_error(error).removesuffix('.')}"

@@ -53,6 +53,8 @@ def resolved_values(*layers: Mapping[str, Any], preset: str | None = None) -> di
 
 def _resolve(*layers: Mapping[str, Any], preset: str | None) -> dict[str, Any]:
     """The flat values that the preset and the layers give."""
+    if preset is not None and not isinstance(preset, str):
+        raise InputError(f"There is no preset {shown(preset)}; choose one of: {', '.join(PRESETS)}.")
     named = [preset, *(layer["preset"] for layer in reversed(layers) if layer.get("preset"))]
     name = next((name for name in named if name), DEFAULT_PRESET)
     if not isinstance(name, str) or name not in PRESETS:

@@ -1,7 +1,6 @@
 """The batch of each training step, as a pure function of the step's number."""
 
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from torch.utils.data import Dataset
 
 from cyclegan.config import DataConfig, ModelConfig
 from cyclegan.data.image_folder import ImageFolder
+from cyclegan.data.image_order import ImageOrder, Stretch
 from cyclegan.data.preprocessing import augment, load_resized
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
@@ -18,8 +18,8 @@ from cyclegan.images.formats import ImageFormat
 from cyclegan.images.resizing import mirror_to_multiple
 from cyclegan.images.tensors import to_signal
 
-# First entry of the counter-based seeds of the two uses of randomness; the domain is the second.
-_ORDER, _AUGMENT = 11, 12
+# First entry of the counter-based seeds of crops and flips; the domain is the second.
+_AUGMENT = 12
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,8 @@ class UnpairedDataset(Dataset[Batch]):
 
     Each pass over a domain shows every image once, in a new order. The two domains are shuffled independently,
     so pairs are random. Without `data.shuffle` both are ordered by name, and equal positions of equally large domains
-    stay pairs. Crops and flips are drawn from (seed, domain, step, slot).
+    stay pairs. Crops and flips are drawn from (seed, domain, step, slot). orders: of a run whose images changed between
+    sessions, for A and B.
     """
 
     a: ImageFolder
@@ -51,6 +52,7 @@ class UnpairedDataset(Dataset[Batch]):
     batch_size: int
     seed: int
     cache_bytes: int = 0
+    orders: tuple[ImageOrder, ImageOrder] | None = None
     _cache: dict[Path, Array] = field(default_factory=dict, repr=False)
     _cached_bytes: int = 0
 
@@ -72,12 +74,16 @@ class UnpairedDataset(Dataset[Batch]):
 
     def _item(self, domain: int, folder: ImageFolder, step: int, slot: int, unreadable: list[tuple[str, str]]) -> Array:
         """One image, (C, H, W) in [-1, 1]."""
-        count = len(folder)
-        position = step * self.batch_size + slot
-        order = _order(self.seed, domain, position // count, count) if self.data.shuffle else range(count)
+        if self.orders is None:
+            a, b = (
+                ImageOrder(self.seed, domain, self.data.shuffle, [Stretch(0, self.batch_size, len(folder))])
+                for domain, folder in enumerate((self.a, self.b))
+            )
+            self.orders = a, b
+        order, first = self.orders[domain].at(step, slot)
         # A file that cannot be decoded is replaced by the next one in the order, the same in every process.
-        for offset in range(count):
-            path = folder.paths[order[(position + offset) % count]]
+        for offset in range(len(order)):
+            path = folder.paths[int(order[(first + offset) % len(order)])]
             try:
                 array = self._load(path, folder.image_format)
             except (InputError, UnreadableError) as error:
@@ -98,8 +104,3 @@ class UnpairedDataset(Dataset[Batch]):
             self._cache[path] = array
             self._cached_bytes += array.nbytes
         return array
-
-
-@lru_cache(maxsize=4)  # two passes of two domains: a batch may span both
-def _order(seed: int, domain: int, epoch: int, count: int) -> Array:
-    return np.random.default_rng([_ORDER, seed, domain, epoch]).permutation(count).astype(np.int32)

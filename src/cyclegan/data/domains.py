@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cyclegan.errors import InputError
 from cyclegan.images.file_list import list_images
+from cyclegan.system.arguments import real_path
 
 # Names of the four folders below one root, in the order of preference.
 _LAYOUTS = (("trainA", "trainB", "testA", "testB"), ("train/A", "train/B", "test/A", "test/B"), ("A", "B", "", ""))
@@ -39,7 +40,7 @@ def find_folders(a: Path, b: Path | None = None, test_a: Path | None = None, tes
     else:
         folders = Folders(a, b, test_a, test_b)
 
-    real_a, real_b = folders.a.resolve(), folders.b.resolve()
+    real_a, real_b = real_path(folders.a), real_path(folders.b)
     if real_a == real_b:
         raise InputError(f"Both domains are the folder {a}; a translator needs two different ones.")
     if real_a in real_b.parents or real_b in real_a.parents:

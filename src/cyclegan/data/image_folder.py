@@ -1,7 +1,7 @@
 """The images of one domain, checked before training."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +23,32 @@ Positions = NDArray[np.intp]
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """The readable images of one domain, in a fixed order, and the files that could not be read."""
+    """The readable images of one domain, in a fixed order, and the files that could not be read.
+
+    keys: (N,) hashes of name, size and time of change of each image. num_bytes: (N,) sizes of the files.
+    """
 
     root: Path
     paths: FileList
     image_format: ImageFormat
+    keys: NDArray[np.uint64] = field(compare=False, repr=False)
+    num_bytes: NDArray[np.int64] = field(compare=False, repr=False)
     unreadable: tuple[tuple[Path, str], ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def find(self, names: Collection[str]) -> dict[str, int]:
+        """The positions of those of these images, named relative to the folder, that it holds; in one pass."""
+        return {name: place for place, name in enumerate(self.paths.names()) if name in names} if names else {}
+
+    def without(self, paths: Collection[Path]) -> "ImageFolder":
+        """The folder without these images."""
+        if not paths:
+            return self
+        excluded = {path.relative_to(self.paths.root).as_posix() for path in paths}
+        kept = np.fromiter((name not in excluded for name in self.paths.names()), bool, len(self))
+        return replace(self, paths=self.paths.without(paths), keys=self.keys[kept], num_bytes=self.num_bytes[kept])
 
 
 def scan_folder(
@@ -77,7 +94,8 @@ def scan_folder(
         image_format = ImageFormat(channels=channels, dtype=dtype, low=low, high=high)
     except ValidationError as error:
         raise InputError(f"The images in {root} cannot be used: {describe_validation_error(error)}") from None
-    return ImageFolder(Path(root), paths, image_format, unreadable)
+    keys, num_bytes = np.concatenate(scan.keys), np.concatenate(scan.num_bytes)
+    return ImageFolder(Path(root), paths, image_format, keys, num_bytes, unreadable)
 
 
 @dataclass
@@ -90,6 +108,8 @@ class _FolderScan:
     config: DataConfig
     index: HeaderIndex
     usable: list[Positions] = field(default_factory=list)
+    keys: list[NDArray[np.uint64]] = field(default_factory=list)  # of the usable files, as num_bytes
+    num_bytes: list[NDArray[np.int64]] = field(default_factory=list)
     unreadable: dict[int, str] = field(default_factory=dict)
     first_of_type: dict[str, int] = field(default_factory=dict)  # numpy type -> position of its first file
     low: float = np.inf
@@ -109,6 +129,8 @@ class _FolderScan:
                 chosen, rest = np.split(rest, [len(rest) if limit is None else limit - count])
                 usable = self._check(headers, chosen)
                 self.usable.append(headers.begin + usable)
+                self.keys.append(headers.keys[usable])
+                self.num_bytes.append(headers.num_bytes[usable])
                 count += len(usable)
                 yield count
             if count == limit:

@@ -1,24 +1,28 @@
 """Split two folders into training, sample and validation images.
 
 Sample images are shown in grids. Validation images choose the best checkpoint. Both are held out of training where
-there are enough images; where there are not, `origin` says so. Test images are in separate folders, which
-`cyclegan evaluate` scores.
+there are enough images; where there are not, `origin` says so. Their exact copies leave training with them. Test images
+are in separate folders, which `cyclegan evaluate` scores.
 """
 
 import hashlib
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from cyclegan.config import MIN_VALIDATION, TrainConfig
 from cyclegan.data.domains import Folders
 from cyclegan.data.image_folder import ImageFolder
+from cyclegan.data.known_images import KnownImages
 from cyclegan.data.preprocessing import load_sample
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.file_list import evenly_spaced, list_images
+from cyclegan.images.identical import find_identical
 
 
 @dataclass(frozen=True)
@@ -51,26 +55,63 @@ class ValidationImages:
     digest: str
 
 
+@dataclass(frozen=True)
+class DomainSplit:
+    """The images of one domain. training: the folder without `held` and `copies`.
+
+    held: the sample and validation images. copies: images with the same bytes as one of them. held_names, copy_names:
+    of both, also of those that are gone since an earlier session. scored: the validation images of an earlier session,
+    which stay those of the run. has_copies: whether fewer are held out than could be without copies.
+    """
+
+    training: ImageFolder
+    held: tuple[Path, ...] = ()
+    copies: tuple[Path, ...] = ()
+    held_names: tuple[str, ...] = ()
+    copy_names: tuple[str, ...] = ()
+    scored: tuple[Path, ...] = ()
+    has_copies: bool = False
+
+
+@dataclass(frozen=True)
+class Split:
+    """Both domains, their sample images and their validation images."""
+
+    a: DomainSplit
+    b: DomainSplit
+    samples: SampleImages
+    validation: ValidationImages
+
+
 def split_domains(
-    config: TrainConfig, folders: Folders, a: ImageFolder, b: ImageFolder
-) -> tuple[ImageFolder, ImageFolder, SampleImages, ValidationImages]:
+    config: TrainConfig,
+    folders: Folders,
+    a: ImageFolder,
+    b: ImageFolder,
+    *,
+    known: tuple[KnownImages | None, KnownImages | None] = (None, None),
+    leave_copies_out: bool = True,
+) -> Split:
     """Hold images out of the training folders for validation and, without test folders, for the sample grids.
 
-    Returns the training folders without them, the sample images and the validation images. Validation images never come
-    from the test folders, which stay unseen until the end. Samples that cannot be used are replaced by others.
+    Validation images never come from the test folders, which stay unseen until the end. Samples that cannot be used are
+    replaced by others. known: the images of an earlier session of the run, whose split stays, unless the settings ask
+    for another number of images. leave_copies_out: False for a run that began when copies stayed in training.
     """
     has_test = folders.test_a is not None and folders.test_b is not None
-    whole_a, whole_b = a, b
-    a, held_a = _hold_out(a, config, has_test)
-    b, held_b = _hold_out(b, config, has_test)
+    split_a, split_b = (
+        _hold_out_again(whole, config, has_test, before) or _hold_out(whole, config, has_test, leave_copies_out)
+        for whole, before in zip((a, b), known, strict=True)
+    )
+    held_a, held_b = split_a.held, split_b.held
 
     if folders.test_a is not None and folders.test_b is not None:
         from_a: Sequence[Path] = list_images(folders.test_a)
         from_b: Sequence[Path] = list_images(folders.test_b)
         origin = "from the test folders"
     else:
-        from_a, from_b = held_a or whole_a.paths, held_b or whole_b.paths
-        origin = _origin([("A", bool(held_a)), ("B", bool(held_b))], config.num_samples)
+        from_a, from_b = held_a or a.paths, held_b or b.paths
+        origin = _origin((split_a, split_b), 1, config.num_samples)
     unreadable: list[tuple[Path, str]] = []
     samples_a, samples_b = (
         read_held_out(_beginning_with(paths, config.num_samples), config.num_samples, folder, config, unreadable)
@@ -78,56 +119,131 @@ def split_domains(
     )
     samples = SampleImages(samples_a, samples_b, origin, tuple(unreadable))
 
-    def validation_and_others(held: tuple[Path, ...], whole: ImageFolder) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
-        files = held if len(held) >= MIN_VALIDATION else tuple(evenly_spaced(whole.paths, config.num_validation))
+    def validation_and_others(split: DomainSplit, whole: ImageFolder) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
         # The baseline of real images compares two different sets.
+        if len(split.held) >= MIN_VALIDATION:
+            return split.held, tuple(evenly_spaced(split.training.paths, config.num_validation))
+        files = split.scored or tuple(evenly_spaced(whole.paths, config.num_validation))
         return files, tuple(evenly_spaced(whole.paths.without(files), config.num_validation))
 
-    files_a, trained_a = validation_and_others(held_a, whole_a)
-    files_b, trained_b = validation_and_others(held_b, whole_b)
+    files_a, trained_a = validation_and_others(split_a, a)
+    files_b, trained_b = validation_and_others(split_b, b)
     names = "/".join(path.name for path in (*files_a, *files_b))
     validation = ValidationImages(
         files_a,
         files_b,
         trained_a,
         trained_b,
-        _origin([("A", len(held_a) >= MIN_VALIDATION), ("B", len(held_b) >= MIN_VALIDATION)], MIN_VALIDATION),
+        _origin((split_a, split_b), MIN_VALIDATION, MIN_VALIDATION),
         hashlib.sha256(names.encode(errors="surrogateescape")).hexdigest()[:16],
     )
-    return a, b, samples, validation
+    return Split(split_a, split_b, samples, validation)
 
 
-def _hold_out(folder: ImageFolder, config: TrainConfig, has_test: bool) -> tuple[ImageFolder, tuple[Path, ...]]:
+def count_shared(test: Path, training: ImageFolder) -> tuple[int, int]:
+    """How many images of a test folder are also trained on, byte for byte, and how many it holds."""
+    files = list_images(test)
+    found = find_identical(files, training.paths, training.num_bytes)
+    return len({index for same in found.values() for index in same}), len(files)
+
+
+def _hold_out_again(
+    folder: ImageFolder, config: TrainConfig, has_test: bool, known: KnownImages | None
+) -> DomainSplit | None:
+    """The split of an earlier session, with new images in training; None if there is none, or another one is needed."""
+    if known is None or known.num_validation != config.num_validation:
+        return None
+    if not has_test and len(known.held) < config.num_samples != known.num_samples:
+        return None
+    places = folder.find(frozenset((*known.held, *known.copies, *known.scored)))
+    held, copies, scored = (
+        tuple(folder.paths[places[name]] for name in names if name in places)
+        for names in (known.held, known.copies, known.scored)
+    )
+    if len(held) < min(1, len(known.held)) or len(scored) < min(2, len(known.scored)):
+        return None  # another folder
+    training = folder.without((*held, *copies))
+    new = known.find_new(training) if held else np.zeros(0, np.intp)
+    found = find_identical(held, training.paths.take(new), training.num_bytes[new])
+    more = tuple(training.paths[place] for place in new[list(found)].tolist())
+    return DomainSplit(
+        training.without(more),
+        held,
+        (*copies, *more),
+        known.held,
+        (*known.copies, *_names(more, folder)),
+        scored,
+    )
+
+
+def _names(paths: Iterable[Path], folder: ImageFolder) -> tuple[str, ...]:
+    return tuple(path.relative_to(folder.paths.root).as_posix() for path in paths)
+
+
+def _hold_out(folder: ImageFolder, config: TrainConfig, has_test: bool, leave_copies_out: bool) -> DomainSplit:
     """Hold out up to a tenth of a folder: enough for scores, or at least for the sample grids without a test folder."""
-    count = min(config.num_validation, len(folder) // 10)
-    if count < MIN_VALIDATION:
-        count = 0
-    if not has_test and config.num_samples <= len(folder) // 10:
-        count = max(count, config.num_samples)
-    return split_held_out(folder, count, config.seed)
+    tenth = len(folder) // 10
+    samples = config.num_samples if not has_test and config.num_samples <= tenth else 0
+    wanted = min(config.num_validation, tenth)
+    least = MIN_VALIDATION if wanted >= MIN_VALIDATION else 0
+    hold_out = partial(split_held_out, folder, seed=config.seed, leave_copies_out=leave_copies_out)
+    split = hold_out(max(wanted if least else 0, samples))
+    if len(split.held) < least:
+        split = replace(hold_out(samples), has_copies=True)
+    return DomainSplit(folder, has_copies=True) if len(split.held) < samples else split
 
 
-def split_held_out(folder: ImageFolder, num_images: int, seed: int) -> tuple[ImageFolder, tuple[Path, ...]]:
-    """Hold `num_images` images out of a folder, chosen by a hash of their names. Returns the others and their paths.
+def split_held_out(folder: ImageFolder, num_images: int, seed: int, *, leave_copies_out: bool = True) -> DomainSplit:
+    """Hold `num_images` different images out of a folder, chosen by a hash of their names.
 
-    Nothing is held out of a folder of fewer than ten times as many images.
+    At most a tenth of the folder leaves training, the copies of those images included: fewer are held out where there
+    are many copies, and none of a folder of fewer than ten times as many images.
     """
-    if num_images == 0 or len(folder) < 10 * num_images:
-        return folder, ()
+    tenth = len(folder) // 10
+    if num_images == 0 or tenth < num_images:
+        return DomainSplit(folder)
 
     def rank(item: tuple[int, str]) -> bytes:
         return hashlib.sha256(f"{seed}/{item[1]}".encode(errors="surrogateescape")).digest()
 
-    held = sorted(place for place, _ in heapq.nsmallest(num_images, enumerate(folder.paths.names()), key=rank))
-    paths = tuple(folder.paths[place] for place in held)
-    return replace(folder, paths=folder.paths.without(paths)), paths
+    # More than are wanted, because some may be copies.
+    places = [place for place, _ in heapq.nsmallest(2 * num_images, enumerate(folder.paths.names()), key=rank)]
+    identical: dict[int, list[int]] = {}
+    if leave_copies_out:
+        identical = find_identical([folder.paths[at] for at in places], folder.paths, folder.num_bytes)
+    others: dict[int, list[int]] = {}  # by the first candidate with the same bytes
+    for place, same in identical.items():
+        if place != places[same[0]]:
+            others.setdefault(same[0], []).append(place)
+    held: list[int] = []
+    copies: list[int] = []
+    for index, place in enumerate(places):
+        is_first = identical.get(place, [index])[0] == index
+        more = others.get(index, [])
+        if is_first and len(held) < num_images and len(held) + len(copies) + 1 + len(more) <= tenth:
+            held.append(place)
+            copies += more
+    paths, apart = (tuple(folder.paths[place] for place in sorted(chosen)) for chosen in (held, copies))
+    return DomainSplit(
+        folder.without((*paths, *apart)),
+        paths,
+        apart,
+        _names(paths, folder),
+        _names(apart, folder),
+        has_copies=len(paths) < num_images,
+    )
 
 
-def _origin(domains: list[tuple[str, bool]], wanted: int) -> str:
-    seen = [name for name, held in domains if not held]
-    if seen:
-        return f"those of {' and '.join(seen)} also trained on, because a tenth of them is fewer than {wanted}"
-    return "held out of the training folders"
+def _origin(splits: tuple[DomainSplit, DomainSplit], least: int, wanted: int) -> str:
+    """Where images are from, in words. least: as many held-out ones of a domain are used, else those of training."""
+    seen = [(name, split) for name, split in zip("AB", splits, strict=True) if len(split.held) < least]
+    if not seen:
+        return "held out of the training folders"
+    copies = ", without copies," if any(split.has_copies for _, split in seen) else ""
+    names = " and ".join(name for name, _ in seen)
+    if all(len(split.training) // 10 >= wanted for _, split in seen) and not copies:  # images were added since
+        return f"those of {names} also trained on, because a tenth of them was fewer than {wanted} when the run began"
+    return f"those of {names} also trained on, because a tenth of them{copies} is fewer than {wanted}"
 
 
 def read_held_out(

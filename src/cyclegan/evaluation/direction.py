@@ -227,12 +227,10 @@ def direction_notes(context: EvaluationContext) -> Iterator[str]:
     """Notes on the images and the model."""
     source, target = context.source, context.target
     for domain in (source, target):
-        trained = {path.resolve() for path in domain.train_paths}
-        shared = sum(path.resolve() in trained for path in domain.paths)
-        if shared:
+        if shared := len(domain.trained_on.intersection(domain.paths)):
             yield (
-                f"{shared} of {len(domain.paths)} test images of {domain.name} lie in the training folder: "
-                "these are scores on images that the model has seen."
+                f"{shared} of {len(domain.paths)} test images of {domain.name} lie in the training folder, under these "
+                "or other names: these are scores on images that the model has seen."
             )
     fewest = min(len(source.paths), len(target.paths))
     if fewest < FEW_IMAGES:

@@ -25,9 +25,11 @@ from cyclegan.storage.model import find_model, read_info
 from cyclegan.storage.run import evaluation_of, read_run_config, run_of
 from cyclegan.storage.scores import DirectionScores, Scores
 from cyclegan.storage.showcase import ShowcaseImage, check_showcase, write_showcase
+from cyclegan.system.arguments import MAX_NUMBER, MAX_SIDE, check_bool, check_choice, check_int, check_path, real_path
 from cyclegan.system.atomic import check_writable
 from cyclegan.system.devices import describe_device
 from cyclegan.system.host_state import host_state
+from cyclegan.system.json_files import shown
 from cyclegan.system.messages import make_console
 from cyclegan.system.provenance import command_line, now
 from cyclegan.translate.translator import Translator
@@ -70,13 +72,25 @@ def evaluate(
     before InputError is raised.
     """
     started = time.monotonic()
-    run = Path(run)
-    if direction not in ("a2b", "b2a", "both"):
-        raise InputError(f"direction is {direction!r}; expected a2b, b2a or both.")
-    given = {"batch_size": (batch_size, 1), "short_side": (short_side, 8), "seed": (seed, 0)}
-    for name, (value, least) in {**given, "num_bootstrap": (num_bootstrap, 100)}.items():
-        if value is not None and value < least:
-            raise InputError(f"{name} is {value}; expected at least {least}.")
+    run = check_path("run", run)
+    a, b, out, inception_weights = (
+        None if path is None else check_path(name, path)
+        for name, path in (("a", a), ("b", b), ("out", out), ("inception_weights", inception_weights))
+    )
+    paired, quiet = check_bool("paired", paired), check_bool("quiet", quiet)
+    for name, text in (("features", features), ("inception", inception)):
+        if text is not None and not isinstance(text, str):
+            raise InputError(f"{name} is {shown(text)}; expected a name.")
+    check_choice("direction", direction, ("a2b", "b2a", "both"))
+    if weights is not None:
+        check_choice("weights", weights, ("final", "average"))
+    for name, value, least, most in (
+        ("batch_size", batch_size, 1, MAX_NUMBER),
+        ("short_side", 8 if short_side is None else short_side, 8, MAX_SIDE),
+        ("seed", seed, 0, MAX_NUMBER),
+        ("num_bootstrap", num_bootstrap, 100, 10**6),
+    ):
+        check_int(name, value, least=least, most=most)
     if inception is None and inception_weights is not None:
         raise InputError("inception_weights were given without inception; pass --inception torch-fidelity as well.")
     weights_file = Path(inception_weights) if inception_weights is not None else None
@@ -163,7 +177,7 @@ def evaluate(
 def _check_apart(place: Path, domains: tuple[TestImages, TestImages]) -> None:
     """Raises InputError if the results would be written among the images."""
     for folder in (folder for domain in domains for folder in (domain.root, domain.train_root)):
-        if folder is not None and folder.resolve() in (place.resolve(), *place.resolve().parents):
+        if folder is not None and real_path(folder) in (real_path(place), *real_path(place).parents):
             raise InputError(
                 f"{place} is inside the image folder {folder}, and pictures are written there; choose another --out."
             )

@@ -16,10 +16,12 @@ from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.codecs import read_as
 from cyclegan.images.file_list import evenly_spaced, list_images
 from cyclegan.images.formats import ImageFormat
+from cyclegan.images.identical import find_identical, sizes_of
 from cyclegan.images.resizing import scale
 from cyclegan.images.tensors import same_size_batches, to_tensor
 from cyclegan.metrics.features import FeatureNetwork
 from cyclegan.storage.scores import FileList
+from cyclegan.system.arguments import real_path
 from cyclegan.translate.translator import Translator
 
 # Called with the number of images that are done since the last call.
@@ -35,8 +37,9 @@ class TestImages:
 
     features: (N, D) of the test images, once measured. training: (M, D) of as many training images. mean: the mean
     training image, None if there is none or sizes differ. partners: the truth of a test image in the other domain.
-    sizes: height and width of each test image as it is scored. clipped: share of an image's values outside the range of
-    the model, for types other than 8-bit.
+    trained_on: test images with the same bytes as a file of the training folder. sizes: height and width of each test
+    image as it is scored. clipped: share of an image's values outside the range of the model, for types other than
+    8-bit.
     """
 
     __test__ = False  # the name is not that of a test
@@ -48,7 +51,8 @@ class TestImages:
     short_side: int | None
     other_format: ImageFormat | None = None
     train_root: Path | None = None
-    train_paths: list[Path] = field(default_factory=list)
+    train_paths: Sequence[Path] = ()
+    trained_on: frozenset[Path] = frozenset()
     partners: dict[Path, Path] = field(default_factory=dict)
     features: Tensor = field(default_factory=lambda: torch.empty(0))
     training: Tensor | None = None
@@ -163,10 +167,16 @@ def find_test_images(
             raise InputError(f"{root} holds no images; expected test images of domain {name}.")
         domain = TestImages(name, root, paths, formats[index], short_side, formats[1 - index])
         if train is not None and train.is_dir():
-            domain.train_root, domain.train_paths = train, list(list_images(train))
+            files = list_images(train)
+            domain.train_root, domain.train_paths = train, files
+            if root.resolve() == train.resolve():
+                domain.trained_on = frozenset(paths)
+            else:
+                found = find_identical(paths, files, sizes_of(files))
+                domain.trained_on = frozenset(paths[index] for same in found.values() for index in same)
         domains.append(domain)
     first, second = domains
-    if first.root.resolve() == second.root.resolve():
+    if real_path(first.root) == real_path(second.root):
         raise InputError(f"Both test folders are {first.root}; give images of domain A and of domain B.")
     return first, second
 
@@ -255,7 +265,7 @@ def file_lists(domains: tuple[TestImages, TestImages]) -> dict[str, FileList]:
 
 
 def _file_list(root: Path, paths: Sequence[Path]) -> FileList:
-    return FileList(root=str(root.resolve()), files=tuple(file_name(path, root) for path in paths))
+    return FileList(root=str(real_path(root)), files=tuple(file_name(path, root) for path in paths))
 
 
 def file_name(path: Path, root: Path) -> str:

@@ -11,7 +11,9 @@ from cyclegan.export.graph_formats import PRECISIONS, export_graphs
 from cyclegan.export.model_format import export_directory
 from cyclegan.export.reference_format import export_reference
 from cyclegan.storage.model import find_model, read_info
+from cyclegan.system.arguments import check_choice, check_path
 from cyclegan.system.host_state import host_state
+from cyclegan.system.json_files import shown
 
 __all__ = ["FORMATS", "Exported", "export_model"]
 
@@ -49,25 +51,24 @@ def export_model(
     Raises InputError if there is no such model, the format cannot hold it, a file already exists, this CPU cannot
     check the precision, or the graph does not agree with the network.
     """
-    if format not in FORMATS:
-        raise InputError(f"There is no format {format!r}; choose one of: {', '.join(FORMATS)}.")
-    if direction not in ("a2b", "b2a", "both"):
-        raise InputError(f"direction is {direction!r}; expected a2b, b2a or both.")
-    if weights not in (None, "final", "average"):
-        raise InputError(f"weights is {weights!r}; expected final or average.")
-    if precision not in ("fp32", "fp16", "bf16", "int8"):
-        raise InputError(f"precision is {precision!r}; expected fp32, fp16, bf16 or int8.")
+    path, out = check_path("path", path), check_path("out", out)
+    if not isinstance(format, str) or format not in FORMATS:
+        raise InputError(f"There is no format {shown(format)}; choose one of: {', '.join(FORMATS)}.")
+    check_choice("direction", direction, ("a2b", "b2a", "both"))
+    if weights is not None:
+        check_choice("weights", weights, ("final", "average"))
+    check_choice("precision", precision, ("fp32", "fp16", "bf16", "int8"))
+    images = None if calibrate is None else check_path("calibrate", calibrate)
     if calibrate is not None and precision != "int8":
         raise InputError("calibrate is for precision int8; give both.")
-    model = find_model(Path(path))
+    model = find_model(path)
     directions = read_info(model).directions if direction == "both" else (direction,)
     if format == "model":
-        files, notes = export_directory(model, Path(out), directions, weights, precision)
+        files, notes = export_directory(model, out, directions, weights, precision)
     elif format == "reference":
         if precision != "fp32":
             raise InputError(f"The reference keeps its weights in fp32, and precision is {precision}; leave it out.")
-        files, notes = export_reference(model, Path(out), directions, weights)
+        files, notes = export_reference(model, out, directions, weights)
     else:
-        images = None if calibrate is None else Path(calibrate)
-        files, notes = export_graphs(model, Path(out), format, directions, weights, precision, Path(path), images, say)
+        files, notes = export_graphs(model, out, format, directions, weights, precision, path, images, say)
     return Exported(tuple(files), tuple(notes))

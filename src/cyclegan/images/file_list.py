@@ -74,6 +74,14 @@ class FileList(Sequence[Path]):
             yield from os.fsdecode(self._names[begin:end]).split("\0")
             begin = end + 1
 
+    def has_same_names(self, other: "FileList") -> bool:
+        """Whether both have the same names in the same order, below whichever root."""
+        return self._names == other._names
+
+    def plus(self, other: "FileList") -> "FileList":
+        """These names, then those of another list."""
+        return FileList(self.root, self._names + other._names)
+
     def take(self, indices: NDArray[np.integer]) -> "FileList":
         """The paths at these indices."""
         return FileList(self.root, (self.name(index) for index in indices.tolist()))

@@ -194,10 +194,14 @@ class HeaderIndex:
 
 @dataclass(frozen=True)
 class Headers:
-    """Headers of neighbouring files of a list, from index `begin` on. unreadable: index in the list -> reason."""
+    """Headers of neighbouring files of a list, from index `begin` on. unreadable: index in the list -> reason.
+
+    keys: hashes of name, size and time of change. num_bytes: sizes of the files.
+    """
 
     begin: int
     keys: NDArray[np.uint64]
+    num_bytes: NDArray[np.int64]
     sizes: NDArray[np.int32]  # (N, 2): height, width; 0 for an unreadable file
     kinds: NDArray[np.int16]  # indices into the table of the header index; -1 for an unreadable file
     unreadable: dict[int, str]
@@ -219,7 +223,9 @@ def read_headers(files: FileList, index: HeaderIndex) -> Iterator[Headers]:
             return index.table.index(kind)
 
     def headers_of(begin: int, names: list[str], stopped: Event) -> Headers:
-        keys = np.fromiter((_key(root, name) for name in names), np.uint64, len(names))
+        keys, num_bytes = np.zeros(len(names), np.uint64), np.zeros(len(names), np.int64)
+        for i, name in enumerate(names):
+            keys[i], num_bytes[i] = _key(root, name)
         places = index.find(keys)
         sizes, kinds = np.zeros((len(names), 2), np.int32), np.full(len(names), -1, np.int16)
         known = places >= 0
@@ -234,7 +240,7 @@ def read_headers(files: FileList, index: HeaderIndex) -> Iterator[Headers]:
                 unreadable[begin + i] = str(error)
                 continue
             sizes[i], kinds[i] = (header.height, header.width), kind_of(header)
-        return Headers(begin, keys, sizes, kinds, unreadable)
+        return Headers(begin, keys, num_bytes, sizes, kinds, unreadable)
 
     return _in_threads(files, headers_of)
 
@@ -247,11 +253,12 @@ def _is_index(path: Path) -> bool:
         return file.read(4) in (b"PK\x03\x04", b"")
 
 
-def _key(root: str, name: str) -> int:
-    """A hash that identifies a file; 0 for one that is gone, which is never in an index."""
+def _key(root: str, name: str) -> tuple[int, int]:
+    """A hash that identifies a file, and its size; 0 for one that is gone, which is never in an index."""
     try:
         about = os.stat(root + name)  # noqa: PTH116
     except OSError:
-        return 0
+        return 0, 0
     text = f"{about.st_size}/{about.st_mtime_ns}/{name}"
-    return int.from_bytes(hashlib.blake2b(os.fsencode(text), digest_size=8).digest(), "little") or 1
+    key = int.from_bytes(hashlib.blake2b(os.fsencode(text), digest_size=8).digest(), "little") or 1
+    return key, about.st_size

@@ -12,6 +12,7 @@ import numpy as np
 from cyclegan.errors import UnreadableError, reason_of
 from cyclegan.images import Array
 from cyclegan.images.formats import Header
+from cyclegan.system.zip_files import harm_in
 
 # The header of an .npy file is a Python literal, and some releases of Python (3.11.7 for one) count the depth of what
 # they parse over all threads together: of two threads that parse at once, one fails now and then.
@@ -33,10 +34,8 @@ def read_stored_arrays(path: Path) -> dict[str, Array]:
         num_bytes = path.stat().st_size
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-                raise ValueError("it is compressed")
-            if sum(entry.file_size for entry in entries) > num_bytes:
-                raise ValueError("its entries are longer than the file")
+            if (harm := harm_in(archive, num_bytes)) is not None:
+                raise ValueError(harm)
             return {entry.filename.removesuffix(".npy"): _parse(archive.read(entry)) for entry in entries}
     except Exception as error:  # a damaged file raises errors of every kind
         raise UnreadableError(f"{path} cannot be read: {reason_of(error)}.") from None

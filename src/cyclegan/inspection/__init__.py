@@ -22,6 +22,7 @@ from cyclegan.inspection.survey import (
     survey_folder,
 )
 from cyclegan.storage.run import read_run_config, run_of
+from cyclegan.system.arguments import check_bool, check_path
 from cyclegan.system.host_state import host_state
 from cyclegan.system.messages import make_console
 from cyclegan.system.terminal import printable
@@ -67,8 +68,9 @@ def inspect_folders(
     test_a, test_b: folders of test images. Progress goes to stderr. Raises InputError for a folder that is missing or
     holds no readable images; for a run, `run.missing` says so instead.
     """
-    path = Path(a)
-    others = [Path(folder) if folder is not None else None for folder in (b, test_a, test_b)]
+    path, quiet = check_path("a", a), check_bool("quiet", quiet)
+    named = (("b", b), ("test_a", test_a), ("test_b", test_b))
+    others = [check_path(name, folder) if folder is not None else None for name, folder in named]
     is_model = (path / "model" / "config.json").is_file() or (path / "config.json").is_file()
     if is_model and (run := run_of(path)) is not None:
         path = run  # a checkpoint stands for its run

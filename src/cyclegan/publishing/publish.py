@@ -103,7 +103,7 @@ def _fill(folder: Path, subject: Subject, licence: str | None, data_licence: str
         (folder / name).parent.mkdir(exist_ok=True)
         picture.save(folder / name)
     text = card_text(subject, list(pictures), licence=licence, data_licence=data_licence)
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    (folder / "README.md").write_text(text, encoding="utf-8", errors="backslashreplace")
     config = public_config(subject.info.model_dump(mode="json"), subject)
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     scores = public_scores(subject)

@@ -14,9 +14,7 @@ from torch import Tensor
 from cyclegan.errors import InputError
 from cyclegan.storage.weights import read_tensors
 from cyclegan.system.json_files import cut, shown
-
-# Entries of a zip; a network has a few hundred.
-_MAX_ENTRIES = 50_000
+from cyclegan.system.zip_files import harm_in
 
 # Characters of the name of a tensor.
 _LONGEST_NAME = 1000
@@ -80,13 +78,9 @@ def _other_kind(path: Path) -> str | None:
                 )
             if not any(name.endswith("data.pkl") for name in names):
                 return "it is a zip archive that holds no PyTorch checkpoint"
-            # torch stores its tensors as they are, so a small file that becomes a large one is made to do harm.
-            if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
-                return "its entries are compressed, which PyTorch never does; get it from another place"
-            if sum(entry.file_size for entry in entries) > path.stat().st_size:
-                return "its entries overlap or are longer than the file; get it from another place"
-            if len(entries) > _MAX_ENTRIES:
-                return f"it has {len(entries):,} entries, which no network has; get it from another place"
+            harm = harm_in(archive, path.stat().st_size)
+            if harm is not None:
+                return f"{harm}; get it from another place"
             # torch does not check the checksums, and has an option not to write them.
             damaged = archive.testzip() if any(entry.CRC for entry in entries) else None
         if damaged is not None:

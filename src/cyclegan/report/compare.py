@@ -16,6 +16,7 @@ from cyclegan.storage.model import find_model, read_info
 from cyclegan.storage.run import evaluation_of, run_of
 from cyclegan.storage.scores import Estimate, Score, Scores, read_scores
 from cyclegan.storage.showcase import ShownImage, read_showcase
+from cyclegan.system.arguments import real_path
 from cyclegan.system.json_files import cut
 from cyclegan.system.messages import make_console
 from cyclegan.system.terminal import printable
@@ -71,7 +72,7 @@ def compare(*runs: Path, out: Path | None = None) -> Comparison:
     for run in runs:
         if not run.is_dir():
             raise InputError(f"There is no run directory {run}.")
-    places = [evaluation_of(run).resolve() for run in runs]
+    places = [real_path(evaluation_of(run)) for run in runs]
     for run, place in zip(runs, places, strict=True):
         if places.count(place) > 1:
             raise InputError(f"The run {run} is given twice; a comparison needs different runs.")
@@ -88,7 +89,7 @@ def compare(*runs: Path, out: Path | None = None) -> Comparison:
             left_out.append(f"{run} is left out: {cut(str(error), 250)}")
     if len(found) < 2:
         raise InputError(f"Fewer than two runs are left to compare. {left_out[0]}")
-    names, scores = short_names([run.resolve() for run in found]), tuple(found.values())
+    names, scores = short_names([real_path(run) for run in found]), tuple(found.values())
     differences, remarks = _unlike(names, scores)
     remarks = (*left_out, *_outdated(tuple(found), names, scores), *remarks)
     comparison = Comparison(tuple(found), names, scores, differences, remarks)

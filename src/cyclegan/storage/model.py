@@ -21,8 +21,7 @@ from cyclegan.storage.run import list_checkpoints, step_of
 from cyclegan.storage.weights import generator_misfit, misfit, read_tensors
 from cyclegan.system.atomic import atomic_path, restore
 from cyclegan.system.json_files import cut, read_json
-from cyclegan.system.messages import warn_once
-from cyclegan.system.terminal import shell_quote
+from cyclegan.system.terminal import shell_quote, warn_once
 
 
 class ModelInfo(Config):

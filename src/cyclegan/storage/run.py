@@ -9,8 +9,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
 
 from cyclegan.config import MAX_COUNT, TrainConfig, read_config_file, saved_config
 from cyclegan.errors import InputError, UnreadableError
+from cyclegan.system.arguments import real_path
 from cyclegan.system.json_files import read_json_lines
-from cyclegan.system.messages import warn_once
+from cyclegan.system.terminal import warn_once
 
 _STEP = re.compile(r"step_[0-9]{1,15}")
 
@@ -44,7 +45,7 @@ def read_run_config(run: Path) -> TrainConfig | None:
 
 def run_of(path: Path) -> Path | None:
     """The run directory that a model belongs to: itself, or one up to three folders above, as of RUN/best/model."""
-    path = path.resolve()
+    path = real_path(path)
     for place in (path, *path.parents[:3]):
         if (place / "config.toml").is_file() and (place / "log.jsonl").is_file():
             return place
@@ -58,9 +59,9 @@ def evaluation_of(path: Path) -> Path:
     training replaces them; such a folder is its own place. For any other model: in its directory.
     """
     run = run_of(path)
-    if run is None or path.resolve() == run:
+    if run is None or real_path(path) == run:
         return path
-    parts = path.resolve().relative_to(run).parts
+    parts = real_path(path).relative_to(run).parts
     names = [part for part in parts if part not in ("model", "models", "checkpoints", "evaluations")]
     return run.joinpath("evaluations", *names) if names else run
 
@@ -68,7 +69,7 @@ def evaluation_of(path: Path) -> Path:
 def evaluated_run(place: Path) -> Path | None:
     """The run whose checkpoint was evaluated in this place, a folder of RUN/evaluations/; None for any other place."""
     run = run_of(place)
-    return run if run is not None and run / "evaluations" in place.resolve().parents else None
+    return run if run is not None and run / "evaluations" in real_path(place).parents else None
 
 
 def read_log(path: Path, warn: Callable[[str], object] = warn_once) -> list[dict[str, Any]]:

@@ -18,7 +18,7 @@ from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.drawing import displayable
 from cyclegan.system.atomic import atomic_path
 from cyclegan.system.json_files import read_json
-from cyclegan.system.messages import warn_once
+from cyclegan.system.terminal import warn_once
 
 # Longer sides are reduced to this, in pixels: pages are for looking, not for measuring.
 MAX_SIDE = 512

@@ -91,10 +91,27 @@ def restore(target: Path, *, is_locked: bool = False) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the files and folders of this user that killed processes left half written in a folder, if it is there."""
+    """Remove the files and folders of this user that killed processes left half written in a folder, if it is there.
+
+    A folder that was being replaced goes if the new one is in its place; else it is for `restore`.
+    """
     if folder.is_dir():
         for path in _leftovers(folder, "partial"):
             _remove(path)
+        for path in _leftovers(folder, "old"):
+            match = TEMPORARY.fullmatch(path.name)
+            if match and (folder / match["name"]).exists():
+                _remove(path)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder. A kill leaves it whole or leaves no part of it under its name. Raises OSError."""
+    hidden = _temporary(folder, "partial")  # which `remove_leftovers` removes
+    try:
+        folder.rename(hidden)
+        _remove(hidden)
+    finally:
+        _in_use.discard(hidden.name)
 
 
 @contextmanager

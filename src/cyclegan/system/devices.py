@@ -9,16 +9,19 @@ from pathlib import Path
 import torch
 
 from cyclegan.errors import InputError
+from cyclegan.system.json_files import shown
 
 
 def resolve_device(name: str) -> torch.device:
     """The device of this name; `auto` is cuda, else mps, else cpu. Raises InputError if this machine has none."""
+    if not isinstance(name, str):
+        raise InputError(f"device is {shown(name)}; expected cpu, cuda, cuda:N, mps or auto.")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
-    except RuntimeError:
-        raise InputError(f"There is no device {name!r}; choose cpu, cuda, cuda:N, mps or auto.") from None
+    except (RuntimeError, ValueError):  # ValueError: text that is not Unicode
+        raise InputError(f"There is no device {shown(name)}; choose cpu, cuda, cuda:N, mps or auto.") from None
     if device.type == "cuda" and not torch.cuda.is_available():
         raise InputError(
             f"Device {name} was requested, but torch {torch.__version__} sees no CUDA here; use --device cpu."

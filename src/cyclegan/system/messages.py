@@ -77,13 +77,3 @@ class Messages:
     def status(self, text: str) -> Status:
         """A context manager that shows what is going on until it ends; `update(text)` changes the text."""
         return self.console.status(text)
-
-
-_SHOWN: set[str] = set()
-
-
-def warn_once(text: str) -> None:
-    """Show and log a warning of a function that has no messages of its own, unless this process has shown it."""
-    if text not in _SHOWN:
-        _SHOWN.add(text)
-        Messages("storage").warning(text)

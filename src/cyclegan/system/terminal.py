@@ -5,6 +5,7 @@ or write a line of its own. Here they are shown as escapes, such as \\x1b.
 """
 
 import io
+import logging
 import os
 import re
 import shlex
@@ -52,6 +53,17 @@ def say(text: str) -> None:
         # A signal may come in the middle of another write (RuntimeError); a host may close the stream (ValueError).
         with suppress(OSError, RuntimeError, ValueError):
             print(printable(text), file=sys.stderr, flush=True)
+
+
+_warned: set[str] = set()
+
+
+def warn_once(text: str) -> None:
+    """Print and log a warning of a function that has no `Messages`, unless this process has printed it before."""
+    if text not in _warned:
+        _warned.add(text)
+        say(text)
+        logging.getLogger("cyclegan.storage").warning("%s", printable(text))
 
 
 def say_result(text: str) -> None:

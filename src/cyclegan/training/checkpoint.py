@@ -2,9 +2,8 @@
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,9 +19,9 @@ from cyclegan.step.state import TrainState
 from cyclegan.storage.model import ModelInfo, save_tensors, with_prefix, write_model
 from cyclegan.storage.run import list_checkpoints, step_of
 from cyclegan.storage.weights import misfit, read_tensors
-from cyclegan.system.atomic import atomic_path
+from cyclegan.system.atomic import atomic_path, remove_folder
 from cyclegan.system.json_files import cut, read_json
-from cyclegan.system.messages import warn_once
+from cyclegan.system.terminal import warn_once
 
 
 def generator_weights(state: TrainState) -> dict[str, dict[str, Tensor]]:
@@ -41,9 +40,15 @@ def save_checkpoint(run: Path, info: ModelInfo, state: TrainState, *, seconds: f
     with atomic_path(target) as folder:
         folder.mkdir()
         _write_checkpoint(folder, info, state, seconds)
-    for old in list_checkpoints(run)[keep:]:
-        shutil.rmtree(old, ignore_errors=True)
+    remove_old_checkpoints(run, keep)
     return target
+
+
+def remove_old_checkpoints(run: Path, keep: int) -> None:
+    """Remove all but the newest `keep` checkpoints, as far as that is allowed."""
+    for old in list_checkpoints(run)[keep:]:
+        with suppress(OSError):
+            remove_folder(old)
 
 
 def last_good_checkpoint(run: Path) -> str:

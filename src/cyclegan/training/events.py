@@ -36,7 +36,7 @@ class SessionStarted(Event):
     """A process starts to train, at step 0 or at the step that it resumes from.
 
     held_out: digest of the names of the validation images, or None without validation. changes: old and new value of
-    the settings that differ from those of the session before.
+    the settings that differ from those of the session before. images: sentences on images that do.
     """
 
     config: TrainConfig
@@ -47,6 +47,7 @@ class SessionStarted(Event):
     precision: str
     held_out: str | None
     changes: Mapping[str, tuple[Any, Any]] = field(default_factory=dict)
+    images: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,15 @@ from cyclegan.config import TrainConfig
 from cyclegan.errors import InputError, TrainingError
 from cyclegan.report.run import write_run_report
 from cyclegan.step.state import set_learning_rate
+from cyclegan.system.arguments import check_bool
 from cyclegan.system.host_state import host_state
+from cyclegan.system.json_files import shown
 from cyclegan.system.messages import Messages
 from cyclegan.system.progress import show_progress
 from cyclegan.system.signals import AnnouncedStop, stop_signals
 from cyclegan.system.terminal import shell_quote
 from cyclegan.training.batch_source import BatchSource
-from cyclegan.training.checkpoint import writing
+from cyclegan.training.checkpoint import remove_old_checkpoints, writing
 from cyclegan.training.display import progress_line
 from cyclegan.training.events import Callback, StepDone
 from cyclegan.training.resume import how_to_resume
@@ -69,6 +71,7 @@ def train(
     Ctrl-C, SIGTERM or SIGHUP, when everything is saved. Called in the main thread, it handles these signals while it
     trains, except SIGTERM and SIGHUP that are ignored; before and after the handlers of the host program hold.
     """
+    resume, fresh, quiet = check_bool("resume", resume), check_bool("fresh", fresh), check_bool("quiet", quiet)
     if resume and fresh:
         raise InputError("resume and fresh exclude each other; pass one of them.")
     config = resolve_settings(
@@ -82,7 +85,7 @@ def train(
         settings=settings,
     )
     if not isinstance(callbacks, Sequence) or not all(callable(callback) for callback in callbacks):
-        raise InputError(f"callbacks is {callbacks!r}; expected a list of functions of one event.")
+        raise InputError(f"callbacks is {shown(callbacks)}; expected a list of functions of one event.")
     messages = Messages("training", quiet=quiet)
     with ExitStack() as stack:
         # Set up, in the order of the data: images, networks, run directory.
@@ -145,7 +148,7 @@ def _loop(run: OpenRun, stopped: Callable[[], bool]) -> None:
         show_progress(
             run.messages.console, lambda: progress.share, lambda: progress_line(progress, run.losses)
         ) as show,
-        closing(run.data.load(state.step)) as batches,
+        closing(run.batches.load(state.step)) as batches,
     ):
         _deliver(run)
         while progress.share < 1 and not stopped():
@@ -190,6 +193,7 @@ def _snapshot(run: OpenRun, *, last: bool = False) -> None:
 def _finish(run: OpenRun) -> None:
     """Write what comes after the last checkpoint. If a session is stopped here, the next one writes it."""
     run.saver.save_model(unless_current=run.is_complete)
+    remove_old_checkpoints(run.config.out, run.config.keep_checkpoints)
     if run.monitor.scored_at < run.state.step:
         _snapshot(run, last=True)
     with writing(run.config.out, run.state.step):

@@ -173,10 +173,10 @@ class Monitor:
                 self.unreadable.report(path, reason, step)
         known = any(line.get("event") == "validation" for line in self.past)
         if self.other_images:
-            about["origin"] += ", but not in earlier sessions of this run: some were trained on then"
+            about["origin"] += ", but not in earlier sessions of this run: some may have been trained on then"
             self.messages.warning(
                 "Other images are held out than in an earlier session. The search for the best step starts again, and "
-                "some of these images were trained on before."
+                "some of these images may have been trained on before."
             )
         if not known or self.other_images:
             self.events.publish(ValidationMeasured(step, about))

@@ -17,11 +17,13 @@ from cyclegan.config import (
     flat_values,
     to_toml,
 )
+from cyclegan.data.known_images import KnownImages
 from cyclegan.errors import InputError, reason_of, remedy_of
 from cyclegan.images.headers import HeaderIndex
 from cyclegan.step.state import TrainState
 from cyclegan.storage.hub import is_address
 from cyclegan.storage.run import list_checkpoints, read_run_config
+from cyclegan.system.arguments import real_path
 from cyclegan.system.atomic import locked, write_bytes
 from cyclegan.system.terminal import shell_quote
 from cyclegan.training.checkpoint import load_checkpoint
@@ -31,9 +33,9 @@ _PATHS = ("a", "b", "test_a", "test_b", "init_from")
 
 def check_place(out: Path, folders: Iterable[Path | None], *, fresh: bool) -> None:
     """Raise InputError if `out` cannot be a run directory: it holds other files, or lies in a folder of images."""
-    place = out.resolve()
+    place = real_path(out)
     for folder in folders:
-        if folder is not None and (place == folder.resolve() or folder.resolve() in place.parents):
+        if folder is not None and (place == real_path(folder) or real_path(folder) in place.parents):
             raise InputError(
                 f"{out} is inside the image folder {folder} and would become training data; choose another --out."
             )
@@ -56,7 +58,7 @@ def move_aside(out: Path) -> Path | None:
         return None
     with lock(out):
         pass
-    out = out.resolve()
+    out = real_path(out)
     number = 1
     while (aside := out.with_name(f"{out.name}.old{number}")).exists():
         number += 1
@@ -97,7 +99,7 @@ def changes_of(run: TrainConfig, config: TrainConfig) -> dict[str, tuple[Any, An
     saved, given = flat_values(run), flat_values(config)
     for values in (saved, given):  # earlier releases kept relative paths
         paths = {name: values[name] for name in _PATHS if values[name] is not None and not is_address(values[name])}
-        values |= {name: str(Path(path).resolve()) for name, path in paths.items()}
+        values |= {name: str(real_path(Path(path))) for name, path in paths.items()}
     return {name: (saved[name], given[name]) for name in sorted(given) if name != "out" and saved[name] != given[name]}
 
 
@@ -146,7 +148,8 @@ def resume_command(config: TrainConfig, out: Path, changes: Mapping[str, Any] | 
     changes = changes or {}
     folders = [config.a, config.b] if changes.keys() & {"a", "b"} else []
     paths = [str(folder) for folder in folders if folder is not None]
-    return " ".join(map(shell_quote, ["cyclegan", "train", *paths, "--out", str(out), "--resume", *flags_of(changes)]))
+    words = ["cyclegan", "train", *paths, "--out", out, "--resume", *flags_of(changes)]
+    return " ".join(map(shell_quote, words))
 
 
 def how_to_resume(config: TrainConfig, **changes: Any) -> str:
@@ -181,14 +184,16 @@ def load_newest(out: Path, state: TrainState) -> tuple[Path, float, list[InputEr
     )
 
 
-def write_config(config: TrainConfig, indices: Mapping[Path, HeaderIndex]) -> None:
-    """Write config.toml, which makes the directory a run, and the headers of its images for later sessions.
+def write_config(config: TrainConfig, indices: Mapping[Path, HeaderIndex], known: Mapping[Path, KnownImages]) -> None:
+    """Write config.toml, which makes the directory a run, and the headers and names of its images for later sessions.
 
     Raises InputError if the directory cannot be written.
     """
     try:
         for path, index in indices.items():
             index.save(path)
+        for path, images in known.items():
+            images.save(path)
         write_bytes(config.out / "config.toml", to_toml(config).encode())
     except OSError as error:
         raise unwritable(config.out, error) from error

@@ -75,7 +75,8 @@ def log_line(event: Event) -> dict[str, Any] | None:
             machine = {"device": event.device, "precision": event.precision, "held_out": event.held_out}
             start = {"time": event.time, "command": event.command, **event.versions}
             changes = {name: list(change) for name, change in event.changes.items()}
-            return {"event": "session", "step": step, **start, **machine, **({"changes": changes} if changes else {})}
+            found = {"changes": changes, "images": list(event.images)}
+            return {"event": "session", "step": step, **start, **machine, **{k: v for k, v in found.items() if v}}
         case FileUnreadable():
             return {"event": "unreadable", "step": step, "path": event.path, "reason": event.reason}
         case LossNotFinite():

@@ -71,14 +71,15 @@ class Saver:
 
     def epoch_model_is_due(self) -> bool:
         """Whether `model_epochs` more epochs are complete."""
-        every, steps_per_epoch = self.config.model_epochs, self.progress.steps_per_epoch
-        return every is not None and steps_per_epoch is not None and self.state.step % (every * steps_per_epoch) == 0
+        every, step = self.config.model_epochs, self.state.step
+        if every is None or self.progress.steps_per_epoch is None:
+            return False
+        return self.progress.epochs_at(step) // every > self.progress.epochs_at(step - 1) // every
 
     def save_epoch_model(self) -> None:
         """Write models/epoch_0005/ and so on, which are never removed."""
-        assert self.progress.steps_per_epoch is not None
         self._check()
-        self.save_model(f"models/epoch_{self.state.step // self.progress.steps_per_epoch:04d}")
+        self.save_model(f"models/epoch_{int(self.progress.epochs_at(self.state.step)):04d}")
 
     def check_weights(self) -> None:
         """Raise TrainingError at the first weight that is not finite."""

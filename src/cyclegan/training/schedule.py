@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 from cyclegan.config import TrainConfig
 from cyclegan.step.state import TrainState
@@ -14,13 +15,15 @@ class Progress:
     """Progress of a run, in steps and in seconds of training time.
 
     steps_per_epoch: None if the batches have no known length; the length is then given in steps or minutes.
-    seconds_before: training time of earlier sessions.
+    seconds_before: training time of earlier sessions. epochs_before: a step, and the epochs that were done by then,
+    when an epoch had another number of steps: images that are added make no epoch undone.
     """
 
     config: TrainConfig
     state: TrainState
     steps_per_epoch: int | None
     seconds_before: float
+    epochs_before: tuple[int, Fraction] = (0, Fraction(0))
     # When the clock started, and the share that was done then.
     _started: float | None = None
     _share_before: float = 0.0
@@ -55,7 +58,13 @@ class Progress:
     @property
     def epoch(self) -> float | None:
         """Passes over the larger domain, or None if the batches have no known length."""
-        return self.step / self.steps_per_epoch if self.steps_per_epoch is not None else None
+        return float(self.epochs_at(self.step)) if self.steps_per_epoch is not None else None
+
+    def epochs_at(self, step: int) -> Fraction:
+        """Passes over the larger domain after a step of this session. Only for batches of a known length."""
+        assert self.steps_per_epoch is not None
+        begin, epochs = self.epochs_before
+        return epochs + Fraction(step - begin, self.steps_per_epoch)
 
     @property
     def num_steps(self) -> int:
@@ -64,13 +73,18 @@ class Progress:
             return self.config.steps
         assert self.config.epochs is not None
         assert self.steps_per_epoch is not None
-        return math.ceil(self.config.epochs * self.steps_per_epoch)
+        begin, epochs = self.epochs_before
+        if begin == 0:
+            return math.ceil(self.config.epochs * self.steps_per_epoch)
+        return begin + max(0, math.ceil((Fraction(self.config.epochs) - epochs) * self.steps_per_epoch))
 
     @property
     def share(self) -> float:
         """Share of the run that is done; 1 and more: it is complete."""
         if self.config.minutes is not None:
             return self.seconds / (60 * self.config.minutes)
+        if self.epochs_before[0] > 0 and self.config.epochs is not None and self.step < self.num_steps:
+            return float(self.epochs_at(self.step) / Fraction(self.config.epochs))
         return self.step / self.num_steps
 
     @property

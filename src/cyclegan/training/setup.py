@@ -20,6 +20,7 @@ from cyclegan.step.state import TrainState
 from cyclegan.storage.hub import is_address
 from cyclegan.storage.model import ModelInfo, read_info
 from cyclegan.storage.run import read_run_config
+from cyclegan.system.arguments import check_path, real_path
 from cyclegan.system.atomic import remove_leftovers, restore
 from cyclegan.system.devices import describe_device, resolve_device
 from cyclegan.system.messages import Messages
@@ -44,7 +45,7 @@ from cyclegan.training.run_log import RunLog, UnreadableFiles
 from cyclegan.training.saving import Saver
 from cyclegan.training.schedule import Progress
 from cyclegan.training.trackers import Trackers, check_trackers, open_trackers
-from cyclegan.training.training_data import TrainingData, data_of_batches, data_of_folders
+from cyclegan.training.training_data import Batches, TrainingData, data_of_batches, data_of_folders
 
 # ---- the settings
 
@@ -70,11 +71,13 @@ def resolve_settings(
                 "A TrainConfig is complete; change it with config.replace(...) instead of other arguments."
             )
         return a
-    layers = [read_config_file(Path(config_file))] if config_file else []
+    layers = [] if config_file is None else [read_config_file(check_path("config_file", config_file))]
     given = {name: value for name, value in (("a", a), ("b", b)) if value is not None}
     layers.append({**given, **settings})
-    named = {name: value for layer in layers for name, value in layer.items() if value}
-    out = Path(named.get("out", TrainConfig.model_fields["out"].default))
+    names = ("out", "init_from")
+    named = {name: layer[name] for layer in layers for name in names if layer.get(name) is not None}
+    named = {name: check_path(name, value) for name, value in named.items()}
+    out = named.get("out", TrainConfig.model_fields["out"].default)
     if resume:
         saved = read_run_config(out)
         if saved is None:
@@ -87,7 +90,7 @@ def resolve_settings(
     if before is not None:
         layers.insert(0, {"preset": before.preset})
     if "init_from" in named:
-        layers.insert(0, settings_of_start(Path(named["init_from"]), out))
+        layers.insert(0, settings_of_start(named["init_from"], out))
     return make_config(*layers, preset=preset)
 
 
@@ -99,7 +102,7 @@ def prepare_machine(config: TrainConfig) -> tuple[TrainConfig, torch.device]:
     check_trackers(config)
     paths = {name: getattr(config, name) for name in ("a", "b", "test_a", "test_b", "init_from")}
     paths = {name: path for name, path in paths.items() if path is not None and not is_address(path)}
-    config = config.replace(**{name: path.resolve() for name, path in paths.items()})
+    config = config.replace(**{name: real_path(path) for name, path in paths.items()})
     to_toml(config)  # raises for a path that config.toml cannot hold
     device = resolve_device(config.device)
     if config.threads is not None:
@@ -202,6 +205,7 @@ class OpenRun:
     state: TrainState
     step: Step
     data: TrainingData
+    batches: Batches
     progress: Progress
     losses: LossLog
     events: Events
@@ -249,10 +253,11 @@ def open_run(
         origin = read_info(checkpoint / "model").origin
         for error in damaged:
             messages.warning(f"Skipped, and {checkpoint.name} is used instead: {error}")
-    progress = Progress(config, state, data.steps_per_epoch, seconds)
+    batches = data.begin(state.step)
+    progress = Progress(config, state, batches.steps_per_epoch, seconds, batches.epochs_before)
     is_complete = progress.share >= 1
     if not is_complete:
-        write_config(config, data.indices)
+        write_config(config, data.indices, batches.known)
 
     # Open what records the events.
     events = Events(callbacks)
@@ -286,6 +291,7 @@ def open_run(
         state=state,
         step=make_step(state),
         data=data,
+        batches=batches,
         progress=progress,
         losses=losses,
         events=events,
@@ -318,8 +324,11 @@ def _begin(run: OpenRun, start: Start, checkpoint: Path | None, changes: Mapping
             precision=state.config.precision,
             held_out=None if validation is None else validation.files.digest,
             changes=changes,
+            images=run.data.changes,
         )
     )
+    for line in run.data.changes:
+        run.messages.warning(line)
     for line in run.data.description:
         run.messages.info(line)
     for path, reason in run.data.unreadable:

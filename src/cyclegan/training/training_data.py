@@ -1,8 +1,10 @@
 """Prepare the data of a run: two folders of images, or batches that the caller makes."""
 
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -11,11 +13,15 @@ from cyclegan.config import TrainConfig
 from cyclegan.data.dataset import Batch, UnpairedDataset
 from cyclegan.data.domains import find_folders
 from cyclegan.data.image_folder import scan_folder
+from cyclegan.data.image_history import ImageHistory, follow_images
+from cyclegan.data.image_order import Stretch
+from cyclegan.data.known_images import KnownImages
 from cyclegan.data.loader import batches as folder_batches
-from cyclegan.data.splits import SampleImages, split_domains
+from cyclegan.data.splits import SampleImages, count_shared, split_domains
 from cyclegan.errors import InputError
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.headers import HeaderIndex
+from cyclegan.images.identical import find_identical
 from cyclegan.system.messages import Messages
 from cyclegan.training.batch_source import BatchSource, own_batches, own_formats, own_samples, own_steps_per_epoch
 from cyclegan.training.resume import check_place
@@ -23,21 +29,36 @@ from cyclegan.training.validation import Validation
 
 
 @dataclass(frozen=True)
+class Batches:
+    """The batches of a session.
+
+    load: gives them from a step on, without end. steps_per_epoch: None if it is not known. epochs_before: a step, and
+    the epochs that were done by then, counted with the images of that time. known: the images of each domain, where
+    they changed, to be kept in these files of the run directory.
+    """
+
+    load: Callable[[int], Generator[Batch, None, None]]
+    steps_per_epoch: int | None
+    epochs_before: tuple[int, Fraction] = (0, Fraction(0))
+    known: Mapping[Path, KnownImages] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class TrainingData:
     """The images of a run, from two folders or from the caller.
 
-    load: gives the batches from a step on, without end. steps_per_epoch: None if it is not known. validation: None for
-    no scores. description: sentences to show. unreadable: files that are left out, and why. indices: what is known of
-    the headers of files, to be kept in these files of the run directory.
+    begin: gives the batches of a session that begins after a step. validation: None for no scores. description:
+    sentences to show. changes: sentences on images that changed since the session before. unreadable: files that are
+    left out, and why. indices: what is known of the headers of files, to be kept in these files of the run directory.
     """
 
     format_a: ImageFormat
     format_b: ImageFormat
-    load: Callable[[int], Generator[Batch, None, None]]
-    steps_per_epoch: int | None
+    begin: Callable[[int], Batches]
     samples: SampleImages
     validation: Validation | None
     description: tuple[str, ...]
+    changes: tuple[str, ...]
     unreadable: tuple[tuple[Path, str], ...]
     indices: Mapping[Path, HeaderIndex]
 
@@ -65,30 +86,104 @@ def data_of_folders(config: TrainConfig, device: torch.device, messages: Message
         whole_a = scan_folder(folders.a, model.channels_a, data.range_a, data, index=index_a, on_files=show)
         whole_b = scan_folder(folders.b, model.channels_b, data.range_b, data, index=index_b, on_files=show)
 
-    a, b, samples, validation = split_domains(config, folders, whole_a, whole_b)
+    files = config.out / ".images_a.npz", config.out / ".images_b.npz"
+    is_new = fresh or not (config.out / "config.toml").is_file()
+    known_a, known_b = (None if is_new else KnownImages.load(file) for file in files)
+    for file, known in zip(files, (known_a, known_b), strict=True):
+        if known is None and not is_new and file.is_file():
+            messages.warning(f"{file} cannot be read, so images that changed since the last session are not noticed.")
+    leave_copies_out = is_new or known_a is not None or known_b is not None
+    split = split_domains(
+        config,
+        folders,
+        whole_a,
+        whole_b,
+        known=(known_a, known_b),
+        leave_copies_out=leave_copies_out,
+    )
+    a, b, samples, validation = split.a.training, split.b.training, split.samples, split.validation
+    histories = (
+        follow_images("A", whole_a, split.a, validation.a, known_a, config),
+        follow_images("B", whole_b, split.b, validation.b, known_b, config),
+    )
+    changes = tuple(history.changes for history in histories if history.changes)
+    if not leave_copies_out:
+        for name, part in (("A", split.a), ("B", split.b)):
+            shared = find_identical(part.held, part.training.paths, part.training.num_bytes)
+            if shared:
+                messages.warning(
+                    f"{len(shared)} training images of {name} are exact copies of images that are held out. This run "
+                    "began with them and keeps them; a new one leaves them out."
+                )
     description = []
-    for name, whole, folder in (("A", whole_a, a), ("B", whole_b, b)):
-        held = len(whole) - len(folder)
+    for name, part in (("A", split.a), ("B", split.b)):
+        held, copies, folder = len(part.held), len(part.copies), part.training
         apart = f", and {held} held out" if held else ""
+        apart += f" with {copies} exact copies of them" if copies else ""
         description.append(f"{name}: {len(folder)} images to train on{apart}, in {folder.root} ({folder.image_format})")
+    for name, test, folder in (("A", folders.test_a, a), ("B", folders.test_b, b)):
+        # Of the same images an earlier session has said it.
+        if test is None or (known_a is not None and not changes):
+            continue
+        num_shared, count = count_shared(test, folder)
+        if num_shared:
+            messages.warning(f"{num_shared} of the {count} test images of {name} are exact copies of training images.")
     description.append(f"Samples: {len(samples.a)} images of A and {len(samples.b)} of B, {samples.origin}")
     if config.num_validation > 0:
         counts = len(validation.a), len(validation.b)
         description.append(f"Scores: from {counts[0]} images of A and {counts[1]} of B, {validation.origin}")
 
     cache_bytes = int(data.cache_gib * 2**30)
-    dataset = UnpairedDataset(a, b, data, model, config.batch_size, config.seed, cache_bytes=cache_bytes)
+    # Loading processes need none of what is known of the files.
+    light_a, light_b = (replace(each, keys=each.keys[:0], num_bytes=each.num_bytes[:0]) for each in (a, b))
+    dataset = UnpairedDataset(light_a, light_b, data, model, config.batch_size, config.seed, cache_bytes=cache_bytes)
     return TrainingData(
         format_a=a.image_format,
         format_b=b.image_format,
-        load=partial(folder_batches, dataset, num_workers=config.workers, pin_memory=device.type == "cuda"),
-        steps_per_epoch=dataset.steps_per_epoch,
+        begin=partial(_begin, config, dataset, histories, files, device),
         samples=samples,
         validation=Validation(config, validation, a, b, device) if config.num_validation > 0 else None,
         description=tuple(description),
+        changes=changes,
         unreadable=(*a.unreadable, *b.unreadable, *samples.unreadable),
         indices=indices,
     )
+
+
+def _begin(
+    config: TrainConfig,
+    dataset: UnpairedDataset,
+    histories: tuple[ImageHistory, ImageHistory],
+    files: tuple[Path, Path],
+    device: torch.device,
+    step: int,
+) -> Batches:
+    """The batches of a session that begins after `step`, in the order of the images."""
+    (known_a, order_a), (known_b, order_b) = (
+        history.begin(config, domain, step) for domain, history in enumerate(histories)
+    )
+    dataset = replace(dataset, orders=(order_a, order_b))
+    return Batches(
+        load=partial(folder_batches, dataset, num_workers=config.workers, pin_memory=device.type == "cuda"),
+        steps_per_epoch=dataset.steps_per_epoch,
+        epochs_before=_epochs_before(order_a.stretches, order_b.stretches),
+        known={
+            file: known
+            for file, known, history in zip(files, (known_a, known_b), histories, strict=True)
+            if not known.is_like(history.before)
+        },
+    )
+
+
+def _epochs_before(a: Sequence[Stretch], b: Sequence[Stretch]) -> tuple[int, Fraction]:
+    """The last step at which the images of a domain changed, and the epochs that were done by then."""
+    steps = sorted({stretch.step for stretch in (*a, *b)})
+    epochs = Fraction(0)
+    for step, following in pairwise(steps):
+        now = [[stretch for stretch in each if stretch.step <= step][-1] for each in (a, b)]
+        steps_per_epoch = -(-max(stretch.num_images for stretch in now) // now[0].batch_size)
+        epochs += Fraction(following - step, steps_per_epoch)
+    return steps[-1], epochs
 
 
 def data_of_batches(config: TrainConfig, source: BatchSource, *, fresh: bool) -> TrainingData:
@@ -103,6 +198,7 @@ def data_of_batches(config: TrainConfig, source: BatchSource, *, fresh: bool) ->
     check_place(config.out, (), fresh=fresh)
     format_a, format_b = own_formats(source, config)
     samples = own_samples(source, config)
+    batches = Batches(partial(own_batches, source, config), own_steps_per_epoch(source, config))
     description = (
         f"Batches: from {type(source).__name__}. Resuming is exact only if batch(step) depends on the step alone.",
         f"Samples: {len(samples.a)} images of A and {len(samples.b)} of B, {samples.origin}"
@@ -113,11 +209,11 @@ def data_of_batches(config: TrainConfig, source: BatchSource, *, fresh: bool) ->
     return TrainingData(
         format_a=format_a,
         format_b=format_b,
-        load=partial(own_batches, source, config),
-        steps_per_epoch=own_steps_per_epoch(source, config),
+        begin=lambda _: batches,
         samples=samples,
         validation=None,
         description=description,
+        changes=(),
         unreadable=(),
         indices={},
     )

@@ -9,7 +9,9 @@ import numpy as np
 
 from cyclegan.config import Direction
 from cyclegan.errors import InputError, UnreadableError
+from cyclegan.system.arguments import MAX_SIDE, check_bool, check_choice, check_float, check_int, check_path
 from cyclegan.system.host_state import host_state
+from cyclegan.system.json_files import shown
 from cyclegan.translate.files import translate_files
 from cyclegan.translate.large_files import StatisticsKind, find_large, translate_large
 from cyclegan.translate.plan import TranslationPlan, plan_outputs, sequences
@@ -34,22 +36,24 @@ class TranslateOptions:
     def check(self, name_of: Callable[[str], str] = str) -> None:
         """Raises InputError for values that cannot be used. name_of: a field -> its name in the message."""
         for field in ("short_side", "scale_width"):
-            value = getattr(self, field)
-            if value is not None and value < 1:
-                raise InputError(f"{name_of(field)} is {value}; expected at least 1 pixel.")
+            if (value := getattr(self, field)) is not None:
+                check_int(name_of(field), value, least=1, most=MAX_SIDE, unit=" pixel")
         if self.short_side is not None and self.scale_width is not None:
             raise InputError(
                 f"{name_of('short_side')} is {self.short_side} and {name_of('scale_width')} is {self.scale_width}; "
                 "pass one of them."
             )
-        if self.batch_size < 1:
-            raise InputError(f"{name_of('batch_size')} is {self.batch_size}; expected at least 1.")
+        check_int(name_of("batch_size"), self.batch_size, least=1)
+        check_bool(name_of("stabilise"), self.stabilise)
+        check_choice(name_of("statistics"), self.statistics, ("exact", "crops", "reduced"))
         if self.memory_frames is not None:
             if not self.stabilise:
                 raise InputError(f"{name_of('memory_frames')} is for {name_of('stabilise')}; give both.")
-            check_memory(self.memory_frames)
+            check_memory(check_float(name_of("memory_frames"), self.memory_frames, least=1))
         if isinstance(self.tile, str) and self.tile != "auto":
-            raise InputError(f"{name_of('tile')} is {self.tile!r}; expected a number of pixels, auto or None.")
+            raise InputError(f"{name_of('tile')} is {shown(self.tile)}; expected a number of pixels, auto or None.")
+        if self.tile is not None and self.tile != "auto":
+            check_int(name_of("tile"), self.tile, least=0)
         if isinstance(self.tile, int) and (self.is_scaled or self.stabilise):
             scaling = f"{name_of('short_side')} and {name_of('scale_width')}"
             raise InputError(
@@ -125,8 +129,15 @@ def translate_folder(
     """
     options = TranslateOptions(batch_size, short_side, scale_width, tile, statistics, stabilise, memory_frames)
     options.check()
-    if max_images is not None and max_images < 1:
-        raise InputError(f"max_images is {max_images}; expected at least 1.")
+    if max_images is not None:
+        check_int("max_images", max_images, least=1)
+    if direction is not None:
+        check_choice("direction", direction, ("a2b", "b2a"))
+    try:
+        several = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    except TypeError:
+        raise InputError(f"inputs is {shown(inputs)}; expected a path or several.") from None
+    paths, out = [check_path("inputs", path) for path in several], check_path("out", out)
     if not isinstance(model, Translator):
         model = Translator.load(
             model, direction=direction or "a2b", device=device, weights=weights, engine=engine, precision=precision
@@ -135,8 +146,7 @@ def translate_folder(
         raise InputError(f"The translator translates {model.direction}, and direction is {direction}; leave it out.")
     progress = progress or FolderProgress()
     options = without_useless_stabilising(options, model, progress)
-    paths = [inputs] if isinstance(inputs, str | Path) else inputs
-    plan = plan_outputs([Path(path) for path in paths], Path(out), model)[:max_images]
+    plan = plan_outputs(paths, out, model)[:max_images]
     return translate_plan(model, plan, options, progress, is_only_input=len(plan) == 1)
 
 

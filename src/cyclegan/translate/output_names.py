@@ -8,13 +8,14 @@ from pathlib import Path
 
 from cyclegan.errors import InputError
 from cyclegan.images.file_list import FileList, list_files
+from cyclegan.system.arguments import real_path
 
 
 def find_files(folder: Path, out: Path, suffixes: tuple[str, ...]) -> FileList:
     """Input files with these suffixes below a folder, without those in an `out` below it, from earlier calls."""
     found = list_files(folder, suffixes)
-    real_out = str(out.resolve())
-    if real_out == str(folder.resolve()):
+    real_out = str(real_path(out))
+    if real_out == str(real_path(folder)):
         return found
     real, root, prefix = _RealPaths(), _slashed(folder), real_out.rstrip(os.sep) + os.sep
     return FileList(found.root, (name for name in found.names() if not real(root + name).startswith(prefix)))
@@ -97,7 +98,7 @@ def _prefixes(folders: list[Path]) -> dict[Path, Path]:
         return {folder: Path() for folder in folders}
     prefixes: dict[Path, Path] = {}
     for folder in folders:
-        name, number = folder.resolve().name or "root", 2
+        name, number = real_path(folder).name or "root", 2
         prefix = Path(name)
         while prefix in prefixes.values():
             prefix = Path(f"{name}_{number}")

@@ -41,7 +41,7 @@ class _Plan(_Record):
 
 
 class _Row(_Record):
-    """One line of rows.jsonl. tiles: bytes of each compressed tile. crc32: of all tiles up to the end of this row."""
+    """One line of rows.jsonl. tiles: bytes of each compressed tile. crc32: of these numbers and tiles, of all rows."""
 
     tiles: list[PositiveInt] = Field(min_length=1)
     crc32: NonNegativeInt
@@ -154,7 +154,7 @@ class PartialResult:
         if self._data.exists():
             with self._data.open("rb") as file:
                 for row in lines:
-                    checksum = _checksum(file, sum(row.tiles), checksum)
+                    checksum = _checksum(file, sum(row.tiles), _count_checksum(row.tiles, checksum))
                     if checksum != row.crc32:
                         is_damaged = True
                         break
@@ -170,10 +170,9 @@ class PartialResult:
 
     def append(self, tiles: list[bytes]) -> None:
         """Add the tiles of one row. The row is complete when its line is written."""
-        content = b"".join(tiles)
-        row = _Row(
-            tiles=[len(tile) for tile in tiles], crc32=zlib.crc32(content, self._rows[-1].crc32 if self._rows else 0)
-        )
+        content, counts = b"".join(tiles), [len(tile) for tile in tiles]
+        before = self._rows[-1].crc32 if self._rows else 0
+        row = _Row(tiles=counts, crc32=zlib.crc32(content, _count_checksum(counts, before)))
         _append(self._data, content)
         _append(self._lines, _line(row))
         self._rows.append(row)
@@ -184,6 +183,7 @@ class PartialResult:
         with self._data.open("rb") as file:
             for row in self._rows:
                 tiles = [file.read(count) for count in row.tiles]
+                checksum = _count_checksum(row.tiles, checksum)
                 for tile in tiles:
                     checksum = zlib.crc32(tile, checksum)
                 if checksum != row.crc32:
@@ -216,7 +216,7 @@ class PartialResult:
         partial, checksum = self.folder / "activation.partial", 0
         with partial.open("wb") as file:
             for row in activation.permute(0, 2, 3, 1)[0]:
-                values = np.ascontiguousarray(row.cpu().view(torch.uint8).numpy()).data
+                values = row.contiguous().cpu().view(torch.uint8).numpy().data
                 checksum = zlib.crc32(values, checksum)
                 file.write(values)
             _sync(file)
@@ -273,6 +273,10 @@ class PartialResult:
 
 def _activation_file(folder: Path, blocks: int) -> Path:
     return folder / f"activation_{blocks}.bin"
+
+
+def _count_checksum(counts: list[int], checksum: int) -> int:
+    return zlib.crc32(repr(counts).encode(), checksum)
 
 
 def _checksum(file: IO[bytes], count: int, checksum: int) -> int:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from cyclegan.errors import InputError
 from cyclegan.images.file_formats import can_hold, image_suffixes, is_image_name
 from cyclegan.images.file_list import FileList
+from cyclegan.system.arguments import real_path
 from cyclegan.translate.output_names import find_files, mirror
 from cyclegan.translate.translator import Translator
 
@@ -66,7 +67,7 @@ def plan_outputs(inputs: Iterable[Path], out: Path, translator: Translator) -> T
                 raise InputError(f"There is no file or folder {path}.")
         if len(inputs) != 1 or not inputs[0].is_file() or not is_image_name(inputs[0]):
             raise InputError(f"--out {out} is one image, and the input is not one image file; give a folder as --out.")
-        if out.resolve() == inputs[0].resolve():
+        if real_path(out) == real_path(inputs[0]):
             raise InputError(f"{out} would be overwritten by its own translation; choose another --out.")
         if image_suffix(out.suffix, translator) != out.suffix:
             suffix = image_suffix(out.suffix, translator)
@@ -88,7 +89,7 @@ def sequences(plan: Iterable[tuple[Path, Path]]) -> list[list[tuple[Path, Path]]
     """Split a plan into sequences of frames: one for each folder, in the natural order of names, 2 before 10."""
     folders: dict[Path, list[tuple[Path, Path]]] = {}
     for source, target in plan:
-        folders.setdefault(source.parent.resolve(), []).append((source, target))
+        folders.setdefault(real_path(source.parent), []).append((source, target))
     return [sorted(files, key=lambda item: _natural_key(item[0].name)) for files in folders.values()]
 
 

@@ -19,6 +19,7 @@ from cyclegan.images.pillow import from_pillow, to_pillow
 from cyclegan.images.tensors import from_tensor, is_finite, pad_to_multiple, same_size_batches, to_tensor
 from cyclegan.storage.hub import PREFIX, fetch_model
 from cyclegan.storage.model import ModelInfo, find_model, find_weights, load_generator
+from cyclegan.system.arguments import check_choice, check_path
 from cyclegan.system.host_state import host_state
 from cyclegan.translate.engines import Engine
 from cyclegan.translate.engines.exported import files_of_export, find_export, open_export
@@ -103,7 +104,8 @@ class Translator:
         Raises InputError if there is no such model, it is damaged, or the engine is not installed or cannot compute it.
         """
         _check_choice(direction, weights)
-        found = find_export(Path(path))
+        path = check_path("path", path)
+        found = find_export(path)
         if found is not None:
             export, folder, own = found
             if weights is not None:
@@ -113,7 +115,7 @@ class Translator:
             translator = cls(opened, export.origin, direction, name=str(path))
             translator.origin = Origin.of(folder, None, files_of_export(export, folder, direction), None)
             return translator
-        model = find_model(Path(path))
+        model = find_model(path)
         network, info = load_generator(model, direction, weights)
         source, target = info.formats(direction)
         opened = open_engine(
@@ -315,7 +317,6 @@ class _NotFiniteError(InputError):
 
 
 def _check_choice(direction: str, weights: str | None) -> None:
-    if direction not in ("a2b", "b2a"):
-        raise InputError(f"direction is {direction!r}; expected a2b or b2a.")
-    if weights not in (None, "final", "average"):
-        raise InputError(f"weights is {weights!r}; expected final or average.")
+    check_choice("direction", direction, ("a2b", "b2a"))
+    if weights is not None:
+        check_choice("weights", weights, ("final", "average"))

@@ -17,6 +17,7 @@ from cyclegan.images import Array
 from cyclegan.images.file_formats import image_suffixes, is_image_name
 from cyclegan.images.file_list import FileList
 from cyclegan.images.resizing import scale
+from cyclegan.system.arguments import real_path
 from cyclegan.translate.output_names import find_files, mirror
 from cyclegan.translate.plan import TranslationPlan, image_suffix, plan_outputs
 from cyclegan.translate.stabilise import MEMORY_FRAMES
@@ -173,7 +174,7 @@ def _check(translator: Translator, source: Path, target: Path) -> None:
         raise InputError(f"{target.name}: clips are written as {', '.join(CONTAINERS)}; choose one of these.")
     if not source.is_file():
         raise InputError(f"There is no clip {source}.")
-    if source.resolve() == target.resolve():
+    if real_path(source) == real_path(target):
         raise InputError(f"{source} would be overwritten; choose another --out.")
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cyclegan.errors import InputError
 from cyclegan.system.devices import has_fast_bf16, resolve_device
+from cyclegan.system.json_files import shown
 from cyclegan.translate.engines import Engine, psnr, require, smooth_picture, with_openvino
 from cyclegan.translate.engines.graphs import to_onnx, to_openvino
 from cyclegan.translate.engines.with_onnxruntime import open_onnxruntime
@@ -69,10 +70,10 @@ AUTO_DB = 40.0
 
 def check_choice(engine: str, precision: str | None) -> None:
     """Raises InputError unless both are known names."""
-    if engine not in ("auto", *ENGINES):
-        raise InputError(f"engine is {engine!r}; expected {', '.join(('auto', *ENGINES))}.")
-    if precision is not None and precision not in PRECISIONS:
-        raise InputError(f"precision is {precision!r}; expected {', '.join(PRECISIONS)}.")
+    if not isinstance(engine, str) or engine not in ("auto", *ENGINES):
+        raise InputError(f"engine is {shown(engine)}; expected {', '.join(('auto', *ENGINES))}.")
+    if precision is not None and (not isinstance(precision, str) or precision not in PRECISIONS):
+        raise InputError(f"precision is {shown(precision)}; expected {', '.join(PRECISIONS)}.")
 
 
 def open_engine(

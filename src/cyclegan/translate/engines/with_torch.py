@@ -1,6 +1,7 @@
 """torch: the network as it was trained, or with its convolutions in 16 bits."""
 
 import copy
+import zipfile
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from cyclegan.errors import InputError
 from cyclegan.networks.layers import DTYPES
 from cyclegan.system.devices import why_slow
 from cyclegan.system.json_files import cut
+from cyclegan.system.zip_files import harm_in
 from cyclegan.translate.engines import Engine
 
 # torch sums a channel of a channels-last tensor in one go. Beyond this many pixels a float32 sum would be less exact
@@ -41,6 +43,9 @@ def open_torch(network: nn.Module, precision: str, device: torch.device) -> Engi
 def open_exported_program(path: Path, precision: str, device: torch.device) -> Engine:
     """The engine of a torch.export file. Raises InputError for damage."""
     try:
+        with zipfile.ZipFile(path) as archive:
+            if (harm := harm_in(archive, path.stat().st_size)) is not None:
+                raise ValueError(harm)
         program = torch.export.load(path)
         source, target = _channels(program)
         module = program.module(check_guards=False).to(device)

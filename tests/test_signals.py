@@ -198,7 +198,7 @@ def test_a_run_under_nohup_goes_on_after_a_hangup(folders, tmp_path):
         ("SIGHUP", "cyclegan.training.training_data.scan_folder"),
         ("SIGINT", "cyclegan.training.training_data.scan_folder"),
         ("SIGTERM", "cyclegan.training.setup.TrainState.create"),
-        ("SIGTERM", "cyclegan.training.setup.load_checkpoint"),
+        ("SIGTERM", "cyclegan.training.resume.load_checkpoint"),
         ("SIGHUP", "cyclegan.training.monitor.Monitor.score"),
         ("SIGTERM", "cyclegan.training.monitor.Monitor.write_page"),
     ],

@@ -149,7 +149,7 @@ def survey_folder(
 
     value_range: values that count as black and white in files that are not 8-bit; default: the extremes of the folder.
     Of files with the same bytes only the first is decoded. Memory: the images that are being decoded, and for each file
-    a path, a thumbnail and samples, 3 KB of 8-bit files. Raises InputError for a folder without
+    a path, a thumbnail and samples, under 5 KB of 8-bit files. Raises InputError for a folder without
     readable images.
     """
     check_folder(root)

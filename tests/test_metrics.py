@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from cyclegan.images.formats import ImageFormat
+from cyclegan.images.tensors import to_tensor
 from cyclegan.metrics import functions as metrics
 from cyclegan.metrics.table import METRICS
 
@@ -169,3 +171,68 @@ def test_ms_ssim_is_a_number_from_its_smallest_side_on():
     assert math.isfinite(metrics.ms_ssim(image, truth))
     with pytest.raises(ValueError, match="height must be larger"):
         metrics.ms_ssim(image[:, 1:], truth[:, 1:])
+
+
+# ---- against scikit-image and numpy
+
+
+def stored_pair(channels, dtype, seed=0, size=(40, 52)):
+    """An image and a distorted copy as files hold them, (H, W, C), and both as tensors."""
+    rng = np.random.default_rng(seed)
+    high = {"uint8": 255.0, "uint16": 4000.0, "float32": 2.5}[dtype]
+    truth = np.stack([np.kron(rng.random((5, 7)), np.ones((8, 8)))[: size[0], : size[1]] for _ in range(channels)], -1)
+    image = (0.8 * truth + 0.1 + 0.08 * rng.standard_normal(truth.shape)).clip(0, 1)
+    pair = [(high * values) for values in (image, truth)]
+    pair = [values.astype(dtype) if dtype == "float32" else np.rint(values).astype(dtype) for values in pair]
+    image_format = ImageFormat(channels=channels, dtype=dtype, low=0.0, high=high)
+    return pair, [to_tensor(values, image_format) for values in pair], high
+
+
+DEPTHS = [
+    (3, "uint8"),
+    (1, "uint8"),
+    (4, "uint8"),
+    (1, "uint16"),
+    (3, "uint16"),
+    (5, "uint16"),
+    (1, "float32"),
+    (7, "float32"),
+]
+
+
+@pytest.mark.parametrize(("channels", "dtype"), DEPTHS)
+def test_ssim_and_psnr_are_those_of_scikit_image(channels, dtype):
+    skimage = pytest.importorskip("skimage.metrics")
+    (image, truth), (x, y), high = stored_pair(channels, dtype)
+    image, truth = image.astype(np.float64), truth.astype(np.float64)
+    # scikit-image leaves out the border of half a window, where ours sees mirrored pixels.
+    wide = [np.pad(values, [(5, 5), (5, 5), (0, 0)], mode="reflect") for values in (image, truth)]
+    options = {"gaussian_weights": True, "sigma": 1.5, "use_sample_covariance": False}
+    expected = skimage.structural_similarity(*wide, data_range=high, channel_axis=-1, **options)
+    assert metrics.ssim(x, y) == pytest.approx(expected, abs=2e-5)
+    expected = skimage.peak_signal_noise_ratio(truth, image, data_range=high)
+    assert metrics.psnr(x, y) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_the_colour_error_is_that_of_scikit_image(dtype):
+    skimage = pytest.importorskip("skimage.color")
+    (image, truth), (x, y), high = stored_pair(3, dtype, seed=4)
+    # Its matrix of sRGB has six digits, ours seven.
+    expected = skimage.deltaE_cie76(skimage.rgb2lab(image / high), skimage.rgb2lab(truth / high)).mean()
+    assert metrics.colour_difference(x, y) == pytest.approx(expected, abs=5e-3)
+    assert expected > 5
+
+
+@pytest.mark.parametrize(("channels", "dtype"), DEPTHS)
+def test_l1_is_that_of_numpy_in_the_values_of_the_files(channels, dtype):
+    (image, truth), (x, y), high = stored_pair(channels, dtype, seed=2)
+    expected = np.abs(image.astype(np.float64) - truth.astype(np.float64)).mean()
+    assert metrics.l1(x, y) * high / 2 == pytest.approx(expected, rel=1e-5)
+    one_level = np.array(truth)
+    one_level[0, 0, 0] += 1 if dtype != "float32" else np.float32(0.5)
+    changed = to_tensor(one_level, ImageFormat(channels=channels, dtype=dtype, low=0.0, high=high))
+    # A level of 65,536 is seen, and not rounded to 8 bits.
+    if one_level[0, 0, 0] <= high:
+        difference = float(one_level[0, 0, 0]) - float(truth[0, 0, 0])
+        assert metrics.l1(changed, y) * high / 2 * truth.size == pytest.approx(difference, rel=2e-3)

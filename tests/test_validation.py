@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from PIL import Image, ImageOps
+from safetensors.torch import load_file
 from torch import nn
 
 from conftest import TINY, make_folder
@@ -270,6 +271,40 @@ def test_a_best_that_was_being_replaced_when_the_run_was_killed_is_found_again(l
     assert read_info(run / "best" / "model").step == 2
     (run / "best" / "validation.json").write_text("{half")
     assert read_best(run) is None
+
+
+@pytest.mark.parametrize("stop_after", [3, 5, 9])
+@pytest.mark.usefixtures("unhurried", "quick_features")
+def test_the_best_over_two_sessions_is_that_of_an_uninterrupted_run(large_folders, tmp_path, stop_after):
+    """With scores that are computed, at a rate at which they rise and fall."""
+    given = settings(steps=12, learning_rate=0.005, seed=3, schedule="constant", checkpoint_steps=100)
+
+    def stop(event):
+        if isinstance(event, StepDone) and event.step == stop_after:
+            raise RuntimeError("of the host")
+
+    whole = train(*large_folders, out=tmp_path / "whole", **given)
+    with pytest.raises(RuntimeError, match="of the host"):
+        train(*large_folders, out=tmp_path / "parts", callbacks=[stop], **given)
+    before = read_best(tmp_path / "parts")
+    parts = train(*large_folders, out=tmp_path / "parts", **given)
+
+    scored = [
+        [(event["step"], event["kid"], event["best"]) for event in events(run, "scores")] for run in (whole, parts)
+    ]
+    assert scored[0] == scored[1]
+    assert len({kid for _, kid, _ in scored[0]}) == 6
+    step, kid, _ = min(scored[0], key=lambda score: score[1])
+    assert 2 < step < 12  # neither the first nor the last
+    assert (before.step == step) == (step <= stop_after)
+    for run in (whole, parts):
+        best = read_best(run)
+        assert (best.step, best.kid) == (step, kid)
+        assert read_info(run / "best" / "model").step == step
+    for name in ("model/a2b.safetensors", "model/b2a_average.safetensors", "training.safetensors"):
+        one, other = (load_file(run / "best" / name) for run in (whole, parts))
+        assert one.keys() == other.keys()
+        assert all(torch.equal(one[key], other[key]) for key in one)
 
 
 def test_images_that_are_added_leave_the_validation_images_and_the_best_as_they_are(

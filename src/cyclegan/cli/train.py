@@ -152,7 +152,13 @@ def run(parsed: argparse.Namespace) -> None:
             raise InputError("--from-reference stands alone; add other settings to the command that it prints.")
         from cyclegan.reference.equivalent import translate_reference
 
-        found = translate_reference(parsed.from_reference)
+        try:
+            found = translate_reference(parsed.from_reference)
+        except InputError as error:  # one problem a line
+            *others, last = str(error).splitlines()
+            for line in others:
+                say(f"cyclegan: {line}")
+            raise InputError(last) from None
         for note in found.notes:
             say(f"note: {note}")
         print_result(str(found))  # alone on stdout, so that a shell can run it

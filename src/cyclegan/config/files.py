@@ -44,7 +44,10 @@ def read_config_file(path: Path) -> dict[str, Any]:
 
 
 def to_toml(config: TrainConfig) -> str:
-    """The whole configuration as TOML; `read_config_file` reads it back. Settings without a value are left out."""
+    """The whole configuration as TOML; `read_config_file` reads it back. Settings without a value are left out.
+
+    Raises InputError for a path that is not Unicode, which TOML cannot hold.
+    """
     dumped = config.model_dump(mode="json")
     sections = {"model": dumped.pop("model"), "data": dumped.pop("data")}
 
@@ -54,14 +57,20 @@ def to_toml(config: TrainConfig) -> str:
     text = lines(dumped)
     for name, values in sections.items():
         text += ["", f"[{name}]", *lines(values)]
-    return "\n".join(text) + "\n"
+    found = "\n".join(text) + "\n"
+    try:
+        found.encode()
+    except UnicodeEncodeError:
+        odd = next(line for line in text if not line.isascii() and line != line.encode(errors="ignore").decode())
+        raise InputError(f"The path {odd} is not Unicode, so config.toml cannot hold it; rename the folder.") from None
+    return found
 
 
 def _toml_value(value: Any) -> str:
     """JSON strings, numbers, booleans and arrays are valid TOML; a dict becomes an inline table."""
     if isinstance(value, Mapping):
-        pairs = [f"{json.dumps(key)} = {_toml_value(item)}" for key, item in value.items() if item is not None]
+        pairs = [f"{_toml_value(key)} = {_toml_value(item)}" for key, item in value.items() if item is not None]
         return f"{{ {', '.join(pairs)} }}"
     if isinstance(value, list):
         return f"[{', '.join(map(_toml_value, value))}]"
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # which JSON allows, and TOML does not

@@ -241,6 +241,8 @@ def _origin(splits: tuple[DomainSplit, DomainSplit], least: int, wanted: int) ->
         return "held out of the training folders"
     copies = ", without copies," if any(split.has_copies for _, split in seen) else ""
     names = " and ".join(name for name, _ in seen)
+    if all(len(split.training) // 10 >= wanted for _, split in seen) and not copies:  # images were added since
+        return f"those of {names} also trained on, because a tenth of them was fewer than {wanted} when the run began"
     return f"those of {names} also trained on, because a tenth of them{copies} is fewer than {wanted}"
 
 

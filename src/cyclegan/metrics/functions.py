@@ -35,7 +35,10 @@ def psnr(image: Tensor, truth: Tensor) -> float:
 
 
 def ssim(image: Tensor, truth: Tensor) -> float:
-    """Structural similarity (Wang et al. 2004), mean over channels; 1 is equal. Needs sides of SSIM_WINDOW pixels."""
+    """Structural similarity (Wang et al. 2004), mean over pixels and channels; 1 is equal. Needs sides of SSIM_WINDOW.
+
+    At the border the window sees mirrored pixels, as in torchmetrics; scikit-image leaves these five pixels out.
+    """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
     value = structural_similarity_index_measure(_unit(image), _unit(truth), data_range=1.0)

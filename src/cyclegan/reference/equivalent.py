@@ -9,7 +9,7 @@ from cyclegan.config import TrainConfig, flags_of, flat_values, make_config, rea
 from cyclegan.errors import InputError
 from cyclegan.reference.command import Command, read_command
 from cyclegan.reference.options import OPTIONS
-from cyclegan.system.terminal import shell_quote
+from cyclegan.system.terminal import printable, shell_quote
 
 Words = tuple[str, ...]
 
@@ -49,7 +49,7 @@ def translate_reference(command: str) -> Equivalent:
     checkpoint = _find_checkpoint(read)
     commands = _train(read, checkpoint) if read.script == "train" else _test(read, checkpoint)
     if read.problems:
-        raise InputError(" ".join(read.problems))
+        raise InputError("\n".join(map(printable, read.problems)))
 
     unneeded: dict[str, list[str]] = {}
     for option in OPTIONS:

@@ -68,7 +68,8 @@ def train(
 
     The process stays as it was, but for what `cyclegan.system.host_state` lists.
     Raises InputError for input that cannot be used, TrainingError if the run had to stop, and KeyboardInterrupt after
-    Ctrl-C, when everything is saved.
+    Ctrl-C, SIGTERM or SIGHUP, when everything is saved. Called in the main thread, it handles these signals while it
+    trains, except SIGTERM and SIGHUP that are ignored; before and after the handlers of the host program hold.
     """
     resume, fresh, quiet = check_bool("resume", resume), check_bool("fresh", fresh), check_bool("quiet", quiet)
     if resume and fresh:

@@ -31,6 +31,9 @@ from fuzzing import fuzz_settings
 SETTINGS = {**TINY, "preset": "paper", "width": 2, "discriminator_width": 2, "schedule": "constant", "log_steps": 1}
 SETTINGS |= {"checkpoint_steps": 2, "keep_checkpoints": 2, "sample_steps": 3, "pool_size": 2, "dropout": True}
 
+# Hidden names that belong in a run.
+KNOWN = {".lock", ".headers_a.npz", ".headers_b.npz", ".images_a.npz", ".images_b.npz"}
+
 # Steps of the longest run. Beyond them nothing is compared.
 LONGEST = 40
 
@@ -110,7 +113,7 @@ class RunStates(RuleBasedStateMachine):
 
     def left_over(self):
         hidden = [path.relative_to(self.run).as_posix() for path in self.run.rglob(".*")]
-        return [name for name in hidden if name != ".lock" and "headers" not in name]
+        return [name for name in hidden if name not in KNOWN]
 
     @initialize(length=st.integers(1, 5))
     def start(self, length):

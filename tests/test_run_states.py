@@ -172,10 +172,13 @@ class RunStates(RuleBasedStateMachine):
             return
         write_contents(self.run, left[0])
         after = config.read_bytes() if config.is_file() else None
-        if fresh and after != before:
+        aside = list(self.place.glob(f"{self.run.name}.old*"))
+        if aside:
             self.begin_anew()
-        if after != before or before is None:
+        if aside or after != before or before is None:
             self.length = length
+        for old in aside:
+            shutil.rmtree(old)
 
     @rule()
     def train_afresh(self):

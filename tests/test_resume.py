@@ -514,7 +514,8 @@ def test_a_list_of_images_takes_few_bytes_and_is_written_only_when_it_changes(fo
     )
     known.save(tmp_path / "known.npz")
     assert known.is_like(KnownImages.load(tmp_path / "known.npz"))
-    assert (tmp_path / "known.npz").stat().st_size < 100_000 * 16
+    # The names as they are, 28 bytes each, and 8 bytes for a hash.
+    assert (tmp_path / "known.npz").stat().st_size < 100_000 * 40
 
 
 # ---- the order by itself

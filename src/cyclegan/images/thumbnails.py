@@ -1,6 +1,8 @@
 """Thumbnails of images, by which copies are found."""
 
+import time
 from collections.abc import Iterable
+from itertools import takewhile
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +24,14 @@ THUMBNAIL = 16
 _DECODED = 4 * THUMBNAIL
 
 
-def read_thumbnails(paths: Iterable[Path], image_format: ImageFormat) -> tuple[list[Path], FloatArray]:
+def read_thumbnails(
+    paths: Iterable[Path], image_format: ImageFormat, max_seconds: float = float("inf")
+) -> tuple[list[Path], FloatArray]:
     """The readable ones of these files, and their thumbnails, (N, 16, 16, 3) in 0..1.
 
-    A format that can be decoded at reduced size is, a few files at a time.
+    A format that can be decoded at reduced size is, a few files at a time. None is begun after `max_seconds`.
     """
+    end = time.monotonic() + max_seconds
 
     def read(path: Path) -> FloatArray:
         array = read_image(path, image_format.channels, min_side=_DECODED)
@@ -34,8 +39,9 @@ def read_thumbnails(paths: Iterable[Path], image_format: ImageFormat) -> tuple[l
 
     readable: list[Path] = []
     thumbnails: list[FloatArray] = []
+    in_time = takewhile(lambda _: time.monotonic() < end, paths)
     num_threads = min(4, num_cores())  # decoders release Python's lock
-    for path, future in prefetch(read, paths, num_threads=num_threads, max_items=2 * num_threads):
+    for path, future in prefetch(read, in_time, num_threads=num_threads, max_items=2 * num_threads):
         try:
             thumbnails.append(future.result())
         except (InputError, UnreadableError, OSError):

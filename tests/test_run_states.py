@@ -119,10 +119,9 @@ class RunStates(RuleBasedStateMachine):
     def start(self, length):
         self.train(length)
 
-    @precondition(lambda self: self.length is not None)
     @rule()
     def repeat(self):
-        self.train(self.length)
+        self.train(self.length or 2)  # None: a kill before the first configuration
 
     @precondition(lambda self: self.length is not None and self.length < LONGEST - 6)
     @rule(more=st.integers(1, 5))
@@ -172,10 +171,13 @@ class RunStates(RuleBasedStateMachine):
             return
         write_contents(self.run, left[0])
         after = config.read_bytes() if config.is_file() else None
-        if fresh and after != before:
+        aside = list(self.place.glob(f"{self.run.name}.old*"))
+        if aside:
             self.begin_anew()
-        if after != before or before is None:
-            self.length = length
+        if aside or after != before:
+            self.length = length if after is not None else None
+        for old in aside:
+            shutil.rmtree(old)
 
     @rule()
     def train_afresh(self):

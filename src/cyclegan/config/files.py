@@ -44,10 +44,7 @@ def read_config_file(path: Path) -> dict[str, Any]:
 
 
 def to_toml(config: TrainConfig) -> str:
-    """The whole configuration as TOML; `read_config_file` reads it back. Settings without a value are left out.
-
-    Raises InputError for a path that is not Unicode, which TOML cannot hold.
-    """
+    """The whole configuration as TOML; `read_config_file` reads it back. Settings without a value are left out."""
     dumped = config.model_dump(mode="json")
     sections = {"model": dumped.pop("model"), "data": dumped.pop("data")}
 
@@ -57,13 +54,7 @@ def to_toml(config: TrainConfig) -> str:
     text = lines(dumped)
     for name, values in sections.items():
         text += ["", f"[{name}]", *lines(values)]
-    found = "\n".join(text) + "\n"
-    try:
-        found.encode()
-    except UnicodeEncodeError:
-        odd = next(line for line in text if not line.isascii() and line != line.encode(errors="ignore").decode())
-        raise InputError(f"The path {odd} is not Unicode, so config.toml cannot hold it; rename the folder.") from None
-    return found
+    return "\n".join(text) + "\n"
 
 
 def _toml_value(value: Any) -> str:

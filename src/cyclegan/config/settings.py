@@ -8,7 +8,6 @@ from pydantic import AfterValidator, Field, model_validator
 
 from cyclegan.config.base import Config
 from cyclegan.config.model import ModelConfig
-from cyclegan.system.json_files import shown
 
 Direction = Literal["a2b", "b2a"]
 
@@ -50,6 +49,8 @@ def _check_path(path: Path) -> Path:
     text = str(path)
     if "\0" in text or len(text) > 4096 or any(len(part) > 255 for part in path.parts):
         raise ValueError("no file system has such a path")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise ValueError("it is not text in UTF-8, as config.toml is; rename it, or make a link")
     return path
 
 
@@ -301,12 +302,6 @@ class TrainConfig(
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        for name in ("a", "b", "test_a", "test_b", "out", "init_from"):
-            path = str(getattr(self, name))
-            if "\0" in path or any("\ud800" <= character <= "\udfff" for character in path):
-                raise ValueError(
-                    f"{name} is {shown(path)}, which is not text in UTF-8, as config.toml is; rename it, or make a link"
-                )
         lengths = {name: getattr(self, name) for name in LENGTHS if getattr(self, name) is not None}
         if len(lengths) > 1:
             given = ", ".join(f"{name} {value}" for name, value in lengths.items())

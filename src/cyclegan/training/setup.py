@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from cyclegan._version import __version__
-from cyclegan.config import TrainConfig, make_config, read_config_file, resumed_config, to_toml
+from cyclegan.config import TrainConfig, make_config, read_config_file, resumed_config
 from cyclegan.errors import InputError
 from cyclegan.networks import check_output
 from cyclegan.step.cuda_graphs import Step, make_step
@@ -103,7 +103,6 @@ def prepare_machine(config: TrainConfig) -> tuple[TrainConfig, torch.device]:
     paths = {name: getattr(config, name) for name in ("a", "b", "test_a", "test_b", "init_from")}
     paths = {name: path for name, path in paths.items() if path is not None and not is_address(path)}
     config = config.replace(**{name: real_path(path) for name, path in paths.items()})
-    to_toml(config)  # raises for a path that config.toml cannot hold
     device = resolve_device(config.device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)

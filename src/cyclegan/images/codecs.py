@@ -24,7 +24,7 @@ def read_image(path: Path, channels: int, *, min_side: int = 0) -> Array:
     RGB, transparent pixels are composited on white (or kept as a fourth channel if `channels` is 4), EXIF rotation is
     applied. Files of another depth or with other channels must have exactly `channels`.
     min_side: if given, a format that can be decoded at reduced size is, with sides of at least so many pixels.
-    Raises InputError if they do not, if they hold NaN or infinity, or if a package is missing; UnreadableError if the
+    Raises InputError for other channels, for NaN or infinity, or if a package is missing; UnreadableError if the
     file cannot be decoded.
     """
     decoded = _decode(path, min_side)

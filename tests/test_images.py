@@ -15,6 +15,7 @@ from cyclegan.images.file_list import list_images
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.resizing import resize
 from cyclegan.images.tensors import from_tensor, pad_to_multiple, to_tensor
+from cyclegan.images.thumbnails import read_thumbnails
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (6, 8, 3), dtype=np.uint8)
@@ -228,3 +229,20 @@ def test_turned_tiffs_are_probed_as_they_are_read(tmp_path):
     exif[0x0112] = 6
     picture.save(tmp_path / "x.tif", exif=exif)
     assert probe_image(tmp_path / "x.tif")[:2] == read_image(tmp_path / "x.tif", 3).shape[:2] == (8, 6)
+
+
+def test_thumbnails_of_jpegs_are_made_at_reduced_size_and_alike(tmp_path):
+    picture = Image.fromarray(COLOUR).resize((600, 400), Image.Resampling.BICUBIC)
+    exif = picture.getexif()
+    exif[0x0112] = 6
+    for name in ("x.jpg", "y.png"):
+        picture.save(tmp_path / name, exif=exif)
+    assert read_image(tmp_path / "x.jpg", 3, min_side=64).shape == (150, 100, 3)
+    assert read_image(tmp_path / "y.png", 3, min_side=64).shape == (600, 400, 3)
+    (tmp_path / "z.jpg").write_bytes(b"no image")
+    files = sorted(tmp_path.iterdir())
+    readable, thumbnails = read_thumbnails(files, ImageFormat())
+    assert readable == files[:2]
+    np.testing.assert_allclose(thumbnails[0], thumbnails[1], atol=0.02)
+    assert thumbnails.std() > 0.1
+    assert read_thumbnails(files, ImageFormat(), max_seconds=0)[1].shape == (0, 16, 16, 3)

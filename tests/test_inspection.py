@@ -15,8 +15,11 @@ from rich.console import Console
 from conftest import TINY, make_folder
 from cyclegan import InputError, train
 from cyclegan.cli import main
-from cyclegan.inspection import duplicates, inspect_folders, survey
-from cyclegan.inspection.duplicates import equal_files, near_copies
+from cyclegan.images import identical
+from cyclegan.images import near_copies as near
+from cyclegan.images.identical import equal_files
+from cyclegan.images.near_copies import near_copies
+from cyclegan.inspection import inspect_folders, survey
 from cyclegan.inspection.survey import survey_folder
 from cyclegan.inspection.view import show_inspection, write_inspection
 
@@ -212,8 +215,8 @@ def test_blocks_of_the_comparison_join_without_seams(monkeypatch):
     images[41] = images[7] * 0.99
     images[50] = images[3, :, ::-1]
     whole = near_copies(images)
-    monkeypatch.setattr("cyclegan.inspection.duplicates._ROWS", 7)
-    monkeypatch.setattr("cyclegan.inspection.duplicates._COLUMNS", 4)
+    monkeypatch.setattr("cyclegan.images.near_copies._ROWS", 7)
+    monkeypatch.setattr("cyclegan.images.near_copies._COLUMNS", 4)
     for one, other in zip(whole, near_copies(images), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
     assert {index: int(whole[0][index]) for index in np.flatnonzero(whole[0] >= 0)} == {41: 7, 50: 3}
@@ -236,8 +239,8 @@ def noisy(thumbnails, seed=1):
 @pytest.fixture
 def hashed(monkeypatch):
     """Sets of more than a few hundred are searched as sets of many thousands are."""
-    monkeypatch.setattr(duplicates, "_ALL_PAIRS", 300**2)
-    monkeypatch.setattr(duplicates, "_PAIRS_EACH", 64)
+    monkeypatch.setattr(near, "_ALL_PAIRS", 300**2)
+    monkeypatch.setattr(near, "_PAIRS_EACH", 64)
 
 
 @pytest.mark.usefixtures("hashed")
@@ -275,7 +278,7 @@ def test_each_of_many_near_copies_but_the_first_is_named(num_originals):
 @pytest.mark.parametrize("kind", ["different", "near copies of one", "near copies in clusters"])
 def test_twice_as_many_images_take_twice_as_many_comparisons(kind, monkeypatch):
     compared = []
-    products, counts = duplicates._products, duplicates._COUNTS
+    products, counts = near._products, near._COUNTS
 
     def counting_products(x, y, *, paired=False):
         compared.append(len(x) * (1 if paired else len(y)))
@@ -286,8 +289,8 @@ def test_twice_as_many_images_take_twice_as_many_comparisons(kind, monkeypatch):
             compared.append(codes.size // codes.shape[-1])
             return counts[codes]
 
-    monkeypatch.setattr(duplicates, "_products", counting_products)
-    monkeypatch.setattr(duplicates, "_COUNTS", CountingBits())
+    monkeypatch.setattr(near, "_products", counting_products)
+    monkeypatch.setattr(near, "_COUNTS", CountingBits())
     taken = []
     for count in (2000, 4000):
         compared.clear()
@@ -300,8 +303,8 @@ def test_twice_as_many_images_take_twice_as_many_comparisons(kind, monkeypatch):
 def test_pictures_that_are_repeated_exactly_are_compared_once(pair, monkeypatch):
     a, b = pair
     compared = []
-    vectors = duplicates._Vectors
-    monkeypatch.setattr(duplicates, "_Vectors", lambda *given: compared.append(len(given[1])) or vectors(*given))
+    vectors = near._Vectors
+    monkeypatch.setattr(near, "_Vectors", lambda *given: compared.append(len(given[1])) or vectors(*given))
     for index in range(40):
         shutil.copy(a / "0.png", a / f"same{index}.png")
         Image.open(a / "1.png").save(a / f"lossless{index}.bmp")
@@ -333,8 +336,8 @@ def test_equal_files_are_grouped_and_only_alike_ones_are_read_whole(tmp_path, mo
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
     whole = []
-    digest = duplicates._digest
-    monkeypatch.setattr(duplicates, "_digest", lambda path: whole.append(path.name) or digest(path))
+    digest = identical._digest
+    monkeypatch.setattr(identical, "_digest", lambda path: whole.append(path.name) or digest(path))
     files = sorted(tmp_path.iterdir())
     (tmp_path / "h").unlink()
     names = [{files[index].name for index in group} for group in equal_files(files)]

@@ -11,15 +11,18 @@ from contextlib import suppress
 import numpy as np
 import pytest
 import torch
+from PIL import Image, ImageOps
 from test_training import assert_same_weights, events
 
 from conftest import TINY, make_folder
-from cyclegan import InputError, TrainConfig, train
+from cyclegan import DataConfig, InputError, TrainConfig, train
 from cyclegan.cli import main
 from cyclegan.config import flat_values
+from cyclegan.data.image_folder import scan_folder
 from cyclegan.data.image_order import ImageOrder, Stretch
 from cyclegan.data.known_images import KnownImages
 from cyclegan.data.preprocessing import load_resized
+from cyclegan.data.splits import split_held_out
 from cyclegan.images.file_list import FileList
 from cyclegan.storage.model import read_info
 from cyclegan.storage.run import list_checkpoints, read_log, read_run_config
@@ -500,6 +503,62 @@ def test_a_run_that_began_with_copies_in_training_keeps_them_and_says_so(tmp_pat
     assert re.search(r"\d+ training images of A are exact copies of images that are held out", said)
     assert first["a"] + second["a"] + third["a"] == whole["a"]
     assert_same_weights(tmp_path / "whole", tmp_path / "run")
+
+
+@pytest.fixture
+def hundreds(tmp_path):
+    """Two folders of 100 different pictures, with names that need quotes, and the held-out images of the second."""
+    folders = [make_folder(tmp_path / f"my {name}", 100, (64, 48), seed=seed) for seed, name in enumerate("ab")]
+    return folders, split_held_out(scan_folder(folders[1], 3, None, DataConfig(crop_size=16)), 10, seed=0).held
+
+
+def add_near_copy(original, *, mirrored=False):
+    """Resized and compressed; its name leaves the choice of held-out images as it is."""
+    with Image.open(original) as picture:
+        changed = ImageOps.mirror(picture) if mirrored else picture
+        changed.resize((96, 72), Image.Resampling.BICUBIC).save(original.with_name("near.jpg"), quality=75)
+
+
+def warnings_of_session(folders, out, shown, caplog, **changes):
+    caplog.clear()
+    session(folders, out, shown, **{"num_validation": 10, "sample_steps": 100, "steps": 2, **changes})
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_new_run_names_a_near_copy_of_a_held_out_image(hundreds, tmp_path, shown, caplog, mirrored):
+    (a, b), held = hundreds
+    add_near_copy(held[3], mirrored=mirrored)
+    add_image(a, "damaged.png").write_bytes((a / "0.png").read_bytes()[:-200])  # with a good header
+    (sentence,) = warnings_of_session((a, b), tmp_path / "run", shown, caplog, stop=1)
+    assert sentence == (
+        "1 of the 10 held-out images of B has near copies among the training images, such as "
+        f"{held[3].name} and near.jpg{' mirrored' if mirrored else ''}, so validation scores look better than they "
+        f"are; `cyclegan inspect '{a}' '{b}'` lists them all: remove them or pass test folders."
+    )
+    # A resumed run does not look again.
+    assert warnings_of_session((a, b), tmp_path / "run", shown, caplog) == []
+
+
+def test_without_near_copies_nothing_is_said_of_them(hundreds, tmp_path, shown, caplog):
+    assert warnings_of_session(hundreds[0], tmp_path / "run", shown, caplog) == []
+
+
+def test_a_run_that_holds_nothing_out_compares_nothing(folders, tmp_path, shown, caplog, monkeypatch):
+    monkeypatch.delattr("cyclegan.training.training_data.read_thumbnails")
+    assert warnings_of_session(folders, tmp_path / "run", shown, caplog, num_samples=2) == []
+
+
+def test_of_a_large_folder_a_part_is_compared(hundreds, tmp_path, shown, caplog, monkeypatch):
+    monkeypatch.setattr("cyclegan.training.training_data._MOST_COMPARED", 50)
+    folders, held = hundreds
+    for path in held:
+        add_near_copy(path)
+        (folders[1] / "near.jpg").rename(folders[1] / f"{path.stem} near.jpg")
+    settings = {"num_validation": 0, "num_samples": 10}
+    (sentence,) = warnings_of_session(folders, tmp_path / "run", shown, caplog, **settings)
+    assert re.search(r"\d+ of the 10 held-out images of B ha", sentence)
+    assert " (60 of 110 images were compared), so samples look better than they are" in sentence
 
 
 def test_a_list_of_images_takes_few_bytes_and_is_written_only_when_it_changes(folders, tmp_path, shown):

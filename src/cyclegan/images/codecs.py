@@ -17,16 +17,17 @@ from cyclegan.system.atomic import write_bytes
 from cyclegan.system.json_files import cut
 
 
-def read_image(path: Path, channels: int) -> Array:
+def read_image(path: Path, channels: int, *, min_side: int = 0) -> Array:
     """The image of a file as (H, W, channels), in the file's own depth.
 
     8-bit files are converted to 1, 3 or 4 channels: grey is repeated, colour becomes luma, palettes and CMYK become
     RGB, transparent pixels are composited on white (or kept as a fourth channel if `channels` is 4), EXIF rotation is
     applied. Files of another depth or with other channels must have exactly `channels`.
-    Raises InputError if they do not, if they hold NaN or infinity, or if a package is missing; UnreadableError if the
+    min_side: if given, a format that can be decoded at reduced size is, with sides of at least so many pixels.
+    Raises InputError for other channels, for NaN or infinity, or if a package is missing; UnreadableError if the
     file cannot be decoded.
     """
-    decoded = _decode(path)
+    decoded = _decode(path, min_side)
     if isinstance(decoded, Image.Image):
         if channels not in PICTURE_CHANNELS:
             raise InputError(
@@ -105,10 +106,14 @@ def write_image(path: Path, array: Array) -> None:
     write_bytes(path, buffer.getbuffer())
 
 
-def _decode(path: Path) -> Decoded:
+def _decode(path: Path, min_side: int = 0) -> Decoded:
     """An 8-bit picture, or an array (H, W, C) in the byte order of this machine."""
     with _decoding(path):
-        decoded = file_format_of(path).read(path)
+        file_format = file_format_of(path)
+        if min_side and file_format.read_reduced is not None:
+            decoded = file_format.read_reduced(path, min_side)
+        else:
+            decoded = file_format.read(path)
         if not isinstance(decoded, Image.Image | np.ndarray):
             raise TypeError(f"its reader returned {type(decoded).__name__}, not a Pillow image or a numpy array")
     if isinstance(decoded, Image.Image):

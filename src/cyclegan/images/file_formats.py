@@ -22,6 +22,7 @@ def _writer(format: str, **options: Any) -> Callable[[IO[bytes], Array], None]:
 FILE_FORMATS: dict[str, FileFormat] = {
     "jpeg": _of_pillow(
         suffixes=(".jpg", ".jpeg"),
+        read_reduced=pillow.read,
         write=_writer("JPEG", quality=95, subsampling=0),
         holds={"uint8": (1, 3)},
     ),

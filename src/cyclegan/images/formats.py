@@ -89,6 +89,7 @@ class FileFormat:
     probe: the header without decoding, or None if the file must be read for it, as happens without `probe`.
     quick_probe: the header of a common file in a fraction of the time of `probe`, or None. For folders of millions.
     size: height and width as they are stored, never decoding; default: those of `probe`. For files larger than memory.
+    read_reduced: like `read`, at a fraction of the size whose sides have at least so many pixels, in less time.
     open_regions: open a file for reading by region, or None if it must be read as a whole.
     tiled_writer: how an image is written in tiles, so that it need not fit into memory.
     """
@@ -102,6 +103,7 @@ class FileFormat:
     probe: Callable[[Path], Header | None] = lambda _: None
     quick_probe: Callable[[str], Header | None] = lambda _: None
     size: Callable[[str], tuple[int, int] | None] | None = None
+    read_reduced: Callable[[Path, int], Decoded] | None = None
     open_regions: Callable[[Path, ImageFormat], RegionReader | None] = lambda _path, _format: None
     tiled_writer: TiledWriter | None = None
 

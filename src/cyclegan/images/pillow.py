@@ -15,9 +15,14 @@ from cyclegan.images.quick_headers import quick_size
 _EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 
 
-def read(path: Path) -> Decoded:
-    """An 8-bit picture, or an array of 16-bit grey, 16-bit colour, 32-bit integers or floats."""
+def read(path: Path, min_side: int = 0) -> Decoded:
+    """An 8-bit picture, or an array of 16-bit grey, 16-bit colour, 32-bit integers or floats.
+
+    min_side: if given, a JPEG is decoded at 1/2, 1/4 or 1/8 of its size while its sides have at least so many pixels.
+    """
     with Image.open(path) as picture:
+        if min_side:
+            picture.draft(None, (min_side, min_side))
         if not _is_deep(path, picture):
             return _load(picture)
         mode, is_png = picture.mode, picture.format == "PNG"

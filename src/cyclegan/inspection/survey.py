@@ -20,9 +20,11 @@ from cyclegan.images.drawing import displayable
 from cyclegan.images.file_formats import image_suffixes
 from cyclegan.images.file_list import evenly_spaced, list_images
 from cyclegan.images.formats import ImageFormat
+from cyclegan.images.identical import equal_files
 from cyclegan.images.resizing import resize
 from cyclegan.images.tensors import to_tensor
-from cyclegan.inspection.duplicates import THUMBNAIL, Fingerprints, FloatArray, equal_files
+from cyclegan.images.thumbnails import THUMBNAIL, make_thumbnail, three_channels, to_unit
+from cyclegan.inspection.duplicates import Fingerprints
 from cyclegan.metrics.features import FeatureInfo, FeatureNetwork
 from cyclegan.metrics.functions import kernel_distance
 from cyclegan.system.prefetch import num_cores, prefetch
@@ -215,7 +217,7 @@ def _look(path: Path, root: Path) -> _Seen:
     digest = hashlib.blake2b(f"{array.shape} {array.dtype}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(array).data)
     rows, columns = ((np.arange(THUMBNAIL) + 0.5) * side / THUMBNAIL for side in (height, width))
-    visible = _three_channels(array)
+    visible = three_channels(array)
     return _Seen(
         file=path.relative_to(root),
         num_bytes=path.stat().st_size,
@@ -226,7 +228,7 @@ def _look(path: Path, root: Path) -> _Seen:
         format=file_format,
         deep_channels=deep_channels,
         digest=digest.digest(),
-        thumbnail=resize(visible, THUMBNAIL, THUMBNAIL),
+        thumbnail=make_thumbnail(visible),
         samples=visible[rows.astype(int)[:, None], columns.astype(int)].copy(),
         low=float(array.min()) if dtype != "uint8" else 0.0,
         high=float(array.max()) if dtype != "uint8" else 255.0,
@@ -240,11 +242,6 @@ def _name_format(path: Path) -> tuple[str, str]:
             return picture.format or path.suffix, picture.mode
     except OSError:
         return path.suffix[1:].upper(), ""
-
-
-def _three_channels(array: Array) -> Array:
-    """The first three channels, or the first one three times."""
-    return array[..., :3] if array.shape[2] >= 3 else np.repeat(array[..., :1], 3, axis=2)
 
 
 def _summarise(
@@ -304,8 +301,8 @@ def _averages(seen: list[_Seen], low: float, high: float) -> tuple[NDArray[np.ui
     histograms = np.zeros((2, BINS))
     for start in range(0, len(seen), _BLOCK):
         block = seen[start : start + _BLOCK]
-        thumbnails = np.stack([_unit(image.thumbnail, image.dtype, low, high) for image in block])
-        samples = np.stack([_unit(image.samples, image.dtype, low, high) for image in block])
+        thumbnails = np.stack([to_unit(image.thumbnail, image.dtype, low, high) for image in block])
+        samples = np.stack([to_unit(image.samples, image.dtype, low, high) for image in block])
         all_thumbnails[start : start + _BLOCK] = np.rint(thumbnails * 65535)
         num_grey += int(((thumbnails.max(3) - thumbnails.min(3)).max((1, 2)) < _NO_COLOUR).sum())
         luma = samples @ np.array([0.299, 0.587, 0.114], np.float32)
@@ -321,14 +318,6 @@ def _averages(seen: list[_Seen], low: float, high: float) -> tuple[NDArray[np.ui
     return all_thumbnails, num_grey, Colour(brightness, contrast, saturation, (red, green, blue), *shares)
 
 
-def _unit(values: Array, dtype: str, low: float, high: float) -> FloatArray:
-    """Values in 0..1."""
-    black, white = (0.0, 255.0) if dtype == "uint8" else (low, high)
-    # In doubles, because 32-bit integers have more digits than float32.
-    scaled = (values.astype(np.float64) - black) / ((white - black) or 1.0)
-    return np.clip(scaled, 0, 1).astype(np.float32)
-
-
 def picture(report: FolderReport, file: Path) -> Image.Image:
     """One image of a folder as 8-bit RGB for display.
 
@@ -341,7 +330,7 @@ def _tensor(report: FolderReport, file: Path, side: int | None = None) -> Tensor
     """(3, H, W) in [-1, 1]; resized to a square if a side is given."""
     path = report.root / file
     _, _, dtype, deep_channels = probe_image(path)
-    array = _three_channels(read_image(path, deep_channels or 3))
+    array = three_channels(read_image(path, deep_channels or 3))
     if side is not None:
         array = resize(array, side, side)
     low, high = (0.0, 255.0) if dtype == "uint8" else (report.low, report.high)

@@ -1,6 +1,6 @@
 """Prepare the data of a run: two folders of images, or batches that the caller makes."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
@@ -9,23 +9,31 @@ from pathlib import Path
 
 import torch
 
-from cyclegan.config import TrainConfig
+from cyclegan.config import MIN_VALIDATION, TrainConfig
 from cyclegan.data.dataset import Batch, UnpairedDataset
-from cyclegan.data.domains import find_folders
+from cyclegan.data.domains import Folders, find_folders
 from cyclegan.data.image_folder import scan_folder
 from cyclegan.data.image_history import ImageHistory, follow_images
 from cyclegan.data.image_order import Stretch
 from cyclegan.data.known_images import KnownImages
 from cyclegan.data.loader import batches as folder_batches
-from cyclegan.data.splits import SampleImages, count_shared, split_domains
+from cyclegan.data.splits import DomainSplit, SampleImages, count_shared, split_domains
 from cyclegan.errors import InputError
+from cyclegan.images.file_list import evenly_spaced
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.headers import HeaderIndex
 from cyclegan.images.identical import find_identical
+from cyclegan.images.near_copies import near_copies
+from cyclegan.images.thumbnails import read_thumbnails
 from cyclegan.system.messages import Messages
+from cyclegan.system.terminal import shell_quote
 from cyclegan.training.batch_source import BatchSource, own_batches, own_formats, own_samples, own_steps_per_epoch
 from cyclegan.training.resume import check_place
 from cyclegan.training.validation import Validation
+
+# Of each domain, images that are searched for near copies: at most so many held-out ones and so many training ones. The
+# seconds are for files that decode slowly, and for slow drives; reading takes nearly all of the time.
+_MOST_COMPARED, _HELD_OUT_SECONDS, _TRAINING_SECONDS = 1000, 2, 8
 
 
 @dataclass(frozen=True)
@@ -115,6 +123,8 @@ def data_of_folders(config: TrainConfig, device: torch.device, messages: Message
                     f"{len(shared)} training images of {name} are exact copies of images that are held out. This run "
                     "began with them and keeps them; a new one leaves them out."
                 )
+    if is_new and (split.a.held or split.b.held):
+        _warn_of_near_copies(config, folders, split.a, split.b, messages)
     description = []
     for name, part in (("A", split.a), ("B", split.b)):
         held, copies, folder = len(part.held), len(part.copies), part.training
@@ -148,6 +158,51 @@ def data_of_folders(config: TrainConfig, device: torch.device, messages: Message
         unreadable=(*a.unreadable, *b.unreadable, *samples.unreadable),
         indices=indices,
     )
+
+
+def _warn_of_near_copies(
+    config: TrainConfig, folders: Folders, a: DomainSplit, b: DomainSplit, messages: Messages
+) -> None:
+    with messages.status("Comparing held-out images ..."):
+        found = [_near_copies_of_held_out(name, split, config, folders) for name, split in (("A", a), ("B", b))]
+    for sentence in found:
+        if sentence:
+            messages.warning(sentence)
+
+
+def _near_copies_of_held_out(name: str, split: DomainSplit, config: TrainConfig, folders: Folders) -> str:
+    """A sentence on the held-out images that have near copies among the training images; empty if none is found.
+
+    Of large folders only a part is looked at.
+    """
+    paths, image_format = split.training.paths, split.training.image_format
+    held, held_thumbnails = read_thumbnails(_spread(split.held), image_format, _HELD_OUT_SECONDS)
+    if not held:
+        return ""
+    trained, thumbnails = read_thumbnails(_spread(paths), image_format, _TRAINING_SECONDS)
+    near = near_copies(held_thumbnails, thumbnails)
+    count = int((near.source >= 0).sum())
+    if count == 0:
+        return ""
+    best = int(near.correlation.argmax())
+    copy, of = (path.relative_to(paths.root) for path in (held[best], trained[near.source[best]]))
+    compared, total = len(held) + len(trained), len(split.held) + len(paths)
+    part = f" ({compared:,} of {total:,} images were compared)" if compared < total else ""
+    is_scored = config.num_validation > 0 and len(split.held) >= MIN_VALIDATION
+    effect = "validation scores" if is_scored else "samples"
+    inspect = f"cyclegan inspect {shell_quote(folders.a)} {shell_quote(folders.b)}"
+    other = " or pass test folders" if folders.test_a is None else ""
+    return (
+        f"{count} of the {len(split.held)} held-out images of {name} {'has' if count == 1 else 'have'} near copies "
+        f"among the training images, such as {copy} and {of}{' mirrored' if near.mirrored[best] else ''}{part}, so "
+        f"{effect} look better than they are; `{inspect}` lists them all: remove them{other}."
+    )
+
+
+def _spread(paths: Sequence[Path]) -> Iterator[Path]:
+    """Paths at equal distances, every 32nd of them first: wherever reading ends, the folder was covered."""
+    chosen = evenly_spaced(paths, _MOST_COMPARED)
+    return (path for start in range(32) for path in chosen[start::32])
 
 
 def _begin(

@@ -123,6 +123,8 @@ def test_a_configuration_survives_its_file(tmp_path):
         ({"minutes": float("inf")}, "finite"),
         ({"model": "resnet"}, "expected a table"),
         ({"adversarial": "wgan-gp", "preprocess": "none"}, "wgan-gp mixes real and fake"),
+        ({"adversarial": "wgan-gp", "compile": True}, "compile is on, and adversarial wgan-gp differentiates twice"),
+        ({"r1_weight": 1.0, "compile": True}, "compile is on, and r1_weight 1 differentiates twice"),
     ],
 )
 def test_mistakes_are_reported_in_one_sentence(settings, message):

@@ -1,6 +1,7 @@
 """Scores of a run on test images, from Python and from the command line."""
 
 import json
+import os
 import shutil
 import sys
 from dataclasses import replace
@@ -607,3 +608,13 @@ def test_clean_fid_is_called_on_the_folders(root, tmp_path, monkeypatch):
     assert asked[0] == (tmp_path / "inception" / "a2b", root / "testB", "clean")
     with pytest.raises(InputError, match="leave out --inception-weights"):
         evaluate(root / "run", inception="clean-fid", inception_weights=tmp_path / "w", out=tmp_path, quiet=True)
+
+
+@pytest.mark.usefixtures("quick_features")
+@pytest.mark.skipif(os.name == "nt" or sys.platform == "darwin", reason="names of files are Unicode there")
+def test_an_unreadable_image_whose_name_is_not_unicode_is_noted(root, tmp_path):
+    odd = make_folder(tmp_path / os.fsdecode(b"odd\xff"), 3)
+    (odd / os.fsdecode(b"bad\xff.png")).write_bytes(b"no image")
+    run = shutil.copytree(root / "run", tmp_path / "run")
+    evaluate(run, a=odd, b=root / "testB", quiet=True)
+    assert any(r"bad\udcff.png" in note for note in read_scores(run).directions["a2b"].notes)

@@ -5,12 +5,14 @@ import logging
 import multiprocessing
 import random
 import warnings
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import torch
 from host_fingerprint import differences, fingerprint
 from PIL import Image
+from safetensors.torch import load_file
 from test_not_finite import damaged
 from test_video import make_clip, numbered
 
@@ -107,6 +109,35 @@ def import_first():
 
 
 SLOW = {"export, onnx", "export, torch-export", "load, onnxruntime", "train, mlflow"}
+
+
+@pytest.mark.parametrize(
+    "mode",
+    [
+        torch.no_grad,
+        torch.inference_mode,
+        lambda: torch.autocast("cpu", torch.bfloat16),
+        lambda: torch.device("meta"),
+        lambda: float64_by_default(),
+    ],
+)
+def test_modes_of_the_host_do_not_reach_into_training(root, tmp_path, mode):
+    with mode():
+        train(root, out=tmp_path / "run", preset="modern", **SETTINGS)
+        before = torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_default_device()
+    with mode():
+        assert (torch.is_grad_enabled(), torch.get_default_dtype(), torch.get_default_device()) == before
+    weights = [load_file(run / "model" / "a2b.safetensors") for run in (tmp_path / "run", root / "run")]
+    assert all(torch.equal(tensor, weights[1][name]) for name, tensor in weights[0].items())
+
+
+@contextmanager
+def float64_by_default():
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save_file
 from conftest import TINY_MODEL, make_folder
 from cyclegan import InputError, ModelConfig, Translator, evaluate, export_model, translate_folder
 from cyclegan.cli import main
+from cyclegan.export import graph_formats
 from cyclegan.images.codecs import read_image, write_image
 from cyclegan.images.formats import ImageFormat
 from cyclegan.networks import build_generator
-from cyclegan.storage.model import ModelInfo
+from cyclegan.storage.model import ModelInfo, load_generator
 from cyclegan.translate.engines import registry
 from cyclegan.translate.engines.graphs import to_exported_program
 from cyclegan.translate.engines.registry import open_engine
@@ -252,3 +253,18 @@ def test_auto_does_not_take_a_precision_that_overflows(monkeypatch):
     engine = open_engine(network, 3, 4, precision="auto")
     assert engine.precision == "fp32"
     assert "not finite" in engine.reason
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino", "torch-export"])
+def test_a_model_that_gives_nan_is_not_exported(tmp_path, monkeypatch, format):
+    model = make_model(tmp_path / "model")
+
+    def load(*arguments):
+        network, info = load_generator(*arguments)
+        network.head.bias[0] = torch.nan  # as where finite weights overflow
+        return network, info
+
+    monkeypatch.setattr(graph_formats, "load_generator", load)
+    with pytest.raises(InputError, match="The network of a2b gives NaN or infinity; use another checkpoint"):
+        export_model(model, tmp_path / "out", format=format, direction="a2b")
+    assert not (tmp_path / "out").exists()

@@ -263,3 +263,11 @@ def test_links_to_other_files_are_not_followed(begun, folder, tmp_path):
     with pytest.raises(InputError, match=r"holds the link tiles\.bin"):
         translate_large(translator, root / "in.png", tmp_path / "out.tif", tile=32)
     assert (tmp_path / "precious").read_bytes() == (root / ".out.tif.partial" / "tiles.bin").read_bytes()
+
+
+def test_a_name_of_255_bytes_is_translated_in_tiles(begun, tmp_path):
+    translator, root = begun
+    target = tmp_path / ("x" * 251 + ".tif")
+    translate_large(translator, root / "in.png", target, tile=32)
+    assert target.read_bytes() == (root / "whole.tif").read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == [target.name]

@@ -7,6 +7,7 @@ import shlex
 import shutil
 import signal
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ from cyclegan.storage.model import read_info
 from cyclegan.storage.run import list_checkpoints, read_log, read_run_config
 from cyclegan.training import Batch
 from cyclegan.training.events import StepDone
+from cyclegan.training.resume import resume_command
 
 pytestmark = pytest.mark.usefixtures("without_pages")
 
@@ -607,3 +609,40 @@ def test_the_order_of_images_that_never_change_is_that_of_earlier_releases():
     expected = [np.random.default_rng([11, 3, 1, epoch]).permutation(7).tolist() for epoch in range(3)]
     found = [order.at(step, slot) for step in range(10) for slot in range(2)]
     assert [int(images[place]) for images, place in found] == [image for each in expected for image in each][:20]
+
+
+# ---- what a resumed run needs
+
+
+def test_the_contrastive_loss_can_be_switched_off_and_on(folders, tmp_path, capfd):
+    run = run_own(folders, tmp_path / "run", contrastive_weight=0.5)
+    train(out=run, resume=True, steps=6, contrastive_weight=0)
+    train(out=run, resume=True, steps=8, contrastive_weight=0.5)
+    assert "Skipped" not in capfd.readouterr().err
+    assert read_info(run / "model").step == 8
+    assert not list(run.glob("checkpoints/*.damaged"))
+
+
+def test_a_run_without_its_checkpoints_says_that_it_begins_again(folders, tmp_path, capfd):
+    run = run_own(folders, tmp_path / "run")
+    shutil.rmtree(run / "checkpoints")
+    train(out=run, resume=True)
+    assert f"{run} holds no checkpoint, although step 4 was trained: the run begins again." in capfd.readouterr().err
+
+
+def test_a_folder_that_is_gone_and_a_configuration_that_is_cut_off_are_named(folders, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(folders[0], moved)
+    run = run_own((moved, folders[1]), tmp_path / "run")
+    moved.rename(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=f"{moved}, which this run was trained on, is gone; give its folders again"):
+        train(out=run, resume=True)
+    train(tmp_path / "elsewhere", folders[1], out=run, resume=True, steps=5, quiet=True)
+    config = run / "config.toml"
+    config.write_text(config.read_text().partition("[model]")[0])
+    with pytest.raises(InputError, match=r"empty or cut off, because it has no table \[model\]. Restore the file"):
+        train(out=run, resume=True)
+
+
+def test_advice_for_a_name_that_begins_with_a_dash_can_be_pasted():
+    assert resume_command(TrainConfig(), Path("-r")) == "cyclegan train --out=-r --resume"

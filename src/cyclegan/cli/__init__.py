@@ -107,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     _wait_briefly()
-    with signals_interrupt():
+    with signals_interrupt() as stopped:
         try:
             _run(arguments)
         except InputError as error:
@@ -122,6 +122,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         except (CycleganError, OSError) as error:  # any other is a bug and keeps its traceback
             say(f"cyclegan: {_sentence(error)}")
             raise SystemExit(1) from None
+        except Exception:
+            if not stopped():
+                raise
+            say("Stopped.")
+            raise SystemExit(130) from None
         finally:
             flush_or_drop()
 

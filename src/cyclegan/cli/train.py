@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, get_args
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -128,6 +128,7 @@ def _defaults(arguments: Sequence[str]) -> dict[str, Any]:
 def _add_setting(group: Any, name: str, info: FieldInfo, default: Any) -> None:
     """One flag for one setting. Values stay text: the configuration checks and converts them."""
     types = [kind for kind in get_args(info.annotation) if kind is not type(None)] or [info.annotation]
+    types = [getattr(kind, "__origin__", kind) if get_origin(kind) is Annotated else kind for kind in types]
     text = str(info.description) if default in (None, {}) else with_default(str(info.description), default)
     text = text.replace("%", "%%")
     words = network_names(name) or choices(info.annotation)

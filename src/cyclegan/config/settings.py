@@ -335,6 +335,11 @@ class TrainConfig(
                 f"contrastive_weight is {self.contrastive_weight:g}, and a {self.model.generator} generator has no "
                 "features to compare; set contrastive_weight 0, or another preset"
             )
+        if self.compile and (self.adversarial == "wgan-gp" or self.r1_weight > 0):
+            penalty = "adversarial wgan-gp" if self.adversarial == "wgan-gp" else f"r1_weight {self.r1_weight:g}"
+            raise ValueError(
+                f"compile is on, and {penalty} differentiates twice, which compiled networks cannot; leave one out"
+            )
         if self.adversarial_weight == 0 and self.cycle_weight_a == 0 and self.cycle_weight_b == 0:
             raise ValueError("adversarial_weight and both cycle weights are 0, so nothing would be learned; raise one")
         if self.batch_size > 1 and not self.data.crops:

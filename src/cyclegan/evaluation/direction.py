@@ -21,6 +21,7 @@ from cyclegan.metrics.round_trip import as_stored, round_trip
 from cyclegan.metrics.table import METRICS, ImageMetric, SetMetric, failure_reason, finite, measure_image
 from cyclegan.storage.scores import DirectionScores, Estimate, ImageScores, Score
 from cyclegan.storage.showcase import ShowcaseImage
+from cyclegan.system.terminal import printable
 from cyclegan.translate.translator import Translator
 
 # With fewer test images, a note says that they are few.
@@ -81,7 +82,7 @@ def score_direction(
         for path, row, unlike in zip(source.paths, measured.rows, _unlike(context, measured), strict=True)
     )
     notes = [*direction_notes(context), *pair_notes, *metric_notes(context, scores, measured.failures)]
-    return DirectionScores(metrics={}, images=images, notes=tuple(notes)).with_metrics(scores)
+    return DirectionScores(metrics={}, images=images, notes=tuple(map(printable, notes))).with_metrics(scores)
 
 
 # ---- measure

@@ -265,7 +265,10 @@ def file_lists(domains: tuple[TestImages, TestImages]) -> dict[str, FileList]:
 
 
 def _file_list(root: Path, paths: Sequence[Path]) -> FileList:
-    return FileList(root=str(real_path(root)), files=tuple(file_name(path, root) for path in paths))
+    return FileList(
+        root=str(real_path(root)).encode(errors="replace").decode(),
+        files=tuple(file_name(path, root) for path in paths),
+    )
 
 
 def file_name(path: Path, root: Path) -> str:

@@ -172,6 +172,8 @@ def _export_one(
             height, width = picture.shape[-2:]
             padded = pad_to_multiple(picture, multiple, smallest)
             exact, other = (each(padded)[..., :height, :width] for each in (network, engine))
+            if not bool(torch.isfinite(exact).all()):
+                raise InputError(f"The network of {direction} gives NaN or infinity; use another checkpoint.")
             if not bool(torch.isfinite(other).all()):
                 raise InputError(f"The {format} graph of {direction} gives no numbers in {precision}; take fp32.")
             sizes.append(f"{len(picture)}x{height}x{width}")

@@ -19,7 +19,7 @@ from cyclegan.storage.showcase import ShownImage, read_showcase
 from cyclegan.system.arguments import real_path
 from cyclegan.system.json_files import cut
 from cyclegan.system.messages import make_console
-from cyclegan.system.terminal import printable
+from cyclegan.system.terminal import printable, shell_quote
 
 _NAMES = {"a": "A", "b": "B"}
 _MAX_IMAGES = 6
@@ -81,7 +81,8 @@ def compare(*runs: Path, out: Path | None = None) -> Comparison:
     for run, place in zip(runs, places, strict=True):
         if not (place / "scores.json").is_file():
             raise InputError(
-                f"There is no {place / 'scores.json'}; make it with: cyclegan evaluate {run} --a DIR --b DIR"
+                f"There is no {place / 'scores.json'}; make it with: "
+                f"cyclegan evaluate {shell_quote(run)} --a DIR --b DIR"
             )
         try:
             found[run] = read_scores(place)

@@ -12,6 +12,7 @@ from cyclegan.metrics.features import FeatureInfo
 from cyclegan.metrics.table import METRICS, Metric
 from cyclegan.system.atomic import write_bytes
 from cyclegan.system.json_files import read_json
+from cyclegan.system.terminal import shell_quote
 
 # What a score is compared with: its key in scores.json, and what tables call it.
 BASELINES = {"floor": "real images", "ceiling": "input", "mean_image": "mean image"}
@@ -175,7 +176,7 @@ def read_scores(path: Path) -> Scores:
     """The scores of a run directory, or of a file. Raises InputError if there are none or they cannot be read."""
     file = path / "scores.json" if path.is_dir() else path
     if not file.is_file():
-        raise InputError(f"There is no {file}; make it with: cyclegan evaluate {path} --a DIR --b DIR")
+        raise InputError(f"There is no {file}; make it with: cyclegan evaluate {shell_quote(path)} --a DIR --b DIR")
     try:
         return read_json(file, Scores)
     except UnreadableError as error:

@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch.utils.data._utils import signal_handling
@@ -32,13 +32,15 @@ _VARIABLES = (
 def host_state() -> Iterator[None]:
     """Set back the threads of torch, the start method of processes, and the variables that packages set for themselves.
 
-    As a decorator, `@host_state()`, it does so for each call of a function.
+    Modes of torch that the host has entered do not reach into the block: no_grad, inference_mode, autocast, another
+    default type or device. As a decorator, `@host_state()`, it does so for each call of a function.
     """
     num_threads = torch.get_num_threads()
     has_start_method = bool(multiprocessing.get_start_method(allow_none=True))
     variables = {name: os.environ.get(name) for name in _VARIABLES}
     try:
-        yield
+        with _usual_modes():
+            yield
     finally:
         if torch.get_num_threads() != num_threads:
             torch.set_num_threads(num_threads)
@@ -50,6 +52,27 @@ def host_state() -> Iterator[None]:
                 os.environ.pop(name, None)
             elif os.environ.get(name) != value:
                 os.environ[name] = value
+
+
+@contextmanager
+def _usual_modes() -> Iterator[None]:
+    """The modes with which torch starts."""
+    dtype = torch.get_default_dtype()
+    with ExitStack() as stack:
+        if torch.is_inference_mode_enabled():
+            stack.enter_context(torch.inference_mode(False))
+        if not torch.is_grad_enabled():
+            stack.enter_context(torch.enable_grad())
+        for device in ("cpu", "cuda", "mps"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        if torch.get_default_device().type != "cpu":
+            stack.enter_context(torch.device("cpu"))
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
 
 
 @contextmanager

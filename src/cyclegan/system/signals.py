@@ -34,20 +34,24 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
 
 
 @contextmanager
-def signals_interrupt() -> Iterator[None]:
+def signals_interrupt() -> Iterator[Callable[[], bool]]:
     """Make SIGTERM and SIGHUP (a closed terminal) raise KeyboardInterrupt like Ctrl-C, so that files are cleaned up.
 
-    Only the first one does: a closed terminal often sends several, which would interrupt the clean-up.
+    Only the first of these does: a closed terminal often sends several, which would interrupt the clean-up. Yields a
+    function that says whether one has come, or Ctrl-C: an import that is interrupted may raise another error.
     """
-    numbers = _other_stops()
+    others, asked = _other_stops(), False
 
     def interrupt(_number: int, _frame: object) -> None:
-        for number in numbers:
+        nonlocal asked
+        asked = True
+        for number in others:
             signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    with _signal_handler(interrupt, numbers):
-        yield
+    is_usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with _signal_handler(interrupt, (*([signal.SIGINT] if is_usual else []), *others)):
+        yield lambda: asked
 
 
 def _other_stops() -> tuple[signal.Signals, ...]:

@@ -193,8 +193,9 @@ def _read_saved(checkpoint: Path, state: TrainState) -> _Saved:
             networks.append((generator, read_tensors(checkpoint / "model" / f"{direction}{ending}.safetensors")))
     training = read_tensors(checkpoint / "training.safetensors")
     networks.append((state.discriminator, with_prefix(training, "discriminator.")))
-    if state.heads is not None:
-        networks.append((state.heads, with_prefix(training, "heads.")))
+    # A run may switch the contrastive loss on when it is resumed; its heads then begin with fresh weights.
+    if state.heads is not None and (heads := with_prefix(training, "heads.")):
+        networks.append((state.heads, heads))
     for network, tensors in networks:
         if (reason := misfit(tensors, network.state_dict())) is not None:
             raise UnreadableError(f"The weights of {type(network).__name__} do not fit: {reason}.")

@@ -137,7 +137,8 @@ def _longer(run: OpenRun) -> str:
     config, progress = run.config, run.progress
     done = {"minutes": progress.seconds / 60, "steps": progress.step, "epochs": progress.epoch or 0.0}
     (unit, length), *_ = ((name, value) for name in done if (value := getattr(config, name)) is not None)
-    return how_to_resume(config, **{unit: math.ceil(2 * max(length, done[unit]))})
+    longer = 2 * length if 2 * length > done[unit] else 2 * done[unit]
+    return how_to_resume(config, **{unit: math.ceil(longer)})
 
 
 def _loop(run: OpenRun, stopped: Callable[[], bool]) -> None:

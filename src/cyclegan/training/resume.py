@@ -148,7 +148,8 @@ def resume_command(config: TrainConfig, out: Path, changes: Mapping[str, Any] | 
     changes = changes or {}
     folders = [config.a, config.b] if changes.keys() & {"a", "b"} else []
     paths = [str(folder) for folder in folders if folder is not None]
-    words = ["cyclegan", "train", *paths, "--out", out, "--resume", *flags_of(changes)]
+    place = [f"--out={out}"] if str(out).startswith("-") else ["--out", str(out)]
+    words = ["cyclegan", "train", *paths, *place, "--resume", *flags_of(changes)]
     return " ".join(map(shell_quote, words))
 
 

@@ -19,7 +19,7 @@ from cyclegan.step.precision import resolve_precision
 from cyclegan.step.state import TrainState
 from cyclegan.storage.hub import is_address
 from cyclegan.storage.model import ModelInfo, read_info
-from cyclegan.storage.run import read_run_config
+from cyclegan.storage.run import read_log, read_run_config
 from cyclegan.system.arguments import check_path, real_path
 from cyclegan.system.atomic import remove_leftovers, restore
 from cyclegan.system.devices import describe_device, resolve_device
@@ -84,7 +84,14 @@ def resolve_settings(
             raise no_run(out)
         if own_batches:
             saved = saved.replace(a=None, b=None, test_a=None, test_b=None)
-        return resumed_config(saved, *layers, {"out": out}, preset=preset)
+        config = resumed_config(saved, *layers, {"out": out}, preset=preset)
+        for name in ("a", "b"):
+            folder = getattr(config, name)
+            if folder is not None and folder == getattr(saved, name) and not folder.exists():
+                raise InputError(
+                    f"{folder}, which this run was trained on, is gone; give its folders again, as for a new run."
+                )
+        return config
     # The same command resumes a run even if a newer release has another default preset.
     before = None if fresh else read_run_config(out)
     if before is not None:
@@ -252,6 +259,10 @@ def open_run(
         origin = read_info(checkpoint / "model").origin
         for error in damaged:
             messages.warning(f"Skipped, and {checkpoint.name} is used instead: {error}")
+    elif before is not None:
+        trained = max((line.get("step", 0) for line in read_log(out / "log.jsonl")), default=0)
+        if trained > 0:
+            messages.warning(f"{out} holds no checkpoint, although step {trained:,} was trained: the run begins again.")
     batches = data.begin(state.step)
     progress = Progress(config, state, batches.steps_per_epoch, seconds, batches.epochs_before)
     is_complete = progress.share >= 1

@@ -1,5 +1,6 @@
 """The finished part of a translation of a large image, kept on disk so that the next call can resume it."""
 
+import hashlib
 import json
 import math
 import os
@@ -22,12 +23,19 @@ from cyclegan.translate.tiling.network import TilingPlan, TilingState
 
 _FILES = r"key|plan\.json|rows\.jsonl|tiles\.bin|state\.json|activation_\d+\.bin|activation\.partial"
 
+# Bytes of a name that leave room for what is added to it.
+_MAX_NAME = 240
+
 # Bytes that are read at once.
 _CHUNK = 2**24
 
 
 def partial_folder(target: Path) -> Path:
-    """The hidden folder beside a target that keeps its finished part."""
+    """The hidden folder beside a target that keeps its finished part. Its name has at most 255 bytes, as files may."""
+    name = os.fsencode(target.name)
+    if len(name) > _MAX_NAME:
+        digest = hashlib.sha256(name).hexdigest()[:16]
+        return target.with_name(f".{name[:200].decode(errors='ignore')}.{digest}.partial")
     return target.with_name(f".{target.name}.partial")
 
 

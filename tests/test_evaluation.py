@@ -618,3 +618,18 @@ def test_an_unreadable_image_whose_name_is_not_unicode_is_noted(root, tmp_path):
     run = shutil.copytree(root / "run", tmp_path / "run")
     evaluate(run, a=odd, b=root / "testB", quiet=True)
     assert any(r"bad\udcff.png" in note for note in read_scores(run).directions["a2b"].notes)
+
+
+@pytest.mark.usefixtures("quick_features")
+def test_an_unreadable_training_image_is_replaced_in_the_baseline(root, tmp_path):
+    for name in ("trainA", "trainB", "testA", "testB"):
+        shutil.copytree(root / name, tmp_path / name)
+    run = train(tmp_path, out=tmp_path / "run", preset="paper", quiet=True, **{**TINY, "steps": 1})
+    first = min((tmp_path / "trainB").iterdir())
+    first.write_bytes(b"damaged since")
+    evaluate(run, quiet=True)
+    scores = read_scores(run)
+    used = scores.files["train_b"].files
+    assert len(used) == len(scores.files["test_a"].files) == 6
+    assert first.name not in used
+    assert "floor" in scores.directions["a2b"].metrics["frechet"].baselines

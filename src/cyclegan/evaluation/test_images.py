@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TypeAlias
 
@@ -124,7 +125,7 @@ class TestImages:
         self, network: FeatureNetwork, count: int, batch_size: int, advance: Advance, *, mean: bool
     ) -> None:
         """Features of `count` training images at equal distances, and the mean of up to a thousand."""
-        # A training file that cannot be read is left out of the baseline; it is no test image.
+        # Another training file stands in for one that cannot be read; it is no test image, so no note names it.
         unreadable = dict(self.unreadable)
         read = evenly_spaced(self.train_paths, self.num_training(count, mean))
         chosen = set(evenly_spaced(read, min(count, len(read))))
@@ -141,6 +142,11 @@ class TestImages:
                     total = images.sum(0) if total is None else total + images.sum(0)
                     self.mean_used += paths
             advance(len(paths))
+        missing = len(chosen) - len(self.training_used)
+        others = [path for path in self.train_paths if path not in chosen] if missing else []
+        for paths, images in islice(self.batches(others, 1), missing):
+            features.append(network(images))
+            self.training_used += paths
         self.unreadable = unreadable
         if sum(map(len, features)) >= 2:
             self.training = torch.cat(features)

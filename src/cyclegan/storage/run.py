@@ -35,10 +35,11 @@ def read_run_config(run: Path) -> TrainConfig | None:
         return None
     try:
         saved = read_config_file(file)
+        # Release 0.1.0 had no such setting and held no images out; resuming with another value must be explicit.
+        config = saved_config({"num_validation": 0}, saved)
         if "model" not in saved:
             raise InputError("It is empty or cut off, because it has no table [model].")
-        # Release 0.1.0 had no such setting and held no images out; resuming with another value must be explicit.
-        return saved_config({"num_validation": 0}, saved)
+        return config
     except InputError as error:
         raise InputError(
             f"{file} is not the configuration of a run of this release: {error} "

@@ -511,7 +511,7 @@ def test_headers_of_safetensors_that_lie_are_refused_in_one_sentence(tmp_path, c
     assert time.monotonic() - started < 1
 
 
-# ---- pages that show text of strangers
+# ---- pages that show text of unknown origin
 
 HOSTILE = [
     "[x](javascript:alert(1))",

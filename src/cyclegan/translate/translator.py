@@ -224,7 +224,7 @@ class Translator:
         memory_frames: float = MEMORY_FRAMES,
         tile: int | None = None,
     ) -> Iterator[Picture | InputError]:
-        """As `translate`, but yields the error of an image whose result is not finite, and goes on with the next."""
+        """As `translate`, but yields the error of an image whose result is not finite, and continues with the next."""
         if tile is not None and stabilise:
             raise InputError(f"tile is {tile} and stabilise is on; frames of a sequence are not translated in tiles.")
         if tile is not None:

@@ -73,7 +73,7 @@ def workplace(out: Path, name: str, messages: Messages) -> Iterator[Path]:
     folder = WorkFolder(work, rf"received|received\.json|{re.escape(name)}\.pth", rf"images|{re.escape(name)}")
     new = [parent for parent in work.parents if not parent.exists()]
     message = f"Another process is downloading into {work}; wait for it, or choose another --out."
-    with folder.locked(message):
+    with folder.locked(message), naming(out):
         folder.clear("received", "received.json")  # what a killed process was making of them is made again
         kept = _Partial(work)
         try:

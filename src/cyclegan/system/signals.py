@@ -19,15 +19,15 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
     A second Ctrl-C interrupts at once. A second one of the others does not: a closed terminal often sends several, and
     would prevent that the work is saved.
     """
-    asked = False
+    asked = pressed = False
 
     def ask(number: int, _frame: object) -> None:
-        nonlocal asked
-        if asked and number == signal.SIGINT:
+        nonlocal asked, pressed
+        if pressed and number == signal.SIGINT:
             raise KeyboardInterrupt
         if not asked:
             say("Finishing this step and saving; press Ctrl-C again to stop at once.")
-        asked = True
+        asked, pressed = True, pressed or number == signal.SIGINT
 
     with _signal_handler(ask, (signal.SIGINT, *_other_stops())):
         yield lambda: asked

@@ -108,7 +108,10 @@ def import_first():
             continue
 
 
-SLOW = {"export, onnx", "export, torch-export", "load, onnxruntime", "train, mlflow"}
+SLOW = {
+    *("export, onnx", "export, openvino", "export, torch-export", "load, onnxruntime", "load, openvino"),
+    *("inspect, a run", "train, dropout", "train, mlflow", "train, own threads", "train, resumed"),
+}
 
 
 @pytest.mark.parametrize(

@@ -195,12 +195,12 @@ def test_a_run_under_nohup_goes_on_after_a_hangup(folders, tmp_path):
     ("name", "phase"),
     [
         ("SIGTERM", "cyclegan.training.training_data.scan_folder"),
-        ("SIGHUP", "cyclegan.training.training_data.scan_folder"),
-        ("SIGINT", "cyclegan.training.training_data.scan_folder"),
-        ("SIGTERM", "cyclegan.training.setup.TrainState.create"),
-        ("SIGTERM", "cyclegan.training.resume.load_checkpoint"),
+        pytest.param("SIGHUP", "cyclegan.training.training_data.scan_folder", marks=pytest.mark.slow),
+        pytest.param("SIGINT", "cyclegan.training.training_data.scan_folder", marks=pytest.mark.slow),
+        pytest.param("SIGTERM", "cyclegan.training.setup.TrainState.create", marks=pytest.mark.slow),
+        pytest.param("SIGTERM", "cyclegan.training.resume.load_checkpoint", marks=pytest.mark.slow),
         ("SIGHUP", "cyclegan.training.monitor.Monitor.score"),
-        ("SIGTERM", "cyclegan.training.monitor.Monitor.write_page"),
+        pytest.param("SIGTERM", "cyclegan.training.monitor.Monitor.write_page", marks=pytest.mark.slow),
     ],
 )
 def test_a_signal_before_or_after_the_loop_ends_with_one_line(folders, tmp_path, name, phase):
@@ -269,7 +269,10 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", pytest.param("SIGHUP", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "command",
+    [name if name in ("evaluate", "translate") else pytest.param(name, marks=pytest.mark.slow) for name in COMMANDS],
+)
 def test_every_command_ends_with_one_line_and_leaves_no_file(run, tmp_path, command, name):
     make_folder(tmp_path / "a", 10)
     make_folder(tmp_path / "b", 10, seed=1)

@@ -68,6 +68,7 @@ class ImageOrder:
     # Of the pass in which the last stretch begins: images that were shown before it, and the others, in order.
     _shown: Indices = field(default_factory=lambda: np.zeros(0, np.int32), repr=False)
     _rest: Indices = field(default_factory=lambda: np.zeros(0, np.int32), repr=False)
+    _rest_count: int = 0  # of these, still to be shown; later ones replace those that cannot be read
     _orders: dict[int, Indices] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
@@ -77,9 +78,6 @@ class ImageOrder:
             absent = self.stretches[-1].absent
             shown = self._shown[~np.isin(self._shown, absent)]
             self._rest, self._rest_count = self._to_places(np.concatenate([self._rest, shown])), len(self._rest)
-
-    # Images in `_rest` that are still to be shown; the others replace those that cannot be read.
-    _rest_count: int = 0
 
     def at(self, step: int, slot: int) -> tuple[Indices, int]:
         """The image of a slot of a batch: the positions in the list of files of a pass, in order, and which of them."""

@@ -175,7 +175,7 @@ def find_test_images(
         if train is not None and train.is_dir():
             files = list_images(train)
             domain.train_root, domain.train_paths = train, files
-            if root.resolve() == train.resolve():
+            if real_path(root) == real_path(train):
                 domain.trained_on = frozenset(paths)
             else:
                 found = find_identical(paths, files, sizes_of(files))

@@ -299,7 +299,7 @@ def _record(path: Path, scores: Scores) -> RunRecord:
     run = run_of(path)
     if run is None:
         return RunRecord()
-    return read_record(run, until=None if evaluation_of(path).resolve() == run else scores.step)
+    return read_record(run, until=None if real_path(evaluation_of(path)) == run else scores.step)
 
 
 def _shared_images(comparison: Comparison) -> Iterator[Section]:

@@ -9,7 +9,7 @@ from cyclegan.system.terminal import say
 
 
 class AnnouncedStop(KeyboardInterrupt):
-    """A stop that the user has been told of already."""
+    """A stop whose message is printed already."""
 
 
 @contextmanager

@@ -36,12 +36,12 @@ class Point(Config):
 def test_damaged_json_is_refused_in_one_short_sentence(tmp_path, content, message):
     path = tmp_path / "point.json"
     path.write_bytes(content)
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(UnreadableError, match=message) as raised:
         read_json(path, Point)
     assert str(raised.value).startswith(f"{path} cannot be read: ")
     assert len(str(raised.value)) < len(str(path)) + 250
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
     assert read_json_lines(path, Point) == ([], bool(content))
 
 

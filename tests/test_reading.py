@@ -275,11 +275,11 @@ def test_a_showcase_shows_no_picture_from_elsewhere(tmp_path):
     ids=lambda settings: f"{next(iter(settings))[:20]}",
 )
 def test_settings_beyond_all_limits_are_refused_in_one_short_sentence(settings):
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(InputError) as raised:
         make_config(settings)
     assert len(str(raised.value)) < 400
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize(
@@ -291,10 +291,10 @@ def test_settings_beyond_all_limits_are_refused_in_one_short_sentence(settings):
     ],
 )
 def test_networks_that_fit_no_machine_are_refused_before_they_are_built(build):
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(InputError, match=r"too large for any machine: [\d,]+ parameters"):
         build()
-    assert time.monotonic() - started < 3
+    assert time.process_time() - started < 3
 
 
 def test_formats_of_images_are_of_a_closed_set():
@@ -325,11 +325,11 @@ def test_formats_of_images_are_of_a_closed_set():
 def test_hostile_toml_is_refused_in_one_short_sentence(tmp_path, content, message):
     path = tmp_path / "my.toml"
     path.write_bytes(content)
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(InputError, match=message) as raised:
         make_config(read_config_file(path))
     assert len(str(raised.value)) < 300 + len(str(path))
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
 
 
 def test_a_mark_at_the_beginning_of_a_file_is_no_error(tmp_path):
@@ -395,10 +395,10 @@ def test_a_small_checkpoint_that_becomes_large_is_refused_before_it_is_read(tmp_
             for _ in range(256):
                 entry.write(bytes(2**20))
     assert path.stat().st_size < 2**20
-    before, started = peak_mib(), time.monotonic()
+    before, started = peak_mib(), time.process_time()
     with pytest.raises(InputError, match="its entries are compressed"):
         read_state_dict(path)
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
     assert peak_mib() - before < 50
 
 
@@ -503,12 +503,12 @@ def safetensors_file(header, data=b""):
 def test_headers_of_safetensors_that_lie_are_refused_in_one_sentence(tmp_path, content):
     path = tmp_path / "a2b.safetensors"
     path.write_bytes(content)
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(UnreadableError, match="a2b.safetensors cannot be read: it is cut off or damaged") as raised:
         read_tensors(path)
     assert len(str(raised.value)) < 300 + len(str(path))
     assert "\n" not in str(raised.value)
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
 
 
 # ---- pages that show text of unknown origin

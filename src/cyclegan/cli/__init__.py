@@ -6,7 +6,6 @@ import os
 import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -24,6 +23,7 @@ from cyclegan.cli import (
     train,
     translate,
 )
+from cyclegan.cli.arguments import home_path
 from cyclegan.errors import CycleganError, InputError, brief, reason_of, remedy_of
 from cyclegan.system.signals import AnnouncedStop, signals_interrupt
 from cyclegan.system.terminal import ClosedOutputError, flush_or_drop, say
@@ -136,7 +136,7 @@ def _run(arguments: Sequence[str]) -> None:
     parsed, unknown = parser.parse_known_args(arguments)
     # argparse takes the folders of `train A --steps 9 B` for one argument and a stray one.
     if unknown and hasattr(parsed, "paths") and not any(word.startswith("-") for word in unknown):
-        parsed.paths += [Path(word) for word in unknown]
+        parsed.paths += [home_path(word) for word in unknown]
     elif unknown:  # the subcommand reports it, because it has the flags
         command = getattr(parsed, "command_parser", parser)
         command.error(f"unrecognized arguments: {' '.join(unknown)}")

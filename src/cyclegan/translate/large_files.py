@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from cyclegan._version import __version__
-from cyclegan.errors import InputError, UnreadableError
+from cyclegan.errors import CycleganError, InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.codecs import read_as, write_image
 from cyclegan.images.file_formats import file_format_of
@@ -23,7 +23,7 @@ from cyclegan.images.file_list import FileList
 from cyclegan.images.headers import image_size, read_sizes, without_pixel_limit
 from cyclegan.images.regions import ArraySource, ImageSource, Tag, TiledWriter
 from cyclegan.translate.partial_result import PartialResult
-from cyclegan.translate.progress import OnProgress
+from cyclegan.translate.progress import OnProgress, not_written
 from cyclegan.translate.tiling.budget import available_bytes, choose_plan, plans, tiled_bytes, untiled_bytes
 from cyclegan.translate.tiling.network import TiledNetwork, TilingPlan, TilingState, has_instance_norm, why_no_tiles
 from cyclegan.translate.tiling.pictures import (
@@ -100,7 +100,9 @@ def translate_large(
     with translation.open_source() as (image, tags):
         plan = translation.choose_plan(image.height, image.width)
         if writer is None:
-            write_image(target, np.concatenate(list(translation.rows(image, plan, None))))
+            array = np.concatenate(list(translation.rows(image, plan, None)))
+            with _encoding(target):
+                write_image(target, array)
             return LargeResult()
         return LargeResult(translation.write_tiles(image, plan, writer, tags))
 
@@ -115,6 +117,17 @@ def _tiled_writer(target: Path) -> TiledWriter | None:
             f"'{file_format.install}'; or give another --out, such as a .png."
         )
     return writer
+
+
+@contextlib.contextmanager
+def _encoding(target: Path) -> Iterator[None]:
+    """Let any error of an encoder be an InputError that names the target. Those of the disk stay as they are."""
+    try:
+        yield
+    except (CycleganError, OSError):
+        raise
+    except Exception as error:
+        raise InputError(not_written(target, error)) from error
 
 
 def row_bytes(translator: Translator, width: int, num_rows: int) -> int:
@@ -209,7 +222,8 @@ class _TiledTranslation:
             self.on_progress("writing", 1.0)
             target_format = self.translator.target
             shape = (height, width, target_format.channels)
-            writer.write(self.target, partial.tiles(), shape, target_format.dtype, side, tags)
+            with _encoding(self.target):
+                writer.write(self.target, partial.tiles(), shape, target_format.dtype, side, tags)
             partial.remove()
         return notes
 

@@ -228,8 +228,12 @@ class Translator:
         stabilise: bool = False,
         memory_frames: float = MEMORY_FRAMES,
         tile: int | None = None,
+        checked: bool = True,
     ) -> Iterator[Picture | InputError]:
-        """As `translate`, but yields the error of an image whose result is not finite, and continues with the next."""
+        """As `translate`, but yields the error of an image whose result is not finite, and continues with the next.
+
+        checked: off for arrays of files that have been read as the model takes them; at another scale they are float32.
+        """
         check_several(images)
         if tile is not None and stabilise:
             raise InputError(f"tile is {tile} and stabilise is on; frames of a sequence are not translated in tiles.")
@@ -260,7 +264,7 @@ class Translator:
 
         def tensors() -> Iterator[tuple[tuple[bool, str | None], Tensor]]:
             for image in images:
-                array = self._to_array(image)
+                array = self._to_array(image) if checked else np.asarray(image)
                 yield (_is_picture(image), find_not_finite(array, self.source)), to_tensor(array, self.source)
 
         for labels, batch in same_size_batches(tensors(), batch_size, max_pixels=None):

@@ -192,7 +192,7 @@ def _next_batch(run: OpenRun, batches: Iterator[Batch]) -> Batch:
         run.saver.save_checkpoint()
         raise TrainingError(
             f"{error} The run is saved after step {run.state.step}. To continue: {how_to_resume(run.config)}"
-        ) from error
+        ) from None
 
 
 def _snapshot(run: OpenRun, *, last: bool = False) -> None:

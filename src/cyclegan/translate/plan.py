@@ -13,7 +13,7 @@ from cyclegan.errors import InputError
 from cyclegan.images.file_formats import can_hold, image_suffixes, is_image_name
 from cyclegan.images.file_list import FileList
 from cyclegan.system.arguments import real_path
-from cyclegan.translate.output_names import find_files, mirror
+from cyclegan.translate.output_names import expand_patterns, find_files, mirror, only_file
 from cyclegan.translate.translator import Translator
 
 
@@ -61,28 +61,30 @@ class TranslationPlan(Sequence[tuple[Path, Path]]):
         return zip(self.sources, self.targets, strict=True)
 
 
-def plan_outputs(inputs: Iterable[Path], out: Path, translator: Translator) -> TranslationPlan:
+def plan_outputs(inputs: Iterable[Path | FileList], out: Path, translator: Translator) -> TranslationPlan:
     """A plan of image files and of folders, which are mirrored below `out`.
 
     A file keeps its name; its suffix changes only where that format cannot hold the result (to PNG, else TIFF). If
-    `out` has the name of an image, the one input is written to that file.
+    `out` has the name of an image, the one input is written to that file. A pattern in the place of a path stands for
+    the files that match it, as in `cyclegan.translate.output_names.expand_patterns`.
     Raises InputError if an input is missing, holds no image, or would be overwritten.
     """
-    inputs = [Path(path) for path in inputs]
+    inputs = expand_patterns(inputs, out, image_suffixes())
     if is_image_name(out) and not out.is_dir():
         for path in inputs:
-            if not path.exists():
+            if isinstance(path, Path) and not path.exists():
                 raise InputError(f"There is no file or folder {path}.")
-        if len(inputs) != 1 or not inputs[0].is_file() or not is_image_name(inputs[0]):
+        source = only_file(inputs)
+        if source is None or not is_image_name(source):
             raise InputError(f"--out {out} is one image, and the input is not one image file; give a folder as --out.")
-        if real_path(out) == real_path(inputs[0]):
+        if real_path(out) == real_path(source):
             raise InputError(f"{out} would be overwritten by its own translation; choose another --out.")
         if image_suffix(out.suffix, translator) != out.suffix:
             suffix = image_suffix(out.suffix, translator)
             raise InputError(f"--out {out}: that format cannot hold {translator.target}; use {suffix} instead.")
-        return TranslationPlan.of([(inputs[0], out)])
+        return TranslationPlan.of([(source, out)])
     for path in inputs:
-        if path.is_dir() and not find_files(path, out, image_suffixes()):
+        if isinstance(path, Path) and path.is_dir() and not find_files(path, out, image_suffixes()):
             raise InputError(f"{path} holds no images.")
     return TranslationPlan(*mirror(inputs, out, image_suffixes(), lambda suffix: image_suffix(suffix, translator)))
 

@@ -4,7 +4,7 @@ Memory holds one batch of frames and what the codecs buffer, whatever the length
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -18,7 +18,7 @@ from cyclegan.images.file_formats import image_suffixes, is_image_name
 from cyclegan.images.file_list import FileList
 from cyclegan.images.resizing import scale
 from cyclegan.system.arguments import real_path
-from cyclegan.translate.output_names import find_files, mirror
+from cyclegan.translate.output_names import expand_patterns, find_files, mirror, only_file
 from cyclegan.translate.plan import TranslationPlan, image_suffix, plan_outputs
 from cyclegan.translate.stabilise import MEMORY_FRAMES
 from cyclegan.translate.translator import Translator
@@ -58,29 +58,40 @@ class TranslatedClip:
 
 
 def plan_translation(
-    inputs: Iterable[Path], out: Path, translator: Translator
+    inputs: Sequence[Path], out: Path, translator: Translator
 ) -> tuple[TranslationPlan, TranslationPlan]:
     """Plans of images and of clips, as `cyclegan.translate.plan.plan_outputs` makes them.
 
     If `out` has the name of a clip or an image, the one input is written to that file. Otherwise it is a folder, and a
     clip keeps its name, with the suffix .mp4 if its own cannot be written. Raises InputError as `plan_outputs` does.
     """
-    inputs = [Path(path) for path in inputs]
+    suffixes = image_suffixes() + VIDEO_SUFFIXES
+    paths = expand_patterns(inputs, out, suffixes)
     nothing = TranslationPlan(FileList(Path(), []), FileList(Path(), []))
     if _is_clip_name(out) and not out.is_dir():
-        if len(inputs) > 1 or inputs[0].is_dir():
+        source = only_file(paths) or (Path(inputs[0]) if len(inputs) == 1 and not inputs[0].is_dir() else None)
+        if source is None:
             raise InputError(f"--out {out} is one clip, and the inputs are more than one; give a folder as --out.")
-        if is_image_name(inputs[0]):
-            raise InputError(f"--out {out} is a clip, and {inputs[0]} is an image; give a folder as --out.")
-        return nothing, TranslationPlan.of([(inputs[0], out)])
+        if is_image_name(source):
+            raise InputError(f"--out {out} is a clip, and {source} is an image; give a folder as --out.")
+        return nothing, TranslationPlan.of([(source, out)])
     if is_image_name(out) and not out.is_dir():
-        return plan_outputs(inputs, out, translator), nothing
+        return plan_outputs(paths, out, translator), nothing
 
-    for path in inputs:
-        if path.is_dir() and not find_files(path, out, image_suffixes() + VIDEO_SUFFIXES):
-            raise InputError(f"{path} holds no images and no clips.")
-    images = [path for path in inputs if path.is_dir() or not _is_clip_name(path)]
-    clips = [path for path in inputs if path.is_dir() or _is_clip_name(path)]
+    images: list[Path | FileList] = []
+    clips: list[Path | FileList] = []
+    for path in paths:
+        if isinstance(path, FileList):
+            is_clip = np.array([_is_clip_name(file) for file in path], bool)
+            images.append(path.take(np.flatnonzero(~is_clip)))
+            clips.append(path.take(np.flatnonzero(is_clip)))
+        elif path.is_dir():
+            if not find_files(path, out, suffixes):
+                raise InputError(f"{path} holds no images and no clips.")
+            images.append(path)
+            clips.append(path)
+        else:
+            (clips if _is_clip_name(path) else images).append(path)
     return (
         TranslationPlan(*mirror(images, out, image_suffixes(), lambda suffix: image_suffix(suffix, translator))),
         TranslationPlan(

@@ -19,6 +19,7 @@ from cyclegan.cli import (
     import_reference,
     inspect,
     push,
+    report,
     train,
     translate,
 )
@@ -33,6 +34,7 @@ COMMANDS: dict[str, ModuleType] = {
     "translate": translate,
     "evaluate": evaluate,
     "compare": compare,
+    "report": report,
     "inspect": inspect,
     "bench": bench,
     "import": import_reference,

@@ -23,7 +23,11 @@ def add_argument(parser: Any, name: str, kind: Any, help: str, default: Any = No
     elif isinstance(kind, tuple):
         options |= {"choices": kind, "default": default}
     else:
-        options = {"type": home_path if kind is Path else kind, "default": default, "metavar": _METAVARS.get(kind)} | options
+        options = {
+            "type": home_path if kind is Path else kind,
+            "default": default,
+            "metavar": _METAVARS.get(kind),
+        } | options
     if default is not None:
         help = with_default(help, default)
     parser.add_argument(name, help=help, **options)

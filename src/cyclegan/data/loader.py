@@ -149,7 +149,7 @@ def _ends_named() -> Iterator[AbstractContextManager[None]]:
         if mark.exists():
             raise InputError(
                 "workers starts processes that load images, and each of them runs this script again from its top; put "
-                "the call of train, and all that follows it, below if __name__ == \"__main__\": or pass workers=0."
+                'the call of train, and all that follows it, below if __name__ == "__main__": or pass workers=0.'
             ) from None
         if isinstance(error, RuntimeError) and not _ENDED.match(str(error)):
             raise

@@ -1,7 +1,7 @@
 """Translate a folder, or a list of files, as the command `cyclegan translate` does: plan, translate, large files."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,12 +9,15 @@ import numpy as np
 
 from cyclegan.config import Direction
 from cyclegan.errors import InputError, UnreadableError
+from cyclegan.images.file_formats import image_suffixes
+from cyclegan.images.headers import read_sizes
 from cyclegan.system.arguments import MAX_SIDE, check_bool, check_choice, check_float, check_int, check_path
 from cyclegan.system.atomic import is_place_lost
 from cyclegan.system.host_state import host_state
 from cyclegan.system.json_files import shown
 from cyclegan.translate.files import translate_files
 from cyclegan.translate.large_files import StatisticsKind, find_large, translate_large
+from cyclegan.translate.output_names import check_folder_name
 from cyclegan.translate.plan import TranslationPlan, plan_outputs, sequences
 from cyclegan.translate.progress import FolderProgress, Skipped, not_written
 from cyclegan.translate.stabilise import MEMORY_FRAMES, check_memory, needs_stabilising
@@ -38,6 +41,7 @@ class TranslateOptions:
     page: int | None = None
     background: str | None = None
     keep_profile: bool = False
+    skip_existing: bool = False
 
     def check(self, name_of: Callable[[str], str] = str) -> None:
         """Raises InputError for values that cannot be used. name_of: a field -> its name in the message."""
@@ -52,6 +56,7 @@ class TranslateOptions:
         check_int(name_of("batch_size"), self.batch_size, least=1)
         check_bool(name_of("stabilise"), self.stabilise)
         check_bool(name_of("keep_profile"), self.keep_profile)
+        check_bool(name_of("skip_existing"), self.skip_existing)
         check_choice(name_of("statistics"), self.statistics, ("exact", "crops", "reduced"))
         if self.memory_frames is not None:
             if not self.stabilise:
@@ -92,11 +97,13 @@ class FolderResult:
 
     written: (source, target) of every image that was written. skipped: (source, reason) of every image that could not
     be translated. notes: sentences about images in tiles, such as that the work of an earlier call was resumed.
+    existing: (source, target) of every image that was left out because its result was there (`skip_existing`).
     """
 
     written: TranslationPlan
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
+    existing: TranslationPlan = field(default_factory=lambda: TranslationPlan.of([]))
 
 
 @host_state()
@@ -122,14 +129,16 @@ def translate_folder(
     page: int | None = None,
     background: str | None = None,
     keep_profile: bool = False,
+    skip_existing: bool = False,
     max_images: int | None = None,
     progress: FolderProgress | None = None,
 ) -> FolderResult:
     """Translate all images of a folder, or of several inputs, as `cyclegan translate MODEL INPUT --out OUT` does.
 
     model: what `Translator.load` takes, or a translator, which has its direction, device, engine and precision already.
-    inputs: a folder, which is mirrored below `out` with all its folders, an image, or several of them.
-    out: a folder, or for one image a file. An output keeps its name; its suffix changes only where that format cannot
+    inputs: a folder, which is mirrored below `out` with all its folders, an image, a pattern such as `photos/**/*.jpg`,
+    or several of them.
+    out: a folder, or for one image a file; a name that ends with a slash is a folder. An output keeps its name; its suffix changes only where that format cannot
     hold the result. Existing outputs are replaced, inputs never.
     direction, device, engine, precision, weights: as in `Translator.load`, but the default of precision is `auto`.
     batch_size: images of one size that are translated together.
@@ -137,6 +146,8 @@ def translate_folder(
     input's size again. Give at most one.
     tile: side in pixels of the squares that an image is translated in; `auto`: in tiles only where it does not fit into
     memory as a whole; None: never. statistics: what tiles are normalised with, see `translate_large`.
+    skip_existing: leave out the images whose result is there already, as a call that was stopped left it. It is not
+    compared: not with the model, and not with the time of the input. Of frames that are stabilised, whole folders only.
     stabilise: each folder is a sequence of frames, and flicker is reduced; memory_frames: its time constant in frames
     (default 6).
     bands, nodata, page: which bands and which page of a file are read, and the value that marks its holes (a number,
@@ -163,6 +174,7 @@ def translate_folder(
         page,
         background,
         keep_profile,
+        skip_existing,
     )
     options.check()
     if max_images is not None:
@@ -173,7 +185,8 @@ def translate_folder(
         several = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     except TypeError:
         raise InputError(f"inputs is {shown(inputs)}; expected a path or several.") from None
-    paths, out = [check_path("inputs", path) for path in several], check_path("out", out)
+    paths, place = [check_path("inputs", path) for path in several], check_path("out", out)
+    check_folder_name(out, image_suffixes(), "out")
     if not isinstance(model, Translator):
         model = Translator.load(
             model, direction=direction or "a2b", device=device, weights=weights, engine=engine, precision=precision
@@ -183,7 +196,7 @@ def translate_folder(
     model = options.apply_reading(model)
     progress = progress or FolderProgress()
     options = without_useless_stabilising(options, model, progress)
-    plan = plan_outputs(paths, out, model)[:max_images]
+    plan = plan_outputs(paths, place, model)[:max_images]
     return translate_plan(model, plan, options, progress, is_only_input=len(plan) == 1)
 
 
@@ -213,6 +226,9 @@ def translate_plan(
     is_only_input: the error of an image in tiles is raised instead of collected.
     Raises InputError if nothing can be written any more, because the disk is full or the output folder is lost.
     """
+    existing = plan[:0]
+    if options.skip_existing:
+        plan, existing = _split_existing(plan, options, progress)
     whole, large = _split_large(translator, plan, options, progress)
     skipped: list[Skipped] = []
     notes: list[str] = []
@@ -232,7 +248,23 @@ def translate_plan(
     failed = {source for source, _ in skipped}
     is_written = np.array([source not in failed for source in plan.sources], bool) if failed else None
     written = plan if is_written is None else plan.take(np.flatnonzero(is_written))
-    return FolderResult(written, tuple(skipped), tuple(notes))
+    return FolderResult(written, tuple(skipped), tuple(notes), existing)
+
+
+def _split_existing(
+    plan: TranslationPlan, options: TranslateOptions, progress: FolderProgress
+) -> tuple[TranslationPlan, TranslationPlan]:
+    """The images that are still to be translated, and those whose result is there. Sequences are whole or not at all."""
+    with progress.scanning():
+        is_there = np.array([size is not None for size in read_sizes(plan.targets)], bool)
+        if options.stabilise:  # a frame depends on the frames before it
+            there = {source for source, is_done in zip(plan.sources, is_there, strict=True) if is_done}
+            whole = {s for frames in sequences(plan) if all(s in there for s, _ in frames) for s, _ in frames}
+            is_there = np.array([source in whole for source in plan.sources], bool)
+    existing = plan.take(np.flatnonzero(is_there))
+    if existing:
+        progress.existing(len(existing), len(plan))
+    return plan.take(np.flatnonzero(~is_there)), existing
 
 
 def _split_large(

@@ -113,6 +113,6 @@ def _type_remedy(array: Array, source: ImageFormat) -> str:
     if limits.min <= low and high <= limits.max and not (kind == "u" and array.dtype.itemsize > target.itemsize):
         return f"pass array{rounded}.astype('{source.dtype}') if its values are in this range"
     if kind == "u" and target.kind == "u" and array.dtype.itemsize > target.itemsize:
-        most = np.iinfo(array.dtype).max
+        most = np.iinfo(array.dtype.name).max
         return f"pass (array / {most // limits.max}).round().astype('{source.dtype}') if its values are 0 to {most}"
     return f"bring its values to this range and pass array.astype('{source.dtype}')"

@@ -18,9 +18,7 @@ _PICTURES = (".psd", ".exr", ".dds", ".xcf", ".raw", ".dng", ".cr2", ".nef", ".a
 _FOLDERS = (".tmp", ".temp", ".test", ".train", ".dir", ".out", ".old", ".new", ".run")
 
 
-def expand_patterns(
-    inputs: Iterable[Path | FileList], out: Path, suffixes: tuple[str, ...]
-) -> list[Path | FileList]:
+def expand_patterns(inputs: Iterable[Path | FileList], out: Path, suffixes: tuple[str, ...]) -> list[Path | FileList]:
     """Inputs with each pattern, such as `photos/*.jpg` or `photos/**`, in the place of the files that match it.
 
     Only what is no file or folder itself is a pattern, as shells leave one in quotes. Its files stand below the folder
@@ -65,11 +63,25 @@ def check_folder_name(out: str | Path, suffixes: Collection[str], flag: str = "-
     """
     text = os.fspath(out)
     suffix = Path(text).suffix.lower()
-    if text.endswith(("/", os.sep)) or Path(text).is_dir() or suffix in suffixes or not _looks_like_a_file(suffix, suffixes):
+    if (
+        text.endswith(("/", os.sep))
+        or Path(text).is_dir()
+        or suffix in suffixes
+        or not _looks_like_a_file(suffix, suffixes)
+    ):
         return
-    nearest = difflib.get_close_matches(suffix, suffixes, n=1)
-    meant = f"did you mean {Path(text).with_suffix(nearest[0])}? For" if nearest else "choose another, such as .png. For"
-    raise InputError(f"{flag} is {text}, and files {suffix} are not written. {meant} a folder of that name: {text}/")
+    nearest = max(suffixes, key=lambda known: _likeness(suffix, known))  # the first of several
+    meant = "choose another format, such as .png."
+    if _likeness(suffix, nearest) > 0.6:
+        meant = f"did you mean {Path(text).with_suffix(nearest)}?"
+    raise InputError(
+        f"{flag} is {text}, and files {suffix} are not written; {meant} For a folder of that name: {text}/"
+    )
+
+
+def _likeness(a: str, b: str) -> float:
+    """From 0 to 1, and more for one typing error."""
+    return difflib.SequenceMatcher(None, a, b).ratio() + _is_one_change(a, b)
 
 
 def _looks_like_a_file(suffix: str, suffixes: Collection[str]) -> bool:

@@ -165,7 +165,7 @@ def _translate(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> bool
     images = images[: parsed.max_images]
     if progress.to_stdout and (len(images) != 1 or clips):
         raise InputError(
-            f"--out - is one image, and the input is {len(images)} images and {len(clips)} clips; give a folder as --out."
+            f"--out - is one image, and the input is {len(images)} images and {len(clips)} clips; give a folder instead."
         )
     progress.note(f"Engine: {translator.engine}")
     translator = options.apply_reading(translator)

@@ -1,7 +1,8 @@
 """Translate a folder, or a list of files, as the command `cyclegan translate` does: plan, translate, large files."""
 
+import dataclasses
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -103,7 +104,7 @@ class FolderResult:
     written: TranslationPlan
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
-    existing: TranslationPlan = field(default_factory=lambda: TranslationPlan.of([]))
+    existing: TranslationPlan = dataclasses.field(default_factory=lambda: TranslationPlan.of([]))
 
 
 @host_state()
@@ -138,8 +139,8 @@ def translate_folder(
     model: what `Translator.load` takes, or a translator, which has its direction, device, engine and precision already.
     inputs: a folder, which is mirrored below `out` with all its folders, an image, a pattern such as `photos/**/*.jpg`,
     or several of them.
-    out: a folder, or for one image a file; a name that ends with a slash is a folder. An output keeps its name; its suffix changes only where that format cannot
-    hold the result. Existing outputs are replaced, inputs never.
+    out: a folder, or for one image a file; a name that ends with a slash is a folder. An output keeps its name; its
+    suffix changes only where that format cannot hold the result. Existing outputs are replaced, inputs never.
     direction, device, engine, precision, weights: as in `Translator.load`, but the default of precision is `auto`.
     batch_size: images of one size that are translated together.
     short_side, scale_width: pixels to which the shorter side or the width is scaled for the network; the result has the
@@ -254,7 +255,7 @@ def translate_plan(
 def _split_existing(
     plan: TranslationPlan, options: TranslateOptions, progress: FolderProgress
 ) -> tuple[TranslationPlan, TranslationPlan]:
-    """The images that are still to be translated, and those whose result is there. Sequences are whole or not at all."""
+    """The images that are still to be translated, and those whose result is there; of sequences, all or none."""
     with progress.scanning():
         is_there = np.array([size is not None for size in read_sizes(plan.targets)], bool)
         if options.stabilise:  # a frame depends on the frames before it

@@ -47,7 +47,7 @@ class PictureSequence:
     frames: in order, each read when it is asked for, so that one of them is in memory at a time. Raises InputError for
         a picture that the model cannot take, UnreadableError if not even the first can be read. Later damage ends the
         iterator and is reported in `damage`.
-    plays: how often an animation is shown; 0: for ever.
+    plays: how often an animation is shown; 0: for ever. has_alpha: whether a frame may have transparency.
     carried: what else a file of the same format takes over, such as the affine of a volume. Each format has its own
         type for it, and its `write` checks with isinstance whether the source had that type.
     notes: sentences on differences from the source. damage: sentences on frames that are lost; complete once `frames`
@@ -60,6 +60,7 @@ class PictureSequence:
     num_frames: int | None
     frames: Iterator[Frame]
     plays: int = 0
+    has_alpha: bool = False
     carried: object = None
     notes: list[str] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)

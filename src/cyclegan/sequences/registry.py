@@ -2,11 +2,26 @@
 
 import os
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
+from cyclegan.sequences import animations
 from cyclegan.sequences.formats import SequenceFormat
 
-SEQUENCE_FORMATS: dict[str, SequenceFormat] = {}
+_animation = partial(
+    SequenceFormat,
+    kind="animation",
+    is_sequence=animations.is_animation,
+    read=animations.read_animation,
+    holds={"uint8": (1, 3, 4)},
+)
+
+SEQUENCE_FORMATS: dict[str, SequenceFormat] = {
+    "gif": _animation(suffixes=(".gif",), write=animations.write_gif),
+    "webp": _animation(suffixes=(".webp",), write=animations.write_webp),
+    "apng": _animation(suffixes=(".png", ".apng"), write=animations.write_png),
+    "avif": _animation(suffixes=(".avif",), write=animations.write_avif),
+}
 
 
 def sequence_suffixes() -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import IO
@@ -198,28 +199,26 @@ class _Clock:
 
 
 def write_gif(place: Path, frames: Iterator[Frame], target: SequenceTarget) -> None:
-    """Write an animated GIF. Frames of more than 256 colours are dithered to 256 of their own."""
+    """Write an animated GIF. Frames of more than 256 colours are dithered to colours of their own."""
     source, clock = target.source, _Clock(10)
-    was_opaque, has_part, is_reduced = True, False, False
+    has_part, is_reduced = False, False
+    control_at, before = 0, None  # of the frame before
     with place.open("wb") as file:
         file.write(b"GIF89a" + struct.pack("<HHBBB", source.width, source.height, 0x70, 0, 0))
         if source.plays != 1:
             file.write(_LOOP_EXTENSION + struct.pack("<HB", max(source.plays - 1, 0), 0))
-        control_at = 0
         for frame in frames:
-            picture = _picture(frame.raster, has_alpha=source.has_alpha or frame.raster.alpha is not None)
-            palette, is_exact, transparent, is_partly = _to_palette(picture)
-            has_part, is_reduced = has_part or is_partly, is_reduced or not is_exact
-            is_opaque = transparent is None
-            if control_at and not is_opaque:  # what the frame before shows would be seen through this one
+            shown = _to_palette(_picture(frame.raster, has_alpha=source.has_alpha), spare=source.has_alpha)
+            has_part, is_reduced = has_part or shown.is_partly_transparent, is_reduced or not shown.is_exact
+            if before is not None and shown.is_transparent:  # the frame before would be seen through this one
                 here = file.tell()
                 file.seek(control_at)
-                file.write(bytes([2 << 2 | (not was_opaque)]))
+                file.write(bytes([2 << 2 | (before.spare is not None)]))
                 file.seek(here)
-            control_at, was_opaque = file.tell() + 3, is_opaque
-            delay = clock.ticks(frame, 0xFFFF)
-            table, image = _gif_image(palette)
-            file.write(b"\x21\xf9\x04" + struct.pack("<BHBB", 1 << 2 | (not is_opaque), delay, transparent or 0, 0))
+            control_at, before = file.tell() + 3, shown
+            table, image = _gif_image(shown.picture)
+            control = 1 << 2 | shown.is_transparent, clock.ticks(frame, 0xFFFF), shown.spare or 0, 0
+            file.write(b"\x21\xf9\x04" + struct.pack("<BHBB", *control))
             size = (len(table) // 3 - 1).bit_length() - 1
             file.write(b"\x2c" + struct.pack("<HHHHB", 0, 0, source.width, source.height, 0x80 | size) + table + image)
         file.write(b";")
@@ -229,31 +228,45 @@ def write_gif(place: Path, frames: Iterator[Frame], target: SequenceTarget) -> N
         source.notes.append(f"{target.path.name} is a GIF: a pixel is transparent or not, and nothing between.")
 
 
-def _to_palette(picture: Image.Image) -> tuple[Image.Image, bool, int | None, bool]:
-    """A palette picture; whether it has all colours; its transparent index; whether a pixel was half transparent."""
-    alpha = np.asarray(picture.getchannel("A")) if picture.mode == "RGBA" else None
-    holes = None if alpha is None or (alpha >= 128).all() else alpha < 128
-    is_partly = alpha is not None and bool(((alpha > 0) & (alpha < 255)).any())
+@dataclass(frozen=True)
+class _Palette:
+    """A frame in the colours of a GIF. spare: the index that no colour has, for transparent pixels; None: all are used.
+
+    is_exact: whether it has all colours of the frame.
+    """
+
+    picture: Image.Image
+    spare: int | None
+    is_transparent: bool
+    is_partly_transparent: bool
+    is_exact: bool
+
+
+def _to_palette(picture: Image.Image, *, spare: bool) -> _Palette:
+    """spare: whether an index is kept for transparent pixels where colours are dithered anyway."""
+    alpha = np.asarray(picture.getchannel("A")) if picture.mode == "RGBA" else np.full(picture.size[::-1], 255, np.uint8)
+    holes = alpha < 128
+    is_transparent = bool(holes.any())
     rgb = np.array(picture.convert("RGB"))
-    if holes is not None:
-        rgb[holes] = 0
+    rgb[holes] = 0
     packed = rgb.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
-    most = _GIF_COLOURS - (holes is not None)
     colours, indices = np.unique(packed, return_inverse=True)
-    is_exact = len(colours) <= most
+    is_exact = len(colours) <= _GIF_COLOURS - is_transparent
     if is_exact:
-        palette = Image.fromarray(indices.reshape(packed.shape).astype(np.uint8), "P")
-        palette.putpalette(np.stack([colours >> 16, colours >> 8 & 255, colours & 255], 1).astype(np.uint8).tobytes())
+        table = np.stack([colours >> 16, colours >> 8 & 255, colours & 255], 1).astype(np.uint8)
+        indices = indices.reshape(packed.shape)
     else:
         opaque = Image.fromarray(rgb)
-        palette = opaque.quantize(palette=opaque.quantize(most))
-    if holes is None:
-        return palette, is_exact, None, is_partly
-    table = (palette.getpalette() or [])[: 3 * most]
-    table += [0] * (3 * _GIF_COLOURS - len(table))
-    marked = Image.fromarray(np.where(holes, most, np.asarray(palette)).astype(np.uint8), "P")
-    marked.putpalette(table)
-    return marked, is_exact, most, is_partly
+        limited = opaque.quantize(palette=opaque.quantize(_GIF_COLOURS - (spare or is_transparent)))
+        table, indices = np.reshape(limited.getpalette() or [0, 0, 0], (-1, 3)), np.asarray(limited)
+        table = table[: _GIF_COLOURS - (spare or is_transparent)]
+    free = len(table) if len(table) < _GIF_COLOURS else None
+    if free is not None:
+        indices = np.where(holes, free, indices)
+        table = np.concatenate([table, [[0, 0, 0]]])
+    result = Image.fromarray(indices.astype(np.uint8), "P")
+    result.putpalette(table.astype(np.uint8).tobytes())
+    return _Palette(result, free, is_transparent, bool(((alpha > 0) & (alpha < 255)).any()), is_exact)
 
 
 def _gif_image(picture: Image.Image) -> tuple[bytes, bytes]:

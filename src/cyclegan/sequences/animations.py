@@ -244,7 +244,9 @@ class _Palette:
 
 def _to_palette(picture: Image.Image, *, spare: bool) -> _Palette:
     """spare: whether an index is kept for transparent pixels where colours are dithered anyway."""
-    alpha = np.asarray(picture.getchannel("A")) if picture.mode == "RGBA" else np.full(picture.size[::-1], 255, np.uint8)
+    alpha = (
+        np.asarray(picture.getchannel("A")) if picture.mode == "RGBA" else np.full(picture.size[::-1], 255, np.uint8)
+    )
     holes = alpha < 128
     is_transparent = bool(holes.any())
     rgb = np.array(picture.convert("RGB"))
@@ -405,9 +407,7 @@ class _Frames(Image.Image):
 def write_avif(place: Path, frames: Iterator[Frame], target: SequenceTarget) -> None:
     """Write an AVIF sequence of quality 95. Pillow cannot say how often it is shown."""
     source, clock = target.source, _Clock(1)
-    pictures = (
-        (_picture(frame.raster, has_alpha=source.has_alpha), clock.ticks(frame, 0xFFFFFF)) for frame in frames
-    )
+    pictures = ((_picture(frame.raster, has_alpha=source.has_alpha), clock.ticks(frame, 0xFFFFFF)) for frame in frames)
     shown = _Frames(pictures)
     with place.open("wb") as file:
         shown.save(file, "AVIF", save_all=True, append_images=[], duration=shown.durations, quality=95)

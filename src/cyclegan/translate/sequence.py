@@ -13,7 +13,7 @@ from cyclegan.images import Array
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.raster import Raster
 from cyclegan.images.resizing import cast, resize, scale
-from cyclegan.sequences.formats import Frame, PictureSequence, SequenceFormat, SequenceTarget
+from cyclegan.sequences.formats import Frame, PictureSequence, SequenceFormat, SequenceTarget, Write
 from cyclegan.sequences.registry import find_sequence, format_by_name
 from cyclegan.system.arguments import real_path
 from cyclegan.system.atomic import atomic_path
@@ -65,8 +65,8 @@ def translate_sequence(
     if reader is None:
         what = "holds one picture, not several" if source.exists() else "does not exist"
         raise InputError(f"{source} {what}; expected an animation, a TIFF of several pages, or another sequence.")
-    writer = writer or writer_for(reader, target)
-    check_writer(writer, target, translator.target)
+    writer = writer or _writer_for(reader, target)
+    write, install = _check_writer(writer, target, translator.target)
     if real_path(source) == real_path(target):
         raise InputError(f"{source} would be overwritten; choose another --out.")
 
@@ -84,7 +84,7 @@ def translate_sequence(
         )
         try:
             with atomic_path(target.absolute()) as place:
-                writer.write(place, results, SequenceTarget(target, translator.target, sequence))
+                write(place, results, SequenceTarget(target, translator.target, sequence))
                 if job.num_done == 0:
                     raise UnreadableError(f"{source} holds no picture.")
         except Exception as error:
@@ -96,21 +96,21 @@ def translate_sequence(
                     f"{target} could not be written: {reason_of(error)}. {stays}.{remedy_sentence(error)}"
                 ) from error
             if isinstance(error, ImportError):
-                install = f": pip install '{writer.install}'" if writer.install else ""
-                raise InputError(f"{target}: writing it needs the package {error.name or error}{install}.") from None
+                how = f": pip install '{install}'" if install else ""
+                raise InputError(f"{target}: writing it needs the package {error.name or error}{how}.") from None
             raise
         return TranslatedSequence(job.num_done, tuple(sequence.notes), tuple(sequence.damage))
 
 
-def writer_for(reader: SequenceFormat, target: Path) -> SequenceFormat | None:
+def _writer_for(reader: SequenceFormat, target: Path) -> SequenceFormat | None:
     """The row that writes a target: the reader's own if the name is one of its names, else that of the suffix."""
     if reader.is_folder or target.name.lower().endswith(reader.suffixes):
         return reader
     return format_by_name(target)
 
 
-def check_writer(writer: SequenceFormat | None, target: Path, image_format: ImageFormat) -> None:
-    """Raises InputError unless a format writes sequences of such images."""
+def _check_writer(writer: SequenceFormat | None, target: Path, image_format: ImageFormat) -> tuple[Write, str]:
+    """The function that writes sequences of such images, and what it needs. Raises InputError if there is none."""
     if writer is None or writer.write is None:
         raise InputError(f"{target.name}: {target.suffix or 'such'} files cannot be written with several pictures.")
     if not writer.can_hold(image_format):
@@ -118,6 +118,7 @@ def check_writer(writer: SequenceFormat | None, target: Path, image_format: Imag
             f"{target.name}: a {target.suffix} {writer.kind} cannot hold {image_format}; translate the pictures as "
             "files instead, or choose .tif."
         )
+    return writer.write, writer.install
 
 
 class _Job:
@@ -131,9 +132,7 @@ class _Job:
         self.num_done = 0
         self.error: BaseException | None = None
 
-    def results(
-        self, *, short_side: int | None, scale_width: int | None, options: dict[str, Any]
-    ) -> Iterator[Frame]:
+    def results(self, *, short_side: int | None, scale_width: int | None, options: dict[str, Any]) -> Iterator[Frame]:
         def arrays() -> Iterator[Array]:
             for frame in self._sequence.frames:
                 values = frame.raster.values

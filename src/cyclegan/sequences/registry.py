@@ -5,7 +5,8 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from cyclegan.sequences import animations
+from cyclegan.images.formats import Kept
+from cyclegan.sequences import animations, stacks
 from cyclegan.sequences.formats import SequenceFormat
 
 _animation = partial(
@@ -16,11 +17,27 @@ _animation = partial(
     holds={"uint8": (1, 3, 4)},
 )
 
+_OF_PICTURES: frozenset[Kept] = frozenset(("alpha", "profile", "exif"))
+
 SEQUENCE_FORMATS: dict[str, SequenceFormat] = {
-    "gif": _animation(suffixes=(".gif",), write=animations.write_gif),
-    "webp": _animation(suffixes=(".webp",), write=animations.write_webp),
-    "apng": _animation(suffixes=(".png", ".apng"), write=animations.write_png),
-    "avif": _animation(suffixes=(".avif",), write=animations.write_avif),
+    "gif": _animation(suffixes=(".gif",), write=animations.write_gif, keeps=frozenset(("alpha",))),
+    "webp": _animation(suffixes=(".webp",), write=animations.write_webp, keeps=_OF_PICTURES),
+    "apng": _animation(
+        suffixes=(".png", ".apng"),
+        write=animations.write_png,
+        keeps=_OF_PICTURES | {"resolution", "description"},
+    ),
+    "avif": _animation(suffixes=(".avif",), write=animations.write_avif, keeps=_OF_PICTURES),
+    "tiff": SequenceFormat(
+        kind="stack",
+        suffixes=(".tif", ".tiff"),
+        is_sequence=stacks.is_stack,
+        read=stacks.read_stack,
+        write=stacks.write_stack,
+        keeps=_OF_PICTURES - {"exif"} | {"resolution", "description", "place", "nodata"},
+        on_request=True,
+        install="cyclegan[data]",
+    ),
 }
 
 

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 from PIL import Image
+from test_sequences import Negative, make_translator
 from torch import nn
 
 from cyclegan import InputError
 from cyclegan.errors import UnreadableError
 from cyclegan.sequences.registry import find_sequence
 from cyclegan.translate.sequence import translate_sequence
-from test_sequences import Negative, make_translator
 
 tifffile = pytest.importorskip("tifffile")
 

@@ -75,8 +75,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "full-resolution crops or of a reduced image"
     )
     add("--statistics", ("exact", "crops", "reduced"), statistics_help, "exact")
-    pages_help = "Translate every page of files with several, such as TIFFs, into a file with as many pages."
-    add("--pages", ("all",), pages_help)
     stabilise_help = (
         "Reduce flicker in clips, animations, stacks of pages, and folders of frames, each a sequence in the natural "
         "order of its names."
@@ -84,6 +82,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--stabilise", bool, stabilise_help)
     frames_help = "Frames that --stabilise averages over (default: 6); more, such as 50, for a static camera."
     add("--memory-frames", float, frames_help, metavar="FRAMES")
+    files = partial(add_argument, parser.add_argument_group("how files are read and written"))
+    files("--bands", str, "Bands to take, such as 4,3,2 (default: as in training).", metavar="BANDS")
+    files("--page", int, "Page to take of files with several, from 1 on.", metavar="N")
+    pages_help = "Translate every page of a TIFF with several, into a TIFF of as many (default: one image)."
+    files("--pages", ("all",), pages_help)
+    nodata_help = "Value of holes; nan, or none for no holes (default: what each file names). Holes stay holes."
+    files("--nodata", str, nodata_help, metavar="VALUE")
+    background_help = "Put this colour behind transparent pixels (default: the result is as transparent as the input)."
+    files("--background", str, background_help, metavar="COLOUR")
+    profile_help = "Convert results back to the colour profile of their input (default: results are sRGB)."
+    files("--keep-profile", bool, profile_help)
 
 
 def _tile(text: str) -> int | str | None:
@@ -128,6 +137,7 @@ def _translate(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> bool
     images, clips = plan_translation(parsed.paths, parsed.out, translator, all_pages=parsed.pages is not None)
     images = images[: parsed.max_images]
     progress.note(f"Engine: {translator.engine}")
+    translator = options.apply_reading(translator)
     options = without_useless_stabilising(options, translator, progress)
     is_only_input = len(images) + len(clips) == 1
     result = translate_plan(translator, images, options, progress, is_only_input=is_only_input)

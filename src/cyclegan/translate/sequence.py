@@ -104,7 +104,7 @@ def translate_sequence(
                 how = f": pip install '{writer.install}'" if writer.install else ""
                 raise InputError(f"{target}: writing it needs the package {error.name or error}{how}.") from None
             raise
-        notes = (*finish.carried.sentences(), *sequence.notes)
+        notes = (*finish.carried.sentences("frame"), *sequence.notes)
         return TranslatedSequence(job.num_done, notes, tuple(sequence.damage))
 
 

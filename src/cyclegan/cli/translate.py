@@ -28,6 +28,7 @@ EXAMPLES = """examples:
   cyclegan translate runs/maps maps/ --out photos/ --direction b2a --batch-size 8
   cyclegan translate runs/maps clip.mp4 --out clip_b.mp4 --stabilise
   cyclegan translate runs/maps frames/ --out frames_b/ --stabilise
+  cyclegan translate runs/maps stack.tif --out stack_b.tif --pages all
   cyclegan translate runs/maps huge.tif --out map.tif --tile 1024 --statistics crops
   cyclegan translate runs/maps 'photos/**/*.jpg' --out translated/ --skip-existing
   cat x.png | cyclegan translate runs/maps - --out - > y.png
@@ -42,9 +43,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = partial(add_argument, parser)
     run_help = "Run directory, checkpoint, model directory, hf:user/name, or an export."
     add("run_directory", Path, run_help, metavar="RUN")
-    paths_help = "Images, clips, folders to mirror, patterns such as 'photos/**/*.jpg', or - for standard input."
+    paths_help = "Images, animations, clips, folders to mirror, patterns in quotes, or - for standard input."
     add("paths", Path, paths_help, metavar="INPUT", nargs="+")
-    out_help = "Folder for the results; for one input also a file (b.png, b.mp4), or - for standard output."
+    out_help = "Folder for the results; for one input also a file (b.png, b.gif, b.mp4), or - for standard output."
     add("--out", str, out_help, metavar="OUT", required=True)
     add("--direction", DIRECTIONS, "Direction to translate", "a2b")
     add("--batch-size", int, "Images of one size translated together", 1)
@@ -77,7 +78,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--statistics", ("exact", "crops", "reduced"), statistics_help, "exact")
     stabilise_help = (
-        "Reduce flicker in clips and in folders of frames, each a sequence in the natural order of its names."
+        "Reduce flicker in clips, animations, stacks of pages, and folders of frames, each a sequence in the natural "
+        "order of its names."
     )
     add("--stabilise", bool, stabilise_help)
     frames_help = "Frames that --stabilise averages over (default: 6); more, such as 50, for a static camera."
@@ -85,6 +87,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files = partial(add_argument, parser.add_argument_group("how files are read and written"))
     files("--bands", str, "Bands to take, such as 4,3,2 (default: as in training).", metavar="BANDS")
     files("--page", int, "Page to take of files with several, from 1 on.", metavar="N")
+    pages_help = "Translate every page of a TIFF with several, into a TIFF of as many (default: one image)."
+    files("--pages", ("all",), pages_help)
     nodata_help = "Value of holes; nan, or none for no holes (default: what each file names). Holes stay holes."
     files("--nodata", str, nodata_help, metavar="VALUE")
     background_help = "Put this colour behind transparent pixels (default: the result is as transparent as the input)."
@@ -140,11 +144,11 @@ def _streams(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> Iterat
 
 def _translate(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> bool:
     """Returns whether everything could be translated."""
-    from cyclegan.images.file_formats import image_suffixes
     from cyclegan.system.arguments import check_int
     from cyclegan.system.atomic import is_place_lost
     from cyclegan.translate.folder import TranslateOptions, translate_plan, without_useless_stabilising
     from cyclegan.translate.output_names import check_folder_name
+    from cyclegan.translate.plan import input_suffixes
     from cyclegan.translate.translator import Translator
     from cyclegan.video import VIDEO_SUFFIXES, plan_translation
 
@@ -152,7 +156,7 @@ def _translate(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> bool
     options.check(lambda field: f"--{field.replace('_', '-')}")
     if parsed.max_images is not None:
         check_int("--max-images", parsed.max_images, least=1)
-    check_folder_name(parsed.out, image_suffixes() + VIDEO_SUFFIXES)
+    check_folder_name(parsed.out, input_suffixes() + VIDEO_SUFFIXES)
     translator = Translator.load(
         parsed.run_directory,
         direction=parsed.direction,
@@ -161,18 +165,20 @@ def _translate(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> bool
         engine=parsed.engine,
         precision=parsed.precision,
     )
-    images, clips = plan_translation(parsed.paths, home_path(parsed.out), translator)
+    images, clips = plan_translation(
+        parsed.paths, home_path(parsed.out), translator, all_pages=parsed.pages is not None
+    )
     images = images[: parsed.max_images]
     if progress.to_stdout and (len(images) != 1 or clips):
         raise InputError(
-            f"--out - is one image, and the input is {len(images)} images and {len(clips)} clips; give a folder instead."
+            f"--out - is one image, and the input is {len(images)} images and {len(clips)} clips; give a folder."
         )
     progress.note(f"Engine: {translator.engine}")
     translator = options.apply_reading(translator)
     options = without_useless_stabilising(options, translator, progress)
     is_only_input = len(images) + len(clips) == 1
     result = translate_plan(translator, images, options, progress, is_only_input=is_only_input)
-    is_complete = not result.skipped
+    is_complete = not result.skipped and not result.damage
     for source, target in clips:
         if options.skip_existing and target.is_file() and target.stat().st_size:
             progress.note(f"{target} is there already.")
@@ -197,7 +203,7 @@ def _translate_clip(
     """Returns whether all of the clip could be translated."""
     from cyclegan.video import translate_video
 
-    with progress.translating_clip(source) as on_frame:
+    with progress.translating_frames(source) as on_frame:
         clip = translate_video(translator, source, target, on_frame=on_frame, **options.network_options)
     for note in (*clip.notes, *clip.damage):
         progress.messages.warning(note)
@@ -263,7 +269,7 @@ class _ConsoleProgress(FolderProgress):
             raise
 
     @contextlib.contextmanager
-    def translating_clip(self, source: Path) -> Iterator[Callable[[int, int | None], None]]:
+    def translating_frames(self, source: Path) -> Iterator[Callable[[int, int | None], None]]:
         from cyclegan.system.progress import show_time_left
 
         began = time.monotonic()
@@ -274,6 +280,12 @@ class _ConsoleProgress(FolderProgress):
                 on_progress(f"frame {done} of {total}, {rate:.1f} frames/s", done / max(total, 1))
 
             yield on_frame
+
+    def damaged(self, message: str) -> None:
+        self.messages.warning(message)
+
+    def written_frames(self, num_frames: int, target: Path) -> None:
+        say_result(f"{num_frames} {'frame' if num_frames == 1 else 'frames'} translated into {target}")
 
     def skipped(self, images: Sequence[Skipped], num_images: int) -> None:
         for path, reason in images[:_MAX_NAMED]:

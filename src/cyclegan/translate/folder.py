@@ -10,8 +10,9 @@ import numpy as np
 
 from cyclegan.config import Direction
 from cyclegan.errors import InputError, UnreadableError
-from cyclegan.images.file_formats import image_suffixes
+from cyclegan.images.file_formats import is_image_name
 from cyclegan.images.headers import read_sizes
+from cyclegan.sequences.formats import SequenceFormat
 from cyclegan.system.arguments import MAX_SIDE, check_bool, check_choice, check_float, check_int, check_path
 from cyclegan.system.atomic import is_place_lost
 from cyclegan.system.host_state import host_state
@@ -19,8 +20,9 @@ from cyclegan.system.json_files import shown
 from cyclegan.translate.files import translate_files
 from cyclegan.translate.large_files import StatisticsKind, find_large, translate_large
 from cyclegan.translate.output_names import check_folder_name
-from cyclegan.translate.plan import TranslationPlan, plan_outputs, sequences
+from cyclegan.translate.plan import TranslationPlan, find_sequences, input_suffixes, plan_outputs, sequences
 from cyclegan.translate.progress import FolderProgress, Skipped, not_written
+from cyclegan.translate.sequence import TranslatedSequence, translate_sequence
 from cyclegan.translate.stabilise import MEMORY_FRAMES, check_memory, needs_stabilising
 from cyclegan.translate.tiling.pictures import TILE, check_tile
 from cyclegan.translate.translator import Translator
@@ -40,6 +42,7 @@ class TranslateOptions:
     bands: str | None = None
     nodata: float | str | None = None
     page: int | None = None
+    pages: Literal["all"] | None = None
     background: str | None = None
     keep_profile: bool = False
     skip_existing: bool = False
@@ -59,6 +62,10 @@ class TranslateOptions:
         check_bool(name_of("keep_profile"), self.keep_profile)
         check_bool(name_of("skip_existing"), self.skip_existing)
         check_choice(name_of("statistics"), self.statistics, ("exact", "crops", "reduced"))
+        if self.pages is not None:
+            check_choice(name_of("pages"), self.pages, ("all",))
+            if self.page is not None:
+                raise InputError(f"{name_of('page')} is one page, and {name_of('pages')} is all; give one of them.")
         if self.memory_frames is not None:
             if not self.stabilise:
                 raise InputError(f"{name_of('memory_frames')} is for {name_of('stabilise')}; give both.")
@@ -96,14 +103,16 @@ class TranslateOptions:
 class FolderResult:
     """The result of `translate_folder`.
 
-    written: (source, target) of every image that was written. skipped: (source, reason) of every image that could not
-    be translated. notes: sentences about images in tiles, such as that the work of an earlier call was resumed.
-    existing: (source, target) of every image that was left out because its result was there (`skip_existing`).
+    written: (source, target) of every file that was written. skipped: (source, reason) of every file that could not
+    be translated. notes: sentences about images in tiles, such as that the work of an earlier call was resumed, and
+    about sequences. damage: sentences about frames of sequences that are lost; those before them are written.
+    existing: (source, target) of every file that was left out because its result was there (`skip_existing`).
     """
 
     written: TranslationPlan
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
+    damage: tuple[str, ...] = ()
     existing: TranslationPlan = dataclasses.field(default_factory=lambda: TranslationPlan.of([]))
 
 
@@ -128,6 +137,7 @@ def translate_folder(
     bands: str | None = None,
     nodata: float | str | None = None,
     page: int | None = None,
+    pages: Literal["all"] | None = None,
     background: str | None = None,
     keep_profile: bool = False,
     skip_existing: bool = False,
@@ -138,7 +148,7 @@ def translate_folder(
 
     model: what `Translator.load` takes, or a translator, which has its direction, device, engine and precision already.
     inputs: a folder, which is mirrored below `out` with all its folders, an image, a pattern such as `photos/**/*.jpg`,
-    or several of them.
+    or several of them. Animations become animations of their kind, frame by frame.
     out: a folder, or for one image a file; a name that ends with a slash is a folder. An output keeps its name; its
     suffix changes only where that format cannot hold the result. Existing outputs are replaced, inputs never.
     direction, device, engine, precision, weights: as in `Translator.load`, but the default of precision is `auto`.
@@ -149,10 +159,11 @@ def translate_folder(
     memory as a whole; None: never. statistics: what tiles are normalised with, see `translate_large`.
     skip_existing: leave out the images whose result is there already, as a call that was stopped left it. It is not
     compared: not with the model, and not with the time of the input. Of frames that are stabilised, whole folders only.
-    stabilise: each folder is a sequence of frames, and flicker is reduced; memory_frames: its time constant in frames
-    (default 6).
+    stabilise: each folder and each animation is a sequence of frames, and flicker is reduced; memory_frames: its time
+    constant in frames (default 6).
     bands, nodata, page: which bands and which page of a file are read, and the value that marks its holes (a number,
     nan or none), instead of what the model was trained with.
+    pages: `all` translates every page of a TIFF, into a TIFF of as many; default: such a file is one image.
     background: colour behind transparent pixels, such as white; default: transparency is carried over to the result.
     keep_profile: convert results back to the colour profile of their input; default: results are sRGB.
     max_images: translate only the first images.
@@ -173,6 +184,7 @@ def translate_folder(
         bands,
         nodata,
         page,
+        pages,
         background,
         keep_profile,
         skip_existing,
@@ -187,7 +199,7 @@ def translate_folder(
     except TypeError:
         raise InputError(f"inputs is {shown(inputs)}; expected a path or several.") from None
     paths, place = [check_path("inputs", path) for path in several], check_path("out", out)
-    check_folder_name(out, image_suffixes(), "out")
+    check_folder_name(out, input_suffixes(), "out")
     if not isinstance(model, Translator):
         model = Translator.load(
             model, direction=direction or "a2b", device=device, weights=weights, engine=engine, precision=precision
@@ -197,7 +209,7 @@ def translate_folder(
     model = options.apply_reading(model)
     progress = progress or FolderProgress()
     options = without_useless_stabilising(options, model, progress)
-    plan = plan_outputs(paths, place, model)[:max_images]
+    plan = plan_outputs(paths, place, model, all_pages=pages is not None)[:max_images]
     return translate_plan(model, plan, options, progress, is_only_input=len(plan) == 1)
 
 
@@ -222,22 +234,30 @@ def translate_plan(
     *,
     is_only_input: bool = False,
 ) -> FolderResult:
-    """Translate the images of a plan: first those that fit into memory as a whole, then the others in tiles.
+    """Translate the images of a plan: first those that fit into memory as a whole, then those in tiles, then sequences.
 
-    is_only_input: the error of an image in tiles is raised instead of collected.
+    is_only_input: the error of an image in tiles, or of a sequence, is raised instead of collected.
     Raises InputError if nothing can be written any more, because the disk is full or the output folder is lost.
     """
     existing = plan[:0]
     if options.skip_existing:
         plan, existing = _split_existing(plan, options, progress)
-    whole, large = _split_large(translator, plan, options, progress)
+    images, several = _split_sequences(plan, options, progress)
+    whole, large = _split_large(translator, images, options, progress)
     skipped: list[Skipped] = []
     notes: list[str] = []
+    damage: list[str] = []
     if whole:
         skipped += _translate_whole(translator, whole, options, progress)
-    for num_tried, (source, target) in enumerate(large, len(whole)):
+    one_by_one = [(*pair, None) for pair in large] + [*several]
+    for num_tried, (source, target, row) in enumerate(one_by_one, len(whole)):
         try:
-            notes += _translate_in_tiles(translator, source, target, options, progress)
+            if row is None:
+                notes += _translate_in_tiles(translator, source, target, options, progress)
+            else:
+                made = _translate_frames(translator, source, target, row, options, progress)
+                notes += made.notes
+                damage += made.damage
         except (InputError, UnreadableError, OSError) as error:
             if is_only_input and not isinstance(error, UnreadableError):
                 raise
@@ -249,7 +269,25 @@ def translate_plan(
     failed = {source for source, _ in skipped}
     is_written = np.array([source not in failed for source in plan.sources], bool) if failed else None
     written = plan if is_written is None else plan.take(np.flatnonzero(is_written))
-    return FolderResult(written, tuple(skipped), tuple(notes), existing)
+    return FolderResult(written, tuple(skipped), tuple(notes), tuple(damage), existing)
+
+
+def _split_sequences(
+    plan: TranslationPlan, options: TranslateOptions, progress: FolderProgress
+) -> tuple[TranslationPlan, list[tuple[Path, Path, SequenceFormat]]]:
+    """The files that hold one image, and those that hold several."""
+    with progress.scanning():
+        found = find_sequences(plan.sources, all_pages=options.pages is not None)
+    several = [(*plan[index], row) for index, row in found.items()]
+    if found:
+        is_image = np.ones(len(plan), bool)
+        is_image[list(found)] = False
+        plan = plan.take(np.flatnonzero(is_image))
+    if num_gifs := sum(name.lower().endswith(".gif") for name in plan.sources.names()):
+        which = "A GIF of one picture becomes" if num_gifs == 1 else f"{num_gifs} GIFs of one picture become"
+        if not all(target.suffix.lower() == ".gif" for source, target in plan if source.suffix.lower() == ".gif"):
+            progress.note(f"{which} a PNG, which keeps all colours; a GIF has 256.")
+    return plan, several
 
 
 def _split_existing(
@@ -257,7 +295,8 @@ def _split_existing(
 ) -> tuple[TranslationPlan, TranslationPlan]:
     """The images that are still to be translated, and those whose result is there; of sequences, all or none."""
     with progress.scanning():
-        is_there = np.array([size is not None for size in read_sizes(plan.targets)], bool)
+        sizes = zip(plan.targets, read_sizes(plan.targets), strict=True)
+        is_there = np.array([size is not None or _is_other_file(target) for target, size in sizes], bool)
         if options.stabilise:  # a frame depends on the frames before it
             there = {source for source, is_done in zip(plan.sources, is_there, strict=True) if is_done}
             whole = {s for frames in sequences(plan) if all(s in there for s, _ in frames) for s, _ in frames}
@@ -266,6 +305,11 @@ def _split_existing(
     if existing:
         progress.existing(len(existing), len(plan))
     return plan.take(np.flatnonzero(~is_there)), existing
+
+
+def _is_other_file(target: Path) -> bool:
+    """Whether a file is there that is no image and has content, such as a volume."""
+    return not is_image_name(target) and target.is_file() and target.stat().st_size > 0
 
 
 def _split_large(
@@ -317,6 +361,40 @@ def _translate_whole(
         progress.skipped(skipped, len(plan))
     progress.written(len(plan) - len(skipped), None, None)
     return skipped
+
+
+def _translate_frames(
+    translator: Translator,
+    source: Path,
+    target: Path,
+    row: SequenceFormat,
+    options: TranslateOptions,
+    progress: FolderProgress,
+) -> TranslatedSequence:
+    tile = options.tile if isinstance(options.tile, int) else None
+    if options.tile == "auto" and not options.is_scaled:
+        _, large = _split_large(translator, TranslationPlan.of([(source, target)]), options, progress)
+        if large:
+            tile = TILE
+            progress.note(f"{source} is too large to be translated as a whole: in tiles of {tile} pixels, in float32.")
+    with progress.translating_frames(source) as on_frame:
+        made = translate_sequence(
+            translator,
+            source,
+            target,
+            reader=row,
+            tile=tile,
+            keep_profile=options.keep_profile,
+            background=options.background,
+            on_frame=on_frame,
+            **options.network_options,
+        )
+    for note in made.notes:
+        progress.note(note)
+    for message in made.damage:
+        progress.damaged(message)
+    progress.written_frames(made.num_frames, target)
+    return made
 
 
 def _translate_in_tiles(

@@ -7,19 +7,20 @@ import numpy as np
 
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
-from cyclegan.images.codecs import read_as
+from cyclegan.images.codecs import read_raster
 from cyclegan.images.formats import ImageFormat
+from cyclegan.images.raster import Raster
 from cyclegan.system.json_files import shown
 
 _EXPECTED = "expected a Pillow image, a numpy array of shape (H, W, channels), or the path of an image"
 
 
-def read_given(path: Path, source: ImageFormat, target: ImageFormat) -> Array:
-    """The image of a file as the model takes it, (H, W, C). Raises InputError or UnreadableError that names it."""
+def read_given(path: Path, source: ImageFormat, target: ImageFormat) -> Raster:
+    """The image of a file as the model takes it. Raises InputError or UnreadableError that names it."""
     if path.is_dir():
         raise InputError(f"{path} is a folder; translate_folder translates folders.")
     try:
-        return read_as(path, source, target)
+        return read_raster(path, source, target)
     except UnreadableError as error:
         if isinstance(error.__cause__, FileNotFoundError):
             raise InputError(f"There is no file {path}.") from None
@@ -113,6 +114,6 @@ def _type_remedy(array: Array, source: ImageFormat) -> str:
     if limits.min <= low and high <= limits.max and not (kind == "u" and array.dtype.itemsize > target.itemsize):
         return f"pass array{rounded}.astype('{source.dtype}') if its values are in this range"
     if kind == "u" and target.kind == "u" and array.dtype.itemsize > target.itemsize:
-        most = np.iinfo(array.dtype.name).max
+        most = np.iinfo(array.dtype).max  # type: ignore[type-var]
         return f"pass (array / {most // limits.max}).round().astype('{source.dtype}') if its values are 0 to {most}"
     return f"bring its values to this range and pass array.astype('{source.dtype}')"

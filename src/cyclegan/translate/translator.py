@@ -17,7 +17,10 @@ from torch import Tensor, nn
 from cyclegan.config import Direction
 from cyclegan.errors import InputError
 from cyclegan.images import Array
-from cyclegan.images.pillow import from_pillow, to_pillow
+from cyclegan.images.file_formats import FILE_FORMATS
+from cyclegan.images.output import make_output
+from cyclegan.images.pillow import raster_of, to_pillow, with_alpha
+from cyclegan.images.raster import Raster
 from cyclegan.images.tensors import from_tensor, is_finite, pad_to_multiple, same_size_batches, to_tensor
 from cyclegan.storage.hub import PREFIX, fetch_model
 from cyclegan.storage.model import ModelInfo, find_model, find_weights, load_generator
@@ -216,7 +219,7 @@ class Translator:
 
         A PIL image, or the path of an image, gives a PIL image if the target domain is 8-bit with 1, 3 or 4 channels,
         else an array. An array is (H, W, C) in the type and range of the source domain, and gives one of the target
-        domain. Height and width stay. Neighbours of one size share a batch.
+        domain. Height and width stay, and so does the transparency of a picture. Neighbours of one size share a batch.
         Raises InputError for another type, other channels, and values that are not finite; UnreadableError for a file
         that cannot be decoded.
         stabilise: the images are the frames of one sequence, and flicker is reduced as in
@@ -251,7 +254,7 @@ class Translator:
             raise InputError(f"tile is {tile} and stabilise is on; frames of a sequence are not translated in tiles.")
         if tile is not None:
             for image in images:
-                array = self._to_array(image)
+                array, belongings = self._open(image)
                 if (reason := find_not_finite(array, self.source)) is not None:
                     yield _NotFiniteError(reason)
                     continue
@@ -268,19 +271,19 @@ class Translator:
                 except _NotFiniteError as error:
                     yield error
                 else:
-                    yield self._like(_is_picture(image), array)
+                    yield self._like(belongings, array)
             return
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; expected at least 1.")
         network: Network = Stabiliser(self.network, memory_frames=memory_frames) if stabilise else self.engine
 
-        def tensors() -> Iterator[tuple[tuple[bool, str | None], Tensor]]:
+        def tensors() -> Iterator[tuple[tuple[Raster | None, str | None], Tensor]]:
             for image in images:
-                array = self._to_array(image) if checked else np.asarray(image)
-                yield (_is_picture(image), find_not_finite(array, self.source)), to_tensor(array, self.source)
+                array, belongings = self._open(image) if checked else (np.asarray(image), None)
+                yield (belongings, find_not_finite(array, self.source)), to_tensor(array, self.source)
 
         for labels, batch in same_size_batches(tensors(), batch_size, max_pixels=None):
-            for (was_picture, reason), result, given in zip(labels, self._run(batch, network), batch, strict=True):
+            for (belongings, reason), result, given in zip(labels, self._run(batch, network), batch, strict=True):
                 if reason is not None:
                     yield _NotFiniteError(reason)
                     continue
@@ -289,7 +292,7 @@ class Translator:
                 except _NotFiniteError as error:
                     yield error
                 else:
-                    yield self._like(was_picture, from_tensor(result, self.target))
+                    yield self._like(belongings, from_tensor(result, self.target))
 
     def translate_tensor(self, images: Tensor) -> Tensor:
         """(N, C, H, W) in [-1, 1] of any size -> the same size of the other domain, on the CPU.
@@ -330,22 +333,32 @@ class Translator:
             padded = pad_to_multiple(images.to(self.device), model.multiple, model.smallest_side)
             return network(padded)[..., :height, :width].float().cpu()
 
-    def _to_array(self, image: Given) -> Array:
+    def _open(self, image: Given) -> tuple[Array, Raster | None]:
+        """An image as the model takes it; and for a PIL image or a file its transparency, holes and metadata."""
         if isinstance(image, str | os.PathLike):
-            return read_given(check_path("image", image), self.source, self.target)
-        if isinstance(image, Image.Image):
+            raster = read_given(check_path("image", image), self.source, self.target)
+        elif isinstance(image, Image.Image):
             if not self.source.is_picture:
                 raise InputError(f"This model reads images of {self.source}; pass arrays of shape (H, W, channels).")
-            return from_pillow(image, self.source.channels)
-        return check_array(image, self.source)
+            raster = raster_of(image, self.source.channels, self.source.background)
+        else:
+            return check_array(image, self.source), None
+        return raster.values, replace(raster, values=raster.values[:0])
 
-    def _like(self, was_picture: bool, array: Array) -> Picture:
-        """A PIL image for a PIL image or a file, if it can hold the result."""
-        return to_pillow(array) if was_picture and self.target.is_picture else array
-
-
-def _is_picture(image: Given) -> bool:
-    return isinstance(image, Image.Image | str | os.PathLike)
+    def _like(self, belongings: Raster | None, array: Array) -> Picture:
+        """A PIL image for a PIL image or a file, if it can hold the result; holes in an array of floats are NaN."""
+        if belongings is None:
+            return array
+        if not self.target.is_picture:
+            if belongings.valid is not None and array.dtype.kind == "f":
+                array[~belongings.valid] = np.nan
+            return array
+        # What a PNG keeps.
+        output, _ = make_output(array, belongings, self.target, FILE_FORMATS["png"])
+        picture = to_pillow(with_alpha(output))
+        if output.metadata.profile is not None:
+            picture.info["icc_profile"] = output.metadata.profile
+        return picture
 
 
 class _NotFiniteError(InputError):

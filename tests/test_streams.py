@@ -191,8 +191,9 @@ def test_an_output_that_looks_like_a_file_of_an_unknown_format_is_refused(
         assert message in err
         assert f"For a folder of that name: {out}/" in err
         assert [path.name for path in tmp_path.iterdir()] == ["in"]
-    with pytest.raises(InputError, match="are not written"):
-        translate_folder(run, "in", out)
+    if out != "res.mp5":  # which writes no clips
+        with pytest.raises(InputError, match="are not written"):
+            translate_folder(run, "in", out)
     # A slash, or a folder that is there, says that it is a folder.
     assert command(["translate", run, "in", "--out", f"{out}/"], capsys)[0] == 0
     assert command(["translate", run, "in", "--out", out], capsys)[0] == 0

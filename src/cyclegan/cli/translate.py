@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cyclegan.cli.arguments import DIRECTIONS, PRECISIONS, WEIGHTS, add_argument, add_device, home_path
 from cyclegan.cli.streams import STREAM, check_output, read_input, write_output
@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     paths_help = "Images, animations, clips, folders to mirror, patterns in quotes, or - for standard input."
     add("paths", Path, paths_help, metavar="INPUT", nargs="+")
     out_help = "Folder for the results; for one input also a file (b.png, b.gif, b.mp4), or - for standard output."
-    add("--out", str, out_help, metavar="OUT", required=True)
+    add("--out", str, out_help, metavar="OUT", required=True, action=_Out)
     add("--direction", DIRECTIONS, "Direction to translate", "a2b")
     add("--batch-size", int, "Images of one size translated together", 1)
     add_device(parser)
@@ -97,6 +97,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files("--keep-profile", bool, profile_help)
 
 
+class _Out(argparse.Action):
+    """Sets `out`, a path, and `out_text`, which has the slash that a path loses."""
+
+    def __call__(
+        self, _parser: argparse.ArgumentParser, namespace: argparse.Namespace, text: Any, _option: str | None = None
+    ) -> None:
+        namespace.out, namespace.out_text = home_path(text), text
+
+
 def _tile(text: str) -> int | str | None:
     if text in ("auto", "none"):
         return text if text == "auto" else None
@@ -121,7 +130,7 @@ def run(parsed: argparse.Namespace) -> None:
 @contextlib.contextmanager
 def _streams(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> Iterator[None]:
     """Put files in the place of `-` for the block: standard input before it, standard output after it."""
-    from_stdin, to_stdout = STREAM in parsed.paths, parsed.out == str(STREAM)
+    from_stdin, to_stdout = STREAM in parsed.paths, parsed.out == STREAM
     if not from_stdin and not to_stdout:
         yield
         return
@@ -134,7 +143,7 @@ def _streams(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> Iterat
         if from_stdin:
             parsed.paths = [read_input(place)]
         if to_stdout:
-            parsed.out = str(place / "stdout")
+            parsed.out, parsed.out_text = place / "stdout", ""
         yield
         if to_stdout:
             written = [path for path in place.glob("stdout/*") if path.is_file()]
@@ -156,7 +165,7 @@ def _translate(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> bool
     options.check(lambda field: f"--{field.replace('_', '-')}")
     if parsed.max_images is not None:
         check_int("--max-images", parsed.max_images, least=1)
-    check_folder_name(parsed.out, input_suffixes() + VIDEO_SUFFIXES)
+    check_folder_name(parsed.out_text, input_suffixes() + VIDEO_SUFFIXES)
     translator = Translator.load(
         parsed.run_directory,
         direction=parsed.direction,
@@ -165,9 +174,7 @@ def _translate(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> bool
         engine=parsed.engine,
         precision=parsed.precision,
     )
-    images, clips = plan_translation(
-        parsed.paths, home_path(parsed.out), translator, all_pages=parsed.pages is not None
-    )
+    images, clips = plan_translation(parsed.paths, parsed.out, translator, all_pages=parsed.pages is not None)
     images = images[: parsed.max_images]
     if progress.to_stdout and (len(images) != 1 or clips):
         raise InputError(
@@ -219,7 +226,7 @@ class _ConsoleProgress(FolderProgress):
 
         self.resumable: Path | None = None
         self._out, self._direction = parsed.out, parsed.direction
-        self.to_stdout = parsed.out == str(STREAM)
+        self.to_stdout = parsed.out == STREAM
         self._folder: str | None = None
         self.messages = Messages("translate")
         self._console = self.messages.console

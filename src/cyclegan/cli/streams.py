@@ -1,12 +1,11 @@
-"""Standard input and output in the place of files, as in `cat x.png | cyclegan translate RUN - --out - > y.png`."""
+"""Standard input in the place of a file, as in `cat x.png | cyclegan translate RUN - --out - > y.png`."""
 
 import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
 
-from cyclegan.errors import CycleganError, InputError, reason_of
-from cyclegan.system.terminal import ClosedOutputError
+from cyclegan.errors import CycleganError, InputError
 
 # Standard input or output on a command line.
 STREAM = Path("-")
@@ -55,21 +54,3 @@ def _suffix_by_content(path: Path) -> str:
             return named.suffix
         named.unlink()
     raise InputError("Standard input is not an image of a known format, or it is damaged.")
-
-
-def check_output() -> None:
-    """Raises InputError if standard output is a terminal, which would show the bytes of an image."""
-    if sys.stdout is None or sys.stdout.isatty():
-        raise InputError("--out is -, and standard output is a terminal; send it to a file or a program: > y.png")
-
-
-def write_output(path: Path) -> None:
-    """Copy a file to standard output. Raises ClosedOutputError if nobody reads it, OSError that names it."""
-    try:
-        with path.open("rb") as file:
-            shutil.copyfileobj(file, sys.stdout.buffer)
-        sys.stdout.buffer.flush()
-    except BrokenPipeError as error:
-        raise ClosedOutputError(*error.args) from error
-    except OSError as error:
-        raise OSError(error.errno, reason_of(error), "standard output") from error

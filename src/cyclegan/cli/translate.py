@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cyclegan.cli.arguments import DIRECTIONS, PRECISIONS, WEIGHTS, add_argument, add_device, home_path
-from cyclegan.cli.streams import STREAM, check_output, read_input, write_output
+from cyclegan.cli.streams import STREAM, read_input
 from cyclegan.errors import CycleganError, InputError
-from cyclegan.system.terminal import say_result
+from cyclegan.system.terminal import is_terminal_output, say_result, send_file
 from cyclegan.translate.progress import FolderProgress, OnProgress, Skipped, not_written
 
 if TYPE_CHECKING:  # heavy imports wait until the command runs
@@ -136,8 +136,8 @@ def _streams(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> Iterat
         return
     if from_stdin and len(parsed.paths) > 1:
         raise InputError(f"The inputs are - and {len(parsed.paths) - 1} more; give standard input alone.")
-    if to_stdout:
-        check_output()
+    if to_stdout and is_terminal_output():
+        raise InputError("--out is -, and standard output is a terminal; send it to a file or a program: > y.png")
     with tempfile.TemporaryDirectory(prefix="cyclegan-") as folder, progress.renaming(folder):
         place = Path(folder)
         if from_stdin:
@@ -148,7 +148,7 @@ def _streams(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> Iterat
         if to_stdout:
             written = [path for path in place.glob("stdout/*") if path.is_file()]
             if written:
-                write_output(written[0])
+                send_file(written[0])
 
 
 def _translate(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> bool:

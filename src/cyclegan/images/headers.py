@@ -19,6 +19,8 @@ from cyclegan.images.file_formats import file_format_of
 from cyclegan.images.file_list import FileList
 from cyclegan.images.formats import Header, ImageFormat
 from cyclegan.images.npy import read_stored_arrays
+from cyclegan.images.pages import NO_FILE, is_file, local_file, split_page, stat_file
+from cyclegan.images.quick_headers import HEAD_BYTES
 from cyclegan.system.atomic import atomic_path, describe_kind
 from cyclegan.system.prefetch import prefetch
 
@@ -40,9 +42,22 @@ def read_header(path: str) -> Header:
     """
     try:
         header = file_format_of(path).quick_probe(path)
+    except NO_FILE as error:
+        header = _quick_probe_page(path)
+        if header is None and not is_file(Path(path)):
+            raise UnreadableError(str(error)) from error
     except OSError as error:
         raise UnreadableError(str(error)) from error
     return probe_image(Path(path)) if header is None else header
+
+
+def _quick_probe_page(path: str) -> Header | None:
+    """The header of a plain JPEG or PNG in a zip, by its beginning alone."""
+    if split_page(path)[1] is None:
+        return None
+    with suppress(OSError), local_file(Path(path), most=HEAD_BYTES) as (file, page):
+        return file_format_of(file).quick_probe(str(file)) if page is None else None
+    return None
 
 
 def decoded_bytes(path: Path, image_format: ImageFormat) -> int:
@@ -96,12 +111,23 @@ def without_pixel_limit() -> Iterator[None]:
 
 def _size(path: str) -> tuple[int, int] | None:
     with suppress(Exception):  # decoders raise errors of many kinds
-        file_format = file_format_of(path)
-        if file_format.size is not None:
-            return file_format.size(path)
-        header = file_format.probe(Path(path))
-        return None if header is None else (header.height, header.width)
+        with suppress(*NO_FILE):
+            if (size := _file_size(path)) is not None:
+                return size
+        with local_file(Path(path)) as (file, page):
+            if page is None:
+                return _file_size(str(file))
+            header = file_format_of(file).probe_page(file, page)
+            return None if header is None else (header.height, header.width)
     return None
+
+
+def _file_size(path: str) -> tuple[int, int] | None:
+    file_format = file_format_of(path)
+    if file_format.size is not None:
+        return file_format.size(path)
+    header = file_format.probe(Path(path))
+    return None if header is None else (header.height, header.width)
 
 
 def _is_image_type(name: str) -> bool:
@@ -256,9 +282,9 @@ def _is_index(path: Path) -> bool:
 def _key(root: str, name: str) -> tuple[int, int]:
     """A hash that identifies a file, and its size; 0 for one that is gone, which is never in an index."""
     try:
-        about = os.stat(root + name)  # noqa: PTH116
-    except OSError:
+        num_bytes, changed = stat_file(root + name)
+    except (OSError, UnreadableError):
         return 0, 0
-    text = f"{about.st_size}/{about.st_mtime_ns}/{name}"
+    text = f"{num_bytes}/{changed}/{name}"
     key = int.from_bytes(hashlib.blake2b(os.fsencode(text), digest_size=8).digest(), "little") or 1
-    return key, about.st_size
+    return key, num_bytes

@@ -6,7 +6,6 @@ import zipfile
 
 import numpy as np
 import pytest
-from make_zip import pack, png
 from PIL import Image
 
 from cyclegan.errors import InputError, UnreadableError
@@ -16,7 +15,9 @@ from cyclegan.images.file_list import describe_left_out, list_files, list_images
 from cyclegan.images.formats import FileFormat, Header
 from cyclegan.images.headers import HeaderIndex, image_size, read_header, read_headers
 from cyclegan.images.identical import equal_files, find_identical, sizes_of
+from cyclegan.images.limits import check_pixels, pixel_limit, without_pixel_limit
 from cyclegan.images.pages import is_file, is_folder, local_file, open_file, split_page, stat_file
+from make_zip import pack, png
 
 
 def _touch(root, *names):
@@ -257,7 +258,8 @@ def test_volumes_are_listed_page_by_page(tmp_path, volumes):
     assert equal_files(files[:6]) == [[0, 3], [1, 4], [2, 5]]
 
 
-def test_a_page_of_a_file_in_a_zip_is_read(tmp_path, volumes):
+@pytest.mark.usefixtures("volumes")
+def test_a_page_of_a_file_in_a_zip_is_read(tmp_path):
     _volume(tmp_path / "a.vol", np.zeros((3, 4, 5), np.int16))
     (tmp_path / "x.zip").write_bytes(pack([("in/a.vol", (tmp_path / "a.vol").read_bytes())]))
     files = list_images(tmp_path / "x.zip")
@@ -278,3 +280,49 @@ def test_ordinary_files_take_no_second_look_at_the_disk(tmp_path, monkeypatch):
     assert (sizes_of(files) > 0).all()
     assert equal_files(files) == []
     assert os.fspath(files[0]).endswith("0.png")
+
+
+# ---- pixel limits
+
+
+def test_the_number_of_pixels_is_limited_and_the_message_names_the_flag(monkeypatch):
+    check_pixels(2**15, 2**15)
+    with pytest.raises(
+        UnreadableError, match=r"40,000x40,000 pix.* limit of 1,073,741,824.*--max-pixels 1600000000"
+    ):
+        check_pixels(40_000, 40_000)
+    with pixel_limit(10):
+        with pytest.raises(UnreadableError, match="limit of 10;"):
+            check_pixels(4, 4)
+        with pixel_limit(None), pytest.raises(UnreadableError):
+            check_pixels(4, 4)
+    check_pixels(4, 4)
+    with pixel_limit(10**12):
+        monkeypatch.setattr("cyclegan.images.limits.free_memory", lambda: 2**30)
+        with pytest.raises(UnreadableError, match=r"takes about 8\.9 GiB to decode, and 1\.0 GiB are free"):
+            check_pixels(40_000, 40_000)
+        monkeypatch.setattr("cyclegan.images.limits.free_memory", lambda: None)
+        check_pixels(40_000, 40_000)
+    with pytest.raises(InputError, match="max_pixels is 0"), pixel_limit(0):
+        pass
+
+
+def test_the_limit_holds_in_threads(tmp_path):
+    for index in range(3):
+        (tmp_path / f"{index}.png").write_bytes(png(index, 8 + index))
+    files = list_images(tmp_path)
+    with pixel_limit(81):
+        (found,) = read_headers(files, HeaderIndex.empty())
+    assert list(found.unreadable) == [2]
+    assert "10x10 pixels" in found.unreadable[2]
+
+
+def test_the_limit_of_pillow_is_set_back_after_the_last_of_several_blocks(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 123)
+    first, second = without_pixel_limit(), without_pixel_limit()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert Image.MAX_IMAGE_PIXELS is None
+    second.__exit__(None, None, None)
+    assert Image.MAX_IMAGE_PIXELS == 123

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock
@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.codecs import probe_image
 from cyclegan.images.file_formats import file_format_of
 from cyclegan.images.file_list import FileList
 from cyclegan.images.formats import Header, ImageFormat
+from cyclegan.images.limits import check_pixels, without_pixel_limit
 from cyclegan.images.npy import read_stored_arrays
 from cyclegan.images.pages import NO_FILE, is_file, local_file, split_page, stat_file
 from cyclegan.images.quick_headers import HEAD_BYTES
@@ -38,7 +38,8 @@ MIN_INDEXED = 5000
 def read_header(path: str) -> Header:
     """The header of one file. Raises UnreadableError, or InputError if a package is missing.
 
-    Plain JPEGs and PNGs, of which folders of a million consist, take a fraction of the time of `probe_image`.
+    Plain JPEGs and PNGs, of which folders of a million consist, take a fraction of the time of `probe_image`. An image
+    with more pixels than are allowed is unreadable.
     """
     try:
         header = file_format_of(path).quick_probe(path)
@@ -48,7 +49,10 @@ def read_header(path: str) -> Header:
             raise UnreadableError(str(error)) from error
     except OSError as error:
         raise UnreadableError(str(error)) from error
-    return probe_image(Path(path)) if header is None else header
+    if header is None:
+        return probe_image(Path(path))
+    check_pixels(header.height, header.width)
+    return header
 
 
 def _quick_probe_page(path: str) -> Header | None:
@@ -62,7 +66,7 @@ def _quick_probe_page(path: str) -> Header | None:
 
 def decoded_bytes(path: Path, image_format: ImageFormat) -> int:
     """Bytes of a file's image when it is decoded in this format; 0 if its size cannot be read."""
-    height, width = _size(str(path)) or (0, 0)  # reading the file reports the error
+    height, width = image_size(path) or (0, 0)  # reading the file reports the error
     return height * width * image_format.pixel_bytes
 
 
@@ -78,7 +82,7 @@ def read_sizes(files: FileList) -> Iterator[tuple[int, int] | None]:
     def sizes(_begin: int, names: list[str], stopped: Event) -> list[tuple[int, int] | None]:
         return [None if stopped.is_set() else _size(os.path.join(files.root, name)) for name in names]  # noqa: PTH118
 
-    with without_pixel_limit():  # around all threads: the setting is global
+    with without_pixel_limit():
         for chunk in _in_threads(files, sizes):
             yield from chunk
 
@@ -97,16 +101,6 @@ def _in_threads(files: FileList, work: Callable[[int, list[str], Event], Result]
     finally:
         stopped.set()
         results.close()
-
-
-@contextmanager
-def without_pixel_limit() -> Iterator[None]:
-    """Lift Pillow's limit on the size of pictures, for callers that check memory themselves."""
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
 
 
 def _size(path: str) -> tuple[int, int] | None:

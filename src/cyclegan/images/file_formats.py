@@ -69,7 +69,7 @@ def file_format_of(path: Path | str) -> FileFormat:
     for file_format in FILE_FORMATS.values():
         if name.endswith(file_format.suffixes):
             return file_format
-    file, page = (path, None) if "/" not in name and os.sep not in name else split_page(path)
+    file, page = split_page(path) if "/" in name or os.sep in name else (Path(path), None)
     return _OTHER if page is None or is_zip(file) else file_format_of(file)
 
 

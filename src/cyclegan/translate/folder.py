@@ -9,12 +9,14 @@ import numpy as np
 
 from cyclegan.config import Direction
 from cyclegan.errors import InputError, UnreadableError
+from cyclegan.images.limits import pixel_limit
+from cyclegan.images.remote import check_local, local_copy
 from cyclegan.system.arguments import MAX_SIDE, check_bool, check_choice, check_float, check_int, check_path
 from cyclegan.system.host_state import host_state
 from cyclegan.system.json_files import shown
 from cyclegan.translate.files import translate_files
 from cyclegan.translate.large_files import StatisticsKind, find_large, translate_large
-from cyclegan.translate.plan import TranslationPlan, plan_outputs, sequences
+from cyclegan.translate.plan import TranslationPlan, describe_other_files, plan_outputs, sequences
 from cyclegan.translate.progress import FolderProgress, Skipped
 from cyclegan.translate.stabilise import MEMORY_FRAMES, check_memory, needs_stabilising
 from cyclegan.translate.tiling.pictures import TILE, check_tile
@@ -78,7 +80,8 @@ class FolderResult:
     """The result of `translate_folder`.
 
     written: (source, target) of every image that was written. skipped: (source, reason) of every image that could not
-    be translated. notes: sentences about images in tiles, such as that the work of an earlier call was resumed.
+    be translated. notes: sentences about images in tiles, such as that the work of an earlier call was resumed, and about
+    files of the inputs that are no images.
     """
 
     written: TranslationPlan
@@ -105,6 +108,7 @@ def translate_folder(
     stabilise: bool = False,
     memory_frames: float | None = None,
     max_images: int | None = None,
+    max_pixels: int | None = None,
     progress: FolderProgress | None = None,
 ) -> FolderResult:
     """Translate all images of a folder, or of several inputs, as `cyclegan translate MODEL INPUT --out OUT` does.
@@ -121,7 +125,8 @@ def translate_folder(
     memory as a whole; None: never. statistics: what tiles are normalised with, see `translate_large`.
     stabilise: each folder is a sequence of frames, and flicker is reduced; memory_frames: its time constant in frames
     (default 6).
-    max_images: translate only the first images.
+    max_images: translate only the first images. max_pixels: largest number of pixels of an image that is decoded as a
+    whole (default 2^30, and what fits into memory).
     progress: receives reports during the work.
 
     Images that cannot be read are skipped and returned with the reason. Raises InputError for options, a model or
@@ -129,8 +134,9 @@ def translate_folder(
     """
     options = TranslateOptions(batch_size, short_side, scale_width, tile, statistics, stabilise, memory_frames)
     options.check()
-    if max_images is not None:
-        check_int("max_images", max_images, least=1)
+    for name, value in (("max_images", max_images), ("max_pixels", max_pixels)):
+        if value is not None:
+            check_int(name, value, least=1)
     if direction is not None:
         check_choice("direction", direction, ("a2b", "b2a"))
     try:
@@ -138,16 +144,24 @@ def translate_folder(
     except TypeError:
         raise InputError(f"inputs is {shown(inputs)}; expected a path or several.") from None
     paths, out = [check_path("inputs", path) for path in several], check_path("out", out)
+    check_local("out", out)
+    progress = progress or FolderProgress()
+    paths = [local_copy(path, progress.note) for path in paths]
     if not isinstance(model, Translator):
         model = Translator.load(
             model, direction=direction or "a2b", device=device, weights=weights, engine=engine, precision=precision
         )
     elif direction not in (None, model.direction):
         raise InputError(f"The translator translates {model.direction}, and direction is {direction}; leave it out.")
-    progress = progress or FolderProgress()
     options = without_useless_stabilising(options, model, progress)
-    plan = plan_outputs(paths, out, model)[:max_images]
-    return translate_plan(model, plan, options, progress, is_only_input=len(plan) == 1)
+    plan = plan_outputs(paths, out, model)
+    other_files = describe_other_files(plan)
+    if other_files:
+        progress.note(other_files)
+    plan = plan[:max_images]
+    with pixel_limit(max_pixels):
+        result = translate_plan(model, plan, options, progress, is_only_input=len(plan) == 1)
+    return replace(result, notes=(*result.notes, other_files)) if other_files else result
 
 
 def without_useless_stabilising(

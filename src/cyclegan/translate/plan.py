@@ -1,6 +1,7 @@
 """Plan which file is translated into which."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import overload
@@ -10,7 +11,8 @@ from numpy.typing import NDArray
 
 from cyclegan.errors import InputError
 from cyclegan.images.file_formats import can_hold, image_suffixes, is_image_name
-from cyclegan.images.file_list import FileList
+from cyclegan.images.file_list import FileList, describe_left_out, suffix_of
+from cyclegan.images.pages import is_file, is_folder
 from cyclegan.system.arguments import real_path
 from cyclegan.translate.output_names import find_files, mirror
 from cyclegan.translate.translator import Translator
@@ -63,9 +65,9 @@ def plan_outputs(inputs: Iterable[Path], out: Path, translator: Translator) -> T
     inputs = [Path(path) for path in inputs]
     if is_image_name(out) and not out.is_dir():
         for path in inputs:
-            if not path.exists():
+            if not is_file(path) and not is_folder(path):
                 raise InputError(f"There is no file or folder {path}.")
-        if len(inputs) != 1 or not inputs[0].is_file() or not is_image_name(inputs[0]):
+        if len(inputs) != 1 or not is_file(inputs[0]) or not is_image_name(inputs[0]):
             raise InputError(f"--out {out} is one image, and the input is not one image file; give a folder as --out.")
         if real_path(out) == real_path(inputs[0]):
             raise InputError(f"{out} would be overwritten by its own translation; choose another --out.")
@@ -74,9 +76,16 @@ def plan_outputs(inputs: Iterable[Path], out: Path, translator: Translator) -> T
             raise InputError(f"--out {out}: that format cannot hold {translator.target}; use {suffix} instead.")
         return TranslationPlan.of([(inputs[0], out)])
     for path in inputs:
-        if path.is_dir() and not find_files(path, out, image_suffixes()):
-            raise InputError(f"{path} holds no images.")
+        if is_folder(path) and not (found := find_files(path, out, image_suffixes())):
+            raise InputError(f"{path} holds no images. {describe_left_out(found.left_out)}".rstrip())
     return TranslationPlan(*mirror(inputs, out, image_suffixes(), lambda suffix: image_suffix(suffix, translator)))
+
+
+def describe_other_files(plan: TranslationPlan, clips: TranslationPlan | None = None) -> str:
+    """A sentence on the files of the input folders that are not translated, by suffix; empty if there are none."""
+    left_out = Counter(plan.sources.left_out)
+    left_out.subtract(suffix_of(source.name) for source, _ in clips or () if suffix_of(source.name) in left_out)
+    return describe_left_out({suffix: count for suffix, count in left_out.items() if count > 0})
 
 
 def image_suffix(suffix: str, translator: Translator) -> str:

@@ -27,9 +27,8 @@ class _Size(NamedTuple):
 
     @property
     def dtype(self) -> str:
-        return (
-            f"{'int' if self.is_signed else 'uint'}{8 if max(self.bits) <= 8 else 16 if max(self.bits) <= 16 else 32}"
-        )
+        bits = next(bits for bits in (8, 16, 32, 64) if bits >= max(self.bits) or bits == 64)
+        return f"{'int' if self.is_signed else 'uint'}{bits}"
 
 
 def _size_of(path: Path | str) -> _Size:

@@ -80,8 +80,8 @@ class FolderResult:
     """The result of `translate_folder`.
 
     written: (source, target) of every image that was written. skipped: (source, reason) of every image that could not
-    be translated. notes: sentences about images in tiles, such as that the work of an earlier call was resumed, and about
-    files of the inputs that are no images.
+    be translated. notes: sentences about images in tiles, such as that the work of an earlier call was resumed, and
+    about files of the inputs that are no images.
     """
 
     written: TranslationPlan

@@ -471,7 +471,7 @@ def test_bad_input_is_reported_in_one_sentence(tmp_path, monkeypatch, capsys, fo
     make_folder(Path("a"), 2)
     _made(Path("empty")), _made(Path("other")), _made(Path("bad"))
     Path("empty/.hidden.png").write_bytes(b"")
-    Path("other/1.psd").touch(), Path("other/2.HEIC").touch(), Path("bad/x.png").touch()
+    Path("other/1.psd").touch(), Path("other/2.PSD").touch(), Path("bad/x.png").touch()
     with pytest.raises(SystemExit) as stop:
         main(f"inspect {folders}".split())
     captured = capsys.readouterr()

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cyclegan.cli.arguments import DIRECTIONS, PRECISIONS, WEIGHTS, add_argument, add_device, home_path
+from cyclegan.cli.arguments import DIRECTIONS, PRECISIONS, WEIGHTS, add_argument, add_device, add_max_pixels, home_path
 from cyclegan.cli.streams import STREAM, read_input
 from cyclegan.errors import CycleganError, InputError
 from cyclegan.system.terminal import is_terminal_output, say_result, send_file
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = partial(add_argument, parser)
     run_help = "Run directory, checkpoint, model directory, hf:user/name, or an export."
     add("run_directory", Path, run_help, metavar="RUN")
-    paths_help = "Images, animations, clips, folders to mirror, patterns in quotes, or - for standard input."
+    paths_help = "Images, animations, clips, folders or zips to mirror, patterns in quotes, or - for standard input."
     add("paths", Path, paths_help, metavar="INPUT", nargs="+")
     out_help = "Folder for the results; for one input also a file (b.png, b.gif, b.mp4), or - for standard output."
     add("--out", str, out_help, metavar="OUT", required=True, action=_Out)
@@ -60,6 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     count_help = "Translate only the first COUNT images, and all clips (default: all)."
     add("--max-images", int, count_help, metavar="COUNT")
     add("--skip-existing", bool, "Leave out what has a result in OUT already, to go on after a stop.")
+    add_max_pixels(parser)
     size = parser.add_mutually_exclusive_group()
     side_help = (
         "Scale the shorter side to this for the network; the result has the input's size again "
@@ -153,18 +154,22 @@ def _streams(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> Iterat
 
 def _translate(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> bool:
     """Returns whether everything could be translated."""
+    from cyclegan.images.limits import pixel_limit
+    from cyclegan.images.remote import check_local, local_copy
     from cyclegan.system.arguments import check_int
     from cyclegan.system.atomic import is_place_lost
     from cyclegan.translate.folder import TranslateOptions, translate_plan, without_useless_stabilising
     from cyclegan.translate.output_names import check_folder_name
-    from cyclegan.translate.plan import input_suffixes
+    from cyclegan.translate.plan import describe_other_files, input_suffixes
     from cyclegan.translate.translator import Translator
     from cyclegan.video import VIDEO_SUFFIXES, plan_translation
 
     options = TranslateOptions(**{field.name: getattr(parsed, field.name) for field in fields(TranslateOptions)})
     options.check(lambda field: f"--{field.replace('_', '-')}")
-    if parsed.max_images is not None:
-        check_int("--max-images", parsed.max_images, least=1)
+    for name in ("max_images", "max_pixels"):
+        if (value := getattr(parsed, name)) is not None:
+            check_int(f"--{name.replace('_', '-')}", value, least=1)
+    check_local("--out", parsed.out)
     check_folder_name(parsed.out_text, input_suffixes() + VIDEO_SUFFIXES)
     translator = Translator.load(
         parsed.run_directory,
@@ -174,7 +179,10 @@ def _translate(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> bool
         engine=parsed.engine,
         precision=parsed.precision,
     )
-    images, clips = plan_translation(parsed.paths, parsed.out, translator, all_pages=parsed.pages is not None)
+    paths = [local_copy(path, progress.note, suffixes=VIDEO_SUFFIXES) for path in parsed.paths]
+    images, clips = plan_translation(paths, parsed.out, translator, all_pages=parsed.pages is not None)
+    if other_files := describe_other_files(images, clips):
+        progress.messages.warning(other_files)
     images = images[: parsed.max_images]
     if progress.to_stdout and (len(images) != 1 or clips):
         raise InputError(
@@ -184,7 +192,8 @@ def _translate(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> bool
     translator = options.apply_reading(translator)
     options = without_useless_stabilising(options, translator, progress)
     is_only_input = len(images) + len(clips) == 1
-    result = translate_plan(translator, images, options, progress, is_only_input=is_only_input)
+    with pixel_limit(parsed.max_pixels):
+        result = translate_plan(translator, images, options, progress, is_only_input=is_only_input)
     is_complete = not result.skipped and not result.damage
     for source, target in clips:
         if options.skip_existing and target.is_file() and target.stat().st_size:

@@ -13,7 +13,8 @@ import numpy as np
 from cyclegan.errors import InputError
 from cyclegan.images import Array
 from cyclegan.images.file_formats import is_image_name
-from cyclegan.images.file_list import FileList
+from cyclegan.images.file_list import FileList, describe_left_out
+from cyclegan.images.pages import is_folder
 from cyclegan.images.resizing import scale
 from cyclegan.sequences.registry import find_sequence, format_by_name
 from cyclegan.system.arguments import real_path
@@ -81,11 +82,12 @@ def plan_translation(
             is_clip = np.array([_is_clip_name(file) for file in path], bool)
             images.append(path.take(np.flatnonzero(~is_clip)))
             clips.append(path.take(np.flatnonzero(is_clip)))
-        elif path.is_dir():
-            if not find_files(path, out, suffixes):
-                raise InputError(f"{path} holds no images and no clips.")
+        elif is_folder(path):
+            if not (found := find_files(path, out, suffixes)):
+                raise InputError(f"{path} holds no images and no clips. {describe_left_out(found.left_out)}".rstrip())
             images.append(path)
-            clips.append(path)
+            if path.is_dir():  # clips in a zip are left out
+                clips.append(path)
         else:
             (clips if _is_clip_name(path) else images).append(path)
     return (

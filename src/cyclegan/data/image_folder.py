@@ -299,7 +299,7 @@ class _FolderScan:
             for kind, places in by_count
         )
         total, kept = len(found.left_out) + len(found.positions), len(found.positions)
-        start = f"Only {kept:,} of the {total:,} images" if kept else f"None of the {total:,} images"
+        some = f"Only {kept:,}" if kept else "None"
         mixes = f"{root} mixes types of images. " if by_count[0][0] == _OTHER_TYPE else ""
         advice = found.left_out[by_count[0][1][0]].advice
-        raise InputError(f"{mixes}{start} in {root} can be used: {problems}. {advice}".rstrip())
+        raise InputError(f"{mixes}{some} of the {total:,} images in {root} can be used: {problems}. {advice}".rstrip())

@@ -20,7 +20,7 @@ from PIL import Image
 
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.formats import ImageFormat
-from cyclegan.images.pillow import options_of, raster_of, to_pillow, with_alpha, write
+from cyclegan.images.pillow import EIGHT_BIT_MODES, options_of, raster_of, to_pillow, with_alpha, write
 from cyclegan.images.raster import Metadata, Raster
 from cyclegan.sequences.formats import Frame, PictureSequence, SequenceTarget
 
@@ -102,9 +102,12 @@ def read_animation(path: Path, image_format: ImageFormat) -> Iterator[PictureSeq
         )
     try:
         picture = _open(path)
+        is_deep = picture.format == "PNG" and _png_bits(path) > 8
     except Exception as error:
         raise UnreadableError(f"{path} cannot be read as an animation: {error}") from error
     with picture:
+        if is_deep or picture.mode not in EIGHT_BIT_MODES:
+            raise InputError(f"{path} is an animation of 16 bits, and the model takes {image_format}: convert the file.")
         num_frames, plays = int(getattr(picture, "n_frames", 1)), _plays(picture)
         has_default = bool(picture.info.get("default_image"))
         has_alpha = picture.format == "GIF" or picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
@@ -115,6 +118,11 @@ def read_animation(path: Path, image_format: ImageFormat) -> Iterator[PictureSeq
             sequence.notes.append(f"The still picture that {path.name} shows instead of its animation is left out.")
         sequence.frames = _frames(picture, sequence, image_format, int(has_default))
         yield sequence
+
+
+def _png_bits(path: Path) -> int:
+    with path.open("rb") as file:
+        return file.read(25)[24]
 
 
 def _plays(picture: Image.Image) -> int:

@@ -56,7 +56,8 @@ class TranslateOptions:
         check_bool(name_of("keep_profile"), self.keep_profile)
         check_choice(name_of("statistics"), self.statistics, ("exact", "crops", "reduced"))
         if self.pages is not None:
-            check_choice(name_of("pages"), self.pages, ("all",))
+            if self.pages != "all":
+                raise InputError(f"{name_of('pages')} is {shown(self.pages)}; expected all.")
             if self.page is not None:
                 raise InputError(f"{name_of('page')} is one page, and {name_of('pages')} is all; give one of them.")
         if self.memory_frames is not None:

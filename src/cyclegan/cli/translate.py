@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cyclegan.cli.arguments import DIRECTIONS, PRECISIONS, WEIGHTS, add_argument, add_device
-from cyclegan.errors import InputError
+from cyclegan.errors import CycleganError
 from cyclegan.system.terminal import say_result
-from cyclegan.translate.progress import FolderProgress, OnProgress, Skipped
+from cyclegan.translate.progress import FolderProgress, OnProgress, Skipped, not_written
 
 if TYPE_CHECKING:  # heavy imports wait until the command runs
     from cyclegan.translate.folder import TranslateOptions
@@ -118,6 +118,7 @@ def run(parsed: argparse.Namespace) -> None:
 def _translate(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> bool:
     """Returns whether everything could be translated."""
     from cyclegan.system.arguments import check_int
+    from cyclegan.system.atomic import is_place_lost
     from cyclegan.translate.folder import TranslateOptions, translate_plan, without_useless_stabilising
     from cyclegan.translate.translator import Translator
     from cyclegan.video import plan_translation
@@ -143,7 +144,13 @@ def _translate(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> bool
     result = translate_plan(translator, images, options, progress, is_only_input=is_only_input)
     is_complete = not result.skipped and not result.damage
     for source, target in clips:
-        is_complete &= _translate_clip(translator, source, target, options, progress, is_only_input=is_only_input)
+        try:
+            is_complete &= _translate_clip(translator, source, target, options, progress)
+        except (CycleganError, OSError) as error:  # one bad clip of several does not stop the others
+            if is_only_input or is_place_lost(error if isinstance(error, OSError) else error.__cause__, clips.out):
+                raise
+            progress.skipped([(source, not_written(target, error))], 1)
+            is_complete = False
     return is_complete
 
 
@@ -153,20 +160,12 @@ def _translate_clip(
     target: Path,
     options: "TranslateOptions",
     progress: "_ConsoleProgress",
-    *,
-    is_only_input: bool,
 ) -> bool:
-    """Returns whether all of the clip could be translated. One bad clip of several does not stop the others."""
+    """Returns whether all of the clip could be translated."""
     from cyclegan.video import translate_video
 
-    try:
-        with progress.translating_frames(source) as on_frame:
-            clip = translate_video(translator, source, target, on_frame=on_frame, **options.network_options)
-    except InputError as error:
-        if is_only_input:
-            raise
-        progress.messages.warning(f"Left out: {error}")
-        return False
+    with progress.translating_frames(source) as on_frame:
+        clip = translate_video(translator, source, target, on_frame=on_frame, **options.network_options)
     for note in (*clip.notes, *clip.damage):
         progress.messages.warning(note)
     say_result(f"{clip.num_frames} frames, {clip.seconds:.2f} s, translated into {target}")

@@ -257,7 +257,7 @@ def test_what_cannot_be_is_refused_in_one_sentence(tmp_path):
 def test_an_apng_of_16_bits_is_refused(tmp_path):
     frames = [Image.fromarray(np.full((8, 8), 1000 * index, np.uint16)) for index in range(3)]
     source = save(tmp_path / "x.png", frames)
-    with pytest.raises(InputError, match="x.png is an animation of 16 bits, and the model takes 3 x uint8"):
+    with pytest.raises(InputError, match="x.png is an animation of 16 bits; the model takes 3 x uint8"):
         translate_sequence(make_translator(), source, tmp_path / "y.png")
     with pytest.raises(InputError, match="which holds 8-bit grey or colour, and the model takes 1 x uint16"):
         translate_sequence(make_translator(a=1, dtype="uint16"), source, tmp_path / "y.tif")

@@ -175,6 +175,18 @@ def test_pages_before_a_damaged_one_are_kept(tmp_path):
             assert made.damage == ("x.tif is damaged after page 2 of 4; the pages before it are kept.",)
 
 
+@pytest.mark.parametrize(("share", "expected"), [(0.3, 1), (0.7, 3)])
+def test_pages_before_a_missing_end_are_kept(tmp_path, share, expected):
+    source = write(tmp_path / "x.tif", pages(5, dtype="float32", high=1))
+    content = source.read_bytes()
+    source.write_bytes(content[: int(share * len(content))])
+    translator = make_translator(a=1, b=1, dtype="float32", high=1.0)
+    made = translate_sequence(translator, source, tmp_path / "y.tif")
+    assert made.num_frames == len(load(tmp_path / "y.tif")) == expected
+    assert len(made.damage) == 1
+    assert "x.tif" in made.damage[0]
+
+
 def test_a_stack_becomes_an_animation_and_an_animation_a_stack(tmp_path):
     frames = [Image.new("RGB", (24, 20), (60 * index, 0, 0)) for index in range(3)]
     frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:], duration=50)

@@ -107,7 +107,7 @@ def read_animation(path: Path, image_format: ImageFormat) -> Iterator[PictureSeq
         raise UnreadableError(f"{path} cannot be read as an animation: {error}") from error
     with picture:
         if is_deep or picture.mode not in EIGHT_BIT_MODES:
-            raise InputError(f"{path} is an animation of 16 bits, and the model takes {image_format}: convert the file.")
+            raise InputError(f"{path} is an animation of 16 bits; the model takes {image_format}: convert it.")
         num_frames, plays = int(getattr(picture, "n_frames", 1)), _plays(picture)
         has_default = bool(picture.info.get("default_image"))
         has_alpha = picture.format == "GIF" or picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info

@@ -246,7 +246,7 @@ def translate_plan(
         except (InputError, UnreadableError, OSError) as error:
             if is_only_input and not isinstance(error, UnreadableError):
                 raise
-            if is_place_lost(error, plan.out):
+            if is_place_lost(error if isinstance(error, OSError) else error.__cause__, plan.out):
                 raise InputError(not_written(target, error, num_tried - len(skipped))) from error
             reason = not_written(target, error)
             progress.skipped([(source, reason)], 1)

@@ -13,6 +13,7 @@ import torch
 from cyclegan._version import __version__
 from cyclegan.config import TrainConfig, make_config, read_config_file, resumed_config
 from cyclegan.errors import InputError
+from cyclegan.images import remote
 from cyclegan.networks import check_output
 from cyclegan.step.cuda_graphs import Step, make_step
 from cyclegan.step.precision import resolve_precision
@@ -109,6 +110,7 @@ def prepare_machine(config: TrainConfig) -> tuple[TrainConfig, torch.device]:
     check_trackers(config)
     paths = {name: getattr(config, name) for name in ("a", "b", "test_a", "test_b", "init_from")}
     paths = {name: path for name, path in paths.items() if path is not None and not is_address(path)}
+    paths = {name: path for name, path in paths.items() if not remote.is_address(path)}
     config = config.replace(**{name: real_path(path) for name, path in paths.items()})
     device = resolve_device(config.device)
     if config.threads is not None:
@@ -341,8 +343,7 @@ def _begin(run: OpenRun, start: Start, checkpoint: Path | None, changes: Mapping
         run.messages.warning(line)
     for line in run.data.description:
         run.messages.info(line)
-    for path, reason in run.data.unreadable:
-        run.unreadable.report(path, reason, state.step)
+    run.unreadable.report_all(run.data.unreadable, state.step)
     introduce(state, run.progress, run.messages, precision_reason=start.precision_reason, checkpoint=checkpoint)
 
 

@@ -1,3 +1,5 @@
+import zipfile
+
 import numpy as np
 import pytest
 import torch
@@ -5,9 +7,12 @@ from PIL import Image, ImageSequence, features
 from torch import nn
 
 from cyclegan import InputError, ModelConfig, Translator
+from cyclegan.errors import UnreadableError
 from cyclegan.images.formats import ImageFormat
+from cyclegan.images.limits import pixel_limit
 from cyclegan.sequences.registry import find_sequence
 from cyclegan.storage.model import ModelInfo
+from cyclegan.translate.plan import plan_outputs
 from cyclegan.translate.sequence import translate_sequence
 
 DURATIONS = [40, 100, 70, 500, 1000]
@@ -261,6 +266,24 @@ def test_an_apng_of_16_bits_is_refused(tmp_path):
         translate_sequence(make_translator(), source, tmp_path / "y.png")
     with pytest.raises(InputError, match="which holds 8-bit grey or colour, and the model takes 1 x uint16"):
         translate_sequence(make_translator(a=1, dtype="uint16"), source, tmp_path / "y.tif")
+
+
+def test_an_animation_in_a_zip_keeps_its_frames(tmp_path):
+    source = save(tmp_path / "x.gif")
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.write(source, "cats/x.gif")
+    source.unlink()
+    inside = tmp_path / "photos.zip" / "cats" / "x.gif"
+    assert find_sequence(inside) is not None
+    assert translate_sequence(make_translator(), inside, tmp_path / "y.gif").num_frames == 5
+    plan = plan_outputs([tmp_path / "photos.zip"], tmp_path / "out", make_translator())
+    assert [target.relative_to(tmp_path).as_posix() for _, target in plan] == ["out/cats/x.gif"]
+
+
+def test_frames_of_more_pixels_than_the_limit_are_refused(tmp_path):
+    source = save(tmp_path / "x.gif")
+    with pixel_limit(100), pytest.raises(UnreadableError, match="x.gif cannot be translated: it has 24x20 pixels"):
+        translate_sequence(make_translator(), source, tmp_path / "y.gif")
 
 
 def test_errors_of_the_network_are_not_taken_for_errors_of_writing(tmp_path):

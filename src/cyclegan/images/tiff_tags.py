@@ -78,7 +78,9 @@ def read_layout(path: Path, *, may_be_cut: bool = False) -> TiffLayout:
 
     may_be_cut: no error if only later pages are missing, because the end of the file is.
     """
-    pages, masks, is_whole = [], [], True
+    pages: list[TiffPage] = []
+    masks: list[int] = []
+    is_whole = True
     with path.open("rb") as file:
         size = file.seek(0, io.SEEK_END)
         file.seek(0)

@@ -22,7 +22,7 @@ from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.pillow import EIGHT_BIT_MODES, options_of, raster_of, to_pillow, with_alpha, write
 from cyclegan.images.raster import Metadata, Raster
-from cyclegan.sequences.formats import Frame, PictureSequence, SequenceTarget
+from cyclegan.sequences.formats import Frame, PictureSequence, SequenceTarget, check_size
 
 # Frames of sources that have no time, such as the pages of a stack, are shown this long.
 _MILLISECONDS = 100.0
@@ -108,6 +108,7 @@ def read_animation(path: Path, image_format: ImageFormat) -> Iterator[PictureSeq
     with picture:
         if is_deep or picture.mode not in EIGHT_BIT_MODES:
             raise InputError(f"{path} is an animation of 16 bits; the model takes {image_format}: convert it.")
+        check_size(path, picture.height, picture.width, 4)
         num_frames, plays = int(getattr(picture, "n_frames", 1)), _plays(picture)
         has_default = bool(picture.info.get("default_image"))
         has_alpha = picture.format == "GIF" or picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info

@@ -12,7 +12,7 @@ from cyclegan.images.interpret import interpret
 from cyclegan.images.raster import Metadata, Raster
 from cyclegan.images.tiff import TiffFile, page_of
 from cyclegan.images.tiff_tags import read_layout
-from cyclegan.sequences.formats import Frame, PictureSequence, SequenceTarget
+from cyclegan.sequences.formats import Frame, PictureSequence, SequenceTarget, check_size
 
 # A classic TIFF holds 4 GiB; some of it is needed for what is not pixels.
 _BIG_BYTES = 2**32 - 2**26
@@ -55,6 +55,7 @@ def read_stack(path: Path, image_format: ImageFormat) -> Iterator[PictureSequenc
                 f"has {page.width}x{page.height}; translate them one by one with --page."
             )
     height, width = (first.width, first.height) if first.orientation >= 5 else (first.height, first.width)
+    check_size(path, height, width, image_format.pixel_bytes)
     with TiffFile(path, layout) as file:
         details = StackDetails(first.is_compressed, first.dtype or "", first.samples, count)
         has_alpha = any(page.has_alpha for page in layout.pages) and image_format.channels != first.samples

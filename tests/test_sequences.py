@@ -6,8 +6,9 @@ import torch
 from PIL import Image, ImageSequence, features
 from torch import nn
 
-from cyclegan import InputError, ModelConfig, Translator
+from cyclegan import InputError, ModelConfig, Translator, inspect_folders
 from cyclegan.errors import UnreadableError
+from cyclegan.images.codecs import read_image
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.limits import pixel_limit
 from cyclegan.sequences.registry import find_sequence
@@ -322,3 +323,14 @@ def test_stabilised_animations_differ_and_begin_alike(tmp_path):
     plain, stable = results
     assert stable[0] == pytest.approx(plain[0], abs=0.5)
     assert max(np.abs(np.diff(plain))) < 4 < max(np.abs(np.diff(stable)))
+
+
+@pytest.mark.parametrize("suffix", ANIMATIONS)
+def test_where_images_are_counted_an_animation_is_its_first_frame(tmp_path, suffix):
+    for name, index in (("a", 1), ("b", 2)):
+        (tmp_path / name).mkdir()
+        source = save(tmp_path / name / f"x{suffix}")
+        numbered(3)[index].save(tmp_path / name / "still.png")
+    found = inspect_folders(tmp_path / "a", tmp_path / "b")
+    assert [len(found.folders[name].files) for name in "AB"] == [2, 2]
+    np.testing.assert_allclose(read_image(source, 3).mean(), np.asarray(numbered(1)[0]).mean(), atol=2)

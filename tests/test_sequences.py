@@ -166,6 +166,21 @@ def test_a_gif_says_that_colours_are_dithered_and_stays_close(tmp_path):
     assert np.abs(before[1].astype(int) - after[1])[..., :3].mean() < 5
 
 
+@pytest.mark.parametrize("suffix", [".webp", ".png"])
+def test_turned_frames_become_upright(tmp_path, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    source = save(tmp_path / f"x{suffix}", exif=exif)
+    translate_sequence(make_translator(), source, tmp_path / f"y{suffix}")
+    frames, durations, _ = load(tmp_path / f"y{suffix}")
+    assert durations == DURATIONS
+    upright = np.rot90(np.asarray(numbered()[2]), -1)
+    assert frames[2].shape == (24, 20, 4)
+    assert np.abs(frames[2][..., :3].astype(int) - upright).mean() < 2
+    with Image.open(tmp_path / f"y{suffix}") as picture:
+        assert picture.getexif().get(0x0112, 1) == 1
+
+
 def test_half_transparent_pixels_in_a_gif_are_said(tmp_path):
     frames = [frame.convert("RGBA") for frame in numbered(2)]
     for frame in frames:

@@ -30,6 +30,9 @@ _MILLISECONDS = 100.0
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _LOOP_EXTENSION = b"\x21\xff\x0bNETSCAPE2.0\x03\x01"
 
+# The tag of EXIF whose values from 5 on mean a quarter turn.
+_ORIENTATION = 0x0112
+
 # Flags of an animated WebP.
 _ANIMATED, _EXIF, _TRANSPARENT, _PROFILE = 0x02, 0x08, 0x10, 0x20
 
@@ -112,9 +115,10 @@ def read_animation(path: Path, image_format: ImageFormat) -> Iterator[PictureSeq
         num_frames, plays = int(getattr(picture, "n_frames", 1)), _plays(picture)
         has_default = bool(picture.info.get("default_image"))
         has_alpha = picture.format == "GIF" or picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
-        sequence = PictureSequence(
-            path, picture.height, picture.width, num_frames - has_default, iter(()), plays, has_alpha=has_alpha
-        )
+        width, height = picture.size
+        if Image.Image.getexif(picture).get(_ORIENTATION, 1) >= 5:  # frames are turned upright
+            width, height = height, width
+        sequence = PictureSequence(path, height, width, num_frames - has_default, iter(()), plays, has_alpha)
         if has_default:
             sequence.notes.append(f"The still picture that {path.name} shows instead of its animation is left out.")
         sequence.frames = _frames(picture, sequence, image_format, int(has_default))

@@ -14,6 +14,7 @@ from cyclegan._version import __version__
 from cyclegan.config import TrainConfig, make_config, read_config_file, resumed_config
 from cyclegan.errors import InputError
 from cyclegan.images import remote
+from cyclegan.images.pages import is_folder
 from cyclegan.networks import check_output
 from cyclegan.step.cuda_graphs import Step, make_step
 from cyclegan.step.precision import resolve_precision
@@ -88,7 +89,7 @@ def resolve_settings(
         config = resumed_config(saved, *layers, {"out": out}, preset=preset)
         for name in ("a", "b"):
             folder = getattr(config, name)
-            if folder is not None and folder == getattr(saved, name) and not folder.exists():
+            if folder is not None and folder == getattr(saved, name) and not _is_there(folder):
                 raise InputError(
                     f"{folder}, which this run was trained on, is gone; give its folders again, as for a new run."
                 )
@@ -100,6 +101,10 @@ def resolve_settings(
     if "init_from" in named:
         layers.insert(0, settings_of_start(named["init_from"], out))
     return make_config(*layers, preset=preset)
+
+
+def _is_there(folder: Path) -> bool:
+    return remote.is_address(folder) or is_folder(folder)
 
 
 def prepare_machine(config: TrainConfig) -> tuple[TrainConfig, torch.device]:

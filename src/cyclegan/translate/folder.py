@@ -101,8 +101,9 @@ class FolderResult:
     """The result of `translate_folder`.
 
     written: (source, target) of every file that was written. skipped: (source, reason) of every file that could not
-    be translated. notes: sentences about images in tiles, such as that the work of an earlier call was resumed,
-    about sequences, and about files of the inputs that are no images. damage: sentences about frames of sequences that are lost; those before them are written.
+    be translated. notes: sentences about images in tiles, such as that the work of an earlier call was resumed, about
+    sequences, and about files of the inputs that are no images. damage: sentences about frames of sequences that are
+    lost; those before them are written.
     """
 
     written: TranslationPlan

@@ -270,7 +270,13 @@ class _TiledTranslation:
         """A digest of everything that the result depends on."""
         digest = hashlib.sha256()
         translator = self.translator
-        parts = [self.source.resolve(), *stat_file(str(self.source)), plan.side, self.statistics, __version__]
+        parts: list[object] = [
+            self.source.resolve(),
+            *stat_file(str(self.source)),
+            plan.side,
+            self.statistics,
+            __version__,
+        ]
         parts += [translator.source, translator.target, translator.info.model, translator.device]
         parts += [self.keep_profile, self.background]
         digest.update("\n".join(str(part) for part in parts).encode())

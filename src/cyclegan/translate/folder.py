@@ -72,7 +72,8 @@ class TranslateOptions:
         check_bool(name_of("skip_existing"), self.skip_existing)
         check_choice(name_of("statistics"), self.statistics, ("exact", "crops", "reduced"))
         if self.pages is not None:
-            check_choice(name_of("pages"), self.pages, ("all",))
+            if self.pages != "all":
+                raise InputError(f"{name_of('pages')} is {shown(self.pages)}; expected all.")
             if self.page is not None:
                 raise InputError(f"{name_of('page')} is one page, and {name_of('pages')} is all; give one of them.")
         if self.memory_frames is not None:
@@ -283,7 +284,7 @@ def translate_plan(
         except (InputError, UnreadableError, OSError) as error:
             if is_only_input and not isinstance(error, UnreadableError):
                 raise
-            if is_place_lost(error, plan.out):
+            if is_place_lost(error if isinstance(error, OSError) else error.__cause__, plan.out):
                 raise InputError(not_written(target, error, num_tried - len(skipped))) from error
             reason = not_written(target, error)
             progress.skipped([(source, reason)], 1)

@@ -24,15 +24,27 @@ _AUGMENT = 12
 
 @dataclass(frozen=True)
 class Batch:
-    """a, b: (N, C, H, W) in [-1, 1]. unreadable: files that were skipped to make this batch, with reasons."""
+    """The images of one training step.
+
+    a, b: (N, C, H, W) in [-1, 1]. unreadable: files that were skipped to make this batch, with reasons.
+    mask_a, mask_b: (N, 1, H, W), float32, 1 for a value and 0 in a hole; None where no image of the batch has holes.
+    """
 
     a: Tensor
     b: Tensor
     unreadable: tuple[tuple[str, str], ...] = ()
+    mask_a: Tensor | None = None
+    mask_b: Tensor | None = None
 
     def pin_memory(self) -> "Batch":
         """Called by torch's loader, so that copies to a GPU run asynchronously."""
-        return replace(self, a=self.a.pin_memory(), b=self.b.pin_memory())
+        mask_a, mask_b = (None if mask is None else mask.pin_memory() for mask in (self.mask_a, self.mask_b))
+        return replace(self, a=self.a.pin_memory(), b=self.b.pin_memory(), mask_a=mask_a, mask_b=mask_b)
+
+    @property
+    def nbytes(self) -> int:
+        """The memory of all tensors."""
+        return sum(x.nbytes for x in (self.a, self.b, self.mask_a, self.mask_b) if x is not None)
 
 
 @dataclass

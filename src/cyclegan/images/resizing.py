@@ -24,6 +24,15 @@ def resize(array: Array, height: int, width: int) -> Array:
     return np.stack(planes, -1)
 
 
+def resize_mask(valid: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:
+    """A mask, (H, W), in another size: a pixel is valid if at least half of its area is."""
+    if valid.shape == (height, width):
+        return valid
+    shares = Image.fromarray(valid.astype(np.float32)).resize((width, height), Image.Resampling.BOX)
+    # The shares are rounded, and a half may come out a little below.
+    return np.asarray(shares) >= 0.5 - 1e-4
+
+
 def scale(array: Array, *, short_side: int | None = None, width: int | None = None) -> Array:
     """Resize to this shorter side or this width in pixels, the other side in proportion; None leaves the size.
 

@@ -94,9 +94,9 @@ def test_the_penalty_on_real_images_leaves_out_the_scores_of_holes():
     def scores(images):
         return F.conv2d(images.square(), kernel, stride=4)
 
-    expected = float(r1_penalty(scores, real[..., :8]))
-    assert float(r1_penalty(scores, real, mask_of(real, 8))) == pytest.approx(expected, rel=1e-5)
-    assert float(r1_penalty(scores, real, mask_of(real, 0))) == 0
+    expected = r1_penalty(scores, real[..., :8]).item()
+    assert r1_penalty(scores, real, mask_of(real, 8)).item() == pytest.approx(expected, rel=1e-5)
+    assert r1_penalty(scores, real, mask_of(real, 0)).item() == 0
 
 
 # ---- the step

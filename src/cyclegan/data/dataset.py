@@ -15,8 +15,8 @@ from cyclegan.data.image_folder import ImageFolder
 from cyclegan.data.image_order import ImageOrder, Stretch
 from cyclegan.data.preprocessing import LEAST_VALID, Pixels, augment, load_resized
 from cyclegan.errors import InputError, UnreadableError
+from cyclegan.images import Array
 from cyclegan.images.formats import ImageFormat
-from cyclegan.images.raster import Mask
 from cyclegan.images.resizing import mirror_to_multiple
 from cyclegan.images.tensors import to_signal
 
@@ -93,8 +93,8 @@ class UnpairedDataset(Dataset[Batch]):
 
     def _item(
         self, domain: int, folder: ImageFolder, step: int, slot: int, unreadable: list[tuple[str, str]]
-    ) -> tuple[NDArray[np.float32], Mask | None]:
-        """One image, (C, H, W) in [-1, 1], and its mask, (H, W), or None if it has no holes."""
+    ) -> tuple[NDArray[np.float32], Array | None]:
+        """One image, (C, H, W) in [-1, 1], and its mask, (H, W, 1), or None if it has no holes."""
         if self.orders is None:
             a, b = (
                 ImageOrder(self.seed, domain, self.data.shuffle, [Stretch(0, self.batch_size, len(folder))])
@@ -117,10 +117,10 @@ class UnpairedDataset(Dataset[Batch]):
                 largest_share = max(largest_share, pixels.valid_share)
                 continue
             array = mirror_to_multiple(pixels.values, self.model.multiple, self.model.smallest_crop)
-            valid = pixels.valid
-            if valid is not None:
-                valid = mirror_to_multiple(valid[..., None], self.model.multiple, self.model.smallest_crop)[..., 0]
-            return to_signal(array, folder.image_format), None if valid is None or valid.all() else valid
+            signal = to_signal(array, folder.image_format)
+            if pixels.valid is None or pixels.valid.all():
+                return signal, None
+            return signal, mirror_to_multiple(pixels.valid[..., None], self.model.multiple, self.model.smallest_crop)
         if largest_share >= 0:
             raise InputError(
                 f"No crop with at least {LEAST_VALID:.0%} valid pixels was found in the {len(order)} images in "
@@ -152,10 +152,10 @@ class UnpairedDataset(Dataset[Batch]):
         return pixels
 
 
-def _stack(items: Sequence[tuple[NDArray[np.float32], Mask | None]]) -> tuple[Tensor, Tensor | None]:
+def _stack(items: Sequence[tuple[NDArray[np.float32], Array | None]]) -> tuple[Tensor, Tensor | None]:
     """Images and their masks, as a batch holds them."""
     images = torch.from_numpy(np.stack([image for image, _ in items]))
     if all(mask is None for _, mask in items):
         return images, None
-    masks = [np.ones(image.shape[1:], bool) if mask is None else mask for image, mask in items]
-    return images, torch.from_numpy(np.stack(masks)[:, None].astype(np.float32))
+    masks = [np.ones((*image.shape[1:], 1)) if mask is None else mask for image, mask in items]
+    return images, torch.from_numpy(np.stack(masks)[:, None, ..., 0].astype(np.float32))

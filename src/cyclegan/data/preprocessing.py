@@ -57,7 +57,8 @@ def load_resized(path: Path, image_format: ImageFormat, config: DataConfig) -> P
     Raises UnreadableError or InputError if the file is damaged, too small, or not of this format.
     """
     pixels = _load(path, image_format, config)
-    return pixels.resized(*scaled_size(*pixels.values.shape[:2], config))
+    height, width = pixels.values.shape[:2]
+    return pixels.resized(*scaled_size(height, width, config))
 
 
 def _load(path: Path, image_format: ImageFormat, config: DataConfig) -> Pixels:

@@ -99,10 +99,10 @@ def measure_translations(context: EvaluationContext, advance: Advance) -> Measur
         features.append(context.network(translated["output"]))
         for i, path in enumerate(paths):
             pictures = {name: batch[i] for name, batch in translated.items()}
-            holes = dict.fromkeys(pictures, masks[i])
+            holes: dict[str, Tensor | None] = dict.fromkeys(pictures, masks[i])
             if context.paired:
-                truth, holes["truth"] = target.read(source.partners[path])
-                pictures["truth"] = truth
+                truth, mask = target.read(source.partners[path])
+                pictures["truth"], holes["truth"] = truth, mask
                 for rows, known in ((measured.inputs, images[i]), (measured.mean_images, target.mean)):
                     if known is not None and known.shape == truth.shape:
                         compared = {"output": known, "truth": truth}

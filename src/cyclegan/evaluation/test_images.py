@@ -147,9 +147,9 @@ class TestImages:
         """Sentences on holes in the test images."""
         if number := len(self.with_holes.intersection(self.paths)):
             yield (
-                f"{number} of {len(self.paths)} test images of {self.name} {'has' if number == 1 else 'have'} holes (no "
-                "data), which count in no score; for features they are filled from around them, in translations as in "
-                "real images."
+                f"{number} of {len(self.paths)} test images of {self.name} {'has' if number == 1 else 'have'} holes "
+                "(no data), which count in no score; for features they are filled from around them, in translations as "
+                "in real images."
             )
         if self.mostly_hole:
             path, share = next(iter(self.mostly_hole.items()))

@@ -65,7 +65,7 @@ def fill(images: Tensor, masks: Sequence[Tensor | None]) -> Tensor:
     filled = images.clone()
     for image, mask in zip(filled, masks, strict=True):
         if mask is not None:
-            values = fill_holes(image.permute(1, 2, 0).numpy(), mask.numpy())
+            values = fill_holes(image.permute(1, 2, 0).numpy(), mask.numpy(), fallback=0.0)
             image.copy_(torch.from_numpy(values).permute(2, 0, 1))
     return filled
 

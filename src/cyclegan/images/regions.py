@@ -3,12 +3,10 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol
 
 from cyclegan.images import Array
-
-# Code, type, count, value and whether only the first page has it: a TIFF tag as tifffile writes it.
-Tag: TypeAlias = tuple[int, int, int, Any, bool]
+from cyclegan.images.raster import Metadata, Raster
 
 
 class Box(NamedTuple):
@@ -36,10 +34,12 @@ class ImageSource(Protocol):
 
 
 class RegionReader(ImageSource, Protocol):
-    """An open file that is read by region. `read` raises InputError for NaN, UnreadableError for damage."""
+    """An open file that is read by region. Reading raises InputError for infinity, UnreadableError for damage."""
 
-    def geo_tags(self) -> list[Tag]:
-        """GeoTIFF tags that say where the image lies on the earth; empty if it does not say."""
+    metadata: Metadata
+
+    def read_raster(self, box: Box) -> Raster:
+        """A box inside the image with its transparency and holes; `read` gives its values alone."""
         ...
 
     def close(self) -> None: ...
@@ -56,6 +56,27 @@ class ArraySource:
         return self.array[box.top : box.bottom, box.left : box.right]
 
 
+class RasterSource(ArraySource):
+    """A Raster in memory as a `RegionReader`."""
+
+    def __init__(self, raster: Raster) -> None:
+        super().__init__(raster.values)
+        self._raster, self.metadata = raster, raster.metadata
+
+    def read_raster(self, box: Box) -> Raster:
+        place = slice(box.top, box.bottom), slice(box.left, box.right)
+        alpha, valid = self._raster.alpha, self._raster.valid
+        return Raster(
+            self.read(box),
+            None if alpha is None else alpha[place],
+            None if valid is None else valid[place],
+            self.metadata,
+        )
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
 @dataclass(frozen=True)
 class TiledWriter:
     """How a format is written tile by tile.
@@ -64,11 +85,12 @@ class TiledWriter:
     multiple: sides of tiles are multiples of this.
     tile_side: the side of the file's tiles for rows of so many pixels, which it divides.
     encode_rows: rows (h, width, C) and the tiles' side -> compressed tiles, row by row.
-    write: path, all compressed tiles, shape (H, W, C), numpy type, the tiles' side, GeoTIFF tags.
+    write: path, all compressed tiles, shape (H, W, C), numpy type, the tiles' side, whether the last channel is alpha,
+        and what else the file says.
     """
 
     package: str
     multiple: int
     tile_side: Callable[[int], int]
     encode_rows: Callable[[Array, int], list[bytes]]
-    write: Callable[[Path, Iterable[bytes], tuple[int, int, int], str, int, list[Tag]], None]
+    write: Callable[[Path, Iterable[bytes], tuple[int, int, int], str, int, bool, Metadata], None]

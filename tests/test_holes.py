@@ -1,17 +1,20 @@
 """Images with holes: what stands in them is in no range, batch, loss, score or statistic."""
 
 import json
+from contextlib import closing
 
 import numpy as np
 import pytest
 import tifffile
 import torch
+from PIL import Image
 
 from conftest import TINY, TINY_MODEL
 from cyclegan import evaluate, train
 from cyclegan.config import DataConfig, ModelConfig, Reading
 from cyclegan.data.dataset import UnpairedDataset
 from cyclegan.data.image_folder import scan_folder
+from cyclegan.data.loader import batches
 from cyclegan.data.preprocessing import LEAST_VALID, augment, load_resized, load_sample
 from cyclegan.data.splits import SampleImages
 from cyclegan.errors import InputError
@@ -167,9 +170,22 @@ def test_an_image_without_a_good_crop_is_passed_over(tmp_path):
     folder = make_dems(tmp_path / "a", count=3)
     write_dem(folder / "1.tif", heights(1), np.ones((40, 40), bool))
     dataset = make_dataset(folder)
+    left_out = set()
     for step in range(6):
         batch = dataset[step]
         assert batch.mask_a is None or (batch.mask_a.mean((1, 2, 3)) >= LEAST_VALID).all()
+        left_out.update(batch.unreadable)
+    ((path, reason),) = left_out
+    assert path.endswith("1.tif")
+    assert reason == "it is mostly hole: 0% of its pixels have values, and at most 0% in the best of 32 crops"
+
+
+def test_a_folder_of_holes_is_refused(tmp_path):
+    folder = make_dems(tmp_path / "a", holes=lambda _: np.ones((40, 40), bool))
+    with pytest.raises(InputError, match="All pixels of the images in .* are holes"):
+        make_dataset(folder)
+    with pytest.raises(InputError, match="All pixels of the 5 images in .* are holes"):
+        inspect_folders(folder, quiet=True)
 
 
 def test_a_folder_without_a_good_crop_is_refused_with_the_numbers(tmp_path):
@@ -178,9 +194,37 @@ def test_a_folder_without_a_good_crop_is_refused_with_the_numbers(tmp_path):
 
     dataset = make_dataset(make_dems(tmp_path / "a", holes=holes), DataConfig(preprocess="crop", crop_size=16))
     with pytest.raises(
-        InputError, match=r"50% valid pixels was found in the 5 images in .*32 crops .* best one has \d+%"
+        InputError, match=r"No crop of the 5 images .* best of 32 in each image has them in \d+%.*--background-a white"
     ):
         dataset[0]
+
+
+def test_loading_processes_make_the_same_masks(tmp_path):
+    dataset = make_dataset(make_dems(tmp_path / "a"))
+    with closing(batches(dataset, 0, num_workers=1)) as found:
+        for step in range(3):
+            batch, expected = next(found), dataset[step]
+            assert torch.equal(batch.a, expected.a)
+            assert (batch.mask_a is None) == (expected.mask_a is None)
+            assert expected.mask_a is None or torch.equal(batch.mask_a, expected.mask_a)
+
+
+@pytest.mark.parametrize("background", [None, "white"])
+def test_transparent_pixels_are_holes_unless_there_is_a_colour_behind_them(tmp_path, background):
+    pixels = np.full((40, 40, 4), (200, 10, 90, 255), np.uint8)
+    pixels[fifth()] = (0, 255, 0, 0)
+    (tmp_path / "a").mkdir()
+    for index in range(2):
+        Image.fromarray(pixels).save(tmp_path / "a" / f"{index}.png")
+    data = DATA.replace(background_a=background)
+    folder = scan_folder(tmp_path / "a", 3, None, data, reading=data.reading("a"))
+    dataset = UnpairedDataset(folder, folder, data, ModelConfig(**TINY_MODEL), batch_size=2, seed=0)
+    for step in range(4):
+        batch = dataset[step]
+        assert (batch.mask_a is None) == (background == "white")
+        sprite = torch.tensor([200, 10, 90])[:, None, None] / 127.5 - 1
+        is_sprite = ((batch.a - sprite).abs() < 0.02).all(1)
+        assert is_sprite.all() == (background is None)  # what was behind transparent pixels is nowhere
 
 
 @pytest.mark.parametrize(
@@ -236,7 +280,7 @@ def test_samples_show_their_holes():
 def test_a_sample_that_is_mostly_hole_is_refused(tmp_path):
     folder = make_dems(tmp_path / "a", count=1, holes=mostly_hole)
     image_format = scan_folder(folder, 1, None, DATA).image_format
-    with pytest.raises(InputError, match=r"0.tif is mostly hole: 3\d% of what would be used of it has values"):
+    with pytest.raises(InputError, match=r"0.tif is mostly hole: 3\d% of the pixels to be used have values"):
         load_sample(folder / "0.tif", image_format, DATA, ModelConfig(**TINY_MODEL))
     sample = load_sample(make_dems(tmp_path / "b") / "0.tif", image_format, DATA, ModelConfig(**TINY_MODEL))
     assert sample.mask.shape == sample.image.shape[1:] == (16, 16)

@@ -6,12 +6,12 @@ import torch
 from test_recording import Devices, StandIn
 from torch.nn import functional as F
 
-from conftest import TINY, TINY_MODEL
+from conftest import HAS_CUDA, TINY, TINY_MODEL
 from cyclegan import train
 from cyclegan.config import PRESETS, make_config
 from cyclegan.errors import InputError
 from cyclegan.step import TrainState, train_step
-from cyclegan.step.cuda_graphs import WARM_UP_CALLS, graph_step
+from cyclegan.step.cuda_graphs import WARM_UP_CALLS, CudaRecorder, graph_step
 from cyclegan.step.image_pool import ImagePool
 from cyclegan.step.losses import (
     cycle_loss,
@@ -33,10 +33,10 @@ def random(*shape, seed=0):
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-def state_and_images(height=16, width=16, batch=2, **settings):
+def state_and_images(height=16, width=16, batch=2, device="cpu", **settings):
     settings = {**TINY_MODEL, "crop_size": 16, "steps": 10, "pool_size": 2, **settings}
-    state = TrainState.create(make_config(settings, preset="paper"))
-    return state, random(batch, 3, height, width), random(batch, 3, height, width, seed=1)
+    state = TrainState.create(make_config(settings, preset="paper"), device)
+    return state, random(batch, 3, height, width).to(device), random(batch, 3, height, width, seed=1).to(device)
 
 
 def mask_of(images, columns):
@@ -235,6 +235,28 @@ def test_nothing_of_a_masked_step_comes_from_the_cpu(preset):
     updates = watched(update_generators), watched(update_discriminators)
     run_step(state, real, real, *updates, masks={"mask_a": mask, "mask_b": mask})
     assert devices.crossings == []
+
+
+@pytest.mark.skipif(not HAS_CUDA, reason="needs CUDA")
+@pytest.mark.parametrize("settings", [{}, {"precision": "bf16"}, PRESETS["modern"]])
+def test_a_masked_step_recorded_on_cuda_does_what_an_ordinary_one_does(monkeypatch, settings):
+    """See `test_a_step_recorded_on_cuda_does_what_an_ordinary_one_does` for the tolerances."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+
+    def run(make_step):
+        state, real_a, real_b = state_and_images(device="cuda", **settings)
+        step, losses = make_step(), []
+        for number in range(12):
+            masks = {"mask_a": mask_of(real_a, 9)} if number > 5 else {}
+            losses.append(values(step(state, real_a.roll(number, -1), real_b.roll(number, -1), **masks)))
+        return losses
+
+    expected = run(lambda: train_step)
+    found = run(lambda: graph_step(CudaRecorder(torch.device("cuda"))))
+    tolerance = 2**-8 if settings.get("precision") == "bf16" else 1e-3
+    for one, other in zip(found, expected, strict=True):
+        assert one == pytest.approx(other, rel=tolerance)
 
 
 # ---- batches of the caller

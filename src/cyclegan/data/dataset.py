@@ -115,6 +115,7 @@ class UnpairedDataset(Dataset[Batch]):
             pixels = self._draw(resized, domain, step, slot)
             if pixels.valid_share < LEAST_VALID:
                 largest_share = max(largest_share, pixels.valid_share)
+                unreadable.append((str(path), f"it is mostly hole: {self._what_was_tried(resized, pixels)}"))
                 continue
             array = mirror_to_multiple(pixels.values, self.model.multiple, self.model.smallest_crop)
             signal = to_signal(array, folder.image_format)
@@ -122,12 +123,22 @@ class UnpairedDataset(Dataset[Batch]):
                 return signal, None
             return signal, mirror_to_multiple(pixels.valid[..., None], self.model.multiple, self.model.smallest_crop)
         if largest_share >= 0:
+            letter = "ab"[domain]
             raise InputError(
-                f"No crop with at least {LEAST_VALID:.0%} valid pixels was found in the {len(order)} images in "
-                f"{folder.root}: {_MAX_DRAWS} crops were tried in each, and the best one has "
-                f"{largest_share:.0%}. Pass a smaller --crop-size, or images with smaller holes."
+                f"No crop of the {len(order)} images in {folder.root} has values in at least half of its pixels; the "
+                f"best of {_MAX_DRAWS if self.data.crops else 1} in each image has them in {largest_share:.0%}. Pass "
+                "images with smaller holes (no data, or transparent pixels), a smaller --crop-size, or, to train on "
+                f"transparent pixels, a colour behind them: --background-{letter} white."
             )
         raise InputError(f"No image in {folder.root} can be read any more; the last error: {unreadable[-1][1]}")
+
+    def _what_was_tried(self, resized: Pixels, best: Pixels) -> str:
+        if not self.data.crops:
+            return f"{best.valid_share:.0%} of its pixels have values"
+        return (
+            f"{resized.valid_share:.0%} of its pixels have values, and at most {best.valid_share:.0%} in the best of "
+            f"{_MAX_DRAWS} crops"
+        )
 
     def _draw(self, resized: Pixels, domain: int, step: int, slot: int) -> Pixels:
         """A random crop of an image, drawn again a limited number of times while it is mostly hole."""
@@ -135,7 +146,7 @@ class UnpairedDataset(Dataset[Batch]):
         best = pixels
         for draw in range(1, _MAX_DRAWS if self.data.crops else 1):
             if best.valid_share >= LEAST_VALID:
-                break
+                return best
             rng = np.random.default_rng([_AUGMENT, self.seed, domain, step, slot, draw])
             pixels = augment(resized, self.data, rng)
             best = max(best, pixels, key=lambda found: found.valid_share)

@@ -93,6 +93,8 @@ def scan_folder(
         low, high = 0.0, 255.0
     elif scan.low < scan.high:
         low, high = scan.low, scan.high
+    elif scan.low > scan.high:
+        raise InputError(f"All pixels of the images in {root} are holes (no data); nothing can be learned from them.")
     else:
         raise InputError(f"All values of the images in {root} are {scan.low:g}; nothing can be learned from them.")
     try:

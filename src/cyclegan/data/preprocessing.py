@@ -124,7 +124,7 @@ def load_sample(path: Path, image_format: ImageFormat, data: DataConfig, model: 
         height, width = pixels.values.shape[:2]
         pixels = pixels.cropped((height - data.crop_size) // 2, (width - data.crop_size) // 2, data.crop_size)
     if pixels.valid_share < LEAST_VALID:
-        raise InputError(f"{path} is mostly hole: {pixels.valid_share:.0%} of what would be used of it has values.")
+        raise InputError(f"{path} is mostly hole: {pixels.valid_share:.0%} of the pixels to be used have values.")
     image = pad_to_multiple(to_tensor(pixels.values, image_format), model.multiple, model.smallest_crop)
     if pixels.valid is None or pixels.valid.all():
         return Sample(image)

@@ -164,6 +164,7 @@ def _loop(run: OpenRun, stopped: Callable[[], bool]) -> None:
             )
             assert real_a is not None
             assert real_b is not None
+            before = set(state.domains_with_holes)
             losses = run.step(state, real_a, real_b, mask_a=mask_a, mask_b=mask_b)
             run.losses.add(state.step, losses, learning_rate)
             run.events.publish(StepDone(state.step, MappingProxyType(losses), learning_rate))
@@ -182,6 +183,8 @@ def _loop(run: OpenRun, stopped: Callable[[], bool]) -> None:
             progress.report_standstill(run.messages)
             for path, reason in batch.unreadable:
                 run.unreadable.report(path, reason, state.step)
+            for domain in sorted(state.domains_with_holes - before):
+                run.messages.info(f"Images of {domain.upper()} have holes (no data). They count in no loss.")
             show()
             _deliver(run)
 

@@ -120,7 +120,7 @@ class UnreadableFiles:
         if path not in self._shown:
             self._shown.add(path)
             count = len(self._shown)
-            self._messages.warning(f"Left out, cannot be read ({count} so far): {path}: {reason}")
+            self._messages.warning(f"Left out ({count} so far): {path}: {reason}")
         if path not in self._published:
             self._published.add(path)
             self._events.publish(FileUnreadable(step, path, reason))

@@ -16,7 +16,7 @@ from cyclegan.data.dataset import UnpairedDataset
 from cyclegan.data.image_folder import scan_folder
 from cyclegan.data.loader import batches
 from cyclegan.data.preprocessing import LEAST_VALID, augment, load_resized, load_sample
-from cyclegan.data.splits import SampleImages
+from cyclegan.data.splits import SampleImages, ValidationImages
 from cyclegan.errors import InputError
 from cyclegan.images.drawing import mark_holes
 from cyclegan.images.resizing import resize_mask
@@ -26,6 +26,7 @@ from cyclegan.metrics.table import METRICS, ImageMetric, measure_image
 from cyclegan.step.state import Generators
 from cyclegan.storage.run import read_run_config
 from cyclegan.training.samples import translate_samples
+from cyclegan.training.validation import Validation
 
 LOWEST, HIGHEST = 100.0, 855.0
 
@@ -325,6 +326,40 @@ def test_a_metric_that_knows_no_masks_has_no_score_for_images_with_holes():
     # Valid in both: none.
     found = measure_image(pictures, {}, masks={"output": mask, "truth": ~mask})
     assert found == {}
+
+
+class Paints(torch.nn.Module):
+    """Returns its input with some value in the right quarter."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def forward(self, x):
+        quarter = x.shape[-1] // 4
+        return torch.cat([x[..., :-quarter], torch.full_like(x[..., -quarter:], self.value)], -1)
+
+
+def test_scores_in_training_do_not_depend_on_what_a_generator_paints_into_holes(tmp_path):
+    def right_quarter(_index):
+        return np.broadcast_to(np.arange(40) >= 30, (40, 40))
+
+    root = make_dems(tmp_path / "a", holes=right_quarter)
+    folder = scan_folder(root, 1, None, DATA)
+    config = make_config({**TINY, "channels_a": 1, "channels_b": 1, "num_validation": 5})
+    paths = tuple(folder.paths)
+    files = ValidationImages(paths, paths, (), (), "", "")
+    found = []
+    for value in (-1.0, 0.9):
+        validation = Validation(config, files, folder, folder, torch.device("cpu"))
+        validation.open()
+        found.append(validation.score(Paints(value), Paints(-value)))
+    assert found[0].directions == found[1].directions
+    assert found[0].findings == found[1].findings
+    scores = found[0].directions["a2b"]
+    assert scores["cycle"] < 1e-3
+    assert scores["edges"] == pytest.approx(1, abs=1e-3)
+    assert abs(scores["kid"]["value"]) < 0.05  # the translations are the real images
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from PIL import Image
 
 from conftest import TINY, TINY_MODEL
 from cyclegan import evaluate, train
-from cyclegan.config import DataConfig, ModelConfig, Reading
+from cyclegan.config import DataConfig, ModelConfig, Reading, make_config
 from cyclegan.data.dataset import UnpairedDataset
 from cyclegan.data.image_folder import scan_folder
 from cyclegan.data.loader import batches

@@ -346,7 +346,7 @@ def test_scores_in_training_do_not_depend_on_what_a_generator_paints_into_holes(
 
     root = make_dems(tmp_path / "a", holes=right_quarter)
     folder = scan_folder(root, 1, None, DATA)
-    config = make_config({**TINY, "channels_a": 1, "channels_b": 1, "num_validation": 5})
+    config = make_config({**TINY, "channels_a": 1, "channels_b": 1, "num_validation": 10})
     paths = tuple(folder.paths)
     files = ValidationImages(paths, paths, (), (), "", "")
     found = []

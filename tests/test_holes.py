@@ -413,9 +413,26 @@ def test_inspect_names_the_holes_and_leaves_them_out(tmp_path):
     (sentence,) = (advice.text for advice in found.advice if advice.topic == "holes" and "of A" in advice.text)
     assert "5 of the 5 images of A have holes" in sentence
     assert "20% of all pixels" in sentence
-    assert "-9999" in sentence
+    assert "marked by no data -9999" in sentence
+    assert "more than half" not in sentence
     assert not any("outliers" in advice.text for advice in found.advice)
     assert plain.folders["A"].holes is None
+
+
+def test_inspect_counts_images_that_are_mostly_hole_and_names_transparency(tmp_path):
+    (tmp_path / "a").mkdir()
+    for index, share in enumerate((0.3, 0.7)):
+        pixels = np.full((40, 40, 4), (200, 10, 90, 255), np.uint8)
+        pixels[: round(40 * share), :, 3] = 0
+        Image.fromarray(pixels).save(tmp_path / "a" / f"{index}.png")
+    found = inspect_folders(tmp_path / "a", quiet=True)
+    (advice,) = (advice for advice in found.advice if advice.topic == "holes")
+    assert advice.problem
+    assert "2 of the 2 images of A have holes, 50% of all pixels, marked by transparent pixels." in advice.text
+    assert "In 1 image more than half is hole" in advice.text
+    assert "--background-a white" in advice.text
+    assert "--nodata" not in advice.text
+    assert found.folders["A"].colour.channels == pytest.approx((200 / 255, 10 / 255, 90 / 255), abs=0.01)
 
 
 def test_inspect_suggests_nodata_that_no_file_names(tmp_path):

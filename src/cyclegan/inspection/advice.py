@@ -122,23 +122,27 @@ def _files(folders: Folders) -> Iterator[Advice]:
 
 def _holes(folders: Folders) -> Iterator[Advice]:
     for name, folder in folders.items():
-        holes, suspect, flag = folder.holes, folder.suspect, f"--nodata-{name[-1].lower()}"
+        holes, suspect, letter = folder.holes, folder.suspect, name[-1].lower()
         if holes is not None:
-            marked = " and ".join(holes.marked)
-            yield Advice(
-                "holes",
+            text = (
                 f"{holes.num_images} of the {_images(len(folder))} of {name} "
                 f"{'has' if holes.num_images == 1 else 'have'} holes, {percent(holes.share)} of all pixels, marked by "
-                f"{marked}. They count in no number here, and training and scores leave them out; {flag} none takes "
-                "them for values.",
-                problem=holes.share > 0.5,
+                f"{' and '.join(holes.marked)}. They count in no number here, and training and scores leave them out."
             )
+            if holes.num_mostly_hole:
+                text += f" In {_images(holes.num_mostly_hole)} more than half is hole; crops like that are not used."
+            if any(marked.startswith("no data") for marked in holes.marked):
+                text += f" To take all numbers for values, pass --nodata-{letter} none."
+            if "transparent pixels" in holes.marked:
+                text += f" --background-{letter} white puts a colour behind transparent pixels instead."
+            yield Advice("holes", text, problem=holes.num_mostly_hole > 0)
         if suspect is not None:
             yield Advice(
                 "holes",
                 f"{percent(suspect.share)} of the values of {name} are {suspect.value:.9g}, and all others lie from "
                 f"{suspect.low:g} to {suspect.high:g}. If it marks pixels without a value, pass "
-                f"{flag}={suspect.value:.9g}; else the range of training is {folder.low:g} to {folder.high:g}.",
+                f"--nodata-{letter}={suspect.value:.9g}; else the range of training is {folder.low:g} to "
+                f"{folder.high:g}.",
             )
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from cyclegan.config import Reading
+from cyclegan.data.preprocessing import LEAST_VALID
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.codecs import load_raster, probe_image
@@ -85,11 +86,12 @@ class Colour:
 class Holes:
     """Pixels without a value: "no data", NaN, transparent or masked out.
 
-    num_images: images that have some. share: of all pixels of the folder. marked: what marks them, and in how many
-    images.
+    num_images: images that have some. num_mostly_hole: of these, images with values in less than half of their pixels.
+    share: of all pixels of the folder. marked: what marks them, and in how many images.
     """
 
     num_images: int
+    num_mostly_hole: int
     share: float
     marked: dict[str, int]
 
@@ -393,7 +395,8 @@ def _holes(seen: list[_Seen]) -> Holes | None:
         return None
     missing = sum(image.hole_share * image.width * image.height for image in found)
     share = missing / sum(image.width * image.height for image in seen)
-    return Holes(len(found), share, _count(image.marked_by for image in found))
+    num_mostly_hole = sum(1 - image.hole_share < LEAST_VALID for image in found)
+    return Holes(len(found), num_mostly_hole, share, _count(image.marked_by for image in found))
 
 
 def _suspected(values: Array, low: float, high: float) -> Suspect | None:

@@ -12,12 +12,15 @@ from cyclegan.errors import InputError
 from cyclegan.images import Array
 from cyclegan.images.codecs import read_raster
 from cyclegan.images.formats import ImageFormat
+from cyclegan.images.limits import pixel_limit
 from cyclegan.images.raster import Mask
 from cyclegan.images.resizing import resize, resize_mask
 from cyclegan.images.tensors import pad_to_multiple, to_tensor
 
 # Images and crops of which less is valid are not used.
 LEAST_VALID = 0.5
+
+SIZE_ADVICE = "Pass a smaller --crop-size, or --preprocess resize-and-crop."
 
 
 class Pixels(NamedTuple):
@@ -62,7 +65,8 @@ def load_resized(path: Path, image_format: ImageFormat, config: DataConfig) -> P
 
 
 def _load(path: Path, image_format: ImageFormat, config: DataConfig) -> Pixels:
-    raster = read_raster(path, image_format)
+    with pixel_limit(config.max_pixels):
+        raster = read_raster(path, image_format)
     check_size(path, raster.values.shape[0], raster.values.shape[1], config)
     return Pixels(raster.values, raster.valid)
 
@@ -82,14 +86,21 @@ def scaled_size(height: int, width: int, config: DataConfig) -> tuple[int, int]:
 
 def check_size(path: Path, height: int, width: int, config: DataConfig) -> None:
     """Raises InputError if an image of this size is smaller than the crop."""
+    if problem := size_problem(height, width, config):
+        raise InputError(f"{path} is {problem}. {SIZE_ADVICE}")
+
+
+def size_problem(height: int, width: int, config: DataConfig) -> str:
+    """Why an image of this size cannot be cropped; empty if it can."""
     if not config.crops:
-        return
+        return ""
     scaled_height, scaled_width = scaled_size(height, width, config)
-    if min(scaled_height, scaled_width) < config.crop_size:
-        raise InputError(
-            f"{path} is {width}x{height} pixels ({scaled_width}x{scaled_height} after {config.preprocess}), "
-            f"smaller than the crop of {config.crop_size}. Pass a smaller --crop-size, or --preprocess resize-and-crop."
-        )
+    if min(scaled_height, scaled_width) >= config.crop_size:
+        return ""
+    return (
+        f"{width}x{height} pixels ({scaled_width}x{scaled_height} after {config.preprocess}), smaller than the crop of "
+        f"{config.crop_size}"
+    )
 
 
 def augment(pixels: Pixels, config: DataConfig, rng: np.random.Generator) -> Pixels:

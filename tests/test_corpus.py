@@ -4,19 +4,27 @@ No traceback, no value that is silently wrong, no file that is silently left out
 others. `corpus.py` makes the files and says what is in them.
 """
 
+import json
 import os
+import re
 import time
 
 import numpy as np
 import pytest
+import torch
 
-from corpus import corpus
+from conftest import make_folder
+from corpus import COLOURS, corpus
+from cyclegan import Translator
+from cyclegan.cli import main
 from cyclegan.errors import CycleganError
 from cyclegan.images.codecs import probe_image, read_as, read_raster
 from cyclegan.images.file_formats import file_format_of, image_suffixes
 from cyclegan.images.formats import ImageFormat, gives_channels
 from cyclegan.images.headers import image_size, read_header
 from cyclegan.images.regions import Box
+from cyclegan.metrics.efficientnet import EfficientNetLite0
+from cyclegan.translate.folder import translate_folder
 
 GOOD = [entry for entry in corpus() if entry.is_good]
 BAD = [entry for entry in corpus() if entry.kind in ("broken", "odd", "pages")]
@@ -89,7 +97,7 @@ def test_regions_of_a_file_are_those_of_the_whole(entry, tmp_path):
     whole = read_raster(path, format_of(entry))
     height, width = entry.values.shape[:2]
     try:
-        for box in (Box(0, 0, height, width), Box(3, 5, height // 2, width // 2), Box(height // 2, 9, height, width)):
+        for box in (Box(0, height, 0, width), Box(0, -(-height // 2), width // 3, width), Box(height // 2, height, 0, 1)):
             part = source.read(box)
             inner = np.s_[box.top : box.bottom, box.left : box.right]
             assert np.array_equal(part, whole.values[inner])
@@ -107,7 +115,7 @@ def test_a_picture_becomes_grey_or_coloured(entry, tmp_path):
     raster = read_raster(path, format_of(entry, 4 - channels))
     expected = entry.values.astype(np.float64)
     expected = expected.repeat(3, -1) if channels == 1 else (expected @ [0.299, 0.587, 0.114])[..., None]
-    assert_close(raster.values, np.rint(expected).astype(np.uint8), entry.tolerance + 1, entry.valid)
+    assert_close(raster.values, np.rint(expected).astype(np.uint8), entry.tolerance + COLOURS, entry.valid)
     assert (raster.alpha is None) == (entry.alpha is None)
 
 
@@ -139,6 +147,123 @@ def read_regions(path, image_format):
     source = file_format_of(path).open_regions(path, image_format)
     if source is not None:
         try:
-            source.read(Box(0, 0, min(source.height, 500), min(source.width, 500)))
+            source.read(Box(0, min(source.height, 500), 0, min(source.width, 500)))
         finally:
             source.close()
+
+
+# ---- commands
+
+FLAGS = (
+    "--preset paper --steps 2 --width 4 --blocks 1 --discriminator-layers 1 --discriminator-width 4 --crop-size 16 "
+    "--load-size 18 --no-tensorboard --device cpu --num-samples 0 --num-validation 0"
+).split()
+
+
+@pytest.fixture
+def quick_features(monkeypatch):
+    """Features that cost nothing: what is tested is which files are scored."""
+    monkeypatch.setattr(EfficientNetLite0, "__init__", lambda *_: None)
+    monkeypatch.setattr(
+        EfficientNetLite0, "__call__", lambda _, images: torch.cat([images.mean((2, 3))] * 427, 1)[:, :1280]
+    )
+
+
+def family_of(entry):
+    """Channels and type of a model for such files, also where they are damaged; None for what never was an image."""
+    entry = entry.origin or entry
+    if entry.values is None:
+        return None
+    channels, dtype = entry.values.shape[2], entry.values.dtype.name
+    is_picture = dtype == "uint8" and channels in (1, 3) and entry.suffix != ".npy"
+    return (3, "uint8") if is_picture else (channels, dtype)
+
+
+FAMILIES = sorted({family_of(entry) for entry in GOOD if entry.suffix in image_suffixes()})
+
+
+def run(capsys, *command):
+    """Exit code and all that the command shows, without line breaks. An error that is not ours ends the test."""
+    try:
+        main([os.fspath(word) for word in command])
+        code = 0
+    except SystemExit as stop:
+        code = stop.code or 0
+    shown = capsys.readouterr()
+    text = shown.out + shown.err
+    assert "Traceback" not in text
+    return code, " ".join(text.split())
+
+
+def check_commands(capsys, root, entries, family):
+    """A folder of these files through train, inspect, translate and evaluate."""
+    channels, dtype = family
+    folder, names = root / "a", {}
+    folder.mkdir()
+    for entry in entries:
+        names[entry.write(folder)] = entry
+    good = {path for path, entry in names.items() if entry.is_good}
+    never = {path for path, entry in names.items() if entry.kind == "left out"}
+    counted = {path for path in names if path.suffix.lower() in image_suffixes()} - never
+    good &= counted
+    pair = ["--channels-a", str(channels), "--channels-b", "3"] if dtype != "uint8" or channels != 3 else []
+    make_folder(root / "b", 3)
+
+    code, text = run(capsys, "train", folder, root / "b", "--out", root / "run", *pair, *FLAGS)
+    assert code == 0, text
+    events = [json.loads(line) for line in (root / "run" / "log.jsonl").read_text().splitlines()]
+    unread = {event["path"] for event in events if event.get("event") == "unreadable"}
+    assert not {str(path) for path in good} & unread
+
+    code, text = run(capsys, "inspect", folder, root / "b", "--out", root / "page.html")
+    assert code == 0, text
+    assert (root / "page.html").is_file()
+
+    translator = Translator.load(root / "run", device="cpu")
+    for tile in (None, 32):
+        out = root / f"out{tile}"
+        code, text = run(
+            capsys, "translate", root / "run", folder, "--out", out, "--tile", tile or "none", "--device", "cpu"
+        )
+        result = translate_folder(translator, folder, root / f"again{tile}", tile=tile)
+        done, skipped = {source for source, _ in result.written}, dict(result.skipped)
+        assert good <= done, (tile, {path.name: skipped.get(path) for path in good - done})
+        assert done | set(skipped) == counted
+        assert not done & set(skipped)
+        assert not {path for path in done if names[path].kind == "broken"}
+        assert all("\n" not in reason for reason in skipped.values())
+        assert code == (1 if skipped else 0), text
+        if skipped:
+            assert f"{len(skipped)} of {len(counted)} in all" in text or text.count("Left out:") >= len(skipped)
+        for source, target in result.written:
+            twin = out / target.relative_to(root / f"again{tile}")
+            header = probe_image(twin)
+            if names[source].is_good:
+                assert (header.height, header.width) == names[source].values.shape[:2]
+        assert len([path for path in out.rglob("*") if path.is_file()]) == len(done)
+
+    code, text = run(
+        capsys, "evaluate", root / "run", "--a", folder, "--b", root / "b", "--direction", "a2b", "--device", "cpu"
+    )
+    assert code == 0, text
+    scores = json.loads((root / "run" / "scores.json").read_text())
+    assert scores["directions"]["a2b"]["num_images"] >= len(good) if "num_images" in scores else True
+    assert re.search(r"cannot be read|could not be read|left out", text, re.I) or not counted - good
+
+
+def entries_for(family, share):
+    """The good files of a family, and of others those that are damaged ones of the family or never were images."""
+    good = [entry for entry in GOOD if family_of(entry) == family and entry.suffix in image_suffixes()]
+    others = [entry for entry in corpus() if not entry.is_good and family_of(entry) in (family, None)]
+    return good[::share] + others[::share]
+
+
+@pytest.mark.parametrize("family", [(3, "uint8"), (1, "uint16")], ids=str)
+def test_a_part_of_the_corpus_goes_through_every_command(family, tmp_path, capsys, quick_features):  # noqa: ARG001
+    check_commands(capsys, tmp_path, entries_for(family, 6), family)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", FAMILIES, ids=str)
+def test_the_corpus_goes_through_every_command(family, tmp_path, capsys, quick_features):  # noqa: ARG001
+    check_commands(capsys, tmp_path, entries_for(family, 1), family)

@@ -20,6 +20,7 @@ import pillow_heif
 import rasterio
 import tifffile
 from PIL import Image, ImageCms, TiffImagePlugin
+
 from profiles import cmyk_profile, grey_profile, rgb_profile, srgb_profile
 
 ALPHA, GREY_ALPHA = 4, 2
@@ -366,9 +367,7 @@ def colours():
     ):
         name = f"profile-cmyk{suffix}"
         inks = Image.fromarray(naive_cmyk(muted(scene(name, 3))), "CMYK")
-        shown = ImageCms.profileToProfile(
-            inks, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB"
-        )
+        shown = ImageCms.profileToProfile(inks, io.BytesIO(profile), ImageCms.createProfile("sRGB"), outputMode="RGB")
         content = pillow_bytes(inks, format, icc_profile=profile, **options)
         yield Entry(name, content, np.asarray(shown), tolerance=tolerance, profile=profile)
     # What is no profile, or one of other colours than the file's, is no reason to refuse the picture.
@@ -515,8 +514,11 @@ def tiff_layouts():
             name = f"tiff-{label}-{channels}-{dtype}.tif"
             values = scene(name, channels, dtype)
             kind = "rgb" if channels == 3 else "minisblack"
-            yield Entry(name, tiff_bytes(values.squeeze(-1) if channels == 1 else values, photometric=kind, **options),
-                        values=values)
+            yield Entry(
+                name,
+                tiff_bytes(values.squeeze(-1) if channels == 1 else values, photometric=kind, **options),
+                values=values,
+            )
     for label, options in (("strips", {"rowsperstrip": 9}), ("tiles", {"tile": (16, 16), "compression": "deflate"})):
         for channels, dtype in ((3, "uint8"), (4, "uint8"), (3, "uint16"), (5, "float32")):
             name = f"tiff-planar-{label}-{channels}-{dtype}.tif"
@@ -617,9 +619,7 @@ def tiff_meanings():
     yield Entry(name, content, values, alpha, alpha > 0)
     name = "tiff-hyperspectral.tif"
     values = scene(name, 11, "uint16")
-    content = tiff_bytes(
-        values, photometric="minisblack", planarconfig="contig", extrasamples=["unspecified"] * 10
-    )
+    content = tiff_bytes(values, photometric="minisblack", planarconfig="contig", extrasamples=["unspecified"] * 10)
     yield Entry(name, content, values=values)
 
 
@@ -665,7 +665,9 @@ def tiff_pages():
 
 
 def geotiffs():
-    turned = rasterio.Affine.translation(500000, 5600000) * rasterio.Affine.rotation(12) * rasterio.Affine.scale(30, -30)
+    turned = (
+        rasterio.Affine.translation(500000, 5600000) * rasterio.Affine.rotation(12) * rasterio.Affine.scale(30, -30)
+    )
     north = rasterio.Affine(10, 0, 399960, 0, -10, 5700000)
     for label, dtype, count, transform, nodata in (
         ("dem", "float32", 1, north, -9999.0),
@@ -749,12 +751,29 @@ def wrong_suffixes():
 
 # ---- broken
 
-SAMPLES = (
-    "jpeg-RGB.jpg png-RGB.png webp-RGB.webp avif-RGB.avif bmp-RGB.bmp gif-P.gif tiff-RGB.tif ppm-RGB.ppm tga-RGB.tga "
-    "jpeg2000-RGB.jp2 heif-RGB.heic jxl-3-uint8.jxl array-float32.npy sixteen-bits-3.png tiff-tiles-1-uint16.tif "
-    "tiff-zstd-3-uint16.tif tiff-lzw-1-uint8.tif geo-dem-tiles.tif tiff-jpeg-tiles.tif profile-display-p3.jpg "
-    "tiff-planar-strips-5-float32.tif"
-).split()
+SAMPLES = [
+    "jpeg-RGB.jpg",
+    "png-RGB.png",
+    "webp-RGB.webp",
+    "avif-RGB.avif",
+    "bmp-RGB.bmp",
+    "gif-P.gif",
+    "tiff-RGB.tif",
+    "ppm-RGB.ppm",
+    "tga-RGB.tga",
+    "jpeg2000-RGB.jp2",
+    "heif-RGB.heic",
+    "jxl-3-uint8.jxl",
+    "array-float32.npy",
+    "sixteen-bits-3.png",
+    "tiff-tiles-1-uint16.tif",
+    "tiff-zstd-3-uint16.tif",
+    "tiff-lzw-1-uint8.tif",
+    "geo-dem-tiles.tif",
+    "tiff-jpeg-tiles.tif",
+    "profile-display-p3.jpg",
+    "tiff-planar-strips-5-float32.tif",
+]
 
 
 @cache
@@ -801,8 +820,11 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
 def bombs():
     """Headers of images that no memory holds, with hardly a pixel behind."""
     header = struct.pack(">IIBBBBB", 200_000, 200_000, 8, 2, 0, 0, 0)
-    content = b"\x89PNG\r\n\x1a\n" + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(b"")) + png_chunk(
-        b"IEND", b""
+    content = (
+        b"\x89PNG\r\n\x1a\n"
+        + png_chunk(b"IHDR", header)
+        + png_chunk(b"IDAT", zlib.compress(b""))
+        + png_chunk(b"IEND", b"")
     )
     yield Entry("bomb.png", content, kind="broken")
     for name, sides in (("bomb-grey-16.png", (100_000, 100_000)), ("bomb-2-31.png", (2**31 - 1, 2**31 - 1))):
@@ -826,9 +848,7 @@ def bombs():
             content[offset : offset + 4] = struct.pack("<I", 300_000)
         yield Entry(name, bytes(content), kind="broken")
     array = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        array, {"descr": "<f8", "fortran_order": False, "shape": (10**6, 10**6)}
-    )
+    np.lib.format.write_array_header_1_0(array, {"descr": "<f8", "fortran_order": False, "shape": (10**6, 10**6)})
     yield Entry("bomb.npy", array.getvalue() + bytes(64), kind="broken")
     yield Entry("bomb.ppm", b"P6 300000 300000 255\n" + bytes(60), kind="broken")
 
@@ -840,8 +860,12 @@ def nonsense():
     rng = np.random.default_rng(3)
     for suffix in ("png", "jpg", "tif", "npy", "jp2", "webp"):
         yield Entry(f"noise.{suffix}", rng.bytes(2000), kind="broken")
-    for suffix, signature in (("png", b"\x89PNG\r\n\x1a\n"), ("jpg", b"\xff\xd8\xff"), ("tif", b"II*\0"),
-                              ("npy", b"\x93NUMPY\1\0")):
+    for suffix, signature in (
+        ("png", b"\x89PNG\r\n\x1a\n"),
+        ("jpg", b"\xff\xd8\xff"),
+        ("tif", b"II*\0"),
+        ("npy", b"\x93NUMPY\1\0"),
+    ):
         yield Entry(f"only-a-signature.{suffix}", signature, kind="broken")
         yield Entry(f"noise-behind-a-signature.{suffix}", signature + rng.bytes(500), kind="broken")
     yield Entry("directory.jpg", make=Path.mkdir, kind="left out")
@@ -850,4 +874,3 @@ def nonsense():
     yield Entry("notes.txt", b"words\n", kind="left out")
     yield Entry("archive.7z", b"7z\xbc\xaf", kind="left out")
     yield Entry("no-suffix", **plain_png("no suffix"), kind="left out")
-

@@ -6,7 +6,7 @@ from functools import cache
 import numpy as np
 from PIL import Image, ImageCms
 
-# Red, green, blue and white as (x, y), and the gamma of the curve (IEC 61966-2-1 is not a power, and comes from Pillow).
+# Red, green and blue as (x, y).
 PRIMARIES = {
     "display-p3": ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
     "adobe-rgb": ((0.640, 0.330), (0.210, 0.710), (0.150, 0.060)),

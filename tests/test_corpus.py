@@ -97,7 +97,11 @@ def test_regions_of_a_file_are_those_of_the_whole(entry, tmp_path):
     whole = read_raster(path, format_of(entry))
     height, width = entry.values.shape[:2]
     try:
-        for box in (Box(0, height, 0, width), Box(0, -(-height // 2), width // 3, width), Box(height // 2, height, 0, 1)):
+        for box in (
+            Box(0, height, 0, width),
+            Box(0, -(-height // 2), width // 3, width),
+            Box(height // 2, height, 0, 1),
+        ):
             part = source.read(box)
             inner = np.s_[box.top : box.bottom, box.left : box.right]
             assert np.array_equal(part, whole.values[inner])
@@ -154,10 +158,9 @@ def read_regions(path, image_format):
 
 # ---- commands
 
-FLAGS = (
-    "--preset paper --steps 2 --width 4 --blocks 1 --discriminator-layers 1 --discriminator-width 4 --crop-size 16 "
-    "--load-size 18 --no-tensorboard --device cpu --num-samples 0 --num-validation 0"
-).split()
+SETTINGS = {"preset": "paper", "steps": 2, "width": 4, "blocks": 1, "discriminator-layers": 1, "discriminator-width": 4}
+SETTINGS |= {"crop-size": 16, "load-size": 18, "device": "cpu", "num-samples": 0, "num-validation": 0}
+FLAGS = ["--no-tensorboard", *(word for name, value in SETTINGS.items() for word in (f"--{name}", value))]
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ Expected values are known because the file was made from them, never by reading 
 """
 
 import io
+import os
 import struct
 import zlib
 from collections.abc import Callable
@@ -871,6 +872,10 @@ def nonsense():
     yield Entry("directory.jpg", make=Path.mkdir, kind="left out")
     yield Entry("dangling-link.png", make=lambda path: path.symlink_to("nowhere.png"), kind="left out")
     yield Entry("link-to-itself.png", make=lambda path: path.symlink_to(path.name), kind="left out")
+    if hasattr(os, "mkfifo"):
+        yield Entry("pipe.png", make=os.mkfifo, kind="left out")  # opening it would wait for ever
+    if hasattr(os, "geteuid") and os.geteuid() != 0:  # root may read everything
+        yield Entry("forbidden.png", make=lambda path: path.touch(mode=0), kind="broken")
     yield Entry("notes.txt", b"words\n", kind="left out")
     yield Entry("archive.7z", b"7z\xbc\xaf", kind="left out")
     yield Entry("no-suffix", **plain_png("no suffix"), kind="left out")

@@ -411,7 +411,7 @@ def colours():
     exif = Image.Exif()
     exif[0x010E] = "A harbour"
     content = pillow_bytes(Image.fromarray(values), "JPEG", quality=95, subsampling=0, exif=exif, comment=b"by hand")
-    yield Entry(name, content, values=values, tolerance=LOSSY, description="A harbour")
+    yield Entry(name, content, values=values, tolerance=LOSSY, description="by hand")
 
 
 # ---- more depth

@@ -12,6 +12,8 @@ PRIMARIES = {
     "adobe-rgb": ((0.640, 0.330), (0.210, 0.710), (0.150, 0.060)),
 }
 D65, D50 = (0.3127, 0.3290), (0.9642, 1.0, 0.8249)
+# Pillow's LAB has signed a and b, a profile adds 128 to them.
+_OFFSET = np.array([0, 128, 128], np.uint8)
 BRADFORD = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
 
 
@@ -54,7 +56,7 @@ def cmyk_profile(grid: int = 7) -> bytes:
     steps = np.rint(np.linspace(0, 255, 15)).astype(np.uint8)
     lab = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(1, -1, 3)
     spaces = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
-    rgb = np.asarray(ImageCms.profileToProfile(Image.fromarray(lab, "LAB"), *spaces, outputMode="RGB"))[0]
+    rgb = np.asarray(ImageCms.profileToProfile(Image.fromarray(lab ^ _OFFSET, "LAB"), *spaces, outputMode="RGB"))[0]
     ink = np.rint(255 * (1 - (rgb / 255) ** (1 / 1.5))).astype(np.uint8)
     from_lab = _lut(3, 4, 15, np.concatenate([ink, np.zeros_like(ink[:, :1])], -1))
     tags = {b"A2B0": to_lab, b"B2A0": from_lab}
@@ -64,7 +66,7 @@ def cmyk_profile(grid: int = 7) -> bytes:
 def _lab(rgb: np.ndarray) -> np.ndarray:
     """(N, 3) sRGB -> (N, 3) CIELAB in 8 bits, a and b with an offset of 128."""
     spaces = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
-    return np.asarray(ImageCms.profileToProfile(Image.fromarray(rgb[None]), *spaces, outputMode="LAB"))[0]
+    return np.asarray(ImageCms.profileToProfile(Image.fromarray(rgb[None]), *spaces, outputMode="LAB"))[0] ^ _OFFSET
 
 
 def _lut(num_in: int, num_out: int, grid: int, table: np.ndarray) -> bytes:

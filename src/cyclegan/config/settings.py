@@ -87,7 +87,7 @@ class DataConfig(Config):
     bands_b: Bands | None = Field(None, description="Bands to take from files of domain B.")
     nodata_a: NoData | None = Field(
         None,
-        description="Value of holes in domain A, where an image has no data; nan, or none for no holes; by default what "
+        description="Value of holes in domain A, where images have no data; nan, or none for no holes; by default what "
         "each file names.",
     )
     nodata_b: NoData | None = Field(None, description="Value of holes in domain B.")
@@ -96,9 +96,7 @@ class DataConfig(Config):
         description="Colour to put behind transparent pixels of domain A, such as white; by default they are holes.",
     )
     background_b: Colour | None = Field(None, description="Colour to put behind transparent pixels of domain B.")
-    page: int | None = Field(
-        None, ge=1, le=MAX_COUNT, description="Page to take from files with several, from 1 on."
-    )
+    page: int | None = Field(None, ge=1, le=MAX_COUNT, description="Page to take from files with several, from 1 on.")
     cache_gib: float = Field(
         2.0, ge=0, le=MAX_VALUE, description="Memory for decoded images in GiB; 0 decodes them every time."
     )

@@ -12,6 +12,7 @@ from cyclegan.errors import InputError, UnreadableError
 from cyclegan.system.arguments import MAX_SIDE, check_bool, check_choice, check_float, check_int, check_path
 from cyclegan.system.host_state import host_state
 from cyclegan.system.json_files import shown
+from cyclegan.translate.carried import Carried
 from cyclegan.translate.files import translate_files
 from cyclegan.translate.large_files import StatisticsKind, find_large, translate_large
 from cyclegan.translate.plan import TranslationPlan, plan_outputs, sequences
@@ -215,14 +216,18 @@ def translate_plan(
     notes: list[str] = []
     if whole:
         skipped += _translate_whole(translator, whole, options, progress)
+    carried = Carried(keep_profile=options.keep_profile)
     for source, target in large:
         try:
-            notes += _translate_in_tiles(translator, source, target, options, progress)
+            notes += _translate_in_tiles(translator, source, target, options, progress, carried)
         except (InputError, UnreadableError) as error:
             if is_only_input and isinstance(error, InputError):
                 raise
             progress.skipped([(source, str(error))], 1)
             skipped.append((source, str(error)))
+    for sentence in carried.sentences():
+        progress.note(sentence)
+        notes.append(sentence)
     failed = {source for source, _ in skipped}
     is_written = np.array([source not in failed for source in plan.sources], bool) if failed else None
     written = plan if is_written is None else plan.take(np.flatnonzero(is_written))
@@ -281,7 +286,12 @@ def _translate_whole(
 
 
 def _translate_in_tiles(
-    translator: Translator, source: Path, target: Path, options: TranslateOptions, progress: FolderProgress
+    translator: Translator,
+    source: Path,
+    target: Path,
+    options: TranslateOptions,
+    progress: FolderProgress,
+    carried: Carried,
 ) -> list[str]:
     """Returns the notes."""
     tile = options.tile if isinstance(options.tile, int) else TILE
@@ -297,6 +307,7 @@ def _translate_in_tiles(
             keep_profile=options.keep_profile,
             background=options.background,
             on_progress=on_progress,
+            carried=carried,
         ).notes
     for note in notes:
         progress.note(note)

@@ -20,6 +20,7 @@ from cyclegan.images import Array
 from cyclegan.images.codecs import read_raster, write_image
 from cyclegan.images.file_formats import file_format_of
 from cyclegan.images.file_list import FileList
+from cyclegan.images.formats import Kept
 from cyclegan.images.headers import image_size, read_sizes, without_pixel_limit
 from cyclegan.images.output import make_output
 from cyclegan.images.pillow import with_alpha
@@ -87,6 +88,7 @@ def translate_large(
     background: str | None = None,
     on_progress: OnProgress = lambda _what, _share: None,
     save_seconds: float = SAVE_SECONDS,
+    carried: Carried | None = None,
 ) -> LargeResult:
     """Translate a file in tiles of `tile` pixels. The result has its size.
 
@@ -94,6 +96,8 @@ def translate_large(
     `reduced` approximate them from full-resolution crops or a reduced image, faster and with less memory.
     A TIFF is read by region. A TIFF is written as a tiled BigTIFF; its finished rows are kept in a hidden folder beside
     it, and the same call resumes after the last one. keep_profile, background: as in `make_output`.
+    carried: counts what is converted and what results cannot keep, for callers with several files; default: the notes
+    say it.
     Raises InputError before any work if it does not fit into memory, UnreadableError if the file is damaged.
     """
     check_tile(tile, translator.original)
@@ -109,10 +113,15 @@ def translate_large(
         plan = translation.choose_plan(image.height, image.width)
         if writer is None:
             values = np.concatenate(list(translation.rows(image, plan, None)))
-            output, carried = translation.finish(values, image.read_raster(Box(0, image.height, 0, image.width)))
+            given = image.read_raster(Box(0, image.height, 0, image.width))
+            output, lost = translation.finish(values, given)
             write_image(target, output)
-            return LargeResult(carried.sentences())
-        return LargeResult(translation.write_tiles(image, plan, writer))
+            notes = list[str]()
+        else:
+            notes, given, lost = translation.write_tiles(image, plan, writer)
+    counted = carried or Carried(keep_profile=keep_profile)
+    counted.add(given, lost, target.suffix)
+    return LargeResult(notes if carried else [*notes, *counted.sentences()])
 
 
 def _tiled_writer(target: Path) -> TiledWriter | None:
@@ -200,9 +209,9 @@ class _TiledTranslation:
             return 0
         return decoded_bytes + row_bytes(self.translator, width, height if self.writer is None else self.tile)
 
-    def finish(self, values: Array, given: Raster) -> tuple[Raster, Carried]:
-        """Rows of the result as they are written, with what belongs to the same rows of the input."""
-        output, lost = make_output(
+    def finish(self, values: Array, given: Raster) -> tuple[Raster, tuple[Kept, ...]]:
+        """Rows of the result as they are written, with what belongs to the same rows of the input, and what is lost."""
+        return make_output(
             values,
             given,
             self.translator.target,
@@ -210,12 +219,14 @@ class _TiledTranslation:
             keep_profile=self.keep_profile,
             background=self.background,
         )
-        carried = Carried(keep_profile=self.keep_profile)
-        carried.add(given, lost, self.target.suffix)
-        return output, carried
 
-    def write_tiles(self, image: RegionReader, plan: TilingPlan, writer: TiledWriter) -> list[str]:
-        """Write the target from tiles, which are kept on disk until it is complete. Returns the notes."""
+    def write_tiles(
+        self, image: RegionReader, plan: TilingPlan, writer: TiledWriter
+    ) -> tuple[list[str], Raster, tuple[Kept, ...]]:
+        """Write the target from tiles, which are kept on disk until it is complete.
+
+        Returns the notes, the first row of the input, and what is lost of it.
+        """
         notes: list[str] = []
         height, width = image.height, image.width
         num_rows, side = -(-height // self.tile), writer.tile_side(self.tile)
@@ -237,12 +248,12 @@ class _TiledTranslation:
             self.on_progress("writing", 1.0)
             # What all rows have in common, by the first one.
             dtype, first = self.translator.target.dtype, image.read_raster(Box(0, 1, 0, width))
-            sample, carried = self.finish(np.zeros((1, width, self.translator.target.channels), dtype), first)
+            sample, lost = self.finish(np.zeros((1, width, self.translator.target.channels), dtype), first)
             has_alpha = sample.alpha is not None
             shape = (height, width, self.translator.target.channels + has_alpha)
             writer.write(self.target, partial.tiles(), shape, dtype, side, has_alpha, sample.metadata)
             partial.remove()
-        return [*notes, *carried.sentences()]
+        return notes, first, lost
 
     def _key(self, plan: TilingPlan) -> str:
         """A digest of everything that the result depends on."""

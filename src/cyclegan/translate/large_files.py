@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,12 +15,11 @@ import torch
 from numpy.typing import NDArray
 
 from cyclegan._version import __version__
-from cyclegan.errors import InputError, UnreadableError
+from cyclegan.errors import CycleganError, InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.codecs import read_raster, write_image
 from cyclegan.images.file_formats import file_format_of
 from cyclegan.images.file_list import FileList
-from cyclegan.images.formats import Kept
 from cyclegan.images.headers import image_size, read_sizes, without_pixel_limit
 from cyclegan.images.output import make_output
 from cyclegan.images.pillow import with_alpha
@@ -28,7 +27,7 @@ from cyclegan.images.raster import Raster
 from cyclegan.images.regions import ArraySource, Box, ImageSource, RasterSource, RegionReader, TiledWriter
 from cyclegan.translate.carried import Carried
 from cyclegan.translate.partial_result import PartialResult
-from cyclegan.translate.progress import OnProgress
+from cyclegan.translate.progress import OnProgress, not_written
 from cyclegan.translate.tiling.budget import available_bytes, choose_plan, plans, tiled_bytes, untiled_bytes
 from cyclegan.translate.tiling.network import TiledNetwork, TilingPlan, TilingState, has_instance_norm, why_no_tiles
 from cyclegan.translate.tiling.pictures import (
@@ -48,11 +47,19 @@ StatisticsKind = Literal["exact", "crops", "reduced"]
 SAVE_SECONDS = 120.0
 
 
-@dataclass
+@dataclass(frozen=True)
 class LargeResult:
-    """notes: what a user should know, such as that the work of an earlier call was resumed."""
+    """about_work: sentences such as that the work of an earlier call was resumed. carried: what was converted or lost.
 
-    notes: list[str] = field(default_factory=list)
+    notes: all that a user should know.
+    """
+
+    about_work: list[str]
+    carried: Carried
+
+    @property
+    def notes(self) -> list[str]:
+        return [*self.about_work, *self.carried.sentences()]
 
 
 def find_large(translator: Translator, files: FileList, *, batch_size: int = 1) -> NDArray[np.bool_]:
@@ -88,7 +95,6 @@ def translate_large(
     background: str | None = None,
     on_progress: OnProgress = lambda _what, _share: None,
     save_seconds: float = SAVE_SECONDS,
-    carried: Carried | None = None,
 ) -> LargeResult:
     """Translate a file in tiles of `tile` pixels. The result has its size.
 
@@ -96,8 +102,6 @@ def translate_large(
     `reduced` approximate them from full-resolution crops or a reduced image, faster and with less memory.
     A TIFF is read by region. A TIFF is written as a tiled BigTIFF; its finished rows are kept in a hidden folder beside
     it, and the same call resumes after the last one. keep_profile, background: as in `make_output`.
-    carried: counts what is converted and what results cannot keep, for callers with several files; default: the notes
-    say it.
     Raises InputError before any work if it does not fit into memory, UnreadableError if the file is damaged.
     """
     check_tile(tile, translator.original)
@@ -113,15 +117,11 @@ def translate_large(
         plan = translation.choose_plan(image.height, image.width)
         if writer is None:
             values = np.concatenate(list(translation.rows(image, plan, None)))
-            given = image.read_raster(Box(0, image.height, 0, image.width))
-            output, lost = translation.finish(values, given)
-            write_image(target, output)
-            notes = list[str]()
-        else:
-            notes, given, lost = translation.write_tiles(image, plan, writer)
-    counted = carried or Carried(keep_profile=keep_profile)
-    counted.add(given, lost, target.suffix)
-    return LargeResult(notes if carried else [*notes, *counted.sentences()])
+            output, carried = translation.finish(values, image.read_raster(Box(0, image.height, 0, image.width)))
+            with _encoding(target):
+                write_image(target, output)
+            return LargeResult([], carried)
+        return translation.write_tiles(image, plan, writer)
 
 
 def _tiled_writer(target: Path) -> TiledWriter | None:
@@ -136,6 +136,17 @@ def _tiled_writer(target: Path) -> TiledWriter | None:
     return writer
 
 
+@contextlib.contextmanager
+def _encoding(target: Path) -> Iterator[None]:
+    """Let any error of an encoder be an InputError that names the target. Those of the disk stay as they are."""
+    try:
+        yield
+    except (CycleganError, OSError):
+        raise
+    except Exception as error:
+        raise InputError(not_written(target, error)) from error
+
+
 def row_bytes(translator: Translator, width: int, num_rows: int) -> int:
     """Bytes of rows of pixels of the result: as values, as they are put together, and as they are encoded."""
     return 3 * width * num_rows * translator.target.pixel_bytes
@@ -145,6 +156,14 @@ def _image_bytes(translator: Translator, height: int, width: int) -> int:
     """Bytes of an image and its result, in the types of their files and as float32 tensors."""
     values = translator.source.channels + translator.target.channels
     return height * width * (4 * values + translator.source.pixel_bytes + translator.target.pixel_bytes)
+
+
+def _rows_of(image: RegionReader, box: Box, *, has_holes: bool) -> Raster:
+    """Rows of the input. All have a mask or none has, so that all rows of the result have the same channels."""
+    given = image.read_raster(box)
+    if not has_holes or given.valid is not None:
+        return given
+    return replace(given, valid=np.ones(given.values.shape[:2], bool))
 
 
 @dataclass(frozen=True)
@@ -209,9 +228,9 @@ class _TiledTranslation:
             return 0
         return decoded_bytes + row_bytes(self.translator, width, height if self.writer is None else self.tile)
 
-    def finish(self, values: Array, given: Raster) -> tuple[Raster, tuple[Kept, ...]]:
-        """Rows of the result as they are written, with what belongs to the same rows of the input, and what is lost."""
-        return make_output(
+    def finish(self, values: Array, given: Raster) -> tuple[Raster, Carried]:
+        """Rows of the result as they are written, with what belongs to the same rows of the input."""
+        output, lost = make_output(
             values,
             given,
             self.translator.target,
@@ -219,17 +238,16 @@ class _TiledTranslation:
             keep_profile=self.keep_profile,
             background=self.background,
         )
+        carried = Carried(keep_profile=self.keep_profile)
+        carried.add(given, lost, self.target.suffix)
+        return output, carried
 
-    def write_tiles(
-        self, image: RegionReader, plan: TilingPlan, writer: TiledWriter
-    ) -> tuple[list[str], Raster, tuple[Kept, ...]]:
-        """Write the target from tiles, which are kept on disk until it is complete.
-
-        Returns the notes, the first row of the input, and what is lost of it.
-        """
+    def write_tiles(self, image: RegionReader, plan: TilingPlan, writer: TiledWriter) -> LargeResult:
+        """Write the target from tiles, which are kept on disk until it is complete."""
         notes: list[str] = []
         height, width = image.height, image.width
         num_rows, side = -(-height // self.tile), writer.tile_side(self.tile)
+        has_holes = image.has_holes()
         with PartialResult.open(self.target, self._key(plan), notes) as partial:
             possible = plans(self.translator.original, is_given=self.statistics != "exact")
             plan = partial.plan(plan, possible, lambda plan: self._fits(height, width, plan))
@@ -239,7 +257,7 @@ class _TiledTranslation:
                 if partial.num_rows < num_rows:
                     for row in self.rows(image, plan, partial):
                         top = partial.num_rows * self.tile
-                        given = image.read_raster(Box(top, top + len(row), 0, width))
+                        given = _rows_of(image, Box(top, top + len(row), 0, width), has_holes=has_holes)
                         partial.append(writer.encode_rows(with_alpha(self.finish(row, given)[0]), side))
             except (InputError, UnreadableError) as error:
                 if not isinstance(error.__cause__, OSError):  # the file is bad: there is nothing to resume
@@ -247,13 +265,14 @@ class _TiledTranslation:
                 raise
             self.on_progress("writing", 1.0)
             # What all rows have in common, by the first one.
-            dtype, first = self.translator.target.dtype, image.read_raster(Box(0, 1, 0, width))
-            sample, lost = self.finish(np.zeros((1, width, self.translator.target.channels), dtype), first)
+            dtype, first = self.translator.target.dtype, _rows_of(image, Box(0, 1, 0, width), has_holes=has_holes)
+            sample, carried = self.finish(np.zeros((1, width, self.translator.target.channels), dtype), first)
             has_alpha = sample.alpha is not None
             shape = (height, width, self.translator.target.channels + has_alpha)
-            writer.write(self.target, partial.tiles(), shape, dtype, side, has_alpha, sample.metadata)
+            with _encoding(self.target):
+                writer.write(self.target, partial.tiles(), shape, dtype, side, has_alpha, sample.metadata)
             partial.remove()
-        return notes, first, lost
+        return LargeResult(notes, carried)
 
     def _key(self, plan: TilingPlan) -> str:
         """A digest of everything that the result depends on."""

@@ -394,11 +394,66 @@ def test_what_goes_in_comes_out(suffix, places):
     law()
 
 
-NAMES = {
-    "alpha": "transparency",
-    "profile": "profile",
-    "resolution": "resolution",
-    "description": "description",
-    "place": "place",
-    "nodata": "no.?data",
+# ---- what cannot be kept
+
+
+def picture(**options):
+    """A small PNG."""
+    alpha = options.pop("alpha", False)
+    values = scene("picture", 4 if alpha else 3)
+    return pillow_bytes(Image.fromarray(values), "PNG", **options)
+
+
+def tiff(**options):
+    return tiff_bytes(scene("tiff", 3), photometric="rgb", **options)
+
+
+def tiff_with_a_hole():
+    """Grey, where the value of the first pixel marks holes."""
+    values = scene("tiff", 1)[..., 0]
+    return tiff_bytes(values, photometric="minisblack", extratags=[(42113, 2, 0, str(values[0, 0]), True)])
+
+
+def exif_of(code, text):
+    exif = Image.Exif()
+    exif[code] = text
+    return exif
+
+
+PLACE = [(33550, 12, 3, (10.0, 10.0, 0.0), True), (33922, 12, 6, (0.0, 0.0, 0.0, 500000.0, 5600000.0, 0.0), True)]
+
+# What is lost, as the message says it: content, suffix of the input, suffix of the output, options.
+LOST = {
+    "transparency": (picture(alpha=True), ".png", ".jpg", {}),
+    "colour profile": (picture(icc_profile=rgb_profile("display-p3")), ".png", ".bmp", {"keep_profile": True}),
+    "resolution": (picture(dpi=(300, 300)), ".png", ".webp", {}),
+    "description": (tiff(description="A field"), ".tif", ".bmp", {}),
+    "EXIF": (pillow_bytes(Image.new("RGB", (9, 9)), "JPEG", exif=exif_of(0x010F, "a camera")), ".jpg", ".bmp", {}),
+    "place on earth": (tiff(extratags=PLACE), ".tif", ".png", {}),
+    "holes": (tiff_with_a_hole(), ".tif", ".jpg", {}),
 }
+
+
+@pytest.mark.parametrize("tile", [None, 32])
+@pytest.mark.parametrize("name", LOST)
+def test_what_a_format_cannot_keep_is_said_by_name(name, tile, places):
+    content, suffix, target, options = LOST[name]
+    folder, out = places()
+    (folder / f"x{suffix}").write_bytes(content)
+    out.mkdir()
+    outputs, notes = translate(folder / f"x{suffix}", out / f"y{target}", ImageFormat(), tile=tile, **options)
+    assert list(outputs) == [f"y{target}"]
+    assert [f"{target} files have no place for it" in note for note in notes if name in note] == [True], notes
+
+
+@pytest.mark.parametrize("tile", [None, 32])
+def test_what_several_images_lose_is_said_once(tile, places):
+    folder, out = places()
+    for number in range(3):  # PNG by its content, and the result gets the suffix of the name
+        content = picture(alpha=True, icc_profile=rgb_profile("display-p3"))
+        (folder / f"{number}.jpg").write_bytes(content)
+    outputs, notes = translate(folder, out, ImageFormat(), tile=tile)
+    assert len(outputs) == 3
+    assert [note for note in notes if "transparency of 3 images" in note and ".jpg" in note]
+    assert [note for note in notes if "3 images" in note and "display-p3" in note]
+    assert len(notes) == 2 + (tile is not None)

@@ -111,6 +111,9 @@ def _check_finite(path: Path, values: Array, valid: Mask | None) -> None:
 
 def _unmultiply(values: Array, alpha: Array) -> Array:
     """Colours that were multiplied with alpha, as they are without."""
+    if values.dtype == np.uint8:  # rounded down as by Pillow, which reads a file as a whole
+        divided = values.astype(np.uint32) * 255 // np.maximum(alpha, 1)[..., None]
+        return np.where(np.greater(alpha, 0)[..., None], np.minimum(divided, 255), 0).astype(np.uint8)
     share = np.maximum(alpha.astype(np.float64), 1e-9)[..., None] / opaque(alpha.dtype)
     straight = np.where(np.greater(alpha, 0)[..., None], np.divide(values, share), 0)
     return straight.astype(values.dtype) if values.dtype.kind == "f" else _rounded(straight, values.dtype)

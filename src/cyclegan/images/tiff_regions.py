@@ -1,5 +1,6 @@
 """TIFF files too large for memory: read by region, and written from compressed tiles."""
 
+import struct
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
@@ -55,7 +56,7 @@ class TiffReader:
             return None
         try:
             file = tifffile.TiffFile(path)
-        except (tifffile.TiffFileError, ValueError):  # perhaps another format under this name
+        except (tifffile.TiffFileError, ValueError, struct.error):  # perhaps another format under this name
             return None
         source: TiffReader | None = None
         try:

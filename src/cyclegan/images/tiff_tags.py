@@ -20,6 +20,11 @@ GDAL_METADATA, GDAL_NODATA = 42112, 42113
 
 _MAX_PAGES = 100_000
 
+_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+# Compression of the tag 259.
+NO_COMPRESSION, WEBP = 1, 50001
+
 _KINDS = {1: "uint", 2: "int", 3: "float"}
 
 # Photometric interpretations: how samples are colours.
@@ -43,7 +48,11 @@ class TiffPage:
     extra: tuple[int, ...]
     orientation: int
     metadata: Metadata
-    is_compressed: bool = False
+    compression: int = NO_COMPRESSION
+
+    @property
+    def is_compressed(self) -> bool:
+        return self.compression != NO_COMPRESSION
 
     @property
     def has_alpha(self) -> bool:
@@ -73,6 +82,12 @@ class TiffLayout:
     is_whole: bool = True
 
 
+def is_tiff(path: Path) -> bool:
+    """Whether a file begins as a TIFF does."""
+    with path.open("rb") as file:
+        return file.read(4) in _SIGNATURES
+
+
 def read_layout(path: Path, *, may_be_cut: bool = False) -> TiffLayout:
     """The pages of a file by their tags. Raises an error of any kind for a file that is no TIFF or is damaged.
 
@@ -85,7 +100,7 @@ def read_layout(path: Path, *, may_be_cut: bool = False) -> TiffLayout:
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
         header = file.read(8)
-        if header[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        if header[:4] not in _SIGNATURES:
             raise ValueError("it is no TIFF")
         if 43 in header[2:4]:
             header += file.read(8)
@@ -142,7 +157,7 @@ def _page_of(tags: ImageFileDirectory_v2, position: int) -> TiffPage:
         extra=extra,
         orientation=int(tags.get(274, 1)),
         metadata=_metadata_of(tags, extra),
-        is_compressed=int(tags.get(259, 1)) != 1,
+        compression=int(tags.get(259, NO_COMPRESSION)),
     )
 
 

@@ -19,6 +19,7 @@ from cyclegan.system.arguments import MAX_SIDE, check_bool, check_choice, check_
 from cyclegan.system.atomic import is_place_lost
 from cyclegan.system.host_state import host_state
 from cyclegan.system.json_files import shown
+from cyclegan.translate.carried import Carried
 from cyclegan.translate.files import translate_files
 from cyclegan.translate.large_files import StatisticsKind, find_large, translate_large
 from cyclegan.translate.output_names import check_folder_name
@@ -272,11 +273,12 @@ def translate_plan(
     damage: list[str] = []
     if whole:
         skipped += _translate_whole(translator, whole, options, progress)
+    carried = Carried(keep_profile=options.keep_profile)  # by images in tiles, of which all are said at once
     one_by_one = [(*pair, None) for pair in large] + [*several]
     for num_tried, (source, target, row) in enumerate(one_by_one, len(whole)):
         try:
             if row is None:
-                notes += _translate_in_tiles(translator, source, target, options, progress)
+                notes += _translate_in_tiles(translator, source, target, options, progress, carried)
             else:
                 made = _translate_frames(translator, source, target, row, options, progress)
                 notes += made.notes
@@ -289,6 +291,9 @@ def translate_plan(
             reason = not_written(target, error)
             progress.skipped([(source, reason)], 1)
             skipped.append((source, reason))
+    for sentence in carried.sentences():
+        progress.note(sentence)
+        notes.append(sentence)
     failed = {source for source, _ in skipped}
     is_written = np.array([source not in failed for source in plan.sources], bool) if failed else None
     written = plan if is_written is None else plan.take(np.flatnonzero(is_written))
@@ -421,14 +426,19 @@ def _translate_frames(
 
 
 def _translate_in_tiles(
-    translator: Translator, source: Path, target: Path, options: TranslateOptions, progress: FolderProgress
+    translator: Translator,
+    source: Path,
+    target: Path,
+    options: TranslateOptions,
+    progress: FolderProgress,
+    carried: Carried,
 ) -> list[str]:
-    """Returns the notes."""
+    """Returns the notes about the work, and adds what was converted or lost to `carried`."""
     tile = options.tile if isinstance(options.tile, int) else TILE
     if not isinstance(options.tile, int):
         progress.note(f"{source} is too large to be translated as a whole: in tiles of {tile} pixels, in float32.")
     with progress.translating_large(source, target) as on_progress:
-        notes = translate_large(
+        made = translate_large(
             translator,
             source,
             target,
@@ -437,8 +447,9 @@ def _translate_in_tiles(
             keep_profile=options.keep_profile,
             background=options.background,
             on_progress=on_progress,
-        ).notes
-    for note in notes:
+        )
+    carried.include(made.carried)
+    for note in made.about_work:
         progress.note(note)
     progress.written(1, target, tile)
-    return notes
+    return made.about_work

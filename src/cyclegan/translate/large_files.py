@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -48,11 +48,19 @@ StatisticsKind = Literal["exact", "crops", "reduced"]
 SAVE_SECONDS = 120.0
 
 
-@dataclass
+@dataclass(frozen=True)
 class LargeResult:
-    """notes: what a user should know, such as that the work of an earlier call was resumed."""
+    """about_work: sentences such as that the work of an earlier call was resumed. carried: what was converted or lost.
 
-    notes: list[str] = field(default_factory=list)
+    notes: all that a user should know.
+    """
+
+    about_work: list[str]
+    carried: Carried
+
+    @property
+    def notes(self) -> list[str]:
+        return [*self.about_work, *self.carried.sentences()]
 
 
 def find_large(translator: Translator, files: FileList, *, batch_size: int = 1) -> NDArray[np.bool_]:
@@ -113,8 +121,8 @@ def translate_large(
             output, carried = translation.finish(values, image.read_raster(Box(0, image.height, 0, image.width)))
             with _encoding(target):
                 write_image(target, output)
-            return LargeResult(carried.sentences())
-        return LargeResult(translation.write_tiles(image, plan, writer))
+            return LargeResult([], carried)
+        return translation.write_tiles(image, plan, writer)
 
 
 def _tiled_writer(target: Path) -> TiledWriter | None:
@@ -234,8 +242,8 @@ class _TiledTranslation:
         carried.add(given, lost, self.target.suffix)
         return output, carried
 
-    def write_tiles(self, image: RegionReader, plan: TilingPlan, writer: TiledWriter) -> list[str]:
-        """Write the target from tiles, which are kept on disk until it is complete. Returns the notes."""
+    def write_tiles(self, image: RegionReader, plan: TilingPlan, writer: TiledWriter) -> LargeResult:
+        """Write the target from tiles, which are kept on disk until it is complete."""
         notes: list[str] = []
         height, width = image.height, image.width
         num_rows, side = -(-height // self.tile), writer.tile_side(self.tile)
@@ -264,7 +272,7 @@ class _TiledTranslation:
             with _encoding(self.target):
                 writer.write(self.target, partial.tiles(), shape, dtype, side, has_alpha, sample.metadata)
             partial.remove()
-        return [*notes, *carried.sentences()]
+        return LargeResult(notes, carried)
 
     def _key(self, plan: TilingPlan) -> str:
         """A digest of everything that the result depends on."""

@@ -5,6 +5,7 @@ from cyclegan.config.files import read_config_file, to_toml
 from cyclegan.config.flags import flags_of
 from cyclegan.config.model import MAX_CHANNELS, OLD_WORDS, ModelConfig, network_names
 from cyclegan.config.presets import DEFAULT_PRESET, PRESETS
+from cyclegan.config.reading import Reading
 from cyclegan.config.resolve import (
     choices,
     field_sections,
@@ -55,6 +56,7 @@ __all__ = [
     "OptimisationSettings",
     "OutputSettings",
     "Preprocess",
+    "Reading",
     "StartSettings",
     "TrainConfig",
     "check_range",

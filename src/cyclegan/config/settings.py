@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from cyclegan.config.base import Config
 from cyclegan.config.model import ModelConfig
+from cyclegan.config.reading import Bands, Colour, NoData, Reading
 
 Direction = Literal["a2b", "b2a"]
 
@@ -80,6 +81,24 @@ class DataConfig(Config):
         description="Values of domain A that become -1 and 1; by default 0 255 for 8-bit images, else the extremes.",
     )
     range_b: tuple[float, float] | None = Field(None, description="Values of domain B that become -1 and 1.")
+    bands_a: Bands | None = Field(
+        None, description="Bands to take from files of domain A, such as 4,3,2: numbers from 1 on, or names."
+    )
+    bands_b: Bands | None = Field(None, description="Bands to take from files of domain B.")
+    nodata_a: NoData | None = Field(
+        None,
+        description="Value of holes in domain A, where an image has no data; nan, or none for no holes; by default what "
+        "each file names.",
+    )
+    nodata_b: NoData | None = Field(None, description="Value of holes in domain B.")
+    background_a: Colour | None = Field(
+        None,
+        description="Colour to put behind transparent pixels of domain A, such as white; by default they are holes.",
+    )
+    background_b: Colour | None = Field(None, description="Colour to put behind transparent pixels of domain B.")
+    page: int | None = Field(
+        None, ge=1, le=MAX_COUNT, description="Page to take from files with several, from 1 on."
+    )
     cache_gib: float = Field(
         2.0, ge=0, le=MAX_VALUE, description="Memory for decoded images in GiB; 0 decodes them every time."
     )
@@ -96,6 +115,16 @@ class DataConfig(Config):
             if value is not None:
                 check_range(name, *value)
         return self
+
+    def reading(self, domain: str) -> Reading:
+        """How the files of domain A or B are read."""
+        suffix = domain.lower()
+        return Reading(
+            bands=getattr(self, f"bands_{suffix}"),
+            nodata=getattr(self, f"nodata_{suffix}"),
+            background=getattr(self, f"background_{suffix}"),
+            page=self.page,
+        )
 
     @property
     def resolved_load_size(self) -> int:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, model_validator
 
-from cyclegan.config import MAX_CHANNELS, Config, check_range
+from cyclegan.config import MAX_CHANNELS, Reading, check_range
 from cyclegan.images import Array
+from cyclegan.images.raster import Raster
 from cyclegan.images.regions import RegionReader, TiledWriter
 
 # Channels of 8-bit images that Pillow holds: grey, RGB and RGBA.
@@ -24,8 +25,8 @@ ImageType: TypeAlias = Literal[
 ]
 
 
-class ImageFormat(Config):
-    """Type, channels and value range of a domain's images."""
+class ImageFormat(Reading):
+    """Type, channels and value range of a domain's images, and how their files are read."""
 
     channels: int = Field(3, ge=1, le=MAX_CHANNELS)
     dtype: ImageType = Field("uint8", description="numpy type of the file's values")
@@ -54,13 +55,15 @@ class ImageFormat(Config):
 class Header(NamedTuple):
     """Height and width in pixels (upright), numpy type and channels of a file.
 
-    channels: None for an 8-bit picture, which can be converted to 1, 3 or 4 channels.
+    channels: samples of a pixel, alpha included; None for an 8-bit picture, which can be converted to 1, 3 or 4
+    channels. has_alpha: whether the last of these channels is transparency, which a model need not take.
     """
 
     height: int
     width: int
     dtype: str
     channels: int | None
+    has_alpha: bool = False
 
     @classmethod
     def of_array(cls, array: NDArray[np.generic]) -> "Header":
@@ -69,7 +72,17 @@ class Header(NamedTuple):
         return cls(array.shape[0], array.shape[1], array.dtype.newbyteorder("=").name, channels)
 
 
-Decoded: TypeAlias = Image.Image | Array
+def gives_channels(channels: int | None, has_alpha: bool, wanted: int) -> bool:
+    """Whether a file with these channels, see `Header`, can be read as an image of `wanted` channels."""
+    if channels is None:
+        return wanted in PICTURE_CHANNELS
+    return wanted in (channels, channels - has_alpha)
+
+
+# What a format may keep beside values; see `Raster` and `Metadata`. Place: the tags of a GeoTIFF.
+Kept: TypeAlias = Literal["alpha", "profile", "resolution", "description", "exif", "place", "nodata"]
+
+Decoded: TypeAlias = Image.Image | Array | Raster
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,9 +94,10 @@ class FileFormat:
 
     suffixes: lower case, with their dot.
     read: decode a file: an 8-bit Pillow image, which is turned upright and converted to the channels that are wanted,
-        or an array (H, W) or (H, W, C) in the file's own type, which must have the channels that are wanted.
-    write: write an array (H, W, C) to an open binary file. Without it the format is read only.
-    holds: what `write` keeps without loss: numpy type -> numbers of channels. None: everything.
+        or an array (H, W) or (H, W, C) or a Raster in the file's own type, which must have the channels that are wanted.
+    write: write a Raster to an open binary file. Without it the format is read only.
+    holds: what `write` keeps without loss: numpy type -> numbers of channels, without alpha. None: everything.
+    keeps: what else `write` keeps of a Raster.
     install: what `pip install` takes if a package is missing, such as cyclegan[data].
     install_reason: which files need it, such as `has 16-bit colour`; empty for all.
     probe: the header without decoding, or None if the file must be read for it, as happens without `probe`.
@@ -96,8 +110,9 @@ class FileFormat:
 
     suffixes: tuple[str, ...]
     read: Callable[[Path], Decoded]
-    write: Callable[[IO[bytes], Array], None] | None = None
+    write: Callable[[IO[bytes], Raster], None] | None = None
     holds: Mapping[str, tuple[int, ...]] | None = field(default_factory=dict)
+    keeps: frozenset[Kept] = frozenset()
     install: str = ""
     install_reason: str = ""
     probe: Callable[[Path], Header | None] = lambda _: None

@@ -3,12 +3,10 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import NamedTuple, Protocol
 
 from cyclegan.images import Array
-
-# Code, type, count, value and whether only the first page has it: a TIFF tag as tifffile writes it.
-Tag: TypeAlias = tuple[int, int, int, Any, bool]
+from cyclegan.images.raster import Metadata, Raster
 
 
 class Box(NamedTuple):
@@ -36,10 +34,12 @@ class ImageSource(Protocol):
 
 
 class RegionReader(ImageSource, Protocol):
-    """An open file that is read by region. `read` raises InputError for NaN, UnreadableError for damage."""
+    """An open file that is read by region. Reading raises InputError for infinity, UnreadableError for damage."""
 
-    def geo_tags(self) -> list[Tag]:
-        """GeoTIFF tags that say where the image lies on the earth; empty if it does not say."""
+    metadata: Metadata
+
+    def read_raster(self, box: Box) -> Raster:
+        """A box inside the image with its transparency and holes; `read` gives its values alone."""
         ...
 
     def close(self) -> None: ...
@@ -64,11 +64,12 @@ class TiledWriter:
     multiple: sides of tiles are multiples of this.
     tile_side: the side of the file's tiles for rows of so many pixels, which it divides.
     encode_rows: rows (h, width, C) and the tiles' side -> compressed tiles, row by row.
-    write: path, all compressed tiles, shape (H, W, C), numpy type, the tiles' side, GeoTIFF tags.
+    write: path, all compressed tiles, shape (H, W, C), numpy type, the tiles' side, whether the last channel is alpha,
+        and what else the file says.
     """
 
     package: str
     multiple: int
     tile_side: Callable[[int], int]
     encode_rows: Callable[[Array, int], list[bytes]]
-    write: Callable[[Path, Iterable[bytes], tuple[int, int, int], str, int, list[Tag]], None]
+    write: Callable[[Path, Iterable[bytes], tuple[int, int, int], str, int, bool, Metadata], None]

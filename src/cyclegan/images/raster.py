@@ -1,0 +1,64 @@
+"""One image with all that belongs to it: values, transparency, holes, and what its file says about it."""
+
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cyclegan.images import Array
+
+# Code, type, count, value and whether only the first page has it: a TIFF tag as tifffile writes it.
+Tag: TypeAlias = tuple[int, int, int, Any, bool]
+
+Mask: TypeAlias = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """What a file says about its image beside the values; a translation keeps it where its own format can.
+
+    profile: the ICC profile of the file. is_srgb: whether the values were converted from that profile to sRGB.
+    resolution: pixels per inch, across and down. exif: without orientation, because images are upright, and without
+    thumbnail. tags: those of a GeoTIFF that say where the image lies on the earth and what its bands are.
+    nodata: the number that marks holes in the file; may be NaN. extra_samples: meaning of the channels of a TIFF beyond
+    those of its colours: 0 unspecified, 1 alpha of premultiplied colours, 2 alpha.
+    """
+
+    profile: bytes | None = None
+    is_srgb: bool = False
+    resolution: tuple[float, float] | None = None
+    description: str | None = None
+    exif: bytes | None = None
+    tags: tuple[Tag, ...] = ()
+    nodata: float | None = None
+    extra_samples: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Raster:
+    """An image in the type of its file.
+
+    values: (H, W, C). alpha: (H, W) in the same type, whose largest value (1 for floats) is opaque; None: all opaque.
+    valid: (H, W), False in holes, where the image has no value: "no data", NaN, transparent, or masked out; None: there
+    are none. Values in holes are filled from around them.
+    """
+
+    values: Array
+    alpha: Array | None = None
+    valid: Mask | None = None
+    metadata: Metadata = Metadata()
+
+
+def opaque(dtype: np.dtype[Any]) -> float:
+    """The alpha of an opaque pixel in a numpy type."""
+    return 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max)
+
+
+def convert_alpha(alpha: Array, dtype: str) -> Array:
+    """Alpha in another numpy type, with the same transparency."""
+    target = np.dtype(dtype)
+    if alpha.dtype == target:
+        return alpha
+    scaled = alpha.astype(np.float64) * (opaque(target) / opaque(alpha.dtype))
+    return (scaled if target.kind == "f" else scaled.clip(0, opaque(target)).round()).astype(target)

@@ -23,6 +23,7 @@ from cyclegan.cli import (
     push,
     train,
     translate,
+    vrt,
 )
 from cyclegan.errors import CycleganError, InputError, brief, reason_of, remedy_of
 from cyclegan.system.signals import AnnouncedStop, signals_interrupt
@@ -35,6 +36,7 @@ COMMANDS: dict[str, ModuleType] = {
     "evaluate": evaluate,
     "compare": compare,
     "inspect": inspect,
+    "vrt": vrt,
     "bench": bench,
     "import": import_reference,
     "export": export,

@@ -155,6 +155,7 @@ def write_vrt(
     chosen = [band for _, group in groups for band in group]
     _check(chosen)
     full = _union([band.grid for band in chosen])
+    _check_places(groups, full)
     write_bytes(out, _to_xml(groups, full, out, nodata))
     names = tuple(name for name, _ in groups)
     return StackedImage(out, full.height, full.width, names, len({band.path for band in chosen}), tuple(notes))
@@ -233,9 +234,7 @@ def _all_bands(found: Sequence[_Band]) -> list[tuple[str, list[_Band]]]:
             raise InputError(
                 f"{first.path} has {first.count} band(s) and {band.path} has {band.count}; name the bands with --bands."
             )
-    return [
-        (found[index].name, [band for band in found if band.number == index + 1]) for index in range(first.count)
-    ]
+    return [(found[index].name, [band for band in found if band.number == index + 1]) for index in range(first.count)]
 
 
 def _check(bands: Sequence[_Band]) -> None:
@@ -270,6 +269,19 @@ def _check(bands: Sequence[_Band]) -> None:
                 f"{band} is rotated and lies beside {first}; bring both to north first: "
                 f"{warp_command(band.path, first.grid.crs, None)}"
             )
+
+
+def _check_places(groups: Sequence[tuple[str, list[_Band]]], full: _Grid) -> None:
+    """Raises InputError if one band has files in other places than the others."""
+    places = [
+        {(*map(round, full.offset(band.grid)), band.grid.height, band.grid.width): band for band in group}
+        for _, group in groups
+    ]
+    for index, mine in enumerate(places):
+        for other, theirs in enumerate(places):
+            missing = sorted(theirs.keys() - mine.keys())
+            if missing:
+                raise InputError(f"{groups[index][0]} is missing where {groups[other][0]} has {theirs[missing[0]]}.")
 
 
 def crs_name(crs: Any) -> str:

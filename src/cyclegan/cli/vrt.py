@@ -14,7 +14,7 @@ EXAMPLES = """examples:
   cyclegan vrt tiles/ --out region.vrt                     (scenes beside each other become one image)
   cyclegan vrt red.tif nir.tif --out two.vrt
 
-No pixel is copied: a VRT is a small text that GDAL, QGIS and all commands here read as one image. Needs cyclegan[geo]."""
+No pixel is copied: a VRT is a small text that GDAL, QGIS and all commands read as one image. Needs cyclegan[geo]."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -12,7 +13,9 @@ import numpy as np
 
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
-from cyclegan.images.raster import Mask, Metadata, Raster, Tag
+from cyclegan.images.formats import Header
+from cyclegan.images.holes import both, find_holes
+from cyclegan.images.raster import Metadata, Raster, Tag
 from cyclegan.images.regions import Box
 
 # ModelPixelScale, ModelTiepoint, ModelTransformation, the GeoKeys, the coefficients of an RPC, and GDAL's own metadata.
@@ -60,19 +63,19 @@ def _open(path: Path, mode: str = "r") -> Any:
 
 
 def read(path: Path) -> Raster:
-    """All bands of a file in their own type, with its holes and its place on the earth."""
+    """All bands of a file in their own type, with its mask and its place on the earth."""
     with open_dataset(path) as dataset:
-        return _read(dataset, None)
+        return _read(dataset, _Bands.of(dataset), metadata_of(dataset), None)
 
 
-def probe(path: Path) -> Any:
-    """The header; see `cyclegan.images.formats.Header`."""
-    from cyclegan.images.formats import Header
-
+def probe(path: Path) -> Header:
+    """The header, without decoding."""
     with open_dataset(path) as dataset:
-        bands = _Bands(dataset)
-        has_alpha = bands.alpha is not None
-        return Header(dataset.height, dataset.width, dataset.dtypes[0], bands.num_channels + has_alpha, has_alpha)
+        bands = _Bands.of(dataset)
+        channels: int | None = bands.num_channels
+        if dataset.dtypes[0] == "uint8" and bands.num_channels - bands.has_alpha in (1, 3):
+            channels = None  # a picture
+        return Header(dataset.height, dataset.width, dataset.dtypes[0], channels, channels is not None and bands.has_alpha)
 
 
 def size(path: str) -> tuple[int, int]:
@@ -81,59 +84,71 @@ def size(path: str) -> tuple[int, int]:
         return dataset.height, dataset.width
 
 
+@dataclass(frozen=True)
 class _Bands:
-    """Which bands of a dataset are values, which one is transparency, and which colours a palette has."""
+    """How the bands of a dataset become channels. order: band numbers; has_alpha: the last one is transparency.
 
-    def __init__(self, dataset: Any) -> None:
+    palette: the colours of a dataset of one band, (256, 3), or None.
+    """
+
+    order: list[int]
+    has_alpha: bool
+    palette: Array | None
+
+    @classmethod
+    def of(cls, dataset: Any) -> "_Bands":
         from rasterio.enums import ColorInterp
 
-        interp = dataset.colorinterp
-        is_alpha = [kind == ColorInterp.alpha for kind in interp]
-        self.alpha = is_alpha.index(True) + 1 if any(is_alpha) and dataset.count > 1 else None
-        self.values = [number for number in range(1, dataset.count + 1) if number != self.alpha]
-        self.palette: Array | None = None
-        if len(self.values) == 1 and interp[0] == ColorInterp.palette and dataset.dtypes[0] == "uint8":
-            table = np.zeros((256, 3), np.uint8)
+        interp, numbers = dataset.colorinterp, list(range(1, dataset.count + 1))
+        alpha = [number for number in numbers if interp[number - 1] == ColorInterp.alpha][:1]
+        order = [number for number in numbers if number not in alpha] + alpha
+        palette = None
+        if order == [1] and interp[0] == ColorInterp.palette and dataset.dtypes[0] == "uint8":
+            palette = np.zeros((256, 3), np.uint8)
             for index, colour in dataset.colormap(1).items():
-                table[index] = colour[:3]
-            self.palette = table
+                palette[index] = colour[:3]
+        return cls(order, bool(alpha) and len(order) > 1, palette)
 
     @property
     def num_channels(self) -> int:
-        return len(self.values) if self.palette is None else 3
+        return len(self.order) if self.palette is None else 3
+
+    @property
+    def extra_samples(self) -> tuple[int, ...] | None:
+        """As `Metadata.extra_samples`."""
+        colours = self.num_channels - self.has_alpha
+        extra = (*(0,) * (colours - (3 if colours in (3, 4) else 1)), *((2,) if self.has_alpha else ()))
+        return extra or None
 
 
-def _read(dataset: Any, box: Box | None, metadata: Metadata | None = None) -> Raster:
+def _read(dataset: Any, bands: _Bands, metadata: Metadata, box: Box | None) -> Raster:
     """A box of a dataset, or all of it."""
-    window = None if box is None else ((box.top, box.bottom), (box.left, box.right))
-    bands = _Bands(dataset)
-    values = np.ascontiguousarray(np.moveaxis(dataset.read(bands.values, window=window), 0, -1))
-    if bands.palette is not None:
-        values = bands.palette[values[..., 0]]
-    alpha = None if bands.alpha is None else dataset.read(bands.alpha, window=window)
-    return Raster(values, alpha, _mask(dataset, window), metadata_of(dataset) if metadata is None else metadata)
-
-
-def _mask(dataset: Any, window: Any) -> Mask | None:
-    """The mask band of a dataset; None if it has none. Holes by number and by alpha are found by the caller."""
     from rasterio.enums import MaskFlags
 
-    flags = dataset.mask_flag_enums[0]
-    if MaskFlags.per_dataset not in flags or MaskFlags.alpha in flags:
-        return None
-    valid: Mask = dataset.read_masks(1, window=window) > 0
-    return valid
+    window = None if box is None else ((box.top, box.bottom), (box.left, box.right))
+    values = np.ascontiguousarray(np.moveaxis(dataset.read(bands.order, window=window), 0, -1))
+    # Holes by a number or by alpha are found by the caller, as those of every format.
+    flags, valid = dataset.mask_flag_enums[0], None
+    if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
+        valid = dataset.read_masks(1, window=window) > 0
+    if bands.palette is not None:
+        found = find_holes(values, metadata.nodata)
+        values, valid = bands.palette[values[..., 0]], both(valid, found)
+    return Raster(values, None, valid, metadata)
 
 
 def metadata_of(dataset: Any) -> Metadata:
     """The place of a dataset on the earth and what its bands are, as TIFF tags, and its number for holes."""
-    tags = dataset.tags()
+    tags, bands = dataset.tags(), _Bands.of(dataset)
     numbers = [number for number in dataset.nodatavals if number is not None]
+    names = [dataset.descriptions[number - 1] for number in bands.order]
     return Metadata(
         resolution=_resolution(tags),
         description=tags.get("TIFFTAG_IMAGEDESCRIPTION"),
         tags=_tags_of(dataset),
         nodata=numbers[0] if numbers else None,
+        extra_samples=bands.extra_samples,
+        band_names=tuple(names) if all(names) else (),
     )
 
 
@@ -154,14 +169,14 @@ def _tags_of(dataset: Any) -> tuple[Tag, ...]:
 
     gcps, gcps_crs = dataset.gcps
     place = {"gcps": gcps, "crs": gcps_crs} if gcps else {"transform": dataset.transform, "crs": dataset.crs}
-    count = len(_Bands(dataset).values)
+    order = _Bands.of(dataset).order
     with MemoryFile() as memory:
-        with memory.open(driver="GTiff", width=1, height=1, count=count, dtype="uint8", **place) as twin:
+        with memory.open(driver="GTiff", width=1, height=1, count=len(order), dtype="uint8", **place) as twin:
             own = {name: text for name, text in dataset.tags().items() if not name.startswith("TIFFTAG_")}
             twin.update_tags(**own)
             if dataset.rpcs is not None:
                 twin.rpcs = dataset.rpcs
-            twin.descriptions = [dataset.descriptions[number - 1] for number in _Bands(dataset).values]
+            twin.descriptions = [dataset.descriptions[number - 1] for number in order]
         content = memory.read()
     with tifffile.TiffFile(io.BytesIO(content)) as file:
         found = [tag for tag in file.pages[0].tags.values() if tag.code in (*PLACE_TAGS, GDAL_METADATA)]
@@ -174,7 +189,7 @@ class GeoReader:
     def __init__(self, path: Path, dataset: Any) -> None:
         self._path, self._dataset = path, dataset
         self.height, self.width = int(dataset.height), int(dataset.width)
-        self.metadata = metadata_of(dataset)
+        self.metadata, self._bands = metadata_of(dataset), _Bands.of(dataset)
 
     @classmethod
     def open(cls, path: Path) -> "GeoReader":
@@ -190,7 +205,7 @@ class GeoReader:
         """All bands of a box inside the image, holes unfilled. Raises UnreadableError if the file is damaged."""
         try:
             with _environment():
-                return _read(self._dataset, box, self.metadata)
+                return _read(self._dataset, self._bands, self.metadata, box)
         except Exception as error:
             raise UnreadableError(f"{self._path} is damaged: {error}") from error
 

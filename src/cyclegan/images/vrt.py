@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 from cyclegan.errors import InputError
 from cyclegan.images.file_list import list_files
-from cyclegan.images.geo import import_rasterio
+from cyclegan.images.geo import import_rasterio, open_dataset
 from cyclegan.system.atomic import write_bytes
 
 # Files in which bands are looked for.
@@ -37,7 +37,7 @@ _Element: TypeAlias = ElementTree.Element
 
 
 @dataclass(frozen=True)
-class _Grid:
+class Grid:
     """Where a file's pixels lie. crs and transform as rasterio has them; gcps: points with x, y, z, row and col."""
 
     crs: Any
@@ -62,12 +62,12 @@ class _Grid:
         (left, top), (right, bottom) = self.transform * (0, 0), self.transform * (self.width, self.height)
         return left, bottom, right, top
 
-    def offset(self, other: "_Grid") -> tuple[float, float]:
+    def offset(self, other: "Grid") -> tuple[float, float]:
         """Column and row of another grid's first pixel."""
         column, row = ~self.transform * (other.transform * (0, 0))
         return column, row
 
-    def has_pixels_of(self, other: "_Grid") -> bool:
+    def has_pixels_of(self, other: "Grid") -> bool:
         """Whether the pixels of both coincide where they overlap."""
         mine, theirs = tuple(self.transform)[:6], tuple(other.transform)[:6]
         size = max(map(abs, mine[:2] + mine[3:5]))
@@ -75,7 +75,7 @@ class _Grid:
         same = all(abs(mine[i] - theirs[i]) * extent <= _SAME * size for i in (0, 1, 3, 4))
         return same and all(abs(value - round(value)) <= _SAME for value in self.offset(other))
 
-    def coincides(self, other: "_Grid") -> bool:
+    def coincides(self, other: "Grid") -> bool:
         """Whether both cover the same pixels."""
         shapes = (self.height, self.width) == (other.height, other.width)
         return shapes and self.has_pixels_of(other) and max(map(abs, self.offset(other))) <= _SAME
@@ -92,7 +92,7 @@ class _Band:
     dtype: str
     nodata: float | None
     has_mask: bool
-    grid: _Grid
+    grid: Grid
 
     def __str__(self) -> str:
         return str(self.path) if self.count == 1 else f"{self.path} band {self.number}"
@@ -181,9 +181,8 @@ def _bands_of(path: Path, *, is_given: bool) -> list[_Band]:
     from rasterio.enums import MaskFlags
 
     try:
-        with rasterio.open(path) as file:
-            gcps, gcps_crs = file.gcps
-            grid = _Grid(file.crs, file.transform, file.height, file.width, tuple(gcps), gcps_crs)
+        with open_dataset(path) as file:
+            grid = grid_of(file)
             return [
                 _Band(
                     path,
@@ -201,6 +200,12 @@ def _bands_of(path: Path, *, is_given: bool) -> list[_Band]:
         if is_given:
             raise InputError(f"{path} cannot be read: {error}") from None
         return []
+
+
+def grid_of(dataset: Any) -> Grid:
+    """Where the pixels of a dataset of rasterio lie."""
+    gcps, gcps_crs = dataset.gcps
+    return Grid(dataset.crs, dataset.transform, dataset.height, dataset.width, tuple(gcps), gcps_crs)
 
 
 def _choose(name: str, found: Sequence[_Band], notes: list[str]) -> list[_Band]:
@@ -271,7 +276,7 @@ def _check(bands: Sequence[_Band]) -> None:
             )
 
 
-def _check_places(groups: Sequence[tuple[str, list[_Band]]], full: _Grid) -> None:
+def _check_places(groups: Sequence[tuple[str, list[_Band]]], full: Grid) -> None:
     """Raises InputError if one band has files in other places than the others."""
     places = [
         {(*map(round, full.offset(band.grid)), band.grid.height, band.grid.width): band for band in group}
@@ -292,7 +297,7 @@ def crs_name(crs: Any) -> str:
     return ":".join(code) if code else "a coordinate system of its own"
 
 
-def warp_command(path: Path, crs: Any, grid: _Grid | None) -> str:
+def warp_command(path: Path, crs: Any, grid: Grid | None) -> str:
     """The command of GDAL that brings a file to another coordinate system, and to the pixels of a grid."""
     system = ":".join(crs.to_authority() or ()) if crs else ""
     words = ["gdalwarp", "-r", "bilinear"]
@@ -309,7 +314,7 @@ def _new_name(path: Path, ending: str) -> str:
     return shlex.quote(f"{path.stem}_{ending}.tif")
 
 
-def _union(grids: Sequence[_Grid]) -> _Grid:
+def _union(grids: Sequence[Grid]) -> Grid:
     """The grid that covers all of these, which have the same pixels."""
     first = grids[0]
     corners = [(*map(round, first.offset(grid)), grid) for grid in grids]
@@ -321,10 +326,10 @@ def _union(grids: Sequence[_Grid]) -> _Grid:
     from rasterio.transform import Affine
 
     transform = first.transform * Affine.translation(left, top)
-    return _Grid(first.crs, transform, bottom - top, right - left)
+    return Grid(first.crs, transform, bottom - top, right - left)
 
 
-def _to_xml(groups: Sequence[tuple[str, list[_Band]]], full: _Grid, out: Path, nodata: float | None) -> bytes:
+def _to_xml(groups: Sequence[tuple[str, list[_Band]]], full: Grid, out: Path, nodata: float | None) -> bytes:
     """The text of the VRT, as https://gdal.org/en/stable/drivers/raster/vrt.html describes it."""
     root = ElementTree.Element("VRTDataset", rasterXSize=str(full.width), rasterYSize=str(full.height))
     if full.crs:
@@ -359,7 +364,7 @@ def _to_xml(groups: Sequence[tuple[str, list[_Band]]], full: _Grid, out: Path, n
     return ElementTree.tostring(root, encoding="utf-8")
 
 
-def _add_source(element: _Element, band: _Band, number: str, full: _Grid, out: Path) -> None:
+def _add_source(element: _Element, band: _Band, number: str, full: Grid, out: Path) -> None:
     source = ElementTree.SubElement(element, "SimpleSource")
     relative = os.path.relpath(band.path.resolve(), out.parent.resolve())
     name = ElementTree.SubElement(source, "SourceFilename", relativeToVRT="1")

@@ -39,21 +39,21 @@ def import_rasterio() -> Any:
 
 
 @contextmanager
-def open_dataset(path: Path, mode: str = "r") -> Iterator[Any]:
-    """An open dataset of rasterio. Raises ImportError if rasterio is missing."""
-    with _environment():
+def open_dataset(path: Path | str, mode: str = "r", **options: Any) -> Iterator[Any]:
+    """An open dataset of rasterio. options: settings of GDAL. Raises ImportError if rasterio is missing."""
+    with _environment(**options):
         dataset = _open(path, mode)
         with dataset:
             yield dataset
 
 
-def _environment() -> Any:
+def _environment(**options: Any) -> Any:
     import rasterio
 
-    return rasterio.Env(**_OPTIONS)
+    return rasterio.Env(**_OPTIONS, **options)
 
 
-def _open(path: Path, mode: str = "r") -> Any:
+def _open(path: Path | str, mode: str = "r") -> Any:
     """Open without rasterio's warning that a picture has no place on the earth."""
     import rasterio
 

@@ -1,59 +1,62 @@
-"""Add overviews to a finished TIFF, or write it again as a cloud-optimised GeoTIFF (COG), in bounded memory."""
+"""Write a finished TIFF again as a cloud-optimised GeoTIFF (COG): in tiles, with overviews, in bounded memory."""
 
-import shutil
+import errno
+import os
+import tempfile
 from pathlib import Path
+from typing import Any
 
 from cyclegan.errors import InputError
 from cyclegan.images.geo import import_rasterio, open_dataset
+from cyclegan.system.atomic import atomic_path
 
-# Sides of the tiles of a COG, and of the image under which no further overview is made.
-_BLOCK = 512
+# Side of the tiles, and of the smallest overview at most.
+BLOCK = 512
 
 
-def check_overviews(dtype: str) -> None:
-    """Raises InputError if rasterio is missing, or cannot hold the type."""
+def check_cog(dtype: str) -> None:
+    """Raises InputError if rasterio is missing, or GDAL cannot write the type."""
     rasterio = import_rasterio()
-    if not rasterio.dtypes.check_dtype(dtype):
-        raise InputError(f"The result is {dtype}, which GDAL cannot write; leave out --overviews and --cog.")
-
-
-def add_overviews(path: Path) -> None:
-    """Add overviews of half the size each to a TIFF, until one has at most 512 pixels on its longer side."""
-    from rasterio.enums import Resampling
-
-    factors = []
-    with open_dataset(path, "r+") as dataset:
-        longer = max(dataset.height, dataset.width)
-        while longer > _BLOCK * 2 ** len(factors):
-            factors.append(2 ** (len(factors) + 1))
-        if factors:
-            dataset.build_overviews(factors, Resampling.average)
+    if dtype == "float16" or not rasterio.dtypes.check_dtype(dtype):
+        raise InputError(f"The result is {dtype}, which GDAL does not write; leave out --cog.")
 
 
 def write_cog(source: Path, target: Path) -> None:
-    """Write a TIFF as a cloud-optimised one: tiled, with overviews, and all directories before the data."""
+    """Write `target` from a finished TIFF, with the same pixels, metadata and holes; complete or absent.
+
+    Each overview is half as large as the one before, of means of the pixels that are no holes, down to 512 pixels. All
+    directories precede the data (https://docs.ogc.org/is/21-026/21-026.html). GDAL keeps at most 256 MB in memory, and
+    puts a file with the overviews beside the target while it works. Raises OSError if the disk is full.
+    """
+    import rasterio
     import rasterio.shutil
 
-    with open_dataset(source) as dataset:
-        kind = dataset.dtypes[0]
-        rasterio.shutil.copy(
-            dataset,
-            target,
-            driver="COG",
-            blocksize=_BLOCK,
-            compress="deflate",
-            predictor="yes",
-            level=6,
-            overview_resampling="average",
-            bigtiff="if_safer",
-        )
-    del kind
+    options: dict[str, Any] = {"blocksize": BLOCK, "compress": "deflate", "predictor": "yes", "bigtiff": "if_safer"}
+    with atomic_path(target) as partial:
+        try:
+            with open_dataset(source) as dataset:
+                rasterio.shutil.copy(dataset, partial, driver="COG", overview_resampling="average", **options)
+        except rasterio.errors.RasterioError as error:
+            raise OSError(errno.EIO, str(error)) from error
+        finally:
+            for rest in partial.parent.glob(f"{partial.name}*.tmp"):
+                rest.unlink()
+        _check_whole(partial)
 
 
-def finish_tiff(source: Path, target: Path, *, cog: bool) -> None:
-    """Write `target` from a finished TIFF, with overviews; cog: as a cloud-optimised GeoTIFF."""
-    if cog:
-        write_cog(source, target)
-        return
-    shutil.copyfile(source, target)
-    add_overviews(target)
+def write_cog_of(target: Path, content: memoryview) -> None:
+    """As `write_cog`, from the bytes of a TIFF."""
+    with tempfile.TemporaryDirectory(prefix="cyclegan-") as folder:
+        plain = Path(folder) / "plain.tif"
+        plain.write_bytes(content)
+        write_cog(plain, target)
+
+
+def _check_whole(path: Path) -> None:
+    """Raises OSError if a TIFF ends before its data: GDAL may print an error of the disk and go on."""
+    import tifffile
+
+    with tifffile.TiffFile(path) as file:
+        ends = [max(map(sum, zip(page.dataoffsets, page.databytecounts, strict=True))) for page in file.pages]
+    if max(ends) > path.stat().st_size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

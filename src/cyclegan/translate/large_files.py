@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -138,6 +138,14 @@ def _image_bytes(translator: Translator, height: int, width: int) -> int:
     return height * width * (4 * values + translator.source.pixel_bytes + translator.target.pixel_bytes)
 
 
+def _rows_of(image: RegionReader, box: Box, *, has_holes: bool) -> Raster:
+    """Rows of the input. All have a mask or none has, so that all rows of the result have the same channels."""
+    given = image.read_raster(box)
+    if not has_holes or given.valid is not None:
+        return given
+    return replace(given, valid=np.ones(given.values.shape[:2], bool))
+
+
 @dataclass(frozen=True)
 class _TiledTranslation:
     """The translation of one file in tiles. writer: how its target is written in tiles, or None."""
@@ -219,6 +227,7 @@ class _TiledTranslation:
         notes: list[str] = []
         height, width = image.height, image.width
         num_rows, side = -(-height // self.tile), writer.tile_side(self.tile)
+        has_holes = image.has_holes()
         with PartialResult.open(self.target, self._key(plan), notes) as partial:
             possible = plans(self.translator.original, is_given=self.statistics != "exact")
             plan = partial.plan(plan, possible, lambda plan: self._fits(height, width, plan))
@@ -228,7 +237,7 @@ class _TiledTranslation:
                 if partial.num_rows < num_rows:
                     for row in self.rows(image, plan, partial):
                         top = partial.num_rows * self.tile
-                        given = image.read_raster(Box(top, top + len(row), 0, width))
+                        given = _rows_of(image, Box(top, top + len(row), 0, width), has_holes=has_holes)
                         partial.append(writer.encode_rows(with_alpha(self.finish(row, given)[0]), side))
             except (InputError, UnreadableError) as error:
                 if not isinstance(error.__cause__, OSError):  # the file is bad: there is nothing to resume
@@ -236,7 +245,7 @@ class _TiledTranslation:
                 raise
             self.on_progress("writing", 1.0)
             # What all rows have in common, by the first one.
-            dtype, first = self.translator.target.dtype, image.read_raster(Box(0, 1, 0, width))
+            dtype, first = self.translator.target.dtype, _rows_of(image, Box(0, 1, 0, width), has_holes=has_holes)
             sample, carried = self.finish(np.zeros((1, width, self.translator.target.channels), dtype), first)
             has_alpha = sample.alpha is not None
             shape = (height, width, self.translator.target.channels + has_alpha)

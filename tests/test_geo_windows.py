@@ -6,12 +6,11 @@ import rasterio
 import tifffile
 from rasterio.transform import Affine
 from rasterio.windows import Window as RasterioWindow
+from test_geo import KINDS, WHOLE_AND_TILES, model, translate, values_of  # noqa: F401
 
 from cyclegan import InputError
 from cyclegan.images.vrt import write_vrt
 from geo_files import NORTH_UP, place_of, smooth, write_geotiff
-from test_geo import KINDS, WHOLE_AND_TILES, model, translate, values_of  # noqa: F401
-
 
 # ---- windows
 

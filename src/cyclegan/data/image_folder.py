@@ -16,6 +16,7 @@ from cyclegan.images.file_formats import image_suffixes
 from cyclegan.images.file_list import FileList, list_images
 from cyclegan.images.formats import ImageFormat, gives_channels
 from cyclegan.images.headers import HeaderIndex, Headers, read_headers
+from cyclegan.images.places import check_units
 from cyclegan.system.json_files import describe_validation_error
 
 Positions = NDArray[np.intp]
@@ -86,6 +87,7 @@ def scan_folder(
         firsts = sorted(scan.first_of_type.items(), key=lambda item: item[1])
         examples = ", ".join(f"{scan.files[position].name} is {dtype}" for dtype, position in firsts)
         raise InputError(f"{root} mixes types of images ({examples}); convert them to one type.")
+    check_units(paths)
     (dtype,) = scan.first_of_type
     if value_range is not None:
         low, high = value_range

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from cyclegan.images import npy, pillow, tiff
+from cyclegan.images import geo, npy, pillow, tiff
 from cyclegan.images.formats import FileFormat, Kept
 from cyclegan.images.raster import Raster
 from cyclegan.images.tiff_regions import TILED_TIFF, TiffReader
@@ -66,6 +66,15 @@ FILE_FORMATS: dict[str, FileFormat] = {
         size=tiff.size,
         open_regions=TiffReader.open,
         tiled_writer=TILED_TIFF,
+    ),
+    # What GDAL reads beside TIFF: one image of many files, Erdas Imagine and ENVI, and heights of SRTM.
+    "gdal": FileFormat(
+        suffixes=(".vrt", ".img", ".hgt"),
+        read=geo.read,
+        install="cyclegan[geo]",
+        probe=geo.probe,
+        size=geo.size,
+        open_regions=geo.GeoReader.open,
     ),
     "npy": FileFormat(suffixes=(".npy",), read=npy.read, write=npy.write, holds=None, probe=npy.probe, size=npy.size),
 }

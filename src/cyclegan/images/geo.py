@@ -13,14 +13,12 @@ import numpy as np
 
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
-from cyclegan.images.formats import Header
+from cyclegan.images.formats import Header, ImageFormat
 from cyclegan.images.holes import both, find_holes
 from cyclegan.images.raster import Metadata, Raster, Tag
 from cyclegan.images.regions import Box
-
-# ModelPixelScale, ModelTiepoint, ModelTransformation, the GeoKeys, the coefficients of an RPC, and GDAL's own metadata.
-PLACE_TAGS = (33550, 33922, 34264, 34735, 34736, 34737, 50844)
-GDAL_METADATA = 42112
+from cyclegan.images.sample_reader import SampleReader
+from cyclegan.images.tiff_tags import GDAL_METADATA, PLACE_TAGS
 
 # Megabytes of blocks that GDAL keeps. A VRT cannot run code, whatever the file asks for.
 _OPTIONS = {"GDAL_CACHEMAX": 256, "GDAL_VRT_ENABLE_PYTHON": "NO"}
@@ -75,7 +73,9 @@ def probe(path: Path) -> Header:
         channels: int | None = bands.num_channels
         if dataset.dtypes[0] == "uint8" and bands.num_channels - bands.has_alpha in (1, 3):
             channels = None  # a picture
-        return Header(dataset.height, dataset.width, dataset.dtypes[0], channels, channels is not None and bands.has_alpha)
+        return Header(
+            dataset.height, dataset.width, dataset.dtypes[0], channels, channels is not None and bands.has_alpha
+        )
 
 
 def size(path: str) -> tuple[int, int]:
@@ -123,18 +123,22 @@ class _Bands:
 
 def _read(dataset: Any, bands: _Bands, metadata: Metadata, box: Box | None) -> Raster:
     """A box of a dataset, or all of it."""
-    from rasterio.enums import MaskFlags
-
     window = None if box is None else ((box.top, box.bottom), (box.left, box.right))
     values = np.ascontiguousarray(np.moveaxis(dataset.read(bands.order, window=window), 0, -1))
     # Holes by a number or by alpha are found by the caller, as those of every format.
-    flags, valid = dataset.mask_flag_enums[0], None
-    if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
-        valid = dataset.read_masks(1, window=window) > 0
+    valid = dataset.read_masks(1, window=window) > 0 if _has_mask(dataset) else None
     if bands.palette is not None:
         found = find_holes(values, metadata.nodata)
         values, valid = bands.palette[values[..., 0]], both(valid, found)
     return Raster(values, None, valid, metadata)
+
+
+def _has_mask(dataset: Any) -> bool:
+    """Whether a dataset has a mask band."""
+    from rasterio.enums import MaskFlags
+
+    flags = dataset.mask_flag_enums[0]
+    return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
 
 
 def metadata_of(dataset: Any) -> Metadata:
@@ -148,7 +152,7 @@ def metadata_of(dataset: Any) -> Metadata:
         tags=_tags_of(dataset),
         nodata=numbers[0] if numbers else None,
         extra_samples=bands.extra_samples,
-        band_names=tuple(names) if all(names) else (),
+        band_names=tuple(name or "" for name in names) if any(names) else (),
     )
 
 
@@ -183,29 +187,40 @@ def _tags_of(dataset: Any) -> tuple[Tag, ...]:
         return tuple((tag.code, int(tag.dtype), tag.count, tag.value, True) for tag in found)
 
 
-class GeoReader:
+class GeoReader(SampleReader):
     """A file by region, (h, w, C), through rasterio."""
 
-    def __init__(self, path: Path, dataset: Any) -> None:
-        self._path, self._dataset = path, dataset
-        self.height, self.width = int(dataset.height), int(dataset.width)
-        self.metadata, self._bands = metadata_of(dataset), _Bands.of(dataset)
+    def __init__(self, path: Path, image_format: ImageFormat, dataset: Any) -> None:
+        super().__init__(path, image_format, dataset.height, dataset.width, dataset.dtypes[0], metadata_of(dataset))
+        self._dataset, self._bands = dataset, _Bands.of(dataset)
 
     @classmethod
-    def open(cls, path: Path) -> "GeoReader":
-        """Raises UnreadableError for a damaged file, InputError without rasterio."""
-        import_rasterio()
+    def open(cls, path: Path, image_format: ImageFormat) -> "GeoReader | None":
+        """None for a file whose type or channels are not those of the format, which reading it as a whole reports.
+
+        Raises UnreadableError for a damaged file, ImportError without rasterio.
+        """
         try:
             with _environment():
-                return cls(path, _open(path))
+                dataset = _open(path)
+                reader = cls(path, image_format, dataset)
+        except ImportError:
+            raise
         except Exception as error:
             raise UnreadableError(f"{path} cannot be read: {error}") from error
+        if dataset.dtypes[0] == image_format.dtype and reader.fits_format(reader._bands.num_channels):
+            return reader
+        reader.close()
+        return None
 
-    def read_raster(self, box: Box) -> Raster:
-        """All bands of a box inside the image, holes unfilled. Raises UnreadableError if the file is damaged."""
+    @property
+    def has_mask(self) -> bool:
+        return _has_mask(self._dataset)
+
+    def samples(self, box: Box) -> Raster:
         try:
             with _environment():
-                return _read(self._dataset, self._bands, self.metadata, box)
+                return _read(self._dataset, self._bands, self._described, box)
         except Exception as error:
             raise UnreadableError(f"{self._path} is damaged: {error}") from error
 

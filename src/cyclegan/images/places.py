@@ -41,7 +41,9 @@ def check_same_place(first: Path, second: Path) -> None:
     if crs != other_crs:
         raise InputError(f"{second} lies in {crs_name(other_crs)} and {first} in {crs_name(crs)}; {command}")
     corners = ((0, 0), (grid.width, 0), (0, grid.height))
-    shift = max(abs(at - to) for x, y in corners for at, to in zip(~grid.transform * (other.transform * (x, y)), (x, y)))
+    shift = max(
+        abs(at - to) for x, y in corners for at, to in zip(~grid.transform * (other.transform * (x, y)), (x, y))
+    )
     if shift > _MAX_SHIFT:
         raise InputError(f"{second} lies up to {shift:.4g} pixels from {first} on the earth; {command}")
 
@@ -52,7 +54,7 @@ def check_units(paths: Sequence[Path]) -> None:
     Up to 64 of them are looked at. Zones of one projection may differ: their pixels are alike.
     """
     found: dict[bool, tuple[Path, Any]] = {}
-    for path in evenly_spaced([path for path in paths if path.suffix.lower() in _SUFFIXES], _MAX_FILES):
+    for path in evenly_spaced(paths, _MAX_FILES):
         place = _place(path)
         if place is not None:
             found.setdefault(bool(place[0].is_geographic), (path, place[0]))

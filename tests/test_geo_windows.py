@@ -146,7 +146,7 @@ def test_gaps_between_the_files_of_a_vrt_are_holes_of_the_result(model, tmp_path
         assert file.nodata == nodata
 
 
-def test_a_vrt_goes_into_training_and_stands_in_a_folder_for_its_files(model, tmp_path):  # noqa: F811
+def test_a_vrt_goes_into_training_and_stands_in_a_folder_for_its_files(tmp_path):
     from cyclegan.images.codecs import read_as
     from cyclegan.images.file_list import list_images
 
@@ -240,13 +240,13 @@ def test_overviews_of_masks(model, tmp_path, flag, tile):  # noqa: F811
 
 def test_overviews_are_for_tiffs(model, tmp_path):  # noqa: F811
     source = write_geotiff(tmp_path / "in.tif")
-    check_message(model(), source, tmp_path / "no.png", ("--cog",), "--cog is for TIFFs")
+    check_message(model(), source, tmp_path / "no.png", ("--cog",), "A COG is a TIFF, and")
 
 
 def test_a_stop_while_overviews_are_made_leaves_the_rows_and_no_target(model, tmp_path, monkeypatch):  # noqa: F811
     source = write_geotiff(tmp_path / "in.tif", smooth(300, 400))
     with monkeypatch.context() as patch:
-        patch.setattr("cyclegan.images.overviews.write_cog", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr("cyclegan.translate.large_files.write_cog", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(SystemExit):
             translate(model(), source, tmp_path / "out.tif", "--cog", "--tile", "64")
     assert not (tmp_path / "out.tif").exists()

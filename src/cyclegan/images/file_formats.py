@@ -77,6 +77,8 @@ FILE_FORMATS: dict[str, FileFormat] = {
         probe=geo.probe,
         size=geo.size,
         open_regions=geo.GeoReader.open,
+        also_reads=geo.also_reads,
+        written_as=".tif",
     ),
     "npy": FileFormat(suffixes=(".npy",), read=npy.read, write=npy.write, holds=None, probe=npy.probe, size=npy.size),
 }

@@ -108,6 +108,8 @@ class FileFormat:
     read_page: like `read`, the page of this name; where pages have no names, of this number, from 1 on.
     open_regions: open a file for reading by region, or None if it must be read as a whole.
     tiled_writer: how an image is written in tiles, so that it need not fit into memory.
+    also_reads: other files that the image comes from, such as those of a VRT.
+    written_as: suffix of the translations of files that this format cannot write; default: .png, or .tif.
     """
 
     suffixes: tuple[str, ...]
@@ -124,6 +126,8 @@ class FileFormat:
     read_page: Callable[[Path, str], Decoded] | None = None
     open_regions: Callable[[Path, ImageFormat], RegionReader | None] = lambda _path, _format: None
     tiled_writer: TiledWriter | None = None
+    also_reads: Callable[[Path], list[Path]] = lambda _: []
+    written_as: str = ""
 
     def __post_init__(self) -> None:
         for suffix in self.suffixes:

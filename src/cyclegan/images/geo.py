@@ -84,6 +84,13 @@ def size(path: str) -> tuple[int, int]:
         return dataset.height, dataset.width
 
 
+def also_reads(path: Path) -> list[Path]:
+    """The files on disk that a dataset consists of, without itself."""
+    with open_dataset(path) as dataset:
+        others = [Path(name) for name in dataset.files]
+    return [other for other in others if other.is_file() and not other.samefile(path)]
+
+
 @dataclass(frozen=True)
 class _Bands:
     """How the bands of a dataset become channels. order: band numbers; has_alpha: the last one is transparency.

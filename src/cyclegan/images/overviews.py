@@ -3,20 +3,27 @@
 import errno
 import os
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from cyclegan.errors import InputError
+from cyclegan.images.codecs import write_image
+from cyclegan.images.file_formats import FILE_FORMATS
 from cyclegan.images.geo import import_rasterio, open_dataset
+from cyclegan.images.raster import Raster
 from cyclegan.system.atomic import atomic_path
 
 # Side of the tiles, and of the smallest overview at most.
 BLOCK = 512
 
 
-def check_cog(dtype: str) -> None:
-    """Raises InputError if rasterio is missing, or GDAL cannot write the type."""
+def check_cog(dtype: str, targets: Iterable[Path]) -> None:
+    """Raises InputError if rasterio is missing, GDAL cannot write the type, or a target is no TIFF."""
     rasterio = import_rasterio()
+    for path in targets:
+        if path.suffix.lower() not in FILE_FORMATS["tiff"].suffixes:
+            raise InputError(f"A COG is a TIFF, and {path} would be none; translate TIFFs alone, or leave out --cog.")
     if dtype == "float16" or not rasterio.dtypes.check_dtype(dtype):
         raise InputError(f"The result is {dtype}, which GDAL does not write; leave out --cog.")
 
@@ -44,12 +51,15 @@ def write_cog(source: Path, target: Path) -> None:
         _check_whole(partial)
 
 
-def write_cog_of(target: Path, content: memoryview) -> None:
-    """As `write_cog`, from the bytes of a TIFF."""
+def write_finished(path: Path, raster: Raster, *, cog: bool) -> None:
+    """As `write_image`; cog: a TIFF as a COG."""
+    if not cog:
+        write_image(path, raster)
+        return
     with tempfile.TemporaryDirectory(prefix="cyclegan-") as folder:
         plain = Path(folder) / "plain.tif"
-        plain.write_bytes(content)
-        write_cog(plain, target)
+        write_image(plain, raster)
+        write_cog(plain, path)
 
 
 def _check_whole(path: Path) -> None:

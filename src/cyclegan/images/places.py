@@ -1,5 +1,6 @@
 """Whether images lie in the same place on the earth, or at least have pixels of one kind; nothing is reprojected."""
 
+import math
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib.util import find_spec
@@ -41,9 +42,8 @@ def check_same_place(first: Path, second: Path) -> None:
     if crs != other_crs:
         raise InputError(f"{second} lies in {crs_name(other_crs)} and {first} in {crs_name(crs)}; {command}")
     corners = ((0, 0), (grid.width, 0), (0, grid.height))
-    shift = max(
-        abs(at - to) for x, y in corners for at, to in zip(~grid.transform * (other.transform * (x, y)), (x, y))
-    )
+    moved = [~grid.transform * (other.transform * corner) for corner in corners]
+    shift = max(math.dist(corner, at) for corner, at in zip(corners, moved, strict=True))
     if shift > _MAX_SHIFT:
         raise InputError(f"{second} lies up to {shift:.4g} pixels from {first} on the earth; {command}")
 
@@ -61,6 +61,6 @@ def check_units(paths: Sequence[Path]) -> None:
     if len(found) == 2:
         (degrees, degrees_crs), (metres, metres_crs) = found[True], found[False]
         raise InputError(
-            f"{degrees} has pixels of degrees ({crs_name(degrees_crs)}) and {metres} of metres ({crs_name(metres_crs)}); "
-            f"reproject one kind: {warp_command(degrees, metres_crs, None)}"
+            f"{degrees} has pixels of degrees ({crs_name(degrees_crs)}) and {metres} of metres "
+            f"({crs_name(metres_crs)}); reproject one kind: {warp_command(degrees, metres_crs, None)}"
         )

@@ -1,15 +1,20 @@
 """A part of an image: where it lies, and the tags that say so in its own file."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from cyclegan.errors import InputError
 from cyclegan.images import Array
+from cyclegan.images.codecs import read_raster
+from cyclegan.images.file_formats import file_format_of
+from cyclegan.images.formats import ImageFormat
 from cyclegan.images.raster import Metadata, Raster, Tag
 from cyclegan.images.regions import Box, RegionReader
+from cyclegan.system.json_files import shown
 
 
 @dataclass(frozen=True)
@@ -27,24 +32,41 @@ class Window:
         name, values = ("bounds", self.bounds) if self.pixels is None else ("window", self.pixels)
         return f"{name} {' '.join(f'{value:.12g}' for value in values or ())}"
 
-    def check(self, name_of: Any = str) -> None:
-        """Raises InputError for a rectangle without area. name_of: a field -> its name in the message."""
-        if self.pixels is not None and self.bounds is not None:
+    @classmethod
+    def of(cls, pixels: Any, bounds: Any, name_of: Callable[[str], str] = str) -> "Window | None":
+        """The window of two arguments; None if neither is given.
+
+        name_of: an argument -> its name in the message. Raises InputError for what is no rectangle.
+        """
+        if pixels is None and bounds is None:
+            return None
+        if pixels is not None and bounds is not None:
             raise InputError(f"{name_of('window')} and {name_of('bounds')} are given; pass one of them.")
-        if self.pixels is not None:
-            column, row, width, height = self.pixels
-            if min(column, row) < 0 or min(width, height) < 1:
-                raise InputError(
-                    f"{name_of('window')} is {column} {row} {width} {height}; expected the first column and row, from 0 "
-                    "on, then width and height, at least 1."
-                )
-        if self.bounds is not None:
-            left, bottom, right, top = self.bounds
-            if not (left < right and bottom < top and all(map(math.isfinite, self.bounds))):
-                raise InputError(
-                    f"{name_of('bounds')} is {left:g} {bottom:g} {right:g} {top:g}; expected left, bottom, right and top "
-                    "with left < right and bottom < top."
-                )
+        name, given = ("window", pixels) if bounds is None else ("bounds", bounds)
+        expected = (
+            "expected the first column and row, from 0 on, then width and height, at least 1"
+            if bounds is None
+            else "expected left, bottom, right and top, with left < right and bottom < top"
+        )
+        numbers: list[float] = []
+        with suppress(TypeError, ValueError, OverflowError):
+            numbers = [float(number) for number in given]
+        if len(numbers) == 4 and all(map(math.isfinite, numbers)):
+            first, second, third, fourth = numbers
+            is_whole = all(number == int(number) for number in numbers)
+            if bounds is None and is_whole and min(first, second) >= 0 and min(third, fourth) >= 1:
+                return cls(pixels=(int(first), int(second), int(third), int(fourth)))
+            if bounds is not None and first < third and second < fourth:
+                return cls(bounds=(first, second, third, fourth))
+        shown_values = " ".join(f"{number:g}" for number in numbers) if numbers else shown(given)
+        raise InputError(f"{name_of(name)} is {shown_values}; {expected}.")
+
+    def size(self, path: Path, height: int, width: int) -> tuple[int, int] | None:
+        """Height and width of its part of an image of this size; None if reading it reports an error."""
+        with suppress(Exception):
+            box = self.box(path, height, width)
+            return box.bottom - box.top, box.right - box.left
+        return None
 
     def box(self, path: Path, height: int, width: int) -> Box:
         """Its rows and columns in an image of this size; what lies outside the image is cut off.
@@ -135,6 +157,9 @@ class WindowReader:
     def read_raster(self, box: Box) -> Raster:
         return replace(self._reader.read_raster(self._shift(box)), metadata=self.metadata)
 
+    def has_holes(self) -> bool:
+        return self._reader.has_holes()
+
     def _shift(self, box: Box) -> Box:
         top, left = self._box.top, self._box.left
         return Box(box.top + top, box.bottom + top, box.left + left, box.right + left)
@@ -143,13 +168,17 @@ class WindowReader:
         self._reader.close()
 
 
-def parse_window(values: Sequence[int] | None, bounds: Sequence[float] | None) -> Window | None:
-    """The window of two flags or arguments; None if neither is given. Raises InputError for other than four numbers."""
-    if values is None and bounds is None:
-        return None
-    for name, numbers in (("window", values), ("bounds", bounds)):
-        if numbers is not None and len(numbers) != 4:
-            raise InputError(f"{name} has {len(numbers)} numbers; expected four.")
-    pixels = None if values is None else tuple(int(value) for value in values)
-    edges = None if bounds is None else tuple(float(value) for value in bounds)
-    return Window(pixels, edges)  # type: ignore[arg-type]
+def read_part(path: Path, image_format: ImageFormat, other: ImageFormat | None, window: Window | None) -> Raster:
+    """The image of a file, or its part in a window, as `read_raster` gives it; only that part is read if possible.
+
+    Raises InputError if the file has nothing in the window, and errors as `read_raster` does.
+    """
+    if window is None:
+        return read_raster(path, image_format, other)
+    reader = file_format_of(path).open_regions(path, image_format)
+    if reader is None:
+        raster = read_raster(path, image_format, other)
+        return crop(raster, window.box(path, *raster.values.shape[:2]))
+    with closing(reader):
+        part = WindowReader(reader, window.box(path, reader.height, reader.width))
+        return part.read_raster(Box(0, part.height, 0, part.width))

@@ -1,6 +1,6 @@
 """Translate a folder, or a list of files, as the command `cyclegan translate` does: plan, translate, large files."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +9,8 @@ import numpy as np
 
 from cyclegan.config import Direction
 from cyclegan.errors import InputError, UnreadableError
+from cyclegan.images.overviews import check_cog
+from cyclegan.images.windows import Window
 from cyclegan.sequences.formats import SequenceFormat
 from cyclegan.system.arguments import MAX_SIDE, check_bool, check_choice, check_float, check_int, check_path
 from cyclegan.system.atomic import is_place_lost
@@ -41,6 +43,9 @@ class TranslateOptions:
     pages: Literal["all"] | None = None
     background: str | None = None
     keep_profile: bool = False
+    window: Sequence[int] | None = None
+    bounds: Sequence[float] | None = None
+    cog: bool = False
 
     def check(self, name_of: Callable[[str], str] = str) -> None:
         """Raises InputError for values that cannot be used. name_of: a field -> its name in the message."""
@@ -55,6 +60,8 @@ class TranslateOptions:
         check_int(name_of("batch_size"), self.batch_size, least=1)
         check_bool(name_of("stabilise"), self.stabilise)
         check_bool(name_of("keep_profile"), self.keep_profile)
+        check_bool(name_of("cog"), self.cog)
+        Window.of(self.window, self.bounds, name_of)
         check_choice(name_of("statistics"), self.statistics, ("exact", "crops", "reduced"))
         if self.pages is not None:
             check_choice(name_of("pages"), self.pages, ("all",))
@@ -80,6 +87,17 @@ class TranslateOptions:
         changes = {name: getattr(self, name) for name in ("bands", "nodata", "page", "background")}
         changes = {name: value for name, value in changes.items() if value is not None}
         return translator.with_reading(**changes) if changes else translator
+
+    @property
+    def part(self) -> Window | None:
+        """The part of each image that is translated; None: all of it."""
+        return Window.of(self.window, self.bounds)
+
+    def check_single(self, path: Path) -> None:
+        """Raises InputError if these options are for single images, and this file holds several."""
+        name = "a window" if self.part is not None else "a COG" if self.cog else None
+        if name is not None:
+            raise InputError(f"{path} holds several pictures, and {name} is for files with one; leave out one of both.")
 
     @property
     def network_options(self) -> dict[str, Any]:
@@ -132,6 +150,9 @@ def translate_folder(
     pages: Literal["all"] | None = None,
     background: str | None = None,
     keep_profile: bool = False,
+    window: Sequence[int] | None = None,
+    bounds: Sequence[float] | None = None,
+    cog: bool = False,
     max_images: int | None = None,
     progress: FolderProgress | None = None,
 ) -> FolderResult:
@@ -155,6 +176,9 @@ def translate_folder(
     pages: `all` translates every page of a TIFF, into a TIFF of as many; default: such a file is one image.
     background: colour behind transparent pixels, such as white; default: transparency is carried over to the result.
     keep_profile: convert results back to the colour profile of their input; default: results are sRGB.
+    window: translate only this part of each image: column and row of its first pixel, width and height. bounds: the
+    same by left, bottom, right and top in the coordinate system of each file. The result has its own place on earth.
+    cog: write TIFFs with overviews, as cloud-optimised GeoTIFFs.
     max_images: translate only the first images.
     progress: receives reports during the work.
 
@@ -176,6 +200,9 @@ def translate_folder(
         pages,
         background,
         keep_profile,
+        window,
+        bounds,
+        cog,
     )
     options.check()
     if max_images is not None:
@@ -227,6 +254,10 @@ def translate_plan(
     Raises InputError if nothing can be written any more, because the disk is full or the output folder is lost.
     """
     images, several = _split_sequences(plan, options, progress)
+    for source, _, _ in several:
+        options.check_single(source)
+    if options.cog:
+        check_cog(translator.target.dtype, images.targets)
     whole, large = _split_large(translator, images, options, progress)
     skipped: list[Skipped] = []
     notes: list[str] = []
@@ -286,7 +317,7 @@ def _split_large(
     if options.tile is None or options.is_scaled:
         return plan, plan[:0]
     with progress.scanning():
-        is_large = find_large(translator, plan.sources, batch_size=options.batch_size)
+        is_large = find_large(translator, plan.sources, batch_size=options.batch_size, window=options.part)
     if not is_large.any():
         return plan, plan[:0]
     large = plan.take(np.flatnonzero(is_large))
@@ -313,6 +344,8 @@ def _translate_whole(
             plan,
             keep_profile=options.keep_profile,
             background=options.background,
+            window=options.part,
+            cog=options.cog,
             on_done=on_done,
             on_note=notes.append,
             **options.network_options,
@@ -375,6 +408,8 @@ def _translate_in_tiles(
             statistics=options.statistics,
             keep_profile=options.keep_profile,
             background=options.background,
+            window=options.part,
+            cog=options.cog,
             on_progress=on_progress,
         ).notes
     for note in notes:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyclegan.errors import InputError
-from cyclegan.images.file_formats import can_hold, image_suffixes, is_image_name
+from cyclegan.images.file_formats import can_hold, file_format_of, image_suffixes, is_image_name
 from cyclegan.images.file_list import FileList
 from cyclegan.sequences.formats import SequenceFormat
 from cyclegan.sequences.registry import SEQUENCE_FORMATS, find_sequence, format_by_name, sequence_suffixes
@@ -163,9 +163,11 @@ def find_sequences(sources: FileList, *, all_pages: bool = False) -> dict[int, S
 
 
 def image_suffix(suffix: str, translator: Translator) -> str:
-    """The suffix of a translated image: its own, or .png or .tif where that format cannot hold the result."""
-    target = translator.target
-    return next(s for s in (suffix, ".png", ".tif") if can_hold(s, target.channels, target.dtype))
+    """The suffix of a translated image: its own, or another where that format cannot hold the result: .ome.tif for a
+    slide, else .png or .tif.
+    """
+    target, written_as = translator.target, file_format_of(f"x{suffix}").written_as
+    return next(s for s in (suffix, written_as or ".png", ".png", ".tif") if can_hold(s, target.channels, target.dtype))
 
 
 def sequences(plan: Iterable[tuple[Path, Path]]) -> list[list[tuple[Path, Path]]]:

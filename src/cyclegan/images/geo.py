@@ -190,7 +190,8 @@ def _tags_of(dataset: Any) -> tuple[Tag, ...]:
             twin.descriptions = [dataset.descriptions[number - 1] for number in order]
         content = memory.read()
     with tifffile.TiffFile(io.BytesIO(content)) as file:
-        found = [tag for tag in file.pages[0].tags.values() if tag.code in (*PLACE_TAGS, GDAL_METADATA)]
+        page: Any = file.pages[0]
+        found = [tag for tag in page.tags.values() if tag.code in (*PLACE_TAGS, GDAL_METADATA)]
         return tuple((tag.code, int(tag.dtype), tag.count, tag.value, True) for tag in found)
 
 

@@ -186,7 +186,7 @@ def _band_names(xml: Any, count: int) -> tuple[str, ...]:
 
 
 def describe_result(metadata: Metadata, channels: int) -> Metadata:
-    """The metadata of a result of `channels`. What GDAL keeps of single bands, such as their statistics, is the input's.
+    """The metadata of a result of `channels`, without what GDAL keeps of single bands, such as their statistics.
 
     Names of bands stay if the result has as many channels.
     """

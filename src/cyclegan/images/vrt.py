@@ -67,6 +67,11 @@ class Grid:
         column, row = ~self.transform * (other.transform * (0, 0))
         return column, row
 
+    def corner_of(self, other: "Grid") -> tuple[int, int]:
+        """Column and row of another grid's first pixel, rounded."""
+        column, row = self.offset(other)
+        return round(column), round(row)
+
     def has_pixels_of(self, other: "Grid") -> bool:
         """Whether the pixels of both coincide where they overlap."""
         mine, theirs = tuple(self.transform)[:6], tuple(other.transform)[:6]
@@ -279,8 +284,7 @@ def _check(bands: Sequence[_Band]) -> None:
 def _check_places(groups: Sequence[tuple[str, list[_Band]]], full: Grid) -> None:
     """Raises InputError if one band has files in other places than the others."""
     places = [
-        {(*map(round, full.offset(band.grid)), band.grid.height, band.grid.width): band for band in group}
-        for _, group in groups
+        {(*full.corner_of(band.grid), band.grid.height, band.grid.width): band for band in group} for _, group in groups
     ]
     for index, mine in enumerate(places):
         for other, theirs in enumerate(places):
@@ -317,10 +321,10 @@ def _new_name(path: Path, ending: str) -> str:
 def _union(grids: Sequence[Grid]) -> Grid:
     """The grid that covers all of these, which have the same pixels."""
     first = grids[0]
-    corners = [(*map(round, first.offset(grid)), grid) for grid in grids]
-    left, top = min(column for column, _, _ in corners), min(row for _, row, _ in corners)
-    right = max(column + grid.width for column, _, grid in corners)
-    bottom = max(row + grid.height for _, row, grid in corners)
+    corners = [(first.corner_of(grid), grid) for grid in grids]
+    left, top = min(column for (column, _), _ in corners), min(row for (_, row), _ in corners)
+    right = max(column + grid.width for (column, _), grid in corners)
+    bottom = max(row + grid.height for (_, row), grid in corners)
     if (left, top, right, bottom) == (0, 0, first.width, first.height):
         return first
     from rasterio.transform import Affine
@@ -338,7 +342,8 @@ def _to_xml(groups: Sequence[tuple[str, list[_Band]]], full: Grid, out: Path, no
         points = ElementTree.SubElement(root, "GCPList", Projection=full.gcps_crs.to_wkt() if full.gcps_crs else "")
         for number, gcp in enumerate(full.gcps):
             place = {"Pixel": gcp.col, "Line": gcp.row, "X": gcp.x, "Y": gcp.y, "Z": gcp.z or 0.0}
-            ElementTree.SubElement(points, "GCP", Id=str(number), **{key: repr(float(at)) for key, at in place.items()})
+            about = {"Id": str(number)} | {key: repr(float(at)) for key, at in place.items()}
+            ElementTree.SubElement(points, "GCP", about)
     else:
         ElementTree.SubElement(root, "GeoTransform").text = ", ".join(map(repr, full.transform.to_gdal()))
 
@@ -361,7 +366,7 @@ def _to_xml(groups: Sequence[tuple[str, list[_Band]]], full: Grid, out: Path, no
         for band in groups[0][1]:
             _add_source(element, band, f"mask,{band.number}", full, out)
     ElementTree.indent(root)
-    return ElementTree.tostring(root, encoding="utf-8")
+    return bytes(ElementTree.tostring(root, encoding="utf-8"))
 
 
 def _add_source(element: _Element, band: _Band, number: str, full: Grid, out: Path) -> None:
@@ -371,6 +376,6 @@ def _add_source(element: _Element, band: _Band, number: str, full: Grid, out: Pa
     name.text = Path(relative).as_posix()
     ElementTree.SubElement(source, "SourceBand").text = number
     height, width = band.grid.height, band.grid.width
-    column, row = map(round, full.offset(band.grid))
+    column, row = full.corner_of(band.grid)
     ElementTree.SubElement(source, "SrcRect", xOff="0", yOff="0", xSize=str(width), ySize=str(height))
     ElementTree.SubElement(source, "DstRect", xOff=str(column), yOff=str(row), xSize=str(width), ySize=str(height))

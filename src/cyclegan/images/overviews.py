@@ -13,6 +13,7 @@ from cyclegan.images.file_formats import FILE_FORMATS
 from cyclegan.images.geo import import_rasterio, open_dataset
 from cyclegan.images.raster import Raster
 from cyclegan.system.atomic import atomic_path
+from cyclegan.system.prefetch import num_cores
 
 # Side of the tiles, and of the smallest overview at most.
 BLOCK = 512
@@ -39,6 +40,7 @@ def write_cog(source: Path, target: Path) -> None:
     import rasterio.shutil
 
     options: dict[str, Any] = {"blocksize": BLOCK, "compress": "deflate", "predictor": "yes", "bigtiff": "if_safer"}
+    options["num_threads"] = num_cores()
     with atomic_path(target) as partial:
         try:
             with open_dataset(source) as dataset:

@@ -1,8 +1,12 @@
 """`translate` on a part of a scene, on VRTs, with overviews and as a cloud-optimised GeoTIFF."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 import tifffile
 from rasterio.transform import Affine
 from rasterio.windows import Window as RasterioWindow
@@ -254,3 +258,54 @@ def test_a_stop_while_overviews_are_made_leaves_the_rows_and_no_target(model, tm
     translate(model(), source, tmp_path / "out.tif", "--cog", "--tile", "64")
     assert is_cog(tmp_path / "out.tif")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.tif", "out.tif"]
+
+
+def test_a_cog_that_does_not_fit_on_the_disk_leaves_nothing(tmp_path):
+    source = write_geotiff(tmp_path / "in.tif", np.random.default_rng(0).integers(0, 255, (600, 700, 3), np.uint8))
+    (tmp_path / "out").mkdir()
+    script = f"""
+import resource, signal
+from pathlib import Path
+from cyclegan.images.overviews import write_cog
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
+try:
+    write_cog(Path({str(source)!r}), Path({str(tmp_path / "out" / "out.tif")!r}))
+except OSError as error:
+    print("OSError", error)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("OSError")
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+# ---- other formats
+
+
+@pytest.mark.parametrize("driver", ["HFA", "ENVI"])
+def test_img_files_are_read_with_their_place(model, tmp_path, driver):  # noqa: F811
+    values = values_of("five")
+    values[3:9] = 0
+    source = write_geotiff(tmp_path / "in.img", values, driver=driver, nodata=0)
+    target = translate(model("five"), source, tmp_path / "out")
+    assert (target / "in.tif").is_file()
+    found, expected = place_of(target / "in.tif"), place_of(source)
+    assert found[0].to_epsg() == expected[0].to_epsg() == 32632
+    assert found[1:4] == expected[1:4]
+    with rasterio.open(target / "in.tif") as file:
+        assert (file.dataset_mask() == 0).sum() == 6 * 56
+
+
+def test_heights_of_srtm_are_read(tmp_path):
+    from cyclegan.images.codecs import probe_image, read_raster
+
+    values = smooth(1201, 1201, 1, np.int16, 3000)
+    values[100:120] = -32768
+    place = Affine(1 / 1200, 0, 7 - 1 / 2400, 0, -1 / 1200, 47 + 1 / 2400)
+    plain = write_geotiff(tmp_path / "in.tif", values, place=place, crs="EPSG:4326", nodata=-32768)
+    with rasterio.open(plain) as file:
+        rasterio.shutil.copy(file, tmp_path / "N46E007.hgt", driver="SRTMHGT")
+    assert probe_image(tmp_path / "N46E007.hgt")[:4] == (1201, 1201, "int16", 1)
+    raster = read_raster(tmp_path / "N46E007.hgt", KINDS["dem"].replace(dtype="int16", high=3000))
+    assert (~raster.valid).sum() == 20 * 1201
+    assert np.array_equal(raster.values[raster.valid], values[raster.valid])

@@ -36,7 +36,6 @@ def write_cog(source: Path, target: Path) -> None:
     directories precede the data (https://docs.ogc.org/is/21-026/21-026.html). GDAL keeps at most 256 MB in memory, and
     puts a file with the overviews beside the target while it works. Raises OSError if the disk is full.
     """
-    import rasterio
     import rasterio.shutil
 
     options: dict[str, Any] = {"blocksize": BLOCK, "compress": "deflate", "predictor": "yes", "bigtiff": "if_safer"}
@@ -45,8 +44,10 @@ def write_cog(source: Path, target: Path) -> None:
         try:
             with open_dataset(source) as dataset:
                 rasterio.shutil.copy(dataset, partial, driver="COG", overview_resampling="average", **options)
-        except rasterio.errors.RasterioError as error:
-            raise OSError(errno.EIO, str(error)) from error
+        except OSError:
+            raise
+        except Exception as error:  # GDAL has one for each of its own errors, without the number of the system's
+            raise OSError(errno.EIO, f"GDAL could not write it: {error}") from error
         finally:
             for rest in partial.parent.glob(f"{partial.name}*.tmp"):
                 rest.unlink()

@@ -15,6 +15,7 @@ from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.formats import Header, ImageFormat
 from cyclegan.images.holes import both, find_holes
+from cyclegan.images.limits import check_pixels
 from cyclegan.images.raster import Metadata, Raster, Tag
 from cyclegan.images.regions import Box
 from cyclegan.images.sample_reader import SampleReader
@@ -63,7 +64,9 @@ def _open(path: Path | str, mode: str = "r") -> Any:
 def read(path: Path) -> Raster:
     """All bands of a file in their own type, with its mask and its place on the earth."""
     with open_dataset(path) as dataset:
-        return _read(dataset, _Bands.of(dataset), metadata_of(dataset), None)
+        bands = _Bands.of(dataset)
+        check_pixels(dataset.height, dataset.width, bands.num_channels * np.dtype(dataset.dtypes[0]).itemsize)
+        return _read(dataset, bands, metadata_of(dataset), None)
 
 
 def probe(path: Path) -> Header:
@@ -85,7 +88,9 @@ def size(path: str) -> tuple[int, int]:
 
 
 def also_reads(path: Path) -> list[Path]:
-    """The files on disk that a dataset consists of, without itself."""
+    """The files on disk that a dataset consists of, without itself; none for one in a zip, which is alone there."""
+    if not path.is_file():
+        return []
     with open_dataset(path) as dataset:
         others = [Path(name) for name in dataset.files]
     return [other for other in others if other.is_file() and not other.samefile(path)]

@@ -15,6 +15,7 @@ from cyclegan.images import Array
 from cyclegan.images.colour import is_srgb, mode_of, to_srgb
 from cyclegan.images.formats import Decoded, Header
 from cyclegan.images.holes import fill_holes
+from cyclegan.images.limits import check_pixels
 from cyclegan.images.quick_headers import quick_size
 from cyclegan.images.raster import Metadata, Raster
 
@@ -38,6 +39,7 @@ def read(path: Path, min_side: int = 0) -> Decoded:
     with Image.open(path) as picture:
         if min_side:
             picture.draft(None, (min_side, min_side))
+        check_pixels(picture.height, picture.width, 4)
         if not _is_deep(path, picture):
             return _load(picture)
         mode, is_png = picture.mode, picture.format == "PNG"

@@ -12,6 +12,7 @@ from cyclegan.images import Array
 from cyclegan.images.codecs import read_raster
 from cyclegan.images.file_formats import file_format_of
 from cyclegan.images.formats import ImageFormat
+from cyclegan.images.pages import local_file
 from cyclegan.images.raster import Metadata, Raster, Tag
 from cyclegan.images.regions import Box, RegionReader
 from cyclegan.system.json_files import shown
@@ -88,7 +89,7 @@ class Window:
         from cyclegan.images.geo import import_rasterio, open_dataset
 
         import_rasterio()
-        with open_dataset(path) as dataset:
+        with local_file(path) as (file, _), open_dataset(file) as dataset:
             if dataset.transform.is_identity:
                 raise InputError(f"{path} does not say where it lies on the earth; give a window in pixels.")
             to_pixels = ~dataset.transform
@@ -105,7 +106,7 @@ class Window:
     def _bounds_of(self, path: Path) -> str:
         from cyclegan.images.geo import open_dataset
 
-        with open_dataset(path) as dataset:
+        with local_file(path) as (file, _), open_dataset(file) as dataset:
             return f"bounds {' '.join(f'{value:.12g}' for value in dataset.bounds)}"
 
 
@@ -175,10 +176,11 @@ def read_part(path: Path, image_format: ImageFormat, other: ImageFormat | None, 
     """
     if window is None:
         return read_raster(path, image_format, other)
-    reader = file_format_of(path).open_regions(path, image_format)
-    if reader is None:
-        raster = read_raster(path, image_format, other)
-        return crop(raster, window.box(path, *raster.values.shape[:2]))
-    with closing(reader):
-        part = WindowReader(reader, window.box(path, reader.height, reader.width))
-        return part.read_raster(Box(0, part.height, 0, part.width))
+    with local_file(path) as (file, page):
+        reader = file_format_of(file).open_regions(file, image_format) if page is None else None
+        if reader is not None:
+            with closing(reader):
+                part = WindowReader(reader, window.box(path, reader.height, reader.width))
+                return part.read_raster(Box(0, part.height, 0, part.width))
+    raster = read_raster(path, image_format, other)
+    return crop(raster, window.box(path, *raster.values.shape[:2]))

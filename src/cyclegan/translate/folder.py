@@ -9,7 +9,9 @@ import numpy as np
 
 from cyclegan.config import Direction
 from cyclegan.errors import InputError, UnreadableError
+from cyclegan.images.limits import pixel_limit
 from cyclegan.images.overviews import check_cog
+from cyclegan.images.remote import check_local, local_copy
 from cyclegan.images.windows import Window
 from cyclegan.sequences.formats import SequenceFormat
 from cyclegan.system.arguments import MAX_SIDE, check_bool, check_choice, check_float, check_int, check_path
@@ -18,7 +20,7 @@ from cyclegan.system.host_state import host_state
 from cyclegan.system.json_files import shown
 from cyclegan.translate.files import translate_files
 from cyclegan.translate.large_files import StatisticsKind, find_large, translate_large
-from cyclegan.translate.plan import TranslationPlan, find_sequences, plan_outputs, sequences
+from cyclegan.translate.plan import TranslationPlan, describe_other_files, find_sequences, plan_outputs, sequences
 from cyclegan.translate.progress import FolderProgress, Skipped, not_written
 from cyclegan.translate.sequence import TranslatedSequence, translate_sequence
 from cyclegan.translate.stabilise import MEMORY_FRAMES, check_memory, needs_stabilising
@@ -116,8 +118,9 @@ class FolderResult:
     """The result of `translate_folder`.
 
     written: (source, target) of every file that was written. skipped: (source, reason) of every file that could not
-    be translated. notes: sentences about images in tiles, such as that the work of an earlier call was resumed, and
-    about sequences. damage: sentences about frames of sequences that are lost; those before them are written.
+    be translated. notes: sentences about images in tiles, such as that the work of an earlier call was resumed, about
+    sequences, and about files of the inputs that are no images. damage: sentences about frames of sequences that are
+    lost; those before them are written.
     """
 
     written: TranslationPlan
@@ -154,6 +157,7 @@ def translate_folder(
     bounds: Sequence[float] | None = None,
     cog: bool = False,
     max_images: int | None = None,
+    max_pixels: int | None = None,
     progress: FolderProgress | None = None,
 ) -> FolderResult:
     """Translate all images of a folder, or of several inputs, as `cyclegan translate MODEL INPUT --out OUT` does.
@@ -179,7 +183,8 @@ def translate_folder(
     window: translate only this part of each image: column and row of its first pixel, width and height. bounds: the
     same by left, bottom, right and top in the coordinate system of each file. The result has its own place on earth.
     cog: write TIFFs with overviews, as cloud-optimised GeoTIFFs.
-    max_images: translate only the first images.
+    max_images: translate only the first images. max_pixels: largest number of pixels of an image that is decoded as a
+    whole (default 2^30, and what fits into memory).
     progress: receives reports during the work.
 
     Images that cannot be read, and results that cannot be written, are skipped and returned with the reason. Raises
@@ -205,8 +210,9 @@ def translate_folder(
         cog,
     )
     options.check()
-    if max_images is not None:
-        check_int("max_images", max_images, least=1)
+    for name, value in (("max_images", max_images), ("max_pixels", max_pixels)):
+        if value is not None:
+            check_int(name, value, least=1)
     if direction is not None:
         check_choice("direction", direction, ("a2b", "b2a"))
     try:
@@ -214,6 +220,9 @@ def translate_folder(
     except TypeError:
         raise InputError(f"inputs is {shown(inputs)}; expected a path or several.") from None
     paths, out = [check_path("inputs", path) for path in several], check_path("out", out)
+    check_local("out", out)
+    progress = progress or FolderProgress()
+    paths = [local_copy(path, progress.note) for path in paths]
     if not isinstance(model, Translator):
         model = Translator.load(
             model, direction=direction or "a2b", device=device, weights=weights, engine=engine, precision=precision
@@ -223,8 +232,14 @@ def translate_folder(
     model = options.apply_reading(model)
     progress = progress or FolderProgress()
     options = without_useless_stabilising(options, model, progress)
-    plan = plan_outputs(paths, out, model, all_pages=pages is not None)[:max_images]
-    return translate_plan(model, plan, options, progress, is_only_input=len(plan) == 1)
+    plan = plan_outputs(paths, out, model, all_pages=pages is not None)
+    other_files = describe_other_files(plan)
+    if other_files:
+        progress.note(other_files)
+    plan = plan[:max_images]
+    with pixel_limit(max_pixels):
+        result = translate_plan(model, plan, options, progress, is_only_input=len(plan) == 1)
+    return replace(result, notes=(*result.notes, other_files)) if other_files else result
 
 
 def without_useless_stabilising(

@@ -309,3 +309,12 @@ def test_heights_of_srtm_are_read(tmp_path):
     raster = read_raster(tmp_path / "N46E007.hgt", KINDS["dem"].replace(dtype="int16", high=3000))
     assert (~raster.valid).sum() == 20 * 1201
     assert np.array_equal(raster.values[raster.valid], values[raster.valid])
+
+
+def test_jpeg_2000_files_keep_their_place(model, tmp_path, capsys):  # noqa: F811
+    options = {"driver": "JP2OpenJPEG", "QUALITY": 100, "REVERSIBLE": "YES"}
+    source = write_geotiff(tmp_path / "in.jp2", smooth(channels=3), **options)
+    target = translate(model("rgb"), source, tmp_path / "out.tif")
+    assert place_of(target)[:4] == place_of(source)[:4]
+    translate(model("rgb"), source, tmp_path / "out.jp2")
+    assert "The place on earth of 1 image is not kept" in " ".join(capsys.readouterr().err.split())

@@ -21,7 +21,7 @@ _pnm = partial(FileFormat, read=pnm.read, probe=pnm.probe, write=pnm.write)
 
 _jpeg2000 = partial(
     FileFormat,
-    read=jpeg2000.read,
+    read=partial(geo.with_place, jpeg2000.read),
     probe=jpeg2000.probe,
     size=jpeg2000.size,
     holds={"uint8": (1, 3, 4), "uint16": (1, 3, 4)},

@@ -2,18 +2,20 @@
 
 import io
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
-from cyclegan.images.formats import Header, ImageFormat
+from cyclegan.images.formats import Decoded, Header, ImageFormat
 from cyclegan.images.holes import both, find_holes
 from cyclegan.images.limits import check_pixels
 from cyclegan.images.raster import Metadata, Raster, Tag
@@ -67,6 +69,26 @@ def read(path: Path) -> Raster:
         bands = _Bands.of(dataset)
         check_pixels(dataset.height, dataset.width, bands.num_channels * np.dtype(dataset.dtypes[0]).itemsize)
         return _read(dataset, bands, metadata_of(dataset), None)
+
+
+def with_place(read: Callable[[Path], Decoded], path: Path) -> Decoded:
+    """What a reader returns, with the place on the earth that GDAL finds in the file, if rasterio is installed."""
+    decoded = read(path)
+    if find_spec("rasterio") is None:
+        return decoded
+    with suppress(Exception), open_dataset(path) as dataset:  # the file is decoded: GDAL may lack its kind
+        if not dataset.crs and not dataset.gcps[0]:
+            return decoded
+        found = metadata_of(dataset)
+        if isinstance(decoded, Image.Image):
+            if decoded.mode not in ("L", "RGB"):
+                return decoded
+            decoded = np.asarray(decoded)
+        if not isinstance(decoded, Raster):
+            decoded = Raster(decoded[..., None] if decoded.ndim == 2 else decoded)
+        about = replace(decoded.metadata, tags=found.tags, nodata=found.nodata, band_names=found.band_names)
+        return replace(decoded, metadata=about)
+    return decoded
 
 
 def probe(path: Path) -> Header:

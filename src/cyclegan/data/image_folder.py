@@ -97,7 +97,9 @@ def scan_folder(
         low, high = value_range
     elif dtype == "uint8":
         low, high = 0.0, 255.0
-    elif not low < high:
+    elif low > high:
+        raise InputError(f"All pixels of the images in {root} are holes (no data); nothing can be learned from them.")
+    elif low == high:
         raise InputError(f"All values of the images in {root} are {low:g}; nothing can be learned from them.")
     try:
         image_format = ImageFormat(channels=channels, dtype=dtype, low=low, high=high, **reading.model_dump())

@@ -41,6 +41,11 @@ class SampleReader(ABC):
         return False
 
     @property
+    def is_exact(self) -> bool:
+        """Whether other decoders give the same samples."""
+        return True
+
+    @property
     def num_rows(self) -> int:
         """Rows that are best read together."""
         return BLOCK

@@ -98,6 +98,10 @@ class TiffReader(SampleReader):
         self._file.close()
 
     @property
+    def is_exact(self) -> bool:
+        return self._page.compression not in (6, 7)  # JPEG
+
+    @property
     def num_rows(self) -> int:
         return self._rows
 

@@ -318,3 +318,12 @@ def test_jpeg_2000_files_keep_their_place(model, tmp_path, capsys):  # noqa: F81
     assert place_of(target)[:4] == place_of(source)[:4]
     translate(model("rgb"), source, tmp_path / "out.jp2")
     assert "The place on earth of 1 image is not kept" in " ".join(capsys.readouterr().err.split())
+
+
+def test_files_with_several_pictures_have_no_window(model, tmp_path):  # noqa: F811
+    from PIL import Image
+
+    frames = [Image.fromarray(np.roll(smooth(), shift, 0)) for shift in (0, 9)]
+    frames[0].save(tmp_path / "in.webp", save_all=True, append_images=frames[1:], lossless=True)
+    flags = ("--window", 0, 0, 8, 8)
+    check_message(model(), tmp_path / "in.webp", tmp_path / "no.webp", flags, "in.webp holds several pictures, and a")

@@ -158,11 +158,11 @@ def _translate(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> bool
     translator = options.apply_reading(translator)
     options = without_useless_stabilising(options, translator, progress)
     is_only_input = len(images) + len(clips) == 1
+    for source, _ in clips:
+        options.check_single(source)
     with pixel_limit(parsed.max_pixels):
         result = translate_plan(translator, images, options, progress, is_only_input=is_only_input)
     is_complete = not result.skipped and not result.damage
-    for source, _ in clips:
-        options.check_single(source)
     for source, target in clips:
         try:
             is_complete &= _translate_clip(translator, source, target, options, progress)

@@ -22,6 +22,7 @@ from cyclegan.cli import (
     report,
     train,
     translate,
+    vrt,
 )
 from cyclegan.cli.arguments import home_path
 from cyclegan.errors import CycleganError, InputError, brief, reason_of, remedy_of
@@ -36,6 +37,7 @@ COMMANDS: dict[str, ModuleType] = {
     "compare": compare,
     "report": report,
     "inspect": inspect,
+    "vrt": vrt,
     "bench": bench,
     "import": import_reference,
     "export": export,

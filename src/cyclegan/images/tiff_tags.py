@@ -3,7 +3,7 @@
 import io
 import math
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -203,14 +203,40 @@ def _tag_of(tags: ImageFileDirectory_v2, code: int) -> Tag | None:
     return code, kind, len(values), values, True
 
 
-def _band_names(xml: Any, count: int) -> tuple[str, ...]:
-    """The descriptions of bands that GDAL keeps; empty unless each band has one."""
-    names: dict[int, str] = {}
+def _items(xml: Any) -> list[ElementTree.Element]:
+    """What GDAL_METADATA holds; nothing if it is damaged or absent."""
     with suppress(ElementTree.ParseError, ValueError, TypeError):
-        for item in ElementTree.fromstring(str(xml).strip("\0")).iter("Item") if xml else ():
-            if item.get("role") == "description" and item.get("sample") is not None and item.text:
-                names[int(item.get("sample", ""))] = item.text.strip()
-    return tuple(names[band] for band in range(count)) if names.keys() >= set(range(count)) else ()
+        return list(ElementTree.fromstring(str(xml).strip("\0")).iter("Item")) if xml else []
+    return []
+
+
+def _band_names(xml: Any, count: int) -> tuple[str, ...]:
+    """The descriptions of bands that GDAL keeps, empty for a band without one; none if no band has one."""
+    names = [""] * count
+    for item in _items(xml):
+        place = item.get("sample", "")
+        if item.get("role") == "description" and place.isdigit() and int(place) < count:
+            names[int(place)] = (item.text or "").strip()
+    return tuple(names) if any(names) else ()
+
+
+def describe_result(metadata: Metadata, channels: int) -> Metadata:
+    """The metadata of a result of `channels`, without what GDAL keeps of single bands, such as their statistics.
+
+    Names of bands stay if the result has as many channels.
+    """
+    names = metadata.band_names if len(metadata.band_names) == channels else ()
+    text = next((tag[3] for tag in metadata.tags if tag[0] == GDAL_METADATA), None)
+    root = ElementTree.Element("GDALMetadata")
+    root.extend(item for item in _items(text) if item.get("sample") is None)
+    for number, name in enumerate(names):
+        if name:
+            about = {"name": "DESCRIPTION", "sample": str(number), "role": "description"}
+            ElementTree.SubElement(root, "Item", about).text = name
+    tags = [tag for tag in metadata.tags if tag[0] != GDAL_METADATA]
+    if len(root):
+        tags.append((GDAL_METADATA, 2, 0, ElementTree.tostring(root, encoding="unicode"), True))
+    return replace(metadata, tags=tuple(tags), band_names=names)
 
 
 def invert(values: Any, bits: int) -> Any:

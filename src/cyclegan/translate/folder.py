@@ -1,7 +1,7 @@
 """Translate a folder, or a list of files, as the command `cyclegan translate` does: plan, translate, large files."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,9 @@ from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.file_formats import is_image_name
 from cyclegan.images.headers import read_sizes
 from cyclegan.images.limits import pixel_limit
+from cyclegan.images.overviews import check_cog
 from cyclegan.images.remote import check_local, local_copy
+from cyclegan.images.windows import Window
 from cyclegan.sequences.formats import SequenceFormat
 from cyclegan.system.arguments import MAX_SIDE, check_bool, check_choice, check_float, check_int, check_path
 from cyclegan.system.atomic import is_place_lost
@@ -56,6 +58,9 @@ class TranslateOptions:
     background: str | None = None
     keep_profile: bool = False
     skip_existing: bool = False
+    window: Sequence[int] | None = None
+    bounds: Sequence[float] | None = None
+    cog: bool = False
 
     def check(self, name_of: Callable[[str], str] = str) -> None:
         """Raises InputError for values that cannot be used. name_of: a field -> its name in the message."""
@@ -71,6 +76,8 @@ class TranslateOptions:
         check_bool(name_of("stabilise"), self.stabilise)
         check_bool(name_of("keep_profile"), self.keep_profile)
         check_bool(name_of("skip_existing"), self.skip_existing)
+        check_bool(name_of("cog"), self.cog)
+        Window.of(self.window, self.bounds, name_of)
         check_choice(name_of("statistics"), self.statistics, ("exact", "crops", "reduced"))
         if self.pages is not None:
             if self.pages != "all":
@@ -97,6 +104,17 @@ class TranslateOptions:
         changes = {name: getattr(self, name) for name in ("bands", "nodata", "page", "background")}
         changes = {name: value for name, value in changes.items() if value is not None}
         return translator.with_reading(**changes) if changes else translator
+
+    @property
+    def part(self) -> Window | None:
+        """The part of each image that is translated; None: all of it."""
+        return Window.of(self.window, self.bounds)
+
+    def check_single(self, path: Path) -> None:
+        """Raises InputError if these options are for single images, and this file holds several."""
+        name = "a window" if self.part is not None else "a COG" if self.cog else None
+        if name is not None:
+            raise InputError(f"{path} holds several pictures, and {name} is for files with one; leave out one of both.")
 
     @property
     def network_options(self) -> dict[str, Any]:
@@ -153,6 +171,9 @@ def translate_folder(
     background: str | None = None,
     keep_profile: bool = False,
     skip_existing: bool = False,
+    window: Sequence[int] | None = None,
+    bounds: Sequence[float] | None = None,
+    cog: bool = False,
     max_images: int | None = None,
     max_pixels: int | None = None,
     progress: FolderProgress | None = None,
@@ -179,6 +200,9 @@ def translate_folder(
     pages: `all` translates every page of a TIFF, into a TIFF of as many; default: such a file is one image.
     background: colour behind transparent pixels, such as white; default: transparency is carried over to the result.
     keep_profile: convert results back to the colour profile of their input; default: results are sRGB.
+    window: translate only this part of each image: column and row of its first pixel, width and height. bounds: the
+    same by left, bottom, right and top in the coordinate system of each file. The result has its own place on earth.
+    cog: write TIFFs with overviews, as cloud-optimised GeoTIFFs.
     max_images: translate only the first images. max_pixels: largest number of pixels of an image that is decoded as a
     whole (default 2^30, and what fits into memory).
     progress: receives reports during the work.
@@ -202,6 +226,9 @@ def translate_folder(
         background,
         keep_profile,
         skip_existing,
+        window,
+        bounds,
+        cog,
     )
     options.check()
     for name, value in (("max_images", max_images), ("max_pixels", max_pixels)):
@@ -267,6 +294,10 @@ def translate_plan(
     if options.skip_existing:
         plan, existing = _split_existing(plan, options, progress)
     images, several = _split_sequences(plan, options, progress)
+    for source, _, _ in several:
+        options.check_single(source)
+    if options.cog:
+        check_cog(translator.target.dtype, images.targets)
     whole, large = _split_large(translator, images, options, progress)
     skipped: list[Skipped] = []
     notes: list[str] = []
@@ -352,7 +383,7 @@ def _split_large(
     if options.tile is None or options.is_scaled:
         return plan, plan[:0]
     with progress.scanning():
-        is_large = find_large(translator, plan.sources, batch_size=options.batch_size)
+        is_large = find_large(translator, plan.sources, batch_size=options.batch_size, window=options.part)
     if not is_large.any():
         return plan, plan[:0]
     large = plan.take(np.flatnonzero(is_large))
@@ -379,6 +410,8 @@ def _translate_whole(
             plan,
             keep_profile=options.keep_profile,
             background=options.background,
+            window=options.part,
+            cog=options.cog,
             on_done=on_done,
             on_note=notes.append,
             **options.network_options,
@@ -446,6 +479,8 @@ def _translate_in_tiles(
             statistics=options.statistics,
             keep_profile=options.keep_profile,
             background=options.background,
+            window=options.part,
+            cog=options.cog,
             on_progress=on_progress,
         )
     carried.include(made.carried)

@@ -76,6 +76,12 @@ class DataConfig(Config):
         le=MAX_COUNT,
         description="Largest number of training images of each domain, the first by name; by default all.",
     )
+    max_pixels: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_COUNT,
+        description="Largest number of pixels of an image; larger ones are left out. By default 1,073,741,824 (2^30).",
+    )
     range_a: tuple[float, float] | None = Field(
         None,
         description="Values of domain A that become -1 and 1; by default 0 255 for 8-bit images, else the extremes.",
@@ -96,9 +102,7 @@ class DataConfig(Config):
         description="Colour to put behind transparent pixels of domain A, such as white; by default they are holes.",
     )
     background_b: Colour | None = Field(None, description="Colour to put behind transparent pixels of domain B.")
-    page: int | None = Field(
-        None, ge=1, le=MAX_COUNT, description="Page to take from files with several, from 1 on."
-    )
+    page: int | None = Field(None, ge=1, le=MAX_COUNT, description="Page to take from files with several, from 1 on.")
     cache_gib: float = Field(
         2.0, ge=0, le=MAX_VALUE, description="Memory for decoded images in GiB; 0 decodes them every time."
     )
@@ -404,7 +408,7 @@ class TrainConfig(
 # it learns.
 CHANGEABLE_ON_RESUME = frozenset(
     (
-        *("preset", "out", "translate_with", "device", "threads", "workers", "cache_gib"),
+        *("preset", "out", "translate_with", "device", "threads", "workers", "cache_gib", "max_pixels"),
         *("checkpoint_activations", "compile", "cuda_graphs"),
         *("log_steps", "sample_steps", "checkpoint_steps", "checkpoint_minutes", "keep_checkpoints"),
         *("model_epochs", "tensorboard", "wandb", "mlflow"),

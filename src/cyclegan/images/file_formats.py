@@ -8,6 +8,7 @@ from typing import IO, Any
 
 from cyclegan.images import Array, npy, pillow, tiff
 from cyclegan.images.formats import FileFormat
+from cyclegan.images.pages import is_zip, split_page
 from cyclegan.images.tiff_regions import TILED_TIFF, TiffReader
 
 # A format that Pillow, or a plugin of it, reads.
@@ -61,18 +62,20 @@ def image_suffixes() -> tuple[str, ...]:
 
 
 def file_format_of(path: Path | str) -> FileFormat:
-    """The row for a file's suffix; for an unknown one a row that reads what Pillow reads and writes nothing."""
-    name = os.fspath(path)  # a string, since there may be a million
-    suffix = name[name.rfind(".") :].lower()
+    """The row for a file's suffix, or for the file of a page; for an unknown suffix a row that reads what Pillow reads
+    and writes nothing.
+    """
+    name = os.fspath(path).lower()  # a string, since there may be a million
     for file_format in FILE_FORMATS.values():
-        if suffix in file_format.suffixes:
+        if name.endswith(file_format.suffixes):
             return file_format
-    return _OTHER
+    file, page = (path, None) if "/" not in name and os.sep not in name else split_page(path)
+    return _OTHER if page is None or is_zip(file) else file_format_of(file)
 
 
 def is_image_name(path: Path) -> bool:
     """Whether a file has the suffix of an image format."""
-    return path.suffix.lower() in image_suffixes()
+    return path.name.lower().endswith(image_suffixes())
 
 
 def can_hold(suffix: str, channels: int, dtype: str) -> bool:

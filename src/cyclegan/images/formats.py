@@ -106,6 +106,11 @@ class FileFormat:
     read_reduced: like `read`, at a fraction of the size whose sides have at least so many pixels, in less time.
     open_regions: open a file for reading by region, or None if it must be read as a whole.
     tiled_writer: how an image is written in tiles, so that it need not fit into memory.
+    list_pages: names of the images in a file that holds several, in order, such as "1", "2"; without dots and slashes.
+        Together with the file's path a name is the path of an image: `stack.tif/2`.
+    read_page, probe_page: like `read` and `probe`, for the page of this name.
+    pages_are_images: whether folders list the pages of a file in its place, as for volumes. Otherwise a file is one
+        image, and its pages are read only by their own paths.
     """
 
     suffixes: tuple[str, ...]
@@ -121,6 +126,10 @@ class FileFormat:
     read_reduced: Callable[[Path, int], Decoded] | None = None
     open_regions: Callable[[Path, ImageFormat], RegionReader | None] = lambda _path, _format: None
     tiled_writer: TiledWriter | None = None
+    list_pages: Callable[[Path], list[str]] | None = None
+    read_page: Callable[[Path, str], Decoded] | None = None
+    probe_page: Callable[[Path, str], Header | None] = lambda _path, _page: None
+    pages_are_images: bool = False
 
     def __post_init__(self) -> None:
         for suffix in self.suffixes:

@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock
@@ -11,14 +11,16 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.codecs import probe_image
 from cyclegan.images.file_formats import file_format_of
 from cyclegan.images.file_list import FileList
 from cyclegan.images.formats import Header, ImageFormat
+from cyclegan.images.limits import check_pixels, without_pixel_limit
 from cyclegan.images.npy import read_stored_arrays
+from cyclegan.images.pages import NO_FILE, is_file, local_file, split_page, stat_file
+from cyclegan.images.quick_headers import HEAD_BYTES
 from cyclegan.system.atomic import atomic_path, describe_kind
 from cyclegan.system.prefetch import prefetch
 
@@ -36,18 +38,35 @@ MIN_INDEXED = 5000
 def read_header(path: str) -> Header:
     """The header of one file. Raises UnreadableError, or InputError if a package is missing.
 
-    Plain JPEGs and PNGs, of which folders of a million consist, take a fraction of the time of `probe_image`.
+    Plain JPEGs and PNGs, of which folders of a million consist, take a fraction of the time of `probe_image`. An image
+    with more pixels than are allowed is unreadable.
     """
     try:
         header = file_format_of(path).quick_probe(path)
+    except NO_FILE as error:
+        header = _quick_probe_page(path)
+        if header is None and not is_file(Path(path)):
+            raise UnreadableError(str(error)) from error
     except OSError as error:
         raise UnreadableError(str(error)) from error
-    return probe_image(Path(path)) if header is None else header
+    if header is None:
+        return probe_image(Path(path))
+    check_pixels(header.height, header.width)
+    return header
+
+
+def _quick_probe_page(path: str) -> Header | None:
+    """The header of a plain JPEG or PNG in a zip, by its beginning alone."""
+    if split_page(path)[1] is None:
+        return None
+    with suppress(OSError), local_file(Path(path), most=HEAD_BYTES) as (file, page):
+        return file_format_of(file).quick_probe(str(file)) if page is None else None
+    return None
 
 
 def decoded_bytes(path: Path, image_format: ImageFormat) -> int:
     """Bytes of a file's image when it is decoded in this format; 0 if its size cannot be read."""
-    height, width = _size(str(path)) or (0, 0)  # reading the file reports the error
+    height, width = image_size(path) or (0, 0)  # reading the file reports the error
     return height * width * image_format.pixel_bytes
 
 
@@ -63,7 +82,7 @@ def read_sizes(files: FileList) -> Iterator[tuple[int, int] | None]:
     def sizes(_begin: int, names: list[str], stopped: Event) -> list[tuple[int, int] | None]:
         return [None if stopped.is_set() else _size(os.path.join(files.root, name)) for name in names]  # noqa: PTH118
 
-    with without_pixel_limit():  # around all threads: the setting is global
+    with without_pixel_limit():
         for chunk in _in_threads(files, sizes):
             yield from chunk
 
@@ -84,24 +103,25 @@ def _in_threads(files: FileList, work: Callable[[int, list[str], Event], Result]
         results.close()
 
 
-@contextmanager
-def without_pixel_limit() -> Iterator[None]:
-    """Lift Pillow's limit on the size of pictures, for callers that check memory themselves."""
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
-
-
 def _size(path: str) -> tuple[int, int] | None:
     with suppress(Exception):  # decoders raise errors of many kinds
-        file_format = file_format_of(path)
-        if file_format.size is not None:
-            return file_format.size(path)
-        header = file_format.probe(Path(path))
-        return None if header is None else (header.height, header.width)
+        with suppress(*NO_FILE):
+            if (size := _file_size(path)) is not None:
+                return size
+        with local_file(Path(path)) as (file, page):
+            if page is None:
+                return _file_size(str(file))
+            header = file_format_of(file).probe_page(file, page)
+            return None if header is None else (header.height, header.width)
     return None
+
+
+def _file_size(path: str) -> tuple[int, int] | None:
+    file_format = file_format_of(path)
+    if file_format.size is not None:
+        return file_format.size(path)
+    header = file_format.probe(Path(path))
+    return None if header is None else (header.height, header.width)
 
 
 def _is_image_type(name: str) -> bool:
@@ -256,9 +276,9 @@ def _is_index(path: Path) -> bool:
 def _key(root: str, name: str) -> tuple[int, int]:
     """A hash that identifies a file, and its size; 0 for one that is gone, which is never in an index."""
     try:
-        about = os.stat(root + name)  # noqa: PTH116
-    except OSError:
+        num_bytes, changed = stat_file(root + name)
+    except (OSError, UnreadableError):
         return 0, 0
-    text = f"{about.st_size}/{about.st_mtime_ns}/{name}"
+    text = f"{num_bytes}/{changed}/{name}"
     key = int.from_bytes(hashlib.blake2b(os.fsencode(text), digest_size=8).digest(), "little") or 1
-    return key, about.st_size
+    return key, num_bytes

@@ -20,7 +20,8 @@ from cyclegan.images import Array
 from cyclegan.images.codecs import read_as, write_image
 from cyclegan.images.file_formats import file_format_of
 from cyclegan.images.file_list import FileList
-from cyclegan.images.headers import image_size, read_sizes, without_pixel_limit
+from cyclegan.images.headers import image_size, read_sizes
+from cyclegan.images.limits import without_pixel_limit
 from cyclegan.images.regions import ArraySource, ImageSource, Tag, TiledWriter
 from cyclegan.translate.partial_result import PartialResult
 from cyclegan.translate.progress import OnProgress

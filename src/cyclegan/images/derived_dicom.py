@@ -45,19 +45,18 @@ KEPT = frozenset((
     "NumberOfFrames", "FrameIncrementPointer", "FrameTime", "FrameTimeVector", "CineRate",
     "RecommendedDisplayFrameRate", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
     "PixelMeasuresSequence", "PlanePositionSequence", "PlaneOrientationSequence", "FrameVOILUTSequence",
-    "FrameContentSequence", "StackID", "InStackPositionNumber", "TemporalPositionIndex", "TemporalPositionIdentifier",
+    "FrameContentSequence", "InStackPositionNumber", "TemporalPositionIndex", "TemporalPositionIdentifier",
     "NumberOfTemporalPositions", "DimensionIndexValues", "DimensionOrganizationSequence", "DimensionOrganizationUID",
     "DimensionIndexSequence", "DimensionIndexPointer", "FunctionalGroupPointer", "DimensionOrganizationType",
     "AcquisitionNumber",
     # how it shows
-    "WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction", "RescaleType", "Units",
+    "WindowCenter", "WindowWidth", "VOILUTFunction", "Units",
     # how it was made
-    "KVP", "ExposureTime", "XRayTubeCurrent", "Exposure", "ConvolutionKernel", "FilterType", "ScanningSequence",
-    "SequenceVariant", "ScanOptions", "MRAcquisitionType", "RepetitionTime", "EchoTime", "InversionTime",
-    "EchoNumbers", "EchoTrainLength", "FlipAngle", "NumberOfAverages", "ImagingFrequency", "ImagedNucleus",
-    "MagneticFieldStrength", "PercentSampling", "PercentPhaseFieldOfView", "PixelBandwidth", "AcquisitionMatrix",
-    "InPlanePhaseEncodingDirection", "SpacingBetweenSlices", "CountsSource", "DecayCorrection", "CorrectedImage",
-    "SeriesType",
+    "KVP", "ExposureTime", "XRayTubeCurrent", "Exposure", "ScanningSequence", "SequenceVariant", "ScanOptions",
+    "MRAcquisitionType", "RepetitionTime", "EchoTime", "InversionTime", "EchoNumbers", "EchoTrainLength", "FlipAngle",
+    "NumberOfAverages", "ImagingFrequency", "MagneticFieldStrength", "PercentSampling", "PercentPhaseFieldOfView",
+    "PixelBandwidth", "AcquisitionMatrix", "InPlanePhaseEncodingDirection", "CountsSource", "DecayCorrection",
+    "CorrectedImage", "SeriesType",
 ))
 
 # What described the values of the source only, and is not true of others.
@@ -79,6 +78,9 @@ _OF_THE_SOURCE = (
 # fmt: on
 
 _WINDOW = ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction")
+
+# Units of rescaled values; US is an unspecified one.
+_UNITS = ("HU", "OD", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT")
 
 # Kinds of images whose grey values have 16 bits, whatever the model makes.
 _SIXTEEN_BITS = ("CT", "MR", "PT", "NM")
@@ -241,8 +243,8 @@ class DerivedImages:
         has_same_unit = (self.source.low, self.source.high) == (self.target.low, self.target.high)
         if storage.dtype != "uint8" or not storage.scale.is_none:
             made.RescaleSlope, made.RescaleIntercept = storage.slope, storage.intercept
-            kept_type = made.get("RescaleType") if has_same_unit else None
-            made.RescaleType = kept_type or "US"
+            unit = original.get("RescaleType")
+            made.RescaleType = unit if has_same_unit and unit in _UNITS else "US"
         else:
             made.pop("RescaleType", None)
         low, high = self.target.low, self.target.high

@@ -195,7 +195,7 @@ def functional_group(dataset: Any, keyword: str, frame: int) -> Any:
 
 def decode_frame(dataset: Any, frame: int) -> Decoded:
     """The values of a frame: an 8-bit picture, an array (H, W) or (H, W, 3), or a Raster where padding marks holes."""
-    from pydicom.pixels import apply_color_lut, apply_modality_lut
+    from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 
     stored = _decode(dataset, frame)
     interpretation = dataset.get("PhotometricInterpretation")
@@ -217,7 +217,7 @@ def decode_frame(dataset: Any, frame: int) -> Decoded:
         return apply_modality_lut(stored, dataset)
     scale = scale_of(dataset, frame)
     if int(dataset.BitsAllocated) == 1:
-        return Image.fromarray((stored > 0).astype(np.uint8) * 255)
+        return Image.fromarray(stored.astype(np.bool_).astype(np.uint8) * 255)
     if padding is None:
         values = scale.apply(stored, dataset)
         return Image.fromarray(values) if values.dtype == np.uint8 else values
@@ -240,14 +240,15 @@ def _padding(dataset: Any, stored: Array) -> Any:
     last = dataset.get("PixelPaddingRangeLimit")
     # Some files give the value in the other signedness.
     ends = sorted(int(np.array(int(end)).astype(stored.dtype)) for end in (first, first if last is None else last))
-    padding = (stored >= ends[0]) & (stored <= ends[1])
+    whole = stored.astype(np.int64)
+    padding = (whole >= ends[0]) & (whole <= ends[1])
     return padding if padding.any() and not padding.all() else None
 
 
 def _decode(dataset: Any, frame: int) -> Array:
     """The stored values of a frame, (H, W) or (H, W, 3) in RGB."""
     from pydicom.encaps import get_frame
-    from pydicom.pixels import pixel_array
+    from pydicom.pixels.utils import pixel_array
 
     if not any(name in dataset for name in _PIXELS):
         raise UnreadableError("it describes an image and holds no pixels")

@@ -1,6 +1,7 @@
 """The files of a folder: found in one pass, and kept in a few bytes each."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -11,6 +12,8 @@ from typing import TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from cyclegan.images.dicom import SUFFIXES as DICOM_SUFFIXES
+from cyclegan.images.dicom import is_dicom
 from cyclegan.images.file_formats import FILE_FORMATS, file_format_of, image_suffixes
 from cyclegan.images.pages import is_folder, local_file, split_page
 from cyclegan.images.zip_folder import open_zip
@@ -111,8 +114,9 @@ def list_files(root: Path, suffixes: tuple[str, ...]) -> FileList:
     files and to folders are followed. A folder that several names lead to counts once, under its own name if that lies
     below the root, else under the first link, so that links in a circle end. Raises InputError for a damaged zip.
     """
-    found = _Found(suffixes)
-    if is_folder(root) and not root.is_dir():
+    is_in_zip = is_folder(root) and not root.is_dir()
+    found = _Found(suffixes, None if is_in_zip else root)
+    if is_in_zip:
         file, below = split_page(root)
         for name in open_zip(file).names(below or ""):
             if not any(part.startswith(".") for part in name.split("/")):
@@ -123,14 +127,21 @@ def list_files(root: Path, suffixes: tuple[str, ...]) -> FileList:
     return FileList(root, found.names, left_out=found.counts())
 
 
-# What Windows and macOS leave in folders.
-_HABITUAL = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"))
+# What Windows and macOS leave in folders, and the index of a DICOM disc.
+_HABITUAL = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "dicomdir"))
+
+# DICOM files have no suffix, or end with a number.
+_DICOM_SUFFIX = re.compile(r"\.\d+|without suffix")
 
 
 class _Found:
-    """Names of files with these suffixes, and how many there are with others."""
+    """Names of files with these suffixes, and how many there are with others.
 
-    def __init__(self, suffixes: tuple[str, ...]) -> None:
+    root: the folder that they lie below; None in a zip. Among DICOM files those without a suffix are found by content.
+    """
+
+    def __init__(self, suffixes: tuple[str, ...], root: Path | None = None) -> None:
+        self._dicom_root = root if set(DICOM_SUFFIXES) <= set(suffixes) else None
         self.names: list[str] = []
         self.left_out: Counter[str] = Counter()
         self.suffixes = suffixes
@@ -141,7 +152,11 @@ class _Found:
         if name.endswith(self.suffixes):
             self.names.append(path)
         elif name not in _HABITUAL:
-            self.left_out[suffix_of(name)] += 1
+            suffix = suffix_of(name)
+            if self._dicom_root and _DICOM_SUFFIX.fullmatch(suffix) and is_dicom(self._dicom_root / path):
+                self.names.append(path)
+            else:
+                self.left_out[suffix] += 1
 
     def counts(self) -> dict[str, int]:
         """How many files were left out, the most frequent suffix first."""
@@ -234,7 +249,7 @@ def _identity(root: Path, folder: str) -> tuple[int, int] | None:
 def list_images(root: Path) -> FileList:
     """Image files below a folder or a zip, in order of their paths, as `list_files` finds them.
 
-    Volumes, whose pages are images, are listed page by page.
+    Volumes and DICOM files of several frames, whose pages are images, are listed page by page.
     """
     files = list_files(root, image_suffixes())
     volumes = tuple(suffix for row in FILE_FORMATS.values() if row.pages_are_images for suffix in row.suffixes)
@@ -251,7 +266,7 @@ def _pages(root: Path, name: str, volumes: tuple[str, ...]) -> list[str]:
         with suppress(Exception), local_file(Path(root, name)) as (file, _):
             list_pages = file_format_of(file).list_pages
             assert list_pages is not None
-            return [f"{name}/{page}" for page in list_pages(file)]
+            return [f"{name}/{page}" for page in list_pages(file)] or [name]
     return [name]
 
 

@@ -32,9 +32,9 @@ Axis: TypeAlias = Literal["axial", "coronal", "sagittal"]
 AXES: tuple[Axis, ...] = get_args(Axis)
 DEFAULT_AXIS: Axis = "axial"
 
-# Suffixes of files that are written, and of those that are only read: pairs of a header and its voxels.
+# Suffixes of files that are written; a pair of a header (.hdr) and its voxels (.img) is only read.
 WRITTEN_SUFFIXES = (".nii", ".nii.gz", ".mgh", ".mgz")
-PAIRED_SUFFIXES = (".img", ".hdr")
+SUFFIXES = (*WRITTEN_SUFFIXES, ".img")
 
 # The letter of an axis in the name of a slice, and its place among the axes right, anterior, superior.
 _LETTERS: dict[Axis, str] = {"sagittal": "x", "coronal": "y", "axial": "z"}
@@ -108,13 +108,12 @@ class Volume:
         if (self.slope, self.intercept) == (1, 0):
             return np.array(stored, self.dtype)
         # In float64, so that a value is rounded only once.
-        return (stored * np.float64(self.slope) + np.float64(self.intercept)).astype(self.dtype)
+        return (stored.astype(np.float64) * self.slope + self.intercept).astype(self.dtype)
 
     def view(self, voxels: Array, axis: Axis, index: int, volume: int = 0) -> Array:
         """A slice (H, W, C) of an array (X, Y, Z, volumes, C) in the file's order. Writing to it changes the array."""
-        from nibabel.orientations import apply_orientation
-
-        patient = apply_orientation(voxels[:, :, :, volume], self.orientation)  # to right, anterior, superior
+        # To right, anterior, superior.
+        patient: Array = _nibabel().orientations.apply_orientation(voxels[:, :, :, volume], self.orientation)
         place: list[int | slice] = [slice(None)] * 3
         place[_PLACES[axis]] = index
         plane: Array = patient[tuple(place)]
@@ -124,17 +123,22 @@ class Volume:
         return int(np.flatnonzero(self.orientation[:, 0] == _PLACES[axis])[0])
 
 
+def _nibabel() -> Any:
+    """The package, which has types for half of its functions."""
+    import nibabel
+
+    return nibabel
+
+
 def is_volume_name(path: Path) -> bool:
     """Whether a file has the suffix of a volume."""
-    return path.name.lower().endswith((*WRITTEN_SUFFIXES, *PAIRED_SUFFIXES))
+    return path.name.lower().endswith(SUFFIXES)
 
 
 def open_volume(path: Path) -> Volume:
     """Open a file by its header. Raises UnreadableError for a damaged one, InputError for one without slices."""
-    import nibabel
-
+    nibabel = _nibabel()
     try:
-        # A file of another kind, such as a picture in Radiance's format, has the suffix .hdr as well.
         image: Any = nibabel.load(path)
         orientation = nibabel.orientations.io_orientation(image.affine)
         stored, shape = np.dtype(image.get_data_dtype()), tuple(map(int, image.shape))
@@ -183,9 +187,7 @@ def read(path: Path) -> Array:
 
 
 def list_slices(path: Path, axis: Axis = DEFAULT_AXIS) -> list[str]:
-    """The names of all slices of a file along an axis; none for a header beside its voxels, which are listed."""
-    if path.suffix.lower() == ".hdr" and any(path.with_suffix(suffix).is_file() for suffix in (".img", ".IMG")):
-        return []
+    """The names of all slices of a file along an axis."""
     return open_volume(path).slice_names(axis)
 
 
@@ -223,8 +225,7 @@ def write_like(path: Path, voxels: Array, source: Volume, *, keep_texts: bool = 
     and extensions of the header, which may name the patient. The file is complete or absent.
     Raises InputError if the file cannot hold the values.
     """
-    import nibabel
-
+    nibabel = _nibabel()
     check_writable(path, voxels.shape[-1], str(voxels.dtype))
     if voxels.shape[-1] == 1:
         values = voxels[..., 0]
@@ -346,7 +347,7 @@ def _voxels(volume: Volume) -> Array:
 
 
 def _load(volume: Volume) -> Array:
-    stored = np.asanyarray(volume.image.dataobj.get_unscaled())
+    stored: Array = np.asanyarray(volume.image.dataobj.get_unscaled())
     if stored.dtype.names:
         stored = np.stack([stored[name] for name in stored.dtype.names], -1)
     return stored.reshape((*volume.shape, volume.num_volumes, volume.channels), order="A")

@@ -25,6 +25,7 @@ EXAMPLES = """examples:
   cyclegan translate runs/maps maps/ --out photos/ --direction b2a --batch-size 8
   cyclegan translate runs/maps clip.mp4 --out clip_b.mp4 --stabilise
   cyclegan translate runs/maps frames/ --out frames_b/ --stabilise
+  cyclegan translate runs/maps stack.tif --out stack_b.tif --pages all
   cyclegan translate runs/maps huge.tif --out map.tif --tile 1024 --statistics crops
   cyclegan translate hf:user/name photo.jpg --out translated/          (a model of the Hugging Face Hub)"""
 
@@ -37,9 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = partial(add_argument, parser)
     run_help = "Run directory, checkpoint, model directory, hf:user/name, or an export."
     add("run_directory", Path, run_help, metavar="RUN")
-    add("paths", Path, "Images, clips, or folders to mirror.", metavar="INPUT", nargs="+")
+    add("paths", Path, "Images, animations, clips, or folders to mirror.", metavar="INPUT", nargs="+")
     add(
-        "--out", Path, "Folder for the results; for one input also a file (b.png, b.mp4).", metavar="OUT", required=True
+        "--out",
+        Path,
+        "Folder for the results; for one input also a file (b.png, b.gif, b.mp4).",
+        metavar="OUT",
+        required=True,
     )
     add("--direction", DIRECTIONS, "Direction to translate", "a2b")
     add("--batch-size", int, "Images of one size translated together", 1)
@@ -70,8 +75,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "full-resolution crops or of a reduced image"
     )
     add("--statistics", ("exact", "crops", "reduced"), statistics_help, "exact")
+    pages_help = "Translate every page of files with several, such as TIFFs, into a file with as many pages."
+    add("--pages", ("all",), pages_help)
     stabilise_help = (
-        "Reduce flicker in clips and in folders of frames, each a sequence in the natural order of its names."
+        "Reduce flicker in clips, animations, stacks of pages, and folders of frames, each a sequence in the natural "
+        "order of its names."
     )
     add("--stabilise", bool, stabilise_help)
     frames_help = "Frames that --stabilise averages over (default: 6); more, such as 50, for a static camera."
@@ -117,13 +125,13 @@ def _translate(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> bool
         engine=parsed.engine,
         precision=parsed.precision,
     )
-    images, clips = plan_translation(parsed.paths, parsed.out, translator)
+    images, clips = plan_translation(parsed.paths, parsed.out, translator, all_pages=parsed.pages is not None)
     images = images[: parsed.max_images]
     progress.note(f"Engine: {translator.engine}")
     options = without_useless_stabilising(options, translator, progress)
     is_only_input = len(images) + len(clips) == 1
     result = translate_plan(translator, images, options, progress, is_only_input=is_only_input)
-    is_complete = not result.skipped
+    is_complete = not result.skipped and not result.damage
     for source, target in clips:
         is_complete &= _translate_clip(translator, source, target, options, progress, is_only_input=is_only_input)
     return is_complete
@@ -142,7 +150,7 @@ def _translate_clip(
     from cyclegan.video import translate_video
 
     try:
-        with progress.translating_clip(source) as on_frame:
+        with progress.translating_frames(source) as on_frame:
             clip = translate_video(translator, source, target, on_frame=on_frame, **options.network_options)
     except InputError as error:
         if is_only_input:
@@ -194,7 +202,7 @@ class _ConsoleProgress(FolderProgress):
             raise
 
     @contextlib.contextmanager
-    def translating_clip(self, source: Path) -> Iterator[Callable[[int, int | None], None]]:
+    def translating_frames(self, source: Path) -> Iterator[Callable[[int, int | None], None]]:
         from cyclegan.system.progress import show_time_left
 
         began = time.monotonic()
@@ -205,6 +213,12 @@ class _ConsoleProgress(FolderProgress):
                 on_progress(f"frame {done} of {total}, {rate:.1f} frames/s", done / max(total, 1))
 
             yield on_frame
+
+    def damaged(self, message: str) -> None:
+        self.messages.warning(message)
+
+    def written_frames(self, num_frames: int, target: Path) -> None:
+        say_result(f"{num_frames} {'frame' if num_frames == 1 else 'frames'} translated into {target}")
 
     def skipped(self, images: Sequence[Skipped], num_images: int) -> None:
         for path, reason in images[:_MAX_NAMED]:

@@ -9,13 +9,15 @@ import numpy as np
 
 from cyclegan.config import Direction
 from cyclegan.errors import InputError, UnreadableError
+from cyclegan.sequences.formats import SequenceFormat
 from cyclegan.system.arguments import MAX_SIDE, check_bool, check_choice, check_float, check_int, check_path
 from cyclegan.system.host_state import host_state
 from cyclegan.system.json_files import shown
 from cyclegan.translate.files import translate_files
 from cyclegan.translate.large_files import StatisticsKind, find_large, translate_large
-from cyclegan.translate.plan import TranslationPlan, plan_outputs, sequences
+from cyclegan.translate.plan import TranslationPlan, find_sequences, plan_outputs, sequences
 from cyclegan.translate.progress import FolderProgress, Skipped
+from cyclegan.translate.sequence import TranslatedSequence, translate_sequence
 from cyclegan.translate.stabilise import MEMORY_FRAMES, check_memory, needs_stabilising
 from cyclegan.translate.tiling.pictures import TILE, check_tile
 from cyclegan.translate.translator import Translator
@@ -32,6 +34,7 @@ class TranslateOptions:
     statistics: StatisticsKind = "exact"
     stabilise: bool = False
     memory_frames: float | None = None
+    pages: Literal["all"] | None = None
 
     def check(self, name_of: Callable[[str], str] = str) -> None:
         """Raises InputError for values that cannot be used. name_of: a field -> its name in the message."""
@@ -46,6 +49,8 @@ class TranslateOptions:
         check_int(name_of("batch_size"), self.batch_size, least=1)
         check_bool(name_of("stabilise"), self.stabilise)
         check_choice(name_of("statistics"), self.statistics, ("exact", "crops", "reduced"))
+        if self.pages is not None:
+            check_choice(name_of("pages"), self.pages, ("all",))
         if self.memory_frames is not None:
             if not self.stabilise:
                 raise InputError(f"{name_of('memory_frames')} is for {name_of('stabilise')}; give both.")
@@ -77,13 +82,15 @@ class TranslateOptions:
 class FolderResult:
     """The result of `translate_folder`.
 
-    written: (source, target) of every image that was written. skipped: (source, reason) of every image that could not
-    be translated. notes: sentences about images in tiles, such as that the work of an earlier call was resumed.
+    written: (source, target) of every file that was written. skipped: (source, reason) of every file that could not
+    be translated. notes: sentences about images in tiles, such as that the work of an earlier call was resumed, and
+    about sequences. damage: sentences about frames of sequences that are lost; those before them are written.
     """
 
     written: TranslationPlan
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
+    damage: tuple[str, ...] = ()
 
 
 @host_state()
@@ -104,13 +111,15 @@ def translate_folder(
     statistics: StatisticsKind = "exact",
     stabilise: bool = False,
     memory_frames: float | None = None,
+    pages: Literal["all"] | None = None,
     max_images: int | None = None,
     progress: FolderProgress | None = None,
 ) -> FolderResult:
     """Translate all images of a folder, or of several inputs, as `cyclegan translate MODEL INPUT --out OUT` does.
 
     model: what `Translator.load` takes, or a translator, which has its direction, device, engine and precision already.
-    inputs: a folder, which is mirrored below `out` with all its folders, an image, or several of them.
+    inputs: a folder, which is mirrored below `out` with all its folders, an image, or several of them. Animations
+    become animations of their kind, frame by frame.
     out: a folder, or for one image a file. An output keeps its name; its suffix changes only where that format cannot
     hold the result. Existing outputs are replaced, inputs never.
     direction, device, engine, precision, weights: as in `Translator.load`, but the default of precision is `auto`.
@@ -119,15 +128,16 @@ def translate_folder(
     input's size again. Give at most one.
     tile: side in pixels of the squares that an image is translated in; `auto`: in tiles only where it does not fit into
     memory as a whole; None: never. statistics: what tiles are normalised with, see `translate_large`.
-    stabilise: each folder is a sequence of frames, and flicker is reduced; memory_frames: its time constant in frames
-    (default 6).
+    stabilise: each folder and each animation is a sequence of frames, and flicker is reduced; memory_frames: its time
+    constant in frames (default 6).
+    pages: `all` translates every page of a TIFF, into a TIFF of as many; default: such a file is one image.
     max_images: translate only the first images.
     progress: receives reports during the work.
 
     Images that cannot be read are skipped and returned with the reason. Raises InputError for options, a model or
     inputs that cannot be used, and if the results cannot be written.
     """
-    options = TranslateOptions(batch_size, short_side, scale_width, tile, statistics, stabilise, memory_frames)
+    options = TranslateOptions(batch_size, short_side, scale_width, tile, statistics, stabilise, memory_frames, pages)
     options.check()
     if max_images is not None:
         check_int("max_images", max_images, least=1)
@@ -146,7 +156,7 @@ def translate_folder(
         raise InputError(f"The translator translates {model.direction}, and direction is {direction}; leave it out.")
     progress = progress or FolderProgress()
     options = without_useless_stabilising(options, model, progress)
-    plan = plan_outputs(paths, out, model)[:max_images]
+    plan = plan_outputs(paths, out, model, all_pages=pages is not None)[:max_images]
     return translate_plan(model, plan, options, progress, is_only_input=len(plan) == 1)
 
 
@@ -171,13 +181,15 @@ def translate_plan(
     *,
     is_only_input: bool = False,
 ) -> FolderResult:
-    """Translate the images of a plan: first those that fit into memory as a whole, then the others in tiles.
+    """Translate the images of a plan: first those that fit into memory as a whole, then those in tiles, then sequences.
 
-    is_only_input: the InputError of an image in tiles is raised instead of collected.
+    is_only_input: the InputError of an image in tiles, or of a sequence, is raised instead of collected.
     """
-    whole, large = _split_large(translator, plan, options, progress)
+    images, several = _split_sequences(plan, options, progress)
+    whole, large = _split_large(translator, images, options, progress)
     skipped: list[Skipped] = []
     notes: list[str] = []
+    damage: list[str] = []
     if whole:
         skipped += _translate_whole(translator, whole, options, progress)
     for source, target in large:
@@ -188,10 +200,39 @@ def translate_plan(
                 raise
             progress.skipped([(source, str(error))], 1)
             skipped.append((source, str(error)))
+    for source, target, row in several:
+        try:
+            made = _translate_frames(translator, source, target, row, options, progress)
+        except (InputError, UnreadableError) as error:
+            if is_only_input and isinstance(error, InputError):
+                raise
+            progress.skipped([(source, str(error))], 1)
+            skipped.append((source, str(error)))
+            continue
+        notes += made.notes
+        damage += made.damage
     failed = {source for source, _ in skipped}
     is_written = np.array([source not in failed for source in plan.sources], bool) if failed else None
     written = plan if is_written is None else plan.take(np.flatnonzero(is_written))
-    return FolderResult(written, tuple(skipped), tuple(notes))
+    return FolderResult(written, tuple(skipped), tuple(notes), tuple(damage))
+
+
+def _split_sequences(
+    plan: TranslationPlan, options: TranslateOptions, progress: FolderProgress
+) -> tuple[TranslationPlan, list[tuple[Path, Path, SequenceFormat]]]:
+    """The files that hold one image, and those that hold several."""
+    with progress.scanning():
+        found = find_sequences(plan.sources, all_pages=options.pages is not None)
+    several = [(*plan[index], row) for index, row in found.items()]
+    if found:
+        is_image = np.ones(len(plan), bool)
+        is_image[list(found)] = False
+        plan = plan.take(np.flatnonzero(is_image))
+    if num_gifs := sum(name.lower().endswith(".gif") for name in plan.sources.names()):
+        which = "A GIF of one picture becomes" if num_gifs == 1 else f"{num_gifs} GIFs of one picture become"
+        if not all(target.suffix.lower() == ".gif" for source, target in plan if source.suffix.lower() == ".gif"):
+            progress.note(f"{which} a PNG, which keeps all colours; a GIF has 256.")
+    return plan, several
 
 
 def _split_large(
@@ -232,6 +273,32 @@ def _translate_whole(
         progress.skipped(skipped, len(plan))
     progress.written(len(plan) - len(skipped), None, None)
     return skipped
+
+
+def _translate_frames(
+    translator: Translator,
+    source: Path,
+    target: Path,
+    row: SequenceFormat,
+    options: TranslateOptions,
+    progress: FolderProgress,
+) -> TranslatedSequence:
+    tile = options.tile if isinstance(options.tile, int) else None
+    if options.tile == "auto" and not options.is_scaled:
+        _, large = _split_large(translator, TranslationPlan.of([(source, target)]), options, progress)
+        if large:
+            tile = TILE
+            progress.note(f"{source} is too large to be translated as a whole: in tiles of {tile} pixels, in float32.")
+    with progress.translating_frames(source) as on_frame:
+        made = translate_sequence(
+            translator, source, target, reader=row, tile=tile, on_frame=on_frame, **options.network_options
+        )
+    for note in made.notes:
+        progress.note(note)
+    for message in made.damage:
+        progress.damaged(message)
+    progress.written_frames(made.num_frames, target)
+    return made
 
 
 def _translate_in_tiles(

@@ -11,6 +11,9 @@ Skipped: TypeAlias = tuple[Path, str]
 # Called with a name of the current work and the share that is done, 0 to 1.
 OnProgress: TypeAlias = Callable[[str, float], None]
 
+# Called with the number of frames that are done, and of all frames, None if it is unknown.
+OnFrame: TypeAlias = Callable[[int, int | None], None]
+
 
 class FolderProgress:
     """Reports what `translate_folder` does. Here every method does nothing; override those that you need."""
@@ -31,6 +34,17 @@ class FolderProgress:
     def translating_large(self, source: Path, target: Path) -> Iterator[OnProgress]:  # noqa: ARG002
         """Active while an image is translated in tiles; yields a function of the current work and the share done."""
         yield lambda _what, _share: None
+
+    @contextmanager
+    def translating_frames(self, source: Path) -> Iterator[OnFrame]:  # noqa: ARG002
+        """Active while a sequence is translated; yields a function of the frames done and of all, None if unknown."""
+        yield lambda _done, _expected: None
+
+    def damaged(self, message: str) -> None:
+        """A sentence on frames of a sequence that are lost; those before them are written."""
+
+    def written_frames(self, num_frames: int, target: Path) -> None:
+        """A sequence has been written."""
 
     def skipped(self, images: Sequence[Skipped], num_images: int) -> None:
         """Images that could not be translated, of how many."""

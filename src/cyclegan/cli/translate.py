@@ -26,6 +26,7 @@ EXAMPLES = """examples:
   cyclegan translate runs/maps clip.mp4 --out clip_b.mp4 --stabilise
   cyclegan translate runs/maps frames/ --out frames_b/ --stabilise
   cyclegan translate runs/maps stack.tif --out stack_b.tif --pages all
+  cyclegan translate runs/ct ct_series/ --out derived_series/          (DICOM files; also brain.nii.gz --out gm.nii.gz)
   cyclegan translate runs/maps huge.tif --out map.tif --tile 1024 --statistics crops
   cyclegan translate hf:user/name photo.jpg --out translated/          (a model of the Hugging Face Hub)"""
 
@@ -77,6 +78,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--statistics", ("exact", "crops", "reduced"), statistics_help, "exact")
     pages_help = "Translate every page of files with several, such as TIFFs, into a file with as many pages."
     add("--pages", ("all",), pages_help)
+    patient_help = (
+        "What DICOM files and volumes take over of the patient: none replaces names and UIDs and copies only listed "
+        "attributes without names, dates and texts; keep copies all"
+    )
+    add("--patient-data", ("none", "keep"), patient_help, "none")
     stabilise_help = (
         "Reduce flicker in clips, animations, stacks of pages, and folders of frames, each a sequence in the natural "
         "order of its names."

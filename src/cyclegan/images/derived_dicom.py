@@ -5,11 +5,14 @@ out, private ones included, or replaced: names and UIDs. So no attribute of the 
 Profile (DICOM PS3.15, annex E) stays with its value. `keep` copies everything that is still true of the new image.
 """
 
+import hashlib
+import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
+from uuid import UUID
 
 import numpy as np
 
@@ -19,7 +22,6 @@ from cyclegan.images import Array
 from cyclegan.images.dicom import Scale, functional_group
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.raster import Mask
-from cyclegan.system.atomic import atomic_path
 
 PatientData: TypeAlias = Literal["none", "keep"]
 PATIENT_DATA: tuple[PatientData, ...] = get_args(PatientData)
@@ -86,20 +88,28 @@ _UNITS = ("HU", "OD", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT")
 _SIXTEEN_BITS = ("CT", "MR", "PT", "NM")
 
 
-@dataclass
+# Makes the new UIDs of a process: without it nobody finds the old ones by trying.
+_SECRET = secrets.token_bytes(32)
+
+
+def new_uid(uid: str) -> str:
+    """The UID that replaces another one in this process."""
+    number = int.from_bytes(hashlib.blake2b(uid.encode(), digest_size=16, key=_SECRET).digest())
+    return f"2.25.{UUID(int=number, version=4).int}"
+
+
+@dataclass(frozen=True)
 class DerivedImages:
-    """Makes the images of new series from those of others; one object for all files that belong together.
+    """Makes the images of new series from those of others.
 
     source, target: what the model takes and makes. description: how, for the attribute DerivationDescription.
-    In all images made by one object, equal UIDs of the sources become equal new ones, which say nothing of the old.
+    In all images made by one process, equal UIDs of the sources become equal new ones, which say nothing of the old.
     """
 
     source: ImageFormat
     target: ImageFormat
     description: str
     patient_data: PatientData = "none"
-    _uids: dict[str, str] = field(default_factory=dict)
-    _patients: dict[str, str] = field(default_factory=dict)
 
     def check(self, original: Any, name: str) -> None:
         """Raise InputError if no image can be made from this one. name: of its file."""
@@ -123,7 +133,7 @@ class DerivedImages:
         return made
 
     def write(self, path: Path, made: Any) -> None:
-        """Write an image of `make`, completely or not at all."""
+        """Write an image of `make` to a new file."""
         from pydicom.dataset import FileMetaDataset
         from pydicom.uid import ExplicitVRLittleEndian
 
@@ -132,15 +142,8 @@ class DerivedImages:
         meta.MediaStorageSOPInstanceUID = made.SOPInstanceUID
         meta.TransferSyntaxUID = ExplicitVRLittleEndian
         made.file_meta = meta
-        with atomic_path(path) as partial, partial.open("wb") as file:
+        with path.open("wb") as file:
             made.save_as(file, enforce_file_format=True)
-
-    def _new_uid(self, uid: str) -> str:
-        from pydicom.uid import generate_uid
-
-        if uid not in self._uids:
-            self._uids[uid] = generate_uid(prefix=None)  # random
-        return self._uids[uid]
 
     def _copy_kept(self, original: Any) -> Any:
         from pydicom.dataset import Dataset
@@ -153,7 +156,7 @@ class DerivedImages:
             if element.VR == "SQ":
                 setattr(made, element.keyword, Items([self._copy_kept(item) for item in element.value]))
             elif element.VR == "UI" and element.keyword != "SOPClassUID":
-                setattr(made, element.keyword, self._new_uid(str(element.value)))
+                setattr(made, element.keyword, new_uid(str(element.value)))
             else:
                 made[element.tag] = element
         return made
@@ -163,18 +166,18 @@ class DerivedImages:
         from pydicom.dataset import Dataset
 
         series = str(original.get("SeriesInstanceUID") or "")
-        made.SOPInstanceUID = self._new_uid(str(original.get("SOPInstanceUID") or id(original)))
-        made.SeriesInstanceUID = self._new_uid(f"{series}/translated")
+        made.SOPInstanceUID = new_uid(str(original.get("SOPInstanceUID") or id(original)))
+        made.SeriesInstanceUID = new_uid(f"{series}/translated")
         number = original.get("SeriesNumber")
         made.SeriesNumber = 1000 + int(number if number not in (None, "") else 0)
         made.SeriesDescription = f"Translated by cyclegan {__version__}"
         if self.patient_data == "keep":
             return
         made.SpecificCharacterSet = "ISO_IR 192"
-        made.StudyInstanceUID = self._new_uid(str(original.get("StudyInstanceUID") or ""))
+        made.StudyInstanceUID = new_uid(str(original.get("StudyInstanceUID") or ""))
         patient = f"{original.get('IssuerOfPatientID', '')}/{original.get('PatientID', '')}"
         # Different patients stay different, and one stays one.
-        name = self._patients.setdefault(patient, f"ANON-{self._new_uid(f'patient {patient}')[-12:]}")
+        name = f"ANON-{new_uid(f'patient {patient}')[-12:]}"
         made.PatientName, made.PatientID = name, name
         empty = ("PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "AccessionNumber", "StudyID")
         for keyword in (*empty, "ReferringPhysicianName", "PositionReferenceIndicator"):
@@ -200,7 +203,7 @@ class DerivedImages:
             source = Dataset()
             source.ReferencedSOPClassUID = original.SOPClassUID
             is_kept = self.patient_data == "keep"
-            source.ReferencedSOPInstanceUID = uid if is_kept else self._new_uid(f"{uid}/source")
+            source.ReferencedSOPInstanceUID = uid if is_kept else new_uid(f"{uid}/source")
             made.SourceImageSequence = [source]
         purpose, equipment = Dataset(), Dataset()
         purpose.CodeValue, purpose.CodingSchemeDesignator = "109102", "DCM"

@@ -8,12 +8,14 @@ no value. Colours become RGB.
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from cyclegan.config import Axis
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.formats import Decoded, Header
@@ -79,8 +81,15 @@ def read(path: Path) -> Decoded:
 
 def read_frame(path: Path, name: str) -> Decoded:
     """The frame with this name, from 1 on."""
-    dataset = read_dataset(path)
+    about = path.stat()
+    dataset = _read_whole(path, about.st_size, about.st_mtime_ns)
     return decode_frame(dataset, _index_of(path, name, count_frames(dataset)))
+
+
+@lru_cache(maxsize=2)
+def _read_whole(path: Path, _num_bytes: int, _changed: int) -> Any:
+    """All of a file, kept while its frames are read one after the other."""
+    return read_dataset(path)
 
 
 def probe(path: Path) -> Header | None:
@@ -319,3 +328,13 @@ def _place(dataset: Any) -> float | None:
         return None
     rows, columns = np.array(direction, float).reshape(2, 3)
     return round(float(np.cross(rows, columns) @ np.array(position, float)), 4)
+
+
+def plane_of(dataset: Any) -> Axis | None:
+    """The plane of the patient that a slice is nearest to; None if it does not say how it lies."""
+    direction = dataset.get("ImageOrientationPatient")
+    if not direction or len(direction) != 6:
+        return None
+    rows, columns = np.array(direction, float).reshape(2, 3)
+    planes: tuple[Axis, ...] = ("sagittal", "coronal", "axial")
+    return planes[int(np.abs(np.cross(rows, columns)).argmax())]

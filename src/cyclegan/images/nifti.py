@@ -10,6 +10,7 @@ a file with several volumes the volume comes first: `scan.nii.gz/t3z120`.
 """
 
 import gzip
+import io
 import math
 import re
 from collections import OrderedDict
@@ -17,24 +18,30 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cyclegan._version import __version__
+from cyclegan.config import AXES, DEFAULT_AXIS, Axis
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.formats import Header
-from cyclegan.system.atomic import atomic_path
+from cyclegan.system.atomic import write_bytes
 
-Axis: TypeAlias = Literal["axial", "coronal", "sagittal"]
-AXES: tuple[Axis, ...] = get_args(Axis)
-DEFAULT_AXIS: Axis = "axial"
+# Suffixes of files. An .img has its header beside it, in an .hdr.
+NIFTI_SUFFIXES = (".nii", ".nii.gz", ".img")
+MGH_SUFFIXES = (".mgh", ".mgz")
+SUFFIXES = (*NIFTI_SUFFIXES, *MGH_SUFFIXES)
 
-# Suffixes of files that are written; a pair of a header (.hdr) and its voxels (.img) is only read.
-WRITTEN_SUFFIXES = (".nii", ".nii.gz", ".mgh", ".mgz")
-SUFFIXES = (*WRITTEN_SUFFIXES, ".img")
+# numpy type of values -> the type that a file of this kind holds them in, without loss.
+NIFTI_TYPES = {
+    **{name: name for name in ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64")},
+    **{"float16": "float32", "float32": "float32", "float64": "float64"},
+}
+MGH_TYPES = {"uint8": "uint8", "int8": "int16", "int16": "int16", "uint16": "int32", "int32": "int32"}
+MGH_TYPES |= {"float16": "float32", "float32": "float32"}
 
 # The letter of an axis in the name of a slice, and its place among the axes right, anterior, superior.
 _LETTERS: dict[Axis, str] = {"sagittal": "x", "coronal": "y", "axial": "z"}
@@ -203,59 +210,51 @@ def probe_slice(path: Path, name: str) -> Header:
     return volume.slice_header(volume.find(name)[0])
 
 
-def check_writable(path: Path, channels: int, dtype: str) -> None:
-    """Raise InputError if a volume with values of this kind cannot be written to a file of this name."""
-    name = path.name.lower()
-    if not name.endswith(WRITTEN_SUFFIXES):
-        raise InputError(f"{path.name}: volumes are written as {', '.join(WRITTEN_SUFFIXES)}; choose one of these.")
-    is_nifti = name.endswith((".nii", ".nii.gz"))
-    if channels == 1:
-        allowed = {"float16"} if is_nifti else {"int8", "uint16", "uint32", "int64", "uint64", "float16", "float64"}
-        is_held = dtype not in allowed
-    else:
-        is_held = is_nifti and dtype == "uint8" and channels in (3, 4)
-    if not is_held:
-        raise InputError(f"{path.name}: such a file cannot hold {channels} channels of {dtype}; choose another --out.")
-
-
-def write_like(path: Path, voxels: Array, source: Volume, *, keep_texts: bool = False) -> None:
+def write_like(place: Path, voxels: Array, source: Volume, *, name: Path, keep_texts: bool = False) -> None:
     """Write voxels (X, Y, Z, volumes, C), in the order of the source, with its affine, units and times.
 
-    path: its suffix decides between NIfTI and MGH; the version of NIfTI is the source's. keep_texts: keep descriptions
-    and extensions of the header, which may name the patient. The file is complete or absent.
-    Raises InputError if the file cannot hold the values.
+    place: where. name: of the file that it becomes; its suffix decides between NIfTI and MGH, and the version of NIfTI
+    is the source's. The header of an .img is written beside that file. keep_texts: keep descriptions and extensions of
+    the header, which may name the patient. Values must have a type of NIFTI_TYPES or MGH_TYPES and one channel, or be
+    colours of uint8 for NIfTI.
     """
     nibabel = _nibabel()
-    check_writable(path, voxels.shape[-1], str(voxels.dtype))
+    lower, affine, header = name.name.lower(), source.image.affine, source.image.header
+    is_nifti = lower.endswith(NIFTI_SUFFIXES)
     if voxels.shape[-1] == 1:
-        values = voxels[..., 0]
+        values = voxels[..., 0].astype((NIFTI_TYPES if is_nifti else MGH_TYPES)[str(voxels.dtype)], copy=False)
     else:
-        colours = np.dtype([(name, "u1") for name in "RGBA"[: voxels.shape[-1]]])
+        colours = np.dtype([(letter, "u1") for letter in "RGBA"[: voxels.shape[-1]]])
         values = np.ascontiguousarray(voxels).view(colours)[..., 0]
-    values = values.reshape(source.image.shape, order="A") if values.ndim != source.image.ndim else values
-    name, affine, header = path.name.lower(), source.image.affine, source.image.header
-    if name.endswith((".nii", ".nii.gz")):
-        is_second = isinstance(header, nibabel.Nifti2Header)
-        kind = nibabel.Nifti2Image if is_second else nibabel.Nifti1Image
-        is_nifti = isinstance(header, nibabel.Nifti1Header)  # of which Nifti2Header is a kind
-        image: Any = kind(values, affine, header if is_nifti else None, dtype=values.dtype)
-        _copy_place(image, source.image, is_nifti=is_nifti)
+    values = values.reshape(source.image.shape)
+    if is_nifti:
+        version = 2 if isinstance(header, nibabel.Nifti2Header) else 1
+        kind = getattr(nibabel, f"Nifti{version}{'Pair' if lower.endswith('.img') else 'Image'}")
+        was_nifti = isinstance(header, nibabel.Nifti1Header)  # of which Nifti2Header is a kind
+        image: Any = kind(values, affine, header if was_nifti else None, dtype=values.dtype)
+        _copy_place(image, source.image, was_nifti=was_nifti)
         _clean(image.header, keep_texts=keep_texts)
     else:
         # Its header holds place, times and no text.
-        image = nibabel.MGHImage(values, affine, header if isinstance(header, nibabel.freesurfer.MGHHeader) else None)
+        mgh = nibabel.freesurfer.mghformat
+        image = mgh.MGHImage(values, affine, header if isinstance(header, mgh.MGHHeader) else None)
         image.set_data_dtype(values.dtype)
-    with atomic_path(path) as partial, partial.open("wb") as file:
-        if name.endswith(("z",)):
+    with place.open("wb") as file:
+        if lower.endswith(".img"):
+            texts = io.BytesIO()
+            image.file_map["header"].fileobj, image.file_map["image"].fileobj = texts, file
+            image.to_file_map()
+            write_bytes(name.with_suffix(".hdr"), texts.getvalue())
+        elif lower.endswith("z"):
             with gzip.GzipFile("", "wb", compresslevel=6, fileobj=file, mtime=0) as packed:
                 image.to_stream(packed)
         else:
             image.to_stream(file)
 
 
-def _copy_place(image: Any, source: Any, *, is_nifti: bool) -> None:
+def _copy_place(image: Any, source: Any, *, was_nifti: bool) -> None:
     """Give a NIfTI image the place in space and time that the source has."""
-    if is_nifti:
+    if was_nifti:
         for get, put in ((source.get_qform, image.set_qform), (source.get_sform, image.set_sform)):
             place, code = get(coded=True)
             put(place if place is not None else source.affine, int(code), update_affine=False)
@@ -347,10 +346,11 @@ def _voxels(volume: Volume) -> Array:
 
 
 def _load(volume: Volume) -> Array:
-    stored: Array = np.asanyarray(volume.image.dataobj.get_unscaled())
+    stored: Any = np.asanyarray(volume.image.dataobj.get_unscaled())
     if stored.dtype.names:
         stored = np.stack([stored[name] for name in stored.dtype.names], -1)
-    return stored.reshape((*volume.shape, volume.num_volumes, volume.channels), order="A")
+    voxels: Array = stored.reshape((*volume.shape, volume.num_volumes, volume.channels), order="A")
+    return voxels
 
 
 def _memory(voxels: Array) -> int:

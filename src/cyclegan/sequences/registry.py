@@ -5,7 +5,9 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from cyclegan.sequences import animations
+from cyclegan.images import dicom, nifti
+from cyclegan.images.file_formats import FILE_FORMATS, file_format_of
+from cyclegan.sequences import animations, dicom_files, volumes
 from cyclegan.sequences.formats import SequenceFormat
 
 _animation = partial(
@@ -16,11 +18,38 @@ _animation = partial(
     holds={"uint8": (1, 3, 4)},
 )
 
+_volume = partial(
+    SequenceFormat,
+    kind="volume",
+    is_sequence=volumes.is_volume,
+    is_picture=volumes.is_one_slice,
+    read=volumes.read_volume,
+    write=volumes.write_volume,
+    install="cyclegan[medical]",
+)
+_dicom = partial(
+    SequenceFormat,
+    read=dicom_files.read_dicom,
+    write=dicom_files.write_dicom,
+    install="cyclegan[medical]",
+)
+
 SEQUENCE_FORMATS: dict[str, SequenceFormat] = {
     "gif": _animation(suffixes=(".gif",), write=animations.write_gif),
     "webp": _animation(suffixes=(".webp",), write=animations.write_webp),
     "apng": _animation(suffixes=(".png", ".apng"), write=animations.write_png),
     "avif": _animation(suffixes=(".avif",), write=animations.write_avif),
+    "nifti": _volume(
+        suffixes=nifti.NIFTI_SUFFIXES, holds={**dict.fromkeys(nifti.NIFTI_TYPES, (1,)), "uint8": (1, 3, 4)}
+    ),
+    "mgh": _volume(suffixes=nifti.MGH_SUFFIXES, holds=dict.fromkeys(nifti.MGH_TYPES, (1,))),
+    "dicom": _dicom(
+        kind="DICOM file",
+        suffixes=dicom.SUFFIXES,
+        is_sequence=dicom_files.is_dicom_image,
+        is_picture=dicom_files.is_one_frame,
+    ),
+    "dicom-series": _dicom(kind="DICOM series", suffixes=(), is_sequence=dicom_files.is_dicom_folder, is_folder=True),
 }
 
 
@@ -30,12 +59,13 @@ def sequence_suffixes() -> tuple[str, ...]:
 
 
 def format_by_name(path: Path | str, *, all_pages: bool = True) -> SequenceFormat | None:
-    """The row for a file's suffix, whatever the file holds. all_pages: rows that need a request count, too."""
+    """The row for a file's suffix, whatever else the file holds. all_pages: rows that need a request count, too."""
     name = os.fspath(path).lower()  # a string, since there may be a million
     for row in SEQUENCE_FORMATS.values():
         if name.endswith(row.suffixes) and not row.is_folder and (all_pages or not row.on_request):
             return row
-    return None
+    # DICOM files need no suffix.
+    return SEQUENCE_FORMATS["dicom"] if file_format_of(path) is FILE_FORMATS["dicom"] else None
 
 
 def find_sequence(path: Path | str, *, all_pages: bool = False) -> SequenceFormat | None:

@@ -9,7 +9,9 @@ import numpy as np
 
 from cyclegan.config import Direction
 from cyclegan.errors import InputError, UnreadableError
+from cyclegan.images.derived_dicom import PATIENT_DATA, PatientData
 from cyclegan.sequences.formats import SequenceFormat
+from cyclegan.sequences.registry import format_by_name
 from cyclegan.system.arguments import MAX_SIDE, check_bool, check_choice, check_float, check_int, check_path
 from cyclegan.system.host_state import host_state
 from cyclegan.system.json_files import shown
@@ -35,6 +37,7 @@ class TranslateOptions:
     stabilise: bool = False
     memory_frames: float | None = None
     pages: Literal["all"] | None = None
+    patient_data: PatientData = "none"
 
     def check(self, name_of: Callable[[str], str] = str) -> None:
         """Raises InputError for values that cannot be used. name_of: a field -> its name in the message."""
@@ -51,6 +54,7 @@ class TranslateOptions:
         check_choice(name_of("statistics"), self.statistics, ("exact", "crops", "reduced"))
         if self.pages is not None:
             check_choice(name_of("pages"), self.pages, ("all",))
+        check_choice(name_of("patient_data"), self.patient_data, PATIENT_DATA)
         if self.memory_frames is not None:
             if not self.stabilise:
                 raise InputError(f"{name_of('memory_frames')} is for {name_of('stabilise')}; give both.")
@@ -112,6 +116,7 @@ def translate_folder(
     stabilise: bool = False,
     memory_frames: float | None = None,
     pages: Literal["all"] | None = None,
+    patient_data: PatientData = "none",
     max_images: int | None = None,
     progress: FolderProgress | None = None,
 ) -> FolderResult:
@@ -131,13 +136,17 @@ def translate_folder(
     stabilise: each folder and each animation is a sequence of frames, and flicker is reduced; memory_frames: its time
     constant in frames (default 6).
     pages: `all` translates every page of a TIFF, into a TIFF of as many; default: such a file is one image.
+    patient_data: what DICOM files and volumes take over of the patient: `none`, or `keep` for all, see
+    `cyclegan.images.derived_dicom`.
     max_images: translate only the first images.
     progress: receives reports during the work.
 
     Images that cannot be read are skipped and returned with the reason. Raises InputError for options, a model or
     inputs that cannot be used, and if the results cannot be written.
     """
-    options = TranslateOptions(batch_size, short_side, scale_width, tile, statistics, stabilise, memory_frames, pages)
+    options = TranslateOptions(
+        batch_size, short_side, scale_width, tile, statistics, stabilise, memory_frames, pages, patient_data
+    )
     options.check()
     if max_images is not None:
         check_int("max_images", max_images, least=1)
@@ -223,6 +232,7 @@ def _split_sequences(
     """The files that hold one image, and those that hold several."""
     with progress.scanning():
         found = find_sequences(plan.sources, all_pages=options.pages is not None)
+    found = {index: row for index, row in found.items() if not _is_picture(row, *plan[index])}
     several = [(*plan[index], row) for index, row in found.items()]
     if found:
         is_image = np.ones(len(plan), bool)
@@ -233,6 +243,12 @@ def _split_sequences(
         if not all(target.suffix.lower() == ".gif" for source, target in plan if source.suffix.lower() == ".gif"):
             progress.note(f"{which} a PNG, which keeps all colours; a GIF has 256.")
     return plan, several
+
+
+def _is_picture(row: SequenceFormat, source: Path, target: Path) -> bool:
+    """Whether a sequence is one picture that becomes a file of another kind."""
+    is_other_kind = not row.is_folder and format_by_name(target) is not row and bool(target.suffix)
+    return is_other_kind and row.is_picture(source)
 
 
 def _split_large(
@@ -291,7 +307,14 @@ def _translate_frames(
             progress.note(f"{source} is too large to be translated as a whole: in tiles of {tile} pixels, in float32.")
     with progress.translating_frames(source) as on_frame:
         made = translate_sequence(
-            translator, source, target, reader=row, tile=tile, on_frame=on_frame, **options.network_options
+            translator,
+            source,
+            target,
+            reader=row,
+            tile=tile,
+            patient_data=options.patient_data,
+            on_frame=on_frame,
+            **options.network_options,
         )
     for note in made.notes:
         progress.note(note)

@@ -118,7 +118,7 @@ def _is_one_image(path: Path, all_pages: bool) -> bool:
 def _check_holds(source: Path, out: Path, translator: Translator, all_pages: bool) -> None:
     """Raises InputError unless a file of the name `out` can hold the translation of the source."""
     reader = find_sequence(source, all_pages=all_pages)
-    if reader is None:
+    if reader is None or (format_by_name(out) is not reader and reader.is_picture(source)):
         suffix = image_suffix(out.suffix, translator)
         if suffix != out.suffix:
             raise InputError(f"--out {out}: that format cannot hold {translator.target}; use {suffix} instead.")

@@ -2,14 +2,17 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cyclegan._version import __version__
 from cyclegan.errors import InputError, UnreadableError, reason_of, remedy_sentence
 from cyclegan.images import Array
+from cyclegan.images.derived_dicom import PatientData
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.raster import Raster
 from cyclegan.images.resizing import cast, resize, scale
@@ -43,6 +46,7 @@ def translate_sequence(
     stabilise: bool = False,
     memory_frames: float = MEMORY_FRAMES,
     tile: int | None = None,
+    patient_data: PatientData = "none",
     on_frame: Callable[[int, int | None], None] = lambda _done, _expected: None,
     reader: SequenceFormat | None = None,
     writer: SequenceFormat | None = None,
@@ -53,6 +57,7 @@ def translate_sequence(
     target: its suffix selects the format, one that `cyclegan.sequences.registry.SEQUENCE_FORMATS` writes.
     batch_size, short_side, scale_width, stabilise, memory_frames, tile: as in
     `cyclegan.translate.folder.translate_folder`.
+    patient_data: what a DICOM file or a volume takes over of the patient: `none`, or `keep` for all.
     on_frame(done, expected): called after each frame; expected is None if their number is unknown.
     reader, writer: rows of a format; default: by the source's content and the target's name.
     Memory holds a batch of frames. The target is complete or absent; an interrupted call leaves nothing. All frames
@@ -69,6 +74,12 @@ def translate_sequence(
     write, install = _check_writer(writer, target, translator.target)
     if real_path(source) == real_path(target):
         raise InputError(f"{source} would be overwritten; choose another --out.")
+    if reader.is_folder and real_path(source) in real_path(target).parents:
+        raise InputError(f"--out {target} lies in {source}, which it is made from; choose a place outside.")
+    method = (
+        f"Translated {translator.direction} by cyclegan {__version__} with the model {Path(translator.name).name}; "
+        "synthetic values, not for diagnosis"
+    )
 
     with reader.read(source, translator.source) as sequence:
         job = _Job(translator, sequence, on_frame)
@@ -83,8 +94,9 @@ def translate_sequence(
             },
         )
         try:
-            with atomic_path(target.absolute()) as place:
-                write(place, results, SequenceTarget(target, translator.target, sequence))
+            # Files of a folder are complete or absent one by one, and those that are done are kept.
+            with nullcontext(target) if reader.is_folder else atomic_path(target.absolute()) as place:
+                write(place, results, SequenceTarget(target, translator.target, sequence, method, patient_data))
                 if job.num_done == 0:
                     raise UnreadableError(f"{source} holds no picture.")
         except Exception as error:
@@ -155,7 +167,7 @@ class _Job:
     def _finish(self, values: Array, given: Raster) -> Raster:
         """A result at the size of the source, with what belongs to the source's picture."""
         target = self._translator.target
-        values = resize(values, self._sequence.height, self._sequence.width)
+        values = resize(values, *given.values.shape[:2])
         if values.dtype.kind == "f":  # bicubic resizing overshoots at edges
             values = values.clip(target.low, target.high)
         return replace(given, values=cast(values, target.dtype))

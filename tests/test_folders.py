@@ -287,9 +287,7 @@ def test_ordinary_files_take_no_second_look_at_the_disk(tmp_path, monkeypatch):
 
 def test_the_number_of_pixels_is_limited_and_the_message_names_the_flag(monkeypatch):
     check_pixels(2**15, 2**15)
-    with pytest.raises(
-        UnreadableError, match=r"40,000x40,000 pix.* limit of 1,073,741,824.*--max-pixels 1600000000"
-    ):
+    with pytest.raises(UnreadableError, match=r"40,000x40,000 pix.* limit of 1,073,741,824.*--max-pixels 1600000000"):
         check_pixels(40_000, 40_000)
     with pixel_limit(10):
         with pytest.raises(UnreadableError, match="limit of 10;"):

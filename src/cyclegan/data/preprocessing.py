@@ -10,8 +10,11 @@ from cyclegan.errors import InputError
 from cyclegan.images import Array
 from cyclegan.images.codecs import read_as
 from cyclegan.images.formats import ImageFormat
+from cyclegan.images.limits import pixel_limit
 from cyclegan.images.resizing import resize
 from cyclegan.images.tensors import pad_to_multiple, to_tensor
+
+SIZE_ADVICE = "Pass a smaller --crop-size, or --preprocess resize-and-crop."
 
 
 def load_resized(path: Path, image_format: ImageFormat, config: DataConfig) -> Array:
@@ -19,7 +22,8 @@ def load_resized(path: Path, image_format: ImageFormat, config: DataConfig) -> A
 
     Raises UnreadableError or InputError if the file is damaged, too small, or not of this format.
     """
-    array = read_as(path, image_format)
+    with pixel_limit(config.max_pixels):
+        array = read_as(path, image_format)
     check_size(path, array.shape[0], array.shape[1], config)
     return resize(array, *scaled_size(array.shape[0], array.shape[1], config))
 
@@ -39,14 +43,21 @@ def scaled_size(height: int, width: int, config: DataConfig) -> tuple[int, int]:
 
 def check_size(path: Path, height: int, width: int, config: DataConfig) -> None:
     """Raises InputError if an image of this size is smaller than the crop."""
+    if problem := size_problem(height, width, config):
+        raise InputError(f"{path} is {problem}. {SIZE_ADVICE}")
+
+
+def size_problem(height: int, width: int, config: DataConfig) -> str:
+    """Why an image of this size cannot be cropped; empty if it can."""
     if not config.crops:
-        return
+        return ""
     scaled_height, scaled_width = scaled_size(height, width, config)
-    if min(scaled_height, scaled_width) < config.crop_size:
-        raise InputError(
-            f"{path} is {width}x{height} pixels ({scaled_width}x{scaled_height} after {config.preprocess}), "
-            f"smaller than the crop of {config.crop_size}. Pass a smaller --crop-size, or --preprocess resize-and-crop."
-        )
+    if min(scaled_height, scaled_width) >= config.crop_size:
+        return ""
+    return (
+        f"{width}x{height} pixels ({scaled_width}x{scaled_height} after {config.preprocess}), smaller than the crop of "
+        f"{config.crop_size}"
+    )
 
 
 def augment(array: Array, config: DataConfig, rng: np.random.Generator) -> Array:
@@ -67,7 +78,8 @@ def load_sample(path: Path, image_format: ImageFormat, data: DataConfig, model: 
     With `resize-and-crop` the whole image is resized to the crop size. Raises errors as `load_resized` does.
     """
     if data.preprocess == "resize-and-crop":
-        array = read_as(path, image_format)
+        with pixel_limit(data.max_pixels):
+            array = read_as(path, image_format)
         check_size(path, array.shape[0], array.shape[1], data)
         array = resize(array, data.crop_size, data.crop_size)
     else:

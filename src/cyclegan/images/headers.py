@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -130,6 +130,26 @@ def _is_image_type(name: str) -> bool:
     return False
 
 
+class Kind(NamedTuple):
+    """Numpy type and channels of a file, and whether the last of these is transparency; as in `Header`."""
+
+    dtype: str
+    channels: int | None
+    has_alpha: bool = False
+
+    def describe(self) -> str:
+        """In words, such as `4 channels of uint16`."""
+        if self.channels is None:
+            return "an 8-bit picture, which gives 1, 3 or 4 channels"
+        alpha = ", the last of them transparency" if self.has_alpha else ""
+        return f"{self.channels} {'channel' if self.channels == 1 else 'channels'} of {self.dtype}{alpha}"
+
+    def channels_advice(self) -> str:
+        """What to do about a file whose channels the model does not take."""
+        number = "1, 3 or 4" if self.channels is None else str(self.channels - self.has_alpha)
+        return f"Pass --channels-a or --channels-b {number}, or convert the files."
+
+
 @dataclass
 class HeaderIndex:
     """Headers of files, found again by name below the folder, size and modification time."""
@@ -137,7 +157,7 @@ class HeaderIndex:
     keys: NDArray[np.uint64]  # (N,), sorted: hashes that identify the files
     sizes: NDArray[np.int32]  # (N, 2): height, width
     kinds: NDArray[np.int16]  # (N,): indices into `table`
-    table: list[tuple[str, int | None]]  # numpy type, channels
+    table: list[Kind]
     changed: bool = False
 
     @classmethod
@@ -149,8 +169,11 @@ class HeaderIndex:
         """What `save` wrote; empty if the file is missing or damaged."""
         try:
             found: dict[str, Any] = read_stored_arrays(path)
-            channels = [None if count < 0 else int(count) for count in found["channels"].tolist()]
-            table = list(zip(map(str, found["dtypes"].tolist()), channels, strict=True))
+            dtypes, channels = map(str, found["dtypes"].tolist()), found["channels"].tolist()
+            table = [
+                Kind(dtype, None if count < 0 else int(count), bool(alpha))
+                for dtype, count, alpha in zip(dtypes, channels, found["alpha"].tolist(), strict=True)
+            ]
             index = cls(found["keys"], found["sizes"], found["kinds"], table)
         except (UnreadableError, KeyError, ValueError, TypeError):
             return cls.empty()
@@ -168,7 +191,7 @@ class HeaderIndex:
             and types
             and bool((self.keys[:-1] < self.keys[1:]).all() and (self.sizes > 0).all())
             and bool((kinds >= 0).all() and (kinds < len(self.table)).all())
-            and all(_is_image_type(dtype) and channels != 0 for dtype, channels in self.table)
+            and all(_is_image_type(kind.dtype) and kind.channels != 0 for kind in self.table)
         )
 
     def save(self, path: Path) -> None:
@@ -189,8 +212,9 @@ class HeaderIndex:
                 keys=self.keys,
                 sizes=self.sizes,
                 kinds=self.kinds,
-                dtypes=np.array([dtype for dtype, _ in self.table]),
-                channels=np.array([-1 if channels is None else channels for _, channels in self.table]),
+                dtypes=np.array([kind.dtype for kind in self.table]),
+                channels=np.array([-1 if kind.channels is None else kind.channels for kind in self.table]),
+                alpha=np.array([kind.has_alpha for kind in self.table], bool),
             )
         self.changed = False
 
@@ -236,7 +260,7 @@ def read_headers(files: FileList, index: HeaderIndex) -> Iterator[Headers]:
     table_lock = Lock()
 
     def kind_of(header: Header) -> int:
-        kind = header.dtype, header.channels
+        kind = Kind(header.dtype, header.channels, header.has_alpha)
         with table_lock:
             if kind not in index.table:
                 index.table.append(kind)

@@ -341,8 +341,7 @@ def _begin(run: OpenRun, start: Start, checkpoint: Path | None, changes: Mapping
         run.messages.warning(line)
     for line in run.data.description:
         run.messages.info(line)
-    for path, reason in run.data.unreadable:
-        run.unreadable.report(path, reason, state.step)
+    run.unreadable.report_all(run.data.unreadable, state.step)
     introduce(state, run.progress, run.messages, precision_reason=start.precision_reason, checkpoint=checkpoint)
 
 

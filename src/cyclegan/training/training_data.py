@@ -19,7 +19,7 @@ from cyclegan.data.known_images import KnownImages
 from cyclegan.data.loader import batches as folder_batches
 from cyclegan.data.splits import DomainSplit, SampleImages, Split, count_shared, split_domains
 from cyclegan.errors import InputError
-from cyclegan.images.file_list import evenly_spaced
+from cyclegan.images.file_list import describe_left_out, evenly_spaced
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.headers import HeaderIndex
 from cyclegan.images.identical import find_identical
@@ -140,8 +140,12 @@ def _scan(
             status.update(f"Looking at the images ... {count:,}")
 
         return (
-            scan_folder(folders.a, model.channels_a, data.range_a, data, index=index_a, on_files=show),
-            scan_folder(folders.b, model.channels_b, data.range_b, data, index=index_b, on_files=show),
+            scan_folder(
+                folders.a, model.channels_a, data.range_a, data, reading=data.reading("a"), index=index_a, on_files=show
+            ),
+            scan_folder(
+                folders.b, model.channels_b, data.range_b, data, reading=data.reading("b"), index=index_b, on_files=show
+            ),
         )
 
 
@@ -161,6 +165,8 @@ def _describe(config: TrainConfig, split: Split) -> tuple[str, ...]:
         apart = f", and {held} held out" if held else ""
         apart += f" with {copies} exact copies of them" if copies else ""
         sentences.append(f"{name}: {len(folder)} images to train on{apart}, in {folder.root} ({folder.image_format})")
+        if left_out := describe_left_out(folder.other_files):
+            sentences.append(f"{name}: {left_out[:-1]} (no images)")
     samples, validation = split.samples, split.validation
     sentences.append(f"Samples: {len(samples.a)} images of A and {len(samples.b)} of B, {samples.origin}")
     if config.num_validation > 0:

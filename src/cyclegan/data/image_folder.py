@@ -78,7 +78,7 @@ def scan_folder(
     Raises InputError for a folder without images, and for one of whose readable images not more than half can be used.
     """
     index = HeaderIndex.empty() if index is None else index
-    scan = _FolderScan(list_images(root), channels, value_range, config, reading, index)
+    scan = _FolderScan(list_images(root, reading.axis), channels, value_range, config, reading, index)
     with pixel_limit(config.max_pixels):
         for count in scan.run():
             on_files(count)

@@ -168,12 +168,12 @@ def find_test_images(
             )
         if not root.is_dir():
             raise InputError(f"There is no folder {root}; expected test images of domain {name}.")
-        paths = list(list_images(root))
+        paths = list(list_images(root, formats[index].axis))
         if not paths:
             raise InputError(f"{root} holds no images; expected test images of domain {name}.")
         domain = TestImages(name, root, paths, formats[index], short_side, formats[1 - index])
         if train is not None and train.is_dir():
-            files = list_images(train)
+            files = list_images(train, formats[index].axis)
             domain.train_root, domain.train_paths = train, files
             if real_path(root) == real_path(train):
                 domain.trained_on = frozenset(paths)

@@ -68,6 +68,7 @@ FILE_FORMATS: dict[str, FileFormat] = {
         install="cyclegan[medical]",
         install_reason="is a volume",
         list_pages=nifti.list_slices,
+        list_slices=nifti.list_slices,
         read_page=nifti.read_slice,
         probe_page=nifti.probe_slice,
         pages_are_images=True,

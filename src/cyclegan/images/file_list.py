@@ -12,6 +12,7 @@ from typing import TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from cyclegan.config import Axis
 from cyclegan.images.dicom import SUFFIXES as DICOM_SUFFIXES
 from cyclegan.images.dicom import is_dicom
 from cyclegan.images.file_formats import FILE_FORMATS, file_format_of, image_suffixes
@@ -246,27 +247,29 @@ def _identity(root: Path, folder: str) -> tuple[int, int] | None:
     return None
 
 
-def list_images(root: Path) -> FileList:
+def list_images(root: Path, axis: Axis | None = None) -> FileList:
     """Image files below a folder or a zip, in order of their paths, as `list_files` finds them.
 
-    Volumes and DICOM files of several frames, whose pages are images, are listed page by page.
+    Volumes and DICOM files of several frames, whose pages are images, are listed page by page. axis: the slices of
+    volumes; default: axial.
     """
     files = list_files(root, image_suffixes())
     volumes = tuple(suffix for row in FILE_FORMATS.values() if row.pages_are_images for suffix in row.suffixes)
     if not volumes or not any(name.lower().endswith(volumes) for name in files.names()):
         return files
-    names = (page for name in files.names() for page in _pages(files.root, name, volumes))
+    names = (page for name in files.names() for page in _pages(files.root, name, volumes, axis))
     return FileList(files.root, names, left_out=files.left_out)
 
 
-def _pages(root: Path, name: str, volumes: tuple[str, ...]) -> list[str]:
+def _pages(root: Path, name: str, volumes: tuple[str, ...], axis: Axis | None) -> list[str]:
     """The pages of a volume; the name itself of another file, or of one whose pages cannot be listed."""
     if name.lower().endswith(volumes):
         # Reading the file reports the error.
         with suppress(Exception), local_file(Path(root, name)) as (file, _):
-            list_pages = file_format_of(file).list_pages
-            assert list_pages is not None
-            return [f"{name}/{page}" for page in list_pages(file)] or [name]
+            row = file_format_of(file)
+            assert row.list_pages is not None
+            pages = row.list_slices(file, axis) if axis and row.list_slices else row.list_pages(file)
+            return [f"{name}/{page}" for page in pages] or [name]
     return [name]
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, model_validator
 
-from cyclegan.config import MAX_CHANNELS, Reading, check_range
+from cyclegan.config import MAX_CHANNELS, Axis, Reading, check_range
 from cyclegan.images import Array
 from cyclegan.images.raster import Raster
 from cyclegan.images.regions import RegionReader, TiledWriter
@@ -108,6 +108,7 @@ class FileFormat:
     tiled_writer: how an image is written in tiles, so that it need not fit into memory.
     list_pages: names of the images in a file that holds several, in order, such as "1", "2"; without dots and slashes.
         Together with the file's path a name is the path of an image: `stack.tif/2`.
+    list_slices: like `list_pages`, for the slices of a volume along an axis of the patient.
     read_page, probe_page: like `read` and `probe`, for the page of this name.
     pages_are_images: whether folders list the pages of a file in its place, as for volumes. Otherwise a file is one
         image, and its pages are read only by their own paths.
@@ -127,6 +128,7 @@ class FileFormat:
     open_regions: Callable[[Path, ImageFormat], RegionReader | None] = lambda _path, _format: None
     tiled_writer: TiledWriter | None = None
     list_pages: Callable[[Path], list[str]] | None = None
+    list_slices: Callable[[Path, Axis], list[str]] | None = None
     read_page: Callable[[Path, str], Decoded] | None = None
     probe_page: Callable[[Path, str], Header | None] = lambda _path, _page: None
     pages_are_images: bool = False

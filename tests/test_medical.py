@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 from PIL import Image
+from test_dicom import make_image, save
 
+from conftest import TINY
 from cyclegan import Translator, inspect_folders, train, translate_folder
 from cyclegan.cli import main
 from cyclegan.config import read_config_file
@@ -11,8 +13,6 @@ from cyclegan.errors import InputError
 from cyclegan.images.nifti import open_volume
 from cyclegan.storage.model import read_info
 from cyclegan.translate.sequence import translate_sequence
-from conftest import TINY
-from test_dicom import make_image, save
 
 nibabel = pytest.importorskip("nibabel")
 pydicom = pytest.importorskip("pydicom")
@@ -87,9 +87,34 @@ def test_training_takes_the_slices_of_volumes_without_air(tmp_path, capsys):
     write_volume(tmp_path / "a" / "1.nii.gz", hounsfield(1))
     write_volume(tmp_path / "b" / "1.nii.gz", hounsfield(2))
     ranges = ["--range-a", "-1000", "1000", "--range-b", "-1000", "1000"]
-    tiny = "--steps 1 --crop-size 16 --load-size 18 --width 4 --blocks 1 --discriminator-width 4 --device cpu".split()
-    tiny += "--discriminator-layers 1 --num-samples 0 --num-validation 0 --no-tensorboard --axis coronal".split()
-    tiny += "--channels-a 1 --channels-b 1".split()
+    tiny = [
+        "--steps",
+        "1",
+        "--crop-size",
+        "16",
+        "--load-size",
+        "18",
+        "--width",
+        "4",
+        "--blocks",
+        "1",
+        "--discriminator-width",
+        "4",
+        "--device",
+        "cpu",
+    ]
+    tiny += [
+        "--discriminator-layers",
+        "1",
+        "--num-samples",
+        "0",
+        "--num-validation",
+        "0",
+        "--no-tensorboard",
+        "--axis",
+        "coronal",
+    ]
+    tiny += ["--channels-a", "1", "--channels-b", "1"]
     main(["train", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "run"), *tiny, *ranges])
     said = " ".join(capsys.readouterr().err.split())
     assert "A: 20 images to train on" in said  # 24 coronal slices, 2 of air at each end

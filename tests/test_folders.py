@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cyclegan import DataConfig
+from cyclegan.data.image_folder import scan_folder
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import pages
+from cyclegan.images.codecs import read_image
 from cyclegan.images.file_formats import FILE_FORMATS, file_format_of
 from cyclegan.images.file_list import describe_left_out, list_files, list_images
 from cyclegan.images.formats import FileFormat, Header
@@ -324,3 +327,51 @@ def test_the_limit_of_pillow_is_set_back_after_the_last_of_several_blocks(monkey
     assert Image.MAX_IMAGE_PIXELS is None
     second.__exit__(None, None, None)
     assert Image.MAX_IMAGE_PIXELS == 123
+
+
+# ---- arrays
+
+
+@pytest.mark.parametrize(
+    ("shape", "reason"),
+    [
+        ((3, 40, 50), r"\(3, 40, 50\), which looks like \(channels, height, width\); save np.moveaxis\(array, 0, -1\)"),
+        ((1, 40, 50), r"save array\[0\] instead"),
+        ((4, 40, 50), r"save np.moveaxis"),
+        ((6, 40, 50, 3), r"\(6, 40, 50, 3\), a stack of images; save each in a file of its own"),
+        ((2, 6, 40, 50, 3), r"expected \(height, width\) or"),
+        ((0, 40), "it is empty"),
+        ((40,), r"expected \(height, width\) or"),
+    ],
+)
+def test_an_array_that_is_no_image_says_what_to_save(tmp_path, shape, reason):
+    path = tmp_path / "x.npy"
+    np.save(path, np.zeros(shape, np.float32))
+    with pytest.raises(UnreadableError, match=reason):
+        read_header(str(path))
+    with pytest.raises(UnreadableError, match=reason):
+        read_image(path, 3)
+
+
+@pytest.mark.parametrize(
+    "shape", [(40, 50), (40, 50, 3), (3, 3, 200), (4, 50, 3), (2, 5, 8), (40, 50, 60), (5, 40, 50)]
+)
+def test_ambiguous_arrays_have_their_channels_last(tmp_path, shape):
+    np.save(tmp_path / "x.npy", np.zeros(shape, np.float32))
+    header = read_header(str(tmp_path / "x.npy"))
+    assert (header.height, header.width, header.channels) == (*shape[:2], shape[2] if len(shape) == 3 else 1)
+
+
+def test_a_folder_of_arrays_with_the_wanted_channels_first_names_the_line_that_helps(tmp_path):
+    for index in range(2):
+        np.save(tmp_path / f"{index}.npy", np.random.default_rng(index).random((6, 40, 50)).astype(np.float32))
+    with pytest.raises(
+        InputError, match=r"50 channels of float32; the model takes 6, which its first axis has.*moveaxis"
+    ):
+        scan_folder(tmp_path, 6, (0, 1), DataConfig(crop_size=16))
+    with pytest.raises(InputError, match="--channels-b 50"):
+        scan_folder(tmp_path, 7, (0, 1), DataConfig(crop_size=16))
+    for index in range(2):
+        np.save(tmp_path / f"{index}.npy", np.zeros((3, 40, 50), np.float32))
+    with pytest.raises(InputError, match=r"holds no readable images \(2 files .*0.npy: .*\(3, 40, 50\).*moveaxis"):
+        scan_folder(tmp_path, 3, (0, 1), DataConfig(crop_size=16))

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cyclegan.cli.arguments import DIRECTIONS, PRECISIONS, WEIGHTS, add_argument, add_device
+from cyclegan.cli.arguments import DIRECTIONS, PRECISIONS, WEIGHTS, add_argument, add_device, add_max_pixels
 from cyclegan.errors import InputError
 from cyclegan.system.terminal import say_result
 from cyclegan.translate.progress import FolderProgress, OnProgress, Skipped
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = partial(add_argument, parser)
     run_help = "Run directory, checkpoint, model directory, hf:user/name, or an export."
     add("run_directory", Path, run_help, metavar="RUN")
-    add("paths", Path, "Images, animations, clips, or folders to mirror.", metavar="INPUT", nargs="+")
+    add("paths", Path, "Images, animations, clips, or folders or zips of them to mirror.", metavar="INPUT", nargs="+")
     add(
         "--out",
         Path,
@@ -59,6 +59,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--weights", WEIGHTS, "Weights to use (default: those that the run was configured for).")
     count_help = "Translate only the first COUNT images, and all clips (default: all)."
     add("--max-images", int, count_help, metavar="COUNT")
+    add_max_pixels(parser)
     size = parser.add_mutually_exclusive_group()
     side_help = (
         "Scale the shorter side to this for the network; the result has the input's size again "
@@ -114,15 +115,19 @@ def run(parsed: argparse.Namespace) -> None:
 
 def _translate(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> bool:
     """Returns whether everything could be translated."""
+    from cyclegan.images.limits import pixel_limit
+    from cyclegan.images.remote import check_local, local_copy
     from cyclegan.system.arguments import check_int
     from cyclegan.translate.folder import TranslateOptions, translate_plan, without_useless_stabilising
+    from cyclegan.translate.plan import describe_other_files
     from cyclegan.translate.translator import Translator
-    from cyclegan.video import plan_translation
+    from cyclegan.video import VIDEO_SUFFIXES, plan_translation
 
     options = TranslateOptions(**{field.name: getattr(parsed, field.name) for field in fields(TranslateOptions)})
     options.check(lambda field: f"--{field.replace('_', '-')}")
-    if parsed.max_images is not None:
-        check_int("--max-images", parsed.max_images, least=1)
+    for name in ("max_images", "max_pixels"):
+        if (value := getattr(parsed, name)) is not None:
+            check_int(f"--{name.replace('_', '-')}", value, least=1)
     translator = Translator.load(
         parsed.run_directory,
         direction=parsed.direction,
@@ -131,12 +136,17 @@ def _translate(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> bool
         engine=parsed.engine,
         precision=parsed.precision,
     )
-    images, clips = plan_translation(parsed.paths, parsed.out, translator, all_pages=parsed.pages is not None)
+    check_local("--out", parsed.out)
+    paths = [local_copy(path, progress.note, suffixes=VIDEO_SUFFIXES) for path in parsed.paths]
+    images, clips = plan_translation(paths, parsed.out, translator, all_pages=parsed.pages is not None)
+    if other_files := describe_other_files(images, clips):
+        progress.messages.warning(other_files)
     images = images[: parsed.max_images]
     progress.note(f"Engine: {translator.engine}")
     options = without_useless_stabilising(options, translator, progress)
     is_only_input = len(images) + len(clips) == 1
-    result = translate_plan(translator, images, options, progress, is_only_input=is_only_input)
+    with pixel_limit(parsed.max_pixels):
+        result = translate_plan(translator, images, options, progress, is_only_input=is_only_input)
     is_complete = not result.skipped and not result.damage
     for source, target in clips:
         is_complete &= _translate_clip(translator, source, target, options, progress, is_only_input=is_only_input)

@@ -149,9 +149,11 @@ class FolderSettings(Config):
     """Folders of images and of results, networks and data."""
 
     a: SettingPath | None = Field(
-        None, description="Folder of images of domain A, or a root that holds trainA and trainB."
+        None,
+        description="Folder or zip of images of domain A, an address of one such as s3://bucket/photos, or a root that "
+        "holds trainA and trainB.",
     )
-    b: SettingPath | None = Field(None, description="Folder of images of domain B.")
+    b: SettingPath | None = Field(None, description="Folder or zip of images of domain B.")
     test_a: SettingPath | None = Field(
         None, description="Folder of test images of domain A, which are shown in sample grids and never trained on."
     )

@@ -15,11 +15,12 @@ from cyclegan.data.preprocessing import SIZE_ADVICE, size_problem
 from cyclegan.errors import InputError, MissingPackageError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.codecs import read_image
-from cyclegan.images.file_formats import image_suffixes
+from cyclegan.images.file_formats import FILE_FORMATS, image_suffixes
 from cyclegan.images.file_list import FileList, describe_left_out, list_images
 from cyclegan.images.formats import ImageFormat, gives_channels
 from cyclegan.images.headers import HeaderIndex, Headers, read_headers
 from cyclegan.images.limits import pixel_limit
+from cyclegan.images.npy import CHANNELS_LAST
 from cyclegan.system.json_files import describe_validation_error
 
 Positions = NDArray[np.intp]
@@ -205,9 +206,13 @@ class _FolderScan:
             kind = self.index.table[number]
             alike = offsets[headers.kinds[offsets] == number].tolist()
             if not self.reading.bands and not gives_channels(kind.channels, kind.has_alpha, self.channels):
-                text = f"{kind.describe()}; the model takes {self.channels}"
                 for offset in alike:
-                    leave_out(offset, "of other channels", text, kind.channels_advice())
+                    text = f"{kind.describe()}; the model takes {self.channels}"
+                    advice = kind.channels_advice()
+                    # An array whose first axis has the channels, where its height should be.
+                    if headers.sizes[offset, 0] == self.channels and self._is_array(headers.begin + offset):
+                        text, advice = f"{text}, which its first axis has", f"Save {CHANNELS_LAST} instead."
+                    leave_out(offset, "of other channels", text, advice)
                 continue
             for offset in alike:
                 if not self._must_read(number):
@@ -226,6 +231,9 @@ class _FolderScan:
                     self.tried.add(number)
                     self._extend_range(kind.dtype, values)
         return offsets[~np.isin(offsets, list(bad))]
+
+    def _is_array(self, at: int) -> bool:
+        return self.files.name(at).lower().endswith(FILE_FORMATS["npy"].suffixes)
 
     def _must_read(self, number: int) -> bool:
         """Whether a file of this kind is read: for its range, or one of each kind that may not give the channels."""
@@ -264,13 +272,17 @@ class _FolderScan:
         """Raises InputError for a folder of which too little can be used: what it holds, and what to do."""
         root = self.files.root
         if not found.left_out:
-            reason = f" ({len(self.unreadable)} files could not be read)" if self.unreadable else ""
+            reason = ""
+            if self.unreadable:
+                at = min(self.unreadable)
+                count = f"{len(self.unreadable):,} {'file' if len(self.unreadable) == 1 else 'files'}"
+                reason = f" ({count} could not be read, such as {self.files.name(at)}: {self.unreadable[at]})"
             other = f" ({describe_left_out(self.files.left_out)[:-1]})" if self.files.left_out else ""
             expected = " ".join(image_suffixes())
             raise InputError(f"{root} holds no readable images{reason}{other}; expected files of type {expected}.")
         kinds: dict[str, list[int]] = {}  # what is wrong -> positions
-        for at, reason in sorted(found.left_out.items()):
-            kinds.setdefault(reason.kind, []).append(at)
+        for at, why in sorted(found.left_out.items()):
+            kinds.setdefault(why.kind, []).append(at)
         by_count = sorted(kinds.items(), key=lambda item: -len(item[1]))
 
         def example(at: int) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cyclegan.config import Direction
 from cyclegan.evaluation.test_images import Advance, TestImages, file_name
-from cyclegan.images.file_list import evenly_spaced
+from cyclegan.images.file_list import describe_left_out, evenly_spaced
 from cyclegan.metrics.features import LenientFeatures
 from cyclegan.metrics.functions import distance_to_nearest
 from cyclegan.metrics.round_trip import as_stored, round_trip
@@ -250,6 +250,9 @@ def direction_notes(context: EvaluationContext) -> Iterator[str]:
             number = len(domain.unreadable)
             files = "1 test file" if number == 1 else f"{number} test files"
             yield f"{files} of {domain.name} cannot be read ({domain.first_reason})."
+    for domain in (source, target):
+        if left_out := describe_left_out(domain.other_files):
+            yield f"{domain.root}: {left_out}"
     if context.back is None:
         yield "No cycle error: the model has no way back."
     info = context.there.info

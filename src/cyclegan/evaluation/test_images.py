@@ -1,7 +1,7 @@
 """The test images of both domains, and the training images that they are compared with."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -15,9 +15,11 @@ from cyclegan.config import TrainConfig
 from cyclegan.data.domains import find_folders
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.codecs import read_as
-from cyclegan.images.file_list import evenly_spaced, list_images
+from cyclegan.images.file_list import describe_left_out, evenly_spaced, list_images
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.identical import find_identical, sizes_of
+from cyclegan.images.pages import is_folder
+from cyclegan.images.remote import local_copy
 from cyclegan.images.resizing import scale
 from cyclegan.images.tensors import same_size_batches, to_tensor
 from cyclegan.metrics.features import FeatureNetwork
@@ -40,7 +42,7 @@ class TestImages:
     training image, None if there is none or sizes differ. partners: the truth of a test image in the other domain.
     trained_on: test images with the same bytes as a file of the training folder. sizes: height and width of each test
     image as it is scored. clipped: share of an image's values outside the range of the model, for types other than
-    8-bit.
+    8-bit. other_files: how many files of the folder are no images, by suffix.
     """
 
     __test__ = False  # the name is not that of a test
@@ -63,6 +65,7 @@ class TestImages:
     unreadable: dict[Path, str] = field(default_factory=dict)
     sizes: dict[Path, tuple[int, int]] = field(default_factory=dict)
     clipped: dict[Path, float] = field(default_factory=dict)
+    other_files: Mapping[str, int] = field(default_factory=dict)
 
     def read(self, path: Path) -> Tensor:
         """(C, H, W) in [-1, 1]. Raises UnreadableError or InputError."""
@@ -155,31 +158,43 @@ class TestImages:
 
 
 def find_test_images(
-    config: TrainConfig | None, a: str | Path | None, b: str | Path | None, model: Translator, short_side: int | None
+    config: TrainConfig | None,
+    a: str | Path | None,
+    b: str | Path | None,
+    model: Translator,
+    short_side: int | None,
+    *,
+    note: Callable[[str], None] = lambda _: None,
 ) -> tuple[TestImages, TestImages]:
-    """Both domains with their files listed. Raises InputError if a folder is missing, empty, or given twice."""
+    """Both domains with their files listed. Raises InputError if a folder is missing, empty, or given twice.
+
+    note: receives a sentence about images that are copied from an address.
+    """
     domains = []
     formats = (model.info.a, model.info.b)
-    for index, (name, given, (held, train)) in enumerate(zip("AB", (a, b), _folders_of(config), strict=True)):
-        root = Path(given) if given is not None else held
+    for index, (name, given, (held, train)) in enumerate(zip("AB", (a, b), _folders_of(config, note), strict=True)):
+        root = local_copy(Path(given), note) if given is not None else held
         if root is None:
             raise InputError(
                 f"No test images of domain {name}: the run has no test folder. Give one with --{name.lower()} DIR."
             )
-        if not root.is_dir():
+        if not is_folder(root):
             raise InputError(f"There is no folder {root}; expected test images of domain {name}.")
-        paths = list(list_images(root, formats[index].axis))
+        found = list_images(root, formats[index].axis)
+        paths = list(found)
         if not paths:
-            raise InputError(f"{root} holds no images; expected test images of domain {name}.")
+            other = f" ({describe_left_out(found.left_out)[:-1]})" if found.left_out else ""
+            raise InputError(f"{root} holds no images{other}; expected test images of domain {name}.")
         domain = TestImages(name, root, paths, formats[index], short_side, formats[1 - index])
-        if train is not None and train.is_dir():
+        domain.other_files = found.left_out
+        if train is not None and is_folder(train):
             files = list_images(train, formats[index].axis)
             domain.train_root, domain.train_paths = train, files
             if real_path(root) == real_path(train):
                 domain.trained_on = frozenset(paths)
             else:
-                found = find_identical(paths, files, sizes_of(files))
-                domain.trained_on = frozenset(paths[index] for same in found.values() for index in same)
+                same_bytes = find_identical(paths, files, sizes_of(files))
+                domain.trained_on = frozenset(paths[index] for same in same_bytes.values() for index in same)
         domains.append(domain)
     first, second = domains
     if real_path(first.root) == real_path(second.root):
@@ -187,7 +202,7 @@ def find_test_images(
     return first, second
 
 
-def _folders_of(config: TrainConfig | None) -> Sequence[tuple[Path | None, Path | None]]:
+def _folders_of(config: TrainConfig | None, note: Callable[[str], None]) -> Sequence[tuple[Path | None, Path | None]]:
     """The test folder and the training folder of A, then of B, of a run; None for what is not known.
 
     Folders may no longer exist; without training folders the scores have no baseline of real images.
@@ -195,10 +210,13 @@ def _folders_of(config: TrainConfig | None) -> Sequence[tuple[Path | None, Path 
     if config is None or config.a is None:
         return ((None, None), (None, None))
     try:
-        folders = find_folders(config.a, config.b)
+        folders = find_folders(local_copy(config.a, note), config.b and local_copy(config.b, note))
     except InputError:
-        return ((config.test_a, None), (config.test_b, None))
-    return ((config.test_a or folders.test_a, folders.a), (config.test_b or folders.test_b, folders.b))
+        folders = None
+    test_a, test_b = (path and local_copy(path, note) for path in (config.test_a, config.test_b))
+    if folders is None:
+        return ((test_a, None), (test_b, None))
+    return ((test_a or folders.test_a, folders.a), (test_b or folders.test_b, folders.b))
 
 
 def match_pairs(a: TestImages, b: TestImages) -> None:

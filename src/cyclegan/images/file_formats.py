@@ -6,13 +6,27 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from cyclegan.images import Array, dicom, nifti, npy, pillow, tiff
+from cyclegan.images import Array, dicom, heif, jpeg2000, jpegxl, nifti, npy, pillow, pnm, tiff
 from cyclegan.images.formats import FileFormat
 from cyclegan.images.pages import is_zip, split_page
 from cyclegan.images.tiff_regions import TILED_TIFF, TiffReader
 
 # A format that Pillow, or a plugin of it, reads.
 _of_pillow = partial(FileFormat, read=pillow.read, probe=pillow.probe, quick_probe=pillow.quick_probe, size=pillow.size)
+
+
+# PBM, PGM, PPM and PFM, which Pillow reads in part.
+_pnm = partial(FileFormat, read=pnm.read, probe=pnm.probe, write=pnm.write)
+
+_jpeg2000 = partial(
+    FileFormat,
+    read=jpeg2000.read,
+    probe=jpeg2000.probe,
+    size=jpeg2000.size,
+    holds={"uint8": (1, 3, 4), "uint16": (1, 3, 4)},
+    keeps=frozenset(("alpha",)),
+    install="cyclegan[data]",
+)
 
 
 def _writer(format: str, **options: Any) -> Callable[[IO[bytes], Array], None]:
@@ -22,13 +36,13 @@ def _writer(format: str, **options: Any) -> Callable[[IO[bytes], Array], None]:
 # JPEG, BMP and the like cannot keep transparency, WebP and AVIF have no grey.
 FILE_FORMATS: dict[str, FileFormat] = {
     "jpeg": _of_pillow(
-        suffixes=(".jpg", ".jpeg"),
+        suffixes=(".jpg", ".jpeg", ".jpe", ".jfif"),
         read_reduced=pillow.read,
         write=_writer("JPEG", quality=95, subsampling=0),
         holds={"uint8": (1, 3)},
     ),
     "png": _of_pillow(
-        suffixes=(".png",),
+        suffixes=(".png", ".apng"),
         write=pillow.write_png,
         holds={"uint8": (1, 3, 4), "uint16": (1, 3, 4)},
         install="cyclegan[data]",
@@ -36,7 +50,7 @@ FILE_FORMATS: dict[str, FileFormat] = {
     ),
     "webp": _of_pillow(suffixes=(".webp",), write=_writer("WEBP", quality=95), holds={"uint8": (3, 4)}),
     "avif": _of_pillow(suffixes=(".avif",), write=_writer("AVIF", quality=95), holds={"uint8": (3, 4)}),
-    "bmp": _of_pillow(suffixes=(".bmp",), write=_writer("BMP"), holds={"uint8": (1, 3)}),
+    "bmp": _of_pillow(suffixes=(".bmp", ".dib"), write=_writer("BMP"), holds={"uint8": (1, 3)}),
     "tiff": FileFormat(
         suffixes=(".tif", ".tiff"),
         read=tiff.read,
@@ -49,6 +63,39 @@ FILE_FORMATS: dict[str, FileFormat] = {
         open_regions=TiffReader.open,
         tiled_writer=TILED_TIFF,
     ),
+    "ppm": _pnm(suffixes=(".ppm",), holds={"uint8": (3,), "uint16": (3,)}),
+    "pgm": _pnm(suffixes=(".pgm",), holds={"uint8": (1,), "uint16": (1,)}),
+    "pnm": _pnm(suffixes=(".pnm",), holds={"uint8": (1, 3), "uint16": (1, 3)}),
+    "pfm": _pnm(suffixes=(".pfm",), holds={"float32": (1, 3)}),
+    "tga": _of_pillow(
+        suffixes=(".tga",), write=_writer("TGA"), holds={"uint8": (1, 3, 4)}, keeps=frozenset(("alpha",))
+    ),
+    "jp2": _jpeg2000(suffixes=(".jp2", ".jpx", ".jpf"), write=jpeg2000.write_jp2),
+    "j2k": _jpeg2000(suffixes=(".j2k", ".j2c", ".jpc"), write=jpeg2000.write_j2k),
+    "jxl": FileFormat(
+        suffixes=(".jxl",),
+        read=jpegxl.read,
+        write=jpegxl.write,
+        holds={"uint8": (1, 3, 4), "uint16": (1, 3, 4), "float32": (1, 3, 4)},
+        keeps=frozenset(("alpha",)),
+        install="cyclegan[data]",
+        size=jpegxl.size,
+    ),
+    "heif": FileFormat(
+        suffixes=(".heic", ".heif", ".hif"),
+        read=heif.read,
+        write=heif.write,
+        holds={"uint8": (1, 3, 4)},
+        keeps=frozenset(("alpha", "profile", "exif")),
+        install="cyclegan[data]",
+        probe=heif.probe,
+        size=heif.size,
+    ),
+    "jxr": FileFormat(
+        suffixes=(".jxr", ".wdp", ".hdp"), read=jpegxl.read_jxr, install="cyclegan[data]", size=jpegxl.jxr_size
+    ),
+    # Read only: they have few colours, one purpose, or no writer. A translation of them is a PNG.
+    "others": _of_pillow(suffixes=(".pbm", ".mpo", ".ico", ".icns", ".dds", ".qoi", ".pcx", ".sgi", ".xpm")),
     "npy": FileFormat(suffixes=(".npy",), read=npy.read, write=npy.write, holds=None, probe=npy.probe, size=npy.size),
     "dicom": FileFormat(
         suffixes=dicom.SUFFIXES,
@@ -94,9 +141,9 @@ def file_format_of(path: Path | str) -> FileFormat:
     for file_format in FILE_FORMATS.values():
         if name.endswith(file_format.suffixes):
             return file_format
-    file, page = (path, None) if "/" not in name and os.sep not in name else split_page(path)
+    file, page = split_page(path) if "/" in name or os.sep in name else (Path(path), None)
     if page is None or is_zip(file):
-        return FILE_FORMATS["dicom"] if page is None and dicom.is_dicom(path) else _OTHER
+        return FILE_FORMATS["dicom"] if page is None and dicom.is_dicom(file) else _OTHER
     return file_format_of(file)
 
 

@@ -31,7 +31,7 @@ def find_identical(of: Sequence[Path], files: Sequence[Path], num_bytes: NDArray
     """
     same_size: dict[int, list[int]] = {}
     for index, path in enumerate(of):
-        if (size := _size(path)) is not None:
+        if (size := file_bytes(path)) is not None:
             same_size.setdefault(size, []).append(index)
     candidates = np.flatnonzero(np.isin(num_bytes, np.fromiter(same_size, np.int64, len(same_size)))).tolist()
     if not candidates:
@@ -59,7 +59,7 @@ def equal_files(files: Sequence[Path]) -> list[list[int]]:
     be read equals none. Takes time in proportion to the number of files, also if all are alike.
     """
     groups = [list(range(len(files)))]
-    for key in (_size, _middle, _end, _digest):
+    for key in (file_bytes, _middle, _end, _digest):
         groups = [equal for group in groups for equal in _split(files, group, key)]
     return groups
 
@@ -84,7 +84,7 @@ def sizes_of(files: FileList) -> NDArray[np.int64]:
     return np.fromiter(map(size, files.names()), np.int64, len(files))
 
 
-def _size(path: Path) -> int | None:
+def file_bytes(path: Path) -> int | None:
     """Bytes of a file, or None if it is gone."""
     with suppress(OSError, UnreadableError):
         return stat_file(str(path))[0]

@@ -12,6 +12,8 @@ import numpy as np
 from cyclegan.errors import UnreadableError, reason_of
 from cyclegan.images import Array
 from cyclegan.images.formats import Header
+from cyclegan.images.limits import check_pixels
+from cyclegan.images.raster import Raster
 from cyclegan.system.zip_files import harm_in
 
 # The header of an .npy file is a Python literal, and some releases of Python (3.11.7 for one) count the depth of what
@@ -58,12 +60,42 @@ def _parse(content: bytes) -> Array:
 
 
 def read(path: Path) -> Array:
-    return np.array(open_mapped(path))  # in memory: the file may change later
+    array = _open_image(path)
+    check_pixels(array.shape[0], array.shape[1], array.nbytes // (array.shape[0] * array.shape[1]))
+    return np.array(array)  # in memory: the file may change later
 
 
 def probe(path: Path) -> Header | None:
+    return Header.of_array(_open_image(path))
+
+
+# A first axis of so many, before a second and a third that are longer, holds channels: no picture is as low.
+_MOST_CHANNELS_FIRST = 4
+
+
+def _open_image(path: Path) -> Array:
+    """(H, W) or (H, W, C), mapped. Raises UnreadableError for other shapes and types: what it is, and what to save."""
     array = open_mapped(path)
-    return Header.of_array(array) if array.ndim in (2, 3) else None  # reading it reports the error
+    shape = array.shape
+    if array.dtype.kind not in "uif" or 0 in shape:
+        expected = "expected numbers" if 0 not in shape else "it is empty"
+        raise UnreadableError(f"it holds an array of shape {shape} and type {array.dtype}; {expected}")
+    if array.ndim == 3 and shape[0] <= _MOST_CHANNELS_FIRST < min(shape[1:]) and shape[2] > 2 * _MOST_CHANNELS_FIRST:
+        save = "array[0]" if shape[0] == 1 else CHANNELS_LAST
+        raise UnreadableError(
+            f"it holds an array of shape {shape}, which looks like (channels, height, width); save {save} instead"
+        )
+    if array.ndim == 4:
+        raise UnreadableError(f"it holds an array of shape {shape}, a stack of images; save each in a file of its own")
+    if array.ndim not in (2, 3):
+        raise UnreadableError(
+            f"it holds an array of shape {shape}; expected (height, width) or (height, width, channels)"
+        )
+    return array
+
+
+# Moves channels from the first axis to the last.
+CHANNELS_LAST = "np.moveaxis(array, 0, -1)"
 
 
 def size(path: str) -> tuple[int, int]:
@@ -71,5 +103,5 @@ def size(path: str) -> tuple[int, int]:
     return height, width
 
 
-def write(file: IO[bytes], array: Array) -> None:
-    np.save(file, array)
+def write(file: IO[bytes], raster: Raster) -> None:
+    np.save(file, raster.values)

@@ -47,6 +47,15 @@ def is_folder(path: Path) -> bool:
     return page is None or zip_folder.open_zip(file).has_folder(page)
 
 
+def only_folder(path: Path) -> tuple[Path, ...]:
+    """The folder at the top of a zip that all its files lie in, as that of a folder that was packed; none otherwise."""
+    file, page = split_page(path)
+    if page is not None or not is_zip(file):
+        return ()
+    tops = {name.partition("/")[0] for name in zip_folder.open_zip(file).names() if not name.startswith("__MACOSX/")}
+    return (path / tops.pop(),) if len(tops) == 1 else ()
+
+
 def is_file(path: Path) -> bool:
     """Whether a path is that of a file, of one in a zip, or of a page of one. Pages are not looked up in the file."""
     file, page = split_page(path)

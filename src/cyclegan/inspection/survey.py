@@ -20,7 +20,9 @@ from cyclegan.images.drawing import displayable
 from cyclegan.images.file_formats import image_suffixes
 from cyclegan.images.file_list import evenly_spaced, list_images
 from cyclegan.images.formats import ImageFormat
-from cyclegan.images.identical import equal_files
+from cyclegan.images.identical import equal_files, file_bytes
+from cyclegan.images.limits import without_pixel_limit
+from cyclegan.images.pages import is_folder, local_file
 from cyclegan.images.resizing import resize
 from cyclegan.images.tensors import to_tensor
 from cyclegan.images.thumbnails import THUMBNAIL, make_thumbnail, three_channels, to_unit
@@ -155,7 +157,8 @@ def survey_folder(
     readable images.
     """
     check_folder(root)
-    paths, ignored = list_images(root), _ignored(root)
+    paths = list_images(root)
+    ignored = paths.left_out
     if not paths:
         there = ", ".join(f"{count} of type {suffix}" for suffix, count in ignored.items())
         instead = f" (but {there})" if there else ""
@@ -192,20 +195,9 @@ def survey_folder(
 
 def check_folder(path: Path) -> None:
     """Raises InputError if the folder is missing or a file."""
-    if not path.is_dir():
+    if not is_folder(path):
         what = f"{path} is a file" if path.exists() else f"There is no folder {path}"
-        raise InputError(f"{what}; expected a folder of images.")
-
-
-def _ignored(root: Path) -> dict[str, int]:
-    """Suffixes of the files that are not images, without hidden ones."""
-    return _count(
-        path.suffix.lower() or "no suffix"
-        for path in root.rglob("*")
-        if path.suffix.lower() not in image_suffixes()
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        and path.is_file()
-    )
+        raise InputError(f"{what}; expected a folder of images, or a zip of them.")
 
 
 def _look(path: Path, root: Path) -> _Seen:
@@ -220,7 +212,7 @@ def _look(path: Path, root: Path) -> _Seen:
     visible = three_channels(array)
     return _Seen(
         file=path.relative_to(root),
-        num_bytes=path.stat().st_size,
+        num_bytes=file_bytes(path) or 0,
         width=width,
         height=height,
         dtype=dtype,
@@ -238,9 +230,9 @@ def _look(path: Path, root: Path) -> _Seen:
 def _name_format(path: Path) -> tuple[str, str]:
     """Format and mode by the content of the file; the suffix for a format that Pillow does not read."""
     try:
-        with Image.open(path) as picture:
+        with local_file(path) as (file, _), without_pixel_limit(), Image.open(file) as picture:
             return picture.format or path.suffix, picture.mode
-    except OSError:
+    except (OSError, UnreadableError):
         return path.suffix[1:].upper(), ""
 
 

@@ -24,6 +24,7 @@ from cyclegan.images.formats import ImageFormat
 from cyclegan.images.headers import HeaderIndex
 from cyclegan.images.identical import find_identical
 from cyclegan.images.near_copies import near_copies
+from cyclegan.images.remote import local_copy
 from cyclegan.images.thumbnails import read_thumbnails
 from cyclegan.system.messages import Messages
 from cyclegan.system.terminal import shell_quote
@@ -79,7 +80,8 @@ def data_of_folders(config: TrainConfig, device: torch.device, messages: Message
             f"No folder of images was given for {config.out}; pass two folders, or one that holds trainA and trainB"
             f"{again}. In Python, train(batches=...) takes batches instead."
         )
-    folders = find_folders(config.a, config.b, config.test_a, config.test_b)
+    given = config.a, config.b, config.test_a, config.test_b
+    folders = find_folders(*(path and local_copy(path, messages.info) for path in given))  # type: ignore[arg-type]
     check_place(config.out, (folders.a, folders.b, folders.test_a, folders.test_b), fresh=fresh)
 
     # Headers of files that were read by an earlier session are not read again.

@@ -10,6 +10,8 @@ import numpy as np
 from cyclegan.config import Direction
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.derived_dicom import PATIENT_DATA, PatientData
+from cyclegan.images.limits import pixel_limit
+from cyclegan.images.remote import check_local, local_copy
 from cyclegan.sequences.formats import SequenceFormat
 from cyclegan.sequences.registry import format_by_name
 from cyclegan.system.arguments import MAX_SIDE, check_bool, check_choice, check_float, check_int, check_path
@@ -17,7 +19,7 @@ from cyclegan.system.host_state import host_state
 from cyclegan.system.json_files import shown
 from cyclegan.translate.files import translate_files
 from cyclegan.translate.large_files import StatisticsKind, find_large, translate_large
-from cyclegan.translate.plan import TranslationPlan, find_sequences, plan_outputs, sequences
+from cyclegan.translate.plan import TranslationPlan, describe_other_files, find_sequences, plan_outputs, sequences
 from cyclegan.translate.progress import FolderProgress, Skipped
 from cyclegan.translate.sequence import TranslatedSequence, translate_sequence
 from cyclegan.translate.stabilise import MEMORY_FRAMES, check_memory, needs_stabilising
@@ -87,8 +89,9 @@ class FolderResult:
     """The result of `translate_folder`.
 
     written: (source, target) of every file that was written. skipped: (source, reason) of every file that could not
-    be translated. notes: sentences about images in tiles, such as that the work of an earlier call was resumed, and
-    about sequences. damage: sentences about frames of sequences that are lost; those before them are written.
+    be translated. notes: sentences about images in tiles, such as that the work of an earlier call was resumed, about
+    sequences, and about files of the inputs that are no images. damage: sentences about frames of sequences that are
+    lost; those before them are written.
     """
 
     written: TranslationPlan
@@ -118,6 +121,7 @@ def translate_folder(
     pages: Literal["all"] | None = None,
     patient_data: PatientData = "none",
     max_images: int | None = None,
+    max_pixels: int | None = None,
     progress: FolderProgress | None = None,
 ) -> FolderResult:
     """Translate all images of a folder, or of several inputs, as `cyclegan translate MODEL INPUT --out OUT` does.
@@ -138,7 +142,8 @@ def translate_folder(
     pages: `all` translates every page of a TIFF, into a TIFF of as many; default: such a file is one image.
     patient_data: what DICOM files and volumes take over of the patient: `none`, or `keep` for all, see
     `cyclegan.images.derived_dicom`.
-    max_images: translate only the first images.
+    max_images: translate only the first images. max_pixels: largest number of pixels of an image that is decoded as a
+    whole (default 2^30, and what fits into memory).
     progress: receives reports during the work.
 
     Images that cannot be read are skipped and returned with the reason. Raises InputError for options, a model or
@@ -148,8 +153,9 @@ def translate_folder(
         batch_size, short_side, scale_width, tile, statistics, stabilise, memory_frames, pages, patient_data
     )
     options.check()
-    if max_images is not None:
-        check_int("max_images", max_images, least=1)
+    for name, value in (("max_images", max_images), ("max_pixels", max_pixels)):
+        if value is not None:
+            check_int(name, value, least=1)
     if direction is not None:
         check_choice("direction", direction, ("a2b", "b2a"))
     try:
@@ -157,16 +163,24 @@ def translate_folder(
     except TypeError:
         raise InputError(f"inputs is {shown(inputs)}; expected a path or several.") from None
     paths, out = [check_path("inputs", path) for path in several], check_path("out", out)
+    check_local("out", out)
+    progress = progress or FolderProgress()
+    paths = [local_copy(path, progress.note) for path in paths]
     if not isinstance(model, Translator):
         model = Translator.load(
             model, direction=direction or "a2b", device=device, weights=weights, engine=engine, precision=precision
         )
     elif direction not in (None, model.direction):
         raise InputError(f"The translator translates {model.direction}, and direction is {direction}; leave it out.")
-    progress = progress or FolderProgress()
     options = without_useless_stabilising(options, model, progress)
-    plan = plan_outputs(paths, out, model, all_pages=pages is not None)[:max_images]
-    return translate_plan(model, plan, options, progress, is_only_input=len(plan) == 1)
+    plan = plan_outputs(paths, out, model, all_pages=pages is not None)
+    other_files = describe_other_files(plan)
+    if other_files:
+        progress.note(other_files)
+    plan = plan[:max_images]
+    with pixel_limit(max_pixels):
+        result = translate_plan(model, plan, options, progress, is_only_input=len(plan) == 1)
+    return replace(result, notes=(*result.notes, other_files)) if other_files else result
 
 
 def without_useless_stabilising(

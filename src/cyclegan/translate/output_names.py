@@ -1,6 +1,7 @@
 """Mirror inputs into an output folder under names that collide neither with each other nor with an input."""
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from cyclegan.errors import InputError
 from cyclegan.images.file_list import FileList, list_files
+from cyclegan.images.pages import is_file, is_folder, is_zip
 from cyclegan.system.arguments import real_path
 
 
@@ -18,7 +20,8 @@ def find_files(folder: Path, out: Path, suffixes: tuple[str, ...]) -> FileList:
     if real_out == str(real_path(folder)):
         return found
     real, root, prefix = _RealPaths(), _slashed(folder), real_out.rstrip(os.sep) + os.sep
-    return FileList(found.root, (name for name in found.names() if not real(root + name).startswith(prefix)))
+    names = (name for name in found.names() if not real(root + name).startswith(prefix))
+    return FileList(found.root, names, left_out=found.left_out)
 
 
 def mirror(
@@ -30,21 +33,25 @@ def mirror(
 ) -> tuple[FileList, FileList]:
     """Sources and targets: all files of `inputs`, and those with these suffixes in its folders, mirrored into `out`.
 
+    A zip counts as a folder; `left_out` of the sources counts the other files in folders.
     suffix_of: the suffix of an input -> that of its output. keeps_suffix: whether an input is an exception, whose
     output has its own suffix, asked only where `suffix_of` changes it. No two outputs have the same name. Raises
     InputError if an input is missing or would be overwritten.
     """
     # Strings instead of paths: there may be a million.
     found: list[tuple[str, str, FileList]] = []  # folder, prefix below `out`, files
-    prefixes = _prefixes([path for path in inputs if path.is_dir()])
+    prefixes = _prefixes([path for path in inputs if is_folder(path)])
     for path in inputs:
-        if path.is_dir():
+        if is_folder(path):
             prefix = "" if prefixes[path] == Path() else f"{prefixes[path].as_posix()}/"
             found.append((_slashed(path), prefix, find_files(path, out, suffixes)))
-        elif path.is_file():
+        elif is_file(path):
             found.append((_slashed(path.parent), "", FileList(path.parent, [path.name])))
         else:
             raise InputError(f"There is no file or folder {path}.")
+    left_out = Counter[str]()
+    for *_, listed in found:
+        left_out.update(listed.left_out)
 
     def files() -> Iterator[tuple[str, str]]:
         for folder, prefix, names in found:
@@ -92,7 +99,7 @@ def mirror(
                 taken.add(place)
         sources += os.fsencode(source) + b"\0"
         targets += os.fsencode(target) + b"\0"
-    return FileList(Path(), bytes(sources)), FileList(out, bytes(targets))
+    return FileList(Path(), bytes(sources), left_out=dict(left_out.most_common())), FileList(out, bytes(targets))
 
 
 def _slashed(folder: Path) -> str:
@@ -105,7 +112,7 @@ def _prefixes(folders: list[Path]) -> dict[Path, Path]:
         return {folder: Path() for folder in folders}
     prefixes: dict[Path, Path] = {}
     for folder in folders:
-        name, number = real_path(folder).name or "root", 2
+        name, number = real_path(folder.with_suffix("") if is_zip(folder) else folder).name or "root", 2
         prefix = Path(name)
         while prefix in prefixes.values():
             prefix = Path(f"{name}_{number}")

@@ -3,6 +3,7 @@
 import itertools
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import overload
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 
 from cyclegan.errors import InputError
 from cyclegan.images.file_formats import can_hold, image_suffixes, is_image_name
-from cyclegan.images.file_list import FileList
+from cyclegan.images.file_list import FileList, describe_left_out, suffix_of
+from cyclegan.images.pages import is_file, is_folder
 from cyclegan.sequences.formats import SequenceFormat
 from cyclegan.sequences.registry import SEQUENCE_FORMATS, find_sequence, format_by_name, sequence_suffixes
 from cyclegan.system.arguments import real_path
@@ -76,7 +78,7 @@ def plan_outputs(
     inputs = [Path(path) for path in inputs]
     if (is_image_name(out) or format_by_name(out) is not None) and not out.is_dir():
         for path in inputs:
-            if not path.exists():
+            if not is_file(path) and not is_folder(path):
                 raise InputError(f"There is no file or folder {path}.")
         if len(inputs) != 1 or not _is_one_image(inputs[0], all_pages):
             raise InputError(f"--out {out} is one image, and the input is not one image file; give a folder as --out.")
@@ -88,8 +90,8 @@ def plan_outputs(
         return TranslationPlan.of([(inputs[0], out)])
     suffixes = input_suffixes()
     for path in inputs:
-        if path.is_dir() and not find_files(path, out, suffixes):
-            raise InputError(f"{path} holds no images.")
+        if is_folder(path) and not (found := find_files(path, out, suffixes)):
+            raise InputError(f"{path} holds no images. {describe_left_out(found.left_out)}".rstrip())
     return mirror_images(inputs, out, translator, all_pages=all_pages)
 
 
@@ -112,7 +114,7 @@ def mirror_images(inputs: list[Path], out: Path, translator: Translator, *, all_
 
 def _is_one_image(path: Path, all_pages: bool) -> bool:
     is_named = is_image_name(path) or format_by_name(path) is not None
-    return (path.is_file() and is_named) or find_sequence(path, all_pages=all_pages) is not None
+    return (is_file(path) and is_named) or find_sequence(path, all_pages=all_pages) is not None
 
 
 def _check_holds(source: Path, out: Path, translator: Translator, all_pages: bool) -> None:
@@ -153,6 +155,13 @@ def find_sequences(sources: FileList, *, all_pages: bool = False) -> dict[int, S
     for _, future in prefetch(probe, chunks, num_threads=_THREADS, max_items=2 * _THREADS):
         found.update({index: row for index, row in future.result() if row is not None})
     return found
+
+
+def describe_other_files(plan: TranslationPlan, clips: TranslationPlan | None = None) -> str:
+    """A sentence on the files of the input folders that are not translated, by suffix; empty if there are none."""
+    left_out = Counter(plan.sources.left_out)
+    left_out.subtract(suffix_of(source.name) for source, _ in clips or () if suffix_of(source.name) in left_out)
+    return describe_left_out({suffix: count for suffix, count in left_out.items() if count > 0})
 
 
 def image_suffix(suffix: str, translator: Translator) -> str:

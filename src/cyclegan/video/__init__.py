@@ -13,7 +13,8 @@ import numpy as np
 from cyclegan.errors import InputError
 from cyclegan.images import Array
 from cyclegan.images.file_formats import is_image_name
-from cyclegan.images.file_list import FileList
+from cyclegan.images.file_list import FileList, describe_left_out
+from cyclegan.images.pages import is_folder
 from cyclegan.images.resizing import scale
 from cyclegan.sequences.registry import find_sequence, format_by_name
 from cyclegan.system.arguments import real_path
@@ -73,10 +74,10 @@ def plan_translation(
         return plan_outputs(inputs, out, translator, all_pages=all_pages), nothing
 
     for path in inputs:
-        if path.is_dir() and not find_files(path, out, input_suffixes() + VIDEO_SUFFIXES):
-            raise InputError(f"{path} holds no images and no clips.")
-    images = [path for path in inputs if path.is_dir() or not _is_clip_name(path)]
-    clips = [path for path in inputs if path.is_dir() or _is_clip_name(path)]
+        if is_folder(path) and not (found := find_files(path, out, input_suffixes() + VIDEO_SUFFIXES)):
+            raise InputError(f"{path} holds no images and no clips. {describe_left_out(found.left_out)}".rstrip())
+    images = [path for path in inputs if is_folder(path) or not _is_clip_name(path)]
+    clips = [path for path in inputs if path.is_dir() or _is_clip_name(path)]  # clips in a zip are left out
     return (
         mirror_images(images, out, translator, all_pages=all_pages),
         TranslationPlan(

@@ -13,17 +13,20 @@ from pydantic import ValidationError
 from cyclegan.config import DataConfig, Reading
 from cyclegan.data.preprocessing import SIZE_ADVICE, size_problem
 from cyclegan.errors import InputError, MissingPackageError, UnreadableError
-from cyclegan.images import Array
-from cyclegan.images.codecs import read_image
+from cyclegan.images.codecs import load_raster
 from cyclegan.images.file_formats import FILE_FORMATS, image_suffixes
 from cyclegan.images.file_list import FileList, describe_left_out, list_images
 from cyclegan.images.formats import ImageFormat, gives_channels
 from cyclegan.images.headers import HeaderIndex, Headers, read_headers
 from cyclegan.images.limits import pixel_limit
 from cyclegan.images.npy import CHANNELS_LAST
+from cyclegan.images.raster import Raster
 from cyclegan.system.json_files import describe_validation_error
 
 Positions = NDArray[np.intp]
+
+# Everything as the file says.
+_AS_IT_IS = Reading()
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def scan_folder(
     value_range: tuple[float, float] | None,
     config: DataConfig,
     *,
-    reading: Reading = Reading(),  # noqa: B008, immutable
+    reading: Reading = _AS_IT_IS,
     index: HeaderIndex | None = None,
     on_files: Callable[[int], None] = lambda _: None,
 ) -> ImageFolder:
@@ -74,8 +77,9 @@ def scan_folder(
     Headers are read, and whole files only where the range of values must be found (types other than 8-bit). Files of
     another type than most, with other channels than `channels`, or smaller than the crop are passed over.
     value_range: values that become -1 and 1; default: 0 and 255 for 8-bit, else the extremes of the folder.
-    reading: how the files are read. index: known headers, which are not read again; afterwards it holds those of this
-    folder. on_files: called with the number of images so far.
+    reading: how files are read, see `Reading`. Holes are left out of the range.
+    index: known headers, which are not read again; afterwards it holds those of this folder.
+    on_files: called with the number of images so far.
     Raises InputError for a folder without images, and for one of whose readable images not more than half can be used.
     """
     index = HeaderIndex.empty() if index is None else index
@@ -94,9 +98,8 @@ def scan_folder(
         low, high = 0.0, 255.0
     elif not low < high:
         raise InputError(f"All values of the images in {root} are {low:g}; nothing can be learned from them.")
-    how = {name: getattr(reading, name) for name in Reading.model_fields}
     try:
-        image_format = ImageFormat(channels=channels, dtype=dtype, low=low, high=high, **how)
+        image_format = ImageFormat(channels=channels, dtype=dtype, low=low, high=high, **reading.model_dump())
     except ValidationError as error:
         raise InputError(f"The images in {root} cannot be used: {describe_validation_error(error)}") from None
     return ImageFolder(
@@ -165,7 +168,7 @@ class _FolderScan:
         """Scan the files until enough of one type are found; yields the number of usable images so far."""
         limit = self.config.max_images
         count, seen = 0, []
-        for headers in read_headers(self.files, self.index):
+        for headers in read_headers(self.files, self.index, page=self.reading.page):
             seen.append(headers)
             rest = np.flatnonzero(headers.kinds >= 0)
             while len(rest) and count != limit:
@@ -181,6 +184,7 @@ class _FolderScan:
             # Those behind the last image that is used are not looked at.
             end = headers.begin + int(rest[0]) if count == limit and len(rest) else len(self.files)
             self.unreadable |= {at: reason for at, reason in headers.unreadable.items() if at < end}
+            self.left_out |= {at: _Reason("unusable", why, "") for at, why in headers.refused.items() if at < end}
             if count == limit:
                 return  # keep the index as it is, with the headers of the other files
         if seen:
@@ -219,17 +223,17 @@ class _FolderScan:
                     break
                 at = headers.begin + offset
                 try:
-                    values = read_image(self.files[at], self.channels)
+                    raster = load_raster(self.files[at], self.channels, self.reading)
                 except UnreadableError as error:
                     bad.add(offset)
                     self.unreadable[at] = str(error)
                 except MissingPackageError:
                     raise
                 except InputError as error:
-                    leave_out(offset, "unusable", str(error), "Repair the files, or take them out of the folder.")
+                    leave_out(offset, "unusable", str(error).removeprefix(f"{self.files[at]} "), "")
                 else:
                     self.tried.add(number)
-                    self._extend_range(kind.dtype, values)
+                    self._extend_range(kind.dtype, raster)
         return offsets[~np.isin(offsets, list(bad))]
 
     def _is_array(self, at: int) -> bool:
@@ -242,9 +246,11 @@ class _FolderScan:
             return True
         return (kind.channels is None or bool(self.reading.bands)) and number not in self.tried
 
-    def _extend_range(self, dtype: str, values: Array) -> None:
-        low, high = self.ranges.get(dtype, (np.inf, -np.inf))
-        self.ranges[dtype] = min(low, float(values.min())), max(high, float(values.max()))
+    def _extend_range(self, dtype: str, raster: Raster) -> None:
+        values = raster.values if raster.valid is None else raster.values[raster.valid]
+        if values.size:
+            low, high = self.ranges.get(dtype, (np.inf, -np.inf))
+            self.ranges[dtype] = min(low, float(values.min())), max(high, float(values.max()))
 
     def result(self) -> _Found:
         """The usable images of the most frequent type."""
@@ -296,4 +302,4 @@ class _FolderScan:
         start = f"Only {kept:,} of the {total:,} images" if kept else f"None of the {total:,} images"
         mixes = f"{root} mixes types of images. " if by_count[0][0] == _OTHER_TYPE else ""
         advice = found.left_out[by_count[0][1][0]].advice
-        raise InputError(f"{mixes}{start} in {root} can be used: {problems}. {advice}")
+        raise InputError(f"{mixes}{start} in {root} can be used: {problems}. {advice}".rstrip())

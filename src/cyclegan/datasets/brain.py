@@ -26,8 +26,8 @@ REDUCTION = 2
 def build_brain(out: Path, *, block: int = BLOCK, reduction: int = REDUCTION) -> None:
     """Slices of a T1 image (domain A) and of its grey matter (B), as volumes in NIfTI files.
 
-    block: axial slices, each 1 mm thick, that follow each other in one file; the files of trainA, trainB and of the test
-    folders come from different heights of the head, and those of testA and testB from the same ones. reduction: voxels
+    block: axial slices, each 1 mm thick, that follow each other in one file. The files of trainA, trainB and of the
+    test folders come from different heights of the head, those of testA and testB from the same. reduction: voxels
     that become one, in both directions of a slice. `t1.nii.gz` and `grey_matter.nii.gz` are the whole volumes.
     Raises InputError if nilearn, which holds the template, or nibabel is not installed.
     """
@@ -70,7 +70,7 @@ def _read(name: str, reduction: int) -> tuple[NDArray[np.float64], NDArray[np.ui
         raise InputError("Volumes need the package nibabel: pip install 'cyclegan[medical]'.") from None
     image: Any = nibabel.load(Path(next(iter(spec.submodule_search_locations))) / _FILE.format(name))
     voxels = np.asarray(image.dataobj)
-    width, depth, height = (side // reduction for side in voxels.shape[:2] + (reduction * voxels.shape[2],))
+    width, depth, height = voxels.shape[0] // reduction, voxels.shape[1] // reduction, voxels.shape[2]
     cells = voxels[: width * reduction, : depth * reduction].reshape(width, reduction, depth, reduction, height)
     affine = image.affine @ np.diag([reduction, reduction, 1, 1])
     # The first voxel of the result lies in the middle of the first ones of the template.

@@ -94,7 +94,8 @@ class FileFormat:
 
     suffixes: lower case, with their dot.
     read: decode a file: an 8-bit Pillow image, which is turned upright and converted to the channels that are wanted,
-        or an array (H, W) or (H, W, C) or a Raster in the file's own type, which must have the channels that are wanted.
+        or an array (H, W) or (H, W, C) or a Raster in the file's own type, which must have the channels that are
+        wanted.
     write: write a Raster to an open binary file. Without it the format is read only.
     holds: what `write` keeps without loss: numpy type -> numbers of channels, without alpha. None: everything.
     keeps: what else `write` keeps of a Raster.
@@ -109,7 +110,8 @@ class FileFormat:
     list_pages: names of the images in a file that holds several, in order, such as "1", "2"; without dots and slashes.
         Together with the file's path a name is the path of an image: `stack.tif/2`.
     list_slices: like `list_pages`, for the slices of a volume along an axis of the patient.
-    read_page, probe_page: like `read` and `probe`, for the page of this name.
+    read_page, probe_page: like `read` and `probe`, for the page of this name; where pages have no names, of this
+        number, from 1 on.
     pages_are_images: whether folders list the pages of a file in its place, as for volumes. Otherwise a file is one
         image, and its pages are read only by their own paths.
     """

@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event, Lock
 from typing import Any, NamedTuple, TypeVar
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cyclegan.errors import InputError, UnreadableError
+from cyclegan.errors import InputError, MissingPackageError, UnreadableError
 from cyclegan.images.codecs import probe_image
 from cyclegan.images.file_formats import file_format_of
 from cyclegan.images.file_list import FileList
@@ -35,8 +36,8 @@ _THREADS = 8
 MIN_INDEXED = 5000
 
 
-def read_header(path: str) -> Header:
-    """The header of one file. Raises UnreadableError, or InputError if a package is missing.
+def read_header(path: str, page: int | None = None) -> Header:
+    """The header of one file, or of one of its pages. Raises errors as `probe_image` does.
 
     Plain JPEGs and PNGs, of which folders of a million consist, take a fraction of the time of `probe_image`. An image
     with more pixels than are allowed is unreadable.
@@ -50,7 +51,7 @@ def read_header(path: str) -> Header:
     except OSError as error:
         raise UnreadableError(str(error)) from error
     if header is None:
-        return probe_image(Path(path))
+        return probe_image(Path(path), page)
     check_pixels(header.height, header.width)
     return header
 
@@ -240,7 +241,8 @@ class HeaderIndex:
 class Headers:
     """Headers of neighbouring files of a list, from index `begin` on. unreadable: index in the list -> reason.
 
-    keys: hashes of name, size and time of change. num_bytes: sizes of the files.
+    refused: the same for files that must be read in another way, such as one page of several; they have no header
+    either. keys: hashes of name, size and time of change. num_bytes: sizes of the files.
     """
 
     begin: int
@@ -249,15 +251,17 @@ class Headers:
     sizes: NDArray[np.int32]  # (N, 2): height, width; 0 for an unreadable file
     kinds: NDArray[np.int16]  # indices into the table of the header index; -1 for an unreadable file
     unreadable: dict[int, str]
+    refused: dict[int, str]
 
 
-def read_headers(files: FileList, index: HeaderIndex) -> Iterator[Headers]:
+def read_headers(files: FileList, index: HeaderIndex, *, page: int | None = None) -> Iterator[Headers]:
     """The headers of all files, in chunks and in order. Files in the index are not read.
 
-    New kinds are added to the index's table. Raises InputError if a package is missing.
+    page: of files with several. New kinds are added to the index's table. Raises InputError if a package is missing.
     """
     root = os.path.join(files.root, "")  # noqa: PTH118
     table_lock = Lock()
+    header_of = read_header if page is None else partial(read_header, page=page)
 
     def kind_of(header: Header) -> int:
         kind = Kind(header.dtype, header.channels, header.has_alpha)
@@ -269,22 +273,28 @@ def read_headers(files: FileList, index: HeaderIndex) -> Iterator[Headers]:
     def headers_of(begin: int, names: list[str], stopped: Event) -> Headers:
         keys, num_bytes = np.zeros(len(names), np.uint64), np.zeros(len(names), np.int64)
         for i, name in enumerate(names):
-            keys[i], num_bytes[i] = _key(root, name)
+            keys[i], num_bytes[i] = _key(root, name, page)
         places = index.find(keys)
         sizes, kinds = np.zeros((len(names), 2), np.int32), np.full(len(names), -1, np.int16)
         known = places >= 0
         sizes[known], kinds[known] = index.sizes[places[known]], index.kinds[places[known]]
         unreadable: dict[int, str] = {}
+        refused: dict[int, str] = {}
         for i in np.flatnonzero(~known).tolist():
             if stopped.is_set():
                 break
             try:
-                header = read_header(root + names[i])
+                header = header_of(root + names[i])
+            except MissingPackageError:
+                raise
             except UnreadableError as error:
                 unreadable[begin + i] = str(error)
                 continue
+            except InputError as error:
+                refused[begin + i] = str(error).removeprefix(f"{root}{names[i]} ")
+                continue
             sizes[i], kinds[i] = (header.height, header.width), kind_of(header)
-        return Headers(begin, keys, num_bytes, sizes, kinds, unreadable)
+        return Headers(begin, keys, num_bytes, sizes, kinds, unreadable, refused)
 
     return _in_threads(files, headers_of)
 
@@ -297,12 +307,12 @@ def _is_index(path: Path) -> bool:
         return file.read(4) in (b"PK\x03\x04", b"")
 
 
-def _key(root: str, name: str) -> tuple[int, int]:
+def _key(root: str, name: str, page: int | None = None) -> tuple[int, int]:
     """A hash that identifies a file, and its size; 0 for one that is gone, which is never in an index."""
     try:
         num_bytes, changed = stat_file(root + name)
     except (OSError, UnreadableError):
         return 0, 0
-    text = f"{num_bytes}/{changed}/{name}"
+    text = f"{num_bytes}/{changed}/{name}" if page is None else f"{num_bytes}/{changed}/{name}/{page}"
     key = int.from_bytes(hashlib.blake2b(os.fsencode(text), digest_size=8).digest(), "little") or 1
     return key, num_bytes

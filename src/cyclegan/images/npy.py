@@ -9,7 +9,7 @@ from typing import IO
 
 import numpy as np
 
-from cyclegan.errors import UnreadableError, reason_of
+from cyclegan.errors import InputError, UnreadableError, reason_of
 from cyclegan.images import Array
 from cyclegan.images.formats import Header
 from cyclegan.images.limits import check_pixels
@@ -74,24 +74,18 @@ _MOST_CHANNELS_FIRST = 4
 
 
 def _open_image(path: Path) -> Array:
-    """(H, W) or (H, W, C), mapped. Raises UnreadableError for other shapes and types: what it is, and what to save."""
+    """(H, W) or (H, W, C), mapped. Raises InputError for other shapes and types: what it is, and what to save."""
     array = open_mapped(path)
     shape = array.shape
-    if array.dtype.kind not in "uif" or 0 in shape:
-        expected = "expected numbers" if 0 not in shape else "it is empty"
-        raise UnreadableError(f"it holds an array of shape {shape} and type {array.dtype}; {expected}")
+    expected = "expected (height, width) or (height, width, channels) of numbers"
     if array.ndim == 3 and shape[0] <= _MOST_CHANNELS_FIRST < min(shape[1:]) and shape[2] > 2 * _MOST_CHANNELS_FIRST:
         save = "array[0]" if shape[0] == 1 else CHANNELS_LAST
-        raise UnreadableError(
-            f"it holds an array of shape {shape}, which looks like (channels, height, width); save {save} instead"
-        )
-    if array.ndim == 4:
-        raise UnreadableError(f"it holds an array of shape {shape}, a stack of images; save each in a file of its own")
-    if array.ndim not in (2, 3):
-        raise UnreadableError(
-            f"it holds an array of shape {shape}; expected (height, width) or (height, width, channels)"
-        )
-    return array
+        expected = f"that looks like (channels, height, width): save {save} instead"
+    elif array.ndim == 4:
+        expected = "a stack of images: save each in a file of its own"
+    elif array.ndim in (2, 3) and 0 not in shape and array.dtype.kind in "uif":
+        return array
+    raise InputError(f"{path} holds an array of shape {shape} and type {array.dtype}; {expected}.")
 
 
 # Moves channels from the first axis to the last.

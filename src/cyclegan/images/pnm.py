@@ -88,6 +88,6 @@ def write(file: IO[bytes], raster: Raster) -> None:
         file.write(f"{'Pf' if channels == 1 else 'PF'}\n{width} {height}\n-1.0\n".encode())
         file.write(np.ascontiguousarray(array[::-1].astype("<f4")).data)
         return
-    most = np.iinfo(array.dtype).max
+    most = 255 if array.dtype == np.uint8 else 65535
     file.write(f"{'P5' if channels == 1 else 'P6'}\n{width} {height}\n{most}\n".encode())
     file.write(np.ascontiguousarray(array.astype(array.dtype.newbyteorder(">"))).data)

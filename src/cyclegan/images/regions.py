@@ -38,6 +38,10 @@ class RegionReader(ImageSource, Protocol):
 
     metadata: Metadata
 
+    def has_holes(self) -> bool:
+        """Whether the image may have holes other than transparent pixels."""
+        ...
+
     def read_raster(self, box: Box) -> Raster:
         """A box inside the image with its transparency and holes; `read` gives its values alone."""
         ...
@@ -54,6 +58,30 @@ class ArraySource:
 
     def read(self, box: Box) -> Array:
         return self.array[box.top : box.bottom, box.left : box.right]
+
+
+class RasterSource(ArraySource):
+    """A Raster in memory as a `RegionReader`."""
+
+    def __init__(self, raster: Raster) -> None:
+        super().__init__(raster.values)
+        self._raster, self.metadata = raster, raster.metadata
+
+    def read_raster(self, box: Box) -> Raster:
+        place = slice(box.top, box.bottom), slice(box.left, box.right)
+        alpha, valid = self._raster.alpha, self._raster.valid
+        return Raster(
+            self.read(box),
+            None if alpha is None else alpha[place],
+            None if valid is None else valid[place],
+            self.metadata,
+        )
+
+    def has_holes(self) -> bool:
+        return self._raster.valid is not None
+
+    def close(self) -> None:
+        """Nothing to close."""
 
 
 @dataclass(frozen=True)

@@ -155,8 +155,8 @@ def _check_room(folder: Path, needed: int, address: str) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(
-            f"{folder} has {free / 1e6:,.1f} MB free, and the images of {address} take {needed / 1e6:,.1f} MB; make room "
-            "there."
+            f"{folder} has {free / 1e6:,.1f} MB free, and the images of {address} take {needed / 1e6:,.1f} MB; "
+            "make room there."
         )
 
 

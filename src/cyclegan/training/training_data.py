@@ -143,10 +143,22 @@ def _scan(
 
         return (
             scan_folder(
-                folders.a, model.channels_a, data.range_a, data, reading=data.reading("a"), index=index_a, on_files=show
+                folders.a,
+                model.channels_a,
+                data.range_a,
+                data,
+                reading=data.reading("a"),
+                index=index_a,
+                on_files=show,
             ),
             scan_folder(
-                folders.b, model.channels_b, data.range_b, data, reading=data.reading("b"), index=index_b, on_files=show
+                folders.b,
+                model.channels_b,
+                data.range_b,
+                data,
+                reading=data.reading("b"),
+                index=index_b,
+                on_files=show,
             ),
         )
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cyclegan.config import Direction
+from cyclegan.config import AXES, Axis, Direction
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.derived_dicom import PATIENT_DATA, PatientData
 from cyclegan.images.limits import pixel_limit
@@ -40,6 +40,12 @@ class TranslateOptions:
     memory_frames: float | None = None
     pages: Literal["all"] | None = None
     patient_data: PatientData = "none"
+    bands: str | None = None
+    nodata: float | str | None = None
+    page: int | None = None
+    axis: Axis | None = None
+    background: str | None = None
+    keep_profile: bool = False
 
     def check(self, name_of: Callable[[str], str] = str) -> None:
         """Raises InputError for values that cannot be used. name_of: a field -> its name in the message."""
@@ -53,10 +59,13 @@ class TranslateOptions:
             )
         check_int(name_of("batch_size"), self.batch_size, least=1)
         check_bool(name_of("stabilise"), self.stabilise)
+        check_bool(name_of("keep_profile"), self.keep_profile)
         check_choice(name_of("statistics"), self.statistics, ("exact", "crops", "reduced"))
         if self.pages is not None:
             check_choice(name_of("pages"), self.pages, ("all",))
         check_choice(name_of("patient_data"), self.patient_data, PATIENT_DATA)
+        if self.axis is not None:
+            check_choice(name_of("axis"), self.axis, AXES)
         if self.memory_frames is not None:
             if not self.stabilise:
                 raise InputError(f"{name_of('memory_frames')} is for {name_of('stabilise')}; give both.")
@@ -71,6 +80,12 @@ class TranslateOptions:
                 f"{name_of('tile')} {self.tile} is for images by themselves and at their own size, "
                 f"{name_of('stabilise') if self.stabilise else scaling} is not; give one."
             )
+
+    def apply_reading(self, translator: Translator) -> Translator:
+        """The translator, which reads files as these options say. Raises InputError for a bad value."""
+        changes = {name: getattr(self, name) for name in ("bands", "nodata", "page", "axis", "background")}
+        changes = {name: value for name, value in changes.items() if value is not None}
+        return translator.with_reading(**changes) if changes else translator
 
     @property
     def network_options(self) -> dict[str, Any]:
@@ -120,6 +135,12 @@ def translate_folder(
     memory_frames: float | None = None,
     pages: Literal["all"] | None = None,
     patient_data: PatientData = "none",
+    bands: str | None = None,
+    nodata: float | str | None = None,
+    page: int | None = None,
+    axis: Axis | None = None,
+    background: str | None = None,
+    keep_profile: bool = False,
     max_images: int | None = None,
     max_pixels: int | None = None,
     progress: FolderProgress | None = None,
@@ -142,6 +163,10 @@ def translate_folder(
     pages: `all` translates every page of a TIFF, into a TIFF of as many; default: such a file is one image.
     patient_data: what DICOM files and volumes take over of the patient: `none`, or `keep` for all, see
     `cyclegan.images.derived_dicom`.
+    bands, nodata, page: which bands and which page of a file are read, and the value that marks its holes (a number,
+    nan or none), instead of what the model was trained with. axis: slices of volumes, axial, coronal or sagittal.
+    background: colour behind transparent pixels, such as white; default: transparency is carried over to the result.
+    keep_profile: convert results back to the colour profile of their input; default: results are sRGB.
     max_images: translate only the first images. max_pixels: largest number of pixels of an image that is decoded as a
     whole (default 2^30, and what fits into memory).
     progress: receives reports during the work.
@@ -150,7 +175,21 @@ def translate_folder(
     inputs that cannot be used, and if the results cannot be written.
     """
     options = TranslateOptions(
-        batch_size, short_side, scale_width, tile, statistics, stabilise, memory_frames, pages, patient_data
+        batch_size,
+        short_side,
+        scale_width,
+        tile,
+        statistics,
+        stabilise,
+        memory_frames,
+        pages,
+        patient_data,
+        bands,
+        nodata,
+        page,
+        axis,
+        background,
+        keep_profile,
     )
     options.check()
     for name, value in (("max_images", max_images), ("max_pixels", max_pixels)):
@@ -172,6 +211,7 @@ def translate_folder(
         )
     elif direction not in (None, model.direction):
         raise InputError(f"The translator translates {model.direction}, and direction is {direction}; leave it out.")
+    model = options.apply_reading(model)
     options = without_useless_stabilising(options, model, progress)
     plan = plan_outputs(paths, out, model, all_pages=pages is not None)
     other_files = describe_other_files(plan)
@@ -298,7 +338,18 @@ def _translate_whole(
         why = f"no sequence of frames, so stabilising does nothing for {'it' if one else 'them'}"
         progress.note(f"{which}: {why}.")
     with progress.translating(len(plan)) as on_done:
-        skipped = translate_files(translator, plan, on_done=on_done, **options.network_options)
+        notes: list[str] = []
+        skipped = translate_files(
+            translator,
+            plan,
+            keep_profile=options.keep_profile,
+            background=options.background,
+            on_done=on_done,
+            on_note=notes.append,
+            **options.network_options,
+        )
+    for note in notes:
+        progress.note(note)
     if skipped:
         progress.skipped(skipped, len(plan))
     progress.written(len(plan) - len(skipped), None, None)
@@ -347,7 +398,14 @@ def _translate_in_tiles(
         progress.note(f"{source} is too large to be translated as a whole: in tiles of {tile} pixels, in float32.")
     with progress.translating_large(source, target) as on_progress:
         notes = translate_large(
-            translator, source, target, tile=tile, statistics=options.statistics, on_progress=on_progress
+            translator,
+            source,
+            target,
+            tile=tile,
+            statistics=options.statistics,
+            keep_profile=options.keep_profile,
+            background=options.background,
+            on_progress=on_progress,
         ).notes
     for note in notes:
         progress.note(note)

@@ -317,6 +317,9 @@ def workshop(tmp_path_factory):
     picture.save(root / "photo.jpg")
     for name in ("scan.tif", "huge.tif"):
         picture.resize((48, 40)).save(root / name)
+    frames = [Image.fromarray(np.full((24, 32, 3), shade, np.uint8)) for shade in (40, 120, 200)]
+    for name in ("loop.gif", "stack.tif"):
+        frames[0].save(root / name, save_all=True, append_images=frames[1:])
     for name in ("clip.mp4", "extra.mov"):
         make_clip(root / name)
     for block in ALL:

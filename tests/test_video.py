@@ -886,7 +886,7 @@ def test_transparent_pixels_become_white_in_a_clip(tmp_path):
     arrays, _, _ = read(tmp_path / "y.mp4")
     assert arrays[0].min() > 250
     assert np.abs(arrays[2][24, 32].astype(int) - (200, 30, 30)).max() <= 4
-    assert made.notes == ("y.mp4 is a clip: transparent pixels become white.",)
+    assert made.notes == ("The transparency of 3 frames is not kept: .mp4 files have no place for it.",)
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".apng"])

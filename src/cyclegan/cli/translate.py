@@ -77,8 +77,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "full-resolution crops or of a reduced image"
     )
     add("--statistics", ("exact", "crops", "reduced"), statistics_help, "exact")
-    pages_help = "Translate every page of files with several, such as TIFFs, into a file with as many pages."
-    add("--pages", ("all",), pages_help)
     patient_help = (
         "What DICOM files and volumes take over of the patient: none replaces names and UIDs and copies only listed "
         "attributes without names, dates and texts; keep copies all"
@@ -94,6 +92,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files = partial(add_argument, parser.add_argument_group("how files are read and written"))
     files("--bands", str, "Bands to take, such as 4,3,2 (default: as in training).", metavar="BANDS")
     files("--page", int, "Page to take of files with several, from 1 on.", metavar="N")
+    pages_help = "Translate every page of a TIFF with several, into a TIFF of as many (default: one image)."
+    files("--pages", ("all",), pages_help)
     nodata_help = "Value of holes; nan, or none for no holes (default: what each file names). Holes stay holes."
     files("--nodata", str, nodata_help, metavar="VALUE")
     background_help = "Put this colour behind transparent pixels (default: the result is as transparent as the input)."

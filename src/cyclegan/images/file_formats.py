@@ -68,6 +68,8 @@ FILE_FORMATS: dict[str, FileFormat] = {
     "bmp": _of_pillow(
         suffixes=(".bmp", ".dib"), write=_writer("BMP"), holds={"uint8": (1, 3)}, keeps=frozenset(("resolution",))
     ),
+    # A GIF of grey is exact; 256 colours are too few for the translation of a picture.
+    "gif": _of_pillow(suffixes=(".gif",), write=_writer("GIF"), holds={"uint8": (1,)}),
     "tiff": FileFormat(
         suffixes=(".tif", ".tiff"),
         read=tiff.read,

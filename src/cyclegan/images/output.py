@@ -3,13 +3,14 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 from PIL import ImageColor
 
 from cyclegan.images import Array
 from cyclegan.images.colour import array_from_srgb, is_srgb
-from cyclegan.images.formats import FileFormat, ImageFormat, Kept
+from cyclegan.images.formats import ImageFormat, Kept
 from cyclegan.images.raster import Mask, Raster, convert_alpha, opaque
 
 # How messages call what a format cannot keep.
@@ -24,11 +25,18 @@ LOST: Mapping[Kept, str] = {
 }
 
 
+class KeepsSome(Protocol):
+    """A format, which keeps some of what belongs to an image."""
+
+    @property
+    def keeps(self) -> frozenset[Kept]: ...
+
+
 def make_output(
     values: Array,
     given: Raster,
     target: ImageFormat,
-    file_format: FileFormat,
+    file_format: KeepsSome,
     *,
     keep_profile: bool = False,
     background: str | None = None,

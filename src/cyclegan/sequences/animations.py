@@ -10,17 +10,18 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image
 
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.formats import ImageFormat
-from cyclegan.images.raster import Raster, convert_alpha
+from cyclegan.images.pillow import options_of, raster_of, to_pillow, with_alpha, write
+from cyclegan.images.raster import Metadata, Raster
 from cyclegan.sequences.formats import Frame, PictureSequence, SequenceTarget
 
 # Frames of sources that have no time, such as the pages of a stack, are shown this long.
@@ -29,7 +30,9 @@ _MILLISECONDS = 100.0
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _LOOP_EXTENSION = b"\x21\xff\x0bNETSCAPE2.0\x03\x01"
 
-# More colours than a GIF has.
+# Flags of an animated WebP.
+_ANIMATED, _EXIF, _TRANSPARENT, _PROFILE = 0x02, 0x08, 0x10, 0x20
+
 _GIF_COLOURS = 256
 
 
@@ -128,7 +131,7 @@ def _frames(picture: Image.Image, sequence: PictureSequence, image_format: Image
         try:
             picture.seek(first + index)
             picture.load()
-            frame = Frame(raster_of(picture, image_format), float(picture.info.get("duration") or 0))
+            frame = Frame(_read(picture, image_format), float(picture.info.get("duration") or 0))
         except InputError:
             raise
         except Exception as error:  # decoders raise errors of many kinds
@@ -146,6 +149,12 @@ def _frames(picture: Image.Image, sequence: PictureSequence, image_format: Image
         sequence.damage.append(f"The end of {path.name} is missing; the {index} frames that are there are kept.")
 
 
+def _read(picture: Image.Image, image_format: ImageFormat) -> Raster:
+    # The composited frames of a GIF are in mode P only if they are opaque and alone.
+    frame = picture.convert("RGBA") if picture.has_transparency_data else picture.copy()
+    return raster_of(frame, image_format.channels, image_format.background)
+
+
 def _lacks_its_end(path: Path) -> bool:
     """Whether a file stops between two frames, which decoders do not report."""
     with path.open("rb") as file:
@@ -158,28 +167,17 @@ def _lacks_its_end(path: Path) -> bool:
     return begin[:4] == b"RIFF" and size < struct.unpack("<I", begin[4:8])[0] + 8
 
 
-def raster_of(picture: Image.Image, image_format: ImageFormat) -> Raster:
-    rgba = np.asarray(picture.convert("RGBA"))
-    alpha = None if (rgba[..., 3] == 255).all() else rgba[..., 3]
-    if image_format.channels == 4:
-        return Raster(rgba)
-    values = rgba[..., :3] if image_format.channels == 3 else np.asarray(picture.convert("L"))[..., None]
-    return Raster(values, alpha)
+def _raster(raster: Raster, *, has_alpha: bool) -> Raster:
+    """A frame with alpha if any frame of its sequence has some, since all frames of a PNG are of one kind."""
+    if raster.alpha is not None or not has_alpha or raster.values.shape[2] == 4:
+        return raster
+    return replace(raster, alpha=np.full(raster.values.shape[:2], 255, np.uint8))
 
 
-def _picture(raster: Raster, *, has_alpha: bool, grey: bool = False) -> Image.Image:
-    """A frame as RGB or RGBA, or with `grey` as L or LA if it has one channel."""
-    values = raster.values
-    mode = "L" if values.shape[2] == 1 else "RGBA" if values.shape[2] == 4 else "RGB"
-    picture = Image.fromarray(values[..., 0] if mode == "L" else values, mode)
-    if mode == "L" and not grey:
-        picture = picture.convert("RGB")
-    if mode == "RGBA" or not has_alpha:
-        return picture
-    if raster.alpha is None:
-        return picture.convert("LA" if picture.mode == "L" else "RGBA")
-    picture.putalpha(Image.fromarray(convert_alpha(raster.alpha, "uint8")))
-    return picture
+def _picture(raster: Raster, *, has_alpha: bool) -> Image.Image:
+    """A frame as RGB or RGBA."""
+    picture = to_pillow(with_alpha(_raster(raster, has_alpha=has_alpha)))
+    return picture.convert("RGBA" if picture.mode in ("LA", "RGBA") else "RGB")
 
 
 def _shown(frame: Frame) -> float:
@@ -293,10 +291,10 @@ def write_png(place: Path, frames: Iterator[Frame], target: SequenceTarget) -> N
         file.write(_PNG_SIGNATURE)
         for frame in frames:
             buffer = io.BytesIO()
-            _picture(frame.raster, has_alpha=source.has_alpha, grey=True).save(buffer, "PNG")
-            header, data = _png_parts(buffer.getvalue())
+            write(buffer, _raster(frame.raster, has_alpha=source.has_alpha), format="PNG")
+            head, data = _png_parts(buffer.getvalue())
             if count == 0:
-                _write_chunk(file, b"IHDR", header)
+                file.write(head)
                 counts_at = file.tell()
                 _write_chunk(file, b"acTL", bytes(8))
             control = (sequence, source.width, source.height, 0, 0, *_png_delay(_shown(frame)), 0, 0)
@@ -327,53 +325,60 @@ def _write_chunk(file: IO[bytes], name: bytes, data: bytes) -> None:
 
 
 def _png_parts(content: bytes) -> tuple[bytes, bytes]:
-    """The header and the compressed pixels of a PNG."""
-    header, data, place = b"", [], len(_PNG_SIGNATURE)
+    """The chunks of a PNG before its pixels, with its metadata, and its compressed pixels."""
+    head, data, place = b"", [], len(_PNG_SIGNATURE)
     while place < len(content):
         size, name = struct.unpack(">I4s", content[place : place + 8])
-        if name == b"IHDR":
-            header = content[place + 8 : place + 8 + size]
-        elif name == b"IDAT":
+        if name == b"IDAT":
             data.append(content[place + 8 : place + 8 + size])
+        elif not data:
+            head += content[place : place + size + 12]
         place += size + 12
-    return header, b"".join(data)
+    return head, b"".join(data)
 
 
 def write_webp(place: Path, frames: Iterator[Frame], target: SequenceTarget) -> None:
     """Write an animated WebP of quality 95."""
-    source, clock, has_alpha = target.source, _Clock(1), False
+    source, clock, flags, exif = target.source, _Clock(1), _ANIMATED, b""
     size = _uint24(source.width - 1) + _uint24(source.height - 1)
-    with place.open("w+b") as file:
+    with place.open("wb") as file:
         file.write(bytes(12 + 18))  # written at the end, when they are known
-        file.write(b"ANIM" + struct.pack("<IIH", 6, 0, min(source.plays, 0xFFFF)))
-        for frame in frames:
+        for index, frame in enumerate(frames):
+            raster = frame.raster if index == 0 else replace(frame.raster, metadata=Metadata())
             buffer = io.BytesIO()
-            _picture(frame.raster, has_alpha=frame.raster.alpha is not None).save(buffer, "WEBP", quality=95)
-            data = _webp_data(buffer.getvalue())
-            has_alpha |= frame.raster.alpha is not None or frame.raster.values.shape[2] == 4
+            write(buffer, raster, format="WEBP", quality=95)
+            chunks = _webp_chunks(buffer.getvalue())
+            if index == 0:
+                flags |= (_PROFILE if b"ICCP" in chunks else 0) | (_EXIF if b"EXIF" in chunks else 0)
+                file.write(chunks.get(b"ICCP", b""))
+                exif = chunks.get(b"EXIF", b"")
+                file.write(b"ANIM" + struct.pack("<IIH", 6, 0, min(source.plays, 0xFFFF)))
+            if raster.alpha is not None or raster.values.shape[2] == 4:
+                flags |= _TRANSPARENT
+            data = b"".join(chunks.get(name, b"") for name in (b"ALPH", b"VP8 ", b"VP8L"))
             # 2: pixels replace those of the frame before, transparent ones too.
             head = bytes(6) + size + _uint24(clock.ticks(frame, 0xFFFFFF)) + b"\x02"
             file.write(b"ANMF" + struct.pack("<I", len(head) + len(data)) + head + data)
+        file.write(exif)
         end = file.tell()
         file.seek(0)
         file.write(b"RIFF" + struct.pack("<I", end - 8) + b"WEBP")
-        file.write(b"VP8X" + struct.pack("<II", 10, 0x02 | (0x10 if has_alpha else 0)) + size)
+        file.write(b"VP8X" + struct.pack("<II", 10, flags) + size)
 
 
 def _uint24(value: int) -> bytes:
     return struct.pack("<I", value)[:3]
 
 
-def _webp_data(content: bytes) -> bytes:
-    """The chunks of a still WebP that hold its pixels."""
-    parts, place = [], 12
+def _webp_chunks(content: bytes) -> dict[bytes, bytes]:
+    """The chunks of a still WebP by name, each with its head."""
+    chunks, place = {}, 12
     while place + 8 <= len(content):
         name, size = struct.unpack("<4sI", content[place : place + 8])
         end = place + 8 + size + size % 2
-        if name in (b"ALPH", b"VP8 ", b"VP8L"):
-            parts.append(content[place:end])
+        chunks[name] = content[place:end]
         place = end
-    return b"".join(parts)
+    return chunks
 
 
 class _Frames(Image.Image):
@@ -406,8 +411,14 @@ class _Frames(Image.Image):
 
 def write_avif(place: Path, frames: Iterator[Frame], target: SequenceTarget) -> None:
     """Write an AVIF sequence of quality 95. Pillow cannot say how often it is shown."""
-    source, clock = target.source, _Clock(1)
-    pictures = ((_picture(frame.raster, has_alpha=source.has_alpha), clock.ticks(frame, 0xFFFFFF)) for frame in frames)
-    shown = _Frames(pictures)
+    source, clock, options = target.source, _Clock(1), dict[str, Any]()
+
+    def pictures() -> Iterator[tuple[Image.Image, int]]:
+        for index, frame in enumerate(frames):
+            if index == 0:
+                options.update(options_of(frame.raster.metadata, "AVIF"))
+            yield _picture(frame.raster, has_alpha=source.has_alpha), clock.ticks(frame, 0xFFFFFF)
+
+    shown = _Frames(pictures())
     with place.open("wb") as file:
-        shown.save(file, "AVIF", save_all=True, append_images=[], duration=shown.durations, quality=95)
+        shown.save(file, "AVIF", save_all=True, append_images=[], duration=shown.durations, quality=95, **options)

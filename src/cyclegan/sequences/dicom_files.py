@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.codecs import read_raster
 from cyclegan.images.derived_dicom import DerivedImages
@@ -20,6 +18,8 @@ from cyclegan.images.dicom import SUFFIXES, count_frames, find_series, is_dicom,
 from cyclegan.images.file_formats import image_suffixes
 from cyclegan.images.file_list import list_files
 from cyclegan.images.formats import ImageFormat
+from cyclegan.images.holes import find_holes
+from cyclegan.images.raster import Mask, Raster
 from cyclegan.sequences.formats import Frame, PictureSequence, SequenceTarget
 from cyclegan.system.atomic import atomic_path
 
@@ -142,9 +142,17 @@ def write_dicom(place: Path, frames: Iterator[Frame], target: SequenceTarget) ->
         rasters = [frame.raster for frame in (first, *islice(frames, count - 1))]
         original = read_dataset(path, with_pixels=False)
         derived.check(original, str(path))
-        made = derived.make(original, [np.asarray(each.values) for each in rasters], [each.valid for each in rasters])
+        made = derived.make(original, [each.values for each in rasters], [_valid(each) for each in rasters])
         if is_folder:
             with atomic_path(place / path.relative_to(carried.root)) as partial:
                 derived.write(partial, made)
         else:
             derived.write(place, made)
+
+
+def _valid(raster: Raster) -> Mask | None:
+    """(H, W), False in holes, which have a value of their own in results; None if there are none."""
+    nodata = raster.metadata.nodata
+    if nodata is None:
+        return None
+    return find_holes(raster.values, nodata)

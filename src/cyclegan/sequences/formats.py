@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from cyclegan.images.derived_dicom import PatientData
-from cyclegan.images.formats import ImageFormat
+from cyclegan.images.formats import ImageFormat, Kept
 from cyclegan.images.raster import Raster
 
 
@@ -87,6 +87,10 @@ class SequenceTarget:
 Write: TypeAlias = Callable[[Path, Iterator[Frame], SequenceTarget], None]
 
 
+def _no_writer(place: Path, frames: Iterator[Frame], target: SequenceTarget) -> None:
+    raise NotImplementedError(f"{target.path} is of a kind that is not written")
+
+
 @dataclass(frozen=True, kw_only=True)
 class SequenceFormat:
     """A kind of file with several pictures: one row of `cyclegan.sequences.registry.SEQUENCE_FORMATS`.
@@ -102,6 +106,8 @@ class SequenceFormat:
     read: open a file; the frames are rasters in the type and channels of the image format.
     write: write all frames to a new file, or for `is_folder` into a new folder. Without it the format is read only.
     holds: numpy type -> numbers of channels that `write` takes, without alpha. None: everything.
+    keeps: what else `write` keeps of a Raster, as `cyclegan.images.formats.FileFormat.keeps`; what it does not keep is
+        taken away before, and said.
     on_request: only where the user asks for all pages; otherwise the file is an image, of its first page or the one
         that is configured.
     is_folder: the sequence is a folder of files, as a DICOM series; `is_sequence` and `read` are given the folder.
@@ -112,15 +118,20 @@ class SequenceFormat:
     suffixes: tuple[str, ...]
     is_sequence: Callable[[Path], bool]
     read: Callable[[Path, ImageFormat], AbstractContextManager[PictureSequence]]
-    write: Write | None = None
+    write: Write = _no_writer
     is_picture: Callable[[Path], bool] = lambda _: False
     holds: Mapping[str, tuple[int, ...]] | None = None
+    keeps: frozenset[Kept] = frozenset()
     on_request: bool = False
     is_folder: bool = False
     install: str = ""
 
+    @property
+    def can_write(self) -> bool:
+        return self.write is not _no_writer
+
     def can_hold(self, image_format: ImageFormat) -> bool:
         """Whether frames of this type and these channels can be written."""
-        if self.write is None:
+        if not self.can_write:
             return False
         return self.holds is None or image_format.channels in self.holds.get(image_format.dtype, ())

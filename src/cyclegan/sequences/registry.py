@@ -7,7 +7,8 @@ from pathlib import Path
 
 from cyclegan.images import dicom, nifti
 from cyclegan.images.file_formats import FILE_FORMATS, file_format_of
-from cyclegan.sequences import animations, dicom_files, volumes
+from cyclegan.images.formats import Kept
+from cyclegan.sequences import animations, dicom_files, stacks, volumes
 from cyclegan.sequences.formats import SequenceFormat
 
 _animation = partial(
@@ -17,6 +18,8 @@ _animation = partial(
     read=animations.read_animation,
     holds={"uint8": (1, 3, 4)},
 )
+
+_OF_PICTURES: frozenset[Kept] = frozenset(("alpha", "profile", "exif"))
 
 _volume = partial(
     SequenceFormat,
@@ -31,14 +34,29 @@ _dicom = partial(
     SequenceFormat,
     read=dicom_files.read_dicom,
     write=dicom_files.write_dicom,
+    keeps=frozenset(("nodata",)),
     install="cyclegan[medical]",
 )
 
 SEQUENCE_FORMATS: dict[str, SequenceFormat] = {
-    "gif": _animation(suffixes=(".gif",), write=animations.write_gif),
-    "webp": _animation(suffixes=(".webp",), write=animations.write_webp),
-    "apng": _animation(suffixes=(".png", ".apng"), write=animations.write_png),
-    "avif": _animation(suffixes=(".avif",), write=animations.write_avif),
+    "gif": _animation(suffixes=(".gif",), write=animations.write_gif, keeps=frozenset(("alpha",))),
+    "webp": _animation(suffixes=(".webp",), write=animations.write_webp, keeps=_OF_PICTURES),
+    "apng": _animation(
+        suffixes=(".png", ".apng"),
+        write=animations.write_png,
+        keeps=_OF_PICTURES | {"resolution", "description"},
+    ),
+    "avif": _animation(suffixes=(".avif",), write=animations.write_avif, keeps=_OF_PICTURES),
+    "tiff": SequenceFormat(
+        kind="stack",
+        suffixes=(".tif", ".tiff"),
+        is_sequence=stacks.is_stack,
+        read=stacks.read_stack,
+        write=stacks.write_stack,
+        keeps=_OF_PICTURES - {"exif"} | {"resolution", "description", "place", "nodata"},
+        on_request=True,
+        install="cyclegan[data]",
+    ),
     "nifti": _volume(
         suffixes=nifti.NIFTI_SUFFIXES, holds={**dict.fromkeys(nifti.NIFTI_TYPES, (1,)), "uint8": (1, 3, 4)}
     ),

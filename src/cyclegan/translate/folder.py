@@ -38,12 +38,12 @@ class TranslateOptions:
     statistics: StatisticsKind = "exact"
     stabilise: bool = False
     memory_frames: float | None = None
-    pages: Literal["all"] | None = None
-    patient_data: PatientData = "none"
     bands: str | None = None
     nodata: float | str | None = None
     page: int | None = None
+    pages: Literal["all"] | None = None
     axis: Axis | None = None
+    patient_data: PatientData = "none"
     background: str | None = None
     keep_profile: bool = False
 
@@ -63,6 +63,8 @@ class TranslateOptions:
         check_choice(name_of("statistics"), self.statistics, ("exact", "crops", "reduced"))
         if self.pages is not None:
             check_choice(name_of("pages"), self.pages, ("all",))
+            if self.page is not None:
+                raise InputError(f"{name_of('page')} is one page, and {name_of('pages')} is all; give one of them.")
         check_choice(name_of("patient_data"), self.patient_data, PATIENT_DATA)
         if self.axis is not None:
             check_choice(name_of("axis"), self.axis, AXES)
@@ -133,12 +135,12 @@ def translate_folder(
     statistics: StatisticsKind = "exact",
     stabilise: bool = False,
     memory_frames: float | None = None,
-    pages: Literal["all"] | None = None,
-    patient_data: PatientData = "none",
     bands: str | None = None,
     nodata: float | str | None = None,
     page: int | None = None,
+    pages: Literal["all"] | None = None,
     axis: Axis | None = None,
+    patient_data: PatientData = "none",
     background: str | None = None,
     keep_profile: bool = False,
     max_images: int | None = None,
@@ -160,11 +162,11 @@ def translate_folder(
     memory as a whole; None: never. statistics: what tiles are normalised with, see `translate_large`.
     stabilise: each folder and each animation is a sequence of frames, and flicker is reduced; memory_frames: its time
     constant in frames (default 6).
-    pages: `all` translates every page of a TIFF, into a TIFF of as many; default: such a file is one image.
-    patient_data: what DICOM files and volumes take over of the patient: `none`, or `keep` for all, see
-    `cyclegan.images.derived_dicom`.
     bands, nodata, page: which bands and which page of a file are read, and the value that marks its holes (a number,
-    nan or none), instead of what the model was trained with. axis: slices of volumes, axial, coronal or sagittal.
+    nan or none), instead of what the model was trained with.
+    pages: `all` translates every page of a TIFF, into a TIFF of as many; default: such a file is one image.
+    axis: the slices of volumes, axial, coronal or sagittal. patient_data: what DICOM files and volumes take over of the
+    patient: `none`, or `keep` for all, see `cyclegan.images.derived_dicom`.
     background: colour behind transparent pixels, such as white; default: transparency is carried over to the result.
     keep_profile: convert results back to the colour profile of their input; default: results are sRGB.
     max_images: translate only the first images. max_pixels: largest number of pixels of an image that is decoded as a
@@ -182,12 +184,12 @@ def translate_folder(
         statistics,
         stabilise,
         memory_frames,
-        pages,
-        patient_data,
         bands,
         nodata,
         page,
+        pages,
         axis,
+        patient_data,
         background,
         keep_profile,
     )
@@ -377,6 +379,8 @@ def _translate_frames(
             target,
             reader=row,
             tile=tile,
+            keep_profile=options.keep_profile,
+            background=options.background,
             patient_data=options.patient_data,
             on_frame=on_frame,
             **options.network_options,

@@ -126,8 +126,8 @@ def _check_holds(source: Path, out: Path, translator: Translator, all_pages: boo
             raise InputError(f"--out {out}: that format cannot hold {translator.target}; use {suffix} instead.")
         return
     writer = reader if out.name.lower().endswith(reader.suffixes) else format_by_name(out)
-    if writer is None or writer.write is None:
-        several = ", ".join(suffix for row in SEQUENCE_FORMATS.values() if row.write for suffix in row.suffixes)
+    if writer is None or not writer.can_write:
+        several = ", ".join(suffix for row in SEQUENCE_FORMATS.values() if row.can_write for suffix in row.suffixes)
         raise InputError(
             f"--out {out} is one picture, and {source} is a{'n' if reader.kind[0] in 'aeiou' else ''} {reader.kind} of "
             f"several; choose one of {several}."

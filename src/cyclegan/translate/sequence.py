@@ -14,13 +14,15 @@ from cyclegan.errors import InputError, UnreadableError, reason_of, remedy_sente
 from cyclegan.images import Array
 from cyclegan.images.derived_dicom import PatientData
 from cyclegan.images.formats import ImageFormat
+from cyclegan.images.output import make_output
 from cyclegan.images.raster import Raster
 from cyclegan.images.resizing import cast, resize, scale
-from cyclegan.sequences.formats import Frame, PictureSequence, SequenceFormat, SequenceTarget, Write
+from cyclegan.sequences.formats import Frame, PictureSequence, SequenceFormat, SequenceTarget
 from cyclegan.sequences.registry import find_sequence, format_by_name
 from cyclegan.system.arguments import real_path
 from cyclegan.system.atomic import atomic_path
 from cyclegan.system.host_state import host_state
+from cyclegan.translate.carried import Carried
 from cyclegan.translate.stabilise import MEMORY_FRAMES
 from cyclegan.translate.translator import Translator
 
@@ -45,6 +47,8 @@ def translate_sequence(
     scale_width: int | None = None,
     stabilise: bool = False,
     memory_frames: float = MEMORY_FRAMES,
+    keep_profile: bool = False,
+    background: str | None = None,
     tile: int | None = None,
     patient_data: PatientData = "none",
     on_frame: Callable[[int, int | None], None] = lambda _done, _expected: None,
@@ -55,7 +59,7 @@ def translate_sequence(
 
     Number, order, size, durations and transparency of the frames stay, and what both formats know besides.
     target: its suffix selects the format, one that `cyclegan.sequences.registry.SEQUENCE_FORMATS` writes.
-    batch_size, short_side, scale_width, stabilise, memory_frames, tile: as in
+    batch_size, short_side, scale_width, stabilise, memory_frames, keep_profile, background, tile: as in
     `cyclegan.translate.folder.translate_folder`.
     patient_data: what a DICOM file or a volume takes over of the patient: `none`, or `keep` for all.
     on_frame(done, expected): called after each frame; expected is None if their number is unknown.
@@ -71,7 +75,7 @@ def translate_sequence(
         what = "holds one picture, not several" if source.exists() else "does not exist"
         raise InputError(f"{source} {what}; expected an animation, a TIFF of several pages, or another sequence.")
     writer = writer or _writer_for(reader, target)
-    write, install = _check_writer(writer, target, translator.target)
+    writer = _check_writer(writer, target, translator.target)
     if real_path(source) == real_path(target):
         raise InputError(f"{source} would be overwritten; choose another --out.")
     if reader.is_folder and real_path(source) in real_path(target).parents:
@@ -82,7 +86,8 @@ def translate_sequence(
     )
 
     with reader.read(source, translator.source) as sequence:
-        job = _Job(translator, sequence, on_frame)
+        finish = _Finish(translator.target, target, writer, keep_profile, background)
+        job = _Job(translator, sequence, finish, on_frame)
         results = job.results(
             short_side=short_side,
             scale_width=scale_width,
@@ -96,7 +101,7 @@ def translate_sequence(
         try:
             # Files of a folder are complete or absent one by one, and those that are done are kept.
             with nullcontext(target) if reader.is_folder else atomic_path(target.absolute()) as place:
-                write(place, results, SequenceTarget(target, translator.target, sequence, method, patient_data))
+                writer.write(place, results, SequenceTarget(target, translator.target, sequence, method, patient_data))
                 if job.num_done == 0:
                     raise UnreadableError(f"{source} holds no picture.")
         except Exception as error:
@@ -108,10 +113,11 @@ def translate_sequence(
                     f"{target} could not be written: {reason_of(error)}. {stays}.{remedy_sentence(error)}"
                 ) from error
             if isinstance(error, ImportError):
-                how = f": pip install '{install}'" if install else ""
+                how = f": pip install '{writer.install}'" if writer.install else ""
                 raise InputError(f"{target}: writing it needs the package {error.name or error}{how}.") from None
             raise
-        return TranslatedSequence(job.num_done, tuple(sequence.notes), tuple(sequence.damage))
+        notes = (*finish.carried.sentences("frame"), *sequence.notes)
+        return TranslatedSequence(job.num_done, notes, tuple(sequence.damage))
 
 
 def _writer_for(reader: SequenceFormat, target: Path) -> SequenceFormat | None:
@@ -121,26 +127,62 @@ def _writer_for(reader: SequenceFormat, target: Path) -> SequenceFormat | None:
     return format_by_name(target)
 
 
-def _check_writer(writer: SequenceFormat | None, target: Path, image_format: ImageFormat) -> tuple[Write, str]:
-    """The function that writes sequences of such images, and what it needs. Raises InputError if there is none."""
-    if writer is None or writer.write is None:
+def _check_writer(writer: SequenceFormat | None, target: Path, image_format: ImageFormat) -> SequenceFormat:
+    """The row, if it writes sequences of such images. Raises InputError otherwise."""
+    if writer is None or not writer.can_write:
         raise InputError(f"{target.name}: {target.suffix or 'such'} files cannot be written with several pictures.")
     if not writer.can_hold(image_format):
         raise InputError(
             f"{target.name}: a {target.suffix} {writer.kind} cannot hold {image_format}; translate the pictures as "
             "files instead, or choose .tif."
         )
-    return writer.write, writer.install
+    return writer
+
+
+class _Finish:
+    """Makes a result what is written: at the size of the source, with what belongs to the source's picture."""
+
+    def __init__(
+        self,
+        image_format: ImageFormat,
+        target: Path,
+        writer: SequenceFormat,
+        keep_profile: bool,
+        background: str | None,
+    ) -> None:
+        self._image_format, self._suffix, self._writer = image_format, target.suffix, writer
+        self._keep_profile, self._background = keep_profile, background
+        self.carried = Carried(keep_profile=keep_profile)
+
+    def __call__(self, values: Array, given: Raster, height: int, width: int) -> Raster:
+        target = self._image_format
+        values = resize(values, height, width)
+        if values.dtype.kind == "f":  # bicubic resizing overshoots at edges
+            values = values.clip(target.low, target.high)
+        output, lost = make_output(
+            cast(values, target.dtype),
+            given,
+            target,
+            self._writer,
+            keep_profile=self._keep_profile,
+            background=self._background,
+        )
+        self.carried.add(given, lost, self._suffix)
+        return output
 
 
 class _Job:
     """The frames of one file on their way through the network. error: what ended them."""
 
     def __init__(
-        self, translator: Translator, sequence: PictureSequence, on_frame: Callable[[int, int | None], None]
+        self,
+        translator: Translator,
+        sequence: PictureSequence,
+        finish: _Finish,
+        on_frame: Callable[[int, int | None], None],
     ) -> None:
-        self._translator, self._sequence, self._on_frame = translator, sequence, on_frame
-        self._in_network: deque[Frame] = deque()
+        self._translator, self._sequence, self._finish, self._on_frame = translator, sequence, finish, on_frame
+        self._in_network: deque[tuple[Frame, int, int]] = deque()  # with height and width
         self.num_done = 0
         self.error: BaseException | None = None
 
@@ -149,13 +191,14 @@ class _Job:
             for frame in self._sequence.frames:
                 values = frame.raster.values
                 # What waits for its result needs only what is carried over.
-                self._in_network.append(frame)
+                waiting = replace(frame, raster=replace(frame.raster, values=values[:0]))
+                self._in_network.append((waiting, values.shape[0], values.shape[1]))
                 yield scale(values, short_side=short_side, width=scale_width)
 
         try:
             for result in self._translator.translate(arrays(), **options):
-                frame = self._in_network.popleft()
-                yield Frame(self._finish(np.asarray(result), frame.raster), frame.milliseconds)
+                frame, height, width = self._in_network.popleft()
+                yield replace(frame, raster=self._finish(np.asarray(result), frame.raster, height, width))
                 self.num_done += 1
                 self._on_frame(self.num_done, self._sequence.num_frames)
         except GeneratorExit:
@@ -163,11 +206,3 @@ class _Job:
         except BaseException as error:
             self.error = error
             raise
-
-    def _finish(self, values: Array, given: Raster) -> Raster:
-        """A result at the size of the source, with what belongs to the source's picture."""
-        target = self._translator.target
-        values = resize(values, *given.values.shape[:2])
-        if values.dtype.kind == "f":  # bicubic resizing overshoots at edges
-            values = values.clip(target.low, target.high)
-        return replace(given, values=cast(values, target.dtype))

@@ -7,12 +7,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from cyclegan.images import Array
 from cyclegan.images.formats import ImageFormat
-from cyclegan.images.raster import Raster, convert_alpha
+from cyclegan.images.raster import Raster
 from cyclegan.images.resizing import resize
 from cyclegan.sequences.formats import Frame, PictureSequence, SequenceFormat, SequenceTarget
 from cyclegan.video.frames import ClipReport, clip_damage, read_frames
@@ -63,10 +60,10 @@ def _frame(array: Array, seconds: Fraction) -> Frame:
 
 
 def write_clip(place: Path, frames: Iterator[Frame], target: SequenceTarget) -> None:
-    """Write frames as a clip without sound. Transparent pixels become white."""
+    """Write frames as a clip without sound."""
     av, source = import_av(), target.source
     container = CONTAINERS[target.path.suffix.lower()][0]
-    has_alpha, time = False, 0.0
+    time = 0.0
     first = next(frames, None)
     if first is None:
         return
@@ -74,11 +71,8 @@ def write_clip(place: Path, frames: Iterator[Frame], target: SequenceTarget) -> 
         pictures = PictureWriter(av, out, target.path, _info(source, _shown(first)), source.notes)
         for frame in _chained(first, frames):
             begin, time = round(time), time + _shown(frame)
-            has_alpha |= frame.raster.alpha is not None
-            pictures.write(_opaque(frame.raster), begin, round(time) - begin)
+            pictures.write(frame.raster.values, begin, round(time) - begin)
         pictures.close()
-    if has_alpha:
-        source.notes.append(f"{target.path.name} is a clip: transparent pixels become white.")
 
 
 def _chained(first: Frame, others: Iterator[Frame]) -> Iterator[Frame]:
@@ -111,15 +105,6 @@ def _info(source: PictureSequence, milliseconds: float) -> ClipInfo:
     )
 
 
-def _opaque(raster: Raster) -> Array:
-    if raster.alpha is None:
-        return raster.values
-    picture = Image.fromarray(raster.values if raster.values.shape[2] == 3 else raster.values[..., 0]).convert("RGBA")
-    picture.putalpha(Image.fromarray(convert_alpha(raster.alpha, "uint8")))
-    white = Image.new("RGBA", picture.size, "white")
-    return np.asarray(Image.alpha_composite(white, picture).convert("RGB"))
-
-
 CLIP = SequenceFormat(
     kind="clip",
     suffixes=tuple(CONTAINERS),
@@ -135,8 +120,6 @@ def timed(row: SequenceFormat) -> tuple[SequenceFormat, list[float]]:
     """The row, and the milliseconds that each frame is shown, once it is written."""
     shown: list[float] = []
     write = row.write
-    if write is None:
-        return row, shown
 
     def counted(frames: Iterator[Frame]) -> Iterator[Frame]:
         for frame in frames:

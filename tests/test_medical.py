@@ -80,7 +80,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def translator(run):
-    return Translator.load(run.path, device="cpu")
+    return Translator.load(run, device="cpu")
 
 
 def test_training_takes_the_slices_of_volumes_without_air(tmp_path, capsys):
@@ -131,7 +131,7 @@ def test_the_range_of_a_volume_leaves_out_nan(tmp_path):
     found = train(
         tmp_path / "a", tmp_path / "b", out=tmp_path / "run", quiet=True, channels_a=1, channels_b=1, **TINY, steps=1
     )
-    info = read_info(found.path / "model")
+    info = read_info(found / "model")
     assert 0 <= info.a.low < info.a.high <= 1
     assert 1 <= info.b.low < info.b.high <= 2
 
@@ -164,8 +164,8 @@ def test_slices_are_translated_as_frames_are(tmp_path, translator, options):
 
 def test_another_axis_gives_the_same_place_and_other_values(tmp_path, run):
     source = write_volume(tmp_path / "v.nii.gz", hounsfield(4))
-    main(["translate", str(run.path), str(source), "--out", str(tmp_path / "c.nii.gz"), "--axis", "coronal"])
-    made, translator = open_volume(tmp_path / "c.nii.gz"), Translator.load(run.path)
+    main(["translate", str(run), str(source), "--out", str(tmp_path / "c.nii.gz"), "--axis", "coronal"])
+    made, translator = open_volume(tmp_path / "c.nii.gz"), Translator.load(run)
     assert np.array_equal(made.image.affine, AFFINE)
     expected = translator(open_volume(source).read_slice("coronal", 7))
     assert np.allclose(made.read_slice("coronal", 7), expected, atol=1e-5)
@@ -185,7 +185,7 @@ def test_a_series_of_volumes_stays_one(tmp_path, translator):
 
 
 def test_holes_of_a_volume_are_holes_again(tmp_path, run):
-    back = Translator.load(run.path, direction="b2a")
+    back = Translator.load(run, direction="b2a")
     values = np.random.default_rng(0).random((20, 20, 4)).astype(np.float32)
     values[:4, :4] = np.nan
     translate_sequence(back, write_volume(tmp_path / "v.nii", values), tmp_path / "out.nii")
@@ -194,10 +194,10 @@ def test_holes_of_a_volume_are_holes_again(tmp_path, run):
 
 def test_a_series_becomes_a_series(tmp_path, run, capsys):
     source, out = write_series(tmp_path / "ct"), tmp_path / "derived"
-    main(["translate", str(run.path), str(source), "--out", str(out), "--batch-size", "2"])
+    main(["translate", str(run), str(source), "--out", str(out), "--batch-size", "2"])
     assert f"5 frames translated into {out}" in capsys.readouterr().out
     assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in source.iterdir())
-    translator, made = Translator.load(run.path), [pydicom.dcmread(path) for path in sorted(out.iterdir())]
+    translator, made = Translator.load(run), [pydicom.dcmread(path) for path in sorted(out.iterdir())]
     for keyword in ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "PatientID"):
         assert len({image[keyword].value for image in made}) == 1
     assert len({image.SOPInstanceUID for image in made}) == 5
@@ -216,7 +216,7 @@ def test_a_series_becomes_a_series(tmp_path, run, capsys):
 
 def test_what_is_known_of_the_patient_is_kept_on_request(tmp_path, run):
     source = write_series(tmp_path / "ct", count=2)
-    main(["translate", str(run.path), str(source), "--out", str(tmp_path / "out"), "--patient-data", "keep"])
+    main(["translate", str(run), str(source), "--out", str(tmp_path / "out"), "--patient-data", "keep"])
     made = pydicom.dcmread(next((tmp_path / "out").iterdir()))
     assert (str(made.PatientName), made.StudyInstanceUID) == ("Doe^Jane", "1.2.3")
 
@@ -226,7 +226,7 @@ def test_one_bad_file_of_a_series_is_left_out(tmp_path, run, capsys):
     bad = sorted(source.iterdir())[2]
     bad.write_bytes(bad.read_bytes()[:-300])
     with pytest.raises(SystemExit) as stop:
-        main(["translate", str(run.path), str(source), "--out", str(tmp_path / "out")])
+        main(["translate", str(run), str(source), "--out", str(tmp_path / "out")])
     assert stop.value.code == 1
     assert f"{bad} is left out: The number of bytes of pixel data is less than expected" in " ".join(
         capsys.readouterr().err.split()
@@ -267,7 +267,7 @@ def test_other_files_beside_a_series_are_translated_one_by_one(tmp_path, transla
 def test_one_slice_becomes_a_picture(tmp_path, run):
     source, series = write_volume(tmp_path / "v.nii.gz", hounsfield(1)), write_series(tmp_path / "ct", count=1)
     for index, path in enumerate((source / "z9", next(series.iterdir()))):
-        main(["translate", str(run.path), str(path), "--out", str(tmp_path / f"{index}.tif")])
+        main(["translate", str(run), str(path), "--out", str(tmp_path / f"{index}.tif")])
         with Image.open(tmp_path / f"{index}.tif") as picture:
             assert (picture.mode, picture.size) == ("F", (20, 24))
 
@@ -283,7 +283,7 @@ def test_what_cannot_be_is_one_sentence(tmp_path, run, translator):
         translate_sequence(translator, volume, tmp_path / "x.dcm")
     with pytest.raises(InputError, match=r"patient_data is 'some'; expected none or keep\."):
         translate_folder(translator, volume, tmp_path / "out", patient_data="some")
-    coronal = Translator.load(run.path).with_reading(axis="coronal")
+    coronal = Translator.load(run).with_reading(axis="coronal")
     with pytest.raises(InputError, match="are axial, and the model takes coronal ones; .* pass --axis axial"):
         translate_sequence(coronal, series, tmp_path / "out")
     wrong = write_volume(tmp_path / "f.nii.gz", np.zeros(SHAPE, np.float64))

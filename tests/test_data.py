@@ -278,7 +278,7 @@ def test_a_file_with_other_channels_is_passed_over_and_named(tmp_path):
     found = scan_folder(tmp_path / "x", 3, (0, 1), DATA)
     assert [path.name for path in found.paths] == ["0.npy", "1.npy"]
     assert found.unreadable == ((tmp_path / "x" / "2.npy", "5 channels of float32; the model takes 3"),)
-    with pytest.raises(InputError, match=r"Only 1 of the 3 images.*: 2 are of other.*(0.npy: 3 channels.*-b 3"):
+    with pytest.raises(InputError, match=r"Only 1 of the 3 images.*: 2 are of other.*0.npy: 3 channels.*-b 3"):
         scan_folder(tmp_path / "x", 5, (0, 1), DATA)
 
 

@@ -335,21 +335,21 @@ def test_the_limit_of_pillow_is_set_back_after_the_last_of_several_blocks(monkey
 @pytest.mark.parametrize(
     ("shape", "reason"),
     [
-        ((3, 40, 50), r"\(3, 40, 50\), which looks like \(channels, height, width\); save np.moveaxis\(array, 0, -1\)"),
+        ((3, 40, 50), r"\(3, 40, 50\) .* looks like \(channels, height, width\): save np.moveaxis\(array, 0, -1\)"),
         ((1, 40, 50), r"save array\[0\] instead"),
         ((4, 40, 50), r"save np.moveaxis"),
-        ((6, 40, 50, 3), r"\(6, 40, 50, 3\), a stack of images; save each in a file of its own"),
+        ((6, 40, 50, 3), r"\(6, 40, 50, 3\) .* a stack of images: save each in a file of its own"),
         ((2, 6, 40, 50, 3), r"expected \(height, width\) or"),
-        ((0, 40), "it is empty"),
+        ((0, 40), r"expected \(height, width\) or"),
         ((40,), r"expected \(height, width\) or"),
     ],
 )
 def test_an_array_that_is_no_image_says_what_to_save(tmp_path, shape, reason):
     path = tmp_path / "x.npy"
     np.save(path, np.zeros(shape, np.float32))
-    with pytest.raises(UnreadableError, match=reason):
+    with pytest.raises(InputError, match=reason):
         read_header(str(path))
-    with pytest.raises(UnreadableError, match=reason):
+    with pytest.raises(InputError, match=reason):
         read_image(path, 3)
 
 
@@ -373,5 +373,5 @@ def test_a_folder_of_arrays_with_the_wanted_channels_first_names_the_line_that_h
         scan_folder(tmp_path, 7, (0, 1), DataConfig(crop_size=16))
     for index in range(2):
         np.save(tmp_path / f"{index}.npy", np.zeros((3, 40, 50), np.float32))
-    with pytest.raises(InputError, match=r"holds no readable images \(2 files .*0.npy: .*\(3, 40, 50\).*moveaxis"):
+    with pytest.raises(InputError, match=r"None of the 2.* 2 are unusable \(0.npy: holds.*\(3, 40, 50\).*moveaxis"):
         scan_folder(tmp_path, 3, (0, 1), DataConfig(crop_size=16))

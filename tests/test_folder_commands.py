@@ -266,5 +266,3 @@ def test_addresses_are_inputs_of_all_commands(run, tmp_path, monkeypatch, capsys
     scores = evaluate(tmp_path / "remote", quiet=True)
     assert scores.files["test_a"].files == ("0.png",)
     system.store.clear()
-
-

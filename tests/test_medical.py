@@ -295,4 +295,4 @@ def test_inspect_reads_volumes(tmp_path):
     for name, seed in (("a", 1), ("b", 2)):
         write_volume(tmp_path / name / "1.nii.gz", hounsfield(seed))
     found = inspect_folders(tmp_path / "a", tmp_path / "b")
-    assert found.a.num_images == SHAPE[2]
+    assert len(found.folders["A"].files) == SHAPE[2]

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cyclegan.cli.arguments import DIRECTIONS, PRECISIONS, WEIGHTS, add_argument, add_device, add_max_pixels
-from cyclegan.errors import InputError
+from cyclegan.errors import CycleganError
 from cyclegan.system.terminal import say_result
-from cyclegan.translate.progress import FolderProgress, OnProgress, Skipped
+from cyclegan.translate.progress import FolderProgress, OnProgress, Skipped, not_written
 
 if TYPE_CHECKING:  # heavy imports wait until the command runs
     from cyclegan.translate.folder import TranslateOptions
@@ -77,11 +77,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "full-resolution crops or of a reduced image"
     )
     add("--statistics", ("exact", "crops", "reduced"), statistics_help, "exact")
-    patient_help = (
-        "What DICOM files and volumes take over of the patient: none replaces names and UIDs and copies only listed "
-        "attributes without names, dates and texts; keep copies all"
-    )
-    add("--patient-data", ("none", "keep"), patient_help, "none")
     stabilise_help = (
         "Reduce flicker in clips, animations, stacks of pages, and folders of frames, each a sequence in the natural "
         "order of its names."
@@ -94,6 +89,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files("--page", int, "Page to take of files with several, from 1 on.", metavar="N")
     pages_help = "Translate every page of a TIFF with several, into a TIFF of as many (default: one image)."
     files("--pages", ("all",), pages_help)
+    axis_help = "Slices that volumes are translated in (default: as in training, else axial)."
+    files("--axis", ("axial", "coronal", "sagittal"), axis_help)
+    patient_help = (
+        "What DICOM files and volumes take over of the patient: none replaces names and UIDs and copies only listed "
+        "attributes without names, dates and texts; keep copies all"
+    )
+    files("--patient-data", ("none", "keep"), patient_help, "none")
     nodata_help = "Value of holes; nan, or none for no holes (default: what each file names). Holes stay holes."
     files("--nodata", str, nodata_help, metavar="VALUE")
     background_help = "Put this colour behind transparent pixels (default: the result is as transparent as the input)."
@@ -127,6 +129,7 @@ def _translate(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> bool
     from cyclegan.images.limits import pixel_limit
     from cyclegan.images.remote import check_local, local_copy
     from cyclegan.system.arguments import check_int
+    from cyclegan.system.atomic import is_place_lost
     from cyclegan.translate.folder import TranslateOptions, translate_plan, without_useless_stabilising
     from cyclegan.translate.plan import describe_other_files
     from cyclegan.translate.translator import Translator
@@ -159,7 +162,13 @@ def _translate(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> bool
         result = translate_plan(translator, images, options, progress, is_only_input=is_only_input)
     is_complete = not result.skipped and not result.damage
     for source, target in clips:
-        is_complete &= _translate_clip(translator, source, target, options, progress, is_only_input=is_only_input)
+        try:
+            is_complete &= _translate_clip(translator, source, target, options, progress)
+        except (CycleganError, OSError) as error:  # one bad clip of several does not stop the others
+            if is_only_input or is_place_lost(error if isinstance(error, OSError) else error.__cause__, clips.out):
+                raise
+            progress.skipped([(source, not_written(target, error))], 1)
+            is_complete = False
     return is_complete
 
 
@@ -169,20 +178,12 @@ def _translate_clip(
     target: Path,
     options: "TranslateOptions",
     progress: "_ConsoleProgress",
-    *,
-    is_only_input: bool,
 ) -> bool:
-    """Returns whether all of the clip could be translated. One bad clip of several does not stop the others."""
+    """Returns whether all of the clip could be translated."""
     from cyclegan.video import translate_video
 
-    try:
-        with progress.translating_frames(source) as on_frame:
-            clip = translate_video(translator, source, target, on_frame=on_frame, **options.network_options)
-    except InputError as error:
-        if is_only_input:
-            raise
-        progress.messages.warning(f"Left out: {error}")
-        return False
+    with progress.translating_frames(source) as on_frame:
+        clip = translate_video(translator, source, target, on_frame=on_frame, **options.network_options)
     for note in (*clip.notes, *clip.damage):
         progress.messages.warning(note)
     say_result(f"{clip.num_frames} frames, {clip.seconds:.2f} s, translated into {target}")

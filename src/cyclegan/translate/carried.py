@@ -30,8 +30,8 @@ class Carried:
     def sentences(self, noun: str = "image") -> list[str]:
         """What a user should know, a sentence for each kind. noun: what was counted."""
         said = [
-            f"The colours of {_images(count, noun)} were converted from {name} to sRGB; --keep-profile converts results "
-            "back."
+            f"The colours of {_images(count, noun)} were converted from {name} to sRGB; --keep-profile converts "
+            "results back."
             for name, count in self._converted.items()
         ]
         for (kept, suffix), count in self._lost.items():

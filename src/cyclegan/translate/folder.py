@@ -15,12 +15,13 @@ from cyclegan.images.remote import check_local, local_copy
 from cyclegan.sequences.formats import SequenceFormat
 from cyclegan.sequences.registry import format_by_name
 from cyclegan.system.arguments import MAX_SIDE, check_bool, check_choice, check_float, check_int, check_path
+from cyclegan.system.atomic import is_place_lost
 from cyclegan.system.host_state import host_state
 from cyclegan.system.json_files import shown
 from cyclegan.translate.files import translate_files
 from cyclegan.translate.large_files import StatisticsKind, find_large, translate_large
 from cyclegan.translate.plan import TranslationPlan, describe_other_files, find_sequences, plan_outputs, sequences
-from cyclegan.translate.progress import FolderProgress, Skipped
+from cyclegan.translate.progress import FolderProgress, Skipped, not_written
 from cyclegan.translate.sequence import TranslatedSequence, translate_sequence
 from cyclegan.translate.stabilise import MEMORY_FRAMES, check_memory, needs_stabilising
 from cyclegan.translate.tiling.pictures import TILE, check_tile
@@ -173,8 +174,9 @@ def translate_folder(
     whole (default 2^30, and what fits into memory).
     progress: receives reports during the work.
 
-    Images that cannot be read are skipped and returned with the reason. Raises InputError for options, a model or
-    inputs that cannot be used, and if the results cannot be written.
+    Images that cannot be read, and results that cannot be written, are skipped and returned with the reason. Raises
+    InputError for options, a model or inputs that cannot be used, and if nothing can be written any more, because the
+    disk is full or the output folder is lost.
     """
     options = TranslateOptions(
         batch_size,
@@ -248,7 +250,8 @@ def translate_plan(
 ) -> FolderResult:
     """Translate the images of a plan: first those that fit into memory as a whole, then those in tiles, then sequences.
 
-    is_only_input: the InputError of an image in tiles, or of a sequence, is raised instead of collected.
+    is_only_input: the error of an image in tiles, or of a sequence, is raised instead of collected.
+    Raises InputError if nothing can be written any more, because the disk is full or the output folder is lost.
     """
     images, several = _split_sequences(plan, options, progress)
     whole, large = _split_large(translator, images, options, progress)
@@ -257,25 +260,23 @@ def translate_plan(
     damage: list[str] = []
     if whole:
         skipped += _translate_whole(translator, whole, options, progress)
-    for source, target in large:
+    one_by_one = [(*pair, None) for pair in large] + [*several]
+    for num_tried, (source, target, row) in enumerate(one_by_one, len(whole)):
         try:
-            notes += _translate_in_tiles(translator, source, target, options, progress)
-        except (InputError, UnreadableError) as error:
-            if is_only_input and isinstance(error, InputError):
+            if row is None:
+                notes += _translate_in_tiles(translator, source, target, options, progress)
+            else:
+                made = _translate_frames(translator, source, target, row, options, progress)
+                notes += made.notes
+                damage += made.damage
+        except (InputError, UnreadableError, OSError) as error:
+            if is_only_input and not isinstance(error, UnreadableError):
                 raise
-            progress.skipped([(source, str(error))], 1)
-            skipped.append((source, str(error)))
-    for source, target, row in several:
-        try:
-            made = _translate_frames(translator, source, target, row, options, progress)
-        except (InputError, UnreadableError) as error:
-            if is_only_input and isinstance(error, InputError):
-                raise
-            progress.skipped([(source, str(error))], 1)
-            skipped.append((source, str(error)))
-            continue
-        notes += made.notes
-        damage += made.damage
+            if is_place_lost(error, plan.out):
+                raise InputError(not_written(target, error, num_tried - len(skipped))) from error
+            reason = not_written(target, error)
+            progress.skipped([(source, reason)], 1)
+            skipped.append((source, reason))
     failed = {source for source, _ in skipped}
     is_written = np.array([source not in failed for source in plan.sources], bool) if failed else None
     written = plan if is_written is None else plan.take(np.flatnonzero(is_written))

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from cyclegan._version import __version__
-from cyclegan.errors import InputError, UnreadableError
+from cyclegan.errors import CycleganError, InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.codecs import read_raster, write_image
 from cyclegan.images.file_formats import file_format_of
@@ -28,7 +28,7 @@ from cyclegan.images.raster import Raster
 from cyclegan.images.regions import ArraySource, Box, ImageSource, RasterSource, RegionReader, TiledWriter
 from cyclegan.translate.carried import Carried
 from cyclegan.translate.partial_result import PartialResult
-from cyclegan.translate.progress import OnProgress
+from cyclegan.translate.progress import OnProgress, not_written
 from cyclegan.translate.tiling.budget import available_bytes, choose_plan, plans, tiled_bytes, untiled_bytes
 from cyclegan.translate.tiling.network import TiledNetwork, TilingPlan, TilingState, has_instance_norm, why_no_tiles
 from cyclegan.translate.tiling.pictures import (
@@ -111,7 +111,8 @@ def translate_large(
         if writer is None:
             values = np.concatenate(list(translation.rows(image, plan, None)))
             output, carried = translation.finish(values, image.read_raster(Box(0, image.height, 0, image.width)))
-            write_image(target, output)
+            with _encoding(target):
+                write_image(target, output)
             return LargeResult(carried.sentences())
         return LargeResult(translation.write_tiles(image, plan, writer))
 
@@ -126,6 +127,17 @@ def _tiled_writer(target: Path) -> TiledWriter | None:
             f"'{file_format.install}'; or give another --out, such as a .png."
         )
     return writer
+
+
+@contextlib.contextmanager
+def _encoding(target: Path) -> Iterator[None]:
+    """Let any error of an encoder be an InputError that names the target. Those of the disk stay as they are."""
+    try:
+        yield
+    except (CycleganError, OSError):
+        raise
+    except Exception as error:
+        raise InputError(not_written(target, error)) from error
 
 
 def row_bytes(translator: Translator, width: int, num_rows: int) -> int:
@@ -249,7 +261,8 @@ class _TiledTranslation:
             sample, carried = self.finish(np.zeros((1, width, self.translator.target.channels), dtype), first)
             has_alpha = sample.alpha is not None
             shape = (height, width, self.translator.target.channels + has_alpha)
-            writer.write(self.target, partial.tiles(), shape, dtype, side, has_alpha, sample.metadata)
+            with _encoding(self.target):
+                writer.write(self.target, partial.tiles(), shape, dtype, side, has_alpha, sample.metadata)
             partial.remove()
         return [*notes, *carried.sentences()]
 
@@ -257,7 +270,13 @@ class _TiledTranslation:
         """A digest of everything that the result depends on."""
         digest = hashlib.sha256()
         translator = self.translator
-        parts = [self.source.resolve(), *stat_file(str(self.source)), plan.side, self.statistics, __version__]
+        parts: list[object] = [
+            self.source.resolve(),
+            *stat_file(str(self.source)),
+            plan.side,
+            self.statistics,
+            __version__,
+        ]
         parts += [translator.source, translator.target, translator.info.model, translator.device]
         parts += [self.keep_profile, self.background]
         digest.update("\n".join(str(part) for part in parts).encode())

@@ -43,6 +43,13 @@ class TranslationPlan(Sequence[tuple[Path, Path]]):
     def __len__(self) -> int:
         return len(self.sources)
 
+    @property
+    def out(self) -> Path:
+        """The folder that all targets are below."""
+        if self.targets.root != Path() or not len(self):
+            return self.targets.root
+        return Path(os.path.commonpath([target.parent.absolute() for target in self.targets]))
+
     @overload
     def __getitem__(self, index: int) -> tuple[Path, Path]: ...
     @overload

@@ -5,6 +5,8 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeAlias
 
+from cyclegan.errors import CycleganError, reason_of, remedy_sentence
+
 # A source that could not be translated, and the reason.
 Skipped: TypeAlias = tuple[Path, str]
 
@@ -51,3 +53,11 @@ class FolderProgress:
 
     def written(self, num_images: int, target: Path | None, tile: int | None) -> None:
         """Images have been written. target, tile: of one that was translated in tiles."""
+
+
+def not_written(target: Path, error: BaseException, num_done: int | None = None) -> str:
+    """Why a result could not be written, as a sentence. num_done: images that were, if the work ends here."""
+    if isinstance(error, CycleganError):
+        return str(error)
+    kept = "" if num_done is None else f" {num_done} images are done and kept."
+    return f"{target} could not be written: {reason_of(error).rstrip('.')}.{kept}{remedy_sentence(error)}"

@@ -16,6 +16,7 @@ from cyclegan.config import Axis
 from cyclegan.images.dicom import SUFFIXES as DICOM_SUFFIXES
 from cyclegan.images.dicom import is_dicom
 from cyclegan.images.file_formats import FILE_FORMATS, file_format_of, image_suffixes
+from cyclegan.images.nifti import SUFFIXES as VOLUME_SUFFIXES
 from cyclegan.images.pages import is_folder, local_file, split_page
 from cyclegan.images.zip_folder import open_zip
 
@@ -87,6 +88,10 @@ class FileList(Sequence[Path]):
             end = int(self._ends[min(last, len(self) - 1)])
             yield from os.fsdecode(self._names[begin:end]).split("\0")
             begin = end + 1
+
+    def mentions(self, text: str) -> bool:
+        """Whether any of the names holds this text; in no time, however many there are."""
+        return os.fsencode(text) in self._names
 
     def has_same_names(self, other: "FileList") -> bool:
         """Whether both have the same names in the same order, below whichever root."""
@@ -271,6 +276,17 @@ def _pages(root: Path, name: str, volumes: tuple[str, ...], axis: Axis | None) -
             pages = row.list_slices(file, axis) if axis and row.list_slices else row.list_pages(file)
             return [f"{name}/{page}" for page in pages] or [name]
     return [name]
+
+
+def is_slice(name: str) -> bool:
+    """Whether a path is that of a slice of a volume, by the name of its file."""
+    file, _, page = name.rpartition("/")
+    return bool(page) and file.lower().endswith(VOLUME_SUFFIXES)
+
+
+def has_slices(files: FileList) -> bool:
+    """Whether any of these paths is that of a slice of a volume."""
+    return any(files.mentions(f"{suffix}/") or files.mentions(f"{suffix.upper()}/") for suffix in VOLUME_SUFFIXES)
 
 
 def evenly_spaced(items: Sequence[Item], count: int) -> list[Item]:

@@ -1,5 +1,7 @@
 """Medical files through the commands: train on slices, translate volumes and series into their kind."""
 
+import shlex
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -70,6 +72,7 @@ def run(tmp_path_factory):
         root / "b",
         out=root / "run",
         quiet=True,
+        preset="paper",
         channels_a=1,
         channels_b=1,
         range_a=(-1000, 1000),
@@ -87,39 +90,16 @@ def test_training_takes_the_slices_of_volumes_without_air(tmp_path, capsys):
     write_volume(tmp_path / "a" / "1.nii.gz", hounsfield(1))
     write_volume(tmp_path / "b" / "1.nii.gz", hounsfield(2))
     ranges = ["--range-a", "-1000", "1000", "--range-b", "-1000", "1000"]
-    tiny = [
-        "--steps",
-        "1",
-        "--crop-size",
-        "16",
-        "--load-size",
-        "18",
-        "--width",
-        "4",
-        "--blocks",
-        "1",
-        "--discriminator-width",
-        "4",
-        "--device",
-        "cpu",
-    ]
-    tiny += [
-        "--discriminator-layers",
-        "1",
-        "--num-samples",
-        "0",
-        "--num-validation",
-        "0",
-        "--no-tensorboard",
-        "--axis",
-        "coronal",
-    ]
-    tiny += ["--channels-a", "1", "--channels-b", "1"]
+    tiny = shlex.split(
+        "--steps 1 --crop-size 16 --load-size 18 --width 4 --blocks 1 --discriminator-width 4 --device cpu "
+        "--discriminator-layers 1 --num-samples 0 --num-validation 0 --no-tensorboard --axis coronal "
+        "--channels-a 1 --channels-b 1"
+    )
     main(["train", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "run"), *tiny, *ranges])
     said = " ".join(capsys.readouterr().err.split())
     assert "A: 20 images to train on" in said  # 24 coronal slices, 2 of air at each end
     assert "4 slices of a single value, such as air, are passed over" in said
-    assert read_config_file(tmp_path / "run" / "config.toml")["axis"] == "coronal"
+    assert read_config_file(tmp_path / "run" / "config.toml")["data"]["axis"] == "coronal"
     assert read_info(tmp_path / "run" / "model").a.axis == "coronal"
 
 

@@ -35,8 +35,8 @@ class ImageFolder:
 
     keys: (N,) hashes of name, size and time of change of each image. num_bytes: (N,) sizes of the files. unreadable:
     image files that are passed over, and why: damaged, too small, of another type, or with other channels.
-    other_files: how many files of the folder are no images, by suffix. num_empty: slices of volumes that are passed over
-    because they have a single value, such as those of air.
+    other_files: how many files of the folder are no images, by suffix. num_empty: slices of volumes that are passed
+    over because they have a single value, such as those of air.
     """
 
     root: Path

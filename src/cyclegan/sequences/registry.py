@@ -28,6 +28,7 @@ _volume = partial(
     is_picture=volumes.is_one_slice,
     read=volumes.read_volume,
     write=volumes.write_volume,
+    keeps=frozenset(("nodata",)),
     install="cyclegan[medical]",
 )
 _dicom = partial(

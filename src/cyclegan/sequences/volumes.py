@@ -9,9 +9,12 @@ import numpy as np
 
 from cyclegan.config import DEFAULT_AXIS, Axis
 from cyclegan.errors import InputError, UnreadableError
+from cyclegan.images import Array
 from cyclegan.images.codecs import read_raster
 from cyclegan.images.formats import ImageFormat
+from cyclegan.images.holes import find_holes
 from cyclegan.images.nifti import Volume, open_volume, write_like
+from cyclegan.images.raster import Raster
 from cyclegan.sequences.formats import Frame, PictureSequence, SequenceTarget
 
 
@@ -61,6 +64,16 @@ def write_volume(place: Path, frames: Iterator[Frame], target: SequenceTarget) -
     voxels = np.zeros((*volume.shape, volume.num_volumes, image_format.channels), image_format.dtype)
     places = ((index, number) for number in range(volume.num_volumes) for index in range(volume.num_slices(axis)))
     for frame, (index, number) in zip(frames, places, strict=False):
-        volume.view(voxels, axis, index, number)[...] = frame.raster.values
+        volume.view(voxels, axis, index, number)[...] = _with_holes(frame.raster)
     keeps = target.patient_data == "keep"
     write_like(place, voxels, volume, name=target.path, keep_texts=keeps)
+
+
+def _with_holes(raster: Raster) -> Array:
+    """Values whose holes are NaN, or 0 among whole numbers, as outside of a brain mask."""
+    nodata = raster.metadata.nodata
+    valid = None if nodata is None or np.isnan(nodata) else find_holes(raster.values, nodata)
+    if valid is None:
+        return raster.values
+    hole = np.nan if raster.values.dtype.kind == "f" else 0
+    return np.where(valid[..., None], raster.values, np.array(hole, raster.values.dtype))

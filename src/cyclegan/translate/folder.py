@@ -304,7 +304,7 @@ def _split_sequences(
 
 def _is_picture(row: SequenceFormat, source: Path, target: Path) -> bool:
     """Whether a sequence is one picture that becomes a file of another kind."""
-    is_other_kind = not row.is_folder and format_by_name(target) is not row and bool(target.suffix)
+    is_other_kind = not row.is_folder and target.suffix != source.suffix and format_by_name(target) is not row
     return is_other_kind and row.is_picture(source)
 
 

@@ -74,7 +74,7 @@ def translate_sequence(
     if reader is None:
         what = "holds one picture, not several" if source.exists() else "does not exist"
         raise InputError(f"{source} {what}; expected an animation, a TIFF of several pages, or another sequence.")
-    writer = writer or _writer_for(reader, target)
+    writer = writer or _writer_for(reader, source, target)
     writer = _check_writer(writer, target, translator.target)
     if real_path(source) == real_path(target):
         raise InputError(f"{source} would be overwritten; choose another --out.")
@@ -120,11 +120,12 @@ def translate_sequence(
         return TranslatedSequence(job.num_done, notes, tuple(sequence.damage))
 
 
-def _writer_for(reader: SequenceFormat, target: Path) -> SequenceFormat | None:
+def _writer_for(reader: SequenceFormat, source: Path, target: Path) -> SequenceFormat | None:
     """The row that writes a target: the reader's own if the name is one of its names, else that of the suffix."""
     if reader.is_folder or target.name.lower().endswith(reader.suffixes):
         return reader
-    return format_by_name(target)
+    # A file that was found by its content has any name.
+    return format_by_name(target) or (reader if target.suffix == source.suffix else None)
 
 
 def _check_writer(writer: SequenceFormat | None, target: Path, image_format: ImageFormat) -> SequenceFormat:
@@ -196,7 +197,10 @@ class _Job:
                 yield scale(values, short_side=short_side, width=scale_width)
 
         try:
-            for result in self._translator.translate(arrays(), **options):
+            # Read as the model takes them; at another scale they are float32.
+            for result in self._translator.translate_each(arrays(), checked=False, **options):
+                if isinstance(result, InputError):
+                    raise result
                 frame, height, width = self._in_network.popleft()
                 yield replace(frame, raster=self._finish(np.asarray(result), frame.raster, height, width))
                 self.num_done += 1

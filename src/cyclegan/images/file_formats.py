@@ -117,7 +117,6 @@ FILE_FORMATS: dict[str, FileFormat] = {
     ),
     # Read only: they have few colours, one purpose, or no writer. A translation of them is a PNG.
     "others": _of_pillow(suffixes=(".pbm", ".mpo", ".ico", ".icns", ".dds", ".qoi", ".pcx", ".sgi", ".xpm")),
-    "npy": FileFormat(suffixes=(".npy",), read=npy.read, write=npy.write, holds=None, probe=npy.probe, size=npy.size),
     "dicom": FileFormat(
         suffixes=dicom.SUFFIXES,
         read=dicom.read,
@@ -141,6 +140,7 @@ FILE_FORMATS: dict[str, FileFormat] = {
         probe_page=nifti.probe_slice,
         pages_are_images=True,
     ),
+    "npy": FileFormat(suffixes=(".npy",), read=npy.read, write=npy.write, holds=None, probe=npy.probe, size=npy.size),
 }
 
 # For files with other suffixes, which a user names explicitly.

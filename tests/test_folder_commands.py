@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from conftest import TINY, make_folder
+import conftest
+from conftest import make_folder
 from cyclegan import Translator, evaluate, train
 from cyclegan.cli import main
 from cyclegan.errors import InputError, UnreadableError
@@ -17,6 +18,8 @@ from cyclegan.images.codecs import read_image
 from cyclegan.inspection import inspect_folders
 from cyclegan.translate.folder import translate_folder
 from make_zip import images, pack
+
+TINY = {**conftest.TINY, "steps": 2, "quiet": True}
 
 
 def picture(seed=0, height=24, width=20):
@@ -61,11 +64,11 @@ def run(archive, tmp_path_factory):
 
 
 def test_training_on_a_zip_counts_other_files_and_resumes(run, archive, capsys):
-    main(["train", str(archive), "--out", str(run), "--steps", str(TINY["steps"] + 1), "--resume"])
+    main(["train", str(archive), "--out", str(run), "--steps", "3", "--resume"])
     shown = capsys.readouterr().err
     assert "A: 4 images to train on" in shown
     assert "A: 1 file is left out: 1 .txt" in shown
-    assert "since the last session" not in shown
+    assert "images added" not in shown
 
 
 def test_a_zip_is_mirrored_like_a_folder(run, archive, tmp_path, capsys):
@@ -155,7 +158,7 @@ def test_translations_keep_the_formats_that_people_have(run, tmp_path, suffix):
     assert read_image(tmp_path / "out" / f"x{suffix}", 3).shape == (24, 20, 3)
 
 
-@pytest.mark.parametrize("suffix", [".dds", ".ico", ".pbm", ".qoi"])
+@pytest.mark.parametrize("suffix", [".dds", ".ico", ".pbm"])
 def test_translations_of_other_formats_are_pngs(run, tmp_path, suffix):
     (tmp_path / "in").mkdir()
     image = picture(0, 32, 32)
@@ -177,7 +180,8 @@ def test_training_passes_over_what_differs_and_names_it_in_log_and_page(tmp_path
     assert shown.count("Left out (") == 10
     assert "Left out: 14 files in all; log.jsonl and report.html name each of them." in shown
     events = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    named = {event["path"].rpartition("/")[2]: event["reason"] for event in events if event["event"] == "unreadable"}
+    left_out = [event for event in events if event.get("event") == "unreadable"]
+    named = {event["path"].rpartition("/")[2]: event["reason"] for event in left_out}
     assert len(named) == 14
     assert "3 pages" in named["stack.tif"]
     assert named["small.png"] == "6x6 pixels (6x6 after crop), smaller than the crop of 16"
@@ -262,7 +266,7 @@ def test_addresses_are_inputs_of_all_commands(run, tmp_path, monkeypatch, capsys
         translate_folder(run, "memory://photos", "memory://out")
     assert len(inspect_folders("memory://photos", quiet=True).folders["A"]) == 2
     train("memory://data", out=tmp_path / "remote", **TINY)
-    train("memory://data", out=tmp_path / "remote", **{**TINY, "steps": TINY["steps"] + 1}, resume=True)
+    train("memory://data", out=tmp_path / "remote", **{**TINY, "steps": 3}, resume=True)
     scores = evaluate(tmp_path / "remote", quiet=True)
     assert scores.files["test_a"].files == ("0.png",)
     system.store.clear()

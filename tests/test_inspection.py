@@ -459,7 +459,7 @@ def test_a_root_and_a_single_folder_are_taken(tmp_path):
         ("a a", "Both domains are the folder a"),
         ("a --test-b a", "for a domain B, which was not given"),
         ("empty", "empty holds no images; expected files of type .jpg"),
-        ("other", "holds no images (but 2 of type .heic)"),
+        ("other", "holds no images (but 2 of type .psd)"),
         ("bad", "None of the 1 images in bad can be read; the first is x.png"),
         ("a b c", "one folder or two"),
         ("", "one folder or two"),
@@ -471,7 +471,7 @@ def test_bad_input_is_reported_in_one_sentence(tmp_path, monkeypatch, capsys, fo
     make_folder(Path("a"), 2)
     _made(Path("empty")), _made(Path("other")), _made(Path("bad"))
     Path("empty/.hidden.png").write_bytes(b"")
-    Path("other/1.heic").touch(), Path("other/2.HEIC").touch(), Path("bad/x.png").touch()
+    Path("other/1.psd").touch(), Path("other/2.PSD").touch(), Path("bad/x.png").touch()
     with pytest.raises(SystemExit) as stop:
         main(f"inspect {folders}".split())
     captured = capsys.readouterr()

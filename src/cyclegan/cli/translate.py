@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = partial(add_argument, parser)
     run_help = "Run directory, checkpoint, model directory, hf:user/name, or an export."
     add("run_directory", Path, run_help, metavar="RUN")
-    add("paths", Path, "Images, animations, clips, or folders or zips of them to mirror.", metavar="INPUT", nargs="+")
+    add("paths", Path, "Images, animations, clips, or folders or zips to mirror.", metavar="INPUT", nargs="+")
     add(
         "--out",
         Path,
@@ -140,6 +140,7 @@ def _translate(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> bool
     for name in ("max_images", "max_pixels"):
         if (value := getattr(parsed, name)) is not None:
             check_int(f"--{name.replace('_', '-')}", value, least=1)
+    check_local("--out", parsed.out)
     translator = Translator.load(
         parsed.run_directory,
         direction=parsed.direction,
@@ -148,7 +149,6 @@ def _translate(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> bool
         engine=parsed.engine,
         precision=parsed.precision,
     )
-    check_local("--out", parsed.out)
     paths = [local_copy(path, progress.note, suffixes=VIDEO_SUFFIXES) for path in parsed.paths]
     images, clips = plan_translation(paths, parsed.out, translator, all_pages=parsed.pages is not None)
     if other_files := describe_other_files(images, clips):

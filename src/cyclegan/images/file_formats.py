@@ -116,7 +116,7 @@ FILE_FORMATS: dict[str, FileFormat] = {
         suffixes=(".jxr", ".wdp", ".hdp"), read=jpegxl.read_jxr, install="cyclegan[data]", size=jpegxl.jxr_size
     ),
     # Read only: they have few colours, one purpose, or no writer. A translation of them is a PNG.
-    "others": _of_pillow(suffixes=(".pbm", ".mpo", ".ico", ".icns", ".dds", ".qoi", ".pcx", ".sgi", ".xpm")),
+    "others": _of_pillow(suffixes=(".pbm", ".mpo", ".ico", ".icns", ".dds", ".pcx", ".sgi", ".xpm")),
     "dicom": FileFormat(
         suffixes=dicom.SUFFIXES,
         read=dicom.read,

@@ -216,6 +216,7 @@ def translate_folder(
     elif direction not in (None, model.direction):
         raise InputError(f"The translator translates {model.direction}, and direction is {direction}; leave it out.")
     model = options.apply_reading(model)
+    progress = progress or FolderProgress()
     options = without_useless_stabilising(options, model, progress)
     plan = plan_outputs(paths, out, model, all_pages=pages is not None)
     other_files = describe_other_files(plan)

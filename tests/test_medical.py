@@ -8,7 +8,7 @@ from PIL import Image
 from test_dicom import make_image, save
 
 from conftest import TINY
-from cyclegan import Translator, inspect_folders, train, translate_folder
+from cyclegan import Translator, evaluate, inspect_folders, train, translate_folder
 from cyclegan.cli import main
 from cyclegan.config import read_config_file
 from cyclegan.errors import InputError
@@ -55,7 +55,7 @@ def write_series(folder, *, count=5, **attributes):
             InstanceNumber=index + 1,
             **attributes,
         )
-        save(folder / f"IM{(index * 7) % count:05d}", image)
+        save(folder / f"IM{count - 1 - index:05d}", image)
     return folder
 
 
@@ -114,6 +114,28 @@ def test_the_range_of_a_volume_leaves_out_nan(tmp_path):
     info = read_info(found / "model")
     assert 0 <= info.a.low < info.a.high <= 1
     assert 1 <= info.b.low < info.b.high <= 2
+
+
+def test_a_model_is_trained_and_scored_on_dicom_files_without_a_suffix(tmp_path):
+    for name in ("a", "b"):
+        write_series(tmp_path / name / "series", count=6 + (name == "b"))
+        write_series(tmp_path / f"test_{name}", count=4 + (name == "b"))
+    found = train(
+        tmp_path / "a",
+        tmp_path / "b" / "series",
+        out=tmp_path / "run",
+        quiet=True,
+        channels_a=1,
+        channels_b=1,
+        **TINY,
+        steps=1,
+    )
+    info = read_info(found / "model")
+    assert (info.a.dtype, info.a.low, info.b.low) == ("int16", -1000, -1000)
+    scores = evaluate(
+        found, tmp_path / "test_a", tmp_path / "test_b", out=tmp_path / "s", quiet=True, num_bootstrap=100
+    )
+    assert scores is not None
 
 
 @pytest.mark.parametrize("name", ["v.nii.gz", "v.nii", "v.img"])

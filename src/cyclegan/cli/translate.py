@@ -29,9 +29,11 @@ EXAMPLES = """examples:
   cyclegan translate runs/maps clip.mp4 --out clip_b.mp4 --stabilise
   cyclegan translate runs/maps frames/ --out frames_b/ --stabilise
   cyclegan translate runs/maps stack.tif --out stack_b.tif --pages all
+  cyclegan translate runs/ct ct_series/ --out derived_series/          (DICOM files; also brain.nii.gz --out gm.nii.gz)
   cyclegan translate runs/maps huge.tif --out map.tif --tile 1024 --statistics crops
   cyclegan translate runs/maps 'photos/**/*.jpg' --out translated/ --skip-existing
   cat x.png | cyclegan translate runs/maps - --out - > y.png
+  cyclegan translate runs/maps scene.tif --out part.tif --window 2000 1000 512 512 --cog
   cyclegan translate hf:user/name photo.jpg --out translated/          (a model of the Hugging Face Hub)"""
 
 
@@ -85,17 +87,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--stabilise", bool, stabilise_help)
     frames_help = "Frames that --stabilise averages over (default: 6); more, such as 50, for a static camera."
     add("--memory-frames", float, frames_help, metavar="FRAMES")
-    files = partial(add_argument, parser.add_argument_group("how files are read and written"))
+    group = parser.add_argument_group("how files are read and written")
+    files = partial(add_argument, group)
     files("--bands", str, "Bands to take, such as 4,3,2 (default: as in training).", metavar="BANDS")
     files("--page", int, "Page to take of files with several, from 1 on.", metavar="N")
     pages_help = "Translate every page of a TIFF with several, into a TIFF of as many (default: one image)."
     files("--pages", ("all",), pages_help)
+    axis_help = "Slices that volumes are translated in (default: as in training, else axial)."
+    files("--axis", ("axial", "coronal", "sagittal"), axis_help)
+    patient_help = (
+        "What DICOM files and volumes take over of the patient: none replaces names and UIDs and copies only listed "
+        "attributes without names, dates and texts; keep copies all"
+    )
+    files("--patient-data", ("none", "keep"), patient_help, "none")
     nodata_help = "Value of holes; nan, or none for no holes (default: what each file names). Holes stay holes."
     files("--nodata", str, nodata_help, metavar="VALUE")
     background_help = "Put this colour behind transparent pixels (default: the result is as transparent as the input)."
     files("--background", str, background_help, metavar="COLOUR")
     profile_help = "Convert results back to the colour profile of their input (default: results are sRGB)."
     files("--keep-profile", bool, profile_help)
+    window_help = "Translate only this part of each image: first column and row from 0 on, width and height in pixels."
+    files("--window", int, window_help, nargs=4, metavar=("COL", "ROW", "WIDTH", "HEIGHT"))
+    bounds_help = "The same by coordinates on the earth, in the system of each file. Needs cyclegan[geo]."
+    files("--bounds", float, bounds_help, nargs=4, metavar=("LEFT", "BOTTOM", "RIGHT", "TOP"))
+    cog_help = "Write TIFFs with overviews, as cloud-optimised GeoTIFFs. Needs cyclegan[geo]."
+    group.add_argument("--cog", "--overviews", action="store_true", help=cog_help)
 
 
 class _Out(argparse.Action):
@@ -192,6 +208,8 @@ def _translate(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> bool
     translator = options.apply_reading(translator)
     options = without_useless_stabilising(options, translator, progress)
     is_only_input = len(images) + len(clips) == 1
+    for source, _ in clips:
+        options.check_single(source)
     with pixel_limit(parsed.max_pixels):
         result = translate_plan(translator, images, options, progress, is_only_input=is_only_input)
     is_complete = not result.skipped and not result.damage

@@ -47,7 +47,7 @@ def batches(
             itertools.count(first_step),
             num_threads=1,
             max_items=_PREFETCHED,
-            size_of=lambda batch: batch.a.nbytes + batch.b.nbytes,
+            size_of=lambda batch: batch.nbytes,
         )
         try:
             for _, future in prefetched:

@@ -1,24 +1,29 @@
 """Translate a folder, or a list of files, as the command `cyclegan translate` does: plan, translate, large files."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from cyclegan.config import Direction
+from cyclegan.config import AXES, Axis, Direction
 from cyclegan.errors import InputError, UnreadableError
+from cyclegan.images.derived_dicom import PATIENT_DATA, PatientData
 from cyclegan.images.file_formats import is_image_name
 from cyclegan.images.headers import read_sizes
 from cyclegan.images.limits import pixel_limit
+from cyclegan.images.overviews import check_cog
 from cyclegan.images.remote import check_local, local_copy
+from cyclegan.images.windows import Window
 from cyclegan.sequences.formats import SequenceFormat
+from cyclegan.sequences.registry import format_by_name
 from cyclegan.system.arguments import MAX_SIDE, check_bool, check_choice, check_float, check_int, check_path
 from cyclegan.system.atomic import is_place_lost
 from cyclegan.system.host_state import host_state
 from cyclegan.system.json_files import shown
+from cyclegan.translate.carried import Carried
 from cyclegan.translate.files import translate_files
 from cyclegan.translate.large_files import StatisticsKind, find_large, translate_large
 from cyclegan.translate.output_names import check_folder_name
@@ -52,9 +57,14 @@ class TranslateOptions:
     nodata: float | str | None = None
     page: int | None = None
     pages: Literal["all"] | None = None
+    axis: Axis | None = None
+    patient_data: PatientData = "none"
     background: str | None = None
     keep_profile: bool = False
     skip_existing: bool = False
+    window: Sequence[int] | None = None
+    bounds: Sequence[float] | None = None
+    cog: bool = False
 
     def check(self, name_of: Callable[[str], str] = str) -> None:
         """Raises InputError for values that cannot be used. name_of: a field -> its name in the message."""
@@ -70,11 +80,17 @@ class TranslateOptions:
         check_bool(name_of("stabilise"), self.stabilise)
         check_bool(name_of("keep_profile"), self.keep_profile)
         check_bool(name_of("skip_existing"), self.skip_existing)
+        check_bool(name_of("cog"), self.cog)
+        Window.of(self.window, self.bounds, name_of)
         check_choice(name_of("statistics"), self.statistics, ("exact", "crops", "reduced"))
         if self.pages is not None:
-            check_choice(name_of("pages"), self.pages, ("all",))
+            if self.pages != "all":
+                raise InputError(f"{name_of('pages')} is {shown(self.pages)}; expected all.")
             if self.page is not None:
                 raise InputError(f"{name_of('page')} is one page, and {name_of('pages')} is all; give one of them.")
+        check_choice(name_of("patient_data"), self.patient_data, PATIENT_DATA)
+        if self.axis is not None:
+            check_choice(name_of("axis"), self.axis, AXES)
         if self.memory_frames is not None:
             if not self.stabilise:
                 raise InputError(f"{name_of('memory_frames')} is for {name_of('stabilise')}; give both.")
@@ -92,9 +108,20 @@ class TranslateOptions:
 
     def apply_reading(self, translator: Translator) -> Translator:
         """The translator, which reads files as these options say. Raises InputError for a bad value."""
-        changes = {name: getattr(self, name) for name in ("bands", "nodata", "page", "background")}
+        changes = {name: getattr(self, name) for name in ("bands", "nodata", "page", "axis", "background")}
         changes = {name: value for name, value in changes.items() if value is not None}
         return translator.with_reading(**changes) if changes else translator
+
+    @property
+    def part(self) -> Window | None:
+        """The part of each image that is translated; None: all of it."""
+        return Window.of(self.window, self.bounds)
+
+    def check_single(self, path: Path) -> None:
+        """Raises InputError if these options are for single images, and this file holds several."""
+        name = "a window" if self.part is not None else "a COG" if self.cog else None
+        if name is not None:
+            raise InputError(f"{path} holds several pictures, and {name} is for files with one; leave out one of both.")
 
     @property
     def network_options(self) -> dict[str, Any]:
@@ -148,9 +175,14 @@ def translate_folder(
     nodata: float | str | None = None,
     page: int | None = None,
     pages: Literal["all"] | None = None,
+    axis: Axis | None = None,
+    patient_data: PatientData = "none",
     background: str | None = None,
     keep_profile: bool = False,
     skip_existing: bool = False,
+    window: Sequence[int] | None = None,
+    bounds: Sequence[float] | None = None,
+    cog: bool = False,
     max_images: int | None = None,
     max_pixels: int | None = None,
     progress: FolderProgress | None = None,
@@ -175,8 +207,13 @@ def translate_folder(
     bands, nodata, page: which bands and which page of a file are read, and the value that marks its holes (a number,
     nan or none), instead of what the model was trained with.
     pages: `all` translates every page of a TIFF, into a TIFF of as many; default: such a file is one image.
+    axis: the slices of volumes, axial, coronal or sagittal. patient_data: what DICOM files and volumes take over of the
+    patient: `none`, or `keep` for all, see `cyclegan.images.derived_dicom`.
     background: colour behind transparent pixels, such as white; default: transparency is carried over to the result.
     keep_profile: convert results back to the colour profile of their input; default: results are sRGB.
+    window: translate only this part of each image: column and row of its first pixel, width and height. bounds: the
+    same by left, bottom, right and top in the coordinate system of each file. The result has its own place on earth.
+    cog: write TIFFs with overviews, as cloud-optimised GeoTIFFs.
     max_images: translate only the first images. max_pixels: largest number of pixels of an image that is decoded as a
     whole (default 2^30, and what fits into memory).
     progress: receives reports during the work.
@@ -197,9 +234,14 @@ def translate_folder(
         nodata,
         page,
         pages,
+        axis,
+        patient_data,
         background,
         keep_profile,
         skip_existing,
+        window,
+        bounds,
+        cog,
     )
     options.check()
     for name, value in (("max_images", max_images), ("max_pixels", max_pixels)):
@@ -265,17 +307,22 @@ def translate_plan(
     if options.skip_existing:
         plan, existing = _split_existing(plan, options, progress)
     images, several = _split_sequences(plan, options, progress)
+    for source, _, _ in several:
+        options.check_single(source)
+    if options.cog:
+        check_cog(translator.target.dtype, images.targets)
     whole, large = _split_large(translator, images, options, progress)
     skipped: list[Skipped] = []
     notes: list[str] = []
     damage: list[str] = []
     if whole:
         skipped += _translate_whole(translator, whole, options, progress)
+    carried = Carried(keep_profile=options.keep_profile)  # by images in tiles, of which all are said at once
     one_by_one = [(*pair, None) for pair in large] + [*several]
     for num_tried, (source, target, row) in enumerate(one_by_one, len(whole)):
         try:
             if row is None:
-                notes += _translate_in_tiles(translator, source, target, options, progress)
+                notes += _translate_in_tiles(translator, source, target, options, progress, carried)
             else:
                 made = _translate_frames(translator, source, target, row, options, progress)
                 notes += made.notes
@@ -283,11 +330,14 @@ def translate_plan(
         except (InputError, UnreadableError, OSError) as error:
             if is_only_input and not isinstance(error, UnreadableError):
                 raise
-            if is_place_lost(error, plan.out):
+            if is_place_lost(error if isinstance(error, OSError) else error.__cause__, plan.out):
                 raise InputError(not_written(target, error, num_tried - len(skipped))) from error
             reason = not_written(target, error)
             progress.skipped([(source, reason)], 1)
             skipped.append((source, reason))
+    for sentence in carried.sentences():
+        progress.note(sentence)
+        notes.append(sentence)
     failed = {source for source, _ in skipped}
     is_written = np.array([source not in failed for source in plan.sources], bool) if failed else None
     written = plan if is_written is None else plan.take(np.flatnonzero(is_written))
@@ -300,6 +350,7 @@ def _split_sequences(
     """The files that hold one image, and those that hold several."""
     with progress.scanning():
         found = find_sequences(plan.sources, all_pages=options.pages is not None)
+    found = {index: row for index, row in found.items() if not _is_picture(row, *plan[index])}
     several = [(*plan[index], row) for index, row in found.items()]
     if found:
         is_image = np.ones(len(plan), bool)
@@ -334,6 +385,12 @@ def _is_other_file(target: Path) -> bool:
     return not is_image_name(target) and target.is_file() and target.stat().st_size > 0
 
 
+def _is_picture(row: SequenceFormat, source: Path, target: Path) -> bool:
+    """Whether a sequence is one picture that becomes a file of another kind."""
+    is_other_kind = not row.is_folder and target.suffix != source.suffix and format_by_name(target) is not row
+    return is_other_kind and row.is_picture(source)
+
+
 def _split_large(
     translator: Translator, plan: TranslationPlan, options: TranslateOptions, progress: FolderProgress
 ) -> tuple[TranslationPlan, TranslationPlan]:
@@ -346,7 +403,7 @@ def _split_large(
     if options.tile is None or options.is_scaled:
         return plan, plan[:0]
     with progress.scanning():
-        is_large = find_large(translator, plan.sources, batch_size=options.batch_size)
+        is_large = find_large(translator, plan.sources, batch_size=options.batch_size, window=options.part)
     if not is_large.any():
         return plan, plan[:0]
     large = plan.take(np.flatnonzero(is_large))
@@ -373,6 +430,8 @@ def _translate_whole(
             plan,
             keep_profile=options.keep_profile,
             background=options.background,
+            window=options.part,
+            cog=options.cog,
             on_done=on_done,
             on_note=notes.append,
             **options.network_options,
@@ -408,6 +467,7 @@ def _translate_frames(
             tile=tile,
             keep_profile=options.keep_profile,
             background=options.background,
+            patient_data=options.patient_data,
             on_frame=on_frame,
             **options.network_options,
         )
@@ -420,14 +480,19 @@ def _translate_frames(
 
 
 def _translate_in_tiles(
-    translator: Translator, source: Path, target: Path, options: TranslateOptions, progress: FolderProgress
+    translator: Translator,
+    source: Path,
+    target: Path,
+    options: TranslateOptions,
+    progress: FolderProgress,
+    carried: Carried,
 ) -> list[str]:
-    """Returns the notes."""
+    """Returns the notes about the work, and adds what was converted or lost to `carried`."""
     tile = options.tile if isinstance(options.tile, int) else TILE
     if not isinstance(options.tile, int):
         progress.note(f"{source} is too large to be translated as a whole: in tiles of {tile} pixels, in float32.")
     with progress.translating_large(source, target) as on_progress:
-        notes = translate_large(
+        made = translate_large(
             translator,
             source,
             target,
@@ -435,9 +500,12 @@ def _translate_in_tiles(
             statistics=options.statistics,
             keep_profile=options.keep_profile,
             background=options.background,
+            window=options.part,
+            cog=options.cog,
             on_progress=on_progress,
-        ).notes
-    for note in notes:
+        )
+    carried.include(made.carried)
+    for note in made.about_work:
         progress.note(note)
     progress.written(1, target, tile)
-    return notes
+    return made.about_work

@@ -55,8 +55,8 @@ class LargeResult:
     notes: all that a user should know.
     """
 
-    about_work: list[str]
-    carried: Carried
+    about_work: list[str] = field(default_factory=list)
+    carried: Carried = field(default_factory=Carried)
 
     @property
     def notes(self) -> list[str]:
@@ -121,7 +121,7 @@ def translate_large(
             output, carried = translation.finish(values, image.read_raster(Box(0, image.height, 0, image.width)))
             with _encoding(target):
                 write_image(target, output)
-            return LargeResult([], carried)
+            return LargeResult(carried=carried)
         return translation.write_tiles(image, plan, writer)
 
 

@@ -2,9 +2,12 @@
 
 import argparse
 import difflib
+import logging
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -19,8 +22,10 @@ from cyclegan.cli import (
     import_reference,
     inspect,
     push,
+    report,
     train,
     translate,
+    vrt,
 )
 from cyclegan.cli.arguments import home_path
 from cyclegan.errors import CycleganError, InputError, brief, reason_of, remedy_of
@@ -33,7 +38,9 @@ COMMANDS: dict[str, ModuleType] = {
     "translate": translate,
     "evaluate": evaluate,
     "compare": compare,
+    "report": report,
     "inspect": inspect,
+    "vrt": vrt,
     "bench": bench,
     "import": import_reference,
     "export": export,
@@ -139,7 +146,22 @@ def _run(arguments: Sequence[str]) -> None:
     elif unknown:  # the subcommand reports it, because it has the flags
         command = getattr(parsed, "command_parser", parser)
         command.error(f"unrecognized arguments: {' '.join(unknown)}")
-    parsed.run(parsed)
+    with _quiet_readers():
+        parsed.run(parsed)
+
+
+@contextmanager
+def _quiet_readers() -> Iterator[None]:
+    """In the block, libraries that read medical files keep to themselves what they found unusual in them."""
+    logger = logging.getLogger("nibabel.global")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"pydicom\b")
+            yield
+    finally:
+        logger.setLevel(before)
 
 
 def _sentence(error: CycleganError | OSError) -> str:

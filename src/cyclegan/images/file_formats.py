@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from cyclegan.images import heif, jpeg2000, jpegxl, npy, pillow, pnm, tiff
+from cyclegan.images import dicom, geo, heif, jpeg2000, jpegxl, nifti, npy, pillow, pnm, tiff
 from cyclegan.images.formats import FileFormat, Kept
 from cyclegan.images.pages import is_zip, split_page
 from cyclegan.images.raster import Raster
@@ -21,7 +21,7 @@ _pnm = partial(FileFormat, read=pnm.read, probe=pnm.probe, write=pnm.write)
 
 _jpeg2000 = partial(
     FileFormat,
-    read=jpeg2000.read,
+    read=partial(geo.with_place, jpeg2000.read),
     probe=jpeg2000.probe,
     size=jpeg2000.size,
     holds={"uint8": (1, 3, 4), "uint16": (1, 3, 4)},
@@ -84,6 +84,17 @@ FILE_FORMATS: dict[str, FileFormat] = {
         open_regions=TiffReader.open,
         tiled_writer=TILED_TIFF,
     ),
+    # What GDAL reads beside TIFF: one image of many files, Erdas Imagine and ENVI, and heights of SRTM.
+    "gdal": FileFormat(
+        suffixes=(".vrt", ".img", ".hgt"),
+        read=geo.read,
+        install="cyclegan[geo]",
+        probe=geo.probe,
+        size=geo.size,
+        open_regions=geo.GeoReader.open,
+        also_reads=geo.also_reads,
+        written_as=".tif",
+    ),
     "ppm": _pnm(suffixes=(".ppm",), holds={"uint8": (3,), "uint16": (3,)}),
     "pgm": _pnm(suffixes=(".pgm",), holds={"uint8": (1,), "uint16": (1,)}),
     "pnm": _pnm(suffixes=(".pnm",), holds={"uint8": (1, 3), "uint16": (1, 3)}),
@@ -117,6 +128,29 @@ FILE_FORMATS: dict[str, FileFormat] = {
     ),
     # Read only: they have few colours, one purpose, or no writer. A translation of them is a PNG.
     "others": _of_pillow(suffixes=(".pbm", ".mpo", ".ico", ".icns", ".dds", ".pcx", ".sgi", ".xpm")),
+    "dicom": FileFormat(
+        suffixes=dicom.SUFFIXES,
+        read=dicom.read,
+        install="cyclegan[medical]",
+        install_reason="is a DICOM file",
+        probe=dicom.probe,
+        size=dicom.size,
+        list_pages=dicom.list_frames,
+        read_page=dicom.read_frame,
+        probe_page=dicom.probe_frame,
+        pages_are_images=True,
+    ),
+    "volume": FileFormat(
+        suffixes=nifti.SUFFIXES,
+        read=nifti.read,
+        install="cyclegan[medical]",
+        install_reason="is a volume",
+        list_pages=nifti.list_slices,
+        list_slices=nifti.list_slices,
+        read_page=nifti.read_slice,
+        probe_page=nifti.probe_slice,
+        pages_are_images=True,
+    ),
     "npy": FileFormat(suffixes=(".npy",), read=npy.read, write=npy.write, holds=None, probe=npy.probe, size=npy.size),
 }
 
@@ -130,15 +164,19 @@ def image_suffixes() -> tuple[str, ...]:
 
 
 def file_format_of(path: Path | str) -> FileFormat:
-    """The row for a file's suffix, or for the file of a page; for an unknown suffix a row that reads what Pillow reads
-    and writes nothing.
+    """The row for a file's suffix, or for the file of a page.
+
+    For another suffix it is that of DICOM if the file's content says so, else one that reads what Pillow reads and
+    writes nothing.
     """
     name = os.fspath(path).lower()  # a string, since there may be a million
     for file_format in FILE_FORMATS.values():
         if name.endswith(file_format.suffixes):
             return file_format
     file, page = split_page(path) if "/" in name or os.sep in name else (Path(path), None)
-    return _OTHER if page is None or is_zip(file) else file_format_of(file)
+    if page is None or is_zip(file):
+        return FILE_FORMATS["dicom"] if page is None and dicom.is_dicom(file) else _OTHER
+    return file_format_of(file)
 
 
 def is_image_name(path: Path) -> bool:

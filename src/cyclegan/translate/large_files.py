@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -57,8 +57,8 @@ class LargeResult:
     notes: all that a user should know.
     """
 
-    about_work: list[str]
-    carried: Carried
+    about_work: list[str] = field(default_factory=list)
+    carried: Carried = field(default_factory=Carried)
 
     @property
     def notes(self) -> list[str]:
@@ -141,7 +141,7 @@ def translate_large(
             output, carried = translation.finish(values, image.read_raster(Box(0, image.height, 0, image.width)))
             with _encoding(target):
                 write_image(target, output)
-            return LargeResult([], carried)
+            return LargeResult(carried=carried)
         return translation.write_tiles(image, plan, writer)
 
 

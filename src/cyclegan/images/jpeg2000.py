@@ -66,7 +66,10 @@ def read(path: Path) -> Decoded:
     size = _size_of(path)
     check_pixels(size.height, size.width, len(size.bits) * np.dtype(size.dtype).itemsize)
     if size.is_picture:
-        return pillow.read(path)
+        try:
+            return pillow.read(path)
+        except OSError:  # Pillow refuses sound files, such as those of GDAL with colours; damage is found below as well
+            pass
     import imagecodecs
 
     array = imagecodecs.jpeg2k_decode(path.read_bytes())

@@ -22,8 +22,10 @@ from cyclegan.cli import (
     import_reference,
     inspect,
     push,
+    report,
     train,
     translate,
+    vrt,
 )
 from cyclegan.cli.arguments import home_path
 from cyclegan.errors import CycleganError, InputError, brief, reason_of, remedy_of
@@ -36,7 +38,9 @@ COMMANDS: dict[str, ModuleType] = {
     "translate": translate,
     "evaluate": evaluate,
     "compare": compare,
+    "report": report,
     "inspect": inspect,
+    "vrt": vrt,
     "bench": bench,
     "import": import_reference,
     "export": export,

@@ -20,6 +20,7 @@ from cyclegan.images.formats import ImageFormat, gives_channels
 from cyclegan.images.headers import HeaderIndex, Headers, read_headers
 from cyclegan.images.limits import pixel_limit
 from cyclegan.images.npy import CHANNELS_LAST
+from cyclegan.images.places import check_units
 from cyclegan.images.raster import Raster
 from cyclegan.system.json_files import describe_validation_error
 
@@ -98,15 +99,19 @@ def scan_folder(
         low, high = value_range
     elif dtype == "uint8":
         low, high = 0.0, 255.0
-    elif not low < high:
+    elif low > high:
+        raise InputError(f"All pixels of the images in {root} are holes (no data); nothing can be learned from them.")
+    elif low == high:
         raise InputError(f"All values of the images in {root} are {low:g}; nothing can be learned from them.")
     try:
         image_format = ImageFormat(channels=channels, dtype=dtype, low=low, high=high, **reading.model_dump())
     except ValidationError as error:
         raise InputError(f"The images in {root} cannot be used: {describe_validation_error(error)}") from None
+    paths = scan.files if len(found.positions) == len(scan.files) else scan.files.take(found.positions)
+    check_units(paths)
     return ImageFolder(
         Path(root),
-        scan.files if len(found.positions) == len(scan.files) else scan.files.take(found.positions),
+        paths,
         image_format,
         found.keys,
         found.num_bytes,
@@ -313,10 +318,10 @@ class _FolderScan:
             for kind, places in by_count
         )
         total, kept = len(found.left_out) + len(found.positions), len(found.positions)
-        start = f"Only {kept:,} of the {total:,} images" if kept else f"None of the {total:,} images"
+        some = f"Only {kept:,}" if kept else "None"
         mixes = f"{root} mixes types of images. " if by_count[0][0] == _OTHER_TYPE else ""
         advice = found.left_out[by_count[0][1][0]].advice
-        raise InputError(f"{mixes}{start} in {root} can be used: {problems}. {advice}".rstrip())
+        raise InputError(f"{mixes}{some} of the {total:,} images in {root} can be used: {problems}. {advice}".rstrip())
 
 
 def _is_constant(raster: Raster) -> bool:

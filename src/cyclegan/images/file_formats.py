@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from cyclegan.images import dicom, heif, jpeg2000, jpegxl, nifti, npy, pillow, pnm, tiff
+from cyclegan.images import dicom, geo, heif, jpeg2000, jpegxl, nifti, npy, pillow, pnm, tiff
 from cyclegan.images.formats import FileFormat, Kept
 from cyclegan.images.pages import is_zip, split_page
 from cyclegan.images.raster import Raster
@@ -21,7 +21,7 @@ _pnm = partial(FileFormat, read=pnm.read, probe=pnm.probe, write=pnm.write)
 
 _jpeg2000 = partial(
     FileFormat,
-    read=jpeg2000.read,
+    read=partial(geo.with_place, jpeg2000.read),
     probe=jpeg2000.probe,
     size=jpeg2000.size,
     holds={"uint8": (1, 3, 4), "uint16": (1, 3, 4)},
@@ -83,6 +83,17 @@ FILE_FORMATS: dict[str, FileFormat] = {
         size=tiff.size,
         open_regions=TiffReader.open,
         tiled_writer=TILED_TIFF,
+    ),
+    # What GDAL reads beside TIFF: one image of many files, Erdas Imagine and ENVI, and heights of SRTM.
+    "gdal": FileFormat(
+        suffixes=(".vrt", ".img", ".hgt"),
+        read=geo.read,
+        install="cyclegan[geo]",
+        probe=geo.probe,
+        size=geo.size,
+        open_regions=geo.GeoReader.open,
+        also_reads=geo.also_reads,
+        written_as=".tif",
     ),
     "ppm": _pnm(suffixes=(".ppm",), holds={"uint8": (3,), "uint16": (3,)}),
     "pgm": _pnm(suffixes=(".pgm",), holds={"uint8": (1,), "uint16": (1,)}),

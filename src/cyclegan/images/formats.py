@@ -107,6 +107,8 @@ class FileFormat:
     read_reduced: like `read`, at a fraction of the size whose sides have at least so many pixels, in less time.
     open_regions: open a file for reading by region, or None if it must be read as a whole.
     tiled_writer: how an image is written in tiles, so that it need not fit into memory.
+    also_reads: other files that the image comes from, such as those of a VRT.
+    written_as: suffix of the translations of files that this format cannot write; default: .png, or .tif.
     list_pages: names of the images in a file that holds several, in order, such as "1", "2"; without dots and slashes.
         Together with the file's path a name is the path of an image: `stack.tif/2`.
     list_slices: like `list_pages`, for the slices of a volume along an axis of the patient.
@@ -129,6 +131,8 @@ class FileFormat:
     read_reduced: Callable[[Path, int], Decoded] | None = None
     open_regions: Callable[[Path, ImageFormat], RegionReader | None] = lambda _path, _format: None
     tiled_writer: TiledWriter | None = None
+    also_reads: Callable[[Path], list[Path]] = lambda _: []
+    written_as: str = ""
     list_pages: Callable[[Path], list[str]] | None = None
     list_slices: Callable[[Path, Axis], list[str]] | None = None
     read_page: Callable[[Path, str], Decoded] | None = None

@@ -128,7 +128,8 @@ def _inspect(places: dict[str, Path], config: TrainConfig, quiet: bool) -> Inspe
     with _progress(quiet) as task:
         for name, place in places.items():
             of = name.removeprefix("test ")
-            folders[name], prints[name] = survey_folder(place, ranges[of], task(f"Reading {name}"))
+            reading = config.data.reading(of)
+            folders[name], prints[name] = survey_folder(place, ranges[of], task(f"Reading {name}"), reading=reading)
             if folders[name].middle is not None:  # test images are shown in the range of the training images
                 ranges[of] = (folders[name].low, folders[name].high)
         pairs = [(name, name) for name in prints] + [(x, y) for x, y in _BORDERS if x in prints and y in prints]

@@ -1,6 +1,7 @@
 """Translate a folder, or a list of files, as the command `cyclegan translate` does: plan, translate, large files."""
 
-from collections.abc import Callable, Iterable
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -10,17 +11,30 @@ import numpy as np
 from cyclegan.config import AXES, Axis, Direction
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.derived_dicom import PATIENT_DATA, PatientData
+from cyclegan.images.file_formats import is_image_name
+from cyclegan.images.headers import read_sizes
 from cyclegan.images.limits import pixel_limit
+from cyclegan.images.overviews import check_cog
 from cyclegan.images.remote import check_local, local_copy
+from cyclegan.images.windows import Window
 from cyclegan.sequences.formats import SequenceFormat
 from cyclegan.sequences.registry import format_by_name
 from cyclegan.system.arguments import MAX_SIDE, check_bool, check_choice, check_float, check_int, check_path
 from cyclegan.system.atomic import is_place_lost
 from cyclegan.system.host_state import host_state
 from cyclegan.system.json_files import shown
+from cyclegan.translate.carried import Carried
 from cyclegan.translate.files import translate_files
 from cyclegan.translate.large_files import StatisticsKind, find_large, translate_large
-from cyclegan.translate.plan import TranslationPlan, describe_other_files, find_sequences, plan_outputs, sequences
+from cyclegan.translate.output_names import check_folder_name
+from cyclegan.translate.plan import (
+    TranslationPlan,
+    describe_other_files,
+    find_sequences,
+    input_suffixes,
+    plan_outputs,
+    sequences,
+)
 from cyclegan.translate.progress import FolderProgress, Skipped, not_written
 from cyclegan.translate.sequence import TranslatedSequence, translate_sequence
 from cyclegan.translate.stabilise import MEMORY_FRAMES, check_memory, needs_stabilising
@@ -47,6 +61,10 @@ class TranslateOptions:
     patient_data: PatientData = "none"
     background: str | None = None
     keep_profile: bool = False
+    skip_existing: bool = False
+    window: Sequence[int] | None = None
+    bounds: Sequence[float] | None = None
+    cog: bool = False
 
     def check(self, name_of: Callable[[str], str] = str) -> None:
         """Raises InputError for values that cannot be used. name_of: a field -> its name in the message."""
@@ -61,9 +79,13 @@ class TranslateOptions:
         check_int(name_of("batch_size"), self.batch_size, least=1)
         check_bool(name_of("stabilise"), self.stabilise)
         check_bool(name_of("keep_profile"), self.keep_profile)
+        check_bool(name_of("skip_existing"), self.skip_existing)
+        check_bool(name_of("cog"), self.cog)
+        Window.of(self.window, self.bounds, name_of)
         check_choice(name_of("statistics"), self.statistics, ("exact", "crops", "reduced"))
         if self.pages is not None:
-            check_choice(name_of("pages"), self.pages, ("all",))
+            if self.pages != "all":
+                raise InputError(f"{name_of('pages')} is {shown(self.pages)}; expected all.")
             if self.page is not None:
                 raise InputError(f"{name_of('page')} is one page, and {name_of('pages')} is all; give one of them.")
         check_choice(name_of("patient_data"), self.patient_data, PATIENT_DATA)
@@ -91,6 +113,17 @@ class TranslateOptions:
         return translator.with_reading(**changes) if changes else translator
 
     @property
+    def part(self) -> Window | None:
+        """The part of each image that is translated; None: all of it."""
+        return Window.of(self.window, self.bounds)
+
+    def check_single(self, path: Path) -> None:
+        """Raises InputError if these options are for single images, and this file holds several."""
+        name = "a window" if self.part is not None else "a COG" if self.cog else None
+        if name is not None:
+            raise InputError(f"{path} holds several pictures, and {name} is for files with one; leave out one of both.")
+
+    @property
     def network_options(self) -> dict[str, Any]:
         """What `translate_files` and `translate_video` take of these."""
         names = ("batch_size", "short_side", "scale_width", "stabilise")
@@ -110,12 +143,14 @@ class FolderResult:
     be translated. notes: sentences about images in tiles, such as that the work of an earlier call was resumed, about
     sequences, and about files of the inputs that are no images. damage: sentences about frames of sequences that are
     lost; those before them are written.
+    existing: (source, target) of every file that was left out because its result was there (`skip_existing`).
     """
 
     written: TranslationPlan
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
     damage: tuple[str, ...] = ()
+    existing: TranslationPlan = dataclasses.field(default_factory=lambda: TranslationPlan.of([]))
 
 
 @host_state()
@@ -144,6 +179,10 @@ def translate_folder(
     patient_data: PatientData = "none",
     background: str | None = None,
     keep_profile: bool = False,
+    skip_existing: bool = False,
+    window: Sequence[int] | None = None,
+    bounds: Sequence[float] | None = None,
+    cog: bool = False,
     max_images: int | None = None,
     max_pixels: int | None = None,
     progress: FolderProgress | None = None,
@@ -151,16 +190,18 @@ def translate_folder(
     """Translate all images of a folder, or of several inputs, as `cyclegan translate MODEL INPUT --out OUT` does.
 
     model: what `Translator.load` takes, or a translator, which has its direction, device, engine and precision already.
-    inputs: a folder, which is mirrored below `out` with all its folders, an image, or several of them. Animations
-    become animations of their kind, frame by frame.
-    out: a folder, or for one image a file. An output keeps its name; its suffix changes only where that format cannot
-    hold the result. Existing outputs are replaced, inputs never.
+    inputs: a folder, which is mirrored below `out` with all its folders, an image, a pattern such as `photos/**/*.jpg`,
+    or several of them. Animations become animations of their kind, frame by frame.
+    out: a folder, or for one image a file; a name that ends with a slash is a folder. An output keeps its name; its
+    suffix changes only where that format cannot hold the result. Existing outputs are replaced, inputs never.
     direction, device, engine, precision, weights: as in `Translator.load`, but the default of precision is `auto`.
     batch_size: images of one size that are translated together.
     short_side, scale_width: pixels to which the shorter side or the width is scaled for the network; the result has the
     input's size again. Give at most one.
     tile: side in pixels of the squares that an image is translated in; `auto`: in tiles only where it does not fit into
     memory as a whole; None: never. statistics: what tiles are normalised with, see `translate_large`.
+    skip_existing: leave out the images whose result is there already, as a call that was stopped left it. It is not
+    compared: not with the model, and not with the time of the input. Of frames that are stabilised, whole folders only.
     stabilise: each folder and each animation is a sequence of frames, and flicker is reduced; memory_frames: its time
     constant in frames (default 6).
     bands, nodata, page: which bands and which page of a file are read, and the value that marks its holes (a number,
@@ -170,6 +211,9 @@ def translate_folder(
     patient: `none`, or `keep` for all, see `cyclegan.images.derived_dicom`.
     background: colour behind transparent pixels, such as white; default: transparency is carried over to the result.
     keep_profile: convert results back to the colour profile of their input; default: results are sRGB.
+    window: translate only this part of each image: column and row of its first pixel, width and height. bounds: the
+    same by left, bottom, right and top in the coordinate system of each file. The result has its own place on earth.
+    cog: write TIFFs with overviews, as cloud-optimised GeoTIFFs.
     max_images: translate only the first images. max_pixels: largest number of pixels of an image that is decoded as a
     whole (default 2^30, and what fits into memory).
     progress: receives reports during the work.
@@ -194,6 +238,10 @@ def translate_folder(
         patient_data,
         background,
         keep_profile,
+        skip_existing,
+        window,
+        bounds,
+        cog,
     )
     options.check()
     for name, value in (("max_images", max_images), ("max_pixels", max_pixels)):
@@ -205,8 +253,9 @@ def translate_folder(
         several = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     except TypeError:
         raise InputError(f"inputs is {shown(inputs)}; expected a path or several.") from None
-    paths, out = [check_path("inputs", path) for path in several], check_path("out", out)
-    check_local("out", out)
+    paths, place = [check_path("inputs", path) for path in several], check_path("out", out)
+    check_local("out", place)
+    check_folder_name(out, input_suffixes(), "out")
     progress = progress or FolderProgress()
     paths = [local_copy(path, progress.note) for path in paths]
     if not isinstance(model, Translator):
@@ -218,7 +267,7 @@ def translate_folder(
     model = options.apply_reading(model)
     progress = progress or FolderProgress()
     options = without_useless_stabilising(options, model, progress)
-    plan = plan_outputs(paths, out, model, all_pages=pages is not None)
+    plan = plan_outputs(paths, place, model, all_pages=pages is not None)
     other_files = describe_other_files(plan)
     if other_files:
         progress.note(other_files)
@@ -254,18 +303,26 @@ def translate_plan(
     is_only_input: the error of an image in tiles, or of a sequence, is raised instead of collected.
     Raises InputError if nothing can be written any more, because the disk is full or the output folder is lost.
     """
+    existing = plan[:0]
+    if options.skip_existing:
+        plan, existing = _split_existing(plan, options, progress)
     images, several = _split_sequences(plan, options, progress)
+    for source, _, _ in several:
+        options.check_single(source)
+    if options.cog:
+        check_cog(translator.target.dtype, images.targets)
     whole, large = _split_large(translator, images, options, progress)
     skipped: list[Skipped] = []
     notes: list[str] = []
     damage: list[str] = []
     if whole:
         skipped += _translate_whole(translator, whole, options, progress)
+    carried = Carried(keep_profile=options.keep_profile)  # by images in tiles, of which all are said at once
     one_by_one = [(*pair, None) for pair in large] + [*several]
     for num_tried, (source, target, row) in enumerate(one_by_one, len(whole)):
         try:
             if row is None:
-                notes += _translate_in_tiles(translator, source, target, options, progress)
+                notes += _translate_in_tiles(translator, source, target, options, progress, carried)
             else:
                 made = _translate_frames(translator, source, target, row, options, progress)
                 notes += made.notes
@@ -273,15 +330,18 @@ def translate_plan(
         except (InputError, UnreadableError, OSError) as error:
             if is_only_input and not isinstance(error, UnreadableError):
                 raise
-            if is_place_lost(error, plan.out):
+            if is_place_lost(error if isinstance(error, OSError) else error.__cause__, plan.out):
                 raise InputError(not_written(target, error, num_tried - len(skipped))) from error
             reason = not_written(target, error)
             progress.skipped([(source, reason)], 1)
             skipped.append((source, reason))
+    for sentence in carried.sentences():
+        progress.note(sentence)
+        notes.append(sentence)
     failed = {source for source, _ in skipped}
     is_written = np.array([source not in failed for source in plan.sources], bool) if failed else None
     written = plan if is_written is None else plan.take(np.flatnonzero(is_written))
-    return FolderResult(written, tuple(skipped), tuple(notes), tuple(damage))
+    return FolderResult(written, tuple(skipped), tuple(notes), tuple(damage), existing)
 
 
 def _split_sequences(
@@ -303,6 +363,28 @@ def _split_sequences(
     return plan, several
 
 
+def _split_existing(
+    plan: TranslationPlan, options: TranslateOptions, progress: FolderProgress
+) -> tuple[TranslationPlan, TranslationPlan]:
+    """The images that are still to be translated, and those whose result is there; of sequences, all or none."""
+    with progress.scanning():
+        sizes = zip(plan.targets, read_sizes(plan.targets), strict=True)
+        is_there = np.array([size is not None or _is_other_file(target) for target, size in sizes], bool)
+        if options.stabilise:  # a frame depends on the frames before it
+            there = {source for source, is_done in zip(plan.sources, is_there, strict=True) if is_done}
+            whole = {s for frames in sequences(plan) if all(s in there for s, _ in frames) for s, _ in frames}
+            is_there = np.array([source in whole for source in plan.sources], bool)
+    existing = plan.take(np.flatnonzero(is_there))
+    if existing:
+        progress.existing(len(existing), len(plan))
+    return plan.take(np.flatnonzero(~is_there)), existing
+
+
+def _is_other_file(target: Path) -> bool:
+    """Whether a file is there that is no image and has content, such as a volume."""
+    return not is_image_name(target) and target.is_file() and target.stat().st_size > 0
+
+
 def _is_picture(row: SequenceFormat, source: Path, target: Path) -> bool:
     """Whether a sequence is one picture that becomes a file of another kind."""
     is_other_kind = not row.is_folder and target.suffix != source.suffix and format_by_name(target) is not row
@@ -321,7 +403,7 @@ def _split_large(
     if options.tile is None or options.is_scaled:
         return plan, plan[:0]
     with progress.scanning():
-        is_large = find_large(translator, plan.sources, batch_size=options.batch_size)
+        is_large = find_large(translator, plan.sources, batch_size=options.batch_size, window=options.part)
     if not is_large.any():
         return plan, plan[:0]
     large = plan.take(np.flatnonzero(is_large))
@@ -348,6 +430,8 @@ def _translate_whole(
             plan,
             keep_profile=options.keep_profile,
             background=options.background,
+            window=options.part,
+            cog=options.cog,
             on_done=on_done,
             on_note=notes.append,
             **options.network_options,
@@ -396,14 +480,19 @@ def _translate_frames(
 
 
 def _translate_in_tiles(
-    translator: Translator, source: Path, target: Path, options: TranslateOptions, progress: FolderProgress
+    translator: Translator,
+    source: Path,
+    target: Path,
+    options: TranslateOptions,
+    progress: FolderProgress,
+    carried: Carried,
 ) -> list[str]:
-    """Returns the notes."""
+    """Returns the notes about the work, and adds what was converted or lost to `carried`."""
     tile = options.tile if isinstance(options.tile, int) else TILE
     if not isinstance(options.tile, int):
         progress.note(f"{source} is too large to be translated as a whole: in tiles of {tile} pixels, in float32.")
     with progress.translating_large(source, target) as on_progress:
-        notes = translate_large(
+        made = translate_large(
             translator,
             source,
             target,
@@ -411,9 +500,12 @@ def _translate_in_tiles(
             statistics=options.statistics,
             keep_profile=options.keep_profile,
             background=options.background,
+            window=options.part,
+            cog=options.cog,
             on_progress=on_progress,
-        ).notes
-    for note in notes:
+        )
+    carried.include(made.carried)
+    for note in made.about_work:
         progress.note(note)
     progress.written(1, target, tile)
-    return notes
+    return made.about_work

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyclegan.errors import InputError
-from cyclegan.images.file_formats import can_hold, image_suffixes, is_image_name
+from cyclegan.images.file_formats import can_hold, file_format_of, image_suffixes, is_image_name
 from cyclegan.images.file_list import FileList, describe_left_out, suffix_of
 from cyclegan.images.pages import is_file, is_folder, split_page
 from cyclegan.sequences.formats import SequenceFormat
 from cyclegan.sequences.registry import SEQUENCE_FORMATS, find_sequence, format_by_name, sequence_suffixes
 from cyclegan.system.arguments import real_path
 from cyclegan.system.prefetch import prefetch
-from cyclegan.translate.output_names import find_files, mirror
+from cyclegan.translate.output_names import expand_patterns, find_files, mirror, only_path
 from cyclegan.translate.translator import Translator
 
 # Files that one thread opens in one go, to see whether they hold several pictures. The threads hide the latency of a
@@ -73,31 +73,33 @@ class TranslationPlan(Sequence[tuple[Path, Path]]):
 
 
 def plan_outputs(
-    inputs: Iterable[Path], out: Path, translator: Translator, *, all_pages: bool = False
+    inputs: Iterable[Path | FileList], out: Path, translator: Translator, *, all_pages: bool = False
 ) -> TranslationPlan:
     """A plan of image files, animations and the like, and of folders, which are mirrored below `out`.
 
     A file keeps its name; its suffix changes only where that format cannot hold the result (to PNG, else TIFF). If
-    `out` has the name of an image, the one input is written to that file.
+    `out` has the name of an image, the one input is written to that file. A pattern in the place of a path stands for
+    the files that match it, as in `cyclegan.translate.output_names.expand_patterns`.
     all_pages: whether the files with several pages are sequences, see `cyclegan.sequences.registry.find_sequence`.
     Raises InputError if an input is missing, holds no image, or would be overwritten.
     """
-    inputs = [Path(path) for path in inputs]
+    suffixes = input_suffixes()
+    inputs = expand_patterns(inputs, out, suffixes)
+    source = only_path(inputs)
     if (is_image_name(out) or format_by_name(out) is not None) and not out.is_dir():
         for path in inputs:
-            if not is_file(path) and not is_folder(path):
+            if isinstance(path, Path) and not is_file(path) and not is_folder(path):
                 raise InputError(f"There is no file or folder {path}.")
-        if len(inputs) != 1 or not _is_one_image(inputs[0], all_pages):
+        if source is None or not _is_one_image(source, all_pages):
             raise InputError(f"--out {out} is one image, and the input is not one image file; give a folder as --out.")
-        if real_path(out) == real_path(inputs[0]):
+        if real_path(out) == real_path(source):
             raise InputError(f"{out} would be overwritten by its own translation; choose another --out.")
-        _check_holds(inputs[0], out, translator, all_pages)
-        return TranslationPlan.of([(inputs[0], out)])
-    if len(inputs) == 1 and inputs[0].is_dir() and find_sequence(inputs[0]) is not None:
-        return TranslationPlan.of([(inputs[0], out)])
-    suffixes = input_suffixes()
+        _check_holds(source, out, translator, all_pages)
+        return TranslationPlan.of([(source, out)])
+    if source is not None and source.is_dir() and find_sequence(source) is not None:
+        return TranslationPlan.of([(source, out)])
     for path in inputs:
-        if is_folder(path) and not (found := find_files(path, out, suffixes)):
+        if isinstance(path, Path) and is_folder(path) and not (found := find_files(path, out, suffixes)):
             raise InputError(f"{path} holds no images. {describe_left_out(found.left_out)}".rstrip())
     return mirror_images(inputs, out, translator, all_pages=all_pages)
 
@@ -107,7 +109,9 @@ def input_suffixes() -> tuple[str, ...]:
     return tuple(dict.fromkeys((*image_suffixes(), *sequence_suffixes())))
 
 
-def mirror_images(inputs: list[Path], out: Path, translator: Translator, *, all_pages: bool = False) -> TranslationPlan:
+def mirror_images(
+    inputs: Sequence[Path | FileList], out: Path, translator: Translator, *, all_pages: bool = False
+) -> TranslationPlan:
     """The plan of files and folders below a folder `out`."""
 
     def keeps_suffix(path: str) -> bool:
@@ -172,9 +176,11 @@ def describe_other_files(plan: TranslationPlan, clips: TranslationPlan | None = 
 
 
 def image_suffix(suffix: str, translator: Translator) -> str:
-    """The suffix of a translated image: its own, or .png or .tif where that format cannot hold the result."""
-    target = translator.target
-    return next(s for s in (suffix, ".png", ".tif") if can_hold(s, target.channels, target.dtype))
+    """The suffix of a translated image: its own, or another where that format cannot hold the result: .ome.tif for a
+    slide, else .png or .tif.
+    """
+    target, written_as = translator.target, file_format_of(f"x{suffix}").written_as
+    return next(s for s in (suffix, written_as or ".png", ".png", ".tif") if can_hold(s, target.channels, target.dtype))
 
 
 def sequences(plan: Iterable[tuple[Path, Path]]) -> list[list[tuple[Path, Path]]]:

@@ -172,7 +172,9 @@ def file_format_of(path: Path | str) -> FileFormat:
     name = os.fspath(path).lower()  # a string, since there may be a million
     for file_format in FILE_FORMATS.values():
         if name.endswith(file_format.suffixes):
-            return file_format
+            # Medicine and the earth sciences have a kind of file each under this suffix.
+            is_volume = name.endswith(".img") and nifti.is_pair(Path(path))
+            return FILE_FORMATS["volume"] if is_volume else file_format
     file, page = split_page(path) if "/" in name or os.sep in name else (Path(path), None)
     if page is None or is_zip(file):
         return FILE_FORMATS["dicom"] if page is None and dicom.is_dicom(file) else _OTHER

@@ -96,9 +96,7 @@ class DataConfig(Config):
         description="Colour to put behind transparent pixels of domain A, such as white; by default they are holes.",
     )
     background_b: Colour | None = Field(None, description="Colour to put behind transparent pixels of domain B.")
-    page: int | None = Field(
-        None, ge=1, le=MAX_COUNT, description="Page to take from files with several, from 1 on."
-    )
+    page: int | None = Field(None, ge=1, le=MAX_COUNT, description="Page to take from files with several, from 1 on.")
     cache_gib: float = Field(
         2.0, ge=0, le=MAX_VALUE, description="Memory for decoded images in GiB; 0 decodes them every time."
     )

@@ -79,7 +79,8 @@ def _cast(mean: Array, dtype: np.dtype[Any]) -> Array:
     info = np.iinfo(dtype)
     rounded = np.floor(mean + 0.5)
     # The largest 64-bit integers have no float64 of their own.
-    return np.where(rounded >= float(info.max), info.max, rounded.clip(info.min, None).astype(dtype)).astype(dtype)
+    is_top = rounded >= float(info.max)
+    return np.where(is_top, dtype.type(info.max), np.where(is_top, 0, rounded).astype(dtype))
 
 
 def write_pyramid(
@@ -118,8 +119,8 @@ def write_pyramid(
         **(common or {}),
     }
     with ExitStack() as stack:
-        reduced = _Reduced(shape, side, count, codec, nodata, path.parent, stack)
         partial = stack.enter_context(atomic_path(path))
+        reduced = _Reduced(shape, side, count, codec, nodata, path.parent, stack)
         writer = stack.enter_context(tifffile.TiffWriter(partial, bigtiff=True, byteorder="<"))
         writer.write(
             reduced.watch(tiles, dtype),
@@ -152,8 +153,8 @@ class _Reduced:
         height, width, _ = shape
         for _ in range(count):
             height, width = -(-height // 2), -(-width // 2)
-            folder.mkdir(parents=True, exist_ok=True)
-            spool = stack.enter_context(tempfile.TemporaryFile(dir=folder))
+            spool = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+            stack.enter_context(spool)
             self.levels.append(_Level(height, width, spool))
 
     def watch(self, tiles: Iterable[bytes], dtype: str) -> Iterator[bytes]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cyclegan.images import Array
 from cyclegan.images.tiff_regions import encode_rows
@@ -54,8 +55,7 @@ def halve(values: Array, nodata: float | None = None) -> Array:
     if nodata is not None:
         return _mean_of_valid(quarters, nodata)
     if dtype.kind == "f" or dtype.itemsize == 8:
-        mean = sum((quarter.astype(np.float64) for quarter in quarters), np.float64(0)) / 4
-        return _cast(mean, dtype)
+        return _cast(np.mean([quarter.astype(np.float64) for quarter in quarters], axis=0), dtype)
     # Integers of up to 32 bits: exact, halves rounded up.
     wide = np.dtype(f"{dtype.kind}{2 * dtype.itemsize}")
     total = sum((quarter.astype(wide) for quarter in quarters), wide.type(2))
@@ -64,7 +64,7 @@ def halve(values: Array, nodata: float | None = None) -> Array:
 
 def _mean_of_valid(quarters: list[Array], nodata: float) -> Array:
     dtype = quarters[0].dtype
-    total, count = np.zeros(quarters[0].shape), np.zeros(quarters[0].shape, np.uint8)
+    total, count = np.zeros(quarters[0].shape, np.float64), np.zeros(quarters[0].shape, np.uint8)
     for quarter in quarters:
         is_hole = np.isnan(quarter) if math.isnan(nodata) else quarter == np.asarray(nodata).astype(dtype)
         total += np.where(is_hole, 0.0, quarter)
@@ -73,7 +73,7 @@ def _mean_of_valid(quarters: list[Array], nodata: float) -> Array:
     return np.where(count > 0, mean, np.asarray(nodata).astype(dtype))
 
 
-def _cast(mean: Array, dtype: np.dtype[Any]) -> Array:
+def _cast(mean: NDArray[np.float64], dtype: np.dtype[Any]) -> Array:
     if dtype.kind == "f":
         return mean.astype(dtype)
     info = np.iinfo(dtype)

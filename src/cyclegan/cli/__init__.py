@@ -21,6 +21,7 @@ from cyclegan.cli import (
     import_reference,
     inspect,
     push,
+    tiles,
     train,
     translate,
 )
@@ -40,6 +41,7 @@ COMMANDS: dict[str, ModuleType] = {
     "export": export,
     "push": push,
     "download": download,
+    "tiles": tiles,
     "demo": demo,
 }
 

@@ -60,13 +60,15 @@ class Reading(Config):
 
     bands: which of its bands to take, in this order. nodata: the value of holes instead of the one that the file names;
     `nan`: only NaN marks holes; `none`: all values count. background: the colour behind transparent pixels; without it
-    transparency is carried over, and fully transparent pixels are holes. page: of a file with several, from 1 on.
+    transparency is carried over, and fully transparent pixels are holes. page: of a file with several, from 1 on; of a
+    whole slide, the level of its pyramid. mpp: microns per pixel at which whole slides are read.
     """
 
     bands: Bands | None = None
     nodata: NoData | None = None
     background: Colour | None = None
     page: int | None = Field(None, ge=1, le=10**9)
+    mpp: float | None = Field(None, gt=0, le=10**6)
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def _cast(mean: NDArray[np.float64], dtype: np.dtype[Any]) -> Array:
 
 
 def write_pyramid(
-    path: Path,
+    target: Path | IO[bytes],
     tiles: Iterable[bytes],
     shape: tuple[int, int, int],
     dtype: str,
@@ -97,7 +97,7 @@ def write_pyramid(
     options: dict[str, Any] | None = None,
     common: dict[str, Any] | None = None,
 ) -> None:
-    """Write a tiled BigTIFF with its pyramid; complete or absent.
+    """Write a tiled BigTIFF with its pyramid to an open file, or to a path: complete or absent.
 
     tiles: what `codec.encode` returned for the whole image of `shape` (H, W, C), row by row. levels: how many copies;
     default: until one fits into a tile. in_subifds: copies are SubIFDs of the image, as OME-TIFF asks; else pages after
@@ -119,15 +119,17 @@ def write_pyramid(
         **(common or {}),
     }
     with ExitStack() as stack:
-        partial = stack.enter_context(atomic_path(path))
-        reduced = _Reduced(shape, side, count, codec, nodata, path.parent, stack)
-        writer = stack.enter_context(tifffile.TiffWriter(partial, bigtiff=True, byteorder="<"))
+        folder = None
+        if isinstance(target, Path):
+            # Beside the target there is room for it.
+            target, folder = stack.enter_context(atomic_path(target)), target.parent
+        reduced = _Reduced(shape, side, count, codec, nodata, folder, stack)
+        writer = stack.enter_context(tifffile.TiffWriter(target, bigtiff=True, byteorder="<"))
         writer.write(
             reduced.watch(tiles, dtype),
             shape=shape[:2] if channels == 1 else shape,
             subifds=count if in_subifds else None,
-            **settings,
-            **(options or {}),
+            **{**settings, **(options or {})},
         )
         for level in reduced.levels:
             shown = (level.height, level.width, channels)
@@ -145,7 +147,7 @@ class _Reduced:
         count: int,
         codec: TileCodec,
         nodata: float | None,
-        folder: Path,
+        folder: Path | None,
         stack: ExitStack,
     ) -> None:
         self.shape, self.side, self.codec, self.nodata = shape, side, codec, nodata

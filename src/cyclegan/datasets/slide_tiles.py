@@ -20,7 +20,7 @@ from cyclegan.images.codecs import write_image
 from cyclegan.images.file_list import evenly_spaced, list_files
 from cyclegan.images.raster import Raster
 from cyclegan.images.regions import Box
-from cyclegan.images.slides import SLIDE_SUFFIXES, SlideReader, SlideScale, choose_scale, open_slide
+from cyclegan.images.slides import SUFFIXES, SlideReader, SlideScale, choose_scale, open_slide
 from cyclegan.images.tissue import find_tissue, shares
 from cyclegan.system.arguments import MAX_SIDE, check_choice, check_float, check_int, check_path, real_path
 from cyclegan.system.atomic import write_bytes
@@ -168,9 +168,9 @@ def _find_slides(inputs: list[Path], out: Path) -> list[tuple[Path, str]]:
     found: list[tuple[Path, str]] = []
     for path in inputs:
         if path.is_dir():
-            slides = list_files(path, (*SLIDE_SUFFIXES, ".tif", ".tiff"))
+            slides = list_files(path, (*SUFFIXES, ".tif", ".tiff"))
             if not len(slides):
-                raise InputError(f"{path} holds no slides; expected files {', '.join(SLIDE_SUFFIXES)}, .tif or .tiff.")
+                raise InputError(f"{path} holds no slides; expected files {', '.join(SUFFIXES)}, .tif or .tiff.")
             found += [(Path(slides.root, name), os.path.splitext(name)[0]) for name in slides.names()]  # noqa: PTH122
         elif path.exists():
             found.append((path, path.stem))

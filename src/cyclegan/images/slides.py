@@ -16,12 +16,13 @@ from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.colour import array_to_srgb, is_srgb
 from cyclegan.images.formats import Header, ImageFormat
+from cyclegan.images.ome_xml import MICRONS_PER_INCH
 from cyclegan.images.raster import Metadata, Raster
 from cyclegan.images.regions import Box
 from cyclegan.system.json_files import cut
 
 # What OpenSlide reads, without names that other formats have (.tif, .dcm).
-SLIDE_SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi")
+SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi")
 
 INSTALL = "cyclegan[slides]"
 
@@ -36,8 +37,6 @@ _CACHE_BYTES = 128 * 2**20
 
 # Pixels of the source that Lanczos resampling needs on each side, for each pixel of the result's size.
 _LANCZOS = 3
-
-_MICRONS_PER_INCH = 25400.0
 
 
 @dataclass(frozen=True)
@@ -140,7 +139,7 @@ class SlideReader:
         self._profile: bytes | None = None if profile is None else profile.tobytes()
         resolution = None
         if scale.mpp is not None:
-            resolution = (_MICRONS_PER_INCH / scale.mpp[0], _MICRONS_PER_INCH / scale.mpp[1])
+            resolution = (MICRONS_PER_INCH / scale.mpp[0], MICRONS_PER_INCH / scale.mpp[1])
         is_converted = self._profile is not None and not is_srgb(self._profile)
         self.metadata = Metadata(profile=self._profile, is_srgb=is_converted, resolution=resolution)
         self._background = f"#{slide.properties.get('openslide.background-color', 'ffffff')}"
@@ -255,6 +254,29 @@ class SlideReader:
         return float(self._slide.level_downsamples[self.scale.level])
 
 
+def has_scale(path: Path, image_format: ImageFormat) -> bool:
+    """Whether a TIFF is read at the microns per pixel of a format: OpenSlide knows it, and it says its own."""
+    if image_format.mpp is None:
+        return False
+    try:
+        with open_slide(path) as slide:
+            return own_mpp(slide) is not None
+    except (InputError, UnreadableError):
+        return False
+
+
+def describe_scale(path: Path, image_format: ImageFormat) -> str | None:
+    """At which scale a slide is read; None for a file that is read otherwise, or cannot be."""
+    if not path.name.lower().endswith(SUFFIXES) and not has_scale(path, image_format):
+        return None
+    try:
+        reader = SlideReader.open(path, image_format)
+    except (InputError, UnreadableError):  # reading it reports the error
+        return None
+    reader.close()
+    return f"{reader.scale}, {reader.width:,} x {reader.height:,} pixels"
+
+
 def probe(path: Path) -> Header | None:
     with open_slide(path) as slide:
         width, height = slide.dimensions
@@ -271,6 +293,6 @@ def size(path: str) -> tuple[int, int]:
 def read(path: Path) -> NoReturn:
     """Whole slides are read by region only."""
     raise InputError(
-        f"{path} is a whole slide, which does not fit into memory; cut tiles from it for training: cyclegan tiles "
-        "SLIDES --out tiles/."
+        f"{path} is a whole slide, which is read in tiles only; for training cut tiles from it (cyclegan tiles), and "
+        "translate it with PyTorch, without --tile none."
     )

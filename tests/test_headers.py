@@ -117,7 +117,7 @@ def test_deep_files_and_channels_come_from_the_index_too(tmp_path, monkeypatch):
     monkeypatch.setattr(headers, "MIN_INDEXED", 1)
     index.save(tmp_path / "index.npz")
     monkeypatch.setattr(headers, "read_header", refuse)
-    monkeypatch.setattr(image_folder, "read_image", refuse)
+    monkeypatch.setattr(image_folder, "load_raster", refuse)
     again = scan_folder(tmp_path / "a", 5, (0, 2), DATA, index=HeaderIndex.load(tmp_path / "index.npz"))
     assert again == first
 

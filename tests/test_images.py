@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 
 from cyclegan import InputError
+from cyclegan.config import Reading
 from cyclegan.errors import UnreadableError
-from cyclegan.images.codecs import probe_image, read_image, write_image
+from cyclegan.images.codecs import load_raster, probe_image, read_image, write_image
 from cyclegan.images.file_formats import can_hold
 from cyclegan.images.file_list import list_images
 from cyclegan.images.formats import ImageFormat
@@ -29,7 +30,7 @@ def test_every_eight_bit_format_is_read(tmp_path, suffix):
     array = read_image(path, 3)
     assert array.shape == (24, 32, 3)
     assert array.dtype == np.uint8
-    assert probe_image(path) == (24, 32, "uint8", None)
+    assert probe_image(path)[:4] == (24, 32, "uint8", None)
     tolerance = 12 if suffix in (".jpg", ".avif") else 0
     assert np.abs(array.astype(int) - smooth).max() <= tolerance
 
@@ -40,7 +41,7 @@ def test_exif_rotation_is_honoured(tmp_path):
     exif[0x0112] = 6  # to be turned 90 degrees clockwise
     picture.save(tmp_path / "x.png", exif=exif)
     assert np.array_equal(read_image(tmp_path / "x.png", 3), np.rot90(COLOUR, -1))
-    assert probe_image(tmp_path / "x.png") == (8, 6, "uint8", None)
+    assert probe_image(tmp_path / "x.png")[:4] == (8, 6, "uint8", None)
 
 
 def test_grey_is_repeated_and_colour_becomes_luma(tmp_path):
@@ -61,14 +62,31 @@ def test_palettes_become_their_colours_and_black_and_white_becomes_grey(tmp_path
     assert set(np.unique(read_image(tmp_path / "bits.png", 1))) == {0, 255}
 
 
-def test_transparent_pixels_lie_on_white_unless_four_channels_are_asked_for(tmp_path):
+def test_transparency_is_kept_apart_and_transparent_pixels_are_holes(tmp_path):
+    rgba = np.dstack([np.where(COLOUR > 250, 250, COLOUR), np.zeros((6, 8), np.uint8)])
+    rgba[:3, :, 3], rgba[3, :, 3] = 255, 90
+    rgba[4:, :, :3] = 255
+    Image.fromarray(rgba).save(tmp_path / "x.png")
+    found = load_raster(tmp_path / "x.png", 3)
+    assert np.array_equal(found.values[:4], rgba[:4, :, :3])
+    assert found.values[4:].max() < 251  # filled from around the hole: the white behind it bleeds nowhere
+    assert np.array_equal(found.alpha, rgba[..., 3])
+    assert np.array_equal(found.valid, rgba[..., 3] > 0)
+    assert np.array_equal(read_image(tmp_path / "x.png", 4), rgba)
+    grey = load_raster(tmp_path / "x.png", 1)
+    assert grey.values.shape == (6, 8, 1)
+    assert np.array_equal(grey.alpha, rgba[..., 3])
+
+
+def test_transparent_pixels_lie_on_a_background_that_is_given(tmp_path):
     rgba = np.dstack([COLOUR, np.zeros((6, 8), np.uint8)])
     rgba[0, 0, 3] = 255
     Image.fromarray(rgba).save(tmp_path / "x.png")
-    array = read_image(tmp_path / "x.png", 3)
-    assert np.array_equal(array[0, 0], COLOUR[0, 0])
-    assert (array[1:] == 255).all()
-    assert np.array_equal(read_image(tmp_path / "x.png", 4), rgba)
+    found = load_raster(tmp_path / "x.png", 3, Reading(background="#ff8000"))
+    assert np.array_equal(found.values[0, 0], COLOUR[0, 0])
+    assert (found.values[1:] == [255, 128, 0]).all()
+    assert found.alpha is None
+    assert found.valid is None
 
 
 def test_cmyk_becomes_rgb(tmp_path):
@@ -95,7 +113,7 @@ def test_deep_and_many_channel_files_keep_depth_and_channels(tmp_path, name):
     again = read_image(tmp_path / name, array.shape[2])
     assert again.dtype == array.dtype
     assert np.array_equal(again, array)
-    assert probe_image(tmp_path / name) == (6, 8, str(array.dtype), array.shape[2])
+    assert probe_image(tmp_path / name)[:4] == (6, 8, str(array.dtype), array.shape[2])
 
 
 def test_files_of_other_programs_keep_their_depth(tmp_path):
@@ -219,7 +237,7 @@ def test_a_damaged_compressed_tiff_is_unreadable_and_nothing_else(tmp_path):
 def test_arrays_of_foreign_byte_order_are_what_they_hold(tmp_path):
     array = np.arange(48, dtype=">u2").reshape(6, 8)
     np.save(tmp_path / "x.npy", array)
-    assert probe_image(tmp_path / "x.npy") == (6, 8, "uint16", 1)
+    assert probe_image(tmp_path / "x.npy")[:4] == (6, 8, "uint16", 1)
     assert read_image(tmp_path / "x.npy", 1).dtype == np.uint16
 
 

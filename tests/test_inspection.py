@@ -100,13 +100,13 @@ def test_mixed_types_are_a_problem(pair):
     assert "10 uint8, 1 uint16" in advice(found, "types")
 
 
-def test_a_file_with_nan_is_named(tmp_path):
+def test_a_file_with_infinite_values_is_named(tmp_path):
     for index in range(3):
         np.save(_made(tmp_path / "a") / f"{index}.npy", np.random.default_rng(index).random((32, 32, 2)))
-    np.save(tmp_path / "a" / "hole.npy", np.full((32, 32, 2), np.nan))
+    np.save(tmp_path / "a" / "hole.npy", np.full((32, 32, 2), np.inf))
     (unreadable,) = look(tmp_path / "a").folders["A"].unreadable
     assert unreadable[0] == Path("hole.npy")
-    assert "NaN" in unreadable[1]
+    assert "infinite" in unreadable[1]
 
 
 def _made(folder):

@@ -303,8 +303,10 @@ def test_a_few_files_are_read_ahead_and_no_more(run, tmp_path, monkeypatch):
     for index in range(60):
         picture(16, 16, seed=index).save(tmp_path / f"{index:02d}.png")
     translator, read, done = Translator.load(run), [], []
-    real = translate_files_module.read_as
-    monkeypatch.setattr(translate_files_module, "read_as", lambda path, *more: read.append(path) or real(path, *more))
+    real = translate_files_module.read_raster
+    monkeypatch.setattr(
+        translate_files_module, "read_raster", lambda path, *more: read.append(path) or real(path, *more)
+    )
     plan = plan_outputs([tmp_path], tmp_path / "out", translator)
     ahead = []
     hook = translator.network.register_forward_hook(lambda *_: ahead.append(len(read) - len(ahead)))
@@ -338,7 +340,7 @@ def test_large_files_that_the_network_takes_small_are_not_held_whole_in_all_thre
         return call
 
     read, written = [], []
-    for name, numbers in (("read_as", read), ("write_image", written)):
+    for name, numbers in (("read_raster", read), ("write_image", written)):
         monkeypatch.setattr(translate_files_module, name, counted(getattr(translate_files_module, name), numbers))
     plan = plan_outputs([tmp_path], tmp_path / "out", Translator.load(run))
     assert translate_files(Translator.load(run), plan, short_side=16) == []

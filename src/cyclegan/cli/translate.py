@@ -76,6 +76,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--stabilise", bool, stabilise_help)
     frames_help = "Frames that --stabilise averages over (default: 6); more, such as 50, for a static camera."
     add("--memory-frames", float, frames_help, metavar="FRAMES")
+    files = partial(add_argument, parser.add_argument_group("how files are read and written"))
+    files("--bands", str, "Bands to take, such as 4,3,2 (default: as in training).", metavar="BANDS")
+    files("--page", int, "Page to take of files with several, from 1 on.", metavar="N")
+    nodata_help = "Value of holes; nan, or none for no holes (default: what each file names). Holes stay holes."
+    files("--nodata", str, nodata_help, metavar="VALUE")
+    background_help = "Put this colour behind transparent pixels (default: the result is as transparent as the input)."
+    files("--background", str, background_help, metavar="COLOUR")
+    profile_help = "Convert results back to the colour profile of their input (default: results are sRGB)."
+    files("--keep-profile", bool, profile_help)
 
 
 def _tile(text: str) -> int | str | None:
@@ -120,6 +129,7 @@ def _translate(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> bool
     images, clips = plan_translation(parsed.paths, parsed.out, translator)
     images = images[: parsed.max_images]
     progress.note(f"Engine: {translator.engine}")
+    translator = options.apply_reading(translator)
     options = without_useless_stabilising(options, translator, progress)
     is_only_input = len(images) + len(clips) == 1
     result = translate_plan(translator, images, options, progress, is_only_input=is_only_input)

@@ -87,7 +87,7 @@ class DataConfig(Config):
     bands_b: Bands | None = Field(None, description="Bands to take from files of domain B.")
     nodata_a: NoData | None = Field(
         None,
-        description="Value of holes in domain A, where an image has no data; nan, or none for no holes; by default what "
+        description="Value of holes in domain A, where images have no data; nan, or none for no holes; by default what "
         "each file names.",
     )
     nodata_b: NoData | None = Field(None, description="Value of holes in domain B.")

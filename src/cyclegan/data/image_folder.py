@@ -8,17 +8,20 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from cyclegan.config import DataConfig
+from cyclegan.config import DataConfig, Reading
 from cyclegan.data.preprocessing import check_size
 from cyclegan.errors import InputError, UnreadableError
-from cyclegan.images.codecs import read_image
+from cyclegan.images.codecs import load_raster
 from cyclegan.images.file_formats import image_suffixes
 from cyclegan.images.file_list import FileList, list_images
-from cyclegan.images.formats import ImageFormat
+from cyclegan.images.formats import ImageFormat, gives_channels
 from cyclegan.images.headers import HeaderIndex, Headers, read_headers
 from cyclegan.system.json_files import describe_validation_error
 
 Positions = NDArray[np.intp]
+
+# Everything as the file says.
+_AS_IT_IS = Reading()
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ def scan_folder(
     value_range: tuple[float, float] | None,
     config: DataConfig,
     *,
+    reading: Reading = _AS_IT_IS,
     index: HeaderIndex | None = None,
     on_files: Callable[[int], None] = lambda _: None,
 ) -> ImageFolder:
@@ -64,12 +68,13 @@ def scan_folder(
 
     Headers are read, and whole files only where the range of values must be found (types other than 8-bit).
     value_range: values that become -1 and 1; default: 0 and 255 for 8-bit, else the extremes of the folder.
+    reading: how files are read, see `Reading`. Holes are left out of the range.
     index: known headers, which are not read again; afterwards it holds those of this folder.
     on_files: called with the number of images so far. Raises InputError for a folder without images, mixed types,
     channels other than `channels`, or sizes under the crop.
     """
     index = HeaderIndex.empty() if index is None else index
-    scan = _FolderScan(list_images(root), channels, value_range, config, index)
+    scan = _FolderScan(list_images(root), channels, value_range, config, reading, index)
     for count in scan.run():
         on_files(count)
     paths, unreadable = scan.paths(), scan.unreadable_paths()
@@ -91,7 +96,7 @@ def scan_folder(
     else:
         raise InputError(f"All values of the images in {root} are {scan.low:g}; nothing can be learned from them.")
     try:
-        image_format = ImageFormat(channels=channels, dtype=dtype, low=low, high=high)
+        image_format = ImageFormat(channels=channels, dtype=dtype, low=low, high=high, **reading.model_dump())
     except ValidationError as error:
         raise InputError(f"The images in {root} cannot be used: {describe_validation_error(error)}") from None
     keys, num_bytes = np.concatenate(scan.keys), np.concatenate(scan.num_bytes)
@@ -106,6 +111,7 @@ class _FolderScan:
     channels: int
     value_range: tuple[float, float] | None
     config: DataConfig
+    reading: Reading
     index: HeaderIndex
     usable: list[Positions] = field(default_factory=list)
     keys: list[NDArray[np.uint64]] = field(default_factory=list)  # of the usable files, as num_bytes
@@ -143,22 +149,25 @@ class _FolderScan:
         """Those of some files of a chunk, by offset in it, that training can use."""
         bad: list[int] = []
         for kind in np.unique(headers.kinds[offsets]).tolist():
-            dtype, channels = self.index.table[kind]
+            dtype, channels, has_alpha = self.index.table[kind]
             is_picture = channels is None
+            is_known = self.reading.bands is None and gives_channels(channels, has_alpha, self.channels)
             for offset in offsets[headers.kinds[offsets] == kind].tolist():
                 # Reading raises the error about wrong channels.
                 if is_picture and self.has_read_picture:
                     break
-                if not is_picture and channels == self.channels and (dtype == "uint8" or self.value_range is not None):
+                if not is_picture and is_known and (dtype == "uint8" or self.value_range is not None):
                     break
                 try:
-                    values = read_image(self.files[headers.begin + offset], self.channels)
+                    raster = load_raster(self.files[headers.begin + offset], self.channels, self.reading)
                 except UnreadableError as error:
                     self.unreadable[headers.begin + offset] = str(error)
                     bad.append(offset)
                     continue
                 self.has_read_picture |= is_picture
-                self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
+                values = raster.values if raster.valid is None else raster.values[raster.valid]
+                if values.size:
+                    self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
         offsets = offsets[~np.isin(offsets, bad)]
         for kind in np.unique(headers.kinds[offsets]).tolist():
             first = offsets[headers.kinds[offsets] == kind][0]

@@ -3,75 +3,97 @@
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from cyclegan.config import Reading
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.file_formats import file_format_of
-from cyclegan.images.formats import PICTURE_CHANNELS, Decoded, FileFormat, Header, ImageFormat
-from cyclegan.images.pillow import from_pillow
+from cyclegan.images.formats import PICTURE_CHANNELS, FileFormat, Header, ImageFormat, gives_channels
+from cyclegan.images.interpret import has_alpha, interpret
+from cyclegan.images.pillow import raster_of
+from cyclegan.images.raster import Raster
 from cyclegan.system.atomic import write_bytes
 from cyclegan.system.json_files import cut
 
+# Everything as the file says.
+_AS_IT_IS = Reading()
+
 
 def read_image(path: Path, channels: int, *, min_side: int = 0) -> Array:
-    """The image of a file as (H, W, channels), in the file's own depth.
+    """The values of `load_raster`, (H, W, channels)."""
+    return load_raster(path, channels, min_side=min_side).values
+
+
+def load_raster(
+    path: Path, channels: int, reading: Reading = _AS_IT_IS, *, min_side: int = 0, fallback: float | None = None
+) -> Raster:
+    """The image of a file with `channels`, in the file's own depth, upright, with its transparency and holes.
 
     8-bit files are converted to 1, 3 or 4 channels: grey is repeated, colour becomes luma, palettes and CMYK become
-    RGB, transparent pixels are composited on white (or kept as a fourth channel if `channels` is 4), EXIF rotation is
-    applied. Files of another depth or with other channels must have exactly `channels`.
+    RGB. Files of another depth or with other channels must have exactly `channels`, or one more that is transparency.
+    Colours with a profile become sRGB. Transparency becomes alpha (or a fourth channel if `channels` is 4), and fully
+    transparent pixels are holes, as are NaN, "no data" and what a mask leaves out; holes are filled.
+    reading: which bands and page, what marks holes, and a background for transparent pixels.
     min_side: if given, a format that can be decoded at reduced size is, with sides of at least so many pixels.
-    Raises InputError for other channels, for NaN or infinity, or if a package is missing; UnreadableError if the
+    fallback: fills parts of the image that are all hole; default: the middle of 8 bits, else 0.
+    Raises InputError for other channels, for infinite values, or if a package is missing; UnreadableError if the
     file cannot be decoded.
     """
-    decoded = _decode(path, min_side)
-    if isinstance(decoded, Image.Image):
-        if channels not in PICTURE_CHANNELS:
-            raise InputError(
-                f"{path} is an 8-bit image of mode {decoded.mode}, which can give 1, 3 or 4 channels; the model takes "
-                f"{channels}. Pass the channels of your images (--channels-a, --channels-b)."
-            )
-        with _decoding(path):
-            return from_pillow(decoded, channels)
-    if decoded.shape[2] != channels:
-        raise InputError(
-            f"{path} has {decoded.shape[2]} channel(s) of type {decoded.dtype}; the model takes {channels}. "
-            f"Pass --channels-a or --channels-b {decoded.shape[2]}, or convert the file."
-        )
-    if decoded.dtype.kind == "f" and not np.isfinite(decoded).all():
-        count = int(np.count_nonzero(~np.isfinite(decoded)))
-        raise InputError(f"{path} holds {count} values that are NaN or infinite; fill them with a number first.")
-    return decoded
+    decoded = _decode(path, reading.page, min_side)
+    with _decoding(path):
+        if isinstance(decoded, Image.Image):
+            if reading.bands is None and channels in PICTURE_CHANNELS:
+                return raster_of(decoded, channels, reading.background)
+            if reading.bands is None:
+                raise InputError(
+                    f"{path} is an 8-bit image of mode {decoded.mode}, which can give 1, 3 or 4 channels; the model "
+                    f"takes {channels}. Pass the channels of your images (--channels-a, --channels-b)."
+                )
+            decoded = raster_of(decoded, {"1": 1, "L": 1}.get(decoded.mode, 3))
+        return interpret(path, decoded, channels, reading, fallback)
 
 
 def read_as(path: Path, image_format: ImageFormat, other: ImageFormat | None = None) -> Array:
-    """The image of a file in the type and channels that a model takes, (H, W, C).
+    """The values of `read_raster`, (H, W, C)."""
+    return read_raster(path, image_format, other).values
+
+
+def read_raster(path: Path, image_format: ImageFormat, other: ImageFormat | None = None) -> Raster:
+    """The image of a file in the type and channels that a model takes, with its transparency and holes.
 
     other: what the model takes in its other direction, for the message. Raises InputError for a file of another type
     or with other channels; it is not converted, since its values would have no defined place in the model's range.
-    Raises UnreadableError as `read_image` does.
+    Raises UnreadableError as `load_raster` does.
     """
     try:
-        array = read_image(path, image_format.channels)
-        if str(array.dtype) == image_format.dtype:
-            return array
-        dtype, channels = str(array.dtype), None if array.dtype == np.uint8 else array.shape[2]
+        middle = (image_format.low + image_format.high) / 2
+        raster = load_raster(path, image_format.channels, image_format, fallback=middle)
+        if str(raster.values.dtype) == image_format.dtype:
+            return raster
+        dtype, channels = str(raster.values.dtype), None if raster.values.dtype == np.uint8 else raster.values.shape[2]
     except InputError:
-        _, _, dtype, channels = probe_image(path)
-        if _fits(dtype, channels, image_format):
-            raise  # for another reason, such as NaN
+        header = probe_image(path)
+        if image_format.bands is not None or _fits(header, image_format):
+            raise  # for another reason, such as infinite values
+        dtype, channels = header.dtype, header.channels
     found = f"{channels} x {dtype}" if channels is not None else "an 8-bit picture"
-    advice = "that is its other direction" if other and _fits(dtype, channels, other) else "convert the file"
+    is_other = other is not None and _fits(Header(0, 0, dtype, channels), other)
+    advice = "that is its other direction" if is_other else "convert the file"
+    if not is_other and dtype == image_format.dtype and (channels or 0) > image_format.channels:
+        bands = ",".join(map(str, range(1, image_format.channels + 1)))
+        advice = f"choose {image_format.channels} of its bands, such as --bands {bands}"
     raise InputError(f"{path} is {found}, and the model takes {image_format}: {advice}.")
 
 
-def _fits(dtype: str, channels: int | None, image_format: ImageFormat) -> bool:
-    if dtype != image_format.dtype:
+def _fits(header: Header, image_format: ImageFormat) -> bool:
+    if header.dtype != image_format.dtype:
         return False
-    return image_format.channels in PICTURE_CHANNELS if channels is None else channels == image_format.channels
+    return gives_channels(header.channels, header.has_alpha, image_format.channels)
 
 
 def probe_image(path: Path) -> Header:
@@ -87,44 +109,54 @@ def probe_image(path: Path) -> Header:
     if isinstance(decoded, Image.Image):
         width, height = ImageOps.exif_transpose(decoded).size
         return Header(height, width, "uint8", None)
-    return Header.of_array(decoded)
+    header = Header.of_array(decoded.values)
+    alpha = has_alpha(decoded)
+    if header.dtype == "uint8" and (header.channels or 0) - alpha in (1, 3):
+        return header._replace(channels=None)
+    return header._replace(has_alpha=alpha)
 
 
-def write_image(path: Path, array: Array) -> None:
-    """Write (H, W, C) in the format of the path's suffix, without loss of depth. JPEG has quality 95.
+def write_image(path: Path, image: Raster | Array) -> None:
+    """Write a Raster, or its values (H, W, C), in the format of the path's suffix without loss of depth.
 
-    The file is complete or absent. Raises InputError if the format cannot hold the array, or a package is missing.
+    JPEG has quality 95. What the format cannot keep beside the values is left out; see `FileFormat.keeps`. The file is
+    complete or absent. Raises InputError if the format cannot hold the values, or a package is missing.
     """
-    file_format = file_format_of(path)
+    raster = image if isinstance(image, Raster) else Raster(image)
+    array, file_format = raster.values, file_format_of(path)
     if file_format.write is None or not file_format.can_hold(array.shape[2], str(array.dtype)):
         raise InputError(f"{path.name}: {path.suffix} files cannot hold {array.shape[2]} channels of {array.dtype}.")
     buffer = io.BytesIO()
     try:
-        file_format.write(buffer, array)
+        file_format.write(buffer, raster)
     except ImportError as error:
         raise _missing_package(path, "writing", file_format, error) from None
     write_bytes(path, buffer.getbuffer())
 
 
-def _decode(path: Path, min_side: int = 0) -> Decoded:
-    """An 8-bit picture, or an array (H, W, C) in the byte order of this machine."""
+def _decode(path: Path, page: int | None = None, min_side: int = 0) -> Image.Image | Raster:
+    """An 8-bit picture, or all samples of a file in the byte order of this machine."""
     with _decoding(path):
         file_format = file_format_of(path)
-        if min_side and file_format.read_reduced is not None:
+        if page is not None and file_format.read_page is not None:
+            decoded = file_format.read_page(path, str(page))
+        elif min_side and file_format.read_reduced is not None:
             decoded = file_format.read_reduced(path, min_side)
         else:
             decoded = file_format.read(path)
-        if not isinstance(decoded, Image.Image | np.ndarray):
+        if isinstance(decoded, Image.Image):
+            return decoded
+        raster = Raster(decoded) if isinstance(decoded, np.ndarray) else decoded
+        if not isinstance(raster, Raster):
             raise TypeError(f"its reader returned {type(decoded).__name__}, not a Pillow image or a numpy array")
-    if isinstance(decoded, Image.Image):
-        return decoded
-    if decoded.ndim not in (2, 3) or 0 in decoded.shape or decoded.dtype.kind not in "uif":
+    array = raster.values
+    if array.ndim not in (2, 3) or 0 in array.shape or array.dtype.kind not in "uif":
         raise InputError(
-            f"{path} holds an array of shape {decoded.shape} and type {decoded.dtype}; "
+            f"{path} holds an array of shape {array.shape} and type {array.dtype}; "
             "expected (height, width) or (height, width, channels) of numbers."
         )
-    array = decoded[..., None] if decoded.ndim == 2 else decoded
-    return array.astype(array.dtype.newbyteorder("="), copy=False)
+    array = array[..., None] if array.ndim == 2 else array
+    return replace(raster, values=array.astype(array.dtype.newbyteorder("="), copy=False))
 
 
 @contextmanager

@@ -6,17 +6,20 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from cyclegan.images import Array, npy, pillow, tiff
-from cyclegan.images.formats import FileFormat
+from cyclegan.images import npy, pillow, tiff
+from cyclegan.images.formats import FileFormat, Kept
+from cyclegan.images.raster import Raster
 from cyclegan.images.tiff_regions import TILED_TIFF, TiffReader
 
 # A format that Pillow, or a plugin of it, reads.
 _of_pillow = partial(FileFormat, read=pillow.read, probe=pillow.probe, quick_probe=pillow.quick_probe, size=pillow.size)
 
 
-def _writer(format: str, **options: Any) -> Callable[[IO[bytes], Array], None]:
+def _writer(format: str, **options: Any) -> Callable[[IO[bytes], Raster], None]:
     return partial(pillow.write, format=format, **options)
 
+
+_ALL: frozenset[Kept] = frozenset(("alpha", "profile", "resolution", "description", "exif", "place", "nodata"))
 
 # JPEG, BMP and the like cannot keep transparency, WebP and AVIF have no grey.
 FILE_FORMATS: dict[str, FileFormat] = {
@@ -25,22 +28,38 @@ FILE_FORMATS: dict[str, FileFormat] = {
         read_reduced=pillow.read,
         write=_writer("JPEG", quality=95, subsampling=0),
         holds={"uint8": (1, 3)},
+        keeps=_ALL - {"alpha", "place", "nodata"},
     ),
     "png": _of_pillow(
         suffixes=(".png",),
         write=pillow.write_png,
         holds={"uint8": (1, 3, 4), "uint16": (1, 3, 4)},
+        keeps=_ALL - {"place", "nodata"},
         install="cyclegan[data]",
         install_reason="has 16-bit colour",
     ),
-    "webp": _of_pillow(suffixes=(".webp",), write=_writer("WEBP", quality=95), holds={"uint8": (3, 4)}),
-    "avif": _of_pillow(suffixes=(".avif",), write=_writer("AVIF", quality=95), holds={"uint8": (3, 4)}),
-    "bmp": _of_pillow(suffixes=(".bmp",), write=_writer("BMP"), holds={"uint8": (1, 3)}),
+    "webp": _of_pillow(
+        suffixes=(".webp",),
+        write=_writer("WEBP", quality=95),
+        holds={"uint8": (3, 4)},
+        keeps=frozenset(("alpha", "profile", "exif")),
+    ),
+    "avif": _of_pillow(
+        suffixes=(".avif",),
+        write=_writer("AVIF", quality=95),
+        holds={"uint8": (3, 4)},
+        keeps=frozenset(("alpha", "profile", "exif")),
+    ),
+    "bmp": _of_pillow(
+        suffixes=(".bmp",), write=_writer("BMP"), holds={"uint8": (1, 3)}, keeps=frozenset(("resolution",))
+    ),
     "tiff": FileFormat(
         suffixes=(".tif", ".tiff"),
         read=tiff.read,
+        read_page=tiff.read_page,
         write=tiff.write,
         holds=None,
+        keeps=_ALL - {"exif"},
         install="cyclegan[data]",
         install_reason="is a TIFF with more than 8 bits or 4 channels",
         probe=tiff.probe,

@@ -94,7 +94,8 @@ class FileFormat:
 
     suffixes: lower case, with their dot.
     read: decode a file: an 8-bit Pillow image, which is turned upright and converted to the channels that are wanted,
-        or an array (H, W) or (H, W, C) or a Raster in the file's own type, which must have the channels that are wanted.
+        or an array (H, W) or (H, W, C) or a Raster in the file's own type, which must have the channels that are
+        wanted.
     write: write a Raster to an open binary file. Without it the format is read only.
     holds: what `write` keeps without loss: numpy type -> numbers of channels, without alpha. None: everything.
     keeps: what else `write` keeps of a Raster.
@@ -104,6 +105,7 @@ class FileFormat:
     quick_probe: the header of a common file in a fraction of the time of `probe`, or None. For folders of millions.
     size: height and width as they are stored, never decoding; default: those of `probe`. For files larger than memory.
     read_reduced: like `read`, at a fraction of the size whose sides have at least so many pixels, in less time.
+    read_page: like `read`, the page of this name; where pages have no names, of this number, from 1 on.
     open_regions: open a file for reading by region, or None if it must be read as a whole.
     tiled_writer: how an image is written in tiles, so that it need not fit into memory.
     """
@@ -119,6 +121,7 @@ class FileFormat:
     quick_probe: Callable[[str], Header | None] = lambda _: None
     size: Callable[[str], tuple[int, int] | None] | None = None
     read_reduced: Callable[[Path, int], Decoded] | None = None
+    read_page: Callable[[Path, str], Decoded] | None = None
     open_regions: Callable[[Path, ImageFormat], RegionReader | None] = lambda _path, _format: None
     tiled_writer: TiledWriter | None = None
 

@@ -117,7 +117,7 @@ class HeaderIndex:
     keys: NDArray[np.uint64]  # (N,), sorted: hashes that identify the files
     sizes: NDArray[np.int32]  # (N, 2): height, width
     kinds: NDArray[np.int16]  # (N,): indices into `table`
-    table: list[tuple[str, int | None]]  # numpy type, channels
+    table: list[tuple[str, int | None, bool]]  # numpy type, channels, whether the last one is alpha
     changed: bool = False
 
     @classmethod
@@ -130,7 +130,8 @@ class HeaderIndex:
         try:
             found: dict[str, Any] = read_stored_arrays(path)
             channels = [None if count < 0 else int(count) for count in found["channels"].tolist()]
-            table = list(zip(map(str, found["dtypes"].tolist()), channels, strict=True))
+            alphas = map(bool, found["alphas"].tolist())
+            table = list(zip(map(str, found["dtypes"].tolist()), channels, alphas, strict=True))
             index = cls(found["keys"], found["sizes"], found["kinds"], table)
         except (UnreadableError, KeyError, ValueError, TypeError):
             return cls.empty()
@@ -148,7 +149,7 @@ class HeaderIndex:
             and types
             and bool((self.keys[:-1] < self.keys[1:]).all() and (self.sizes > 0).all())
             and bool((kinds >= 0).all() and (kinds < len(self.table)).all())
-            and all(_is_image_type(dtype) and channels != 0 for dtype, channels in self.table)
+            and all(_is_image_type(dtype) and channels != 0 for dtype, channels, _ in self.table)
         )
 
     def save(self, path: Path) -> None:
@@ -169,8 +170,9 @@ class HeaderIndex:
                 keys=self.keys,
                 sizes=self.sizes,
                 kinds=self.kinds,
-                dtypes=np.array([dtype for dtype, _ in self.table]),
-                channels=np.array([-1 if channels is None else channels for _, channels in self.table]),
+                dtypes=np.array([dtype for dtype, _, _ in self.table]),
+                channels=np.array([-1 if channels is None else channels for _, channels, _ in self.table]),
+                alphas=np.array([has_alpha for _, _, has_alpha in self.table], bool),
             )
         self.changed = False
 
@@ -216,7 +218,7 @@ def read_headers(files: FileList, index: HeaderIndex) -> Iterator[Headers]:
     table_lock = Lock()
 
     def kind_of(header: Header) -> int:
-        kind = header.dtype, header.channels
+        kind = header.dtype, header.channels, header.has_alpha
         with table_lock:
             if kind not in index.table:
                 index.table.append(kind)

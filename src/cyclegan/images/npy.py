@@ -12,6 +12,7 @@ import numpy as np
 from cyclegan.errors import UnreadableError, reason_of
 from cyclegan.images import Array
 from cyclegan.images.formats import Header
+from cyclegan.images.raster import Raster
 from cyclegan.system.zip_files import harm_in
 
 # The header of an .npy file is a Python literal, and some releases of Python (3.11.7 for one) count the depth of what
@@ -71,5 +72,5 @@ def size(path: str) -> tuple[int, int]:
     return height, width
 
 
-def write(file: IO[bytes], array: Array) -> None:
-    np.save(file, array)
+def write(file: IO[bytes], raster: Raster) -> None:
+    np.save(file, raster.values)

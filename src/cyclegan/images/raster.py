@@ -22,7 +22,8 @@ class Metadata:
     resolution: pixels per inch, across and down. exif: without orientation, because images are upright, and without
     thumbnail. tags: those of a GeoTIFF that say where the image lies on the earth and what its bands are.
     nodata: the number that marks holes in the file; may be NaN. extra_samples: meaning of the channels of a TIFF beyond
-    those of its colours: 0 unspecified, 1 alpha of premultiplied colours, 2 alpha.
+    those of its colours: 0 unspecified, 1 alpha of premultiplied colours, 2 alpha. band_names: one for each channel of
+    the file, if it names them.
     """
 
     profile: bytes | None = None
@@ -33,6 +34,7 @@ class Metadata:
     tags: tuple[Tag, ...] = ()
     nodata: float | None = None
     extra_samples: tuple[int, ...] | None = None
+    band_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

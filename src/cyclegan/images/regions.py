@@ -56,6 +56,27 @@ class ArraySource:
         return self.array[box.top : box.bottom, box.left : box.right]
 
 
+class RasterSource(ArraySource):
+    """A Raster in memory as a `RegionReader`."""
+
+    def __init__(self, raster: Raster) -> None:
+        super().__init__(raster.values)
+        self._raster, self.metadata = raster, raster.metadata
+
+    def read_raster(self, box: Box) -> Raster:
+        place = slice(box.top, box.bottom), slice(box.left, box.right)
+        alpha, valid = self._raster.alpha, self._raster.valid
+        return Raster(
+            self.read(box),
+            None if alpha is None else alpha[place],
+            None if valid is None else valid[place],
+            self.metadata,
+        )
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
 @dataclass(frozen=True)
 class TiledWriter:
     """How a format is written tile by tile.

@@ -1,64 +1,208 @@
 """TIFF files: 8-bit pictures by Pillow, everything else by tifffile."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
+from cyclegan.errors import InputError
 from cyclegan.images import Array, pillow
-from cyclegan.images.formats import Decoded, Header
+from cyclegan.images.formats import Header
+from cyclegan.images.raster import Mask, Metadata, Raster, Tag
+from cyclegan.images.tiff_tags import GDAL_NODATA, MIN_IS_WHITE, PALETTE, TiffLayout, TiffPage, invert, read_layout
+
+# Pages of which each is one plane of grey are the channels of one image, unless there are more of them than this.
+_MAX_PLANES = 64
 
 
-def read(path: Path) -> Decoded:
-    """An 8-bit picture of one page, or all pages and planes as channels, in their own type."""
+def read(path: Path) -> Raster:
+    """The samples of a file with one page, or all pages and planes of grey as channels, in their own type.
+
+    Raises InputError for several pages of colours.
+    """
+    layout = read_layout(path)
+    first = layout.pages[0]
+    if len(layout.pages) > 1:
+        if any(page.samples > 1 for page in layout.pages):
+            raise InputError(f"{path} has {len(layout.pages)} pages; choose one with --page, such as --page 1.")
+        return Raster(_read_series(path, layout), metadata=replace(first.metadata, extra_samples=None))
+    return _read_page(path, layout, first)
+
+
+def read_page(path: Path, page: str) -> Raster:
+    """One page of a file, counted from 1. Raises InputError if there is none of this number."""
+    layout = read_layout(path)
+    count = len(layout.pages)
+    if not page.isdigit() or not 1 <= int(page) <= count:
+        raise InputError(f"{path} has {count} page{'s' if count != 1 else ''}, and page {page} is asked for.")
+    return _read_page(path, layout, layout.pages[int(page) - 1])
+
+
+def _read_page(path: Path, layout: TiffLayout, page: TiffPage) -> Raster:
+    if page.is_picture and not layout.masks and (picture := _read_picture(path, page)) is not None:
+        if picture.mode == "1":
+            picture = picture.convert("L")
+        if picture.mode in ("L", "LA", "RGB", "RGBA"):
+            array = np.asarray(picture)
+            # Pillow has divided premultiplied colours by alpha.
+            metadata = replace(page.metadata, extra_samples=(2,)) if picture.mode == "RGBA" else page.metadata
+            return Raster(array if array.ndim == 3 else array[..., None], metadata=metadata)
+        # Palettes, CMYK and the like are colours only once they are converted.
+        picture.info["icc_profile"] = page.metadata.profile
+        found = pillow.raster_of(picture, 3)
+        metadata = replace(page.metadata, extra_samples=None, is_srgb=found.metadata.is_srgb)
+        return Raster(found.values, found.alpha, found.valid, metadata)
+    return _read_deep(path, layout, page)
+
+
+def _read_picture(path: Path, page: TiffPage) -> Image.Image | None:
+    """The page by Pillow, or None for a compression that it does not have."""
     try:
-        picture = pillow.read_eight_bit(path)
-    except UnidentifiedImageError:  # a kind of TIFF for which Pillow has no mode
-        picture = None
-    return _read_deep(path) if picture is None else picture
+        return pillow.read_eight_bit(path, page.position)
+    except UnidentifiedImageError:
+        return None
+    except OSError as error:
+        if "not available" in str(error):
+            return None
+        raise
 
 
-def _read_deep(path: Path) -> Array:
+def _read_deep(path: Path, layout: TiffLayout, page: TiffPage) -> Raster:
+    import tifffile
+
+    if page.photometric == PALETTE:
+        raise InputError(f"{path} is a palette of {page.bits} bits, which is not read; convert the file to colours.")
+    with tifffile.TiffFile(path) as file:
+        if len(layout.pages) == 1:
+            series = file.series[0]
+            array, axes = series.asarray(), series.axes
+        else:
+            array, axes = file.pages[page.position].asarray(), file.pages[page.position].axes
+        mask = _read_mask(file, layout, page)
+    array = _channels_last(array, axes)
+    if page.photometric == MIN_IS_WHITE:
+        array = invert(array, page.bits)
+    if array.dtype == np.bool_:
+        array = array.astype(np.uint8) * 255
+    array = pillow.upright(array, page.orientation) if array.ndim == 3 else array
+    valid: Mask | None = None
+    if mask is not None:
+        valid = pillow.upright(mask[..., None], page.orientation)[..., 0].astype(np.bool_)
+    return Raster(array, valid=valid, metadata=page.metadata)
+
+
+def _read_series(path: Path, layout: TiffLayout) -> Array:
+    """All pages of grey as channels."""
     import tifffile
 
     with tifffile.TiffFile(path) as file:
         series = file.series[0]
         array, axes = series.asarray(), series.axes
-    # Planes and pages become channels: move the first axis behind rows and columns.
+    array = _channels_last(array, axes)
+    return invert(array, layout.pages[0].bits) if layout.pages[0].photometric == MIN_IS_WHITE else array
+
+
+def _channels_last(array: Array, axes: str) -> Array:
+    """(H, W) or (H, W, C) from the planes or pages of a file."""
     if array.ndim == 3 and axes.endswith("YX"):
         array = np.moveaxis(array, 0, -1)
-    return np.asarray(array)
+    return array[..., None] if array.ndim == 2 else np.asarray(array)
+
+
+def _read_mask(file: Any, layout: TiffLayout, page: TiffPage) -> Mask | None:
+    """The mask that belongs to a page: the one that follows it, of its size. True is valid."""
+    for position in layout.masks:
+        found = file.pages[position]
+        if position > page.position and (found.imagelength, found.imagewidth) == (page.height, page.width):
+            mask: Mask = np.asarray(found.asarray()) > 0
+            return None if mask.all() else mask
+    return None
 
 
 def probe(path: Path) -> Header | None:
-    try:
-        return pillow.probe(path)
-    except UnidentifiedImageError:
+    """The header, from the tags of the file; None for an unusual file, which must be read for it."""
+    layout = read_layout(path)
+    page = layout.pages[0]
+    height, width = (page.width, page.height) if page.orientation >= 5 else (page.height, page.width)
+    is_hyperstack = (page.metadata.description or "").startswith("ImageJ=")
+    if page.dtype is None or len(layout.pages) > 1 or is_hyperstack:
         return None
+    colours = page.samples - page.has_alpha
+    if page.is_picture or (page.dtype == "uint8" and colours in (1, 3)):
+        return Header(height, width, "uint8", None)
+    return Header(height, width, page.dtype, page.samples, page.has_alpha)
 
 
 def size(path: str) -> tuple[int, int]:
-    try:
-        with Image.open(path) as picture:
-            return picture.height, picture.width
-    except UnidentifiedImageError:
-        import tifffile
-
-        with tifffile.TiffFile(path) as file:
-            page: Any = file.pages[0]
-            return int(page.imagelength), int(page.imagewidth)
+    """Height and width as they are stored."""
+    page = read_layout(Path(path)).pages[0]
+    return page.height, page.width
 
 
-def write(file: IO[bytes], array: Array) -> None:
-    """Write any type and number of channels. 8-bit pictures are written by Pillow, without tifffile."""
-    channels = array.shape[2]
-    if array.dtype == np.uint8 and channels in (1, 3, 4):
-        pillow.to_pillow(array).save(file, "TIFF")
+def write(file: IO[bytes], raster: Raster) -> None:
+    """Write any type and number of channels, and all metadata. 8-bit pictures are written by Pillow."""
+    values, metadata = pillow.with_alpha(raster), raster.metadata
+    channels, colours = values.shape[2], raster.values.shape[2]
+    extra = extra_samples(colours, str(values.dtype), metadata, has_alpha=raster.alpha is not None)
+    if values.dtype == np.uint8 and (channels, extra) in ((1, ()), (2, (2,)), (3, ()), (4, (2,))):
+        picture = pillow.to_pillow(values)
+        picture.save(file, "TIFF", tiffinfo=_directory(metadata))
         return
     import tifffile
 
-    planar = channels not in (1, 3, 4)
-    pixels = array[..., 0] if channels == 1 else np.moveaxis(array, -1, 0) if planar else array
-    kind = "rgb" if channels in (3, 4) else "minisblack"
-    tifffile.imwrite(file, pixels, photometric=kind, planarconfig="separate" if planar else None)
+    planar = channels not in (1, 3, 4) and raster.alpha is None
+    pixels = values[..., 0] if channels == 1 else np.moveaxis(values, -1, 0) if planar else values
+    tifffile.imwrite(
+        file,
+        pixels,
+        photometric="rgb" if colours in (3, 4) else "minisblack",
+        planarconfig="separate" if planar else "contig" if channels > 1 else None,
+        extrasamples=extra or None,
+        metadata=None,
+        **tifffile_options(metadata),
+    )
+
+
+def extra_samples(colours: int, dtype: str, metadata: Metadata, *, has_alpha: bool) -> tuple[int, ...]:
+    """The meaning of the channels beyond grey or RGB, alpha last. colours: channels without alpha."""
+    count = colours - (3 if colours in (3, 4) else 1)
+    given = metadata.extra_samples or ()
+    # Where the input does not say, a fourth 8-bit channel is transparency, as in a PNG.
+    default = (2,) if colours == 4 and dtype == "uint8" and not has_alpha else (0,) * count
+    return (*(given if len(given) == count else default), *((2,) if has_alpha else ()))
+
+
+def nodata_text(nodata: float) -> str:
+    """The number as GDAL writes it into its tag."""
+    return str(int(nodata)) if nodata == nodata and abs(nodata) < 1e15 and nodata == int(nodata) else f"{nodata:.17g}"
+
+
+def _all_tags(metadata: Metadata) -> list[Tag]:
+    nodata = [] if metadata.nodata is None else [(GDAL_NODATA, 2, 0, nodata_text(metadata.nodata), True)]
+    profile = [] if metadata.profile is None else [(34675, 7, len(metadata.profile), metadata.profile, True)]
+    return [*metadata.tags, *nodata, *profile]
+
+
+def tifffile_options(metadata: Metadata) -> dict[str, Any]:
+    """The arguments with which tifffile writes the metadata."""
+    options: dict[str, Any] = {"extratags": _all_tags(metadata), "software": "cyclegan"}
+    if metadata.resolution is not None:
+        options |= {"resolution": metadata.resolution, "resolutionunit": 2}
+    if metadata.description is not None:
+        options["description"] = metadata.description.encode()
+    return options
+
+
+def _directory(metadata: Metadata) -> TiffImagePlugin.ImageFileDirectory_v2:
+    """The metadata as Pillow writes it."""
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    for code, kind, _, value, _ in _all_tags(metadata):
+        tags.tagtype[code] = kind
+        tags[code] = value
+    if metadata.resolution is not None:
+        tags[282], tags[283], tags[296] = *metadata.resolution, 2
+    if metadata.description is not None:
+        tags[270] = metadata.description
+    return tags

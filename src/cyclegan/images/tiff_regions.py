@@ -13,14 +13,16 @@ from numpy.typing import NDArray
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.formats import ImageFormat
-from cyclegan.images.regions import Box, Tag, TiledWriter
+from cyclegan.images.holes import BLOCK
+from cyclegan.images.interpret import interpret
+from cyclegan.images.raster import Metadata, Raster
+from cyclegan.images.regions import Box, TiledWriter
+from cyclegan.images.tiff import extra_samples, tifffile_options
+from cyclegan.images.tiff_tags import MIN_IS_BLACK, MIN_IS_WHITE, RGB, YCBCR, TiffPage, invert, read_layout
 from cyclegan.system.atomic import atomic_path
 
 # Decoded strips and tiles that are kept, since neighbouring regions read the same ones.
 _CACHE_BYTES = 256 * 2**20
-
-# Where a picture lies on the earth: ModelPixelScale, ModelTiepoint, ModelTransformation and the GeoKeys.
-_GEO_TAGS = (33550, 33922, 34264, 34735, 34736, 34737)
 
 # A file with larger strips or tiles is not read by region.
 _MAX_SEGMENT_BYTES = 64 * 2**20
@@ -29,8 +31,9 @@ _MAX_SEGMENT_BYTES = 64 * 2**20
 class TiffReader:
     """One page of a TIFF by region, (h, w, C). Memory is bounded by one row of its strips or tiles."""
 
-    def __init__(self, file: Any, page: Any, path: Path, channels: int) -> None:
-        self._file, self._page, self._path, self._channels = file, page, path, channels
+    def __init__(self, file: Any, page: Any, path: Path, image_format: ImageFormat, described: TiffPage) -> None:
+        self._file, self._page, self._path, self._format, self._described = file, page, path, image_format, described
+        self.metadata = described.metadata
         self.height, self.width = int(page.imagelength), int(page.imagewidth)
         self._is_planar = page.planarconfig == 2 and page.samplesperpixel > 1
         if page.is_tiled:
@@ -44,7 +47,7 @@ class TiffReader:
     def open(cls, path: Path, image_format: ImageFormat) -> "TiffReader | None":
         """None for a file that must be read as a whole: a palette, several pages, a single strip; or without tifffile.
 
-        Raises UnreadableError if it is damaged.
+        Raises UnreadableError if it is damaged, InputError for other channels than those of the format.
         """
         try:
             import tifffile
@@ -65,33 +68,84 @@ class TiffReader:
 
     @classmethod
     def _of(cls, file: Any, path: Path, image_format: ImageFormat) -> "TiffReader | None":
-        page: Any = file.pages[0]
+        layout = read_layout(path)
+        number = image_format.page or 1
+        if (image_format.page is None and len(layout.pages) > 1) or number > len(layout.pages) or layout.masks:
+            return None
+        described = layout.pages[number - 1]
+        page: Any = file.pages[described.position]
         samples, dtype = int(page.samplesperpixel), page.dtype
         is_plain = (
-            len(file.series) == 1
-            and len(file.series[0].pages) == 1
-            and dtype is not None
+            dtype is not None
             and dtype.name == image_format.dtype
+            and described.dtype == image_format.dtype
+            and described.bits == 8 * dtype.itemsize
             and getattr(page, "imagedepth", 1) == 1
-            and page.tags.valueof(274, 1) == 1  # upright
-            and (page.photometric in (1, 2) or (page.photometric == 6 and page.compression == 7))
-            and (samples == image_format.channels or (samples, image_format.channels, dtype.name) == (1, 3, "uint8"))
+            and described.orientation == 1
+            and not (described.metadata.description or "").startswith("ImageJ=")
+            and (
+                page.photometric in (MIN_IS_WHITE, MIN_IS_BLACK, RGB)
+                or (page.photometric == YCBCR and page.compression == 7)
+            )
         )
         if not is_plain:
             return None
-        source = cls(file, page, path, image_format.channels)
-        return source if source._rows * source._columns * samples * dtype.itemsize <= _MAX_SEGMENT_BYTES else None
+        source = cls(file, page, path, image_format, described)
+        if source._rows * source._columns * samples * dtype.itemsize > _MAX_SEGMENT_BYTES:
+            return None
+        try:  # reading the whole file says why its channels are not those of the model
+            pixel = Raster(np.zeros((1, 1, samples), dtype), metadata=described.metadata)
+            source.metadata = interpret(path, pixel, image_format.channels, image_format).metadata
+        except InputError:
+            return None
+        return source
 
     def close(self) -> None:
         self._file.close()
 
-    def geo_tags(self) -> list[Tag]:
-        """The tags that say where the image lies on the earth, for `write_tiff`."""
-        tags = [self._page.tags[code] for code in _GEO_TAGS if code in self._page.tags]
-        return [(tag.code, int(tag.dtype), tag.count, tag.value, True) for tag in tags]
-
     def read(self, box: Box) -> Array:
-        """Raises InputError for NaN or infinity, UnreadableError if a strip or tile is damaged."""
+        """The values of `read_raster`."""
+        return self.read_raster(box).values
+
+    def read_raster(self, box: Box) -> Raster:
+        """Raises InputError for infinity, UnreadableError if a strip or tile is damaged."""
+        # Holes are filled in aligned squares, so that a pixel does not depend on the box.
+        grown = box
+        if self._may_have_holes():
+            grown = Box(
+                box.top // BLOCK * BLOCK,
+                min(-(-box.bottom // BLOCK) * BLOCK, self.height),
+                box.left // BLOCK * BLOCK,
+                min(-(-box.right // BLOCK) * BLOCK, self.width),
+            )
+        image_format = self._format
+        middle = (image_format.low + image_format.high) / 2
+        samples = Raster(self._samples(grown), metadata=self._described.metadata)
+        raster = interpret(self._path, samples, image_format.channels, image_format, middle)
+        if grown == box:
+            return raster
+        inside = (
+            slice(box.top - grown.top, box.bottom - grown.top),
+            slice(box.left - grown.left, box.right - grown.left),
+        )
+        valid = None if raster.valid is None else raster.valid[inside]
+        return Raster(
+            raster.values[inside],
+            None if raster.alpha is None else raster.alpha[inside],
+            None if valid is None or valid.all() else valid,
+            raster.metadata,
+        )
+
+    def _may_have_holes(self) -> bool:
+        described = self._described
+        return (
+            described.has_alpha
+            or self._page.dtype.kind == "f"
+            or self._format.nodata_of(described.metadata.nodata) is not None
+        )
+
+    def _samples(self, box: Box) -> Array:
+        """All samples of a box, (h, w, C)."""
         samples = int(self._page.samplesperpixel)
         result = np.empty((box.bottom - box.top, box.right - box.left, samples), self._page.dtype)
         for plane in range(samples if self._is_planar else 1):
@@ -99,9 +153,9 @@ class TiffReader:
             for row in range(box.top // self._rows, -(-box.bottom // self._rows)):
                 for column in range(box.left // self._columns, -(-box.right // self._columns)):
                     self._copy(plane, row, column, box, part)
-        if result.dtype.kind == "f" and not np.isfinite(result).all():
-            raise InputError(f"{self._path} holds values that are NaN or infinite; fill them with a number first.")
-        return result.repeat(3, -1) if samples == 1 and self._channels == 3 else result
+        is_inverted = self._described.photometric == MIN_IS_WHITE
+        inverted: Array = invert(result, self._described.bits) if is_inverted else result
+        return inverted
 
     def _copy(self, plane: int, row: int, column: int, box: Box, out: Array) -> None:
         segment = self._segment((plane * self._down + row) * self._across + column)
@@ -141,6 +195,8 @@ def _reading(path: Path) -> Iterator[None]:
     """Turn every error that a decoder raises into an UnreadableError that names the file."""
     try:
         yield
+    except (InputError, UnreadableError):
+        raise
     except (OSError, MemoryError) as error:
         raise UnreadableError(f"{path} cannot be read: {error}") from error
     except Exception as error:
@@ -168,13 +224,20 @@ def encode_rows(row: NDArray[Any], side: int) -> list[bytes]:
 
 
 def write_tiff(
-    path: Path, tiles: Iterable[bytes], shape: tuple[int, int, int], dtype: str, side: int, tags: list[Tag]
+    path: Path,
+    tiles: Iterable[bytes],
+    shape: tuple[int, int, int],
+    dtype: str,
+    side: int,
+    has_alpha: bool,
+    metadata: Metadata,
 ) -> None:
     """Write a tiled BigTIFF with deflate from what `encode_rows` returned for the whole image; complete or absent."""
     import tifffile
 
     height, width, channels = shape
-    is_colour = channels in (3, 4)
+    colours = channels - has_alpha
+    extra = extra_samples(colours, dtype, metadata, has_alpha=has_alpha)
     with atomic_path(path) as partial, tifffile.TiffWriter(partial, bigtiff=True, byteorder="<") as writer:
         writer.write(
             iter(tiles),
@@ -183,12 +246,11 @@ def write_tiff(
             tile=(side, side),
             compression="adobe_deflate",
             predictor=np.dtype(dtype).kind in "ui",
-            photometric="rgb" if is_colour else "minisblack",
+            photometric="rgb" if colours in (3, 4) else "minisblack",
             planarconfig=None if channels == 1 else "contig",
-            extrasamples=["unassalpha"] if channels == 4 else None,
+            extrasamples=extra or None,
             metadata=None,
-            software="cyclegan",
-            extratags=tags,
+            **tifffile_options(metadata),
         )
 
 

@@ -209,7 +209,8 @@ def _ignored(root: Path) -> dict[str, int]:
 
 
 def _look(path: Path, root: Path) -> _Seen:
-    _, _, dtype, deep_channels = probe_image(path)
+    header = probe_image(path)
+    dtype, deep_channels = header.dtype, header.channels
     array = read_image(path, deep_channels or 3)
     file_format, mode = _name_format(path)
     height, width = array.shape[:2]
@@ -329,7 +330,8 @@ def picture(report: FolderReport, file: Path) -> Image.Image:
 def _tensor(report: FolderReport, file: Path, side: int | None = None) -> Tensor:
     """(3, H, W) in [-1, 1]; resized to a square if a side is given."""
     path = report.root / file
-    _, _, dtype, deep_channels = probe_image(path)
+    header = probe_image(path)
+    dtype, deep_channels = header.dtype, header.channels
     array = three_channels(read_image(path, deep_channels or 3))
     if side is not None:
         array = resize(array, side, side)

@@ -140,8 +140,24 @@ def _scan(
             status.update(f"Looking at the images ... {count:,}")
 
         return (
-            scan_folder(folders.a, model.channels_a, data.range_a, data, index=index_a, on_files=show),
-            scan_folder(folders.b, model.channels_b, data.range_b, data, index=index_b, on_files=show),
+            scan_folder(
+                folders.a,
+                model.channels_a,
+                data.range_a,
+                data,
+                reading=data.reading("a"),
+                index=index_a,
+                on_files=show,
+            ),
+            scan_folder(
+                folders.b,
+                model.channels_b,
+                data.range_b,
+                data,
+                reading=data.reading("b"),
+                index=index_b,
+                on_files=show,
+            ),
         )
 
 

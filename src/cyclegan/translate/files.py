@@ -4,18 +4,23 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from cyclegan.errors import InputError, UnreadableError, reason_of, remedy_sentence
 from cyclegan.images import Array
-from cyclegan.images.codecs import read_as, write_image
+from cyclegan.images.codecs import read_raster, write_image
+from cyclegan.images.file_formats import file_format_of
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.headers import decoded_bytes
+from cyclegan.images.output import make_output
+from cyclegan.images.raster import Raster
 from cyclegan.images.resizing import cast, resize, scale
 from cyclegan.system.prefetch import MAX_BYTES, num_cores, prefetch
+from cyclegan.translate.carried import Carried
 from cyclegan.translate.plan import sequences
 from cyclegan.translate.stabilise import MEMORY_FRAMES
 from cyclegan.translate.translator import Translator
@@ -26,13 +31,17 @@ _MAX_THREADS = 8
 
 @dataclass(frozen=True)
 class _Image:
-    """A decoded file. height, width: of the file; the array is at the network's scale."""
+    """A decoded file. height, width: of the file; the array is at the network's scale.
+
+    given: its transparency, holes and metadata, without its values.
+    """
 
     source: Path
     target: Path
     height: int
     width: int
     array: Array
+    given: Raster
 
 
 def translate_files(
@@ -44,15 +53,20 @@ def translate_files(
     scale_width: int | None = None,
     stabilise: bool = False,
     memory_frames: float = MEMORY_FRAMES,
+    keep_profile: bool = False,
+    background: str | None = None,
     on_done: Callable[[Path], None] = lambda _: None,
+    on_note: Callable[[str], None] = lambda _: None,
 ) -> list[tuple[Path, str]]:
     """Translate and write every file of a plan. Returns the files that could not be translated, with reasons.
 
     These are files that cannot be read, and images whose translation is not finite.
 
     Threads decode files ahead of the network and write results behind it, a few at a time.
-    batch_size, short_side, scale_width, stabilise, memory_frames: as in `cyclegan.translate.folder.translate_folder`.
-    on_done: called with each source that is written or skipped.
+    batch_size, short_side, scale_width, stabilise, memory_frames, keep_profile, background: as in
+    `cyclegan.translate.folder.translate_folder`.
+    on_done: called with each source that is written or skipped. on_note: called with sentences on what was converted,
+    and on what results cannot keep.
     Raises InputError if both short_side and scale_width are given, or if a result cannot be written.
     """
     if short_side is not None and scale_width is not None:
@@ -62,9 +76,10 @@ def translate_files(
     num_threads = min(_MAX_THREADS, num_cores())
 
     def read(item: tuple[Path, Path]) -> _Image:
-        array = read_as(item[0], translator.source, translator.target)
+        raster = read_raster(item[0], translator.source, translator.target)
+        array = raster.values
         scaled = scale(array, short_side=short_side, width=scale_width)
-        return _Image(*item, array.shape[0], array.shape[1], scaled)
+        return _Image(*item, array.shape[0], array.shape[1], scaled, replace(raster, values=array[:0]))
 
     # One queue for all parts, so that the network does not wait at the end of each.
     reading = prefetch(
@@ -109,9 +124,13 @@ def translate_files(
                     yield image, np.asarray(result)
 
     try:
-        _write_all(results(), translator.target, num_threads, on_done)
+        carried = Carried(keep_profile=keep_profile)
+        write = partial(_write, translator.target, carried, keep_profile, background)
+        _write_all(results(), write, translator.target, num_threads, on_done)
     finally:
         reading.close()
+    for sentence in carried.sentences():
+        on_note(sentence)
     return failed
 
 
@@ -132,20 +151,30 @@ def _grouped_by_size(images: Iterable[_Image], batch_size: int) -> Iterator[_Ima
         yield from ready
 
 
+def _write(
+    target: ImageFormat, carried: Carried, keep_profile: bool, background: str | None, image: _Image, array: Array
+) -> None:
+    """Write a result at the size of its file, with what belongs to the image."""
+    array = resize(array, image.height, image.width)
+    if array.dtype.kind == "f":  # bicubic resizing overshoots at edges
+        array = array.clip(target.low, target.high)
+    array, file_format = cast(array, target.dtype), file_format_of(image.target)
+    output, lost = make_output(
+        array, image.given, target, file_format, keep_profile=keep_profile, background=background
+    )
+    write_image(image.target, output)
+    carried.add(image.given, lost, image.target.suffix)
+
+
 def _write_all(
     results: Iterable[tuple[_Image, Array]],
+    write: Callable[[_Image, Array], None],
     image_format: ImageFormat,
     num_threads: int,
     on_done: Callable[[Path], None],
 ) -> None:
     """Write results in threads, at the size of their files. Raises InputError if the disk is full."""
     num_done = 0
-
-    def write(image: _Image, array: Array) -> None:
-        array = resize(array, image.height, image.width)
-        if array.dtype.kind == "f":  # bicubic resizing overshoots at edges
-            array = array.clip(image_format.low, image_format.high)
-        write_image(image.target, cast(array, image_format.dtype))
 
     def finish() -> None:
         nonlocal num_done

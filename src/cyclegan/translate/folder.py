@@ -32,6 +32,11 @@ class TranslateOptions:
     statistics: StatisticsKind = "exact"
     stabilise: bool = False
     memory_frames: float | None = None
+    bands: str | None = None
+    nodata: float | str | None = None
+    page: int | None = None
+    background: str | None = None
+    keep_profile: bool = False
 
     def check(self, name_of: Callable[[str], str] = str) -> None:
         """Raises InputError for values that cannot be used. name_of: a field -> its name in the message."""
@@ -45,6 +50,7 @@ class TranslateOptions:
             )
         check_int(name_of("batch_size"), self.batch_size, least=1)
         check_bool(name_of("stabilise"), self.stabilise)
+        check_bool(name_of("keep_profile"), self.keep_profile)
         check_choice(name_of("statistics"), self.statistics, ("exact", "crops", "reduced"))
         if self.memory_frames is not None:
             if not self.stabilise:
@@ -60,6 +66,12 @@ class TranslateOptions:
                 f"{name_of('tile')} {self.tile} is for images by themselves and at their own size, "
                 f"{name_of('stabilise') if self.stabilise else scaling} is not; give one."
             )
+
+    def apply_reading(self, translator: Translator) -> Translator:
+        """The translator, which reads files as these options say. Raises InputError for a bad value."""
+        changes = {name: getattr(self, name) for name in ("bands", "nodata", "page", "background")}
+        changes = {name: value for name, value in changes.items() if value is not None}
+        return translator.with_reading(**changes) if changes else translator
 
     @property
     def network_options(self) -> dict[str, Any]:
@@ -104,6 +116,11 @@ def translate_folder(
     statistics: StatisticsKind = "exact",
     stabilise: bool = False,
     memory_frames: float | None = None,
+    bands: str | None = None,
+    nodata: float | str | None = None,
+    page: int | None = None,
+    background: str | None = None,
+    keep_profile: bool = False,
     max_images: int | None = None,
     progress: FolderProgress | None = None,
 ) -> FolderResult:
@@ -121,13 +138,30 @@ def translate_folder(
     memory as a whole; None: never. statistics: what tiles are normalised with, see `translate_large`.
     stabilise: each folder is a sequence of frames, and flicker is reduced; memory_frames: its time constant in frames
     (default 6).
+    bands, nodata, page: which bands and which page of a file are read, and the value that marks its holes (a number,
+    nan or none), instead of what the model was trained with.
+    background: colour behind transparent pixels, such as white; default: transparency is carried over to the result.
+    keep_profile: convert results back to the colour profile of their input; default: results are sRGB.
     max_images: translate only the first images.
     progress: receives reports during the work.
 
     Images that cannot be read are skipped and returned with the reason. Raises InputError for options, a model or
     inputs that cannot be used, and if the results cannot be written.
     """
-    options = TranslateOptions(batch_size, short_side, scale_width, tile, statistics, stabilise, memory_frames)
+    options = TranslateOptions(
+        batch_size,
+        short_side,
+        scale_width,
+        tile,
+        statistics,
+        stabilise,
+        memory_frames,
+        bands,
+        nodata,
+        page,
+        background,
+        keep_profile,
+    )
     options.check()
     if max_images is not None:
         check_int("max_images", max_images, least=1)
@@ -144,6 +178,7 @@ def translate_folder(
         )
     elif direction not in (None, model.direction):
         raise InputError(f"The translator translates {model.direction}, and direction is {direction}; leave it out.")
+    model = options.apply_reading(model)
     progress = progress or FolderProgress()
     options = without_useless_stabilising(options, model, progress)
     plan = plan_outputs(paths, out, model)[:max_images]
@@ -227,7 +262,18 @@ def _translate_whole(
         why = f"no sequence of frames, so stabilising does nothing for {'it' if one else 'them'}"
         progress.note(f"{which}: {why}.")
     with progress.translating(len(plan)) as on_done:
-        skipped = translate_files(translator, plan, on_done=on_done, **options.network_options)
+        notes: list[str] = []
+        skipped = translate_files(
+            translator,
+            plan,
+            keep_profile=options.keep_profile,
+            background=options.background,
+            on_done=on_done,
+            on_note=notes.append,
+            **options.network_options,
+        )
+    for note in notes:
+        progress.note(note)
     if skipped:
         progress.skipped(skipped, len(plan))
     progress.written(len(plan) - len(skipped), None, None)
@@ -243,7 +289,14 @@ def _translate_in_tiles(
         progress.note(f"{source} is too large to be translated as a whole: in tiles of {tile} pixels, in float32.")
     with progress.translating_large(source, target) as on_progress:
         notes = translate_large(
-            translator, source, target, tile=tile, statistics=options.statistics, on_progress=on_progress
+            translator,
+            source,
+            target,
+            tile=tile,
+            statistics=options.statistics,
+            keep_profile=options.keep_profile,
+            background=options.background,
+            on_progress=on_progress,
         ).notes
     for note in notes:
         progress.note(note)

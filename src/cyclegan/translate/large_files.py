@@ -17,11 +17,15 @@ from numpy.typing import NDArray
 from cyclegan._version import __version__
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
-from cyclegan.images.codecs import read_as, write_image
+from cyclegan.images.codecs import read_raster, write_image
 from cyclegan.images.file_formats import file_format_of
 from cyclegan.images.file_list import FileList
 from cyclegan.images.headers import image_size, read_sizes, without_pixel_limit
-from cyclegan.images.regions import ArraySource, ImageSource, Tag, TiledWriter
+from cyclegan.images.output import make_output
+from cyclegan.images.pillow import with_alpha
+from cyclegan.images.raster import Raster
+from cyclegan.images.regions import ArraySource, Box, ImageSource, RasterSource, RegionReader, TiledWriter
+from cyclegan.translate.carried import Carried
 from cyclegan.translate.partial_result import PartialResult
 from cyclegan.translate.progress import OnProgress
 from cyclegan.translate.tiling.budget import available_bytes, choose_plan, plans, tiled_bytes, untiled_bytes
@@ -79,6 +83,8 @@ def translate_large(
     *,
     tile: int = TILE,
     statistics: StatisticsKind = "exact",
+    keep_profile: bool = False,
+    background: str | None = None,
     on_progress: OnProgress = lambda _what, _share: None,
     save_seconds: float = SAVE_SECONDS,
 ) -> LargeResult:
@@ -86,8 +92,8 @@ def translate_large(
 
     statistics: `exact` uses those of the whole image, so that the result equals the one without tiles. `crops` and
     `reduced` approximate them from full-resolution crops or a reduced image, faster and with less memory.
-    A TIFF is read by region. A TIFF is written as a tiled BigTIFF with the georeference of the input; its finished rows
-    are kept in a hidden folder beside it, and the same call resumes after the last one.
+    A TIFF is read by region. A TIFF is written as a tiled BigTIFF; its finished rows are kept in a hidden folder beside
+    it, and the same call resumes after the last one. keep_profile, background: as in `make_output`.
     Raises InputError before any work if it does not fit into memory, UnreadableError if the file is damaged.
     """
     check_tile(tile, translator.original)
@@ -96,13 +102,17 @@ def translate_large(
         tile = max(tile // writer.multiple * writer.multiple, writer.multiple)
     if not has_instance_norm(translator.original):
         statistics = "exact"  # there are none to gather
-    translation = _TiledTranslation(translator, source, target, tile, statistics, writer, on_progress, save_seconds)
-    with translation.open_source() as (image, tags):
+    translation = _TiledTranslation(
+        translator, source, target, tile, statistics, writer, keep_profile, background, on_progress, save_seconds
+    )
+    with translation.open_source() as image:
         plan = translation.choose_plan(image.height, image.width)
         if writer is None:
-            write_image(target, np.concatenate(list(translation.rows(image, plan, None))))
-            return LargeResult()
-        return LargeResult(translation.write_tiles(image, plan, writer, tags))
+            values = np.concatenate(list(translation.rows(image, plan, None)))
+            output, carried = translation.finish(values, image.read_raster(Box(0, image.height, 0, image.width)))
+            write_image(target, output)
+            return LargeResult(carried.sentences())
+        return LargeResult(translation.write_tiles(image, plan, writer))
 
 
 def _tiled_writer(target: Path) -> TiledWriter | None:
@@ -138,24 +148,26 @@ class _TiledTranslation:
     tile: int
     statistics: StatisticsKind
     writer: TiledWriter | None
+    keep_profile: bool
+    background: str | None
     on_progress: OnProgress
     save_seconds: float
 
     @contextlib.contextmanager
-    def open_source(self) -> Iterator[tuple[ImageSource, list[Tag]]]:
-        """The input by region where its format allows that, else decoded, with the tags of its georeference."""
+    def open_source(self) -> Iterator[RegionReader]:
+        """The input by region where its format allows that, else decoded."""
         source_format = self.translator.source
         reader = file_format_of(self.source).open_regions(self.source, source_format)
         if reader is not None:
             with contextlib.closing(reader):
-                yield reader, reader.geo_tags()
+                yield reader
             return
         size = image_size(self.source)
         if size is not None:
             self.choose_plan(*size, decoded_bytes=size[0] * size[1] * source_format.pixel_bytes)  # before decoding
         with without_pixel_limit():
-            array = read_as(self.source, source_format, self.translator.target)
-        yield ArraySource(array), []
+            raster = read_raster(self.source, source_format, self.translator.target)
+        yield RasterSource(raster)
 
     def choose_plan(self, height: int, width: int, *, decoded_bytes: int = 0) -> TilingPlan:
         """The fastest plan that fits into memory. decoded_bytes: of an input that is still to be decoded.
@@ -188,7 +200,21 @@ class _TiledTranslation:
             return 0
         return decoded_bytes + row_bytes(self.translator, width, height if self.writer is None else self.tile)
 
-    def write_tiles(self, image: ImageSource, plan: TilingPlan, writer: TiledWriter, tags: list[Tag]) -> list[str]:
+    def finish(self, values: Array, given: Raster) -> tuple[Raster, Carried]:
+        """Rows of the result as they are written, with what belongs to the same rows of the input."""
+        output, lost = make_output(
+            values,
+            given,
+            self.translator.target,
+            file_format_of(self.target),
+            keep_profile=self.keep_profile,
+            background=self.background,
+        )
+        carried = Carried(keep_profile=self.keep_profile)
+        carried.add(given, lost, self.target.suffix)
+        return output, carried
+
+    def write_tiles(self, image: RegionReader, plan: TilingPlan, writer: TiledWriter) -> list[str]:
         """Write the target from tiles, which are kept on disk until it is complete. Returns the notes."""
         notes: list[str] = []
         height, width = image.height, image.width
@@ -201,17 +227,22 @@ class _TiledTranslation:
             try:
                 if partial.num_rows < num_rows:
                     for row in self.rows(image, plan, partial):
-                        partial.append(writer.encode_rows(row, side))
+                        top = partial.num_rows * self.tile
+                        given = image.read_raster(Box(top, top + len(row), 0, width))
+                        partial.append(writer.encode_rows(with_alpha(self.finish(row, given)[0]), side))
             except (InputError, UnreadableError) as error:
                 if not isinstance(error.__cause__, OSError):  # the file is bad: there is nothing to resume
                     partial.remove()
                 raise
             self.on_progress("writing", 1.0)
-            target_format = self.translator.target
-            shape = (height, width, target_format.channels)
-            writer.write(self.target, partial.tiles(), shape, target_format.dtype, side, tags)
+            # What all rows have in common, by the first one.
+            dtype, first = self.translator.target.dtype, image.read_raster(Box(0, 1, 0, width))
+            sample, carried = self.finish(np.zeros((1, width, self.translator.target.channels), dtype), first)
+            has_alpha = sample.alpha is not None
+            shape = (height, width, self.translator.target.channels + has_alpha)
+            writer.write(self.target, partial.tiles(), shape, dtype, side, has_alpha, sample.metadata)
             partial.remove()
-        return notes
+        return [*notes, *carried.sentences()]
 
     def _key(self, plan: TilingPlan) -> str:
         """A digest of everything that the result depends on."""
@@ -219,13 +250,14 @@ class _TiledTranslation:
         translator, about = self.translator, self.source.stat()
         parts = [self.source.resolve(), about.st_size, about.st_mtime_ns, plan.side, self.statistics, __version__]
         parts += [translator.source, translator.target, translator.info.model, translator.device]
+        parts += [self.keep_profile, self.background]
         digest.update("\n".join(str(part) for part in parts).encode())
         for name, values in translator.original.state_dict().items():
             digest.update(name.encode())
             digest.update(values.detach().cpu().reshape(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
 
-    def rows(self, image: ImageSource, plan: TilingPlan, partial: PartialResult | None) -> Iterator[Array]:
+    def rows(self, image: RegionReader, plan: TilingPlan, partial: PartialResult | None) -> Iterator[Array]:
         """The result in rows of tiles. partial: where the state is saved, and whose rows are left out."""
         translator = self.translator
         network, model = translator.original, translator.info.model

@@ -10,6 +10,7 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 import torch
 from PIL import Image
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from cyclegan.config import Direction
@@ -21,6 +22,7 @@ from cyclegan.storage.hub import PREFIX, fetch_model
 from cyclegan.storage.model import ModelInfo, find_model, find_weights, load_generator
 from cyclegan.system.arguments import check_choice, check_path
 from cyclegan.system.host_state import host_state
+from cyclegan.system.json_files import describe_validation_error
 from cyclegan.translate.engines import Engine
 from cyclegan.translate.engines.exported import files_of_export, find_export, open_export
 from cyclegan.translate.engines.registry import open_engine
@@ -181,6 +183,16 @@ class Translator:
             if engine.network is not None:
                 opened = open_torch(original, engine.precision, engine.device)
                 twin.engine = replace(opened, original=original, reason=engine.reason)
+        return twin
+
+    def with_reading(self, **changes: Any) -> Self:
+        """This translator, reading files with these `bands`, `nodata`, `background` or `page`. Raises InputError."""
+        try:
+            source = self.source.replace(**changes)
+        except ValidationError as error:
+            raise InputError(describe_validation_error(error)) from None
+        twin = copy.copy(self)
+        twin.source = source
         return twin
 
     def __call__(self, image: Picture) -> Picture:

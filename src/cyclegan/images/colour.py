@@ -1,0 +1,152 @@
+"""Colour profiles: convert the colours of files to sRGB, and back. Profiles are read by littlecms through Pillow."""
+
+import io
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageCms
+
+from cyclegan.images import Array
+
+# Colour spaces of ICC profiles, and the mode of the pictures that they describe.
+_MODES = {"RGB": "RGB", "CMYK": "CMYK", "GRAY": "L"}
+
+# Largest difference, of 255, between colours and their sRGB values for a profile that counts as sRGB.
+_SAME = 1
+
+_INTENT = ImageCms.Intent.RELATIVE_COLORIMETRIC
+_FLAGS = ImageCms.Flags.BLACKPOINTCOMPENSATION
+
+
+def mode_of(profile: bytes) -> str | None:
+    """The mode of pictures that a profile describes: RGB, CMYK or L; None for others and for a damaged profile."""
+    opened = _open(profile)
+    return None if opened is None else _MODES.get(opened.profile.xcolor_space.strip())
+
+
+def is_srgb(profile: bytes) -> bool:
+    """Whether colours of a profile need no conversion: it is sRGB by any name, or cannot be used."""
+    return _transform(profile) is None
+
+
+def describe_profile(profile: bytes) -> str:
+    """The name of a profile, such as Display P3."""
+    opened = _open(profile)
+    text = "" if opened is None else (opened.profile.profile_description or "")
+    return " ".join(text.split())[:60] or "a colour profile without a name"
+
+
+def to_srgb(picture: Image.Image, profile: bytes) -> Image.Image | None:
+    """An L, RGB or CMYK picture in sRGB, as L or RGB; None if the profile does not fit, or is sRGB."""
+    transform = _transform(profile) if mode_of(profile) == picture.mode else None
+    if transform is None:
+        return None
+    converted = ImageCms.applyTransform(picture, transform)
+    assert converted is not None
+    return converted.getchannel(0) if picture.mode == "L" else converted
+
+
+def array_to_srgb(values: Array, profile: bytes) -> Array | None:
+    """8- or 16-bit values (H, W, 1 or 3) in sRGB; None if the profile does not fit or is sRGB.
+
+    16 bits need imagecodecs.
+    """
+    return _convert(values, profile, is_back=False)
+
+
+def array_from_srgb(values: Array, profile: bytes) -> Array | None:
+    """The reverse of `array_to_srgb`: sRGB values (H, W, 1 or 3) as a profile of RGB or grey has them, or None."""
+    return _convert(values, profile, is_back=True)
+
+
+def _convert(values: Array, profile: bytes, *, is_back: bool) -> Array | None:
+    mode = {1: "L", 3: "RGB"}.get(values.shape[2])
+    if mode is None or mode_of(profile) != mode or is_srgb(profile) or values.dtype not in (np.uint8, np.uint16):
+        return None
+    if values.dtype == np.uint16:
+        return _convert_deep(values, profile, is_back=is_back)
+    picture = Image.fromarray(values if mode == "RGB" else values[..., 0])
+    if not is_back:
+        converted = to_srgb(picture, profile)
+    else:
+        converted = ImageCms.applyTransform(picture.convert("RGB"), _back(profile))
+    if converted is None:
+        return None
+    array = np.asarray(converted)
+    return array if array.ndim == 3 else array[..., None]
+
+
+def _convert_deep(values: Array, profile: bytes, *, is_back: bool) -> Array:
+    import imagecodecs
+
+    srgb, is_grey = _srgb_bytes(), values.shape[2] == 1
+    if is_back:
+        colours = values.repeat(3, -1) if is_grey else values
+        converted = imagecodecs.cms_transform(
+            np.ascontiguousarray(colours),
+            srgb,
+            profile,
+            colorspace="rgb",
+            outcolorspace="gray" if is_grey else "rgb",
+            intent=int(_INTENT),
+        )
+    else:
+        converted = imagecodecs.cms_transform(
+            np.ascontiguousarray(values[..., 0] if is_grey else values),
+            profile,
+            srgb,
+            colorspace="gray" if is_grey else "rgb",
+            outcolorspace="rgb",
+            intent=int(_INTENT),
+        )
+        converted = converted[..., :1] if is_grey else converted
+    array: Array = np.asarray(converted)
+    return array if array.ndim == 3 else array[..., None]
+
+
+@lru_cache(maxsize=64)
+def _open(profile: bytes) -> Any:
+    try:
+        return ImageCms.ImageCmsProfile(io.BytesIO(profile))
+    except (OSError, TypeError, ValueError):
+        return None
+
+
+@lru_cache(maxsize=1)
+def _srgb_bytes() -> bytes:
+    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@lru_cache(maxsize=64)
+def _transform(profile: bytes) -> Any:
+    """From a profile to sRGB; None if that changes nothing, or the profile cannot be used."""
+    mode = mode_of(profile)
+    if mode is None:
+        return None
+    try:
+        srgb = ImageCms.createProfile("sRGB")
+        transform = ImageCms.buildTransform(_open(profile), srgb, mode, "RGB", _INTENT, _FLAGS)
+    except ImageCms.PyCMSError:
+        return None
+    if mode == "CMYK":
+        return transform
+    given = _lattice(mode)
+    converted = np.asarray(ImageCms.applyTransform(given, transform)).astype(int)
+    return None if np.abs(converted - np.asarray(given.convert("RGB"))).max() <= _SAME else transform
+
+
+@lru_cache(maxsize=64)
+def _back(profile: bytes) -> Any:
+    """From sRGB to a profile."""
+    mode = mode_of(profile)
+    assert mode is not None
+    return ImageCms.buildTransform(ImageCms.createProfile("sRGB"), _open(profile), "RGB", mode, _INTENT, _FLAGS)
+
+
+def _lattice(mode: str) -> Image.Image:
+    """A picture with colours from all over the cube, or all greys."""
+    if mode == "L":
+        return Image.fromarray(np.arange(256, dtype=np.uint8)[None])
+    steps = np.linspace(0, 255, 9).round().astype(np.uint8)
+    return Image.fromarray(np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(27, 27, 3))

@@ -1,0 +1,97 @@
+"""Holes in images: pixels without a value. Find them, and fill them from around them for a network."""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cyclegan.images import Array
+from cyclegan.images.raster import Mask
+
+# Holes are filled within aligned squares of so many pixels, so that an image that is read by region is filled alike.
+BLOCK = 256
+
+# Relative difference at which a float is still the "no data" value: TIFF keeps that value as text, often shortened.
+_ROUNDING = 1e-6
+
+
+def find_holes(values: Array, nodata: float | None, *, nan: bool = True) -> Mask | None:
+    """(H, W), False where an image (H, W, C) has no value; None if there are no holes.
+
+    nodata: the value that marks holes, or None. 8-bit pixels are holes where all channels have it, because one channel
+    of a colour may well be 0 or 255; others where any has it. nan: whether NaN in any channel marks a hole.
+    """
+    holes: list[Mask] = []
+    if nan and values.dtype.kind == "f":
+        holes.append(np.asarray(np.isnan(values).any(-1)))
+    if nodata is not None and not math.isnan(nodata) and _can_hold(values.dtype, nodata):
+        if values.dtype.kind == "f":
+            marked = np.isclose(values, values.dtype.type(nodata), rtol=_ROUNDING, atol=0)
+        else:
+            marked = values == values.dtype.type(nodata)
+        holes.append(np.asarray(marked.all(-1) if values.dtype == np.uint8 else marked.any(-1)))
+    if not any(found.any() for found in holes):
+        return None
+    valid: Mask = ~np.logical_or.reduce(holes)
+    return valid
+
+
+def _can_hold(dtype: np.dtype[np.generic], value: float) -> bool:
+    """Whether pixels of a type can have this value."""
+    if dtype.kind == "f":
+        return True
+    limits = np.iinfo(dtype)  # type: ignore[type-var]
+    return value == round(value) and limits.min <= value <= limits.max if math.isfinite(value) else False
+
+
+def both(one: Mask | None, other: Mask | None) -> Mask | None:
+    """Where both are valid; None is valid everywhere."""
+    if one is None or other is None:
+        return other if one is None else one
+    return one & other
+
+
+def fill_holes(values: Array, valid: Mask, fallback: float) -> Array:
+    """(H, W, C) with holes filled smoothly from the pixels around them, in the same type.
+
+    Aligned squares of 256 pixels are filled each by itself. One without any valid pixel gets `fallback` everywhere.
+    """
+    filled = values.copy()
+    for top in range(0, values.shape[0], BLOCK):
+        for left in range(0, values.shape[1], BLOCK):
+            place = slice(top, top + BLOCK), slice(left, left + BLOCK)
+            inside = valid[place]
+            if inside.all():
+                continue
+            block = filled[place]
+            if not inside.any():
+                block[:] = np.asarray(fallback).astype(values.dtype)
+                continue
+            exact = np.float32 if values.dtype.itemsize <= 2 or values.dtype == np.float32 else np.float64
+            around = _push_pull(np.where(inside[..., None], block, 0).astype(exact), inside)
+            around = around if values.dtype.kind == "f" else around.round()
+            block[~inside] = around[~inside].astype(values.dtype)
+    return filled
+
+
+def _push_pull(values: NDArray[np.floating], valid: Mask) -> NDArray[np.floating]:
+    """Fill holes, whose values are 0, with averages over ever larger squares (Gortler et al. 1996, section 3.4.1)."""
+    if valid.all():
+        return values
+    height, width, channels = values.shape
+    pad = (0, height % 2), (0, width % 2)
+    weights = np.pad(valid.astype(values.dtype), pad)
+    squares = np.pad(values, (*pad, (0, 0))).reshape(-(-height // 2), 2, -(-width // 2), 2, channels)
+    counts = weights.reshape(-(-height // 2), 2, -(-width // 2), 2).sum((1, 3))
+    means = squares.sum((1, 3)) / np.maximum(counts, 1)[..., None]
+    coarse = _smooth(_push_pull(means, counts > 0).repeat(2, 0).repeat(2, 1))[:height, :width]
+    return np.where(valid[..., None], values, coarse)
+
+
+def _smooth(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The weighted mean of each pixel and its neighbours, so that the squares of the coarser level leave no edges."""
+    for axis in (0, 1):
+        padded = np.pad(values, [(1, 1) if each == axis else (0, 0) for each in range(3)], "edge")
+        before, after = (np.take(padded, np.arange(values.shape[axis]) + shift, axis) for shift in (0, 2))
+        values = values / 2 + (before + after) / 4
+    return values

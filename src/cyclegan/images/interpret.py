@@ -1,0 +1,138 @@
+"""From the samples of a file to what a model takes: bands, transparency, holes, colours and channels, in this order."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageColor
+
+from cyclegan.config import Reading
+from cyclegan.errors import InputError
+from cyclegan.images import Array
+from cyclegan.images.colour import array_to_srgb
+from cyclegan.images.holes import both, fill_holes, find_holes
+from cyclegan.images.raster import Mask, Raster, opaque
+
+# Grey from red, green and blue: Rec. 601, as Pillow computes it.
+_LUMA = np.array([299, 587, 114]) / 1000
+
+
+def interpret(path: Path, found: Raster, channels: int, reading: Reading, fallback: float | None = None) -> Raster:
+    """An image of `channels` from all samples of a file.
+
+    fallback: fills parts of the image that are all hole; default: the middle of 8 bits, else 0.
+    Raises InputError if the file has not these channels or bands, or holds infinite values (or NaN, if these count).
+    """
+    metadata = replace(found.metadata, nodata=reading.nodata_of(found.metadata.nodata))
+    values, alpha = found.values, found.alpha
+    last = values.shape[2] - 1
+    bands = None
+    if reading.bands is not None:
+        bands = choose_bands(path, last + 1, reading, metadata.band_names)
+    is_premultiplied = False
+    if has_alpha(found) and (last not in bands if bands is not None else last + 1 != channels):
+        extra = metadata.extra_samples or ()
+        alpha, is_premultiplied = values[..., last], extra[-1] == 1
+        values, metadata = values[..., :last], replace(metadata, extra_samples=extra[:-1] or None)
+    if bands is not None:
+        values, metadata = values[..., bands], replace(metadata, extra_samples=None)
+    check_channels(path, values, channels, found.values.shape[2], reading)
+
+    # Holes by the values of the file, before any of them changes.
+    valid = both(found.valid, find_holes(values, metadata.nodata, nan=reading.nodata != "none"))
+    if values.dtype.kind == "f":
+        _check_finite(path, values, valid)
+    if alpha is not None:
+        if is_premultiplied:
+            values = _unmultiply(values, alpha)
+        if reading.background is not None:
+            values, alpha = _composite(values, alpha, reading.background), None
+        elif not (is_seen := np.greater(alpha, 0)).all():
+            valid = both(valid, is_seen)
+
+    converted = None
+    if metadata.profile is not None and not metadata.is_srgb:
+        converted = array_to_srgb(values, metadata.profile)
+    if converted is not None:
+        values, metadata = converted, replace(metadata, is_srgb=True)
+    values = _to_channels(values, channels)
+    if valid is not None:
+        middle = (127.0 if values.dtype == np.uint8 else 0.0) if fallback is None else fallback
+        values = fill_holes(values, valid, middle)
+    return Raster(values, alpha, valid, metadata)
+
+
+def has_alpha(found: Raster) -> bool:
+    """Whether the last of the samples of a file is transparency."""
+    extra = found.metadata.extra_samples
+    return found.alpha is None and bool(extra) and extra[-1] in (1, 2)  # type: ignore[index]
+
+
+def choose_bands(path: Path, count: int, reading: Reading, names: tuple[str, ...]) -> list[int]:
+    """The indices of the chosen bands. Raises InputError for one that the file does not have."""
+    chosen = []
+    for band in reading.band_names:
+        lower = [name.lower() for name in names]
+        if band.isdigit() and 1 <= int(band) <= count:
+            chosen.append(int(band) - 1)
+        elif lower.count(band.lower()) == 1:
+            chosen.append(lower.index(band.lower()))
+        else:
+            called = f", called {', '.join(names)}" if names else ""
+            raise InputError(
+                f"{path} has no band {band}; it has {count} band{'s' if count != 1 else ''}{called}, counted from 1."
+            )
+    return chosen
+
+
+def check_channels(path: Path, values: Array, channels: int, count: int, reading: Reading) -> None:
+    """Raises InputError unless these values can become an image of `channels`. count: of all samples of the file."""
+    given = values.shape[2]
+    if given == channels or (values.dtype == np.uint8 and {given, channels} == {1, 3}):
+        return
+    if reading.bands is not None:
+        raise InputError(
+            f"The bands {reading.bands} are {given}, and the model takes {channels} channel(s); choose as many."
+        )
+    bands = f", {','.join(map(str, range(1, channels + 1)))} for example with --bands" if channels < given else ""
+    raise InputError(
+        f"{path} has {count} channel(s) of type {values.dtype}; the model takes {channels}. "
+        f"Pass --channels-a or --channels-b {given}{', choose bands' + bands if bands else ''}, or convert the file."
+    )
+
+
+def _check_finite(path: Path, values: Array, valid: Mask | None) -> None:
+    is_finite = np.isfinite(values) if valid is None else np.isfinite(values) | ~valid[..., None]
+    if not is_finite.all():
+        count = int(np.count_nonzero(~is_finite))
+        raise InputError(f"{path} holds {count} values that are NaN or infinite; fill them with a number first.")
+
+
+def _unmultiply(values: Array, alpha: Array) -> Array:
+    """Colours that were multiplied with alpha, as they are without."""
+    share = np.maximum(alpha.astype(np.float64), 1e-9)[..., None] / opaque(alpha.dtype)
+    straight = np.where(np.greater(alpha, 0)[..., None], np.divide(values, share), 0)
+    return straight.astype(values.dtype) if values.dtype.kind == "f" else _rounded(straight, values.dtype)
+
+
+def _composite(values: Array, alpha: Array, background: str) -> Array:
+    red, green, blue = (part / 255 for part in ImageColor.getrgb(background)[:3])
+    full = opaque(values.dtype)
+    colour = np.array([red, green, blue] if values.shape[2] == 3 else np.dot([red, green, blue], _LUMA)) * full
+    share = np.divide(alpha, opaque(alpha.dtype))[..., None]
+    mixed = values * share + colour * (1 - share)
+    return mixed.astype(values.dtype) if values.dtype.kind == "f" else _rounded(mixed, values.dtype)
+
+
+def _rounded(values: Array, dtype: np.dtype[np.generic]) -> Array:
+    limits = np.iinfo(dtype)  # type: ignore[type-var]
+    return np.clip(np.rint(values), limits.min, limits.max).astype(dtype)
+
+
+def _to_channels(values: Array, channels: int) -> Array:
+    """8-bit grey as colour, or colour as grey; other values stay."""
+    if values.shape[2] == channels:
+        return values
+    if values.shape[2] == 1:
+        return values.repeat(channels, -1)
+    return np.asarray(Image.fromarray(np.ascontiguousarray(values)).convert("L"))[..., None]

@@ -1,0 +1,133 @@
+"""Put a translation together with the transparency, holes and metadata of its input, as its format keeps them."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from PIL import ImageColor
+
+from cyclegan.images import Array
+from cyclegan.images.colour import array_from_srgb, is_srgb
+from cyclegan.images.formats import FileFormat, ImageFormat, Kept
+from cyclegan.images.raster import Mask, Raster, convert_alpha, opaque
+
+# How messages call what a format cannot keep.
+LOST: Mapping[Kept, str] = {
+    "alpha": "the transparency",
+    "profile": "the colour profile",
+    "resolution": "the resolution",
+    "description": "the description",
+    "exif": "the EXIF data",
+    "place": "the place on earth",
+    "nodata": "the holes",
+}
+
+
+def make_output(
+    values: Array,
+    given: Raster,
+    target: ImageFormat,
+    file_format: FileFormat,
+    *,
+    keep_profile: bool = False,
+    background: str | None = None,
+) -> tuple[Raster, tuple[Kept, ...]]:
+    """A translation (H, W, C) as it is written, and what its format cannot keep of the input.
+
+    given: the input, of the same size; its values are not used. keep_profile: convert the result back to the colours of
+    the input's profile. background: behind transparent pixels where the format has no transparency; default: white.
+    """
+    metadata, lost = given.metadata, list[Kept]()
+    keeps = file_format.keeps if target.channels != 4 else file_format.keeps - {"alpha"}
+    alpha = None if given.alpha is None else convert_alpha(given.alpha, target.dtype)
+    if given.metadata.extra_samples is not None and target.channels != given.values.shape[2]:
+        metadata = replace(metadata, extra_samples=None, band_names=())
+
+    # Colours: of the input's profile, or sRGB without one.
+    profile = metadata.profile
+    if profile is not None:
+        converted = None
+        if keep_profile and "profile" in keeps and metadata.is_srgb:
+            converted = array_from_srgb(values, profile)
+        if converted is not None:
+            values = converted
+        elif metadata.is_srgb or not is_srgb(profile) or target.channels not in (3, 4):
+            metadata = replace(metadata, profile=None)
+            if keep_profile:
+                lost.append("profile")
+
+    # Holes that are not only transparent pixels.
+    valid = given.valid
+    if alpha is not None and valid is not None and (valid | (alpha == 0)).all():
+        valid = None
+    if valid is not None or metadata.nodata is not None:
+        if "nodata" in keeps or (target.dtype.startswith("float") and "place" not in keeps):
+            values, nodata = _with_holes(values, valid, metadata.nodata, target)
+            metadata = replace(metadata, nodata=nodata)
+        elif valid is not None and "alpha" in keeps:
+            full = np.full(valid.shape, opaque(values.dtype)).astype(values.dtype)
+            alpha = np.where(valid, full if alpha is None else alpha, 0).astype(values.dtype)
+        elif valid is not None:
+            lost.append("nodata")
+    if alpha is not None and "alpha" not in keeps:
+        values, alpha = _on_background(values, alpha, background or "white"), None
+        lost.append("alpha")
+
+    present: dict[Kept, bool] = {
+        "profile": metadata.profile is not None,
+        "resolution": metadata.resolution is not None,
+        "description": metadata.description is not None,
+        "exif": metadata.exif is not None,
+        "place": bool(metadata.tags),
+    }
+    lost += [name for name, is_there in present.items() if is_there and name not in keeps]
+    return Raster(values, alpha, None, metadata), tuple(lost)
+
+
+def output_nodata(given: float | None, target: ImageFormat) -> float:
+    """The value of holes in a result: that of the input if the type can hold it, else NaN or one outside the range."""
+    dtype = np.dtype(target.dtype)
+    if dtype.kind == "f":
+        return math.nan if given is None else given
+    limits = np.iinfo(dtype)
+    if given is not None and math.isfinite(given) and given == round(given) and limits.min <= given <= limits.max:
+        return given
+    if limits.min < target.low:
+        return float(limits.min)
+    return float(limits.max) if limits.max > target.high else 0.0
+
+
+def _with_holes(values: Array, valid: Mask | None, given: float | None, target: ImageFormat) -> tuple[Array, float]:
+    """Values with holes, and the value that marks them, which no other pixel has any more."""
+    nodata = output_nodata(given, target)
+    values = values.copy()
+    if not math.isnan(nodata):
+        marked = values == values.dtype.type(nodata)
+        marked = marked.all(-1) if values.dtype == np.uint8 else marked
+        values[marked] = _neighbour(nodata, target)
+    if valid is not None:
+        values[~valid] = values.dtype.type(nodata)
+    return values, nodata
+
+
+def _neighbour(nodata: float, target: ImageFormat) -> float:
+    """The nearest value to that of holes, towards the middle of the range."""
+    up = nodata < (target.low + target.high) / 2
+    dtype = np.dtype(target.dtype)
+    if dtype.kind == "f":
+        # Far enough to be told apart after the tag is rounded.
+        step = max(abs(nodata) * 1e-5, float(np.finfo(dtype).tiny) * 2)
+        return nodata + step if up else nodata - step
+    return nodata + 1 if up else nodata - 1
+
+
+def _on_background(values: Array, alpha: Array, background: str) -> Array:
+    colour = np.array(ImageColor.getrgb(background)[:3]) / 255 * opaque(values.dtype)
+    if values.shape[2] == 1:
+        colour = np.array([colour @ [0.299, 0.587, 0.114]])
+    if values.shape[2] not in (1, 3):
+        return values
+    share = np.divide(alpha, opaque(alpha.dtype))[..., None]
+    mixed: Array = values * share + colour * (1 - share)
+    return np.asarray(mixed if values.dtype.kind == "f" else mixed.round()).astype(values.dtype)

@@ -1,0 +1,184 @@
+"""What a TIFF says about itself, from its tags alone: its pages, how their samples are stored, and its metadata."""
+
+import math
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+from cyclegan.images.raster import Metadata, Tag
+
+# Where a picture lies on the earth: ModelPixelScale, ModelTiepoint, ModelTransformation, the GeoKeys, RPC coefficients.
+# And what GDAL keeps of it and of its bands.
+PLACE_TAGS = (33550, 33922, 34264, 34735, 34736, 34737, 50844)
+GDAL_METADATA, GDAL_NODATA = 42112, 42113
+
+_MAX_PAGES = 100_000
+
+_KINDS = {1: "uint", 2: "int", 3: "float"}
+
+# Photometric interpretations: how samples are colours.
+MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, MASK, CMYK, YCBCR, LAB = 0, 1, 2, 3, 4, 5, 6, 8
+
+
+@dataclass(frozen=True)
+class TiffPage:
+    """One page. position: its place in the chain of pages. dtype: numpy type of samples; None for an unusual one.
+
+    samples: of one pixel. extra: the meaning of those beyond its colours, as in `Metadata.extra_samples`.
+    """
+
+    position: int
+    height: int
+    width: int
+    dtype: str | None
+    bits: int
+    samples: int
+    photometric: int
+    extra: tuple[int, ...]
+    orientation: int
+    metadata: Metadata
+
+    @property
+    def has_alpha(self) -> bool:
+        return bool(self.extra) and self.extra[-1] in (1, 2)
+
+    @property
+    def is_picture(self) -> bool:
+        """Whether Pillow returns all samples of this page as an 8-bit picture."""
+        if self.dtype != "uint8":
+            return False
+        colours = {MIN_IS_WHITE: 1, MIN_IS_BLACK: 1, PALETTE: 1, RGB: 3, CMYK: 4, YCBCR: 3, LAB: 3}.get(
+            self.photometric
+        )
+        may_be_transparent = self.photometric in (MIN_IS_BLACK, RGB) and self.bits == 8
+        return self.samples == colours or (may_be_transparent and self.samples == (colours or 0) + 1 and self.has_alpha)
+
+
+@dataclass(frozen=True)
+class TiffLayout:
+    """The pages of a file, without the reduced copies that are its overviews. masks: positions of its mask pages."""
+
+    pages: tuple[TiffPage, ...]
+    masks: tuple[int, ...]
+
+
+def read_layout(path: Path) -> TiffLayout:
+    """The pages of a file by their tags. Raises an error of any kind for a file that is no TIFF or is damaged."""
+    pages, masks = [], []
+    with path.open("rb") as file:
+        header = file.read(8)
+        if header[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+            raise ValueError("it is no TIFF")
+        if 43 in header[2:4]:
+            header += file.read(8)
+        tags = ImageFileDirectory_v2(header)
+        seen: set[int] = set()
+        for position in range(_MAX_PAGES):
+            if tags.next in seen or not tags.next:
+                break
+            seen.add(tags.next)
+            file.seek(tags.next)
+            tags.load(file)
+            kind = int(tags.get(254, 0))
+            if kind & 4:
+                masks.append(position)
+            elif not kind & 1:
+                pages.append(_page_of(tags, position))
+    if not pages:
+        raise ValueError("it holds no page")
+    return TiffLayout(tuple(pages), tuple(masks))
+
+
+def _page_of(tags: ImageFileDirectory_v2, position: int) -> TiffPage:
+    samples = int(tags.get(277, 1))
+    bits = _numbers(tags.get(258, (1,)))
+    formats = _numbers(tags.get(339, (1,)))
+    dtype = None
+    if len(set(bits)) == 1 and len(set(formats)) == 1:
+        name = f"{_KINDS.get(formats[0], '')}{bits[0]}"
+        if bits[0] in (1, 2, 4) and formats[0] == 1:
+            dtype = "uint8"
+        elif name in ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64") or name in (
+            "float16",
+            "float32",
+            "float64",
+        ):
+            dtype = name
+    extra = tuple(_numbers(tags.get(338, ())))
+    return TiffPage(
+        position=position,
+        height=int(tags[257]),
+        width=int(tags[256]),
+        dtype=dtype,
+        bits=bits[0],
+        samples=samples,
+        photometric=int(tags.get(262, MIN_IS_BLACK)),
+        extra=extra,
+        orientation=int(tags.get(274, 1)),
+        metadata=_metadata_of(tags, extra),
+    )
+
+
+def _numbers(value: Any) -> tuple[int, ...]:
+    return tuple(int(each) for each in value) if isinstance(value, tuple) else (int(value),)
+
+
+def _metadata_of(tags: ImageFileDirectory_v2, extra: tuple[int, ...]) -> Metadata:
+    profile, description = tags.get(34675), tags.get(270)
+    nodata = None
+    with suppress(ValueError, TypeError, AttributeError):
+        nodata = float(str(tags[GDAL_NODATA]).strip(" \0")) if GDAL_NODATA in tags else None
+    kept = tuple(tag for code in (*PLACE_TAGS, GDAL_METADATA) if (tag := _tag_of(tags, code)) is not None)
+    return Metadata(
+        profile=profile if isinstance(profile, bytes) else None,
+        resolution=_resolution_of(tags),
+        description=description.strip("\0") or None if isinstance(description, str) else None,
+        tags=kept,
+        nodata=nodata,
+        extra_samples=extra or None,
+        band_names=_band_names(tags.get(GDAL_METADATA), int(tags.get(277, 1))),
+    )
+
+
+def _resolution_of(tags: ImageFileDirectory_v2) -> tuple[float, float] | None:
+    """Pixels per inch, if the file says so."""
+    unit = {2: 1.0, 3: 2.54}.get(int(tags.get(296, 2)))
+    with suppress(TypeError, ValueError, ZeroDivisionError, KeyError):
+        across, down = float(tags[282]), float(tags[283])
+        if unit is not None and all(math.isfinite(part) and part > 0 for part in (across, down)):
+            return across * unit, down * unit
+    return None
+
+
+def _tag_of(tags: ImageFileDirectory_v2, code: int) -> Tag | None:
+    """A tag as tifffile writes it."""
+    if code not in tags:
+        return None
+    kind, value = tags.tagtype[code], tags[code]
+    if isinstance(value, str | bytes):
+        return code, kind, 0 if isinstance(value, str) else len(value), value, True
+    values = value if isinstance(value, tuple) else (value,)
+    return code, kind, len(values), values, True
+
+
+def _band_names(xml: Any, count: int) -> tuple[str, ...]:
+    """The descriptions of bands that GDAL keeps; empty unless each band has one."""
+    names: dict[int, str] = {}
+    with suppress(ElementTree.ParseError, ValueError, TypeError):
+        for item in ElementTree.fromstring(str(xml).strip("\0")).iter("Item") if xml else ():
+            if item.get("role") == "description" and item.get("sample") is not None and item.text:
+                names[int(item.get("sample", ""))] = item.text.strip()
+    return tuple(names[band] for band in range(count)) if names.keys() >= set(range(count)) else ()
+
+
+def invert(values: Any, bits: int) -> Any:
+    """Samples for which 0 is white, as samples for which 0 is black."""
+    if values.dtype.kind != "u":
+        return values
+    largest = 2**bits - 1 if bits <= 8 * values.dtype.itemsize else np.iinfo(values.dtype).max
+    return values.dtype.type(largest) - values

@@ -1,0 +1,47 @@
+"""What becomes of metadata, transparency and holes of many images: counted during translation, and said once."""
+
+from collections import Counter
+from threading import Lock
+
+from cyclegan.images.colour import describe_profile
+from cyclegan.images.formats import Kept
+from cyclegan.images.output import LOST
+from cyclegan.images.raster import Raster
+
+
+class Carried:
+    """Counts, from several threads, which images were converted to sRGB and what their results cannot keep."""
+
+    def __init__(self, *, keep_profile: bool = False) -> None:
+        self._keep_profile = keep_profile
+        self._lock = Lock()
+        self._lost: Counter[tuple[Kept, str]] = Counter()
+        self._converted: Counter[str] = Counter()
+
+    def add(self, given: Raster, lost: tuple[Kept, ...], suffix: str) -> None:
+        """Count one image. lost: what its result, a file with this suffix, cannot keep."""
+        profile = given.metadata.profile if given.metadata.is_srgb else None
+        with self._lock:
+            for kept in lost:
+                self._lost[kept, suffix] += 1
+            if profile is not None and not self._keep_profile:
+                self._converted[describe_profile(profile)] += 1
+
+    def sentences(self) -> list[str]:
+        """What a user should know, a sentence for each kind."""
+        said = [
+            f"The colours of {_images(count)} were converted from {name} to sRGB; --keep-profile converts results back."
+            for name, count in self._converted.items()
+        ]
+        for (kept, suffix), count in self._lost.items():
+            what = f"{LOST[kept][0].upper()}{LOST[kept][1:]}"
+            said.append(f"{what} of {_images(count)} {_is(kept)} not kept: {suffix} files have no place for it.")
+        return said
+
+
+def _is(kept: Kept) -> str:
+    return "are" if kept == "nodata" else "is"
+
+
+def _images(count: int) -> str:
+    return "1 image" if count == 1 else f"{count} images"

@@ -65,7 +65,7 @@ def test_a_slide_becomes_a_pyramidal_ome_tiff(run, svs, tmp_path):
     assert [level.shape for level in levels] == [(250, 350, 3), (125, 175, 3), (63, 88, 3), (32, 44, 3)]
     assert near(levels[0], translator(at_scale(svs, mpp=0.5)))
     for one, other in itertools.pairwise(levels):
-        assert near(halve(one), other)
+        assert np.abs(halve(one).astype(int) - other).mean() < 4  # JPEG again
     assert (about["PhysicalSizeX"], about["PhysicalSizeY"]) == (0.5, 0.5)
     assert (about["SizeX"], about["SizeY"], about["SizeC"], about["Type"]) == (350, 250, 3, "uint8")
     assert page.compression == tifffile.COMPRESSION.JPEG
@@ -186,8 +186,11 @@ def test_what_cannot_be_done_is_one_sentence(run, svs, tmp_path, capsys, monkeyp
 
 
 def test_training_refuses_slides_and_names_the_command(svs, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "other.svs").write_bytes(svs.read_bytes() + b"more")
     with pytest.raises(InputError, match="cut tiles from it .cyclegan tiles"):
-        train(svs.parent, svs.parent, out=tmp_path / "run", quiet=True, **{**TINY, "steps": 1})
+        train(svs.parent, other, out=tmp_path / "run", quiet=True, **{**TINY, "steps": 1})
 
 
 # ---- other images

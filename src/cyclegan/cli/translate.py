@@ -26,6 +26,7 @@ EXAMPLES = """examples:
   cyclegan translate runs/maps clip.mp4 --out clip_b.mp4 --stabilise
   cyclegan translate runs/maps frames/ --out frames_b/ --stabilise
   cyclegan translate runs/maps huge.tif --out map.tif --tile 1024 --statistics crops
+  cyclegan translate runs/stain slide.svs --out slide.ome.tif --mpp 0.5
   cyclegan translate hf:user/name photo.jpg --out translated/          (a model of the Hugging Face Hub)"""
 
 
@@ -78,13 +79,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--memory-frames", float, frames_help, metavar="FRAMES")
     files = partial(add_argument, parser.add_argument_group("how files are read and written"))
     files("--bands", str, "Bands to take, such as 4,3,2 (default: as in training).", metavar="BANDS")
-    files("--page", int, "Page to take of files with several, from 1 on.", metavar="N")
+    page_help = "Page to take of files with several, from 1 on; of a whole slide, the level."
+    files("--page", int, page_help, metavar="N")
+    mpp_help = (
+        "Microns per pixel at which whole slides are read (default: as in training, else their level 0, the finest)."
+    )
+    files("--mpp", float, mpp_help, metavar="MICRONS")
     nodata_help = "Value of holes; nan, or none for no holes (default: what each file names). Holes stay holes."
     files("--nodata", str, nodata_help, metavar="VALUE")
     background_help = "Put this colour behind transparent pixels (default: the result is as transparent as the input)."
     files("--background", str, background_help, metavar="COLOUR")
     profile_help = "Convert results back to the colour profile of their input (default: results are sRGB)."
     files("--keep-profile", bool, profile_help)
+    compression_help = "Of an .ome.tif written in tiles; auto: JPEG for 8-bit results of slides, else lossless"
+    files("--compression", ("auto", "lossless", "jpeg"), compression_help, "auto")
 
 
 def _tile(text: str) -> int | str | None:

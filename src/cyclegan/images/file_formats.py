@@ -6,9 +6,10 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from cyclegan.images import npy, pillow, tiff
-from cyclegan.images.formats import FileFormat, Kept
+from cyclegan.images import npy, ome, pillow, slides, tiff
+from cyclegan.images.formats import FileFormat, ImageFormat, Kept
 from cyclegan.images.raster import Raster
+from cyclegan.images.regions import RegionReader
 from cyclegan.images.tiff_regions import TILED_TIFF, TiffReader
 
 # A format that Pillow, or a plugin of it, reads.
@@ -20,6 +21,26 @@ def _writer(format: str, **options: Any) -> Callable[[IO[bytes], Raster], None]:
 
 
 _ALL: frozenset[Kept] = frozenset(("alpha", "profile", "resolution", "description", "exif", "place", "nodata"))
+
+
+def _open_tiff(path: Path, image_format: ImageFormat) -> RegionReader | None:
+    """A pyramid at the microns per pixel of the format, if it has such a scale; else one page."""
+    if slides.has_scale(path, image_format):
+        return slides.SlideReader.open(path, image_format)
+    return TiffReader.open(path, image_format)
+
+
+_of_tiff = partial(
+    FileFormat,
+    read=tiff.read,
+    read_page=tiff.read_page,
+    keeps=_ALL - {"exif"},
+    install="cyclegan[data]",
+    probe=tiff.probe,
+    size=tiff.size,
+    open_regions=_open_tiff,
+    only_regions=slides.has_scale,
+)
 
 # JPEG, BMP and the like cannot keep transparency, WebP and AVIF have no grey.
 FILE_FORMATS: dict[str, FileFormat] = {
@@ -53,19 +74,31 @@ FILE_FORMATS: dict[str, FileFormat] = {
     "bmp": _of_pillow(
         suffixes=(".bmp",), write=_writer("BMP"), holds={"uint8": (1, 3)}, keeps=frozenset(("resolution",))
     ),
-    "tiff": FileFormat(
+    "ome-tiff": _of_tiff(
+        suffixes=ome.SUFFIXES,
+        write=ome.write,
+        holds=ome.HOLDS,
+        install_reason="is an OME-TIFF",
+        tiled_writer=ome.LOSSLESS,
+        lossy_writer=ome.LOSSY,
+    ),
+    "tiff": _of_tiff(
         suffixes=(".tif", ".tiff"),
-        read=tiff.read,
-        read_page=tiff.read_page,
         write=tiff.write,
         holds=None,
-        keeps=_ALL - {"exif"},
-        install="cyclegan[data]",
         install_reason="is a TIFF with more than 8 bits or 4 channels",
-        probe=tiff.probe,
-        size=tiff.size,
-        open_regions=TiffReader.open,
         tiled_writer=TILED_TIFF,
+    ),
+    "slide": FileFormat(
+        suffixes=slides.SUFFIXES,
+        read=slides.read,
+        install="cyclegan[slides]",
+        install_reason="is a whole slide",
+        probe=slides.probe,
+        size=slides.size,
+        open_regions=slides.SlideReader.open,
+        only_regions=lambda _path, _format: True,
+        written_as=ome.SUFFIXES[0],
     ),
     "npy": FileFormat(suffixes=(".npy",), read=npy.read, write=npy.write, holds=None, probe=npy.probe, size=npy.size),
 }
@@ -81,10 +114,9 @@ def image_suffixes() -> tuple[str, ...]:
 
 def file_format_of(path: Path | str) -> FileFormat:
     """The row for a file's suffix; for an unknown one a row that reads what Pillow reads and writes nothing."""
-    name = os.fspath(path)  # a string, since there may be a million
-    suffix = name[name.rfind(".") :].lower()
+    name = os.fspath(path).lower()  # a string, since there may be a million
     for file_format in FILE_FORMATS.values():
-        if suffix in file_format.suffixes:
+        if name.endswith(file_format.suffixes):
             return file_format
     return _OTHER
 

@@ -107,7 +107,10 @@ class FileFormat:
     read_reduced: like `read`, at a fraction of the size whose sides have at least so many pixels, in less time.
     read_page: like `read`, the page of this name; where pages have no names, of this number, from 1 on.
     open_regions: open a file for reading by region, or None if it must be read as a whole.
+    only_regions: whether a file is read by region only, and translated in tiles; None: no file is.
     tiled_writer: how an image is written in tiles, so that it need not fit into memory.
+    lossy_writer: the same with JPEG, for 8-bit grey and RGB.
+    written_as: suffix of the translations of files that this format cannot write; default: .png, or .tif.
     """
 
     suffixes: tuple[str, ...]
@@ -123,7 +126,10 @@ class FileFormat:
     read_reduced: Callable[[Path, int], Decoded] | None = None
     read_page: Callable[[Path, str], Decoded] | None = None
     open_regions: Callable[[Path, ImageFormat], RegionReader | None] = lambda _path, _format: None
+    only_regions: Callable[[Path, ImageFormat], bool] | None = None
     tiled_writer: TiledWriter | None = None
+    lossy_writer: TiledWriter | None = None
+    written_as: str = ""
 
     def __post_init__(self) -> None:
         for suffix in self.suffixes:

@@ -31,7 +31,7 @@ def find_tissue(picture: Array) -> Mask:
     density = np.log10(glass / np.maximum(picture, 1)).mean(-1).clip(0, None)
     limit = float(np.clip(_otsu(density[brightest >= _DARKEST]), _THINNEST, _WEAKEST))
     # The colour of the glass itself does not count as colour.
-    chroma = np.ptp(picture * (255 / glass), axis=-1)
+    chroma = np.ptp(picture.astype(np.float64) * (255 / glass), axis=-1)
     is_ink = (brightest - values[..., 0] >= _INK) & (values[..., 0] <= darkest)
     found = (density > limit) & (chroma >= _GREYEST) & (brightest >= _DARKEST) & ~is_ink
     return _majority(found)
@@ -67,7 +67,7 @@ def _majority(mask: Mask) -> Mask:
     return np.asarray(total >= 5)
 
 
-def shares(mask: Mask, tops: Array, lefts: Array, side: float) -> NDArray[np.float64]:
+def shares(mask: Mask, tops: NDArray[np.float64], lefts: NDArray[np.float64], side: float) -> NDArray[np.float64]:
     """The share of True in squares of a mask, (N,). tops, lefts: (N,) of their corners, in its pixels, as is `side`."""
     total = np.pad(mask.astype(np.int64).cumsum(0).cumsum(1), ((1, 0), (1, 0)))
     top, left = (np.floor(corner).astype(int).clip(0) for corner in (tops, lefts))

@@ -9,11 +9,12 @@ import numpy as np
 
 from cyclegan.config import Direction
 from cyclegan.errors import InputError, UnreadableError
+from cyclegan.images.slides import describe_scale
 from cyclegan.system.arguments import MAX_SIDE, check_bool, check_choice, check_float, check_int, check_path
 from cyclegan.system.host_state import host_state
 from cyclegan.system.json_files import shown
 from cyclegan.translate.files import translate_files
-from cyclegan.translate.large_files import StatisticsKind, find_large, translate_large
+from cyclegan.translate.large_files import Compression, StatisticsKind, find_large, translate_large
 from cyclegan.translate.plan import TranslationPlan, plan_outputs, sequences
 from cyclegan.translate.progress import FolderProgress, Skipped
 from cyclegan.translate.stabilise import MEMORY_FRAMES, check_memory, needs_stabilising
@@ -37,6 +38,8 @@ class TranslateOptions:
     page: int | None = None
     background: str | None = None
     keep_profile: bool = False
+    mpp: float | None = None
+    compression: Compression = "auto"
 
     def check(self, name_of: Callable[[str], str] = str) -> None:
         """Raises InputError for values that cannot be used. name_of: a field -> its name in the message."""
@@ -52,6 +55,13 @@ class TranslateOptions:
         check_bool(name_of("stabilise"), self.stabilise)
         check_bool(name_of("keep_profile"), self.keep_profile)
         check_choice(name_of("statistics"), self.statistics, ("exact", "crops", "reduced"))
+        check_choice(name_of("compression"), self.compression, ("auto", "lossless", "jpeg"))
+        if self.mpp is not None and check_float(name_of("mpp"), self.mpp, least=0) == 0:
+            raise InputError(f"{name_of('mpp')} is 0; expected microns per pixel, such as 0.5.")
+        if self.mpp is not None and self.page is not None:
+            raise InputError(
+                f"{name_of('mpp')} is {self.mpp:g} and {name_of('page')} is {self.page}; give one of them."
+            )
         if self.memory_frames is not None:
             if not self.stabilise:
                 raise InputError(f"{name_of('memory_frames')} is for {name_of('stabilise')}; give both.")
@@ -69,8 +79,10 @@ class TranslateOptions:
 
     def apply_reading(self, translator: Translator) -> Translator:
         """The translator, which reads files as these options say. Raises InputError for a bad value."""
-        changes = {name: getattr(self, name) for name in ("bands", "nodata", "page", "background")}
+        changes = {name: getattr(self, name) for name in ("bands", "nodata", "page", "background", "mpp")}
         changes = {name: value for name, value in changes.items() if value is not None}
+        if self.page is not None:  # a level of a slide, instead of the scale that the model was trained at
+            changes["mpp"] = None
         return translator.with_reading(**changes) if changes else translator
 
     @property
@@ -121,6 +133,8 @@ def translate_folder(
     page: int | None = None,
     background: str | None = None,
     keep_profile: bool = False,
+    mpp: float | None = None,
+    compression: Compression = "auto",
     max_images: int | None = None,
     progress: FolderProgress | None = None,
 ) -> FolderResult:
@@ -142,6 +156,8 @@ def translate_folder(
     nan or none), instead of what the model was trained with.
     background: colour behind transparent pixels, such as white; default: transparency is carried over to the result.
     keep_profile: convert results back to the colour profile of their input; default: results are sRGB.
+    mpp: microns per pixel at which whole slides are read; default: those that the model was trained at, else level 0.
+    compression: of whole slides and other images in tiles that become an OME-TIFF, see `translate_large`.
     max_images: translate only the first images.
     progress: receives reports during the work.
 
@@ -161,6 +177,8 @@ def translate_folder(
         page,
         background,
         keep_profile,
+        mpp,
+        compression,
     )
     options.check()
     if max_images is not None:
@@ -285,7 +303,9 @@ def _translate_in_tiles(
 ) -> list[str]:
     """Returns the notes."""
     tile = options.tile if isinstance(options.tile, int) else TILE
-    if not isinstance(options.tile, int):
+    if (scale := describe_scale(source, translator.source)) is not None:
+        progress.note(f"{source} is read at {scale}, and translated in tiles of {tile} pixels, in float32.")
+    elif not isinstance(options.tile, int):
         progress.note(f"{source} is too large to be translated as a whole: in tiles of {tile} pixels, in float32.")
     with progress.translating_large(source, target) as on_progress:
         notes = translate_large(
@@ -296,6 +316,7 @@ def _translate_in_tiles(
             statistics=options.statistics,
             keep_profile=options.keep_profile,
             background=options.background,
+            compression=options.compression,
             on_progress=on_progress,
         ).notes
     for note in notes:

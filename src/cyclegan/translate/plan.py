@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyclegan.errors import InputError
-from cyclegan.images.file_formats import can_hold, image_suffixes, is_image_name
+from cyclegan.images.file_formats import can_hold, file_format_of, image_suffixes, is_image_name
 from cyclegan.images.file_list import FileList
 from cyclegan.system.arguments import real_path
 from cyclegan.translate.output_names import find_files, mirror
@@ -80,9 +80,11 @@ def plan_outputs(inputs: Iterable[Path], out: Path, translator: Translator) -> T
 
 
 def image_suffix(suffix: str, translator: Translator) -> str:
-    """The suffix of a translated image: its own, or .png or .tif where that format cannot hold the result."""
-    target = translator.target
-    return next(s for s in (suffix, ".png", ".tif") if can_hold(s, target.channels, target.dtype))
+    """The suffix of a translated image: its own, or another where that format cannot hold the result: .ome.tif for a
+    slide, else .png or .tif.
+    """
+    target, written_as = translator.target, file_format_of(f"x{suffix}").written_as
+    return next(s for s in (suffix, written_as or ".png", ".png", ".tif") if can_hold(s, target.channels, target.dtype))
 
 
 def sequences(plan: Iterable[tuple[Path, Path]]) -> list[list[tuple[Path, Path]]]:

@@ -28,6 +28,7 @@ import cyclegan
 from conftest import TINY, make_folder
 from cyclegan.cli import COMMANDS, main
 from cyclegan.config import field_sections, make_config, read_config_file
+from make_slide import draw_tissue, write_slide
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -319,6 +320,9 @@ def workshop(tmp_path_factory):
         picture.resize((48, 40)).save(root / name)
     for name in ("clip.mp4", "extra.mov"):
         make_clip(root / name)
+    for seed, name in enumerate(("slides_a", "slides_b")):
+        (root / name).mkdir()
+        write_slide(root / name / "slide.svs", draw_tissue(2100, 1100, seed=seed, share=2.0)[0])
     for block in ALL:
         if block.language == "toml":
             (root / "settings.toml").write_text(block.text)

@@ -11,6 +11,7 @@ from PIL import Image
 from conftest import TINY, make_folder
 from cyclegan import InputError, Translator, train
 from cyclegan.cli import main
+from cyclegan.datasets.slide_tiles import TileOptions, cut_tiles
 from cyclegan.images.codecs import load_raster, write_image
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.ome_xml import without_ome
@@ -191,6 +192,18 @@ def test_training_refuses_slides_and_names_the_command(svs, tmp_path):
     (other / "other.svs").write_bytes(svs.read_bytes() + b"more")
     with pytest.raises(InputError, match="cut tiles from it .cyclegan tiles"):
         train(svs.parent, other, out=tmp_path / "run", quiet=True, **{**TINY, "steps": 1})
+
+
+def test_a_model_of_tiles_translates_slides_at_their_scale(svs, tmp_path, capsys):
+    for name, mpp in (("a", 0.5), ("b", 1.0)):
+        cut_tiles(svs, tmp_path / name, TileOptions(size=24, mpp=mpp))
+    run = train(tmp_path / "a", tmp_path / "b", out=tmp_path / "run", quiet=True, **{**TINY, "steps": 1})
+    main(["translate", str(run), str(svs), "--out", str(tmp_path / "a2b.ome.tif")])
+    assert "is read at level 0 at 0.5 microns per pixel, resampled, 350 x 250 pixels" in capsys.readouterr().err
+    main(["translate", str(run), str(svs), "--out", str(tmp_path / "b2a.ome.tif"), "--direction", "b2a"])
+    assert levels_of(tmp_path / "b2a.ome.tif")[0][0].shape == (125, 175, 3)
+    main(["translate", str(run), str(svs), "--out", str(tmp_path / "fine.ome.tif"), "--page", "1"])
+    assert levels_of(tmp_path / "fine.ome.tif")[0][0].shape == (500, 700, 3)
 
 
 # ---- other images

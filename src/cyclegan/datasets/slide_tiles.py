@@ -36,6 +36,12 @@ _OVERVIEW_SIDE = 1536
 # The plan of a slide's tiles, beside them; hidden, so that nobody takes it for an image.
 _PLAN = ".tiles.json"
 
+# The scale of all tiles of a folder, for the training; hidden likewise.
+_SCALE = ".scale.json"
+
+# Relative difference up to which tiles have one scale.
+_SAME_SCALE = 0.03
+
 _COLUMNS = ("slide", "file", "x", "y", "level", "mpp", "tissue")
 
 
@@ -109,6 +115,12 @@ class SlidePlan(_Record):
     downsample: PositiveFloat
     num_found: NonNegativeInt
     tiles: list[Tile]
+
+
+class _Scale(_Record):
+    """mpp: microns per pixel of all tiles."""
+
+    mpp: PositiveFloat
 
 
 @dataclass(frozen=True)
@@ -251,7 +263,7 @@ def _make_plan(path: Path, slide: Any, scale: SlideScale, overview: Path, option
     # From pixels of the tiles' scale to those of the small picture.
     ratio = scale.downsample / factor
     side = options.size * ratio
-    tissue = shares(mask, corners[:, 0] * side, corners[:, 1] * side, side)
+    tissue = shares(mask, *(corners.T * float(side)), float(side))
     chosen = np.flatnonzero(tissue >= max(options.tissue, 1e-9))
     kept = chosen.tolist() if options.max_tiles is None else evenly_spaced(chosen.tolist(), options.max_tiles)
     tiles = []
@@ -259,7 +271,7 @@ def _make_plan(path: Path, slide: Any, scale: SlideScale, overview: Path, option
         y, x = (round(corner * options.size * scale.downsample) for corner in corners[index].tolist())
         tiles.append(Tile(file=f"x{x:06d}_y{y:06d}{options.suffix}", x=x, y=y, tissue=round(float(tissue[index]), 4)))
     about = path.stat()
-    write_bytes(overview, _draw(picture, mask, corners[kept] * side, side))
+    write_bytes(overview, _draw(picture, mask, corners[kept] * float(side), float(side)))
     return SlidePlan(
         slide=path.name,
         num_bytes=about.st_size,
@@ -300,16 +312,34 @@ def _draw(picture: Array, mask: Array, corners: Array, side: float) -> bytes:
 
 
 def _write_table(out: Path) -> None:
-    """tiles.csv, of all tiles below `out`, those of earlier calls included."""
+    """tiles.csv, of all tiles below `out`, those of earlier calls included; and their scale, if it is one."""
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(_COLUMNS)
+    scales: set[float | None] = set()
     for file in sorted(out.rglob(_PLAN)):
         with suppress(UnreadableError):
             plan = read_json(file, SlidePlan)
             folder = file.parent.relative_to(out)
+            scales.add(plan.mpp)
             for tile in plan.tiles:
                 mpp = "" if plan.mpp is None else f"{plan.mpp:.6g}"
                 place = (folder / tile.file).as_posix()
                 writer.writerow((plan.slide, place, tile.x, tile.y, plan.level, mpp, tile.tissue))
     write_bytes(out / "tiles.csv", text.getvalue().encode("utf-8", "surrogateescape"))
+    known = [mpp for mpp in scales if mpp is not None]
+    if known and len(known) == len(scales) and max(known) <= min(known) * (1 + _SAME_SCALE):
+        middle = (max(known) + min(known)) / 2
+        write_bytes(out / _SCALE, _Scale(mpp=float(f"{middle:.4g}")).model_dump_json().encode())
+    else:
+        (out / _SCALE).unlink(missing_ok=True)
+
+
+def tiles_mpp(folder: Path) -> float | None:
+    """Microns per pixel of the tiles that `cut_tiles` wrote into a folder; None if it is no such folder."""
+    if not (folder / _SCALE).is_file():
+        return None
+    try:
+        return read_json(folder / _SCALE, _Scale).mpp
+    except UnreadableError:
+        return None

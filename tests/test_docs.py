@@ -322,7 +322,7 @@ def workshop(tmp_path_factory):
         make_clip(root / name)
     for seed, name in enumerate(("slides_a", "slides_b")):
         (root / name).mkdir()
-        write_slide(root / name / "slide.svs", draw_tissue(2100, 1100, seed=seed, share=2.0)[0])
+        write_slide(root / name / "slide.svs", draw_tissue(2100, 1100, seed=seed, share=1.0)[0])
     for block in ALL:
         if block.language == "toml":
             (root / "settings.toml").write_text(block.text)

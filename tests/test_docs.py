@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 
 import cyclegan
@@ -314,10 +315,24 @@ def workshop(tmp_path_factory):
         for index in range(4):
             values = np.random.default_rng([seed, index]).integers(0, 4000, (24, 20)).astype(np.uint16)
             Image.fromarray(values).save(root / name / f"{index}.tif")
+    for name in ("sprites", "dem", "scenes"):
+        (root / name).mkdir()
+        for index in range(4):
+            bands = np.random.default_rng([7, index]).integers(0, 256, (24, 20, 4), dtype=np.uint8)
+            if name == "sprites":
+                Image.fromarray(bands).save(root / name / f"{index}.png")
+            elif name == "scenes":
+                tifffile.imwrite(root / name / f"{index}.tif", bands, photometric="rgb", extrasamples=[0])
+            else:
+                heights = np.where(bands[..., 0] < 20, -9999, bands[..., 1] * 10.0).astype(np.float32)
+                tifffile.imwrite(root / name / f"{index}.tif", heights, extratags=[(42113, "s", 0, "-9999", True)])
     picture = Image.open(root / "photos/0.png")
     picture.save(root / "photo.jpg")
     for name in ("scan.tif", "huge.tif"):
         picture.resize((48, 40)).save(root / name)
+    frames = [Image.fromarray(np.full((24, 32, 3), shade, np.uint8)) for shade in (40, 120, 200)]
+    for name in ("loop.gif", "stack.tif"):
+        frames[0].save(root / name, save_all=True, append_images=frames[1:])
     for name in ("clip.mp4", "extra.mov"):
         make_clip(root / name)
     for seed, name in enumerate(("slides_a", "slides_b")):

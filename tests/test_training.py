@@ -302,11 +302,11 @@ def test_value_ranges_are_found_once(tmp_path):
     assert before.high < 3000
 
 
-def test_nan_in_an_image_is_reported_with_its_file(folders, tmp_path):
+def test_infinity_in_an_image_is_reported_with_its_file(folders, tmp_path):
     (tmp_path / "x").mkdir()
     array = np.random.default_rng(0).random((20, 20, 3)).astype(np.float32)
     np.save(tmp_path / "x" / "good.npy", array)
-    array[3, 3] = np.nan
+    array[3, 3] = np.inf
     np.save(tmp_path / "x" / "hole.npy", array)
     with pytest.raises(InputError, match=r"hole.npy holds 3 values that are NaN"):
         run_tiny((tmp_path / "x", folders[1]), tmp_path / "run")

@@ -822,7 +822,7 @@ def test_one_clip_becomes_the_file_that_out_names(run, tmp_path, capsys):
         (["clip.mp4", "--out", "y.mp4", "--memory-frames", "5"], "is for --stabilise"),
         (["clip.mp4", "--out", "y.mp4", "--stabilise", "--memory-frames", "0"], "expected at least 1"),
         (["clip.mp4", "--out", "y.mp4", "--stabilise", "--memory-frames", "nan"], "expected at least 1"),
-        (["clip.mp4", "--out", "y.gif"], "clips are written as .mp4"),
+        (["clip.mp4", "--out", "y.png"], "the input is not one image file"),
         (["none.mp4", "--out", "out"], "There is no file or folder"),
         (["empty", "--out", "out"], "no images and no clips"),
     ],
@@ -858,17 +858,79 @@ def test_stabilise_says_where_it_does_nothing(run, tmp_path, capsys):
     assert "Stabilising changes nothing here" in capsys.readouterr().err
 
 
-def test_an_animated_gif_is_a_clip(tmp_path):
+def animate(path, **options):
     first, *more = (Image.fromarray(frame) for frame in numbered(5))
-    first.save(tmp_path / "x.gif", save_all=True, append_images=more, duration=40)
-    images, clips = plan_translation([tmp_path / "x.gif"], tmp_path / "out", make_translator())
-    assert images == []
-    ((source, target),) = clips
-    assert target.suffix == ".mp4"
-    assert translate_video(make_translator(), source, target).num_frames == 5
-    arrays, times, _ = read(target)
+    first.save(path, save_all=True, append_images=more, duration=[40, 40, 120, 40, 80], **options)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
+def test_an_animation_becomes_a_clip_where_out_names_one(run, tmp_path, capsys, suffix):
+    source, target = animate(tmp_path / f"x{suffix}"), tmp_path / "y.mp4"
+    images, clips = plan_translation([source], target, make_translator())
+    assert (images, list(clips)) == ([], [(source, target)])
+    made = translate_video(make_translator(), source, target)
+    assert (made.num_frames, made.seconds) == (5, pytest.approx(0.32))
+    arrays, times, about = read(target)
     assert [round(array.mean()) for array in arrays] == pytest.approx([level(i) for i in range(5)], abs=2)
-    assert times == pytest.approx([i / 25 for i in range(5)], abs=0.001)
+    assert times == pytest.approx([0, 0.04, 0.08, 0.2, 0.24], abs=0.001)
+    assert (about["matrix"], about["range"]) == (1, 1)
+    main(["translate", str(run), str(source), "--out", str(target)])
+    assert "5 frames, 0.32 s, translated into" in capsys.readouterr().out
+
+
+def test_transparent_pixels_become_white_in_a_clip(tmp_path):
+    frames = [Image.new("RGBA", (64, 48), (200, 30, 30 + index, 255 if index else 0)) for index in range(3)]
+    frames[0].save(tmp_path / "x.png", save_all=True, append_images=frames[1:], duration=40)
+    made = translate_video(make_translator(), tmp_path / "x.png", tmp_path / "y.mp4")
+    arrays, _, _ = read(tmp_path / "y.mp4")
+    assert arrays[0].min() > 250
+    assert np.abs(arrays[2][24, 32].astype(int) - (200, 30, 30)).max() <= 4
+    assert made.notes == ("The transparency of 3 frames is not kept: .mp4 files have no place for it.",)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".apng"])
+def test_a_clip_becomes_an_animation_where_out_names_one(run, tmp_path, capsys, suffix):
+    ticks = [0, 40, 80, 200, 240]
+    source = make_clip(tmp_path / "x.mp4", numbered(5), pts=ticks, time_base=Fraction(1, 1000), tone="aac")
+    target = tmp_path / f"y{suffix}"
+    images, clips = plan_translation([source], target, make_translator())
+    assert (images, list(clips)) == ([], [(source, target)])
+    made = translate_video(make_translator(Negative()), source, target)
+    assert made.num_frames == 5
+    assert made.notes[0] == "The sound of x.mp4 is left out."
+    with Image.open(target) as picture:
+        durations, means = [], []
+        for index in range(picture.n_frames):
+            picture.seek(index)
+            means.append(np.asarray(picture.convert("RGB")).mean())
+            durations.append(picture.info["duration"])
+    assert means == pytest.approx([255 - level(i) for i in range(5)], abs=3)
+    assert durations[:4] == pytest.approx([40, 40, 120, 40], abs=1)
+    main(["translate", str(run), str(source), "--out", str(target)])
+    assert "5 frames" in capsys.readouterr().out
+
+
+def test_animations_become_animations_among_clips_and_images(run, tmp_path, capsys):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    make_folder(folder, count=1)
+    make_clip(folder / "c.mp4", numbered(3))
+    for name in ("a.gif", "a.webp", "a.png"):
+        animate(folder / name)
+    Image.fromarray(numbered(1)[0]).save(folder / "still.gif")
+    (folder / "bad.gif").write_bytes(b"GIF89a words")
+    with pytest.raises(SystemExit) as end:
+        main(["translate", str(run), str(folder), "--out", str(out), "--stabilise"])
+    assert end.value.code == 1
+    shown = capsys.readouterr()
+    assert sorted(path.name for path in out.iterdir()) == ["0.png", "a.gif", "a.png", "a.webp", "c.mp4", "still.png"]
+    for name in ("a.gif", "a.webp", "a.png"):
+        with Image.open(out / name) as picture:
+            assert picture.n_frames == 5
+    assert "2 images translated" in shown.out
+    assert f"5 frames translated into {out / 'a.gif'}" in shown.out.replace("\n", "")
+    assert "bad.gif" in shown.err
+    assert "a PNG, which keeps all colours" in shown.err
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such names")

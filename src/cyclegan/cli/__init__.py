@@ -3,10 +3,8 @@
 import argparse
 import difflib
 import os
-import re
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -25,6 +23,7 @@ from cyclegan.cli import (
     train,
     translate,
 )
+from cyclegan.cli.arguments import home_path
 from cyclegan.errors import CycleganError, InputError, brief, reason_of, remedy_of
 from cyclegan.system.signals import AnnouncedStop, signals_interrupt
 from cyclegan.system.terminal import ClosedOutputError, flush_or_drop, say
@@ -72,24 +71,24 @@ class _Parser(argparse.ArgumentParser):
         if message.startswith("unrecognized") and unknown and unknown[0].startswith("-"):
             flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
             flag = unknown[0].partition("=")[0]
-            nearest = difflib.get_close_matches(flag, flags, n=1)
             message = f"there is no flag {unknown[0]}"
-            if (theirs := _of_reference(flag, flags)) is not None:
-                message += f", which is {theirs} here; cyclegan train --from-reference translates whole commands"
-            elif nearest:
+            if (theirs := self._of_reference(flag, flags)) is not None:
+                message += theirs
+            elif nearest := difflib.get_close_matches(flag, flags, n=1):
                 message += f"; did you mean {nearest[0]}?"
         say(f"cyclegan: {brief(message)}")
         say(f"See: {self.prog} --help")
         raise SystemExit(2)
 
+    def _of_reference(self, flag: str, flags: Sequence[str]) -> str | None:
+        """What to do instead of this option of the reference implementation; None if it is none, or is a typing error.
 
-def _of_reference(flag: str, flags: Sequence[str]) -> str | None:
-    """The flag of a command that means the same as this option of the reference implementation."""
-    from cyclegan.reference.options import OPTIONS
+        Flags such as --model, which a command has, never come here.
+        """
+        from cyclegan.reference.options import answer
 
-    ours = next((option.ours for option in OPTIONS if flag.removeprefix("--") in option.names), "")
-    known = [name for name in re.findall(r"`(--[\w-]+)`", ours) if name in flags]
-    return ", ".join(known) or None
+        takes_run = any(action.dest == "run_directory" for action in self._actions)
+        return answer(flag.removeprefix("--"), self.prog.rpartition(" ")[2], flags, takes_run=takes_run)
 
 
 def _wait_briefly() -> None:
@@ -138,7 +137,7 @@ def _run(arguments: Sequence[str]) -> None:
     parsed, unknown = parser.parse_known_args(arguments)
     # argparse takes the folders of `train A --steps 9 B` for one argument and a stray one.
     if unknown and hasattr(parsed, "paths") and not any(word.startswith("-") for word in unknown):
-        parsed.paths += [Path(word) for word in unknown]
+        parsed.paths += [home_path(word) for word in unknown]
     elif unknown:  # the subcommand reports it, because it has the flags
         command = getattr(parsed, "command_parser", parser)
         command.error(f"unrecognized arguments: {' '.join(unknown)}")

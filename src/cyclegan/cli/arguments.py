@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from cyclegan.system.arguments import expand_home
+
 DIRECTIONS = ("a2b", "b2a")
 WEIGHTS = ("final", "average")
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
@@ -21,10 +23,19 @@ def add_argument(parser: Any, name: str, kind: Any, help: str, default: Any = No
     elif isinstance(kind, tuple):
         options |= {"choices": kind, "default": default}
     else:
-        options = {"type": kind, "default": default, "metavar": _METAVARS.get(kind)} | options
+        options = {
+            "type": home_path if kind is Path else kind,
+            "default": default,
+            "metavar": _METAVARS.get(kind),
+        } | options
     if default is not None:
         help = with_default(help, default)
     parser.add_argument(name, help=help, **options)
+
+
+def home_path(text: str) -> Path:
+    """A path; shells leave the ~ of `--out=~/maps` as it is."""
+    return expand_home(Path(text))
 
 
 def with_default(text: str, default: Any) -> str:

@@ -4,7 +4,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from cyclegan.cli.arguments import add_argument, add_device
+from cyclegan.cli.arguments import add_argument, add_device, home_path
 from cyclegan.config import PRESETS
 from cyclegan.errors import InputError
 
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_device(parser)
     add("--minutes", float, "Time for all measurements in minutes", 3.0)
     more_help = "More exports of the same model, such as one in int8."
-    parser.add_argument("--export", type=Path, nargs="+", default=[], metavar="DIR", help=more_help)
+    parser.add_argument("--export", type=home_path, nargs="+", default=[], metavar="DIR", help=more_help)
 
 
 def run(parsed: argparse.Namespace) -> None:

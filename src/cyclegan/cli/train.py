@@ -7,7 +7,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from cyclegan.cli.arguments import add_argument, keywords, with_default
+from cyclegan.cli.arguments import add_argument, home_path, keywords, with_default
 from cyclegan.config import (
     DEFAULT_PRESET,
     LENGTHS,
@@ -120,7 +120,7 @@ def _defaults(arguments: Sequence[str]) -> dict[str, Any]:
         return {}
     known = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     known.add_argument("--preset")
-    known.add_argument("--config", type=Path)
+    known.add_argument("--config", type=home_path)
     given, _ = known.parse_known_args(list(arguments))
     return resolved_values(*([read_config_file(given.config)] if given.config else []), preset=given.preset)
 

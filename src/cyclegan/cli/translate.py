@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cyclegan.cli.arguments import DIRECTIONS, PRECISIONS, WEIGHTS, add_argument, add_device
-from cyclegan.errors import InputError
+from cyclegan.errors import CycleganError
 from cyclegan.system.terminal import say_result
-from cyclegan.translate.progress import FolderProgress, OnProgress, Skipped
+from cyclegan.translate.progress import FolderProgress, OnProgress, Skipped, not_written
 
 if TYPE_CHECKING:  # heavy imports wait until the command runs
     from cyclegan.translate.folder import TranslateOptions
@@ -25,6 +25,7 @@ EXAMPLES = """examples:
   cyclegan translate runs/maps maps/ --out photos/ --direction b2a --batch-size 8
   cyclegan translate runs/maps clip.mp4 --out clip_b.mp4 --stabilise
   cyclegan translate runs/maps frames/ --out frames_b/ --stabilise
+  cyclegan translate runs/maps stack.tif --out stack_b.tif --pages all
   cyclegan translate runs/maps huge.tif --out map.tif --tile 1024 --statistics crops
   cyclegan translate runs/stain slide.svs --out slide.ome.tif --mpp 0.5
   cyclegan translate hf:user/name photo.jpg --out translated/          (a model of the Hugging Face Hub)"""
@@ -38,9 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = partial(add_argument, parser)
     run_help = "Run directory, checkpoint, model directory, hf:user/name, or an export."
     add("run_directory", Path, run_help, metavar="RUN")
-    add("paths", Path, "Images, clips, or folders to mirror.", metavar="INPUT", nargs="+")
+    add("paths", Path, "Images, animations, clips, or folders to mirror.", metavar="INPUT", nargs="+")
     add(
-        "--out", Path, "Folder for the results; for one input also a file (b.png, b.mp4).", metavar="OUT", required=True
+        "--out",
+        Path,
+        "Folder for the results; for one input also a file (b.png, b.gif, b.mp4).",
+        metavar="OUT",
+        required=True,
     )
     add("--direction", DIRECTIONS, "Direction to translate", "a2b")
     add("--batch-size", int, "Images of one size translated together", 1)
@@ -72,7 +77,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--statistics", ("exact", "crops", "reduced"), statistics_help, "exact")
     stabilise_help = (
-        "Reduce flicker in clips and in folders of frames, each a sequence in the natural order of its names."
+        "Reduce flicker in clips, animations, stacks of pages, and folders of frames, each a sequence in the natural "
+        "order of its names."
     )
     add("--stabilise", bool, stabilise_help)
     frames_help = "Frames that --stabilise averages over (default: 6); more, such as 50, for a static camera."
@@ -85,6 +91,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Microns per pixel at which whole slides are read (default: as in training, else their level 0, the finest)."
     )
     files("--mpp", float, mpp_help, metavar="MICRONS")
+    pages_help = "Translate every page of a TIFF with several, into a TIFF of as many (default: one image)."
+    files("--pages", ("all",), pages_help)
     nodata_help = "Value of holes; nan, or none for no holes (default: what each file names). Holes stay holes."
     files("--nodata", str, nodata_help, metavar="VALUE")
     background_help = "Put this colour behind transparent pixels (default: the result is as transparent as the input)."
@@ -118,6 +126,7 @@ def run(parsed: argparse.Namespace) -> None:
 def _translate(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> bool:
     """Returns whether everything could be translated."""
     from cyclegan.system.arguments import check_int
+    from cyclegan.system.atomic import is_place_lost
     from cyclegan.translate.folder import TranslateOptions, translate_plan, without_useless_stabilising
     from cyclegan.translate.translator import Translator
     from cyclegan.video import plan_translation
@@ -134,16 +143,22 @@ def _translate(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> bool
         engine=parsed.engine,
         precision=parsed.precision,
     )
-    images, clips = plan_translation(parsed.paths, parsed.out, translator)
+    images, clips = plan_translation(parsed.paths, parsed.out, translator, all_pages=parsed.pages is not None)
     images = images[: parsed.max_images]
     progress.note(f"Engine: {translator.engine}")
     translator = options.apply_reading(translator)
     options = without_useless_stabilising(options, translator, progress)
     is_only_input = len(images) + len(clips) == 1
     result = translate_plan(translator, images, options, progress, is_only_input=is_only_input)
-    is_complete = not result.skipped
+    is_complete = not result.skipped and not result.damage
     for source, target in clips:
-        is_complete &= _translate_clip(translator, source, target, options, progress, is_only_input=is_only_input)
+        try:
+            is_complete &= _translate_clip(translator, source, target, options, progress)
+        except (CycleganError, OSError) as error:  # one bad clip of several does not stop the others
+            if is_only_input or is_place_lost(error if isinstance(error, OSError) else error.__cause__, clips.out):
+                raise
+            progress.skipped([(source, not_written(target, error))], 1)
+            is_complete = False
     return is_complete
 
 
@@ -153,20 +168,12 @@ def _translate_clip(
     target: Path,
     options: "TranslateOptions",
     progress: "_ConsoleProgress",
-    *,
-    is_only_input: bool,
 ) -> bool:
-    """Returns whether all of the clip could be translated. One bad clip of several does not stop the others."""
+    """Returns whether all of the clip could be translated."""
     from cyclegan.video import translate_video
 
-    try:
-        with progress.translating_clip(source) as on_frame:
-            clip = translate_video(translator, source, target, on_frame=on_frame, **options.network_options)
-    except InputError as error:
-        if is_only_input:
-            raise
-        progress.messages.warning(f"Left out: {error}")
-        return False
+    with progress.translating_frames(source) as on_frame:
+        clip = translate_video(translator, source, target, on_frame=on_frame, **options.network_options)
     for note in (*clip.notes, *clip.damage):
         progress.messages.warning(note)
     say_result(f"{clip.num_frames} frames, {clip.seconds:.2f} s, translated into {target}")
@@ -212,7 +219,7 @@ class _ConsoleProgress(FolderProgress):
             raise
 
     @contextlib.contextmanager
-    def translating_clip(self, source: Path) -> Iterator[Callable[[int, int | None], None]]:
+    def translating_frames(self, source: Path) -> Iterator[Callable[[int, int | None], None]]:
         from cyclegan.system.progress import show_time_left
 
         began = time.monotonic()
@@ -223,6 +230,12 @@ class _ConsoleProgress(FolderProgress):
                 on_progress(f"frame {done} of {total}, {rate:.1f} frames/s", done / max(total, 1))
 
             yield on_frame
+
+    def damaged(self, message: str) -> None:
+        self.messages.warning(message)
+
+    def written_frames(self, num_frames: int, target: Path) -> None:
+        say_result(f"{num_frames} {'frame' if num_frames == 1 else 'frames'} translated into {target}")
 
     def skipped(self, images: Sequence[Skipped], num_images: int) -> None:
         for path, reason in images[:_MAX_NAMED]:

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, model_validator
 from cyclegan.config.base import Config
 from cyclegan.config.model import ModelConfig
 from cyclegan.config.reading import Bands, Colour, NoData, Reading
+from cyclegan.system.arguments import expand_home
 
 Direction = Literal["a2b", "b2a"]
 
@@ -52,7 +53,7 @@ def _check_path(path: Path) -> Path:
         raise ValueError("no file system has such a path")
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise ValueError("it is not text in UTF-8, as config.toml is; rename it, or make a link")
-    return path
+    return expand_home(path)
 
 
 SettingPath = Annotated[Path, AfterValidator(_check_path)]

@@ -1,21 +1,35 @@
 """Prepare batches ahead of the training step, in a thread or in processes."""
 
 import itertools
+import multiprocessing
+import os
+import pickle
+import re
+import secrets
 import signal
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+import tempfile
+from collections.abc import Callable, Generator, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from multiprocessing import resource_tracker
+from pathlib import Path
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from cyclegan.data.dataset import Batch, UnpairedDataset
+from cyclegan.errors import InputError, TrainingError
 from cyclegan.system.host_state import loading_processes
 from cyclegan.system.prefetch import prefetch
 
 # Batches that a thread of this process prepares ahead.
 _PREFETCHED = 3
+
+# Variable of loading processes while they start: a file to make if the script calls `train` while it is imported.
+_UNGUARDED = "CYCLEGAN_UNGUARDED"
+
+# What DataLoader raises after the end of a process.
+_ENDED = re.compile(r"DataLoader worker .*(exited|is killed)")
 
 
 def batches(
@@ -25,6 +39,7 @@ def batches(
 
     num_workers: processes that prepare them; 0: one thread of this process. Closing the generator ends them.
     pin_memory: for training on CUDA, where copies from pinned memory are faster; elsewhere it would only start CUDA.
+    Raises InputError if a process finds a script that calls `train` while it is imported, TrainingError if one ends.
     """
     if num_workers == 0:
         prefetched = prefetch(
@@ -43,21 +58,104 @@ def batches(
         return
     # Each process has its own cache.
     shared = replace(dataset, cache_bytes=dataset.cache_bytes // num_workers, _cache={}, _cached_bytes=0)
-    steps = itertools.count(first_step)
-    loader = DataLoader(
-        shared,
-        sampler=steps,
-        batch_size=None,
-        num_workers=num_workers,
-        pin_memory=pin_memory,
-        multiprocessing_context="spawn",
-        worker_init_fn=_ignore_stops,
-        generator=torch.Generator(),  # else it draws from the host's random numbers
-    )
-    with loading_processes():
-        with _stops_blocked():
+    with _ends_named() as mark, _as_file(shared) as (sent, remove):
+        loader = DataLoader(
+            sent,
+            sampler=itertools.count(first_step),
+            batch_size=None,
+            num_workers=num_workers,
+            pin_memory=pin_memory,
+            multiprocessing_context="spawn",
+            worker_init_fn=_ignore_stops,
+            generator=torch.Generator(),  # else it draws from the host's random numbers
+        )
+        # The handler of SIGCHLD would raise the end of a process in the middle of a step. Without it the loader notices
+        # that end when it waits for a batch.
+        with loading_processes(), _stops_blocked(), mark:
             source = iter(loader)
-        yield from source
+        for number, batch in enumerate(source, 1):
+            if number == num_workers:  # each process has prepared one, and so has read the file
+                remove()
+            yield batch
+
+
+class _Sent(Dataset[Batch]):
+    """A dataset in a file, for loading processes.
+
+    In the pipe to a process that ends while it starts, all that exceeds 64 KiB would make its parent wait for ever.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._dataset: UnpairedDataset | None = None
+
+    def __getitem__(self, step: int) -> Batch:
+        if self._dataset is None:
+            with self._file.open("rb") as file:
+                self._dataset = pickle.load(file)
+        return self._dataset[step]
+
+
+@contextmanager
+def _as_file(dataset: UnpairedDataset) -> Iterator[tuple[_Sent, Callable[[], None]]]:
+    """The dataset in a temporary file, and a function that removes the file, as the end of the block does."""
+    with tempfile.NamedTemporaryFile(prefix="cyclegan-", delete=False) as file:
+        path = Path(file.name)
+        try:
+            pickle.dump(dataset, file)
+        except BaseException:
+            path.unlink()
+            raise
+
+    def remove() -> None:
+        with suppress(OSError):
+            path.unlink()
+
+    try:
+        yield _Sent(path), remove
+    finally:
+        remove()
+
+
+def leave_if_loading() -> None:
+    """End a loading process whose script calls `train` while it is imported. Its parent says so."""
+    path = os.environ.get(_UNGUARDED)
+    if path is not None and getattr(multiprocessing.current_process(), "_inheriting", False):
+        with suppress(OSError):
+            Path(path).touch()
+        raise SystemExit(1)
+
+
+@contextmanager
+def _ends_named() -> Iterator[AbstractContextManager[None]]:
+    """Turn the end of a loading process into one sentence. Yields the block that processes are started in."""
+    mark = Path(tempfile.gettempdir(), f"cyclegan-{secrets.token_hex(8)}")
+
+    @contextmanager
+    def marked() -> Iterator[None]:
+        os.environ[_UNGUARDED] = str(mark)
+        try:
+            yield
+        finally:
+            os.environ.pop(_UNGUARDED, None)
+
+    try:
+        yield marked()
+    except (RuntimeError, OSError, EOFError) as error:
+        if mark.exists():
+            raise InputError(
+                "workers starts processes that load images, and each of them runs this script again from its top; put "
+                'the call of train, and all that follows it, below if __name__ == "__main__": or pass workers=0.'
+            ) from None
+        if isinstance(error, RuntimeError) and not _ENDED.match(str(error)):
+            raise
+        raise TrainingError(
+            "A process that loads images has ended: it was stopped, or the system had no memory left for it. Use fewer "
+            "--workers, or 0."
+        ) from error
+    finally:
+        with suppress(OSError):
+            mark.unlink(missing_ok=True)
 
 
 # A terminal sends these to every process of its group, and so do job schedulers. The training process ends its loading

@@ -263,7 +263,8 @@ def _make_plan(path: Path, slide: Any, scale: SlideScale, overview: Path, option
     # From pixels of the tiles' scale to those of the small picture.
     ratio = scale.downsample / factor
     side = options.size * ratio
-    tissue = shares(mask, *(corners.T * float(side)), float(side))
+    places = corners.astype(np.float64) * side
+    tissue = shares(mask, places[:, 0], places[:, 1], side)
     chosen = np.flatnonzero(tissue >= max(options.tissue, 1e-9))
     kept = chosen.tolist() if options.max_tiles is None else evenly_spaced(chosen.tolist(), options.max_tiles)
     tiles = []
@@ -271,7 +272,7 @@ def _make_plan(path: Path, slide: Any, scale: SlideScale, overview: Path, option
         y, x = (round(corner * options.size * scale.downsample) for corner in corners[index].tolist())
         tiles.append(Tile(file=f"x{x:06d}_y{y:06d}{options.suffix}", x=x, y=y, tissue=round(float(tissue[index]), 4)))
     about = path.stat()
-    write_bytes(overview, _draw(picture, mask, corners[kept] * float(side), float(side)))
+    write_bytes(overview, _draw(picture, mask, places[kept], side))
     return SlidePlan(
         slide=path.name,
         num_bytes=about.st_size,

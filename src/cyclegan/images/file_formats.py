@@ -74,6 +74,8 @@ FILE_FORMATS: dict[str, FileFormat] = {
     "bmp": _of_pillow(
         suffixes=(".bmp",), write=_writer("BMP"), holds={"uint8": (1, 3)}, keeps=frozenset(("resolution",))
     ),
+    # A GIF of grey is exact; 256 colours are too few for the translation of a picture.
+    "gif": _of_pillow(suffixes=(".gif",), write=_writer("GIF"), holds={"uint8": (1,)}),
     "ome-tiff": _of_tiff(
         suffixes=ome.SUFFIXES,
         write=ome.write,

@@ -94,10 +94,11 @@ def check_channels(path: Path, values: Array, channels: int, count: int, reading
         raise InputError(
             f"The bands {reading.bands} are {given}, and the model takes {channels} channel(s); choose as many."
         )
-    bands = f", {','.join(map(str, range(1, channels + 1)))} for example with --bands" if channels < given else ""
+    bands = ",".join(map(str, range(1, channels + 1)))
+    choice = f", choose bands such as {bands} with --bands-a or --bands-b" if channels < given else ""
     raise InputError(
         f"{path} has {count} channel(s) of type {values.dtype}; the model takes {channels}. "
-        f"Pass --channels-a or --channels-b {given}{', choose bands' + bands if bands else ''}, or convert the file."
+        f"Pass --channels-a or --channels-b {given}{choice}, or convert the file."
     )
 
 

@@ -3,13 +3,14 @@
 import math
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 from PIL import ImageColor
 
 from cyclegan.images import Array
 from cyclegan.images.colour import array_from_srgb, is_srgb
-from cyclegan.images.formats import FileFormat, ImageFormat, Kept
+from cyclegan.images.formats import ImageFormat, Kept
 from cyclegan.images.raster import Mask, Raster, convert_alpha, opaque
 
 # How messages call what a format cannot keep.
@@ -24,11 +25,18 @@ LOST: Mapping[Kept, str] = {
 }
 
 
+class KeepsSome(Protocol):
+    """A format, which keeps some of what belongs to an image."""
+
+    @property
+    def keeps(self) -> frozenset[Kept]: ...
+
+
 def make_output(
     values: Array,
     given: Raster,
     target: ImageFormat,
-    file_format: FileFormat,
+    file_format: KeepsSome,
     *,
     keep_profile: bool = False,
     background: str | None = None,
@@ -62,12 +70,13 @@ def make_output(
     if alpha is not None and valid is not None and (valid | (alpha == 0)).all():
         valid = None
     if valid is not None or metadata.nodata is not None:
-        if "nodata" in keeps or (target.dtype.startswith("float") and "place" not in keeps):
-            values, nodata = _with_holes(values, valid, metadata.nodata, target)
-            metadata = replace(metadata, nodata=nodata)
+        nodata = output_nodata(metadata.nodata, target)
+        if nodata is not None and ("nodata" in keeps or (math.isnan(nodata) and "alpha" not in keeps)):
+            values, metadata = _with_holes(values, valid, nodata, target), replace(metadata, nodata=nodata)
         elif valid is not None and "alpha" in keeps:
             full = np.full(valid.shape, opaque(values.dtype)).astype(values.dtype)
             alpha = np.where(valid, full if alpha is None else alpha, 0).astype(values.dtype)
+            metadata = replace(metadata, nodata=None)
         elif valid is not None:
             lost.append("nodata")
     if alpha is not None and "alpha" not in keeps:
@@ -85,8 +94,11 @@ def make_output(
     return Raster(values, alpha, None, metadata), tuple(lost)
 
 
-def output_nodata(given: float | None, target: ImageFormat) -> float:
-    """The value of holes in a result: that of the input if the type can hold it, else NaN or one outside the range."""
+def output_nodata(given: float | None, target: ImageFormat) -> float | None:
+    """The value of holes in a result: that of the input if the type can hold it, else NaN or one outside the range.
+
+    None if there is no such value.
+    """
     dtype = np.dtype(target.dtype)
     if dtype.kind == "f":
         return math.nan if given is None else given
@@ -95,12 +107,11 @@ def output_nodata(given: float | None, target: ImageFormat) -> float:
         return given
     if limits.min < target.low:
         return float(limits.min)
-    return float(limits.max) if limits.max > target.high else 0.0
+    return float(limits.max) if limits.max > target.high else None
 
 
-def _with_holes(values: Array, valid: Mask | None, given: float | None, target: ImageFormat) -> tuple[Array, float]:
-    """Values with holes, and the value that marks them, which no other pixel has any more."""
-    nodata = output_nodata(given, target)
+def _with_holes(values: Array, valid: Mask | None, nodata: float, target: ImageFormat) -> Array:
+    """Values with holes, and no other pixel with the value that marks them."""
     values = values.copy()
     if not math.isnan(nodata):
         marked = values == values.dtype.type(nodata)
@@ -108,7 +119,7 @@ def _with_holes(values: Array, valid: Mask | None, given: float | None, target: 
         values[marked] = _neighbour(nodata, target)
     if valid is not None:
         values[~valid] = values.dtype.type(nodata)
-    return values, nodata
+    return values
 
 
 def _neighbour(nodata: float, target: ImageFormat) -> float:

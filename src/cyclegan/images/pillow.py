@@ -190,7 +190,7 @@ def metadata_of(picture: Image.Image) -> Metadata:
 
 def write(file: IO[bytes], raster: Raster, *, format: str, **options: Any) -> None:
     """Write 8-bit values with 1, 3 or 4 channels, and what the format keeps of the rest."""
-    to_pillow(with_alpha(raster)).save(file, format, **options, **_options_of(raster.metadata, format))
+    to_pillow(with_alpha(raster)).save(file, format, **options, **options_of(raster.metadata, format))
 
 
 def write_png(file: IO[bytes], raster: Raster) -> None:
@@ -227,7 +227,7 @@ def clean_exif(exif: bytes) -> bytes | None:
         return None
 
 
-def _options_of(metadata: Metadata, format: str) -> dict[str, Any]:
+def options_of(metadata: Metadata, format: str) -> dict[str, Any]:
     """The options with which Pillow keeps the metadata in a format."""
     options: dict[str, Any] = {}
     if metadata.profile is not None and format in ("JPEG", "PNG", "WEBP", "AVIF"):

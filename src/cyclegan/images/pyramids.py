@@ -18,6 +18,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cyclegan.errors import InputError
 from cyclegan.images import Array
 from cyclegan.images.tiff_regions import encode_rows
 from cyclegan.system.atomic import atomic_path
@@ -234,6 +235,8 @@ def _encode_jpeg(rows: Array, side: int) -> list[bytes]:
     from PIL import Image
 
     height, width, channels = rows.shape
+    if channels not in (1, 3):
+        raise InputError(f"JPEG holds grey or RGB, and the image has {channels} channels; compress it without loss.")
     full = np.pad(rows, ((0, -height % side), (0, -width % side), (0, 0)), "edge")
     tiles: list[bytes] = []
     for top in range(0, full.shape[0], side):

@@ -38,6 +38,10 @@ class RegionReader(ImageSource, Protocol):
 
     metadata: Metadata
 
+    def has_holes(self) -> bool:
+        """Whether the image may have holes other than transparent pixels."""
+        ...
+
     def read_raster(self, box: Box) -> Raster:
         """A box inside the image with its transparency and holes; `read` gives its values alone."""
         ...
@@ -72,6 +76,9 @@ class RasterSource(ArraySource):
             None if valid is None else valid[place],
             self.metadata,
         )
+
+    def has_holes(self) -> bool:
+        return self._raster.valid is not None
 
     def close(self) -> None:
         """Nothing to close."""

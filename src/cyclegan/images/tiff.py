@@ -28,7 +28,8 @@ def read(path: Path) -> Raster:
         if any(page.samples > 1 for page in layout.pages):
             raise InputError(f"{path} has {len(layout.pages)} pages; choose one with --page, such as --page 1.")
         return Raster(_read_series(path, layout), metadata=replace(first.metadata, extra_samples=None))
-    return _read_page(path, layout, first)
+    with TiffFile(path, layout) as file:
+        return file.read(first)
 
 
 def read_page(path: Path, page: str) -> Raster:
@@ -37,60 +38,81 @@ def read_page(path: Path, page: str) -> Raster:
     count = len(layout.pages)
     if not page.isdigit() or not 1 <= int(page) <= count:
         raise InputError(f"{path} has {count} page{'s' if count != 1 else ''}, and page {page} is asked for.")
-    return _read_page(path, layout, layout.pages[int(page) - 1])
+    with TiffFile(path, layout) as file:
+        return file.read(layout.pages[int(page) - 1])
 
 
-def _read_page(path: Path, layout: TiffLayout, page: TiffPage) -> Raster:
-    if page.is_picture and not layout.masks and (picture := _read_picture(path, page)) is not None:
-        if picture.mode == "1":
-            picture = picture.convert("L")
-        if picture.mode in ("L", "LA", "RGB", "RGBA"):
-            array = np.asarray(picture)
-            # Pillow has divided premultiplied colours by alpha.
-            metadata = replace(page.metadata, extra_samples=(2,)) if picture.mode == "RGBA" else page.metadata
-            return Raster(array if array.ndim == 3 else array[..., None], metadata=metadata)
-        # Palettes, CMYK and the like are colours only once they are converted.
-        picture.info["icc_profile"] = page.metadata.profile
-        found = pillow.raster_of(picture, 3)
-        metadata = replace(page.metadata, extra_samples=None, is_srgb=found.metadata.is_srgb)
-        return Raster(found.values, found.alpha, found.valid, metadata)
-    return _read_deep(path, layout, page)
+class TiffFile:
+    """A TIFF whose pages are read one after the other, in an open file: a later page lies far down a chain."""
 
+    def __init__(self, path: Path, layout: TiffLayout | None = None) -> None:
+        self.layout = read_layout(path) if layout is None else layout
+        self._path = path
+        self._picture: Image.Image | None = None
+        self._file: Any = None
 
-def _read_picture(path: Path, page: TiffPage) -> Image.Image | None:
-    """The page by Pillow, or None for a compression that it does not have."""
-    try:
-        return pillow.read_eight_bit(path, page.position)
-    except UnidentifiedImageError:
-        return None
-    except OSError as error:
-        if "not available" in str(error):
+    def __enter__(self) -> "TiffFile":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for opened in (self._picture, self._file):
+            if opened is not None:
+                opened.close()
+
+    def read(self, page: TiffPage) -> Raster:
+        """The samples of a page in their own type."""
+        if page.is_picture and not self.layout.masks and (picture := self._read_picture(page)) is not None:
+            if picture.mode == "1":
+                picture = picture.convert("L")
+            if picture.mode in ("L", "LA", "RGB", "RGBA"):
+                array = np.asarray(picture)
+                # Pillow has divided premultiplied colours by alpha.
+                metadata = replace(page.metadata, extra_samples=(2,)) if picture.mode == "RGBA" else page.metadata
+                return Raster(array if array.ndim == 3 else array[..., None], metadata=metadata)
+            # Palettes, CMYK and the like are colours only once they are converted.
+            picture.info["icc_profile"] = page.metadata.profile
+            found = pillow.raster_of(picture, 3)
+            metadata = replace(page.metadata, extra_samples=None, is_srgb=found.metadata.is_srgb)
+            return Raster(found.values, found.alpha, found.valid, metadata)
+        return self._read_deep(page)
+
+    def _read_picture(self, page: TiffPage) -> Image.Image | None:
+        """The page by Pillow, or None for a compression that it does not have."""
+        try:
+            if self._picture is None:
+                self._picture = Image.open(self._path)
+            self._picture.seek(page.position)
+            self._picture.load()
+            return self._picture
+        except UnidentifiedImageError:
             return None
-        raise
+        except OSError as error:
+            if "not available" in str(error):
+                return None
+            raise
 
+    def _read_deep(self, page: TiffPage) -> Raster:
+        import tifffile
 
-def _read_deep(path: Path, layout: TiffLayout, page: TiffPage) -> Raster:
-    import tifffile
-
-    if page.photometric == PALETTE:
-        raise InputError(f"{path} is a palette of {page.bits} bits, which is not read; convert the file to colours.")
-    with tifffile.TiffFile(path) as file:
-        if len(layout.pages) == 1:
-            series = file.series[0]
-            array, axes = series.asarray(), series.axes
-        else:
-            array, axes = file.pages[page.position].asarray(), file.pages[page.position].axes
-        mask = _read_mask(file, layout, page)
-    array = _channels_last(array, axes)
-    if page.photometric == MIN_IS_WHITE:
-        array = invert(array, page.bits)
-    if array.dtype == np.bool_:
-        array = array.astype(np.uint8) * 255
-    array = pillow.upright(array, page.orientation) if array.ndim == 3 else array
-    valid: Mask | None = None
-    if mask is not None:
-        valid = pillow.upright(mask[..., None], page.orientation)[..., 0].astype(np.bool_)
-    return Raster(array, valid=valid, metadata=page.metadata)
+        if page.photometric == PALETTE:
+            raise InputError(
+                f"{self._path} is a palette of {page.bits} bits, which is not read; convert the file to colours."
+            )
+        if self._file is None:
+            self._file = tifffile.TiffFile(self._path)
+        stored = self._file.series[0] if len(self.layout.pages) == 1 else self._file.pages[page.position]
+        array, axes = stored.asarray(), stored.axes
+        mask = _read_mask(self._file, self.layout, page)
+        array = _channels_last(array, axes)
+        if page.photometric == MIN_IS_WHITE:
+            array = invert(array, page.bits)
+        if array.dtype == np.bool_:
+            array = array.astype(np.uint8) * 255
+        array = pillow.upright(array, page.orientation) if array.ndim == 3 else array
+        valid: Mask | None = None
+        if mask is not None:
+            valid = pillow.upright(mask[..., None], page.orientation)[..., 0].astype(np.bool_)
+        return Raster(array, valid=valid, metadata=page.metadata)
 
 
 def _read_series(path: Path, layout: TiffLayout) -> Array:
@@ -152,17 +174,23 @@ def write(file: IO[bytes], raster: Raster) -> None:
         return
     import tifffile
 
+    pixels, options = page_of(raster)
+    tifffile.imwrite(file, pixels, metadata=None, **options)
+
+
+def page_of(raster: Raster) -> tuple[Array, dict[str, Any]]:
+    """The array and the arguments with which tifffile writes an image as a page, with all its metadata."""
+    values, metadata = pillow.with_alpha(raster), raster.metadata
+    channels, colours = values.shape[2], raster.values.shape[2]
+    extra = extra_samples(colours, str(values.dtype), metadata, has_alpha=raster.alpha is not None)
     planar = channels not in (1, 3, 4) and raster.alpha is None
     pixels = values[..., 0] if channels == 1 else np.moveaxis(values, -1, 0) if planar else values
-    tifffile.imwrite(
-        file,
-        pixels,
-        photometric="rgb" if colours in (3, 4) else "minisblack",
-        planarconfig="separate" if planar else "contig" if channels > 1 else None,
-        extrasamples=extra or None,
-        metadata=None,
+    return pixels, {
+        "photometric": "rgb" if colours in (3, 4) else "minisblack",
+        "planarconfig": "separate" if planar else "contig" if channels > 1 else None,
+        "extrasamples": extra or None,
         **tifffile_options(metadata),
-    )
+    }
 
 
 def extra_samples(colours: int, dtype: str, metadata: Metadata, *, has_alpha: bool) -> tuple[int, ...]:

@@ -144,6 +144,16 @@ class TiffReader:
             or self._format.nodata_of(described.metadata.nodata) is not None
         )
 
+    def has_holes(self) -> bool:
+        """By the tags, or for floats, which may be NaN without a word, by a look at all of them."""
+        if self._format.nodata_of(self._described.metadata.nodata) is not None:
+            return True
+        if self._page.dtype.kind != "f" or self._format.nodata == "none":
+            return False
+        rows = max(BLOCK, self._rows)
+        boxes = (Box(top, min(top + rows, self.height), 0, self.width) for top in range(0, self.height, rows))
+        return any(np.isnan(self._samples(box)).any() for box in boxes)
+
     def _samples(self, box: Box) -> Array:
         """All samples of a box, (h, w, C)."""
         samples = int(self._page.samplesperpixel)

@@ -43,6 +43,7 @@ class TiffPage:
     extra: tuple[int, ...]
     orientation: int
     metadata: Metadata
+    is_compressed: bool = False
 
     @property
     def has_alpha(self) -> bool:
@@ -122,6 +123,7 @@ def _page_of(tags: ImageFileDirectory_v2, position: int) -> TiffPage:
         extra=extra,
         orientation=int(tags.get(274, 1)),
         metadata=_metadata_of(tags, extra),
+        is_compressed=int(tags.get(259, 1)) != 1,
     )
 
 

@@ -3,7 +3,9 @@
 The table is options.toml. The documentation shows it, and `translate_reference` translates whole commands by it.
 """
 
+import re
 import tomllib
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -29,6 +31,7 @@ class Option:
     its value, without which it does nothing in training.
     differs: what differs and why, in whole sentences. note: the end of "--name is left out: ...", which is printed if
     it is given and not needed. value_notes: printed with a value in training.
+    answers: the end of "there is no flag --name; ...", by command; `run` is for every command that takes a run.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Option:
     differs: str = ""
     note: str = ""
     value_notes: dict[str, str] = field(default_factory=dict)
+    answers: dict[str, str] = field(default_factory=dict)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -86,6 +90,31 @@ def _read_tables() -> tuple[tuple[Option, ...], dict[str, str]]:
 # MESSAGES: notes and problems of translated commands, by name.
 OPTIONS, MESSAGES = _read_tables()
 BY_NAME = {option.name: option for option in OPTIONS}
+
+
+def answer(name: str, command: str, flags: Collection[str], *, takes_run: bool) -> str | None:
+    """What to do instead of an option of the reference, as the end of "there is no flag --name".
+
+    command: of this program, which has these flags; takes_run: whether it has the argument RUN. None if `name` is no
+    option of the reference.
+    """
+    option = next((option for option in OPTIONS if name in option.names), None)
+    if option is None:
+        return None
+    whole = "; cyclegan train --from-reference translates whole commands" if command in ("train", "translate") else ""
+    if found := option.answers.get(command) or (option.answers.get("run") if takes_run else None):
+        return f"; {found}{whole}"
+    prefix = "(?:translate )?" if command == "translate" else ""
+    known = [flag for flag in re.findall(rf"`{prefix}(--[\w-]+)[^`]*`", option.ours) if flag in flags]
+    if known and not option.answers:
+        return f", which is {', '.join(known)} here{whole}"
+    if option.in_model and takes_run:
+        return "; leave it out, because a run knows its networks"
+    reason = option.note or option.differs
+    if reason and option.command in ({"train": ("train", "both"), "translate": ("test",)}.get(command, ())):
+        return f"; leave it out: {reason[:1].lower()}{reason[1:].rstrip('.')}"
+    work = "translating" if option.command == "test" else "training"
+    return f", which the reference implementation has for {work}"
 
 
 def our_default(option: Option) -> str:

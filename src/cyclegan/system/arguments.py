@@ -47,12 +47,25 @@ def check_bool(name: str, value: Any) -> bool:
 
 
 def check_path(name: str, value: Any) -> Path:
-    """A path. Raises InputError for what is neither text nor a path."""
+    """A path, with a leading ~ for the home of a user as in a shell. Raises InputError for what is no path."""
     if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
         raise InputError(f"{name} is {shown(value)}; expected a path.")
     if "\0" in os.fspath(value):
         raise InputError(f"{name} is {shown(os.fspath(value))}; no path holds a null character.")
-    return Path(value)
+    return expand_home(Path(value))
+
+
+def expand_home(path: Path) -> Path:
+    """The path with a leading `~` or `~user` replaced by that user's home, as a shell does.
+
+    It stays if there is no such user, and if a file or folder here has that very name.
+    """
+    if not path.parts or not path.parts[0].startswith("~") or os.path.lexists(path.parts[0]):
+        return path
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

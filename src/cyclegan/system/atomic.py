@@ -159,6 +159,23 @@ def check_writable(folder: Path) -> None:
         raise _renamed(error, folder) from error
 
 
+def is_place_lost(error: BaseException | None, folder: Path) -> bool:
+    """Whether, after this error of writing a file, no other one can be written below a folder either.
+
+    Its disk is full or read-only, or no small file can be made in it. A name that is too long, a file that is too
+    large, and a subfolder that may not be written are errors of one file.
+    """
+    if not isinstance(error, OSError):
+        return False
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return True
+    try:
+        check_writable(folder)
+    except OSError:
+        return True
+    return False
+
+
 def describe_kind(path: Path) -> str:
     """What lies at a path, in words: a link, a folder, a file."""
     if path.is_symlink():
@@ -176,8 +193,10 @@ def _temporary(target: Path, ending: str) -> Path:
 
 
 def _shortened(name: str) -> str:
-    encoded = os.fsencode(name)
-    return name if len(encoded) <= _MAX_NAME else encoded[:_MAX_NAME].decode(errors="ignore")
+    """The beginning of a name that leaves room for what is added; whole characters, also of names that are not text."""
+    while len(os.fsencode(name)) > _MAX_NAME:
+        name = name[:-1]
+    return name
 
 
 def _place_folder(partial: Path, target: Path, merge: bool) -> None:

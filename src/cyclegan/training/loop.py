@@ -1,13 +1,15 @@
 """Train both translators: set up, resume, loop, save."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from cyclegan.config import TrainConfig
+from cyclegan.data.dataset import Batch
+from cyclegan.data.loader import leave_if_loading
 from cyclegan.errors import InputError, TrainingError
 from cyclegan.report.run import write_run_report
 from cyclegan.step.state import set_learning_rate
@@ -71,6 +73,7 @@ def train(
     Ctrl-C, SIGTERM or SIGHUP, when everything is saved. Called in the main thread, it handles these signals while it
     trains, except SIGTERM and SIGHUP that are ignored; before and after the handlers of the host program hold.
     """
+    leave_if_loading()
     resume, fresh, quiet = check_bool("resume", resume), check_bool("fresh", fresh), check_bool("quiet", quiet)
     if resume and fresh:
         raise InputError("resume and fresh exclude each other; pass one of them.")
@@ -154,7 +157,7 @@ def _loop(run: OpenRun, stopped: Callable[[], bool]) -> None:
         _deliver(run)
         while progress.share < 1 and not stopped():
             # Update the networks.
-            batch = next(batches)
+            batch = _next_batch(run, batches)
             learning_rate = learning_rate_at(config, *progress.position)
             set_learning_rate(state, learning_rate)
             state.execution.cycle_factor.fill_(cycle_factor_at(config, *progress.position))
@@ -179,6 +182,17 @@ def _loop(run: OpenRun, stopped: Callable[[], bool]) -> None:
                 run.unreadable.report(path, reason, state.step)
             show()
             _deliver(run)
+
+
+def _next_batch(run: OpenRun, batches: Iterator[Batch]) -> Batch:
+    """The next batch. If none comes any more, because a loading process has ended, save a checkpoint first."""
+    try:
+        return next(batches)
+    except TrainingError as error:
+        run.saver.save_checkpoint()
+        raise TrainingError(
+            f"{error} The run is saved after step {run.state.step}. To continue: {how_to_resume(run.config)}"
+        ) from error
 
 
 def _snapshot(run: OpenRun, *, last: bool = False) -> None:

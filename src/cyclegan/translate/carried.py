@@ -27,15 +27,16 @@ class Carried:
             if profile is not None and not self._keep_profile:
                 self._converted[describe_profile(profile)] += 1
 
-    def sentences(self) -> list[str]:
-        """What a user should know, a sentence for each kind."""
+    def sentences(self, noun: str = "image") -> list[str]:
+        """What a user should know, a sentence for each kind. noun: what was counted."""
         said = [
-            f"The colours of {_images(count)} were converted from {name} to sRGB; --keep-profile converts results back."
+            f"The colours of {_images(count, noun)} were converted from {name} to sRGB; --keep-profile converts "
+            "results back."
             for name, count in self._converted.items()
         ]
         for (kept, suffix), count in self._lost.items():
             what = f"{LOST[kept][0].upper()}{LOST[kept][1:]}"
-            said.append(f"{what} of {_images(count)} {_is(kept)} not kept: {suffix} files have no place for it.")
+            said.append(f"{what} of {_images(count, noun)} {_is(kept)} not kept: {suffix} files have no place for it.")
         return said
 
 
@@ -43,5 +44,5 @@ def _is(kept: Kept) -> str:
     return "are" if kept == "nodata" else "is"
 
 
-def _images(count: int) -> str:
-    return "1 image" if count == 1 else f"{count} images"
+def _images(count: int, noun: str) -> str:
+    return f"1 {noun}" if count == 1 else f"{count} {noun}s"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cyclegan.errors import InputError, UnreadableError, reason_of, remedy_sentence
+from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.codecs import read_raster, write_image
 from cyclegan.images.file_formats import file_format_of
@@ -19,9 +19,11 @@ from cyclegan.images.headers import decoded_bytes
 from cyclegan.images.output import make_output
 from cyclegan.images.raster import Raster
 from cyclegan.images.resizing import cast, resize, scale
+from cyclegan.system.atomic import is_place_lost
 from cyclegan.system.prefetch import MAX_BYTES, num_cores, prefetch
 from cyclegan.translate.carried import Carried
-from cyclegan.translate.plan import sequences
+from cyclegan.translate.plan import TranslationPlan, sequences
+from cyclegan.translate.progress import not_written
 from cyclegan.translate.stabilise import MEMORY_FRAMES
 from cyclegan.translate.translator import Translator
 
@@ -60,14 +62,15 @@ def translate_files(
 ) -> list[tuple[Path, str]]:
     """Translate and write every file of a plan. Returns the files that could not be translated, with reasons.
 
-    These are files that cannot be read, and images whose translation is not finite.
+    These are files that cannot be read, images whose translation is not finite, and results that cannot be written.
 
     Threads decode files ahead of the network and write results behind it, a few at a time.
     batch_size, short_side, scale_width, stabilise, memory_frames, keep_profile, background: as in
     `cyclegan.translate.folder.translate_folder`.
     on_done: called with each source that is written or skipped. on_note: called with sentences on what was converted,
     and on what results cannot keep.
-    Raises InputError if both short_side and scale_width are given, or if a result cannot be written.
+    Raises InputError if both short_side and scale_width are given, or if no result can be written any more, because
+    the disk is full or the output folder is lost.
     """
     if short_side is not None and scale_width is not None:
         raise InputError(f"short_side is {short_side} and scale_width is {scale_width}; pass one of them.")
@@ -114,7 +117,7 @@ def translate_files(
             if batch_size > 1 and not stabilise:
                 images = _grouped_by_size(images, batch_size)
             for result in translator.translate_each(
-                arrays(images), batch_size=batch_size, stabilise=stabilise, memory_frames=memory_frames
+                arrays(images), batch_size=batch_size, stabilise=stabilise, memory_frames=memory_frames, checked=False
             ):
                 image = in_network.popleft()
                 if isinstance(result, InputError):
@@ -126,7 +129,8 @@ def translate_files(
     try:
         carried = Carried(keep_profile=keep_profile)
         write = partial(_write, translator.target, carried, keep_profile, background)
-        _write_all(results(), write, translator.target, num_threads, on_done)
+        out = (plan if isinstance(plan, TranslationPlan) else TranslationPlan.of(plan)).out
+        failed += _write_all(results(), write, translator.target, out, num_threads, on_done)
     finally:
         reading.close()
     for sentence in carried.sentences():
@@ -170,24 +174,29 @@ def _write_all(
     results: Iterable[tuple[_Image, Array]],
     write: Callable[[_Image, Array], None],
     image_format: ImageFormat,
+    out: Path,
     num_threads: int,
     on_done: Callable[[Path], None],
-) -> None:
-    """Write results in threads, at the size of their files. Raises InputError if the disk is full."""
+) -> list[tuple[Path, str]]:
+    """Write results in threads, at the size of their files, all below `out`. Returns those that cannot be written.
+
+    Raises InputError if nothing can be written there any more.
+    """
     num_done = 0
+    failed: list[tuple[Path, str]] = []
 
     def finish() -> None:
         nonlocal num_done
         image, _, future = writing.popleft()
         try:
             future.result()
-        except OSError as error:
-            num_done += sum(not other.cancel() and other.exception() is None for *_, other in writing)
-            raise InputError(
-                f"{image.target} could not be written: {reason_of(error)}. {num_done} images are done and kept."
-                f"{remedy_sentence(error)}"
-            ) from error
-        num_done += 1
+        except Exception as error:  # of the disk, or any of an encoder
+            if is_place_lost(error, out):
+                num_done += sum(not other.cancel() and other.exception() is None for *_, other in writing)
+                raise InputError(not_written(image.target, error, num_done)) from error
+            failed.append((image.source, not_written(image.target, error)))
+        else:
+            num_done += 1
         on_done(image.source)
 
     pool, itemsize = ThreadPoolExecutor(num_threads), np.dtype(image_format.dtype).itemsize
@@ -209,3 +218,4 @@ def _write_all(
             finish()
     finally:
         pool.shutdown(cancel_futures=True)
+    return failed

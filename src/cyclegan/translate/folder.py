@@ -10,13 +10,16 @@ import numpy as np
 from cyclegan.config import Direction
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.slides import describe_scale
+from cyclegan.sequences.formats import SequenceFormat
 from cyclegan.system.arguments import MAX_SIDE, check_bool, check_choice, check_float, check_int, check_path
+from cyclegan.system.atomic import is_place_lost
 from cyclegan.system.host_state import host_state
 from cyclegan.system.json_files import shown
 from cyclegan.translate.files import translate_files
 from cyclegan.translate.large_files import Compression, StatisticsKind, find_large, translate_large
-from cyclegan.translate.plan import TranslationPlan, plan_outputs, sequences
-from cyclegan.translate.progress import FolderProgress, Skipped
+from cyclegan.translate.plan import TranslationPlan, find_sequences, plan_outputs, sequences
+from cyclegan.translate.progress import FolderProgress, Skipped, not_written
+from cyclegan.translate.sequence import TranslatedSequence, translate_sequence
 from cyclegan.translate.stabilise import MEMORY_FRAMES, check_memory, needs_stabilising
 from cyclegan.translate.tiling.pictures import TILE, check_tile
 from cyclegan.translate.translator import Translator
@@ -36,6 +39,7 @@ class TranslateOptions:
     bands: str | None = None
     nodata: float | str | None = None
     page: int | None = None
+    pages: Literal["all"] | None = None
     background: str | None = None
     keep_profile: bool = False
     mpp: float | None = None
@@ -62,6 +66,10 @@ class TranslateOptions:
             raise InputError(
                 f"{name_of('mpp')} is {self.mpp:g} and {name_of('page')} is {self.page}; give one of them."
             )
+        if self.pages is not None:
+            check_choice(name_of("pages"), self.pages, ("all",))
+            if self.page is not None:
+                raise InputError(f"{name_of('page')} is one page, and {name_of('pages')} is all; give one of them.")
         if self.memory_frames is not None:
             if not self.stabilise:
                 raise InputError(f"{name_of('memory_frames')} is for {name_of('stabilise')}; give both.")
@@ -101,13 +109,15 @@ class TranslateOptions:
 class FolderResult:
     """The result of `translate_folder`.
 
-    written: (source, target) of every image that was written. skipped: (source, reason) of every image that could not
-    be translated. notes: sentences about images in tiles, such as that the work of an earlier call was resumed.
+    written: (source, target) of every file that was written. skipped: (source, reason) of every file that could not
+    be translated. notes: sentences about images in tiles, such as that the work of an earlier call was resumed, and
+    about sequences. damage: sentences about frames of sequences that are lost; those before them are written.
     """
 
     written: TranslationPlan
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
+    damage: tuple[str, ...] = ()
 
 
 @host_state()
@@ -131,6 +141,7 @@ def translate_folder(
     bands: str | None = None,
     nodata: float | str | None = None,
     page: int | None = None,
+    pages: Literal["all"] | None = None,
     background: str | None = None,
     keep_profile: bool = False,
     mpp: float | None = None,
@@ -141,7 +152,8 @@ def translate_folder(
     """Translate all images of a folder, or of several inputs, as `cyclegan translate MODEL INPUT --out OUT` does.
 
     model: what `Translator.load` takes, or a translator, which has its direction, device, engine and precision already.
-    inputs: a folder, which is mirrored below `out` with all its folders, an image, or several of them.
+    inputs: a folder, which is mirrored below `out` with all its folders, an image, or several of them. Animations
+    become animations of their kind, frame by frame.
     out: a folder, or for one image a file. An output keeps its name; its suffix changes only where that format cannot
     hold the result. Existing outputs are replaced, inputs never.
     direction, device, engine, precision, weights: as in `Translator.load`, but the default of precision is `auto`.
@@ -150,10 +162,11 @@ def translate_folder(
     input's size again. Give at most one.
     tile: side in pixels of the squares that an image is translated in; `auto`: in tiles only where it does not fit into
     memory as a whole; None: never. statistics: what tiles are normalised with, see `translate_large`.
-    stabilise: each folder is a sequence of frames, and flicker is reduced; memory_frames: its time constant in frames
-    (default 6).
+    stabilise: each folder and each animation is a sequence of frames, and flicker is reduced; memory_frames: its time
+    constant in frames (default 6).
     bands, nodata, page: which bands and which page of a file are read, and the value that marks its holes (a number,
     nan or none), instead of what the model was trained with.
+    pages: `all` translates every page of a TIFF, into a TIFF of as many; default: such a file is one image.
     background: colour behind transparent pixels, such as white; default: transparency is carried over to the result.
     keep_profile: convert results back to the colour profile of their input; default: results are sRGB.
     mpp: microns per pixel at which whole slides are read; default: those that the model was trained at, else level 0.
@@ -161,8 +174,9 @@ def translate_folder(
     max_images: translate only the first images.
     progress: receives reports during the work.
 
-    Images that cannot be read are skipped and returned with the reason. Raises InputError for options, a model or
-    inputs that cannot be used, and if the results cannot be written.
+    Images that cannot be read, and results that cannot be written, are skipped and returned with the reason. Raises
+    InputError for options, a model or inputs that cannot be used, and if nothing can be written any more, because the
+    disk is full or the output folder is lost.
     """
     options = TranslateOptions(
         batch_size,
@@ -175,6 +189,7 @@ def translate_folder(
         bands,
         nodata,
         page,
+        pages,
         background,
         keep_profile,
         mpp,
@@ -199,7 +214,7 @@ def translate_folder(
     model = options.apply_reading(model)
     progress = progress or FolderProgress()
     options = without_useless_stabilising(options, model, progress)
-    plan = plan_outputs(paths, out, model)[:max_images]
+    plan = plan_outputs(paths, out, model, all_pages=pages is not None)[:max_images]
     return translate_plan(model, plan, options, progress, is_only_input=len(plan) == 1)
 
 
@@ -224,27 +239,57 @@ def translate_plan(
     *,
     is_only_input: bool = False,
 ) -> FolderResult:
-    """Translate the images of a plan: first those that fit into memory as a whole, then the others in tiles.
+    """Translate the images of a plan: first those that fit into memory as a whole, then those in tiles, then sequences.
 
-    is_only_input: the InputError of an image in tiles is raised instead of collected.
+    is_only_input: the error of an image in tiles, or of a sequence, is raised instead of collected.
+    Raises InputError if nothing can be written any more, because the disk is full or the output folder is lost.
     """
-    whole, large = _split_large(translator, plan, options, progress)
+    images, several = _split_sequences(plan, options, progress)
+    whole, large = _split_large(translator, images, options, progress)
     skipped: list[Skipped] = []
     notes: list[str] = []
+    damage: list[str] = []
     if whole:
         skipped += _translate_whole(translator, whole, options, progress)
-    for source, target in large:
+    one_by_one = [(*pair, None) for pair in large] + [*several]
+    for num_tried, (source, target, row) in enumerate(one_by_one, len(whole)):
         try:
-            notes += _translate_in_tiles(translator, source, target, options, progress)
-        except (InputError, UnreadableError) as error:
-            if is_only_input and isinstance(error, InputError):
+            if row is None:
+                notes += _translate_in_tiles(translator, source, target, options, progress)
+            else:
+                made = _translate_frames(translator, source, target, row, options, progress)
+                notes += made.notes
+                damage += made.damage
+        except (InputError, UnreadableError, OSError) as error:
+            if is_only_input and not isinstance(error, UnreadableError):
                 raise
-            progress.skipped([(source, str(error))], 1)
-            skipped.append((source, str(error)))
+            if is_place_lost(error, plan.out):
+                raise InputError(not_written(target, error, num_tried - len(skipped))) from error
+            reason = not_written(target, error)
+            progress.skipped([(source, reason)], 1)
+            skipped.append((source, reason))
     failed = {source for source, _ in skipped}
     is_written = np.array([source not in failed for source in plan.sources], bool) if failed else None
     written = plan if is_written is None else plan.take(np.flatnonzero(is_written))
-    return FolderResult(written, tuple(skipped), tuple(notes))
+    return FolderResult(written, tuple(skipped), tuple(notes), tuple(damage))
+
+
+def _split_sequences(
+    plan: TranslationPlan, options: TranslateOptions, progress: FolderProgress
+) -> tuple[TranslationPlan, list[tuple[Path, Path, SequenceFormat]]]:
+    """The files that hold one image, and those that hold several."""
+    with progress.scanning():
+        found = find_sequences(plan.sources, all_pages=options.pages is not None)
+    several = [(*plan[index], row) for index, row in found.items()]
+    if found:
+        is_image = np.ones(len(plan), bool)
+        is_image[list(found)] = False
+        plan = plan.take(np.flatnonzero(is_image))
+    if num_gifs := sum(name.lower().endswith(".gif") for name in plan.sources.names()):
+        which = "A GIF of one picture becomes" if num_gifs == 1 else f"{num_gifs} GIFs of one picture become"
+        if not all(target.suffix.lower() == ".gif" for source, target in plan if source.suffix.lower() == ".gif"):
+            progress.note(f"{which} a PNG, which keeps all colours; a GIF has 256.")
+    return plan, several
 
 
 def _split_large(
@@ -296,6 +341,40 @@ def _translate_whole(
         progress.skipped(skipped, len(plan))
     progress.written(len(plan) - len(skipped), None, None)
     return skipped
+
+
+def _translate_frames(
+    translator: Translator,
+    source: Path,
+    target: Path,
+    row: SequenceFormat,
+    options: TranslateOptions,
+    progress: FolderProgress,
+) -> TranslatedSequence:
+    tile = options.tile if isinstance(options.tile, int) else None
+    if options.tile == "auto" and not options.is_scaled:
+        _, large = _split_large(translator, TranslationPlan.of([(source, target)]), options, progress)
+        if large:
+            tile = TILE
+            progress.note(f"{source} is too large to be translated as a whole: in tiles of {tile} pixels, in float32.")
+    with progress.translating_frames(source) as on_frame:
+        made = translate_sequence(
+            translator,
+            source,
+            target,
+            reader=row,
+            tile=tile,
+            keep_profile=options.keep_profile,
+            background=options.background,
+            on_frame=on_frame,
+            **options.network_options,
+        )
+    for note in made.notes:
+        progress.note(note)
+    for message in made.damage:
+        progress.damaged(message)
+    progress.written_frames(made.num_frames, target)
+    return made
 
 
 def _translate_in_tiles(

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from cyclegan._version import __version__
-from cyclegan.errors import InputError, UnreadableError
+from cyclegan.errors import CycleganError, InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.codecs import read_raster, write_image
 from cyclegan.images.file_formats import file_format_of
@@ -28,7 +28,7 @@ from cyclegan.images.raster import Raster
 from cyclegan.images.regions import ArraySource, Box, ImageSource, RasterSource, RegionReader, TiledWriter
 from cyclegan.translate.carried import Carried
 from cyclegan.translate.partial_result import PartialResult
-from cyclegan.translate.progress import OnProgress
+from cyclegan.translate.progress import OnProgress, not_written
 from cyclegan.translate.tiling.budget import available_bytes, choose_plan, plans, tiled_bytes, untiled_bytes
 from cyclegan.translate.tiling.network import TiledNetwork, TilingPlan, TilingState, has_instance_norm, why_no_tiles
 from cyclegan.translate.tiling.pictures import (
@@ -124,7 +124,8 @@ def translate_large(
         if writer is None:
             values = np.concatenate(list(translation.rows(image, plan, None)))
             output, carried = translation.finish(values, image.read_raster(Box(0, image.height, 0, image.width)))
-            write_image(target, output)
+            with _encoding(target):
+                write_image(target, output)
             return LargeResult(carried.sentences())
         return LargeResult(translation.write_tiles(image, plan, writer))
 
@@ -154,6 +155,17 @@ def _tiled_writer(translator: Translator, source: Path, target: Path, compressio
     return writer
 
 
+@contextlib.contextmanager
+def _encoding(target: Path) -> Iterator[None]:
+    """Let any error of an encoder be an InputError that names the target. Those of the disk stay as they are."""
+    try:
+        yield
+    except (CycleganError, OSError):
+        raise
+    except Exception as error:
+        raise InputError(not_written(target, error)) from error
+
+
 def row_bytes(translator: Translator, width: int, num_rows: int) -> int:
     """Bytes of rows of pixels of the result: as values, as they are put together, and as they are encoded."""
     return 3 * width * num_rows * translator.target.pixel_bytes
@@ -163,6 +175,14 @@ def _image_bytes(translator: Translator, height: int, width: int) -> int:
     """Bytes of an image and its result, in the types of their files and as float32 tensors."""
     values = translator.source.channels + translator.target.channels
     return height * width * (4 * values + translator.source.pixel_bytes + translator.target.pixel_bytes)
+
+
+def _rows_of(image: RegionReader, box: Box, *, has_holes: bool) -> Raster:
+    """Rows of the input. All have a mask or none has, so that all rows of the result have the same channels."""
+    given = image.read_raster(box)
+    if not has_holes or given.valid is not None:
+        return given
+    return replace(given, valid=np.ones(given.values.shape[:2], bool))
 
 
 @dataclass(frozen=True)
@@ -246,6 +266,7 @@ class _TiledTranslation:
         notes: list[str] = []
         height, width = image.height, image.width
         num_rows, side = -(-height // self.tile), writer.tile_side(self.tile)
+        has_holes = image.has_holes()
         with PartialResult.open(self.target, self._key(plan), notes) as partial:
             possible = plans(self.translator.original, is_given=self.statistics != "exact")
             plan = partial.plan(plan, possible, lambda plan: self._fits(height, width, plan))
@@ -255,7 +276,7 @@ class _TiledTranslation:
                 if partial.num_rows < num_rows:
                     for row in self.rows(image, plan, partial):
                         top = partial.num_rows * self.tile
-                        given = image.read_raster(Box(top, top + len(row), 0, width))
+                        given = _rows_of(image, Box(top, top + len(row), 0, width), has_holes=has_holes)
                         partial.append(writer.encode_rows(with_alpha(self.finish(row, given)[0]), side))
             except (InputError, UnreadableError) as error:
                 if not isinstance(error.__cause__, OSError):  # the file is bad: there is nothing to resume
@@ -264,12 +285,13 @@ class _TiledTranslation:
             self.on_progress("writing", 1.0)
             num_tiles = -(-height // side) * -(-width // side)
             # What all rows have in common, by the first one.
-            dtype, first = self.translator.target.dtype, image.read_raster(Box(0, 1, 0, width))
+            dtype, first = self.translator.target.dtype, _rows_of(image, Box(0, 1, 0, width), has_holes=has_holes)
             sample, carried = self.finish(np.zeros((1, width, self.translator.target.channels), dtype), first)
             has_alpha = sample.alpha is not None
             shape = (height, width, self.translator.target.channels + has_alpha)
             tiles = self._reported(partial.tiles(), num_tiles)
-            writer.write(self.target, tiles, shape, dtype, side, has_alpha, sample.metadata)
+            with _encoding(self.target):
+                writer.write(self.target, tiles, shape, dtype, side, has_alpha, sample.metadata)
             partial.remove()
         return [*notes, *carried.sentences()]
 

@@ -22,12 +22,17 @@ def find_files(folder: Path, out: Path, suffixes: tuple[str, ...]) -> FileList:
 
 
 def mirror(
-    inputs: list[Path], out: Path, suffixes: tuple[str, ...], suffix_of: Callable[[str], str]
+    inputs: list[Path],
+    out: Path,
+    suffixes: tuple[str, ...],
+    suffix_of: Callable[[str], str],
+    keeps_suffix: Callable[[str], bool] = lambda _: False,
 ) -> tuple[FileList, FileList]:
     """Sources and targets: all files of `inputs`, and those with these suffixes in its folders, mirrored into `out`.
 
-    suffix_of: the suffix of an input -> that of its output. No two outputs have the same name. Raises InputError if an
-    input is missing or would be overwritten.
+    suffix_of: the suffix of an input -> that of its output. keeps_suffix: whether an input is an exception, whose
+    output has its own suffix, asked only where `suffix_of` changes it. No two outputs have the same name. Raises
+    InputError if an input is missing or would be overwritten.
     """
     # Strings instead of paths: there may be a million.
     found: list[tuple[str, str, FileList]] = []  # folder, prefix below `out`, files
@@ -46,11 +51,11 @@ def mirror(
             for name in names.names():
                 yield folder + name, prefix + name
 
-    real_path, out_prefix, new_suffix = _RealPaths(), _slashed(out), cache(suffix_of)
+    real_path, out_prefix, new_suffix, is_exception = _RealPaths(), _slashed(out), cache(suffix_of), cache(keeps_suffix)
 
-    def keeps_name(relative: str) -> bool:
+    def keeps_name(source: str, relative: str) -> bool:
         suffix = os.path.splitext(relative)[1]  # noqa: PTH122
-        return new_suffix(suffix) == suffix
+        return new_suffix(suffix) == suffix or is_exception(source)
 
     target_folders: set[str] = set()
     has_renames = False
@@ -59,24 +64,26 @@ def mirror(
         if place == real_path(source):
             raise InputError(f"{source} would be overwritten; choose an --out other than the folder of the inputs.")
         target_folders.add(place.rpartition(os.sep)[0])
-        has_renames |= not keeps_name(relative)
+        has_renames |= not keeps_name(source, relative)
     # Only sources in a folder of targets can be overwritten by a target.
     taken = {place for source, _ in files() if (place := real_path(source)).rpartition(os.sep)[0] in target_folders}
     # Outputs that keep their whole name go first: their places, and whether one has taken it. Files of one folder have
     # different names, so this is needed only where names change, folders are merged, or a link leads elsewhere.
     kept: dict[str, bool] = {}
     if has_renames or taken or len(found) > 1 or not real_path.is_one_to_one():
-        kept = {real_path(out_prefix + relative): False for _, relative in files() if keeps_name(relative)}
+        kept = {real_path(out_prefix + relative): False for source, relative in files() if keeps_name(source, relative)}
 
     sources, targets = bytearray(), bytearray()
     for source, relative in files():
         target = relative
         if kept or has_renames:
             place = real_path(out_prefix + relative)
-            if keeps_name(relative) and not kept[place] and place not in taken:
+            is_kept = keeps_name(source, relative)
+            if is_kept and not kept[place] and place not in taken:
                 kept[place] = True
             else:
-                names = _names(Path(relative), new_suffix(Path(relative).suffix))
+                suffix = Path(relative).suffix
+                names = _names(Path(relative), suffix if is_kept else new_suffix(suffix))
                 target, place = next(
                     (name.as_posix(), place)
                     for name in names

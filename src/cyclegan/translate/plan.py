@@ -1,5 +1,7 @@
 """Plan which file is translated into which."""
 
+import itertools
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -11,9 +13,17 @@ from numpy.typing import NDArray
 from cyclegan.errors import InputError
 from cyclegan.images.file_formats import can_hold, file_format_of, image_suffixes, is_image_name
 from cyclegan.images.file_list import FileList
+from cyclegan.sequences.formats import SequenceFormat
+from cyclegan.sequences.registry import SEQUENCE_FORMATS, find_sequence, format_by_name, sequence_suffixes
 from cyclegan.system.arguments import real_path
+from cyclegan.system.prefetch import prefetch
 from cyclegan.translate.output_names import find_files, mirror
 from cyclegan.translate.translator import Translator
+
+# Files that one thread opens in one go, to see whether they hold several pictures. The threads hide the latency of a
+# network drive.
+_CHUNK = 256
+_THREADS = 8
 
 
 class TranslationPlan(Sequence[tuple[Path, Path]]):
@@ -30,6 +40,13 @@ class TranslationPlan(Sequence[tuple[Path, Path]]):
 
     def __len__(self) -> int:
         return len(self.sources)
+
+    @property
+    def out(self) -> Path:
+        """The folder that all targets are below."""
+        if self.targets.root != Path() or not len(self):
+            return self.targets.root
+        return Path(os.path.commonpath([target.parent.absolute() for target in self.targets]))
 
     @overload
     def __getitem__(self, index: int) -> tuple[Path, Path]: ...
@@ -53,30 +70,96 @@ class TranslationPlan(Sequence[tuple[Path, Path]]):
         return zip(self.sources, self.targets, strict=True)
 
 
-def plan_outputs(inputs: Iterable[Path], out: Path, translator: Translator) -> TranslationPlan:
-    """A plan of image files and of folders, which are mirrored below `out`.
+def plan_outputs(
+    inputs: Iterable[Path], out: Path, translator: Translator, *, all_pages: bool = False
+) -> TranslationPlan:
+    """A plan of image files, animations and the like, and of folders, which are mirrored below `out`.
 
     A file keeps its name; its suffix changes only where that format cannot hold the result (to PNG, else TIFF). If
     `out` has the name of an image, the one input is written to that file.
+    all_pages: whether the files with several pages are sequences, see `cyclegan.sequences.registry.find_sequence`.
     Raises InputError if an input is missing, holds no image, or would be overwritten.
     """
     inputs = [Path(path) for path in inputs]
-    if is_image_name(out) and not out.is_dir():
+    if (is_image_name(out) or format_by_name(out) is not None) and not out.is_dir():
         for path in inputs:
             if not path.exists():
                 raise InputError(f"There is no file or folder {path}.")
-        if len(inputs) != 1 or not inputs[0].is_file() or not is_image_name(inputs[0]):
+        if len(inputs) != 1 or not _is_one_image(inputs[0], all_pages):
             raise InputError(f"--out {out} is one image, and the input is not one image file; give a folder as --out.")
         if real_path(out) == real_path(inputs[0]):
             raise InputError(f"{out} would be overwritten by its own translation; choose another --out.")
-        if image_suffix(out.suffix, translator) != out.suffix:
-            suffix = image_suffix(out.suffix, translator)
-            raise InputError(f"--out {out}: that format cannot hold {translator.target}; use {suffix} instead.")
+        _check_holds(inputs[0], out, translator, all_pages)
         return TranslationPlan.of([(inputs[0], out)])
+    if len(inputs) == 1 and inputs[0].is_dir() and find_sequence(inputs[0]) is not None:
+        return TranslationPlan.of([(inputs[0], out)])
+    suffixes = input_suffixes()
     for path in inputs:
-        if path.is_dir() and not find_files(path, out, image_suffixes()):
+        if path.is_dir() and not find_files(path, out, suffixes):
             raise InputError(f"{path} holds no images.")
-    return TranslationPlan(*mirror(inputs, out, image_suffixes(), lambda suffix: image_suffix(suffix, translator)))
+    return mirror_images(inputs, out, translator, all_pages=all_pages)
+
+
+def input_suffixes() -> tuple[str, ...]:
+    """Suffixes of files that are translated as images or as sequences of them."""
+    return tuple(dict.fromkeys((*image_suffixes(), *sequence_suffixes())))
+
+
+def mirror_images(inputs: list[Path], out: Path, translator: Translator, *, all_pages: bool = False) -> TranslationPlan:
+    """The plan of files and folders below a folder `out`."""
+
+    def keeps_suffix(path: str) -> bool:
+        row = format_by_name(path, all_pages=all_pages)
+        return row is not None and row.can_hold(translator.target) and find_sequence(path, all_pages=all_pages) is row
+
+    return TranslationPlan(
+        *mirror(inputs, out, input_suffixes(), lambda suffix: image_suffix(suffix, translator), keeps_suffix)
+    )
+
+
+def _is_one_image(path: Path, all_pages: bool) -> bool:
+    is_named = is_image_name(path) or format_by_name(path) is not None
+    return (path.is_file() and is_named) or find_sequence(path, all_pages=all_pages) is not None
+
+
+def _check_holds(source: Path, out: Path, translator: Translator, all_pages: bool) -> None:
+    """Raises InputError unless a file of the name `out` can hold the translation of the source."""
+    reader = find_sequence(source, all_pages=all_pages)
+    if reader is None:
+        suffix = image_suffix(out.suffix, translator)
+        if suffix != out.suffix:
+            raise InputError(f"--out {out}: that format cannot hold {translator.target}; use {suffix} instead.")
+        return
+    writer = reader if out.name.lower().endswith(reader.suffixes) else format_by_name(out)
+    if writer is None or not writer.can_write:
+        several = ", ".join(suffix for row in SEQUENCE_FORMATS.values() if row.can_write for suffix in row.suffixes)
+        raise InputError(
+            f"--out {out} is one picture, and {source} is a{'n' if reader.kind[0] in 'aeiou' else ''} {reader.kind} of "
+            f"several; choose one of {several}."
+        )
+
+
+def find_sequences(sources: FileList, *, all_pages: bool = False) -> dict[int, SequenceFormat]:
+    """The files that hold several pictures: index -> format. Files are opened only if their suffix allows it."""
+    suffixes = tuple(
+        suffix for row in SEQUENCE_FORMATS.values() if all_pages or not row.on_request for suffix in row.suffixes
+    )
+    has_folders, ordinary = any(row.is_folder for row in SEQUENCE_FORMATS.values()), image_suffixes()
+
+    def probe(chunk: list[tuple[int, str]]) -> list[tuple[int, SequenceFormat | None]]:
+        return [(index, find_sequence(path, all_pages=all_pages)) for index, path in chunk]
+
+    root = str(sources.root)
+    named = (
+        (index, os.path.join(root, name))  # noqa: PTH118
+        for index, name in enumerate(sources.names())
+        if (lower := name.lower()).endswith(suffixes) or (has_folders and not lower.endswith(ordinary))
+    )
+    chunks = iter(lambda: list(itertools.islice(named, _CHUNK)), [])
+    found: dict[int, SequenceFormat] = {}
+    for _, future in prefetch(probe, chunks, num_threads=_THREADS, max_items=2 * _THREADS):
+        found.update({index: row for index, row in future.result() if row is not None})
+    return found
 
 
 def image_suffix(suffix: str, translator: Translator) -> str:

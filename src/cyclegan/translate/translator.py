@@ -1,6 +1,7 @@
 """Translate images with a trained model."""
 
 import copy
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -16,7 +17,10 @@ from torch import Tensor, nn
 from cyclegan.config import Direction
 from cyclegan.errors import InputError
 from cyclegan.images import Array
-from cyclegan.images.pillow import from_pillow, to_pillow
+from cyclegan.images.file_formats import FILE_FORMATS
+from cyclegan.images.output import make_output
+from cyclegan.images.pillow import raster_of, to_pillow, with_alpha
+from cyclegan.images.raster import Raster
 from cyclegan.images.tensors import from_tensor, is_finite, pad_to_multiple, same_size_batches, to_tensor
 from cyclegan.storage.hub import PREFIX, fetch_model
 from cyclegan.storage.model import ModelInfo, find_model, find_weights, load_generator
@@ -27,12 +31,14 @@ from cyclegan.translate.engines import Engine
 from cyclegan.translate.engines.exported import files_of_export, find_export, open_export
 from cyclegan.translate.engines.registry import open_engine
 from cyclegan.translate.engines.with_torch import open_torch
+from cyclegan.translate.given import check_array, check_several, find_not_finite, read_given
 from cyclegan.translate.pickling import Origin, reduce_translator
 from cyclegan.translate.stabilise import MEMORY_FRAMES, Stabiliser
 from cyclegan.translate.tiling.pictures import translate_array
 
 Network: TypeAlias = Callable[[Tensor], Tensor]
 Picture: TypeAlias = Image.Image | Array
+Given: TypeAlias = Picture | str | os.PathLike[str]
 
 
 class Translator:
@@ -195,14 +201,14 @@ class Translator:
         twin.source = source
         return twin
 
-    def __call__(self, image: Picture) -> Picture:
+    def __call__(self, image: Given) -> Picture:
         """One image, as in `translate`."""
         (result,) = self.translate([image])
         return result
 
     def translate(
         self,
-        images: Iterable[Picture],
+        images: Iterable[Given],
         *,
         batch_size: int = 1,
         stabilise: bool = False,
@@ -211,9 +217,11 @@ class Translator:
     ) -> Iterator[Picture]:
         """Translate any iterable of images, in order, reading at most one batch ahead.
 
-        A PIL image gives a PIL image if the target domain is 8-bit with 1, 3 or 4 channels, else an array. An array is
-        (H, W, C) in the type and range of the source domain, and gives one of the target domain. Height and width stay.
-        Neighbours of one size share a batch. Raises InputError for wrong channels.
+        A PIL image, or the path of an image, gives a PIL image if the target domain is 8-bit with 1, 3 or 4 channels,
+        else an array. An array is (H, W, C) in the type and range of the source domain, and gives one of the target
+        domain. Height and width stay, and so does the transparency of a picture. Neighbours of one size share a batch.
+        Raises InputError for another type, other channels, and values that are not finite; UnreadableError for a file
+        that cannot be decoded.
         stabilise: the images are the frames of one sequence, and flicker is reduced as in
         `cyclegan.translate.stabilise`; memory_frames: its time constant.
         tile: translate each image in squares of so many pixels, for images that do not fit into memory as a whole. The
@@ -229,19 +237,27 @@ class Translator:
 
     def translate_each(
         self,
-        images: Iterable[Picture],
+        images: Iterable[Given],
         *,
         batch_size: int = 1,
         stabilise: bool = False,
         memory_frames: float = MEMORY_FRAMES,
         tile: int | None = None,
+        checked: bool = True,
     ) -> Iterator[Picture | InputError]:
-        """As `translate`, but yields the error of an image whose result is not finite, and continues with the next."""
+        """As `translate`, but yields the error of an image whose result is not finite, and continues with the next.
+
+        checked: off for arrays of files that have been read as the model takes them; at another scale they are float32.
+        """
+        check_several(images)
         if tile is not None and stabilise:
             raise InputError(f"tile is {tile} and stabilise is on; frames of a sequence are not translated in tiles.")
         if tile is not None:
             for image in images:
-                array = self._to_array(image)
+                array, belongings = self._open(image)
+                if (reason := find_not_finite(array, self.source)) is not None:
+                    yield _NotFiniteError(reason)
+                    continue
                 try:
                     array = translate_array(
                         self.original,
@@ -255,20 +271,28 @@ class Translator:
                 except _NotFiniteError as error:
                     yield error
                 else:
-                    yield self._like(isinstance(image, Image.Image), array)
+                    yield self._like(belongings, array)
             return
         if batch_size < 1:
             raise InputError(f"batch_size is {batch_size}; expected at least 1.")
         network: Network = Stabiliser(self.network, memory_frames=memory_frames) if stabilise else self.engine
-        tensors = ((isinstance(image, Image.Image), to_tensor(self._to_array(image), self.source)) for image in images)
-        for were_pil, batch in same_size_batches(tensors, batch_size, max_pixels=None):
-            for was_pil, result, given in zip(were_pil, self._run(batch, network), batch, strict=True):
+
+        def tensors() -> Iterator[tuple[tuple[Raster | None, str | None], Tensor]]:
+            for image in images:
+                array, belongings = self._open(image) if checked else (np.asarray(image), None)
+                yield (belongings, find_not_finite(array, self.source)), to_tensor(array, self.source)
+
+        for labels, batch in same_size_batches(tensors(), batch_size, max_pixels=None):
+            for (belongings, reason), result, given in zip(labels, self._run(batch, network), batch, strict=True):
+                if reason is not None:
+                    yield _NotFiniteError(reason)
+                    continue
                 try:
                     self.check_finite(result, given)
                 except _NotFiniteError as error:
                     yield error
                 else:
-                    yield self._like(was_pil, from_tensor(result, self.target))
+                    yield self._like(belongings, from_tensor(result, self.target))
 
     def translate_tensor(self, images: Tensor) -> Tensor:
         """(N, C, H, W) in [-1, 1] of any size -> the same size of the other domain, on the CPU.
@@ -309,19 +333,32 @@ class Translator:
             padded = pad_to_multiple(images.to(self.device), model.multiple, model.smallest_side)
             return network(padded)[..., :height, :width].float().cpu()
 
-    def _to_array(self, image: Picture) -> Array:
-        if isinstance(image, Image.Image):
+    def _open(self, image: Given) -> tuple[Array, Raster | None]:
+        """An image as the model takes it; and for a PIL image or a file its transparency, holes and metadata."""
+        if isinstance(image, str | os.PathLike):
+            raster = read_given(check_path("image", image), self.source, self.target)
+        elif isinstance(image, Image.Image):
             if not self.source.is_picture:
                 raise InputError(f"This model reads images of {self.source}; pass arrays of shape (H, W, channels).")
-            return from_pillow(image, self.source.channels)
-        array = image[..., None] if image.ndim == 2 else image
-        if array.ndim != 3 or array.shape[2] != self.source.channels:
-            raise InputError(f"The array has shape {image.shape}; this model takes (H, W, {self.source.channels}).")
-        return array
+            raster = raster_of(image, self.source.channels, self.source.background)
+        else:
+            return check_array(image, self.source), None
+        return raster.values, replace(raster, values=raster.values[:0])
 
-    def _like(self, was_pil: bool, array: Array) -> Picture:
-        """A PIL image for a PIL image, if it can hold the result."""
-        return to_pillow(array) if was_pil and self.target.is_picture else array
+    def _like(self, belongings: Raster | None, array: Array) -> Picture:
+        """A PIL image for a PIL image or a file, if it can hold the result; holes in an array of floats are NaN."""
+        if belongings is None:
+            return array
+        if not self.target.is_picture:
+            if belongings.valid is not None and array.dtype.kind == "f":
+                array[~belongings.valid] = np.nan
+            return array
+        # What a PNG keeps.
+        output, _ = make_output(array, belongings, self.target, FILE_FORMATS["png"])
+        picture = to_pillow(with_alpha(output))
+        if output.metadata.profile is not None:
+            picture.info["icc_profile"] = output.metadata.profile
+        return picture
 
 
 class _NotFiniteError(InputError):

@@ -40,14 +40,12 @@ def open_output(av: Any, target: Path) -> "Iterator[av.container.OutputContainer
 
     Errors of opening and closing become an InputError that names the target; errors of the block are not changed.
     """
-    container = CONTAINERS[target.suffix.lower()][0]
-    options = {"movflags": "+faststart"} if container in ("mp4", "mov") else {}
     block_error: BaseException | None = None
     # An absolute path, because a name with a colon would be taken for a protocol.
     with (
-        _write_errors(av, target, lambda: block_error),
+        write_errors(av, target, lambda: block_error),
         atomic_path(target.absolute()) as hidden,
-        av.open(str(hidden), "w", format=container, options=options) as out,
+        open_container(av, hidden, CONTAINERS[target.suffix.lower()][0]) as out,
     ):
         try:
             yield out
@@ -56,8 +54,14 @@ def open_output(av: Any, target: Path) -> "Iterator[av.container.OutputContainer
             raise
 
 
+def open_container(av: Any, place: Path, container: str) -> Any:
+    """A new file in this container format. place: an absolute path."""
+    options = {"movflags": "+faststart"} if container in ("mp4", "mov") else {}
+    return av.open(str(place), "w", format=container, options=options)
+
+
 @contextmanager
-def _write_errors(av: Any, target: Path, cause: Callable[[], BaseException | None] = lambda: None) -> Iterator[None]:
+def write_errors(av: Any, target: Path, cause: Callable[[], BaseException | None] = lambda: None) -> Iterator[None]:
     """Turn errors of the disk or the container into an InputError that names the target, unless `cause` returns one."""
     try:
         yield
@@ -79,7 +83,7 @@ class _Track:
         self._av, self._out, self._target = av, out, target
 
     def _encode(self, frame: Any) -> None:
-        with _write_errors(self._av, self._target):
+        with write_errors(self._av, self._target):
             self._out.mux(self._stream.encode(frame))
 
     def close(self) -> None:
@@ -209,7 +213,7 @@ class Sound(_Track):
                 return
             self._last = packet.dts
             packet.stream = self._stream
-            with _write_errors(self._av, self._target):
+            with write_errors(self._av, self._target):
                 self._out.mux(packet)
             return
         for frame in packet.decode():

@@ -1,0 +1,1 @@
+"""Several pictures in one file: animations, stacks of pages, volumes. `registry` lists the formats."""

@@ -1,0 +1,72 @@
+"""The formats with several pictures in one file. A new format is one row of `SEQUENCE_FORMATS`."""
+
+import os
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from cyclegan.images.formats import Kept
+from cyclegan.sequences import animations, stacks
+from cyclegan.sequences.formats import SequenceFormat
+
+_animation = partial(
+    SequenceFormat,
+    kind="animation",
+    is_sequence=animations.is_animation,
+    read=animations.read_animation,
+    holds={"uint8": (1, 3, 4)},
+)
+
+_OF_PICTURES: frozenset[Kept] = frozenset(("alpha", "profile", "exif"))
+
+SEQUENCE_FORMATS: dict[str, SequenceFormat] = {
+    "gif": _animation(suffixes=(".gif",), write=animations.write_gif, keeps=frozenset(("alpha",))),
+    "webp": _animation(suffixes=(".webp",), write=animations.write_webp, keeps=_OF_PICTURES),
+    "apng": _animation(
+        suffixes=(".png", ".apng"),
+        write=animations.write_png,
+        keeps=_OF_PICTURES | {"resolution", "description"},
+    ),
+    "avif": _animation(suffixes=(".avif",), write=animations.write_avif, keeps=_OF_PICTURES),
+    "tiff": SequenceFormat(
+        kind="stack",
+        suffixes=(".tif", ".tiff"),
+        is_sequence=stacks.is_stack,
+        read=stacks.read_stack,
+        write=stacks.write_stack,
+        keeps=_OF_PICTURES - {"exif"} | {"resolution", "description", "place", "nodata"},
+        on_request=True,
+        install="cyclegan[data]",
+    ),
+}
+
+
+def sequence_suffixes() -> tuple[str, ...]:
+    """Suffixes of all files that may hold a sequence, lower case, with their dot."""
+    return tuple(suffix for row in SEQUENCE_FORMATS.values() for suffix in row.suffixes)
+
+
+def format_by_name(path: Path | str, *, all_pages: bool = True) -> SequenceFormat | None:
+    """The row for a file's suffix, whatever the file holds. all_pages: rows that need a request count, too."""
+    name = os.fspath(path).lower()  # a string, since there may be a million
+    for row in SEQUENCE_FORMATS.values():
+        if name.endswith(row.suffixes) and not row.is_folder and (all_pages or not row.on_request):
+            return row
+    return None
+
+
+def find_sequence(path: Path | str, *, all_pages: bool = False) -> SequenceFormat | None:
+    """The format of a file or folder that holds a sequence; None for an ordinary image, and for what cannot be read.
+
+    all_pages: whether the user asks for all pages of files that are images otherwise, such as TIFFs.
+    """
+    if os.path.isdir(path):  # noqa: PTH112
+        rows = [row for row in SEQUENCE_FORMATS.values() if row.is_folder]
+    else:
+        row = format_by_name(path, all_pages=all_pages)
+        rows = [row] if row is not None else []
+    for row in rows:
+        with suppress(Exception):  # decoders raise errors of many kinds; reading the file reports them
+            if row.is_sequence(Path(path)):
+                return row
+    return None

@@ -1,0 +1,196 @@
+"""Translate a sequence of pictures in one file: an animation, a stack of pages, a volume."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cyclegan.errors import InputError, UnreadableError, reason_of, remedy_sentence
+from cyclegan.images import Array
+from cyclegan.images.formats import ImageFormat
+from cyclegan.images.output import make_output
+from cyclegan.images.raster import Raster
+from cyclegan.images.resizing import cast, resize, scale
+from cyclegan.sequences.formats import Frame, PictureSequence, SequenceFormat, SequenceTarget
+from cyclegan.sequences.registry import find_sequence, format_by_name
+from cyclegan.system.arguments import real_path
+from cyclegan.system.atomic import atomic_path
+from cyclegan.system.host_state import host_state
+from cyclegan.translate.carried import Carried
+from cyclegan.translate.stabilise import MEMORY_FRAMES
+from cyclegan.translate.translator import Translator
+
+
+@dataclass(frozen=True)
+class TranslatedSequence:
+    """The result of `translate_sequence`. notes: sentences on differences from the source; damage: on losses."""
+
+    num_frames: int
+    notes: tuple[str, ...] = ()
+    damage: tuple[str, ...] = ()
+
+
+@host_state()
+def translate_sequence(
+    translator: Translator,
+    source: str | Path,
+    target: str | Path,
+    *,
+    batch_size: int = 1,
+    short_side: int | None = None,
+    scale_width: int | None = None,
+    stabilise: bool = False,
+    memory_frames: float = MEMORY_FRAMES,
+    keep_profile: bool = False,
+    background: str | None = None,
+    tile: int | None = None,
+    on_frame: Callable[[int, int | None], None] = lambda _done, _expected: None,
+    reader: SequenceFormat | None = None,
+    writer: SequenceFormat | None = None,
+) -> TranslatedSequence:
+    """Translate every picture of a file: an animation, all pages of a TIFF, a volume.
+
+    Number, order, size, durations and transparency of the frames stay, and what both formats know besides.
+    target: its suffix selects the format, one that `cyclegan.sequences.registry.SEQUENCE_FORMATS` writes.
+    batch_size, short_side, scale_width, stabilise, memory_frames, keep_profile, background, tile: as in
+    `cyclegan.translate.folder.translate_folder`.
+    on_frame(done, expected): called after each frame; expected is None if their number is unknown.
+    reader, writer: rows of a format; default: by the source's content and the target's name.
+    Memory holds a batch of frames. The target is complete or absent; an interrupted call leaves nothing. All frames
+    before a damaged one are kept, and `damage` says what is missing.
+    Raises InputError if the source holds no sequence, the model cannot take it, or the target cannot hold or be written
+    as the result; UnreadableError if not even the first frame can be read.
+    """
+    source, target = Path(source), Path(target)
+    reader = reader or find_sequence(source, all_pages=True)
+    if reader is None:
+        what = "holds one picture, not several" if source.exists() else "does not exist"
+        raise InputError(f"{source} {what}; expected an animation, a TIFF of several pages, or another sequence.")
+    writer = writer or _writer_for(reader, target)
+    writer = _check_writer(writer, target, translator.target)
+    if real_path(source) == real_path(target):
+        raise InputError(f"{source} would be overwritten; choose another --out.")
+
+    with reader.read(source, translator.source) as sequence:
+        finish = _Finish(translator.target, target, writer, keep_profile, background)
+        job = _Job(translator, sequence, finish, on_frame)
+        results = job.results(
+            short_side=short_side,
+            scale_width=scale_width,
+            options={
+                "batch_size": batch_size,
+                "stabilise": stabilise,
+                "memory_frames": memory_frames,
+                "tile": tile,
+            },
+        )
+        try:
+            with atomic_path(target.absolute()) as place:
+                writer.write(place, results, SequenceTarget(target, translator.target, sequence))
+                if job.num_done == 0:
+                    raise UnreadableError(f"{source} holds no picture.")
+        except Exception as error:
+            if job.error is not None:  # of a frame or the network, on its way through the writer
+                raise job.error from None
+            if isinstance(error, OSError):
+                stays = "What was there before stays" if target.exists() else "Nothing is left of it"
+                raise InputError(
+                    f"{target} could not be written: {reason_of(error)}. {stays}.{remedy_sentence(error)}"
+                ) from error
+            if isinstance(error, ImportError):
+                how = f": pip install '{writer.install}'" if writer.install else ""
+                raise InputError(f"{target}: writing it needs the package {error.name or error}{how}.") from None
+            raise
+        notes = (*finish.carried.sentences("frame"), *sequence.notes)
+        return TranslatedSequence(job.num_done, notes, tuple(sequence.damage))
+
+
+def _writer_for(reader: SequenceFormat, target: Path) -> SequenceFormat | None:
+    """The row that writes a target: the reader's own if the name is one of its names, else that of the suffix."""
+    if reader.is_folder or target.name.lower().endswith(reader.suffixes):
+        return reader
+    return format_by_name(target)
+
+
+def _check_writer(writer: SequenceFormat | None, target: Path, image_format: ImageFormat) -> SequenceFormat:
+    """The row, if it writes sequences of such images. Raises InputError otherwise."""
+    if writer is None or not writer.can_write:
+        raise InputError(f"{target.name}: {target.suffix or 'such'} files cannot be written with several pictures.")
+    if not writer.can_hold(image_format):
+        raise InputError(
+            f"{target.name}: a {target.suffix} {writer.kind} cannot hold {image_format}; translate the pictures as "
+            "files instead, or choose .tif."
+        )
+    return writer
+
+
+class _Finish:
+    """Makes a result what is written: at the size of the source, with what belongs to the source's picture."""
+
+    def __init__(
+        self,
+        image_format: ImageFormat,
+        target: Path,
+        writer: SequenceFormat,
+        keep_profile: bool,
+        background: str | None,
+    ) -> None:
+        self._image_format, self._suffix, self._writer = image_format, target.suffix, writer
+        self._keep_profile, self._background = keep_profile, background
+        self.carried = Carried(keep_profile=keep_profile)
+
+    def __call__(self, values: Array, given: Raster, height: int, width: int) -> Raster:
+        target = self._image_format
+        values = resize(values, height, width)
+        if values.dtype.kind == "f":  # bicubic resizing overshoots at edges
+            values = values.clip(target.low, target.high)
+        output, lost = make_output(
+            cast(values, target.dtype),
+            given,
+            target,
+            self._writer,
+            keep_profile=self._keep_profile,
+            background=self._background,
+        )
+        self.carried.add(given, lost, self._suffix)
+        return output
+
+
+class _Job:
+    """The frames of one file on their way through the network. error: what ended them."""
+
+    def __init__(
+        self,
+        translator: Translator,
+        sequence: PictureSequence,
+        finish: _Finish,
+        on_frame: Callable[[int, int | None], None],
+    ) -> None:
+        self._translator, self._sequence, self._finish, self._on_frame = translator, sequence, finish, on_frame
+        self._in_network: deque[Frame] = deque()
+        self.num_done = 0
+        self.error: BaseException | None = None
+
+    def results(self, *, short_side: int | None, scale_width: int | None, options: dict[str, Any]) -> Iterator[Frame]:
+        def arrays() -> Iterator[Array]:
+            for frame in self._sequence.frames:
+                values = frame.raster.values
+                # What waits for its result needs only what is carried over.
+                self._in_network.append(replace(frame, raster=replace(frame.raster, values=values[:0])))
+                yield scale(values, short_side=short_side, width=scale_width)
+
+        height, width = self._sequence.height, self._sequence.width
+        try:
+            for result in self._translator.translate(arrays(), **options):
+                frame = self._in_network.popleft()
+                yield replace(frame, raster=self._finish(np.asarray(result), frame.raster, height, width))
+                self.num_done += 1
+                self._on_frame(self.num_done, self._sequence.num_frames)
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self.error = error
+            raise

@@ -1,0 +1,292 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageSequence, features
+from torch import nn
+
+from cyclegan import InputError, ModelConfig, Translator
+from cyclegan.images.formats import ImageFormat
+from cyclegan.sequences.registry import find_sequence
+from cyclegan.storage.model import ModelInfo
+from cyclegan.translate.sequence import translate_sequence
+
+DURATIONS = [40, 100, 70, 500, 1000]
+
+ANIMATIONS = {
+    ".gif": {},
+    ".webp": {"lossless": True},
+    ".png": {},
+    ".apng": {"format": "PNG"},
+    **({".avif": {"quality": 95}} if features.check("avif") else {}),
+}
+KEEPS_LOOP = [suffix for suffix in ANIMATIONS if suffix != ".avif"]
+
+
+class Same(nn.Module):
+    def forward(self, x):
+        return x
+
+
+class Negative(nn.Module):
+    def forward(self, x):
+        return -x
+
+
+def make_translator(network=None, a=3, b=3, dtype="uint8", high=255.0, **reading):
+    about = {"preprocess": "none", "load_size": 16, "crop_size": 16, "step": 0, "translate_with": "final"}
+    formats = {
+        "a": ImageFormat(channels=a, dtype=dtype, high=high, **reading),
+        "b": ImageFormat(channels=b, dtype=dtype, high=high),
+    }
+    info = ModelInfo(
+        cyclegan_version="0", model=ModelConfig(norm="none", channels_a=a, channels_b=b), **formats, **about
+    )
+    return Translator(network or Same(), info, "a2b", torch.device("cpu"))
+
+
+def level(index):
+    return 30 + 20 * index
+
+
+def numbered(count=5, width=24, height=20):
+    """Frames that tell their number by their brightness, with a few flat colours in their upper half."""
+    frames = []
+    for index in range(count):
+        array = np.full((height, width, 3), level(index), np.uint8)
+        array[: height // 2, : width // 2] = (200, level(index), 40)
+        frames.append(Image.fromarray(array))
+    return frames
+
+
+def save(path, frames=None, durations=DURATIONS, **options):
+    first, *more = frames or numbered()
+    options = {**ANIMATIONS[path.suffix], **options}
+    first.save(path, save_all=True, append_images=more, duration=durations[: 1 + len(more)], **options)
+    return path
+
+
+def load(path):
+    """Frames as RGBA, and durations in milliseconds, as Pillow reads them."""
+    with Image.open(path) as picture:
+        frames, durations = [], []
+        for frame in ImageSequence.Iterator(picture):
+            frames.append(np.asarray(frame.convert("RGBA")))
+            durations.append(frame.info.get("duration"))
+        return frames, durations, picture.info.get("loop")
+
+
+@pytest.mark.parametrize("suffix", ANIMATIONS)
+def test_an_animation_becomes_one_of_its_kind(tmp_path, suffix):
+    source = save(tmp_path / f"x{suffix}", loop=3) if suffix in KEEPS_LOOP else save(tmp_path / f"x{suffix}")
+    target = tmp_path / f"y{suffix}"
+    made = translate_sequence(make_translator(Negative()), source, target, batch_size=2)
+    frames, durations, loop = load(target)
+    assert made.num_frames == len(frames) == 5
+    assert durations == DURATIONS
+    assert loop == load(source)[2]
+    assert (loop is None) == (suffix == ".avif")
+    assert {frame.shape for frame in frames} == {(20, 24, 4)}
+    assert [frame[-4:].mean(axis=(0, 1))[0] for frame in frames] == pytest.approx(
+        [255 - level(i) for i in range(5)], abs=1.5
+    )
+    assert made.damage == ()
+    assert [path.name for path in tmp_path.iterdir() if path not in (source, target)] == []
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".png"])
+def test_few_colours_are_kept_exactly(tmp_path, suffix):
+    source = save(tmp_path / f"x{suffix}")
+    made = translate_sequence(make_translator(), source, tmp_path / f"y{suffix}")
+    for before, after in zip(load(source)[0], load(tmp_path / f"y{suffix}")[0], strict=True):
+        np.testing.assert_array_equal(before, after)
+    assert made.notes == ()
+
+
+@pytest.mark.parametrize("suffix", ANIMATIONS)
+def test_equal_neighbours_are_all_kept(tmp_path, suffix):
+    # Of their own accord Pillow and libwebp join them.
+    same = make_translator(Black())
+    source = save(tmp_path / f"x{suffix}")
+    assert translate_sequence(same, source, tmp_path / f"y{suffix}").num_frames == 5
+    assert load(tmp_path / f"y{suffix}")[1] == DURATIONS
+
+
+class Black(nn.Module):
+    def forward(self, x):
+        return torch.full_like(x, -1)
+
+
+@pytest.mark.parametrize("suffix", ANIMATIONS)
+def test_transparency_stays_and_moves(tmp_path, suffix):
+    frames = []
+    for index, frame in enumerate(numbered()):
+        alpha = Image.new("L", frame.size, 255)
+        if index:  # the first is opaque, and must not be seen through the others
+            alpha.paste(0, (2 * index, 4, 2 * index + 6, 12))
+        frame.putalpha(alpha)
+        frames.append(frame)
+    # Pillow's own writer of GIF forgets transparency if the first frame has none.
+    source = save(tmp_path / ("x.png" if suffix == ".gif" else f"x{suffix}"), frames)
+    translate_sequence(make_translator(Negative()), source, tmp_path / f"y{suffix}")
+    before, after = load(source)[0], load(tmp_path / f"y{suffix}")[0]
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_allclose(other[..., 3], one[..., 3], atol=0 if suffix != ".avif" else 8)
+    assert (after[3][..., 3] < 128).sum() == 48
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
+@pytest.mark.parametrize("plays", [0, 1, 4])
+def test_the_number_of_showings_stays_between_formats(tmp_path, suffix, plays):
+    loop = {0: 0, 1: None, 4: 3}[plays]
+    source = save(tmp_path / "x.gif", **({} if loop is None else {"loop": loop}))
+    translate_sequence(make_translator(), source, tmp_path / f"y{suffix}")
+    written = load(tmp_path / f"y{suffix}")[2]
+    assert written == (loop if suffix == ".gif" else plays)
+
+
+def test_durations_of_milliseconds_in_a_gif_do_not_drift(tmp_path):
+    frames = [Image.new("RGB", (8, 8), (index, 0, 0)) for index in range(60)]
+    source = save(tmp_path / "x.webp", frames, durations=[33] * 60)
+    translate_sequence(make_translator(), source, tmp_path / "y.gif")
+    assert sum(load(tmp_path / "y.gif")[1]) == pytest.approx(60 * 33, abs=10)
+
+
+def test_a_gif_says_that_colours_are_dithered_and_stays_close(tmp_path):
+    ramp = np.stack(np.broadcast_arrays(np.arange(128)[:, None], np.arange(128)[None], 60), -1).astype(np.uint8)
+    source = save(tmp_path / "x.webp", [Image.fromarray(ramp), Image.fromarray(ramp[::-1].copy())])
+    made = translate_sequence(make_translator(), source, tmp_path / "y.gif")
+    assert made.notes == ("y.gif is a GIF, which has 256 colours a frame: the others are dithered.",)
+    before, after = load(source)[0], load(tmp_path / "y.gif")[0]
+    assert np.abs(before[1].astype(int) - after[1])[..., :3].mean() < 5
+
+
+def test_half_transparent_pixels_in_a_gif_are_said(tmp_path):
+    frames = [frame.convert("RGBA") for frame in numbered(2)]
+    for frame in frames:
+        frame.putalpha(100)
+    source = save(tmp_path / "x.png", frames)
+    made = translate_sequence(make_translator(), source, tmp_path / "y.gif")
+    assert made.notes == ("y.gif is a GIF: a pixel is transparent or not, and nothing between.",)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
+def test_grey_models_take_and_make_animations(tmp_path, suffix):
+    source = save(tmp_path / f"x{suffix}")
+    translate_sequence(make_translator(Negative(), a=1, b=1), source, tmp_path / f"y{suffix}")
+    frames, durations, _ = load(tmp_path / f"y{suffix}")
+    assert durations == DURATIONS
+    assert [frame[-4:].mean(axis=(0, 1))[0] for frame in frames] == pytest.approx(
+        [255 - level(i) for i in range(5)], abs=1
+    )
+
+
+def test_the_picture_that_stands_in_for_an_apng_is_left_out_and_said(tmp_path):
+    first, *more = numbered()
+    first.save(tmp_path / "x.png", save_all=True, append_images=more, default_image=True, duration=DURATIONS[1:])
+    made = translate_sequence(make_translator(), tmp_path / "x.png", tmp_path / "y.png")
+    assert made.num_frames == 4
+    assert load(tmp_path / "y.png")[1] == DURATIONS[1:]
+    assert made.notes == ("The still picture that x.png shows instead of its animation is left out.",)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
+@pytest.mark.parametrize("share", [0.55, 0.9])
+def test_frames_before_a_missing_end_are_kept(tmp_path, suffix, share):
+    rng = np.random.default_rng(0)
+    noise = [Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)) for _ in range(6)]
+    source = save(tmp_path / f"x{suffix}", noise, durations=[40] * 6)
+    content = source.read_bytes()
+    source.write_bytes(content[: int(share * len(content))])
+    made = translate_sequence(make_translator(), source, tmp_path / f"y{suffix}")
+    expected = int(share * 6)
+    assert expected - 1 <= made.num_frames <= expected + 1
+    assert len(load(tmp_path / f"y{suffix}")[0]) == made.num_frames
+    assert len(made.damage) == 1
+    assert f"x{suffix}" in made.damage[0]
+
+
+def test_frames_come_one_batch_at_a_time(tmp_path):
+    source = save(tmp_path / "x.gif", [Image.new("RGB", (8, 8), (i, 0, 0)) for i in range(40)], durations=[40] * 40)
+    row, most = find_sequence(source), 0
+    translator = make_translator()
+    translate = translator.translate
+
+    def counting(images, **options):
+        taken = given = 0
+
+        def count():
+            nonlocal taken, most
+            for image in images:
+                taken += 1
+                most = max(most, taken - given)
+                yield image
+
+        for result in translate(count(), **options):
+            given += 1
+            yield result
+
+    translator.translate = counting
+    assert translate_sequence(translator, source, tmp_path / "y.gif", batch_size=4, reader=row).num_frames == 40
+    assert most <= 5
+
+
+@pytest.mark.parametrize("suffix", ANIMATIONS)
+def test_one_picture_is_no_sequence(tmp_path, suffix):
+    numbered(1)[0].save(tmp_path / f"x{suffix}", **ANIMATIONS[suffix])
+    assert find_sequence(tmp_path / f"x{suffix}") is None
+    with pytest.raises(InputError, match="holds one picture, not several"):
+        translate_sequence(make_translator(), tmp_path / f"x{suffix}", tmp_path / f"y{suffix}")
+
+
+def test_what_cannot_be_is_refused_in_one_sentence(tmp_path):
+    source = save(tmp_path / "x.gif")
+    for target, translator, message in (
+        ("x.gif", make_translator(), "would be overwritten"),
+        ("y.jpg", make_translator(), "cannot be written with several pictures"),
+        ("y.gif", make_translator(b=2), "cannot hold 2 x uint8"),
+        ("y.gif", make_translator(dtype="uint16"), "cannot hold 3 x uint16"),
+        ("x.gif/y.gif", make_translator(), "could not be written"),
+    ):
+        with pytest.raises(InputError, match=message):
+            translate_sequence(translator, source, tmp_path / target)
+    with pytest.raises(InputError, match="does not exist"):
+        translate_sequence(make_translator(), tmp_path / "none.gif", tmp_path / "y.gif")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.gif"]
+
+
+def test_errors_of_the_network_are_not_taken_for_errors_of_writing(tmp_path):
+    class Broken(nn.Module):
+        def forward(self, _):
+            raise OSError("a kernel could not be loaded")
+
+    source = save(tmp_path / "x.gif")
+    with pytest.raises(OSError, match="a kernel could not be loaded"):
+        translate_sequence(make_translator(Broken()), source, tmp_path / "y.gif")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.gif"]
+
+
+def test_an_interrupted_translation_leaves_nothing(tmp_path):
+    source = save(tmp_path / "x.png")
+
+    def interrupt(done, _expected):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        translate_sequence(make_translator(), source, tmp_path / "y.png", on_frame=interrupt)
+    assert [path.name for path in tmp_path.iterdir()] == ["x.png"]
+
+
+def test_stabilised_animations_differ_and_begin_alike(tmp_path):
+    rng = np.random.default_rng(0)
+    still = rng.integers(60, 180, (20, 24, 3), dtype=np.uint8)
+    frames = [Image.fromarray(still // 2 + 25 * (index % 2)) for index in range(8)]
+    source = save(tmp_path / "x.png", frames, durations=[40] * 8)
+    model = make_translator(nn.Sequential(nn.InstanceNorm2d(3)))
+    results = []
+    for stabilise in (False, True):
+        translate_sequence(model, source, tmp_path / "y.png", stabilise=stabilise)
+        results.append([frame[..., :3].mean() for frame in load(tmp_path / "y.png")[0]])
+    plain, stable = results
+    assert stable[0] == pytest.approx(plain[0], abs=0.5)
+    assert max(np.abs(np.diff(plain))) < 4 < max(np.abs(np.diff(stable)))

@@ -244,6 +244,23 @@ def test_types_without_a_name_in_ome_xml_are_refused(tmp_path):
         write_image(tmp_path / "x.ome.tif", np.zeros((8, 8, 1), np.int64))
 
 
+def test_what_the_file_cannot_hold_is_said_before_the_work(run, svs, tmp_path):
+    translator = Translator.load(run)
+    translator.target = ImageFormat(dtype="int64")
+    with pytest.raises(InputError, match="x.ome.tif: files of this kind cannot hold 3 x int64"):
+        translate_large(translator, svs, tmp_path / "x.ome.tif")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_jpeg_and_transparency_exclude_each_other(run, tmp_path):
+    values = np.concatenate([draw_tissue(90, 70)[0], np.full((70, 90, 1), 99, np.uint8)], -1)
+    Image.fromarray(values).save(tmp_path / "in.png")
+    with pytest.raises(InputError, match="compress it without loss"):
+        translate_large(Translator.load(run), tmp_path / "in.png", tmp_path / "x.ome.tif", compression="jpeg")
+    translate_large(Translator.load(run), tmp_path / "in.png", tmp_path / "x.ome.tif")
+    assert np.array_equal(load_raster(tmp_path / "x.ome.tif", 3).alpha, values[..., 3])
+
+
 def test_the_description_of_another_ome_tiff_is_understood_and_not_copied():
     xml = (
         '<?xml version="1.0"?><OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0">'

@@ -166,6 +166,10 @@ class SlideReader:
     def close(self) -> None:
         self._slide.close()
 
+    def has_holes(self) -> bool:
+        """What the scanner left out is background."""
+        return False
+
     def read_raster(self, box: Box) -> Raster:
         return Raster(self.read(box), metadata=self.metadata)
 

@@ -136,6 +136,8 @@ def _tiled_writer(translator: Translator, source: Path, target: Path, compressio
     Raises InputError if a package is missing, and if the target cannot be compressed so.
     """
     file_format = file_format_of(target)
+    if not file_format.can_hold(translator.target.channels, translator.target.dtype):
+        raise InputError(f"{target}: files of this kind cannot hold {translator.target}; choose another --out.")
     lossy = file_format.lossy_writer
     if translator.target.dtype != "uint8" or translator.target.channels not in (1, 3):
         lossy = None

@@ -209,6 +209,42 @@ def test_options_of_the_reference_are_answered_with_the_options_of_this_program(
         assert re.search(rf"no flag {flag}, which is {ours}.*--from-reference", err)
 
 
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("train --dataroot x", "no flag --dataroot; name the folders themselves: A B, or one ROOT"),
+        ("train a --name x", "no flag --name; give the whole path of the run: --out checkpoints/maps_cyclegan"),
+        ("train a --checkpoints_dir x", "give the whole path of the run: --out"),
+        ("train a --model cycle_gan", "no flag --model; leave it out, because every run is a CycleGAN"),
+        ("train a --gpu_ids 0", "no flag --gpu_ids, which is --device here"),
+        ("train a --phase train", "no flag --phase; name the folders that are read: A B"),
+        ("train a --direction BtoA", "for BtoA name the folders in the order B A"),
+        ("train a --dataset_mode unaligned", "images are always unpaired"),
+        ("train a --use_wandb", "no flag --use_wandb, which is --wandb here"),
+        ("train a --display_id 0", "leave it out: there is no visdom here"),
+        ("train a --lambda_L1 3", "leave it out: an option of pix2pix"),
+        ("translate r x --out y --dataroot d", "no flag --dataroot; name the images themselves, after RUN"),
+        ("translate r x --out y --name n", "no flag --name; give the whole path of the run, as RUN"),
+        ("translate r x --out y --model test", "no flag --model; leave it out, because a run knows its model"),
+        ("translate r x --out y --netG unet_256", "no flag --netG; leave it out, because a run knows its networks"),
+        ("translate r x --out y --gpu_ids 0", "no flag --gpu_ids, which is --device here"),
+        ("translate r x --out y --results_dir d", "no flag --results_dir, which is --out here"),
+        ("translate r x --out y --num_test 3", "no flag --num_test, which is --max-images here"),
+        ("translate r x --out y --epoch 5", "give the checkpoint as RUN"),
+        ("translate r x --out y --lr 5", "no flag --lr, which the reference implementation has for training"),
+        ("evaluate r --dataroot d", "name the folders of test images: --a ROOT/testA --b ROOT/testB"),
+        ("evaluate r --name d", "give the whole path of the run, as RUN"),
+        ("export r --format onnx --out o --netG x", "leave it out, because a run knows its networks"),
+        ("inspect a --phase x", "no flag --phase, which the reference implementation has for training"),
+    ],
+)
+def test_habits_of_the_reference_are_answered_and_never_with_a_flag_that_only_sounds_alike(capsys, command, message):
+    code, _, err = run(capsys, command)
+    assert code == 2
+    assert message in err
+    assert "did you mean" not in err
+
+
 def test_many_files_of_the_wrong_kind_are_reported_in_few_lines(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     make_folder(tmp_path / "photos"), make_folder(tmp_path / "maps", seed=1)

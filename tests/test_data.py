@@ -157,6 +157,40 @@ def test_mixed_types_are_refused(tmp_path):
         scan_folder(tmp_path / "x", 3, (0, 65535), DATA)
 
 
+def test_a_few_files_of_another_type_are_passed_over_and_their_values_do_not_count(tmp_path):
+    (tmp_path / "x").mkdir()
+    for index in range(3):
+        write_image(tmp_path / "x" / f"{index}.tif", np.full((20, 20, 1), 100 + index, np.uint16))
+    np.save(tmp_path / "x" / "float.npy", np.full((20, 20, 1), 1e6, np.float32))
+    write_image(tmp_path / "x" / "picture.png", np.zeros((20, 20, 1), np.uint8))
+    found = scan_folder(tmp_path / "x", 1, None, DATA)
+    assert len(found) == len(found.keys) == len(found.num_bytes) == 3
+    assert (found.image_format.dtype, found.image_format.low, found.image_format.high) == ("uint16", 100, 102)
+    assert [(path.name, reason) for path, reason in found.unreadable] == [
+        ("float.npy", "float32, where most images are uint16"),
+        ("picture.png", "uint8, where most images are uint16"),
+    ]
+
+
+def test_images_smaller_than_the_crop_are_passed_over_and_named(tmp_path):
+    folder = make_folder(tmp_path / "x", 4)
+    Image.new("RGB", (12, 30)).save(folder / "small.png")
+    found = scan_folder(folder, 3, None, DataConfig(preprocess="crop", crop_size=16))
+    assert len(found) == 4
+    assert found.unreadable == ((folder / "small.png", "12x30 pixels (12x30 after crop), smaller than the crop of 16"),)
+    # With so many images wanted, the next one takes its place.
+    found = scan_folder(folder, 3, None, DataConfig(preprocess="crop", crop_size=16, max_images=4))
+    assert len(found) == 4
+
+
+def test_the_wanted_number_of_images_is_of_one_type(tmp_path):
+    folder = make_folder(tmp_path / "x", 5)
+    write_image(folder / "00.png", np.zeros((20, 20, 3), np.uint16))
+    found = scan_folder(folder, 3, (0, 255), DATA.replace(max_images=3))
+    assert [path.name for path in found.paths] == ["0.png", "1.png", "2.png"]
+    assert [path.name for path, _ in found.unreadable] == ["00.png"]
+
+
 def test_the_value_range_of_deep_images_is_found_in_the_data(tmp_path):
     (tmp_path / "x").mkdir()
     for index, (low, high) in enumerate([(300, 4000), (250, 3000)]):
@@ -237,12 +271,15 @@ def test_files_of_one_size_are_copies_only_with_the_same_bytes(tmp_path):
     assert 3 not in find_identical(list(files[:5]), files, np.full(40, arrays[0].nbytes + 128))
 
 
-def test_other_channels_in_any_file_are_refused_before_training(tmp_path):
+def test_a_file_with_other_channels_is_passed_over_and_named(tmp_path):
     (tmp_path / "x").mkdir()
     for index, channels in enumerate((3, 3, 5)):
         np.save(tmp_path / "x" / f"{index}.npy", np.random.default_rng(0).random((20, 20, channels)).astype(np.float32))
-    with pytest.raises(InputError, match=r"2.npy has 5 channel"):
-        scan_folder(tmp_path / "x", 3, (0, 1), DATA)
+    found = scan_folder(tmp_path / "x", 3, (0, 1), DATA)
+    assert [path.name for path in found.paths] == ["0.npy", "1.npy"]
+    assert found.unreadable == ((tmp_path / "x" / "2.npy", "5 channels of float32; the model takes 3"),)
+    with pytest.raises(InputError, match=r"Only 1 of the 3 images.*: 2 are of other.*0.npy: 3 channels.*-b 3"):
+        scan_folder(tmp_path / "x", 5, (0, 1), DATA)
 
 
 def test_without_shuffling_images_come_by_name_and_pairs_stay(tmp_path):

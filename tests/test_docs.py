@@ -326,6 +326,8 @@ def workshop(tmp_path_factory):
             else:
                 heights = np.where(bands[..., 0] < 20, -9999, bands[..., 1] * 10.0).astype(np.float32)
                 tifffile.imwrite(root / name / f"{index}.tif", heights, extratags=[(42113, "s", 0, "-9999", True)])
+    for name in ("photos", "maps"):
+        shutil.make_archive(str(root / name), "zip", root / name)
     picture = Image.open(root / "photos/0.png")
     picture.save(root / "photo.jpg")
     for name in ("scan.tif", "huge.tif"):

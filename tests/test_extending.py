@@ -102,7 +102,7 @@ def test_the_page_has_every_table_and_every_event():
     assert all(f"`{event}`" in page for event in set(cyclegan.training.__all__) - others)
     for place in re.findall(r"`((?:\w+/)+\w+\.py)`", page):
         root = PAGE.parents[1]
-        new = ("networks/naf.py", "images/jxl.py")
+        new = ("networks/naf.py", "images/qoi.py")
         assert place in new or (root / place).exists() or (root / "src/cyclegan" / place).exists(), place
 
 
@@ -265,21 +265,21 @@ def test_a_file_format(run_examples, tmp_path):
     exec(row, {})
     for folder in ("photos", "maps"):
         for path in sorted((tmp_path / folder).iterdir()):
-            write_image(path.with_suffix(".jxl"), np.asarray(Image.open(path)))
+            write_image(path.with_suffix(".qoi"), np.asarray(Image.open(path)))
             path.unlink()
     names = run_examples("A file format")
     written = list(names["result"].written)
-    assert [target for _, target in written] == [Path("translated", f"{index}.jxl") for index in range(4)]
+    assert [target for _, target in written] == [Path("translated", f"{index}.qoi") for index in range(4)]
     assert names["result"].skipped == ()
     for source, target in written:
         assert read_image(target, 3).shape == read_image(source, 3).shape
         assert probe_image(target)[:4] == (36, 40, "uint8", None)
     assert evaluate(names["run"], "photos", "maps", out="scores", quiet=True, num_bootstrap=100) is not None
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"no readable images.*\.npy \.jxl"):
+    with pytest.raises(InputError, match=r"no readable images.*\.npy \.qoi"):
         train("empty", "maps", out="none", quiet=True, **TINY, steps=1)
     (tmp_path / "formats").mkdir()
-    check_file_format(FILE_FORMATS["jpeg-xl"], tmp_path / "formats")
+    check_file_format(FILE_FORMATS["qoi"], tmp_path / "formats")
 
 
 # ---- callbacks, data, messages

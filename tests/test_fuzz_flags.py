@@ -94,6 +94,7 @@ BASES = {
     "translate": "run a/0.png --out=new --device=cpu",
     "evaluate": "run --a=a --b=b --out=new --device=cpu --direction=a2b",
     "compare": "run other --out=new.html",
+    "report": "run",
     "inspect": "a b",
     "bench": "run --out=new --device=cpu",
     "import": "reference --out=new",

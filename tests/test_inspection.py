@@ -20,6 +20,7 @@ from cyclegan.images import identical
 from cyclegan.images import near_copies as near
 from cyclegan.images.identical import equal_files
 from cyclegan.images.near_copies import near_copies
+from cyclegan.images.raster import Raster
 from cyclegan.inspection import inspect_folders, survey
 from cyclegan.inspection.survey import survey_folder
 from cyclegan.inspection.view import show_inspection, write_inspection
@@ -320,8 +321,8 @@ def test_files_of_the_same_bytes_are_decoded_once(pair, monkeypatch):
         shutil.copy(a / "0.png", a / f"same{index}.png")
     shutil.copy(a / "0.png", a / "same.jpg")  # another suffix may be decoded in another way
     decoded = []
-    read = survey.read_image
-    monkeypatch.setattr("cyclegan.inspection.survey.read_image", lambda *given: decoded.append(given) or read(*given))
+    read = survey.load_raster
+    monkeypatch.setattr("cyclegan.inspection.survey.load_raster", lambda *given: decoded.append(given) or read(*given))
     report, prints = survey_folder(a)
     assert len(report) == len(set(report.files)) == 31
     assert len(set(prints.digests)) == 10
@@ -459,7 +460,7 @@ def test_a_root_and_a_single_folder_are_taken(tmp_path):
         ("a a", "Both domains are the folder a"),
         ("a --test-b a", "for a domain B, which was not given"),
         ("empty", "empty holds no images; expected files of type .jpg"),
-        ("other", "holds no images (but 2 of type .heic)"),
+        ("other", "holds no images (but 2 of type .psd)"),
         ("bad", "None of the 1 images in bad can be read; the first is x.png"),
         ("a b c", "one folder or two"),
         ("", "one folder or two"),
@@ -471,7 +472,7 @@ def test_bad_input_is_reported_in_one_sentence(tmp_path, monkeypatch, capsys, fo
     make_folder(Path("a"), 2)
     _made(Path("empty")), _made(Path("other")), _made(Path("bad"))
     Path("empty/.hidden.png").write_bytes(b"")
-    Path("other/1.heic").touch(), Path("other/2.HEIC").touch(), Path("bad/x.png").touch()
+    Path("other/1.psd").touch(), Path("other/2.PSD").touch(), Path("bad/x.png").touch()
     with pytest.raises(SystemExit) as stop:
         main(f"inspect {folders}".split())
     captured = capsys.readouterr()
@@ -600,9 +601,9 @@ def test_few_images_are_in_memory_at_once(tmp_path, monkeypatch):
 
     def read(*_):
         ahead.append(len(ahead) - len(done))
-        return np.zeros((20, 24, 3), np.uint8)
+        return Raster(np.zeros((20, 24, 3), np.uint8))
 
-    monkeypatch.setattr("cyclegan.inspection.survey.read_image", read)
+    monkeypatch.setattr("cyclegan.inspection.survey.load_raster", read)
     survey_folder(folder, on_file=lambda count, total: done.append((count, total)))
     assert done == [(count, 60) for count in range(1, 61)]
     assert max(ahead) <= 16
@@ -615,12 +616,12 @@ def test_ctrl_c_stops_reading_at_once_and_leaves_no_page(tmp_path):
         "from cyclegan.cli import main\n"
         # A shell that runs the tests in the background makes its children ignore the signal.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "read = survey.read_image\n"
+        "read = survey.load_raster\n"
         "def slowly(*arguments):\n"
         "    print('reading', file=sys.stderr, flush=True)\n"
         "    time.sleep(0.1)\n"
         "    return read(*arguments)\n"
-        "survey.read_image = slowly\n"
+        "survey.load_raster = slowly\n"
         "main(sys.argv[1:])\n"
     )
     command = [sys.executable, "-c", code, "inspect", str(folder), "--out", str(tmp_path / "page.html")]

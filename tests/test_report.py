@@ -38,7 +38,7 @@ def pictures(page):
 def test_the_page_shows_the_run_its_warnings_its_scores_and_how_it_was_made(run):
     page = write_run_report(run).read_text()
     order = ["Summary", "Read this first", "photos (A) to maps (B)</h2>", "maps (B) to photos (A)</h2>"]
-    order += ["Over the training", "How it was trained", "How it was scored", "Files that could not be read"]
+    order += ["Over the training", "How it was trained", "How it was scored", "Files that were left out"]
     places = [page.index(f">{text}") for text in order]
     assert places == sorted(places)
     assert "Trained for 3,000 steps in 5 minutes, 2 sessions." in page

@@ -1,13 +1,19 @@
+import zipfile
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageSequence, features
 from torch import nn
 
-from cyclegan import InputError, ModelConfig, Translator
+from cyclegan import InputError, ModelConfig, Translator, inspect_folders
+from cyclegan.errors import UnreadableError
+from cyclegan.images.codecs import read_image
 from cyclegan.images.formats import ImageFormat
+from cyclegan.images.limits import pixel_limit
 from cyclegan.sequences.registry import find_sequence
 from cyclegan.storage.model import ModelInfo
+from cyclegan.translate.plan import plan_outputs
 from cyclegan.translate.sequence import translate_sequence
 
 DURATIONS = [40, 100, 70, 500, 1000]
@@ -160,6 +166,21 @@ def test_a_gif_says_that_colours_are_dithered_and_stays_close(tmp_path):
     assert np.abs(before[1].astype(int) - after[1])[..., :3].mean() < 5
 
 
+@pytest.mark.parametrize("suffix", [".webp", ".png"])
+def test_turned_frames_become_upright(tmp_path, suffix):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    source = save(tmp_path / f"x{suffix}", exif=exif)
+    translate_sequence(make_translator(), source, tmp_path / f"y{suffix}")
+    frames, durations, _ = load(tmp_path / f"y{suffix}")
+    assert durations == DURATIONS
+    upright = np.rot90(np.asarray(numbered()[2]), -1)
+    assert frames[2].shape == (24, 20, 4)
+    assert np.abs(frames[2][..., :3].astype(int) - upright).mean() < 2
+    with Image.open(tmp_path / f"y{suffix}") as picture:
+        assert picture.getexif().get(0x0112, 1) == 1
+
+
 def test_half_transparent_pixels_in_a_gif_are_said(tmp_path):
     frames = [frame.convert("RGBA") for frame in numbered(2)]
     for frame in frames:
@@ -254,6 +275,33 @@ def test_what_cannot_be_is_refused_in_one_sentence(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["x.gif"]
 
 
+def test_an_apng_of_16_bits_is_refused(tmp_path):
+    frames = [Image.fromarray(np.full((8, 8), 1000 * index, np.uint16)) for index in range(3)]
+    source = save(tmp_path / "x.png", frames)
+    with pytest.raises(InputError, match="x.png is an animation of 16 bits; the model takes 3 x uint8"):
+        translate_sequence(make_translator(), source, tmp_path / "y.png")
+    with pytest.raises(InputError, match="which holds 8-bit grey or colour, and the model takes 1 x uint16"):
+        translate_sequence(make_translator(a=1, dtype="uint16"), source, tmp_path / "y.tif")
+
+
+def test_an_animation_in_a_zip_keeps_its_frames(tmp_path):
+    source = save(tmp_path / "x.gif")
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.write(source, "cats/x.gif")
+    source.unlink()
+    inside = tmp_path / "photos.zip" / "cats" / "x.gif"
+    assert find_sequence(inside) is not None
+    assert translate_sequence(make_translator(), inside, tmp_path / "y.gif").num_frames == 5
+    plan = plan_outputs([tmp_path / "photos.zip"], tmp_path / "out", make_translator())
+    assert [target.relative_to(tmp_path).as_posix() for _, target in plan] == ["out/cats/x.gif"]
+
+
+def test_frames_of_more_pixels_than_the_limit_are_refused(tmp_path):
+    source = save(tmp_path / "x.gif")
+    with pixel_limit(100), pytest.raises(UnreadableError, match="x.gif cannot be translated: it has 24x20 pixels"):
+        translate_sequence(make_translator(), source, tmp_path / "y.gif")
+
+
 def test_errors_of_the_network_are_not_taken_for_errors_of_writing(tmp_path):
     class Broken(nn.Module):
         def forward(self, _):
@@ -290,3 +338,14 @@ def test_stabilised_animations_differ_and_begin_alike(tmp_path):
     plain, stable = results
     assert stable[0] == pytest.approx(plain[0], abs=0.5)
     assert max(np.abs(np.diff(plain))) < 4 < max(np.abs(np.diff(stable)))
+
+
+@pytest.mark.parametrize("suffix", ANIMATIONS)
+def test_where_images_are_counted_an_animation_is_its_first_frame(tmp_path, suffix):
+    for name, index in (("a", 1), ("b", 2)):
+        (tmp_path / name).mkdir()
+        source = save(tmp_path / name / f"x{suffix}")
+        numbered(3)[index].save(tmp_path / name / "still.png")
+    found = inspect_folders(tmp_path / "a", tmp_path / "b")
+    assert [len(found.folders[name].files) for name in "AB"] == [2, 2]
+    np.testing.assert_allclose(read_image(source, 3).mean(), np.asarray(numbered(1)[0]).mean(), atol=2)

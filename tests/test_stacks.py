@@ -4,7 +4,9 @@ from PIL import Image
 from test_sequences import Negative, make_translator
 from torch import nn
 
-from cyclegan import InputError
+from conftest import TINY
+from cyclegan import InputError, train, translate_folder
+from cyclegan.cli import main
 from cyclegan.errors import UnreadableError
 from cyclegan.sequences.registry import find_sequence
 from cyclegan.translate.sequence import translate_sequence
@@ -173,6 +175,18 @@ def test_pages_before_a_damaged_one_are_kept(tmp_path):
             assert made.damage == ("x.tif is damaged after page 2 of 4; the pages before it are kept.",)
 
 
+@pytest.mark.parametrize(("share", "expected"), [(0.3, 1), (0.7, 3)])
+def test_pages_before_a_missing_end_are_kept(tmp_path, share, expected):
+    source = write(tmp_path / "x.tif", pages(5, dtype="float32", high=1))
+    content = source.read_bytes()
+    source.write_bytes(content[: int(share * len(content))])
+    translator = make_translator(a=1, b=1, dtype="float32", high=1.0)
+    made = translate_sequence(translator, source, tmp_path / "y.tif")
+    assert made.num_frames == len(load(tmp_path / "y.tif")) == expected
+    assert len(made.damage) == 1
+    assert "x.tif" in made.damage[0]
+
+
 def test_a_stack_becomes_an_animation_and_an_animation_a_stack(tmp_path):
     frames = [Image.new("RGB", (24, 20), (60 * index, 0, 0)) for index in range(3)]
     frames[0].save(tmp_path / "x.gif", save_all=True, append_images=frames[1:], duration=50)
@@ -195,3 +209,58 @@ def test_stabilised_stacks_differ_and_begin_alike(tmp_path):
     plain, stable = means
     assert stable[0] == pytest.approx(plain[0], abs=2)
     assert max(np.abs(np.diff(plain))) < 40 < max(np.abs(np.diff(stable)))
+
+
+@pytest.fixture(scope="module")
+def grey_run(tmp_path_factory):
+    """A run of 16-bit grey."""
+    root = tmp_path_factory.mktemp("grey")
+    for seed, name in enumerate("ab"):
+        (root / name).mkdir()
+        for index, page in enumerate(pages(3, seed=seed)):
+            tifffile.imwrite(root / name / f"{index}.tif", page)
+    settings = {**TINY, "steps": 2, "channels_a": 1, "channels_b": 1}
+    return train(root / "a", root / "b", out=root / "run", quiet=True, **settings)
+
+
+def test_the_command_translates_all_pages_or_one(grey_run, tmp_path, capsys):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    write(folder / "stack.tif", pages())
+    tifffile.imwrite(folder / "one.tif", pages(1)[0])
+    words = ["translate", str(grey_run), str(folder), "--out", str(out), "--stabilise", "--precision", "fp32"]
+    main([*words, "--pages", "all"])
+    assert [len(load(out / name)) for name in ("stack.tif", "one.tif")] == [4, 1]
+    shown = capsys.readouterr()
+    assert "1 image translated" in shown.out
+    assert "4 frames translated into" in shown.out
+    # One page is the same as that page of the stack, without a memory of the others.
+    main(["translate", str(grey_run), str(folder / "stack.tif"), "--out", str(tmp_path / "all.tif"), "--pages", "all"])
+    main(["translate", str(grey_run), str(folder / "stack.tif"), "--out", str(tmp_path / "p3.tif"), "--page", "3"])
+    np.testing.assert_array_equal(load(tmp_path / "p3.tif")[0], load(tmp_path / "all.tif")[2])
+    with pytest.raises(SystemExit):
+        main([*words, "--pages", "all", "--page", "2"])
+    assert "--page is one page, and --pages is all; give one of them." in capsys.readouterr().err
+
+
+def test_a_folder_from_python_translates_stacks_and_animations_too(grey_run, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    write(folder / "stack.tif", pages())
+    write(folder / "bad.tif", [pages(1)[0], pages(1, (10, 12))[0]])
+    result = translate_folder(grey_run, folder, tmp_path / "out", pages="all")
+    assert [source.name for source, _ in result.written] == ["stack.tif"]
+    assert len(load(tmp_path / "out" / "stack.tif")) == 4
+    ((path, reason),) = result.skipped
+    assert path.name == "bad.tif"
+    assert "pages of different sizes" in reason
+    with pytest.raises(InputError, match="pages is 'every'; expected all"):
+        translate_folder(grey_run, folder, tmp_path / "out", pages="every")
+
+
+def test_a_stack_in_tiles_is_the_same(grey_run, tmp_path):
+    source = write(tmp_path / "x.tif", pages(2, (40, 48)))
+    for name, tile in (("whole", None), ("tiles", 32)):
+        translate_folder(grey_run, source, tmp_path / f"{name}.tif", pages="all", tile=tile, precision="fp32")
+    for whole, tiles in zip(load(tmp_path / "whole.tif"), load(tmp_path / "tiles.tif"), strict=True):
+        np.testing.assert_allclose(whole.astype(int), tiles, atol=1)

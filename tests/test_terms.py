@@ -179,10 +179,11 @@ def same(one, other):
         moments, others = (optimizer.state_dict()["state"][0] for optimizer in (one, other))
         return moments.keys() == others.keys() and all(torch.equal(moments[name], others[name]) for name in moments)
     if hasattr(one, "images"):
-        return len(one.images) == len(other.images) > 0 and all(map(torch.equal, one.images, other.images))
+        alike = len(one.images) == len(other.images) > 0 and all(map(torch.equal, one.images, other.images))
+        return alike and len(one.masks) == len(other.masks) > 0 and all(map(torch.equal, one.masks, other.masks))
     if hasattr(one, "get_scale"):
         return one.state_dict() == other.state_dict()
-    assert isinstance(one, int | torch.device | type(make_config())), type(one)
+    assert isinstance(one, int | set | torch.device | type(make_config())), type(one)
     return one == other
 
 
@@ -190,8 +191,9 @@ def test_a_checkpoint_holds_every_field_of_a_state(tmp_path):
     settings = {"contrastive_weight": 1.0, "precision": "fp16", "discriminator_norm": "spectral", "pool_size": 2}
     state = make_state(**settings)
     fresh = {field.name for field in dataclasses.fields(state)} - {"config", "device"}
+    masks = {f"mask_{domain}": (image[:, :1] > 0).float() for domain, image in zip("ab", images(), strict=True)}
     for _ in range(3):
-        train_step(state, *images())
+        train_step(state, *images(), **masks)
     state.scaler.update(32.0)
     about = {"preprocess": "none", "load_size": 16, "crop_size": 16, "step": state.step, "translate_with": "final"}
     info = ModelInfo(cyclegan_version="0", model=state.config.model, a=ImageFormat(), b=ImageFormat(), **about)

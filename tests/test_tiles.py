@@ -14,6 +14,7 @@ from cyclegan.images.regions import ArraySource, Box
 from cyclegan.images.tensors import pad_to_multiple
 from cyclegan.networks import build_generator, to_plain_convs
 from cyclegan.storage.model import ModelInfo
+from cyclegan.system import memory
 from cyclegan.translate.tiling import budget
 from cyclegan.translate.tiling.boxes import needed, take, tile_boxes
 from cyclegan.translate.tiling.network import TiledNetwork, TilingPlan, TilingState
@@ -279,9 +280,9 @@ def test_the_limit_of_a_control_group_counts(tmp_path, version):
     (group / "memory.stat").write_text(f"anon 1\n{'total_' if version == 1 else ''}inactive_file 50000\n")
     own = tmp_path / "own"
     own.write_text("4:cpu,memory:/jobs/1\n" if version == 1 else "0::/jobs/1\n")
-    assert budget._free_of_group(tmp_path, own) == 750000
+    assert memory._free_of_group(tmp_path, own) == 750000
     (group / names[0]).write_text("max\n" if version == 2 else f"{2**63 - 4096}\n")
-    assert budget._free_of_group(tmp_path, own) is None
+    assert memory._free_of_group(tmp_path, own) is None
 
 
 # ---- samples

@@ -1,4 +1,4 @@
-"""Loading processes: a script without a main guard, and processes that end, are one sentence and no traceback of theirs."""
+"""Loading processes: a script without a main guard, and processes that end, are one sentence."""
 
 import os
 import signal

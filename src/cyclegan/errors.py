@@ -2,6 +2,7 @@
 
     CycleganError
     ├── InputError           also a ValueError
+    │   └── MissingPackageError
     ├── UnreadableError      also a ValueError
     ├── TrainingError        also a RuntimeError
     ├── DownloadError        also a RuntimeError
@@ -59,6 +60,10 @@ class CycleganError(Exception):
 
 class InputError(CycleganError, ValueError):
     """An argument, a setting or a file that cannot be used."""
+
+
+class MissingPackageError(InputError):
+    """A file that needs a package that is not installed. The message has the command that installs it."""
 
 
 class UnreadableError(CycleganError, ValueError):

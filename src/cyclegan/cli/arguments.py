@@ -55,6 +55,11 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     add_argument(parser, "--device", str, "Device: cpu, cuda, cuda:1, mps or auto", "auto", metavar="DEVICE")
 
 
+def add_max_pixels(parser: argparse.ArgumentParser) -> None:
+    help_text = "Largest number of pixels of an image that is decoded as a whole; it must fit into memory, too"
+    add_argument(parser, "--max-pixels", int, f"{help_text} (default: 1073741824).", metavar="COUNT")
+
+
 def keywords(parsed: argparse.Namespace, *others: str) -> dict[str, Any]:
     """The values of all arguments by name, except these `others`."""
     return {name: value for name, value in vars(parsed).items() if name not in ("run", "command_parser", *others)}

@@ -4,7 +4,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from cyclegan.cli.arguments import DIRECTIONS, WEIGHTS, add_argument, add_device, keywords
+from cyclegan.cli.arguments import DIRECTIONS, WEIGHTS, add_argument, add_device, add_max_pixels, keywords
 
 SUMMARY = "Score a trained run on images that it has not seen."
 
@@ -36,6 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     weights_help = "File with the Inception weights of torch-fidelity, if its cache has none."
     add("--inception-weights", Path, weights_help, metavar="FILE")
     add("--batch-size", int, "Images of one size that are translated together", 8)
+    add_max_pixels(parser)
     add_device(parser)
     add("--seed", int, "Seed of the intervals and the noise", 0)
 

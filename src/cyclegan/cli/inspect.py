@@ -4,7 +4,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from cyclegan.cli.arguments import add_argument
+from cyclegan.cli.arguments import add_argument, add_max_pixels
 from cyclegan.errors import InputError
 
 SUMMARY = "Check folders of images, or the folders of a run, before training."
@@ -21,10 +21,13 @@ Decodes every file, then prints its findings and advice; --out adds a page with 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.usage = "cyclegan inspect A [B] [--out FILE.html]\n       cyclegan inspect ROOT | RUN [--out FILE.html]"
     add = partial(add_argument, parser)
-    paths_help = "Folder of images of one domain or of each, a root that holds trainA and trainB, or a run directory."
+    paths_help = (
+        "Folder or zip of images of one domain or of each, a root that holds trainA and trainB, or a run directory."
+    )
     add("paths", Path, paths_help, metavar="A [B]", nargs="*")
     add("--test-a", Path, "Folder of test images of domain A (default: testA of a root).")
     add("--test-b", Path, "Folder of test images of domain B (default: testB of a root).")
+    add_max_pixels(parser)
     add("--out", Path, "Also write a page with pictures.", metavar="FILE.html")
 
 
@@ -39,7 +42,7 @@ def run(parsed: argparse.Namespace) -> None:
     from cyclegan.system.messages import make_console
     from cyclegan.system.terminal import say
 
-    found = inspect_folders(*parsed.paths, test_a=parsed.test_a, test_b=parsed.test_b)
+    found = inspect_folders(*parsed.paths, test_a=parsed.test_a, test_b=parsed.test_b, max_pixels=parsed.max_pixels)
     show_inspection(found, make_console())
     if parsed.out is not None:
         write_inspection(found, parsed.out)

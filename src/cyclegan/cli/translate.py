@@ -2,16 +2,19 @@
 
 import argparse
 import contextlib
+import re
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from cyclegan.cli.arguments import DIRECTIONS, PRECISIONS, WEIGHTS, add_argument, add_device
-from cyclegan.errors import CycleganError
-from cyclegan.system.terminal import say_result
+from cyclegan.cli.arguments import DIRECTIONS, PRECISIONS, WEIGHTS, add_argument, add_device, add_max_pixels, home_path
+from cyclegan.cli.streams import STREAM, read_input
+from cyclegan.errors import CycleganError, InputError
+from cyclegan.system.terminal import is_terminal_output, say_result, send_file
 from cyclegan.translate.progress import FolderProgress, OnProgress, Skipped, not_written
 
 if TYPE_CHECKING:  # heavy imports wait until the command runs
@@ -28,6 +31,8 @@ EXAMPLES = """examples:
   cyclegan translate runs/maps stack.tif --out stack_b.tif --pages all
   cyclegan translate runs/maps huge.tif --out map.tif --tile 1024 --statistics crops
   cyclegan translate runs/stain slide.svs --out slide.ome.tif --mpp 0.5
+  cyclegan translate runs/maps 'photos/**/*.jpg' --out translated/ --skip-existing
+  cat x.png | cyclegan translate runs/maps - --out - > y.png
   cyclegan translate hf:user/name photo.jpg --out translated/          (a model of the Hugging Face Hub)"""
 
 
@@ -39,14 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = partial(add_argument, parser)
     run_help = "Run directory, checkpoint, model directory, hf:user/name, or an export."
     add("run_directory", Path, run_help, metavar="RUN")
-    add("paths", Path, "Images, animations, clips, or folders to mirror.", metavar="INPUT", nargs="+")
-    add(
-        "--out",
-        Path,
-        "Folder for the results; for one input also a file (b.png, b.gif, b.mp4).",
-        metavar="OUT",
-        required=True,
-    )
+    paths_help = "Images, animations, clips, folders or zips to mirror, patterns in quotes, or - for standard input."
+    add("paths", Path, paths_help, metavar="INPUT", nargs="+")
+    out_help = "Folder for the results; for one input also a file (b.png, b.gif, b.mp4), or - for standard output."
+    add("--out", str, out_help, metavar="OUT", required=True, action=_Out)
     add("--direction", DIRECTIONS, "Direction to translate", "a2b")
     add("--batch-size", int, "Images of one size translated together", 1)
     add_device(parser)
@@ -59,6 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--weights", WEIGHTS, "Weights to use (default: those that the run was configured for).")
     count_help = "Translate only the first COUNT images, and all clips (default: all)."
     add("--max-images", int, count_help, metavar="COUNT")
+    add("--skip-existing", bool, "Leave out what has a result in OUT already, to go on after a stop.")
+    add_max_pixels(parser)
     size = parser.add_mutually_exclusive_group()
     side_help = (
         "Scale the shorter side to this for the network; the result has the input's size again "
@@ -103,6 +106,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files("--compression", ("auto", "lossless", "jpeg"), compression_help, "auto")
 
 
+class _Out(argparse.Action):
+    """Sets `out`, a path, and `out_text`, which has the slash that a path loses."""
+
+    def __call__(
+        self, _parser: argparse.ArgumentParser, namespace: argparse.Namespace, text: Any, _option: str | None = None
+    ) -> None:
+        namespace.out, namespace.out_text = home_path(text), text
+
+
 def _tile(text: str) -> int | str | None:
     if text in ("auto", "none"):
         return text if text == "auto" else None
@@ -114,7 +126,8 @@ def _tile(text: str) -> int | str | None:
 def run(parsed: argparse.Namespace) -> None:
     progress = _ConsoleProgress(parsed)
     try:
-        is_complete = _translate(parsed, progress)
+        with _streams(parsed, progress):
+            is_complete = _translate(parsed, progress)
     except KeyboardInterrupt as stop:
         partial = progress.resumable
         kept = f"; the same command resumes {partial}" if partial else ", no partial file is left"
@@ -123,18 +136,49 @@ def run(parsed: argparse.Namespace) -> None:
         raise SystemExit(1)
 
 
+@contextlib.contextmanager
+def _streams(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> Iterator[None]:
+    """Put files in the place of `-` for the block: standard input before it, standard output after it."""
+    from_stdin, to_stdout = STREAM in parsed.paths, parsed.out == STREAM
+    if not from_stdin and not to_stdout:
+        yield
+        return
+    if from_stdin and len(parsed.paths) > 1:
+        raise InputError(f"The inputs are - and {len(parsed.paths) - 1} more; give standard input alone.")
+    if to_stdout and is_terminal_output():
+        raise InputError("--out is -, and standard output is a terminal; send it to a file or a program: > y.png")
+    with tempfile.TemporaryDirectory(prefix="cyclegan-") as folder, progress.renaming(folder):
+        place = Path(folder)
+        if from_stdin:
+            parsed.paths = [read_input(place)]
+        if to_stdout:
+            parsed.out, parsed.out_text = place / "stdout", ""
+        yield
+        if to_stdout:
+            written = [path for path in place.glob("stdout/*") if path.is_file()]
+            if written:
+                send_file(written[0])
+
+
 def _translate(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> bool:
     """Returns whether everything could be translated."""
+    from cyclegan.images.limits import pixel_limit
+    from cyclegan.images.remote import check_local, local_copy
     from cyclegan.system.arguments import check_int
     from cyclegan.system.atomic import is_place_lost
     from cyclegan.translate.folder import TranslateOptions, translate_plan, without_useless_stabilising
+    from cyclegan.translate.output_names import check_folder_name
+    from cyclegan.translate.plan import describe_other_files, input_suffixes
     from cyclegan.translate.translator import Translator
-    from cyclegan.video import plan_translation
+    from cyclegan.video import VIDEO_SUFFIXES, plan_translation
 
     options = TranslateOptions(**{field.name: getattr(parsed, field.name) for field in fields(TranslateOptions)})
     options.check(lambda field: f"--{field.replace('_', '-')}")
-    if parsed.max_images is not None:
-        check_int("--max-images", parsed.max_images, least=1)
+    for name in ("max_images", "max_pixels"):
+        if (value := getattr(parsed, name)) is not None:
+            check_int(f"--{name.replace('_', '-')}", value, least=1)
+    check_local("--out", parsed.out)
+    check_folder_name(parsed.out_text, input_suffixes() + VIDEO_SUFFIXES)
     translator = Translator.load(
         parsed.run_directory,
         direction=parsed.direction,
@@ -143,15 +187,26 @@ def _translate(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> bool
         engine=parsed.engine,
         precision=parsed.precision,
     )
-    images, clips = plan_translation(parsed.paths, parsed.out, translator, all_pages=parsed.pages is not None)
+    paths = [local_copy(path, progress.note, suffixes=VIDEO_SUFFIXES) for path in parsed.paths]
+    images, clips = plan_translation(paths, parsed.out, translator, all_pages=parsed.pages is not None)
+    if other_files := describe_other_files(images, clips):
+        progress.messages.warning(other_files)
     images = images[: parsed.max_images]
+    if progress.to_stdout and (len(images) != 1 or clips):
+        raise InputError(
+            f"--out - is one image, and the input is {len(images)} images and {len(clips)} clips; give a folder."
+        )
     progress.note(f"Engine: {translator.engine}")
     translator = options.apply_reading(translator)
     options = without_useless_stabilising(options, translator, progress)
     is_only_input = len(images) + len(clips) == 1
-    result = translate_plan(translator, images, options, progress, is_only_input=is_only_input)
+    with pixel_limit(parsed.max_pixels):
+        result = translate_plan(translator, images, options, progress, is_only_input=is_only_input)
     is_complete = not result.skipped and not result.damage
     for source, target in clips:
+        if options.skip_existing and target.is_file() and target.stat().st_size:
+            progress.note(f"{target} is there already.")
+            continue
         try:
             is_complete &= _translate_clip(translator, source, target, options, progress)
         except (CycleganError, OSError) as error:  # one bad clip of several does not stop the others
@@ -188,11 +243,30 @@ class _ConsoleProgress(FolderProgress):
 
         self.resumable: Path | None = None
         self._out, self._direction = parsed.out, parsed.direction
+        self.to_stdout = parsed.out == STREAM
+        self._folder: str | None = None
         self.messages = Messages("translate")
         self._console = self.messages.console
 
+    @contextlib.contextmanager
+    def renaming(self, folder: str) -> Iterator[None]:
+        """Show files of a temporary folder as standard input or output, in messages and errors of the block."""
+        self._folder = folder
+        try:
+            yield
+        except (CycleganError, OSError) as error:
+            if folder not in str(error):
+                raise
+            raise InputError(self._shown(str(error))) from error
+
+    def _shown(self, text: str) -> str:
+        if self._folder is None:
+            return text
+        text = re.sub(re.escape(f"{self._folder}/stdout/") + r"[\w.]+", "standard output", text)
+        return re.sub(re.escape(f"{self._folder}/stdin") + r"[\w.]*", "standard input", text)
+
     def note(self, message: str) -> None:
-        self.messages.info(message)
+        self.messages.info(self._shown(message))
 
     def scanning(self) -> contextlib.AbstractContextManager[object]:
         return self.messages.status("Reading the sizes of the images ...")
@@ -240,10 +314,22 @@ class _ConsoleProgress(FolderProgress):
     def skipped(self, images: Sequence[Skipped], num_images: int) -> None:
         for path, reason in images[:_MAX_NAMED]:
             where = "" if reason.startswith(str(path)) else f"{path}: "
-            self.messages.warning(f"Left out: {where}{reason}")
+            self.messages.warning(self._shown(f"Left out: {where}{reason}"))
         if len(images) > _MAX_NAMED:
             self.messages.warning(f"Left out: {len(images) - _MAX_NAMED} more, {len(images)} of {num_images} in all.")
 
+    def existing(self, num_existing: int, num_images: int) -> None:
+        self._say(f"{num_existing} of {num_images} images are in {self._out} already")
+
     def written(self, num_images: int, target: Path | None, tile: int | None) -> None:
         what = f"{num_images} {'image' if num_images == 1 else 'images'} translated"
-        say_result(f"{what} into {self._out}" if target is None else f"{what} in tiles of {tile} pixels into {target}")
+        place = self._out if target is None else self._shown(str(target))
+        where = "to standard output" if self.to_stdout else f"into {place}"
+        self._say(f"{what} {where}" if tile is None else f"{what} in tiles of {tile} pixels {where}")
+
+    def _say(self, text: str) -> None:
+        """Show a sentence of the result, on standard error if standard output is the result itself."""
+        if self.to_stdout:
+            self.messages.info(text)
+        else:
+            say_result(text)

@@ -77,6 +77,12 @@ class DataConfig(Config):
         le=MAX_COUNT,
         description="Largest number of training images of each domain, the first by name; by default all.",
     )
+    max_pixels: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_COUNT,
+        description="Largest number of pixels of an image; larger ones are left out. By default 1,073,741,824 (2^30).",
+    )
     range_a: tuple[float, float] | None = Field(
         None,
         description="Values of domain A that become -1 and 1; by default 0 255 for 8-bit images, else the extremes.",
@@ -140,9 +146,11 @@ class FolderSettings(Config):
     """Folders of images and of results, networks and data."""
 
     a: SettingPath | None = Field(
-        None, description="Folder of images of domain A, or a root that holds trainA and trainB."
+        None,
+        description="Folder or zip of images of domain A, an address of one such as s3://bucket/photos, or a root that "
+        "holds trainA and trainB.",
     )
-    b: SettingPath | None = Field(None, description="Folder of images of domain B.")
+    b: SettingPath | None = Field(None, description="Folder or zip of images of domain B.")
     test_a: SettingPath | None = Field(
         None, description="Folder of test images of domain A, which are shown in sample grids and never trained on."
     )
@@ -403,7 +411,7 @@ class TrainConfig(
 # it learns.
 CHANGEABLE_ON_RESUME = frozenset(
     (
-        *("preset", "out", "translate_with", "device", "threads", "workers", "cache_gib"),
+        *("preset", "out", "translate_with", "device", "threads", "workers", "cache_gib", "max_pixels"),
         *("checkpoint_activations", "compile", "cuda_graphs"),
         *("log_steps", "sample_steps", "checkpoint_steps", "checkpoint_minutes", "keep_checkpoints"),
         *("model_epochs", "tensorboard", "wandb", "mlflow"),

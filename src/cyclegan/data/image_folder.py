@@ -1,21 +1,26 @@
 """The images of one domain, checked before training."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from cyclegan.config import DataConfig, Reading
-from cyclegan.data.preprocessing import check_size
-from cyclegan.errors import InputError, UnreadableError
+from cyclegan.data.preprocessing import SIZE_ADVICE, size_problem
+from cyclegan.errors import InputError, MissingPackageError, UnreadableError
 from cyclegan.images.codecs import load_raster
-from cyclegan.images.file_formats import image_suffixes
-from cyclegan.images.file_list import FileList, list_images
+from cyclegan.images.file_formats import FILE_FORMATS, image_suffixes
+from cyclegan.images.file_list import FileList, describe_left_out, list_images
 from cyclegan.images.formats import ImageFormat, gives_channels
 from cyclegan.images.headers import HeaderIndex, Headers, read_headers
+from cyclegan.images.limits import pixel_limit
+from cyclegan.images.npy import CHANNELS_LAST
+from cyclegan.images.raster import Raster
 from cyclegan.system.json_files import describe_validation_error
 
 Positions = NDArray[np.intp]
@@ -26,9 +31,11 @@ _AS_IT_IS = Reading()
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """The readable images of one domain, in a fixed order, and the files that could not be read.
+    """The images of one domain that training can use, in a fixed order, and the files that it cannot.
 
-    keys: (N,) hashes of name, size and time of change of each image. num_bytes: (N,) sizes of the files.
+    keys: (N,) hashes of name, size and time of change of each image. num_bytes: (N,) sizes of the files. unreadable:
+    image files that are passed over, and why: damaged, too small, of another type, or with other channels.
+    other_files: how many files of the folder are no images, by suffix.
     """
 
     root: Path
@@ -37,6 +44,7 @@ class ImageFolder:
     keys: NDArray[np.uint64] = field(compare=False, repr=False)
     num_bytes: NDArray[np.int64] = field(compare=False, repr=False)
     unreadable: tuple[tuple[Path, str], ...] = ()
+    other_files: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -66,46 +74,82 @@ def scan_folder(
 ) -> ImageFolder:
     """Check every image of a folder before training: readable, of one type, large enough. Find its value range.
 
-    Headers are read, and whole files only where the range of values must be found (types other than 8-bit).
+    Headers are read, and whole files only where the range of values must be found (types other than 8-bit). Files of
+    another type than most, with other channels than `channels`, or smaller than the crop are passed over.
     value_range: values that become -1 and 1; default: 0 and 255 for 8-bit, else the extremes of the folder.
     reading: how files are read, see `Reading`. Holes are left out of the range.
     index: known headers, which are not read again; afterwards it holds those of this folder.
-    on_files: called with the number of images so far. Raises InputError for a folder without images, mixed types,
-    channels other than `channels`, or sizes under the crop.
+    on_files: called with the number of images so far.
+    Raises InputError for a folder without images, and for one of whose readable images not more than half can be used.
     """
     index = HeaderIndex.empty() if index is None else index
     scan = _FolderScan(list_images(root), channels, value_range, config, reading, index)
-    for count in scan.run():
-        on_files(count)
-    paths, unreadable = scan.paths(), scan.unreadable_paths()
-    if not paths:
-        reason = f" ({len(unreadable)} files could not be read)" if unreadable else ""
-        expected = " ".join(image_suffixes())
-        raise InputError(f"{root} holds no readable images{reason}; expected files of type {expected}.")
-    if len(scan.first_of_type) > 1:
-        firsts = sorted(scan.first_of_type.items(), key=lambda item: item[1])
-        examples = ", ".join(f"{scan.files[position].name} is {dtype}" for dtype, position in firsts)
-        raise InputError(f"{root} mixes types of images ({examples}); convert them to one type.")
-    (dtype,) = scan.first_of_type
+    with pixel_limit(config.max_pixels):
+        for count in scan.run():
+            on_files(count)
+        found = scan.result()
+        if not found.is_most:
+            scan.raise_problem(found)
+    dtype = found.dtype
+    low, high = scan.ranges.get(dtype, (np.inf, -np.inf))
     if value_range is not None:
         low, high = value_range
     elif dtype == "uint8":
         low, high = 0.0, 255.0
-    elif scan.low < scan.high:
-        low, high = scan.low, scan.high
-    else:
-        raise InputError(f"All values of the images in {root} are {scan.low:g}; nothing can be learned from them.")
+    elif low > high:
+        raise InputError(f"All pixels of the images in {root} are holes (no data); nothing can be learned from them.")
+    elif low == high:
+        raise InputError(f"All values of the images in {root} are {low:g}; nothing can be learned from them.")
     try:
         image_format = ImageFormat(channels=channels, dtype=dtype, low=low, high=high, **reading.model_dump())
     except ValidationError as error:
         raise InputError(f"The images in {root} cannot be used: {describe_validation_error(error)}") from None
-    keys, num_bytes = np.concatenate(scan.keys), np.concatenate(scan.num_bytes)
-    return ImageFolder(Path(root), paths, image_format, keys, num_bytes, unreadable)
+    return ImageFolder(
+        Path(root),
+        scan.files if len(found.positions) == len(scan.files) else scan.files.take(found.positions),
+        image_format,
+        found.keys,
+        found.num_bytes,
+        scan.named(found),
+        scan.files.left_out,
+    )
+
+
+class _Reason(NamedTuple):
+    """Why a readable image is left out: in words that complete "it is ...", about this file, and what to do."""
+
+    kind: str
+    text: str
+    advice: str
+
+
+_OTHER_TYPE = "of another type"
+
+
+@dataclass(frozen=True)
+class _Found:
+    """The result of a scan: positions of the images of the most frequent type that can be used, with their keys and
+    sizes, and why the other readable ones are left out.
+    """
+
+    dtype: str
+    positions: Positions
+    keys: NDArray[np.uint64]
+    num_bytes: NDArray[np.int64]
+    left_out: dict[int, _Reason]
+
+    @property
+    def is_most(self) -> bool:
+        return len(self.positions) > len(self.left_out)
 
 
 @dataclass
 class _FolderScan:
-    """One pass over the files of a folder. Positions are indices into `files`."""
+    """One pass over the files of a folder. Positions are indices into `files`, kinds into the table of the index.
+
+    usable: positions, kinds, keys and sizes in bytes of files that can be used if most are of their type. ranges: numpy
+    type -> smallest and largest value. left_out: readable files that cannot be used, and why; unreadable: the others.
+    """
 
     files: FileList
     channels: int
@@ -113,77 +157,151 @@ class _FolderScan:
     config: DataConfig
     reading: Reading
     index: HeaderIndex
-    usable: list[Positions] = field(default_factory=list)
-    keys: list[NDArray[np.uint64]] = field(default_factory=list)  # of the usable files, as num_bytes
-    num_bytes: list[NDArray[np.int64]] = field(default_factory=list)
+    usable: list[tuple[Positions, NDArray[np.int16], NDArray[np.uint64], NDArray[np.int64]]] = field(
+        default_factory=list
+    )
+    counts: Counter[str] = field(default_factory=Counter)  # numpy type -> usable files
+    ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
+    left_out: dict[int, _Reason] = field(default_factory=dict)
     unreadable: dict[int, str] = field(default_factory=dict)
-    first_of_type: dict[str, int] = field(default_factory=dict)  # numpy type -> position of its first file
-    low: float = np.inf
-    high: float = -np.inf
-    has_read_picture: bool = False  # one 8-bit file is enough to check the channels of all
-    end: int | None = None  # position behind the last file that was looked at, if some were not
+    tried: set[int] = field(default_factory=set)  # kinds of which one file was read
 
     def run(self) -> Iterator[int]:
-        """Scan the files; yields the number of usable images so far. Raises InputError for what cannot be used."""
+        """Scan the files until enough of one type are found; yields the number of usable images so far."""
         limit = self.config.max_images
         count, seen = 0, []
-        for headers in read_headers(self.files, self.index):
+        for headers in read_headers(self.files, self.index, page=self.reading.page):
             seen.append(headers)
-            self.unreadable |= headers.unreadable
             rest = np.flatnonzero(headers.kinds >= 0)
             while len(rest) and count != limit:
                 chosen, rest = np.split(rest, [len(rest) if limit is None else limit - count])
                 usable = self._check(headers, chosen)
-                self.usable.append(headers.begin + usable)
-                self.keys.append(headers.keys[usable])
-                self.num_bytes.append(headers.num_bytes[usable])
-                count += len(usable)
-                yield count
+                self.usable.append(
+                    (headers.begin + usable, headers.kinds[usable], headers.keys[usable], headers.num_bytes[usable])
+                )
+                for kind, more in zip(*np.unique(headers.kinds[usable], return_counts=True), strict=True):
+                    self.counts[self.index.table[kind].dtype] += int(more)
+                count = max(self.counts.values(), default=0)
+                yield sum(self.counts.values())
+            # Those behind the last image that is used are not looked at.
+            end = headers.begin + int(rest[0]) if count == limit and len(rest) else len(self.files)
+            self.unreadable |= {at: reason for at, reason in headers.unreadable.items() if at < end}
+            self.left_out |= {at: _Reason("unusable", why, "") for at, why in headers.refused.items() if at < end}
             if count == limit:
-                self.end = int(self.usable[-1][-1])
                 return  # keep the index as it is, with the headers of the other files
         if seen:
             self.index.replace(seen)
 
     def _check(self, headers: Headers, offsets: Positions) -> Positions:
         """Those of some files of a chunk, by offset in it, that training can use."""
-        bad: list[int] = []
-        for kind in np.unique(headers.kinds[offsets]).tolist():
-            dtype, channels, has_alpha = self.index.table[kind]
-            is_picture = channels is None
-            is_known = self.reading.bands is None and gives_channels(channels, has_alpha, self.channels)
-            for offset in offsets[headers.kinds[offsets] == kind].tolist():
-                # Reading raises the error about wrong channels.
-                if is_picture and self.has_read_picture:
+        bad: set[int] = set()
+
+        def leave_out(offset: int, *reason: str) -> None:
+            bad.add(offset)
+            self.left_out[headers.begin + offset] = _Reason(*reason)
+
+        # Smaller than the crop: one look at each size.
+        sizes, which = np.unique(headers.sizes[offsets], axis=0, return_inverse=True)
+        for number, (height, width) in enumerate(sizes.tolist()):
+            if problem := size_problem(height, width, self.config):
+                for offset in offsets[which.ravel() == number].tolist():
+                    leave_out(offset, "too small", problem, SIZE_ADVICE)
+        offsets = offsets[~np.isin(offsets, list(bad))]
+
+        for number in np.unique(headers.kinds[offsets]).tolist():
+            kind = self.index.table[number]
+            alike = offsets[headers.kinds[offsets] == number].tolist()
+            if not self.reading.bands and not gives_channels(kind.channels, kind.has_alpha, self.channels):
+                for offset in alike:
+                    text = f"{kind.describe()}; the model takes {self.channels}"
+                    advice = kind.channels_advice()
+                    # An array whose first axis has the channels, where its height should be.
+                    if headers.sizes[offset, 0] == self.channels and self._is_array(headers.begin + offset):
+                        text, advice = f"{text}, which its first axis has", f"Save {CHANNELS_LAST} instead."
+                    leave_out(offset, "of other channels", text, advice)
+                continue
+            for offset in alike:
+                if not self._must_read(number):
                     break
-                if not is_picture and is_known and (dtype == "uint8" or self.value_range is not None):
-                    break
+                at = headers.begin + offset
                 try:
-                    raster = load_raster(self.files[headers.begin + offset], self.channels, self.reading)
+                    raster = load_raster(self.files[at], self.channels, self.reading)
                 except UnreadableError as error:
-                    self.unreadable[headers.begin + offset] = str(error)
-                    bad.append(offset)
-                    continue
-                self.has_read_picture |= is_picture
-                values = raster.values if raster.valid is None else raster.values[raster.valid]
-                if values.size:
-                    self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
-        offsets = offsets[~np.isin(offsets, bad)]
-        for kind in np.unique(headers.kinds[offsets]).tolist():
-            first = offsets[headers.kinds[offsets] == kind][0]
-            self.first_of_type.setdefault(self.index.table[kind][0], headers.begin + int(first))
-        # One file of each size.
-        _, firsts = np.unique(headers.sizes[offsets], axis=0, return_index=True)
-        for offset in offsets[np.sort(firsts)].tolist():
-            height, width = headers.sizes[offset].tolist()
-            check_size(self.files[headers.begin + offset], height, width, self.config)
-        return offsets
+                    bad.add(offset)
+                    self.unreadable[at] = str(error)
+                except MissingPackageError:
+                    raise
+                except InputError as error:
+                    leave_out(offset, "unusable", str(error).removeprefix(f"{self.files[at]} "), "")
+                else:
+                    self.tried.add(number)
+                    self._extend_range(kind.dtype, raster)
+        return offsets[~np.isin(offsets, list(bad))]
 
-    def paths(self) -> FileList:
-        positions = np.concatenate(self.usable) if self.usable else np.zeros(0, np.intp)
-        return self.files if len(positions) == len(self.files) else self.files.take(positions)
+    def _is_array(self, at: int) -> bool:
+        return self.files.name(at).lower().endswith(FILE_FORMATS["npy"].suffixes)
 
-    def unreadable_paths(self) -> tuple[tuple[Path, str], ...]:
-        """Files that cannot be read, and why: of those up to the last one that is used."""
-        found = sorted(self.unreadable.items())
-        return tuple((self.files[at], reason) for at, reason in found if self.end is None or at < self.end)
+    def _must_read(self, number: int) -> bool:
+        """Whether a file of this kind is read: for its range, or one of each kind that may not give the channels."""
+        kind = self.index.table[number]
+        if kind.dtype != "uint8" and self.value_range is None:
+            return True
+        return (kind.channels is None or bool(self.reading.bands)) and number not in self.tried
+
+    def _extend_range(self, dtype: str, raster: Raster) -> None:
+        values = raster.values if raster.valid is None else raster.values[raster.valid]
+        if values.size:
+            low, high = self.ranges.get(dtype, (np.inf, -np.inf))
+            self.ranges[dtype] = min(low, float(values.min())), max(high, float(values.max()))
+
+    def result(self) -> _Found:
+        """The usable images of the most frequent type."""
+        dtype = max(self.counts, key=lambda name: self.counts[name], default="uint8")
+        nothing = (np.zeros(0, np.intp), np.zeros(0, np.int16), np.zeros(0, np.uint64), np.zeros(0, np.int64))
+        parts = self.usable or [nothing]
+        positions, kinds, keys, num_bytes = (np.concatenate(part) for part in zip(*parts, strict=True))
+        is_of_type = np.array([kind.dtype == dtype for kind in self.index.table] or [False])[kinds]
+        others = {
+            position: _Reason(
+                _OTHER_TYPE,
+                f"{self.index.table[kind].dtype}, where most images are {dtype}",
+                "Convert them to one type.",
+            )
+            for position, kind in zip(positions[~is_of_type].tolist(), kinds[~is_of_type].tolist(), strict=True)
+        }
+        return _Found(dtype, positions[is_of_type], keys[is_of_type], num_bytes[is_of_type], self.left_out | others)
+
+    def named(self, found: _Found) -> tuple[tuple[Path, str], ...]:
+        """All image files that are passed over, and why."""
+        reasons = self.unreadable | {at: reason.text for at, reason in found.left_out.items()}
+        return tuple((self.files[at], reason) for at, reason in sorted(reasons.items()))
+
+    def raise_problem(self, found: _Found) -> NoReturn:
+        """Raises InputError for a folder of which too little can be used: what it holds, and what to do."""
+        root = self.files.root
+        if not found.left_out:
+            reason = ""
+            if self.unreadable:
+                at = min(self.unreadable)
+                count = f"{len(self.unreadable):,} {'file' if len(self.unreadable) == 1 else 'files'}"
+                reason = f" ({count} could not be read, such as {self.files.name(at)}: {self.unreadable[at]})"
+            other = f" ({describe_left_out(self.files.left_out)[:-1]})" if self.files.left_out else ""
+            expected = " ".join(image_suffixes())
+            raise InputError(f"{root} holds no readable images{reason}{other}; expected files of type {expected}.")
+        kinds: dict[str, list[int]] = {}  # what is wrong -> positions
+        for at, why in sorted(found.left_out.items()):
+            kinds.setdefault(why.kind, []).append(at)
+        by_count = sorted(kinds.items(), key=lambda item: -len(item[1]))
+
+        def example(at: int) -> str:
+            return f"{self.files[at].name}: {found.left_out[at].text}"
+
+        problems = ", ".join(
+            f"{len(places):,} {'is' if len(places) == 1 else 'are'} {kind} ({example(places[0])})"
+            for kind, places in by_count
+        )
+        total, kept = len(found.left_out) + len(found.positions), len(found.positions)
+        some = f"Only {kept:,}" if kept else "None"
+        mixes = f"{root} mixes types of images. " if by_count[0][0] == _OTHER_TYPE else ""
+        advice = found.left_out[by_count[0][1][0]].advice
+        raise InputError(f"{mixes}{some} of the {total:,} images in {root} can be used: {problems}. {advice}".rstrip())

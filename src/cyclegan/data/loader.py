@@ -47,7 +47,7 @@ def batches(
             itertools.count(first_step),
             num_threads=1,
             max_items=_PREFETCHED,
-            size_of=lambda batch: batch.a.nbytes + batch.b.nbytes,
+            size_of=lambda batch: batch.nbytes,
         )
         try:
             for _, future in prefetched:
@@ -73,10 +73,14 @@ def batches(
         # that end when it waits for a batch.
         with loading_processes(), _stops_blocked(), mark:
             source = iter(loader)
-        for number, batch in enumerate(source, 1):
-            if number == num_workers:  # each process has prepared one, and so has read the file
-                remove()
-            yield batch
+        try:
+            for number, batch in enumerate(source, 1):
+                if number == num_workers:  # each process has prepared one, and so has read the file
+                    remove()
+                yield batch
+        finally:
+            # Else the traceback of an error would keep the processes, and the interpreter would wait for their end.
+            source._shutdown_workers()  # type: ignore[attr-defined]
 
 
 class _Sent(Dataset[Batch]):
@@ -152,7 +156,7 @@ def _ends_named() -> Iterator[AbstractContextManager[None]]:
         raise TrainingError(
             "A process that loads images has ended: it was stopped, or the system had no memory left for it. Use fewer "
             "--workers, or 0."
-        ) from error
+        ) from None
     finally:
         with suppress(OSError):
             mark.unlink(missing_ok=True)

@@ -1,27 +1,74 @@
 """Bring images to the training size: resize, crop and mirror them, at random for training and without for samples."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from cyclegan.config import DataConfig, ModelConfig
 from cyclegan.errors import InputError
 from cyclegan.images import Array
-from cyclegan.images.codecs import read_as
+from cyclegan.images.codecs import read_raster
 from cyclegan.images.formats import ImageFormat
-from cyclegan.images.resizing import resize
+from cyclegan.images.limits import pixel_limit
+from cyclegan.images.raster import Mask
+from cyclegan.images.resizing import resize, resize_mask
 from cyclegan.images.tensors import pad_to_multiple, to_tensor
 
+# Images and crops of which less is valid are not used.
+LEAST_VALID = 0.5
 
-def load_resized(path: Path, image_format: ImageFormat, config: DataConfig) -> Array:
-    """Read an image and resize it as training does, (H, W, C).
+SIZE_ADVICE = "Pass a smaller --crop-size, or --preprocess resize-and-crop."
+
+
+class Pixels(NamedTuple):
+    """Values, (H, W, C), and which of them are not in holes, (H, W); None: all."""
+
+    values: Array
+    valid: Mask | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """The memory of both."""
+        return self.values.nbytes + (0 if self.valid is None else self.valid.nbytes)
+
+    @property
+    def valid_share(self) -> float:
+        """The share of pixels that are not in holes."""
+        return 1.0 if self.valid is None else float(self.valid.mean())
+
+    def resized(self, height: int, width: int) -> "Pixels":
+        """In another size. Holes are filled from around them, so little is mixed into the values at their borders."""
+        valid = None if self.valid is None else resize_mask(self.valid, height, width)
+        return Pixels(resize(self.values, height, width), valid)
+
+    def cropped(self, top: int, left: int, size: int) -> "Pixels":
+        """A square."""
+        rows, columns = slice(top, top + size), slice(left, left + size)
+        return Pixels(self.values[rows, columns], None if self.valid is None else self.valid[rows, columns])
+
+    def mirrored(self) -> "Pixels":
+        """Left and right exchanged."""
+        return Pixels(self.values[:, ::-1], None if self.valid is None else self.valid[:, ::-1])
+
+
+def load_resized(path: Path, image_format: ImageFormat, config: DataConfig) -> Pixels:
+    """Read an image and resize it as training does.
 
     Raises UnreadableError or InputError if the file is damaged, too small, or not of this format.
     """
-    array = read_as(path, image_format)
-    check_size(path, array.shape[0], array.shape[1], config)
-    return resize(array, *scaled_size(array.shape[0], array.shape[1], config))
+    pixels = _load(path, image_format, config)
+    height, width = pixels.values.shape[:2]
+    return pixels.resized(*scaled_size(height, width, config))
+
+
+def _load(path: Path, image_format: ImageFormat, config: DataConfig) -> Pixels:
+    with pixel_limit(config.max_pixels):
+        raster = read_raster(path, image_format)
+    check_size(path, raster.values.shape[0], raster.values.shape[1], config)
+    return Pixels(raster.values, raster.valid)
 
 
 def scaled_size(height: int, width: int, config: DataConfig) -> tuple[int, int]:
@@ -39,40 +86,58 @@ def scaled_size(height: int, width: int, config: DataConfig) -> tuple[int, int]:
 
 def check_size(path: Path, height: int, width: int, config: DataConfig) -> None:
     """Raises InputError if an image of this size is smaller than the crop."""
+    if problem := size_problem(height, width, config):
+        raise InputError(f"{path} is {problem}. {SIZE_ADVICE}")
+
+
+def size_problem(height: int, width: int, config: DataConfig) -> str:
+    """Why an image of this size cannot be cropped; empty if it can."""
     if not config.crops:
-        return
+        return ""
     scaled_height, scaled_width = scaled_size(height, width, config)
-    if min(scaled_height, scaled_width) < config.crop_size:
-        raise InputError(
-            f"{path} is {width}x{height} pixels ({scaled_width}x{scaled_height} after {config.preprocess}), "
-            f"smaller than the crop of {config.crop_size}. Pass a smaller --crop-size, or --preprocess resize-and-crop."
-        )
+    if min(scaled_height, scaled_width) >= config.crop_size:
+        return ""
+    return (
+        f"{width}x{height} pixels ({scaled_width}x{scaled_height} after {config.preprocess}), smaller than the crop of "
+        f"{config.crop_size}"
+    )
 
 
-def augment(array: Array, config: DataConfig, rng: np.random.Generator) -> Array:
-    """Crop and mirror a resized (H, W, C) array at random. The number of draws does not depend on the settings."""
+def augment(pixels: Pixels, config: DataConfig, rng: np.random.Generator) -> Pixels:
+    """Crop and mirror a resized image at random. The number of draws does not depend on the settings."""
     vertical, horizontal, mirror = rng.random(3)
     if config.crops:
-        top = int(vertical * (array.shape[0] - config.crop_size + 1))
-        left = int(horizontal * (array.shape[1] - config.crop_size + 1))
-        array = array[top : top + config.crop_size, left : left + config.crop_size]
-    if config.flip and mirror < 0.5:
-        array = array[:, ::-1]
-    return array
+        height, width = pixels.values.shape[:2]
+        top = int(vertical * (height - config.crop_size + 1))
+        left = int(horizontal * (width - config.crop_size + 1))
+        pixels = pixels.cropped(top, left, config.crop_size)
+    return pixels.mirrored() if config.flip and mirror < 0.5 else pixels
 
 
-def load_sample(path: Path, image_format: ImageFormat, data: DataConfig, model: ModelConfig) -> Tensor:
-    """An image without randomness, for sample grids and validation: its center crop at the training size, (C, H, W).
+class Sample(NamedTuple):
+    """An image, (C, H, W) in [-1, 1], and its mask, (H, W), bool, False in holes; None without holes."""
 
-    With `resize-and-crop` the whole image is resized to the crop size. Raises errors as `load_resized` does.
+    image: Tensor
+    mask: Tensor | None = None
+
+
+def load_sample(path: Path, image_format: ImageFormat, data: DataConfig, model: ModelConfig) -> Sample:
+    """An image without randomness, for sample grids and validation: its center crop at the training size.
+
+    With `resize-and-crop` the whole image is resized to the crop size. Raises errors as `load_resized` does, and
+    InputError for a crop that is mostly hole.
     """
     if data.preprocess == "resize-and-crop":
-        array = read_as(path, image_format)
-        check_size(path, array.shape[0], array.shape[1], data)
-        array = resize(array, data.crop_size, data.crop_size)
+        pixels = _load(path, image_format, data).resized(data.crop_size, data.crop_size)
     else:
-        array = load_resized(path, image_format, data)
+        pixels = load_resized(path, image_format, data)
     if data.crops:
-        top, left = (array.shape[0] - data.crop_size) // 2, (array.shape[1] - data.crop_size) // 2
-        array = array[top : top + data.crop_size, left : left + data.crop_size]
-    return pad_to_multiple(to_tensor(array, image_format), model.multiple, model.smallest_crop)
+        height, width = pixels.values.shape[:2]
+        pixels = pixels.cropped((height - data.crop_size) // 2, (width - data.crop_size) // 2, data.crop_size)
+    if pixels.valid_share < LEAST_VALID:
+        raise InputError(f"{path} is mostly hole: {pixels.valid_share:.0%} of the pixels to be used have values.")
+    image = pad_to_multiple(to_tensor(pixels.values, image_format), model.multiple, model.smallest_crop)
+    if pixels.valid is None or pixels.valid.all():
+        return Sample(image)
+    mask = torch.from_numpy(np.array(pixels.valid))[None]
+    return Sample(image, pad_to_multiple(mask, model.multiple, model.smallest_crop)[0])

@@ -19,7 +19,7 @@ from cyclegan.config import MIN_VALIDATION, TrainConfig
 from cyclegan.data.domains import Folders
 from cyclegan.data.image_folder import ImageFolder
 from cyclegan.data.known_images import KnownImages
-from cyclegan.data.preprocessing import load_sample
+from cyclegan.data.preprocessing import Sample, load_sample
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.file_list import evenly_spaced, list_images
 from cyclegan.images.identical import find_identical
@@ -29,14 +29,17 @@ from cyclegan.images.identical import find_identical
 class SampleImages:
     """The images of sample grids, which may have been trained on.
 
-    a, b: (C, H, W) in [-1, 1] at the training size. origin: where they are from, in words. unreadable: files that were
-    skipped, and why.
+    a, b: (C, H, W) in [-1, 1] at the training size. masks_a, masks_b: (H, W), bool, False in the holes of each image,
+    or None for one without holes; empty if none has any. origin: where they are from, in words. unreadable: files that
+    were skipped, and why.
     """
 
     a: tuple[Tensor, ...]
     b: tuple[Tensor, ...]
     origin: str
     unreadable: tuple[tuple[Path, str], ...] = ()
+    masks_a: tuple[Tensor | None, ...] = ()
+    masks_b: tuple[Tensor | None, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,14 @@ def split_domains(
         read_held_out(_beginning_with(paths, config.num_samples), config.num_samples, folder, config, unreadable)
         for paths, folder in ((from_a, a), (from_b, b))
     )
-    samples = SampleImages(samples_a, samples_b, origin, tuple(unreadable))
+    samples = SampleImages(
+        tuple(sample.image for sample in samples_a),
+        tuple(sample.image for sample in samples_b),
+        origin,
+        tuple(unreadable),
+        tuple(sample.mask for sample in samples_a),
+        tuple(sample.mask for sample in samples_b),
+    )
 
     def validation_and_others(split: DomainSplit, whole: ImageFolder) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
         # The baseline of real images compares two different sets.
@@ -248,22 +258,22 @@ def _origin(splits: tuple[DomainSplit, DomainSplit], least: int, wanted: int) ->
 
 def read_held_out(
     paths: Iterable[Path], wanted: int, folder: ImageFolder, config: TrainConfig, unreadable: list[tuple[Path, str]]
-) -> tuple[Tensor, ...]:
-    """Read the first `wanted` readable images at the training size, without randomness; add the others to `unreadable`.
+) -> tuple[Sample, ...]:
+    """Read the first `wanted` usable images at the training size, without randomness; add the others to `unreadable`.
 
     Stops early where they take more than half a GiB of memory.
     """
-    tensors: list[Tensor] = []
+    samples: list[Sample] = []
     num_bytes = 0
     for path in paths:
-        if len(tensors) == wanted or (num_bytes > 2**29 and len(tensors) > 1):
+        if len(samples) == wanted or (num_bytes > 2**29 and len(samples) > 1):
             break
         try:
-            tensors.append(load_sample(path, folder.image_format, config.data, config.model))
-            num_bytes += tensors[-1].nbytes
+            samples.append(load_sample(path, folder.image_format, config.data, config.model))
+            num_bytes += samples[-1].image.nbytes
         except (InputError, UnreadableError) as error:
             unreadable.append((path, str(error)))
-    return tuple(tensors)
+    return tuple(samples)
 
 
 def _beginning_with(paths: Sequence[Path], count: int) -> Iterator[Path]:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from cyclegan.errors import InputError
-from cyclegan.images.headers import without_pixel_limit
+from cyclegan.images.limits import without_pixel_limit
 
 # Left, top, right and bottom in pixels of the world.
 Box: TypeAlias = tuple[int, int, int, int]

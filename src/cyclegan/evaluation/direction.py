@@ -14,10 +14,11 @@ from torch import Tensor
 
 from cyclegan.config import Direction
 from cyclegan.evaluation.test_images import Advance, TestImages, file_name
-from cyclegan.images.file_list import evenly_spaced
+from cyclegan.images.drawing import mark_holes
+from cyclegan.images.file_list import describe_left_out, evenly_spaced
 from cyclegan.metrics.features import LenientFeatures
 from cyclegan.metrics.functions import distance_to_nearest
-from cyclegan.metrics.round_trip import as_stored, round_trip
+from cyclegan.metrics.round_trip import as_stored, fill, round_trip
 from cyclegan.metrics.table import METRICS, ImageMetric, SetMetric, failure_reason, finite, measure_image
 from cyclegan.storage.scores import DirectionScores, Estimate, ImageScores, Score
 from cyclegan.storage.showcase import ShowcaseImage
@@ -93,17 +94,20 @@ def measure_translations(context: EvaluationContext, advance: Advance) -> Measur
     source, target = context.source, context.target
     measured = Measurements()
     features: list[Tensor] = []
-    for paths, images in source.batches(source.paths, context.batch_size):
-        translated = _translate(context, images, first=len(measured.rows))
+    for paths, images, masks in source.batches(source.paths, context.batch_size):
+        translated = _translate(context, images, masks, first=len(measured.rows))
         features.append(context.network(translated["output"]))
         for i, path in enumerate(paths):
             pictures = {name: batch[i] for name, batch in translated.items()}
+            holes: dict[str, Tensor | None] = dict.fromkeys(pictures, masks[i])
             if context.paired:
-                truth = pictures["truth"] = target.read(source.partners[path])
+                truth, mask = target.read(source.partners[path])
+                pictures["truth"], holes["truth"] = truth, mask
                 for rows, known in ((measured.inputs, images[i]), (measured.mean_images, target.mean)):
                     if known is not None and known.shape == truth.shape:
-                        rows.append(measure_image({"output": known, "truth": truth}, measured.failures))
-            measured.rows.append(measure_image(pictures, measured.failures))
+                        compared = {"output": known, "truth": truth}
+                        rows.append(measure_image(compared, measured.failures, masks=holes))  # on the same pixels
+            measured.rows.append(measure_image(pictures, measured.failures, masks=holes))
             advance(1)
     measured.features = torch.cat(features)
     for name in measured.failures:
@@ -112,15 +116,18 @@ def measure_translations(context: EvaluationContext, advance: Advance) -> Measur
     return measured
 
 
-def _translate(context: EvaluationContext, images: Tensor, first: int) -> dict[str, Tensor]:
+def _translate(
+    context: EvaluationContext, images: Tensor, masks: Sequence[Tensor | None], first: int
+) -> dict[str, Tensor]:
     """The pictures of a batch, translations as their files would hold them.
 
     first: number of the first image, on which the noise depends.
     """
     there, target = context.there.translate_tensor, context.target.image_format
     if context.back is None:
-        return {"input": images, "output": as_stored(there(images), target)}
-    trip = round_trip(images, there, context.back.translate_tensor, target, seed=context.seed, first=first)
+        return {"input": images, "output": fill(as_stored(there(images), target), masks)}
+    back = context.back.translate_tensor
+    trip = round_trip(images, there, back, target, seed=context.seed, first=first, masks=masks)
     return {"input": images, "output": trip.fake, "cycled": trip.cycled, "cycled_noisy": trip.cycled_noisy}
 
 
@@ -246,10 +253,15 @@ def direction_notes(context: EvaluationContext) -> Iterator[str]:
         if note := domain.clipping_note():
             yield note
     for domain in (source, target):
+        yield from domain.holes_notes()
+    for domain in (source, target):
         if domain.unreadable:
             number = len(domain.unreadable)
             files = "1 test file" if number == 1 else f"{number} test files"
             yield f"{files} of {domain.name} cannot be read ({domain.first_reason})."
+    for domain in (source, target):
+        if left_out := describe_left_out(domain.other_files):
+            yield f"{domain.root}: {left_out}"
     if context.back is None:
         yield "No cycle error: the model has no way back."
     info = context.there.info
@@ -312,11 +324,12 @@ def choose_showcase(context: EvaluationContext, result: DirectionScores) -> list
 
 
 def _pictures(context: EvaluationContext, path: Path) -> dict[str, Tensor]:
-    real = context.source.read(path)[None]
-    fake = as_stored(context.there.translate_tensor(real), context.target.image_format)
-    pictures = {"input": real[0], "output": fake[0]}
+    real, mask = context.source.read(path)
+    fake = fill(as_stored(context.there.translate_tensor(real[None]), context.target.image_format), [mask])
+    pictures = {"input": real, "output": fake[0]}
     if context.back is not None:
         pictures["cycled"] = context.back.translate_tensor(fake)[0]
+    pictures = {name: mark_holes(picture, mask) for name, picture in pictures.items()}
     if context.paired:
-        pictures["truth"] = context.target.read(context.source.partners[path])
+        pictures["truth"] = mark_holes(*context.target.read(context.source.partners[path]))
     return pictures

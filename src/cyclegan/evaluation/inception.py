@@ -10,6 +10,7 @@ from cyclegan.evaluation.test_images import Advance, TestImages
 from cyclegan.images.codecs import write_image
 from cyclegan.images.tensors import from_tensor
 from cyclegan.metrics.inception import inception_scores
+from cyclegan.metrics.round_trip import fill
 from cyclegan.storage.scores import Estimate, Score
 
 
@@ -50,7 +51,7 @@ def score_inception(
             ceiling=Estimate(value=baselines["ceiling"][index]),
             num_images=len(source.paths),
             num_real=len(target.paths),
-            note=how,
+            note=f"{how}; holes count as the tool reads them" if source.with_holes or target.with_holes else how,
         )
         for index, (name, value) in enumerate((("fid", fid), ("kid_inception", kid)))
     }
@@ -63,7 +64,7 @@ def _write_translations(context: EvaluationContext, folder: Path, advance: Advan
     for old in folder.glob("[0-9]" * 6 + ".png"):
         old.unlink()
     batches = context.source.batches(context.source.paths, context.batch_size)
-    fakes = (fake for _, images in batches for fake in context.there.translate_tensor(images))
+    fakes = (fake for _, images, masks in batches for fake in fill(context.there.translate_tensor(images), masks))
     for number, fake in enumerate(fakes):
         write_image(folder / f"{number:06d}.png", from_tensor(fake, context.target.image_format))
         advance(1)

@@ -16,6 +16,7 @@ from cyclegan.errors import InputError
 from cyclegan.evaluation.direction import EvaluationContext, choose_showcase, score_direction
 from cyclegan.evaluation.inception import check_eight_bit, score_inception
 from cyclegan.evaluation.test_images import Advance, TestImages, check_pairs, file_lists, find_test_images, match_pairs
+from cyclegan.images.limits import pixel_limit
 from cyclegan.metrics.features import DEFAULT_FEATURES, LenientFeatures
 from cyclegan.metrics.inception import check_inception
 from cyclegan.metrics.round_trip import NOISE_SIGMA
@@ -50,6 +51,7 @@ def evaluate(
     inception: str | None = None,
     inception_weights: str | Path | None = None,
     batch_size: int = 8,
+    max_pixels: int | None = None,
     device: str = "auto",
     num_bootstrap: int = 1000,
     seed: int = 0,
@@ -63,7 +65,8 @@ def evaluate(
     checkpoints. short_side: bring all images to this, in pixels, first; default: their own size, as in `translate`.
     features: the network of KID and the Frechet distance, a name of `cyclegan.metrics.features.FEATURE_NETWORKS`.
     inception: torch-fidelity or clean-fid, for standard FID and KID as well; inception_weights: their file for
-    torch-fidelity. num_bootstrap: resamplings of the intervals. seed: of the resamplings and of the noise.
+    torch-fidelity. max_pixels: largest number of pixels of an image (default: that of the training, else 2^30).
+    num_bootstrap: resamplings of the intervals. seed: of the resamplings and of the noise.
 
     A metric that fails is left out with a note. Memory grows with the number of images by about 10 KB each (features
     and resamplings), at any size.
@@ -91,6 +94,8 @@ def evaluate(
         ("num_bootstrap", num_bootstrap, 100, 10**6),
     ):
         check_int(name, value, least=least, most=most)
+    if max_pixels is not None:
+        check_int("max_pixels", max_pixels, least=1)
     if inception is None and inception_weights is not None:
         raise InputError("inception_weights were given without inception; pass --inception torch-fidelity as well.")
     weights_file = Path(inception_weights) if inception_weights is not None else None
@@ -107,7 +112,9 @@ def evaluate(
 
     run_directory = None if is_address(run) else run_of(run)
     config = read_run_config(run_directory) if run_directory is not None else None
-    domains = find_test_images(config, a, b, first, short_side)
+    if max_pixels is None and config is not None:
+        max_pixels = config.data.max_pixels
+    domains = find_test_images(config, a, b, first, short_side, note=make_console(stderr=True, quiet=quiet).print)
     if paired:
         match_pairs(*domains)
 
@@ -124,7 +131,7 @@ def evaluate(
     results: dict[Direction, DirectionScores] = {}
     showcase: list[ShowcaseImage] = []
     inception_error: InputError | None = None
-    with _progress(quiet) as stage:
+    with pixel_limit(max_pixels), _progress(quiet) as stage:
         for domain in domains:
             domain.measure(network, batch_size, stage(f"Test images of {domain.name}", len(domain.paths)))
         pair_notes = check_pairs(*domains) if paired else []

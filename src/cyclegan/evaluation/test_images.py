@@ -1,7 +1,7 @@
 """The test images of both domains, and the training images that they are compared with."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -13,14 +13,18 @@ from torch import Tensor
 
 from cyclegan.config import TrainConfig
 from cyclegan.data.domains import find_folders
+from cyclegan.data.preprocessing import LEAST_VALID
 from cyclegan.errors import InputError, UnreadableError
-from cyclegan.images.codecs import read_as
-from cyclegan.images.file_list import evenly_spaced, list_images
+from cyclegan.images.codecs import read_raster
+from cyclegan.images.file_list import describe_left_out, evenly_spaced, list_images
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.identical import find_identical, sizes_of
-from cyclegan.images.resizing import scale
+from cyclegan.images.pages import is_folder
+from cyclegan.images.remote import local_copy
+from cyclegan.images.resizing import resize_mask, scale
 from cyclegan.images.tensors import same_size_batches, to_tensor
 from cyclegan.metrics.features import FeatureNetwork
+from cyclegan.metrics.round_trip import fill
 from cyclegan.storage.scores import FileList
 from cyclegan.system.arguments import real_path
 from cyclegan.translate.translator import Translator
@@ -40,7 +44,8 @@ class TestImages:
     training image, None if there is none or sizes differ. partners: the truth of a test image in the other domain.
     trained_on: test images with the same bytes as a file of the training folder. sizes: height and width of each test
     image as it is scored. clipped: share of an image's values outside the range of the model, for types other than
-    8-bit.
+    8-bit. mostly_hole: images that are left out, and the share of their pixels that has values. with_holes: test images
+    that have some and are scored. other_files: how many files of the folder are no images, by suffix.
     """
 
     __test__ = False  # the name is not that of a test
@@ -63,38 +68,62 @@ class TestImages:
     unreadable: dict[Path, str] = field(default_factory=dict)
     sizes: dict[Path, tuple[int, int]] = field(default_factory=dict)
     clipped: dict[Path, float] = field(default_factory=dict)
+    mostly_hole: dict[Path, float] = field(default_factory=dict)
+    with_holes: set[Path] = field(default_factory=set)
+    other_files: Mapping[str, int] = field(default_factory=dict)
 
-    def read(self, path: Path) -> Tensor:
-        """(C, H, W) in [-1, 1]. Raises UnreadableError or InputError."""
-        array = read_as(path, self.image_format, self.other_format)
+    def read(self, path: Path) -> tuple[Tensor, Tensor | None]:
+        """(C, H, W) in [-1, 1], and its mask, (H, W), bool, False in holes; None without holes.
+
+        Raises UnreadableError or InputError.
+        """
+        raster = read_raster(path, self.image_format, self.other_format)
+        array, valid = raster.values, raster.valid
         low, high = self.image_format.low, self.image_format.high
         if array.dtype != np.uint8:
-            self.clipped[path] = float(np.mean(np.less(array, low) | np.greater(array, high)))
-        return to_tensor(scale(array, short_side=self.short_side), self.image_format)
+            outside = np.less(array, low) | np.greater(array, high)
+            self.clipped[path] = float(np.mean(outside if valid is None else outside[valid] if valid.any() else 0))
+        array = scale(array, short_side=self.short_side)
+        if valid is not None:
+            valid = resize_mask(valid, *array.shape[:2])
+        mask = None if valid is None or valid.all() else torch.from_numpy(np.array(valid))
+        return to_tensor(array, self.image_format), mask
 
-    def batches(self, paths: Sequence[Path], batch_size: int) -> Iterator[tuple[list[Path], Tensor]]:
-        """All readable images, in order; neighbours of one size together, (N, C, H, W)."""
+    def batches(
+        self, paths: Sequence[Path], batch_size: int
+    ) -> Iterator[tuple[list[Path], Tensor, list[Tensor | None]]]:
+        """All usable images, in order, and their masks; neighbours of one size together, (N, C, H, W)."""
 
-        def readable() -> Iterator[tuple[Path, Tensor]]:
+        def usable() -> Iterator[tuple[tuple[Path, Tensor | None], Tensor]]:
             for path in paths:
                 try:
-                    yield path, self.read(path)
+                    image, mask = self.read(path)
                 except (InputError, UnreadableError) as error:
                     self.unreadable[path] = str(error)
+                    continue
+                share = 1.0 if mask is None else float(mask.float().mean())
+                if share < LEAST_VALID:
+                    self.mostly_hole[path] = share
+                    continue
+                yield (path, mask), image
 
-        return same_size_batches(readable(), batch_size)
+        for labels, images in same_size_batches(usable(), batch_size):
+            yield [path for path, _ in labels], images, [mask for _, mask in labels]
 
     def measure(self, network: FeatureNetwork, batch_size: int, advance: Advance) -> None:
         """Features of the test images; files that cannot be read are left out from here on."""
         features, kept = [], []
-        for paths, images in self.batches(self.paths, batch_size):
-            features.append(network(images))
+        for paths, images, masks in self.batches(self.paths, batch_size):
+            features.append(network(fill(images, masks)))
+            self.with_holes |= {path for path, mask in zip(paths, masks, strict=True) if mask is not None}
             kept += paths
             self.sizes |= dict.fromkeys(paths, (images.shape[-2], images.shape[-1]))
             advance(len(paths))
         self.paths = kept
         if not kept:
-            reason = f" ({len(self.unreadable)} cannot be read: {self.first_reason})" if self.unreadable else ""
+            reasons = [f"{len(self.unreadable)} cannot be read: {self.first_reason}"] if self.unreadable else []
+            reasons += [f"{len(self.mostly_hole)} are mostly hole"] if self.mostly_hole else []
+            reason = f" ({'; '.join(reasons)})" if reasons else ""
             raise InputError(f"{self.root} holds 0 readable images{reason}; expected at least 1, better a few hundred.")
         self.features = torch.cat(features)
 
@@ -117,6 +146,21 @@ class TestImages:
             "values); these count as the nearest end of it."
         )
 
+    def holes_notes(self) -> Iterator[str]:
+        """Sentences on holes in the test images."""
+        if number := len(self.with_holes.intersection(self.paths)):
+            yield (
+                f"{number} of {len(self.paths)} test images of {self.name} {'has' if number == 1 else 'have'} holes "
+                "(no data), which count in no score; for features they are filled from around them, in translations as "
+                "in real images."
+            )
+        if self.mostly_hole:
+            path, share = next(iter(self.mostly_hole.items()))
+            yield (
+                f"Test images of {self.name} that are left out, because more than half of their pixels are holes: "
+                f"{len(self.mostly_hole)} ({path.name} has values in {share:.0%} of its pixels)."
+            )
+
     def num_training(self, count: int, mean: bool) -> int:
         """Training images that `measure_training` reads for `count` translations."""
         return min(len(self.train_paths), max(count, _MEAN_IMAGES) if mean else count)
@@ -126,60 +170,78 @@ class TestImages:
     ) -> None:
         """Features of `count` training images at equal distances, and the mean of up to a thousand."""
         # Another training file stands in for one that cannot be read; it is no test image, so no note names it.
-        unreadable = dict(self.unreadable)
+        unreadable, mostly_hole = dict(self.unreadable), dict(self.mostly_hole)
         read = evenly_spaced(self.train_paths, self.num_training(count, mean))
         chosen = set(evenly_spaced(read, min(count, len(read))))
-        features, total = [], None
+        features, total, counts = [], None, None
         same_size = True
-        for paths, images in self.batches(read, batch_size):
+        for paths, images, masks in self.batches(read, batch_size):
             wanted = [i for i, path in enumerate(paths) if path in chosen]
             if wanted:
-                features.append(network(images[wanted]))
+                features.append(network(fill(images[wanted], [masks[i] for i in wanted])))
                 self.training_used += [paths[i] for i in wanted]
             if mean and same_size:
                 same_size = total is None or total.shape == images.shape[1:]
                 if same_size:
+                    if counts is None and any(mask is not None for mask in masks):
+                        counts = torch.full(images.shape[2:], len(self.mean_used))
+                    if counts is not None:
+                        valid = torch.stack([images.new_ones(counts.shape) if m is None else m.float() for m in masks])
+                        counts, images = counts + valid.sum(0), images * valid[:, None]
                     total = images.sum(0) if total is None else total + images.sum(0)
                     self.mean_used += paths
             advance(len(paths))
         missing = len(chosen) - len(self.training_used)
         others = [path for path in self.train_paths if path not in chosen] if missing else []
-        for paths, images in islice(self.batches(others, 1), missing):
-            features.append(network(images))
+        for paths, images, masks in islice(self.batches(others, 1), missing):
+            features.append(network(fill(images, masks)))
             self.training_used += paths
-        self.unreadable = unreadable
+        self.unreadable, self.mostly_hole = unreadable, mostly_hole
         if sum(map(len, features)) >= 2:
             self.training = torch.cat(features)
         if total is not None and same_size:
-            self.mean = total / len(self.mean_used)
+            # Where no training image has a value, the mean is the middle of the range.
+            self.mean = total / (len(self.mean_used) if counts is None else counts.clamp_min(1))
 
 
 def find_test_images(
-    config: TrainConfig | None, a: str | Path | None, b: str | Path | None, model: Translator, short_side: int | None
+    config: TrainConfig | None,
+    a: str | Path | None,
+    b: str | Path | None,
+    model: Translator,
+    short_side: int | None,
+    *,
+    note: Callable[[str], None] = lambda _: None,
 ) -> tuple[TestImages, TestImages]:
-    """Both domains with their files listed. Raises InputError if a folder is missing, empty, or given twice."""
+    """Both domains with their files listed. Raises InputError if a folder is missing, empty, or given twice.
+
+    note: receives a sentence about images that are copied from an address.
+    """
     domains = []
     formats = (model.info.a, model.info.b)
-    for index, (name, given, (held, train)) in enumerate(zip("AB", (a, b), _folders_of(config), strict=True)):
-        root = Path(given) if given is not None else held
+    for index, (name, given, (held, train)) in enumerate(zip("AB", (a, b), _folders_of(config, note), strict=True)):
+        root = local_copy(Path(given), note) if given is not None else held
         if root is None:
             raise InputError(
                 f"No test images of domain {name}: the run has no test folder. Give one with --{name.lower()} DIR."
             )
-        if not root.is_dir():
+        if not is_folder(root):
             raise InputError(f"There is no folder {root}; expected test images of domain {name}.")
-        paths = list(list_images(root))
+        found = list_images(root)
+        paths = list(found)
         if not paths:
-            raise InputError(f"{root} holds no images; expected test images of domain {name}.")
+            other = f" ({describe_left_out(found.left_out)[:-1]})" if found.left_out else ""
+            raise InputError(f"{root} holds no images{other}; expected test images of domain {name}.")
         domain = TestImages(name, root, paths, formats[index], short_side, formats[1 - index])
-        if train is not None and train.is_dir():
+        domain.other_files = found.left_out
+        if train is not None and is_folder(train):
             files = list_images(train)
             domain.train_root, domain.train_paths = train, files
             if real_path(root) == real_path(train):
                 domain.trained_on = frozenset(paths)
             else:
-                found = find_identical(paths, files, sizes_of(files))
-                domain.trained_on = frozenset(paths[index] for same in found.values() for index in same)
+                same_bytes = find_identical(paths, files, sizes_of(files))
+                domain.trained_on = frozenset(paths[index] for same in same_bytes.values() for index in same)
         domains.append(domain)
     first, second = domains
     if real_path(first.root) == real_path(second.root):
@@ -187,7 +249,7 @@ def find_test_images(
     return first, second
 
 
-def _folders_of(config: TrainConfig | None) -> Sequence[tuple[Path | None, Path | None]]:
+def _folders_of(config: TrainConfig | None, note: Callable[[str], None]) -> Sequence[tuple[Path | None, Path | None]]:
     """The test folder and the training folder of A, then of B, of a run; None for what is not known.
 
     Folders may no longer exist; without training folders the scores have no baseline of real images.
@@ -195,10 +257,13 @@ def _folders_of(config: TrainConfig | None) -> Sequence[tuple[Path | None, Path 
     if config is None or config.a is None:
         return ((None, None), (None, None))
     try:
-        folders = find_folders(config.a, config.b)
+        folders = find_folders(local_copy(config.a, note), config.b and local_copy(config.b, note))
     except InputError:
-        return ((config.test_a, None), (config.test_b, None))
-    return ((config.test_a or folders.test_a, folders.a), (config.test_b or folders.test_b, folders.b))
+        folders = None
+    test_a, test_b = (path and local_copy(path, note) for path in (config.test_a, config.test_b))
+    if folders is None:
+        return ((test_a, None), (test_b, None))
+    return ((test_a or folders.test_a, folders.a), (test_b or folders.test_b, folders.b))
 
 
 def match_pairs(a: TestImages, b: TestImages) -> None:
@@ -229,13 +294,15 @@ def match_pairs(a: TestImages, b: TestImages) -> None:
 
 
 def check_pairs(a: TestImages, b: TestImages) -> list[str]:
-    """Leave out pairs of which one image cannot be read. Returns notes on them.
+    """Leave out pairs of which one image cannot be read, or is mostly hole. Returns notes on them.
 
     Raises InputError for a pair of different sizes, or if no pair is left.
     """
     broken = [path for path, partner in a.partners.items() if path in a.unreadable or partner in b.unreadable]
+    lost = {domain.name: domain.unreadable.keys() | domain.mostly_hole.keys() for domain in (a, b)}
+    holes = sum(path in lost["A"] or partner in lost["B"] for path, partner in a.partners.items()) - len(broken)
     for one, other in ((a, b), (b, a)):
-        keep = [path not in other.unreadable and one.partners[path] not in other.unreadable for path in one.paths]
+        keep = [one.partners[path] not in lost[other.name] for path in one.paths]
         one.features = one.features[torch.tensor(keep)]
         one.paths = [path for path, good in zip(one.paths, keep, strict=True) if good]
     if not a.paths:
@@ -248,7 +315,8 @@ def check_pairs(a: TestImages, b: TestImages) -> list[str]:
                 f"{path} is {width}x{height} pixels and its partner {partner.name} {other_width}x{other_height}; "
                 "paired images must have the same size."
             )
-    return [f"{len(broken)} pairs are left out, because one image cannot be read."] if broken else []
+    notes = [f"{len(broken)} pairs are left out, because one image cannot be read."] if broken else []
+    return notes + ([f"{holes} pairs are left out, because one image is mostly hole."] if holes else [])
 
 
 def _stem(domain: TestImages, path: Path, ending: str) -> str:

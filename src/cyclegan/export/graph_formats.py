@@ -13,6 +13,7 @@ from cyclegan.config import Direction
 from cyclegan.data.domains import find_folders, holds_domains
 from cyclegan.errors import InputError
 from cyclegan.export.int8 import INT8_LAYERS, Images, quantise_onnx, quantise_openvino, read_images
+from cyclegan.images.pages import is_folder
 from cyclegan.images.tensors import pad_to_multiple
 from cyclegan.storage.model import ModelInfo, load_generator, read_info
 from cyclegan.storage.run import read_run_config, run_of
@@ -95,7 +96,7 @@ def export_graphs(
             precision, "use --precision fp32, or export on a CPU that has it, where the graph can be checked"
         )
     info = read_info(model)
-    if calibrate is not None and not calibrate.is_dir():
+    if calibrate is not None and not is_folder(calibrate):
         raise InputError(f"There is no folder {calibrate}; expected images for --calibrate.")
     if calibrate is not None and len(directions) == 2 and not holds_domains(calibrate):
         raise InputError(

@@ -10,11 +10,13 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from cyclegan.config import Reading
-from cyclegan.errors import InputError, UnreadableError
+from cyclegan.errors import InputError, MissingPackageError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.file_formats import file_format_of
 from cyclegan.images.formats import PICTURE_CHANNELS, FileFormat, Header, ImageFormat, gives_channels
 from cyclegan.images.interpret import has_alpha, interpret
+from cyclegan.images.limits import check_pixels, without_pixel_limit
+from cyclegan.images.pages import local_file
 from cyclegan.images.pillow import raster_of
 from cyclegan.images.raster import Raster
 from cyclegan.system.atomic import write_bytes
@@ -96,16 +98,19 @@ def _fits(header: Header, image_format: ImageFormat) -> bool:
     return gives_channels(header.channels, header.has_alpha, image_format.channels)
 
 
-def probe_image(path: Path) -> Header:
-    """Size, type and channels of a file, from its header where its format allows that.
+def probe_image(path: Path, page: int | None = None) -> Header:
+    """Size, type and channels of a file, or of one of its pages, from its header where its format allows that.
 
-    Raises UnreadableError, or InputError if a package is missing.
+    Raises UnreadableError, also for more pixels than are allowed; InputError if a package is missing, or for a file
+    that must be read in another way.
     """
-    with _decoding(path):
-        header = file_format_of(path).probe(path)
-    if header is not None:
-        return header
-    decoded = _decode(path)
+    with _opened(path, page) as (file, file_format, name):
+        header = file_format.probe(file) if name is None else file_format.probe_page(file, name)
+        if header is not None:
+            channels = header.channels or 3
+            check_pixels(header.height, header.width, channels * np.dtype(header.dtype).itemsize)
+            return header
+    decoded = _decode(path, page)
     if isinstance(decoded, Image.Image):
         width, height = ImageOps.exif_transpose(decoded).size
         return Header(height, width, "uint8", None)
@@ -136,14 +141,14 @@ def write_image(path: Path, image: Raster | Array) -> None:
 
 def _decode(path: Path, page: int | None = None, min_side: int = 0) -> Image.Image | Raster:
     """An 8-bit picture, or all samples of a file in the byte order of this machine."""
-    with _decoding(path):
-        file_format = file_format_of(path)
-        if page is not None and file_format.read_page is not None:
-            decoded = file_format.read_page(path, str(page))
+    with _opened(path, page) as (file, file_format, name):
+        if name is not None:
+            assert file_format.read_page is not None
+            decoded = file_format.read_page(file, name)
         elif min_side and file_format.read_reduced is not None:
-            decoded = file_format.read_reduced(path, min_side)
+            decoded = file_format.read_reduced(file, min_side)
         else:
-            decoded = file_format.read(path)
+            decoded = file_format.read(file)
         if isinstance(decoded, Image.Image):
             return decoded
         raster = Raster(decoded) if isinstance(decoded, np.ndarray) else decoded
@@ -157,6 +162,21 @@ def _decode(path: Path, page: int | None = None, min_side: int = 0) -> Image.Ima
         )
     array = array[..., None] if array.ndim == 2 else array
     return replace(raster, values=array.astype(array.dtype.newbyteorder("="), copy=False))
+
+
+@contextmanager
+def _opened(path: Path, page: int | None) -> Iterator[tuple[Path, FileFormat, str | None]]:
+    """A file for its reader, its format, and the page to read: that of its path, else the given one, else None.
+
+    Errors are those of `_decoding`; Pillow's own limit on pixels is off.
+    """
+    with _decoding(path), without_pixel_limit(), local_file(path) as (file, name):
+        file_format = file_format_of(file)
+        if name is not None and file_format.read_page is None:
+            raise UnreadableError(f"There is no {path}: {file.name} is a file, and has no pages")
+        if name is None and page is not None and file_format.read_page is not None:
+            name = str(page)
+        yield file, file_format, name
 
 
 @contextmanager
@@ -174,7 +194,7 @@ def _decoding(path: Path) -> Iterator[None]:
         raise UnreadableError(cut(" ".join(str(error).split()) or type(error).__name__, 300)) from error
 
 
-def _missing_package(path: Path, verb: str, file_format: FileFormat, error: ImportError) -> InputError:
+def _missing_package(path: Path, verb: str, file_format: FileFormat, error: ImportError) -> MissingPackageError:
     reason = f" {file_format.install_reason};" if file_format.install_reason else ":"
     install = f": pip install '{file_format.install}'" if file_format.install else ""
-    return InputError(f"{path}{reason} {verb} it needs the package {error.name or error}{install}.")
+    return MissingPackageError(f"{path}{reason} {verb} it needs the package {error.name or error}{install}.")

@@ -1,10 +1,14 @@
 """Draw images for display: grids, and enlarged pixels."""
 
+import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.tensors import from_tensor
+
+# Side of the squares that show holes, in pixels.
+_SQUARE = 4
 
 
 def grid(rows: list[list[Tensor]], labels: list[str]) -> Image.Image:
@@ -35,3 +39,12 @@ def displayable(image: Tensor) -> Image.Image:
 def upscale(image: Tensor, factor: int) -> Tensor:
     """Repeat every pixel of (C, H, W) `factor` times in both directions, to show small images."""
     return image.repeat_interleave(factor, -1).repeat_interleave(factor, -2) if factor > 1 else image
+
+
+def mark_holes(image: Tensor, mask: Tensor | None) -> Tensor:
+    """(C, H, W) with a grey checkerboard in its holes, to be shown. mask: (H, W), bool, False in holes, or None."""
+    if mask is None:
+        return image
+    rows, columns = (torch.arange(side) // _SQUARE for side in image.shape[1:])
+    board = torch.where((rows[:, None] + columns) % 2 == 0, 0.3, 0.6)
+    return torch.where(mask, image, board)

@@ -6,14 +6,29 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from cyclegan.images import npy, ome, pillow, slides, tiff
+from cyclegan.images import heif, jpeg2000, jpegxl, npy, ome, pillow, pnm, slides, tiff
 from cyclegan.images.formats import FileFormat, ImageFormat, Kept
+from cyclegan.images.pages import is_zip, split_page
 from cyclegan.images.raster import Raster
 from cyclegan.images.regions import RegionReader
 from cyclegan.images.tiff_regions import TILED_TIFF, TiffReader
 
 # A format that Pillow, or a plugin of it, reads.
 _of_pillow = partial(FileFormat, read=pillow.read, probe=pillow.probe, quick_probe=pillow.quick_probe, size=pillow.size)
+
+
+# PBM, PGM, PPM and PFM, which Pillow reads in part.
+_pnm = partial(FileFormat, read=pnm.read, probe=pnm.probe, write=pnm.write)
+
+_jpeg2000 = partial(
+    FileFormat,
+    read=jpeg2000.read,
+    probe=jpeg2000.probe,
+    size=jpeg2000.size,
+    holds={"uint8": (1, 3, 4), "uint16": (1, 3, 4)},
+    keeps=frozenset(("alpha",)),
+    install="cyclegan[data]",
+)
 
 
 def _writer(format: str, **options: Any) -> Callable[[IO[bytes], Raster], None]:
@@ -45,14 +60,14 @@ _of_tiff = partial(
 # JPEG, BMP and the like cannot keep transparency, WebP and AVIF have no grey.
 FILE_FORMATS: dict[str, FileFormat] = {
     "jpeg": _of_pillow(
-        suffixes=(".jpg", ".jpeg"),
+        suffixes=(".jpg", ".jpeg", ".jpe", ".jfif"),
         read_reduced=pillow.read,
         write=_writer("JPEG", quality=95, subsampling=0),
         holds={"uint8": (1, 3)},
         keeps=_ALL - {"alpha", "place", "nodata"},
     ),
     "png": _of_pillow(
-        suffixes=(".png",),
+        suffixes=(".png", ".apng"),
         write=pillow.write_png,
         holds={"uint8": (1, 3, 4), "uint16": (1, 3, 4)},
         keeps=_ALL - {"place", "nodata"},
@@ -72,7 +87,7 @@ FILE_FORMATS: dict[str, FileFormat] = {
         keeps=frozenset(("alpha", "profile", "exif")),
     ),
     "bmp": _of_pillow(
-        suffixes=(".bmp",), write=_writer("BMP"), holds={"uint8": (1, 3)}, keeps=frozenset(("resolution",))
+        suffixes=(".bmp", ".dib"), write=_writer("BMP"), holds={"uint8": (1, 3)}, keeps=frozenset(("resolution",))
     ),
     # A GIF of grey is exact; 256 colours are too few for the translation of a picture.
     "gif": _of_pillow(suffixes=(".gif",), write=_writer("GIF"), holds={"uint8": (1,)}),
@@ -102,6 +117,39 @@ FILE_FORMATS: dict[str, FileFormat] = {
         only_regions=lambda _path, _format: True,
         written_as=ome.SUFFIXES[0],
     ),
+    "ppm": _pnm(suffixes=(".ppm",), holds={"uint8": (3,), "uint16": (3,)}),
+    "pgm": _pnm(suffixes=(".pgm",), holds={"uint8": (1,), "uint16": (1,)}),
+    "pnm": _pnm(suffixes=(".pnm",), holds={"uint8": (1, 3), "uint16": (1, 3)}),
+    "pfm": _pnm(suffixes=(".pfm",), holds={"float32": (1, 3)}),
+    "tga": _of_pillow(
+        suffixes=(".tga",), write=_writer("TGA"), holds={"uint8": (1, 3, 4)}, keeps=frozenset(("alpha",))
+    ),
+    "jp2": _jpeg2000(suffixes=(".jp2", ".jpx", ".jpf"), write=jpeg2000.write_jp2),
+    "j2k": _jpeg2000(suffixes=(".j2k", ".j2c", ".jpc"), write=jpeg2000.write_j2k),
+    "jxl": FileFormat(
+        suffixes=(".jxl",),
+        read=jpegxl.read,
+        write=jpegxl.write,
+        holds={"uint8": (1, 3, 4), "uint16": (1, 3, 4), "float32": (1, 3, 4)},
+        keeps=frozenset(("alpha",)),
+        install="cyclegan[data]",
+        size=jpegxl.size,
+    ),
+    "heif": FileFormat(
+        suffixes=(".heic", ".heif", ".hif"),
+        read=heif.read,
+        write=heif.write,
+        holds={"uint8": (1, 3, 4)},
+        keeps=frozenset(("alpha", "profile", "exif")),
+        install="cyclegan[data]",
+        probe=heif.probe,
+        size=heif.size,
+    ),
+    "jxr": FileFormat(
+        suffixes=(".jxr", ".wdp", ".hdp"), read=jpegxl.read_jxr, install="cyclegan[data]", size=jpegxl.jxr_size
+    ),
+    # Read only: they have few colours, one purpose, or no writer. A translation of them is a PNG.
+    "others": _of_pillow(suffixes=(".pbm", ".mpo", ".ico", ".icns", ".dds", ".pcx", ".sgi", ".xpm")),
     "npy": FileFormat(suffixes=(".npy",), read=npy.read, write=npy.write, holds=None, probe=npy.probe, size=npy.size),
 }
 
@@ -115,17 +163,20 @@ def image_suffixes() -> tuple[str, ...]:
 
 
 def file_format_of(path: Path | str) -> FileFormat:
-    """The row for a file's suffix; for an unknown one a row that reads what Pillow reads and writes nothing."""
+    """The row for a file's suffix, or for the file of a page; for an unknown suffix a row that reads what Pillow reads
+    and writes nothing.
+    """
     name = os.fspath(path).lower()  # a string, since there may be a million
     for file_format in FILE_FORMATS.values():
         if name.endswith(file_format.suffixes):
             return file_format
-    return _OTHER
+    file, page = split_page(path) if "/" in name or os.sep in name else (Path(path), None)
+    return _OTHER if page is None or is_zip(file) else file_format_of(file)
 
 
 def is_image_name(path: Path) -> bool:
     """Whether a file has the suffix of an image format."""
-    return path.suffix.lower() in image_suffixes()
+    return path.name.lower().endswith(image_suffixes())
 
 
 def can_hold(suffix: str, channels: int, dtype: str) -> bool:

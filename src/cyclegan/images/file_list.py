@@ -1,15 +1,19 @@
 """The files of a folder: found in one pass, and kept in a few bytes each."""
 
 import os
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cyclegan.images.file_formats import image_suffixes
+from cyclegan.images.file_formats import FILE_FORMATS, file_format_of, image_suffixes
+from cyclegan.images.pages import is_folder, local_file, split_page
+from cyclegan.images.zip_folder import open_zip
 
 Item = TypeVar("Item")
 
@@ -24,10 +28,16 @@ class FileList(Sequence[Path]):
     becomes a `Path` when it is read. A slice is a FileList.
     """
 
-    __slots__ = ("_ends", "_names", "root")
+    __slots__ = ("_ends", "_names", "left_out", "root")
 
-    def __init__(self, root: Path, names: Iterable[str] | bytes) -> None:
-        """names: relative to the root; or their bytes as the file system encodes them, each followed by a zero byte."""
+    def __init__(
+        self, root: Path, names: Iterable[str] | bytes, *, left_out: Mapping[str, int] = MappingProxyType({})
+    ) -> None:
+        """names: relative to the root; or their bytes as the file system encodes them, each followed by a zero byte.
+
+        left_out: how many other files were found beside these, by suffix; parts of the list have none.
+        """
+        self.left_out = dict(left_out)
         # No file name contains a zero byte. Names that are not UTF-8 survive.
         joined = names if isinstance(names, bytes) else b"".join(os.fsencode(name) + b"\0" for name in names)
         self.root, self._names = Path(root), joined
@@ -95,14 +105,98 @@ class FileList(Sequence[Path]):
 
 
 def list_files(root: Path, suffixes: tuple[str, ...]) -> FileList:
-    """Files with these (lower case) suffixes below a folder, in order of their paths; hidden files are left out.
+    """Files with these (lower case) suffixes below a folder or a zip file, in order of their paths.
 
-    Links to files count, links to folders are not followed.
+    Hidden files and what systems put into every folder are passed over; all others are counted in `left_out`. Links to
+    files and to folders are followed. A folder that several names lead to counts once, under its own name if that lies
+    below the root, else under the first link, so that links in a circle end. Raises InputError for a damaged zip.
     """
-    names: list[str] = []
-    waiting = [""]
+    found = _Found(suffixes)
+    if is_folder(root) and not root.is_dir():
+        file, below = split_page(root)
+        for name in open_zip(file).names(below or ""):
+            if not any(part.startswith(".") for part in name.split("/")):
+                found.add(name)
+    else:
+        _walk(root, found)
+    found.names.sort()
+    return FileList(root, found.names, left_out=found.counts())
+
+
+# What Windows and macOS leave in folders.
+_HABITUAL = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"))
+
+
+class _Found:
+    """Names of files with these suffixes, and how many there are with others."""
+
+    def __init__(self, suffixes: tuple[str, ...]) -> None:
+        self.names: list[str] = []
+        self.left_out: Counter[str] = Counter()
+        self.suffixes = suffixes
+
+    def add(self, path: str) -> None:
+        """Add a file, or count it."""
+        name = path[path.rfind("/") + 1 :].lower()
+        if name.endswith(self.suffixes):
+            self.names.append(path)
+        elif name not in _HABITUAL:
+            self.left_out[suffix_of(name)] += 1
+
+    def counts(self) -> dict[str, int]:
+        """How many files were left out, the most frequent suffix first."""
+        return dict(sorted(self.left_out.items(), key=lambda item: (-item[1], item[0])))
+
+
+def suffix_of(name: str) -> str:
+    """The suffix of a file's name, by which files are counted; `without suffix` for none."""
+    dot = name.rfind(".")
+    return name[dot:].lower() if dot > 0 else "without suffix"
+
+
+def describe_left_out(left_out: Mapping[str, int], most: int = 8) -> str:
+    """A sentence such as `12 files are left out: 10 .txt, 2 .psd.`; empty if there are none."""
+    if not left_out:
+        return ""
+    total, named = sum(left_out.values()), list(left_out.items())[:most]
+    parts = [f"{count:,} {suffix}" for suffix, count in named]
+    rest = total - sum(count for _, count in named)
+    parts += [f"{rest:,} others"] if rest else []
+    return f"{total:,} {'file is' if total == 1 else 'files are'} left out: {', '.join(parts)}."
+
+
+def _walk(root: Path, found: _Found) -> None:
+    """All files below a folder on disk."""
+    links: list[str] = []
+    folders = _scan(root, [""], found, links)
+    if not links:
+        return  # without links to folders none can be reached twice
+    seen = {identity for folder in folders if (identity := _identity(root, folder)) is not None}
+    while links:
+        links.sort()
+        more: list[str] = []
+        for link in links:
+            _scan(root, [f"{link}/"], found, more, seen)
+        links = more
+
+
+def _scan(
+    root: Path, waiting: list[str], found: _Found, links: list[str], seen: set[tuple[int, int]] | None = None
+) -> list[str]:
+    """Scan folders and all below them. Links to folders are added to `links`; returns the folders that were scanned.
+
+    seen: identities of folders that are passed over; those that are scanned are added.
+    """
+    scanned: list[str] = []
+    names, suffixes = found.names, found.suffixes
     while waiting:
         folder = waiting.pop()
+        if seen is not None:
+            identity = _identity(root, folder)
+            if identity is None or identity in seen:
+                continue
+            seen.add(identity)
+        scanned.append(folder)
         # An unreadable folder, one removed during the scan, and a root that is no folder count as empty.
         with (
             suppress(PermissionError, FileNotFoundError, NotADirectoryError),
@@ -112,17 +206,53 @@ def list_files(root: Path, suffixes: tuple[str, ...]) -> FileList:
                 name = entry.name
                 if name.startswith("."):
                     continue
-                if name.lower().endswith(suffixes) and entry.is_file():
+                if name.lower().endswith(suffixes) and _is_file(entry):
                     names.append(folder + name)
                 elif entry.is_dir(follow_symlinks=False):
                     waiting.append(f"{folder}{name}/")
-    names.sort()
-    return FileList(root, names)
+                elif _is_file(entry):
+                    found.add(folder + name)
+                elif entry.is_symlink() and Path(root, folder, name).is_dir():
+                    links.append(folder + name)
+    return scanned
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link to itself
+        return False
+
+
+def _identity(root: Path, folder: str) -> tuple[int, int] | None:
+    with suppress(OSError):
+        about = os.stat(Path(root, folder))  # noqa: PTH116
+        return about.st_dev, about.st_ino
+    return None
 
 
 def list_images(root: Path) -> FileList:
-    """Image files below a folder, in order of their paths; hidden files are left out."""
-    return list_files(root, image_suffixes())
+    """Image files below a folder or a zip, in order of their paths, as `list_files` finds them.
+
+    Volumes, whose pages are images, are listed page by page.
+    """
+    files = list_files(root, image_suffixes())
+    volumes = tuple(suffix for row in FILE_FORMATS.values() if row.pages_are_images for suffix in row.suffixes)
+    if not volumes or not any(name.lower().endswith(volumes) for name in files.names()):
+        return files
+    names = (page for name in files.names() for page in _pages(files.root, name, volumes))
+    return FileList(files.root, names, left_out=files.left_out)
+
+
+def _pages(root: Path, name: str, volumes: tuple[str, ...]) -> list[str]:
+    """The pages of a volume; the name itself of another file, or of one whose pages cannot be listed."""
+    if name.lower().endswith(volumes):
+        # Reading the file reports the error.
+        with suppress(Exception), local_file(Path(root, name)) as (file, _):
+            list_pages = file_format_of(file).list_pages
+            assert list_pages is not None
+            return [f"{name}/{page}" for page in list_pages(file)]
+    return [name]
 
 
 def evenly_spaced(items: Sequence[Item], count: int) -> list[Item]:

@@ -105,12 +105,17 @@ class FileFormat:
     quick_probe: the header of a common file in a fraction of the time of `probe`, or None. For folders of millions.
     size: height and width as they are stored, never decoding; default: those of `probe`. For files larger than memory.
     read_reduced: like `read`, at a fraction of the size whose sides have at least so many pixels, in less time.
-    read_page: like `read`, the page of this name; where pages have no names, of this number, from 1 on.
     open_regions: open a file for reading by region, or None if it must be read as a whole.
     only_regions: whether a file is read by region only, and translated in tiles; None: no file is.
     tiled_writer: how an image is written in tiles, so that it need not fit into memory.
     lossy_writer: the same with JPEG, for 8-bit grey and RGB.
     written_as: suffix of the translations of files that this format cannot write; default: .png, or .tif.
+    list_pages: names of the images in a file that holds several, in order, such as "1", "2"; without dots and slashes.
+        Together with the file's path a name is the path of an image: `stack.tif/2`.
+    read_page, probe_page: like `read` and `probe`, for the page of this name; where pages have no names, of this
+        number, from 1 on.
+    pages_are_images: whether folders list the pages of a file in its place, as for volumes. Otherwise a file is one
+        image, and its pages are read only by their own paths.
     """
 
     suffixes: tuple[str, ...]
@@ -124,12 +129,15 @@ class FileFormat:
     quick_probe: Callable[[str], Header | None] = lambda _: None
     size: Callable[[str], tuple[int, int] | None] | None = None
     read_reduced: Callable[[Path, int], Decoded] | None = None
-    read_page: Callable[[Path, str], Decoded] | None = None
     open_regions: Callable[[Path, ImageFormat], RegionReader | None] = lambda _path, _format: None
     only_regions: Callable[[Path, ImageFormat], bool] | None = None
     tiled_writer: TiledWriter | None = None
     lossy_writer: TiledWriter | None = None
     written_as: str = ""
+    list_pages: Callable[[Path], list[str]] | None = None
+    read_page: Callable[[Path, str], Decoded] | None = None
+    probe_page: Callable[[Path, str], Header | None] = lambda _path, _page: None
+    pages_are_images: bool = False
 
     def __post_init__(self) -> None:
         for suffix in self.suffixes:

@@ -3,22 +3,25 @@
 import hashlib
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event, Lock
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from cyclegan.errors import InputError, UnreadableError
+from cyclegan.errors import InputError, MissingPackageError, UnreadableError
 from cyclegan.images.codecs import probe_image
 from cyclegan.images.file_formats import file_format_of
 from cyclegan.images.file_list import FileList
 from cyclegan.images.formats import Header, ImageFormat
+from cyclegan.images.limits import check_pixels, without_pixel_limit
 from cyclegan.images.npy import read_stored_arrays
+from cyclegan.images.pages import NO_FILE, is_file, local_file, split_page, stat_file
+from cyclegan.images.quick_headers import HEAD_BYTES
 from cyclegan.system.atomic import atomic_path, describe_kind
 from cyclegan.system.prefetch import prefetch
 
@@ -33,21 +36,38 @@ _THREADS = 8
 MIN_INDEXED = 5000
 
 
-def read_header(path: str) -> Header:
-    """The header of one file. Raises UnreadableError, or InputError if a package is missing.
+def read_header(path: str, page: int | None = None) -> Header:
+    """The header of one file, or of one of its pages. Raises errors as `probe_image` does.
 
-    Plain JPEGs and PNGs, of which folders of a million consist, take a fraction of the time of `probe_image`.
+    Plain JPEGs and PNGs, of which folders of a million consist, take a fraction of the time of `probe_image`. An image
+    with more pixels than are allowed is unreadable.
     """
     try:
         header = file_format_of(path).quick_probe(path)
+    except NO_FILE as error:
+        header = _quick_probe_page(path)
+        if header is None and not is_file(Path(path)):
+            raise UnreadableError(str(error)) from error
     except OSError as error:
         raise UnreadableError(str(error)) from error
-    return probe_image(Path(path)) if header is None else header
+    if header is None:
+        return probe_image(Path(path), page)
+    check_pixels(header.height, header.width)
+    return header
+
+
+def _quick_probe_page(path: str) -> Header | None:
+    """The header of a plain JPEG or PNG in a zip, by its beginning alone."""
+    if split_page(path)[1] is None:
+        return None
+    with suppress(OSError), local_file(Path(path), most=HEAD_BYTES) as (file, page):
+        return file_format_of(file).quick_probe(str(file)) if page is None else None
+    return None
 
 
 def decoded_bytes(path: Path, image_format: ImageFormat) -> int:
     """Bytes of a file's image when it is decoded in this format; 0 if its size cannot be read."""
-    height, width = _size(str(path)) or (0, 0)  # reading the file reports the error
+    height, width = image_size(path) or (0, 0)  # reading the file reports the error
     return height * width * image_format.pixel_bytes
 
 
@@ -63,7 +83,7 @@ def read_sizes(files: FileList) -> Iterator[tuple[int, int] | None]:
     def sizes(_begin: int, names: list[str], stopped: Event) -> list[tuple[int, int] | None]:
         return [None if stopped.is_set() else _size(os.path.join(files.root, name)) for name in names]  # noqa: PTH118
 
-    with without_pixel_limit():  # around all threads: the setting is global
+    with without_pixel_limit():
         for chunk in _in_threads(files, sizes):
             yield from chunk
 
@@ -84,30 +104,51 @@ def _in_threads(files: FileList, work: Callable[[int, list[str], Event], Result]
         results.close()
 
 
-@contextmanager
-def without_pixel_limit() -> Iterator[None]:
-    """Lift Pillow's limit on the size of pictures, for callers that check memory themselves."""
-    before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        yield
-    finally:
-        Image.MAX_IMAGE_PIXELS = before
-
-
 def _size(path: str) -> tuple[int, int] | None:
     with suppress(Exception):  # decoders raise errors of many kinds
-        file_format = file_format_of(path)
-        if file_format.size is not None:
-            return file_format.size(path)
-        header = file_format.probe(Path(path))
-        return None if header is None else (header.height, header.width)
+        with suppress(*NO_FILE):
+            if (size := _file_size(path)) is not None:
+                return size
+        with local_file(Path(path)) as (file, page):
+            if page is None:
+                return _file_size(str(file))
+            header = file_format_of(file).probe_page(file, page)
+            return None if header is None else (header.height, header.width)
     return None
+
+
+def _file_size(path: str) -> tuple[int, int] | None:
+    file_format = file_format_of(path)
+    if file_format.size is not None:
+        return file_format.size(path)
+    header = file_format.probe(Path(path))
+    return None if header is None else (header.height, header.width)
 
 
 def _is_image_type(name: str) -> bool:
     with suppress(TypeError, ValueError, SyntaxError):
         return np.dtype(name).kind in "uifb" and np.dtype(name).name == name
     return False
+
+
+class Kind(NamedTuple):
+    """Numpy type and channels of a file, and whether the last of these is transparency; as in `Header`."""
+
+    dtype: str
+    channels: int | None
+    has_alpha: bool = False
+
+    def describe(self) -> str:
+        """In words, such as `4 channels of uint16`."""
+        if self.channels is None:
+            return "an 8-bit picture, which gives 1, 3 or 4 channels"
+        alpha = ", the last of them transparency" if self.has_alpha else ""
+        return f"{self.channels} {'channel' if self.channels == 1 else 'channels'} of {self.dtype}{alpha}"
+
+    def channels_advice(self) -> str:
+        """What to do about a file whose channels the model does not take."""
+        number = "1, 3 or 4" if self.channels is None else str(self.channels - self.has_alpha)
+        return f"Pass --channels-a or --channels-b {number}, or convert the files."
 
 
 @dataclass
@@ -117,7 +158,7 @@ class HeaderIndex:
     keys: NDArray[np.uint64]  # (N,), sorted: hashes that identify the files
     sizes: NDArray[np.int32]  # (N, 2): height, width
     kinds: NDArray[np.int16]  # (N,): indices into `table`
-    table: list[tuple[str, int | None, bool]]  # numpy type, channels, whether the last one is alpha
+    table: list[Kind]
     changed: bool = False
 
     @classmethod
@@ -129,9 +170,11 @@ class HeaderIndex:
         """What `save` wrote; empty if the file is missing or damaged."""
         try:
             found: dict[str, Any] = read_stored_arrays(path)
-            channels = [None if count < 0 else int(count) for count in found["channels"].tolist()]
-            alphas = map(bool, found["alphas"].tolist())
-            table = list(zip(map(str, found["dtypes"].tolist()), channels, alphas, strict=True))
+            dtypes, channels = map(str, found["dtypes"].tolist()), found["channels"].tolist()
+            table = [
+                Kind(dtype, None if count < 0 else int(count), bool(alpha))
+                for dtype, count, alpha in zip(dtypes, channels, found["alpha"].tolist(), strict=True)
+            ]
             index = cls(found["keys"], found["sizes"], found["kinds"], table)
         except (UnreadableError, KeyError, ValueError, TypeError):
             return cls.empty()
@@ -149,7 +192,7 @@ class HeaderIndex:
             and types
             and bool((self.keys[:-1] < self.keys[1:]).all() and (self.sizes > 0).all())
             and bool((kinds >= 0).all() and (kinds < len(self.table)).all())
-            and all(_is_image_type(dtype) and channels != 0 for dtype, channels, _ in self.table)
+            and all(_is_image_type(kind.dtype) and kind.channels != 0 for kind in self.table)
         )
 
     def save(self, path: Path) -> None:
@@ -170,9 +213,9 @@ class HeaderIndex:
                 keys=self.keys,
                 sizes=self.sizes,
                 kinds=self.kinds,
-                dtypes=np.array([dtype for dtype, _, _ in self.table]),
-                channels=np.array([-1 if channels is None else channels for _, channels, _ in self.table]),
-                alphas=np.array([has_alpha for _, _, has_alpha in self.table], bool),
+                dtypes=np.array([kind.dtype for kind in self.table]),
+                channels=np.array([-1 if kind.channels is None else kind.channels for kind in self.table]),
+                alpha=np.array([kind.has_alpha for kind in self.table], bool),
             )
         self.changed = False
 
@@ -198,7 +241,8 @@ class HeaderIndex:
 class Headers:
     """Headers of neighbouring files of a list, from index `begin` on. unreadable: index in the list -> reason.
 
-    keys: hashes of name, size and time of change. num_bytes: sizes of the files.
+    refused: the same for files that must be read in another way, such as one page of several; they have no header
+    either. keys: hashes of name, size and time of change. num_bytes: sizes of the files.
     """
 
     begin: int
@@ -207,18 +251,20 @@ class Headers:
     sizes: NDArray[np.int32]  # (N, 2): height, width; 0 for an unreadable file
     kinds: NDArray[np.int16]  # indices into the table of the header index; -1 for an unreadable file
     unreadable: dict[int, str]
+    refused: dict[int, str]
 
 
-def read_headers(files: FileList, index: HeaderIndex) -> Iterator[Headers]:
+def read_headers(files: FileList, index: HeaderIndex, *, page: int | None = None) -> Iterator[Headers]:
     """The headers of all files, in chunks and in order. Files in the index are not read.
 
-    New kinds are added to the index's table. Raises InputError if a package is missing.
+    page: of files with several. New kinds are added to the index's table. Raises InputError if a package is missing.
     """
     root = os.path.join(files.root, "")  # noqa: PTH118
     table_lock = Lock()
+    header_of = read_header if page is None else partial(read_header, page=page)
 
     def kind_of(header: Header) -> int:
-        kind = header.dtype, header.channels, header.has_alpha
+        kind = Kind(header.dtype, header.channels, header.has_alpha)
         with table_lock:
             if kind not in index.table:
                 index.table.append(kind)
@@ -227,22 +273,28 @@ def read_headers(files: FileList, index: HeaderIndex) -> Iterator[Headers]:
     def headers_of(begin: int, names: list[str], stopped: Event) -> Headers:
         keys, num_bytes = np.zeros(len(names), np.uint64), np.zeros(len(names), np.int64)
         for i, name in enumerate(names):
-            keys[i], num_bytes[i] = _key(root, name)
+            keys[i], num_bytes[i] = _key(root, name, page)
         places = index.find(keys)
         sizes, kinds = np.zeros((len(names), 2), np.int32), np.full(len(names), -1, np.int16)
         known = places >= 0
         sizes[known], kinds[known] = index.sizes[places[known]], index.kinds[places[known]]
         unreadable: dict[int, str] = {}
+        refused: dict[int, str] = {}
         for i in np.flatnonzero(~known).tolist():
             if stopped.is_set():
                 break
             try:
-                header = read_header(root + names[i])
+                header = header_of(root + names[i])
+            except MissingPackageError:
+                raise
             except UnreadableError as error:
                 unreadable[begin + i] = str(error)
                 continue
+            except InputError as error:
+                refused[begin + i] = str(error).removeprefix(f"{root}{names[i]} ")
+                continue
             sizes[i], kinds[i] = (header.height, header.width), kind_of(header)
-        return Headers(begin, keys, num_bytes, sizes, kinds, unreadable)
+        return Headers(begin, keys, num_bytes, sizes, kinds, unreadable, refused)
 
     return _in_threads(files, headers_of)
 
@@ -255,12 +307,12 @@ def _is_index(path: Path) -> bool:
         return file.read(4) in (b"PK\x03\x04", b"")
 
 
-def _key(root: str, name: str) -> tuple[int, int]:
+def _key(root: str, name: str, page: int | None = None) -> tuple[int, int]:
     """A hash that identifies a file, and its size; 0 for one that is gone, which is never in an index."""
     try:
-        about = os.stat(root + name)  # noqa: PTH116
-    except OSError:
+        num_bytes, changed = stat_file(root + name)
+    except (OSError, UnreadableError):
         return 0, 0
-    text = f"{about.st_size}/{about.st_mtime_ns}/{name}"
+    text = f"{num_bytes}/{changed}/{name}" if page is None else f"{num_bytes}/{changed}/{name}/{page}"
     key = int.from_bytes(hashlib.blake2b(os.fsencode(text), digest_size=8).digest(), "little") or 1
-    return key, about.st_size
+    return key, num_bytes

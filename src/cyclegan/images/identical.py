@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from cyclegan.errors import UnreadableError
 from cyclegan.images.file_list import FileList
+from cyclegan.images.pages import open_file, stat_file
 from cyclegan.system.prefetch import prefetch
 
 # Bytes from the middle of a file, then from its end, that are compared before the whole: files of one size seldom share
@@ -29,7 +31,7 @@ def find_identical(of: Sequence[Path], files: Sequence[Path], num_bytes: NDArray
     """
     same_size: dict[int, list[int]] = {}
     for index, path in enumerate(of):
-        if (size := _size(path)) is not None:
+        if (size := file_bytes(path)) is not None:
             same_size.setdefault(size, []).append(index)
     candidates = np.flatnonzero(np.isin(num_bytes, np.fromiter(same_size, np.int64, len(same_size)))).tolist()
     if not candidates:
@@ -57,7 +59,7 @@ def equal_files(files: Sequence[Path]) -> list[list[int]]:
     be read equals none. Takes time in proportion to the number of files, also if all are alike.
     """
     groups = [list(range(len(files)))]
-    for key in (_size, _middle, _end, _digest):
+    for key in (file_bytes, _middle, _end, _digest):
         groups = [equal for group in groups for equal in _split(files, group, key)]
     return groups
 
@@ -74,20 +76,19 @@ def sizes_of(files: FileList) -> NDArray[np.int64]:
     """(N,) sizes of files in bytes; -1 for one that is gone."""
 
     def size(name: str) -> int:
-        with suppress(OSError):
-            return os.stat(root + name).st_size  # noqa: PTH116
+        with suppress(OSError, UnreadableError):
+            return stat_file(root + name)[0]
         return -1
 
     root = os.path.join(files.root, "")  # noqa: PTH118
     return np.fromiter(map(size, files.names()), np.int64, len(files))
 
 
-def _size(path: Path) -> int | None:
+def file_bytes(path: Path) -> int | None:
     """Bytes of a file, or None if it is gone."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None
+    with suppress(OSError, UnreadableError):
+        return stat_file(str(path))[0]
+    return None
 
 
 def _middle(path: Path) -> bytes | None:
@@ -101,18 +102,14 @@ def _end(path: Path) -> bytes | None:
 
 
 def _hash_part(path: Path, begin: Callable[[int], int]) -> bytes | None:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, begin(path.stat().st_size)))
-            return _new_hash(file.read(_PART)).digest()
-    except OSError:
-        return None
+    with suppress(OSError, UnreadableError), open_file(path) as file:
+        file.seek(max(0, begin(file.seek(0, os.SEEK_END))))
+        return _new_hash(file.read(_PART)).digest()
+    return None
 
 
 def _digest(path: Path) -> bytes | None:
     """A hash of all bytes of a file, or None if it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, _new_hash).digest()
-    except OSError:
-        return None
+    with suppress(OSError, UnreadableError), open_file(path) as file:
+        return hashlib.file_digest(file, _new_hash).digest()  # type: ignore[arg-type]
+    return None

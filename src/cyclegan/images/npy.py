@@ -9,9 +9,10 @@ from typing import IO
 
 import numpy as np
 
-from cyclegan.errors import UnreadableError, reason_of
+from cyclegan.errors import InputError, UnreadableError, reason_of
 from cyclegan.images import Array
 from cyclegan.images.formats import Header
+from cyclegan.images.limits import check_pixels
 from cyclegan.images.raster import Raster
 from cyclegan.system.zip_files import harm_in
 
@@ -59,12 +60,36 @@ def _parse(content: bytes) -> Array:
 
 
 def read(path: Path) -> Array:
-    return np.array(open_mapped(path))  # in memory: the file may change later
+    array = _open_image(path)
+    check_pixels(array.shape[0], array.shape[1], array.nbytes // (array.shape[0] * array.shape[1]))
+    return np.array(array)  # in memory: the file may change later
 
 
 def probe(path: Path) -> Header | None:
+    return Header.of_array(_open_image(path))
+
+
+# A first axis of so many, before a second and a third that are longer, holds channels: no picture is as low.
+_MOST_CHANNELS_FIRST = 4
+
+
+def _open_image(path: Path) -> Array:
+    """(H, W) or (H, W, C), mapped. Raises InputError for other shapes and types: what it is, and what to save."""
     array = open_mapped(path)
-    return Header.of_array(array) if array.ndim in (2, 3) else None  # reading it reports the error
+    shape = array.shape
+    expected = "expected (height, width) or (height, width, channels) of numbers"
+    if array.ndim == 3 and shape[0] <= _MOST_CHANNELS_FIRST < min(shape[1:]) and shape[2] > 2 * _MOST_CHANNELS_FIRST:
+        save = "array[0]" if shape[0] == 1 else CHANNELS_LAST
+        expected = f"that looks like (channels, height, width): save {save} instead"
+    elif array.ndim == 4:
+        expected = "a stack of images: save each in a file of its own"
+    elif array.ndim in (2, 3) and 0 not in shape and array.dtype.kind in "uif":
+        return array
+    raise InputError(f"{path} holds an array of shape {shape} and type {array.dtype}; {expected}.")
+
+
+# Moves channels from the first axis to the last.
+CHANNELS_LAST = "np.moveaxis(array, 0, -1)"
 
 
 def size(path: str) -> tuple[int, int]:

@@ -15,11 +15,12 @@ from cyclegan.images import Array
 from cyclegan.images.colour import is_srgb, mode_of, to_srgb
 from cyclegan.images.formats import Decoded, Header
 from cyclegan.images.holes import fill_holes
+from cyclegan.images.limits import check_pixels
 from cyclegan.images.quick_headers import quick_size
 from cyclegan.images.raster import Metadata, Raster
 
 # Modes with at most 8 bits a channel, which convert among each other: see `raster_of`.
-_EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 
 _ORIENTATION = 0x0112
 
@@ -38,6 +39,7 @@ def read(path: Path, min_side: int = 0) -> Decoded:
     with Image.open(path) as picture:
         if min_side:
             picture.draft(None, (min_side, min_side))
+        check_pixels(picture.height, picture.width, 4)
         if not _is_deep(path, picture):
             return _load(picture)
         mode, is_png = picture.mode, picture.format == "PNG"
@@ -110,7 +112,7 @@ def raster_of(picture: Image.Image, channels: int, background: str | None = None
     Grey is repeated, colour becomes luma, palettes and CMYK become RGB. Transparency becomes alpha, unless `channels`
     is 4 or a background is given. Raises InputError for a mode with more than 8 bits, whose values would be lost.
     """
-    if picture.mode not in _EIGHT_BIT_MODES:
+    if picture.mode not in EIGHT_BIT_MODES:
         raise InputError(
             f"The image has mode {picture.mode}, which is not 8-bit; pass it as an array (H, W, channels)."
         )
@@ -276,7 +278,7 @@ def _load(picture: ImageFile.ImageFile | Image.Image) -> Image.Image:
 
 def _is_deep(path: Path, picture: ImageFile.ImageFile) -> bool:
     """Whether a file holds more than Pillow returns as 8 bits."""
-    if picture.mode not in _EIGHT_BIT_MODES:
+    if picture.mode not in EIGHT_BIT_MODES:
         return True
     if picture.format == "PNG":
         # Pillow silently drops the low byte of 16-bit colour. Byte 24 of a PNG is its bit depth.

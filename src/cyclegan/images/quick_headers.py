@@ -6,7 +6,7 @@ Folders of a million images consist of them. Everything unusual, EXIF above all,
 import os
 
 # Enough of a file for the headers of nearly all files without EXIF.
-_HEAD_BYTES = 8192
+HEAD_BYTES = 8192
 
 # Segments and chunks that say nothing about size, depth or orientation.
 _JPEG_IGNORED = {0xC4, 0xDB, 0xDD, 0xE0, 0xE2, 0xED, 0xEE, 0xFE}
@@ -20,7 +20,7 @@ def quick_size(path: str) -> tuple[int, int] | None:
     """Height and width of a plain 8-bit JPEG or PNG, by its content; None for everything else. Raises OSError."""
     file = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
-        head = os.read(file, _HEAD_BYTES)
+        head = os.read(file, HEAD_BYTES)
     finally:
         os.close(file)
     size = _jpeg_size(head) if head[:3] == b"\xff\xd8\xff" else _png_size(head)

@@ -1,5 +1,7 @@
 """Resize, pad and cast arrays of image values, without torch."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -22,6 +24,33 @@ def resize(array: Array, height: int, width: int) -> Array:
         for plane in np.moveaxis(array, -1, 0)
     ]
     return np.stack(planes, -1)
+
+
+def resize_mask(valid: NDArray[np.bool_], height: int, width: int) -> NDArray[np.bool_]:
+    """A mask, (H, W), in another size: a pixel is valid if at least half of its area is."""
+    if valid.shape == (height, width):
+        return valid
+    shares = _area_means(_area_means(valid, height).T, width).T
+    return np.asarray(shares >= 0.5 - 1e-9)  # rounding may leave a half a little below
+
+
+# Columns of a mask that are summed up at once, so that a large one needs little memory.
+_COLUMNS = 256
+
+
+def _area_means(values: NDArray[Any], size: int) -> NDArray[np.float64]:
+    """Means over the areas of `size` pixels in the place of the rows of (H, W)."""
+    count = len(values)
+    edges = np.arange(size + 1) * count / size
+    rows = np.minimum(edges.astype(int), count - 1)
+    means = np.empty((size, values.shape[1]))
+    for left in range(0, values.shape[1], _COLUMNS):
+        block = values[:, left : left + _COLUMNS]
+        sums = np.zeros((count + 1, block.shape[1]))
+        np.cumsum(block, 0, out=sums[1:])
+        until_edges = sums[rows] + (edges - rows)[:, None] * block[rows]
+        means[:, left : left + _COLUMNS] = np.diff(until_edges, axis=0) * (size / count)
+    return means
 
 
 def scale(array: Array, *, short_side: int | None = None, width: int | None = None) -> Array:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
-from cyclegan.images.codecs import read_image
+from cyclegan.images.codecs import load_raster
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.resizing import resize
 from cyclegan.system.prefetch import num_cores, prefetch
@@ -34,7 +34,7 @@ def read_thumbnails(
     end = time.monotonic() + max_seconds
 
     def read(path: Path) -> FloatArray:
-        array = read_image(path, image_format.channels, min_side=_DECODED)
+        array = load_raster(path, image_format.channels, image_format, min_side=_DECODED).values
         return to_unit(make_thumbnail(array), str(array.dtype), image_format.low, image_format.high)
 
     readable: list[Path] = []

@@ -10,6 +10,7 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from cyclegan.errors import InputError
 from cyclegan.images import Array, pillow
 from cyclegan.images.formats import Header
+from cyclegan.images.limits import check_pixels
 from cyclegan.images.raster import Mask, Metadata, Raster, Tag
 from cyclegan.images.tiff_tags import GDAL_NODATA, MIN_IS_WHITE, PALETTE, TiffLayout, TiffPage, invert, read_layout
 
@@ -24,6 +25,7 @@ def read(path: Path) -> Raster:
     """
     layout = read_layout(path)
     first = layout.pages[0]
+    _check_size(first, len(layout.pages))
     if len(layout.pages) > 1:
         if any(page.samples > 1 for page in layout.pages):
             raise InputError(f"{path} has {len(layout.pages)} pages; choose one with --page, such as --page 1.")
@@ -38,8 +40,14 @@ def read_page(path: Path, page: str) -> Raster:
     count = len(layout.pages)
     if not page.isdigit() or not 1 <= int(page) <= count:
         raise InputError(f"{path} has {count} page{'s' if count != 1 else ''}, and page {page} is asked for.")
+    _check_size(layout.pages[int(page) - 1])
     with TiffFile(path, layout) as file:
         return file.read(layout.pages[int(page) - 1])
+
+
+def _check_size(page: TiffPage, count: int = 1) -> None:
+    itemsize = np.dtype(page.dtype or "uint16").itemsize
+    check_pixels(page.height, page.width, count * page.samples * itemsize)
 
 
 class TiffFile:

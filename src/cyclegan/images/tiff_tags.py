@@ -1,5 +1,6 @@
 """What a TIFF says about itself, from its tags alone: its pages, how their samples are stored, and its metadata."""
 
+import io
 import math
 from contextlib import suppress
 from dataclasses import dataclass
@@ -63,16 +64,27 @@ class TiffPage:
 
 @dataclass(frozen=True)
 class TiffLayout:
-    """The pages of a file, without the reduced copies that are its overviews. masks: positions of its mask pages."""
+    """The pages of a file, without the reduced copies that are its overviews. masks: positions of its mask pages.
+
+    is_whole: whether the chain of pages leads to its end; if not, more pages are missing.
+    """
 
     pages: tuple[TiffPage, ...]
     masks: tuple[int, ...]
+    is_whole: bool = True
 
 
-def read_layout(path: Path) -> TiffLayout:
-    """The pages of a file by their tags. Raises an error of any kind for a file that is no TIFF or is damaged."""
-    pages, masks = [], []
+def read_layout(path: Path, *, may_be_cut: bool = False) -> TiffLayout:
+    """The pages of a file by their tags. Raises an error of any kind for a file that is no TIFF or is damaged.
+
+    may_be_cut: no error if only later pages are missing, because the end of the file is.
+    """
+    pages: list[TiffPage] = []
+    masks: list[int] = []
+    is_whole = True
     with path.open("rb") as file:
+        size = file.seek(0, io.SEEK_END)
+        file.seek(0)
         header = file.read(8)
         if header[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
             raise ValueError("it is no TIFF")
@@ -85,7 +97,15 @@ def read_layout(path: Path) -> TiffLayout:
                 break
             seen.add(tags.next)
             file.seek(tags.next)
-            tags.load(file)
+            # Where the end is missing, Pillow warns and gives no tags.
+            is_there = tags.next + 2 <= size
+            if is_there:
+                tags.load(file)
+            if not is_there or 257 not in tags:
+                if not (may_be_cut and pages):
+                    raise ValueError(f"its end is missing, with the tags of page {position + 1}")
+                is_whole = False
+                break
             kind = int(tags.get(254, 0))
             if kind & 4:
                 masks.append(position)
@@ -93,7 +113,7 @@ def read_layout(path: Path) -> TiffLayout:
                 pages.append(_page_of(tags, position))
     if not pages:
         raise ValueError("it holds no page")
-    return TiffLayout(tuple(pages), tuple(masks))
+    return TiffLayout(tuple(pages), tuple(masks), is_whole)
 
 
 def _page_of(tags: ImageFileDirectory_v2, position: int) -> TiffPage:

@@ -10,6 +10,8 @@ from rich.progress import Progress
 from cyclegan.config import TrainConfig
 from cyclegan.data.domains import Folders, find_folders, holds_domains
 from cyclegan.errors import InputError
+from cyclegan.images.limits import pixel_limit
+from cyclegan.images.remote import local_copy
 from cyclegan.inspection.advice import Advice, advise
 from cyclegan.inspection.duplicates import Copies, Fingerprints, find_copies
 from cyclegan.inspection.run_summary import RunSummary, summarise_run
@@ -60,34 +62,42 @@ def inspect_folders(
     *,
     test_a: str | Path | None = None,
     test_b: str | Path | None = None,
+    max_pixels: int | None = None,
     quiet: bool = False,
 ) -> Inspection:
     """Inspect folders of images, or a run directory and the folders that it was trained on.
 
     a: a folder, one root that holds trainA and trainB, or a run directory. b: the folder of the other domain.
-    test_a, test_b: folders of test images. Progress goes to stderr. Raises InputError for a folder that is missing or
+    test_a, test_b: folders of test images. max_pixels: largest number of pixels of an image (default: that of the run,
+    else 2^30). Progress goes to stderr. Raises InputError for a folder that is missing or
     holds no readable images; for a run, `run.missing` says so instead.
     """
     path, quiet = check_path("a", a), check_bool("quiet", quiet)
     named = (("b", b), ("test_a", test_a), ("test_b", test_b))
     others = [check_path(name, folder) if folder is not None else None for name, folder in named]
+    note = make_console(stderr=True, quiet=quiet).print
+    path, others = local_copy(path, note), [folder and local_copy(folder, note) for folder in others]
     is_model = (path / "model" / "config.json").is_file() or (path / "config.json").is_file()
     if is_model and (run := run_of(path)) is not None:
         path = run  # a checkpoint stands for its run
     if path.is_dir() and (config := read_run_config(path)) is not None:
         if any(others):
             raise InputError(f"{path} is a run directory, which names its folders itself; give it alone.")
-        return _inspect_run(path, config, quiet)
+        with pixel_limit(config.data.max_pixels if max_pixels is None else max_pixels):
+            return _inspect_run(path, config, quiet)
     for folder in (path, *others):
         if folder is not None:
             check_folder(folder)
     if b is not None or holds_domains(path):
-        return _inspect(_by_name(find_folders(path, *others)), TrainConfig(), quiet)
+        with pixel_limit(max_pixels):
+            return _inspect(_by_name(find_folders(path, *others)), TrainConfig(), quiet)
     if test_b is not None:
         raise InputError(
             f"--test-b {test_b} is for a domain B, which was not given; give two folders, or use --test-a."
         )
-    return _inspect({"A": path, **({"test A": Path(test_a)} if test_a is not None else {})}, TrainConfig(), quiet)
+    test = others[1]
+    with pixel_limit(max_pixels):
+        return _inspect({"A": path, **({"test A": test} if test is not None else {})}, TrainConfig(), quiet)
 
 
 def _inspect_run(path: Path, config: TrainConfig, quiet: bool) -> Inspection:
@@ -95,7 +105,9 @@ def _inspect_run(path: Path, config: TrainConfig, quiet: bool) -> Inspection:
     try:
         if config.a is None:
             raise InputError("Its configuration names no folder.")
-        folders = find_folders(config.a, config.b, config.test_a, config.test_b)
+        note = make_console(stderr=True, quiet=quiet).print
+        given = config.a, config.b, config.test_a, config.test_b
+        folders = find_folders(*(place and local_copy(place, note) for place in given))  # type: ignore[arg-type]
         return replace(_inspect(_by_name(folders), config, quiet), run=run)
     except InputError as error:
         where = " and ".join(str(folder) for folder in (config.a, config.b) if folder is not None)
@@ -116,7 +128,8 @@ def _inspect(places: dict[str, Path], config: TrainConfig, quiet: bool) -> Inspe
     with _progress(quiet) as task:
         for name, place in places.items():
             of = name.removeprefix("test ")
-            folders[name], prints[name] = survey_folder(place, ranges[of], task(f"Reading {name}"))
+            reading = config.data.reading(of)
+            folders[name], prints[name] = survey_folder(place, ranges[of], task(f"Reading {name}"), reading=reading)
             if folders[name].middle is not None:  # test images are shown in the range of the training images
                 ranges[of] = (folders[name].low, folders[name].high)
         pairs = [(name, name) for name in prints] + [(x, y) for x, y in _BORDERS if x in prints and y in prints]

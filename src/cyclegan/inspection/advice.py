@@ -36,7 +36,7 @@ MUCH_LARGER = 2.5
 OTHER_SCALE = 2.0
 
 Topic = Literal[
-    "files", "types", "channels", "range", "size", "scale", "shape", "count", "copies", "colour", "distance"
+    "files", "types", "channels", "range", "holes", "size", "scale", "shape", "count", "copies", "colour", "distance"
 ]
 
 Folders = Mapping[str, FolderReport]
@@ -61,12 +61,13 @@ def advise(
     domains = {name: folders[name] for name in ("A", "B") if name in folders}
     given = [
         *_files(folders),
+        *_holes(folders),
         *_copies(folders, copies),
         *_count(domains),
         *_channels(domains, config),
         *_size(domains, config),
-        *_colour(domains),
-        *_distance(distance),
+        *_colour({name: folder for name, folder in domains.items() if folder.suspect is None}),
+        *_distance(None if any(folder.suspect for folder in domains.values()) else distance),
     ]
     return tuple(sorted(given, key=lambda advice: not advice.problem))
 
@@ -78,6 +79,11 @@ def listed(counts: Mapping[str, int]) -> str:
 
 def _images(count: int) -> str:
     return f"{count} image{'s' if count != 1 else ''}"
+
+
+def percent(share: float) -> str:
+    """A share in percent; a small one with a digit that is not 0."""
+    return f"{share:.0%}" if share >= 0.1 else f"{share:.1%}" if share >= 0.001 else "under 0.1%"
 
 
 # ---- files and types
@@ -114,6 +120,32 @@ def _files(folders: Folders) -> Iterator[Advice]:
             )
 
 
+def _holes(folders: Folders) -> Iterator[Advice]:
+    for name, folder in folders.items():
+        holes, suspect, letter = folder.holes, folder.suspect, name[-1].lower()
+        if holes is not None:
+            text = (
+                f"{holes.num_images} of the {_images(len(folder))} of {name} "
+                f"{'has' if holes.num_images == 1 else 'have'} holes, {percent(holes.share)} of all pixels, marked by "
+                f"{' and '.join(holes.marked)}. They count in no number here, and training and scores leave them out."
+            )
+            if holes.num_mostly_hole:
+                text += f" In {_images(holes.num_mostly_hole)} more than half is hole; crops like that are not used."
+            if any(marked.startswith("no data") for marked in holes.marked):
+                text += f" To take all numbers for values, pass --nodata-{letter} none."
+            if "transparent pixels" in holes.marked:
+                text += f" --background-{letter} white puts a colour behind transparent pixels instead."
+            yield Advice("holes", text, problem=holes.num_mostly_hole > 0)
+        if suspect is not None:
+            yield Advice(
+                "holes",
+                f"{percent(suspect.share)} of the values of {name} are {suspect.value:.9g}, and all others lie from "
+                f"{suspect.low:g} to {suspect.high:g}. If it marks pixels without a value, pass "
+                f"--nodata-{letter}={suspect.value:.9g}; else the range of training is {folder.low:g} to "
+                f"{folder.high:g}.",
+            )
+
+
 def _channels(domains: Folders, config: TrainConfig) -> Iterator[Advice]:
     settings = {
         "A": (config.model.channels_a, config.data.range_a),
@@ -146,7 +178,7 @@ def _channels(domains: Folders, config: TrainConfig) -> Iterator[Advice]:
                 f"{name} will learn to make such images too.",
                 problem=False,
             )
-        if folder.middle is not None:
+        if folder.middle is not None and folder.suspect is None:
             yield _value_range(name, folder, folder.middle, is_given=given_range is not None)
 
 
@@ -263,6 +295,8 @@ def _size(domains: Folders, config: TrainConfig) -> Iterator[Advice]:
 
 
 def _colour(domains: Folders) -> Iterator[Advice]:
+    if not domains:
+        return
     for name, folder in domains.items():
         if folder.colour.contrast < FLAT:
             yield Advice(

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,17 +13,22 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from cyclegan.config import Reading
+from cyclegan.data.preprocessing import LEAST_VALID
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
-from cyclegan.images.codecs import probe_image, read_image
-from cyclegan.images.drawing import displayable
+from cyclegan.images.codecs import load_raster, probe_image
+from cyclegan.images.drawing import displayable, mark_holes
 from cyclegan.images.file_formats import image_suffixes
 from cyclegan.images.file_list import evenly_spaced, list_images
-from cyclegan.images.formats import ImageFormat
-from cyclegan.images.identical import equal_files
-from cyclegan.images.resizing import resize
+from cyclegan.images.formats import Header, ImageFormat
+from cyclegan.images.identical import equal_files, file_bytes
+from cyclegan.images.limits import without_pixel_limit
+from cyclegan.images.pages import is_folder, local_file
+from cyclegan.images.raster import Mask, Raster
+from cyclegan.images.resizing import resize, resize_mask
 from cyclegan.images.tensors import to_tensor
-from cyclegan.images.thumbnails import THUMBNAIL, make_thumbnail, three_channels, to_unit
+from cyclegan.images.thumbnails import THUMBNAIL, FloatArray, make_thumbnail, three_channels, to_unit
 from cyclegan.inspection.duplicates import Fingerprints
 from cyclegan.metrics.features import FeatureInfo, FeatureNetwork
 from cyclegan.metrics.functions import kernel_distance
@@ -40,8 +45,14 @@ _FEWEST_FEATURES, _MOST_FEATURES = 10, 100
 # Pictures whose channels differ by less everywhere have no visible colour: two steps of 8 bits.
 _NO_COLOUR = 2 / 255
 
+# Least share of samples that a value needs to be suspected of marking holes.
+_LEAST_SUSPECT = 0.005
+
 # Files whose thumbnails and samples are converted to 0..1 at once.
 _BLOCK = 2048
+
+# Everything as the file says.
+_AS_IT_IS = Reading()
 
 # Called with how many files are done and how many there are.
 OnFile = Callable[[int, int], None]
@@ -74,12 +85,40 @@ class Colour:
 
 
 @dataclass(frozen=True)
+class Holes:
+    """Pixels without a value: "no data", NaN, transparent or masked out.
+
+    num_images: images that have some. num_mostly_hole: of these, images with values in less than half of their pixels.
+    share: of all pixels of the folder. marked: what marks them, and in how many images.
+    """
+
+    num_images: int
+    num_mostly_hole: int
+    share: float
+    marked: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A value that may mark holes although no file says so: an extreme far from all others, in many pixels.
+
+    share: of the sampled values. low, high: the extremes of all others.
+    """
+
+    value: float
+    share: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class FolderReport:
     """One folder. files: those that can be decoded, relative to `root`. unreadable: file and reason of the others.
 
     formats, kinds, dtypes: how many files are what. deep_channels: channels of the files that are not 8-bit pictures,
     whose channels cannot be converted. num_grey: pictures without colour. low, high: the values that count as black
-    and white here. middle: what 99.8 % of the values lie within; None for 8-bit files alone.
+    and white here. middle: what 99.8 % of the values lie within; None for 8-bit files alone. reading: how the files
+    were read. holes: None if there are none; they are in no other number. suspect: None if there is none.
     """
 
     root: Path
@@ -102,6 +141,9 @@ class FolderReport:
     high: float
     middle: tuple[float, float] | None
     colour: Colour
+    reading: Reading = _AS_IT_IS
+    holes: Holes | None = None
+    suspect: Suspect | None = None
 
     def __len__(self) -> int:
         return len(self.files)
@@ -127,7 +169,11 @@ class Distance:
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """Data kept of one file. thumbnail, samples: (16, 16, 3) in the file's own values."""
+    """Data kept of one file. thumbnail, samples: (16, 16, 3) in the file's own values.
+
+    valid: (2, 16, 16), False where the thumbnail and the samples lie in holes, with `hole_share` of all pixels;
+    `marked_by`: what marks these. low, high: infinite if no pixel has a value.
+    """
 
     file: Path
     num_bytes: int
@@ -142,20 +188,29 @@ class _Seen:
     samples: Array
     low: float
     high: float
+    valid: Mask | None = None
+    hole_share: float = 0.0
+    marked_by: str = ""
 
 
 def survey_folder(
-    root: Path, value_range: tuple[float, float] | None = None, on_file: OnFile = lambda *_: None
+    root: Path,
+    value_range: tuple[float, float] | None = None,
+    on_file: OnFile = lambda *_: None,
+    *,
+    reading: Reading = _AS_IT_IS,
 ) -> tuple[FolderReport, Fingerprints]:
     """Decode every image below a folder, also in subfolders, a few at a time, and summarise them.
 
     value_range: values that count as black and white in files that are not 8-bit; default: the extremes of the folder.
+    reading: how files are read, as in training.
     Of files with the same bytes only the first is decoded. Memory: the images that are being decoded, and for each file
     a path, a thumbnail and samples, under 5 KB of 8-bit files. Raises InputError for a folder without
     readable images.
     """
     check_folder(root)
-    paths, ignored = list_images(root), _ignored(root)
+    paths = list_images(root)
+    ignored = paths.left_out
     if not paths:
         there = ", ".join(f"{count} of type {suffix}" for suffix, count in ignored.items())
         instead = f" (but {there})" if there else ""
@@ -170,7 +225,7 @@ def survey_folder(
         # Another suffix may be decoded in another way.
         if first is not None and first.file.suffix == path.suffix:
             return replace(first, file=path.relative_to(root))
-        return _look(path, root)
+        return _look(path, root, reading)
 
     num_threads = min(4, num_cores())  # decoders release Python's lock
     ahead = prefetch(look, range(len(paths)), num_threads=num_threads, max_items=2 * num_threads)
@@ -187,41 +242,34 @@ def survey_folder(
         raise InputError(
             f"None of the {len(paths)} images in {root} can be read; the first is {printable(name)}: {reason}"
         )
-    return _summarise(root, seen, tuple(unreadable), ignored, value_range)
+    return _summarise(root, seen, tuple(unreadable), ignored, value_range, reading)
 
 
 def check_folder(path: Path) -> None:
     """Raises InputError if the folder is missing or a file."""
-    if not path.is_dir():
+    if not is_folder(path):
         what = f"{path} is a file" if path.exists() else f"There is no folder {path}"
-        raise InputError(f"{what}; expected a folder of images.")
+        raise InputError(f"{what}; expected a folder of images, or a zip of them.")
 
 
-def _ignored(root: Path) -> dict[str, int]:
-    """Suffixes of the files that are not images, without hidden ones."""
-    return _count(
-        path.suffix.lower() or "no suffix"
-        for path in root.rglob("*")
-        if path.suffix.lower() not in image_suffixes()
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        and path.is_file()
-    )
-
-
-def _look(path: Path, root: Path) -> _Seen:
+def _look(path: Path, root: Path, reading: Reading) -> _Seen:
     header = probe_image(path)
-    dtype, deep_channels = header.dtype, header.channels
-    array = read_image(path, deep_channels or 3)
+    dtype, deep_channels = header.dtype, _deep_channels(header, reading)
+    raster = load_raster(path, deep_channels or 3, reading)
+    array, valid = raster.values, raster.valid
     file_format, mode = _name_format(path)
     height, width = array.shape[:2]
     # With the shape: the same bytes in another shape are another image.
     digest = hashlib.blake2b(f"{array.shape} {array.dtype}".encode(), digest_size=16)
     digest.update(np.ascontiguousarray(array).data)
+    if valid is not None:
+        digest.update(np.ascontiguousarray(valid).data)
     rows, columns = ((np.arange(THUMBNAIL) + 0.5) * side / THUMBNAIL for side in (height, width))
+    places = rows.astype(int)[:, None], columns.astype(int)
     visible = three_channels(array)
-    return _Seen(
+    seen = _Seen(
         file=path.relative_to(root),
-        num_bytes=path.stat().st_size,
+        num_bytes=file_bytes(path) or 0,
         width=width,
         height=height,
         dtype=dtype,
@@ -230,18 +278,46 @@ def _look(path: Path, root: Path) -> _Seen:
         deep_channels=deep_channels,
         digest=digest.digest(),
         thumbnail=make_thumbnail(visible),
-        samples=visible[rows.astype(int)[:, None], columns.astype(int)].copy(),
+        samples=visible[places].copy(),
         low=float(array.min()) if dtype != "uint8" else 0.0,
         high=float(array.max()) if dtype != "uint8" else 255.0,
     )
+    if valid is None:
+        return seen
+    if dtype != "uint8":
+        inside = array[valid]
+        low, high = (float(inside.min()), float(inside.max())) if inside.size else (np.inf, -np.inf)
+        seen = replace(seen, low=low, high=high)
+    return replace(
+        seen,
+        valid=np.stack([resize_mask(valid, THUMBNAIL, THUMBNAIL), valid[places]]),
+        hole_share=1 - float(valid.mean()),
+        marked_by=_marked_by(raster),
+    )
+
+
+def _deep_channels(header: Header, reading: Reading) -> int | None:
+    """Channels that a model would take of a file, without its transparency; None for an 8-bit picture."""
+    if reading.bands is not None:
+        return len(reading.band_names)
+    return None if header.channels is None else header.channels - header.has_alpha
+
+
+def _marked_by(raster: Raster) -> str:
+    nodata = raster.metadata.nodata
+    if nodata is not None and not np.isnan(nodata):
+        return f"no data {nodata:.9g}"
+    if raster.alpha is not None:
+        return "transparent pixels"
+    return "NaN" if raster.values.dtype.kind == "f" else "a mask"
 
 
 def _name_format(path: Path) -> tuple[str, str]:
     """Format and mode by the content of the file; the suffix for a format that Pillow does not read."""
     try:
-        with Image.open(path) as picture:
+        with local_file(path) as (file, _), without_pixel_limit(), Image.open(file) as picture:
             return picture.format or path.suffix, picture.mode
-    except OSError:
+    except (OSError, UnreadableError):
         return path.suffix[1:].upper(), ""
 
 
@@ -251,14 +327,21 @@ def _summarise(
     unreadable: tuple[tuple[Path, str], ...],
     ignored: dict[str, int],
     value_range: tuple[float, float] | None,
+    reading: Reading,
 ) -> tuple[FolderReport, Fingerprints]:
     deep = [image for image in seen if image.dtype != "uint8"]
-    low, high, middle = 0.0, 255.0, None
+    low, high, middle, suspect = 0.0, 255.0, None, None
+    if all(image.hole_share == 1 for image in seen):
+        raise InputError(f"All pixels of the {len(seen)} images in {root} are holes (no data); nothing is left.")
     if deep:
-        low, high = value_range or (min(image.low for image in deep), max(image.high for image in deep))
-        values = np.concatenate([image.samples.ravel() for image in deep])
-        bottom, top = np.quantile(values, [0.001, 0.999])
-        middle = (float(bottom), float(top))
+        extremes = min(image.low for image in deep), max(image.high for image in deep)
+        low, high = value_range or extremes
+        samples = (image.samples if image.valid is None else image.samples[image.valid[1]] for image in deep)
+        values = np.concatenate([found.ravel() for found in samples])
+        if values.size:  # else all valid pixels lie between the samples
+            bottom, top = np.quantile(values, [0.001, 0.999])
+            middle = (float(bottom), float(top))
+            suspect = _suspected(values, *extremes)
 
     thumbnails, num_grey, colour = _averages(seen, low, high)
     sizes = Counter((image.width, image.height) for image in seen)
@@ -286,6 +369,9 @@ def _summarise(
         high=high,
         middle=middle,
         colour=colour,
+        reading=reading,
+        holes=_holes(seen),
+        suspect=suspect,
     )
     return report, Fingerprints(report.files, tuple(image.digest for image in seen), thumbnails)
 
@@ -295,11 +381,37 @@ def _count(names: Iterable[str]) -> dict[str, int]:
     return dict(Counter(names).most_common())
 
 
+def _holes(seen: list[_Seen]) -> Holes | None:
+    found = [image for image in seen if image.valid is not None]
+    if not found:
+        return None
+    missing = sum(image.hole_share * image.width * image.height for image in found)
+    share = missing / sum(image.width * image.height for image in seen)
+    num_mostly_hole = sum(1 - image.hole_share < LEAST_VALID for image in found)
+    return Holes(len(found), num_mostly_hole, share, _count(image.marked_by for image in found))
+
+
+def _suspected(values: Array, low: float, high: float) -> Suspect | None:
+    """An extreme of a folder that may mark holes. values: samples of all images."""
+    for extreme in (low, high):
+        marked = values == extreme
+        others = values[~marked].astype(np.float64)
+        share = float(marked.mean())
+        if share < _LEAST_SUSPECT or not others.size:
+            continue
+        bottom, top = float(others.min()), float(others.max())
+        gap = bottom - extreme if extreme == low else extreme - top
+        if gap > top - bottom > 0:
+            return Suspect(extreme, share, bottom, top)
+    return None
+
+
 def _averages(seen: list[_Seen], low: float, high: float) -> tuple[NDArray[np.uint16], int, Colour]:
     """All thumbnails, how many are without colour, and the averages, some files at a time. low, high: as reported."""
     all_thumbnails = np.empty((len(seen), THUMBNAIL, THUMBNAIL, 3), np.uint16)
     num_grey, brightness, contrast, saturation, channels = 0, 0.0, 0.0, 0.0, np.zeros(3)
-    histograms = np.zeros((2, BINS))
+    histograms, num_samples = np.zeros((2, BINS)), 0
+    num_counted = sum(_is_counted(image) for image in seen)
     for start in range(0, len(seen), _BLOCK):
         block = seen[start : start + _BLOCK]
         thumbnails = np.stack([to_unit(image.thumbnail, image.dtype, low, high) for image in block])
@@ -308,34 +420,58 @@ def _averages(seen: list[_Seen], low: float, high: float) -> tuple[NDArray[np.ui
         num_grey += int(((thumbnails.max(3) - thumbnails.min(3)).max((1, 2)) < _NO_COLOUR).sum())
         luma = samples @ np.array([0.299, 0.587, 0.114], np.float32)
         spread = samples.max(3) - samples.min(3)
-        share = len(block) / len(seen)
-        brightness += share * float(luma.mean())
-        contrast += share * float(luma.std((1, 2)).mean())
-        saturation += share * float(spread.mean())
-        channels += share * thumbnails.mean((0, 1, 2))
-        histograms += [np.histogram(values, BINS, (0, 1))[0] for values in (luma, spread)]
+        for bright, spreads, colours in _without_holes(block, luma, spread, thumbnails):
+            share = len(bright) / num_counted
+            brightness += share * float(bright.mean())
+            contrast += share * float(bright.std(tuple(range(1, bright.ndim))).mean())
+            saturation += share * float(spreads.mean())
+            channels += share * colours.mean(tuple(range(colours.ndim - 1)))
+            histograms += [np.histogram(values, BINS, (0, 1))[0] for values in (bright, spreads)]
+            num_samples += bright.size
     red, green, blue = channels.tolist()
-    shares = [tuple(row) for row in (histograms / (len(seen) * THUMBNAIL * THUMBNAIL)).tolist()]
+    shares = [tuple(row) for row in (histograms / max(num_samples, 1)).tolist()]
     return all_thumbnails, num_grey, Colour(brightness, contrast, saturation, (red, green, blue), *shares)
 
 
+def _is_counted(image: _Seen) -> bool:
+    """Whether an image has any value where it is looked at. Such images count alike."""
+    return image.valid is None or bool(image.valid.any((1, 2)).all())
+
+
+def _without_holes(
+    block: list[_Seen], luma: FloatArray, spread: FloatArray, thumbnails: FloatArray
+) -> Iterator[tuple[FloatArray, FloatArray, FloatArray]]:
+    """The brightness, the spread and the colours of images: of all without holes at once, of others one by one."""
+    plain = np.array([image.valid is None for image in block])
+    if plain.any():
+        yield luma[plain], spread[plain], thumbnails[plain]
+    for index in np.flatnonzero(~plain).tolist():
+        valid = block[index].valid
+        if valid is not None and _is_counted(block[index]):
+            yield luma[index][valid[1]][None], spread[index][valid[1]][None], thumbnails[index][valid[0]][None]
+
+
 def picture(report: FolderReport, file: Path) -> Image.Image:
-    """One image of a folder as 8-bit RGB for display.
+    """One image of a folder as 8-bit RGB for display, with its holes marked.
 
     Raises UnreadableError or InputError if it can no longer be read.
     """
-    return displayable(_tensor(report, file))
+    raster = _read(report, file)
+    mask = None if raster.valid is None else torch.from_numpy(np.array(raster.valid))
+    return displayable(mark_holes(_tensor(report, raster.values), mask))
 
 
-def _tensor(report: FolderReport, file: Path, side: int | None = None) -> Tensor:
-    """(3, H, W) in [-1, 1]; resized to a square if a side is given."""
+def _read(report: FolderReport, file: Path) -> Raster:
     path = report.root / file
-    header = probe_image(path)
-    dtype, deep_channels = header.dtype, header.channels
-    array = three_channels(read_image(path, deep_channels or 3))
+    return load_raster(path, _deep_channels(probe_image(path), report.reading) or 3, report.reading)
+
+
+def _tensor(report: FolderReport, values: Array, side: int | None = None) -> Tensor:
+    """(3, H, W) in [-1, 1]; resized to a square if a side is given."""
+    array = three_channels(values)
+    low, high = (0.0, 255.0) if array.dtype == np.uint8 else (report.low, report.high)
     if side is not None:
         array = resize(array, side, side)
-    low, high = (0.0, 255.0) if dtype == "uint8" else (report.low, report.high)
     high = high if low < high else low + 1
     return to_tensor(array, ImageFormat(channels=3, low=low, high=high))
 
@@ -352,7 +488,9 @@ def domain_distance(a: FolderReport, b: FolderReport, on_file: OnFile = lambda *
         chosen += [(1, b, file) for file in evenly_spaced(b.files, _MOST_FEATURES)]
         for done, (domain, report, file) in enumerate(chosen, 1):
             with suppress(UnreadableError, InputError):  # a file that was removed meanwhile
-                features[domain].append(network(_tensor(report, file, network.info.input_pixels)[None]))
+                features[domain].append(
+                    network(_tensor(report, _read(report, file).values, network.info.input_pixels)[None])
+                )
             on_file(done, len(chosen))
     if min(map(len, features)) < _FEWEST_FEATURES:
         raise InputError(f"The domains are not compared by features, which takes {_FEWEST_FEATURES} images of each.")

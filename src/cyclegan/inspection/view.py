@@ -12,7 +12,7 @@ from cyclegan._version import __version__
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.file_list import evenly_spaced
 from cyclegan.inspection import Inspection
-from cyclegan.inspection.advice import listed
+from cyclegan.inspection.advice import listed, percent
 from cyclegan.inspection.duplicates import Copies, Copy
 from cyclegan.inspection.run_summary import RunSummary
 from cyclegan.inspection.survey import BINS, Distance, FolderReport, picture
@@ -113,6 +113,7 @@ def _facts(folders: Mapping[str, FolderReport]) -> Iterator[list[str]]:
         "format": lambda folder: _counts(folder.formats),
         "pixels": lambda folder: _counts(folder.kinds),
         "values": lambda folder: f"{folder.low:g} to {folder.high:g}",
+        "holes": _holes,
         "usual size": _usual_size,
         "smallest": lambda folder: f"{folder.smallest.width}x{folder.smallest.height}",
         "largest": lambda folder: f"{folder.largest.width}x{folder.largest.height}",
@@ -127,6 +128,7 @@ def _facts(folders: Mapping[str, FolderReport]) -> Iterator[list[str]]:
         "cannot be read": any(folder.unreadable for folder in found),
         "other files": any(folder.ignored for folder in found),
         "values": any(folder.middle is not None for folder in found),
+        "holes": any(folder.holes is not None for folder in found),
     }
     for label, cell in rows.items():
         if is_shown.get(label, True):
@@ -142,6 +144,11 @@ def _bytes(count: int) -> str:
         if count >= size:
             return f"{count / size:.1f} {unit}"
     return f"{count / 1e3:.0f} kB"
+
+
+def _holes(folder: FolderReport) -> str:
+    holes = folder.holes
+    return "none" if holes is None else f"{percent(holes.share)} ({_counts(holes.marked)})"
 
 
 def _usual_size(folder: FolderReport) -> str:

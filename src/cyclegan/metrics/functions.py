@@ -1,5 +1,7 @@
 """Scores of images and of sets of features, as pure functions. Images are (C, H, W) tensors in [-1, 1].
 
+mask: (H, W), bool, False in holes, where no value counts; at least one pixel is valid. Default: all are.
+
 Distances of sets: KID of Binkowski et al. 2018 ("Demystifying MMD GANs", section 3) and the Frechet distance of Heusel
 et al. 2017 (equation 6), on any features.
 """
@@ -23,27 +25,45 @@ MS_SSIM_SMALLEST = 16 * SSIM_WINDOW
 MAX_PSNR = 100.0
 
 
-def l1(image: Tensor, truth: Tensor) -> float:
+def l1(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> float:
     """Mean absolute difference; 0 is equal, 2 is black against white."""
-    return float((image - truth).abs().mean())
+    return float(_valid((image - truth).abs(), mask).mean())
 
 
-def psnr(image: Tensor, truth: Tensor) -> float:
+def psnr(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> float:
     """Peak signal-to-noise ratio in dB, at most MAX_PSNR, which is that of equal images."""
-    error = float(torch.mean((image.double() - truth.double()).square()))
+    error = float(torch.mean(_valid((image.double() - truth.double()).square(), mask)))
     return min(10 * math.log10(4 / error), MAX_PSNR) if error > 0 else MAX_PSNR
 
 
-def ssim(image: Tensor, truth: Tensor) -> float:
+def _valid(values: Tensor, mask: Tensor | None) -> Tensor:
+    """The values, (..., H, W), at valid pixels."""
+    return values if mask is None else values[..., mask]
+
+
+def ssim(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> float | None:
     """Structural similarity (Wang et al. 2004), mean over pixels and channels; 1 is equal. Needs sides of SSIM_WINDOW.
 
-    At the border the window sees mirrored pixels, as in torchmetrics; scikit-image leaves these five pixels out.
+    At the border the window sees mirrored pixels, as in torchmetrics; scikit-image leaves these five pixels out. With
+    holes, the mean is over pixels whose window is valid; None if there is none.
     """
     from torchmetrics.functional.image import structural_similarity_index_measure
 
-    value = structural_similarity_index_measure(_unit(image), _unit(truth), data_range=1.0)
-    assert isinstance(value, Tensor)
-    return float(value)
+    if mask is None:
+        value = structural_similarity_index_measure(_unit(image), _unit(truth), data_range=1.0)
+        assert isinstance(value, Tensor)
+        return float(value)
+    mask = _whole_windows(mask, SSIM_WINDOW // 2)
+    if not mask.any():
+        return None
+    _, local = structural_similarity_index_measure(_unit(image), _unit(truth), data_range=1.0, return_full_image=True)
+    return float(local[..., mask].mean())
+
+
+def _whole_windows(mask: Tensor, reach: int) -> Tensor:
+    """(H, W): where all pixels up to `reach` away, as far as they are in the image, are valid."""
+    holes = (~mask)[None].float()
+    return functional.max_pool2d(holes, 2 * reach + 1, 1, reach)[0] == 0
 
 
 def ms_ssim(image: Tensor, truth: Tensor) -> float:
@@ -73,15 +93,19 @@ def correlation(x: Tensor, y: Tensor) -> float | None:
     return float((x * y).sum()) / scale if scale > 1e-6 * x.numel() else None
 
 
-def edge_correlation(image: Tensor, other: Tensor) -> float | None:
+def edge_correlation(image: Tensor, other: Tensor, mask: Tensor | None = None) -> float | None:
     """Correlation of the strength of edges (Sobel) in the brightness of two images of one size.
 
     1: edges at the same places, in any colours and with either side the brighter one; 0: unrelated. None if an image
-    has no edges or is smaller than 3x3.
+    has no edges or is smaller than 3x3, or if no 3x3 pixels are valid.
     """
     if min(image.shape[1:]) < 3:
         return None
-    return correlation(_edges(luma(image)), _edges(luma(other)))
+    if mask is not None:
+        mask = _whole_windows(mask, 1)[1:-1, 1:-1]
+        if not mask.any():
+            return None
+    return correlation(_valid(_edges(luma(image)), mask), _valid(_edges(luma(other)), mask))
 
 
 def _edges(plane: Tensor) -> Tensor:
@@ -91,12 +115,12 @@ def _edges(plane: Tensor) -> Tensor:
     return gradient.square().sum(1).sqrt()
 
 
-def colour_difference(image: Tensor, truth: Tensor) -> float:
+def colour_difference(image: Tensor, truth: Tensor, mask: Tensor | None = None) -> float:
     """Mean CIE76 colour difference of two sRGB images: 2.3 is just noticeable, 100 is black to white.
 
     image, truth: three channels. Source: CIE 15; Mahy et al. 1994 for the threshold.
     """
-    return float((_to_lab(image) - _to_lab(truth)).square().sum(0).sqrt().mean())
+    return float(_valid((_to_lab(image) - _to_lab(truth)).square().sum(0).sqrt(), mask).mean())
 
 
 def _to_lab(image: Tensor) -> Tensor:

@@ -7,8 +7,10 @@ table in its order.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
+from types import MappingProxyType
 from typing import Literal, Protocol, get_args
 
+import torch
 from torch import Tensor
 
 from cyclegan.metrics import functions
@@ -52,7 +54,8 @@ class ImageMetric(Metric):
 
     measure: called with the pictures named by `compares`; None where an image has no such score. It runs wherever these
     pictures are known, and only for images with sides of at least `smallest_side` pixels. in_units: a difference in
-    [-1, 1], also given in the values of the files unless they are 8-bit.
+    [-1, 1], also given in the values of the files unless they are 8-bit. takes_mask: `measure` takes `mask`, see
+    `cyclegan.metrics.functions`; images with holes have no score by a metric that does not.
     """
 
     measure: Callable[..., float | None]
@@ -60,6 +63,7 @@ class ImageMetric(Metric):
     _: KW_ONLY
     smallest_side: int = 1
     in_units: bool = False
+    takes_mask: bool = False
 
     def __post_init__(self) -> None:
         for picture in self.compares:
@@ -119,6 +123,7 @@ METRICS: dict[str, Metric] = {
         functions.l1,
         ("cycled", "input"),
         in_training=True,
+        takes_mask=True,
     ),
     "cycle_noisy": ImageMetric(
         "cycle error with noise",
@@ -127,22 +132,27 @@ METRICS: dict[str, Metric] = {
         functions.l1,
         ("cycled_noisy", "input"),
         in_training=True,
+        takes_mask=True,
     ),
     "cycle_rise": ImageMetric(
         "rise of the cycle error by noise",
         "less",
         "A large rise: the translation hides what the way back needs in invisible detail.",
-        lambda noisy, cycled, image: functions.l1(noisy, image) - functions.l1(cycled, image),
+        lambda noisy, cycled, image, mask=None: functions.l1(noisy, image, mask) - functions.l1(cycled, image, mask),
         ("cycled_noisy", "cycled", "input"),
+        takes_mask=True,
         ranked=False,  # near 0 it is good on either side
     ),
     "ssim_input": ImageMetric(
         "SSIM with the input",
         "more",
         "Structural similarity of the brightness of input and output.",
-        lambda output, image: functions.ssim(functions.luma(output)[None], functions.luma(image)[None]),
+        lambda output, image, mask=None: functions.ssim(
+            functions.luma(output)[None], functions.luma(image)[None], mask
+        ),
         ("output", "input"),
         smallest_side=SSIM_WINDOW,
+        takes_mask=True,
     ),
     "edges": ImageMetric(
         "edges kept",
@@ -151,15 +161,35 @@ METRICS: dict[str, Metric] = {
         functions.edge_correlation,
         ("input", "output"),
         in_training=True,
+        takes_mask=True,
     ),
     "l1": ImageMetric(
-        "L1", "less", "Mean absolute difference from the truth in [-1, 1].", functions.l1, _TRUTH, in_units=True
+        "L1",
+        "less",
+        "Mean absolute difference from the truth in [-1, 1].",
+        functions.l1,
+        _TRUTH,
+        in_units=True,
+        takes_mask=True,
     ),
     "psnr": ImageMetric(
-        "PSNR", "more", "Peak signal-to-noise ratio to the truth.", functions.psnr, _TRUTH, digits=1, unit="dB"
+        "PSNR",
+        "more",
+        "Peak signal-to-noise ratio to the truth.",
+        functions.psnr,
+        _TRUTH,
+        digits=1,
+        unit="dB",
+        takes_mask=True,
     ),
     "ssim": ImageMetric(
-        "SSIM", "more", "Structural similarity to the truth.", functions.ssim, _TRUTH, smallest_side=SSIM_WINDOW
+        "SSIM",
+        "more",
+        "Structural similarity to the truth.",
+        functions.ssim,
+        _TRUTH,
+        smallest_side=SSIM_WINDOW,
+        takes_mask=True,
     ),
     "ms_ssim": ImageMetric(
         "MS-SSIM",
@@ -173,17 +203,27 @@ METRICS: dict[str, Metric] = {
         "colour error",
         "less",
         "Mean CIE76 difference from the truth; 2.3 is just visible.",
-        lambda output, truth: functions.colour_difference(output, truth) if truth.shape[0] == 3 else None,
+        lambda output, truth, mask=None: (
+            functions.colour_difference(output, truth, mask) if truth.shape[0] == 3 else None
+        ),
         _TRUTH,
         digits=1,
+        takes_mask=True,
     ),
 }
 
 
 def measure_image(
-    pictures: Mapping[str, Tensor], failures: dict[str, str], *, in_training: bool = False
+    pictures: Mapping[str, Tensor],
+    failures: dict[str, str],
+    *,
+    masks: Mapping[str, Tensor | None] = MappingProxyType({}),
+    in_training: bool = False,
 ) -> dict[str, float]:
     """All scores of one image whose pictures are known. in_training: only metrics that are computed in training.
+
+    masks: (H, W), bool, False in the holes of a picture; without one, or None, it has none. Pixels count that are valid
+    in all pictures that a metric compares.
 
     A metric that raises an error or whose value is not finite goes to `failures`, with the reason, and is not tried
     again, so that the other scores are kept.
@@ -195,8 +235,12 @@ def measure_image(
         compared = [pictures[picture] for picture in metric.compares if picture in pictures]
         if len(compared) < len(metric.compares) or min(compared[0].shape[1:]) < metric.smallest_side:
             continue
+        found = [mask for picture in metric.compares if (mask := masks.get(picture)) is not None]
+        mask = torch.stack(found).all(0) if found else None
+        if mask is not None and not (metric.takes_mask and mask.any()):
+            continue
         try:
-            value = metric.measure(*compared)
+            value = metric.measure(*compared) if mask is None else metric.measure(*compared, mask=mask)
             if value is not None:
                 scores[name] = finite(value)
         except Exception as error:

@@ -17,6 +17,7 @@ from cyclegan.data.domains import find_folders
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.file_list import evenly_spaced, list_images
 from cyclegan.images.formats import ImageFormat
+from cyclegan.images.pages import is_folder
 from cyclegan.networks import build_generator, count_parameters
 from cyclegan.publishing.facts import Subject, public_scores
 from cyclegan.publishing.markdown import Markdown, code, link, plain
@@ -187,7 +188,7 @@ def _data_rows(subject: Subject) -> list[list[str]]:
 
 
 def _count(folder: Path) -> str:
-    images = f": {len(list_images(folder)):,}" if folder.is_dir() else ""
+    images = f": {len(list_images(folder)):,}" if is_folder(folder) else ""
     return Markdown(code(folder.resolve().name) + images)
 
 

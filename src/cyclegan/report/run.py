@@ -365,4 +365,8 @@ def _how(run: _Run) -> Iterator[Section]:
 
     if log.unreadable:
         rows = [[f"{event.get('path')}\n{event.get('reason')}"] for event in log.unreadable]
-        yield Section("Files that could not be read", ["They were skipped."], [Table(["file"], rows)])
+        yield Section(
+            "Files that were left out",
+            ["They cannot be read, or differ from most images of their folder."],
+            [Table(["file"], rows)],
+        )

@@ -20,15 +20,18 @@ from PIL import Image
 
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.formats import ImageFormat
-from cyclegan.images.pillow import options_of, raster_of, to_pillow, with_alpha, write
+from cyclegan.images.pillow import EIGHT_BIT_MODES, options_of, raster_of, to_pillow, with_alpha, write
 from cyclegan.images.raster import Metadata, Raster
-from cyclegan.sequences.formats import Frame, PictureSequence, SequenceTarget
+from cyclegan.sequences.formats import Frame, PictureSequence, SequenceTarget, check_size
 
 # Frames of sources that have no time, such as the pages of a stack, are shown this long.
 _MILLISECONDS = 100.0
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _LOOP_EXTENSION = b"\x21\xff\x0bNETSCAPE2.0\x03\x01"
+
+# The tag of EXIF whose values from 5 on mean a quarter turn.
+_ORIENTATION = 0x0112
 
 # Flags of an animated WebP.
 _ANIMATED, _EXIF, _TRANSPARENT, _PROFILE = 0x02, 0x08, 0x10, 0x20
@@ -102,19 +105,29 @@ def read_animation(path: Path, image_format: ImageFormat) -> Iterator[PictureSeq
         )
     try:
         picture = _open(path)
+        is_deep = picture.format == "PNG" and _png_bits(path) > 8
     except Exception as error:
         raise UnreadableError(f"{path} cannot be read as an animation: {error}") from error
     with picture:
+        if is_deep or picture.mode not in EIGHT_BIT_MODES:
+            raise InputError(f"{path} is an animation of 16 bits; the model takes {image_format}: convert it.")
+        check_size(path, picture.height, picture.width, 4)
         num_frames, plays = int(getattr(picture, "n_frames", 1)), _plays(picture)
         has_default = bool(picture.info.get("default_image"))
         has_alpha = picture.format == "GIF" or picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
-        sequence = PictureSequence(
-            path, picture.height, picture.width, num_frames - has_default, iter(()), plays, has_alpha=has_alpha
-        )
+        width, height = picture.size
+        if Image.Image.getexif(picture).get(_ORIENTATION, 1) >= 5:  # frames are turned upright
+            width, height = height, width
+        sequence = PictureSequence(path, height, width, num_frames - has_default, iter(()), plays, has_alpha)
         if has_default:
             sequence.notes.append(f"The still picture that {path.name} shows instead of its animation is left out.")
         sequence.frames = _frames(picture, sequence, image_format, int(has_default))
         yield sequence
+
+
+def _png_bits(path: Path) -> int:
+    with path.open("rb") as file:
+        return file.read(25)[24]
 
 
 def _plays(picture: Image.Image) -> int:

@@ -27,7 +27,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+from cyclegan.errors import UnreadableError
 from cyclegan.images.formats import ImageFormat, Kept
+from cyclegan.images.limits import check_pixels
 from cyclegan.images.raster import Raster
 
 
@@ -81,6 +83,14 @@ class SequenceTarget:
 
 
 Write: TypeAlias = Callable[[Path, Iterator[Frame], SequenceTarget], None]
+
+
+def check_size(path: Path, height: int, width: int, pixel_bytes: int) -> None:
+    """Raises UnreadableError for frames of more pixels than are allowed, see `cyclegan.images.limits.check_pixels`."""
+    try:
+        check_pixels(height, width, pixel_bytes)
+    except UnreadableError as error:
+        raise UnreadableError(f"{path} cannot be translated: {error}.") from None
 
 
 def _no_writer(place: Path, frames: Iterator[Frame], target: SequenceTarget) -> None:

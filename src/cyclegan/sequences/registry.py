@@ -6,6 +6,8 @@ from functools import partial
 from pathlib import Path
 
 from cyclegan.images.formats import Kept
+from cyclegan.images.limits import without_pixel_limit
+from cyclegan.images.pages import local_file
 from cyclegan.sequences import animations, stacks
 from cyclegan.sequences.formats import SequenceFormat
 
@@ -56,8 +58,9 @@ def format_by_name(path: Path | str, *, all_pages: bool = True) -> SequenceForma
 
 
 def find_sequence(path: Path | str, *, all_pages: bool = False) -> SequenceFormat | None:
-    """The format of a file or folder that holds a sequence; None for an ordinary image, and for what cannot be read.
+    """The format of a file or folder that holds a sequence; None for an image, a page, and what cannot be read.
 
+    A file in a zip counts as the file itself.
     all_pages: whether the user asks for all pages of files that are images otherwise, such as TIFFs.
     """
     if os.path.isdir(path):  # noqa: PTH112
@@ -66,7 +69,8 @@ def find_sequence(path: Path | str, *, all_pages: bool = False) -> SequenceForma
         row = format_by_name(path, all_pages=all_pages)
         rows = [row] if row is not None else []
     for row in rows:
-        with suppress(Exception):  # decoders raise errors of many kinds; reading the file reports them
-            if row.is_sequence(Path(path)):
+        # Decoders raise errors of many kinds; reading the file reports them.
+        with suppress(Exception), without_pixel_limit(), local_file(Path(path)) as (file, page):
+            if page is None and row.is_sequence(file):
                 return row
     return None

@@ -12,7 +12,7 @@ from cyclegan.images.interpret import interpret
 from cyclegan.images.raster import Metadata, Raster
 from cyclegan.images.tiff import TiffFile, page_of
 from cyclegan.images.tiff_tags import read_layout
-from cyclegan.sequences.formats import Frame, PictureSequence, SequenceTarget
+from cyclegan.sequences.formats import Frame, PictureSequence, SequenceTarget, check_size
 
 # A classic TIFF holds 4 GiB; some of it is needed for what is not pixels.
 _BIG_BYTES = 2**32 - 2**26
@@ -33,7 +33,8 @@ class StackDetails:
 
 def is_stack(path: Path) -> bool:
     """Whether a TIFF has more than one page that is a picture by itself; overviews and masks are none."""
-    return len(read_layout(path).pages) > 1
+    layout = read_layout(path, may_be_cut=True)
+    return len(layout.pages) > 1 or not layout.is_whole
 
 
 @contextmanager
@@ -43,7 +44,7 @@ def read_stack(path: Path, image_format: ImageFormat) -> Iterator[PictureSequenc
     Raises InputError if the model cannot take them, UnreadableError if the file is damaged.
     """
     try:
-        layout = read_layout(path)
+        layout = read_layout(path, may_be_cut=True)
     except Exception as error:  # decoders raise errors of many kinds
         raise UnreadableError(f"{path} is damaged: {error}") from error
     first, count = layout.pages[0], len(layout.pages)
@@ -54,7 +55,8 @@ def read_stack(path: Path, image_format: ImageFormat) -> Iterator[PictureSequenc
                 f"has {page.width}x{page.height}; translate them one by one with --page."
             )
     height, width = (first.width, first.height) if first.orientation >= 5 else (first.height, first.width)
-    with TiffFile(path) as file:
+    check_size(path, height, width, image_format.pixel_bytes)
+    with TiffFile(path, layout) as file:
         details = StackDetails(first.is_compressed, first.dtype or "", first.samples, count)
         has_alpha = any(page.has_alpha for page in layout.pages) and image_format.channels != first.samples
         sequence = PictureSequence(path, height, width, count, iter(()), carried=details, has_alpha=has_alpha)
@@ -84,6 +86,8 @@ def _frames(file: TiffFile, sequence: PictureSequence, image_format: ImageFormat
                 f"{image_format}: convert the file."
             )
         yield Frame(raster)
+    if not file.layout.is_whole:
+        sequence.damage.append(f"The end of {path.name} is missing; the {count} pages that are there are kept.")
 
 
 def write_stack(place: Path, frames: Iterator[Frame], target: SequenceTarget) -> None:

@@ -11,7 +11,21 @@ from cyclegan.step.terms import active_penalties
 from cyclegan.step.update import Update, run_step, train_step, update_discriminators, update_generators
 
 Tensors: TypeAlias = tuple[Tensor, ...]
-Step: TypeAlias = Callable[[TrainState, Tensor, Tensor], dict[str, Tensor]]
+
+
+class Step(Protocol):
+    """`train_step`, or something that does the same."""
+
+    def __call__(
+        self,
+        state: TrainState,
+        real_a: Tensor,
+        real_b: Tensor,
+        *,
+        mask_a: Tensor | None = None,
+        mask_b: Tensor | None = None,
+    ) -> dict[str, Tensor]: ...
+
 
 # Ordinary calls before recording. Libraries load, choose algorithms and allocate in them, which a graph cannot record.
 WARM_UP_CALLS = 3
@@ -56,7 +70,8 @@ class CudaRecorder:
 class GraphedUpdate:
     """An update of one state: called normally a few times, then recorded once and replayed.
 
-    Every call does the work exactly once. Inputs of other shapes than at the first call are never replayed.
+    Every call does the work exactly once. Inputs of other shapes than at the first call are never replayed. When a new
+    input joins them, such as a mask at the first hole, it begins anew.
     """
 
     def __init__(self, update: Update, recorder: Recorder) -> None:
@@ -70,7 +85,8 @@ class GraphedUpdate:
 
     def __call__(self, state: TrainState, **inputs: Tensor) -> dict[str, Tensor]:
         """Call the update with the same state every time. The outputs belong to the caller."""
-        if not self._inputs:
+        if inputs.keys() > self._inputs.keys():
+            self._num_warm_ups, self._outputs, self._replay = 0, (), None
             self._inputs = {name: x.clone() for name, x in inputs.items()}
         if _shapes(inputs) != _shapes(self._inputs):
             return self._update(state, **inputs)
@@ -103,7 +119,19 @@ def graph_step(recorder: Recorder) -> Step:
     generators, discriminators = (
         GraphedUpdate(update, recorder) for update in (update_generators, update_discriminators)
     )
-    return lambda state, real_a, real_b: run_step(state, real_a, real_b, generators, discriminators)
+
+    def step(
+        state: TrainState,
+        real_a: Tensor,
+        real_b: Tensor,
+        *,
+        mask_a: Tensor | None = None,
+        mask_b: Tensor | None = None,
+    ) -> dict[str, Tensor]:
+        masks = {"mask_a": mask_a, "mask_b": mask_b}
+        return run_step(state, real_a, real_b, generators, discriminators, masks=masks)
+
+    return step
 
 
 def make_step(state: TrainState) -> Step:

@@ -1,6 +1,6 @@
 """The state of a training run, which a checkpoint holds."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Self
 
@@ -56,7 +56,8 @@ class TrainState:
     Trained weights lie in one tensor for each optimiser: `generator_weights` and the like, of which the parameters of
     the networks are views. `average` is the running average of the generators. `heads`, with their weights and
     optimiser, are there if a loss term needs features. `scaler` keeps gradients in the range of fp16, and does nothing
-    in other precisions. `step` counts completed steps.
+    in other precisions. `step` counts completed steps. `domains_with_holes` are those of a and b of which a batch had a
+    mask.
     """
 
     config: TrainConfig
@@ -76,6 +77,7 @@ class TrainState:
     pool_b: ImagePool
     scaler: torch.amp.GradScaler
     step: int = 0
+    domains_with_holes: set[str] = field(default_factory=set)
 
     @classmethod
     def create(cls, config: TrainConfig, device: str | torch.device = "cpu") -> Self:

@@ -30,6 +30,7 @@ from cyclegan.step.losses import (
     gradient_penalty,
     identity_loss,
     patch_contrastive_loss,
+    patch_weights,
     r1_penalty,
     structure_loss,
 )
@@ -38,10 +39,14 @@ from cyclegan.step.losses import (
 
 
 class PatchFeatures(NamedTuple):
-    """Projected features of one layer, at the same P places of a translation and its input: (N, P, D) unit vectors."""
+    """Projected features of one layer, at the same P places of a translation and its input: (N, P, D) unit vectors.
+
+    weights: (N, P), the share of valid pixels of the input at these places; None if it has no holes.
+    """
 
     fake: Tensor
     real: Tensor
+    weights: Tensor | None = None
 
 
 # Tensors that a step computes in one direction only if a term with a weight needs them.
@@ -52,8 +57,9 @@ Input: TypeAlias = Literal["identity", "cycled", "features", "score"]
 class Translated:
     """The tensors of one direction, for G: X -> Y with the way back F and the discriminator D_Y.
 
-    Images are float32, (N, C, H, W) in [-1, 1]. A term may read `config`, `real`, `real_target` and `fake`, and of the
-    rest what its row lists in `needs`; anything else raises LookupError.
+    Images are float32, (N, C, H, W) in [-1, 1]. A term may read `config`, `real`, `real_target`, `fake` and the masks,
+    and of the rest what its row lists in `needs`; anything else raises LookupError. Masks are (N, 1, H, W), 1 for a
+    value and 0 in a hole, which the images fill; None if the run has seen no holes in this domain.
     """
 
     config: TrainConfig
@@ -61,6 +67,8 @@ class Translated:
     real_target: Tensor  # y, not a counterpart of x
     fake: Tensor  # G(x)
     optional: dict[Input, Any]
+    mask: Tensor | None = None  # of x, and of all that is made from it
+    mask_target: Tensor | None = None  # of y, and of all that is made from it
 
     @property
     def identity(self) -> Tensor:
@@ -81,6 +89,11 @@ class Translated:
         return found
 
     @property
+    def score_weights(self) -> Tensor | None:
+        """The share of valid pixels of each patch of `score`, (N, 1, h, w); None without a mask."""
+        return patch_weights(self.mask, self.score)
+
+    @property
     def features(self) -> list[PatchFeatures]:
         """Projected features of each layer: those of G(x) inside F, and those of x inside G, which are detached."""
         found: list[PatchFeatures] = self._optional("features")
@@ -98,12 +111,17 @@ class Translated:
 
 @dataclass(frozen=True, kw_only=True)
 class Discriminated:
-    """The inputs of a penalty on a discriminator. Images are float32, (N, C, H, W) in [-1, 1]."""
+    """The inputs of a penalty on a discriminator. Images are float32, (N, C, H, W) in [-1, 1].
+
+    Masks are those of `Translated`; that of a fake is the mask of the image that it was made from.
+    """
 
     discriminator: nn.Module
     real: Tensor
     fake: Tensor  # from the pool of earlier translations, detached
     mix: Tensor | None  # (N, 1, 1, 1), uniform in [0, 1], for a penalty with `needs_mix`
+    mask_real: Tensor | None = None
+    mask_fake: Tensor | None = None
 
 
 # ---- rows
@@ -204,7 +222,7 @@ class Penalty:
 
 
 def _contrastive_loss(t: Translated) -> Tensor:
-    return torch.stack([patch_contrastive_loss(query=f.fake, key=f.real) for f in t.features]).mean()
+    return torch.stack([patch_contrastive_loss(f.fake, f.real, weights=f.weights) for f in t.features]).mean()
 
 
 def _gradient_penalty(d: Discriminated) -> Tensor:
@@ -219,7 +237,7 @@ _ROWS = (
         label="adversarial",
         short="adv",
         weight=lambda config, _: config.adversarial_weight,
-        loss=lambda t: generator_loss(t.config.adversarial, t.score),
+        loss=lambda t: generator_loss(t.config.adversarial, t.score, t.score_weights),
         needs=("score",),
         detail=lambda config: config.adversarial,
         in_paper=True,
@@ -230,7 +248,7 @@ _ROWS = (
         short="cyc",
         per="round trip",
         weight=lambda config, domain: config.cycle_weight_a if domain == "a" else config.cycle_weight_b,
-        loss=lambda t: cycle_loss(t.real, t.cycled),
+        loss=lambda t: cycle_loss(t.real, t.cycled, t.mask),
         needs=("cycled",),
         uses_cycle_factor=True,
         in_paper=True,
@@ -241,7 +259,7 @@ _ROWS = (
         short="idt",
         per="target domain",
         weight=lambda config, _: config.identity_weight if config.uses_identity else 0.0,
-        loss=lambda t: identity_loss(t.real_target, t.identity),
+        loss=lambda t: identity_loss(t.real_target, t.identity, t.mask_target),
         needs=("identity",),
         detail=lambda _: "relative to the cycle weights",
         relative_to="cycle",
@@ -260,7 +278,7 @@ _ROWS = (
         label="structure",
         short="str",
         weight=lambda config, _: config.structure_weight,
-        loss=lambda t: structure_loss(t.real, t.fake),
+        loss=lambda t: structure_loss(t.real, t.fake, t.mask),
     ),
 )
 
@@ -279,7 +297,7 @@ PENALTIES: dict[str, Penalty] = {
     "r1": Penalty(
         label="gradient penalty on real images",
         weight=lambda config: config.r1_weight,
-        loss=lambda d: r1_penalty(d.discriminator, d.real),
+        loss=lambda d: r1_penalty(d.discriminator, d.real, d.mask_real),
         every=16,
     ),
 }

@@ -4,6 +4,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -32,7 +33,8 @@ def prefetch(
 
     At most `max_items` are started and not yet taken, and together they hold at most `max_bytes`, unless there is only
     one. size_of: bytes of a result; default: bytes are not counted. estimate: bytes that an item takes while it is
-    worked on; default: those of the largest result so far, and the first item is worked on alone.
+    worked on; default: those of the largest result so far, and the first item is worked on alone. Threads see the
+    context variables of the caller.
     `Future.result()` raises what the work raised. Closing the generator starts nothing more and waits for what runs.
     """
     pool = ThreadPoolExecutor(num_threads)
@@ -68,7 +70,7 @@ def prefetch(
             expected = 0 if estimate is None else estimate(item)
             while not has_room(expected):
                 yield take()
-            waiting.append((item, pool.submit(work, item), expected))
+            waiting.append((item, pool.submit(copy_context().run, work, item), expected))
         while waiting:
             yield take()
     finally:

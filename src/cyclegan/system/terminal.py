@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import shlex
+import shutil
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -90,6 +91,23 @@ def _write(text: str) -> None:
             sys.stdout.flush()
     except BrokenPipeError as error:
         raise ClosedOutputError(*error.args) from error
+
+
+def is_terminal_output() -> bool:
+    """Whether standard output is a terminal, which would show the bytes of a file, or is closed."""
+    return sys.stdout is None or _is_terminal(sys.stdout)
+
+
+def send_file(path: Path) -> None:
+    """Copy a file to standard output. Raises ClosedOutputError if nobody reads it, OSError that names it."""
+    try:
+        with path.open("rb") as file:
+            shutil.copyfileobj(file, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError as error:
+        raise ClosedOutputError(*error.args) from error
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, "standard output") from error
 
 
 def _is_terminal(stream: TextIO) -> bool:

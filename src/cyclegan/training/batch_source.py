@@ -34,6 +34,10 @@ class BatchSource(Protocol):
         a, b: float32 (N, C, H, W) in [-1, 1], on any device, with N = `batch_size`. With a `preprocess` that ends in
         crop (the default) H and W are `crop_size`; with "none" they are any multiple of what the networks need.
 
+        Of images with holes, `Batch(a, b, mask_a=..., mask_b=...)`: float32 (N, 1, H, W), 1 for a value and 0 in a
+        hole, or None without holes. Fill the holes of the images with numbers near their surroundings: networks see
+        them, but no loss counts them.
+
         It is called in the training thread, once for each step, right before the step. A run resumes exactly if the
         result depends on `step` alone.
         """
@@ -130,8 +134,19 @@ def _check(batch: Batch, step: int, config: TrainConfig, *, values: bool) -> Non
                 f"{what} is {width}x{height} pixels, but crop_size is {data.crop_size}; make them equal, or pass "
                 "preprocess='none' for images of other sizes."
             )
+        mask = batch.mask_a if name == "a" else batch.mask_b
+        if mask is not None:
+            _check_mask(f"batches.batch({step}).mask_{name}", mask, images, values=values)
         if values and not (largest := float(images.detach().abs().max())) <= 1 + _TOLERANCE:
             raise InputError(f"{what} has values up to {largest:g}; expected values in [-1, 1].")
+
+
+def _check_mask(what: str, mask: Any, images: Tensor, *, values: bool) -> None:
+    shape = (len(images), 1, *images.shape[2:])
+    if not isinstance(mask, Tensor) or mask.dtype != torch.float32 or tuple(mask.shape) != shape:
+        raise InputError(f"{what} is {_kind(mask)}; expected a float32 tensor {shape}, 1 for a value and 0 in a hole.")
+    if values and not bool(((mask == 0) | (mask == 1)).all()):
+        raise InputError(f"{what} has values other than 0 and 1; pass 1 for a value and 0 in a hole.")
 
 
 def _check_shape(what: str, shape: torch.Size, channels: int, model: ModelConfig) -> None:

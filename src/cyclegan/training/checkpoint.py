@@ -108,19 +108,26 @@ def _write_checkpoint(folder: Path, info: ModelInfo, state: TrainState, seconds:
             tensors |= {f"{name}.{index}.{moment}": tensor for moment, tensor in moments.items()}
     for name, pool in state.pools.items():
         tensors |= {f"{name}.{index}": image for index, image in enumerate(pool.images)}
+        tensors |= {f"{name}_masks.{index}": mask for index, mask in enumerate(pool.masks)}
     if state.scaler.is_enabled():
         tensors |= {f"scaler.{name}": torch.tensor(value) for name, value in state.scaler.state_dict().items()}
     save_tensors(folder / "training.safetensors", tensors)
-    about = {"step": state.step, "seconds": seconds, "precision": state.config.precision}
+    about: dict[str, Any] = {"step": state.step, "seconds": seconds, "precision": state.config.precision}
+    if state.domains_with_holes:
+        about["domains_with_holes"] = sorted(state.domains_with_holes)
     (folder / "training.json").write_text(json.dumps(about) + "\n")
 
 
 class TrainingProgress(Config, extra="ignore", strict=True):
-    """training.json of a checkpoint. seconds: training time so far. precision: of the networks, if it is recorded."""
+    """training.json of a checkpoint.
+
+    seconds: training time so far. precision: of the networks, if it is recorded. domains_with_holes: as in the state.
+    """
 
     step: int = Field(ge=0, le=MAX_COUNT)
     seconds: float = Field(ge=0)
     precision: Literal["fp32", "bf16", "fp16"] | None = None
+    domains_with_holes: tuple[Literal["a", "b"], ...] = ()
 
 
 def read_progress(checkpoint: Path) -> TrainingProgress:
@@ -157,6 +164,7 @@ def load_checkpoint(checkpoint: Path, state: TrainState) -> float:
         raise InputError(f"The checkpoint {checkpoint} cannot be read: {error}") from None
     saved.load_into(state)
     state.step = progress.step
+    state.domains_with_holes = set(progress.domains_with_holes)
     return progress.seconds
 
 
@@ -164,12 +172,13 @@ def load_checkpoint(checkpoint: Path, state: TrainState) -> float:
 class _Saved:
     """The tensors of a checkpoint, compared with a state. Those of a file are read from disk when they are used.
 
-    networks: networks of the state and their weights. optimizers, pools: by their names in the state.
+    networks: networks of the state and their weights. optimizers, pools, masks of pools: by their names in the state.
     """
 
     networks: list[tuple[nn.Module, dict[str, Tensor]]]
     optimizers: dict[str, dict[str, Tensor]]
     pools: dict[str, list[Tensor]]
+    masks: dict[str, list[Tensor]]
     scaler: dict[str, float]
 
     def load_into(self, state: TrainState) -> None:
@@ -181,6 +190,7 @@ class _Saved:
             optimizer.load_state_dict({"state": {0: moments} if moments else {}, "param_groups": groups})
         for name, pool in state.pools.items():
             pool.images = [image.to(state.device) for image in self.pools[name]]
+            pool.masks = [mask.to(state.device) for mask in self.masks[name]]
         if self.scaler:
             state.scaler.load_state_dict(self.scaler)
 
@@ -205,8 +215,12 @@ def _read_saved(checkpoint: Path, state: TrainState) -> _Saved:
     }
     channels = {"pool_a": state.config.model.channels_a, "pool_b": state.config.model.channels_b}
     pools = {name: _pool(name, with_prefix(training, f"{name}."), count) for name, count in channels.items()}
+    masks = {name: _pool(f"{name}_masks", with_prefix(training, f"{name}_masks."), 1) for name in channels}
+    for name, found in masks.items():
+        if found and [mask.shape[1:] for mask in found] != [image.shape[1:] for image in pools[name]]:
+            raise UnreadableError(f"{name}_masks holds something else than the masks of {name}.")
     scaler = _scaler(with_prefix(training, "scaler."), state) if state.scaler.is_enabled() else {}
-    return _Saved(networks, optimizers, pools, scaler)
+    return _Saved(networks, optimizers, pools, masks, scaler)
 
 
 _MOMENTS = ("exp_avg", "exp_avg_sq", "step")
@@ -237,7 +251,7 @@ def _moments(name: str, saved: Mapping[str, Tensor], weights: Tensor) -> dict[st
 
 
 def _pool(name: str, saved: Mapping[str, Tensor], channels: int) -> list[Tensor]:
-    """The images of a pool, in their order."""
+    """The images of a pool, or their masks, in their order."""
     images = [saved.get(str(index)) for index in range(len(saved))]
     for image in images:
         if image is None or image.ndim != 3 or image.shape[0] != channels or not image.is_floating_point():

@@ -67,8 +67,15 @@ def _mean_difference(images: Tensor) -> float:
     return float(torch.cdist(flat, flat, p=1).sum()) / (max(count * (count - 1), 1) * flat.shape[1])
 
 
-def plane_correlations(image: Tensor, other: Tensor) -> dict[str, float]:
-    """Correlation of each plane of two (C, H, W) images of one size, where both have contrast in it."""
+def plane_correlations(image: Tensor, other: Tensor, mask: Tensor | None = None) -> dict[str, float]:
+    """Correlation of each plane of two (C, H, W) images of one size, where both have contrast in it.
+
+    mask: (H, W), bool, False in holes, which are left out.
+    """
+    if mask is not None:
+        if int(mask.sum()) < 2:
+            return {}
+        image, other = image[:, None, mask], other[:, None, mask]
     found: dict[str, float] = {}
     others = _planes(other)
     for name, plane in _planes(image).items():

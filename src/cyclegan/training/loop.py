@@ -161,8 +161,14 @@ def _loop(run: OpenRun, stopped: Callable[[], bool]) -> None:
             learning_rate = learning_rate_at(config, *progress.position)
             set_learning_rate(state, learning_rate)
             state.execution.cycle_factor.fill_(cycle_factor_at(config, *progress.position))
-            real_a, real_b = (images.to(state.device, non_blocking=True) for images in (batch.a, batch.b))
-            losses = run.step(state, real_a, real_b)
+            real_a, real_b, mask_a, mask_b = (
+                None if x is None else x.to(state.device, non_blocking=True)
+                for x in (batch.a, batch.b, batch.mask_a, batch.mask_b)
+            )
+            assert real_a is not None
+            assert real_b is not None
+            before = set(state.domains_with_holes)
+            losses = run.step(state, real_a, real_b, mask_a=mask_a, mask_b=mask_b)
             run.losses.add(state.step, losses, learning_rate)
             run.events.publish(StepDone(state.step, MappingProxyType(losses), learning_rate))
 
@@ -180,6 +186,8 @@ def _loop(run: OpenRun, stopped: Callable[[], bool]) -> None:
             progress.report_standstill(run.messages)
             for path, reason in batch.unreadable:
                 run.unreadable.report(path, reason, state.step)
+            for domain in sorted(state.domains_with_holes - before):
+                run.messages.info(f"Images of {domain.upper()} have holes (no data). They count in no loss.")
             show()
             _deliver(run)
 
@@ -192,7 +200,7 @@ def _next_batch(run: OpenRun, batches: Iterator[Batch]) -> Batch:
         run.saver.save_checkpoint()
         raise TrainingError(
             f"{error} The run is saved after step {run.state.step}. To continue: {how_to_resume(run.config)}"
-        ) from error
+        ) from None
 
 
 def _snapshot(run: OpenRun, *, last: bool = False) -> None:

@@ -105,8 +105,15 @@ def scores_record(scored: Scored) -> dict[str, Any]:
     }
 
 
+# Files that are named on screen.
+_MOST_NAMED = 10
+
+
 class UnreadableFiles:
-    """Reports files that are left out: once in each session on screen, once in a run as an event."""
+    """Reports files that are left out: once in each session on screen, once in a run as an event.
+
+    The screen names the first ten, and says at times how many there are; the log and the report name all.
+    """
 
     def __init__(self, events: Events, messages: Messages, past: Sequence[Mapping[str, Any]]) -> None:
         """past: the lines of log.jsonl from earlier sessions."""
@@ -116,11 +123,22 @@ class UnreadableFiles:
 
     def report(self, path: Path | str, reason: str, step: int) -> None:
         """Report one file. Raises TrainingError if the log cannot be written."""
-        path = str(path)
-        if path not in self._shown:
-            self._shown.add(path)
-            count = len(self._shown)
-            self._messages.warning(f"Left out, cannot be read ({count} so far): {path}: {reason}")
-        if path not in self._published:
-            self._published.add(path)
-            self._events.publish(FileUnreadable(step, path, reason))
+        self.report_all([(path, reason)], step)
+
+    def report_all(self, files: Sequence[tuple[Path | str, str]], step: int) -> None:
+        """Report files that were found at once. Raises TrainingError if the log cannot be written."""
+        most, before = _MOST_NAMED, len(self._shown)
+        for path, reason in ((str(path), reason) for path, reason in files):
+            if path not in self._shown:
+                self._shown.add(path)
+                if len(self._shown) <= most:
+                    self._messages.warning(f"Left out ({len(self._shown)} so far): {path}: {reason}")
+            if path not in self._published:
+                self._published.add(path)
+                self._events.publish(FileUnreadable(step, path, reason))
+        count = len(self._shown)
+        # Of files that come one by one it says so after 20, 40, 80, ...
+        if count > most and (
+            len(files) > 1 or (count > before and count % most == 0 and (count // most).bit_count() == 1)
+        ):
+            self._messages.warning(f"Left out: {count:,} files in all; log.jsonl and report.html name each of them.")

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from cyclegan.config import Direction
 from cyclegan.data.splits import SampleImages
-from cyclegan.images.drawing import grid, upscale
+from cyclegan.images.drawing import grid, mark_holes, upscale
 from cyclegan.step.state import Generators
 from cyclegan.storage.showcase import ShowcaseImage
 
@@ -15,7 +15,7 @@ _LABELS: dict[Direction, tuple[str, str, str]] = {
     "b2a": ("real B", "fake A = F(B)", "cycled B = G(F(B))"),
 }
 
-# A real image, its translation, and the translation of that back: (C, H, W) each, on the CPU.
+# A real image, its translation, and the translation of that back: (C, H, W) each, on the CPU, holes marked.
 RoundTrip = tuple[Tensor, Tensor, Tensor]
 
 
@@ -25,14 +25,17 @@ def translate_samples(
 ) -> dict[Direction, list[RoundTrip]]:
     """Translate each sample there and back, one at a time. The generators are in evaluation mode."""
 
-    def round_trip(real: Tensor, there: torch.nn.Module, back: torch.nn.Module) -> RoundTrip:
+    def round_trip(real: Tensor, mask: Tensor | None, there: torch.nn.Module, back: torch.nn.Module) -> RoundTrip:
         fake = there(real.to(device)[None])
-        return real, fake[0].float().cpu(), back(fake)[0].float().cpu()
+        trip = real, fake[0].float().cpu(), back(fake)[0].float().cpu()
+        first, second, third = (mark_holes(image, mask) for image in trip)
+        return first, second, third
 
     a2b, b2a = generators.a2b, generators.b2a
+    masks_a, masks_b = samples.masks_a or [None] * len(samples.a), samples.masks_b or [None] * len(samples.b)
     return {
-        "a2b": [round_trip(real, a2b, b2a) for real in samples.a],
-        "b2a": [round_trip(real, b2a, a2b) for real in samples.b],
+        "a2b": [round_trip(real, mask, a2b, b2a) for real, mask in zip(samples.a, masks_a, strict=True)],
+        "b2a": [round_trip(real, mask, b2a, a2b) for real, mask in zip(samples.b, masks_b, strict=True)],
     }
 
 

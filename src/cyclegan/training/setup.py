@@ -13,6 +13,8 @@ import torch
 from cyclegan._version import __version__
 from cyclegan.config import TrainConfig, make_config, read_config_file, resumed_config
 from cyclegan.errors import InputError
+from cyclegan.images import remote
+from cyclegan.images.pages import is_folder
 from cyclegan.networks import check_output
 from cyclegan.step.cuda_graphs import Step, make_step
 from cyclegan.step.precision import resolve_precision
@@ -87,7 +89,7 @@ def resolve_settings(
         config = resumed_config(saved, *layers, {"out": out}, preset=preset)
         for name in ("a", "b"):
             folder = getattr(config, name)
-            if folder is not None and folder == getattr(saved, name) and not folder.exists():
+            if folder is not None and folder == getattr(saved, name) and not _is_there(folder):
                 raise InputError(
                     f"{folder}, which this run was trained on, is gone; give its folders again, as for a new run."
                 )
@@ -101,6 +103,10 @@ def resolve_settings(
     return make_config(*layers, preset=preset)
 
 
+def _is_there(folder: Path) -> bool:
+    return remote.is_address(folder) or is_folder(folder)
+
+
 def prepare_machine(config: TrainConfig) -> tuple[TrainConfig, torch.device]:
     """Check the trackers, the device and the threads, and make paths absolute, so that a run finds its images again.
 
@@ -109,6 +115,7 @@ def prepare_machine(config: TrainConfig) -> tuple[TrainConfig, torch.device]:
     check_trackers(config)
     paths = {name: getattr(config, name) for name in ("a", "b", "test_a", "test_b", "init_from")}
     paths = {name: path for name, path in paths.items() if path is not None and not is_address(path)}
+    paths = {name: path for name, path in paths.items() if not remote.is_address(path)}
     config = config.replace(**{name: real_path(path) for name, path in paths.items()})
     device = resolve_device(config.device)
     if config.threads is not None:
@@ -341,8 +348,7 @@ def _begin(run: OpenRun, start: Start, checkpoint: Path | None, changes: Mapping
         run.messages.warning(line)
     for line in run.data.description:
         run.messages.info(line)
-    for path, reason in run.data.unreadable:
-        run.unreadable.report(path, reason, state.step)
+    run.unreadable.report_all(run.data.unreadable, state.step)
     introduce(state, run.progress, run.messages, precision_reason=start.precision_reason, checkpoint=checkpoint)
 
 

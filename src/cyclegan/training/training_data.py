@@ -20,11 +20,12 @@ from cyclegan.data.loader import batches as folder_batches
 from cyclegan.data.splits import DomainSplit, SampleImages, Split, count_shared, split_domains
 from cyclegan.datasets.slide_tiles import tiles_mpp
 from cyclegan.errors import InputError
-from cyclegan.images.file_list import evenly_spaced
+from cyclegan.images.file_list import describe_left_out, evenly_spaced
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.headers import HeaderIndex
 from cyclegan.images.identical import find_identical
 from cyclegan.images.near_copies import near_copies
+from cyclegan.images.remote import local_copy
 from cyclegan.images.thumbnails import read_thumbnails
 from cyclegan.system.messages import Messages
 from cyclegan.system.terminal import shell_quote
@@ -80,7 +81,8 @@ def data_of_folders(config: TrainConfig, device: torch.device, messages: Message
             f"No folder of images was given for {config.out}; pass two folders, or one that holds trainA and trainB"
             f"{again}. In Python, train(batches=...) takes batches instead."
         )
-    folders = find_folders(config.a, config.b, config.test_a, config.test_b)
+    given = config.a, config.b, config.test_a, config.test_b
+    folders = find_folders(*(path and local_copy(path, messages.info) for path in given))  # type: ignore[arg-type]
     check_place(config.out, (folders.a, folders.b, folders.test_a, folders.test_b), fresh=fresh)
 
     # Headers of files that were read by an earlier session are not read again.
@@ -183,6 +185,8 @@ def _describe(config: TrainConfig, split: Split) -> tuple[str, ...]:
         apart = f", and {held} held out" if held else ""
         apart += f" with {copies} exact copies of them" if copies else ""
         sentences.append(f"{name}: {len(folder)} images to train on{apart}, in {folder.root} ({folder.image_format})")
+        if left_out := describe_left_out(folder.other_files):
+            sentences.append(f"{name}: {left_out[:-1]} (no images)")
     samples, validation = split.samples, split.validation
     sentences.append(f"Samples: {len(samples.a)} images of A and {len(samples.b)} of B, {samples.origin}")
     if config.num_validation > 0:

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 
 from cyclegan.config import Direction, TrainConfig
 from cyclegan.data.image_folder import ImageFolder
+from cyclegan.data.preprocessing import Sample
 from cyclegan.data.splits import ValidationImages, read_held_out
 from cyclegan.errors import InputError
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.tensors import same_size_batches
 from cyclegan.metrics.features import FeatureNetwork
 from cyclegan.metrics.functions import kernel_distance, l1
-from cyclegan.metrics.round_trip import round_trip
+from cyclegan.metrics.round_trip import fill, round_trip
 from cyclegan.metrics.table import METRICS, failure_reason, finite, measure_image
 from cyclegan.system.clock import working_time
 from cyclegan.training.health import (
@@ -73,7 +74,7 @@ class Validation:
     # Predicted seconds of `open` and of one scoring.
     _open_cost: float | None = None
     _cost: float = 0.0
-    _images: tuple[Sequence[Tensor], Sequence[Tensor]] | None = None
+    _images: tuple[Sequence[Sample], Sequence[Sample]] | None = None
     _network: FeatureNetwork | None = None
     _features: dict[str, Tensor] = field(default_factory=dict)
     _baselines: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -109,14 +110,14 @@ class Validation:
             each = (working_time() - started) / 2
             measuring = working_time()
             for images in pair:
-                self._network(images[0][None])
+                self._network(images[0].image[None])
             of_features = (working_time() - measuring) / 2
             scored = len(self.files.a) + len(self.files.b)
             trained = len(self.files.trained_a) + len(self.files.trained_b)
             self._open_cost = CAUTION * (scored + trained) * (of_reading + of_features)
             self._cost = CAUTION * scored * each
 
-    def _look(self, pair: tuple[Sequence[Tensor], Sequence[Tensor]], a2b: nn.Module, b2a: nn.Module) -> None:
+    def _look(self, pair: tuple[Sequence[Sample], Sequence[Sample]], a2b: nn.Module, b2a: nn.Module) -> None:
         """Measure one image of each domain."""
         self._measure(pair[0][:1], a2b, b2a, self.folder_b.image_format)
         self._measure(pair[1][:1], b2a, a2b, self.folder_a.image_format)
@@ -130,7 +131,7 @@ class Validation:
         finally:
             self.spent += working_time() - started
 
-    def _read(self, a: Sequence[Path], b: Sequence[Path], wanted: int) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
+    def _read(self, a: Sequence[Path], b: Sequence[Path], wanted: int) -> tuple[tuple[Sample, ...], tuple[Sample, ...]]:
         return (
             read_held_out(a, wanted, self.folder_a, self.config, self.unreadable),
             read_held_out(b, wanted, self.folder_b, self.config, self.unreadable),
@@ -199,8 +200,8 @@ class Validation:
     def _score(
         self,
         direction: Direction,
-        reals: Sequence[Tensor],
-        targets: Sequence[Tensor],
+        reals: Sequence[Sample],
+        targets: Sequence[Sample],
         there: nn.Module,
         back: nn.Module,
         target: ImageFormat,
@@ -212,7 +213,7 @@ class Validation:
             if metric.in_training and name != "kid":
                 values = [row[name] for row in measured.rows if name in row]
                 scores[name] = sum(values) / len(values) if values and name not in measured.failures else None
-        inputs, wanted = (torch.cat([thumbnails(image[None]) for image in x]) for x in (reals, targets))
+        inputs, wanted = (torch.cat([thumbnails(_filled(sample)[None]) for sample in x]) for x in (reals, targets))
         vitals = Vitals(
             change=sum(measured.changes) / len(measured.changes) if measured.changes else None,
             realism=_realism(kid["value"], self._baselines[direction]),
@@ -227,13 +228,14 @@ class Validation:
         ]
         return scores, check_direction(direction, vitals) + failures
 
-    def _measure(self, reals: Sequence[Tensor], there: nn.Module, back: nn.Module, target: ImageFormat) -> "_Measured":
+    def _measure(self, reals: Sequence[Sample], there: nn.Module, back: nn.Module, target: ImageFormat) -> "_Measured":
         """Translate images there and back, and measure each one."""
         assert self._network is not None
         measured = _Measured()
-        for _, batch in same_size_batches(((None, real) for real in reals), _BATCH):
+        for masks, batch in same_size_batches(((real.mask, real.image) for real in reals), _BATCH):
             ways = partial(self._run, there), partial(self._run, back)
-            trip = round_trip(batch, *ways, target, seed=self.config.seed, first=len(measured.rows))
+            first = len(measured.rows)
+            trip = round_trip(batch, *ways, target, seed=self.config.seed, first=first, masks=masks)
             if "kid" not in measured.failures:
                 try:
                     measured.features.append(self._network(trip.fake))
@@ -241,16 +243,17 @@ class Validation:
                     measured.failures["kid"] = failure_reason(error)
             measured.outputs.append(thumbnails(trip.fake))
             for i, real in enumerate(batch):
-                fake = trip.fake[i]
+                fake, mask = trip.fake[i], masks[i]
                 pictures = {
                     "input": real,
                     "output": fake,
                     "cycled": trip.cycled[i],
                     "cycled_noisy": trip.cycled_noisy[i],
                 }
-                measured.rows.append(measure_image(pictures, measured.failures, in_training=True))
-                measured.changes += [l1(fake, real)] if real.shape == fake.shape else []
-                measured.planes.append(plane_correlations(real, fake))
+                same = dict.fromkeys(pictures, mask)
+                measured.rows.append(measure_image(pictures, measured.failures, masks=same, in_training=True))
+                measured.changes += [l1(fake, real, mask)] if real.shape == fake.shape else []
+                measured.planes.append(plane_correlations(real, fake, mask))
         return measured
 
     def _kid(self, measured: "_Measured", real: Tensor) -> dict[str, float]:
@@ -290,5 +293,11 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
-def _features(network: FeatureNetwork, images: Sequence[Tensor]) -> Tensor:
-    return torch.cat([network(batch) for _, batch in same_size_batches(((None, image) for image in images), _BATCH)])
+def _features(network: FeatureNetwork, samples: Sequence[Sample]) -> Tensor:
+    images = ((None, _filled(sample)) for sample in samples)
+    return torch.cat([network(batch) for _, batch in same_size_batches(images, _BATCH)])
+
+
+def _filled(sample: Sample) -> Tensor:
+    """The image with its holes filled as those of a translation."""
+    return fill(sample.image[None], [sample.mask])[0]

@@ -1,5 +1,6 @@
 """Translate a folder, or a list of files, as the command `cyclegan translate` does: plan, translate, large files."""
 
+import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,10 @@ import numpy as np
 
 from cyclegan.config import Direction
 from cyclegan.errors import InputError, UnreadableError
+from cyclegan.images.file_formats import is_image_name
+from cyclegan.images.headers import read_sizes
+from cyclegan.images.limits import pixel_limit
+from cyclegan.images.remote import check_local, local_copy
 from cyclegan.images.slides import describe_scale
 from cyclegan.sequences.formats import SequenceFormat
 from cyclegan.system.arguments import MAX_SIDE, check_bool, check_choice, check_float, check_int, check_path
@@ -17,7 +22,15 @@ from cyclegan.system.host_state import host_state
 from cyclegan.system.json_files import shown
 from cyclegan.translate.files import translate_files
 from cyclegan.translate.large_files import Compression, StatisticsKind, find_large, translate_large
-from cyclegan.translate.plan import TranslationPlan, find_sequences, plan_outputs, sequences
+from cyclegan.translate.output_names import check_folder_name
+from cyclegan.translate.plan import (
+    TranslationPlan,
+    describe_other_files,
+    find_sequences,
+    input_suffixes,
+    plan_outputs,
+    sequences,
+)
 from cyclegan.translate.progress import FolderProgress, Skipped, not_written
 from cyclegan.translate.sequence import TranslatedSequence, translate_sequence
 from cyclegan.translate.stabilise import MEMORY_FRAMES, check_memory, needs_stabilising
@@ -44,6 +57,7 @@ class TranslateOptions:
     keep_profile: bool = False
     mpp: float | None = None
     compression: Compression = "auto"
+    skip_existing: bool = False
 
     def check(self, name_of: Callable[[str], str] = str) -> None:
         """Raises InputError for values that cannot be used. name_of: a field -> its name in the message."""
@@ -58,6 +72,7 @@ class TranslateOptions:
         check_int(name_of("batch_size"), self.batch_size, least=1)
         check_bool(name_of("stabilise"), self.stabilise)
         check_bool(name_of("keep_profile"), self.keep_profile)
+        check_bool(name_of("skip_existing"), self.skip_existing)
         check_choice(name_of("statistics"), self.statistics, ("exact", "crops", "reduced"))
         check_choice(name_of("compression"), self.compression, ("auto", "lossless", "jpeg"))
         if self.mpp is not None and check_float(name_of("mpp"), self.mpp, least=0) == 0:
@@ -67,7 +82,8 @@ class TranslateOptions:
                 f"{name_of('mpp')} is {self.mpp:g} and {name_of('page')} is {self.page}; give one of them."
             )
         if self.pages is not None:
-            check_choice(name_of("pages"), self.pages, ("all",))
+            if self.pages != "all":
+                raise InputError(f"{name_of('pages')} is {shown(self.pages)}; expected all.")
             if self.page is not None:
                 raise InputError(f"{name_of('page')} is one page, and {name_of('pages')} is all; give one of them.")
         if self.memory_frames is not None:
@@ -110,14 +126,17 @@ class FolderResult:
     """The result of `translate_folder`.
 
     written: (source, target) of every file that was written. skipped: (source, reason) of every file that could not
-    be translated. notes: sentences about images in tiles, such as that the work of an earlier call was resumed, and
-    about sequences. damage: sentences about frames of sequences that are lost; those before them are written.
+    be translated. notes: sentences about images in tiles, such as that the work of an earlier call was resumed, about
+    sequences, and about files of the inputs that are no images. damage: sentences about frames of sequences that are
+    lost; those before them are written.
+    existing: (source, target) of every file that was left out because its result was there (`skip_existing`).
     """
 
     written: TranslationPlan
     skipped: tuple[Skipped, ...] = ()
     notes: tuple[str, ...] = ()
     damage: tuple[str, ...] = ()
+    existing: TranslationPlan = dataclasses.field(default_factory=lambda: TranslationPlan.of([]))
 
 
 @host_state()
@@ -146,22 +165,26 @@ def translate_folder(
     keep_profile: bool = False,
     mpp: float | None = None,
     compression: Compression = "auto",
+    skip_existing: bool = False,
     max_images: int | None = None,
+    max_pixels: int | None = None,
     progress: FolderProgress | None = None,
 ) -> FolderResult:
     """Translate all images of a folder, or of several inputs, as `cyclegan translate MODEL INPUT --out OUT` does.
 
     model: what `Translator.load` takes, or a translator, which has its direction, device, engine and precision already.
-    inputs: a folder, which is mirrored below `out` with all its folders, an image, or several of them. Animations
-    become animations of their kind, frame by frame.
-    out: a folder, or for one image a file. An output keeps its name; its suffix changes only where that format cannot
-    hold the result. Existing outputs are replaced, inputs never.
+    inputs: a folder, which is mirrored below `out` with all its folders, an image, a pattern such as `photos/**/*.jpg`,
+    or several of them. Animations become animations of their kind, frame by frame.
+    out: a folder, or for one image a file; a name that ends with a slash is a folder. An output keeps its name; its
+    suffix changes only where that format cannot hold the result. Existing outputs are replaced, inputs never.
     direction, device, engine, precision, weights: as in `Translator.load`, but the default of precision is `auto`.
     batch_size: images of one size that are translated together.
     short_side, scale_width: pixels to which the shorter side or the width is scaled for the network; the result has the
     input's size again. Give at most one.
     tile: side in pixels of the squares that an image is translated in; `auto`: in tiles only where it does not fit into
     memory as a whole; None: never. statistics: what tiles are normalised with, see `translate_large`.
+    skip_existing: leave out the images whose result is there already, as a call that was stopped left it. It is not
+    compared: not with the model, and not with the time of the input. Of frames that are stabilised, whole folders only.
     stabilise: each folder and each animation is a sequence of frames, and flicker is reduced; memory_frames: its time
     constant in frames (default 6).
     bands, nodata, page: which bands and which page of a file are read, and the value that marks its holes (a number,
@@ -171,7 +194,8 @@ def translate_folder(
     keep_profile: convert results back to the colour profile of their input; default: results are sRGB.
     mpp: microns per pixel at which whole slides are read; default: those that the model was trained at, else level 0.
     compression: of whole slides and other images in tiles that become an OME-TIFF, see `translate_large`.
-    max_images: translate only the first images.
+    max_images: translate only the first images. max_pixels: largest number of pixels of an image that is decoded as a
+    whole (default 2^30, and what fits into memory).
     progress: receives reports during the work.
 
     Images that cannot be read, and results that cannot be written, are skipped and returned with the reason. Raises
@@ -194,17 +218,23 @@ def translate_folder(
         keep_profile,
         mpp,
         compression,
+        skip_existing,
     )
     options.check()
-    if max_images is not None:
-        check_int("max_images", max_images, least=1)
+    for name, value in (("max_images", max_images), ("max_pixels", max_pixels)):
+        if value is not None:
+            check_int(name, value, least=1)
     if direction is not None:
         check_choice("direction", direction, ("a2b", "b2a"))
     try:
         several = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     except TypeError:
         raise InputError(f"inputs is {shown(inputs)}; expected a path or several.") from None
-    paths, out = [check_path("inputs", path) for path in several], check_path("out", out)
+    paths, place = [check_path("inputs", path) for path in several], check_path("out", out)
+    check_local("out", place)
+    check_folder_name(out, input_suffixes(), "out")
+    progress = progress or FolderProgress()
+    paths = [local_copy(path, progress.note) for path in paths]
     if not isinstance(model, Translator):
         model = Translator.load(
             model, direction=direction or "a2b", device=device, weights=weights, engine=engine, precision=precision
@@ -214,8 +244,14 @@ def translate_folder(
     model = options.apply_reading(model)
     progress = progress or FolderProgress()
     options = without_useless_stabilising(options, model, progress)
-    plan = plan_outputs(paths, out, model, all_pages=pages is not None)[:max_images]
-    return translate_plan(model, plan, options, progress, is_only_input=len(plan) == 1)
+    plan = plan_outputs(paths, place, model, all_pages=pages is not None)
+    other_files = describe_other_files(plan)
+    if other_files:
+        progress.note(other_files)
+    plan = plan[:max_images]
+    with pixel_limit(max_pixels):
+        result = translate_plan(model, plan, options, progress, is_only_input=len(plan) == 1)
+    return replace(result, notes=(*result.notes, other_files)) if other_files else result
 
 
 def without_useless_stabilising(
@@ -244,6 +280,9 @@ def translate_plan(
     is_only_input: the error of an image in tiles, or of a sequence, is raised instead of collected.
     Raises InputError if nothing can be written any more, because the disk is full or the output folder is lost.
     """
+    existing = plan[:0]
+    if options.skip_existing:
+        plan, existing = _split_existing(plan, options, progress)
     images, several = _split_sequences(plan, options, progress)
     whole, large = _split_large(translator, images, options, progress)
     skipped: list[Skipped] = []
@@ -263,7 +302,7 @@ def translate_plan(
         except (InputError, UnreadableError, OSError) as error:
             if is_only_input and not isinstance(error, UnreadableError):
                 raise
-            if is_place_lost(error, plan.out):
+            if is_place_lost(error if isinstance(error, OSError) else error.__cause__, plan.out):
                 raise InputError(not_written(target, error, num_tried - len(skipped))) from error
             reason = not_written(target, error)
             progress.skipped([(source, reason)], 1)
@@ -271,7 +310,7 @@ def translate_plan(
     failed = {source for source, _ in skipped}
     is_written = np.array([source not in failed for source in plan.sources], bool) if failed else None
     written = plan if is_written is None else plan.take(np.flatnonzero(is_written))
-    return FolderResult(written, tuple(skipped), tuple(notes), tuple(damage))
+    return FolderResult(written, tuple(skipped), tuple(notes), tuple(damage), existing)
 
 
 def _split_sequences(
@@ -290,6 +329,28 @@ def _split_sequences(
         if not all(target.suffix.lower() == ".gif" for source, target in plan if source.suffix.lower() == ".gif"):
             progress.note(f"{which} a PNG, which keeps all colours; a GIF has 256.")
     return plan, several
+
+
+def _split_existing(
+    plan: TranslationPlan, options: TranslateOptions, progress: FolderProgress
+) -> tuple[TranslationPlan, TranslationPlan]:
+    """The images that are still to be translated, and those whose result is there; of sequences, all or none."""
+    with progress.scanning():
+        sizes = zip(plan.targets, read_sizes(plan.targets), strict=True)
+        is_there = np.array([size is not None or _is_other_file(target) for target, size in sizes], bool)
+        if options.stabilise:  # a frame depends on the frames before it
+            there = {source for source, is_done in zip(plan.sources, is_there, strict=True) if is_done}
+            whole = {s for frames in sequences(plan) if all(s in there for s, _ in frames) for s, _ in frames}
+            is_there = np.array([source in whole for source in plan.sources], bool)
+    existing = plan.take(np.flatnonzero(is_there))
+    if existing:
+        progress.existing(len(existing), len(plan))
+    return plan.take(np.flatnonzero(~is_there)), existing
+
+
+def _is_other_file(target: Path) -> bool:
+    """Whether a file is there that is no image and has content, such as a volume."""
+    return not is_image_name(target) and target.is_file() and target.stat().st_size > 0
 
 
 def _split_large(

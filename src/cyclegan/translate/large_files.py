@@ -21,8 +21,9 @@ from cyclegan.images.codecs import read_raster, write_image
 from cyclegan.images.file_formats import file_format_of
 from cyclegan.images.file_list import FileList
 from cyclegan.images.formats import ImageFormat
-from cyclegan.images.headers import image_size, read_sizes, without_pixel_limit
+from cyclegan.images.headers import image_size, read_sizes
 from cyclegan.images.output import make_output
+from cyclegan.images.pages import local_file, stat_file
 from cyclegan.images.pillow import with_alpha
 from cyclegan.images.raster import Raster
 from cyclegan.images.regions import ArraySource, Box, ImageSource, RasterSource, RegionReader, TiledWriter
@@ -206,17 +207,16 @@ class _TiledTranslation:
     def open_source(self) -> Iterator[RegionReader]:
         """The input by region where its format allows that, else decoded."""
         source_format = self.translator.source
-        reader = file_format_of(self.source).open_regions(self.source, source_format)
-        if reader is not None:
-            with contextlib.closing(reader):
-                yield reader
-            return
+        with local_file(self.source) as (file, page):  # unpacked for all of the work, if it lies in a zip
+            reader = file_format_of(file).open_regions(file, source_format) if page is None else None
+            if reader is not None:
+                with contextlib.closing(reader):
+                    yield reader
+                return
         size = image_size(self.source)
         if size is not None:
             self.choose_plan(*size, decoded_bytes=size[0] * size[1] * source_format.pixel_bytes)  # before decoding
-        with without_pixel_limit():
-            raster = read_raster(self.source, source_format, self.translator.target)
-        yield RasterSource(raster)
+        yield RasterSource(read_raster(self.source, source_format, self.translator.target))
 
     def choose_plan(self, height: int, width: int, *, decoded_bytes: int = 0) -> TilingPlan:
         """The fastest plan that fits into memory. decoded_bytes: of an input that is still to be decoded.
@@ -307,8 +307,14 @@ class _TiledTranslation:
     def _key(self, plan: TilingPlan) -> str:
         """A digest of everything that the result depends on."""
         digest = hashlib.sha256()
-        translator, about = self.translator, self.source.stat()
-        parts = [self.source.resolve(), about.st_size, about.st_mtime_ns, plan.side, self.statistics, __version__]
+        translator = self.translator
+        parts: list[object] = [
+            self.source.resolve(),
+            *stat_file(str(self.source)),
+            plan.side,
+            self.statistics,
+            __version__,
+        ]
         parts += [translator.source, translator.target, translator.info.model, translator.device]
         parts += [self.keep_profile, self.background, self.writer is file_format_of(self.target).lossy_writer]
         parts += [translator.source.model_dump_json()]

@@ -1,14 +1,106 @@
 """Mirror inputs into an output folder under names that collide neither with each other nor with an input."""
 
+import difflib
+import glob
+import mimetypes
 import os
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 from cyclegan.errors import InputError
 from cyclegan.images.file_list import FileList, list_files
+from cyclegan.images.pages import is_file, is_folder, is_zip
 from cyclegan.system.arguments import real_path
+
+# Kinds of pictures that Python's table of types lacks, and ends of folders' names that are one letter from a picture's.
+_PICTURES = (".psd", ".exr", ".dds", ".xcf", ".raw", ".dng", ".cr2", ".nef", ".arw", ".pdf", ".eps")
+_FOLDERS = (".tmp", ".temp", ".test", ".train", ".dir", ".out", ".old", ".new", ".run")
+
+
+def expand_patterns(inputs: Iterable[Path | FileList], out: Path, suffixes: tuple[str, ...]) -> list[Path | FileList]:
+    """Inputs with each pattern, such as `photos/*.jpg` or `photos/**`, in the place of the files that match it.
+
+    Only what is no file or folder itself is a pattern, as shells leave one in quotes. Its files stand below the folder
+    before the first wildcard, and keep their place below it. suffixes: of the files that are taken from folders, and by
+    a pattern without a suffix. Raises InputError for a pattern that nothing matches.
+    """
+    paths = [path if isinstance(path, FileList) else Path(path) for path in inputs]
+    return [_matches(path, out, suffixes) if isinstance(path, Path) and _is_pattern(path) else path for path in paths]
+
+
+def _is_pattern(path: Path) -> bool:
+    return glob.has_magic(str(path)) and not os.path.lexists(path)
+
+
+def _matches(pattern: Path, out: Path, suffixes: tuple[str, ...]) -> FileList:
+    first = next(index for index, part in enumerate(pattern.parts) if glob.has_magic(part))
+    root, rest = Path(*pattern.parts[:first]), os.path.join(*pattern.parts[first:])  # noqa: PTH118
+    names: dict[str, None] = {}  # in order, each once: ** matches a folder and what it holds
+    for name in sorted(glob.glob(rest, root_dir=root, recursive=True)):  # noqa: PTH207
+        if (root / name).is_dir():
+            if "**" not in pattern.parts:
+                names |= dict.fromkeys(f"{name}/{file}" for file in find_files(root / name, out, suffixes).names())
+        elif pattern.suffix or name.lower().endswith(suffixes):
+            names[Path(name).as_posix()] = None
+    if not names:
+        raise InputError(f"No file matches {pattern}.")
+    return FileList(root, names)
+
+
+def only_path(inputs: Sequence[Path | FileList]) -> Path | None:
+    """The one path that the inputs are, or None."""
+    first = inputs[0] if len(inputs) == 1 else None
+    if isinstance(first, FileList):
+        return first[0] if len(first) == 1 else None
+    return first
+
+
+def check_folder_name(out: str | Path, suffixes: Collection[str], flag: str = "--out") -> None:
+    """Raises InputError for an output folder whose name looks like that of a file in a format that is not known.
+
+    A folder that is there, and a name that ends with a slash, are folders. suffixes: of all formats.
+    """
+    text = os.fspath(out)
+    suffix = Path(text).suffix.lower()
+    if (
+        text.endswith(("/", os.sep))
+        or Path(text).is_dir()
+        or suffix in suffixes
+        or not _looks_like_a_file(suffix, suffixes)
+    ):
+        return
+    nearest = max(suffixes, key=lambda known: _likeness(suffix, known))  # the first of several
+    meant = "choose another format, such as .png."
+    if _likeness(suffix, nearest) > 0.6:
+        meant = f"did you mean {Path(text).with_suffix(nearest)}?"
+    raise InputError(
+        f"{flag} is {text}, and files {suffix} are not written; {meant} For a folder of that name: {text}/"
+    )
+
+
+def _likeness(a: str, b: str) -> float:
+    """From 0 to 1, and more for one typing error."""
+    return difflib.SequenceMatcher(None, a, b).ratio() + _is_one_change(a, b)
+
+
+def _looks_like_a_file(suffix: str, suffixes: Collection[str]) -> bool:
+    """Whether a suffix is of a kind of picture or clip, or a typing error away from one of these suffixes."""
+    if suffix in _PICTURES or (mimetypes.guess_type(f"x{suffix}")[0] or "").startswith(("image/", "video/")):
+        return True
+    return len(suffix) > 3 and suffix not in _FOLDERS and any(_is_one_change(suffix, known) for known in suffixes)
+
+
+def _is_one_change(a: str, b: str) -> bool:
+    """Whether one letter is changed, added or left out, or two neighbours are swapped."""
+    if len(a) == len(b):
+        differ = [index for index in range(len(a)) if a[index] != b[index]]
+        swapped = len(differ) == 2 and differ[1] == differ[0] + 1 and a[differ[0]] == b[differ[1]]
+        return len(differ) == 1 or (swapped and a[differ[1]] == b[differ[0]])
+    short, long = sorted((a, b), key=len)
+    return len(long) - len(short) == 1 and any(long[:index] + long[index + 1 :] == short for index in range(len(long)))
 
 
 def find_files(folder: Path, out: Path, suffixes: tuple[str, ...]) -> FileList:
@@ -18,11 +110,12 @@ def find_files(folder: Path, out: Path, suffixes: tuple[str, ...]) -> FileList:
     if real_out == str(real_path(folder)):
         return found
     real, root, prefix = _RealPaths(), _slashed(folder), real_out.rstrip(os.sep) + os.sep
-    return FileList(found.root, (name for name in found.names() if not real(root + name).startswith(prefix)))
+    names = (name for name in found.names() if not real(root + name).startswith(prefix))
+    return FileList(found.root, names, left_out=found.left_out)
 
 
 def mirror(
-    inputs: list[Path],
+    inputs: Sequence[Path | FileList],
     out: Path,
     suffixes: tuple[str, ...],
     suffix_of: Callable[[str], str],
@@ -30,21 +123,28 @@ def mirror(
 ) -> tuple[FileList, FileList]:
     """Sources and targets: all files of `inputs`, and those with these suffixes in its folders, mirrored into `out`.
 
+    Files of a FileList are mirrored below its root.
+    A zip counts as a folder; `left_out` of the sources counts the other files in folders.
     suffix_of: the suffix of an input -> that of its output. keeps_suffix: whether an input is an exception, whose
     output has its own suffix, asked only where `suffix_of` changes it. No two outputs have the same name. Raises
     InputError if an input is missing or would be overwritten.
     """
     # Strings instead of paths: there may be a million.
     found: list[tuple[str, str, FileList]] = []  # folder, prefix below `out`, files
-    prefixes = _prefixes([path for path in inputs if path.is_dir()])
+    prefixes = _prefixes([path for path in inputs if isinstance(path, Path) and is_folder(path)])
     for path in inputs:
-        if path.is_dir():
+        if isinstance(path, FileList):
+            found.append((_slashed(path.root), "", path))
+        elif is_folder(path):
             prefix = "" if prefixes[path] == Path() else f"{prefixes[path].as_posix()}/"
             found.append((_slashed(path), prefix, find_files(path, out, suffixes)))
-        elif path.is_file():
+        elif is_file(path):
             found.append((_slashed(path.parent), "", FileList(path.parent, [path.name])))
         else:
             raise InputError(f"There is no file or folder {path}.")
+    left_out = Counter[str]()
+    for *_, listed in found:
+        left_out.update(listed.left_out)
 
     def files() -> Iterator[tuple[str, str]]:
         for folder, prefix, names in found:
@@ -92,7 +192,7 @@ def mirror(
                 taken.add(place)
         sources += os.fsencode(source) + b"\0"
         targets += os.fsencode(target) + b"\0"
-    return FileList(Path(), bytes(sources)), FileList(out, bytes(targets))
+    return FileList(Path(), bytes(sources), left_out=dict(left_out.most_common())), FileList(out, bytes(targets))
 
 
 def _slashed(folder: Path) -> str:
@@ -105,7 +205,7 @@ def _prefixes(folders: list[Path]) -> dict[Path, Path]:
         return {folder: Path() for folder in folders}
     prefixes: dict[Path, Path] = {}
     for folder in folders:
-        name, number = real_path(folder).name or "root", 2
+        name, number = real_path(folder.with_suffix("") if is_zip(folder) else folder).name or "root", 2
         prefix = Path(name)
         while prefix in prefixes.values():
             prefix = Path(f"{name}_{number}")

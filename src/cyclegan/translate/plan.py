@@ -3,6 +3,7 @@
 import itertools
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import overload
@@ -12,12 +13,13 @@ from numpy.typing import NDArray
 
 from cyclegan.errors import InputError
 from cyclegan.images.file_formats import can_hold, file_format_of, image_suffixes, is_image_name
-from cyclegan.images.file_list import FileList
+from cyclegan.images.file_list import FileList, describe_left_out, suffix_of
+from cyclegan.images.pages import is_file, is_folder
 from cyclegan.sequences.formats import SequenceFormat
 from cyclegan.sequences.registry import SEQUENCE_FORMATS, find_sequence, format_by_name, sequence_suffixes
 from cyclegan.system.arguments import real_path
 from cyclegan.system.prefetch import prefetch
-from cyclegan.translate.output_names import find_files, mirror
+from cyclegan.translate.output_names import expand_patterns, find_files, mirror, only_path
 from cyclegan.translate.translator import Translator
 
 # Files that one thread opens in one go, to see whether they hold several pictures. The threads hide the latency of a
@@ -71,32 +73,34 @@ class TranslationPlan(Sequence[tuple[Path, Path]]):
 
 
 def plan_outputs(
-    inputs: Iterable[Path], out: Path, translator: Translator, *, all_pages: bool = False
+    inputs: Iterable[Path | FileList], out: Path, translator: Translator, *, all_pages: bool = False
 ) -> TranslationPlan:
     """A plan of image files, animations and the like, and of folders, which are mirrored below `out`.
 
     A file keeps its name; its suffix changes only where that format cannot hold the result (to PNG, else TIFF). If
-    `out` has the name of an image, the one input is written to that file.
+    `out` has the name of an image, the one input is written to that file. A pattern in the place of a path stands for
+    the files that match it, as in `cyclegan.translate.output_names.expand_patterns`.
     all_pages: whether the files with several pages are sequences, see `cyclegan.sequences.registry.find_sequence`.
     Raises InputError if an input is missing, holds no image, or would be overwritten.
     """
-    inputs = [Path(path) for path in inputs]
+    suffixes = input_suffixes()
+    inputs = expand_patterns(inputs, out, suffixes)
+    source = only_path(inputs)
     if (is_image_name(out) or format_by_name(out) is not None) and not out.is_dir():
         for path in inputs:
-            if not path.exists():
+            if isinstance(path, Path) and not is_file(path) and not is_folder(path):
                 raise InputError(f"There is no file or folder {path}.")
-        if len(inputs) != 1 or not _is_one_image(inputs[0], all_pages):
+        if source is None or not _is_one_image(source, all_pages):
             raise InputError(f"--out {out} is one image, and the input is not one image file; give a folder as --out.")
-        if real_path(out) == real_path(inputs[0]):
+        if real_path(out) == real_path(source):
             raise InputError(f"{out} would be overwritten by its own translation; choose another --out.")
-        _check_holds(inputs[0], out, translator, all_pages)
-        return TranslationPlan.of([(inputs[0], out)])
-    if len(inputs) == 1 and inputs[0].is_dir() and find_sequence(inputs[0]) is not None:
-        return TranslationPlan.of([(inputs[0], out)])
-    suffixes = input_suffixes()
+        _check_holds(source, out, translator, all_pages)
+        return TranslationPlan.of([(source, out)])
+    if source is not None and source.is_dir() and find_sequence(source) is not None:
+        return TranslationPlan.of([(source, out)])
     for path in inputs:
-        if path.is_dir() and not find_files(path, out, suffixes):
-            raise InputError(f"{path} holds no images.")
+        if isinstance(path, Path) and is_folder(path) and not (found := find_files(path, out, suffixes)):
+            raise InputError(f"{path} holds no images. {describe_left_out(found.left_out)}".rstrip())
     return mirror_images(inputs, out, translator, all_pages=all_pages)
 
 
@@ -105,7 +109,9 @@ def input_suffixes() -> tuple[str, ...]:
     return tuple(dict.fromkeys((*image_suffixes(), *sequence_suffixes())))
 
 
-def mirror_images(inputs: list[Path], out: Path, translator: Translator, *, all_pages: bool = False) -> TranslationPlan:
+def mirror_images(
+    inputs: Sequence[Path | FileList], out: Path, translator: Translator, *, all_pages: bool = False
+) -> TranslationPlan:
     """The plan of files and folders below a folder `out`."""
 
     def keeps_suffix(path: str) -> bool:
@@ -119,7 +125,7 @@ def mirror_images(inputs: list[Path], out: Path, translator: Translator, *, all_
 
 def _is_one_image(path: Path, all_pages: bool) -> bool:
     is_named = is_image_name(path) or format_by_name(path) is not None
-    return (path.is_file() and is_named) or find_sequence(path, all_pages=all_pages) is not None
+    return (is_file(path) and is_named) or find_sequence(path, all_pages=all_pages) is not None
 
 
 def _check_holds(source: Path, out: Path, translator: Translator, all_pages: bool) -> None:
@@ -160,6 +166,13 @@ def find_sequences(sources: FileList, *, all_pages: bool = False) -> dict[int, S
     for _, future in prefetch(probe, chunks, num_threads=_THREADS, max_items=2 * _THREADS):
         found.update({index: row for index, row in future.result() if row is not None})
     return found
+
+
+def describe_other_files(plan: TranslationPlan, clips: TranslationPlan | None = None) -> str:
+    """A sentence on the files of the input folders that are not translated, by suffix; empty if there are none."""
+    left_out = Counter(plan.sources.left_out)
+    left_out.subtract(suffix_of(source.name) for source, _ in clips or () if suffix_of(source.name) in left_out)
+    return describe_left_out({suffix: count for suffix, count in left_out.items() if count > 0})
 
 
 def image_suffix(suffix: str, translator: Translator) -> str:

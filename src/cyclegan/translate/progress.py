@@ -51,6 +51,9 @@ class FolderProgress:
     def skipped(self, images: Sequence[Skipped], num_images: int) -> None:
         """Images that could not be translated, of how many."""
 
+    def existing(self, num_existing: int, num_images: int) -> None:
+        """Images are left out because their results are there already, of how many."""
+
     def written(self, num_images: int, target: Path | None, tile: int | None) -> None:
         """Images have been written. target, tile: of one that was translated in tiles."""
 

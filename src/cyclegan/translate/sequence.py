@@ -11,7 +11,9 @@ import numpy as np
 from cyclegan.errors import InputError, UnreadableError, reason_of, remedy_sentence
 from cyclegan.images import Array
 from cyclegan.images.formats import ImageFormat
+from cyclegan.images.limits import without_pixel_limit
 from cyclegan.images.output import make_output
+from cyclegan.images.pages import local_file
 from cyclegan.images.raster import Raster
 from cyclegan.images.resizing import cast, resize, scale
 from cyclegan.sequences.formats import Frame, PictureSequence, SequenceFormat, SequenceTarget
@@ -74,7 +76,11 @@ def translate_sequence(
     if real_path(source) == real_path(target):
         raise InputError(f"{source} would be overwritten; choose another --out.")
 
-    with reader.read(source, translator.source) as sequence:
+    with (
+        without_pixel_limit(),  # of Pillow; readers check ours
+        local_file(source) as (file, _),
+        reader.read(file, translator.source) as sequence,
+    ):
         finish = _Finish(translator.target, target, writer, keep_profile, background)
         job = _Job(translator, sequence, finish, on_frame)
         results = job.results(

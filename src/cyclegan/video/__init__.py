@@ -13,11 +13,12 @@ import numpy as np
 from cyclegan.errors import InputError
 from cyclegan.images import Array
 from cyclegan.images.file_formats import is_image_name
-from cyclegan.images.file_list import FileList
+from cyclegan.images.file_list import FileList, describe_left_out
+from cyclegan.images.pages import is_folder
 from cyclegan.images.resizing import scale
 from cyclegan.sequences.registry import find_sequence, format_by_name
 from cyclegan.system.arguments import real_path
-from cyclegan.translate.output_names import find_files, mirror
+from cyclegan.translate.output_names import expand_patterns, find_files, mirror, only_path
 from cyclegan.translate.plan import TranslationPlan, input_suffixes, mirror_images, plan_outputs
 from cyclegan.translate.sequence import translate_sequence
 from cyclegan.translate.stabilise import MEMORY_FRAMES
@@ -55,28 +56,40 @@ def plan_translation(
     to that file; an animation becomes a clip so, and a clip an animation. Otherwise `out` is a folder, and a clip keeps
     its name, with the suffix .mp4 if its own cannot be written. all_pages, errors: as in `plan_outputs`.
     """
-    inputs = [Path(path) for path in inputs]
+    suffixes = input_suffixes() + VIDEO_SUFFIXES
+    paths = expand_patterns(inputs, out, suffixes)
+    source = only_path(paths)
     nothing = TranslationPlan(FileList(Path(), []), FileList(Path(), []))
     if _is_clip_name(out) and not out.is_dir():
-        if len(inputs) > 1 or inputs[0].is_dir():
+        if source is None or source.is_dir():
             raise InputError(f"--out {out} is one clip, and the inputs are more than one; give a folder as --out.")
-        if is_image_name(inputs[0]) and find_sequence(inputs[0], all_pages=all_pages) is None:
-            raise InputError(f"--out {out} is a clip, and {inputs[0]} is an image; give a folder as --out.")
-        return nothing, TranslationPlan.of([(inputs[0], out)])
+        if is_image_name(source) and find_sequence(source, all_pages=all_pages) is None:
+            raise InputError(f"--out {out} is a clip, and {source} is an image; give a folder as --out.")
+        return nothing, TranslationPlan.of([(source, out)])
     row = format_by_name(out, all_pages=all_pages)
     if (is_image_name(out) or row is not None) and not out.is_dir():
         # A PNG is a picture first: a clip becomes an animation of that kind only as .apng.
-        if len(inputs) == 1 and _is_clip_name(inputs[0]) and row is not None and out.suffix.lower() != ".png":
-            return nothing, TranslationPlan.of([(inputs[0], out)])
-        return plan_outputs(inputs, out, translator, all_pages=all_pages), nothing
-    if len(inputs) == 1 and inputs[0].is_dir() and find_sequence(inputs[0]) is not None:
-        return plan_outputs(inputs, out, translator, all_pages=all_pages), nothing
+        if source is not None and _is_clip_name(source) and row is not None and out.suffix.lower() != ".png":
+            return nothing, TranslationPlan.of([(source, out)])
+        return plan_outputs(paths, out, translator, all_pages=all_pages), nothing
+    if source is not None and source.is_dir() and find_sequence(source) is not None:
+        return plan_outputs(paths, out, translator, all_pages=all_pages), nothing
 
-    for path in inputs:
-        if path.is_dir() and not find_files(path, out, input_suffixes() + VIDEO_SUFFIXES):
-            raise InputError(f"{path} holds no images and no clips.")
-    images = [path for path in inputs if path.is_dir() or not _is_clip_name(path)]
-    clips = [path for path in inputs if path.is_dir() or _is_clip_name(path)]
+    images: list[Path | FileList] = []
+    clips: list[Path | FileList] = []
+    for path in paths:
+        if isinstance(path, FileList):
+            is_clip = np.array([_is_clip_name(file) for file in path], bool)
+            images.append(path.take(np.flatnonzero(~is_clip)))
+            clips.append(path.take(np.flatnonzero(is_clip)))
+        elif is_folder(path):
+            if not (found := find_files(path, out, suffixes)):
+                raise InputError(f"{path} holds no images and no clips. {describe_left_out(found.left_out)}".rstrip())
+            images.append(path)
+            if path.is_dir():  # clips in a zip are left out
+                clips.append(path)
+        else:
+            (clips if _is_clip_name(path) else images).append(path)
     return (
         mirror_images(images, out, translator, all_pages=all_pages),
         TranslationPlan(

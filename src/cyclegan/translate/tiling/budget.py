@@ -1,7 +1,6 @@
 """Predict the memory that a translation takes, and choose a plan that fits."""
 
 import math
-from pathlib import Path
 from typing import cast
 
 import torch
@@ -9,6 +8,7 @@ from torch import nn
 
 from cyclegan.errors import InputError
 from cyclegan.networks.protocol import Generator, LevelLayers, ResidualLayers
+from cyclegan.system.memory import free_memory
 from cyclegan.translate.tiling.network import TilingPlan, convolutions, has_instance_norm, tiling_of
 
 # Memory of the libraries while a network runs.
@@ -115,42 +115,7 @@ def available_bytes(device: torch.device) -> int | None:
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     if device.type != "cpu":
         return None
-    found = [limit for limit in (_free_of_machine(), _free_of_group()) if limit is not None]
-    return min(found, default=None)
-
-
-def _free_of_machine() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")), None)
-
-
-def _free_of_group(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int | None:
-    """What the control group of this process, as in a container, has left: its limit minus memory in use."""
-    try:
-        lines = [line.split(":", 2) for line in own.read_text().splitlines()]
-    except OSError:
-        return None
-    folders: list[tuple[Path, str, str, str]] = []
-    for number, kinds, path in lines:
-        if number == "0":
-            names = ("memory.max", "memory.current", "inactive_file")
-            folders += [(root / path.lstrip("/"), *names), (root, *names)]
-        elif "memory" in kinds.split(","):
-            names = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-            folders += [(root / "memory" / path.lstrip("/"), *names), (root / "memory", *names)]
-    free: list[int] = []
-    for folder, limit, usage, cache in folders:
-        try:
-            most, used = (folder / limit).read_text().strip(), int((folder / usage).read_text())
-            kept = (line.split() for line in (folder / "memory.stat").read_text().splitlines())
-        except (OSError, ValueError):
-            continue
-        if most.isdigit() and int(most) < 2**60:
-            free.append(int(most) - used + next((int(value) for name, value in kept if name == cache), 0))
-    return min(free, default=None)
+    return free_memory()
 
 
 def gib(count: int) -> str:

@@ -1,0 +1,62 @@
+"""HEIF and HEIC, the photos of phones, by pillow-heif, without its plugin, which would change Pillow for the host."""
+
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from cyclegan.images import pillow
+from cyclegan.images.formats import Decoded, Header
+from cyclegan.images.limits import check_pixels
+from cyclegan.images.raster import Metadata, Raster
+
+
+def _open(path: Path | str) -> Any:
+    import pillow_heif
+
+    # Files with 10 and 12 bits come as 16 bits.
+    return pillow_heif.open_heif(path, convert_hdr_to_8bit=False)
+
+
+def read(path: Path) -> Decoded:
+    """The main picture of a file, upright; with more than 8 bits an array of 16."""
+    found = _open(path)
+    width, height = found.size
+    is_deep = found.mode.endswith(";16")
+    check_pixels(height, width, (2 if is_deep else 1) * 4)
+    if not is_deep:
+        return found.to_pillow()  # type: ignore[no-any-return]
+    array = np.asarray(found)
+    metadata = Metadata(
+        profile=found.info.get("icc_profile") or None,
+        exif=found.info.get("exif") or None,
+        extra_samples=(2,) if found.has_alpha else None,
+    )
+    return Raster(array if array.ndim == 3 else array[..., None], metadata=metadata)
+
+
+def probe(path: Path) -> Header:
+    found = _open(path)
+    width, height = found.size
+    if not found.mode.endswith(";16"):
+        return Header(height, width, "uint8", None)
+    channels = {"L;16": 1, "LA;16": 2, "RGB;16": 3, "RGBA;16": 4}[found.mode]
+    return Header(height, width, "uint16", channels, found.has_alpha)
+
+
+def size(path: str) -> tuple[int, int]:
+    width, height = _open(path).size
+    return height, width
+
+
+def write(file: IO[bytes], raster: Raster) -> None:
+    """Write 8-bit RGB, with transparency and profile, at the quality of our JPEGs."""
+    import pillow_heif
+
+    picture = pillow.to_pillow(pillow.with_alpha(raster))
+    metadata = raster.metadata
+    if metadata.profile is not None:
+        picture.info["icc_profile"] = metadata.profile
+    if metadata.exif is not None and (exif := pillow.clean_exif(metadata.exif)) is not None:
+        picture.info["exif"] = exif
+    pillow_heif.from_pillow(picture).save(file, quality=95, chroma=444)

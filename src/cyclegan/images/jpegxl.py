@@ -1,0 +1,108 @@
+"""JPEG XL and JPEG XR, by imagecodecs."""
+
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+
+from cyclegan.images import Array, pillow
+from cyclegan.images.formats import Decoded
+from cyclegan.images.limits import check_pixels
+from cyclegan.images.raster import Metadata, Raster
+
+# Width by height of the ratios that a header may name instead of a width, from 1 on.
+_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
+
+_MOST_BOXES = 1000
+
+
+def read(path: Path) -> Decoded:
+    """A JPEG XL of any depth, upright."""
+    import imagecodecs
+
+    check_pixels(*size(path))
+    return _with_alpha(imagecodecs.jpegxl_decode(path.read_bytes()))
+
+
+def read_jxr(path: Path) -> Decoded:
+    """A JPEG XR of any depth."""
+    import imagecodecs
+
+    check_pixels(*jxr_size(path))
+    return _with_alpha(imagecodecs.jpegxr_decode(path.read_bytes()))
+
+
+def _with_alpha(array: Array) -> Decoded:
+    if array.ndim == 3 and array.shape[2] in (2, 4):
+        return Raster(array, metadata=Metadata(extra_samples=(2,)))
+    return array
+
+
+def write(file: IO[bytes], raster: Raster) -> None:
+    """Write 8 or 16 bits or floats without loss."""
+    import imagecodecs
+
+    array = pillow.with_alpha(raster)
+    array = array[..., 0] if array.shape[2] == 1 else array
+    file.write(imagecodecs.jpegxl_encode(np.ascontiguousarray(array), lossless=True))
+
+
+def size(path: Path | str) -> tuple[int, int]:
+    """Height and width as they are stored. Raises ValueError for a file without a header (ISO/IEC 18181-1, D.2)."""
+    with open(path, "rb") as file:  # noqa: PTH123
+        head, begin = file.read(16), 0
+        if head[:2] != b"\xff\x0a":  # a container: box after box
+            for _ in range(_MOST_BOXES):
+                length, kind = int.from_bytes(head[:4], "big"), head[4:8]
+                header = 16 if length == 1 else 8
+                length = int.from_bytes(head[8:16], "big") if length == 1 else length
+                if kind in (b"jxlc", b"jxlp"):
+                    begin += header + 4 * (kind == b"jxlp")
+                    break
+                if length < header:
+                    raise ValueError("it is no JPEG XL file, or it is cut off")
+                begin += length
+                file.seek(begin)
+                head = file.read(16)
+            file.seek(begin)
+            head = file.read(16)
+        if len(head) < 3 or head[:2] != b"\xff\x0a":
+            raise ValueError("it is no JPEG XL file, or it is cut off")
+    bits = _Bits(int.from_bytes(head[2:], "little"))
+    is_small = bits.take(1)
+    height = (bits.take(5) + 1) * 8 if is_small else 1 + bits.take((9, 13, 18, 30)[bits.take(2)])
+    ratio = bits.take(3)
+    if ratio:
+        across, down = _RATIOS[ratio - 1]
+        return height, height * across // down
+    return height, (bits.take(5) + 1) * 8 if is_small else 1 + bits.take((9, 13, 18, 30)[bits.take(2)])
+
+
+class _Bits:
+    """Bits of a number, the lowest first."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def take(self, count: int) -> int:
+        value = self._number & ((1 << count) - 1)
+        self._number >>= count
+        return value
+
+
+def jxr_size(path: Path | str) -> tuple[int, int]:
+    """Height and width of a JPEG XR, whose file is built like a TIFF. Raises ValueError for one without."""
+    with open(path, "rb") as file:  # noqa: PTH123
+        head = file.read(8)
+        if head[:3] != b"II\xbc":
+            raise ValueError("it is no JPEG XR file")
+        file.seek(int.from_bytes(head[4:8], "little"))
+        count = int.from_bytes(file.read(2), "little")
+        entries = file.read(12 * count)
+    found = {
+        int.from_bytes(entries[at : at + 2], "little"): int.from_bytes(entries[at + 8 : at + 12], "little")
+        for at in range(0, len(entries) - 11, 12)
+    }
+    if not (found.get(0xBC80) and found.get(0xBC81)):
+        raise ValueError("its header is damaged")
+    return found[0xBC81], found[0xBC80]

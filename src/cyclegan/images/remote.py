@@ -1,0 +1,179 @@
+"""Folders and files of images at addresses that fsspec knows, copied once into a cache folder on this machine."""
+
+import hashlib
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from platformdirs import user_cache_path
+from pydantic import BaseModel
+
+from cyclegan.errors import InputError, MissingPackageError, UnreadableError, reason_of
+from cyclegan.images.file_formats import image_suffixes
+from cyclegan.images.zip_folder import SUFFIX as ZIP_SUFFIX
+from cyclegan.system.atomic import atomic_path, write_bytes
+from cyclegan.system.json_files import read_json
+
+# A scheme of two letters and more, so that C:/ is none. A `Path` has lost one of the two slashes.
+_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
+
+# Their names and states are one file, which is read back whole.
+_MOST_FILES = 100_000
+
+_MANIFEST = "files.json"
+
+
+class _Manifest(BaseModel):
+    """The files of a copy: name -> size and state of the original, by which changes are noticed."""
+
+    address: str
+    files: dict[str, str]
+
+
+def is_address(path: Path | str) -> bool:
+    """Whether a path is an address such as s3://bucket/photos, also one that went through `Path`."""
+    found = _ADDRESS.fullmatch(str(path))
+    return found is not None and not Path(path).exists()
+
+
+def address_of(path: Path | str) -> str:
+    """The address that a path was made from, with both of its slashes."""
+    found = _ADDRESS.fullmatch(str(path))
+    if found is None:
+        raise InputError(f"{path} is no address; expected one such as s3://bucket/photos.")
+    return f"{found[1].lower()}://{found[2]}"
+
+
+def check_local(name: str, path: Path) -> None:
+    """Raises InputError for an address where results are to be written."""
+    if is_address(path):
+        raise InputError(
+            f"{name} is {address_of(path)}; results are written to this machine only: give a folder here, and copy it."
+        )
+
+
+def local_copy(
+    path: Path,
+    note: Callable[[str], None],
+    *,
+    suffixes: tuple[str, ...] = (),
+    cache: Path | None = None,
+) -> Path:
+    """The path itself; for an address the copy of its file, or of its folder of images, on this machine.
+
+    Files that are there already and have not changed are not copied again, and those that are gone at the address are
+    removed from the copy. note: receives a sentence on what is copied, with its size. suffixes: files of a folder that
+    are copied besides images. Raises InputError if there is nothing, a package is missing, or the copy fails.
+    """
+    if not is_address(path):
+        return path
+    address = address_of(path)
+    with _errors(address):
+        from fsspec.core import url_to_fs
+
+        system, place = url_to_fs(address)
+        is_folder = system.isdir(place) and not _is_file_name(address)
+        found = dict(_find(system, place, is_folder, image_suffixes() + suffixes))
+    if not found:
+        raise InputError(f"{address} holds no images; expected a folder of images, an image, or a zip.")
+    if len(found) > _MOST_FILES:
+        raise InputError(f"{address} holds {len(found):,} images; at most {_MOST_FILES:,} are copied.")
+
+    parent = cache or user_cache_path("cyclegan") / "remote"
+    folder = parent / hashlib.blake2b(address.encode(), digest_size=8).hexdigest()
+    files = folder / _folder_name(address) if is_folder else folder
+    states = {name: _state(about) for name, about in found.items()}
+    known = _known(folder / _MANIFEST)
+    missing = [name for name in found if known.get(name) != states[name] or not (files / name).is_file()]
+    for name in known.keys() - found.keys():
+        (files / name).unlink(missing_ok=True)
+    if missing:
+        total = sum(int(found[name].get("size") or 0) for name in missing)
+        _check_room(folder, total, address)
+        count = f"{len(missing):,} {'file' if len(missing) == 1 else 'files'}"
+        note(f"Copying {count} ({total / 1e6:,.1f} MB) from {address} to {files}.")
+    with _errors(address):
+        for name in missing:
+            target = files / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with atomic_path(target) as partial:
+                system.get_file(found[name]["name"], str(partial))
+    if missing or known.keys() != found.keys():
+        write_bytes(folder / _MANIFEST, _Manifest(address=address, files=states).model_dump_json().encode())
+    return files if is_folder else files / next(iter(found))
+
+
+def _find(system: Any, place: str, is_folder: bool, suffixes: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Names of the files below a place, relative to it, and what is known of them."""
+    if not is_folder:
+        about = system.info(place)
+        name = PurePosixPath(place.partition("?")[0]).name
+        yield _checked(name), {**about, "name": place}
+        return
+    start = place.rstrip("/") + "/"
+    for full, about in system.find(place, detail=True).items():
+        name = full.removeprefix(start)
+        if name.lower().endswith(suffixes) and not any(part.startswith(".") for part in name.split("/")):
+            yield _checked(name), {**about, "name": full}
+
+
+def _checked(name: str) -> str:
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or ".." in parts or "\\" in name or "\0" in name:
+        raise InputError(f"The name {name!r} at this address is no file name that can be copied.")
+    return name
+
+
+def _is_file_name(address: str) -> bool:
+    """Whether an address has the name of an image or a zip: a web server lists pages as folders."""
+    return address.partition("?")[0].lower().endswith((*image_suffixes(), ZIP_SUFFIX))
+
+
+def _folder_name(address: str) -> str:
+    name = address.rstrip("/").rpartition("/")[2]
+    return re.sub(r"[^A-Za-z0-9._-]", "_", name).lstrip(".") or "images"
+
+
+def _state(about: dict[str, Any]) -> str:
+    """What changes with the content of a file, as far as the place says."""
+    keys = ("size", "ETag", "etag", "md5Hash", "LastModified", "last_modified", "mtime", "updated", "created")
+    return "/".join(str(about[key]) for key in keys if about.get(key) is not None)
+
+
+def _known(manifest: Path) -> dict[str, str]:
+    try:
+        return read_json(manifest, _Manifest).files
+    except (OSError, InputError, UnreadableError):
+        return {}
+
+
+def _check_room(folder: Path, needed: int, address: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise InputError(
+            f"{folder} has {free / 1e6:,.1f} MB free, and the images of {address} take {needed / 1e6:,.1f} MB; "
+            "make room there."
+        )
+
+
+@contextmanager
+def _errors(address: str) -> Iterator[None]:
+    """Turn the errors of fsspec and its protocols into an InputError."""
+    try:
+        yield
+    except InputError:
+        raise
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("fsspec"):
+            raise MissingPackageError(f"{address} needs the package fsspec: pip install 'cyclegan[remote]'.") from None
+        raise MissingPackageError(f"{address} needs the package {error.name}: pip install {error.name}.") from None
+    except ImportError as error:  # fsspec names the package of a protocol
+        raise MissingPackageError(f"{address} needs another package: {reason_of(error)}.") from None
+    except FileNotFoundError:
+        raise InputError(f"There is nothing at {address}.") from None
+    except Exception as error:  # each protocol has its own errors
+        raise InputError(f"{address} cannot be read: {type(error).__name__}: {reason_of(error)}.") from None

@@ -1,0 +1,295 @@
+"""`cyclegan translate` with standard input and output, with patterns, with names of outputs, and after a stop."""
+
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import TINY, make_folder
+from cyclegan import InputError, train, translate_folder
+from cyclegan.cli import main
+from cyclegan.images.codecs import read_image, write_image
+from cyclegan.translate.progress import FolderProgress
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    root = tmp_path_factory.mktemp("run")
+    a, b = make_folder(root / "a"), make_folder(root / "b", seed=1)
+    return train(a, b, out=root / "run", quiet=True, **{**TINY, "steps": 2})
+
+
+class Pipe(io.TextIOWrapper):
+    """Standard input or output that is a pipe, or a terminal."""
+
+    def __init__(self, content=b"", *, terminal=False):
+        super().__init__(io.BytesIO(content))
+        self.terminal = terminal
+
+    def isatty(self):
+        return self.terminal
+
+
+def pipe(monkeypatch, words, content=b"", *, terminal=False):
+    """Exit status, standard output as bytes, of a command with this standard input."""
+    out = Pipe(terminal=terminal)
+    code = 0
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdin", Pipe(content, terminal=terminal))
+        patch.setattr(sys, "stdout", out)
+        try:
+            main([str(word) for word in words])
+        except SystemExit as end:
+            code = end.code
+    out.flush()
+    return code, out.buffer.getvalue()
+
+
+def command(words, capsys):
+    """Exit status, standard output and standard error of a command."""
+    capsys.readouterr()
+    code = 0
+    try:
+        main([str(word) for word in words])
+    except SystemExit as end:
+        code = end.code
+    return (code, *capsys.readouterr())
+
+
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "TIFF", "BMP", "WEBP"])
+@pytest.mark.parametrize("flags", [[], ["--tile", "16"]])
+def test_standard_input_becomes_standard_output_in_its_format(run, tmp_path, monkeypatch, capsys, format, flags):
+    with Image.open(next(run.parent.glob("a/*.png"))) as picture:
+        picture.save(tmp_path / "x", format)
+    content = (tmp_path / "x").read_bytes()
+    code, out = pipe(monkeypatch, ["translate", run, "-", "--out", "-", *flags], content)
+    assert code == 0
+    err = capsys.readouterr().err
+    assert "1 image translated" in err
+    assert "to standard output" in err
+    with Image.open(io.BytesIO(out)) as result:
+        assert (result.format, result.size) == (format, (24, 20))
+    # The same bytes as with files.
+    suffix = {"JPEG": ".jpg", "TIFF": ".tif"}.get(format, f".{format.lower()}")
+    (tmp_path / f"x{suffix}").write_bytes(content)
+    main(["translate", str(run), str(tmp_path / f"x{suffix}"), "--out", str(tmp_path / "files"), *flags])
+    assert (tmp_path / "files" / f"x{suffix}").read_bytes() == out
+    code, out = pipe(monkeypatch, ["translate", run, "-", "--out", tmp_path / "folder", *flags], content)
+    assert (code, [path.name for path in (tmp_path / "folder").iterdir()]) == (0, [f"stdin{suffix}"])
+    assert out.startswith(b"1 image translated")
+
+
+def test_deep_images_go_through_the_streams_as_well(deep_run, tmp_path, monkeypatch):
+    array = (np.random.default_rng(0).random((13, 22, 1)) * 3000).astype(np.uint16)
+    write_image(tmp_path / "x.tif", array)
+    np.save(tmp_path / "x.npy", array)
+    results = []
+    for name in ("x.tif", "x.npy"):
+        content = (tmp_path / name).read_bytes()
+        code, out = pipe(monkeypatch, ["translate", deep_run, "-", "--out", "-", "--precision", "fp32"], content)
+        assert code == 0
+        (tmp_path / f"out_{name}").write_bytes(out)
+        results.append(read_image(tmp_path / f"out_{name}", 5))
+    assert results[0].dtype == np.float32
+    assert np.array_equal(*results)
+
+
+def test_a_real_pipe_holds_the_image_alone(run, tmp_path):
+    content = next(run.parent.glob("a/*.png")).read_bytes()
+    words = [sys.executable, "-m", "cyclegan", "translate", run, "-", "--out", "-"]
+    done = subprocess.run(words, input=content, capture_output=True, check=True, cwd=tmp_path)
+    with Image.open(io.BytesIO(done.stdout)) as result:
+        assert result.size == (24, 20)
+    assert b"1 image translated to standard output" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_streams_that_cannot_be_used_are_refused_in_one_sentence(run, tmp_path, monkeypatch, capsys):
+    inputs = make_folder(tmp_path / "in", 2)
+    picture = (inputs / "0.png").read_bytes()
+    for words, content, terminal, code, message in (
+        ([inputs / "0.png", "--out", "-"], b"", True, 2, "standard output is a terminal; send it to a file"),
+        (["-", "--out", tmp_path / "out"], b"", True, 2, "nothing is sent to standard input"),
+        (["-", "--out", "-"], b"", False, 2, "Standard input is empty"),
+        (["-", "--out", "-"], b"nonsense", False, 2, "Standard input is not an image of a known format"),
+        (["-", "--out", "-"], picture[:60], False, 1, "Left out: standard input: "),
+        (["-", inputs, "--out", "-"], picture, False, 2, "give standard input alone"),
+        ([inputs, "--out", "-"], picture, False, 2, "--out - is one image, and the input is 2 images"),
+    ):
+        status, out = pipe(monkeypatch, ["translate", run, *words], content, terminal=terminal)
+        err = capsys.readouterr().err
+        assert (status, out) == (code, b""), err
+        assert message in err
+        assert "Traceback" not in err
+        assert "/cyclegan-" not in err
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("photos/*.png", ["0.png", "1.png"]),
+        ("photos/**/*.png", ["0.png", "1.png", "deep/er/0.png", "deep/er/1.png"]),
+        ("photos/**", ["0.png", "1.png", "deep/er/0.png", "deep/er/1.png"]),
+        ("photos/*", ["0.png", "1.png", "deep/er/0.png", "deep/er/1.png"]),
+        ("p*/[1-9].png", ["photos/1.png"]),
+        ("photos/?.png", ["0.png", "1.png"]),
+    ],
+)
+def test_patterns_in_quotes_are_expanded(run, tmp_path, monkeypatch, capsys, pattern, expected):
+    monkeypatch.chdir(tmp_path)
+    make_folder(tmp_path / "photos", 2)
+    make_folder(tmp_path / "photos" / "deep" / "er", 2)
+    (tmp_path / "photos" / "notes.txt").write_text("")
+    code, out, err = command(["translate", run, pattern, "--out", "out"], capsys)
+    assert (code, out) == (0, f"{len(expected)} image{'s' * (len(expected) > 1)} translated into out\n"), err
+    assert sorted(path.relative_to("out").as_posix() for path in Path("out").rglob("*.*")) == expected
+    result = translate_folder(run, pattern, "python")
+    assert sorted(target.relative_to("python").as_posix() for _, target in result.written) == expected
+
+
+def test_patterns_stand_beside_other_inputs_and_a_file_of_that_name_is_no_pattern(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make_folder(tmp_path / "a", 2), make_folder(tmp_path / "b", 2)
+    Path("a/0.png").rename("a/[x].png")
+    code, _, err = command(["translate", run, "a/[x].png", "b/*.png", "--out", "out"], capsys)
+    assert code == 0, err
+    assert {path.name for path in Path("out").iterdir()} == {"[x].png", "0.png", "1.png"}
+    code, _, err = command(["translate", run, "a/1*.png", "--out", "one.png"], capsys)
+    assert (code, Path("one.png").is_file()) == (0, True), err
+    for words in (["b/*.jpg", "--out", "out"], ["b/*.png", "--out", "two.png"]):
+        code, _, err = command(["translate", run, *words], capsys)
+        assert code == 2
+        assert "No file matches b/*.jpg." in err or "is one image, and the input is not one image file" in err
+
+
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        ("res.jpq", "--out is res.jpq, and files .jpq are not written; did you mean res.jpg?"),
+        ("res.pgn", "did you mean res.png?"),
+        ("res.tiv", "did you mean res.tif"),
+        ("res.mp5", "did you mean res.mp4?"),
+        ("deep/res.jepg", "did you mean deep/res.jpg?"),
+        ("res.svg", "files .svg are not written"),
+        ("res.psd", "files .psd are not written"),
+    ],
+)
+def test_an_output_that_looks_like_a_file_of_an_unknown_format_is_refused(
+    run, tmp_path, monkeypatch, capsys, out, message
+):
+    monkeypatch.chdir(tmp_path)
+    make_folder(tmp_path / "in", 2)
+    for inputs in ("in", "in/0.png"):
+        code, _, err = command(["translate", run, inputs, "--out", out], capsys)
+        assert code == 2
+        assert message in err
+        assert f"For a folder of that name: {out}/" in err
+        assert [path.name for path in tmp_path.iterdir()] == ["in"]
+    if out != "res.mp5":  # which writes no clips
+        with pytest.raises(InputError, match="are not written"):
+            translate_folder(run, "in", out)
+    # A slash, or a folder that is there, says that it is a folder.
+    assert command(["translate", run, "in", "--out", f"{out}/"], capsys)[0] == 0
+    assert command(["translate", run, "in", "--out", out], capsys)[0] == 0
+    translate_folder(run, "in", f"{out}/")
+    assert {path.name for path in Path(out).iterdir()} == {"0.png", "1.png"}
+
+
+@pytest.mark.parametrize("out", ["out", "maps.v2", "out.2024", "run_0.5", "photos.maps", "results.old", "x.tmp", "a.b"])
+def test_folders_with_a_dot_in_their_name_are_made(run, tmp_path, monkeypatch, capsys, out):
+    monkeypatch.chdir(tmp_path)
+    make_folder(tmp_path / "in", 1)
+    assert command(["translate", run, "in", "--out", out], capsys)[0] == 0
+    assert Path(out, "0.png").is_file()
+
+
+def test_the_home_folder_is_expanded_as_in_a_shell(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    make_folder(tmp_path / "in", 2), make_folder(tmp_path / "b", 2, seed=1)
+    assert command(["translate", run, "~/in", "--out=~/out"], capsys)[0] == 0
+    assert len(translate_folder(run, "~/in", "~/python").written) == 2
+    assert train("~/in", "~/b", out="~/run", quiet=True, **{**TINY, "steps": 1}) == tmp_path / "run"
+    assert {path.name for path in tmp_path.iterdir()} == {"in", "b", "out", "python", "run"}
+    Path("~").mkdir()
+    make_folder(tmp_path / "~" / "in", 1)
+    assert len(translate_folder(run, "~/in", "literal").written) == 1  # a folder of that name is that folder
+
+
+def test_a_batch_that_was_stopped_goes_on_after_the_results_that_are_there(run, tmp_path, capsys):
+    inputs, out = make_folder(tmp_path / "in", 5), tmp_path / "out"
+    command(["translate", run, inputs, "--out", out], capsys)
+    first = {path.name: path.read_bytes() for path in out.iterdir()}
+    (out / "1.png").unlink()
+    (out / "2.png").write_bytes(b"")
+    (out / "3.png").write_bytes(first["3.png"][:10])
+    (out / "0.png").touch()
+    kept = (out / "0.png").stat().st_mtime_ns
+    words = ["translate", run, inputs, "--out", out, "--skip-existing"]
+    code, shown, _ = command(words, capsys)
+    assert (code, shown) == (0, f"2 of 5 images are in {out} already\n3 images translated into {out}\n")
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == first
+    assert (out / "0.png").stat().st_mtime_ns == kept
+    code, shown, _ = command([*words, "--tile", "16"], capsys)
+    assert (code, shown) == (0, f"5 of 5 images are in {out} already\n")
+    (out / "4.png").unlink()
+    counts = []
+
+    class Progress(FolderProgress):
+        def existing(self, num_existing, num_images):
+            counts.append((num_existing, num_images))
+
+    result = translate_folder(run, inputs, out, skip_existing=True, progress=Progress())
+    assert [source.name for source, _ in result.written] == ["4.png"]
+    assert [source.name for source, _ in result.existing] == ["0.png", "1.png", "2.png", "3.png"]
+    assert counts == [(4, 5)]
+
+
+def test_stabilised_frames_are_left_out_by_whole_folders(run, tmp_path):
+    settings = {**TINY, "steps": 1, "preset": "paper"}  # with instance norm, or there is nothing to stabilise
+    run = train(run.parent / "a", run.parent / "b", out=tmp_path / "run", quiet=True, **settings)
+    inputs, out = tmp_path / "in", tmp_path / "out"
+    make_folder(inputs / "one", 3), make_folder(inputs / "two", 3)
+    translate_folder(run, inputs, out, stabilise=True)
+    expected = (out / "two" / "2.png").read_bytes()
+    (out / "two" / "1.png").unlink()
+    result = translate_folder(run, inputs, out, stabilise=True, skip_existing=True)
+    assert {source.parent.name for source, _ in result.written} == {"two"}
+    assert (len(result.written), len(result.existing)) == (3, 3)
+    assert (out / "two" / "2.png").read_bytes() == expected
+
+
+def test_the_losses_of_a_run_become_a_table(run, tmp_path, capsys):
+    target = tmp_path / "losses.csv"
+    code, shown, _ = command(["report", run, "--csv", target], capsys)
+    assert (code, shown) == (0, f"{target}\n")
+    with target.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    losses = [line for line in log if "event" not in line]
+    assert [{name: float(value) for name, value in row.items()} for row in rows] == losses
+    assert list(rows[0])[:5] == ["step", "epoch", "seconds", "images_per_second", "learning_rate"]
+
+    (run / "report.html").unlink()
+    code, shown, _ = command(["report", run], capsys)
+    assert (code, shown) == (0, f"{run / 'report.html'}\n")
+    assert (run / "report.html").read_text().rstrip().endswith("</html>")
+
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for words, message in (
+        ([empty], "has no log.jsonl; expected a run directory"),
+        ([run, "--csv", run / "log.jsonl"], "expected the name of a file that ends in .csv"),
+        ([run, "--csv", tmp_path], "expected the name of a file that ends in .csv"),
+    ):
+        code, _, err = command(["report", *words], capsys)
+        assert code == 2
+        assert message in err
+    (empty / "log.jsonl").write_text('{"event": "session", "step": 0, "time": "2026-01-01T00:00:00+00:00"}\n')
+    assert "has logged no losses yet" in command(["report", empty, "--csv", target], capsys)[2]

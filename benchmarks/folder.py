@@ -7,6 +7,11 @@ one after another in one thread, and `translate_files`, which reads ahead of the
 
     python benchmarks/folder.py --markdown benchmarks/results/folder.md
     python benchmarks/folder.py --count 100 --width 16 --blocks 4 --short-side 128
+
+With --against it compares only how fast the folder is read, by this version and by the sources of another one: the two
+take turns on small parts, each several times, and the fastest time of each part counts.
+
+    git worktree add ../before COMMIT && python benchmarks/folder.py --count 200 --against ../before/src
 """
 
 import argparse
@@ -28,6 +33,11 @@ SIDES = {
     "pipeline": "`translate_files`",
 }
 NUM_PARTS = 5
+
+# How a folder is read: all headers, as training and translating begin; whole files, as translating reads them; and
+# what training reads, decoded at reduced size, cropped and mirrored.
+READS = {"headers": "headers", "whole": "whole files", "training": "batches of training"}
+NUM_ROUNDS = 7
 
 
 def build_folder(folder: Path, count: int, pictures: Path | None) -> None:
@@ -130,6 +140,87 @@ def measure(options: argparse.Namespace, folder: Path, out: Path) -> dict[str, d
     return spent
 
 
+def read_parts(folder: Path) -> None:
+    """Answer each line of standard input, a way of reading and the part of the folder, with CPU seconds."""
+    from cyclegan.config import DataConfig, ModelConfig
+    from cyclegan.data.dataset import UnpairedDataset
+    from cyclegan.data.image_folder import scan_folder
+    from cyclegan.images.codecs import read_as
+    from cyclegan.images.formats import ImageFormat
+    from cyclegan.images.headers import read_header
+
+    data = DataConfig()
+    found = scan_folder(folder, 3, None, data)
+    dataset = UnpairedDataset(found, found, data, ModelConfig(), batch_size=1, seed=0)
+    image_format, paths = ImageFormat(), list(found.paths)
+    ways: dict[str, Callable[[int], object]] = {
+        "headers": lambda index: read_header(str(paths[index])),
+        "whole": lambda index: read_as(paths[index], image_format),
+        "training": lambda step: dataset[step],  # an image of each domain
+    }
+    for line in sys.stdin:
+        way, part = line.split()
+        began = time.process_time()
+        for index in range(int(part) * len(paths) // NUM_PARTS, (int(part) + 1) * len(paths) // NUM_PARTS):
+            ways[way](index)
+        print(time.process_time() - began, flush=True)
+
+
+def compare_reading(folder: Path, against: Path) -> dict[str, tuple[float, float]]:
+    """CPU seconds to read the folder in each way: by the other version, and by this one."""
+    command = [sys.executable, __file__, "--reader", str(folder)]
+    with contextlib.ExitStack() as stack:
+        sides = []
+        for source in (against, Path(__file__).resolve().parents[1] / "src"):
+            place = {**os.environ, "PYTHONPATH": str(source.resolve())}
+            options: dict[str, object] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+            sides.append(stack.enter_context(subprocess.Popen(command, env=place, **options)))
+
+        def seconds(side: subprocess.Popen, way: str, part: int) -> float:
+            print(way, part, file=side.stdin, flush=True)
+            answer = side.stdout.readline()
+            if not answer:
+                raise SystemExit("The sources of --against cannot be measured.")
+            return float(answer)
+
+        spent = {way: ([], []) for way in READS}
+        for way, totals in spent.items():
+            for part in range(NUM_PARTS):
+                times = [[], []]
+                for number in range(2 * NUM_ROUNDS):
+                    side = (number + number // 2) % 2  # both go first as often
+                    times[side].append(seconds(sides[side], way, part))
+                for total, measured in zip(totals, times, strict=True):
+                    total.append(min(measured))
+            print(f"{READS[way]} done", file=sys.stderr)
+        for side in sides:
+            side.stdin.close()
+    return {way: (sum(before), sum(after)) for way, (before, after) in spent.items()}
+
+
+def show_comparison(options: argparse.Namespace) -> None:
+    with tempfile.TemporaryDirectory() as place:
+        build_folder(Path(place), options.count, options.pictures)
+        spent = compare_reading(Path(place), options.against)
+    rows = ["| | before | now | now / before |", "|---|---|---|---|"]
+    for way, label in READS.items():
+        before, after = (1000 * seconds / options.count for seconds in spent[way])
+        rows.append(f"| {label} | {before:.3f} | {after:.3f} | {after / before:.3f} |")
+    text = "\n".join(
+        [
+            "# A folder of mixed JPEGs: reading, before and now",
+            "",
+            f"{options.count} JPEGs with sides of 200 to 800 pixels; {describe_machine()}. CPU milliseconds for each "
+            f"file, on one core. Both versions take turns on {NUM_PARTS} parts of the folder, {NUM_ROUNDS} times each; "
+            "the fastest time of each part counts.",
+            "",
+            *rows,
+            "",
+        ]
+    )
+    write_page(text, options.markdown)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=1000, help="files (default: 1000)")
@@ -140,8 +231,16 @@ def main() -> None:
     parser.add_argument("--cores", type=int, help="threads of torch (default: torch's own choice)")
     parser.add_argument("--pictures", type=Path, help="folder of further pictures to cut from (default: none)")
     parser.add_argument("--markdown", type=Path, help="write the table to this file as well")
+    parser.add_argument("--against", type=Path, help="sources of another version (its src) to compare reading with")
     parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--reader", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.reader is not None:
+        read_parts(options.reader)
+        return
+    if options.against is not None:
+        show_comparison(options)
+        return
     if options.child is not None:
         print(json.dumps(measure(options, options.child / "in", options.child / "out")))
         return

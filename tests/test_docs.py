@@ -24,11 +24,13 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
+from rasterio.transform import Affine
 
 import cyclegan
 from conftest import TINY, make_folder
 from cyclegan.cli import COMMANDS, main
 from cyclegan.config import field_sections, make_config, read_config_file
+from geo_files import NORTH_UP, smooth, write_geotiff
 from make_slide import draw_tissue, write_slide
 
 ROOT = Path(__file__).parent.parent
@@ -302,6 +304,22 @@ def make_clip(path):
         clip.mux(stream.encode())
 
 
+def make_scenes(root):
+    """Satellite images: with names of bands, a scene of single bands, and two that lie beside each other."""
+    for folder in ("satellite_a", "satellite_b", "scene", "tiles"):
+        (root / folder).mkdir()
+    for index in range(4):
+        values = np.roll(smooth(24, 20, 4), index, 0)
+        names = ("blue", "green", "red", "nir")
+        write_geotiff(root / f"satellite_a/{index}.tif", values, names=names, photometric="minisblack")
+        write_geotiff(root / f"satellite_b/{index}.tif", np.roll(smooth(24, 20), index + 2, 1))
+    write_geotiff(root / "scene.tif", smooth(40, 48, 4), names=names, photometric="minisblack")
+    for number, name in enumerate(("B02", "B03", "B04")):
+        write_geotiff(root / f"scene/T32TQM_20200101_{name}_10m.tif", smooth(channels=3)[..., number : number + 1])
+    for name, shift in (("west", 0), ("east", 60)):
+        write_geotiff(root / f"tiles/{name}.tif", place=NORTH_UP @ Affine.translation(shift, 0))
+
+
 @pytest.fixture(scope="module")
 def workshop(tmp_path_factory):
     """A folder that has everything that the pages name, as small as can be."""
@@ -326,6 +344,7 @@ def workshop(tmp_path_factory):
             else:
                 heights = np.where(bands[..., 0] < 20, -9999, bands[..., 1] * 10.0).astype(np.float32)
                 tifffile.imwrite(root / name / f"{index}.tif", heights, extratags=[(42113, "s", 0, "-9999", True)])
+    make_scenes(root)
     for name in ("photos", "maps"):
         shutil.make_archive(str(root / name), "zip", root / name)
     picture = Image.open(root / "photos/0.png")

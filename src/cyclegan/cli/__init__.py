@@ -23,6 +23,7 @@ from cyclegan.cli import (
     tiles,
     train,
     translate,
+    vrt,
 )
 from cyclegan.cli.arguments import home_path
 from cyclegan.errors import CycleganError, InputError, brief, reason_of, remedy_of
@@ -37,6 +38,7 @@ COMMANDS: dict[str, ModuleType] = {
     "compare": compare,
     "report": report,
     "inspect": inspect,
+    "vrt": vrt,
     "bench": bench,
     "import": import_reference,
     "export": export,

@@ -33,6 +33,7 @@ EXAMPLES = """examples:
   cyclegan translate runs/stain slide.svs --out slide.ome.tif --mpp 0.5
   cyclegan translate runs/maps 'photos/**/*.jpg' --out translated/ --skip-existing
   cat x.png | cyclegan translate runs/maps - --out - > y.png
+  cyclegan translate runs/maps scene.tif --out part.tif --window 2000 1000 512 512 --cog
   cyclegan translate hf:user/name photo.jpg --out translated/          (a model of the Hugging Face Hub)"""
 
 
@@ -86,7 +87,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--stabilise", bool, stabilise_help)
     frames_help = "Frames that --stabilise averages over (default: 6); more, such as 50, for a static camera."
     add("--memory-frames", float, frames_help, metavar="FRAMES")
-    files = partial(add_argument, parser.add_argument_group("how files are read and written"))
+    group = parser.add_argument_group("how files are read and written")
+    files = partial(add_argument, group)
     files("--bands", str, "Bands to take, such as 4,3,2 (default: as in training).", metavar="BANDS")
     page_help = "Page to take of files with several, from 1 on; of a whole slide, the level."
     files("--page", int, page_help, metavar="N")
@@ -104,6 +106,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files("--keep-profile", bool, profile_help)
     compression_help = "Of an .ome.tif written in tiles; auto: JPEG for 8-bit results of slides, else lossless"
     files("--compression", ("auto", "lossless", "jpeg"), compression_help, "auto")
+    window_help = "Translate only this part of each image: first column and row from 0 on, width and height in pixels."
+    files("--window", int, window_help, nargs=4, metavar=("COL", "ROW", "WIDTH", "HEIGHT"))
+    bounds_help = "The same by coordinates on the earth, in the system of each file. Needs cyclegan[geo]."
+    files("--bounds", float, bounds_help, nargs=4, metavar=("LEFT", "BOTTOM", "RIGHT", "TOP"))
+    cog_help = "Write TIFFs with overviews, as cloud-optimised GeoTIFFs. Needs cyclegan[geo]."
+    group.add_argument("--cog", "--overviews", action="store_true", help=cog_help)
 
 
 class _Out(argparse.Action):
@@ -200,6 +208,8 @@ def _translate(parsed: argparse.Namespace, progress: "_ConsoleProgress") -> bool
     translator = options.apply_reading(translator)
     options = without_useless_stabilising(options, translator, progress)
     is_only_input = len(images) + len(clips) == 1
+    for source, _ in clips:
+        options.check_single(source)
     with pixel_limit(parsed.max_pixels):
         result = translate_plan(translator, images, options, progress, is_only_input=is_only_input)
     is_complete = not result.skipped and not result.damage

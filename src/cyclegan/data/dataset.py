@@ -13,7 +13,8 @@ from torch.utils.data import Dataset
 from cyclegan.config import DataConfig, ModelConfig
 from cyclegan.data.image_folder import ImageFolder
 from cyclegan.data.image_order import ImageOrder, Stretch
-from cyclegan.data.preprocessing import LEAST_VALID, Pixels, augment, load_resized
+from cyclegan.data.preprocessing import LEAST_VALID, Pixels, augment, load_for_crops
+from cyclegan.data.scenes import Scene
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.formats import ImageFormat
@@ -109,10 +110,10 @@ class UnpairedDataset(Dataset[Batch]):
             path = folder.paths[int(order[(first + offset) % len(order)])]
             try:
                 resized = self._load(path, folder.image_format)
+                pixels = self._draw(resized, domain, step, slot)
             except (InputError, UnreadableError) as error:
                 unreadable.append((str(path), str(error)))
                 continue
-            pixels = self._draw(resized, domain, step, slot)
             if pixels.valid_share < LEAST_VALID:
                 largest_share = max(largest_share, pixels.valid_share)
                 unreadable.append((str(path), f"it is mostly hole: {self._what_was_tried(resized, pixels)}"))
@@ -132,15 +133,15 @@ class UnpairedDataset(Dataset[Batch]):
             )
         raise InputError(f"No image in {folder.root} can be read any more; the last error: {unreadable[-1][1]}")
 
-    def _what_was_tried(self, resized: Pixels, best: Pixels) -> str:
+    def _what_was_tried(self, resized: Pixels | Scene, best: Pixels) -> str:
         if not self.data.crops:
             return f"{best.valid_share:.0%} of its pixels have values"
-        return (
-            f"{resized.valid_share:.0%} of its pixels have values, and at most {best.valid_share:.0%} in the best of "
-            f"{_MAX_DRAWS} crops"
-        )
+        tried = f"at most {best.valid_share:.0%} in the best of {_MAX_DRAWS} crops"
+        if isinstance(resized, Scene):  # which is not decoded
+            return f"of its pixels have values {tried}"
+        return f"{resized.valid_share:.0%} of its pixels have values, and {tried}"
 
-    def _draw(self, resized: Pixels, domain: int, step: int, slot: int) -> Pixels:
+    def _draw(self, resized: Pixels | Scene, domain: int, step: int, slot: int) -> Pixels:
         """A random crop of an image, drawn again a limited number of times while it is mostly hole."""
         pixels = augment(resized, self.data, np.random.default_rng([_AUGMENT, self.seed, domain, step, slot]))
         best = pixels
@@ -152,11 +153,13 @@ class UnpairedDataset(Dataset[Batch]):
             best = max(best, pixels, key=lambda found: found.valid_share)
         return best
 
-    def _load(self, path: Path, image_format: ImageFormat) -> Pixels:
+    def _load(self, path: Path, image_format: ImageFormat) -> Pixels | Scene:
         """The resized image, from the cache if it is there. The file may have changed since the folder was scanned."""
         if path in self._cache:
             return self._cache[path]
-        pixels = load_resized(path, image_format, self.data)
+        pixels = load_for_crops(path, image_format, self.data, free_bytes=self.cache_bytes - self._cached_bytes)
+        if isinstance(pixels, Scene):
+            return pixels
         if self._cached_bytes + pixels.nbytes <= self.cache_bytes:
             self._cache[path] = pixels
             self._cached_bytes += pixels.nbytes

@@ -20,6 +20,7 @@ from cyclegan.images.formats import ImageFormat, gives_channels
 from cyclegan.images.headers import HeaderIndex, Headers, read_headers
 from cyclegan.images.limits import pixel_limit
 from cyclegan.images.npy import CHANNELS_LAST
+from cyclegan.images.places import check_units
 from cyclegan.images.raster import Raster
 from cyclegan.system.json_files import describe_validation_error
 
@@ -104,9 +105,11 @@ def scan_folder(
         image_format = ImageFormat(channels=channels, dtype=dtype, low=low, high=high, **reading.model_dump())
     except ValidationError as error:
         raise InputError(f"The images in {root} cannot be used: {describe_validation_error(error)}") from None
+    paths = scan.files if len(found.positions) == len(scan.files) else scan.files.take(found.positions)
+    check_units(paths)
     return ImageFolder(
         Path(root),
-        scan.files if len(found.positions) == len(scan.files) else scan.files.take(found.positions),
+        paths,
         image_format,
         found.keys,
         found.num_bytes,

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from cyclegan.config import DataConfig, ModelConfig
+from cyclegan.data.scenes import Scene, open_scene
 from cyclegan.errors import InputError
 from cyclegan.images import Array
 from cyclegan.images.codecs import read_raster
@@ -35,6 +36,14 @@ class Pixels(NamedTuple):
         return self.values.nbytes + (0 if self.valid is None else self.valid.nbytes)
 
     @property
+    def height(self) -> int:
+        return int(self.values.shape[0])
+
+    @property
+    def width(self) -> int:
+        return int(self.values.shape[1])
+
+    @property
     def valid_share(self) -> float:
         """The share of pixels that are not in holes."""
         return 1.0 if self.valid is None else float(self.valid.mean())
@@ -52,6 +61,24 @@ class Pixels(NamedTuple):
     def mirrored(self) -> "Pixels":
         """Left and right exchanged."""
         return Pixels(self.values[:, ::-1], None if self.valid is None else self.valid[:, ::-1])
+
+
+def load_for_crops(path: Path, image_format: ImageFormat, config: DataConfig, *, free_bytes: int = 0) -> Pixels | Scene:
+    """As `load_resized`; a large scene is not decoded if its crops are not resized. free_bytes: as in `open_scene`."""
+    if config.preprocess == "crop":
+        scene = open_scene(path, image_format, free_bytes=free_bytes)
+        if scene is not None:
+            check_size(path, scene.height, scene.width, config)
+            return scene
+    return load_resized(path, image_format, config)
+
+
+def crop(pixels: Pixels | Scene, top: int, left: int, size: int) -> Pixels:
+    """A square. Raises UnreadableError or InputError for a scene that cannot be read."""
+    if isinstance(pixels, Pixels):
+        return pixels.cropped(top, left, size)
+    raster = pixels.read(top, left, size)
+    return Pixels(raster.values, raster.valid)
 
 
 def load_resized(path: Path, image_format: ImageFormat, config: DataConfig) -> Pixels:
@@ -103,14 +130,18 @@ def size_problem(height: int, width: int, config: DataConfig) -> str:
     )
 
 
-def augment(pixels: Pixels, config: DataConfig, rng: np.random.Generator) -> Pixels:
-    """Crop and mirror a resized image at random. The number of draws does not depend on the settings."""
+def augment(image: Pixels | Scene, config: DataConfig, rng: np.random.Generator) -> Pixels:
+    """Crop and mirror a resized image at random. The number of draws does not depend on the settings.
+
+    Raises UnreadableError or InputError for a scene that cannot be read.
+    """
     vertical, horizontal, mirror = rng.random(3)
-    if config.crops:
-        height, width = pixels.values.shape[:2]
-        top = int(vertical * (height - config.crop_size + 1))
-        left = int(horizontal * (width - config.crop_size + 1))
-        pixels = pixels.cropped(top, left, config.crop_size)
+    if isinstance(image, Scene) or config.crops:
+        top = int(vertical * (image.height - config.crop_size + 1))
+        left = int(horizontal * (image.width - config.crop_size + 1))
+        pixels = crop(image, top, left, config.crop_size)
+    else:
+        pixels = image
     return pixels.mirrored() if config.flip and mirror < 0.5 else pixels
 
 
@@ -130,10 +161,9 @@ def load_sample(path: Path, image_format: ImageFormat, data: DataConfig, model: 
     if data.preprocess == "resize-and-crop":
         pixels = _load(path, image_format, data).resized(data.crop_size, data.crop_size)
     else:
-        pixels = load_resized(path, image_format, data)
-    if data.crops:
-        height, width = pixels.values.shape[:2]
-        pixels = pixels.cropped((height - data.crop_size) // 2, (width - data.crop_size) // 2, data.crop_size)
+        loaded = load_for_crops(path, image_format, data)
+        top, left = (loaded.height - data.crop_size) // 2, (loaded.width - data.crop_size) // 2
+        pixels = crop(loaded, top, left, data.crop_size) if isinstance(loaded, Scene) or data.crops else loaded
     if pixels.valid_share < LEAST_VALID:
         raise InputError(f"{path} is mostly hole: {pixels.valid_share:.0%} of the pixels to be used have values.")
     image = pad_to_multiple(to_tensor(pixels.values, image_format), model.multiple, model.smallest_crop)

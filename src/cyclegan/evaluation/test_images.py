@@ -20,6 +20,7 @@ from cyclegan.images.file_list import describe_left_out, evenly_spaced, list_ima
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.identical import find_identical, sizes_of
 from cyclegan.images.pages import is_folder
+from cyclegan.images.places import check_same_place
 from cyclegan.images.remote import local_copy
 from cyclegan.images.resizing import resize_mask, scale
 from cyclegan.images.tensors import same_size_batches, to_tensor
@@ -267,7 +268,7 @@ def _folders_of(config: TrainConfig | None, note: Callable[[str], None]) -> Sequ
 
 
 def match_pairs(a: TestImages, b: TestImages) -> None:
-    """Set the partners of all test images. Raises InputError unless every image has exactly one."""
+    """Set the partners of all test images. Raises InputError unless every image has exactly one, in the same place."""
     if len(a.paths) != len(b.paths):
         raise InputError(
             f"{a.root} holds {len(a.paths)} images and {b.root} {len(b.paths)}; "
@@ -291,6 +292,8 @@ def match_pairs(a: TestImages, b: TestImages) -> None:
             )
     a.partners = {path: names_b[name] for name, path in names_a.items()}
     b.partners = {path: names_a[name] for name, path in names_b.items()}
+    for path, partner in a.partners.items():
+        check_same_place(path, partner)
 
 
 def check_pairs(a: TestImages, b: TestImages) -> list[str]:

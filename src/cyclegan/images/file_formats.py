@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from cyclegan.images import heif, jpeg2000, jpegxl, npy, ome, pillow, pnm, slides, tiff
+from cyclegan.images import geo, heif, jpeg2000, jpegxl, npy, ome, pillow, pnm, slides, tiff
 from cyclegan.images.formats import FileFormat, ImageFormat, Kept
 from cyclegan.images.pages import is_zip, split_page
 from cyclegan.images.raster import Raster
@@ -22,7 +22,7 @@ _pnm = partial(FileFormat, read=pnm.read, probe=pnm.probe, write=pnm.write)
 
 _jpeg2000 = partial(
     FileFormat,
-    read=jpeg2000.read,
+    read=partial(geo.with_place, jpeg2000.read),
     probe=jpeg2000.probe,
     size=jpeg2000.size,
     holds={"uint8": (1, 3, 4), "uint16": (1, 3, 4)},
@@ -116,6 +116,17 @@ FILE_FORMATS: dict[str, FileFormat] = {
         open_regions=slides.SlideReader.open,
         only_regions=lambda _path, _format: True,
         written_as=ome.SUFFIXES[0],
+    ),
+    # What GDAL reads beside TIFF: one image of many files, Erdas Imagine and ENVI, and heights of SRTM.
+    "gdal": FileFormat(
+        suffixes=(".vrt", ".img", ".hgt"),
+        read=geo.read,
+        install="cyclegan[geo]",
+        probe=geo.probe,
+        size=geo.size,
+        open_regions=geo.GeoReader.open,
+        also_reads=geo.also_reads,
+        written_as=".tif",
     ),
     "ppm": _pnm(suffixes=(".ppm",), holds={"uint8": (3,), "uint16": (3,)}),
     "pgm": _pnm(suffixes=(".pgm",), holds={"uint8": (1,), "uint16": (1,)}),

@@ -109,6 +109,7 @@ class FileFormat:
     only_regions: whether a file is read by region only, and translated in tiles; None: no file is.
     tiled_writer: how an image is written in tiles, so that it need not fit into memory.
     lossy_writer: the same with JPEG, for 8-bit grey and RGB.
+    also_reads: other files that the image comes from, such as those of a VRT.
     written_as: suffix of the translations of files that this format cannot write; default: .png, or .tif.
     list_pages: names of the images in a file that holds several, in order, such as "1", "2"; without dots and slashes.
         Together with the file's path a name is the path of an image: `stack.tif/2`.
@@ -133,6 +134,7 @@ class FileFormat:
     only_regions: Callable[[Path, ImageFormat], bool] | None = None
     tiled_writer: TiledWriter | None = None
     lossy_writer: TiledWriter | None = None
+    also_reads: Callable[[Path], list[Path]] = lambda _: []
     written_as: str = ""
     list_pages: Callable[[Path], list[str]] | None = None
     read_page: Callable[[Path, str], Decoded] | None = None

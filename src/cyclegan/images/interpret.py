@@ -35,7 +35,9 @@ def interpret(path: Path, found: Raster, channels: int, reading: Reading, fallba
         alpha, is_premultiplied = values[..., last], extra[-1] == 1
         values, metadata = values[..., :last], replace(metadata, extra_samples=extra[:-1] or None)
     if bands is not None:
-        values, metadata = values[..., bands], replace(metadata, extra_samples=None)
+        names = metadata.band_names
+        values = values[..., bands]
+        metadata = replace(metadata, extra_samples=None, band_names=tuple(names[i] for i in bands) if names else ())
     check_channels(path, values, channels, found.values.shape[2], reading)
 
     # Holes by the values of the file, before any of them changes.
@@ -78,7 +80,8 @@ def choose_bands(path: Path, count: int, reading: Reading, names: tuple[str, ...
         elif lower.count(band.lower()) == 1:
             chosen.append(lower.index(band.lower()))
         else:
-            called = f", called {', '.join(names)}" if names else ""
+            known = [name or str(number) for number, name in enumerate(names, 1)]
+            called = f", called {', '.join(known)}" if names else ""
             raise InputError(
                 f"{path} has no band {band}; it has {count} band{'s' if count != 1 else ''}{called}, counted from 1."
             )
@@ -111,6 +114,9 @@ def _check_finite(path: Path, values: Array, valid: Mask | None) -> None:
 
 def _unmultiply(values: Array, alpha: Array) -> Array:
     """Colours that were multiplied with alpha, as they are without."""
+    if values.dtype == np.uint8:  # rounded down as by Pillow, which reads a file as a whole
+        divided = values.astype(np.uint32) * 255 // np.maximum(alpha, 1)[..., None]
+        return np.where(np.greater(alpha, 0)[..., None], np.minimum(divided, 255), 0).astype(np.uint8)
     share = np.maximum(alpha.astype(np.float64), 1e-9)[..., None] / opaque(alpha.dtype)
     straight = np.where(np.greater(alpha, 0)[..., None], np.divide(values, share), 0)
     return straight.astype(values.dtype) if values.dtype.kind == "f" else _rounded(straight, values.dtype)

@@ -12,6 +12,7 @@ from cyclegan.images import Array
 from cyclegan.images.colour import array_from_srgb, is_srgb
 from cyclegan.images.formats import ImageFormat, Kept
 from cyclegan.images.raster import Mask, Raster, convert_alpha, opaque
+from cyclegan.images.tiff_tags import describe_result
 
 # How messages call what a format cannot keep.
 LOST: Mapping[Kept, str] = {
@@ -46,11 +47,11 @@ def make_output(
     given: the input, of the same size; its values are not used. keep_profile: convert the result back to the colours of
     the input's profile. background: behind transparent pixels where the format has no transparency; default: white.
     """
-    metadata, lost = given.metadata, list[Kept]()
+    metadata, lost = describe_result(given.metadata, target.channels), list[Kept]()
     keeps = file_format.keeps if target.channels != 4 else file_format.keeps - {"alpha"}
     alpha = None if given.alpha is None else convert_alpha(given.alpha, target.dtype)
     if given.metadata.extra_samples is not None and target.channels != given.values.shape[2]:
-        metadata = replace(metadata, extra_samples=None, band_names=())
+        metadata = replace(metadata, extra_samples=None)
 
     # Colours: of the input's profile, or sRGB without one.
     profile = metadata.profile

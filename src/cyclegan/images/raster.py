@@ -23,7 +23,7 @@ class Metadata:
     thumbnail. tags: those of a GeoTIFF that say where the image lies on the earth and what its bands are.
     nodata: the number that marks holes in the file; may be NaN. extra_samples: meaning of the channels of a TIFF beyond
     those of its colours: 0 unspecified, 1 alpha of premultiplied colours, 2 alpha. band_names: one for each channel of
-    the file, if it names them.
+    the file, empty for one without a name; none at all if the file names no channel.
     """
 
     profile: bytes | None = None

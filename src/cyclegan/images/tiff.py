@@ -9,20 +9,32 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from cyclegan.errors import InputError
 from cyclegan.images import Array, pillow
-from cyclegan.images.formats import Header
+from cyclegan.images.formats import Decoded, Header
 from cyclegan.images.limits import check_pixels
 from cyclegan.images.raster import Mask, Metadata, Raster, Tag
-from cyclegan.images.tiff_tags import GDAL_NODATA, MIN_IS_WHITE, PALETTE, TiffLayout, TiffPage, invert, read_layout
+from cyclegan.images.tiff_tags import (
+    GDAL_NODATA,
+    MIN_IS_WHITE,
+    PALETTE,
+    WEBP,
+    TiffLayout,
+    TiffPage,
+    invert,
+    is_tiff,
+    read_layout,
+)
 
 # Pages of which each is one plane of grey are the channels of one image, unless there are more of them than this.
 _MAX_PLANES = 64
 
 
-def read(path: Path) -> Raster:
+def read(path: Path) -> Decoded:
     """The samples of a file with one page, or all pages and planes of grey as channels, in their own type.
 
-    Raises InputError for several pages of colours.
+    A file of another format under this name is read by Pillow. Raises InputError for several pages of colours.
     """
+    if not is_tiff(path):
+        return pillow.read(path)
     layout = read_layout(path)
     first = layout.pages[0]
     _check_size(first, len(layout.pages))
@@ -86,6 +98,8 @@ class TiffFile:
 
     def _read_picture(self, page: TiffPage) -> Image.Image | None:
         """The page by Pillow, or None for a compression that it does not have."""
+        if page.compression == WEBP:
+            return None
         try:
             if self._picture is None:
                 self._picture = Image.open(self._path)
@@ -153,6 +167,8 @@ def _read_mask(file: Any, layout: TiffLayout, page: TiffPage) -> Mask | None:
 
 def probe(path: Path) -> Header | None:
     """The header, from the tags of the file; None for an unusual file, which must be read for it."""
+    if not is_tiff(path):
+        return pillow.probe(path)
     layout = read_layout(path)
     page = layout.pages[0]
     height, width = (page.width, page.height) if page.orientation >= 5 else (page.height, page.width)
@@ -167,6 +183,8 @@ def probe(path: Path) -> Header | None:
 
 def size(path: str) -> tuple[int, int]:
     """Height and width as they are stored."""
+    if not is_tiff(Path(path)):
+        return pillow.size(path)
     page = read_layout(Path(path)).pages[0]
     return page.height, page.width
 

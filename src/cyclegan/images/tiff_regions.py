@@ -1,5 +1,6 @@
 """TIFF files too large for memory: read by region, and written from compressed tiles."""
 
+import struct
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
@@ -13,10 +14,9 @@ from numpy.typing import NDArray
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.formats import ImageFormat
-from cyclegan.images.holes import BLOCK
-from cyclegan.images.interpret import interpret
 from cyclegan.images.raster import Metadata, Raster
 from cyclegan.images.regions import Box, TiledWriter
+from cyclegan.images.sample_reader import SampleReader
 from cyclegan.images.tiff import extra_samples, tifffile_options
 from cyclegan.images.tiff_tags import MIN_IS_BLACK, MIN_IS_WHITE, RGB, YCBCR, TiffPage, invert, read_layout
 from cyclegan.system.atomic import atomic_path
@@ -28,13 +28,13 @@ _CACHE_BYTES = 256 * 2**20
 _MAX_SEGMENT_BYTES = 64 * 2**20
 
 
-class TiffReader:
+class TiffReader(SampleReader):
     """One page of a TIFF by region, (h, w, C). Memory is bounded by one row of its strips or tiles."""
 
     def __init__(self, file: Any, page: Any, path: Path, image_format: ImageFormat, described: TiffPage) -> None:
-        self._file, self._page, self._path, self._format, self._described = file, page, path, image_format, described
-        self.metadata = described.metadata
-        self.height, self.width = int(page.imagelength), int(page.imagewidth)
+        height, width = int(page.imagelength), int(page.imagewidth)
+        super().__init__(path, image_format, height, width, page.dtype, described.metadata)
+        self._file, self._page, self._tags = file, page, described
         self._is_planar = page.planarconfig == 2 and page.samplesperpixel > 1
         if page.is_tiled:
             self._rows, self._columns = int(page.tilelength), int(page.tilewidth)
@@ -55,7 +55,7 @@ class TiffReader:
             return None
         try:
             file = tifffile.TiffFile(path)
-        except (tifffile.TiffFileError, ValueError):  # perhaps another format under this name
+        except (tifffile.TiffFileError, ValueError, struct.error):  # perhaps another format under this name
             return None
         source: TiffReader | None = None
         try:
@@ -93,69 +93,20 @@ class TiffReader:
         source = cls(file, page, path, image_format, described)
         if source._rows * source._columns * samples * dtype.itemsize > _MAX_SEGMENT_BYTES:
             return None
-        try:  # reading the whole file says why its channels are not those of the model
-            pixel = Raster(np.zeros((1, 1, samples), dtype), metadata=described.metadata)
-            source.metadata = interpret(path, pixel, image_format.channels, image_format).metadata
-        except InputError:
-            return None
-        return source
+        return source if source.fits_format(samples) else None
 
     def close(self) -> None:
         self._file.close()
 
-    def read(self, box: Box) -> Array:
-        """The values of `read_raster`."""
-        return self.read_raster(box).values
+    @property
+    def is_exact(self) -> bool:
+        return self._page.compression not in (6, 7)  # JPEG
 
-    def read_raster(self, box: Box) -> Raster:
-        """Raises InputError for infinity, UnreadableError if a strip or tile is damaged."""
-        # Holes are filled in aligned squares, so that a pixel does not depend on the box.
-        grown = box
-        if self._may_have_holes():
-            grown = Box(
-                box.top // BLOCK * BLOCK,
-                min(-(-box.bottom // BLOCK) * BLOCK, self.height),
-                box.left // BLOCK * BLOCK,
-                min(-(-box.right // BLOCK) * BLOCK, self.width),
-            )
-        image_format = self._format
-        middle = (image_format.low + image_format.high) / 2
-        samples = Raster(self._samples(grown), metadata=self._described.metadata)
-        raster = interpret(self._path, samples, image_format.channels, image_format, middle)
-        if grown == box:
-            return raster
-        inside = (
-            slice(box.top - grown.top, box.bottom - grown.top),
-            slice(box.left - grown.left, box.right - grown.left),
-        )
-        valid = None if raster.valid is None else raster.valid[inside]
-        return Raster(
-            raster.values[inside],
-            None if raster.alpha is None else raster.alpha[inside],
-            None if valid is None or valid.all() else valid,
-            raster.metadata,
-        )
+    @property
+    def num_rows(self) -> int:
+        return self._rows
 
-    def _may_have_holes(self) -> bool:
-        described = self._described
-        return (
-            described.has_alpha
-            or self._page.dtype.kind == "f"
-            or self._format.nodata_of(described.metadata.nodata) is not None
-        )
-
-    def has_holes(self) -> bool:
-        """By the tags, or for floats, which may be NaN without a word, by a look at all of them."""
-        if self._format.nodata_of(self._described.metadata.nodata) is not None:
-            return True
-        if self._page.dtype.kind != "f" or self._format.nodata == "none":
-            return False
-        rows = max(BLOCK, self._rows)
-        boxes = (Box(top, min(top + rows, self.height), 0, self.width) for top in range(0, self.height, rows))
-        return any(np.isnan(self._samples(box)).any() for box in boxes)
-
-    def _samples(self, box: Box) -> Array:
-        """All samples of a box, (h, w, C)."""
+    def samples(self, box: Box) -> Raster:
         samples = int(self._page.samplesperpixel)
         result = np.empty((box.bottom - box.top, box.right - box.left, samples), self._page.dtype)
         for plane in range(samples if self._is_planar else 1):
@@ -163,9 +114,9 @@ class TiffReader:
             for row in range(box.top // self._rows, -(-box.bottom // self._rows)):
                 for column in range(box.left // self._columns, -(-box.right // self._columns)):
                     self._copy(plane, row, column, box, part)
-        is_inverted = self._described.photometric == MIN_IS_WHITE
-        inverted: Array = invert(result, self._described.bits) if is_inverted else result
-        return inverted
+        if self._tags.photometric == MIN_IS_WHITE:
+            result = invert(result, self._tags.bits)
+        return Raster(result, metadata=self._described)
 
     def _copy(self, plane: int, row: int, column: int, box: Box, out: Array) -> None:
         segment = self._segment((plane * self._down + row) * self._across + column)

@@ -3,7 +3,7 @@
 import io
 import math
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -20,6 +20,11 @@ PLACE_TAGS = (33550, 33922, 34264, 34735, 34736, 34737, 50844)
 GDAL_METADATA, GDAL_NODATA = 42112, 42113
 
 _MAX_PAGES = 100_000
+
+_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+# Compression of the tag 259.
+NO_COMPRESSION, WEBP = 1, 50001
 
 _KINDS = {1: "uint", 2: "int", 3: "float"}
 
@@ -44,7 +49,11 @@ class TiffPage:
     extra: tuple[int, ...]
     orientation: int
     metadata: Metadata
-    is_compressed: bool = False
+    compression: int = NO_COMPRESSION
+
+    @property
+    def is_compressed(self) -> bool:
+        return self.compression != NO_COMPRESSION
 
     @property
     def has_alpha(self) -> bool:
@@ -74,6 +83,12 @@ class TiffLayout:
     is_whole: bool = True
 
 
+def is_tiff(path: Path) -> bool:
+    """Whether a file begins as a TIFF does."""
+    with path.open("rb") as file:
+        return file.read(4) in _SIGNATURES
+
+
 def read_layout(path: Path, *, may_be_cut: bool = False) -> TiffLayout:
     """The pages of a file by their tags. Raises an error of any kind for a file that is no TIFF or is damaged.
 
@@ -86,7 +101,7 @@ def read_layout(path: Path, *, may_be_cut: bool = False) -> TiffLayout:
         size = file.seek(0, io.SEEK_END)
         file.seek(0)
         header = file.read(8)
-        if header[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+        if header[:4] not in _SIGNATURES:
             raise ValueError("it is no TIFF")
         if 43 in header[2:4]:
             header += file.read(8)
@@ -143,7 +158,7 @@ def _page_of(tags: ImageFileDirectory_v2, position: int) -> TiffPage:
         extra=extra,
         orientation=int(tags.get(274, 1)),
         metadata=_metadata_of(tags, extra),
-        is_compressed=int(tags.get(259, 1)) != 1,
+        compression=int(tags.get(259, NO_COMPRESSION)),
     )
 
 
@@ -198,14 +213,40 @@ def _tag_of(tags: ImageFileDirectory_v2, code: int) -> Tag | None:
     return code, kind, len(values), values, True
 
 
-def _band_names(xml: Any, count: int) -> tuple[str, ...]:
-    """The descriptions of bands that GDAL keeps; empty unless each band has one."""
-    names: dict[int, str] = {}
+def _items(xml: Any) -> list[ElementTree.Element]:
+    """What GDAL_METADATA holds; nothing if it is damaged or absent."""
     with suppress(ElementTree.ParseError, ValueError, TypeError):
-        for item in ElementTree.fromstring(str(xml).strip("\0")).iter("Item") if xml else ():
-            if item.get("role") == "description" and item.get("sample") is not None and item.text:
-                names[int(item.get("sample", ""))] = item.text.strip()
-    return tuple(names[band] for band in range(count)) if names.keys() >= set(range(count)) else ()
+        return list(ElementTree.fromstring(str(xml).strip("\0")).iter("Item")) if xml else []
+    return []
+
+
+def _band_names(xml: Any, count: int) -> tuple[str, ...]:
+    """The descriptions of bands that GDAL keeps, empty for a band without one; none if no band has one."""
+    names = [""] * count
+    for item in _items(xml):
+        place = item.get("sample", "")
+        if item.get("role") == "description" and place.isdigit() and int(place) < count:
+            names[int(place)] = (item.text or "").strip()
+    return tuple(names) if any(names) else ()
+
+
+def describe_result(metadata: Metadata, channels: int) -> Metadata:
+    """The metadata of a result of `channels`, without what GDAL keeps of single bands, such as their statistics.
+
+    Names of bands stay if the result has as many channels.
+    """
+    names = metadata.band_names if len(metadata.band_names) == channels else ()
+    text = next((tag[3] for tag in metadata.tags if tag[0] == GDAL_METADATA), None)
+    root = ElementTree.Element("GDALMetadata")
+    root.extend(item for item in _items(text) if item.get("sample") is None)
+    for number, name in enumerate(names):
+        if name:
+            about = {"name": "DESCRIPTION", "sample": str(number), "role": "description"}
+            ElementTree.SubElement(root, "Item", about).text = name
+    tags = [tag for tag in metadata.tags if tag[0] != GDAL_METADATA]
+    if len(root):
+        tags.append((GDAL_METADATA, 2, 0, ElementTree.tostring(root, encoding="unicode"), True))
+    return replace(metadata, tags=tuple(tags), band_names=names)
 
 
 def invert(values: Any, bits: int) -> Any:

@@ -27,6 +27,12 @@ class Carried:
             if profile is not None and not self._keep_profile:
                 self._converted[describe_profile(profile)] += 1
 
+    def include(self, other: "Carried") -> None:
+        """Count the images of another one as well."""
+        with self._lock:
+            self._lost += other._lost
+            self._converted += other._converted
+
     def sentences(self, noun: str = "image") -> list[str]:
         """What a user should know, a sentence for each kind. noun: what was counted."""
         said = [

@@ -12,13 +12,14 @@ import numpy as np
 
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
-from cyclegan.images.codecs import read_raster, write_image
 from cyclegan.images.file_formats import file_format_of
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.headers import decoded_bytes
 from cyclegan.images.output import make_output
+from cyclegan.images.overviews import write_finished
 from cyclegan.images.raster import Raster
 from cyclegan.images.resizing import cast, resize, scale
+from cyclegan.images.windows import Window, read_part
 from cyclegan.system.atomic import is_place_lost
 from cyclegan.system.prefetch import MAX_BYTES, num_cores, prefetch
 from cyclegan.translate.carried import Carried
@@ -57,6 +58,8 @@ def translate_files(
     memory_frames: float = MEMORY_FRAMES,
     keep_profile: bool = False,
     background: str | None = None,
+    window: Window | None = None,
+    cog: bool = False,
     on_done: Callable[[Path], None] = lambda _: None,
     on_note: Callable[[str], None] = lambda _: None,
 ) -> list[tuple[Path, str]]:
@@ -65,8 +68,8 @@ def translate_files(
     These are files that cannot be read, images whose translation is not finite, and results that cannot be written.
 
     Threads decode files ahead of the network and write results behind it, a few at a time.
-    batch_size, short_side, scale_width, stabilise, memory_frames, keep_profile, background: as in
-    `cyclegan.translate.folder.translate_folder`.
+    batch_size, short_side, scale_width, stabilise, memory_frames, keep_profile, background, cog: as in
+    `cyclegan.translate.folder.translate_folder`. window: the part of each file that is translated; default: all of it.
     on_done: called with each source that is written or skipped. on_note: called with sentences on what was converted,
     and on what results cannot keep.
     Raises InputError if both short_side and scale_width are given, or if no result can be written any more, because
@@ -79,7 +82,7 @@ def translate_files(
     num_threads = min(_MAX_THREADS, num_cores())
 
     def read(item: tuple[Path, Path]) -> _Image:
-        raster = read_raster(item[0], translator.source, translator.target)
+        raster = read_part(item[0], translator.source, translator.target, window)
         array = raster.values
         scaled = scale(array, short_side=short_side, width=scale_width)
         return _Image(*item, array.shape[0], array.shape[1], scaled, replace(raster, values=array[:0]))
@@ -128,7 +131,7 @@ def translate_files(
 
     try:
         carried = Carried(keep_profile=keep_profile)
-        write = partial(_write, translator.target, carried, keep_profile, background)
+        write = partial(_write, translator.target, carried, keep_profile, background, cog)
         out = (plan if isinstance(plan, TranslationPlan) else TranslationPlan.of(plan)).out
         failed += _write_all(results(), write, translator.target, out, num_threads, on_done)
     finally:
@@ -156,7 +159,13 @@ def _grouped_by_size(images: Iterable[_Image], batch_size: int) -> Iterator[_Ima
 
 
 def _write(
-    target: ImageFormat, carried: Carried, keep_profile: bool, background: str | None, image: _Image, array: Array
+    target: ImageFormat,
+    carried: Carried,
+    keep_profile: bool,
+    background: str | None,
+    cog: bool,
+    image: _Image,
+    array: Array,
 ) -> None:
     """Write a result at the size of its file, with what belongs to the image."""
     array = resize(array, image.height, image.width)
@@ -166,7 +175,7 @@ def _write(
     output, lost = make_output(
         array, image.given, target, file_format, keep_profile=keep_profile, background=background
     )
-    write_image(image.target, output)
+    write_finished(image.target, output, cog=cog)
     carried.add(image.given, lost, image.target.suffix)
 
 

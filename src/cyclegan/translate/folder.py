@@ -1,7 +1,7 @@
 """Translate a folder, or a list of files, as the command `cyclegan translate` does: plan, translate, large files."""
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,13 +13,16 @@ from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.file_formats import is_image_name
 from cyclegan.images.headers import read_sizes
 from cyclegan.images.limits import pixel_limit
+from cyclegan.images.overviews import check_cog
 from cyclegan.images.remote import check_local, local_copy
 from cyclegan.images.slides import describe_scale
+from cyclegan.images.windows import Window
 from cyclegan.sequences.formats import SequenceFormat
 from cyclegan.system.arguments import MAX_SIDE, check_bool, check_choice, check_float, check_int, check_path
 from cyclegan.system.atomic import is_place_lost
 from cyclegan.system.host_state import host_state
 from cyclegan.system.json_files import shown
+from cyclegan.translate.carried import Carried
 from cyclegan.translate.files import translate_files
 from cyclegan.translate.large_files import Compression, StatisticsKind, find_large, translate_large
 from cyclegan.translate.output_names import check_folder_name
@@ -58,6 +61,9 @@ class TranslateOptions:
     mpp: float | None = None
     compression: Compression = "auto"
     skip_existing: bool = False
+    window: Sequence[int] | None = None
+    bounds: Sequence[float] | None = None
+    cog: bool = False
 
     def check(self, name_of: Callable[[str], str] = str) -> None:
         """Raises InputError for values that cannot be used. name_of: a field -> its name in the message."""
@@ -73,6 +79,8 @@ class TranslateOptions:
         check_bool(name_of("stabilise"), self.stabilise)
         check_bool(name_of("keep_profile"), self.keep_profile)
         check_bool(name_of("skip_existing"), self.skip_existing)
+        check_bool(name_of("cog"), self.cog)
+        Window.of(self.window, self.bounds, name_of)
         check_choice(name_of("statistics"), self.statistics, ("exact", "crops", "reduced"))
         check_choice(name_of("compression"), self.compression, ("auto", "lossless", "jpeg"))
         if self.mpp is not None and check_float(name_of("mpp"), self.mpp, least=0) == 0:
@@ -108,6 +116,17 @@ class TranslateOptions:
         if self.page is not None:  # a level of a slide, instead of the scale that the model was trained at
             changes["mpp"] = None
         return translator.with_reading(**changes) if changes else translator
+
+    @property
+    def part(self) -> Window | None:
+        """The part of each image that is translated; None: all of it."""
+        return Window.of(self.window, self.bounds)
+
+    def check_single(self, path: Path) -> None:
+        """Raises InputError if these options are for single images, and this file holds several."""
+        name = "a window" if self.part is not None else "a COG" if self.cog else None
+        if name is not None:
+            raise InputError(f"{path} holds several pictures, and {name} is for files with one; leave out one of both.")
 
     @property
     def network_options(self) -> dict[str, Any]:
@@ -166,6 +185,9 @@ def translate_folder(
     mpp: float | None = None,
     compression: Compression = "auto",
     skip_existing: bool = False,
+    window: Sequence[int] | None = None,
+    bounds: Sequence[float] | None = None,
+    cog: bool = False,
     max_images: int | None = None,
     max_pixels: int | None = None,
     progress: FolderProgress | None = None,
@@ -194,6 +216,9 @@ def translate_folder(
     keep_profile: convert results back to the colour profile of their input; default: results are sRGB.
     mpp: microns per pixel at which whole slides are read; default: those that the model was trained at, else level 0.
     compression: of whole slides and other images in tiles that become an OME-TIFF, see `translate_large`.
+    window: translate only this part of each image: column and row of its first pixel, width and height. bounds: the
+    same by left, bottom, right and top in the coordinate system of each file. The result has its own place on earth.
+    cog: write TIFFs with overviews, as cloud-optimised GeoTIFFs.
     max_images: translate only the first images. max_pixels: largest number of pixels of an image that is decoded as a
     whole (default 2^30, and what fits into memory).
     progress: receives reports during the work.
@@ -219,6 +244,9 @@ def translate_folder(
         mpp,
         compression,
         skip_existing,
+        window,
+        bounds,
+        cog,
     )
     options.check()
     for name, value in (("max_images", max_images), ("max_pixels", max_pixels)):
@@ -284,17 +312,22 @@ def translate_plan(
     if options.skip_existing:
         plan, existing = _split_existing(plan, options, progress)
     images, several = _split_sequences(plan, options, progress)
+    for source, _, _ in several:
+        options.check_single(source)
+    if options.cog:
+        check_cog(translator.target.dtype, images.targets)
     whole, large = _split_large(translator, images, options, progress)
     skipped: list[Skipped] = []
     notes: list[str] = []
     damage: list[str] = []
     if whole:
         skipped += _translate_whole(translator, whole, options, progress)
+    carried = Carried(keep_profile=options.keep_profile)  # by images in tiles, of which all are said at once
     one_by_one = [(*pair, None) for pair in large] + [*several]
     for num_tried, (source, target, row) in enumerate(one_by_one, len(whole)):
         try:
             if row is None:
-                notes += _translate_in_tiles(translator, source, target, options, progress)
+                notes += _translate_in_tiles(translator, source, target, options, progress, carried)
             else:
                 made = _translate_frames(translator, source, target, row, options, progress)
                 notes += made.notes
@@ -307,6 +340,9 @@ def translate_plan(
             reason = not_written(target, error)
             progress.skipped([(source, reason)], 1)
             skipped.append((source, reason))
+    for sentence in carried.sentences():
+        progress.note(sentence)
+        notes.append(sentence)
     failed = {source for source, _ in skipped}
     is_written = np.array([source not in failed for source in plan.sources], bool) if failed else None
     written = plan if is_written is None else plan.take(np.flatnonzero(is_written))
@@ -365,7 +401,7 @@ def _split_large(
     if options.tile is None or options.is_scaled:
         return plan, plan[:0]
     with progress.scanning():
-        is_large = find_large(translator, plan.sources, batch_size=options.batch_size)
+        is_large = find_large(translator, plan.sources, batch_size=options.batch_size, window=options.part)
     if not is_large.any():
         return plan, plan[:0]
     large = plan.take(np.flatnonzero(is_large))
@@ -392,6 +428,8 @@ def _translate_whole(
             plan,
             keep_profile=options.keep_profile,
             background=options.background,
+            window=options.part,
+            cog=options.cog,
             on_done=on_done,
             on_note=notes.append,
             **options.network_options,
@@ -439,16 +477,21 @@ def _translate_frames(
 
 
 def _translate_in_tiles(
-    translator: Translator, source: Path, target: Path, options: TranslateOptions, progress: FolderProgress
+    translator: Translator,
+    source: Path,
+    target: Path,
+    options: TranslateOptions,
+    progress: FolderProgress,
+    carried: Carried,
 ) -> list[str]:
-    """Returns the notes."""
+    """Returns the notes about the work, and adds what was converted or lost to `carried`."""
     tile = options.tile if isinstance(options.tile, int) else TILE
     if (scale := describe_scale(source, translator.source)) is not None:
         progress.note(f"{source} is read at {scale}, and translated in tiles of {tile} pixels, in float32.")
     elif not isinstance(options.tile, int):
         progress.note(f"{source} is too large to be translated as a whole: in tiles of {tile} pixels, in float32.")
     with progress.translating_large(source, target) as on_progress:
-        notes = translate_large(
+        made = translate_large(
             translator,
             source,
             target,
@@ -457,9 +500,12 @@ def _translate_in_tiles(
             keep_profile=options.keep_profile,
             background=options.background,
             compression=options.compression,
+            window=options.part,
+            cog=options.cog,
             on_progress=on_progress,
-        ).notes
-    for note in notes:
+        )
+    carried.include(made.carried)
+    for note in made.about_work:
         progress.note(note)
     progress.written(1, target, tile)
-    return notes
+    return made.about_work

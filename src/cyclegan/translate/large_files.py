@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,10 +23,12 @@ from cyclegan.images.file_list import FileList
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.headers import image_size, read_sizes
 from cyclegan.images.output import make_output
+from cyclegan.images.overviews import write_cog
 from cyclegan.images.pages import local_file, stat_file
 from cyclegan.images.pillow import with_alpha
 from cyclegan.images.raster import Raster
 from cyclegan.images.regions import ArraySource, Box, ImageSource, RasterSource, RegionReader, TiledWriter
+from cyclegan.images.windows import Window, WindowReader
 from cyclegan.translate.carried import Carried
 from cyclegan.translate.partial_result import PartialResult
 from cyclegan.translate.progress import OnProgress, not_written
@@ -50,17 +52,27 @@ Compression = Literal["auto", "lossless", "jpeg"]
 SAVE_SECONDS = 120.0
 
 
-@dataclass
+@dataclass(frozen=True)
 class LargeResult:
-    """notes: what a user should know, such as that the work of an earlier call was resumed."""
+    """about_work: sentences such as that the work of an earlier call was resumed. carried: what was converted or lost.
 
-    notes: list[str] = field(default_factory=list)
+    notes: all that a user should know.
+    """
+
+    about_work: list[str]
+    carried: Carried
+
+    @property
+    def notes(self) -> list[str]:
+        return [*self.about_work, *self.carried.sentences()]
 
 
-def find_large(translator: Translator, files: FileList, *, batch_size: int = 1) -> NDArray[np.bool_]:
+def find_large(
+    translator: Translator, files: FileList, *, batch_size: int = 1, window: Window | None = None
+) -> NDArray[np.bool_]:
     """Whether each image is too large to be translated as a whole in the available memory, (N,), by its header.
 
-    A file whose header cannot be read is not large.
+    window: the part of each that is translated. A file whose header cannot be read is not large.
     """
     # By names, since there may be a million.
     has_rule = np.array([file_format_of(name).only_regions is not None for name in files.names()], bool)
@@ -79,6 +91,8 @@ def find_large(translator: Translator, files: FileList, *, batch_size: int = 1) 
         return needed + _image_bytes(translator, height, width) <= available
 
     for index, size in enumerate(read_sizes(files)):
+        if size is not None and window is not None:
+            size = window.size(files[index], *size)
         is_large[index] |= size is not None and not fits(*size)
     return is_large
 
@@ -99,6 +113,8 @@ def translate_large(
     keep_profile: bool = False,
     background: str | None = None,
     compression: Compression = "auto",
+    window: Window | None = None,
+    cog: bool = False,
     on_progress: OnProgress = lambda _what, _share: None,
     save_seconds: float = SAVE_SECONDS,
 ) -> LargeResult:
@@ -109,6 +125,7 @@ def translate_large(
     A TIFF is read by region. A TIFF is written as a tiled BigTIFF; its finished rows are kept in a hidden folder beside
     it, and the same call resumes after the last one. keep_profile, background: as in `make_output`.
     compression: `jpeg` or `lossless`, for an OME-TIFF; auto: JPEG for 8-bit results of whole slides, else lossless.
+    window: the part of the file that is translated; default: all of it. cog: write a TIFF with overviews as a COG.
     Raises InputError before any work if it does not fit into memory, UnreadableError if the file is damaged.
     """
     check_tile(tile, translator.original)
@@ -118,7 +135,18 @@ def translate_large(
     if not has_instance_norm(translator.original):
         statistics = "exact"  # there are none to gather
     translation = _TiledTranslation(
-        translator, source, target, tile, statistics, writer, keep_profile, background, on_progress, save_seconds
+        translator,
+        source,
+        target,
+        tile,
+        statistics,
+        writer,
+        keep_profile,
+        background,
+        window,
+        cog,
+        on_progress,
+        save_seconds,
     )
     with translation.open_source() as image:
         plan = translation.choose_plan(image.height, image.width)
@@ -127,8 +155,8 @@ def translate_large(
             output, carried = translation.finish(values, image.read_raster(Box(0, image.height, 0, image.width)))
             with _encoding(target):
                 write_image(target, output)
-            return LargeResult(carried.sentences())
-        return LargeResult(translation.write_tiles(image, plan, writer))
+            return LargeResult([], carried)
+        return translation.write_tiles(image, plan, writer)
 
 
 def _tiled_writer(translator: Translator, source: Path, target: Path, compression: Compression) -> TiledWriter | None:
@@ -200,11 +228,22 @@ class _TiledTranslation:
     writer: TiledWriter | None
     keep_profile: bool
     background: str | None
+    window: Window | None
+    cog: bool
     on_progress: OnProgress
     save_seconds: float
 
     @contextlib.contextmanager
     def open_source(self) -> Iterator[RegionReader]:
+        """The part of the input that is translated."""
+        with self._open_file() as reader:
+            if self.window is not None:
+                yield WindowReader(reader, self.window.box(self.source, reader.height, reader.width))
+            else:
+                yield reader
+
+    @contextlib.contextmanager
+    def _open_file(self) -> Iterator[RegionReader]:
         """The input by region where its format allows that, else decoded."""
         source_format = self.translator.source
         with local_file(self.source) as (file, page):  # unpacked for all of the work, if it lies in a zip
@@ -214,7 +253,7 @@ class _TiledTranslation:
                     yield reader
                 return
         size = image_size(self.source)
-        if size is not None:
+        if size is not None and self.window is None:
             self.choose_plan(*size, decoded_bytes=size[0] * size[1] * source_format.pixel_bytes)  # before decoding
         yield RasterSource(read_raster(self.source, source_format, self.translator.target))
 
@@ -263,8 +302,8 @@ class _TiledTranslation:
         carried.add(given, lost, self.target.suffix)
         return output, carried
 
-    def write_tiles(self, image: RegionReader, plan: TilingPlan, writer: TiledWriter) -> list[str]:
-        """Write the target from tiles, which are kept on disk until it is complete. Returns the notes."""
+    def write_tiles(self, image: RegionReader, plan: TilingPlan, writer: TiledWriter) -> LargeResult:
+        """Write the target from tiles, which are kept on disk until it is complete."""
         notes: list[str] = []
         height, width = image.height, image.width
         num_rows, side = -(-height // self.tile), writer.tile_side(self.tile)
@@ -293,9 +332,13 @@ class _TiledTranslation:
             shape = (height, width, self.translator.target.channels + has_alpha)
             tiles = self._reported(partial.tiles(), num_tiles)
             with _encoding(self.target):
-                writer.write(self.target, tiles, shape, dtype, side, has_alpha, sample.metadata)
+                whole = partial.whole if self.cog else self.target
+                writer.write(whole, tiles, shape, dtype, side, has_alpha, sample.metadata)
+                if self.cog:
+                    self.on_progress("overviews", 1.0)
+                    write_cog(whole, self.target)
             partial.remove()
-        return [*notes, *carried.sentences()]
+        return LargeResult(notes, carried)
 
     def _reported(self, tiles: Iterator[bytes], count: int) -> Iterator[bytes]:
         """The tiles as they are; progress is reported as they pass, since a pyramid takes minutes."""
@@ -317,7 +360,9 @@ class _TiledTranslation:
         ]
         parts += [translator.source, translator.target, translator.info.model, translator.device]
         parts += [self.keep_profile, self.background, self.writer is file_format_of(self.target).lossy_writer]
-        parts += [translator.source.model_dump_json()]
+        parts += [translator.source.model_dump_json(), self.window]
+        for path in file_format_of(self.source).also_reads(self.source):
+            parts += [path, path.stat().st_size, path.stat().st_mtime_ns]
         digest.update("\n".join(str(part) for part in parts).encode())
         for name, values in translator.original.state_dict().items():
             digest.update(name.encode())

@@ -21,7 +21,7 @@ from cyclegan.system.json_files import read_json, read_json_lines
 from cyclegan.system.work_folder import WorkFolder
 from cyclegan.translate.tiling.network import TilingPlan, TilingState
 
-_FILES = r"key|plan\.json|rows\.jsonl|tiles\.bin|state\.json|activation_\d+\.bin|activation\.partial"
+_FILES = r"key|whole\.tif|plan\.json|rows\.jsonl|tiles\.bin|state\.json|activation_\d+\.bin|activation\.partial"
 
 # Bytes of a name that leave room for what is added to it.
 _MAX_NAME = 240
@@ -274,6 +274,11 @@ class PartialResult:
         if zlib.crc32(values.data) != about.crc32:
             return None
         return torch.from_numpy(values).view(dtype).reshape(1, *about.shape)
+
+    @property
+    def whole(self) -> Path:
+        """Where the whole result may wait until it is written again in another layout."""
+        return self.folder / "whole.tif"
 
     def remove(self) -> None:
         self._files.remove()

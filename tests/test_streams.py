@@ -174,7 +174,7 @@ def test_patterns_stand_beside_other_inputs_and_a_file_of_that_name_is_no_patter
         ("res.jpq", "--out is res.jpq, and files .jpq are not written; did you mean res.jpg?"),
         ("res.pgn", "did you mean res.png?"),
         ("res.tiv", "did you mean res.tif"),
-        ("res.mp5", "did you mean res.mp4?"),
+        ("res.mvk", "did you mean res.mkv?"),
         ("deep/res.jepg", "did you mean deep/res.jpg?"),
         ("res.svg", "files .svg are not written"),
         ("res.psd", "files .psd are not written"),
@@ -191,7 +191,7 @@ def test_an_output_that_looks_like_a_file_of_an_unknown_format_is_refused(
         assert message in err
         assert f"For a folder of that name: {out}/" in err
         assert [path.name for path in tmp_path.iterdir()] == ["in"]
-    if out != "res.mp5":  # which writes no clips
+    if out != "res.mvk":  # which writes no clips
         with pytest.raises(InputError, match="are not written"):
             translate_folder(run, "in", out)
     # A slash, or a folder that is there, says that it is a folder.

@@ -2,9 +2,12 @@
 
 import argparse
 import difflib
+import logging
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -145,7 +148,22 @@ def _run(arguments: Sequence[str]) -> None:
     elif unknown:  # the subcommand reports it, because it has the flags
         command = getattr(parsed, "command_parser", parser)
         command.error(f"unrecognized arguments: {' '.join(unknown)}")
-    parsed.run(parsed)
+    with _quiet_readers():
+        parsed.run(parsed)
+
+
+@contextmanager
+def _quiet_readers() -> Iterator[None]:
+    """In the block, libraries that read medical files keep to themselves what they found unusual in them."""
+    logger = logging.getLogger("nibabel.global")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", module=r"pydicom\b")
+            yield
+    finally:
+        logger.setLevel(before)
 
 
 def _sentence(error: CycleganError | OSError) -> str:

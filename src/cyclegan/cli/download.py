@@ -17,6 +17,7 @@ EXAMPLES = """examples:
   cyclegan download style_monet --mirror https://example.org/cyclegan
   cyclegan download earth --variant etopo1 --out data/etopo1
   cyclegan download earth16                    (elevation in metres, one 16-bit channel)
+  cyclegan download brain                      (slices of a T1 volume, and of its grey matter)
 
 The same command resumes a download that was interrupted. Sizes and SHA-256 are checked where they are known.
 A mirror keeps the files as URL/datasets/NAME.zip and URL/pretrained_models/NAME.pth."""
@@ -89,8 +90,12 @@ def _show_list() -> None:
     table = Table(show_edge=False, pad_edge=False)
     for column in ("name", "kind", "A", "B", "size", "SHA-256"):
         table.add_column(column, overflow="fold", justify="right" if column == "size" else "left")
-    for name, b in (("earth", "maps"), ("earth16", "elevation, 16-bit")):
-        table.add_row(name, "dataset", "satellite photos", b, "", "built here")
+    for name, a, b in (
+        ("earth", "satellite photos", "maps"),
+        ("earth16", "satellite photos", "elevation, 16-bit"),
+        ("brain", "T1 slices of a head", "grey matter"),
+    ):
+        table.add_row(name, "dataset", a, b, "", "built here")
     entries = [("dataset", entry) for entry in STANDARD.values()]
     entries += [("model", entry) for entry in MODELS.values()]
     for kind, entry in entries:

@@ -29,6 +29,7 @@ EXAMPLES = """examples:
   cyclegan translate runs/maps clip.mp4 --out clip_b.mp4 --stabilise
   cyclegan translate runs/maps frames/ --out frames_b/ --stabilise
   cyclegan translate runs/maps stack.tif --out stack_b.tif --pages all
+  cyclegan translate runs/ct ct_series/ --out derived_series/          (DICOM files; also brain.nii.gz --out gm.nii.gz)
   cyclegan translate runs/maps huge.tif --out map.tif --tile 1024 --statistics crops
   cyclegan translate runs/stain slide.svs --out slide.ome.tif --mpp 0.5
   cyclegan translate runs/maps 'photos/**/*.jpg' --out translated/ --skip-existing
@@ -98,6 +99,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files("--mpp", float, mpp_help, metavar="MICRONS")
     pages_help = "Translate every page of a TIFF with several, into a TIFF of as many (default: one image)."
     files("--pages", ("all",), pages_help)
+    axis_help = "Slices that volumes are translated in (default: as in training, else axial)."
+    files("--axis", ("axial", "coronal", "sagittal"), axis_help)
+    patient_help = (
+        "What DICOM files and volumes take over of the patient: none replaces names and UIDs and copies only listed "
+        "attributes without names, dates and texts; keep copies all"
+    )
+    files("--patient-data", ("none", "keep"), patient_help, "none")
     nodata_help = "Value of holes; nan, or none for no holes (default: what each file names). Holes stay holes."
     files("--nodata", str, nodata_help, metavar="VALUE")
     background_help = "Put this colour behind transparent pixels (default: the result is as transparent as the input)."

@@ -1,7 +1,7 @@
 """How the files of a domain are read: which bands, which holes, what becomes of transparency, and which page."""
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeAlias, get_args
 
 from pydantic import AfterValidator, BeforeValidator, Field, SerializerFunctionWrapHandler, model_serializer
 
@@ -9,6 +9,11 @@ from cyclegan.config.base import Config
 from cyclegan.config.model import MAX_CHANNELS
 
 _MAX_TEXT = 10_000
+
+# The slices of a volume, by the planes of the patient that they lie in.
+Axis: TypeAlias = Literal["axial", "coronal", "sagittal"]
+AXES: tuple[Axis, ...] = get_args(Axis)
+DEFAULT_AXIS: Axis = "axial"
 
 
 def _as_text(value: Any) -> Any:
@@ -62,6 +67,7 @@ class Reading(Config):
     `nan`: only NaN marks holes; `none`: all values count. background: the colour behind transparent pixels; without it
     transparency is carried over, and fully transparent pixels are holes. page: of a file with several, from 1 on; of a
     whole slide, the level of its pyramid. mpp: microns per pixel at which whole slides are read.
+    axis: the slices that a volume is read in; by default axial ones.
     """
 
     bands: Bands | None = None
@@ -69,6 +75,7 @@ class Reading(Config):
     background: Colour | None = None
     page: int | None = Field(None, ge=1, le=10**9)
     mpp: float | None = Field(None, gt=0, le=10**6)
+    axis: Axis | None = None
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:

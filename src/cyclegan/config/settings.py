@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from cyclegan.config.base import Config
 from cyclegan.config.model import ModelConfig
-from cyclegan.config.reading import Bands, Colour, NoData, Reading
+from cyclegan.config.reading import Axis, Bands, Colour, NoData, Reading
 from cyclegan.system.arguments import expand_home
 
 Direction = Literal["a2b", "b2a"]
@@ -104,6 +104,9 @@ class DataConfig(Config):
     )
     background_b: Colour | None = Field(None, description="Colour to put behind transparent pixels of domain B.")
     page: int | None = Field(None, ge=1, le=MAX_COUNT, description="Page to take from files with several, from 1 on.")
+    axis: Axis | None = Field(
+        None, description="Slices that volumes (NIfTI, MGH) are read in, as they lie in the patient; by default axial."
+    )
     cache_gib: float = Field(
         2.0, ge=0, le=MAX_VALUE, description="Memory for decoded images in GiB; 0 decodes them every time."
     )
@@ -129,6 +132,7 @@ class DataConfig(Config):
             nodata=getattr(self, f"nodata_{suffix}"),
             background=getattr(self, f"background_{suffix}"),
             page=self.page,
+            axis=self.axis,
         )
 
     @property

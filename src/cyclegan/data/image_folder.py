@@ -15,7 +15,7 @@ from cyclegan.data.preprocessing import SIZE_ADVICE, size_problem
 from cyclegan.errors import InputError, MissingPackageError, UnreadableError
 from cyclegan.images.codecs import load_raster
 from cyclegan.images.file_formats import FILE_FORMATS, image_suffixes
-from cyclegan.images.file_list import FileList, describe_left_out, list_images
+from cyclegan.images.file_list import FileList, describe_left_out, has_slices, is_slice, list_images
 from cyclegan.images.formats import ImageFormat, gives_channels
 from cyclegan.images.headers import HeaderIndex, Headers, read_headers
 from cyclegan.images.limits import pixel_limit
@@ -36,7 +36,8 @@ class ImageFolder:
 
     keys: (N,) hashes of name, size and time of change of each image. num_bytes: (N,) sizes of the files. unreadable:
     image files that are passed over, and why: damaged, too small, of another type, or with other channels.
-    other_files: how many files of the folder are no images, by suffix.
+    other_files: how many files of the folder are no images, by suffix. num_empty: slices of volumes that are passed
+    over because they have a single value, such as those of air.
     """
 
     root: Path
@@ -46,6 +47,7 @@ class ImageFolder:
     num_bytes: NDArray[np.int64] = field(compare=False, repr=False)
     unreadable: tuple[tuple[Path, str], ...] = ()
     other_files: Mapping[str, int] = field(default_factory=dict)
+    num_empty: int = 0
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -84,7 +86,7 @@ def scan_folder(
     Raises InputError for a folder without images, and for one of whose readable images not more than half can be used.
     """
     index = HeaderIndex.empty() if index is None else index
-    scan = _FolderScan(list_images(root), channels, value_range, config, reading, index)
+    scan = _FolderScan(list_images(root, reading.axis), channels, value_range, config, reading, index)
     with pixel_limit(config.max_pixels):
         for count in scan.run():
             on_files(count)
@@ -115,6 +117,7 @@ def scan_folder(
         found.num_bytes,
         scan.named(found),
         scan.files.left_out,
+        scan.num_empty,
     )
 
 
@@ -168,6 +171,10 @@ class _FolderScan:
     left_out: dict[int, _Reason] = field(default_factory=dict)
     unreadable: dict[int, str] = field(default_factory=dict)
     tried: set[int] = field(default_factory=set)  # kinds of which one file was read
+    num_empty: int = 0  # slices of volumes that have a single value
+
+    def __post_init__(self) -> None:
+        self.has_slices = has_slices(self.files)
 
     def run(self) -> Iterator[int]:
         """Scan the files until enough of one type are found; yields the number of usable images so far."""
@@ -224,9 +231,12 @@ class _FolderScan:
                     leave_out(offset, "of other channels", text, advice)
                 continue
             for offset in alike:
-                if not self._must_read(number):
-                    break
                 at = headers.begin + offset
+                is_part = self.has_slices and is_slice(self.files.name(at))
+                if not is_part and not self._must_read(number):
+                    if self.has_slices:
+                        continue
+                    break
                 try:
                     raster = load_raster(self.files[at], self.channels, self.reading)
                 except UnreadableError as error:
@@ -237,6 +247,10 @@ class _FolderScan:
                 except InputError as error:
                     leave_out(offset, "unusable", str(error).removeprefix(f"{self.files[at]} "), "")
                 else:
+                    if is_part and _is_constant(raster):
+                        bad.add(offset)
+                        self.num_empty += 1
+                        continue
                     self.tried.add(number)
                     self._extend_range(kind.dtype, raster)
         return offsets[~np.isin(offsets, list(bad))]
@@ -308,3 +322,9 @@ class _FolderScan:
         mixes = f"{root} mixes types of images. " if by_count[0][0] == _OTHER_TYPE else ""
         advice = found.left_out[by_count[0][1][0]].advice
         raise InputError(f"{mixes}{some} of the {total:,} images in {root} can be used: {problems}. {advice}".rstrip())
+
+
+def _is_constant(raster: Raster) -> bool:
+    """Whether an image has a single value outside its holes, or none."""
+    values = raster.values if raster.valid is None else raster.values[raster.valid]
+    return values.size == 0 or bool((values == values.flat[0]).all())

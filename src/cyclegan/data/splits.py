@@ -109,8 +109,8 @@ def split_domains(
     held_a, held_b = split_a.held, split_b.held
 
     if folders.test_a is not None and folders.test_b is not None:
-        from_a: Sequence[Path] = list_images(folders.test_a)
-        from_b: Sequence[Path] = list_images(folders.test_b)
+        from_a: Sequence[Path] = list_images(folders.test_a, config.data.axis)
+        from_b: Sequence[Path] = list_images(folders.test_b, config.data.axis)
         origin = "from the test folders"
     else:
         from_a, from_b = held_a or a.paths, held_b or b.paths
@@ -152,7 +152,7 @@ def split_domains(
 
 def count_shared(test: Path, training: ImageFolder) -> tuple[int, int]:
     """How many images of a test folder are also trained on, byte for byte, and how many it holds."""
-    files = list_images(test)
+    files = list_images(test, training.image_format.axis)
     found = find_identical(files, training.paths, training.num_bytes)
     return len({index for same in found.values() for index in same}), len(files)
 

@@ -228,7 +228,7 @@ def find_test_images(
             )
         if not is_folder(root):
             raise InputError(f"There is no folder {root}; expected test images of domain {name}.")
-        found = list_images(root)
+        found = list_images(root, formats[index].axis)
         paths = list(found)
         if not paths:
             other = f" ({describe_left_out(found.left_out)[:-1]})" if found.left_out else ""
@@ -236,7 +236,7 @@ def find_test_images(
         domain = TestImages(name, root, paths, formats[index], short_side, formats[1 - index])
         domain.other_files = found.left_out
         if train is not None and is_folder(train):
-            files = list_images(train)
+            files = list_images(train, formats[index].axis)
             domain.train_root, domain.train_paths = train, files
             if real_path(root) == real_path(train):
                 domain.trained_on = frozenset(paths)

@@ -43,7 +43,7 @@ def read_images(folder: Path, image_format: ImageFormat, multiple: int, smallest
     """Evenly spaced images of a folder. Raises InputError if fewer than two can be read."""
     most = max(MOST_PIXELS, multiple)
     tensors: list[Tensor] = []
-    for path in evenly_spaced(list_images(folder), NUM_CALIBRATION + NUM_HELD_OUT):
+    for path in evenly_spaced(list_images(folder, image_format.axis), NUM_CALIBRATION + NUM_HELD_OUT):
         try:
             tensor = to_tensor(read_as(path, image_format), image_format)
         except UnreadableError:

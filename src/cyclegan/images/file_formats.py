@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from cyclegan.images import geo, heif, jpeg2000, jpegxl, npy, ome, pillow, pnm, slides, tiff
+from cyclegan.images import dicom, geo, heif, jpeg2000, jpegxl, nifti, npy, ome, pillow, pnm, slides, tiff
 from cyclegan.images.formats import FileFormat, ImageFormat, Kept
 from cyclegan.images.pages import is_zip, split_page
 from cyclegan.images.raster import Raster
@@ -161,6 +161,29 @@ FILE_FORMATS: dict[str, FileFormat] = {
     ),
     # Read only: they have few colours, one purpose, or no writer. A translation of them is a PNG.
     "others": _of_pillow(suffixes=(".pbm", ".mpo", ".ico", ".icns", ".dds", ".pcx", ".sgi", ".xpm")),
+    "dicom": FileFormat(
+        suffixes=dicom.SUFFIXES,
+        read=dicom.read,
+        install="cyclegan[medical]",
+        install_reason="is a DICOM file",
+        probe=dicom.probe,
+        size=dicom.size,
+        list_pages=dicom.list_frames,
+        read_page=dicom.read_frame,
+        probe_page=dicom.probe_frame,
+        pages_are_images=True,
+    ),
+    "volume": FileFormat(
+        suffixes=nifti.SUFFIXES,
+        read=nifti.read,
+        install="cyclegan[medical]",
+        install_reason="is a volume",
+        list_pages=nifti.list_slices,
+        list_slices=nifti.list_slices,
+        read_page=nifti.read_slice,
+        probe_page=nifti.probe_slice,
+        pages_are_images=True,
+    ),
     "npy": FileFormat(suffixes=(".npy",), read=npy.read, write=npy.write, holds=None, probe=npy.probe, size=npy.size),
 }
 
@@ -174,15 +197,19 @@ def image_suffixes() -> tuple[str, ...]:
 
 
 def file_format_of(path: Path | str) -> FileFormat:
-    """The row for a file's suffix, or for the file of a page; for an unknown suffix a row that reads what Pillow reads
-    and writes nothing.
+    """The row for a file's suffix, or for the file of a page.
+
+    For another suffix it is that of DICOM if the file's content says so, else one that reads what Pillow reads and
+    writes nothing.
     """
     name = os.fspath(path).lower()  # a string, since there may be a million
     for file_format in FILE_FORMATS.values():
         if name.endswith(file_format.suffixes):
             return file_format
     file, page = split_page(path) if "/" in name or os.sep in name else (Path(path), None)
-    return _OTHER if page is None or is_zip(file) else file_format_of(file)
+    if page is None or is_zip(file):
+        return FILE_FORMATS["dicom"] if page is None and dicom.is_dicom(file) else _OTHER
+    return file_format_of(file)
 
 
 def is_image_name(path: Path) -> bool:

@@ -1,6 +1,7 @@
 """The files of a folder: found in one pass, and kept in a few bytes each."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -11,7 +12,11 @@ from typing import TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from cyclegan.config import Axis
+from cyclegan.images.dicom import SUFFIXES as DICOM_SUFFIXES
+from cyclegan.images.dicom import is_dicom
 from cyclegan.images.file_formats import FILE_FORMATS, file_format_of, image_suffixes
+from cyclegan.images.nifti import SUFFIXES as VOLUME_SUFFIXES
 from cyclegan.images.pages import is_folder, local_file, split_page
 from cyclegan.images.zip_folder import open_zip
 
@@ -84,6 +89,10 @@ class FileList(Sequence[Path]):
             yield from os.fsdecode(self._names[begin:end]).split("\0")
             begin = end + 1
 
+    def mentions(self, text: str) -> bool:
+        """Whether any of the names holds this text; in no time, however many there are."""
+        return os.fsencode(text) in self._names
+
     def has_same_names(self, other: "FileList") -> bool:
         """Whether both have the same names in the same order, below whichever root."""
         return self._names == other._names
@@ -111,8 +120,9 @@ def list_files(root: Path, suffixes: tuple[str, ...]) -> FileList:
     files and to folders are followed. A folder that several names lead to counts once, under its own name if that lies
     below the root, else under the first link, so that links in a circle end. Raises InputError for a damaged zip.
     """
-    found = _Found(suffixes)
-    if is_folder(root) and not root.is_dir():
+    is_in_zip = is_folder(root) and not root.is_dir()
+    found = _Found(suffixes, None if is_in_zip else root)
+    if is_in_zip:
         file, below = split_page(root)
         for name in open_zip(file).names(below or ""):
             if not any(part.startswith(".") for part in name.split("/")):
@@ -123,14 +133,21 @@ def list_files(root: Path, suffixes: tuple[str, ...]) -> FileList:
     return FileList(root, found.names, left_out=found.counts())
 
 
-# What Windows and macOS leave in folders.
-_HABITUAL = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"))
+# What Windows and macOS leave in folders, and the index of a DICOM disc.
+_HABITUAL = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "dicomdir"))
+
+# DICOM files have no suffix, or end with a number.
+_DICOM_SUFFIX = re.compile(r"\.\d+|without suffix")
 
 
 class _Found:
-    """Names of files with these suffixes, and how many there are with others."""
+    """Names of files with these suffixes, and how many there are with others.
 
-    def __init__(self, suffixes: tuple[str, ...]) -> None:
+    root: the folder that they lie below; None in a zip. Among DICOM files those without a suffix are found by content.
+    """
+
+    def __init__(self, suffixes: tuple[str, ...], root: Path | None = None) -> None:
+        self._dicom_root = root if set(DICOM_SUFFIXES) <= set(suffixes) else None
         self.names: list[str] = []
         self.left_out: Counter[str] = Counter()
         self.suffixes = suffixes
@@ -141,7 +158,11 @@ class _Found:
         if name.endswith(self.suffixes):
             self.names.append(path)
         elif name not in _HABITUAL:
-            self.left_out[suffix_of(name)] += 1
+            suffix = suffix_of(name)
+            if self._dicom_root and _DICOM_SUFFIX.fullmatch(suffix) and is_dicom(self._dicom_root / path):
+                self.names.append(path)
+            else:
+                self.left_out[suffix] += 1
 
     def counts(self) -> dict[str, int]:
         """How many files were left out, the most frequent suffix first."""
@@ -231,28 +252,41 @@ def _identity(root: Path, folder: str) -> tuple[int, int] | None:
     return None
 
 
-def list_images(root: Path) -> FileList:
+def list_images(root: Path, axis: Axis | None = None) -> FileList:
     """Image files below a folder or a zip, in order of their paths, as `list_files` finds them.
 
-    Volumes, whose pages are images, are listed page by page.
+    Volumes and DICOM files of several frames, whose pages are images, are listed page by page. axis: the slices of
+    volumes; default: axial.
     """
     files = list_files(root, image_suffixes())
     volumes = tuple(suffix for row in FILE_FORMATS.values() if row.pages_are_images for suffix in row.suffixes)
     if not volumes or not any(name.lower().endswith(volumes) for name in files.names()):
         return files
-    names = (page for name in files.names() for page in _pages(files.root, name, volumes))
+    names = (page for name in files.names() for page in _pages(files.root, name, volumes, axis))
     return FileList(files.root, names, left_out=files.left_out)
 
 
-def _pages(root: Path, name: str, volumes: tuple[str, ...]) -> list[str]:
+def _pages(root: Path, name: str, volumes: tuple[str, ...], axis: Axis | None) -> list[str]:
     """The pages of a volume; the name itself of another file, or of one whose pages cannot be listed."""
     if name.lower().endswith(volumes):
         # Reading the file reports the error.
         with suppress(Exception), local_file(Path(root, name)) as (file, _):
-            list_pages = file_format_of(file).list_pages
-            assert list_pages is not None
-            return [f"{name}/{page}" for page in list_pages(file)]
+            row = file_format_of(file)
+            assert row.list_pages is not None
+            pages = row.list_slices(file, axis) if axis and row.list_slices else row.list_pages(file)
+            return [f"{name}/{page}" for page in pages] or [name]
     return [name]
+
+
+def is_slice(name: str) -> bool:
+    """Whether a path is that of a slice of a volume, by the name of its file."""
+    file, _, page = name.rpartition("/")
+    return bool(page) and file.lower().endswith(VOLUME_SUFFIXES)
+
+
+def has_slices(files: FileList) -> bool:
+    """Whether any of these paths is that of a slice of a volume."""
+    return any(files.mentions(f"{suffix}/") or files.mentions(f"{suffix.upper()}/") for suffix in VOLUME_SUFFIXES)
 
 
 def evenly_spaced(items: Sequence[Item], count: int) -> list[Item]:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field, model_validator
 
-from cyclegan.config import MAX_CHANNELS, Reading, check_range
+from cyclegan.config import MAX_CHANNELS, Axis, Reading, check_range
 from cyclegan.images import Array
 from cyclegan.images.raster import Raster
 from cyclegan.images.regions import RegionReader, TiledWriter
@@ -113,6 +113,7 @@ class FileFormat:
     written_as: suffix of the translations of files that this format cannot write; default: .png, or .tif.
     list_pages: names of the images in a file that holds several, in order, such as "1", "2"; without dots and slashes.
         Together with the file's path a name is the path of an image: `stack.tif/2`.
+    list_slices: like `list_pages`, for the slices of a volume along an axis of the patient.
     read_page, probe_page: like `read` and `probe`, for the page of this name; where pages have no names, of this
         number, from 1 on.
     pages_are_images: whether folders list the pages of a file in its place, as for volumes. Otherwise a file is one
@@ -137,6 +138,7 @@ class FileFormat:
     also_reads: Callable[[Path], list[Path]] = lambda _: []
     written_as: str = ""
     list_pages: Callable[[Path], list[str]] | None = None
+    list_slices: Callable[[Path, Axis], list[str]] | None = None
     read_page: Callable[[Path, str], Decoded] | None = None
     probe_page: Callable[[Path, str], Header | None] = lambda _path, _page: None
     pages_are_images: bool = False

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from cyclegan.errors import UnreadableError
+from cyclegan.images.derived_dicom import PatientData
 from cyclegan.images.formats import ImageFormat, Kept
 from cyclegan.images.limits import check_pixels
 from cyclegan.images.raster import Raster
@@ -74,12 +75,15 @@ class SequenceTarget:
 
     path: where the file will lie; its suffix selects a variant of the format. What is written lies at another, hidden
     place until it is complete. image_format: type, channels and range of the frames' values. source: the open source,
-    whose `notes` may be added to.
+    whose `notes` may be added to. method: a sentence on how the values were made. patient_data: what a format of
+    medicine keeps of the patient: `none` or `keep`.
     """
 
     path: Path
     image_format: ImageFormat
     source: PictureSequence
+    method: str = ""
+    patient_data: PatientData = "none"
 
 
 Write: TypeAlias = Callable[[Path, Iterator[Frame], SequenceTarget], None]
@@ -107,6 +111,8 @@ class SequenceFormat:
     kind: what messages call such a file, such as animation.
     suffixes: lower case, with their dot, and with several dots where needed, such as .nii.gz.
     is_sequence: whether this file holds several pictures, by its header. Where it holds one, it is an ordinary image.
+    is_picture: whether this file holds one picture only, and counts as a sequence to become a file of the same kind, as
+        a DICOM image does. Where another kind is wanted it is an ordinary image.
     read: open a file; the frames are rasters in the type and channels of the image format.
     write: write all frames to a new file, or for `is_folder` into a new folder. Without it the format is read only.
     holds: numpy type -> numbers of channels that `write` takes, without alpha. None: everything.
@@ -123,6 +129,7 @@ class SequenceFormat:
     is_sequence: Callable[[Path], bool]
     read: Callable[[Path, ImageFormat], AbstractContextManager[PictureSequence]]
     write: Write = _no_writer
+    is_picture: Callable[[Path], bool] = lambda _: False
     holds: Mapping[str, tuple[int, ...]] | None = None
     keeps: frozenset[Kept] = frozenset()
     on_request: bool = False

@@ -5,10 +5,12 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from cyclegan.images import dicom, nifti
+from cyclegan.images.file_formats import FILE_FORMATS, file_format_of
 from cyclegan.images.formats import Kept
 from cyclegan.images.limits import without_pixel_limit
 from cyclegan.images.pages import local_file
-from cyclegan.sequences import animations, stacks
+from cyclegan.sequences import animations, dicom_files, stacks, volumes
 from cyclegan.sequences.formats import SequenceFormat
 
 _animation = partial(
@@ -20,6 +22,24 @@ _animation = partial(
 )
 
 _OF_PICTURES: frozenset[Kept] = frozenset(("alpha", "profile", "exif"))
+
+_volume = partial(
+    SequenceFormat,
+    kind="volume",
+    is_sequence=volumes.is_volume,
+    is_picture=volumes.is_one_slice,
+    read=volumes.read_volume,
+    write=volumes.write_volume,
+    keeps=frozenset(("nodata",)),
+    install="cyclegan[medical]",
+)
+_dicom = partial(
+    SequenceFormat,
+    read=dicom_files.read_dicom,
+    write=dicom_files.write_dicom,
+    keeps=frozenset(("nodata",)),
+    install="cyclegan[medical]",
+)
 
 SEQUENCE_FORMATS: dict[str, SequenceFormat] = {
     "gif": _animation(suffixes=(".gif",), write=animations.write_gif, keeps=frozenset(("alpha",))),
@@ -40,6 +60,17 @@ SEQUENCE_FORMATS: dict[str, SequenceFormat] = {
         on_request=True,
         install="cyclegan[data]",
     ),
+    "nifti": _volume(
+        suffixes=nifti.NIFTI_SUFFIXES, holds={**dict.fromkeys(nifti.NIFTI_TYPES, (1,)), "uint8": (1, 3, 4)}
+    ),
+    "mgh": _volume(suffixes=nifti.MGH_SUFFIXES, holds=dict.fromkeys(nifti.MGH_TYPES, (1,))),
+    "dicom": _dicom(
+        kind="DICOM file",
+        suffixes=dicom.SUFFIXES,
+        is_sequence=dicom_files.is_dicom_image,
+        is_picture=dicom_files.is_one_frame,
+    ),
+    "dicom-series": _dicom(kind="DICOM series", suffixes=(), is_sequence=dicom_files.is_dicom_folder, is_folder=True),
 }
 
 
@@ -49,12 +80,13 @@ def sequence_suffixes() -> tuple[str, ...]:
 
 
 def format_by_name(path: Path | str, *, all_pages: bool = True) -> SequenceFormat | None:
-    """The row for a file's suffix, whatever the file holds. all_pages: rows that need a request count, too."""
+    """The row for a file's suffix, whatever else the file holds. all_pages: rows that need a request count, too."""
     name = os.fspath(path).lower()  # a string, since there may be a million
     for row in SEQUENCE_FORMATS.values():
         if name.endswith(row.suffixes) and not row.is_folder and (all_pages or not row.on_request):
             return row
-    return None
+    # DICOM files need no suffix.
+    return SEQUENCE_FORMATS["dicom"] if file_format_of(path) is FILE_FORMATS["dicom"] else None
 
 
 def find_sequence(path: Path | str, *, all_pages: bool = False) -> SequenceFormat | None:

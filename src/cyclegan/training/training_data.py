@@ -185,6 +185,9 @@ def _describe(config: TrainConfig, split: Split) -> tuple[str, ...]:
         apart = f", and {held} held out" if held else ""
         apart += f" with {copies} exact copies of them" if copies else ""
         sentences.append(f"{name}: {len(folder)} images to train on{apart}, in {folder.root} ({folder.image_format})")
+        if folder.num_empty:
+            slices = "slice" if folder.num_empty == 1 else "slices"
+            sentences.append(f"{name}: {folder.num_empty} {slices} of a single value, such as air, are passed over")
         if left_out := describe_left_out(folder.other_files):
             sentences.append(f"{name}: {left_out[:-1]} (no images)")
     samples, validation = split.samples, split.validation

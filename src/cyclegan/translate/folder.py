@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from cyclegan.config import Direction
+from cyclegan.config import AXES, Axis, Direction
 from cyclegan.errors import InputError, UnreadableError
+from cyclegan.images.derived_dicom import PATIENT_DATA, PatientData
 from cyclegan.images.file_formats import is_image_name
 from cyclegan.images.headers import read_sizes
 from cyclegan.images.limits import pixel_limit
@@ -18,6 +19,7 @@ from cyclegan.images.remote import check_local, local_copy
 from cyclegan.images.slides import describe_scale
 from cyclegan.images.windows import Window
 from cyclegan.sequences.formats import SequenceFormat
+from cyclegan.sequences.registry import format_by_name
 from cyclegan.system.arguments import MAX_SIDE, check_bool, check_choice, check_float, check_int, check_path
 from cyclegan.system.atomic import is_place_lost
 from cyclegan.system.host_state import host_state
@@ -56,6 +58,8 @@ class TranslateOptions:
     nodata: float | str | None = None
     page: int | None = None
     pages: Literal["all"] | None = None
+    axis: Axis | None = None
+    patient_data: PatientData = "none"
     background: str | None = None
     keep_profile: bool = False
     mpp: float | None = None
@@ -94,6 +98,9 @@ class TranslateOptions:
                 raise InputError(f"{name_of('pages')} is {shown(self.pages)}; expected all.")
             if self.page is not None:
                 raise InputError(f"{name_of('page')} is one page, and {name_of('pages')} is all; give one of them.")
+        check_choice(name_of("patient_data"), self.patient_data, PATIENT_DATA)
+        if self.axis is not None:
+            check_choice(name_of("axis"), self.axis, AXES)
         if self.memory_frames is not None:
             if not self.stabilise:
                 raise InputError(f"{name_of('memory_frames')} is for {name_of('stabilise')}; give both.")
@@ -111,7 +118,8 @@ class TranslateOptions:
 
     def apply_reading(self, translator: Translator) -> Translator:
         """The translator, which reads files as these options say. Raises InputError for a bad value."""
-        changes = {name: getattr(self, name) for name in ("bands", "nodata", "page", "background", "mpp")}
+        names = ("bands", "nodata", "page", "axis", "background", "mpp")
+        changes = {name: getattr(self, name) for name in names}
         changes = {name: value for name, value in changes.items() if value is not None}
         if self.page is not None:  # a level of a slide, instead of the scale that the model was trained at
             changes["mpp"] = None
@@ -180,6 +188,8 @@ def translate_folder(
     nodata: float | str | None = None,
     page: int | None = None,
     pages: Literal["all"] | None = None,
+    axis: Axis | None = None,
+    patient_data: PatientData = "none",
     background: str | None = None,
     keep_profile: bool = False,
     mpp: float | None = None,
@@ -212,6 +222,8 @@ def translate_folder(
     bands, nodata, page: which bands and which page of a file are read, and the value that marks its holes (a number,
     nan or none), instead of what the model was trained with.
     pages: `all` translates every page of a TIFF, into a TIFF of as many; default: such a file is one image.
+    axis: the slices of volumes, axial, coronal or sagittal. patient_data: what DICOM files and volumes take over of the
+    patient: `none`, or `keep` for all, see `cyclegan.images.derived_dicom`.
     background: colour behind transparent pixels, such as white; default: transparency is carried over to the result.
     keep_profile: convert results back to the colour profile of their input; default: results are sRGB.
     mpp: microns per pixel at which whole slides are read; default: those that the model was trained at, else level 0.
@@ -239,6 +251,8 @@ def translate_folder(
         nodata,
         page,
         pages,
+        axis,
+        patient_data,
         background,
         keep_profile,
         mpp,
@@ -355,6 +369,7 @@ def _split_sequences(
     """The files that hold one image, and those that hold several."""
     with progress.scanning():
         found = find_sequences(plan.sources, all_pages=options.pages is not None)
+    found = {index: row for index, row in found.items() if not _is_picture(row, *plan[index])}
     several = [(*plan[index], row) for index, row in found.items()]
     if found:
         is_image = np.ones(len(plan), bool)
@@ -387,6 +402,12 @@ def _split_existing(
 def _is_other_file(target: Path) -> bool:
     """Whether a file is there that is no image and has content, such as a volume."""
     return not is_image_name(target) and target.is_file() and target.stat().st_size > 0
+
+
+def _is_picture(row: SequenceFormat, source: Path, target: Path) -> bool:
+    """Whether a sequence is one picture that becomes a file of another kind."""
+    is_other_kind = not row.is_folder and target.suffix != source.suffix and format_by_name(target) is not row
+    return is_other_kind and row.is_picture(source)
 
 
 def _split_large(
@@ -465,6 +486,7 @@ def _translate_frames(
             tile=tile,
             keep_profile=options.keep_profile,
             background=options.background,
+            patient_data=options.patient_data,
             on_frame=on_frame,
             **options.network_options,
         )

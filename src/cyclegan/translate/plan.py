@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from cyclegan.errors import InputError
 from cyclegan.images.file_formats import can_hold, file_format_of, image_suffixes, is_image_name
 from cyclegan.images.file_list import FileList, describe_left_out, suffix_of
-from cyclegan.images.pages import is_file, is_folder
+from cyclegan.images.pages import is_file, is_folder, split_page
 from cyclegan.sequences.formats import SequenceFormat
 from cyclegan.sequences.registry import SEQUENCE_FORMATS, find_sequence, format_by_name, sequence_suffixes
 from cyclegan.system.arguments import real_path
@@ -124,14 +124,14 @@ def mirror_images(
 
 
 def _is_one_image(path: Path, all_pages: bool) -> bool:
-    is_named = is_image_name(path) or format_by_name(path) is not None
+    is_named = is_image_name(path) or format_by_name(path) is not None or split_page(path)[1] is not None
     return (is_file(path) and is_named) or find_sequence(path, all_pages=all_pages) is not None
 
 
 def _check_holds(source: Path, out: Path, translator: Translator, all_pages: bool) -> None:
     """Raises InputError unless a file of the name `out` can hold the translation of the source."""
     reader = find_sequence(source, all_pages=all_pages)
-    if reader is None:
+    if reader is None or (format_by_name(out) is not reader and reader.is_picture(source)):
         suffix = image_suffix(out.suffix, translator)
         if suffix != out.suffix:
             raise InputError(f"--out {out}: that format cannot hold {translator.target}; use {suffix} instead.")

@@ -2,14 +2,17 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cyclegan._version import __version__
 from cyclegan.errors import InputError, UnreadableError, reason_of, remedy_sentence
 from cyclegan.images import Array
+from cyclegan.images.derived_dicom import PatientData
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.limits import without_pixel_limit
 from cyclegan.images.output import make_output
@@ -49,6 +52,7 @@ def translate_sequence(
     keep_profile: bool = False,
     background: str | None = None,
     tile: int | None = None,
+    patient_data: PatientData = "none",
     on_frame: Callable[[int, int | None], None] = lambda _done, _expected: None,
     reader: SequenceFormat | None = None,
     writer: SequenceFormat | None = None,
@@ -59,6 +63,7 @@ def translate_sequence(
     target: its suffix selects the format, one that `cyclegan.sequences.registry.SEQUENCE_FORMATS` writes.
     batch_size, short_side, scale_width, stabilise, memory_frames, keep_profile, background, tile: as in
     `cyclegan.translate.folder.translate_folder`.
+    patient_data: what a DICOM file or a volume takes over of the patient: `none`, or `keep` for all.
     on_frame(done, expected): called after each frame; expected is None if their number is unknown.
     reader, writer: rows of a format; default: by the source's content and the target's name.
     Memory holds a batch of frames. The target is complete or absent; an interrupted call leaves nothing. All frames
@@ -71,10 +76,16 @@ def translate_sequence(
     if reader is None:
         what = "holds one picture, not several" if source.exists() else "does not exist"
         raise InputError(f"{source} {what}; expected an animation, a TIFF of several pages, or another sequence.")
-    writer = writer or _writer_for(reader, target)
+    writer = writer or _writer_for(reader, source, target)
     writer = _check_writer(writer, target, translator.target)
     if real_path(source) == real_path(target):
         raise InputError(f"{source} would be overwritten; choose another --out.")
+    if reader.is_folder and real_path(source) in real_path(target).parents:
+        raise InputError(f"--out {target} lies in {source}, which it is made from; choose a place outside.")
+    method = (
+        f"Translated {translator.direction} by cyclegan {__version__} with the model {Path(translator.name).name}; "
+        "synthetic values, not for diagnosis"
+    )
 
     with (
         without_pixel_limit(),  # of Pillow; readers check ours
@@ -94,8 +105,9 @@ def translate_sequence(
             },
         )
         try:
-            with atomic_path(target.absolute()) as place:
-                writer.write(place, results, SequenceTarget(target, translator.target, sequence))
+            # Files of a folder are complete or absent one by one, and those that are done are kept.
+            with nullcontext(target) if reader.is_folder else atomic_path(target.absolute()) as place:
+                writer.write(place, results, SequenceTarget(target, translator.target, sequence, method, patient_data))
                 if job.num_done == 0:
                     raise UnreadableError(f"{source} holds no picture.")
         except Exception as error:
@@ -114,11 +126,12 @@ def translate_sequence(
         return TranslatedSequence(job.num_done, notes, tuple(sequence.damage))
 
 
-def _writer_for(reader: SequenceFormat, target: Path) -> SequenceFormat | None:
+def _writer_for(reader: SequenceFormat, source: Path, target: Path) -> SequenceFormat | None:
     """The row that writes a target: the reader's own if the name is one of its names, else that of the suffix."""
     if reader.is_folder or target.name.lower().endswith(reader.suffixes):
         return reader
-    return format_by_name(target)
+    # A file that was found by its content has any name.
+    return format_by_name(target) or (reader if target.suffix == source.suffix else None)
 
 
 def _check_writer(writer: SequenceFormat | None, target: Path, image_format: ImageFormat) -> SequenceFormat:
@@ -176,7 +189,7 @@ class _Job:
         on_frame: Callable[[int, int | None], None],
     ) -> None:
         self._translator, self._sequence, self._finish, self._on_frame = translator, sequence, finish, on_frame
-        self._in_network: deque[Frame] = deque()
+        self._in_network: deque[tuple[Frame, int, int]] = deque()  # with height and width
         self.num_done = 0
         self.error: BaseException | None = None
 
@@ -185,13 +198,16 @@ class _Job:
             for frame in self._sequence.frames:
                 values = frame.raster.values
                 # What waits for its result needs only what is carried over.
-                self._in_network.append(replace(frame, raster=replace(frame.raster, values=values[:0])))
+                waiting = replace(frame, raster=replace(frame.raster, values=values[:0]))
+                self._in_network.append((waiting, values.shape[0], values.shape[1]))
                 yield scale(values, short_side=short_side, width=scale_width)
 
-        height, width = self._sequence.height, self._sequence.width
         try:
-            for result in self._translator.translate(arrays(), **options):
-                frame = self._in_network.popleft()
+            # Read as the model takes them; at another scale they are float32.
+            for result in self._translator.translate_each(arrays(), checked=False, **options):
+                if isinstance(result, InputError):
+                    raise result
+                frame, height, width = self._in_network.popleft()
                 yield replace(frame, raster=self._finish(np.asarray(result), frame.raster, height, width))
                 self.num_done += 1
                 self._on_frame(self.num_done, self._sequence.num_frames)

@@ -1,0 +1,300 @@
+"""Medical files through the commands: train on slices, translate volumes and series into their kind."""
+
+import shlex
+
+import numpy as np
+import pytest
+from PIL import Image
+from test_dicom import make_image, save
+
+from conftest import TINY
+from cyclegan import Translator, evaluate, inspect_folders, train, translate_folder
+from cyclegan.cli import main
+from cyclegan.config import read_config_file
+from cyclegan.errors import InputError
+from cyclegan.images.nifti import open_volume
+from cyclegan.storage.model import read_info
+from cyclegan.translate.sequence import translate_sequence
+
+nibabel = pytest.importorskip("nibabel")
+pydicom = pytest.importorskip("pydicom")
+
+AFFINE = np.array([[-2.0, 0, 0, 30], [0, 2, 0, -40], [0, 0, 3, 10], [0, 0, 0, 1]])  # from the patient's left
+SHAPE = (20, 24, 22)
+
+
+def hounsfield(seed, shape=SHAPE):
+    """Smooth values of int16 in a box, and air of -1000 in the slices at both ends."""
+    rng = np.random.default_rng(seed)
+    values = np.full(shape, -1000, np.int16)
+    x, y, z = np.indices(shape)
+    body = 500 * np.sin(x / 5 + seed) + 300 * np.cos(y / 4) + 100 * np.sin(z) + rng.normal(0, 20, shape)
+    values[2:-2, 2:-2, 2:-2] = body[2:-2, 2:-2, 2:-2]
+    return values
+
+
+def write_volume(path, values, affine=AFFINE):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = nibabel.Nifti1Image(values, affine)
+    image.header.set_xyzt_units("mm", "sec")
+    nibabel.save(image, path)
+    return path
+
+
+def write_series(folder, *, count=5, **attributes):
+    """A series of CT slices, whose names are not in the order of their places."""
+    folder.mkdir(parents=True, exist_ok=True)
+    values = hounsfield(3)
+    for index in range(count):
+        stored = np.ascontiguousarray(values[:, :, 4 + index].T)
+        image = make_image(
+            stored,
+            RescaleSlope=1,
+            RescaleIntercept=0,
+            ImagePositionPatient=[0, 0, 2.5 * index],
+            InstanceNumber=index + 1,
+            **attributes,
+        )
+        save(folder / f"IM{count - 1 - index:05d}", image)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A tiny run on axial slices. A: int16 of three volumes; B: float32 of two."""
+    root = tmp_path_factory.mktemp("medical")
+    for seed in range(3):
+        write_volume(root / "a" / f"{seed}.nii.gz", hounsfield(seed))
+    for seed in range(2):
+        write_volume(root / "b" / f"{seed}.nii", ((hounsfield(seed + 5) + 1000) / 2500).astype(np.float32))
+    return train(
+        root / "a",
+        root / "b",
+        out=root / "run",
+        quiet=True,
+        preset="paper",
+        channels_a=1,
+        channels_b=1,
+        range_a=(-1000, 1000),
+        range_b=(0, 1),
+        **{**TINY, "steps": 2},
+    )
+
+
+@pytest.fixture(scope="module")
+def translator(run):
+    return Translator.load(run, device="cpu")
+
+
+def test_training_takes_the_slices_of_volumes_without_air(tmp_path, capsys):
+    write_volume(tmp_path / "a" / "1.nii.gz", hounsfield(1))
+    write_volume(tmp_path / "b" / "1.nii.gz", hounsfield(2))
+    ranges = ["--range-a", "-1000", "1000", "--range-b", "-1000", "1000"]
+    tiny = shlex.split(
+        "--steps 1 --crop-size 16 --load-size 18 --width 4 --blocks 1 --discriminator-width 4 --device cpu "
+        "--discriminator-layers 1 --num-samples 0 --num-validation 0 --no-tensorboard --axis coronal "
+        "--channels-a 1 --channels-b 1"
+    )
+    main(["train", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "run"), *tiny, *ranges])
+    said = " ".join(capsys.readouterr().err.split())
+    assert "A: 20 images to train on" in said  # 24 coronal slices, 2 of air at each end
+    assert "4 slices of a single value, such as air, are passed over" in said
+    assert read_config_file(tmp_path / "run" / "config.toml")["data"]["axis"] == "coronal"
+    assert read_info(tmp_path / "run" / "model").a.axis == "coronal"
+
+
+def test_the_range_of_a_volume_leaves_out_nan(tmp_path):
+    values = np.random.default_rng(0).random((20, 20, 8)).astype(np.float32)
+    values[:3] = np.nan
+    for name in "ab":
+        write_volume(tmp_path / name / "1.nii.gz", values + ord(name) - ord("a"))
+    found = train(
+        tmp_path / "a", tmp_path / "b", out=tmp_path / "run", quiet=True, channels_a=1, channels_b=1, **TINY, steps=1
+    )
+    info = read_info(found / "model")
+    assert 0 <= info.a.low < info.a.high <= 1
+    assert 1 <= info.b.low < info.b.high <= 2
+
+
+def test_a_model_is_trained_and_scored_on_dicom_files_without_a_suffix(tmp_path):
+    for name in ("a", "b"):
+        write_series(tmp_path / name / "series", count=6 + (name == "b"))
+        write_series(tmp_path / f"test_{name}", count=4 + (name == "b"))
+    found = train(
+        tmp_path / "a",
+        tmp_path / "b" / "series",
+        out=tmp_path / "run",
+        quiet=True,
+        channels_a=1,
+        channels_b=1,
+        **TINY,
+        steps=1,
+    )
+    info = read_info(found / "model")
+    assert (info.a.dtype, info.a.low, info.b.low) == ("int16", -1000, -1000)
+    scores = evaluate(
+        found, tmp_path / "test_a", tmp_path / "test_b", out=tmp_path / "s", quiet=True, num_bootstrap=100
+    )
+    assert scores is not None
+
+
+@pytest.mark.parametrize("name", ["v.nii.gz", "v.nii", "v.img"])
+def test_a_volume_becomes_a_volume_in_the_same_place(tmp_path, translator, name):
+    source, target = tmp_path / name, tmp_path / "out" / name
+    nibabel.save((nibabel.Nifti1Pair if name == "v.img" else nibabel.Nifti1Image)(hounsfield(4), AFFINE), source)
+    result = translate_folder(translator, source, tmp_path / "out")
+    assert [path.name for _, path in result.written] == [name]
+    made = nibabel.load(target)
+    assert made.shape == SHAPE
+    assert made.get_data_dtype() == np.float32
+    assert np.array_equal(made.affine, AFFINE)
+    volume = open_volume(source)
+    for index in (0, 9, 21):  # each slice is what the translator makes of it
+        expected = translator(volume.read_slice("axial", index))
+        assert np.allclose(open_volume(target).read_slice("axial", index), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"batch_size": 5}, {"stabilise": True}, {"short_side": 16}])
+def test_slices_are_translated_as_frames_are(tmp_path, translator, options):
+    source = write_volume(tmp_path / "v.nii.gz", hounsfield(4))
+    translate_sequence(translator, source, tmp_path / "plain.nii.gz")
+    translate_sequence(translator, source, tmp_path / "made.nii.gz", **options)
+    plain, made = (np.asarray(nibabel.load(tmp_path / f"{name}.nii.gz").dataobj) for name in ("plain", "made"))
+    assert made.shape == plain.shape
+    assert np.allclose(made, plain, atol=1e-5) == ("batch_size" in options)
+
+
+def test_another_axis_gives_the_same_place_and_other_values(tmp_path, run):
+    source = write_volume(tmp_path / "v.nii.gz", hounsfield(4))
+    main(["translate", str(run), str(source), "--out", str(tmp_path / "c.nii.gz"), "--axis", "coronal"])
+    made, translator = open_volume(tmp_path / "c.nii.gz"), Translator.load(run)
+    assert np.array_equal(made.image.affine, AFFINE)
+    expected = translator(open_volume(source).read_slice("coronal", 7))
+    assert np.allclose(made.read_slice("coronal", 7), expected, atol=1e-5)
+
+
+def test_a_series_of_volumes_stays_one(tmp_path, translator):
+    values = np.stack([hounsfield(1), hounsfield(2)], -1)
+    source = write_volume(tmp_path / "v.nii.gz", values)
+    translate_sequence(translator, source, tmp_path / "out.nii.gz")
+    made = nibabel.load(tmp_path / "out.nii.gz")
+    assert made.shape == (*SHAPE, 2)
+    assert made.header.get_xyzt_units() == ("mm", "sec")
+    single = write_volume(tmp_path / "one.nii.gz", hounsfield(2))
+    translate_sequence(translator, single, tmp_path / "one_out.nii.gz")
+    alone = np.asarray(nibabel.load(tmp_path / "one_out.nii.gz").dataobj)
+    assert np.allclose(np.asarray(made.dataobj)[..., 1], alone, atol=1e-6)
+
+
+def test_holes_of_a_volume_are_holes_again(tmp_path, run):
+    back = Translator.load(run, direction="b2a")
+    values = np.random.default_rng(0).random((20, 20, 4)).astype(np.float32)
+    values[:4, :4] = np.nan
+    translate_sequence(back, write_volume(tmp_path / "v.nii", values), tmp_path / "out.nii")
+    assert (np.asarray(nibabel.load(tmp_path / "out.nii").dataobj)[:4, :4] == 0).all()  # int16 has no NaN
+
+
+def test_a_series_becomes_a_series(tmp_path, run, capsys):
+    source, out = write_series(tmp_path / "ct"), tmp_path / "derived"
+    main(["translate", str(run), str(source), "--out", str(out), "--batch-size", "2"])
+    assert f"5 frames translated into {out}" in capsys.readouterr().out
+    assert sorted(path.name for path in out.iterdir()) == sorted(path.name for path in source.iterdir())
+    translator, made = Translator.load(run), [pydicom.dcmread(path) for path in sorted(out.iterdir())]
+    for keyword in ("SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID", "PatientID"):
+        assert len({image[keyword].value for image in made}) == 1
+    assert len({image.SOPInstanceUID for image in made}) == 5
+    for path in source.iterdir():
+        before, after = pydicom.dcmread(path), pydicom.dcmread(out / path.name)
+        assert after.ImagePositionPatient == before.ImagePositionPatient
+        assert after.SeriesInstanceUID != before.SeriesInstanceUID
+        assert "Doe" not in str(after)
+        assert list(after.ImageType)[:2] == ["DERIVED", "SECONDARY"]
+        assert after.DerivationDescription.startswith("Translated a2b by cyclegan")
+        assert "not for diagnosis" in after.DerivationDescription
+        expected = translator(before.pixel_array[..., None].astype(np.int16))[..., 0]
+        values = after.pixel_array * float(after.RescaleSlope) + float(after.RescaleIntercept)
+        assert np.abs(values - expected).max() < 1e-4
+
+
+def test_what_is_known_of_the_patient_is_kept_on_request(tmp_path, run):
+    source = write_series(tmp_path / "ct", count=2)
+    main(["translate", str(run), str(source), "--out", str(tmp_path / "out"), "--patient-data", "keep"])
+    made = pydicom.dcmread(next((tmp_path / "out").iterdir()))
+    assert (str(made.PatientName), made.StudyInstanceUID) == ("Doe^Jane", "1.2.3")
+
+
+def test_one_bad_file_of_a_series_is_left_out(tmp_path, run, capsys):
+    source = write_series(tmp_path / "ct")
+    bad = sorted(source.iterdir())[2]
+    bad.write_bytes(bad.read_bytes()[:-300])
+    with pytest.raises(SystemExit) as stop:
+        main(["translate", str(run), str(source), "--out", str(tmp_path / "out")])
+    assert stop.value.code == 1
+    assert f"{bad} is left out: The number of bytes of pixel data is less than expected" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    assert len(list((tmp_path / "out").iterdir())) == 4
+
+
+def test_series_of_one_folder_stay_apart(tmp_path, translator):
+    write_series(tmp_path / "ct" / "1", count=3)
+    write_series(tmp_path / "ct" / "2", count=3, SeriesInstanceUID="1.2.3.99", PatientID="99", StudyInstanceUID="1.99")
+    result = translate_folder(translator, tmp_path / "ct", tmp_path / "out")
+    assert "holds 2 series" in " ".join(result.notes)
+    made = {path.relative_to(tmp_path / "out"): pydicom.dcmread(path) for path in (tmp_path / "out").rglob("IM*")}
+    assert len(made) == 6
+    for keyword in ("SeriesInstanceUID", "StudyInstanceUID", "PatientID"):
+        assert len({image[keyword].value for image in made.values()}) == 2
+
+
+def test_frames_of_a_file_become_frames(tmp_path, translator):
+    frames = np.ascontiguousarray(hounsfield(1)[:, :, 4:8].T)
+    image = make_image(frames, NumberOfFrames=4, RescaleSlope=1, RescaleIntercept=0)
+    save(tmp_path / "cine.dcm", image)
+    translate_folder(translator, tmp_path / "cine.dcm", tmp_path / "out")
+    made = pydicom.dcmread(tmp_path / "out" / "cine.dcm")
+    assert made.NumberOfFrames == 4
+    assert made.pixel_array.shape == frames.shape
+
+
+def test_other_files_beside_a_series_are_translated_one_by_one(tmp_path, translator):
+    write_series(tmp_path / "in", count=2)
+    write_volume(tmp_path / "in" / "v.nii.gz", hounsfield(1))
+    result = translate_folder(translator, tmp_path / "in", tmp_path / "out")
+    assert sorted(path.name for _, path in result.written) == ["IM00000", "IM00001", "v.nii.gz"]
+    uids = {pydicom.dcmread(tmp_path / "out" / f"IM0000{index}").SeriesInstanceUID for index in (0, 1)}
+    assert len(uids) == 1
+
+
+def test_one_slice_becomes_a_picture(tmp_path, run):
+    source, series = write_volume(tmp_path / "v.nii.gz", hounsfield(1)), write_series(tmp_path / "ct", count=1)
+    for index, path in enumerate((source / "z9", next(series.iterdir()))):
+        main(["translate", str(run), str(path), "--out", str(tmp_path / f"{index}.tif")])
+        with Image.open(tmp_path / f"{index}.tif") as picture:
+            assert (picture.mode, picture.size) == ("F", (20, 24))
+
+
+def test_what_cannot_be_is_one_sentence(tmp_path, run, translator):
+    series, volume = write_series(tmp_path / "ct", count=2), write_volume(tmp_path / "v.nii.gz", hounsfield(1))
+    one = next(series.iterdir())
+    with pytest.raises(InputError, match="lies in .*ct, which it is made from; choose a place outside"):
+        translate_sequence(translator, series, series / "out")
+    with pytest.raises(InputError, match="does not say where its pictures lie in space"):
+        translate_sequence(translator, one, tmp_path / "x.nii.gz")
+    with pytest.raises(InputError, match="is a DICOM file, and .*v.nii.gz is none"):
+        translate_sequence(translator, volume, tmp_path / "x.dcm")
+    with pytest.raises(InputError, match=r"patient_data is 'some'; expected none or keep\."):
+        translate_folder(translator, volume, tmp_path / "out", patient_data="some")
+    coronal = Translator.load(run).with_reading(axis="coronal")
+    with pytest.raises(InputError, match="are axial, and the model takes coronal ones; .* pass --axis axial"):
+        translate_sequence(coronal, series, tmp_path / "out")
+    wrong = write_volume(tmp_path / "f.nii.gz", np.zeros(SHAPE, np.float64))
+    with pytest.raises(InputError, match=r"f.nii.gz/z00 is 1 x float64, and the model takes 1 x int16"):
+        translate_sequence(translator, wrong, tmp_path / "x.nii.gz")
+
+
+def test_inspect_reads_volumes(tmp_path):
+    for name, seed in (("a", 1), ("b", 2)):
+        write_volume(tmp_path / name / "1.nii.gz", hounsfield(seed))
+    found = inspect_folders(tmp_path / "a", tmp_path / "b")
+    assert len(found.folders["A"].files) == SHAPE[2]

@@ -15,7 +15,7 @@ from PIL import Image
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.colour import array_to_srgb, is_srgb
-from cyclegan.images.formats import Header, ImageFormat
+from cyclegan.images.formats import ImageFormat
 from cyclegan.images.ome_xml import MICRONS_PER_INCH
 from cyclegan.images.raster import Metadata, Raster
 from cyclegan.images.regions import Box
@@ -281,12 +281,6 @@ def describe_scale(path: Path, image_format: ImageFormat) -> str | None:
     return f"{reader.scale}, {reader.width:,} x {reader.height:,} pixels"
 
 
-def probe(path: Path) -> Header | None:
-    with open_slide(path) as slide:
-        width, height = slide.dimensions
-        return Header(height, width, "uint8", None)
-
-
 def size(path: str) -> tuple[int, int]:
     """Height and width of level 0."""
     with open_slide(Path(path)) as slide:
@@ -295,7 +289,7 @@ def size(path: str) -> tuple[int, int]:
 
 
 def read(path: Path) -> NoReturn:
-    """Whole slides are read by region only."""
+    """Whole slides are read by region only: as one image they are refused, from their header on."""
     raise InputError(
         f"{path} is a whole slide, which is read in tiles only; for training cut tiles from it (cyclegan tiles), and "
         "translate it with PyTorch, without --tile none."

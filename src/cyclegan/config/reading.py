@@ -80,7 +80,7 @@ class Reading(Config):
     @model_serializer(mode="wrap")
     def _without_defaults(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what the file decides, so that a model's config.json says only what was chosen."""
-        return {name: value for name, value in serialise(self).items() if name not in _FIELDS or value is not None}
+        return {name: value for name, value in serialise(self).items() if value is not None}
 
     @property
     def band_names(self) -> tuple[str, ...]:
@@ -92,6 +92,3 @@ class Reading(Config):
         if self.nodata is None:
             return found
         return None if self.nodata == "none" else math.nan if self.nodata == "nan" else float(self.nodata)
-
-
-_FIELDS = frozenset(Reading.model_fields)

@@ -32,6 +32,7 @@ class ImageFormat(Reading):
     dtype: ImageType = Field("uint8", description="numpy type of the file's values")
     low: float = Field(0.0, description="value that becomes -1")
     high: float = Field(255.0, description="value that becomes 1")
+    alpha: bool | None = Field(None, description="whether the last channel is transparency; by default of 4 x uint8")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -45,6 +46,11 @@ class ImageFormat(Reading):
     def is_picture(self) -> bool:
         """Whether Pillow can hold such an image: 8-bit grey, RGB or RGBA."""
         return self.dtype == "uint8" and self.channels in PICTURE_CHANNELS
+
+    @property
+    def last_is_alpha(self) -> bool:
+        """Whether the last channel is transparency, which the networks see and write."""
+        return (self.dtype == "uint8" and self.channels == 4) if self.alpha is None else self.alpha
 
     @property
     def pixel_bytes(self) -> int:

@@ -329,7 +329,7 @@ class _TiledTranslation:
             dtype, first = self.translator.target.dtype, _rows_of(image, Box(0, 1, 0, width), has_holes=has_holes)
             sample, carried = self.finish(np.zeros((1, width, self.translator.target.channels), dtype), first)
             has_alpha = sample.alpha is not None
-            shape = (height, width, self.translator.target.channels + has_alpha)
+            shape = (height, width, with_alpha(sample).shape[2])
             tiles = self._reported(partial.tiles(), num_tiles)
             with _encoding(self.target):
                 whole = partial.whole if self.cog else self.target

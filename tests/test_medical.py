@@ -216,6 +216,15 @@ def test_a_series_becomes_a_series(tmp_path, run, capsys):
         assert np.abs(values - expected).max() < 1e-4
 
 
+def test_padding_of_a_scanner_is_padding_again(tmp_path, translator):
+    stored = np.ascontiguousarray(hounsfield(1)[:, :, 8].T)
+    stored[:4, :6] = -2000
+    save(tmp_path / "x.dcm", make_image(stored, RescaleSlope=1, RescaleIntercept=0, PixelPaddingValue=-2000))
+    translate_folder(translator, tmp_path / "x.dcm", tmp_path / "out")
+    made = pydicom.dcmread(tmp_path / "out" / "x.dcm")
+    assert np.array_equal(made.pixel_array == made.PixelPaddingValue, stored == -2000)
+
+
 def test_what_is_known_of_the_patient_is_kept_on_request(tmp_path, run):
     source = write_series(tmp_path / "ct", count=2)
     main(["translate", str(run), str(source), "--out", str(tmp_path / "out"), "--patient-data", "keep"])

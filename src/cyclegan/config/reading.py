@@ -65,7 +65,8 @@ class Reading(Config):
 
     bands: which of its bands to take, in this order. nodata: the value of holes instead of the one that the file names;
     `nan`: only NaN marks holes; `none`: all values count. background: the colour behind transparent pixels; without it
-    transparency is carried over, and fully transparent pixels are holes. page: of a file with several, from 1 on.
+    transparency is carried over, and fully transparent pixels are holes. page: of a file with several, from 1 on; of a
+    whole slide, the level of its pyramid. mpp: microns per pixel at which whole slides are read.
     axis: the slices that a volume is read in; by default axial ones.
     """
 
@@ -73,6 +74,7 @@ class Reading(Config):
     nodata: NoData | None = None
     background: Colour | None = None
     page: int | None = Field(None, ge=1, le=10**9)
+    mpp: float | None = Field(None, gt=0, le=10**6)
     axis: Axis | None = None
 
     @model_serializer(mode="wrap")

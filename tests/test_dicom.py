@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 
 from cyclegan.errors import InputError, UnreadableError
-from cyclegan.images import dicom
-from cyclegan.images.derived_dicom import KEPT, DerivedImages
 from cyclegan.images.file_formats import FILE_FORMATS, file_format_of
 from cyclegan.images.file_list import list_images
+from cyclegan.images.filetypes import dicom
+from cyclegan.images.filetypes.derived_dicom import KEPT, DerivedImages
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.raster import Raster
 

@@ -11,7 +11,7 @@ from PIL import Image
 from conftest import TINY, make_folder
 from cyclegan import InputError, train, translate_folder
 from cyclegan.cli import main
-from cyclegan.images import pillow
+from cyclegan.images.filetypes import pillow
 from cyclegan.system.atomic import TEMPORARY, atomic_path, remove_leftovers
 
 

@@ -13,7 +13,7 @@ from rasterio.windows import Window as RasterioWindow
 from test_geo import KINDS, WHOLE_AND_TILES, model, translate, values_of  # noqa: F401
 
 from cyclegan import InputError
-from cyclegan.images.vrt import write_vrt
+from cyclegan.images.filetypes.vrt import write_vrt
 from geo_files import NORTH_UP, place_of, smooth, write_geotiff
 
 # ---- windows
@@ -210,7 +210,7 @@ def test_overviews_and_cogs_keep_everything(model, tmp_path, monkeypatch, kind, 
     options = {"photometric": "rgb"} if kind == "rgb" else {}
     tags = {"TIFFTAG_IMAGEDESCRIPTION": "Scene 7", "TIFFTAG_XRESOLUTION": 300, "TIFFTAG_YRESOLUTION": 300}
     source = write_geotiff(tmp_path / "in.tif", values, nodata=0, tags=tags, **options)
-    monkeypatch.setattr("cyclegan.images.overviews.BLOCK", 128)
+    monkeypatch.setattr("cyclegan.images.filetypes.overviews.BLOCK", 128)
     side = "none" if tile == "none" else "128"
     plain = translate(model(kind), source, tmp_path / "plain.tif", "--tile", side)
     target = translate(model(kind), source, tmp_path / "out.tif", flag, "--tile", side)
@@ -266,7 +266,7 @@ def test_a_cog_that_does_not_fit_on_the_disk_leaves_nothing(tmp_path):
     script = f"""
 import resource, signal
 from pathlib import Path
-from cyclegan.images.overviews import write_cog
+from cyclegan.images.filetypes.overviews import write_cog
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))
 try:

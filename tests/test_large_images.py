@@ -19,10 +19,10 @@ from cyclegan.cli import main
 from cyclegan.errors import UnreadableError
 from cyclegan.images.codecs import read_image, write_image
 from cyclegan.images.file_list import FileList
+from cyclegan.images.filetypes.tiff_regions import TiffReader
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.headers import image_size
 from cyclegan.images.regions import Box
-from cyclegan.images.tiff_regions import TiffReader
 from cyclegan.translate import folder, large_files
 from cyclegan.translate.large_files import find_large, translate_large
 from cyclegan.translate.partial_result import PartialResult

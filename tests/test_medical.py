@@ -12,7 +12,7 @@ from cyclegan import Translator, evaluate, inspect_folders, train, translate_fol
 from cyclegan.cli import main
 from cyclegan.config import read_config_file
 from cyclegan.errors import InputError
-from cyclegan.images.nifti import open_volume
+from cyclegan.images.filetypes.nifti import open_volume
 from cyclegan.storage.model import read_info
 from cyclegan.translate.sequence import translate_sequence
 

@@ -7,7 +7,7 @@ import openslide
 import pytest
 import tifffile
 
-from cyclegan.images.pyramids import DEFLATE, JPEG, halve, num_reduced, write_pyramid
+from cyclegan.images.filetypes.pyramids import DEFLATE, JPEG, halve, num_reduced, write_pyramid
 
 
 def pixels(height, width, channels=3, dtype=np.uint8):

@@ -13,8 +13,8 @@ from cyclegan.data.dataset import UnpairedDataset
 from cyclegan.data.image_folder import scan_folder
 from cyclegan.data.preprocessing import load_sample
 from cyclegan.data.scenes import Scene, open_scene
+from cyclegan.images.filetypes.vrt import write_vrt
 from cyclegan.images.formats import ImageFormat
-from cyclegan.images.vrt import write_vrt
 from geo_files import NORTH_UP, smooth, write_geotiff
 
 DATA = DataConfig(preprocess="crop", crop_size=32)

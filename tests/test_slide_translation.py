@@ -13,12 +13,12 @@ from cyclegan import InputError, Translator, train
 from cyclegan.cli import main
 from cyclegan.datasets.slide_tiles import TileOptions, cut_tiles
 from cyclegan.images.codecs import load_raster, write_image
+from cyclegan.images.filetypes.ome_xml import without_ome
+from cyclegan.images.filetypes.pyramids import halve
+from cyclegan.images.filetypes.slides import SlideReader
 from cyclegan.images.formats import ImageFormat
-from cyclegan.images.ome_xml import without_ome
-from cyclegan.images.pyramids import halve
 from cyclegan.images.raster import Metadata, Raster
 from cyclegan.images.regions import Box
-from cyclegan.images.slides import SlideReader
 from cyclegan.translate.large_files import translate_large
 from make_slide import draw_tissue, write_slide
 

@@ -11,9 +11,9 @@ from cyclegan.cli import main
 from cyclegan.datasets import slide_tiles
 from cyclegan.datasets.slide_tiles import TileOptions, cut_tiles
 from cyclegan.errors import InputError, UnreadableError
+from cyclegan.images.filetypes.slides import SlideReader, choose_scale, open_slide
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.regions import Box
-from cyclegan.images.slides import SlideReader, choose_scale, open_slide
 from cyclegan.images.tissue import find_tissue
 from make_slide import GLASS, draw_tissue, write_slide
 
@@ -72,8 +72,8 @@ def test_regions_are_those_of_the_whole_slide(svs, reading):
 
 
 def test_memory_does_not_grow_with_the_slide(svs, monkeypatch):
-    monkeypatch.setattr("cyclegan.images.slides._BLOCK", 32)
-    monkeypatch.setattr("cyclegan.images.slides._CACHE_BYTES", 1)
+    monkeypatch.setattr("cyclegan.images.filetypes.slides._BLOCK", 32)
+    monkeypatch.setattr("cyclegan.images.filetypes.slides._CACHE_BYTES", 1)
     reader = SlideReader.open(svs, ImageFormat())
     for top in range(0, 1100, 100):
         reader.read(Box(top, top + 100, 0, 1500))

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from cyclegan.errors import InputError, UnreadableError
-from cyclegan.images import nifti
 from cyclegan.images.codecs import probe_image
 from cyclegan.images.file_formats import FILE_FORMATS, file_format_of
 from cyclegan.images.file_list import list_images
+from cyclegan.images.filetypes import nifti
 
 nibabel = pytest.importorskip("nibabel")
 

@@ -10,8 +10,8 @@ from rasterio.transform import Affine
 from conftest import make_folder
 from cyclegan import InputError
 from cyclegan.cli import main
-from cyclegan.images import geo
-from cyclegan.images.vrt import write_vrt
+from cyclegan.images.filetypes import geo
+from cyclegan.images.filetypes.vrt import write_vrt
 from geo_files import NORTH_UP, ROTATED, smooth, write_geotiff
 
 DATE = "T32TQM_20200101T101031"

@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace) -> None:
-    from cyclegan.images.vrt import write_vrt
+    from cyclegan.images.filetypes.vrt import write_vrt
     from cyclegan.system.messages import Messages
     from cyclegan.system.terminal import print_result
 

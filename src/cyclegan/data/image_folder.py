@@ -16,10 +16,10 @@ from cyclegan.errors import InputError, MissingPackageError, UnreadableError
 from cyclegan.images.codecs import load_raster
 from cyclegan.images.file_formats import FILE_FORMATS, image_suffixes
 from cyclegan.images.file_list import FileList, describe_left_out, has_slices, is_slice, list_images
+from cyclegan.images.filetypes.npy import CHANNELS_LAST
 from cyclegan.images.formats import ImageFormat, gives_channels
 from cyclegan.images.headers import HeaderIndex, Headers, read_headers
 from cyclegan.images.limits import pixel_limit
-from cyclegan.images.npy import CHANNELS_LAST
 from cyclegan.images.places import check_units
 from cyclegan.images.raster import Raster
 from cyclegan.system.json_files import describe_validation_error

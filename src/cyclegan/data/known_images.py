@@ -19,7 +19,7 @@ from cyclegan.data.image_order import Stretch
 from cyclegan.errors import UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.file_list import FileList
-from cyclegan.images.npy import read_stored_arrays
+from cyclegan.images.filetypes.npy import read_stored_arrays
 from cyclegan.system.atomic import atomic_path
 
 Keys = NDArray[np.uint64]

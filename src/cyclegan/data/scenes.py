@@ -6,10 +6,10 @@ from pathlib import Path
 
 from cyclegan.errors import UnreadableError
 from cyclegan.images.file_formats import file_format_of
+from cyclegan.images.filetypes.sample_reader import SampleReader
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.raster import Raster
 from cyclegan.images.regions import Box
-from cyclegan.images.sample_reader import SampleReader
 
 # Images with fewer bytes are decoded as a whole.
 LEAST_BYTES = 64 * 2**20

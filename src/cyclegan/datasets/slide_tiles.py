@@ -18,9 +18,9 @@ from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.codecs import write_image
 from cyclegan.images.file_list import evenly_spaced, list_files
+from cyclegan.images.filetypes.slides import SUFFIXES, SlideReader, SlideScale, choose_scale, open_slide
 from cyclegan.images.raster import Raster
 from cyclegan.images.regions import Box
-from cyclegan.images.slides import SUFFIXES, SlideReader, SlideScale, choose_scale, open_slide
 from cyclegan.images.tissue import find_tissue, shares
 from cyclegan.system.arguments import MAX_SIDE, check_choice, check_float, check_int, check_path, real_path
 from cyclegan.system.atomic import write_bytes

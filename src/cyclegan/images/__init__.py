@@ -1,4 +1,4 @@
-"""Image files, arrays and tensors. `file_formats` lists the file formats, `codecs` reads and writes."""
+"""Image files, arrays and tensors. `file_formats` lists the formats of `filetypes`, `codecs` reads and writes them."""
 
 from typing import TypeAlias
 

@@ -13,11 +13,11 @@ from cyclegan.config import Reading
 from cyclegan.errors import InputError, MissingPackageError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.file_formats import file_format_of
+from cyclegan.images.filetypes.pillow import raster_of
 from cyclegan.images.formats import PICTURE_CHANNELS, FileFormat, Header, ImageFormat, gives_channels
 from cyclegan.images.interpret import has_alpha, interpret
 from cyclegan.images.limits import check_pixels, without_pixel_limit
 from cyclegan.images.pages import local_file
-from cyclegan.images.pillow import raster_of
 from cyclegan.images.raster import Raster
 from cyclegan.system.atomic import write_bytes
 from cyclegan.system.json_files import cut

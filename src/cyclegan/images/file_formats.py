@@ -6,12 +6,12 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from cyclegan.images import dicom, geo, heif, jpeg2000, jpegxl, nifti, npy, ome, pillow, pnm, slides, tiff
+from cyclegan.images.filetypes import dicom, geo, heif, jpeg2000, jpegxl, nifti, npy, ome, pillow, pnm, slides, tiff
+from cyclegan.images.filetypes.tiff_regions import TILED_TIFF, TiffReader
 from cyclegan.images.formats import FileFormat, ImageFormat, Kept
 from cyclegan.images.pages import is_zip, split_page
 from cyclegan.images.raster import Raster
 from cyclegan.images.regions import RegionReader
-from cyclegan.images.tiff_regions import TILED_TIFF, TiffReader
 
 # A format that Pillow, or a plugin of it, reads.
 _of_pillow = partial(FileFormat, read=pillow.read, probe=pillow.probe, quick_probe=pillow.quick_probe, size=pillow.size)

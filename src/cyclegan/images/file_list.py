@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyclegan.config import Axis
-from cyclegan.images.dicom import SUFFIXES as DICOM_SUFFIXES
-from cyclegan.images.dicom import is_dicom
 from cyclegan.images.file_formats import FILE_FORMATS, file_format_of, image_suffixes
-from cyclegan.images.nifti import SUFFIXES as VOLUME_SUFFIXES
+from cyclegan.images.filetypes.dicom import SUFFIXES as DICOM_SUFFIXES
+from cyclegan.images.filetypes.dicom import is_dicom
+from cyclegan.images.filetypes.nifti import SUFFIXES as VOLUME_SUFFIXES
 from cyclegan.images.pages import is_folder, local_file, split_page
 from cyclegan.images.zip_folder import open_zip
 

@@ -17,11 +17,11 @@ from cyclegan.errors import InputError, MissingPackageError, UnreadableError
 from cyclegan.images.codecs import probe_image
 from cyclegan.images.file_formats import file_format_of
 from cyclegan.images.file_list import FileList
+from cyclegan.images.filetypes.npy import read_stored_arrays
+from cyclegan.images.filetypes.quick_headers import HEAD_BYTES
 from cyclegan.images.formats import Header, ImageFormat
 from cyclegan.images.limits import check_pixels, without_pixel_limit
-from cyclegan.images.npy import read_stored_arrays
 from cyclegan.images.pages import NO_FILE, is_file, local_file, split_page, stat_file
-from cyclegan.images.quick_headers import HEAD_BYTES
 from cyclegan.system.atomic import atomic_path, describe_kind
 from cyclegan.system.prefetch import prefetch
 

@@ -10,9 +10,9 @@ from PIL import ImageColor
 
 from cyclegan.images import Array
 from cyclegan.images.colour import array_from_srgb, is_srgb
+from cyclegan.images.filetypes.tiff_tags import describe_result
 from cyclegan.images.formats import ImageFormat, Kept
 from cyclegan.images.raster import Mask, Raster, convert_alpha, opaque
-from cyclegan.images.tiff_tags import describe_result
 
 # How messages call what a format cannot keep.
 LOST: Mapping[Kept, str] = {
@@ -51,7 +51,7 @@ def make_output(
     if target.channels != given.values.shape[2]:
         metadata = replace(metadata, extra_samples=None)
     alpha = None if given.alpha is None else convert_alpha(given.alpha, target.dtype)
-    if target.last_is_alpha:
+    if target.last_is_alpha and "alpha" in file_format.keeps:
         values, alpha = values[..., :-1], values[..., -1]
     elif metadata.extra_samples is None and target.channels > 3:
         metadata = replace(metadata, extra_samples=(0,) * (target.channels - 3))

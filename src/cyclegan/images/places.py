@@ -9,8 +9,8 @@ from typing import Any
 
 from cyclegan.errors import InputError
 from cyclegan.images.file_list import evenly_spaced
-from cyclegan.images.geo import open_dataset
-from cyclegan.images.vrt import crs_name, grid_of, warp_command
+from cyclegan.images.filetypes.geo import open_dataset
+from cyclegan.images.filetypes.vrt import crs_name, grid_of, warp_command
 
 # Files that may have a coordinate system.
 _SUFFIXES = (".tif", ".tiff", ".vrt", ".img", ".jp2", ".hgt")

@@ -8,8 +8,8 @@ from PIL import Image
 
 from cyclegan.errors import InputError
 from cyclegan.images import Array
+from cyclegan.images.filetypes.pillow import to_pillow
 from cyclegan.images.formats import PICTURE_CHANNELS
-from cyclegan.images.pillow import to_pillow
 
 
 def resize(array: Array, height: int, width: int) -> Array:

@@ -86,7 +86,7 @@ class Window:
         return box
 
     def _rows_and_columns(self, path: Path) -> tuple[int, int, int, int]:
-        from cyclegan.images.geo import import_rasterio, open_dataset
+        from cyclegan.images.filetypes.geo import import_rasterio, open_dataset
 
         import_rasterio()
         with local_file(path) as (file, _), open_dataset(file) as dataset:
@@ -104,7 +104,7 @@ class Window:
         return first[0], last[0], first[1], last[1]
 
     def _bounds_of(self, path: Path) -> str:
-        from cyclegan.images.geo import open_dataset
+        from cyclegan.images.filetypes.geo import open_dataset
 
         with local_file(path) as (file, _), open_dataset(file) as dataset:
             return f"bounds {' '.join(f'{value:.12g}' for value in dataset.bounds)}"

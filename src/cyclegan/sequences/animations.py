@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 from cyclegan.errors import InputError, UnreadableError
+from cyclegan.images.filetypes.pillow import EIGHT_BIT_MODES, options_of, raster_of, to_pillow, with_alpha, write
 from cyclegan.images.formats import ImageFormat
-from cyclegan.images.pillow import EIGHT_BIT_MODES, options_of, raster_of, to_pillow, with_alpha, write
 from cyclegan.images.raster import Metadata, Raster
 from cyclegan.sequences.formats import Frame, PictureSequence, SequenceTarget, check_size
 

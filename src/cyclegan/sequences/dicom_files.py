@@ -13,10 +13,18 @@ from pathlib import Path
 
 from cyclegan.errors import InputError, MissingPackageError, UnreadableError
 from cyclegan.images.codecs import read_raster
-from cyclegan.images.derived_dicom import DerivedImages
-from cyclegan.images.dicom import SUFFIXES, count_frames, find_series, is_dicom, list_frames, plane_of, read_dataset
 from cyclegan.images.file_formats import image_suffixes
 from cyclegan.images.file_list import list_files
+from cyclegan.images.filetypes.derived_dicom import DerivedImages
+from cyclegan.images.filetypes.dicom import (
+    SUFFIXES,
+    count_frames,
+    find_series,
+    is_dicom,
+    list_frames,
+    plane_of,
+    read_dataset,
+)
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.holes import find_holes
 from cyclegan.images.raster import Mask, Raster

@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from cyclegan.errors import UnreadableError
-from cyclegan.images.derived_dicom import PatientData
+from cyclegan.images.filetypes.derived_dicom import PatientData
 from cyclegan.images.formats import ImageFormat, Kept
 from cyclegan.images.limits import check_pixels
 from cyclegan.images.raster import Raster

@@ -5,8 +5,8 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from cyclegan.images import dicom, nifti
 from cyclegan.images.file_formats import FILE_FORMATS, file_format_of
+from cyclegan.images.filetypes import dicom, nifti
 from cyclegan.images.formats import Kept
 from cyclegan.images.limits import without_pixel_limit
 from cyclegan.images.pages import local_file

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from cyclegan.errors import InputError, UnreadableError
+from cyclegan.images.filetypes.tiff import TiffFile, page_of
+from cyclegan.images.filetypes.tiff_tags import read_layout
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.interpret import interpret
 from cyclegan.images.raster import Metadata, Raster
-from cyclegan.images.tiff import TiffFile, page_of
-from cyclegan.images.tiff_tags import read_layout
 from cyclegan.sequences.formats import Frame, PictureSequence, SequenceTarget, check_size
 
 # A classic TIFF holds 4 GiB; some of it is needed for what is not pixels.

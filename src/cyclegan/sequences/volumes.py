@@ -11,9 +11,9 @@ from cyclegan.config import DEFAULT_AXIS, Axis
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.codecs import read_raster
+from cyclegan.images.filetypes.nifti import Volume, open_volume, write_like
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.holes import find_holes
-from cyclegan.images.nifti import Volume, open_volume, write_like
 from cyclegan.images.raster import Raster
 from cyclegan.sequences.formats import Frame, PictureSequence, SequenceTarget
 

@@ -13,10 +13,10 @@ import numpy as np
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.file_formats import file_format_of
+from cyclegan.images.filetypes.overviews import write_finished
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.headers import decoded_bytes
 from cyclegan.images.output import make_output
-from cyclegan.images.overviews import write_finished
 from cyclegan.images.raster import Raster
 from cyclegan.images.resizing import cast, resize, scale
 from cyclegan.images.windows import Window, read_part

@@ -10,13 +10,13 @@ import numpy as np
 
 from cyclegan.config import AXES, Axis, Direction
 from cyclegan.errors import InputError, UnreadableError
-from cyclegan.images.derived_dicom import PATIENT_DATA, PatientData
 from cyclegan.images.file_formats import is_image_name
+from cyclegan.images.filetypes.derived_dicom import PATIENT_DATA, PatientData
+from cyclegan.images.filetypes.overviews import check_cog
+from cyclegan.images.filetypes.slides import describe_scale
 from cyclegan.images.headers import read_sizes
 from cyclegan.images.limits import pixel_limit
-from cyclegan.images.overviews import check_cog
 from cyclegan.images.remote import check_local, local_copy
-from cyclegan.images.slides import describe_scale
 from cyclegan.images.windows import Window
 from cyclegan.sequences.formats import SequenceFormat
 from cyclegan.sequences.registry import format_by_name
@@ -223,7 +223,7 @@ def translate_folder(
     nan or none), instead of what the model was trained with.
     pages: `all` translates every page of a TIFF, into a TIFF of as many; default: such a file is one image.
     axis: the slices of volumes, axial, coronal or sagittal. patient_data: what DICOM files and volumes take over of the
-    patient: `none`, or `keep` for all, see `cyclegan.images.derived_dicom`.
+    patient: `none`, or `keep` for all, see `cyclegan.images.filetypes.derived_dicom`.
     background: colour behind transparent pixels, such as white; default: transparency is carried over to the result.
     keep_profile: convert results back to the colour profile of their input; default: results are sRGB.
     mpp: microns per pixel at which whole slides are read; default: those that the model was trained at, else level 0.

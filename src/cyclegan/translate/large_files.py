@@ -20,12 +20,12 @@ from cyclegan.images import Array
 from cyclegan.images.codecs import read_raster, write_image
 from cyclegan.images.file_formats import file_format_of
 from cyclegan.images.file_list import FileList
+from cyclegan.images.filetypes.overviews import write_cog
+from cyclegan.images.filetypes.pillow import with_alpha
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.headers import image_size, read_sizes
 from cyclegan.images.output import make_output
-from cyclegan.images.overviews import write_cog
 from cyclegan.images.pages import local_file, stat_file
-from cyclegan.images.pillow import with_alpha
 from cyclegan.images.raster import Raster
 from cyclegan.images.regions import ArraySource, Box, ImageSource, RasterSource, RegionReader, TiledWriter
 from cyclegan.images.windows import Window, WindowReader

@@ -12,7 +12,7 @@ import numpy as np
 from cyclegan._version import __version__
 from cyclegan.errors import InputError, UnreadableError, reason_of, remedy_sentence
 from cyclegan.images import Array
-from cyclegan.images.derived_dicom import PatientData
+from cyclegan.images.filetypes.derived_dicom import PatientData
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.limits import without_pixel_limit
 from cyclegan.images.output import make_output

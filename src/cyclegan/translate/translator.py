@@ -18,8 +18,8 @@ from cyclegan.config import Direction
 from cyclegan.errors import InputError
 from cyclegan.images import Array
 from cyclegan.images.file_formats import FILE_FORMATS
+from cyclegan.images.filetypes.pillow import raster_of, to_pillow, with_alpha
 from cyclegan.images.output import make_output
-from cyclegan.images.pillow import raster_of, to_pillow, with_alpha
 from cyclegan.images.raster import Raster
 from cyclegan.images.tensors import from_tensor, is_finite, pad_to_multiple, same_size_batches, to_tensor
 from cyclegan.storage.hub import PREFIX, fetch_model

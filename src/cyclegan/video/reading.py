@@ -12,7 +12,7 @@ from PIL import Image
 
 from cyclegan.errors import InputError, reason_of
 from cyclegan.images import Array
-from cyclegan.images.pillow import from_pillow
+from cyclegan.images.filetypes.pillow import from_pillow
 
 if TYPE_CHECKING:  # the extra `video`
     import av.container

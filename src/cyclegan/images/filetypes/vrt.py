@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 
 from cyclegan.errors import InputError
 from cyclegan.images.file_list import list_files
-from cyclegan.images.geo import import_rasterio, open_dataset
+from cyclegan.images.filetypes.geo import import_rasterio, open_dataset
 from cyclegan.system.atomic import write_bytes
 
 # Files in which bands are looked for.

@@ -15,8 +15,8 @@ from PIL import Image
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.colour import array_to_srgb, is_srgb
+from cyclegan.images.filetypes.ome_xml import MICRONS_PER_INCH
 from cyclegan.images.formats import ImageFormat
-from cyclegan.images.ome_xml import MICRONS_PER_INCH
 from cyclegan.images.raster import Metadata, Raster
 from cyclegan.images.regions import Box
 from cyclegan.system.json_files import cut

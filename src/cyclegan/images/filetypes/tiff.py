@@ -8,11 +8,9 @@ import numpy as np
 from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 
 from cyclegan.errors import InputError
-from cyclegan.images import Array, pillow
-from cyclegan.images.formats import Decoded, Header
-from cyclegan.images.limits import check_pixels
-from cyclegan.images.raster import Mask, Metadata, Raster, Tag
-from cyclegan.images.tiff_tags import (
+from cyclegan.images import Array
+from cyclegan.images.filetypes import pillow
+from cyclegan.images.filetypes.tiff_tags import (
     GDAL_NODATA,
     MIN_IS_WHITE,
     PALETTE,
@@ -23,6 +21,9 @@ from cyclegan.images.tiff_tags import (
     is_tiff,
     read_layout,
 )
+from cyclegan.images.formats import Decoded, Header
+from cyclegan.images.limits import check_pixels
+from cyclegan.images.raster import Mask, Metadata, Raster, Tag
 
 # Pages of which each is one plane of grey are the channels of one image, unless there are more of them than this.
 _MAX_PLANES = 64

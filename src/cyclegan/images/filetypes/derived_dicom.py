@@ -19,7 +19,7 @@ import numpy as np
 from cyclegan._version import __version__
 from cyclegan.errors import InputError
 from cyclegan.images import Array
-from cyclegan.images.dicom import Scale, functional_group
+from cyclegan.images.filetypes.dicom import Scale, functional_group
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.raster import Mask
 

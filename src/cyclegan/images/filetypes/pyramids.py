@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from cyclegan.errors import InputError
 from cyclegan.images import Array
-from cyclegan.images.tiff_regions import encode_rows
+from cyclegan.images.filetypes.tiff_regions import encode_rows
 from cyclegan.system.atomic import atomic_path
 
 _JPEG_QUALITY = 90

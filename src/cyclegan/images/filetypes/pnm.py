@@ -6,7 +6,8 @@ from typing import IO, NamedTuple
 
 import numpy as np
 
-from cyclegan.images import Array, pillow
+from cyclegan.images import Array
+from cyclegan.images.filetypes import pillow
 from cyclegan.images.formats import Decoded, Header
 from cyclegan.images.limits import check_pixels
 from cyclegan.images.raster import Raster

@@ -7,13 +7,13 @@ from typing import IO, Any
 
 from cyclegan.config import MAX_CHANNELS
 from cyclegan.errors import InputError
-from cyclegan.images import pillow
-from cyclegan.images.ome_xml import TYPES, describe
-from cyclegan.images.pyramids import DEFLATE, JPEG, TileCodec, write_pyramid
+from cyclegan.images.filetypes import pillow
+from cyclegan.images.filetypes.ome_xml import TYPES, describe
+from cyclegan.images.filetypes.pyramids import DEFLATE, JPEG, TileCodec, write_pyramid
+from cyclegan.images.filetypes.tiff import extra_samples, tifffile_options
+from cyclegan.images.filetypes.tiff_regions import tile_side
 from cyclegan.images.raster import Metadata, Raster
 from cyclegan.images.regions import TiledWriter
-from cyclegan.images.tiff import extra_samples, tifffile_options
-from cyclegan.images.tiff_regions import tile_side
 
 SUFFIXES = (".ome.tif", ".ome.tiff")
 

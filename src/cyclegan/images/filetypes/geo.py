@@ -15,13 +15,13 @@ from PIL import Image
 
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
+from cyclegan.images.filetypes.sample_reader import SampleReader
+from cyclegan.images.filetypes.tiff_tags import GDAL_METADATA, PLACE_TAGS
 from cyclegan.images.formats import Decoded, Header, ImageFormat
 from cyclegan.images.holes import both, find_holes
 from cyclegan.images.limits import check_pixels
 from cyclegan.images.raster import Metadata, Raster, Tag
 from cyclegan.images.regions import Box
-from cyclegan.images.sample_reader import SampleReader
-from cyclegan.images.tiff_tags import GDAL_METADATA, PLACE_TAGS
 
 # Megabytes of blocks that GDAL keeps. A VRT cannot run code, whatever the file asks for.
 _OPTIONS = {"GDAL_CACHEMAX": 256, "GDAL_VRT_ENABLE_PYTHON": "NO"}

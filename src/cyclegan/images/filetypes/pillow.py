@@ -13,10 +13,10 @@ from PIL import Image, ImageColor, ImageFile, ImageOps, PngImagePlugin
 from cyclegan.errors import InputError
 from cyclegan.images import Array
 from cyclegan.images.colour import is_srgb, mode_of, to_srgb
+from cyclegan.images.filetypes.quick_headers import quick_size
 from cyclegan.images.formats import Decoded, Header
 from cyclegan.images.holes import fill_holes
 from cyclegan.images.limits import check_pixels
-from cyclegan.images.quick_headers import quick_size
 from cyclegan.images.raster import Metadata, Raster
 
 # Modes with at most 8 bits a channel, which convert among each other: see `raster_of`.

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from cyclegan.images.ome_xml import without_ome
+from cyclegan.images.filetypes.ome_xml import without_ome
 from cyclegan.images.raster import Metadata, Tag
 
 # Where a picture lies on the earth: ModelPixelScale, ModelTiepoint, ModelTransformation, the GeoKeys, RPC coefficients.

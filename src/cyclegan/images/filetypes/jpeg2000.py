@@ -7,7 +7,7 @@ from typing import IO, Literal, NamedTuple
 
 import numpy as np
 
-from cyclegan.images import pillow
+from cyclegan.images.filetypes import pillow
 from cyclegan.images.formats import Decoded, Header
 from cyclegan.images.limits import check_pixels
 from cyclegan.images.raster import Metadata, Raster

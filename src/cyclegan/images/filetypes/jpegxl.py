@@ -5,7 +5,8 @@ from typing import IO
 
 import numpy as np
 
-from cyclegan.images import Array, pillow
+from cyclegan.images import Array
+from cyclegan.images.filetypes import pillow
 from cyclegan.images.formats import Decoded
 from cyclegan.images.limits import check_pixels
 from cyclegan.images.raster import Metadata, Raster

@@ -10,7 +10,7 @@ from typing import Any
 from cyclegan.errors import InputError
 from cyclegan.images.codecs import write_image
 from cyclegan.images.file_formats import FILE_FORMATS, file_format_of
-from cyclegan.images.geo import import_rasterio, open_dataset
+from cyclegan.images.filetypes.geo import import_rasterio, open_dataset
 from cyclegan.images.raster import Raster
 from cyclegan.system.atomic import atomic_path
 from cyclegan.system.prefetch import num_cores

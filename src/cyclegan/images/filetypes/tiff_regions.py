@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
+from cyclegan.images.filetypes.sample_reader import SampleReader
+from cyclegan.images.filetypes.tiff import extra_samples, tifffile_options
+from cyclegan.images.filetypes.tiff_tags import MIN_IS_BLACK, MIN_IS_WHITE, RGB, YCBCR, TiffPage, invert, read_layout
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.raster import Metadata, Raster
 from cyclegan.images.regions import Box, TiledWriter
-from cyclegan.images.sample_reader import SampleReader
-from cyclegan.images.tiff import extra_samples, tifffile_options
-from cyclegan.images.tiff_tags import MIN_IS_BLACK, MIN_IS_WHITE, RGB, YCBCR, TiffPage, invert, read_layout
 from cyclegan.system.atomic import atomic_path
 
 # Decoded strips and tiles that are kept, since neighbouring regions read the same ones.

@@ -31,6 +31,7 @@ from conftest import TINY, make_folder
 from cyclegan.cli import COMMANDS, main
 from cyclegan.config import field_sections, make_config, read_config_file
 from geo_files import NORTH_UP, smooth, write_geotiff
+from make_slide import draw_tissue, write_slide
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -243,6 +244,7 @@ def test_commands_and_flags_in_the_text_exist(page, flags, hooks):
     theirs = set(re.findall(r"--\w+", hooks.options_of_the_reference()))
     ours = set().union(*flags.values(), {"--version"})
     other = {"--backend-store-uri", "--device", "--cases", "--logdir"}  # of mlflow, the benchmarks, tensorboard
+    other |= {"--against"}  # of benchmarks/folder.py
     other |= {"--frequency-weight"}  # of the example in docs/extending.md
     for text in code_of(page):
         words = text.replace("'", " ").split()
@@ -355,6 +357,9 @@ def workshop(tmp_path_factory):
         frames[0].save(root / name, save_all=True, append_images=frames[1:])
     for name in ("clip.mp4", "extra.mov"):
         make_clip(root / name)
+    for seed, name in enumerate(("slides_a", "slides_b")):
+        (root / name).mkdir()
+        write_slide(root / name / "slide.svs", draw_tissue(2100, 1100, seed=seed, share=1.0)[0])
     for block in ALL:
         if block.language == "toml":
             (root / "settings.toml").write_text(block.text)

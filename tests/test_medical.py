@@ -216,6 +216,15 @@ def test_a_series_becomes_a_series(tmp_path, run, capsys):
         assert np.abs(values - expected).max() < 1e-4
 
 
+def test_padding_of_a_scanner_is_padding_again(tmp_path, translator):
+    stored = np.ascontiguousarray(hounsfield(1)[:, :, 8].T)
+    stored[:4, :6] = -2000
+    save(tmp_path / "x.dcm", make_image(stored, RescaleSlope=1, RescaleIntercept=0, PixelPaddingValue=-2000))
+    translate_folder(translator, tmp_path / "x.dcm", tmp_path / "out")
+    made = pydicom.dcmread(tmp_path / "out" / "x.dcm")
+    assert np.array_equal(made.pixel_array == made.PixelPaddingValue, stored == -2000)
+
+
 def test_what_is_known_of_the_patient_is_kept_on_request(tmp_path, run):
     source = write_series(tmp_path / "ct", count=2)
     main(["translate", str(run), str(source), "--out", str(tmp_path / "out"), "--patient-data", "keep"])
@@ -234,6 +243,22 @@ def test_one_bad_file_of_a_series_is_left_out(tmp_path, run, capsys):
         capsys.readouterr().err.split()
     )
     assert len(list((tmp_path / "out").iterdir())) == 4
+
+
+def test_what_is_no_slice_of_the_kind_is_left_out_of_a_folder(tmp_path, translator):
+    source = write_series(tmp_path / "ct", count=2)
+    save(source / "screen", make_image(np.zeros((8, 8), np.uint8), SeriesInstanceUID="1.7"))
+    dose = make_image(
+        hounsfield(1)[:, :, 5].T.copy(), SeriesInstanceUID="1.8", SOPClassUID="1.2.840.10008.5.1.4.1.1.481.2"
+    )
+    save(source / "dose", dose)
+    result = translate_folder(translator, source, tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["IM00000", "IM00001"]
+    said = " ".join(result.damage)
+    assert "screen is left out: it is an 8-bit picture, and the model takes 1 x int16" in said
+    assert "dose is left out: it is of the kind RT Dose Storage" in said
+    with pytest.raises(InputError, match="screen is an 8-bit picture, and the model takes"):
+        translate_sequence(translator, source / "screen", tmp_path / "x.dcm")
 
 
 def test_series_of_one_folder_stay_apart(tmp_path, translator):

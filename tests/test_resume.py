@@ -22,7 +22,7 @@ from cyclegan.config import flat_values
 from cyclegan.data.image_folder import scan_folder
 from cyclegan.data.image_order import ImageOrder, Stretch
 from cyclegan.data.known_images import KnownImages
-from cyclegan.data.preprocessing import load_resized
+from cyclegan.data.preprocessing import load_for_crops
 from cyclegan.data.splits import split_held_out
 from cyclegan.images.file_list import FileList
 from cyclegan.storage.model import read_info
@@ -317,11 +317,11 @@ def shown(monkeypatch):
     """The names of the images that are loaded for training, by the name of their folder, in order."""
     names = {}
 
-    def load(path, *arguments):
+    def load(path, *arguments, **options):
         names.setdefault(path.parent.name, []).append(path.name)
-        return load_resized(path, *arguments)
+        return load_for_crops(path, *arguments, **options)
 
-    monkeypatch.setattr("cyclegan.data.dataset.load_resized", load)
+    monkeypatch.setattr("cyclegan.data.dataset.load_for_crops", load)
     return names
 
 

@@ -11,6 +11,7 @@ import pytest
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import nifti
 from cyclegan.images.codecs import probe_image
+from cyclegan.images.file_formats import FILE_FORMATS, file_format_of
 from cyclegan.images.file_list import list_images
 
 nibabel = pytest.importorskip("nibabel")
@@ -73,6 +74,19 @@ def test_slices_of_nifti_and_of_dicom_lie_alike():
     plane = volume.view(values[..., None, None], "axial", 0)[..., 0]
     right_to_left, front_to_back = plane[0, 1] - plane[0, 0], plane[1, 0] - plane[0, 0]
     assert (right_to_left, front_to_back) == (-100, -10)
+
+
+def test_an_img_is_a_volume_only_with_its_own_kind_of_header(tmp_path):
+    save(tmp_path / "v.img", patient_values(), kind=nibabel.Nifti1Pair)
+    assert file_format_of(tmp_path / "v.img") is FILE_FORMATS["volume"]
+    assert file_format_of(tmp_path / "v.img" / "z0") is FILE_FORMATS["volume"]
+    (tmp_path / "envi.img").write_bytes(bytes(100))
+    (tmp_path / "envi.hdr").write_text("ENVI")
+    (tmp_path / "alone.img").write_bytes(b"EHFA_HEADER_TAG")
+    for name in ("envi", "alone"):
+        assert file_format_of(tmp_path / f"{name}.img") is not FILE_FORMATS["volume"]
+    names = [path.relative_to(tmp_path).as_posix() for path in list_images(tmp_path)]
+    assert names == ["alone.img", "envi.img", *(f"v.img/z{index}" for index in range(6))]
 
 
 def test_slices_are_pages_of_the_file_and_listed_in_a_folder(tmp_path):

@@ -23,6 +23,7 @@ from cyclegan.cli import (
     inspect,
     push,
     report,
+    tiles,
     train,
     translate,
     vrt,
@@ -46,6 +47,7 @@ COMMANDS: dict[str, ModuleType] = {
     "export": export,
     "push": push,
     "download": download,
+    "tiles": tiles,
     "demo": demo,
 }
 

@@ -31,6 +31,7 @@ EXAMPLES = """examples:
   cyclegan translate runs/maps stack.tif --out stack_b.tif --pages all
   cyclegan translate runs/ct ct_series/ --out derived_series/          (DICOM files; also brain.nii.gz --out gm.nii.gz)
   cyclegan translate runs/maps huge.tif --out map.tif --tile 1024 --statistics crops
+  cyclegan translate runs/stain slide.svs --out slide.ome.tif --mpp 0.5
   cyclegan translate runs/maps 'photos/**/*.jpg' --out translated/ --skip-existing
   cat x.png | cyclegan translate runs/maps - --out - > y.png
   cyclegan translate runs/maps scene.tif --out part.tif --window 2000 1000 512 512 --cog
@@ -90,7 +91,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how files are read and written")
     files = partial(add_argument, group)
     files("--bands", str, "Bands to take, such as 4,3,2 (default: as in training).", metavar="BANDS")
-    files("--page", int, "Page to take of files with several, from 1 on.", metavar="N")
+    page_help = "Page to take of files with several, from 1 on; of a whole slide, the level."
+    files("--page", int, page_help, metavar="N")
+    mpp_help = (
+        "Microns per pixel at which whole slides are read (default: as in training, else their level 0, the finest)."
+    )
+    files("--mpp", float, mpp_help, metavar="MICRONS")
     pages_help = "Translate every page of a TIFF with several, into a TIFF of as many (default: one image)."
     files("--pages", ("all",), pages_help)
     axis_help = "Slices that volumes are translated in (default: as in training, else axial)."
@@ -106,6 +112,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     files("--background", str, background_help, metavar="COLOUR")
     profile_help = "Convert results back to the colour profile of their input (default: results are sRGB)."
     files("--keep-profile", bool, profile_help)
+    compression_help = "Of an .ome.tif written in tiles; auto: JPEG for 8-bit results of slides, else lossless"
+    files("--compression", ("auto", "lossless", "jpeg"), compression_help, "auto")
     window_help = "Translate only this part of each image: first column and row from 0 on, width and height in pixels."
     files("--window", int, window_help, nargs=4, metavar=("COL", "ROW", "WIDTH", "HEIGHT"))
     bounds_help = "The same by coordinates on the earth, in the system of each file. Needs cyclegan[geo]."

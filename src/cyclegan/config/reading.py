@@ -65,7 +65,8 @@ class Reading(Config):
 
     bands: which of its bands to take, in this order. nodata: the value of holes instead of the one that the file names;
     `nan`: only NaN marks holes; `none`: all values count. background: the colour behind transparent pixels; without it
-    transparency is carried over, and fully transparent pixels are holes. page: of a file with several, from 1 on.
+    transparency is carried over, and fully transparent pixels are holes. page: of a file with several, from 1 on; of a
+    whole slide, the level of its pyramid. mpp: microns per pixel at which whole slides are read.
     axis: the slices that a volume is read in; by default axial ones.
     """
 
@@ -73,12 +74,13 @@ class Reading(Config):
     nodata: NoData | None = None
     background: Colour | None = None
     page: int | None = Field(None, ge=1, le=10**9)
+    mpp: float | None = Field(None, gt=0, le=10**6)
     axis: Axis | None = None
 
     @model_serializer(mode="wrap")
     def _without_defaults(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what the file decides, so that a model's config.json says only what was chosen."""
-        return {name: value for name, value in serialise(self).items() if name not in _FIELDS or value is not None}
+        return {name: value for name, value in serialise(self).items() if value is not None}
 
     @property
     def band_names(self) -> tuple[str, ...]:
@@ -90,6 +92,3 @@ class Reading(Config):
         if self.nodata is None:
             return found
         return None if self.nodata == "none" else math.nan if self.nodata == "nan" else float(self.nodata)
-
-
-_FIELDS = frozenset(Reading.model_fields)

@@ -104,7 +104,9 @@ def scan_folder(
     elif low == high:
         raise InputError(f"All values of the images in {root} are {low:g}; nothing can be learned from them.")
     try:
-        image_format = ImageFormat(channels=channels, dtype=dtype, low=low, high=high, **reading.model_dump())
+        image_format = ImageFormat(
+            channels=channels, dtype=dtype, low=low, high=high, alpha=found.last_is_alpha, **reading.model_dump()
+        )
     except ValidationError as error:
         raise InputError(f"The images in {root} cannot be used: {describe_validation_error(error)}") from None
     paths = scan.files if len(found.positions) == len(scan.files) else scan.files.take(found.positions)
@@ -143,6 +145,7 @@ class _Found:
     keys: NDArray[np.uint64]
     num_bytes: NDArray[np.int64]
     left_out: dict[int, _Reason]
+    last_is_alpha: bool | None
 
     @property
     def is_most(self) -> bool:
@@ -286,7 +289,19 @@ class _FolderScan:
             )
             for position, kind in zip(positions[~is_of_type].tolist(), kinds[~is_of_type].tolist(), strict=True)
         }
-        return _Found(dtype, positions[is_of_type], keys[is_of_type], num_bytes[is_of_type], self.left_out | others)
+        used = [self.index.table[kind] for kind in np.unique(kinds[is_of_type]).tolist()]
+        # Four channels are colours and transparency where a file says so, as every 8-bit picture with four does.
+        last_is_alpha = None
+        if self.channels == 4 and used:
+            last_is_alpha = self.reading.bands is None and any(kind.has_alpha or kind.channels is None for kind in used)
+        return _Found(
+            dtype,
+            positions[is_of_type],
+            keys[is_of_type],
+            num_bytes[is_of_type],
+            self.left_out | others,
+            last_is_alpha,
+        )
 
     def named(self, found: _Found) -> tuple[tuple[Path, str], ...]:
         """All image files that are passed over, and why."""

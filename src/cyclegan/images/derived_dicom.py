@@ -155,7 +155,7 @@ class DerivedImages:
                 continue
             if element.VR == "SQ":
                 setattr(made, element.keyword, Items([self._copy_kept(item) for item in element.value]))
-            elif element.VR == "UI" and element.keyword != "SOPClassUID":
+            elif element.VR == "UI" and element.keyword != "SOPClassUID" and element.value:
                 setattr(made, element.keyword, new_uid(str(element.value)))
             else:
                 made[element.tag] = element
@@ -174,7 +174,7 @@ class DerivedImages:
         if self.patient_data == "keep":
             return
         made.SpecificCharacterSet = "ISO_IR 192"
-        made.StudyInstanceUID = new_uid(str(original.get("StudyInstanceUID") or ""))
+        made.StudyInstanceUID = new_uid(str(original.get("StudyInstanceUID") or f"study of {series}"))
         patient = f"{original.get('IssuerOfPatientID', '')}/{original.get('PatientID', '')}"
         # Different patients stay different, and one stays one.
         name = f"ANON-{new_uid(f'patient {patient}')[-12:]}"

@@ -6,10 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from cyclegan.images import dicom, geo, heif, jpeg2000, jpegxl, nifti, npy, pillow, pnm, tiff
-from cyclegan.images.formats import FileFormat, Kept
+from cyclegan.images import dicom, geo, heif, jpeg2000, jpegxl, nifti, npy, ome, pillow, pnm, slides, tiff
+from cyclegan.images.formats import FileFormat, ImageFormat, Kept
 from cyclegan.images.pages import is_zip, split_page
 from cyclegan.images.raster import Raster
+from cyclegan.images.regions import RegionReader
 from cyclegan.images.tiff_regions import TILED_TIFF, TiffReader
 
 # A format that Pillow, or a plugin of it, reads.
@@ -35,6 +36,26 @@ def _writer(format: str, **options: Any) -> Callable[[IO[bytes], Raster], None]:
 
 
 _ALL: frozenset[Kept] = frozenset(("alpha", "profile", "resolution", "description", "exif", "place", "nodata"))
+
+
+def _open_tiff(path: Path, image_format: ImageFormat) -> RegionReader | None:
+    """A pyramid at the microns per pixel of the format, if it has such a scale; else one page."""
+    if slides.has_scale(path, image_format):
+        return slides.SlideReader.open(path, image_format)
+    return TiffReader.open(path, image_format)
+
+
+_of_tiff = partial(
+    FileFormat,
+    read=tiff.read,
+    read_page=tiff.read_page,
+    keeps=_ALL - {"exif"},
+    install="cyclegan[data]",
+    probe=tiff.probe,
+    size=tiff.size,
+    open_regions=_open_tiff,
+    only_regions=slides.has_scale,
+)
 
 # JPEG, BMP and the like cannot keep transparency, WebP and AVIF have no grey.
 FILE_FORMATS: dict[str, FileFormat] = {
@@ -70,19 +91,31 @@ FILE_FORMATS: dict[str, FileFormat] = {
     ),
     # A GIF of grey is exact; 256 colours are too few for the translation of a picture.
     "gif": _of_pillow(suffixes=(".gif",), write=_writer("GIF"), holds={"uint8": (1,)}),
-    "tiff": FileFormat(
+    "ome-tiff": _of_tiff(
+        suffixes=ome.SUFFIXES,
+        write=ome.write,
+        holds=ome.HOLDS,
+        install_reason="is an OME-TIFF",
+        tiled_writer=ome.LOSSLESS,
+        lossy_writer=ome.LOSSY,
+    ),
+    "tiff": _of_tiff(
         suffixes=(".tif", ".tiff"),
-        read=tiff.read,
-        read_page=tiff.read_page,
         write=tiff.write,
         holds=None,
-        keeps=_ALL - {"exif"},
-        install="cyclegan[data]",
         install_reason="is a TIFF with more than 8 bits or 4 channels",
-        probe=tiff.probe,
-        size=tiff.size,
-        open_regions=TiffReader.open,
         tiled_writer=TILED_TIFF,
+    ),
+    "slide": FileFormat(
+        suffixes=slides.SUFFIXES,
+        read=slides.read,
+        install="cyclegan[slides]",
+        install_reason="is a whole slide",
+        probe=slides.read,
+        size=slides.size,
+        open_regions=slides.SlideReader.open,
+        only_regions=lambda _path, _format: True,
+        written_as=ome.SUFFIXES[0],
     ),
     # What GDAL reads beside TIFF: one image of many files, Erdas Imagine and ENVI, and heights of SRTM.
     "gdal": FileFormat(
@@ -172,7 +205,9 @@ def file_format_of(path: Path | str) -> FileFormat:
     name = os.fspath(path).lower()  # a string, since there may be a million
     for file_format in FILE_FORMATS.values():
         if name.endswith(file_format.suffixes):
-            return file_format
+            # Medicine and the earth sciences have a kind of file each under this suffix.
+            is_volume = name.endswith(".img") and nifti.is_pair(Path(path))
+            return FILE_FORMATS["volume"] if is_volume else file_format
     file, page = split_page(path) if "/" in name or os.sep in name else (Path(path), None)
     if page is None or is_zip(file):
         return FILE_FORMATS["dicom"] if page is None and dicom.is_dicom(file) else _OTHER

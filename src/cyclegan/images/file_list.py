@@ -272,7 +272,8 @@ def _pages(root: Path, name: str, volumes: tuple[str, ...], axis: Axis | None) -
         # Reading the file reports the error.
         with suppress(Exception), local_file(Path(root, name)) as (file, _):
             row = file_format_of(file)
-            assert row.list_pages is not None
+            if row.list_pages is None:  # another kind of file under this suffix
+                return [name]
             pages = row.list_slices(file, axis) if axis and row.list_slices else row.list_pages(file)
             return [f"{name}/{page}" for page in pages] or [name]
     return [name]

@@ -32,6 +32,7 @@ class ImageFormat(Reading):
     dtype: ImageType = Field("uint8", description="numpy type of the file's values")
     low: float = Field(0.0, description="value that becomes -1")
     high: float = Field(255.0, description="value that becomes 1")
+    alpha: bool | None = Field(None, description="whether the last channel is transparency; by default of 4 x uint8")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -45,6 +46,11 @@ class ImageFormat(Reading):
     def is_picture(self) -> bool:
         """Whether Pillow can hold such an image: 8-bit grey, RGB or RGBA."""
         return self.dtype == "uint8" and self.channels in PICTURE_CHANNELS
+
+    @property
+    def last_is_alpha(self) -> bool:
+        """Whether the last channel is transparency, which the networks see and write."""
+        return (self.dtype == "uint8" and self.channels == 4) if self.alpha is None else self.alpha
 
     @property
     def pixel_bytes(self) -> int:
@@ -106,7 +112,9 @@ class FileFormat:
     size: height and width as they are stored, never decoding; default: those of `probe`. For files larger than memory.
     read_reduced: like `read`, at a fraction of the size whose sides have at least so many pixels, in less time.
     open_regions: open a file for reading by region, or None if it must be read as a whole.
+    only_regions: whether a file is read by region only, and translated in tiles; None: no file is.
     tiled_writer: how an image is written in tiles, so that it need not fit into memory.
+    lossy_writer: the same with JPEG, for 8-bit grey and RGB.
     also_reads: other files that the image comes from, such as those of a VRT.
     written_as: suffix of the translations of files that this format cannot write; default: .png, or .tif.
     list_pages: names of the images in a file that holds several, in order, such as "1", "2"; without dots and slashes.
@@ -130,7 +138,9 @@ class FileFormat:
     size: Callable[[str], tuple[int, int] | None] | None = None
     read_reduced: Callable[[Path, int], Decoded] | None = None
     open_regions: Callable[[Path, ImageFormat], RegionReader | None] = lambda _path, _format: None
+    only_regions: Callable[[Path, ImageFormat], bool] | None = None
     tiled_writer: TiledWriter | None = None
+    lossy_writer: TiledWriter | None = None
     also_reads: Callable[[Path], list[Path]] = lambda _: []
     written_as: str = ""
     list_pages: Callable[[Path], list[str]] | None = None

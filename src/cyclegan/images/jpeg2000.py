@@ -1,5 +1,6 @@
 """JPEG 2000: 8-bit pictures by Pillow, everything else by imagecodecs."""
 
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
@@ -66,7 +67,8 @@ def read(path: Path) -> Decoded:
     size = _size_of(path)
     check_pixels(size.height, size.width, len(size.bits) * np.dtype(size.dtype).itemsize)
     if size.is_picture:
-        return pillow.read(path)
+        with suppress(OSError):  # Pillow refuses sound files, such as GDAL's in colours; damage is found below as well
+            return pillow.read(path)
     import imagecodecs
 
     array = imagecodecs.jpeg2k_decode(path.read_bytes())

@@ -15,6 +15,7 @@ import math
 import re
 from collections import OrderedDict
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
@@ -47,6 +48,9 @@ MGH_TYPES |= {"float16": "float32", "float32": "float32"}
 _LETTERS: dict[Axis, str] = {"sagittal": "x", "coronal": "y", "axial": "z"}
 _PLACES: dict[Axis, int] = {"sagittal": 0, "coronal": 1, "axial": 2}
 _SLICE_NAME = re.compile(r"(?:t(?P<volume>\d{1,9}))?(?P<axis>[xyz])(?P<index>\d{1,9})")
+
+# Lengths of the headers of NIfTI 1, with those of Analyze, and NIfTI 2.
+_HEADER_BYTES = (348, 540)
 
 # Decoded volumes that are kept, so that the slices of a compressed one do not decode it each time.
 _CACHE_BYTES = 2 * 2**30
@@ -140,6 +144,15 @@ def _nibabel() -> Any:
 def is_volume_name(path: Path) -> bool:
     """Whether a file has the suffix of a volume."""
     return path.name.lower().endswith(SUFFIXES)
+
+
+def is_pair(path: Path) -> bool:
+    """Whether a file `.img` holds voxels: its header beside it, `.hdr`, begins with the length of such headers."""
+    for suffix in (".hdr", ".HDR"):
+        with suppress(OSError), path.with_suffix(suffix).open("rb") as file:
+            begin = file.read(4)
+            return any(int.from_bytes(begin, order) in _HEADER_BYTES for order in ("little", "big"))
+    return False
 
 
 def open_volume(path: Path) -> Volume:

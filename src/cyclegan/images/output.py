@@ -48,10 +48,16 @@ def make_output(
     the input's profile. background: behind transparent pixels where the format has no transparency; default: white.
     """
     metadata, lost = describe_result(given.metadata, target.channels), list[Kept]()
-    keeps = file_format.keeps if target.channels != 4 else file_format.keeps - {"alpha"}
-    alpha = None if given.alpha is None else convert_alpha(given.alpha, target.dtype)
-    if given.metadata.extra_samples is not None and target.channels != given.values.shape[2]:
+    if target.channels != given.values.shape[2]:
         metadata = replace(metadata, extra_samples=None)
+    alpha = None if given.alpha is None else convert_alpha(given.alpha, target.dtype)
+    if target.last_is_alpha:
+        values, alpha = values[..., :-1], values[..., -1]
+    elif metadata.extra_samples is None and target.channels > 3:
+        metadata = replace(metadata, extra_samples=(0,) * (target.channels - 3))
+    keeps = file_format.keeps
+    if values.shape[2] not in (1, 3):  # where other programs do not take a further channel for transparency
+        keeps = keeps - {"alpha"}
 
     # Colours: of the input's profile, or sRGB without one.
     profile = metadata.profile
@@ -72,6 +78,8 @@ def make_output(
         valid = None
     if valid is not None or metadata.nodata is not None:
         nodata = output_nodata(metadata.nodata, target)
+        if nodata is None and "alpha" not in keeps and "nodata" in keeps:
+            nodata = 0.0
         if nodata is not None and ("nodata" in keeps or (math.isnan(nodata) and "alpha" not in keeps)):
             values, metadata = _with_holes(values, valid, nodata, target), replace(metadata, nodata=nodata)
         elif valid is not None and "alpha" in keeps:

@@ -9,7 +9,7 @@ from typing import Any
 
 from cyclegan.errors import InputError
 from cyclegan.images.codecs import write_image
-from cyclegan.images.file_formats import FILE_FORMATS
+from cyclegan.images.file_formats import FILE_FORMATS, file_format_of
 from cyclegan.images.geo import import_rasterio, open_dataset
 from cyclegan.images.raster import Raster
 from cyclegan.system.atomic import atomic_path
@@ -23,7 +23,7 @@ def check_cog(dtype: str, targets: Iterable[Path]) -> None:
     """Raises InputError if rasterio is missing, GDAL cannot write the type, or a target is no TIFF."""
     rasterio = import_rasterio()
     for path in targets:
-        if path.suffix.lower() not in FILE_FORMATS["tiff"].suffixes:
+        if file_format_of(path) is not FILE_FORMATS["tiff"]:
             raise InputError(f"A COG is a TIFF, and {path} would be none; translate TIFFs alone, or leave out --cog.")
     if dtype == "float16" or not rasterio.dtypes.check_dtype(dtype):
         raise InputError(f"The result is {dtype}, which GDAL does not write; leave out --cog.")

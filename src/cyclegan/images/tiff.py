@@ -258,5 +258,5 @@ def _directory(metadata: Metadata) -> TiffImagePlugin.ImageFileDirectory_v2:
     if metadata.resolution is not None:
         tags[282], tags[283], tags[296] = *metadata.resolution, 2
     if metadata.description is not None:
-        tags[270] = metadata.description
+        tags[270] = metadata.description.encode()  # Pillow replaces what is not ASCII in text
     return tags

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from cyclegan.images.ome_xml import without_ome
 from cyclegan.images.raster import Metadata, Tag
 
 # Where a picture lies on the earth: ModelPixelScale, ModelTiepoint, ModelTransformation, the GeoKeys, RPC coefficients.
@@ -171,15 +172,24 @@ def _metadata_of(tags: ImageFileDirectory_v2, extra: tuple[int, ...]) -> Metadat
     with suppress(ValueError, TypeError, AttributeError):
         nodata = float(str(tags[GDAL_NODATA]).strip(" \0")) if GDAL_NODATA in tags else None
     kept = tuple(tag for code in (*PLACE_TAGS, GDAL_METADATA) if (tag := _tag_of(tags, code)) is not None)
-    return Metadata(
+    found = Metadata(
         profile=profile if isinstance(profile, bytes) else None,
         resolution=_resolution_of(tags),
-        description=description.strip("\0") or None if isinstance(description, str) else None,
+        description=_text(description) if isinstance(description, str) else None,
         tags=kept,
         nodata=nodata,
         extra_samples=extra or None,
         band_names=_band_names(tags.get(GDAL_METADATA), int(tags.get(277, 1))),
     )
+    return without_ome(found)
+
+
+def _text(value: str) -> str | None:
+    """Text of a tag, which Pillow reads as Latin-1; it is UTF-8 where that is possible."""
+    text = value.strip("\0")
+    with suppress(UnicodeError):
+        text = text.encode("latin-1").decode()
+    return text or None
 
 
 def _resolution_of(tags: ImageFileDirectory_v2) -> tuple[float, float] | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
-from cyclegan.errors import InputError, UnreadableError
+from cyclegan.errors import InputError, MissingPackageError, UnreadableError
 from cyclegan.images.codecs import read_raster
 from cyclegan.images.derived_dicom import DerivedImages
 from cyclegan.images.dicom import SUFFIXES, count_frames, find_series, is_dicom, list_frames, plane_of, read_dataset
@@ -96,22 +96,34 @@ def read_dicom(path: Path, image_format: ImageFormat) -> Iterator[PictureSequenc
 def _frames(
     files: Iterable[Path], image_format: ImageFormat, sequence: PictureSequence, carried: OpenDicom
 ) -> Iterator[Frame]:
-    num_files = 0
+    num_files, is_folder = 0, sequence.path.is_dir()
+    problems: list[InputError | UnreadableError] = []
     for path in files:
         try:
             _check_plane(path, image_format)
             names = list_frames(path)
             frames = (read_raster(path / name if names else path, image_format) for name in names or [""])
             first = next(frames)
-        except UnreadableError as error:
-            sequence.damage.append(f"{path} is left out: {error}.")
+        except (InputError, UnreadableError) as error:
+            # Folders of series hold reports, scouts and pictures of the screen, too.
+            if isinstance(error, MissingPackageError) or (isinstance(error, InputError) and not is_folder):
+                raise
+            problems.append(error)
+            sequence.damage.append(_left_out(path, error))
             continue
         carried.read.append((path, len(names) or 1))
         num_files += 1
         yield Frame(first)
         yield from map(Frame, frames)
     if num_files == 0:
-        raise UnreadableError(sequence.damage[-1].rstrip("."))
+        raise problems[0] if problems else UnreadableError(f"{sequence.path} holds no image that can be read")
+
+
+def _left_out(path: Path, error: Exception) -> str:
+    reason = str(error).rstrip(".")
+    if reason.startswith(f"{path} "):
+        reason = f"it {reason.removeprefix(f'{path} ')}"
+    return f"{path} is left out: {reason}."
 
 
 def _check_plane(path: Path, image_format: ImageFormat) -> None:
@@ -141,7 +153,13 @@ def write_dicom(place: Path, frames: Iterator[Frame], target: SequenceTarget) ->
         path, count = carried.read.popleft()
         rasters = [frame.raster for frame in (first, *islice(frames, count - 1))]
         original = read_dataset(path, with_pixels=False)
-        derived.check(original, str(path))
+        try:
+            derived.check(original, str(path))
+        except InputError as error:
+            if not is_folder:
+                raise
+            target.source.damage.append(_left_out(path, error))
+            continue
         made = derived.make(original, [each.values for each in rasters], [_valid(each) for each in rasters])
         if is_folder:
             with atomic_path(place / path.relative_to(carried.root)) as partial:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from cyclegan.config import MIN_VALIDATION, TrainConfig
+from cyclegan.config import MIN_VALIDATION, DataConfig, Reading, TrainConfig
 from cyclegan.data.dataset import Batch, UnpairedDataset
 from cyclegan.data.domains import Folders, find_folders
 from cyclegan.data.image_folder import ImageFolder, scan_folder
@@ -18,6 +18,7 @@ from cyclegan.data.image_order import Stretch
 from cyclegan.data.known_images import KnownImages
 from cyclegan.data.loader import batches as folder_batches
 from cyclegan.data.splits import DomainSplit, SampleImages, Split, count_shared, split_domains
+from cyclegan.datasets.slide_tiles import tiles_mpp
 from cyclegan.errors import InputError
 from cyclegan.images.file_list import describe_left_out, evenly_spaced
 from cyclegan.images.formats import ImageFormat
@@ -147,7 +148,7 @@ def _scan(
                 model.channels_a,
                 data.range_a,
                 data,
-                reading=data.reading("a"),
+                reading=_reading(data, "a", folders.a),
                 index=index_a,
                 on_files=show,
             ),
@@ -156,11 +157,16 @@ def _scan(
                 model.channels_b,
                 data.range_b,
                 data,
-                reading=data.reading("b"),
+                reading=_reading(data, "b", folders.b),
                 index=index_b,
                 on_files=show,
             ),
         )
+
+
+def _reading(data: DataConfig, domain: str, folder: Path) -> Reading:
+    """How the files of a domain are read. Whole slides are translated at the scale of the tiles that are trained on."""
+    return data.reading(domain).replace(mpp=tiles_mpp(folder))
 
 
 def _load_known(file: Path, messages: Messages) -> KnownImages | None:

@@ -42,12 +42,10 @@ class Carried:
         ]
         for (kept, suffix), count in self._lost.items():
             what = f"{LOST[kept][0].upper()}{LOST[kept][1:]}"
-            said.append(f"{what} of {_images(count, noun)} {_is(kept)} not kept: {suffix} files have no place for it.")
+            is_not = "are not" if kept == "nodata" else "is not"
+            why = "have no free value for them" if kept == "nodata" else "have no place for it"
+            said.append(f"{what} of {_images(count, noun)} {is_not} kept: {suffix} files {why}.")
         return said
-
-
-def _is(kept: Kept) -> str:
-    return "are" if kept == "nodata" else "is"
 
 
 def _images(count: int, noun: str) -> str:

@@ -16,6 +16,7 @@ from cyclegan.images.headers import read_sizes
 from cyclegan.images.limits import pixel_limit
 from cyclegan.images.overviews import check_cog
 from cyclegan.images.remote import check_local, local_copy
+from cyclegan.images.slides import describe_scale
 from cyclegan.images.windows import Window
 from cyclegan.sequences.formats import SequenceFormat
 from cyclegan.sequences.registry import format_by_name
@@ -25,7 +26,7 @@ from cyclegan.system.host_state import host_state
 from cyclegan.system.json_files import shown
 from cyclegan.translate.carried import Carried
 from cyclegan.translate.files import translate_files
-from cyclegan.translate.large_files import StatisticsKind, find_large, translate_large
+from cyclegan.translate.large_files import Compression, StatisticsKind, find_large, translate_large
 from cyclegan.translate.output_names import check_folder_name
 from cyclegan.translate.plan import (
     TranslationPlan,
@@ -61,6 +62,8 @@ class TranslateOptions:
     patient_data: PatientData = "none"
     background: str | None = None
     keep_profile: bool = False
+    mpp: float | None = None
+    compression: Compression = "auto"
     skip_existing: bool = False
     window: Sequence[int] | None = None
     bounds: Sequence[float] | None = None
@@ -83,6 +86,13 @@ class TranslateOptions:
         check_bool(name_of("cog"), self.cog)
         Window.of(self.window, self.bounds, name_of)
         check_choice(name_of("statistics"), self.statistics, ("exact", "crops", "reduced"))
+        check_choice(name_of("compression"), self.compression, ("auto", "lossless", "jpeg"))
+        if self.mpp is not None and check_float(name_of("mpp"), self.mpp, least=0) == 0:
+            raise InputError(f"{name_of('mpp')} is 0; expected microns per pixel, such as 0.5.")
+        if self.mpp is not None and self.page is not None:
+            raise InputError(
+                f"{name_of('mpp')} is {self.mpp:g} and {name_of('page')} is {self.page}; give one of them."
+            )
         if self.pages is not None:
             if self.pages != "all":
                 raise InputError(f"{name_of('pages')} is {shown(self.pages)}; expected all.")
@@ -108,8 +118,11 @@ class TranslateOptions:
 
     def apply_reading(self, translator: Translator) -> Translator:
         """The translator, which reads files as these options say. Raises InputError for a bad value."""
-        changes = {name: getattr(self, name) for name in ("bands", "nodata", "page", "axis", "background")}
+        names = ("bands", "nodata", "page", "axis", "background", "mpp")
+        changes = {name: getattr(self, name) for name in names}
         changes = {name: value for name, value in changes.items() if value is not None}
+        if self.page is not None:  # a level of a slide, instead of the scale that the model was trained at
+            changes["mpp"] = None
         return translator.with_reading(**changes) if changes else translator
 
     @property
@@ -179,6 +192,8 @@ def translate_folder(
     patient_data: PatientData = "none",
     background: str | None = None,
     keep_profile: bool = False,
+    mpp: float | None = None,
+    compression: Compression = "auto",
     skip_existing: bool = False,
     window: Sequence[int] | None = None,
     bounds: Sequence[float] | None = None,
@@ -211,6 +226,8 @@ def translate_folder(
     patient: `none`, or `keep` for all, see `cyclegan.images.derived_dicom`.
     background: colour behind transparent pixels, such as white; default: transparency is carried over to the result.
     keep_profile: convert results back to the colour profile of their input; default: results are sRGB.
+    mpp: microns per pixel at which whole slides are read; default: those that the model was trained at, else level 0.
+    compression: of whole slides and other images in tiles that become an OME-TIFF, see `translate_large`.
     window: translate only this part of each image: column and row of its first pixel, width and height. bounds: the
     same by left, bottom, right and top in the coordinate system of each file. The result has its own place on earth.
     cog: write TIFFs with overviews, as cloud-optimised GeoTIFFs.
@@ -238,6 +255,8 @@ def translate_folder(
         patient_data,
         background,
         keep_profile,
+        mpp,
+        compression,
         skip_existing,
         window,
         bounds,
@@ -489,7 +508,9 @@ def _translate_in_tiles(
 ) -> list[str]:
     """Returns the notes about the work, and adds what was converted or lost to `carried`."""
     tile = options.tile if isinstance(options.tile, int) else TILE
-    if not isinstance(options.tile, int):
+    if (scale := describe_scale(source, translator.source)) is not None:
+        progress.note(f"{source} is read at {scale}, and translated in tiles of {tile} pixels, in float32.")
+    elif not isinstance(options.tile, int):
         progress.note(f"{source} is too large to be translated as a whole: in tiles of {tile} pixels, in float32.")
     with progress.translating_large(source, target) as on_progress:
         made = translate_large(
@@ -500,6 +521,7 @@ def _translate_in_tiles(
             statistics=options.statistics,
             keep_profile=options.keep_profile,
             background=options.background,
+            compression=options.compression,
             window=options.part,
             cog=options.cog,
             on_progress=on_progress,

@@ -20,6 +20,7 @@ from cyclegan.images import Array
 from cyclegan.images.codecs import read_raster, write_image
 from cyclegan.images.file_formats import file_format_of
 from cyclegan.images.file_list import FileList
+from cyclegan.images.formats import ImageFormat
 from cyclegan.images.headers import image_size, read_sizes
 from cyclegan.images.output import make_output
 from cyclegan.images.overviews import write_cog
@@ -45,6 +46,7 @@ from cyclegan.translate.tiling.planes import Statistics
 from cyclegan.translate.translator import Translator
 
 StatisticsKind = Literal["exact", "crops", "reduced"]
+Compression = Literal["auto", "lossless", "jpeg"]
 
 # Seconds between two saves of the state: saving a large activation takes seconds itself.
 SAVE_SECONDS = 120.0
@@ -72,7 +74,11 @@ def find_large(
 
     window: the part of each that is translated. A file whose header cannot be read is not large.
     """
+    # By names, since there may be a million.
+    has_rule = np.array([file_format_of(name).only_regions is not None for name in files.names()], bool)
     is_large = np.zeros(len(files), bool)
+    for index in np.flatnonzero(has_rule).tolist():
+        is_large[index] = _only_regions(files[index], translator.source)
     if not len(files) or translator.engine.original is None or why_no_tiles(translator.original) is not None:
         return is_large
     available = available_bytes(translator.device)  # once: it takes as long as probing an image
@@ -87,8 +93,14 @@ def find_large(
     for index, size in enumerate(read_sizes(files)):
         if size is not None and window is not None:
             size = window.size(files[index], *size)
-        is_large[index] = size is not None and not fits(*size)
+        is_large[index] |= size is not None and not fits(*size)
     return is_large
+
+
+def _only_regions(path: Path, source: ImageFormat) -> bool:
+    """Whether a file can be translated in tiles only, as whole slides are."""
+    only_regions = file_format_of(path).only_regions
+    return only_regions is not None and only_regions(path, source)
 
 
 def translate_large(
@@ -100,6 +112,7 @@ def translate_large(
     statistics: StatisticsKind = "exact",
     keep_profile: bool = False,
     background: str | None = None,
+    compression: Compression = "auto",
     window: Window | None = None,
     cog: bool = False,
     on_progress: OnProgress = lambda _what, _share: None,
@@ -111,11 +124,12 @@ def translate_large(
     `reduced` approximate them from full-resolution crops or a reduced image, faster and with less memory.
     A TIFF is read by region. A TIFF is written as a tiled BigTIFF; its finished rows are kept in a hidden folder beside
     it, and the same call resumes after the last one. keep_profile, background: as in `make_output`.
+    compression: `jpeg` or `lossless`, for an OME-TIFF; auto: JPEG for 8-bit results of whole slides, else lossless.
     window: the part of the file that is translated; default: all of it. cog: write a TIFF with overviews as a COG.
     Raises InputError before any work if it does not fit into memory, UnreadableError if the file is damaged.
     """
     check_tile(tile, translator.original)
-    writer = _tiled_writer(target)
+    writer = _tiled_writer(translator, source, target, compression)
     if writer is not None:
         tile = max(tile // writer.multiple * writer.multiple, writer.multiple)
     if not has_instance_norm(translator.original):
@@ -145,10 +159,25 @@ def translate_large(
         return translation.write_tiles(image, plan, writer)
 
 
-def _tiled_writer(target: Path) -> TiledWriter | None:
-    """How the target is written in tiles, or None. Raises InputError if a package is missing."""
+def _tiled_writer(translator: Translator, source: Path, target: Path, compression: Compression) -> TiledWriter | None:
+    """How the target is written in tiles, or None.
+
+    Raises InputError if a package is missing, and if the target cannot be compressed so.
+    """
     file_format = file_format_of(target)
-    writer = file_format.tiled_writer
+    if not file_format.can_hold(translator.target.channels, translator.target.dtype):
+        raise InputError(f"{target}: files of this kind cannot hold {translator.target}; choose another --out.")
+    lossy = file_format.lossy_writer
+    if translator.target.dtype != "uint8" or translator.target.channels not in (1, 3):
+        lossy = None
+    if compression == "jpeg" and lossy is None:
+        raise InputError(
+            f"{target} with {translator.target} cannot be compressed as JPEG; that is for 8-bit grey and RGB in "
+            "an .ome.tif. Choose lossless."
+        )
+    is_slide = _only_regions(source, translator.source)
+    is_lossy = compression == "jpeg" or (compression == "auto" and is_slide and lossy is not None)
+    writer = lossy if is_lossy else file_format.tiled_writer
     if writer is not None and find_spec(writer.package) is None:
         raise InputError(
             f"{target} would be written in tiles by {writer.package}, which needs: pip install "
@@ -295,19 +324,28 @@ class _TiledTranslation:
                     partial.remove()
                 raise
             self.on_progress("writing", 1.0)
+            num_tiles = -(-height // side) * -(-width // side)
             # What all rows have in common, by the first one.
             dtype, first = self.translator.target.dtype, _rows_of(image, Box(0, 1, 0, width), has_holes=has_holes)
             sample, carried = self.finish(np.zeros((1, width, self.translator.target.channels), dtype), first)
             has_alpha = sample.alpha is not None
-            shape = (height, width, self.translator.target.channels + has_alpha)
+            shape = (height, width, with_alpha(sample).shape[2])
+            tiles = self._reported(partial.tiles(), num_tiles)
             with _encoding(self.target):
                 whole = partial.whole if self.cog else self.target
-                writer.write(whole, partial.tiles(), shape, dtype, side, has_alpha, sample.metadata)
+                writer.write(whole, tiles, shape, dtype, side, has_alpha, sample.metadata)
                 if self.cog:
                     self.on_progress("overviews", 1.0)
                     write_cog(whole, self.target)
             partial.remove()
         return LargeResult(notes, carried)
+
+    def _reported(self, tiles: Iterator[bytes], count: int) -> Iterator[bytes]:
+        """The tiles as they are; progress is reported as they pass, since a pyramid takes minutes."""
+        for index, tile in enumerate(tiles):
+            if index % 1000 == 999:
+                self.on_progress(f"writing, {index / count:.0%}", 1.0)
+            yield tile
 
     def _key(self, plan: TilingPlan) -> str:
         """A digest of everything that the result depends on."""
@@ -321,7 +359,8 @@ class _TiledTranslation:
             __version__,
         ]
         parts += [translator.source, translator.target, translator.info.model, translator.device]
-        parts += [self.keep_profile, self.background, self.window]
+        parts += [self.keep_profile, self.background, self.writer is file_format_of(self.target).lossy_writer]
+        parts += [translator.source.model_dump_json(), self.window]
         for path in file_format_of(self.source).also_reads(self.source):
             parts += [path, path.stat().st_size, path.stat().st_mtime_ns]
         digest.update("\n".join(str(part) for part in parts).encode())

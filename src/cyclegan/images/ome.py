@@ -1,0 +1,64 @@
+"""OME-TIFF: a TIFF whose description is OME-XML, with its pyramid in SubIFDs, as viewers of microscopy expect."""
+
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+from cyclegan.config import MAX_CHANNELS
+from cyclegan.errors import InputError
+from cyclegan.images import pillow
+from cyclegan.images.ome_xml import TYPES, describe
+from cyclegan.images.pyramids import DEFLATE, JPEG, TileCodec, write_pyramid
+from cyclegan.images.raster import Metadata, Raster
+from cyclegan.images.regions import TiledWriter
+from cyclegan.images.tiff import extra_samples, tifffile_options
+from cyclegan.images.tiff_regions import tile_side
+
+SUFFIXES = (".ome.tif", ".ome.tiff")
+
+# What an OME-TIFF holds: numpy type -> numbers of channels.
+HOLDS = {name: tuple(range(1, MAX_CHANNELS + 1)) for name in TYPES}
+
+# Side of the tiles of images that are written at once.
+_SIDE = 256
+
+
+def write_tiles(
+    target: Path | IO[bytes],
+    tiles: Iterable[bytes],
+    shape: tuple[int, int, int],
+    dtype: str,
+    side: int,
+    has_alpha: bool,
+    metadata: Metadata,
+    *,
+    codec: TileCodec = DEFLATE,
+) -> None:
+    """Write an OME-TIFF with its pyramid from compressed tiles; complete or absent.
+
+    Raises InputError for a type that OME-XML has no name for.
+    """
+    if dtype not in TYPES:
+        raise InputError(f"An OME-TIFF cannot hold {dtype}; it holds {', '.join(TYPES)}. Choose another --out.")
+    colours = shape[2] - has_alpha
+    common: dict[str, Any] = {"photometric": "rgb" if colours in (3, 4) else "minisblack"}
+    extra = extra_samples(colours, dtype, metadata, has_alpha=has_alpha)
+    if extra:
+        common["extrasamples"] = extra
+    options = {**tifffile_options(metadata), "description": describe(shape, dtype, metadata)}
+    write_pyramid(
+        target, tiles, shape, dtype, side, codec=codec, nodata=metadata.nodata, options=options, common=common
+    )
+
+
+def write(file: IO[bytes], raster: Raster) -> None:
+    """Write an image in memory, without loss."""
+    values = pillow.with_alpha(raster)
+    tiles, dtype = DEFLATE.encode(values, _SIDE), values.dtype.name
+    write_tiles(file, tiles, values.shape, dtype, _SIDE, raster.alpha is not None, raster.metadata)
+
+
+# Without loss; and with a tenth of the size, for 8-bit grey and RGB.
+LOSSLESS = TiledWriter("tifffile", 16, tile_side, DEFLATE.encode, write_tiles)
+LOSSY = TiledWriter("tifffile", 16, tile_side, JPEG.encode, partial(write_tiles, codec=JPEG))

@@ -305,6 +305,11 @@ def orientations():
             exif[0x0112] = orientation
             exif[0x010F] = "a camera"
             yield Entry(name, pillow_bytes(stored, format, exif=exif, **options), values=values, tolerance=tolerance)
+    for orientation in (2, 5, 6, 8):
+        name = f"orientation-grey-{orientation}.tif"
+        values = scene(name, 1)
+        content = tiff_bytes(turned(values, orientation)[..., 0], extratags=[(274, 3, 1, orientation, True)])
+        yield Entry(name, content, values=values)
     for orientation in (3, 6, 7):
         name = f"orientation-uint16-{orientation}.tif"
         values = scene(name, 1, "uint16")

@@ -1,7 +1,9 @@
 """Headers of many files: read fast, and never twice."""
 
+import io
 import os
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,7 +15,7 @@ from cyclegan import DataConfig, train
 from cyclegan.data import image_folder
 from cyclegan.data.image_folder import scan_folder
 from cyclegan.errors import UnreadableError
-from cyclegan.images import headers
+from cyclegan.images import headers, pillow
 from cyclegan.images.codecs import probe_image, read_image, write_image
 from cyclegan.images.formats import Header, ImageFormat
 from cyclegan.images.headers import HeaderIndex, decoded_bytes, image_size, read_header
@@ -174,3 +176,41 @@ def test_no_two_threads_parse_the_header_of_an_array_at_once(tmp_path, monkeypat
         for job in jobs:
             job.result()
     assert most[0] == 1
+
+
+def photo(orientation, order=b"II", extra=0):
+    """A JPEG of 30x20 with EXIF, which Pillow writes in one byte order and without a thumbnail."""
+    exif = Image.Exif()
+    exif.endian = "<" if order == b"II" else ">"
+    if orientation is not None:
+        exif[0x0112] = orientation
+    exif[0x010F] = "camera" + "x" * extra
+    buffer = io.BytesIO()
+    Image.new("RGB", (30, 20), (9, 200, 30)).save(buffer, "JPEG", exif=exif)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("extra", [0, 9000, 60_000])
+@pytest.mark.parametrize("order", [b"II", b"MM"])
+@pytest.mark.parametrize("orientation", [None, *range(1, 9)])
+def test_the_orientation_of_photos_is_read_without_pillow(tmp_path, orientation, order, extra):
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(photo(orientation, order, extra))
+    found = pillow.quick_probe(str(path))
+    assert found == pillow.probe(path)
+    assert (found.height, found.width) == ((30, 20) if (orientation or 1) >= 5 else (20, 30))
+
+
+def test_damaged_exif_is_left_to_pillow_or_read_as_pillow_reads_it(tmp_path):
+    """Every bit of it, and none makes the picture unreadable."""
+    path, content = tmp_path / "photo.jpg", photo(6)
+    begin = content.index(b"II*")
+    for place in range(begin, content.index(b"camera")):
+        for bit in range(8):
+            damaged = bytearray(content)
+            damaged[place] ^= 1 << bit
+            path.write_bytes(damaged)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                header, values = read_header(str(path)), read_image(path, 3)
+            assert (header.height, header.width) == values.shape[:2], (place - begin, bit)

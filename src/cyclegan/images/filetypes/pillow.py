@@ -2,13 +2,15 @@
 
 import struct
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from PIL import Image, ImageColor, ImageFile, ImageOps, PngImagePlugin
+from PIL import Image, ImageColor, ImageFile, PngImagePlugin
 
 from cyclegan.errors import InputError
 from cyclegan.images import Array
@@ -23,6 +25,15 @@ from cyclegan.images.raster import Metadata, Raster
 EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
 
 _ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 # What fills a picture that is transparent everywhere.
 _MIDDLE = 127
@@ -43,7 +54,7 @@ def read(path: Path, min_side: int = 0) -> Decoded:
         if not _is_deep(path, picture):
             return _load(picture)
         mode, is_png = picture.mode, picture.format == "PNG"
-        metadata, orientation = metadata_of(picture), picture.getexif().get(_ORIENTATION, 1)
+        metadata, orientation = metadata_of(picture), _orientation_of(picture.getexif)
         if mode.startswith("I;16") or mode in ("I", "F"):
             array = np.asarray(picture)
             if is_png and array.dtype != np.uint16:  # 16-bit grey, widened by some releases of Pillow
@@ -72,22 +83,25 @@ def probe(path: Path) -> Header | None:
         width, height = picture.size
         # EXIF orientations 5 to 8 swap height and width; of a TIFF Pillow has swapped them already. The base class does
         # not decode a whole PNG to look for them.
-        if picture.format != "TIFF" and Image.Image.getexif(picture).get(_ORIENTATION, 1) >= 5:
+        if picture.format != "TIFF" and _orientation_of(partial(Image.Image.getexif, picture)) >= 5:
             width, height = height, width
         return Header(height, width, "uint8", None)
 
 
 def quick_probe(path: str) -> Header | None:
     """The header of a plain JPEG or PNG without Pillow, by its content; None for everything else."""
-    size = quick_size(path)
-    return None if size is None else Header(*size, "uint8", None)
+    found = quick_size(path)
+    if found is None:
+        return None
+    height, width, orientation = found
+    return Header(width, height, "uint8", None) if orientation >= 5 else Header(height, width, "uint8", None)
 
 
 def size(path: str) -> tuple[int, int]:
     """Height and width as they are stored."""
     quick = quick_size(path)
     if quick is not None:
-        return quick
+        return quick[:2]
     with Image.open(path) as picture:
         return picture.height, picture.width
 
@@ -117,7 +131,7 @@ def raster_of(picture: Image.Image, channels: int, background: str | None = None
             f"The image has mode {picture.mode}, which is not 8-bit; pass it as an array (H, W, channels)."
         )
     metadata = metadata_of(picture)
-    picture = ImageOps.exif_transpose(picture)
+    picture = _turned(picture)
     if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
         return _raster_of_transparent(picture, channels, background, metadata)
     picture, metadata = _in_srgb(picture, metadata)
@@ -161,6 +175,24 @@ def _in_srgb(picture: Image.Image, metadata: Metadata) -> tuple[Image.Image, Met
         picture = picture.convert("RGB")
     converted = to_srgb(picture, profile)
     return (picture, metadata) if converted is None else (converted, replace(metadata, is_srgb=True))
+
+
+def _turned(picture: Image.Image) -> Image.Image:
+    """The picture upright.
+
+    `exif_transpose` of Pillow does more: it encodes the EXIF data again, which fails for odd tags.
+    """
+    turn = _TURNS.get(_orientation_of(picture.getexif))
+    return picture if turn is None else picture.transpose(turn)
+
+
+def _orientation_of(read_exif: Callable[[], Image.Exif]) -> int:
+    """The orientation, 1 to 8; 1 if the EXIF data are damaged, which is no reason to refuse a picture."""
+    try:
+        orientation = read_exif().get(_ORIENTATION, 1)
+    except Exception:  # of many kinds
+        return 1
+    return orientation if orientation in _TURNS else 1
 
 
 def from_pillow(picture: Image.Image, channels: int) -> Array:

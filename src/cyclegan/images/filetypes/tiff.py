@@ -1,5 +1,6 @@
 """TIFF files: 8-bit pictures by Pillow, everything else by tifffile."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
@@ -103,7 +104,10 @@ class TiffFile:
             return None
         try:
             if self._picture is None:
-                self._picture = Image.open(self._path)
+                # Pillow maps a file into memory by its name, and then gets pages on their side wrong.
+                is_on_its_side = any(each.orientation >= 5 for each in self.layout.pages)
+                content = io.BytesIO(self._path.read_bytes()) if is_on_its_side else self._path
+                self._picture = Image.open(content)
             self._picture.seek(page.position)
             self._picture.load()
             return self._picture

@@ -19,8 +19,9 @@ import numpy as np
 from PIL import Image
 
 from cyclegan.errors import InputError, UnreadableError
-from cyclegan.images.filetypes.pillow import EIGHT_BIT_MODES, options_of, raster_of, to_pillow, with_alpha, write
+from cyclegan.images.filetypes.pillow import EIGHT_BIT_MODES, options_of, to_pillow, with_alpha, write
 from cyclegan.images.formats import ImageFormat
+from cyclegan.images.interpret import interpret_as
 from cyclegan.images.raster import Metadata, Raster
 from cyclegan.sequences.formats import Frame, PictureSequence, SequenceTarget, check_size
 
@@ -144,7 +145,7 @@ def _frames(picture: Image.Image, sequence: PictureSequence, image_format: Image
         try:
             picture.seek(first + index)
             picture.load()
-            frame = Frame(_read(picture, image_format), float(picture.info.get("duration") or 0))
+            frame = Frame(_read(path, picture, image_format), float(picture.info.get("duration") or 0))
         except InputError:
             raise
         except Exception as error:  # decoders raise errors of many kinds
@@ -162,10 +163,10 @@ def _frames(picture: Image.Image, sequence: PictureSequence, image_format: Image
         sequence.damage.append(f"The end of {path.name} is missing; the {index} frames that are there are kept.")
 
 
-def _read(picture: Image.Image, image_format: ImageFormat) -> Raster:
+def _read(path: Path, picture: Image.Image, image_format: ImageFormat) -> Raster:
     # The composited frames of a GIF are in mode P only if they are opaque and alone.
     frame = picture.convert("RGBA") if picture.has_transparency_data else picture.copy()
-    return raster_of(frame, image_format.channels, image_format.background)
+    return interpret_as(path, frame, image_format)
 
 
 def _lacks_its_end(path: Path) -> bool:

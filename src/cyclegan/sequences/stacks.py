@@ -10,7 +10,7 @@ from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.filetypes.tiff import TiffFile, page_of
 from cyclegan.images.filetypes.tiff_tags import read_layout
 from cyclegan.images.formats import ImageFormat
-from cyclegan.images.interpret import interpret
+from cyclegan.images.interpret import interpret_as
 from cyclegan.images.raster import Metadata, Raster
 from cyclegan.sequences.formats import Frame, PictureSequence, SequenceTarget, check_size
 
@@ -66,7 +66,6 @@ def read_stack(path: Path, image_format: ImageFormat) -> Iterator[PictureSequenc
 
 def _frames(file: TiffFile, sequence: PictureSequence, image_format: ImageFormat) -> Iterator[Frame]:
     path, count = sequence.path, len(file.layout.pages)
-    middle = (image_format.low + image_format.high) / 2
     for index, page in enumerate(file.layout.pages):
         try:
             found = file.read(page)
@@ -79,7 +78,7 @@ def _frames(file: TiffFile, sequence: PictureSequence, image_format: ImageFormat
                 f"{path.name} is damaged after page {index} of {count}; the pages before it are kept."
             )
             return
-        raster = interpret(path, found, image_format.channels, image_format, middle)
+        raster = interpret_as(path, found, image_format)
         if str(raster.values.dtype) != image_format.dtype:
             raise InputError(
                 f"Page {index + 1} of {path} is {found.values.shape[2]} x {found.values.dtype}, and the model takes "

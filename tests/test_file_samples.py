@@ -74,6 +74,57 @@ def test_premultiplied_colours_are_divided_as_a_whole_and_by_region(tmp_path, dt
         assert whole.metadata.extra_samples == (2,)
 
 
+def test_pages_of_grey_are_channels_whatever_wrote_them(tmp_path):
+    pages = random((3, 12, 10), np.uint16)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:  # each a series of its own
+        for page in pages:
+            writer.write(page)
+    assert np.array_equal(load_raster(tmp_path / "a.tif", 3).values, np.moveaxis(pages, 0, -1))
+    with tifffile.TiffWriter(tmp_path / "turned.tif") as writer:
+        for page in pages.astype(np.uint8):
+            writer.write(page, photometric="miniswhite", extratags=[(274, 3, 1, 6, True)])
+    expected = 255 - np.rot90(np.moveaxis(pages.astype(np.uint8), 0, -1), -1)
+    assert np.array_equal(load_raster(tmp_path / "turned.tif", 3).values, expected)
+    with tifffile.TiffWriter(tmp_path / "bits.tif") as writer:
+        for page in pages:
+            writer.write(page > 100)
+    assert np.array_equal(load_raster(tmp_path / "bits.tif", 3).values, 255 * (np.moveaxis(pages, 0, -1) > 100))
+
+
+def test_pages_of_several_sizes_or_with_palettes_are_no_channels(tmp_path):
+    with tifffile.TiffWriter(tmp_path / "sizes.tif") as writer:
+        for side in (10, 12):
+            writer.write(random((side, side), np.uint16))
+    palettes = [Image.fromarray(random((12, 10, 3), seed=seed)).quantize(16) for seed in (1, 2)]
+    palettes[0].save(tmp_path / "palettes.tif", save_all=True, append_images=palettes[1:])
+    for name in ("sizes.tif", "palettes.tif"):
+        with pytest.raises(InputError, match="has 2 pages; choose one with --page"):
+            load_raster(tmp_path / name, 1)
+
+
+def test_a_reduced_copy_before_the_image_is_not_the_image(tmp_path):
+    values = random((24, 20), np.uint16)
+    with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
+        writer.write(values[::4, ::4], subfiletype=1)
+        writer.write(values)
+    assert np.array_equal(load_raster(tmp_path / "a.tif", 1).values[..., 0], values)
+
+
+def test_tiles_that_a_file_leaves_out_are_holes_as_a_whole_and_by_region(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    options = {"width": 64, "height": 32, "count": 3, "dtype": "uint8", "photometric": "RGB", "nodata": 7}
+    options |= {"tiled": True, "blockxsize": 16, "blockysize": 16, "sparse_ok": True}
+    options |= {"transform": rasterio.Affine(1, 0, 0, 0, -1, 0)}
+    with rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", **options) as file:
+        file.write(np.full((3, 16, 16), 9, np.uint8), window=((0, 16), (0, 16)))
+    for nodata, hole in ((None, 9), ("none", 7)):
+        image_format = ImageFormat(nodata=nodata)
+        whole = read_raster(tmp_path / "a.tif", image_format)
+        assert (whole.valid is None) == (nodata == "none")
+        assert (whole.values[16:] == hole).all()
+        assert np.array_equal(read_regions(tmp_path / "a.tif", image_format), whole.values)
+
+
 def test_the_page_of_a_message_is_the_one_that_is_read(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", random((2, 12, 10, 3), np.uint16), photometric="rgb")
     with pytest.raises(InputError, match="is 3 x uint16, and the model takes 1 x uint16"):

@@ -37,6 +37,7 @@ class TiffPage:
     """One page. position: its place in the chain of pages. dtype: numpy type of samples; None for an unusual one.
 
     samples: of one pixel. extra: the meaning of those beyond its colours, as in `Metadata.extra_samples`.
+    is_sparse: whether strips or tiles are left out, which are holes or 0. ome: the OME-XML of its description.
     """
 
     position: int
@@ -50,6 +51,8 @@ class TiffPage:
     orientation: int
     metadata: Metadata
     compression: int = NO_COMPRESSION
+    is_sparse: bool = False
+    ome: str | None = None
 
     @property
     def is_compressed(self) -> bool:
@@ -62,7 +65,7 @@ class TiffPage:
     @property
     def is_picture(self) -> bool:
         """Whether Pillow returns all samples of this page as an 8-bit picture."""
-        if self.dtype != "uint8":
+        if self.dtype != "uint8" or self.is_sparse:  # of which Pillow repeats the tile before
             return False
         colours = {MIN_IS_WHITE: 1, MIN_IS_BLACK: 1, PALETTE: 1, RGB: 3, CMYK: 4, YCBCR: 3, LAB: 3}.get(
             self.photometric
@@ -147,6 +150,8 @@ def _page_of(tags: ImageFileDirectory_v2, position: int) -> TiffPage:
         ):
             dtype = name
     extra = tuple(_numbers(tags.get(338, ())))
+    found = _metadata_of(tags, extra)
+    metadata = without_ome(found)
     return TiffPage(
         position=position,
         height=int(tags[257]),
@@ -157,8 +162,10 @@ def _page_of(tags: ImageFileDirectory_v2, position: int) -> TiffPage:
         photometric=int(tags.get(262, MIN_IS_BLACK)),
         extra=extra,
         orientation=int(tags.get(274, 1)),
-        metadata=_metadata_of(tags, extra),
+        metadata=metadata,
         compression=int(tags.get(259, NO_COMPRESSION)),
+        is_sparse=0 in _numbers(tags.get(324, tags.get(273, (8,)))),  # places in the file
+        ome=None if metadata is found else found.description,
     )
 
 
@@ -172,7 +179,7 @@ def _metadata_of(tags: ImageFileDirectory_v2, extra: tuple[int, ...]) -> Metadat
     with suppress(ValueError, TypeError, AttributeError):
         nodata = float(str(tags[GDAL_NODATA]).strip(" \0")) if GDAL_NODATA in tags else None
     kept = tuple(tag for code in (*PLACE_TAGS, GDAL_METADATA) if (tag := _tag_of(tags, code)) is not None)
-    found = Metadata(
+    return Metadata(
         profile=profile if isinstance(profile, bytes) else None,
         resolution=_resolution_of(tags),
         description=_text(description) if isinstance(description, str) else None,
@@ -181,7 +188,6 @@ def _metadata_of(tags: ImageFileDirectory_v2, extra: tuple[int, ...]) -> Metadat
         extra_samples=extra or None,
         band_names=_band_names(tags.get(GDAL_METADATA), int(tags.get(277, 1))),
     )
-    return without_ome(found)
 
 
 def _text(value: str) -> str | None:

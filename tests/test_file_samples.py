@@ -87,7 +87,7 @@ def test_pages_of_grey_are_channels_whatever_wrote_them(tmp_path):
     assert np.array_equal(load_raster(tmp_path / "turned.tif", 3).values, expected)
     with tifffile.TiffWriter(tmp_path / "bits.tif") as writer:
         for page in pages:
-            writer.write(page > 100)
+            writer.write(page > 100, photometric="minisblack")
     assert np.array_equal(load_raster(tmp_path / "bits.tif", 3).values, 255 * (np.moveaxis(pages, 0, -1) > 100))
 
 
@@ -114,7 +114,7 @@ def test_tiles_that_a_file_leaves_out_are_holes_as_a_whole_and_by_region(tmp_pat
     rasterio = pytest.importorskip("rasterio")
     options = {"width": 64, "height": 32, "count": 3, "dtype": "uint8", "photometric": "RGB", "nodata": 7}
     options |= {"tiled": True, "blockxsize": 16, "blockysize": 16, "sparse_ok": True}
-    options |= {"transform": rasterio.Affine(1, 0, 0, 0, -1, 0)}
+    options |= {"transform": rasterio.Affine(2, 0, 5, 0, -2, 9)}
     with rasterio.open(tmp_path / "a.tif", "w", driver="GTiff", **options) as file:
         file.write(np.full((3, 16, 16), 9, np.uint8), window=((0, 16), (0, 16)))
     for nodata, hole in ((None, 9), ("none", 7)):

@@ -118,6 +118,8 @@ def write_image(path: Path, image: Raster | Array) -> None:
     complete or absent. Raises InputError if the format cannot hold the values, or a package is missing.
     """
     raster = image if isinstance(image, Raster) else Raster(image)
+    if raster.metadata.is_srgb:  # they are no longer those of the profile
+        raster = replace(raster, metadata=replace(raster.metadata, profile=None))
     array, file_format = raster.values, file_format_of(path)
     if file_format.write is None or not file_format.can_hold(array.shape[2], str(array.dtype)):
         raise InputError(f"{path.name}: {path.suffix} files cannot hold {array.shape[2]} channels of {array.dtype}.")

@@ -260,7 +260,8 @@ def list_images(root: Path, axis: Axis | None = None) -> FileList:
     """
     files = list_files(root, image_suffixes())
     volumes = tuple(suffix for row in FILE_FORMATS.values() if row.pages_are_images for suffix in row.suffixes)
-    if not volumes or not any(name.lower().endswith(volumes) for name in files.names()):
+    pictures = tuple(suffix for suffix in image_suffixes() if suffix not in volumes)
+    if all(name.lower().endswith(pictures) for name in files.names()):
         return files
     names = (page for name in files.names() for page in _pages(files.root, name, volumes, axis))
     return FileList(files.root, names, left_out=files.left_out)
@@ -268,7 +269,8 @@ def list_images(root: Path, axis: Axis | None = None) -> FileList:
 
 def _pages(root: Path, name: str, volumes: tuple[str, ...], axis: Axis | None) -> list[str]:
     """The pages of a volume; the name itself of another file, or of one whose pages cannot be listed."""
-    if name.lower().endswith(volumes):
+    # A name without the suffix of an image is that of a DICOM file, which was found by its content.
+    if name.lower().endswith(volumes) or not name.lower().endswith(image_suffixes()):
         # Reading the file reports the error.
         with suppress(Exception), local_file(Path(root, name)) as (file, _):
             row = file_format_of(file)

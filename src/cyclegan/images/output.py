@@ -66,7 +66,7 @@ def make_output(
         if keep_profile and "profile" in keeps and metadata.is_srgb:
             converted = array_from_srgb(values, profile)
         if converted is not None:
-            values = converted
+            values, metadata = converted, replace(metadata, is_srgb=False)
         elif metadata.is_srgb or not is_srgb(profile) or target.channels not in (3, 4):
             metadata = replace(metadata, profile=None)
             if keep_profile:

@@ -421,3 +421,9 @@ CHANGEABLE_ON_RESUME = frozenset(
         *("model_epochs", "tensorboard", "wandb", "mlflow"),
     )
 )
+
+# Settings of how files are read. With another value the networks see other images of the same files.
+READING_SETTINGS = (
+    *("bands_a", "bands_b", "nodata_a", "nodata_b", "background_a", "background_b"),
+    *("page", "axis"),
+)

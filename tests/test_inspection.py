@@ -192,10 +192,12 @@ def test_a_run_is_read_with_its_own_channels_and_page_unless_told_otherwise(tmp_
 def test_volumes_are_looked_at_in_the_slices_of_training(tmp_path):
     nibabel = pytest.importorskip("nibabel")
     values = np.random.default_rng(0).integers(0, 900, (20, 22, 24)).astype(np.int16)
-    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), _made(tmp_path / "a") / "brain.nii.gz")
+    volume = _made(tmp_path / "a") / "brain.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), volume)
     axial, sagittal = (look(tmp_path / "a", axis=axis, channels_a=1).folders["A"] for axis in (None, "sagittal"))
     assert (len(axial), axial.largest.width, axial.largest.height) == (24, 20, 22)
     assert (len(sagittal), sagittal.largest.width, sagittal.largest.height) == (20, 22, 24)
+    assert (axial.formats, axial.num_bytes) == ({"NII.GZ": 24}, volume.stat().st_size)
 
 
 # ---- copies

@@ -19,12 +19,12 @@ from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.codecs import load_raster, probe_image
 from cyclegan.images.drawing import displayable, mark_holes
-from cyclegan.images.file_formats import image_suffixes
-from cyclegan.images.file_list import evenly_spaced, list_images
+from cyclegan.images.file_formats import file_format_of, image_suffixes
+from cyclegan.images.file_list import evenly_spaced, is_slice, list_images
 from cyclegan.images.formats import Header, ImageFormat, gives_channels
 from cyclegan.images.identical import equal_files, file_bytes
 from cyclegan.images.limits import without_pixel_limit
-from cyclegan.images.pages import is_folder, local_file
+from cyclegan.images.pages import is_folder, local_file, split_page
 from cyclegan.images.raster import Mask, Raster
 from cyclegan.images.resizing import resize, resize_mask
 from cyclegan.images.tensors import to_tensor
@@ -323,7 +323,10 @@ def _name_format(path: Path) -> tuple[str, str]:
         with local_file(path) as (file, _), without_pixel_limit(), Image.open(file) as picture:
             return picture.format or path.suffix, picture.mode
     except (OSError, UnreadableError):
-        return path.suffix[1:].upper(), ""
+        file = split_page(path)[0]
+        suffixes = file_format_of(file).suffixes
+        suffix = next((suffix for suffix in suffixes if file.name.lower().endswith(suffix)), file.suffix)
+        return suffix[1:].upper(), ""
 
 
 def _summarise(
@@ -359,7 +362,8 @@ def _summarise(
         files=tuple(image.file for image in seen),
         unreadable=unreadable,
         ignored=ignored,
-        num_bytes=sum(image.num_bytes for image in seen),
+        # A volume counts once, not with each of its slices.
+        num_bytes=sum({_stored_in(image.file): image.num_bytes for image in seen}.values()),
         formats=_count(image.format for image in seen),
         kinds=_count(image.kind for image in seen),
         dtypes=_count(image.dtype for image in seen),
@@ -381,6 +385,10 @@ def _summarise(
         suspect=suspect,
     )
     return report, Fingerprints(report.files, tuple(image.digest for image in seen), thumbnails)
+
+
+def _stored_in(file: Path) -> Path:
+    return file.parent if is_slice(file.as_posix()) else file
 
 
 def _count(names: Iterable[str]) -> dict[str, int]:

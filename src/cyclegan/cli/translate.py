@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     _add_frames(parser.add_argument_group("clips, animations and frames"))
     _add_samples(parser.add_argument_group("colours, transparency, bands and pages"))
     _add_place(parser.add_argument_group("part of an image, and GeoTIFFs"))
-    _add_microscopes(parser.add_argument_group("slides, volumes and DICOM"))
+    _add_medicine(parser.add_argument_group("slides, volumes and DICOM"))
     _add_arithmetic(parser.add_argument_group("model and arithmetic"))
 
 
@@ -117,7 +117,7 @@ def _add_place(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--cog", "--overviews", action="store_true", help=cog_help)
 
 
-def _add_microscopes(group: argparse._ArgumentGroup) -> None:
+def _add_medicine(group: argparse._ArgumentGroup) -> None:
     add = partial(add_argument, group)
     mpp_help = (
         "Microns per pixel at which whole slides are read (default: as in training, else their level 0, the finest)."

@@ -37,6 +37,7 @@ class TiffPage:
     """One page. position: its place in the chain of pages. dtype: numpy type of samples; None for an unusual one.
 
     samples: of one pixel. extra: the meaning of those beyond its colours, as in `Metadata.extra_samples`.
+    ome_xml: the description of an OME-TIFF; `metadata` has what it means for a single image.
     """
 
     position: int
@@ -50,6 +51,7 @@ class TiffPage:
     orientation: int
     metadata: Metadata
     compression: int = NO_COMPRESSION
+    ome_xml: str | None = None
 
     @property
     def is_compressed(self) -> bool:
@@ -147,6 +149,8 @@ def _page_of(tags: ImageFileDirectory_v2, position: int) -> TiffPage:
         ):
             dtype = name
     extra = tuple(_numbers(tags.get(338, ())))
+    described = _metadata_of(tags, extra)
+    metadata = without_ome(described)
     return TiffPage(
         position=position,
         height=int(tags[257]),
@@ -157,8 +161,9 @@ def _page_of(tags: ImageFileDirectory_v2, position: int) -> TiffPage:
         photometric=int(tags.get(262, MIN_IS_BLACK)),
         extra=extra,
         orientation=int(tags.get(274, 1)),
-        metadata=_metadata_of(tags, extra),
+        metadata=metadata,
         compression=int(tags.get(259, NO_COMPRESSION)),
+        ome_xml=None if metadata is described else described.description,
     )
 
 
@@ -172,7 +177,7 @@ def _metadata_of(tags: ImageFileDirectory_v2, extra: tuple[int, ...]) -> Metadat
     with suppress(ValueError, TypeError, AttributeError):
         nodata = float(str(tags[GDAL_NODATA]).strip(" \0")) if GDAL_NODATA in tags else None
     kept = tuple(tag for code in (*PLACE_TAGS, GDAL_METADATA) if (tag := _tag_of(tags, code)) is not None)
-    found = Metadata(
+    return Metadata(
         profile=profile if isinstance(profile, bytes) else None,
         resolution=_resolution_of(tags),
         description=_text(description) if isinstance(description, str) else None,
@@ -181,7 +186,6 @@ def _metadata_of(tags: ImageFileDirectory_v2, extra: tuple[int, ...]) -> Metadat
         extra_samples=extra or None,
         band_names=_band_names(tags.get(GDAL_METADATA), int(tags.get(277, 1))),
     )
-    return without_ome(found)
 
 
 def _text(value: str) -> str | None:

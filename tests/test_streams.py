@@ -86,6 +86,17 @@ def test_standard_input_becomes_standard_output_in_its_format(run, tmp_path, mon
     assert out.startswith(b"1 image translated")
 
 
+def test_animations_go_through_the_streams_as_well(run, tmp_path, monkeypatch, capsys):
+    frames = [Image.fromarray(np.full((20, 24, 3), shade, np.uint8)) for shade in (40, 120, 200)]
+    for format in ("GIF", "WEBP"):
+        frames[0].save(tmp_path / "x", format, save_all=True, append_images=frames[1:], duration=80)
+        code, out = pipe(monkeypatch, ["translate", run, "-", "--out", "-"], (tmp_path / "x").read_bytes())
+        assert code == 0
+        assert "3 frames translated to standard output" in capsys.readouterr().err
+        with Image.open(io.BytesIO(out)) as result:
+            assert (result.format, result.n_frames) == (format, 3)
+
+
 def test_deep_images_go_through_the_streams_as_well(deep_run, tmp_path, monkeypatch):
     array = (np.random.default_rng(0).random((13, 22, 1)) * 3000).astype(np.uint16)
     write_image(tmp_path / "x.tif", array)

@@ -72,7 +72,8 @@ class ConsoleProgress(FolderProgress):
         self.messages.warning(message)
 
     def written_frames(self, num_frames: int, target: Path) -> None:
-        say_result(f"{num_frames} {'frame' if num_frames == 1 else 'frames'} translated into {target}")
+        where = "to standard output" if self._to_stdout else f"into {target}"
+        self._say(f"{num_frames} {'frame' if num_frames == 1 else 'frames'} translated {where}")
 
     def skipped(self, images: Sequence[Skipped], num_images: int) -> None:
         for path, reason in images[:_MAX_NAMED]:

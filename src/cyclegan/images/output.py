@@ -79,9 +79,11 @@ def make_output(
         valid = None
     if valid is not None or metadata.nodata is not None:
         nodata = output_nodata(metadata.nodata, target)
-        if nodata is None and "alpha" not in keeps and "nodata" in keeps:
+        if "nodata" not in keeps:  # without a tag, NaN alone is known for a hole
+            nodata = math.nan if target.dtype.startswith("float") and "alpha" not in keeps else None
+        elif nodata is None and "alpha" not in keeps:
             nodata = 0.0
-        if nodata is not None and ("nodata" in keeps or (math.isnan(nodata) and "alpha" not in keeps)):
+        if nodata is not None:
             values, metadata = _with_holes(values, valid, nodata, target), replace(metadata, nodata=nodata)
             if is_split and alpha is not None and valid is not None:  # readers look for holes in all bands
                 alpha = np.where(valid, alpha, np.array(nodata, alpha.dtype))

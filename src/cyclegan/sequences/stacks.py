@@ -17,11 +17,7 @@ from cyclegan.sequences.formats import Frame, PictureSequence, SequenceTarget, c
 # A classic TIFF holds 4 GiB; some of it is needed for what is not pixels.
 _BIG_BYTES = 2**32 - 2**26
 
-<<<<<<< HEAD
-# How the description of the first page begins in which ImageJ keeps the axes of the stack, and the size of a voxel.
-=======
 # ImageJ, as OME-TIFF, keeps the axes of the stack and the size of a voxel in the description of the first page.
->>>>>>> main
 _IMAGEJ = "ImageJ="
 
 
@@ -31,11 +27,7 @@ class StackDetails:
 
     is_compressed: bool
     samples: int
-<<<<<<< HEAD
-    ome: str | None
-=======
     ome_xml: str | None
->>>>>>> main
 
 
 def is_stack(path: Path) -> bool:
@@ -64,11 +56,7 @@ def read_stack(path: Path, image_format: ImageFormat) -> Iterator[PictureSequenc
     height, width = (first.width, first.height) if first.orientation >= 5 else (first.height, first.width)
     check_size(path, height, width, image_format.pixel_bytes)
     with TiffFile(path, layout) as file:
-<<<<<<< HEAD
-        details = StackDetails(first.is_compressed, first.dtype or "", first.samples, first.ome)
-=======
         details = StackDetails(first.is_compressed, first.samples, first.ome_xml)
->>>>>>> main
         has_alpha = any(page.has_alpha for page in layout.pages) and image_format.channels != first.samples
         sequence = PictureSequence(path, height, width, count, iter(()), carried=details, has_alpha=has_alpha)
         sequence.frames = _frames(file, sequence, image_format)
@@ -125,28 +113,16 @@ def write_stack(place: Path, frames: Iterator[Frame], target: SequenceTarget) ->
 
 def _described(metadata: Metadata, raster: Raster, target: SequenceTarget, details: StackDetails | None) -> Metadata:
     """The metadata of the first page, with a description that is true of the result."""
-<<<<<<< HEAD
-    description, ome = metadata.description or "", None if details is None else details.ome
-=======
     description = metadata.description or ""
->>>>>>> main
     if description.startswith(_IMAGEJ):
         # The range of the display is one of the source's values.
         kept = [line for line in description.splitlines() if not line.startswith(("min=", "max="))]
         return replace(metadata, description="\n".join(kept) + "\n")
-<<<<<<< HEAD
-    if details is None or ome is None:
-=======
     if details is None or details.ome_xml is None:
->>>>>>> main
         return metadata
     if raster.values.shape[2] + (raster.alpha is not None) != details.samples:
         target.source.notes.append(f"{target.path.name} has other channels than its source, so its OME axes are lost.")
         return metadata
     dtype = str(raster.values.dtype).replace("float32", "float").replace("float64", "double")
-<<<<<<< HEAD
-    changed = re.sub(r'(<Pixels\b[^>]*?\bType=")[^"]*"', rf'\g<1>{dtype}"', ome)
-=======
     changed = re.sub(r'(<Pixels\b[^>]*?\bType=")[^"]*"', rf'\g<1>{dtype}"', details.ome_xml)
->>>>>>> main
     return replace(metadata, description=re.sub(r'\s(SignificantBits|UUID)="[^"]*"', "", changed))

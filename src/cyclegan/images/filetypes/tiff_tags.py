@@ -37,11 +37,7 @@ class TiffPage:
     """One page. position: its place in the chain of pages. dtype: numpy type of samples; None for an unusual one.
 
     samples: of one pixel. extra: the meaning of those beyond its colours, as in `Metadata.extra_samples`.
-<<<<<<< HEAD
-    is_sparse: whether strips or tiles are left out, which are holes or 0. ome: the OME-XML of its description.
-=======
     ome_xml: the description of an OME-TIFF; `metadata` has what it means for a single image.
->>>>>>> main
     """
 
     position: int
@@ -55,12 +51,8 @@ class TiffPage:
     orientation: int
     metadata: Metadata
     compression: int = NO_COMPRESSION
-<<<<<<< HEAD
     is_sparse: bool = False
-    ome: str | None = None
-=======
     ome_xml: str | None = None
->>>>>>> main
 
     @property
     def is_compressed(self) -> bool:
@@ -158,13 +150,8 @@ def _page_of(tags: ImageFileDirectory_v2, position: int) -> TiffPage:
         ):
             dtype = name
     extra = tuple(_numbers(tags.get(338, ())))
-<<<<<<< HEAD
-    found = _metadata_of(tags, extra)
-    metadata = without_ome(found)
-=======
     described = _metadata_of(tags, extra)
     metadata = without_ome(described)
->>>>>>> main
     return TiffPage(
         position=position,
         height=int(tags[257]),
@@ -177,12 +164,8 @@ def _page_of(tags: ImageFileDirectory_v2, position: int) -> TiffPage:
         orientation=int(tags.get(274, 1)),
         metadata=metadata,
         compression=int(tags.get(259, NO_COMPRESSION)),
-<<<<<<< HEAD
         is_sparse=0 in _numbers(tags.get(324, tags.get(273, (8,)))),  # places in the file
-        ome=None if metadata is found else found.description,
-=======
         ome_xml=None if metadata is described else described.description,
->>>>>>> main
     )
 
 

@@ -37,6 +37,7 @@ class TiffPage:
     """One page. position: its place in the chain of pages. dtype: numpy type of samples; None for an unusual one.
 
     samples: of one pixel. extra: the meaning of those beyond its colours, as in `Metadata.extra_samples`.
+    is_sparse: whether strips or tiles are left out, which are holes or 0.
     ome_xml: the description of an OME-TIFF; `metadata` has what it means for a single image.
     """
 

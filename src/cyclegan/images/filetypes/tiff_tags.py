@@ -37,6 +37,7 @@ class TiffPage:
     """One page. position: its place in the chain of pages. dtype: numpy type of samples; None for an unusual one.
 
     samples: of one pixel. extra: the meaning of those beyond its colours, as in `Metadata.extra_samples`.
+    has_gaps: whether strips or tiles are not in the file, because they are empty, or fewer hold all of the image.
     """
 
     position: int
@@ -50,6 +51,7 @@ class TiffPage:
     orientation: int
     metadata: Metadata
     compression: int = NO_COMPRESSION
+    has_gaps: bool = False
 
     @property
     def is_compressed(self) -> bool:
@@ -147,6 +149,8 @@ def _page_of(tags: ImageFileDirectory_v2, position: int) -> TiffPage:
         ):
             dtype = name
     extra = tuple(_numbers(tags.get(338, ())))
+    if 258 not in tags and tags.get(262) == RGB:  # a tag that lies is passed over, and one bit is the default
+        raise ValueError("its tag of the bits of a sample is missing")
     return TiffPage(
         position=position,
         height=int(tags[257]),
@@ -159,7 +163,29 @@ def _page_of(tags: ImageFileDirectory_v2, position: int) -> TiffPage:
         orientation=int(tags.get(274, 1)),
         metadata=_metadata_of(tags, extra),
         compression=int(tags.get(259, NO_COMPRESSION)),
+        has_gaps=_has_gaps(tags, samples * bits[0]),
     )
+
+
+def _has_gaps(tags: ImageFileDirectory_v2, pixel_bits: int) -> bool:
+    """As in `TiffPage`. Raises ValueError if strips or tiles are missing."""
+    kind, offsets, counts = ("tiles", 324, 325) if 324 in tags else ("strips", 273, 279)
+    if offsets not in tags or counts not in tags:
+        return False
+    height, width = int(tags[257]), int(tags[256])
+    rows, columns = (int(tags[323]), int(tags[322])) if kind == "tiles" else (int(tags.get(278, height)), width)
+    if min(height, width, rows, columns) < 1:
+        raise ValueError(f"it says that it has {height} rows and {width} columns, in {kind} of {rows} rows")
+    sizes = _numbers(tags[counts])
+    needed = -(-height // rows) * -(-width // columns)
+    if int(tags.get(284, 1)) == 2:
+        needed *= int(tags.get(277, 1))
+    if len(sizes) >= needed:
+        return 0 in sizes
+    is_whole = int(tags.get(259, NO_COMPRESSION)) == NO_COMPRESSION and sum(sizes) >= height * width * pixel_bits // 8
+    if not is_whole:
+        raise ValueError(f"it has {len(sizes):,} of the {needed:,} {kind} that its {height:,} rows need")
+    return True
 
 
 def _numbers(value: Any) -> tuple[int, ...]:

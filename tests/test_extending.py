@@ -102,7 +102,7 @@ def test_the_page_has_every_table_and_every_event():
     assert all(f"`{event}`" in page for event in set(cyclegan.training.__all__) - others)
     for place in re.findall(r"`((?:\w+/)+\w+\.py)`", page):
         root = PAGE.parents[1]
-        new = ("networks/naf.py", "images/qoi.py")
+        new = ("networks/naf.py", "images/filetypes/qoi.py")
         assert place in new or (root / place).exists() or (root / "src/cyclegan" / place).exists(), place
 
 

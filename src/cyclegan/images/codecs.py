@@ -79,7 +79,7 @@ def read_raster(path: Path, image_format: ImageFormat, other: ImageFormat | None
             return raster
         dtype, channels = str(raster.values.dtype), None if raster.values.dtype == np.uint8 else raster.values.shape[2]
     except InputError:
-        header = probe_image(path)
+        header = probe_image(path, image_format.page)
         if image_format.bands is not None or _fits(header, image_format):
             raise  # for another reason, such as infinite values
         dtype, channels = header.dtype, header.channels

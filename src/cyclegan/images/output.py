@@ -51,7 +51,8 @@ def make_output(
     if target.channels != given.values.shape[2]:
         metadata = replace(metadata, extra_samples=None)
     alpha = None if given.alpha is None else convert_alpha(given.alpha, target.dtype)
-    if target.last_is_alpha and "alpha" in file_format.keeps:
+    is_split = target.last_is_alpha and "alpha" in file_format.keeps
+    if is_split:
         values, alpha = values[..., :-1], values[..., -1]
     elif metadata.extra_samples is None and target.channels > 3:
         metadata = replace(metadata, extra_samples=(0,) * (target.channels - 3))
@@ -82,6 +83,8 @@ def make_output(
             nodata = 0.0
         if nodata is not None and ("nodata" in keeps or (math.isnan(nodata) and "alpha" not in keeps)):
             values, metadata = _with_holes(values, valid, nodata, target), replace(metadata, nodata=nodata)
+            if is_split and alpha is not None and valid is not None:  # readers look for holes in all bands
+                alpha = np.where(valid, alpha, np.array(nodata, alpha.dtype))
         elif valid is not None and "alpha" in keeps:
             full = np.full(valid.shape, opaque(values.dtype)).astype(values.dtype)
             alpha = np.where(valid, full if alpha is None else alpha, 0).astype(values.dtype)

@@ -38,6 +38,7 @@ class TiffPage:
 
     samples: of one pixel. extra: the meaning of those beyond its colours, as in `Metadata.extra_samples`.
     has_gaps: whether strips or tiles are not in the file, because they are empty, or fewer hold all of the image.
+    ome_xml: the description of an OME-TIFF; `metadata` has what it means for a single image.
     """
 
     position: int
@@ -52,6 +53,7 @@ class TiffPage:
     metadata: Metadata
     compression: int = NO_COMPRESSION
     has_gaps: bool = False
+    ome_xml: str | None = None
 
     @property
     def is_compressed(self) -> bool:
@@ -151,6 +153,8 @@ def _page_of(tags: ImageFileDirectory_v2, position: int) -> TiffPage:
     extra = tuple(_numbers(tags.get(338, ())))
     if 258 not in tags and tags.get(262) == RGB:  # a tag that lies is passed over, and one bit is the default
         raise ValueError("its tag of the bits of a sample is missing")
+    described = _metadata_of(tags, extra)
+    metadata = without_ome(described)
     return TiffPage(
         position=position,
         height=int(tags[257]),
@@ -161,9 +165,10 @@ def _page_of(tags: ImageFileDirectory_v2, position: int) -> TiffPage:
         photometric=int(tags.get(262, MIN_IS_BLACK)),
         extra=extra,
         orientation=int(tags.get(274, 1)),
-        metadata=_metadata_of(tags, extra),
+        metadata=metadata,
         compression=int(tags.get(259, NO_COMPRESSION)),
         has_gaps=_has_gaps(tags, samples * bits[0]),
+        ome_xml=None if metadata is described else described.description,
     )
 
 
@@ -198,7 +203,7 @@ def _metadata_of(tags: ImageFileDirectory_v2, extra: tuple[int, ...]) -> Metadat
     with suppress(ValueError, TypeError, AttributeError):
         nodata = float(str(tags[GDAL_NODATA]).strip(" \0")) if GDAL_NODATA in tags else None
     kept = tuple(tag for code in (*PLACE_TAGS, GDAL_METADATA) if (tag := _tag_of(tags, code)) is not None)
-    found = Metadata(
+    return Metadata(
         profile=profile if isinstance(profile, bytes) else None,
         resolution=_resolution_of(tags),
         description=_text(description) if isinstance(description, str) else None,
@@ -207,7 +212,6 @@ def _metadata_of(tags: ImageFileDirectory_v2, extra: tuple[int, ...]) -> Metadat
         extra_samples=extra or None,
         band_names=_band_names(tags.get(GDAL_METADATA), int(tags.get(277, 1))),
     )
-    return without_ome(found)
 
 
 def _text(value: str) -> str | None:

@@ -101,6 +101,13 @@ def test_mixed_types_are_a_problem(pair):
     found = look(a, b)
     assert found.folders["A"].dtypes == {"uint8": 10, "uint16": 1}
     assert "10 uint8, 1 uint16" in advice(found, "types")
+    assert "training uses the 10 uint8 alone" in advice(found, "types")  # as it does
+
+
+def test_types_of_which_none_is_most_are_refused_by_training(tmp_path):
+    make_folder(_made(tmp_path / "a"), 1)
+    Image.fromarray(np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)).save(tmp_path / "a" / "deep.png")
+    assert "training refuses that" in advice(look(tmp_path / "a"), "types")
 
 
 def test_a_file_with_infinite_values_is_named(tmp_path):
@@ -110,6 +117,7 @@ def test_a_file_with_infinite_values_is_named(tmp_path):
     (unreadable,) = look(tmp_path / "a").folders["A"].unreadable
     assert unreadable[0] == Path("hole.npy")
     assert "infinite" in unreadable[1]
+    assert str(tmp_path) not in unreadable[1]  # the file is named beside
 
 
 def _made(folder):

@@ -160,16 +160,19 @@ def _run(arguments: Sequence[str]) -> None:
 
 @contextmanager
 def _quiet_readers() -> Iterator[None]:
-    """In the block, libraries that read medical files keep to themselves what they found unusual in them."""
-    logger = logging.getLogger("nibabel.global")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
+    """In the block, libraries that read files keep to themselves what they found unusual in them."""
+    loggers = [logging.getLogger(name) for name in ("nibabel.global", "tifffile")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"pydicom\b")
+            warnings.filterwarnings("ignore", module=r"PIL\b")
             yield
     finally:
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _sentence(error: CycleganError | OSError) -> str:

@@ -237,7 +237,8 @@ def survey_folder(
             if same_as.get(index) == index:
                 of_first[index] = seen[-1]
         except (InputError, UnreadableError, OSError) as error:
-            unreadable.append((paths[index].relative_to(root), printable(error)))
+            reason = str(error).removeprefix(f"{paths[index]} ").removeprefix(f"{paths[index]}: ")  # it is named beside
+            unreadable.append((paths[index].relative_to(root), printable(reason)))
         on_file(done, len(paths))
     if not seen:
         name, reason = unreadable[0]

@@ -14,9 +14,12 @@ from cyclegan.images import Array
 from cyclegan.images.filetypes import pillow
 from cyclegan.images.filetypes.tiff_tags import (
     GDAL_NODATA,
+    MIN_IS_BLACK,
     MIN_IS_WHITE,
     PALETTE,
+    RGB,
     WEBP,
+    YCBCR,
     TiffLayout,
     TiffPage,
     invert,
@@ -108,8 +111,12 @@ class TiffFile:
         return self._read_deep(page)
 
     def _read_picture(self, page: TiffPage) -> Image.Image | None:
-        """The page by Pillow, or None for a compression that it does not have."""
+        """The page by Pillow, or None for what it cannot read: a compression, or strips and tiles that are left out."""
         if page.compression == WEBP:
+            return None
+        if page.has_gaps:
+            if page.bits != 8 or page.photometric not in (MIN_IS_WHITE, MIN_IS_BLACK, RGB, YCBCR):
+                raise InputError(f"{self._path} leaves out empty strips or tiles, which is read for grey and RGB only.")
             return None
         try:
             if self._picture is None:

@@ -37,7 +37,7 @@ class TiffPage:
     """One page. position: its place in the chain of pages. dtype: numpy type of samples; None for an unusual one.
 
     samples: of one pixel. extra: the meaning of those beyond its colours, as in `Metadata.extra_samples`.
-    is_sparse: whether strips or tiles are left out, which are holes or 0.
+    has_gaps: whether strips or tiles are not in the file, because they are empty, or fewer hold all of the image.
     ome_xml: the description of an OME-TIFF; `metadata` has what it means for a single image.
     """
 
@@ -52,7 +52,7 @@ class TiffPage:
     orientation: int
     metadata: Metadata
     compression: int = NO_COMPRESSION
-    is_sparse: bool = False
+    has_gaps: bool = False
     ome_xml: str | None = None
 
     @property
@@ -66,7 +66,7 @@ class TiffPage:
     @property
     def is_picture(self) -> bool:
         """Whether Pillow returns all samples of this page as an 8-bit picture."""
-        if self.dtype != "uint8" or self.is_sparse:  # of which Pillow repeats the tile before
+        if self.dtype != "uint8" or self.has_gaps:  # of which Pillow repeats the tile before
             return False
         colours = {MIN_IS_WHITE: 1, MIN_IS_BLACK: 1, PALETTE: 1, RGB: 3, CMYK: 4, YCBCR: 3, LAB: 3}.get(
             self.photometric
@@ -151,6 +151,8 @@ def _page_of(tags: ImageFileDirectory_v2, position: int) -> TiffPage:
         ):
             dtype = name
     extra = tuple(_numbers(tags.get(338, ())))
+    if 258 not in tags and tags.get(262) == RGB:  # a tag that lies is passed over, and one bit is the default
+        raise ValueError("its tag of the bits of a sample is missing")
     described = _metadata_of(tags, extra)
     metadata = without_ome(described)
     return TiffPage(
@@ -165,9 +167,30 @@ def _page_of(tags: ImageFileDirectory_v2, position: int) -> TiffPage:
         orientation=int(tags.get(274, 1)),
         metadata=metadata,
         compression=int(tags.get(259, NO_COMPRESSION)),
-        is_sparse=0 in _numbers(tags.get(324, tags.get(273, (8,)))),  # places in the file
+        has_gaps=_has_gaps(tags, samples * bits[0]),
         ome_xml=None if metadata is described else described.description,
     )
+
+
+def _has_gaps(tags: ImageFileDirectory_v2, pixel_bits: int) -> bool:
+    """As in `TiffPage`. Raises ValueError if strips or tiles are missing."""
+    kind, offsets, counts = ("tiles", 324, 325) if 324 in tags else ("strips", 273, 279)
+    if offsets not in tags or counts not in tags:
+        return False
+    height, width = int(tags[257]), int(tags[256])
+    rows, columns = (int(tags[323]), int(tags[322])) if kind == "tiles" else (int(tags.get(278, height)), width)
+    if min(height, width, rows, columns) < 1:
+        raise ValueError(f"it says that it has {height} rows and {width} columns, in {kind} of {rows} rows")
+    sizes = _numbers(tags[counts])
+    needed = -(-height // rows) * -(-width // columns)
+    if int(tags.get(284, 1)) == 2:
+        needed *= int(tags.get(277, 1))
+    if len(sizes) >= needed:
+        return 0 in sizes
+    is_whole = int(tags.get(259, NO_COMPRESSION)) == NO_COMPRESSION and sum(sizes) >= height * width * pixel_bits // 8
+    if not is_whole:
+        raise ValueError(f"it has {len(sizes):,} of the {needed:,} {kind} that its {height:,} rows need")
+    return True
 
 
 def _numbers(value: Any) -> tuple[int, ...]:

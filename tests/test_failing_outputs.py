@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from conftest import TINY, make_folder
-from cyclegan import InputError, train, translate_folder
+from cyclegan import InputError, Translator, train, translate_folder
 from cyclegan.cli import main
 from cyclegan.images.filetypes import pillow
 from cyclegan.system.atomic import TEMPORARY, atomic_path, remove_leftovers
@@ -155,3 +155,24 @@ def test_a_clip_that_cannot_be_written_does_not_stop_the_others(run, tmp_path, c
     assert "0.mp4 could not be written: Is a directory" in err
     assert {path.name for path in out.iterdir()} == {"0.mp4", "1.mp4", "2.mp4"}
     assert (out / "2.mp4").is_file()
+
+
+def test_an_image_that_does_not_fit_into_memory_is_left_out_and_the_others_go_on(run, tmp_path, monkeypatch):
+    (tmp_path / "in").mkdir()
+    for number, side in enumerate((16, 24, 16)):
+        Image.new("RGB", (side, side), (90, 10 * number, 0)).save(tmp_path / "in" / f"{number}.png")
+    translator, real = Translator.load(run), Translator._run
+
+    def allocate(self, images, network):
+        if images.shape[-1] == 24:
+            raise RuntimeError(
+                "[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes."
+            )
+        return real(self, images, network)
+
+    monkeypatch.setattr(Translator, "_run", allocate)
+    found = translate_folder(translator, tmp_path / "in", tmp_path / "out", tile=None)
+    assert [(source.name, "24x24 pixels does not fit into memory" in why) for source, why in found.skipped] == [
+        ("1.png", True)
+    ]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "2.png"]

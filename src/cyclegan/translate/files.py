@@ -103,8 +103,8 @@ def translate_files(
         for item, future in itertools.islice(reading, count):
             try:
                 yield future.result()
-            except (InputError, UnreadableError) as error:
-                failed.append((item[0], str(error)))
+            except (InputError, UnreadableError, MemoryError) as error:
+                failed.append((item[0], str(error) or "it does not fit into memory"))
                 on_done(item[0])
 
     in_network: deque[_Image] = deque()

@@ -246,7 +246,8 @@ class Translator:
         tile: int | None = None,
         checked: bool = True,
     ) -> Iterator[Picture | InputError]:
-        """As `translate`, but yields the error of an image whose result is not finite, and continues with the next.
+        """As `translate`, but yields the error of an image whose result is not finite or that does not fit into memory,
+        and continues with the next.
 
         checked: off for arrays of files that have been read as the model takes them; at another scale they are float32.
         """
@@ -284,7 +285,19 @@ class Translator:
                 yield (belongings, find_not_finite(array, self.source)), to_tensor(array, self.source)
 
         for labels, batch in same_size_batches(tensors(), batch_size, max_pixels=None):
-            for (belongings, reason), result, given in zip(labels, self._run(batch, network), batch, strict=True):
+            try:
+                results = self._run(batch, network)
+            except (MemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                height, width = batch.shape[-2:]
+                for _ in labels:
+                    yield InputError(
+                        f"An image of {width}x{height} pixels does not fit into memory as a whole, {len(labels)} at a "
+                        "time; translate it in tiles (--tile auto, tile=512)."
+                    )
+                continue
+            for (belongings, reason), result, given in zip(labels, results, batch, strict=True):
                 if reason is not None:
                     yield _NotFiniteError(reason)
                     continue
@@ -360,6 +373,11 @@ class Translator:
         if output.metadata.profile is not None:
             picture.info["icc_profile"] = output.metadata.profile
         return picture
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether torch or Python could not allocate memory. torch has no error of its own for the CPU."""
+    return isinstance(error, MemoryError) or any(text in str(error) for text in ("out of memory", "allocate memory"))
 
 
 class _NotFiniteError(InputError):

@@ -142,6 +142,19 @@ def test_deep_images_are_reported_with_their_channels_and_range(tmp_path):
     assert abs(a.colour.brightness - 0.5) < 0.05
 
 
+@pytest.mark.parametrize("channels", [2, 4, 300])
+def test_a_band_apart_from_the_others_is_no_outlier(tmp_path, channels):
+    rng = np.random.default_rng(0)
+    for index in range(4):
+        values = rng.integers(463, 2354, (40, 40, channels)).astype(np.uint16)
+        values[..., -max(1, channels // 4) :] += 2600
+        np.save(_made(tmp_path / "a") / f"{index}.npy", values)
+    found = look(tmp_path / "a", channels_a=channels)
+    bottom, top = found.folders["A"].middle
+    assert (bottom < 480, top > 4900) == (True, True)
+    assert not advice(found, "range")
+
+
 def test_held_out_deep_images_are_seen_in_the_range_of_the_training_images(tmp_path):
     for folder, top in (("a", 1000), ("test", 500)):
         ramp = np.linspace(0, top, 40 * 40).reshape(40, 40).astype(np.uint16)

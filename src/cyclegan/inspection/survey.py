@@ -48,6 +48,9 @@ _NO_COLOUR = 2 / 255
 # Least share of samples that a value needs to be suspected of marking holes.
 _LEAST_SUSPECT = 0.005
 
+# Samples of all channels that are kept of an image with more or fewer than three.
+_MOST_SAMPLES = 2048
+
 # Files whose thumbnails and samples are converted to 0..1 at once.
 _BLOCK = 2048
 
@@ -172,6 +175,7 @@ class Distance:
 class _Seen:
     """Data kept of one file. thumbnail, samples: (16, 16, 3) in the file's own values.
 
+    values: samples of all channels, without holes, of an image whose channels `samples` does not all hold.
     valid: (2, 16, 16), False where the thumbnail and the samples lie in holes, with `hole_share` of all pixels;
     `marked_by`: what marks these. low, high: infinite if no pixel has a value.
     """
@@ -189,6 +193,7 @@ class _Seen:
     samples: Array
     low: float
     high: float
+    values: Array | None = None
     valid: Mask | None = None
     hole_share: float = 0.0
     marked_by: str = ""
@@ -208,7 +213,7 @@ def survey_folder(
     reading, channels: how files are read, as in training; those that cannot give these channels are read with their
     own.
     Of files with the same bytes only the first is decoded. Memory: the images that are being decoded, and for each file
-    a path, a thumbnail and samples, under 5 KB of 8-bit files. Raises InputError for a folder without readable images.
+    a path, a thumbnail and samples, under 5 KB of 8-bit files and 20 KB of most others. Raises InputError for a folder without readable images.
     """
     check_folder(root)
     paths = list_images(root, reading.axis)
@@ -283,6 +288,7 @@ def _look(path: Path, root: Path, reading: Reading, channels: int) -> _Seen:
         samples=visible[places].copy(),
         low=float(array.min()) if dtype != "uint8" else 0.0,
         high=float(array.max()) if dtype != "uint8" else 255.0,
+        values=_all_channels(array[places], None if valid is None else valid[places]) if dtype != "uint8" else None,
     )
     if valid is None:
         return seen
@@ -296,6 +302,23 @@ def _look(path: Path, root: Path, reading: Reading, channels: int) -> _Seen:
         hole_share=1 - float(valid.mean()),
         marked_by=_marked_by(raster),
     )
+
+
+def _all_channels(samples: Array, valid: Mask | None) -> Array | None:
+    """Some of these samples, (16, 16, C), in all channels and without holes; None where three channels are all."""
+    channels = samples.shape[2]
+    if channels in (1, 3):
+        return None
+    kept = np.linspace(0, THUMBNAIL**2 - 1, min(THUMBNAIL**2, max(1, _MOST_SAMPLES // channels))).astype(int)
+    values = samples.reshape(-1, channels)[kept]
+    return values if valid is None else values[valid.ravel()[kept]]
+
+
+def _sampled(image: _Seen) -> Array:
+    """Values of an image, of all its channels and without holes."""
+    if image.values is not None:
+        return image.values.ravel()
+    return (image.samples if image.valid is None else image.samples[image.valid[1]]).ravel()
 
 
 def _load(path: Path, reading: Reading, channels: int) -> tuple[Raster, Header]:
@@ -345,8 +368,7 @@ def _summarise(
     if deep:
         extremes = min(image.low for image in deep), max(image.high for image in deep)
         low, high = value_range or extremes
-        samples = (image.samples if image.valid is None else image.samples[image.valid[1]] for image in deep)
-        values = np.concatenate([found.ravel() for found in samples])
+        values = np.concatenate([_sampled(image) for image in deep])
         if values.size:  # else all valid pixels lie between the samples
             bottom, top = np.quantile(values, [0.001, 0.999])
             middle = (float(bottom), float(top))

@@ -120,7 +120,8 @@ class FolderReport:
 
     formats, kinds, dtypes: how many files are what. deep_channels: channels of the files that are not 8-bit pictures,
     whose channels cannot be converted. num_grey: pictures without colour. low, high: the values that count as black
-    and white here. middle: what 99.8 % of the values lie within; None for 8-bit files alone. reading, channels: how the
+    and white here. middle: what 99.8 % of the values lie within; None for 8-bit files alone. clipped: share of the values
+    below `low` or above `high`. reading, channels: how the
     files were read. holes: None if there are none; they are in no other number. suspect: None if there is none.
     """
 
@@ -148,6 +149,7 @@ class FolderReport:
     channels: int = 3
     holes: Holes | None = None
     suspect: Suspect | None = None
+    clipped: float = 0.0
 
     def __len__(self) -> int:
         return len(self.files)
@@ -362,7 +364,7 @@ def _summarise(
     channels: int,
 ) -> tuple[FolderReport, Fingerprints]:
     deep = [image for image in seen if image.dtype != "uint8"]
-    low, high, middle, suspect = 0.0, 255.0, None, None
+    low, high, middle, suspect, clipped = 0.0, 255.0, None, None, 0.0
     if all(image.hole_share == 1 for image in seen):
         raise InputError(f"All pixels of the {len(seen)} images in {root} are holes (no data); nothing is left.")
     if deep:
@@ -373,6 +375,7 @@ def _summarise(
             bottom, top = np.quantile(values, [0.001, 0.999])
             middle = (float(bottom), float(top))
             suspect = _suspected(values, *extremes)
+            clipped = float(((values < low) | (values > high)).mean())
 
     thumbnails, num_grey, colour = _averages(seen, low, high)
     sizes = Counter((image.width, image.height) for image in seen)
@@ -405,6 +408,7 @@ def _summarise(
         channels=channels,
         holes=_holes(seen),
         suspect=suspect,
+        clipped=clipped,
     )
     return report, Fingerprints(report.files, tuple(image.digest for image in seen), thumbnails)
 

@@ -160,13 +160,13 @@ def _run(arguments: Sequence[str]) -> None:
 
 @contextmanager
 def _quiet_readers() -> Iterator[None]:
-    """In the block, libraries that read medical files keep to themselves what they found unusual in them."""
+    """In the block, libraries that read files keep to themselves what they found unusual in them."""
     logger = logging.getLogger("nibabel.global")
     before = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", module=r"pydicom\b")
+            warnings.filterwarnings("ignore", module=r"(pydicom|PIL)\b")
             yield
     finally:
         logger.setLevel(before)

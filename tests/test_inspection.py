@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,36 @@ def test_a_file_is_recognised_by_its_content_not_by_its_name(pair):
     a, b = pair
     Image.new("RGB", (64, 64), "red").save(a / "named.png", "JPEG")
     assert look(a, b).folders["A"].formats == {"PNG": 10, "JPEG": 1}
+
+
+def test_a_format_has_one_name_and_8_bit_pictures_have_a_mode(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    for name in ("a.tif", "b.tiff", "c.ome.tif", "d.jxl"):
+        write_image(_made(tmp_path / "a") / name, picture)
+    found = look(tmp_path / "a").folders["A"]
+    assert found.formats == {"TIFF": 3, "JXL": 1}
+    assert found.kinds == {"RGB 8-bit": 4}
+    for name in ("a.tif", "b.tiff"):  # Pillow reads none of these
+        write_image(_made(tmp_path / "deep") / name, np.zeros((32, 32, 5), np.float64))
+    assert look(tmp_path / "deep").folders["A"].formats == {"TIFF": 2}
+
+
+def test_dicom_files_have_one_name_also_in_a_zip(tmp_path):
+    pydicom = pytest.importorskip("pydicom")
+    source = Path(pydicom.__file__).parent / "data/test_files/MR_small.dcm"
+    with zipfile.ZipFile(tmp_path / "scans.zip", "w") as packed:
+        packed.write(source, "scan.dcm")
+        packed.write(source, "scan.ima")
+    assert look(tmp_path / "scans.zip").folders["A"].formats == {"DICOM": 2}
+
+
+def test_warnings_of_libraries_do_not_reach_the_user(tmp_path):
+    folder = make_folder(tmp_path / "a", 2)
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01"  # cut
+    for index in range(2):
+        Image.open(folder / f"{index}.png").save(folder / f"{index}.jpg", exif=exif)
+    command = [sys.executable, "-W", "default", "-m", "cyclegan", "inspect", str(folder)]
+    assert "Corrupt EXIF" not in subprocess.run(command, capture_output=True, text=True, check=True).stderr
 
 
 def test_a_truncated_file_with_a_good_header_is_found_by_name(pair):

@@ -19,12 +19,12 @@ from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.codecs import load_raster, probe_image
 from cyclegan.images.drawing import displayable, mark_holes
-from cyclegan.images.file_formats import file_format_of, image_suffixes
+from cyclegan.images.file_formats import FILE_FORMATS, file_format_of, image_suffixes
 from cyclegan.images.file_list import evenly_spaced, is_slice, list_images
 from cyclegan.images.formats import Header, ImageFormat, gives_channels
 from cyclegan.images.identical import equal_files, file_bytes
 from cyclegan.images.limits import without_pixel_limit
-from cyclegan.images.pages import is_folder, local_file, split_page
+from cyclegan.images.pages import is_folder, local_file
 from cyclegan.images.raster import Mask, Raster
 from cyclegan.images.resizing import resize, resize_mask
 from cyclegan.images.tensors import to_tensor
@@ -50,6 +50,18 @@ _LEAST_SUSPECT = 0.005
 
 # Samples of all channels that are kept of an image with more or fewer than three.
 _MOST_SAMPLES = 2048
+
+# Rows of FILE_FORMATS that Pillow names by their content, and the names of files that it does not open.
+_PILLOWS = {
+    **dict.fromkeys(("tiff", "ome-tiff"), "TIFF"),
+    **dict.fromkeys(("jp2", "j2k"), "JPEG2000"),
+    **dict.fromkeys(("ppm", "pgm", "pnm"), "PPM"),
+    **{name: name.upper() for name in ("jpeg", "png", "webp", "avif", "bmp", "gif", "tga")},
+    "others": "unknown",
+}
+
+# Rows that hold more than one format, which the suffix names.
+_FAMILIES = ("volume", "slide", "gdal")
 
 # Files whose thumbnails and samples are converted to 0..1 at once.
 _BLOCK = 2048
@@ -120,9 +132,9 @@ class FolderReport:
 
     formats, kinds, dtypes: how many files are what. deep_channels: channels of the files that are not 8-bit pictures,
     whose channels cannot be converted. num_grey: pictures without colour. low, high: the values that count as black
-    and white here. middle: what 99.8 % of the values lie within; None for 8-bit files alone. clipped: share of the values
-    below `low` or above `high`. reading, channels: how the
+    and white here. middle: what 99.8 % of the values lie within; None for 8-bit files alone. reading, channels: how the
     files were read. holes: None if there are none; they are in no other number. suspect: None if there is none.
+    clipped: share of the sampled values of files that are not 8-bit that lie outside `low` and `high`.
     """
 
     root: Path
@@ -215,7 +227,8 @@ def survey_folder(
     reading, channels: how files are read, as in training; those that cannot give these channels are read with their
     own.
     Of files with the same bytes only the first is decoded. Memory: the images that are being decoded, and for each file
-    a path, a thumbnail and samples, under 5 KB of 8-bit files and 20 KB of most others. Raises InputError for a folder without readable images.
+    a path, a thumbnail and samples, under 5 KB of 8-bit files and 20 KB of most others. Raises InputError for a folder
+    without readable images.
     """
     check_folder(root)
     paths = list_images(root, reading.axis)
@@ -267,6 +280,7 @@ def _look(path: Path, root: Path, reading: Reading, channels: int) -> _Seen:
     deep_channels = None if header.channels is None and reading.bands is None else raster.values.shape[2]
     array, valid = raster.values, raster.valid
     file_format, mode = _name_format(path)
+    mode = mode or {1: "L", 3: "RGB", 4: "RGBA"}.get(array.shape[2] + (raster.alpha is not None), "picture")
     height, width = array.shape[:2]
     # With the shape: the same bytes in another shape are another image.
     digest = hashlib.blake2b(f"{array.shape} {array.dtype}".encode(), digest_size=16)
@@ -343,15 +357,18 @@ def _marked_by(raster: Raster) -> str:
 
 
 def _name_format(path: Path) -> tuple[str, str]:
-    """Format and mode by the content of the file; the suffix for a format that Pillow does not read."""
-    try:
-        with local_file(path) as (file, _), without_pixel_limit(), Image.open(file) as picture:
-            return picture.format or path.suffix, picture.mode
-    except (OSError, UnreadableError):
-        file = split_page(path)[0]
-        suffixes = file_format_of(file).suffixes
-        suffix = next((suffix for suffix in suffixes if file.name.lower().endswith(suffix)), file.suffix)
-        return suffix[1:].upper(), ""
+    """Name of the format of a file and mode of its pixels; the mode is empty if Pillow does not read it."""
+    with local_file(path) as (file, _):
+        row = file_format_of(file)
+        name = next((name for name, found in FILE_FORMATS.items() if found is row), "others")
+        if name in _PILLOWS:
+            with suppress(OSError), without_pixel_limit(), Image.open(file) as picture:
+                return picture.format or _PILLOWS[name], picture.mode
+            return _PILLOWS[name], ""
+    if name in _FAMILIES:
+        suffix = next((suffix for suffix in row.suffixes if file.name.lower().endswith(suffix)), name)
+        return suffix.removeprefix(".").upper(), ""
+    return name.upper(), ""
 
 
 def _summarise(

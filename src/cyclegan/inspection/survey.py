@@ -326,8 +326,10 @@ def _all_channels(samples: Array, valid: Mask | None) -> Array | None:
     if channels in (1, 3):
         return None
     kept = np.linspace(0, THUMBNAIL**2 - 1, min(THUMBNAIL**2, max(1, _MOST_SAMPLES // channels))).astype(int)
-    values = samples.reshape(-1, channels)[kept]
-    return values if valid is None else values[valid.ravel()[kept]]
+    values: Array = samples.reshape(-1, channels)[kept]
+    if valid is not None:
+        values = values[valid.ravel()[kept]]
+    return values
 
 
 def _sampled(image: _Seen) -> Array:

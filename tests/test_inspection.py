@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +81,36 @@ def test_a_file_is_recognised_by_its_content_not_by_its_name(pair):
     assert look(a, b).folders["A"].formats == {"PNG": 10, "JPEG": 1}
 
 
+def test_a_format_has_one_name_and_8_bit_pictures_have_a_mode(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    for name in ("a.tif", "b.tiff", "c.ome.tif", "d.jxl"):
+        write_image(_made(tmp_path / "a") / name, picture)
+    found = look(tmp_path / "a").folders["A"]
+    assert found.formats == {"TIFF": 3, "JXL": 1}
+    assert found.kinds == {"RGB 8-bit": 4}
+    for name in ("a.tif", "b.tiff"):  # Pillow reads none of these
+        write_image(_made(tmp_path / "deep") / name, np.zeros((32, 32, 5), np.float64))
+    assert look(tmp_path / "deep").folders["A"].formats == {"TIFF": 2}
+
+
+def test_dicom_files_have_one_name_also_in_a_zip(tmp_path):
+    pydicom = pytest.importorskip("pydicom")
+    source = Path(pydicom.__file__).parent / "data/test_files/MR_small.dcm"
+    with zipfile.ZipFile(tmp_path / "scans.zip", "w") as packed:
+        packed.write(source, "scan.dcm")
+        packed.write(source, "scan.ima")
+    assert look(tmp_path / "scans.zip").folders["A"].formats == {"DICOM": 2}
+
+
+def test_warnings_of_libraries_do_not_reach_the_user(tmp_path):
+    folder = make_folder(tmp_path / "a", 2)
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x05\0\x12\x01"  # cut
+    for index in range(2):
+        Image.open(folder / f"{index}.png").save(folder / f"{index}.jpg", exif=exif)
+    command = [sys.executable, "-W", "default", "-m", "cyclegan", "inspect", str(folder)]
+    assert "Corrupt EXIF" not in subprocess.run(command, capture_output=True, text=True, check=True).stderr
+
+
 def test_a_truncated_file_with_a_good_header_is_found_by_name(pair):
     a, b = pair
     picture = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
@@ -92,6 +123,7 @@ def test_a_truncated_file_with_a_good_header_is_found_by_name(pair):
     assert [file.name for file, _ in found.folders["B"].unreadable] == ["cut.jpg", "empty.png"]
     assert len(found.folders["B"]) == 10
     assert "2 of the 12 images of B" in advice(found, "files")
+    assert "Training passes over such files." in advice(found, "files")
     assert "truncated" in shown(found)
 
 
@@ -148,6 +180,30 @@ def test_deep_images_are_reported_with_their_channels_and_range(tmp_path):
     # The values of A fill their range.
     assert "--range-a" in advice(found, "range", problem=False)
     assert abs(a.colour.brightness - 0.5) < 0.05
+
+
+def test_a_given_range_is_reported_with_the_share_that_it_clips(tmp_path):
+    for index in range(2):
+        np.save(_made(tmp_path / "a") / f"{index}.npy", np.linspace(-1000, 1000, 4096).reshape(64, 64, 1))
+    clips, wide = (look(tmp_path / "a", channels_a=1, range_a=ends) for ends in ((-500, 1000), (-4000, 4000)))
+    text = advice(clips, "range", problem=False)
+    assert text.startswith("Values of A from -500 to 1000, set by --range-a, become -1 to 1. 25% of the values lie out")
+    assert "by hand" not in text
+    assert "clipped" not in advice(wide, "range")
+    assert "99.8 % of all lie between" in advice(wide, "range")
+
+
+@pytest.mark.parametrize("channels", [2, 4, 300])
+def test_a_band_apart_from_the_others_is_no_outlier(tmp_path, channels):
+    rng = np.random.default_rng(0)
+    for index in range(4):
+        values = rng.integers(463, 2354, (40, 40, channels)).astype(np.uint16)
+        values[..., -max(1, channels // 4) :] += 2600
+        np.save(_made(tmp_path / "a") / f"{index}.npy", values)
+    found = look(tmp_path / "a", channels_a=channels)
+    bottom, top = found.folders["A"].middle
+    assert (bottom < 480, top > 4900) == (True, True)
+    assert not advice(found, "range")
 
 
 def test_held_out_deep_images_are_seen_in_the_range_of_the_training_images(tmp_path):
@@ -253,12 +309,16 @@ def test_copies_are_found_across_every_border(pair, tmp_path):
     Image.open(a / "1.png").save(test_a / "leak.jpg", quality=80)
     shutil.copy(b / "1.png", test_b / "leak.png")
     shutil.copy(a / "5.png", b / "both.png")
+    shutil.copy(test_a / "1.png", test_b / "shared.png")
     found = look(a, b, test_a=test_a, test_b=test_b)
     assert copies(found, "test A", "A") == {("leak.jpg", "1.png", False)}
     assert copies(found, "test B", "B") == {("leak.png", "1.png", True)}
     assert copies(found, "B", "A") == {("both.png", "5.png", True)}
     assert copies(found, "A", "A") == copies(found, "B", "B") == set()
-    assert "1 of the 6 images of test A is also in A (0 exact, 1 nearly so)" in advice(found, "copies")
+    text = advice(found, "copies")
+    assert "1 of the 6 images of test A is also in A (0 exact, 1 nearly so), which is trained on" in text
+    assert "Remove it from A." in text
+    assert "1 of the 7 images of test B is also in test A (1 exact, 0 nearly so). Scores compare" in text
     assert "1 of the 11 images of B is also in A" in advice(found, "copies")
 
 
@@ -450,7 +510,8 @@ def test_images_without_colour_are_reported(pair):
         ((108, 108), "--crop-size 96 fits"),
         ((300, 300), "resizes all to 286x286 and fits"),
         ((2000, 2000), "reduces it to 286, 7.0 times"),
-        ((12, 12), "--crop-size 24 fits"),
+        ((20, 20), "smaller than the smallest crop of the networks, 24"),
+        ((24, 24), "--crop-size 24 fits"),
     ],
 )
 def test_the_advised_crop_follows_from_the_sizes(tmp_path, size, expected):
@@ -482,7 +543,7 @@ def test_domains_of_other_contents_are_far_apart_and_of_another_tint_are_not(tmp
 def test_nine_images_are_too_few_for_a_distance_and_it_says_so(tmp_path):
     found = look(make_folder(tmp_path / "a", 9), make_folder(tmp_path / "b", 12, seed=1))
     assert found.distance is None
-    assert "takes 10 images of each" in shown(found)
+    assert "takes 10 images of each.\n\nAdvice:" in shown(found, 200)
 
 
 def test_missing_features_do_not_end_an_inspection(pair, monkeypatch):

@@ -95,8 +95,8 @@ def _files(folders: Folders) -> Iterator[Advice]:
             yield Advice(
                 "files",
                 f"{len(folder.unreadable)} of the {len(folder) + len(folder.unreadable)} images of {name} cannot be "
-                f"read ({printable(folder.unreadable[0][0])} is the first): replace or remove them. Training skips "
-                "them, and stops where they are most of a folder.",
+                f"read ({printable(folder.unreadable[0][0])} is the first): replace or remove them. Training "
+                "passes over such files.",
             )
         deep = folder.deep_channels
         if len(folder.dtypes) > 1:
@@ -181,14 +181,16 @@ def _channels(domains: Folders, config: TrainConfig) -> Iterator[Advice]:
                 problem=False,
             )
         if folder.middle is not None and folder.suspect is None:
-            yield _value_range(name, folder, folder.middle, is_given=given_range is not None)
+            if given_range is None:
+                yield _value_range(name, folder, folder.middle)
+            else:
+                yield _given_range(name, folder, folder.middle)
 
 
-def _value_range(name: str, folder: FolderReport, middle: tuple[float, float], *, is_given: bool) -> Advice:
+def _value_range(name: str, folder: FolderReport, middle: tuple[float, float]) -> Advice:
     flag, (bottom, top) = f"--range-{name.lower()}", middle
     share = (top - bottom) / max(folder.high - folder.low, 1e-12)
-    what = f"set by range_{name.lower()}" if is_given else "the extremes of the folder"
-    text = f"Values of {name} from {folder.low:g} to {folder.high:g}, {what}, become -1 to 1."
+    text = f"Values of {name} from {folder.low:g} to {folder.high:g}, the extremes of the folder, become -1 to 1."
     if 0 < share < 0.5:
         return Advice(
             "range",
@@ -196,6 +198,20 @@ def _value_range(name: str, folder: FolderReport, middle: tuple[float, float], *
             f"take most of the range. Consider {flag} {bottom:g} {top:g}, which clips them.",
         )
     text += f" 99.8 % of them lie between {bottom:g} and {top:g}. {flag} LOW HIGH sets it by hand."
+    return Advice("range", text, problem=False)
+
+
+def _given_range(name: str, folder: FolderReport, middle: tuple[float, float]) -> Advice:
+    flag, (bottom, top) = f"--range-{name.lower()}", middle
+    text = f"Values of {name} from {folder.low:g} to {folder.high:g}, set by {flag}, become -1 to 1."
+    if folder.clipped:
+        text += f" {percent(folder.clipped)} of the values lie outside and are clipped."
+    used = (min(top, folder.high) - max(bottom, folder.low)) / max(folder.high - folder.low, 1e-12)
+    if bottom < top and used < 0.5:
+        return Advice(
+            "range",
+            f"{text} But 99.8 % of all lie between {bottom:g} and {top:g}, and leave most of the range empty.",
+        )
     return Advice("range", text, problem=False)
 
 
@@ -212,10 +228,16 @@ def _copies(folders: Folders, copies: Sequence[Copies]) -> Iterator[Advice]:
         if found.folder == of:
             what = "counted more than once in scores" if of.startswith("test") else "seen more often than others"
             text = f"{these} repeat{'s' if count == 1 else ''} another one ({found.counts}); such images are {what}."
+        elif {found.folder, of} == {"test A", "test B"}:
+            text = (
+                f"{also}. Scores compare translations of one with the other, so an image that is in both says nothing "
+                f"about a translator. Remove {'it' if count == 1 else 'them'} from one."
+            )
         elif {found.folder, of} == {"A", "B"}:
             text = f"{also}: discriminators learn nothing from an image in both domains. Remove it from one."
         else:
-            text = f"{also}, which is trained on: scores would be better than on new images. Remove them from {of}."
+            it = "it" if count == 1 else "them"
+            text = f"{also}, which is trained on: scores would be better than on new images. Remove {it} from {of}."
         # A few repetitions inside a folder do no harm.
         yield Advice("copies", text, problem=found.folder != of or count * 20 > total)
 
@@ -254,7 +276,15 @@ def _size(domains: Folders, config: TrainConfig) -> Iterator[Advice]:
 
     if data.preprocess == "resize-and-crop":
         growth = load / side
-        if growth > 1.15 and fitting < crop:
+        if growth > 1.15 and fitting > side:
+            yield Advice(
+                "size",
+                f"{typical} {recipe} enlarges it to {load}, {growth:.1f} times, which adds no detail. These images are "
+                f"smaller than the smallest crop of the networks, {config.model.smallest_crop}: larger images would "
+                "teach more.",
+                problem=growth > 1.5,
+            )
+        elif growth > 1.15 and fitting < crop:
             yield Advice(
                 "size",
                 f"{typical} {recipe} enlarges it to {load}, {growth:.1f} times, which costs time and adds no detail: "

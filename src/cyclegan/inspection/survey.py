@@ -19,12 +19,12 @@ from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.codecs import load_raster, probe_image
 from cyclegan.images.drawing import displayable, mark_holes
-from cyclegan.images.file_formats import file_format_of, image_suffixes
+from cyclegan.images.file_formats import FILE_FORMATS, file_format_of, image_suffixes
 from cyclegan.images.file_list import evenly_spaced, is_slice, list_images
 from cyclegan.images.formats import Header, ImageFormat, gives_channels
 from cyclegan.images.identical import equal_files, file_bytes
 from cyclegan.images.limits import without_pixel_limit
-from cyclegan.images.pages import is_folder, local_file, split_page
+from cyclegan.images.pages import is_folder, local_file
 from cyclegan.images.raster import Mask, Raster
 from cyclegan.images.resizing import resize, resize_mask
 from cyclegan.images.tensors import to_tensor
@@ -47,6 +47,21 @@ _NO_COLOUR = 2 / 255
 
 # Least share of samples that a value needs to be suspected of marking holes.
 _LEAST_SUSPECT = 0.005
+
+# Samples of all channels that are kept of an image with more or fewer than three.
+_MOST_SAMPLES = 2048
+
+# Rows of FILE_FORMATS that Pillow names by their content, and the names of files that it does not open.
+_PILLOWS = {
+    **dict.fromkeys(("tiff", "ome-tiff"), "TIFF"),
+    **dict.fromkeys(("jp2", "j2k"), "JPEG2000"),
+    **dict.fromkeys(("ppm", "pgm", "pnm"), "PPM"),
+    **{name: name.upper() for name in ("jpeg", "png", "webp", "avif", "bmp", "gif", "tga")},
+    "others": "unknown",
+}
+
+# Rows that hold more than one format, which the suffix names.
+_FAMILIES = ("volume", "slide", "gdal")
 
 # Files whose thumbnails and samples are converted to 0..1 at once.
 _BLOCK = 2048
@@ -119,6 +134,7 @@ class FolderReport:
     whose channels cannot be converted. num_grey: pictures without colour. low, high: the values that count as black
     and white here. middle: what 99.8 % of the values lie within; None for 8-bit files alone. reading, channels: how the
     files were read. holes: None if there are none; they are in no other number. suspect: None if there is none.
+    clipped: share of the sampled values of files that are not 8-bit that lie outside `low` and `high`.
     """
 
     root: Path
@@ -145,6 +161,7 @@ class FolderReport:
     channels: int = 3
     holes: Holes | None = None
     suspect: Suspect | None = None
+    clipped: float = 0.0
 
     def __len__(self) -> int:
         return len(self.files)
@@ -172,6 +189,7 @@ class Distance:
 class _Seen:
     """Data kept of one file. thumbnail, samples: (16, 16, 3) in the file's own values.
 
+    values: samples of all channels, without holes, of an image whose channels `samples` does not all hold.
     valid: (2, 16, 16), False where the thumbnail and the samples lie in holes, with `hole_share` of all pixels;
     `marked_by`: what marks these. low, high: infinite if no pixel has a value.
     """
@@ -189,6 +207,7 @@ class _Seen:
     samples: Array
     low: float
     high: float
+    values: Array | None = None
     valid: Mask | None = None
     hole_share: float = 0.0
     marked_by: str = ""
@@ -208,7 +227,8 @@ def survey_folder(
     reading, channels: how files are read, as in training; those that cannot give these channels are read with their
     own.
     Of files with the same bytes only the first is decoded. Memory: the images that are being decoded, and for each file
-    a path, a thumbnail and samples, under 5 KB of 8-bit files. Raises InputError for a folder without readable images.
+    a path, a thumbnail and samples, under 5 KB of 8-bit files and 20 KB of most others. Raises InputError for a folder
+    without readable images.
     """
     check_folder(root)
     paths = list_images(root, reading.axis)
@@ -261,6 +281,7 @@ def _look(path: Path, root: Path, reading: Reading, channels: int) -> _Seen:
     deep_channels = None if header.channels is None and reading.bands is None else raster.values.shape[2]
     array, valid = raster.values, raster.valid
     file_format, mode = _name_format(path)
+    mode = mode or {1: "L", 3: "RGB", 4: "RGBA"}.get(array.shape[2] + (raster.alpha is not None), "picture")
     height, width = array.shape[:2]
     # With the shape: the same bytes in another shape are another image.
     digest = hashlib.blake2b(f"{array.shape} {array.dtype}".encode(), digest_size=16)
@@ -284,6 +305,7 @@ def _look(path: Path, root: Path, reading: Reading, channels: int) -> _Seen:
         samples=visible[places].copy(),
         low=float(array.min()) if dtype != "uint8" else 0.0,
         high=float(array.max()) if dtype != "uint8" else 255.0,
+        values=_all_channels(array[places], None if valid is None else valid[places]) if dtype != "uint8" else None,
     )
     if valid is None:
         return seen
@@ -297,6 +319,25 @@ def _look(path: Path, root: Path, reading: Reading, channels: int) -> _Seen:
         hole_share=1 - float(valid.mean()),
         marked_by=_marked_by(raster),
     )
+
+
+def _all_channels(samples: Array, valid: Mask | None) -> Array | None:
+    """Some of these samples, (16, 16, C), in all channels and without holes; None where three channels are all."""
+    channels = samples.shape[2]
+    if channels in (1, 3):
+        return None
+    kept = np.linspace(0, THUMBNAIL**2 - 1, min(THUMBNAIL**2, max(1, _MOST_SAMPLES // channels))).astype(int)
+    values: Array = samples.reshape(-1, channels)[kept]
+    if valid is not None:
+        values = values[valid.ravel()[kept]]
+    return values
+
+
+def _sampled(image: _Seen) -> Array:
+    """Values of an image, of all its channels and without holes."""
+    if image.values is not None:
+        return image.values.ravel()
+    return (image.samples if image.valid is None else image.samples[image.valid[1]]).ravel()
 
 
 def _load(path: Path, reading: Reading, channels: int) -> tuple[Raster, Header]:
@@ -319,15 +360,18 @@ def _marked_by(raster: Raster) -> str:
 
 
 def _name_format(path: Path) -> tuple[str, str]:
-    """Format and mode by the content of the file; the suffix for a format that Pillow does not read."""
-    try:
-        with local_file(path) as (file, _), without_pixel_limit(), Image.open(file) as picture:
-            return picture.format or path.suffix, picture.mode
-    except (OSError, UnreadableError):
-        file = split_page(path)[0]
-        suffixes = file_format_of(file).suffixes
-        suffix = next((suffix for suffix in suffixes if file.name.lower().endswith(suffix)), file.suffix)
-        return suffix[1:].upper(), ""
+    """Name of the format of a file and mode of its pixels; the mode is empty if Pillow does not read it."""
+    with local_file(path) as (file, _):
+        row = file_format_of(file)
+        name = next((name for name, found in FILE_FORMATS.items() if found is row), "others")
+        if name in _PILLOWS:
+            with suppress(OSError), without_pixel_limit(), Image.open(file) as picture:
+                return picture.format or _PILLOWS[name], picture.mode
+            return _PILLOWS[name], ""
+    if name in _FAMILIES:
+        suffix = next((suffix for suffix in row.suffixes if file.name.lower().endswith(suffix)), name)
+        return suffix.removeprefix(".").upper(), ""
+    return name.upper(), ""
 
 
 def _summarise(
@@ -340,18 +384,18 @@ def _summarise(
     channels: int,
 ) -> tuple[FolderReport, Fingerprints]:
     deep = [image for image in seen if image.dtype != "uint8"]
-    low, high, middle, suspect = 0.0, 255.0, None, None
+    low, high, middle, suspect, clipped = 0.0, 255.0, None, None, 0.0
     if all(image.hole_share == 1 for image in seen):
         raise InputError(f"All pixels of the {len(seen)} images in {root} are holes (no data); nothing is left.")
     if deep:
         extremes = min(image.low for image in deep), max(image.high for image in deep)
         low, high = value_range or extremes
-        samples = (image.samples if image.valid is None else image.samples[image.valid[1]] for image in deep)
-        values = np.concatenate([found.ravel() for found in samples])
+        values = np.concatenate([_sampled(image) for image in deep])
         if values.size:  # else all valid pixels lie between the samples
             bottom, top = np.quantile(values, [0.001, 0.999])
             middle = (float(bottom), float(top))
             suspect = _suspected(values, *extremes)
+            clipped = float(((values < low) | (values > high)).mean())
 
     thumbnails, num_grey, colour = _averages(seen, low, high)
     sizes = Counter((image.width, image.height) for image in seen)
@@ -384,6 +428,7 @@ def _summarise(
         channels=channels,
         holes=_holes(seen),
         suspect=suspect,
+        clipped=clipped,
     )
     return report, Fingerprints(report.files, tuple(image.digest for image in seen), thumbnails)
 

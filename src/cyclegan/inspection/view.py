@@ -74,6 +74,7 @@ def show_inspection(inspection: Inspection, console: "Console") -> None:
         say()
     if inspection.distance_missing:
         say(inspection.distance_missing)
+        say()
     if inspection.advice:
         say("Advice:")
     for advice in inspection.advice:

@@ -216,6 +216,26 @@ def test_a_series_becomes_a_series(tmp_path, run, capsys):
         assert np.abs(values - expected).max() < 1e-4
 
 
+def test_existing_series_and_volumes_are_skipped(tmp_path, translator):
+    source, out = write_series(tmp_path / "in" / "ct", count=3), tmp_path / "out"
+    save(source / "screen", make_image(np.zeros((8, 8), np.uint8), SeriesInstanceUID="1.7"))  # never has a result
+    volume = write_volume(tmp_path / "v.nii", hounsfield(1))
+
+    def translated(path, target):
+        return translate_folder(translator, path, target, skip_existing=True)
+
+    for path, target in ((source, out), (volume, tmp_path / "made.nii")):
+        assert len(translated(path, target).written) == 1
+        before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+        result = translated(path, target)
+        assert (list(result.existing), len(result.written)) == ([(path, target)], 0)
+        assert all(file.read_bytes() == content for file, content in before.items())
+    first, *others = sorted(out.iterdir())
+    first.unlink()
+    assert len(translated(source, out).written) == 1
+    assert len({pydicom.dcmread(path).SeriesInstanceUID for path in (first, *others)}) == 1
+
+
 def test_padding_of_a_scanner_is_padding_again(tmp_path, translator):
     stored = np.ascontiguousarray(hounsfield(1)[:, :, 8].T)
     stored[:4, :6] = -2000

@@ -6,7 +6,7 @@ What is written has as many files and frames as the source, under the same names
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -174,6 +174,38 @@ def write_dicom(place: Path, frames: Iterator[Frame], target: SequenceTarget) ->
                 derived.write(partial, made)
         else:
             derived.write(place, made)
+
+
+def is_written(folder: Path, out: Path, source: ImageFormat, target: ImageFormat) -> bool:
+    """Whether every file of a folder has its result in `out`, apart from those that cannot be translated.
+
+    All or none: the files of a series share identifiers, which are new with each call.
+    """
+    derived = DerivedImages(source, target, "")
+
+    def is_done(path: Path) -> bool:
+        return _is_there(out / path.relative_to(folder))
+
+    def can_translate(path: Path) -> bool:
+        with suppress(InputError, UnreadableError):
+            _check_plane(path, source)
+            derived.check(read_dataset(path, with_pixels=False), str(path))
+            names = list_frames(path)
+            read_raster(path / names[0] if names else path, source)
+            return True
+        return False
+
+    files = [file for each in find_series(list_files(folder, SUFFIXES))[0] for file in each.files]
+    there = [is_done(path) for path in files]
+    return any(there) and not any(can_translate(path) for path, done in zip(files, there, strict=True) if not done)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether this is a DICOM image with a header that can be read."""
+    try:
+        return path.is_file() and is_dicom_image(path)
+    except (InputError, UnreadableError, OSError):
+        return False
 
 
 def _valid(raster: Raster) -> Mask | None:

@@ -70,7 +70,13 @@ SEQUENCE_FORMATS: dict[str, SequenceFormat] = {
         is_sequence=dicom_files.is_dicom_image,
         is_picture=dicom_files.is_one_frame,
     ),
-    "dicom-series": _dicom(kind="DICOM series", suffixes=(), is_sequence=dicom_files.is_dicom_folder, is_folder=True),
+    "dicom-series": _dicom(
+        kind="DICOM series",
+        suffixes=(),
+        is_sequence=dicom_files.is_dicom_folder,
+        is_folder=True,
+        is_written=dicom_files.is_written,
+    ),
 }
 
 

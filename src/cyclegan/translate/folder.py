@@ -19,7 +19,7 @@ from cyclegan.images.limits import pixel_limit
 from cyclegan.images.remote import check_local, local_copy
 from cyclegan.images.windows import Window
 from cyclegan.sequences.formats import SequenceFormat
-from cyclegan.sequences.registry import format_by_name
+from cyclegan.sequences.registry import find_sequence, format_by_name
 from cyclegan.system.arguments import MAX_SIDE, check_bool, check_choice, check_float, check_int, check_path
 from cyclegan.system.atomic import is_place_lost
 from cyclegan.system.host_state import host_state
@@ -324,7 +324,7 @@ def translate_plan(
     """
     existing = plan[:0]
     if options.skip_existing:
-        plan, existing = _split_existing(plan, options, progress)
+        plan, existing = _split_existing(translator, plan, options, progress)
     images, several = _split_sequences(plan, options, progress)
     for source, _, _ in several:
         options.check_single(source)
@@ -383,12 +383,12 @@ def _split_sequences(
 
 
 def _split_existing(
-    plan: TranslationPlan, options: TranslateOptions, progress: FolderProgress
+    translator: Translator, plan: TranslationPlan, options: TranslateOptions, progress: FolderProgress
 ) -> tuple[TranslationPlan, TranslationPlan]:
     """The images that are still to be translated, and those whose result is there; of sequences, all or none."""
     with progress.scanning():
-        sizes = zip(plan.targets, read_sizes(plan.targets), strict=True)
-        is_there = np.array([size is not None or _is_other_file(target) for target, size in sizes], bool)
+        sizes = zip(plan, read_sizes(plan.targets), strict=True)
+        is_there = np.array([size is not None or _is_other(translator, *pair) for pair, size in sizes], bool)
         if options.stabilise:  # a frame depends on the frames before it
             there = {source for source, is_done in zip(plan.sources, is_there, strict=True) if is_done}
             whole = {s for frames in sequences(plan) if all(s in there for s, _ in frames) for s, _ in frames}
@@ -399,9 +399,14 @@ def _split_existing(
     return plan.take(np.flatnonzero(~is_there)), existing
 
 
-def _is_other_file(target: Path) -> bool:
-    """Whether a file is there that is no image and has content, such as a volume."""
-    return not is_image_name(target) and target.is_file() and target.stat().st_size > 0
+def _is_other(translator: Translator, source: Path, target: Path) -> bool:
+    """Whether a result is there that is no single image: a volume, a folder of DICOM files, or another file."""
+    if target.is_dir():
+        row = find_sequence(source) if source.is_dir() else None
+        return row is not None and row.is_written(source, target, translator.source, translator.target)
+    if not target.is_file() or target.stat().st_size == 0:
+        return False
+    return not is_image_name(target) or find_sequence(target, all_pages=True) is not None
 
 
 def _is_picture(row: SequenceFormat, source: Path, target: Path) -> bool:

@@ -14,6 +14,8 @@ from cyclegan.config import read_config_file
 from cyclegan.errors import InputError
 from cyclegan.images.filetypes.nifti import open_volume
 from cyclegan.storage.model import read_info
+from cyclegan.translate.files import translate_files
+from cyclegan.translate.plan import TranslationPlan
 from cyclegan.translate.sequence import translate_sequence
 
 nibabel = pytest.importorskip("nibabel")
@@ -317,6 +319,19 @@ def test_one_slice_becomes_a_picture(tmp_path, run):
         main(["translate", str(run), str(path), "--out", str(tmp_path / f"{index}.tif")])
         with Image.open(tmp_path / f"{index}.tif") as picture:
             assert (picture.mode, picture.size) == ("F", (20, 24))
+
+
+def test_a_picture_of_a_slice_says_that_its_place_is_lost(tmp_path, translator):
+    volume, series = write_volume(tmp_path / "v.nii.gz", hounsfield(1)), write_series(tmp_path / "ct", count=1)
+    for source in (volume / "z9", next(series.iterdir())):
+        notes = []
+        files = TranslationPlan.of([(source, tmp_path / "x.tif")])
+        translate_files(translator, files, on_note=notes.append)
+        assert notes == ["The place in the patient of 1 image is not kept: .tif files have no place for it."]
+    made = translate_sequence(translator, volume, tmp_path / "all.tif")
+    assert f"The place in the patient of {SHAPE[2]} frames is not kept" in " ".join(made.notes)
+    for source, target in ((volume, "made.nii.gz"), (series, "made")):
+        assert "place in the patient" not in " ".join(translate_sequence(translator, source, tmp_path / target).notes)
 
 
 def test_what_cannot_be_is_one_sentence(tmp_path, run, translator):

@@ -154,6 +154,8 @@ def _decode(path: Path, page: int | None = None, min_side: int = 0) -> Image.Ima
         raster = Raster(decoded) if isinstance(decoded, np.ndarray) else decoded
         if not isinstance(raster, Raster):
             raise TypeError(f"its reader returned {type(decoded).__name__}, not a Pillow image or a numpy array")
+    if file_format.in_patient:
+        raster = replace(raster, metadata=replace(raster.metadata, in_patient=True))
     array = raster.values
     if array.ndim not in (2, 3) or 0 in array.shape or array.dtype.kind not in "uif":
         raise InputError(

@@ -30,14 +30,14 @@ _volume = partial(
     is_picture=volumes.is_one_slice,
     read=volumes.read_volume,
     write=volumes.write_volume,
-    keeps=frozenset(("nodata",)),
+    keeps=frozenset(("nodata", "patient")),
     install="cyclegan[medical]",
 )
 _dicom = partial(
     SequenceFormat,
     read=dicom_files.read_dicom,
     write=dicom_files.write_dicom,
-    keeps=frozenset(("nodata",)),
+    keeps=frozenset(("nodata", "patient")),
     install="cyclegan[medical]",
 )
 

@@ -1,6 +1,7 @@
 """Medical files through the commands: train on slices, translate volumes and series into their kind."""
 
 import shlex
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,8 @@ from cyclegan import Translator, evaluate, inspect_folders, train, translate_fol
 from cyclegan.cli import main
 from cyclegan.config import read_config_file
 from cyclegan.errors import InputError
+from cyclegan.images.file_formats import FILE_FORMATS
+from cyclegan.images.filetypes import dicom
 from cyclegan.images.filetypes.nifti import open_volume
 from cyclegan.storage.model import read_info
 from cyclegan.translate.files import translate_files
@@ -261,7 +264,7 @@ def test_one_bad_file_of_a_series_is_left_out(tmp_path, run, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["translate", str(run), str(source), "--out", str(tmp_path / "out")])
     assert stop.value.code == 1
-    assert f"{bad} is left out: The number of bytes of pixel data is less than expected" in " ".join(
+    assert f"Left out: {bad}: The number of bytes of pixel data is less than expected" in " ".join(
         capsys.readouterr().err.split()
     )
     assert len(list((tmp_path / "out").iterdir())) == 4
@@ -277,10 +280,50 @@ def test_what_is_no_slice_of_the_kind_is_left_out_of_a_folder(tmp_path, translat
     result = translate_folder(translator, source, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["IM00000", "IM00001"]
     said = " ".join(result.damage)
-    assert "screen is left out: it is an 8-bit picture, and the model takes 1 x int16" in said
-    assert "dose is left out: it is of the kind RT Dose Storage" in said
+    assert "screen: it is an 8-bit picture, and the model takes 1 x int16" in said
+    assert "dose: it is of the kind RT Dose Storage" in said
     with pytest.raises(InputError, match="screen is an 8-bit picture, and the model takes"):
         translate_sequence(translator, source / "screen", tmp_path / "x.dcm")
+
+
+def test_of_many_files_that_are_left_out_ten_are_named(tmp_path, run, capsys):
+    source = write_series(tmp_path / "ct", count=2)
+    for index in range(13):
+        save(source / f"screen{index}", make_image(np.zeros((8, 8), np.uint8), SeriesInstanceUID="1.7"))
+    frames = np.zeros((2, 8, 8), np.uint8)
+    save(source / "frames", make_image(frames, NumberOfFrames=2, SeriesInstanceUID="1.0"))
+    with pytest.raises(SystemExit):
+        main(["translate", str(run), str(source), "--out", str(tmp_path / "out")])
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("Left out: ") == 11
+    assert f"Left out: 4 more, 14 files of {source} in all." in said
+    result = translate_folder(run, source, tmp_path / "again")
+    assert len(result.damage) == 14
+    assert all(message.count(str(source)) == 1 for message in result.damage)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("invalid literal for int() with base 10: 'x'", "its header has text where a number belongs"),
+        (
+            "Unable to decode as exceptions were raised by all available plugins: a: b",
+            "its compressed pixels are damaged",
+        ),
+    ],
+)
+def test_what_a_library_says_becomes_plain_words(tmp_path, translator, monkeypatch, error, said):
+    source = write_series(tmp_path / "ct", count=2)
+    decode, bad = dicom.read, sorted(source.iterdir())[0]
+
+    def read(path):
+        if path == bad:
+            raise ValueError(error)
+        return decode(path)
+
+    monkeypatch.setitem(FILE_FORMATS, "dicom", replace(FILE_FORMATS["dicom"], read=read))
+    result = translate_folder(translator, source, tmp_path / "out")
+    assert [message.startswith(f"Left out: {bad}: {said}") for message in result.damage] == [True]
 
 
 def test_series_of_one_folder_stay_apart(tmp_path, translator):

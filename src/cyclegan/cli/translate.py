@@ -15,7 +15,7 @@ from cyclegan.cli.arguments import DIRECTIONS, PRECISIONS, WEIGHTS, add_argument
 from cyclegan.cli.streams import STREAM, read_input
 from cyclegan.errors import CycleganError, InputError
 from cyclegan.system.terminal import is_terminal_output, say_result, send_file
-from cyclegan.translate.progress import FolderProgress, OnProgress, Skipped, not_written
+from cyclegan.translate.progress import MAX_NAMED, FolderProgress, OnProgress, Skipped, not_written
 
 if TYPE_CHECKING:  # heavy imports wait until the command runs
     from cyclegan.translate.folder import TranslateOptions
@@ -36,10 +36,6 @@ EXAMPLES = """examples:
   cat x.png | cyclegan translate runs/maps - --out - > y.png
   cyclegan translate runs/maps scene.tif --out part.tif --window 2000 1000 512 512 --cog
   cyclegan translate hf:user/name photo.jpg --out translated/          (a model of the Hugging Face Hub)"""
-
-
-# Failed files that are listed by name.
-_MAX_NAMED = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -330,11 +326,11 @@ class _ConsoleProgress(FolderProgress):
         say_result(f"{num_frames} {'frame' if num_frames == 1 else 'frames'} translated into {target}")
 
     def skipped(self, images: Sequence[Skipped], num_images: int) -> None:
-        for path, reason in images[:_MAX_NAMED]:
+        for path, reason in images[:MAX_NAMED]:
             where = "" if reason.startswith(str(path)) else f"{path}: "
             self.messages.warning(self._shown(f"Left out: {where}{reason}"))
-        if len(images) > _MAX_NAMED:
-            self.messages.warning(f"Left out: {len(images) - _MAX_NAMED} more, {len(images)} of {num_images} in all.")
+        if len(images) > MAX_NAMED:
+            self.messages.warning(f"Left out: {len(images) - MAX_NAMED} more, {len(images)} of {num_images} in all.")
 
     def existing(self, num_existing: int, num_images: int) -> None:
         self._say(f"{num_existing} of {num_images} images are in {self._out} already")

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from cyclegan.config import Reading
-from cyclegan.errors import InputError, MissingPackageError, UnreadableError
+from cyclegan.errors import InputError, MissingPackageError, UnreadableError, damage_of
 from cyclegan.images import Array
 from cyclegan.images.file_formats import file_format_of
 from cyclegan.images.filetypes.pillow import raster_of
@@ -193,7 +193,7 @@ def _decoding(path: Path) -> Iterator[None]:
         if isinstance(error, ImportError) and file_format.install:
             raise _missing_package(path, "reading", file_format, error) from None
         # Some libraries list the reasons of all their decoders, one a line.
-        raise UnreadableError(cut(" ".join(str(error).split()) or type(error).__name__, 300)) from error
+        raise UnreadableError(cut(damage_of(error), 300)) from error
 
 
 def _missing_package(path: Path, verb: str, file_format: FileFormat, error: ImportError) -> MissingPackageError:

@@ -89,7 +89,7 @@ def read_dicom(path: Path, image_format: ImageFormat) -> Iterator[PictureSequenc
     carried = OpenDicom(path if is_folder else path.parent, image_format)
     num_frames = len(files) if is_folder else count_frames(first)
     sequence = PictureSequence(path, int(first.Rows), int(first.Columns), num_frames, iter(()), carried=carried)
-    sequence.damage += [f"{file} is left out: {reason}." for file, reason in left_out]
+    sequence.damage += [_left_out(file, reason) for file, reason in left_out]
     if is_folder and len(series) > 1:
         sequence.notes.append(f"{path} holds {len(series)} series; each becomes a series of its own.")
     if first.get("BurnedInAnnotation") == "YES":
@@ -127,11 +127,14 @@ def _frames(
         raise problems[0] if problems else UnreadableError(f"{sequence.path} holds no image that can be read")
 
 
-def _left_out(path: Path, error: Exception) -> str:
+def _left_out(path: Path, error: Exception | str) -> str:
+    """A sentence on a file or, where the reason speaks of a frame, such as x.dcm/1, with that path once."""
     reason = str(error).rstrip(".")
-    if reason.startswith(f"{path} "):
-        reason = f"it {reason.removeprefix(f'{path} ')}"
-    return f"{path} is left out: {reason}."
+    if reason.startswith((f"{path} ", f"{path}/")):
+        name, _, rest = reason.removeprefix(str(path)).partition(" ")
+        frame = f"frame {name[1:].rstrip(':')}" if name else "it"
+        reason = f"{frame} {rest}"
+    return f"Left out: {path}: {reason}."
 
 
 def _check_plane(path: Path, image_format: ImageFormat) -> None:

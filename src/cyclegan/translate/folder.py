@@ -36,7 +36,7 @@ from cyclegan.translate.plan import (
     plan_outputs,
     sequences,
 )
-from cyclegan.translate.progress import FolderProgress, Skipped, not_written
+from cyclegan.translate.progress import MAX_NAMED, FolderProgress, Skipped, not_written
 from cyclegan.translate.sequence import TranslatedSequence, translate_sequence
 from cyclegan.translate.stabilise import MEMORY_FRAMES, check_memory, needs_stabilising
 from cyclegan.translate.tiling.pictures import TILE, check_tile
@@ -497,8 +497,10 @@ def _translate_frames(
         )
     for note in made.notes:
         progress.note(note)
-    for message in made.damage:
+    for message in made.damage[:MAX_NAMED]:
         progress.damaged(message)
+    if len(made.damage) > MAX_NAMED:
+        progress.damaged(f"Left out: {len(made.damage) - MAX_NAMED} more, {len(made.damage)} files of {source} in all.")
     progress.written_frames(made.num_frames, target)
     return made
 

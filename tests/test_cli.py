@@ -132,6 +132,14 @@ def test_every_setting_has_a_flag_with_its_meaning_and_default(capsys):
     assert "(default: layer)" in out
 
 
+@pytest.mark.parametrize("value", ["-9999", "-3.4028235e+38", "-3.4E38", "-1.e-3", "-.5"])
+def test_negative_numbers_are_values_of_flags_in_every_spelling(tmp_path, monkeypatch, capsys, value):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, f"train nowhere there --nodata-a {value} --range-b {value} 9")
+    assert code == 2
+    assert "nowhere; expected a folder of images" in err
+
+
 def test_networks_are_listed_and_old_words_are_taken(capsys, tmp_path):
     _, out, _ = run(capsys, "train --help")
     assert f"--generator {{{','.join(GENERATORS)}}}" in out

@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from conftest import TINY, make_folder
 from cyclegan import InputError, ModelConfig, Translator, cli, train
 from cyclegan.export import export_model
+from cyclegan.export.int8 import read_images
+from cyclegan.images.formats import ImageFormat
 from cyclegan.translate.engines import psnr, smooth_picture
 from test_engines import MODELS, make_model, skip_unless_computed
 
@@ -126,6 +128,17 @@ def test_int8_without_images_is_refused_before_anything_is_written(model, tmp_pa
         with pytest.raises(InputError, match=message):
             export_model(model, tmp_path / "out", format="openvino", precision="int8", **settings)
     assert not (tmp_path / "out").exists()
+
+
+def test_int8_is_calibrated_without_the_files_that_training_passes_over(tmp_path):
+    folder = make_folder(tmp_path / "photos", count=3)
+    Image.fromarray(np.zeros((20, 20), np.uint16)).save(folder / "deep.png")
+    found = read_images(folder, ImageFormat(), 4, 8)
+    assert len(found.calibration) + len(found.held_out) == 3
+    for index in range(2):
+        (folder / f"{index}.png").unlink()
+    with pytest.raises(InputError, match=r"holds 1 images that can be used \(the last error: .*deep.png is 1 x uint16"):
+        read_images(folder, ImageFormat(), 4, 8)
 
 
 def test_an_onnx_file_describes_its_input(model, tmp_path):

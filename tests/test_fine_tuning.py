@@ -382,6 +382,29 @@ def test_deep_images_keep_the_value_range_of_the_model(folders, tmp_path):
     assert "Domain B is" in notes[0]
 
 
+def test_files_are_read_as_for_the_model_unless_told_otherwise(folders, tmp_path, capfd):
+    for index in range(4):
+        values = np.random.default_rng(index).integers(10, 4000, (20, 24, 4)).astype(np.uint16)
+        values[:8, :8] = 9
+        write_image(tmp_path / "bands" / f"{index}.tif", values)
+    a, _ = folders
+    reading = {"bands_b": "4,2", "channels_b": 2, "nodata_b": 9}
+    before = train(a, tmp_path / "bands", out=tmp_path / "before", steps=1, **TINY, **reading)
+    assert read_info(before / "model").b.low >= 10
+
+    again = {"init_from": before, "steps": 1, **PLAIN}
+    capfd.readouterr()
+    after = train(a, tmp_path / "bands", out=tmp_path / "after", **again)
+    assert "files are read with bands_b 4,2, nodata_b 9" in capfd.readouterr().err
+    assert read_info(after / "model").b == read_info(before / "model").b
+    other = train(a, tmp_path / "bands", out=tmp_path / "other", bands_b="1,3", nodata_b="none", quiet=True, **again)
+    assert (read_info(other / "model").b.bands, read_info(other / "model").b.nodata) == ("1,3", "none")
+
+    # Also where the model is gone.
+    shutil.rmtree(before)
+    train(a, tmp_path / "bands", out=tmp_path / "after", quiet=True, **again)
+
+
 def test_a_run_continues_what_another_process_trained_meanwhile(imported, folders, tmp_path, monkeypatch):
     settings = {**PLAIN, "init_from": imported, "steps": 2, "quiet": True}
     run = tmp_path / "run"

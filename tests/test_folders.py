@@ -61,6 +61,14 @@ def test_links_to_folders_are_followed_and_each_folder_counts_once(tmp_path):
     assert found.left_out == {}
 
 
+def test_links_to_nothing_are_counted(tmp_path):
+    _touch(tmp_path, "1.png")
+    (tmp_path / "moved.png").symlink_to(tmp_path / "away" / "2.png")
+    found = list_images(tmp_path)
+    assert list(found.names()) == ["1.png"]
+    assert describe_left_out(found.left_out) == "1 file is left out: 1 broken link."
+
+
 def test_a_folder_that_is_a_link_itself_is_listed(tmp_path):
     _touch(tmp_path, "real/1.png")
     (tmp_path / "link").symlink_to(tmp_path / "real")

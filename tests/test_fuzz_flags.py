@@ -29,7 +29,7 @@ from cyclegan import (
     translate_folder,
 )
 from cyclegan.cli import COMMANDS, _parser, main
-from cyclegan.config import field_sections
+from cyclegan.config import INSPECTED_SETTINGS, field_sections
 from fuzzing import fuzz_settings
 
 # Seconds that one command may take; all are far quicker.
@@ -304,7 +304,9 @@ NO_VALUES = {"say", "progress", "batches", "settings", "compile", "workers", "wa
 def names_of(function):
     names = [name for name in inspect.signature(function).parameters if name not in NO_VALUES]
     settings = [name for name in field_sections() if name not in NO_VALUES and name not in names]
-    return names + settings * (function is train)
+    if function is inspect_folders:
+        settings = [*INSPECTED_SETTINGS]
+    return names + settings * (function in (train, inspect_folders))
 
 
 @st.composite
@@ -336,5 +338,5 @@ def test_any_argument_of_a_function_is_used_or_refused_by_our_own_error(call):
 
 def test_an_unknown_keyword_is_a_type_error_and_an_unknown_setting_names_the_nearest():
     for function, arguments in CALLS.values():
-        with pytest.raises(InputError if function is train else TypeError, match="devcie"):
+        with pytest.raises(InputError if function in (train, inspect_folders) else TypeError, match="devcie"):
             function(**arguments, devcie="cpu")

@@ -12,11 +12,12 @@ from PIL import Image
 
 from conftest import TINY, make_folder
 from cyclegan import DataConfig, train
-from cyclegan.data import image_folder
+from cyclegan.data import folder_scan
 from cyclegan.data.image_folder import scan_folder
 from cyclegan.errors import UnreadableError
-from cyclegan.images import headers, pillow
+from cyclegan.images import headers
 from cyclegan.images.codecs import probe_image, read_image, write_image
+from cyclegan.images.filetypes import pillow
 from cyclegan.images.formats import Header, ImageFormat
 from cyclegan.images.headers import HeaderIndex, decoded_bytes, image_size, read_header
 
@@ -119,7 +120,7 @@ def test_deep_files_and_channels_come_from_the_index_too(tmp_path, monkeypatch):
     monkeypatch.setattr(headers, "MIN_INDEXED", 1)
     index.save(tmp_path / "index.npz")
     monkeypatch.setattr(headers, "read_header", refuse)
-    monkeypatch.setattr(image_folder, "load_raster", refuse)
+    monkeypatch.setattr(folder_scan, "load_raster", refuse)
     again = scan_folder(tmp_path / "a", 5, (0, 2), DATA, index=HeaderIndex.load(tmp_path / "index.npz"))
     assert again == first
 

@@ -181,6 +181,15 @@ def test_an_image_without_a_good_crop_is_passed_over(tmp_path):
     assert reason == "it is mostly hole: 0% of its pixels have values, and at most 0% in the best of 32 crops"
 
 
+def test_a_file_that_is_left_out_is_named_once(tmp_path, capsys):
+    a, b = make_dems(tmp_path / "a"), make_dems(tmp_path / "b")
+    write_dem(a / "9.tif", heights(9), np.ones((40, 40), bool) & (np.arange(40) > 5))
+    options = {"channels_a": 1, "channels_b": 1, "test_a": a, "test_b": b}
+    train(a, b, out=tmp_path / "run", steps=1, **{**TINY, "num_samples": 9}, **options)
+    (line,) = (line for line in capsys.readouterr().err.splitlines() if "mostly hole" in line)
+    assert line.count(str(a / "9.tif")) == 1
+
+
 def test_a_folder_of_holes_is_refused(tmp_path):
     folder = make_dems(tmp_path / "a", holes=lambda _: np.ones((40, 40), bool))
     with pytest.raises(InputError, match="All pixels of the images in .* are holes"):

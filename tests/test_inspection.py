@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 from rich.console import Console
+from tifffile import TiffWriter
 
 from conftest import TINY, make_folder
 from cyclegan import InputError, train
@@ -18,6 +19,7 @@ from cyclegan.cli import main
 from cyclegan.config import make_config, to_toml
 from cyclegan.images import identical
 from cyclegan.images import near_copies as near
+from cyclegan.images.codecs import write_image
 from cyclegan.images.identical import equal_files
 from cyclegan.images.near_copies import near_copies
 from cyclegan.images.raster import Raster
@@ -99,6 +101,13 @@ def test_mixed_types_are_a_problem(pair):
     found = look(a, b)
     assert found.folders["A"].dtypes == {"uint8": 10, "uint16": 1}
     assert "10 uint8, 1 uint16" in advice(found, "types")
+    assert "training uses the 10 uint8 alone" in advice(found, "types")  # as it does
+
+
+def test_types_of_which_none_is_most_are_refused_by_training(tmp_path):
+    make_folder(_made(tmp_path / "a"), 1)
+    Image.fromarray(np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)).save(tmp_path / "a" / "deep.png")
+    assert "training refuses that" in advice(look(tmp_path / "a"), "types")
 
 
 def test_a_file_with_infinite_values_is_named(tmp_path):
@@ -108,6 +117,7 @@ def test_a_file_with_infinite_values_is_named(tmp_path):
     (unreadable,) = look(tmp_path / "a").folders["A"].unreadable
     assert unreadable[0] == Path("hole.npy")
     assert "infinite" in unreadable[1]
+    assert str(tmp_path) not in unreadable[1]  # the file is named beside
 
 
 def _made(folder):
@@ -147,6 +157,55 @@ def test_held_out_deep_images_are_seen_in_the_range_of_the_training_images(tmp_p
             Image.fromarray(np.roll(ramp, index)).save(_made(tmp_path / folder) / f"{index}.png")
     found = look(tmp_path / "a", test_a=tmp_path / "test")
     assert found.folders["test A"].colour.brightness == pytest.approx(0.25, abs=0.01)
+
+
+def test_files_are_read_as_the_flags_of_training_say(tmp_path, capsys):
+    for index in range(3):
+        values = np.random.default_rng(index).integers(10, 4000, (20, 24, 4)).astype(np.uint16)
+        values[:10, :12] = 9
+        write_image(_made(tmp_path / "bands") / f"{index}.tif", values)
+    grey = make_folder(tmp_path / "grey", 3)
+    flags = "--bands-a 4,2 --channels-a 2 --nodata-a 9 --channels-b 1"
+    main(["inspect", str(tmp_path / "bands"), str(grey), *flags.split()])
+    assert "25% (no data 9)" in " ".join(capsys.readouterr().out.split())
+
+    found = look(tmp_path / "bands", grey, bands_a="4,2", channels_a=2, nodata_a=9, channels_b=1)
+    a, b = found.folders["A"], found.folders["B"]
+    assert (a.kinds, a.holes.share, a.low >= 10) == ({"uint16 2-channel": 3}, 0.25, True)
+    assert b.num_grey == 3
+    assert not advice(found, "channels")
+    assert "--channels-a 2" in advice(look(tmp_path / "bands", grey, bands_a="4,2"), "channels")
+    with pytest.raises(InputError, match="bands_a is 0: '0' is no list of bands"):
+        look(grey, bands_a=0)
+    with pytest.raises(InputError, match="no setting crop_size; it takes channels_a"):
+        look(grey, crop_size=64)
+
+
+def test_a_run_is_read_with_its_own_channels_and_page_unless_told_otherwise(tmp_path):
+    for name in ("a", "b"):
+        for index in range(3):
+            colours = np.random.default_rng(index).integers(0, 4000, (24, 24, 4)).astype(np.uint16)
+            with TiffWriter(_made(tmp_path / name) / f"{index}.tif") as file:
+                file.write(np.zeros((30, 30), np.uint8), photometric="minisblack")
+                file.write(colours + (name == "b"), photometric="rgb", extrasamples=["unassalpha"])
+    settings = {"channels_a": 4, "page": 2, "out": tmp_path / "run", "steps": 1, **TINY}
+    run = train(tmp_path / "a", tmp_path / "b", quiet=True, **settings)
+    found = look(run)
+    assert [folder.kinds for folder in found.folders.values()] == [{"uint16 4-channel": 3}, {"uint16 3-channel": 3}]
+    assert not advice(found, "channels")
+    other = look(run, page=1, channels_a=3).folders["A"]
+    assert (other.kinds, other.largest.width) == ({"L 8-bit": 3}, 30)
+
+
+def test_volumes_are_looked_at_in_the_slices_of_training(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    values = np.random.default_rng(0).integers(0, 900, (20, 22, 24)).astype(np.int16)
+    volume = _made(tmp_path / "a") / "brain.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(values, np.eye(4)), volume)
+    axial, sagittal = (look(tmp_path / "a", axis=axis, channels_a=1).folders["A"] for axis in (None, "sagittal"))
+    assert (len(axial), axial.largest.width, axial.largest.height) == (24, 20, 22)
+    assert (len(sagittal), sagittal.largest.width, sagittal.largest.height) == (20, 22, 24)
+    assert (axial.formats, axial.num_bytes) == ({"NII.GZ": 24}, volume.stat().st_size)
 
 
 # ---- copies

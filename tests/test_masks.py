@@ -233,7 +233,7 @@ def test_nothing_of_a_masked_step_comes_from_the_cpu(preset):
         return run
 
     updates = watched(update_generators), watched(update_discriminators)
-    run_step(state, real, real, *updates, masks={"mask_a": mask, "mask_b": mask})
+    run_step(state, real, real, *updates, mask_a=mask, mask_b=mask)
     assert devices.crossings == []
 
 

@@ -55,11 +55,12 @@ def test_holes_of_a_picture_without_a_free_value_are_transparent(name):
 
 
 def test_holes_of_floats_are_nan_where_a_format_has_no_tag():
-    given = Raster(HEIGHTS.values, None, HEIGHTS.valid, Metadata())
-    output, lost = make_output(result(FLOATS), given, FLOATS, FILE_FORMATS["npy"])
-    assert lost == ()
-    assert np.array_equal(np.isnan(output.values[..., 0]), HOLES)
-    assert math.isnan(output.metadata.nodata)
+    for metadata in (Metadata(), Metadata(nodata=-9999.0)):
+        given = Raster(HEIGHTS.values, None, HEIGHTS.valid, metadata)
+        output, lost = make_output(result(FLOATS), given, FLOATS, FILE_FORMATS["npy"])
+        assert lost == ()
+        assert np.array_equal(np.isnan(output.values[..., 0]), HOLES)
+        assert math.isnan(output.metadata.nodata)
 
 
 def test_holes_that_a_format_cannot_mark_are_named():

@@ -38,4 +38,6 @@ def test_one_except_clause_catches_every_error_and_the_usual_ones_go_on_working(
     error = getattr(errors, name)
     assert issubclass(error, CycleganError)
     if error is not CycleganError:
-        assert issubclass(error, ValueError if name in ("InputError", "UnreadableError") else RuntimeError)
+        assert issubclass(
+            error, ValueError if name in ("InputError", "MissingPackageError", "UnreadableError") else RuntimeError
+        )

@@ -24,6 +24,7 @@ from cyclegan.data.image_order import ImageOrder, Stretch
 from cyclegan.data.known_images import KnownImages
 from cyclegan.data.preprocessing import load_for_crops
 from cyclegan.data.splits import split_held_out
+from cyclegan.images.codecs import write_image
 from cyclegan.images.file_list import FileList
 from cyclegan.storage.model import read_info
 from cyclegan.storage.run import list_checkpoints, read_log, read_run_config
@@ -95,6 +96,27 @@ def test_resume_keeps_the_saved_settings_and_takes_what_is_typed(folders, tmp_pa
     first, second = events(run, "session")
     assert "changes" not in first
     assert second["changes"] == {"learning_rate": [1e-4, 5e-5], "steps": [4, 6]}
+
+
+def test_files_are_read_in_another_way_only_after_a_warning(folders, tmp_path, capfd):
+    a, _ = folders
+    for index in range(5):
+        values = np.random.default_rng(index).integers(10, 900, (20, 24, 1)).astype(np.int16)
+        values[:6, :6], values[10, 10] = -9999, 900
+        write_image(tmp_path / "dem" / f"{index}.tif", values)
+    settings = {"out": tmp_path / "run", "channels_b": 1, "steps": 2, **TINY}
+    run = train(a, tmp_path / "dem", **settings)
+    assert read_info(run / "model").b.low == -9999
+    with pytest.raises(InputError, match="other settings: nodata_b None -> -9999"):
+        train(a, tmp_path / "dem", nodata_b=-9999, **settings)
+    capfd.readouterr()
+    resume(run, "--nodata-b", "-9999", "--steps", "3")
+    shown = printed(capfd)
+    assert "nodata_b: none -> -9999" in shown
+    assert "nodata_b changed, so the networks go on with other images of the same files" in shown
+    assert "-9999 to 900 (B): --range-a and --range-b set them" in shown
+    assert "Images of B have holes" in shown
+    assert read_info(run / "model").b.nodata == "-9999"
 
 
 def test_a_run_that_is_resumed_without_changes_ends_like_an_uninterrupted_one(folders, tmp_path, capfd):

@@ -85,7 +85,7 @@ def test_a_vrt_of_many_files_is_a_scene(tmp_path):
     write_vrt([tmp_path / "tiles"], tmp_path / "all.vrt")
     scene = open_scene(tmp_path / "all.vrt", ImageFormat())
     assert (scene.height, scene.width) == (300, 680)
-    assert np.array_equal(scene.read(10, 330, 32).values[:, 10:], smooth(300, 340)[10:42, :22])
+    assert np.array_equal(scene.cropped(10, 330, 32).values[:, 10:], smooth(300, 340)[10:42, :22])
 
 
 def test_what_is_decoded_as_a_whole(tmp_path):

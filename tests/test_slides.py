@@ -2,6 +2,7 @@
 
 import csv
 import io
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from cyclegan.cli import main
 from cyclegan.datasets import slide_tiles
 from cyclegan.datasets.slide_tiles import TileOptions, cut_tiles
 from cyclegan.errors import InputError, UnreadableError
+from cyclegan.images.codecs import read_image
 from cyclegan.images.filetypes.slides import SlideReader, choose_scale, open_slide
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.regions import Box
@@ -307,3 +309,15 @@ def test_an_overview_is_made_in_bounded_memory(svs, monkeypatch):
         picture, factor = slide_tiles._small_picture(svs, slide)
     assert max(picture.shape) in (99, 100)
     assert factor == pytest.approx(15)
+
+
+def test_tiles_are_srgb_and_not_converted_again(tmp_path, drawn):
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    swapped = profile.replace(b"rXYZ", b"????").replace(b"gXYZ", b"rXYZ").replace(b"????", b"gXYZ")
+    path = write_slide(tmp_path / "swapped.svs", drawn[0], profile=swapped)
+    result = cut_tiles(path, tmp_path / "tiles", TileOptions(size=64, level=0, max_tiles=2))
+    plan = result.plans[tmp_path / "tiles" / "swapped"]
+    with closing(SlideReader.open(path, ImageFormat())) as reader:
+        for tile in plan.tiles:
+            values = reader.read_directly(Box(tile.y, tile.y + 64, tile.x, tile.x + 64))
+            assert np.array_equal(read_image(tmp_path / "tiles" / "swapped" / tile.file, 3), values)

@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -85,6 +86,17 @@ def test_standard_input_becomes_standard_output_in_its_format(run, tmp_path, mon
     assert out.startswith(b"1 image translated")
 
 
+def test_animations_go_through_the_streams_as_well(run, tmp_path, monkeypatch, capsys):
+    frames = [Image.fromarray(np.full((20, 24, 3), shade, np.uint8)) for shade in (40, 120, 200)]
+    for format in ("GIF", "WEBP"):
+        frames[0].save(tmp_path / "x", format, save_all=True, append_images=frames[1:], duration=80)
+        code, out = pipe(monkeypatch, ["translate", run, "-", "--out", "-"], (tmp_path / "x").read_bytes())
+        assert code == 0
+        assert "3 frames translated to standard output" in capsys.readouterr().err
+        with Image.open(io.BytesIO(out)) as result:
+            assert (result.format, result.n_frames) == (format, 3)
+
+
 def test_deep_images_go_through_the_streams_as_well(deep_run, tmp_path, monkeypatch):
     array = (np.random.default_rng(0).random((13, 22, 1)) * 3000).astype(np.uint16)
     write_image(tmp_path / "x.tif", array)
@@ -151,6 +163,50 @@ def test_patterns_in_quotes_are_expanded(run, tmp_path, monkeypatch, capsys, pat
     assert sorted(path.relative_to("out").as_posix() for path in Path("out").rglob("*.*")) == expected
     result = translate_folder(run, pattern, "python")
     assert sorted(target.relative_to("python").as_posix() for _, target in result.written) == expected
+
+
+def test_a_pattern_leaves_out_earlier_results_and_takes_zips(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make_folder(tmp_path / "photos" / "deep", 2)
+    (tmp_path / "photos" / "notes.txt").write_text("")
+    for _ in range(2):
+        code, out, err = command(["translate", run, "photos/**/*.*", "--out", "photos/out"], capsys)
+        assert (code, out) == (0, "2 images translated into photos/out\n"), err
+    with zipfile.ZipFile("photos/more[1].zip", "w") as archive:
+        archive.write("photos/deep/0.png", "cats/7.png")
+    code, _, err = command(["translate", run, "photos/*.zip", "--out", "zips"], capsys)
+    assert (code, Path("zips/more[1].zip/cats/7.png").is_file()) == (0, True), err
+    code, _, err = command(["translate", run, "photos/more[1].zip/cats/7.png", "--out", "one.png"], capsys)
+    assert (code, Path("one.png").is_file()) == (0, True), err
+
+
+def test_a_folder_below_the_output_folder_is_translated(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make_folder(tmp_path / "photos", 2)
+    code, out, err = command(["translate", run, "photos", "--out", "."], capsys)
+    assert (code, out) == (0, "2 images translated into .\n"), err
+    code, out, err = command(["translate", run, "photos/*.png", "--out", "."], capsys)
+    assert (code, out) == (0, "2 images translated into .\n"), err
+
+
+def test_results_of_streams_are_not_promised_to_be_resumed(run, monkeypatch, capsys):
+    content = next(run.parent.glob("a/*.png")).read_bytes()
+    monkeypatch.setattr("cyclegan.translate.folder.translate_files", interrupt)
+    code, out = pipe(monkeypatch, ["translate", run, "-", "--out", "-"], content)
+    assert (code, out) == (130, b"")
+    assert capsys.readouterr().err.endswith("Stopped.\n")
+
+
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
+
+
+def test_what_was_lost_of_images_is_among_the_notes_of_the_result(run, tmp_path):
+    picture = Image.new("RGBA", (24, 20), (90, 80, 70, 128))
+    (tmp_path / "in").mkdir()
+    picture.save(tmp_path / "in" / "x.png")
+    result = translate_folder(run, tmp_path / "in" / "x.png", tmp_path / "x.jpg")
+    assert result.notes == ("The transparency of 1 image is not kept: .jpg files have no place for it.",)
 
 
 def test_patterns_stand_beside_other_inputs_and_a_file_of_that_name_is_no_pattern(run, tmp_path, monkeypatch, capsys):

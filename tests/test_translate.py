@@ -303,10 +303,8 @@ def test_a_few_files_are_read_ahead_and_no_more(run, tmp_path, monkeypatch):
     for index in range(60):
         picture(16, 16, seed=index).save(tmp_path / f"{index:02d}.png")
     translator, read, done = Translator.load(run), [], []
-    real = translate_files_module.read_raster
-    monkeypatch.setattr(
-        translate_files_module, "read_raster", lambda path, *more: read.append(path) or real(path, *more)
-    )
+    real = translate_files_module.read_part
+    monkeypatch.setattr(translate_files_module, "read_part", lambda path, *more: read.append(path) or real(path, *more))
     plan = plan_outputs([tmp_path], tmp_path / "out", translator)
     ahead = []
     hook = translator.network.register_forward_hook(lambda *_: ahead.append(len(read) - len(ahead)))
@@ -326,13 +324,13 @@ def test_large_files_that_the_network_takes_small_are_not_held_whole_in_all_thre
     def counted(function, numbers):
         working = []
 
-        def call(path, *more):
+        def call(path, *more, **options):
             with lock:
                 working.append(path)
                 numbers.append(len(working))
             never.wait(0.03)  # time for others to begin
             try:
-                return function(path, *more)
+                return function(path, *more, **options)
             finally:
                 with lock:
                     working.remove(path)
@@ -340,7 +338,7 @@ def test_large_files_that_the_network_takes_small_are_not_held_whole_in_all_thre
         return call
 
     read, written = [], []
-    for name, numbers in (("read_raster", read), ("write_image", written)):
+    for name, numbers in (("read_part", read), ("write_finished", written)):
         monkeypatch.setattr(translate_files_module, name, counted(getattr(translate_files_module, name), numbers))
     plan = plan_outputs([tmp_path], tmp_path / "out", Translator.load(run))
     assert translate_files(Translator.load(run), plan, short_side=16) == []
@@ -353,14 +351,14 @@ def test_a_disk_that_is_full_ends_with_the_number_of_images_that_are_kept(run, t
     for index in range(12):
         picture(16, 16, seed=index).save(tmp_path / f"{index:02d}.png")
     translator, numbers = Translator.load(run), itertools.count()
-    real = translate_files_module.write_image
+    real = translate_files_module.write_finished
 
-    def full(path, array):
+    def full(path, output, **options):
         if next(numbers) >= 5:
             raise OSError(28, "No space left on device")
-        real(path, array)
+        real(path, output, **options)
 
-    monkeypatch.setattr(translate_files_module, "write_image", full)
+    monkeypatch.setattr(translate_files_module, "write_finished", full)
     before = threading.active_count()
     with pytest.raises(InputError, match="No space left on device. 5 images are done and kept"):
         translate_files(translator, plan_outputs([tmp_path], tmp_path / "out", translator))

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import zipfile
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +21,7 @@ from cyclegan.cli import main
 from cyclegan.images.formats import ImageFormat
 from cyclegan.storage.model import ModelInfo
 from cyclegan.system.signals import signals_interrupt
+from cyclegan.translate.plan import describe_other_files
 from cyclegan.video import plan_translation, translate_video
 from cyclegan.video.writing import open_output
 
@@ -951,6 +953,20 @@ def test_clips_keep_their_names_in_a_folder(tmp_path):
     images, clips = plan_translation([tmp_path], tmp_path / "out", make_translator())
     assert images == []
     assert [target.name for _, target in clips] == ["one.MP4", "two.mkv", "two.mp4"]
+
+
+def test_clips_lie_beside_the_images_of_their_folder_where_a_zip_is_another_input(tmp_path):
+    (tmp_path / "day").mkdir()
+    Image.fromarray(noisy(1)[0]).save(tmp_path / "day" / "x.png")
+    (tmp_path / "day" / "y.mp4").write_text("")
+    with zipfile.ZipFile(tmp_path / "more.zip", "w") as archive:
+        archive.write(tmp_path / "day" / "x.png", "x.png")
+        archive.writestr("y.mp4", b"clip")
+    out = tmp_path / "out"
+    images, clips = plan_translation([tmp_path / "day", tmp_path / "more.zip"], out, make_translator())
+    assert [target for _, target in images] == [out / "day" / "x.png", out / "more" / "x.png"]
+    assert list(clips) == [(tmp_path / "day" / "y.mp4", out / "day" / "y.mp4")]
+    assert describe_other_files(images, clips) == "1 file is left out: 1 .mp4."
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no such signals")

@@ -4,6 +4,7 @@ import argparse
 import difflib
 import logging
 import os
+import re
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -66,6 +67,11 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
 
 class _Parser(argparse.ArgumentParser):
     """argparse whose errors are one sentence, with the nearest flag for an unknown one."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        # argparse takes negative numbers with an exponent for flags: --nodata -3.4028235e+38 is common for elevations.
+        self._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$", re.IGNORECASE)
 
     def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
         # argparse takes the -- of `--device=--` for the end of the flags, and gives an empty list for the value.
@@ -154,16 +160,19 @@ def _run(arguments: Sequence[str]) -> None:
 
 @contextmanager
 def _quiet_readers() -> Iterator[None]:
-    """In the block, libraries that read medical files keep to themselves what they found unusual in them."""
-    logger = logging.getLogger("nibabel.global")
-    before = logger.level
-    logger.setLevel(logging.CRITICAL)
+    """In the block, libraries that read files keep to themselves what they found unusual in them."""
+    loggers = [logging.getLogger(name) for name in ("nibabel.global", "tifffile")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", module=r"pydicom\b")
+            warnings.filterwarnings("ignore", module=r"PIL\b")
             yield
     finally:
-        logger.setLevel(before)
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _sentence(error: CycleganError | OSError) -> str:

@@ -55,7 +55,8 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     add_argument(parser, "--device", str, "Device: cpu, cuda, cuda:1, mps or auto", "auto", metavar="DEVICE")
 
 
-def add_max_pixels(parser: argparse.ArgumentParser) -> None:
+def add_max_pixels(parser: Any) -> None:
+    """Add the flag to a parser or a group."""
     help_text = "Largest number of pixels of an image that is decoded as a whole; it must fit into memory, too"
     add_argument(parser, "--max-pixels", int, f"{help_text} (default: 1073741824).", metavar="COUNT")
 

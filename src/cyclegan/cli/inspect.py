@@ -4,7 +4,9 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from cyclegan.cli.arguments import add_argument, add_max_pixels
+from cyclegan.cli.arguments import add_argument, keywords
+from cyclegan.cli.settings import add_setting
+from cyclegan.config import INSPECTED_SETTINGS, field_sections
 from cyclegan.errors import InputError
 
 SUMMARY = "Check folders of images, or the folders of a run, before training."
@@ -13,6 +15,7 @@ EXAMPLES = """examples:
   cyclegan inspect photos/ maps/
   cyclegan inspect data/earth --out inspection.html        (data/earth/trainA and data/earth/trainB)
   cyclegan inspect photos/ --test-a photos_held_out/
+  cyclegan inspect scenes/ maps/ --bands-a 4,3,2 --nodata-a 0
   cyclegan inspect runs/maps
 
 Decodes every file, then prints its findings and advice; --out adds a page with pictures."""
@@ -27,8 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("paths", Path, paths_help, metavar="A [B]", nargs="*")
     add("--test-a", Path, "Folder of test images of domain A (default: testA of a root).")
     add("--test-b", Path, "Folder of test images of domain B (default: testB of a root).")
-    add_max_pixels(parser)
     add("--out", Path, "Also write a page with pictures.", metavar="FILE.html")
+    reading = parser.add_argument_group("how files are read (as by train; of a run, its own settings)")
+    for name in INSPECTED_SETTINGS:
+        add_setting(reading, name, field_sections()[name].model_fields[name], None)
 
 
 def run(parsed: argparse.Namespace) -> None:
@@ -42,7 +47,7 @@ def run(parsed: argparse.Namespace) -> None:
     from cyclegan.system.messages import make_console
     from cyclegan.system.terminal import say
 
-    found = inspect_folders(*parsed.paths, test_a=parsed.test_a, test_b=parsed.test_b, max_pixels=parsed.max_pixels)
+    found = inspect_folders(*parsed.paths, **keywords(parsed, "paths", "out"))
     show_inspection(found, make_console())
     if parsed.out is not None:
         write_inspection(found, parsed.out)

@@ -3,15 +3,13 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Any
 
-from pydantic.fields import FieldInfo
-
-from cyclegan.cli.arguments import add_argument, home_path, keywords, with_default
+from cyclegan.cli.arguments import add_argument, home_path, keywords
+from cyclegan.cli.settings import add_setting
 from cyclegan.config import (
     DEFAULT_PRESET,
     LENGTHS,
-    OLD_WORDS,
     PRESETS,
     Config,
     DataConfig,
@@ -22,9 +20,7 @@ from cyclegan.config import (
     OptimisationSettings,
     OutputSettings,
     StartSettings,
-    choices,
     field_sections,
-    network_names,
     read_config_file,
     resolved_values,
 )
@@ -80,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
         "--preset", help=f"{preset_help} (default: {DEFAULT_PRESET}; with --init-from, that of the model)"
     )
     for name in _MOST_USED:
-        _add_setting(most_used, name, fields[name], defaults.get(name))
+        add_setting(most_used, name, fields[name], defaults.get(name))
 
     start = parser.add_argument_group("starting, going on and starting again")
     file_help = "TOML file of settings, which replace those of the preset."
@@ -111,7 +107,7 @@ def add_arguments(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> 
         names = [name for section in sections for name in section.model_fields if name in fields]
         for name in names:
             if name not in (*_OWN_PLACE, *_MOST_USED):
-                _add_setting(group, name, fields[name], defaults.get(name))
+                add_setting(group, name, fields[name], defaults.get(name))
 
 
 def _defaults(arguments: Sequence[str]) -> dict[str, Any]:
@@ -123,27 +119,6 @@ def _defaults(arguments: Sequence[str]) -> dict[str, Any]:
     known.add_argument("--config", type=home_path)
     given, _ = known.parse_known_args(list(arguments))
     return resolved_values(*([read_config_file(given.config)] if given.config else []), preset=given.preset)
-
-
-def _add_setting(group: Any, name: str, info: FieldInfo, default: Any) -> None:
-    """One flag for one setting. Values stay text: the configuration checks and converts them."""
-    types = [kind for kind in get_args(info.annotation) if kind is not type(None)] or [info.annotation]
-    types = [getattr(kind, "__origin__", kind) if get_origin(kind) is Annotated else kind for kind in types]
-    text = str(info.description) if default in (None, {}) else with_default(str(info.description), default)
-    text = text.replace("%", "%%")
-    words = network_names(name) or choices(info.annotation)
-    options: dict[str, Any]
-    if info.annotation is bool:
-        options = {"action": argparse.BooleanOptionalAction}
-    elif words:
-        options = {"choices": words, "type": lambda word: OLD_WORDS.get(name, {}).get(word, word)}
-    elif str(info.annotation).startswith("dict"):
-        options = {"action": "append", "metavar": "NAME=VALUE"}
-    elif str(types[0]).startswith("tuple"):
-        options = {"nargs": 2, "type": float, "metavar": ("LOW", "HIGH")}
-    else:
-        options = {"metavar": getattr(types[0], "__name__", "value").upper().replace("STR", "TEXT")}
-    group.add_argument("--" + name.replace("_", "-"), help=text, default=argparse.SUPPRESS, **options)
 
 
 def run(parsed: argparse.Namespace) -> None:

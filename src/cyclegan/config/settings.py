@@ -421,3 +421,12 @@ CHANGEABLE_ON_RESUME = frozenset(
         *("model_epochs", "tensorboard", "wandb", "mlflow"),
     )
 )
+
+# How files are read, see `DataConfig.reading`. Another value makes other images of the same files.
+READING_SETTINGS = (
+    *("bands_a", "bands_b", "nodata_a", "nodata_b", "background_a", "background_b"),
+    *("page", "axis"),
+)
+
+# The settings by which `cyclegan inspect` reads files as training does.
+INSPECTED_SETTINGS = ("channels_a", "channels_b", "range_a", "range_b", *READING_SETTINGS, "max_pixels")

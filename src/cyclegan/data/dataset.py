@@ -13,7 +13,8 @@ from torch.utils.data import Dataset
 from cyclegan.config import DataConfig, ModelConfig
 from cyclegan.data.image_folder import ImageFolder
 from cyclegan.data.image_order import ImageOrder, Stretch
-from cyclegan.data.preprocessing import LEAST_VALID, Pixels, augment, load_for_crops
+from cyclegan.data.pixels import Pixels
+from cyclegan.data.preprocessing import LEAST_VALID, augment, load_for_crops
 from cyclegan.data.scenes import Scene
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array

@@ -8,59 +8,18 @@ import torch
 from torch import Tensor
 
 from cyclegan.config import DataConfig, ModelConfig
+from cyclegan.data.pixels import Pixels
 from cyclegan.data.scenes import Scene, open_scene
 from cyclegan.errors import InputError
-from cyclegan.images import Array
 from cyclegan.images.codecs import read_raster
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.limits import pixel_limit
-from cyclegan.images.raster import Mask
-from cyclegan.images.resizing import resize, resize_mask
 from cyclegan.images.tensors import pad_to_multiple, to_tensor
 
 # Images and crops of which less is valid are not used.
 LEAST_VALID = 0.5
 
 SIZE_ADVICE = "Pass a smaller --crop-size, or --preprocess resize-and-crop."
-
-
-class Pixels(NamedTuple):
-    """Values, (H, W, C), and which of them are not in holes, (H, W); None: all."""
-
-    values: Array
-    valid: Mask | None = None
-
-    @property
-    def nbytes(self) -> int:
-        """The memory of both."""
-        return self.values.nbytes + (0 if self.valid is None else self.valid.nbytes)
-
-    @property
-    def height(self) -> int:
-        return int(self.values.shape[0])
-
-    @property
-    def width(self) -> int:
-        return int(self.values.shape[1])
-
-    @property
-    def valid_share(self) -> float:
-        """The share of pixels that are not in holes."""
-        return 1.0 if self.valid is None else float(self.valid.mean())
-
-    def resized(self, height: int, width: int) -> "Pixels":
-        """In another size. Holes are filled from around them, so little is mixed into the values at their borders."""
-        valid = None if self.valid is None else resize_mask(self.valid, height, width)
-        return Pixels(resize(self.values, height, width), valid)
-
-    def cropped(self, top: int, left: int, size: int) -> "Pixels":
-        """A square."""
-        rows, columns = slice(top, top + size), slice(left, left + size)
-        return Pixels(self.values[rows, columns], None if self.valid is None else self.valid[rows, columns])
-
-    def mirrored(self) -> "Pixels":
-        """Left and right exchanged."""
-        return Pixels(self.values[:, ::-1], None if self.valid is None else self.valid[:, ::-1])
 
 
 def load_for_crops(path: Path, image_format: ImageFormat, config: DataConfig, *, free_bytes: int = 0) -> Pixels | Scene:
@@ -71,14 +30,6 @@ def load_for_crops(path: Path, image_format: ImageFormat, config: DataConfig, *,
             check_size(path, scene.height, scene.width, config)
             return scene
     return load_resized(path, image_format, config)
-
-
-def crop(pixels: Pixels | Scene, top: int, left: int, size: int) -> Pixels:
-    """A square. Raises UnreadableError or InputError for a scene that cannot be read."""
-    if isinstance(pixels, Pixels):
-        return pixels.cropped(top, left, size)
-    raster = pixels.read(top, left, size)
-    return Pixels(raster.values, raster.valid)
 
 
 def load_resized(path: Path, image_format: ImageFormat, config: DataConfig) -> Pixels:
@@ -136,11 +87,12 @@ def augment(image: Pixels | Scene, config: DataConfig, rng: np.random.Generator)
     Raises UnreadableError or InputError for a scene that cannot be read.
     """
     vertical, horizontal, mirror = rng.random(3)
-    if isinstance(image, Scene) or config.crops:
+    if config.crops:
         top = int(vertical * (image.height - config.crop_size + 1))
         left = int(horizontal * (image.width - config.crop_size + 1))
-        pixels = crop(image, top, left, config.crop_size)
+        pixels = image.cropped(top, left, config.crop_size)
     else:
+        assert isinstance(image, Pixels)
         pixels = image
     return pixels.mirrored() if config.flip and mirror < 0.5 else pixels
 
@@ -162,8 +114,12 @@ def load_sample(path: Path, image_format: ImageFormat, data: DataConfig, model: 
         pixels = _load(path, image_format, data).resized(data.crop_size, data.crop_size)
     else:
         loaded = load_for_crops(path, image_format, data)
-        top, left = (loaded.height - data.crop_size) // 2, (loaded.width - data.crop_size) // 2
-        pixels = crop(loaded, top, left, data.crop_size) if isinstance(loaded, Scene) or data.crops else loaded
+        if data.crops:
+            top, left = (loaded.height - data.crop_size) // 2, (loaded.width - data.crop_size) // 2
+            pixels = loaded.cropped(top, left, data.crop_size)
+        else:
+            assert isinstance(loaded, Pixels)
+            pixels = loaded
     if pixels.valid_share < LEAST_VALID:
         raise InputError(f"{path} is mostly hole: {pixels.valid_share:.0%} of the pixels to be used have values.")
     image = pad_to_multiple(to_tensor(pixels.values, image_format), model.multiple, model.smallest_crop)

@@ -4,11 +4,11 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from cyclegan.data.pixels import Pixels
 from cyclegan.errors import UnreadableError
 from cyclegan.images.file_formats import file_format_of
 from cyclegan.images.filetypes.sample_reader import SampleReader
 from cyclegan.images.formats import ImageFormat
-from cyclegan.images.raster import Raster
 from cyclegan.images.regions import Box
 
 # Images with fewer bytes are decoded as a whole.
@@ -27,13 +27,14 @@ class Scene:
     height: int
     width: int
 
-    def read(self, top: int, left: int, size: int) -> Raster:
+    def cropped(self, top: int, left: int, size: int) -> Pixels:
         """A square. Raises UnreadableError or InputError as reading the whole file does."""
         reader = file_format_of(self.path).open_regions(self.path, self.image_format)
         if reader is None:
             raise UnreadableError(f"{self.path} has changed")
         with closing(reader):
-            return reader.read_raster(Box(top, top + size, left, left + size))
+            raster = reader.read_raster(Box(top, top + size, left, left + size))
+        return Pixels(raster.values, raster.valid)
 
 
 def open_scene(path: Path, image_format: ImageFormat, *, free_bytes: int = 0) -> Scene | None:

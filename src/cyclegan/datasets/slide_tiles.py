@@ -162,9 +162,7 @@ def cut_tiles(
     for path, name in named:
         try:
             plans[out / name] = _cut_slide(path, out / name, overviews / f"{name}.jpg", options, on_tile)
-        except UnreadableError as error:
-            skipped.append((path, str(error)))
-        except _UnfitError as error:
+        except (UnreadableError, _UnfitError) as error:
             skipped.append((path, str(error)))
     if plans:
         _write_table(out)

@@ -258,7 +258,8 @@ def direction_notes(context: EvaluationContext) -> Iterator[str]:
         if domain.unreadable:
             number = len(domain.unreadable)
             files = "1 test file" if number == 1 else f"{number} test files"
-            yield f"{files} of {domain.name} cannot be read ({domain.first_reason})."
+            reason = domain.first_reason.removesuffix(".")
+            yield f"{files} of {domain.name} cannot be read ({reason})."
     for domain in (source, target):
         if left_out := describe_left_out(domain.other_files):
             yield f"{domain.root}: {left_out}"

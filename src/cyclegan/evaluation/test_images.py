@@ -132,7 +132,7 @@ class TestImages:
     def first_reason(self) -> str:
         """The first file that cannot be read, and why."""
         path, reason = next(iter(self.unreadable.items()))
-        return f"{path.name}: {reason}"
+        return f"{path.name}: {reason.removeprefix(f'{path} ').removeprefix(f'{path}: ')}"
 
     def clipping_note(self) -> str:
         """A sentence on values outside the range of the model, or nothing."""

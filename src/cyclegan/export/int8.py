@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, nn
 
-from cyclegan.errors import InputError, UnreadableError
+from cyclegan.errors import InputError, MissingPackageError, UnreadableError
 from cyclegan.images.codecs import read_as
 from cyclegan.images.file_list import evenly_spaced, list_images
 from cyclegan.images.formats import ImageFormat
@@ -40,18 +40,23 @@ class Images:
 
 
 def read_images(folder: Path, image_format: ImageFormat, multiple: int, smallest: int) -> Images:
-    """Evenly spaced images of a folder. Raises InputError if fewer than two can be read."""
+    """Evenly spaced images of a folder. Raises InputError if fewer than two can be used."""
     most = max(MOST_PIXELS, multiple)
     tensors: list[Tensor] = []
+    reason = ""
     for path in evenly_spaced(list_images(folder, image_format.axis), NUM_CALIBRATION + NUM_HELD_OUT):
         try:
             tensor = to_tensor(read_as(path, image_format), image_format)
-        except UnreadableError:
+        except MissingPackageError:
+            raise
+        except (InputError, UnreadableError) as error:  # training passes over such files, too
+            reason = f" (the last error: {error})"
             continue
         top, left = (max(0, side - most) // 2 for side in tensor.shape[-2:])
         tensors.append(tensor[None, :, top : top + most, left : left + most])
     if len(tensors) < 2:
-        raise InputError(f"{folder} holds {len(tensors)} images that can be read; int8 needs at least 2, better 30.")
+        count = f"{len(tensors)} images that can be used{reason}"
+        raise InputError(f"{folder} holds {count}; int8 needs at least 2, better 30.")
     every = max(2, len(tensors) // NUM_HELD_OUT)
     held_out = tensors[every - 1 :: every][:NUM_HELD_OUT]
     others = [tensor for tensor in tensors if not any(tensor is held for held in held_out)]

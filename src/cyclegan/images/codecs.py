@@ -13,8 +13,7 @@ from cyclegan.config import Reading
 from cyclegan.errors import InputError, MissingPackageError, UnreadableError, damage_of
 from cyclegan.images import Array
 from cyclegan.images.file_formats import file_format_of
-from cyclegan.images.filetypes.pillow import raster_of
-from cyclegan.images.formats import PICTURE_CHANNELS, FileFormat, Header, ImageFormat, gives_channels
+from cyclegan.images.formats import FileFormat, Header, ImageFormat, gives_channels
 from cyclegan.images.interpret import has_alpha, interpret
 from cyclegan.images.limits import check_pixels, without_pixel_limit
 from cyclegan.images.pages import local_file
@@ -48,15 +47,6 @@ def load_raster(
     """
     decoded = _decode(path, reading.page, min_side)
     with _decoding(path):
-        if isinstance(decoded, Image.Image):
-            if reading.bands is None and channels in PICTURE_CHANNELS:
-                return raster_of(decoded, channels, reading.background)
-            if reading.bands is None:
-                raise InputError(
-                    f"{path} is an 8-bit image of mode {decoded.mode}, which can give 1, 3 or 4 channels; the model "
-                    f"takes {channels}. Pass the channels of your images (--channels-a, --channels-b)."
-                )
-            decoded = raster_of(decoded, {"1": 1, "L": 1}.get(decoded.mode, 3))
         return interpret(path, decoded, channels, reading, fallback)
 
 
@@ -79,7 +69,7 @@ def read_raster(path: Path, image_format: ImageFormat, other: ImageFormat | None
             return raster
         dtype, channels = str(raster.values.dtype), None if raster.values.dtype == np.uint8 else raster.values.shape[2]
     except InputError:
-        header = probe_image(path)
+        header = probe_image(path, image_format.page)
         if image_format.bands is not None or _fits(header, image_format):
             raise  # for another reason, such as infinite values
         dtype, channels = header.dtype, header.channels
@@ -128,6 +118,8 @@ def write_image(path: Path, image: Raster | Array) -> None:
     complete or absent. Raises InputError if the format cannot hold the values, or a package is missing.
     """
     raster = image if isinstance(image, Raster) else Raster(image)
+    if raster.metadata.is_srgb:  # they are no longer those of the profile
+        raster = replace(raster, metadata=replace(raster.metadata, profile=None))
     array, file_format = raster.values, file_format_of(path)
     if file_format.write is None or not file_format.can_hold(array.shape[2], str(array.dtype)):
         raise InputError(f"{path.name}: {path.suffix} files cannot hold {array.shape[2]} channels of {array.dtype}.")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -118,7 +119,8 @@ def list_files(root: Path, suffixes: tuple[str, ...]) -> FileList:
 
     Hidden files and what systems put into every folder are passed over; all others are counted in `left_out`. Links to
     files and to folders are followed. A folder that several names lead to counts once, under its own name if that lies
-    below the root, else under the first link, so that links in a circle end. Raises InputError for a damaged zip.
+    below the root, else under the first link, so that links in a circle end; a link
+    to nothing is a `broken link`. Raises InputError for a damaged zip.
     """
     is_in_zip = is_folder(root) and not root.is_dir()
     found = _Found(suffixes, None if is_in_zip else root)
@@ -233,8 +235,14 @@ def _scan(
                     waiting.append(f"{folder}{name}/")
                 elif _is_file(entry):
                     found.add(folder + name)
-                elif entry.is_symlink() and Path(root, folder, name).is_dir():
-                    links.append(folder + name)
+                elif entry.is_symlink():
+                    try:
+                        if stat.S_ISDIR(entry.stat().st_mode):
+                            links.append(folder + name)
+                    except FileNotFoundError:  # what it led to was moved
+                        found.left_out["broken link"] += 1
+                    except OSError:  # a link to itself
+                        continue
     return scanned
 
 
@@ -260,7 +268,8 @@ def list_images(root: Path, axis: Axis | None = None) -> FileList:
     """
     files = list_files(root, image_suffixes())
     volumes = tuple(suffix for row in FILE_FORMATS.values() if row.pages_are_images for suffix in row.suffixes)
-    if not volumes or not any(name.lower().endswith(volumes) for name in files.names()):
+    pictures = tuple(suffix for suffix in image_suffixes() if suffix not in volumes)
+    if all(name.lower().endswith(pictures) for name in files.names()):
         return files
     names = (page for name in files.names() for page in _pages(files.root, name, volumes, axis))
     return FileList(files.root, names, left_out=files.left_out)
@@ -268,7 +277,8 @@ def list_images(root: Path, axis: Axis | None = None) -> FileList:
 
 def _pages(root: Path, name: str, volumes: tuple[str, ...], axis: Axis | None) -> list[str]:
     """The pages of a volume; the name itself of another file, or of one whose pages cannot be listed."""
-    if name.lower().endswith(volumes):
+    # A name without the suffix of an image is that of a DICOM file, which was found by its content.
+    if name.lower().endswith(volumes) or not name.lower().endswith(image_suffixes()):
         # Reading the file reports the error.
         with suppress(Exception), local_file(Path(root, name)) as (file, _):
             row = file_format_of(file)

@@ -10,6 +10,8 @@ from cyclegan.config import Reading
 from cyclegan.errors import InputError
 from cyclegan.images import Array
 from cyclegan.images.colour import array_to_srgb
+from cyclegan.images.filetypes.pillow import raster_of
+from cyclegan.images.formats import PICTURE_CHANNELS, ImageFormat
 from cyclegan.images.holes import both, fill_holes, find_holes
 from cyclegan.images.raster import Mask, Raster, opaque
 
@@ -17,23 +19,41 @@ from cyclegan.images.raster import Mask, Raster, opaque
 _LUMA = np.array([299, 587, 114]) / 1000
 
 
-def interpret(path: Path, found: Raster, channels: int, reading: Reading, fallback: float | None = None) -> Raster:
-    """An image of `channels` from all samples of a file.
+def interpret(
+    path: Path, found: Raster | Image.Image, channels: int, reading: Reading, fallback: float | None = None
+) -> Raster:
+    """An image (H, W, channels) from all samples of a file, or from its 8-bit picture.
 
     fallback: fills parts of the image that are all hole; default: the middle of 8 bits, else 0.
     Raises InputError if the file has not these channels or bands, or holds infinite values (or NaN, if these count).
     """
+    if isinstance(found, Image.Image):
+        if reading.bands is None:
+            if channels not in PICTURE_CHANNELS:
+                raise InputError(
+                    f"{path} is an 8-bit image of mode {found.mode}, which can give 1, 3 or 4 channels; the model "
+                    f"takes {channels}. Pass the channels of your images (--channels-a, --channels-b)."
+                )
+            if reading.nodata_of(None) is None:
+                return raster_of(found, channels, reading.background)
+        # Its own channels, which may mark holes; four are those with transparency.
+        is_whole = reading.bands is None and channels == 4
+        found = raster_of(found, 4 if is_whole else {"1": 1, "L": 1}.get(found.mode, 3))
     metadata = replace(found.metadata, nodata=reading.nodata_of(found.metadata.nodata))
     values, alpha = found.values, found.alpha
     last = values.shape[2] - 1
     bands = None
     if reading.bands is not None:
         bands = choose_bands(path, last + 1, reading, metadata.band_names)
-    is_premultiplied = False
-    if has_alpha(found) and (last not in bands if bands is not None else last + 1 != channels):
+    if has_alpha(found):
         extra = metadata.extra_samples or ()
-        alpha, is_premultiplied = values[..., last], extra[-1] == 1
-        values, metadata = values[..., :last], replace(metadata, extra_samples=extra[:-1] or None)
+        if extra[-1] == 1:
+            straight = _unmultiply(values[..., :last], values[..., last])
+            values = np.concatenate([straight, values[..., last:]], axis=2)
+            metadata = replace(metadata, extra_samples=(*extra[:-1], 2))
+        if last not in bands if bands is not None else last + 1 != channels:
+            alpha, values = values[..., last], values[..., :last]
+            metadata = replace(metadata, extra_samples=extra[:-1] or None)
     if bands is not None:
         names = metadata.band_names
         values = values[..., bands]
@@ -45,8 +65,6 @@ def interpret(path: Path, found: Raster, channels: int, reading: Reading, fallba
     if values.dtype.kind == "f":
         _check_finite(path, values, valid)
     if alpha is not None:
-        if is_premultiplied:
-            values = _unmultiply(values, alpha)
         if reading.background is not None:
             values, alpha = _composite(values, alpha, reading.background), None
         elif not (is_seen := np.greater(alpha, 0)).all():
@@ -62,6 +80,12 @@ def interpret(path: Path, found: Raster, channels: int, reading: Reading, fallba
         middle = (127.0 if values.dtype == np.uint8 else 0.0) if fallback is None else fallback
         values = fill_holes(values, valid, middle)
     return Raster(values, alpha, valid, metadata)
+
+
+def interpret_as(path: Path, found: Raster | Image.Image, image_format: ImageFormat) -> Raster:
+    """What `interpret` makes of a file for a model that takes this format; its type is that of the file."""
+    middle = (image_format.low + image_format.high) / 2
+    return interpret(path, found, image_format.channels, image_format, middle)
 
 
 def has_alpha(found: Raster) -> bool:

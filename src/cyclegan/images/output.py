@@ -52,7 +52,8 @@ def make_output(
     if target.channels != given.values.shape[2]:
         metadata = replace(metadata, extra_samples=None)
     alpha = None if given.alpha is None else convert_alpha(given.alpha, target.dtype)
-    if target.last_is_alpha and "alpha" in file_format.keeps:
+    is_split = target.last_is_alpha and "alpha" in file_format.keeps
+    if is_split:
         values, alpha = values[..., :-1], values[..., -1]
     elif metadata.extra_samples is None and target.channels > 3:
         metadata = replace(metadata, extra_samples=(0,) * (target.channels - 3))
@@ -67,7 +68,7 @@ def make_output(
         if keep_profile and "profile" in keeps and metadata.is_srgb:
             converted = array_from_srgb(values, profile)
         if converted is not None:
-            values = converted
+            values, metadata = converted, replace(metadata, is_srgb=False)
         elif metadata.is_srgb or not is_srgb(profile) or target.channels not in (3, 4):
             metadata = replace(metadata, profile=None)
             if keep_profile:
@@ -79,10 +80,14 @@ def make_output(
         valid = None
     if valid is not None or metadata.nodata is not None:
         nodata = output_nodata(metadata.nodata, target)
-        if nodata is None and "alpha" not in keeps and "nodata" in keeps:
+        if "nodata" not in keeps:  # without a tag, NaN alone is known for a hole
+            nodata = math.nan if target.dtype.startswith("float") and "alpha" not in keeps else None
+        elif nodata is None and "alpha" not in keeps:
             nodata = 0.0
-        if nodata is not None and ("nodata" in keeps or (math.isnan(nodata) and "alpha" not in keeps)):
+        if nodata is not None:
             values, metadata = _with_holes(values, valid, nodata, target), replace(metadata, nodata=nodata)
+            if is_split and alpha is not None and valid is not None:  # readers look for holes in all bands
+                alpha = np.where(valid, alpha, np.array(nodata, alpha.dtype))
         elif valid is not None and "alpha" in keeps:
             full = np.full(valid.shape, opaque(values.dtype)).astype(values.dtype)
             alpha = np.where(valid, full if alpha is None else alpha, 0).astype(values.dtype)

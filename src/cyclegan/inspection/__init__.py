@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.progress import Progress
 
-from cyclegan.config import TrainConfig
+from cyclegan.config import INSPECTED_SETTINGS, TrainConfig, resumed_config, saved_config
 from cyclegan.data.domains import Folders, find_folders, holds_domains
 from cyclegan.errors import InputError
 from cyclegan.images.limits import pixel_limit
@@ -62,16 +63,20 @@ def inspect_folders(
     *,
     test_a: str | Path | None = None,
     test_b: str | Path | None = None,
-    max_pixels: int | None = None,
     quiet: bool = False,
+    **settings: Any,
 ) -> Inspection:
     """Inspect folders of images, or a run directory and the folders that it was trained on.
 
     a: a folder, one root that holds trainA and trainB, or a run directory. b: the folder of the other domain.
-    test_a, test_b: folders of test images. max_pixels: largest number of pixels of an image (default: that of the run,
-    else 2^30). Progress goes to stderr. Raises InputError for a folder that is missing or
-    holds no readable images; for a run, `run.missing` says so instead.
+    test_a, test_b: folders of test images. settings: those of `train` by which files are read: channels_a, range_a,
+    bands_a, nodata_a, background_a, the same for b, page, axis and max_pixels (default: those of the run).
+    Progress goes to stderr. Raises InputError for a folder that is missing or holds no readable images (for a run,
+    `run.missing` says so instead), and for settings that cannot be used.
     """
+    if unknown := settings.keys() - set(INSPECTED_SETTINGS):
+        raise InputError(f"inspect_folders has no setting {min(unknown)}; it takes {', '.join(INSPECTED_SETTINGS)}.")
+    config = saved_config(settings)
     path, quiet = check_path("a", a), check_bool("quiet", quiet)
     named = (("b", b), ("test_a", test_a), ("test_b", test_b))
     others = [check_path(name, folder) if folder is not None else None for name, folder in named]
@@ -80,24 +85,21 @@ def inspect_folders(
     is_model = (path / "model" / "config.json").is_file() or (path / "config.json").is_file()
     if is_model and (run := run_of(path)) is not None:
         path = run  # a checkpoint stands for its run
-    if path.is_dir() and (config := read_run_config(path)) is not None:
+    if path.is_dir() and (run_config := read_run_config(path)) is not None:
         if any(others):
             raise InputError(f"{path} is a run directory, which names its folders itself; give it alone.")
-        with pixel_limit(config.data.max_pixels if max_pixels is None else max_pixels):
-            return _inspect_run(path, config, quiet)
+        return _inspect_run(path, resumed_config(run_config, settings) if settings else run_config, quiet)
     for folder in (path, *others):
         if folder is not None:
             check_folder(folder)
     if b is not None or holds_domains(path):
-        with pixel_limit(max_pixels):
-            return _inspect(_by_name(find_folders(path, *others)), TrainConfig(), quiet)
+        return _inspect(_by_name(find_folders(path, *others)), config, quiet)
     if test_b is not None:
         raise InputError(
             f"--test-b {test_b} is for a domain B, which was not given; give two folders, or use --test-a."
         )
     test = others[1]
-    with pixel_limit(max_pixels):
-        return _inspect({"A": path, **({"test A": test} if test is not None else {})}, TrainConfig(), quiet)
+    return _inspect({"A": path, **({"test A": test} if test is not None else {})}, config, quiet)
 
 
 def _inspect_run(path: Path, config: TrainConfig, quiet: bool) -> Inspection:
@@ -125,11 +127,13 @@ def _inspect(places: dict[str, Path], config: TrainConfig, quiet: bool) -> Inspe
     folders: dict[str, FolderReport] = {}
     prints: dict[str, Fingerprints] = {}
     ranges = {"A": config.data.range_a, "B": config.data.range_b}
-    with _progress(quiet) as task:
+    channels = {"A": config.model.channels_a, "B": config.model.channels_b}
+    with _progress(quiet) as task, pixel_limit(config.data.max_pixels):
         for name, place in places.items():
             of = name.removeprefix("test ")
-            reading = config.data.reading(of)
-            folders[name], prints[name] = survey_folder(place, ranges[of], task(f"Reading {name}"), reading=reading)
+            folders[name], prints[name] = survey_folder(
+                place, ranges[of], task(f"Reading {name}"), reading=config.data.reading(of), channels=channels[of]
+            )
             if folders[name].middle is not None:  # test images are shown in the range of the training images
                 ranges[of] = (folders[name].low, folders[name].high)
         pairs = [(name, name) for name in prints] + [(x, y) for x, y in _BORDERS if x in prints and y in prints]

@@ -96,20 +96,22 @@ def _files(folders: Folders) -> Iterator[Advice]:
                 "files",
                 f"{len(folder.unreadable)} of the {len(folder) + len(folder.unreadable)} images of {name} cannot be "
                 f"read ({printable(folder.unreadable[0][0])} is the first): replace or remove them. Training skips "
-                "damaged files, and stops at values it cannot use, such as NaN.",
+                "them, and stops where they are most of a folder.",
             )
         deep = folder.deep_channels
         if len(folder.dtypes) > 1:
+            usual, count = max(folder.dtypes.items(), key=lambda item: item[1])
+            happens = f"training uses the {count} {usual} alone" if 2 * count > len(folder) else "training refuses that"
             yield Advice(
                 "types",
-                f"{name} mixes types of values ({listed(folder.dtypes)}), which training refuses: convert the files "
-                "to one type.",
+                f"{name} mixes types of values ({listed(folder.dtypes)}): {happens}. Convert the files to one type.",
             )
         elif len(deep) > 1 or 0 < sum(deep.values()) < len(folder):
             yield Advice(
                 "channels",
-                f"{name} mixes files with different channels ({listed(folder.kinds)}), which training refuses: "
-                "convert them to the same channels.",
+                f"{name} mixes files with different channels ({listed(folder.kinds)}): training uses those with the "
+                f"channels of --channels-{name[-1].lower()} alone, and only if they are most. Convert them to the same "
+                "channels.",
             )
         trained = folders.get(name.removeprefix("test "), folder)
         if set(folder.dtypes) - set(trained.dtypes):

@@ -19,12 +19,12 @@ from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.codecs import load_raster, probe_image
 from cyclegan.images.drawing import displayable, mark_holes
-from cyclegan.images.file_formats import image_suffixes
-from cyclegan.images.file_list import evenly_spaced, list_images
-from cyclegan.images.formats import Header, ImageFormat
+from cyclegan.images.file_formats import file_format_of, image_suffixes
+from cyclegan.images.file_list import evenly_spaced, is_slice, list_images
+from cyclegan.images.formats import Header, ImageFormat, gives_channels
 from cyclegan.images.identical import equal_files, file_bytes
 from cyclegan.images.limits import without_pixel_limit
-from cyclegan.images.pages import is_folder, local_file
+from cyclegan.images.pages import is_folder, local_file, split_page
 from cyclegan.images.raster import Mask, Raster
 from cyclegan.images.resizing import resize, resize_mask
 from cyclegan.images.tensors import to_tensor
@@ -117,8 +117,8 @@ class FolderReport:
 
     formats, kinds, dtypes: how many files are what. deep_channels: channels of the files that are not 8-bit pictures,
     whose channels cannot be converted. num_grey: pictures without colour. low, high: the values that count as black
-    and white here. middle: what 99.8 % of the values lie within; None for 8-bit files alone. reading: how the files
-    were read. holes: None if there are none; they are in no other number. suspect: None if there is none.
+    and white here. middle: what 99.8 % of the values lie within; None for 8-bit files alone. reading, channels: how the
+    files were read. holes: None if there are none; they are in no other number. suspect: None if there is none.
     """
 
     root: Path
@@ -142,6 +142,7 @@ class FolderReport:
     middle: tuple[float, float] | None
     colour: Colour
     reading: Reading = _AS_IT_IS
+    channels: int = 3
     holes: Holes | None = None
     suspect: Suspect | None = None
 
@@ -199,17 +200,18 @@ def survey_folder(
     on_file: OnFile = lambda *_: None,
     *,
     reading: Reading = _AS_IT_IS,
+    channels: int = 3,
 ) -> tuple[FolderReport, Fingerprints]:
     """Decode every image below a folder, also in subfolders, a few at a time, and summarise them.
 
     value_range: values that count as black and white in files that are not 8-bit; default: the extremes of the folder.
-    reading: how files are read, as in training.
+    reading, channels: how files are read, as in training; those that cannot give these channels are read with their
+    own.
     Of files with the same bytes only the first is decoded. Memory: the images that are being decoded, and for each file
-    a path, a thumbnail and samples, under 5 KB of 8-bit files. Raises InputError for a folder without
-    readable images.
+    a path, a thumbnail and samples, under 5 KB of 8-bit files. Raises InputError for a folder without readable images.
     """
     check_folder(root)
-    paths = list_images(root)
+    paths = list_images(root, reading.axis)
     ignored = paths.left_out
     if not paths:
         there = ", ".join(f"{count} of type {suffix}" for suffix, count in ignored.items())
@@ -225,7 +227,7 @@ def survey_folder(
         # Another suffix may be decoded in another way.
         if first is not None and first.file.suffix == path.suffix:
             return replace(first, file=path.relative_to(root))
-        return _look(path, root, reading)
+        return _look(path, root, reading, channels)
 
     num_threads = min(4, num_cores())  # decoders release Python's lock
     ahead = prefetch(look, range(len(paths)), num_threads=num_threads, max_items=2 * num_threads)
@@ -235,14 +237,15 @@ def survey_folder(
             if same_as.get(index) == index:
                 of_first[index] = seen[-1]
         except (InputError, UnreadableError, OSError) as error:
-            unreadable.append((paths[index].relative_to(root), printable(error)))
+            reason = str(error).removeprefix(f"{paths[index]} ").removeprefix(f"{paths[index]}: ")  # it is named beside
+            unreadable.append((paths[index].relative_to(root), printable(reason)))
         on_file(done, len(paths))
     if not seen:
         name, reason = unreadable[0]
         raise InputError(
             f"None of the {len(paths)} images in {root} can be read; the first is {printable(name)}: {reason}"
         )
-    return _summarise(root, seen, tuple(unreadable), ignored, value_range, reading)
+    return _summarise(root, seen, tuple(unreadable), ignored, value_range, reading, channels)
 
 
 def check_folder(path: Path) -> None:
@@ -252,10 +255,10 @@ def check_folder(path: Path) -> None:
         raise InputError(f"{what}; expected a folder of images, or a zip of them.")
 
 
-def _look(path: Path, root: Path, reading: Reading) -> _Seen:
-    header = probe_image(path)
-    dtype, deep_channels = header.dtype, _deep_channels(header, reading)
-    raster = load_raster(path, deep_channels or 3, reading)
+def _look(path: Path, root: Path, reading: Reading, channels: int) -> _Seen:
+    raster, header = _load(path, reading, channels)
+    dtype = header.dtype
+    deep_channels = None if header.channels is None and reading.bands is None else raster.values.shape[2]
     array, valid = raster.values, raster.valid
     file_format, mode = _name_format(path)
     height, width = array.shape[:2]
@@ -296,11 +299,14 @@ def _look(path: Path, root: Path, reading: Reading) -> _Seen:
     )
 
 
-def _deep_channels(header: Header, reading: Reading) -> int | None:
-    """Channels that a model would take of a file, without its transparency; None for an 8-bit picture."""
+def _load(path: Path, reading: Reading, channels: int) -> tuple[Raster, Header]:
+    """An image as training reads it, or with its own channels if it cannot give these; and its header."""
+    header = probe_image(path, reading.page)
     if reading.bands is not None:
-        return len(reading.band_names)
-    return None if header.channels is None else header.channels - header.has_alpha
+        channels = len(reading.band_names)
+    elif not gives_channels(header.channels, header.has_alpha, channels):
+        channels = 3 if header.channels is None else header.channels - header.has_alpha
+    return load_raster(path, channels, reading), header
 
 
 def _marked_by(raster: Raster) -> str:
@@ -318,7 +324,10 @@ def _name_format(path: Path) -> tuple[str, str]:
         with local_file(path) as (file, _), without_pixel_limit(), Image.open(file) as picture:
             return picture.format or path.suffix, picture.mode
     except (OSError, UnreadableError):
-        return path.suffix[1:].upper(), ""
+        file = split_page(path)[0]
+        suffixes = file_format_of(file).suffixes
+        suffix = next((suffix for suffix in suffixes if file.name.lower().endswith(suffix)), file.suffix)
+        return suffix[1:].upper(), ""
 
 
 def _summarise(
@@ -328,6 +337,7 @@ def _summarise(
     ignored: dict[str, int],
     value_range: tuple[float, float] | None,
     reading: Reading,
+    channels: int,
 ) -> tuple[FolderReport, Fingerprints]:
     deep = [image for image in seen if image.dtype != "uint8"]
     low, high, middle, suspect = 0.0, 255.0, None, None
@@ -353,7 +363,8 @@ def _summarise(
         files=tuple(image.file for image in seen),
         unreadable=unreadable,
         ignored=ignored,
-        num_bytes=sum(image.num_bytes for image in seen),
+        # A volume counts once, not with each of its slices.
+        num_bytes=sum({_stored_in(image.file): image.num_bytes for image in seen}.values()),
         formats=_count(image.format for image in seen),
         kinds=_count(image.kind for image in seen),
         dtypes=_count(image.dtype for image in seen),
@@ -370,10 +381,15 @@ def _summarise(
         middle=middle,
         colour=colour,
         reading=reading,
+        channels=channels,
         holes=_holes(seen),
         suspect=suspect,
     )
     return report, Fingerprints(report.files, tuple(image.digest for image in seen), thumbnails)
+
+
+def _stored_in(file: Path) -> Path:
+    return file.parent if is_slice(file.as_posix()) else file
 
 
 def _count(names: Iterable[str]) -> dict[str, int]:
@@ -462,8 +478,7 @@ def picture(report: FolderReport, file: Path) -> Image.Image:
 
 
 def _read(report: FolderReport, file: Path) -> Raster:
-    path = report.root / file
-    return load_raster(path, _deep_channels(probe_image(path), report.reading) or 3, report.reading)
+    return _load(report.root / file, report.reading, report.channels)[0]
 
 
 def _tensor(report: FolderReport, values: Array, side: int | None = None) -> Tensor:

@@ -183,12 +183,12 @@ def _data_rows(subject: Subject) -> list[list[str]]:
             places = [(config.a, config.test_a), (config.b or config.a, config.test_b)]
         rows[0] += ["training images", "test images"]
         for row, (train, test) in zip(rows[1:], places, strict=True):
-            row += [_count(train), _count(test) if test is not None else ""]
+            row += [_count(train, config), _count(test, config) if test is not None else ""]
     return rows
 
 
-def _count(folder: Path) -> str:
-    images = f": {len(list_images(folder)):,}" if is_folder(folder) else ""
+def _count(folder: Path, config: TrainConfig) -> str:
+    images = f": {len(list_images(folder, config.data.axis)):,}" if is_folder(folder) else ""
     return Markdown(code(folder.resolve().name) + images)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,8 +20,9 @@ import numpy as np
 from PIL import Image
 
 from cyclegan.errors import InputError, UnreadableError
-from cyclegan.images.filetypes.pillow import EIGHT_BIT_MODES, options_of, raster_of, to_pillow, with_alpha, write
+from cyclegan.images.filetypes.pillow import EIGHT_BIT_MODES, options_of, orientation_of, to_pillow, with_alpha, write
 from cyclegan.images.formats import ImageFormat
+from cyclegan.images.interpret import interpret_as
 from cyclegan.images.raster import Metadata, Raster
 from cyclegan.sequences.formats import Frame, PictureSequence, SequenceTarget, check_size
 
@@ -29,9 +31,6 @@ _MILLISECONDS = 100.0
 
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _LOOP_EXTENSION = b"\x21\xff\x0bNETSCAPE2.0\x03\x01"
-
-# The tag of EXIF whose values from 5 on mean a quarter turn.
-_ORIENTATION = 0x0112
 
 # Flags of an animated WebP.
 _ANIMATED, _EXIF, _TRANSPARENT, _PROFILE = 0x02, 0x08, 0x10, 0x20
@@ -116,7 +115,7 @@ def read_animation(path: Path, image_format: ImageFormat) -> Iterator[PictureSeq
         has_default = bool(picture.info.get("default_image"))
         has_alpha = picture.format == "GIF" or picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
         width, height = picture.size
-        if Image.Image.getexif(picture).get(_ORIENTATION, 1) >= 5:  # frames are turned upright
+        if orientation_of(partial(Image.Image.getexif, picture)) >= 5:  # frames are turned upright
             width, height = height, width
         sequence = PictureSequence(path, height, width, num_frames - has_default, iter(()), plays, has_alpha)
         if has_default:
@@ -144,7 +143,7 @@ def _frames(picture: Image.Image, sequence: PictureSequence, image_format: Image
         try:
             picture.seek(first + index)
             picture.load()
-            frame = Frame(_read(picture, image_format), float(picture.info.get("duration") or 0))
+            frame = Frame(_read(path, picture, image_format), float(picture.info.get("duration") or 0))
         except InputError:
             raise
         except Exception as error:  # decoders raise errors of many kinds
@@ -162,10 +161,10 @@ def _frames(picture: Image.Image, sequence: PictureSequence, image_format: Image
         sequence.damage.append(f"The end of {path.name} is missing; the {index} frames that are there are kept.")
 
 
-def _read(picture: Image.Image, image_format: ImageFormat) -> Raster:
+def _read(path: Path, picture: Image.Image, image_format: ImageFormat) -> Raster:
     # The composited frames of a GIF are in mode P only if they are opaque and alone.
     frame = picture.convert("RGBA") if picture.has_transparency_data else picture.copy()
-    return raster_of(frame, image_format.channels, image_format.background)
+    return interpret_as(path, frame, image_format)
 
 
 def _lacks_its_end(path: Path) -> bool:

@@ -10,25 +10,24 @@ from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.filetypes.tiff import TiffFile, page_of
 from cyclegan.images.filetypes.tiff_tags import read_layout
 from cyclegan.images.formats import ImageFormat
-from cyclegan.images.interpret import interpret
+from cyclegan.images.interpret import interpret_as
 from cyclegan.images.raster import Metadata, Raster
 from cyclegan.sequences.formats import Frame, PictureSequence, SequenceTarget, check_size
 
 # A classic TIFF holds 4 GiB; some of it is needed for what is not pixels.
 _BIG_BYTES = 2**32 - 2**26
 
-# What ImageJ and OME-TIFF keep in the description of the first page: the axes of the stack, and the size of a voxel.
-_IMAGEJ, _OME = "ImageJ=", "<OME "
+# ImageJ, as OME-TIFF, keeps the axes of the stack and the size of a voxel in the description of the first page.
+_IMAGEJ = "ImageJ="
 
 
 @dataclass(frozen=True)
 class StackDetails:
-    """What a stack takes over from a stack: how its first page is stored."""
+    """What a stack takes over from a stack: how its first page is stored, and its OME-XML."""
 
     is_compressed: bool
-    dtype: str
     samples: int
-    num_pages: int
+    ome_xml: str | None
 
 
 def is_stack(path: Path) -> bool:
@@ -57,7 +56,7 @@ def read_stack(path: Path, image_format: ImageFormat) -> Iterator[PictureSequenc
     height, width = (first.width, first.height) if first.orientation >= 5 else (first.height, first.width)
     check_size(path, height, width, image_format.pixel_bytes)
     with TiffFile(path, layout) as file:
-        details = StackDetails(first.is_compressed, first.dtype or "", first.samples, count)
+        details = StackDetails(first.is_compressed, first.samples, first.ome_xml)
         has_alpha = any(page.has_alpha for page in layout.pages) and image_format.channels != first.samples
         sequence = PictureSequence(path, height, width, count, iter(()), carried=details, has_alpha=has_alpha)
         sequence.frames = _frames(file, sequence, image_format)
@@ -66,7 +65,6 @@ def read_stack(path: Path, image_format: ImageFormat) -> Iterator[PictureSequenc
 
 def _frames(file: TiffFile, sequence: PictureSequence, image_format: ImageFormat) -> Iterator[Frame]:
     path, count = sequence.path, len(file.layout.pages)
-    middle = (image_format.low + image_format.high) / 2
     for index, page in enumerate(file.layout.pages):
         try:
             found = file.read(page)
@@ -79,7 +77,7 @@ def _frames(file: TiffFile, sequence: PictureSequence, image_format: ImageFormat
                 f"{path.name} is damaged after page {index} of {count}; the pages before it are kept."
             )
             return
-        raster = interpret(path, found, image_format.channels, image_format, middle)
+        raster = interpret_as(path, found, image_format)
         if str(raster.values.dtype) != image_format.dtype:
             raise InputError(
                 f"Page {index + 1} of {path} is {found.values.shape[2]} x {found.values.dtype}, and the model takes "
@@ -106,7 +104,7 @@ def write_stack(place: Path, frames: Iterator[Frame], target: SequenceTarget) ->
         for index, frame in enumerate(frames):
             raster = frame.raster
             metadata = raster.metadata
-            if index == 0 and metadata.description is not None:
+            if index == 0:
                 metadata = _described(metadata, raster, target, details)
             pixels, options = page_of(replace(raster, metadata=metadata))
             compression = "adobe_deflate" if is_compressed else None
@@ -116,17 +114,15 @@ def write_stack(place: Path, frames: Iterator[Frame], target: SequenceTarget) ->
 def _described(metadata: Metadata, raster: Raster, target: SequenceTarget, details: StackDetails | None) -> Metadata:
     """The metadata of the first page, with a description that is true of the result."""
     description = metadata.description or ""
-    samples = raster.values.shape[2] + (raster.alpha is not None)
-    is_same = details is not None and samples == details.samples
     if description.startswith(_IMAGEJ):
         # The range of the display is one of the source's values.
         kept = [line for line in description.splitlines() if not line.startswith(("min=", "max="))]
         return replace(metadata, description="\n".join(kept) + "\n")
-    if description[:2000].find(_OME) < 0:
+    if details is None or details.ome_xml is None:
         return metadata
-    if not is_same:
+    if raster.values.shape[2] + (raster.alpha is not None) != details.samples:
         target.source.notes.append(f"{target.path.name} has other channels than its source, so its OME axes are lost.")
-        return replace(metadata, description=None)
+        return metadata
     dtype = str(raster.values.dtype).replace("float32", "float").replace("float64", "double")
-    changed = re.sub(r'(<Pixels\b[^>]*?\bType=")[^"]*"', rf'\g<1>{dtype}"', description)
+    changed = re.sub(r'(<Pixels\b[^>]*?\bType=")[^"]*"', rf'\g<1>{dtype}"', details.ome_xml)
     return replace(metadata, description=re.sub(r'\s(SignificantBits|UUID)="[^"]*"', "", changed))

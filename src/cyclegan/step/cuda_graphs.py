@@ -128,8 +128,7 @@ def graph_step(recorder: Recorder) -> Step:
         mask_a: Tensor | None = None,
         mask_b: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        masks = {"mask_a": mask_a, "mask_b": mask_b}
-        return run_step(state, real_a, real_b, generators, discriminators, masks=masks)
+        return run_step(state, real_a, real_b, generators, discriminators, mask_a=mask_a, mask_b=mask_b)
 
     return step
 

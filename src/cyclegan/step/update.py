@@ -1,8 +1,7 @@
 """One training step: update both generators, then both discriminators (Zhu et al. 2017, equation 3 and section 4)."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 import torch
@@ -43,9 +42,7 @@ def train_step(
     Returns the weighted losses as detached scalars, under the names of `cyclegan.step.terms.loss_names`; 0 for a term
     of the paper that does not apply.
     """
-    return run_step(
-        state, real_a, real_b, update_generators, update_discriminators, masks={"mask_a": mask_a, "mask_b": mask_b}
-    )
+    return run_step(state, real_a, real_b, update_generators, update_discriminators, mask_a=mask_a, mask_b=mask_b)
 
 
 def run_step(
@@ -55,31 +52,25 @@ def run_step(
     generators: Update,
     discriminators: Update,
     *,
-    masks: Mapping[str, Tensor | None] = MappingProxyType({}),
+    mask_a: Tensor | None = None,
+    mask_b: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """`train_step` with given updates: `update_generators` and `update_discriminators`, or graphs of them.
-
-    masks: `mask_a` and `mask_b`.
-    """
+    """`train_step` with given updates: `update_generators` and `update_discriminators`, or graphs of them."""
+    masks = {**_named_mask(state, "a", real_a, mask_a), **_named_mask(state, "b", real_b, mask_b)}
     with _own_dropout(state):
-        return _run_step(state, real_a, real_b, generators, discriminators, _complete(state, real_a, real_b, masks))
+        return _run_step(state, real_a, real_b, generators, discriminators, masks)
 
 
-def _complete(
-    state: TrainState, real_a: Tensor, real_b: Tensor, masks: Mapping[str, Tensor | None]
-) -> dict[str, Tensor]:
-    """The masks of the domains that have had holes in this run, which from then on have one at every step.
+def _named_mask(state: TrainState, domain: str, real: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
+    """The mask of a domain, by its name in updates. After the first hole of a run there is one at every step.
 
     The operations of a step then change at most twice in a run, so that a step can be recorded.
     """
-    complete = {}
-    for domain, real in (("a", real_a), ("b", real_b)):
-        mask = masks.get(f"mask_{domain}")
-        if mask is not None:
-            state.domains_with_holes.add(domain)
-        if domain in state.domains_with_holes:
-            complete[f"mask_{domain}"] = torch.ones_like(real[:, :1]) if mask is None else mask
-    return complete
+    if mask is not None:
+        state.domains_with_holes.add(domain)
+    if domain not in state.domains_with_holes:
+        return {}
+    return {f"mask_{domain}": torch.ones_like(real[:, :1]) if mask is None else mask}
 
 
 def _own_dropout(state: TrainState) -> AbstractContextManager[None]:
@@ -112,8 +103,8 @@ def _run_step(
         # The holes of a fake are those of the image that it was made from.
         old_b, mask_fake_b = state.pool_b.query_with_masks(fake_b, masks.get("mask_a"), rng)
         old_a, mask_fake_a = state.pool_a.query_with_masks(fake_a, masks.get("mask_b"), rng)
-        masks |= {} if mask_fake_a is None else {"mask_fake_a": mask_fake_a}
-        masks |= {} if mask_fake_b is None else {"mask_fake_b": mask_fake_b}
+        of_fakes = {"mask_fake_a": mask_fake_a, "mask_fake_b": mask_fake_b}
+        masks |= {name: mask for name, mask in of_fakes.items() if mask is not None}
         draws = {}
         if any(penalty.needs_mix for penalty in active_penalties(config)):
             draws = draw_mixes(rng, len(real_a), state.device)

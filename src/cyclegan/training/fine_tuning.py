@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from cyclegan.config import DEFAULT_PRESET, ModelConfig
+from cyclegan.config import DEFAULT_PRESET, READING_SETTINGS, ModelConfig
 from cyclegan.errors import InputError
 from cyclegan.images.formats import ImageFormat
 from cyclegan.step.state import TrainState
 from cyclegan.storage.hub import is_address
-from cyclegan.storage.model import find_model, load_weights, read_discriminators, read_info
+from cyclegan.storage.model import ModelInfo, find_model, load_weights, read_discriminators, read_info
 from cyclegan.storage.run import read_run_config, run_of
 
 # Settings of the discriminators alone.
@@ -24,9 +24,9 @@ def _generator(model: ModelConfig) -> dict[str, Any]:
 def settings_of_start(path: Path, out: Path) -> dict[str, Any]:
     """Settings that a run at `out` takes over from the model `path`.
 
-    These are the architecture, the value ranges of images that are not 8-bit, and the preset: that of the model's run,
-    or one whose losses suit its networks. A run that exists already keeps its own settings, so the model that it began
-    with may have been removed. Raises InputError if there is no such model.
+    These are the architecture, how files are read, the value ranges of images that are not 8-bit, and the preset: that
+    of the model's run, or one whose losses suit its networks. A run that exists already keeps its own settings, so the
+    model that it began with may have been removed. Raises InputError if there is no such model.
     """
     own = {"init", "init_gain"}
     try:
@@ -36,12 +36,21 @@ def settings_of_start(path: Path, out: Path) -> dict[str, Any]:
         run = read_run_config(out)
         if run is None or run.init_from is None:
             raise
-        return {**run.model.model_dump(exclude=own), "preset": run.preset}
+        reading = {name: value for name in READING_SETTINGS if (value := getattr(run.data, name)) is not None}
+        return {**run.model.model_dump(exclude=own), **reading, "preset": run.preset}
     if not read_discriminators(model):  # then its configuration says nothing about them
         own |= _DISCRIMINATOR
     ranges = {"range_a": info.a, "range_b": info.b}
     deep = {name: (images.low, images.high) for name, images in ranges.items() if images.dtype != "uint8"}
-    return {**info.model.model_dump(exclude=own), **deep, "preset": _preset_of(path, info.model)}
+    return {**info.model.model_dump(exclude=own), **_reading_of(info), **deep, "preset": _preset_of(path, info.model)}
+
+
+def _reading_of(info: ModelInfo) -> dict[str, Any]:
+    """The settings by which the files of a model's domains are read, as far as it has some."""
+    found = {name: getattr(info.a, name) or getattr(info.b, name) for name in ("page", "axis")}
+    for domain, images in (("a", info.a), ("b", info.b)):
+        found |= {f"{name}_{domain}": getattr(images, name) for name in ("bands", "nodata", "background")}
+    return {name: found[name] for name in READING_SETTINGS if found[name] is not None}
 
 
 def _preset_of(path: Path, model: ModelConfig) -> str:

@@ -132,7 +132,8 @@ class UnreadableFiles:
             if path not in self._shown:
                 self._shown.add(path)
                 if len(self._shown) <= most:
-                    self._messages.warning(f"Left out ({len(self._shown)} so far): {path}: {reason}")
+                    what = reason if path in reason else f"{path}: {reason}"
+                    self._messages.warning(f"Left out ({len(self._shown)} so far): {what}")
             if path not in self._published:
                 self._published.add(path)
                 self._events.publish(FileUnreadable(step, path, reason))

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from cyclegan._version import __version__
-from cyclegan.config import TrainConfig, make_config, read_config_file, resumed_config
+from cyclegan.config import READING_SETTINGS, TrainConfig, make_config, read_config_file, resumed_config
 from cyclegan.errors import InputError
 from cyclegan.images import remote
 from cyclegan.images.pages import is_folder
@@ -187,7 +187,9 @@ def prepare_state(
         for note in notes + start_from(state, config.init_from):
             messages.warning(note)
         origin = origin_of_start(config.init_from)
-        messages.info(f"Networks start from {config.init_from}")
+        kept = {name: value for name in READING_SETTINGS if (value := getattr(config.data, name)) is not None}
+        how = "".join(f", {name} {value}" for name, value in kept.items())
+        messages.info(f"Networks start from {config.init_from}{how and f'; files are read with {how[2:]}'}")
     return Start(state, choice.reason, origin)
 
 
@@ -261,6 +263,13 @@ def open_run(
     if changes:
         shown = ", ".join(f"{name}: {_show(old)} -> {_show(new)}" for name, (old, new) in changes.items())
         messages.info(f"Changed since the last session: {shown}")
+        if read_by := [name for name in READING_SETTINGS if name in changes]:
+            messages.warning(
+                f"{' and '.join(read_by)} changed, so the networks go on with other images of the same files. Scores "
+                f"of earlier steps do not compare with later ones. The ranges of values stay {data.format_a.low:g} to "
+                f"{data.format_a.high:g} (A) and {data.format_b.low:g} to {data.format_b.high:g} (B): --range-a and "
+                "--range-b set them."
+            )
     if checkpoint is not None:
         checkpoint, seconds, damaged = load_newest(out, state)
         origin = read_info(checkpoint / "model").origin

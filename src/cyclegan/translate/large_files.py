@@ -135,18 +135,18 @@ def translate_large(
     if not has_instance_norm(translator.original):
         statistics = "exact"  # there are none to gather
     translation = _TiledTranslation(
-        translator,
-        source,
-        target,
-        tile,
-        statistics,
-        writer,
-        keep_profile,
-        background,
-        window,
-        cog,
-        on_progress,
-        save_seconds,
+        translator=translator,
+        source=source,
+        target=target,
+        tile=tile,
+        statistics=statistics,
+        writer=writer,
+        keep_profile=keep_profile,
+        background=background,
+        window=window,
+        cog=cog,
+        on_progress=on_progress,
+        save_seconds=save_seconds,
     )
     with translation.open_source() as image:
         plan = translation.choose_plan(image.height, image.width)

@@ -24,30 +24,33 @@ def expand_patterns(inputs: Iterable[Path | FileList], out: Path, suffixes: tupl
     """Inputs with each pattern, such as `photos/*.jpg` or `photos/**`, in the place of the files that match it.
 
     Only what is no file or folder itself is a pattern, as shells leave one in quotes. Its files stand below the folder
-    before the first wildcard, and keep their place below it. suffixes: of the files that are taken from folders, and by
-    a pattern without a suffix. Raises InputError for a pattern that nothing matches.
+    before the first wildcard, and keep their place below it; those in an `out` below that folder, from earlier calls,
+    are left out. suffixes: of the files that are taken from folders and zips, and by a pattern without a suffix. Raises
+    InputError for a pattern that nothing matches.
     """
     paths = [path if isinstance(path, FileList) else Path(path) for path in inputs]
     return [_matches(path, out, suffixes) if isinstance(path, Path) and _is_pattern(path) else path for path in paths]
 
 
 def _is_pattern(path: Path) -> bool:
-    return glob.has_magic(str(path)) and not os.path.lexists(path)
+    return glob.has_magic(str(path)) and not os.path.lexists(path) and not is_file(path)
 
 
 def _matches(pattern: Path, out: Path, suffixes: tuple[str, ...]) -> FileList:
     first = next(index for index, part in enumerate(pattern.parts) if glob.has_magic(part))
     root, rest = Path(*pattern.parts[:first]), os.path.join(*pattern.parts[first:])  # noqa: PTH118
+    has_suffix = pattern.suffix != "" and not glob.has_magic(pattern.suffix)
     names: dict[str, None] = {}  # in order, each once: ** matches a folder and what it holds
     for name in sorted(glob.glob(rest, root_dir=root, recursive=True)):  # noqa: PTH207
-        if (root / name).is_dir():
-            if "**" not in pattern.parts:
-                names |= dict.fromkeys(f"{name}/{file}" for file in find_files(root / name, out, suffixes).names())
-        elif pattern.suffix or name.lower().endswith(suffixes):
+        path = root / name
+        if "**" not in pattern.parts if path.is_dir() else has_suffix and is_zip(path):
+            names |= dict.fromkeys(f"{name}/{file}" for file in find_files(path, out, suffixes).names())
+        elif not path.is_dir() and (has_suffix or name.lower().endswith(suffixes)):
             names[Path(name).as_posix()] = None
-    if not names:
+    matches = _outside(FileList(root, names), root, out)
+    if not matches:
         raise InputError(f"No file matches {pattern}.")
-    return FileList(root, names)
+    return matches
 
 
 def only_path(inputs: Sequence[Path | FileList]) -> Path | None:
@@ -105,11 +108,14 @@ def _is_one_change(a: str, b: str) -> bool:
 
 def find_files(folder: Path, out: Path, suffixes: tuple[str, ...]) -> FileList:
     """Input files with these suffixes below a folder, without those in an `out` below it, from earlier calls."""
-    found = list_files(folder, suffixes)
-    real_out = str(real_path(out))
-    if real_out == str(real_path(folder)):
+    return _outside(list_files(folder, suffixes), folder, out)
+
+
+def _outside(found: FileList, folder: Path, out: Path) -> FileList:
+    """The files found below a folder, without those in an `out` below it."""
+    real, root, prefix = _RealPaths(), _slashed(folder), str(real_path(out)).rstrip(os.sep) + os.sep
+    if f"{real_path(folder)}{os.sep}".startswith(prefix):  # the folder itself, or one that it lies in
         return found
-    real, root, prefix = _RealPaths(), _slashed(folder), real_out.rstrip(os.sep) + os.sep
     names = (name for name in found.names() if not real(root + name).startswith(prefix))
     return FileList(found.root, names, left_out=found.left_out)
 

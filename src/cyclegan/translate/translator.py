@@ -18,7 +18,8 @@ from cyclegan.config import Direction
 from cyclegan.errors import InputError
 from cyclegan.images import Array
 from cyclegan.images.file_formats import FILE_FORMATS
-from cyclegan.images.filetypes.pillow import raster_of, to_pillow, with_alpha
+from cyclegan.images.filetypes.pillow import to_pillow, with_alpha
+from cyclegan.images.interpret import interpret_as
 from cyclegan.images.output import make_output
 from cyclegan.images.raster import Raster
 from cyclegan.images.tensors import from_tensor, is_finite, pad_to_multiple, same_size_batches, to_tensor
@@ -340,7 +341,7 @@ class Translator:
         elif isinstance(image, Image.Image):
             if not self.source.is_picture:
                 raise InputError(f"This model reads images of {self.source}; pass arrays of shape (H, W, channels).")
-            raster = raster_of(image, self.source.channels, self.source.background)
+            raster = interpret_as(Path("The image"), image, self.source)
         else:
             return check_array(image, self.source), None
         return raster.values, replace(raster, values=raster.values[:0])

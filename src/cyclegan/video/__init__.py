@@ -14,7 +14,7 @@ from cyclegan.errors import InputError
 from cyclegan.images import Array
 from cyclegan.images.file_formats import is_image_name
 from cyclegan.images.file_list import FileList, describe_left_out
-from cyclegan.images.pages import is_folder
+from cyclegan.images.pages import is_folder, split_page
 from cyclegan.images.resizing import scale
 from cyclegan.sequences.registry import find_sequence, format_by_name
 from cyclegan.system.arguments import real_path
@@ -86,15 +86,17 @@ def plan_translation(
             if not (found := find_files(path, out, suffixes)):
                 raise InputError(f"{path} holds no images and no clips. {describe_left_out(found.left_out)}".rstrip())
             images.append(path)
-            if path.is_dir():  # clips in a zip are left out
-                clips.append(path)
+            clips.append(path)
         else:
             (clips if _is_clip_name(path) else images).append(path)
+    # From the same folders as the images, so that the places below `out` are the same.
+    found_clips = TranslationPlan(
+        *mirror(clips, out, VIDEO_SUFFIXES, lambda suffix: suffix if suffix.lower() in CONTAINERS else ".mp4")
+    )
+    on_disk = [index for index, (clip, _) in enumerate(found_clips) if split_page(clip)[1] is None]  # not in a zip
     return (
         mirror_images(images, out, translator, all_pages=all_pages),
-        TranslationPlan(
-            *mirror(clips, out, VIDEO_SUFFIXES, lambda suffix: suffix if suffix.lower() in CONTAINERS else ".mp4")
-        ),
+        found_clips.take(np.array(on_disk, int)),
     )
 
 

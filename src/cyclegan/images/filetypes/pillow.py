@@ -54,7 +54,7 @@ def read(path: Path, min_side: int = 0) -> Decoded:
         if not _is_deep(path, picture):
             return _load(picture)
         mode, is_png = picture.mode, picture.format == "PNG"
-        metadata, orientation = metadata_of(picture), _orientation_of(picture.getexif)
+        metadata, orientation = metadata_of(picture), orientation_of(picture.getexif)
         if mode.startswith("I;16") or mode in ("I", "F"):
             array = np.asarray(picture)
             if is_png and array.dtype != np.uint16:  # 16-bit grey, widened by some releases of Pillow
@@ -68,13 +68,6 @@ def read(path: Path, min_side: int = 0) -> Decoded:
     return Raster(array, metadata=replace(metadata, extra_samples=(2,)) if has_alpha else metadata)
 
 
-def read_eight_bit(path: Path, frame: int = 0) -> Image.Image:
-    """A page of a file as an 8-bit picture, which Pillow has turned upright if the file is a TIFF."""
-    with Image.open(path) as picture:
-        picture.seek(frame)
-        return _load(picture)
-
-
 def probe(path: Path) -> Header | None:
     """The header of an 8-bit picture; None for a file with more depth."""
     with Image.open(path) as picture:
@@ -83,7 +76,7 @@ def probe(path: Path) -> Header | None:
         width, height = picture.size
         # EXIF orientations 5 to 8 swap height and width; of a TIFF Pillow has swapped them already. The base class does
         # not decode a whole PNG to look for them.
-        if picture.format != "TIFF" and _orientation_of(partial(Image.Image.getexif, picture)) >= 5:
+        if picture.format != "TIFF" and orientation_of(partial(Image.Image.getexif, picture)) >= 5:
             width, height = height, width
         return Header(height, width, "uint8", None)
 
@@ -182,11 +175,11 @@ def _turned(picture: Image.Image) -> Image.Image:
 
     `exif_transpose` of Pillow does more: it encodes the EXIF data again, which fails for odd tags.
     """
-    turn = _TURNS.get(_orientation_of(picture.getexif))
+    turn = _TURNS.get(orientation_of(picture.getexif))
     return picture if turn is None else picture.transpose(turn)
 
 
-def _orientation_of(read_exif: Callable[[], Image.Exif]) -> int:
+def orientation_of(read_exif: Callable[[], Image.Exif]) -> int:
     """The orientation, 1 to 8; 1 if the EXIF data are damaged, which is no reason to refuse a picture."""
     try:
         orientation = read_exif().get(_ORIENTATION, 1)

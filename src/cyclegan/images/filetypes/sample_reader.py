@@ -10,7 +10,7 @@ from cyclegan.errors import InputError
 from cyclegan.images import Array
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.holes import BLOCK
-from cyclegan.images.interpret import interpret
+from cyclegan.images.interpret import interpret_as
 from cyclegan.images.raster import Metadata, Raster
 from cyclegan.images.regions import Box
 
@@ -54,7 +54,7 @@ class SampleReader(ABC):
         """Whether the file has the channels of the format; sets `metadata`. Reading the whole file says why not."""
         try:
             pixel = Raster(np.zeros((1, 1, num_samples), self._dtype), metadata=self._described)
-            self.metadata = interpret(self._path, pixel, self._format.channels, self._format).metadata
+            self.metadata = interpret_as(self._path, pixel, self._format).metadata
         except InputError:
             return False
         return True
@@ -74,9 +74,7 @@ class SampleReader(ABC):
                 box.left // BLOCK * BLOCK,
                 min(-(-box.right // BLOCK) * BLOCK, self.width),
             )
-        image_format = self._format
-        middle = (image_format.low + image_format.high) / 2
-        raster = interpret(self._path, self.samples(grown), image_format.channels, image_format, middle)
+        raster = interpret_as(self._path, self.samples(grown), self._format)
         if grown == box:
             return raster
         inside = (

@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import IO, Any
 
@@ -13,9 +14,12 @@ from cyclegan.images import Array
 from cyclegan.images.filetypes import pillow
 from cyclegan.images.filetypes.tiff_tags import (
     GDAL_NODATA,
+    MIN_IS_BLACK,
     MIN_IS_WHITE,
     PALETTE,
+    RGB,
     WEBP,
+    YCBCR,
     TiffLayout,
     TiffPage,
     invert,
@@ -23,29 +27,37 @@ from cyclegan.images.filetypes.tiff_tags import (
     read_layout,
 )
 from cyclegan.images.formats import Decoded, Header
+from cyclegan.images.holes import both
 from cyclegan.images.limits import check_pixels
 from cyclegan.images.raster import Mask, Metadata, Raster, Tag
 
-# Pages of which each is one plane of grey are the channels of one image, unless there are more of them than this.
-_MAX_PLANES = 64
-
 
 def read(path: Path) -> Decoded:
-    """The samples of a file with one page, or all pages and planes of grey as channels, in their own type.
+    """The samples of a file with one page, or several pages of grey as channels, in their own type.
 
-    A file of another format under this name is read by Pillow. Raises InputError for several pages of colours.
+    A file of another format under this name is read by Pillow. Raises InputError for several pages of colours, sizes or
+    types.
     """
     if not is_tiff(path):
         return pillow.read(path)
     layout = read_layout(path)
     first = layout.pages[0]
     _check_size(first, len(layout.pages))
-    if len(layout.pages) > 1:
-        if any(page.samples > 1 for page in layout.pages):
-            raise InputError(f"{path} has {len(layout.pages)} pages; choose one with --page, such as --page 1.")
-        return Raster(_read_series(path, layout), metadata=replace(first.metadata, extra_samples=None))
+    several = InputError(f"{path} has {len(layout.pages)} pages; choose one with --page, such as --page 1.")
+    if len(layout.pages) > 1 and any(page.samples > 1 for page in layout.pages):
+        raise several
     with TiffFile(path, layout) as file:
-        return file.read(first)
+        found = [file.read(page) for page in layout.pages]
+    if len(found) == 1:
+        return found[0]
+    kinds = {(each.values.shape, each.values.dtype) for each in found}
+    if len(kinds) > 1 or found[0].values.shape[2] > 1:
+        raise several
+    return Raster(
+        np.concatenate([each.values for each in found], axis=2),
+        valid=reduce(both, [each.valid for each in found]),
+        metadata=replace(found[0].metadata, extra_samples=None, band_names=()),
+    )
 
 
 def read_page(path: Path, page: str) -> Raster:
@@ -99,8 +111,12 @@ class TiffFile:
         return self._read_deep(page)
 
     def _read_picture(self, page: TiffPage) -> Image.Image | None:
-        """The page by Pillow, or None for a compression that it does not have."""
+        """The page by Pillow, or None for what it cannot read: a compression, or strips and tiles that are left out."""
         if page.compression == WEBP:
+            return None
+        if page.has_gaps:
+            if page.bits != 8 or page.photometric not in (MIN_IS_WHITE, MIN_IS_BLACK, RGB, YCBCR):
+                raise InputError(f"{self._path} leaves out empty strips or tiles, which is read for grey and RGB only.")
             return None
         try:
             if self._picture is None:
@@ -127,7 +143,9 @@ class TiffFile:
             )
         if self._file is None:
             self._file = tifffile.TiffFile(self._path)
-        stored = self._file.series[0] if len(self.layout.pages) == 1 else self._file.pages[page.position]
+        # A page may hold several planes, as those of ImageJ do; the series that it begins has them all.
+        is_alone = len(self.layout.pages) == 1 and page.position == 0
+        stored = self._file.series[0] if is_alone else self._file.pages[page.position]
         array, axes = stored.asarray(), stored.axes
         mask = _read_mask(self._file, self.layout, page)
         array = _channels_last(array, axes)
@@ -140,17 +158,6 @@ class TiffFile:
         if mask is not None:
             valid = pillow.upright(mask[..., None], page.orientation)[..., 0].astype(np.bool_)
         return Raster(array, valid=valid, metadata=page.metadata)
-
-
-def _read_series(path: Path, layout: TiffLayout) -> Array:
-    """All pages of grey as channels."""
-    import tifffile
-
-    with tifffile.TiffFile(path) as file:
-        series = file.series[0]
-        array, axes = series.asarray(), series.axes
-    array = _channels_last(array, axes)
-    return invert(array, layout.pages[0].bits) if layout.pages[0].photometric == MIN_IS_WHITE else array
 
 
 def _channels_last(array: Array, axes: str) -> Array:

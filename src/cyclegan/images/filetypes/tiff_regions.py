@@ -1,6 +1,5 @@
 """TIFF files too large for memory: read by region, and written from compressed tiles."""
 
-import struct
 import zlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
@@ -55,7 +54,9 @@ class TiffReader(SampleReader):
             return None
         try:
             file = tifffile.TiffFile(path)
-        except (tifffile.TiffFileError, ValueError, struct.error):  # perhaps another format under this name
+        except OSError:
+            raise
+        except Exception:  # perhaps another format under this name; reading it as a whole reports the error
             return None
         source: TiffReader | None = None
         try:
@@ -91,6 +92,8 @@ class TiffReader(SampleReader):
         if not is_plain:
             return None
         source = cls(file, page, path, image_format, described)
+        if len(page.databytecounts) < source._across * source._down * (samples if source._is_planar else 1):
+            return None
         if source._rows * source._columns * samples * dtype.itemsize > _MAX_SEGMENT_BYTES:
             return None
         return source if source.fits_format(samples) else None

@@ -37,6 +37,8 @@ class TiffPage:
     """One page. position: its place in the chain of pages. dtype: numpy type of samples; None for an unusual one.
 
     samples: of one pixel. extra: the meaning of those beyond its colours, as in `Metadata.extra_samples`.
+    has_gaps: whether strips or tiles are not in the file, because they are empty, or fewer hold all of the image.
+    ome_xml: the description of an OME-TIFF; `metadata` has what it means for a single image.
     """
 
     position: int
@@ -50,6 +52,8 @@ class TiffPage:
     orientation: int
     metadata: Metadata
     compression: int = NO_COMPRESSION
+    has_gaps: bool = False
+    ome_xml: str | None = None
 
     @property
     def is_compressed(self) -> bool:
@@ -62,7 +66,7 @@ class TiffPage:
     @property
     def is_picture(self) -> bool:
         """Whether Pillow returns all samples of this page as an 8-bit picture."""
-        if self.dtype != "uint8":
+        if self.dtype != "uint8" or self.has_gaps:  # of which Pillow repeats the tile before
             return False
         colours = {MIN_IS_WHITE: 1, MIN_IS_BLACK: 1, PALETTE: 1, RGB: 3, CMYK: 4, YCBCR: 3, LAB: 3}.get(
             self.photometric
@@ -147,6 +151,10 @@ def _page_of(tags: ImageFileDirectory_v2, position: int) -> TiffPage:
         ):
             dtype = name
     extra = tuple(_numbers(tags.get(338, ())))
+    if 258 not in tags and tags.get(262) == RGB:  # a tag that lies is passed over, and one bit is the default
+        raise ValueError("its tag of the bits of a sample is missing")
+    described = _metadata_of(tags, extra)
+    metadata = without_ome(described)
     return TiffPage(
         position=position,
         height=int(tags[257]),
@@ -157,9 +165,32 @@ def _page_of(tags: ImageFileDirectory_v2, position: int) -> TiffPage:
         photometric=int(tags.get(262, MIN_IS_BLACK)),
         extra=extra,
         orientation=int(tags.get(274, 1)),
-        metadata=_metadata_of(tags, extra),
+        metadata=metadata,
         compression=int(tags.get(259, NO_COMPRESSION)),
+        has_gaps=_has_gaps(tags, samples * bits[0]),
+        ome_xml=None if metadata is described else described.description,
     )
+
+
+def _has_gaps(tags: ImageFileDirectory_v2, pixel_bits: int) -> bool:
+    """As in `TiffPage`. Raises ValueError if strips or tiles are missing."""
+    kind, offsets, counts = ("tiles", 324, 325) if 324 in tags else ("strips", 273, 279)
+    if offsets not in tags or counts not in tags:
+        return False
+    height, width = int(tags[257]), int(tags[256])
+    rows, columns = (int(tags[323]), int(tags[322])) if kind == "tiles" else (int(tags.get(278, height)), width)
+    if min(height, width, rows, columns) < 1:
+        raise ValueError(f"it says that it has {height} rows and {width} columns, in {kind} of {rows} rows")
+    sizes = _numbers(tags[counts])
+    needed = -(-height // rows) * -(-width // columns)
+    if int(tags.get(284, 1)) == 2:
+        needed *= int(tags.get(277, 1))
+    if len(sizes) >= needed:
+        return 0 in sizes
+    is_whole = int(tags.get(259, NO_COMPRESSION)) == NO_COMPRESSION and sum(sizes) >= height * width * pixel_bits // 8
+    if not is_whole:
+        raise ValueError(f"it has {len(sizes):,} of the {needed:,} {kind} that its {height:,} rows need")
+    return True
 
 
 def _numbers(value: Any) -> tuple[int, ...]:
@@ -172,7 +203,7 @@ def _metadata_of(tags: ImageFileDirectory_v2, extra: tuple[int, ...]) -> Metadat
     with suppress(ValueError, TypeError, AttributeError):
         nodata = float(str(tags[GDAL_NODATA]).strip(" \0")) if GDAL_NODATA in tags else None
     kept = tuple(tag for code in (*PLACE_TAGS, GDAL_METADATA) if (tag := _tag_of(tags, code)) is not None)
-    found = Metadata(
+    return Metadata(
         profile=profile if isinstance(profile, bytes) else None,
         resolution=_resolution_of(tags),
         description=_text(description) if isinstance(description, str) else None,
@@ -181,7 +212,6 @@ def _metadata_of(tags: ImageFileDirectory_v2, extra: tuple[int, ...]) -> Metadat
         extra_samples=extra or None,
         band_names=_band_names(tags.get(GDAL_METADATA), int(tags.get(277, 1))),
     )
-    return without_ome(found)
 
 
 def _text(value: str) -> str | None:

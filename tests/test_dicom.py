@@ -293,6 +293,22 @@ def test_real_numbers_are_stored_in_steps_and_the_window_shows_them(tmp_path):
     assert (made.WindowCenter, made.WindowWidth, made.RescaleType) == (0.5, 1, "US")
 
 
+@pytest.mark.parametrize(
+    ("values", "window"),
+    [
+        ([609, 800, 1000, 1174], None),  # all above
+        ([-1000, -1000, -990, -980], None),  # all below
+        ([0, 60, 1000, 1000], None),  # background inside, tissue above
+        ([-1000, -990, 50, -985], (30, 100)),  # air below
+    ],
+)
+def test_a_window_that_does_not_show_the_new_values_gives_way_to_their_range(tmp_path, values, window):
+    original = make_image(STORED, WindowCenter=30, WindowWidth=100)
+    made = written(tmp_path, derive(original, np.array([values] * 3, np.int16)))
+    whole = ((HOUNSFIELD.low + HOUNSFIELD.high) / 2, HOUNSFIELD.high - HOUNSFIELD.low)
+    assert (made.WindowCenter, made.WindowWidth) == (window or whole)
+
+
 def test_holes_are_padding_again(tmp_path):
     valid = np.ones((3, 4), bool)
     valid[0, 0] = False

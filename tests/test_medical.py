@@ -1,6 +1,7 @@
 """Medical files through the commands: train on slices, translate volumes and series into their kind."""
 
 import shlex
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,8 +13,12 @@ from cyclegan import Translator, evaluate, inspect_folders, train, translate_fol
 from cyclegan.cli import main
 from cyclegan.config import read_config_file
 from cyclegan.errors import InputError
+from cyclegan.images.file_formats import FILE_FORMATS
+from cyclegan.images.filetypes import dicom
 from cyclegan.images.filetypes.nifti import open_volume
 from cyclegan.storage.model import read_info
+from cyclegan.translate.files import translate_files
+from cyclegan.translate.plan import TranslationPlan
 from cyclegan.translate.sequence import translate_sequence
 
 nibabel = pytest.importorskip("nibabel")
@@ -216,6 +221,26 @@ def test_a_series_becomes_a_series(tmp_path, run, capsys):
         assert np.abs(values - expected).max() < 1e-4
 
 
+def test_existing_series_and_volumes_are_skipped(tmp_path, translator):
+    source, out = write_series(tmp_path / "in" / "ct", count=3), tmp_path / "out"
+    save(source / "screen", make_image(np.zeros((8, 8), np.uint8), SeriesInstanceUID="1.7"))  # never has a result
+    volume = write_volume(tmp_path / "v.nii", hounsfield(1))
+
+    def translated(path, target):
+        return translate_folder(translator, path, target, skip_existing=True)
+
+    for path, target in ((source, out), (volume, tmp_path / "made.nii")):
+        assert len(translated(path, target).written) == 1
+        before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+        result = translated(path, target)
+        assert (list(result.existing), len(result.written)) == ([(path, target)], 0)
+        assert all(file.read_bytes() == content for file, content in before.items())
+    first, *others = sorted(out.iterdir())
+    first.unlink()
+    assert len(translated(source, out).written) == 1
+    assert len({pydicom.dcmread(path).SeriesInstanceUID for path in (first, *others)}) == 1
+
+
 def test_padding_of_a_scanner_is_padding_again(tmp_path, translator):
     stored = np.ascontiguousarray(hounsfield(1)[:, :, 8].T)
     stored[:4, :6] = -2000
@@ -239,7 +264,7 @@ def test_one_bad_file_of_a_series_is_left_out(tmp_path, run, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["translate", str(run), str(source), "--out", str(tmp_path / "out")])
     assert stop.value.code == 1
-    assert f"{bad} is left out: The number of bytes of pixel data is less than expected" in " ".join(
+    assert f"Left out: {bad}: The number of bytes of pixel data is less than expected" in " ".join(
         capsys.readouterr().err.split()
     )
     assert len(list((tmp_path / "out").iterdir())) == 4
@@ -255,10 +280,50 @@ def test_what_is_no_slice_of_the_kind_is_left_out_of_a_folder(tmp_path, translat
     result = translate_folder(translator, source, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["IM00000", "IM00001"]
     said = " ".join(result.damage)
-    assert "screen is left out: it is an 8-bit picture, and the model takes 1 x int16" in said
-    assert "dose is left out: it is of the kind RT Dose Storage" in said
+    assert "screen: it is an 8-bit picture, and the model takes 1 x int16" in said
+    assert "dose: it is of the kind RT Dose Storage" in said
     with pytest.raises(InputError, match="screen is an 8-bit picture, and the model takes"):
         translate_sequence(translator, source / "screen", tmp_path / "x.dcm")
+
+
+def test_of_many_files_that_are_left_out_ten_are_named(tmp_path, run, capsys):
+    source = write_series(tmp_path / "ct", count=2)
+    for index in range(13):
+        save(source / f"screen{index}", make_image(np.zeros((8, 8), np.uint8), SeriesInstanceUID="1.7"))
+    frames = np.zeros((2, 8, 8), np.uint8)
+    save(source / "frames", make_image(frames, NumberOfFrames=2, SeriesInstanceUID="1.0"))
+    with pytest.raises(SystemExit):
+        main(["translate", str(run), str(source), "--out", str(tmp_path / "out")])
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.count("Left out: ") == 11
+    assert f"Left out: 4 more, 14 files of {source} in all." in said
+    result = translate_folder(run, source, tmp_path / "again")
+    assert len(result.damage) == 14
+    assert all(message.count(str(source)) == 1 for message in result.damage)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("invalid literal for int() with base 10: 'x'", "its header has text where a number belongs"),
+        (
+            "Unable to decode as exceptions were raised by all available plugins: a: b",
+            "its compressed pixels are damaged",
+        ),
+    ],
+)
+def test_what_a_library_says_becomes_plain_words(tmp_path, translator, monkeypatch, error, said):
+    source = write_series(tmp_path / "ct", count=2)
+    decode, bad = dicom.read, sorted(source.iterdir())[0]
+
+    def read(path):
+        if path == bad:
+            raise ValueError(error)
+        return decode(path)
+
+    monkeypatch.setitem(FILE_FORMATS, "dicom", replace(FILE_FORMATS["dicom"], read=read))
+    result = translate_folder(translator, source, tmp_path / "out")
+    assert [message.startswith(f"Left out: {bad}: {said}") for message in result.damage] == [True]
 
 
 def test_series_of_one_folder_stay_apart(tmp_path, translator):
@@ -297,6 +362,19 @@ def test_one_slice_becomes_a_picture(tmp_path, run):
         main(["translate", str(run), str(path), "--out", str(tmp_path / f"{index}.tif")])
         with Image.open(tmp_path / f"{index}.tif") as picture:
             assert (picture.mode, picture.size) == ("F", (20, 24))
+
+
+def test_a_picture_of_a_slice_says_that_its_place_is_lost(tmp_path, translator):
+    volume, series = write_volume(tmp_path / "v.nii.gz", hounsfield(1)), write_series(tmp_path / "ct", count=1)
+    for source in (volume / "z9", next(series.iterdir())):
+        notes = []
+        files = TranslationPlan.of([(source, tmp_path / "x.tif")])
+        translate_files(translator, files, on_note=notes.append)
+        assert notes == ["The place in the patient of 1 image is not kept: .tif files have no place for it."]
+    made = translate_sequence(translator, volume, tmp_path / "all.tif")
+    assert f"The place in the patient of {SHAPE[2]} frames is not kept" in " ".join(made.notes)
+    for source, target in ((volume, "made.nii.gz"), (series, "made")):
+        assert "place in the patient" not in " ".join(translate_sequence(translator, source, tmp_path / target).notes)
 
 
 def test_what_cannot_be_is_one_sentence(tmp_path, run, translator):

@@ -231,6 +231,23 @@ def test_the_header_of_a_written_volume_keeps_place_and_time_and_no_text(tmp_pat
     assert [extension.get_content() for extension in kept.header.extensions] == [b"Jane Doe"]
 
 
+@pytest.mark.parametrize(("time", "unit"), [(2, "sec"), (2000, "msec"), (2e6, "usec"), (2000, "unknown")])
+@pytest.mark.parametrize("volumes", [1, 3])
+def test_the_time_between_volumes_goes_from_nifti_to_mgh_and_back(tmp_path, time, unit, volumes):
+    shape = SHAPE if volumes == 1 else (*SHAPE, volumes)
+    image = nibabel.Nifti1Image(np.zeros(shape, np.int16), np.eye(4))
+    image.header.set_xyzt_units("mm", unit)
+    image.header["pixdim"][4] = time
+    nibabel.save(image, tmp_path / "v.nii")
+    voxels = np.ones((*SHAPE, volumes, 1), np.int16)
+    write(tmp_path / "out.mgz", voxels, nifti.open_volume(tmp_path / "v.nii"))
+    expected = 0 if (volumes, unit) == (1, "unknown") else 2000  # of one volume without a unit it says nothing
+    assert nibabel.load(tmp_path / "out.mgz").header["tr"] == expected
+    write(tmp_path / "back.nii", voxels, nifti.open_volume(tmp_path / "out.mgz"))
+    back = nibabel.load(tmp_path / "back.nii").header
+    assert (back["pixdim"][4], back.get_xyzt_units()[1]) == (expected, "msec")
+
+
 def test_a_written_nifti_file_is_what_the_standard_says(tmp_path):
     """Read by hand, without nibabel."""
     source = nifti.open_volume(save(tmp_path / "v.nii", patient_values()))

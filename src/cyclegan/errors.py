@@ -22,6 +22,16 @@ def reason_of(error: object) -> str:
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
+def damage_of(error: object) -> str:
+    """What an error of a decoder says, on one line, in plain words where the library's own are for programmers."""
+    text = " ".join(str(error).split())
+    if text.startswith(("invalid literal for int()", "could not convert string to float")):
+        return "its header has text where a number belongs"
+    if text.startswith("Unable to decode as exceptions were raised"):
+        return "its compressed pixels are damaged, or stored in a way that no installed decoder knows"
+    return text or type(error).__name__
+
+
 def remedy_of(error: object) -> str:
     """What helps against an OSError of a disk, as the end of a sentence; empty for other errors."""
     match getattr(error, "errno", None):

@@ -8,10 +8,7 @@ from pathlib import Path
 from cyclegan.cli.streams import STREAM, StreamNames
 from cyclegan.system.messages import Messages
 from cyclegan.system.terminal import say_result
-from cyclegan.translate.progress import FolderProgress, OnProgress, Skipped
-
-# Failed files that are listed by name.
-_MAX_NAMED = 10
+from cyclegan.translate.progress import MAX_NAMED, FolderProgress, OnProgress, Skipped
 
 
 class ConsoleProgress(FolderProgress):
@@ -76,11 +73,11 @@ class ConsoleProgress(FolderProgress):
         self._say(f"{num_frames} {'frame' if num_frames == 1 else 'frames'} translated {where}")
 
     def skipped(self, images: Sequence[Skipped], num_images: int) -> None:
-        for path, reason in images[:_MAX_NAMED]:
+        for path, reason in images[:MAX_NAMED]:
             where = "" if reason.startswith(str(path)) else f"{path}: "
             self.messages.warning(self._shown(f"Left out: {where}{reason}"))
-        if len(images) > _MAX_NAMED:
-            self.messages.warning(f"Left out: {len(images) - _MAX_NAMED} more, {len(images)} of {num_images} in all.")
+        if len(images) > MAX_NAMED:
+            self.messages.warning(f"Left out: {len(images) - MAX_NAMED} more, {len(images)} of {num_images} in all.")
 
     def existing(self, num_existing: int, num_images: int) -> None:
         self._say(f"{num_existing} of {num_images} images are in {self._out} already")

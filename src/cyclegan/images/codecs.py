@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from cyclegan.config import Reading
-from cyclegan.errors import InputError, MissingPackageError, UnreadableError
+from cyclegan.errors import InputError, MissingPackageError, UnreadableError, damage_of
 from cyclegan.images import Array
 from cyclegan.images.file_formats import file_format_of
 from cyclegan.images.formats import FileFormat, Header, ImageFormat, gives_channels
@@ -146,6 +146,8 @@ def _decode(path: Path, page: int | None = None, min_side: int = 0) -> Image.Ima
         raster = Raster(decoded) if isinstance(decoded, np.ndarray) else decoded
         if not isinstance(raster, Raster):
             raise TypeError(f"its reader returned {type(decoded).__name__}, not a Pillow image or a numpy array")
+    if file_format.in_patient:
+        raster = replace(raster, metadata=replace(raster.metadata, in_patient=True))
     array = raster.values
     if array.ndim not in (2, 3) or 0 in array.shape or array.dtype.kind not in "uif":
         raise InputError(
@@ -183,7 +185,7 @@ def _decoding(path: Path) -> Iterator[None]:
         if isinstance(error, ImportError) and file_format.install:
             raise _missing_package(path, "reading", file_format, error) from None
         # Some libraries list the reasons of all their decoders, one a line.
-        raise UnreadableError(cut(" ".join(str(error).split()) or type(error).__name__, 300)) from error
+        raise UnreadableError(cut(damage_of(error), 300)) from error
 
 
 def _missing_package(path: Path, verb: str, file_format: FileFormat, error: ImportError) -> MissingPackageError:

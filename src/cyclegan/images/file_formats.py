@@ -172,6 +172,7 @@ FILE_FORMATS: dict[str, FileFormat] = {
         read_page=dicom.read_frame,
         probe_page=dicom.probe_frame,
         pages_are_images=True,
+        in_patient=True,
     ),
     "volume": FileFormat(
         suffixes=nifti.SUFFIXES,
@@ -183,6 +184,7 @@ FILE_FORMATS: dict[str, FileFormat] = {
         read_page=nifti.read_slice,
         probe_page=nifti.probe_slice,
         pages_are_images=True,
+        in_patient=True,
     ),
     "npy": FileFormat(suffixes=(".npy",), read=npy.read, write=npy.write, holds=None, probe=npy.probe, size=npy.size),
 }

@@ -85,8 +85,9 @@ def gives_channels(channels: int | None, has_alpha: bool, wanted: int) -> bool:
     return wanted in (channels, channels - has_alpha)
 
 
-# What a format may keep beside values; see `Raster` and `Metadata`. Place: the tags of a GeoTIFF.
-Kept: TypeAlias = Literal["alpha", "profile", "resolution", "description", "exif", "place", "nodata"]
+# What a format may keep beside values; see `Raster` and `Metadata`. Place: the tags of a GeoTIFF. Patient: where
+# a volume or a slice lies in space.
+Kept: TypeAlias = Literal["alpha", "profile", "resolution", "description", "exif", "place", "nodata", "patient"]
 
 Decoded: TypeAlias = Image.Image | Array | Raster
 
@@ -124,6 +125,7 @@ class FileFormat:
         number, from 1 on.
     pages_are_images: whether folders list the pages of a file in its place, as for volumes. Otherwise a file is one
         image, and its pages are read only by their own paths.
+    in_patient: whether images say where they lie in the space of a patient.
     """
 
     suffixes: tuple[str, ...]
@@ -148,6 +150,7 @@ class FileFormat:
     read_page: Callable[[Path, str], Decoded] | None = None
     probe_page: Callable[[Path, str], Header | None] = lambda _path, _page: None
     pages_are_images: bool = False
+    in_patient: bool = False
 
     def __post_init__(self) -> None:
         for suffix in self.suffixes:

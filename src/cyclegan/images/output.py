@@ -23,6 +23,7 @@ LOST: Mapping[Kept, str] = {
     "exif": "the EXIF data",
     "place": "the place on earth",
     "nodata": "the holes",
+    "patient": "the place in the patient",
 }
 
 
@@ -103,6 +104,7 @@ def make_output(
         "description": metadata.description is not None,
         "exif": metadata.exif is not None,
         "place": bool(metadata.tags),
+        "patient": metadata.in_patient,
     }
     lost += [name for name, is_there in present.items() if is_there and name not in keeps]
     return Raster(values, alpha, None, metadata), tuple(lost)

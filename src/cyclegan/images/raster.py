@@ -23,7 +23,8 @@ class Metadata:
     thumbnail. tags: those of a GeoTIFF that say where the image lies on the earth and what its bands are.
     nodata: the number that marks holes in the file; may be NaN. extra_samples: meaning of the channels of a TIFF beyond
     those of its colours: 0 unspecified, 1 alpha of premultiplied colours, 2 alpha. band_names: one for each channel of
-    the file, empty for one without a name; none at all if the file names no channel.
+    the file, empty for one without a name; none at all if the file names no channel. in_patient: whether the file says
+    where the image lies in the space of a patient.
     """
 
     profile: bytes | None = None
@@ -35,6 +36,7 @@ class Metadata:
     nodata: float | None = None
     extra_samples: tuple[int, ...] | None = None
     band_names: tuple[str, ...] = ()
+    in_patient: bool = False
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ What is written has as many files and frames as the source, under the same names
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -89,7 +89,7 @@ def read_dicom(path: Path, image_format: ImageFormat) -> Iterator[PictureSequenc
     carried = OpenDicom(path if is_folder else path.parent, image_format)
     num_frames = len(files) if is_folder else count_frames(first)
     sequence = PictureSequence(path, int(first.Rows), int(first.Columns), num_frames, iter(()), carried=carried)
-    sequence.damage += [f"{file} is left out: {reason}." for file, reason in left_out]
+    sequence.damage += [_left_out(file, reason) for file, reason in left_out]
     if is_folder and len(series) > 1:
         sequence.notes.append(f"{path} holds {len(series)} series; each becomes a series of its own.")
     if first.get("BurnedInAnnotation") == "YES":
@@ -127,11 +127,14 @@ def _frames(
         raise problems[0] if problems else UnreadableError(f"{sequence.path} holds no image that can be read")
 
 
-def _left_out(path: Path, error: Exception) -> str:
+def _left_out(path: Path, error: Exception | str) -> str:
+    """A sentence on a file or, where the reason speaks of a frame, such as x.dcm/1, with that path once."""
     reason = str(error).rstrip(".")
-    if reason.startswith(f"{path} "):
-        reason = f"it {reason.removeprefix(f'{path} ')}"
-    return f"{path} is left out: {reason}."
+    if reason.startswith((f"{path} ", f"{path}/")):
+        name, _, rest = reason.removeprefix(str(path)).partition(" ")
+        frame = f"frame {name[1:].rstrip(':')}" if name else "it"
+        reason = f"{frame} {rest}"
+    return f"Left out: {path}: {reason}."
 
 
 def _check_plane(path: Path, image_format: ImageFormat) -> None:
@@ -174,6 +177,38 @@ def write_dicom(place: Path, frames: Iterator[Frame], target: SequenceTarget) ->
                 derived.write(partial, made)
         else:
             derived.write(place, made)
+
+
+def is_written(folder: Path, out: Path, source: ImageFormat, target: ImageFormat) -> bool:
+    """Whether every file of a folder has its result in `out`, apart from those that cannot be translated.
+
+    All or none: the files of a series share identifiers, which are new with each call.
+    """
+    derived = DerivedImages(source, target, "")
+
+    def is_done(path: Path) -> bool:
+        return _is_there(out / path.relative_to(folder))
+
+    def can_translate(path: Path) -> bool:
+        with suppress(InputError, UnreadableError):
+            _check_plane(path, source)
+            derived.check(read_dataset(path, with_pixels=False), str(path))
+            names = list_frames(path)
+            read_raster(path / names[0] if names else path, source)
+            return True
+        return False
+
+    files = [file for each in find_series(list_files(folder, SUFFIXES))[0] for file in each.files]
+    there = [is_done(path) for path in files]
+    return any(there) and not any(can_translate(path) for path, done in zip(files, there, strict=True) if not done)
+
+
+def _is_there(path: Path) -> bool:
+    """Whether this is a DICOM image with a header that can be read."""
+    try:
+        return path.is_file() and is_dicom_image(path)
+    except (InputError, UnreadableError, OSError):
+        return False
 
 
 def _valid(raster: Raster) -> Mask | None:

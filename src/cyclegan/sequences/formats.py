@@ -121,6 +121,8 @@ class SequenceFormat:
     on_request: only where the user asks for all pages; otherwise the file is an image, of its first page or the one
         that is configured.
     is_folder: the sequence is a folder of files, as a DICOM series; `is_sequence` and `read` are given the folder.
+    is_written: for `is_folder`: whether nothing is left to write of a source folder, given it, the folder of its
+        results, and the formats that the model takes and makes.
     install: what `pip install` takes if a package is missing, such as cyclegan[data].
     """
 
@@ -134,6 +136,7 @@ class SequenceFormat:
     keeps: frozenset[Kept] = frozenset()
     on_request: bool = False
     is_folder: bool = False
+    is_written: Callable[[Path, Path, ImageFormat, ImageFormat], bool] = lambda *_: False
     install: str = ""
 
     @property

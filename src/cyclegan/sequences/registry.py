@@ -30,14 +30,14 @@ _volume = partial(
     is_picture=volumes.is_one_slice,
     read=volumes.read_volume,
     write=volumes.write_volume,
-    keeps=frozenset(("nodata",)),
+    keeps=frozenset(("nodata", "patient")),
     install="cyclegan[medical]",
 )
 _dicom = partial(
     SequenceFormat,
     read=dicom_files.read_dicom,
     write=dicom_files.write_dicom,
-    keeps=frozenset(("nodata",)),
+    keeps=frozenset(("nodata", "patient")),
     install="cyclegan[medical]",
 )
 
@@ -70,7 +70,13 @@ SEQUENCE_FORMATS: dict[str, SequenceFormat] = {
         is_sequence=dicom_files.is_dicom_image,
         is_picture=dicom_files.is_one_frame,
     ),
-    "dicom-series": _dicom(kind="DICOM series", suffixes=(), is_sequence=dicom_files.is_dicom_folder, is_folder=True),
+    "dicom-series": _dicom(
+        kind="DICOM series",
+        suffixes=(),
+        is_sequence=dicom_files.is_dicom_folder,
+        is_folder=True,
+        is_written=dicom_files.is_written,
+    ),
 }
 
 

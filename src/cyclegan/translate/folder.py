@@ -26,7 +26,7 @@ from cyclegan.translate.large_files import Compression, StatisticsKind, translat
 from cyclegan.translate.options import TranslateOptions
 from cyclegan.translate.output_names import check_folder_name
 from cyclegan.translate.plan import TranslationPlan, describe_other_files, input_suffixes, plan_outputs, sequences
-from cyclegan.translate.progress import FolderProgress, Skipped, not_written
+from cyclegan.translate.progress import MAX_NAMED, FolderProgress, Skipped, not_written
 from cyclegan.translate.sequence import translate_sequence
 from cyclegan.translate.tiling.pictures import TILE
 from cyclegan.translate.translator import Translator
@@ -290,7 +290,9 @@ class _Work:
             )
         for note in made.notes:
             self.note(note)
-        for message in made.damage:
+        for message in made.damage[:MAX_NAMED]:
             self._progress.damaged(message)
+        if (count := len(made.damage)) > MAX_NAMED:
+            self._progress.damaged(f"Left out: {count - MAX_NAMED} more, {count} files of {source} in all.")
         self.damage += made.damage
         self._progress.written_frames(made.num_frames, target)

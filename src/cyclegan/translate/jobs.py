@@ -10,7 +10,7 @@ from cyclegan.images.file_formats import is_image_name
 from cyclegan.images.filetypes.overviews import check_cog
 from cyclegan.images.headers import read_sizes
 from cyclegan.sequences.formats import SequenceFormat
-from cyclegan.sequences.registry import format_by_name
+from cyclegan.sequences.registry import find_sequence, format_by_name
 from cyclegan.translate.large_files import find_large
 from cyclegan.translate.options import TranslateOptions
 from cyclegan.translate.plan import TranslationPlan, find_sequences, sequences
@@ -39,7 +39,7 @@ def sort_jobs(translator: Translator, plan: TranslationPlan, options: TranslateO
 
     Raises InputError if one of the files cannot be translated with these options.
     """
-    todo, existing = _split_existing(plan, options) if options.skip_existing else (plan, plan[:0])
+    todo, existing = _split_existing(translator, plan, options) if options.skip_existing else (plan, plan[:0])
     images, several = _split_sequences(todo, options)
     if options.part is not None or options.cog:
         for source, _, _ in several:
@@ -66,10 +66,12 @@ def tile_of_frames(translator: Translator, source: Path, options: TranslateOptio
     return TILE if large else None
 
 
-def _split_existing(plan: TranslationPlan, options: TranslateOptions) -> tuple[TranslationPlan, TranslationPlan]:
+def _split_existing(
+    translator: Translator, plan: TranslationPlan, options: TranslateOptions
+) -> tuple[TranslationPlan, TranslationPlan]:
     """The images that are still to be translated, and those whose result is there; of sequences, all or none."""
-    sizes = zip(plan.targets, read_sizes(plan.targets), strict=True)
-    is_there = np.array([size is not None or _is_other_file(target) for target, size in sizes], bool)
+    sizes = zip(plan, read_sizes(plan.targets), strict=True)
+    is_there = np.array([size is not None or _is_other(translator, *pair) for pair, size in sizes], bool)
     if options.stabilise:  # a frame depends on the frames before it
         there = {source for source, is_done in zip(plan.sources, is_there, strict=True) if is_done}
         whole = {s for frames in sequences(plan) if all(s in there for s, _ in frames) for s, _ in frames}
@@ -77,9 +79,14 @@ def _split_existing(plan: TranslationPlan, options: TranslateOptions) -> tuple[T
     return _split(plan, is_there)
 
 
-def _is_other_file(target: Path) -> bool:
-    """Whether a file is there that is no image and has content, such as a volume."""
-    return not is_image_name(target) and target.is_file() and target.stat().st_size > 0
+def _is_other(translator: Translator, source: Path, target: Path) -> bool:
+    """Whether a result is there that is no single image: a volume, a folder of DICOM files, or another file."""
+    if target.is_dir():
+        row = find_sequence(source) if source.is_dir() else None
+        return row is not None and row.is_written(source, target, translator.source, translator.target)
+    if not target.is_file() or target.stat().st_size == 0:
+        return False
+    return not is_image_name(target) or find_sequence(target, all_pages=True) is not None
 
 
 def _split_sequences(

@@ -10,6 +10,9 @@ from cyclegan.errors import CycleganError, reason_of, remedy_sentence
 # A source that could not be translated, and the reason.
 Skipped: TypeAlias = tuple[Path, str]
 
+# Failed files that are listed by name.
+MAX_NAMED = 10
+
 # Called with a name of the current work and the share that is done, 0 to 1.
 OnProgress: TypeAlias = Callable[[str, float], None]
 

@@ -232,7 +232,7 @@ class DerivedImages:
             made.PhotometricInterpretation = "MONOCHROME2"
             storage = Storage.of(self.target, is_deep=original.get("Modality") in _SIXTEEN_BITS)
             stored = np.stack([storage.store(frame[..., 0], mask) for frame, mask in zip(frames, valid, strict=True)])
-            self._put_scale(made, original, storage)
+            self._put_scale(made, original, storage, frames, valid)
             if any(mask is not None for mask in valid) and storage.padding is not None:
                 made.PixelPaddingValue = storage.padding
         made.BitsAllocated = made.BitsStored = 8 * stored.itemsize
@@ -241,7 +241,9 @@ class DerivedImages:
         data = stored.astype(stored.dtype.newbyteorder("<")).tobytes()
         made.add_new("PixelData", "OW" if stored.itemsize == 2 else "OB", data + b"\0" * (len(data) % 2))
 
-    def _put_scale(self, made: Any, original: Any, storage: "Storage") -> None:
+    def _put_scale(
+        self, made: Any, original: Any, storage: "Storage", frames: Sequence[Array], valid: Sequence[Mask | None]
+    ) -> None:
         """Rescaling, and a window: that of the source if it shows the new values, else all of their range."""
         has_same_unit = (self.source.low, self.source.high) == (self.target.low, self.target.high)
         if storage.dtype != "uint8" or not storage.scale.is_none:
@@ -254,9 +256,10 @@ class DerivedImages:
         window = functional_group(made, "FrameVOILUTSequence", 0) or made
         centre, width = (_first(window.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
         inverted = original.get("PhotometricInterpretation") == "MONOCHROME1"
-        shows = centre is not None and width is not None and low <= centre <= high and width >= (high - low) / 256
-        if shows and not inverted:
-            return
+        if centre is not None and width is not None and not inverted:
+            fits = low <= centre <= high and width >= (high - low) / 256
+            if fits and _shows(centre - width / 2, centre + width / 2, frames, valid):
+                return
         for group in [*(made.get("SharedFunctionalGroupsSequence") or []), *_frames_of(made)]:
             group.pop("FrameVOILUTSequence", None)
         for keyword in _WINDOW:
@@ -317,6 +320,22 @@ def _copy_all(original: Any) -> Any:
             for element in list(made.group_dataset(group)):
                 del made[element.tag]
     return made
+
+
+def _shows(low: float, high: float, frames: Sequence[Array], valid: Sequence[Mask | None]) -> bool:
+    """Whether a window shows an image: at least 1 % of its values lie inside, and no more above than inside.
+
+    Holes and the lowest value, which is background, do not count. Air may fill most of an image and lie below.
+    """
+    lowest = min(float(frame.min()) for frame in frames)
+    num_values, inside, above = 0, 0, 0
+    for frame, mask in zip(frames, valid, strict=True):
+        values = frame[..., 0] if mask is None else frame[..., 0][mask]
+        values = values[values > lowest]
+        num_values += values.size
+        above += int((values > high).sum())
+        inside += int(((values >= low) & (values <= high)).sum())
+    return inside >= max(above, num_values / 100)
 
 
 def _frames_of(dataset: Any) -> list[Any]:

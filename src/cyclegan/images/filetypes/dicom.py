@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from cyclegan.config import Axis
-from cyclegan.errors import InputError, UnreadableError
+from cyclegan.errors import InputError, UnreadableError, damage_of
 from cyclegan.images import Array
 from cyclegan.images.formats import Decoded, Header
 from cyclegan.images.raster import Metadata, Raster
@@ -305,7 +305,7 @@ def find_series(files: Iterable[Path]) -> tuple[list[Series], list[tuple[Path, s
         except ImportError:
             raise
         except Exception as error:  # a damaged file raises errors of every kind
-            left_out.append((path, str(error)))
+            left_out.append((path, damage_of(error)))
     return [Series(uid, _sorted(items)) for uid, items in found.items()], left_out
 
 

@@ -252,6 +252,8 @@ def write_like(place: Path, voxels: Array, source: Volume, *, name: Path, keep_t
         mgh = nibabel.freesurfer.mghformat
         image = mgh.MGHImage(values, affine, header if isinstance(header, mgh.MGHHeader) else None)
         image.set_data_dtype(values.dtype)
+        if isinstance(header, nibabel.Nifti1Header):
+            image.header["tr"] = _repetition_time(header)
     with place.open("wb") as file:
         if lower.endswith(".img"):
             texts = io.BytesIO()
@@ -265,6 +267,17 @@ def write_like(place: Path, voxels: Array, source: Volume, *, name: Path, keep_t
             image.to_stream(file)
 
 
+def _repetition_time(header: Any) -> float:
+    """Milliseconds between the volumes of a NIfTI file, as MGH files store them; 0 if unknown.
+
+    Without a unit they are milliseconds, as FreeSurfer has it. A 3-D file without volumes has 0 or 1 for unknown.
+    """
+    time, unit = float(header["pixdim"][4]), header.get_xyzt_units()[1]
+    if header["dim"][0] < 4 and (time == 1 or unit not in ("sec", "msec", "usec")):
+        return 0.0
+    return time * {"sec": 1000.0, "usec": 0.001}.get(unit, 1.0)
+
+
 def _copy_place(image: Any, source: Any, *, was_nifti: bool) -> None:
     """Give a NIfTI image the place in space and time that the source has."""
     if was_nifti:
@@ -273,7 +286,8 @@ def _copy_place(image: Any, source: Any, *, was_nifti: bool) -> None:
             put(place if place is not None else source.affine, int(code), update_affine=False)
         return
     image.header.set_zooms(source.header.get_zooms()[: image.ndim])
-    image.header.set_xyzt_units("mm")
+    image.header["pixdim"][4] = source.header["tr"]
+    image.header.set_xyzt_units("mm", "msec")
 
 
 def _clean(header: Any, *, keep_texts: bool) -> None:

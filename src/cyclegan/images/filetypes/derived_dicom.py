@@ -330,7 +330,7 @@ def _shows(low: float, high: float, frames: Sequence[Array], valid: Sequence[Mas
     lowest = min(float(frame.min()) for frame in frames)
     num_values, inside, above = 0, 0, 0
     for frame, mask in zip(frames, valid, strict=True):
-        values = frame[..., 0] if mask is None else frame[..., 0][mask]
+        values = np.asarray(frame[..., 0] if mask is None else frame[..., 0][mask], np.float64)
         values = values[values > lowest]
         num_values += values.size
         above += int((values > high).sum())

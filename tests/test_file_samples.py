@@ -2,6 +2,7 @@
 
 from contextlib import closing
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -9,9 +10,10 @@ from PIL import Image
 
 from cyclegan.config import Reading
 from cyclegan.errors import InputError
-from cyclegan.images.codecs import load_raster, read_raster
+from cyclegan.images.codecs import load_raster, probe_image, read_raster, write_image
 from cyclegan.images.file_formats import file_format_of
 from cyclegan.images.formats import ImageFormat
+from cyclegan.images.raster import Raster
 from cyclegan.images.regions import Box
 from cyclegan.sequences.registry import find_sequence
 
@@ -129,3 +131,19 @@ def test_the_page_of_a_message_is_the_one_that_is_read(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", random((2, 12, 10, 3), np.uint16), photometric="rgb")
     with pytest.raises(InputError, match="is 3 x uint16, and the model takes 1 x uint16"):
         read_raster(tmp_path / "a.tif", ImageFormat(channels=1, dtype="uint16", page=2))
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_a_fourth_band_of_a_jp2_is_transparency_only_if_its_header_says_so(tmp_path, dtype):
+    bands = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (20, 24, 4)).astype(dtype)
+    (tmp_path / "nir.jp2").write_bytes(imagecodecs.jpeg2k_encode(bands, level=0, codecformat="jp2", reversible=True))
+    header = probe_image(tmp_path / "nir.jp2")
+    assert (header.channels, header.has_alpha) == (4, False)
+    assert np.array_equal(load_raster(tmp_path / "nir.jp2", 4).values, bands)
+    with pytest.raises(InputError, match="4 channel"):
+        load_raster(tmp_path / "nir.jp2", 3)
+    write_image(tmp_path / "rgba.jp2", Raster(bands[..., :3], bands[..., 3]))
+    found = load_raster(tmp_path / "rgba.jp2", 3)
+    seen = bands[..., 3] > 0
+    assert np.array_equal(found.values[seen], bands[..., :3][seen])
+    assert np.array_equal(found.alpha, bands[..., 3])

@@ -102,6 +102,8 @@ BASES = {
     "push": "run user/name --dry-run=new",
     "download": "horse2zebra",
     "demo": "--out=new --minutes=1",
+    "tiles": "file --out=new",
+    "vrt": "a --out=new.vrt",
 }
 
 

@@ -1,5 +1,6 @@
 """JPEG 2000: 8-bit pictures by Pillow, everything else by imagecodecs."""
 
+import struct
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,9 @@ from cyclegan.images.formats import Decoded, Header
 from cyclegan.images.limits import check_pixels
 from cyclegan.images.raster import Metadata, Raster
 
+# A JP2 header is shorter, but for a palette of thousands of colours.
+_MOST_HEADER_BYTES = 2**20
+
 # What marks the beginning of the codestream, and its size behind it.
 _CODESTREAM = b"\xff\x4f\xff\x51"
 
@@ -21,10 +25,12 @@ class _Size(NamedTuple):
     width: int
     bits: tuple[int, ...]  # of each component
     is_signed: bool
+    has_alpha: bool  # whether the last of 2 or 4 components is transparency; a codestream alone does not say
 
     @property
     def is_picture(self) -> bool:
-        return max(self.bits) <= 8 and not self.is_signed and len(self.bits) <= 4
+        is_known = len(self.bits) in (1, 3) or self.has_alpha
+        return max(self.bits) <= 8 and not self.is_signed and is_known
 
     @property
     def dtype(self) -> str:
@@ -35,8 +41,9 @@ class _Size(NamedTuple):
 def _size_of(path: Path | str) -> _Size:
     """The header of a codestream, alone or in a JP2 file. Raises ValueError if there is none."""
     with open(path, "rb") as file:  # noqa: PTH123
-        begin = 0
+        begin, says_alpha = 0, True
         if file.read(4) != _CODESTREAM:
+            says_alpha = False
             while True:  # box after box: their length and kind
                 file.seek(begin)
                 box = file.read(16)
@@ -49,6 +56,9 @@ def _size_of(path: Path | str) -> _Size:
                     break
                 if len(box) < 8 or length < header:
                     raise ValueError("it is no JPEG 2000 file, or it is cut off")
+                if kind == b"jp2h":
+                    file.seek(begin + header)
+                    says_alpha = _says_alpha(file.read(min(length - header, _MOST_HEADER_BYTES)))
                 begin += length
         file.seek(begin)
         head = file.read(42)
@@ -60,7 +70,31 @@ def _size_of(path: Path | str) -> _Size:
     if not 0 < count <= 16384 or len(components) < count or width <= left or height <= top:
         raise ValueError("its header is damaged")
     bits = tuple((value & 0x7F) + 1 for value in components)
-    return _Size(height - top, width - left, bits, any(value & 0x80 for value in components))
+    is_signed = any(value & 0x80 for value in components)
+    return _Size(height - top, width - left, bits, is_signed, count in (2, 4) and says_alpha)
+
+
+def _says_alpha(boxes: bytes) -> bool:
+    """Whether the boxes of a JP2 header define a channel of transparency (ISO 15444-1, I.5.3.6)."""
+    at = 0
+    while at + 10 <= len(boxes):
+        length, kind = int.from_bytes(boxes[at : at + 4], "big"), boxes[at + 4 : at + 8]
+        if kind == b"cdef":
+            channels = (boxes[i : i + 6] for i in range(at + 10, min(at + length, len(boxes)), 6))
+            return any(channel[2:4] in (b"\0\1", b"\0\2") for channel in channels)
+        at += max(length, 8)
+    return False
+
+
+def _with_alpha_defined(content: bytes, channels: int) -> bytes:
+    """A JP2 file whose header says that the last channel is transparency; imagecodecs leaves that out."""
+    at = content.index(b"jp2h") - 4
+    length = int.from_bytes(content[at : at + 4], "big")
+    colours = b"".join(struct.pack(">HHH", index, 0, index + 1) for index in range(channels - 1))
+    defined = struct.pack(">H", channels) + colours + struct.pack(">HHH", channels - 1, 1, 0)
+    box = struct.pack(">I", len(defined) + 8) + b"cdef" + defined
+    longer = struct.pack(">I", length + len(box))
+    return content[:at] + longer + content[at + 4 : at + length] + box + content[at + length :]
 
 
 def read(path: Path) -> Decoded:
@@ -72,8 +106,7 @@ def read(path: Path) -> Decoded:
     import imagecodecs
 
     array = imagecodecs.jpeg2k_decode(path.read_bytes())
-    has_alpha = array.ndim == 3 and array.shape[2] in (2, 4)
-    return Raster(array, metadata=Metadata(extra_samples=(2,))) if has_alpha else array
+    return Raster(array, metadata=Metadata(extra_samples=(2,))) if size.has_alpha else array
 
 
 def probe(path: Path) -> Header:
@@ -81,7 +114,7 @@ def probe(path: Path) -> Header:
     if size.is_picture:
         return Header(size.height, size.width, "uint8", None)
     channels = len(size.bits)
-    return Header(size.height, size.width, size.dtype, channels, channels in (2, 4))
+    return Header(size.height, size.width, size.dtype, channels, size.has_alpha)
 
 
 def size(path: str) -> tuple[int, int]:
@@ -94,8 +127,12 @@ def _write(file: IO[bytes], raster: Raster, *, kind: Literal["jp2", "j2k"]) -> N
     import imagecodecs
 
     array = pillow.with_alpha(raster)
-    array = array[..., 0] if array.shape[2] == 1 else array
-    file.write(imagecodecs.jpeg2k_encode(np.ascontiguousarray(array), level=0, codecformat=kind, reversible=True))
+    channels = array.shape[2]
+    array = array[..., 0] if channels == 1 else array
+    content = imagecodecs.jpeg2k_encode(np.ascontiguousarray(array), level=0, codecformat=kind, reversible=True)
+    # Without a word of the domain four channels are RGBA, as in a PNG.
+    is_alpha = raster.alpha is not None or (channels == 4 and raster.metadata.extra_samples is None)
+    file.write(_with_alpha_defined(bytes(content), channels) if is_alpha and kind == "jp2" else content)
 
 
 write_jp2, write_j2k = partial(_write, kind="jp2"), partial(_write, kind="j2k")

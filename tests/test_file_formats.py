@@ -30,7 +30,7 @@ def check_file_format(file_format, folder, is_lossy=False):
         assert suffix.startswith(".")
         assert file_format_of(f"a/b{suffix.upper()}") is file_format
         for dtype, numbers in held.items():
-            for channels in numbers:
+            for channels in numbers if len(numbers) < 10 else (1, 2, 3, 4, 7):
                 assert can_hold(suffix, channels, dtype)
                 path, array = folder / f"{channels}_{dtype}{suffix}", smooth(channels, dtype)
                 if is_lossy and channels == 4:  # the colour of transparent pixels is lost

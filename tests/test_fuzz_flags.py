@@ -31,6 +31,7 @@ from cyclegan import (
 from cyclegan.cli import COMMANDS, _parser, main
 from cyclegan.config import INSPECTED_SETTINGS, field_sections
 from fuzzing import fuzz_settings
+from geo_files import write_geotiff
 
 # Seconds that one command may take; all are far quicker.
 LIMIT = 60
@@ -103,7 +104,7 @@ BASES = {
     "download": "horse2zebra",
     "demo": "--out=new --minutes=1",
     "tiles": "file --out=new",
-    "vrt": "a --out=new.vrt",
+    "vrt": "scenes --out=new.vrt",
 }
 
 
@@ -157,6 +158,8 @@ def place(tmp_path_factory):
         export_model("run", "reference", format="reference")
         evaluate("run", "a", "b", device="cpu", quiet=True, num_bootstrap=100)
         shutil.copytree("run", "other")
+    (root / "scenes").mkdir()
+    write_geotiff(root / "scenes" / "scene.tif")
     (root / "file").write_text("text")
     (root / "empty").mkdir()
     (root / "loop").symlink_to("loop")

@@ -195,7 +195,7 @@ _OTHER = _of_pillow(suffixes=())
 
 def image_suffixes() -> tuple[str, ...]:
     """Suffixes of image files, lower case, with their dot. Files with others are not found in folders."""
-    return tuple(suffix for file_format in FILE_FORMATS.values() for suffix in file_format.suffixes)
+    return tuple(dict.fromkeys(suffix for file_format in FILE_FORMATS.values() for suffix in file_format.suffixes))
 
 
 def file_format_of(path: Path | str) -> FileFormat:

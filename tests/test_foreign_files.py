@@ -14,7 +14,7 @@ from test_download import images, pack, serve, server  # noqa: F401  (a fixture)
 from conftest import TINY, make_folder
 from cyclegan import InputError, Translator, evaluate, train
 from cyclegan.cli import main
-from cyclegan.images.headers import HeaderIndex
+from cyclegan.images.headers import HeaderIndex, Kind
 from cyclegan.storage.model import find_model, read_info
 from cyclegan.storage.scores import read_scores
 from cyclegan.storage.showcase import ShowcaseImage, write_showcase
@@ -227,7 +227,7 @@ def test_an_index_of_headers_that_is_not_ours_is_refused(tmp_path):
         np.arange(count, dtype=np.uint64),
         np.ones((count, 2), np.int32),
         np.zeros(count, np.int16),
-        [("uint8", 3)],
+        [Kind("uint8", 3)],
         True,
     )
     place = tmp_path / ".headers_a.npz"

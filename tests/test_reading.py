@@ -449,7 +449,7 @@ def test_a_header_index_with_odd_arrays_is_as_good_as_none(tmp_path):
         "kinds": np.zeros(2, np.int16),
         "dtypes": np.array(["uint8"]),
         "channels": np.array([-1]),
-        "alphas": np.array([False]),
+        "alpha": np.array([False]),
     }
     path = tmp_path / "index.npz"
     np.savez(path, **good)

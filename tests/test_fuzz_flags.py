@@ -84,7 +84,7 @@ PLACES = [
 ]
 PLACES += ["file/below", "x.html", "x.png", "empty", ".", "loop", "dangling", "new folder", "export"]
 
-KEPT = {"a", "b", "run", "other", "file", "empty", "loop", "dangling", "export", "reference"}
+KEPT = {"a", "b", "run", "other", "file", "empty", "loop", "dangling", "export", "reference", "scenes"}
 
 # Flags whose good values take long, or start something: a compiler, processes, a server.
 LEFT_OUT = {"--compile", "--workers", "--wandb", "--mlflow", "--help", "--version"}

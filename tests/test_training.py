@@ -308,7 +308,7 @@ def test_infinity_in_an_image_is_reported_with_its_file(folders, tmp_path):
     np.save(tmp_path / "x" / "good.npy", array)
     array[3, 3] = np.inf
     np.save(tmp_path / "x" / "hole.npy", array)
-    with pytest.raises(InputError, match=r"hole.npy holds 3 values that are NaN"):
+    with pytest.raises(InputError, match=r"hole.npy: holds 3 values that are NaN"):
         run_tiny((tmp_path / "x", folders[1]), tmp_path / "run")
 
 

@@ -52,7 +52,9 @@ def make_output(
     if target.channels != given.values.shape[2]:
         metadata = replace(metadata, extra_samples=None)
     alpha = None if given.alpha is None else convert_alpha(given.alpha, target.dtype)
-    is_split = target.last_is_alpha and "alpha" in file_format.keeps
+    # A model that does not say what its fourth channel is takes the word of the input.
+    says_otherwise = target.alpha is None and (metadata.extra_samples or (2,))[-1] == 0
+    is_split = target.last_is_alpha and "alpha" in file_format.keeps and not says_otherwise
     if is_split:
         values, alpha = values[..., :-1], values[..., -1]
     elif metadata.extra_samples is None and target.channels > 3:

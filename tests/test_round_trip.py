@@ -73,7 +73,7 @@ def translator_of(image_format):
 
 
 class Notes(FolderProgress):
-    """What a user is told."""
+    """The messages that a user sees."""
 
     def __init__(self):
         self.notes = []

@@ -73,7 +73,7 @@ def _read(name: str, reduction: int) -> tuple[NDArray[np.float64], NDArray[np.ui
     width, depth, height = voxels.shape[0] // reduction, voxels.shape[1] // reduction, voxels.shape[2]
     cells = voxels[: width * reduction, : depth * reduction].reshape(width, reduction, depth, reduction, height)
     affine = image.affine @ np.diag([reduction, reduction, 1, 1])
-    # The first voxel of the result lies in the middle of the first ones of the template.
+    # The first voxel of the result covers the first voxels of the template, so its centre is their mean position.
     affine[:3, 3] += image.affine[:3, :2] @ np.full(2, (reduction - 1) / 2)
     return affine, np.rint(cells.mean((1, 3))).astype(np.uint8)
 

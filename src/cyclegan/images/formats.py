@@ -125,7 +125,7 @@ class FileFormat:
         number, from 1 on.
     pages_are_images: whether folders list the pages of a file in its place, as for volumes. Otherwise a file is one
         image, and its pages are read only by their own paths.
-    in_patient: whether images say where they lie in the space of a patient.
+    in_patient: whether images have a position in the coordinates of the patient.
     """
 
     suffixes: tuple[str, ...]

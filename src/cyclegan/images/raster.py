@@ -24,7 +24,7 @@ class Metadata:
     nodata: the number that marks holes in the file; may be NaN. extra_samples: meaning of the channels of a TIFF beyond
     those of its colours: 0 unspecified, 1 alpha of premultiplied colours, 2 alpha. band_names: one for each channel of
     the file, empty for one without a name; none at all if the file names no channel. in_patient: whether the file says
-    where the image lies in the space of a patient.
+    the position of the image in the coordinates of the patient.
     """
 
     profile: bytes | None = None

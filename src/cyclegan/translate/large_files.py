@@ -75,7 +75,7 @@ def find_large(
     window: the part of each that is translated. A file whose header cannot be read is not large.
     """
     # By names, since there may be a million.
-    has_rule = np.array([file_format_of(name).only_regions is not None for name in files.names()], bool)
+    has_rule = np.array([file_format_of(name).regions.only is not None for name in files.names()], bool)
     is_large = np.zeros(len(files), bool)
     for index in np.flatnonzero(has_rule).tolist():
         is_large[index] = _only_regions(files[index], translator.source)
@@ -99,8 +99,8 @@ def find_large(
 
 def _only_regions(path: Path, source: ImageFormat) -> bool:
     """Whether a file can be translated in tiles only, as whole slides are."""
-    only_regions = file_format_of(path).only_regions
-    return only_regions is not None and only_regions(path, source)
+    only = file_format_of(path).regions.only
+    return only is not None and only(path, source)
 
 
 def translate_large(
@@ -167,7 +167,8 @@ def _tiled_writer(translator: Translator, source: Path, target: Path, compressio
     file_format = file_format_of(target)
     if not file_format.can_hold(translator.target.channels, translator.target.dtype):
         raise InputError(f"{target}: files of this kind cannot hold {translator.target}; choose another --out.")
-    lossy = file_format.lossy_writer
+    tiled = file_format.regions.writer
+    lossy = tiled and tiled.lossy
     if translator.target.dtype != "uint8" or translator.target.channels not in (1, 3):
         lossy = None
     if compression == "jpeg" and lossy is None:
@@ -177,7 +178,7 @@ def _tiled_writer(translator: Translator, source: Path, target: Path, compressio
         )
     is_slide = _only_regions(source, translator.source)
     is_lossy = compression == "jpeg" or (compression == "auto" and is_slide and lossy is not None)
-    writer = lossy if is_lossy else file_format.tiled_writer
+    writer = lossy if is_lossy else tiled
     if writer is not None and find_spec(writer.package) is None:
         raise InputError(
             f"{target} would be written in tiles by {writer.package}, which needs: pip install "
@@ -247,7 +248,7 @@ class _TiledTranslation:
         """The input by region where its format allows that, else decoded."""
         source_format = self.translator.source
         with local_file(self.source) as (file, page):  # unpacked for all of the work, if it lies in a zip
-            reader = file_format_of(file).open_regions(file, source_format) if page is None else None
+            reader = file_format_of(file).regions.open(file, source_format) if page is None else None
             if reader is not None:
                 with contextlib.closing(reader):
                     yield reader
@@ -359,9 +360,10 @@ class _TiledTranslation:
             __version__,
         ]
         parts += [translator.source, translator.target, translator.info.model, translator.device]
-        parts += [self.keep_profile, self.background, self.writer is file_format_of(self.target).lossy_writer]
+        tiled = file_format_of(self.target).regions.writer
+        parts += [self.keep_profile, self.background, self.writer is (tiled and tiled.lossy)]
         parts += [translator.source.model_dump_json(), self.window]
-        for path in file_format_of(self.source).also_reads(self.source):
+        for path in file_format_of(self.source).regions.also_reads(self.source):
             parts += [path, path.stat().st_size, path.stat().st_mtime_ns]
         digest.update("\n".join(str(part) for part in parts).encode())
         for name, values in translator.original.state_dict().items():

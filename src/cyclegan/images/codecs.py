@@ -18,6 +18,7 @@ from cyclegan.images.interpret import has_alpha, interpret
 from cyclegan.images.limits import check_pixels, without_pixel_limit
 from cyclegan.images.pages import local_file
 from cyclegan.images.raster import Raster
+from cyclegan.system.advice import advise
 from cyclegan.system.atomic import write_bytes
 from cyclegan.system.json_files import cut
 
@@ -78,7 +79,7 @@ def read_raster(path: Path, image_format: ImageFormat, other: ImageFormat | None
     advice = "that is its other direction" if is_other else "convert the file"
     if not is_other and dtype == image_format.dtype and (channels or 0) > image_format.channels:
         bands = ",".join(map(str, range(1, image_format.channels + 1)))
-        advice = f"choose {image_format.channels} of its bands, such as --bands {bands}"
+        advice = advise(f"choose {image_format.channels} of its bands, such as --bands {bands}", advice)
     raise InputError(f"{path} is {found}, and the model takes {image_format}: {advice}.")
 
 

@@ -22,6 +22,7 @@ from cyclegan.images.filetypes.quick_headers import HEAD_BYTES
 from cyclegan.images.formats import Header, ImageFormat
 from cyclegan.images.limits import check_pixels, without_pixel_limit
 from cyclegan.images.pages import NO_FILE, is_file, local_file, split_page, stat_file
+from cyclegan.system.advice import advise
 from cyclegan.system.atomic import atomic_path, describe_kind
 from cyclegan.system.prefetch import prefetch
 
@@ -149,7 +150,7 @@ class Kind(NamedTuple):
     def channels_advice(self) -> str:
         """What to do about a file whose channels the model does not take."""
         number = "1, 3 or 4" if self.channels is None else str(self.channels - self.has_alpha)
-        return f"Pass --channels-a or --channels-b {number}, or convert the files."
+        return advise(f"Pass --channels-a or --channels-b {number}, or convert the files.", "Convert the files.")
 
 
 @dataclass

@@ -24,7 +24,6 @@ from cyclegan.images.filetypes.overviews import write_cog
 from cyclegan.images.filetypes.pillow import with_alpha
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.headers import image_size, read_sizes
-from cyclegan.images.output import make_output
 from cyclegan.images.pages import local_file, stat_file
 from cyclegan.images.raster import Raster
 from cyclegan.images.regions import ArraySource, Box, ImageSource, RasterSource, RegionReader, TiledWriter
@@ -59,8 +58,8 @@ class LargeResult:
     notes: all that a user should know.
     """
 
+    carried: Carried
     about_work: list[str] = field(default_factory=list)
-    carried: Carried = field(default_factory=Carried)
 
     @property
     def notes(self) -> list[str]:
@@ -152,10 +151,11 @@ def translate_large(
         plan = translation.choose_plan(image.height, image.width)
         if writer is None:
             values = np.concatenate(list(translation.rows(image, plan, None)))
-            output, carried = translation.finish(values, image.read_raster(Box(0, image.height, 0, image.width)))
+            carried = translation.carried()
+            output = translation.output(values, image.read_raster(Box(0, image.height, 0, image.width)), carried)
             with _encoding(target):
                 write_image(target, output)
-            return LargeResult(carried=carried)
+            return LargeResult(carried)
         return translation.write_tiles(image, plan, writer)
 
 
@@ -289,26 +289,19 @@ class _TiledTranslation:
             return 0
         return decoded_bytes + row_bytes(self.translator, width, height if self.writer is None else self.tile)
 
-    def finish(self, values: Array, given: Raster) -> tuple[Raster, Carried]:
+    def carried(self) -> Carried:
+        return Carried(self.translator.target, keep_profile=self.keep_profile, background=self.background)
+
+    def output(self, values: Array, given: Raster, carried: Carried) -> Raster:
         """Rows of the result as they are written, with what belongs to the same rows of the input."""
-        output, lost = make_output(
-            values,
-            given,
-            self.translator.target,
-            file_format_of(self.target),
-            keep_profile=self.keep_profile,
-            background=self.background,
-        )
-        carried = Carried(keep_profile=self.keep_profile)
-        carried.add(given, lost, self.target.suffix)
-        return output, carried
+        return carried.output(values, given, file_format_of(self.target), self.target.suffix)
 
     def write_tiles(self, image: RegionReader, plan: TilingPlan, writer: TiledWriter) -> LargeResult:
         """Write the target from tiles, which are kept on disk until it is complete."""
         notes: list[str] = []
         height, width = image.height, image.width
         num_rows, side = -(-height // self.tile), writer.tile_side(self.tile)
-        has_holes = image.has_holes()
+        has_holes, of_rows = image.has_holes(), self.carried()
         with PartialResult.open(self.target, self._key(plan), notes) as partial:
             possible = plans(self.translator.original, is_given=self.statistics != "exact")
             plan = partial.plan(plan, possible, lambda plan: self._fits(height, width, plan))
@@ -319,7 +312,7 @@ class _TiledTranslation:
                     for row in self.rows(image, plan, partial):
                         top = partial.num_rows * self.tile
                         given = _rows_of(image, Box(top, top + len(row), 0, width), has_holes=has_holes)
-                        partial.append(writer.encode_rows(with_alpha(self.finish(row, given)[0]), side))
+                        partial.append(writer.encode_rows(with_alpha(self.output(row, given, of_rows)), side))
             except (InputError, UnreadableError) as error:
                 if not isinstance(error.__cause__, OSError):  # the file is bad: there is nothing to resume
                     partial.remove()
@@ -328,7 +321,8 @@ class _TiledTranslation:
             num_tiles = -(-height // side) * -(-width // side)
             # What all rows have in common, by the first one.
             dtype, first = self.translator.target.dtype, _rows_of(image, Box(0, 1, 0, width), has_holes=has_holes)
-            sample, carried = self.finish(np.zeros((1, width, self.translator.target.channels), dtype), first)
+            carried = self.carried()
+            sample = self.output(np.zeros((1, width, self.translator.target.channels), dtype), first, carried)
             has_alpha = sample.alpha is not None
             shape = (height, width, with_alpha(sample).shape[2])
             tiles = self._reported(partial.tiles(), num_tiles)
@@ -339,7 +333,7 @@ class _TiledTranslation:
                     self.on_progress("overviews", 1.0)
                     write_cog(whole, self.target)
             partial.remove()
-        return LargeResult(notes, carried)
+        return LargeResult(carried, notes)
 
     def _reported(self, tiles: Iterator[bytes], count: int) -> Iterator[bytes]:
         """The tiles as they are; progress is reported as they pass, since a pyramid takes minutes."""

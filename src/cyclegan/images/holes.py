@@ -14,6 +14,10 @@ BLOCK = 256
 # Relative difference at which a float is still the "no data" value: TIFF keeps that value as text, often shortened.
 _ROUNDING = 1e-6
 
+# Nothing has values this large. They mark holes, and are often the lowest float, written with as few as two digits.
+_HUGE = 1e30
+_ROUNDING_HUGE = 0.01
+
 
 def find_holes(values: Array, nodata: float | None, *, nan: bool = True) -> Mask | None:
     """(H, W), False where an image (H, W, C) has no value; None if there are no holes.
@@ -25,7 +29,11 @@ def find_holes(values: Array, nodata: float | None, *, nan: bool = True) -> Mask
     if nan and values.dtype.kind == "f":
         holes.append(np.asarray(np.isnan(values).any(-1)))
     if nodata is not None and not math.isnan(nodata) and _can_hold(values.dtype, nodata):
-        if values.dtype.kind == "f":
+        if values.dtype.kind == "f" and abs(nodata) > _HUGE:
+            # As a double the number may be out of the range of the type, which then has infinity or its own limit.
+            least = min(abs(nodata) * (1 - _ROUNDING_HUGE), float(np.finfo(values.dtype).max))  # type: ignore[type-var]
+            marked = values >= least if nodata > 0 else values <= -least
+        elif values.dtype.kind == "f":
             marked = np.isclose(values, values.dtype.type(nodata), rtol=_ROUNDING, atol=0)
         else:
             marked = values == values.dtype.type(nodata)

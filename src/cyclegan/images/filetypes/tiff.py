@@ -27,7 +27,7 @@ from cyclegan.images.filetypes.tiff_tags import (
     read_layout,
 )
 from cyclegan.images.formats import Decoded, Header
-from cyclegan.images.holes import both
+from cyclegan.images.holes import both, find_holes
 from cyclegan.images.limits import check_pixels
 from cyclegan.images.raster import Mask, Metadata, Raster, Tag
 from cyclegan.system.advice import advise
@@ -50,14 +50,15 @@ def read(path: Path) -> Decoded:
         raise several
     with TiffFile(path, layout) as file:
         found = [file.read(page) for page in layout.pages]
+    beside = _read_mask_beside(path, layout.pages[0])
     if len(found) == 1:
-        return found[0]
+        return replace(found[0], valid=both(found[0].valid, beside))
     kinds = {(each.values.shape, each.values.dtype) for each in found}
     if len(kinds) > 1 or found[0].values.shape[2] > 1:
         raise several
     return Raster(
         np.concatenate([each.values for each in found], axis=2),
-        valid=reduce(both, [each.valid for each in found]),
+        valid=reduce(both, [each.valid for each in found], beside),
         metadata=replace(found[0].metadata, extra_samples=None, band_names=()),
     )
 
@@ -70,7 +71,9 @@ def read_page(path: Path, page: str) -> Raster:
         raise InputError(f"{path} has {count} page{'s' if count != 1 else ''}, and page {page} is asked for.")
     _check_size(layout.pages[int(page) - 1])
     with TiffFile(path, layout) as file:
-        return file.read(layout.pages[int(page) - 1])
+        found = file.read(layout.pages[int(page) - 1])
+    beside = _read_mask_beside(path, layout.pages[0]) if int(page) == 1 else None
+    return replace(found, valid=both(found.valid, beside))
 
 
 def _check_size(page: TiffPage, count: int = 1) -> None:
@@ -109,7 +112,11 @@ class TiffFile:
             picture.info["icc_profile"] = page.metadata.profile
             found = pillow.raster_of(picture, 3)
             metadata = replace(page.metadata, extra_samples=None, is_srgb=found.metadata.is_srgb)
-            return Raster(found.values, found.alpha, found.valid, metadata)
+            valid = found.valid
+            if picture.mode == "P":  # "no data" is a number of the palette, and of no colour
+                valid = both(valid, find_holes(np.asarray(picture)[..., None], page.metadata.nodata))
+                metadata = replace(metadata, nodata=None)
+            return Raster(found.values, found.alpha, valid, metadata)
         return self._read_deep(page)
 
     def _read_picture(self, page: TiffPage) -> Image.Image | None:
@@ -160,6 +167,34 @@ class TiffFile:
         if mask is not None:
             valid = pillow.upright(mask[..., None], page.orientation)[..., 0].astype(np.bool_)
         return Raster(array, valid=valid, metadata=page.metadata)
+
+
+# Ends of the names of files in which GDAL keeps masks by default, beside the images.
+MASK_SUFFIXES = (".tif.msk", ".tiff.msk")
+
+
+def mask_beside(path: Path) -> Path | None:
+    """The file with the mask of an image, if there is one."""
+    mask = path.with_name(f"{path.name}.msk")
+    return mask if mask.is_file() else None
+
+
+def _read_mask_beside(path: Path, page: TiffPage) -> Mask | None:
+    """The mask of the file beside; True is valid. Raises InputError if it has another size."""
+    if (file := mask_beside(path)) is None:
+        return None
+    layout = read_layout(file)
+    found = layout.pages[0]
+    if (found.height, found.width) != (page.height, page.width):
+        raise InputError(
+            f"{file} is the mask of {path.name} and has {found.width}x{found.height} pixels, and the image has "
+            f"{page.width}x{page.height}; remove the mask, or write it again."
+        )
+    _check_size(found)
+    with TiffFile(file, layout) as opened:
+        values = opened.read(found).values
+    mask: Mask = pillow.upright(values > 0, page.orientation).all(-1)
+    return None if mask.all() else mask
 
 
 def _channels_last(array: Array, axes: str) -> Array:
@@ -244,7 +279,7 @@ def extra_samples(colours: int, dtype: str, metadata: Metadata, *, has_alpha: bo
 
 def nodata_text(nodata: float) -> str:
     """The number as GDAL writes it into its tag."""
-    return str(int(nodata)) if nodata == nodata and abs(nodata) < 1e15 and nodata == int(nodata) else f"{nodata:.17g}"
+    return str(int(nodata)) if nodata == nodata and abs(nodata) < 1e20 and nodata == int(nodata) else f"{nodata:.17g}"
 
 
 def _all_tags(metadata: Metadata) -> list[Tag]:

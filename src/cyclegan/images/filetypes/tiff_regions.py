@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.filetypes.sample_reader import SampleReader
-from cyclegan.images.filetypes.tiff import extra_samples, tifffile_options
+from cyclegan.images.filetypes.tiff import extra_samples, mask_beside, tifffile_options
 from cyclegan.images.filetypes.tiff_tags import MIN_IS_BLACK, MIN_IS_WHITE, RGB, YCBCR, TiffPage, invert, read_layout
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.raster import Metadata, Raster
@@ -72,6 +72,8 @@ class TiffReader(SampleReader):
         layout = read_layout(path)
         number = image_format.page or 1
         if (image_format.page is None and len(layout.pages) > 1) or number > len(layout.pages) or layout.masks:
+            return None
+        if mask_beside(path) is not None:
             return None
         described = layout.pages[number - 1]
         page: Any = file.pages[described.position]

@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,8 @@ _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 # Compression of the tag 259.
 NO_COMPRESSION, WEBP = 1, 50001
+
+_NUMBER = re.compile(r"[-+]?(nan|inf|(\d+[.,]?\d*|[.,]\d+)(e[-+]?\d+)?)")
 
 _KINDS = {1: "uint", 2: "int", 3: "float"}
 
@@ -197,18 +200,25 @@ def _numbers(value: Any) -> tuple[int, ...]:
     return tuple(int(each) for each in value) if isinstance(value, tuple) else (int(value),)
 
 
+def _number_of(text: str) -> float | None:
+    """The number that a text begins with, as GDAL reads it; None if there is none."""
+    text = text.lstrip().lower()
+    for windows, value in (("1.#inf", math.inf), ("-1.#inf", -math.inf), ("1.#", math.nan), ("-1.#", math.nan)):
+        if text.startswith(windows):
+            return value
+    found = _NUMBER.match(text)
+    return None if found is None else float(found[0].replace(",", "."))
+
+
 def _metadata_of(tags: ImageFileDirectory_v2, extra: tuple[int, ...]) -> Metadata:
     profile, description = tags.get(34675), tags.get(270)
-    nodata = None
-    with suppress(ValueError, TypeError, AttributeError):
-        nodata = float(str(tags[GDAL_NODATA]).strip(" \0")) if GDAL_NODATA in tags else None
     kept = tuple(tag for code in (*PLACE_TAGS, GDAL_METADATA) if (tag := _tag_of(tags, code)) is not None)
     return Metadata(
         profile=profile if isinstance(profile, bytes) else None,
         resolution=_resolution_of(tags),
         description=_text(description) if isinstance(description, str) else None,
         tags=kept,
-        nodata=nodata,
+        nodata=_number_of(str(tags[GDAL_NODATA])) if GDAL_NODATA in tags else None,
         extra_samples=extra or None,
         band_names=_band_names(tags.get(GDAL_METADATA), int(tags.get(277, 1))),
     )

@@ -197,6 +197,24 @@ def test_results_of_streams_are_not_promised_to_be_resumed(run, monkeypatch, cap
     assert capsys.readouterr().err.endswith("Stopped.\n")
 
 
+def test_a_pattern_over_all_folders_follows_links_once(run, tmp_path, monkeypatch, capsys):
+    # Two links in a circle: Python's glob goes through them 40 times in all orders, and never comes back.
+    monkeypatch.chdir(tmp_path)
+    make_folder(Path("photos", "a", "deep"), count=2)
+    make_folder(Path("elsewhere"), count=1)
+    for link, target in (("photos/circle", "."), ("photos/a/up", ".."), ("photos/linked", "../elsewhere")):
+        Path(link).symlink_to(target)
+    code, _, err = command(["translate", run, "photos/**/*.png", "--out", "out"], capsys)
+    assert code == 0, err
+    assert sorted(path.relative_to("out").as_posix() for path in Path("out").rglob("*.*")) == [
+        "a/deep/0.png",
+        "a/deep/1.png",
+        "linked/0.png",
+    ]
+    assert len(translate_folder(run, "photos/**/deep/1.*", "python").written) == 1
+    assert len(translate_folder(run, "ph*/**/a/**/?.png", "again").written) == 2
+
+
 def interrupt(*_, **__):
     raise KeyboardInterrupt
 

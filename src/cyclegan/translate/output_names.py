@@ -1,6 +1,7 @@
 """Mirror inputs into an output folder under names that collide neither with each other nor with an input."""
 
 import difflib
+import fnmatch
 import glob
 import mimetypes
 import os
@@ -38,19 +39,50 @@ def _is_pattern(path: Path) -> bool:
 
 def _matches(pattern: Path, out: Path, suffixes: tuple[str, ...]) -> FileList:
     first = next(index for index, part in enumerate(pattern.parts) if glob.has_magic(part))
-    root, rest = Path(*pattern.parts[:first]), os.path.join(*pattern.parts[first:])  # noqa: PTH118
+    root, rest = Path(*pattern.parts[:first]), pattern.parts[first:]
     has_suffix = pattern.suffix != "" and not glob.has_magic(pattern.suffix)
     names: dict[str, None] = {}  # in order, each once: ** matches a folder and what it holds
-    for name in sorted(glob.glob(rest, root_dir=root, recursive=True)):  # noqa: PTH207
-        path = root / name
-        if "**" not in pattern.parts if path.is_dir() else has_suffix and is_zip(path):
+    for path in sorted(_glob(root, rest)):
+        name = path.relative_to(root).as_posix()
+        if "**" not in rest if path.is_dir() else has_suffix and is_zip(path):
             names |= dict.fromkeys(f"{name}/{file}" for file in find_files(path, out, suffixes).names())
         elif not path.is_dir() and (has_suffix or name.lower().endswith(suffixes)):
-            names[Path(name).as_posix()] = None
+            names[name] = None
     matches = _outside(FileList(root, names), root, out)
     if not matches:
         raise InputError(f"No file matches {pattern}.")
     return matches
+
+
+def _glob(root: Path, parts: Sequence[str]) -> list[Path]:
+    """What matches a pattern below a folder, as `glob` finds it, but links in a circle end.
+
+    The last ** stands for a listing that follows links with a guard; the parts behind it are compared with its names.
+    """
+    if "**" not in parts:
+        return [root / name for name in glob.glob(os.path.join(*parts), root_dir=root)]  # noqa: PTH118, PTH207
+    at = parts.index("**")
+    starts = [path for path in _glob(root, parts[:at]) if path.is_dir()] if at else [root]
+    behind = parts[at + 1 :] or ("*",)
+    found: dict[Path, None] = {}
+    for start in starts:
+        for path in list_files(start, ("",)):
+            inside = path.relative_to(start).parts
+            if _matches_parts(inside, behind):
+                found[path] = None
+    return list(found)
+
+
+def _matches_parts(names: Sequence[str], parts: Sequence[str]) -> bool:
+    """Whether the names of a path, below the folder of a **, end as the parts behind it ask for."""
+    if "**" in parts:
+        at = parts.index("**")
+        return any(
+            _matches_parts(names[:end], parts[:at]) and _matches_parts(names[end:], parts[at + 1 :] or ("*",))
+            for end in range(len(names) + 1)
+        )
+    tail = names[len(names) - len(parts) :]
+    return len(names) >= len(parts) and all(map(fnmatch.fnmatch, tail, parts))
 
 
 def only_path(inputs: Sequence[Path | FileList]) -> Path | None:

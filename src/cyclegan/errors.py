@@ -45,6 +45,8 @@ def remedy_of(error: object) -> str:
             return "the disk is read-only; choose a place on another"
         case errno.EACCES | errno.EPERM:
             return "choose a place that you may use, or change its permissions"
+        case errno.EEXIST | errno.ENOTDIR:
+            return "a file is in the place of a folder; choose another place"
     return ""
 
 

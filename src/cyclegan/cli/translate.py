@@ -153,7 +153,10 @@ class _Out(argparse.Action):
     def __call__(
         self, _parser: argparse.ArgumentParser, namespace: argparse.Namespace, text: Any, _option: str | None = None
     ) -> None:
-        namespace.out, namespace.out_text = home_path(text), text
+        try:
+            namespace.out, namespace.out_text = home_path(text), text
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentError(self, str(error)) from None
 
 
 def _tile(text: str) -> int | str | None:

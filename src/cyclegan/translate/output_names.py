@@ -12,12 +12,14 @@ from functools import cache
 from pathlib import Path
 
 from cyclegan.errors import InputError
+from cyclegan.images.file_formats import file_format_of, image_suffixes
 from cyclegan.images.file_list import FileList, list_files
 from cyclegan.images.pages import is_file, is_folder, is_zip
 from cyclegan.system.arguments import real_path
 
 # Kinds of pictures that Python's table of types lacks, and ends of folders' names that are one letter from a picture's.
-_PICTURES = (".psd", ".exr", ".dds", ".xcf", ".raw", ".dng", ".cr2", ".nef", ".arw", ".pdf", ".eps")
+_PICTURES = (".psd", ".exr", ".dds", ".xcf", ".raw", ".dng", ".cr2", ".nef", ".arw", ".pdf", ".eps", ".qoi", ".zip")
+_PICTURES += (".h5", ".hdf5", ".npz", ".mat")
 _FOLDERS = (".tmp", ".temp", ".test", ".train", ".dir", ".out", ".old", ".new", ".run")
 
 
@@ -107,7 +109,8 @@ def check_folder_name(out: str | Path, suffixes: Collection[str], flag: str = "-
         or not _looks_like_a_file(suffix, suffixes)
     ):
         return
-    nearest = max(suffixes, key=lambda known: _likeness(suffix, known))  # the first of several
+    written = [known for known in suffixes if known not in image_suffixes() or file_format_of(f"x{known}").write]
+    nearest = max(written, key=lambda known: _likeness(suffix, known))  # the first of several
     meant = "choose another format, such as .png."
     if _likeness(suffix, nearest) > 0.6:
         meant = f"did you mean {Path(text).with_suffix(nearest)}?"

@@ -27,17 +27,17 @@ from cyclegan.images.tensors import from_tensor, is_finite, pad_to_multiple, sam
 from cyclegan.storage.hub import PREFIX, fetch_model
 from cyclegan.storage.model import ModelInfo, find_model, find_weights, load_generator
 from cyclegan.system.advice import advise
-from cyclegan.system.arguments import check_choice, check_path
+from cyclegan.system.arguments import check_choice, check_int, check_path
 from cyclegan.system.host_state import host_state
 from cyclegan.system.json_files import describe_validation_error
 from cyclegan.translate.engines import Engine
 from cyclegan.translate.engines.exported import files_of_export, find_export, open_export
 from cyclegan.translate.engines.registry import open_engine
 from cyclegan.translate.engines.with_torch import open_torch
-from cyclegan.translate.given import check_array, check_several, find_not_finite, read_given
+from cyclegan.translate.given import check_array, check_several, check_tensor, find_not_finite, read_given
 from cyclegan.translate.pickling import Origin, reduce_translator
 from cyclegan.translate.stabilise import MEMORY_FRAMES, Stabiliser
-from cyclegan.translate.tiling.pictures import translate_array
+from cyclegan.translate.tiling.pictures import SMALLEST_TILE, translate_array
 
 Network: TypeAlias = Callable[[Tensor], Tensor]
 Picture: TypeAlias = Image.Image | Array
@@ -257,10 +257,10 @@ class Translator:
         if tile is not None and stabilise:
             raise InputError(f"tile is {tile} and stabilise is on; frames of a sequence are not translated in tiles.")
         if tile is not None:
+            check_int("tile", tile, least=SMALLEST_TILE, unit=" pixels")
             yield from (self._translate_in_tiles(image, tile) for image in images)
             return
-        if batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}; expected at least 1.")
+        check_int("batch_size", batch_size, least=1)
         network: Network = Stabiliser(self.network, memory_frames=memory_frames) if stabilise else self.engine
 
         def tensors() -> Iterator[tuple[Raster | InputError | None, Tensor]]:
@@ -312,8 +312,11 @@ class Translator:
         """(N, C, H, W) in [-1, 1] of any size -> the same size of the other domain, on the CPU.
 
         Sizes that the network does not take are padded by reflection at the right and bottom, and cropped afterwards.
-        Raises InputError for a result that is not finite.
+        Floats of any precision are computed in float32. Raises InputError for another type, shape or range, and for a
+        result that is not finite.
         """
+        check_tensor(images, self.source)
+        images = images.float()
         result = self._run(images, self.engine)
         self.check_finite(result, images)
         return result
@@ -360,6 +363,8 @@ class Translator:
         elif isinstance(image, Image.Image):
             if not self.source.is_picture:
                 raise InputError(f"This model reads images of {self.source}; pass arrays of shape (H, W, channels).")
+            if 0 in image.size:
+                raise InputError(f"The image has {image.width}x{image.height} pixels; it is empty.")
             raster = interpret_as(Path("The image"), image, self.source)
         else:
             return check_array(image, self.source), None

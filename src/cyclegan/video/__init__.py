@@ -17,7 +17,7 @@ from cyclegan.images.file_list import FileList, describe_left_out
 from cyclegan.images.pages import is_folder, split_page
 from cyclegan.images.resizing import scale
 from cyclegan.sequences.registry import find_sequence, format_by_name
-from cyclegan.system.arguments import real_path
+from cyclegan.system.arguments import check_path, real_path
 from cyclegan.translate.output_names import expand_patterns, find_files, mirror, only_path
 from cyclegan.translate.plan import TranslationPlan, input_suffixes, mirror_images, plan_outputs
 from cyclegan.translate.sequence import translate_sequence
@@ -126,7 +126,7 @@ def translate_video(
     decoded are kept, and `damage` lists what is missing.
     Raises InputError if the clip or the model cannot be used, or the target cannot be written.
     """
-    source, target = Path(source), Path(target)
+    source, target = check_path("source", source), check_path("target", target)
     reader, writer = find_sequence(source, all_pages=True) or CLIP, format_by_name(target) or CLIP
     if reader is not CLIP or writer is not CLIP:
         writer, shown = timed(writer)

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from conftest import TINY, make_folder
-from cyclegan import InputError, Translator, train
+from cyclegan import InputError, Translator, train, translate_folder
 from cyclegan.cli import main
 from cyclegan.errors import UnreadableError
 from cyclegan.images.codecs import read_image, write_image
@@ -465,3 +465,14 @@ def test_a_tile_that_is_too_small_is_reported_once_and_not_for_each_file(run, tm
         main(["translate", str(run), str(tmp_path), "--out", str(tmp_path / "out"), "--tile", "3"])
     assert stop.value.code != 0
     assert capsys.readouterr().err.count("tile is 3; expected at least 16 pixels.") == 1
+
+
+def test_a_header_that_claims_too_many_pixels_is_refused_by_the_limit_and_not_by_the_memory_of_tiles(run, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "forged.ppm").write_bytes(b"P6\n100000 100000\n255\n" + bytes(100))
+    Image.new("RGB", (24, 20)).save(tmp_path / "in" / "good.png")
+    result = translate_folder(run, tmp_path / "in", tmp_path / "out", device="cpu")
+    ((source, reason),) = result.skipped
+    assert source.name == "forged.ppm"
+    assert "100,000x100,000 pixels, more than the limit of 1,073,741,824; raise it with --max-pixels" in reason
+    assert [target.name for _, target in result.written] == ["good.png"]

@@ -249,6 +249,8 @@ def _origin(splits: tuple[DomainSplit, DomainSplit], least: int, wanted: int) ->
     seen = [(name, split) for name, split in zip("AB", splits, strict=True) if len(split.held) < least]
     if not seen:
         return "held out of the training folders"
+    if wanted == 0:
+        return "none are asked for"
     copies = ", without copies," if any(split.has_copies for _, split in seen) else ""
     names = " and ".join(name for name, _ in seen)
     if all(len(split.training) // 10 >= wanted for _, split in seen) and not copies:  # images were added since

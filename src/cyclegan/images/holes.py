@@ -32,7 +32,7 @@ def find_holes(values: Array, nodata: float | None, *, nan: bool = True) -> Mask
         if values.dtype.kind == "f" and abs(nodata) > _HUGE:
             # As a double the number may be out of the range of the type, which then has infinity or its own limit.
             least = min(abs(nodata) * (1 - _ROUNDING_HUGE), float(np.finfo(values.dtype).max))  # type: ignore[type-var]
-            marked = values >= least if nodata > 0 else values <= -least
+            marked = np.greater_equal(values, least) if nodata > 0 else np.less_equal(values, -least)
         elif values.dtype.kind == "f":
             marked = np.isclose(values, values.dtype.type(nodata), rtol=_ROUNDING, atol=0)
         else:

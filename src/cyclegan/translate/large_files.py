@@ -24,6 +24,7 @@ from cyclegan.images.filetypes.overviews import write_cog
 from cyclegan.images.filetypes.pillow import with_alpha
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.headers import image_size, read_sizes
+from cyclegan.images.limits import check_pixels
 from cyclegan.images.pages import local_file, stat_file
 from cyclegan.images.raster import Raster
 from cyclegan.images.regions import ArraySource, Box, ImageSource, RasterSource, RegionReader, TiledWriter
@@ -254,6 +255,8 @@ class _TiledTranslation:
                     yield reader
                 return
         size = image_size(self.source)
+        if size is not None:
+            check_pixels(*size, source_format.pixel_bytes)
         if size is not None and self.window is None:
             self.choose_plan(*size, decoded_bytes=size[0] * size[1] * source_format.pixel_bytes)  # before decoding
         yield RasterSource(read_raster(self.source, source_format, self.translator.target))

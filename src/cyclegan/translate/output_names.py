@@ -18,8 +18,8 @@ from cyclegan.images.pages import is_file, is_folder, is_zip
 from cyclegan.system.arguments import real_path
 
 # Kinds of pictures that Python's table of types lacks, and ends of folders' names that are one letter from a picture's.
-_PICTURES = (".psd", ".exr", ".dds", ".xcf", ".raw", ".dng", ".cr2", ".nef", ".arw", ".pdf", ".eps", ".qoi", ".zip")
-_PICTURES += (".h5", ".hdf5", ".npz", ".mat")
+_PICTURES = (".psd", ".exr", ".dds", ".xcf", ".raw", ".dng", ".cr2", ".nef", ".arw", ".pdf", ".eps", ".qoi")
+_ARRAYS = (".npz", ".h5", ".hdf5", ".mat", ".zip")
 _FOLDERS = (".tmp", ".temp", ".test", ".train", ".dir", ".out", ".old", ".new", ".run")
 
 
@@ -125,8 +125,8 @@ def _likeness(a: str, b: str) -> float:
 
 
 def _looks_like_a_file(suffix: str, suffixes: Collection[str]) -> bool:
-    """Whether a suffix is of a kind of picture or clip, or a typing error away from one of these suffixes."""
-    if suffix in _PICTURES or (mimetypes.guess_type(f"x{suffix}")[0] or "").startswith(("image/", "video/")):
+    """Whether a suffix is of a kind of picture, array or clip, or a typing error away from one of these suffixes."""
+    if suffix in _PICTURES + _ARRAYS or (mimetypes.guess_type(f"x{suffix}")[0] or "").startswith(("image/", "video/")):
         return True
     return len(suffix) > 3 and suffix not in _FOLDERS and any(_is_one_change(suffix, known) for known in suffixes)
 

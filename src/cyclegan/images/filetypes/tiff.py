@@ -193,7 +193,7 @@ def _read_mask_beside(path: Path, page: TiffPage) -> Mask | None:
     _check_size(found)
     with TiffFile(file, layout) as opened:
         values = opened.read(found).values
-    mask: Mask = pillow.upright(values > 0, page.orientation).all(-1)
+    mask: Mask = np.asarray(pillow.upright(np.greater(values, 0), page.orientation).all(-1))
     return None if mask.all() else mask
 
 

@@ -88,7 +88,10 @@ class Grid:
 
 @dataclass(frozen=True)
 class _Band:
-    """One band of a file. name: its description, empty if it has none. has_mask: it has holes of its own."""
+    """One band of a file. name: its description, empty if it has none. has_mask: it has holes of its own.
+
+    colours: red, green, blue, alpha of each number of a palette; empty for other bands.
+    """
 
     path: Path
     number: int
@@ -98,6 +101,7 @@ class _Band:
     nodata: float | None
     has_mask: bool
     grid: Grid
+    colours: tuple[tuple[int, ...], ...] = ()
 
     def __str__(self) -> str:
         return str(self.path) if self.count == 1 else f"{self.path} band {self.number}"
@@ -198,6 +202,7 @@ def _bands_of(path: Path, *, is_given: bool) -> list[_Band]:
                     file.nodatavals[index],
                     MaskFlags.all_valid not in file.mask_flag_enums[index],
                     grid,
+                    _colours_of(file, index + 1),
                 )
                 for index in range(file.count)
             ]
@@ -333,6 +338,29 @@ def _union(grids: Sequence[Grid]) -> Grid:
     return Grid(first.crs, transform, bottom - top, right - left)
 
 
+def _colours_of(dataset: Any, number: int) -> tuple[tuple[int, ...], ...]:
+    from rasterio.enums import ColorInterp
+
+    if dataset.colorinterp[number - 1] != ColorInterp.palette:
+        return ()
+    return tuple(colour for _, colour in sorted(dataset.colormap(number).items()))
+
+
+def _add_colours(element: _Element, group: Sequence[_Band]) -> None:
+    """The palette of a band. Raises InputError if the files have several, so that a number is no one colour."""
+    colours = group[0].colours
+    if (other := next((band for band in group if band.colours != colours), None)) is not None:
+        raise InputError(
+            f"{group[0]} and {other} have different palettes; convert them to colours (gdal_translate -expand rgb)."
+        )
+    if colours:
+        ElementTree.SubElement(element, "ColorInterp").text = "Palette"
+        table = ElementTree.SubElement(element, "ColorTable")
+        for colour in colours:
+            entry = {f"c{index}": str(part) for index, part in enumerate(colour, 1)}
+            ElementTree.SubElement(table, "Entry", entry)
+
+
 def _to_xml(groups: Sequence[tuple[str, list[_Band]]], full: Grid, out: Path, nodata: float | None) -> bytes:
     """The text of the VRT, as https://gdal.org/en/stable/drivers/raster/vrt.html describes it."""
     root = ElementTree.Element("VRTDataset", rasterXSize=str(full.width), rasterYSize=str(full.height))
@@ -356,6 +384,7 @@ def _to_xml(groups: Sequence[tuple[str, list[_Band]]], full: Grid, out: Path, no
             ElementTree.SubElement(element, "Description").text = name
         if mark is not None:
             ElementTree.SubElement(element, "NoDataValue").text = mark
+        _add_colours(element, group)
         for band in group:
             _add_source(element, band, str(band.number), full, out)
     # Without one number that marks holes, a mask says what no file covers and what the files' own masks leave out.

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -421,3 +422,10 @@ def test_a_flag_of_the_reference_is_answered_before_what_is_missing(capsys):
     assert "there is no flag --results_dir, which is --out here" in err
     code, _, err = command(["translate", "run", "in"], capsys)
     assert "the following arguments are required: --out" in err
+
+
+def test_a_pipe_in_the_place_of_a_file_is_named_as_one(run, tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.png")
+    code, _, err = command(["translate", run, tmp_path / "pipe.png", "--out", tmp_path / "out"], capsys)
+    assert code == 2
+    assert "pipe.png is a pipe or a device; send an image to standard input, and give - for it." in err

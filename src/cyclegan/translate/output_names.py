@@ -182,6 +182,8 @@ def mirror(
         elif is_file(path):
             found.append((_slashed(path.parent), "", FileList(path.parent, [path.name])))
         else:
+            if path.exists():
+                raise InputError(f"{path} is a pipe or a device; send an image to standard input, and give - for it.")
             raise InputError(f"There is no file or folder {path}.")
     left_out = Counter[str]()
     for *_, listed in found:

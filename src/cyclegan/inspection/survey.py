@@ -277,9 +277,8 @@ def check_folder(path: Path) -> None:
 
 def _look(path: Path, root: Path, reading: Reading, channels: int) -> _Seen:
     raster, header = _load(path, reading, channels)
-    dtype = header.dtype
-    deep_channels = None if header.channels is None and reading.bands is None else raster.values.shape[2]
-    array, valid = raster.values, raster.valid
+    dtype, array, valid = header.dtype, raster.values, raster.valid
+    deep_channels = None if header.channels is None and reading.bands is None else array.shape[2]
     file_format, mode = _name_format(path)
     mode = mode or {1: "L", 3: "RGB", 4: "RGBA"}.get(array.shape[2] + (raster.alpha is not None), "picture")
     height, width = array.shape[:2]
@@ -290,7 +289,10 @@ def _look(path: Path, root: Path, reading: Reading, channels: int) -> _Seen:
         digest.update(np.ascontiguousarray(valid).data)
     rows, columns = ((np.arange(THUMBNAIL) + 0.5) * side / THUMBNAIL for side in (height, width))
     places = rows.astype(int)[:, None], columns.astype(int)
-    visible = three_channels(array)
+    visible, counted = three_channels(array), array if valid is None else array[valid]
+    low, high = 0.0, 255.0
+    if dtype != "uint8":
+        low, high = (float(counted.min()), float(counted.max())) if counted.size else (np.inf, -np.inf)
     seen = _Seen(
         file=path.relative_to(root),
         num_bytes=file_bytes(path) or 0,
@@ -303,16 +305,12 @@ def _look(path: Path, root: Path, reading: Reading, channels: int) -> _Seen:
         digest=digest.digest(),
         thumbnail=make_thumbnail(visible),
         samples=visible[places].copy(),
-        low=float(array.min()) if dtype != "uint8" else 0.0,
-        high=float(array.max()) if dtype != "uint8" else 255.0,
+        low=low,
+        high=high,
         values=_all_channels(array[places], None if valid is None else valid[places]) if dtype != "uint8" else None,
     )
     if valid is None:
         return seen
-    if dtype != "uint8":
-        inside = array[valid]
-        low, high = (float(inside.min()), float(inside.max())) if inside.size else (np.inf, -np.inf)
-        seen = replace(seen, low=low, high=high)
     return replace(
         seen,
         valid=np.stack([resize_mask(valid, THUMBNAIL, THUMBNAIL), valid[places]]),

@@ -1,4 +1,4 @@
-"""Results with the metadata, transparency and holes of their inputs; what is lost is counted, and said once."""
+"""Results with the metadata, transparency and holes of their inputs; what is lost of these is counted and said once."""
 
 from collections import Counter
 from threading import Lock

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from cyclegan.config import TrainConfig
@@ -9,6 +10,7 @@ from cyclegan.data.preprocessing import scaled_size
 from cyclegan.inspection.duplicates import Copies
 from cyclegan.inspection.survey import Distance, FolderReport
 from cyclegan.system.terminal import printable
+from cyclegan.system.words import counted
 
 # With fewer images of a domain, the discriminator soon memorises all of them.
 FEW_IMAGES = 100
@@ -40,6 +42,8 @@ Topic = Literal[
 ]
 
 Folders = Mapping[str, FolderReport]
+
+_images = partial(counted, noun="image")
 
 
 @dataclass(frozen=True)
@@ -75,10 +79,6 @@ def advise(
 def listed(counts: Mapping[str, int]) -> str:
     """Such as 10 uint8, 1 uint16."""
     return ", ".join(f"{count} {name}" for name, count in counts.items())
-
-
-def _images(count: int) -> str:
-    return f"{count} image{'s' if count != 1 else ''}"
 
 
 def percent(share: float) -> str:
@@ -162,7 +162,7 @@ def _channels(domains: Folders, config: TrainConfig) -> Iterator[Advice]:
             if channels != wanted:
                 yield Advice(
                     "channels",
-                    f"The images of {name} have {channels} channel{'s' if channels != 1 else ''} of "
+                    f"The images of {name} have {counted(channels, 'channel')} of "
                     f"{max(folder.dtypes, key=lambda kind: folder.dtypes[kind])}: train with {flag} {channels}.",
                 )
         elif folder.num_grey == len(folder) and wanted == 3:

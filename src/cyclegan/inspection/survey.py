@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from cyclegan.config import Reading
+from cyclegan.config import AS_IT_IS, Reading
 from cyclegan.data.preprocessing import LEAST_VALID
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
@@ -65,9 +65,6 @@ _FAMILIES = ("volume", "slide", "gdal")
 
 # Files whose thumbnails and samples are converted to 0..1 at once.
 _BLOCK = 2048
-
-# Everything as the file says.
-_AS_IT_IS = Reading()
 
 # Called with how many files are done and how many there are.
 OnFile = Callable[[int, int], None]
@@ -157,7 +154,7 @@ class FolderReport:
     high: float
     middle: tuple[float, float] | None
     colour: Colour
-    reading: Reading = _AS_IT_IS
+    reading: Reading = AS_IT_IS
     channels: int = 3
     holes: Holes | None = None
     suspect: Suspect | None = None
@@ -218,7 +215,7 @@ def survey_folder(
     value_range: tuple[float, float] | None = None,
     on_file: OnFile = lambda *_: None,
     *,
-    reading: Reading = _AS_IT_IS,
+    reading: Reading = AS_IT_IS,
     channels: int = 3,
 ) -> tuple[FolderReport, Fingerprints]:
     """Decode every image below a folder, also in subfolders, a few at a time, and summarise them.

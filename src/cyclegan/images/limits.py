@@ -40,22 +40,29 @@ def pixel_limit(max_pixels: int | None) -> Iterator[None]:
         _max_pixels.reset(token)
 
 
-def check_pixels(height: int, width: int, pixel_bytes: int = 3) -> None:
+def check_pixels(height: int, width: int, pixel_bytes: int = 3, *, slices: int = 1) -> None:
     """Raises UnreadableError for an image that has more pixels than are allowed, or does not fit into memory.
 
-    pixel_bytes: bytes of a pixel's values when it is decoded.
+    pixel_bytes: bytes of a pixel's values when it is decoded. slices: images that are decoded together, as those of a
+    compressed volume are.
     """
-    most = _max_pixels.get()
-    if height * width > most:
+    most, count = _max_pixels.get(), height * width * slices
+    size = f"{width:,}x{height:,} pixels" if slices == 1 else f"{slices:,} slices of {width:,}x{height:,} pixels"
+    apart = "" if slices == 1 else ", or unpack the file, so that each is read alone"
+    if count > most:
         raise UnreadableError(
-            f"it has {width:,}x{height:,} pixels, more than the limit of {most:,}; raise it with --max-pixels "
-            f"{height * width} (in Python max_pixels) if you trust the file"
+            f"it has {size}, more than the limit of {most:,}; raise it with --max-pixels {count} (in Python "
+            f"max_pixels) if you trust the file{apart}"
         )
-    needed = _COPIES * height * width * pixel_bytes
-    if needed > _SMALL_BYTES and (free := free_memory()) is not None and needed > free:
+    copies = _COPIES if slices == 1 else 1
+    check_memory(f"it has {size} and takes", copies * count * pixel_bytes, "decode", apart.replace(", or", ";"))
+
+
+def check_memory(what: str, num_bytes: int, verb: str, remedy: str = "") -> None:
+    """Raises UnreadableError if so many bytes are not free. The other arguments are parts of its sentence."""
+    if num_bytes > _SMALL_BYTES and (free := free_memory()) is not None and num_bytes > free:
         raise UnreadableError(
-            f"it has {width:,}x{height:,} pixels and takes about {needed / 2**30:.1f} GiB to decode, and "
-            f"{free / 2**30:.1f} GiB are free"
+            f"{what} about {num_bytes / 2**30:.1f} GiB to {verb}, and {free / 2**30:.1f} GiB are free{remedy}"
         )
 
 

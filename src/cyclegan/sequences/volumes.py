@@ -1,5 +1,6 @@
 """Volumes as sequences of slices: NIfTI and MGH files, written with the place and times of their source."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from cyclegan.images.codecs import read_raster
 from cyclegan.images.filetypes.nifti import Volume, open_volume, write_like
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.holes import find_holes
+from cyclegan.images.limits import check_memory
 from cyclegan.images.raster import Raster
 from cyclegan.sequences.formats import Frame, PictureSequence, SequenceTarget
 
@@ -61,6 +63,8 @@ def write_volume(place: Path, frames: Iterator[Frame], target: SequenceTarget) -
             "choose another kind of file."
         )
     volume, axis = source.volume, source.axis
+    count = math.prod(volume.shape) * volume.num_volumes
+    check_memory(f"{target.path.name} has {count:,} voxels and takes", count * image_format.pixel_bytes, "write")
     voxels = np.zeros((*volume.shape, volume.num_volumes, image_format.channels), image_format.dtype)
     places = ((index, number) for number in range(volume.num_volumes) for index in range(volume.num_slices(axis)))
     for frame, (index, number) in zip(frames, places, strict=False):

@@ -266,19 +266,22 @@ def list_images(root: Path, axis: Axis | None = None) -> FileList:
     Volumes and DICOM files of several frames, whose pages are images, are listed page by page. axis: the slices of
     volumes; default: axial.
     """
-    files = list_files(root, image_suffixes())
-    volumes = tuple(suffix for row in FILE_FORMATS.values() if row.pages_are_images for suffix in row.suffixes)
-    pictures = tuple(suffix for suffix in image_suffixes() if suffix not in volumes)
+    files, pictures = list_files(root, image_suffixes()), picture_suffixes()
     if all(name.lower().endswith(pictures) for name in files.names()):
         return files
-    names = (page for name in files.names() for page in _pages(files.root, name, volumes, axis))
+    names = (page for name in files.names() for page in _pages(files.root, name, pictures, axis))
     return FileList(files.root, names, left_out=files.left_out)
 
 
-def _pages(root: Path, name: str, volumes: tuple[str, ...], axis: Axis | None) -> list[str]:
+def picture_suffixes() -> tuple[str, ...]:
+    """Suffixes of files that are one image each. A file without any is DICOM, which was found by its content."""
+    volumes = {suffix for row in FILE_FORMATS.values() if row.pages_are_images for suffix in row.suffixes}
+    return tuple(suffix for suffix in image_suffixes() if suffix not in volumes)
+
+
+def _pages(root: Path, name: str, pictures: tuple[str, ...], axis: Axis | None) -> list[str]:
     """The pages of a volume; the name itself of another file, or of one whose pages cannot be listed."""
-    # A name without the suffix of an image is that of a DICOM file, which was found by its content.
-    if name.lower().endswith(volumes) or not name.lower().endswith(image_suffixes()):
+    if not name.lower().endswith(pictures):
         # Reading the file reports the error.
         with suppress(Exception), local_file(Path(root, name)) as (file, _):
             row = file_format_of(file)

@@ -86,6 +86,11 @@ def _check_deflated(file: IO[bytes]) -> None:
         raise UnreadableError(f"its {len(packed):,} deflated bytes become more than those of an image can")
 
 
+def series_of(path: Path) -> str:
+    """The UID of the series that a file belongs to; empty if it does not say."""
+    return str(_header(path).get("SeriesInstanceUID") or "")
+
+
 def count_frames(dataset: Any) -> int:
     """Frames of a file; 1 for a plain image. Raises UnreadableError for a file without an image, such as a report."""
     if dataset.get("Rows") is None or dataset.get("Columns") is None:

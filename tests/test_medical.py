@@ -482,3 +482,83 @@ def test_inspect_reads_volumes(tmp_path):
         write_volume(tmp_path / name / "1.nii.gz", hounsfield(seed))
     found = inspect_folders(tmp_path / "a", tmp_path / "b")
     assert len(found.folders["A"].files) == SHAPE[2]
+
+
+def damaged_frame(path, **attributes):
+    """A file of four frames, JPEG-LS, of which the third is damaged."""
+    import imagecodecs
+    from pydicom.encaps import encapsulate
+
+    frames = np.ascontiguousarray(hounsfield(1)[:, :, 4:8].T)
+    packed = [imagecodecs.jpegls_encode(frame.astype(np.uint16)) for frame in frames + 2000]
+    packed[2] = packed[2][:40]
+    image = make_image(frames, NumberOfFrames=4, RescaleSlope=1, RescaleIntercept=-2000, BitsStored=15, **attributes)
+    image.PixelRepresentation = 0
+    image.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.80"
+    image.PixelData = encapsulate(packed)
+    image["PixelData"].is_undefined_length = True
+    return save(path, image)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_file_with_a_damaged_frame_is_left_out_and_the_others_are_written(tmp_path, translator, batch_size):
+    source = write_series(tmp_path / "ct", count=2)
+    # Its number puts it between the others.
+    bad = damaged_frame(source / "cine", InstanceNumber=1, ImagePositionPatient=[0, 0, 1])
+    result = translate_folder(translator, source, tmp_path / "out", batch_size=batch_size)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["IM00000", "IM00001"]
+    (message,) = result.damage
+    assert message.startswith(f"Left out: {bad}: frame 3 of its 4: ")
+    for name in ("IM00000", "IM00001"):
+        before, after = pydicom.dcmread(source / name), pydicom.dcmread(tmp_path / "out" / name)
+        assert after.ImagePositionPatient == before.ImagePositionPatient
+        expected = translator(before.pixel_array[..., None].astype(np.int16))[..., 0]
+        values = after.pixel_array * float(after.RescaleSlope) + float(after.RescaleIntercept)
+        assert np.abs(values - expected).max() < 1e-4
+    again = translate_folder(translator, source, tmp_path / "out", skip_existing=True)
+    assert (len(again.existing), len(again.written)) == (1, 0)
+
+
+def test_one_damaged_volume_or_file_of_frames_does_not_end_the_others(tmp_path, translator):
+    write_volume(tmp_path / "in" / "1.nii.gz", hounsfield(1))
+    cut = write_volume(tmp_path / "in" / "2.nii.gz", hounsfield(2))
+    cut.write_bytes(cut.read_bytes()[:-3000])
+    damaged_frame(tmp_path / "in" / "3.dcm")
+    write_volume(tmp_path / "in" / "4.nii.gz", hounsfield(4))
+    result = translate_folder(translator, tmp_path / "in", tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1.nii.gz", "4.nii.gz"]
+    reasons = {path.name: reason for path, reason in result.skipped}
+    assert reasons.keys() == {"2.nii.gz", "3.dcm"}
+    assert reasons["3.dcm"].startswith("frame 3 of its 4: ")
+
+
+def test_series_mixed_in_one_folder_are_translated_each_in_its_order(tmp_path, run):
+    """Files of two series take turns by name; both have one frame of reference."""
+    for number in (1, 2):
+        write_series(tmp_path / f"{number}", count=3, SeriesInstanceUID=f"1.2.{number}", SeriesNumber=number)
+        for path in list((tmp_path / f"{number}").iterdir()):
+            (tmp_path / "study").mkdir(exist_ok=True)
+            path.rename(tmp_path / "study" / f"{path.name}_{number}")
+    translator = Translator.load(run, device="cpu")
+    options = {"stabilise": True, "memory_frames": 3.0}
+    result = translate_folder(translator, tmp_path / "study", tmp_path / "out", **options)
+    assert "holds 2 series" in " ".join(result.notes)
+    made = {path.name: pydicom.dcmread(path) for path in (tmp_path / "out").iterdir()}
+    assert len({image.FrameOfReferenceUID for image in made.values()}) == 1
+    assert len({image.StudyInstanceUID for image in made.values()}) == 1
+    of_series = [{image.SeriesInstanceUID for name, image in made.items() if name.endswith(f"_{n}")} for n in (1, 2)]
+    assert [len(uids) for uids in of_series] == [1, 1]
+    assert not of_series[0] & of_series[1]
+    assert {image.SeriesNumber for image in made.values()} == {1001, 1002}
+    # Both series hold the same slices, and stabilising begins anew with the second.
+    for name in ("IM00000", "IM00001", "IM00002"):
+        assert np.array_equal(made[f"{name}_1"].pixel_array, made[f"{name}_2"].pixel_array)
+
+
+def test_stabilising_begins_anew_with_the_next_volume_of_a_file(tmp_path, translator):
+    both = write_volume(tmp_path / "v.nii.gz", np.stack([hounsfield(1), hounsfield(2)], -1))
+    alone = write_volume(tmp_path / "one.nii.gz", hounsfield(2))
+    for source in (both, alone):
+        translate_sequence(translator, source, tmp_path / f"made_{source.name}", stabilise=True, memory_frames=5.0)
+    made, expected = (np.asarray(nibabel.load(tmp_path / f"made_{path.name}").dataobj) for path in (both, alone))
+    assert np.allclose(made[..., 1], expected, atol=1e-6)

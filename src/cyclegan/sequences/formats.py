@@ -36,10 +36,17 @@ from cyclegan.images.raster import Raster
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture of a sequence. milliseconds: how long it is shown; None where pictures have no time."""
+    """One picture of a sequence.
+
+    milliseconds: how long it is shown; None where pictures have no time. file: what the writer of the same format knows
+    its file by, where a folder is the sequence. volume: number of the volume or series that a slice lies in; frames of
+    others are not its neighbours, so stabilising begins anew there.
+    """
 
     raster: Raster
     milliseconds: float | None = None
+    file: object = None
+    volume: int = 0
 
 
 @dataclass

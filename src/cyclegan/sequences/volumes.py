@@ -50,7 +50,10 @@ def read_volume(path: Path, image_format: ImageFormat) -> Iterator[PictureSequen
         raise UnreadableError(f"{path} cannot be read as a volume: {error}") from error
     axis = image_format.axis or DEFAULT_AXIS
     header, names = volume.slice_header(axis), volume.slice_names(axis)
-    frames = (Frame(read_raster(path / name, image_format)) for name in names)
+    per_volume = volume.num_slices(axis)
+    frames = (
+        Frame(read_raster(path / name, image_format), volume=number // per_volume) for number, name in enumerate(names)
+    )
     yield PictureSequence(path, header.height, header.width, len(names), frames, carried=OpenVolume(volume, axis))
 
 

@@ -1,9 +1,10 @@
 """Translate a sequence of pictures in one file: an animation, a stack of pages, a volume."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -194,23 +195,31 @@ class _Job:
         self.error: BaseException | None = None
 
     def results(self, *, short_side: int | None, scale_width: int | None, options: dict[str, Any]) -> Iterator[Frame]:
-        def arrays() -> Iterator[Array]:
-            for frame in self._sequence.frames:
+        def arrays(frames: Iterable[Frame]) -> Iterator[Array]:
+            for frame in frames:
                 values = frame.raster.values
                 # What waits for its result needs only what is carried over.
                 waiting = replace(frame, raster=replace(frame.raster, values=values[:0]))
                 self._in_network.append((waiting, values.shape[0], values.shape[1]))
                 yield scale(values, short_side=short_side, width=scale_width)
 
+        def volumes() -> Iterator[Iterable[Frame]]:
+            if not options["stabilise"]:  # then batches may hold slices of two
+                yield self._sequence.frames
+                return
+            for _, frames in groupby(self._sequence.frames, key=lambda frame: frame.volume):
+                yield frames
+
         try:
-            # Read as the model takes them; at another scale they are float32.
-            for result in self._translator.translate_each(arrays(), checked=False, **options):
-                if isinstance(result, InputError):
-                    raise result
-                frame, height, width = self._in_network.popleft()
-                yield replace(frame, raster=self._finish(np.asarray(result), frame.raster, height, width))
-                self.num_done += 1
-                self._on_frame(self.num_done, self._sequence.num_frames)
+            for frames in volumes():
+                # Read as the model takes them; at another scale they are float32.
+                for result in self._translator.translate_each(arrays(frames), checked=False, **options):
+                    if isinstance(result, InputError):
+                        raise result
+                    frame, height, width = self._in_network.popleft()
+                    yield replace(frame, raster=self._finish(np.asarray(result), frame.raster, height, width))
+                    self.num_done += 1
+                    self._on_frame(self.num_done, self._sequence.num_frames)
         except GeneratorExit:
             raise
         except BaseException as error:

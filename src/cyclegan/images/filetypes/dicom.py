@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -88,7 +88,7 @@ def _check_deflated(file: IO[bytes]) -> None:
 
 def series_of(path: Path) -> str:
     """The UID of the series that a file belongs to; empty if it does not say."""
-    return str(_header(path).get("SeriesInstanceUID") or "")
+    return str(read_header(path).get("SeriesInstanceUID") or "")
 
 
 def count_frames(dataset: Any) -> int:
@@ -107,7 +107,7 @@ def list_frames(path: Path) -> list[str]:
 
     Raises UnreadableError for more frames than the file has bytes, or than a million.
     """
-    count = count_frames(_header(path))
+    count = count_frames(read_header(path))
     if count > (most := min(path.stat().st_size, _MOST_FRAMES)):
         raise UnreadableError(f"its header speaks of {count:,} frames; expected at most {most:,} in such a file")
     return [f"{number:0{len(str(count))}}" for number in range(1, count + 1)] if count > 1 else []
@@ -133,26 +133,26 @@ _read_whole = lru_cache(maxsize=2)(lambda path, _num_bytes, _changed: read_datas
 _read_header = lru_cache(maxsize=8)(lambda path, _num_bytes, _changed: read_dataset(path, with_pixels=False))
 
 
-def _header(path: Path) -> Any:
-    """The attributes of a file without its pixels. Read only."""
+def read_header(path: Path) -> Any:
+    """As `read_dataset` without pixels; the last few are kept, so nobody may change them."""
     about = path.stat()
     return _read_header(path, about.st_size, about.st_mtime_ns)
 
 
 def probe(path: Path) -> Header | None:
     """Size and type of the image of a file, from its attributes; None if only its values tell the type."""
-    return header_of(_header(path))
+    return header_of(read_header(path))
 
 
 def probe_frame(path: Path, name: str) -> Header | None:
     """Size and type of a frame."""
-    dataset = _header(path)
+    dataset = read_header(path)
     return header_of(dataset, _index_of(path, name, count_frames(dataset)))
 
 
 def size(path: str) -> tuple[int, int]:
     """Height and width of a file's image."""
-    dataset = read_dataset(Path(path), with_pixels=False)
+    dataset = read_header(Path(path))
     count_frames(dataset)
     return int(dataset.Rows), int(dataset.Columns)
 
@@ -411,30 +411,39 @@ def find_series(files: Iterable[Path]) -> tuple[list[Series], list[tuple[Path, s
     The files of a series are sorted along the normal of its slices, or by their numbers where places are missing or
     shared, as in a series of times.
     """
-    found: dict[str, list[tuple[Path, Any]]] = {}
+    found: dict[str, list[_Slice]] = {}
     left_out: list[tuple[Path, str]] = []
     for path in files:
         try:
-            dataset = read_dataset(path, with_pixels=False)
+            dataset = read_header(path)
             count_frames(dataset)
-            found.setdefault(str(dataset.get("SeriesInstanceUID") or path.parent), []).append((path, dataset))
+            place, number = _place(dataset), float(dataset.get("InstanceNumber") or 0)
         except ImportError:
             raise
         except Exception as error:  # a damaged file raises errors of every kind
             left_out.append((path, damage_of(error)))
+        else:
+            series = str(dataset.get("SeriesInstanceUID") or path.parent)
+            found.setdefault(series, []).append(_Slice(path, place, number))
     return [Series(uid, _sorted(items)) for uid, items in found.items()], left_out
 
 
-def _sorted(items: list[tuple[Path, Any]]) -> tuple[Path, ...]:
-    places = [_place(dataset) for _, dataset in items]
-    is_ordered = None not in places and len(set(places)) == len(places)
+class _Slice(NamedTuple):
+    """A file of a series: millimetres along the normal, None if they are not known, and its number."""
 
-    def key(number: int) -> tuple[float, str]:
-        path, dataset = items[number]
-        place = places[number] if is_ordered else dataset.get("InstanceNumber")
-        return (float(place) if place is not None else 0.0), path.name
+    path: Path
+    place: float | None
+    number: float
 
-    return tuple(items[number][0] for number in sorted(range(len(items)), key=key))
+
+def _sorted(items: list[_Slice]) -> tuple[Path, ...]:
+    places = {item.place for item in items}
+    is_ordered = None not in places and len(places) == len(items)
+
+    def key(item: _Slice) -> tuple[float, str]:
+        return (item.place if is_ordered and item.place is not None else item.number), item.path.name
+
+    return tuple(item.path for item in sorted(items, key=key))
 
 
 def _place(dataset: Any) -> float | None:

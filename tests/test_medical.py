@@ -562,3 +562,34 @@ def test_stabilising_begins_anew_with_the_next_volume_of_a_file(tmp_path, transl
         translate_sequence(translator, source, tmp_path / f"made_{source.name}", stabilise=True, memory_frames=5.0)
     made, expected = (np.asarray(nibabel.load(tmp_path / f"made_{path.name}").dataobj) for path in (both, alone))
     assert np.allclose(made[..., 1], expected, atol=1e-6)
+
+
+def test_slices_of_air_are_nobodys_copies(tmp_path):
+    for name, seeds in (("a", (1, 2)), ("b", (3,)), ("t", (4,))):
+        for seed in seeds:
+            write_volume(tmp_path / name / f"{seed}.nii.gz", hounsfield(seed))
+    for index in range(3):  # DICOM images of 8 bits, of one value
+        save(tmp_path / "b" / f"{index}.dcm", make_image(np.full((24, 20), 7, np.uint8)))
+    found = inspect_folders(tmp_path / "a", tmp_path / "b", test_a=tmp_path / "t", channels_a=1, channels_b=1)
+    air = {f"{seed}.nii.gz/z{index:02}" for seed in range(1, 5) for index in (0, 1, 20, 21)}
+    air |= {f"{index}.dcm" for index in range(3)}
+    named = {path.as_posix() for each in found.copies for copy in each.copies for path in (copy.file, copy.of)}
+    assert not named & air
+    assert {name: folder.num_air for name, folder in found.folders.items()} == {"A": 8, "B": 7, "test A": 4}
+    assert any("8 of the 44 images of A have a single value each" in advice.text for advice in found.advice)
+
+
+def test_slices_of_air_are_not_scored(tmp_path, run):
+    write_volume(tmp_path / "a" / "1.nii.gz", hounsfield(7))
+    truth = ((hounsfield(7) + 1000) / 2500).astype(np.float32)
+    truth[:, :, 4] = 0  # a slice without content, of an image with some
+    write_volume(tmp_path / "b" / "1.nii.gz", truth)
+    options = {"quiet": True, "num_bootstrap": 100}
+    scores = evaluate(run, tmp_path / "a", tmp_path / "b", out=tmp_path / "s", **options)
+    assert [len(scores.directions[each].images) for each in ("a2b", "b2a")] == [18, 17]
+    notes = " ".join(scores.directions["a2b"].notes)
+    assert "images of A that are left out, because they have a single value, as slices of air: 4." in notes
+    assert "images of B that are left out, because they have a single value, as slices of air: 5." in notes
+    paired = evaluate(run, tmp_path / "a", tmp_path / "b", out=tmp_path / "p", paired=True, **options)
+    assert len(paired.directions["a2b"].images) == 18  # what is made of the slice without truth counts
+    assert "4 pairs are left out, because both are slices of air." in " ".join(paired.directions["a2b"].notes)

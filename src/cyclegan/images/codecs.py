@@ -142,7 +142,9 @@ def _decode(path: Path, page: int | None = None, min_side: int = 0) -> Image.Ima
         else:
             decoded = file_format.read(file)
         if isinstance(decoded, Image.Image):
-            return decoded
+            if not file_format.in_patient:
+                return decoded
+            decoded = np.asarray(decoded)
         raster = Raster(decoded) if isinstance(decoded, np.ndarray) else decoded
         if not isinstance(raster, Raster):
             raise TypeError(f"its reader returned {type(decoded).__name__}, not a Pillow image or a numpy array")

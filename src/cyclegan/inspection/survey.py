@@ -25,7 +25,7 @@ from cyclegan.images.formats import Header, ImageFormat, gives_channels
 from cyclegan.images.identical import equal_files, file_bytes
 from cyclegan.images.limits import without_pixel_limit
 from cyclegan.images.pages import is_folder, local_file
-from cyclegan.images.raster import Mask, Raster
+from cyclegan.images.raster import Mask, Raster, is_air
 from cyclegan.images.resizing import resize, resize_mask
 from cyclegan.images.tensors import to_tensor
 from cyclegan.images.thumbnails import THUMBNAIL, FloatArray, make_thumbnail, three_channels, to_unit
@@ -134,7 +134,8 @@ class FolderReport:
     whose channels cannot be converted. num_grey: pictures without colour. low, high: the values that count as black
     and white here. middle: what 99.8 % of the values lie within; None for 8-bit files alone. reading, channels: how the
     files were read. holes: None if there are none; they are in no other number. suspect: None if there is none.
-    clipped: share of the sampled values of files that are not 8-bit that lie outside `low` and `high`.
+    clipped: share of the sampled values of files that are not 8-bit that lie outside `low` and `high`. num_air: slices
+    of volumes and DICOM images that have a single value.
     """
 
     root: Path
@@ -162,6 +163,7 @@ class FolderReport:
     holes: Holes | None = None
     suspect: Suspect | None = None
     clipped: float = 0.0
+    num_air: int = 0
 
     def __len__(self) -> int:
         return len(self.files)
@@ -300,7 +302,7 @@ def _look(path: Path, root: Path, reading: Reading, channels: int) -> _Seen:
         kind=f"{mode} 8-bit" if deep_channels is None else f"{dtype} {deep_channels}-channel",
         format=file_format,
         deep_channels=deep_channels,
-        digest=digest.digest(),
+        digest=b"" if is_air(raster) else digest.digest(),
         thumbnail=make_thumbnail(visible),
         samples=visible[places].copy(),
         low=float(array.min()) if dtype != "uint8" else 0.0,
@@ -429,6 +431,7 @@ def _summarise(
         holes=_holes(seen),
         suspect=suspect,
         clipped=clipped,
+        num_air=sum(not image.digest for image in seen),
     )
     return report, Fingerprints(report.files, tuple(image.digest for image in seen), thumbnails)
 

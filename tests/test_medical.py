@@ -1,7 +1,11 @@
 """Medical files through the commands: train on slices, translate volumes and series into their kind."""
 
 import shlex
+import subprocess
+import sys
+from collections import Counter
 from dataclasses import replace
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -15,9 +19,11 @@ from cyclegan.config import DataConfig, read_config_file
 from cyclegan.data.image_folder import scan_folder
 from cyclegan.data.splits import split_held_out
 from cyclegan.errors import InputError
+from cyclegan.images.codecs import read_raster
 from cyclegan.images.file_formats import FILE_FORMATS
 from cyclegan.images.filetypes import dicom
 from cyclegan.images.filetypes.nifti import open_volume
+from cyclegan.images.zip_folder import ZipFolder
 from cyclegan.storage.model import read_info
 from cyclegan.translate.files import translate_files
 from cyclegan.translate.plan import TranslationPlan
@@ -593,3 +599,73 @@ def test_slices_of_air_are_not_scored(tmp_path, run):
     paired = evaluate(run, tmp_path / "a", tmp_path / "b", out=tmp_path / "p", paired=True, **options)
     assert len(paired.directions["a2b"].images) == 18  # what is made of the slice without truth counts
     assert "4 pairs are left out, because both are slices of air." in " ".join(paired.directions["a2b"].notes)
+
+
+def zipped(path, folder):
+    """A zip of all files of a folder."""
+    with ZipFile(path, "w") as packed:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                packed.write(file, file.relative_to(folder).as_posix())
+    return path
+
+
+def test_a_volume_in_a_zip_is_unpacked_once_for_all_its_slices(tmp_path, run, monkeypatch):
+    for seed in range(2):
+        write_volume(tmp_path / "in" / f"{seed}.nii.gz", hounsfield(seed))
+        nibabel.save(nibabel.Nifti1Pair(hounsfield(seed), AFFINE), tmp_path / "in" / f"{seed}.img")
+    frames = np.ascontiguousarray(hounsfield(3)[:, :, 3:15].T)
+    save(tmp_path / "in" / "cine.dcm", make_image(frames, NumberOfFrames=12, RescaleSlope=1, RescaleIntercept=0))
+    path = zipped(tmp_path / "in.zip", tmp_path / "in")
+    read, unpacked = ZipFolder.read, []
+
+    def counted(folder, name, *, most=None):
+        unpacked.append(name)
+        return read(folder, name, most=most)
+
+    monkeypatch.setattr(ZipFolder, "read", counted)
+    scanned = scan_folder(path, 1, None, DataConfig(crop_size=16, load_size=18))
+    assert len(scanned) == 4 * 18 + 12
+    for image in scanned.paths:
+        expected = read_raster(tmp_path / "in" / image.relative_to(path), scanned.image_format)
+        assert np.array_equal(read_raster(image, scanned.image_format).values, expected.values)
+    counts = Counter(name for name in unpacked if not name.endswith(".dcm"))
+    assert set(counts.values()) == {1}
+    assert unpacked.count("cine.dcm") <= 3  # to list it, and for its frames
+    split_held_out(scanned, 2, seed=0)
+    assert Counter(unpacked)["1.nii.gz"] <= 2  # compared by content
+
+    result = translate_folder(run, path, tmp_path / "out", direction="a2b")
+    translate_folder(run, tmp_path / "in", tmp_path / "expected", direction="a2b")
+    assert len(result.written) == 5
+    for name in ("1.nii.gz", "1.img"):
+        made, expected = (nibabel.load(tmp_path / folder / name) for folder in ("out", "expected"))
+        assert np.array_equal(np.asarray(made.dataobj), np.asarray(expected.dataobj))
+
+
+def test_unpacked_volumes_are_removed_when_others_take_their_place_and_at_the_end(tmp_path):
+    for seed in range(4):
+        write_volume(tmp_path / "in" / f"{seed}.nii.gz", hounsfield(seed))
+    path = zipped(tmp_path / "in.zip", tmp_path / "in")
+    (tmp_path / "tmp").mkdir()
+    script = f"""
+import os, tempfile
+from pathlib import Path
+tempfile.tempdir = {str(tmp_path / "tmp")!r}
+from cyclegan.images import pages
+from cyclegan.images.codecs import probe_image
+pages._KEPT_FILES = 2
+for seed in range(4):
+    for index in range(3):
+        probe_image(Path({str(path)!r}) / f"{{seed}}.nii.gz" / f"z0{{index}}")
+    assert len(os.listdir(tempfile.tempdir)) <= 2
+assert os.listdir(tempfile.tempdir)
+if os.name == "posix" and os.fork() == 0:  # a child removes nothing of its parent
+    probe_image(Path({str(path)!r}) / "3.nii.gz" / "z00")
+    pages._remove_copies()
+    os._exit(0)
+os.name == "posix" and os.wait()
+assert len(os.listdir(tempfile.tempdir)) == 2
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+    assert list((tmp_path / "tmp").iterdir()) == []

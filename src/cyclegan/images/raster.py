@@ -55,7 +55,7 @@ class Raster:
 
 
 def is_air(raster: Raster) -> bool:
-    """Whether a slice of a patient has a single value, as in the air above a head, or none at all. Holes do not count."""
+    """Whether a slice of a patient has one value at most, as in the air above a head. Holes do not count."""
     if not raster.metadata.in_patient:
         return False
     values = raster.values if raster.valid is None else raster.values[raster.valid]

@@ -47,8 +47,8 @@ class TestImages:
     trained_on: test images with the same bytes as a file of the training folder. sizes: height and width of each test
     image as it is scored. clipped: share of an image's values outside the range of the model, for types other than
     8-bit. mostly_hole: images that are left out, and the share of their pixels that has values. with_holes: test images
-    that have some and are scored. air: slices of a single value, which are left out unless they are part of a pair whose
-    other image is none. other_files: how many files of the folder are no images, by suffix.
+    that have some and are scored. air: slices of a single value, which are left out, but not from a pair whose other
+    image is none. other_files: how many files of the folder are no images, by suffix.
     """
 
     __test__ = False  # the name is not that of a test

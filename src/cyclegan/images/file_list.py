@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cyclegan.config import Axis
 from cyclegan.images.file_formats import FILE_FORMATS, file_format_of, image_suffixes
 from cyclegan.images.filetypes.dicom import SUFFIXES as DICOM_SUFFIXES
-from cyclegan.images.filetypes.dicom import is_dicom
+from cyclegan.images.filetypes.dicom import is_dicom, is_slide, slide_pixels
 from cyclegan.images.filetypes.nifti import SUFFIXES as VOLUME_SUFFIXES
 from cyclegan.images.pages import is_folder, local_file, split_page
 from cyclegan.images.zip_folder import open_zip
@@ -269,8 +269,24 @@ def list_images(root: Path, axis: Axis | None = None) -> FileList:
     files, pictures = list_files(root, image_suffixes()), picture_suffixes()
     if all(name.lower().endswith(pictures) for name in files.names()):
         return files
+    files = without_slide_parts(files)
     names = (page for name in files.names() for page in _pages(files.root, name, pictures, axis))
     return FileList(files.root, names, left_out=files.left_out)
+
+
+def without_slide_parts(files: FileList) -> FileList:
+    """The files, and of those that are one whole slide in DICOM only the largest level, which stands for all."""
+    parts: dict[str, list[tuple[int, str]]] = {}  # negative pixels and name, by series
+    others = tuple(suffix for suffix in image_suffixes() if suffix not in DICOM_SUFFIXES)
+    for name in files.names():
+        if not name.lower().endswith(others) and is_slide(path := Path(files.root, name)):
+            with suppress(Exception):  # reading the file reports the error
+                series, pixels = slide_pixels(path)
+                parts.setdefault(series, []).append((-pixels, name))
+    excluded = {name for found in parts.values() for _, name in sorted(found)[1:]}
+    if not excluded:
+        return files
+    return FileList(files.root, (name for name in files.names() if name not in excluded), left_out=files.left_out)
 
 
 def picture_suffixes() -> tuple[str, ...]:

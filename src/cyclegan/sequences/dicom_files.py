@@ -21,6 +21,7 @@ from cyclegan.images.filetypes.dicom import (
     count_frames,
     find_series,
     is_dicom,
+    is_slide,
     list_frames,
     plane_of,
     read_dataset,
@@ -50,8 +51,8 @@ class OpenFile:
 
 
 def is_dicom_image(path: Path) -> bool:
-    """Whether a file is a DICOM image of one or more frames."""
-    return count_frames(read_header(path)) > 0
+    """Whether a file is a DICOM image of one or more frames; a whole slide is one image."""
+    return not is_slide(path) and count_frames(read_header(path)) > 0
 
 
 def is_one_frame(path: Path) -> bool:
@@ -62,7 +63,7 @@ def is_one_frame(path: Path) -> bool:
 def is_dicom_folder(folder: Path) -> bool:
     """Whether all images below a folder are DICOM files. The first file that is one decides in most cases."""
     first = next(_image_files(folder), None)
-    if first is None or not (first.name.lower().endswith(SUFFIXES) or is_dicom(first)):
+    if first is None or not (first.name.lower().endswith(SUFFIXES) or is_dicom(first)) or is_slide(first):
         return False
     dicom, others = list_files(folder, SUFFIXES), list_files(folder, image_suffixes())
     return len(dicom) == len(others)

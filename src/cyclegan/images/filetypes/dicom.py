@@ -45,6 +45,9 @@ _DEFLATED = b"1.2.840.10008.1.2.1.99"
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
+# The kind of the images of a whole slide, which OpenSlide reads, and where in a file its kind stands.
+_SLIDE, _HEAD_BYTES = b"1.2.840.10008.5.1.4.1.1.77.1.6", 1024
+
 # What describes the pixels of a file, and is read before them.
 _GREY, _COLOUR = ("MONOCHROME1", "MONOCHROME2"), "PALETTE COLOR"
 
@@ -59,13 +62,31 @@ def is_dicom(path: Path | str) -> bool:
         return False
 
 
+def is_slide(path: Path | str) -> bool:
+    """Whether a file is an image of a whole slide: a level of its pyramid, or its label."""
+    try:
+        with Path(path).open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:
+        return False
+    return head[_MARK_AT : _MARK_AT + len(_MARK)] == _MARK and _SLIDE in head
+
+
+def slide_pixels(path: Path) -> tuple[str, int]:
+    """The series that an image of a slide belongs to, and its pixels; none if it is no level but a label, say."""
+    header = read_header(path)
+    is_level = "VOLUME" in (header.get("ImageType") or ())
+    pixels = int(header.get("TotalPixelMatrixColumns") or 0) * int(header.get("TotalPixelMatrixRows") or 0)
+    return str(header.get("SeriesInstanceUID") or path.parent), pixels if is_level else 0
+
+
 def read_dataset(path: Path, *, with_pixels: bool = True) -> Any:
     """The attributes of a file, as pydicom has them. Raises UnreadableError for another kind of file."""
     import pydicom
 
     try:
         with path.open("rb") as file:
-            if _DEFLATED in file.read(1024):
+            if _DEFLATED in file.read(_HEAD_BYTES):
                 _check_deflated(file)
             file.seek(0)
             return pydicom.dcmread(file, stop_before_pixels=not with_pixels)

@@ -152,15 +152,27 @@ def test_of_one_or_two_volumes_a_block_of_neighbouring_slices_is_held_out(tmp_pa
     assert split.copies == ()
 
 
+def test_for_sample_grids_alone_few_slices_leave_training_from_all_over(tmp_path):
+    for seed in range(3):
+        write_volume(tmp_path / f"{seed}.nii.gz", hounsfield(seed))
+    split, scanned = split_of(tmp_path, 4)
+    assert (len(split.held), len(split.training)) == (4, len(scanned) - 4)
+    assert split.kind == "single slices of {}, whose neighbours are trained on"
+    for seed in range(3, 50):
+        write_volume(tmp_path / f"{seed}.nii.gz", hounsfield(seed))
+    split, _ = split_of(tmp_path, 4)
+    assert not {volume_of(path) for path in split.training.paths} & {volume_of(path) for path in split.held}
+
+
 def test_a_series_is_held_out_as_a_whole_in_one_folder_with_others(tmp_path):
     series = {}
-    for number in range(4):
-        write_series(tmp_path / f"{number}", count=6, SeriesInstanceUID=f"1.2.{number}")
+    for number in range(15):
+        write_series(tmp_path / f"{number}", count=2, SeriesInstanceUID=f"1.2.{number}")
         for path in (tmp_path / f"{number}").iterdir():
             series[path.rename(tmp_path / f"{path.name}-{number}").name] = number
     split, _ = split_of(tmp_path, 2)
     held, trained = ({series[path.name] for path in paths} for paths in (split.held, split.training.paths))
-    assert (len(held), len(trained)) == (1, 3)
+    assert (len(held), len(trained)) == (1, 14)
     assert not held & trained
 
 
@@ -186,7 +198,7 @@ def test_a_run_says_what_is_held_out_and_keeps_it(tmp_path, capfd):
     said = " ".join(capfd.readouterr().err.split())
     assert "A: 126 images to train on, and 10 held out with 8 other slices of their volumes" in said
     origin = (
-        "held out of the training folders: whole volumes of A and neighbouring slices of a volume of B that is "
+        "held out of the training folders: whole volumes of A and neighbouring slices of a volume of B, which is "
         "trained on, too"
     )
     assert f"Scores: from 10 images of A and 10 of B, {origin}" in said
@@ -669,3 +681,17 @@ assert len(os.listdir(tempfile.tempdir)) == 2
 """
     subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
     assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_files_that_show_text_are_named_wherever_they_are_in_a_folder(tmp_path, translator):
+    source = write_series(tmp_path / "ct", count=4)
+    for name in ("IM00000", "IM00001"):
+        image = pydicom.dcmread(source / name)
+        image.BurnedInAnnotation = "YES"
+        image.save_as(source / name)
+    notes = " ".join(translate_folder(translator, source, tmp_path / "out").notes)
+    # IM00001 lies before IM00000.
+    assert (
+        f"{source / 'IM00001'} and 1 more of these files say that the pixels show text, which may name the patient"
+        in notes
+    )

@@ -222,8 +222,9 @@ def split_held_out(folder: ImageFolder, num_images: int, seed: int, *, leave_cop
     tenth = len(folder) // 10
     if num_images == 0 or tenth < num_images:
         return DomainSplit(folder)
-    if leave_copies_out and (volumes := volumes_of(folder.paths)) is not None:
-        return _hold_out_volumes(folder, volumes, num_images, seed)
+    volumes = volumes_of(folder.paths) if leave_copies_out else None
+    if volumes is not None and (split := _hold_out_volumes(folder, volumes, num_images, seed)) is not None:
+        return split
 
     def rank(item: tuple[int, str]) -> bytes:
         return _rank(seed, item[1])
@@ -253,6 +254,7 @@ def split_held_out(folder: ImageFolder, num_images: int, seed: int, *, leave_cop
         _names(paths, folder),
         _names(apart, folder),
         has_copies=len(paths) < num_images,
+        kind="" if volumes is None else "single slices of {}, whose neighbours are trained on",
     )
 
 
@@ -261,30 +263,35 @@ def _rank(seed: int, name: str) -> bytes:
     return hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest()
 
 
-def _hold_out_volumes(folder: ImageFolder, volumes: list[str], num_images: int, seed: int) -> DomainSplit:
+def _hold_out_volumes(folder: ImageFolder, volumes: list[str], num_images: int, seed: int) -> DomainSplit | None:
     """Hold slices out of a folder in such a way that their neighbours are not trained on. volumes: of each image.
 
     Whole volumes, chosen by a hash of their names, leave training: up to a tenth of the folder, or up to a third where
     a tenth is too little for the first ones. Of these, `num_images` slices at equal distances are held out. Where even
     a third is too little, as with one or two volumes, it is a block of neighbouring slices of the largest volume.
+    None for too few images for scores that do not come in a tenth: sample grids are not worth more, and show more of
+    single slices.
     """
+    is_scored = num_images >= MIN_VALIDATION
     places: dict[str, list[int]] = {}
     for place, volume in enumerate(volumes):
         places.setdefault(volume, []).append(place)
     ranked = sorted(places, key=partial(_rank, seed))
     chosen: list[int] = []
-    for most in (len(folder) // 10, len(folder) // 3):
+    for most in (len(folder) // 10, len(folder) // 3 if is_scored else 0):
         if len(chosen) < num_images:
             chosen = []
             for volume in ranked:
                 if len(chosen) < num_images and len(chosen) + len(places[volume]) <= most:
                     chosen += places[volume]
     kind = "whole volumes of {}"
+    if len(chosen) < num_images and not is_scored:
+        return None
     if len(chosen) < num_images:
         volume = max(ranked, key=lambda name: len(places[name]))
         begin = int.from_bytes(_rank(seed, volume)[:8], "big") % (len(places[volume]) - num_images + 1)
         chosen = places[volume][begin : begin + num_images]
-        kind = "neighbouring slices of a volume of {} that is trained on, too"
+        kind = "neighbouring slices of a volume of {}, which is trained on, too"
     chosen.sort()
     held = evenly_spaced(chosen, num_images)
     identical = find_identical([folder.paths[at] for at in chosen], folder.paths, folder.num_bytes)

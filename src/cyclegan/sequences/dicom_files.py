@@ -28,8 +28,8 @@ from cyclegan.images.filetypes.dicom import (
     read_header,
 )
 from cyclegan.images.formats import ImageFormat
-from cyclegan.images.holes import find_holes
-from cyclegan.images.raster import Mask, Raster
+from cyclegan.images.holes import find_marked
+from cyclegan.images.raster import Raster
 from cyclegan.sequences.formats import Frame, PictureSequence, SequenceTarget
 from cyclegan.system.atomic import atomic_path
 
@@ -88,18 +88,13 @@ def read_dicom(path: Path, image_format: ImageFormat) -> Iterator[PictureSequenc
         series, left_out = find_series(list_files(path, SUFFIXES))
     if not series:
         raise InputError(f"{path} holds no DICOM image that can be read.")
-    first_file, first = series[0].files[0], read_header(series[0].files[0])
+    first = read_header(series[0].files[0])
     num_frames = sum(len(each.files) for each in series) if is_folder else count_frames(first)
     carried = OpenDicom(path if is_folder else path.parent, image_format)
     sequence = PictureSequence(path, int(first.Rows), int(first.Columns), num_frames, iter(()), carried=carried)
     sequence.damage += [_left_out(file, reason) for file, reason in left_out]
     if len(series) > 1:
         sequence.notes.append(f"{path} holds {len(series)} series; each becomes a series of its own.")
-    if first.get("BurnedInAnnotation") == "YES":
-        sequence.notes.append(
-            f"{first_file} says that its pixels show text, which may name the patient (BurnedInAnnotation); they are "
-            "translated as they are."
-        )
     sequence.frames = _frames(series, image_format, sequence)
     yield sequence
 
@@ -108,12 +103,15 @@ def _frames(series: Iterable[Series], image_format: ImageFormat, sequence: Pictu
     """The frames of all files. A file of a folder with one that cannot be read is left out as a whole."""
     num_files, is_folder = 0, sequence.path.is_dir()
     problems: list[InputError | UnreadableError] = []
+    with_text: list[Path] = []
     for number, path in ((number, path) for number, each in enumerate(series) for path in each.files):
         file = OpenFile(path)
         try:
             for raster in _read_all(path, image_format):
                 yield Frame(raster, file=file, volume=number)
             num_files += 1
+            if read_header(path).get("BurnedInAnnotation") == "YES":
+                with_text.append(path)
         except (InputError, UnreadableError) as error:
             # Folders of series hold reports, scouts and pictures of the screen, too.
             if isinstance(error, MissingPackageError) or not is_folder:
@@ -121,6 +119,12 @@ def _frames(series: Iterable[Series], image_format: ImageFormat, sequence: Pictu
             file.is_damaged = True
             problems.append(error)
             sequence.damage.append(_left_out(path, error))
+    if with_text:
+        others = f" and {len(with_text) - 1} more of these files say" if len(with_text) > 1 else " says"
+        sequence.notes.append(
+            f"{with_text[0]}{others} that the pixels show text, which may name the patient (BurnedInAnnotation); they "
+            "are translated as they are."
+        )
     if num_files == 0:
         raise problems[0] if problems else UnreadableError(f"{sequence.path} holds no image that can be read")
 
@@ -184,7 +188,8 @@ def write_dicom(place: Path, frames: Iterator[Frame], target: SequenceTarget) ->
                 raise
             target.source.damage.append(_left_out(path, error))
             continue
-        made = derived.make(original, [each.values for each in rasters], [_valid(each) for each in rasters])
+        valid = [find_marked(each) for each in rasters]
+        made = derived.make(original, [each.values for each in rasters], valid)
         if is_folder:
             with atomic_path(place / path.relative_to(carried.root)) as partial:
                 derived.write(partial, made)
@@ -221,11 +226,3 @@ def _is_there(path: Path) -> bool:
         return path.is_file() and is_dicom_image(path)
     except (InputError, UnreadableError, OSError):
         return False
-
-
-def _valid(raster: Raster) -> Mask | None:
-    """(H, W), False in holes, which have a value of their own in results; None if there are none."""
-    nodata = raster.metadata.nodata
-    if nodata is None:
-        return None
-    return find_holes(raster.values, nodata)

@@ -14,7 +14,7 @@ from cyclegan.images import Array
 from cyclegan.images.codecs import read_raster
 from cyclegan.images.filetypes.nifti import Volume, open_volume, write_like
 from cyclegan.images.formats import ImageFormat
-from cyclegan.images.holes import find_holes
+from cyclegan.images.holes import find_marked
 from cyclegan.images.limits import check_memory
 from cyclegan.images.raster import Raster
 from cyclegan.sequences.formats import Frame, PictureSequence, SequenceTarget
@@ -78,8 +78,7 @@ def write_volume(place: Path, frames: Iterator[Frame], target: SequenceTarget) -
 
 def _with_holes(raster: Raster) -> Array:
     """Values whose holes are NaN, or 0 among whole numbers, as outside of a brain mask."""
-    nodata = raster.metadata.nodata
-    valid = None if nodata is None or np.isnan(nodata) else find_holes(raster.values, nodata)
+    valid = find_marked(raster)
     if valid is None:
         return raster.values
     hole = np.nan if raster.values.dtype.kind == "f" else 0

@@ -260,7 +260,7 @@ class DerivedImages:
             fits = low <= centre <= high and width >= (high - low) / 256
             if fits and _shows(centre - width / 2, centre + width / 2, frames, valid):
                 return
-        for group in [*(made.get("SharedFunctionalGroupsSequence") or []), *_frames_of(made)]:
+        for group in _groups_of(made):
             group.pop("FrameVOILUTSequence", None)
         for keyword in _WINDOW:
             made.pop(keyword, None)
@@ -311,7 +311,7 @@ def _copy_all(original: Any) -> Any:
     import copy
 
     made = copy.deepcopy(original)
-    for dataset in [made, *(made.get("SharedFunctionalGroupsSequence") or []), *_frames_of(made)]:
+    for dataset in [made, *_groups_of(made)]:
         for keyword in _OF_THE_SOURCE:
             dataset.pop(keyword, None)
     # Overlays in unused bits of the pixels go with them.
@@ -338,8 +338,10 @@ def _shows(low: float, high: float, frames: Sequence[Array], valid: Sequence[Mas
     return inside >= max(above, num_values / 100)
 
 
-def _frames_of(dataset: Any) -> list[Any]:
-    return list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
+def _groups_of(dataset: Any) -> list[Any]:
+    """The items of all functional groups of an enhanced image."""
+    keywords = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
+    return [group for keyword in keywords for group in dataset.get(keyword) or []]
 
 
 def _first(value: Any) -> float | None:

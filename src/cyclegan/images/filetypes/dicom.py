@@ -43,6 +43,8 @@ _MOST_FRAMES = 1_000_000
 # Transfer syntax of files whose attributes and pixels are deflated together.
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
 
+_SERIES = "SeriesInstanceUID"
+
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 # The kind of the images of a whole slide, which OpenSlide reads, and where in a file its kind stands.
@@ -109,7 +111,9 @@ def _check_deflated(file: IO[bytes]) -> None:
 
 def series_of(path: Path) -> str:
     """The UID of the series that a file belongs to; empty if it does not say."""
-    return str(read_header(path).get("SeriesInstanceUID") or "")
+    import pydicom
+
+    return str(pydicom.dcmread(path, specific_tags=[_SERIES], stop_before_pixels=True).get(_SERIES) or "")
 
 
 def count_frames(dataset: Any) -> int:
@@ -124,20 +128,23 @@ def count_frames(dataset: Any) -> int:
 
 
 def list_frames(path: Path) -> list[str]:
-    """The names of the frames of a file, from 1 on; empty for a plain image.
+    """The names of the frames of a file, from 1 on; empty for a plain image."""
+    count = _frames_of(path, read_header(path))
+    return [f"{number:0{len(str(count))}}" for number in range(1, count + 1)] if count > 1 else []
 
-    Raises UnreadableError for more frames than the file has bytes, or than a million.
-    """
-    count = count_frames(read_header(path))
+
+def _frames_of(path: Path, dataset: Any) -> int:
+    """As `count_frames`. Raises UnreadableError for more than the file has bytes, or than a million."""
+    count = count_frames(dataset)
     if count > (most := min(path.stat().st_size, _MOST_FRAMES)):
         raise UnreadableError(f"its header speaks of {count:,} frames; expected at most {most:,} in such a file")
-    return [f"{number:0{len(str(count))}}" for number in range(1, count + 1)] if count > 1 else []
+    return count
 
 
 def read(path: Path) -> Decoded:
     """The only image of a file. Raises InputError for several frames."""
     dataset = read_dataset(path)
-    if (count := count_frames(dataset)) > 1:
+    if (count := _frames_of(path, dataset)) > 1:
         raise InputError(f"{path} holds {count} frames; name one of them, such as {path}/{(count + 1) // 2}.")
     return decode_frame(dataset, 0)
 
@@ -146,7 +153,7 @@ def read_frame(path: Path, name: str) -> Decoded:
     """The frame with this name, from 1 on."""
     about = path.stat()
     dataset = _read_whole(path, about.st_size, about.st_mtime_ns)
-    return decode_frame(dataset, _index_of(path, name, count_frames(dataset)))
+    return decode_frame(dataset, _index_of(path, name, _frames_of(path, dataset)))
 
 
 # Kept while the frames of a file are read one after the other.
@@ -162,13 +169,15 @@ def read_header(path: Path) -> Any:
 
 def probe(path: Path) -> Header | None:
     """Size and type of the image of a file, from its attributes; None if only its values tell the type."""
-    return header_of(read_header(path))
+    dataset = read_header(path)
+    _frames_of(path, dataset)
+    return header_of(dataset)
 
 
 def probe_frame(path: Path, name: str) -> Header | None:
     """Size and type of a frame."""
     dataset = read_header(path)
-    return header_of(dataset, _index_of(path, name, count_frames(dataset)))
+    return header_of(dataset, _index_of(path, name, _frames_of(path, dataset)))
 
 
 def size(path: str) -> tuple[int, int]:

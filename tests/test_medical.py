@@ -18,7 +18,7 @@ from cyclegan.cli import main
 from cyclegan.config import DataConfig, read_config_file
 from cyclegan.data.image_folder import scan_folder
 from cyclegan.data.splits import split_held_out
-from cyclegan.errors import InputError
+from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.codecs import read_raster
 from cyclegan.images.file_formats import FILE_FORMATS
 from cyclegan.images.filetypes import dicom
@@ -593,7 +593,7 @@ def test_slices_of_air_are_nobodys_copies(tmp_path):
     air |= {f"{index}.dcm" for index in range(3)}
     named = {path.as_posix() for each in found.copies for copy in each.copies for path in (copy.file, copy.of)}
     assert not named & air
-    assert {name: folder.num_air for name, folder in found.folders.items()} == {"A": 8, "B": 7, "test A": 4}
+    assert {name: len(folder.air) for name, folder in found.folders.items()} == {"A": 8, "B": 7, "test A": 4}
     assert any("8 of the 44 images of A have a single value each" in advice.text for advice in found.advice)
 
 
@@ -695,3 +695,30 @@ def test_files_that_show_text_are_named_wherever_they_are_in_a_folder(tmp_path, 
         f"{source / 'IM00001'} and 1 more of these files say that the pixels show text, which may name the patient"
         in notes
     )
+
+
+def test_a_forged_file_is_passed_over_by_every_command(tmp_path, run, translator):
+    """A header that claims 60,000 x 60,000 pixels, among good ones; nothing is decoded for it."""
+    for name in ("a", "b"):
+        source = write_series(tmp_path / name, count=6)
+        forged = pydicom.dcmread(source / "IM00003")
+        forged.Rows = forged.Columns = 60000
+        forged.save_as(source / "IM00003")
+    write_volume(tmp_path / "b" / "large.nii.gz", hounsfield(1, (40, 40, 22)))  # 35,200 voxels
+    limits = {"channels_a": 1, "channels_b": 1, "max_pixels": 20000}
+    options = {**TINY, "steps": 1, "quiet": True, "num_samples": 0, "range_b": (-1000, 1000)}
+    trained = train(tmp_path / "a", tmp_path / "b", out=tmp_path / "run", **limits, **options)
+    log = (trained / "log.jsonl").read_text()
+    assert "60,000x60,000 pixels, more than the limit of 20,000" in log
+    assert "22 slices of 40x40 pixels, more than the limit of 20,000" in log
+    found = inspect_folders(tmp_path / "a", tmp_path / "b", **limits)
+    reasons = {path.name: reason for path, reason in found.folders["B"].unreadable}
+    assert "60,000x60,000 pixels" in reasons["IM00003"]
+    assert "22 slices of 40x40 pixels" in reasons["z00"]
+    result = translate_folder(translator, tmp_path / "a", tmp_path / "out", max_pixels=20000)
+    assert len(list((tmp_path / "out").iterdir())) == 5
+    assert "60,000x60,000 pixels, more than the limit of 20,000" in " ".join(result.damage)
+    skipped = translate_folder(run, tmp_path / "b" / "large.nii.gz", tmp_path / "large", max_pixels=20000).skipped
+    assert "22 slices of 40x40 pixels, more than the limit of 20,000" in skipped[0][1]
+    with pytest.raises(UnreadableError, match="60,000x60,000 pixels"):
+        translator(tmp_path / "a" / "IM00003")

@@ -98,11 +98,11 @@ def _files(folders: Folders) -> Iterator[Advice]:
                 f"read ({printable(folder.unreadable[0][0])} is the first): replace or remove them. Training "
                 "passes over such files.",
             )
-        if folder.num_air:
-            have = "has a single value" if folder.num_air == 1 else "have a single value each"
+        if air := len(folder.air):
+            have = "has a single value" if air == 1 else "have a single value each"
             yield Advice(
                 "files",
-                f"{folder.num_air} of the {_images(len(folder))} of {name} {have}, as slices of air: training passes "
+                f"{air} of the {_images(len(folder))} of {name} {have}, as slices of air: training passes "
                 "over such slices of volumes, scores leave them out, and they count as no copies.",
                 problem=False,
             )

@@ -291,7 +291,7 @@ def without_slide_parts(files: FileList) -> FileList:
 
 def picture_suffixes() -> tuple[str, ...]:
     """Suffixes of files that are one image each. A file without any is DICOM, which was found by its content."""
-    volumes = {suffix for row in FILE_FORMATS.values() if row.pages_are_images for suffix in row.suffixes}
+    volumes = {suffix for row in FILE_FORMATS.values() if row.pages and row.pages.names for suffix in row.suffixes}
     return tuple(suffix for suffix in image_suffixes() if suffix not in volumes)
 
 
@@ -300,11 +300,9 @@ def _pages(root: Path, name: str, pictures: tuple[str, ...], axis: Axis | None) 
     if not name.lower().endswith(pictures):
         # Reading the file reports the error.
         with suppress(Exception), local_file(Path(root, name)) as (file, _):
-            row = file_format_of(file)
-            if row.list_pages is None:  # another kind of file under this suffix
-                return [name]
-            pages = row.list_slices(file, axis) if axis and row.list_slices else row.list_pages(file)
-            return [f"{name}/{page}" for page in pages] or [name]
+            pages = file_format_of(file).pages
+            if pages is not None and pages.names is not None:  # not another kind of file under this suffix
+                return [f"{name}/{page}" for page in pages.names(file, axis)] or [name]
     return [name]
 
 

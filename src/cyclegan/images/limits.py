@@ -8,6 +8,7 @@ from threading import Lock
 from PIL import Image
 
 from cyclegan.errors import UnreadableError
+from cyclegan.system.advice import advise
 from cyclegan.system.arguments import check_int
 from cyclegan.system.memory import free_memory
 
@@ -48,14 +49,15 @@ def check_pixels(height: int, width: int, pixel_bytes: int = 3, *, slices: int =
     """
     most, count = _max_pixels.get(), height * width * slices
     size = f"{width:,}x{height:,} pixels" if slices == 1 else f"{slices:,} slices of {width:,}x{height:,} pixels"
-    apart = "" if slices == 1 else ", or unpack the file, so that each is read alone"
+    apart = "" if slices == 1 else "unpack the file, so that each slice is read alone"
     if count > most:
-        raise UnreadableError(
-            f"it has {size}, more than the limit of {most:,}; raise it with --max-pixels {count} (in Python "
-            f"max_pixels) if you trust the file{apart}"
+        advice = advise(
+            f"raise it with --max-pixels {count} (in Python max_pixels) if you trust the file",
+            apart or "make it smaller first",
         )
+        raise UnreadableError(f"it has {size}, more than the limit of {most:,}; {advice}")
     copies = _COPIES if slices == 1 else 1
-    check_memory(f"it has {size} and takes", copies * count * pixel_bytes, "decode", apart.replace(", or", ";"))
+    check_memory(f"it has {size} and takes", copies * count * pixel_bytes, "decode", f"; {apart}" if apart else "")
 
 
 def check_memory(what: str, num_bytes: int, verb: str, remedy: str = "") -> None:

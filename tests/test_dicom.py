@@ -486,3 +486,22 @@ def test_a_deflated_file_that_becomes_far_too_large_is_refused_before_it_is_unpa
     path.write_bytes(content[:begin] + bomb)
     with pytest.raises(UnreadableError, match="deflated bytes become more than those of an image can"):
         dicom.read(path)
+
+
+@pytest.mark.parametrize("policy", ["none", "keep"])
+def test_words_of_a_big_endian_file_are_turned(tmp_path, policy):
+    """Such as those of an overlay, which `keep` copies."""
+    image = make_image(STORED)
+    image.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.2"
+    image.PixelData = STORED.astype(">u2").tobytes()
+    for offset, vr, value in ((0x10, "US", 3), (0x11, "US", 4), (0x100, "US", 1), (0x102, "US", 0)):
+        image.add_new(0x60000000 + offset, vr, value)
+    image.add_new(0x60003000, "OW", b"\x12\x34")
+    path = save(tmp_path / "x.dcm", image)
+    assert np.array_equal(values_of(path), STORED)
+    original = pydicom.dcmread(path, stop_before_pixels=True)
+    values = np.arange(12, dtype=np.int16).reshape(3, 4)
+    made = written(tmp_path, derive(original, values, patient_data=policy))
+    assert np.array_equal(made.pixel_array, values)
+    overlay = made.get((0x6000, 0x3000))
+    assert overlay is None if policy == "none" else overlay.value == b"\x34\x12"

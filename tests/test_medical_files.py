@@ -11,7 +11,10 @@ import pytest
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.codecs import load_raster, probe_image, read_image
 from cyclegan.images.file_formats import file_format_of
+from cyclegan.images.filetypes.derived_dicom import DerivedImages
+from cyclegan.images.filetypes.dicom import count_frames
 from cyclegan.images.filetypes.nifti import is_volume_name, open_volume
+from cyclegan.images.formats import ImageFormat
 
 SKIPPED = (".py", ".pyc", ".pyi")
 
@@ -102,6 +105,40 @@ def test_values_are_those_of_pydicom():
             assert np.allclose(raster.values[..., 0][inside], expected[inside], rtol=1e-6, atol=0), path.name
             num_compared += 1
     assert num_compared > 50
+
+
+@pytest.mark.parametrize("policy", ["none", "keep"])
+def test_derived_images_of_these_wheels_hold_the_new_values_in_the_old_place(tmp_path, policy):
+    from pydicom import dcmread
+
+    target, num_written = ImageFormat(channels=1, dtype="int16", low=-1000, high=1000), 0
+    derived = DerivedImages(target, target, "Translated", policy)
+    for path in DICOM:
+        if isinstance(try_to_read(path), str):
+            continue
+        original = dcmread(path, stop_before_pixels=True)
+        with suppress(InputError):  # a dose, or a segmentation
+            derived.check(original, path.name)
+            shape = count_frames(original), original.Rows, original.Columns, 1
+            frames = np.random.default_rng(0).integers(-1000, 1000, shape).astype(np.int16)
+            made_path = tmp_path / f"{num_written}.dcm"
+            derived.write(made_path, derived.make(original, list(frames), [None] * len(frames)))
+            made = dcmread(made_path)
+            stored = made.pixel_array.reshape(shape[:3]) * float(made.RescaleSlope) + float(made.RescaleIntercept)
+            assert np.array_equal(stored, frames[..., 0]), path.name
+            for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
+                assert made.get(keyword) == original.get(keyword), path.name
+            assert list(made.ImageType)[:2] == ["DERIVED", "SECONDARY"]
+            tags = {element.tag for element in made.iterall()}
+            if policy == "keep":
+                assert made.get("PatientName") == original.get("PatientName")
+                assert {tag for tag in original.keys() if tag.is_private} <= tags  # noqa: SIM118
+            else:
+                assert not any(tag.is_private for tag in tags)
+                names = str(original.get("PatientName") or ""), str(original.get("StudyInstanceUID") or "")
+                assert not any(len(name) > 5 and name.encode() in made_path.read_bytes() for name in names)
+            num_written += 1
+    assert num_written > 80
 
 
 def test_values_and_their_places_are_those_of_nibabel():

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from cyclegan.errors import InputError, MissingPackageError, UnreadableError
+from cyclegan.errors import InputError, MissingPackageError, UnreadableError, damage_of
 from cyclegan.images.codecs import read_raster
 from cyclegan.images.file_formats import image_suffixes
 from cyclegan.images.file_list import list_files
@@ -112,13 +112,14 @@ def _frames(series: Iterable[Series], image_format: ImageFormat, sequence: Pictu
             num_files += 1
             if read_header(path).get("BurnedInAnnotation") == "YES":
                 with_text.append(path)
-        except (InputError, UnreadableError) as error:
+        except Exception as error:  # a damaged file raises errors of every kind
+            problem = _in_words(error)
             # Folders of series hold reports, scouts and pictures of the screen, too.
             if isinstance(error, MissingPackageError) or not is_folder:
-                raise
+                raise problem from None
             file.is_damaged = True
-            problems.append(error)
-            sequence.damage.append(_left_out(path, error))
+            problems.append(problem)
+            sequence.damage.append(_left_out(path, problem))
     if with_text:
         others = f" and {len(with_text) - 1} more of these files say" if len(with_text) > 1 else " says"
         sequence.notes.append(
@@ -140,6 +141,10 @@ def _read_all(path: Path, image_format: ImageFormat) -> Iterator[Raster]:
             yield read_raster(path / name, image_format)
         except UnreadableError as error:
             raise UnreadableError(f"frame {int(name)} of its {len(names)}: {error}") from error
+
+
+def _in_words(error: Exception) -> InputError | UnreadableError:
+    return error if isinstance(error, InputError | UnreadableError) else UnreadableError(damage_of(error))
 
 
 def _left_out(path: Path, error: Exception | str) -> str:
@@ -180,21 +185,22 @@ def write_dicom(place: Path, frames: Iterator[Frame], target: SequenceTarget) ->
         assert isinstance(file, OpenFile)
         if file.is_damaged:
             continue
-        path, original = file.path, read_dataset(file.path, with_pixels=False)
+        path = file.path
         try:
+            original = read_dataset(path, with_pixels=False)
             derived.check(original, str(path))
-        except InputError as error:
+            made = derived.make(original, [each.values for each in rasters], [find_marked(each) for each in rasters])
+            if is_folder:
+                with atomic_path(place / path.relative_to(carried.root)) as partial:
+                    derived.write(partial, made)
+            else:
+                derived.write(place, made)
+        except OSError:
+            raise
+        except Exception as error:  # of the attributes that are copied
             if not is_folder:
-                raise
-            target.source.damage.append(_left_out(path, error))
-            continue
-        valid = [find_marked(each) for each in rasters]
-        made = derived.make(original, [each.values for each in rasters], valid)
-        if is_folder:
-            with atomic_path(place / path.relative_to(carried.root)) as partial:
-                derived.write(partial, made)
-        else:
-            derived.write(place, made)
+                raise _in_words(error) from error
+            target.source.damage.append(_left_out(path, _in_words(error)))
 
 
 def is_written(folder: Path, out: Path, source: ImageFormat, target: ImageFormat) -> bool:

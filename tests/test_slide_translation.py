@@ -314,6 +314,8 @@ def test_a_slide_in_dicom_becomes_a_pyramid(dicom_slide, run, tmp_path, mpp):
     result = translate_folder(run, folder, tmp_path / "out", tile=64, mpp=mpp)
     assert [target.name for _, target in result.written] == ["volume1.ome.tif"]
     assert result.skipped == ()
+    by_pattern = translate_folder(run, f"{folder}/*.dcm", tmp_path / "again", tile=64, mpp=mpp)
+    assert [target.name for _, target in by_pattern.written] == ["volume1.ome.tif"]
     levels, about, _ = levels_of(tmp_path / "out" / "volume1.ome.tif")
     assert levels[0].shape == ((400, 520, 3) if mpp is None else (200, 260, 3))
     assert about["PhysicalSizeX"] == pytest.approx(mpp or 0.5)

@@ -57,7 +57,9 @@ def check_pixels(height: int, width: int, pixel_bytes: int = 3, *, slices: int =
         )
         raise UnreadableError(f"it has {size} pixels, more than the limit of {most:,}; {advice}")
     copies = _COPIES if slices == 1 else 1
-    check_memory(f"it has {size} pixels and takes", copies * count * pixel_bytes, "decode", f"; {apart}" if apart else "")
+    check_memory(
+        f"it has {size} pixels and takes", copies * count * pixel_bytes, "decode", f"; {apart}" if apart else ""
+    )
 
 
 def check_memory(what: str, num_bytes: int, verb: str, remedy: str = "") -> None:

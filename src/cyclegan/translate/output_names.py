@@ -140,7 +140,7 @@ def mirror(
     prefixes = _prefixes([path for path in inputs if isinstance(path, Path) and is_folder(path)])
     for path in inputs:
         if isinstance(path, FileList):
-            found.append((_slashed(path.root), "", path))
+            found.append((_slashed(path.root), "", without_slide_parts(path)))
         elif is_folder(path):
             prefix = "" if prefixes[path] == Path() else f"{prefixes[path].as_posix()}/"
             found.append((_slashed(path), prefix, find_files(path, out, suffixes)))

@@ -123,11 +123,12 @@ def mirror_images(
         return row is not None and row.can_hold(translator.target) and find_sequence(path, all_pages=all_pages) is row
 
     by_suffix, suffixes = cache(partial(image_suffix, translator=translator)), input_suffixes()
+    others = frozenset(suffixes) - {*DICOM_SUFFIXES}
 
     def suffix_of(path: str) -> str:
         suffix = os.path.splitext(path)[1]  # noqa: PTH122
-        may_be_dicom = suffix.lower() in DICOM_SUFFIXES or suffix.lower() not in suffixes
-        return by_suffix(SLIDE_SUFFIXES[0] if may_be_dicom and is_slide(path) else suffix)
+        is_dicom_slide = suffix.lower() not in others and is_slide(path)
+        return by_suffix(SLIDE_SUFFIXES[0] if is_dicom_slide else suffix)
 
     return TranslationPlan(*mirror(inputs, out, suffixes, suffix_of, keeps_suffix))
 

@@ -533,6 +533,7 @@ def test_a_file_with_a_damaged_frame_is_left_out_and_the_others_are_written(tmp_
         expected = translator(before.pixel_array[..., None].astype(np.int16))[..., 0]
         values = after.pixel_array * float(after.RescaleSlope) + float(after.RescaleIntercept)
         assert np.abs(values - expected).max() < 1e-4
+    assert translate_sequence(translator, source, tmp_path / "more", batch_size=batch_size).num_frames == 2
     again = translate_folder(translator, source, tmp_path / "out", skip_existing=True)
     assert (len(again.existing), len(again.written)) == (1, 0)
 

@@ -188,7 +188,7 @@ def _kept_copy(folder: zip_folder.ZipFolder, name: str) -> Iterator[Path]:
         copy.num_users += 1
     try:
         with copy.lock:
-            if copy.path is None:
+            if copy.path is None or not copy.path.exists():  # systems empty their folders of temporary files
                 work = Path(tempfile.mkdtemp(prefix=_PREFIX))
                 try:
                     copy.path, copy.num_bytes = _unpack(folder, name, work), folder.stat(name)[0]
@@ -223,8 +223,15 @@ def _remove_copies() -> None:
         _remove(_copies.popitem()[1])
 
 
-if hasattr(os, "register_at_fork"):  # those of the parent are not a child's to remove
-    os.register_at_fork(after_in_child=_copies.clear)
+def _forget_copies() -> None:
+    """Begin anew in a forked process: the copies are its parent's, and the lock may have been taken."""
+    global _lock
+    _lock = Lock()
+    _copies.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_copies)
 
 
 def _in_zip(file: Path, page: str) -> tuple[zip_folder.ZipFolder, str, str | None]:

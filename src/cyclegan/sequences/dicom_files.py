@@ -184,6 +184,7 @@ def write_dicom(place: Path, frames: Iterator[Frame], target: SequenceTarget) ->
         rasters = [frame.raster for frame in of_file]
         assert isinstance(file, OpenFile)
         if file.is_damaged:
+            target.source.num_lost += len(rasters)
             continue
         path = file.path
         try:
@@ -200,6 +201,7 @@ def write_dicom(place: Path, frames: Iterator[Frame], target: SequenceTarget) ->
         except Exception as error:  # of the attributes that are copied
             if not is_folder:
                 raise _in_words(error) from error
+            target.source.num_lost += len(rasters)
             target.source.damage.append(_left_out(path, _in_words(error)))
 
 

@@ -61,7 +61,7 @@ class PictureSequence:
     carried: what else a file of the same format takes over, such as the affine of a volume. Each format has its own
         type for it, and its `write` checks with isinstance whether the source had that type.
     notes: sentences on differences from the source. damage: sentences on frames that are lost; complete once `frames`
-        has ended.
+        has ended. num_lost: frames that were read and are not written.
     """
 
     path: Path
@@ -74,6 +74,7 @@ class PictureSequence:
     carried: object = None
     notes: list[str] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
+    num_lost: int = 0
 
 
 @dataclass(frozen=True)

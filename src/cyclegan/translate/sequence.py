@@ -125,7 +125,7 @@ def translate_sequence(
                 raise InputError(f"{target}: writing it needs the package {error.name or error}{how}.") from None
             raise
         notes = (*carried.sentences("frame"), *sequence.notes)
-        return TranslatedSequence(job.num_done, notes, tuple(sequence.damage))
+        return TranslatedSequence(job.num_done - sequence.num_lost, notes, tuple(sequence.damage))
 
 
 def _writer_for(reader: SequenceFormat, source: Path, target: Path) -> SequenceFormat | None:

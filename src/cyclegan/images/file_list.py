@@ -5,7 +5,7 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar, overload
@@ -120,8 +120,8 @@ def list_files(root: Path, suffixes: tuple[str, ...]) -> FileList:
 
     Hidden files and what systems put into every folder are passed over; all others are counted in `left_out`. Links to
     files and to folders are followed. A folder that several names lead to counts once, under its own name if that lies
-    below the root, else under the first link, so that links in a circle end; a link
-    to nothing is a `broken link`. Raises InputError for a damaged zip.
+    below the root, else under the first link, so that links in a circle end. A link to nothing is a `broken link`, a
+    folder without permission an `unreadable folder`. Raises InputError for a damaged zip.
     """
     is_in_zip = is_folder(root) and not root.is_dir()
     found = _Found(suffixes, None if is_in_zip else root)
@@ -221,9 +221,10 @@ def _scan(
                 continue
             seen.add(identity)
         scanned.append(folder)
-        # An unreadable folder, one removed during the scan, and a root that is no folder count as empty.
+        # A folder removed during the scan, and a root that is no folder, count as empty.
         with (
-            suppress(PermissionError, FileNotFoundError, NotADirectoryError),
+            suppress(FileNotFoundError, NotADirectoryError),
+            _counting_locked(found),
             os.scandir(Path(root, folder)) as entries,
         ):
             for entry in entries:
@@ -245,6 +246,15 @@ def _scan(
                     except OSError:  # a link to itself
                         continue
     return scanned
+
+
+@contextmanager
+def _counting_locked(found: _Found) -> Iterator[None]:
+    """Let a folder that may not be read be one of the files that are left out."""
+    try:
+        yield
+    except PermissionError:
+        found.left_out["unreadable folder"] += 1
 
 
 def _is_file(entry: os.DirEntry[str]) -> bool:

@@ -187,7 +187,7 @@ def test_half_transparent_pixels_in_a_gif_are_said(tmp_path):
         frame.putalpha(100)
     source = save(tmp_path / "x.png", frames)
     made = translate_sequence(make_translator(), source, tmp_path / "y.gif")
-    assert made.notes == ("y.gif is a GIF: a pixel is transparent or not, and nothing between.",)
+    assert made.notes == ("The half transparency of 2 frames is not kept: .gif files have no place for it.",)
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])

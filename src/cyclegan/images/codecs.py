@@ -13,7 +13,7 @@ from cyclegan.config import Reading
 from cyclegan.errors import InputError, MissingPackageError, UnreadableError, damage_of
 from cyclegan.images import Array
 from cyclegan.images.file_formats import file_format_of
-from cyclegan.images.formats import FileFormat, Header, ImageFormat, gives_channels
+from cyclegan.images.formats import FileFormat, Header, ImageFormat, check_page, gives_channels
 from cyclegan.images.interpret import has_alpha, interpret
 from cyclegan.images.limits import check_pixels, without_pixel_limit
 from cyclegan.images.pages import local_file
@@ -168,8 +168,11 @@ def _opened(path: Path, page: int | None) -> Iterator[tuple[Path, FileFormat, st
         file_format = file_format_of(file)
         if name is not None and file_format.read_page is None:
             raise UnreadableError(f"There is no {path}: {file.name} is a file, and has no pages")
-        if name is None and page is not None and file_format.read_page is not None:
-            name = str(page)
+        if name is None and page is not None:
+            if file_format.read_page is not None:
+                name = str(page)
+            elif file_format.only_regions is None:  # of a slide the page is a level, which is read by region
+                check_page(path, str(page), 1)
         yield file, file_format, name
 
 

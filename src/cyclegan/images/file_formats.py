@@ -6,7 +6,21 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from cyclegan.images.filetypes import dicom, geo, heif, jpeg2000, jpegxl, nifti, npy, ome, pillow, pnm, slides, tiff
+from cyclegan.images.filetypes import (
+    dicom,
+    geo,
+    gif,
+    heif,
+    jpeg2000,
+    jpegxl,
+    nifti,
+    npy,
+    ome,
+    pillow,
+    pnm,
+    slides,
+    tiff,
+)
 from cyclegan.images.filetypes.tiff_regions import TILED_TIFF, TiffReader
 from cyclegan.images.formats import FileFormat, ImageFormat, Kept
 from cyclegan.images.pages import is_zip, split_page
@@ -15,6 +29,9 @@ from cyclegan.images.regions import RegionReader
 
 # A format that Pillow, or a plugin of it, reads.
 _of_pillow = partial(FileFormat, read=pillow.read, probe=pillow.probe, quick_probe=pillow.quick_probe, size=pillow.size)
+
+# The same for formats that may hold several pictures, such as the frames of an animation.
+_pages_of_pillow = partial(_of_pillow, read_page=pillow.read_page, probe_page=pillow.probe_page)
 
 
 # PBM, PGM, PPM and PFM, which Pillow reads in part.
@@ -66,7 +83,7 @@ FILE_FORMATS: dict[str, FileFormat] = {
         holds={"uint8": (1, 3)},
         keeps=_ALL - {"alpha", "place", "nodata"},
     ),
-    "png": _of_pillow(
+    "png": _pages_of_pillow(
         suffixes=(".png", ".apng"),
         write=pillow.write_png,
         holds={"uint8": (1, 3, 4), "uint16": (1, 3, 4)},
@@ -74,13 +91,13 @@ FILE_FORMATS: dict[str, FileFormat] = {
         install="cyclegan[data]",
         install_reason="has 16-bit colour",
     ),
-    "webp": _of_pillow(
+    "webp": _pages_of_pillow(
         suffixes=(".webp",),
         write=_writer("WEBP", quality=95),
         holds={"uint8": (3, 4)},
         keeps=frozenset(("alpha", "profile", "exif")),
     ),
-    "avif": _of_pillow(
+    "avif": _pages_of_pillow(
         suffixes=(".avif",),
         write=_writer("AVIF", quality=95),
         holds={"uint8": (3, 4)},
@@ -90,7 +107,7 @@ FILE_FORMATS: dict[str, FileFormat] = {
         suffixes=(".bmp", ".dib"), write=_writer("BMP"), holds={"uint8": (1, 3)}, keeps=frozenset(("resolution",))
     ),
     # A GIF of grey is exact; 256 colours are too few for the translation of a picture.
-    "gif": _of_pillow(suffixes=(".gif",), write=_writer("GIF"), holds={"uint8": (1,)}),
+    "gif": _pages_of_pillow(suffixes=(".gif",), write=gif.write, holds={"uint8": (1,)}, keeps=frozenset(("mask",))),
     "ome-tiff": _of_tiff(
         suffixes=ome.SUFFIXES,
         write=ome.write,
@@ -140,6 +157,7 @@ FILE_FORMATS: dict[str, FileFormat] = {
     "jxl": FileFormat(
         suffixes=(".jxl",),
         read=jpegxl.read,
+        read_page=jpegxl.read_page,
         write=jpegxl.write,
         holds={"uint8": (1, 3, 4), "uint16": (1, 3, 4), "float32": (1, 3, 4)},
         keeps=frozenset(("alpha",)),
@@ -149,6 +167,8 @@ FILE_FORMATS: dict[str, FileFormat] = {
     "heif": FileFormat(
         suffixes=(".heic", ".heif", ".hif"),
         read=heif.read,
+        read_page=heif.read_page,
+        probe_page=heif.probe_page,
         write=heif.write,
         holds={"uint8": (1, 3, 4)},
         keeps=frozenset(("alpha", "profile", "exif")),
@@ -160,7 +180,7 @@ FILE_FORMATS: dict[str, FileFormat] = {
         suffixes=(".jxr", ".wdp", ".hdp"), read=jpegxl.read_jxr, install="cyclegan[data]", size=jpegxl.jxr_size
     ),
     # Read only: they have few colours, one purpose, or no writer. A translation of them is a PNG.
-    "others": _of_pillow(suffixes=(".pbm", ".mpo", ".ico", ".icns", ".dds", ".pcx", ".sgi", ".xpm")),
+    "others": _pages_of_pillow(suffixes=(".pbm", ".mpo", ".ico", ".icns", ".dds", ".pcx", ".sgi", ".xpm")),
     "dicom": FileFormat(
         suffixes=dicom.SUFFIXES,
         read=dicom.read,
@@ -190,7 +210,7 @@ FILE_FORMATS: dict[str, FileFormat] = {
 }
 
 # For files with other suffixes, which a user names explicitly.
-_OTHER = _of_pillow(suffixes=())
+_OTHER = _pages_of_pillow(suffixes=())
 
 
 def image_suffixes() -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from PIL import Image
 from pydantic import Field, model_validator
 
 from cyclegan.config import MAX_CHANNELS, Axis, Reading, check_range
+from cyclegan.errors import InputError
 from cyclegan.images import Array
 from cyclegan.images.raster import Raster
 from cyclegan.images.regions import RegionReader, TiledWriter
@@ -85,9 +86,16 @@ def gives_channels(channels: int | None, has_alpha: bool, wanted: int) -> bool:
     return wanted in (channels, channels - has_alpha)
 
 
-# What a format may keep beside values; see `Raster` and `Metadata`. Place: the tags of a GeoTIFF. Patient: where
-# a volume or a slice lies in space.
-Kept: TypeAlias = Literal["alpha", "profile", "resolution", "description", "exif", "place", "nodata", "patient"]
+def check_page(path: Path, page: str, count: int) -> int:
+    """The number of a page of a file with `count` pages, from 1 on. Raises InputError if there is no such page."""
+    if not page.isdecimal() or not 1 <= int(page) <= count:
+        raise InputError(f"{path} has {count} page{'s' if count != 1 else ''}, and page {page} is asked for.")
+    return int(page)
+
+
+# What a format may keep beside values; see `Raster` and `Metadata`. Mask: whether a pixel is transparent, of a format
+# that cannot keep how much. Place: the tags of a GeoTIFF. Patient: where a volume or a slice lies in space.
+Kept: TypeAlias = Literal["alpha", "mask", "profile", "resolution", "description", "exif", "place", "nodata", "patient"]
 
 Decoded: TypeAlias = Image.Image | Array | Raster
 

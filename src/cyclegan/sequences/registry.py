@@ -10,7 +10,7 @@ from cyclegan.images.filetypes import dicom, nifti
 from cyclegan.images.formats import Kept
 from cyclegan.images.limits import without_pixel_limit
 from cyclegan.images.pages import local_file
-from cyclegan.sequences import animations, dicom_files, stacks, volumes
+from cyclegan.sequences import animation_writers, animations, dicom_files, stacks, volumes
 from cyclegan.sequences.formats import SequenceFormat
 
 _animation = partial(
@@ -42,14 +42,14 @@ _dicom = partial(
 )
 
 SEQUENCE_FORMATS: dict[str, SequenceFormat] = {
-    "gif": _animation(suffixes=(".gif",), write=animations.write_gif, keeps=frozenset(("alpha",))),
-    "webp": _animation(suffixes=(".webp",), write=animations.write_webp, keeps=_OF_PICTURES),
+    "gif": _animation(suffixes=(".gif",), write=animation_writers.write_gif, keeps=frozenset(("mask",))),
+    "webp": _animation(suffixes=(".webp",), write=animation_writers.write_webp, keeps=_OF_PICTURES),
     "apng": _animation(
         suffixes=(".png", ".apng"),
-        write=animations.write_png,
+        write=animation_writers.write_png,
         keeps=_OF_PICTURES | {"resolution", "description"},
     ),
-    "avif": _animation(suffixes=(".avif",), write=animations.write_avif, keeps=_OF_PICTURES),
+    "avif": _animation(suffixes=(".avif",), write=animation_writers.write_avif, keeps=_OF_PICTURES),
     "tiff": SequenceFormat(
         kind="stack",
         suffixes=(".tif", ".tiff"),

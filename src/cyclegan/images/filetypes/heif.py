@@ -6,7 +6,7 @@ from typing import IO, Any
 import numpy as np
 
 from cyclegan.images.filetypes import pillow
-from cyclegan.images.formats import Decoded, Header
+from cyclegan.images.formats import Decoded, Header, check_page
 from cyclegan.images.limits import check_pixels
 from cyclegan.images.raster import Metadata, Raster
 
@@ -20,7 +20,20 @@ def _open(path: Path | str) -> Any:
 
 def read(path: Path) -> Decoded:
     """The main picture of a file, upright; with more than 8 bits an array of 16."""
+    return _read(_open(path))
+
+
+def read_page(path: Path, page: str) -> Decoded:
+    """One picture of a file, counted from 1. Raises InputError if there is none of this number."""
+    return _read(_page_of(path, page))
+
+
+def _page_of(path: Path, page: str) -> Any:
     found = _open(path)
+    return found[check_page(path, page, len(found)) - 1]
+
+
+def _read(found: Any) -> Decoded:
     width, height = found.size
     is_deep = found.mode.endswith(";16")
     check_pixels(height, width, (2 if is_deep else 1) * 4)
@@ -36,7 +49,15 @@ def read(path: Path) -> Decoded:
 
 
 def probe(path: Path) -> Header:
-    found = _open(path)
+    return _probe(_open(path))
+
+
+def probe_page(path: Path, page: str) -> Header:
+    """The header of one picture of a file. Raises InputError if there is none of this number."""
+    return _probe(_page_of(path, page))
+
+
+def _probe(found: Any) -> Header:
     width, height = found.size
     if not found.mode.endswith(";16"):
         return Header(height, width, "uint8", None)

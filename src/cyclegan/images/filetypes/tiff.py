@@ -26,7 +26,7 @@ from cyclegan.images.filetypes.tiff_tags import (
     is_tiff,
     read_layout,
 )
-from cyclegan.images.formats import Decoded, Header
+from cyclegan.images.formats import Decoded, Header, check_page
 from cyclegan.images.holes import both
 from cyclegan.images.limits import check_pixels
 from cyclegan.images.raster import Mask, Metadata, Raster, Tag
@@ -63,12 +63,10 @@ def read(path: Path) -> Decoded:
 def read_page(path: Path, page: str) -> Raster:
     """One page of a file, counted from 1. Raises InputError if there is none of this number."""
     layout = read_layout(path)
-    count = len(layout.pages)
-    if not page.isdigit() or not 1 <= int(page) <= count:
-        raise InputError(f"{path} has {count} page{'s' if count != 1 else ''}, and page {page} is asked for.")
-    _check_size(layout.pages[int(page) - 1])
+    chosen = layout.pages[check_page(path, page, len(layout.pages)) - 1]
+    _check_size(chosen)
     with TiffFile(path, layout) as file:
-        return file.read(layout.pages[int(page) - 1])
+        return file.read(chosen)
 
 
 def _check_size(page: TiffPage, count: int = 1) -> None:

@@ -154,6 +154,9 @@ def _page_of(tags: ImageFileDirectory_v2, position: int) -> TiffPage:
     if 258 not in tags and tags.get(262) == RGB:  # a tag that lies is passed over, and one bit is the default
         raise ValueError("its tag of the bits of a sample is missing")
     described = _metadata_of(tags, extra)
+    orientation = int(tags.get(274, 1))
+    if described.resolution is not None and orientation >= 5:  # across and down as the image is to be seen
+        described = replace(described, resolution=described.resolution[::-1])
     metadata = without_ome(described)
     return TiffPage(
         position=position,
@@ -164,7 +167,7 @@ def _page_of(tags: ImageFileDirectory_v2, position: int) -> TiffPage:
         samples=samples,
         photometric=int(tags.get(262, MIN_IS_BLACK)),
         extra=extra,
-        orientation=int(tags.get(274, 1)),
+        orientation=orientation,
         metadata=metadata,
         compression=int(tags.get(259, NO_COMPRESSION)),
         has_gaps=_has_gaps(tags, samples * bits[0]),

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import ImageColor
 
 from cyclegan.images import Array
-from cyclegan.images.colour import array_from_srgb, is_srgb
+from cyclegan.images.colour import array_from_srgb, is_srgb, mode_of
 from cyclegan.images.filetypes.tiff_tags import describe_result
 from cyclegan.images.formats import ImageFormat, Kept
 from cyclegan.images.raster import Mask, Raster, convert_alpha, opaque
@@ -74,10 +74,10 @@ def make_output(
             converted = array_from_srgb(values, profile)
         if converted is not None:
             values, metadata = converted, replace(metadata, is_srgb=False)
-        elif metadata.is_srgb or not is_srgb(profile) or target.channels not in (3, 4):
-            metadata = replace(metadata, profile=None)
-            if keep_profile:
+        elif metadata.is_srgb or not is_srgb(profile) or mode_of(profile) != {1: "L", 3: "RGB"}.get(values.shape[2]):
+            if keep_profile and metadata.is_srgb:
                 lost.append("profile")
+            metadata = replace(metadata, profile=None)
 
     # Holes that are not only transparent pixels.
     valid = given.valid

@@ -72,7 +72,7 @@ def read_animation(path: Path, image_format: ImageFormat) -> Iterator[PictureSeq
         )
     try:
         picture = _open(path)
-        is_deep = picture.format == "PNG" and png.bit_depth(path) > 8
+        is_deep = picture.format == "PNG" and png.look_at(path)[0] > 8
     except Exception as error:
         raise UnreadableError(f"{path} cannot be read as an animation: {error}") from error
     with picture:

@@ -8,6 +8,7 @@ import numpy as np
 from cyclegan.images.filetypes import pillow
 from cyclegan.images.formats import Decoded, Header, check_page
 from cyclegan.images.limits import check_pixels
+from cyclegan.images.named_colours import named_profile
 from cyclegan.images.raster import Metadata, Raster
 
 
@@ -41,7 +42,7 @@ def _read(found: Any) -> Decoded:
         return found.to_pillow()  # type: ignore[no-any-return]
     array = np.asarray(found)
     metadata = Metadata(
-        profile=found.info.get("icc_profile") or None,
+        profile=found.info.get("icc_profile") or named_profile(found.info, is_grey=found.mode.startswith("L")),
         exif=found.info.get("exif") or None,
         extra_samples=(2,) if found.has_alpha else None,
     )
@@ -78,6 +79,6 @@ def write(file: IO[bytes], raster: Raster) -> None:
     metadata = raster.metadata
     if metadata.profile is not None:
         picture.info["icc_profile"] = metadata.profile
-    if metadata.exif is not None and (exif := pillow.clean_exif(metadata.exif)) is not None:
+    if (exif := pillow.clean_exif(metadata)) is not None:
         picture.info["exif"] = exif
     pillow_heif.from_pillow(picture).save(file, quality=95, chroma=444)

@@ -18,10 +18,13 @@ from cyclegan.images.filetypes.quick_headers import quick_size
 from cyclegan.images.formats import Decoded, Header, check_page
 from cyclegan.images.holes import fill_holes
 from cyclegan.images.limits import check_pixels
+from cyclegan.images.named_colours import named_profile
 from cyclegan.images.raster import Metadata, Raster
 
 # Modes with at most 8 bits a channel, which convert among each other: see `raster_of`.
 EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+
+GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B")
 
 _ORIENTATION = 0x0112
 _TURNS = {
@@ -230,7 +233,7 @@ def metadata_of(picture: Image.Image, orientation: int) -> Metadata:
         resolution = (across, down) if across > 0 and down > 0 else None
     exif = info.get("exif")
     return Metadata(
-        profile=info.get("icc_profile") or None,
+        profile=info.get("icc_profile") or named_profile(info, is_grey=picture.mode in GREY_MODES),
         resolution=resolution,
         description=description if isinstance(description, str) else None,
         exif=exif if isinstance(exif, bytes) else None,
@@ -251,8 +254,7 @@ def write_png(file: IO[bytes], raster: Raster) -> None:
     if array.dtype == np.uint8 or array.shape[2] == 1:
         write(file, raster, format="PNG")
         return
-    exif = raster.metadata.exif
-    cleaned = replace(raster.metadata, exif=None if exif is None else clean_exif(exif))
+    cleaned = replace(raster.metadata, exif=clean_exif(raster.metadata))
     file.write(png.encode_deep(array, cleaned))
 
 
@@ -268,17 +270,22 @@ def to_pillow(array: Array) -> Image.Image:
     return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
 
 
-def clean_exif(exif: bytes) -> bytes | None:
-    """EXIF as it is true of an upright translation; None if it is damaged or empty.
+def clean_exif(metadata: Metadata) -> bytes | None:
+    """EXIF as it is true of an upright translation; None if there is none, or it is damaged or empty.
 
-    Orientation and thumbnail are left out, and what it says across and down is swapped if the image was turned.
+    Orientation and thumbnail are left out, what it says across and down is swapped if the image was turned, and the
+    colours are those of the profile, else sRGB.
     """
     parsed = Image.Exif()
     try:
-        parsed.load(exif)
+        parsed.load(metadata.exif or b"")
+        details = parsed.get_ifd(ExifTags.IFD.Exif)
         if parsed.pop(_ORIENTATION, 1) in _ON_ITS_SIDE:
             _swap(parsed, ExifTags.Base.XResolution, ExifTags.Base.YResolution)
-            _swap(parsed.get_ifd(ExifTags.IFD.Exif), ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
+            _swap(details, ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
+        if metadata.profile is None and ExifTags.Base.ColorSpace in details:
+            details[ExifTags.Base.ColorSpace] = 1
+            details.pop(ExifTags.IFD.Interop, None)
         return parsed.tobytes() if len(parsed) else None
     except Exception:  # damaged EXIF raises errors of every kind
         return None
@@ -301,7 +308,7 @@ def options_of(metadata: Metadata, format: str) -> dict[str, Any]:
             (across, down) if format == "PNG" else tuple(min(round(part), 65535) for part in (across, down))
         )
     if metadata.exif is not None and format in ("JPEG", "PNG", "WEBP", "AVIF"):
-        exif = clean_exif(metadata.exif)
+        exif = clean_exif(metadata)
         if exif is not None and not (format == "JPEG" and len(exif) > 65533):
             options["exif"] = exif
     if metadata.description is not None and format == "JPEG":
@@ -315,5 +322,8 @@ def options_of(metadata: Metadata, format: str) -> dict[str, Any]:
 def _bits(path: Path, picture: ImageFile.ImageFile) -> int:
     """Bits of a sample, at least 9 if a file holds more than Pillow returns as 8 bits."""
     if picture.format == "PNG":  # Pillow silently drops the low byte of 16-bit colour
-        return png.bit_depth(path)
+        bits, codes = png.look_at(path)
+        if codes is not None:
+            picture.info["cicp"] = codes
+        return bits
     return 8 if picture.mode in EIGHT_BIT_MODES else 16

@@ -18,11 +18,16 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Signature and header.
 _HEAD = 33
 
+# Bytes in which the chunk of colours stands, which comes before all large ones.
+_NEAR = 256
 
-def bit_depth(path: Path) -> int:
-    """Bits of a sample: 1, 2, 4, 8 or 16."""
+
+def look_at(path: Path) -> tuple[int, tuple[int, ...] | None]:
+    """Bits of a sample, 1, 2, 4, 8 or 16, and the four numbers of cICP, which Pillow does not read; None without."""
     with path.open("rb") as file:
-        return file.read(25)[24]
+        head = file.read(_NEAR)
+    at = head.find(b"cICP", 0, head.find(b"IDAT"))
+    return head[24], tuple(head[at + 4 : at + 8]) if at > 0 else None
 
 
 def read_deep(path: Path, picture: ImageFile.ImageFile, metadata: Metadata) -> Raster:

@@ -14,6 +14,7 @@ from cyclegan.images import Array
 from cyclegan.images.filetypes import pillow
 from cyclegan.images.filetypes.tiff_tags import (
     GDAL_NODATA,
+    LAB_KINDS,
     MIN_IS_BLACK,
     MIN_IS_WHITE,
     PALETTE,
@@ -104,7 +105,10 @@ class TiffFile:
             # Palettes, CMYK and the like are colours only once they are converted.
             picture.info["icc_profile"] = page.metadata.profile
             found = pillow.raster_of(picture, 3)
-            metadata = replace(page.metadata, extra_samples=None, is_srgb=found.metadata.is_srgb)
+            is_converted = found.metadata.is_srgb
+            # A profile that does not fit these samples does not fit the colours that they became either.
+            profile = page.metadata.profile if is_converted else None
+            metadata = replace(page.metadata, extra_samples=None, is_srgb=is_converted, profile=profile)
             return Raster(found.values, found.alpha, found.valid, metadata)
         return self._read_deep(page)
 
@@ -138,6 +142,10 @@ class TiffFile:
         if page.photometric == PALETTE:
             raise InputError(
                 f"{self._path} is a palette of {page.bits} bits, which is not read; convert the file to colours."
+            )
+        if page.photometric in LAB_KINDS:
+            raise InputError(
+                f"{self._path} has CIELAB colours of {page.bits} bits, which are not read; convert the file to RGB."
             )
         if self._file is None:
             self._file = tifffile.TiffFile(self._path)

@@ -30,6 +30,7 @@ _KINDS = {1: "uint", 2: "int", 3: "float"}
 
 # Photometric interpretations: how samples are colours.
 MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, MASK, CMYK, YCBCR, LAB = 0, 1, 2, 3, 4, 5, 6, 8
+LAB_KINDS = (LAB, 9, 10)  # signed a and b, unsigned ones (ICC), and those of faxes (ITU)
 
 
 @dataclass(frozen=True)

@@ -226,7 +226,7 @@ def encode(suffix, values, found, orientation, layout):
     if found.get("profile"):
         more["icc_profile"] = found["profile"]
     if found.get("resolution"):
-        more["dpi"] = found["resolution"]
+        more["dpi"] = found["resolution"][:: -1 if orientation >= 5 else 1]
     return pillow_bytes(Image.fromarray(stored.squeeze(-1) if stored.shape[2] == 1 else stored), **options, **more)
 
 
@@ -250,7 +250,7 @@ def encode_tiff(stored, channels, found, orientation, layout):
     if found.get("profile"):
         options["iccprofile"] = found["profile"]
     if found.get("resolution"):
-        options |= {"resolution": found["resolution"], "resolutionunit": "INCH"}
+        options |= {"resolution": found["resolution"][:: -1 if orientation >= 5 else 1], "resolutionunit": "INCH"}
     if found.get("description"):
         options["description"] = found["description"]
     if found.get("nodata") is not None:

@@ -3,7 +3,7 @@
 import io
 import struct
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -58,6 +58,14 @@ def _whole_frames(content: bytes) -> bytes | None:
     if not end or place <= len(content):
         return None
     return content[:4] + struct.pack("<I", end - 8) + content[8:end]
+
+
+def refuse_animation(path: Path, _format: ImageFormat) -> AbstractContextManager[PictureSequence]:
+    """Raises InputError: for kinds of animations of which single frames are read at most."""
+    raise InputError(
+        f"{path} is an animation, and {path.suffix} files are not translated frame by frame; convert it to a GIF, "
+        "WebP, APNG or clip, or take one of its pictures with --page."
+    )
 
 
 @contextmanager

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from cyclegan.images.file_formats import FILE_FORMATS, file_format_of
-from cyclegan.images.filetypes import dicom, nifti
+from cyclegan.images.filetypes import dicom, heif, jpegxl, nifti
 from cyclegan.images.formats import Kept
 from cyclegan.images.limits import without_pixel_limit
 from cyclegan.images.pages import local_file
@@ -50,6 +50,19 @@ SEQUENCE_FORMATS: dict[str, SequenceFormat] = {
         keeps=_OF_PICTURES | {"resolution", "description"},
     ),
     "avif": _animation(suffixes=(".avif",), write=animation_writers.write_avif, keeps=_OF_PICTURES),
+    # Their frames are not read; without these rows such a file would silently be its first picture.
+    "heif": SequenceFormat(
+        kind="animation",
+        suffixes=FILE_FORMATS["heif"].suffixes,
+        is_sequence=heif.is_animation,
+        read=animations.refuse_animation,
+    ),
+    "jxl": SequenceFormat(
+        kind="animation",
+        suffixes=FILE_FORMATS["jxl"].suffixes,
+        is_sequence=jpegxl.is_animation,
+        read=animations.refuse_animation,
+    ),
     "tiff": SequenceFormat(
         kind="stack",
         suffixes=(".tif", ".tiff"),

@@ -1,5 +1,6 @@
 """HEIF and HEIC, the photos of phones, by pillow-heif, without its plugin, which would change Pillow for the host."""
 
+import io
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,6 +28,20 @@ def read(path: Path) -> Decoded:
 def read_page(path: Path, page: str) -> Decoded:
     """One picture of a file, counted from 1. Raises InputError if there is none of this number."""
     return _read(_page_of(path, page))
+
+
+def is_animation(path: Path) -> bool:
+    """Whether a file has a track of frames, beside its pictures or without any (ISO/IEC 23008-12, 7)."""
+    with path.open("rb") as file:
+        while len(head := file.read(16)) >= 8:
+            size, kind = int.from_bytes(head[:4], "big"), head[4:8]
+            if kind == b"moov":
+                return True
+            size, length = (int.from_bytes(head[8:], "big"), 16) if size == 1 else (size, 8)
+            if size < length:  # up to the end of the file, or damaged
+                return False
+            file.seek(size - len(head), io.SEEK_CUR)
+    return False
 
 
 def _page_of(path: Path, page: str) -> Any:

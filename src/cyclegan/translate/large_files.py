@@ -24,7 +24,6 @@ from cyclegan.images.filetypes.overviews import write_cog
 from cyclegan.images.filetypes.pillow import with_alpha
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.headers import image_size, read_sizes
-from cyclegan.images.output import make_output
 from cyclegan.images.pages import local_file, stat_file
 from cyclegan.images.raster import Raster
 from cyclegan.images.regions import ArraySource, Box, ImageSource, RasterSource, RegionReader, TiledWriter
@@ -32,6 +31,7 @@ from cyclegan.images.windows import Window, WindowReader
 from cyclegan.translate.carried import Carried
 from cyclegan.translate.partial_result import PartialResult
 from cyclegan.translate.progress import OnProgress, not_written
+from cyclegan.translate.results import Finish
 from cyclegan.translate.tiling.budget import available_bytes, choose_plan, plans, tiled_bytes, untiled_bytes
 from cyclegan.translate.tiling.network import TiledNetwork, TilingPlan, TilingState, has_instance_norm, why_no_tiles
 from cyclegan.translate.tiling.pictures import (
@@ -290,14 +290,8 @@ class _TiledTranslation:
 
     def finish(self, values: Array, given: Raster) -> tuple[Raster, Carried]:
         """Rows of the result as they are written, with what belongs to the same rows of the input."""
-        output, lost = make_output(
-            values,
-            given,
-            self.translator.target,
-            file_format_of(self.target),
-            keep_profile=self.keep_profile,
-            background=self.background,
-        )
+        finish = Finish(self.translator.target, self.keep_profile, self.background)
+        output, lost = finish(values, given, file_format_of(self.target))
         carried = Carried(keep_profile=self.keep_profile)
         carried.add(given, lost, self.target.suffix)
         return output, carried

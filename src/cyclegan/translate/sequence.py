@@ -1,13 +1,10 @@
 """Translate a sequence of pictures in one file: an animation, a stack of pages, a volume."""
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from cyclegan._version import __version__
 from cyclegan.errors import InputError, UnreadableError, reason_of, remedy_sentence
@@ -15,16 +12,16 @@ from cyclegan.images import Array
 from cyclegan.images.filetypes.derived_dicom import PatientData
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.limits import without_pixel_limit
-from cyclegan.images.output import make_output
 from cyclegan.images.pages import local_file
 from cyclegan.images.raster import Raster
-from cyclegan.images.resizing import cast, resize, scale
+from cyclegan.images.resizing import scale
 from cyclegan.sequences.formats import Frame, PictureSequence, SequenceFormat, SequenceTarget, Write
 from cyclegan.sequences.registry import find_sequence, format_by_name
 from cyclegan.system.arguments import real_path
 from cyclegan.system.atomic import atomic_path
 from cyclegan.system.host_state import host_state
 from cyclegan.translate.carried import Carried
+from cyclegan.translate.results import Finish, translate_items
 from cyclegan.translate.stabilise import MEMORY_FRAMES
 from cyclegan.translate.translator import Translator
 
@@ -92,8 +89,14 @@ def translate_sequence(
         local_file(source) as (file, _),
         reader.read(file, translator.source) as sequence,
     ):
-        finish = _Finish(translator.target, target, writer, keep_profile, background)
-        job = _Job(translator, sequence, finish, on_frame)
+        finish, carried = Finish(translator.target, keep_profile, background), Carried(keep_profile=keep_profile)
+
+        def finish_frame(values: Array, given: Raster, height: int, width: int) -> Raster:
+            output, lost = finish(values, given, writer, (height, width))
+            carried.add(given, lost, target.suffix)
+            return output
+
+        job = _Job(translator, sequence, finish_frame, on_frame)
         results = job.results(
             short_side=short_side,
             scale_width=scale_width,
@@ -122,7 +125,7 @@ def translate_sequence(
                 how = f": pip install '{writer.install}'" if writer.install else ""
                 raise InputError(f"{target}: writing it needs the package {error.name or error}{how}.") from None
             raise
-        notes = (*finish.carried.sentences("frame"), *sequence.notes)
+        notes = (*carried.sentences("frame"), *sequence.notes)
         return TranslatedSequence(job.num_done, notes, tuple(sequence.damage))
 
 
@@ -151,38 +154,6 @@ def _check_writer(
     return writer, writer.write
 
 
-class _Finish:
-    """Makes a result what is written: at the size of the source, with what belongs to the source's picture."""
-
-    def __init__(
-        self,
-        image_format: ImageFormat,
-        target: Path,
-        writer: SequenceFormat,
-        keep_profile: bool,
-        background: str | None,
-    ) -> None:
-        self._image_format, self._suffix, self._writer = image_format, target.suffix, writer
-        self._keep_profile, self._background = keep_profile, background
-        self.carried = Carried(keep_profile=keep_profile)
-
-    def __call__(self, values: Array, given: Raster, height: int, width: int) -> Raster:
-        target = self._image_format
-        values = resize(values, height, width)
-        if values.dtype.kind == "f":  # bicubic resizing overshoots at edges
-            values = values.clip(target.low, target.high)
-        output, lost = make_output(
-            cast(values, target.dtype),
-            given,
-            target,
-            self._writer,
-            keep_profile=self._keep_profile,
-            background=self._background,
-        )
-        self.carried.add(given, lost, self._suffix)
-        return output
-
-
 class _Job:
     """The frames of one file on their way through the network. error: what ended them."""
 
@@ -190,30 +161,26 @@ class _Job:
         self,
         translator: Translator,
         sequence: PictureSequence,
-        finish: _Finish,
+        finish: Callable[[Array, Raster, int, int], Raster],
         on_frame: Callable[[int, int | None], None],
     ) -> None:
         self._translator, self._sequence, self._finish, self._on_frame = translator, sequence, finish, on_frame
-        self._in_network: deque[tuple[Frame, int, int]] = deque()  # with height and width
         self.num_done = 0
         self.error: BaseException | None = None
 
     def results(self, *, short_side: int | None, scale_width: int | None, options: dict[str, Any]) -> Iterator[Frame]:
-        def arrays() -> Iterator[Array]:
+        def items() -> Iterator[tuple[tuple[Frame, int, int], Array]]:
             for frame in self._sequence.frames:
                 values = frame.raster.values
                 # What waits for its result needs only what is carried over.
                 waiting = replace(frame, raster=replace(frame.raster, values=values[:0]))
-                self._in_network.append((waiting, values.shape[0], values.shape[1]))
-                yield scale(values, short_side=short_side, width=scale_width)
+                yield (waiting, *values.shape[:2]), scale(values, short_side=short_side, width=scale_width)
 
         try:
-            # Read as the model takes them; at another scale they are float32.
-            for result in self._translator.translate_each(arrays(), checked=False, **options):
+            for (frame, height, width), result in translate_items(self._translator, items(), **options):
                 if isinstance(result, InputError):
                     raise result
-                frame, height, width = self._in_network.popleft()
-                yield replace(frame, raster=self._finish(np.asarray(result), frame.raster, height, width))
+                yield replace(frame, raster=self._finish(result, frame.raster, height, width))
                 self.num_done += 1
                 self._on_frame(self.num_done, self._sequence.num_frames)
         except GeneratorExit:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
+from pictures import Negative, make_translator
 from PIL import Image
-from test_sequences import Negative, make_translator
 from torch import nn
 
 from conftest import TINY

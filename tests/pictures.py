@@ -7,6 +7,7 @@ from torch import nn
 
 from cyclegan import ModelConfig, Translator
 from cyclegan.images.formats import ImageFormat
+from cyclegan.networks.protocol import Generator, Sizes
 from cyclegan.storage.model import ModelInfo
 
 DURATIONS = [40, 100, 70, 500, 1000]
@@ -21,9 +22,21 @@ ANIMATIONS = {
 }
 
 
-class Same(nn.Module):
+class Same(Generator):
+    """A network that returns its input; also in tiles."""
+
+    tiling = "local"
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 1)  # not used: the memory of a network is estimated by its convolutions
+
     def forward(self, x):
         return x
+
+    @classmethod
+    def sizes(cls, settings):  # noqa: ARG003
+        return Sizes(1, 1)
 
 
 class Negative(nn.Module):

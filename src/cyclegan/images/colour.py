@@ -29,14 +29,20 @@ def mode_of(profile: bytes) -> str | None:
     return None if opened is None else _MODES.get(opened.profile.xcolor_space.strip())
 
 
+@lru_cache(maxsize=64)
 def is_srgb(profile: bytes) -> bool:
-    """Whether colours of a profile need no conversion: it is sRGB by any name, or cannot be used."""
-    return _transform(profile) is None
+    """Whether a profile is sRGB by any name, or the grey of it, so that its colours need no conversion."""
+    mode, transform = mode_of(profile), _transform(profile)
+    if transform is None or mode == "CMYK":
+        return False
+    given = _lattice(mode or "RGB")
+    converted = np.asarray(ImageCms.applyTransform(given, transform)).astype(int)
+    return bool(np.abs(converted - np.asarray(given.convert("RGB"))).max() <= _SAME)
 
 
-def is_unusable(profile: bytes, *, is_converted: bool) -> bool:
-    """Whether a profile, with which values were converted or not, says nothing of them: damaged, or for others."""
-    return not is_converted and (mode_of(profile) is None or not is_srgb(profile))
+def can_convert(profile: bytes, mode: str) -> bool:
+    """Whether pictures of a mode, L, RGB or CMYK, with this profile are converted to sRGB: it fits, and is another."""
+    return mode_of(profile) == mode and _transform(profile) is not None and not is_srgb(profile)
 
 
 def describe_profile(profile: bytes) -> str:
@@ -48,12 +54,11 @@ def describe_profile(profile: bytes) -> str:
 
 def to_srgb(picture: Image.Image, profile: bytes) -> Image.Image | None:
     """An L, RGB or CMYK picture in sRGB, as L or RGB; None if the profile does not fit, or is sRGB."""
-    transform = _transform(profile) if mode_of(profile) == picture.mode else None
-    if transform is None:
+    if not can_convert(profile, picture.mode):
         return None
     if picture.mode == "L":
         return picture.point(_grey_table(profile, is_back=False))
-    return ImageCms.applyTransform(picture, transform)
+    return ImageCms.applyTransform(picture, _transform(profile))
 
 
 def array_to_srgb(values: Array, profile: bytes) -> Array | None:
@@ -71,7 +76,7 @@ def array_from_srgb(values: Array, profile: bytes) -> Array | None:
 
 def _convert(values: Array, profile: bytes, *, is_back: bool) -> Array | None:
     mode = {1: "L", 3: "RGB"}.get(values.shape[2])
-    if mode is None or mode_of(profile) != mode or is_srgb(profile) or values.dtype not in (np.uint8, np.uint16):
+    if mode is None or not can_convert(profile, mode) or values.dtype not in (np.uint8, np.uint16):
         return None
     if values.dtype == np.uint16:
         if is_back and _back(profile) is None:
@@ -147,20 +152,15 @@ def _srgb_bytes() -> bytes:
 
 @lru_cache(maxsize=64)
 def _transform(profile: bytes) -> Any:
-    """From a profile to sRGB; None if that changes nothing, or the profile cannot be used."""
+    """From a profile to sRGB; None for a profile that cannot be used."""
     mode = mode_of(profile)
     if mode is None:
         return None
     try:
         srgb, flags = ImageCms.createProfile("sRGB"), {"L": _EXACT_FLAGS, "CMYK": _FINE_FLAGS}.get(mode, _FLAGS)
-        transform = ImageCms.buildTransform(_open(profile), srgb, mode, "RGB", _INTENT, flags)
+        return ImageCms.buildTransform(_open(profile), srgb, mode, "RGB", _INTENT, flags)
     except ImageCms.PyCMSError:
         return None
-    if mode == "CMYK":
-        return transform
-    given = _lattice(mode)
-    converted = np.asarray(ImageCms.applyTransform(given, transform)).astype(int)
-    return None if np.abs(converted - np.asarray(given.convert("RGB"))).max() <= _SAME else transform
 
 
 @lru_cache(maxsize=64)

@@ -3,7 +3,7 @@
 from collections import Counter
 from threading import Lock
 
-from cyclegan.images.colour import describe_profile, is_unusable
+from cyclegan.images.colour import describe_profile, is_srgb
 from cyclegan.images.formats import Kept
 from cyclegan.images.output import LOST
 from cyclegan.images.raster import Raster
@@ -25,7 +25,7 @@ class Carried:
         with self._lock:
             for kept in lost:
                 self._lost[kept, suffix] += 1
-            if profile is not None and is_unusable(profile, is_converted=is_converted):
+            if profile is not None and not is_converted and not is_srgb(profile):
                 self._num_unusable += 1
             if profile is not None and is_converted and not self._keep_profile:
                 self._converted[describe_profile(profile)] += 1

@@ -54,7 +54,11 @@ def _read(found: Any) -> Decoded:
     is_deep = found.mode.endswith(";16")
     check_pixels(height, width, (2 if is_deep else 1) * 4)
     if not is_deep:
-        return found.to_pillow()  # type: ignore[no-any-return]
+        picture = found.to_pillow()
+        if (picture.info.get("original_orientation") or 1) >= 5:  # which is all that was changed of the EXIF data
+            metadata = Metadata(exif=found.info["exif"], profile=picture.info.get("icc_profile") or b"unknown")
+            picture.info["exif"] = pillow.clean_exif(metadata)
+        return picture  # type: ignore[no-any-return]
     array = np.asarray(found)
     metadata = Metadata(
         profile=found.info.get("icc_profile") or named_profile(found.info, is_grey=found.mode.startswith("L")),

@@ -12,7 +12,7 @@ from PIL import ExifTags, Image, ImageColor, ImageFile, PngImagePlugin
 
 from cyclegan.errors import InputError
 from cyclegan.images import Array
-from cyclegan.images.colour import is_srgb, mode_of, to_srgb
+from cyclegan.images.colour import can_convert, to_srgb
 from cyclegan.images.filetypes import png
 from cyclegan.images.filetypes.quick_headers import quick_size
 from cyclegan.images.formats import Decoded, Header, check_page
@@ -39,6 +39,9 @@ _TURNS = {
 
 # Orientations of images whose rows and columns are swapped in the file.
 _ON_ITS_SIDE = (5, 6, 7, 8)
+
+# Modes of pictures that a profile of another mode describes.
+_SAME_COLOURS = {"1": "L", "P": "RGB", "RGBX": "RGB"}
 
 # What fills a picture that is transparent everywhere.
 _MIDDLE = 127
@@ -196,11 +199,10 @@ def _raster_of_transparent(picture: Image.Image, channels: int, background: str 
 def _in_srgb(picture: Image.Image, metadata: Metadata) -> tuple[Image.Image, Metadata]:
     """The picture in sRGB, if it has a profile of another colour space."""
     profile = metadata.profile
-    if profile is None or is_srgb(profile):
+    if profile is None:
         return picture, metadata
-    mode = mode_of(profile)
-    if mode == "RGB" and picture.mode in ("P", "RGBX"):
-        picture = picture.convert("RGB")
+    if (mode := _SAME_COLOURS.get(picture.mode)) is not None and can_convert(profile, mode):
+        picture = picture.convert(mode)
     converted = to_srgb(picture, profile)
     return (picture, metadata) if converted is None else (converted, replace(metadata, is_srgb=True))
 

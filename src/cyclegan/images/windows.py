@@ -177,7 +177,7 @@ def read_part(path: Path, image_format: ImageFormat, other: ImageFormat | None, 
     if window is None:
         return read_raster(path, image_format, other)
     with local_file(path) as (file, page):
-        reader = file_format_of(file).open_regions(file, image_format) if page is None else None
+        reader = file_format_of(file).regions.open(file, image_format) if page is None else None
         if reader is not None:
             with closing(reader):
                 part = WindowReader(reader, window.box(path, reader.height, reader.width))

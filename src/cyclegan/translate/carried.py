@@ -1,26 +1,44 @@
-"""What becomes of metadata, transparency and holes of many images: counted during translation, and said once."""
+"""Results with the metadata, transparency and holes of their inputs; what is lost of these is counted and said once."""
 
 from collections import Counter
 from threading import Lock
 
+from cyclegan.images import Array
 from cyclegan.images.colour import describe_profile, is_srgb
-from cyclegan.images.formats import Kept
-from cyclegan.images.output import LOST
+from cyclegan.images.formats import ImageFormat, Kept
+from cyclegan.images.output import LOST, KeepsSome, make_output
 from cyclegan.images.raster import Raster
+from cyclegan.images.resizing import cast, resize
 
 
 class Carried:
-    """Counts, from several threads, which images were converted to sRGB and what their results cannot keep."""
+    """Makes results what is written, in several threads, and counts what was converted to sRGB and what is lost.
 
-    def __init__(self, *, keep_profile: bool = False) -> None:
-        self._keep_profile = keep_profile
+    target: of the results. keep_profile, background: as in `cyclegan.images.output.make_output`.
+    """
+
+    def __init__(self, target: ImageFormat, *, keep_profile: bool = False, background: str | None = None) -> None:
+        self._target, self._keep_profile, self._background = target, keep_profile, background
         self._lock = Lock()
         self._lost: Counter[tuple[Kept, str]] = Counter()
         self._converted: Counter[str] = Counter()
         self._num_unusable = 0  # profiles
 
-    def add(self, given: Raster, lost: tuple[Kept, ...], suffix: str) -> None:
-        """Count one image. lost: what its result, a file with this suffix, cannot keep."""
+    def output(
+        self, values: Array, given: Raster, writer: KeepsSome, suffix: str, size: tuple[int, int] | None = None
+    ) -> Raster:
+        """A result (H, W, C) with what belongs to its input, `given`, as a file with this suffix keeps it; counted.
+
+        size: height and width of the file, if the network may have taken it at another scale.
+        """
+        if size is not None:
+            values = resize(values, *size)
+            if values.dtype.kind == "f":  # bicubic resizing overshoots at edges
+                values = values.clip(self._target.low, self._target.high)
+            values = cast(values, self._target.dtype)
+        output, lost = make_output(
+            values, given, self._target, writer, keep_profile=self._keep_profile, background=self._background
+        )
         profile, is_converted = given.metadata.profile, given.metadata.is_srgb
         with self._lock:
             for kept in lost:
@@ -29,6 +47,7 @@ class Carried:
                 self._num_unusable += 1
             if profile is not None and is_converted and not self._keep_profile:
                 self._converted[describe_profile(profile)] += 1
+        return output
 
     def include(self, other: "Carried") -> None:
         """Count the images of another one as well."""

@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,6 @@ from cyclegan.system.prefetch import MAX_BYTES, num_cores, prefetch
 from cyclegan.translate.carried import Carried
 from cyclegan.translate.plan import TranslationPlan, sequences
 from cyclegan.translate.progress import not_written
-from cyclegan.translate.results import Finish, translate_items
 from cyclegan.translate.stabilise import MEMORY_FRAMES
 from cyclegan.translate.translator import Translator
 
@@ -107,25 +105,36 @@ def translate_files(
                 failed.append((item[0], str(error) or "it does not fit into memory"))
                 on_done(item[0])
 
+    in_network: deque[_Image] = deque()
+
+    def arrays(images: Iterable[_Image]) -> Iterator[Array]:
+        for image in images:
+            in_network.append(image)
+            yield image.array
+
     def results() -> Iterator[tuple[_Image, Array]]:
         for part in parts:
             images = readable(len(part))
             if batch_size > 1 and not stabilise:
                 images = _grouped_by_size(images, batch_size)
-            items = ((image, image.array) for image in images)
-            for image, result in translate_items(
-                translator, items, batch_size=batch_size, stabilise=stabilise, memory_frames=memory_frames
+            for result in translator.translate_each(
+                arrays(images), batch_size=batch_size, stabilise=stabilise, memory_frames=memory_frames, checked=False
             ):
+                image = in_network.popleft()
                 if isinstance(result, InputError):
                     failed.append((image.source, str(result)))
                     on_done(image.source)
                 else:
-                    yield image, result
+                    yield image, np.asarray(result)
+
+    carried = Carried(translator.target, keep_profile=keep_profile, background=background)
+
+    def write(image: _Image, array: Array) -> None:
+        size, suffix = (image.height, image.width), image.target.suffix
+        output = carried.output(array, image.given, file_format_of(image.target), suffix, size)
+        write_finished(image.target, output, cog=cog)
 
     try:
-        carried = Carried(keep_profile=keep_profile)
-        finish = Finish(translator.target, keep_profile, background)
-        write = partial(_write, finish, carried, cog)
         out = (plan if isinstance(plan, TranslationPlan) else TranslationPlan.of(plan)).out
         failed += _write_all(results(), write, translator.target, out, num_threads, on_done)
     finally:
@@ -150,13 +159,6 @@ def _grouped_by_size(images: Iterable[_Image], batch_size: int) -> Iterator[_Ima
             yield from ready
     for ready in groups.values():
         yield from ready
-
-
-def _write(finish: Finish, carried: Carried, cog: bool, image: _Image, array: Array) -> None:
-    """Write a result at the size of its file, with what belongs to the image."""
-    output, lost = finish(array, image.given, file_format_of(image.target), (image.height, image.width))
-    write_finished(image.target, output, cog=cog)
-    carried.add(image.given, lost, image.target.suffix)
 
 
 def _write_all(

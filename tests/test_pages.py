@@ -221,6 +221,9 @@ def test_the_command_takes_a_page(folders, run, tmp_path, capsys):
     expected = Translator.load(run)(source / "2")
     with Image.open(tmp_path / "y.png") as picture:
         np.testing.assert_array_equal(np.asarray(picture), expected)
+    main(["translate", str(run), str(source), "--out", str(tmp_path / "out"), "--page", "2", "--precision", "fp32"])
+    with Image.open(tmp_path / "out" / "0.png") as picture:
+        np.testing.assert_array_equal(np.asarray(picture), expected)
     capsys.readouterr()
     with pytest.raises(SystemExit):
         main(["translate", str(run), str(source), "--out", str(tmp_path / "y.png"), "--page", "7"])

@@ -11,6 +11,7 @@ from cyclegan.errors import UnreadableError
 from cyclegan.images.codecs import read_image
 from cyclegan.images.limits import pixel_limit
 from cyclegan.sequences.registry import find_sequence
+from cyclegan.translate.folder import translate_folder
 from cyclegan.translate.plan import plan_outputs
 from cyclegan.translate.sequence import translate_sequence
 
@@ -296,3 +297,25 @@ def test_where_images_are_counted_an_animation_is_its_first_frame(tmp_path, suff
     found = inspect_folders(tmp_path / "a", tmp_path / "b")
     assert [len(found.folders[name].files) for name in "AB"] == [2, 2]
     np.testing.assert_allclose(read_image(source, 3).mean(), np.asarray(numbered(1)[0]).mean(), atol=2)
+
+
+def test_animations_that_are_not_read_are_refused_instead_of_their_first_picture(tmp_path):
+    heif, imagecodecs = pytest.importorskip("pillow_heif"), pytest.importorskip("imagecodecs")
+    folder = tmp_path / "in"
+    folder.mkdir()
+    stacked = np.stack([np.asarray(frame) for frame in numbered(3)])
+    (folder / "moving.jxl").write_bytes(imagecodecs.jpegxl_encode(stacked, lossless=True))
+    (folder / "still.jxl").write_bytes(imagecodecs.jpegxl_encode(stacked[0], lossless=True))
+    heif.from_pillow(numbered(1)[0]).save(folder / "still.heic")
+    track = (16).to_bytes(4, "big") + b"moov" + bytes(8)  # what a file with frames has beside its picture
+    (folder / "moving.heic").write_bytes((folder / "still.heic").read_bytes() + track)
+    result = translate_folder(make_translator(), folder, tmp_path / "out")
+    assert sorted(target.name for _, target in result.written) == ["still.heic", "still.jxl"]
+    reasons = {source.name: reason for source, reason in result.skipped}
+    assert reasons.keys() == {"moving.heic", "moving.jxl"}
+    assert all("cannot be written with several pictures; choose" in reason for reason in reasons.values())
+    for name in reasons:
+        with pytest.raises(InputError, match=f"{name} is an animation, and .* not translated frame by frame"):
+            translate_folder(make_translator(), folder / name, tmp_path / f"{name}.gif")
+        result = translate_folder(make_translator(), folder / name, tmp_path / "page", page=1)
+        assert [source.name for source, _ in result.written] == [name]

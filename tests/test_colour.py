@@ -6,16 +6,16 @@ import struct
 import numpy as np
 import pytest
 import tifffile
-from pictures import make_translator
 from PIL import ExifTags, Image, ImageCms
-from test_png import png
 
 from cyclegan import InputError
 from cyclegan.config import Reading
 from cyclegan.images.codecs import load_raster, write_image
 from cyclegan.images.raster import Metadata, Raster
 from cyclegan.translate.folder import translate_folder
+from pictures import make_translator
 from profiles import _profile, cmyk_profile, grey_profile, rgb_matrix, rgb_profile, scanner_profile, srgb_profile
+from test_png import png
 
 imagecodecs = pytest.importorskip("imagecodecs")
 

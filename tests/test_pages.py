@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import ANIMATIONS, Negative, level, make_translator, numbered, save_animation
 from PIL import Image
 
 from conftest import TINY
@@ -17,6 +16,7 @@ from cyclegan.data.preprocessing import load_resized
 from cyclegan.images.codecs import load_raster, probe_image, read_raster
 from cyclegan.images.formats import ImageFormat
 from cyclegan.translate.folder import translate_folder
+from pictures import ANIMATIONS, Negative, level, make_translator, numbered, save_animation
 
 
 def shown(path, page, channels=3):

@@ -5,12 +5,12 @@ import zlib
 
 import numpy as np
 import pytest
-from pictures import Same, make_translator
 from PIL import Image
 
 from cyclegan.images.codecs import load_raster, probe_image, write_image
 from cyclegan.images.raster import Raster
 from cyclegan.translate.folder import translate_folder
+from pictures import Same, make_translator
 
 
 def chunk(name, content):

@@ -18,7 +18,6 @@ import tifffile
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import Same
 from PIL import Image, ImageCms
 
 from corpus import in_profile, muted, pillow_bytes, scene, tiff_bytes, turned
@@ -29,6 +28,7 @@ from cyclegan.storage.model import ModelInfo
 from cyclegan.translate.folder import translate_folder
 from cyclegan.translate.progress import FolderProgress
 from fuzzing import fuzz_settings
+from pictures import Same
 from profiles import rgb_profile, srgb_profile
 
 # What the file formats must keep at least, and how far values may be off after being compressed twice.

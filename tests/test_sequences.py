@@ -2,7 +2,6 @@ import zipfile
 
 import numpy as np
 import pytest
-from pictures import ANIMATIONS, DURATIONS, Black, Negative, level, make_translator, numbered, save_animation
 from PIL import Image, ImageSequence
 from torch import nn
 
@@ -14,6 +13,7 @@ from cyclegan.sequences.registry import find_sequence
 from cyclegan.translate.folder import translate_folder
 from cyclegan.translate.plan import plan_outputs
 from cyclegan.translate.sequence import translate_sequence
+from pictures import ANIMATIONS, DURATIONS, Black, Negative, level, make_translator, numbered, save_animation
 
 KEEPS_LOOP = [suffix for suffix in ANIMATIONS if suffix != ".avif"]
 

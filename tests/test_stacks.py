@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from pictures import Negative, make_translator
 from PIL import Image
 from torch import nn
 
@@ -10,6 +9,7 @@ from cyclegan.cli import main
 from cyclegan.errors import UnreadableError
 from cyclegan.sequences.registry import find_sequence
 from cyclegan.translate.sequence import translate_sequence
+from pictures import Negative, make_translator
 
 tifffile = pytest.importorskip("tifffile")
 

@@ -5,13 +5,13 @@ import io
 import numpy as np
 import pytest
 import tifffile
-from pictures import make_translator
 from PIL import ExifTags, Image
 
 from corpus import scene, turned
 from cyclegan.images.codecs import load_raster
 from cyclegan.images.filetypes.tiff_tags import read_layout
 from cyclegan.translate.folder import translate_folder
+from pictures import make_translator
 from profiles import rgb_profile
 
 ACROSS, DOWN = 300, 150

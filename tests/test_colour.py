@@ -157,6 +157,23 @@ def test_lab(tmp_path):
             load_raster(tmp_path / "y.tif", 3)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_the_profile_of_a_jpeg_2000(tmp_path, dtype):
+    values, profile = colours().astype(dtype), rgb_profile("display-p3")
+    values = values if dtype == "uint8" else values * 257
+    write_image(tmp_path / "plain.jp2", values)
+    content = (tmp_path / "plain.jp2").read_bytes()
+    head, at = content.index(b"jp2h") - 4, content.index(b"colr") - 4
+    size, old = (int.from_bytes(content[place : place + 4], "big") for place in (head, at))
+    box = struct.pack(">I4sBBB", len(profile) + 11, b"colr", 2, 0, 0) + profile
+    content = content[:at] + box + content[at + old :]
+    size = struct.pack(">I", size - old + len(box))
+    (tmp_path / "x.jp2").write_bytes(content[:head] + size + content[head + 4 :])
+    stored = load_raster(tmp_path / "plain.jp2", 3).values / np.iinfo(dtype).max
+    found = load_raster(tmp_path / "x.jp2", 3)
+    assert np.abs(found.values / np.iinfo(dtype).max - exact_srgb(stored, "display-p3")).max() * 255 < 1
+
+
 # ---- there and back
 
 

@@ -6,13 +6,14 @@ import struct
 import numpy as np
 import pytest
 import tifffile
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, features
 
 from cyclegan import InputError
 from cyclegan.config import Reading
 from cyclegan.images.codecs import load_raster, write_image
 from cyclegan.images.raster import Metadata, Raster
 from cyclegan.translate.folder import translate_folder
+from cyclegan.translate.sequence import translate_sequence
 from pictures import make_translator
 from profiles import _profile, cmyk_profile, grey_profile, rgb_matrix, rgb_profile, scanner_profile, srgb_profile
 from test_png import png
@@ -336,3 +337,23 @@ def test_display_p3_of_a_heic_without_a_profile(tmp_path):
     stored = np.asarray(heif.open_heif(tmp_path / "x.heic").to_pillow()) / 255
     found = load_raster(tmp_path / "x.heic", 3)
     assert np.abs(found.values / 255 - exact_srgb(stored, "display-p3")).max() * 255 < 1
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="needs AVIF")
+def test_display_p3_of_an_avif_without_a_profile(tmp_path):
+    frames = [Image.fromarray(colours(seed)) for seed in (0, 1)]
+    for name, more in (("still", {}), ("moving", {"save_all": True, "append_images": frames[1:], "duration": 40})):
+        path = tmp_path / f"{name}.avif"
+        frames[0].save(path, quality=100, **more)
+        with Image.open(path) as picture:
+            stored = np.asarray(picture.convert("RGB")) / 255
+        content = path.read_bytes()
+        assert content.count(b"colrnclx")
+        at = content.index(b"colrnclx") + 8
+        path.write_bytes(content[:at] + struct.pack(">HH", 12, 13) + content[at + 4 :])
+        found = load_raster(path, 3)
+        assert np.abs(found.values / 255 - exact_srgb(stored, "display-p3")).max() * 255 < 1
+    made = translate_sequence(make_translator(), tmp_path / "moving.avif", tmp_path / "y.png")
+    assert any("The colours of 2 frames were converted" in note for note in made.notes)
+    with Image.open(tmp_path / "y.png") as picture:
+        assert np.abs(np.asarray(picture) / 255 - exact_srgb(stored, "display-p3")).max() * 255 < 1.5

@@ -1,5 +1,6 @@
 """The formats that Pillow reads and writes: JPEG, PNG, WebP, AVIF, BMP, and others to read."""
 
+import struct
 from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from dataclasses import replace
@@ -43,6 +44,9 @@ _ON_ITS_SIDE = (5, 6, 7, 8)
 # Modes of pictures that a profile of another mode describes.
 _SAME_COLOURS = {"1": "L", "P": "RGB", "RGBX": "RGB"}
 
+# Bytes in which the properties of an AVIF stand.
+_NEAR = 4096
+
 # What fills a picture that is transparent everywhere.
 _MIDDLE = 127
 
@@ -68,7 +72,7 @@ def _read(path: Path, page: str | None, min_side: int = 0) -> Decoded:
         if min_side:
             picture.draft(None, (min_side, min_side))
         check_pixels(picture.height, picture.width, 4)
-        bits = _bits(path, picture)
+        bits = look_at(path, picture)
         if page is not None:
             _seek(path, picture, page)
             if bits > 8 and getattr(picture, "n_frames", 1) > 1:
@@ -104,7 +108,7 @@ def probe_page(path: Path, page: str) -> Header | None:
 
 def _probe(path: Path, page: str | None) -> Header | None:
     with Image.open(path) as picture:
-        if _bits(path, picture) > 8:
+        if look_at(path, picture) > 8:
             return None
         if page is not None:
             _seek(path, picture, page)
@@ -321,11 +325,26 @@ def options_of(metadata: Metadata, format: str) -> dict[str, Any]:
     return options
 
 
-def _bits(path: Path, picture: ImageFile.ImageFile) -> int:
-    """Bits of a sample, at least 9 if a file holds more than Pillow returns as 8 bits."""
+def look_at(path: Path, picture: Image.Image) -> int:
+    """Bits of a sample, at least 9 if a file holds more than Pillow returns as 8 bits.
+
+    The codes of its colour space, which Pillow does not read, are added to `info` as `cicp`.
+    """
+    bits, codes = None, None
     if picture.format == "PNG":  # Pillow silently drops the low byte of 16-bit colour
         bits, codes = png.look_at(path)
-        if codes is not None:
-            picture.info["cicp"] = codes
+    elif picture.format == "AVIF":
+        codes = _codes_of_avif(path)
+    if codes is not None:
+        picture.info["cicp"] = codes
+    if bits is not None:
         return bits
     return 8 if picture.mode in EIGHT_BIT_MODES else 16
+
+
+def _codes_of_avif(path: Path) -> tuple[int, ...] | None:
+    """Primaries and transfer of the first image of a file, by its property nclx (ISO 14496-12, 12.1.5)."""
+    with path.open("rb") as file:
+        head = file.read(_NEAR)
+    at = head.find(b"colrnclx") + 8
+    return struct.unpack(">HH", head[at : at + 4]) if 8 <= at <= len(head) - 4 else None

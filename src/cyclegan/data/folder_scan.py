@@ -18,6 +18,8 @@ from cyclegan.images.file_list import FileList, describe_left_out, has_slices, i
 from cyclegan.images.filetypes.npy import CHANNELS_LAST
 from cyclegan.images.formats import gives_channels
 from cyclegan.images.headers import HeaderIndex, Headers, Kind, read_headers
+from cyclegan.images.raster import is_air
+from cyclegan.system.words import counted
 
 Positions = NDArray[np.intp]
 
@@ -168,10 +170,11 @@ class FolderScan:
             except InputError as error:
                 self.left_out[at] = Reason("unusable", str(error).removeprefix(f"{self.files[at]} "), "")
             else:
-                values = raster.values if raster.valid is None else raster.values[raster.valid]
-                if not is_part or (values.size and (values != values.flat[0]).any()):
+                if not is_part or not is_air(raster):
                     self._tried.add(kind)
-                    self._extend_range(kind.dtype, values)
+                    self._extend_range(
+                        kind.dtype, raster.values if raster.valid is None else raster.values[raster.valid]
+                    )
                     continue
                 self.num_empty += 1
             bad.append(offset)
@@ -224,7 +227,7 @@ class FolderScan:
             reason = ""
             if self.unreadable:
                 at = min(self.unreadable)
-                count = f"{len(self.unreadable):,} {'file' if len(self.unreadable) == 1 else 'files'}"
+                count = counted(len(self.unreadable), "file")
                 reason = f" ({count} could not be read, such as {self.files.name(at)}: {self.unreadable[at]})"
             other = f" ({describe_left_out(self.files.left_out)[:-1]})" if self.files.left_out else ""
             expected = " ".join(image_suffixes())

@@ -1,8 +1,8 @@
 """A part of an image: where it lies, and the tags that say so in its own file."""
 
 import math
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -169,6 +169,18 @@ class WindowReader:
         self._reader.close()
 
 
+@contextmanager
+def open_part(path: Path, image_format: ImageFormat, window: Window | None) -> Iterator[RegionReader | None]:
+    """A file, or its part in a window, to be read by region; None if it must be read as a whole."""
+    with local_file(path) as (file, page):  # unpacked for all of the block, if it lies in a zip
+        reader = file_format_of(file).regions.open(file, image_format) if page is None else None
+        if reader is None:
+            yield None
+            return
+        with closing(reader):
+            yield reader if window is None else WindowReader(reader, window.box(path, reader.height, reader.width))
+
+
 def read_part(path: Path, image_format: ImageFormat, other: ImageFormat | None, window: Window | None) -> Raster:
     """The image of a file, or its part in a window, as `read_raster` gives it; only that part is read if possible.
 
@@ -176,11 +188,8 @@ def read_part(path: Path, image_format: ImageFormat, other: ImageFormat | None, 
     """
     if window is None:
         return read_raster(path, image_format, other)
-    with local_file(path) as (file, page):
-        reader = file_format_of(file).regions.open(file, image_format) if page is None else None
-        if reader is not None:
-            with closing(reader):
-                part = WindowReader(reader, window.box(path, reader.height, reader.width))
-                return part.read_raster(Box(0, part.height, 0, part.width))
+    with open_part(path, image_format, window) as part:
+        if part is not None:
+            return part.read_raster(Box(0, part.height, 0, part.width))
     raster = read_raster(path, image_format, other)
     return crop(raster, window.box(path, *raster.values.shape[:2]))

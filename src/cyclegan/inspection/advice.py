@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from cyclegan.config import TrainConfig
@@ -9,6 +10,7 @@ from cyclegan.data.preprocessing import scaled_size
 from cyclegan.inspection.duplicates import Copies
 from cyclegan.inspection.survey import Distance, FolderReport
 from cyclegan.system.terminal import printable
+from cyclegan.system.words import counted
 
 # With fewer images of a domain, the discriminator soon memorises all of them.
 FEW_IMAGES = 100
@@ -40,6 +42,8 @@ Topic = Literal[
 ]
 
 Folders = Mapping[str, FolderReport]
+
+_images = partial(counted, noun="image")
 
 
 @dataclass(frozen=True)
@@ -77,10 +81,6 @@ def listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {name}" for name, count in counts.items())
 
 
-def _images(count: int) -> str:
-    return f"{count} image{'s' if count != 1 else ''}"
-
-
 def percent(share: float) -> str:
     """A share in percent; a small one with a digit that is not 0."""
     return f"{share:.0%}" if share >= 0.1 else f"{share:.1%}" if share >= 0.001 else "under 0.1%"
@@ -97,6 +97,14 @@ def _files(folders: Folders) -> Iterator[Advice]:
                 f"{len(folder.unreadable)} of the {len(folder) + len(folder.unreadable)} images of {name} cannot be "
                 f"read ({printable(folder.unreadable[0][0])} is the first): replace or remove them. Training "
                 "passes over such files.",
+            )
+        if air := len(folder.air):
+            have = "has a single value" if air == 1 else "have a single value each"
+            yield Advice(
+                "files",
+                f"{air} of the {_images(len(folder))} of {name} {have}, as slices of air: training passes "
+                "over such slices of volumes, scores leave them out, and they count as no copies.",
+                problem=False,
             )
         deep = folder.deep_channels
         if len(folder.dtypes) > 1:
@@ -162,7 +170,7 @@ def _channels(domains: Folders, config: TrainConfig) -> Iterator[Advice]:
             if channels != wanted:
                 yield Advice(
                     "channels",
-                    f"The images of {name} have {channels} channel{'s' if channels != 1 else ''} of "
+                    f"The images of {name} have {counted(channels, 'channel')} of "
                     f"{max(folder.dtypes, key=lambda kind: folder.dtypes[kind])}: train with {flag} {channels}.",
                 )
         elif folder.num_grey == len(folder) and wanted == 3:

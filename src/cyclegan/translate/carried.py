@@ -9,6 +9,7 @@ from cyclegan.images.formats import ImageFormat, Kept
 from cyclegan.images.output import LOST, KeepsSome, make_output
 from cyclegan.images.raster import Raster
 from cyclegan.images.resizing import cast, resize
+from cyclegan.system.words import counted
 
 
 class Carried:
@@ -59,22 +60,18 @@ class Carried:
     def sentences(self, noun: str = "image") -> list[str]:
         """What a user should know, a sentence for each kind. noun: what was counted."""
         said = [
-            f"The colours of {_images(count, noun)} were converted from {name} to sRGB; --keep-profile converts "
+            f"The colours of {counted(count, noun)} were converted from {name} to sRGB; --keep-profile converts "
             "results back."
             for name, count in self._converted.items()
         ]
         if self._num_unusable:
             said.append(
-                f"The colour profile of {_images(self._num_unusable, noun)} is not used: it is damaged, or not for "
+                f"The colour profile of {counted(self._num_unusable, noun)} is not used: it is damaged, or not for "
                 "such values. The colours are taken for sRGB."
             )
         for (kept, suffix), count in self._lost.items():
             what = f"{LOST[kept][0].upper()}{LOST[kept][1:]}"
             is_not = "are not" if kept == "nodata" else "is not"
             why = "have no free value for them" if kept == "nodata" else "have no place for it"
-            said.append(f"{what} of {_images(count, noun)} {is_not} kept: {suffix} files {why}.")
+            said.append(f"{what} of {counted(count, noun)} {is_not} kept: {suffix} files {why}.")
         return said
-
-
-def _images(count: int, noun: str) -> str:
-    return f"1 {noun}" if count == 1 else f"{count} {noun}s"

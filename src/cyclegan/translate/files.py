@@ -23,6 +23,7 @@ from cyclegan.system.prefetch import MAX_BYTES, num_cores, prefetch
 from cyclegan.translate.carried import Carried
 from cyclegan.translate.plan import TranslationPlan, sequences
 from cyclegan.translate.progress import not_written
+from cyclegan.translate.results import translate_items
 from cyclegan.translate.stabilise import MEMORY_FRAMES
 from cyclegan.translate.translator import Translator
 
@@ -105,27 +106,20 @@ def translate_files(
                 failed.append((item[0], str(error) or "it does not fit into memory"))
                 on_done(item[0])
 
-    in_network: deque[_Image] = deque()
-
-    def arrays(images: Iterable[_Image]) -> Iterator[Array]:
-        for image in images:
-            in_network.append(image)
-            yield image.array
-
     def results() -> Iterator[tuple[_Image, Array]]:
         for part in parts:
             images = readable(len(part))
             if batch_size > 1 and not stabilise:
                 images = _grouped_by_size(images, batch_size)
-            for result in translator.translate_each(
-                arrays(images), batch_size=batch_size, stabilise=stabilise, memory_frames=memory_frames, checked=False
+            items = ((image, image.array) for image in images)
+            for image, result in translate_items(
+                translator, items, batch_size=batch_size, stabilise=stabilise, memory_frames=memory_frames
             ):
-                image = in_network.popleft()
                 if isinstance(result, InputError):
                     failed.append((image.source, str(result)))
                     on_done(image.source)
                 else:
-                    yield image, np.asarray(result)
+                    yield image, result
 
     carried = Carried(translator.target, keep_profile=keep_profile, background=background)
 

@@ -24,10 +24,10 @@ from cyclegan.images.filetypes.overviews import write_cog
 from cyclegan.images.filetypes.pillow import with_alpha
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.headers import image_size, read_sizes
-from cyclegan.images.pages import local_file, stat_file
+from cyclegan.images.pages import stat_file
 from cyclegan.images.raster import Raster
 from cyclegan.images.regions import ArraySource, Box, ImageSource, RasterSource, RegionReader, TiledWriter
-from cyclegan.images.windows import Window, WindowReader
+from cyclegan.images.windows import Window, WindowReader, open_part
 from cyclegan.translate.carried import Carried
 from cyclegan.translate.partial_result import PartialResult
 from cyclegan.translate.progress import OnProgress, not_written
@@ -236,27 +236,20 @@ class _TiledTranslation:
 
     @contextlib.contextmanager
     def open_source(self) -> Iterator[RegionReader]:
-        """The part of the input that is translated."""
-        with self._open_file() as reader:
-            if self.window is not None:
-                yield WindowReader(reader, self.window.box(self.source, reader.height, reader.width))
-            else:
-                yield reader
-
-    @contextlib.contextmanager
-    def _open_file(self) -> Iterator[RegionReader]:
-        """The input by region where its format allows that, else decoded."""
+        """The part of the input that is translated, by region where its format allows that, else decoded."""
         source_format = self.translator.source
-        with local_file(self.source) as (file, page):  # unpacked for all of the work, if it lies in a zip
-            reader = file_format_of(file).regions.open(file, source_format) if page is None else None
+        with open_part(self.source, source_format, self.window) as reader:
             if reader is not None:
-                with contextlib.closing(reader):
-                    yield reader
+                yield reader
                 return
         size = image_size(self.source)
         if size is not None and self.window is None:
             self.choose_plan(*size, decoded_bytes=size[0] * size[1] * source_format.pixel_bytes)  # before decoding
-        yield RasterSource(read_raster(self.source, source_format, self.translator.target))
+        whole = RasterSource(read_raster(self.source, source_format, self.translator.target))
+        if self.window is None:
+            yield whole
+        else:
+            yield WindowReader(whole, self.window.box(self.source, whole.height, whole.width))
 
     def choose_plan(self, height: int, width: int, *, decoded_bytes: int = 0) -> TilingPlan:
         """The fastest plan that fits into memory. decoded_bytes: of an input that is still to be decoded.

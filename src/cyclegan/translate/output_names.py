@@ -2,6 +2,7 @@
 
 import difflib
 import glob
+import itertools
 import mimetypes
 import os
 from collections import Counter
@@ -11,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from cyclegan.errors import InputError
-from cyclegan.images.file_list import FileList, list_files
+from cyclegan.images.file_list import FileList, list_files, without_slide_parts
 from cyclegan.images.pages import is_file, is_folder, is_zip
 from cyclegan.system.arguments import real_path
 
@@ -108,7 +109,7 @@ def _is_one_change(a: str, b: str) -> bool:
 
 def find_files(folder: Path, out: Path, suffixes: tuple[str, ...]) -> FileList:
     """Input files with these suffixes below a folder, without those in an `out` below it, from earlier calls."""
-    return _outside(list_files(folder, suffixes), folder, out)
+    return _outside(without_slide_parts(list_files(folder, suffixes)), folder, out)
 
 
 def _outside(found: FileList, folder: Path, out: Path) -> FileList:
@@ -131,37 +132,23 @@ def mirror(
 
     Files of a FileList are mirrored below its root.
     A zip counts as a folder; `left_out` of the sources counts the other files in folders.
-    suffix_of: the suffix of an input -> that of its output. keeps_suffix: whether an input is an exception, whose
-    output has its own suffix, asked only where `suffix_of` changes it. No two outputs have the same name. Raises
-    InputError if an input is missing or would be overwritten.
+    suffix_of: an input -> the suffix of its output. keeps_suffix: whether an input is an exception, whose output has
+    its own suffix, asked only where `suffix_of` changes it. No two outputs have the same name. Raises InputError if an
+    input is missing or would be overwritten.
     """
-    # Strings instead of paths: there may be a million.
-    found: list[tuple[str, str, FileList]] = []  # folder, prefix below `out`, files
-    prefixes = _prefixes([path for path in inputs if isinstance(path, Path) and is_folder(path)])
-    for path in inputs:
-        if isinstance(path, FileList):
-            found.append((_slashed(path.root), "", path))
-        elif is_folder(path):
-            prefix = "" if prefixes[path] == Path() else f"{prefixes[path].as_posix()}/"
-            found.append((_slashed(path), prefix, find_files(path, out, suffixes)))
-        elif is_file(path):
-            found.append((_slashed(path.parent), "", FileList(path.parent, [path.name])))
-        else:
-            raise InputError(f"There is no file or folder {path}.")
-    left_out = Counter[str]()
-    for *_, listed in found:
-        left_out.update(listed.left_out)
+    found = _find(inputs, out, suffixes)
+    left_out = sum((Counter(listed.left_out) for *_, listed in found), Counter[str]())
 
     def files() -> Iterator[tuple[str, str]]:
         for folder, prefix, names in found:
             for name in names.names():
                 yield folder + name, prefix + name
 
-    real_path, out_prefix, new_suffix, is_exception = _RealPaths(), _slashed(out), cache(suffix_of), cache(keeps_suffix)
+    real_path, out_prefix, is_exception = _RealPaths(), _slashed(out), cache(keeps_suffix)
 
     def keeps_name(source: str, relative: str) -> bool:
         suffix = os.path.splitext(relative)[1]  # noqa: PTH122
-        return new_suffix(suffix) == suffix or is_exception(source)
+        return suffix_of(source) == suffix or is_exception(source)
 
     target_folders: set[str] = set()
     has_renames = False
@@ -189,7 +176,7 @@ def mirror(
                 kept[place] = True
             else:
                 suffix = Path(relative).suffix
-                names = _names(Path(relative), suffix if is_kept else new_suffix(suffix))
+                names = _names(Path(relative), suffix if is_kept else suffix_of(source))
                 target, place = next(
                     (name.as_posix(), place)
                     for name in names
@@ -201,22 +188,36 @@ def mirror(
     return FileList(Path(), bytes(sources), left_out=dict(left_out.most_common())), FileList(out, bytes(targets))
 
 
+def _find(inputs: Sequence[Path | FileList], out: Path, suffixes: tuple[str, ...]) -> list[tuple[str, str, FileList]]:
+    """For each input its folder, the prefix of its results below `out`, and its files."""
+    # Strings instead of paths: there may be a million.
+    found: list[tuple[str, str, FileList]] = []
+    prefixes = _prefixes([path for path in inputs if isinstance(path, Path) and is_folder(path)])
+    for path in inputs:
+        if isinstance(path, FileList):
+            found.append((_slashed(path.root), "", without_slide_parts(path)))
+        elif is_folder(path):
+            found.append((_slashed(path), prefixes[path], find_files(path, out, suffixes)))
+        elif is_file(path):
+            found.append((_slashed(path.parent), "", FileList(path.parent, [path.name])))
+        else:
+            raise InputError(f"There is no file or folder {path}.")
+    return found
+
+
 def _slashed(folder: Path) -> str:
     return folder.as_posix().rstrip("/") + "/"
 
 
-def _prefixes(folders: list[Path]) -> dict[Path, Path]:
+def _prefixes(folders: list[Path]) -> dict[Path, str]:
     """Prefix of each folder below `out`: none for a single one; the name for several, numbered if equal."""
     if len(folders) < 2:
-        return {folder: Path() for folder in folders}
-    prefixes: dict[Path, Path] = {}
+        return dict.fromkeys(folders, "")
+    prefixes: dict[Path, str] = {}
     for folder in folders:
-        name, number = real_path(folder.with_suffix("") if is_zip(folder) else folder).name or "root", 2
-        prefix = Path(name)
-        while prefix in prefixes.values():
-            prefix = Path(f"{name}_{number}")
-            number += 1
-        prefixes[folder] = prefix
+        name = real_path(folder.with_suffix("") if is_zip(folder) else folder).name or "root"
+        numbered = itertools.chain([f"{name}/"], (f"{name}_{number}/" for number in itertools.count(2)))
+        prefixes[folder] = next(prefix for prefix in numbered if prefix not in prefixes.values())
     return prefixes
 
 
@@ -224,10 +225,7 @@ def _names(relative: Path, suffix: str) -> Iterator[Path]:
     """Candidates for the name of an output, the best first."""
     yield relative.with_suffix(suffix)
     yield relative.with_name(relative.name + suffix)
-    number = 2
-    while True:
-        yield relative.with_name(f"{relative.stem}_{number}{suffix}")
-        number += 1
+    yield from (relative.with_name(f"{relative.stem}_{number}{suffix}") for number in itertools.count(2))
 
 
 class _RealPaths:

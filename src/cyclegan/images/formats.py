@@ -15,6 +15,7 @@ from cyclegan.errors import InputError
 from cyclegan.images import Array
 from cyclegan.images.raster import Raster
 from cyclegan.images.regions import RegionReader, TiledWriter
+from cyclegan.system.words import counted
 
 # Channels of 8-bit images that Pillow holds: grey, RGB and RGBA.
 PICTURE_CHANNELS = (1, 3, 4)
@@ -89,7 +90,7 @@ def gives_channels(channels: int | None, has_alpha: bool, wanted: int) -> bool:
 def check_page(path: Path, page: str, count: int) -> int:
     """The number of a page of a file with `count` pages, from 1 on. Raises InputError if there is no such page."""
     if not page.isdecimal() or not 1 <= int(page) <= count:
-        raise InputError(f"{path} has {count} page{'s' if count != 1 else ''}, and page {page} is asked for.")
+        raise InputError(f"{path} has {counted(count, 'page')}, and page {page} is asked for.")
     return int(page)
 
 

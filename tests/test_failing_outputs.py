@@ -147,7 +147,7 @@ def test_an_output_folder_that_is_lost_ends_the_batch_with_what_is_kept(run, tmp
 
 def test_a_clip_that_cannot_be_written_does_not_stop_the_others(run, tmp_path, capsys):
     pytest.importorskip("av")
-    from test_video import make_clip, numbered
+    from clips import make_clip, numbered
 
     inputs, out = tmp_path / "in", tmp_path / "out"
     inputs.mkdir()

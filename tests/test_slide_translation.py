@@ -139,7 +139,11 @@ def test_the_command_takes_slides_alone_and_in_folders(run, svs, tmp_path, capsy
     shown = capsys.readouterr()
     assert "one.svs is read at level 1 at 1 microns per pixel, 175 x 125 pixels" in shown.err
     assert f"Left out: {slides / 'bad.svs'} is no slide that OpenSlide reads" in shown.err
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["one.ome.tif", "two.png"]
+    assert "two.png has 1 page, and page 2 is asked for" in shown.err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["one.ome.tif"]
+    with pytest.raises(SystemExit):
+        main(["translate", str(run), str(slides), "--out", str(tmp_path / "both"), "--mpp", "1"])
+    assert sorted(path.name for path in (tmp_path / "both").iterdir()) == ["one.ome.tif", "two.png"]
     assert levels_of(tmp_path / "out" / "one.ome.tif")[0][0].shape == (125, 175, 3)
     main(["translate", str(run), str(svs), "--out", str(tmp_path / "single.ome.tif"), "--mpp", "1"])
     assert (tmp_path / "single.ome.tif").read_bytes() == (tmp_path / "out" / "one.ome.tif").read_bytes()

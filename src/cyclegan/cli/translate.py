@@ -214,6 +214,7 @@ def _translate(parsed: argparse.Namespace, paths: list[Path], out: Path, progres
         precision=parsed.precision,
     )
     paths = [local_copy(path, progress.note, suffixes=VIDEO_SUFFIXES) for path in paths]
+    translator, options = options.apply(translator, progress.note)
     images, clips = plan_translation(paths, out, translator, all_pages=parsed.pages is not None)
     if other_files := describe_other_files(images, clips):
         progress.messages.warning(other_files)
@@ -225,7 +226,6 @@ def _translate(parsed: argparse.Namespace, paths: list[Path], out: Path, progres
     for source, _ in clips:
         options.check_single(source)
     progress.note(f"Engine: {translator.engine}")
-    translator, options = options.apply(translator, progress.note)
     is_only_input = len(images) + len(clips) == 1
     with pixel_limit(parsed.max_pixels):
         result = translate_plan(translator, images, options, progress, is_only_input=is_only_input)

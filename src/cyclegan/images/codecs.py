@@ -13,7 +13,7 @@ from cyclegan.config import AS_IT_IS, Reading
 from cyclegan.errors import InputError, MissingPackageError, UnreadableError, damage_of
 from cyclegan.images import Array
 from cyclegan.images.file_formats import file_format_of
-from cyclegan.images.formats import FileFormat, Header, ImageFormat, Pages, gives_channels
+from cyclegan.images.formats import FileFormat, Header, ImageFormat, Pages, check_page, gives_channels
 from cyclegan.images.interpret import has_alpha, interpret
 from cyclegan.images.limits import check_pixels, without_pixel_limit
 from cyclegan.images.pages import local_file
@@ -180,6 +180,8 @@ def _opened(path: Path, page: int | None) -> Iterator[tuple[Path, FileFormat, tu
             raise UnreadableError(f"There is no {path}: {file.name} is a file, and has no pages")
         if name is None and page is not None:
             name = str(page)
+            if pages is None and file_format.regions.only is None:  # of a slide the page is a level, read by region
+                check_page(path, name, 1)
         yield file, file_format, None if pages is None or name is None else (pages, name)
 
 

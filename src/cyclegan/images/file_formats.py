@@ -6,7 +6,21 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from cyclegan.images.filetypes import dicom, geo, heif, jpeg2000, jpegxl, nifti, npy, ome, pillow, pnm, slides, tiff
+from cyclegan.images.filetypes import (
+    dicom,
+    geo,
+    gif,
+    heif,
+    jpeg2000,
+    jpegxl,
+    nifti,
+    npy,
+    ome,
+    pillow,
+    pnm,
+    slides,
+    tiff,
+)
 from cyclegan.images.filetypes.tiff_regions import TILED_TIFF, TiffReader
 from cyclegan.images.formats import FileFormat, ImageFormat, Kept, Pages, Regions, Shortcuts
 from cyclegan.images.pages import is_zip, split_page
@@ -23,6 +37,9 @@ _of_pillow = partial(
     probe=pillow.probe,
     shortcuts=Shortcuts(probe=pillow.quick_probe, size=pillow.size),
 )
+
+# The same for formats that may hold several pictures, such as the frames of an animation.
+_pages_of_pillow = partial(_of_pillow, pages=Pages(read=pillow.read_page, probe=pillow.probe_page))
 
 # PBM, PGM, PPM and PFM, which Pillow reads in part.
 _pnm = partial(FileFormat, read=pnm.read, probe=pnm.probe, write=pnm.write)
@@ -66,7 +83,7 @@ FILE_FORMATS: dict[str, FileFormat] = {
         keeps=_ALL - {"alpha", "place", "nodata"},
         shortcuts=Shortcuts(probe=pillow.quick_probe, size=pillow.size, read_reduced=pillow.read),
     ),
-    "png": _of_pillow(
+    "png": _pages_of_pillow(
         suffixes=(".png", ".apng"),
         write=pillow.write_png,
         holds={"uint8": (1, 3, 4), "uint16": (1, 3, 4)},
@@ -75,7 +92,7 @@ FILE_FORMATS: dict[str, FileFormat] = {
         install_reason="has 16-bit colour",
     ),
     **{
-        name: _of_pillow(
+        name: _pages_of_pillow(
             suffixes=(f".{name}",),
             write=_writer(name.upper(), quality=95),
             holds={"uint8": (3, 4)},
@@ -87,7 +104,7 @@ FILE_FORMATS: dict[str, FileFormat] = {
         suffixes=(".bmp", ".dib"), write=_writer("BMP"), holds={"uint8": (1, 3)}, keeps=frozenset(("resolution",))
     ),
     # A GIF of grey is exact; 256 colours are too few for the translation of a picture.
-    "gif": _of_pillow(suffixes=(".gif",), write=_writer("GIF"), holds={"uint8": (1,)}),
+    "gif": _pages_of_pillow(suffixes=(".gif",), write=gif.write, holds={"uint8": (1,)}, keeps=frozenset(("mask",))),
     "ome-tiff": _of_tiff(
         suffixes=ome.SUFFIXES,
         write=ome.write,
@@ -137,11 +154,13 @@ FILE_FORMATS: dict[str, FileFormat] = {
         keeps=_ALPHA,
         install="cyclegan[data]",
         shortcuts=Shortcuts(size=jpegxl.size),
+        pages=Pages(read=jpegxl.read_page),
     ),
     "heif": FileFormat(
         suffixes=(".heic", ".heif", ".hif"),
         read=heif.read,
         probe=heif.probe,
+        pages=Pages(read=heif.read_page, probe=heif.probe_page),
         write=heif.write,
         holds={"uint8": (1, 3, 4)},
         keeps=_ALPHA | {"profile", "exif"},
@@ -154,7 +173,7 @@ FILE_FORMATS: dict[str, FileFormat] = {
         shortcuts=Shortcuts(size=jpegxl.jxr_size),
     ),
     # Read only: they have few colours, one purpose, or no writer. A translation of them is a PNG.
-    "others": _of_pillow(suffixes=(".pbm", ".mpo", ".ico", ".icns", ".dds", ".pcx", ".sgi", ".xpm")),
+    "others": _pages_of_pillow(suffixes=(".pbm", ".mpo", ".ico", ".icns", ".dds", ".pcx", ".sgi", ".xpm")),
     "dicom": FileFormat(
         suffixes=dicom.SUFFIXES,
         read=dicom.read,
@@ -175,7 +194,7 @@ FILE_FORMATS: dict[str, FileFormat] = {
 }
 
 # For files with other suffixes, which a user names explicitly.
-_OTHER = _of_pillow(suffixes=())
+_OTHER = _pages_of_pillow(suffixes=())
 
 
 def image_suffixes() -> tuple[str, ...]:

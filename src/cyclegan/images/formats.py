@@ -11,9 +11,11 @@ from PIL import Image
 from pydantic import Field, model_validator
 
 from cyclegan.config import MAX_CHANNELS, Axis, Reading, check_range
+from cyclegan.errors import InputError
 from cyclegan.images import Array
 from cyclegan.images.raster import Raster
 from cyclegan.images.regions import RegionReader, TiledWriter
+from cyclegan.system.words import counted
 
 # Channels of 8-bit images that Pillow holds: grey, RGB and RGBA.
 PICTURE_CHANNELS = (1, 3, 4)
@@ -85,9 +87,16 @@ def gives_channels(channels: int | None, has_alpha: bool, wanted: int) -> bool:
     return wanted in (channels, channels - has_alpha)
 
 
-# What a format may keep beside values; see `Raster` and `Metadata`. Place: the tags of a GeoTIFF. Patient: where
-# a volume or a slice lies in space.
-Kept: TypeAlias = Literal["alpha", "profile", "resolution", "description", "exif", "place", "nodata", "patient"]
+def check_page(path: Path, page: str, count: int) -> int:
+    """The number of a page of a file with `count` pages, from 1 on. Raises InputError if there is no such page."""
+    if not page.isdecimal() or not 1 <= int(page) <= count:
+        raise InputError(f"{path} has {counted(count, 'page')}, and page {page} is asked for.")
+    return int(page)
+
+
+# What a format may keep beside values; see `Raster` and `Metadata`. Mask: whether a pixel is transparent, of a format
+# that cannot keep how much. Place: the tags of a GeoTIFF. Patient: where a volume or a slice lies in space.
+Kept: TypeAlias = Literal["alpha", "mask", "profile", "resolution", "description", "exif", "place", "nodata", "patient"]
 
 Decoded: TypeAlias = Image.Image | Array | Raster
 

@@ -45,7 +45,7 @@ def read_header(path: str, page: int | None = None) -> Header:
     with more pixels than are allowed is unreadable.
     """
     try:
-        header = file_format_of(path).shortcuts.probe(path)
+        header = None if page is not None and page > 1 else file_format_of(path).shortcuts.probe(path)
     except NO_FILE as error:
         header = _quick_probe_page(path)
         if header is None and not is_file(Path(path)):

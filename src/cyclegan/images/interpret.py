@@ -74,9 +74,12 @@ def interpret(
 
     converted = None
     if metadata.profile is not None and not metadata.is_srgb:
-        converted = array_to_srgb(values, metadata.profile)
+        count = last if has_alpha(found) and alpha is None and values.shape[2] == last + 1 else values.shape[2]
+        if bands is None or bands[:count] == list(range(last + 1))[:count]:
+            converted = array_to_srgb(values[..., :count], metadata.profile)
     if converted is not None:
-        values, metadata = converted, replace(metadata, is_srgb=True)
+        values = np.concatenate([converted, values[..., count:]], axis=2)
+        metadata = replace(metadata, is_srgb=True)
     values = _to_channels(values, channels)
     if valid is not None:
         middle = (127.0 if values.dtype == np.uint8 else 0.0) if fallback is None else fallback

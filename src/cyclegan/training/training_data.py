@@ -119,6 +119,9 @@ def data_of_folders(config: TrainConfig, device: torch.device, messages: Message
     dataset = UnpairedDataset(
         light_a, light_b, config.data, config.model, config.batch_size, config.seed, cache_bytes=cache_bytes
     )
+    for domain, part in enumerate((samples.a, samples.b)):
+        if config.num_samples and not part:  # such as sprites, which are mostly transparent
+            dataset.check(domain)
     return TrainingData(
         format_a=a.image_format,
         format_b=b.image_format,

@@ -4,7 +4,7 @@ from collections import Counter
 from threading import Lock
 
 from cyclegan.images import Array
-from cyclegan.images.colour import describe_profile
+from cyclegan.images.colour import describe_profile, is_srgb
 from cyclegan.images.formats import ImageFormat, Kept
 from cyclegan.images.output import LOST, KeepsSome, make_output
 from cyclegan.images.raster import Raster
@@ -23,6 +23,7 @@ class Carried:
         self._lock = Lock()
         self._lost: Counter[tuple[Kept, str]] = Counter()
         self._converted: Counter[str] = Counter()
+        self._num_unusable = 0  # profiles
 
     def output(
         self, values: Array, given: Raster, writer: KeepsSome, suffix: str, size: tuple[int, int] | None = None
@@ -39,11 +40,13 @@ class Carried:
         output, lost = make_output(
             values, given, self._target, writer, keep_profile=self._keep_profile, background=self._background
         )
-        profile = given.metadata.profile if given.metadata.is_srgb else None
+        profile, is_converted = given.metadata.profile, given.metadata.is_srgb
         with self._lock:
             for kept in lost:
                 self._lost[kept, suffix] += 1
-            if profile is not None and not self._keep_profile:
+            if profile is not None and not is_converted and not is_srgb(profile):
+                self._num_unusable += 1
+            if profile is not None and is_converted and not self._keep_profile:
                 self._converted[describe_profile(profile)] += 1
         return output
 
@@ -52,6 +55,7 @@ class Carried:
         with self._lock:
             self._lost += other._lost
             self._converted += other._converted
+            self._num_unusable += other._num_unusable
 
     def sentences(self, noun: str = "image") -> list[str]:
         """What a user should know, a sentence for each kind. noun: what was counted."""
@@ -60,6 +64,11 @@ class Carried:
             "results back."
             for name, count in self._converted.items()
         ]
+        if self._num_unusable:
+            said.append(
+                f"The colour profile of {counted(self._num_unusable, noun)} is not used: it is damaged, or not for "
+                "such values. The colours are taken for sRGB."
+            )
         for (kept, suffix), count in self._lost.items():
             what = f"{LOST[kept][0].upper()}{LOST[kept][1:]}"
             is_not = "are not" if kept == "nodata" else "is not"

@@ -13,7 +13,7 @@ from cyclegan.sequences.formats import SequenceFormat
 from cyclegan.sequences.registry import find_sequence, format_by_name
 from cyclegan.translate.large_files import find_large
 from cyclegan.translate.options import TranslateOptions
-from cyclegan.translate.plan import TranslationPlan, find_sequences, sequences
+from cyclegan.translate.plan import TranslationPlan, find_sequences, sequence_of, sequences
 from cyclegan.translate.tiling.pictures import TILE, check_tile
 from cyclegan.translate.translator import Translator
 
@@ -40,7 +40,7 @@ def sort_jobs(translator: Translator, plan: TranslationPlan, options: TranslateO
     Raises InputError if one of the files cannot be translated with these options.
     """
     todo, existing = _split_existing(translator, plan, options) if options.skip_existing else (plan, plan[:0])
-    images, several = _split_sequences(todo, options)
+    images, several = _split_sequences(translator, todo, options)
     if options.part is not None or options.cog:
         for source, _, _ in several:
             options.check_single(source)
@@ -82,7 +82,7 @@ def _split_existing(
 def _is_other(translator: Translator, source: Path, target: Path) -> bool:
     """Whether a result is there that is no single image: a volume, a folder of DICOM files, or another file."""
     if target.is_dir():
-        row = find_sequence(source) if source.is_dir() else None
+        row = sequence_of(source, translator) if source.is_dir() else None
         return row is not None and row.is_written(source, target, translator.source, translator.target)
     if not target.is_file() or target.stat().st_size == 0:
         return False
@@ -90,10 +90,10 @@ def _is_other(translator: Translator, source: Path, target: Path) -> bool:
 
 
 def _split_sequences(
-    plan: TranslationPlan, options: TranslateOptions
+    translator: Translator, plan: TranslationPlan, options: TranslateOptions
 ) -> tuple[TranslationPlan, list[tuple[Path, Path, SequenceFormat]]]:
     """The files that hold one image, and those that hold several."""
-    found = find_sequences(plan.sources, all_pages=options.pages is not None)
+    found = find_sequences(plan.sources, translator, all_pages=options.pages is not None)
     found = {index: row for index, row in found.items() if not _is_picture(row, *plan[index])}
     is_several = np.zeros(len(plan), bool)
     is_several[list(found)] = True

@@ -17,7 +17,7 @@ from cyclegan.images.limits import without_pixel_limit
 from cyclegan.images.pages import local_file
 from cyclegan.images.raster import Raster
 from cyclegan.images.resizing import scale
-from cyclegan.sequences.formats import Frame, PictureSequence, SequenceFormat, SequenceTarget
+from cyclegan.sequences.formats import Frame, PictureSequence, SequenceFormat, SequenceTarget, Write
 from cyclegan.sequences.registry import find_sequence, format_by_name
 from cyclegan.system.arguments import real_path
 from cyclegan.system.atomic import atomic_path
@@ -76,7 +76,7 @@ def translate_sequence(
         what = "holds one picture, not several" if source.exists() else "does not exist"
         raise InputError(f"{source} {what}; expected an animation, a TIFF of several pages, or another sequence.")
     writer = writer or _writer_for(reader, source, target)
-    writer = _check_writer(writer, target, translator.target)
+    writer, write = _check_writer(writer, target, translator.target)
     if real_path(source) == real_path(target):
         raise InputError(f"{source} would be overwritten; choose another --out.")
     if reader.is_folder and real_path(source) in real_path(target).parents:
@@ -107,7 +107,7 @@ def translate_sequence(
         try:
             # Files of a folder are complete or absent one by one, and those that are done are kept.
             with nullcontext(target) if reader.is_folder else atomic_path(target.absolute()) as place:
-                writer.write(place, results, SequenceTarget(target, translator.target, sequence, method, patient_data))
+                write(place, results, SequenceTarget(target, translator.target, sequence, method, patient_data))
                 if job.num_done == 0:
                     raise UnreadableError(f"{source} holds no picture.")
         except Exception as error:
@@ -134,16 +134,21 @@ def _writer_for(reader: SequenceFormat, source: Path, target: Path) -> SequenceF
     return format_by_name(target) or (reader if target.suffix == source.suffix else None)
 
 
-def _check_writer(writer: SequenceFormat | None, target: Path, image_format: ImageFormat) -> SequenceFormat:
-    """The row, if it writes sequences of such images. Raises InputError otherwise."""
-    if writer is None or not writer.can_write:
-        raise InputError(f"{target.name}: {target.suffix or 'such'} files cannot be written with several pictures.")
+def _check_writer(
+    writer: SequenceFormat | None, target: Path, image_format: ImageFormat
+) -> tuple[SequenceFormat, Write]:
+    """The row and its function, if it writes sequences of such images. Raises InputError otherwise."""
+    if writer is None or writer.write is None:
+        raise InputError(
+            f"{target.name}: {target.suffix or 'such'} files cannot be written with several pictures; choose another "
+            "kind of file, or one picture with --page."
+        )
     if not writer.can_hold(image_format):
         raise InputError(
             f"{target.name}: a {target.suffix} {writer.kind} cannot hold {image_format}; translate the pictures as "
             "files instead, or choose .tif."
         )
-    return writer
+    return writer, writer.write
 
 
 class _Job:

@@ -1,12 +1,15 @@
 """JPEG 2000: 8-bit pictures by Pillow, everything else by imagecodecs."""
 
 import struct
+from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import IO, Literal, NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from cyclegan.images.filetypes import pillow
 from cyclegan.images.formats import Decoded, Header
@@ -26,6 +29,7 @@ class _Size(NamedTuple):
     bits: tuple[int, ...]  # of each component
     is_signed: bool
     has_alpha: bool  # whether the last of 2 or 4 components is transparency; a codestream alone does not say
+    profile: bytes | None
 
     @property
     def is_picture(self) -> bool:
@@ -41,7 +45,7 @@ class _Size(NamedTuple):
 def _size_of(path: Path | str) -> _Size:
     """The header of a codestream, alone or in a JP2 file. Raises ValueError if there is none."""
     with open(path, "rb") as file:  # noqa: PTH123
-        begin, says_alpha = 0, True
+        begin, says_alpha, profile = 0, True, None
         if file.read(4) != _CODESTREAM:
             says_alpha = False
             while True:  # box after box: their length and kind
@@ -58,7 +62,8 @@ def _size_of(path: Path | str) -> _Size:
                     raise ValueError("it is no JPEG 2000 file, or it is cut off")
                 if kind == b"jp2h":
                     file.seek(begin + header)
-                    says_alpha = _says_alpha(file.read(min(length - header, _MOST_HEADER_BYTES)))
+                    boxes = file.read(min(length - header, _MOST_HEADER_BYTES))
+                    says_alpha, profile = _says_alpha(boxes), _profile(boxes)
                 begin += length
         file.seek(begin)
         head = file.read(42)
@@ -71,19 +76,30 @@ def _size_of(path: Path | str) -> _Size:
         raise ValueError("its header is damaged")
     bits = tuple((value & 0x7F) + 1 for value in components)
     is_signed = any(value & 0x80 for value in components)
-    return _Size(height - top, width - left, bits, is_signed, count in (2, 4) and says_alpha)
+    return _Size(height - top, width - left, bits, is_signed, count in (2, 4) and says_alpha, profile)
 
 
 def _says_alpha(boxes: bytes) -> bool:
     """Whether the boxes of a JP2 header define a channel of transparency (ISO 15444-1, I.5.3.6)."""
-    at = 0
-    while at + 10 <= len(boxes):
-        length, kind = int.from_bytes(boxes[at : at + 4], "big"), boxes[at + 4 : at + 8]
+    for kind, content in _contents(boxes):
         if kind == b"cdef":
-            channels = (boxes[i : i + 6] for i in range(at + 10, min(at + length, len(boxes)), 6))
+            channels = (content[at : at + 6] for at in range(2, len(content), 6))
             return any(channel[2:4] in (b"\0\1", b"\0\2") for channel in channels)
-        at += max(length, 8)
     return False
+
+
+def _profile(boxes: bytes) -> bytes | None:
+    """The ICC profile in the boxes of a JP2 header, restricted (JP2) or any (JPX); None without one (I.5.3.3)."""
+    return next((text[3:] for kind, text in _contents(boxes) if kind == b"colr" and text[:1] in b"\2\3" and text), None)
+
+
+def _contents(boxes: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and content of each box."""
+    at = 0
+    while at + 8 <= len(boxes):
+        length = int.from_bytes(boxes[at : at + 4], "big")
+        yield boxes[at + 4 : at + 8], boxes[at + 8 : at + length]
+        at += max(length, 8)
 
 
 def _with_alpha_defined(content: bytes, channels: int) -> bytes:
@@ -102,11 +118,19 @@ def read(path: Path) -> Decoded:
     check_pixels(size.height, size.width, len(size.bits) * np.dtype(size.dtype).itemsize)
     if size.is_picture:
         with suppress(OSError):  # Pillow refuses sound files, such as GDAL's in colours; damage is found below as well
-            return pillow.read(path)
+            picture = pillow.read(path)
+            if isinstance(picture, Image.Image) and size.profile is not None:
+                picture.info["icc_profile"] = size.profile
+            return picture
     import imagecodecs
 
-    array = imagecodecs.jpeg2k_decode(path.read_bytes())
-    return Raster(array, metadata=Metadata(extra_samples=(2,))) if size.has_alpha else array
+    content = path.read_bytes()
+    if size.profile is not None:  # by which OpenJPEG converts colours with a coarse table, if it knows the method
+        at = content.index(size.profile) - 3
+        content = content[:at] + b"\xff" + content[at + 1 :]
+    array = imagecodecs.jpeg2k_decode(content)
+    metadata = Metadata(profile=size.profile)
+    return Raster(array, metadata=replace(metadata, extra_samples=(2,)) if size.has_alpha else metadata)
 
 
 def probe(path: Path) -> Header:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
-from cyclegan.images.colour import array_to_srgb, is_srgb
+from cyclegan.images.colour import array_to_srgb, can_convert
 from cyclegan.images.filetypes.dicom import is_slide
 from cyclegan.images.filetypes.ome_xml import MICRONS_PER_INCH
 from cyclegan.images.formats import ImageFormat
@@ -141,7 +141,7 @@ class SlideReader:
         resolution = None
         if scale.mpp is not None:
             resolution = (MICRONS_PER_INCH / scale.mpp[0], MICRONS_PER_INCH / scale.mpp[1])
-        is_converted = self._profile is not None and not is_srgb(self._profile)
+        is_converted = self._profile is not None and can_convert(self._profile, "RGB")
         self.metadata = Metadata(profile=self._profile, is_srgb=is_converted, resolution=resolution)
         self._background = f"#{slide.properties.get('openslide.background-color', 'ffffff')}"
         # Smaller where each pixel of the result takes many of the level.

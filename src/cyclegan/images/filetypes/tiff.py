@@ -14,6 +14,7 @@ from cyclegan.images import Array
 from cyclegan.images.filetypes import pillow
 from cyclegan.images.filetypes.tiff_tags import (
     GDAL_NODATA,
+    LAB_KINDS,
     MIN_IS_BLACK,
     MIN_IS_WHITE,
     PALETTE,
@@ -26,7 +27,7 @@ from cyclegan.images.filetypes.tiff_tags import (
     is_tiff,
     read_layout,
 )
-from cyclegan.images.formats import Decoded, Header
+from cyclegan.images.formats import Decoded, Header, check_page
 from cyclegan.images.holes import both, find_holes
 from cyclegan.images.limits import check_pixels
 from cyclegan.images.raster import Mask, Metadata, Raster, Tag
@@ -66,13 +67,11 @@ def read(path: Path) -> Decoded:
 def read_page(path: Path, page: str) -> Raster:
     """One page of a file, counted from 1. Raises InputError if there is none of this number."""
     layout = read_layout(path)
-    count = len(layout.pages)
-    if not page.isdigit() or not 1 <= int(page) <= count:
-        raise InputError(f"{path} has {count} page{'s' if count != 1 else ''}, and page {page} is asked for.")
-    _check_size(layout.pages[int(page) - 1])
+    chosen = layout.pages[check_page(path, page, len(layout.pages)) - 1]
+    _check_size(chosen)
     with TiffFile(path, layout) as file:
-        found = file.read(layout.pages[int(page) - 1])
-    beside = _read_mask_beside(path, layout.pages[0]) if int(page) == 1 else None
+        found = file.read(chosen)
+    beside = _read_mask_beside(path, layout.pages[0]) if chosen is layout.pages[0] else None
     return replace(found, valid=both(found.valid, beside))
 
 
@@ -111,8 +110,10 @@ class TiffFile:
             # Palettes, CMYK and the like are colours only once they are converted.
             picture.info["icc_profile"] = page.metadata.profile
             found = pillow.raster_of(picture, 3)
-            metadata = replace(page.metadata, extra_samples=None, is_srgb=found.metadata.is_srgb)
-            valid = found.valid
+            is_converted, valid = found.metadata.is_srgb, found.valid
+            # A profile that does not fit these samples does not fit the colours that they became either.
+            profile = page.metadata.profile if is_converted else None
+            metadata = replace(page.metadata, extra_samples=None, is_srgb=is_converted, profile=profile)
             if picture.mode == "P":  # "no data" is a number of the palette, and of no colour
                 valid = both(valid, find_holes(np.asarray(picture)[..., None], page.metadata.nodata))
                 metadata = replace(metadata, nodata=None)
@@ -149,6 +150,10 @@ class TiffFile:
         if page.photometric == PALETTE:
             raise InputError(
                 f"{self._path} is a palette of {page.bits} bits, which is not read; convert the file to colours."
+            )
+        if page.photometric in LAB_KINDS:
+            raise InputError(
+                f"{self._path} has CIELAB colours of {page.bits} bits, which are not read; convert the file to RGB."
             )
         if self._file is None:
             self._file = tifffile.TiffFile(self._path)

@@ -33,6 +33,7 @@ _KINDS = {1: "uint", 2: "int", 3: "float"}
 
 # Photometric interpretations: how samples are colours.
 MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, MASK, CMYK, YCBCR, LAB = 0, 1, 2, 3, 4, 5, 6, 8
+LAB_KINDS = (LAB, 9, 10)  # signed a and b, unsigned ones (ICC), and those of faxes (ITU)
 
 
 @dataclass(frozen=True)
@@ -157,6 +158,9 @@ def _page_of(tags: ImageFileDirectory_v2, position: int) -> TiffPage:
     if 258 not in tags and tags.get(262) == RGB:  # a tag that lies is passed over, and one bit is the default
         raise ValueError("its tag of the bits of a sample is missing")
     described = _metadata_of(tags, extra)
+    orientation = int(tags.get(274, 1))
+    if described.resolution is not None and orientation >= 5:  # across and down as the image is to be seen
+        described = replace(described, resolution=described.resolution[::-1])
     metadata = without_ome(described)
     return TiffPage(
         position=position,
@@ -167,7 +171,7 @@ def _page_of(tags: ImageFileDirectory_v2, position: int) -> TiffPage:
         samples=samples,
         photometric=int(tags.get(262, MIN_IS_BLACK)),
         extra=extra,
-        orientation=int(tags.get(274, 1)),
+        orientation=orientation,
         metadata=metadata,
         compression=int(tags.get(259, NO_COMPRESSION)),
         has_gaps=_has_gaps(tags, samples * bits[0]),

@@ -20,6 +20,7 @@ RGB = ImageFormat()
 KINDS = {
     "rgb": RGB,
     "nir": ImageFormat(channels=4),
+    "deep": ImageFormat(channels=3, dtype="uint16", high=10_000),
     "five": ImageFormat(channels=5, dtype="uint16", high=10_000),
     "dem": ImageFormat(channels=1, dtype="float32", low=0, high=1000),
 }

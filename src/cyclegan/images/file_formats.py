@@ -6,7 +6,21 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from cyclegan.images.filetypes import dicom, geo, heif, jpeg2000, jpegxl, nifti, npy, ome, pillow, pnm, slides, tiff
+from cyclegan.images.filetypes import (
+    dicom,
+    geo,
+    heif,
+    jpeg2000,
+    jpegxl,
+    nifti,
+    npy,
+    ome,
+    pillow,
+    pnm,
+    sidecars,
+    slides,
+    tiff,
+)
 from cyclegan.images.filetypes.tiff_regions import TILED_TIFF, TiffReader
 from cyclegan.images.formats import FileFormat, ImageFormat, Kept
 from cyclegan.images.pages import is_zip, split_page
@@ -22,7 +36,7 @@ _pnm = partial(FileFormat, read=pnm.read, probe=pnm.probe, write=pnm.write)
 
 _jpeg2000 = partial(
     FileFormat,
-    read=partial(geo.with_place, jpeg2000.read),
+    read=partial(sidecars.with_place, jpeg2000.read),
     probe=jpeg2000.probe,
     size=jpeg2000.size,
     holds={"uint8": (1, 3, 4), "uint16": (1, 3, 4)},
@@ -55,6 +69,7 @@ _of_tiff = partial(
     size=tiff.size,
     open_regions=_open_tiff,
     only_regions=slides.has_scale,
+    also_reads=sidecars.find_sidecars,
 )
 
 # JPEG, BMP and the like cannot keep transparency, WebP and AVIF have no grey.

@@ -21,7 +21,8 @@ class Metadata:
     profile: the ICC profile of the file. is_srgb: whether the values were converted from that profile to sRGB.
     resolution: pixels per inch, across and down. exif: without orientation, because images are upright, and without
     thumbnail. tags: those of a GeoTIFF that say where the image lies on the earth and what its bands are.
-    nodata: the number that marks holes in the file; may be NaN. extra_samples: meaning of the channels of a TIFF beyond
+    nodata: the number that marks holes in the file; may be NaN. band_nodata: one for each channel of the file, or None,
+    where they differ; `nodata` is then the first of them. extra_samples: meaning of the channels of a TIFF beyond
     those of its colours: 0 unspecified, 1 alpha of premultiplied colours, 2 alpha. band_names: one for each channel of
     the file, empty for one without a name; none at all if the file names no channel. in_patient: whether the file says
     the position of the image in the coordinates of the patient.
@@ -34,6 +35,7 @@ class Metadata:
     exif: bytes | None = None
     tags: tuple[Tag, ...] = ()
     nodata: float | None = None
+    band_nodata: tuple[float | None, ...] = ()
     extra_samples: tuple[int, ...] | None = None
     band_names: tuple[str, ...] = ()
     in_patient: bool = False
@@ -45,7 +47,8 @@ class Raster:
 
     values: (H, W, C). alpha: (H, W) in the same type, whose largest value (1 for floats) is opaque; None: all opaque.
     valid: (H, W), False in holes, where the image has no value: "no data", NaN, transparent, or masked out; None: there
-    are none. Values in holes are filled from around them.
+    are none. Values in holes are filled from around them. A reader of samples gives the mask of its file, also where
+    that is True everywhere; (H, W, C) if each channel has its own.
     """
 
     values: Array

@@ -12,6 +12,7 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from cyclegan.errors import InputError
 from cyclegan.images import Array
 from cyclegan.images.filetypes import pillow
+from cyclegan.images.filetypes.sidecars import with_sidecars
 from cyclegan.images.filetypes.tiff_tags import (
     GDAL_NODATA,
     MIN_IS_BLACK,
@@ -95,6 +96,11 @@ class TiffFile:
 
     def read(self, page: TiffPage) -> Raster:
         """The samples of a page in their own type."""
+        raster = self._read(page)
+        is_alone = len(self.layout.pages) == 1 and page.orientation == 1
+        return with_sidecars(self._path, raster) if is_alone else raster
+
+    def _read(self, page: TiffPage) -> Raster:
         if page.is_picture and not self.layout.masks and (picture := self._read_picture(page)) is not None:
             if picture.mode == "1":
                 picture = picture.convert("L")
@@ -147,7 +153,7 @@ class TiffFile:
         is_alone = len(self.layout.pages) == 1 and page.position == 0
         stored = self._file.series[0] if is_alone else self._file.pages[page.position]
         array, axes = stored.asarray(), stored.axes
-        mask = _read_mask(self._file, self.layout, page)
+        mask = mask_of(self._file, self.layout, page)
         array = _channels_last(array, axes)
         if page.photometric == MIN_IS_WHITE:
             array = invert(array, page.bits)
@@ -156,7 +162,7 @@ class TiffFile:
         array = pillow.upright(array, page.orientation) if array.ndim == 3 else array
         valid: Mask | None = None
         if mask is not None:
-            valid = pillow.upright(mask[..., None], page.orientation)[..., 0].astype(np.bool_)
+            valid = pillow.upright(mask.asarray()[..., None], page.orientation)[..., 0] > 0
         return Raster(array, valid=valid, metadata=page.metadata)
 
 
@@ -167,13 +173,12 @@ def _channels_last(array: Array, axes: str) -> Array:
     return array[..., None] if array.ndim == 2 else np.asarray(array)
 
 
-def _read_mask(file: Any, layout: TiffLayout, page: TiffPage) -> Mask | None:
-    """The mask that belongs to a page: the one that follows it, of its size. True is valid."""
+def mask_of(file: Any, layout: TiffLayout, page: TiffPage) -> Any:
+    """The page of an open `tifffile.TiffFile` that is the mask of a page: the one that follows it, of its size."""
     for position in layout.masks:
         found = file.pages[position]
         if position > page.position and (found.imagelength, found.imagewidth) == (page.height, page.width):
-            mask: Mask = np.asarray(found.asarray()) > 0
-            return None if mask.all() else mask
+            return found
     return None
 
 

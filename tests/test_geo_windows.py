@@ -9,6 +9,7 @@ import rasterio
 import rasterio.shutil
 import tifffile
 from rasterio.transform import Affine
+from rasterio.warp import transform_bounds
 from rasterio.windows import Window as RasterioWindow
 from test_geo import KINDS, WHOLE_AND_TILES, model, translate, values_of  # noqa: F401
 
@@ -71,10 +72,15 @@ def test_bounds_select_the_pixels_that_they_touch(model, tmp_path, place):  # no
         assert file.crs == given.crs
 
 
-def test_a_window_beyond_the_border_is_cut_and_one_outside_is_refused(model, tmp_path):  # noqa: F811
+def test_a_window_beyond_the_border_is_cut_and_one_outside_is_refused(model, tmp_path, capsys):  # noqa: F811
     source = write_geotiff(tmp_path / "in.tif")
-    target = translate(model(), source, tmp_path / "out.tif", "--window", 30, 20, 500, 500)
-    assert place_of(target)[3] == (20, 26)
+    for tile in ("none", "32"):
+        target = translate(model(), source, tmp_path / "out.tif", "--window", 30, 20, 500, 500, "--tile", tile)
+        assert place_of(target)[3] == (20, 26)
+        said = " ".join(capsys.readouterr().err.split())
+        assert said.count("The window goes beyond 1 image: its result is the part inside.") == 1
+    translate(model(), source, tmp_path / "inside.tif", "--window", 30, 20, 26, 20)
+    assert "goes beyond" not in capsys.readouterr().err
     for flags, message in (
         (("--window", 60, 0, 5, 5), "has nothing in the window 60 0 5 5; it has 56x40 pixels"),
         (("--bounds", 0, 0, 5, 5), "has nothing in the bounds 0 0 5 5; it has bounds 500000 4999600 500560 5000000"),
@@ -83,6 +89,51 @@ def test_a_window_beyond_the_border_is_cut_and_one_outside_is_refused(model, tmp
         (("--bounds", 0, 0, 5, 5, "--window", 0, 0, 5, 5), "--window and --bounds are given; pass one"),
     ):
         check_message(model(), source, tmp_path / "no.tif", flags, message)
+
+
+def test_bounds_may_be_in_another_system(model, tmp_path):  # noqa: F811
+    source = write_geotiff(tmp_path / "in.tif")
+    with rasterio.open(source) as file:
+        corners = [file.transform * at for at in ((10, 5), (40, 25))]
+    (left, top), (right, bottom) = corners
+    degrees = transform_bounds("EPSG:32632", "EPSG:4326", left, bottom, right, top)
+    target = translate(model(), source, tmp_path / "out.tif", "--bounds", *degrees, "--bounds-crs", "EPSG:4326")
+    with rasterio.open(target) as file:
+        # Degrees are not parallel to metres: all pixels that they touch are more.
+        assert file.bounds.left <= left < right <= file.bounds.right
+        assert file.shape[0] < 24
+        assert file.crs == "EPSG:32632"
+    same = translate(
+        model(), source, tmp_path / "same.tif", "--bounds", left, bottom, right, top, "--bounds-crs", "EPSG:32632"
+    )
+    assert place_of(same)[3] == (20, 30)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ("--bounds", 8.9, 45.1, 9.1, 45.2),
+            "The bounds look like degrees, and the unit of EPSG:32632 is metre: name their system, such as "
+            "--bounds-crs EPSG:4326.",
+        ),
+        (
+            ("--bounds", 0, 0, 1, 1, "--bounds-crs", "EPSG:4326"),
+            "in the bounds 0 0 1 1 of EPSG:4326; it has bounds 500",
+        ),
+        (("--bounds", 0, 0, 1, 1, "--bounds-crs", "Mars"), "--bounds-crs is 'Mars'; expected a coordinate system"),
+        (("--bounds-crs", "EPSG:4326"), "--bounds-crs is for --bounds; give both"),
+    ],
+)
+def test_bounds_in_the_wrong_system_are_refused_by_name(model, tmp_path, flags, message):  # noqa: F811
+    check_message(model(), write_geotiff(tmp_path / "in.tif"), tmp_path / "no.tif", flags, message)
+
+
+def test_metres_for_a_file_in_degrees_are_refused_by_name(model, tmp_path):  # noqa: F811
+    source = write_geotiff(tmp_path / "in.tif", place=Affine(1e-4, 0, 10, 0, -1e-4, 50), crs="EPSG:4326")
+    flags = ("--bounds", 500_000, 4_999_600, 500_560, 5_000_000)
+    message = "The bounds are no degrees, and the unit of EPSG:4326 is degree: name their system"
+    check_message(model(), source, tmp_path / "no.tif", flags, message)
 
 
 def check_message(run, source, target, flags, message):

@@ -17,6 +17,7 @@ class Carried:
         self._lock = Lock()
         self._lost: Counter[tuple[Kept, str]] = Counter()
         self._converted: Counter[str] = Counter()
+        self._num_cut = 0
 
     def add(self, given: Raster, lost: tuple[Kept, ...], suffix: str) -> None:
         """Count one image. lost: what its result, a file with this suffix, cannot keep."""
@@ -27,11 +28,17 @@ class Carried:
             if profile is not None and not self._keep_profile:
                 self._converted[describe_profile(profile)] += 1
 
+    def add_cut(self) -> None:
+        """Count an image that has only a part of the window."""
+        with self._lock:
+            self._num_cut += 1
+
     def include(self, other: "Carried") -> None:
         """Count the images of another one as well."""
         with self._lock:
             self._lost += other._lost
             self._converted += other._converted
+            self._num_cut += other._num_cut
 
     def sentences(self, noun: str = "image") -> list[str]:
         """What a user should know, a sentence for each kind. noun: what was counted."""
@@ -40,6 +47,9 @@ class Carried:
             "results back."
             for name, count in self._converted.items()
         ]
+        if self._num_cut:
+            result = "its result is" if self._num_cut == 1 else "their results are"
+            said.append(f"The window goes beyond {_images(self._num_cut, noun)}: {result} the part inside.")
         for (kept, suffix), count in self._lost.items():
             what = f"{LOST[kept][0].upper()}{LOST[kept][1:]}"
             is_not = "are not" if kept == "nodata" else "is not"

@@ -36,7 +36,7 @@ _MAX_THREADS = 8
 class _Image:
     """A decoded file. height, width: of the file; the array is at the network's scale.
 
-    given: its transparency, holes and metadata, without its values.
+    given: its transparency, holes and metadata, without its values. is_cut: whether the window goes beyond the file.
     """
 
     source: Path
@@ -45,6 +45,7 @@ class _Image:
     width: int
     array: Array
     given: Raster
+    is_cut: bool
 
 
 def translate_files(
@@ -82,10 +83,10 @@ def translate_files(
     num_threads = min(_MAX_THREADS, num_cores())
 
     def read(item: tuple[Path, Path]) -> _Image:
-        raster = read_part(item[0], translator.source, translator.target, window)
+        raster, is_cut = read_part(item[0], translator.source, translator.target, window)
         array = raster.values
         scaled = scale(array, short_side=short_side, width=scale_width)
-        return _Image(*item, array.shape[0], array.shape[1], scaled, replace(raster, values=array[:0]))
+        return _Image(*item, array.shape[0], array.shape[1], scaled, replace(raster, values=array[:0]), is_cut)
 
     # One queue for all parts, so that the network does not wait at the end of each.
     reading = prefetch(
@@ -177,6 +178,8 @@ def _write(
     )
     write_finished(image.target, output, cog=cog)
     carried.add(image.given, lost, image.target.suffix)
+    if image.is_cut:
+        carried.add_cut()
 
 
 def _write_all(

@@ -148,15 +148,19 @@ def translate_large(
         on_progress=on_progress,
         save_seconds=save_seconds,
     )
-    with translation.open_source() as image:
+    with translation.open_source() as (image, is_cut):
         plan = translation.choose_plan(image.height, image.width)
         if writer is None:
             values = np.concatenate(list(translation.rows(image, plan, None)))
             output, carried = translation.finish(values, image.read_raster(Box(0, image.height, 0, image.width)))
             with _encoding(target):
                 write_image(target, output)
-            return LargeResult(carried=carried)
-        return translation.write_tiles(image, plan, writer)
+            result = LargeResult(carried=carried)
+        else:
+            result = translation.write_tiles(image, plan, writer)
+    if is_cut:
+        result.carried.add_cut()
+    return result
 
 
 def _tiled_writer(translator: Translator, source: Path, target: Path, compression: Compression) -> TiledWriter | None:
@@ -234,13 +238,14 @@ class _TiledTranslation:
     save_seconds: float
 
     @contextlib.contextmanager
-    def open_source(self) -> Iterator[RegionReader]:
-        """The part of the input that is translated."""
+    def open_source(self) -> Iterator[tuple[RegionReader, bool]]:
+        """The part of the input that is translated, and whether the window goes beyond the input."""
         with self._open_file() as reader:
             if self.window is not None:
-                yield WindowReader(reader, self.window.box(self.source, reader.height, reader.width))
+                box, is_cut = self.window.box(self.source, reader.height, reader.width)
+                yield WindowReader(reader, box), is_cut
             else:
-                yield reader
+                yield reader, False
 
     @contextlib.contextmanager
     def _open_file(self) -> Iterator[RegionReader]:

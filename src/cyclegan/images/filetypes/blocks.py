@@ -14,6 +14,9 @@ class BlockCache:
         self._max_bytes, self._min_blocks, self._num_bytes = max_bytes, min_blocks, 0
         self._blocks: OrderedDict[tuple[int, ...], Array] = OrderedDict()
 
+    def __len__(self) -> int:
+        return len(self._blocks)
+
     def get(self, key: tuple[int, ...], read: Callable[[], Array]) -> Array:
         """The block of a key, which is read if it is not kept."""
         if key in self._blocks:

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,8 +68,10 @@ def read_raster(path: Path, image_format: ImageFormat, other: ImageFormat | None
         if str(raster.values.dtype) == image_format.dtype:
             return raster
         dtype, channels = str(raster.values.dtype), None if raster.values.dtype == np.uint8 else raster.values.shape[2]
-    except InputError:
+    except InputError as error:
         header = probe_image(path, image_format.page)
+        if image_format.bands is not None and other is not None and _gives(path, other):
+            raise InputError(f"{error} The model takes this file in its other direction (--direction).") from None
         if image_format.bands is not None or _fits(header, image_format):
             raise  # for another reason, such as infinite values
         dtype, channels = header.dtype, header.channels
@@ -80,6 +82,13 @@ def read_raster(path: Path, image_format: ImageFormat, other: ImageFormat | None
         bands = ",".join(map(str, range(1, image_format.channels + 1)))
         advice = f"choose {image_format.channels} of its bands, such as --bands {bands}"
     raise InputError(f"{path} is {found}, and the model takes {image_format}: {advice}.")
+
+
+def _gives(path: Path, image_format: ImageFormat) -> bool:
+    """Whether a file can be read in this format."""
+    with suppress(InputError, UnreadableError):
+        return str(load_raster(path, image_format.channels, image_format).values.dtype) == image_format.dtype
+    return False
 
 
 def _fits(header: Header, image_format: ImageFormat) -> bool:

@@ -15,7 +15,7 @@ from cyclegan.images.colour import array_to_srgb
 from cyclegan.images.filetypes.pillow import raster_of
 from cyclegan.images.formats import PICTURE_CHANNELS, ImageFormat
 from cyclegan.images.holes import both, fill_holes, find_holes, join_channels
-from cyclegan.images.raster import Mask, Raster, opaque
+from cyclegan.images.raster import Mask, Metadata, Raster, opaque
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -43,7 +43,7 @@ def interpret(
         # Its own channels, which may mark holes; four are those with transparency.
         is_whole = reading.bands is None and channels == 4
         found = raster_of(found, 4 if is_whole else {"1": 1, "L": 1}.get(found.mode, 3))
-    metadata = replace(found.metadata, nodata=reading.nodata_of(found.metadata.nodata))
+    metadata = _with_nodata(found.metadata, reading)
     values, alpha = found.values, found.alpha
     last = values.shape[2] - 1
     chosen = list(range(last + 1))
@@ -100,6 +100,13 @@ def interpret_as(path: Path, found: Raster | Image.Image, image_format: ImageFor
     """What `interpret` makes of a file for a model that takes this format; its type is that of the file."""
     middle = (image_format.low + image_format.high) / 2
     return interpret(path, found, image_format.channels, image_format, middle)
+
+
+def _with_nodata(metadata: Metadata, reading: Reading) -> Metadata:
+    """The metadata with the number for holes that was asked for."""
+    own, nodata = metadata.nodata, reading.nodata_of(metadata.nodata)
+    is_replaced = own is not None and nodata is not None and str(own) != str(nodata)  # text, since NaN differs from NaN
+    return replace(metadata, nodata=nodata, replaced_nodata=own if is_replaced else None)
 
 
 def _take(array: NDArray[Scalar], chosen: list[int]) -> NDArray[Scalar]:

@@ -21,7 +21,8 @@ class Metadata:
     profile: the ICC profile of the file. is_srgb: whether the values were converted from that profile to sRGB.
     resolution: pixels per inch, across and down. exif: without orientation, because images are upright, and without
     thumbnail. tags: those of a GeoTIFF that say where the image lies on the earth and what its bands are.
-    nodata: the number that marks holes in the file; may be NaN. band_nodata: one for each channel of the file, or None,
+    nodata: the number that marks holes in the file; may be NaN. replaced_nodata: the one that the file names, where
+    another was asked for. band_nodata: one for each channel of the file, or None,
     where they differ; `nodata` is then the first of them. extra_samples: meaning of the channels of a TIFF beyond
     those of its colours: 0 unspecified, 1 alpha of premultiplied colours, 2 alpha. band_names: one for each channel of
     the file, empty for one without a name; none at all if the file names no channel. in_patient: whether the file says
@@ -35,6 +36,7 @@ class Metadata:
     exif: bytes | None = None
     tags: tuple[Tag, ...] = ()
     nodata: float | None = None
+    replaced_nodata: float | None = None
     band_nodata: tuple[float | None, ...] = ()
     extra_samples: tuple[int, ...] | None = None
     band_names: tuple[str, ...] = ()

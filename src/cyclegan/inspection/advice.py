@@ -181,10 +181,14 @@ def _channels(domains: Folders, config: TrainConfig) -> Iterator[Advice]:
         if folder.deep_channels:
             channels = max(folder.deep_channels, key=lambda count: folder.deep_channels[count])
             if channels != wanted:
+                choice = ""
+                if wanted < channels:
+                    some = ",".join(map(str, range(1, wanted + 1)))
+                    choice = f", or choose bands such as --bands-{name.lower()} {some}"
                 yield Advice(
                     "channels",
                     f"The images of {name} have {channels} channel{'s' if channels != 1 else ''} of "
-                    f"{max(folder.dtypes, key=lambda kind: folder.dtypes[kind])}: train with {flag} {channels}.",
+                    f"{next(iter(folder.dtypes))}: train with {flag} {channels}{choice}.",
                 )
         elif folder.num_grey == len(folder) and wanted == 3:
             yield Advice(

@@ -375,7 +375,8 @@ def _load(path: Path, reading: Reading, channels: int) -> tuple[Raster, Header]:
 def _marked_by(raster: Raster) -> str:
     nodata = raster.metadata.nodata
     if nodata is not None and not np.isnan(nodata):
-        return f"no data {nodata:.9g}"
+        replaced = raster.metadata.replaced_nodata
+        return f"no data {nodata:.9g}" + ("" if replaced is None else f" instead of {replaced:.9g}")
     if raster.alpha is not None:
         return "transparent pixels"
     return "NaN" if raster.values.dtype.kind == "f" else "a mask"

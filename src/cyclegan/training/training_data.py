@@ -149,6 +149,7 @@ def _scan(
                 data.range_a,
                 data,
                 reading=_reading(data, "a", folders.a),
+                domain="a",
                 index=index_a,
                 on_files=show,
             ),
@@ -158,6 +159,7 @@ def _scan(
                 data.range_b,
                 data,
                 reading=_reading(data, "b", folders.b),
+                domain="b",
                 index=index_b,
                 on_files=show,
             ),
@@ -188,6 +190,11 @@ def _describe(config: TrainConfig, split: Split) -> tuple[str, ...]:
         if folder.num_empty:
             slices = "slice" if folder.num_empty == 1 else "slices"
             sentences.append(f"{name}: {folder.num_empty} {slices} of a single value, such as air, are passed over")
+        for number in folder.replaced_nodata:
+            flag = f"--nodata-{name.lower()}"
+            sentences.append(
+                f"{name}: files name {number:.9g} for holes, and {flag} replaces it; without it that counts"
+            )
         if left_out := describe_left_out(folder.other_files):
             sentences.append(f"{name}: {left_out[:-1]} (no images)")
     samples, validation = split.samples, split.validation

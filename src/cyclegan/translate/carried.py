@@ -18,15 +18,19 @@ class Carried:
         self._lost: Counter[tuple[Kept, str]] = Counter()
         self._converted: Counter[str] = Counter()
         self._num_cut = 0
+        self._replaced: Counter[tuple[str, str]] = Counter()  # the file's number for holes, and that of --nodata
 
     def add(self, given: Raster, lost: tuple[Kept, ...], suffix: str) -> None:
         """Count one image. lost: what its result, a file with this suffix, cannot keep."""
-        profile = given.metadata.profile if given.metadata.is_srgb else None
+        metadata = given.metadata
+        profile = metadata.profile if metadata.is_srgb else None
         with self._lock:
             for kept in lost:
                 self._lost[kept, suffix] += 1
             if profile is not None and not self._keep_profile:
                 self._converted[describe_profile(profile)] += 1
+            if metadata.replaced_nodata is not None:
+                self._replaced[f"{metadata.replaced_nodata:.9g}", f"{metadata.nodata:.9g}"] += 1
 
     def add_cut(self) -> None:
         """Count an image that has only a part of the window."""
@@ -39,6 +43,7 @@ class Carried:
             self._lost += other._lost
             self._converted += other._converted
             self._num_cut += other._num_cut
+            self._replaced += other._replaced
 
     def sentences(self, noun: str = "image") -> list[str]:
         """What a user should know, a sentence for each kind. noun: what was counted."""
@@ -46,6 +51,11 @@ class Carried:
             f"The colours of {_images(count, noun)} were converted from {name} to sRGB; --keep-profile converts "
             "results back."
             for name, count in self._converted.items()
+        ]
+        said += [
+            f"{_images(count, noun)} {'names' if count == 1 else 'name'} {own} for holes, and {given} is looked for "
+            f"instead; --nodata {own} looks for that."
+            for (own, given), count in self._replaced.items()
         ]
         if self._num_cut:
             result = "its result is" if self._num_cut == 1 else "their results are"

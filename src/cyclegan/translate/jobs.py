@@ -11,7 +11,7 @@ from cyclegan.images.filetypes.overviews import check_cog
 from cyclegan.images.headers import read_sizes
 from cyclegan.sequences.formats import SequenceFormat
 from cyclegan.sequences.registry import find_sequence, format_by_name
-from cyclegan.translate.large_files import find_large
+from cyclegan.translate.large_files import check_fits_whole, find_large
 from cyclegan.translate.options import TranslateOptions
 from cyclegan.translate.plan import TranslationPlan, find_sequences, sequences
 from cyclegan.translate.tiling.pictures import TILE, check_tile
@@ -122,7 +122,10 @@ def _split_large(
     """The images that are translated as a whole, and those that are translated in tiles."""
     if options.tile_side is not None:
         return plan[:0], plan
-    if options.tile is None or options.is_scaled:
+    if options.is_scaled:
+        return plan, plan[:0]
+    if options.tile is None:
+        check_fits_whole(translator, plan.sources, batch_size=options.batch_size, window=options.part)
         return plan, plan[:0]
     is_large = find_large(translator, plan.sources, batch_size=options.batch_size, window=options.part)
     whole, large = _split(plan, is_large)

@@ -32,7 +32,7 @@ from cyclegan.images.windows import Window, WindowReader
 from cyclegan.translate.carried import Carried
 from cyclegan.translate.partial_result import PartialResult
 from cyclegan.translate.progress import OnProgress, not_written
-from cyclegan.translate.tiling.budget import available_bytes, choose_plan, plans, tiled_bytes, untiled_bytes
+from cyclegan.translate.tiling.budget import available_bytes, choose_plan, gib, plans, tiled_bytes, untiled_bytes
 from cyclegan.translate.tiling.network import TiledNetwork, TilingPlan, TilingState, has_instance_norm, why_no_tiles
 from cyclegan.translate.tiling.pictures import (
     TILE,
@@ -87,14 +87,38 @@ def find_large(
 
     @cache
     def fits(height: int, width: int) -> bool:
-        needed = batch_size * untiled_bytes(translator.original, height, width)
-        return needed + _image_bytes(translator, height, width) <= available
+        return _whole_bytes(translator, height, width, batch_size) <= available
 
     for index, size in enumerate(read_sizes(files)):
         if size is not None and window is not None:
             size = window.size(files[index], *size)
         is_large[index] |= size is not None and not fits(*size)
     return is_large
+
+
+def check_fits_whole(
+    translator: Translator, files: FileList, *, batch_size: int = 1, window: Window | None = None
+) -> None:
+    """Raises InputError for the first image that `find_large` finds too large for the available memory.
+
+    Files that can be read by region only are not looked at: reading them as a whole reports an error.
+    """
+    for index in np.flatnonzero(find_large(translator, files, batch_size=batch_size, window=window)).tolist():
+        path, size = files[index], image_size(files[index])
+        if window is not None and size is not None:
+            size = window.size(path, *size)
+        available = available_bytes(translator.device)
+        if size is None or available is None or _only_regions(path, translator.source):
+            continue
+        raise InputError(
+            f"{path} needs {gib(_whole_bytes(translator, *size, batch_size))} as a whole ({size[1]}x{size[0]} pixels), "
+            f"and {gib(available)} are available; leave out --tile none, and it is translated in tiles."
+        )
+
+
+def _whole_bytes(translator: Translator, height: int, width: int, batch_size: int) -> int:
+    """Peak of the translation of a batch of images of this size as a whole, with one image and its result."""
+    return batch_size * untiled_bytes(translator.original, height, width) + _image_bytes(translator, height, width)
 
 
 def _only_regions(path: Path, source: ImageFormat) -> bool:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from rasterio.windows import Window as RasterioWindow
 from test_geo import KINDS, WHOLE_AND_TILES, model, translate, values_of  # noqa: F401
 
 from cyclegan import InputError
+from cyclegan.images.codecs import read_raster, write_image
 from cyclegan.images.filetypes.vrt import write_vrt
 from geo_files import NORTH_UP, place_of, smooth, write_geotiff
 
@@ -362,13 +364,38 @@ def test_heights_of_srtm_are_read(tmp_path):
     assert np.array_equal(raster.values[raster.valid], values[raster.valid])
 
 
-def test_jpeg_2000_files_keep_their_place(model, tmp_path, capsys):  # noqa: F811
-    options = {"driver": "JP2OpenJPEG", "QUALITY": 100, "REVERSIBLE": "YES"}
-    source = write_geotiff(tmp_path / "in.jp2", smooth(channels=3), **options)
-    target = translate(model("rgb"), source, tmp_path / "out.tif")
-    assert place_of(target)[:4] == place_of(source)[:4]
-    translate(model("rgb"), source, tmp_path / "out.jp2")
-    assert "The place on earth of 1 image is not kept" in " ".join(capsys.readouterr().err.split())
+@pytest.mark.parametrize("kind", ["rgb", "deep"])
+@pytest.mark.parametrize("place", ["north", "rotated", "gcps", "rpcs"])
+def test_jpeg_2000_files_keep_their_place(model, tmp_path, place, kind, capsys):  # noqa: F811
+    # GDAL writes no points and coefficients into a JP2 beside GML, so these come from a TIFF.
+    options = {"driver": "JP2OpenJPEG", "QUALITY": 100, "REVERSIBLE": "YES"} if place in ("north", "rotated") else {}
+    tags = {"AREA_OR_POINT": "Point"} if place == "north" else None
+    name = "in.jp2" if options else "in.tif"
+    source = write_geotiff(tmp_path / name, values_of(kind), place=place, tags=tags, **options)
+    for target in (tmp_path / "out.tif", tmp_path / "out.jp2"):
+        translate(model(kind), source, target)
+        crs, transform, bounds, shape, points, points_crs, rpcs, area = place_of(target)
+        expected = place_of(source)
+        assert (crs, transform, bounds, shape, points) == expected[:5]
+        assert not points or points_crs == expected[5]
+        assert rpcs == expected[6]
+        assert (area or "Area") == (expected[7] or "Area")  # the default
+    assert np.array_equal(read(tmp_path / "out.jp2"), read(tmp_path / "out.tif"))
+    assert "place on earth" not in " ".join(capsys.readouterr().err.split())
+
+
+def test_transparency_and_place_of_a_jpeg_2000_are_kept_together(tmp_path):
+    source = write_geotiff(tmp_path / "in.tif")
+    raster = read_raster(source, KINDS["rgb"])
+    alpha = np.full((40, 56), 255, np.uint8)
+    alpha[5:9] = 0
+    write_image(tmp_path / "out.jp2", replace(raster, alpha=alpha))
+    assert place_of(tmp_path / "out.jp2")[:4] == place_of(source)[:4]
+    found = read_raster(tmp_path / "out.jp2", KINDS["rgb"])
+    assert np.array_equal(found.alpha, alpha)
+    assert {tag[0] for tag in found.metadata.tags} >= {33550, 33922, 34735}
+    with rasterio.open(tmp_path / "out.jp2") as file:
+        assert file.colorinterp[-1].name == "alpha"
 
 
 def test_files_with_several_pictures_have_no_window(model, tmp_path):  # noqa: F811

@@ -40,7 +40,6 @@ _jpeg2000 = partial(
     probe=jpeg2000.probe,
     size=jpeg2000.size,
     holds={"uint8": (1, 3, 4), "uint16": (1, 3, 4)},
-    keeps=frozenset(("alpha",)),
     install="cyclegan[data]",
 )
 
@@ -150,8 +149,8 @@ FILE_FORMATS: dict[str, FileFormat] = {
     "tga": _of_pillow(
         suffixes=(".tga",), write=_writer("TGA"), holds={"uint8": (1, 3, 4)}, keeps=frozenset(("alpha",))
     ),
-    "jp2": _jpeg2000(suffixes=(".jp2", ".jpx", ".jpf"), write=jpeg2000.write_jp2),
-    "j2k": _jpeg2000(suffixes=(".j2k", ".j2c", ".jpc"), write=jpeg2000.write_j2k),
+    "jp2": _jpeg2000(suffixes=(".jp2", ".jpx", ".jpf"), write=jpeg2000.write_jp2, keeps=frozenset(("alpha", "place"))),
+    "j2k": _jpeg2000(suffixes=(".j2k", ".j2c", ".jpc"), write=jpeg2000.write_j2k, keeps=frozenset(("alpha",))),
     "jxl": FileFormat(
         suffixes=(".jxl",),
         read=jpegxl.read,

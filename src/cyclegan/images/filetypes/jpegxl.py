@@ -7,14 +7,13 @@ import numpy as np
 
 from cyclegan.images import Array
 from cyclegan.images.filetypes import pillow
+from cyclegan.images.filetypes.boxes import walk_boxes
 from cyclegan.images.formats import Decoded
 from cyclegan.images.limits import check_pixels
 from cyclegan.images.raster import Metadata, Raster
 
 # Width by height of the ratios that a header may name instead of a width, from 1 on.
 _RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
-
-_MOST_BOXES = 1000
 
 
 def read(path: Path) -> Decoded:
@@ -51,22 +50,12 @@ def write(file: IO[bytes], raster: Raster) -> None:
 def size(path: Path | str) -> tuple[int, int]:
     """Height and width as they are stored. Raises ValueError for a file without a header (ISO/IEC 18181-1, D.2)."""
     with open(path, "rb") as file:  # noqa: PTH123
-        head, begin = file.read(16), 0
-        if head[:2] != b"\xff\x0a":  # a container: box after box
-            for _ in range(_MOST_BOXES):
-                length, kind = int.from_bytes(head[:4], "big"), head[4:8]
-                header = 16 if length == 1 else 8
-                length = int.from_bytes(head[8:16], "big") if length == 1 else length
-                if kind in (b"jxlc", b"jxlp"):
-                    begin += header + 4 * (kind == b"jxlp")
-                    break
-                if length < header:
-                    raise ValueError("it is no JPEG XL file, or it is cut off")
-                begin += length
-                file.seek(begin)
+        head = file.read(16)
+        if head[:2] != b"\xff\x0a":  # a container
+            box = next((box for box in walk_boxes(file) if box.kind in (b"jxlc", b"jxlp")), None)
+            if box is not None:
+                file.seek(box.content + 4 * (box.kind == b"jxlp"))
                 head = file.read(16)
-            file.seek(begin)
-            head = file.read(16)
         if len(head) < 3 or head[:2] != b"\xff\x0a":
             raise ValueError("it is no JPEG XL file, or it is cut off")
     bits = _Bits(int.from_bytes(head[2:], "little"))

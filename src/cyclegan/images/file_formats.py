@@ -21,7 +21,8 @@ from cyclegan.images.filetypes import (
     slides,
     tiff,
 )
-from cyclegan.images.filetypes.tiff_regions import TILED_TIFF, TiffReader
+from cyclegan.images.filetypes.tiff_regions import TiffReader
+from cyclegan.images.filetypes.tiled_tiff import TILED_TIFF
 from cyclegan.images.formats import FileFormat, ImageFormat, Kept
 from cyclegan.images.pages import is_zip, split_page
 from cyclegan.images.raster import Raster

@@ -152,7 +152,8 @@ def _read_mask(dataset: Any, bands: _Bands, window: Any) -> Mask | None:
         return None
     if kind == "dataset":
         return np.asarray(dataset.read_masks(1, window=window) > 0)
-    return np.moveaxis(dataset.read_masks(bands.order, window=window) > 0, 0, -1)
+    mask: Mask = np.moveaxis(dataset.read_masks(bands.order, window=window) > 0, 0, -1)
+    return mask
 
 
 def _kind_of_mask(dataset: Any) -> Literal["dataset", "bands"] | None:

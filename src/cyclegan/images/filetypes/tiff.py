@@ -162,7 +162,7 @@ class TiffFile:
         array = pillow.upright(array, page.orientation) if array.ndim == 3 else array
         valid: Mask | None = None
         if mask is not None:
-            valid = pillow.upright(mask.asarray()[..., None], page.orientation)[..., 0] > 0
+            valid = pillow.upright(mask.asarray()[..., None], page.orientation)[..., 0].astype(np.bool_)
         return Raster(array, valid=valid, metadata=page.metadata)
 
 

@@ -1,7 +1,6 @@
-"""TIFF files too large for memory: read by region, and written from compressed tiles."""
+"""TIFF files too large for memory, read by region."""
 
-import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -9,19 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.filetypes.blocks import BlockCache, fill_region
 from cyclegan.images.filetypes.sample_reader import SampleReader
 from cyclegan.images.filetypes.sidecars import describe, find_sidecars, has_mask, read_mask
-from cyclegan.images.filetypes.tiff import extra_samples, mask_of, tifffile_options
+from cyclegan.images.filetypes.tiff import mask_of
 from cyclegan.images.filetypes.tiff_tags import MIN_IS_BLACK, MIN_IS_WHITE, RGB, YCBCR, TiffPage, invert, read_layout
 from cyclegan.images.formats import ImageFormat
-from cyclegan.images.raster import Mask, Metadata, Raster
-from cyclegan.images.regions import Box, TiledWriter
-from cyclegan.system.atomic import atomic_path
+from cyclegan.images.raster import Mask, Raster
+from cyclegan.images.regions import Box
 
 # Decoded strips and tiles that are kept, since neighbouring regions read the same ones.
 _CACHE_BYTES = 256 * 2**20
@@ -151,7 +148,7 @@ class TiffReader(SampleReader):
             reader = _PageReader(path, file, mask)
             if not reader.can_be_read:
                 return None
-            source._read_mask = lambda box: reader.read(box)[..., 0] > 0
+            source._read_mask = lambda box: reader.read(box)[..., 0].astype(np.bool_)
         return source if source.fits_format(source._pixels.num_samples) else None
 
     def close(self) -> None:
@@ -187,57 +184,3 @@ def _reading(path: Path) -> Iterator[None]:
         raise UnreadableError(f"{path} cannot be read: {error}") from error
     except Exception as error:
         raise UnreadableError(f"{path} is damaged: {str(error) or type(error).__name__}") from error
-
-
-def tile_side(side: int) -> int:
-    """The largest side of TIFF tiles, up to 512, that divides `side`, a multiple of 16."""
-    return next(size for size in (512, 256, 128, 64, 32, 16) if side % size == 0)
-
-
-def encode_rows(row: NDArray[Any], side: int) -> list[bytes]:
-    """Rows of an image, (h, width, C), as compressed TIFF tiles in row-major order, those at the borders padded."""
-    height, width = row.shape[:2]
-    full = np.pad(row, ((0, -height % side), (0, -width % side), (0, 0)), "edge")
-    full = full.astype(full.dtype.newbyteorder("<"), copy=False)
-    tiles: list[bytes] = []
-    for top in range(0, full.shape[0], side):
-        for left in range(0, full.shape[1], side):
-            tile = full[top : top + side, left : left + side]
-            if tile.dtype.kind in "ui":  # horizontal differencing, TIFF predictor 2
-                tile = np.concatenate([tile[:, :1], tile[:, 1:] - tile[:, :-1]], axis=1)
-            tiles.append(zlib.compress(np.ascontiguousarray(tile).tobytes(), 6))
-    return tiles
-
-
-def write_tiff(
-    path: Path,
-    tiles: Iterable[bytes],
-    shape: tuple[int, int, int],
-    dtype: str,
-    side: int,
-    has_alpha: bool,
-    metadata: Metadata,
-) -> None:
-    """Write a tiled BigTIFF with deflate from what `encode_rows` returned for the whole image; complete or absent."""
-    import tifffile
-
-    height, width, channels = shape
-    colours = channels - has_alpha
-    extra = extra_samples(colours, dtype, metadata, has_alpha=has_alpha)
-    with atomic_path(path) as work, tifffile.TiffWriter(work, bigtiff=True, byteorder="<") as writer:
-        writer.write(
-            iter(tiles),
-            shape=(height, width) if channels == 1 else shape,
-            dtype=dtype,
-            tile=(side, side),
-            compression="adobe_deflate",
-            predictor=np.dtype(dtype).kind in "ui",
-            photometric="rgb" if colours in (3, 4) else "minisblack",
-            planarconfig=None if channels == 1 else "contig",
-            extrasamples=extra or None,
-            metadata=None,
-            **tifffile_options(metadata),
-        )
-
-
-TILED_TIFF = TiledWriter("tifffile", 16, tile_side, encode_rows, write_tiff)

@@ -15,7 +15,7 @@ from cyclegan.images import pages
 from cyclegan.images.codecs import read_image
 from cyclegan.images.file_formats import FILE_FORMATS, file_format_of
 from cyclegan.images.file_list import describe_left_out, list_files, list_images
-from cyclegan.images.formats import FileFormat, Header
+from cyclegan.images.formats import FileFormat, Header, Pages
 from cyclegan.images.headers import HeaderIndex, image_size, read_header, read_headers
 from cyclegan.images.identical import equal_files, find_identical, sizes_of
 from cyclegan.images.limits import check_pixels, pixel_limit, without_pixel_limit
@@ -238,10 +238,11 @@ def volumes(monkeypatch):
     row = FileFormat(
         suffixes=(".vol",),
         read=lambda path: load(path)[0],
-        list_pages=lambda path: [f"{index:02d}" for index in range(len(load(path)))],
-        read_page=read_page,
-        probe_page=lambda path, page: Header.of_array(read_page(path, page)),
-        pages_are_images=True,
+        pages=Pages(
+            read=read_page,
+            probe=lambda path, page: Header.of_array(read_page(path, page)),
+            names=lambda path, _axis: [f"{index:02d}" for index in range(len(load(path)))],
+        ),
     )
     monkeypatch.setitem(FILE_FORMATS, "volume", row)
     return row

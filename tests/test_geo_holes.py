@@ -133,7 +133,7 @@ def test_holes_are_those_of_gdal_whole_and_by_region(tmp_path, kind):
     path, image_format = make(tmp_path, kind)
     whole, expected = read_raster(path, image_format), valid_of(path)
     assert np.array_equal(mask_in(whole), expected)
-    reader = file_format_of(path).open_regions(path, image_format)
+    reader = file_format_of(path).regions.open(path, image_format)
     assert reader is not None
     with closing(reader):
         for top, bottom, left, right in ((0, 40, 0, 56), (3, 17, 5, 50), (30, 40, 0, 56)):

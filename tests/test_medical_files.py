@@ -26,9 +26,9 @@ DICOM, VOLUMES = files_of("pydicom", "data/**/*"), files_of("nibabel", "**/data/
 
 def images_in(path):
     """The file itself, or the first, the middle and the last of its pages."""
-    file_format, pages = file_format_of(path), []
+    held, pages = file_format_of(path).pages, []
     with suppress(Exception):  # reading the file reports the error
-        pages = file_format.list_pages(path) if file_format.list_pages else []
+        pages = held.names(path, None) if held and held.names else []
     return [path / pages[at] for at in sorted({0, len(pages) // 2, len(pages) - 1})] if pages else [path]
 
 

@@ -24,6 +24,8 @@ def reason_of(error: object) -> str:
 
 def damage_of(error: object) -> str:
     """What an error of a decoder says, on one line, in plain words where the library's own are for programmers."""
+    if isinstance(error, MemoryError):
+        return "it does not fit into memory"
     text = " ".join(str(error).split())
     if text.startswith(("invalid literal for int()", "could not convert string to float")):
         return "its header has text where a number belongs"

@@ -31,6 +31,7 @@ from cyclegan.cli import (
 )
 from cyclegan.cli.arguments import home_path
 from cyclegan.errors import CycleganError, InputError, brief, reason_of, remedy_of
+from cyclegan.system.advice import flags_of_command
 from cyclegan.system.signals import AnnouncedStop, signals_interrupt
 from cyclegan.system.terminal import ClosedOutputError, flush_or_drop, say
 
@@ -154,7 +155,8 @@ def _run(arguments: Sequence[str]) -> None:
     elif unknown:  # the subcommand reports it, because it has the flags
         command = getattr(parsed, "command_parser", parser)
         command.error(f"unrecognized arguments: {' '.join(unknown)}")
-    with _quiet_readers():
+    flags = {flag for action in parsed.command_parser._actions for flag in action.option_strings}
+    with _quiet_readers(), flags_of_command(flags):
         parsed.run(parsed)
 
 

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,7 +76,7 @@ class FolderScan:
     config: DataConfig
     reading: Reading
     index: HeaderIndex
-    domain: Literal["a", "b"] | None = None
+    domain: str | None = None
     counts: Counter[str] = field(default_factory=Counter)
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     left_out: dict[int, Reason] = field(default_factory=dict)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +66,7 @@ def scan_folder(
     config: DataConfig,
     *,
     reading: Reading = _AS_IT_IS,
-    domain: Literal["a", "b"] | None = None,
+    domain: str | None = None,
     index: HeaderIndex | None = None,
     on_files: Callable[[int], None] = lambda _: None,
 ) -> ImageFolder:

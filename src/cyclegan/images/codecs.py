@@ -13,11 +13,12 @@ from cyclegan.config import Reading
 from cyclegan.errors import InputError, MissingPackageError, UnreadableError, damage_of
 from cyclegan.images import Array
 from cyclegan.images.file_formats import file_format_of
-from cyclegan.images.formats import FileFormat, Header, ImageFormat, gives_channels
+from cyclegan.images.formats import FileFormat, Header, ImageFormat, Pages, gives_channels
 from cyclegan.images.interpret import has_alpha, interpret
 from cyclegan.images.limits import check_pixels, without_pixel_limit
 from cyclegan.images.pages import local_file
 from cyclegan.images.raster import Raster
+from cyclegan.system.advice import advise
 from cyclegan.system.atomic import write_bytes
 from cyclegan.system.json_files import cut
 
@@ -71,7 +72,7 @@ def read_raster(path: Path, image_format: ImageFormat, other: ImageFormat | None
     except InputError as error:
         header = probe_image(path, image_format.page)
         if image_format.bands is not None and other is not None and _gives(path, other):
-            raise InputError(f"{error} The model takes this file in its other direction (--direction).") from None
+            raise InputError(f"{error} The model takes this file in its other direction.") from None
         if image_format.bands is not None or _fits(header, image_format):
             raise  # for another reason, such as infinite values
         dtype, channels = header.dtype, header.channels
@@ -80,7 +81,7 @@ def read_raster(path: Path, image_format: ImageFormat, other: ImageFormat | None
     advice = "that is its other direction" if is_other else "convert the file"
     if not is_other and dtype == image_format.dtype and (channels or 0) > image_format.channels:
         bands = ",".join(map(str, range(1, image_format.channels + 1)))
-        advice = f"choose {image_format.channels} of its bands, such as --bands {bands}"
+        advice = advise(f"choose {image_format.channels} of its bands, such as --bands {bands}", advice)
     raise InputError(f"{path} is {found}, and the model takes {image_format}: {advice}.")
 
 
@@ -103,8 +104,8 @@ def probe_image(path: Path, page: int | None = None) -> Header:
     Raises UnreadableError, also for more pixels than are allowed; InputError if a package is missing, or for a file
     that must be read in another way.
     """
-    with _opened(path, page) as (file, file_format, name):
-        header = file_format.probe(file) if name is None else file_format.probe_page(file, name)
+    with _opened(path, page) as (file, file_format, paged):
+        header = file_format.probe(file) if paged is None else paged[0].probe(file, paged[1])
         if header is not None:
             channels = header.channels or 3
             check_pixels(header.height, header.width, channels * np.dtype(header.dtype).itemsize)
@@ -142,12 +143,11 @@ def write_image(path: Path, image: Raster | Array) -> None:
 
 def _decode(path: Path, page: int | None = None, min_side: int = 0) -> Image.Image | Raster:
     """An 8-bit picture, or all samples of a file in the byte order of this machine."""
-    with _opened(path, page) as (file, file_format, name):
-        if name is not None:
-            assert file_format.read_page is not None
-            decoded = file_format.read_page(file, name)
-        elif min_side and file_format.read_reduced is not None:
-            decoded = file_format.read_reduced(file, min_side)
+    with _opened(path, page) as (file, file_format, paged):
+        if paged is not None:
+            decoded = paged[0].read(file, paged[1])
+        elif min_side and file_format.shortcuts.read_reduced is not None:
+            decoded = file_format.shortcuts.read_reduced(file, min_side)
         else:
             decoded = file_format.read(file)
         if isinstance(decoded, Image.Image):
@@ -155,7 +155,7 @@ def _decode(path: Path, page: int | None = None, min_side: int = 0) -> Image.Ima
         raster = Raster(decoded) if isinstance(decoded, np.ndarray) else decoded
         if not isinstance(raster, Raster):
             raise TypeError(f"its reader returned {type(decoded).__name__}, not a Pillow image or a numpy array")
-    if file_format.in_patient:
+    if file_format.pages is not None and file_format.pages.in_patient:
         raster = replace(raster, metadata=replace(raster.metadata, in_patient=True))
     array = raster.values
     if array.ndim not in (2, 3) or 0 in array.shape or array.dtype.kind not in "uif":
@@ -168,18 +168,19 @@ def _decode(path: Path, page: int | None = None, min_side: int = 0) -> Image.Ima
 
 
 @contextmanager
-def _opened(path: Path, page: int | None) -> Iterator[tuple[Path, FileFormat, str | None]]:
-    """A file for its reader, its format, and the page to read: that of its path, else the given one, else None.
+def _opened(path: Path, page: int | None) -> Iterator[tuple[Path, FileFormat, tuple[Pages, str] | None]]:
+    """A file for its reader, its format, and how its page is read and which: that of its path, else the given one.
 
-    Errors are those of `_decoding`; Pillow's own limit on pixels is off.
+    None instead of a page: the whole file. Errors are those of `_decoding`; Pillow's own limit on pixels is off.
     """
     with _decoding(path), without_pixel_limit(), local_file(path) as (file, name):
         file_format = file_format_of(file)
-        if name is not None and file_format.read_page is None:
+        pages = file_format.pages
+        if name is not None and pages is None:
             raise UnreadableError(f"There is no {path}: {file.name} is a file, and has no pages")
-        if name is None and page is not None and file_format.read_page is not None:
+        if name is None and page is not None:
             name = str(page)
-        yield file, file_format, name
+        yield file, file_format, None if pages is None or name is None else (pages, name)
 
 
 @contextmanager

@@ -267,7 +267,7 @@ def list_images(root: Path, axis: Axis | None = None) -> FileList:
     volumes; default: axial.
     """
     files = list_files(root, image_suffixes())
-    volumes = tuple(suffix for row in FILE_FORMATS.values() if row.pages_are_images for suffix in row.suffixes)
+    volumes = tuple(suffix for row in FILE_FORMATS.values() if row.pages and row.pages.names for suffix in row.suffixes)
     pictures = tuple(suffix for suffix in image_suffixes() if suffix not in volumes)
     if all(name.lower().endswith(pictures) for name in files.names()):
         return files
@@ -281,11 +281,9 @@ def _pages(root: Path, name: str, volumes: tuple[str, ...], axis: Axis | None) -
     if name.lower().endswith(volumes) or not name.lower().endswith(image_suffixes()):
         # Reading the file reports the error.
         with suppress(Exception), local_file(Path(root, name)) as (file, _):
-            row = file_format_of(file)
-            if row.list_pages is None:  # another kind of file under this suffix
-                return [name]
-            pages = row.list_slices(file, axis) if axis and row.list_slices else row.list_pages(file)
-            return [f"{name}/{page}" for page in pages] or [name]
+            pages = file_format_of(file).pages
+            if pages is not None and pages.names is not None:  # not another kind of file under this suffix
+                return [f"{name}/{page}" for page in pages.names(file, axis)] or [name]
     return [name]
 
 

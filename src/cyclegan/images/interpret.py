@@ -16,6 +16,7 @@ from cyclegan.images.filetypes.pillow import raster_of
 from cyclegan.images.formats import PICTURE_CHANNELS, ImageFormat
 from cyclegan.images.holes import both, fill_holes, find_holes, join_channels
 from cyclegan.images.raster import Mask, Metadata, Raster, opaque
+from cyclegan.system.advice import advise
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -34,9 +35,10 @@ def interpret(
     if isinstance(found, Image.Image):
         if reading.bands is None:
             if channels not in PICTURE_CHANNELS:
+                advice = advise("Pass the channels of your images (--channels-a, --channels-b).", "Convert the file.")
                 raise InputError(
                     f"{path} is an 8-bit image of mode {found.mode}, which can give 1, 3 or 4 channels; the model "
-                    f"takes {channels}. Pass the channels of your images (--channels-a, --channels-b)."
+                    f"takes {channels}. {advice}"
                 )
             if reading.nodata_of(None) is None:
                 return raster_of(found, channels, reading.background)
@@ -150,10 +152,8 @@ def check_channels(path: Path, values: Array, channels: int, count: int, reading
         )
     bands = ",".join(map(str, range(1, channels + 1)))
     choice = f", choose bands such as {bands} with --bands-a or --bands-b" if channels < given else ""
-    raise InputError(
-        f"{path} has {count} channel(s) of type {values.dtype}; the model takes {channels}. "
-        f"Pass --channels-a or --channels-b {given}{choice}, or convert the file."
-    )
+    advice = advise(f"Pass --channels-a or --channels-b {given}{choice}, or convert the file.", "Convert the file.")
+    raise InputError(f"{path} has {count} channel(s) of type {values.dtype}; the model takes {channels}. {advice}")
 
 
 def _check_finite(path: Path, values: Array, valid: Mask | None) -> None:

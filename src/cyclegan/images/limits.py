@@ -8,6 +8,7 @@ from threading import Lock
 from PIL import Image
 
 from cyclegan.errors import UnreadableError
+from cyclegan.system.advice import advise
 from cyclegan.system.arguments import check_int
 from cyclegan.system.memory import free_memory
 
@@ -47,10 +48,11 @@ def check_pixels(height: int, width: int, pixel_bytes: int = 3) -> None:
     """
     most = _max_pixels.get()
     if height * width > most:
-        raise UnreadableError(
-            f"it has {width:,}x{height:,} pixels, more than the limit of {most:,}; raise it with --max-pixels "
-            f"{height * width} (in Python max_pixels) if you trust the file"
+        advice = advise(
+            f"raise it with --max-pixels {height * width} (in Python max_pixels) if you trust the file",
+            "make it smaller first",
         )
+        raise UnreadableError(f"it has {width:,}x{height:,} pixels, more than the limit of {most:,}; {advice}")
     needed = _COPIES * height * width * pixel_bytes
     if needed > _SMALL_BYTES and (free := free_memory()) is not None and needed > free:
         raise UnreadableError(

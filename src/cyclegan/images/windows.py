@@ -227,7 +227,7 @@ def read_part(
     if window is None:
         return read_raster(path, image_format, other), False
     with local_file(path) as (file, page):
-        reader = file_format_of(file).open_regions(file, image_format) if page is None else None
+        reader = file_format_of(file).regions.open(file, image_format) if page is None else None
         if reader is not None:
             with closing(reader):
                 box, is_cut = window.box(path, reader.height, reader.width)

@@ -295,7 +295,7 @@ def _size(domains: Folders, config: TrainConfig) -> Iterator[Advice]:
     sides = " and ".join(f"{folder.short_side} pixels ({name})" for name, folder in domains.items())
     side = min(folder.short_side for folder in domains.values())
     typical = f"The shorter side of an image is typically {sides}."
-    recipe = f"--crop-size {crop} with --preprocess {data.preprocess}"
+    recipe = f"Training with --crop-size {crop} and --preprocess {data.preprocess}"
     # As in the demo: the load size is that of the images, the crop has the paper's proportion.
     fitting = max(side * 256 // 286 // 4 * 4, config.model.smallest_crop)
 
@@ -330,7 +330,7 @@ def _size(domains: Folders, config: TrainConfig) -> Iterator[Advice]:
             yield Advice(
                 "size",
                 f"{printable(smallest.file)} of {name} is {smallest.width}x{smallest.height} pixels, smaller than the "
-                f"crop of {crop} of {recipe}, which training refuses.",
+                f"crop of training with --crop-size {crop}, which refuses it.",
             )
         if data.preprocess == "resize-and-crop" and max(folder.aspect, 1 / folder.aspect) > 1.3:
             yield Advice(

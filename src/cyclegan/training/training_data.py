@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from cyclegan.config import MIN_VALIDATION, DataConfig, Reading, TrainConfig
+from cyclegan.config import MIN_VALIDATION, TrainConfig
 from cyclegan.data.dataset import Batch, UnpairedDataset
 from cyclegan.data.domains import Folders, find_folders
 from cyclegan.data.image_folder import ImageFolder, scan_folder
@@ -139,36 +139,22 @@ def _scan(
     model, data = config.model, config.data
     with messages.status("Looking at the images ...") as status:
 
+        def scan(
+            domain: str, folder: Path, channels: int, value_range: tuple[float, float] | None, index: HeaderIndex
+        ) -> ImageFolder:
+            # Whole slides are translated at the scale of the tiles that are trained on.
+            reading = data.reading(domain).replace(mpp=tiles_mpp(folder))
+            return scan_folder(
+                folder, channels, value_range, data, reading=reading, domain=domain, index=index, on_files=show
+            )
+
         def show(count: int) -> None:
             status.update(f"Looking at the images ... {count:,}")
 
         return (
-            scan_folder(
-                folders.a,
-                model.channels_a,
-                data.range_a,
-                data,
-                reading=_reading(data, "a", folders.a),
-                domain="a",
-                index=index_a,
-                on_files=show,
-            ),
-            scan_folder(
-                folders.b,
-                model.channels_b,
-                data.range_b,
-                data,
-                reading=_reading(data, "b", folders.b),
-                domain="b",
-                index=index_b,
-                on_files=show,
-            ),
+            scan("a", folders.a, model.channels_a, data.range_a, index_a),
+            scan("b", folders.b, model.channels_b, data.range_b, index_b),
         )
-
-
-def _reading(data: DataConfig, domain: str, folder: Path) -> Reading:
-    """How the files of a domain are read. Whole slides are translated at the scale of the tiles that are trained on."""
-    return data.reading(domain).replace(mpp=tiles_mpp(folder))
 
 
 def _load_known(file: Path, messages: Messages) -> KnownImages | None:

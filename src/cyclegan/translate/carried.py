@@ -1,27 +1,53 @@
-"""What becomes of metadata, transparency and holes of many images: counted during translation, and said once."""
+"""Results with the metadata, transparency and holes of their inputs; what is lost of these is counted and said once."""
 
 from collections import Counter
 from threading import Lock
 
+from cyclegan.images import Array
 from cyclegan.images.colour import describe_profile
-from cyclegan.images.formats import Kept
-from cyclegan.images.output import LOST
+from cyclegan.images.formats import ImageFormat, Kept
+from cyclegan.images.output import LOST, KeepsSome, make_output
 from cyclegan.images.raster import Raster
+from cyclegan.images.resizing import cast, resize
 
 
 class Carried:
-    """Counts, from several threads, which images were converted to sRGB and what their results cannot keep."""
+    """Makes results what is written, in several threads, and counts what was converted to sRGB and what is lost.
 
-    def __init__(self, *, keep_profile: bool = False) -> None:
-        self._keep_profile = keep_profile
+    target: of the results. keep_profile, background: as in `cyclegan.images.output.make_output`.
+    """
+
+    def __init__(self, target: ImageFormat, *, keep_profile: bool = False, background: str | None = None) -> None:
+        self._target, self._keep_profile, self._background = target, keep_profile, background
         self._lock = Lock()
         self._lost: Counter[tuple[Kept, str]] = Counter()
         self._converted: Counter[str] = Counter()
         self._num_cut = 0
         self._replaced: Counter[tuple[str, str]] = Counter()  # the file's number for holes, and that of --nodata
 
-    def add(self, given: Raster, lost: tuple[Kept, ...], suffix: str) -> None:
-        """Count one image. lost: what its result, a file with this suffix, cannot keep."""
+    def output(
+        self,
+        values: Array,
+        given: Raster,
+        writer: KeepsSome,
+        suffix: str,
+        size: tuple[int, int] | None = None,
+        *,
+        is_cut: bool = False,
+    ) -> Raster:
+        """A result (H, W, C) with what belongs to its input, `given`, as a file with this suffix keeps it; counted.
+
+        size: height and width of the file, if the network may have taken it at another scale. is_cut: whether the
+        window goes beyond the input.
+        """
+        if size is not None:
+            values = resize(values, *size)
+            if values.dtype.kind == "f":  # bicubic resizing overshoots at edges
+                values = values.clip(self._target.low, self._target.high)
+            values = cast(values, self._target.dtype)
+        output, lost = make_output(
+            values, given, self._target, writer, keep_profile=self._keep_profile, background=self._background
+        )
         metadata = given.metadata
         profile = metadata.profile if metadata.is_srgb else None
         with self._lock:
@@ -31,11 +57,8 @@ class Carried:
                 self._converted[describe_profile(profile)] += 1
             if metadata.replaced_nodata is not None:
                 self._replaced[f"{metadata.replaced_nodata:.9g}", f"{metadata.nodata:.9g}"] += 1
-
-    def add_cut(self) -> None:
-        """Count an image that has only a part of the window."""
-        with self._lock:
-            self._num_cut += 1
+            self._num_cut += is_cut
+        return output
 
     def include(self, other: "Carried") -> None:
         """Count the images of another one as well."""

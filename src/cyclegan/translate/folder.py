@@ -210,7 +210,8 @@ class _Work:
         self.skipped: list[Skipped] = []
         self.notes: list[str] = []
         self.damage: list[str] = []
-        self.carried = Carried(keep_profile=options.keep_profile)  # by images in tiles, of which all are said at once
+        # By images in tiles, of which all are said at once.
+        self.carried = Carried(translator.target, keep_profile=options.keep_profile)
 
     def note(self, sentence: str) -> None:
         self._progress.note(sentence)

@@ -24,7 +24,6 @@ from cyclegan.images.filetypes.overviews import write_cog
 from cyclegan.images.filetypes.pillow import with_alpha
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.headers import image_size, read_sizes
-from cyclegan.images.output import make_output
 from cyclegan.images.pages import local_file, stat_file
 from cyclegan.images.raster import Raster
 from cyclegan.images.regions import ArraySource, Box, ImageSource, RasterSource, RegionReader, TiledWriter
@@ -59,8 +58,8 @@ class LargeResult:
     notes: all that a user should know.
     """
 
+    carried: Carried
     about_work: list[str] = field(default_factory=list)
-    carried: Carried = field(default_factory=Carried)
 
     @property
     def notes(self) -> list[str]:
@@ -75,7 +74,7 @@ def find_large(
     window: the part of each that is translated. A file whose header cannot be read is not large.
     """
     # By names, since there may be a million.
-    has_rule = np.array([file_format_of(name).only_regions is not None for name in files.names()], bool)
+    has_rule = np.array([file_format_of(name).regions.only is not None for name in files.names()], bool)
     is_large = np.zeros(len(files), bool)
     for index in np.flatnonzero(has_rule).tolist():
         is_large[index] = _only_regions(files[index], translator.source)
@@ -123,8 +122,8 @@ def _whole_bytes(translator: Translator, height: int, width: int, batch_size: in
 
 def _only_regions(path: Path, source: ImageFormat) -> bool:
     """Whether a file can be translated in tiles only, as whole slides are."""
-    only_regions = file_format_of(path).only_regions
-    return only_regions is not None and only_regions(path, source)
+    only = file_format_of(path).regions.only
+    return only is not None and only(path, source)
 
 
 def translate_large(
@@ -176,15 +175,13 @@ def translate_large(
         plan = translation.choose_plan(image.height, image.width)
         if writer is None:
             values = np.concatenate(list(translation.rows(image, plan, None)))
-            output, carried = translation.finish(values, image.read_raster(Box(0, image.height, 0, image.width)))
+            carried = translation.carried()
+            given = image.read_raster(Box(0, image.height, 0, image.width))
+            output = translation.output(values, given, carried, is_cut=is_cut)
             with _encoding(target):
                 write_image(target, output)
-            result = LargeResult(carried=carried)
-        else:
-            result = translation.write_tiles(image, plan, writer)
-    if is_cut:
-        result.carried.add_cut()
-    return result
+            return LargeResult(carried)
+        return translation.write_tiles(image, plan, writer, is_cut=is_cut)
 
 
 def _tiled_writer(translator: Translator, source: Path, target: Path, compression: Compression) -> TiledWriter | None:
@@ -195,7 +192,8 @@ def _tiled_writer(translator: Translator, source: Path, target: Path, compressio
     file_format = file_format_of(target)
     if not file_format.can_hold(translator.target.channels, translator.target.dtype):
         raise InputError(f"{target}: files of this kind cannot hold {translator.target}; choose another --out.")
-    lossy = file_format.lossy_writer
+    tiled = file_format.regions.writer
+    lossy = tiled and tiled.lossy
     if translator.target.dtype != "uint8" or translator.target.channels not in (1, 3):
         lossy = None
     if compression == "jpeg" and lossy is None:
@@ -205,7 +203,7 @@ def _tiled_writer(translator: Translator, source: Path, target: Path, compressio
         )
     is_slide = _only_regions(source, translator.source)
     is_lossy = compression == "jpeg" or (compression == "auto" and is_slide and lossy is not None)
-    writer = lossy if is_lossy else file_format.tiled_writer
+    writer = lossy if is_lossy else tiled
     if writer is not None and find_spec(writer.package) is None:
         raise InputError(
             f"{target} would be written in tiles by {writer.package}, which needs: pip install "
@@ -276,7 +274,7 @@ class _TiledTranslation:
         """The input by region where its format allows that, else decoded."""
         source_format = self.translator.source
         with local_file(self.source) as (file, page):  # unpacked for all of the work, if it lies in a zip
-            reader = file_format_of(file).open_regions(file, source_format) if page is None else None
+            reader = file_format_of(file).regions.open(file, source_format) if page is None else None
             if reader is not None:
                 with contextlib.closing(reader):
                     yield reader
@@ -317,26 +315,19 @@ class _TiledTranslation:
             return 0
         return decoded_bytes + row_bytes(self.translator, width, height if self.writer is None else self.tile)
 
-    def finish(self, values: Array, given: Raster) -> tuple[Raster, Carried]:
-        """Rows of the result as they are written, with what belongs to the same rows of the input."""
-        output, lost = make_output(
-            values,
-            given,
-            self.translator.target,
-            file_format_of(self.target),
-            keep_profile=self.keep_profile,
-            background=self.background,
-        )
-        carried = Carried(keep_profile=self.keep_profile)
-        carried.add(given, lost, self.target.suffix)
-        return output, carried
+    def carried(self) -> Carried:
+        return Carried(self.translator.target, keep_profile=self.keep_profile, background=self.background)
 
-    def write_tiles(self, image: RegionReader, plan: TilingPlan, writer: TiledWriter) -> LargeResult:
+    def output(self, values: Array, given: Raster, carried: Carried, *, is_cut: bool = False) -> Raster:
+        """Rows of the result as they are written, with what belongs to the same rows of the input."""
+        return carried.output(values, given, file_format_of(self.target), self.target.suffix, is_cut=is_cut)
+
+    def write_tiles(self, image: RegionReader, plan: TilingPlan, writer: TiledWriter, *, is_cut: bool) -> LargeResult:
         """Write the target from tiles, which are kept on disk until it is complete."""
         notes: list[str] = []
         height, width = image.height, image.width
         num_rows, side = -(-height // self.tile), writer.tile_side(self.tile)
-        has_holes = image.has_holes()
+        has_holes, of_rows = image.has_holes(), self.carried()
         with PartialResult.open(self.target, self._key(plan), notes) as partial:
             possible = plans(self.translator.original, is_given=self.statistics != "exact")
             plan = partial.plan(plan, possible, lambda plan: self._fits(height, width, plan))
@@ -347,7 +338,7 @@ class _TiledTranslation:
                     for row in self.rows(image, plan, partial):
                         top = partial.num_rows * self.tile
                         given = _rows_of(image, Box(top, top + len(row), 0, width), has_holes=has_holes)
-                        partial.append(writer.encode_rows(with_alpha(self.finish(row, given)[0]), side))
+                        partial.append(writer.encode_rows(with_alpha(self.output(row, given, of_rows)), side))
             except (InputError, UnreadableError) as error:
                 if not isinstance(error.__cause__, OSError):  # the file is bad: there is nothing to resume
                     partial.remove()
@@ -356,7 +347,9 @@ class _TiledTranslation:
             num_tiles = -(-height // side) * -(-width // side)
             # What all rows have in common, by the first one.
             dtype, first = self.translator.target.dtype, _rows_of(image, Box(0, 1, 0, width), has_holes=has_holes)
-            sample, carried = self.finish(np.zeros((1, width, self.translator.target.channels), dtype), first)
+            carried = self.carried()
+            values = np.zeros((1, width, self.translator.target.channels), dtype)
+            sample = self.output(values, first, carried, is_cut=is_cut)
             has_alpha = sample.alpha is not None
             shape = (height, width, with_alpha(sample).shape[2])
             tiles = self._reported(partial.tiles(), num_tiles)
@@ -367,7 +360,7 @@ class _TiledTranslation:
                     self.on_progress("overviews", 1.0)
                     write_cog(whole, self.target)
             partial.remove()
-        return LargeResult(notes, carried)
+        return LargeResult(carried, notes)
 
     def _reported(self, tiles: Iterator[bytes], count: int) -> Iterator[bytes]:
         """The tiles as they are; progress is reported as they pass, since a pyramid takes minutes."""
@@ -388,9 +381,10 @@ class _TiledTranslation:
             __version__,
         ]
         parts += [translator.source, translator.target, translator.info.model, translator.device]
-        parts += [self.keep_profile, self.background, self.writer is file_format_of(self.target).lossy_writer]
+        tiled = file_format_of(self.target).regions.writer
+        parts += [self.keep_profile, self.background, self.writer is (tiled and tiled.lossy)]
         parts += [translator.source.model_dump_json(), self.window]
-        for path in file_format_of(self.source).also_reads(self.source):
+        for path in file_format_of(self.source).regions.also_reads(self.source):
             parts += [path, path.stat().st_size, path.stat().st_mtime_ns]
         digest.update("\n".join(str(part) for part in parts).encode())
         for name, values in translator.original.state_dict().items():

@@ -179,7 +179,7 @@ def image_suffix(suffix: str, translator: Translator) -> str:
     """The suffix of a translated image: its own, or another where that format cannot hold the result: .ome.tif for a
     slide, else .png or .tif.
     """
-    target, written_as = translator.target, file_format_of(f"x{suffix}").written_as
+    target, written_as = translator.target, file_format_of(f"x{suffix}").regions.written_as
     return next(s for s in (suffix, written_as or ".png", ".png", ".tif") if can_hold(s, target.channels, target.dtype))
 
 

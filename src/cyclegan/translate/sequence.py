@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,9 @@ from cyclegan.images import Array
 from cyclegan.images.filetypes.derived_dicom import PatientData
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.limits import without_pixel_limit
-from cyclegan.images.output import make_output
 from cyclegan.images.pages import local_file
 from cyclegan.images.raster import Raster
-from cyclegan.images.resizing import cast, resize, scale
+from cyclegan.images.resizing import scale
 from cyclegan.sequences.formats import Frame, PictureSequence, SequenceFormat, SequenceTarget
 from cyclegan.sequences.registry import find_sequence, format_by_name
 from cyclegan.system.arguments import real_path
@@ -92,7 +92,8 @@ def translate_sequence(
         local_file(source) as (file, _),
         reader.read(file, translator.source) as sequence,
     ):
-        finish = _Finish(translator.target, target, writer, keep_profile, background)
+        carried = Carried(translator.target, keep_profile=keep_profile, background=background)
+        finish = partial(carried.output, writer=writer, suffix=target.suffix)
         job = _Job(translator, sequence, finish, on_frame)
         results = job.results(
             short_side=short_side,
@@ -122,7 +123,7 @@ def translate_sequence(
                 how = f": pip install '{writer.install}'" if writer.install else ""
                 raise InputError(f"{target}: writing it needs the package {error.name or error}{how}.") from None
             raise
-        notes = (*finish.carried.sentences("frame"), *sequence.notes)
+        notes = (*carried.sentences("frame"), *sequence.notes)
         return TranslatedSequence(job.num_done, notes, tuple(sequence.damage))
 
 
@@ -146,38 +147,6 @@ def _check_writer(writer: SequenceFormat | None, target: Path, image_format: Ima
     return writer
 
 
-class _Finish:
-    """Makes a result what is written: at the size of the source, with what belongs to the source's picture."""
-
-    def __init__(
-        self,
-        image_format: ImageFormat,
-        target: Path,
-        writer: SequenceFormat,
-        keep_profile: bool,
-        background: str | None,
-    ) -> None:
-        self._image_format, self._suffix, self._writer = image_format, target.suffix, writer
-        self._keep_profile, self._background = keep_profile, background
-        self.carried = Carried(keep_profile=keep_profile)
-
-    def __call__(self, values: Array, given: Raster, height: int, width: int) -> Raster:
-        target = self._image_format
-        values = resize(values, height, width)
-        if values.dtype.kind == "f":  # bicubic resizing overshoots at edges
-            values = values.clip(target.low, target.high)
-        output, lost = make_output(
-            cast(values, target.dtype),
-            given,
-            target,
-            self._writer,
-            keep_profile=self._keep_profile,
-            background=self._background,
-        )
-        self.carried.add(given, lost, self._suffix)
-        return output
-
-
 class _Job:
     """The frames of one file on their way through the network. error: what ended them."""
 
@@ -185,11 +154,11 @@ class _Job:
         self,
         translator: Translator,
         sequence: PictureSequence,
-        finish: _Finish,
+        finish: Callable[..., Raster],
         on_frame: Callable[[int, int | None], None],
     ) -> None:
         self._translator, self._sequence, self._finish, self._on_frame = translator, sequence, finish, on_frame
-        self._in_network: deque[tuple[Frame, int, int]] = deque()  # with height and width
+        self._in_network: deque[tuple[Frame, tuple[int, int]]] = deque()  # with height and width
         self.num_done = 0
         self.error: BaseException | None = None
 
@@ -199,7 +168,7 @@ class _Job:
                 values = frame.raster.values
                 # What waits for its result needs only what is carried over.
                 waiting = replace(frame, raster=replace(frame.raster, values=values[:0]))
-                self._in_network.append((waiting, values.shape[0], values.shape[1]))
+                self._in_network.append((waiting, (values.shape[0], values.shape[1])))
                 yield scale(values, short_side=short_side, width=scale_width)
 
         try:
@@ -207,8 +176,8 @@ class _Job:
             for result in self._translator.translate_each(arrays(), checked=False, **options):
                 if isinstance(result, InputError):
                     raise result
-                frame, height, width = self._in_network.popleft()
-                yield replace(frame, raster=self._finish(np.asarray(result), frame.raster, height, width))
+                frame, size = self._in_network.popleft()
+                yield replace(frame, raster=self._finish(np.asarray(result), frame.raster, size=size))
                 self.num_done += 1
                 self._on_frame(self.num_done, self._sequence.num_frames)
         except GeneratorExit:

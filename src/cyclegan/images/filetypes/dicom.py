@@ -65,7 +65,7 @@ def count_frames(dataset: Any) -> int:
     return max(int(dataset.get("NumberOfFrames") or 1), 1)
 
 
-def list_frames(path: Path) -> list[str]:
+def list_frames(path: Path, _axis: Axis | None = None) -> list[str]:
     """The names of the frames of a file, from 1 on; empty for a plain image."""
     count = count_frames(read_dataset(path, with_pixels=False))
     return [f"{number:0{len(str(count))}}" for number in range(1, count + 1)] if count > 1 else []

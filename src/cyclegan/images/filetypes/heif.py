@@ -44,11 +44,6 @@ def probe(path: Path) -> Header:
     return Header(height, width, "uint16", channels, found.has_alpha)
 
 
-def size(path: str) -> tuple[int, int]:
-    width, height = _open(path).size
-    return height, width
-
-
 def write(file: IO[bytes], raster: Raster) -> None:
     """Write 8-bit RGB, with transparency and profile, at the quality of our JPEGs."""
     import pillow_heif

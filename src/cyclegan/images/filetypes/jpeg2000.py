@@ -124,11 +124,6 @@ def probe(path: Path) -> Header:
     return Header(size.height, size.width, size.dtype, channels, size.has_alpha)
 
 
-def size(path: str) -> tuple[int, int]:
-    found = _size_of(path)
-    return found.height, found.width
-
-
 def _write(file: IO[bytes], raster: Raster, *, kind: Literal["jp2", "j2k"]) -> None:
     """Write 8 or 16 bits without loss."""
     import imagecodecs

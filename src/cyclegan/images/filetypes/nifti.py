@@ -206,9 +206,9 @@ def read(path: Path) -> Array:
     return volume.read_slice(axis, 0)
 
 
-def list_slices(path: Path, axis: Axis = DEFAULT_AXIS) -> list[str]:
+def list_slices(path: Path, axis: Axis | None = None) -> list[str]:
     """The names of all slices of a file along an axis."""
-    return open_volume(path).slice_names(axis)
+    return open_volume(path).slice_names(axis or DEFAULT_AXIS)
 
 
 def read_slice(path: Path, name: str) -> Array:

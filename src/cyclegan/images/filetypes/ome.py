@@ -52,5 +52,5 @@ def write(file: IO[bytes], raster: Raster) -> None:
 
 
 # Without loss; and with a tenth of the size, for 8-bit grey and RGB.
-LOSSLESS = TiledWriter("tifffile", 16, tile_side, DEFLATE.encode, write_tiles)
-LOSSY = TiledWriter("tifffile", 16, tile_side, JPEG.encode, partial(write_tiles, codec=JPEG))
+_of_codec = partial(TiledWriter, "tifffile", 16, tile_side)
+TILED_OME = _of_codec(DEFLATE.encode, write_tiles, lossy=_of_codec(JPEG.encode, partial(write_tiles, codec=JPEG)))

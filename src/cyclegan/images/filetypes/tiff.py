@@ -31,6 +31,7 @@ from cyclegan.images.formats import Decoded, Header
 from cyclegan.images.holes import both
 from cyclegan.images.limits import check_pixels
 from cyclegan.images.raster import Mask, Metadata, Raster, Tag
+from cyclegan.system.advice import advise
 
 
 def read(path: Path) -> Decoded:
@@ -44,7 +45,8 @@ def read(path: Path) -> Decoded:
     layout = read_layout(path)
     first = layout.pages[0]
     _check_size(first, len(layout.pages))
-    several = InputError(f"{path} has {len(layout.pages)} pages; choose one with --page, such as --page 1.")
+    advice = advise("choose one with --page, such as --page 1", "save one of them as a file of its own")
+    several = InputError(f"{path} has {len(layout.pages)} pages; {advice}.")
     if len(layout.pages) > 1 and any(page.samples > 1 for page in layout.pages):
         raise several
     with TiffFile(path, layout) as file:

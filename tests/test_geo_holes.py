@@ -1,12 +1,14 @@
 """Holes in georeferenced files are those that GDAL sees: per band, masks, files beside them; whole and by region."""
 
 from contextlib import closing
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
 import rasterio
 import rasterio.shutil
 from rasterio.enums import ColorInterp
+from rasterio.transform import Affine
 from test_geo import model, translate  # noqa: F401
 
 from conftest import TINY
@@ -199,6 +201,33 @@ def test_a_world_file_beside_a_tiff_says_where_it_lies(model, tmp_path):  # noqa
     for tile in ("none", "32"):
         target = translate(model("rgb"), source, tmp_path / f"{tile}.tif", "--tile", tile)
         assert place_of(target)[1] == NORTH_UP
+
+
+def test_files_in_a_zip_keep_their_place_and_their_holes(model, tmp_path):  # noqa: F811
+    (tmp_path / "in").mkdir()
+    source = write_mask_beside(tmp_path / "in" / "x.tif", MASK)
+    plain = write_geotiff(tmp_path / "in" / "y.tif", place="rotated")
+    with ZipFile(tmp_path / "in.zip", "w") as file:
+        for path in (source, source.with_name("x.tif.msk"), plain):
+            file.write(path, f"folder/{path.name}")
+    translate(model("rgb"), tmp_path / "in.zip", tmp_path / "out")
+    for path in (source, plain):
+        target = next((tmp_path / "out").rglob(path.name))
+        assert place_of(target) == place_of(path)
+        with rasterio.open(target) as file:
+            assert np.array_equal(file.dataset_mask() > 0, valid_of(path))
+
+
+def test_scenes_in_several_systems_are_one_input(model, tmp_path):  # noqa: F811
+    (tmp_path / "in").mkdir()
+    sources = [
+        write_geotiff(tmp_path / "in" / "utm32.tif"),
+        write_geotiff(tmp_path / "in" / "utm33.tif", crs="EPSG:32633"),
+        write_geotiff(tmp_path / "in" / "degrees.tif", place=Affine(1e-4, 0, 10, 0, -1e-4, 50), crs="EPSG:4326"),
+    ]
+    translate(model("rgb"), tmp_path / "in", tmp_path / "out", "--cog")
+    for source in sources:
+        assert place_of(tmp_path / "out" / source.name) == place_of(source)
 
 
 @pytest.mark.parametrize("is_given", ["bands", "scenes"])

@@ -410,7 +410,8 @@ def test_a_large_file_leaves_the_plan_of_the_others_compact_and_tiles_are_float3
     plans = []
     monkeypatch.setattr(large_files, "available_bytes", lambda _: 64 * 2**20 + 500_000)
     monkeypatch.setattr(folder, "translate_files", lambda _translator, plan, **_: plans.append(plan) or [])
-    monkeypatch.setattr(folder, "translate_large", lambda *_, **__: large_files.LargeResult())
+    done = large_files.LargeResult(large_files.Carried(ImageFormat()))
+    monkeypatch.setattr(folder, "translate_large", lambda *_, **__: done)
     monkeypatch.setattr(TranslationPlan, "of", None)
     main(["translate", str(run), str(tmp_path / "in"), "--out", str(tmp_path / "out")])
     assert [source.name for source, _ in plans[0]] == ["a.png", "c.png"]

@@ -110,7 +110,8 @@ def open_file(path: Path) -> IO[bytes]:
 def local_file(path: Path, *, most: int | None = None) -> Iterator[tuple[Path, str | None]]:
     """A file that any library can open by its name, and the page in it that a path means, None for the whole file.
 
-    A file in a zip is unpacked for the time of the block, with its suffix; most: only so many bytes of it. Messages of
+    A file in a zip is unpacked for the time of the block, with its suffix, a TIFF with the files that GDAL keeps beside
+    it; most: only so many bytes of it. Messages of
     errors name the path itself. Raises UnreadableError if it cannot be unpacked.
     """
     file, page = split_page(path)
@@ -122,6 +123,9 @@ def local_file(path: Path, *, most: int | None = None) -> Iterator[tuple[Path, s
     with tempfile.TemporaryDirectory(prefix="cyclegan_") as work:
         copy = Path(work, re.sub(r"[^A-Za-z0-9._-]", "_", name)[-40:])
         copy.write_bytes(content)
+        for ending, beside in zip(sidecar_names(copy.name), sidecar_names(name), strict=True):
+            if most is None and beside in folder:
+                Path(work, ending).write_bytes(folder.read(beside))
         try:
             yield copy, inner
         except (ImportError, OSError, ValueError) as error:
@@ -129,6 +133,14 @@ def local_file(path: Path, *, most: int | None = None) -> Iterator[tuple[Path, s
                 raise
             kind = InputError if isinstance(error, InputError) else UnreadableError
             raise kind(str(error).replace(str(copy), str(path))) from error
+
+
+def sidecar_names(name: str) -> tuple[str, ...]:
+    """The names of files that may belong to a TIFF: its mask, what GDAL keeps of it, and where it lies on the earth."""
+    stem, dot, suffix = name.rpartition(".")
+    if not dot or suffix.lower() not in ("tif", "tiff"):
+        return ()
+    return f"{name}.msk", f"{name}.aux.xml", f"{stem}.tfw", f"{stem}.wld"
 
 
 def _in_zip(file: Path, page: str) -> tuple[zip_folder.ZipFolder, str, str | None]:

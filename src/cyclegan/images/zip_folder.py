@@ -76,6 +76,10 @@ class ZipFolder:
         start = f"{below}/" if below else ""
         return (name[len(start) :] for name in self._entries if name.startswith(start))
 
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a file of this name."""
+        return name in self._entries
+
     def has_folder(self, name: str) -> bool:
         """Whether some file lies in a folder of this name."""
         return any(True for _ in self.names(name))

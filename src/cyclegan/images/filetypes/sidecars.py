@@ -15,14 +15,15 @@ from PIL import Image
 from cyclegan.images.filetypes import pillow
 from cyclegan.images.filetypes.geo import import_rasterio, metadata_of, open_dataset
 from cyclegan.images.formats import Decoded
+from cyclegan.images.pages import sidecar_names
 from cyclegan.images.raster import Mask, Metadata, Raster
 from cyclegan.images.regions import Box
 
 
 def find_sidecars(path: Path) -> list[Path]:
     """The files beside a TIFF that say where it lies, what its bands are, and where it has holes."""
-    names = (f"{path}.msk", f"{path}.aux.xml", path.with_suffix(".tfw"), path.with_suffix(".wld"))
-    return [Path(name) for name in names if Path(name).is_file()]
+    found = [path.with_name(name) for name in sidecar_names(path.name)]
+    return [sidecar for sidecar in found if sidecar.is_file()]
 
 
 def describe(path: Path, metadata: Metadata) -> Metadata:

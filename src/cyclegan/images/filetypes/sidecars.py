@@ -3,6 +3,7 @@
 Files beside an image are read through rasterio. Without it a mask is an error, and the rest is passed over.
 """
 
+import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -22,8 +23,8 @@ from cyclegan.images.regions import Box
 
 def find_sidecars(path: Path) -> list[Path]:
     """The files beside a TIFF that say where it lies, what its bands are, and where it has holes."""
-    found = [path.with_name(name) for name in sidecar_names(path.name)]
-    return [sidecar for sidecar in found if sidecar.is_file()]
+    names = sidecar_names(str(path))  # strings: this is asked of every TIFF
+    return [Path(name) for name in names if os.path.isfile(name)]  # noqa: PTH113
 
 
 def describe(path: Path, metadata: Metadata) -> Metadata:

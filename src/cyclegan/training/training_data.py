@@ -179,7 +179,7 @@ def _describe(config: TrainConfig, split: Split) -> tuple[str, ...]:
         for number in folder.replaced_nodata:
             flag = f"--nodata-{name.lower()}"
             sentences.append(
-                f"{name}: files name {number:.9g} for holes, and {flag} replaces it; without it that counts"
+                f"{name}: files name {number:.9g} for holes, and {flag} replaces it; leave it out to take theirs"
             )
         if left_out := describe_left_out(folder.other_files):
             sentences.append(f"{name}: {left_out[:-1]} (no images)")

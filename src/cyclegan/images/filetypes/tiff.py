@@ -28,7 +28,7 @@ from cyclegan.images.filetypes.tiff_tags import (
     read_layout,
 )
 from cyclegan.images.formats import Decoded, Header
-from cyclegan.images.holes import both
+from cyclegan.images.holes import both, find_holes
 from cyclegan.images.limits import check_pixels
 from cyclegan.images.raster import Mask, Metadata, Raster, Tag
 from cyclegan.system.advice import advise
@@ -114,6 +114,11 @@ class TiffFile:
             # Palettes, CMYK and the like are colours only once they are converted.
             picture.info["icc_profile"] = page.metadata.profile
             found = pillow.raster_of(picture, 3)
+            if picture.mode == "P" and page.metadata.nodata is not None:  # which is a number of the palette
+                seen = find_holes(np.asarray(picture)[..., None], page.metadata.nodata)
+                mask = np.ones((page.height, page.width, 1), bool) if seen is None else seen[..., None]
+                upright = pillow.upright(mask, page.orientation)[..., 0].astype(np.bool_)
+                found = replace(found, valid=both(found.valid, upright))
             metadata = replace(page.metadata, extra_samples=None, is_srgb=found.metadata.is_srgb)
             return Raster(found.values, found.alpha, found.valid, metadata)
         return self._read_deep(page)

@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from conftest import TINY, make_folder
-from cyclegan import InputError, Translator, train
+from cyclegan import InputError, Translator, train, translate_folder
 from cyclegan.cli import main
 from cyclegan.errors import UnreadableError
 from cyclegan.images.codecs import read_image, write_image
@@ -361,7 +361,13 @@ def test_without_tiles_an_image_that_does_not_fit_is_refused_before_the_work(run
     assert not (tmp_path / "out.tif").exists()
     window = ["--window", "0", "0", "20", "20"]
     main(["translate", str(run), str(tiff), "--out", str(tmp_path / "out.tif"), "--tile", "none", *window])
-    main(["translate", str(run), str(tmp_path / "small.png"), "--out", str(tmp_path / "out.png"), "--tile", "none"])
+    # Others of the same call are translated.
+    inputs = [tiff, tmp_path / "small.png"]
+    found = translate_folder(run, inputs, tmp_path / "out", tile=None)
+    assert [source.name for source, _ in found.written] == ["small.png"]
+    ((source, reason),) = found.skipped
+    assert source == tiff
+    assert "leave out --tile none" in reason
 
 
 def test_the_command_takes_tiles_where_an_image_does_not_fit(run, tiff, tmp_path, monkeypatch, capsys):

@@ -179,13 +179,17 @@ def translate_plan(
         progress.existing(len(jobs.existing), len(plan))
     for sentence in jobs.notes:
         work.note(sentence)
+    for source, reason in jobs.refused:
+        if is_only_input:
+            raise InputError(reason)
+        work.skip(source, reason)
     if jobs.whole:
         work.translate_whole(jobs.whole)
     one_by_one = [(*pair, partial(work.translate_in_tiles, *pair)) for pair in jobs.large]
     one_by_one += [
         (source, target, partial(work.translate_frames, source, target, row)) for source, target, row in jobs.sequences
     ]
-    for num_tried, (source, target, translate) in enumerate(one_by_one, len(jobs.whole)):
+    for num_tried, (source, target, translate) in enumerate(one_by_one, len(jobs.whole) + len(jobs.refused)):
         try:
             translate()
         except (InputError, UnreadableError, OSError) as error:  # one bad file of several does not stop the others

@@ -24,6 +24,7 @@ from cyclegan.images.filetypes.overviews import write_cog
 from cyclegan.images.filetypes.pillow import with_alpha
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.headers import image_size, read_sizes
+from cyclegan.images.limits import check_pixels
 from cyclegan.images.pages import local_file, stat_file
 from cyclegan.images.raster import Raster
 from cyclegan.images.regions import ArraySource, Box, ImageSource, RasterSource, RegionReader, TiledWriter
@@ -95,24 +96,27 @@ def find_large(
     return is_large
 
 
-def check_fits_whole(
-    translator: Translator, files: FileList, *, batch_size: int = 1, window: Window | None = None
-) -> None:
-    """Raises InputError for the first image that `find_large` finds too large for the available memory.
+def why_too_large(
+    translator: Translator, path: Path, *, batch_size: int = 1, window: Window | None = None
+) -> str | None:
+    """Why an image that `find_large` finds too large is not translated as a whole.
 
-    Files that can be read by region only are not looked at: reading them as a whole reports an error.
+    None if reading it as a whole says more: it can be read by region only, has more pixels than are allowed, or its
+    header is damaged.
     """
-    for index in np.flatnonzero(find_large(translator, files, batch_size=batch_size, window=window)).tolist():
-        path, size = files[index], image_size(files[index])
-        if window is not None and size is not None:
-            size = window.size(path, *size)
-        available = available_bytes(translator.device)
-        if size is None or available is None or _only_regions(path, translator.source):
-            continue
-        raise InputError(
-            f"{path} needs {gib(_whole_bytes(translator, *size, batch_size))} as a whole ({size[1]}x{size[0]} pixels), "
-            f"and {gib(available)} are available; leave out --tile none, and it is translated in tiles."
-        )
+    size, available = image_size(path), available_bytes(translator.device)
+    if window is not None and size is not None:
+        size = window.size(path, *size)
+    if size is None or available is None or _only_regions(path, translator.source):
+        return None
+    try:
+        check_pixels(*size)
+    except UnreadableError:
+        return None
+    return (
+        f"{path} needs {gib(_whole_bytes(translator, *size, batch_size))} as a whole ({size[1]}x{size[0]} pixels), and "
+        f"{gib(available)} are available; leave out --tile none, and it is translated in tiles."
+    )
 
 
 def _whole_bytes(translator: Translator, height: int, width: int, batch_size: int) -> int:

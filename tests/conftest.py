@@ -125,3 +125,25 @@ def hub(tmp_path, monkeypatch):
     with Hub() as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         yield hub
+
+
+def count_waiting(translator, method):
+    """A list that grows during a translation: how many more images were taken than results given, at each image."""
+    translate, waiting = getattr(translator, method), []
+
+    def counting(images, **options):
+        taken = given = 0
+
+        def count():
+            nonlocal taken
+            for image in images:
+                taken += 1
+                waiting.append(taken - given)
+                yield image
+
+        for result in translate(count(), **options):
+            given += 1
+            yield result
+
+    setattr(translator, method, counting)
+    return waiting

@@ -17,7 +17,6 @@ from cyclegan.images.file_formats import FILE_FORMATS
 from cyclegan.images.filetypes import pillow
 from cyclegan.inspection.survey import survey_folder
 from cyclegan.system.atomic import TEMPORARY, atomic_path, remove_leftovers
-from cyclegan.translate import translator as translator_module
 
 
 @pytest.fixture(scope="module")
@@ -183,20 +182,25 @@ def test_an_image_that_does_not_fit_into_memory_is_left_out_and_the_others_go_on
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "2.png"]
 
 
+def let_png_lack_memory(monkeypatch, name):
+    """Decoding the PNGs of this name takes more memory than there is."""
+
+    def allocate(path, min_side=0):
+        if path.name == name:
+            raise MemoryError
+        return pillow.read(path, min_side)
+
+    monkeypatch.setitem(FILE_FORMATS, "png", replace(FILE_FORMATS["png"], read=allocate))
+
+
 @pytest.mark.parametrize("options", [{}, {"batch_size": 3}, {"tile": 16}])
 def test_an_image_that_cannot_be_loaded_for_lack_of_memory_ends_no_other(run, tmp_path, monkeypatch, options):
     colours = [(90, 10 * number, 0) for number in range(4)]
     for number, colour in enumerate(colours):
         Image.new("RGB", (16, 16 + number % 2), colour).save(tmp_path / f"{number}.png")
-    translator, real = Translator.load(run), translator_module.read_given
+    translator = Translator.load(run)
     expected = [np.asarray(translator(tmp_path / f"{number}.png")) for number in range(4)]
-
-    def allocate(path, source, target):
-        if path.name == "1.png":
-            raise MemoryError
-        return real(path, source, target)
-
-    monkeypatch.setattr(translator_module, "read_given", allocate)
+    let_png_lack_memory(monkeypatch, "1.png")
     results = list(translator.translate_each([tmp_path / f"{number}.png" for number in range(4)], **options))
     assert isinstance(results[1], InputError)
     assert re.fullmatch(r"An image does not fit into memory .*; translate it in tiles .*\.", str(results[1]))
@@ -209,15 +213,7 @@ def test_a_decoder_without_memory_leaves_out_its_file(run, tmp_path, monkeypatch
     (tmp_path / "in").mkdir()
     for number in range(3):
         Image.new("RGB", (16, 16), (90, 10 * number, 0)).save(tmp_path / "in" / f"{number}.png")
-    real = pillow.read
-
-    def allocate(path, min_side=0):
-        if path.name == "1.png":
-            raise MemoryError
-        return real(path, min_side)
-
-    row = FILE_FORMATS["png"]
-    monkeypatch.setitem(FILE_FORMATS, "png", replace(row, read=allocate))
+    let_png_lack_memory(monkeypatch, "1.png")
     found = translate_folder(Translator.load(run), tmp_path / "in", tmp_path / "out")
     assert [(source.name, why) for source, why in found.skipped] == [("1.png", "it does not fit into memory")]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "2.png"]

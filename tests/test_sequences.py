@@ -6,6 +6,7 @@ import torch
 from PIL import Image, ImageSequence, features
 from torch import nn
 
+from conftest import count_waiting
 from cyclegan import InputError, ModelConfig, Translator, inspect_folders
 from cyclegan.errors import UnreadableError
 from cyclegan.images.codecs import read_image
@@ -228,27 +229,10 @@ def test_frames_before_a_missing_end_are_kept(tmp_path, suffix, share):
 
 def test_frames_come_one_batch_at_a_time(tmp_path):
     source = save(tmp_path / "x.gif", [Image.new("RGB", (8, 8), (i, 0, 0)) for i in range(40)], durations=[40] * 40)
-    row, most = find_sequence(source), 0
-    translator = make_translator()
-    translate = translator.translate
-
-    def counting(images, **options):
-        taken = given = 0
-
-        def count():
-            nonlocal taken, most
-            for image in images:
-                taken += 1
-                most = max(most, taken - given)
-                yield image
-
-        for result in translate(count(), **options):
-            given += 1
-            yield result
-
-    translator.translate = counting
+    translator, row = make_translator(), find_sequence(source)
+    waiting = count_waiting(translator, "translate_each")
     assert translate_sequence(translator, source, tmp_path / "y.gif", batch_size=4, reader=row).num_frames == 40
-    assert most <= 5
+    assert 1 <= max(waiting) <= 5
 
 
 @pytest.mark.parametrize("suffix", ANIMATIONS)

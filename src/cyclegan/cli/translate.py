@@ -253,7 +253,7 @@ def _translate_clips(
         try:
             is_complete &= _translate_clip(translator, source, target, options, progress)
         except (CycleganError, OSError) as error:  # one bad clip of several does not stop the others
-            if is_only_input or is_place_lost(error if isinstance(error, OSError) else error.__cause__, clips.out):
+            if is_only_input or is_place_lost(error, clips.out):
                 raise
             progress.skipped([(source, not_written(target, error))], 1)
             is_complete = False

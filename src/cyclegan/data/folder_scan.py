@@ -18,6 +18,7 @@ from cyclegan.images.file_list import FileList, describe_left_out, has_slices, i
 from cyclegan.images.filetypes.npy import CHANNELS_LAST
 from cyclegan.images.formats import gives_channels
 from cyclegan.images.headers import HeaderIndex, Headers, Kind, read_headers
+from cyclegan.system.words import counted
 
 Positions = NDArray[np.intp]
 
@@ -230,7 +231,7 @@ class FolderScan:
             reason = ""
             if self.unreadable:
                 at = min(self.unreadable)
-                count = f"{len(self.unreadable):,} {'file' if len(self.unreadable) == 1 else 'files'}"
+                count = counted(len(self.unreadable), "file")
                 reason = f" ({count} could not be read, such as {self.files.name(at)}: {self.unreadable[at]})"
             other = f" ({describe_left_out(self.files.left_out)[:-1]})" if self.files.left_out else ""
             expected = " ".join(image_suffixes())

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from cyclegan.config import DataConfig, Reading
+from cyclegan.config import AS_IT_IS, DataConfig, Reading
 from cyclegan.data.folder_scan import FolderScan
 from cyclegan.errors import InputError
 from cyclegan.images.file_list import FileList, list_images
@@ -17,9 +17,6 @@ from cyclegan.images.headers import HeaderIndex
 from cyclegan.images.limits import pixel_limit
 from cyclegan.images.places import check_units
 from cyclegan.system.json_files import describe_validation_error
-
-# Everything as the file says.
-_AS_IT_IS = Reading()
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ def scan_folder(
     value_range: tuple[float, float] | None,
     config: DataConfig,
     *,
-    reading: Reading = _AS_IT_IS,
+    reading: Reading = AS_IT_IS,
     domain: str | None = None,
     index: HeaderIndex | None = None,
     on_files: Callable[[int], None] = lambda _: None,

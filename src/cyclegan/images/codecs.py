@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from cyclegan.config import Reading
+from cyclegan.config import AS_IT_IS, Reading
 from cyclegan.errors import InputError, MissingPackageError, UnreadableError, damage_of
 from cyclegan.images import Array
 from cyclegan.images.file_formats import file_format_of
@@ -22,9 +22,6 @@ from cyclegan.system.advice import advise
 from cyclegan.system.atomic import write_bytes
 from cyclegan.system.json_files import cut
 
-# Everything as the file says.
-_AS_IT_IS = Reading()
-
 
 def read_image(path: Path, channels: int, *, min_side: int = 0) -> Array:
     """The values of `load_raster`, (H, W, channels)."""
@@ -32,7 +29,7 @@ def read_image(path: Path, channels: int, *, min_side: int = 0) -> Array:
 
 
 def load_raster(
-    path: Path, channels: int, reading: Reading = _AS_IT_IS, *, min_side: int = 0, fallback: float | None = None
+    path: Path, channels: int, reading: Reading = AS_IT_IS, *, min_side: int = 0, fallback: float | None = None
 ) -> Raster:
     """The image of a file with `channels`, in the file's own depth, upright, with its transparency and holes.
 
@@ -66,23 +63,32 @@ def read_raster(path: Path, image_format: ImageFormat, other: ImageFormat | None
     try:
         middle = (image_format.low + image_format.high) / 2
         raster = load_raster(path, image_format.channels, image_format, fallback=middle)
-        if str(raster.values.dtype) == image_format.dtype:
-            return raster
-        dtype, channels = str(raster.values.dtype), None if raster.values.dtype == np.uint8 else raster.values.shape[2]
     except InputError as error:
         header = probe_image(path, image_format.page)
         if image_format.bands is not None and other is not None and _gives(path, other):
             raise InputError(f"{error} The model takes this file in its other direction.") from None
         if image_format.bands is not None or _fits(header, image_format):
             raise  # for another reason, such as infinite values
-        dtype, channels = header.dtype, header.channels
-    found = f"{channels} x {dtype}" if channels is not None else "an 8-bit picture"
-    is_other = other is not None and _fits(Header(0, 0, dtype, channels), other)
-    advice = "that is its other direction" if is_other else "convert the file"
-    if not is_other and dtype == image_format.dtype and (channels or 0) > image_format.channels:
+    else:
+        header = Header.of_array(raster.values)
+        if header.dtype == image_format.dtype:
+            return raster
+        header = header._replace(channels=None if header.dtype == "uint8" else header.channels)
+    found = f"{header.channels} x {header.dtype}" if header.channels is not None else "an 8-bit picture"
+    raise InputError(
+        f"{path} is {found}, and the model takes {image_format}: {_advice_on(header, image_format, other)}."
+    )
+
+
+def _advice_on(header: Header, image_format: ImageFormat, other: ImageFormat | None) -> str:
+    """What to do about a file that a model does not take."""
+    if other is not None and _fits(header._replace(has_alpha=False), other):
+        return "that is its other direction"
+    choices = ["convert the file"]
+    if header.dtype == image_format.dtype and (header.channels or 0) > image_format.channels:
         bands = ",".join(map(str, range(1, image_format.channels + 1)))
-        advice = advise(f"choose {image_format.channels} of its bands, such as --bands {bands}", advice)
-    raise InputError(f"{path} is {found}, and the model takes {image_format}: {advice}.")
+        choices.insert(0, f"choose {image_format.channels} of its bands, such as --bands {bands}")
+    return advise(*choices)
 
 
 def _gives(path: Path, image_format: ImageFormat) -> bool:

@@ -25,6 +25,7 @@ from cyclegan.images.pages import NO_FILE, is_file, local_file, split_page, stat
 from cyclegan.system.advice import advise
 from cyclegan.system.atomic import atomic_path, describe_kind
 from cyclegan.system.prefetch import prefetch
+from cyclegan.system.words import counted
 
 Result = TypeVar("Result")
 
@@ -148,7 +149,7 @@ class Kind(NamedTuple):
         if self.channels is None:
             return "an 8-bit picture, which gives 1, 3 or 4 channels"
         alpha = ", the last of them transparency" if self.has_alpha else ""
-        return f"{self.channels} {'channel' if self.channels == 1 else 'channels'} of {self.dtype}{alpha}"
+        return f"{counted(self.channels, 'channel')} of {self.dtype}{alpha}"
 
     def channels_advice(self, wanted: int, domain: str | None = None) -> str:
         """What to do about a file if the model takes `wanted` channels. domain: `a` or `b`, which names the flags."""

@@ -26,7 +26,8 @@ class Metadata:
     where they differ; `nodata` is then the first of them. extra_samples: meaning of the channels of a TIFF beyond
     those of its colours: 0 unspecified, 1 alpha of premultiplied colours, 2 alpha. band_names: one for each channel of
     the file, empty for one without a name; none at all if the file names no channel. in_patient: whether the file says
-    the position of the image in the coordinates of the patient.
+    the position of the image in the coordinates of the patient. is_cut: whether this is a part of a file whose window
+    goes beyond the file.
     """
 
     profile: bytes | None = None
@@ -41,6 +42,7 @@ class Metadata:
     extra_samples: tuple[int, ...] | None = None
     band_names: tuple[str, ...] = ()
     in_patient: bool = False
+    is_cut: bool = False
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from cyclegan.images.file_formats import image_suffixes
 from cyclegan.images.zip_folder import SUFFIX as ZIP_SUFFIX
 from cyclegan.system.atomic import atomic_path, write_bytes
 from cyclegan.system.json_files import read_json
+from cyclegan.system.words import counted
 
 # A scheme of two letters and more, so that C:/ is none. A `Path` has lost one of the two slashes.
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
@@ -93,8 +94,7 @@ def local_copy(
     if missing:
         total = sum(int(found[name].get("size") or 0) for name in missing)
         _check_room(folder, total, address)
-        count = f"{len(missing):,} {'file' if len(missing) == 1 else 'files'}"
-        note(f"Copying {count} ({total / 1e6:,.1f} MB) from {address} to {files}.")
+        note(f"Copying {counted(len(missing), 'file')} ({total / 1e6:,.1f} MB) from {address} to {files}.")
     with _errors(address):
         for name in missing:
             target = files / name

@@ -1,8 +1,8 @@
 """A part of an image: where it lies, and the tags that say so in its own file."""
 
 import math
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -157,7 +157,7 @@ def _parse_crs(text: str) -> Any:
         raise InputError(f"--bounds-crs is {shown(text)}; expected a coordinate system, such as EPSG:4326.") from None
 
 
-def crop(raster: Raster, box: Box) -> Raster:
+def crop(raster: Raster, box: Box, is_cut: bool) -> Raster:
     """The part of an image in a box inside it, at its own place on the earth."""
     rows, columns = slice(box.top, box.bottom), slice(box.left, box.right)
     return replace(
@@ -165,13 +165,14 @@ def crop(raster: Raster, box: Box) -> Raster:
         values=raster.values[rows, columns],
         alpha=None if raster.alpha is None else raster.alpha[rows, columns],
         valid=None if raster.valid is None else raster.valid[rows, columns],
-        metadata=move(raster.metadata, box),
+        metadata=move(raster.metadata, box, is_cut),
     )
 
 
-def move(metadata: Metadata, box: Box) -> Metadata:
-    """The metadata of the part of an image that begins at a box."""
-    return replace(metadata, tags=tuple(_move_tag(tag, box.left, box.top) for tag in metadata.tags))
+def move(metadata: Metadata, box: Box, is_cut: bool) -> Metadata:
+    """The metadata of the part of an image that begins at a box. is_cut: as in `Metadata`."""
+    tags = tuple(_move_tag(tag, box.left, box.top) for tag in metadata.tags)
+    return replace(metadata, tags=tags, is_cut=is_cut)
 
 
 def _move_tag(tag: Tag, column: int, row: int) -> Tag:
@@ -194,10 +195,10 @@ def _move_tag(tag: Tag, column: int, row: int) -> Tag:
 class WindowReader:
     """The part of an open file in a box, as an image of its own."""
 
-    def __init__(self, reader: RegionReader, box: Box) -> None:
+    def __init__(self, reader: RegionReader, box: Box, is_cut: bool) -> None:
         self._reader, self._box = reader, box
         self.height, self.width = box.bottom - box.top, box.right - box.left
-        self.metadata = move(reader.metadata, box)
+        self.metadata = move(reader.metadata, box, is_cut)
 
     def read(self, box: Box) -> Array:
         return self._reader.read(self._shift(box))
@@ -216,23 +217,27 @@ class WindowReader:
         self._reader.close()
 
 
-def read_part(
-    path: Path, image_format: ImageFormat, other: ImageFormat | None, window: Window | None
-) -> tuple[Raster, bool]:
+@contextmanager
+def open_part(path: Path, image_format: ImageFormat, window: Window | None) -> Iterator[RegionReader | None]:
+    """A file, or its part in a window, to be read by region; None if it must be read as a whole."""
+    with local_file(path) as (file, page):  # unpacked for all of the block, if it lies in a zip
+        reader = file_format_of(file).regions.open(file, image_format) if page is None else None
+        if reader is None:
+            yield None
+            return
+        with closing(reader):
+            yield reader if window is None else WindowReader(reader, *window.box(path, reader.height, reader.width))
+
+
+def read_part(path: Path, image_format: ImageFormat, other: ImageFormat | None, window: Window | None) -> Raster:
     """The image of a file, or its part in a window, as `read_raster` gives it; only that part is read if possible.
 
-    The second value is whether the window goes beyond the image and was cut.
     Raises InputError if the file has nothing in the window, and errors as `read_raster` does.
     """
     if window is None:
-        return read_raster(path, image_format, other), False
-    with local_file(path) as (file, page):
-        reader = file_format_of(file).regions.open(file, image_format) if page is None else None
-        if reader is not None:
-            with closing(reader):
-                box, is_cut = window.box(path, reader.height, reader.width)
-                part = WindowReader(reader, box)
-                return part.read_raster(Box(0, part.height, 0, part.width)), is_cut
+        return read_raster(path, image_format, other)
+    with open_part(path, image_format, window) as part:
+        if part is not None:
+            return part.read_raster(Box(0, part.height, 0, part.width))
     raster = read_raster(path, image_format, other)
-    box, is_cut = window.box(path, *raster.values.shape[:2])
-    return crop(raster, box), is_cut
+    return crop(raster, *window.box(path, *raster.values.shape[:2]))

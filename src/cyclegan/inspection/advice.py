@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from cyclegan.config import TrainConfig
@@ -9,6 +10,7 @@ from cyclegan.data.preprocessing import scaled_size
 from cyclegan.inspection.duplicates import Copies
 from cyclegan.inspection.survey import Distance, FolderReport
 from cyclegan.system.terminal import printable
+from cyclegan.system.words import counted
 
 # With fewer images of a domain, the discriminator soon memorises all of them.
 FEW_IMAGES = 100
@@ -61,6 +63,8 @@ Topic = Literal[
 
 Folders = Mapping[str, FolderReport]
 
+_images = partial(counted, noun="image")
+
 
 @dataclass(frozen=True)
 class Advice:
@@ -96,10 +100,6 @@ def advise(
 def listed(counts: Mapping[str, int]) -> str:
     """Such as 10 uint8, 1 uint16."""
     return ", ".join(f"{count} {name}" for name, count in counts.items())
-
-
-def _images(count: int) -> str:
-    return f"{count} image{'s' if count != 1 else ''}"
 
 
 def percent(share: float) -> str:
@@ -187,8 +187,8 @@ def _channels(domains: Folders, config: TrainConfig) -> Iterator[Advice]:
                     choice = f", or choose bands such as --bands-{name.lower()} {some}"
                 yield Advice(
                     "channels",
-                    f"The images of {name} have {channels} channel{'s' if channels != 1 else ''} of "
-                    f"{next(iter(folder.dtypes))}: train with {flag} {channels}{choice}.",
+                    f"The images of {name} have {counted(channels, 'channel')} of {next(iter(folder.dtypes))}: train "
+                    f"with {flag} {channels}{choice}.",
                 )
         elif folder.num_grey == len(folder) and wanted == 3:
             yield Advice(

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from cyclegan.config import Reading
+from cyclegan.config import AS_IT_IS, Reading
 from cyclegan.data.preprocessing import LEAST_VALID
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
@@ -66,9 +66,6 @@ _FAMILIES = ("volume", "slide", "gdal")
 
 # Files whose thumbnails and samples are converted to 0..1 at once.
 _BLOCK = 2048
-
-# Everything as the file says.
-_AS_IT_IS = Reading()
 
 # Called with how many files are done and how many there are.
 OnFile = Callable[[int, int], None]
@@ -176,7 +173,7 @@ class FolderReport:
     high: float
     middle: tuple[float, float] | None
     colour: Colour
-    reading: Reading = _AS_IT_IS
+    reading: Reading = AS_IT_IS
     channels: int = 3
     holes: Holes | None = None
     suspect: Suspect | None = None
@@ -239,7 +236,7 @@ def survey_folder(
     value_range: tuple[float, float] | None = None,
     on_file: OnFile = lambda *_: None,
     *,
-    reading: Reading = _AS_IT_IS,
+    reading: Reading = AS_IT_IS,
     channels: int = 3,
 ) -> tuple[FolderReport, Fingerprints]:
     """Decode every image below a folder, also in subfolders, a few at a time, and summarise them.
@@ -298,9 +295,8 @@ def check_folder(path: Path) -> None:
 
 def _look(path: Path, root: Path, reading: Reading, channels: int) -> _Seen:
     raster, header = _load(path, reading, channels)
-    dtype = header.dtype
-    deep_channels = None if header.channels is None and reading.bands is None else raster.values.shape[2]
-    array, valid = raster.values, raster.valid
+    dtype, array, valid = header.dtype, raster.values, raster.valid
+    deep_channels = None if header.channels is None and reading.bands is None else array.shape[2]
     file_format, mode = _name_format(path)
     mode = mode or {1: "L", 3: "RGB", 4: "RGBA"}.get(array.shape[2] + (raster.alpha is not None), "picture")
     height, width = array.shape[:2]
@@ -311,7 +307,10 @@ def _look(path: Path, root: Path, reading: Reading, channels: int) -> _Seen:
         digest.update(np.ascontiguousarray(valid).data)
     rows, columns = ((np.arange(THUMBNAIL) + 0.5) * side / THUMBNAIL for side in (height, width))
     places = rows.astype(int)[:, None], columns.astype(int)
-    visible = three_channels(array)
+    visible, counted = three_channels(array), array if valid is None else array[valid]
+    low, high = 0.0, 255.0
+    if dtype != "uint8":
+        low, high = (float(counted.min()), float(counted.max())) if counted.size else (np.inf, -np.inf)
     seen = _Seen(
         file=path.relative_to(root),
         num_bytes=file_bytes(path) or 0,
@@ -324,17 +323,13 @@ def _look(path: Path, root: Path, reading: Reading, channels: int) -> _Seen:
         digest=digest.digest(),
         thumbnail=make_thumbnail(visible),
         samples=visible[places].copy(),
-        low=float(array.min()) if dtype != "uint8" else 0.0,
-        high=float(array.max()) if dtype != "uint8" else 255.0,
+        low=low,
+        high=high,
         values=_all_channels(array[places], None if valid is None else valid[places]) if dtype != "uint8" else None,
         place=find_place(path),
     )
     if valid is None:
         return seen
-    if dtype != "uint8":
-        inside = array[valid]
-        low, high = (float(inside.min()), float(inside.max())) if inside.size else (np.inf, -np.inf)
-        seen = replace(seen, low=low, high=high)
     return replace(
         seen,
         valid=np.stack([resize_mask(valid, THUMBNAIL, THUMBNAIL), valid[places]]),

@@ -19,6 +19,7 @@ from cyclegan.inspection.survey import BINS, Distance, FolderReport, picture
 from cyclegan.report.page import Gallery, Section, Table, montage, write_report
 from cyclegan.system.provenance import command_line
 from cyclegan.system.terminal import printable
+from cyclegan.system.words import counted
 
 if TYPE_CHECKING:  # `import cyclegan` does not wait for it
     from rich.console import Console
@@ -188,8 +189,8 @@ def _run_lines(run: RunSummary) -> Iterator[str]:
     done = f"{run.step} steps at the newest checkpoint{share}" if run.step is not None else f"no checkpoint{share}"
     minutes = f", {run.seconds / 60:.1f} minutes of training" if run.seconds is not None else ""
     yield f"Run {run.directory}: preset {run.preset}, {done}{minutes}."
-    plural = "s" if len(run.checkpoints) != 1 else ""
-    checkpoints = f"{len(run.checkpoints)} checkpoint{plural} ({', '.join(run.checkpoints)})" if run.checkpoints else ""
+    count = counted(len(run.checkpoints), "checkpoint")
+    checkpoints = f"{count} ({', '.join(run.checkpoints)})" if run.checkpoints else ""
     model = f"a model of step {run.model_step}" if run.model_step is not None else "no finished model"
     yield f"It holds {model}{f' and {checkpoints}' if checkpoints else ''}; {_bytes(run.num_bytes)} on disk."
     if run.losses:

@@ -29,6 +29,7 @@ from cyclegan.images.remote import local_copy
 from cyclegan.images.thumbnails import read_thumbnails
 from cyclegan.system.messages import Messages
 from cyclegan.system.terminal import shell_quote
+from cyclegan.system.words import counted
 from cyclegan.training.batch_source import BatchSource, own_batches, own_formats, own_samples, own_steps_per_epoch
 from cyclegan.training.resume import check_place
 from cyclegan.training.validation import Validation
@@ -174,8 +175,8 @@ def _describe(config: TrainConfig, split: Split) -> tuple[str, ...]:
         apart += f" with {copies} exact copies of them" if copies else ""
         sentences.append(f"{name}: {len(folder)} images to train on{apart}, in {folder.root} ({folder.image_format})")
         if folder.num_empty:
-            slices = "slice" if folder.num_empty == 1 else "slices"
-            sentences.append(f"{name}: {folder.num_empty} {slices} of a single value, such as air, are passed over")
+            slices = counted(folder.num_empty, "slice")
+            sentences.append(f"{name}: {slices} of a single value, such as air, are passed over")
         for number in folder.replaced_nodata:
             flag = f"--nodata-{name.lower()}"
             sentences.append(

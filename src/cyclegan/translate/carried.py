@@ -9,6 +9,7 @@ from cyclegan.images.formats import ImageFormat, Kept
 from cyclegan.images.output import LOST, KeepsSome, make_output
 from cyclegan.images.raster import Raster
 from cyclegan.images.resizing import cast, resize
+from cyclegan.system.words import counted
 
 
 class Carried:
@@ -26,19 +27,11 @@ class Carried:
         self._replaced: Counter[tuple[str, str]] = Counter()  # the file's number for holes, and that of --nodata
 
     def output(
-        self,
-        values: Array,
-        given: Raster,
-        writer: KeepsSome,
-        suffix: str,
-        size: tuple[int, int] | None = None,
-        *,
-        is_cut: bool = False,
+        self, values: Array, given: Raster, writer: KeepsSome, suffix: str, size: tuple[int, int] | None = None
     ) -> Raster:
         """A result (H, W, C) with what belongs to its input, `given`, as a file with this suffix keeps it; counted.
 
-        size: height and width of the file, if the network may have taken it at another scale. is_cut: whether the
-        window goes beyond the input.
+        size: height and width of the file, if the network may have taken it at another scale.
         """
         if size is not None:
             values = resize(values, *size)
@@ -57,7 +50,7 @@ class Carried:
                 self._converted[describe_profile(profile)] += 1
             if metadata.replaced_nodata is not None:
                 self._replaced[f"{metadata.replaced_nodata:.9g}", f"{metadata.nodata:.9g}"] += 1
-            self._num_cut += is_cut
+            self._num_cut += metadata.is_cut
         return output
 
     def include(self, other: "Carried") -> None:
@@ -71,25 +64,21 @@ class Carried:
     def sentences(self, noun: str = "image") -> list[str]:
         """What a user should know, a sentence for each kind. noun: what was counted."""
         said = [
-            f"The colours of {_images(count, noun)} were converted from {name} to sRGB; --keep-profile converts "
+            f"The colours of {counted(count, noun)} were converted from {name} to sRGB; --keep-profile converts "
             "results back."
             for name, count in self._converted.items()
         ]
         said += [
-            f"{_images(count, noun)} {'names' if count == 1 else 'name'} {own} for holes, and {given} is looked for "
+            f"{counted(count, noun)} {'names' if count == 1 else 'name'} {own} for holes, and {given} is looked for "
             f"instead; --nodata {own} looks for that."
             for (own, given), count in self._replaced.items()
         ]
         if self._num_cut:
             result = "its result is" if self._num_cut == 1 else "their results are"
-            said.append(f"The window goes beyond {_images(self._num_cut, noun)}: {result} the part inside.")
+            said.append(f"The window goes beyond {counted(self._num_cut, noun)}: {result} the part inside.")
         for (kept, suffix), count in self._lost.items():
             what = f"{LOST[kept][0].upper()}{LOST[kept][1:]}"
             is_not = "are not" if kept == "nodata" else "is not"
             why = "have no free value for them" if kept == "nodata" else "have no place for it"
-            said.append(f"{what} of {_images(count, noun)} {is_not} kept: {suffix} files {why}.")
+            said.append(f"{what} of {counted(count, noun)} {is_not} kept: {suffix} files {why}.")
         return said
-
-
-def _images(count: int, noun: str) -> str:
-    return f"1 {noun}" if count == 1 else f"{count} {noun}s"

@@ -23,6 +23,7 @@ from cyclegan.system.prefetch import MAX_BYTES, num_cores, prefetch
 from cyclegan.translate.carried import Carried
 from cyclegan.translate.plan import TranslationPlan, sequences
 from cyclegan.translate.progress import not_written
+from cyclegan.translate.results import translate_items
 from cyclegan.translate.stabilise import MEMORY_FRAMES
 from cyclegan.translate.translator import Translator
 
@@ -34,7 +35,7 @@ _MAX_THREADS = 8
 class _Image:
     """A decoded file. height, width: of the file; the array is at the network's scale.
 
-    given: its transparency, holes and metadata, without its values. is_cut: whether the window goes beyond the file.
+    given: its transparency, holes and metadata, without its values.
     """
 
     source: Path
@@ -43,7 +44,6 @@ class _Image:
     width: int
     array: Array
     given: Raster
-    is_cut: bool
 
 
 def translate_files(
@@ -81,10 +81,10 @@ def translate_files(
     num_threads = min(_MAX_THREADS, num_cores())
 
     def read(item: tuple[Path, Path]) -> _Image:
-        raster, is_cut = read_part(item[0], translator.source, translator.target, window)
+        raster = read_part(item[0], translator.source, translator.target, window)
         array = raster.values
         scaled = scale(array, short_side=short_side, width=scale_width)
-        return _Image(*item, array.shape[0], array.shape[1], scaled, replace(raster, values=array[:0]), is_cut)
+        return _Image(*item, array.shape[0], array.shape[1], scaled, replace(raster, values=array[:0]))
 
     # One queue for all parts, so that the network does not wait at the end of each.
     reading = prefetch(
@@ -106,34 +106,26 @@ def translate_files(
                 failed.append((item[0], str(error) or "it does not fit into memory"))
                 on_done(item[0])
 
-    in_network: deque[_Image] = deque()
-
-    def arrays(images: Iterable[_Image]) -> Iterator[Array]:
-        for image in images:
-            in_network.append(image)
-            yield image.array
-
     def results() -> Iterator[tuple[_Image, Array]]:
         for part in parts:
             images = readable(len(part))
             if batch_size > 1 and not stabilise:
                 images = _grouped_by_size(images, batch_size)
-            for result in translator.translate_each(
-                arrays(images), batch_size=batch_size, stabilise=stabilise, memory_frames=memory_frames, checked=False
+            items = ((image, image.array) for image in images)
+            for image, result in translate_items(
+                translator, items, batch_size=batch_size, stabilise=stabilise, memory_frames=memory_frames
             ):
-                image = in_network.popleft()
                 if isinstance(result, InputError):
                     failed.append((image.source, str(result)))
                     on_done(image.source)
                 else:
-                    yield image, np.asarray(result)
+                    yield image, result
 
     carried = Carried(translator.target, keep_profile=keep_profile, background=background)
 
     def write(image: _Image, array: Array) -> None:
         size, suffix = (image.height, image.width), image.target.suffix
-        file_format = file_format_of(image.target)
-        output = carried.output(array, image.given, file_format, suffix, size, is_cut=image.is_cut)
+        output = carried.output(array, image.given, file_format_of(image.target), suffix, size)
         write_finished(image.target, output, cog=cog)
 
     try:

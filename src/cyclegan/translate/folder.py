@@ -195,7 +195,7 @@ def translate_plan(
         except (InputError, UnreadableError, OSError) as error:  # one bad file of several does not stop the others
             if is_only_input and not isinstance(error, UnreadableError):
                 raise
-            if is_place_lost(error if isinstance(error, OSError) else error.__cause__, jobs.todo.out):
+            if is_place_lost(error, jobs.todo.out):
                 raise InputError(not_written(target, error, num_tried - len(work.skipped))) from error
             work.skip(source, not_written(target, error))
     for sentence in work.carried.sentences():

@@ -25,10 +25,10 @@ from cyclegan.images.filetypes.pillow import with_alpha
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.headers import image_size, read_sizes
 from cyclegan.images.limits import check_pixels
-from cyclegan.images.pages import local_file, stat_file
+from cyclegan.images.pages import stat_file
 from cyclegan.images.raster import Raster
 from cyclegan.images.regions import ArraySource, Box, ImageSource, RasterSource, RegionReader, TiledWriter
-from cyclegan.images.windows import Window, WindowReader
+from cyclegan.images.windows import Window, WindowReader, open_part
 from cyclegan.translate.carried import Carried
 from cyclegan.translate.partial_result import PartialResult
 from cyclegan.translate.progress import OnProgress, not_written
@@ -175,17 +175,17 @@ def translate_large(
         on_progress=on_progress,
         save_seconds=save_seconds,
     )
-    with translation.open_source() as (image, is_cut):
+    with translation.open_source() as image:
         plan = translation.choose_plan(image.height, image.width)
         if writer is None:
             values = np.concatenate(list(translation.rows(image, plan, None)))
             carried = translation.carried()
             given = image.read_raster(Box(0, image.height, 0, image.width))
-            output = translation.output(values, given, carried, is_cut=is_cut)
+            output = translation.output(values, given, carried)
             with _encoding(target):
                 write_image(target, output)
             return LargeResult(carried)
-        return translation.write_tiles(image, plan, writer, is_cut=is_cut)
+        return translation.write_tiles(image, plan, writer)
 
 
 def _tiled_writer(translator: Translator, source: Path, target: Path, compression: Compression) -> TiledWriter | None:
@@ -264,29 +264,21 @@ class _TiledTranslation:
     save_seconds: float
 
     @contextlib.contextmanager
-    def open_source(self) -> Iterator[tuple[RegionReader, bool]]:
-        """The part of the input that is translated, and whether the window goes beyond the input."""
-        with self._open_file() as reader:
-            if self.window is not None:
-                box, is_cut = self.window.box(self.source, reader.height, reader.width)
-                yield WindowReader(reader, box), is_cut
-            else:
-                yield reader, False
-
-    @contextlib.contextmanager
-    def _open_file(self) -> Iterator[RegionReader]:
-        """The input by region where its format allows that, else decoded."""
+    def open_source(self) -> Iterator[RegionReader]:
+        """The part of the input that is translated, by region where its format allows that, else decoded."""
         source_format = self.translator.source
-        with local_file(self.source) as (file, page):  # unpacked for all of the work, if it lies in a zip
-            reader = file_format_of(file).regions.open(file, source_format) if page is None else None
+        with open_part(self.source, source_format, self.window) as reader:
             if reader is not None:
-                with contextlib.closing(reader):
-                    yield reader
+                yield reader
                 return
         size = image_size(self.source)
         if size is not None and self.window is None:
             self.choose_plan(*size, decoded_bytes=size[0] * size[1] * source_format.pixel_bytes)  # before decoding
-        yield RasterSource(read_raster(self.source, source_format, self.translator.target))
+        whole = RasterSource(read_raster(self.source, source_format, self.translator.target))
+        if self.window is None:
+            yield whole
+        else:
+            yield WindowReader(whole, *self.window.box(self.source, whole.height, whole.width))
 
     def choose_plan(self, height: int, width: int, *, decoded_bytes: int = 0) -> TilingPlan:
         """The fastest plan that fits into memory. decoded_bytes: of an input that is still to be decoded.
@@ -322,11 +314,11 @@ class _TiledTranslation:
     def carried(self) -> Carried:
         return Carried(self.translator.target, keep_profile=self.keep_profile, background=self.background)
 
-    def output(self, values: Array, given: Raster, carried: Carried, *, is_cut: bool = False) -> Raster:
+    def output(self, values: Array, given: Raster, carried: Carried) -> Raster:
         """Rows of the result as they are written, with what belongs to the same rows of the input."""
-        return carried.output(values, given, file_format_of(self.target), self.target.suffix, is_cut=is_cut)
+        return carried.output(values, given, file_format_of(self.target), self.target.suffix)
 
-    def write_tiles(self, image: RegionReader, plan: TilingPlan, writer: TiledWriter, *, is_cut: bool) -> LargeResult:
+    def write_tiles(self, image: RegionReader, plan: TilingPlan, writer: TiledWriter) -> LargeResult:
         """Write the target from tiles, which are kept on disk until it is complete."""
         notes: list[str] = []
         height, width = image.height, image.width
@@ -353,7 +345,7 @@ class _TiledTranslation:
             dtype, first = self.translator.target.dtype, _rows_of(image, Box(0, 1, 0, width), has_holes=has_holes)
             carried = self.carried()
             values = np.zeros((1, width, self.translator.target.channels), dtype)
-            sample = self.output(values, first, carried, is_cut=is_cut)
+            sample = self.output(values, first, carried)
             has_alpha = sample.alpha is not None
             shape = (height, width, with_alpha(sample).shape[2])
             tiles = self._reported(partial.tiles(), num_tiles)

@@ -2,6 +2,7 @@
 
 import difflib
 import glob
+import itertools
 import mimetypes
 import os
 from collections import Counter
@@ -135,22 +136,8 @@ def mirror(
     output has its own suffix, asked only where `suffix_of` changes it. No two outputs have the same name. Raises
     InputError if an input is missing or would be overwritten.
     """
-    # Strings instead of paths: there may be a million.
-    found: list[tuple[str, str, FileList]] = []  # folder, prefix below `out`, files
-    prefixes = _prefixes([path for path in inputs if isinstance(path, Path) and is_folder(path)])
-    for path in inputs:
-        if isinstance(path, FileList):
-            found.append((_slashed(path.root), "", path))
-        elif is_folder(path):
-            prefix = "" if prefixes[path] == Path() else f"{prefixes[path].as_posix()}/"
-            found.append((_slashed(path), prefix, find_files(path, out, suffixes)))
-        elif is_file(path):
-            found.append((_slashed(path.parent), "", FileList(path.parent, [path.name])))
-        else:
-            raise InputError(f"There is no file or folder {path}.")
-    left_out = Counter[str]()
-    for *_, listed in found:
-        left_out.update(listed.left_out)
+    found = _find(inputs, out, suffixes)
+    left_out = sum((Counter(listed.left_out) for *_, listed in found), Counter[str]())
 
     def files() -> Iterator[tuple[str, str]]:
         for folder, prefix, names in found:
@@ -201,22 +188,36 @@ def mirror(
     return FileList(Path(), bytes(sources), left_out=dict(left_out.most_common())), FileList(out, bytes(targets))
 
 
+def _find(inputs: Sequence[Path | FileList], out: Path, suffixes: tuple[str, ...]) -> list[tuple[str, str, FileList]]:
+    """For each input its folder, the prefix of its results below `out`, and its files."""
+    # Strings instead of paths: there may be a million.
+    found: list[tuple[str, str, FileList]] = []
+    prefixes = _prefixes([path for path in inputs if isinstance(path, Path) and is_folder(path)])
+    for path in inputs:
+        if isinstance(path, FileList):
+            found.append((_slashed(path.root), "", path))
+        elif is_folder(path):
+            found.append((_slashed(path), prefixes[path], find_files(path, out, suffixes)))
+        elif is_file(path):
+            found.append((_slashed(path.parent), "", FileList(path.parent, [path.name])))
+        else:
+            raise InputError(f"There is no file or folder {path}.")
+    return found
+
+
 def _slashed(folder: Path) -> str:
     return folder.as_posix().rstrip("/") + "/"
 
 
-def _prefixes(folders: list[Path]) -> dict[Path, Path]:
+def _prefixes(folders: list[Path]) -> dict[Path, str]:
     """Prefix of each folder below `out`: none for a single one; the name for several, numbered if equal."""
     if len(folders) < 2:
-        return {folder: Path() for folder in folders}
-    prefixes: dict[Path, Path] = {}
+        return dict.fromkeys(folders, "")
+    prefixes: dict[Path, str] = {}
     for folder in folders:
-        name, number = real_path(folder.with_suffix("") if is_zip(folder) else folder).name or "root", 2
-        prefix = Path(name)
-        while prefix in prefixes.values():
-            prefix = Path(f"{name}_{number}")
-            number += 1
-        prefixes[folder] = prefix
+        name = real_path(folder.with_suffix("") if is_zip(folder) else folder).name or "root"
+        numbered = itertools.chain([f"{name}/"], (f"{name}_{number}/" for number in itertools.count(2)))
+        prefixes[folder] = next(prefix for prefix in numbered if prefix not in prefixes.values())
     return prefixes
 
 
@@ -224,10 +225,7 @@ def _names(relative: Path, suffix: str) -> Iterator[Path]:
     """Candidates for the name of an output, the best first."""
     yield relative.with_suffix(suffix)
     yield relative.with_name(relative.name + suffix)
-    number = 2
-    while True:
-        yield relative.with_name(f"{relative.stem}_{number}{suffix}")
-        number += 1
+    yield from (relative.with_name(f"{relative.stem}_{number}{suffix}") for number in itertools.count(2))
 
 
 class _RealPaths:

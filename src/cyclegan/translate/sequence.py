@@ -1,14 +1,11 @@
 """Translate a sequence of pictures in one file: an animation, a stack of pages, a volume."""
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from cyclegan._version import __version__
 from cyclegan.errors import InputError, UnreadableError, reason_of, remedy_sentence
@@ -25,6 +22,7 @@ from cyclegan.system.arguments import real_path
 from cyclegan.system.atomic import atomic_path
 from cyclegan.system.host_state import host_state
 from cyclegan.translate.carried import Carried
+from cyclegan.translate.results import translate_items
 from cyclegan.translate.stabilise import MEMORY_FRAMES
 from cyclegan.translate.translator import Translator
 
@@ -158,26 +156,23 @@ class _Job:
         on_frame: Callable[[int, int | None], None],
     ) -> None:
         self._translator, self._sequence, self._finish, self._on_frame = translator, sequence, finish, on_frame
-        self._in_network: deque[tuple[Frame, tuple[int, int]]] = deque()  # with height and width
         self.num_done = 0
         self.error: BaseException | None = None
 
     def results(self, *, short_side: int | None, scale_width: int | None, options: dict[str, Any]) -> Iterator[Frame]:
-        def arrays() -> Iterator[Array]:
+        def items() -> Iterator[tuple[tuple[Frame, tuple[int, int]], Array]]:
             for frame in self._sequence.frames:
                 values = frame.raster.values
                 # What waits for its result needs only what is carried over.
                 waiting = replace(frame, raster=replace(frame.raster, values=values[:0]))
-                self._in_network.append((waiting, (values.shape[0], values.shape[1])))
-                yield scale(values, short_side=short_side, width=scale_width)
+                size = values.shape[0], values.shape[1]
+                yield (waiting, size), scale(values, short_side=short_side, width=scale_width)
 
         try:
-            # Read as the model takes them; at another scale they are float32.
-            for result in self._translator.translate_each(arrays(), checked=False, **options):
+            for (frame, size), result in translate_items(self._translator, items(), **options):
                 if isinstance(result, InputError):
                     raise result
-                frame, size = self._in_network.popleft()
-                yield replace(frame, raster=self._finish(np.asarray(result), frame.raster, size=size))
+                yield replace(frame, raster=self._finish(result, frame.raster, size=size))
                 self.num_done += 1
                 self._on_frame(self.num_done, self._sequence.num_frames)
         except GeneratorExit:

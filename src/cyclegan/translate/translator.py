@@ -391,11 +391,12 @@ def _fitting_into_memory(what: str, how: str) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError, UnreadableError) as error:
-        cause = error.__cause__ if isinstance(error, UnreadableError) else error
+        cause: BaseException | None = error
+        while isinstance(cause, UnreadableError):
+            cause = cause.__cause__
         # torch has no error of its own for the CPU.
-        if not isinstance(cause, MemoryError) and not any(
-            text in str(cause) for text in ("out of memory", "allocate memory")
-        ):
+        texts = ("out of memory", "allocate memory")
+        if not isinstance(cause, MemoryError) and not any(text in str(cause) for text in texts):
             raise
         advice = advise("translate it in tiles (--tile auto, tile=512)", "make it smaller first")
         raise _UnfitError(f"{what} does not fit into memory {how}; {advice}.") from error

@@ -18,6 +18,7 @@ from cyclegan.images.file_list import FileList, describe_left_out, has_slices, i
 from cyclegan.images.filetypes.npy import CHANNELS_LAST
 from cyclegan.images.formats import gives_channels
 from cyclegan.images.headers import HeaderIndex, Headers, Kind, read_headers
+from cyclegan.images.raster import is_air
 from cyclegan.system.words import counted
 
 Positions = NDArray[np.intp]
@@ -175,10 +176,11 @@ class FolderScan:
             else:
                 if raster.metadata.replaced_nodata is not None:
                     self.replaced_nodata.add(raster.metadata.replaced_nodata)
-                values = raster.values if raster.valid is None else raster.values[raster.valid]
-                if not is_part or (values.size and (values != values.flat[0]).any()):
+                if not is_part or not is_air(raster):
                     self._tried.add(kind)
-                    self._extend_range(kind.dtype, values)
+                    self._extend_range(
+                        kind.dtype, raster.values if raster.valid is None else raster.values[raster.valid]
+                    )
                     continue
                 self.num_empty += 1
             bad.append(offset)

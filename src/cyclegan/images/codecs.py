@@ -156,12 +156,15 @@ def _decode(path: Path, page: int | None = None, min_side: int = 0) -> Image.Ima
             decoded = file_format.shortcuts.read_reduced(file, min_side)
         else:
             decoded = file_format.read(file)
+        in_patient = file_format.pages is not None and file_format.pages.in_patient
         if isinstance(decoded, Image.Image):
-            return decoded
+            if not in_patient:
+                return decoded
+            decoded = np.asarray(decoded)
         raster = Raster(decoded) if isinstance(decoded, np.ndarray) else decoded
         if not isinstance(raster, Raster):
             raise TypeError(f"its reader returned {type(decoded).__name__}, not a Pillow image or a numpy array")
-    if file_format.pages is not None and file_format.pages.in_patient:
+    if in_patient:
         raster = replace(raster, metadata=replace(raster.metadata, in_patient=True))
     array = raster.values
     if array.ndim not in (2, 3) or 0 in array.shape or array.dtype.kind not in "uif":

@@ -203,17 +203,21 @@ def file_format_of(path: Path | str) -> FileFormat:
     """The row for a file's suffix, or for the file of a page.
 
     For another suffix it is that of DICOM if the file's content says so, else one that reads what Pillow reads and
-    writes nothing.
+    writes nothing. Whole slides in DICOM are slides.
     """
     name = os.fspath(path).lower()  # a string, since there may be a million
     for file_format in FILE_FORMATS.values():
         if name.endswith(file_format.suffixes):
             # Medicine and the earth sciences have a kind of file each under this suffix.
-            is_volume = name.endswith(".img") and nifti.is_pair(Path(path))
-            return FILE_FORMATS["volume"] if is_volume else file_format
+            if name.endswith(".img") and nifti.is_pair(Path(path)):
+                return FILE_FORMATS["volume"]
+            is_slide = file_format.suffixes is dicom.SUFFIXES and dicom.is_slide(path)
+            return FILE_FORMATS["slide"] if is_slide else file_format
     file, page = split_page(path) if "/" in name or os.sep in name else (Path(path), None)
     if page is None or is_zip(file):
-        return FILE_FORMATS["dicom"] if page is None and dicom.is_dicom(file) else _OTHER
+        if page is not None or not dicom.is_dicom(file):
+            return _OTHER
+        return FILE_FORMATS["slide" if dicom.is_slide(file) else "dicom"]
     return file_format_of(file)
 
 

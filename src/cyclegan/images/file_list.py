@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cyclegan.config import Axis
 from cyclegan.images.file_formats import FILE_FORMATS, file_format_of, image_suffixes
 from cyclegan.images.filetypes.dicom import SUFFIXES as DICOM_SUFFIXES
-from cyclegan.images.filetypes.dicom import is_dicom
+from cyclegan.images.filetypes.dicom import is_dicom, is_slide, slide_pixels
 from cyclegan.images.filetypes.nifti import SUFFIXES as VOLUME_SUFFIXES
 from cyclegan.images.pages import is_folder, local_file, split_page
 from cyclegan.images.zip_folder import open_zip
@@ -266,19 +266,38 @@ def list_images(root: Path, axis: Axis | None = None) -> FileList:
     Volumes and DICOM files of several frames, whose pages are images, are listed page by page. axis: the slices of
     volumes; default: axial.
     """
-    files = list_files(root, image_suffixes())
-    volumes = tuple(suffix for row in FILE_FORMATS.values() if row.pages and row.pages.names for suffix in row.suffixes)
-    pictures = tuple(suffix for suffix in image_suffixes() if suffix not in volumes)
+    files, pictures = list_files(root, image_suffixes()), picture_suffixes()
     if all(name.lower().endswith(pictures) for name in files.names()):
         return files
-    names = (page for name in files.names() for page in _pages(files.root, name, volumes, axis))
+    files = without_slide_parts(files)
+    names = (page for name in files.names() for page in _pages(files.root, name, pictures, axis))
     return FileList(files.root, names, left_out=files.left_out)
 
 
-def _pages(root: Path, name: str, volumes: tuple[str, ...], axis: Axis | None) -> list[str]:
+def without_slide_parts(files: FileList) -> FileList:
+    """The files, and of those that are one whole slide in DICOM only the largest level, which stands for all."""
+    parts: dict[str, list[tuple[int, str]]] = {}  # negative pixels and name, by series
+    others = tuple(suffix for suffix in image_suffixes() if suffix not in DICOM_SUFFIXES)
+    for name in files.names():
+        if not name.lower().endswith(others) and is_slide(path := Path(files.root, name)):
+            with suppress(Exception):  # reading the file reports the error
+                series, pixels = slide_pixels(path)
+                parts.setdefault(series, []).append((-pixels, name))
+    excluded = {name for found in parts.values() for _, name in sorted(found)[1:]}
+    if not excluded:
+        return files
+    return FileList(files.root, (name for name in files.names() if name not in excluded), left_out=files.left_out)
+
+
+def picture_suffixes() -> tuple[str, ...]:
+    """Suffixes of files that are one image each. A file without any is DICOM, which was found by its content."""
+    volumes = {suffix for row in FILE_FORMATS.values() if row.pages and row.pages.names for suffix in row.suffixes}
+    return tuple(suffix for suffix in image_suffixes() if suffix not in volumes)
+
+
+def _pages(root: Path, name: str, pictures: tuple[str, ...], axis: Axis | None) -> list[str]:
     """The pages of a volume; the name itself of another file, or of one whose pages cannot be listed."""
-    # A name without the suffix of an image is that of a DICOM file, which was found by its content.
-    if name.lower().endswith(volumes) or not name.lower().endswith(image_suffixes()):
+    if not name.lower().endswith(pictures):
         # Reading the file reports the error.
         with suppress(Exception), local_file(Path(root, name)) as (file, _):
             pages = file_format_of(file).pages

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyclegan.images import Array
-from cyclegan.images.raster import Mask
+from cyclegan.images.raster import Mask, Raster
 
 # Holes are filled within aligned squares of so many pixels, so that an image that is read by region is filled alike.
 BLOCK = 256
@@ -34,6 +34,11 @@ def find_holes(values: Array, nodata: float | Sequence[float | None] | None, *, 
         return None
     valid: Mask = ~np.logical_or.reduce(holes)
     return valid
+
+
+def find_marked(raster: Raster) -> Mask | None:
+    """(H, W), False where a result has the value that its metadata say marks holes; None if there are none."""
+    return None if raster.metadata.nodata is None else find_holes(raster.values, raster.metadata.nodata)
 
 
 def join_channels(valid: Mask, dtype: np.dtype[Any]) -> Mask:

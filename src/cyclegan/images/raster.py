@@ -61,6 +61,14 @@ class Raster:
     metadata: Metadata = Metadata()
 
 
+def is_air(raster: Raster) -> bool:
+    """Whether a slice of a patient has one value at most, as in the air above a head. Holes do not count."""
+    if not raster.metadata.in_patient:
+        return False
+    values = raster.values if raster.valid is None else raster.values[raster.valid]
+    return not (values.size and (values != values.flat[0]).any())
+
+
 def opaque(dtype: np.dtype[Any]) -> float:
     """The alpha of an opaque pixel in a numpy type."""
     return 1.0 if dtype.kind == "f" else float(np.iinfo(dtype).max)

@@ -119,6 +119,14 @@ def _files(folders: Folders) -> Iterator[Advice]:
                 f"read ({printable(folder.unreadable[0][0])} is the first): replace or remove them. Training "
                 "passes over such files.",
             )
+        if air := len(folder.air):
+            have = "has a single value" if air == 1 else "have a single value each"
+            yield Advice(
+                "files",
+                f"{air} of the {_images(len(folder))} of {name} {have}, as slices of air: training passes "
+                "over such slices of volumes, scores leave them out, and they count as no copies.",
+                problem=False,
+            )
         deep = folder.deep_channels
         if len(folder.dtypes) > 1:
             usual, count = max(folder.dtypes.items(), key=lambda item: item[1])

@@ -26,7 +26,7 @@ from cyclegan.images.identical import equal_files, file_bytes
 from cyclegan.images.limits import without_pixel_limit
 from cyclegan.images.pages import is_folder, local_file
 from cyclegan.images.places import Place, find_place
-from cyclegan.images.raster import Mask, Raster
+from cyclegan.images.raster import Mask, Raster, is_air
 from cyclegan.images.resizing import resize, resize_mask
 from cyclegan.images.tensors import to_tensor
 from cyclegan.images.thumbnails import THUMBNAIL, FloatArray, make_thumbnail, three_channels, to_unit
@@ -149,8 +149,8 @@ class FolderReport:
     whose channels cannot be converted. num_grey: pictures without colour. low, high: the values that count as black
     and white here. middle: what 99.8 % of the values lie within; None for 8-bit files alone. reading, channels: how the
     files were read. holes: None if there are none; they are in no other number. suspect: None if there is none.
-    clipped: share of the sampled values of files that are not 8-bit that lie outside `low` and `high`.
-    places: None if no file says where it lies.
+    clipped: share of the sampled values of files that are not 8-bit that lie outside `low` and `high`. air: the slices
+    of volumes and DICOM images that have a single value. places: None if no file says where it lies.
     """
 
     root: Path
@@ -179,6 +179,7 @@ class FolderReport:
     suspect: Suspect | None = None
     clipped: float = 0.0
     places: Places | None = None
+    air: frozenset[Path] = frozenset()
 
     def __len__(self) -> int:
         return len(self.files)
@@ -320,7 +321,7 @@ def _look(path: Path, root: Path, reading: Reading, channels: int) -> _Seen:
         kind=f"{mode} 8-bit" if deep_channels is None else f"{dtype} {deep_channels}-channel",
         format=file_format,
         deep_channels=deep_channels,
-        digest=digest.digest(),
+        digest=b"" if is_air(raster) else digest.digest(),
         thumbnail=make_thumbnail(visible),
         samples=visible[places].copy(),
         low=low,
@@ -448,6 +449,7 @@ def _summarise(
         suspect=suspect,
         clipped=clipped,
         places=_places(seen),
+        air=frozenset(image.file for image in seen if not image.digest),
     )
     return report, Fingerprints(report.files, tuple(image.digest for image in seen), thumbnails)
 
@@ -571,15 +573,16 @@ def _tensor(report: FolderReport, values: Array, side: int | None = None) -> Ten
 
 
 def domain_distance(a: FolderReport, b: FolderReport, on_file: OnFile = lambda *_: None) -> Distance:
-    """Kernel distance of the features of up to 100 images of each domain.
+    """Kernel distance of the features of up to 100 images of each domain, without slices of air.
 
     Raises InputError for fewer than 10 images of a domain, and if the network's package is missing or damaged.
     """
     features: tuple[list[Tensor], list[Tensor]] = ([], [])
-    if min(len(a), len(b)) >= _FEWEST_FEATURES:
+    files = [[file for file in report.files if file not in report.air] for report in (a, b)]
+    if min(map(len, files)) >= _FEWEST_FEATURES:
         network = FeatureNetwork(torch.device("cpu"))
-        chosen = [(0, a, file) for file in evenly_spaced(a.files, _MOST_FEATURES)]
-        chosen += [(1, b, file) for file in evenly_spaced(b.files, _MOST_FEATURES)]
+        chosen = [(0, a, file) for file in evenly_spaced(files[0], _MOST_FEATURES)]
+        chosen += [(1, b, file) for file in evenly_spaced(files[1], _MOST_FEATURES)]
         for done, (domain, report, file) in enumerate(chosen, 1):
             with suppress(UnreadableError, InputError):  # a file that was removed meanwhile
                 features[domain].append(

@@ -36,10 +36,17 @@ from cyclegan.images.raster import Raster
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture of a sequence. milliseconds: how long it is shown; None where pictures have no time."""
+    """One picture of a sequence.
+
+    milliseconds: how long it is shown; None where pictures have no time. file: what the writer of the same format knows
+    its file by, where a folder is the sequence. volume: number of the volume or series that a slice lies in; frames of
+    others are not its neighbours, so stabilising begins anew there.
+    """
 
     raster: Raster
     milliseconds: float | None = None
+    file: object = None
+    volume: int = 0
 
 
 @dataclass
@@ -54,7 +61,7 @@ class PictureSequence:
     carried: what else a file of the same format takes over, such as the affine of a volume. Each format has its own
         type for it, and its `write` checks with isinstance whether the source had that type.
     notes: sentences on differences from the source. damage: sentences on frames that are lost; complete once `frames`
-        has ended.
+        has ended. num_lost: frames that were read and are not written.
     """
 
     path: Path
@@ -67,6 +74,7 @@ class PictureSequence:
     carried: object = None
     notes: list[str] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
+    num_lost: int = 0
 
 
 @dataclass(frozen=True)

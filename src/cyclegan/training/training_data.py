@@ -172,7 +172,8 @@ def _describe(config: TrainConfig, split: Split) -> tuple[str, ...]:
     for name, part in (("A", split.a), ("B", split.b)):
         held, copies, folder = len(part.held), len(part.copies), part.training
         apart = f", and {held} held out" if held else ""
-        apart += f" with {copies} exact copies of them" if copies else ""
+        others = "other slices of their volumes" if part.holds_slices else "exact copies of them"
+        apart += f" with {copies} {others}" if copies else ""
         sentences.append(f"{name}: {len(folder)} images to train on{apart}, in {folder.root} ({folder.image_format})")
         if folder.num_empty:
             slices = counted(folder.num_empty, "slice")

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from cyclegan.errors import InputError
-from cyclegan.images.file_list import FileList, list_files
+from cyclegan.images.file_list import FileList, list_files, without_slide_parts
 from cyclegan.images.pages import is_file, is_folder, is_zip
 from cyclegan.system.arguments import real_path
 
@@ -109,7 +109,7 @@ def _is_one_change(a: str, b: str) -> bool:
 
 def find_files(folder: Path, out: Path, suffixes: tuple[str, ...]) -> FileList:
     """Input files with these suffixes below a folder, without those in an `out` below it, from earlier calls."""
-    return _outside(list_files(folder, suffixes), folder, out)
+    return _outside(without_slide_parts(list_files(folder, suffixes)), folder, out)
 
 
 def _outside(found: FileList, folder: Path, out: Path) -> FileList:
@@ -132,9 +132,9 @@ def mirror(
 
     Files of a FileList are mirrored below its root.
     A zip counts as a folder; `left_out` of the sources counts the other files in folders.
-    suffix_of: the suffix of an input -> that of its output. keeps_suffix: whether an input is an exception, whose
-    output has its own suffix, asked only where `suffix_of` changes it. No two outputs have the same name. Raises
-    InputError if an input is missing or would be overwritten.
+    suffix_of: an input -> the suffix of its output. keeps_suffix: whether an input is an exception, whose output has
+    its own suffix, asked only where `suffix_of` changes it. No two outputs have the same name. Raises InputError if an
+    input is missing or would be overwritten.
     """
     found = _find(inputs, out, suffixes)
     left_out = sum((Counter(listed.left_out) for *_, listed in found), Counter[str]())
@@ -144,11 +144,11 @@ def mirror(
             for name in names.names():
                 yield folder + name, prefix + name
 
-    real_path, out_prefix, new_suffix, is_exception = _RealPaths(), _slashed(out), cache(suffix_of), cache(keeps_suffix)
+    real_path, out_prefix, is_exception = _RealPaths(), _slashed(out), cache(keeps_suffix)
 
     def keeps_name(source: str, relative: str) -> bool:
         suffix = os.path.splitext(relative)[1]  # noqa: PTH122
-        return new_suffix(suffix) == suffix or is_exception(source)
+        return suffix_of(source) == suffix or is_exception(source)
 
     target_folders: set[str] = set()
     has_renames = False
@@ -176,7 +176,7 @@ def mirror(
                 kept[place] = True
             else:
                 suffix = Path(relative).suffix
-                names = _names(Path(relative), suffix if is_kept else new_suffix(suffix))
+                names = _names(Path(relative), suffix if is_kept else suffix_of(source))
                 target, place = next(
                     (name.as_posix(), place)
                     for name in names
@@ -195,7 +195,7 @@ def _find(inputs: Sequence[Path | FileList], out: Path, suffixes: tuple[str, ...
     prefixes = _prefixes([path for path in inputs if isinstance(path, Path) and is_folder(path)])
     for path in inputs:
         if isinstance(path, FileList):
-            found.append((_slashed(path.root), "", path))
+            found.append((_slashed(path.root), "", without_slide_parts(path)))
         elif is_folder(path):
             found.append((_slashed(path), prefixes[path], find_files(path, out, suffixes)))
         elif is_file(path):

@@ -5,6 +5,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import overload
 
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 from cyclegan.errors import InputError
 from cyclegan.images.file_formats import can_hold, file_format_of, image_suffixes, is_image_name
 from cyclegan.images.file_list import FileList, describe_left_out, suffix_of
+from cyclegan.images.filetypes.dicom import SUFFIXES as DICOM_SUFFIXES
+from cyclegan.images.filetypes.dicom import is_slide
+from cyclegan.images.filetypes.slides import SUFFIXES as SLIDE_SUFFIXES
 from cyclegan.images.pages import is_file, is_folder, split_page
 from cyclegan.sequences.formats import SequenceFormat
 from cyclegan.sequences.registry import SEQUENCE_FORMATS, find_sequence, format_by_name, sequence_suffixes
@@ -118,9 +122,15 @@ def mirror_images(
         row = format_by_name(path, all_pages=all_pages)
         return row is not None and row.can_hold(translator.target) and find_sequence(path, all_pages=all_pages) is row
 
-    return TranslationPlan(
-        *mirror(inputs, out, input_suffixes(), lambda suffix: image_suffix(suffix, translator), keeps_suffix)
-    )
+    by_suffix, suffixes = cache(partial(image_suffix, translator=translator)), input_suffixes()
+    others = frozenset(suffixes) - {*DICOM_SUFFIXES}
+
+    def suffix_of(path: str) -> str:
+        suffix = os.path.splitext(path)[1]  # noqa: PTH122
+        is_dicom_slide = suffix.lower() not in others and is_slide(path)
+        return by_suffix(SLIDE_SUFFIXES[0] if is_dicom_slide else suffix)
+
+    return TranslationPlan(*mirror(inputs, out, suffixes, suffix_of, keeps_suffix))
 
 
 def _is_one_image(path: Path, all_pages: bool) -> bool:

@@ -1,9 +1,10 @@
 """Translate a sequence of pictures in one file: an animation, a stack of pages, a volume."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ def translate_sequence(
                 raise InputError(f"{target}: writing it needs the package {error.name or error}{how}.") from None
             raise
         notes = (*carried.sentences("frame"), *sequence.notes)
-        return TranslatedSequence(job.num_done, notes, tuple(sequence.damage))
+        return TranslatedSequence(job.num_done - sequence.num_lost, notes, tuple(sequence.damage))
 
 
 def _writer_for(reader: SequenceFormat, source: Path, target: Path) -> SequenceFormat | None:
@@ -160,21 +161,29 @@ class _Job:
         self.error: BaseException | None = None
 
     def results(self, *, short_side: int | None, scale_width: int | None, options: dict[str, Any]) -> Iterator[Frame]:
-        def items() -> Iterator[tuple[tuple[Frame, tuple[int, int]], Array]]:
-            for frame in self._sequence.frames:
+        def items(frames: Iterable[Frame]) -> Iterator[tuple[tuple[Frame, tuple[int, int]], Array]]:
+            for frame in frames:
                 values = frame.raster.values
                 # What waits for its result needs only what is carried over.
                 waiting = replace(frame, raster=replace(frame.raster, values=values[:0]))
                 size = values.shape[0], values.shape[1]
                 yield (waiting, size), scale(values, short_side=short_side, width=scale_width)
 
+        def volumes() -> Iterator[Iterable[Frame]]:
+            if not options["stabilise"]:  # then batches may hold slices of two
+                yield self._sequence.frames
+                return
+            for _, frames in groupby(self._sequence.frames, key=lambda frame: frame.volume):
+                yield frames
+
         try:
-            for (frame, size), result in translate_items(self._translator, items(), **options):
-                if isinstance(result, InputError):
-                    raise result
-                yield replace(frame, raster=self._finish(result, frame.raster, size=size))
-                self.num_done += 1
-                self._on_frame(self.num_done, self._sequence.num_frames)
+            for frames in volumes():
+                for (frame, size), result in translate_items(self._translator, items(frames), **options):
+                    if isinstance(result, InputError):
+                        raise result
+                    yield replace(frame, raster=self._finish(result, frame.raster, size=size))
+                    self.num_done += 1
+                    self._on_frame(self.num_done, self._sequence.num_frames)
         except GeneratorExit:
             raise
         except BaseException as error:

@@ -91,7 +91,9 @@ def plan_translation(
             (clips if _is_clip_name(path) else images).append(path)
     # From the same folders as the images, so that the places below `out` are the same.
     found_clips = TranslationPlan(
-        *mirror(clips, out, VIDEO_SUFFIXES, lambda suffix: suffix if suffix.lower() in CONTAINERS else ".mp4")
+        *mirror(
+            clips, out, VIDEO_SUFFIXES, lambda path: s if (s := Path(path).suffix).lower() in CONTAINERS else ".mp4"
+        )
     )
     on_disk = [index for index, (clip, _) in enumerate(found_clips) if split_page(clip)[1] is None]  # not in a zip
     return (

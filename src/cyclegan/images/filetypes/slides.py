@@ -15,13 +15,14 @@ from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.colour import array_to_srgb, is_srgb
 from cyclegan.images.filetypes.blocks import BlockCache, fill_region
+from cyclegan.images.filetypes.dicom import is_slide
 from cyclegan.images.filetypes.ome_xml import MICRONS_PER_INCH
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.raster import Metadata, Raster
 from cyclegan.images.regions import Box
 from cyclegan.system.json_files import cut
 
-# What OpenSlide reads, without names that other formats have (.tif, .dcm).
+# What OpenSlide reads, without names that other formats have: .tif, and .dcm, of which the content decides.
 SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi")
 
 INSTALL = "cyclegan[slides]"
@@ -255,7 +256,7 @@ def has_scale(path: Path, image_format: ImageFormat) -> bool:
 
 def describe_scale(path: Path, image_format: ImageFormat) -> str | None:
     """At which scale a slide is read; None for a file that is read otherwise, or cannot be."""
-    if not path.name.lower().endswith(SUFFIXES) and not has_scale(path, image_format):
+    if not path.name.lower().endswith(SUFFIXES) and not is_slide(path) and not has_scale(path, image_format):
         return None
     try:
         reader = SlideReader.open(path, image_format)

@@ -352,6 +352,25 @@ def test_images_that_do_not_fit_are_refused_before_they_are_read(run, tiff, tmp_
     assert not (tmp_path / ".out.tif.partial").exists()
 
 
+def test_without_tiles_an_image_that_does_not_fit_is_refused_before_the_work(run, tiff, tmp_path, monkeypatch, capsys):
+    Image.fromarray(pixels(20, 20)).save(tmp_path / "small.png")
+    monkeypatch.setattr(large_files, "available_bytes", lambda _: 64 * 2**20 + 500_000)
+    with pytest.raises(SystemExit):
+        main(["translate", str(run), str(tiff), "--out", str(tmp_path / "out.tif"), "--tile", "none"])
+    said = " ".join(capsys.readouterr().err.split())
+    assert "in.tif needs 0.1 GiB as a whole (130x90 pixels), and 0.1 GiB are available; leave out --tile none" in said
+    assert not (tmp_path / "out.tif").exists()
+    window = ["--window", "0", "0", "20", "20"]
+    main(["translate", str(run), str(tiff), "--out", str(tmp_path / "out.tif"), "--tile", "none", *window])
+    # Others of the same call are translated.
+    inputs = [tiff, tmp_path / "small.png"]
+    found = translate_folder(run, inputs, tmp_path / "out", tile=None)
+    assert [source.name for source, _ in found.written] == ["small.png"]
+    ((source, reason),) = found.skipped
+    assert source == tiff
+    assert "leave out --tile none" in reason
+
+
 def test_the_command_takes_tiles_where_an_image_does_not_fit(run, tiff, tmp_path, monkeypatch, capsys):
     small = Image.fromarray(pixels(20, 20))
     small.save(tmp_path / "small.png")

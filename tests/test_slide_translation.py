@@ -74,7 +74,7 @@ def test_a_slide_becomes_a_pyramidal_ome_tiff(run, svs, tmp_path):
     assert page.compression == tifffile.COMPRESSION.JPEG
     assert page.parent.is_bigtiff
     with openslide.OpenSlide(tmp_path / "out.ome.tif") as slide:
-        assert slide.dimensions == (350, 250)
+        assert slide.level_dimensions == ((350, 250), (175, 125), (88, 63), (44, 32))
         assert float(slide.properties["openslide.mpp-x"]) == pytest.approx(0.5)
     assert [path.name for path in tmp_path.iterdir()] == ["out.ome.tif"]
 

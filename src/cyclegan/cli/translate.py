@@ -111,8 +111,12 @@ def _add_place(group: argparse._ArgumentGroup) -> None:
     add = partial(add_argument, group)
     window_help = "Translate only this part of each image: first column and row from 0 on, width and height in pixels."
     add("--window", int, window_help, nargs=4, metavar=("COL", "ROW", "WIDTH", "HEIGHT"))
-    bounds_help = "The same by coordinates on the earth, in the system of each file. Needs cyclegan[geo]."
+    bounds_help = "The same by coordinates on the earth, and all pixels that they touch. Needs cyclegan[geo]."
     add("--bounds", float, bounds_help, nargs=4, metavar=("LEFT", "BOTTOM", "RIGHT", "TOP"))
+    crs_help = (
+        "Coordinate system of --bounds, such as EPSG:4326 for longitudes and latitudes (default: each file's own)."
+    )
+    add("--bounds-crs", str, crs_help, metavar="CRS")
     cog_help = "Write TIFFs with overviews, as cloud-optimised GeoTIFFs. Needs cyclegan[geo]."
     group.add_argument("--cog", "--overviews", action="store_true", help=cog_help)
 

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -63,8 +63,10 @@ def read_raster(path: Path, image_format: ImageFormat, other: ImageFormat | None
     try:
         middle = (image_format.low + image_format.high) / 2
         raster = load_raster(path, image_format.channels, image_format, fallback=middle)
-    except InputError:
+    except InputError as error:
         header = probe_image(path, image_format.page)
+        if image_format.bands is not None and other is not None and _gives(path, other):
+            raise InputError(f"{error} The model takes this file in its other direction.") from None
         if image_format.bands is not None or _fits(header, image_format):
             raise  # for another reason, such as infinite values
     else:
@@ -87,6 +89,13 @@ def _advice_on(header: Header, image_format: ImageFormat, other: ImageFormat | N
         bands = ",".join(map(str, range(1, image_format.channels + 1)))
         choices.insert(0, f"choose {image_format.channels} of its bands, such as --bands {bands}")
     return advise(*choices)
+
+
+def _gives(path: Path, image_format: ImageFormat) -> bool:
+    """Whether a file can be read in this format."""
+    with suppress(InputError, UnreadableError):
+        return str(load_raster(path, image_format.channels, image_format).values.dtype) == image_format.dtype
+    return False
 
 
 def _fits(header: Header, image_format: ImageFormat) -> bool:

@@ -18,10 +18,12 @@ from cyclegan.images.filetypes import (
     ome,
     pillow,
     pnm,
+    sidecars,
     slides,
     tiff,
 )
-from cyclegan.images.filetypes.tiff_regions import TILED_TIFF, TiffReader
+from cyclegan.images.filetypes.tiff_regions import TiffReader
+from cyclegan.images.filetypes.tiled_tiff import TILED_TIFF
 from cyclegan.images.formats import FileFormat, ImageFormat, Kept, Pages, Regions, Shortcuts
 from cyclegan.images.pages import is_zip, split_page
 from cyclegan.images.raster import Raster
@@ -46,10 +48,9 @@ _pnm = partial(FileFormat, read=pnm.read, probe=pnm.probe, write=pnm.write)
 
 _jpeg2000 = partial(
     FileFormat,
-    read=partial(geo.with_place, jpeg2000.read),
+    read=partial(sidecars.with_place, jpeg2000.read),
     probe=jpeg2000.probe,
     holds={"uint8": (1, 3, 4), "uint16": (1, 3, 4)},
-    keeps=_ALPHA,
     install="cyclegan[data]",
 )
 
@@ -64,6 +65,8 @@ def _open_tiff(path: Path, image_format: ImageFormat) -> RegionReader | None:
         return slides.SlideReader.open(path, image_format)
     return TiffReader.open(path, image_format)
 
+
+_tiff_regions = partial(Regions, open=_open_tiff, only=slides.has_scale, also_reads=sidecars.find_sidecars)
 
 _of_tiff = partial(
     FileFormat,
@@ -111,7 +114,7 @@ FILE_FORMATS: dict[str, FileFormat] = {
         holds=ome.HOLDS,
         install="cyclegan[data]",
         install_reason="is an OME-TIFF",
-        regions=Regions(open=_open_tiff, only=slides.has_scale, writer=ome.TILED_OME),
+        regions=_tiff_regions(writer=ome.TILED_OME),
     ),
     "tiff": _of_tiff(
         suffixes=(".tif", ".tiff"),
@@ -119,7 +122,7 @@ FILE_FORMATS: dict[str, FileFormat] = {
         holds=None,
         install="cyclegan[data]",
         install_reason="is a TIFF with more than 8 bits or 4 channels",
-        regions=Regions(open=_open_tiff, only=slides.has_scale, writer=TILED_TIFF),
+        regions=_tiff_regions(writer=TILED_TIFF),
     ),
     "slide": FileFormat(
         suffixes=slides.SUFFIXES,
@@ -144,8 +147,8 @@ FILE_FORMATS: dict[str, FileFormat] = {
     "pnm": _pnm(suffixes=(".pnm",), holds={"uint8": (1, 3), "uint16": (1, 3)}),
     "pfm": _pnm(suffixes=(".pfm",), holds={"float32": (1, 3)}),
     "tga": _of_pillow(suffixes=(".tga",), write=_writer("TGA"), holds={"uint8": (1, 3, 4)}, keeps=_ALPHA),
-    "jp2": _jpeg2000(suffixes=(".jp2", ".jpx", ".jpf"), write=jpeg2000.write_jp2),
-    "j2k": _jpeg2000(suffixes=(".j2k", ".j2c", ".jpc"), write=jpeg2000.write_j2k),
+    "jp2": _jpeg2000(suffixes=(".jp2", ".jpx", ".jpf"), write=jpeg2000.write_jp2, keeps=_ALPHA | {"place"}),
+    "j2k": _jpeg2000(suffixes=(".j2k", ".j2c", ".jpc"), write=jpeg2000.write_j2k, keeps=_ALPHA),
     "jxl": FileFormat(
         suffixes=(".jxl",),
         read=jpegxl.read,

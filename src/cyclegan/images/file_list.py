@@ -18,8 +18,7 @@ from cyclegan.images.file_formats import FILE_FORMATS, file_format_of, image_suf
 from cyclegan.images.filetypes.dicom import SUFFIXES as DICOM_SUFFIXES
 from cyclegan.images.filetypes.dicom import is_dicom, is_slide, slide_pixels
 from cyclegan.images.filetypes.nifti import SUFFIXES as VOLUME_SUFFIXES
-from cyclegan.images.filetypes.tiff import MASK_SUFFIXES
-from cyclegan.images.pages import is_folder, local_file, split_page
+from cyclegan.images.pages import SIDECAR_SUFFIXES, is_folder, local_file, split_page
 from cyclegan.images.zip_folder import open_zip
 
 Item = TypeVar("Item")
@@ -160,7 +159,7 @@ class _Found:
         name = path[path.rfind("/") + 1 :].lower()
         if name.endswith(self.suffixes):
             self.names.append(path)
-        elif name not in _HABITUAL and not name.endswith(MASK_SUFFIXES):
+        elif name not in _HABITUAL and not name.endswith(SIDECAR_SUFFIXES):
             suffix = suffix_of(name)
             if self._dicom_root and _DICOM_SUFFIX.fullmatch(suffix) and is_dicom(self._dicom_root / path):
                 self.names.append(path)

@@ -34,6 +34,9 @@ Result = TypeVar("Result")
 _CHUNK = 256
 _THREADS = 8
 
+# What flags of a domain say which channels are taken.
+_FLAGS = ("channels", "bands")
+
 # Smaller folders are scanned again in a moment, and get no index.
 MIN_INDEXED = 5000
 
@@ -148,10 +151,13 @@ class Kind(NamedTuple):
         alpha = ", the last of them transparency" if self.has_alpha else ""
         return f"{counted(self.channels, 'channel')} of {self.dtype}{alpha}"
 
-    def channels_advice(self) -> str:
-        """What to do about a file whose channels the model does not take."""
-        number = "1, 3 or 4" if self.channels is None else str(self.channels - self.has_alpha)
-        return advise(f"Pass --channels-a or --channels-b {number}, or convert the files.", "Convert the files.")
+    def channels_advice(self, wanted: int, domain: str | None = None) -> str:
+        """What to do about a file if the model takes `wanted` channels. domain: `a` or `b`, which names the flags."""
+        channels, bands = (f"--{what}-{domain}" if domain else f"--{what}-a or --{what}-b" for what in _FLAGS)
+        number, choice = "1, 3 or 4" if self.channels is None else str(self.channels - self.has_alpha), ""
+        if self.channels is not None and wanted < int(number):
+            choice = f" to train on all, {bands} {','.join(map(str, range(1, wanted + 1)))} to choose some"
+        return advise(f"Pass {channels} {number}{choice}, or convert the files.", "Convert the files.")
 
 
 @dataclass

@@ -12,6 +12,7 @@ from cyclegan.images import Array
 from cyclegan.images.colour import array_from_srgb, is_srgb, mode_of
 from cyclegan.images.filetypes.tiff_tags import describe_result
 from cyclegan.images.formats import ImageFormat, Kept
+from cyclegan.images.holes import can_hold_nodata
 from cyclegan.images.raster import Mask, Raster, convert_alpha, opaque
 
 # How messages call what a format cannot keep.
@@ -127,11 +128,11 @@ def output_nodata(given: float | None, target: ImageFormat) -> float | None:
     None if there is no such value.
     """
     dtype = np.dtype(target.dtype)
-    if dtype.kind == "f":
-        return math.nan if given is None else given
-    limits = np.iinfo(dtype)
-    if given is not None and math.isfinite(given) and given == round(given) and limits.min <= given <= limits.max:
+    if given is not None and can_hold_nodata(dtype, given):
         return given
+    if dtype.kind == "f":
+        return math.nan
+    limits = np.iinfo(dtype)
     if limits.min < target.low:
         return float(limits.min)
     return float(limits.max) if limits.max > target.high else None

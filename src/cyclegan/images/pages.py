@@ -123,9 +123,9 @@ def open_file(path: Path) -> IO[bytes]:
 def local_file(path: Path, *, most: int | None = None) -> Iterator[tuple[Path, str | None]]:
     """A file that any library can open by its name, and the page in it that a path means, None for the whole file.
 
-    A file in a zip is unpacked for the time of the block, with its suffix; most: only so many bytes of it. A file whose
-    pages are read stays unpacked for the next ones. Messages of errors name the path itself. Raises UnreadableError if
-    it cannot be unpacked.
+    A file in a zip is unpacked for the time of the block, with its suffix, a TIFF with the files that GDAL keeps beside
+    it; most: only so many bytes of it. A file whose pages are read stays unpacked for the next ones. Messages of errors
+    name the path itself. Raises UnreadableError if it cannot be unpacked.
     """
     file, page = split_page(path)
     if page is None or not is_zip(file):
@@ -151,13 +151,16 @@ def _short_copy(folder: zip_folder.ZipFolder, name: str, most: int | None) -> It
 
 
 def _unpack(folder: zip_folder.ZipFolder, name: str, work: Path, most: int | None = None) -> Path:
-    """Unpack a file of a zip into a folder, under a name with its suffix, and the header that belongs to an .img."""
+    """Unpack a file of a zip into a folder, under a name with its suffix, and what belongs to an .img or a TIFF."""
     copy = work / re.sub(r"[^A-Za-z0-9._-]", "_", name)[-40:]
     copy.write_bytes(folder.read(name, most=most))
     if name.lower().endswith(".img"):
         for header in (f"{name[:-4]}.hdr", f"{name[:-4]}.HDR"):
             if header in folder:
                 copy.with_suffix(header[-4:]).write_bytes(folder.read(header))
+    for own, beside in zip(sidecar_names(copy.name), sidecar_names(name), strict=True):
+        if most is None and beside in folder:
+            (work / own).write_bytes(folder.read(beside))
     return copy
 
 
@@ -232,6 +235,18 @@ def _forget_copies() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_copies)
+
+
+# Ends of the names of files that are read with the TIFF beside them, and so are no images of their own.
+SIDECAR_SUFFIXES = (".tif.msk", ".tiff.msk", ".tif.aux.xml", ".tiff.aux.xml", ".tfw")
+
+
+def sidecar_names(name: str) -> tuple[str, ...]:
+    """The names of files that may belong to a TIFF: its mask, what GDAL keeps of it, and where it lies on the earth."""
+    stem, dot, suffix = name.rpartition(".")
+    if not dot or suffix.lower() not in ("tif", "tiff"):
+        return ()
+    return f"{name}.msk", f"{name}.aux.xml", f"{stem}.tfw", f"{stem}.wld"
 
 
 def _in_zip(file: Path, page: str) -> tuple[zip_folder.ZipFolder, str, str | None]:

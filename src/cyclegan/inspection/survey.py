@@ -25,6 +25,7 @@ from cyclegan.images.formats import Header, ImageFormat, gives_channels
 from cyclegan.images.identical import equal_files, file_bytes
 from cyclegan.images.limits import without_pixel_limit
 from cyclegan.images.pages import is_folder, local_file
+from cyclegan.images.places import Place, find_place
 from cyclegan.images.raster import Mask, Raster, is_air
 from cyclegan.images.resizing import resize, resize_mask
 from cyclegan.images.tensors import to_tensor
@@ -111,6 +112,23 @@ class Holes:
 
 
 @dataclass(frozen=True)
+class Places:
+    """Where the images of a folder lie on the earth. num_images: those that say so, or that name their bands.
+
+    systems, pixels, bands: coordinate systems, sides of pixels and names of bands, as in
+    `cyclegan.images.places.Place`, and in how many images. metres: the smallest and the largest pixels, if known.
+    in_degrees: how many lie in degrees.
+    """
+
+    num_images: int
+    systems: dict[str, int]
+    pixels: dict[str, int]
+    bands: dict[str, int]
+    metres: tuple[float, float] | None
+    in_degrees: int
+
+
+@dataclass(frozen=True)
 class Suspect:
     """A value that may mark holes although no file says so: an extreme far from all others, in many pixels.
 
@@ -132,7 +150,7 @@ class FolderReport:
     and white here. middle: what 99.8 % of the values lie within; None for 8-bit files alone. reading, channels: how the
     files were read. holes: None if there are none; they are in no other number. suspect: None if there is none.
     clipped: share of the sampled values of files that are not 8-bit that lie outside `low` and `high`. air: the slices
-    of volumes and DICOM images that have a single value.
+    of volumes and DICOM images that have a single value. places: None if no file says where it lies.
     """
 
     root: Path
@@ -160,6 +178,7 @@ class FolderReport:
     holes: Holes | None = None
     suspect: Suspect | None = None
     clipped: float = 0.0
+    places: Places | None = None
     air: frozenset[Path] = frozenset()
 
     def __len__(self) -> int:
@@ -210,6 +229,7 @@ class _Seen:
     valid: Mask | None = None
     hole_share: float = 0.0
     marked_by: str = ""
+    place: Place | None = None
 
 
 def survey_folder(
@@ -307,6 +327,7 @@ def _look(path: Path, root: Path, reading: Reading, channels: int) -> _Seen:
         low=low,
         high=high,
         values=_all_channels(array[places], None if valid is None else valid[places]) if dtype != "uint8" else None,
+        place=find_place(path),
     )
     if valid is None:
         return seen
@@ -350,7 +371,8 @@ def _load(path: Path, reading: Reading, channels: int) -> tuple[Raster, Header]:
 def _marked_by(raster: Raster) -> str:
     nodata = raster.metadata.nodata
     if nodata is not None and not np.isnan(nodata):
-        return f"no data {nodata:.9g}"
+        replaced = raster.metadata.replaced_nodata
+        return f"no data {nodata:.9g}" + ("" if replaced is None else f" instead of {replaced:.9g}")
     if raster.alpha is not None:
         return "transparent pixels"
     return "NaN" if raster.values.dtype.kind == "f" else "a mask"
@@ -426,6 +448,7 @@ def _summarise(
         holes=_holes(seen),
         suspect=suspect,
         clipped=clipped,
+        places=_places(seen),
         air=frozenset(image.file for image in seen if not image.digest),
     )
     return report, Fingerprints(report.files, tuple(image.digest for image in seen), thumbnails)
@@ -448,6 +471,21 @@ def _holes(seen: list[_Seen]) -> Holes | None:
     share = missing / sum(image.width * image.height for image in seen)
     num_mostly_hole = sum(1 - image.hole_share < LEAST_VALID for image in found)
     return Holes(len(found), num_mostly_hole, share, _count(image.marked_by for image in found))
+
+
+def _places(seen: list[_Seen]) -> Places | None:
+    found = [image.place for image in seen if image.place is not None]
+    if not found:
+        return None
+    metres = [place.metres for place in found if place.metres]
+    return Places(
+        len(found),
+        _count(place.system for place in found),
+        _count(place.pixel for place in found if place.pixel),
+        _count(place.bands for place in found if place.bands),
+        (min(metres), max(metres)) if metres else None,
+        sum(place.in_degrees for place in found),
+    )
 
 
 def _suspected(values: Array, low: float, high: float) -> Suspect | None:

@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from PIL import Image, ImageOps
 
@@ -116,6 +116,9 @@ def _facts(folders: Mapping[str, FolderReport]) -> Iterator[list[str]]:
         "pixels": lambda folder: _counts(folder.kinds),
         "values": lambda folder: f"{folder.low:g} to {folder.high:g}",
         "holes": _holes,
+        "coordinates": lambda folder: _of_places(folder, "systems"),
+        "pixel on earth": lambda folder: _of_places(folder, "pixels"),
+        "bands": lambda folder: _of_places(folder, "bands"),
         "usual size": _usual_size,
         "smallest": lambda folder: f"{folder.smallest.width}x{folder.smallest.height}",
         "largest": lambda folder: f"{folder.largest.width}x{folder.largest.height}",
@@ -131,6 +134,9 @@ def _facts(folders: Mapping[str, FolderReport]) -> Iterator[list[str]]:
         "other files": any(folder.ignored for folder in found),
         "values": any(folder.middle is not None for folder in found),
         "holes": any(folder.holes is not None for folder in found),
+        "coordinates": any(folder.places is not None for folder in found),
+        "pixel on earth": any(folder.places is not None and folder.places.pixels for folder in found),
+        "bands": any(folder.places is not None and folder.places.bands for folder in found),
     }
     for label, cell in rows.items():
         if is_shown.get(label, True):
@@ -151,6 +157,13 @@ def _bytes(count: int) -> str:
 def _holes(folder: FolderReport) -> str:
     holes = folder.holes
     return "none" if holes is None else f"{percent(holes.share)} ({_counts(holes.marked)})"
+
+
+def _of_places(folder: FolderReport, field: Literal["systems", "pixels", "bands"]) -> str:
+    counts = {} if folder.places is None else getattr(folder.places, field)
+    missing = len(folder) - sum(counts.values())
+    shown = counts if not missing or not counts else {**counts, "none": missing}
+    return _counts({printable(name): count for name, count in shown.items()}) if shown else "none"
 
 
 def _usual_size(folder: FolderReport) -> str:

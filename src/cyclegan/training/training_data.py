@@ -148,7 +148,9 @@ def _scan(
         ) -> ImageFolder:
             # Whole slides are translated at the scale of the tiles that are trained on.
             reading = data.reading(domain).replace(mpp=tiles_mpp(folder))
-            return scan_folder(folder, channels, value_range, data, reading=reading, index=index, on_files=show)
+            return scan_folder(
+                folder, channels, value_range, data, reading=reading, domain=domain, index=index, on_files=show
+            )
 
         def show(count: int) -> None:
             status.update(f"Looking at the images ... {count:,}")
@@ -179,6 +181,11 @@ def _describe(config: TrainConfig, split: Split) -> tuple[str, ...]:
         if folder.num_empty:
             slices = counted(folder.num_empty, "slice")
             sentences.append(f"{name}: {slices} of a single value, such as air, are passed over")
+        for number in folder.replaced_nodata:
+            flag = f"--nodata-{name.lower()}"
+            sentences.append(
+                f"{name}: files name {number:.9g} for holes, and {flag} replaces it; leave it out to take theirs"
+            )
         if left_out := describe_left_out(folder.other_files):
             sentences.append(f"{name}: {left_out[:-1]} (no images)")
     samples, validation = split.samples, split.validation

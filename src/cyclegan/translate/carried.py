@@ -24,6 +24,8 @@ class Carried:
         self._lost: Counter[tuple[Kept, str]] = Counter()
         self._converted: Counter[str] = Counter()
         self._num_unusable = 0  # profiles
+        self._num_cut = 0
+        self._replaced: Counter[tuple[str, str]] = Counter()  # the file's number for holes, and that of --nodata
 
     def output(
         self, values: Array, given: Raster, writer: KeepsSome, suffix: str, size: tuple[int, int] | None = None
@@ -40,7 +42,8 @@ class Carried:
         output, lost = make_output(
             values, given, self._target, writer, keep_profile=self._keep_profile, background=self._background
         )
-        profile, is_converted = given.metadata.profile, given.metadata.is_srgb
+        metadata = given.metadata
+        profile, is_converted = metadata.profile, metadata.is_srgb
         with self._lock:
             for kept in lost:
                 self._lost[kept, suffix] += 1
@@ -48,6 +51,9 @@ class Carried:
                 self._num_unusable += 1
             if profile is not None and is_converted and not self._keep_profile:
                 self._converted[describe_profile(profile)] += 1
+            if metadata.replaced_nodata is not None:
+                self._replaced[f"{metadata.replaced_nodata:.9g}", f"{metadata.nodata:.9g}"] += 1
+            self._num_cut += metadata.is_cut
         return output
 
     def include(self, other: "Carried") -> None:
@@ -56,6 +62,8 @@ class Carried:
             self._lost += other._lost
             self._converted += other._converted
             self._num_unusable += other._num_unusable
+            self._num_cut += other._num_cut
+            self._replaced += other._replaced
 
     def sentences(self, noun: str = "image") -> list[str]:
         """What a user should know, a sentence for each kind. noun: what was counted."""
@@ -69,6 +77,14 @@ class Carried:
                 f"The colour profile of {counted(self._num_unusable, noun)} is not used: it is damaged, or not for "
                 "such values. The colours are taken for sRGB."
             )
+        said += [
+            f"{counted(count, noun)} {'names' if count == 1 else 'name'} {own} for holes, and {given} is looked for "
+            f"instead; --nodata {own} looks for that."
+            for (own, given), count in self._replaced.items()
+        ]
+        if self._num_cut:
+            result = "its result is" if self._num_cut == 1 else "their results are"
+            said.append(f"The window goes beyond {counted(self._num_cut, noun)}: {result} the part inside.")
         for (kept, suffix), count in self._lost.items():
             what = f"{LOST[kept][0].upper()}{LOST[kept][1:]}"
             is_not = "are not" if kept == "nodata" else "is not"

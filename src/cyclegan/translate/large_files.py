@@ -32,7 +32,7 @@ from cyclegan.images.windows import Window, WindowReader, open_part
 from cyclegan.translate.carried import Carried
 from cyclegan.translate.partial_result import PartialResult
 from cyclegan.translate.progress import OnProgress, not_written
-from cyclegan.translate.tiling.budget import available_bytes, choose_plan, plans, tiled_bytes, untiled_bytes
+from cyclegan.translate.tiling.budget import available_bytes, choose_plan, gib, plans, tiled_bytes, untiled_bytes
 from cyclegan.translate.tiling.network import TiledNetwork, TilingPlan, TilingState, has_instance_norm, why_no_tiles
 from cyclegan.translate.tiling.pictures import (
     TILE,
@@ -87,14 +87,41 @@ def find_large(
 
     @cache
     def fits(height: int, width: int) -> bool:
-        needed = batch_size * untiled_bytes(translator.original, height, width)
-        return needed + _image_bytes(translator, height, width) <= available
+        return _whole_bytes(translator, height, width, batch_size) <= available
 
     for index, size in enumerate(read_sizes(files)):
         if size is not None and window is not None:
             size = window.size(files[index], *size)
         is_large[index] |= size is not None and not fits(*size)
     return is_large
+
+
+def why_too_large(
+    translator: Translator, path: Path, *, batch_size: int = 1, window: Window | None = None
+) -> str | None:
+    """Why an image that `find_large` finds too large is not translated as a whole.
+
+    None if reading it as a whole says more: it can be read by region only, has more pixels than are allowed, or its
+    header is damaged.
+    """
+    size, available = image_size(path), available_bytes(translator.device)
+    if window is not None and size is not None:
+        size = window.size(path, *size)
+    if size is None or available is None or _only_regions(path, translator.source):
+        return None
+    try:
+        check_pixels(*size)
+    except UnreadableError:
+        return None
+    return (
+        f"{path} needs {gib(_whole_bytes(translator, *size, batch_size))} as a whole ({size[1]}x{size[0]} pixels), and "
+        f"{gib(available)} are available; leave out --tile none, and it is translated in tiles."
+    )
+
+
+def _whole_bytes(translator: Translator, height: int, width: int, batch_size: int) -> int:
+    """Peak of the translation of a batch of images of this size as a whole, with one image and its result."""
+    return batch_size * untiled_bytes(translator.original, height, width) + _image_bytes(translator, height, width)
 
 
 def _only_regions(path: Path, source: ImageFormat) -> bool:
@@ -153,7 +180,8 @@ def translate_large(
         if writer is None:
             values = np.concatenate(list(translation.rows(image, plan, None)))
             carried = translation.carried()
-            output = translation.output(values, image.read_raster(Box(0, image.height, 0, image.width)), carried)
+            given = image.read_raster(Box(0, image.height, 0, image.width))
+            output = translation.output(values, given, carried)
             with _encoding(target):
                 write_image(target, output)
             return LargeResult(carried)
@@ -252,7 +280,7 @@ class _TiledTranslation:
         if self.window is None:
             yield whole
         else:
-            yield WindowReader(whole, self.window.box(self.source, whole.height, whole.width))
+            yield WindowReader(whole, *self.window.box(self.source, whole.height, whole.width))
 
     def choose_plan(self, height: int, width: int, *, decoded_bytes: int = 0) -> TilingPlan:
         """The fastest plan that fits into memory. decoded_bytes: of an input that is still to be decoded.
@@ -318,7 +346,8 @@ class _TiledTranslation:
             # What all rows have in common, by the first one.
             dtype, first = self.translator.target.dtype, _rows_of(image, Box(0, 1, 0, width), has_holes=has_holes)
             carried = self.carried()
-            sample = self.output(np.zeros((1, width, self.translator.target.channels), dtype), first, carried)
+            values = np.zeros((1, width, self.translator.target.channels), dtype)
+            sample = self.output(values, first, carried)
             has_alpha = sample.alpha is not None
             shape = (height, width, with_alpha(sample).shape[2])
             tiles = self._reported(partial.tiles(), num_tiles)

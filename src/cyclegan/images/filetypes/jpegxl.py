@@ -7,14 +7,13 @@ import numpy as np
 
 from cyclegan.images import Array
 from cyclegan.images.filetypes import pillow
+from cyclegan.images.filetypes.boxes import walk_boxes
 from cyclegan.images.formats import Decoded, check_page
 from cyclegan.images.limits import check_pixels
 from cyclegan.images.raster import Metadata, Raster
 
 # Width by height of the ratios that a header may name instead of a width, from 1 on.
 _RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
-
-_MOST_BOXES = 1000
 
 # Bytes that hold what is read of a header.
 _HEAD = 32
@@ -84,22 +83,12 @@ def is_animation(path: Path | str) -> bool:
 def _header(path: Path | str) -> "_Bits":
     """The bits of the header from the size on."""
     with open(path, "rb") as file:  # noqa: PTH123
-        head, begin = file.read(_HEAD), 0
-        if head[:2] != b"\xff\x0a":  # a container: box after box
-            for _ in range(_MOST_BOXES):
-                length, kind = int.from_bytes(head[:4], "big"), head[4:8]
-                header = 16 if length == 1 else 8
-                length = int.from_bytes(head[8:16], "big") if length == 1 else length
-                if kind in (b"jxlc", b"jxlp"):
-                    begin += header + 4 * (kind == b"jxlp")
-                    break
-                if length < header:
-                    raise ValueError("it is no JPEG XL file, or it is cut off")
-                begin += length
-                file.seek(begin)
-                head = file.read(16)
-            file.seek(begin)
-            head = file.read(_HEAD)
+        head = file.read(_HEAD)
+        if head[:2] != b"\xff\x0a":  # a container
+            box = next((box for box in walk_boxes(file) if box.kind in (b"jxlc", b"jxlp")), None)
+            if box is not None:
+                file.seek(box.content + 4 * (box.kind == b"jxlp"))
+                head = file.read(_HEAD)
         if len(head) < 3 or head[:2] != b"\xff\x0a":
             raise ValueError("it is no JPEG XL file, or it is cut off")
     return _Bits(int.from_bytes(head[2:], "little"))

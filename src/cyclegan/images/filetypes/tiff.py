@@ -12,6 +12,7 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from cyclegan.errors import InputError
 from cyclegan.images import Array
 from cyclegan.images.filetypes import pillow
+from cyclegan.images.filetypes.sidecars import with_sidecars
 from cyclegan.images.filetypes.tiff_tags import (
     GDAL_NODATA,
     LAB_KINDS,
@@ -51,15 +52,14 @@ def read(path: Path) -> Decoded:
         raise several
     with TiffFile(path, layout) as file:
         found = [file.read(page) for page in layout.pages]
-    beside = _read_mask_beside(path, layout.pages[0])
     if len(found) == 1:
-        return replace(found[0], valid=both(found[0].valid, beside))
+        return found[0]
     kinds = {(each.values.shape, each.values.dtype) for each in found}
     if len(kinds) > 1 or found[0].values.shape[2] > 1:
         raise several
     return Raster(
         np.concatenate([each.values for each in found], axis=2),
-        valid=reduce(both, [each.valid for each in found], beside),
+        valid=reduce(both, [each.valid for each in found]),
         metadata=replace(found[0].metadata, extra_samples=None, band_names=()),
     )
 
@@ -70,9 +70,7 @@ def read_page(path: Path, page: str) -> Raster:
     chosen = layout.pages[check_page(path, page, len(layout.pages)) - 1]
     _check_size(chosen)
     with TiffFile(path, layout) as file:
-        found = file.read(chosen)
-    beside = _read_mask_beside(path, layout.pages[0]) if chosen is layout.pages[0] else None
-    return replace(found, valid=both(found.valid, beside))
+        return file.read(chosen)
 
 
 def _check_size(page: TiffPage, count: int = 1) -> None:
@@ -99,6 +97,11 @@ class TiffFile:
 
     def read(self, page: TiffPage) -> Raster:
         """The samples of a page in their own type."""
+        raster = self._read(page)
+        is_alone = len(self.layout.pages) == 1 and page.orientation == 1
+        return with_sidecars(self._path, raster) if is_alone else raster
+
+    def _read(self, page: TiffPage) -> Raster:
         if page.is_picture and not self.layout.masks and (picture := self._read_picture(page)) is not None:
             if picture.mode == "1":
                 picture = picture.convert("L")
@@ -110,14 +113,16 @@ class TiffFile:
             # Palettes, CMYK and the like are colours only once they are converted.
             picture.info["icc_profile"] = page.metadata.profile
             found = pillow.raster_of(picture, 3)
-            is_converted, valid = found.metadata.is_srgb, found.valid
+            is_converted = found.metadata.is_srgb
             # A profile that does not fit these samples does not fit the colours that they became either.
             profile = page.metadata.profile if is_converted else None
             metadata = replace(page.metadata, extra_samples=None, is_srgb=is_converted, profile=profile)
-            if picture.mode == "P":  # "no data" is a number of the palette, and of no colour
-                valid = both(valid, find_holes(np.asarray(picture)[..., None], page.metadata.nodata))
-                metadata = replace(metadata, nodata=None)
-            return Raster(found.values, found.alpha, valid, metadata)
+            if picture.mode == "P" and page.metadata.nodata is not None:  # a number of the palette, and of no colour
+                seen = find_holes(np.asarray(picture)[..., None], page.metadata.nodata)
+                mask = np.ones((page.height, page.width, 1), bool) if seen is None else seen[..., None]
+                upright = pillow.upright(mask, page.orientation)[..., 0].astype(np.bool_)
+                found, metadata = replace(found, valid=both(found.valid, upright)), replace(metadata, nodata=None)
+            return Raster(found.values, found.alpha, found.valid, metadata)
         return self._read_deep(page)
 
     def _read_picture(self, page: TiffPage) -> Image.Image | None:
@@ -161,7 +166,7 @@ class TiffFile:
         is_alone = len(self.layout.pages) == 1 and page.position == 0
         stored = self._file.series[0] if is_alone else self._file.pages[page.position]
         array, axes = stored.asarray(), stored.axes
-        mask = _read_mask(self._file, self.layout, page)
+        mask = mask_of(self._file, self.layout, page)
         array = _channels_last(array, axes)
         if page.photometric == MIN_IS_WHITE:
             array = invert(array, page.bits)
@@ -170,36 +175,8 @@ class TiffFile:
         array = pillow.upright(array, page.orientation) if array.ndim == 3 else array
         valid: Mask | None = None
         if mask is not None:
-            valid = pillow.upright(mask[..., None], page.orientation)[..., 0].astype(np.bool_)
+            valid = pillow.upright(mask.asarray()[..., None], page.orientation)[..., 0].astype(np.bool_)
         return Raster(array, valid=valid, metadata=page.metadata)
-
-
-# Ends of the names of files in which GDAL keeps masks by default, beside the images.
-MASK_SUFFIXES = (".tif.msk", ".tiff.msk")
-
-
-def mask_beside(path: Path) -> Path | None:
-    """The file with the mask of an image, if there is one."""
-    mask = path.with_name(f"{path.name}.msk")
-    return mask if mask.is_file() else None
-
-
-def _read_mask_beside(path: Path, page: TiffPage) -> Mask | None:
-    """The mask of the file beside; True is valid. Raises InputError if it has another size."""
-    if (file := mask_beside(path)) is None:
-        return None
-    layout = read_layout(file)
-    found = layout.pages[0]
-    if (found.height, found.width) != (page.height, page.width):
-        raise InputError(
-            f"{file} is the mask of {path.name} and has {found.width}x{found.height} pixels, and the image has "
-            f"{page.width}x{page.height}; remove the mask, or write it again."
-        )
-    _check_size(found)
-    with TiffFile(file, layout) as opened:
-        values = opened.read(found).values
-    mask: Mask = np.asarray(pillow.upright(np.greater(values, 0), page.orientation).all(-1))
-    return None if mask.all() else mask
 
 
 def _channels_last(array: Array, axes: str) -> Array:
@@ -209,13 +186,12 @@ def _channels_last(array: Array, axes: str) -> Array:
     return array[..., None] if array.ndim == 2 else np.asarray(array)
 
 
-def _read_mask(file: Any, layout: TiffLayout, page: TiffPage) -> Mask | None:
-    """The mask that belongs to a page: the one that follows it, of its size. True is valid."""
+def mask_of(file: Any, layout: TiffLayout, page: TiffPage) -> Any:
+    """The page of an open `tifffile.TiffFile` that is the mask of a page: the one that follows it, of its size."""
     for position in layout.masks:
         found = file.pages[position]
         if position > page.position and (found.imagelength, found.imagewidth) == (page.height, page.width):
-            mask: Mask = np.asarray(found.asarray()) > 0
-            return None if mask.all() else mask
+            return found
     return None
 
 

@@ -23,7 +23,11 @@ from cyclegan.images.codecs import read_raster
 from cyclegan.images.file_formats import FILE_FORMATS
 from cyclegan.images.filetypes import dicom
 from cyclegan.images.filetypes.nifti import open_volume
+from cyclegan.images.formats import ImageFormat
+from cyclegan.images.raster import Raster
 from cyclegan.images.zip_folder import ZipFolder
+from cyclegan.sequences.dicom_files import read_dicom, write_dicom
+from cyclegan.sequences.formats import SequenceTarget
 from cyclegan.storage.model import read_info
 from cyclegan.translate.files import translate_files
 from cyclegan.translate.plan import TranslationPlan
@@ -434,6 +438,33 @@ def test_series_of_one_folder_stay_apart(tmp_path, translator):
     assert len(made) == 6
     for keyword in ("SeriesInstanceUID", "StudyInstanceUID", "PatientID"):
         assert len({image[keyword].value for image in made.values()}) == 2
+
+
+@pytest.mark.parametrize(("bright", "window"), [(1, (40, 400)), (4, (0, 2000))])
+def test_all_images_of_a_series_have_one_window(tmp_path, bright, window):
+    # A viewer shows one after the other; `bright` of the five slices alone would not stay in the window of the source.
+    source, image_format = write_series(tmp_path / "ct"), ImageFormat(channels=1, dtype="int16", low=-1000, high=1000)
+    with read_dicom(source, image_format) as sequence:
+        frames = [
+            replace(frame, raster=Raster(np.full_like(frame.raster.values, 900 if index < bright else 100)))
+            for index, frame in enumerate(sequence.frames)
+        ]
+        for frame in frames:
+            frame.raster.values[0, 0] = -1000
+        write_dicom(tmp_path / "out", iter(frames), SequenceTarget(tmp_path / "out", image_format, sequence))
+    made = [pydicom.dcmread(path) for path in sorted((tmp_path / "out").iterdir())]
+    assert [(image.WindowCenter, image.WindowWidth) for image in made] == [window] * 5
+    assert sorted(int(image.pixel_array[9, 9]) for image in made) == [100] * (5 - bright) + [900] * bright
+
+
+def test_a_series_gets_no_name_of_a_file(tmp_path, translator):
+    series = write_series(tmp_path / "ct", count=2)
+    for name in ("mr.nii.gz", "mr.dcm", "mr.gif"):
+        with pytest.raises(
+            InputError, match=f"{name} is the name of a file, and .*ct is a DICOM series, .*; name a folder"
+        ):
+            translate_folder(translator, series, tmp_path / name)
+        assert not (tmp_path / name).exists()
 
 
 def test_frames_of_a_file_become_frames(tmp_path, translator):

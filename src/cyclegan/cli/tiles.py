@@ -42,6 +42,7 @@ def run(parsed: argparse.Namespace) -> None:
     from cyclegan.system.messages import Messages
     from cyclegan.system.progress import show_time_left
     from cyclegan.system.terminal import say_result
+    from cyclegan.system.words import counted
 
     given = {field.name: getattr(parsed, field.name) for field in fields(TileOptions)}
     options = TileOptions(**given | {"max_tiles": None if parsed.max_tiles == 0 else parsed.max_tiles})
@@ -68,6 +69,7 @@ def run(parsed: argparse.Namespace) -> None:
             messages.info(f"{folder}: {len(plan.tiles)} of {plan.num_found} tiles with tissue{microns}")
     num_tiles = sum(len(plan.tiles) for plan in cut.plans.values())
     if cut.plans:
-        say_result(f"{num_tiles} tiles of {len(cut.plans)} slides in {cut.out}; pictures of them in {cut.overviews}")
+        of_slides = f"{counted(num_tiles, 'tile')} of {counted(len(cut.plans), 'slide')}"
+        say_result(f"{of_slides} in {cut.out}; pictures of them in {cut.overviews}")
     if cut.skipped or not num_tiles:
         raise SystemExit(1)

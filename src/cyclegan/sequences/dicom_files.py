@@ -14,7 +14,7 @@ from cyclegan.errors import InputError, MissingPackageError, UnreadableError, da
 from cyclegan.images.codecs import read_raster
 from cyclegan.images.file_formats import image_suffixes
 from cyclegan.images.file_list import list_files
-from cyclegan.images.filetypes.derived_dicom import DerivedImages
+from cyclegan.images.filetypes.derived_dicom import DerivedImages, Shown
 from cyclegan.images.filetypes.dicom import (
     SUFFIXES,
     Series,
@@ -180,7 +180,9 @@ def write_dicom(place: Path, frames: Iterator[Frame], target: SequenceTarget) ->
         )
     derived = DerivedImages(carried.source, target.image_format, target.method, target.patient_data)
     is_folder = target.source.path.is_dir()
-    for file, of_file in groupby(frames, key=lambda frame: frame.file):
+    written: dict[int, list[Path]] = {}  # of each series
+    shown: dict[int, Shown] = {}
+    for (file, series), of_file in groupby(frames, key=lambda frame: (frame.file, frame.volume)):
         rasters = [frame.raster for frame in of_file]
         assert isinstance(file, OpenFile)
         if file.is_damaged:
@@ -190,12 +192,13 @@ def write_dicom(place: Path, frames: Iterator[Frame], target: SequenceTarget) ->
         try:
             original = read_dataset(path, with_pixels=False)
             derived.check(original, str(path))
-            made = derived.make(original, [each.values for each in rasters], [find_marked(each) for each in rasters])
-            if is_folder:
-                with atomic_path(place / path.relative_to(carried.root)) as partial:
-                    derived.write(partial, made)
-            else:
-                derived.write(place, made)
+            valid = [find_marked(each) for each in rasters]
+            made, of_image = derived.make_in_window(original, [each.values for each in rasters], valid)
+            result = place / path.relative_to(carried.root) if is_folder else place
+            with atomic_path(result) as partial:
+                derived.write(partial, made)
+            written.setdefault(series, []).append(result)
+            shown[series] = shown.get(series, Shown()) + of_image
         except OSError:
             raise
         except Exception as error:  # of the attributes that are copied
@@ -203,6 +206,11 @@ def write_dicom(place: Path, frames: Iterator[Frame], target: SequenceTarget) ->
                 raise _in_words(error) from error
             target.source.num_lost += len(rasters)
             target.source.damage.append(_left_out(path, _in_words(error)))
+    for result in (result for series in written if not shown[series].is_enough for result in written[series]):
+        made = read_dataset(result)
+        derived.show_range(made)
+        with atomic_path(result) as partial:
+            derived.write(partial, made)
 
 
 def is_written(folder: Path, out: Path, source: ImageFormat, target: ImageFormat) -> bool:

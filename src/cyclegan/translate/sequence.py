@@ -11,6 +11,7 @@ from typing import Any
 from cyclegan._version import __version__
 from cyclegan.errors import InputError, UnreadableError, reason_of, remedy_sentence
 from cyclegan.images import Array
+from cyclegan.images.file_formats import image_suffixes
 from cyclegan.images.filetypes.derived_dicom import PatientData
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.limits import without_pixel_limit
@@ -18,7 +19,7 @@ from cyclegan.images.pages import local_file
 from cyclegan.images.raster import Raster
 from cyclegan.images.resizing import scale
 from cyclegan.sequences.formats import Frame, PictureSequence, SequenceFormat, SequenceTarget, Write
-from cyclegan.sequences.registry import find_sequence, format_by_name
+from cyclegan.sequences.registry import find_sequence, format_by_name, sequence_suffixes
 from cyclegan.system.arguments import real_path
 from cyclegan.system.atomic import atomic_path
 from cyclegan.system.host_state import host_state
@@ -127,7 +128,18 @@ def translate_sequence(
 
 
 def _writer_for(reader: SequenceFormat, source: Path, target: Path) -> SequenceFormat | None:
-    """The row that writes a target: the reader's own if the name is one of its names, else that of the suffix."""
+    """The row that writes a target: the reader's own if the name is one of its names, else that of the suffix.
+
+    Raises InputError if a folder would get the name of a file.
+    """
+    if (
+        reader.is_folder
+        and not target.is_dir()
+        and target.name.lower().endswith((*sequence_suffixes(), *image_suffixes()))
+    ):
+        raise InputError(
+            f"{target} is the name of a file, and {source} is a {reader.kind}, a folder of files; name a folder."
+        )
     if reader.is_folder or target.name.lower().endswith(reader.suffixes):
         return reader
     # A file that was found by its content has any name.

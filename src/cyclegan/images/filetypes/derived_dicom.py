@@ -123,14 +123,35 @@ class DerivedImages:
 
     def make(self, original: Any, frames: Sequence[Array], valid: Sequence[Mask | None]) -> Any:
         """The new image. original: attributes of the source. frames: (H, W, C) each; valid: (H, W) as in `Raster`."""
+        made, shown = self.make_in_window(original, frames, valid)
+        if not shown.is_enough:
+            self.show_range(made)
+        return made
+
+    def make_in_window(
+        self, original: Any, frames: Sequence[Array], valid: Sequence[Mask | None]
+    ) -> "tuple[Any, Shown]":
+        """The new image with the window of the source, and what this window shows, which may be too little.
+
+        The images of a series add up what is shown: a viewer shows them one after the other, so they have one window.
+        """
         keeps = self.patient_data == "keep"
         made = _copy_all(original) if keeps else self._copy_kept(original)
         self._put_identity(made, original)
         self._put_derivation(made, original)
-        self._put_values(made, original, frames, valid)
+        shown = self._put_values(made, original, frames, valid)
         if keeps:
             self._put_dates(made)
-        return made
+        return made, shown
+
+    def show_range(self, made: Any) -> None:
+        """Replace the window of a grey image by the whole range of the target."""
+        for group in _groups_of(made):
+            group.pop("FrameVOILUTSequence", None)
+        for keyword in _WINDOW:
+            made.pop(keyword, None)
+        low, high = self.target.low, self.target.high
+        made.WindowCenter, made.WindowWidth = _number((low + high) / 2), _number(max(high - low, 1e-6))
 
     def write(self, path: Path, made: Any) -> None:
         """Write an image of `make` to a new file. Raises UnreadableError if an attribute of the source is damaged."""
@@ -226,7 +247,8 @@ class DerivedImages:
             setattr(made, f"{keyword}Date", now.strftime("%Y%m%d"))
             setattr(made, f"{keyword}Time", now.strftime("%H%M%S"))
 
-    def _put_values(self, made: Any, original: Any, frames: Sequence[Array], valid: Sequence[Mask | None]) -> None:
+    def _put_values(self, made: Any, original: Any, frames: Sequence[Array], valid: Sequence[Mask | None]) -> "Shown":
+        shown = Shown()
         height, width, channels = frames[0].shape
         made.Rows, made.Columns, made.SamplesPerPixel = height, width, channels
         if len(frames) > 1 or "NumberOfFrames" in made:
@@ -240,7 +262,8 @@ class DerivedImages:
             made.PhotometricInterpretation = "MONOCHROME2"
             storage = Storage.of(self.target, is_deep=original.get("Modality") in _SIXTEEN_BITS)
             stored = np.stack([storage.store(frame[..., 0], mask) for frame, mask in zip(frames, valid, strict=True)])
-            self._put_scale(made, original, storage, frames, valid)
+            self._put_scale(made, original, storage)
+            shown = self._shown(made, original, frames, valid)
             if any(mask is not None for mask in valid) and storage.padding is not None:
                 made.PixelPaddingValue = storage.padding
         made.BitsAllocated = made.BitsStored = 8 * stored.itemsize
@@ -248,11 +271,9 @@ class DerivedImages:
         made.PixelRepresentation = int(stored.dtype.kind == "i")
         data = stored.astype(stored.dtype.newbyteorder("<")).tobytes()
         made.add_new("PixelData", "OW" if stored.itemsize == 2 else "OB", data + b"\0" * (len(data) % 2))
+        return shown
 
-    def _put_scale(
-        self, made: Any, original: Any, storage: "Storage", frames: Sequence[Array], valid: Sequence[Mask | None]
-    ) -> None:
-        """Rescaling, and a window: that of the source if it shows the new values, else all of their range."""
+    def _put_scale(self, made: Any, original: Any, storage: "Storage") -> None:
         has_same_unit = (self.source.low, self.source.high) == (self.target.low, self.target.high)
         if storage.dtype != "uint8" or not storage.scale.is_none:
             made.RescaleSlope, made.RescaleIntercept = storage.slope, storage.intercept
@@ -260,19 +281,53 @@ class DerivedImages:
             made.RescaleType = unit if has_same_unit and unit in _UNITS else "US"
         else:
             made.pop("RescaleType", None)
+
+    def _shown(self, made: Any, original: Any, frames: Sequence[Array], valid: Sequence[Mask | None]) -> "Shown":
         low, high = self.target.low, self.target.high
         window = functional_group(made, "FrameVOILUTSequence", 0) or made
         centre, width = (_first(window.get(keyword)) for keyword in ("WindowCenter", "WindowWidth"))
         inverted = original.get("PhotometricInterpretation") == "MONOCHROME1"
-        if centre is not None and width is not None and not inverted:
-            fits = low <= centre <= high and width >= (high - low) / 256
-            if fits and _shows(centre - width / 2, centre + width / 2, frames, valid):
-                return
-        for group in _groups_of(made):
-            group.pop("FrameVOILUTSequence", None)
-        for keyword in _WINDOW:
-            made.pop(keyword, None)
-        made.WindowCenter, made.WindowWidth = _number((low + high) / 2), _number(max(high - low, 1e-6))
+        if centre is None or width is None or inverted or not low <= centre <= high or width < (high - low) / 256:
+            return Shown(has_window=False)
+        return Shown.count(centre - width / 2, centre + width / 2, frames, valid)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """How many values of images a window shows. Holes and the lowest value of an image, its background, do not count.
+
+    has_window: whether all images have one that suits their range.
+    """
+
+    num_values: int = 0
+    inside: int = 0
+    above: int = 0
+    has_window: bool = True
+
+    @classmethod
+    def count(cls, low: float, high: float, frames: Sequence[Array], valid: Sequence[Mask | None]) -> "Shown":
+        """Of one image, in a window from low to high."""
+        lowest = min(float(frame.min()) for frame in frames)
+        shown = cls()
+        for frame, mask in zip(frames, valid, strict=True):
+            values = np.asarray(frame[..., 0] if mask is None else frame[..., 0][mask], np.float64)
+            values = values[values > lowest]
+            inside = int(((values >= low) & (values <= high)).sum())
+            shown += cls(values.size, inside, int((values > high).sum()))
+        return shown
+
+    def __add__(self, other: "Shown") -> "Shown":
+        return Shown(
+            self.num_values + other.num_values,
+            self.inside + other.inside,
+            self.above + other.above,
+            self.has_window and other.has_window,
+        )
+
+    @property
+    def is_enough(self) -> bool:
+        """Whether at least 1 % of the values lie inside, and no more above. Air may fill most, and lie below."""
+        return self.has_window and self.inside >= max(self.above, self.num_values / 100)
 
 
 @dataclass(frozen=True)
@@ -344,22 +399,6 @@ def _swap_words(dataset: Any) -> None:
                 _swap_words(item)
         elif element.VR == "OW" and isinstance(element.value, bytes) and len(element.value) % 2 == 0:
             element.value = np.frombuffer(element.value, ">u2").astype("<u2").tobytes()
-
-
-def _shows(low: float, high: float, frames: Sequence[Array], valid: Sequence[Mask | None]) -> bool:
-    """Whether a window shows an image: at least 1 % of its values lie inside, and no more above than inside.
-
-    Holes and the lowest value, which is background, do not count. Air may fill most of an image and lie below.
-    """
-    lowest = min(float(frame.min()) for frame in frames)
-    num_values, inside, above = 0, 0, 0
-    for frame, mask in zip(frames, valid, strict=True):
-        values = np.asarray(frame[..., 0] if mask is None else frame[..., 0][mask], np.float64)
-        values = values[values > lowest]
-        num_values += values.size
-        above += int((values > high).sum())
-        inside += int(((values >= low) & (values <= high)).sum())
-    return inside >= max(above, num_values / 100)
 
 
 def _groups_of(dataset: Any) -> list[Any]:

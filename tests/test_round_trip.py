@@ -22,8 +22,10 @@ from PIL import Image, ImageCms
 
 from corpus import in_profile, muted, pillow_bytes, scene, tiff_bytes, turned
 from cyclegan import ModelConfig, Translator
+from cyclegan.errors import InputError
 from cyclegan.images.file_formats import file_format_of
 from cyclegan.images.formats import ImageFormat
+from cyclegan.sequences.registry import format_by_name
 from cyclegan.storage.model import ModelInfo
 from cyclegan.translate.folder import translate_folder
 from cyclegan.translate.progress import FolderProgress
@@ -443,3 +445,29 @@ def test_what_several_images_lose_is_said_once(tile, places):
     assert [note for note in notes if "transparency of 3 images" in note and ".jpg" in note]
     assert [note for note in notes if "3 images" in note and "display-p3" in note]
     assert len(notes) == 2 + (tile is not None)
+
+
+@pytest.mark.parametrize(("alpha", "suffix"), [(False, ".tif"), (True, ".png"), (None, ".png")])
+def test_a_fourth_band_does_not_become_transparency(tmp_path, alpha, suffix):
+    # Infrared as the alpha of a PNG would make dark places invisible.
+    values = np.random.default_rng(0).integers(1, 256, (20, 30, 4), np.uint8)
+    Image.fromarray(values).save(tmp_path / "x.png")
+    translator = translator_of(ImageFormat(channels=4, alpha=alpha))
+    result = translate_folder(translator, tmp_path / "x.png", tmp_path / "out")
+    made = tmp_path / "out" / f"x{suffix}"
+    assert [target for _, target in result.written] == [made]
+    if alpha is False:
+        with tifffile.TiffFile(made) as file:
+            assert [int(kind) for kind in file.pages[0].extrasamples] == [0]
+            assert np.array_equal(file.asarray(), values)
+        with pytest.raises(InputError, match=r"x\.png: that format cannot hold 4 x uint8 .*; use \.tif instead"):
+            translate_folder(translator, made, tmp_path / "y" / "x.png")
+    else:
+        assert np.array_equal(np.asarray(Image.open(made)), values)
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
+def test_animations_have_no_fourth_band(suffix):
+    row = format_by_name(f"x{suffix}")
+    assert row.can_hold(ImageFormat(channels=4))
+    assert not row.can_hold(ImageFormat(channels=4, alpha=False))

@@ -90,6 +90,7 @@ FILE_FORMATS: dict[str, FileFormat] = {
         suffixes=(".png", ".apng"),
         write=pillow.write_png,
         holds={"uint8": (1, 3, 4), "uint16": (1, 3, 4)},
+        fourth_is_alpha=True,
         keeps=_ALL - {"place", "nodata"},
         install="cyclegan[data]",
         install_reason="has 16-bit colour",
@@ -99,6 +100,7 @@ FILE_FORMATS: dict[str, FileFormat] = {
             suffixes=(f".{name}",),
             write=_writer(name.upper(), quality=95),
             holds={"uint8": (3, 4)},
+            fourth_is_alpha=True,
             keeps=_ALPHA | {"profile", "exif"},
         )
         for name in ("webp", "avif")
@@ -146,7 +148,9 @@ FILE_FORMATS: dict[str, FileFormat] = {
     "pgm": _pnm(suffixes=(".pgm",), holds={"uint8": (1,), "uint16": (1,)}),
     "pnm": _pnm(suffixes=(".pnm",), holds={"uint8": (1, 3), "uint16": (1, 3)}),
     "pfm": _pnm(suffixes=(".pfm",), holds={"float32": (1, 3)}),
-    "tga": _of_pillow(suffixes=(".tga",), write=_writer("TGA"), holds={"uint8": (1, 3, 4)}, keeps=_ALPHA),
+    "tga": _of_pillow(
+        suffixes=(".tga",), write=_writer("TGA"), holds={"uint8": (1, 3, 4)}, fourth_is_alpha=True, keeps=_ALPHA
+    ),
     "jp2": _jpeg2000(suffixes=(".jp2", ".jpx", ".jpf"), write=jpeg2000.write_jp2, keeps=_ALPHA | {"place"}),
     "j2k": _jpeg2000(suffixes=(".j2k", ".j2c", ".jpc"), write=jpeg2000.write_j2k, keeps=_ALPHA),
     "jxl": FileFormat(
@@ -154,6 +158,7 @@ FILE_FORMATS: dict[str, FileFormat] = {
         read=jpegxl.read,
         write=jpegxl.write,
         holds={"uint8": (1, 3, 4), "uint16": (1, 3, 4), "float32": (1, 3, 4)},
+        fourth_is_alpha=True,
         keeps=_ALPHA,
         install="cyclegan[data]",
         shortcuts=Shortcuts(size=jpegxl.size),
@@ -166,6 +171,7 @@ FILE_FORMATS: dict[str, FileFormat] = {
         pages=Pages(read=heif.read_page, probe=heif.probe_page),
         write=heif.write,
         holds={"uint8": (1, 3, 4)},
+        fourth_is_alpha=True,
         keeps=_ALPHA | {"profile", "exif"},
         install="cyclegan[data]",
     ),
@@ -232,6 +238,6 @@ def is_image_name(path: Path) -> bool:
     return path.name.lower().endswith(image_suffixes())
 
 
-def can_hold(suffix: str, channels: int, dtype: str) -> bool:
-    """Whether files of this suffix keep images of these channels and this numpy type without loss of depth."""
-    return file_format_of(f"x{suffix}").can_hold(channels, dtype)
+def can_hold(suffix: str, channels: int, dtype: str, alpha: bool | None = None) -> bool:
+    """Whether files of this suffix keep such images without loss of depth; see `FileFormat.can_hold`."""
+    return file_format_of(f"x{suffix}").can_hold(channels, dtype, alpha)

@@ -163,6 +163,7 @@ class FileFormat:
     probe: the header without decoding, or None if the file must be read for it, as happens without `probe`.
     write: write a Raster to an open binary file. Without it the format is read only.
     holds: what `write` keeps without loss: numpy type -> numbers of channels, without alpha. None: everything.
+    fourth_is_alpha: a fourth channel is transparency in such a file, so no other fits, such as near infrared.
     keeps: what else `write` keeps of a Raster.
     install: what `pip install` takes if a package is missing, such as cyclegan[data].
     install_reason: which files need it, such as `has 16-bit colour`; empty for all.
@@ -173,6 +174,7 @@ class FileFormat:
     probe: Callable[[Path], Header | None] = lambda _: None
     write: Callable[[IO[bytes], Raster], None] | None = None
     holds: Mapping[str, tuple[int, ...]] | None = field(default_factory=dict)
+    fourth_is_alpha: bool = False
     keeps: frozenset[Kept] = frozenset()
     install: str = ""
     install_reason: str = ""
@@ -185,8 +187,11 @@ class FileFormat:
             if suffix != suffix.lower() or not suffix.startswith("."):
                 raise ValueError(f"The suffix {suffix!r} of a file format is not lower case with a dot, such as .tif.")
 
-    def can_hold(self, channels: int, dtype: str) -> bool:
-        """Whether files of this format keep images of these channels and this numpy type without loss of depth."""
-        if self.write is None:
+    def can_hold(self, channels: int, dtype: str, alpha: bool | None = None) -> bool:
+        """Whether files of this format keep images of these channels and this numpy type without loss of depth.
+
+        alpha: whether the last channel is transparency, as in `ImageFormat`.
+        """
+        if self.write is None or (alpha is False and channels == 4 and self.fourth_is_alpha):
             return False
         return self.holds is None or channels in self.holds.get(dtype, ())

@@ -145,6 +145,7 @@ class SequenceFormat:
 
     def can_hold(self, image_format: ImageFormat) -> bool:
         """Whether frames of this type and these channels can be written."""
-        if self.write is None:
+        is_other = image_format.channels == 4 and image_format.alpha is False
+        if self.write is None or (is_other and "uint8" in (self.holds or ())):  # of 8 bits, four channels are RGBA
             return False
         return self.holds is None or image_format.channels in self.holds.get(image_format.dtype, ())

@@ -194,8 +194,9 @@ def _tiled_writer(translator: Translator, source: Path, target: Path, compressio
     Raises InputError if a package is missing, and if the target cannot be compressed so.
     """
     file_format = file_format_of(target)
-    if not file_format.can_hold(translator.target.channels, translator.target.dtype):
-        raise InputError(f"{target}: files of this kind cannot hold {translator.target}; choose another --out.")
+    made = translator.target
+    if not file_format.can_hold(made.channels, made.dtype, made.alpha):
+        raise InputError(f"{target}: files of this kind cannot hold {made}; choose another --out.")
     tiled = file_format.regions.writer
     lossy = tiled and tiled.lossy
     if translator.target.dtype != "uint8" or translator.target.channels not in (1, 3):

@@ -200,7 +200,8 @@ def image_suffix(suffix: str, translator: Translator) -> str:
     slide, else .png or .tif.
     """
     target, written_as = translator.target, file_format_of(f"x{suffix}").regions.written_as
-    return next(s for s in (suffix, written_as or ".png", ".png", ".tif") if can_hold(s, target.channels, target.dtype))
+    choices = (suffix, written_as or ".png", ".png", ".tif")
+    return next(choice for choice in choices if can_hold(choice, target.channels, target.dtype, target.alpha))
 
 
 def sequences(plan: Iterable[tuple[Path, Path]]) -> list[list[tuple[Path, Path]]]:

@@ -456,6 +456,7 @@ def test_a_fourth_band_does_not_become_transparency(tmp_path, alpha, suffix):
     result = translate_folder(translator, tmp_path / "x.png", tmp_path / "out")
     made = tmp_path / "out" / f"x{suffix}"
     assert [target for _, target in result.written] == [made]
+    assert isinstance(translator(tmp_path / "x.png"), np.ndarray if alpha is False else Image.Image)
     if alpha is False:
         with tifffile.TiffFile(made) as file:
             assert [int(kind) for kind in file.pages[0].extrasamples] == [0]

@@ -374,12 +374,13 @@ class Translator:
         """A PIL image for a PIL image or a file, if it can hold the result; holes in an array of floats are NaN."""
         if belongings is None:
             return array
-        if not self.target.is_picture:
+        png, target = FILE_FORMATS["png"], self.target
+        if not (target.is_picture and png.can_hold(target.channels, target.dtype, target.alpha)):
             if belongings.valid is not None and array.dtype.kind == "f":
                 array[~belongings.valid] = np.nan
             return array
         # What a PNG keeps.
-        output, _ = make_output(array, belongings, self.target, FILE_FORMATS["png"])
+        output, _ = make_output(array, belongings, target, png)
         picture = to_pillow(with_alpha(output))
         if output.metadata.profile is not None:
             picture.info["icc_profile"] = output.metadata.profile

@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-
 import shared_steps
+import torch
 
 SIZES = {"width": 8, "blocks": 1, "discriminator_width": 8, "crop_size": 32, "steps": 10, "preset": "modern"}
 CASES = {

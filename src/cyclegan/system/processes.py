@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from cyclegan.errors import InputError, TrainingError
+from cyclegan.errors import CycleganError, InputError, TrainingError
 
 # Seconds to find each other. Later, one process may keep the others waiting: it saves and scores.
 _START_SECONDS = 300
@@ -74,11 +74,28 @@ class Processes:
             dist.broadcast_object_list(values, src=0, group=self._control)
         return values[0]
 
-    def raise_together(self, error: Exception | None) -> None:
-        """Raise the first error that any process has found, in all of them, so that none waits for another."""
-        found = [x for x in self.gather(error) if x is not None]
-        if found:
-            raise found[0]
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Raise an InputError or a TrainingError of any process in all of them, so that none waits for another."""
+        error: CycleganError | None = None
+        try:
+            yield
+        except (InputError, TrainingError) as found:
+            if self.size == 1:
+                raise
+            error = found
+        errors = self.gather(None if error is None else (type(error), str(error)))
+        for rank, each in enumerate(errors):
+            if each is not None:
+                kind, text = each
+                raise kind(text if rank == 0 else f"Process {rank} of {self.size}: {text}")
+
+    def check_equal(self, value: Any, text: str) -> None:
+        """Raise InputError with this text, which has a place for `{rank}`, if another process has another value."""
+        values = self.gather(value)
+        for rank, other in enumerate(values):
+            if other != values[0]:
+                raise InputError(text.format(rank=rank))
 
 
 ALONE = Processes()

@@ -1,4 +1,4 @@
-"""Run some steps in several processes that share them: `python shared_steps.py CASE.json`, once for each process."""
+"""Train steps that several processes share: `python shared_steps.py CASES.json`, once for each process."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ from cyclegan.config import make_config
 from cyclegan.step import TrainState, train_step
 from cyclegan.step.execution import Execution
 from cyclegan.step.sharing import Share
-from cyclegan.system.processes import joined_processes
+from cyclegan.system.processes import ALONE, joined_processes
 
 
 def batch(step, config, *, holes):
@@ -29,35 +29,37 @@ def batch(step, config, *, holes):
     return a, b, masks
 
 
-def train_steps(case):
-    """Train the steps of a case; returns the losses of each step and all trained weights, moments and pools."""
+def train_steps(case, processes=ALONE):
+    """Train the steps of a case. Returns the losses of each step, the first gradients, and all that is trained."""
     config = make_config(case["settings"])
-    torch.manual_seed(0)
-    torch.set_num_threads(1)
-    with joined_processes("cpu") as processes:
-        state = TrainState.create(config)
-        share = Share.of(processes, config.batch_size, case["share_by"])
-        state.execution = Execution(state, share=share)
-        losses = []
-        for step in range(case["steps"]):
-            a, b, masks = batch(step, config, holes=case["holes"])
-            own = {name: share.own(mask) for name, mask in masks.items()}
-            found = train_step(state, share.own(a), share.own(b), **own)
-            losses.append({name: float(value) for name, value in found.items()})
-        tensors = {f"{name}.weights": w.detach() for name, w in weights(state).items()}
-        for name, pool in state.pools.items():
-            tensors |= {f"{name}.{index}": image for index, image in enumerate(pool.images)}
-            tensors |= {f"{name}.mask{index}": mask for index, mask in enumerate(pool.masks)}
-        return losses, tensors, processes.rank
+    state = TrainState.create(config)
+    share = Share.of(processes, config.batch_size, case["share_by"])
+    state.execution = Execution(state, share=share)
+    losses, gradients = [], {}
+    for step in range(case["steps"]):
+        a, b, masks = batch(step, config, holes=case["holes"])
+        own = {name: share.own(mask) for name, mask in masks.items()}
+        found = train_step(state, share.own(a), share.own(b), **own)
+        losses.append({name: float(value) for name, value in found.items()})
+        if step == 0:
+            gradients = {name: of.param_groups[0]["params"][0].grad.clone() for name, of in state.optimizers.items()}
+    state.close()
+    return {"losses": losses, "gradients": gradients, "state": tensors_of(state)}
 
 
-def weights(state):
+def tensors_of(state):
+    """All that a step changes."""
     found = {"generator": state.generator_weights, "discriminator": state.discriminator_weights}
-    found |= {"average": state.average_weights}
-    return found if state.head_weights is None else {**found, "heads": state.head_weights}
+    found |= {"average": state.average_weights} | ({} if state.heads is None else {"heads": state.head_weights})
+    found = {name: weights.detach() for name, weights in found.items()}
+    for name, pool in state.pools.items():
+        found |= {f"{name}.{index}": image for index, image in enumerate(pool.images)}
+        found |= {f"{name}.mask{index}": mask for index, mask in enumerate(pool.masks)}
+    return found
 
 
 if __name__ == "__main__":
     path = Path(sys.argv[1])
-    losses, tensors, rank = train_steps(json.loads(path.read_text()))
-    torch.save({"losses": losses, "tensors": tensors}, path.with_suffix(f".{rank}.pt"))
+    with joined_processes("cpu") as processes:
+        found = {name: train_steps(case, processes) for name, case in json.loads(path.read_text()).items()}
+        torch.save(found, path.with_suffix(f".{processes.rank}.pt"))

@@ -52,16 +52,25 @@ class Share:
         ways = 1 if share_by == "images" else 2
         parts = size // ways  # processes of each direction
         if size % ways or batch_size % parts:
-            possible = [n for n in range(1, 2 * batch_size + 1) if batch_size % n == 0 or 2 * batch_size % n == 0]
+            most = ways * batch_size
+            possible = [count for count in range(1, most + 1) if most % count == 0]
             raise InputError(
                 f"{size} processes cannot share a batch of {batch_size} {_images(batch_size)} of each domain by "
-                f"{share_by}; start {_either(possible)} processes, or pass a --batch-size that is a multiple of "
+                f"{share_by}; start {_either(possible)}, or pass a --batch-size that is a multiple of "
                 f"{size}{'' if size % 2 else f', or of {size // 2} with --share-by directions'}."
             )
         groups = [dist.new_group(range(way * parts, (way + 1) * parts)) for way in range(ways)]
         way, part = divmod(rank, parts)
         directions = _BOTH if ways == 1 else (_BOTH[way],)
         return cls(directions, part, parts, processes, groups[way])
+
+    def __str__(self) -> str:
+        size = self.processes.size
+        if self.is_whole:
+            return "1 process"
+        if len(self.directions) == 2:
+            return f"{size} processes share the images of a step"
+        return f"{size} processes share a step by direction{'' if size == 2 else ' and by images'}"
 
     @property
     def is_whole(self) -> bool:
@@ -134,4 +143,4 @@ def _images(count: int) -> str:
 
 def _either(numbers: list[int]) -> str:
     *first, last = map(str, numbers)
-    return f"{', '.join(first)} or {last}" if first else last
+    return f"{', '.join(first)} or {last} processes" if first else "1 process"

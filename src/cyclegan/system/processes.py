@@ -141,6 +141,11 @@ def joined_processes(device: str) -> Iterator[Processes]:
             dist.destroy_process_group()
 
 
+def is_first_process() -> bool:
+    """Whether this process is the first of those that torchrun has started, or the only one."""
+    return _number("RANK", 0) == 0
+
+
 def _describe() -> Processes:
     size = dist.get_world_size()
     if size == 1:

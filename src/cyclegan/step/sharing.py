@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self, TypeAlias
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from cyclegan.config import Direction
@@ -54,15 +53,17 @@ class Share:
         if size % ways or batch_size % parts:
             most = ways * batch_size
             possible = [count for count in range(1, most + 1) if most % count == 0]
+            by_direction = "" if size % 2 else f", or of {size // 2} with --share-by directions"
+            if size == 2:
+                by_direction = ", or --share-by directions"
             raise InputError(
                 f"{size} processes cannot share a batch of {batch_size} {_images(batch_size)} of each domain by "
                 f"{share_by}; start {_either(possible)}, or pass a --batch-size that is a multiple of "
-                f"{size}{'' if size % 2 else f', or of {size // 2} with --share-by directions'}."
+                f"{size}{by_direction}."
             )
-        groups = [dist.new_group(range(way * parts, (way + 1) * parts)) for way in range(ways)]
         way, part = divmod(rank, parts)
         directions = _BOTH if ways == 1 else (_BOTH[way],)
-        return cls(directions, part, parts, processes, groups[way])
+        return cls(directions, part, parts, processes, processes.groups(ways)[way])
 
     def __str__(self) -> str:
         size = self.processes.size
@@ -133,7 +134,7 @@ def mean_over_processes(x: Tensor) -> Tensor:
     if share is None or share.parts == 1:
         return x
     x = x.detach().clone()
-    dist.all_reduce(x, group=share._alike)
+    share.processes.add_up(x, share._alike)
     return x * share.weight
 
 

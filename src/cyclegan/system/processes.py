@@ -1,11 +1,12 @@
 """The processes that train together: one alone, or several that torchrun has started."""
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -27,7 +28,7 @@ class Processes:
 
     rank: the number of this process, from 0 on; 0 alone writes and prints. size: how many there are. local_rank: its
     number on its machine. All methods are for all processes at once, in the same order; alone they return at once.
-    They raise TrainingError if another process has ended.
+    They raise OtherEndedError if another process has ended.
     """
 
     rank: int = 0
@@ -41,11 +42,17 @@ class Processes:
         """Whether this process writes and prints."""
         return self.rank == 0
 
-    def add_up(self, x: Tensor) -> None:
-        """Replace a tensor by its sum over all processes, bit for bit the same in all of them."""
+    def add_up(self, x: Tensor, group: Any = None) -> None:
+        """Replace a tensor by its sum over all processes, or those of a group, bit for bit the same in all of them."""
         if self.size > 1:
             with _ends_named():
-                dist.all_reduce(x)
+                dist.all_reduce(x, group=group)
+
+    def groups(self, count: int) -> list[Any]:
+        """So many groups of equally many processes, by rank."""
+        with _ends_named():
+            size = self.size // count
+            return [dist.new_group(range(first, first + size)) for first in range(0, self.size, size)]
 
     def add_up_numbers(self, numbers: list[float]) -> list[float]:
         """The sums of some numbers over all processes, exact for whole numbers and for one number and zeros."""
@@ -99,6 +106,10 @@ class Processes:
 
 
 ALONE = Processes()
+
+
+class OtherEndedError(TrainingError):
+    """Another process has ended, so that this one cannot go on."""
 
 
 @contextmanager
@@ -167,16 +178,13 @@ def _ends_named() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        _raise_ended(error)
-
-
-def _raise_ended(error: RuntimeError) -> NoReturn:
-    raise TrainingError(
-        f"Another process of this training has ended or cannot be reached ({_first_line(error)}); its own message says "
-        "why."
-    ) from None
+        raise OtherEndedError(
+            f"Another process of this training has ended or cannot be reached ({_first_line(error)}); its own message "
+            "says why."
+        ) from None
 
 
 def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines() or [type(error).__name__]
-    return text[0].rstrip(".")
+    """What a library says, without its source files and general advice."""
+    text = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return re.sub(r"^\[\S+:\d+\] ", "", text).partition(" This is typically ")[0].rstrip(".")

@@ -18,12 +18,12 @@ from cyclegan.system.arguments import check_bool
 from cyclegan.system.host_state import host_state
 from cyclegan.system.json_files import shown
 from cyclegan.system.messages import Messages
-from cyclegan.system.processes import joined_processes
+from cyclegan.system.processes import OtherEndedError, joined_processes
 from cyclegan.system.progress import show_progress
 from cyclegan.system.signals import AnnouncedStop, stop_signals
 from cyclegan.system.terminal import shell_quote
 from cyclegan.training.batch_source import BatchSource
-from cyclegan.training.checkpoint import remove_old_checkpoints, writing
+from cyclegan.training.checkpoint import last_good_checkpoint, remove_old_checkpoints, writing
 from cyclegan.training.display import progress_line
 from cyclegan.training.events import Callback, StepDone
 from cyclegan.training.resume import how_to_resume
@@ -117,6 +117,7 @@ def train(
         else:
             _train(run)
         _deliver(run)
+        processes.from_first()  # which has written everything
     return config.out
 
 
@@ -141,6 +142,9 @@ def _train(run: OpenRun) -> None:
         with suppress(OSError):
             if run.processes.is_first:
                 write_run_report(out)
+        if isinstance(error, OtherEndedError):
+            end = f"{last_good_checkpoint(out)} To continue: {how_to_resume(run.config)}"
+            raise TrainingError(f"{error} {end}") from None
         raise
     messages.info(f"Done: {state.step} steps in {run.progress.seconds / 60:.1f} minutes of training.")
     run.monitor.show_best()

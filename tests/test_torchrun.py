@@ -11,7 +11,7 @@ from processes import start, wait
 from safetensors.torch import load_file
 
 from conftest import make_folder
-from cyclegan.storage.run import list_checkpoints, read_log
+from cyclegan.storage.run import list_checkpoints, read_log, step_of
 
 SETTINGS = ["--width", 8, "--blocks", 1, "--crop-size", 32, "--discriminator-width", 8, "--batch-size", 2]
 SETTINGS += ["--log-steps", 5, "--sample-steps", 10, "--checkpoint-steps", 5, "--num-validation", 12]
@@ -118,16 +118,22 @@ def test_a_run_of_four_processes_goes_on_with_two_and_with_one(folders, alone):
     assert_alike(folders / "fewer", alone)
 
 
+def _newest(run):
+    """Step of the newest checkpoint, or 0."""
+    checkpoints = list_checkpoints(run)
+    return step_of(checkpoints[0]) if checkpoints else 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(victim, folders, pair):
     out = f"killed{victim}"
     command = ["a", "b", "--out", out, "--steps", 20, *SETTINGS]
     random.seed(victim)
-    for _ in range(2):  # moments of a session, wherever they fall
+    for session in range(2):  # moments of a session, wherever they fall
         started = start(2, ["-c", COMMAND, "train", *command], folders)
         deadline = time.monotonic() + 120
-        while not list_checkpoints(folders / out) and time.monotonic() < deadline:
+        while _newest(folders / out) < 5 + 5 * session and time.monotonic() < deadline:
             time.sleep(0.05)
         time.sleep(random.random() * 2)
         started[victim].send_signal(signal.SIGKILL)

@@ -86,6 +86,12 @@ def folders(tmp_path):
     return make_folder(tmp_path / "a"), make_folder(tmp_path / "b", count=5, tint=(0.2, 0.5, 1.0), seed=1)
 
 
+@pytest.fixture
+def pair(tmp_path):
+    """Two folders of ten different pictures each."""
+    return make_folder(tmp_path / "a", 10, (64, 64)), make_folder(tmp_path / "b", 10, (64, 64), seed=1)
+
+
 @pytest.fixture(scope="session")
 def deep_run(tmp_path_factory):
     """A tiny run. A: one channel of 16 bits; B: five channels of floats."""
@@ -119,3 +125,25 @@ def hub(tmp_path, monkeypatch):
     with Hub() as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.url)
         yield hub
+
+
+def count_waiting(translator, method):
+    """A list that grows during a translation: how many more images were taken than results given, at each image."""
+    translate, waiting = getattr(translator, method), []
+
+    def counting(images, **options):
+        taken = given = 0
+
+        def count():
+            nonlocal taken
+            for image in images:
+                taken += 1
+                waiting.append(taken - given)
+                yield image
+
+        for result in translate(count(), **options):
+            given += 1
+            yield result
+
+    setattr(translator, method, counting)
+    return waiting

@@ -11,8 +11,8 @@ import os
 import struct
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 
 import imagecodecs
@@ -159,16 +159,50 @@ def npy_bytes(array: np.ndarray, **options) -> bytes:
     return buffer.getvalue()
 
 
+def pixels(values: np.ndarray) -> np.ndarray:
+    """(H, W) of one channel, else as it is: what encoders take."""
+    return values[..., 0] if values.shape[2] == 1 else values
+
+
+def made(name, encode, channels=1, dtype="uint8", *, size=None, stored=lambda values: values, said=None, **options):
+    """A scene in a file. encode: a function, or Pillow's name of a format, which takes the options.
+
+    stored: what is encoded of the values. said: fields of the entry.
+    """
+    values = scene(name, channels, dtype, size)
+    content = pixels(stored(values))
+    if isinstance(encode, str):
+        return Entry(name, pillow_bytes(Image.fromarray(content), encode, **options), values, **said or {})
+    return Entry(name, encode(content, **options), values, **said or {})
+
+
+def made_with_alpha(name: str, encode: Callable[..., bytes], channels: int, dtype: str = "uint8", **options) -> Entry:
+    """A scene with transparency as the last channel."""
+    values = scene(name, channels, dtype)
+    alpha = alpha_of(name, values.shape[:2], int(np.iinfo(dtype).max))
+    return Entry(name, encode(np.concatenate([values, alpha[..., None]], -1), **options), values, alpha, alpha > 0)
+
+
+# Pillow's name of a format, the options that lose least, and how far values are off.
+JPEG = ("JPEG", {"quality": 95, "subsampling": 0}, LOSSY)
+WEBP = ("WEBP", {"lossless": True, "exact": True}, 0)
+LEAST_LOSS = {".jpg": JPEG, ".webp": WEBP, **{f".{name[:3].lower()}": (name, {}, 0) for name in ("PNG", "TIFF", "BMP")}}
+
+# How TIFFs are laid out.
+BANDS = {"photometric": "minisblack", "planarconfig": "contig"}
+IN_TILES = (("plain", {}), ("tiles", {"tile": (16, 16), "compression": "deflate"}))
+
+
 # ---- good pictures of 8 bits
 
 # Suffix, Pillow's format, options, tolerance, and the modes that it writes.
 PILLOW_FORMATS = [
-    (".jpg", "JPEG", {"quality": 95, "subsampling": 0}, LOSSY, "L RGB CMYK YCbCr"),
+    (".jpg", *JPEG, "L RGB CMYK YCbCr"),
     (".jpeg", "JPEG", {"quality": 95, "progressive": True}, 24, "L RGB"),
-    (".jfif", "JPEG", {"quality": 95, "subsampling": 0}, LOSSY, "RGB"),
-    (".jpe", "JPEG", {"quality": 95, "subsampling": 0}, LOSSY, "L"),
+    (".jfif", *JPEG, "RGB"),
+    (".jpe", *JPEG, "L"),
     (".png", "PNG", {}, 0, "1 L LA P RGB RGBA"),
-    (".webp", "WEBP", {"lossless": True, "exact": True}, 0, "RGB RGBA"),
+    (".webp", *WEBP, "RGB RGBA"),
     (".avif", "AVIF", {"quality": 100, "subsampling": "4:4:4"}, LOSSY, "RGB RGBA"),
     (".bmp", "BMP", {}, 0, "1 L P RGB"),
     (".dib", "DIB", {}, 0, "RGB"),
@@ -264,12 +298,10 @@ def pictures():
         yield Entry(name, content, values=values, alpha=alpha, valid=~hole)
     # Sizes at the borders of what files hold.
     for size in ((1, 1), (1, 40), (40, 1), (3, 2)):
-        for suffix, format, tolerance in ((".png", "PNG", 0), (".jpg", "JPEG", 24), (".tif", "TIFF", 0)):
-            name = f"size-{size[0]}x{size[1]}{suffix}"
-            values = scene(name, 3, size=size)
-            options = {"quality": 95, "subsampling": 0} if format == "JPEG" else {}
-            content = pillow_bytes(Image.fromarray(values), format, **options)
-            yield Entry(name, content, values=values, tolerance=tolerance)
+        for suffix in (".png", ".jpg", ".tif"):
+            format, options, tolerance = LEAST_LOSS[suffix]
+            said = {"tolerance": 24 if tolerance else 0}
+            yield made(f"size-{size[0]}x{size[1]}{suffix}", format, 3, size=size, said=said, **options)
 
 
 # ---- orientation
@@ -278,7 +310,7 @@ def pictures():
 def turned(values: np.ndarray, orientation: int) -> np.ndarray:
     """Pixels as a camera stores them, of an image that is upright once the EXIF orientation is applied."""
     mirrored = np.fliplr(values)
-    return {
+    stored = {
         1: values,
         2: mirrored,
         3: np.rot90(values, 2),
@@ -288,33 +320,21 @@ def turned(values: np.ndarray, orientation: int) -> np.ndarray:
         7: np.rot90(values, 2).swapaxes(0, 1),
         8: np.rot90(values, -1),
     }[orientation]
+    return np.ascontiguousarray(stored)
 
 
 def orientations():
-    for suffix, format, options, tolerance in (
-        (".jpg", "JPEG", {"quality": 95, "subsampling": 0}, LOSSY),
-        (".png", "PNG", {}, 0),
-        (".webp", "WEBP", {"lossless": True, "exact": True}, 0),
-        (".tif", "TIFF", {}, 0),
-    ):
-        for orientation in range(1, 9):
-            name = f"orientation-{orientation}{suffix}"
-            values = scene(name, 3)
-            stored = Image.fromarray(np.ascontiguousarray(turned(values, orientation)))
+    for suffix in (".jpg", ".png", ".webp", ".tif"):
+        format, options, tolerance = LEAST_LOSS[suffix]
+        for number in range(1, 9):
             exif = Image.Exif()
-            exif[0x0112] = orientation
-            exif[0x010F] = "a camera"
-            yield Entry(name, pillow_bytes(stored, format, exif=exif, **options), values=values, tolerance=tolerance)
-    for orientation in (2, 5, 6, 8):
-        name = f"orientation-grey-{orientation}.tif"
-        values = scene(name, 1)
-        content = tiff_bytes(turned(values, orientation)[..., 0], extratags=[(274, 3, 1, orientation, True)])
-        yield Entry(name, content, values=values)
-    for orientation in (3, 6, 7):
-        name = f"orientation-uint16-{orientation}.tif"
-        values = scene(name, 1, "uint16")
-        content = tiff_bytes(turned(values, orientation)[..., 0], extratags=[(274, 3, 1, orientation, True)])
-        yield Entry(name, content, values=values)
+            exif[0x0112], exif[0x010F] = number, "a camera"
+            name, stored = f"orientation-{number}{suffix}", partial(turned, orientation=number)
+            yield made(name, format, 3, stored=stored, said={"tolerance": tolerance}, exif=exif, **options)
+    for kind, dtype, numbers in (("grey", "uint8", (2, 5, 6, 8)), ("uint16", "uint16", (3, 6, 7))):
+        for number in numbers:
+            name, stored = f"orientation-{kind}-{number}.tif", partial(turned, orientation=number)
+            yield made(name, tiff_bytes, 1, dtype, stored=stored, extratags=[(274, 3, 1, number, True)])
 
 
 # ---- colour profiles, resolution, description
@@ -341,7 +361,7 @@ def colours():
         for suffix, format, options, tolerance in (
             (".jpg", "JPEG", {"quality": 98, "subsampling": 0}, 8),
             (".png", "PNG", {}, COLOURS),
-            (".webp", "WEBP", {"lossless": True, "exact": True}, COLOURS),
+            (".webp", *WEBP[:2], COLOURS),
             (".tif", "TIFF", {}, COLOURS),
         ):
             name = f"profile-{label}{suffix}"
@@ -378,97 +398,67 @@ def colours():
         yield Entry(name, content, np.asarray(shown), tolerance=tolerance, profile=profile)
     # What is no profile, or one of other colours than the file's, is no reason to refuse the picture.
     for label, profile in (("nonsense", b"no profile at all"), ("of-another-space", cmyk_profile())):
-        name = f"profile-{label}.png"
-        values = scene(name, 3)
-        yield Entry(name, pillow_bytes(Image.fromarray(values), "PNG", icc_profile=profile), values)
+        yield made(f"profile-{label}.png", "PNG", 3, icc_profile=profile)
     name = "lab.tif"
     values = muted(scene(name, 3))
     spaces = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
     lab = ImageCms.profileToProfile(Image.fromarray(values), *spaces, outputMode="LAB")
     yield Entry(name, pillow_bytes(lab, "TIFF"), values=values, tolerance=4)
-    for suffix, format, options in (
-        (".jpg", "JPEG", {"quality": 95, "subsampling": 0}),
-        (".png", "PNG", {}),
-        (".tif", "TIFF", {}),
-        (".bmp", "BMP", {}),
-    ):
-        name = f"resolution{suffix}"
-        values = scene(name, 3)
-        content = pillow_bytes(Image.fromarray(values), format, dpi=(300, 150), **options)
-        tolerance = LOSSY if format == "JPEG" else 0
-        yield Entry(name, content, values=values, resolution=(300, 150), tolerance=tolerance)
-    name = "description.tif"
-    values = scene(name, 3)
+    for suffix in (".jpg", ".png", ".tif", ".bmp"):
+        format, options, tolerance = LEAST_LOSS[suffix]
+        said = {"resolution": (300, 150), "tolerance": tolerance}
+        yield made(f"resolution{suffix}", format, 3, said=said, dpi=(300, 150), **options)
     info = TiffImagePlugin.ImageFileDirectory_v2()
     info[270] = "A field in May"
-    content = pillow_bytes(Image.fromarray(values), "TIFF", tiffinfo=info, dpi=(72, 72))
-    yield Entry(name, content, values, description="A field in May", resolution=(72, 72))
-    name = "description-uint16.tif"
-    values = scene(name, 1, "uint16")
-    options = {"description": "A slide", "resolution": (1200, 1200), "resolutionunit": "INCH"}
-    yield Entry(name, tiff_bytes(values[..., 0], **options), values, description="A slide", resolution=(1200, 1200))
-    name = "resolution-in-cm.tif"
-    values = scene(name, 3)
-    options = {"photometric": "rgb", "resolution": (100, 100), "resolutionunit": "CENTIMETER"}
-    yield Entry(name, tiff_bytes(values, **options), values, resolution=(254, 254))
-    name = "comment.jpg"
-    values = scene(name, 3)
+    said = {"description": "A field in May", "resolution": (72, 72)}
+    yield made("description.tif", "TIFF", 3, said=said, tiffinfo=info, dpi=(72, 72))
+    said = {"description": "A slide", "resolution": (1200, 1200)}
+    yield made("description-uint16.tif", tiff_bytes, 1, "uint16", said=said, resolutionunit="INCH", **said)
+    per_cm = {"photometric": "rgb", "resolution": (100, 100), "resolutionunit": "CENTIMETER"}
+    yield made("resolution-in-cm.tif", tiff_bytes, 3, said={"resolution": (254, 254)}, **per_cm)
     exif = Image.Exif()
     exif[0x010E] = "A harbour"
-    content = pillow_bytes(Image.fromarray(values), "JPEG", quality=95, subsampling=0, exif=exif, comment=b"by hand")
-    yield Entry(name, content, values=values, tolerance=LOSSY, description="by hand")
+    said = {"tolerance": LOSSY, "description": "by hand"}
+    yield made("comment.jpg", "JPEG", 3, said=said, **JPEG[1], exif=exif, comment=b"by hand")
 
 
 # ---- more depth
 
 
 def deep_files():
-    for mode, dtype in (("I;16", "uint16"), ("I", "int32"), ("F", "float32")):
-        name = f"mode-{mode.replace(';', '')}.tif"
-        values = scene(name, 1, dtype)
-        yield Entry(name, pillow_bytes(Image.fromarray(values[..., 0]), "TIFF"), values=values)
-    name = "mode-I16.png"
-    values = scene(name, 1, "uint16")
-    yield Entry(name, pillow_bytes(Image.fromarray(values[..., 0]), "PNG"), values=values)
+    for mode, dtype, format, suffix in (
+        ("I;16", "uint16", "TIFF", "tif"),
+        ("I", "int32", "TIFF", "tif"),
+        ("F", "float32", "TIFF", "tif"),
+        ("I;16", "uint16", "PNG", "png"),
+    ):
+        yield made(f"mode-{mode.replace(';', '')}.{suffix}", format, 1, dtype)
     for channels in (1, 2, 3, 4):
         name = f"sixteen-bits-{channels}.png"
-        values = scene(name, channels, "uint16")
-        alpha = None
         if channels in (GREY_ALPHA, ALPHA):
-            alpha = alpha_of(name, values.shape[:2], 65535)
-            values[..., -1] = alpha
-        content = imagecodecs.png_encode(values.squeeze())
-        valid = None if alpha is None else alpha > 0
-        yield Entry(name, content, values if alpha is None else values[..., :-1], alpha, valid)
+            values = scene(name, channels, "uint16")
+            alpha = values[..., -1] = alpha_of(name, values.shape[:2], 65535)
+            yield Entry(name, imagecodecs.png_encode(values), values[..., :-1], alpha, alpha > 0)
+        else:
+            yield made(name, imagecodecs.png_encode, channels, "uint16")
+    lossless = {"level": 0, "codecformat": "jp2", "reversible": True}
     for channels in (1, 3):
-        name = f"sixteen-bits-{channels}.jp2"
-        values = scene(name, channels, "uint16")
-        content = imagecodecs.jpeg2k_encode(values.squeeze(), level=0, codecformat="jp2", reversible=True)
-        yield Entry(name, content, values=values)
-    name = "sixteen-bits.ppm"
-    values = scene(name, 1, "uint16")
+        yield made(f"sixteen-bits-{channels}.jp2", imagecodecs.jpeg2k_encode, channels, "uint16", **lossless)
+    values = scene("sixteen-bits.ppm", 1, "uint16")
     header = f"P5 {values.shape[1]} {values.shape[0]} 65535\n".encode()
     yield Entry("sixteen-bits.pgm", header + values.astype(">u2").tobytes(), values)
-    name = "floats.pfm"
-    values = scene(name, 1, "float32")
-    yield Entry(name, pillow_bytes(Image.fromarray(values[..., 0]), "PPM"), values)
+    yield made("floats.pfm", "PPM", 1, "float32")
 
 
 def arrays():
     for dtype in ("uint8", "uint16", "uint32", "int8", "int16", "int32", "int64", "float16", "float32", "float64"):
-        name = f"array-{dtype}.npy"
-        values = scene(name, 1, dtype)
-        yield Entry(name, npy_bytes(values[..., 0]), values=values)
-    for channels in (1, 3, 4, 5):
-        name = f"array-{channels}-channels.npy"
-        values = scene(name, channels)
-        yield Entry(name, npy_bytes(values), values=values)
-    name = "array-big-endian.npy"
-    values = scene(name, 2, "uint16")
-    yield Entry(name, npy_bytes(values.astype(">u2")), values=values)
-    name = "array-fortran.npy"
-    values = scene(name, 3, "float32")
-    yield Entry(name, npy_bytes(np.asfortranarray(values)), values=values)
+        yield made(f"array-{dtype}.npy", npy_bytes, 1, dtype)
+    for channels in (3, 4, 5):
+        yield made(f"array-{channels}-channels.npy", npy_bytes, channels)
+    values = scene("array-1-channels.npy", 1)
+    yield Entry("array-1-channels.npy", npy_bytes(values), values)
+    yield made("array-big-endian.npy", npy_bytes, 2, "uint16", stored=lambda values: values.astype(">u2"))
+    yield made("array-fortran.npy", npy_bytes, 3, "float32", stored=np.asfortranarray)
     name = "array-nan.npy"
     values = scene(name, 1, "float32")
     valid = mask_of(name, values.shape[:2])
@@ -517,51 +507,35 @@ def tiff_layouts():
         for channels, dtype in ((1, "uint8"), (3, "uint8"), (1, "uint16"), (3, "uint16"), (1, "float32")):
             if dtype == "float32" and label == "packbits":
                 continue
-            name = f"tiff-{label}-{channels}-{dtype}.tif"
-            values = scene(name, channels, dtype)
-            kind = "rgb" if channels == 3 else "minisblack"
-            yield Entry(
-                name,
-                tiff_bytes(values.squeeze(-1) if channels == 1 else values, photometric=kind, **options),
-                values=values,
-            )
+            kind = {"photometric": "rgb" if channels == 3 else "minisblack"}
+            yield made(f"tiff-{label}-{channels}-{dtype}.tif", tiff_bytes, channels, dtype, **kind, **options)
     for label, options in (("strips", {"rowsperstrip": 9}), ("tiles", {"tile": (16, 16), "compression": "deflate"})):
         for channels, dtype in ((3, "uint8"), (4, "uint8"), (3, "uint16"), (5, "float32")):
-            name = f"tiff-planar-{label}-{channels}-{dtype}.tif"
-            values = scene(name, channels, dtype)
-            more = {"photometric": "rgb" if channels == 3 else "minisblack"}
+            kind = {"photometric": "rgb" if channels == 3 else "minisblack", "planarconfig": "separate"}
             if channels > 3:
-                more["extrasamples"] = ["unspecified"] * (channels - 1)
-            content = tiff_bytes(np.moveaxis(values, -1, 0), planarconfig="separate", **more, **options)
-            yield Entry(name, content, values=values)
+                kind["extrasamples"] = ["unspecified"] * (channels - 1)
+            name = f"tiff-planar-{label}-{channels}-{dtype}.tif"
+            stored = lambda values: np.moveaxis(values, -1, 0)  # noqa: E731
+            yield made(name, tiff_bytes, channels, dtype, stored=stored, **kind, **options)
     for dtype in ("int8", "int16", "int32", "uint32", "uint64", "float16", "float64"):
-        for label, options in (("plain", {}), ("tiles", {"tile": (16, 16), "compression": "deflate"})):
-            name = f"tiff-type-{label}-{dtype}.tif"
-            values = scene(name, 1, dtype)
-            yield Entry(name, tiff_bytes(values[..., 0], photometric="minisblack", **options), values=values)
+        for label, options in IN_TILES:
+            yield made(f"tiff-type-{label}-{dtype}.tif", tiff_bytes, 1, dtype, photometric="minisblack", **options)
     for dtype in ("float16", "float32", "float64"):
-        name = f"tiff-predictor-3-{dtype}.tif"
-        values = scene(name, 1, dtype)
-        yield Entry(name, tiff_bytes(values[..., 0], compression="deflate", predictor=3), values=values)
-    for label, compression, arguments, tolerance in (
-        ("jpeg", "jpeg", {"level": 95}, 48),  # colours at half the resolution
-        ("webp", "webp", {"lossless": True}, 0),
-        ("png", "png", {}, 0),
-        ("jpeg2000", "jpeg2000", {"level": 0, "reversible": True}, 0),
-        ("jpegxl", "jpegxl", {"lossless": True}, 0),
-        ("lerc", "lerc", {}, 0),
+        yield made(f"tiff-predictor-3-{dtype}.tif", tiff_bytes, 1, dtype, compression="deflate", predictor=3)
+    for compression, arguments, tolerance in (
+        ("jpeg", {"level": 95}, 48),  # colours at half the resolution
+        ("webp", {"lossless": True}, 0),
+        ("png", {}, 0),
+        ("jpeg2000", {"level": 0, "reversible": True}, 0),
+        ("jpegxl", {"lossless": True}, 0),
+        ("lerc", {}, 0),
     ):
         for layout, options in (("strips", {}), ("tiles", {"tile": (32, 32)})):
-            name = f"tiff-{label}-{layout}.tif"
-            values = scene(name, 3, size=(48, 64))
-            content = tiff_bytes(
-                values, photometric="rgb", compression=compression, compressionargs=arguments, **options
-            )
-            yield Entry(name, content, values=values, tolerance=tolerance)
-    for compression in ("tiff_jpeg", "group4", "group3", "tiff_adobe_deflate", "tiff_raw_16", "packbits"):
+            name, how = f"tiff-{compression}-{layout}.tif", {"compression": compression, "compressionargs": arguments}
+            said = {"tolerance": tolerance}
+            yield made(name, tiff_bytes, 3, size=(48, 64), said=said, photometric="rgb", **how, **options)
+    for compression in ("tiff_jpeg", "group4", "group3", "tiff_adobe_deflate", "packbits"):
         name = f"tiff-by-pillow-{compression}.tif"
-        if compression == "tiff_raw_16":
-            continue
         picture, expected = of_mode(name, "1" if compression.startswith("group") else "RGB")
         expected["tolerance"] = 30 if compression == "tiff_jpeg" else 0
         options = {"quality": 95} if compression == "tiff_jpeg" else {}
@@ -571,62 +545,35 @@ def tiff_layouts():
 def tiff_meanings():
     """Files in which the meaning of the samples is said by tags."""
     for dtype in ("uint8", "uint16"):
-        name = f"tiff-min-is-white-{dtype}.tif"
-        shown = scene(name, 1, dtype)
-        stored = np.iinfo(dtype).max - shown
-        yield Entry(name, tiff_bytes(stored[..., 0], photometric="miniswhite"), values=shown)
-    name = "tiff-palette.tif"
-    rng = np.random.default_rng(1)
-    palette = rng.integers(0, 256, (256, 3), np.uint8)
-    indices = scene(name, 1)[..., 0]
-    colormap = palette.T.astype(np.uint16) * 257
-    content = tiff_bytes(indices, photometric="palette", colormap=colormap)
-    yield Entry(name, content, values=palette[indices])
-    name = "tiff-palette-tiles.tif"
-    indices = scene(name, 1)[..., 0]
-    content = tiff_bytes(indices, photometric="palette", colormap=colormap, tile=(16, 16), compression="deflate")
-    yield Entry(name, content, values=palette[indices])
+        name, stored = f"tiff-min-is-white-{dtype}.tif", lambda values: np.iinfo(values.dtype).max - values
+        yield made(name, tiff_bytes, 1, dtype, stored=stored, photometric="miniswhite")
+    palette = np.random.default_rng(1).integers(0, 256, (256, 3), np.uint8)
+    colours = {"photometric": "palette", "colormap": palette.T.astype(np.uint16) * 257}
+    for name, options in (("tiff-palette.tif", {}), ("tiff-palette-tiles.tif", IN_TILES[1][1])):
+        indices = scene(name, 1)[..., 0]
+        yield Entry(name, tiff_bytes(indices, **colours, **options), values=palette[indices])
     name = "tiff-bilevel.tif"
     values = np.where(scene(name, 1) > 127, 255, 0).astype(np.uint8)
     yield Entry(name, tiff_bytes(values[..., 0] > 0, photometric="minisblack"), values=values)
     for dtype in ("uint8", "uint16", "float32"):
-        for layout, options in (("plain", {}), ("tiles", {"tile": (16, 16), "compression": "deflate"})):
-            name = f"tiff-two-bands-{layout}-{dtype}.tif"
-            values = scene(name, 2, dtype)
-            content = tiff_bytes(
-                values, photometric="minisblack", planarconfig="contig", extrasamples=["unspecified"], **options
-            )
-            yield Entry(name, content, values=values)
-            name = f"tiff-rgb-nir-{layout}-{dtype}.tif"
-            values = scene(name, 4, dtype)
-            content = tiff_bytes(values, photometric="rgb", extrasamples=["unspecified"], **options)
-            yield Entry(name, content, values=values)
+        for layout, options in IN_TILES:
+            unknown = {"extrasamples": ["unspecified"], **options}
+            yield made(f"tiff-two-bands-{layout}-{dtype}.tif", tiff_bytes, 2, dtype, **BANDS, **unknown)
+            yield made(f"tiff-rgb-nir-{layout}-{dtype}.tif", tiff_bytes, 4, dtype, photometric="rgb", **unknown)
     for dtype, full in (("uint8", 255), ("uint16", 65535)):
-        for layout, options in (("plain", {}), ("tiles", {"tile": (16, 16), "compression": "deflate"})):
-            name = f"tiff-alpha-{layout}-{dtype}.tif"
-            values = scene(name, 3, dtype)
-            alpha = alpha_of(name, values.shape[:2], full)
-            stored = np.concatenate([values, alpha[..., None]], -1)
-            content = tiff_bytes(stored, photometric="rgb", extrasamples=["unassalpha"], **options)
-            yield Entry(name, content, values, alpha, alpha > 0)
+        for layout, options in IN_TILES:
+            options = {"photometric": "rgb", "extrasamples": ["unassalpha"], **options}
+            yield made_with_alpha(f"tiff-alpha-{layout}-{dtype}.tif", tiff_bytes, 3, dtype, **options)
+
+            def with_ink(stored, full=full, **options):
+                ink = np.rint(stored[..., :3] * (stored[..., 3:] / full)).astype(stored.dtype)
+                return tiff_bytes(np.concatenate([ink, stored[..., 3:]], -1), **options)
+
+            options["extrasamples"] = ["assocalpha"]
             name = f"tiff-associated-alpha-{layout}-{dtype}.tif"
-            values = scene(name, 3, dtype)
-            alpha = alpha_of(name, values.shape[:2], full)
-            ink = np.rint(values * (alpha[..., None] / full)).astype(dtype)
-            content = tiff_bytes(
-                np.concatenate([ink, alpha[..., None]], -1), photometric="rgb", extrasamples=["assocalpha"], **options
-            )
-            yield Entry(name, content, values, alpha, alpha > 0, tolerance=3)
-    name = "tiff-grey-alpha.tif"
-    values = scene(name, 1)
-    alpha = alpha_of(name, values.shape[:2])
-    stored = np.concatenate([values, alpha[..., None]], -1)
-    content = tiff_bytes(stored, photometric="minisblack", planarconfig="contig", extrasamples=["unassalpha"])
-    yield Entry(name, content, values, alpha, alpha > 0)
-    name = "tiff-hyperspectral.tif"
-    values = scene(name, 11, "uint16")
-    content = tiff_bytes(values, photometric="minisblack", planarconfig="contig", extrasamples=["unspecified"] * 10)
-    yield Entry(name, content, values=values)
+            yield replace(made_with_alpha(name, with_ink, 3, dtype, **options), tolerance=3)
+    yield made_with_alpha("tiff-grey-alpha.tif", tiff_bytes, 1, **BANDS, extrasamples=["unassalpha"])
+    yield made("tiff-hyperspectral.tif", tiff_bytes, 11, "uint16", **BANDS, extrasamples=["unspecified"] * 10)
 
 
 def tiff_pages():
@@ -735,10 +682,8 @@ def names():
     ):
         text = name if isinstance(name, str) else "bytes"
         yield Entry(name, **plain_png(text))
-    values = scene("UPPER.TIF", 1, "uint16")
-    yield Entry("UPPER.TIF", tiff_bytes(values[..., 0]), values)
-    values = scene("UPPER.JPG", 3)
-    yield Entry("UPPER.JPG", pillow_bytes(Image.fromarray(values), "JPEG", quality=95), values, tolerance=24)
+    yield made("UPPER.TIF", tiff_bytes, 1, "uint16")
+    yield made("UPPER.JPG", "JPEG", 3, said={"tolerance": 24}, quality=95)
     yield Entry(".hidden.png", **plain_png("hidden"), kind="left out")
 
 
@@ -747,8 +692,7 @@ def wrong_suffixes():
     picture = Image.fromarray(values)
     for suffix, format in (("jpg", "PNG"), ("png", "JPEG"), ("bmp", "PNG"), ("webp", "PNG"), ("tif", "PNG")):
         name = f"in-truth-{format.lower()}.{suffix}"
-        options = {"quality": 95, "subsampling": 0} if format == "JPEG" else {}
-        tolerance = LOSSY if format == "JPEG" else 0
+        options, tolerance = JPEG[1:] if format == "JPEG" else ({}, 0)
         yield Entry(name, pillow_bytes(picture, format, **options), values, tolerance=tolerance)
     yield Entry("in-truth-tiff.png", tiff_bytes(values, photometric="rgb"), values)
     yield Entry("in-truth-png.npy", pillow_bytes(picture, "PNG"), kind="broken")
@@ -757,29 +701,12 @@ def wrong_suffixes():
 
 # ---- broken
 
-SAMPLES = [
-    "jpeg-RGB.jpg",
-    "png-RGB.png",
-    "webp-RGB.webp",
-    "avif-RGB.avif",
-    "bmp-RGB.bmp",
-    "gif-P.gif",
-    "tiff-RGB.tif",
-    "ppm-RGB.ppm",
-    "tga-RGB.tga",
-    "jpeg2000-RGB.jp2",
-    "heif-RGB.heic",
-    "jxl-3-uint8.jxl",
-    "array-float32.npy",
-    "sixteen-bits-3.png",
-    "tiff-tiles-1-uint16.tif",
-    "tiff-zstd-3-uint16.tif",
-    "tiff-lzw-1-uint8.tif",
-    "geo-dem-tiles.tif",
-    "tiff-jpeg-tiles.tif",
-    "profile-display-p3.jpg",
-    "tiff-planar-strips-5-float32.tif",
-]
+SAMPLES = """
+jpeg-RGB.jpg png-RGB.png webp-RGB.webp avif-RGB.avif bmp-RGB.bmp gif-P.gif tiff-RGB.tif ppm-RGB.ppm
+tga-RGB.tga jpeg2000-RGB.jp2 heif-RGB.heic jxl-3-uint8.jxl array-float32.npy sixteen-bits-3.png
+tiff-tiles-1-uint16.tif tiff-zstd-3-uint16.tif tiff-lzw-1-uint8.tif geo-dem-tiles.tif
+tiff-jpeg-tiles.tif profile-display-p3.jpg tiff-planar-strips-5-float32.tif
+""".split()  # noqa: SIM905
 
 
 @cache
@@ -825,38 +752,36 @@ def png_chunk(kind: bytes, content: bytes) -> bytes:
 
 def bombs():
     """Headers of images that no memory holds, with hardly a pixel behind."""
-    header = struct.pack(">IIBBBBB", 200_000, 200_000, 8, 2, 0, 0, 0)
-    content = (
-        b"\x89PNG\r\n\x1a\n"
-        + png_chunk(b"IHDR", header)
-        + png_chunk(b"IDAT", zlib.compress(b""))
-        + png_chunk(b"IEND", b"")
-    )
-    yield Entry("bomb.png", content, kind="broken")
-    for name, sides in (("bomb-grey-16.png", (100_000, 100_000)), ("bomb-2-31.png", (2**31 - 1, 2**31 - 1))):
-        header = struct.pack(">IIBBBBB", *sides, 16, 0, 0, 0, 0)
-        yield Entry(name, content[:8] + png_chunk(b"IHDR", header) + content[33:], kind="broken")
-    jpeg = bytearray(pillow_bytes(Image.new("RGB", (16, 16)), "JPEG"))
-    place = jpeg.index(b"\xff\xc0") + 5
-    jpeg[place : place + 4] = struct.pack(">HH", 65500, 65500)
-    yield Entry("bomb.jpg", bytes(jpeg), kind="broken")
-    bitmap = bytearray(pillow_bytes(Image.new("RGB", (16, 16)), "BMP"))
-    bitmap[18:26] = struct.pack("<ii", 200_000, 200_000)
-    yield Entry("bomb.bmp", bytes(bitmap), kind="broken")
-    gif = bytearray(pillow_bytes(Image.new("P", (16, 16)), "GIF"))
-    gif[6:10] = struct.pack("<HH", 65535, 65535)
-    yield Entry("bomb.gif", bytes(gif), kind="broken")
+
+    def bomb(name: str, content: bytes, places: tuple[int, ...] = (), sides: bytes = b"") -> Entry:
+        """A file whose header says other sides."""
+        changed = bytearray(content)
+        for place in places:
+            changed[place : place + len(sides)] = sides
+        return Entry(name, bytes(changed), kind="broken")
+
+    for name, sides, bits, colours in (
+        ("bomb.png", (200_000, 200_000), 8, 2),
+        ("bomb-grey-16.png", (100_000, 100_000), 16, 0),
+        ("bomb-2-31.png", (2**31 - 1, 2**31 - 1), 16, 0),
+    ):
+        header = png_chunk(b"IHDR", struct.pack(">IIBBBBB", *sides, bits, colours, 0, 0, 0))
+        pixels = png_chunk(b"IDAT", zlib.compress(b"")) + png_chunk(b"IEND", b"")
+        yield bomb(name, b"\x89PNG\r\n\x1a\n" + header + pixels)
+    small = Image.new("RGB", (16, 16))
+    jpeg = pillow_bytes(small, "JPEG")
+    yield bomb("bomb.jpg", jpeg, (jpeg.index(b"\xff\xc0") + 5,), struct.pack(">HH", 65500, 65500))
+    yield bomb("bomb.bmp", pillow_bytes(small, "BMP"), (18,), struct.pack("<ii", 200_000, 200_000))
+    yield bomb("bomb.gif", pillow_bytes(Image.new("P", (16, 16)), "GIF"), (6,), struct.pack("<HH", 65535, 65535))
     for name, dtype in (("bomb.tif", np.uint8), ("bomb-16.tif", np.uint16)):
-        content = bytearray(tiff_bytes(np.zeros((16, 16), dtype)))
+        content = tiff_bytes(np.zeros((16, 16), dtype))
         with tifffile.TiffFile(io.BytesIO(content)) as file:
-            places = [file.pages[0].tags[code].valueoffset for code in (256, 257, 278)]
-        for offset in places:
-            content[offset : offset + 4] = struct.pack("<I", 300_000)
-        yield Entry(name, bytes(content), kind="broken")
+            places = tuple(file.pages[0].tags[code].valueoffset for code in (256, 257, 278))
+        yield bomb(name, content, places, struct.pack("<I", 300_000))
     array = io.BytesIO()
     np.lib.format.write_array_header_1_0(array, {"descr": "<f8", "fortran_order": False, "shape": (10**6, 10**6)})
-    yield Entry("bomb.npy", array.getvalue() + bytes(64), kind="broken")
-    yield Entry("bomb.ppm", b"P6 300000 300000 255\n" + bytes(60), kind="broken")
+    yield bomb("bomb.npy", array.getvalue() + bytes(64))
+    yield bomb("bomb.ppm", b"P6 300000 300000 255\n" + bytes(60))
 
 
 def nonsense():

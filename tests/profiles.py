@@ -10,6 +10,8 @@ from PIL import Image, ImageCms
 PRIMARIES = {
     "display-p3": ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
     "adobe-rgb": ((0.640, 0.330), (0.210, 0.710), (0.150, 0.060)),
+    "prophoto": ((0.7347, 0.2653), (0.1596, 0.8404), (0.0366, 0.0001)),  # by its primaries alone
+    "srgb": ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060)),
 }
 D65, D50 = (0.3127, 0.3290), (0.9642, 1.0, 0.8249)
 # Pillow's LAB has signed a and b, a profile adds 128 to them.
@@ -22,14 +24,19 @@ def srgb_profile() -> bytes:
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 
-@cache
-def rgb_profile(name: str) -> bytes:
-    """A profile of three primaries, white D65, and a curve: sRGB's for Display P3, a gamma of 563/256 for Adobe RGB."""
+def rgb_matrix(name: str) -> np.ndarray:
+    """From linear red, green and blue to XYZ with white D50."""
     primaries = np.array([_xyz(*place) for place in PRIMARIES[name]]).T
     white = _xyz(*D65)
     matrix = primaries * np.linalg.solve(primaries, white)
     adapt = np.linalg.solve(BRADFORD, np.diag((BRADFORD @ D50) / (BRADFORD @ white)) @ BRADFORD)
-    columns = (adapt @ matrix).T
+    return adapt @ matrix
+
+
+@cache
+def rgb_profile(name: str) -> bytes:
+    """A profile of three primaries, white D65, and a curve: sRGB's for Display P3, else a gamma of 563/256."""
+    columns = rgb_matrix(name).T
     if name == "display-p3":
         encoded = np.linspace(0, 1, 1024)
         linear = np.where(encoded <= 0.04045, encoded / 12.92, ((encoded + 0.055) / 1.055) ** 2.4)
@@ -61,6 +68,15 @@ def cmyk_profile(grid: int = 7) -> bytes:
     from_lab = _lut(3, 4, 15, np.concatenate([ink, np.zeros_like(ink[:, :1])], -1))
     tags = {b"A2B0": to_lab, b"B2A0": from_lab}
     return _profile("ink", b"prtr", b"CMYK", b"Lab ", tags)
+
+
+@cache
+def scanner_profile(grid: int = 9) -> bytes:
+    """From RGB to Lab by a table, and no way back: each channel of sRGB is the square root of what it says."""
+    steps = np.linspace(0, 1, grid)
+    levels = np.stack(np.meshgrid(steps, steps, steps, indexing="ij"), -1).reshape(-1, 3)
+    table = _lab(np.rint(255 * levels**0.5).astype(np.uint8))
+    return _profile("scanner", b"scnr", b"RGB ", b"Lab ", {b"A2B0": _lut(3, 3, grid, table)})
 
 
 def _lab(rgb: np.ndarray) -> np.ndarray:

@@ -92,7 +92,7 @@ def test_a_header_says_what_the_file_holds(entry, tmp_path):
 @pytest.mark.parametrize("entry", GOOD, ids=lambda entry: entry.label)
 def test_regions_of_a_file_are_those_of_the_whole(entry, tmp_path):
     path = written(entry, tmp_path)
-    source = file_format_of(path).open_regions(path, format_of(entry))
+    source = file_format_of(path).regions.open(path, format_of(entry))
     if source is None:
         pytest.skip("is read as a whole")
     whole = read_raster(path, format_of(entry))
@@ -149,7 +149,7 @@ def test_a_bad_file_is_refused_in_one_sentence(entry, tmp_path):
 
 
 def read_regions(path, image_format):
-    source = file_format_of(path).open_regions(path, image_format)
+    source = file_format_of(path).regions.open(path, image_format)
     if source is not None:
         try:
             source.read(Box(0, min(source.height, 500), 0, min(source.width, 500)))

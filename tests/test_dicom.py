@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from cyclegan.errors import InputError, UnreadableError
+from cyclegan.images.codecs import probe_image, read_raster
 from cyclegan.images.file_formats import FILE_FORMATS, file_format_of
 from cyclegan.images.file_list import list_images
 from cyclegan.images.filetypes import dicom
@@ -363,3 +364,144 @@ def test_colour_stays_colour(tmp_path):
     picture = dicom.read(tmp_path / "made.dcm")
     assert isinstance(picture, Image.Image)
     assert np.array_equal(np.asarray(picture), 255 - colours)
+
+
+def with_table(image, values, *, first=0, bits=16):
+    """Give an image a modality LUT of these values."""
+    from pydicom.dataset import Dataset
+
+    table = Dataset()
+    table.LUTDescriptor, table.ModalityLUTType = [len(values), first, bits], "US"
+    table["LUTDescriptor"].VR = "US"
+    table.add_new("LUTData", "US", list(values))
+    image.ModalityLUTSequence = [table]
+    return image
+
+
+@pytest.mark.parametrize(("bits", "dtype"), [(16, "uint16"), (12, "uint16"), (8, "uint8")])
+def test_padding_is_found_before_the_modality_lut(tmp_path, bits, dtype):
+    """The table maps padding to a value that other pixels have, too; they are no holes."""
+    stored = np.array([[63536, 0, 1, 2], [3, 3, 2, 63537]], np.uint16)
+    image = with_table(make_image(stored, PixelPaddingValue=63536, PixelPaddingRangeLimit=63537), (10, 20, 30, 40))
+    image.ModalityLUTSequence[0].LUTDescriptor[2] = bits
+    path = save(tmp_path / "x.dcm", image)
+    raster = dicom.read(path)
+    assert np.array_equal(raster.valid, stored < 60000)
+    assert raster.values.dtype == dicom.probe(path).dtype == dtype
+    assert np.array_equal(raster.values[..., 0][raster.valid], [10, 20, 30, 40, 40, 30])
+    assert raster.metadata.nodata is None  # 40 is a value of the image
+    read = read_raster(path, ImageFormat(channels=1, dtype=dtype, low=0, high=100))
+    assert np.array_equal(read.valid, stored < 60000)
+
+
+def test_a_modality_lut_of_an_inverted_image_is_applied_first(tmp_path):
+    image = with_table(make_image(STORED, PhotometricInterpretation="MONOCHROME1"), range(0, 1200, 100), bits=12)
+    assert np.array_equal(values_of(save(tmp_path / "x.dcm", image)), 4095 - 100 * STORED)
+
+
+@pytest.mark.parametrize(("keyword", "dtype"), [("FloatPixelData", "float32"), ("DoubleFloatPixelData", "float64")])
+def test_padding_of_real_numbers_marks_holes(tmp_path, keyword, dtype):
+    stored = STORED.astype(dtype)
+    image = make_image(stored)
+    del image.PixelData
+    setattr(image, keyword, stored.tobytes())
+    setattr(image, keyword.replace("Data", "PaddingValue"), 5.0)
+    raster = dicom.read(save(tmp_path / "x.dcm", image))
+    assert np.array_equal(raster.valid, stored != 5)
+    assert np.array_equal(raster.values[..., 0], stored)
+
+
+def test_an_image_of_padding_alone_is_a_hole(tmp_path):
+    image = make_image(np.full((3, 4), -2000, np.int16), PixelPaddingValue=-2000, RescaleSlope=1, RescaleIntercept=0)
+    assert not dicom.read(save(tmp_path / "x.dcm", image)).valid.any()
+
+
+def test_padding_does_not_decide_on_the_type_of_values(tmp_path):
+    stored = STORED.astype(np.int16)
+    stored[0, 0] = -(2**15)
+    scale = {"RescaleSlope": 1, "RescaleIntercept": -1024, "PixelPaddingValue": -(2**15)}
+    raster = dicom.read(save(tmp_path / "x.dcm", make_image(stored, **scale)))
+    assert raster.values.dtype == np.int16
+    assert not raster.valid[0, 0]
+    assert raster.values[0, 1, 0] == 1 - 1024
+
+
+def forged(tmp_path, **attributes):
+    return save(tmp_path / "forged.dcm", make_image(STORED, **attributes))
+
+
+def test_a_header_that_claims_more_pixels_than_allowed_is_refused_before_decoding(tmp_path, monkeypatch):
+    monkeypatch.setattr(dicom, "_decode", lambda *_: pytest.fail("decoded"))
+    path = forged(tmp_path, Rows=60000, Columns=60000)
+    image_format = ImageFormat(channels=1, dtype="uint16", high=100)
+    for read in (probe_image, lambda path: read_raster(path, image_format), dicom.read):
+        with pytest.raises(
+            UnreadableError, match=r"60,000x60,000 pixels, more than the limit .* --max-pixels 36000000"
+        ):
+            read(path)
+
+
+@pytest.mark.parametrize("count", [2_000_000_000, 500_000])
+def test_a_header_that_claims_more_frames_than_bytes_is_refused_before_they_are_listed(tmp_path, count):
+    path = forged(tmp_path, NumberOfFrames=count)
+    for look in (dicom.list_frames, probe_image, dicom.read):
+        with pytest.raises(UnreadableError, match=f"its header speaks of {count:,} frames"):
+            look(path)
+    assert len(list_images(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.70", "1.2.840.10008.1.2.4.90"])
+def test_a_codestream_of_another_size_is_refused_before_a_decoder_believes_it(tmp_path, syntax):
+    """Such as one of 60,000 x 60,000 pixels in a small image."""
+    import imagecodecs
+    from pydicom.encaps import encapsulate
+
+    encode = {"50": imagecodecs.jpeg8_encode, "70": imagecodecs.ljpeg_encode, "90": imagecodecs.jpeg2k_encode}
+    packed = bytearray(encode[syntax[-2:]](STORED.astype(np.uint8)))
+    if syntax.endswith("90"):
+        begin = packed.index(b"\xff\x4f\xff\x51")
+        packed[begin + 8 : begin + 16] = (60000).to_bytes(4, "big") * 2
+    else:
+        begin = next(packed.find(bytes((0xFF, kind))) for kind in (0xC0, 0xC3) if bytes((0xFF, kind)) in packed)
+        packed[begin + 5 : begin + 9] = (60000).to_bytes(2, "big") * 2
+    image = make_image(STORED.astype(np.uint8))
+    image.file_meta.TransferSyntaxUID = syntax
+    image.PixelData = encapsulate([bytes(packed)])
+    image["PixelData"].is_undefined_length = True
+    with pytest.raises(UnreadableError, match="its pixels have another size than it says, 60000x60000"):
+        dicom.read(save(tmp_path / "x.dcm", image))
+
+
+def test_a_deflated_file_that_becomes_far_too_large_is_refused_before_it_is_unpacked(tmp_path):
+    import zlib
+
+    image = make_image(STORED)
+    image.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.1.99"
+    path = save(tmp_path / "x.dcm", image)
+    assert np.array_equal(values_of(path), STORED)
+    content = path.read_bytes()
+    begin = 144 + int.from_bytes(content[140:144], "little")
+    packer = zlib.compressobj(wbits=-15)
+    bomb = b"".join(packer.compress(bytes(2**24)) for _ in range(20)) + packer.flush()
+    path.write_bytes(content[:begin] + bomb)
+    with pytest.raises(UnreadableError, match="deflated bytes become more than those of an image can"):
+        dicom.read(path)
+
+
+@pytest.mark.parametrize("policy", ["none", "keep"])
+def test_words_of_a_big_endian_file_are_turned(tmp_path, policy):
+    """Such as those of an overlay, which `keep` copies."""
+    image = make_image(STORED)
+    image.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.2"
+    image.PixelData = STORED.astype(">u2").tobytes()
+    for offset, vr, value in ((0x10, "US", 3), (0x11, "US", 4), (0x100, "US", 1), (0x102, "US", 0)):
+        image.add_new(0x60000000 + offset, vr, value)
+    image.add_new(0x60003000, "OW", b"\x12\x34")
+    path = save(tmp_path / "x.dcm", image)
+    assert np.array_equal(values_of(path), STORED)
+    original = pydicom.dcmread(path, stop_before_pixels=True)
+    values = np.arange(12, dtype=np.int16).reshape(3, 4)
+    made = written(tmp_path, derive(original, values, patient_data=policy))
+    assert np.array_equal(made.pixel_array, values)
+    overlay = made.get((0x6000, 0x3000))
+    assert overlay is None if policy == "none" else overlay.value == b"\x34\x12"

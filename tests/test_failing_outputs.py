@@ -2,7 +2,9 @@
 
 import errno
 import os
+import re
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +13,9 @@ from PIL import Image
 from conftest import TINY, make_folder
 from cyclegan import InputError, Translator, train, translate_folder
 from cyclegan.cli import main
+from cyclegan.images.file_formats import FILE_FORMATS
 from cyclegan.images.filetypes import pillow
+from cyclegan.inspection.survey import survey_folder
 from cyclegan.system.atomic import TEMPORARY, atomic_path, remove_leftovers
 
 
@@ -143,7 +147,7 @@ def test_an_output_folder_that_is_lost_ends_the_batch_with_what_is_kept(run, tmp
 
 def test_a_clip_that_cannot_be_written_does_not_stop_the_others(run, tmp_path, capsys):
     pytest.importorskip("av")
-    from test_video import make_clip, numbered
+    from clips import make_clip, numbered
 
     inputs, out = tmp_path / "in", tmp_path / "out"
     inputs.mkdir()
@@ -176,3 +180,42 @@ def test_an_image_that_does_not_fit_into_memory_is_left_out_and_the_others_go_on
         ("1.png", True)
     ]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "2.png"]
+
+
+def let_png_lack_memory(monkeypatch, name):
+    """Decoding the PNGs of this name takes more memory than there is."""
+
+    def allocate(path, min_side=0):
+        if path.name == name:
+            raise MemoryError
+        return pillow.read(path, min_side)
+
+    monkeypatch.setitem(FILE_FORMATS, "png", replace(FILE_FORMATS["png"], read=allocate))
+
+
+@pytest.mark.parametrize("options", [{}, {"batch_size": 3}, {"tile": 16}])
+def test_an_image_that_cannot_be_loaded_for_lack_of_memory_ends_no_other(run, tmp_path, monkeypatch, options):
+    colours = [(90, 10 * number, 0) for number in range(4)]
+    for number, colour in enumerate(colours):
+        Image.new("RGB", (16, 16 + number % 2), colour).save(tmp_path / f"{number}.png")
+    translator = Translator.load(run)
+    expected = [np.asarray(translator(tmp_path / f"{number}.png")) for number in range(4)]
+    let_png_lack_memory(monkeypatch, "1.png")
+    results = list(translator.translate_each([tmp_path / f"{number}.png" for number in range(4)], **options))
+    assert isinstance(results[1], InputError)
+    assert re.fullmatch(r"An image does not fit into memory .*; translate it in tiles .*\.", str(results[1]))
+    for number in (0, 2, 3):
+        assert np.abs(np.asarray(results[number]).astype(int) - expected[number]).max() <= 1
+
+
+def test_a_decoder_without_memory_leaves_out_its_file(run, tmp_path, monkeypatch):
+    """In every command: translate, inspect and the scan of training."""
+    (tmp_path / "in").mkdir()
+    for number in range(3):
+        Image.new("RGB", (16, 16), (90, 10 * number, 0)).save(tmp_path / "in" / f"{number}.png")
+    let_png_lack_memory(monkeypatch, "1.png")
+    found = translate_folder(Translator.load(run), tmp_path / "in", tmp_path / "out")
+    assert [(source.name, why) for source, why in found.skipped] == [("1.png", "it does not fit into memory")]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "2.png"]
+    report, _ = survey_folder(tmp_path / "in")
+    assert [(str(path), why) for path, why in report.unreadable] == [("1.png", "it does not fit into memory")]

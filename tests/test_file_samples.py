@@ -24,7 +24,7 @@ def random(shape, dtype=np.uint8, low=1, high=200, seed=0):
 
 def read_regions(path, image_format):
     """The image by region, in four parts."""
-    reader = file_format_of(path).open_regions(path, image_format)
+    reader = file_format_of(path).regions.open(path, image_format)
     with closing(reader):
         middle = reader.width // 2
         rows = (0, 7), (7, reader.height)

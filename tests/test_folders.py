@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from conftest import make_folder
 from cyclegan import DataConfig
 from cyclegan.data.image_folder import scan_folder
 from cyclegan.errors import InputError, UnreadableError
@@ -15,7 +16,7 @@ from cyclegan.images import pages
 from cyclegan.images.codecs import read_image
 from cyclegan.images.file_formats import FILE_FORMATS, file_format_of
 from cyclegan.images.file_list import describe_left_out, list_files, list_images
-from cyclegan.images.formats import FileFormat, Header
+from cyclegan.images.formats import FileFormat, Header, Pages
 from cyclegan.images.headers import HeaderIndex, image_size, read_header, read_headers
 from cyclegan.images.identical import equal_files, find_identical, sizes_of
 from cyclegan.images.limits import check_pixels, pixel_limit, without_pixel_limit
@@ -67,6 +68,22 @@ def test_links_to_nothing_are_counted(tmp_path):
     found = list_images(tmp_path)
     assert list(found.names()) == ["1.png"]
     assert describe_left_out(found.left_out) == "1 file is left out: 1 broken link."
+
+
+def test_a_folder_without_permission_is_counted_and_not_taken_for_an_empty_one(tmp_path, monkeypatch):
+    for name in ("open", "locked"):
+        make_folder(tmp_path / "in" / name, 2)
+    scandir = os.scandir
+
+    def refuse(path):  # root may read all folders
+        if os.fspath(path).endswith("locked/") or os.fspath(path).endswith("locked"):
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    found = list_files(tmp_path / "in", (".png",))
+    assert list(found.names()) == ["open/0.png", "open/1.png"]
+    assert describe_left_out(found.left_out) == "1 file is left out: 1 unreadable folder."
 
 
 def test_a_folder_that_is_a_link_itself_is_listed(tmp_path):
@@ -238,10 +255,11 @@ def volumes(monkeypatch):
     row = FileFormat(
         suffixes=(".vol",),
         read=lambda path: load(path)[0],
-        list_pages=lambda path: [f"{index:02d}" for index in range(len(load(path)))],
-        read_page=read_page,
-        probe_page=lambda path, page: Header.of_array(read_page(path, page)),
-        pages_are_images=True,
+        pages=Pages(
+            read=read_page,
+            probe=lambda path, page: Header.of_array(read_page(path, page)),
+            names=lambda path, _axis: [f"{index:02d}" for index in range(len(load(path)))],
+        ),
     )
     monkeypatch.setitem(FILE_FORMATS, "volume", row)
     return row

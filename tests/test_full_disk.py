@@ -127,7 +127,7 @@ class Commands:
 
     def video(self, out):
         pytest.importorskip("av")
-        from test_video import make_clip, numbered
+        from clips import make_clip, numbered
 
         clip = self.folder / "clip.mp4"
         if not clip.exists():

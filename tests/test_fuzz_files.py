@@ -165,6 +165,18 @@ def attempt(*uses, path, allowed=CycleganError):
         assert seconds < 1, use
 
 
+def check_damaged(path, num_examples, *uses, allowed=CycleganError):
+    """`attempt` with a file in many states of damage."""
+
+    @fuzz_settings(num_examples)
+    @given(damaged_bytes(path.read_bytes()))
+    def check(content):
+        with damage(path, content):
+            attempt(*uses, path=path, allowed=allowed)
+
+    check()
+
+
 def worked(use, allowed):
     """What an error says, or that there is a result; and the seconds of work."""
     started, message = time.process_time(), "a result"
@@ -391,13 +403,7 @@ def test_header_indices(tmp_path, monkeypatch):
         for chunk in read_headers(files, found):
             assert not chunk.unreadable
 
-    @fuzz_settings(80)
-    @given(damaged_bytes(path.read_bytes()))
-    def check(content):
-        with damage(path, content):
-            attempt(use, path=path)
-
-    check()
+    check_damaged(path, 80, use)
 
 
 def test_the_images_that_a_run_knows(tmp_path):
@@ -426,13 +432,7 @@ def test_the_images_that_a_run_knows(tmp_path):
             assert 0 <= images[place] < len(found.training)
             assert len(found.find(folder)) == len(found.training)
 
-    @fuzz_settings(80)
-    @given(damaged_bytes(path.read_bytes()))
-    def check(content):
-        with damage(path, content):
-            attempt(use, path=path)
-
-    check()
+    check_damaged(path, 80, use)
 
 
 def test_the_cache_of_precisions(tmp_path, monkeypatch):
@@ -461,13 +461,7 @@ def test_checkpoints_of_the_reference(tmp_path, zipped, generator):
     torch.save(to_reference(network.state_dict()), path, _use_new_zipfile_serialization=zipped)
     done = iter(range(10**9))
 
-    @fuzz_settings(40)
-    @given(damaged_bytes(path.read_bytes()))
-    def check(content):
-        with damage(path, content):
-            attempt(lambda: import_reference(path, out=tmp_path / str(next(done))), path=path, allowed=InputError)
-
-    check()
+    check_damaged(path, 40, lambda: import_reference(path, out=tmp_path / str(next(done))), allowed=InputError)
 
 
 def images_of(name):

@@ -12,6 +12,7 @@ from cyclegan import InputError, ModelConfig, Translator, evaluate, train
 from cyclegan.cli import main
 from cyclegan.images.codecs import read_raster
 from cyclegan.images.formats import ImageFormat
+from cyclegan.inspection import inspect_folders
 from cyclegan.networks.building import build_generator
 from cyclegan.storage.model import ModelInfo, save_model
 from geo_files import NORTH_UP, place_of, smooth, write_geotiff
@@ -20,6 +21,7 @@ RGB = ImageFormat()
 KINDS = {
     "rgb": RGB,
     "nir": ImageFormat(channels=4),
+    "deep": ImageFormat(channels=3, dtype="uint16", high=10_000),
     "five": ImageFormat(channels=5, dtype="uint16", high=10_000),
     "dem": ImageFormat(channels=1, dtype="float32", low=0, high=1000),
 }
@@ -182,7 +184,62 @@ def test_bands_of_training_are_recorded_and_used_by_translate(tmp_path):
         assert file.count == 3
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+def test_files_with_more_bands_than_the_model_takes_name_the_flags_of_their_domain(tmp_path, dtype):
+    for name, channels in (("a", 3), ("b", 4)):
+        (tmp_path / name).mkdir()
+        for index in range(2):
+            values = np.roll(smooth(channels=channels, dtype=dtype), index, 0)
+            write_geotiff(tmp_path / name / f"{index}.tif", values, photometric="rgb")
+    with pytest.raises(InputError, match="Pass --channels-b 4 to train on all, --bands-b 1,2,3 to choose some, or"):
+        train(tmp_path / "a", tmp_path / "b", out=tmp_path / "run", quiet=True, **TINY)
+
+
+def test_named_bands_in_the_wrong_direction_are_hinted_at(tmp_path):
+    source = write_geotiff(tmp_path / "in.tif")
+    nir = ImageFormat(bands="nir,red,green")
+    with pytest.raises(InputError, match="has no band nir; .* takes this file in its other direction"):
+        read_raster(source, nir, RGB)
+    with pytest.raises(InputError, match="has no band nir; it has 3 bands, counted from 1.$"):
+        read_raster(source, nir, KINDS["dem"])
+
+
 # ---- holes
+
+
+@WHOLE_AND_TILES
+def test_a_number_that_replaces_that_of_the_file_is_said(model, tmp_path, tile, capsys):
+    values = values_of("dem")
+    values[5:20, 10:30] = -9999
+    source = write_geotiff(tmp_path / "in.tif", values, nodata=-9999)
+    translate(model("dem"), source, tmp_path / "out.tif", "--tile", tile, "--nodata", "-1")
+    said = " ".join(capsys.readouterr().err.split())
+    assert (
+        said.count("1 image names -9999 for holes, and -1 is looked for instead; --nodata -9999 looks for that.") == 1
+    )
+    for flags in ((), ("--nodata", "-9999"), ("--nodata", "none")):
+        translate(model("dem"), source, tmp_path / "out.tif", "--tile", tile, *flags)
+        assert "is looked for" not in capsys.readouterr().err
+
+
+def test_train_and_inspect_say_that_a_number_is_replaced(tmp_path, capsys):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for index in range(2):
+            values = np.roll(values_of("dem"), index + 2 * (name == "b"), 0)
+            values[5:9] = -9999
+            write_geotiff(tmp_path / name / f"{index}.tif", values, nodata=-9999)
+    settings = {**TINY, "steps": 1, "channels_a": 1, "channels_b": 1, "nodata_a": "-1"}
+    train(tmp_path / "a", tmp_path / "b", out=tmp_path / "run", **settings)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "A: files name -9999 for holes, and --nodata-a replaces it" in said
+    assert "B: files name" not in said
+    with rasterio.open(tmp_path / "a" / "0.tif", "r+") as file:
+        values = file.read(1)
+        values[0] = -1
+        file.write(values, 1)
+    found = inspect_folders(tmp_path / "a", quiet=True, nodata_a="-1", channels_a=1)
+    assert found.folders["A"].holes.marked == {"no data -1 instead of -9999": 1}
 
 
 @WHOLE_AND_TILES

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,10 +10,12 @@ import rasterio
 import rasterio.shutil
 import tifffile
 from rasterio.transform import Affine
+from rasterio.warp import transform_bounds
 from rasterio.windows import Window as RasterioWindow
 from test_geo import KINDS, WHOLE_AND_TILES, model, translate, values_of  # noqa: F401
 
 from cyclegan import InputError
+from cyclegan.images.codecs import read_raster, write_image
 from cyclegan.images.filetypes.vrt import write_vrt
 from geo_files import NORTH_UP, place_of, smooth, write_geotiff
 
@@ -71,10 +74,15 @@ def test_bounds_select_the_pixels_that_they_touch(model, tmp_path, place):  # no
         assert file.crs == given.crs
 
 
-def test_a_window_beyond_the_border_is_cut_and_one_outside_is_refused(model, tmp_path):  # noqa: F811
+def test_a_window_beyond_the_border_is_cut_and_one_outside_is_refused(model, tmp_path, capsys):  # noqa: F811
     source = write_geotiff(tmp_path / "in.tif")
-    target = translate(model(), source, tmp_path / "out.tif", "--window", 30, 20, 500, 500)
-    assert place_of(target)[3] == (20, 26)
+    for tile in ("none", "32"):
+        target = translate(model(), source, tmp_path / "out.tif", "--window", 30, 20, 500, 500, "--tile", tile)
+        assert place_of(target)[3] == (20, 26)
+        said = " ".join(capsys.readouterr().err.split())
+        assert said.count("The window goes beyond 1 image: its result is the part inside.") == 1
+    translate(model(), source, tmp_path / "inside.tif", "--window", 30, 20, 26, 20)
+    assert "goes beyond" not in capsys.readouterr().err
     for flags, message in (
         (("--window", 60, 0, 5, 5), "has nothing in the window 60 0 5 5; it has 56x40 pixels"),
         (("--bounds", 0, 0, 5, 5), "has nothing in the bounds 0 0 5 5; it has bounds 500000 4999600 500560 5000000"),
@@ -83,6 +91,51 @@ def test_a_window_beyond_the_border_is_cut_and_one_outside_is_refused(model, tmp
         (("--bounds", 0, 0, 5, 5, "--window", 0, 0, 5, 5), "--window and --bounds are given; pass one"),
     ):
         check_message(model(), source, tmp_path / "no.tif", flags, message)
+
+
+def test_bounds_may_be_in_another_system(model, tmp_path):  # noqa: F811
+    source = write_geotiff(tmp_path / "in.tif")
+    with rasterio.open(source) as file:
+        corners = [file.transform * at for at in ((10, 5), (40, 25))]
+    (left, top), (right, bottom) = corners
+    degrees = transform_bounds("EPSG:32632", "EPSG:4326", left, bottom, right, top)
+    target = translate(model(), source, tmp_path / "out.tif", "--bounds", *degrees, "--bounds-crs", "EPSG:4326")
+    with rasterio.open(target) as file:
+        # Degrees are not parallel to metres: all pixels that they touch are more.
+        assert file.bounds.left <= left < right <= file.bounds.right
+        assert file.shape[0] < 24
+        assert file.crs == "EPSG:32632"
+    same = translate(
+        model(), source, tmp_path / "same.tif", "--bounds", left, bottom, right, top, "--bounds-crs", "EPSG:32632"
+    )
+    assert place_of(same)[3] == (20, 30)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (
+            ("--bounds", 8.9, 45.1, 9.1, 45.2),
+            "The bounds look like degrees, and the unit of EPSG:32632 is metre: name their system, such as "
+            "--bounds-crs EPSG:4326.",
+        ),
+        (
+            ("--bounds", 0, 0, 1, 1, "--bounds-crs", "EPSG:4326"),
+            "in the bounds 0 0 1 1 of EPSG:4326; it has bounds 500",
+        ),
+        (("--bounds", 0, 0, 1, 1, "--bounds-crs", "Mars"), "--bounds-crs is 'Mars'; expected a coordinate system"),
+        (("--bounds-crs", "EPSG:4326"), "--bounds-crs is for --bounds; give both"),
+    ],
+)
+def test_bounds_in_the_wrong_system_are_refused_by_name(model, tmp_path, flags, message):  # noqa: F811
+    check_message(model(), write_geotiff(tmp_path / "in.tif"), tmp_path / "no.tif", flags, message)
+
+
+def test_metres_for_a_file_in_degrees_are_refused_by_name(model, tmp_path):  # noqa: F811
+    source = write_geotiff(tmp_path / "in.tif", place=Affine(1e-4, 0, 10, 0, -1e-4, 50), crs="EPSG:4326")
+    flags = ("--bounds", 500_000, 4_999_600, 500_560, 5_000_000)
+    message = "The bounds are no degrees, and the unit of EPSG:4326 is degree: name their system"
+    check_message(model(), source, tmp_path / "no.tif", flags, message)
 
 
 def check_message(run, source, target, flags, message):
@@ -311,13 +364,38 @@ def test_heights_of_srtm_are_read(tmp_path):
     assert np.array_equal(raster.values[raster.valid], values[raster.valid])
 
 
-def test_jpeg_2000_files_keep_their_place(model, tmp_path, capsys):  # noqa: F811
-    options = {"driver": "JP2OpenJPEG", "QUALITY": 100, "REVERSIBLE": "YES"}
-    source = write_geotiff(tmp_path / "in.jp2", smooth(channels=3), **options)
-    target = translate(model("rgb"), source, tmp_path / "out.tif")
-    assert place_of(target)[:4] == place_of(source)[:4]
-    translate(model("rgb"), source, tmp_path / "out.jp2")
-    assert "The place on earth of 1 image is not kept" in " ".join(capsys.readouterr().err.split())
+@pytest.mark.parametrize("kind", ["rgb", "deep"])
+@pytest.mark.parametrize("place", ["north", "rotated", "gcps", "rpcs"])
+def test_jpeg_2000_files_keep_their_place(model, tmp_path, place, kind, capsys):  # noqa: F811
+    # GDAL writes no points and coefficients into a JP2 beside GML, so these come from a TIFF.
+    options = {"driver": "JP2OpenJPEG", "QUALITY": 100, "REVERSIBLE": "YES"} if place in ("north", "rotated") else {}
+    tags = {"AREA_OR_POINT": "Point"} if place == "north" else None
+    name = "in.jp2" if options else "in.tif"
+    source = write_geotiff(tmp_path / name, values_of(kind), place=place, tags=tags, **options)
+    for target in (tmp_path / "out.tif", tmp_path / "out.jp2"):
+        translate(model(kind), source, target)
+        crs, transform, bounds, shape, points, points_crs, rpcs, area = place_of(target)
+        expected = place_of(source)
+        assert (crs, transform, bounds, shape, points) == expected[:5]
+        assert not points or points_crs == expected[5]
+        assert rpcs == expected[6]
+        assert (area or "Area") == (expected[7] or "Area")  # the default
+    assert np.array_equal(read(tmp_path / "out.jp2"), read(tmp_path / "out.tif"))
+    assert "place on earth" not in " ".join(capsys.readouterr().err.split())
+
+
+def test_transparency_and_place_of_a_jpeg_2000_are_kept_together(tmp_path):
+    source = write_geotiff(tmp_path / "in.tif")
+    raster = read_raster(source, KINDS["rgb"])
+    alpha = np.full((40, 56), 255, np.uint8)
+    alpha[5:9] = 0
+    write_image(tmp_path / "out.jp2", replace(raster, alpha=alpha))
+    assert place_of(tmp_path / "out.jp2")[:4] == place_of(source)[:4]
+    found = read_raster(tmp_path / "out.jp2", KINDS["rgb"])
+    assert np.array_equal(found.alpha, alpha)
+    assert {tag[0] for tag in found.metadata.tags} >= {33550, 33922, 34735}
+    with rasterio.open(tmp_path / "out.jp2") as file:
+        assert file.colorinterp[-1].name == "alpha"
 
 
 def test_files_with_several_pictures_have_no_window(model, tmp_path):  # noqa: F811

@@ -107,6 +107,45 @@ def test_what_is_no_image_is_refused_in_one_sentence(translator, value, message)
         translator(value)
 
 
+@pytest.mark.parametrize(
+    ("tensor", "message"),
+    [
+        (torch.zeros(1, 16, 20, 3), r"has shape \(1, 16, 20, 3\); expected a torch tensor of floats \(N, 3, H, W\)"),
+        (torch.zeros(3, 16, 20), r"has shape \(3, 16, 20\)"),
+        (torch.zeros(1, 3, 16, 20, dtype=torch.uint8), r"of type torch.uint8; .*images / 127.5 - 1"),
+        (torch.full((1, 3, 16, 20), 200.0), r"values up to 200; .*images / 127.5 - 1"),
+        (np.zeros((1, 3, 16, 20), np.float32), "expected a torch tensor"),
+    ],
+)
+def test_tensors_that_are_no_images_in_their_range_are_refused(translator, tensor, message):
+    with pytest.raises(InputError, match=message):
+        translator.translate_tensor(tensor)
+
+
+def test_tensors_of_any_float_give_the_same_result(translator):
+    images = torch.linspace(-1, 1, 3 * 16 * 20).bfloat16().reshape(1, 3, 16, 20)
+    expected = translator.translate_tensor(images.float())
+    assert torch.equal(translator.translate_tensor(images), expected)
+    assert torch.equal(translator.translate_tensor(images.double()), expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 1.5}, "batch_size is 1.5; expected a whole number"),
+        ({"tile": "auto"}, "tile is 'auto'; expected a"),
+    ],
+)
+def test_options_of_another_type_are_refused(translator, array, options, message):
+    with pytest.raises(InputError, match=message):
+        list(translator.translate([array], **options))
+
+
+def test_an_empty_picture_is_refused(translator):
+    with pytest.raises(InputError, match="has 0x5 pixels; it is empty"):
+        translator(Image.new("RGB", (0, 5)))
+
+
 def test_one_image_in_the_place_of_several_is_refused_in_one_sentence(translator, array):
     for one in ("x.png", Image.fromarray(array), None, 3):
         with pytest.raises(InputError, match="images is .*pass several, such as a list"):

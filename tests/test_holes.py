@@ -5,6 +5,7 @@ from contextlib import closing
 
 import numpy as np
 import pytest
+import rasterio
 import tifffile
 import torch
 from PIL import Image
@@ -18,7 +19,11 @@ from cyclegan.data.loader import batches
 from cyclegan.data.preprocessing import LEAST_VALID, augment, load_resized, load_sample
 from cyclegan.data.splits import SampleImages, ValidationImages
 from cyclegan.errors import InputError
+from cyclegan.images.codecs import load_raster
 from cyclegan.images.drawing import mark_holes
+from cyclegan.images.file_list import list_files
+from cyclegan.images.filetypes.tiff_regions import TiffReader
+from cyclegan.images.formats import ImageFormat
 from cyclegan.images.resizing import resize_mask
 from cyclegan.inspection import inspect_folders
 from cyclegan.metrics import functions
@@ -453,3 +458,69 @@ def test_inspect_suggests_nodata_that_no_file_names(tmp_path):
     (sentence,) = (advice.text for advice in found.advice if advice.topic == "holes")
     assert "--nodata-a=-9999" in sentence
     assert not any("outliers" in advice.text for advice in found.advice)
+
+
+@pytest.mark.parametrize("text", ["-3.40282e+38", "-3.4e+38", "-3.4028234663852886e+38", "-1.79769313486232e+308"])
+def test_the_lowest_float_marks_holes_however_its_tag_is_rounded(tmp_path, text):
+    values = heights(0)
+    stored = np.where(fifth(), np.finfo(np.float32).min, values)
+    tifffile.imwrite(
+        tmp_path / "dem.tif", stored, photometric="minisblack", metadata=None, extratags=[(42113, "s", 0, text, True)]
+    )
+    raster = load_raster(tmp_path / "dem.tif", 1)
+    assert np.array_equal(raster.valid, ~fifth())
+    assert np.array_equal(raster.values[~fifth(), 0], values[~fifth()])
+    assert raster.values.min() >= LOWEST
+    assert raster.values.max() <= HIGHEST
+
+
+@pytest.mark.parametrize(("text", "marks"), [("0 0 0", 0), ("7abc", 7), ("7,5", 7.5), ("no", None)])
+def test_a_tag_is_read_as_far_as_it_is_a_number_as_gdal_does(tmp_path, text, marks):
+    values = heights(0)
+    if marks is not None:
+        values[fifth()] = marks
+    tifffile.imwrite(
+        tmp_path / "dem.tif", values, photometric="minisblack", metadata=None, extratags=[(42113, "s", 0, text, True)]
+    )
+    expected = fifth() if marks is not None else no_holes(0)
+    with rasterio.open(tmp_path / "dem.tif") as file:
+        assert np.array_equal(file.dataset_mask() == 0, expected)
+    valid = load_raster(tmp_path / "dem.tif", 1).valid
+    assert np.array_equal(valid, ~fifth()) if marks is not None else valid is None
+
+
+def test_no_data_of_a_palette_is_one_of_its_numbers(tmp_path):
+    numbers = np.random.default_rng(0).integers(10, 200, (40, 40), np.uint8)
+    numbers[fifth()] = 7
+    profile = {"driver": "GTiff", "height": 40, "width": 40, "count": 1, "dtype": "uint8", "nodata": 7}
+    with rasterio.open(tmp_path / "cover.tif", "w", **profile, photometric="palette") as file:
+        # Class 9 has the colour that the number 7 would have as grey, and is no hole.
+        file.write_colormap(1, {i: (7, 7, 7) if i == 9 else (i, 255 - i, i // 2) for i in range(256)})
+        numbers[0, 0] = 9
+        file.write(numbers, 1)
+    raster = load_raster(tmp_path / "cover.tif", 3)
+    assert np.array_equal(raster.valid, ~fifth())
+    seen = numbers[~fifth()][1:]
+    assert np.array_equal(raster.values[~fifth()][1:], np.stack([seen, 255 - seen, seen // 2], -1))
+    assert raster.values[0, 0].tolist() == [7, 7, 7]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_the_mask_that_gdal_writes_beside_a_file_counts(tmp_path, dtype):
+    values = heights(0)[None].astype(dtype)
+    profile = {"driver": "GTiff", "height": 40, "width": 40, "count": 1, "dtype": dtype}
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=False), rasterio.open(tmp_path / "dem.tif", "w", **profile) as file:
+        file.write(values)
+        file.write_mask(~fifth())
+    assert (tmp_path / "dem.tif.msk").exists()
+    raster = load_raster(tmp_path / "dem.tif", 1)
+    assert np.array_equal(raster.valid, ~fifth())
+    assert np.array_equal(raster.values[~fifth(), 0], values[0][~fifth()])
+    assert np.array_equal(load_raster(tmp_path / "dem.tif", 1, Reading(page=1)).valid, ~fifth())
+    # In tiles too: such a file is read as a whole.
+    assert TiffReader.open(tmp_path / "dem.tif", ImageFormat(channels=1, dtype=dtype, high=900)) is None
+    assert list_files(tmp_path, (".tif",)).left_out == {}
+    with rasterio.open(tmp_path / "dem.tif.msk", "w", **{**profile, "dtype": "uint8", "width": 39}) as file:
+        file.write(np.ones((1, 40, 39), np.uint8))
+    with pytest.raises(InputError, match="39x40"):
+        load_raster(tmp_path / "dem.tif", 1)

@@ -14,8 +14,8 @@ from host_fingerprint import differences, fingerprint
 from PIL import Image
 from safetensors.torch import load_file
 from test_not_finite import damaged
-from test_video import make_clip, numbered
 
+from clips import make_clip, numbered
 from conftest import HAS_CUDA, TINY, TINY_MODEL, make_folder
 from cyclegan import (
     InputError,

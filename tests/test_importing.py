@@ -4,7 +4,9 @@ import json
 import os
 import pickle
 import struct
+import time
 import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -591,3 +593,25 @@ def test_import_and_export_from_the_command_line(tmp_path, capsys):
     with pytest.raises(SystemExit):
         main(["import", str(tmp_path / "checkpoints"), "--out", str(tmp_path / "other")])
     assert "Its folders maps do" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("end", [b"", b"\nx\n."])
+def test_a_name_without_an_end_is_refused_in_no_time(tmp_path, zipped, end):
+    """The message of torch about one of 200 KB takes it half an hour."""
+    path = tmp_path / "latest_net_G.pth"
+    torch.save(reference_state(SMALL), path, _use_new_zipfile_serialization=zipped)
+    bad = b"\x80\x02ctorch._utils\n_rebuild" + bytes(200_000) + end
+    if zipped:
+        again = tmp_path / "bad.pth"
+        with zipfile.ZipFile(path) as old, zipfile.ZipFile(again, "w") as new:
+            for entry in old.infolist():
+                new.writestr(entry.filename, bad if entry.filename.endswith("data.pkl") else old.read(entry))
+        path = again
+    else:
+        content = path.read_bytes()
+        path.write_bytes(content[: content.index(b"ctorch._utils")] + bad[2:])
+    started = time.process_time()
+    with pytest.raises(InputError, match=r"is cut off, damaged|its pickle is damaged|cannot be read"):
+        read_state_dict(path)
+    assert time.process_time() - started < 1

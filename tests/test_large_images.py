@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from conftest import TINY, make_folder
-from cyclegan import InputError, Translator, train
+from cyclegan import InputError, Translator, train, translate_folder
 from cyclegan.cli import main
 from cyclegan.errors import UnreadableError
 from cyclegan.images.codecs import read_image, write_image
@@ -24,6 +24,7 @@ from cyclegan.images.formats import ImageFormat
 from cyclegan.images.headers import image_size
 from cyclegan.images.regions import Box
 from cyclegan.translate import folder, large_files
+from cyclegan.translate.carried import Carried
 from cyclegan.translate.large_files import find_large, translate_large
 from cyclegan.translate.partial_result import PartialResult
 from cyclegan.translate.plan import TranslationPlan
@@ -351,6 +352,25 @@ def test_images_that_do_not_fit_are_refused_before_they_are_read(run, tiff, tmp_
     assert not (tmp_path / ".out.tif.partial").exists()
 
 
+def test_without_tiles_an_image_that_does_not_fit_is_refused_before_the_work(run, tiff, tmp_path, monkeypatch, capsys):
+    Image.fromarray(pixels(20, 20)).save(tmp_path / "small.png")
+    monkeypatch.setattr(large_files, "available_bytes", lambda _: 64 * 2**20 + 500_000)
+    with pytest.raises(SystemExit):
+        main(["translate", str(run), str(tiff), "--out", str(tmp_path / "out.tif"), "--tile", "none"])
+    said = " ".join(capsys.readouterr().err.split())
+    assert "in.tif needs 0.1 GiB as a whole (130x90 pixels), and 0.1 GiB are available; leave out --tile none" in said
+    assert not (tmp_path / "out.tif").exists()
+    window = ["--window", "0", "0", "20", "20"]
+    main(["translate", str(run), str(tiff), "--out", str(tmp_path / "out.tif"), "--tile", "none", *window])
+    # Others of the same call are translated.
+    inputs = [tiff, tmp_path / "small.png"]
+    found = translate_folder(run, inputs, tmp_path / "out", tile=None)
+    assert [source.name for source, _ in found.written] == ["small.png"]
+    ((source, reason),) = found.skipped
+    assert source == tiff
+    assert "leave out --tile none" in reason
+
+
 def test_the_command_takes_tiles_where_an_image_does_not_fit(run, tiff, tmp_path, monkeypatch, capsys):
     small = Image.fromarray(pixels(20, 20))
     small.save(tmp_path / "small.png")
@@ -397,7 +417,7 @@ def test_a_large_file_leaves_the_plan_of_the_others_compact_and_tiles_are_float3
     plans = []
     monkeypatch.setattr(large_files, "available_bytes", lambda _: 64 * 2**20 + 500_000)
     monkeypatch.setattr(folder, "translate_files", lambda _translator, plan, **_: plans.append(plan) or [])
-    monkeypatch.setattr(folder, "translate_large", lambda *_, **__: large_files.LargeResult())
+    monkeypatch.setattr(folder, "translate_large", lambda *_, **__: large_files.LargeResult(Carried(ImageFormat())))
     monkeypatch.setattr(TranslationPlan, "of", None)
     main(["translate", str(run), str(tmp_path / "in"), "--out", str(tmp_path / "out")])
     assert [source.name for source, _ in plans[0]] == ["a.png", "c.png"]
@@ -465,3 +485,14 @@ def test_a_tile_that_is_too_small_is_reported_once_and_not_for_each_file(run, tm
         main(["translate", str(run), str(tmp_path), "--out", str(tmp_path / "out"), "--tile", "3"])
     assert stop.value.code != 0
     assert capsys.readouterr().err.count("tile is 3; expected at least 16 pixels.") == 1
+
+
+def test_a_header_that_claims_too_many_pixels_is_refused_by_the_limit_and_not_by_the_memory_of_tiles(run, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "forged.ppm").write_bytes(b"P6\n100000 100000\n255\n" + bytes(100))
+    Image.new("RGB", (24, 20)).save(tmp_path / "in" / "good.png")
+    result = translate_folder(run, tmp_path / "in", tmp_path / "out", device="cpu")
+    ((source, reason),) = result.skipped
+    assert source.name == "forged.ppm"
+    assert "100,000x100,000 pixels, more than the limit of 1,073,741,824; raise it with --max-pixels" in reason
+    assert [target.name for _, target in result.written] == ["good.png"]

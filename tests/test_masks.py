@@ -224,15 +224,7 @@ def test_nothing_of_a_masked_step_comes_from_the_cpu(preset):
     state = TrainState.create(config, torch.device("meta"))
     real, mask = torch.empty(1, 3, 16, 16, device="meta"), torch.empty(1, 1, 16, 16, device="meta")
     devices = Devices()
-
-    def watched(update):
-        def run(*arguments, **tensors):
-            with devices:
-                return update(*arguments, **tensors)
-
-        return run
-
-    updates = watched(update_generators), watched(update_discriminators)
+    updates = devices.watch(update_generators), devices.watch(update_discriminators)
     run_step(state, real, real, *updates, mask_a=mask, mask_b=mask)
     assert devices.crossings == []
 

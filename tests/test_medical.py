@@ -1,7 +1,11 @@
 """Medical files through the commands: train on slices, translate volumes and series into their kind."""
 
 import shlex
+import subprocess
+import sys
+from collections import Counter
 from dataclasses import replace
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -11,11 +15,15 @@ from test_dicom import make_image, save
 from conftest import TINY
 from cyclegan import Translator, evaluate, inspect_folders, train, translate_folder
 from cyclegan.cli import main
-from cyclegan.config import read_config_file
-from cyclegan.errors import InputError
+from cyclegan.config import DataConfig, read_config_file
+from cyclegan.data.image_folder import scan_folder
+from cyclegan.data.splits import split_held_out
+from cyclegan.errors import InputError, UnreadableError
+from cyclegan.images.codecs import read_raster
 from cyclegan.images.file_formats import FILE_FORMATS
 from cyclegan.images.filetypes import dicom
 from cyclegan.images.filetypes.nifti import open_volume
+from cyclegan.images.zip_folder import ZipFolder
 from cyclegan.storage.model import read_info
 from cyclegan.translate.files import translate_files
 from cyclegan.translate.plan import TranslationPlan
@@ -106,6 +114,97 @@ def test_training_takes_the_slices_of_volumes_without_air(tmp_path, capsys):
     assert "4 slices of a single value, such as air, are passed over" in said
     assert read_config_file(tmp_path / "run" / "config.toml")["data"]["axis"] == "coronal"
     assert read_info(tmp_path / "run" / "model").a.axis == "coronal"
+
+
+def split_of(folder, num_images):
+    """What is held out of a folder, and all of it."""
+    scanned = scan_folder(folder, 1, (-1000, 1000), DataConfig(crop_size=16, load_size=18))
+    return split_held_out(scanned, num_images, seed=0), scanned
+
+
+def volume_of(path):
+    return path.parent.name
+
+
+def test_a_volume_is_held_out_as_a_whole(tmp_path):
+    """Else slices would be scored whose neighbours are trained on."""
+    for seed in range(12):
+        write_volume(tmp_path / f"{seed}.nii.gz", hounsfield(seed))
+    split, scanned = split_of(tmp_path, 10)
+    assert len(scanned) == 12 * 18  # 22 slices, 2 of air at each end
+    assert len(split.held) == 10
+    assert len(split.held) + len(split.copies) == 18
+    assert len(split.training) == 11 * 18
+    assert not {volume_of(path) for path in split.training.paths} & {volume_of(path) for path in split.held}
+    indices = sorted(int(path.name[1:]) for path in split.held)
+    assert (indices[0], indices[-1] > 15) == (2, True)  # from all of the volume
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_of_one_or_two_volumes_a_block_of_neighbouring_slices_is_held_out(tmp_path, count):
+    for seed in range(count):
+        write_volume(tmp_path / f"{seed}.nii.gz", hounsfield(seed, (20, 24, 104)))
+    split, _ = split_of(tmp_path, 10)
+    indices = sorted(int(path.name[1:]) for path in split.held)
+    assert indices == list(range(indices[0], indices[0] + 10))
+    assert len({volume_of(path) for path in split.held}) == 1
+    assert len(split.training) == count * 100 - 10
+    assert split.copies == ()
+
+
+def test_for_sample_grids_alone_few_slices_leave_training_from_all_over(tmp_path):
+    for seed in range(3):
+        write_volume(tmp_path / f"{seed}.nii.gz", hounsfield(seed))
+    split, scanned = split_of(tmp_path, 4)
+    assert (len(split.held), len(split.training)) == (4, len(scanned) - 4)
+    assert split.kind == "single slices of {}, whose neighbours are trained on"
+    for seed in range(3, 50):
+        write_volume(tmp_path / f"{seed}.nii.gz", hounsfield(seed))
+    split, _ = split_of(tmp_path, 4)
+    assert not {volume_of(path) for path in split.training.paths} & {volume_of(path) for path in split.held}
+
+
+def test_a_series_is_held_out_as_a_whole_in_one_folder_with_others(tmp_path):
+    series = {}
+    for number in range(15):
+        write_series(tmp_path / f"{number}", count=2, SeriesInstanceUID=f"1.2.{number}")
+        for path in (tmp_path / f"{number}").iterdir():
+            series[path.rename(tmp_path / f"{path.name}-{number}").name] = number
+    split, _ = split_of(tmp_path, 2)
+    held, trained = ({series[path.name] for path in paths} for paths in (split.held, split.training.paths))
+    assert (len(held), len(trained)) == (1, 14)
+    assert not held & trained
+
+
+def test_a_copy_of_a_volume_leaves_training_with_it(tmp_path):
+    for seed in range(4):
+        for name in (f"{seed}.nii.gz", f"copy{seed}.nii.gz"):
+            write_volume(tmp_path / name, hounsfield(seed))
+    split, _ = split_of(tmp_path, 10)
+    held = {volume_of(path).removeprefix("copy") for path in (*split.held, *split.copies)}
+    trained = {volume_of(path).removeprefix("copy") for path in split.training.paths}
+    assert len(held) == 1
+    assert held | trained == {f"{seed}.nii.gz" for seed in range(4)}
+    assert not held & trained
+
+
+def test_a_run_says_what_is_held_out_and_keeps_it(tmp_path, capfd):
+    for name, count in (("a", 8), ("b", 1)):
+        for seed in range(count):
+            write_volume(tmp_path / name / f"{seed}.nii.gz", hounsfield(seed, (20, 24, 22 if count > 1 else 140)))
+    changes = {**TINY, "quiet": False, "channels_a": 1, "channels_b": 1, "num_validation": 10, "num_samples": 0}
+    changes |= {"range_a": (-1000, 1000), "range_b": (-1000, 1000)}
+    train(tmp_path / "a", tmp_path / "b", out=tmp_path / "run", **{**changes, "steps": 1})
+    said = " ".join(capfd.readouterr().err.split())
+    assert "A: 126 images to train on, and 10 held out with 8 other slices of their volumes" in said
+    origin = (
+        "held out of the training folders: whole volumes of A and neighbouring slices of a volume of B, which is "
+        "trained on, too"
+    )
+    assert f"Scores: from 10 images of A and 10 of B, {origin}" in said
+    train(out=tmp_path / "run", resume=True, quiet=False, steps=2)
+    said = " ".join(capfd.readouterr().err.split())
+    assert "A: 126 images to train on, and 10 held out with 8 other slices of their volumes" in said
 
 
 def test_the_range_of_a_volume_leaves_out_nan(tmp_path):
@@ -401,3 +500,226 @@ def test_inspect_reads_volumes(tmp_path):
         write_volume(tmp_path / name / "1.nii.gz", hounsfield(seed))
     found = inspect_folders(tmp_path / "a", tmp_path / "b")
     assert len(found.folders["A"].files) == SHAPE[2]
+
+
+def damaged_frame(path, **attributes):
+    """A file of four frames, JPEG-LS, of which the third is damaged."""
+    import imagecodecs
+    from pydicom.encaps import encapsulate
+
+    frames = np.ascontiguousarray(hounsfield(1)[:, :, 4:8].T)
+    packed = [imagecodecs.jpegls_encode(frame.astype(np.uint16)) for frame in frames + 2000]
+    packed[2] = packed[2][:40]
+    image = make_image(frames, NumberOfFrames=4, RescaleSlope=1, RescaleIntercept=-2000, BitsStored=15, **attributes)
+    image.PixelRepresentation = 0
+    image.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.80"
+    image.PixelData = encapsulate(packed)
+    image["PixelData"].is_undefined_length = True
+    return save(path, image)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_file_with_a_damaged_frame_is_left_out_and_the_others_are_written(tmp_path, translator, batch_size):
+    source = write_series(tmp_path / "ct", count=2)
+    # Its number puts it between the others.
+    bad = damaged_frame(source / "cine", InstanceNumber=1, ImagePositionPatient=[0, 0, 1])
+    result = translate_folder(translator, source, tmp_path / "out", batch_size=batch_size)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["IM00000", "IM00001"]
+    (message,) = result.damage
+    assert message.startswith(f"Left out: {bad}: frame 3 of its 4: ")
+    for name in ("IM00000", "IM00001"):
+        before, after = pydicom.dcmread(source / name), pydicom.dcmread(tmp_path / "out" / name)
+        assert after.ImagePositionPatient == before.ImagePositionPatient
+        expected = translator(before.pixel_array[..., None].astype(np.int16))[..., 0]
+        values = after.pixel_array * float(after.RescaleSlope) + float(after.RescaleIntercept)
+        assert np.abs(values - expected).max() < 1e-4
+    assert translate_sequence(translator, source, tmp_path / "more", batch_size=batch_size).num_frames == 2
+    again = translate_folder(translator, source, tmp_path / "out", skip_existing=True)
+    assert (len(again.existing), len(again.written)) == (1, 0)
+
+
+def test_one_damaged_volume_or_file_of_frames_does_not_end_the_others(tmp_path, translator):
+    write_volume(tmp_path / "in" / "1.nii.gz", hounsfield(1))
+    cut = write_volume(tmp_path / "in" / "2.nii.gz", hounsfield(2))
+    cut.write_bytes(cut.read_bytes()[:-3000])
+    damaged_frame(tmp_path / "in" / "3.dcm")
+    write_volume(tmp_path / "in" / "4.nii.gz", hounsfield(4))
+    result = translate_folder(translator, tmp_path / "in", tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["1.nii.gz", "4.nii.gz"]
+    reasons = {path.name: reason for path, reason in result.skipped}
+    assert reasons.keys() == {"2.nii.gz", "3.dcm"}
+    assert reasons["3.dcm"].startswith("frame 3 of its 4: ")
+
+
+def test_series_mixed_in_one_folder_are_translated_each_in_its_order(tmp_path, run):
+    """Files of two series take turns by name; both have one frame of reference."""
+    for number in (1, 2):
+        write_series(tmp_path / f"{number}", count=3, SeriesInstanceUID=f"1.2.{number}", SeriesNumber=number)
+        for path in list((tmp_path / f"{number}").iterdir()):
+            (tmp_path / "study").mkdir(exist_ok=True)
+            path.rename(tmp_path / "study" / f"{path.name}_{number}")
+    translator = Translator.load(run, device="cpu")
+    options = {"stabilise": True, "memory_frames": 3.0}
+    result = translate_folder(translator, tmp_path / "study", tmp_path / "out", **options)
+    assert "holds 2 series" in " ".join(result.notes)
+    made = {path.name: pydicom.dcmread(path) for path in (tmp_path / "out").iterdir()}
+    assert len({image.FrameOfReferenceUID for image in made.values()}) == 1
+    assert len({image.StudyInstanceUID for image in made.values()}) == 1
+    of_series = [{image.SeriesInstanceUID for name, image in made.items() if name.endswith(f"_{n}")} for n in (1, 2)]
+    assert [len(uids) for uids in of_series] == [1, 1]
+    assert not of_series[0] & of_series[1]
+    assert {image.SeriesNumber for image in made.values()} == {1001, 1002}
+    # Both series hold the same slices, and stabilising begins anew with the second.
+    for name in ("IM00000", "IM00001", "IM00002"):
+        assert np.array_equal(made[f"{name}_1"].pixel_array, made[f"{name}_2"].pixel_array)
+
+
+def test_stabilising_begins_anew_with_the_next_volume_of_a_file(tmp_path, translator):
+    both = write_volume(tmp_path / "v.nii.gz", np.stack([hounsfield(1), hounsfield(2)], -1))
+    alone = write_volume(tmp_path / "one.nii.gz", hounsfield(2))
+    for source in (both, alone):
+        translate_sequence(translator, source, tmp_path / f"made_{source.name}", stabilise=True, memory_frames=5.0)
+    made, expected = (np.asarray(nibabel.load(tmp_path / f"made_{path.name}").dataobj) for path in (both, alone))
+    assert np.allclose(made[..., 1], expected, atol=1e-6)
+
+
+def test_slices_of_air_are_nobodys_copies(tmp_path):
+    for name, seeds in (("a", (1, 2)), ("b", (3,)), ("t", (4,))):
+        for seed in seeds:
+            write_volume(tmp_path / name / f"{seed}.nii.gz", hounsfield(seed))
+    for index in range(3):  # DICOM images of 8 bits, of one value
+        save(tmp_path / "b" / f"{index}.dcm", make_image(np.full((24, 20), 7, np.uint8)))
+    found = inspect_folders(tmp_path / "a", tmp_path / "b", test_a=tmp_path / "t", channels_a=1, channels_b=1)
+    air = {f"{seed}.nii.gz/z{index:02}" for seed in range(1, 5) for index in (0, 1, 20, 21)}
+    air |= {f"{index}.dcm" for index in range(3)}
+    named = {path.as_posix() for each in found.copies for copy in each.copies for path in (copy.file, copy.of)}
+    assert not named & air
+    assert {name: len(folder.air) for name, folder in found.folders.items()} == {"A": 8, "B": 7, "test A": 4}
+    assert any("8 of the 44 images of A have a single value each" in advice.text for advice in found.advice)
+
+
+def test_slices_of_air_are_not_scored(tmp_path, run):
+    write_volume(tmp_path / "a" / "1.nii.gz", hounsfield(7))
+    truth = ((hounsfield(7) + 1000) / 2500).astype(np.float32)
+    truth[:, :, 4] = 0  # a slice without content, of an image with some
+    write_volume(tmp_path / "b" / "1.nii.gz", truth)
+    options = {"quiet": True, "num_bootstrap": 100}
+    scores = evaluate(run, tmp_path / "a", tmp_path / "b", out=tmp_path / "s", **options)
+    assert [len(scores.directions[each].images) for each in ("a2b", "b2a")] == [18, 17]
+    notes = " ".join(scores.directions["a2b"].notes)
+    assert "images of A that are left out, because they have a single value, as slices of air: 4." in notes
+    assert "images of B that are left out, because they have a single value, as slices of air: 5." in notes
+    paired = evaluate(run, tmp_path / "a", tmp_path / "b", out=tmp_path / "p", paired=True, **options)
+    assert len(paired.directions["a2b"].images) == 18  # what is made of the slice without truth counts
+    assert "4 pairs are left out, because both are slices of air." in " ".join(paired.directions["a2b"].notes)
+
+
+def zipped(path, folder):
+    """A zip of all files of a folder."""
+    with ZipFile(path, "w") as packed:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                packed.write(file, file.relative_to(folder).as_posix())
+    return path
+
+
+def test_a_volume_in_a_zip_is_unpacked_once_for_all_its_slices(tmp_path, run, monkeypatch):
+    for seed in range(2):
+        write_volume(tmp_path / "in" / f"{seed}.nii.gz", hounsfield(seed))
+        nibabel.save(nibabel.Nifti1Pair(hounsfield(seed), AFFINE), tmp_path / "in" / f"{seed}.img")
+    frames = np.ascontiguousarray(hounsfield(3)[:, :, 3:15].T)
+    save(tmp_path / "in" / "cine.dcm", make_image(frames, NumberOfFrames=12, RescaleSlope=1, RescaleIntercept=0))
+    path = zipped(tmp_path / "in.zip", tmp_path / "in")
+    read, unpacked = ZipFolder.read, []
+
+    def counted(folder, name, *, most=None):
+        unpacked.append(name)
+        return read(folder, name, most=most)
+
+    monkeypatch.setattr(ZipFolder, "read", counted)
+    scanned = scan_folder(path, 1, None, DataConfig(crop_size=16, load_size=18))
+    assert len(scanned) == 4 * 18 + 12
+    for image in scanned.paths:
+        expected = read_raster(tmp_path / "in" / image.relative_to(path), scanned.image_format)
+        assert np.array_equal(read_raster(image, scanned.image_format).values, expected.values)
+    counts = Counter(name for name in unpacked if not name.endswith(".dcm"))
+    assert set(counts.values()) == {1}
+    assert unpacked.count("cine.dcm") <= 3  # to list it, and for its frames
+    split_held_out(scanned, 2, seed=0)
+    assert Counter(unpacked)["1.nii.gz"] <= 2  # compared by content
+
+    result = translate_folder(run, path, tmp_path / "out", direction="a2b")
+    translate_folder(run, tmp_path / "in", tmp_path / "expected", direction="a2b")
+    assert len(result.written) == 5
+    for name in ("1.nii.gz", "1.img"):
+        made, expected = (nibabel.load(tmp_path / folder / name) for folder in ("out", "expected"))
+        assert np.array_equal(np.asarray(made.dataobj), np.asarray(expected.dataobj))
+
+
+def test_unpacked_volumes_are_removed_when_others_take_their_place_and_at_the_end(tmp_path):
+    for seed in range(4):
+        write_volume(tmp_path / "in" / f"{seed}.nii.gz", hounsfield(seed))
+    path = zipped(tmp_path / "in.zip", tmp_path / "in")
+    (tmp_path / "tmp").mkdir()
+    script = f"""
+import os, tempfile
+from pathlib import Path
+tempfile.tempdir = {str(tmp_path / "tmp")!r}
+from cyclegan.images import pages
+from cyclegan.images.codecs import probe_image
+pages._KEPT_FILES = 2
+for seed in range(4):
+    for index in range(3):
+        probe_image(Path({str(path)!r}) / f"{{seed}}.nii.gz" / f"z0{{index}}")
+    assert len(os.listdir(tempfile.tempdir)) <= 2
+assert os.listdir(tempfile.tempdir)
+if os.name == "posix" and os.fork() == 0:  # a child removes nothing of its parent
+    probe_image(Path({str(path)!r}) / "3.nii.gz" / "z00")
+    pages._remove_copies()
+    os._exit(0)
+os.name == "posix" and os.wait()
+assert len(os.listdir(tempfile.tempdir)) == 2
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=120)
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
+def test_files_that_show_text_are_named_wherever_they_are_in_a_folder(tmp_path, translator):
+    source = write_series(tmp_path / "ct", count=4)
+    for name in ("IM00000", "IM00001"):
+        image = pydicom.dcmread(source / name)
+        image.BurnedInAnnotation = "YES"
+        image.save_as(source / name)
+    notes = " ".join(translate_folder(translator, source, tmp_path / "out").notes)
+    # IM00001 lies before IM00000.
+    assert (
+        f"{source / 'IM00001'} and 1 more of these files say that the pixels show text, which may name the patient"
+        in notes
+    )
+
+
+def test_a_forged_file_is_passed_over_by_every_command(tmp_path, run, translator):
+    """A header that claims 60,000 x 60,000 pixels, among good ones; nothing is decoded for it."""
+    for name in ("a", "b"):
+        source = write_series(tmp_path / name, count=6)
+        forged = pydicom.dcmread(source / "IM00003")
+        forged.Rows = forged.Columns = 60000
+        forged.save_as(source / "IM00003")
+    write_volume(tmp_path / "b" / "large.nii.gz", hounsfield(1, (40, 40, 22)))  # 35,200 voxels
+    limits = {"channels_a": 1, "channels_b": 1, "max_pixels": 20000}
+    options = {**TINY, "steps": 1, "quiet": True, "num_samples": 0, "range_b": (-1000, 1000)}
+    trained = train(tmp_path / "a", tmp_path / "b", out=tmp_path / "run", **limits, **options)
+    log = (trained / "log.jsonl").read_text()
+    assert "60,000x60,000 pixels, more than the limit of 20,000" in log
+    assert "22 slices of 40x40 pixels, more than the limit of 20,000" in log
+    found = inspect_folders(tmp_path / "a", tmp_path / "b", **limits)
+    reasons = {path.name: reason for path, reason in found.folders["B"].unreadable}
+    assert "60,000x60,000 pixels" in reasons["IM00003"]
+    assert "22 slices of 40x40 pixels" in reasons["z00"]
+    result = translate_folder(translator, tmp_path / "a", tmp_path / "out", max_pixels=20000)
+    assert len(list((tmp_path / "out").iterdir())) == 5
+    assert "60,000x60,000 pixels, more than the limit of 20,000" in " ".join(result.damage)
+    skipped = translate_folder(run, tmp_path / "b" / "large.nii.gz", tmp_path / "large", max_pixels=20000).skipped
+    assert "22 slices of 40x40 pixels, more than the limit of 20,000" in skipped[0][1]
+    with pytest.raises(UnreadableError, match="60,000x60,000 pixels"):
+        translator(tmp_path / "a" / "IM00003")

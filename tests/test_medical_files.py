@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 
 from cyclegan.errors import InputError, UnreadableError
-from cyclegan.images.codecs import probe_image, read_image
+from cyclegan.images.codecs import load_raster, probe_image, read_image
 from cyclegan.images.file_formats import file_format_of
+from cyclegan.images.filetypes.derived_dicom import DerivedImages
+from cyclegan.images.filetypes.dicom import count_frames
+from cyclegan.images.filetypes.nifti import is_volume_name, open_volume
+from cyclegan.images.formats import ImageFormat
 
 SKIPPED = (".py", ".pyc", ".pyi")
 
@@ -26,9 +30,9 @@ DICOM, VOLUMES = files_of("pydicom", "data/**/*"), files_of("nibabel", "**/data/
 
 def images_in(path):
     """The file itself, or the first, the middle and the last of its pages."""
-    file_format, pages = file_format_of(path), []
+    held, pages = file_format_of(path).pages, []
     with suppress(Exception):  # reading the file reports the error
-        pages = file_format.list_pages(path) if file_format.list_pages else []
+        pages = held.names(path, None) if held and held.names else []
     return [path / pages[at] for at in sorted({0, len(pages) // 2, len(pages) - 1})] if pages else [path]
 
 
@@ -74,6 +78,90 @@ def test_most_images_of_these_wheels_are_read():
     for name in ("anatomical.nii", "example4d.nii.gz", "example_nifti2.nii.gz", "functional.nii", "test.mgz"):
         assert name in read
     assert len(read) > 110
+
+
+def test_values_are_those_of_pydicom():
+    """Of every grey image that pydicom decodes: with its modality LUT, its rescaling or the scale of a dose."""
+    from pydicom import dcmread
+    from pydicom.pixels import apply_modality_lut
+
+    num_compared = 0
+    for path in DICOM:
+        if isinstance(try_to_read(path), str):
+            continue
+        dataset = dcmread(path)
+        if dataset.PhotometricInterpretation != "MONOCHROME2" or dataset.BitsAllocated == 1:
+            continue
+        try:
+            stored = dataset.pixel_array
+        except RuntimeError:  # no decoder
+            continue
+        stored = stored.reshape(-1, *stored.shape[-2:])
+        for image in images_in(path):
+            frame = stored[int(image.name) - 1 if image != path else 0]
+            expected = apply_modality_lut(frame, dataset) * float(dataset.get("DoseGridScaling") or 1)
+            raster = load_raster(image, 1)
+            inside = np.ones(frame.shape, bool) if raster.valid is None else raster.valid
+            assert np.allclose(raster.values[..., 0][inside], expected[inside], rtol=1e-6, atol=0), path.name
+            num_compared += 1
+    assert num_compared > 50
+
+
+@pytest.mark.parametrize("policy", ["none", "keep"])
+def test_derived_images_of_these_wheels_hold_the_new_values_in_the_old_place(tmp_path, policy):
+    from pydicom import dcmread
+
+    target, num_written = ImageFormat(channels=1, dtype="int16", low=-1000, high=1000), 0
+    derived = DerivedImages(target, target, "Translated", policy)
+    for path in DICOM:
+        if isinstance(try_to_read(path), str):
+            continue
+        original = dcmread(path, stop_before_pixels=True)
+        with suppress(InputError):  # a dose, or a segmentation
+            derived.check(original, path.name)
+            shape = count_frames(original), original.Rows, original.Columns, 1
+            frames = np.random.default_rng(0).integers(-1000, 1000, shape).astype(np.int16)
+            made_path = tmp_path / f"{num_written}.dcm"
+            derived.write(made_path, derived.make(original, list(frames), [None] * len(frames)))
+            made = dcmread(made_path)
+            stored = made.pixel_array.reshape(shape[:3]) * float(made.RescaleSlope) + float(made.RescaleIntercept)
+            assert np.array_equal(stored, frames[..., 0]), path.name
+            for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
+                assert made.get(keyword) == original.get(keyword), path.name
+            assert list(made.ImageType)[:2] == ["DERIVED", "SECONDARY"]
+            tags = {element.tag for element in made.iterall()}
+            if policy == "keep":
+                assert made.get("PatientName") == original.get("PatientName")
+                assert {tag for tag in original.keys() if tag.is_private} <= tags  # noqa: SIM118
+            else:
+                assert not any(tag.is_private for tag in tags)
+                names = str(original.get("PatientName") or ""), str(original.get("StudyInstanceUID") or "")
+                assert not any(len(name) > 5 and name.encode() in made_path.read_bytes() for name in names)
+            num_written += 1
+    assert num_written > 80
+
+
+def test_values_and_their_places_are_those_of_nibabel():
+    """Slices of `get_fdata` along each axis, of the volume turned to right, anterior, superior."""
+    import nibabel
+
+    num_compared = 0
+    for path in VOLUMES:
+        if isinstance(try_to_read(path), str) or not is_volume_name(path):
+            continue
+        volume, image = open_volume(path), nibabel.load(path)
+        if volume.channels > 1 or image.ndim < 3:
+            continue
+        data = nibabel.as_closest_canonical(image).get_fdata()
+        data = data.reshape(*data.shape[:3], -1)
+        for place, axis in enumerate(("sagittal", "coronal", "axial")):
+            index, number = volume.num_slices(axis) // 3, volume.num_volumes - 1
+            expected = np.take(data[..., number], index, place)[::-1, ::-1].T
+            assert np.allclose(volume.read_slice(axis, index, number)[..., 0], expected, rtol=1e-6, equal_nan=True), (
+                path.name
+            )
+            num_compared += 1
+    assert num_compared > 20
 
 
 @pytest.mark.parametrize(

@@ -182,16 +182,21 @@ def test_a_folder_where_every_image_fails_writes_nothing(mixed, tmp_path, option
     assert not list((tmp_path / "out").rglob("*.*")) if (tmp_path / "out").exists() else True
 
 
-def test_the_command_ends_with_an_error_and_writes_no_file(mixed, tmp_path, monkeypatch, capsys):
-    model = make_model(tmp_path / "model")
+def load_damaged(monkeypatch):
+    """Every translator that is loaded from now on gives NaN."""
     load = Translator.load
 
-    def load_damaged(*arguments, **options):
+    def load_it(*arguments, **options):
         translator = load(*arguments, **options)
         translator.engine = replace(translator.engine, compute=lambda images: images * torch.nan)
         return translator
 
-    monkeypatch.setattr(Translator, "load", load_damaged)
+    monkeypatch.setattr(Translator, "load", load_it)
+
+
+def test_the_command_ends_with_an_error_and_writes_no_file(mixed, tmp_path, monkeypatch, capsys):
+    model = make_model(tmp_path / "model")
+    load_damaged(monkeypatch)
     for inputs in (mixed, mixed / "0.png"):
         with pytest.raises(SystemExit) as end:
             main(["translate", str(model), str(inputs), "--out", str(tmp_path / "out"), "--device", "cpu"])
@@ -227,14 +232,7 @@ def test_a_clip_is_not_written(tmp_path):
 def test_an_evaluation_gives_no_scores(tmp_path, monkeypatch):
     model = make_model(tmp_path / "model")
     folders = [make_folder(tmp_path / name, 2, seed=ord(name)) for name in "AB"]
-    load = Translator.load
-
-    def load_damaged(*arguments, **options):
-        translator = load(*arguments, **options)
-        translator.engine = replace(translator.engine, compute=lambda images: images * torch.nan)
-        return translator
-
-    monkeypatch.setattr(Translator, "load", load_damaged)
+    load_damaged(monkeypatch)
     with pytest.raises(InputError, match=r"model gives NaN or infinity for this image \(a2b"):
         evaluate(model, *folders, out=tmp_path / "out", quiet=True)
     assert not (tmp_path / "out" / "scores.json").exists()

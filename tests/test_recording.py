@@ -89,6 +89,15 @@ class Devices(TorchDispatchMode):
             self.crossings.append(str(func))
         return result
 
+    def watch(self, update):
+        """The function, which is watched here."""
+
+        def run(*arguments, **tensors):
+            with self:
+                return update(*arguments, **tensors)
+
+        return run
+
 
 @pytest.mark.parametrize("preset", ["paper", "modern", "conservative"])
 def test_nothing_that_is_recorded_comes_from_the_cpu(preset):
@@ -97,15 +106,7 @@ def test_nothing_that_is_recorded_comes_from_the_cpu(preset):
     state = TrainState.create(config, torch.device("meta"))
     real = torch.empty(1, 3, 16, 16, device="meta")
     devices = Devices()
-
-    def watched(update):
-        def run(*arguments, **tensors):
-            with devices:
-                return update(*arguments, **tensors)
-
-        return run
-
-    run_step(state, real, real, watched(update_generators), watched(update_discriminators))
+    run_step(state, real, real, devices.watch(update_generators), devices.watch(update_discriminators))
     assert devices.num_operations > 100
     assert devices.crossings == []
 

@@ -29,6 +29,25 @@ def test_addresses_survive_as_paths(text):
     assert address_of(Path(text)) == text[:2].lower() + text[2:]
 
 
+@pytest.mark.parametrize("form", ["file://{}", "file://localhost{}", "local://{}", "simplecache::file://{}"])
+def test_addresses_of_this_machine_keep_their_first_slash(tmp_path, form):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "1.png").write_bytes(png(1))
+    for place in (tmp_path / "in", tmp_path / "in" / "1.png"):
+        copy = local_copy(Path(form.format(place)), lambda _: None, cache=tmp_path / "cache")
+        assert (copy if place.suffix else copy / "1.png").read_bytes() == png(1)
+    with pytest.raises(InputError, match="results are written to this machine only"):
+        check_local("--out", Path(form.format(tmp_path)))
+
+
+def test_a_folder_inside_of_a_zip_is_an_address(tmp_path):
+    (tmp_path / "x.zip").write_bytes(pack([("d/1.png", png(1)), ("d/e/2.png", png(2)), ("3.png", png(3))]))
+    for address in (f"zip://d::{tmp_path}/x.zip", f"zip://d::file://{tmp_path}/x.zip"):
+        copy = local_copy(Path(address), lambda _: None, cache=tmp_path / "cache")
+        assert list(list_images(copy).names()) == ["1.png", "e/2.png"]
+        assert (copy / "e" / "2.png").read_bytes() == png(2)
+
+
 @pytest.mark.parametrize("text", ["photos", "/photos", "C:/photos", "C:\\photos", "a:b/c", "photos/s3:/x"])
 def test_paths_are_no_addresses(text):
     assert not is_address(Path(text))

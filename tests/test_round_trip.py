@@ -24,11 +24,11 @@ from corpus import in_profile, muted, pillow_bytes, scene, tiff_bytes, turned
 from cyclegan import ModelConfig, Translator
 from cyclegan.images.file_formats import file_format_of
 from cyclegan.images.formats import ImageFormat
-from cyclegan.networks.protocol import Generator, Sizes
 from cyclegan.storage.model import ModelInfo
 from cyclegan.translate.folder import translate_folder
 from cyclegan.translate.progress import FolderProgress
 from fuzzing import fuzz_settings
+from pictures import Same
 from profiles import rgb_profile, srgb_profile
 
 # What the file formats must keep at least, and how far values may be off after being compressed twice.
@@ -47,29 +47,12 @@ INTEGERS = ("uint8", "uint16", "int8", "int16", "uint32", "int32")
 FLOATS = ("float16", "float32", "float64")
 
 
-class Identity(Generator):
-    """A network that returns its input; also in tiles."""
-
-    tiling = "local"
-
-    def __init__(self):
-        super().__init__()
-        self.conv = torch.nn.Conv2d(1, 1, 1)  # not used: the memory of a network is estimated by its convolutions
-
-    def forward(self, x):
-        return x
-
-    @classmethod
-    def sizes(cls, settings):  # noqa: ARG003
-        return Sizes(1, 1)
-
-
 def translator_of(image_format):
     model = ModelConfig(width=4, blocks=1, channels_a=image_format.channels, channels_b=image_format.channels)
     sizes = {"preprocess": "none", "load_size": 256, "crop_size": 256}
     formats = {"a": image_format, "b": image_format}
     info = ModelInfo(cyclegan_version="", model=model, step=0, translate_with="final", **formats, **sizes)
-    return Translator(Identity(), info, "a2b", torch.device("cpu"))
+    return Translator(Same(), info, "a2b", torch.device("cpu"))
 
 
 class Notes(FolderProgress):
@@ -226,7 +209,7 @@ def encode(suffix, values, found, orientation, layout):
     if found.get("profile"):
         more["icc_profile"] = found["profile"]
     if found.get("resolution"):
-        more["dpi"] = found["resolution"]
+        more["dpi"] = found["resolution"][:: -1 if orientation >= 5 else 1]
     return pillow_bytes(Image.fromarray(stored.squeeze(-1) if stored.shape[2] == 1 else stored), **options, **more)
 
 
@@ -250,7 +233,7 @@ def encode_tiff(stored, channels, found, orientation, layout):
     if found.get("profile"):
         options["iccprofile"] = found["profile"]
     if found.get("resolution"):
-        options |= {"resolution": found["resolution"], "resolutionunit": "INCH"}
+        options |= {"resolution": found["resolution"][:: -1 if orientation >= 5 else 1], "resolutionunit": "INCH"}
     if found.get("description"):
         options["description"] = found["description"]
     if found.get("nodata") is not None:

@@ -2,73 +2,21 @@ import zipfile
 
 import numpy as np
 import pytest
-import torch
-from PIL import Image, ImageSequence, features
+from PIL import Image, ImageSequence
 from torch import nn
 
-from cyclegan import InputError, ModelConfig, Translator, inspect_folders
+from conftest import count_waiting
+from cyclegan import InputError, inspect_folders
 from cyclegan.errors import UnreadableError
 from cyclegan.images.codecs import read_image
-from cyclegan.images.formats import ImageFormat
 from cyclegan.images.limits import pixel_limit
 from cyclegan.sequences.registry import find_sequence
-from cyclegan.storage.model import ModelInfo
+from cyclegan.translate.folder import translate_folder
 from cyclegan.translate.plan import plan_outputs
 from cyclegan.translate.sequence import translate_sequence
+from pictures import ANIMATIONS, DURATIONS, Black, Negative, level, make_translator, numbered, save_animation
 
-DURATIONS = [40, 100, 70, 500, 1000]
-
-ANIMATIONS = {
-    ".gif": {},
-    ".webp": {"lossless": True},
-    ".png": {},
-    ".apng": {"format": "PNG"},
-    **({".avif": {"quality": 95}} if features.check("avif") else {}),
-}
 KEEPS_LOOP = [suffix for suffix in ANIMATIONS if suffix != ".avif"]
-
-
-class Same(nn.Module):
-    def forward(self, x):
-        return x
-
-
-class Negative(nn.Module):
-    def forward(self, x):
-        return -x
-
-
-def make_translator(network=None, a=3, b=3, dtype="uint8", high=255.0, **reading):
-    about = {"preprocess": "none", "load_size": 16, "crop_size": 16, "step": 0, "translate_with": "final"}
-    formats = {
-        "a": ImageFormat(channels=a, dtype=dtype, high=high, **reading),
-        "b": ImageFormat(channels=b, dtype=dtype, high=high),
-    }
-    info = ModelInfo(
-        cyclegan_version="0", model=ModelConfig(norm="none", channels_a=a, channels_b=b), **formats, **about
-    )
-    return Translator(network or Same(), info, "a2b", torch.device("cpu"))
-
-
-def level(index):
-    return 30 + 20 * index
-
-
-def numbered(count=5, width=24, height=20):
-    """Frames that tell their number by their brightness, with a few flat colours in their upper half."""
-    frames = []
-    for index in range(count):
-        array = np.full((height, width, 3), level(index), np.uint8)
-        array[: height // 2, : width // 2] = (200, level(index), 40)
-        frames.append(Image.fromarray(array))
-    return frames
-
-
-def save(path, frames=None, durations=DURATIONS, **options):
-    first, *more = frames or numbered()
-    options = {**ANIMATIONS[path.suffix], **options}
-    first.save(path, save_all=True, append_images=more, duration=durations[: 1 + len(more)], **options)
-    return path
 
 
 def load(path):
@@ -83,7 +31,11 @@ def load(path):
 
 @pytest.mark.parametrize("suffix", ANIMATIONS)
 def test_an_animation_becomes_one_of_its_kind(tmp_path, suffix):
-    source = save(tmp_path / f"x{suffix}", loop=3) if suffix in KEEPS_LOOP else save(tmp_path / f"x{suffix}")
+    source = (
+        save_animation(tmp_path / f"x{suffix}", loop=3)
+        if suffix in KEEPS_LOOP
+        else save_animation(tmp_path / f"x{suffix}")
+    )
     target = tmp_path / f"y{suffix}"
     made = translate_sequence(make_translator(Negative()), source, target, batch_size=2)
     frames, durations, loop = load(target)
@@ -101,7 +53,7 @@ def test_an_animation_becomes_one_of_its_kind(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", [".gif", ".png"])
 def test_few_colours_are_kept_exactly(tmp_path, suffix):
-    source = save(tmp_path / f"x{suffix}")
+    source = save_animation(tmp_path / f"x{suffix}")
     made = translate_sequence(make_translator(), source, tmp_path / f"y{suffix}")
     for before, after in zip(load(source)[0], load(tmp_path / f"y{suffix}")[0], strict=True):
         np.testing.assert_array_equal(before, after)
@@ -112,14 +64,9 @@ def test_few_colours_are_kept_exactly(tmp_path, suffix):
 def test_equal_neighbours_are_all_kept(tmp_path, suffix):
     # Of their own accord Pillow and libwebp join them.
     same = make_translator(Black())
-    source = save(tmp_path / f"x{suffix}")
+    source = save_animation(tmp_path / f"x{suffix}")
     assert translate_sequence(same, source, tmp_path / f"y{suffix}").num_frames == 5
     assert load(tmp_path / f"y{suffix}")[1] == DURATIONS
-
-
-class Black(nn.Module):
-    def forward(self, x):
-        return torch.full_like(x, -1)
 
 
 @pytest.mark.parametrize("suffix", ANIMATIONS)
@@ -132,7 +79,7 @@ def test_transparency_stays_and_moves(tmp_path, suffix):
         frame.putalpha(alpha)
         frames.append(frame)
     # Pillow's own writer of GIF forgets transparency if the first frame has none.
-    source = save(tmp_path / ("x.png" if suffix == ".gif" else f"x{suffix}"), frames)
+    source = save_animation(tmp_path / ("x.png" if suffix == ".gif" else f"x{suffix}"), frames)
     translate_sequence(make_translator(Negative()), source, tmp_path / f"y{suffix}")
     before, after = load(source)[0], load(tmp_path / f"y{suffix}")[0]
     for one, other in zip(before, after, strict=True):
@@ -144,7 +91,7 @@ def test_transparency_stays_and_moves(tmp_path, suffix):
 @pytest.mark.parametrize("plays", [0, 1, 4])
 def test_the_number_of_showings_stays_between_formats(tmp_path, suffix, plays):
     loop = {0: 0, 1: None, 4: 3}[plays]
-    source = save(tmp_path / "x.gif", **({} if loop is None else {"loop": loop}))
+    source = save_animation(tmp_path / "x.gif", **({} if loop is None else {"loop": loop}))
     translate_sequence(make_translator(), source, tmp_path / f"y{suffix}")
     written = load(tmp_path / f"y{suffix}")[2]
     assert written == (loop if suffix == ".gif" else plays)
@@ -152,14 +99,14 @@ def test_the_number_of_showings_stays_between_formats(tmp_path, suffix, plays):
 
 def test_durations_of_milliseconds_in_a_gif_do_not_drift(tmp_path):
     frames = [Image.new("RGB", (8, 8), (index, 0, 0)) for index in range(60)]
-    source = save(tmp_path / "x.webp", frames, durations=[33] * 60)
+    source = save_animation(tmp_path / "x.webp", frames, durations=[33] * 60)
     translate_sequence(make_translator(), source, tmp_path / "y.gif")
     assert sum(load(tmp_path / "y.gif")[1]) == pytest.approx(60 * 33, abs=10)
 
 
 def test_a_gif_says_that_colours_are_dithered_and_stays_close(tmp_path):
     ramp = np.stack(np.broadcast_arrays(np.arange(128)[:, None], np.arange(128)[None], 60), -1).astype(np.uint8)
-    source = save(tmp_path / "x.webp", [Image.fromarray(ramp), Image.fromarray(ramp[::-1].copy())])
+    source = save_animation(tmp_path / "x.webp", [Image.fromarray(ramp), Image.fromarray(ramp[::-1].copy())])
     made = translate_sequence(make_translator(), source, tmp_path / "y.gif")
     assert made.notes == ("y.gif is a GIF, which has 256 colours a frame: the others are dithered.",)
     before, after = load(source)[0], load(tmp_path / "y.gif")[0]
@@ -170,7 +117,7 @@ def test_a_gif_says_that_colours_are_dithered_and_stays_close(tmp_path):
 def test_turned_frames_become_upright(tmp_path, suffix):
     exif = Image.Exif()
     exif[0x0112] = 6
-    source = save(tmp_path / f"x{suffix}", exif=exif)
+    source = save_animation(tmp_path / f"x{suffix}", exif=exif)
     translate_sequence(make_translator(), source, tmp_path / f"y{suffix}")
     frames, durations, _ = load(tmp_path / f"y{suffix}")
     assert durations == DURATIONS
@@ -185,14 +132,14 @@ def test_half_transparent_pixels_in_a_gif_are_said(tmp_path):
     frames = [frame.convert("RGBA") for frame in numbered(2)]
     for frame in frames:
         frame.putalpha(100)
-    source = save(tmp_path / "x.png", frames)
+    source = save_animation(tmp_path / "x.png", frames)
     made = translate_sequence(make_translator(), source, tmp_path / "y.gif")
-    assert made.notes == ("y.gif is a GIF: a pixel is transparent or not, and nothing between.",)
+    assert made.notes == ("The half transparency of 2 frames is not kept: .gif files have no place for it.",)
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp", ".png"])
 def test_grey_models_take_and_make_animations(tmp_path, suffix):
-    source = save(tmp_path / f"x{suffix}")
+    source = save_animation(tmp_path / f"x{suffix}")
     translate_sequence(make_translator(Negative(), a=1, b=1), source, tmp_path / f"y{suffix}")
     frames, durations, _ = load(tmp_path / f"y{suffix}")
     assert durations == DURATIONS
@@ -215,7 +162,7 @@ def test_the_picture_that_stands_in_for_an_apng_is_left_out_and_said(tmp_path):
 def test_frames_before_a_missing_end_are_kept(tmp_path, suffix, share):
     rng = np.random.default_rng(0)
     noise = [Image.fromarray(rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)) for _ in range(6)]
-    source = save(tmp_path / f"x{suffix}", noise, durations=[40] * 6)
+    source = save_animation(tmp_path / f"x{suffix}", noise, durations=[40] * 6)
     content = source.read_bytes()
     source.write_bytes(content[: int(share * len(content))])
     made = translate_sequence(make_translator(), source, tmp_path / f"y{suffix}")
@@ -227,28 +174,12 @@ def test_frames_before_a_missing_end_are_kept(tmp_path, suffix, share):
 
 
 def test_frames_come_one_batch_at_a_time(tmp_path):
-    source = save(tmp_path / "x.gif", [Image.new("RGB", (8, 8), (i, 0, 0)) for i in range(40)], durations=[40] * 40)
-    row, most = find_sequence(source), 0
-    translator = make_translator()
-    translate = translator.translate
-
-    def counting(images, **options):
-        taken = given = 0
-
-        def count():
-            nonlocal taken, most
-            for image in images:
-                taken += 1
-                most = max(most, taken - given)
-                yield image
-
-        for result in translate(count(), **options):
-            given += 1
-            yield result
-
-    translator.translate = counting
+    frames = [Image.new("RGB", (8, 8), (i, 0, 0)) for i in range(40)]
+    source = save_animation(tmp_path / "x.gif", frames, durations=[40] * 40)
+    translator, row = make_translator(), find_sequence(source)
+    waiting = count_waiting(translator, "translate_each")
     assert translate_sequence(translator, source, tmp_path / "y.gif", batch_size=4, reader=row).num_frames == 40
-    assert most <= 5
+    assert 1 <= max(waiting) <= 5
 
 
 @pytest.mark.parametrize("suffix", ANIMATIONS)
@@ -260,7 +191,7 @@ def test_one_picture_is_no_sequence(tmp_path, suffix):
 
 
 def test_what_cannot_be_is_refused_in_one_sentence(tmp_path):
-    source = save(tmp_path / "x.gif")
+    source = save_animation(tmp_path / "x.gif")
     for target, translator, message in (
         ("x.gif", make_translator(), "would be overwritten"),
         ("y.jpg", make_translator(), "cannot be written with several pictures"),
@@ -277,7 +208,7 @@ def test_what_cannot_be_is_refused_in_one_sentence(tmp_path):
 
 def test_an_apng_of_16_bits_is_refused(tmp_path):
     frames = [Image.fromarray(np.full((8, 8), 1000 * index, np.uint16)) for index in range(3)]
-    source = save(tmp_path / "x.png", frames)
+    source = save_animation(tmp_path / "x.png", frames)
     with pytest.raises(InputError, match="x.png is an animation of 16 bits; the model takes 3 x uint8"):
         translate_sequence(make_translator(), source, tmp_path / "y.png")
     with pytest.raises(InputError, match="which holds 8-bit grey or colour, and the model takes 1 x uint16"):
@@ -285,7 +216,7 @@ def test_an_apng_of_16_bits_is_refused(tmp_path):
 
 
 def test_an_animation_in_a_zip_keeps_its_frames(tmp_path):
-    source = save(tmp_path / "x.gif")
+    source = save_animation(tmp_path / "x.gif")
     with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
         archive.write(source, "cats/x.gif")
     source.unlink()
@@ -297,7 +228,7 @@ def test_an_animation_in_a_zip_keeps_its_frames(tmp_path):
 
 
 def test_frames_of_more_pixels_than_the_limit_are_refused(tmp_path):
-    source = save(tmp_path / "x.gif")
+    source = save_animation(tmp_path / "x.gif")
     with pixel_limit(100), pytest.raises(UnreadableError, match="x.gif cannot be translated: it has 24x20 pixels"):
         translate_sequence(make_translator(), source, tmp_path / "y.gif")
 
@@ -307,14 +238,14 @@ def test_errors_of_the_network_are_not_taken_for_errors_of_writing(tmp_path):
         def forward(self, _):
             raise OSError("a kernel could not be loaded")
 
-    source = save(tmp_path / "x.gif")
+    source = save_animation(tmp_path / "x.gif")
     with pytest.raises(OSError, match="a kernel could not be loaded"):
         translate_sequence(make_translator(Broken()), source, tmp_path / "y.gif")
     assert [path.name for path in tmp_path.iterdir()] == ["x.gif"]
 
 
 def test_an_interrupted_translation_leaves_nothing(tmp_path):
-    source = save(tmp_path / "x.png")
+    source = save_animation(tmp_path / "x.png")
 
     def interrupt(done, _expected):
         if done == 2:
@@ -329,7 +260,7 @@ def test_stabilised_animations_differ_and_begin_alike(tmp_path):
     rng = np.random.default_rng(0)
     still = rng.integers(60, 180, (20, 24, 3), dtype=np.uint8)
     frames = [Image.fromarray(still // 2 + 25 * (index % 2)) for index in range(8)]
-    source = save(tmp_path / "x.png", frames, durations=[40] * 8)
+    source = save_animation(tmp_path / "x.png", frames, durations=[40] * 8)
     model = make_translator(nn.Sequential(nn.InstanceNorm2d(3)))
     results = []
     for stabilise in (False, True):
@@ -344,8 +275,30 @@ def test_stabilised_animations_differ_and_begin_alike(tmp_path):
 def test_where_images_are_counted_an_animation_is_its_first_frame(tmp_path, suffix):
     for name, index in (("a", 1), ("b", 2)):
         (tmp_path / name).mkdir()
-        source = save(tmp_path / name / f"x{suffix}")
+        source = save_animation(tmp_path / name / f"x{suffix}")
         numbered(3)[index].save(tmp_path / name / "still.png")
     found = inspect_folders(tmp_path / "a", tmp_path / "b")
     assert [len(found.folders[name].files) for name in "AB"] == [2, 2]
     np.testing.assert_allclose(read_image(source, 3).mean(), np.asarray(numbered(1)[0]).mean(), atol=2)
+
+
+def test_animations_that_are_not_read_are_refused_instead_of_their_first_picture(tmp_path):
+    heif, imagecodecs = pytest.importorskip("pillow_heif"), pytest.importorskip("imagecodecs")
+    folder = tmp_path / "in"
+    folder.mkdir()
+    stacked = np.stack([np.asarray(frame) for frame in numbered(3)])
+    (folder / "moving.jxl").write_bytes(imagecodecs.jpegxl_encode(stacked, lossless=True))
+    (folder / "still.jxl").write_bytes(imagecodecs.jpegxl_encode(stacked[0], lossless=True))
+    heif.from_pillow(numbered(1)[0]).save(folder / "still.heic")
+    track = (16).to_bytes(4, "big") + b"moov" + bytes(8)  # what a file with frames has beside its picture
+    (folder / "moving.heic").write_bytes((folder / "still.heic").read_bytes() + track)
+    result = translate_folder(make_translator(), folder, tmp_path / "out")
+    assert sorted(target.name for _, target in result.written) == ["still.heic", "still.jxl"]
+    reasons = {source.name: reason for source, reason in result.skipped}
+    assert reasons.keys() == {"moving.heic", "moving.jxl"}
+    assert all("cannot be written with several pictures; choose" in reason for reason in reasons.values())
+    for name in reasons:
+        with pytest.raises(InputError, match=f"{name} is an animation, and .* not translated frame by frame"):
+            translate_folder(make_translator(), folder / name, tmp_path / f"{name}.gif")
+        result = translate_folder(make_translator(), folder / name, tmp_path / "page", page=1)
+        assert [source.name for source, _ in result.written] == [name]

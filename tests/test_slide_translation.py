@@ -9,10 +9,12 @@ import tifffile
 from PIL import Image
 
 from conftest import TINY, make_folder
-from cyclegan import InputError, Translator, train
+from cyclegan import InputError, Translator, train, translate_folder
 from cyclegan.cli import main
 from cyclegan.datasets.slide_tiles import TileOptions, cut_tiles
-from cyclegan.images.codecs import load_raster, write_image
+from cyclegan.images.codecs import load_raster, probe_image, read_as, write_image
+from cyclegan.images.file_formats import FILE_FORMATS, file_format_of
+from cyclegan.images.file_list import list_images
 from cyclegan.images.filetypes.ome_xml import without_ome
 from cyclegan.images.filetypes.pyramids import halve
 from cyclegan.images.filetypes.slides import SlideReader
@@ -72,7 +74,7 @@ def test_a_slide_becomes_a_pyramidal_ome_tiff(run, svs, tmp_path):
     assert page.compression == tifffile.COMPRESSION.JPEG
     assert page.parent.is_bigtiff
     with openslide.OpenSlide(tmp_path / "out.ome.tif") as slide:
-        assert slide.dimensions == (350, 250)
+        assert slide.level_dimensions == ((350, 250), (175, 125), (88, 63), (44, 32))
         assert float(slide.properties["openslide.mpp-x"]) == pytest.approx(0.5)
     assert [path.name for path in tmp_path.iterdir()] == ["out.ome.tif"]
 
@@ -137,7 +139,11 @@ def test_the_command_takes_slides_alone_and_in_folders(run, svs, tmp_path, capsy
     shown = capsys.readouterr()
     assert "one.svs is read at level 1 at 1 microns per pixel, 175 x 125 pixels" in shown.err
     assert f"Left out: {slides / 'bad.svs'} is no slide that OpenSlide reads" in shown.err
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["one.ome.tif", "two.png"]
+    assert "two.png has 1 page, and page 2 is asked for" in shown.err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["one.ome.tif"]
+    with pytest.raises(SystemExit):
+        main(["translate", str(run), str(slides), "--out", str(tmp_path / "both"), "--mpp", "1"])
+    assert sorted(path.name for path in (tmp_path / "both").iterdir()) == ["one.ome.tif", "two.png"]
     assert levels_of(tmp_path / "out" / "one.ome.tif")[0][0].shape == (125, 175, 3)
     main(["translate", str(run), str(svs), "--out", str(tmp_path / "single.ome.tif"), "--mpp", "1"])
     assert (tmp_path / "single.ome.tif").read_bytes() == (tmp_path / "out" / "one.ome.tif").read_bytes()
@@ -274,3 +280,49 @@ def test_the_description_of_another_ome_tiff_is_understood_and_not_copied():
     assert without_ome(Metadata(description=xml[:-40] + "OME>")).description is None  # damaged
     endless = xml.replace("<OME", '<!DOCTYPE x [<!ENTITY a "b">]><OME', 1)
     assert without_ome(Metadata(description=endless)).description is None
+
+
+@pytest.fixture(scope="module")
+def dicom_slide(tmp_path_factory):
+    """A folder that holds a slide in DICOM: two levels and a label."""
+    pytest.importorskip("pydicom")
+    from make_dicom_slide import write_dicom_slide
+
+    folder = tmp_path_factory.mktemp("dicom") / "slide"
+    values, _ = draw_tissue(520, 400)
+    write_dicom_slide(folder, values)
+    return folder, values
+
+
+def test_a_slide_in_dicom_is_one_slide_for_every_command(dicom_slide, tmp_path):
+    folder, values = dicom_slide
+    assert [path.name for path in list_images(folder)] == ["volume1.dcm"]
+    assert file_format_of(folder / "volume1.dcm") is FILE_FORMATS["slide"]
+    copy = tmp_path / "without" / "IM1"
+    copy.parent.mkdir()
+    copy.write_bytes((folder / "volume1.dcm").read_bytes())
+    assert [path.name for path in list_images(copy.parent)] == ["IM1"]
+    assert near(at_scale(copy), values)
+    assert at_scale(folder / "volume1.dcm", mpp=2.0).shape == (100, 130, 3)
+    for read in (probe_image, lambda path: read_as(path, ImageFormat())):
+        with pytest.raises(InputError, match=r"is a whole slide, which is read in tiles only; .* \(cyclegan tiles\)"):
+            read(folder / "volume1.dcm")
+    cut = cut_tiles([folder], tmp_path / "tiles", TileOptions(size=64, mpp=0.5))
+    assert sum(len(plan.tiles) for plan in cut.plans.values()) > 2
+    assert cut.skipped == ()
+
+
+@pytest.mark.parametrize("mpp", [None, 1.0])
+def test_a_slide_in_dicom_becomes_a_pyramid(dicom_slide, run, tmp_path, mpp):
+    folder, _ = dicom_slide
+    result = translate_folder(run, folder, tmp_path / "out", tile=64, mpp=mpp)
+    assert [target.name for _, target in result.written] == ["volume1.ome.tif"]
+    assert result.skipped == ()
+    by_pattern = translate_folder(run, f"{folder}/*.dcm", tmp_path / "again", tile=64, mpp=mpp)
+    assert [target.name for _, target in by_pattern.written] == ["volume1.ome.tif"]
+    levels, about, _ = levels_of(tmp_path / "out" / "volume1.ome.tif")
+    assert levels[0].shape == ((400, 520, 3) if mpp is None else (200, 260, 3))
+    assert about["PhysicalSizeX"] == pytest.approx(mpp or 0.5)
+    translator = Translator.load(run).with_reading(mpp=mpp)
+    assert near(levels[0], translator(at_scale(folder / "volume1.dcm", mpp=mpp)))
+    assert b"Doe" not in (tmp_path / "out" / "volume1.ome.tif").read_bytes()

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 from PIL import Image
-from test_sequences import Negative, make_translator
 from torch import nn
 
 from conftest import TINY
@@ -10,6 +9,7 @@ from cyclegan.cli import main
 from cyclegan.errors import UnreadableError
 from cyclegan.sequences.registry import find_sequence
 from cyclegan.translate.sequence import translate_sequence
+from pictures import Negative, make_translator
 
 tifffile = pytest.importorskip("tifffile")
 

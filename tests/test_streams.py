@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import subprocess
 import sys
 import zipfile
@@ -197,6 +198,24 @@ def test_results_of_streams_are_not_promised_to_be_resumed(run, monkeypatch, cap
     assert capsys.readouterr().err.endswith("Stopped.\n")
 
 
+def test_a_pattern_over_all_folders_follows_links_once(run, tmp_path, monkeypatch, capsys):
+    # Two links in a circle: Python's glob goes through them 40 times in all orders, and never comes back.
+    monkeypatch.chdir(tmp_path)
+    make_folder(Path("photos", "a", "deep"), count=2)
+    make_folder(Path("elsewhere"), count=1)
+    for link, target in (("photos/circle", "."), ("photos/a/up", ".."), ("photos/linked", "../elsewhere")):
+        Path(link).symlink_to(target)
+    code, _, err = command(["translate", run, "photos/**/*.png", "--out", "out"], capsys)
+    assert code == 0, err
+    assert sorted(path.relative_to("out").as_posix() for path in Path("out").rglob("*.*")) == [
+        "a/deep/0.png",
+        "a/deep/1.png",
+        "linked/0.png",
+    ]
+    assert len(translate_folder(run, "photos/**/deep/1.*", "python").written) == 1
+    assert len(translate_folder(run, "ph*/**/a/**/?.png", "again").written) == 2
+
+
 def interrupt(*_, **__):
     raise KeyboardInterrupt
 
@@ -233,6 +252,8 @@ def test_patterns_stand_beside_other_inputs_and_a_file_of_that_name_is_no_patter
         ("res.mvk", "did you mean res.mkv?"),
         ("deep/res.jepg", "did you mean deep/res.jpg?"),
         ("res.svg", "files .svg are not written"),
+        ("res.exr", "files .exr are not written; choose another format, such as .png."),
+        ("res.zip", "files .zip are not written"),
         ("res.psd", "files .psd are not written"),
     ],
 )
@@ -349,3 +370,62 @@ def test_the_losses_of_a_run_become_a_table(run, tmp_path, capsys):
         assert message in err
     (empty / "log.jsonl").write_text('{"event": "session", "step": 0, "time": "2026-01-01T00:00:00+00:00"}\n')
     assert "has logged no losses yet" in command(["report", empty, "--csv", target], capsys)[2]
+
+
+@pytest.mark.parametrize(
+    "words", [["{run}", "", "--out", "out"], ["{run}", "in", "--out", ""], ["", "in", "--out", "o"]]
+)
+def test_an_empty_path_is_not_the_folder_that_the_shell_is_in(run, tmp_path, monkeypatch, capsys, words):
+    monkeypatch.chdir(tmp_path)
+    make_folder(tmp_path / "in", 1)
+    code, _, err = command(["translate", *(word.format(run=run) for word in words)], capsys)
+    assert code == 2
+    assert "the path is empty; for the folder that you are in, give ." in err
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_an_empty_path_is_refused_in_python_too(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    make_folder(tmp_path / "in", 1)
+    calls = [
+        lambda: translate_folder(run, "", "out"),
+        lambda: translate_folder(run, "in", ""),
+        lambda: train("", "in", out="out"),
+        lambda: train("in", "in", out="out", test_a=""),
+        lambda: train("in", "in", out=""),
+    ]
+    for call in calls:
+        with pytest.raises(InputError, match="is empty; expected a path"):
+            call()
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+
+
+def test_an_output_folder_that_is_a_file_is_one_sentence(run, tmp_path, capsys):
+    (tmp_path / "x.txt").write_text("kept")
+    for words in (
+        ["translate", run, run.parent / "a"],
+        ["evaluate", run, "--a", run.parent / "a", "--b", run.parent / "b"],
+        ["export", run, "--format", "onnx"],
+    ):
+        code, _, err = command([*words, "--out", tmp_path / "x.txt"], capsys)
+        assert code in (1, 2)
+        assert "file is in the place of a folder; choose another place" in err.lower()
+        assert "[Errno" not in err
+    assert (tmp_path / "x.txt").read_text() == "kept"
+
+
+def test_a_flag_of_the_reference_is_answered_before_what_is_missing(capsys):
+    code, _, err = command(["translate", "--dataroot", "d", "--name", "n", "--model", "test", "--no_dropout"], capsys)
+    assert code == 2
+    assert "there is no flag --dataroot; name the images themselves, after RUN" in err
+    code, _, err = command(["translate", "run", "in", "--results_dir=out"], capsys)
+    assert "there is no flag --results_dir, which is --out here" in err
+    code, _, err = command(["translate", "run", "in"], capsys)
+    assert "the following arguments are required: --out" in err
+
+
+def test_a_pipe_in_the_place_of_a_file_is_named_as_one(run, tmp_path, capsys):
+    os.mkfifo(tmp_path / "pipe.png")
+    code, _, err = command(["translate", run, tmp_path / "pipe.png", "--out", tmp_path / "out"], capsys)
+    assert code == 2
+    assert "pipe.png is a pipe or a device; send an image to standard input, and give - for it." in err

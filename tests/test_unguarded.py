@@ -57,6 +57,20 @@ def test_a_script_without_a_main_guard_is_one_sentence(tmp_path, many):
     assert temporary_files() == before
 
 
+def test_a_script_whose_top_cannot_run_twice_is_one_sentence(tmp_path):
+    for name, seed in (("a", 0), ("b", 1)):
+        make_folder(tmp_path / name, 3, seed=seed)
+    before = temporary_files()
+    script = write_script(tmp_path / "script.py", {**TINY, "steps": 3}, guarded=False)
+    script.write_text(f"import multiprocessing\nmultiprocessing.set_start_method('spawn')\n{script.read_text()}")
+    last = run(script).stderr.splitlines()[-1]
+    assert last.startswith(
+        "cyclegan.errors.InputError: The processes that load images could not begin: each of them runs"
+    )
+    assert last.endswith('below if __name__ == "__main__": in a file, or pass workers=0.')
+    assert temporary_files() == before
+
+
 @pytest.mark.skipif(not os.path.isdir("/proc/self/task"), reason="finds child processes in /proc")  # noqa: PTH112
 def test_a_loading_process_that_is_killed_is_one_sentence_and_the_run_is_saved(tmp_path):
     for name, seed in (("a", 0), ("b", 1)):

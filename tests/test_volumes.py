@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from cyclegan.errors import InputError, UnreadableError
-from cyclegan.images.codecs import probe_image
+from cyclegan.images.codecs import probe_image, read_raster
 from cyclegan.images.file_formats import FILE_FORMATS, file_format_of
 from cyclegan.images.file_list import list_images
 from cyclegan.images.filetypes import nifti
+from cyclegan.images.formats import ImageFormat
+from cyclegan.images.limits import pixel_limit
 
 nibabel = pytest.importorskip("nibabel")
 
@@ -283,3 +285,32 @@ def test_mgh_files_hold_values_in_a_type_that_they_have(tmp_path, dtype, stored)
     assert made.get_data_dtype().newbyteorder("=") == stored
     assert np.array_equal(np.asarray(made.dataobj), voxels[..., 0, 0])
     assert np.array_equal(made.affine, source.image.affine)
+
+
+def test_pixels_are_limited_by_what_is_decoded_at_once(tmp_path):
+    """All slices of a compressed volume; a slice of a plain one, which is mapped."""
+    image_format = ImageFormat(channels=1, dtype="int16", high=100)
+    plain, packed = (save(tmp_path / name, patient_values()) for name in ("v.nii", "v.nii.gz"))
+    with pixel_limit(100):
+        for read in (probe_image, lambda path: read_raster(path, image_format)):
+            assert read(plain / "z0")
+            with pytest.raises(UnreadableError, match=r"6 slices of 4x5 pixels, more than the limit of 100; raise it"):
+                read(packed / "z0")
+    with pixel_limit(19), pytest.raises(UnreadableError, match="it has 4x5 pixels, more than the limit of 19"):
+        read_raster(plain / "z0", image_format)
+    with pixel_limit(120):
+        assert read_raster(packed / "z0", image_format).values.shape == (5, 4, 1)
+
+
+def test_a_header_that_claims_a_billion_slices_is_not_listed(tmp_path):
+    path = tmp_path / "v.nii"
+    image = nibabel.Nifti2Image(np.zeros((1, 1, 1), np.uint8), np.eye(4))
+    nibabel.save(image, path)
+    content = bytearray(path.read_bytes())
+    content[16:40] = struct.pack("<3q", 3, 1, 1)
+    content[40:48] = struct.pack("<q", 10**9)
+    path.write_bytes(content)
+    with path.open("r+b") as file:
+        file.truncate(2 * 10**9)  # sparse
+    with pytest.raises(UnreadableError, match="its header speaks of 1,000,000,000 slices; expected at most 1,000,000"):
+        nifti.list_slices(path)

@@ -10,6 +10,7 @@ from rasterio.transform import Affine
 from conftest import make_folder
 from cyclegan import InputError
 from cyclegan.cli import main
+from cyclegan.images.codecs import load_raster
 from cyclegan.images.filetypes import geo
 from cyclegan.images.filetypes.vrt import write_vrt
 from geo_files import NORTH_UP, ROTATED, smooth, write_geotiff
@@ -170,3 +171,20 @@ def test_values_holes_and_place_of_a_vrt_are_read(tmp_path):
     codes = {tag[0] for tag in raster.metadata.tags}
     assert {33550, 33922, 34735, 42112} <= codes
     assert geo.probe(tmp_path / "x.vrt")[:4] == (40, 56, "uint8", None)
+
+
+def test_numbers_of_a_palette_stay_colours(tmp_path):
+    numbers = np.arange(2400, dtype=np.uint8).reshape(40, 60)
+    profile = {"driver": "GTiff", "height": 40, "width": 60, "count": 1, "dtype": "uint8", "crs": "EPSG:32632"}
+    for name, blue in (("a", 9), ("b", 9), ("other", 10)):
+        place = NORTH_UP * Affine.translation(60 * (name != "a"), 0)
+        with rasterio.open(tmp_path / f"{name}.tif", "w", **profile, transform=place, photometric="palette") as file:
+            file.write_colormap(1, {number: (number, 255 - number, blue) for number in range(256)})
+            file.write(numbers, 1)
+    write_vrt([tmp_path / "a.tif", tmp_path / "b.tif"], tmp_path / "both.vrt")
+    expected = np.stack([numbers, 255 - numbers, np.full_like(numbers, 9)], -1)
+    values = load_raster(tmp_path / "both.vrt", 3).values
+    assert np.array_equal(values, np.concatenate([expected, expected], axis=1))
+    assert np.array_equal(load_raster(tmp_path / "a.tif", 3).values, expected)
+    with pytest.raises(InputError, match="a.tif and .*other.tif have different palettes"):
+        write_vrt([tmp_path / "a.tif", tmp_path / "other.tif"], tmp_path / "no.vrt")

@@ -24,6 +24,8 @@ def reason_of(error: object) -> str:
 
 def damage_of(error: object) -> str:
     """What an error of a decoder says, on one line, in plain words where the library's own are for programmers."""
+    if isinstance(error, MemoryError):
+        return "it does not fit into memory"
     text = " ".join(str(error).split())
     if text.startswith(("invalid literal for int()", "could not convert string to float")):
         return "its header has text where a number belongs"
@@ -43,6 +45,8 @@ def remedy_of(error: object) -> str:
             return "the disk is read-only; choose a place on another"
         case errno.EACCES | errno.EPERM:
             return "choose a place that you may use, or change its permissions"
+        case errno.EEXIST | errno.ENOTDIR:
+            return "a file is in the place of a folder; choose another place"
     return ""
 
 

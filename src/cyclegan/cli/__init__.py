@@ -31,6 +31,7 @@ from cyclegan.cli import (
 )
 from cyclegan.cli.arguments import home_path
 from cyclegan.errors import CycleganError, InputError, brief, reason_of, remedy_of
+from cyclegan.system.advice import flags_of_command
 from cyclegan.system.signals import AnnouncedStop, signals_interrupt
 from cyclegan.system.terminal import ClosedOutputError, flush_or_drop, say
 
@@ -70,6 +71,7 @@ class _Parser(argparse.ArgumentParser):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self._given: list[str] = []
         # argparse takes negative numbers with an exponent for flags: --nodata -3.4028235e+38 is common for elevations.
         self._negative_number_matcher = re.compile(r"-(\d+\.?\d*|\.\d+)(e[+-]?\d+)?$", re.IGNORECASE)
 
@@ -79,7 +81,15 @@ class _Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, "the value is '--'; expected one argument")
         return super()._get_values(action, arg_strings)
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._given = [] if args is None else list(args)
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
+        if message.startswith("the following arguments are required"):  # a flag of another program may be the reason
+            words = [word.partition("=")[0] for word in self._given if word.startswith("--") and word != "--"]
+            unknown = [word for word in words if word not in self._option_string_actions]
+            message = f"unrecognized arguments: {' '.join(unknown)}" if unknown else message
         unknown = message.removeprefix("unrecognized arguments: ").split()
         if message.startswith("unrecognized") and unknown and unknown[0].startswith("-"):
             flags = [flag for action in self._actions for flag in action.option_strings if flag.startswith("--")]
@@ -154,7 +164,8 @@ def _run(arguments: Sequence[str]) -> None:
     elif unknown:  # the subcommand reports it, because it has the flags
         command = getattr(parsed, "command_parser", parser)
         command.error(f"unrecognized arguments: {' '.join(unknown)}")
-    with _quiet_readers():
+    flags = {flag for action in parsed.command_parser._actions for flag in action.option_strings}
+    with _quiet_readers(), flags_of_command(flags):
         parsed.run(parsed)
 
 
@@ -177,9 +188,9 @@ def _quiet_readers() -> Iterator[None]:
 
 def _sentence(error: CycleganError | OSError) -> str:
     """What an error says; of one that the disk caused, the place, the reason and the remedy."""
-    remedy = remedy_of(error)
-    if isinstance(error, OSError) and error.filename is not None and remedy:
-        return f"{error.filename}: {reason_of(error)}; {remedy}."
+    if isinstance(error, OSError) and error.filename is not None:
+        remedy = remedy_of(error)
+        return f"{error.filename}: {reason_of(error)}{f'; {remedy}' if remedy else ''}."
     return brief(error)
 
 

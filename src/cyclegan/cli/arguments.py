@@ -34,7 +34,9 @@ def add_argument(parser: Any, name: str, kind: Any, help: str, default: Any = No
 
 
 def home_path(text: str) -> Path:
-    """A path; shells leave the ~ of `--out=~/maps` as it is."""
+    """A path; shells leave the ~ of `--out=~/maps` as it is. An empty one, as of an unset variable, is none."""
+    if not text:
+        raise argparse.ArgumentTypeError("the path is empty; for the folder that you are in, give .")
     return expand_home(Path(text))
 
 

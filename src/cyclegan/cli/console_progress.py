@@ -8,6 +8,7 @@ from pathlib import Path
 from cyclegan.cli.streams import STREAM, StreamNames
 from cyclegan.system.messages import Messages
 from cyclegan.system.terminal import say_result
+from cyclegan.system.words import counted
 from cyclegan.translate.progress import MAX_NAMED, FolderProgress, OnProgress, Skipped
 
 
@@ -70,7 +71,7 @@ class ConsoleProgress(FolderProgress):
 
     def written_frames(self, num_frames: int, target: Path) -> None:
         where = "to standard output" if self._to_stdout else f"into {target}"
-        self._say(f"{num_frames} {'frame' if num_frames == 1 else 'frames'} translated {where}")
+        self._say(f"{counted(num_frames, 'frame')} translated {where}")
 
     def skipped(self, images: Sequence[Skipped], num_images: int) -> None:
         for path, reason in images[:MAX_NAMED]:
@@ -83,7 +84,7 @@ class ConsoleProgress(FolderProgress):
         self._say(f"{num_existing} of {num_images} images are in {self._out} already")
 
     def written(self, num_images: int, target: Path | None, tile: int | None) -> None:
-        what = f"{num_images} {'image' if num_images == 1 else 'images'} translated"
+        what = f"{counted(num_images, 'image')} translated"
         place = self._out if target is None else self._shown(str(target))
         where = "to standard output" if self._to_stdout else f"into {place}"
         self._say(f"{what} {where}" if tile is None else f"{what} in tiles of {tile} pixels {where}")

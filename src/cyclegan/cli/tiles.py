@@ -25,7 +25,7 @@ _MAX_NAMED = 10
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = partial(add_argument, parser)
-    slides_help = "Slides that OpenSlide reads (.svs .ndpi .mrxs .scn .tif ...), or folders of them."
+    slides_help = "Slides that OpenSlide reads (.svs .ndpi .mrxs .scn .tif .dcm ...), or folders of them."
     add("paths", Path, slides_help, metavar="SLIDE", nargs="+")
     add("--out", Path, "Folder for the tiles.", required=True)
     add("--size", int, "Side of a tile", 512, metavar="PIXELS")

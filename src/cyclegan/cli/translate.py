@@ -111,8 +111,12 @@ def _add_place(group: argparse._ArgumentGroup) -> None:
     add = partial(add_argument, group)
     window_help = "Translate only this part of each image: first column and row from 0 on, width and height in pixels."
     add("--window", int, window_help, nargs=4, metavar=("COL", "ROW", "WIDTH", "HEIGHT"))
-    bounds_help = "The same by coordinates on the earth, in the system of each file. Needs cyclegan[geo]."
+    bounds_help = "The same by coordinates on the earth, and all pixels that they touch. Needs cyclegan[geo]."
     add("--bounds", float, bounds_help, nargs=4, metavar=("LEFT", "BOTTOM", "RIGHT", "TOP"))
+    crs_help = (
+        "Coordinate system of --bounds, such as EPSG:4326 for longitudes and latitudes (default: each file's own)."
+    )
+    add("--bounds-crs", str, crs_help, metavar="CRS")
     cog_help = "Write TIFFs with overviews, as cloud-optimised GeoTIFFs. Needs cyclegan[geo]."
     group.add_argument("--cog", "--overviews", action="store_true", help=cog_help)
 
@@ -153,7 +157,10 @@ class _Out(argparse.Action):
     def __call__(
         self, _parser: argparse.ArgumentParser, namespace: argparse.Namespace, text: Any, _option: str | None = None
     ) -> None:
-        namespace.out, namespace.out_text = home_path(text), text
+        try:
+            namespace.out, namespace.out_text = home_path(text), text
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentError(self, str(error)) from None
 
 
 def _tile(text: str) -> int | str | None:
@@ -211,6 +218,7 @@ def _translate(parsed: argparse.Namespace, paths: list[Path], out: Path, progres
         precision=parsed.precision,
     )
     paths = [local_copy(path, progress.note, suffixes=VIDEO_SUFFIXES) for path in paths]
+    translator, options = options.apply(translator, progress.note)
     images, clips = plan_translation(paths, out, translator, all_pages=parsed.pages is not None)
     if other_files := describe_other_files(images, clips):
         progress.messages.warning(other_files)
@@ -222,7 +230,6 @@ def _translate(parsed: argparse.Namespace, paths: list[Path], out: Path, progres
     for source, _ in clips:
         options.check_single(source)
     progress.note(f"Engine: {translator.engine}")
-    translator, options = options.apply(translator, progress.note)
     is_only_input = len(images) + len(clips) == 1
     with pixel_limit(parsed.max_pixels):
         result = translate_plan(translator, images, options, progress, is_only_input=is_only_input)
@@ -249,7 +256,7 @@ def _translate_clips(
         try:
             is_complete &= _translate_clip(translator, source, target, options, progress)
         except (CycleganError, OSError) as error:  # one bad clip of several does not stop the others
-            if is_only_input or is_place_lost(error if isinstance(error, OSError) else error.__cause__, clips.out):
+            if is_only_input or is_place_lost(error, clips.out):
                 raise
             progress.skipped([(source, not_written(target, error))], 1)
             is_complete = False

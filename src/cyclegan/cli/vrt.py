@@ -32,13 +32,14 @@ def run(parsed: argparse.Namespace) -> None:
     from cyclegan.images.filetypes.vrt import write_vrt
     from cyclegan.system.messages import Messages
     from cyclegan.system.terminal import print_result
+    from cyclegan.system.words import counted
 
     bands = [name.strip() for name in parsed.bands.split(",") if name.strip()] if parsed.bands else None
     stacked = write_vrt(parsed.paths, parsed.out, bands=bands, nodata=parsed.nodata)
     messages = Messages("vrt")
     for note in stacked.notes:
         messages.info(note)
-    files = "1 file" if stacked.num_files == 1 else f"{stacked.num_files} files"
+    files = counted(stacked.num_files, "file")
     names = ", ".join(name or "unnamed" for name in stacked.bands)
     messages.info(f"{stacked.width}x{stacked.height} pixels, {len(stacked.bands)} bands of {files}: {names}")
     print_result(stacked.path)

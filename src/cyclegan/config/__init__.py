@@ -5,7 +5,7 @@ from cyclegan.config.files import read_config_file, to_toml
 from cyclegan.config.flags import flags_of
 from cyclegan.config.model import MAX_CHANNELS, OLD_WORDS, ModelConfig, network_names
 from cyclegan.config.presets import DEFAULT_PRESET, PRESETS
-from cyclegan.config.reading import AXES, DEFAULT_AXIS, Axis, Reading
+from cyclegan.config.reading import AS_IT_IS, AXES, DEFAULT_AXIS, Axis, Reading
 from cyclegan.config.resolve import (
     choices,
     field_sections,
@@ -38,6 +38,7 @@ from cyclegan.config.settings import (
 )
 
 __all__ = [
+    "AS_IT_IS",
     "AXES",
     "CHANGEABLE_ON_RESUME",
     "DEFAULT_AXIS",

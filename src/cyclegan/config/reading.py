@@ -92,3 +92,7 @@ class Reading(Config):
         if self.nodata is None:
             return found
         return None if self.nodata == "none" else math.nan if self.nodata == "nan" else float(self.nodata)
+
+
+# Everything as the file says.
+AS_IT_IS = Reading()

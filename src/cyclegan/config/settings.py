@@ -4,7 +4,7 @@ import math
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from cyclegan.config.base import Config
 from cyclegan.config.model import ModelConfig
@@ -56,7 +56,13 @@ def _check_path(path: Path) -> Path:
     return expand_home(path)
 
 
-SettingPath = Annotated[Path, AfterValidator(_check_path)]
+def _check_not_empty(value: Any) -> Any:
+    if value == "":  # as of an unset variable; as a path it would be the folder that the process is in
+        raise ValueError("is empty; expected a path. The folder that you are in is '.'")
+    return value
+
+
+SettingPath = Annotated[Path, BeforeValidator(_check_not_empty), AfterValidator(_check_path)]
 
 
 class DataConfig(Config):

@@ -98,6 +98,10 @@ class UnpairedDataset(Dataset[Batch]):
         )
         return Batch(a, b, tuple(unreadable), mask_a, mask_b)
 
+    def check(self, domain: int) -> None:
+        """Raises InputError if no image of A, 0, or B, 1, can be trained on, since all are mostly hole or damaged."""
+        replace(self, orders=None)._item(domain, (self.a, self.b)[domain], 0, 0, [])
+
     def _item(
         self, domain: int, folder: ImageFolder, step: int, slot: int, unreadable: list[tuple[str, str]]
     ) -> tuple[NDArray[np.float32], Array | None]:

@@ -18,6 +18,8 @@ from cyclegan.images.file_list import FileList, describe_left_out, has_slices, i
 from cyclegan.images.filetypes.npy import CHANNELS_LAST
 from cyclegan.images.formats import gives_channels
 from cyclegan.images.headers import HeaderIndex, Headers, Kind, read_headers
+from cyclegan.images.raster import is_air
+from cyclegan.system.words import counted
 
 Positions = NDArray[np.intp]
 
@@ -64,6 +66,8 @@ class Found:
 class FolderScan:
     """Positions are indices into `files`, kinds into the table of the index, offsets into a chunk of headers.
 
+    domain: `a` or `b`, which names flags in messages. replaced_nodata: numbers for holes that files name, and that the
+    reading replaces.
     counts: numpy type -> usable files. ranges: numpy type -> smallest and largest value. left_out: readable files that
     cannot be used, and why; unreadable: the others. num_empty: slices of volumes that have a single value.
     """
@@ -74,11 +78,13 @@ class FolderScan:
     config: DataConfig
     reading: Reading
     index: HeaderIndex
+    domain: str | None = None
     counts: Counter[str] = field(default_factory=Counter)
     ranges: dict[str, tuple[float, float]] = field(default_factory=dict)
     left_out: dict[int, Reason] = field(default_factory=dict)
     unreadable: dict[int, str] = field(default_factory=dict)
     num_empty: int = 0
+    replaced_nodata: set[float] = field(default_factory=set)
     _usable: list[_Usable] = field(default_factory=list)
     _tried: set[Kind] = field(default_factory=set)  # of which one file was read
 
@@ -138,7 +144,7 @@ class FolderScan:
     def _leave_out_channels(self, kind: Kind, headers: Headers, offsets: list[int]) -> list[int]:
         """Leave out images of a kind that does not give the channels."""
         for offset in offsets:
-            at, text, advice = headers.begin + offset, kind.describe(), kind.channels_advice()
+            at, text, advice = headers.begin + offset, kind.describe(), kind.channels_advice(self.channels, self.domain)
             text = f"{text}; the model takes {self.channels}"
             # An array whose first axis has the channels, where its height should be.
             if headers.sizes[offset, 0] == self.channels and self._is_array(at):
@@ -168,10 +174,13 @@ class FolderScan:
             except InputError as error:
                 self.left_out[at] = Reason("unusable", str(error).removeprefix(f"{self.files[at]} "), "")
             else:
-                values = raster.values if raster.valid is None else raster.values[raster.valid]
-                if not is_part or (values.size and (values != values.flat[0]).any()):
+                if raster.metadata.replaced_nodata is not None:
+                    self.replaced_nodata.add(raster.metadata.replaced_nodata)
+                if not is_part or not is_air(raster):
                     self._tried.add(kind)
-                    self._extend_range(kind.dtype, values)
+                    self._extend_range(
+                        kind.dtype, raster.values if raster.valid is None else raster.values[raster.valid]
+                    )
                     continue
                 self.num_empty += 1
             bad.append(offset)
@@ -224,7 +233,7 @@ class FolderScan:
             reason = ""
             if self.unreadable:
                 at = min(self.unreadable)
-                count = f"{len(self.unreadable):,} {'file' if len(self.unreadable) == 1 else 'files'}"
+                count = counted(len(self.unreadable), "file")
                 reason = f" ({count} could not be read, such as {self.files.name(at)}: {self.unreadable[at]})"
             other = f" ({describe_left_out(self.files.left_out)[:-1]})" if self.files.left_out else ""
             expected = " ".join(image_suffixes())

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from cyclegan.config import DataConfig, Reading
+from cyclegan.config import AS_IT_IS, DataConfig, Reading
 from cyclegan.data.folder_scan import FolderScan
 from cyclegan.errors import InputError
 from cyclegan.images.file_list import FileList, list_images
@@ -18,9 +18,6 @@ from cyclegan.images.limits import pixel_limit
 from cyclegan.images.places import check_units
 from cyclegan.system.json_files import describe_validation_error
 
-# Everything as the file says.
-_AS_IT_IS = Reading()
-
 
 @dataclass(frozen=True)
 class ImageFolder:
@@ -29,7 +26,8 @@ class ImageFolder:
     keys: (N,) hashes of name, size and time of change of each image. num_bytes: (N,) sizes of the files. unreadable:
     image files that are passed over, and why: damaged, too small, of another type, or with other channels.
     other_files: how many files of the folder are no images, by suffix. num_empty: slices of volumes that are passed
-    over because they have a single value, such as those of air.
+    over because they have a single value, such as those of air. replaced_nodata: numbers for holes that files name, and
+    that the reading replaces.
     """
 
     root: Path
@@ -40,6 +38,7 @@ class ImageFolder:
     unreadable: tuple[tuple[Path, str], ...] = ()
     other_files: Mapping[str, int] = field(default_factory=dict)
     num_empty: int = 0
+    replaced_nodata: tuple[float, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -63,7 +62,8 @@ def scan_folder(
     value_range: tuple[float, float] | None,
     config: DataConfig,
     *,
-    reading: Reading = _AS_IT_IS,
+    reading: Reading = AS_IT_IS,
+    domain: str | None = None,
     index: HeaderIndex | None = None,
     on_files: Callable[[int], None] = lambda _: None,
 ) -> ImageFolder:
@@ -72,13 +72,13 @@ def scan_folder(
     Headers are read, and whole files only where the range of values must be found (types other than 8-bit). Files of
     another type than most, with other channels than `channels`, or smaller than the crop are passed over.
     value_range: values that become -1 and 1; default: 0 and 255 for 8-bit, else the extremes of the folder.
-    reading: how files are read, see `Reading`. Holes are left out of the range.
+    reading: how files are read, see `Reading`. Holes are left out of the range. domain: names the flags in messages.
     index: known headers, which are not read again; afterwards it holds those of this folder.
     on_files: called with the number of images so far.
     Raises InputError for a folder without images, and for one of whose readable images not more than half can be used.
     """
     index = HeaderIndex.empty() if index is None else index
-    scan = FolderScan(list_images(root, reading.axis), channels, value_range, config, reading, index)
+    scan = FolderScan(list_images(root, reading.axis), channels, value_range, config, reading, index, domain)
     with pixel_limit(config.max_pixels):
         for count in scan.run():
             on_files(count)
@@ -113,4 +113,5 @@ def scan_folder(
         tuple((scan.files[at], reason) for at, reason in sorted(passed_over.items())),
         scan.files.left_out,
         scan.num_empty,
+        tuple(sorted(scan.replaced_nodata)),
     )

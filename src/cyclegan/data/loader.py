@@ -28,6 +28,9 @@ _PREFETCHED = 3
 # Variable of loading processes while they start: a file to make if the script calls `train` while it is imported.
 _UNGUARDED = "CYCLEGAN_UNGUARDED"
 
+# Not 1, with which Python ends after an error.
+_UNGUARDED_EXIT = 3
+
 # What DataLoader raises after the end of a process.
 _ENDED = re.compile(r"DataLoader worker .*(exited|is killed)")
 
@@ -78,6 +81,15 @@ def batches(
                 if number == num_workers:  # each process has prepared one, and so has read the file
                     remove()
                 yield batch
+        except RuntimeError as error:
+            # Errors of images come through the pipe: a process that ends with 1 could not even begin.
+            if _ENDED.match(str(error)) and any(each.exitcode == 1 for each in source._workers):  # type: ignore[attr-defined]
+                raise InputError(
+                    "The processes that load images could not begin: each of them runs this script again from its top, "
+                    "and its error is printed above. Put the call of train, and what can be done only once, below "
+                    'if __name__ == "__main__": in a file, or pass workers=0.'
+                ) from None
+            raise
         finally:
             # Else the traceback of an error would keep the processes, and the interpreter would wait for their end.
             source._shutdown_workers()  # type: ignore[attr-defined]
@@ -127,7 +139,7 @@ def leave_if_loading() -> None:
     if path is not None and getattr(multiprocessing.current_process(), "_inheriting", False):
         with suppress(OSError):
             Path(path).touch()
-        raise SystemExit(1)
+        raise SystemExit(_UNGUARDED_EXIT)
 
 
 @contextmanager

@@ -29,7 +29,7 @@ class Scene:
 
     def cropped(self, top: int, left: int, size: int) -> Pixels:
         """A square. Raises UnreadableError or InputError as reading the whole file does."""
-        reader = file_format_of(self.path).open_regions(self.path, self.image_format)
+        reader = file_format_of(self.path).regions.open(self.path, self.image_format)
         if reader is None:
             raise UnreadableError(f"{self.path} has changed")
         with closing(reader):
@@ -48,12 +48,13 @@ def open_scene(path: Path, image_format: ImageFormat, *, free_bytes: int = 0) ->
     try:
         if path.stat().st_size < _LEAST_FILE_BYTES and path.suffix.lower() != ".vrt":
             return None
-        height, width = (file_format.size and file_format.size(str(path))) or (0, 0)
+        size = file_format.shortcuts.size
+        height, width = (size and size(str(path))) or (0, 0)
     except Exception:  # reading the file reports the error
         return None
     if height * width * image_format.pixel_bytes <= max(LEAST_BYTES, free_bytes):
         return None
-    reader = file_format.open_regions(path, image_format)
+    reader = file_format.regions.open(path, image_format)
     if reader is None:
         return None
     with closing(reader):

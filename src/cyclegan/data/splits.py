@@ -1,8 +1,9 @@
 """Split two folders into training, sample and validation images.
 
 Sample images are shown in grids. Validation images choose the best checkpoint. Both are held out of training where
-there are enough images; where there are not, `origin` says so. Their exact copies leave training with them. Test images
-are in separate folders, which `cyclegan evaluate` scores.
+there are enough images; where there are not, `origin` says so. Their exact copies leave training with them, and so do
+the other slices of their volumes, which look nearly like them. Test images are in separate folders, which `cyclegan
+evaluate` scores.
 """
 
 import hashlib
@@ -20,8 +21,9 @@ from cyclegan.data.domains import Folders
 from cyclegan.data.image_folder import ImageFolder
 from cyclegan.data.known_images import KnownImages
 from cyclegan.data.preprocessing import Sample, load_sample
+from cyclegan.data.volumes import volumes_of
 from cyclegan.errors import InputError, UnreadableError
-from cyclegan.images.file_list import evenly_spaced, list_images
+from cyclegan.images.file_list import evenly_spaced, list_images, picture_suffixes
 from cyclegan.images.identical import find_identical
 
 
@@ -62,9 +64,11 @@ class ValidationImages:
 class DomainSplit:
     """The images of one domain. training: the folder without `held` and `copies`.
 
-    held: the sample and validation images. copies: images with the same bytes as one of them. held_names, copy_names:
-    of both, also of those that are gone since an earlier session. scored: the validation images of an earlier session,
-    which stay those of the run. has_copies: whether fewer are held out than could be without copies.
+    held: the sample and validation images. copies: images that leave training with them: those with the same bytes, and
+    other slices of the same volumes. held_names, copy_names: of both, also of those that are gone since an earlier
+    session. scored: the validation images of an earlier session, which stay those of the run. has_copies: whether fewer
+    are held out than could be without copies. kind: what is held out, where a folder of volumes is split for the first
+    time, in words.
     """
 
     training: ImageFolder
@@ -74,6 +78,12 @@ class DomainSplit:
     copy_names: tuple[str, ...] = ()
     scored: tuple[Path, ...] = ()
     has_copies: bool = False
+    kind: str = ""
+
+    @property
+    def holds_slices(self) -> bool:
+        """Whether slices of volumes are held out."""
+        return any(not name.lower().endswith(picture_suffixes()) for name in self.held_names)
 
 
 @dataclass(frozen=True)
@@ -207,14 +217,17 @@ def split_held_out(folder: ImageFolder, num_images: int, seed: int, *, leave_cop
     """Hold `num_images` different images out of a folder, chosen by a hash of their names.
 
     At most a tenth of the folder leaves training, the copies of those images included: fewer are held out where there
-    are many copies, and none of a folder of fewer than ten times as many images.
+    are many copies, and none of a folder of fewer than ten times as many images. Of volumes see `_hold_out_volumes`.
     """
     tenth = len(folder) // 10
     if num_images == 0 or tenth < num_images:
         return DomainSplit(folder)
+    volumes = volumes_of(folder.paths) if leave_copies_out else None
+    if volumes is not None and (split := _hold_out_volumes(folder, volumes, num_images, seed)) is not None:
+        return split
 
     def rank(item: tuple[int, str]) -> bytes:
-        return hashlib.sha256(f"{seed}/{item[1]}".encode(errors="surrogateescape")).digest()
+        return _rank(seed, item[1])
 
     # More than are wanted, because some may be copies.
     places = [place for place, _ in heapq.nsmallest(2 * num_images, enumerate(folder.paths.names()), key=rank)]
@@ -241,6 +254,54 @@ def split_held_out(folder: ImageFolder, num_images: int, seed: int, *, leave_cop
         _names(paths, folder),
         _names(apart, folder),
         has_copies=len(paths) < num_images,
+        kind="" if volumes is None else "single slices of {}, whose neighbours are trained on",
+    )
+
+
+def _rank(seed: int, name: str) -> bytes:
+    """Names in the order of these are in a random order, which other names do not change."""
+    return hashlib.sha256(f"{seed}/{name}".encode(errors="surrogateescape")).digest()
+
+
+def _hold_out_volumes(folder: ImageFolder, volumes: list[str], num_images: int, seed: int) -> DomainSplit | None:
+    """Hold slices out of a folder in such a way that their neighbours are not trained on. volumes: of each image.
+
+    Whole volumes, chosen by a hash of their names, leave training: up to a tenth of the folder, or up to a third where
+    a tenth is too little for the first ones. Of these, `num_images` slices at equal distances are held out. Where even
+    a third is too little, as with one or two volumes, it is a block of neighbouring slices of the largest volume.
+    None for too few images for scores that do not come in a tenth: sample grids are not worth more, and show more of
+    single slices.
+    """
+    is_scored = num_images >= MIN_VALIDATION
+    places: dict[str, list[int]] = {}
+    for place, volume in enumerate(volumes):
+        places.setdefault(volume, []).append(place)
+    ranked = sorted(places, key=partial(_rank, seed))
+    chosen: list[int] = []
+    for most in (len(folder) // 10, len(folder) // 3 if is_scored else 0):
+        if len(chosen) < num_images:
+            chosen = []
+            for volume in ranked:
+                if len(chosen) < num_images and len(chosen) + len(places[volume]) <= most:
+                    chosen += places[volume]
+    kind = "whole volumes of {}"
+    if len(chosen) < num_images and not is_scored:
+        return None
+    if len(chosen) < num_images:
+        volume = max(ranked, key=lambda name: len(places[name]))
+        begin = int.from_bytes(_rank(seed, volume)[:8], "big") % (len(places[volume]) - num_images + 1)
+        chosen = places[volume][begin : begin + num_images]
+        kind = "neighbouring slices of a volume of {}, which is trained on, too"
+    chosen.sort()
+    held = evenly_spaced(chosen, num_images)
+    identical = find_identical([folder.paths[at] for at in chosen], folder.paths, folder.num_bytes)
+    apart = sorted({*chosen, *identical} - {*held})
+    if len(held) + len(apart) > len(folder) // 2:
+        return DomainSplit(folder, has_copies=True)
+    paths, others = (tuple(folder.paths[place] for place in found) for found in (held, apart))
+    kind = kind if any(len(places[volumes[at]]) > 1 for at in held) else ""
+    return DomainSplit(
+        folder.without((*paths, *others)), paths, others, _names(paths, folder), _names(others, folder), kind=kind
     )
 
 
@@ -248,7 +309,10 @@ def _origin(splits: tuple[DomainSplit, DomainSplit], least: int, wanted: int) ->
     """Where images are from, in words. least: as many held-out ones of a domain are used, else those of training."""
     seen = [(name, split) for name, split in zip("AB", splits, strict=True) if len(split.held) < least]
     if not seen:
-        return "held out of the training folders"
+        kinds = [split.kind.format(name) for name, split in zip("AB", splits, strict=True) if split.kind]
+        return f"held out of the training folders{': ' * bool(kinds)}{' and '.join(kinds)}"
+    if wanted == 0:
+        return "none are asked for"
     copies = ", without copies," if any(split.has_copies for _, split in seen) else ""
     names = " and ".join(name for name, _ in seen)
     if all(len(split.training) // 10 >= wanted for _, split in seen) and not copies:  # images were added since

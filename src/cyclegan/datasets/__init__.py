@@ -7,6 +7,7 @@ from cyclegan.datasets.catalogue import CITYSCAPES, STANDARD, unknown
 from cyclegan.datasets.earth import EARTH_VARIANTS, build_earth
 from cyclegan.datasets.earth16 import build_earth16
 from cyclegan.errors import InputError
+from cyclegan.system.arguments import check_path
 from cyclegan.system.atomic import atomic_path, check_free
 
 __all__ = ["DATASETS", "EARTH_VARIANTS", "download"]
@@ -23,6 +24,7 @@ def download(name: str, out: Path, *, variant: str = "shadedrelief", mirror: str
     Raises InputError for an unknown name or variant, an `out` that is in use, or a missing package; DownloadError if
     the file cannot be downloaded, and ArchiveError if it cannot be unpacked.
     """
+    out = check_path("out", out)
     if name == "cityscapes":
         raise InputError(CITYSCAPES)
     if name in STANDARD:
@@ -37,7 +39,6 @@ def download(name: str, out: Path, *, variant: str = "shadedrelief", mirror: str
         raise InputError(f"{name} is built from installed images and not downloaded; leave --mirror out.")
     if name != "earth" and variant != "shadedrelief":
         raise InputError(f"{name} has no variant {variant!r}; leave --variant out, or take earth.")
-    out = Path(out)
     check_free(out)
     with atomic_path(out) as folder:  # a dataset that is there is complete
         if name == "earth16":

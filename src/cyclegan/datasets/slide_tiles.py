@@ -17,7 +17,9 @@ from pydantic import BaseModel, ConfigDict, NonNegativeFloat, NonNegativeInt, Po
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.codecs import write_image
-from cyclegan.images.file_list import evenly_spaced, list_files
+from cyclegan.images.file_list import evenly_spaced, list_files, without_slide_parts
+from cyclegan.images.filetypes.dicom import SUFFIXES as DICOM_SUFFIXES
+from cyclegan.images.filetypes.dicom import is_slide
 from cyclegan.images.filetypes.slides import SUFFIXES, SlideReader, SlideScale, choose_scale, open_slide
 from cyclegan.images.raster import Raster
 from cyclegan.images.regions import Box
@@ -178,10 +180,12 @@ def _find_slides(inputs: list[Path], out: Path) -> list[tuple[Path, str]]:
     found: list[tuple[Path, str]] = []
     for path in inputs:
         if path.is_dir():
-            slides = list_files(path, (*SUFFIXES, ".tif", ".tiff"))
-            if not len(slides):
-                raise InputError(f"{path} holds no slides; expected files {', '.join(SUFFIXES)}, .tif or .tiff.")
-            found += [(Path(slides.root, name), os.path.splitext(name)[0]) for name in slides.names()]  # noqa: PTH122
+            files = without_slide_parts(list_files(path, (*SUFFIXES, ".tif", ".tiff", *DICOM_SUFFIXES)))
+            usual = (*SUFFIXES, ".tif", ".tiff")
+            slides = [name for name in files.names() if name.lower().endswith(usual) or is_slide(path / name)]
+            if not slides:
+                raise InputError(f"{path} holds no slides; expected files {', '.join(usual)} or slides in DICOM.")
+            found += [(path / name, os.path.splitext(name)[0]) for name in slides]  # noqa: PTH122
         elif path.exists():
             found.append((path, path.stem))
         else:

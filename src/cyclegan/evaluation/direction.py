@@ -23,6 +23,7 @@ from cyclegan.metrics.table import METRICS, ImageMetric, SetMetric, failure_reas
 from cyclegan.storage.scores import DirectionScores, Estimate, ImageScores, Score
 from cyclegan.storage.showcase import ShowcaseImage
 from cyclegan.system.terminal import printable
+from cyclegan.system.words import counted
 from cyclegan.translate.translator import Translator
 
 # With fewer test images, a note says that they are few.
@@ -256,9 +257,7 @@ def direction_notes(context: EvaluationContext) -> Iterator[str]:
         yield from domain.holes_notes()
     for domain in (source, target):
         if domain.unreadable:
-            number = len(domain.unreadable)
-            files = "1 test file" if number == 1 else f"{number} test files"
-            reason = domain.first_reason.removesuffix(".")
+            files, reason = counted(len(domain.unreadable), "test file"), domain.first_reason.removesuffix(".")
             yield f"{files} of {domain.name} cannot be read ({reason})."
     for domain in (source, target):
         if left_out := describe_left_out(domain.other_files):

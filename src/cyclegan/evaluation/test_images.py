@@ -21,6 +21,7 @@ from cyclegan.images.formats import ImageFormat
 from cyclegan.images.identical import find_identical, sizes_of
 from cyclegan.images.pages import is_folder
 from cyclegan.images.places import check_same_place
+from cyclegan.images.raster import is_air
 from cyclegan.images.remote import local_copy
 from cyclegan.images.resizing import resize_mask, scale
 from cyclegan.images.tensors import same_size_batches, to_tensor
@@ -46,7 +47,8 @@ class TestImages:
     trained_on: test images with the same bytes as a file of the training folder. sizes: height and width of each test
     image as it is scored. clipped: share of an image's values outside the range of the model, for types other than
     8-bit. mostly_hole: images that are left out, and the share of their pixels that has values. with_holes: test images
-    that have some and are scored. other_files: how many files of the folder are no images, by suffix.
+    that have some and are scored. air: slices of a single value, which are left out, but not from a pair whose other
+    image is none. other_files: how many files of the folder are no images, by suffix.
     """
 
     __test__ = False  # the name is not that of a test
@@ -71,6 +73,7 @@ class TestImages:
     clipped: dict[Path, float] = field(default_factory=dict)
     mostly_hole: dict[Path, float] = field(default_factory=dict)
     with_holes: set[Path] = field(default_factory=set)
+    air: set[Path] = field(default_factory=set)
     other_files: Mapping[str, int] = field(default_factory=dict)
 
     def read(self, path: Path) -> tuple[Tensor, Tensor | None]:
@@ -80,6 +83,8 @@ class TestImages:
         """
         raster = read_raster(path, self.image_format, self.other_format)
         array, valid = raster.values, raster.valid
+        if is_air(raster):
+            self.air.add(path)
         low, high = self.image_format.low, self.image_format.high
         if array.dtype != np.uint8:
             outside = np.less(array, low) | np.greater(array, high)
@@ -106,6 +111,8 @@ class TestImages:
                 if share < LEAST_VALID:
                     self.mostly_hole[path] = share
                     continue
+                if path in self.air and path not in self.partners:  # of a pair the other image decides, too
+                    continue
                 yield (path, mask), image
 
         for labels, images in same_size_batches(usable(), batch_size):
@@ -124,6 +131,7 @@ class TestImages:
         if not kept:
             reasons = [f"{len(self.unreadable)} cannot be read: {self.first_reason}"] if self.unreadable else []
             reasons += [f"{len(self.mostly_hole)} are mostly hole"] if self.mostly_hole else []
+            reasons += [f"{len(self.air)} have a single value, as slices of air"] if self.air else []
             reason = f" ({'; '.join(reasons)})" if reasons else ""
             raise InputError(f"{self.root} holds 0 readable images{reason}; expected at least 1, better a few hundred.")
         self.features = torch.cat(features)
@@ -148,7 +156,7 @@ class TestImages:
         )
 
     def holes_notes(self) -> Iterator[str]:
-        """Sentences on holes in the test images."""
+        """Sentences on holes in the test images, and on those without any content."""
         if number := len(self.with_holes.intersection(self.paths)):
             yield (
                 f"{number} of {len(self.paths)} test images of {self.name} {'has' if number == 1 else 'have'} holes "
@@ -161,6 +169,11 @@ class TestImages:
                 f"Test images of {self.name} that are left out, because more than half of their pixels are holes: "
                 f"{len(self.mostly_hole)} ({path.name} has values in {share:.0%} of its pixels)."
             )
+        if not self.partners and (air := self.air - self.mostly_hole.keys()):
+            yield (
+                f"Test images of {self.name} that are left out, because they have a single value, as slices of air: "
+                f"{len(air)}."
+            )
 
     def num_training(self, count: int, mean: bool) -> int:
         """Training images that `measure_training` reads for `count` translations."""
@@ -171,7 +184,7 @@ class TestImages:
     ) -> None:
         """Features of `count` training images at equal distances, and the mean of up to a thousand."""
         # Another training file stands in for one that cannot be read; it is no test image, so no note names it.
-        unreadable, mostly_hole = dict(self.unreadable), dict(self.mostly_hole)
+        unreadable, mostly_hole, air = dict(self.unreadable), dict(self.mostly_hole), set(self.air)
         read = evenly_spaced(self.train_paths, self.num_training(count, mean))
         chosen = set(evenly_spaced(read, min(count, len(read))))
         features, total, counts = [], None, None
@@ -197,7 +210,7 @@ class TestImages:
         for paths, images, masks in islice(self.batches(others, 1), missing):
             features.append(network(fill(images, masks)))
             self.training_used += paths
-        self.unreadable, self.mostly_hole = unreadable, mostly_hole
+        self.unreadable, self.mostly_hole, self.air = unreadable, mostly_hole, air
         if sum(map(len, features)) >= 2:
             self.training = torch.cat(features)
         if total is not None and same_size:
@@ -297,15 +310,20 @@ def match_pairs(a: TestImages, b: TestImages) -> None:
 
 
 def check_pairs(a: TestImages, b: TestImages) -> list[str]:
-    """Leave out pairs of which one image cannot be read, or is mostly hole. Returns notes on them.
+    """Leave out pairs of which one image cannot be read, or is mostly hole, or both are air. Returns notes on them.
 
     Raises InputError for a pair of different sizes, or if no pair is left.
     """
     broken = [path for path, partner in a.partners.items() if path in a.unreadable or partner in b.unreadable]
     lost = {domain.name: domain.unreadable.keys() | domain.mostly_hole.keys() for domain in (a, b)}
     holes = sum(path in lost["A"] or partner in lost["B"] for path, partner in a.partners.items()) - len(broken)
+    num_air = sum(path in a.air and a.partners[path] in b.air for path in a.paths)
     for one, other in ((a, b), (b, a)):
-        keep = [one.partners[path] not in lost[other.name] for path in one.paths]
+        partners = [(path, one.partners[path]) for path in one.paths]
+        keep = [
+            partner not in lost[other.name] and not (path in one.air and partner in other.air)
+            for path, partner in partners
+        ]
         one.features = one.features[torch.tensor(keep)]
         one.paths = [path for path, good in zip(one.paths, keep, strict=True) if good]
     if not a.paths:
@@ -319,7 +337,8 @@ def check_pairs(a: TestImages, b: TestImages) -> list[str]:
                 "paired images must have the same size."
             )
     notes = [f"{len(broken)} pairs are left out, because one image cannot be read."] if broken else []
-    return notes + ([f"{holes} pairs are left out, because one image is mostly hole."] if holes else [])
+    notes += [f"{holes} pairs are left out, because one image is mostly hole."] if holes else []
+    return notes + ([f"{num_air} pairs are left out, because both are slices of air."] if num_air else [])
 
 
 def _stem(domain: TestImages, path: Path, ending: str) -> str:

@@ -2,27 +2,25 @@
 
 import io
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from cyclegan.config import Reading
+from cyclegan.config import AS_IT_IS, Reading
 from cyclegan.errors import InputError, MissingPackageError, UnreadableError, damage_of
 from cyclegan.images import Array
 from cyclegan.images.file_formats import file_format_of
-from cyclegan.images.formats import FileFormat, Header, ImageFormat, gives_channels
+from cyclegan.images.formats import FileFormat, Header, ImageFormat, Pages, check_page, gives_channels
 from cyclegan.images.interpret import has_alpha, interpret
 from cyclegan.images.limits import check_pixels, without_pixel_limit
 from cyclegan.images.pages import local_file
 from cyclegan.images.raster import Raster
+from cyclegan.system.advice import advise
 from cyclegan.system.atomic import write_bytes
 from cyclegan.system.json_files import cut
-
-# Everything as the file says.
-_AS_IT_IS = Reading()
 
 
 def read_image(path: Path, channels: int, *, min_side: int = 0) -> Array:
@@ -31,7 +29,7 @@ def read_image(path: Path, channels: int, *, min_side: int = 0) -> Array:
 
 
 def load_raster(
-    path: Path, channels: int, reading: Reading = _AS_IT_IS, *, min_side: int = 0, fallback: float | None = None
+    path: Path, channels: int, reading: Reading = AS_IT_IS, *, min_side: int = 0, fallback: float | None = None
 ) -> Raster:
     """The image of a file with `channels`, in the file's own depth, upright, with its transparency and holes.
 
@@ -65,21 +63,39 @@ def read_raster(path: Path, image_format: ImageFormat, other: ImageFormat | None
     try:
         middle = (image_format.low + image_format.high) / 2
         raster = load_raster(path, image_format.channels, image_format, fallback=middle)
-        if str(raster.values.dtype) == image_format.dtype:
-            return raster
-        dtype, channels = str(raster.values.dtype), None if raster.values.dtype == np.uint8 else raster.values.shape[2]
-    except InputError:
+    except InputError as error:
         header = probe_image(path, image_format.page)
+        if image_format.bands is not None and other is not None and _gives(path, other):
+            raise InputError(f"{error} The model takes this file in its other direction.") from None
         if image_format.bands is not None or _fits(header, image_format):
             raise  # for another reason, such as infinite values
-        dtype, channels = header.dtype, header.channels
-    found = f"{channels} x {dtype}" if channels is not None else "an 8-bit picture"
-    is_other = other is not None and _fits(Header(0, 0, dtype, channels), other)
-    advice = "that is its other direction" if is_other else "convert the file"
-    if not is_other and dtype == image_format.dtype and (channels or 0) > image_format.channels:
+    else:
+        header = Header.of_array(raster.values)
+        if header.dtype == image_format.dtype:
+            return raster
+        header = header._replace(channels=None if header.dtype == "uint8" else header.channels)
+    found = f"{header.channels} x {header.dtype}" if header.channels is not None else "an 8-bit picture"
+    raise InputError(
+        f"{path} is {found}, and the model takes {image_format}: {_advice_on(header, image_format, other)}."
+    )
+
+
+def _advice_on(header: Header, image_format: ImageFormat, other: ImageFormat | None) -> str:
+    """What to do about a file that a model does not take."""
+    if other is not None and _fits(header._replace(has_alpha=False), other):
+        return "that is its other direction"
+    choices = ["convert the file"]
+    if header.dtype == image_format.dtype and (header.channels or 0) > image_format.channels:
         bands = ",".join(map(str, range(1, image_format.channels + 1)))
-        advice = f"choose {image_format.channels} of its bands, such as --bands {bands}"
-    raise InputError(f"{path} is {found}, and the model takes {image_format}: {advice}.")
+        choices.insert(0, f"choose {image_format.channels} of its bands, such as --bands {bands}")
+    return advise(*choices)
+
+
+def _gives(path: Path, image_format: ImageFormat) -> bool:
+    """Whether a file can be read in this format."""
+    with suppress(InputError, UnreadableError):
+        return str(load_raster(path, image_format.channels, image_format).values.dtype) == image_format.dtype
+    return False
 
 
 def _fits(header: Header, image_format: ImageFormat) -> bool:
@@ -94,8 +110,8 @@ def probe_image(path: Path, page: int | None = None) -> Header:
     Raises UnreadableError, also for more pixels than are allowed; InputError if a package is missing, or for a file
     that must be read in another way.
     """
-    with _opened(path, page) as (file, file_format, name):
-        header = file_format.probe(file) if name is None else file_format.probe_page(file, name)
+    with _opened(path, page) as (file, file_format, paged):
+        header = file_format.probe(file) if paged is None else paged[0].probe(file, paged[1])
         if header is not None:
             channels = header.channels or 3
             check_pixels(header.height, header.width, channels * np.dtype(header.dtype).itemsize)
@@ -133,20 +149,22 @@ def write_image(path: Path, image: Raster | Array) -> None:
 
 def _decode(path: Path, page: int | None = None, min_side: int = 0) -> Image.Image | Raster:
     """An 8-bit picture, or all samples of a file in the byte order of this machine."""
-    with _opened(path, page) as (file, file_format, name):
-        if name is not None:
-            assert file_format.read_page is not None
-            decoded = file_format.read_page(file, name)
-        elif min_side and file_format.read_reduced is not None:
-            decoded = file_format.read_reduced(file, min_side)
+    with _opened(path, page) as (file, file_format, paged):
+        if paged is not None:
+            decoded = paged[0].read(file, paged[1])
+        elif min_side and file_format.shortcuts.read_reduced is not None:
+            decoded = file_format.shortcuts.read_reduced(file, min_side)
         else:
             decoded = file_format.read(file)
+        in_patient = file_format.pages is not None and file_format.pages.in_patient
         if isinstance(decoded, Image.Image):
-            return decoded
+            if not in_patient:
+                return decoded
+            decoded = np.asarray(decoded)
         raster = Raster(decoded) if isinstance(decoded, np.ndarray) else decoded
         if not isinstance(raster, Raster):
             raise TypeError(f"its reader returned {type(decoded).__name__}, not a Pillow image or a numpy array")
-    if file_format.in_patient:
+    if in_patient:
         raster = replace(raster, metadata=replace(raster.metadata, in_patient=True))
     array = raster.values
     if array.ndim not in (2, 3) or 0 in array.shape or array.dtype.kind not in "uif":
@@ -159,18 +177,21 @@ def _decode(path: Path, page: int | None = None, min_side: int = 0) -> Image.Ima
 
 
 @contextmanager
-def _opened(path: Path, page: int | None) -> Iterator[tuple[Path, FileFormat, str | None]]:
-    """A file for its reader, its format, and the page to read: that of its path, else the given one, else None.
+def _opened(path: Path, page: int | None) -> Iterator[tuple[Path, FileFormat, tuple[Pages, str] | None]]:
+    """A file for its reader, its format, and how its page is read and which: that of its path, else the given one.
 
-    Errors are those of `_decoding`; Pillow's own limit on pixels is off.
+    None instead of a page: the whole file. Errors are those of `_decoding`; Pillow's own limit on pixels is off.
     """
     with _decoding(path), without_pixel_limit(), local_file(path) as (file, name):
         file_format = file_format_of(file)
-        if name is not None and file_format.read_page is None:
+        pages = file_format.pages
+        if name is not None and pages is None:
             raise UnreadableError(f"There is no {path}: {file.name} is a file, and has no pages")
-        if name is None and page is not None and file_format.read_page is not None:
+        if name is None and page is not None:
             name = str(page)
-        yield file, file_format, name
+            if pages is None and file_format.regions.only is None:  # of a slide the page is a level, read by region
+                check_page(path, name, 1)
+        yield file, file_format, None if pages is None or name is None else (pages, name)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import re
 import stat
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import TypeVar, overload
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from cyclegan.config import Axis
 from cyclegan.images.file_formats import FILE_FORMATS, file_format_of, image_suffixes
 from cyclegan.images.filetypes.dicom import SUFFIXES as DICOM_SUFFIXES
-from cyclegan.images.filetypes.dicom import is_dicom
+from cyclegan.images.filetypes.dicom import is_dicom, is_slide, slide_pixels
 from cyclegan.images.filetypes.nifti import SUFFIXES as VOLUME_SUFFIXES
-from cyclegan.images.pages import is_folder, local_file, split_page
+from cyclegan.images.pages import SIDECAR_SUFFIXES, is_folder, local_file, split_page
 from cyclegan.images.zip_folder import open_zip
 
 Item = TypeVar("Item")
@@ -119,8 +119,8 @@ def list_files(root: Path, suffixes: tuple[str, ...]) -> FileList:
 
     Hidden files and what systems put into every folder are passed over; all others are counted in `left_out`. Links to
     files and to folders are followed. A folder that several names lead to counts once, under its own name if that lies
-    below the root, else under the first link, so that links in a circle end; a link
-    to nothing is a `broken link`. Raises InputError for a damaged zip.
+    below the root, else under the first link, so that links in a circle end. A link to nothing is a `broken link`, a
+    folder without permission an `unreadable folder`. Raises InputError for a damaged zip.
     """
     is_in_zip = is_folder(root) and not root.is_dir()
     found = _Found(suffixes, None if is_in_zip else root)
@@ -159,7 +159,7 @@ class _Found:
         name = path[path.rfind("/") + 1 :].lower()
         if name.endswith(self.suffixes):
             self.names.append(path)
-        elif name not in _HABITUAL:
+        elif name not in _HABITUAL and not name.endswith(SIDECAR_SUFFIXES):
             suffix = suffix_of(name)
             if self._dicom_root and _DICOM_SUFFIX.fullmatch(suffix) and is_dicom(self._dicom_root / path):
                 self.names.append(path)
@@ -220,9 +220,10 @@ def _scan(
                 continue
             seen.add(identity)
         scanned.append(folder)
-        # An unreadable folder, one removed during the scan, and a root that is no folder count as empty.
+        # A folder removed during the scan, and a root that is no folder, count as empty.
         with (
-            suppress(PermissionError, FileNotFoundError, NotADirectoryError),
+            suppress(FileNotFoundError, NotADirectoryError),
+            _counting_locked(found),
             os.scandir(Path(root, folder)) as entries,
         ):
             for entry in entries:
@@ -246,6 +247,15 @@ def _scan(
     return scanned
 
 
+@contextmanager
+def _counting_locked(found: _Found) -> Iterator[None]:
+    """Let a folder that may not be read be one of the files that are left out."""
+    try:
+        yield
+    except PermissionError:
+        found.left_out["unreadable folder"] += 1
+
+
 def _is_file(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_file()
@@ -266,26 +276,43 @@ def list_images(root: Path, axis: Axis | None = None) -> FileList:
     Volumes and DICOM files of several frames, whose pages are images, are listed page by page. axis: the slices of
     volumes; default: axial.
     """
-    files = list_files(root, image_suffixes())
-    volumes = tuple(suffix for row in FILE_FORMATS.values() if row.pages_are_images for suffix in row.suffixes)
-    pictures = tuple(suffix for suffix in image_suffixes() if suffix not in volumes)
+    files, pictures = list_files(root, image_suffixes()), picture_suffixes()
     if all(name.lower().endswith(pictures) for name in files.names()):
         return files
-    names = (page for name in files.names() for page in _pages(files.root, name, volumes, axis))
+    files = without_slide_parts(files)
+    names = (page for name in files.names() for page in _pages(files.root, name, pictures, axis))
     return FileList(files.root, names, left_out=files.left_out)
 
 
-def _pages(root: Path, name: str, volumes: tuple[str, ...], axis: Axis | None) -> list[str]:
+def without_slide_parts(files: FileList) -> FileList:
+    """The files, and of those that are one whole slide in DICOM only the largest level, which stands for all."""
+    parts: dict[str, list[tuple[int, str]]] = {}  # negative pixels and name, by series
+    others = tuple(suffix for suffix in image_suffixes() if suffix not in DICOM_SUFFIXES)
+    for name in files.names():
+        if not name.lower().endswith(others) and is_slide(path := Path(files.root, name)):
+            with suppress(Exception):  # reading the file reports the error
+                series, pixels = slide_pixels(path)
+                parts.setdefault(series, []).append((-pixels, name))
+    excluded = {name for found in parts.values() for _, name in sorted(found)[1:]}
+    if not excluded:
+        return files
+    return FileList(files.root, (name for name in files.names() if name not in excluded), left_out=files.left_out)
+
+
+def picture_suffixes() -> tuple[str, ...]:
+    """Suffixes of files that are one image each. A file without any is DICOM, which was found by its content."""
+    volumes = {suffix for row in FILE_FORMATS.values() if row.pages and row.pages.names for suffix in row.suffixes}
+    return tuple(suffix for suffix in image_suffixes() if suffix not in volumes)
+
+
+def _pages(root: Path, name: str, pictures: tuple[str, ...], axis: Axis | None) -> list[str]:
     """The pages of a volume; the name itself of another file, or of one whose pages cannot be listed."""
-    # A name without the suffix of an image is that of a DICOM file, which was found by its content.
-    if name.lower().endswith(volumes) or not name.lower().endswith(image_suffixes()):
+    if not name.lower().endswith(pictures):
         # Reading the file reports the error.
         with suppress(Exception), local_file(Path(root, name)) as (file, _):
-            row = file_format_of(file)
-            if row.list_pages is None:  # another kind of file under this suffix
-                return [name]
-            pages = row.list_slices(file, axis) if axis and row.list_slices else row.list_pages(file)
-            return [f"{name}/{page}" for page in pages] or [name]
+            pages = file_format_of(file).pages
+            if pages is not None and pages.names is not None:  # not another kind of file under this suffix
+                return [f"{name}/{page}" for page in pages.names(file, axis)] or [name]
     return [name]
 
 

@@ -11,9 +11,11 @@ from PIL import Image
 from pydantic import Field, model_validator
 
 from cyclegan.config import MAX_CHANNELS, Axis, Reading, check_range
+from cyclegan.errors import InputError
 from cyclegan.images import Array
 from cyclegan.images.raster import Raster
 from cyclegan.images.regions import RegionReader, TiledWriter
+from cyclegan.system.words import counted
 
 # Channels of 8-bit images that Pillow holds: grey, RGB and RGBA.
 PICTURE_CHANNELS = (1, 3, 4)
@@ -85,16 +87,71 @@ def gives_channels(channels: int | None, has_alpha: bool, wanted: int) -> bool:
     return wanted in (channels, channels - has_alpha)
 
 
-# What a format may keep beside values; see `Raster` and `Metadata`. Place: the tags of a GeoTIFF. Patient: where
-# a volume or a slice lies in space.
-Kept: TypeAlias = Literal["alpha", "profile", "resolution", "description", "exif", "place", "nodata", "patient"]
+def check_page(path: Path, page: str, count: int) -> int:
+    """The number of a page of a file with `count` pages, from 1 on. Raises InputError if there is no such page."""
+    if not page.isdecimal() or not 1 <= int(page) <= count:
+        raise InputError(f"{path} has {counted(count, 'page')}, and page {page} is asked for.")
+    return int(page)
+
+
+# What a format may keep beside values; see `Raster` and `Metadata`. Mask: whether a pixel is transparent, of a format
+# that cannot keep how much. Place: the tags of a GeoTIFF. Patient: where a volume or a slice lies in space.
+Kept: TypeAlias = Literal["alpha", "mask", "profile", "resolution", "description", "exif", "place", "nodata", "patient"]
 
 Decoded: TypeAlias = Image.Image | Array | Raster
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shortcuts:
+    """How to know or read less of a file in less time.
+
+    probe: the header of a common file in a fraction of the time of `FileFormat.probe`, or None.
+    size: height and width as they are stored, never decoding; default: those of `FileFormat.probe`.
+    read_reduced: the image at a fraction of its size whose sides have at least so many pixels.
+    """
+
+    probe: Callable[[str], Header | None] = lambda _: None
+    size: Callable[[str], tuple[int, int] | None] | None = None
+    read_reduced: Callable[[Path, int], Decoded] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Regions:
+    """How images that need not fit into memory are read by region and written in tiles.
+
+    open: open a file for reading by region, or None if it must be read as a whole.
+    only: whether a file is read by region only, and translated in tiles; None: no file is.
+    also_reads: other files that the image comes from, such as those of a VRT.
+    writer: how an image is written in tiles.
+    written_as: suffix of the translations of files that the format cannot write; default: .png, or .tif.
+    """
+
+    open: Callable[[Path, ImageFormat], RegionReader | None] = lambda _path, _format: None
+    only: Callable[[Path, ImageFormat], bool] | None = None
+    also_reads: Callable[[Path], list[Path]] = lambda _: []
+    writer: TiledWriter | None = None
+    written_as: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pages:
+    """How the images in a file that holds several are read. A page has a path below its file, such as `stack.tif/2`.
+
+    read, probe: like those of `FileFormat`, for the page of this name.
+    names: of all pages in order, without dots and slashes, of a volume along an axis of the patient. Folders
+        list these pages in place of the file. Without it a file is one image, and its pages are numbered from 1 on.
+    in_patient: whether images have a position in the coordinates of the patient.
+    """
+
+    read: Callable[[Path, str], Decoded]
+    probe: Callable[[Path, str], Header | None] = lambda _path, _page: None
+    names: Callable[[Path, Axis | None], list[str]] | None = None
+    in_patient: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class FileFormat:
-    """A file format: one row of `cyclegan.images.file_formats.FILE_FORMATS`.
+    """A file format: one row of `cyclegan.images.file_formats.FILE_FORMATS`. Only `suffixes` and `read` are required.
 
     Functions may raise any error for a damaged file; it is reported as an `UnreadableError`. Packages are imported
     inside the functions, so that a missing one is reported with its install line and costs other formats no time.
@@ -103,54 +160,25 @@ class FileFormat:
     read: decode a file: an 8-bit Pillow image, which is turned upright and converted to the channels that are wanted,
         or an array (H, W) or (H, W, C) or a Raster in the file's own type, which must have the channels that are
         wanted.
+    probe: the header without decoding, or None if the file must be read for it, as happens without `probe`.
     write: write a Raster to an open binary file. Without it the format is read only.
     holds: what `write` keeps without loss: numpy type -> numbers of channels, without alpha. None: everything.
     keeps: what else `write` keeps of a Raster.
     install: what `pip install` takes if a package is missing, such as cyclegan[data].
     install_reason: which files need it, such as `has 16-bit colour`; empty for all.
-    probe: the header without decoding, or None if the file must be read for it, as happens without `probe`.
-    quick_probe: the header of a common file in a fraction of the time of `probe`, or None. For folders of millions.
-    size: height and width as they are stored, never decoding; default: those of `probe`. For files larger than memory.
-    read_reduced: like `read`, at a fraction of the size whose sides have at least so many pixels, in less time.
-    open_regions: open a file for reading by region, or None if it must be read as a whole.
-    only_regions: whether a file is read by region only, and translated in tiles; None: no file is.
-    tiled_writer: how an image is written in tiles, so that it need not fit into memory.
-    lossy_writer: the same with JPEG, for 8-bit grey and RGB.
-    also_reads: other files that the image comes from, such as those of a VRT.
-    written_as: suffix of the translations of files that this format cannot write; default: .png, or .tif.
-    list_pages: names of the images in a file that holds several, in order, such as "1", "2"; without dots and slashes.
-        Together with the file's path a name is the path of an image: `stack.tif/2`.
-    list_slices: like `list_pages`, for the slices of a volume along an axis of the patient.
-    read_page, probe_page: like `read` and `probe`, for the page of this name; where pages have no names, of this
-        number, from 1 on.
-    pages_are_images: whether folders list the pages of a file in its place, as for volumes. Otherwise a file is one
-        image, and its pages are read only by their own paths.
-    in_patient: whether images have a position in the coordinates of the patient.
     """
 
     suffixes: tuple[str, ...]
     read: Callable[[Path], Decoded]
+    probe: Callable[[Path], Header | None] = lambda _: None
     write: Callable[[IO[bytes], Raster], None] | None = None
     holds: Mapping[str, tuple[int, ...]] | None = field(default_factory=dict)
     keeps: frozenset[Kept] = frozenset()
     install: str = ""
     install_reason: str = ""
-    probe: Callable[[Path], Header | None] = lambda _: None
-    quick_probe: Callable[[str], Header | None] = lambda _: None
-    size: Callable[[str], tuple[int, int] | None] | None = None
-    read_reduced: Callable[[Path, int], Decoded] | None = None
-    open_regions: Callable[[Path, ImageFormat], RegionReader | None] = lambda _path, _format: None
-    only_regions: Callable[[Path, ImageFormat], bool] | None = None
-    tiled_writer: TiledWriter | None = None
-    lossy_writer: TiledWriter | None = None
-    also_reads: Callable[[Path], list[Path]] = lambda _: []
-    written_as: str = ""
-    list_pages: Callable[[Path], list[str]] | None = None
-    list_slices: Callable[[Path, Axis], list[str]] | None = None
-    read_page: Callable[[Path, str], Decoded] | None = None
-    probe_page: Callable[[Path, str], Header | None] = lambda _path, _page: None
-    pages_are_images: bool = False
-    in_patient: bool = False
+    shortcuts: Shortcuts = Shortcuts()
+    regions: Regions = Regions()
+    pages: Pages | None = None
 
     def __post_init__(self) -> None:
         for suffix in self.suffixes:

@@ -22,8 +22,10 @@ from cyclegan.images.filetypes.quick_headers import HEAD_BYTES
 from cyclegan.images.formats import Header, ImageFormat
 from cyclegan.images.limits import check_pixels, without_pixel_limit
 from cyclegan.images.pages import NO_FILE, is_file, local_file, split_page, stat_file
+from cyclegan.system.advice import advise
 from cyclegan.system.atomic import atomic_path, describe_kind
 from cyclegan.system.prefetch import prefetch
+from cyclegan.system.words import counted
 
 Result = TypeVar("Result")
 
@@ -31,6 +33,9 @@ Result = TypeVar("Result")
 # the latency of a network drive; on a local disk one is as fast.
 _CHUNK = 256
 _THREADS = 8
+
+# What flags of a domain say which channels are taken.
+_FLAGS = ("channels", "bands")
 
 # Smaller folders are scanned again in a moment, and get no index.
 MIN_INDEXED = 5000
@@ -43,7 +48,7 @@ def read_header(path: str, page: int | None = None) -> Header:
     with more pixels than are allowed is unreadable.
     """
     try:
-        header = file_format_of(path).quick_probe(path)
+        header = None if page is not None and page > 1 else file_format_of(path).shortcuts.probe(path)
     except NO_FILE as error:
         header = _quick_probe_page(path)
         if header is None and not is_file(Path(path)):
@@ -61,7 +66,7 @@ def _quick_probe_page(path: str) -> Header | None:
     if split_page(path)[1] is None:
         return None
     with suppress(OSError), local_file(Path(path), most=HEAD_BYTES) as (file, page):
-        return file_format_of(file).quick_probe(str(file)) if page is None else None
+        return file_format_of(file).shortcuts.probe(str(file)) if page is None else None
     return None
 
 
@@ -112,15 +117,16 @@ def _size(path: str) -> tuple[int, int] | None:
         with local_file(Path(path)) as (file, page):
             if page is None:
                 return _file_size(str(file))
-            header = file_format_of(file).probe_page(file, page)
+            pages = file_format_of(file).pages
+            header = None if pages is None else pages.probe(file, page)
             return None if header is None else (header.height, header.width)
     return None
 
 
 def _file_size(path: str) -> tuple[int, int] | None:
     file_format = file_format_of(path)
-    if file_format.size is not None:
-        return file_format.size(path)
+    if file_format.shortcuts.size is not None:
+        return file_format.shortcuts.size(path)
     header = file_format.probe(Path(path))
     return None if header is None else (header.height, header.width)
 
@@ -143,12 +149,15 @@ class Kind(NamedTuple):
         if self.channels is None:
             return "an 8-bit picture, which gives 1, 3 or 4 channels"
         alpha = ", the last of them transparency" if self.has_alpha else ""
-        return f"{self.channels} {'channel' if self.channels == 1 else 'channels'} of {self.dtype}{alpha}"
+        return f"{counted(self.channels, 'channel')} of {self.dtype}{alpha}"
 
-    def channels_advice(self) -> str:
-        """What to do about a file whose channels the model does not take."""
-        number = "1, 3 or 4" if self.channels is None else str(self.channels - self.has_alpha)
-        return f"Pass --channels-a or --channels-b {number}, or convert the files."
+    def channels_advice(self, wanted: int, domain: str | None = None) -> str:
+        """What to do about a file if the model takes `wanted` channels. domain: `a` or `b`, which names the flags."""
+        channels, bands = (f"--{what}-{domain}" if domain else f"--{what}-a or --{what}-b" for what in _FLAGS)
+        number, choice = "1, 3 or 4" if self.channels is None else str(self.channels - self.has_alpha), ""
+        if self.channels is not None and wanted < int(number):
+            choice = f" to train on all, {bands} {','.join(map(str, range(1, wanted + 1)))} to choose some"
+        return advise(f"Pass {channels} {number}{choice}, or convert the files.", "Convert the files.")
 
 
 @dataclass

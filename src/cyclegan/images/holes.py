@@ -1,12 +1,14 @@
 """Holes in images: pixels without a value. Find them, and fill them from around them for a network."""
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cyclegan.images import Array
-from cyclegan.images.raster import Mask
+from cyclegan.images.raster import Mask, Raster
 
 # Holes are filled within aligned squares of so many pixels, so that an image that is read by region is filled alike.
 BLOCK = 256
@@ -14,34 +16,62 @@ BLOCK = 256
 # Relative difference at which a float is still the "no data" value: TIFF keeps that value as text, often shortened.
 _ROUNDING = 1e-6
 
+# Nothing has values this large. They mark holes, and are often the lowest float, written with as few as two digits.
+_HUGE = 1e30
+_ROUNDING_HUGE = 0.01
 
-def find_holes(values: Array, nodata: float | None, *, nan: bool = True) -> Mask | None:
+
+def find_holes(values: Array, nodata: float | Sequence[float | None] | None, *, nan: bool = True) -> Mask | None:
     """(H, W), False where an image (H, W, C) has no value; None if there are no holes.
 
-    nodata: the value that marks holes, or None. 8-bit pixels are holes where all channels have it, because one channel
-    of a colour may well be 0 or 255; others where any has it. nan: whether NaN in any channel marks a hole.
+    nodata: the value that marks holes, or None; or one for each channel. nan: whether NaN in any channel marks a hole.
     """
     holes: list[Mask] = []
     if nan and values.dtype.kind == "f":
         holes.append(np.asarray(np.isnan(values).any(-1)))
-    if nodata is not None and not math.isnan(nodata) and _can_hold(values.dtype, nodata):
-        if values.dtype.kind == "f":
-            marked = np.isclose(values, values.dtype.type(nodata), rtol=_ROUNDING, atol=0)
-        else:
-            marked = values == values.dtype.type(nodata)
-        holes.append(np.asarray(marked.all(-1) if values.dtype == np.uint8 else marked.any(-1)))
+    if isinstance(nodata, Sequence):
+        marked = np.stack([_is_marked(values[..., i], mark) for i, mark in enumerate(nodata)], -1)
+        holes.append(~join_channels(~marked, values.dtype))
+    elif nodata is not None:
+        holes.append(~join_channels(~_is_marked(values, nodata), values.dtype))
     if not any(found.any() for found in holes):
         return None
     valid: Mask = ~np.logical_or.reduce(holes)
     return valid
 
 
-def _can_hold(dtype: np.dtype[np.generic], value: float) -> bool:
+def find_marked(raster: Raster) -> Mask | None:
+    """(H, W), False where a result has the value that its metadata say marks holes; None if there are none."""
+    return None if raster.metadata.nodata is None else find_holes(raster.values, raster.metadata.nodata)
+
+
+def join_channels(valid: Mask, dtype: np.dtype[Any]) -> Mask:
+    """(H, W) from the validity of each channel, (H, W, C).
+
+    8-bit pixels are holes where all channels are, because one channel of a colour may well be 0 or 255; others where
+    any is.
+    """
+    return np.asarray(valid.any(-1) if dtype == np.uint8 else valid.all(-1))
+
+
+def _is_marked(values: Array, nodata: float | None) -> Mask:
+    if nodata is None or math.isnan(nodata) or not can_hold_nodata(values.dtype, nodata):
+        return np.zeros(values.shape, bool)
+    if values.dtype.kind == "f" and abs(nodata) > _HUGE:
+        # As a double the number may be out of the range of the type, which then has infinity or its own limit.
+        least = min(abs(nodata) * (1 - _ROUNDING_HUGE), float(np.finfo(values.dtype).max))  # type: ignore[type-var]
+        return np.asarray(np.greater_equal(values, least) if nodata > 0 else np.less_equal(values, -least))
+    if values.dtype.kind == "f":
+        return np.isclose(values, values.dtype.type(nodata), rtol=_ROUNDING, atol=0)
+    return np.asarray(values == values.dtype.type(nodata))
+
+
+def can_hold_nodata(dtype: np.dtype[Any], value: float) -> bool:
     """Whether pixels of a type can have this value."""
     if dtype.kind == "f":
         return True
-    limits = np.iinfo(dtype)  # type: ignore[type-var]
-    return value == round(value) and limits.min <= value <= limits.max if math.isfinite(value) else False
+    limits = np.iinfo(dtype)
+    return math.isfinite(value) and value == round(value) and limits.min <= value <= limits.max
 
 
 def both(one: Mask | None, other: Mask | None) -> Mask | None:

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
 from cyclegan.config import Reading
@@ -12,8 +14,11 @@ from cyclegan.images import Array
 from cyclegan.images.colour import array_to_srgb
 from cyclegan.images.filetypes.pillow import raster_of
 from cyclegan.images.formats import PICTURE_CHANNELS, ImageFormat
-from cyclegan.images.holes import both, fill_holes, find_holes
-from cyclegan.images.raster import Mask, Raster, opaque
+from cyclegan.images.holes import both, fill_holes, find_holes, join_channels
+from cyclegan.images.raster import Mask, Metadata, Raster, opaque
+from cyclegan.system.advice import advise
+
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 # Grey from red, green and blue: Rec. 601, as Pillow computes it.
 _LUMA = np.array([299, 587, 114]) / 1000
@@ -30,38 +35,48 @@ def interpret(
     if isinstance(found, Image.Image):
         if reading.bands is None:
             if channels not in PICTURE_CHANNELS:
+                advice = advise("Pass the channels of your images (--channels-a, --channels-b).", "Convert the file.")
                 raise InputError(
                     f"{path} is an 8-bit image of mode {found.mode}, which can give 1, 3 or 4 channels; the model "
-                    f"takes {channels}. Pass the channels of your images (--channels-a, --channels-b)."
+                    f"takes {channels}. {advice}"
                 )
             if reading.nodata_of(None) is None:
                 return raster_of(found, channels, reading.background)
         # Its own channels, which may mark holes; four are those with transparency.
         is_whole = reading.bands is None and channels == 4
         found = raster_of(found, 4 if is_whole else {"1": 1, "L": 1}.get(found.mode, 3))
-    metadata = replace(found.metadata, nodata=reading.nodata_of(found.metadata.nodata))
+    metadata = _with_nodata(found.metadata, reading)
     values, alpha = found.values, found.alpha
     last = values.shape[2] - 1
-    bands = None
+    chosen = list(range(last + 1))
     if reading.bands is not None:
-        bands = choose_bands(path, last + 1, reading, metadata.band_names)
+        chosen = choose_bands(path, last + 1, reading, metadata.band_names)
     if has_alpha(found):
         extra = metadata.extra_samples or ()
         if extra[-1] == 1:
             straight = _unmultiply(values[..., :last], values[..., last])
             values = np.concatenate([straight, values[..., last:]], axis=2)
             metadata = replace(metadata, extra_samples=(*extra[:-1], 2))
-        if last not in bands if bands is not None else last + 1 != channels:
-            alpha, values = values[..., last], values[..., :last]
+        if last not in chosen if reading.bands is not None else last + 1 != channels:
+            alpha, chosen = values[..., last], [index for index in chosen if index != last]
             metadata = replace(metadata, extra_samples=extra[:-1] or None)
-    if bands is not None:
+    if reading.bands is not None:
         names = metadata.band_names
-        values = values[..., bands]
-        metadata = replace(metadata, extra_samples=None, band_names=tuple(names[i] for i in bands) if names else ())
+        metadata = replace(metadata, extra_samples=None, band_names=tuple(names[i] for i in chosen) if names else ())
+    values = _take(values, chosen)
     check_channels(path, values, channels, found.values.shape[2], reading)
 
     # Holes by the values of the file, before any of them changes.
-    valid = both(found.valid, find_holes(values, metadata.nodata, nan=reading.nodata != "none"))
+    valid = found.valid
+    if valid is not None and valid.ndim == 3:
+        valid = join_channels(_take(valid, chosen), values.dtype)
+    marks: float | tuple[float | None, ...] | None = metadata.nodata
+    if metadata.band_nodata and reading.nodata is None:
+        marks = tuple(metadata.band_nodata[index] for index in chosen)
+        metadata = replace(metadata, nodata=next((mark for mark in marks if mark is not None), None))
+    if valid is not None and reading.nodata is None:  # GDAL looks for no number in a file that has a mask, either
+        marks = None
+    valid = both(valid, find_holes(values, marks, nan=reading.nodata != "none"))
     if values.dtype.kind == "f":
         _check_finite(path, values, valid)
     if alpha is not None:
@@ -72,20 +87,37 @@ def interpret(
 
     converted = None
     if metadata.profile is not None and not metadata.is_srgb:
-        converted = array_to_srgb(values, metadata.profile)
+        count = last if has_alpha(found) and alpha is None and values.shape[2] == last + 1 else values.shape[2]
+        if chosen[:count] == list(range(count)):
+            converted = array_to_srgb(values[..., :count], metadata.profile)
     if converted is not None:
-        values, metadata = converted, replace(metadata, is_srgb=True)
+        values = np.concatenate([converted, values[..., count:]], axis=2)
+        metadata = replace(metadata, is_srgb=True)
     values = _to_channels(values, channels)
+    valid = None if valid is None or valid.all() else valid
     if valid is not None:
         middle = (127.0 if values.dtype == np.uint8 else 0.0) if fallback is None else fallback
         values = fill_holes(values, valid, middle)
-    return Raster(values, alpha, valid, metadata)
+    return Raster(values, alpha, valid, replace(metadata, band_nodata=()))
 
 
 def interpret_as(path: Path, found: Raster | Image.Image, image_format: ImageFormat) -> Raster:
     """What `interpret` makes of a file for a model that takes this format; its type is that of the file."""
     middle = (image_format.low + image_format.high) / 2
     return interpret(path, found, image_format.channels, image_format, middle)
+
+
+def _with_nodata(metadata: Metadata, reading: Reading) -> Metadata:
+    """The metadata with the number for holes that was asked for."""
+    own, nodata = metadata.nodata, reading.nodata_of(metadata.nodata)
+    is_replaced = own is not None and nodata is not None and str(own) != str(nodata)  # text, since NaN differs from NaN
+    return replace(metadata, nodata=nodata, replaced_nodata=own if is_replaced else None)
+
+
+def _take(array: NDArray[Scalar], chosen: list[int]) -> NDArray[Scalar]:
+    """Some channels of (H, W, C); a view where they are the first ones."""
+    count = len(chosen)
+    return array[..., :count] if chosen == list(range(count)) else array[..., chosen]
 
 
 def has_alpha(found: Raster) -> bool:
@@ -123,10 +155,8 @@ def check_channels(path: Path, values: Array, channels: int, count: int, reading
         )
     bands = ",".join(map(str, range(1, channels + 1)))
     choice = f", choose bands such as {bands} with --bands-a or --bands-b" if channels < given else ""
-    raise InputError(
-        f"{path} has {count} channel(s) of type {values.dtype}; the model takes {channels}. "
-        f"Pass --channels-a or --channels-b {given}{choice}, or convert the file."
-    )
+    advice = advise(f"Pass --channels-a or --channels-b {given}{choice}, or convert the file.", "Convert the file.")
+    raise InputError(f"{path} has {count} channel(s) of type {values.dtype}; the model takes {channels}. {advice}")
 
 
 def _check_finite(path: Path, values: Array, valid: Mask | None) -> None:

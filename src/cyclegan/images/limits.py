@@ -8,6 +8,7 @@ from threading import Lock
 from PIL import Image
 
 from cyclegan.errors import UnreadableError
+from cyclegan.system.advice import advise
 from cyclegan.system.arguments import check_int
 from cyclegan.system.memory import free_memory
 
@@ -40,22 +41,32 @@ def pixel_limit(max_pixels: int | None) -> Iterator[None]:
         _max_pixels.reset(token)
 
 
-def check_pixels(height: int, width: int, pixel_bytes: int = 3) -> None:
+def check_pixels(height: int, width: int, pixel_bytes: int = 3, *, slices: int = 1) -> None:
     """Raises UnreadableError for an image that has more pixels than are allowed, or does not fit into memory.
 
-    pixel_bytes: bytes of a pixel's values when it is decoded.
+    pixel_bytes: bytes of a pixel's values when it is decoded. slices: images that are decoded together, as those of a
+    compressed volume are.
     """
-    most = _max_pixels.get()
-    if height * width > most:
-        raise UnreadableError(
-            f"it has {width:,}x{height:,} pixels, more than the limit of {most:,}; raise it with --max-pixels "
-            f"{height * width} (in Python max_pixels) if you trust the file"
+    most, count = _max_pixels.get(), height * width * slices
+    size = f"{width:,}x{height:,}" if slices == 1 else f"{slices:,} slices of {width:,}x{height:,}"
+    apart = "" if slices == 1 else "unpack the file, so that each slice is read alone"
+    if count > most:
+        advice = advise(
+            f"raise it with --max-pixels {count} (in Python max_pixels) if you trust the file",
+            apart or "make it smaller first",
         )
-    needed = _COPIES * height * width * pixel_bytes
-    if needed > _SMALL_BYTES and (free := free_memory()) is not None and needed > free:
+        raise UnreadableError(f"it has {size} pixels, more than the limit of {most:,}; {advice}")
+    copies = _COPIES if slices == 1 else 1
+    check_memory(
+        f"it has {size} pixels and takes", copies * count * pixel_bytes, "decode", f"; {apart}" if apart else ""
+    )
+
+
+def check_memory(what: str, num_bytes: int, verb: str, remedy: str = "") -> None:
+    """Raises UnreadableError if so many bytes are not free. The other arguments are parts of its sentence."""
+    if num_bytes > _SMALL_BYTES and (free := free_memory()) is not None and num_bytes > free:
         raise UnreadableError(
-            f"it has {width:,}x{height:,} pixels and takes about {needed / 2**30:.1f} GiB to decode, and "
-            f"{free / 2**30:.1f} GiB are free"
+            f"{what} about {num_bytes / 2**30:.1f} GiB to {verb}, and {free / 2**30:.1f} GiB are free{remedy}"
         )
 
 

@@ -9,14 +9,16 @@ import numpy as np
 from PIL import ImageColor
 
 from cyclegan.images import Array
-from cyclegan.images.colour import array_from_srgb, is_srgb
+from cyclegan.images.colour import array_from_srgb, is_srgb, mode_of
 from cyclegan.images.filetypes.tiff_tags import describe_result
 from cyclegan.images.formats import ImageFormat, Kept
+from cyclegan.images.holes import can_hold_nodata
 from cyclegan.images.raster import Mask, Raster, convert_alpha, opaque
 
 # How messages call what a format cannot keep.
 LOST: Mapping[Kept, str] = {
     "alpha": "the transparency",
+    "mask": "the half transparency",
     "profile": "the colour profile",
     "resolution": "the resolution",
     "description": "the description",
@@ -54,12 +56,14 @@ def make_output(
     alpha = None if given.alpha is None else convert_alpha(given.alpha, target.dtype)
     # A model that does not say what its fourth channel is takes the word of the input.
     says_otherwise = target.alpha is None and (metadata.extra_samples or (2,))[-1] == 0
-    is_split = target.last_is_alpha and "alpha" in file_format.keeps and not says_otherwise
+    keeps, has_mask = file_format.keeps, "mask" in file_format.keeps
+    if has_mask:
+        keeps = keeps | {"alpha"}
+    is_split = target.last_is_alpha and "alpha" in keeps and not says_otherwise
     if is_split:
         values, alpha = values[..., :-1], values[..., -1]
     elif metadata.extra_samples is None and target.channels > 3:
         metadata = replace(metadata, extra_samples=(0,) * (target.channels - 3))
-    keeps = file_format.keeps
     if values.shape[2] not in (1, 3):  # where other programs do not take a further channel for transparency
         keeps = keeps - {"alpha"}
 
@@ -71,10 +75,10 @@ def make_output(
             converted = array_from_srgb(values, profile)
         if converted is not None:
             values, metadata = converted, replace(metadata, is_srgb=False)
-        elif metadata.is_srgb or not is_srgb(profile) or target.channels not in (3, 4):
-            metadata = replace(metadata, profile=None)
-            if keep_profile:
+        elif metadata.is_srgb or not is_srgb(profile) or mode_of(profile) != {1: "L", 3: "RGB"}.get(values.shape[2]):
+            if keep_profile and metadata.is_srgb:
                 lost.append("profile")
+            metadata = replace(metadata, profile=None)
 
     # Holes that are not only transparent pixels.
     valid = given.valid
@@ -99,6 +103,12 @@ def make_output(
     if alpha is not None and "alpha" not in keeps:
         values, alpha = _on_background(values, alpha, background or "white"), None
         lost.append("alpha")
+    elif alpha is not None and has_mask:
+        most = opaque(alpha.dtype)
+        mask = np.where(np.greater_equal(alpha, most / 2), most, 0).astype(alpha.dtype)
+        if not np.array_equal(mask, alpha):
+            lost.append("mask")
+        alpha = mask
 
     present: dict[Kept, bool] = {
         "profile": metadata.profile is not None,
@@ -118,11 +128,11 @@ def output_nodata(given: float | None, target: ImageFormat) -> float | None:
     None if there is no such value.
     """
     dtype = np.dtype(target.dtype)
-    if dtype.kind == "f":
-        return math.nan if given is None else given
-    limits = np.iinfo(dtype)
-    if given is not None and math.isfinite(given) and given == round(given) and limits.min <= given <= limits.max:
+    if given is not None and can_hold_nodata(dtype, given):
         return given
+    if dtype.kind == "f":
+        return math.nan
+    limits = np.iinfo(dtype)
     if limits.min < target.low:
         return float(limits.min)
     return float(limits.max) if limits.max > target.high else None

@@ -8,18 +8,30 @@ import hashlib
 import io
 import os
 import re
+import shutil
 import tempfile
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import lru_cache
+from multiprocessing.util import Finalize
 from pathlib import Path
+from threading import Lock
 from typing import IO
 
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import zip_folder
+from cyclegan.images.filetypes.nifti import SUFFIXES
 
 # What a system says of a path below a file; Windows says that it is not found.
 NO_FILE = (NotADirectoryError, FileNotFoundError)
+
+
+_PREFIX = "cyclegan_"
+
+# Unpacked files that are kept, as decoded volumes are.
+_KEPT_BYTES, _KEPT_FILES = 2 * 2**30, 64
 
 
 def split_page(path: Path | str) -> tuple[Path, str | None]:
@@ -102,33 +114,139 @@ def open_file(path: Path) -> IO[bytes]:
             # Pages of equal files are equal if they have one name.
             return io.BytesIO(f"{_digest(file, *stat_file(str(file)))} {page}".encode())
         folder, name, inner = _in_zip(file, page)
-        content = folder.read(name)
-        return io.BytesIO(content if inner is None else f"{_new_hash(content).hexdigest()} {inner}".encode())
+        if inner is None:
+            return io.BytesIO(folder.read(name))
+        return io.BytesIO(f"{_digest_in_zip(folder, name)} {inner}".encode())
 
 
 @contextmanager
 def local_file(path: Path, *, most: int | None = None) -> Iterator[tuple[Path, str | None]]:
     """A file that any library can open by its name, and the page in it that a path means, None for the whole file.
 
-    A file in a zip is unpacked for the time of the block, with its suffix; most: only so many bytes of it. Messages of
-    errors name the path itself. Raises UnreadableError if it cannot be unpacked.
+    A file in a zip is unpacked for the time of the block, with its suffix, a TIFF with the files that GDAL keeps beside
+    it; most: only so many bytes of it. A file whose pages are read stays unpacked for the next ones. Messages of errors
+    name the path itself. Raises UnreadableError if it cannot be unpacked.
     """
     file, page = split_page(path)
     if page is None or not is_zip(file):
         yield file, page
         return
     folder, name, inner = _in_zip(file, page)
-    content = folder.read(name, most=most)
-    with tempfile.TemporaryDirectory(prefix="cyclegan_") as work:
-        copy = Path(work, re.sub(r"[^A-Za-z0-9._-]", "_", name)[-40:])
-        copy.write_bytes(content)
+    is_kept = inner is not None or (most is None and name.lower().endswith(SUFFIXES))
+    with _kept_copy(folder, name) if is_kept else _short_copy(folder, name, most) as copy:
         try:
             yield copy, inner
         except (ImportError, OSError, ValueError) as error:
             if isinstance(error, ImportError) or str(copy) not in str(error):
                 raise
             kind = InputError if isinstance(error, InputError) else UnreadableError
-            raise kind(str(error).replace(str(copy), str(path))) from error
+            raise kind(str(error).replace(str(copy), str(file / name))) from error
+
+
+@contextmanager
+def _short_copy(folder: zip_folder.ZipFolder, name: str, most: int | None) -> Iterator[Path]:
+    """A file of a zip, or its first bytes, unpacked for the time of the block."""
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as work:
+        yield _unpack(folder, name, Path(work), most)
+
+
+def _unpack(folder: zip_folder.ZipFolder, name: str, work: Path, most: int | None = None) -> Path:
+    """Unpack a file of a zip into a folder, under a name with its suffix, and what belongs to an .img or a TIFF."""
+    copy = work / re.sub(r"[^A-Za-z0-9._-]", "_", name)[-40:]
+    copy.write_bytes(folder.read(name, most=most))
+    if name.lower().endswith(".img"):
+        for header in (f"{name[:-4]}.hdr", f"{name[:-4]}.HDR"):
+            if header in folder:
+                copy.with_suffix(header[-4:]).write_bytes(folder.read(header))
+    for own, beside in zip(sidecar_names(copy.name), sidecar_names(name), strict=True):
+        if most is None and beside in folder:
+            (work / own).write_bytes(folder.read(beside))
+    return copy
+
+
+@dataclass
+class _Copy:
+    """A file of a zip that is unpacked once for all its pages. num_users: blocks that are using it."""
+
+    lock: Lock = field(default_factory=Lock)
+    path: Path | None = None
+    num_bytes: int = 0
+    num_users: int = 0
+
+
+# The one used last is at the end. They are removed when others take their place, and when the process ends.
+_copies: OrderedDict[tuple[Path, str, int, int], _Copy] = OrderedDict()
+_lock = Lock()
+
+
+@contextmanager
+def _kept_copy(folder: zip_folder.ZipFolder, name: str) -> Iterator[Path]:
+    """A file of a zip, unpacked by the first block that wants it."""
+    key = (folder.path, name, *folder.stat(name))
+    with _lock:
+        if not _copies:
+            Finalize(None, _remove_copies, exitpriority=1)  # in loading processes, too
+        copy = _copies.setdefault(key, _Copy())
+        _copies.move_to_end(key)
+        copy.num_users += 1
+    try:
+        with copy.lock:
+            if copy.path is None or not copy.path.exists():  # systems empty their folders of temporary files
+                work = Path(tempfile.mkdtemp(prefix=_PREFIX))
+                try:
+                    copy.path, copy.num_bytes = _unpack(folder, name, work), folder.stat(name)[0]
+                except BaseException:
+                    shutil.rmtree(work, ignore_errors=True)
+                    raise
+        yield copy.path
+    finally:
+        with _lock:
+            copy.num_users -= 1
+            _make_room()
+
+
+def _make_room() -> None:
+    """Remove the copies that are too many, the oldest first."""
+    size = sum(copy.num_bytes for copy in _copies.values())
+    for key, copy in list(_copies.items())[:-1]:
+        if size <= _KEPT_BYTES and len(_copies) <= _KEPT_FILES:
+            break
+        if copy.num_users == 0:
+            size -= copy.num_bytes
+            _remove(_copies.pop(key))
+
+
+def _remove(copy: _Copy) -> None:
+    if copy.path is not None:
+        shutil.rmtree(copy.path.parent, ignore_errors=True)
+
+
+def _remove_copies() -> None:
+    while _copies:
+        _remove(_copies.popitem()[1])
+
+
+def _forget_copies() -> None:
+    """Begin anew in a forked process: the copies are its parent's, and the lock may have been taken."""
+    global _lock
+    _lock = Lock()
+    _copies.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_copies)
+
+
+# Ends of the names of files that are read with the TIFF beside them, and so are no images of their own.
+SIDECAR_SUFFIXES = (".tif.msk", ".tiff.msk", ".tif.aux.xml", ".tiff.aux.xml", ".tfw")
+
+
+def sidecar_names(name: str) -> tuple[str, ...]:
+    """The names of files that may belong to a TIFF: its mask, what GDAL keeps of it, and where it lies on the earth."""
+    stem, dot, suffix = name.rpartition(".")
+    if not dot or suffix.lower() not in ("tif", "tiff"):
+        return ()
+    return f"{name}.msk", f"{name}.aux.xml", f"{stem}.tfw", f"{stem}.wld"
 
 
 def _in_zip(file: Path, page: str) -> tuple[zip_folder.ZipFolder, str, str | None]:
@@ -147,3 +265,8 @@ _new_hash = hashlib.blake2b
 def _digest(file: Path, _num_bytes: int, _changed: int) -> str:
     with file.open("rb") as content:
         return hashlib.file_digest(content, _new_hash).hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _digest_in_zip(folder: zip_folder.ZipFolder, name: str) -> str:
+    return _new_hash(folder.read(name)).hexdigest()

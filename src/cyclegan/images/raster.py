@@ -21,10 +21,13 @@ class Metadata:
     profile: the ICC profile of the file. is_srgb: whether the values were converted from that profile to sRGB.
     resolution: pixels per inch, across and down. exif: without orientation, because images are upright, and without
     thumbnail. tags: those of a GeoTIFF that say where the image lies on the earth and what its bands are.
-    nodata: the number that marks holes in the file; may be NaN. extra_samples: meaning of the channels of a TIFF beyond
+    nodata: the number that marks holes in the file; may be NaN. replaced_nodata: the one that the file names, where
+    another was asked for. band_nodata: one for each channel of the file, or None,
+    where they differ; `nodata` is then the first of them. extra_samples: meaning of the channels of a TIFF beyond
     those of its colours: 0 unspecified, 1 alpha of premultiplied colours, 2 alpha. band_names: one for each channel of
     the file, empty for one without a name; none at all if the file names no channel. in_patient: whether the file says
-    the position of the image in the coordinates of the patient.
+    the position of the image in the coordinates of the patient. is_cut: whether this is a part of a file whose window
+    goes beyond the file.
     """
 
     profile: bytes | None = None
@@ -34,9 +37,12 @@ class Metadata:
     exif: bytes | None = None
     tags: tuple[Tag, ...] = ()
     nodata: float | None = None
+    replaced_nodata: float | None = None
+    band_nodata: tuple[float | None, ...] = ()
     extra_samples: tuple[int, ...] | None = None
     band_names: tuple[str, ...] = ()
     in_patient: bool = False
+    is_cut: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,13 +51,22 @@ class Raster:
 
     values: (H, W, C). alpha: (H, W) in the same type, whose largest value (1 for floats) is opaque; None: all opaque.
     valid: (H, W), False in holes, where the image has no value: "no data", NaN, transparent, or masked out; None: there
-    are none. Values in holes are filled from around them.
+    are none. Values in holes are filled from around them. A reader of samples gives the mask of its file, also where
+    that is True everywhere; (H, W, C) if each channel has its own.
     """
 
     values: Array
     alpha: Array | None = None
     valid: Mask | None = None
     metadata: Metadata = Metadata()
+
+
+def is_air(raster: Raster) -> bool:
+    """Whether a slice of a patient has one value at most, as in the air above a head. Holes do not count."""
+    if not raster.metadata.in_patient:
+        return False
+    values = raster.values if raster.valid is None else raster.values[raster.valid]
+    return not (values.size and (values != values.flat[0]).any())
 
 
 def opaque(dtype: np.dtype[Any]) -> float:

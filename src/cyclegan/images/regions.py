@@ -94,6 +94,7 @@ class TiledWriter:
     encode_rows: rows (h, width, C) and the tiles' side -> compressed tiles, row by row.
     write: path, all compressed tiles, shape (H, W, C), numpy type, the tiles' side, whether the last channel is alpha,
         and what else the file says.
+    lossy: the same with JPEG, for 8-bit grey and RGB.
     """
 
     package: str
@@ -101,3 +102,4 @@ class TiledWriter:
     tile_side: Callable[[int], int]
     encode_rows: Callable[[Array, int], list[bytes]]
     write: Callable[[Path, Iterable[bytes], tuple[int, int, int], str, int, bool, Metadata], None]
+    lossy: "TiledWriter | None" = None

@@ -16,9 +16,14 @@ from cyclegan.images.file_formats import image_suffixes
 from cyclegan.images.zip_folder import SUFFIX as ZIP_SUFFIX
 from cyclegan.system.atomic import atomic_path, write_bytes
 from cyclegan.system.json_files import read_json
+from cyclegan.system.words import counted
 
-# A scheme of two letters and more, so that C:/ is none. A `Path` has lost one of the two slashes.
-_ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
+# A scheme of two letters and more, so that C:/ is none. A `Path` has lost one of the two slashes. Before it may stand
+# other protocols, each behind ::, such as simplecache::https://host/x.zip.
+_ADDRESS = re.compile(r"((?:[A-Za-z][A-Za-z0-9+.-]*::)*)([A-Za-z][A-Za-z0-9+.-]+):/+(.*)", re.DOTALL)
+
+# Protocols whose paths begin with a slash of their own.
+_OF_THIS_MACHINE = ("file", "local")
 
 # Their names and states are one file, which is read back whole.
 _MOST_FILES = 100_000
@@ -44,7 +49,13 @@ def address_of(path: Path | str) -> str:
     found = _ADDRESS.fullmatch(str(path))
     if found is None:
         raise InputError(f"{path} is no address; expected one such as s3://bucket/photos.")
-    return f"{found[1].lower()}://{found[2]}"
+    before, protocol, rest = found[1].lower(), found[2].lower(), found[3]
+    if protocol in _OF_THIS_MACHINE:
+        rest = f"/{rest.removeprefix('localhost/')}"
+    # A protocol inside of another one has lost its slash, too: zip://x.png::https:/host/y.zip
+    first, *others = rest.split("::")
+    rest = "::".join([first, *(address_of(other) if is_address(other) else other for other in others)])
+    return f"{before}{protocol}://{rest}"
 
 
 def check_local(name: str, path: Path) -> None:
@@ -93,8 +104,7 @@ def local_copy(
     if missing:
         total = sum(int(found[name].get("size") or 0) for name in missing)
         _check_room(folder, total, address)
-        count = f"{len(missing):,} {'file' if len(missing) == 1 else 'files'}"
-        note(f"Copying {count} ({total / 1e6:,.1f} MB) from {address} to {files}.")
+        note(f"Copying {counted(len(missing), 'file')} ({total / 1e6:,.1f} MB) from {address} to {files}.")
     with _errors(address):
         for name in missing:
             target = files / name
@@ -129,7 +139,8 @@ def _checked(name: str) -> str:
 
 def _is_file_name(address: str) -> bool:
     """Whether an address has the name of an image or a zip: a web server lists pages as folders."""
-    return address.partition("?")[0].lower().endswith((*image_suffixes(), ZIP_SUFFIX))
+    inside = address.partition("::")[0] if "://" in address.partition("::")[0] else address
+    return inside.partition("?")[0].lower().endswith((*image_suffixes(), ZIP_SUFFIX))
 
 
 def _folder_name(address: str) -> str:
@@ -172,7 +183,8 @@ def _errors(address: str) -> Iterator[None]:
             raise MissingPackageError(f"{address} needs the package fsspec: pip install 'cyclegan[remote]'.") from None
         raise MissingPackageError(f"{address} needs the package {error.name}: pip install {error.name}.") from None
     except ImportError as error:  # fsspec names the package of a protocol
-        raise MissingPackageError(f"{address} needs another package: {reason_of(error)}.") from None
+        install = " pip install requests aiohttp." if "aiohttp" in str(error) else ""
+        raise MissingPackageError(f"{address} needs another package: {reason_of(error)}.{install}") from None
     except FileNotFoundError:
         raise InputError(f"There is nothing at {address}.") from None
     except Exception as error:  # each protocol has its own errors

@@ -17,8 +17,8 @@ SUFFIX = ".zip"
 # Each entry takes some hundred bytes of memory while the folder is used.
 _MOST_ENTRIES = 1_000_000
 # Limits of one entry, which is unpacked by itself. Images hardly shrink in a zip; plain label maps may.
-_MOST_RATIO = 100
-_FREE_BYTES = 256 << 20
+MOST_RATIO = 100
+MOST_FREE_BYTES = 256 << 20
 
 
 class _Entry(NamedTuple):
@@ -76,6 +76,9 @@ class ZipFolder:
         start = f"{below}/" if below else ""
         return (name[len(start) :] for name in self._entries if name.startswith(start))
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._entries
+
     def has_folder(self, name: str) -> bool:
         """Whether some file lies in a folder of this name."""
         return any(True for _ in self.names(name))
@@ -102,7 +105,7 @@ class ZipFolder:
             raise UnreadableError("it is encrypted; unpack the zip with its password first")
         if entry.method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise UnreadableError("its compression is neither stored nor deflated; unpack the zip first")
-        if entry.num_bytes > max(_FREE_BYTES, _MOST_RATIO * entry.num_packed):
+        if entry.num_bytes > max(MOST_FREE_BYTES, MOST_RATIO * entry.num_packed):
             raise UnreadableError(
                 f"its {entry.num_packed:,} bytes would become {entry.num_bytes:,}, more than those of an image can"
             )

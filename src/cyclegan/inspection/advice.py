@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from cyclegan.config import TrainConfig
@@ -9,6 +10,7 @@ from cyclegan.data.preprocessing import scaled_size
 from cyclegan.inspection.duplicates import Copies
 from cyclegan.inspection.survey import Distance, FolderReport
 from cyclegan.system.terminal import printable
+from cyclegan.system.words import counted
 
 # With fewer images of a domain, the discriminator soon memorises all of them.
 FEW_IMAGES = 100
@@ -35,11 +37,33 @@ MUCH_LARGER = 2.5
 # Ratio of the shorter sides of both domains from which there is advice.
 OTHER_SCALE = 2.0
 
+# Ratio of pixel sizes on the earth from which there is advice; UTM zones and latitudes differ by less.
+OTHER_PIXEL = 1.05
+
+_RESAMPLE = "Resample the images to one size, such as with gdalwarp -tr 10 10 -r average."
+
+# Names in a sentence, before "and N more".
+_MOST_NAMES = 4
+
 Topic = Literal[
-    "files", "types", "channels", "range", "holes", "size", "scale", "shape", "count", "copies", "colour", "distance"
+    "files",
+    "types",
+    "channels",
+    "range",
+    "holes",
+    "size",
+    "scale",
+    "shape",
+    "place",
+    "count",
+    "copies",
+    "colour",
+    "distance",
 ]
 
 Folders = Mapping[str, FolderReport]
+
+_images = partial(counted, noun="image")
 
 
 @dataclass(frozen=True)
@@ -66,6 +90,7 @@ def advise(
         *_count(domains),
         *_channels(domains, config),
         *_size(domains, config),
+        *_places(domains, config),
         *_colour({name: folder for name, folder in domains.items() if folder.suspect is None}),
         *_distance(None if any(folder.suspect for folder in domains.values()) else distance),
     ]
@@ -75,10 +100,6 @@ def advise(
 def listed(counts: Mapping[str, int]) -> str:
     """Such as 10 uint8, 1 uint16."""
     return ", ".join(f"{count} {name}" for name, count in counts.items())
-
-
-def _images(count: int) -> str:
-    return f"{count} image{'s' if count != 1 else ''}"
 
 
 def percent(share: float) -> str:
@@ -97,6 +118,14 @@ def _files(folders: Folders) -> Iterator[Advice]:
                 f"{len(folder.unreadable)} of the {len(folder) + len(folder.unreadable)} images of {name} cannot be "
                 f"read ({printable(folder.unreadable[0][0])} is the first): replace or remove them. Training "
                 "passes over such files.",
+            )
+        if air := len(folder.air):
+            have = "has a single value" if air == 1 else "have a single value each"
+            yield Advice(
+                "files",
+                f"{air} of the {_images(len(folder))} of {name} {have}, as slices of air: training passes "
+                "over such slices of volumes, scores leave them out, and they count as no copies.",
+                problem=False,
             )
         deep = folder.deep_channels
         if len(folder.dtypes) > 1:
@@ -160,10 +189,14 @@ def _channels(domains: Folders, config: TrainConfig) -> Iterator[Advice]:
         if folder.deep_channels:
             channels = max(folder.deep_channels, key=lambda count: folder.deep_channels[count])
             if channels != wanted:
+                choice = ""
+                if wanted < channels:
+                    some = ",".join(map(str, range(1, wanted + 1)))
+                    choice = f", or choose bands such as --bands-{name.lower()} {some}"
                 yield Advice(
                     "channels",
-                    f"The images of {name} have {channels} channel{'s' if channels != 1 else ''} of "
-                    f"{max(folder.dtypes, key=lambda kind: folder.dtypes[kind])}: train with {flag} {channels}.",
+                    f"The images of {name} have {counted(channels, 'channel')} of {next(iter(folder.dtypes))}: train "
+                    f"with {flag} {channels}{choice}.",
                 )
         elif folder.num_grey == len(folder) and wanted == 3:
             yield Advice(
@@ -270,7 +303,7 @@ def _size(domains: Folders, config: TrainConfig) -> Iterator[Advice]:
     sides = " and ".join(f"{folder.short_side} pixels ({name})" for name, folder in domains.items())
     side = min(folder.short_side for folder in domains.values())
     typical = f"The shorter side of an image is typically {sides}."
-    recipe = f"--crop-size {crop} with --preprocess {data.preprocess}"
+    recipe = f"Training with --crop-size {crop} and --preprocess {data.preprocess}"
     # As in the demo: the load size is that of the images, the crop has the paper's proportion.
     fitting = max(side * 256 // 286 // 4 * 4, config.model.smallest_crop)
 
@@ -305,7 +338,7 @@ def _size(domains: Folders, config: TrainConfig) -> Iterator[Advice]:
             yield Advice(
                 "size",
                 f"{printable(smallest.file)} of {name} is {smallest.width}x{smallest.height} pixels, smaller than the "
-                f"crop of {crop} of {recipe}, which training refuses.",
+                f"crop of training with --crop-size {crop}, which refuses it.",
             )
         if data.preprocess == "resize-and-crop" and max(folder.aspect, 1 / folder.aspect) > 1.3:
             yield Advice(
@@ -321,6 +354,64 @@ def _size(domains: Folders, config: TrainConfig) -> Iterator[Advice]:
             f"{typical} That is {ratio:.1f} times as much in one domain: once resized, one may be sharper than the "
             "other or show things larger, and the translators will learn that too.",
         )
+
+
+# ---- places on the earth
+
+
+def _places(domains: Folders, config: TrainConfig) -> Iterator[Advice]:
+    found = {name: folder.places for name, folder in domains.items() if folder.places is not None}
+    bands = {"A": config.data.bands_a, "B": config.data.bands_b}
+    for name, places in found.items():
+        if places.metres is not None and places.metres[1] > OTHER_PIXEL * places.metres[0]:
+            yield Advice(
+                "place",
+                f"The pixels of {name} have {len(places.pixels)} sizes on the earth ({_some_of(places.pixels)}), so "
+                f"things are larger in some images than in others. {_RESAMPLE}",
+            )
+        if 0 < places.in_degrees < places.num_images:
+            yield Advice(
+                "place",
+                f"{places.in_degrees} of the {_images(places.num_images)} of {name} lie in degrees and the others do "
+                f"not ({_some_of(places.systems)}), which training refuses; reproject one kind with gdalwarp -t_srs.",
+            )
+        if len(places.bands) > 1 and not bands[name]:
+            example = next(iter(places.bands)).replace(" ", "")
+            yield Advice(
+                "place",
+                f"The bands of {name} are called differently ({_some_of(places.bands)}), and training takes them by "
+                f"their order. Choose them by name, such as --bands-{name.lower()} {printable(example)}.",
+            )
+    if len(found) < 2:
+        return
+    a, b = found["A"], found["B"]
+    if a.metres is not None and b.metres is not None:
+        mean_a, mean_b = (sum(places.metres or ()) / 2 for places in (a, b))
+        ratio = max(mean_a, mean_b) / min(mean_a, mean_b)
+        if ratio > OTHER_PIXEL:
+            yield Advice(
+                "place",
+                f"A pixel of A is {_some_of(a.pixels)} on the earth and one of B {_some_of(b.pixels)}: things are "
+                f"{ratio:.3g} times as large in one domain, and the translators will learn that, too. {_RESAMPLE}",
+            )
+    if a.systems.keys() != b.systems.keys():
+        in_degrees = [bool(places.in_degrees) for places in (a, b)]
+        text = f"A lies in {_some_of(a.systems)} and B in {_some_of(b.systems)}; nothing is reprojected."
+        if in_degrees[0] != in_degrees[1]:
+            text += (
+                " Away from the equator pixels of degrees are narrower on the ground than high, so shapes differ "
+                "between the domains: reproject one with gdalwarp -t_srs."
+            )
+        yield Advice("place", text, problem=in_degrees[0] != in_degrees[1])
+
+
+def _some_of(counts: Mapping[str, int]) -> str:
+    """One name alone, or several with their counts."""
+    names = list(counts)
+    if len(names) == 1:
+        return printable(names[0])
+    more = f", and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return printable(listed({name: counts[name] for name in names[:_MOST_NAMES]})) + more
 
 
 # ---- brightness, colour, features

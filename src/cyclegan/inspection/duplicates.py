@@ -17,7 +17,8 @@ from cyclegan.images.near_copies import OnStep, near_copies
 class Fingerprints:
     """Data of the images of a folder to find copies by.
 
-    files: relative to the folder. digests: of the decoded pixels. thumbnails: (N, 16, 16, 3), of which 65535 is white.
+    files: relative to the folder. digests: of the decoded pixels; empty for slices of air, which are nobody's copies,
+    though they are all alike. thumbnails: (N, 16, 16, 3), of which 65535 is white.
     """
 
     files: tuple[Path, ...]
@@ -73,6 +74,8 @@ def find_copies(images: Fingerprints, of: Fingerprints, on_step: OnStep = lambda
 
     copies = []
     for index, (file, digest) in enumerate(zip(images.files, images.digests, strict=True)):
+        if not digest:
+            continue
         original, alike = originals.get(digest), own[digest]
         if original is not None and not (within and original == index):
             copies.append(Copy(file, of.files[original], exact=True))
@@ -85,5 +88,6 @@ def find_copies(images: Fingerprints, of: Fingerprints, on_step: OnStep = lambda
 def _first_of(digests: Sequence[bytes]) -> dict[bytes, int]:
     first: dict[bytes, int] = {}
     for index, digest in enumerate(digests):
-        first.setdefault(digest, index)
+        if digest:
+            first.setdefault(digest, index)
     return first

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from cyclegan.config import Reading
+from cyclegan.config import AS_IT_IS, Reading
 from cyclegan.data.preprocessing import LEAST_VALID
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
@@ -25,7 +25,8 @@ from cyclegan.images.formats import Header, ImageFormat, gives_channels
 from cyclegan.images.identical import equal_files, file_bytes
 from cyclegan.images.limits import without_pixel_limit
 from cyclegan.images.pages import is_folder, local_file
-from cyclegan.images.raster import Mask, Raster
+from cyclegan.images.places import Place, find_place
+from cyclegan.images.raster import Mask, Raster, is_air
 from cyclegan.images.resizing import resize, resize_mask
 from cyclegan.images.tensors import to_tensor
 from cyclegan.images.thumbnails import THUMBNAIL, FloatArray, make_thumbnail, three_channels, to_unit
@@ -65,9 +66,6 @@ _FAMILIES = ("volume", "slide", "gdal")
 
 # Files whose thumbnails and samples are converted to 0..1 at once.
 _BLOCK = 2048
-
-# Everything as the file says.
-_AS_IT_IS = Reading()
 
 # Called with how many files are done and how many there are.
 OnFile = Callable[[int, int], None]
@@ -114,6 +112,23 @@ class Holes:
 
 
 @dataclass(frozen=True)
+class Places:
+    """Where the images of a folder lie on the earth. num_images: those that say so, or that name their bands.
+
+    systems, pixels, bands: coordinate systems, sides of pixels and names of bands, as in
+    `cyclegan.images.places.Place`, and in how many images. metres: the smallest and the largest pixels, if known.
+    in_degrees: how many lie in degrees.
+    """
+
+    num_images: int
+    systems: dict[str, int]
+    pixels: dict[str, int]
+    bands: dict[str, int]
+    metres: tuple[float, float] | None
+    in_degrees: int
+
+
+@dataclass(frozen=True)
 class Suspect:
     """A value that may mark holes although no file says so: an extreme far from all others, in many pixels.
 
@@ -134,7 +149,8 @@ class FolderReport:
     whose channels cannot be converted. num_grey: pictures without colour. low, high: the values that count as black
     and white here. middle: what 99.8 % of the values lie within; None for 8-bit files alone. reading, channels: how the
     files were read. holes: None if there are none; they are in no other number. suspect: None if there is none.
-    clipped: share of the sampled values of files that are not 8-bit that lie outside `low` and `high`.
+    clipped: share of the sampled values of files that are not 8-bit that lie outside `low` and `high`. air: the slices
+    of volumes and DICOM images that have a single value. places: None if no file says where it lies.
     """
 
     root: Path
@@ -157,11 +173,13 @@ class FolderReport:
     high: float
     middle: tuple[float, float] | None
     colour: Colour
-    reading: Reading = _AS_IT_IS
+    reading: Reading = AS_IT_IS
     channels: int = 3
     holes: Holes | None = None
     suspect: Suspect | None = None
     clipped: float = 0.0
+    places: Places | None = None
+    air: frozenset[Path] = frozenset()
 
     def __len__(self) -> int:
         return len(self.files)
@@ -211,6 +229,7 @@ class _Seen:
     valid: Mask | None = None
     hole_share: float = 0.0
     marked_by: str = ""
+    place: Place | None = None
 
 
 def survey_folder(
@@ -218,7 +237,7 @@ def survey_folder(
     value_range: tuple[float, float] | None = None,
     on_file: OnFile = lambda *_: None,
     *,
-    reading: Reading = _AS_IT_IS,
+    reading: Reading = AS_IT_IS,
     channels: int = 3,
 ) -> tuple[FolderReport, Fingerprints]:
     """Decode every image below a folder, also in subfolders, a few at a time, and summarise them.
@@ -277,9 +296,8 @@ def check_folder(path: Path) -> None:
 
 def _look(path: Path, root: Path, reading: Reading, channels: int) -> _Seen:
     raster, header = _load(path, reading, channels)
-    dtype = header.dtype
-    deep_channels = None if header.channels is None and reading.bands is None else raster.values.shape[2]
-    array, valid = raster.values, raster.valid
+    dtype, array, valid = header.dtype, raster.values, raster.valid
+    deep_channels = None if header.channels is None and reading.bands is None else array.shape[2]
     file_format, mode = _name_format(path)
     mode = mode or {1: "L", 3: "RGB", 4: "RGBA"}.get(array.shape[2] + (raster.alpha is not None), "picture")
     height, width = array.shape[:2]
@@ -290,7 +308,10 @@ def _look(path: Path, root: Path, reading: Reading, channels: int) -> _Seen:
         digest.update(np.ascontiguousarray(valid).data)
     rows, columns = ((np.arange(THUMBNAIL) + 0.5) * side / THUMBNAIL for side in (height, width))
     places = rows.astype(int)[:, None], columns.astype(int)
-    visible = three_channels(array)
+    visible, counted = three_channels(array), array if valid is None else array[valid]
+    low, high = 0.0, 255.0
+    if dtype != "uint8":
+        low, high = (float(counted.min()), float(counted.max())) if counted.size else (np.inf, -np.inf)
     seen = _Seen(
         file=path.relative_to(root),
         num_bytes=file_bytes(path) or 0,
@@ -300,19 +321,16 @@ def _look(path: Path, root: Path, reading: Reading, channels: int) -> _Seen:
         kind=f"{mode} 8-bit" if deep_channels is None else f"{dtype} {deep_channels}-channel",
         format=file_format,
         deep_channels=deep_channels,
-        digest=digest.digest(),
+        digest=b"" if is_air(raster) else digest.digest(),
         thumbnail=make_thumbnail(visible),
         samples=visible[places].copy(),
-        low=float(array.min()) if dtype != "uint8" else 0.0,
-        high=float(array.max()) if dtype != "uint8" else 255.0,
+        low=low,
+        high=high,
         values=_all_channels(array[places], None if valid is None else valid[places]) if dtype != "uint8" else None,
+        place=find_place(path),
     )
     if valid is None:
         return seen
-    if dtype != "uint8":
-        inside = array[valid]
-        low, high = (float(inside.min()), float(inside.max())) if inside.size else (np.inf, -np.inf)
-        seen = replace(seen, low=low, high=high)
     return replace(
         seen,
         valid=np.stack([resize_mask(valid, THUMBNAIL, THUMBNAIL), valid[places]]),
@@ -353,7 +371,8 @@ def _load(path: Path, reading: Reading, channels: int) -> tuple[Raster, Header]:
 def _marked_by(raster: Raster) -> str:
     nodata = raster.metadata.nodata
     if nodata is not None and not np.isnan(nodata):
-        return f"no data {nodata:.9g}"
+        replaced = raster.metadata.replaced_nodata
+        return f"no data {nodata:.9g}" + ("" if replaced is None else f" instead of {replaced:.9g}")
     if raster.alpha is not None:
         return "transparent pixels"
     return "NaN" if raster.values.dtype.kind == "f" else "a mask"
@@ -429,6 +448,8 @@ def _summarise(
         holes=_holes(seen),
         suspect=suspect,
         clipped=clipped,
+        places=_places(seen),
+        air=frozenset(image.file for image in seen if not image.digest),
     )
     return report, Fingerprints(report.files, tuple(image.digest for image in seen), thumbnails)
 
@@ -450,6 +471,21 @@ def _holes(seen: list[_Seen]) -> Holes | None:
     share = missing / sum(image.width * image.height for image in seen)
     num_mostly_hole = sum(1 - image.hole_share < LEAST_VALID for image in found)
     return Holes(len(found), num_mostly_hole, share, _count(image.marked_by for image in found))
+
+
+def _places(seen: list[_Seen]) -> Places | None:
+    found = [image.place for image in seen if image.place is not None]
+    if not found:
+        return None
+    metres = [place.metres for place in found if place.metres]
+    return Places(
+        len(found),
+        _count(place.system for place in found),
+        _count(place.pixel for place in found if place.pixel),
+        _count(place.bands for place in found if place.bands),
+        (min(metres), max(metres)) if metres else None,
+        sum(place.in_degrees for place in found),
+    )
 
 
 def _suspected(values: Array, low: float, high: float) -> Suspect | None:
@@ -537,15 +573,16 @@ def _tensor(report: FolderReport, values: Array, side: int | None = None) -> Ten
 
 
 def domain_distance(a: FolderReport, b: FolderReport, on_file: OnFile = lambda *_: None) -> Distance:
-    """Kernel distance of the features of up to 100 images of each domain.
+    """Kernel distance of the features of up to 100 images of each domain, without slices of air.
 
     Raises InputError for fewer than 10 images of a domain, and if the network's package is missing or damaged.
     """
     features: tuple[list[Tensor], list[Tensor]] = ([], [])
-    if min(len(a), len(b)) >= _FEWEST_FEATURES:
+    files = [[file for file in report.files if file not in report.air] for report in (a, b)]
+    if min(map(len, files)) >= _FEWEST_FEATURES:
         network = FeatureNetwork(torch.device("cpu"))
-        chosen = [(0, a, file) for file in evenly_spaced(a.files, _MOST_FEATURES)]
-        chosen += [(1, b, file) for file in evenly_spaced(b.files, _MOST_FEATURES)]
+        chosen = [(0, a, file) for file in evenly_spaced(files[0], _MOST_FEATURES)]
+        chosen += [(1, b, file) for file in evenly_spaced(files[1], _MOST_FEATURES)]
         for done, (domain, report, file) in enumerate(chosen, 1):
             with suppress(UnreadableError, InputError):  # a file that was removed meanwhile
                 features[domain].append(

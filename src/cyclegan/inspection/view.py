@@ -4,7 +4,7 @@ import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from PIL import Image, ImageOps
 
@@ -19,6 +19,7 @@ from cyclegan.inspection.survey import BINS, Distance, FolderReport, picture
 from cyclegan.report.page import Gallery, Section, Table, montage, write_report
 from cyclegan.system.provenance import command_line
 from cyclegan.system.terminal import printable
+from cyclegan.system.words import counted
 
 if TYPE_CHECKING:  # `import cyclegan` does not wait for it
     from rich.console import Console
@@ -115,6 +116,9 @@ def _facts(folders: Mapping[str, FolderReport]) -> Iterator[list[str]]:
         "pixels": lambda folder: _counts(folder.kinds),
         "values": lambda folder: f"{folder.low:g} to {folder.high:g}",
         "holes": _holes,
+        "coordinates": lambda folder: _of_places(folder, "systems"),
+        "pixel on earth": lambda folder: _of_places(folder, "pixels"),
+        "bands": lambda folder: _of_places(folder, "bands"),
         "usual size": _usual_size,
         "smallest": lambda folder: f"{folder.smallest.width}x{folder.smallest.height}",
         "largest": lambda folder: f"{folder.largest.width}x{folder.largest.height}",
@@ -130,6 +134,9 @@ def _facts(folders: Mapping[str, FolderReport]) -> Iterator[list[str]]:
         "other files": any(folder.ignored for folder in found),
         "values": any(folder.middle is not None for folder in found),
         "holes": any(folder.holes is not None for folder in found),
+        "coordinates": any(folder.places is not None for folder in found),
+        "pixel on earth": any(folder.places is not None and folder.places.pixels for folder in found),
+        "bands": any(folder.places is not None and folder.places.bands for folder in found),
     }
     for label, cell in rows.items():
         if is_shown.get(label, True):
@@ -150,6 +157,13 @@ def _bytes(count: int) -> str:
 def _holes(folder: FolderReport) -> str:
     holes = folder.holes
     return "none" if holes is None else f"{percent(holes.share)} ({_counts(holes.marked)})"
+
+
+def _of_places(folder: FolderReport, field: Literal["systems", "pixels", "bands"]) -> str:
+    counts = {} if folder.places is None else getattr(folder.places, field)
+    missing = len(folder) - sum(counts.values())
+    shown = counts if not missing or not counts else {**counts, "none": missing}
+    return _counts({printable(name): count for name, count in shown.items()}) if shown else "none"
 
 
 def _usual_size(folder: FolderReport) -> str:
@@ -175,8 +189,8 @@ def _run_lines(run: RunSummary) -> Iterator[str]:
     done = f"{run.step} steps at the newest checkpoint{share}" if run.step is not None else f"no checkpoint{share}"
     minutes = f", {run.seconds / 60:.1f} minutes of training" if run.seconds is not None else ""
     yield f"Run {run.directory}: preset {run.preset}, {done}{minutes}."
-    plural = "s" if len(run.checkpoints) != 1 else ""
-    checkpoints = f"{len(run.checkpoints)} checkpoint{plural} ({', '.join(run.checkpoints)})" if run.checkpoints else ""
+    count = counted(len(run.checkpoints), "checkpoint")
+    checkpoints = f"{count} ({', '.join(run.checkpoints)})" if run.checkpoints else ""
     model = f"a model of step {run.model_step}" if run.model_step is not None else "no finished model"
     yield f"It holds {model}{f' and {checkpoints}' if checkpoints else ''}; {_bytes(run.num_bytes)} on disk."
     if run.losses:

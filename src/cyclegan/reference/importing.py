@@ -17,6 +17,7 @@ from cyclegan.reference.keys import KINDS, ReferenceNetwork, recognise
 from cyclegan.reference.options import OPTIONS
 from cyclegan.reference.pickles import read_state_dict
 from cyclegan.storage.model import ModelInfo, save_model
+from cyclegan.system.arguments import check_path
 from cyclegan.system.atomic import check_free
 from cyclegan.system.json_files import cut, describe_validation_error
 
@@ -49,9 +50,8 @@ def import_reference(
     Raises InputError if a file is damaged, would execute code, or holds a network that ours cannot represent. Nothing
     is written then.
     """
-    place = Path(out)
+    place, given = check_path("out", out), [check_path("paths", path) for path in paths]
     check_free(place)
-    given = [Path(path) for path in paths]
     options: dict[str, str] = {}
     notes: list[str] = []
     if any(path.is_dir() for path in given):

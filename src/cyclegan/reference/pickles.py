@@ -1,7 +1,11 @@
 """Load untrusted checkpoints without executing code: they are pickles, and only tensors are taken from them."""
 
+import io
+import os
 import pickle
+import pickletools
 import re
+import struct
 import warnings
 import zipfile
 from collections.abc import Mapping
@@ -16,8 +20,8 @@ from cyclegan.storage.weights import read_tensors
 from cyclegan.system.json_files import cut, shown
 from cyclegan.system.zip_files import harm_in
 
-# Characters of the name of a tensor.
-_LONGEST_NAME = 1000
+# Characters of the name of a tensor, and of one that a pickle loads.
+_LONGEST_NAME, _LONGEST_LINE = 1000, 5000
 
 # Keys under which training scripts save the weights beside other things.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "params", "params_ema")
@@ -39,7 +43,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # errors below explain unusual pickles in one sentence
                 # weights_only: torch's unpickler makes tensors and plain containers, and calls nothing else.
-                content = torch.load(path, map_location="cpu", weights_only=True)
+                with _ShortLines(io.FileIO(path)) as file:
+                    content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(_refusal(path, str(error))) from None
     except Exception as error:  # a damaged file raises errors of every kind
@@ -50,6 +55,35 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if reason is not None:
         raise InputError(f"{path} cannot be read: {reason}.")
     return _tensors(path, content)
+
+
+class _ShortLines(io.BufferedReader):
+    """A file in which names end: torch takes minutes for the message about one of 100 KB."""
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        line = super().readline(_LONGEST_LINE if size is None or size < 0 else size)
+        if len(line) >= _LONGEST_LINE:
+            raise ValueError("a name in it has no end")
+        return line
+
+
+def _stored(path: Path, entry: zipfile.ZipInfo) -> bytes:
+    """The content of an entry that is not compressed, whether or not it has a checksum."""
+    with path.open("rb") as file:
+        file.seek(entry.header_offset + 26)
+        file.seek(sum(struct.unpack("<HH", file.read(4))), os.SEEK_CUR)
+        return file.read(entry.file_size)
+
+
+def _has_short_lines(pickled: bytes) -> bool:
+    """The same of a pickle that torch unpacks by itself; False also for one that is no pickle."""
+    try:
+        return all(
+            not isinstance(argument, str) or name.name != "GLOBAL" or len(argument) < _LONGEST_LINE
+            for name, argument, _ in pickletools.genops(pickled)
+        )
+    except Exception:  # genops has many errors for damage
+        return False
 
 
 def _other_kind(path: Path) -> str | None:
@@ -81,6 +115,9 @@ def _other_kind(path: Path) -> str | None:
             harm = harm_in(archive, path.stat().st_size)
             if harm is not None:
                 return f"{harm}; get it from another place"
+            pickled = next(entry for entry in entries if entry.filename.endswith("data.pkl"))
+            if not _has_short_lines(_stored(path, pickled)):
+                return "its pickle is damaged; download it again"
             # torch does not check the checksums, and has an option not to write them.
             damaged = archive.testzip() if any(entry.CRC for entry in entries) else None
         if damaged is not None:

@@ -32,6 +32,7 @@ from cyclegan.storage.run import evaluated_run, read_run_config
 from cyclegan.storage.scores import BASELINES, READ_BASELINES, Estimate, Scores, read_scores, verdict
 from cyclegan.storage.showcase import Showcase, ShownImage, open_picture, read_showcase
 from cyclegan.system.terminal import shell_quote
+from cyclegan.system.words import counted
 
 _MAX_FRAMES = 8
 _FRAME_SIDE = 900
@@ -124,10 +125,6 @@ def _plain(value: object) -> str:
     return re.sub(r"^(\d{4}-\d\d-\d\d)T(\d\d:\d\d)[\d:.]*(\+00:00|Z)$", r"\1 \2 UTC", str(value))
 
 
-def _plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
-
-
 def estimate_text(name: str, estimate: Estimate | None) -> str:
     """The value with its unit, and its interval below it; nothing for None."""
     if estimate is None:
@@ -162,8 +159,8 @@ def _summary(run: _Run) -> tuple[list[str], list[Part]]:
     # A model directory alone has no record of its training.
     if log.step or (config is not None and run.home == run.path):
         time = f" in {_duration(log.seconds)}" if log.seconds is not None else ""
-        sessions = f", {_plural(len(log.sessions), 'session')}" if log.sessions else ""
-        trained = f"Trained for {_plural(log.step, 'step')}{time}{sessions}."
+        sessions = f", {counted(len(log.sessions), 'session')}" if log.sessions else ""
+        trained = f"Trained for {counted(log.step, 'step')}{time}{sessions}."
         if log.best is not None:
             trained += (
                 f" The best step by KID ({log.features}) on validation images is {log.best['step']:,} "

@@ -4,61 +4,66 @@ What is written has as many files and frames as the source, under the same names
 """
 
 import os
-from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
-from cyclegan.errors import InputError, MissingPackageError, UnreadableError
+from cyclegan.errors import InputError, MissingPackageError, UnreadableError, damage_of
 from cyclegan.images.codecs import read_raster
 from cyclegan.images.file_formats import image_suffixes
 from cyclegan.images.file_list import list_files
 from cyclegan.images.filetypes.derived_dicom import DerivedImages
 from cyclegan.images.filetypes.dicom import (
     SUFFIXES,
+    Series,
     count_frames,
     find_series,
     is_dicom,
+    is_slide,
     list_frames,
     plane_of,
     read_dataset,
+    read_header,
 )
 from cyclegan.images.formats import ImageFormat
-from cyclegan.images.holes import find_holes
-from cyclegan.images.raster import Mask, Raster
+from cyclegan.images.holes import find_marked
+from cyclegan.images.raster import Raster
 from cyclegan.sequences.formats import Frame, PictureSequence, SequenceTarget
 from cyclegan.system.atomic import atomic_path
 
 
-@dataclass
+@dataclass(frozen=True)
 class OpenDicom:
-    """What written files take over from their sources.
-
-    root: the folder that the names of files are kept below. read: path and number of frames of each file whose frames
-    are on their way, in order. source: how they were read.
-    """
+    """What written files take over. root: the folder that their names are kept below. source: how they were read."""
 
     root: Path
     source: ImageFormat
-    read: deque[tuple[Path, int]] = field(default_factory=deque)
+
+
+@dataclass(eq=False)
+class OpenFile:
+    """A file whose frames are on their way. is_damaged: one of them could not be read, so its result is not written."""
+
+    path: Path
+    is_damaged: bool = False
 
 
 def is_dicom_image(path: Path) -> bool:
-    """Whether a file is a DICOM image of one or more frames."""
-    return count_frames(read_dataset(path, with_pixels=False)) > 0
+    """Whether a file is a DICOM image of one or more frames; a whole slide is one image."""
+    return not is_slide(path) and count_frames(read_header(path)) > 0
 
 
 def is_one_frame(path: Path) -> bool:
     """Whether a DICOM file is a single picture."""
-    return count_frames(read_dataset(path, with_pixels=False)) == 1
+    return count_frames(read_header(path)) == 1
 
 
 def is_dicom_folder(folder: Path) -> bool:
     """Whether all images below a folder are DICOM files. The first file that is one decides in most cases."""
     first = next(_image_files(folder), None)
-    if first is None or not (first.name.lower().endswith(SUFFIXES) or is_dicom(first)):
+    if first is None or not (first.name.lower().endswith(SUFFIXES) or is_dicom(first)) or is_slide(first):
         return False
     dicom, others = list_files(folder, SUFFIXES), list_files(folder, image_suffixes())
     return len(dicom) == len(others)
@@ -77,54 +82,69 @@ def _image_files(folder: Path) -> Iterator[Path]:
 @contextmanager
 def read_dicom(path: Path, image_format: ImageFormat) -> Iterator[PictureSequence]:
     """The frames of a file, or of all files below a folder."""
-    is_folder = path.is_dir()
+    is_folder, left_out = path.is_dir(), list[tuple[Path, str]]()
+    series = [Series("", (path,))]
     if is_folder:
         series, left_out = find_series(list_files(path, SUFFIXES))
-        files = [file for each in series for file in each.files]
-        if not files:
-            raise InputError(f"{path} holds no DICOM image that can be read.")
-    else:
-        files, left_out = [path], []
-    first = read_dataset(files[0], with_pixels=False)
+    if not series:
+        raise InputError(f"{path} holds no DICOM image that can be read.")
+    first = read_header(series[0].files[0])
+    num_frames = sum(len(each.files) for each in series) if is_folder else count_frames(first)
     carried = OpenDicom(path if is_folder else path.parent, image_format)
-    num_frames = len(files) if is_folder else count_frames(first)
     sequence = PictureSequence(path, int(first.Rows), int(first.Columns), num_frames, iter(()), carried=carried)
     sequence.damage += [_left_out(file, reason) for file, reason in left_out]
-    if is_folder and len(series) > 1:
+    if len(series) > 1:
         sequence.notes.append(f"{path} holds {len(series)} series; each becomes a series of its own.")
-    if first.get("BurnedInAnnotation") == "YES":
-        sequence.notes.append(
-            f"{files[0]} says that its pixels show text, which may name the patient (BurnedInAnnotation); they are "
-            "translated as they are."
-        )
-    sequence.frames = _frames(files, image_format, sequence, carried)
+    sequence.frames = _frames(series, image_format, sequence)
     yield sequence
 
 
-def _frames(
-    files: Iterable[Path], image_format: ImageFormat, sequence: PictureSequence, carried: OpenDicom
-) -> Iterator[Frame]:
+def _frames(series: Iterable[Series], image_format: ImageFormat, sequence: PictureSequence) -> Iterator[Frame]:
+    """The frames of all files. A file of a folder with one that cannot be read is left out as a whole."""
     num_files, is_folder = 0, sequence.path.is_dir()
     problems: list[InputError | UnreadableError] = []
-    for path in files:
+    with_text: list[Path] = []
+    for number, path in ((number, path) for number, each in enumerate(series) for path in each.files):
+        file = OpenFile(path)
         try:
-            _check_plane(path, image_format)
-            names = list_frames(path)
-            frames = (read_raster(path / name if names else path, image_format) for name in names or [""])
-            first = next(frames)
-        except (InputError, UnreadableError) as error:
+            for raster in _read_all(path, image_format):
+                yield Frame(raster, file=file, volume=number)
+            num_files += 1
+            if read_header(path).get("BurnedInAnnotation") == "YES":
+                with_text.append(path)
+        except Exception as error:  # a damaged file raises errors of every kind
+            problem = _in_words(error)
             # Folders of series hold reports, scouts and pictures of the screen, too.
-            if isinstance(error, MissingPackageError) or (isinstance(error, InputError) and not is_folder):
-                raise
-            problems.append(error)
-            sequence.damage.append(_left_out(path, error))
-            continue
-        carried.read.append((path, len(names) or 1))
-        num_files += 1
-        yield Frame(first)
-        yield from map(Frame, frames)
+            if isinstance(error, MissingPackageError) or not is_folder:
+                raise problem from None
+            file.is_damaged = True
+            problems.append(problem)
+            sequence.damage.append(_left_out(path, problem))
+    if with_text:
+        others = f" and {len(with_text) - 1} more of these files say" if len(with_text) > 1 else " says"
+        sequence.notes.append(
+            f"{with_text[0]}{others} that the pixels show text, which may name the patient (BurnedInAnnotation); they "
+            "are translated as they are."
+        )
     if num_files == 0:
         raise problems[0] if problems else UnreadableError(f"{sequence.path} holds no image that can be read")
+
+
+def _read_all(path: Path, image_format: ImageFormat) -> Iterator[Raster]:
+    """The image of a file, or its frames. Raises an error that names the frame, of which no other makes a whole."""
+    _check_plane(path, image_format)
+    names = list_frames(path)
+    if not names:
+        yield read_raster(path, image_format)
+    for name in names:
+        try:
+            yield read_raster(path / name, image_format)
+        except UnreadableError as error:
+            raise UnreadableError(f"frame {int(name)} of its {len(names)}: {error}") from error
+
+
+def _in_words(error: Exception) -> InputError | UnreadableError:
+    return error if isinstance(error, InputError | UnreadableError) else UnreadableError(damage_of(error))
 
 
 def _left_out(path: Path, error: Exception | str) -> str:
@@ -139,7 +159,7 @@ def _left_out(path: Path, error: Exception | str) -> str:
 
 def _check_plane(path: Path, image_format: ImageFormat) -> None:
     """Raise InputError for slices along another axis than the model was told to take."""
-    plane = plane_of(read_dataset(path, with_pixels=False))
+    plane = plane_of(read_header(path))
     if image_format.axis is not None and plane is not None and plane != image_format.axis:
         raise InputError(
             f"The slices of {path} are {plane}, and the model takes {image_format.axis} ones; DICOM is translated in "
@@ -160,23 +180,29 @@ def write_dicom(place: Path, frames: Iterator[Frame], target: SequenceTarget) ->
         )
     derived = DerivedImages(carried.source, target.image_format, target.method, target.patient_data)
     is_folder = target.source.path.is_dir()
-    for first in frames:
-        path, count = carried.read.popleft()
-        rasters = [frame.raster for frame in (first, *islice(frames, count - 1))]
-        original = read_dataset(path, with_pixels=False)
-        try:
-            derived.check(original, str(path))
-        except InputError as error:
-            if not is_folder:
-                raise
-            target.source.damage.append(_left_out(path, error))
+    for file, of_file in groupby(frames, key=lambda frame: frame.file):
+        rasters = [frame.raster for frame in of_file]
+        assert isinstance(file, OpenFile)
+        if file.is_damaged:
+            target.source.num_lost += len(rasters)
             continue
-        made = derived.make(original, [each.values for each in rasters], [_valid(each) for each in rasters])
-        if is_folder:
-            with atomic_path(place / path.relative_to(carried.root)) as partial:
-                derived.write(partial, made)
-        else:
-            derived.write(place, made)
+        path = file.path
+        try:
+            original = read_dataset(path, with_pixels=False)
+            derived.check(original, str(path))
+            made = derived.make(original, [each.values for each in rasters], [find_marked(each) for each in rasters])
+            if is_folder:
+                with atomic_path(place / path.relative_to(carried.root)) as partial:
+                    derived.write(partial, made)
+            else:
+                derived.write(place, made)
+        except OSError:
+            raise
+        except Exception as error:  # of the attributes that are copied
+            if not is_folder:
+                raise _in_words(error) from error
+            target.source.num_lost += len(rasters)
+            target.source.damage.append(_left_out(path, _in_words(error)))
 
 
 def is_written(folder: Path, out: Path, source: ImageFormat, target: ImageFormat) -> bool:
@@ -191,10 +217,9 @@ def is_written(folder: Path, out: Path, source: ImageFormat, target: ImageFormat
 
     def can_translate(path: Path) -> bool:
         with suppress(InputError, UnreadableError):
-            _check_plane(path, source)
-            derived.check(read_dataset(path, with_pixels=False), str(path))
-            names = list_frames(path)
-            read_raster(path / names[0] if names else path, source)
+            derived.check(read_header(path), str(path))
+            for _ in _read_all(path, source):
+                pass
             return True
         return False
 
@@ -209,11 +234,3 @@ def _is_there(path: Path) -> bool:
         return path.is_file() and is_dicom_image(path)
     except (InputError, UnreadableError, OSError):
         return False
-
-
-def _valid(raster: Raster) -> Mask | None:
-    """(H, W), False in holes, which have a value of their own in results; None if there are none."""
-    nodata = raster.metadata.nodata
-    if nodata is None:
-        return None
-    return find_holes(raster.values, nodata)

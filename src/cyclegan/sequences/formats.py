@@ -36,10 +36,17 @@ from cyclegan.images.raster import Raster
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture of a sequence. milliseconds: how long it is shown; None where pictures have no time."""
+    """One picture of a sequence.
+
+    milliseconds: how long it is shown; None where pictures have no time. file: what the writer of the same format knows
+    its file by, where a folder is the sequence. volume: number of the volume or series that a slice lies in; frames of
+    others are not its neighbours, so stabilising begins anew there.
+    """
 
     raster: Raster
     milliseconds: float | None = None
+    file: object = None
+    volume: int = 0
 
 
 @dataclass
@@ -54,7 +61,7 @@ class PictureSequence:
     carried: what else a file of the same format takes over, such as the affine of a volume. Each format has its own
         type for it, and its `write` checks with isinstance whether the source had that type.
     notes: sentences on differences from the source. damage: sentences on frames that are lost; complete once `frames`
-        has ended.
+        has ended. num_lost: frames that were read and are not written.
     """
 
     path: Path
@@ -67,6 +74,7 @@ class PictureSequence:
     carried: object = None
     notes: list[str] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
+    num_lost: int = 0
 
 
 @dataclass(frozen=True)
@@ -97,10 +105,6 @@ def check_size(path: Path, height: int, width: int, pixel_bytes: int) -> None:
         raise UnreadableError(f"{path} cannot be translated: {error}.") from None
 
 
-def _no_writer(place: Path, frames: Iterator[Frame], target: SequenceTarget) -> None:
-    raise NotImplementedError(f"{target.path} is of a kind that is not written")
-
-
 @dataclass(frozen=True, kw_only=True)
 class SequenceFormat:
     """A kind of file with several pictures: one row of `cyclegan.sequences.registry.SEQUENCE_FORMATS`.
@@ -114,7 +118,7 @@ class SequenceFormat:
     is_picture: whether this file holds one picture only, and counts as a sequence to become a file of the same kind, as
         a DICOM image does. Where another kind is wanted it is an ordinary image.
     read: open a file; the frames are rasters in the type and channels of the image format.
-    write: write all frames to a new file, or for `is_folder` into a new folder. Without it the format is read only.
+    write: write all frames to a new file, or for `is_folder` into a new folder. None: the format is read only.
     holds: numpy type -> numbers of channels that `write` takes, without alpha. None: everything.
     keeps: what else `write` keeps of a Raster, as `cyclegan.images.formats.FileFormat.keeps`; what it does not keep is
         taken away before, and said.
@@ -130,7 +134,7 @@ class SequenceFormat:
     suffixes: tuple[str, ...]
     is_sequence: Callable[[Path], bool]
     read: Callable[[Path, ImageFormat], AbstractContextManager[PictureSequence]]
-    write: Write = _no_writer
+    write: Write | None = None
     is_picture: Callable[[Path], bool] = lambda _: False
     holds: Mapping[str, tuple[int, ...]] | None = None
     keeps: frozenset[Kept] = frozenset()
@@ -139,12 +143,8 @@ class SequenceFormat:
     is_written: Callable[[Path, Path, ImageFormat, ImageFormat], bool] = lambda *_: False
     install: str = ""
 
-    @property
-    def can_write(self) -> bool:
-        return self.write is not _no_writer
-
     def can_hold(self, image_format: ImageFormat) -> bool:
         """Whether frames of this type and these channels can be written."""
-        if not self.can_write:
+        if self.write is None:
             return False
         return self.holds is None or image_format.channels in self.holds.get(image_format.dtype, ())

@@ -6,11 +6,11 @@ from functools import partial
 from pathlib import Path
 
 from cyclegan.images.file_formats import FILE_FORMATS, file_format_of
-from cyclegan.images.filetypes import dicom, nifti
+from cyclegan.images.filetypes import dicom, heif, jpegxl, nifti
 from cyclegan.images.formats import Kept
 from cyclegan.images.limits import without_pixel_limit
 from cyclegan.images.pages import local_file
-from cyclegan.sequences import animations, dicom_files, stacks, volumes
+from cyclegan.sequences import animation_writers, animations, dicom_files, stacks, volumes
 from cyclegan.sequences.formats import SequenceFormat
 
 _animation = partial(
@@ -42,14 +42,27 @@ _dicom = partial(
 )
 
 SEQUENCE_FORMATS: dict[str, SequenceFormat] = {
-    "gif": _animation(suffixes=(".gif",), write=animations.write_gif, keeps=frozenset(("alpha",))),
-    "webp": _animation(suffixes=(".webp",), write=animations.write_webp, keeps=_OF_PICTURES),
+    "gif": _animation(suffixes=(".gif",), write=animation_writers.write_gif, keeps=frozenset(("mask",))),
+    "webp": _animation(suffixes=(".webp",), write=animation_writers.write_webp, keeps=_OF_PICTURES),
     "apng": _animation(
         suffixes=(".png", ".apng"),
-        write=animations.write_png,
+        write=animation_writers.write_png,
         keeps=_OF_PICTURES | {"resolution", "description"},
     ),
-    "avif": _animation(suffixes=(".avif",), write=animations.write_avif, keeps=_OF_PICTURES),
+    "avif": _animation(suffixes=(".avif",), write=animation_writers.write_avif, keeps=_OF_PICTURES),
+    # Their frames are not read; without these rows such a file would silently be its first picture.
+    "heif": SequenceFormat(
+        kind="animation",
+        suffixes=FILE_FORMATS["heif"].suffixes,
+        is_sequence=heif.is_animation,
+        read=animations.refuse_animation,
+    ),
+    "jxl": SequenceFormat(
+        kind="animation",
+        suffixes=FILE_FORMATS["jxl"].suffixes,
+        is_sequence=jpegxl.is_animation,
+        read=animations.refuse_animation,
+    ),
     "tiff": SequenceFormat(
         kind="stack",
         suffixes=(".tif", ".tiff"),

@@ -1,5 +1,6 @@
 """Volumes as sequences of slices: NIfTI and MGH files, written with the place and times of their source."""
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ from cyclegan.images import Array
 from cyclegan.images.codecs import read_raster
 from cyclegan.images.filetypes.nifti import Volume, open_volume, write_like
 from cyclegan.images.formats import ImageFormat
-from cyclegan.images.holes import find_holes
+from cyclegan.images.holes import find_marked
+from cyclegan.images.limits import check_memory
 from cyclegan.images.raster import Raster
 from cyclegan.sequences.formats import Frame, PictureSequence, SequenceTarget
 
@@ -48,7 +50,10 @@ def read_volume(path: Path, image_format: ImageFormat) -> Iterator[PictureSequen
         raise UnreadableError(f"{path} cannot be read as a volume: {error}") from error
     axis = image_format.axis or DEFAULT_AXIS
     header, names = volume.slice_header(axis), volume.slice_names(axis)
-    frames = (Frame(read_raster(path / name, image_format)) for name in names)
+    per_volume = volume.num_slices(axis)
+    frames = (
+        Frame(read_raster(path / name, image_format), volume=number // per_volume) for number, name in enumerate(names)
+    )
     yield PictureSequence(path, header.height, header.width, len(names), frames, carried=OpenVolume(volume, axis))
 
 
@@ -61,6 +66,8 @@ def write_volume(place: Path, frames: Iterator[Frame], target: SequenceTarget) -
             "choose another kind of file."
         )
     volume, axis = source.volume, source.axis
+    count = math.prod(volume.shape) * volume.num_volumes
+    check_memory(f"{target.path.name} has {count:,} voxels and takes", count * image_format.pixel_bytes, "write")
     voxels = np.zeros((*volume.shape, volume.num_volumes, image_format.channels), image_format.dtype)
     places = ((index, number) for number in range(volume.num_volumes) for index in range(volume.num_slices(axis)))
     for frame, (index, number) in zip(frames, places, strict=False):
@@ -71,8 +78,7 @@ def write_volume(place: Path, frames: Iterator[Frame], target: SequenceTarget) -
 
 def _with_holes(raster: Raster) -> Array:
     """Values whose holes are NaN, or 0 among whole numbers, as outside of a brain mask."""
-    nodata = raster.metadata.nodata
-    valid = None if nodata is None or np.isnan(nodata) else find_holes(raster.values, nodata)
+    valid = find_marked(raster)
     if valid is None:
         return raster.values
     hole = np.nan if raster.values.dtype.kind == "f" else 0

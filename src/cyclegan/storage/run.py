@@ -12,6 +12,7 @@ from cyclegan.errors import InputError, UnreadableError
 from cyclegan.system.arguments import real_path
 from cyclegan.system.json_files import read_json_lines
 from cyclegan.system.terminal import warn_once
+from cyclegan.system.words import counted
 
 _STEP = re.compile(r"step_[0-9]{1,15}")
 
@@ -88,8 +89,7 @@ def read_log(path: Path, warn: Callable[[str], object] = warn_once) -> list[dict
         warn(f"{error} The run is shown without its log.")
         return []
     if num_damaged:
-        count = "1 line" if num_damaged == 1 else f"{num_damaged:,} lines"
-        warn(f"{path}: {count} left out, incomplete or damaged.")
+        warn(f"{path}: {counted(num_damaged, 'line')} left out, incomplete or damaged.")
     return lines
 
 

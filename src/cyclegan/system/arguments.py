@@ -50,6 +50,8 @@ def check_path(name: str, value: Any) -> Path:
     """A path, with a leading ~ for the home of a user as in a shell. Raises InputError for what is no path."""
     if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
         raise InputError(f"{name} is {shown(value)}; expected a path.")
+    if not os.fspath(value):
+        raise InputError(f"{name} is empty; expected a path. The folder that you are in is '.'.")
     if "\0" in os.fspath(value):
         raise InputError(f"{name} is {shown(os.fspath(value))}; no path holds a null character.")
     return expand_home(Path(value))

@@ -159,15 +159,16 @@ def check_writable(folder: Path) -> None:
         raise _renamed(error, folder) from error
 
 
-def is_place_lost(error: BaseException | None, folder: Path) -> bool:
-    """Whether, after this error of writing a file, no other one can be written below a folder either.
+def is_place_lost(error: BaseException, folder: Path) -> bool:
+    """Whether, after this error of writing a file, or its cause, no other one can be written below a folder either.
 
     Its disk is full or read-only, or no small file can be made in it. A name that is too long, a file that is too
     large, and a subfolder that may not be written are errors of one file.
     """
-    if not isinstance(error, OSError):
+    cause = error if isinstance(error, OSError) else error.__cause__
+    if not isinstance(cause, OSError):
         return False
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+    if cause.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return True
     try:
         check_writable(folder)

@@ -10,6 +10,7 @@ import torch
 
 from cyclegan.errors import InputError
 from cyclegan.system.json_files import shown
+from cyclegan.system.words import counted
 
 
 def resolve_device(name: str, number: int | None = None) -> torch.device:
@@ -53,8 +54,8 @@ def describe_device(device: torch.device) -> str:
     """A device in words."""
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
-    count = torch.get_num_threads()
-    return f"cpu ({count} {'thread' if count == 1 else 'threads'})" if device.type == "cpu" else str(device)
+    threads = counted(torch.get_num_threads(), "thread")
+    return f"cpu ({threads})" if device.type == "cpu" else str(device)
 
 
 def cpu_name() -> str:

@@ -9,6 +9,7 @@ from cyclegan.step.state import TrainState
 from cyclegan.step.terms import active_terms, reported_losses
 from cyclegan.system.devices import describe_device
 from cyclegan.system.messages import Messages
+from cyclegan.system.words import counted
 from cyclegan.training.loss_log import LossLog
 from cyclegan.training.schedule import Progress
 
@@ -39,7 +40,7 @@ def introduce(
     if config.freeze != "none":
         messages.info(f"Frozen with the weights of {config.init_from}: {_FROZEN_PARTS[config.freeze]}")
     weights = ", ".join(term.describe_weight(config) for term in active_terms(config))
-    images = "1 image" if config.batch_size == 1 else f"{config.batch_size} images"
+    images = counted(config.batch_size, "image")
     messages.info(f"Preset {config.preset}: {weights}; {images} a step, learning rate {config.learning_rate:g}")
     if config.identity_weight > 0 and not config.uses_identity:
         messages.info(f"No identity term: domain A has {model.channels_a} channels, domain B has {model.channels_b}")
@@ -56,8 +57,8 @@ def introduce(
 def _describe_length(progress: Progress) -> str:
     config = progress.config
     if config.minutes is not None:
-        unit = "minute" if config.minutes == 1 else "minutes"
-        return f"{config.minutes:g} {unit}; the {config.schedule} schedule follows the clock, not the steps"
+        minutes = counted(config.minutes, "minute")
+        return f"{minutes}; the {config.schedule} schedule follows the clock, not the steps"
     if config.steps is not None:
         return f"{config.steps} steps"
     return f"{config.epochs:g} epochs, {progress.num_steps} steps"

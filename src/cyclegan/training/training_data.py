@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from cyclegan.config import MIN_VALIDATION, DataConfig, Reading, TrainConfig
+from cyclegan.config import MIN_VALIDATION, TrainConfig
 from cyclegan.data.dataset import Batch, UnpairedDataset
 from cyclegan.data.domains import Folders, find_folders
 from cyclegan.data.image_folder import ImageFolder, scan_folder
@@ -31,6 +31,7 @@ from cyclegan.images.thumbnails import read_thumbnails
 from cyclegan.step.sharing import Share
 from cyclegan.system.messages import Messages
 from cyclegan.system.terminal import shell_quote
+from cyclegan.system.words import counted
 from cyclegan.training.batch_source import BatchSource, own_batches, own_formats, own_samples, own_steps_per_epoch
 from cyclegan.training.resume import check_place
 from cyclegan.training.validation import Validation
@@ -133,6 +134,9 @@ def data_of_folders(
         part=share.part,
         parts=share.parts,
     )
+    for domain, part in enumerate((samples.a, samples.b)):
+        if config.num_samples and not part:  # such as sprites, which are mostly transparent
+            dataset.check(domain)
     return TrainingData(
         format_a=a.image_format,
         format_b=b.image_format,
@@ -164,34 +168,22 @@ def _scan(
     model, data = config.model, config.data
     with messages.status("Looking at the images ...") as status:
 
+        def scan(
+            domain: str, folder: Path, channels: int, value_range: tuple[float, float] | None, index: HeaderIndex
+        ) -> ImageFolder:
+            # Whole slides are translated at the scale of the tiles that are trained on.
+            reading = data.reading(domain).replace(mpp=tiles_mpp(folder))
+            return scan_folder(
+                folder, channels, value_range, data, reading=reading, domain=domain, index=index, on_files=show
+            )
+
         def show(count: int) -> None:
             status.update(f"Looking at the images ... {count:,}")
 
         return (
-            scan_folder(
-                folders.a,
-                model.channels_a,
-                data.range_a,
-                data,
-                reading=_reading(data, "a", folders.a),
-                index=index_a,
-                on_files=show,
-            ),
-            scan_folder(
-                folders.b,
-                model.channels_b,
-                data.range_b,
-                data,
-                reading=_reading(data, "b", folders.b),
-                index=index_b,
-                on_files=show,
-            ),
+            scan("a", folders.a, model.channels_a, data.range_a, index_a),
+            scan("b", folders.b, model.channels_b, data.range_b, index_b),
         )
-
-
-def _reading(data: DataConfig, domain: str, folder: Path) -> Reading:
-    """How the files of a domain are read. Whole slides are translated at the scale of the tiles that are trained on."""
-    return data.reading(domain).replace(mpp=tiles_mpp(folder))
 
 
 def _load_known(file: Path, messages: Messages) -> KnownImages | None:
@@ -208,11 +200,17 @@ def _describe(config: TrainConfig, split: Split) -> tuple[str, ...]:
     for name, part in (("A", split.a), ("B", split.b)):
         held, copies, folder = len(part.held), len(part.copies), part.training
         apart = f", and {held} held out" if held else ""
-        apart += f" with {copies} exact copies of them" if copies else ""
+        others = "other slices of their volumes" if part.holds_slices else "exact copies of them"
+        apart += f" with {copies} {others}" if copies else ""
         sentences.append(f"{name}: {len(folder)} images to train on{apart}, in {folder.root} ({folder.image_format})")
         if folder.num_empty:
-            slices = "slice" if folder.num_empty == 1 else "slices"
-            sentences.append(f"{name}: {folder.num_empty} {slices} of a single value, such as air, are passed over")
+            slices = counted(folder.num_empty, "slice")
+            sentences.append(f"{name}: {slices} of a single value, such as air, are passed over")
+        for number in folder.replaced_nodata:
+            flag = f"--nodata-{name.lower()}"
+            sentences.append(
+                f"{name}: files name {number:.9g} for holes, and {flag} replaces it; leave it out to take theirs"
+            )
         if left_out := describe_left_out(folder.other_files):
             sentences.append(f"{name}: {left_out[:-1]} (no images)")
     samples, validation = split.samples, split.validation

@@ -1,52 +1,93 @@
-"""What becomes of metadata, transparency and holes of many images: counted during translation, and said once."""
+"""Results with the metadata, transparency and holes of their inputs; what is lost of these is counted and said once."""
 
 from collections import Counter
 from threading import Lock
 
-from cyclegan.images.colour import describe_profile
-from cyclegan.images.formats import Kept
-from cyclegan.images.output import LOST
+from cyclegan.images import Array
+from cyclegan.images.colour import describe_profile, is_srgb
+from cyclegan.images.formats import ImageFormat, Kept
+from cyclegan.images.output import LOST, KeepsSome, make_output
 from cyclegan.images.raster import Raster
+from cyclegan.images.resizing import cast, resize
+from cyclegan.system.words import counted
 
 
 class Carried:
-    """Counts, from several threads, which images were converted to sRGB and what their results cannot keep."""
+    """Makes results what is written, in several threads, and counts what was converted to sRGB and what is lost.
 
-    def __init__(self, *, keep_profile: bool = False) -> None:
-        self._keep_profile = keep_profile
+    target: of the results. keep_profile, background: as in `cyclegan.images.output.make_output`.
+    """
+
+    def __init__(self, target: ImageFormat, *, keep_profile: bool = False, background: str | None = None) -> None:
+        self._target, self._keep_profile, self._background = target, keep_profile, background
         self._lock = Lock()
         self._lost: Counter[tuple[Kept, str]] = Counter()
         self._converted: Counter[str] = Counter()
+        self._num_unusable = 0  # profiles
+        self._num_cut = 0
+        self._replaced: Counter[tuple[str, str]] = Counter()  # the file's number for holes, and that of --nodata
 
-    def add(self, given: Raster, lost: tuple[Kept, ...], suffix: str) -> None:
-        """Count one image. lost: what its result, a file with this suffix, cannot keep."""
-        profile = given.metadata.profile if given.metadata.is_srgb else None
+    def output(
+        self, values: Array, given: Raster, writer: KeepsSome, suffix: str, size: tuple[int, int] | None = None
+    ) -> Raster:
+        """A result (H, W, C) with what belongs to its input, `given`, as a file with this suffix keeps it; counted.
+
+        size: height and width of the file, if the network may have taken it at another scale.
+        """
+        if size is not None:
+            values = resize(values, *size)
+            if values.dtype.kind == "f":  # bicubic resizing overshoots at edges
+                values = values.clip(self._target.low, self._target.high)
+            values = cast(values, self._target.dtype)
+        output, lost = make_output(
+            values, given, self._target, writer, keep_profile=self._keep_profile, background=self._background
+        )
+        metadata = given.metadata
+        profile, is_converted = metadata.profile, metadata.is_srgb
         with self._lock:
             for kept in lost:
                 self._lost[kept, suffix] += 1
-            if profile is not None and not self._keep_profile:
+            if profile is not None and not is_converted and not is_srgb(profile):
+                self._num_unusable += 1
+            if profile is not None and is_converted and not self._keep_profile:
                 self._converted[describe_profile(profile)] += 1
+            if metadata.replaced_nodata is not None:
+                self._replaced[f"{metadata.replaced_nodata:.9g}", f"{metadata.nodata:.9g}"] += 1
+            self._num_cut += metadata.is_cut
+        return output
 
     def include(self, other: "Carried") -> None:
         """Count the images of another one as well."""
         with self._lock:
             self._lost += other._lost
             self._converted += other._converted
+            self._num_unusable += other._num_unusable
+            self._num_cut += other._num_cut
+            self._replaced += other._replaced
 
     def sentences(self, noun: str = "image") -> list[str]:
         """What a user should know, a sentence for each kind. noun: what was counted."""
         said = [
-            f"The colours of {_images(count, noun)} were converted from {name} to sRGB; --keep-profile converts "
+            f"The colours of {counted(count, noun)} were converted from {name} to sRGB; --keep-profile converts "
             "results back."
             for name, count in self._converted.items()
         ]
+        if self._num_unusable:
+            said.append(
+                f"The colour profile of {counted(self._num_unusable, noun)} is not used: it is damaged, or not for "
+                "such values. The colours are taken for sRGB."
+            )
+        said += [
+            f"{counted(count, noun)} {'names' if count == 1 else 'name'} {own} for holes, and {given} is looked for "
+            f"instead; --nodata {own} looks for that."
+            for (own, given), count in self._replaced.items()
+        ]
+        if self._num_cut:
+            result = "its result is" if self._num_cut == 1 else "their results are"
+            said.append(f"The window goes beyond {counted(self._num_cut, noun)}: {result} the part inside.")
         for (kept, suffix), count in self._lost.items():
             what = f"{LOST[kept][0].upper()}{LOST[kept][1:]}"
             is_not = "are not" if kept == "nodata" else "is not"
             why = "have no free value for them" if kept == "nodata" else "have no place for it"
-            said.append(f"{what} of {_images(count, noun)} {is_not} kept: {suffix} files {why}.")
+            said.append(f"{what} of {counted(count, noun)} {is_not} kept: {suffix} files {why}.")
         return said
-
-
-def _images(count: int, noun: str) -> str:
-    return f"1 {noun}" if count == 1 else f"{count} {noun}s"

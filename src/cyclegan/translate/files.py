@@ -5,7 +5,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,15 +15,15 @@ from cyclegan.images.file_formats import file_format_of
 from cyclegan.images.filetypes.overviews import write_finished
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.headers import decoded_bytes
-from cyclegan.images.output import make_output
 from cyclegan.images.raster import Raster
-from cyclegan.images.resizing import cast, resize, scale
+from cyclegan.images.resizing import scale
 from cyclegan.images.windows import Window, read_part
 from cyclegan.system.atomic import is_place_lost
 from cyclegan.system.prefetch import MAX_BYTES, num_cores, prefetch
 from cyclegan.translate.carried import Carried
 from cyclegan.translate.plan import TranslationPlan, sequences
 from cyclegan.translate.progress import not_written
+from cyclegan.translate.results import translate_items
 from cyclegan.translate.stabilise import MEMORY_FRAMES
 from cyclegan.translate.translator import Translator
 
@@ -107,31 +106,29 @@ def translate_files(
                 failed.append((item[0], str(error) or "it does not fit into memory"))
                 on_done(item[0])
 
-    in_network: deque[_Image] = deque()
-
-    def arrays(images: Iterable[_Image]) -> Iterator[Array]:
-        for image in images:
-            in_network.append(image)
-            yield image.array
-
     def results() -> Iterator[tuple[_Image, Array]]:
         for part in parts:
             images = readable(len(part))
             if batch_size > 1 and not stabilise:
                 images = _grouped_by_size(images, batch_size)
-            for result in translator.translate_each(
-                arrays(images), batch_size=batch_size, stabilise=stabilise, memory_frames=memory_frames, checked=False
+            items = ((image, image.array) for image in images)
+            for image, result in translate_items(
+                translator, items, batch_size=batch_size, stabilise=stabilise, memory_frames=memory_frames
             ):
-                image = in_network.popleft()
                 if isinstance(result, InputError):
                     failed.append((image.source, str(result)))
                     on_done(image.source)
                 else:
-                    yield image, np.asarray(result)
+                    yield image, result
+
+    carried = Carried(translator.target, keep_profile=keep_profile, background=background)
+
+    def write(image: _Image, array: Array) -> None:
+        size, suffix = (image.height, image.width), image.target.suffix
+        output = carried.output(array, image.given, file_format_of(image.target), suffix, size)
+        write_finished(image.target, output, cog=cog)
 
     try:
-        carried = Carried(keep_profile=keep_profile)
-        write = partial(_write, translator.target, carried, keep_profile, background, cog)
         out = (plan if isinstance(plan, TranslationPlan) else TranslationPlan.of(plan)).out
         failed += _write_all(results(), write, translator.target, out, num_threads, on_done)
     finally:
@@ -156,27 +153,6 @@ def _grouped_by_size(images: Iterable[_Image], batch_size: int) -> Iterator[_Ima
             yield from ready
     for ready in groups.values():
         yield from ready
-
-
-def _write(
-    target: ImageFormat,
-    carried: Carried,
-    keep_profile: bool,
-    background: str | None,
-    cog: bool,
-    image: _Image,
-    array: Array,
-) -> None:
-    """Write a result at the size of its file, with what belongs to the image."""
-    array = resize(array, image.height, image.width)
-    if array.dtype.kind == "f":  # bicubic resizing overshoots at edges
-        array = array.clip(target.low, target.high)
-    array, file_format = cast(array, target.dtype), file_format_of(image.target)
-    output, lost = make_output(
-        array, image.given, target, file_format, keep_profile=keep_profile, background=background
-    )
-    write_finished(image.target, output, cog=cog)
-    carried.add(image.given, lost, image.target.suffix)
 
 
 def _write_all(

@@ -81,6 +81,7 @@ def translate_folder(
     skip_existing: bool = False,
     window: Sequence[int] | None = None,
     bounds: Sequence[float] | None = None,
+    bounds_crs: str | None = None,
     cog: bool = False,
     max_images: int | None = None,
     max_pixels: int | None = None,
@@ -113,7 +114,8 @@ def translate_folder(
     mpp: microns per pixel at which whole slides are read; default: those that the model was trained at, else level 0.
     compression: of whole slides and other images in tiles that become an OME-TIFF, see `translate_large`.
     window: translate only this part of each image: column and row of its first pixel, width and height. bounds: the
-    same by left, bottom, right and top in the coordinate system of each file. The result has its own place on earth.
+    same by left, bottom, right and top, in the coordinate system `bounds_crs`, such as EPSG:4326; default: that of each
+    file. The result has its own place on earth.
     cog: write TIFFs with overviews, as cloud-optimised GeoTIFFs.
     max_images: translate only the first images. max_pixels: largest number of pixels of an image that is decoded as a
     whole (default 2^30, and what fits into memory).
@@ -177,19 +179,23 @@ def translate_plan(
         progress.existing(len(jobs.existing), len(plan))
     for sentence in jobs.notes:
         work.note(sentence)
+    for source, reason in jobs.refused:
+        if is_only_input:
+            raise InputError(reason)
+        work.skip(source, reason)
     if jobs.whole:
         work.translate_whole(jobs.whole)
     one_by_one = [(*pair, partial(work.translate_in_tiles, *pair)) for pair in jobs.large]
     one_by_one += [
         (source, target, partial(work.translate_frames, source, target, row)) for source, target, row in jobs.sequences
     ]
-    for num_tried, (source, target, translate) in enumerate(one_by_one, len(jobs.whole)):
+    for num_tried, (source, target, translate) in enumerate(one_by_one, len(jobs.whole) + len(jobs.refused)):
         try:
             translate()
         except (InputError, UnreadableError, OSError) as error:  # one bad file of several does not stop the others
             if is_only_input and not isinstance(error, UnreadableError):
                 raise
-            if is_place_lost(error if isinstance(error, OSError) else error.__cause__, jobs.todo.out):
+            if is_place_lost(error, jobs.todo.out):
                 raise InputError(not_written(target, error, num_tried - len(work.skipped))) from error
             work.skip(source, not_written(target, error))
     for sentence in work.carried.sentences():
@@ -208,7 +214,8 @@ class _Work:
         self.skipped: list[Skipped] = []
         self.notes: list[str] = []
         self.damage: list[str] = []
-        self.carried = Carried(keep_profile=options.keep_profile)  # by images in tiles, of which all are said at once
+        # By images in tiles, of which all are said at once.
+        self.carried = Carried(translator.target, keep_profile=options.keep_profile)
 
     def note(self, sentence: str) -> None:
         self._progress.note(sentence)

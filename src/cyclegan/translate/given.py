@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
@@ -44,6 +45,22 @@ def check_array(image: Any, source: ImageFormat) -> Array:
         remedy = _type_remedy(array, source)
         raise InputError(f"The array is of type {image.dtype}, and this model takes {source}: {remedy}.")
     return array.astype(source.dtype, copy=False)
+
+
+def check_tensor(images: Any, source: ImageFormat) -> None:
+    """Raises InputError for anything but floats (N, C, H, W), and for values of files in the place of [-1, 1]."""
+    expected = f"expected a torch tensor of floats (N, {source.channels}, H, W) in [-1, 1]"
+    if not isinstance(images, Tensor):
+        raise InputError(f"{shown(images)} was given; {expected}, or call the translator with an image.")
+    if images.ndim != 4 or images.shape[1] != source.channels or 0 in images.shape[2:]:
+        raise InputError(f"The tensor has shape {tuple(images.shape)}; {expected}.")
+    if not images.is_floating_point():
+        raise InputError(f"The tensor is of type {images.dtype}; {expected}: images / 127.5 - 1 if it is 0 to 255.")
+    # Values outside the range of training are inputs, too, but not where the file's type has no others.
+    if source.dtype == "uint8" and (source.low, source.high) == (0, 255) and images.numel() and images.max() > 2:
+        raise InputError(
+            f"The tensor has values up to {float(images.max()):g}; {expected}: images / 127.5 - 1 if it is 0 to 255."
+        )
 
 
 def find_not_finite(array: Array, source: ImageFormat) -> str | None:

@@ -11,9 +11,10 @@ from cyclegan.images.filetypes.overviews import check_cog
 from cyclegan.images.headers import read_sizes
 from cyclegan.sequences.formats import SequenceFormat
 from cyclegan.sequences.registry import find_sequence, format_by_name
-from cyclegan.translate.large_files import find_large
+from cyclegan.translate.large_files import find_large, why_too_large
 from cyclegan.translate.options import TranslateOptions
-from cyclegan.translate.plan import TranslationPlan, find_sequences, sequences
+from cyclegan.translate.plan import TranslationPlan, find_sequences, sequence_of, sequences
+from cyclegan.translate.progress import Skipped
 from cyclegan.translate.tiling.pictures import TILE, check_tile
 from cyclegan.translate.translator import Translator
 
@@ -22,7 +23,8 @@ from cyclegan.translate.translator import Translator
 class Jobs:
     """The files of a plan.
 
-    existing: those whose result is there already. todo: all others, of which each is one of whole, large and sequences.
+    existing: those whose result is there already. todo: all others, of which each is one of whole, large and sequences,
+    or refused, with the reason: too large to be translated without tiles.
     notes: sentences for the user.
     """
 
@@ -31,6 +33,7 @@ class Jobs:
     whole: TranslationPlan
     large: TranslationPlan
     sequences: list[tuple[Path, Path, SequenceFormat]]
+    refused: list[Skipped]
     notes: list[str]
 
 
@@ -40,7 +43,7 @@ def sort_jobs(translator: Translator, plan: TranslationPlan, options: TranslateO
     Raises InputError if one of the files cannot be translated with these options.
     """
     todo, existing = _split_existing(translator, plan, options) if options.skip_existing else (plan, plan[:0])
-    images, several = _split_sequences(todo, options)
+    images, several = _split_sequences(translator, todo, options)
     if options.part is not None or options.cog:
         for source, _, _ in several:
             options.check_single(source)
@@ -52,7 +55,13 @@ def sort_jobs(translator: Translator, plan: TranslationPlan, options: TranslateO
         if images:
             notes.append(f"Images are translated in tiles of {options.tile_side} pixels, in float32.")
     whole, large = _split_large(translator, images, options)
-    return Jobs(existing, todo, whole, large, several, notes)
+    refused: list[Skipped] = []
+    if options.tile is None and large:
+        refused = _refuse(translator, large, options)
+        # The others are read as a whole, which reports what is wrong with them.
+        out = {source for source, _ in refused}
+        whole, large = _split(images, np.array([source in out for source in images.sources], bool))[0], images[:0]
+    return Jobs(existing, todo, whole, large, several, refused, notes)
 
 
 def tile_of_frames(translator: Translator, source: Path, options: TranslateOptions) -> int | None:
@@ -63,6 +72,10 @@ def tile_of_frames(translator: Translator, source: Path, options: TranslateOptio
     if options.tile_side is not None:
         return options.tile_side
     _, large = _split_large(translator, TranslationPlan.of([(source, source)]), options)
+    if options.tile is None:
+        for _, reason in _refuse(translator, large, options):
+            raise InputError(reason)
+        return None
     return TILE if large else None
 
 
@@ -82,7 +95,7 @@ def _split_existing(
 def _is_other(translator: Translator, source: Path, target: Path) -> bool:
     """Whether a result is there that is no single image: a volume, a folder of DICOM files, or another file."""
     if target.is_dir():
-        row = find_sequence(source) if source.is_dir() else None
+        row = sequence_of(source, translator) if source.is_dir() else None
         return row is not None and row.is_written(source, target, translator.source, translator.target)
     if not target.is_file() or target.stat().st_size == 0:
         return False
@@ -90,10 +103,10 @@ def _is_other(translator: Translator, source: Path, target: Path) -> bool:
 
 
 def _split_sequences(
-    plan: TranslationPlan, options: TranslateOptions
+    translator: Translator, plan: TranslationPlan, options: TranslateOptions
 ) -> tuple[TranslationPlan, list[tuple[Path, Path, SequenceFormat]]]:
     """The files that hold one image, and those that hold several."""
-    found = find_sequences(plan.sources, all_pages=options.pages is not None)
+    found = find_sequences(plan.sources, translator, all_pages=options.pages is not None)
     found = {index: row for index, row in found.items() if not _is_picture(row, *plan[index])}
     is_several = np.zeros(len(plan), bool)
     is_several[list(found)] = True
@@ -122,16 +135,25 @@ def _split_large(
     """The images that are translated as a whole, and those that are translated in tiles."""
     if options.tile_side is not None:
         return plan[:0], plan
-    if options.tile is None or options.is_scaled:
+    if options.is_scaled:
         return plan, plan[:0]
     is_large = find_large(translator, plan.sources, batch_size=options.batch_size, window=options.part)
     whole, large = _split(plan, is_large)
-    if large and options.stabilise:
+    if large and options.stabilise and options.tile is not None:
         raise InputError(
             f"{large[0][0]} is too large to be translated as a whole, and frames are not stabilised in tiles; "
             "pass --short-side."
         )
     return whole, large
+
+
+def _refuse(translator: Translator, large: TranslationPlan, options: TranslateOptions) -> list[Skipped]:
+    """Images that are too large to be translated as a whole, with the reason."""
+    found = [
+        (source, why_too_large(translator, source, batch_size=options.batch_size, window=options.part))
+        for source in large.sources
+    ]
+    return [(source, reason) for source, reason in found if reason is not None]
 
 
 def _split(plan: TranslationPlan, is_second: np.ndarray) -> tuple[TranslationPlan, TranslationPlan]:

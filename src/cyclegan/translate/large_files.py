@@ -24,15 +24,15 @@ from cyclegan.images.filetypes.overviews import write_cog
 from cyclegan.images.filetypes.pillow import with_alpha
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.headers import image_size, read_sizes
-from cyclegan.images.output import make_output
-from cyclegan.images.pages import local_file, stat_file
+from cyclegan.images.limits import check_pixels
+from cyclegan.images.pages import stat_file
 from cyclegan.images.raster import Raster
 from cyclegan.images.regions import ArraySource, Box, ImageSource, RasterSource, RegionReader, TiledWriter
-from cyclegan.images.windows import Window, WindowReader
+from cyclegan.images.windows import Window, WindowReader, open_part
 from cyclegan.translate.carried import Carried
 from cyclegan.translate.partial_result import PartialResult
 from cyclegan.translate.progress import OnProgress, not_written
-from cyclegan.translate.tiling.budget import available_bytes, choose_plan, plans, tiled_bytes, untiled_bytes
+from cyclegan.translate.tiling.budget import available_bytes, choose_plan, gib, plans, tiled_bytes, untiled_bytes
 from cyclegan.translate.tiling.network import TiledNetwork, TilingPlan, TilingState, has_instance_norm, why_no_tiles
 from cyclegan.translate.tiling.pictures import (
     TILE,
@@ -59,8 +59,8 @@ class LargeResult:
     notes: all that a user should know.
     """
 
+    carried: Carried
     about_work: list[str] = field(default_factory=list)
-    carried: Carried = field(default_factory=Carried)
 
     @property
     def notes(self) -> list[str]:
@@ -75,7 +75,7 @@ def find_large(
     window: the part of each that is translated. A file whose header cannot be read is not large.
     """
     # By names, since there may be a million.
-    has_rule = np.array([file_format_of(name).only_regions is not None for name in files.names()], bool)
+    has_rule = np.array([file_format_of(name).regions.only is not None for name in files.names()], bool)
     is_large = np.zeros(len(files), bool)
     for index in np.flatnonzero(has_rule).tolist():
         is_large[index] = _only_regions(files[index], translator.source)
@@ -87,8 +87,7 @@ def find_large(
 
     @cache
     def fits(height: int, width: int) -> bool:
-        needed = batch_size * untiled_bytes(translator.original, height, width)
-        return needed + _image_bytes(translator, height, width) <= available
+        return _whole_bytes(translator, height, width, batch_size) <= available
 
     for index, size in enumerate(read_sizes(files)):
         if size is not None and window is not None:
@@ -97,10 +96,38 @@ def find_large(
     return is_large
 
 
+def why_too_large(
+    translator: Translator, path: Path, *, batch_size: int = 1, window: Window | None = None
+) -> str | None:
+    """Why an image that `find_large` finds too large is not translated as a whole.
+
+    None if reading it as a whole says more: it can be read by region only, has more pixels than are allowed, or its
+    header is damaged.
+    """
+    size, available = image_size(path), available_bytes(translator.device)
+    if window is not None and size is not None:
+        size = window.size(path, *size)
+    if size is None or available is None or _only_regions(path, translator.source):
+        return None
+    try:
+        check_pixels(*size)
+    except UnreadableError:
+        return None
+    return (
+        f"{path} needs {gib(_whole_bytes(translator, *size, batch_size))} as a whole ({size[1]}x{size[0]} pixels), and "
+        f"{gib(available)} are available; leave out --tile none, and it is translated in tiles."
+    )
+
+
+def _whole_bytes(translator: Translator, height: int, width: int, batch_size: int) -> int:
+    """Peak of the translation of a batch of images of this size as a whole, with one image and its result."""
+    return batch_size * untiled_bytes(translator.original, height, width) + _image_bytes(translator, height, width)
+
+
 def _only_regions(path: Path, source: ImageFormat) -> bool:
     """Whether a file can be translated in tiles only, as whole slides are."""
-    only_regions = file_format_of(path).only_regions
-    return only_regions is not None and only_regions(path, source)
+    only = file_format_of(path).regions.only
+    return only is not None and only(path, source)
 
 
 def translate_large(
@@ -152,10 +179,12 @@ def translate_large(
         plan = translation.choose_plan(image.height, image.width)
         if writer is None:
             values = np.concatenate(list(translation.rows(image, plan, None)))
-            output, carried = translation.finish(values, image.read_raster(Box(0, image.height, 0, image.width)))
+            carried = translation.carried()
+            given = image.read_raster(Box(0, image.height, 0, image.width))
+            output = translation.output(values, given, carried)
             with _encoding(target):
                 write_image(target, output)
-            return LargeResult(carried=carried)
+            return LargeResult(carried)
         return translation.write_tiles(image, plan, writer)
 
 
@@ -167,7 +196,8 @@ def _tiled_writer(translator: Translator, source: Path, target: Path, compressio
     file_format = file_format_of(target)
     if not file_format.can_hold(translator.target.channels, translator.target.dtype):
         raise InputError(f"{target}: files of this kind cannot hold {translator.target}; choose another --out.")
-    lossy = file_format.lossy_writer
+    tiled = file_format.regions.writer
+    lossy = tiled and tiled.lossy
     if translator.target.dtype != "uint8" or translator.target.channels not in (1, 3):
         lossy = None
     if compression == "jpeg" and lossy is None:
@@ -177,7 +207,7 @@ def _tiled_writer(translator: Translator, source: Path, target: Path, compressio
         )
     is_slide = _only_regions(source, translator.source)
     is_lossy = compression == "jpeg" or (compression == "auto" and is_slide and lossy is not None)
-    writer = lossy if is_lossy else file_format.tiled_writer
+    writer = lossy if is_lossy else tiled
     if writer is not None and find_spec(writer.package) is None:
         raise InputError(
             f"{target} would be written in tiles by {writer.package}, which needs: pip install "
@@ -235,27 +265,22 @@ class _TiledTranslation:
 
     @contextlib.contextmanager
     def open_source(self) -> Iterator[RegionReader]:
-        """The part of the input that is translated."""
-        with self._open_file() as reader:
-            if self.window is not None:
-                yield WindowReader(reader, self.window.box(self.source, reader.height, reader.width))
-            else:
-                yield reader
-
-    @contextlib.contextmanager
-    def _open_file(self) -> Iterator[RegionReader]:
-        """The input by region where its format allows that, else decoded."""
+        """The part of the input that is translated, by region where its format allows that, else decoded."""
         source_format = self.translator.source
-        with local_file(self.source) as (file, page):  # unpacked for all of the work, if it lies in a zip
-            reader = file_format_of(file).open_regions(file, source_format) if page is None else None
+        with open_part(self.source, source_format, self.window) as reader:
             if reader is not None:
-                with contextlib.closing(reader):
-                    yield reader
+                yield reader
                 return
         size = image_size(self.source)
+        if size is not None:
+            check_pixels(*size, source_format.pixel_bytes)
         if size is not None and self.window is None:
             self.choose_plan(*size, decoded_bytes=size[0] * size[1] * source_format.pixel_bytes)  # before decoding
-        yield RasterSource(read_raster(self.source, source_format, self.translator.target))
+        whole = RasterSource(read_raster(self.source, source_format, self.translator.target))
+        if self.window is None:
+            yield whole
+        else:
+            yield WindowReader(whole, *self.window.box(self.source, whole.height, whole.width))
 
     def choose_plan(self, height: int, width: int, *, decoded_bytes: int = 0) -> TilingPlan:
         """The fastest plan that fits into memory. decoded_bytes: of an input that is still to be decoded.
@@ -288,26 +313,19 @@ class _TiledTranslation:
             return 0
         return decoded_bytes + row_bytes(self.translator, width, height if self.writer is None else self.tile)
 
-    def finish(self, values: Array, given: Raster) -> tuple[Raster, Carried]:
+    def carried(self) -> Carried:
+        return Carried(self.translator.target, keep_profile=self.keep_profile, background=self.background)
+
+    def output(self, values: Array, given: Raster, carried: Carried) -> Raster:
         """Rows of the result as they are written, with what belongs to the same rows of the input."""
-        output, lost = make_output(
-            values,
-            given,
-            self.translator.target,
-            file_format_of(self.target),
-            keep_profile=self.keep_profile,
-            background=self.background,
-        )
-        carried = Carried(keep_profile=self.keep_profile)
-        carried.add(given, lost, self.target.suffix)
-        return output, carried
+        return carried.output(values, given, file_format_of(self.target), self.target.suffix)
 
     def write_tiles(self, image: RegionReader, plan: TilingPlan, writer: TiledWriter) -> LargeResult:
         """Write the target from tiles, which are kept on disk until it is complete."""
         notes: list[str] = []
         height, width = image.height, image.width
         num_rows, side = -(-height // self.tile), writer.tile_side(self.tile)
-        has_holes = image.has_holes()
+        has_holes, of_rows = image.has_holes(), self.carried()
         with PartialResult.open(self.target, self._key(plan), notes) as partial:
             possible = plans(self.translator.original, is_given=self.statistics != "exact")
             plan = partial.plan(plan, possible, lambda plan: self._fits(height, width, plan))
@@ -318,7 +336,7 @@ class _TiledTranslation:
                     for row in self.rows(image, plan, partial):
                         top = partial.num_rows * self.tile
                         given = _rows_of(image, Box(top, top + len(row), 0, width), has_holes=has_holes)
-                        partial.append(writer.encode_rows(with_alpha(self.finish(row, given)[0]), side))
+                        partial.append(writer.encode_rows(with_alpha(self.output(row, given, of_rows)), side))
             except (InputError, UnreadableError) as error:
                 if not isinstance(error.__cause__, OSError):  # the file is bad: there is nothing to resume
                     partial.remove()
@@ -327,7 +345,9 @@ class _TiledTranslation:
             num_tiles = -(-height // side) * -(-width // side)
             # What all rows have in common, by the first one.
             dtype, first = self.translator.target.dtype, _rows_of(image, Box(0, 1, 0, width), has_holes=has_holes)
-            sample, carried = self.finish(np.zeros((1, width, self.translator.target.channels), dtype), first)
+            carried = self.carried()
+            values = np.zeros((1, width, self.translator.target.channels), dtype)
+            sample = self.output(values, first, carried)
             has_alpha = sample.alpha is not None
             shape = (height, width, with_alpha(sample).shape[2])
             tiles = self._reported(partial.tiles(), num_tiles)
@@ -338,7 +358,7 @@ class _TiledTranslation:
                     self.on_progress("overviews", 1.0)
                     write_cog(whole, self.target)
             partial.remove()
-        return LargeResult(notes, carried)
+        return LargeResult(carried, notes)
 
     def _reported(self, tiles: Iterator[bytes], count: int) -> Iterator[bytes]:
         """The tiles as they are; progress is reported as they pass, since a pyramid takes minutes."""
@@ -359,9 +379,10 @@ class _TiledTranslation:
             __version__,
         ]
         parts += [translator.source, translator.target, translator.info.model, translator.device]
-        parts += [self.keep_profile, self.background, self.writer is file_format_of(self.target).lossy_writer]
+        tiled = file_format_of(self.target).regions.writer
+        parts += [self.keep_profile, self.background, self.writer is (tiled and tiled.lossy)]
         parts += [translator.source.model_dump_json(), self.window]
-        for path in file_format_of(self.source).also_reads(self.source):
+        for path in file_format_of(self.source).regions.also_reads(self.source):
             parts += [path, path.stat().st_size, path.stat().st_mtime_ns]
         digest.update("\n".join(str(part) for part in parts).encode())
         for name, values in translator.original.state_dict().items():

@@ -40,6 +40,7 @@ class TranslateOptions:
     skip_existing: bool = False
     window: Sequence[int] | None = None
     bounds: Sequence[float] | None = None
+    bounds_crs: str | None = None
     cog: bool = False
 
     def check(self, name_of: Callable[[str], str] = str) -> None:
@@ -71,7 +72,7 @@ class TranslateOptions:
 
     def _check_together(self, name_of: Callable[[str], str]) -> None:
         """Values that exclude or need each other."""
-        Window.of(self.window, self.bounds, name_of)
+        Window.of(self.window, self.bounds, self.bounds_crs, name_of)
         if self.short_side is not None and self.scale_width is not None:
             raise InputError(
                 f"{name_of('short_side')} is {self.short_side} and {name_of('scale_width')} is {self.scale_width}; "
@@ -128,7 +129,7 @@ class TranslateOptions:
     @property
     def part(self) -> Window | None:
         """The part of each image that is translated; None: all of it."""
-        return Window.of(self.window, self.bounds)
+        return Window.of(self.window, self.bounds, self.bounds_crs)
 
     @property
     def is_scaled(self) -> bool:

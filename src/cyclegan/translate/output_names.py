@@ -1,7 +1,9 @@
 """Mirror inputs into an output folder under names that collide neither with each other nor with an input."""
 
 import difflib
+import fnmatch
 import glob
+import itertools
 import mimetypes
 import os
 from collections import Counter
@@ -11,12 +13,14 @@ from functools import cache
 from pathlib import Path
 
 from cyclegan.errors import InputError
-from cyclegan.images.file_list import FileList, list_files
+from cyclegan.images.file_formats import file_format_of, image_suffixes
+from cyclegan.images.file_list import FileList, list_files, without_slide_parts
 from cyclegan.images.pages import is_file, is_folder, is_zip
 from cyclegan.system.arguments import real_path
 
 # Kinds of pictures that Python's table of types lacks, and ends of folders' names that are one letter from a picture's.
-_PICTURES = (".psd", ".exr", ".dds", ".xcf", ".raw", ".dng", ".cr2", ".nef", ".arw", ".pdf", ".eps")
+_PICTURES = (".psd", ".exr", ".dds", ".xcf", ".raw", ".dng", ".cr2", ".nef", ".arw", ".pdf", ".eps", ".qoi")
+_ARRAYS = (".npz", ".h5", ".hdf5", ".mat", ".zip")
 _FOLDERS = (".tmp", ".temp", ".test", ".train", ".dir", ".out", ".old", ".new", ".run")
 
 
@@ -38,19 +42,50 @@ def _is_pattern(path: Path) -> bool:
 
 def _matches(pattern: Path, out: Path, suffixes: tuple[str, ...]) -> FileList:
     first = next(index for index, part in enumerate(pattern.parts) if glob.has_magic(part))
-    root, rest = Path(*pattern.parts[:first]), os.path.join(*pattern.parts[first:])  # noqa: PTH118
+    root, rest = Path(*pattern.parts[:first]), pattern.parts[first:]
     has_suffix = pattern.suffix != "" and not glob.has_magic(pattern.suffix)
     names: dict[str, None] = {}  # in order, each once: ** matches a folder and what it holds
-    for name in sorted(glob.glob(rest, root_dir=root, recursive=True)):  # noqa: PTH207
-        path = root / name
-        if "**" not in pattern.parts if path.is_dir() else has_suffix and is_zip(path):
+    for path in sorted(_glob(root, rest)):
+        name = path.relative_to(root).as_posix()
+        if "**" not in rest if path.is_dir() else has_suffix and is_zip(path):
             names |= dict.fromkeys(f"{name}/{file}" for file in find_files(path, out, suffixes).names())
         elif not path.is_dir() and (has_suffix or name.lower().endswith(suffixes)):
-            names[Path(name).as_posix()] = None
+            names[name] = None
     matches = _outside(FileList(root, names), root, out)
     if not matches:
         raise InputError(f"No file matches {pattern}.")
     return matches
+
+
+def _glob(root: Path, parts: Sequence[str]) -> list[Path]:
+    """What matches a pattern below a folder, as `glob` finds it, but links in a circle end.
+
+    The last ** stands for a listing that follows links with a guard; the parts behind it are compared with its names.
+    """
+    if "**" not in parts:
+        return [root / name for name in glob.glob(os.path.join(*parts), root_dir=root)]  # noqa: PTH118, PTH207
+    at = parts.index("**")
+    starts = [path for path in _glob(root, parts[:at]) if path.is_dir()] if at else [root]
+    behind = parts[at + 1 :] or ("*",)
+    found: dict[Path, None] = {}
+    for start in starts:
+        for path in list_files(start, ("",)):
+            inside = path.relative_to(start).parts
+            if _matches_parts(inside, behind):
+                found[path] = None
+    return list(found)
+
+
+def _matches_parts(names: Sequence[str], parts: Sequence[str]) -> bool:
+    """Whether the names of a path, below the folder of a **, end as the parts behind it ask for."""
+    if "**" in parts:
+        at = parts.index("**")
+        return any(
+            _matches_parts(names[:end], parts[:at]) and _matches_parts(names[end:], parts[at + 1 :] or ("*",))
+            for end in range(len(names) + 1)
+        )
+    tail = names[len(names) - len(parts) :]
+    return len(names) >= len(parts) and all(map(fnmatch.fnmatch, tail, parts))
 
 
 def only_path(inputs: Sequence[Path | FileList]) -> Path | None:
@@ -75,7 +110,8 @@ def check_folder_name(out: str | Path, suffixes: Collection[str], flag: str = "-
         or not _looks_like_a_file(suffix, suffixes)
     ):
         return
-    nearest = max(suffixes, key=lambda known: _likeness(suffix, known))  # the first of several
+    written = [known for known in suffixes if known not in image_suffixes() or file_format_of(f"x{known}").write]
+    nearest = max(written, key=lambda known: _likeness(suffix, known))  # the first of several
     meant = "choose another format, such as .png."
     if _likeness(suffix, nearest) > 0.6:
         meant = f"did you mean {Path(text).with_suffix(nearest)}?"
@@ -90,8 +126,8 @@ def _likeness(a: str, b: str) -> float:
 
 
 def _looks_like_a_file(suffix: str, suffixes: Collection[str]) -> bool:
-    """Whether a suffix is of a kind of picture or clip, or a typing error away from one of these suffixes."""
-    if suffix in _PICTURES or (mimetypes.guess_type(f"x{suffix}")[0] or "").startswith(("image/", "video/")):
+    """Whether a suffix is of a kind of picture, array or clip, or a typing error away from one of these suffixes."""
+    if suffix in _PICTURES + _ARRAYS or (mimetypes.guess_type(f"x{suffix}")[0] or "").startswith(("image/", "video/")):
         return True
     return len(suffix) > 3 and suffix not in _FOLDERS and any(_is_one_change(suffix, known) for known in suffixes)
 
@@ -108,7 +144,7 @@ def _is_one_change(a: str, b: str) -> bool:
 
 def find_files(folder: Path, out: Path, suffixes: tuple[str, ...]) -> FileList:
     """Input files with these suffixes below a folder, without those in an `out` below it, from earlier calls."""
-    return _outside(list_files(folder, suffixes), folder, out)
+    return _outside(without_slide_parts(list_files(folder, suffixes)), folder, out)
 
 
 def _outside(found: FileList, folder: Path, out: Path) -> FileList:
@@ -131,37 +167,23 @@ def mirror(
 
     Files of a FileList are mirrored below its root.
     A zip counts as a folder; `left_out` of the sources counts the other files in folders.
-    suffix_of: the suffix of an input -> that of its output. keeps_suffix: whether an input is an exception, whose
-    output has its own suffix, asked only where `suffix_of` changes it. No two outputs have the same name. Raises
-    InputError if an input is missing or would be overwritten.
+    suffix_of: an input -> the suffix of its output. keeps_suffix: whether an input is an exception, whose output has
+    its own suffix, asked only where `suffix_of` changes it. No two outputs have the same name. Raises InputError if an
+    input is missing or would be overwritten.
     """
-    # Strings instead of paths: there may be a million.
-    found: list[tuple[str, str, FileList]] = []  # folder, prefix below `out`, files
-    prefixes = _prefixes([path for path in inputs if isinstance(path, Path) and is_folder(path)])
-    for path in inputs:
-        if isinstance(path, FileList):
-            found.append((_slashed(path.root), "", path))
-        elif is_folder(path):
-            prefix = "" if prefixes[path] == Path() else f"{prefixes[path].as_posix()}/"
-            found.append((_slashed(path), prefix, find_files(path, out, suffixes)))
-        elif is_file(path):
-            found.append((_slashed(path.parent), "", FileList(path.parent, [path.name])))
-        else:
-            raise InputError(f"There is no file or folder {path}.")
-    left_out = Counter[str]()
-    for *_, listed in found:
-        left_out.update(listed.left_out)
+    found = _find(inputs, out, suffixes)
+    left_out = sum((Counter(listed.left_out) for *_, listed in found), Counter[str]())
 
     def files() -> Iterator[tuple[str, str]]:
         for folder, prefix, names in found:
             for name in names.names():
                 yield folder + name, prefix + name
 
-    real_path, out_prefix, new_suffix, is_exception = _RealPaths(), _slashed(out), cache(suffix_of), cache(keeps_suffix)
+    real_path, out_prefix, is_exception = _RealPaths(), _slashed(out), cache(keeps_suffix)
 
     def keeps_name(source: str, relative: str) -> bool:
         suffix = os.path.splitext(relative)[1]  # noqa: PTH122
-        return new_suffix(suffix) == suffix or is_exception(source)
+        return suffix_of(source) == suffix or is_exception(source)
 
     target_folders: set[str] = set()
     has_renames = False
@@ -189,7 +211,7 @@ def mirror(
                 kept[place] = True
             else:
                 suffix = Path(relative).suffix
-                names = _names(Path(relative), suffix if is_kept else new_suffix(suffix))
+                names = _names(Path(relative), suffix if is_kept else suffix_of(source))
                 target, place = next(
                     (name.as_posix(), place)
                     for name in names
@@ -201,22 +223,38 @@ def mirror(
     return FileList(Path(), bytes(sources), left_out=dict(left_out.most_common())), FileList(out, bytes(targets))
 
 
+def _find(inputs: Sequence[Path | FileList], out: Path, suffixes: tuple[str, ...]) -> list[tuple[str, str, FileList]]:
+    """For each input its folder, the prefix of its results below `out`, and its files."""
+    # Strings instead of paths: there may be a million.
+    found: list[tuple[str, str, FileList]] = []
+    prefixes = _prefixes([path for path in inputs if isinstance(path, Path) and is_folder(path)])
+    for path in inputs:
+        if isinstance(path, FileList):
+            found.append((_slashed(path.root), "", without_slide_parts(path)))
+        elif is_folder(path):
+            found.append((_slashed(path), prefixes[path], find_files(path, out, suffixes)))
+        elif is_file(path):
+            found.append((_slashed(path.parent), "", FileList(path.parent, [path.name])))
+        else:
+            if path.exists():
+                raise InputError(f"{path} is a pipe or a device; send an image to standard input, and give - for it.")
+            raise InputError(f"There is no file or folder {path}.")
+    return found
+
+
 def _slashed(folder: Path) -> str:
     return folder.as_posix().rstrip("/") + "/"
 
 
-def _prefixes(folders: list[Path]) -> dict[Path, Path]:
+def _prefixes(folders: list[Path]) -> dict[Path, str]:
     """Prefix of each folder below `out`: none for a single one; the name for several, numbered if equal."""
     if len(folders) < 2:
-        return {folder: Path() for folder in folders}
-    prefixes: dict[Path, Path] = {}
+        return dict.fromkeys(folders, "")
+    prefixes: dict[Path, str] = {}
     for folder in folders:
-        name, number = real_path(folder.with_suffix("") if is_zip(folder) else folder).name or "root", 2
-        prefix = Path(name)
-        while prefix in prefixes.values():
-            prefix = Path(f"{name}_{number}")
-            number += 1
-        prefixes[folder] = prefix
+        name = real_path(folder.with_suffix("") if is_zip(folder) else folder).name or "root"
+        numbered = itertools.chain([f"{name}/"], (f"{name}_{number}/" for number in itertools.count(2)))
+        prefixes[folder] = next(prefix for prefix in numbered if prefix not in prefixes.values())
     return prefixes
 
 
@@ -224,10 +262,7 @@ def _names(relative: Path, suffix: str) -> Iterator[Path]:
     """Candidates for the name of an output, the best first."""
     yield relative.with_suffix(suffix)
     yield relative.with_name(relative.name + suffix)
-    number = 2
-    while True:
-        yield relative.with_name(f"{relative.stem}_{number}{suffix}")
-        number += 1
+    yield from (relative.with_name(f"{relative.stem}_{number}{suffix}") for number in itertools.count(2))
 
 
 class _RealPaths:

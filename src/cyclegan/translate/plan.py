@@ -5,6 +5,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import cache, partial
 from pathlib import Path
 from typing import overload
 
@@ -14,6 +15,9 @@ from numpy.typing import NDArray
 from cyclegan.errors import InputError
 from cyclegan.images.file_formats import can_hold, file_format_of, image_suffixes, is_image_name
 from cyclegan.images.file_list import FileList, describe_left_out, suffix_of
+from cyclegan.images.filetypes.dicom import SUFFIXES as DICOM_SUFFIXES
+from cyclegan.images.filetypes.dicom import is_slide
+from cyclegan.images.filetypes.slides import SUFFIXES as SLIDE_SUFFIXES
 from cyclegan.images.pages import is_file, is_folder, split_page
 from cyclegan.sequences.formats import SequenceFormat
 from cyclegan.sequences.registry import SEQUENCE_FORMATS, find_sequence, format_by_name, sequence_suffixes
@@ -80,7 +84,8 @@ def plan_outputs(
     A file keeps its name; its suffix changes only where that format cannot hold the result (to PNG, else TIFF). If
     `out` has the name of an image, the one input is written to that file. A pattern in the place of a path stands for
     the files that match it, as in `cyclegan.translate.output_names.expand_patterns`.
-    all_pages: whether the files with several pages are sequences, see `cyclegan.sequences.registry.find_sequence`.
+    all_pages: whether the files with several pages are sequences, see `cyclegan.sequences.registry.find_sequence`. A
+    translator that reads one page takes animations and volumes for images, too.
     Raises InputError if an input is missing, holds no image, or would be overwritten.
     """
     suffixes = input_suffixes()
@@ -90,13 +95,13 @@ def plan_outputs(
         for path in inputs:
             if isinstance(path, Path) and not is_file(path) and not is_folder(path):
                 raise InputError(f"There is no file or folder {path}.")
-        if source is None or not _is_one_image(source, all_pages):
+        if source is None or not _is_one_image(source, translator, all_pages):
             raise InputError(f"--out {out} is one image, and the input is not one image file; give a folder as --out.")
         if real_path(out) == real_path(source):
             raise InputError(f"{out} would be overwritten by its own translation; choose another --out.")
         _check_holds(source, out, translator, all_pages)
         return TranslationPlan.of([(source, out)])
-    if source is not None and source.is_dir() and find_sequence(source) is not None:
+    if source is not None and source.is_dir() and sequence_of(source, translator) is not None:
         return TranslationPlan.of([(source, out)])
     for path in inputs:
         if isinstance(path, Path) and is_folder(path) and not (found := find_files(path, out, suffixes)):
@@ -116,36 +121,51 @@ def mirror_images(
 
     def keeps_suffix(path: str) -> bool:
         row = format_by_name(path, all_pages=all_pages)
-        return row is not None and row.can_hold(translator.target) and find_sequence(path, all_pages=all_pages) is row
+        if row is None or not row.can_hold(translator.target):
+            return False
+        return sequence_of(path, translator, all_pages=all_pages) is row
 
-    return TranslationPlan(
-        *mirror(inputs, out, input_suffixes(), lambda suffix: image_suffix(suffix, translator), keeps_suffix)
-    )
+    by_suffix, suffixes = cache(partial(image_suffix, translator=translator)), input_suffixes()
+    others = frozenset(suffixes) - {*DICOM_SUFFIXES}
+
+    def suffix_of(path: str) -> str:
+        suffix = os.path.splitext(path)[1]  # noqa: PTH122
+        is_dicom_slide = suffix.lower() not in others and is_slide(path)
+        return by_suffix(SLIDE_SUFFIXES[0] if is_dicom_slide else suffix)
+
+    return TranslationPlan(*mirror(inputs, out, suffixes, suffix_of, keeps_suffix))
 
 
-def _is_one_image(path: Path, all_pages: bool) -> bool:
+def sequence_of(path: Path | str, translator: Translator, *, all_pages: bool = False) -> SequenceFormat | None:
+    """`find_sequence` for a translator, which takes one picture of a file if a page is chosen."""
+    if translator.source.page is not None and not all_pages:
+        return None
+    return find_sequence(path, all_pages=all_pages)
+
+
+def _is_one_image(path: Path, translator: Translator, all_pages: bool) -> bool:
     is_named = is_image_name(path) or format_by_name(path) is not None or split_page(path)[1] is not None
-    return (is_file(path) and is_named) or find_sequence(path, all_pages=all_pages) is not None
+    return (is_file(path) and is_named) or sequence_of(path, translator, all_pages=all_pages) is not None
 
 
 def _check_holds(source: Path, out: Path, translator: Translator, all_pages: bool) -> None:
     """Raises InputError unless a file of the name `out` can hold the translation of the source."""
-    reader = find_sequence(source, all_pages=all_pages)
+    reader = sequence_of(source, translator, all_pages=all_pages)
     if reader is None or (format_by_name(out) is not reader and reader.is_picture(source)):
         suffix = image_suffix(out.suffix, translator)
         if suffix != out.suffix:
             raise InputError(f"--out {out}: that format cannot hold {translator.target}; use {suffix} instead.")
         return
     writer = reader if out.name.lower().endswith(reader.suffixes) else format_by_name(out)
-    if writer is None or not writer.can_write:
-        several = ", ".join(suffix for row in SEQUENCE_FORMATS.values() if row.can_write for suffix in row.suffixes)
+    if writer is None or writer.write is None:
+        several = ", ".join(suffix for row in SEQUENCE_FORMATS.values() if row.write for suffix in row.suffixes)
         raise InputError(
             f"--out {out} is one picture, and {source} is a{'n' if reader.kind[0] in 'aeiou' else ''} {reader.kind} of "
             f"several; choose one of {several}."
         )
 
 
-def find_sequences(sources: FileList, *, all_pages: bool = False) -> dict[int, SequenceFormat]:
+def find_sequences(sources: FileList, translator: Translator, *, all_pages: bool = False) -> dict[int, SequenceFormat]:
     """The files that hold several pictures: index -> format. Files are opened only if their suffix allows it."""
     suffixes = tuple(
         suffix for row in SEQUENCE_FORMATS.values() if all_pages or not row.on_request for suffix in row.suffixes
@@ -153,7 +173,7 @@ def find_sequences(sources: FileList, *, all_pages: bool = False) -> dict[int, S
     has_folders, ordinary = any(row.is_folder for row in SEQUENCE_FORMATS.values()), image_suffixes()
 
     def probe(chunk: list[tuple[int, str]]) -> list[tuple[int, SequenceFormat | None]]:
-        return [(index, find_sequence(path, all_pages=all_pages)) for index, path in chunk]
+        return [(index, sequence_of(path, translator, all_pages=all_pages)) for index, path in chunk]
 
     root = str(sources.root)
     named = (
@@ -179,7 +199,7 @@ def image_suffix(suffix: str, translator: Translator) -> str:
     """The suffix of a translated image: its own, or another where that format cannot hold the result: .ome.tif for a
     slide, else .png or .tif.
     """
-    target, written_as = translator.target, file_format_of(f"x{suffix}").written_as
+    target, written_as = translator.target, file_format_of(f"x{suffix}").regions.written_as
     return next(s for s in (suffix, written_as or ".png", ".png", ".tif") if can_hold(s, target.channels, target.dtype))
 
 

@@ -1,13 +1,12 @@
 """Translate a sequence of pictures in one file: an animation, a stack of pages, a volume."""
 
-from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from cyclegan._version import __version__
 from cyclegan.errors import InputError, UnreadableError, reason_of, remedy_sentence
@@ -15,16 +14,16 @@ from cyclegan.images import Array
 from cyclegan.images.filetypes.derived_dicom import PatientData
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.limits import without_pixel_limit
-from cyclegan.images.output import make_output
 from cyclegan.images.pages import local_file
 from cyclegan.images.raster import Raster
-from cyclegan.images.resizing import cast, resize, scale
-from cyclegan.sequences.formats import Frame, PictureSequence, SequenceFormat, SequenceTarget
+from cyclegan.images.resizing import scale
+from cyclegan.sequences.formats import Frame, PictureSequence, SequenceFormat, SequenceTarget, Write
 from cyclegan.sequences.registry import find_sequence, format_by_name
 from cyclegan.system.arguments import real_path
 from cyclegan.system.atomic import atomic_path
 from cyclegan.system.host_state import host_state
 from cyclegan.translate.carried import Carried
+from cyclegan.translate.results import translate_items
 from cyclegan.translate.stabilise import MEMORY_FRAMES
 from cyclegan.translate.translator import Translator
 
@@ -77,7 +76,7 @@ def translate_sequence(
         what = "holds one picture, not several" if source.exists() else "does not exist"
         raise InputError(f"{source} {what}; expected an animation, a TIFF of several pages, or another sequence.")
     writer = writer or _writer_for(reader, source, target)
-    writer = _check_writer(writer, target, translator.target)
+    writer, write = _check_writer(writer, target, translator.target)
     if real_path(source) == real_path(target):
         raise InputError(f"{source} would be overwritten; choose another --out.")
     if reader.is_folder and real_path(source) in real_path(target).parents:
@@ -92,7 +91,8 @@ def translate_sequence(
         local_file(source) as (file, _),
         reader.read(file, translator.source) as sequence,
     ):
-        finish = _Finish(translator.target, target, writer, keep_profile, background)
+        carried = Carried(translator.target, keep_profile=keep_profile, background=background)
+        finish = partial(carried.output, writer=writer, suffix=target.suffix)
         job = _Job(translator, sequence, finish, on_frame)
         results = job.results(
             short_side=short_side,
@@ -107,7 +107,7 @@ def translate_sequence(
         try:
             # Files of a folder are complete or absent one by one, and those that are done are kept.
             with nullcontext(target) if reader.is_folder else atomic_path(target.absolute()) as place:
-                writer.write(place, results, SequenceTarget(target, translator.target, sequence, method, patient_data))
+                write(place, results, SequenceTarget(target, translator.target, sequence, method, patient_data))
                 if job.num_done == 0:
                     raise UnreadableError(f"{source} holds no picture.")
         except Exception as error:
@@ -122,8 +122,8 @@ def translate_sequence(
                 how = f": pip install '{writer.install}'" if writer.install else ""
                 raise InputError(f"{target}: writing it needs the package {error.name or error}{how}.") from None
             raise
-        notes = (*finish.carried.sentences("frame"), *sequence.notes)
-        return TranslatedSequence(job.num_done, notes, tuple(sequence.damage))
+        notes = (*carried.sentences("frame"), *sequence.notes)
+        return TranslatedSequence(job.num_done - sequence.num_lost, notes, tuple(sequence.damage))
 
 
 def _writer_for(reader: SequenceFormat, source: Path, target: Path) -> SequenceFormat | None:
@@ -134,48 +134,21 @@ def _writer_for(reader: SequenceFormat, source: Path, target: Path) -> SequenceF
     return format_by_name(target) or (reader if target.suffix == source.suffix else None)
 
 
-def _check_writer(writer: SequenceFormat | None, target: Path, image_format: ImageFormat) -> SequenceFormat:
-    """The row, if it writes sequences of such images. Raises InputError otherwise."""
-    if writer is None or not writer.can_write:
-        raise InputError(f"{target.name}: {target.suffix or 'such'} files cannot be written with several pictures.")
+def _check_writer(
+    writer: SequenceFormat | None, target: Path, image_format: ImageFormat
+) -> tuple[SequenceFormat, Write]:
+    """The row and its function, if it writes sequences of such images. Raises InputError otherwise."""
+    if writer is None or writer.write is None:
+        raise InputError(
+            f"{target.name}: {target.suffix or 'such'} files cannot be written with several pictures; choose another "
+            "kind of file, or one picture with --page."
+        )
     if not writer.can_hold(image_format):
         raise InputError(
             f"{target.name}: a {target.suffix} {writer.kind} cannot hold {image_format}; translate the pictures as "
             "files instead, or choose .tif."
         )
-    return writer
-
-
-class _Finish:
-    """Makes a result what is written: at the size of the source, with what belongs to the source's picture."""
-
-    def __init__(
-        self,
-        image_format: ImageFormat,
-        target: Path,
-        writer: SequenceFormat,
-        keep_profile: bool,
-        background: str | None,
-    ) -> None:
-        self._image_format, self._suffix, self._writer = image_format, target.suffix, writer
-        self._keep_profile, self._background = keep_profile, background
-        self.carried = Carried(keep_profile=keep_profile)
-
-    def __call__(self, values: Array, given: Raster, height: int, width: int) -> Raster:
-        target = self._image_format
-        values = resize(values, height, width)
-        if values.dtype.kind == "f":  # bicubic resizing overshoots at edges
-            values = values.clip(target.low, target.high)
-        output, lost = make_output(
-            cast(values, target.dtype),
-            given,
-            target,
-            self._writer,
-            keep_profile=self._keep_profile,
-            background=self._background,
-        )
-        self.carried.add(given, lost, self._suffix)
-        return output
+    return writer, writer.write
 
 
 class _Job:
@@ -185,32 +158,37 @@ class _Job:
         self,
         translator: Translator,
         sequence: PictureSequence,
-        finish: _Finish,
+        finish: Callable[..., Raster],
         on_frame: Callable[[int, int | None], None],
     ) -> None:
         self._translator, self._sequence, self._finish, self._on_frame = translator, sequence, finish, on_frame
-        self._in_network: deque[tuple[Frame, int, int]] = deque()  # with height and width
         self.num_done = 0
         self.error: BaseException | None = None
 
     def results(self, *, short_side: int | None, scale_width: int | None, options: dict[str, Any]) -> Iterator[Frame]:
-        def arrays() -> Iterator[Array]:
-            for frame in self._sequence.frames:
+        def items(frames: Iterable[Frame]) -> Iterator[tuple[tuple[Frame, tuple[int, int]], Array]]:
+            for frame in frames:
                 values = frame.raster.values
                 # What waits for its result needs only what is carried over.
                 waiting = replace(frame, raster=replace(frame.raster, values=values[:0]))
-                self._in_network.append((waiting, values.shape[0], values.shape[1]))
-                yield scale(values, short_side=short_side, width=scale_width)
+                size = values.shape[0], values.shape[1]
+                yield (waiting, size), scale(values, short_side=short_side, width=scale_width)
+
+        def volumes() -> Iterator[Iterable[Frame]]:
+            if not options["stabilise"]:  # then batches may hold slices of two
+                yield self._sequence.frames
+                return
+            for _, frames in groupby(self._sequence.frames, key=lambda frame: frame.volume):
+                yield frames
 
         try:
-            # Read as the model takes them; at another scale they are float32.
-            for result in self._translator.translate_each(arrays(), checked=False, **options):
-                if isinstance(result, InputError):
-                    raise result
-                frame, height, width = self._in_network.popleft()
-                yield replace(frame, raster=self._finish(np.asarray(result), frame.raster, height, width))
-                self.num_done += 1
-                self._on_frame(self.num_done, self._sequence.num_frames)
+            for frames in volumes():
+                for (frame, size), result in translate_items(self._translator, items(frames), **options):
+                    if isinstance(result, InputError):
+                        raise result
+                    yield replace(frame, raster=self._finish(result, frame.raster, size=size))
+                    self.num_done += 1
+                    self._on_frame(self.num_done, self._sequence.num_frames)
         except GeneratorExit:
             raise
         except BaseException as error:

@@ -3,6 +3,7 @@
 import copy
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +16,7 @@ from pydantic import ValidationError
 from torch import Tensor, nn
 
 from cyclegan.config import Direction
-from cyclegan.errors import InputError
+from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.file_formats import FILE_FORMATS
 from cyclegan.images.filetypes.pillow import to_pillow, with_alpha
@@ -25,17 +26,18 @@ from cyclegan.images.raster import Raster
 from cyclegan.images.tensors import from_tensor, is_finite, pad_to_multiple, same_size_batches, to_tensor
 from cyclegan.storage.hub import PREFIX, fetch_model
 from cyclegan.storage.model import ModelInfo, find_model, find_weights, load_generator
-from cyclegan.system.arguments import check_choice, check_path
+from cyclegan.system.advice import advise
+from cyclegan.system.arguments import check_choice, check_int, check_path
 from cyclegan.system.host_state import host_state
 from cyclegan.system.json_files import describe_validation_error
 from cyclegan.translate.engines import Engine
 from cyclegan.translate.engines.exported import files_of_export, find_export, open_export
 from cyclegan.translate.engines.registry import open_engine
 from cyclegan.translate.engines.with_torch import open_torch
-from cyclegan.translate.given import check_array, check_several, find_not_finite, read_given
+from cyclegan.translate.given import check_array, check_several, check_tensor, find_not_finite, read_given
 from cyclegan.translate.pickling import Origin, reduce_translator
 from cyclegan.translate.stabilise import MEMORY_FRAMES, Stabiliser
-from cyclegan.translate.tiling.pictures import translate_array
+from cyclegan.translate.tiling.pictures import SMALLEST_TILE, translate_array
 
 Network: TypeAlias = Callable[[Tensor], Tensor]
 Picture: TypeAlias = Image.Image | Array
@@ -255,65 +257,66 @@ class Translator:
         if tile is not None and stabilise:
             raise InputError(f"tile is {tile} and stabilise is on; frames of a sequence are not translated in tiles.")
         if tile is not None:
-            for image in images:
-                array, belongings = self._open(image)
-                if (reason := find_not_finite(array, self.source)) is not None:
-                    yield _NotFiniteError(reason)
-                    continue
-                try:
-                    array = translate_array(
-                        self.original,
-                        array,
-                        self.info.model,
-                        self.source,
-                        self.target,
-                        tile,
-                        check=partial(self.check_finite, given=array, precision="fp32"),
-                    )
-                except _NotFiniteError as error:
-                    yield error
-                else:
-                    yield self._like(belongings, array)
+            check_int("tile", tile, least=SMALLEST_TILE, unit=" pixels")
+            yield from (self._translate_in_tiles(image, tile) for image in images)
             return
-        if batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}; expected at least 1.")
+        check_int("batch_size", batch_size, least=1)
         network: Network = Stabiliser(self.network, memory_frames=memory_frames) if stabilise else self.engine
 
-        def tensors() -> Iterator[tuple[tuple[Raster | None, str | None], Tensor]]:
+        def tensors() -> Iterator[tuple[Raster | InputError | None, Tensor]]:
             for image in images:
-                array, belongings = self._open(image) if checked else (np.asarray(image), None)
-                yield (belongings, find_not_finite(array, self.source)), to_tensor(array, self.source)
+                try:
+                    with _fitting_into_memory("An image", "as a whole"):
+                        array, belongings = self._open(image, checked=checked)
+                        opened: tuple[Raster | InputError | None, Tensor] = belongings, to_tensor(array, self.source)
+                except _UnfitError as error:
+                    opened = error, torch.empty(0)  # in its place in the order
+                yield opened
 
         for labels, batch in same_size_batches(tensors(), batch_size, max_pixels=None):
-            try:
-                results = self._run(batch, network)
-            except (MemoryError, RuntimeError) as error:
-                if not _is_out_of_memory(error):
-                    raise
-                height, width = batch.shape[-2:]
-                for _ in labels:
-                    yield InputError(
-                        f"An image of {width}x{height} pixels does not fit into memory as a whole, {len(labels)} at a "
-                        "time; translate it in tiles (--tile auto, tile=512)."
-                    )
+            if batch.ndim != 4:  # of errors alone
+                yield from (label for label in labels if isinstance(label, InputError))
                 continue
-            for (belongings, reason), result, given in zip(labels, results, batch, strict=True):
-                if reason is not None:
-                    yield _NotFiniteError(reason)
-                    continue
+            height, width = batch.shape[-2:]
+            try:
+                with _fitting_into_memory(
+                    f"An image of {width}x{height} pixels", f"as a whole, {len(labels)} at a time"
+                ):
+                    results = self._run(batch, network)
+            except _UnfitError as error:
+                yield from [error] * len(labels)
+                continue
+            for label, result, given in zip(labels, results, batch, strict=True):
+                assert not isinstance(label, InputError)
                 try:
                     self.check_finite(result, given)
-                except _NotFiniteError as error:
+                except _UnfitError as error:
                     yield error
                 else:
-                    yield self._like(belongings, from_tensor(result, self.target))
+                    yield self._like(label, from_tensor(result, self.target))
+
+    def _translate_in_tiles(self, image: Given, tile: int) -> Picture | InputError:
+        """The result, or the error of an image as `translate_each` yields it."""
+        try:
+            with _fitting_into_memory("An image", f"in tiles of {tile} pixels"):
+                array, belongings = self._open(image)
+                check = partial(self.check_finite, given=array, precision="fp32")
+                result = translate_array(
+                    self.original, array, self.info.model, self.source, self.target, tile, check=check
+                )
+                return self._like(belongings, result)
+        except _UnfitError as error:
+            return error
 
     def translate_tensor(self, images: Tensor) -> Tensor:
         """(N, C, H, W) in [-1, 1] of any size -> the same size of the other domain, on the CPU.
 
         Sizes that the network does not take are padded by reflection at the right and bottom, and cropped afterwards.
-        Raises InputError for a result that is not finite.
+        Floats of any precision are computed in float32. Raises InputError for another type, shape or range, and for a
+        result that is not finite.
         """
+        check_tensor(images, self.source)
+        images = images.float()
         result = self._run(images, self.engine)
         self.check_finite(result, images)
         return result
@@ -329,13 +332,13 @@ class Translator:
         if is_finite(result):
             return
         if given is not None and not np.isfinite(np.asarray(given)).all():
-            raise _NotFiniteError("The image itself holds NaN or infinity; fill these values with a number first.")
+            raise _UnfitError("The image itself holds NaN or infinity; fill these values with a number first.")
         engine, precision = self.engine, precision or self.engine.precision
         remedy = "its weights are damaged or too large, so use another checkpoint of the run"
         if precision != "fp32":
             verb = "translate" if engine.original is not None else "export it again"
-            remedy = f"{verb} with --precision fp32"
-        raise _NotFiniteError(
+            remedy = advise(f"{verb} with --precision fp32", "use fp32")
+        raise _UnfitError(
             f"{self.name} gives NaN or infinity for this image ({self.direction}, {precision} on {engine.device}); "
             f"{remedy}."
         )
@@ -347,13 +350,21 @@ class Translator:
             padded = pad_to_multiple(images.to(self.device), model.multiple, model.smallest_side)
             return network(padded)[..., :height, :width].float().cpu()
 
-    def _open(self, image: Given) -> tuple[Array, Raster | None]:
+    def _open(self, image: Given, *, checked: bool = True) -> tuple[Array, Raster | None]:
         """An image as the model takes it; and for a PIL image or a file its transparency, holes and metadata."""
+        array, belongings = self._opened(image) if checked else (np.asarray(image), None)
+        if (reason := find_not_finite(array, self.source)) is not None:
+            raise _UnfitError(reason)
+        return array, belongings
+
+    def _opened(self, image: Given) -> tuple[Array, Raster | None]:
         if isinstance(image, str | os.PathLike):
             raster = read_given(check_path("image", image), self.source, self.target)
         elif isinstance(image, Image.Image):
             if not self.source.is_picture:
                 raise InputError(f"This model reads images of {self.source}; pass arrays of shape (H, W, channels).")
+            if 0 in image.size:
+                raise InputError(f"The image has {image.width}x{image.height} pixels; it is empty.")
             raster = interpret_as(Path("The image"), image, self.source)
         else:
             return check_array(image, self.source), None
@@ -375,13 +386,25 @@ class Translator:
         return picture
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch or Python could not allocate memory. torch has no error of its own for the CPU."""
-    return isinstance(error, MemoryError) or any(text in str(error) for text in ("out of memory", "allocate memory"))
+class _UnfitError(InputError):
+    """An image that does not fit into memory, or a result that holds NaN or infinity. Others go on."""
 
 
-class _NotFiniteError(InputError):
-    """A result that holds NaN or infinity."""
+@contextmanager
+def _fitting_into_memory(what: str, how: str) -> Iterator[None]:
+    """Turn errors of memory, of Python, of torch and of a decoder, into an `_UnfitError`."""
+    try:
+        yield
+    except (MemoryError, RuntimeError, UnreadableError) as error:
+        cause: BaseException | None = error
+        while isinstance(cause, UnreadableError):
+            cause = cause.__cause__
+        # torch has no error of its own for the CPU.
+        texts = ("out of memory", "allocate memory")
+        if not isinstance(cause, MemoryError) and not any(text in str(cause) for text in texts):
+            raise
+        advice = advise("translate it in tiles (--tile auto, tile=512)", "make it smaller first")
+        raise _UnfitError(f"{what} does not fit into memory {how}; {advice}.") from error
 
 
 def _check_choice(direction: str, weights: str | None) -> None:

@@ -17,9 +17,9 @@ from cyclegan.images.file_list import FileList, describe_left_out
 from cyclegan.images.pages import is_folder, split_page
 from cyclegan.images.resizing import scale
 from cyclegan.sequences.registry import find_sequence, format_by_name
-from cyclegan.system.arguments import real_path
+from cyclegan.system.arguments import check_path, real_path
 from cyclegan.translate.output_names import expand_patterns, find_files, mirror, only_path
-from cyclegan.translate.plan import TranslationPlan, input_suffixes, mirror_images, plan_outputs
+from cyclegan.translate.plan import TranslationPlan, input_suffixes, mirror_images, plan_outputs, sequence_of
 from cyclegan.translate.sequence import translate_sequence
 from cyclegan.translate.stabilise import MEMORY_FRAMES
 from cyclegan.translate.translator import Translator
@@ -63,7 +63,7 @@ def plan_translation(
     if _is_clip_name(out) and not out.is_dir():
         if source is None or source.is_dir():
             raise InputError(f"--out {out} is one clip, and the inputs are more than one; give a folder as --out.")
-        if is_image_name(source) and find_sequence(source, all_pages=all_pages) is None:
+        if is_image_name(source) and sequence_of(source, translator, all_pages=all_pages) is None:
             raise InputError(f"--out {out} is a clip, and {source} is an image; give a folder as --out.")
         return nothing, TranslationPlan.of([(source, out)])
     row = format_by_name(out, all_pages=all_pages)
@@ -72,7 +72,7 @@ def plan_translation(
         if source is not None and _is_clip_name(source) and row is not None and out.suffix.lower() != ".png":
             return nothing, TranslationPlan.of([(source, out)])
         return plan_outputs(paths, out, translator, all_pages=all_pages), nothing
-    if source is not None and source.is_dir() and find_sequence(source) is not None:
+    if source is not None and source.is_dir() and sequence_of(source, translator) is not None:
         return plan_outputs(paths, out, translator, all_pages=all_pages), nothing
 
     images: list[Path | FileList] = []
@@ -91,7 +91,9 @@ def plan_translation(
             (clips if _is_clip_name(path) else images).append(path)
     # From the same folders as the images, so that the places below `out` are the same.
     found_clips = TranslationPlan(
-        *mirror(clips, out, VIDEO_SUFFIXES, lambda suffix: suffix if suffix.lower() in CONTAINERS else ".mp4")
+        *mirror(
+            clips, out, VIDEO_SUFFIXES, lambda path: s if (s := Path(path).suffix).lower() in CONTAINERS else ".mp4"
+        )
     )
     on_disk = [index for index, (clip, _) in enumerate(found_clips) if split_page(clip)[1] is None]  # not in a zip
     return (
@@ -126,7 +128,7 @@ def translate_video(
     decoded are kept, and `damage` lists what is missing.
     Raises InputError if the clip or the model cannot be used, or the target cannot be written.
     """
-    source, target = Path(source), Path(target)
+    source, target = check_path("source", source), check_path("target", target)
     reader, writer = find_sequence(source, all_pages=True) or CLIP, format_by_name(target) or CLIP
     if reader is not CLIP or writer is not CLIP:
         writer, shown = timed(writer)

@@ -120,6 +120,8 @@ def timed(row: SequenceFormat) -> tuple[SequenceFormat, list[float]]:
     """The row, and the milliseconds that each frame is shown, once it is written."""
     shown: list[float] = []
     write = row.write
+    if write is None:
+        return row, shown
 
     def counted(frames: Iterator[Frame]) -> Iterator[Frame]:
         for frame in frames:

@@ -17,7 +17,7 @@ from uuid import UUID
 import numpy as np
 
 from cyclegan._version import __version__
-from cyclegan.errors import InputError
+from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.filetypes.dicom import Scale, functional_group
 from cyclegan.images.formats import ImageFormat
@@ -133,7 +133,7 @@ class DerivedImages:
         return made
 
     def write(self, path: Path, made: Any) -> None:
-        """Write an image of `make` to a new file."""
+        """Write an image of `make` to a new file. Raises UnreadableError if an attribute of the source is damaged."""
         from pydicom.dataset import FileMetaDataset
         from pydicom.uid import ExplicitVRLittleEndian
 
@@ -143,16 +143,24 @@ class DerivedImages:
         meta.TransferSyntaxUID = ExplicitVRLittleEndian
         made.file_meta = meta
         with path.open("wb") as file:
-            made.save_as(file, enforce_file_format=True)
+            try:
+                made.save_as(file, enforce_file_format=True)
+            except OSError:
+                raise
+            except Exception as error:  # damaged values raise errors of many kinds, with a traceback in their text
+                reason = str(error).partition("\n")[0]
+                raise UnreadableError(f"it has an attribute that cannot be copied ({reason})") from error
 
     def _copy_kept(self, original: Any) -> Any:
+        from pydicom.datadict import keyword_for_tag
         from pydicom.dataset import Dataset
         from pydicom.sequence import Sequence as Items
 
         made = Dataset()
-        for element in original:
-            if element.keyword not in KEPT or element.tag.is_private:
+        for tag in sorted(original.keys()):
+            if keyword_for_tag(tag) not in KEPT:  # those of private attributes have no keyword
                 continue
+            element = original[tag]
             if element.VR == "SQ":
                 setattr(made, element.keyword, Items([self._copy_kept(item) for item in element.value]))
             elif element.VR == "UI" and element.keyword != "SOPClassUID" and element.value:
@@ -260,7 +268,7 @@ class DerivedImages:
             fits = low <= centre <= high and width >= (high - low) / 256
             if fits and _shows(centre - width / 2, centre + width / 2, frames, valid):
                 return
-        for group in [*(made.get("SharedFunctionalGroupsSequence") or []), *_frames_of(made)]:
+        for group in _groups_of(made):
             group.pop("FrameVOILUTSequence", None)
         for keyword in _WINDOW:
             made.pop(keyword, None)
@@ -307,11 +315,17 @@ class Storage:
 
 
 def _copy_all(original: Any) -> Any:
-    """All attributes that are still true of an image with other values."""
+    """All attributes that are still true of an image with other values, in the byte order that files are written in."""
     import copy
 
-    made = copy.deepcopy(original)
-    for dataset in [made, *(made.get("SharedFunctionalGroupsSequence") or []), *_frames_of(made)]:
+    from pydicom.dataset import Dataset
+
+    made = Dataset()
+    for element in original:
+        made.add(copy.deepcopy(element))
+    if original.original_encoding[1] is False:
+        _swap_words(made)
+    for dataset in [made, *_groups_of(made)]:
         for keyword in _OF_THE_SOURCE:
             dataset.pop(keyword, None)
     # Overlays in unused bits of the pixels go with them.
@@ -320,6 +334,16 @@ def _copy_all(original: Any) -> Any:
             for element in list(made.group_dataset(group)):
                 del made[element.tag]
     return made
+
+
+def _swap_words(dataset: Any) -> None:
+    """Turn words of 16 bits, which pydicom leaves as they are in the file, from big endian to little endian."""
+    for element in dataset:
+        if element.VR == "SQ":
+            for item in element.value:
+                _swap_words(item)
+        elif element.VR == "OW" and isinstance(element.value, bytes) and len(element.value) % 2 == 0:
+            element.value = np.frombuffer(element.value, ">u2").astype("<u2").tobytes()
 
 
 def _shows(low: float, high: float, frames: Sequence[Array], valid: Sequence[Mask | None]) -> bool:
@@ -338,8 +362,10 @@ def _shows(low: float, high: float, frames: Sequence[Array], valid: Sequence[Mas
     return inside >= max(above, num_values / 100)
 
 
-def _frames_of(dataset: Any) -> list[Any]:
-    return list(dataset.get("PerFrameFunctionalGroupsSequence") or [])
+def _groups_of(dataset: Any) -> list[Any]:
+    """The items of all functional groups of an enhanced image."""
+    keywords = "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"
+    return [group for keyword in keywords for group in dataset.get(keyword) or []]
 
 
 def _first(value: Any) -> float | None:

@@ -2,25 +2,23 @@
 
 import io
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
-from importlib.util import find_spec
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from PIL import Image
 
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.filetypes.sample_reader import SampleReader
 from cyclegan.images.filetypes.tiff_tags import GDAL_METADATA, PLACE_TAGS
-from cyclegan.images.formats import Decoded, Header, ImageFormat
-from cyclegan.images.holes import both, find_holes
+from cyclegan.images.formats import Header, ImageFormat
+from cyclegan.images.holes import find_holes
 from cyclegan.images.limits import check_pixels
-from cyclegan.images.raster import Metadata, Raster, Tag
+from cyclegan.images.raster import Mask, Metadata, Raster, Tag
 from cyclegan.images.regions import Box
 
 # Megabytes of blocks that GDAL keeps. A VRT cannot run code, whatever the file asks for.
@@ -69,26 +67,6 @@ def read(path: Path) -> Raster:
         bands = _Bands.of(dataset)
         check_pixels(dataset.height, dataset.width, bands.num_channels * np.dtype(dataset.dtypes[0]).itemsize)
         return _read(dataset, bands, metadata_of(dataset), None)
-
-
-def with_place(read: Callable[[Path], Decoded], path: Path) -> Decoded:
-    """What a reader returns, with the place on the earth that GDAL finds in the file, if rasterio is installed."""
-    decoded = read(path)
-    if find_spec("rasterio") is None:
-        return decoded
-    with suppress(Exception), open_dataset(path) as dataset:  # the file is decoded: GDAL may lack its kind
-        if not dataset.crs and not dataset.gcps[0]:
-            return decoded
-        found = metadata_of(dataset)
-        if isinstance(decoded, Image.Image):
-            if decoded.mode not in ("L", "RGB"):
-                return decoded
-            decoded = np.asarray(decoded)
-        if not isinstance(decoded, Raster):
-            decoded = Raster(decoded[..., None] if decoded.ndim == 2 else decoded)
-        about = replace(decoded.metadata, tags=found.tags, nodata=found.nodata, band_names=found.band_names)
-        return replace(decoded, metadata=about)
-    return decoded
 
 
 def probe(path: Path) -> Header:
@@ -159,32 +137,48 @@ def _read(dataset: Any, bands: _Bands, metadata: Metadata, box: Box | None) -> R
     """A box of a dataset, or all of it."""
     window = None if box is None else ((box.top, box.bottom), (box.left, box.right))
     values = np.ascontiguousarray(np.moveaxis(dataset.read(bands.order, window=window), 0, -1))
-    # Holes by a number or by alpha are found by the caller, as those of every format.
-    valid = dataset.read_masks(1, window=window) > 0 if _has_mask(dataset) else None
+    valid = _read_mask(dataset, bands, window)
     if bands.palette is not None:
-        found = find_holes(values, metadata.nodata)
-        values, valid = bands.palette[values[..., 0]], both(valid, found)
+        if valid is None:
+            valid = find_holes(values, metadata.nodata)
+        values = bands.palette[values[..., 0]]
     return Raster(values, None, valid, metadata)
 
 
-def _has_mask(dataset: Any) -> bool:
-    """Whether a dataset has a mask band."""
+def _read_mask(dataset: Any, bands: _Bands, window: Any) -> Mask | None:
+    """The mask of a dataset, or those of its bands; holes by a number or by alpha are found as in every format."""
+    kind = _kind_of_mask(dataset)
+    if kind is None:
+        return None
+    if kind == "dataset":
+        return np.asarray(dataset.read_masks(1, window=window) > 0)
+    mask: Mask = np.moveaxis(dataset.read_masks(bands.order, window=window) > 0, 0, -1)
+    return mask
+
+
+def _kind_of_mask(dataset: Any) -> Literal["dataset", "bands"] | None:
     from rasterio.enums import MaskFlags
 
-    flags = dataset.mask_flag_enums[0]
-    return MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags
+    # A dataset without a mask has those of numbers or of alpha.
+    ordinary = (MaskFlags.all_valid, MaskFlags.nodata, MaskFlags.alpha)
+    flags = [set(each) for each in dataset.mask_flag_enums]
+    if MaskFlags.per_dataset in flags[0] and MaskFlags.alpha not in flags[0]:
+        return "dataset"
+    return "bands" if any(each.isdisjoint(ordinary) for each in flags) else None
 
 
 def metadata_of(dataset: Any) -> Metadata:
     """The place of a dataset on the earth and what its bands are, as TIFF tags, and its number for holes."""
     tags, bands = dataset.tags(), _Bands.of(dataset)
-    numbers = [number for number in dataset.nodatavals if number is not None]
+    marks = tuple(dataset.nodatavals[number - 1] for number in bands.order)
+    colours = marks[: len(marks) - bands.has_alpha]
     names = [dataset.descriptions[number - 1] for number in bands.order]
     return Metadata(
         resolution=_resolution(tags),
         description=tags.get("TIFFTAG_IMAGEDESCRIPTION"),
         tags=_tags_of(dataset),
-        nodata=numbers[0] if numbers else None,
+        nodata=next((mark for mark in marks if mark is not None), None),
+        band_nodata=() if len({str(mark) for mark in colours}) == 1 else marks,
         extra_samples=bands.extra_samples,
         band_names=tuple(name or "" for name in names) if any(names) else (),
     )
@@ -250,7 +244,7 @@ class GeoReader(SampleReader):
 
     @property
     def has_mask(self) -> bool:
-        return _has_mask(self._dataset)
+        return _kind_of_mask(self._dataset) is not None
 
     def samples(self, box: Box) -> Raster:
         try:

@@ -1,13 +1,15 @@
 """HEIF and HEIC, the photos of phones, by pillow-heif, without its plugin, which would change Pillow for the host."""
 
+import io
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from cyclegan.images.filetypes import pillow
-from cyclegan.images.formats import Decoded, Header
+from cyclegan.images.formats import Decoded, Header, check_page
 from cyclegan.images.limits import check_pixels
+from cyclegan.images.named_colours import named_profile
 from cyclegan.images.raster import Metadata, Raster
 
 
@@ -20,15 +22,46 @@ def _open(path: Path | str) -> Any:
 
 def read(path: Path) -> Decoded:
     """The main picture of a file, upright; with more than 8 bits an array of 16."""
+    return _read(_open(path))
+
+
+def read_page(path: Path, page: str) -> Decoded:
+    """One picture of a file, counted from 1. Raises InputError if there is none of this number."""
+    return _read(_page_of(path, page))
+
+
+def is_animation(path: Path) -> bool:
+    """Whether a file has a track of frames, beside its pictures or without any (ISO/IEC 23008-12, 7)."""
+    with path.open("rb") as file:
+        while len(head := file.read(16)) >= 8:
+            size, kind = int.from_bytes(head[:4], "big"), head[4:8]
+            if kind == b"moov":
+                return True
+            size, length = (int.from_bytes(head[8:], "big"), 16) if size == 1 else (size, 8)
+            if size < length:  # up to the end of the file, or damaged
+                return False
+            file.seek(size - len(head), io.SEEK_CUR)
+    return False
+
+
+def _page_of(path: Path, page: str) -> Any:
     found = _open(path)
+    return found[check_page(path, page, len(found)) - 1]
+
+
+def _read(found: Any) -> Decoded:
     width, height = found.size
     is_deep = found.mode.endswith(";16")
     check_pixels(height, width, (2 if is_deep else 1) * 4)
     if not is_deep:
-        return found.to_pillow()  # type: ignore[no-any-return]
+        picture = found.to_pillow()
+        if (picture.info.get("original_orientation") or 1) >= 5:  # which is all that was changed of the EXIF data
+            metadata = Metadata(exif=found.info["exif"], profile=picture.info.get("icc_profile") or b"unknown")
+            picture.info["exif"] = pillow.clean_exif(metadata)
+        return picture  # type: ignore[no-any-return]
     array = np.asarray(found)
     metadata = Metadata(
-        profile=found.info.get("icc_profile") or None,
+        profile=found.info.get("icc_profile") or named_profile(found.info, is_grey=found.mode.startswith("L")),
         exif=found.info.get("exif") or None,
         extra_samples=(2,) if found.has_alpha else None,
     )
@@ -36,17 +69,20 @@ def read(path: Path) -> Decoded:
 
 
 def probe(path: Path) -> Header:
-    found = _open(path)
+    return _probe(_open(path))
+
+
+def probe_page(path: Path, page: str) -> Header:
+    """The header of one picture of a file. Raises InputError if there is none of this number."""
+    return _probe(_page_of(path, page))
+
+
+def _probe(found: Any) -> Header:
     width, height = found.size
     if not found.mode.endswith(";16"):
         return Header(height, width, "uint8", None)
     channels = {"L;16": 1, "LA;16": 2, "RGB;16": 3, "RGBA;16": 4}[found.mode]
     return Header(height, width, "uint16", channels, found.has_alpha)
-
-
-def size(path: str) -> tuple[int, int]:
-    width, height = _open(path).size
-    return height, width
 
 
 def write(file: IO[bytes], raster: Raster) -> None:
@@ -57,6 +93,6 @@ def write(file: IO[bytes], raster: Raster) -> None:
     metadata = raster.metadata
     if metadata.profile is not None:
         picture.info["icc_profile"] = metadata.profile
-    if metadata.exif is not None and (exif := pillow.clean_exif(metadata.exif)) is not None:
+    if (exif := pillow.clean_exif(metadata)) is not None:
         picture.info["exif"] = exif
     pillow_heif.from_pillow(picture).save(file, quality=95, chroma=444)

@@ -29,6 +29,7 @@ from cyclegan.config import AXES, DEFAULT_AXIS, Axis
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.formats import Header
+from cyclegan.images.limits import check_pixels
 from cyclegan.system.atomic import write_bytes
 
 # Suffixes of files. An .img has its header beside it, in an .hdr.
@@ -56,6 +57,12 @@ _HEADER_BYTES = (348, 540)
 _CACHE_BYTES = 2 * 2**30
 _CACHE_FILES = 64
 
+# Suffixes of files that are decoded as a whole. nibabel knows them by their names, too.
+_COMPRESSED = (".gz", ".mgz", ".bz2", ".zst")
+
+# A file is listed slice by slice.
+_MOST_SLICES = 1_000_000
+
 # A byte of a gzip file holds at most so many bytes.
 _MAX_COMPRESSION = 1040
 
@@ -82,12 +89,22 @@ class Volume:
     orientation: NDArray[np.float64]
     image: Any
 
+    @property
+    def is_compressed(self) -> bool:
+        """Whether all voxels are decoded at once; else they are mapped, and a slice is read alone."""
+        return _voxel_file(self.path, self.image).suffix.lower() in _COMPRESSED
+
     def num_slices(self, axis: Axis) -> int:
         """Slices of each volume along an axis of the patient."""
         return self.shape[self._stored_axis(axis)]
 
     def slice_names(self, axis: Axis) -> list[str]:
-        """The names of all slices along an axis, volume by volume; this is their alphabetical order, too."""
+        """The names of all slices along an axis, volume by volume; this is their alphabetical order, too.
+
+        Raises UnreadableError for more than a million, which a forged header may claim.
+        """
+        if (count := self.num_slices(axis) * self.num_volumes) > _MOST_SLICES:
+            raise UnreadableError(f"its header speaks of {count:,} slices; expected at most {_MOST_SLICES:,}")
         width, prefixes = len(str(self.num_slices(axis) - 1)), [""]
         if self.num_volumes > 1:
             digits = len(str(self.num_volumes - 1))
@@ -114,7 +131,9 @@ class Volume:
         return Header(self.num_slices(down), self.num_slices(across), self.dtype, self.channels)
 
     def read_slice(self, axis: Axis, index: int, volume: int = 0) -> Array:
-        """The values (H, W, C) of a slice."""
+        """The values (H, W, C) of a slice. Raises UnreadableError for more pixels than are allowed."""
+        height, width, *_ = self.slice_header(axis)
+        check_pixels(height, width, self.channels * np.dtype(self.dtype).itemsize)
         stored = self.view(_voxels(self), axis, index, volume)
         if (self.slope, self.intercept) == (1, 0):
             return np.array(stored, self.dtype)
@@ -129,6 +148,16 @@ class Volume:
         place[_PLACES[axis]] = index
         plane: Array = patient[tuple(place)]
         return plane[::-1, ::-1].swapaxes(0, 1)
+
+    def check_voxels(self) -> None:
+        """Raise UnreadableError for more pixels than are allowed among those that are decoded at once.
+
+        These are all slices of a compressed file; of another one a slice, which `read_slice` checks.
+        """
+        if self.is_compressed:
+            height, width, slices = *self.slice_header(DEFAULT_AXIS)[:2], self.num_slices(DEFAULT_AXIS)
+            num_bytes = self.image.get_data_dtype().itemsize
+            check_pixels(height, width, num_bytes, slices=slices * self.num_volumes)
 
     def _stored_axis(self, axis: Axis) -> int:
         return int(np.flatnonzero(self.orientation[:, 0] == _PLACES[axis])[0])
@@ -206,9 +235,9 @@ def read(path: Path) -> Array:
     return volume.read_slice(axis, 0)
 
 
-def list_slices(path: Path, axis: Axis = DEFAULT_AXIS) -> list[str]:
+def list_slices(path: Path, axis: Axis | None = None) -> list[str]:
     """The names of all slices of a file along an axis."""
-    return open_volume(path).slice_names(axis)
+    return open_volume(path).slice_names(axis or DEFAULT_AXIS)
 
 
 def read_slice(path: Path, name: str) -> Array:
@@ -218,8 +247,10 @@ def read_slice(path: Path, name: str) -> Array:
 
 
 def probe_slice(path: Path, name: str) -> Header:
-    """Size and type of the slice with this name, from the file's header."""
+    """Size and type of the slice with this name, from the file's header. Raises errors as reading it does."""
     volume = open_volume(path)
+    if _key_of(path) not in _kept:
+        volume.check_voxels()
     return volume.slice_header(volume.find(name)[0])
 
 
@@ -324,14 +355,19 @@ def _scaled_type(stored: np.dtype[Any], slope: float, intercept: float) -> str:
     return "float32" if stored.itemsize <= 2 or name == "float32" else "float64"
 
 
+def _voxel_file(path: Path, image: Any) -> Path:
+    """The file that holds the voxels, which an .img does not share with its header."""
+    return Path(image.file_map["image"].filename or path)
+
+
 def _check_length(path: Path, image: Any, num_bytes: int) -> None:
     """Raise UnreadableError if the file is too short for what its header says, before memory is asked for."""
-    file = Path(image.file_map["image"].filename or path)
+    file = _voxel_file(path, image)
     try:
         length = file.stat().st_size
     except OSError:
         raise UnreadableError(f"the file of its voxels is missing, {file.name}") from None
-    most = length * _MAX_COMPRESSION if file.suffix.lower() in (".gz", ".mgz", ".bz2") else length
+    most = length * _MAX_COMPRESSION if file.suffix.lower() in _COMPRESSED else length
     if num_bytes > most:
         raise UnreadableError(f"its header speaks of {num_bytes:,} bytes, and the file has {length:,}")
 
@@ -341,10 +377,14 @@ _kept: "OrderedDict[tuple[str, int, int], Future[Array]]" = OrderedDict()
 _lock = Lock()
 
 
+def _key_of(path: Path) -> tuple[str, int, int]:
+    about = path.stat()
+    return str(path), about.st_size, about.st_mtime_ns
+
+
 def _voxels(volume: Volume) -> Array:
     """The stored voxels (X, Y, Z, volumes, C): mapped from the file, or kept in memory if it is compressed."""
-    about = volume.path.stat()
-    key = (str(volume.path), about.st_size, about.st_mtime_ns)
+    key = _key_of(volume.path)
     with _lock:
         future = _kept.get(key)
         is_first = future is None
@@ -373,6 +413,7 @@ def _voxels(volume: Volume) -> Array:
 
 
 def _load(volume: Volume) -> Array:
+    volume.check_voxels()
     stored: Any = np.asanyarray(volume.image.dataobj.get_unscaled())
     if stored.dtype.names:
         stored = np.stack([stored[name] for name in stored.dtype.names], -1)

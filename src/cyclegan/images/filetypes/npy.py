@@ -92,10 +92,5 @@ def _open_image(path: Path) -> Array:
 CHANNELS_LAST = "np.moveaxis(array, 0, -1)"
 
 
-def size(path: str) -> tuple[int, int]:
-    height, width = open_mapped(path).shape[:2]
-    return height, width
-
-
 def write(file: IO[bytes], raster: Raster) -> None:
     np.save(file, raster.values)

@@ -3,15 +3,14 @@
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from cyclegan.config import MAX_CHANNELS
 from cyclegan.errors import InputError
-from cyclegan.images.filetypes import pillow
+from cyclegan.images.filetypes import pillow, tiled_tiff
 from cyclegan.images.filetypes.ome_xml import TYPES, describe
-from cyclegan.images.filetypes.pyramids import DEFLATE, JPEG, TileCodec, write_pyramid
-from cyclegan.images.filetypes.tiff import extra_samples, tifffile_options
-from cyclegan.images.filetypes.tiff_regions import tile_side
+from cyclegan.images.filetypes.pyramids import DEFLATE, JPEG, TileCodec
+from cyclegan.images.filetypes.tiled_tiff import tile_side
 from cyclegan.images.raster import Metadata, Raster
 from cyclegan.images.regions import TiledWriter
 
@@ -41,15 +40,8 @@ def write_tiles(
     """
     if dtype not in TYPES:
         raise InputError(f"An OME-TIFF cannot hold {dtype}; it holds {', '.join(TYPES)}. Choose another --out.")
-    colours = shape[2] - has_alpha
-    common: dict[str, Any] = {"photometric": "rgb" if colours in (3, 4) else "minisblack"}
-    extra = extra_samples(colours, dtype, metadata, has_alpha=has_alpha)
-    if extra:
-        common["extrasamples"] = extra
-    options = {**tifffile_options(metadata), "description": describe(shape, dtype, metadata)}
-    write_pyramid(
-        target, tiles, shape, dtype, side, codec=codec, nodata=metadata.nodata, options=options, common=common
-    )
+    description = describe(shape, dtype, metadata)
+    tiled_tiff.write_tiles(target, tiles, shape, dtype, side, has_alpha, metadata, codec=codec, description=description)
 
 
 def write(file: IO[bytes], raster: Raster) -> None:
@@ -60,5 +52,5 @@ def write(file: IO[bytes], raster: Raster) -> None:
 
 
 # Without loss; and with a tenth of the size, for 8-bit grey and RGB.
-LOSSLESS = TiledWriter("tifffile", 16, tile_side, DEFLATE.encode, write_tiles)
-LOSSY = TiledWriter("tifffile", 16, tile_side, JPEG.encode, partial(write_tiles, codec=JPEG))
+_of_codec = partial(TiledWriter, "tifffile", 16, tile_side)
+TILED_OME = _of_codec(DEFLATE.encode, write_tiles, lossy=_of_codec(JPEG.encode, partial(write_tiles, codec=JPEG)))

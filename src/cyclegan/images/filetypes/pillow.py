@@ -1,8 +1,7 @@
 """The formats that Pillow reads and writes: JPEG, PNG, WebP, AVIF, BMP, and others to read."""
 
 import struct
-import zlib
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -10,19 +9,23 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from PIL import Image, ImageColor, ImageFile, PngImagePlugin
+from PIL import ExifTags, Image, ImageColor, ImageFile, PngImagePlugin
 
 from cyclegan.errors import InputError
 from cyclegan.images import Array
-from cyclegan.images.colour import is_srgb, mode_of, to_srgb
+from cyclegan.images.colour import can_convert, to_srgb
+from cyclegan.images.filetypes import png
 from cyclegan.images.filetypes.quick_headers import quick_size
-from cyclegan.images.formats import Decoded, Header
+from cyclegan.images.formats import Decoded, Header, check_page
 from cyclegan.images.holes import fill_holes
 from cyclegan.images.limits import check_pixels
+from cyclegan.images.named_colours import named_profile
 from cyclegan.images.raster import Metadata, Raster
 
 # Modes with at most 8 bits a channel, which convert among each other: see `raster_of`.
 EIGHT_BIT_MODES = ("1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+
+GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B")
 
 _ORIENTATION = 0x0112
 _TURNS = {
@@ -34,6 +37,15 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+
+# Orientations of images whose rows and columns are swapped in the file.
+_ON_ITS_SIDE = (5, 6, 7, 8)
+
+# Modes of pictures that a profile of another mode describes.
+_SAME_COLOURS = {"1": "L", "P": "RGB", "RGBX": "RGB"}
+
+# Bytes in which the properties of an AVIF stand.
+_NEAR = 4096
 
 # What fills a picture that is transparent everywhere.
 _MIDDLE = 127
@@ -47,36 +59,63 @@ def read(path: Path, min_side: int = 0) -> Decoded:
 
     min_side: if given, a JPEG is decoded at 1/2, 1/4 or 1/8 of its size while its sides have at least so many pixels.
     """
+    return _read(path, None, min_side)
+
+
+def read_page(path: Path, page: str) -> Decoded:
+    """One picture of a file, counted from 1, such as a frame of an animation, composited. Raises InputError."""
+    return _read(path, page)
+
+
+def _read(path: Path, page: str | None, min_side: int = 0) -> Decoded:
     with Image.open(path) as picture:
         if min_side:
             picture.draft(None, (min_side, min_side))
         check_pixels(picture.height, picture.width, 4)
-        if not _is_deep(path, picture):
-            return _load(picture)
-        mode, is_png = picture.mode, picture.format == "PNG"
-        metadata, orientation = metadata_of(picture), orientation_of(picture.getexif)
-        if mode.startswith("I;16") or mode in ("I", "F"):
-            array = np.asarray(picture)
-            if is_png and array.dtype != np.uint16:  # 16-bit grey, widened by some releases of Pillow
-                array = array.astype(np.uint16)
-            return Raster(upright(array[..., None], orientation), metadata=metadata)
-    import imagecodecs
+        bits = look_at(path, picture)
+        if page is not None:
+            _seek(path, picture, page)
+            if bits > 8 and getattr(picture, "n_frames", 1) > 1:
+                raise InputError(f"{path} is an animation of 16 bits, which is not read; convert it to 8 bits.")
+        if bits <= 8:
+            picture.load()
+            png.scale_transparency(picture, bits)
+            return picture.copy() if getattr(picture, "fp", None) is None else picture
+        orientation = orientation_of(picture.getexif)
+        metadata = metadata_of(picture, orientation)
+        if picture.format == "PNG":
+            found = png.read_deep(path, picture, metadata)
+            return replace(found, values=upright(found.values, orientation))
+        return Raster(upright(np.asarray(picture)[..., None], orientation), metadata=metadata)
 
-    array = imagecodecs.imread(path)
-    array = upright(array if array.ndim == 3 else array[..., None], orientation)
-    has_alpha = array.shape[2] in (2, 4)
-    return Raster(array, metadata=replace(metadata, extra_samples=(2,)) if has_alpha else metadata)
+
+def _seek(path: Path, picture: ImageFile.ImageFile, page: str) -> None:
+    """Go to a page. The still picture that an APNG shows instead of its animation is none of its pages."""
+    first = int(bool(picture.info.get("default_image")))
+    count = int(getattr(picture, "n_frames", 1)) - first
+    picture.seek(first + check_page(path, page, count) - 1)
 
 
 def probe(path: Path) -> Header | None:
     """The header of an 8-bit picture; None for a file with more depth."""
+    return _probe(path, None)
+
+
+def probe_page(path: Path, page: str) -> Header | None:
+    """The header of one picture of a file, as `probe` gives it. Raises InputError."""
+    return _probe(path, page)
+
+
+def _probe(path: Path, page: str | None) -> Header | None:
     with Image.open(path) as picture:
-        if _is_deep(path, picture):
+        if look_at(path, picture) > 8:
             return None
+        if page is not None:
+            _seek(path, picture, page)
         width, height = picture.size
         # EXIF orientations 5 to 8 swap height and width; of a TIFF Pillow has swapped them already. The base class does
         # not decode a whole PNG to look for them.
-        if picture.format != "TIFF" and orientation_of(partial(Image.Image.getexif, picture)) >= 5:
+        if picture.format != "TIFF" and orientation_of(partial(Image.Image.getexif, picture)) in _ON_ITS_SIDE:
             width, height = height, width
         return Header(height, width, "uint8", None)
 
@@ -101,7 +140,7 @@ def size(path: str) -> tuple[int, int]:
 
 def upright(array: Array, orientation: int) -> Array:
     """(H, W, C) as it is to be seen, by the orientation of EXIF and TIFF, 1 to 8."""
-    if orientation >= 5:
+    if orientation in _ON_ITS_SIDE:
         array = array.swapaxes(0, 1)
     if orientation in (2, 3, 6, 7):
         array = array[:, ::-1]
@@ -123,8 +162,11 @@ def raster_of(picture: Image.Image, channels: int, background: str | None = None
         raise InputError(
             f"The image has mode {picture.mode}, which is not 8-bit; pass it as an array (H, W, channels)."
         )
-    metadata = metadata_of(picture)
-    picture = _turned(picture)
+    orientation = orientation_of(picture.getexif)
+    metadata = metadata_of(picture, orientation)
+    # `exif_transpose` of Pillow encodes the EXIF data again, which fails for odd tags.
+    if orientation != 1:
+        picture = picture.transpose(_TURNS[orientation])
     if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
         return _raster_of_transparent(picture, channels, background, metadata)
     picture, metadata = _in_srgb(picture, metadata)
@@ -161,22 +203,12 @@ def _raster_of_transparent(picture: Image.Image, channels: int, background: str 
 def _in_srgb(picture: Image.Image, metadata: Metadata) -> tuple[Image.Image, Metadata]:
     """The picture in sRGB, if it has a profile of another colour space."""
     profile = metadata.profile
-    if profile is None or is_srgb(profile):
+    if profile is None:
         return picture, metadata
-    mode = mode_of(profile)
-    if mode == "RGB" and picture.mode in ("P", "RGBX"):
-        picture = picture.convert("RGB")
+    if (mode := _SAME_COLOURS.get(picture.mode)) is not None and can_convert(profile, mode):
+        picture = picture.convert(mode)
     converted = to_srgb(picture, profile)
     return (picture, metadata) if converted is None else (converted, replace(metadata, is_srgb=True))
-
-
-def _turned(picture: Image.Image) -> Image.Image:
-    """The picture upright.
-
-    `exif_transpose` of Pillow does more: it encodes the EXIF data again, which fails for odd tags.
-    """
-    turn = _TURNS.get(orientation_of(picture.getexif))
-    return picture if turn is None else picture.transpose(turn)
 
 
 def orientation_of(read_exif: Callable[[], Image.Exif]) -> int:
@@ -193,8 +225,8 @@ def from_pillow(picture: Image.Image, channels: int) -> Array:
     return raster_of(picture, channels).values
 
 
-def metadata_of(picture: Image.Image) -> Metadata:
-    """What a picture says about itself."""
+def metadata_of(picture: Image.Image, orientation: int) -> Metadata:
+    """What a picture says about itself, once it is upright."""
     info = picture.info
     description = next((info[name] for name in _DESCRIPTIONS if info.get(name)), None)
     if isinstance(description, bytes):
@@ -202,10 +234,12 @@ def metadata_of(picture: Image.Image) -> Metadata:
     resolution = None
     with suppress(TypeError, ValueError, ZeroDivisionError, OverflowError):
         across, down = (float(value) for value in info.get("dpi") or ())
+        if orientation in _ON_ITS_SIDE:
+            across, down = down, across
         resolution = (across, down) if across > 0 and down > 0 else None
     exif = info.get("exif")
     return Metadata(
-        profile=info.get("icc_profile") or None,
+        profile=info.get("icc_profile") or named_profile(info, is_grey=picture.mode in GREY_MODES),
         resolution=resolution,
         description=description if isinstance(description, str) else None,
         exif=exif if isinstance(exif, bytes) else None,
@@ -226,9 +260,8 @@ def write_png(file: IO[bytes], raster: Raster) -> None:
     if array.dtype == np.uint8 or array.shape[2] == 1:
         write(file, raster, format="PNG")
         return
-    import imagecodecs
-
-    file.write(_with_chunks(bytes(imagecodecs.png_encode(array)), raster.metadata))
+    cleaned = replace(raster.metadata, exif=clean_exif(raster.metadata))
+    file.write(png.encode_deep(array, cleaned))
 
 
 def with_alpha(raster: Raster) -> Array:
@@ -243,15 +276,30 @@ def to_pillow(array: Array) -> Image.Image:
     return Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
 
 
-def clean_exif(exif: bytes) -> bytes | None:
-    """EXIF without orientation and thumbnail, which are not true of the translation; None if it is damaged or empty."""
+def clean_exif(metadata: Metadata) -> bytes | None:
+    """EXIF as it is true of an upright translation; None if there is none, or it is damaged or empty.
+
+    Orientation and thumbnail are left out, what it says across and down is swapped if the image was turned, and the
+    colours are those of the profile, else sRGB.
+    """
     parsed = Image.Exif()
     try:
-        parsed.load(exif)
-        parsed.pop(_ORIENTATION, None)
+        parsed.load(metadata.exif or b"")
+        details = parsed.get_ifd(ExifTags.IFD.Exif)
+        if parsed.pop(_ORIENTATION, 1) in _ON_ITS_SIDE:
+            _swap(parsed, ExifTags.Base.XResolution, ExifTags.Base.YResolution)
+            _swap(details, ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
+        if metadata.profile is None and ExifTags.Base.ColorSpace in details:
+            details[ExifTags.Base.ColorSpace] = 1
+            details.pop(ExifTags.IFD.Interop, None)
         return parsed.tobytes() if len(parsed) else None
     except Exception:  # damaged EXIF raises errors of every kind
         return None
+
+
+def _swap(tags: MutableMapping[int, Any], one: int, other: int) -> None:
+    if one in tags and other in tags:
+        tags[one], tags[other] = tags[other], tags[one]
 
 
 def options_of(metadata: Metadata, format: str) -> dict[str, Any]:
@@ -266,7 +314,7 @@ def options_of(metadata: Metadata, format: str) -> dict[str, Any]:
             (across, down) if format == "PNG" else tuple(min(round(part), 65535) for part in (across, down))
         )
     if metadata.exif is not None and format in ("JPEG", "PNG", "WEBP", "AVIF"):
-        exif = clean_exif(metadata.exif)
+        exif = clean_exif(metadata)
         if exif is not None and not (format == "JPEG" and len(exif) > 65533):
             options["exif"] = exif
     if metadata.description is not None and format == "JPEG":
@@ -277,36 +325,26 @@ def options_of(metadata: Metadata, format: str) -> dict[str, Any]:
     return options
 
 
-def _with_chunks(png: bytes, metadata: Metadata) -> bytes:
-    """A PNG file with the chunks of its metadata, which stand behind the header (33 bytes)."""
-    chunks = b""
-    if metadata.profile is not None:
-        chunks += _chunk(b"iCCP", b"ICC Profile\0\0" + zlib.compress(metadata.profile))
-    if metadata.resolution is not None:
-        across, down = (min(round(part / 0.0254), 2**31 - 1) for part in metadata.resolution)
-        chunks += _chunk(b"pHYs", struct.pack(">IIB", across, down, 1))
-    if metadata.exif is not None and (exif := clean_exif(metadata.exif)) is not None:
-        chunks += _chunk(b"eXIf", exif.removeprefix(b"Exif\0\0"))
-    if metadata.description is not None:
-        chunks += _chunk(b"iTXt", b"Description\0\0\0\0\0" + metadata.description.encode())
-    return png[:33] + chunks + png[33:]
+def look_at(path: Path, picture: Image.Image) -> int:
+    """Bits of a sample, at least 9 if a file holds more than Pillow returns as 8 bits.
+
+    The codes of its colour space, which Pillow does not read, are added to `info` as `cicp`.
+    """
+    bits, codes = None, None
+    if picture.format == "PNG":  # Pillow silently drops the low byte of 16-bit colour
+        bits, codes = png.look_at(path)
+    elif picture.format == "AVIF":
+        codes = _codes_of_avif(path)
+    if codes is not None:
+        picture.info["cicp"] = codes
+    if bits is not None:
+        return bits
+    return 8 if picture.mode in EIGHT_BIT_MODES else 16
 
 
-def _chunk(name: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-
-def _load(picture: ImageFile.ImageFile | Image.Image) -> Image.Image:
-    picture.load()
-    return picture.copy() if getattr(picture, "fp", None) is None else picture
-
-
-def _is_deep(path: Path, picture: ImageFile.ImageFile) -> bool:
-    """Whether a file holds more than Pillow returns as 8 bits."""
-    if picture.mode not in EIGHT_BIT_MODES:
-        return True
-    if picture.format == "PNG":
-        # Pillow silently drops the low byte of 16-bit colour. Byte 24 of a PNG is its bit depth.
-        with path.open("rb") as file:
-            return file.read(25)[24] == 16
-    return False
+def _codes_of_avif(path: Path) -> tuple[int, ...] | None:
+    """Primaries and transfer of the first image of a file, by its property nclx (ISO 14496-12, 12.1.5)."""
+    with path.open("rb") as file:
+        head = file.read(_NEAR)
+    at = head.find(b"colrnclx") + 8
+    return struct.unpack(">HH", head[at : at + 4]) if 8 <= at <= len(head) - 4 else None

@@ -6,10 +6,11 @@ of tiles of each level; finished tiles of the copies wait in unnamed files on di
 
 import io
 import math
+import struct
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -20,7 +21,6 @@ from numpy.typing import NDArray
 
 from cyclegan.errors import InputError
 from cyclegan.images import Array
-from cyclegan.images.filetypes.tiff_regions import encode_rows
 from cyclegan.system.atomic import atomic_path
 
 _JPEG_QUALITY = 90
@@ -93,7 +93,6 @@ def write_pyramid(
     *,
     codec: "TileCodec | None" = None,
     levels: int | None = None,
-    in_subifds: bool = True,
     nodata: float | None = None,
     options: dict[str, Any] | None = None,
     common: dict[str, Any] | None = None,
@@ -101,9 +100,9 @@ def write_pyramid(
     """Write a tiled BigTIFF with its pyramid to an open file, or to a path: complete or absent.
 
     tiles: what `codec.encode` returned for the whole image of `shape` (H, W, C), row by row. levels: how many copies;
-    default: until one fits into a tile. in_subifds: copies are SubIFDs of the image, as OME-TIFF asks; else pages after
-    it, as GDAL and OpenSlide expect. nodata: as in `halve`. options: what `tifffile.TiffWriter.write` takes for the
-    image, such as its description and tags; common: what it takes for the copies as well, such as `extrasamples`.
+    default: until one fits into a tile. They are SubIFDs of the image, as OME-TIFF asks, and also pages after it, as
+    OpenSlide expects. nodata: as in `halve`. options: what `tifffile.TiffWriter.write` takes for the image, such as its
+    description and tags; common: what it takes for the copies as well, such as `extrasamples`.
     """
     import tifffile
 
@@ -125,17 +124,35 @@ def write_pyramid(
             # Beside the target there is room for it.
             target, folder = stack.enter_context(atomic_path(target)), target.parent
         reduced = _Reduced(shape, side, count, codec, nodata, folder, stack)
-        writer = stack.enter_context(tifffile.TiffWriter(target, bigtiff=True, byteorder="<"))
-        writer.write(
-            reduced.watch(tiles, dtype),
-            shape=shape[:2] if channels == 1 else shape,
-            subifds=count if in_subifds else None,
-            **{**settings, **(options or {})},
-        )
-        for level in reduced.levels:
-            shown = (level.height, level.width, channels)
-            size = shown[:2] if channels == 1 else shown
-            writer.write(level.tiles(), shape=size, subfiletype=1, **settings)
+        with tifffile.TiffWriter(target, bigtiff=True, byteorder="<") as writer:
+            writer.write(
+                reduced.watch(tiles, dtype),
+                shape=shape[:2] if channels == 1 else shape,
+                subifds=count,
+                **{**settings, **(options or {})},
+            )
+            for level in reduced.levels:
+                shown = (level.height, level.width, channels)
+                size = shown[:2] if channels == 1 else shown
+                writer.write(level.tiles(), shape=size, subfiletype=1, **settings)
+        if count:
+            with target.open("r+b") if isinstance(target, Path) else nullcontext(target) as file:
+                _chain_copies(file)
+
+
+def _chain_copies(file: IO[bytes]) -> None:
+    """Let the SubIFDs of the first page of a BigTIFF follow it as pages, too: OpenSlide finds copies there."""
+    import tifffile
+
+    file.seek(0)
+    with tifffile.TiffFile(file) as found:
+        page: Any = found.pages[0]
+        offsets = [int(page.offset), *map(int, page.subifds)]
+    for offset, following in zip(offsets, [*offsets[1:], 0], strict=True):
+        file.seek(offset)
+        (num_tags,) = struct.unpack("<Q", file.read(8))
+        file.seek(offset + 8 + 20 * num_tags)
+        file.write(struct.pack("<Q", following))
 
 
 class _Reduced:
@@ -216,6 +233,21 @@ class _Level:
             yield self._spool.read(count)
 
 
+def _encode_deflate(row: NDArray[Any], side: int) -> list[bytes]:
+    """Rows of an image, (h, width, C), as compressed TIFF tiles in row-major order, those at the borders padded."""
+    height, width = row.shape[:2]
+    full = np.pad(row, ((0, -height % side), (0, -width % side), (0, 0)), "edge")
+    full = full.astype(full.dtype.newbyteorder("<"), copy=False)
+    tiles: list[bytes] = []
+    for top in range(0, full.shape[0], side):
+        for left in range(0, full.shape[1], side):
+            tile = full[top : top + side, left : left + side]
+            if tile.dtype.kind in "ui":  # horizontal differencing, TIFF predictor 2
+                tile = np.concatenate([tile[:, :1], tile[:, 1:] - tile[:, :-1]], axis=1)
+            tiles.append(zlib.compress(np.ascontiguousarray(tile).tobytes(), 6))
+    return tiles
+
+
 def _decode_deflate(tile: bytes, shape: tuple[int, int, int], dtype: str) -> Array:
     values = np.frombuffer(zlib.decompress(tile), np.dtype(dtype).newbyteorder("<")).reshape(shape)
     if values.dtype.kind in "ui":  # undo the horizontal differencing
@@ -262,7 +294,7 @@ def _jpeg_options(_dtype: str, channels: int) -> dict[str, Any]:
 
 
 # Without loss, for every type.
-DEFLATE = TileCodec(encode_rows, _decode_deflate, _deflate_options)
+DEFLATE = TileCodec(_encode_deflate, _decode_deflate, _deflate_options)
 
 # Quality 90 without chroma subsampling, for 8-bit grey and RGB: a tenth of the size.
 JPEG = TileCodec(_encode_jpeg, _decode_jpeg, _jpeg_options)

@@ -4,7 +4,6 @@ Values are sRGB. Parts that the scanner left out, which are transparent, have th
 """
 
 import math
-from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,14 +13,16 @@ from PIL import Image
 
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
-from cyclegan.images.colour import array_to_srgb, is_srgb
+from cyclegan.images.colour import array_to_srgb, can_convert
+from cyclegan.images.filetypes.blocks import BlockCache, fill_region
+from cyclegan.images.filetypes.dicom import is_slide
 from cyclegan.images.filetypes.ome_xml import MICRONS_PER_INCH
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.raster import Metadata, Raster
 from cyclegan.images.regions import Box
 from cyclegan.system.json_files import cut
 
-# What OpenSlide reads, without names that other formats have (.tif, .dcm).
+# What OpenSlide reads, without names that other formats have: .tif, and .dcm, of which the content decides.
 SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi")
 
 INSTALL = "cyclegan[slides]"
@@ -140,12 +141,12 @@ class SlideReader:
         resolution = None
         if scale.mpp is not None:
             resolution = (MICRONS_PER_INCH / scale.mpp[0], MICRONS_PER_INCH / scale.mpp[1])
-        is_converted = self._profile is not None and not is_srgb(self._profile)
+        is_converted = self._profile is not None and can_convert(self._profile, "RGB")
         self.metadata = Metadata(profile=self._profile, is_srgb=is_converted, resolution=resolution)
         self._background = f"#{slide.properties.get('openslide.background-color', 'ffffff')}"
         # Smaller where each pixel of the result takes many of the level.
         self._side = max(4, _BLOCK >> max(0, math.ceil(math.log2(scale.factor / 4))))
-        self._blocks: OrderedDict[tuple[int, int], Array] = OrderedDict()
+        self._blocks = BlockCache(_CACHE_BYTES, -(-self.width // self._side) + 1)
 
     @classmethod
     def open(cls, path: Path, image_format: ImageFormat) -> "SlideReader":
@@ -176,15 +177,7 @@ class SlideReader:
     def read(self, box: Box) -> Array:
         """Raises UnreadableError if a part of the slide is damaged."""
         result = np.empty((box.bottom - box.top, box.right - box.left, self._channels), np.uint8)
-        side = self._side
-        for row in range(box.top // side, -(-box.bottom // side)):
-            for column in range(box.left // side, -(-box.right // side)):
-                block, top, left = self._block(row, column), row * side, column * side
-                y, x = max(top, box.top), max(left, box.left)
-                bottom, right = min(top + block.shape[0], box.bottom), min(left + block.shape[1], box.right)
-                result[y - box.top : bottom - box.top, x - box.left : right - box.left] = block[
-                    y - top : bottom - top, x - left : right - left
-                ]
+        fill_region(result, box, self._side, self._side, self._block)
         return result
 
     def read_directly(self, box: Box) -> Array:
@@ -195,17 +188,9 @@ class SlideReader:
         return self._decode(box)
 
     def _block(self, row: int, column: int) -> Array:
-        if (row, column) in self._blocks:
-            self._blocks.move_to_end((row, column))
-            return self._blocks[row, column]
-        side = self._side
-        top, left = row * side, column * side
-        block = self._decode(Box(top, min(top + side, self.height), left, min(left + side, self.width)))
-        self._blocks[row, column] = block
-        most = max(_CACHE_BYTES // block.nbytes, -(-self.width // side) + 1)
-        while len(self._blocks) > most:
-            self._blocks.popitem(last=False)
-        return block
+        top, left = row * self._side, column * self._side
+        box = Box(top, min(top + self._side, self.height), left, min(left + self._side, self.width))
+        return self._blocks.get((row, column), lambda: self._decode(box))
 
     def _decode(self, box: Box) -> Array:
         factor = self.scale.factor
@@ -271,7 +256,7 @@ def has_scale(path: Path, image_format: ImageFormat) -> bool:
 
 def describe_scale(path: Path, image_format: ImageFormat) -> str | None:
     """At which scale a slide is read; None for a file that is read otherwise, or cannot be."""
-    if not path.name.lower().endswith(SUFFIXES) and not has_scale(path, image_format):
+    if not path.name.lower().endswith(SUFFIXES) and not is_slide(path) and not has_scale(path, image_format):
         return None
     try:
         reader = SlideReader.open(path, image_format)

@@ -12,8 +12,10 @@ from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from cyclegan.errors import InputError
 from cyclegan.images import Array
 from cyclegan.images.filetypes import pillow
+from cyclegan.images.filetypes.sidecars import with_sidecars
 from cyclegan.images.filetypes.tiff_tags import (
     GDAL_NODATA,
+    LAB_KINDS,
     MIN_IS_BLACK,
     MIN_IS_WHITE,
     PALETTE,
@@ -26,10 +28,11 @@ from cyclegan.images.filetypes.tiff_tags import (
     is_tiff,
     read_layout,
 )
-from cyclegan.images.formats import Decoded, Header
-from cyclegan.images.holes import both
+from cyclegan.images.formats import Decoded, Header, check_page
+from cyclegan.images.holes import both, find_holes
 from cyclegan.images.limits import check_pixels
 from cyclegan.images.raster import Mask, Metadata, Raster, Tag
+from cyclegan.system.advice import advise
 
 
 def read(path: Path) -> Decoded:
@@ -43,7 +46,8 @@ def read(path: Path) -> Decoded:
     layout = read_layout(path)
     first = layout.pages[0]
     _check_size(first, len(layout.pages))
-    several = InputError(f"{path} has {len(layout.pages)} pages; choose one with --page, such as --page 1.")
+    advice = advise("choose one with --page, such as --page 1", "save one of them as a file of its own")
+    several = InputError(f"{path} has {len(layout.pages)} pages; {advice}.")
     if len(layout.pages) > 1 and any(page.samples > 1 for page in layout.pages):
         raise several
     with TiffFile(path, layout) as file:
@@ -63,12 +67,10 @@ def read(path: Path) -> Decoded:
 def read_page(path: Path, page: str) -> Raster:
     """One page of a file, counted from 1. Raises InputError if there is none of this number."""
     layout = read_layout(path)
-    count = len(layout.pages)
-    if not page.isdigit() or not 1 <= int(page) <= count:
-        raise InputError(f"{path} has {count} page{'s' if count != 1 else ''}, and page {page} is asked for.")
-    _check_size(layout.pages[int(page) - 1])
+    chosen = layout.pages[check_page(path, page, len(layout.pages)) - 1]
+    _check_size(chosen)
     with TiffFile(path, layout) as file:
-        return file.read(layout.pages[int(page) - 1])
+        return file.read(chosen)
 
 
 def _check_size(page: TiffPage, count: int = 1) -> None:
@@ -95,6 +97,11 @@ class TiffFile:
 
     def read(self, page: TiffPage) -> Raster:
         """The samples of a page in their own type."""
+        raster = self._read(page)
+        is_alone = len(self.layout.pages) == 1 and page.orientation == 1
+        return with_sidecars(self._path, raster) if is_alone else raster
+
+    def _read(self, page: TiffPage) -> Raster:
         if page.is_picture and not self.layout.masks and (picture := self._read_picture(page)) is not None:
             if picture.mode == "1":
                 picture = picture.convert("L")
@@ -106,7 +113,15 @@ class TiffFile:
             # Palettes, CMYK and the like are colours only once they are converted.
             picture.info["icc_profile"] = page.metadata.profile
             found = pillow.raster_of(picture, 3)
-            metadata = replace(page.metadata, extra_samples=None, is_srgb=found.metadata.is_srgb)
+            is_converted = found.metadata.is_srgb
+            # A profile that does not fit these samples does not fit the colours that they became either.
+            profile = page.metadata.profile if is_converted else None
+            metadata = replace(page.metadata, extra_samples=None, is_srgb=is_converted, profile=profile)
+            if picture.mode == "P" and page.metadata.nodata is not None:  # a number of the palette, and of no colour
+                seen = find_holes(np.asarray(picture)[..., None], page.metadata.nodata)
+                mask = np.ones((page.height, page.width, 1), bool) if seen is None else seen[..., None]
+                upright = pillow.upright(mask, page.orientation)[..., 0].astype(np.bool_)
+                found, metadata = replace(found, valid=both(found.valid, upright)), replace(metadata, nodata=None)
             return Raster(found.values, found.alpha, found.valid, metadata)
         return self._read_deep(page)
 
@@ -141,13 +156,17 @@ class TiffFile:
             raise InputError(
                 f"{self._path} is a palette of {page.bits} bits, which is not read; convert the file to colours."
             )
+        if page.photometric in LAB_KINDS:
+            raise InputError(
+                f"{self._path} has CIELAB colours of {page.bits} bits, which are not read; convert the file to RGB."
+            )
         if self._file is None:
             self._file = tifffile.TiffFile(self._path)
         # A page may hold several planes, as those of ImageJ do; the series that it begins has them all.
         is_alone = len(self.layout.pages) == 1 and page.position == 0
         stored = self._file.series[0] if is_alone else self._file.pages[page.position]
         array, axes = stored.asarray(), stored.axes
-        mask = _read_mask(self._file, self.layout, page)
+        mask = mask_of(self._file, self.layout, page)
         array = _channels_last(array, axes)
         if page.photometric == MIN_IS_WHITE:
             array = invert(array, page.bits)
@@ -156,7 +175,7 @@ class TiffFile:
         array = pillow.upright(array, page.orientation) if array.ndim == 3 else array
         valid: Mask | None = None
         if mask is not None:
-            valid = pillow.upright(mask[..., None], page.orientation)[..., 0].astype(np.bool_)
+            valid = pillow.upright(mask.asarray()[..., None], page.orientation)[..., 0].astype(np.bool_)
         return Raster(array, valid=valid, metadata=page.metadata)
 
 
@@ -167,13 +186,12 @@ def _channels_last(array: Array, axes: str) -> Array:
     return array[..., None] if array.ndim == 2 else np.asarray(array)
 
 
-def _read_mask(file: Any, layout: TiffLayout, page: TiffPage) -> Mask | None:
-    """The mask that belongs to a page: the one that follows it, of its size. True is valid."""
+def mask_of(file: Any, layout: TiffLayout, page: TiffPage) -> Any:
+    """The page of an open `tifffile.TiffFile` that is the mask of a page: the one that follows it, of its size."""
     for position in layout.masks:
         found = file.pages[position]
         if position > page.position and (found.imagelength, found.imagewidth) == (page.height, page.width):
-            mask: Mask = np.asarray(found.asarray()) > 0
-            return None if mask.all() else mask
+            return found
     return None
 
 
@@ -242,7 +260,7 @@ def extra_samples(colours: int, dtype: str, metadata: Metadata, *, has_alpha: bo
 
 def nodata_text(nodata: float) -> str:
     """The number as GDAL writes it into its tag."""
-    return str(int(nodata)) if nodata == nodata and abs(nodata) < 1e15 and nodata == int(nodata) else f"{nodata:.17g}"
+    return str(int(nodata)) if nodata == nodata and abs(nodata) < 1e20 and nodata == int(nodata) else f"{nodata:.17g}"
 
 
 def _all_tags(metadata: Metadata) -> list[Tag]:

@@ -1,24 +1,24 @@
-"""TIFF files too large for memory: read by region, and written from compressed tiles."""
+"""TIFF files too large for memory, read by region."""
 
-import zlib
-from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
+from cyclegan.images.filetypes.blocks import BlockCache, fill_region
 from cyclegan.images.filetypes.sample_reader import SampleReader
-from cyclegan.images.filetypes.tiff import extra_samples, tifffile_options
+from cyclegan.images.filetypes.sidecars import describe, find_sidecars, has_mask, read_mask
+from cyclegan.images.filetypes.tiff import mask_of
 from cyclegan.images.filetypes.tiff_tags import MIN_IS_BLACK, MIN_IS_WHITE, RGB, YCBCR, TiffPage, invert, read_layout
 from cyclegan.images.formats import ImageFormat
-from cyclegan.images.raster import Metadata, Raster
-from cyclegan.images.regions import Box, TiledWriter
-from cyclegan.system.atomic import atomic_path
+from cyclegan.images.raster import Mask, Raster
+from cyclegan.images.regions import Box
 
 # Decoded strips and tiles that are kept, since neighbouring regions read the same ones.
 _CACHE_BYTES = 256 * 2**20
@@ -27,20 +27,65 @@ _CACHE_BYTES = 256 * 2**20
 _MAX_SEGMENT_BYTES = 64 * 2**20
 
 
+class _PageReader:
+    """The samples of one page by region, as they are stored. Memory is bounded by one row of its strips or tiles."""
+
+    def __init__(self, path: Path, file: Any, page: Any) -> None:
+        self._path, self._file, self._page = path, file, page
+        self.height, self.width, self.num_samples = map(int, (page.imagelength, page.imagewidth, page.samplesperpixel))
+        self._is_planar = page.planarconfig == 2 and self.num_samples > 1
+        if page.is_tiled:
+            self.rows, self.columns = int(page.tilelength), int(page.tilewidth)
+        else:
+            self.rows, self.columns = min(int(page.rowsperstrip), self.height), self.width
+        self._across, self._down = -(-self.width // self.columns), -(-self.height // self.rows)
+        self._segments = BlockCache(_CACHE_BYTES, self._across * self.num_samples)
+
+    @property
+    def can_be_read(self) -> bool:
+        """Whether no segment is missing or too large."""
+        count = self._across * self._down * (self.num_samples if self._is_planar else 1)
+        num_bytes = self.rows * self.columns * self.num_samples * self._page.dtype.itemsize
+        return len(self._page.databytecounts) >= count and num_bytes <= _MAX_SEGMENT_BYTES
+
+    def read(self, box: Box) -> Array:
+        """(h, w, samples)."""
+        result = np.empty((box.bottom - box.top, box.right - box.left, self.num_samples), self._page.dtype)
+        for plane in range(self.num_samples if self._is_planar else 1):
+            part = result[..., plane : plane + 1] if self._is_planar else result
+            fill_region(part, box, self.rows, self.columns, partial(self._segment, plane))
+        return result
+
+    def _segment(self, plane: int, row: int, column: int) -> Array:
+        index = (plane * self._down + row) * self._across + column
+        return self._segments.get((index,), lambda: self._decode(index))
+
+    def _decode(self, index: int) -> Array:
+        page, handle = self._page, self._file.filehandle
+        with _reading(self._path):
+            count = page.databytecounts[index]
+            data = None
+            if count:
+                handle.seek(page.dataoffsets[index])
+                data = handle.read(count)
+                if len(data) < count:  # tifffile would fill the gap
+                    raise ValueError("its end is missing")
+            values, _, shape = page.decode(data, index, jpegtables=page.jpegtables)
+            if values is None:  # a sparse tile
+                values = np.full(shape, page.nodata or 0, page.dtype)
+            segment: Array = values[0]
+        return segment
+
+
 class TiffReader(SampleReader):
-    """One page of a TIFF by region, (h, w, C). Memory is bounded by one row of its strips or tiles."""
+    """One page of a TIFF by region, (h, w, C), with its mask."""
 
     def __init__(self, file: Any, page: Any, path: Path, image_format: ImageFormat, described: TiffPage) -> None:
-        height, width = int(page.imagelength), int(page.imagewidth)
-        super().__init__(path, image_format, height, width, page.dtype, described.metadata)
+        self._pixels = _PageReader(path, file, page)
+        size = self._pixels.height, self._pixels.width
+        super().__init__(path, image_format, *size, page.dtype, described.metadata)
         self._file, self._page, self._tags = file, page, described
-        self._is_planar = page.planarconfig == 2 and page.samplesperpixel > 1
-        if page.is_tiled:
-            self._rows, self._columns = int(page.tilelength), int(page.tilewidth)
-        else:
-            self._rows, self._columns = min(int(page.rowsperstrip), self.height), self.width
-        self._across, self._down = -(-self.width // self._columns), -(-self.height // self._rows)
-        self._decoded: OrderedDict[int, Array] = OrderedDict()
+        self._read_mask: Callable[[Box], Mask] | None = None
 
     @classmethod
     def open(cls, path: Path, image_format: ImageFormat) -> "TiffReader | None":
@@ -71,11 +116,11 @@ class TiffReader(SampleReader):
     def _of(cls, file: Any, path: Path, image_format: ImageFormat) -> "TiffReader | None":
         layout = read_layout(path)
         number = image_format.page or 1
-        if (image_format.page is None and len(layout.pages) > 1) or number > len(layout.pages) or layout.masks:
+        if (image_format.page is None and len(layout.pages) > 1) or number > len(layout.pages):
             return None
         described = layout.pages[number - 1]
         page: Any = file.pages[described.position]
-        samples, dtype = int(page.samplesperpixel), page.dtype
+        dtype = page.dtype
         is_plain = (
             dtype is not None
             and dtype.name == image_format.dtype
@@ -91,15 +136,27 @@ class TiffReader(SampleReader):
         )
         if not is_plain:
             return None
+        sidecars = find_sidecars(path) if len(layout.pages) == 1 else []
+        if sidecars:
+            described = replace(described, metadata=describe(path, described.metadata))
         source = cls(file, page, path, image_format, described)
-        if len(page.databytecounts) < source._across * source._down * (samples if source._is_planar else 1):
+        if not source._pixels.can_be_read:
             return None
-        if source._rows * source._columns * samples * dtype.itemsize > _MAX_SEGMENT_BYTES:
-            return None
-        return source if source.fits_format(samples) else None
+        if has_mask(sidecars):
+            source._read_mask = partial(read_mask, path)
+        elif (mask := mask_of(file, layout, described)) is not None:
+            reader = _PageReader(path, file, mask)
+            if not reader.can_be_read:
+                return None
+            source._read_mask = lambda box: reader.read(box)[..., 0].astype(np.bool_)
+        return source if source.fits_format(source._pixels.num_samples) else None
 
     def close(self) -> None:
         self._file.close()
+
+    @property
+    def has_mask(self) -> bool:
+        return self._read_mask is not None
 
     @property
     def is_exact(self) -> bool:
@@ -107,51 +164,13 @@ class TiffReader(SampleReader):
 
     @property
     def num_rows(self) -> int:
-        return self._rows
+        return self._pixels.rows
 
     def samples(self, box: Box) -> Raster:
-        samples = int(self._page.samplesperpixel)
-        result = np.empty((box.bottom - box.top, box.right - box.left, samples), self._page.dtype)
-        for plane in range(samples if self._is_planar else 1):
-            part = result[..., plane : plane + 1] if self._is_planar else result
-            for row in range(box.top // self._rows, -(-box.bottom // self._rows)):
-                for column in range(box.left // self._columns, -(-box.right // self._columns)):
-                    self._copy(plane, row, column, box, part)
+        values = self._pixels.read(box)
         if self._tags.photometric == MIN_IS_WHITE:
-            result = invert(result, self._tags.bits)
-        return Raster(result, metadata=self._described)
-
-    def _copy(self, plane: int, row: int, column: int, box: Box, out: Array) -> None:
-        segment = self._segment((plane * self._down + row) * self._across + column)
-        top, left = row * self._rows, column * self._columns
-        y, x = max(top, box.top), max(left, box.left)
-        bottom, right = min(top + segment.shape[0], box.bottom), min(left + segment.shape[1], box.right)
-        out[y - box.top : bottom - box.top, x - box.left : right - box.left] = segment[
-            y - top : bottom - top, x - left : right - left
-        ]
-
-    def _segment(self, index: int) -> Array:
-        if index in self._decoded:
-            self._decoded.move_to_end(index)
-            return self._decoded[index]
-        page, handle = self._page, self._file.filehandle
-        with _reading(self._path):
-            count = page.databytecounts[index]
-            data = None
-            if count:
-                handle.seek(page.dataoffsets[index])
-                data = handle.read(count)
-                if len(data) < count:  # tifffile would fill the gap
-                    raise ValueError("its end is missing")
-            values, _, shape = page.decode(data, index, jpegtables=page.jpegtables)
-            if values is None:  # a sparse tile
-                values = np.full(shape, page.nodata or 0, page.dtype)
-            segment: Array = values[0]
-        self._decoded[index] = segment
-        held = sum(part.nbytes for part in self._decoded.values())
-        while held > _CACHE_BYTES and len(self._decoded) > self._across * page.samplesperpixel:
-            held -= self._decoded.popitem(last=False)[1].nbytes
-        return segment
+            values = invert(values, self._tags.bits)
+        return Raster(values, valid=None if self._read_mask is None else self._read_mask(box), metadata=self._described)
 
 
 @contextmanager
@@ -165,57 +184,3 @@ def _reading(path: Path) -> Iterator[None]:
         raise UnreadableError(f"{path} cannot be read: {error}") from error
     except Exception as error:
         raise UnreadableError(f"{path} is damaged: {str(error) or type(error).__name__}") from error
-
-
-def tile_side(side: int) -> int:
-    """The largest side of TIFF tiles, up to 512, that divides `side`, a multiple of 16."""
-    return next(size for size in (512, 256, 128, 64, 32, 16) if side % size == 0)
-
-
-def encode_rows(row: NDArray[Any], side: int) -> list[bytes]:
-    """Rows of an image, (h, width, C), as compressed TIFF tiles in row-major order, those at the borders padded."""
-    height, width = row.shape[:2]
-    full = np.pad(row, ((0, -height % side), (0, -width % side), (0, 0)), "edge")
-    full = full.astype(full.dtype.newbyteorder("<"), copy=False)
-    tiles: list[bytes] = []
-    for top in range(0, full.shape[0], side):
-        for left in range(0, full.shape[1], side):
-            tile = full[top : top + side, left : left + side]
-            if tile.dtype.kind in "ui":  # horizontal differencing, TIFF predictor 2
-                tile = np.concatenate([tile[:, :1], tile[:, 1:] - tile[:, :-1]], axis=1)
-            tiles.append(zlib.compress(np.ascontiguousarray(tile).tobytes(), 6))
-    return tiles
-
-
-def write_tiff(
-    path: Path,
-    tiles: Iterable[bytes],
-    shape: tuple[int, int, int],
-    dtype: str,
-    side: int,
-    has_alpha: bool,
-    metadata: Metadata,
-) -> None:
-    """Write a tiled BigTIFF with deflate from what `encode_rows` returned for the whole image; complete or absent."""
-    import tifffile
-
-    height, width, channels = shape
-    colours = channels - has_alpha
-    extra = extra_samples(colours, dtype, metadata, has_alpha=has_alpha)
-    with atomic_path(path) as partial, tifffile.TiffWriter(partial, bigtiff=True, byteorder="<") as writer:
-        writer.write(
-            iter(tiles),
-            shape=(height, width) if channels == 1 else shape,
-            dtype=dtype,
-            tile=(side, side),
-            compression="adobe_deflate",
-            predictor=np.dtype(dtype).kind in "ui",
-            photometric="rgb" if colours in (3, 4) else "minisblack",
-            planarconfig=None if channels == 1 else "contig",
-            extrasamples=extra or None,
-            metadata=None,
-            **tifffile_options(metadata),
-        )
-
-
-TILED_TIFF = TiledWriter("tifffile", 16, tile_side, encode_rows, write_tiff)

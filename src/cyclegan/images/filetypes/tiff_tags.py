@@ -2,6 +2,7 @@
 
 import io
 import math
+import re
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,10 +27,13 @@ _SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 # Compression of the tag 259.
 NO_COMPRESSION, WEBP = 1, 50001
 
+_NUMBER = re.compile(r"[-+]?(nan|inf|(\d+[.,]?\d*|[.,]\d+)(e[-+]?\d+)?)")
+
 _KINDS = {1: "uint", 2: "int", 3: "float"}
 
 # Photometric interpretations: how samples are colours.
 MIN_IS_WHITE, MIN_IS_BLACK, RGB, PALETTE, MASK, CMYK, YCBCR, LAB = 0, 1, 2, 3, 4, 5, 6, 8
+LAB_KINDS = (LAB, 9, 10)  # signed a and b, unsigned ones (ICC), and those of faxes (ITU)
 
 
 @dataclass(frozen=True)
@@ -154,6 +158,9 @@ def _page_of(tags: ImageFileDirectory_v2, position: int) -> TiffPage:
     if 258 not in tags and tags.get(262) == RGB:  # a tag that lies is passed over, and one bit is the default
         raise ValueError("its tag of the bits of a sample is missing")
     described = _metadata_of(tags, extra)
+    orientation = int(tags.get(274, 1))
+    if described.resolution is not None and orientation >= 5:  # across and down as the image is to be seen
+        described = replace(described, resolution=described.resolution[::-1])
     metadata = without_ome(described)
     return TiffPage(
         position=position,
@@ -164,7 +171,7 @@ def _page_of(tags: ImageFileDirectory_v2, position: int) -> TiffPage:
         samples=samples,
         photometric=int(tags.get(262, MIN_IS_BLACK)),
         extra=extra,
-        orientation=int(tags.get(274, 1)),
+        orientation=orientation,
         metadata=metadata,
         compression=int(tags.get(259, NO_COMPRESSION)),
         has_gaps=_has_gaps(tags, samples * bits[0]),
@@ -197,18 +204,25 @@ def _numbers(value: Any) -> tuple[int, ...]:
     return tuple(int(each) for each in value) if isinstance(value, tuple) else (int(value),)
 
 
+def _number_of(text: str) -> float | None:
+    """The number that a text begins with, as GDAL reads it; None if there is none."""
+    text = text.lstrip().lower()
+    for windows, value in (("1.#inf", math.inf), ("-1.#inf", -math.inf), ("1.#", math.nan), ("-1.#", math.nan)):
+        if text.startswith(windows):
+            return value
+    found = _NUMBER.match(text)
+    return None if found is None else float(found[0].replace(",", "."))
+
+
 def _metadata_of(tags: ImageFileDirectory_v2, extra: tuple[int, ...]) -> Metadata:
     profile, description = tags.get(34675), tags.get(270)
-    nodata = None
-    with suppress(ValueError, TypeError, AttributeError):
-        nodata = float(str(tags[GDAL_NODATA]).strip(" \0")) if GDAL_NODATA in tags else None
     kept = tuple(tag for code in (*PLACE_TAGS, GDAL_METADATA) if (tag := _tag_of(tags, code)) is not None)
     return Metadata(
         profile=profile if isinstance(profile, bytes) else None,
         resolution=_resolution_of(tags),
         description=_text(description) if isinstance(description, str) else None,
         tags=kept,
-        nodata=nodata,
+        nodata=_number_of(str(tags[GDAL_NODATA])) if GDAL_NODATA in tags else None,
         extra_samples=extra or None,
         band_names=_band_names(tags.get(GDAL_METADATA), int(tags.get(277, 1))),
     )

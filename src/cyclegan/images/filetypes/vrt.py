@@ -88,7 +88,10 @@ class Grid:
 
 @dataclass(frozen=True)
 class _Band:
-    """One band of a file. name: its description, empty if it has none. has_mask: it has holes of its own."""
+    """One band of a file. name: its description, empty if it has none. has_mask: it has holes of its own.
+
+    colours: red, green, blue, alpha of each number of a palette; empty for other bands.
+    """
 
     path: Path
     number: int
@@ -98,6 +101,7 @@ class _Band:
     nodata: float | None
     has_mask: bool
     grid: Grid
+    colours: tuple[tuple[int, ...], ...] = ()
 
     def __str__(self) -> str:
         return str(self.path) if self.count == 1 else f"{self.path} band {self.number}"
@@ -198,6 +202,7 @@ def _bands_of(path: Path, *, is_given: bool) -> list[_Band]:
                     file.nodatavals[index],
                     MaskFlags.all_valid not in file.mask_flag_enums[index],
                     grid,
+                    _colours_of(file, index + 1),
                 )
                 for index in range(file.count)
             ]
@@ -333,6 +338,29 @@ def _union(grids: Sequence[Grid]) -> Grid:
     return Grid(first.crs, transform, bottom - top, right - left)
 
 
+def _colours_of(dataset: Any, number: int) -> tuple[tuple[int, ...], ...]:
+    from rasterio.enums import ColorInterp
+
+    if dataset.colorinterp[number - 1] != ColorInterp.palette:
+        return ()
+    return tuple(colour for _, colour in sorted(dataset.colormap(number).items()))
+
+
+def _add_colours(element: _Element, group: Sequence[_Band]) -> None:
+    """The palette of a band. Raises InputError if the files have several, so that a number is no one colour."""
+    colours = group[0].colours
+    if (other := next((band for band in group if band.colours != colours), None)) is not None:
+        raise InputError(
+            f"{group[0]} and {other} have different palettes; convert them to colours (gdal_translate -expand rgb)."
+        )
+    if colours:
+        ElementTree.SubElement(element, "ColorInterp").text = "Palette"
+        table = ElementTree.SubElement(element, "ColorTable")
+        for colour in colours:
+            entry = {f"c{index}": str(part) for index, part in enumerate(colour, 1)}
+            ElementTree.SubElement(table, "Entry", entry)
+
+
 def _to_xml(groups: Sequence[tuple[str, list[_Band]]], full: Grid, out: Path, nodata: float | None) -> bytes:
     """The text of the VRT, as https://gdal.org/en/stable/drivers/raster/vrt.html describes it."""
     root = ElementTree.Element("VRTDataset", rasterXSize=str(full.width), rasterYSize=str(full.height))
@@ -347,26 +375,46 @@ def _to_xml(groups: Sequence[tuple[str, list[_Band]]], full: Grid, out: Path, no
     else:
         ElementTree.SubElement(root, "GeoTransform").text = ", ".join(map(repr, full.transform.to_gdal()))
 
-    every = [band for _, group in groups for band in group]
-    marks = {str(nodata if nodata is not None else band.nodata) for band in every}  # text, since NaN differs from NaN
-    mark = None if len(marks) > 1 or marks == {"None"} else marks.pop()
+    is_masked = [_mark_of(group, nodata) is None and _needs_mask(group, full) for _, group in groups]
+    is_one_mask = all(is_masked) and len({_masks_of(group) for _, group in groups}) == 1
     for number, (name, group) in enumerate(groups, 1):
         element = ElementTree.SubElement(root, "VRTRasterBand", dataType=_TYPES[group[0].dtype], band=str(number))
         if name:
             ElementTree.SubElement(element, "Description").text = name
-        if mark is not None:
+        if (mark := _mark_of(group, nodata)) is not None:
             ElementTree.SubElement(element, "NoDataValue").text = mark
+        _add_colours(element, group)
         for band in group:
             _add_source(element, band, str(band.number), full, out)
-    # Without one number that marks holes, a mask says what no file covers and what the files' own masks leave out.
-    is_covered = all(band.grid.coincides(full) for band in every)
-    if mark is None and (not is_covered or any(band.has_mask for band in every)):
-        parent = ElementTree.SubElement(root, "MaskBand")
-        element = ElementTree.SubElement(parent, "VRTRasterBand", dataType="Byte")
-        for band in groups[0][1]:
-            _add_source(element, band, f"mask,{band.number}", full, out)
+        if is_masked[number - 1] and not is_one_mask:
+            _add_mask(element, group, full, out)
+    if is_one_mask:
+        _add_mask(root, groups[0][1], full, out)
     ElementTree.indent(root)
     return bytes(ElementTree.tostring(root, encoding="utf-8"))
+
+
+def _mark_of(group: Sequence[_Band], nodata: float | None) -> str | None:
+    """The number that marks holes in all files of a band, as text, since NaN differs from NaN; None without one."""
+    marks = {str(band.nodata if nodata is None else nodata) for band in group}
+    return None if len(marks) > 1 or marks == {"None"} else marks.pop()
+
+
+def _needs_mask(group: Sequence[_Band], full: Grid) -> bool:
+    """Whether a mask must say what no file covers, or what the files' own masks leave out."""
+    return any(band.has_mask or not band.grid.coincides(full) for band in group)
+
+
+def _masks_of(group: Sequence[_Band]) -> frozenset[object]:
+    """What tells the masks of bands apart: the files of those that have one, and the places of the others."""
+    return frozenset(band.path if band.has_mask else (*band.grid.bounds, band.grid.height) for band in group)
+
+
+def _add_mask(parent: _Element, group: Sequence[_Band], full: Grid, out: Path) -> None:
+    mask = ElementTree.SubElement(parent, "MaskBand")
+    element = ElementTree.SubElement(mask, "VRTRasterBand", dataType="Byte")
+    for band in group:
+        _add_source(element, band, f"mask,{band.number}", full, out)
 
 
 def _add_source(element: _Element, band: _Band, number: str, full: Grid, out: Path) -> None:

@@ -1,0 +1,56 @@
+"""TIFFs that are written from compressed tiles, so that the image need not fit into memory."""
+
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+from cyclegan.images.filetypes.pyramids import DEFLATE, TileCodec, write_pyramid
+from cyclegan.images.filetypes.tiff import extra_samples, tifffile_options
+from cyclegan.images.raster import Metadata
+from cyclegan.images.regions import TiledWriter
+
+
+def tile_side(side: int) -> int:
+    """The largest side of TIFF tiles, up to 512, that divides `side`, a multiple of 16."""
+    return next(size for size in (512, 256, 128, 64, 32, 16) if side % size == 0)
+
+
+def write_tiles(
+    target: Path | IO[bytes],
+    tiles: Iterable[bytes],
+    shape: tuple[int, int, int],
+    dtype: str,
+    side: int,
+    has_alpha: bool,
+    metadata: Metadata,
+    *,
+    codec: TileCodec = DEFLATE,
+    levels: int | None = None,
+    description: bytes | None = None,
+) -> None:
+    """Write a tiled BigTIFF from what `codec.encode` returned for the whole image; complete or absent.
+
+    levels: as in `write_pyramid`. description: instead of that of the metadata.
+    """
+    colours = shape[2] - has_alpha
+    common: dict[str, Any] = {"photometric": "rgb" if colours in (3, 4) else "minisblack"}
+    if extra := extra_samples(colours, dtype, metadata, has_alpha=has_alpha):
+        common["extrasamples"] = extra
+    options = tifffile_options(metadata) | ({} if description is None else {"description": description})
+    write_pyramid(
+        target,
+        tiles,
+        shape,
+        dtype,
+        side,
+        codec=codec,
+        levels=levels,
+        nodata=metadata.nodata,
+        options=options,
+        common=common,
+    )
+
+
+# A plain TIFF, without copies.
+TILED_TIFF = TiledWriter("tifffile", 16, tile_side, DEFLATE.encode, partial(write_tiles, levels=0))

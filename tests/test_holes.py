@@ -24,6 +24,7 @@ from cyclegan.images.drawing import mark_holes
 from cyclegan.images.file_list import list_files
 from cyclegan.images.filetypes.tiff_regions import TiffReader
 from cyclegan.images.formats import ImageFormat
+from cyclegan.images.regions import Box
 from cyclegan.images.resizing import resize_mask
 from cyclegan.inspection import inspect_folders
 from cyclegan.metrics import functions
@@ -517,8 +518,9 @@ def test_the_mask_that_gdal_writes_beside_a_file_counts(tmp_path, dtype):
     assert np.array_equal(raster.valid, ~fifth())
     assert np.array_equal(raster.values[~fifth(), 0], values[0][~fifth()])
     assert np.array_equal(load_raster(tmp_path / "dem.tif", 1, Reading(page=1)).valid, ~fifth())
-    # In tiles too: such a file is read as a whole.
-    assert TiffReader.open(tmp_path / "dem.tif", ImageFormat(channels=1, dtype=dtype, high=900)) is None
+    reader = TiffReader.open(tmp_path / "dem.tif", ImageFormat(channels=1, dtype=dtype, high=900))
+    assert np.array_equal(reader.read_raster(Box(2, 30, 3, 33)).valid, ~fifth()[2:30, 3:33])
+    reader.close()
     assert list_files(tmp_path, (".tif",)).left_out == {}
     with rasterio.open(tmp_path / "dem.tif.msk", "w", **{**profile, "dtype": "uint8", "width": 39}) as file:
         file.write(np.ones((1, 40, 39), np.uint8))

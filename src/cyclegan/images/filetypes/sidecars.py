@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from cyclegan.errors import InputError
 from cyclegan.images.filetypes import pillow
 from cyclegan.images.filetypes.geo import import_rasterio, metadata_of, open_dataset
 from cyclegan.images.formats import Decoded
@@ -63,9 +64,15 @@ def has_mask(sidecars: list[Path]) -> bool:
 
 
 def read_mask(path: Path, box: Box | None = None) -> Mask:
-    """The mask of a dataset, (h, w), of a box or of all of it."""
+    """The mask beside a file, (h, w), of a box or of all of it. Raises InputError if it is of another size."""
     window = None if box is None else ((box.top, box.bottom), (box.left, box.right))
-    with open_dataset(path) as dataset:
+    file = path.with_name(f"{path.name}.msk")
+    with open_dataset(path) as dataset, open_dataset(file) as mask:
+        if mask.shape != dataset.shape:  # GDAL would pass over it
+            raise InputError(
+                f"{file} is the mask of {path.name} and has {mask.width}x{mask.height} pixels, and the image has "
+                f"{dataset.width}x{dataset.height}; remove the mask, or write it again."
+            )
         return np.asarray(dataset.read_masks(1, window=window) > 0)
 
 

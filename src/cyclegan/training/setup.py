@@ -98,10 +98,10 @@ def resolve_settings(
                     f"{folder}, which this run was trained on, is gone; give its folders again, as for a new run."
                 )
         return config
-    # The same command resumes a run even if a newer release has another default preset.
+    # The same command resumes a run even if a newer release has another default preset, or precision in it.
     before = None if fresh else read_run_config(out)
     if before is not None:
-        layers.insert(0, {"preset": before.preset})
+        layers.insert(0, {"preset": before.preset, "precision": before.precision})
     if "init_from" in named:
         layers.insert(0, settings_of_start(named["init_from"], out))
     return make_config(*layers, preset=preset)

@@ -12,6 +12,7 @@ from cyclegan.step.sharing import Share
 from cyclegan.system.processes import Processes
 
 SIZES = {"width": 8, "blocks": 1, "discriminator_width": 8, "crop_size": 32, "steps": 10, "preset": "modern"}
+SIZES["precision"] = "fp32"
 # Settings, processes, how they share, and the domains with holes in the order in which these appear.
 CASES = {
     "modern, by images": ({}, 2, "images", ""),

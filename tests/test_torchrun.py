@@ -15,7 +15,7 @@ from cyclegan.storage.run import list_checkpoints, read_log, step_of
 
 SETTINGS = ["--width", 8, "--blocks", 1, "--crop-size", 32, "--discriminator-width", 8, "--batch-size", 2]
 SETTINGS += ["--log-steps", 5, "--sample-steps", 10, "--checkpoint-steps", 5, "--num-validation", 12]
-SETTINGS += ["--no-tensorboard", "--schedule", "constant"]
+SETTINGS += ["--no-tensorboard", "--schedule", "constant", "--precision", "fp32"]
 
 # The command without the limit on the time of scores, which short runs never reach.
 COMMAND = "from cyclegan.training import validation; validation.TIME_SHARE = 1000.0; "

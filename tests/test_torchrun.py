@@ -184,3 +184,18 @@ def test_what_cannot_be_shared_is_refused_by_one_sentence(folders):
         assert sentence in results[0][2]
         assert results[0][2].count("\n") == 1
         assert not (folders / name).exists()
+
+
+def test_a_process_that_sees_other_images_or_has_other_settings_is_named(folders):
+    hidden = "import os; from cyclegan.data import image_folder as m; whole = m.list_images; "
+    hidden += "m.list_images = lambda *given: whole(*given)[int(os.environ['RANK']) :]; "
+    command = ["train", "a", "b", "--out", "other", "--steps", 2, *SETTINGS]
+    for status, _, errors in wait(start(2, ["-c", hidden + COMMAND, *command], folders)):
+        assert status == 2
+        assert "Process 1 sees other images than process 0; put the folders" in errors
+    # Each process gets the seed of its rank.
+    seeds = "import os, sys; sys.argv += ['--seed', os.environ['RANK']]; "
+    for status, _, errors in wait(start(2, ["-c", seeds + COMMAND, *command], folders)):
+        assert status == 2
+        assert "Process 1 was started with other settings than process 0" in errors
+    assert not (folders / "other").exists()

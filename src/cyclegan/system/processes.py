@@ -95,14 +95,18 @@ class Processes:
         for rank, each in enumerate(errors):
             if each is not None:
                 kind, text = each
-                raise kind(text if rank == 0 else f"Process {rank} of {self.size}: {text}")
+                shared = kind(text if rank == 0 else f"Process {rank} of {self.size}: {text}")
+                shared.is_said = not self.is_first
+                raise shared
 
     def check_equal(self, value: Any, text: str) -> None:
         """Raise InputError with this text, which has a place for `{rank}`, if another process has another value."""
         values = self.gather(value)
         for rank, other in enumerate(values):
             if other != values[0]:
-                raise InputError(text.format(rank=rank))
+                error = InputError(text.format(rank=rank))
+                error.is_said = not self.is_first
+                raise error
 
 
 ALONE = Processes()

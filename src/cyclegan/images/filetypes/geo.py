@@ -21,6 +21,9 @@ from cyclegan.images.limits import check_pixels
 from cyclegan.images.raster import Mask, Metadata, Raster, Tag
 from cyclegan.images.regions import Box
 
+# Files that may have a place on the earth.
+GEO_SUFFIXES = (".tif", ".tiff", ".jp2", ".img", ".hgt", ".vrt")
+
 # Megabytes of blocks that GDAL keeps. A VRT cannot run code, whatever the file asks for.
 _OPTIONS = {"GDAL_CACHEMAX": 256, "GDAL_VRT_ENABLE_PYTHON": "NO"}
 

@@ -170,11 +170,6 @@ def _nibabel() -> Any:
     return nibabel
 
 
-def is_volume_name(path: Path) -> bool:
-    """Whether a file has the suffix of a volume."""
-    return path.name.lower().endswith(SUFFIXES)
-
-
 def is_pair(path: Path) -> bool:
     """Whether a file `.img` holds voxels: its header beside it, `.hdr`, begins with the length of such headers."""
     for suffix in (".hdr", ".HDR"):

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageColor
+from PIL import Image
 
 from cyclegan.config import Reading
 from cyclegan.errors import InputError
@@ -15,13 +15,10 @@ from cyclegan.images.colour import array_to_srgb
 from cyclegan.images.filetypes.pillow import raster_of
 from cyclegan.images.formats import PICTURE_CHANNELS, ImageFormat
 from cyclegan.images.holes import both, fill_holes, find_holes, join_channels
-from cyclegan.images.raster import Mask, Metadata, Raster, opaque
+from cyclegan.images.raster import Mask, Metadata, Raster, cast, composite, opaque
 from cyclegan.system.advice import advise
 
 Scalar = TypeVar("Scalar", bound=np.generic)
-
-# Grey from red, green and blue: Rec. 601, as Pillow computes it.
-_LUMA = np.array([299, 587, 114]) / 1000
 
 
 def interpret(
@@ -81,7 +78,7 @@ def interpret(
         _check_finite(path, values, valid)
     if alpha is not None:
         if reading.background is not None:
-            values, alpha = _composite(values, alpha, reading.background), None
+            values, alpha = composite(values, alpha, reading.background), None
         elif not (is_seen := np.greater(alpha, 0)).all():
             valid = both(valid, is_seen)
 
@@ -173,21 +170,7 @@ def _unmultiply(values: Array, alpha: Array) -> Array:
         return np.where(np.greater(alpha, 0)[..., None], np.minimum(divided, 255), 0).astype(np.uint8)
     share = np.maximum(alpha.astype(np.float64), 1e-9)[..., None] / opaque(alpha.dtype)
     straight = np.where(np.greater(alpha, 0)[..., None], np.divide(values, share), 0)
-    return straight.astype(values.dtype) if values.dtype.kind == "f" else _rounded(straight, values.dtype)
-
-
-def _composite(values: Array, alpha: Array, background: str) -> Array:
-    red, green, blue = (part / 255 for part in ImageColor.getrgb(background)[:3])
-    full = opaque(values.dtype)
-    colour = np.array([red, green, blue] if values.shape[2] == 3 else np.dot([red, green, blue], _LUMA)) * full
-    share = np.divide(alpha, opaque(alpha.dtype))[..., None]
-    mixed = values * share + colour * (1 - share)
-    return mixed.astype(values.dtype) if values.dtype.kind == "f" else _rounded(mixed, values.dtype)
-
-
-def _rounded(values: Array, dtype: np.dtype[np.generic]) -> Array:
-    limits = np.iinfo(dtype)  # type: ignore[type-var]
-    return np.clip(np.rint(values), limits.min, limits.max).astype(dtype)
+    return cast(straight, values.dtype.name)
 
 
 def _to_channels(values: Array, channels: int) -> Array:

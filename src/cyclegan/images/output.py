@@ -6,14 +6,13 @@ from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
-from PIL import ImageColor
 
 from cyclegan.images import Array
 from cyclegan.images.colour import array_from_srgb, is_srgb, mode_of
 from cyclegan.images.filetypes.tiff_tags import describe_result
 from cyclegan.images.formats import ImageFormat, Kept
 from cyclegan.images.holes import can_hold_nodata
-from cyclegan.images.raster import Mask, Raster, convert_alpha, opaque
+from cyclegan.images.raster import Mask, Raster, composite, convert_alpha, opaque
 
 # How messages call what a format cannot keep.
 LOST: Mapping[Kept, str] = {
@@ -101,7 +100,9 @@ def make_output(
         elif valid is not None:
             lost.append("nodata")
     if alpha is not None and "alpha" not in keeps:
-        values, alpha = _on_background(values, alpha, background or "white"), None
+        if values.shape[2] in (1, 3):
+            values = composite(values, alpha, background or "white")
+        alpha = None
         lost.append("alpha")
     elif alpha is not None and has_mask:
         most = opaque(alpha.dtype)
@@ -159,14 +160,3 @@ def _neighbour(nodata: float, target: ImageFormat) -> float:
         step = max(abs(nodata) * 1e-5, float(np.finfo(dtype).tiny) * 2)
         return nodata + step if up else nodata - step
     return nodata + 1 if up else nodata - 1
-
-
-def _on_background(values: Array, alpha: Array, background: str) -> Array:
-    colour = np.array(ImageColor.getrgb(background)[:3]) / 255 * opaque(values.dtype)
-    if values.shape[2] == 1:
-        colour = np.array([colour @ [0.299, 0.587, 0.114]])
-    if values.shape[2] not in (1, 3):
-        return values
-    share = np.divide(alpha, opaque(alpha.dtype))[..., None]
-    mixed: Array = values * share + colour * (1 - share)
-    return np.asarray(mixed if values.dtype.kind == "f" else mixed.round()).astype(values.dtype)

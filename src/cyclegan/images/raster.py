@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import ImageColor
 
 from cyclegan.images import Array
 
@@ -12,6 +13,9 @@ from cyclegan.images import Array
 Tag: TypeAlias = tuple[int, int, int, Any, bool]
 
 Mask: TypeAlias = NDArray[np.bool_]
+
+# Grey from red, green and blue: Rec. 601, as Pillow computes it.
+LUMA = np.array([299, 587, 114]) / 1000
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,23 @@ def is_air(raster: Raster) -> bool:
         return False
     values = raster.values if raster.valid is None else raster.values[raster.valid]
     return not (values.size and (values != values.flat[0]).any())
+
+
+def cast(array: Array, dtype: str) -> Array:
+    """Another numpy type: rounded to the nearest value and kept within the type's limits where it holds integers."""
+    kind = np.dtype(dtype)
+    if kind.kind in "ui" and array.dtype.kind == "f":
+        limits = np.iinfo(kind)
+        array = np.clip(np.rint(array), limits.min, limits.max)
+    return np.ascontiguousarray(array, dtype=kind)
+
+
+def composite(values: Array, alpha: Array, background: str) -> Array:
+    """Values (H, W, C) with alpha (H, W) on a background colour, such as white; unless C is 3, on its grey."""
+    colour = np.array(ImageColor.getrgb(background)[:3]) / 255
+    colour = (colour if values.shape[2] == 3 else colour @ LUMA) * opaque(values.dtype)
+    share = np.divide(alpha, opaque(alpha.dtype))[..., None]
+    return cast(values * share + colour * (1 - share), values.dtype.name)
 
 
 def opaque(dtype: np.dtype[Any]) -> float:

@@ -22,6 +22,14 @@ class Box(NamedTuple):
         return Box(self.top - pixels, self.bottom + pixels, self.left - pixels, self.right + pixels)
 
 
+def crop(raster: Raster, box: Box) -> Raster:
+    """The part of a raster in a box inside it. Its metadata stay."""
+    place = slice(box.top, box.bottom), slice(box.left, box.right)
+    alpha = None if raster.alpha is None else raster.alpha[place]
+    valid = None if raster.valid is None else raster.valid[place]
+    return Raster(raster.values[place], alpha, valid, raster.metadata)
+
+
 class ImageSource(Protocol):
     """An image in its file's type that is read by region."""
 
@@ -68,14 +76,7 @@ class RasterSource(ArraySource):
         self._raster, self.metadata = raster, raster.metadata
 
     def read_raster(self, box: Box) -> Raster:
-        place = slice(box.top, box.bottom), slice(box.left, box.right)
-        alpha, valid = self._raster.alpha, self._raster.valid
-        return Raster(
-            self.read(box),
-            None if alpha is None else alpha[place],
-            None if valid is None else valid[place],
-            self.metadata,
-        )
+        return crop(self._raster, box)
 
     def has_holes(self) -> bool:
         return self._raster.valid is not None

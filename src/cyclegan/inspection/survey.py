@@ -26,7 +26,7 @@ from cyclegan.images.identical import equal_files, file_bytes
 from cyclegan.images.limits import without_pixel_limit
 from cyclegan.images.pages import is_folder, local_file
 from cyclegan.images.places import Place, find_place
-from cyclegan.images.raster import Mask, Raster, is_air
+from cyclegan.images.raster import LUMA, Mask, Raster, is_air
 from cyclegan.images.resizing import resize, resize_mask
 from cyclegan.images.tensors import to_tensor
 from cyclegan.images.thumbnails import THUMBNAIL, FloatArray, make_thumbnail, three_channels, to_unit
@@ -515,7 +515,7 @@ def _averages(seen: list[_Seen], low: float, high: float) -> tuple[NDArray[np.ui
         samples = np.stack([to_unit(image.samples, image.dtype, low, high) for image in block])
         all_thumbnails[start : start + _BLOCK] = np.rint(thumbnails * 65535)
         num_grey += int(((thumbnails.max(3) - thumbnails.min(3)).max((1, 2)) < _NO_COLOUR).sum())
-        luma = samples @ np.array([0.299, 0.587, 0.114], np.float32)
+        luma = samples @ LUMA.astype(np.float32)
         spread = samples.max(3) - samples.min(3)
         for bright, spreads, colours in _without_holes(block, luma, spread, thumbnails):
             share = len(bright) / num_counted

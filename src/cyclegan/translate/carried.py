@@ -7,8 +7,8 @@ from cyclegan.images import Array
 from cyclegan.images.colour import describe_profile, is_srgb
 from cyclegan.images.formats import ImageFormat, Kept
 from cyclegan.images.output import LOST, KeepsSome, make_output
-from cyclegan.images.raster import Raster
-from cyclegan.images.resizing import cast, resize
+from cyclegan.images.raster import Raster, cast
+from cyclegan.images.resizing import resize
 from cyclegan.system.words import counted
 
 

@@ -42,8 +42,47 @@ def interpret(
         # Its own channels, which may mark holes; four are those with transparency.
         is_whole = reading.bands is None and channels == 4
         found = raster_of(found, 4 if is_whole else {"1": 1, "L": 1}.get(found.mode, 3))
-    metadata = _with_nodata(found.metadata, reading)
-    values, alpha = found.values, found.alpha
+    picked, chosen, num_colours = _choose_samples(path, found, channels, reading)
+    values, alpha = picked.values, picked.alpha
+    check_channels(path, values, channels, found.values.shape[2], reading)
+
+    # Holes by the values of the file, before any of them changes.
+    valid, metadata = _find_valid(picked, chosen, reading)
+    if values.dtype.kind == "f":
+        _check_finite(path, values, valid)
+    if alpha is not None:
+        if reading.background is not None:
+            values, alpha = composite(values, alpha, reading.background), None
+        elif not (is_seen := np.greater(alpha, 0)).all():
+            valid = both(valid, is_seen)
+
+    is_in_order = chosen[:num_colours] == list(range(num_colours))
+    if metadata.profile is not None and not metadata.is_srgb and is_in_order:
+        converted = array_to_srgb(values[..., :num_colours], metadata.profile)
+        if converted is not None:
+            values = np.concatenate([converted, values[..., num_colours:]], axis=2)
+            metadata = replace(metadata, is_srgb=True)
+    values = _to_channels(values, channels)
+    valid = None if valid is None or valid.all() else valid
+    if valid is not None:
+        middle = (127.0 if values.dtype == np.uint8 else 0.0) if fallback is None else fallback
+        values = fill_holes(values, valid, middle)
+    return Raster(values, alpha, valid, metadata)
+
+
+def interpret_as(path: Path, found: Raster | Image.Image, image_format: ImageFormat) -> Raster:
+    """What `interpret` makes of a file for a model that takes this format; its type is that of the file."""
+    middle = (image_format.low + image_format.high) / 2
+    return interpret(path, found, image_format.channels, image_format, middle)
+
+
+def _choose_samples(path: Path, found: Raster, channels: int, reading: Reading) -> tuple[Raster, list[int], int]:
+    """The samples of the image, which samples of the file these are, and how many of them are colours.
+
+    A last sample that is transparency becomes alpha, unless it is one of `channels` or of the chosen bands. The mask
+    stays that of all samples.
+    """
+    metadata, values, alpha = found.metadata, found.values, found.alpha
     last = values.shape[2] - 1
     chosen = list(range(last + 1))
     if reading.bands is not None:
@@ -60,48 +99,26 @@ def interpret(
     if reading.bands is not None:
         names = metadata.band_names
         metadata = replace(metadata, extra_samples=None, band_names=tuple(names[i] for i in chosen) if names else ())
-    values = _take(values, chosen)
-    check_channels(path, values, channels, found.values.shape[2], reading)
+    keeps_alpha = has_alpha(found) and alpha is None and len(chosen) == last + 1
+    return Raster(_take(values, chosen), alpha, found.valid, metadata), chosen, len(chosen) - keeps_alpha
 
-    # Holes by the values of the file, before any of them changes.
-    valid = found.valid
+
+def _find_valid(picked: Raster, chosen: list[int], reading: Reading) -> tuple[Mask | None, Metadata]:
+    """(H, W), False in holes, or None; and the metadata with the number that marked them. chosen: samples of the file.
+
+    GDAL looks for no number in a file that has a mask, either.
+    """
+    metadata, valid = _with_nodata(picked.metadata, reading), picked.valid
     if valid is not None and valid.ndim == 3:
-        valid = join_channels(_take(valid, chosen), values.dtype)
+        valid = join_channels(_take(valid, chosen), picked.values.dtype)
     marks: float | tuple[float | None, ...] | None = metadata.nodata
     if metadata.band_nodata and reading.nodata is None:
         marks = tuple(metadata.band_nodata[index] for index in chosen)
         metadata = replace(metadata, nodata=next((mark for mark in marks if mark is not None), None))
-    if valid is not None and reading.nodata is None:  # GDAL looks for no number in a file that has a mask, either
+    if valid is not None and reading.nodata is None:
         marks = None
-    valid = both(valid, find_holes(values, marks, nan=reading.nodata != "none"))
-    if values.dtype.kind == "f":
-        _check_finite(path, values, valid)
-    if alpha is not None:
-        if reading.background is not None:
-            values, alpha = composite(values, alpha, reading.background), None
-        elif not (is_seen := np.greater(alpha, 0)).all():
-            valid = both(valid, is_seen)
-
-    converted = None
-    if metadata.profile is not None and not metadata.is_srgb:
-        count = last if has_alpha(found) and alpha is None and values.shape[2] == last + 1 else values.shape[2]
-        if chosen[:count] == list(range(count)):
-            converted = array_to_srgb(values[..., :count], metadata.profile)
-    if converted is not None:
-        values = np.concatenate([converted, values[..., count:]], axis=2)
-        metadata = replace(metadata, is_srgb=True)
-    values = _to_channels(values, channels)
-    valid = None if valid is None or valid.all() else valid
-    if valid is not None:
-        middle = (127.0 if values.dtype == np.uint8 else 0.0) if fallback is None else fallback
-        values = fill_holes(values, valid, middle)
-    return Raster(values, alpha, valid, replace(metadata, band_nodata=()))
-
-
-def interpret_as(path: Path, found: Raster | Image.Image, image_format: ImageFormat) -> Raster:
-    """What `interpret` makes of a file for a model that takes this format; its type is that of the file."""
-    middle = (image_format.low + image_format.high) / 2
-    return interpret(path, found, image_format.channels, image_format, middle)
+    valid = both(valid, find_holes(picked.values, marks, nan=reading.nodata != "none"))
+    return valid, replace(metadata, band_nodata=())
 
 
 def _with_nodata(metadata: Metadata, reading: Reading) -> Metadata:

@@ -86,6 +86,20 @@ class RasterSource(ArraySource):
 
 
 @dataclass(frozen=True)
+class TiledImage:
+    """An image whose tiles are written. shape: (H, W, C), alpha included. side: of the tiles, in pixels.
+
+    has_alpha: whether the last channel is transparency.
+    """
+
+    shape: tuple[int, int, int]
+    dtype: str
+    side: int
+    has_alpha: bool
+    metadata: Metadata
+
+
+@dataclass(frozen=True)
 class TiledWriter:
     """How a format is written tile by tile.
 
@@ -93,8 +107,7 @@ class TiledWriter:
     multiple: sides of tiles are multiples of this.
     tile_side: the side of the file's tiles for rows of so many pixels, which it divides.
     encode_rows: rows (h, width, C) and the tiles' side -> compressed tiles, row by row.
-    write: path, all compressed tiles, shape (H, W, C), numpy type, the tiles' side, whether the last channel is alpha,
-        and what else the file says.
+    write: path, all compressed tiles, and what they are the tiles of.
     lossy: the same with JPEG, for 8-bit grey and RGB.
     """
 
@@ -102,5 +115,5 @@ class TiledWriter:
     multiple: int
     tile_side: Callable[[int], int]
     encode_rows: Callable[[Array, int], list[bytes]]
-    write: Callable[[Path, Iterable[bytes], tuple[int, int, int], str, int, bool, Metadata], None]
+    write: Callable[[Path, Iterable[bytes], TiledImage], None]
     lossy: "TiledWriter | None" = None

@@ -27,7 +27,7 @@ from cyclegan.images.headers import image_size, read_sizes
 from cyclegan.images.limits import check_pixels
 from cyclegan.images.pages import stat_file
 from cyclegan.images.raster import Raster
-from cyclegan.images.regions import ArraySource, Box, ImageSource, RasterSource, RegionReader, TiledWriter
+from cyclegan.images.regions import ArraySource, Box, ImageSource, RasterSource, RegionReader, TiledImage, TiledWriter
 from cyclegan.images.windows import Window, WindowReader, open_part
 from cyclegan.translate.carried import Carried
 from cyclegan.translate.partial_result import PartialResult
@@ -348,12 +348,12 @@ class _TiledTranslation:
             carried = self.carried()
             values = np.zeros((1, width, self.translator.target.channels), dtype)
             sample = self.output(values, first, carried)
-            has_alpha = sample.alpha is not None
             shape = (height, width, with_alpha(sample).shape[2])
+            tiled = TiledImage(shape, dtype, side, sample.alpha is not None, sample.metadata)
             tiles = self._reported(partial.tiles(), num_tiles)
             with _encoding(self.target):
                 whole = partial.whole if self.cog else self.target
-                writer.write(whole, tiles, shape, dtype, side, has_alpha, sample.metadata)
+                writer.write(whole, tiles, tiled)
                 if self.cog:
                     self.on_progress("overviews", 1.0)
                     write_cog(whole, self.target)

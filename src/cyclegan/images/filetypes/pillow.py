@@ -72,7 +72,7 @@ def _read(path: Path, page: str | None, min_side: int = 0) -> Decoded:
         if min_side:
             picture.draft(None, (min_side, min_side))
         check_pixels(picture.height, picture.width, 4)
-        bits = look_at(path, picture)
+        bits = find_depth(path, picture)
         if page is not None:
             _seek(path, picture, page)
             if bits > 8 and getattr(picture, "n_frames", 1) > 1:
@@ -108,7 +108,7 @@ def probe_page(path: Path, page: str) -> Header | None:
 
 def _probe(path: Path, page: str | None) -> Header | None:
     with Image.open(path) as picture:
-        if look_at(path, picture) > 8:
+        if find_depth(path, picture) > 8:
             return None
         if page is not None:
             _seek(path, picture, page)
@@ -325,14 +325,14 @@ def options_of(metadata: Metadata, format: str) -> dict[str, Any]:
     return options
 
 
-def look_at(path: Path, picture: Image.Image) -> int:
+def find_depth(path: Path, picture: Image.Image) -> int:
     """Bits of a sample, at least 9 if a file holds more than Pillow returns as 8 bits.
 
     The codes of its colour space, which Pillow does not read, are added to `info` as `cicp`.
     """
     bits, codes = None, None
     if picture.format == "PNG":  # Pillow silently drops the low byte of 16-bit colour
-        bits, codes = png.look_at(path)
+        bits, codes = png.depth_and_codes(path)
     elif picture.format == "AVIF":
         codes = _codes_of_avif(path)
     if codes is not None:

@@ -22,7 +22,7 @@ _HEAD = 33
 _NEAR = 256
 
 
-def look_at(path: Path) -> tuple[int, tuple[int, ...] | None]:
+def depth_and_codes(path: Path) -> tuple[int, tuple[int, ...] | None]:
     """Bits of a sample, 1, 2, 4, 8 or 16, and the four numbers of cICP, which Pillow does not read; None without."""
     with path.open("rb") as file:
         head = file.read(_NEAR)

@@ -20,10 +20,10 @@ from cyclegan.system.atomic import is_place_lost
 from cyclegan.system.host_state import host_state
 from cyclegan.system.json_files import shown
 from cyclegan.translate.files import translate_files
+from cyclegan.translate.folder_name import check_folder_name
 from cyclegan.translate.jobs import sort_jobs, tile_of_frames
 from cyclegan.translate.large_files import Compression, StatisticsKind, translate_large
 from cyclegan.translate.options import TranslateOptions
-from cyclegan.translate.output_names import check_folder_name
 from cyclegan.translate.plan import TranslationPlan, describe_other_files, input_suffixes, plan_outputs, sequences
 from cyclegan.translate.progress import MAX_NAMED, FolderProgress, Skipped, not_written
 from cyclegan.translate.results import ResultMaker

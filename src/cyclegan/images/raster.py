@@ -26,12 +26,11 @@ class Metadata:
     resolution: pixels per inch, across and down. exif: without orientation, because images are upright, and without
     thumbnail. tags: those of a GeoTIFF that say where the image lies on the earth and what its bands are.
     nodata: the number that marks holes in the file; may be NaN. replaced_nodata: the one that the file names, where
-    another was asked for. band_nodata: one for each channel of the file, or None,
-    where they differ; `nodata` is then the first of them. extra_samples: meaning of the channels of a TIFF beyond
-    those of its colours: 0 unspecified, 1 alpha of premultiplied colours, 2 alpha. band_names: one for each channel of
-    the file, empty for one without a name; none at all if the file names no channel. in_patient: whether the file says
-    the position of the image in the coordinates of the patient. is_cut: whether this is a part of a file whose window
-    goes beyond the file.
+    another was asked for. band_nodata: one for each channel of the file, or None, where they differ; `nodata` is then
+    the first of them. extra_samples: meaning of the channels of a TIFF beyond those of its colours: 0 unspecified, 1
+    alpha of premultiplied colours, 2 alpha. band_names: one for each channel of the file, empty for one without a name;
+    none at all if the file names no channel. in_patient: whether the file says where the image lies in the patient.
+    is_cut: whether the image is a part of its file, by a window that exceeds the file.
     """
 
     profile: bytes | None = None

@@ -49,7 +49,7 @@ def _matches(pattern: Path, out: Path, suffixes: tuple[str, ...]) -> FileList:
 def _glob(root: Path, parts: Sequence[str]) -> list[Path]:
     """What matches a pattern below a folder, as `glob` finds it, but links in a circle end.
 
-    The last ** stands for a listing that follows links with a guard; the parts behind it are compared with its names.
+    ** lists everything below a folder and follows each link once; the parts after it are matched with what it finds.
     """
     if "**" not in parts:
         return [root / name for name in glob.glob(os.path.join(*parts), root_dir=root)]  # noqa: PTH118, PTH207

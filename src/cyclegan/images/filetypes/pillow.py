@@ -90,7 +90,7 @@ def _read(path: Path, page: str | None, min_side: int = 0) -> Decoded:
 
 
 def _seek(path: Path, picture: ImageFile.ImageFile, page: str) -> None:
-    """Go to a page. The still picture that an APNG shows instead of its animation is none of its pages."""
+    """Go to a page. The still picture that an APNG shows instead of its animation is not one of its pages."""
     first = int(bool(picture.info.get("default_image")))
     count = int(getattr(picture, "n_frames", 1)) - first
     picture.seek(first + check_page(path, page, count) - 1)
@@ -277,7 +277,7 @@ def to_pillow(array: Array) -> Image.Image:
 
 
 def clean_exif(metadata: Metadata) -> bytes | None:
-    """EXIF as it is true of an upright translation; None if there is none, or it is damaged or empty.
+    """EXIF that is true of an upright translation; None if there is none, or it is damaged or empty.
 
     Orientation and thumbnail are left out, what it says across and down is swapped if the image was turned, and the
     colours are those of the profile, else sRGB.

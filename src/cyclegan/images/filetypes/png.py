@@ -1,4 +1,4 @@
-"""PNG files: what Pillow leaves to be done, which is 16 bits, some transparency, and the chunks of metadata."""
+"""PNG: what Pillow does not read or write, which is 16-bit colour, some transparency, and chunks of metadata."""
 
 import struct
 import zlib

@@ -17,6 +17,7 @@ from cyclegan.images.formats import PICTURE_CHANNELS, ImageFormat
 from cyclegan.images.holes import both, fill_holes, find_holes, join_channels
 from cyclegan.images.raster import Mask, Metadata, Raster, cast, composite, opaque
 from cyclegan.system.advice import advise
+from cyclegan.system.words import counted
 
 Scalar = TypeVar("Scalar", bound=np.generic)
 
@@ -152,9 +153,7 @@ def choose_bands(path: Path, count: int, reading: Reading, names: tuple[str, ...
         else:
             known = [name or str(number) for number, name in enumerate(names, 1)]
             called = f", called {', '.join(known)}" if names else ""
-            raise InputError(
-                f"{path} has no band {band}; it has {count} band{'s' if count != 1 else ''}{called}, counted from 1."
-            )
+            raise InputError(f"{path} has no band {band}; it has {counted(count, 'band')}{called}, counted from 1.")
     return chosen
 
 
@@ -165,12 +164,14 @@ def check_channels(path: Path, values: Array, channels: int, count: int, reading
         return
     if reading.bands is not None:
         raise InputError(
-            f"The bands {reading.bands} are {given}, and the model takes {channels} channel(s); choose as many."
+            f"The bands {reading.bands} are {given}; choose {channels}, as many as the model has channels."
         )
     bands = ",".join(map(str, range(1, channels + 1)))
     choice = f", choose bands such as {bands} with --bands-a or --bands-b" if channels < given else ""
     advice = advise(f"Pass --channels-a or --channels-b {given}{choice}, or convert the file.", "Convert the file.")
-    raise InputError(f"{path} has {count} channel(s) of type {values.dtype}; the model takes {channels}. {advice}")
+    raise InputError(
+        f"{path} has {counted(count, 'channel')} of type {values.dtype}; the model takes {channels}. {advice}"
+    )
 
 
 def _check_finite(path: Path, values: Array, valid: Mask | None) -> None:

@@ -48,7 +48,7 @@ class Window:
         if bounds_crs is not None:
             if bounds is None:
                 raise InputError(f"{name_of('bounds_crs')} is for {name_of('bounds')}; give both.")
-            _parse_crs(bounds_crs)
+            _parse_crs(bounds_crs, name_of("bounds_crs"))
         if pixels is None and bounds is None:
             return None
         if pixels is not None and bounds is not None:
@@ -148,13 +148,16 @@ class Window:
         )
 
 
-def _parse_crs(text: str) -> Any:
-    """A coordinate system of rasterio. Raises InputError for a text that names none, or if rasterio is missing."""
+def _parse_crs(text: str, name: str = "bounds_crs") -> Any:
+    """A coordinate system of rasterio. name: of the argument.
+
+    Raises InputError for a text that names none, or if rasterio is missing.
+    """
     rasterio = import_rasterio()
     try:
         return rasterio.crs.CRS.from_user_input(text)
     except rasterio.errors.CRSError:
-        raise InputError(f"--bounds-crs is {shown(text)}; expected a coordinate system, such as EPSG:4326.") from None
+        raise InputError(f"{name} is {shown(text)}; expected a coordinate system, such as EPSG:4326.") from None
 
 
 def move(metadata: Metadata, box: Box, is_cut: bool) -> Metadata:

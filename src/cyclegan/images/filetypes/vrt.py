@@ -14,6 +14,7 @@ from cyclegan.errors import InputError
 from cyclegan.images.file_list import list_files
 from cyclegan.images.filetypes.geo import GEO_SUFFIXES, import_rasterio, open_dataset
 from cyclegan.system.atomic import write_bytes
+from cyclegan.system.words import counted
 
 # Folders of Sentinel-2 whose files are masks and previews, not bands.
 _NOT_BANDS = {"QI_DATA", "AUX_DATA"}
@@ -244,7 +245,7 @@ def _all_bands(found: Sequence[_Band]) -> list[tuple[str, list[_Band]]]:
     for band in found:
         if band.count != first.count:
             raise InputError(
-                f"{first.path} has {first.count} band(s) and {band.path} has {band.count}; name the bands with --bands."
+                f"{first.path} has {counted(first.count, 'band')} and {band.path} {band.count}; name them with --bands."
             )
     return [(found[index].name, [band for band in found if band.number == index + 1]) for index in range(first.count)]
 

@@ -29,7 +29,7 @@ class Metadata:
     another was asked for. band_nodata: one for each channel of the file, or None, where they differ; `nodata` is then
     the first of them. extra_samples: meaning of the channels of a TIFF beyond those of its colours: 0 unspecified, 1
     alpha of premultiplied colours, 2 alpha. band_names: one for each channel of the file, empty for one without a name;
-    none at all if the file names no channel. in_patient: whether the file says where the image lies in the patient.
+    none at all if the file names no channel. in_patient: whether the file says where in the patient it is.
     is_cut: whether the image is a part of its file, by a window that exceeds the file.
     """
 

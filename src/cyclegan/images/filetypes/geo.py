@@ -16,7 +16,7 @@ from cyclegan.images import Array
 from cyclegan.images.filetypes.sample_reader import SampleReader
 from cyclegan.images.filetypes.tiff_tags import GDAL_METADATA, PLACE_TAGS
 from cyclegan.images.formats import Header, ImageFormat
-from cyclegan.images.holes import find_holes
+from cyclegan.images.holes import find_numbers
 from cyclegan.images.limits import check_pixels
 from cyclegan.images.raster import Mask, Metadata, Raster, Tag
 from cyclegan.images.regions import Box
@@ -142,9 +142,8 @@ def _read(dataset: Any, bands: _Bands, metadata: Metadata, box: Box | None) -> R
     values = np.ascontiguousarray(np.moveaxis(dataset.read(bands.order, window=window), 0, -1))
     valid = _read_mask(dataset, bands, window)
     if bands.palette is not None:
-        if valid is None and metadata.nodata is not None:  # a number of the palette, and of no colour
-            found = find_holes(values, metadata.nodata)
-            valid = np.ones(values.shape[:2], bool) if found is None else found
+        if valid is None and metadata.nodata is not None:
+            valid = find_numbers(values, metadata.nodata)
         values = bands.palette[values[..., 0]]
     return Raster(values, None, valid, metadata)
 

@@ -45,7 +45,7 @@ def interpret(
         found = raster_of(found, 4 if is_whole else {"1": 1, "L": 1}.get(found.mode, 3))
     picked, chosen, num_colours = _choose_samples(path, found, channels, reading)
     values, alpha = picked.values, picked.alpha
-    check_channels(path, values, channels, found.values.shape[2], reading)
+    _check_channels(path, values, channels, found.values.shape[2], reading)
 
     # Holes by the values of the file, before any of them changes.
     valid, metadata = _find_valid(picked, chosen, reading)
@@ -87,7 +87,7 @@ def _choose_samples(path: Path, found: Raster, channels: int, reading: Reading) 
     last = values.shape[2] - 1
     chosen = list(range(last + 1))
     if reading.bands is not None:
-        chosen = choose_bands(path, last + 1, reading, metadata.band_names)
+        chosen = _choose_bands(path, last + 1, reading, metadata.band_names)
     if has_alpha(found):
         extra = metadata.extra_samples or ()
         if extra[-1] == 1:
@@ -141,7 +141,7 @@ def has_alpha(found: Raster) -> bool:
     return found.alpha is None and bool(extra) and extra[-1] in (1, 2)  # type: ignore[index]
 
 
-def choose_bands(path: Path, count: int, reading: Reading, names: tuple[str, ...]) -> list[int]:
+def _choose_bands(path: Path, count: int, reading: Reading, names: tuple[str, ...]) -> list[int]:
     """The indices of the chosen bands. Raises InputError for one that the file does not have."""
     chosen = []
     for band in reading.band_names:
@@ -157,7 +157,7 @@ def choose_bands(path: Path, count: int, reading: Reading, names: tuple[str, ...
     return chosen
 
 
-def check_channels(path: Path, values: Array, channels: int, count: int, reading: Reading) -> None:
+def _check_channels(path: Path, values: Array, channels: int, count: int, reading: Reading) -> None:
     """Raises InputError unless these values can become an image of `channels`. count: of all samples of the file."""
     given = values.shape[2]
     if given == channels or (values.dtype == np.uint8 and {given, channels} == {1, 3}):

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
 
@@ -28,26 +27,20 @@ LOST: Mapping[Kept, str] = {
 }
 
 
-class KeepsSome(Protocol):
-    """A format, which keeps some of what belongs to an image."""
-
-    @property
-    def keeps(self) -> frozenset[Kept]: ...
-
-
 def make_output(
     values: Array,
     given: Raster,
     target: ImageFormat,
-    file_format: KeepsSome,
+    keeps: frozenset[Kept],
     *,
     keep_profile: bool = False,
     background: str | None = None,
 ) -> tuple[Raster, tuple[Kept, ...]]:
     """A translation (H, W, C) as it is written, and what its format cannot keep of the input.
 
-    given: the input, of the same size; its values are not used. keep_profile: convert the result back to the colours of
-    the input's profile. background: behind transparent pixels where the format has no transparency; default: white.
+    given: the input, of the same size; its values are not used. keeps: what the format keeps. keep_profile: convert the
+    result back to the colours of the input's profile. background: behind transparent pixels where the format has no
+    transparency; default: white.
     """
     metadata, lost = describe_result(given.metadata, target.channels), list[Kept]()
     if target.channels != given.values.shape[2]:
@@ -55,8 +48,7 @@ def make_output(
     alpha = None if given.alpha is None else convert_alpha(given.alpha, target.dtype)
     # A model that does not say what its fourth channel is takes the word of the input.
     says_otherwise = target.alpha is None and (metadata.extra_samples or (2,))[-1] == 0
-    keeps, has_mask = file_format.keeps, "mask" in file_format.keeps
-    if has_mask:
+    if has_mask := "mask" in keeps:
         keeps = keeps | {"alpha"}
     is_split = target.last_is_alpha and "alpha" in keeps and not says_otherwise
     if is_split:

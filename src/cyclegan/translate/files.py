@@ -124,7 +124,7 @@ def translate_files(
 
     def write(image: _Image, array: Array) -> None:
         size, suffix = (image.height, image.width), image.target.suffix
-        output = maker.make(array, image.given, file_format_of(image.target), suffix, size)
+        output = maker.make(array, image.given, file_format_of(image.target).keeps, suffix, size)
         write_finished(image.target, output, cog=cog)
 
     try:

@@ -318,7 +318,7 @@ class _TiledTranslation:
 
     def output(self, values: Array, given: Raster, maker: ResultMaker) -> Raster:
         """Rows of the result as they are written, with what belongs to the same rows of the input."""
-        return maker.make(values, given, file_format_of(self.target), self.target.suffix)
+        return maker.make(values, given, file_format_of(self.target).keeps, self.target.suffix)
 
     def write_tiles(self, image: RegionReader, plan: TilingPlan, writer: TiledWriter) -> LargeResult:
         """Write the target from tiles, which are kept on disk until it is complete."""

@@ -11,7 +11,7 @@ from cyclegan.errors import InputError
 from cyclegan.images import Array
 from cyclegan.images.colour import describe_profile, is_srgb
 from cyclegan.images.formats import ImageFormat, Kept
-from cyclegan.images.output import LOST, KeepsSome, make_output
+from cyclegan.images.output import LOST, make_output
 from cyclegan.images.raster import Raster, cast
 from cyclegan.images.resizing import resize
 from cyclegan.system.words import counted
@@ -51,7 +51,7 @@ class ResultMaker:
         self._replaced: Counter[tuple[str, str]] = Counter()  # the file's number for holes, and that of --nodata
 
     def make(
-        self, values: Array, given: Raster, writer: KeepsSome, suffix: str, size: tuple[int, int] | None = None
+        self, values: Array, given: Raster, keeps: frozenset[Kept], suffix: str, size: tuple[int, int] | None = None
     ) -> Raster:
         """A result (H, W, C) with what belongs to its input, `given`, as a file with this suffix keeps it; counted.
 
@@ -63,7 +63,7 @@ class ResultMaker:
                 values = values.clip(self._target.low, self._target.high)
             values = cast(values, self._target.dtype)
         output, lost = make_output(
-            values, given, self._target, writer, keep_profile=self._keep_profile, background=self._background
+            values, given, self._target, keeps, keep_profile=self._keep_profile, background=self._background
         )
         metadata = given.metadata
         profile, is_converted = metadata.profile, metadata.is_srgb

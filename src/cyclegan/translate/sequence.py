@@ -91,7 +91,7 @@ def translate_sequence(
         reader.read(file, translator.source) as sequence,
     ):
         maker = ResultMaker(translator.target, keep_profile=keep_profile, background=background)
-        finish = partial(maker.make, writer=writer, suffix=target.suffix)
+        finish = partial(maker.make, keeps=writer.keeps, suffix=target.suffix)
         job = _Job(translator, sequence, finish, on_frame)
         results = job.results(
             short_side=short_side,

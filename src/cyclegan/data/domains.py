@@ -7,7 +7,7 @@ from pathlib import Path
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.file_list import list_images
 from cyclegan.images.identical import file_bytes
-from cyclegan.images.pages import is_folder, only_folder, open_file
+from cyclegan.images.pages import is_folder, no_folder, only_folder, open_file
 from cyclegan.system.arguments import real_path
 
 # Names of the four folders below one root, in the order of preference.
@@ -31,7 +31,7 @@ def find_folders(a: Path, b: Path | None = None, test_a: Path | None = None, tes
     """
     for folder in (a, b):
         if folder is not None and not is_folder(folder):
-            raise InputError(f"There is no folder {folder}; expected a folder of images, or a zip of them.")
+            raise no_folder(folder, "a folder of images, or a zip of them")
     if b is None:
         root = _root_of(a)
         if root is None:
@@ -51,7 +51,7 @@ def find_folders(a: Path, b: Path | None = None, test_a: Path | None = None, tes
         raise InputError(f"{folders.a} and {folders.b} lie one inside the other, so the domains would share images.")
     for test in (folders.test_a, folders.test_b):
         if test is not None and not is_folder(test):
-            raise InputError(f"There is no folder {test}; expected test images.")
+            raise no_folder(test, "a folder of test images")
     if _same_contents(folders.a, folders.b):
         raise InputError(f"{folders.a} and {folders.b} hold the same images; a translator needs two different domains.")
     return folders

@@ -268,9 +268,10 @@ def direction_notes(context: EvaluationContext) -> Iterator[str]:
     sides = [min(size) for size in source.sizes.values()]
     if info.preprocess not in ("crop", "none") and sides:
         smallest, largest = min(sides), max(sides)
+        sizes = f"{smallest}" if smallest == largest else f"{smallest} to {largest}"
         if largest > 1.5 * info.load_size or smallest < info.load_size / 1.5:
             yield (
-                f"The test images have short sides of {smallest} to {largest} pixels, and the model was trained "
+                f"The test images have short sides of {sizes} pixels, and the model was trained "
                 f"on images brought to {info.load_size}; --short-side {info.load_size} scores at that scale."
             )
 

@@ -19,7 +19,7 @@ from cyclegan.images.codecs import read_raster
 from cyclegan.images.file_list import describe_left_out, evenly_spaced, list_images
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.identical import find_identical, sizes_of
-from cyclegan.images.pages import is_folder
+from cyclegan.images.pages import is_folder, no_folder
 from cyclegan.images.places import check_same_place
 from cyclegan.images.raster import is_air
 from cyclegan.images.remote import local_copy
@@ -240,7 +240,7 @@ def find_test_images(
                 f"No test images of domain {name}: the run has no test folder. Give one with --{name.lower()} DIR."
             )
         if not is_folder(root):
-            raise InputError(f"There is no folder {root}; expected test images of domain {name}.")
+            raise no_folder(root, f"a folder of test images of domain {name}")
         found = list_images(root, formats[index].axis)
         paths = list(found)
         if not paths:

@@ -237,6 +237,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_copies)
 
 
+def no_folder(path: Path, expected: str) -> InputError:
+    """The error for a path that is no folder and no zip."""
+    what = f"{path} is a file" if path.exists() else f"There is no folder {path}"
+    return InputError(f"{what}; expected {expected}.")
+
+
 # Ends of the names of files that are read with the TIFF beside them, and so are no images of their own.
 SIDECAR_SUFFIXES = (".tif.msk", ".tiff.msk", ".tif.aux.xml", ".tiff.aux.xml", ".tfw")
 

@@ -20,7 +20,7 @@ from cyclegan.images.file_formats import image_suffixes
 from cyclegan.images.file_list import is_slice, list_images
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.identical import equal_files
-from cyclegan.images.pages import is_folder
+from cyclegan.images.pages import is_folder, no_folder
 from cyclegan.images.raster import LUMA, Raster
 from cyclegan.images.resizing import resize
 from cyclegan.images.tensors import to_tensor
@@ -218,8 +218,7 @@ def survey_folder(
 def check_folder(path: Path) -> None:
     """Raises InputError if the folder is missing or a file."""
     if not is_folder(path):
-        what = f"{path} is a file" if path.exists() else f"There is no folder {path}"
-        raise InputError(f"{what}; expected a folder of images, or a zip of them.")
+        raise no_folder(path, "a folder of images, or a zip of them")
 
 
 def _summarise(

@@ -43,6 +43,8 @@ def remedy_of(error: object) -> str:
             return "raise the limit on the size of files (ulimit -f), then run the same command again"
         case errno.EROFS:
             return "the disk is read-only; choose a place on another"
+        case errno.ENAMETOOLONG:
+            return "choose a shorter name"
         case errno.EACCES | errno.EPERM:
             return "choose a place that you may use, or change its permissions"
         case errno.EEXIST | errno.ENOTDIR:

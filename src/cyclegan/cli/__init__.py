@@ -190,7 +190,7 @@ def _sentence(error: CycleganError | OSError) -> str:
     """What an error says; of one that the disk caused, the place, the reason and the remedy."""
     if isinstance(error, OSError) and error.filename is not None:
         remedy = remedy_of(error)
-        return f"{error.filename}: {reason_of(error)}{f'; {remedy}' if remedy else ''}."
+        return brief(f"{error.filename}: {reason_of(error)}{f'; {remedy}' if remedy else ''}.")
     return brief(error)
 
 

@@ -43,7 +43,14 @@ HERE = Path(__file__).parent
 OWN = ("a", "b", "test_a", "test_b", "out", "preset", "seed", "device", "threads", "steps", "epochs", "minutes")
 
 # The networks and images of all recipes, unless --set says otherwise: those of the demo at 64 pixels.
-SMALL = {"crop_size": 64, "width": 16, "blocks": 4, "discriminator_width": 16, "discriminator_layers": 2}
+SMALL = {
+    "precision": "fp32",
+    "crop_size": 64,
+    "width": 16,
+    "blocks": 4,
+    "discriminator_width": 16,
+    "discriminator_layers": 2,
+}
 
 # Outputs that take time and are not used.
 BARE = {"num_validation": 0, "num_samples": 0, "tensorboard": False, "sample_steps": 10**9, "checkpoint_minutes": 5.0}
@@ -369,10 +376,12 @@ def check_same_kind(done: list[dict[str, Any]], common: dict[str, Any], options:
 
 
 def beyond_paper(recipe: str, settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings in which a recipe differs from `paper`, except for the name of its preset."""
+    """The settings in which a recipe differs from `paper`, except for the name of its preset and the precision."""
     paper = flat_values(make_config(preset="paper"))
     values = flat_values(make_config(settings, preset=preset_of(recipe)))
-    return {name: value for name, value in values.items() if name != "preset" and value != paper[name]}
+    return {
+        name: value for name, value in values.items() if name not in ("preset", "precision") and value != paper[name]
+    }
 
 
 def benchmark(options: argparse.Namespace) -> None:

@@ -47,3 +47,23 @@ def test_the_benchmark_of_many_files_ends_a_training_at_its_first_step(tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert json.loads(shown.stdout.splitlines()[-1])["mib"] > 0
     assert not (tmp_path / "run" / "model").exists()
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_a_gpu_writes_a_page_and_keeps_what_went_well(tmp_path):
+    page = tmp_path / "gpu.md"
+    sections = ["tests", "step", "translate", "profile"]
+    command = [sys.executable, str(BENCHMARKS / "gpu.py"), "--device", "cpu", "--small", "--markdown", str(page)]
+    shown = subprocess.run([*command, "--sections", *sections], capture_output=True, text=True, timeout=600)
+    assert shown.returncode == 0, shown.stderr
+    text = page.read_text()
+    assert [line[3:].lower() for line in text.splitlines() if line.startswith("## ")] == sections
+    assert "Ended with status" not in text
+    assert "Traceback" not in text
+    rows = [line.split("|") for line in text.splitlines() if line.startswith("| ")]
+    steps = [row for row in rows if len(row) == 9 and row[3].strip().replace(".", "").isdigit()]
+    assert len(steps) == 12
+    assert all(float(row[3]) > 0 for row in steps)
+    speeds = {(row[1].strip(), row[2].strip()): float(row[3]) for row in rows if row[1].startswith(" from ")}
+    assert len(speeds) == 5
+    assert min(speeds.values()) > 0

@@ -208,7 +208,7 @@ def test_the_readme_is_short_and_has_the_commands_of_a_newcomer():
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_code_blocks_are_of_known_kinds_and_unmarked_commands_can_be_run(page):
     for block in BLOCKS[page]:
-        assert block.language in ("bash", "python", "text", "toml", "json", "diff"), block
+        assert block.language in ("bash", "python", "text", "toml", "yaml", "json", "diff"), block
         assert block.needs in (None, *NEEDS), block
         if block.language == "bash" and block.needs is None:
             assert all(words[0] == "cyclegan" for words in block.commands()), f"{block}: mark what it needs"

@@ -305,7 +305,7 @@ def test_each_ingredient_of_modern_can_be_left_out_by_itself(recipes):
         assert all(modern[key] != value for key, value in settings.items()), name
     # Together they are all of it.
     paper = flat_values(make_config(preset="paper"))
-    assert left_out == {key for key, value in modern.items() if value != paper[key]} - {"preset"}
+    assert left_out == {key for key, value in modern.items() if value != paper[key]} - {"preset", "precision"}
 
 
 def test_the_recorded_command_holds_no_paths_of_this_machine(quality, monkeypatch):

@@ -14,7 +14,15 @@ from cyclegan.config import make_config
 from cyclegan.step import TrainState, train_step
 
 SIDE, WIDTH, PATCHES, STEPS = 32, 8, 128, 3
-SIZES = {"width": WIDTH, "blocks": 2, "discriminator_width": 8, "crop_size": SIDE, "batch_size": 2, "steps": 10}
+SIZES = {
+    "precision": "fp32",
+    "width": WIDTH,
+    "blocks": 2,
+    "discriminator_width": 8,
+    "crop_size": SIDE,
+    "batch_size": 2,
+    "steps": 10,
+}
 CASES = {
     "modern": {"preset": "modern"},
     "conservative": {"preset": "conservative"},

@@ -68,7 +68,12 @@ def brief(message: object) -> str:
 
 
 class CycleganError(Exception):
-    """Base class of all errors of this package. Its message is one sentence, or a few, of bounded length."""
+    """Base class of all errors of this package. Its message is one sentence, or a few, of bounded length.
+
+    is_said: whether another process of the same training shows it.
+    """
+
+    is_said = False
 
     def __str__(self) -> str:
         return brief(super().__str__())

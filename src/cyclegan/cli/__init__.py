@@ -135,7 +135,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         try:
             _run(arguments)
         except InputError as error:
-            say(f"cyclegan: {error}")
+            if not error.is_said:
+                say(f"cyclegan: {error}")
             raise SystemExit(2) from None
         except KeyboardInterrupt as stop:
             if not isinstance(stop, AnnouncedStop):
@@ -144,7 +145,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         except ClosedOutputError:
             raise SystemExit(1) from None
         except (CycleganError, OSError) as error:  # any other is a bug and keeps its traceback
-            say(f"cyclegan: {_sentence(error)}")
+            if not getattr(error, "is_said", False):
+                say(f"cyclegan: {_sentence(error)}")
             raise SystemExit(1) from None
         except Exception:
             if not stopped():

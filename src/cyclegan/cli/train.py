@@ -147,9 +147,12 @@ def run(parsed: argparse.Namespace) -> None:
             f"Give two folders, or one root; these are {len(parsed.paths)}: {' '.join(map(str, parsed.paths))}."
         )
     from cyclegan.system.devices import keep_freed_memory
+    from cyclegan.system.processes import is_first_process
     from cyclegan.training.loop import train
 
     keep_freed_memory()
     a, b = (*parsed.paths, None, None)[:2]
     starting = {"preset": parsed.preset, "config_file": parsed.config, "resume": parsed.resume, "fresh": parsed.fresh}
-    print_result(train(a, b, **starting, **settings))
+    run_directory = train(a, b, **starting, **settings)
+    if is_first_process():
+        print_result(run_directory)

@@ -30,6 +30,7 @@ EXAMPLES = """examples:
   cyclegan translate runs/maps huge.tif --out map.tif --tile 1024 --statistics crops
   cyclegan translate runs/stain slide.svs --out slide.ome.tif --mpp 0.5
   cyclegan translate runs/maps 'photos/**/*.jpg' --out translated/ --skip-existing
+  cyclegan translate runs/maps photos/ --out translated/ --shard 3/8   (one of eight machines or jobs)
   cat x.png | cyclegan translate runs/maps - --out - > y.png
   cyclegan translate runs/maps scene.tif --out part.tif --window 2000 1000 512 512 --cog
   cyclegan translate hf:user/name photo.jpg --out translated/          (a model of the Hugging Face Hub)"""
@@ -52,6 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--skip-existing", bool, "Leave out what has a result in OUT already, to go on after a stop.")
     count_help = "Translate only the first COUNT images, and all clips (default: all)."
     add("--max-images", int, count_help, metavar="COUNT")
+    shard_help = "Translate part I of N of the files: for an array of N jobs, or N machines that see the same files."
+    add("--shard", str, shard_help, metavar="I/N")
     _add_size(parser.add_argument_group("large images"))
     _add_frames(parser.add_argument_group("clips, animations and frames"))
     _add_samples(parser.add_argument_group("colours, transparency, bands and pages"))
@@ -222,7 +225,7 @@ def _translate(parsed: argparse.Namespace, paths: list[Path], out: Path, progres
     images, clips = plan_translation(paths, out, translator, all_pages=parsed.pages is not None)
     if other_files := describe_other_files(images, clips):
         progress.messages.warning(other_files)
-    images = images[: parsed.max_images]
+    images, clips = options.take_shard(images[: parsed.max_images]), options.take_shard(clips)
     if parsed.out == STREAM and (len(images) != 1 or clips):
         raise InputError(
             f"--out - is one image, and the input is {len(images)} images and {len(clips)} clips; give a folder."

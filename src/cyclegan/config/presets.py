@@ -10,6 +10,7 @@ _BEYOND: dict[str, Any] = {
     "norm": "layer",
     "discriminator_norm": "spectral",
     "resampling": "smooth",
+    "precision": "auto",
 }
 
 # The preset of values that are not given. A TrainConfig made directly has those of the paper.
@@ -40,7 +41,6 @@ PRESETS: dict[str, dict[str, Any]] = {
         "discriminator_width": 16,
         "crop_size": 96,
         "translate_with": "average",
-        "precision": "auto",
         "checkpoint_minutes": 2.0,
     },
 }

@@ -111,6 +111,8 @@ def _preset_changes(saved: TrainConfig, name: str) -> dict[str, Any]:
     changes: dict[str, Any] = {}
     for key in {**PRESETS.get(saved.preset, {}), **PRESETS[name]}:
         value = PRESETS[name].get(key, sections[key].model_fields[key].default)
+        if key == "precision":  # a run keeps that with which it began
+            continue
         if not (key in LENGTHS and value is None) and not (key in OPTIONAL_SETTINGS and key not in has):
             changes[key] = value
     return changes

@@ -294,6 +294,11 @@ class MachineSettings(Config):
         False,
         description="Compile the networks by torch.compile, minutes at the start; for GPUs, on CPUs it gained nothing.",
     )
+    share_by: Literal["auto", "images", "directions"] = Field(
+        "auto",
+        description="How processes that torchrun starts share a step: by the images of a batch, or A to B to A in one "
+        "and B to A to B in another; auto: by images if their number is a multiple of the processes.",
+    )
     cuda_graphs: bool = Field(True, description="On CUDA, record one step and replay it if all images have one size.")
     threads: int | None = Field(None, ge=1, le=2**16, description="CPU threads of torch; by default its own choice.")
     workers: int = Field(
@@ -422,7 +427,7 @@ class TrainConfig(
 CHANGEABLE_ON_RESUME = frozenset(
     (
         *("preset", "out", "translate_with", "device", "threads", "workers", "cache_gib", "max_pixels"),
-        *("checkpoint_activations", "compile", "cuda_graphs"),
+        *("checkpoint_activations", "compile", "cuda_graphs", "share_by"),
         *("log_steps", "sample_steps", "checkpoint_steps", "checkpoint_minutes", "keep_checkpoints"),
         *("model_epochs", "tensorboard", "wandb", "mlflow"),
     )

@@ -61,7 +61,8 @@ class UnpairedDataset(Dataset[Batch]):
     Each pass over a domain shows every image once, in a new order. The two domains are shuffled independently,
     so pairs are random. Without `data.shuffle` both are ordered by name, and equal positions of equally large domains
     stay pairs. Crops and flips are drawn from (seed, domain, step, slot), and again for a crop that is mostly hole.
-    orders: of a run whose images changed between sessions, for A and B.
+    orders: of a run whose images changed between sessions, for A and B. part, parts: which of so many equal parts of
+    each batch is made, where processes share it.
     """
 
     a: ImageFolder
@@ -72,6 +73,8 @@ class UnpairedDataset(Dataset[Batch]):
     seed: int
     cache_bytes: int = 0
     orders: tuple[ImageOrder, ImageOrder] | None = None
+    part: int = 0
+    parts: int = 1
     _cache: dict[Path, Pixels] = field(default_factory=dict, repr=False)
     _cached_bytes: int = 0
 
@@ -87,8 +90,10 @@ class UnpairedDataset(Dataset[Batch]):
         # No torch arithmetic here: called from a thread beside the training it would start a second thread pool, and
         # two pools that wait for each other are five times slower.
         unreadable: list[tuple[str, str]] = []
+        count = self.batch_size // self.parts
+        slots = range(self.part * count, (self.part + 1) * count)
         (a, mask_a), (b, mask_b) = (
-            _stack([self._item(domain, folder, step, slot, unreadable) for slot in range(self.batch_size)])
+            _stack([self._item(domain, folder, step, slot, unreadable) for slot in slots])
             for domain, folder in enumerate((self.a, self.b))
         )
         return Batch(a, b, tuple(unreadable), mask_a, mask_b)

@@ -10,6 +10,7 @@ from cyclegan.config import Direction
 from cyclegan.networks import enable_checkpointing
 from cyclegan.networks.layers import DTYPES
 from cyclegan.step.master_weights import MasterWeights, trained
+from cyclegan.step.sharing import Share
 from cyclegan.step.terms import Input, Term, active_penalties, active_terms, needed_inputs
 from cyclegan.step.two_threads import TracedForward, TwoThreads
 
@@ -58,10 +59,14 @@ class Execution:
     those of the state, or copies in the precision of the run with the same weights after `sync`.
     """
 
-    def __init__(self, state: "TrainState", *, side_by_side: bool = True) -> None:
-        """side_by_side: on a CPU, work on both directions at once where the result is the same bit for bit."""
+    def __init__(self, state: "TrainState", *, side_by_side: bool = True, share: Share | None = None) -> None:
+        """side_by_side: on a CPU, work on both directions at once where the result is the same bit for bit.
+
+        share: the part of each step that this process computes; default: the whole step.
+        """
         self.config = config = state.config
         model = config.model
+        self.share = share or Share()
         if config.checkpoint_activations:
             enable_checkpointing(state.generator.a2b)
             enable_checkpointing(state.generator.b2a)
@@ -85,7 +90,7 @@ class Execution:
 
         # Batch norm's statistics and dropout's random numbers depend on the order of the directions, and torch.compile
         # is not thread-safe.
-        ordered = model.uses_batch_norm or model.dropout or config.compile
+        ordered = model.uses_batch_norm or model.dropout or config.compile or not self.share.is_whole
         self.two_threads = TwoThreads(side_by_side=side_by_side and state.device.type == "cpu" and not ordered)
         traced = self.two_threads.side_by_side and config.data.crops and not config.checkpoint_activations
         traced = traced and torch.get_num_threads() > 1 and TracedForward.is_available()
@@ -118,6 +123,15 @@ class Execution:
             needs=needed_inputs(self.config, direction),
             trained=[*self.generator.trained, *([] if fake_heads is None else trained(fake_heads))],
         )
+
+    def weighted(self, loss: Tensor) -> Tensor:
+        """A mean over the images of this process, as its part of the mean over the batch."""
+        return loss if self.share.parts == 1 else loss * self.share.weight
+
+    def add_up_grads(self, weights: MasterWeights[Any]) -> None:
+        """Add up the gradients for an optimiser over all processes."""
+        assert weights.weights.grad is not None
+        self.share.processes.add_up(weights.weights.grad)
 
     def apply(self, network: nn.Module, x: Tensor) -> Any:
         """Return network(x) in the precision of the run; input and output are float32."""

@@ -13,13 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cyclegan.step.sharing import mean_over_processes
+
 
 def weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:
     """Mean of values with weights of at least 0, which broadcast to them; 0 if all weights are 0."""
     if weights is None:
         return values.mean()
     # The bound is below every sum that is not 0, and far enough from 0 that gradients stay finite.
-    return (values * weights).sum() / weights.expand_as(values).sum().clamp_min(1e-6)
+    return (values * weights).sum() / mean_over_processes(weights.expand_as(values).sum()).clamp_min(1e-6)
 
 
 def patch_weights(mask: Tensor | None, score: Tensor) -> Tensor | None:

@@ -36,17 +36,17 @@ def torch_seed(config: TrainConfig, stream: Stream, *counters: int) -> int:
     return int(numpy_generator(config, stream, *counters).integers(2**62))
 
 
-def draw_noise(config: TrainConfig, step: int, real_a: Tensor, real_b: Tensor) -> dict[str, Tensor]:
+def draw_noise(config: TrainConfig, step: int, count: int, real_a: Tensor, real_b: Tensor) -> dict[str, Tensor]:
     """`noise_b` and `noise_a`, to be added to the fakes of B and of A on their way back; empty if `cycle_noise` is 0.
 
-    Gaussian with standard deviation `cycle_noise`, in the shapes of the fakes.
+    Gaussian with standard deviation `cycle_noise`, in the shapes of `count` fakes.
     """
     if config.cycle_noise == 0:
         return {}
     draw = torch.Generator().manual_seed(torch_seed(config, Stream.NOISE, step))
     sizes = {"noise_b": (real_a, config.model.channels_b), "noise_a": (real_b, config.model.channels_a)}
     return {
-        name: config.cycle_noise * torch.randn((len(real), channels, *real.shape[2:]), generator=draw).to(real.device)
+        name: config.cycle_noise * torch.randn((count, channels, *real.shape[2:]), generator=draw).to(real.device)
         for name, (real, channels) in sizes.items()
     }
 

@@ -13,12 +13,11 @@ from torch import Tensor, nn
 # Enough for four networks, with and without features, in a few shapes each.
 _MAX_GRAPHS = 64
 
-First = TypeVar("First")
-Second = TypeVar("Second")
+Result = TypeVar("Result")
 
 
 class TwoThreads:
-    """Calls two functions: one after the other, or at once in two threads with half of torch's threads each.
+    """Calls one or two functions: one after the other, or at once in two threads with half of torch's threads each.
 
     At once, the halves wait for each other in one place instead of in every operation. Small operations then use all
     cores, and a core that another program keeps busy slows down only one half.
@@ -28,16 +27,17 @@ class TwoThreads:
         self.side_by_side = side_by_side
         self._executor: ThreadPoolExecutor | None = None
 
-    def __call__(self, first: Callable[[], First], second: Callable[[], Second]) -> tuple[First, Second]:
-        """Return both results. An exception of either function is raised after both have ended."""
+    def __call__(self, *functions: Callable[[], Result]) -> list[Result]:
+        """Return all results. An exception of either function is raised after both have ended."""
         num_threads = torch.get_num_threads()
-        if not self.side_by_side or num_threads == 1:
-            return first(), second()
+        if not self.side_by_side or num_threads == 1 or len(functions) == 1:
+            return [function() for function in functions]
+        first, second = functions
         if self._executor is None:
             self._executor = ThreadPoolExecutor(1, "cyclegan-second")
         half = num_threads // 2
 
-        def run_second() -> Second:
+        def run_second() -> Result:
             torch.set_num_threads(half)  # applies to the calling thread alone
             return second()
 
@@ -51,7 +51,7 @@ class TwoThreads:
                 pending.exception()
         finally:
             torch.set_num_threads(num_threads)
-        return result, pending.result()
+        return [result, pending.result()]
 
     def close(self) -> None:
         """End the second thread; the next call starts another one."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cyclegan.config import Direction
 from cyclegan.networks import train_mode
 from cyclegan.networks.layers import power_iteration
 from cyclegan.networks.patch_projection import sample
@@ -36,7 +37,8 @@ def train_step(
 ) -> dict[str, Tensor]:
     """Train all four networks on one batch.
 
-    real_a, real_b: (N, C, H, W) in [-1, 1] on the state's device, H and W multiples of the model's.
+    real_a, real_b: (N, C, H, W) in [-1, 1] on the state's device, H and W multiples of the model's. Where processes
+    share a step, those of this process; the losses that are returned are of the whole batch.
     mask_a, mask_b: (N, 1, H, W), float32, 1 for a value and 0 in a hole, which the images fill with some number. Holes
     count in no loss. Default: no holes.
     Returns the weighted losses as detached scalars, under the names of `cyclegan.step.terms.loss_names`; 0 for a term
@@ -57,7 +59,7 @@ def run_step(
 ) -> dict[str, Tensor]:
     """`train_step` with given updates: `update_generators` and `update_discriminators`, or graphs of them."""
     masks = {**_named_mask(state, "a", real_a, mask_a), **_named_mask(state, "b", real_b, mask_b)}
-    with _own_dropout(state):
+    with _own_dropout(state), state.execution.share.active():
         return _run_step(state, real_a, real_b, generators, discriminators, masks)
 
 
@@ -77,7 +79,9 @@ def _own_dropout(state: TrainState) -> AbstractContextManager[None]:
     """In a step the masks of dropout follow from its number; outside, torch draws what it would have drawn."""
     if not state.config.model.dropout:
         return nullcontext()
-    return random_numbers_kept(torch_seed(state.config, Stream.TORCH, state.step), state.device)
+    rank = state.execution.share.processes.rank  # processes draw different masks
+    counters = (state.step, rank) if rank else (state.step,)
+    return random_numbers_kept(torch_seed(state.config, Stream.TORCH, *counters), state.device)
 
 
 def _run_step(
@@ -88,33 +92,51 @@ def _run_step(
     discriminators: Update,
     masks: dict[str, Tensor],
 ) -> dict[str, Tensor]:
-    config = state.config
+    config, share = state.config, state.execution.share
     _prepare_networks(state)
 
-    draws = draw_noise(config, state.step, real_a, real_b)
+    # Random numbers are drawn for the whole batch.
+    batch_size = len(real_a) * share.parts
+    noise = draw_noise(config, state.step, batch_size, real_a, real_b)
+    draws = {name: share.own(x) for name, x in noise.items()}
     if state.heads is not None:
         draws |= draw_places(config, state.step, state.heads.num_layers, state.device)
     results = generators(state, real_a=real_a, real_b=real_b, **masks, **draws)
-    fake_a, fake_b = results.pop("fake_a"), results.pop("fake_b")
+    fakes = {name: results.pop(name) for name in list(results) if name in ("fake_a", "fake_b")}
     state.update_average()
 
     if "score" in needed_inputs(config):
         rng = numpy_generator(config, Stream.POOL, state.step)
+        whole = _whole_batch(state, real_a, real_b, fakes, masks)
         # The holes of a fake are those of the image that it was made from.
-        old_b, mask_fake_b = state.pool_b.query_with_masks(fake_b, masks.get("mask_a"), rng)
-        old_a, mask_fake_a = state.pool_a.query_with_masks(fake_a, masks.get("mask_b"), rng)
-        of_fakes = {"mask_fake_a": mask_fake_a, "mask_fake_b": mask_fake_b}
-        masks |= {name: mask for name, mask in of_fakes.items() if mask is not None}
-        draws = {}
+        old_b, mask_fake_b = state.pool_b.query_with_masks(whole["fake_b"], whole.get("mask_a"), rng)
+        old_a, mask_fake_a = state.pool_a.query_with_masks(whole["fake_a"], whole.get("mask_b"), rng)
+        of_fakes = {"fake_a": old_a, "fake_b": old_b, "mask_fake_a": mask_fake_a, "mask_fake_b": mask_fake_b}
         if any(penalty.needs_mix for penalty in active_penalties(config)):
-            draws = draw_mixes(rng, len(real_a), state.device)
-        results |= discriminators(state, real_a=real_a, fake_a=old_a, real_b=real_b, fake_b=old_b, **masks, **draws)
+            of_fakes |= draw_mixes(rng, batch_size, state.device)
+        own = {name: share.own(x) for name, x in of_fakes.items() if x is not None}
+        results |= discriminators(state, real_a=real_a, real_b=real_b, **masks, **own)
 
     if state.scaler.is_enabled():
         state.scaler.update()
     state.step += 1
-    zero = real_a.new_zeros(())
-    return {name: results.get(name, zero) for name in loss_names(config)}
+    return share.add_up(results, loss_names(config), like=real_a)
+
+
+def _whole_batch(
+    state: TrainState, real_a: Tensor, real_b: Tensor, fakes: dict[str, Tensor], masks: dict[str, Tensor]
+) -> dict[str, Tensor]:
+    """The fakes of all processes, and the masks of the images that they were made from, for the image pools."""
+    share = state.execution.share
+    if share.is_whole:
+        return {**fakes, **masks}
+    count, model = len(real_a) * share.parts, state.config.model
+    size_a, size_b = real_a.shape[2:], real_b.shape[2:]
+    shapes = {"fake_b": (count, model.channels_b, *size_a), "fake_a": (count, model.channels_a, *size_b)}
+    shapes |= {name: (count, 1, *(size_a if name == "mask_a" else size_b)) for name in sorted(masks)}
+    sources = {f"mask_{direction[0]}" for direction in share.directions}
+    own = {**fakes, **{name: mask for name, mask in masks.items() if name in sources}}
+    return share.whole(own, shapes, like=real_a)
 
 
 def _prepare_networks(state: TrainState) -> None:
@@ -146,7 +168,8 @@ def update_generators(
     mask_a, mask_b: of the real images. noise_a, noise_b: added to the fakes of A and of B on their way back.
     places_a, places_b: where features of these fakes are compared with those of their inputs, (layers, patches) in
     [0, 1].
-    Returns `fake_a` and `fake_b`, (N, C, H, W), and the weighted losses of the terms that apply, detached.
+    Returns `fake_a` and `fake_b`, (N, C, H, W), and the weighted losses of the terms that apply, detached; those of the
+    directions that this process computes.
     """
     execution = state.execution
     execution.generator.sync()
@@ -156,22 +179,26 @@ def update_generators(
         execution.heads.zero_grad()
 
     # The directions share only weights. Each adds one gradient to a weight, and a sum of two numbers does not depend on
-    # their order, so the directions may run in two threads.
+    # their order, so the directions may run in two threads, or in two processes.
     a2b, b2a = execution.directions["a2b"], execution.directions["b2a"]
-    to_b, to_a = execution.two_threads(
-        lambda: _update_direction(
+    updates: dict[Direction, Callable[[], dict[str, Tensor]]] = {
+        "a2b": lambda: _update_direction(
             state, a2b, _translate(state, a2b, real_a, real_b, masks=(mask_a, mask_b), noise=noise_b, places=places_b)
         ),
-        lambda: _update_direction(
+        "b2a": lambda: _update_direction(
             state, b2a, _translate(state, b2a, real_b, real_a, masks=(mask_b, mask_a), noise=noise_a, places=places_a)
         ),
-    )
+    }
+    results = execution.two_threads(*(updates[direction] for direction in execution.share.directions))
 
     execution.generator.copy_grads()
+    execution.add_up_grads(execution.generator)
+    if execution.heads is not None:
+        execution.add_up_grads(execution.heads)
     state.scaler.step(state.generator_optimizer)
     if state.head_optimizer is not None:
         state.scaler.step(state.head_optimizer)
-    return {**to_b, **to_a}
+    return {name: result for found in results for name, result in found.items()}
 
 
 def _update_direction(state: TrainState, networks: DirectionNetworks, translated: Translated) -> dict[str, Tensor]:
@@ -184,7 +211,7 @@ def _update_direction(state: TrainState, networks: DirectionNetworks, translated
         losses[term.name_in(networks.direction)] = weight * term.loss(translated.only(term.needs))
     total = sum(losses.values(), start=translated.real.new_zeros(()))
     if total.requires_grad:
-        torch.autograd.backward(state.scaler.scale(total), inputs=networks.trained)
+        torch.autograd.backward(state.scaler.scale(state.execution.weighted(total)), inputs=networks.trained)
     results = {f"fake_{networks.target}": translated.fake, **losses}
     return {name: result.detach() for name, result in results.items()}
 
@@ -278,18 +305,21 @@ def update_discriminators(
 
     mask_a, mask_b: of the real images. mask_fake_a, mask_fake_b: of the images that the fakes were made from.
     mix_a, mix_b: (N, 1, 1, 1) in [0, 1], the share of the real image where a gradient penalty is taken.
-    Returns both losses, detached.
+    Returns both losses, detached, or that of the direction that this process computes.
     """
-    discriminator = state.execution.discriminator
+    execution, discriminator = state.execution, state.execution.discriminator
     networks = discriminator.network
     discriminator.zero_grad()
-    loss_a, loss_b = state.execution.two_threads(
-        lambda: _update_discriminator(state, networks.a, real_a, fake_a, mask_a, mask_fake_a, mix_a),
-        lambda: _update_discriminator(state, networks.b, real_b, fake_b, mask_b, mask_fake_b, mix_b),
-    )
+    updates: dict[Direction, Callable[[], Tensor]] = {
+        "b2a": lambda: _update_discriminator(state, networks.a, real_a, fake_a, mask_a, mask_fake_a, mix_a),
+        "a2b": lambda: _update_discriminator(state, networks.b, real_b, fake_b, mask_b, mask_fake_b, mix_b),
+    }
+    own = [direction for direction in updates if direction in execution.share.directions]
+    losses = execution.two_threads(*(updates[direction] for direction in own))
     discriminator.copy_grads()
+    execution.add_up_grads(discriminator)
     state.scaler.step(state.discriminator_optimizer)
-    return {"discriminator_a": loss_a, "discriminator_b": loss_b}
+    return {f"discriminator_{direction[-1]}": loss for direction, loss in zip(own, losses, strict=True)}
 
 
 def _update_discriminator(
@@ -312,5 +342,5 @@ def _update_discriminator(
     for penalty in active_penalties(state.config):
         if state.step % penalty.every == 0:
             loss = loss + 0.5 * penalty.weight(state.config) * penalty.every * penalty.loss(given)
-    torch.autograd.backward(state.scaler.scale(loss), inputs=trained(discriminator))
+    torch.autograd.backward(state.scaler.scale(state.execution.weighted(loss)), inputs=trained(discriminator))
     return loss.detach()

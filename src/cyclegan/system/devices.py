@@ -13,8 +13,11 @@ from cyclegan.system.json_files import shown
 from cyclegan.system.words import counted
 
 
-def resolve_device(name: str) -> torch.device:
-    """The device of this name; `auto` is cuda, else mps, else cpu. Raises InputError if this machine has none."""
+def resolve_device(name: str, number: int | None = None) -> torch.device:
+    """The device of this name; `auto` is cuda, else mps, else cpu. Raises InputError if this machine has none.
+
+    number: of this process among those of this machine, where several train together; each takes the GPU of its number.
+    """
     if not isinstance(name, str):
         raise InputError(f"device is {shown(name)}; expected cpu, cuda, cuda:N, mps or auto.")
     if name == "auto":
@@ -27,6 +30,15 @@ def resolve_device(name: str) -> torch.device:
         raise InputError(
             f"Device {name} was requested, but torch {torch.__version__} sees no CUDA here; use --device cpu."
         )
+    if device.type == "cuda" and number is not None:
+        if name.startswith("cuda:"):
+            raise InputError(f"device is {name}, but each process has a GPU of its own; use --device cuda.")
+        if number >= torch.cuda.device_count():
+            raise InputError(
+                f"At least {number + 1} processes run on this machine, which has {torch.cuda.device_count()} GPUs; "
+                "start one for each GPU (--nproc-per-node), or pass --device cpu."
+            )
+        device = torch.device("cuda", number)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise InputError(f"Device {name} was requested, but there are {torch.cuda.device_count()} CUDA devices.")
     if device.type == "mps" and not torch.backends.mps.is_available():

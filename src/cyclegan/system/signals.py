@@ -13,11 +13,11 @@ class AnnouncedStop(KeyboardInterrupt):
 
 
 @contextmanager
-def stop_signals() -> Iterator[Callable[[], bool]]:
+def stop_signals(*, quiet: bool = False) -> Iterator[Callable[[], bool]]:
     """Yields a function that says whether Ctrl-C, SIGTERM or SIGHUP (a closed terminal) has come, for a loop to ask.
 
     A second Ctrl-C interrupts at once. A second one of the others does not: a closed terminal often sends several, and
-    would prevent that the work is saved.
+    would prevent that the work is saved. quiet: another process says it.
     """
     asked = pressed = False
 
@@ -25,7 +25,7 @@ def stop_signals() -> Iterator[Callable[[], bool]]:
         nonlocal asked, pressed
         if pressed and number == signal.SIGINT:
             raise KeyboardInterrupt
-        if not asked:
+        if not asked and not quiet:
             say("Finishing this step and saving; press Ctrl-C again to stop at once.")
         asked, pressed = True, pressed or number == signal.SIGINT
 

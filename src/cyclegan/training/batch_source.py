@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
@@ -12,6 +13,7 @@ from cyclegan.data.dataset import Batch
 from cyclegan.data.splits import SampleImages
 from cyclegan.errors import InputError
 from cyclegan.images.formats import ImageFormat
+from cyclegan.step.sharing import Share
 
 # Tolerance for values that rounding takes out of [-1, 1].
 _TOLERANCE = 1e-3
@@ -38,7 +40,8 @@ class BatchSource(Protocol):
         hole, or None without holes. Fill the holes of the images with numbers near their surroundings: networks see
         them, but no loss counts them.
 
-        It is called in the training thread, once for each step, right before the step. A run resumes exactly if the
+        It is called in the training thread, once for each step, right before the step; where processes share a step, in
+        each of them, for the whole batch. A run resumes exactly if the
         result depends on `step` alone.
         """
 
@@ -103,8 +106,13 @@ def _sample(image: Any, what: str, channels: int, config: TrainConfig) -> Tensor
     return image.detach().float().cpu()
 
 
-def own_batches(source: BatchSource, config: TrainConfig, first_step: int) -> Generator[Batch, None, None]:
-    """The batches of first_step, first_step + 1, ... without end. Raises InputError for one that cannot be used."""
+def own_batches(
+    source: BatchSource, config: TrainConfig, share: Share, first_step: int
+) -> Generator[Batch, None, None]:
+    """The batches of first_step, first_step + 1, ... without end: of each, the images of this process.
+
+    Raises InputError for one that cannot be used.
+    """
     for step in itertools.count(first_step):
         try:
             batch = source.batch(step)
@@ -113,7 +121,8 @@ def own_batches(source: BatchSource, config: TrainConfig, first_step: int) -> Ge
                 f"batches ended at step {step}; return a batch for every step of the run, or give fewer steps."
             ) from None
         _check(batch, step, config, values=step == first_step)
-        yield batch
+        mask_a, mask_b = (None if mask is None else share.own(mask) for mask in (batch.mask_a, batch.mask_b))
+        yield replace(batch, a=share.own(batch.a), b=share.own(batch.b), mask_a=mask_a, mask_b=mask_b)
 
 
 def _check(batch: Batch, step: int, config: TrainConfig, *, values: bool) -> None:

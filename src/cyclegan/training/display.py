@@ -47,6 +47,8 @@ def introduce(
     device = describe_device(state.device)
     messages.info(f"Length: {_describe_length(progress)}. Device: {device}. Seed: {config.seed}")
     messages.info(f"Precision: {state.config.precision}, {precision_reason}{_describe_threads(state)}")
+    if not state.execution.share.is_whole:
+        messages.info(f"Processes: {state.execution.share}")
     messages.info(f"Run directory: {config.out}")
     if checkpoint is not None:
         messages.info(f"Resuming after step {state.step} from {checkpoint}")

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,17 +18,19 @@ from cyclegan.system.arguments import check_bool
 from cyclegan.system.host_state import host_state
 from cyclegan.system.json_files import shown
 from cyclegan.system.messages import Messages
+from cyclegan.system.processes import OtherEndedError, joined_processes
 from cyclegan.system.progress import show_progress
 from cyclegan.system.signals import AnnouncedStop, stop_signals
 from cyclegan.system.terminal import shell_quote
 from cyclegan.training.batch_source import BatchSource
-from cyclegan.training.checkpoint import remove_old_checkpoints, writing
+from cyclegan.training.checkpoint import last_good_checkpoint, remove_old_checkpoints, writing
 from cyclegan.training.display import progress_line
 from cyclegan.training.events import Callback, StepDone
 from cyclegan.training.resume import how_to_resume
 from cyclegan.training.schedule import cycle_factor_at, learning_rate_at
 from cyclegan.training.setup import (
     OpenRun,
+    check_same_data,
     open_run,
     prepare_data,
     prepare_machine,
@@ -89,13 +92,19 @@ def train(
     )
     if not isinstance(callbacks, Sequence) or not all(callable(callback) for callback in callbacks):
         raise InputError(f"callbacks is {shown(callbacks)}; expected a list of functions of one event.")
-    messages = Messages("training", quiet=quiet)
     with ExitStack() as stack:
+        processes = stack.enter_context(joined_processes(config.device))
+        messages = Messages("training", quiet=quiet or not processes.is_first)
         # Set up, in the order of the data: images, networks, run directory.
-        config, device = prepare_machine(config)
-        config, data = prepare_data(config, batches, device, messages, fresh=fresh)
-        start = prepare_state(config, data, device, messages, resume=resume, fresh=fresh)
-        run = open_run(config, data, start, messages, callbacks, stack, resume=resume, fresh=fresh)
+        with processes.together():
+            config, device, share = prepare_machine(config, processes)
+        with processes.together():
+            config, data = prepare_data(config, batches, device, share, messages, fresh=fresh)
+        check_same_data(processes, config, data)
+        with processes.together():
+            start = prepare_state(config, data, device, share, messages, resume=resume, fresh=fresh)
+        with processes.together():
+            run = open_run(config, data, start, messages, callbacks, stack, resume=resume, fresh=fresh)
         stack.callback(run.state.close)
 
         # Train, unless the run has reached its length.
@@ -108,6 +117,7 @@ def train(
         else:
             _train(run)
         _deliver(run)
+        processes.from_first()  # which has written everything
     return config.out
 
 
@@ -115,19 +125,26 @@ def _train(run: OpenRun) -> None:
     """Train to the end of the run, or until it is interrupted, and save."""
     state, out, messages = run.state, run.config.out, run.messages
     try:
-        with stop_signals() as stopped:
+        with stop_signals(quiet=not run.processes.is_first) as stopped:
             _loop(run, stopped)
             run.saver.save_checkpoint()
-            if stopped():
+            if run.turns.stopped or (run.processes.size == 1 and stopped()):
                 with writing(out, state.step):
                     run.monitor.write_page()
                 messages.info(f"Stopped and saved after step {state.step}. To continue: {how_to_resume(run.config)}")
                 raise AnnouncedStop
         _finish(run)
-    except TrainingError:
+    except Exception as error:
+        run.turns.leave()
+        if not isinstance(error, TrainingError):
+            raise
         # The page shows what happened. A full disk may prevent it, but has been reported already.
         with suppress(OSError):
-            write_run_report(out)
+            if run.processes.is_first:
+                write_run_report(out)
+        if isinstance(error, OtherEndedError):
+            end = f"{last_good_checkpoint(out)} To continue: {how_to_resume(run.config)}"
+            raise TrainingError(f"{error} {end}") from None
         raise
     messages.info(f"Done: {state.step} steps in {run.progress.seconds / 60:.1f} minutes of training.")
     run.monitor.show_best()
@@ -155,12 +172,12 @@ def _loop(run: OpenRun, stopped: Callable[[], bool]) -> None:
         closing(run.batches.load(state.step)) as batches,
     ):
         _deliver(run)
-        while progress.share < 1 and not stopped():
+        while (rates := run.turns.begin(partial(_rates, run), stop=stopped())) is not None:
             # Update the networks.
             batch = _next_batch(run, batches)
-            learning_rate = learning_rate_at(config, *progress.position)
+            learning_rate, cycle_factor = rates
             set_learning_rate(state, learning_rate)
-            state.execution.cycle_factor.fill_(cycle_factor_at(config, *progress.position))
+            state.execution.cycle_factor.fill_(cycle_factor)
             real_a, real_b, mask_a, mask_b = (
                 None if x is None else x.to(state.device, non_blocking=True)
                 for x in (batch.a, batch.b, batch.mask_a, batch.mask_b)
@@ -192,10 +209,18 @@ def _loop(run: OpenRun, stopped: Callable[[], bool]) -> None:
             _deliver(run)
 
 
+def _rates(run: OpenRun) -> tuple[float, float] | None:
+    """The learning rate and the cycle factor of the next step; None at the end of the run."""
+    config, progress = run.config, run.progress
+    if progress.share >= 1:
+        return None
+    return learning_rate_at(config, *progress.position), cycle_factor_at(config, *progress.position)
+
+
 def _next_batch(run: OpenRun, batches: Iterator[Batch]) -> Batch:
     """The next batch. If none comes any more, because a loading process has ended, save a checkpoint first."""
     try:
-        return next(batches)
+        return run.turns.exchange(lambda: next(batches))
     except TrainingError as error:
         run.saver.save_checkpoint()
         raise TrainingError(
@@ -216,8 +241,9 @@ def _snapshot(run: OpenRun, *, last: bool = False) -> None:
 def _finish(run: OpenRun) -> None:
     """Write what comes after the last checkpoint. If a session is stopped here, the next one writes it."""
     run.saver.save_model(unless_current=run.is_complete)
-    remove_old_checkpoints(run.config.out, run.config.keep_checkpoints)
-    if run.monitor.scored_at < run.state.step:
+    if run.processes.is_first:
+        remove_old_checkpoints(run.config.out, run.config.keep_checkpoints)
+    if run.processes.from_first(run.monitor.scored_at < run.state.step):
         _snapshot(run, last=True)
     with writing(run.config.out, run.state.step):
         run.monitor.write_page()
@@ -228,6 +254,7 @@ def _deliver(run: OpenRun) -> None:
     try:
         run.events.deliver()
     except BaseException:
+        run.turns.leave()
         run.saver.save_checkpoint()
         with writing(run.config.out, run.state.step):
             run.monitor.write_page()

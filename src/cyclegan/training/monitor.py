@@ -2,7 +2,8 @@
 
 import io
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from cyclegan.storage.model import ModelInfo
 from cyclegan.storage.showcase import write_showcase
 from cyclegan.system.atomic import write_bytes
 from cyclegan.system.messages import Messages
+from cyclegan.system.processes import Processes
 from cyclegan.training.checkpoint import read_best, save_best
 from cyclegan.training.events import (
     Event,
@@ -34,7 +36,7 @@ from cyclegan.training.health import DiscriminatorWatch, Finding
 from cyclegan.training.run_log import UnreadableFiles, scores_record
 from cyclegan.training.samples import sample_sheet, showcase, translate_samples
 from cyclegan.training.schedule import Progress
-from cyclegan.training.validation import TIME_SHARE, Validation
+from cyclegan.training.validation import TIME_SHARE, Validation, ValidationScores
 
 # The feature network of KID; a KID without its name would be mistaken for one of another network.
 FEATURES = features_title()
@@ -45,7 +47,8 @@ class Monitor:
     """Watches one run without changing its state.
 
     info: describes the model, except for its step. validation: scores on validation images, or None for no scores.
-    past: lines of log.jsonl from earlier sessions. Methods that write raise OSError or TrainingError if a file cannot
+    past: lines of log.jsonl from earlier sessions. processes: the first one writes and prints, and all of them score;
+    they call the same methods at once. Methods that write raise OSError or TrainingError if a file cannot
     be written.
     """
 
@@ -59,6 +62,7 @@ class Monitor:
     unreadable: UnreadableFiles
     messages: Messages
     progress: Progress
+    processes: Processes
     # Step and KID of the best checkpoint, and the step that was scored or skipped last.
     best: tuple[int, float] | None = None
     scored_at: int = -1
@@ -103,7 +107,7 @@ class Monitor:
 
     def save_samples(self) -> None:
         """Write the sample grid of this step."""
-        if not (self.samples.a or self.samples.b):
+        if not (self.samples.a or self.samples.b) or not self.processes.is_first:
             return
         step = self.state.step
         sheet = sample_sheet(translate_samples(self.samples, self._generators, self.state.device))
@@ -115,30 +119,44 @@ class Monitor:
 
     def score(self, *, last: bool = False) -> None:
         """Score the generators if time allows, save them if they are the best so far, and warn of problems."""
-        if self.validation is None or self.scored_at == self.state.step:
-            return
+        is_due = self.processes.is_first and self.validation is not None and self.scored_at != self.state.step
+        if self.processes.from_first(is_due and self._is_affordable(last=last)):
+            self._score()
+
+    def _is_affordable(self, *, last: bool) -> bool:
+        """Whether there is time for a score."""
+        validation, generators = self.validation, self._generators
+        assert validation is not None
+        with self._scores_end(validation):
+            if validation.affordable(generators.a2b, generators.b2a, self.progress.seconds, last=last):
+                return True
+            self._skip_scores()
+        return False
+
+    @contextmanager
+    def _scores_end(self, validation: Validation) -> Iterator[None]:
+        """An error in the block ends the scores of this run. It is no reason to end the run."""
         try:
-            self._score(self.validation, last)
+            yield
+        except TrainingError:
+            raise
         except torch.OutOfMemoryError:  # what fits one training step need not fit a batch of whole images
             self.messages.info("No more scores in this run: out of memory. --num-validation 0 leaves them out.")
             self.validation = None
-
-    def _score(self, validation: Validation, last: bool) -> None:
-        step, generators = self.state.step, self._generators
-        a2b, b2a = generators.a2b, generators.b2a
-        try:
-            if not validation.affordable(a2b, b2a, self.progress.seconds, last=last):
-                self._skip_scores()
-                return
-            if not validation.is_open:
-                self._open(validation)
-            scores = validation.score(a2b, b2a)
-        except (TrainingError, torch.OutOfMemoryError):
-            raise
-        except Exception as error:  # no reason to end a run
+        except Exception as error:
             reason = str(error) if isinstance(error, InputError) else f"{failure_reason(error)}."
             self.messages.warning(f"No {'more ' if validation.is_open else ''}scores in this run: {reason}")
             self.validation = None
+
+    def _score(self) -> None:
+        step, generators, validation = self.state.step, self._generators, self.validation
+        assert validation is not None
+        scores: ValidationScores | None = None
+        with self._scores_end(validation):
+            if not validation.is_open:
+                self._open(validation)
+            scores = validation.score(generators.a2b, generators.b2a)
+        if scores is None or not self.processes.is_first:
             return
         self.scored_at = step
         is_best = math.isfinite(scores.kid) and (self.best is None or scores.kid < self.best[1])
@@ -218,6 +236,8 @@ class Monitor:
 
     def write_page(self) -> None:
         """Write report.html. Until an evaluation has written examples, it shows the samples."""
+        if not self.processes.is_first:
+            return
         out = self.config.out
         if not (out / "scores.json").is_file():
             trips = translate_samples(self.samples, self._generators, self.state.device)

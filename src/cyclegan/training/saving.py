@@ -9,6 +9,7 @@ from cyclegan.config import TrainConfig
 from cyclegan.errors import InputError, TrainingError
 from cyclegan.step.state import TrainState
 from cyclegan.storage.model import ModelInfo, check_model, save_model
+from cyclegan.system.processes import Processes
 from cyclegan.training.checkpoint import generator_weights, last_good_checkpoint, save_checkpoint, writing
 from cyclegan.training.events import CheckpointSaved, Events
 from cyclegan.training.loss_log import LossLog
@@ -19,8 +20,9 @@ from cyclegan.training.schedule import Progress
 class Saver:
     """Saves the networks of one run, never with a weight that is not finite.
 
-    info: describes the model, except for its step. saved_step: step of the newest checkpoint, or -1. Methods raise
-    TrainingError if a weight or a loss is not finite, or if a file cannot be written.
+    info: describes the model, except for its step. saved_step: step of the newest checkpoint, or -1. processes: the
+    first one writes, and all of them check that what they have is finite. Methods raise TrainingError if a weight
+    or a loss is not finite, or if a file cannot be written.
     """
 
     config: TrainConfig
@@ -30,6 +32,7 @@ class Saver:
     losses: LossLog
     events: Events
     saved_step: int
+    processes: Processes
     _saved_seconds: float = field(init=False)
 
     def __post_init__(self) -> None:
@@ -47,6 +50,8 @@ class Saver:
         if self.saved_step == state.step:
             return
         self._check()
+        if not self.processes.is_first:
+            return
         with writing(config.out, state.step):
             path = save_checkpoint(
                 config.out, self._describe(), state, seconds=self.progress.seconds, keep=config.keep_checkpoints
@@ -57,6 +62,8 @@ class Saver:
     def save_model(self, folder: str = "model", *, unless_current: bool = False) -> None:
         """Write model/ or another folder of the run. unless_current: only if it is missing or holds another model."""
         target = self.config.out / folder
+        if not self.processes.is_first:
+            return
         if unless_current and self._is_current(target):
             return
         with writing(self.config.out, self.state.step):

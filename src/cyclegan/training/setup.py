@@ -17,7 +17,9 @@ from cyclegan.images import remote
 from cyclegan.images.pages import is_folder
 from cyclegan.networks import check_output
 from cyclegan.step.cuda_graphs import Step, make_step
+from cyclegan.step.execution import Execution
 from cyclegan.step.precision import resolve_precision
+from cyclegan.step.sharing import Share
 from cyclegan.step.state import TrainState
 from cyclegan.storage.hub import is_address
 from cyclegan.storage.model import ModelInfo, read_info
@@ -26,9 +28,10 @@ from cyclegan.system.arguments import check_path, real_path
 from cyclegan.system.atomic import remove_leftovers, restore
 from cyclegan.system.devices import describe_device, resolve_device
 from cyclegan.system.messages import Messages
+from cyclegan.system.processes import Processes
 from cyclegan.system.provenance import command_line, now, versions
 from cyclegan.training.batch_source import BatchSource
-from cyclegan.training.checkpoint import read_precision
+from cyclegan.training.checkpoint import load_checkpoint, read_precision
 from cyclegan.training.display import introduce
 from cyclegan.training.events import Callback, Ended, Events, SessionStarted, status_after
 from cyclegan.training.fine_tuning import check_formats, origin_of_start, settings_of_start, start_from
@@ -48,6 +51,7 @@ from cyclegan.training.saving import Saver
 from cyclegan.training.schedule import Progress
 from cyclegan.training.trackers import Trackers, check_trackers, open_trackers
 from cyclegan.training.training_data import Batches, TrainingData, data_of_batches, data_of_folders
+from cyclegan.training.turns import Turns
 
 # ---- the settings
 
@@ -94,10 +98,10 @@ def resolve_settings(
                     f"{folder}, which this run was trained on, is gone; give its folders again, as for a new run."
                 )
         return config
-    # The same command resumes a run even if a newer release has another default preset.
+    # The same command resumes a run even if a newer release has another default preset, or precision in it.
     before = None if fresh else read_run_config(out)
     if before is not None:
-        layers.insert(0, {"preset": before.preset})
+        layers.insert(0, {"preset": before.preset, "precision": before.precision})
     if "init_from" in named:
         layers.insert(0, settings_of_start(named["init_from"], out))
     return make_config(*layers, preset=preset)
@@ -107,20 +111,28 @@ def _is_there(folder: Path) -> bool:
     return remote.is_address(folder) or is_folder(folder)
 
 
-def prepare_machine(config: TrainConfig) -> tuple[TrainConfig, torch.device]:
+def prepare_machine(config: TrainConfig, processes: Processes) -> tuple[TrainConfig, torch.device, Share]:
     """Check the trackers, the device and the threads, and make paths absolute, so that a run finds its images again.
 
-    Raises InputError before any image is read.
+    Returns the share of a step that this process computes, too. Raises InputError before any image is read.
     """
     check_trackers(config)
     paths = {name: getattr(config, name) for name in ("a", "b", "test_a", "test_b", "init_from")}
     paths = {name: path for name, path in paths.items() if path is not None and not is_address(path)}
     paths = {name: path for name, path in paths.items() if not remote.is_address(path)}
     config = config.replace(**{name: real_path(path) for name, path in paths.items()})
-    device = resolve_device(config.device)
+    device = resolve_device(config.device, None if processes.size == 1 else processes.local_rank)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
-    return config, device
+    if processes.size > 1 and config.model.uses_batch_norm:
+        raise InputError(
+            f"With batch norm, whose statistics are of a whole batch, {processes.size} processes would train other "
+            "networks than one; choose another --norm and --discriminator-norm, or start one process."
+        )
+    share = Share.of(processes, config.batch_size, config.share_by)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)  # else every process also fills memory of the first GPU
+    return config, device, share
 
 
 # ---- the images
@@ -130,6 +142,7 @@ def prepare_data(
     config: TrainConfig,
     source: BatchSource | None,
     device: torch.device,
+    share: Share,
     messages: Messages,
     *,
     fresh: bool,
@@ -143,9 +156,9 @@ def prepare_data(
         ranges = {name: getattr(config.data, name) or getattr(saved.data, name) for name in ("range_a", "range_b")}
         config = config.replace(data=config.data.replace(**ranges))
     if source is not None:
-        data = data_of_batches(config, source, fresh=fresh)
+        data = data_of_batches(config, source, share, fresh=fresh)
     else:
-        data = data_of_folders(config, device, messages, fresh=fresh)
+        data = data_of_folders(config, device, share, messages, fresh=fresh)
     a, b = data.format_a, data.format_b
     return config.replace(data=config.data.replace(range_a=(a.low, a.high), range_b=(b.low, b.high))), data
 
@@ -166,20 +179,32 @@ class Start:
 
 
 def prepare_state(
-    config: TrainConfig, data: TrainingData, device: torch.device, messages: Messages, *, resume: bool, fresh: bool
+    config: TrainConfig,
+    data: TrainingData,
+    device: torch.device,
+    share: Share,
+    messages: Messages,
+    *,
+    resume: bool,
+    fresh: bool,
 ) -> Start:
     """Choose the precision, build the networks, and start from `init_from` if the run is new.
 
     Raises InputError for settings that the run in `out` may not be resumed with, and for a model that cannot be
     started from, before anything is written or moved.
     """
-    if (config.out / "config.toml").is_file():  # if another process trains there, say so before building networks
+    # If another process trains there, say so before building networks.
+    if share.processes.is_first and (config.out / "config.toml").is_file():
         with lock(config.out):
             pass
     checkpoint = None if fresh else find_checkpoint(config, resume)
     began_with = None if checkpoint is None else read_precision(config.out)
-    choice = resolve_precision(config, device, began_with=began_with)
+    choice = share.processes.from_first(
+        resolve_precision(config, device, began_with=began_with) if share.processes.is_first else None
+    )
     state = TrainState.create(config.replace(precision=choice.precision), device)
+    if not share.is_whole:
+        state.execution = Execution(state, share=share)
     _check_networks(state)
     origin = None
     if checkpoint is None and config.init_from is not None:
@@ -191,6 +216,19 @@ def prepare_state(
         how = "".join(f", {name} {value}" for name, value in kept.items())
         messages.info(f"Networks start from {config.init_from}{how and f'; files are read with {how[2:]}'}")
     return Start(state, choice.reason, origin)
+
+
+def check_same_data(processes: Processes, config: TrainConfig, data: TrainingData) -> None:
+    """Raise InputError in all processes if one was started with other settings, or sees other images."""
+    settings = config.replace(device="auto", threads=None, workers=0).model_dump_json()
+    processes.check_equal(
+        settings, "Process {rank} was started with other settings than process 0; start all with the same command."
+    )
+    processes.check_equal(
+        data.digest,
+        "Process {rank} sees other images than process 0; put the folders, and --out if the run is resumed, on a disk "
+        "that all processes share, or copy them to every machine.",
+    )
 
 
 def _check_networks(state: TrainState) -> None:
@@ -219,6 +257,7 @@ class OpenRun:
     config: TrainConfig
     state: TrainState
     step: Step
+    turns: Turns
     data: TrainingData
     batches: Batches
     progress: Progress
@@ -228,6 +267,7 @@ class OpenRun:
     monitor: Monitor
     saver: Saver
     messages: Messages
+    processes: Processes
     is_complete: bool
 
 
@@ -246,17 +286,19 @@ def open_run(
 
     Raises InputError if another process trains there, or if it cannot be written.
     """
-    # From here on no other process may train in the directory.
-    out, state = config.out, start.state
-    if fresh and (aside := move_aside(out)) is not None:
-        messages.info(f"The earlier run in {out} was moved to {aside}.")
-    stack.enter_context(lock(out))
-    for name in ("best", "model"):
-        restore(out / name, is_locked=True)
-    for folder in (out, out / "checkpoints", out / "models", out / "samples"):
-        remove_leftovers(folder)
+    # From here on no other training may use the directory.
+    out, state, processes = config.out, start.state, start.state.execution.share.processes
+    if processes.is_first:
+        if fresh and (aside := move_aside(out)) is not None:
+            messages.info(f"The earlier run in {out} was moved to {aside}.")
+        stack.enter_context(lock(out))
+        for name in ("best", "model"):
+            restore(out / name, is_locked=True)
+        for folder in (out, out / "checkpoints", out / "models", out / "samples"):
+            remove_leftovers(folder)
+    processes.from_first()  # which has made way
 
-    # Resume. Another process may have trained here in the meantime.
+    # Resume. Another training may have used the directory in the meantime.
     checkpoint, seconds, origin = find_checkpoint(config, resume), 0.0, start.origin
     before = read_run_config(out)
     changes = {} if before is None else changes_of(before, config)
@@ -271,10 +313,15 @@ def open_run(
                 "--range-b set them."
             )
     if checkpoint is not None:
-        checkpoint, seconds, damaged = load_newest(out, state)
+        with processes.together():
+            if processes.is_first:
+                checkpoint, seconds, damaged = load_newest(out, state)
+                for error in damaged:
+                    messages.warning(f"Skipped, and {checkpoint.name} is used instead: {error}")
+        checkpoint, seconds = processes.from_first((checkpoint, seconds))
+        if not processes.is_first:
+            load_checkpoint(checkpoint, state)
         origin = read_info(checkpoint / "model").origin
-        for error in damaged:
-            messages.warning(f"Skipped, and {checkpoint.name} is used instead: {error}")
     elif before is not None:
         trained = max((line.get("step", 0) for line in read_log(out / "log.jsonl")), default=0)
         if trained > 0:
@@ -282,40 +329,44 @@ def open_run(
     batches = data.begin(state.step)
     progress = Progress(config, state, batches.steps_per_epoch, seconds, batches.epochs_before)
     is_complete = progress.share >= 1
-    if not is_complete:
+    if not is_complete and processes.is_first:
         write_config(config, data.indices, batches.known)
 
-    # Open what records the events.
-    events = Events(callbacks)
-    log = RunLog(out, state.step, messages, stack)
-    trackers = Trackers(messages) if is_complete else open_trackers(config, state.step, messages, stack)
-    events.recorders += [log.record, trackers.record]
+    # Open what records the events, in the first process.
+    events, past = Events(callbacks if processes.is_first else ()), []
+    if processes.is_first:
+        log = RunLog(out, state.step, messages, stack)
+        trackers = Trackers(messages) if is_complete else open_trackers(config, state.step, messages, stack)
+        events.recorders += [log.record, trackers.record]
+        past = log.past
     stack.push(partial(_end, events, progress, messages))
 
     # Make what watches and saves the run.
     info = _describe(config, data, state.step, origin)
-    unreadable = UnreadableFiles(events, messages, log.past)
+    unreadable = UnreadableFiles(events, messages, past)
     monitor = Monitor(
         config=config,
         state=state,
         info=info,
         samples=data.samples,
         validation=data.validation,
-        past=log.past,
+        past=past,
         events=events,
         unreadable=unreadable,
         messages=messages,
         progress=progress,
+        processes=processes,
     )
     events.recorders.append(monitor.record)
     losses = LossLog(progress, events)
     saved_step = -1 if checkpoint is None else state.step
-    saver = Saver(config, state, info, progress, losses, events, saved_step)
+    saver = Saver(config, state, info, progress, losses, events, saved_step, processes)
 
     run = OpenRun(
         config=config,
         state=state,
         step=make_step(state),
+        turns=Turns(processes),
         data=data,
         batches=batches,
         progress=progress,
@@ -325,6 +376,7 @@ def open_run(
         monitor=monitor,
         saver=saver,
         messages=messages,
+        processes=processes,
         is_complete=is_complete,
     )
     if not is_complete:

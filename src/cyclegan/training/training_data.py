@@ -1,5 +1,6 @@
 """Prepare the data of a run: two folders of images, or batches that the caller makes."""
 
+import hashlib
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -17,7 +18,7 @@ from cyclegan.data.image_history import ImageHistory, follow_images
 from cyclegan.data.image_order import Stretch
 from cyclegan.data.known_images import KnownImages
 from cyclegan.data.loader import batches as folder_batches
-from cyclegan.data.splits import DomainSplit, SampleImages, Split, count_shared, split_domains
+from cyclegan.data.splits import DomainSplit, SampleImages, Split, ValidationImages, count_shared, split_domains
 from cyclegan.datasets.slide_tiles import tiles_mpp
 from cyclegan.errors import InputError
 from cyclegan.images.file_list import describe_left_out, evenly_spaced
@@ -27,6 +28,7 @@ from cyclegan.images.identical import find_identical
 from cyclegan.images.near_copies import near_copies
 from cyclegan.images.remote import local_copy
 from cyclegan.images.thumbnails import read_thumbnails
+from cyclegan.step.sharing import Share
 from cyclegan.system.messages import Messages
 from cyclegan.system.terminal import shell_quote
 from cyclegan.system.words import counted
@@ -59,8 +61,9 @@ class TrainingData:
     """The images of a run, from two folders or from the caller.
 
     begin: gives the batches of a session that begins after a step. validation: None for no scores. description:
-    sentences to show. changes: sentences on images that changed since the session before. unreadable: files that are
-    left out, and why. indices: what is known of the headers of files, to be kept in these files of the run directory.
+    sentences to show. changes: sentences on images that changed since the session before. unreadable: files that
+    are left out, and why. digest: of the names and sizes of all images. indices: what is known of the headers of
+    files, to be kept in these files of the run directory.
     """
 
     format_a: ImageFormat
@@ -72,9 +75,12 @@ class TrainingData:
     changes: tuple[str, ...]
     unreadable: tuple[tuple[Path, str], ...]
     indices: Mapping[Path, HeaderIndex]
+    digest: str = ""
 
 
-def data_of_folders(config: TrainConfig, device: torch.device, messages: Messages, *, fresh: bool) -> TrainingData:
+def data_of_folders(
+    config: TrainConfig, device: torch.device, share: Share, messages: Messages, *, fresh: bool
+) -> TrainingData:
     """Look at every image of both folders and split them. Raises InputError for images that cannot be used."""
     if config.a is None:
         again = ", or --resume to continue the run in it with its own" if (config.out / "config.toml").is_file() else ""
@@ -106,18 +112,27 @@ def data_of_folders(config: TrainConfig, device: torch.device, messages: Message
     changes = tuple(history.changes for history in histories if history.changes)
 
     # Say what would make scores look better than they are.
-    if not leave_copies_out:
-        _warn_of_kept_copies(split, messages)
-    if is_new and (split.a.held or split.b.held):
-        _warn_of_near_copies(config, folders, split, messages)
-    if known_a is None or changes:  # of the same images an earlier session has said it
-        _warn_of_shared_test_images(folders, split, messages)
+    if share.processes.is_first:
+        if not leave_copies_out:
+            _warn_of_kept_copies(split, messages)
+        if is_new and (split.a.held or split.b.held):
+            _warn_of_near_copies(config, folders, split, messages)
+        if known_a is None or changes:  # of the same images an earlier session has said it
+            _warn_of_shared_test_images(folders, split, messages)
 
     cache_bytes = int(config.data.cache_gib * 2**30)
     # Loading processes need none of what is known of the files.
     light_a, light_b = (replace(each, keys=each.keys[:0], num_bytes=each.num_bytes[:0]) for each in (a, b))
     dataset = UnpairedDataset(
-        light_a, light_b, config.data, config.model, config.batch_size, config.seed, cache_bytes=cache_bytes
+        light_a,
+        light_b,
+        config.data,
+        config.model,
+        config.batch_size,
+        config.seed,
+        cache_bytes=cache_bytes,
+        part=share.part,
+        parts=share.parts,
     )
     for domain, part in enumerate((samples.a, samples.b)):
         if config.num_samples and not part:  # such as sprites, which are mostly transparent
@@ -127,12 +142,22 @@ def data_of_folders(config: TrainConfig, device: torch.device, messages: Message
         format_b=b.image_format,
         begin=partial(_begin, config, dataset, histories, files, device),
         samples=samples,
-        validation=Validation(config, validation, a, b, device) if config.num_validation > 0 else None,
+        validation=Validation(config, validation, a, b, device, share.processes) if config.num_validation > 0 else None,
         description=_describe(config, split),
         changes=changes,
         unreadable=(*a.unreadable, *b.unreadable, *samples.unreadable),
         indices=indices,
+        digest="" if share.is_whole else _digest(a, b, validation),
     )
+
+
+def _digest(a: ImageFolder, b: ImageFolder, validation: ValidationImages) -> str:
+    """Equal for processes that train on the same images in the same order."""
+    digest = hashlib.sha256(validation.digest.encode())
+    for folder in (a, b):
+        digest.update("\0".join(folder.paths.names()).encode(errors="surrogateescape"))
+        digest.update(folder.num_bytes.tobytes())
+    return digest.hexdigest()
 
 
 def _scan(
@@ -294,7 +319,7 @@ def _epochs_before(a: Sequence[Stretch], b: Sequence[Stretch]) -> tuple[int, Fra
     return steps[-1], epochs
 
 
-def data_of_batches(config: TrainConfig, source: BatchSource, *, fresh: bool) -> TrainingData:
+def data_of_batches(config: TrainConfig, source: BatchSource, share: Share, *, fresh: bool) -> TrainingData:
     """Describe the batches of the caller. Raises InputError for settings that do not fit them."""
     if not callable(getattr(source, "batch", None)):
         raise InputError(f"batches is a {type(source).__name__}; expected an object with a method batch(step).")
@@ -306,7 +331,7 @@ def data_of_batches(config: TrainConfig, source: BatchSource, *, fresh: bool) ->
     check_place(config.out, (), fresh=fresh)
     format_a, format_b = own_formats(source, config)
     samples = own_samples(source, config)
-    batches = Batches(partial(own_batches, source, config), own_steps_per_epoch(source, config))
+    batches = Batches(partial(own_batches, source, config, share), own_steps_per_epoch(source, config))
     description = (
         f"Batches: from {type(source).__name__}. Resuming is exact only if batch(step) depends on the step alone.",
         f"Samples: {len(samples.a)} images of A and {len(samples.b)} of B, {samples.origin}"

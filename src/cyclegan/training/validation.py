@@ -3,8 +3,9 @@
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from cyclegan.metrics.functions import kernel_distance, l1
 from cyclegan.metrics.round_trip import fill, round_trip
 from cyclegan.metrics.table import METRICS, failure_reason, finite, measure_image
 from cyclegan.system.clock import working_time
+from cyclegan.system.processes import ALONE, Processes
 from cyclegan.training.health import (
     Finding,
     Vitals,
@@ -60,7 +62,8 @@ class ValidationScores:
 class Validation:
     """Scores generators on validation images, which come from the training folders, never from the test folders.
 
-    files: the validation images. folder_a, folder_b: the training folders. spent: seconds that scoring, and what
+    files: the validation images. folder_a, folder_b: the training folders. processes: share out the translations; all
+    of them call `open` and `score` at once, and get the same results. spent: seconds that scoring, and what
     belongs to it, has taken in this run, earlier sessions included.
     """
 
@@ -69,6 +72,7 @@ class Validation:
     folder_a: ImageFolder
     folder_b: ImageFolder
     device: torch.device
+    processes: Processes = ALONE
     spent: float = 0.0
     unreadable: list[tuple[Path, str]] = field(default_factory=list)
     # Predicted seconds of `open` and of one scoring.
@@ -119,8 +123,8 @@ class Validation:
 
     def _look(self, pair: tuple[Sequence[Sample], Sequence[Sample]], a2b: nn.Module, b2a: nn.Module) -> None:
         """Measure one image of each domain."""
-        self._measure(pair[0][:1], a2b, b2a, self.folder_b.image_format)
-        self._measure(pair[1][:1], b2a, a2b, self.folder_a.image_format)
+        self._measure_some(pair[0][:1], 0, a2b, b2a, self.folder_b.image_format)
+        self._measure_some(pair[1][:1], 0, b2a, a2b, self.folder_a.image_format)
 
     @contextmanager
     def clock(self) -> Iterator[None]:
@@ -229,12 +233,31 @@ class Validation:
         return scores, check_direction(direction, vitals) + failures
 
     def _measure(self, reals: Sequence[Sample], there: nn.Module, back: nn.Module, target: ImageFormat) -> "_Measured":
-        """Translate images there and back, and measure each one."""
+        """Translate images there and back, and measure each one. Each process measures some of them."""
+        size, rank = self.processes.size, self.processes.rank
+        share = -(-len(reals) // (size * _BATCH)) * _BATCH  # whole batches
+        begin = min(rank * share, len(reals))
+        measured, reason = None, ""
+        try:
+            measured = self._measure_some(reals[begin : begin + share], begin, there, back, target)
+        except Exception as error:
+            if size == 1:
+                raise
+            reason = failure_reason(error)
+        parts, reasons = zip(*self.processes.gather((measured, reason)), strict=True)
+        if any(reasons):
+            raise InputError(next(filter(None, reasons)))
+        return _Measured.joined(parts)
+
+    def _measure_some(
+        self, reals: Sequence[Sample], begin: int, there: nn.Module, back: nn.Module, target: ImageFormat
+    ) -> "_Measured":
+        """begin: the number of the first image, from which its noise follows."""
         assert self._network is not None
         measured = _Measured()
         for masks, batch in same_size_batches(((real.mask, real.image) for real in reals), _BATCH):
             ways = partial(self._run, there), partial(self._run, back)
-            first = len(measured.rows)
+            first = begin + len(measured.rows)
             trip = round_trip(batch, *ways, target, seed=self.config.seed, first=first, masks=masks)
             if "kid" not in measured.failures:
                 try:
@@ -281,6 +304,17 @@ class _Measured:
     changes: list[float] = field(default_factory=list)
     planes: list[dict[str, float]] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def joined(cls, parts: Sequence["_Measured"]) -> "_Measured":
+        """What several processes measured."""
+        lists = {
+            each.name: list(chain.from_iterable(getattr(part, each.name) for part in parts))
+            for each in fields(cls)
+            if each.name != "failures"
+        }
+        failures = {name: reason for part in parts for name, reason in part.failures.items()}
+        return cls(**lists, failures=failures)
 
 
 def _realism(kid: float, baselines: dict[str, Any]) -> float | None:

@@ -79,6 +79,7 @@ def translate_folder(
     mpp: float | None = None,
     compression: Compression = "auto",
     skip_existing: bool = False,
+    shard: str | None = None,
     window: Sequence[int] | None = None,
     bounds: Sequence[float] | None = None,
     bounds_crs: str | None = None,
@@ -102,6 +103,8 @@ def translate_folder(
     memory as a whole; None: never. statistics: what tiles are normalised with, see `translate_large`.
     skip_existing: leave out the images whose result is there already, as a call that was stopped left it. It is not
     compared: not with the model, and not with the time of the input. Of frames that are stabilised, whole folders only.
+    shard: such as 1/8, to translate this part of the files, every eighth; eight calls with 1/8 to 8/8, on as many
+    machines that see the same files, translate all of them. Of frames that are stabilised, every eighth folder.
     stabilise: each folder and each animation is a sequence of frames, and flicker is reduced; memory_frames: its time
     constant in frames (default 6).
     bands, nodata, page: which bands and which page of a file are read, and the value that marks its holes (a number,
@@ -153,7 +156,7 @@ def translate_folder(
     other_files = describe_other_files(plan)
     if other_files:
         progress.note(other_files)
-    plan = plan[:max_images]
+    plan = options.take_shard(plan[:max_images])
     with pixel_limit(max_pixels):
         result = translate_plan(model, plan, options, progress, is_only_input=len(plan) == 1)
     return replace(result, notes=(*result.notes, other_files)) if other_files else result

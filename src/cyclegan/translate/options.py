@@ -1,9 +1,12 @@
 """How images are translated: all options of `translate_folder` and `cyclegan translate`, checked and applied once."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
+
+import numpy as np
 
 from cyclegan.config import AXES, Axis
 from cyclegan.errors import InputError
@@ -12,6 +15,7 @@ from cyclegan.images.windows import Window
 from cyclegan.system.arguments import MAX_SIDE, check_bool, check_choice, check_float, check_int
 from cyclegan.system.json_files import shown
 from cyclegan.translate.large_files import Compression, StatisticsKind
+from cyclegan.translate.plan import TranslationPlan, sequences
 from cyclegan.translate.stabilise import MEMORY_FRAMES, check_memory, needs_stabilising
 from cyclegan.translate.translator import Translator
 
@@ -38,6 +42,7 @@ class TranslateOptions:
     mpp: float | None = None
     compression: Compression = "auto"
     skip_existing: bool = False
+    shard: str | None = None
     window: Sequence[int] | None = None
     bounds: Sequence[float] | None = None
     bounds_crs: str | None = None
@@ -61,6 +66,7 @@ class TranslateOptions:
         check_choice(name_of("patient_data"), self.patient_data, PATIENT_DATA)
         if self.axis is not None:
             check_choice(name_of("axis"), self.axis, AXES)
+        self._parse_shard(name_of)
         if self.pages is not None and self.pages != "all":
             raise InputError(f"{name_of('pages')} is {shown(self.pages)}; expected all.")
         if self.mpp is not None and check_float(name_of("mpp"), self.mpp, least=0) == 0:
@@ -94,6 +100,28 @@ class TranslateOptions:
                 f"{name_of('tile')} {self.tile} is for images by themselves and at their own size, "
                 f"{name_of('stabilise') if self.stabilise else scaling} is not; give one."
             )
+
+    def _parse_shard(self, name_of: Callable[[str], str] = str) -> tuple[int, int]:
+        """The number of the shard, from 1 on, and how many there are."""
+        if self.shard is None:
+            return 1, 1
+        found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", self.shard) if isinstance(self.shard, str) else None
+        number, count = map(int, found.groups()) if found else (0, 0)
+        if not 1 <= number <= count:
+            raise InputError(
+                f"{name_of('shard')} is {shown(self.shard)}; expected the number of a part and how many there are, "
+                "such as 1/8."
+            )
+        return number, count
+
+    def take_shard(self, plan: TranslationPlan) -> TranslationPlan:
+        """The files of a plan that are in the shard: every N-th, or every N-th folder of frames to be stabilised."""
+        number, count = self._parse_shard()
+        if count == 1:
+            return plan
+        if not self.stabilise:
+            return plan.take(np.arange(number - 1, len(plan), count))
+        return TranslationPlan.of([pair for frames in sequences(plan)[number - 1 :: count] for pair in frames])
 
     def check_single(self, path: Path) -> None:
         """Raises InputError if these options are for single images, and this file holds several."""

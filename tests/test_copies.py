@@ -12,7 +12,7 @@ from cyclegan.images import identical
 from cyclegan.images import near_copies as near
 from cyclegan.images.identical import equal_files
 from cyclegan.images.near_copies import near_copies
-from cyclegan.inspection import survey
+from cyclegan.inspection import seen_file
 from cyclegan.inspection.survey import survey_folder
 
 
@@ -189,8 +189,10 @@ def test_files_of_the_same_bytes_are_decoded_once(pair, monkeypatch):
         shutil.copy(a / "0.png", a / f"same{index}.png")
     shutil.copy(a / "0.png", a / "same.jpg")  # another suffix may be decoded in another way
     decoded = []
-    read = survey.load_raster
-    monkeypatch.setattr("cyclegan.inspection.survey.load_raster", lambda *given: decoded.append(given) or read(*given))
+    read = seen_file.load_raster
+    monkeypatch.setattr(
+        "cyclegan.inspection.seen_file.load_raster", lambda *given: decoded.append(given) or read(*given)
+    )
     report, prints = survey_folder(a)
     assert len(report) == len(set(report.files)) == 31
     assert len(set(prints.digests)) == 10

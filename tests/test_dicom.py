@@ -13,6 +13,7 @@ from cyclegan.images.file_formats import FILE_FORMATS, file_format_of
 from cyclegan.images.file_list import list_images
 from cyclegan.images.filetypes import dicom
 from cyclegan.images.filetypes.derived_dicom import KEPT, DerivedImages
+from cyclegan.images.filetypes.dicom_series import find_series
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.raster import Raster
 
@@ -116,7 +117,7 @@ def test_frames_are_pages(tmp_path):
     assert np.array_equal(dicom.read_frame(path, "2"), STORED + 100)
     with pytest.raises(InputError, match=r"holds 2 frames; name one of them, such as .*x.dcm/1\."):
         dicom.read(path)
-    with pytest.raises(InputError, match="has no frame 3; it has 2, from 1 on"):
+    with pytest.raises(InputError, match="has 2 frames, and frame 3 is asked for"):
         dicom.read_frame(path, "3")
 
 
@@ -164,7 +165,7 @@ def test_a_series_is_sorted_by_place_and_by_number_where_places_are_shared(tmp_p
         save(tmp_path / f"{number}", image)
         save(tmp_path / f"b{4 - number}", make_image(STORED, InstanceNumber=number, SeriesInstanceUID="1.9"))
     (tmp_path / "README").write_text("no image")
-    series, left_out = dicom.find_series(sorted(tmp_path.iterdir()))
+    series, left_out = find_series(sorted(tmp_path.iterdir()))
     names = {each.uid: [path.name for path in each.files] for each in series}
     assert names == {"1.2.3.4": ["2", "3", "1"], "1.9": ["b3", "b2", "b1"]}
     assert [path.name for path, _ in left_out] == ["README"]
@@ -445,7 +446,7 @@ def test_a_header_that_claims_more_pixels_than_allowed_is_refused_before_decodin
 def test_a_header_that_claims_more_frames_than_bytes_is_refused_before_they_are_listed(tmp_path, count):
     path = forged(tmp_path, NumberOfFrames=count)
     for look in (dicom.list_frames, probe_image, dicom.read):
-        with pytest.raises(UnreadableError, match=f"its header speaks of {count:,} frames"):
+        with pytest.raises(UnreadableError, match=f"its header claims {count:,} frames"):
             look(path)
     assert len(list_images(tmp_path)) == 1
 

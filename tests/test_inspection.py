@@ -393,7 +393,7 @@ def test_few_images_are_in_memory_at_once(tmp_path, monkeypatch):
         ahead.append(len(ahead) - len(done))
         return Raster(np.zeros((20, 24, 3), np.uint8))
 
-    monkeypatch.setattr("cyclegan.inspection.survey.load_raster", read)
+    monkeypatch.setattr("cyclegan.inspection.seen_file.load_raster", read)
     survey_folder(folder, on_file=lambda count, total: done.append((count, total)))
     assert done == [(count, 60) for count in range(1, 61)]
     assert max(ahead) <= 16
@@ -402,16 +402,16 @@ def test_few_images_are_in_memory_at_once(tmp_path, monkeypatch):
 def test_ctrl_c_stops_reading_at_once_and_leaves_no_page(tmp_path):
     folder = make_folder(tmp_path / "a", 400)
     code = (
-        "import signal, sys, time, cyclegan.inspection.survey as survey\n"
+        "import signal, sys, time, cyclegan.inspection.seen_file as seen_file\n"
         "from cyclegan.cli import main\n"
         # A shell that runs the tests in the background makes its children ignore the signal.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "read = survey.load_raster\n"
+        "read = seen_file.load_raster\n"
         "def slowly(*arguments):\n"
         "    print('reading', file=sys.stderr, flush=True)\n"
         "    time.sleep(0.1)\n"
         "    return read(*arguments)\n"
-        "survey.load_raster = slowly\n"
+        "seen_file.load_raster = slowly\n"
         "main(sys.argv[1:])\n"
     )
     command = [sys.executable, "-c", code, "inspect", str(folder), "--out", str(tmp_path / "page.html")]

@@ -92,7 +92,7 @@ def test_missing_features_do_not_end_an_inspection(pair, monkeypatch):
     def missing(*_):
         raise InputError("pip install the features")
 
-    monkeypatch.setattr("cyclegan.inspection.survey.FeatureNetwork", missing)
+    monkeypatch.setattr("cyclegan.inspection.distance.FeatureNetwork", missing)
     found = look(*pair)
     assert found.distance_missing == "pip install the features"
     assert advice(found, "count")

@@ -24,10 +24,10 @@ from cyclegan.images.formats import ImageFormat
 from cyclegan.images.headers import image_size
 from cyclegan.images.regions import Box
 from cyclegan.translate import folder, large_files
-from cyclegan.translate.carried import Carried
 from cyclegan.translate.large_files import find_large, translate_large
 from cyclegan.translate.partial_result import PartialResult
 from cyclegan.translate.plan import TranslationPlan
+from cyclegan.translate.results import ResultMaker
 from cyclegan.translate.tiling.budget import tiled_bytes
 from cyclegan.translate.tiling.network import TilingPlan, TilingState
 
@@ -417,7 +417,7 @@ def test_a_large_file_leaves_the_plan_of_the_others_compact_and_tiles_are_float3
     plans = []
     monkeypatch.setattr(large_files, "available_bytes", lambda _: 64 * 2**20 + 500_000)
     monkeypatch.setattr(folder, "translate_files", lambda _translator, plan, **_: plans.append(plan) or [])
-    monkeypatch.setattr(folder, "translate_large", lambda *_, **__: large_files.LargeResult(Carried(ImageFormat())))
+    monkeypatch.setattr(folder, "translate_large", lambda *_, **__: large_files.LargeResult(ResultMaker(ImageFormat())))
     monkeypatch.setattr(TranslationPlan, "of", None)
     main(["translate", str(run), str(tmp_path / "in"), "--out", str(tmp_path / "out")])
     assert [source.name for source, _ in plans[0]] == ["a.png", "c.png"]

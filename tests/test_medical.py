@@ -28,48 +28,10 @@ from cyclegan.storage.model import read_info
 from cyclegan.translate.files import translate_files
 from cyclegan.translate.plan import TranslationPlan
 from cyclegan.translate.sequence import translate_sequence
+from medical_files import AFFINE, SHAPE, hounsfield, write_series, write_volume
 
 nibabel = pytest.importorskip("nibabel")
 pydicom = pytest.importorskip("pydicom")
-
-AFFINE = np.array([[-2.0, 0, 0, 30], [0, 2, 0, -40], [0, 0, 3, 10], [0, 0, 0, 1]])  # from the patient's left
-SHAPE = (20, 24, 22)
-
-
-def hounsfield(seed, shape=SHAPE):
-    """Smooth values of int16 in a box, and air of -1000 in the slices at both ends."""
-    rng = np.random.default_rng(seed)
-    values = np.full(shape, -1000, np.int16)
-    x, y, z = np.indices(shape)
-    body = 500 * np.sin(x / 5 + seed) + 300 * np.cos(y / 4) + 100 * np.sin(z) + rng.normal(0, 20, shape)
-    values[2:-2, 2:-2, 2:-2] = body[2:-2, 2:-2, 2:-2]
-    return values
-
-
-def write_volume(path, values, affine=AFFINE):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = nibabel.Nifti1Image(values, affine)
-    image.header.set_xyzt_units("mm", "sec")
-    nibabel.save(image, path)
-    return path
-
-
-def write_series(folder, *, count=5, **attributes):
-    """A series of CT slices, whose names are not in the order of their places."""
-    folder.mkdir(parents=True, exist_ok=True)
-    values = hounsfield(3)
-    for index in range(count):
-        stored = np.ascontiguousarray(values[:, :, 4 + index].T)
-        image = make_image(
-            stored,
-            RescaleSlope=1,
-            RescaleIntercept=0,
-            ImagePositionPatient=[0, 0, 2.5 * index],
-            InstanceNumber=index + 1,
-            **attributes,
-        )
-        save(folder / f"IM{count - 1 - index:05d}", image)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -114,97 +76,6 @@ def test_training_takes_the_slices_of_volumes_without_air(tmp_path, capsys):
     assert "4 slices of a single value, such as air, are passed over" in said
     assert read_config_file(tmp_path / "run" / "config.toml")["data"]["axis"] == "coronal"
     assert read_info(tmp_path / "run" / "model").a.axis == "coronal"
-
-
-def split_of(folder, num_images):
-    """What is held out of a folder, and all of it."""
-    scanned = scan_folder(folder, 1, (-1000, 1000), DataConfig(crop_size=16, load_size=18))
-    return split_held_out(scanned, num_images, seed=0), scanned
-
-
-def volume_of(path):
-    return path.parent.name
-
-
-def test_a_volume_is_held_out_as_a_whole(tmp_path):
-    """Else slices would be scored whose neighbours are trained on."""
-    for seed in range(12):
-        write_volume(tmp_path / f"{seed}.nii.gz", hounsfield(seed))
-    split, scanned = split_of(tmp_path, 10)
-    assert len(scanned) == 12 * 18  # 22 slices, 2 of air at each end
-    assert len(split.held) == 10
-    assert len(split.held) + len(split.copies) == 18
-    assert len(split.training) == 11 * 18
-    assert not {volume_of(path) for path in split.training.paths} & {volume_of(path) for path in split.held}
-    indices = sorted(int(path.name[1:]) for path in split.held)
-    assert (indices[0], indices[-1] > 15) == (2, True)  # from all of the volume
-
-
-@pytest.mark.parametrize("count", [1, 2])
-def test_of_one_or_two_volumes_a_block_of_neighbouring_slices_is_held_out(tmp_path, count):
-    for seed in range(count):
-        write_volume(tmp_path / f"{seed}.nii.gz", hounsfield(seed, (20, 24, 104)))
-    split, _ = split_of(tmp_path, 10)
-    indices = sorted(int(path.name[1:]) for path in split.held)
-    assert indices == list(range(indices[0], indices[0] + 10))
-    assert len({volume_of(path) for path in split.held}) == 1
-    assert len(split.training) == count * 100 - 10
-    assert split.copies == ()
-
-
-def test_for_sample_grids_alone_few_slices_leave_training_from_all_over(tmp_path):
-    for seed in range(3):
-        write_volume(tmp_path / f"{seed}.nii.gz", hounsfield(seed))
-    split, scanned = split_of(tmp_path, 4)
-    assert (len(split.held), len(split.training)) == (4, len(scanned) - 4)
-    assert split.kind == "single slices of {}, whose neighbours are trained on"
-    for seed in range(3, 50):
-        write_volume(tmp_path / f"{seed}.nii.gz", hounsfield(seed))
-    split, _ = split_of(tmp_path, 4)
-    assert not {volume_of(path) for path in split.training.paths} & {volume_of(path) for path in split.held}
-
-
-def test_a_series_is_held_out_as_a_whole_in_one_folder_with_others(tmp_path):
-    series = {}
-    for number in range(15):
-        write_series(tmp_path / f"{number}", count=2, SeriesInstanceUID=f"1.2.{number}")
-        for path in (tmp_path / f"{number}").iterdir():
-            series[path.rename(tmp_path / f"{path.name}-{number}").name] = number
-    split, _ = split_of(tmp_path, 2)
-    held, trained = ({series[path.name] for path in paths} for paths in (split.held, split.training.paths))
-    assert (len(held), len(trained)) == (1, 14)
-    assert not held & trained
-
-
-def test_a_copy_of_a_volume_leaves_training_with_it(tmp_path):
-    for seed in range(4):
-        for name in (f"{seed}.nii.gz", f"copy{seed}.nii.gz"):
-            write_volume(tmp_path / name, hounsfield(seed))
-    split, _ = split_of(tmp_path, 10)
-    held = {volume_of(path).removeprefix("copy") for path in (*split.held, *split.copies)}
-    trained = {volume_of(path).removeprefix("copy") for path in split.training.paths}
-    assert len(held) == 1
-    assert held | trained == {f"{seed}.nii.gz" for seed in range(4)}
-    assert not held & trained
-
-
-def test_a_run_says_what_is_held_out_and_keeps_it(tmp_path, capfd):
-    for name, count in (("a", 8), ("b", 1)):
-        for seed in range(count):
-            write_volume(tmp_path / name / f"{seed}.nii.gz", hounsfield(seed, (20, 24, 22 if count > 1 else 140)))
-    changes = {**TINY, "quiet": False, "channels_a": 1, "channels_b": 1, "num_validation": 10, "num_samples": 0}
-    changes |= {"range_a": (-1000, 1000), "range_b": (-1000, 1000)}
-    train(tmp_path / "a", tmp_path / "b", out=tmp_path / "run", **{**changes, "steps": 1})
-    said = " ".join(capfd.readouterr().err.split())
-    assert "A: 126 images to train on, and 10 held out with 8 other slices of their volumes" in said
-    origin = (
-        "held out of the training folders: whole volumes of A and neighbouring slices of a volume of B, which is "
-        "trained on, too"
-    )
-    assert f"Scores: from 10 images of A and 10 of B, {origin}" in said
-    train(out=tmp_path / "run", resume=True, quiet=False, steps=2)
-    said = " ".join(capfd.readouterr().err.split())
-    assert "A: 126 images to train on, and 10 held out with 8 other slices of their volumes" in said
 
 
 def test_the_range_of_a_volume_leaves_out_nan(tmp_path):

@@ -33,7 +33,7 @@ def result(target, seed=0):
 def test_holes_of_a_tiff_have_a_value_that_no_other_pixel_has(target, nodata):
     values = result(target)
     values[0, 0] = nodata  # a pixel that happens to have it
-    output, lost = make_output(values, HEIGHTS, target, FILE_FORMATS["tiff"])
+    output, lost = make_output(values, HEIGHTS, target, FILE_FORMATS["tiff"].keeps)
     assert lost == ()
     assert output.alpha is None
     assert output.metadata.nodata == nodata
@@ -47,7 +47,7 @@ def test_holes_of_a_tiff_have_a_value_that_no_other_pixel_has(target, nodata):
 @pytest.mark.parametrize("name", ["tiff", "png", "webp"])
 def test_holes_of_a_picture_without_a_free_value_are_transparent(name):
     values = result(UINT8)
-    output, lost = make_output(values, HEIGHTS, UINT8, FILE_FORMATS[name])
+    output, lost = make_output(values, HEIGHTS, UINT8, FILE_FORMATS[name].keeps)
     assert lost == ()
     assert np.array_equal(output.values, values)
     assert np.array_equal(output.alpha, np.where(HOLES, 0, 255))
@@ -57,23 +57,23 @@ def test_holes_of_a_picture_without_a_free_value_are_transparent(name):
 def test_holes_of_floats_are_nan_where_a_format_has_no_tag():
     for metadata in (Metadata(), Metadata(nodata=-9999.0)):
         given = Raster(HEIGHTS.values, None, HEIGHTS.valid, metadata)
-        output, lost = make_output(result(FLOATS), given, FLOATS, FILE_FORMATS["npy"])
+        output, lost = make_output(result(FLOATS), given, FLOATS, FILE_FORMATS["npy"].keeps)
         assert lost == ()
         assert np.array_equal(np.isnan(output.values[..., 0]), HOLES)
         assert math.isnan(output.metadata.nodata)
 
 
 def test_holes_that_a_format_cannot_mark_are_named():
-    assert make_output(result(UINT8), HEIGHTS, UINT8, FILE_FORMATS["jpeg"])[1] == ("nodata",)
+    assert make_output(result(UINT8), HEIGHTS, UINT8, FILE_FORMATS["jpeg"].keeps)[1] == ("nodata",)
 
 
 def test_a_fourth_channel_is_transparency_only_if_the_files_of_the_domain_say_so():
     given = Raster(np.zeros((6, 8, 3), np.uint8))
     values = result(RGBA)
-    output, _ = make_output(values, given, RGBA, FILE_FORMATS["png"])
+    output, _ = make_output(values, given, RGBA, FILE_FORMATS["png"].keeps)
     assert np.array_equal(output.values, values[..., :3])
     assert np.array_equal(output.alpha, values[..., 3])
-    output, _ = make_output(values, given, BANDS, FILE_FORMATS["tiff"])
+    output, _ = make_output(values, given, BANDS, FILE_FORMATS["tiff"].keeps)
     assert np.array_equal(output.values, values)
     assert output.metadata.extra_samples == (0,)
 
@@ -82,11 +82,11 @@ def test_transparency_changes_its_type_with_the_domain():
     alpha = np.arange(48, dtype=np.uint8).reshape(6, 8) * 5
     given = Raster(np.zeros((6, 8, 3), np.uint8), alpha, alpha > 0)
     for target, full in ((METRES, 65535), (FLOATS, 1.0)):
-        output, lost = make_output(result(target), given, target, FILE_FORMATS["tiff"])
+        output, lost = make_output(result(target), given, target, FILE_FORMATS["tiff"].keeps)
         assert lost == ()
         assert output.alpha.dtype == target.dtype
         assert np.allclose(output.alpha / full, alpha / 255, atol=1e-4)
-    output, lost = make_output(result(UINT8), given, UINT8, FILE_FORMATS["jpeg"], background="#ff0000")
+    output, lost = make_output(result(UINT8), given, UINT8, FILE_FORMATS["jpeg"].keeps, background="#ff0000")
     assert lost == ("alpha",)
     assert output.alpha is None
     assert np.array_equal(output.values[0, 0], [255, 0, 0])
@@ -97,7 +97,7 @@ def test_transparent_pixels_are_holes_where_a_tiff_has_no_transparency():
     alpha[1, 2:4] = 0
     given = Raster(np.zeros((4, 5, 3), np.uint8), alpha, alpha > 0)
     target = ImageFormat(channels=5, dtype="uint16", high=1000)
-    output, lost = make_output(np.full((4, 5, 5), 300, np.uint16), given, target, FILE_FORMATS["tiff"])
+    output, lost = make_output(np.full((4, 5, 5), 300, np.uint16), given, target, FILE_FORMATS["tiff"].keeps)
     assert (output.alpha, lost) == (None, ("alpha",))
     assert output.metadata.nodata == 65535
     assert np.array_equal((output.values == 65535).all(-1), alpha == 0)

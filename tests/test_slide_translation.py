@@ -189,7 +189,7 @@ def test_memory_is_that_of_rows_of_tiles(run, tmp_path, monkeypatch):
         (["--mpp", "0"], "--mpp is 0; expected microns per pixel"),
         (["--mpp", "0.5", "--page", "2"], "--mpp is 0.5 and --page is 2; give one of them"),
         (["--mpp", "0.1"], "coarser than 0.1; choose 0.25 or more"),
-        (["--page", "7"], "has 2 level(s), and the level is 6, counted from 0"),
+        (["--page", "7"], "has 2 levels, and the level is 6, counted from 0"),
         (["--compression", "jpeg", "--out", "x.tif"], "that is for 8-bit grey and RGB in an .ome.tif"),
         (["--tile", "none"], "is a whole slide, which is read in tiles only"),
     ],

@@ -109,7 +109,7 @@ def test_colours_are_converted_to_srgb(tmp_path, drawn):
 
 def test_what_cannot_be_read_is_one_sentence(svs, tmp_path, drawn):
     with open_slide(svs) as slide:
-        with pytest.raises(InputError, match="has 3 level.s., and the level is 3"):
+        with pytest.raises(InputError, match="has 3 levels, and the level is 3"):
             choose_scale(svs, slide, level=3)
         with pytest.raises(InputError, match="0.25 microns per pixel, which is coarser than 0.1; choose 0.25 or more"):
             choose_scale(svs, slide, mpp=0.1)

@@ -178,11 +178,11 @@ def test_a_header_that_claims_more_than_the_file_can_hold_is_refused_before_memo
     content = bytearray(path.read_bytes())
     content[40:56] = struct.pack("<8h", 3, 30000, 30000, 30000, 1, 1, 1, 1)
     path.write_bytes(content)
-    with pytest.raises(UnreadableError, match="speaks of 54,000,000,000,000 bytes, and the file has"):
+    with pytest.raises(UnreadableError, match="claims 54,000,000,000,000 bytes, and the file has"):
         nifti.list_slices(path)
     packed = tmp_path / "v.nii.gz"
     packed.write_bytes(gzip.compress(content))
-    with pytest.raises(UnreadableError, match="speaks of 54,000,000,000,000 bytes"):
+    with pytest.raises(UnreadableError, match="claims 54,000,000,000,000 bytes"):
         nifti.list_slices(packed)
 
 
@@ -312,5 +312,5 @@ def test_a_header_that_claims_a_billion_slices_is_not_listed(tmp_path):
     path.write_bytes(content)
     with path.open("r+b") as file:
         file.truncate(2 * 10**9)  # sparse
-    with pytest.raises(UnreadableError, match="its header speaks of 1,000,000,000 slices; expected at most 1,000,000"):
+    with pytest.raises(UnreadableError, match="its header claims 1,000,000,000 slices; expected at most 1,000,000"):
         nifti.list_slices(path)

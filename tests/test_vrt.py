@@ -173,6 +173,27 @@ def test_values_holes_and_place_of_a_vrt_are_read(tmp_path):
     assert geo.probe(tmp_path / "x.vrt")[:4] == (40, 56, "uint8", None)
 
 
+def test_a_colour_of_a_palette_is_no_number_for_holes(tmp_path):
+    values, colours = np.ones((1, 8, 8), np.uint8), {1: (5, 5, 5, 255), 5: (9, 9, 9, 255)}
+    profile = {
+        "driver": "GTiff",
+        "height": 8,
+        "width": 8,
+        "count": 1,
+        "dtype": "uint8",
+        "nodata": 5,
+        "crs": "EPSG:32632",
+    }
+    with rasterio.open(tmp_path / "a.tif", "w", **profile, photometric="palette", transform=NORTH_UP) as file:
+        file.write(values)
+        file.write_colormap(1, colours)
+    write_vrt([tmp_path / "a.tif"], tmp_path / "x.vrt")
+    for path in (tmp_path / "a.tif", tmp_path / "x.vrt"):
+        raster = load_raster(path, 3)
+        assert raster.valid is None
+        assert (raster.values == 5).all()
+
+
 def test_numbers_of_a_palette_stay_colours(tmp_path):
     numbers = np.arange(2400, dtype=np.uint8).reshape(40, 60)
     profile = {"driver": "GTiff", "height": 40, "width": 60, "count": 1, "dtype": "uint8", "crs": "EPSG:32632"}

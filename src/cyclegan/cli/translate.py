@@ -199,8 +199,8 @@ def _translate(parsed: argparse.Namespace, paths: list[Path], out: Path, progres
     from cyclegan.images.remote import check_local, local_copy
     from cyclegan.system.arguments import check_int
     from cyclegan.translate.folder import translate_plan
+    from cyclegan.translate.folder_name import check_folder_name
     from cyclegan.translate.options import TranslateOptions
-    from cyclegan.translate.output_names import check_folder_name
     from cyclegan.translate.plan import describe_other_files, input_suffixes
     from cyclegan.translate.translator import Translator
     from cyclegan.video import VIDEO_SUFFIXES, plan_translation

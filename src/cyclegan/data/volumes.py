@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cyclegan.images.file_formats import FILE_FORMATS, file_format_of
 from cyclegan.images.file_list import FileList, is_slice, picture_suffixes
-from cyclegan.images.filetypes.dicom import series_of
+from cyclegan.images.filetypes.dicom_series import series_of
 from cyclegan.images.pages import local_file
 
 

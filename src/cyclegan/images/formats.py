@@ -87,10 +87,13 @@ def gives_channels(channels: int | None, has_alpha: bool, wanted: int) -> bool:
     return wanted in (channels, channels - has_alpha)
 
 
-def check_page(path: Path, page: str, count: int) -> int:
-    """The number of a page of a file with `count` pages, from 1 on. Raises InputError if there is no such page."""
+def check_page(path: Path, page: str, count: int, noun: str = "page") -> int:
+    """The number of a page of a file with `count` pages, from 1 on. Raises InputError if there is no such page.
+
+    noun: what such a page is called.
+    """
     if not page.isdecimal() or not 1 <= int(page) <= count:
-        raise InputError(f"{path} has {counted(count, 'page')}, and page {page} is asked for.")
+        raise InputError(f"{path} has {counted(count, noun)}, and {noun} {page} is asked for.")
     return int(page)
 
 

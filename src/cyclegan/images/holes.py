@@ -40,6 +40,12 @@ def find_holes(values: Array, nodata: float | Sequence[float | None] | None, *, 
     return valid
 
 
+def find_numbers(numbers: Array, nodata: float) -> Mask:
+    """(H, W), False where an image of palette numbers (H, W, 1) has the one that marks holes; that is no colour."""
+    valid = find_holes(numbers, nodata)
+    return np.ones(numbers.shape[:2], bool) if valid is None else valid
+
+
 def find_marked(raster: Raster) -> Mask | None:
     """(H, W), False where a result has the value that its metadata say marks holes; None if there are none."""
     return None if raster.metadata.nodata is None else find_holes(raster.values, raster.metadata.nodata)

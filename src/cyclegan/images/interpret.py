@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageColor
+from PIL import Image
 
 from cyclegan.config import Reading
 from cyclegan.errors import InputError
@@ -15,13 +15,11 @@ from cyclegan.images.colour import array_to_srgb
 from cyclegan.images.filetypes.pillow import raster_of
 from cyclegan.images.formats import PICTURE_CHANNELS, ImageFormat
 from cyclegan.images.holes import both, fill_holes, find_holes, join_channels
-from cyclegan.images.raster import Mask, Metadata, Raster, opaque
+from cyclegan.images.raster import Mask, Metadata, Raster, cast, composite, opaque
 from cyclegan.system.advice import advise
+from cyclegan.system.words import counted
 
 Scalar = TypeVar("Scalar", bound=np.generic)
-
-# Grey from red, green and blue: Rec. 601, as Pillow computes it.
-_LUMA = np.array([299, 587, 114]) / 1000
 
 
 def interpret(
@@ -45,8 +43,47 @@ def interpret(
         # Its own channels, which may mark holes; four are those with transparency.
         is_whole = reading.bands is None and channels == 4
         found = raster_of(found, 4 if is_whole else {"1": 1, "L": 1}.get(found.mode, 3))
-    metadata = _with_nodata(found.metadata, reading)
-    values, alpha = found.values, found.alpha
+    picked, chosen, num_colours = _choose_samples(path, found, channels, reading)
+    values, alpha = picked.values, picked.alpha
+    _check_channels(path, values, channels, found.values.shape[2], reading)
+
+    # Holes by the values of the file, before any of them changes.
+    valid, metadata = _find_valid(picked, chosen, reading)
+    if values.dtype.kind == "f":
+        _check_finite(path, values, valid)
+    if alpha is not None:
+        if reading.background is not None:
+            values, alpha = composite(values, alpha, reading.background), None
+        elif not (is_seen := np.greater(alpha, 0)).all():
+            valid = both(valid, is_seen)
+
+    is_in_order = chosen[:num_colours] == list(range(num_colours))
+    if metadata.profile is not None and not metadata.is_srgb and is_in_order:
+        converted = array_to_srgb(values[..., :num_colours], metadata.profile)
+        if converted is not None:
+            values = np.concatenate([converted, values[..., num_colours:]], axis=2)
+            metadata = replace(metadata, is_srgb=True)
+    values = _to_channels(values, channels)
+    valid = None if valid is None or valid.all() else valid
+    if valid is not None:
+        middle = (127.0 if values.dtype == np.uint8 else 0.0) if fallback is None else fallback
+        values = fill_holes(values, valid, middle)
+    return Raster(values, alpha, valid, metadata)
+
+
+def interpret_as(path: Path, found: Raster | Image.Image, image_format: ImageFormat) -> Raster:
+    """What `interpret` makes of a file for a model that takes this format; its type is that of the file."""
+    middle = (image_format.low + image_format.high) / 2
+    return interpret(path, found, image_format.channels, image_format, middle)
+
+
+def _choose_samples(path: Path, found: Raster, channels: int, reading: Reading) -> tuple[Raster, list[int], int]:
+    """The samples of the image, which samples of the file these are, and how many of them are colours.
+
+    A last sample that is transparency becomes alpha, unless it is one of `channels` or of the chosen bands. The mask
+    stays that of all samples.
+    """
+    metadata, values, alpha = found.metadata, found.values, found.alpha
     last = values.shape[2] - 1
     chosen = list(range(last + 1))
     if reading.bands is not None:
@@ -63,48 +100,26 @@ def interpret(
     if reading.bands is not None:
         names = metadata.band_names
         metadata = replace(metadata, extra_samples=None, band_names=tuple(names[i] for i in chosen) if names else ())
-    values = _take(values, chosen)
-    check_channels(path, values, channels, found.values.shape[2], reading)
+    keeps_alpha = has_alpha(found) and alpha is None and len(chosen) == last + 1
+    return Raster(_take(values, chosen), alpha, found.valid, metadata), chosen, len(chosen) - keeps_alpha
 
-    # Holes by the values of the file, before any of them changes.
-    valid = found.valid
+
+def _find_valid(picked: Raster, chosen: list[int], reading: Reading) -> tuple[Mask | None, Metadata]:
+    """(H, W), False in holes, or None; and the metadata with the number that marked them. chosen: samples of the file.
+
+    GDAL looks for no number in a file that has a mask, either.
+    """
+    metadata, valid = _with_nodata(picked.metadata, reading), picked.valid
     if valid is not None and valid.ndim == 3:
-        valid = join_channels(_take(valid, chosen), values.dtype)
+        valid = join_channels(_take(valid, chosen), picked.values.dtype)
     marks: float | tuple[float | None, ...] | None = metadata.nodata
     if metadata.band_nodata and reading.nodata is None:
         marks = tuple(metadata.band_nodata[index] for index in chosen)
         metadata = replace(metadata, nodata=next((mark for mark in marks if mark is not None), None))
-    if valid is not None and reading.nodata is None:  # GDAL looks for no number in a file that has a mask, either
+    if valid is not None and reading.nodata is None:
         marks = None
-    valid = both(valid, find_holes(values, marks, nan=reading.nodata != "none"))
-    if values.dtype.kind == "f":
-        _check_finite(path, values, valid)
-    if alpha is not None:
-        if reading.background is not None:
-            values, alpha = _composite(values, alpha, reading.background), None
-        elif not (is_seen := np.greater(alpha, 0)).all():
-            valid = both(valid, is_seen)
-
-    converted = None
-    if metadata.profile is not None and not metadata.is_srgb:
-        count = last if has_alpha(found) and alpha is None and values.shape[2] == last + 1 else values.shape[2]
-        if chosen[:count] == list(range(count)):
-            converted = array_to_srgb(values[..., :count], metadata.profile)
-    if converted is not None:
-        values = np.concatenate([converted, values[..., count:]], axis=2)
-        metadata = replace(metadata, is_srgb=True)
-    values = _to_channels(values, channels)
-    valid = None if valid is None or valid.all() else valid
-    if valid is not None:
-        middle = (127.0 if values.dtype == np.uint8 else 0.0) if fallback is None else fallback
-        values = fill_holes(values, valid, middle)
-    return Raster(values, alpha, valid, replace(metadata, band_nodata=()))
-
-
-def interpret_as(path: Path, found: Raster | Image.Image, image_format: ImageFormat) -> Raster:
-    """What `interpret` makes of a file for a model that takes this format; its type is that of the file."""
-    middle = (image_format.low + image_format.high) / 2
-    return interpret(path, found, image_format.channels, image_format, middle)
+    valid = both(valid, find_holes(picked.values, marks, nan=reading.nodata != "none"))
+    return valid, replace(metadata, band_nodata=())
 
 
 def _with_nodata(metadata: Metadata, reading: Reading) -> Metadata:
@@ -138,25 +153,25 @@ def choose_bands(path: Path, count: int, reading: Reading, names: tuple[str, ...
         else:
             known = [name or str(number) for number, name in enumerate(names, 1)]
             called = f", called {', '.join(known)}" if names else ""
-            raise InputError(
-                f"{path} has no band {band}; it has {count} band{'s' if count != 1 else ''}{called}, counted from 1."
-            )
+            raise InputError(f"{path} has no band {band}; it has {counted(count, 'band')}{called}, counted from 1.")
     return chosen
 
 
-def check_channels(path: Path, values: Array, channels: int, count: int, reading: Reading) -> None:
+def _check_channels(path: Path, values: Array, channels: int, count: int, reading: Reading) -> None:
     """Raises InputError unless these values can become an image of `channels`. count: of all samples of the file."""
     given = values.shape[2]
     if given == channels or (values.dtype == np.uint8 and {given, channels} == {1, 3}):
         return
     if reading.bands is not None:
         raise InputError(
-            f"The bands {reading.bands} are {given}, and the model takes {channels} channel(s); choose as many."
+            f"The bands {reading.bands} are {given}; choose {channels}, as many as the model has channels."
         )
     bands = ",".join(map(str, range(1, channels + 1)))
     choice = f", choose bands such as {bands} with --bands-a or --bands-b" if channels < given else ""
     advice = advise(f"Pass --channels-a or --channels-b {given}{choice}, or convert the file.", "Convert the file.")
-    raise InputError(f"{path} has {count} channel(s) of type {values.dtype}; the model takes {channels}. {advice}")
+    raise InputError(
+        f"{path} has {counted(count, 'channel')} of type {values.dtype}; the model takes {channels}. {advice}"
+    )
 
 
 def _check_finite(path: Path, values: Array, valid: Mask | None) -> None:
@@ -173,21 +188,7 @@ def _unmultiply(values: Array, alpha: Array) -> Array:
         return np.where(np.greater(alpha, 0)[..., None], np.minimum(divided, 255), 0).astype(np.uint8)
     share = np.maximum(alpha.astype(np.float64), 1e-9)[..., None] / opaque(alpha.dtype)
     straight = np.where(np.greater(alpha, 0)[..., None], np.divide(values, share), 0)
-    return straight.astype(values.dtype) if values.dtype.kind == "f" else _rounded(straight, values.dtype)
-
-
-def _composite(values: Array, alpha: Array, background: str) -> Array:
-    red, green, blue = (part / 255 for part in ImageColor.getrgb(background)[:3])
-    full = opaque(values.dtype)
-    colour = np.array([red, green, blue] if values.shape[2] == 3 else np.dot([red, green, blue], _LUMA)) * full
-    share = np.divide(alpha, opaque(alpha.dtype))[..., None]
-    mixed = values * share + colour * (1 - share)
-    return mixed.astype(values.dtype) if values.dtype.kind == "f" else _rounded(mixed, values.dtype)
-
-
-def _rounded(values: Array, dtype: np.dtype[np.generic]) -> Array:
-    limits = np.iinfo(dtype)  # type: ignore[type-var]
-    return np.clip(np.rint(values), limits.min, limits.max).astype(dtype)
+    return cast(straight, values.dtype.name)
 
 
 def _to_channels(values: Array, channels: int) -> Array:

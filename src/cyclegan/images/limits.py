@@ -48,6 +48,9 @@ def check_pixels(height: int, width: int, pixel_bytes: int = 3, *, slices: int =
     compressed volume are.
     """
     most, count = _max_pixels.get(), height * width * slices
+    num_bytes = (_COPIES if slices == 1 else 1) * count * pixel_bytes
+    if count <= most and num_bytes <= _SMALL_BYTES:  # no text for a million images that are fine
+        return
     size = f"{width:,}x{height:,}" if slices == 1 else f"{slices:,} slices of {width:,}x{height:,}"
     apart = "" if slices == 1 else "unpack the file, so that each slice is read alone"
     if count > most:
@@ -56,10 +59,7 @@ def check_pixels(height: int, width: int, pixel_bytes: int = 3, *, slices: int =
             apart or "make it smaller first",
         )
         raise UnreadableError(f"it has {size} pixels, more than the limit of {most:,}; {advice}")
-    copies = _COPIES if slices == 1 else 1
-    check_memory(
-        f"it has {size} pixels and takes", copies * count * pixel_bytes, "decode", f"; {apart}" if apart else ""
-    )
+    check_memory(f"it has {size} pixels and takes", num_bytes, "decode", f"; {apart}" if apart else "")
 
 
 def check_memory(what: str, num_bytes: int, verb: str, remedy: str = "") -> None:

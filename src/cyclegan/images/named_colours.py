@@ -24,7 +24,6 @@ _PRIMARIES: Mapping[int, Primaries] = {
     11: ((0.314, 0.351), (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
     12: (_D65, (0.680, 0.320), (0.265, 0.690), (0.150, 0.060)),
 }
-_SRGB_PRIMARIES = 1
 
 # Curves by their codes: gammas, and those that are shown as sRGB, among them that of BT.709.
 _GAMMAS = {4: 2.2, 5: 2.8, 8: 1.0}
@@ -40,6 +39,9 @@ _SAME_GAMMA, _SAME_PLACE = 0.02, 0.005
 # White of the profile connection space, and the adaptation to it (Bradford).
 _D50 = (0.9642, 1.0, 0.8249)
 _CONES = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
+
+# When profiles were made: a fixed date, so that the same file gives the same profile.
+_DATE = (2026, 1, 1, 0, 0, 0)
 
 
 def named_profile(info: Mapping[Any, Any], *, is_grey: bool) -> bytes | None:
@@ -126,9 +128,6 @@ def _make(name: str, primaries: Primaries, gamma: float | None, *, is_grey: bool
     head = struct.pack(">I4xI4s4s4s6H4s", offset + len(body), 0x02400000, b"mntr", space, b"XYZ ", *_DATE, b"acsp")
     head = head.ljust(68, b"\0") + struct.pack(">3i", *(round(value * 65536) for value in _D50))
     return head.ljust(128, b"\0") + table + body
-
-
-_DATE = (2026, 1, 1, 0, 0, 0)
 
 
 def _xyz_tag(values: np.ndarray) -> bytes:

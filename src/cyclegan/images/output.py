@@ -1,19 +1,17 @@
 """Put a translation together with the transparency, holes and metadata of its input, as its format keeps them."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Protocol
 
 import numpy as np
-from PIL import ImageColor
 
 from cyclegan.images import Array
 from cyclegan.images.colour import array_from_srgb, is_srgb, mode_of
 from cyclegan.images.filetypes.tiff_tags import describe_result
 from cyclegan.images.formats import ImageFormat, Kept
 from cyclegan.images.holes import can_hold_nodata
-from cyclegan.images.raster import Mask, Raster, convert_alpha, opaque
+from cyclegan.images.raster import Mask, Metadata, Raster, composite, convert_alpha, opaque
 
 # How messages call what a format cannot keep.
 LOST: Mapping[Kept, str] = {
@@ -29,26 +27,20 @@ LOST: Mapping[Kept, str] = {
 }
 
 
-class KeepsSome(Protocol):
-    """A format, which keeps some of what belongs to an image."""
-
-    @property
-    def keeps(self) -> frozenset[Kept]: ...
-
-
 def make_output(
     values: Array,
     given: Raster,
     target: ImageFormat,
-    file_format: KeepsSome,
+    keeps: frozenset[Kept],
     *,
     keep_profile: bool = False,
     background: str | None = None,
 ) -> tuple[Raster, tuple[Kept, ...]]:
     """A translation (H, W, C) as it is written, and what its format cannot keep of the input.
 
-    given: the input, of the same size; its values are not used. keep_profile: convert the result back to the colours of
-    the input's profile. background: behind transparent pixels where the format has no transparency; default: white.
+    given: the input, of the same size; its values are not used. keeps: what the format keeps. keep_profile: convert the
+    result back to the colours of the input's profile. background: behind transparent pixels where the format has no
+    transparency; default: white.
     """
     metadata, lost = describe_result(given.metadata, target.channels), list[Kept]()
     if target.channels != given.values.shape[2]:
@@ -56,8 +48,7 @@ def make_output(
     alpha = None if given.alpha is None else convert_alpha(given.alpha, target.dtype)
     # A model that does not say what its fourth channel is takes the word of the input.
     says_otherwise = target.alpha is None and (metadata.extra_samples or (2,))[-1] == 0
-    keeps, has_mask = file_format.keeps, "mask" in file_format.keeps
-    if has_mask:
+    if has_mask := "mask" in keeps:
         keeps = keeps | {"alpha"}
     is_split = target.last_is_alpha and "alpha" in keeps and not says_otherwise
     if is_split:
@@ -67,18 +58,11 @@ def make_output(
     if values.shape[2] not in (1, 3):  # where other programs do not take a further channel for transparency
         keeps = keeps - {"alpha"}
 
-    # Colours: of the input's profile, or sRGB without one.
-    profile = metadata.profile
-    if profile is not None:
-        converted = None
-        if keep_profile and "profile" in keeps and metadata.is_srgb:
-            converted = array_from_srgb(values, profile)
-        if converted is not None:
-            values, metadata = converted, replace(metadata, is_srgb=False)
-        elif metadata.is_srgb or not is_srgb(profile) or mode_of(profile) != {1: "L", 3: "RGB"}.get(values.shape[2]):
-            if keep_profile and metadata.is_srgb:
-                lost.append("profile")
-            metadata = replace(metadata, profile=None)
+    if metadata.profile is not None:
+        was_converted = metadata.is_srgb
+        values, metadata = _in_profile(values, metadata, is_wanted=keep_profile and "profile" in keeps)
+        if keep_profile and was_converted and metadata.profile is None:
+            lost.append("profile")
 
     # Holes that are not only transparent pixels, unless these can be holes alone.
     valid = given.valid
@@ -86,11 +70,7 @@ def make_output(
     if alpha is not None and valid is not None and is_seen_by_alpha and (valid | (alpha == 0)).all():
         valid = None
     if valid is not None or metadata.nodata is not None:
-        nodata = output_nodata(metadata.nodata, target)
-        if "nodata" not in keeps:  # without a tag, NaN alone is known for a hole
-            nodata = math.nan if target.dtype.startswith("float") and "alpha" not in keeps else None
-        elif nodata is None and "alpha" not in keeps:
-            nodata = 0.0
+        nodata = _written_nodata(metadata.nodata, target, keeps)
         if nodata is not None:
             values, metadata = _with_holes(values, valid, nodata, target), replace(metadata, nodata=nodata)
             if is_split and alpha is not None and valid is not None:  # readers look for holes in all bands
@@ -102,7 +82,9 @@ def make_output(
         elif valid is not None:
             lost.append("nodata")
     if alpha is not None and "alpha" not in keeps:
-        values, alpha = _on_background(values, alpha, background or "white"), None
+        if values.shape[2] in (1, 3):
+            values = composite(values, alpha, background or "white")
+        alpha = None
         lost.append("alpha")
     elif alpha is not None and has_mask:
         most = opaque(alpha.dtype)
@@ -110,7 +92,27 @@ def make_output(
         if not np.array_equal(mask, alpha):
             lost.append("mask")
         alpha = mask
+    lost += [name for name in _present(metadata) if name not in keeps]
+    return Raster(values, alpha, None, metadata), tuple(lost)
 
+
+def _in_profile(values: Array, metadata: Metadata, *, is_wanted: bool) -> tuple[Array, Metadata]:
+    """Values in the colours of the input's profile if that is wanted and possible; else sRGB, without the profile.
+
+    A profile of the same colours stays: its values were not converted.
+    """
+    profile = metadata.profile
+    assert profile is not None
+    if is_wanted and metadata.is_srgb and (converted := array_from_srgb(values, profile)) is not None:
+        return converted, replace(metadata, is_srgb=False)
+    fits = mode_of(profile) == {1: "L", 3: "RGB"}.get(values.shape[2])
+    if metadata.is_srgb or not is_srgb(profile) or not fits:
+        metadata = replace(metadata, profile=None)
+    return values, metadata
+
+
+def _present(metadata: Metadata) -> Iterator[Kept]:
+    """What an input says that a format may keep, beside transparency and holes."""
     present: dict[Kept, bool] = {
         "profile": metadata.profile is not None,
         "resolution": metadata.resolution is not None,
@@ -119,8 +121,15 @@ def make_output(
         "place": bool(metadata.tags),
         "patient": metadata.in_patient,
     }
-    lost += [name for name, is_there in present.items() if is_there and name not in keeps]
-    return Raster(values, alpha, None, metadata), tuple(lost)
+    return (name for name, is_there in present.items() if is_there)
+
+
+def _written_nodata(given: float | None, target: ImageFormat, keeps: frozenset[Kept]) -> float | None:
+    """The value of holes in a file that keeps these; None if transparency marks them, or nothing can."""
+    if "nodata" not in keeps:  # without a tag, NaN alone is known for a hole
+        return math.nan if target.dtype.startswith("float") and "alpha" not in keeps else None
+    nodata = output_nodata(given, target)
+    return 0.0 if nodata is None and "alpha" not in keeps else nodata
 
 
 def output_nodata(given: float | None, target: ImageFormat) -> float | None:
@@ -160,14 +169,3 @@ def _neighbour(nodata: float, target: ImageFormat) -> float:
         step = max(abs(nodata) * 1e-5, float(np.finfo(dtype).tiny) * 2)
         return nodata + step if up else nodata - step
     return nodata + 1 if up else nodata - 1
-
-
-def _on_background(values: Array, alpha: Array, background: str) -> Array:
-    colour = np.array(ImageColor.getrgb(background)[:3]) / 255 * opaque(values.dtype)
-    if values.shape[2] == 1:
-        colour = np.array([colour @ [0.299, 0.587, 0.114]])
-    if values.shape[2] not in (1, 3):
-        return values
-    share = np.divide(alpha, opaque(alpha.dtype))[..., None]
-    mixed: Array = values * share + colour * (1 - share)
-    return np.asarray(mixed if values.dtype.kind == "f" else mixed.round()).astype(values.dtype)

@@ -227,7 +227,7 @@ def _remove_copies() -> None:
 
 
 def _forget_copies() -> None:
-    """Begin anew in a forked process: the copies are its parent's, and the lock may have been taken."""
+    """Start without copies in a forked process: they are its parent's, and the lock may be taken."""
     global _lock
     _lock = Lock()
     _copies.clear()

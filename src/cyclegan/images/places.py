@@ -10,12 +10,9 @@ from typing import Any
 
 from cyclegan.errors import InputError
 from cyclegan.images.file_list import evenly_spaced
-from cyclegan.images.filetypes.geo import open_dataset
+from cyclegan.images.filetypes.geo import GEO_SUFFIXES, open_dataset
 from cyclegan.images.filetypes.vrt import Grid, crs_name, grid_of, warp_command
 from cyclegan.images.pages import local_file
-
-# Files that may have a coordinate system.
-_SUFFIXES = (".tif", ".tiff", ".vrt", ".img", ".jp2", ".hgt")
 
 # Files of a folder whose coordinate systems are read.
 _MAX_FILES = 64
@@ -70,7 +67,7 @@ def _opened(path: Path) -> Iterator[Any]:
     """A dataset; None for a file of another kind or that cannot be opened, or without rasterio."""
     with ExitStack() as stack:
         dataset = None
-        if path.suffix.lower() in _SUFFIXES and find_spec("rasterio") is not None:
+        if path.suffix.lower() in GEO_SUFFIXES and find_spec("rasterio") is not None:
             with suppress(Exception):  # reading the file reports its damage
                 file, page = stack.enter_context(local_file(path))
                 dataset = stack.enter_context(open_dataset(file)) if page is None else None

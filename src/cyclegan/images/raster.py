@@ -5,6 +5,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import ImageColor
 
 from cyclegan.images import Array
 
@@ -12,6 +13,9 @@ from cyclegan.images import Array
 Tag: TypeAlias = tuple[int, int, int, Any, bool]
 
 Mask: TypeAlias = NDArray[np.bool_]
+
+# Grey from red, green and blue: Rec. 601, as Pillow computes it.
+LUMA = np.array([299, 587, 114]) / 1000
 
 
 @dataclass(frozen=True)
@@ -22,12 +26,11 @@ class Metadata:
     resolution: pixels per inch, across and down. exif: without orientation, because images are upright, and without
     thumbnail. tags: those of a GeoTIFF that say where the image lies on the earth and what its bands are.
     nodata: the number that marks holes in the file; may be NaN. replaced_nodata: the one that the file names, where
-    another was asked for. band_nodata: one for each channel of the file, or None,
-    where they differ; `nodata` is then the first of them. extra_samples: meaning of the channels of a TIFF beyond
-    those of its colours: 0 unspecified, 1 alpha of premultiplied colours, 2 alpha. band_names: one for each channel of
-    the file, empty for one without a name; none at all if the file names no channel. in_patient: whether the file says
-    the position of the image in the coordinates of the patient. is_cut: whether this is a part of a file whose window
-    goes beyond the file.
+    another was asked for. band_nodata: one for each channel of the file, or None, where they differ; `nodata` is then
+    the first of them. extra_samples: meaning of the channels of a TIFF beyond those of its colours: 0 unspecified, 1
+    alpha of premultiplied colours, 2 alpha. band_names: one for each channel of the file, empty for one without a name;
+    none at all if the file names no channel. in_patient: whether the file says where in the patient it is.
+    is_cut: whether the image is a part of its file, by a window that exceeds the file.
     """
 
     profile: bytes | None = None
@@ -67,6 +70,23 @@ def is_air(raster: Raster) -> bool:
         return False
     values = raster.values if raster.valid is None else raster.values[raster.valid]
     return not (values.size and (values != values.flat[0]).any())
+
+
+def cast(array: Array, dtype: str) -> Array:
+    """Another numpy type: rounded to the nearest value and kept within the type's limits where it holds integers."""
+    kind = np.dtype(dtype)
+    if kind.kind in "ui" and array.dtype.kind == "f":
+        limits = np.iinfo(kind)
+        array = np.clip(np.rint(array), limits.min, limits.max)
+    return np.ascontiguousarray(array, dtype=kind)
+
+
+def composite(values: Array, alpha: Array, background: str) -> Array:
+    """Values (H, W, C) with alpha (H, W) on a background colour, such as white; unless C is 3, on its grey."""
+    colour = np.array(ImageColor.getrgb(background)[:3]) / 255
+    colour = (colour if values.shape[2] == 3 else colour @ LUMA) * opaque(values.dtype)
+    share = np.divide(alpha, opaque(alpha.dtype))[..., None]
+    return cast(values * share + colour * (1 - share), values.dtype.name)
 
 
 def opaque(dtype: np.dtype[Any]) -> float:

@@ -22,6 +22,14 @@ class Box(NamedTuple):
         return Box(self.top - pixels, self.bottom + pixels, self.left - pixels, self.right + pixels)
 
 
+def crop(raster: Raster, box: Box) -> Raster:
+    """The part of a raster in a box inside it. Its metadata stay."""
+    place = slice(box.top, box.bottom), slice(box.left, box.right)
+    alpha = None if raster.alpha is None else raster.alpha[place]
+    valid = None if raster.valid is None else raster.valid[place]
+    return Raster(raster.values[place], alpha, valid, raster.metadata)
+
+
 class ImageSource(Protocol):
     """An image in its file's type that is read by region."""
 
@@ -68,20 +76,27 @@ class RasterSource(ArraySource):
         self._raster, self.metadata = raster, raster.metadata
 
     def read_raster(self, box: Box) -> Raster:
-        place = slice(box.top, box.bottom), slice(box.left, box.right)
-        alpha, valid = self._raster.alpha, self._raster.valid
-        return Raster(
-            self.read(box),
-            None if alpha is None else alpha[place],
-            None if valid is None else valid[place],
-            self.metadata,
-        )
+        return crop(self._raster, box)
 
     def has_holes(self) -> bool:
         return self._raster.valid is not None
 
     def close(self) -> None:
         """Nothing to close."""
+
+
+@dataclass(frozen=True)
+class TiledImage:
+    """An image whose tiles are written. shape: (H, W, C), alpha included. side: of the tiles, in pixels.
+
+    has_alpha: whether the last channel is transparency.
+    """
+
+    shape: tuple[int, int, int]
+    dtype: str
+    side: int
+    has_alpha: bool
+    metadata: Metadata
 
 
 @dataclass(frozen=True)
@@ -92,8 +107,7 @@ class TiledWriter:
     multiple: sides of tiles are multiples of this.
     tile_side: the side of the file's tiles for rows of so many pixels, which it divides.
     encode_rows: rows (h, width, C) and the tiles' side -> compressed tiles, row by row.
-    write: path, all compressed tiles, shape (H, W, C), numpy type, the tiles' side, whether the last channel is alpha,
-        and what else the file says.
+    write: path, all compressed tiles, and what they are the tiles of.
     lossy: the same with JPEG, for 8-bit grey and RGB.
     """
 
@@ -101,5 +115,5 @@ class TiledWriter:
     multiple: int
     tile_side: Callable[[int], int]
     encode_rows: Callable[[Array, int], list[bytes]]
-    write: Callable[[Path, Iterable[bytes], tuple[int, int, int], str, int, bool, Metadata], None]
+    write: Callable[[Path, Iterable[bytes], TiledImage], None]
     lossy: "TiledWriter | None" = None

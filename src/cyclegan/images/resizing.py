@@ -1,4 +1,4 @@
-"""Resize, pad and cast arrays of image values, without torch."""
+"""Resize and pad arrays of image values, without torch."""
 
 from typing import Any
 
@@ -81,12 +81,3 @@ def mirrored_indices(size: int, multiple: int, smallest: int) -> NDArray[np.int6
     if missing == 0:
         return None
     return np.pad(np.arange(size, dtype=np.int64), (0, missing), "reflect" if size > 1 else "edge")
-
-
-def cast(array: Array, dtype: str) -> Array:
-    """Another numpy type: rounded to the nearest value and kept within the type's limits where it holds integers."""
-    kind = np.dtype(dtype)
-    if kind.kind in "ui" and array.dtype.kind == "f":
-        limits = np.iinfo(kind)
-        array = np.clip(np.rint(array), limits.min, limits.max)
-    return np.ascontiguousarray(array, dtype=kind)

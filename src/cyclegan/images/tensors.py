@@ -10,7 +10,8 @@ from torch import Tensor
 
 from cyclegan.images import Array
 from cyclegan.images.formats import ImageFormat
-from cyclegan.images.resizing import cast, mirrored_indices
+from cyclegan.images.raster import cast
+from cyclegan.images.resizing import mirrored_indices
 
 Label = TypeVar("Label")
 

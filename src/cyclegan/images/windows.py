@@ -16,7 +16,7 @@ from cyclegan.images.filetypes.vrt import crs_name
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.pages import local_file
 from cyclegan.images.raster import Metadata, Raster, Tag
-from cyclegan.images.regions import Box, RegionReader
+from cyclegan.images.regions import Box, RegionReader, crop
 from cyclegan.system.json_files import shown
 
 
@@ -48,7 +48,7 @@ class Window:
         if bounds_crs is not None:
             if bounds is None:
                 raise InputError(f"{name_of('bounds_crs')} is for {name_of('bounds')}; give both.")
-            _parse_crs(bounds_crs)
+            _parse_crs(bounds_crs, name_of("bounds_crs"))
         if pixels is None and bounds is None:
             return None
         if pixels is not None and bounds is not None:
@@ -148,25 +148,16 @@ class Window:
         )
 
 
-def _parse_crs(text: str) -> Any:
-    """A coordinate system of rasterio. Raises InputError for a text that names none, or if rasterio is missing."""
+def _parse_crs(text: str, name: str = "bounds_crs") -> Any:
+    """A coordinate system of rasterio. name: of the argument.
+
+    Raises InputError for a text that names none, or if rasterio is missing.
+    """
     rasterio = import_rasterio()
     try:
         return rasterio.crs.CRS.from_user_input(text)
     except rasterio.errors.CRSError:
-        raise InputError(f"--bounds-crs is {shown(text)}; expected a coordinate system, such as EPSG:4326.") from None
-
-
-def crop(raster: Raster, box: Box, is_cut: bool) -> Raster:
-    """The part of an image in a box inside it, at its own place on the earth."""
-    rows, columns = slice(box.top, box.bottom), slice(box.left, box.right)
-    return replace(
-        raster,
-        values=raster.values[rows, columns],
-        alpha=None if raster.alpha is None else raster.alpha[rows, columns],
-        valid=None if raster.valid is None else raster.valid[rows, columns],
-        metadata=move(raster.metadata, box, is_cut),
-    )
+        raise InputError(f"{name} is {shown(text)}; expected a coordinate system, such as EPSG:4326.") from None
 
 
 def move(metadata: Metadata, box: Box, is_cut: bool) -> Metadata:
@@ -240,4 +231,5 @@ def read_part(path: Path, image_format: ImageFormat, other: ImageFormat | None, 
         if part is not None:
             return part.read_raster(Box(0, part.height, 0, part.width))
     raster = read_raster(path, image_format, other)
-    return crop(raster, *window.box(path, *raster.values.shape[:2]))
+    box, is_cut = window.box(path, *raster.values.shape[:2])
+    return crop(replace(raster, metadata=move(raster.metadata, box, is_cut)), box)

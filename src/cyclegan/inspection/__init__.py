@@ -14,14 +14,13 @@ from cyclegan.errors import InputError
 from cyclegan.images.limits import pixel_limit
 from cyclegan.images.remote import local_copy
 from cyclegan.inspection.advice import Advice, advise
+from cyclegan.inspection.distance import Distance, domain_distance
 from cyclegan.inspection.duplicates import Copies, Fingerprints, find_copies
 from cyclegan.inspection.run_summary import RunSummary, summarise_run
 from cyclegan.inspection.survey import (
-    Distance,
     FolderReport,
     OnFile,
     check_folder,
-    domain_distance,
     survey_folder,
 )
 from cyclegan.storage.run import read_run_config, run_of

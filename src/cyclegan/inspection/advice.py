@@ -7,8 +7,9 @@ from typing import Literal
 
 from cyclegan.config import TrainConfig
 from cyclegan.data.preprocessing import scaled_size
+from cyclegan.inspection.distance import Distance
 from cyclegan.inspection.duplicates import Copies
-from cyclegan.inspection.survey import Distance, FolderReport
+from cyclegan.inspection.survey import FolderReport
 from cyclegan.system.terminal import printable
 from cyclegan.system.words import counted
 

@@ -17,8 +17,8 @@ from cyclegan.images.near_copies import OnStep, near_copies
 class Fingerprints:
     """Data of the images of a folder to find copies by.
 
-    files: relative to the folder. digests: of the decoded pixels; empty for slices of air, which are nobody's copies,
-    though they are all alike. thumbnails: (N, 16, 16, 3), of which 65535 is white.
+    files: relative to the folder. digests: of the decoded pixels; empty for slices of air, which count as no copies.
+    thumbnails: (N, 16, 16, 3), of which 65535 is white.
     """
 
     files: tuple[Path, ...]

@@ -1,9 +1,7 @@
 """Survey a folder of images: decode every file once, and keep thumbnails and samples of its pixels."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,52 +15,29 @@ from cyclegan.config import AS_IT_IS, Reading
 from cyclegan.data.preprocessing import LEAST_VALID
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
-from cyclegan.images.codecs import load_raster, probe_image
 from cyclegan.images.drawing import displayable, mark_holes
-from cyclegan.images.file_formats import FILE_FORMATS, file_format_of, image_suffixes
-from cyclegan.images.file_list import evenly_spaced, is_slice, list_images
-from cyclegan.images.formats import Header, ImageFormat, gives_channels
-from cyclegan.images.identical import equal_files, file_bytes
-from cyclegan.images.limits import without_pixel_limit
-from cyclegan.images.pages import is_folder, local_file
-from cyclegan.images.places import Place, find_place
-from cyclegan.images.raster import Mask, Raster, is_air
-from cyclegan.images.resizing import resize, resize_mask
+from cyclegan.images.file_formats import image_suffixes
+from cyclegan.images.file_list import is_slice, list_images
+from cyclegan.images.formats import ImageFormat
+from cyclegan.images.identical import equal_files
+from cyclegan.images.pages import is_folder
+from cyclegan.images.raster import LUMA, Raster
+from cyclegan.images.resizing import resize
 from cyclegan.images.tensors import to_tensor
-from cyclegan.images.thumbnails import THUMBNAIL, FloatArray, make_thumbnail, three_channels, to_unit
+from cyclegan.images.thumbnails import THUMBNAIL, FloatArray, three_channels, to_unit
 from cyclegan.inspection.duplicates import Fingerprints
-from cyclegan.metrics.features import FeatureInfo, FeatureNetwork
-from cyclegan.metrics.functions import kernel_distance
+from cyclegan.inspection.seen_file import SeenFile, load, look_at_file, sampled
 from cyclegan.system.prefetch import num_cores, prefetch
 from cyclegan.system.terminal import printable
 
 # Steps of the histograms, over values of 0..1.
 BINS = 32
 
-# Images of each domain whose features are compared, at equal distances in the list; with fewer than the first number
-# there is no comparison.
-_FEWEST_FEATURES, _MOST_FEATURES = 10, 100
-
 # Pictures whose channels differ by less everywhere have no visible colour: two steps of 8 bits.
 _NO_COLOUR = 2 / 255
 
 # Least share of samples that a value needs to be suspected of marking holes.
 _LEAST_SUSPECT = 0.005
-
-# Samples of all channels that are kept of an image with more or fewer than three.
-_MOST_SAMPLES = 2048
-
-# Rows of FILE_FORMATS that Pillow names by their content, and the names of files that it does not open.
-_PILLOWS = {
-    **dict.fromkeys(("tiff", "ome-tiff"), "TIFF"),
-    **dict.fromkeys(("jp2", "j2k"), "JPEG2000"),
-    **dict.fromkeys(("ppm", "pgm", "pnm"), "PPM"),
-    **{name: name.upper() for name in ("jpeg", "png", "webp", "avif", "bmp", "gif", "tga")},
-    "others": "unknown",
-}
-
-# Rows that hold more than one format, which the suffix names.
-_FAMILIES = ("volume", "slide", "gdal")
 
 # Files whose thumbnails and samples are converted to 0..1 at once.
 _BLOCK = 2048
@@ -185,53 +160,6 @@ class FolderReport:
         return len(self.files)
 
 
-@dataclass(frozen=True)
-class Distance:
-    """How far apart two domains are, in features of the network `features`: the kernel distance of KID.
-
-    low, high: its 95 % interval. half_a, half_b: the same distance between every other image of A and the rest of them,
-    likewise for B: the effect of chance alone. num_a, num_b: images that were used.
-    """
-
-    value: float
-    low: float
-    high: float
-    half_a: float
-    half_b: float
-    num_a: int
-    num_b: int
-    features: FeatureInfo
-
-
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """Data kept of one file. thumbnail, samples: (16, 16, 3) in the file's own values.
-
-    values: samples of all channels, without holes, of an image whose channels `samples` does not all hold.
-    valid: (2, 16, 16), False where the thumbnail and the samples lie in holes, with `hole_share` of all pixels;
-    `marked_by`: what marks these. low, high: infinite if no pixel has a value.
-    """
-
-    file: Path
-    num_bytes: int
-    width: int
-    height: int
-    dtype: str
-    kind: str
-    format: str
-    deep_channels: int | None
-    digest: bytes
-    thumbnail: Array
-    samples: Array
-    low: float
-    high: float
-    values: Array | None = None
-    valid: Mask | None = None
-    hole_share: float = 0.0
-    marked_by: str = ""
-    place: Place | None = None
-
-
 def survey_folder(
     root: Path,
     value_range: tuple[float, float] | None = None,
@@ -256,17 +184,17 @@ def survey_folder(
         there = ", ".join(f"{count} of type {suffix}" for suffix, count in ignored.items())
         instead = f" (but {there})" if there else ""
         raise InputError(f"{root} holds no images{instead}; expected files of type {' '.join(image_suffixes())}.")
-    seen: list[_Seen] = []
+    seen: list[SeenFile] = []
     unreadable: list[tuple[Path, str]] = []
     same_as = {index: group[0] for group in equal_files(paths) for index in group}
-    of_first: dict[int, _Seen] = {}
+    of_first: dict[int, SeenFile] = {}
 
-    def look(index: int) -> _Seen:
+    def look(index: int) -> SeenFile:
         path, first = paths[index], of_first.get(same_as.get(index, -1))
         # Another suffix may be decoded in another way.
         if first is not None and first.file.suffix == path.suffix:
             return replace(first, file=path.relative_to(root))
-        return _look(path, root, reading, channels)
+        return look_at_file(path, root, reading, channels)
 
     num_threads = min(4, num_cores())  # decoders release Python's lock
     ahead = prefetch(look, range(len(paths)), num_threads=num_threads, max_items=2 * num_threads)
@@ -294,108 +222,9 @@ def check_folder(path: Path) -> None:
         raise InputError(f"{what}; expected a folder of images, or a zip of them.")
 
 
-def _look(path: Path, root: Path, reading: Reading, channels: int) -> _Seen:
-    raster, header = _load(path, reading, channels)
-    dtype, array, valid = header.dtype, raster.values, raster.valid
-    deep_channels = None if header.channels is None and reading.bands is None else array.shape[2]
-    file_format, mode = _name_format(path)
-    mode = mode or {1: "L", 3: "RGB", 4: "RGBA"}.get(array.shape[2] + (raster.alpha is not None), "picture")
-    height, width = array.shape[:2]
-    # With the shape: the same bytes in another shape are another image.
-    digest = hashlib.blake2b(f"{array.shape} {array.dtype}".encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(array).data)
-    if valid is not None:
-        digest.update(np.ascontiguousarray(valid).data)
-    rows, columns = ((np.arange(THUMBNAIL) + 0.5) * side / THUMBNAIL for side in (height, width))
-    places = rows.astype(int)[:, None], columns.astype(int)
-    visible, counted = three_channels(array), array if valid is None else array[valid]
-    low, high = 0.0, 255.0
-    if dtype != "uint8":
-        low, high = (float(counted.min()), float(counted.max())) if counted.size else (np.inf, -np.inf)
-    seen = _Seen(
-        file=path.relative_to(root),
-        num_bytes=file_bytes(path) or 0,
-        width=width,
-        height=height,
-        dtype=dtype,
-        kind=f"{mode} 8-bit" if deep_channels is None else f"{dtype} {deep_channels}-channel",
-        format=file_format,
-        deep_channels=deep_channels,
-        digest=b"" if is_air(raster) else digest.digest(),
-        thumbnail=make_thumbnail(visible),
-        samples=visible[places].copy(),
-        low=low,
-        high=high,
-        values=_all_channels(array[places], None if valid is None else valid[places]) if dtype != "uint8" else None,
-        place=find_place(path),
-    )
-    if valid is None:
-        return seen
-    return replace(
-        seen,
-        valid=np.stack([resize_mask(valid, THUMBNAIL, THUMBNAIL), valid[places]]),
-        hole_share=1 - float(valid.mean()),
-        marked_by=_marked_by(raster),
-    )
-
-
-def _all_channels(samples: Array, valid: Mask | None) -> Array | None:
-    """Some of these samples, (16, 16, C), in all channels and without holes; None where three channels are all."""
-    channels = samples.shape[2]
-    if channels in (1, 3):
-        return None
-    kept = np.linspace(0, THUMBNAIL**2 - 1, min(THUMBNAIL**2, max(1, _MOST_SAMPLES // channels))).astype(int)
-    values: Array = samples.reshape(-1, channels)[kept]
-    if valid is not None:
-        values = values[valid.ravel()[kept]]
-    return values
-
-
-def _sampled(image: _Seen) -> Array:
-    """Values of an image, of all its channels and without holes."""
-    if image.values is not None:
-        return image.values.ravel()
-    return (image.samples if image.valid is None else image.samples[image.valid[1]]).ravel()
-
-
-def _load(path: Path, reading: Reading, channels: int) -> tuple[Raster, Header]:
-    """An image as training reads it, or with its own channels if it cannot give these; and its header."""
-    header = probe_image(path, reading.page)
-    if reading.bands is not None:
-        channels = len(reading.band_names)
-    elif not gives_channels(header.channels, header.has_alpha, channels):
-        channels = 3 if header.channels is None else header.channels - header.has_alpha
-    return load_raster(path, channels, reading), header
-
-
-def _marked_by(raster: Raster) -> str:
-    nodata = raster.metadata.nodata
-    if nodata is not None and not np.isnan(nodata):
-        replaced = raster.metadata.replaced_nodata
-        return f"no data {nodata:.9g}" + ("" if replaced is None else f" instead of {replaced:.9g}")
-    if raster.alpha is not None:
-        return "transparent pixels"
-    return "NaN" if raster.values.dtype.kind == "f" else "a mask"
-
-
-def _name_format(path: Path) -> tuple[str, str]:
-    """Name of the format of a file and mode of its pixels; the mode is empty if Pillow does not read it."""
-    with local_file(path) as (file, _):
-        row = file_format_of(file)
-        name = next((name for name, found in FILE_FORMATS.items() if found is row), "others")
-        if name in _PILLOWS:
-            with suppress(OSError), without_pixel_limit(), Image.open(file) as picture:
-                return picture.format or _PILLOWS[name], picture.mode
-            return _PILLOWS[name], ""
-    if name in _FAMILIES:
-        suffix = next((suffix for suffix in row.suffixes if file.name.lower().endswith(suffix)), name)
-        return suffix.removeprefix(".").upper(), ""
-    return name.upper(), ""
-
-
 def _summarise(
     root: Path,
-    seen: list[_Seen],
+    seen: list[SeenFile],
     unreadable: tuple[tuple[Path, str], ...],
     ignored: dict[str, int],
     value_range: tuple[float, float] | None,
@@ -409,7 +238,7 @@ def _summarise(
     if deep:
         extremes = min(image.low for image in deep), max(image.high for image in deep)
         low, high = value_range or extremes
-        values = np.concatenate([_sampled(image) for image in deep])
+        values = np.concatenate([sampled(image) for image in deep])
         if values.size:  # else all valid pixels lie between the samples
             bottom, top = np.quantile(values, [0.001, 0.999])
             middle = (float(bottom), float(top))
@@ -463,7 +292,7 @@ def _count(names: Iterable[str]) -> dict[str, int]:
     return dict(Counter(names).most_common())
 
 
-def _holes(seen: list[_Seen]) -> Holes | None:
+def _holes(seen: list[SeenFile]) -> Holes | None:
     found = [image for image in seen if image.valid is not None]
     if not found:
         return None
@@ -473,7 +302,7 @@ def _holes(seen: list[_Seen]) -> Holes | None:
     return Holes(len(found), num_mostly_hole, share, _count(image.marked_by for image in found))
 
 
-def _places(seen: list[_Seen]) -> Places | None:
+def _places(seen: list[SeenFile]) -> Places | None:
     found = [image.place for image in seen if image.place is not None]
     if not found:
         return None
@@ -503,7 +332,7 @@ def _suspected(values: Array, low: float, high: float) -> Suspect | None:
     return None
 
 
-def _averages(seen: list[_Seen], low: float, high: float) -> tuple[NDArray[np.uint16], int, Colour]:
+def _averages(seen: list[SeenFile], low: float, high: float) -> tuple[NDArray[np.uint16], int, Colour]:
     """All thumbnails, how many are without colour, and the averages, some files at a time. low, high: as reported."""
     all_thumbnails = np.empty((len(seen), THUMBNAIL, THUMBNAIL, 3), np.uint16)
     num_grey, brightness, contrast, saturation, channels = 0, 0.0, 0.0, 0.0, np.zeros(3)
@@ -515,7 +344,7 @@ def _averages(seen: list[_Seen], low: float, high: float) -> tuple[NDArray[np.ui
         samples = np.stack([to_unit(image.samples, image.dtype, low, high) for image in block])
         all_thumbnails[start : start + _BLOCK] = np.rint(thumbnails * 65535)
         num_grey += int(((thumbnails.max(3) - thumbnails.min(3)).max((1, 2)) < _NO_COLOUR).sum())
-        luma = samples @ np.array([0.299, 0.587, 0.114], np.float32)
+        luma = samples @ LUMA.astype(np.float32)
         spread = samples.max(3) - samples.min(3)
         for bright, spreads, colours in _without_holes(block, luma, spread, thumbnails):
             share = len(bright) / num_counted
@@ -530,13 +359,13 @@ def _averages(seen: list[_Seen], low: float, high: float) -> tuple[NDArray[np.ui
     return all_thumbnails, num_grey, Colour(brightness, contrast, saturation, (red, green, blue), *shares)
 
 
-def _is_counted(image: _Seen) -> bool:
+def _is_counted(image: SeenFile) -> bool:
     """Whether an image has any value where it is looked at. Such images count alike."""
     return image.valid is None or bool(image.valid.any((1, 2)).all())
 
 
 def _without_holes(
-    block: list[_Seen], luma: FloatArray, spread: FloatArray, thumbnails: FloatArray
+    block: list[SeenFile], luma: FloatArray, spread: FloatArray, thumbnails: FloatArray
 ) -> Iterator[tuple[FloatArray, FloatArray, FloatArray]]:
     """The brightness, the spread and the colours of images: of all without holes at once, of others one by one."""
     plain = np.array([image.valid is None for image in block])
@@ -553,16 +382,17 @@ def picture(report: FolderReport, file: Path) -> Image.Image:
 
     Raises UnreadableError or InputError if it can no longer be read.
     """
-    raster = _read(report, file)
+    raster = read_again(report, file)
     mask = None if raster.valid is None else torch.from_numpy(np.array(raster.valid))
-    return displayable(mark_holes(_tensor(report, raster.values), mask))
+    return displayable(mark_holes(unit_tensor(report, raster.values), mask))
 
 
-def _read(report: FolderReport, file: Path) -> Raster:
-    return _load(report.root / file, report.reading, report.channels)[0]
+def read_again(report: FolderReport, file: Path) -> Raster:
+    """An image of a folder, read as in the survey. Raises UnreadableError or InputError."""
+    return load(report.root / file, report.reading, report.channels)[0]
 
 
-def _tensor(report: FolderReport, values: Array, side: int | None = None) -> Tensor:
+def unit_tensor(report: FolderReport, values: Array, side: int | None = None) -> Tensor:
     """(3, H, W) in [-1, 1]; resized to a square if a side is given."""
     array = three_channels(values)
     low, high = (0.0, 255.0) if array.dtype == np.uint8 else (report.low, report.high)
@@ -570,27 +400,3 @@ def _tensor(report: FolderReport, values: Array, side: int | None = None) -> Ten
         array = resize(array, side, side)
     high = high if low < high else low + 1
     return to_tensor(array, ImageFormat(channels=3, low=low, high=high))
-
-
-def domain_distance(a: FolderReport, b: FolderReport, on_file: OnFile = lambda *_: None) -> Distance:
-    """Kernel distance of the features of up to 100 images of each domain, without slices of air.
-
-    Raises InputError for fewer than 10 images of a domain, and if the network's package is missing or damaged.
-    """
-    features: tuple[list[Tensor], list[Tensor]] = ([], [])
-    files = [[file for file in report.files if file not in report.air] for report in (a, b)]
-    if min(map(len, files)) >= _FEWEST_FEATURES:
-        network = FeatureNetwork(torch.device("cpu"))
-        chosen = [(0, a, file) for file in evenly_spaced(files[0], _MOST_FEATURES)]
-        chosen += [(1, b, file) for file in evenly_spaced(files[1], _MOST_FEATURES)]
-        for done, (domain, report, file) in enumerate(chosen, 1):
-            with suppress(UnreadableError, InputError):  # a file that was removed meanwhile
-                features[domain].append(
-                    network(_tensor(report, _read(report, file).values, network.info.input_pixels)[None])
-                )
-            on_file(done, len(chosen))
-    if min(map(len, features)) < _FEWEST_FEATURES:
-        raise InputError(f"The domains are not compared by features, which takes {_FEWEST_FEATURES} images of each.")
-    x, y = torch.cat(features[0]), torch.cat(features[1])
-    half_a, half_b = (kernel_distance(half[::2], half[1::2], num_bootstrap=0)[0] for half in (x, y))
-    return Distance(*kernel_distance(x, y), half_a, half_b, len(x), len(y), network.info)

@@ -13,9 +13,10 @@ from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.file_list import evenly_spaced
 from cyclegan.inspection import Inspection
 from cyclegan.inspection.advice import listed, percent
+from cyclegan.inspection.distance import Distance
 from cyclegan.inspection.duplicates import Copies, Copy
 from cyclegan.inspection.run_summary import RunSummary
-from cyclegan.inspection.survey import BINS, Distance, FolderReport, picture
+from cyclegan.inspection.survey import BINS, FolderReport, picture
 from cyclegan.report.page import Gallery, Section, Table, montage, write_report
 from cyclegan.system.provenance import command_line
 from cyclegan.system.terminal import printable

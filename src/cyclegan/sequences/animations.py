@@ -11,7 +11,7 @@ from PIL import Image
 
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.filetypes import png
-from cyclegan.images.filetypes.pillow import EIGHT_BIT_MODES, look_at, orientation_of
+from cyclegan.images.filetypes.pillow import EIGHT_BIT_MODES, find_depth, orientation_of
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.interpret import interpret_as
 from cyclegan.images.raster import Raster
@@ -80,7 +80,7 @@ def read_animation(path: Path, image_format: ImageFormat) -> Iterator[PictureSeq
         )
     try:
         picture = _open(path)
-        is_deep = look_at(path, picture) > 8
+        is_deep = find_depth(path, picture) > 8
     except Exception as error:
         raise UnreadableError(f"{path} cannot be read as an animation: {error}") from error
     with picture:

@@ -17,16 +17,14 @@ from cyclegan.images.file_list import list_files
 from cyclegan.images.filetypes.derived_dicom import DerivedImages
 from cyclegan.images.filetypes.dicom import (
     SUFFIXES,
-    Series,
     count_frames,
-    find_series,
     is_dicom,
     is_slide,
     list_frames,
-    plane_of,
     read_dataset,
     read_header,
 )
+from cyclegan.images.filetypes.dicom_series import Series, find_series, plane_of
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.holes import find_marked
 from cyclegan.images.raster import Raster

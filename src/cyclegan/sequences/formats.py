@@ -40,7 +40,7 @@ class Frame:
 
     milliseconds: how long it is shown; None where pictures have no time. file: what the writer of the same format knows
     its file by, where a folder is the sequence. volume: number of the volume or series that a slice lies in; frames of
-    others are not its neighbours, so stabilising begins anew there.
+    others are not its neighbours, so stabilising restarts there.
     """
 
     raster: Raster

@@ -51,18 +51,15 @@ SEQUENCE_FORMATS: dict[str, SequenceFormat] = {
     ),
     "avif": _animation(suffixes=(".avif",), write=animation_writers.write_avif, keeps=_OF_PICTURES),
     # Their frames are not read; without these rows such a file would silently be its first picture.
-    "heif": SequenceFormat(
-        kind="animation",
-        suffixes=FILE_FORMATS["heif"].suffixes,
-        is_sequence=heif.is_animation,
-        read=animations.refuse_animation,
-    ),
-    "jxl": SequenceFormat(
-        kind="animation",
-        suffixes=FILE_FORMATS["jxl"].suffixes,
-        is_sequence=jpegxl.is_animation,
-        read=animations.refuse_animation,
-    ),
+    **{
+        name: SequenceFormat(
+            kind="animation",
+            suffixes=FILE_FORMATS[name].suffixes,
+            is_sequence=is_animation,
+            read=animations.refuse_animation,
+        )
+        for name, is_animation in (("heif", heif.is_animation), ("jxl", jpegxl.is_animation))
+    },
     "tiff": SequenceFormat(
         kind="stack",
         suffixes=(".tif", ".tiff"),

@@ -20,10 +20,9 @@ from cyclegan.images.resizing import scale
 from cyclegan.images.windows import Window, read_part
 from cyclegan.system.atomic import is_place_lost
 from cyclegan.system.prefetch import MAX_BYTES, num_cores, prefetch
-from cyclegan.translate.carried import Carried
 from cyclegan.translate.plan import TranslationPlan, sequences
 from cyclegan.translate.progress import not_written
-from cyclegan.translate.results import translate_items
+from cyclegan.translate.results import ResultMaker, translate_items
 from cyclegan.translate.stabilise import MEMORY_FRAMES
 from cyclegan.translate.translator import Translator
 
@@ -121,11 +120,11 @@ def translate_files(
                 else:
                     yield image, result
 
-    carried = Carried(translator.target, keep_profile=keep_profile, background=background)
+    maker = ResultMaker(translator.target, keep_profile=keep_profile, background=background)
 
     def write(image: _Image, array: Array) -> None:
         size, suffix = (image.height, image.width), image.target.suffix
-        output = carried.output(array, image.given, file_format_of(image.target), suffix, size)
+        output = maker.make(array, image.given, file_format_of(image.target).keeps, suffix, size)
         write_finished(image.target, output, cog=cog)
 
     try:
@@ -133,7 +132,7 @@ def translate_files(
         failed += _write_all(results(), write, translator.target, out, num_threads, on_done)
     finally:
         reading.close()
-    for sentence in carried.sentences():
+    for sentence in maker.sentences():
         on_note(sentence)
     return failed
 

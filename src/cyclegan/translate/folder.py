@@ -19,14 +19,14 @@ from cyclegan.system.arguments import check_choice, check_int, check_path
 from cyclegan.system.atomic import is_place_lost
 from cyclegan.system.host_state import host_state
 from cyclegan.system.json_files import shown
-from cyclegan.translate.carried import Carried
 from cyclegan.translate.files import translate_files
+from cyclegan.translate.folder_name import check_folder_name
 from cyclegan.translate.jobs import sort_jobs, tile_of_frames
 from cyclegan.translate.large_files import Compression, StatisticsKind, translate_large
 from cyclegan.translate.options import TranslateOptions
-from cyclegan.translate.output_names import check_folder_name
 from cyclegan.translate.plan import TranslationPlan, describe_other_files, input_suffixes, plan_outputs, sequences
 from cyclegan.translate.progress import MAX_NAMED, FolderProgress, Skipped, not_written
+from cyclegan.translate.results import ResultMaker
 from cyclegan.translate.sequence import translate_sequence
 from cyclegan.translate.tiling.pictures import TILE
 from cyclegan.translate.translator import Translator
@@ -201,7 +201,7 @@ def translate_plan(
             if is_place_lost(error, jobs.todo.out):
                 raise InputError(not_written(target, error, num_tried - len(work.skipped))) from error
             work.skip(source, not_written(target, error))
-    for sentence in work.carried.sentences():
+    for sentence in work.maker.sentences():
         work.note(sentence)
     failed = {source for source, _ in work.skipped}
     is_written = np.array([source not in failed for source in jobs.todo.sources], bool) if failed else None
@@ -217,8 +217,8 @@ class _Work:
         self.skipped: list[Skipped] = []
         self.notes: list[str] = []
         self.damage: list[str] = []
-        # By images in tiles, of which all are said at once.
-        self.carried = Carried(translator.target, keep_profile=options.keep_profile)
+        # Of images in tiles, whose losses are said together.
+        self.maker = ResultMaker(translator.target, keep_profile=options.keep_profile)
 
     def note(self, sentence: str) -> None:
         self._progress.note(sentence)
@@ -276,7 +276,7 @@ class _Work:
                 on_progress=on_progress,
                 **options.for_output,
             )
-        self.carried.include(made.carried)
+        self.maker.include(made.maker)
         for note in made.about_work:
             self.note(note)
         self._progress.written(1, target, tile)

@@ -28,11 +28,11 @@ from cyclegan.images.headers import image_size, read_sizes
 from cyclegan.images.limits import check_pixels
 from cyclegan.images.pages import stat_file
 from cyclegan.images.raster import Raster
-from cyclegan.images.regions import ArraySource, Box, ImageSource, RasterSource, RegionReader, TiledWriter
+from cyclegan.images.regions import ArraySource, Box, ImageSource, RasterSource, RegionReader, TiledImage, TiledWriter
 from cyclegan.images.windows import Window, WindowReader, open_part
-from cyclegan.translate.carried import Carried
 from cyclegan.translate.partial_result import PartialResult
 from cyclegan.translate.progress import OnProgress, not_written
+from cyclegan.translate.results import ResultMaker
 from cyclegan.translate.tiling.budget import available_bytes, choose_plan, gib, plans, tiled_bytes, untiled_bytes
 from cyclegan.translate.tiling.network import TiledNetwork, TilingPlan, TilingState, has_instance_norm, why_no_tiles
 from cyclegan.translate.tiling.pictures import (
@@ -55,17 +55,17 @@ SAVE_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class LargeResult:
-    """about_work: sentences such as that the work of an earlier call was resumed. carried: what was converted or lost.
+    """about_work: sentences such as that the work of an earlier call was resumed. maker: counts what was lost.
 
     notes: all that a user should know.
     """
 
-    carried: Carried
+    maker: ResultMaker
     about_work: list[str] = field(default_factory=list)
 
     @property
     def notes(self) -> list[str]:
-        return [*self.about_work, *self.carried.sentences()]
+        return [*self.about_work, *self.maker.sentences()]
 
 
 def find_large(
@@ -180,12 +180,12 @@ def translate_large(
         plan = translation.choose_plan(image.height, image.width)
         if writer is None:
             values = np.concatenate(list(translation.rows(image, plan, None)))
-            carried = translation.carried()
+            maker = translation.maker()
             given = image.read_raster(Box(0, image.height, 0, image.width))
-            output = translation.output(values, given, carried)
+            output = translation.output(values, given, maker)
             with _encoding(target):
                 write_image(target, output)
-            return LargeResult(carried)
+            return LargeResult(maker)
         return translation.write_tiles(image, plan, writer)
 
 
@@ -314,19 +314,19 @@ class _TiledTranslation:
             return 0
         return decoded_bytes + row_bytes(self.translator, width, height if self.writer is None else self.tile)
 
-    def carried(self) -> Carried:
-        return Carried(self.translator.target, keep_profile=self.keep_profile, background=self.background)
+    def maker(self) -> ResultMaker:
+        return ResultMaker(self.translator.target, keep_profile=self.keep_profile, background=self.background)
 
-    def output(self, values: Array, given: Raster, carried: Carried) -> Raster:
+    def output(self, values: Array, given: Raster, maker: ResultMaker) -> Raster:
         """Rows of the result as they are written, with what belongs to the same rows of the input."""
-        return carried.output(values, given, file_format_of(self.target), self.target.suffix)
+        return maker.make(values, given, file_format_of(self.target).keeps, self.target.suffix)
 
     def write_tiles(self, image: RegionReader, plan: TilingPlan, writer: TiledWriter) -> LargeResult:
         """Write the target from tiles, which are kept on disk until it is complete."""
         notes: list[str] = []
         height, width = image.height, image.width
         num_rows, side = -(-height // self.tile), writer.tile_side(self.tile)
-        has_holes, of_rows = image.has_holes(), self.carried()
+        has_holes, of_rows = image.has_holes(), self.maker()
         with PartialResult.open(self.target, self._key(plan), notes) as partial:
             possible = plans(self.translator.original, is_given=self.statistics != "exact")
             plan = partial.plan(plan, possible, lambda plan: self._fits(height, width, plan))
@@ -346,20 +346,20 @@ class _TiledTranslation:
             num_tiles = -(-height // side) * -(-width // side)
             # What all rows have in common, by the first one.
             dtype, first = self.translator.target.dtype, _rows_of(image, Box(0, 1, 0, width), has_holes=has_holes)
-            carried = self.carried()
+            maker = self.maker()
             values = np.zeros((1, width, self.translator.target.channels), dtype)
-            sample = self.output(values, first, carried)
-            has_alpha = sample.alpha is not None
+            sample = self.output(values, first, maker)
             shape = (height, width, with_alpha(sample).shape[2])
+            tiled = TiledImage(shape, dtype, side, sample.alpha is not None, sample.metadata)
             tiles = self._reported(partial.tiles(), num_tiles)
             with _encoding(self.target):
                 whole = partial.whole if self.cog else self.target
-                writer.write(whole, tiles, shape, dtype, side, has_alpha, sample.metadata)
+                writer.write(whole, tiles, tiled)
                 if self.cog:
                     self.on_progress("overviews", 1.0)
                     write_cog(whole, self.target)
             partial.remove()
-        return LargeResult(carried, notes)
+        return LargeResult(maker, notes)
 
     def _reported(self, tiles: Iterator[bytes], count: int) -> Iterator[bytes]:
         """The tiles as they are; progress is reported as they pass, since a pyramid takes minutes."""

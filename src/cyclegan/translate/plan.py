@@ -23,7 +23,8 @@ from cyclegan.sequences.formats import SequenceFormat
 from cyclegan.sequences.registry import SEQUENCE_FORMATS, find_sequence, format_by_name, sequence_suffixes
 from cyclegan.system.arguments import real_path
 from cyclegan.system.prefetch import prefetch
-from cyclegan.translate.output_names import expand_patterns, find_files, mirror, only_path
+from cyclegan.translate.inputs import expand_patterns, find_files, only_path
+from cyclegan.translate.output_names import mirror
 from cyclegan.translate.translator import Translator
 
 # Files that one thread opens in one go, to see whether they hold several pictures. The threads hide the latency of a
@@ -83,7 +84,7 @@ def plan_outputs(
 
     A file keeps its name; its suffix changes only where that format cannot hold the result (to PNG, else TIFF). If
     `out` has the name of an image, the one input is written to that file. A pattern in the place of a path stands for
-    the files that match it, as in `cyclegan.translate.output_names.expand_patterns`.
+    the files that match it, as in `cyclegan.translate.inputs.expand_patterns`.
     all_pages: whether the files with several pages are sequences, see `cyclegan.sequences.registry.find_sequence`. A
     translator that reads one page takes animations and volumes for images, too.
     Raises InputError if an input is missing, holds no image, or would be overwritten.

@@ -1,13 +1,20 @@
-"""Between a network and the files: give each result what belongs to its input."""
+"""Between a network and the files: give each result what belongs to its input, and say once what is lost of that."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
+from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
 
 from cyclegan.errors import InputError
 from cyclegan.images import Array
+from cyclegan.images.colour import describe_profile, is_srgb
+from cyclegan.images.formats import ImageFormat, Kept
+from cyclegan.images.output import LOST, make_output
+from cyclegan.images.raster import Raster, cast
+from cyclegan.images.resizing import resize
+from cyclegan.system.words import counted
 from cyclegan.translate.translator import Translator
 
 Item = TypeVar("Item")
@@ -26,3 +33,84 @@ def translate_items(
 
     for result in translator.translate_each(arrays(), checked=False, **options):
         yield in_network.popleft(), result if isinstance(result, InputError) else np.asarray(result)
+
+
+class ResultMaker:
+    """Puts results together as they are written, in several threads, and counts what is converted and what is lost.
+
+    target: of the results. keep_profile, background: as in `cyclegan.images.output.make_output`.
+    """
+
+    def __init__(self, target: ImageFormat, *, keep_profile: bool = False, background: str | None = None) -> None:
+        self._target, self._keep_profile, self._background = target, keep_profile, background
+        self._lock = Lock()
+        self._lost: Counter[tuple[Kept, str]] = Counter()
+        self._converted: Counter[str] = Counter()
+        self._num_unusable = 0  # profiles
+        self._num_cut = 0
+        self._replaced: Counter[tuple[str, str]] = Counter()  # the file's number for holes, and that of --nodata
+
+    def make(
+        self, values: Array, given: Raster, keeps: frozenset[Kept], suffix: str, size: tuple[int, int] | None = None
+    ) -> Raster:
+        """A result (H, W, C) with what belongs to its input, `given`, as a file with this suffix keeps it; counted.
+
+        size: height and width of the file, if the network may have taken it at another scale.
+        """
+        if size is not None:
+            values = resize(values, *size)
+            if values.dtype.kind == "f":  # bicubic resizing overshoots at edges
+                values = values.clip(self._target.low, self._target.high)
+            values = cast(values, self._target.dtype)
+        output, lost = make_output(
+            values, given, self._target, keeps, keep_profile=self._keep_profile, background=self._background
+        )
+        metadata = given.metadata
+        profile, is_converted = metadata.profile, metadata.is_srgb
+        with self._lock:
+            for kept in lost:
+                self._lost[kept, suffix] += 1
+            if profile is not None and not is_converted and not is_srgb(profile):
+                self._num_unusable += 1
+            if profile is not None and is_converted and not self._keep_profile:
+                self._converted[describe_profile(profile)] += 1
+            if metadata.replaced_nodata is not None:
+                self._replaced[f"{metadata.replaced_nodata:.9g}", f"{metadata.nodata:.9g}"] += 1
+            self._num_cut += metadata.is_cut
+        return output
+
+    def include(self, other: "ResultMaker") -> None:
+        """Count the images of another one as well."""
+        with self._lock:
+            self._lost += other._lost
+            self._converted += other._converted
+            self._num_unusable += other._num_unusable
+            self._num_cut += other._num_cut
+            self._replaced += other._replaced
+
+    def sentences(self, noun: str = "image") -> list[str]:
+        """What a user should know, a sentence for each kind. noun: what was counted."""
+        said = [
+            f"The colours of {counted(count, noun)} were converted from {name} to sRGB; --keep-profile converts "
+            "results back."
+            for name, count in self._converted.items()
+        ]
+        if self._num_unusable:
+            said.append(
+                f"The colour profile of {counted(self._num_unusable, noun)} is not used: it is damaged, or not for "
+                "such values. The colours are taken for sRGB."
+            )
+        said += [
+            f"{counted(count, noun)} {'names' if count == 1 else 'name'} {own} for holes, and {given} is looked for "
+            f"instead; --nodata {own} looks for that."
+            for (own, given), count in self._replaced.items()
+        ]
+        if self._num_cut:
+            result = "its result is" if self._num_cut == 1 else "their results are"
+            said.append(f"The window goes beyond {counted(self._num_cut, noun)}: {result} the part inside.")
+        for (kept, suffix), count in self._lost.items():
+            what = f"{LOST[kept][0].upper()}{LOST[kept][1:]}"
+            is_not = "are not" if kept == "nodata" else "is not"
+            why = "have no free value for them" if kept == "nodata" else "have no place for it"
+            said.append(f"{what} of {counted(count, noun)} {is_not} kept: {suffix} files {why}.")
+        return said

@@ -22,8 +22,7 @@ from cyclegan.sequences.registry import find_sequence, format_by_name
 from cyclegan.system.arguments import real_path
 from cyclegan.system.atomic import atomic_path
 from cyclegan.system.host_state import host_state
-from cyclegan.translate.carried import Carried
-from cyclegan.translate.results import translate_items
+from cyclegan.translate.results import ResultMaker, translate_items
 from cyclegan.translate.stabilise import MEMORY_FRAMES
 from cyclegan.translate.translator import Translator
 
@@ -91,8 +90,8 @@ def translate_sequence(
         local_file(source) as (file, _),
         reader.read(file, translator.source) as sequence,
     ):
-        carried = Carried(translator.target, keep_profile=keep_profile, background=background)
-        finish = partial(carried.output, writer=writer, suffix=target.suffix)
+        maker = ResultMaker(translator.target, keep_profile=keep_profile, background=background)
+        finish = partial(maker.make, keeps=writer.keeps, suffix=target.suffix)
         job = _Job(translator, sequence, finish, on_frame)
         results = job.results(
             short_side=short_side,
@@ -122,7 +121,7 @@ def translate_sequence(
                 how = f": pip install '{writer.install}'" if writer.install else ""
                 raise InputError(f"{target}: writing it needs the package {error.name or error}{how}.") from None
             raise
-        notes = (*carried.sentences("frame"), *sequence.notes)
+        notes = (*maker.sentences("frame"), *sequence.notes)
         return TranslatedSequence(job.num_done - sequence.num_lost, notes, tuple(sequence.damage))
 
 

@@ -379,7 +379,7 @@ class Translator:
                 array[~belongings.valid] = np.nan
             return array
         # What a PNG keeps.
-        output, _ = make_output(array, belongings, self.target, FILE_FORMATS["png"])
+        output, _ = make_output(array, belongings, self.target, FILE_FORMATS["png"].keeps)
         picture = to_pillow(with_alpha(output))
         if output.metadata.profile is not None:
             picture.info["icc_profile"] = output.metadata.profile

@@ -18,7 +18,8 @@ from cyclegan.images.pages import is_folder, split_page
 from cyclegan.images.resizing import scale
 from cyclegan.sequences.registry import find_sequence, format_by_name
 from cyclegan.system.arguments import check_path, real_path
-from cyclegan.translate.output_names import expand_patterns, find_files, mirror, only_path
+from cyclegan.translate.inputs import expand_patterns, find_files, only_path
+from cyclegan.translate.output_names import mirror
 from cyclegan.translate.plan import TranslationPlan, input_suffixes, mirror_images, plan_outputs, sequence_of
 from cyclegan.translate.sequence import translate_sequence
 from cyclegan.translate.stabilise import MEMORY_FRAMES

@@ -6,7 +6,7 @@ from typing import IO, NamedTuple
 _MOST_BOXES = 1000
 
 
-class Box(NamedTuple):
+class IsoBox(NamedTuple):
     """One box. begin, content: where it and its content begin. length: bytes of its content; None: to the end."""
 
     kind: bytes
@@ -15,7 +15,7 @@ class Box(NamedTuple):
     length: int | None
 
 
-def walk_boxes(file: IO[bytes]) -> Iterator[Box]:
+def walk_boxes(file: IO[bytes]) -> Iterator[IsoBox]:
     """The boxes of an open file, up to the first that is damaged or cut off. Each may be read before the next."""
     begin = 0
     for _ in range(_MOST_BOXES):
@@ -26,7 +26,7 @@ def walk_boxes(file: IO[bytes]) -> Iterator[Box]:
         length, kind, header = int.from_bytes(head[:4], "big"), head[4:8], 8
         if length == 1:
             length, header = int.from_bytes(head[8:16], "big"), 16
-        yield Box(kind, begin, begin + header, length - header if length >= header else None)
+        yield IsoBox(kind, begin, begin + header, length - header if length >= header else None)
         if length < header:
             return
         begin += length

@@ -1,4 +1,4 @@
-"""DICOM images: values with their rescaling applied, of one file, of a frame of a file, and of the files of a series.
+"""DICOM images: values with their rescaling applied, of one file, and of a frame of a file.
 
 Grey values are those that the modality means, such as Hounsfield units: the rescale slope and intercept, or the
 modality LUT, are applied, and MONOCHROME1, where high values are dark, is inverted. Windows are for display and change
@@ -7,19 +7,18 @@ no value. Colours become RGB.
 
 import math
 import zlib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image
 
 from cyclegan.config import Axis
-from cyclegan.errors import InputError, UnreadableError, damage_of
+from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
-from cyclegan.images.formats import Decoded, Header
+from cyclegan.images.formats import Decoded, Header, check_page
 from cyclegan.images.limits import check_pixels
 from cyclegan.images.raster import Mask, Metadata, Raster
 from cyclegan.images.zip_folder import MOST_FREE_BYTES, MOST_RATIO
@@ -42,8 +41,6 @@ _MOST_FRAMES = 1_000_000
 
 # Transfer syntax of files whose attributes and pixels are deflated together.
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
-
-_SERIES = "SeriesInstanceUID"
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
@@ -109,13 +106,6 @@ def _check_deflated(file: IO[bytes]) -> None:
         raise UnreadableError(f"its {len(packed):,} deflated bytes become more than those of an image can")
 
 
-def series_of(path: Path) -> str:
-    """The UID of the series that a file belongs to; empty if it does not say."""
-    import pydicom
-
-    return str(pydicom.dcmread(path, specific_tags=[_SERIES], stop_before_pixels=True).get(_SERIES) or "")
-
-
 def count_frames(dataset: Any) -> int:
     """Frames of a file; 1 for a plain image. Raises UnreadableError for a file without an image, such as a report."""
     if dataset.get("Rows") is None or dataset.get("Columns") is None:
@@ -137,7 +127,7 @@ def _frames_of(path: Path, dataset: Any) -> int:
     """As `count_frames`. Raises UnreadableError for more than the file has bytes, or than a million."""
     count = count_frames(dataset)
     if count > (most := min(path.stat().st_size, _MOST_FRAMES)):
-        raise UnreadableError(f"its header speaks of {count:,} frames; expected at most {most:,} in such a file")
+        raise UnreadableError(f"its header claims {count:,} frames; expected at most {most:,} in such a file")
     return count
 
 
@@ -153,7 +143,7 @@ def read_frame(path: Path, name: str) -> Decoded:
     """The frame with this name, from 1 on."""
     about = path.stat()
     dataset = _read_whole(path, about.st_size, about.st_mtime_ns)
-    return decode_frame(dataset, _index_of(path, name, _frames_of(path, dataset)))
+    return decode_frame(dataset, check_page(path, name, _frames_of(path, dataset), "frame") - 1)
 
 
 # Kept while the frames of a file are read one after the other.
@@ -162,7 +152,7 @@ _read_header = lru_cache(maxsize=8)(lambda path, _num_bytes, _changed: read_data
 
 
 def read_header(path: Path) -> Any:
-    """As `read_dataset` without pixels; the last few are kept, so nobody may change them."""
+    """As `read_dataset` without pixels; the last few are cached: do not change them."""
     about = path.stat()
     return _read_header(path, about.st_size, about.st_mtime_ns)
 
@@ -177,7 +167,7 @@ def probe(path: Path) -> Header | None:
 def probe_frame(path: Path, name: str) -> Header | None:
     """Size and type of a frame."""
     dataset = read_header(path)
-    return header_of(dataset, _index_of(path, name, _frames_of(path, dataset)))
+    return header_of(dataset, check_page(path, name, _frames_of(path, dataset), "frame") - 1)
 
 
 def size(path: str) -> tuple[int, int]:
@@ -185,12 +175,6 @@ def size(path: str) -> tuple[int, int]:
     dataset = read_header(Path(path))
     count_frames(dataset)
     return int(dataset.Rows), int(dataset.Columns)
-
-
-def _index_of(path: Path, name: str, count: int) -> int:
-    if name.isdigit() and len(name) < 10 and 1 <= int(name) <= count:
-        return int(name) - 1
-    raise InputError(f"{path} has no frame {name}; it has {count}, from 1 on.")
 
 
 def header_of(dataset: Any, frame: int = 0) -> Header | None:
@@ -425,71 +409,3 @@ def _decode(dataset: Any, frame: int) -> Array:
         signed = np.left_shift(decoded, unused).view(f"i{decoded.itemsize}")
         decoded = np.right_shift(signed, unused)
     return decoded
-
-
-@dataclass(frozen=True)
-class Series:
-    """The files of one series, in the order of their places."""
-
-    uid: str
-    files: tuple[Path, ...]
-
-
-def find_series(files: Iterable[Path]) -> tuple[list[Series], list[tuple[Path, str]]]:
-    """The series that files belong to, and files without an image with reasons.
-
-    The files of a series are sorted along the normal of its slices, or by their numbers where places are missing or
-    shared, as in a series of times.
-    """
-    found: dict[str, list[_Slice]] = {}
-    left_out: list[tuple[Path, str]] = []
-    for path in files:
-        try:
-            dataset = read_header(path)
-            count_frames(dataset)
-            place, number = _place(dataset), float(dataset.get("InstanceNumber") or 0)
-        except ImportError:
-            raise
-        except Exception as error:  # a damaged file raises errors of every kind
-            left_out.append((path, damage_of(error)))
-        else:
-            series = str(dataset.get("SeriesInstanceUID") or path.parent)
-            found.setdefault(series, []).append(_Slice(path, place, number))
-    return [Series(uid, _sorted(items)) for uid, items in found.items()], left_out
-
-
-class _Slice(NamedTuple):
-    """A file of a series: millimetres along the normal, None if they are not known, and its number."""
-
-    path: Path
-    place: float | None
-    number: float
-
-
-def _sorted(items: list[_Slice]) -> tuple[Path, ...]:
-    places = {item.place for item in items}
-    is_ordered = None not in places and len(places) == len(items)
-
-    def key(item: _Slice) -> tuple[float, str]:
-        return (item.place if is_ordered and item.place is not None else item.number), item.path.name
-
-    return tuple(item.path for item in sorted(items, key=key))
-
-
-def _place(dataset: Any) -> float | None:
-    """Millimetres along the normal of a slice; None if they are not known."""
-    position, direction = dataset.get("ImagePositionPatient"), dataset.get("ImageOrientationPatient")
-    if not position or not direction or len(position) != 3 or len(direction) != 6:
-        return None
-    rows, columns = np.array(direction, float).reshape(2, 3)
-    return round(float(np.cross(rows, columns) @ np.array(position, float)), 4)
-
-
-def plane_of(dataset: Any) -> Axis | None:
-    """The plane of the patient that a slice is nearest to; None if it does not say how it lies."""
-    direction = dataset.get("ImageOrientationPatient")
-    if not direction or len(direction) != 6:
-        return None
-    rows, columns = np.array(direction, float).reshape(2, 3)
-    planes: tuple[Axis, ...] = ("sagittal", "coronal", "axial")
-    return planes[int(np.abs(np.cross(rows, columns)).argmax())]

@@ -16,10 +16,13 @@ from cyclegan.images import Array
 from cyclegan.images.filetypes.sample_reader import SampleReader
 from cyclegan.images.filetypes.tiff_tags import GDAL_METADATA, PLACE_TAGS
 from cyclegan.images.formats import Header, ImageFormat
-from cyclegan.images.holes import find_holes
+from cyclegan.images.holes import find_numbers
 from cyclegan.images.limits import check_pixels
 from cyclegan.images.raster import Mask, Metadata, Raster, Tag
 from cyclegan.images.regions import Box
+
+# Files that may have a place on the earth.
+GEO_SUFFIXES = (".tif", ".tiff", ".jp2", ".img", ".hgt", ".vrt")
 
 # Megabytes of blocks that GDAL keeps. A VRT cannot run code, whatever the file asks for.
 _OPTIONS = {"GDAL_CACHEMAX": 256, "GDAL_VRT_ENABLE_PYTHON": "NO"}
@@ -147,8 +150,8 @@ def _read(dataset: Any, bands: _Bands, metadata: Metadata, box: Box | None) -> R
     values = np.ascontiguousarray(np.moveaxis(dataset.read(bands.order, window=window), 0, -1))
     valid = _read_mask(dataset, bands, window)
     if bands.palette is not None:
-        if valid is None:
-            valid = find_holes(values, metadata.nodata)
+        if valid is None and metadata.nodata is not None:
+            valid = find_numbers(values, metadata.nodata)
         values = bands.palette[values[..., 0]]
     return Raster(values, None, valid, metadata)
 
@@ -184,7 +187,7 @@ def metadata_of(dataset: Any) -> Metadata:
     return Metadata(
         resolution=_resolution(tags),
         description=tags.get("TIFFTAG_IMAGEDESCRIPTION"),
-        tags=_tags_of(dataset),
+        tags=_tags_of(dataset, bands.order),
         nodata=next((mark for mark in marks if mark is not None), None),
         band_nodata=() if len({str(mark) for mark in colours}) == 1 else marks,
         extra_samples=bands.extra_samples,
@@ -202,7 +205,7 @@ def _resolution(tags: dict[str, str]) -> tuple[float, float] | None:
     return None if factor is None else (across * factor, down * factor)
 
 
-def _tags_of(dataset: Any) -> tuple[Tag, ...]:
+def _tags_of(dataset: Any, order: list[int]) -> tuple[Tag, ...]:
     """The tags of a GeoTIFF in the place of this dataset; GDAL itself writes them into a file of one pixel."""
     import tifffile
     from rasterio.io import MemoryFile
@@ -211,7 +214,6 @@ def _tags_of(dataset: Any) -> tuple[Tag, ...]:
     place = {"gcps": gcps, "crs": gcps_crs} if gcps else {"transform": dataset.transform, "crs": dataset.crs}
     if not gcps and dataset.transform.is_identity:  # rasterio's word for none
         del place["transform"]
-    order = _Bands.of(dataset).order
     with MemoryFile() as memory:
         with _without_warning():
             twin = memory.open(driver="GTiff", width=1, height=1, count=len(order), dtype="uint8", **place)

@@ -1,12 +1,12 @@
 """HEIF and HEIC, the photos of phones, by pillow-heif, without its plugin, which would change Pillow for the host."""
 
-import io
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 
 from cyclegan.images.filetypes import pillow
+from cyclegan.images.filetypes.boxes import walk_boxes
 from cyclegan.images.formats import Decoded, Header, check_page
 from cyclegan.images.limits import check_pixels
 from cyclegan.images.named_colours import named_profile
@@ -33,15 +33,7 @@ def read_page(path: Path, page: str) -> Decoded:
 def is_animation(path: Path) -> bool:
     """Whether a file has a track of frames, beside its pictures or without any (ISO/IEC 23008-12, 7)."""
     with path.open("rb") as file:
-        while len(head := file.read(16)) >= 8:
-            size, kind = int.from_bytes(head[:4], "big"), head[4:8]
-            if kind == b"moov":
-                return True
-            size, length = (int.from_bytes(head[8:], "big"), 16) if size == 1 else (size, 8)
-            if size < length:  # up to the end of the file, or damaged
-                return False
-            file.seek(size - len(head), io.SEEK_CUR)
-    return False
+        return any(box.kind == b"moov" for box in walk_boxes(file))
 
 
 def _page_of(path: Path, page: str) -> Any:

@@ -126,7 +126,7 @@ def read(path: Path) -> Decoded:
     size = _size_of(path)
     check_pixels(size.height, size.width, len(size.bits) * np.dtype(size.dtype).itemsize)
     if size.is_picture:
-        with suppress(OSError):  # Pillow refuses sound files, such as GDAL's in colours; damage is found below as well
+        with suppress(OSError):  # Pillow refuses some valid files, such as GDAL's in colours
             picture = pillow.read(path)
             if isinstance(picture, Image.Image):
                 picture.info.pop("comment", None)  # of the encoder, such as "Created by OpenJPEG version 2.5.0"

@@ -104,7 +104,7 @@ class Volume:
         Raises UnreadableError for more than a million, which a forged header may claim.
         """
         if (count := self.num_slices(axis) * self.num_volumes) > _MOST_SLICES:
-            raise UnreadableError(f"its header speaks of {count:,} slices; expected at most {_MOST_SLICES:,}")
+            raise UnreadableError(f"its header claims {count:,} slices; expected at most {_MOST_SLICES:,}")
         width, prefixes = len(str(self.num_slices(axis) - 1)), [""]
         if self.num_volumes > 1:
             digits = len(str(self.num_volumes - 1))
@@ -168,11 +168,6 @@ def _nibabel() -> Any:
     import nibabel
 
     return nibabel
-
-
-def is_volume_name(path: Path) -> bool:
-    """Whether a file has the suffix of a volume."""
-    return path.name.lower().endswith(SUFFIXES)
 
 
 def is_pair(path: Path) -> bool:
@@ -369,7 +364,7 @@ def _check_length(path: Path, image: Any, num_bytes: int) -> None:
         raise UnreadableError(f"the file of its voxels is missing, {file.name}") from None
     most = length * _MAX_COMPRESSION if file.suffix.lower() in _COMPRESSED else length
     if num_bytes > most:
-        raise UnreadableError(f"its header speaks of {num_bytes:,} bytes, and the file has {length:,}")
+        raise UnreadableError(f"its header claims {num_bytes:,} bytes, and the file has {length:,}")
 
 
 # (file, size, time of change) -> voxels, the one used last at the end.

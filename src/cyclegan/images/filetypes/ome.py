@@ -11,8 +11,8 @@ from cyclegan.images.filetypes import pillow, tiled_tiff
 from cyclegan.images.filetypes.ome_xml import TYPES, describe
 from cyclegan.images.filetypes.pyramids import DEFLATE, JPEG, TileCodec
 from cyclegan.images.filetypes.tiled_tiff import tile_side
-from cyclegan.images.raster import Metadata, Raster
-from cyclegan.images.regions import TiledWriter
+from cyclegan.images.raster import Raster
+from cyclegan.images.regions import TiledImage, TiledWriter
 
 SUFFIXES = (".ome.tif", ".ome.tiff")
 
@@ -24,31 +24,23 @@ _SIDE = 256
 
 
 def write_tiles(
-    target: Path | IO[bytes],
-    tiles: Iterable[bytes],
-    shape: tuple[int, int, int],
-    dtype: str,
-    side: int,
-    has_alpha: bool,
-    metadata: Metadata,
-    *,
-    codec: TileCodec = DEFLATE,
+    target: Path | IO[bytes], tiles: Iterable[bytes], image: TiledImage, *, codec: TileCodec = DEFLATE
 ) -> None:
     """Write an OME-TIFF with its pyramid from compressed tiles; complete or absent.
 
     Raises InputError for a type that OME-XML has no name for.
     """
-    if dtype not in TYPES:
-        raise InputError(f"An OME-TIFF cannot hold {dtype}; it holds {', '.join(TYPES)}. Choose another --out.")
-    description = describe(shape, dtype, metadata)
-    tiled_tiff.write_tiles(target, tiles, shape, dtype, side, has_alpha, metadata, codec=codec, description=description)
+    if image.dtype not in TYPES:
+        raise InputError(f"An OME-TIFF cannot hold {image.dtype}; it holds {', '.join(TYPES)}. Choose another --out.")
+    description = describe(image.shape, image.dtype, image.metadata)
+    tiled_tiff.write_tiles(target, tiles, image, codec=codec, description=description)
 
 
 def write(file: IO[bytes], raster: Raster) -> None:
     """Write an image in memory, without loss."""
     values = pillow.with_alpha(raster)
-    tiles, dtype = DEFLATE.encode(values, _SIDE), values.dtype.name
-    write_tiles(file, tiles, values.shape, dtype, _SIDE, raster.alpha is not None, raster.metadata)
+    image = TiledImage(values.shape, values.dtype.name, _SIDE, raster.alpha is not None, raster.metadata)
+    write_tiles(file, DEFLATE.encode(values, _SIDE), image)
 
 
 # Without loss; and with a tenth of the size, for 8-bit grey and RGB.

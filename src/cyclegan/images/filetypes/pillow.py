@@ -72,7 +72,7 @@ def _read(path: Path, page: str | None, min_side: int = 0) -> Decoded:
         if min_side:
             picture.draft(None, (min_side, min_side))
         check_pixels(picture.height, picture.width, 4)
-        bits = look_at(path, picture)
+        bits = find_depth(path, picture)
         if page is not None:
             _seek(path, picture, page)
             if bits > 8 and getattr(picture, "n_frames", 1) > 1:
@@ -90,7 +90,7 @@ def _read(path: Path, page: str | None, min_side: int = 0) -> Decoded:
 
 
 def _seek(path: Path, picture: ImageFile.ImageFile, page: str) -> None:
-    """Go to a page. The still picture that an APNG shows instead of its animation is none of its pages."""
+    """Go to a page. The still picture that an APNG shows instead of its animation is not one of its pages."""
     first = int(bool(picture.info.get("default_image")))
     count = int(getattr(picture, "n_frames", 1)) - first
     picture.seek(first + check_page(path, page, count) - 1)
@@ -108,7 +108,7 @@ def probe_page(path: Path, page: str) -> Header | None:
 
 def _probe(path: Path, page: str | None) -> Header | None:
     with Image.open(path) as picture:
-        if look_at(path, picture) > 8:
+        if find_depth(path, picture) > 8:
             return None
         if page is not None:
             _seek(path, picture, page)
@@ -277,7 +277,7 @@ def to_pillow(array: Array) -> Image.Image:
 
 
 def clean_exif(metadata: Metadata) -> bytes | None:
-    """EXIF as it is true of an upright translation; None if there is none, or it is damaged or empty.
+    """EXIF that is true of an upright translation; None if there is none, or it is damaged or empty.
 
     Orientation and thumbnail are left out, what it says across and down is swapped if the image was turned, and the
     colours are those of the profile, else sRGB.
@@ -325,14 +325,14 @@ def options_of(metadata: Metadata, format: str) -> dict[str, Any]:
     return options
 
 
-def look_at(path: Path, picture: Image.Image) -> int:
+def find_depth(path: Path, picture: Image.Image) -> int:
     """Bits of a sample, at least 9 if a file holds more than Pillow returns as 8 bits.
 
     The codes of its colour space, which Pillow does not read, are added to `info` as `cicp`.
     """
     bits, codes = None, None
     if picture.format == "PNG":  # Pillow silently drops the low byte of 16-bit colour
-        bits, codes = png.look_at(path)
+        bits, codes = png.depth_and_codes(path)
     elif picture.format == "AVIF":
         codes = _codes_of_avif(path)
     if codes is not None:

@@ -1,4 +1,4 @@
-"""PNG files: what Pillow leaves to be done, which is 16 bits, some transparency, and the chunks of metadata."""
+"""PNG: what Pillow does not read or write, which is 16-bit colour, some transparency, and chunks of metadata."""
 
 import struct
 import zlib
@@ -22,7 +22,7 @@ _HEAD = 33
 _NEAR = 256
 
 
-def look_at(path: Path) -> tuple[int, tuple[int, ...] | None]:
+def depth_and_codes(path: Path) -> tuple[int, tuple[int, ...] | None]:
     """Bits of a sample, 1, 2, 4, 8 or 16, and the four numbers of cICP, which Pillow does not read; None without."""
     with path.open("rb") as file:
         head = file.read(_NEAR)

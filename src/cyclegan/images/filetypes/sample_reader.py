@@ -1,6 +1,7 @@
 """From samples of a region to what a model takes, independent of how the image is cut into regions."""
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from cyclegan.images.formats import ImageFormat
 from cyclegan.images.holes import BLOCK
 from cyclegan.images.interpret import interpret_as
 from cyclegan.images.raster import Metadata, Raster
-from cyclegan.images.regions import Box
+from cyclegan.images.regions import Box, crop
 
 
 class SampleReader(ABC):
@@ -75,19 +76,9 @@ class SampleReader(ABC):
                 min(-(-box.right // BLOCK) * BLOCK, self.width),
             )
         raster = interpret_as(self._path, self.samples(grown), self._format)
-        if grown == box:
-            return raster
-        inside = (
-            slice(box.top - grown.top, box.bottom - grown.top),
-            slice(box.left - grown.left, box.right - grown.left),
-        )
-        valid = None if raster.valid is None else raster.valid[inside]
-        return Raster(
-            raster.values[inside],
-            None if raster.alpha is None else raster.alpha[inside],
-            None if valid is None or valid.all() else valid,
-            raster.metadata,
-        )
+        top, left = grown.top, grown.left
+        part = crop(raster, Box(box.top - top, box.bottom - top, box.left - left, box.right - left))
+        return replace(part, valid=None) if part.valid is not None and part.valid.all() else part
 
     def _may_have_holes(self) -> bool:
         extra = self._described.extra_samples or (0,)

@@ -22,6 +22,7 @@ from cyclegan.images.interpret import choose_bands
 from cyclegan.images.raster import Metadata, Raster
 from cyclegan.images.regions import Box
 from cyclegan.system.json_files import cut
+from cyclegan.system.words import counted
 
 # What OpenSlide reads, without names that other formats have: .tif, and .dcm, of which the content decides.
 SUFFIXES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi")
@@ -99,7 +100,9 @@ def choose_scale(path: Path, slide: Any, *, mpp: float | None = None, level: int
     own = own_mpp(slide)
     if mpp is None:
         if level >= slide.level_count:
-            raise InputError(f"{path} has {slide.level_count} level(s), and the level is {level}, counted from 0.")
+            raise InputError(
+                f"{path} has {counted(slide.level_count, 'level')}, and the level is {level}, counted from 0."
+            )
         return _scale_of_level(slide, level, own)
     if own is None:
         raise InputError(

@@ -29,7 +29,7 @@ from cyclegan.images.filetypes.tiff_tags import (
     read_layout,
 )
 from cyclegan.images.formats import Decoded, Header, check_page
-from cyclegan.images.holes import both, find_holes
+from cyclegan.images.holes import both, find_numbers
 from cyclegan.images.limits import check_pixels
 from cyclegan.images.raster import Mask, Metadata, Raster, Tag
 from cyclegan.system.advice import advise
@@ -117,11 +117,10 @@ class TiffFile:
             # A profile that does not fit these samples does not fit the colours that they became either.
             profile = page.metadata.profile if is_converted else None
             metadata = replace(page.metadata, extra_samples=None, is_srgb=is_converted, profile=profile)
-            if picture.mode == "P" and page.metadata.nodata is not None:  # a number of the palette, and of no colour
-                seen = find_holes(np.asarray(picture)[..., None], page.metadata.nodata)
-                mask = np.ones((page.height, page.width, 1), bool) if seen is None else seen[..., None]
-                upright = pillow.upright(mask, page.orientation)[..., 0].astype(np.bool_)
-                found, metadata = replace(found, valid=both(found.valid, upright)), replace(metadata, nodata=None)
+            if picture.mode == "P" and page.metadata.nodata is not None:
+                numbers = pillow.upright(np.asarray(picture)[..., None], page.orientation)
+                valid = both(found.valid, find_numbers(numbers, page.metadata.nodata))
+                return Raster(found.values, found.alpha, valid, replace(metadata, nodata=None))
             return Raster(found.values, found.alpha, found.valid, metadata)
         return self._read_deep(page)
 

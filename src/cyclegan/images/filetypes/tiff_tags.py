@@ -159,7 +159,7 @@ def _page_of(tags: ImageFileDirectory_v2, position: int) -> TiffPage:
         raise ValueError("its tag of the bits of a sample is missing")
     described = _metadata_of(tags, extra)
     orientation = int(tags.get(274, 1))
-    if described.resolution is not None and orientation >= 5:  # across and down as the image is to be seen
+    if described.resolution is not None and orientation >= 5:  # of the upright image
         described = replace(described, resolution=described.resolution[::-1])
     metadata = without_ome(described)
     return TiffPage(

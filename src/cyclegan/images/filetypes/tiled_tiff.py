@@ -7,8 +7,7 @@ from typing import IO, Any
 
 from cyclegan.images.filetypes.pyramids import DEFLATE, TileCodec, write_pyramid
 from cyclegan.images.filetypes.tiff import extra_samples, tifffile_options
-from cyclegan.images.raster import Metadata
-from cyclegan.images.regions import TiledWriter
+from cyclegan.images.regions import TiledImage, TiledWriter
 
 
 def tile_side(side: int) -> int:
@@ -19,11 +18,7 @@ def tile_side(side: int) -> int:
 def write_tiles(
     target: Path | IO[bytes],
     tiles: Iterable[bytes],
-    shape: tuple[int, int, int],
-    dtype: str,
-    side: int,
-    has_alpha: bool,
-    metadata: Metadata,
+    image: TiledImage,
     *,
     codec: TileCodec = DEFLATE,
     levels: int | None = None,
@@ -33,17 +28,17 @@ def write_tiles(
 
     levels: as in `write_pyramid`. description: instead of that of the metadata.
     """
-    colours = shape[2] - has_alpha
+    metadata, colours = image.metadata, image.shape[2] - image.has_alpha
     common: dict[str, Any] = {"photometric": "rgb" if colours in (3, 4) else "minisblack"}
-    if extra := extra_samples(colours, dtype, metadata, has_alpha=has_alpha):
+    if extra := extra_samples(colours, image.dtype, metadata, has_alpha=image.has_alpha):
         common["extrasamples"] = extra
     options = tifffile_options(metadata) | ({} if description is None else {"description": description})
     write_pyramid(
         target,
         tiles,
-        shape,
-        dtype,
-        side,
+        image.shape,
+        image.dtype,
+        image.side,
         codec=codec,
         levels=levels,
         nodata=metadata.nodata,

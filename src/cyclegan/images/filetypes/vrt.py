@@ -12,11 +12,9 @@ from xml.etree import ElementTree
 
 from cyclegan.errors import InputError
 from cyclegan.images.file_list import list_files
-from cyclegan.images.filetypes.geo import import_rasterio, open_dataset
+from cyclegan.images.filetypes.geo import GEO_SUFFIXES, import_rasterio, open_dataset
 from cyclegan.system.atomic import write_bytes
-
-# Files in which bands are looked for.
-_SUFFIXES = (".tif", ".tiff", ".jp2", ".img", ".hgt", ".vrt")
+from cyclegan.system.words import counted
 
 # Folders of Sentinel-2 whose files are masks and previews, not bands.
 _NOT_BANDS = {"QI_DATA", "AUX_DATA"}
@@ -155,7 +153,7 @@ def write_vrt(
     files = _find_files(inputs, out)
     found = [band for path in files for band in _bands_of(path, is_given=path in inputs)]
     if not found:
-        raise InputError(f"{inputs[0]} holds no georeferenced images; expected files of type {' '.join(_SUFFIXES)}.")
+        raise InputError(f"{inputs[0]} holds no georeferenced images; expected files of type {' '.join(GEO_SUFFIXES)}.")
     notes: list[str] = []
     if bands:
         groups = [(name, _choose(name, found, notes)) for name in bands]
@@ -174,7 +172,7 @@ def _find_files(inputs: Sequence[Path], out: Path) -> list[Path]:
     files: list[Path] = []
     for path in inputs:
         if path.is_dir():
-            names = [Path(name) for name in list_files(path, _SUFFIXES).names()]
+            names = [Path(name) for name in list_files(path, GEO_SUFFIXES).names()]
             files += [path / name for name in names if _NOT_BANDS.isdisjoint(name.parts)]
         elif path.is_file():
             files.append(path)
@@ -247,7 +245,7 @@ def _all_bands(found: Sequence[_Band]) -> list[tuple[str, list[_Band]]]:
     for band in found:
         if band.count != first.count:
             raise InputError(
-                f"{first.path} has {first.count} band(s) and {band.path} has {band.count}; name the bands with --bands."
+                f"{first.path} has {counted(first.count, 'band')} and {band.path} {band.count}; name them with --bands."
             )
     return [(found[index].name, [band for band in found if band.number == index + 1]) for index in range(first.count)]
 

@@ -9,15 +9,18 @@ import pytest
 import rasterio
 import rasterio.shutil
 import tifffile
+from PIL import Image
 from rasterio.transform import Affine
 from rasterio.warp import transform_bounds
 from rasterio.windows import Window as RasterioWindow
 from test_geo import KINDS, WHOLE_AND_TILES, model, translate, values_of  # noqa: F401
 
-from cyclegan import InputError
-from cyclegan.images.codecs import read_raster, write_image
+from cyclegan import InputError, translate_folder
+from cyclegan.images.codecs import load_raster, read_raster, write_image
 from cyclegan.images.filetypes.vrt import write_vrt
+from cyclegan.images.raster import Metadata
 from geo_files import NORTH_UP, place_of, smooth, write_geotiff
+from pictures import make_translator
 
 # ---- windows
 
@@ -405,3 +408,17 @@ def test_files_with_several_pictures_have_no_window(model, tmp_path):  # noqa: F
     frames[0].save(tmp_path / "in.webp", save_all=True, append_images=frames[1:], lossless=True)
     flags = ("--window", 0, 0, 8, 8)
     check_message(model(), tmp_path / "in.webp", tmp_path / "no.webp", flags, "in.webp holds several pictures, and a")
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("suffix", [".jp2", ".j2k"])
+def test_a_jpeg_2000_without_a_place_has_nothing_to_lose(tmp_path, suffix):
+    source = tmp_path / f"in{suffix}"
+    Image.fromarray(smooth()).save(source)
+    with Image.open(source) as picture:
+        assert b"Created by" in picture.info["comment"]
+    result = translate_folder(make_translator(), source, tmp_path / "out", tile=None)
+    assert result.notes == ()
+    found = load_raster(source, 3)
+    assert np.array_equal(found.values, smooth())
+    assert found.metadata == Metadata()

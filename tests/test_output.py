@@ -90,3 +90,15 @@ def test_transparency_changes_its_type_with_the_domain():
     assert lost == ("alpha",)
     assert output.alpha is None
     assert np.array_equal(output.values[0, 0], [255, 0, 0])
+
+
+def test_transparent_pixels_are_holes_where_a_tiff_has_no_transparency():
+    alpha = np.full((4, 5), 255, np.uint8)
+    alpha[1, 2:4] = 0
+    given = Raster(np.zeros((4, 5, 3), np.uint8), alpha, alpha > 0)
+    target = ImageFormat(channels=5, dtype="uint16", high=1000)
+    output, lost = make_output(np.full((4, 5, 5), 300, np.uint16), given, target, FILE_FORMATS["tiff"].keeps)
+    assert (output.alpha, lost) == (None, ("alpha",))
+    assert output.metadata.nodata == 65535
+    assert np.array_equal((output.values == 65535).all(-1), alpha == 0)
+    assert (output.values[alpha > 0] == 300).all()

@@ -60,6 +60,16 @@ def near(one, other):
 # ---- slides
 
 
+def test_the_bands_of_a_slide_are_those_that_are_asked_for(svs):
+    colours = at_scale(svs, page=2)
+    assert np.array_equal(at_scale(svs, page=2, bands="3,2,1"), colours[..., ::-1])
+    assert np.array_equal(at_scale(svs, page=2, bands="2", channels=1), colours[..., 1:2])
+    with pytest.raises(InputError, match="has no band 4; it has 3 bands, counted from 1"):
+        at_scale(svs, bands="4,3,2")
+    with pytest.raises(InputError, match="The bands 3,2 are 2, and the model takes 3"):
+        at_scale(svs, bands="3,2")
+
+
 def test_a_slide_becomes_a_pyramidal_ome_tiff(run, svs, tmp_path):
     translator = Translator.load(run).with_reading(mpp=0.5)
     result = translate_large(translator, svs, tmp_path / "out.ome.tif", tile=64)

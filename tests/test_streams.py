@@ -17,6 +17,7 @@ from conftest import TINY, make_folder
 from cyclegan import InputError, train, translate_folder
 from cyclegan.cli import main
 from cyclegan.images.codecs import read_image, write_image
+from cyclegan.storage.run import read_log
 from cyclegan.translate.progress import FolderProgress
 
 
@@ -429,3 +430,32 @@ def test_a_pipe_in_the_place_of_a_file_is_named_as_one(run, tmp_path, capsys):
     code, _, err = command(["translate", run, tmp_path / "pipe.png", "--out", tmp_path / "out"], capsys)
     assert code == 2
     assert "pipe.png is a pipe or a device; send an image to standard input, and give - for it." in err
+
+
+def test_pipes_and_other_files_are_counted_by_a_pattern_as_in_a_folder(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make_folder(Path("in"), count=2)
+    os.mkfifo("in/pipe.png")
+    Path("in/notes.txt").write_text("no image")
+    Path("in/nothing.png").symlink_to("nowhere.png")
+    for number, words in enumerate(("in/*", "in")):
+        code, _, err = command(["translate", run, words, "--out", f"out{number}"], capsys)
+        assert (code, len(list(Path(f"out{number}").iterdir()))) == (0, 2), err
+        assert "3 files are left out: 1 .txt, 1 broken link, 1 pipe or device." in " ".join(err.split())
+    code, _, err = command(["translate", run, "in/**", "--out", "out"], capsys)
+    assert (code, "1 file is left out: 1 .txt." in err) == (0, True)
+
+
+def test_names_that_are_not_unicode_are_translated_in_tiles_and_logged(tmp_path, capsys):
+    a, b = make_folder(tmp_path / "a"), make_folder(tmp_path / "b", seed=1)
+    broken, good = (Path(os.fsdecode(os.fsencode(a) + name)) for name in (b"/br\xe9ak.png", b"/caf\xe9.tif"))
+    broken.write_bytes(b"no image")
+    write_image(good, read_image(a / "0.png", 3))
+    trained = train(a, b, out=tmp_path / "run", **{**TINY, "steps": 2})
+    assert "damaged" not in capsys.readouterr().err
+    train(out=tmp_path / "run", resume=True, steps=3, quiet=True)
+    (line,) = [line for line in read_log(tmp_path / "run" / "log.jsonl") if line.get("event") == "unreadable"]
+    assert line["path"] == str(a / "br\\udce9ak.png")
+    code, _, err = command(["translate", trained, good, "--out", tmp_path / "out", "--tile", "16"], capsys)
+    assert code == 0, err
+    assert [os.fsencode(path.name) for path in (tmp_path / "out").iterdir()] == [b"caf\xe9.tif"]

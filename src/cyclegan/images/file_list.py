@@ -120,7 +120,8 @@ def list_files(root: Path, suffixes: tuple[str, ...]) -> FileList:
     Hidden files and what systems put into every folder are passed over; all others are counted in `left_out`. Links to
     files and to folders are followed. A folder that several names lead to counts once, under its own name if that lies
     below the root, else under the first link, so that links in a circle end. A link to nothing is a `broken link`, a
-    folder without permission an `unreadable folder`. Raises InputError for a damaged zip.
+    folder without permission an `unreadable folder`, and what is no file a `pipe or device`. Raises InputError for a
+    damaged zip.
     """
     is_in_zip = is_folder(root) and not root.is_dir()
     found = _Found(suffixes, None if is_in_zip else root)
@@ -137,6 +138,9 @@ def list_files(root: Path, suffixes: tuple[str, ...]) -> FileList:
 
 # What Windows and macOS leave in folders, and the index of a DICOM disc.
 _HABITUAL = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "dicomdir"))
+
+# How what is no file is counted. Opening a pipe would wait for ever.
+BROKEN_LINK, PIPE = "broken link", "pipe or device"
 
 # DICOM files have no suffix, or end with a number.
 _DICOM_SUFFIX = re.compile(r"\.\d+|without suffix")
@@ -159,7 +163,7 @@ class _Found:
         name = path[path.rfind("/") + 1 :].lower()
         if name.endswith(self.suffixes):
             self.names.append(path)
-        elif name not in _HABITUAL and not name.endswith(SIDECAR_SUFFIXES):
+        elif is_counted(name):
             suffix = suffix_of(name)
             if self._dicom_root and _DICOM_SUFFIX.fullmatch(suffix) and is_dicom(self._dicom_root / path):
                 self.names.append(path)
@@ -169,6 +173,11 @@ class _Found:
     def counts(self) -> dict[str, int]:
         """How many files were left out, the most frequent suffix first."""
         return dict(sorted(self.left_out.items(), key=lambda item: (-item[1], item[0])))
+
+
+def is_counted(name: str) -> bool:
+    """Whether a file of this name is one that somebody put into a folder to be read."""
+    return name.lower() not in _HABITUAL and not name.lower().endswith(SIDECAR_SUFFIXES)
 
 
 def suffix_of(name: str) -> str:
@@ -236,12 +245,14 @@ def _scan(
                     waiting.append(f"{folder}{name}/")
                 elif _is_file(entry):
                     found.add(folder + name)
-                elif entry.is_symlink():
+                else:
                     try:
-                        if stat.S_ISDIR(entry.stat().st_mode):
+                        if stat.S_ISDIR(entry.stat().st_mode):  # of a link
                             links.append(folder + name)
+                        else:
+                            found.left_out[PIPE] += 1
                     except FileNotFoundError:  # what it led to was moved
-                        found.left_out["broken link"] += 1
+                        found.left_out[BROKEN_LINK] += 1
                     except OSError:  # a link to itself
                         continue
     return scanned

@@ -87,7 +87,7 @@ def _choose_samples(path: Path, found: Raster, channels: int, reading: Reading) 
     last = values.shape[2] - 1
     chosen = list(range(last + 1))
     if reading.bands is not None:
-        chosen = _choose_bands(path, last + 1, reading, metadata.band_names)
+        chosen = choose_bands(path, last + 1, reading, metadata.band_names)
     if has_alpha(found):
         extra = metadata.extra_samples or ()
         if extra[-1] == 1:
@@ -141,7 +141,7 @@ def has_alpha(found: Raster) -> bool:
     return found.alpha is None and bool(extra) and extra[-1] in (1, 2)  # type: ignore[index]
 
 
-def _choose_bands(path: Path, count: int, reading: Reading, names: tuple[str, ...]) -> list[int]:
+def choose_bands(path: Path, count: int, reading: Reading, names: tuple[str, ...]) -> list[int]:
     """The indices of the chosen bands. Raises InputError for one that the file does not have."""
     chosen = []
     for band in reading.band_names:

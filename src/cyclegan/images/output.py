@@ -64,9 +64,10 @@ def make_output(
         if keep_profile and was_converted and metadata.profile is None:
             lost.append("profile")
 
-    # Holes that are not only transparent pixels.
+    # Holes that are not only transparent pixels, unless these can be holes alone.
     valid = given.valid
-    if alpha is not None and valid is not None and (valid | (alpha == 0)).all():
+    is_seen_by_alpha = "alpha" in keeps or "nodata" not in keeps
+    if alpha is not None and valid is not None and is_seen_by_alpha and (valid | (alpha == 0)).all():
         valid = None
     if valid is not None or metadata.nodata is not None:
         nodata = _written_nodata(metadata.nodata, target, keeps)

@@ -1,6 +1,7 @@
 """Write log.jsonl, one line for each event that is kept, and report unreadable files."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -24,6 +25,9 @@ from cyclegan.training.events import (
 )
 from cyclegan.training.resume import unwritable
 
+# What Python makes of such a byte.
+_HALF = re.compile("[\ud800-\udfff]")
+
 
 class RunLog:
     """Writes events to log.jsonl. `past`: the lines of earlier sessions that are kept."""
@@ -38,7 +42,7 @@ class RunLog:
         self.past = [line for line in read_log(path, messages.warning) if line["step"] <= step]
         try:
             if path.is_file():
-                write_bytes(path, "".join(json.dumps(line) + "\n" for line in self.past).encode())
+                write_bytes(path, "".join(map(_as_text, self.past)).encode())
             self._file = path.open("a", encoding="utf-8")
         except OSError as error:
             raise unwritable(run, error) from error
@@ -49,8 +53,18 @@ class RunLog:
         line = log_line(event)
         if line is not None:
             with writing(self._run, event.step):
-                self._file.write(json.dumps(line) + "\n")
+                self._file.write(_as_text(line))
                 self._file.flush()
+
+
+def _unicode(text: str) -> str:
+    """Text with the bytes of names that are not Unicode as escapes, such as \\udce9."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _as_text(line: Mapping[str, Any]) -> str:
+    # The same within JSON, where a backslash is written twice: other readers refuse half of a pair.
+    return _HALF.sub(lambda half: f"\\\\u{ord(half[0]):04x}", json.dumps(line, ensure_ascii=False)) + "\n"
 
 
 def _close_quietly(file: TextIO) -> None:
@@ -128,7 +142,7 @@ class UnreadableFiles:
     def report_all(self, files: Sequence[tuple[Path | str, str]], step: int) -> None:
         """Report files that were found at once. Raises TrainingError if the log cannot be written."""
         most, before = _MOST_NAMED, len(self._shown)
-        for path, reason in ((str(path), reason) for path, reason in files):
+        for path, reason in ((_unicode(str(path)), _unicode(reason)) for path, reason in files):
             if path not in self._shown:
                 self._shown.add(path)
                 if len(self._shown) <= most:

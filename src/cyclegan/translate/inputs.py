@@ -3,12 +3,22 @@
 import fnmatch
 import glob
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from cyclegan.errors import InputError
-from cyclegan.images.file_list import FileList, list_files, without_slide_parts
+from cyclegan.images.file_list import (
+    BROKEN_LINK,
+    PIPE,
+    FileList,
+    describe_left_out,
+    is_counted,
+    list_files,
+    suffix_of,
+    without_slide_parts,
+)
 from cyclegan.images.pages import is_file, is_zip
 from cyclegan.system.arguments import real_path
 
@@ -34,15 +44,23 @@ def _matches(pattern: Path, out: Path, suffixes: tuple[str, ...]) -> FileList:
     root, rest = Path(*pattern.parts[:first]), pattern.parts[first:]
     has_suffix = pattern.suffix != "" and not glob.has_magic(pattern.suffix)
     names: dict[str, None] = {}  # in order, each once: ** matches a folder and what it holds
+    left_out = Counter[str]()
     for path in sorted(_glob(root, rest)):
         name = path.relative_to(root).as_posix()
         if "**" not in rest if path.is_dir() else has_suffix and is_zip(path):
-            names |= dict.fromkeys(f"{name}/{file}" for file in find_files(path, out, suffixes).names())
-        elif not path.is_dir() and (has_suffix or name.lower().endswith(suffixes)):
-            names[name] = None
-    matches = _outside(FileList(root, names), root, out)
+            inside = find_files(path, out, suffixes)
+            names |= dict.fromkeys(f"{name}/{file}" for file in inside.names())
+            left_out.update(inside.left_out)
+        elif path.is_file():
+            if has_suffix or name.lower().endswith(suffixes):
+                names[name] = None
+            elif is_counted(path.name):
+                left_out[suffix_of(path.name)] += 1
+        elif not path.is_dir():
+            left_out[PIPE if path.exists() else BROKEN_LINK] += 1
+    matches = _outside(FileList(root, names, left_out=dict(left_out.most_common())), root, out)
     if not matches:
-        raise InputError(f"No file matches {pattern}.")
+        raise InputError(f"No file matches {pattern}. {describe_left_out(left_out)}".rstrip())
     return matches
 
 

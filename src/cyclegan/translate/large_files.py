@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -385,7 +386,7 @@ class _TiledTranslation:
         parts += [translator.source.model_dump_json(), self.window]
         for path in file_format_of(self.source).regions.also_reads(self.source):
             parts += [path, path.stat().st_size, path.stat().st_mtime_ns]
-        digest.update("\n".join(str(part) for part in parts).encode())
+        digest.update(os.fsencode("\n".join(str(part) for part in parts)))
         for name, values in translator.original.state_dict().items():
             digest.update(name.encode())
             digest.update(values.detach().cpu().reshape(-1).view(torch.uint8).numpy())

@@ -80,9 +80,11 @@ def plan_translation(
     clips: list[Path | FileList] = []
     for path in paths:
         if isinstance(path, FileList):
-            is_clip = np.array([_is_clip_name(file) for file in path], bool)
-            images.append(path.take(np.flatnonzero(~is_clip)))
-            clips.append(path.take(np.flatnonzero(is_clip)))
+            names = {
+                is_clip: [n for n in path.names() if _is_clip_name(Path(n)) == is_clip] for is_clip in (False, True)
+            }
+            images.append(FileList(path.root, names[False], left_out=path.left_out))
+            clips.append(FileList(path.root, names[True]))
         elif is_folder(path):
             if not (found := find_files(path, out, suffixes)):
                 raise InputError(f"{path} holds no images and no clips. {describe_left_out(found.left_out)}".rstrip())

@@ -56,12 +56,20 @@ def _environment(**options: Any) -> Any:
 
 
 def _open(path: Path | str, mode: str = "r") -> Any:
-    """Open without rasterio's warning that a picture has no place on the earth."""
     import rasterio
 
-    with _WARNINGS, warnings.catch_warnings():
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+    with _without_warning():
         return rasterio.open(path, mode)
+
+
+@contextmanager
+def _without_warning() -> Iterator[None]:
+    """Open datasets without rasterio's warning that a picture has no place on the earth."""
+    from rasterio.errors import NotGeoreferencedWarning
+
+    with _WARNINGS, warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        yield
 
 
 def read(path: Path) -> Raster:
@@ -204,8 +212,12 @@ def _tags_of(dataset: Any, order: list[int]) -> tuple[Tag, ...]:
 
     gcps, gcps_crs = dataset.gcps
     place = {"gcps": gcps, "crs": gcps_crs} if gcps else {"transform": dataset.transform, "crs": dataset.crs}
+    if not gcps and dataset.transform.is_identity:  # rasterio's word for none
+        del place["transform"]
     with MemoryFile() as memory:
-        with memory.open(driver="GTiff", width=1, height=1, count=len(order), dtype="uint8", **place) as twin:
+        with _without_warning():
+            twin = memory.open(driver="GTiff", width=1, height=1, count=len(order), dtype="uint8", **place)
+        with twin:
             own = {name: text for name, text in dataset.tags().items() if not name.startswith("TIFFTAG_")}
             twin.update_tags(**own)
             if dataset.rpcs is not None:

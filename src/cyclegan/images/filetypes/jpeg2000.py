@@ -128,8 +128,10 @@ def read(path: Path) -> Decoded:
     if size.is_picture:
         with suppress(OSError):  # Pillow refuses some valid files, such as GDAL's in colours
             picture = pillow.read(path)
-            if isinstance(picture, Image.Image) and size.profile is not None:
-                picture.info["icc_profile"] = size.profile
+            if isinstance(picture, Image.Image):
+                picture.info.pop("comment", None)  # of the encoder, such as "Created by OpenJPEG version 2.5.0"
+                if size.profile is not None:
+                    picture.info["icc_profile"] = size.profile
             return picture
     import imagecodecs
 

@@ -18,6 +18,7 @@ from cyclegan.images.filetypes.blocks import BlockCache, fill_region
 from cyclegan.images.filetypes.dicom import is_slide
 from cyclegan.images.filetypes.ome_xml import MICRONS_PER_INCH
 from cyclegan.images.formats import ImageFormat
+from cyclegan.images.interpret import choose_bands
 from cyclegan.images.raster import Metadata, Raster
 from cyclegan.images.regions import Box
 from cyclegan.system.json_files import cut
@@ -136,8 +137,11 @@ class SlideReader:
     height, width: at the scale that was chosen. metadata: its colour profile, and its scale as a resolution.
     """
 
-    def __init__(self, path: Path, slide: Any, scale: SlideScale, channels: int = 3) -> None:
-        self._path, self._slide, self._channels = path, slide, channels
+    def __init__(
+        self, path: Path, slide: Any, scale: SlideScale, channels: int = 3, bands: list[int] | None = None
+    ) -> None:
+        """bands: the indices of the channels; default: red, green and blue, or grey."""
+        self._path, self._slide, self._channels, self._bands = path, slide, channels, bands
         self.scale, self.height, self.width = scale, scale.height, scale.width
         profile = slide.color_profile
         self._profile: bytes | None = None if profile is None else profile.tobytes()
@@ -161,8 +165,16 @@ class SlideReader:
             raise InputError(f"{path} is a whole slide, 8-bit RGB, and the model takes {image_format}.")
         slide = open_slide(path)
         try:
+            bands = None
+            if image_format.bands is not None:
+                bands = choose_bands(path, 3, image_format, ())
+                if len(bands) != image_format.channels:
+                    raise InputError(
+                        f"The bands {image_format.bands} are {len(bands)}, and the model takes "
+                        f"{image_format.channels} channel(s); choose as many."
+                    )
             scale = choose_scale(path, slide, mpp=image_format.mpp, level=(image_format.page or 1) - 1)
-            return cls(path, slide, scale, image_format.channels)
+            return cls(path, slide, scale, image_format.channels, bands)
         except BaseException:
             slide.close()
             raise
@@ -205,7 +217,9 @@ class SlideReader:
         if self._profile is not None:
             converted = array_to_srgb(values, self._profile)
             values = values if converted is None else converted
-        if self._channels == 1:
+        if self._bands is not None:
+            values = values[..., self._bands]
+        elif self._channels == 1:
             values = np.asarray(Image.fromarray(values).convert("L"))[..., None]
         return values
 

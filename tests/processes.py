@@ -15,6 +15,8 @@ def start(size, arguments, folder=None, variables=None):
     for rank in range(size):
         own = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         own |= {"OMP_NUM_THREADS": 1, **(variables or {})}
+        if sys.platform == "linux":  # whatever the name of this machine resolves to
+            own["GLOO_SOCKET_IFNAME"] = "lo"
         own = {name: str(value[rank] if isinstance(value, list) else value) for name, value in own.items()}
         started.append(
             subprocess.Popen(

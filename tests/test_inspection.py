@@ -226,6 +226,20 @@ def test_volumes_are_looked_at_in_the_slices_of_training(tmp_path):
     assert (axial.formats, axial.num_bytes) == ({"NII.GZ": 24}, volume.stat().st_size)
 
 
+def test_neighbouring_slices_of_a_volume_are_no_copies_and_equal_volumes_are(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    coarse = np.random.default_rng(0).integers(0, 900, (6, 6))
+    values = np.repeat(coarse.repeat(4, 0).repeat(4, 1)[..., None], 20, 2) + 5 * np.arange(20)
+    for name in ("one", "two"):
+        image = nibabel.Nifti1Image(values.astype(np.int16), np.eye(4))
+        nibabel.save(image, made(tmp_path / name) / f"{name}.nii")
+    (alone,) = look(tmp_path / "one", channels_a=1).copies
+    assert alone.copies == ()
+    (tmp_path / "two" / "two.nii").rename(tmp_path / "one" / "two.nii")
+    (both,) = look(tmp_path / "one", channels_a=1).copies
+    assert (len(both.copies), all(copy.exact for copy in both.copies)) == (20, True)
+
+
 # ---- folders and runs
 
 

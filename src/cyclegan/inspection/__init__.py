@@ -10,7 +10,9 @@ from rich.progress import Progress
 
 from cyclegan.config import INSPECTED_SETTINGS, TrainConfig, resumed_config, saved_config
 from cyclegan.data.domains import Folders, find_folders, holds_domains
+from cyclegan.data.volumes import volumes_of
 from cyclegan.errors import InputError
+from cyclegan.images.file_list import FileList
 from cyclegan.images.limits import pixel_limit
 from cyclegan.images.remote import local_copy
 from cyclegan.inspection.advice import Advice, advise
@@ -136,25 +138,18 @@ def _inspect(places: dict[str, Path], config: TrainConfig, quiet: bool) -> Inspe
             if folders[name].middle is not None:  # test images are shown in the range of the training images
                 ranges[of] = (folders[name].low, folders[name].high)
         pairs = [(name, name) for name in prints] + [(x, y) for x, y in _BORDERS if x in prints and y in prints]
-        copies = tuple(
-            Copies(
-                x,
-                y,
-                find_copies(
-                    prints[x],
-                    prints[y],
-                    task(f"Looking for copies, {x} and {y}" if x != y else f"Looking for copies in {x}"),
-                ),
-            )
-            for x, y in pairs
-        )
+        copies = []
+        for x, y in pairs:
+            on_step = task(f"Looking for copies, {x} and {y}" if x != y else f"Looking for copies in {x}")
+            volumes = volumes_of(FileList(places[x], map(str, prints[x].files))) if x == y else None
+            copies.append(Copies(x, y, find_copies(prints[x], prints[y], on_step, volumes=volumes)))
         distance, reason = None, None
         if "B" in folders:
             try:
                 distance = domain_distance(folders["A"], folders["B"], task("Comparing A and B"))
             except InputError as error:
                 reason = printable(error)
-    return Inspection(folders, copies, distance, reason, advise(folders, copies, distance, config))
+    return Inspection(folders, tuple(copies), distance, reason, advise(folders, copies, distance, config))
 
 
 @contextmanager

@@ -53,11 +53,17 @@ class Copies:
         return f"{num_exact} exact, {len(self.copies) - num_exact} nearly so"
 
 
-def find_copies(images: Fingerprints, of: Fingerprints, on_step: OnStep = lambda *_: None) -> tuple[Copy, ...]:
+def find_copies(
+    images: Fingerprints,
+    of: Fingerprints,
+    on_step: OnStep = lambda *_: None,
+    *,
+    volumes: Sequence[str] | None = None,
+) -> tuple[Copy, ...]:
     """Every file that repeats one of `of`; an earlier one if both are the same folder.
 
     Each file is named once, with its exact original if there is one, else with the most similar one that is found. See
-    `near_copies` for near ones.
+    `near_copies` for near ones. volumes: of each image, in one folder; neighbouring slices are alike, and no copies.
     """
     within = images is of
     own = _first_of(images.digests)
@@ -79,9 +85,9 @@ def find_copies(images: Fingerprints, of: Fingerprints, on_step: OnStep = lambda
         original, alike = originals.get(digest), own[digest]
         if original is not None and not (within and original == index):
             copies.append(Copy(file, of.files[original], exact=True))
-        elif near.source[alike] >= 0:
+        elif (like := int(near.source[alike])) >= 0 and (volumes is None or volumes[index] != volumes[like]):
             rounded = round(float(near.difference[alike]), 4), round(float(near.correlation[alike]), 4)
-            copies.append(Copy(file, of.files[near.source[alike]], False, bool(near.mirrored[alike]), *rounded))
+            copies.append(Copy(file, of.files[like], False, bool(near.mirrored[alike]), *rounded))
     return tuple(copies)
 
 

@@ -200,7 +200,7 @@ def bounded(place, monkeypatch):
     monkeypatch.setattr("cyclegan.training.monitor.Monitor.write_page", lambda _: None)
 
     @contextlib.contextmanager
-    def two_steps():
+    def two_steps(**_):
         asked = iter((False, False))
         yield lambda: next(asked, True)
 

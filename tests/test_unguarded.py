@@ -27,8 +27,16 @@ def run(script):
     return subprocess.run(command, cwd=script.parent, capture_output=True, text=True, timeout=100, check=False)
 
 
+@pytest.fixture(autouse=True)
+def _own_temporary_folder(monkeypatch):
+    """Scripts leave their files where no other test does. Its path is short: sockets are made below it."""
+    with tempfile.TemporaryDirectory(prefix="t") as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        yield
+
+
 def temporary_files():
-    return {name for name in os.listdir(tempfile.gettempdir()) if name.startswith("cyclegan-")}  # noqa: PTH208
+    return {name for name in os.listdir(os.environ["TMPDIR"]) if name.startswith("cyclegan-")}  # noqa: PTH208
 
 
 @pytest.mark.parametrize("many", [pytest.param(False, marks=pytest.mark.slow), True])

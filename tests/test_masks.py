@@ -156,7 +156,7 @@ def test_what_stands_in_holes_changes_neither_losses_nor_gradients():
     assert gradients.abs().max() > 1e-3
 
 
-def test_two_threads_and_traced_networks_do_the_same():
+def test_two_threads_do_the_same():
     losses = []
     for num_threads in (1, 2):
         torch.set_num_threads(num_threads)

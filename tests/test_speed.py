@@ -16,7 +16,7 @@ from cyclegan.images.formats import ImageFormat
 from cyclegan.networks import build_generator, enable_checkpointing
 from cyclegan.networks.layers import InstanceNorm
 from cyclegan.step import TrainState, train_step
-from cyclegan.step.execution import Execution
+from cyclegan.step.execution import Execution, prepare
 from cyclegan.step.master_weights import flatten, views_of
 from cyclegan.step.two_threads import TwoThreads
 from cyclegan.storage.model import ModelInfo
@@ -216,11 +216,11 @@ def test_compiled_networks_are_those_that_a_step_computes_with_and_take_turns(se
     monkeypatch.setattr(nn.Module, "compile", lambda network, **_: compiled.append(network))
     state, _ = trained(steps=0, compile=True, **settings)
 
-    def call(network, x):
+    def apply(network, x):
         called.append(network)
-        return network(x)
+        return network(prepare(x, state.config.precision))
 
-    state.execution.forward = call
+    state.execution.apply = apply
     train_step(state, *images(16, 0))
     assert called
     assert {id(network) for network in called} <= {id(network) for network in compiled}

@@ -104,7 +104,7 @@ class SpectralConv2d(Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         matrix = self.weight.flatten(1)
-        # Detached, not under no_grad, because a traced graph does not record no_grad.
+        # The estimate of the singular vectors gets no gradient (Miyato et al. 2018, algorithm 1).
         v = F.normalize(matrix.detach().T @ self.u, dim=0)
         return self._convolve(x, self.weight / torch.linalg.vector_norm(matrix @ v))
 

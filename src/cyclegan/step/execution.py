@@ -1,4 +1,4 @@
-"""Execute the steps of a state: in half precision, in two threads, traced or compiled."""
+"""Execute the steps of a state: in half precision, in two threads, in several processes, or compiled."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from cyclegan.networks.layers import DTYPES
 from cyclegan.step.master_weights import MasterWeights, trained
 from cyclegan.step.sharing import Share
 from cyclegan.step.terms import Input, Term, active_penalties, active_terms, needed_inputs
-from cyclegan.step.two_threads import TracedForward, TwoThreads
+from cyclegan.step.two_threads import TwoThreads
 
 if TYPE_CHECKING:
     from cyclegan.step.state import Discriminators, Generators, Heads, TrainState
@@ -92,10 +92,6 @@ class Execution:
         # is not thread-safe.
         ordered = model.uses_batch_norm or model.dropout or config.compile or not self.share.is_whole
         self.two_threads = TwoThreads(side_by_side=side_by_side and state.device.type == "cpu" and not ordered)
-        traced = self.two_threads.side_by_side and config.data.crops and not config.checkpoint_activations
-        traced = traced and torch.get_num_threads() > 1 and TracedForward.is_available()
-        # Calls a network with an input that `prepare` returned.
-        self.forward = TracedForward() if traced else nn.Module.__call__
 
         self.directions: dict[Direction, DirectionNetworks] = {
             "a2b": self._direction("a2b"),
@@ -135,7 +131,7 @@ class Execution:
 
     def apply(self, network: nn.Module, x: Tensor) -> Any:
         """Return network(x) in the precision of the run; input and output are float32."""
-        return self.forward(network, prepare(x, self.config.precision))
+        return network(prepare(x, self.config.precision))
 
     def apply_each(self, network: nn.Module, inputs: list[Tensor]) -> list[Tensor]:
         """The outputs for several inputs, in one call if the result is the same: fewer and larger operations."""
@@ -159,7 +155,7 @@ class Execution:
         return outputs + [self.apply(network, x) for x in inputs[1:]], found
 
     def with_features(self, network: nn.Module, *, decode: bool) -> WithFeatures:
-        """The `WithFeatures` of a network; always the same object, since graphs are kept by module."""
+        """The `WithFeatures` of a network; always the same object, which is compiled once."""
         if (network, decode) not in self._with_features:
             module = self._with_features[network, decode] = WithFeatures(network, decode=decode)
             if self.config.compile:

@@ -1,17 +1,10 @@
 """Two functions at once on the cores of one CPU."""
 
-import sys
-import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from threading import Lock
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
-from torch import Tensor, nn
-
-# Enough for four networks, with and without features, in a few shapes each.
-_MAX_GRAPHS = 64
 
 Result = TypeVar("Result")
 
@@ -58,35 +51,3 @@ class TwoThreads:
         if self._executor is not None:
             self._executor.shutdown()
             self._executor = None
-
-
-class TracedForward:
-    """Calls networks as TorchScript graphs, which run without the GIL, so that two threads run at once.
-
-    A graph is traced at the first call of a network with an input of a shape and type. Weights, gradients and results
-    are those of the network, bit for bit.
-    """
-
-    def __init__(self) -> None:
-        self._graphs: dict[tuple[nn.Module, torch.Size, torch.dtype], Callable[[Tensor], Any]] = {}
-        self._lock = Lock()
-
-    @staticmethod
-    def is_available() -> bool:
-        """Whether this Python still has torch.jit, which is deprecated. Without it, forward passes take turns."""
-        return sys.version_info < (3, 14) and hasattr(torch.jit, "trace")
-
-    def __call__(self, network: nn.Module, x: Tensor) -> Any:
-        """Return network(x). The network must compute the same operations for every input of this shape and type."""
-        key = network, x.shape, x.dtype
-        if key not in self._graphs:
-            if len(self._graphs) >= _MAX_GRAPHS:  # images of ever new sizes
-                return network(x)
-            with self._lock, warnings.catch_warnings():  # tracing is not thread-safe
-                warnings.simplefilter("ignore", DeprecationWarning)
-                # Branches on the shape of the input are safe: each graph is for one shape.
-                warnings.simplefilter("ignore", torch.jit.TracerWarning)  # type: ignore[attr-defined]
-                self._graphs[key] = torch.jit.trace(network, x.detach(), check_trace=False)  # type: ignore[no-untyped-call]
-        # The graph optimiser would change the formulas of gradients.
-        with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
-            return self._graphs[key](x)

@@ -9,7 +9,7 @@ from processes import start, wait
 
 from cyclegan.errors import InputError
 from cyclegan.step.sharing import Share
-from cyclegan.system.processes import Processes
+from cyclegan.system.processes import Processes, is_first_process
 
 SIZES = {"width": 8, "blocks": 1, "discriminator_width": 8, "crop_size": 32, "steps": 10, "preset": "modern"}
 SIZES["precision"] = "fp32"
@@ -91,3 +91,12 @@ def test_alone_a_share_is_everything():
     assert share.is_whole
     assert share.directions == ("a2b", "b2a")
     assert torch.equal(share.own(batch), batch)
+
+
+@pytest.mark.parametrize(("size", "rank", "is_first"), [(None, 3, True), (1, 3, True), (4, 3, False), (4, 0, True)])
+def test_a_rank_counts_only_among_several_processes(size, rank, is_first, monkeypatch):
+    monkeypatch.setenv("RANK", str(rank))
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    if size is not None:
+        monkeypatch.setenv("WORLD_SIZE", str(size))
+    assert is_first_process() is is_first

@@ -158,7 +158,7 @@ def joined_processes(device: str) -> Iterator[Processes]:
 
 def is_first_process() -> bool:
     """Whether this process is the first of those that torchrun has started, or the only one."""
-    return _number("RANK", 0) == 0
+    return _number("WORLD_SIZE", 1) == 1 or _number("RANK", 0) == 0
 
 
 def _describe() -> Processes:

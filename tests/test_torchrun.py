@@ -135,11 +135,12 @@ def test_a_killed_process_ends_the_others_and_the_same_command_goes_on(victim, f
         deadline = time.monotonic() + 120
         while _newest(folders / out) < 5 + 5 * session and time.monotonic() < deadline:
             time.sleep(0.05)
-        time.sleep(random.random() * 2)
+        time.sleep(random.random() * 0.8)
         started[victim].send_signal(signal.SIGKILL)
         killed = time.monotonic()
         results = wait(started, 60)
-        if results[victim][0] == 0:
+        if 0 in (results[0][0], results[1][0]):  # too late: this one or the other had done all its work
+            assert _newest(folders / out) == 20, results
             break
         assert time.monotonic() - killed < 20
         assert results[1 - victim][0] == 1, results

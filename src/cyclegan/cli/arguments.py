@@ -1,6 +1,7 @@
 """Shared by all commands: declare an argument in one line, and read the values by name."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,20 @@ def _show(value: Any) -> str:
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     add_argument(parser, "--device", str, "Device: cpu, cuda, cuda:1, mps or auto", "auto", metavar="DEVICE")
+
+
+def add_ray(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of a command that can run on a cluster."""
+    add = partial(add_argument, parser.add_argument_group("cluster"))
+    ray_help = (
+        "Share the work out by Ray. local: over the cores and GPUs of this machine; auto: over the cluster that Ray "
+        "finds; or the address of one. Needs cyclegan[ray]."
+    )
+    add("--ray", str, ray_help, metavar="HOST:PORT")
+    cpus_help = "CPU cores of each process that holds the model (default: its share of a machine)."
+    add("--cpus-per-actor", float, cpus_help, metavar="COUNT")
+    gpus_help = "GPUs of each such process; 0.5 lets two share one (default: 1 if there are GPUs)."
+    add("--gpus-per-actor", float, gpus_help, metavar="COUNT")
 
 
 def add_max_pixels(parser: Any) -> None:

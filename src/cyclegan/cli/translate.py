@@ -6,7 +6,16 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cyclegan.cli.arguments import DIRECTIONS, PRECISIONS, WEIGHTS, add_argument, add_device, add_max_pixels, home_path
+from cyclegan.cli.arguments import (
+    DIRECTIONS,
+    PRECISIONS,
+    WEIGHTS,
+    add_argument,
+    add_device,
+    add_max_pixels,
+    add_ray,
+    home_path,
+)
 from cyclegan.cli.streams import STREAM, StreamNames, files_for_streams
 from cyclegan.errors import CycleganError, InputError
 from cyclegan.system.terminal import say_result
@@ -31,6 +40,7 @@ EXAMPLES = """examples:
   cyclegan translate runs/stain slide.svs --out slide.ome.tif --mpp 0.5
   cyclegan translate runs/maps 'photos/**/*.jpg' --out translated/ --skip-existing
   cyclegan translate runs/maps photos/ --out translated/ --shard 3/8   (one of eight machines or jobs)
+  cyclegan translate runs/maps photos/ --out translated/ --ray auto    (on the cluster that Ray finds)
   cat x.png | cyclegan translate runs/maps - --out - > y.png
   cyclegan translate runs/maps scene.tif --out part.tif --window 2000 1000 512 512 --cog
   cyclegan translate hf:user/name photo.jpg --out translated/          (a model of the Hugging Face Hub)"""
@@ -55,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--max-images", int, count_help, metavar="COUNT")
     shard_help = "Translate part I of N of the files: for an array of N jobs, or N machines that see the same files."
     add("--shard", str, shard_help, metavar="I/N")
+    add_ray(parser)
     _add_size(parser.add_argument_group("large images"))
     _add_frames(parser.add_argument_group("clips, animations and frames"))
     _add_samples(parser.add_argument_group("colours, transparency, bands and pages"))
@@ -181,6 +192,10 @@ def run(parsed: argparse.Namespace) -> None:
     progress = ConsoleProgress(parsed.out, parsed.direction, streams)
     uses_streams = STREAM in (*parsed.paths, parsed.out)
     try:
+        if parsed.ray is not None:
+            if not _translate_on_cluster(parsed, progress):
+                raise SystemExit(1)
+            return
         with files_for_streams(parsed.paths, parsed.out, streams) as (paths, out):
             is_complete = _translate(parsed, paths, out, progress)
     except KeyboardInterrupt as stop:
@@ -197,19 +212,13 @@ def _translate(parsed: argparse.Namespace, paths: list[Path], out: Path, progres
     """Returns whether everything could be translated."""
     from cyclegan.images.limits import pixel_limit
     from cyclegan.images.remote import check_local, local_copy
-    from cyclegan.system.arguments import check_int
     from cyclegan.translate.folder import translate_plan
     from cyclegan.translate.folder_name import check_folder_name
-    from cyclegan.translate.options import TranslateOptions
     from cyclegan.translate.plan import describe_other_files, input_suffixes
     from cyclegan.translate.translator import Translator
     from cyclegan.video import VIDEO_SUFFIXES, plan_translation
 
-    options = TranslateOptions(**{field.name: getattr(parsed, field.name) for field in fields(TranslateOptions)})
-    options.check(lambda field: f"--{field.replace('_', '-')}")
-    for name in ("max_images", "max_pixels"):
-        if (value := getattr(parsed, name)) is not None:
-            check_int(f"--{name.replace('_', '-')}", value, least=1)
+    options = _options(parsed)
     check_local("--out", out)
     check_folder_name(parsed.out_text, input_suffixes() + VIDEO_SUFFIXES)
     translator = Translator.load(
@@ -238,6 +247,47 @@ def _translate(parsed: argparse.Namespace, paths: list[Path], out: Path, progres
         result = translate_plan(translator, images, options, progress, is_only_input=is_only_input)
     are_clips_complete = _translate_clips(translator, clips, options, progress, is_only_input=is_only_input)
     return are_clips_complete and not result.skipped and not result.damage
+
+
+def _translate_on_cluster(parsed: argparse.Namespace, progress: "ConsoleProgress") -> bool:
+    """Returns whether everything could be translated."""
+    from cyclegan.cluster import translate_on_cluster
+
+    if STREAM in (*parsed.paths, parsed.out):
+        raise InputError("--ray is for files, and - is a stream; leave out one of them.")
+    result = translate_on_cluster(
+        parsed.run_directory,
+        parsed.paths,
+        parsed.out_text,
+        ray=parsed.ray,
+        direction=parsed.direction,
+        device=parsed.device,
+        engine=parsed.engine,
+        precision=parsed.precision,
+        weights=parsed.weights,
+        options=_options(parsed),
+        cpus_per_actor=parsed.cpus_per_actor,
+        gpus_per_actor=parsed.gpus_per_actor,
+        max_images=parsed.max_images,
+        max_pixels=parsed.max_pixels,
+        progress=progress,
+    )
+    return not result.num_failed and not result.damage
+
+
+def _options(parsed: argparse.Namespace) -> "TranslateOptions":
+    """The options of a command. Raises InputError for values that cannot be used."""
+    from cyclegan.system.arguments import check_int
+    from cyclegan.translate.options import TranslateOptions
+
+    if parsed.ray is None and (parsed.cpus_per_actor or parsed.gpus_per_actor):
+        raise InputError("--cpus-per-actor and --gpus-per-actor are for --ray; give it as well.")
+    options = TranslateOptions(**{field.name: getattr(parsed, field.name) for field in fields(TranslateOptions)})
+    options.check(lambda field: f"--{field.replace('_', '-')}")
+    for name in ("max_images", "max_pixels"):
+        if (value := getattr(parsed, name)) is not None:
+            check_int(f"--{name.replace('_', '-')}", value, least=1)
+    return options
 
 
 def _translate_clips(

@@ -14,8 +14,19 @@ Result = TypeVar("Result")
 MAX_BYTES = 2**28
 
 
+_cores: int | None = None
+
+
+def use_cores(count: int) -> None:
+    """Let `num_cores` return this in a process that has a share of its machine."""
+    global _cores
+    _cores = count
+
+
 def num_cores() -> int:
     """CPU cores that this process may use."""
+    if _cores is not None:
+        return _cores
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

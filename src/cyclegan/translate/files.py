@@ -58,6 +58,7 @@ def translate_files(
     background: str | None = None,
     window: Window | None = None,
     cog: bool = False,
+    counts: ResultMaker | None = None,
     on_done: Callable[[Path], None] = lambda _: None,
     on_note: Callable[[str], None] = lambda _: None,
 ) -> list[tuple[Path, str]]:
@@ -69,7 +70,7 @@ def translate_files(
     batch_size, short_side, scale_width, stabilise, memory_frames, keep_profile, background, cog: as in
     `cyclegan.translate.folder.translate_folder`. window: the part of each file that is translated; default: all of it.
     on_done: called with each source that is written or skipped. on_note: called with sentences on what was converted,
-    and on what results cannot keep.
+    and on what results cannot keep; counts: includes these numbers instead, for a sentence about several calls.
     Raises InputError if both short_side and scale_width are given, or if no result can be written any more, because
     the disk is full or the output folder is lost.
     """
@@ -132,8 +133,11 @@ def translate_files(
         failed += _write_all(results(), write, translator.target, out, num_threads, on_done)
     finally:
         reading.close()
-    for sentence in maker.sentences():
-        on_note(sentence)
+    if counts is not None:
+        counts.include(maker)
+    else:
+        for sentence in maker.sentences():
+            on_note(sentence)
     return failed
 
 

@@ -169,13 +169,15 @@ def translate_plan(
     progress: FolderProgress,
     *,
     is_only_input: bool = False,
+    counts: ResultMaker | None = None,
 ) -> FolderResult:
     """Translate the images of a plan: first those that fit into memory as a whole, then those in tiles, then sequences.
 
-    is_only_input: the error of an image in tiles, or of a sequence, is raised instead of collected.
+    is_only_input: the error of an image in tiles, or of a sequence, is raised instead of collected. counts: as in
+    `translate_files`.
     Raises InputError if nothing can be written any more, because the disk is full or the output folder is lost.
     """
-    work = _Work(translator, options, progress)
+    work = _Work(translator, options, progress, counts)
     with progress.scanning():
         jobs = sort_jobs(translator, plan, options)
     if jobs.existing:
@@ -201,8 +203,11 @@ def translate_plan(
             if is_place_lost(error, jobs.todo.out):
                 raise InputError(not_written(target, error, num_tried - len(work.skipped))) from error
             work.skip(source, not_written(target, error))
-    for sentence in work.maker.sentences():
-        work.note(sentence)
+    if counts is not None:
+        counts.include(work.maker)
+    else:
+        for sentence in work.maker.sentences():
+            work.note(sentence)
     failed = {source for source, _ in work.skipped}
     is_written = np.array([source not in failed for source in jobs.todo.sources], bool) if failed else None
     written = jobs.todo if is_written is None else jobs.todo.take(np.flatnonzero(is_written))
@@ -212,7 +217,14 @@ def translate_plan(
 class _Work:
     """Translates files, reports each, and collects what the result holds."""
 
-    def __init__(self, translator: Translator, options: TranslateOptions, progress: FolderProgress) -> None:
+    def __init__(
+        self,
+        translator: Translator,
+        options: TranslateOptions,
+        progress: FolderProgress,
+        counts: ResultMaker | None = None,
+    ) -> None:
+        self._counts = counts
         self._translator, self._options, self._progress = translator, options, progress
         self.skipped: list[Skipped] = []
         self.notes: list[str] = []
@@ -245,6 +257,7 @@ class _Work:
                 plan,
                 window=options.part,
                 cog=options.cog,
+                counts=self._counts,
                 on_done=on_done,
                 on_note=notes.append,
                 **options.for_network,

@@ -79,6 +79,14 @@ class ResultMaker:
             self._num_cut += metadata.is_cut
         return output
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The counts travel between processes, the lock stays."""
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = Lock()
+
     def include(self, other: "ResultMaker") -> None:
         """Count the images of another one as well."""
         with self._lock:

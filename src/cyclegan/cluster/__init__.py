@@ -1,0 +1,17 @@
+"""Translate and score on a cluster, by Ray Data: Ray places the work, tries it again, and slows down what is ahead.
+
+files -> plan -> items of some files -> actors, each with a Translator -> rows -> manifest
+"""
+
+from typing import TYPE_CHECKING
+
+from cyclegan._lazy import lazy_exports
+
+if TYPE_CHECKING:
+    from cyclegan.cluster.translation import ClusterResult, translate_on_cluster
+
+__all__ = ["ClusterResult", "translate_on_cluster"]
+
+_HOMES = dict.fromkeys(__all__, "cyclegan.cluster.translation")
+
+__getattr__, __dir__ = lazy_exports(__name__, _HOMES)

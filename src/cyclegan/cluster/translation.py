@@ -1,0 +1,326 @@
+"""Translate many files on a cluster, and go on where an earlier call has stopped."""
+
+import hashlib
+import os
+import pickle
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cyclegan._version import __version__
+from cyclegan.cluster.connection import check_address, connected, share_of
+from cyclegan.cluster.manifest import NAME, Manifest, existing_files, numbers_of
+from cyclegan.cluster.nodes import check_nodes
+from cyclegan.cluster.stream import stream
+from cyclegan.cluster.worker import Job, Model, Worker
+from cyclegan.config import Direction
+from cyclegan.errors import InputError
+from cyclegan.images.file_list import picture_suffixes
+from cyclegan.images.remote import check_local, local_copy
+from cyclegan.sequences.registry import sequence_suffixes
+from cyclegan.storage.hub import is_address as is_hub_address
+from cyclegan.system.arguments import check_int, check_path
+from cyclegan.system.atomic import check_writable, remove_leftovers
+from cyclegan.system.host_state import host_state
+from cyclegan.system.signals import stop_signals
+from cyclegan.system.words import counted
+from cyclegan.translate.folder_name import check_folder_name
+from cyclegan.translate.options import TranslateOptions
+from cyclegan.translate.plan import TranslationPlan, describe_other_files, input_suffixes, sequences
+from cyclegan.translate.progress import MAX_NAMED, FolderProgress, Skipped
+from cyclegan.translate.results import ResultMaker
+from cyclegan.translate.translator import Translator
+from cyclegan.video import VIDEO_SUFFIXES, plan_translation
+
+# Files that an actor translates in one go: enough that what Ray does between them takes no time that could be seen, and
+# few enough that little is done again after a machine is lost.
+_MOST_FILES = 256
+
+# Items for each actor at least, if there are enough files, so that all of them end at about the same time.
+_ITEMS_PER_ACTOR = 8
+
+
+@dataclass(frozen=True)
+class ClusterResult:
+    """The result of `translate_on_cluster`.
+
+    num_done: files that this call has translated. num_existing: files whose result was there, of earlier calls.
+    num_failed, failed: how many could not be translated, and the first of them with reasons. damage: sentences on
+    frames that are lost. manifest: the folder of Parquet files with a row for each file.
+    """
+
+    num_done: int
+    num_existing: int
+    num_failed: int
+    failed: tuple[Skipped, ...]
+    damage: tuple[str, ...]
+    manifest: Path
+
+
+@host_state()
+def translate_on_cluster(
+    model: str | Path,
+    inputs: str | Path | Iterable[str | Path],
+    out: str | Path,
+    *,
+    ray: str = "local",
+    direction: Direction = "a2b",
+    device: str = "auto",
+    engine: str = "auto",
+    precision: str = "auto",
+    weights: str | None = None,
+    options: TranslateOptions | None = None,
+    cpus_per_actor: float | None = None,
+    gpus_per_actor: float | None = None,
+    max_images: int | None = None,
+    max_pixels: int | None = None,
+    progress: FolderProgress | None = None,
+) -> ClusterResult:
+    """Translate folders of images and clips as `cyclegan translate MODEL INPUT --out OUT --ray RAY` does.
+
+    The files are those that `translate_folder` writes with the same options. All machines of the cluster see the inputs
+    and `out` under the same paths. What is done is listed in OUT/.manifest, Parquet files with the columns source,
+    target, state (done, existing or failed), reason and worker; the same call leaves it out and goes on with the rest.
+    A list of another model or of other options is removed, and all is done again.
+
+    ray: local starts a cluster of this machine and ends it; auto is the one that Ray finds; or its address, host:port.
+    device: cpu, cuda or auto; Ray chooses which GPU. cpus_per_actor, gpus_per_actor: cores and GPUs (0.5 for two actors
+    on each) of a process that holds the model; default: one GPU and its share of the cores, without GPUs up to four
+    cores or seven, so that a machine is used fully.
+    model, inputs, direction, engine, precision, weights, max_images, max_pixels: as in `translate_folder`; options: its
+    other arguments. out: a folder.
+
+    Ray translates again what was lost with a process or a machine. Ctrl-C raises KeyboardInterrupt when the actors have
+    ended and the list is written. Raises InputError for arguments that cannot be used, if Ray is not installed or no
+    cluster answers, if its machines do not see the files, and if nothing can be written any more.
+    """
+    options, progress = options or TranslateOptions(), progress or FolderProgress()
+    options.check()
+    check_address(ray)
+    for name, value in (("max_images", max_images), ("max_pixels", max_pixels)):
+        if value is not None:
+            check_int(name, value, least=1)
+    several = [inputs] if isinstance(inputs, str | Path) else list(inputs)
+    given = check_path("out", out)
+    check_local("out", given)
+    check_folder_name(out, input_suffixes() + VIDEO_SUFFIXES, "out")
+    # Whole paths: actors have folders of their own.
+    place = Path(os.path.abspath(given))  # noqa: PTH100
+    paths = [local_copy(check_path("inputs", path), progress.note, suffixes=VIDEO_SUFFIXES) for path in several]
+    paths = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100
+    where = check_path("model", model)
+    if not is_hub_address(where):
+        where = Path(os.path.abspath(where))  # noqa: PTH100
+
+    # The plan depends on the formats of the model alone, so any engine and the CPU of this machine will do.
+    translator = Translator.load(where, direction=direction, device="cpu", weights=weights)
+    digest = translator.origin.digest() if translator.origin is not None else None
+    if digest is None:
+        raise InputError(f"{where} has just been replaced or removed; run the same command again.")
+    translator, options = options.apply(translator, progress.note)
+    images, clips = plan_translation(paths, place, translator, all_pages=options.pages is not None)
+    if other_files := describe_other_files(images, clips):
+        progress.note(other_files)
+    images, clips = options.take_shard(images[:max_images]), options.take_shard(clips)
+    for plan in (images, clips):
+        if plan and plan.targets.root != place:
+            raise InputError(f"{out} would be a single result; give a folder, or leave out ray.")
+    for source, _ in clips:
+        options.check_single(source)
+    check_writable(place)
+
+    # The device is replaced by that of the actors below.
+    recipe = Model(str(where), digest, direction, device, weights, engine, precision)
+    work = _Work(place, options, progress, _key(recipe, options))
+    with ExitStack() as stack:
+        stack.enter_context(work.manifest.locked())
+        stack.callback(work.tidy)  # when all actors have ended
+        images, clips = work.leave_out(images), work.leave_out(clips)
+        if images or clips:
+            module = stack.enter_context(connected(ray))
+            share = share_of(module, device, cpus_per_actor, gpus_per_actor)
+            recipe = replace(recipe, device="cuda" if share.gpus else "cpu")
+            check_nodes(module, __version__, _seen(recipe, translator, work, images or clips))
+            progress.note(
+                f"Ray: at most {counted(share.count, 'actor')} with {share.cpus:g} cores and {share.gpus:g} GPUs."
+            )
+            job = Job(recipe, options, place, work.stop, max(1, int(share.cpus)), max_pixels)
+            items = [*_items(images, options, share.count), *_single_items(clips, is_clip=True)]
+            work.run(module, items, job, share, len(images) + len(clips))
+    return work.result()
+
+
+class _Work:
+    """Sends files to actors, and collects what the result holds."""
+
+    def __init__(self, out: Path, options: TranslateOptions, progress: FolderProgress, key: str) -> None:
+        self._out, self._options, self._progress = out, options, progress
+        self.manifest = Manifest(out / NAME, key)
+        self.stop = out / NAME / ".stop"
+        self._done: np.ndarray | None = None
+        self._counts = dict.fromkeys(("done", "existing", "failed"), 0)
+        self._failed: list[Skipped] = []
+        self._damage: list[str] = []
+        self._num_notes = 0
+        self._maker: ResultMaker | None = None
+
+    def leave_out(self, plan: TranslationPlan) -> TranslationPlan:
+        """The files of a plan that the manifest does not have."""
+        if self._done is None:
+            self.stop.unlink(missing_ok=True)
+            self._done = self.manifest.read(lambda: existing_files(self._out))
+        is_done = np.isin(numbers_of(plan.targets), self._done)
+        if not is_done.any():
+            return plan
+        self._counts["existing"] += int(is_done.sum())
+        self._progress.existing(int(is_done.sum()), len(plan))
+        return plan.take(np.flatnonzero(~is_done))
+
+    def run(self, ray: Any, items: list[Any], job: Job, share: Any, num_files: int) -> None:
+        """Translate items of files. Raises KeyboardInterrupt after a stop, and InputError if nothing can be done."""
+        with stop_signals(quiet=True) as is_asked:
+
+            def is_stopped() -> bool:
+                if is_asked():
+                    self.stop.touch()
+                return is_asked()
+
+            notes: list[str] = []  # said when the progress bar is gone
+            with self.manifest, self._progress.translating(num_files) as on_done:
+                for table in stream(ray, items, Worker, job, share, is_stopped):
+                    for row in self._take(table, notes):
+                        on_done(Path(row))
+            for note in notes:
+                self._progress.note(note)
+            if is_asked():
+                raise KeyboardInterrupt
+        if self._maker is not None:
+            for sentence in self._maker.sentences():
+                self._progress.note(sentence)
+
+    def _take(self, table: Any, notes: list[str]) -> Iterator[str]:
+        """Take the rows of an item; yields the sources that are done in one way or another."""
+        import pyarrow as pa
+
+        states = table["state"].to_pylist()
+        is_file = np.array([state in self._counts for state in states], bool)
+        files = table.filter(pa.array(is_file))
+        self.manifest.add(files)
+        for row in files.select(("source", "state", "reason")).to_pylist():
+            self._counts[row["state"]] += 1
+            if row["state"] == "failed" and len(self._failed) < MAX_NAMED:
+                self._failed.append((Path(row["source"]), row["reason"]))
+            yield row["source"]
+        for index in np.flatnonzero(~is_file).tolist():
+            state, text = states[index], table["reason"][index].as_py()
+            if state == "end":
+                raise InputError(text)
+            if state == "note":
+                self._num_notes += 1
+                if self._num_notes <= MAX_NAMED:
+                    notes.append(text)
+            elif state == "damage":
+                self._damage.append(text)
+            elif state == "lost":
+                maker = pickle.loads(bytes.fromhex(text))
+                if self._maker is None:
+                    self._maker = maker
+                else:
+                    self._maker.include(maker)
+
+    def tidy(self) -> None:
+        """Remove what lost processes have left half written, and the sign to stop."""
+        self.stop.unlink(missing_ok=True)
+        for folder, _, _ in os.walk(self._out):
+            with suppress(OSError):
+                remove_leftovers(Path(folder))
+
+    def result(self) -> ClusterResult:
+        """The result, which is said as well."""
+        counts = self._counts
+        if counts["failed"]:
+            self._progress.skipped([*self._failed, *self._failed[:0]], counts["failed"])
+        for message in self._damage[:MAX_NAMED]:
+            self._progress.damaged(message)
+        self._progress.written(counts["done"], None, None)
+        self._progress.note(f"{self.manifest.folder} lists all files (Parquet).")
+        return ClusterResult(
+            counts["done"],
+            counts["existing"],
+            counts["failed"],
+            tuple(self._failed),
+            tuple(self._damage),
+            self.manifest.folder,
+        )
+
+
+def _items(plan: TranslationPlan, options: TranslateOptions, num_actors: int) -> Iterator[Any]:
+    """Tables of files that are translated together."""
+    if options.stabilise:
+        for frames in sequences(plan):
+            yield _table([str(source) for source, _ in frames], _below(plan, [target for _, target in frames]))
+        return
+    # What may take long by itself stands alone: volumes, whole slides, animations.
+    alone = tuple({*input_suffixes(), *sequence_suffixes()} - {*picture_suffixes()} | {*_SLOW})
+    count = min(_MOST_FILES, -(-len(plan) // (_ITEMS_PER_ACTOR * num_actors)))
+    count = max(options.batch_size, count // options.batch_size * options.batch_size)
+    sources: list[str] = []
+    targets: list[str] = []
+    root = str(plan.sources.root) if plan.sources.root != Path() else ""
+    for source, target in zip(plan.sources.names(), plan.targets.names(), strict=True):
+        source = os.path.join(root, source)  # noqa: PTH118
+        if source.lower().endswith(alone):
+            yield _table([source], [target])
+            continue
+        sources.append(source)
+        targets.append(target)
+        if len(sources) == count:
+            yield _table(sources, targets)
+            sources, targets = [], []
+    if sources:
+        yield _table(sources, targets)
+
+
+# Suffixes of pictures that may be slides or animations.
+_SLOW = (".svs", ".ndpi", ".mrxs", ".scn", ".gif", ".webp")
+
+
+def _single_items(plan: TranslationPlan, *, is_clip: bool) -> Iterator[Any]:
+    for source, target in zip(plan.sources, plan.targets.names(), strict=True):
+        yield _table([str(source)], [target], is_clip=is_clip)
+
+
+def _below(plan: TranslationPlan, targets: list[Path]) -> list[str]:
+    return [target.relative_to(plan.targets.root).as_posix() for target in targets]
+
+
+def _table(sources: list[str], targets: list[str], *, is_clip: bool = False) -> Any:
+    import pyarrow as pa
+
+    return pa.table(
+        {
+            "source": pa.array(map(os.fsencode, sources), pa.binary()),
+            "target": pa.array(map(os.fsencode, targets), pa.binary()),
+            "is_clip": [is_clip] * len(sources),
+        }
+    )
+
+
+def _key(model: Model, options: TranslateOptions) -> str:
+    """A digest of what results depend on."""
+    free = ("batch_size", "skip_existing", "shard")
+    values = {name: value for name, value in asdict(options).items() if name not in free}
+    parts = (model.digest, model.direction, model.weights, model.engine, model.precision, sorted(values.items()))
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
+
+
+def _seen(model: Model, translator: Translator, work: _Work, plan: TranslationPlan) -> dict[str, str]:
+    """Files that every machine must see, and what each is."""
+    files = {str(work.manifest.folder / ".lock"): "the folder of the results", str(plan.sources[0]): "the inputs"}
+    if translator.origin is not None and not is_hub_address(model.path):
+        files[str(translator.origin.files[0])] = "the model"
+    return files

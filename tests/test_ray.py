@@ -3,12 +3,13 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
-import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -16,6 +17,7 @@ from PIL import Image
 from conftest import TINY, make_folder
 from cyclegan import InputError, train, translate_folder
 from cyclegan.cli import main
+from cyclegan.storage.scores import read_scores
 from cyclegan.translate.options import TranslateOptions
 from cyclegan.translate.progress import FolderProgress
 
@@ -23,6 +25,7 @@ ray = pytest.importorskip("ray", reason="needs cyclegan[ray]")
 pq = pytest.importorskip("pyarrow.parquet", reason="needs cyclegan[ray]")
 
 from cyclegan.cluster import translate_on_cluster  # noqa: E402
+from cyclegan.cluster.connection import Share, connected, share_of  # noqa: E402
 
 STORE_BYTES = 80 * 2**20
 
@@ -41,7 +44,7 @@ def ray_processes():
     return found
 
 
-@pytest.fixture(autouse=True)
+@contextmanager
 def no_process_is_left():
     before = ray_processes()
     yield
@@ -51,20 +54,81 @@ def no_process_is_left():
     assert not left, [ray_processes().get(number) for number in left]
 
 
+BUCKET = '''
+import os
+from fsspec.implementations.local import LocalFileSystem
+
+class BucketFileSystem(LocalFileSystem):
+    """Objects of a bucket are files below a folder. Those of `secret` may not be listed or written."""
+
+    protocol = "bucket"
+
+    def __init__(self, **options):
+        super().__init__(auto_mkdir=True)
+
+    @classmethod
+    def _strip_protocol(cls, path):
+        path = str(path)
+        if path.startswith("bucket:"):
+            path = os.environ["BUCKET"] + "/" + path.removeprefix("bucket:").lstrip("/")
+        return super()._strip_protocol(path)
+
+    def _check(self, path):
+        if "/secret" in self._strip_protocol(path):
+            raise PermissionError("Access Denied")
+
+    def isdir(self, path):
+        return self._check(path) or super().isdir(path)
+
+    def pipe_file(self, path, value, **options):
+        self._check(path)
+        with self.open(path, "wb") as file:
+            file.write(value)
+'''
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory):
+    """The root of a bucket that this process and those it starts know as bucket://."""
+    import fsspec
+
+    code, folder = tmp_path_factory.mktemp("code"), tmp_path_factory.mktemp("bucket")
+    (code / "a_bucket-1.0.dist-info").mkdir()
+    (code / "a_bucket.py").write_text(BUCKET)
+    (code / "a_bucket-1.0.dist-info" / "METADATA").write_text("Name: a_bucket\nVersion: 1.0\n")
+    (code / "a_bucket-1.0.dist-info" / "entry_points.txt").write_text(
+        "[fsspec.specs]\nbucket = a_bucket:BucketFileSystem\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BUCKET", str(folder))
+        patch.setenv("PYTHONPATH", os.pathsep.join([str(code), os.environ.get("PYTHONPATH", "")]))
+        patch.syspath_prepend(code)
+        fsspec.register_implementation("bucket", "a_bucket.BucketFileSystem", clobber=True)
+        yield folder
+
+
 @contextmanager
 def cluster(*cores, head=0):
     """A cluster of machines with so many cores, simulated in processes; the head has none. Yields it and its nodes."""
     from ray.cluster_utils import Cluster
 
     options = {"object_store_memory": STORE_BYTES, "include_dashboard": False}
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": head, **options})
-    try:
-        nodes = [made.add_node(num_cpus=count, object_store_memory=STORE_BYTES) for count in cores]
-        made.wait_for_nodes()
-        yield made, nodes
-    finally:
-        ray.shutdown()
-        made.shutdown()
+    with no_process_is_left():
+        made = Cluster(initialize_head=True, head_node_args={"num_cpus": head, **options})
+        try:
+            nodes = [made.add_node(num_cpus=count, object_store_memory=STORE_BYTES) for count in cores]
+            made.wait_for_nodes()
+            yield made, nodes
+        finally:
+            ray.shutdown()
+            made.shutdown()
+
+
+@pytest.fixture(scope="class")
+def local(bucket):  # noqa: ARG001
+    """A cluster of this machine that several tests use: its start takes longest."""
+    with no_process_is_left(), connected("local") as module:
+        yield module
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +137,11 @@ def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("ray")
     make_folder(root / "a", 40), make_folder(root / "b", 4, seed=1, tint=(0.2, 0.5, 1.0))
     train(root / "a", root / "b", out=root / "run", quiet=True, **{**TINY, "steps": 2})
+    make_folder(root / "test a", 14), make_folder(root / "test b", 14, seed=2)
+    for index in range(3):  # of another size, in the middle of a part
+        for name in ("test a", "test b"):
+            Image.open(root / name / f"{4 + index}.png").resize((32, 20)).save(root / name / f"{4 + index}.png")
+    (root / "test a" / "9.png").write_bytes(b"damaged")
     make_folder(root / "a" / "below" / "deeper", 5, size=(30, 22), seed=3)
     frames = [Image.open(root / "a" / f"{index}.png") for index in range(3)]
     frames[0].save(root / "a" / "moving.gif", save_all=True, append_images=frames[1:])
@@ -128,28 +197,231 @@ def plain(root):
     return root / "plain"
 
 
-@pytest.mark.parametrize("alpha", ["a"])
-def test_the_command_writes_the_files_of_the_plain_one_and_goes_on(root, plain, tmp_path, capsys, alpha):
-    out = tmp_path / "out"
-    command = ["translate", str(root / "run"), str(root / alpha), "--out", str(out), "--ray", "local"]
-    command += ["--device", "cpu", "--batch-size", "4"]
-    with pytest.raises(SystemExit) as stop:  # one file is damaged
-        main(command)
-    assert stop.value.code == 1
-    said = capsys.readouterr()
-    assert_complete(out, plain, root / "a")
-    assert "Left out: " in said.err
-    assert "damaged.png" in said.err
-    assert "raylet" not in said.err + said.out
-    failed = next(row for row in rows_of(out) if row["state"] == "failed")
-    assert failed["source"].endswith("damaged.png")
-    assert failed["reason"]
+@pytest.mark.usefixtures("local")
+class TestOnOneCluster:
+    def test_the_command_writes_the_files_of_the_plain_one_and_goes_on(self, root, plain, tmp_path, capsys):
+        out = tmp_path / "out"
+        command = ["translate", str(root / "run"), str(root / "a"), "--out", str(out), "--ray", "local"]
+        command += ["--device", "cpu", "--batch-size", "4"]
+        with pytest.raises(SystemExit) as stop:  # one file is damaged
+            main(command)
+        assert stop.value.code == 1
+        said = capsys.readouterr()
+        assert_complete(out, plain, root / "a")
+        assert "Left out: " in said.err
+        assert "damaged.png" in said.err
+        assert "raylet" not in said.err + said.out
+        failed = next(row for row in rows_of(out) if row["state"] == "failed")
+        assert failed["source"].endswith("damaged.png")
+        assert failed["reason"]
 
-    # What was lost of the results is made again, and what failed is tried again. Nothing else is touched.
-    (out / "3.png").unlink()
-    before = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
-    with pytest.raises(SystemExit):
-        main(command)
-    assert_complete(out, plain, root / "a")
+        # What was lost of the results is made again, and what failed is tried again. Nothing else is touched.
+        (out / "3.png").unlink()
+        before = {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
+        with pytest.raises(SystemExit):
+            main(command)
+        assert_complete(out, plain, root / "a")
+        assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+        assert f"{len(before) + 1} of {len(before) + 3} images" in capsys.readouterr().out
+
+    def test_buckets_are_read_and_written_and_gone_on_with(self, root, plain, bucket):
+        shutil.copytree(root / "a", bucket / "photos")
+        options = {"device": "cpu", "options": TranslateOptions(batch_size=4)}
+        for num_done, num_existing in ((47, 0), (1, 46)):
+            result = translate_on_cluster(root / "run", "bucket://photos", "bucket://made/out", **options)
+            assert (result.num_done, result.num_existing, result.num_failed) == (num_done, num_existing, 1)
+            assert results_of(bucket / "made" / "out") == results_of(plain)
+            (bucket / "made" / "out" / "3.png").unlink()
+        assert result.manifest == "bucket://made/out/.manifest"
+        assert result.failed[0][0] == Path("bucket:/photos/damaged.png")
+        assert result.failed[0][1].startswith("bucket://photos/damaged.png")
+        rows = rows_of(bucket / "made" / "out")
+        assert sorted(row["source"] for row in rows) == sorted(
+            f"bucket://photos/{path.relative_to(root / 'a')}" for path in (root / "a").rglob("*") if path.is_file()
+        )
+
+    def test_scores_are_those_of_one_process(self, root, tmp_path):
+        command = ["evaluate", str(root / "run"), "--a", str(root / "test a"), "--b", str(root / "test b")]
+        command += ["--device", "cpu", "--batch-size", "4"]
+        made = {}
+        for name, more in (("plain", []), ("ray", ["--ray", "local"])):
+            main([*command, "--out", str(tmp_path / name), *more])
+            made[name] = read_scores(tmp_path / name / "scores.json")
+        plain, ray = made["plain"], made["ray"]
+        assert plain.files == ray.files
+        for direction in ("a2b", "b2a"):
+            one, other = plain.directions[direction], ray.directions[direction]
+            assert one.notes == other.notes
+            assert one.metrics.keys() == other.metrics.keys()
+            for name, score in one.metrics.items():
+                assert other.metrics[name].value.value == pytest.approx(score.value.value, rel=1e-4, abs=1e-6), name
+            assert [image.file for image in one.images] == [image.file for image in other.images]
+            for image, twin in zip(one.images, other.images, strict=True):
+                assert twin.scores == pytest.approx(image.scores, rel=1e-4, abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def many(root):
+    """A folder whose translation takes some seconds, and what the plain call makes of it."""
+    make_folder(root / "many", 150, size=(224, 224), seed=5)
+    translate_folder(root / "run", root / "many", root / "plain of many", device="cpu")
+    return root / "many", root / "plain of many"
+
+
+def map_workers():
+    return [number for number, name in ray_processes().items() if "MapWorker" in name]
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_and_a_machine_that_is_removed_lose_nothing(root, many, tmp_path):
+    inputs, plain = many
+    out, killed, left = tmp_path / "out", [], []
+    with cluster(1, 1) as (made, nodes):
+
+        def harm(num_done):
+            if len(map_workers()) == 2 and not killed:
+                killed.extend(map_workers()[:1])
+                os.kill(killed[0], signal.SIGKILL)
+            if num_done > 60 and not left:
+                left.append(150 - len(results_of(out)))
+                made.remove_node(nodes[0], allow_graceful=False)
+
+        result = translate_on_cluster(root / "run", inputs, out, ray=made.address, progress=Progress(harm))
+    assert killed
+    assert left[0] > 20
+    assert (result.num_done, result.num_failed) == (150, 0)
+    assert_complete(out, plain, inputs, num_failed=0)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_all_processes_and_the_same_command_goes_on(root, many, tmp_path):
+    inputs, plain = many
+    out = tmp_path / "out"
+    command = ["translate", str(root / "run"), str(inputs), "--out", str(out), "--ray", "local", "--device", "cpu"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "cyclegan", *command], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        end = time.monotonic() + 120
+        while not list(out.glob("*.png")) and process.poll() is None and time.monotonic() < end:
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+        said = process.communicate(timeout=60)[1]
+    finally:
+        process.kill()
+    assert process.returncode == 130, said
+    assert "Stopped; images and clips that are done are kept" in said
+    assert "Traceback" not in said
+    done = {row["target"] for row in rows_of(out)} if list(out.glob(".manifest/*.parquet")) else set()
+    assert done <= {str(path) for path in out.glob("*.png")}
+    assert not list(out.rglob("*.partial"))
+    before = {path: path.stat().st_mtime_ns for path in map(Path, done)}
+    assert len(results_of(out)) < 150
+
+    main(command)
+    assert_complete(out, plain, inputs, num_failed=0)
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
-    assert f"{len(before) + 1} of {len(before) + 3} images" in capsys.readouterr().out
+
+
+def test_a_bucket_without_rights_is_one_sentence(root, bucket):
+    (bucket / "secret").mkdir()
+    with pytest.raises(InputError, match="bucket://secret/photos cannot be read: PermissionError: Access Denied"):
+        translate_on_cluster(root / "run", "bucket://secret/photos", root / "never")
+    with pytest.raises(InputError, match="bucket://secret/out cannot be written: PermissionError: Access Denied"):
+        translate_on_cluster(root / "run", root / "a", "bucket://secret/out")
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("address", "message"),
+    [
+        ("", "expected local, auto, or the address"),
+        ("everywhere", "ray is 'everywhere'; expected local, auto, or the address"),
+        ("host:0", "expected local"),
+        ("host:99999", "expected local"),
+        ("ray://host:10001", "Ray Client, which Ray Data does not support"),
+        ("nowhere.invalid:6379", "No cluster of Ray answers at nowhere.invalid:6379"),
+        ("127.0.0.1:PORT", "No cluster of Ray answers at 127.0.0.1:"),
+        ("auto", "No cluster of Ray was found"),
+    ],
+)
+def test_a_cluster_that_is_none_is_named_within_seconds(root, tmp_path, monkeypatch, address, message):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    began = time.monotonic()
+    with pytest.raises(InputError, match=message):
+        translate_on_cluster(root / "run", root / "a", tmp_path, ray=address.replace("PORT", str(free_port())))
+    assert time.monotonic() - began < 60
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"cpus_per_actor": 1000}, "No machine of the cluster has 1000 CPU cores"),
+        ({"gpus_per_actor": 2}, "No machine of the cluster has"),
+        ({"cpus_per_actor": -1}, "cpus_per_actor is -1"),
+        ({"device": "cuda"}, "no machine of the cluster has a GPU"),
+        ({"device": "cuda:1"}, "Ray chooses the device"),
+        ({"device": "cpu", "gpus_per_actor": 0.5}, "device is cpu, and each actor would have 0.5 GPUs"),
+    ],
+)
+def test_a_share_that_no_machine_has_is_one_sentence(options, message):
+    nodes = [{"Alive": True, "Resources": {"CPU": 8.0}}]
+    with pytest.raises(InputError, match=message):
+        share_of(
+            SimpleNamespace(nodes=lambda: nodes),
+            **{"device": "auto", "cpus": None, "gpus": None}
+            | {
+                {"cpus_per_actor": "cpus", "gpus_per_actor": "gpus"}.get(name, name): value
+                for name, value in options.items()
+            },
+        )
+
+
+@pytest.mark.parametrize(
+    ("nodes", "device", "gpus", "share"),
+    [
+        ([{"CPU": 2.0}], "auto", None, Share(2, 0, 1)),
+        ([{"CPU": 8.0}, {"CPU": 8.0}, {"object_store_memory": 1.0}], "auto", None, Share(4, 0, 4)),
+        ([{"CPU": 16.0, "GPU": 2.0}, {"CPU": 64.0}], "auto", None, Share(8, 1, 2)),
+        ([{"CPU": 16.0, "GPU": 2.0}], "cuda", 0.5, Share(4, 0.5, 4)),
+        ([{"CPU": 16.0, "GPU": 2.0}], "cpu", None, Share(4, 0, 4)),
+    ],
+)
+def test_actors_fill_the_machines(nodes, device, gpus, share):
+    cluster = SimpleNamespace(nodes=lambda: [{"Alive": True, "Resources": node} for node in nodes])
+    assert share_of(cluster, device, None, gpus) == share
+
+
+def test_without_ray_the_message_has_the_command_that_installs_it(root, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(SystemExit) as stop:
+        main(["translate", str(root / "run"), str(root / "a"), "--out", str(tmp_path / "out"), "--ray", "local"])
+    assert stop.value.code == 2
+    assert "pip install 'cyclegan[ray]'" in capsys.readouterr().err
+
+
+def test_one_result_and_streams_are_refused(root, tmp_path, capsys):
+    for source, out in ((root / "a" / "0.png", tmp_path / "b.png"), ("-", tmp_path / "out"), (root / "a", "-")):
+        with pytest.raises(SystemExit) as stop:
+            main(["translate", str(root / "run"), str(source), "--out", str(out), "--ray", "local"])
+        assert stop.value.code == 2
+    assert "--ray" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_machines_are_asked_before_the_work(root, tmp_path, monkeypatch):
+    """Another version of Ray, and a machine that does not see the model."""
+    with cluster(1) as (made, _):
+        monkeypatch.setattr("ray._private.utils.compute_version_info", lambda: ("1.0.0", "3.9.0"))
+        with pytest.raises(InputError, match=r"The cluster runs Ray: .*install the same versions"):
+            translate_on_cluster(root / "run", root / "a", tmp_path, ray=made.address)
+        monkeypatch.undo()
+        monkeypatch.setattr("cyclegan.cluster.translation._seen", lambda *_: {"/nowhere/model": "the model"})
+        with pytest.raises(InputError, match=r"does not see /nowhere/model \(the model\)"):
+            translate_on_cluster(root / "run", root / "a", tmp_path, ray=made.address)
+    assert not results_of(tmp_path)

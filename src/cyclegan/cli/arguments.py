@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cyclegan.errors import InputError
 from cyclegan.system.arguments import expand_home
 
 DIRECTIONS = ("a2b", "b2a")
@@ -70,6 +71,16 @@ def add_ray(parser: argparse.ArgumentParser) -> None:
     add("--cpus-per-actor", float, cpus_help, metavar="COUNT")
     gpus_help = "GPUs of each such process; 0.5 lets two share one (default: 1 if there are GPUs)."
     add("--gpus-per-actor", float, gpus_help, metavar="COUNT")
+
+
+# The flags of `add_ray`, by name.
+RAY = ("ray", "cpus_per_actor", "gpus_per_actor")
+
+
+def check_ray(parsed: argparse.Namespace) -> None:
+    """Raises InputError if a flag about the cluster is given without one."""
+    if parsed.ray is None and (parsed.cpus_per_actor is not None or parsed.gpus_per_actor is not None):
+        raise InputError("--cpus-per-actor and --gpus-per-actor are for --ray; give it as well.")
 
 
 def add_max_pixels(parser: Any) -> None:

@@ -3,8 +3,22 @@
 import argparse
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from cyclegan.cli.arguments import DIRECTIONS, WEIGHTS, add_argument, add_device, add_max_pixels, keywords
+from cyclegan.cli.arguments import (
+    DIRECTIONS,
+    RAY,
+    WEIGHTS,
+    add_argument,
+    add_device,
+    add_max_pixels,
+    add_ray,
+    check_ray,
+    keywords,
+)
+
+if TYPE_CHECKING:  # heavy imports wait until the command runs
+    from cyclegan.storage.scores import Scores
 
 SUMMARY = "Score a trained run on images that it has not seen."
 
@@ -13,6 +27,7 @@ EXAMPLES = """examples:
   cyclegan evaluate runs/maps                              (the test folders that it was trained with)
   cyclegan evaluate runs/demo --paired                     (images of the same name show the same thing)
   cyclegan evaluate runs/maps/best --direction a2b         (its scores go to runs/maps/evaluations/best)
+  cyclegan evaluate runs/maps --a test/a --b test/b --ray auto       (on the cluster that Ray finds)
   cyclegan evaluate hf:user/name --a photos --b maps --out scores     (a model of the Hugging Face Hub)
 
 Realism is measured on features of a network that is installed with the package and needs no download. This is not the
@@ -39,17 +54,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_max_pixels(parser)
     add_device(parser)
     add("--seed", int, "Seed of the intervals and the noise", 0)
+    add_ray(parser)
 
 
 def run(parsed: argparse.Namespace) -> None:
-    from cyclegan.evaluation.scoring import evaluate
     from cyclegan.evaluation.table import show_scores
     from cyclegan.storage.run import evaluation_of
     from cyclegan.system.messages import make_console
     from cyclegan.system.terminal import say_result
 
     try:
-        scores = evaluate(parsed.run_directory, **keywords(parsed, "run_directory"))
+        scores = _evaluate(parsed)
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt("Stopped; earlier scores are unchanged.") from stop
     step = f"Step {scores.step:,} of " if scores.step else ""  # imported models have none
@@ -57,3 +72,17 @@ def run(parsed: argparse.Namespace) -> None:
     show_scores(scores, make_console())
     place = parsed.out or evaluation_of(parsed.run_directory)
     say_result(f"Page: {place / 'report.html'}")
+
+
+def _evaluate(parsed: argparse.Namespace) -> "Scores":
+    from cyclegan.evaluation.scoring import evaluate
+
+    check_ray(parsed)
+    arguments = keywords(parsed, "run_directory", *RAY)
+    if parsed.ray is None:
+        return evaluate(parsed.run_directory, **arguments)
+    from cyclegan.cluster import scoring_cluster
+
+    shares = {name: getattr(parsed, name) for name in RAY if name != "ray"}
+    with scoring_cluster(parsed.ray, device=parsed.device, **shares) as cluster:
+        return evaluate(parsed.run_directory, cluster=cluster, **arguments)

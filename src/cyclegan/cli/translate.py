@@ -14,6 +14,7 @@ from cyclegan.cli.arguments import (
     add_device,
     add_max_pixels,
     add_ray,
+    check_ray,
     home_path,
 )
 from cyclegan.cli.streams import STREAM, StreamNames, files_for_streams
@@ -280,8 +281,7 @@ def _options(parsed: argparse.Namespace) -> "TranslateOptions":
     from cyclegan.system.arguments import check_int
     from cyclegan.translate.options import TranslateOptions
 
-    if parsed.ray is None and (parsed.cpus_per_actor or parsed.gpus_per_actor):
-        raise InputError("--cpus-per-actor and --gpus-per-actor are for --ray; give it as well.")
+    check_ray(parsed)
     options = TranslateOptions(**{field.name: getattr(parsed, field.name) for field in fields(TranslateOptions)})
     options.check(lambda field: f"--{field.replace('_', '-')}")
     for name in ("max_images", "max_pixels"):

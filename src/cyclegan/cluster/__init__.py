@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING
 from cyclegan._lazy import lazy_exports
 
 if TYPE_CHECKING:
+    from cyclegan.cluster.scoring import scoring_cluster
     from cyclegan.cluster.translation import ClusterResult, translate_on_cluster
 
-__all__ = ["ClusterResult", "translate_on_cluster"]
+__all__ = ["ClusterResult", "scoring_cluster", "translate_on_cluster"]
 
-_HOMES = dict.fromkeys(__all__, "cyclegan.cluster.translation")
+_HOMES = {
+    "ClusterResult": "cyclegan.cluster.translation",
+    "scoring_cluster": "cyclegan.cluster.scoring",
+    "translate_on_cluster": "cyclegan.cluster.translation",
+}
 
 __getattr__, __dir__ = lazy_exports(__name__, _HOMES)

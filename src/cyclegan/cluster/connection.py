@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cyclegan.errors import InputError, MissingPackageError, reason_of
+from cyclegan.system.arguments import check_float
 from cyclegan.system.json_files import shown
 from cyclegan.system.prefetch import num_cores
 
@@ -45,6 +46,16 @@ class Share:
     cpus: float
     gpus: float
     count: int
+
+    @property
+    def device(self) -> str:
+        """The device of an actor; Ray shows it no GPU but its own."""
+        return "cuda" if self.gpus else "cpu"
+
+    @property
+    def cores(self) -> int:
+        """Threads that an actor computes with."""
+        return max(1, int(self.cpus))
 
 
 def check_address(address: object, name: str = "ray") -> str:
@@ -101,6 +112,9 @@ def share_of(ray: Any, device: str, cpus: float | None, gpus: float | None) -> S
     share of the cores, else up to four cores, or all of a machine with fewer than eight.
     Raises InputError if no machine of the cluster has so much.
     """
+    for name, value in (("cpus_per_actor", cpus), ("gpus_per_actor", gpus)):
+        if value is not None:
+            check_float(name, value, least=0)
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     if not nodes:
         raise InputError("No machine of the cluster has CPU cores for actors; start Ray there with --num-cpus.")

@@ -4,8 +4,8 @@ import hashlib
 import os
 import pickle
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, suppress
-from dataclasses import asdict, dataclass, replace
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,18 @@ import numpy as np
 
 from cyclegan._version import __version__
 from cyclegan.cluster.connection import check_address, connected, share_of
-from cyclegan.cluster.manifest import NAME, Manifest, existing_files, numbers_of
+from cyclegan.cluster.manifest import Manifest
 from cyclegan.cluster.nodes import check_nodes
+from cyclegan.cluster.places import LOCK, MANIFEST, STOP, Place, RemoteFolder, number_names, place_of, text_of
 from cyclegan.cluster.stream import stream
-from cyclegan.cluster.worker import Job, Model, Worker
+from cyclegan.cluster.worker import Job, Worker
 from cyclegan.config import Direction
 from cyclegan.errors import InputError
 from cyclegan.images.file_list import picture_suffixes
-from cyclegan.images.remote import check_local, local_copy
+from cyclegan.images.remote import is_address, list_address
 from cyclegan.sequences.registry import sequence_suffixes
 from cyclegan.storage.hub import is_address as is_hub_address
 from cyclegan.system.arguments import check_int, check_path
-from cyclegan.system.atomic import check_writable, remove_leftovers
 from cyclegan.system.host_state import host_state
 from cyclegan.system.signals import stop_signals
 from cyclegan.system.words import counted
@@ -32,6 +32,7 @@ from cyclegan.translate.folder_name import check_folder_name
 from cyclegan.translate.options import TranslateOptions
 from cyclegan.translate.plan import TranslationPlan, describe_other_files, input_suffixes, sequences
 from cyclegan.translate.progress import MAX_NAMED, FolderProgress, Skipped
+from cyclegan.translate.recipe import Recipe
 from cyclegan.translate.results import ResultMaker
 from cyclegan.translate.translator import Translator
 from cyclegan.video import VIDEO_SUFFIXES, plan_translation
@@ -50,7 +51,7 @@ class ClusterResult:
 
     num_done: files that this call has translated. num_existing: files whose result was there, of earlier calls.
     num_failed, failed: how many could not be translated, and the first of them with reasons. damage: sentences on
-    frames that are lost. manifest: the folder of Parquet files with a row for each file.
+    frames that are lost. manifest: the folder, or its address, of Parquet files with a row for each file.
     """
 
     num_done: int
@@ -58,7 +59,7 @@ class ClusterResult:
     num_failed: int
     failed: tuple[Skipped, ...]
     damage: tuple[str, ...]
-    manifest: Path
+    manifest: str
 
 
 @host_state()
@@ -105,24 +106,18 @@ def translate_on_cluster(
         if value is not None:
             check_int(name, value, least=1)
     several = [inputs] if isinstance(inputs, str | Path) else list(inputs)
-    given = check_path("out", out)
-    check_local("out", given)
     check_folder_name(out, input_suffixes() + VIDEO_SUFFIXES, "out")
-    # Whole paths: actors have folders of their own.
-    place = Path(os.path.abspath(given))  # noqa: PTH100
-    paths = [local_copy(check_path("inputs", path), progress.note, suffixes=VIDEO_SUFFIXES) for path in several]
-    paths = [Path(os.path.abspath(path)) for path in paths]  # noqa: PTH100
+    place = _whole(check_path("out", out))
+    paths = [_whole(check_path("inputs", path)) for path in several]
+    found = [list_address(path, VIDEO_SUFFIXES) if is_address(path) else path for path in paths]
     where = check_path("model", model)
-    if not is_hub_address(where):
-        where = Path(os.path.abspath(where))  # noqa: PTH100
+    where = where if is_hub_address(where) else _whole(where)
 
     # The plan depends on the formats of the model alone, so any engine and the CPU of this machine will do.
     translator = Translator.load(where, direction=direction, device="cpu", weights=weights)
-    digest = translator.origin.digest() if translator.origin is not None else None
-    if digest is None:
-        raise InputError(f"{where} has just been replaced or removed; run the same command again.")
+    recipe = Recipe.of(translator, str(where), engine=engine, precision=precision)
     translator, options = options.apply(translator, progress.note)
-    images, clips = plan_translation(paths, place, translator, all_pages=options.pages is not None)
+    images, clips = plan_translation(found, place, translator, all_pages=options.pages is not None)
     if other_files := describe_other_files(images, clips):
         progress.note(other_files)
     images, clips = options.take_shard(images[:max_images]), options.take_shard(clips)
@@ -131,24 +126,24 @@ def translate_on_cluster(
             raise InputError(f"{out} would be a single result; give a folder, or leave out ray.")
     for source, _ in clips:
         options.check_single(source)
-    check_writable(place)
+    results = place_of(place)
+    results.check_writable()
 
-    # The device is replaced by that of the actors below.
-    recipe = Model(str(where), digest, direction, device, weights, engine, precision)
-    work = _Work(place, options, progress, _key(recipe, options))
+    work = _Work(results, options, progress, _key(recipe, options))
     with ExitStack() as stack:
-        stack.enter_context(work.manifest.locked())
-        stack.callback(work.tidy)  # when all actors have ended
+        stack.enter_context(results.locked())
+        stack.callback(results.tidy)  # when all actors have ended
         images, clips = work.leave_out(images), work.leave_out(clips)
         if images or clips:
             module = stack.enter_context(connected(ray))
             share = share_of(module, device, cpus_per_actor, gpus_per_actor)
-            recipe = replace(recipe, device="cuda" if share.gpus else "cpu")
-            check_nodes(module, __version__, _seen(recipe, translator, work, images or clips))
+            if ray != "local":
+                check_nodes(module, __version__, _seen(recipe, translator, place, images or clips))
             progress.note(
                 f"Ray: at most {counted(share.count, 'actor')} with {share.cpus:g} cores and {share.gpus:g} GPUs."
             )
-            job = Job(recipe, options, place, work.stop, max(1, int(share.cpus)), max_pixels)
+            stop = None if is_address(place) else place / MANIFEST / STOP
+            job = Job(recipe, share.device, options, place, stop, share.cores, max_pixels)
             items = [*_items(images, options, share.count), *_single_items(clips, is_clip=True)]
             work.run(module, items, job, share, len(images) + len(clips))
     return work.result()
@@ -157,10 +152,9 @@ def translate_on_cluster(
 class _Work:
     """Sends files to actors, and collects what the result holds."""
 
-    def __init__(self, out: Path, options: TranslateOptions, progress: FolderProgress, key: str) -> None:
-        self._out, self._options, self._progress = out, options, progress
-        self.manifest = Manifest(out / NAME, key)
-        self.stop = out / NAME / ".stop"
+    def __init__(self, place: Place, options: TranslateOptions, progress: FolderProgress, key: str) -> None:
+        self._place, self._options, self._progress = place, options, progress
+        self._manifest = Manifest(place, key)
         self._done: np.ndarray | None = None
         self._counts = dict.fromkeys(("done", "existing", "failed"), 0)
         self._failed: list[Skipped] = []
@@ -171,9 +165,11 @@ class _Work:
     def leave_out(self, plan: TranslationPlan) -> TranslationPlan:
         """The files of a plan that the manifest does not have."""
         if self._done is None:
-            self.stop.unlink(missing_ok=True)
-            self._done = self.manifest.read(lambda: existing_files(self._out))
-        is_done = np.isin(numbers_of(plan.targets), self._done)
+            self._done = self._manifest.read()
+            if self._options.skip_existing and isinstance(self._place, RemoteFolder):
+                self._done = np.concatenate((self._done, self._place.existing()))
+        numbers = number_names(text_of(self._place.path_of(name)) for name in plan.targets.names())
+        is_done = np.isin(numbers, self._done)
         if not is_done.any():
             return plan
         self._counts["existing"] += int(is_done.sum())
@@ -186,11 +182,11 @@ class _Work:
 
             def is_stopped() -> bool:
                 if is_asked():
-                    self.stop.touch()
+                    self._place.ask_to_stop()
                 return is_asked()
 
             notes: list[str] = []  # said when the progress bar is gone
-            with self.manifest, self._progress.translating(num_files) as on_done:
+            with self._manifest, self._progress.translating(num_files) as on_done:
                 for table in stream(ray, items, Worker, job, share, is_stopped):
                     for row in self._take(table, notes):
                         on_done(Path(row))
@@ -209,7 +205,7 @@ class _Work:
         states = table["state"].to_pylist()
         is_file = np.array([state in self._counts for state in states], bool)
         files = table.filter(pa.array(is_file))
-        self.manifest.add(files)
+        self._manifest.add(files)
         for row in files.select(("source", "state", "reason")).to_pylist():
             self._counts[row["state"]] += 1
             if row["state"] == "failed" and len(self._failed) < MAX_NAMED:
@@ -232,29 +228,22 @@ class _Work:
                 else:
                     self._maker.include(maker)
 
-    def tidy(self) -> None:
-        """Remove what lost processes have left half written, and the sign to stop."""
-        self.stop.unlink(missing_ok=True)
-        for folder, _, _ in os.walk(self._out):
-            with suppress(OSError):
-                remove_leftovers(Path(folder))
-
     def result(self) -> ClusterResult:
         """The result, which is said as well."""
         counts = self._counts
         if counts["failed"]:
-            self._progress.skipped([*self._failed, *self._failed[:0]], counts["failed"])
+            self._progress.skipped(self._failed, counts["failed"])
         for message in self._damage[:MAX_NAMED]:
             self._progress.damaged(message)
         self._progress.written(counts["done"], None, None)
-        self._progress.note(f"{self.manifest.folder} lists all files (Parquet).")
+        self._progress.note(f"{self._place.name} lists all files (Parquet).")
         return ClusterResult(
             counts["done"],
             counts["existing"],
             counts["failed"],
             tuple(self._failed),
             tuple(self._damage),
-            self.manifest.folder,
+            self._place.name,
         )
 
 
@@ -310,7 +299,7 @@ def _table(sources: list[str], targets: list[str], *, is_clip: bool = False) -> 
     )
 
 
-def _key(model: Model, options: TranslateOptions) -> str:
+def _key(model: Recipe, options: TranslateOptions) -> str:
     """A digest of what results depend on."""
     free = ("batch_size", "skip_existing", "shard")
     values = {name: value for name, value in asdict(options).items() if name not in free}
@@ -318,9 +307,18 @@ def _key(model: Model, options: TranslateOptions) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _seen(model: Model, translator: Translator, work: _Work, plan: TranslationPlan) -> dict[str, str]:
+def _whole(path: Path) -> Path:
+    """The whole path, because actors have current folders of their own; an address as it is."""
+    return path if is_address(path) else Path(os.path.abspath(path))  # noqa: PTH100
+
+
+def _seen(model: Recipe, translator: Translator, out: Path, plan: TranslationPlan) -> dict[str, str]:
     """Files that every machine must see, and what each is."""
-    files = {str(work.manifest.folder / ".lock"): "the folder of the results", str(plan.sources[0]): "the inputs"}
+    files: dict[str, str] = {}
+    if not is_address(out):
+        files[str(out / MANIFEST / LOCK)] = "the folder of the results"
+    if not is_address(plan.sources[0]):
+        files[str(plan.sources[0])] = "the inputs"
     if translator.origin is not None and not is_hub_address(model.path):
         files[str(translator.origin.files[0])] = "the model"
     return files

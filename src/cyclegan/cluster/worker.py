@@ -9,18 +9,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
-from cyclegan.config import Direction
-from cyclegan.errors import CycleganError, InputError
+import torch
+
+from cyclegan.cluster.places import fetch, send
+from cyclegan.errors import CycleganError, InputError, reason_of
 from cyclegan.images.file_list import FileList
 from cyclegan.images.limits import pixel_limit
+from cyclegan.images.remote import address_of, is_address
 from cyclegan.system.atomic import is_place_lost
 from cyclegan.system.prefetch import use_cores
 from cyclegan.translate.folder import translate_plan
 from cyclegan.translate.options import TranslateOptions
 from cyclegan.translate.plan import TranslationPlan
 from cyclegan.translate.progress import FolderProgress, OnFrame, OnProgress, not_written
+from cyclegan.translate.recipe import Recipe
 from cyclegan.translate.results import ResultMaker
 from cyclegan.translate.translator import Translator
 from cyclegan.video import translate_video
@@ -28,49 +33,25 @@ from cyclegan.video import translate_video
 # Source, target, state, reason, worker.
 Row: TypeAlias = tuple[str | bytes, str | bytes, str, str | None, str]
 
+Translate: TypeAlias = Callable[[TranslationPlan], list[Row]]
+
 # Seconds between two looks for the file by which the command asks to stop.
 _LOOK_SECONDS = 0.5
-
-
-@dataclass(frozen=True)
-class Model:
-    """How a translator is loaded, and the digest of its files. The other fields are as in `Translator.load`."""
-
-    path: str
-    digest: str
-    direction: Direction
-    device: str
-    weights: str | None
-    engine: str
-    precision: str
-
-    def load(self) -> Translator:
-        """Raises InputError if the model is missing, or another one."""
-        translator = Translator.load(
-            self.path,
-            direction=self.direction,
-            device=self.device,
-            weights=self.weights,
-            engine=self.engine,
-            precision=self.precision,
-        )
-        if translator.origin is None or translator.origin.digest() != self.digest:
-            raise InputError(f"{self.path} on {platform.node()} holds another model than where the command runs.")
-        return translator
 
 
 @dataclass(frozen=True)
 class Job:
     """What an actor needs besides its items.
 
-    out: the folder that all targets are below. stop: a file that is there when the command asks to stop. cores: of the
-    actor. max_pixels: as in `translate_folder`.
+    out: the folder that all targets are below, or its address. stop: a file that is there when the command asks to
+    stop. cores: of the actor. max_pixels: as in `translate_folder`.
     """
 
-    model: Model
+    model: Recipe
+    device: str
     options: TranslateOptions
     out: Path
-    stop: Path
+    stop: Path | None
     cores: int
     max_pixels: int | None
 
@@ -87,36 +68,76 @@ class Worker:
     """
 
     def __init__(self, job: Job) -> None:
-        import torch
-
         self._job, self._progress = job, _Progress(job.stop)
-        torch.set_num_threads(job.cores)
-        use_cores(job.cores)
+        use_share(job.cores)
 
     @cached_property
     def _translator(self) -> Translator:
-        options, model = self._job.options, self._job.model.load()
+        options, model = self._job.options, self._job.model.load(self._job.device)
         return options.apply(model, lambda _: None)[0]
 
     def __call__(self, item: Any) -> Any:
         """One item: a table with the columns source, target (below `out`) and is_clip, equal in all rows."""
         if self._progress.is_stop_asked():
-            return _rows([("", "", "stopped", "", _name())])
-        sources, targets = item["source"].to_pylist(), item["target"].to_pylist()
-        plan = TranslationPlan(FileList(Path(), _joined(sources)), FileList(self._job.out, _joined(targets)))
+            return _rows([("", "", "stopped", "", worker_name())])
+        sources, targets = ([os.fsdecode(name) for name in item[side].to_pylist()] for side in ("source", "target"))
         translate = self._translate_clip if item["is_clip"][0].as_py() else self._translate_images
         try:
-            return _rows(_one_by_one(translate, plan))
+            if is_address(sources[0]) or is_address(self._job.out):
+                return _rows(self._with_copies(translate, sources, targets))
+            return _rows(
+                _one_by_one(translate, TranslationPlan(FileList(Path(), sources), FileList(self._job.out, targets)))
+            )
         except Stopped:
-            return _rows([("", "", "stopped", "", _name())])
+            return _rows([("", "", "stopped", "", worker_name())])
         except CycleganError as error:  # also of the model
-            return _rows([("", "", "end", str(error), _name())])
+            return _rows([("", "", "end", str(error), worker_name())])
+
+    def _with_copies(self, translate: Translate, sources: list[str], targets: list[str]) -> list[Row]:
+        """The rows of files of which one side is at an address, by way of a folder of this machine."""
+        out, name = self._job.out, worker_name()
+        wholes = [
+            (source, f"{address_of(out)}/{target}" if is_address(out) else str(out / target))
+            for source, target in zip(sources, targets, strict=True)
+        ]
+        if is_address(sources[0]):
+            wholes = [(address_of(source), target) for source, target in wholes]
+        with TemporaryDirectory(prefix="cyclegan") as folder:
+            here = list(map(Path, sources)) if not is_address(sources[0]) else list(fetch(sources, Path(folder)))
+            rows: list[Row] = [
+                (*whole, "failed", f"{whole[0]} cannot be read: {type(path).__name__}: {reason_of(path)}.", name)
+                for whole, path in zip(wholes, here, strict=True)
+                if isinstance(path, Exception)
+            ]
+            good = [index for index, path in enumerate(here) if isinstance(path, Path)]
+            place = Path(folder) / "out" if is_address(out) else out
+            plan = TranslationPlan(
+                FileList(Path(), [str(here[index]) for index in good]),
+                FileList(place, [targets[index] for index in good]),
+            )
+            known = {str(here[index]): wholes[index] for index in good}
+            sent: list[tuple[Path, str]] = []
+            for source, target, state, text, _ in _one_by_one(translate, plan) if good else ():
+                whole = known.get(os.fsdecode(source), ("", ""))
+                if text and state != "lost":
+                    for local, (there, _) in known.items():
+                        text = text.replace(local, there)
+                rows.append((*whole, state, text, name))
+                if state == "done" and is_address(out):
+                    sent.append((Path(os.fsdecode(target)), whole[1]))
+            errors = {target: error for (_, target), error in zip(sent, send(sent), strict=True) if error is not None}
+        return [
+            (source, target, "failed", f"{target} could not be written: {reason_of(errors[target])}.", name)
+            if state == "done" and target in errors
+            else (source, target, state, text, name)
+            for source, target, state, text, _ in rows
+        ]
 
     def _translate_images(self, plan: TranslationPlan) -> list[Row]:
         maker, options = ResultMaker(self._translator.target), self._job.options
         with pixel_limit(self._job.max_pixels):
             result = translate_plan(self._translator, plan, options, self._progress, counts=maker)
-        name = _name()
+        name = worker_name()
         rows: list[Row] = []
         for pairs, state in ((result.written, "done"), (result.existing, "existing")):
             rows += [(os.fsencode(source), os.fsencode(target), state, None, name) for source, target in pairs]
@@ -130,7 +151,7 @@ class Worker:
         return rows
 
     def _translate_clip(self, plan: TranslationPlan) -> list[Row]:
-        (source, target), options, name = plan[0], self._job.options, _name()
+        (source, target), options, name = plan[0], self._job.options, worker_name()
         row = os.fsencode(source), os.fsencode(target)
         if options.skip_existing and target.is_file() and target.stat().st_size:
             return [(*row, "existing", None, name)]
@@ -145,10 +166,16 @@ class Worker:
         return [(*row, "done", None, name), *notes, *(("", "", "damage", note, name) for note in clip.damage)]
 
 
+def use_share(cores: int) -> None:
+    """Keep this process to its share of a machine."""
+    torch.set_num_threads(cores)
+    use_cores(cores)
+
+
 class _Progress(FolderProgress):
     """Raises Stopped between files, tiles and frames, if the command asks to stop."""
 
-    def __init__(self, stop: Path) -> None:
+    def __init__(self, stop: Path | None) -> None:
         self._stop, self._looked = stop, 0.0
 
     def is_stop_asked(self) -> bool:
@@ -156,7 +183,7 @@ class _Progress(FolderProgress):
         if now - self._looked < _LOOK_SECONDS:
             return False
         self._looked = now
-        return self._stop.exists()
+        return self._stop is not None and self._stop.exists()
 
     def _look(self) -> None:
         if self.is_stop_asked():
@@ -175,7 +202,7 @@ class _Progress(FolderProgress):
         yield lambda _done, _expected: self._look()
 
 
-def _one_by_one(translate: Callable[[TranslationPlan], list[Row]], plan: TranslationPlan) -> list[Row]:
+def _one_by_one(translate: Translate, plan: TranslationPlan) -> list[Row]:
     """The rows of a plan. After an error that is not foreseen its files are tried one by one, so that one is lost."""
     try:
         return translate(plan)
@@ -185,15 +212,12 @@ def _one_by_one(translate: Callable[[TranslationPlan], list[Row]], plan: Transla
         if len(plan) > 1:
             return [row for index in range(len(plan)) for row in _one_by_one(translate, plan[index : index + 1])]
         source, target = plan[0]
-        return [(os.fsencode(source), os.fsencode(target), "failed", f"{type(error).__name__}: {error}", _name())]
+        return [(os.fsencode(source), os.fsencode(target), "failed", f"{type(error).__name__}: {error}", worker_name())]
 
 
-def _name() -> str:
+def worker_name() -> str:
+    """The machine and the number of this process."""
     return f"{platform.node()}:{os.getpid()}"
-
-
-def _joined(names: list[bytes]) -> bytes:
-    return b"".join(name + b"\0" for name in names)
 
 
 def _rows(rows: list[Row]) -> Any:

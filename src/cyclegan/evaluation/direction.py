@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self, TypeAlias
 
 import torch
 from torch import Tensor
@@ -63,11 +63,38 @@ class Measurements:
     mean_images: list[dict[str, float]] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
 
+    @classmethod
+    def joined(cls, parts: Sequence["Measurements"]) -> "Measurements":
+        """The measurements of all images, of those of parts in order."""
+        joined = cls(torch.cat([part.features for part in parts]))
+        for part in parts:
+            joined.rows += part.rows
+            joined.inputs += part.inputs
+            joined.mean_images += part.mean_images
+            joined.failures = part.failures | joined.failures
+        return joined.without_failures()
+
+    def without_failures(self) -> Self:
+        """These, without the scores by metrics that failed for some image."""
+        for name in self.failures:
+            for row in (*self.rows, *self.inputs, *self.mean_images):
+                row.pop(name, None)
+        return self
+
+
+MeasureAll: TypeAlias = Callable[[EvaluationContext, Advance], Measurements]
+
 
 def score_direction(
-    context: EvaluationContext, stage: Callable[[str, int], Advance], pair_notes: Sequence[str]
+    context: EvaluationContext,
+    stage: Callable[[str, int], Advance],
+    pair_notes: Sequence[str],
+    measure: MeasureAll | None = None,
 ) -> DirectionScores:
-    """Compute all scores of one direction. The test images of both domains have been measured."""
+    """Compute all scores of one direction. The test images of both domains have been measured.
+
+    measure: measures the translations of all test images; default: `measure_translations`.
+    """
     source, target = context.source, context.target
     # As many training images as translations: the bias of the Frechet distance depends on the number.
     target.measure_training(
@@ -77,7 +104,8 @@ def score_direction(
         stage(f"Training images of {target.name}", target.num_training(len(source.paths), context.paired)),
         mean=context.paired,
     )
-    measured = measure_translations(context, stage(f"Translating {context.direction}", len(source.paths)))
+    advance = stage(f"Translating {context.direction}", len(source.paths))
+    measured = (measure or _measure_all)(context, advance)
     scores = {**score_sets(context, measured), **score_images(context, measured)}
     images = tuple(
         ImageScores(file=file_name(path, source.root), scores={**row, **unlike})
@@ -90,15 +118,21 @@ def score_direction(
 # ---- measure
 
 
-def measure_translations(context: EvaluationContext, advance: Advance) -> Measurements:
-    """Translate every test image, there and back, and measure each one."""
+def _measure_all(context: EvaluationContext, advance: Advance) -> Measurements:
+    return measure_translations(context, context.source.paths, advance)
+
+
+def measure_translations(
+    context: EvaluationContext, paths: Sequence[Path], advance: Advance, *, first: int = 0
+) -> Measurements:
+    """Translate test images, there and back, and measure each one. first: the number of the first of them."""
     source, target = context.source, context.target
     measured = Measurements()
     features: list[Tensor] = []
-    for paths, images, masks in source.batches(source.paths, context.batch_size):
-        translated = _translate(context, images, masks, first=len(measured.rows))
+    for some, images, masks in source.batches(paths, context.batch_size):
+        translated = _translate(context, images, masks, first=first + len(measured.rows))
         features.append(context.network(translated["output"]))
-        for i, path in enumerate(paths):
+        for i, path in enumerate(some):
             pictures = {name: batch[i] for name, batch in translated.items()}
             holes: dict[str, Tensor | None] = dict.fromkeys(pictures, masks[i])
             if context.paired:
@@ -111,10 +145,7 @@ def measure_translations(context: EvaluationContext, advance: Advance) -> Measur
             measured.rows.append(measure_image(pictures, measured.failures, masks=holes))
             advance(1)
     measured.features = torch.cat(features)
-    for name in measured.failures:
-        for row in (*measured.rows, *measured.inputs, *measured.mean_images):
-            row.pop(name, None)
-    return measured
+    return measured.without_failures()
 
 
 def _translate(

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +16,7 @@ from cyclegan.config import Direction
 from cyclegan.errors import InputError
 from cyclegan.evaluation.direction import EvaluationContext, choose_showcase, score_direction
 from cyclegan.evaluation.inception import check_eight_bit, score_inception
+from cyclegan.evaluation.parts import ScoringCluster, measure_direction, measure_images
 from cyclegan.evaluation.test_images import Advance, TestImages, check_pairs, file_lists, find_test_images, match_pairs
 from cyclegan.images.limits import pixel_limit
 from cyclegan.metrics.features import DEFAULT_FEATURES, LenientFeatures
@@ -56,6 +58,7 @@ def evaluate(
     num_bootstrap: int = 1000,
     seed: int = 0,
     quiet: bool = False,
+    cluster: ScoringCluster | None = None,
 ) -> Scores:
     """Score a run, checkpoint, model directory or model of the Hub (`hf:user/name`) on two folders of test images.
 
@@ -67,6 +70,8 @@ def evaluate(
     inception: torch-fidelity or clean-fid, for standard FID and KID as well; inception_weights: their file for
     torch-fidelity. max_pixels: largest number of pixels of an image (default: that of the training, else 2^30).
     num_bootstrap: resamplings of the intervals. seed: of the resamplings and of the noise.
+    cluster: measures the test images and their translations, see `cyclegan.cluster.scoring_cluster`; default: this
+    process.
 
     A metric that fails is left out with a note. Memory grows with the number of images by about 10 KB each (features
     and resamplings), at any size.
@@ -133,7 +138,12 @@ def evaluate(
     inception_error: InputError | None = None
     with pixel_limit(max_pixels), _progress(quiet) as stage:
         for domain in domains:
-            domain.measure(network, batch_size, stage(f"Test images of {domain.name}", len(domain.paths)))
+            advance = stage(f"Test images of {domain.name}", len(domain.paths))
+            if cluster is None:
+                domain.measure(network, batch_size, advance)
+            else:
+                measure_images(domain, network, batch_size, cluster, advance)
+            domain.check_usable()
         pair_notes = check_pairs(*domains) if paired else []
         for each in asked:
             source, target = domains if each == "a2b" else reversed(domains)
@@ -141,7 +151,8 @@ def evaluate(
             context = EvaluationContext(
                 each, source, target, there, back, network, paired, batch_size, num_bootstrap, seed
             )
-            result = score_direction(context, stage, pair_notes)
+            measure = None if cluster is None else partial(measure_direction, cluster=cluster)
+            result = score_direction(context, stage, pair_notes, measure)
             if inception is not None and inception_error is None:
                 try:
                     found = score_inception(context, stage, inception, weights_file, place / "inception" / each)

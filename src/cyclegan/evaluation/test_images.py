@@ -120,21 +120,43 @@ class TestImages:
 
     def measure(self, network: FeatureNetwork, batch_size: int, advance: Advance) -> None:
         """Features of the test images; files that cannot be read are left out from here on."""
-        features, kept = [], []
+        features = []
         for paths, images, masks in self.batches(self.paths, batch_size):
             features.append(network(fill(images, masks)))
             self.with_holes |= {path for path, mask in zip(paths, masks, strict=True) if mask is not None}
-            kept += paths
             self.sizes |= dict.fromkeys(paths, (images.shape[-2], images.shape[-1]))
             advance(len(paths))
-        self.paths = kept
-        if not kept:
+        self.features = torch.cat(features) if features else torch.empty(0)
+        self.paths = [path for path in self.paths if path in self.sizes]
+
+    def part(self, paths: list[Path]) -> "TestImages":
+        """Some of these images, of which nothing is known yet."""
+        partners = {path: self.partners[path] for path in paths if path in self.partners}
+        return TestImages(
+            self.name, self.root, paths, self.image_format, self.short_side, self.other_format, partners=partners
+        )
+
+    def join(self, parts: Sequence["TestImages"]) -> None:
+        """Take over what was measured of parts, which are all of these images, in order."""
+        self.paths = [path for part in parts for path in part.paths]
+        features = [part.features for part in parts if part.paths]
+        self.features = torch.cat(features) if features else torch.empty(0)
+        for part in parts:
+            self.unreadable |= part.unreadable
+            self.sizes |= part.sizes
+            self.clipped |= part.clipped
+            self.mostly_hole |= part.mostly_hole
+            self.with_holes |= part.with_holes
+            self.air |= part.air
+
+    def check_usable(self) -> None:
+        """Raises InputError if none of the images that were measured can be used."""
+        if not self.paths:
             reasons = [f"{len(self.unreadable)} cannot be read: {self.first_reason}"] if self.unreadable else []
             reasons += [f"{len(self.mostly_hole)} are mostly hole"] if self.mostly_hole else []
             reasons += [f"{len(self.air)} have a single value, as slices of air"] if self.air else []
             reason = f" ({'; '.join(reasons)})" if reasons else ""
             raise InputError(f"{self.root} holds 0 readable images{reason}; expected at least 1, better a few hundred.")
-        self.features = torch.cat(features)
 
     @property
     def first_reason(self) -> str:

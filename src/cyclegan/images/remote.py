@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from cyclegan.errors import InputError, MissingPackageError, UnreadableError, reason_of
 from cyclegan.images.file_formats import image_suffixes
+from cyclegan.images.file_list import FileList
 from cyclegan.images.zip_folder import SUFFIX as ZIP_SUFFIX
 from cyclegan.system.atomic import atomic_path, write_bytes
 from cyclegan.system.json_files import read_json
@@ -82,10 +83,8 @@ def local_copy(
     if not is_address(path):
         return path
     address = address_of(path)
-    with _errors(address):
-        from fsspec.core import url_to_fs
-
-        system, place = url_to_fs(address)
+    with remote_errors(address):
+        system, place = open_address(path)
         is_folder = system.isdir(place) and not _is_file_name(address)
         found = dict(_find(system, place, is_folder, image_suffixes() + suffixes))
     if not found:
@@ -105,7 +104,7 @@ def local_copy(
         total = sum(int(found[name].get("size") or 0) for name in missing)
         _check_room(folder, total, address)
         note(f"Copying {counted(len(missing), 'file')} ({total / 1e6:,.1f} MB) from {address} to {files}.")
-    with _errors(address):
+    with remote_errors(address):
         for name in missing:
             target = files / name
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -114,6 +113,39 @@ def local_copy(
     if missing or known.keys() != found.keys():
         write_bytes(folder / _MANIFEST, _Manifest(address=address, files=states).model_dump_json().encode())
     return files if is_folder else files / next(iter(found))
+
+
+def open_address(path: Path | str, **options: Any) -> tuple[Any, str]:
+    """The file system of an address, and the place in it. options: of the file system. Errors: see `remote_errors`."""
+    from fsspec.core import url_to_fs
+
+    system, place = url_to_fs(address_of(path), **options)
+    return system, place
+
+
+def list_address(path: Path, suffixes: tuple[str, ...] = ()) -> FileList:
+    """The images of the folder at an address, and files with these suffixes, or the one file that is there.
+
+    Nothing is copied. `address_of` gives the address of each path of the list. Raises InputError.
+    """
+    address = address_of(path)
+    if address.lower().endswith(ZIP_SUFFIX):
+        raise InputError(f"{address} is a zip, which is read on one machine only; give a folder, or unpack it there.")
+    with remote_errors(address):
+        system, place = open_address(path, use_listings_cache=False)
+        if not system.isdir(place) or _is_file_name(address):
+            system.info(place)
+            return FileList(path.parent, [path.name])
+        start, suffixes = place.rstrip("/") + "/", image_suffixes() + suffixes
+        names = (full.removeprefix(start) for full in system.find(place))
+        found = [name for name in names if name.lower().endswith(suffixes) and not _is_hidden(name)]
+    if not found:
+        raise InputError(f"{address} holds no images; expected a folder of images, or an image.")
+    return FileList(path, map(_checked, found))
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
 
 
 def _find(system: Any, place: str, is_folder: bool, suffixes: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -126,7 +158,7 @@ def _find(system: Any, place: str, is_folder: bool, suffixes: tuple[str, ...]) -
     start = place.rstrip("/") + "/"
     for full, about in system.find(place, detail=True).items():
         name = full.removeprefix(start)
-        if name.lower().endswith(suffixes) and not any(part.startswith(".") for part in name.split("/")):
+        if name.lower().endswith(suffixes) and not _is_hidden(name):
             yield _checked(name), {**about, "name": full}
 
 
@@ -172,7 +204,7 @@ def _check_room(folder: Path, needed: int, address: str) -> None:
 
 
 @contextmanager
-def _errors(address: str) -> Iterator[None]:
+def remote_errors(address: str) -> Iterator[None]:
     """Turn the errors of fsspec and its protocols into an InputError."""
     try:
         yield

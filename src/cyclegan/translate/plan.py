@@ -19,6 +19,7 @@ from cyclegan.images.filetypes.dicom import SUFFIXES as DICOM_SUFFIXES
 from cyclegan.images.filetypes.dicom import is_slide
 from cyclegan.images.filetypes.slides import SUFFIXES as SLIDE_SUFFIXES
 from cyclegan.images.pages import is_file, is_folder, split_page
+from cyclegan.images.remote import is_address
 from cyclegan.sequences.formats import SequenceFormat
 from cyclegan.sequences.registry import SEQUENCE_FORMATS, find_sequence, format_by_name, sequence_suffixes
 from cyclegan.system.arguments import real_path
@@ -124,7 +125,8 @@ def mirror_images(
         row = format_by_name(path, all_pages=all_pages)
         if row is None or not row.can_hold(translator.target):
             return False
-        return sequence_of(path, translator, all_pages=all_pages) is row
+        # What lies at an address is opened later, by another process; its name decides.
+        return is_address(path) or sequence_of(path, translator, all_pages=all_pages) is row
 
     by_suffix, suffixes = cache(partial(image_suffix, translator=translator)), input_suffixes()
     others = frozenset(suffixes) - {*DICOM_SUFFIXES}

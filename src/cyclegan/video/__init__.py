@@ -49,7 +49,7 @@ class TranslatedClip:
 
 
 def plan_translation(
-    inputs: Iterable[Path], out: Path, translator: Translator, *, all_pages: bool = False
+    inputs: Iterable[Path | FileList], out: Path, translator: Translator, *, all_pages: bool = False
 ) -> tuple[TranslationPlan, TranslationPlan]:
     """Plans of images and of clips, as `cyclegan.translate.plan.plan_outputs` makes them.
 

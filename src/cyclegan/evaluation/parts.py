@@ -1,0 +1,116 @@
+"""Score the images in parts, which the processes of a cluster measure, and put their measurements together."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from cyclegan.evaluation.direction import EvaluationContext, Measurements, measure_translations
+from cyclegan.evaluation.test_images import Advance, TestImages
+from cyclegan.metrics.features import LenientFeatures
+from cyclegan.translate.recipe import Recipe
+
+
+class ScoringCluster(Protocol):
+    """Processes that measure parts of the test images, see `cyclegan.cluster.scoring_cluster`."""
+
+    def part_size(self, count: int, batch_size: int) -> int:
+        """How many of so many images are in a part."""
+
+    def map(
+        self, make: Callable[[str], Callable[[Any], Any]], parts: Sequence[Any], sizes: Sequence[int], advance: Advance
+    ) -> list[Any]:
+        """What a function gives for each part, in order. Each process makes the function for its device.
+
+        sizes: images in each part, for `advance`. Everything is pickled.
+        """
+
+
+def measure_images(
+    domain: TestImages, network: LenientFeatures, batch_size: int, cluster: ScoringCluster, advance: Advance
+) -> None:
+    """`TestImages.measure` by a cluster."""
+    parts = _split(domain.paths, cluster.part_size(len(domain.paths), batch_size))
+    job = _ImagesJob(_without_files(domain), network.info.name, batch_size)
+    found = cluster.map(job, [domain.part(paths) for paths in parts], list(map(len, parts)), advance)
+    network.failure = next((failure for _, failure in found if failure), network.failure)
+    domain.join([part for part, _ in found])
+
+
+def measure_direction(context: EvaluationContext, advance: Advance, cluster: ScoringCluster) -> Measurements:
+    """`measure_translations` of all test images by a cluster."""
+    paths = context.source.paths
+    parts = _split(paths, cluster.part_size(len(paths), context.batch_size))
+    firsts = [sum(map(len, parts[:index])) for index in range(len(parts))]
+    recipes = tuple(
+        None if model is None or model.origin is None else Recipe.of(model, str(model.origin.path))
+        for model in (context.there, context.back)
+    )
+    job = _TranslationsJob(
+        _without_files(context.source),
+        replace(_without_files(context.target), mean=context.target.mean),
+        recipes,
+        context.network.info.name,
+        (context.paired, context.batch_size, context.seed),
+    )
+    items = [
+        (first, some, {path: context.source.partners[path] for path in some if path in context.source.partners})
+        for first, some in zip(firsts, parts, strict=True)
+    ]
+    found = cluster.map(job, items, list(map(len, parts)), advance)
+    context.network.failure = next((failure for _, failure in found if failure), context.network.failure)
+    return Measurements.joined([part for part, _ in found])
+
+
+@dataclass(frozen=True)
+class _ImagesJob:
+    domain: TestImages
+    features: str
+    batch_size: int
+
+    def __call__(self, device: str) -> Callable[[TestImages], tuple[TestImages, str]]:
+        network = LenientFeatures(torch.device(device), self.features)
+
+        def measure(part: TestImages) -> tuple[TestImages, str]:
+            part.measure(network, self.batch_size, lambda _: None)
+            return part, network.failure
+
+        return measure
+
+
+@dataclass(frozen=True)
+class _TranslationsJob:
+    """recipes: of the two directions. options: paired, batch_size and seed."""
+
+    source: TestImages
+    target: TestImages
+    recipes: tuple[Recipe | None, ...]
+    features: str
+    options: tuple[bool, int, int]
+
+    def __call__(self, device: str) -> Callable[[tuple[int, list[Path], dict[Path, Path]]], tuple[Measurements, str]]:
+        network = LenientFeatures(torch.device(device), self.features)
+        there, back = (None if recipe is None else recipe.load(device) for recipe in self.recipes)
+        assert there is not None
+        paired, batch_size, seed = self.options
+
+        def measure(item: tuple[int, list[Path], dict[Path, Path]]) -> tuple[Measurements, str]:
+            first, paths, partners = item
+            source = replace(self.source, partners=partners)
+            context = EvaluationContext(
+                there.direction, source, self.target, there, back, network, paired, batch_size, 0, seed
+            )
+            return measure_translations(context, paths, lambda _: None, first=first), network.failure
+
+        return measure
+
+
+def _without_files(domain: TestImages) -> TestImages:
+    """How images are read, without those that there are."""
+    return domain.part([])
+
+
+def _split(paths: list[Path], size: int) -> list[list[Path]]:
+    return [paths[first : first + size] for first in range(0, len(paths), size)]

@@ -234,30 +234,29 @@ class TestOnOneCluster:
             (bucket / "made" / "out" / "3.png").unlink()
         assert result.manifest == "bucket://made/out/.manifest"
         assert result.failed[0][0] == Path("bucket:/photos/damaged.png")
-        assert result.failed[0][1].startswith("bucket://photos/damaged.png")
+        assert "truncated" in result.failed[0][1]
         rows = rows_of(bucket / "made" / "out")
         assert sorted(row["source"] for row in rows) == sorted(
             f"bucket://photos/{path.relative_to(root / 'a')}" for path in (root / "a").rglob("*") if path.is_file()
         )
 
     def test_scores_are_those_of_one_process(self, root, tmp_path):
-        command = ["evaluate", str(root / "run"), "--a", str(root / "test a"), "--b", str(root / "test b")]
-        command += ["--device", "cpu", "--batch-size", "4"]
+        command = ["evaluate", str(root / "run"), "--a", str(root / "test a"), "--b", str(root / "test b"), "--paired"]
+        command += ["--device", "cpu", "--batch-size", "4", "--direction", "a2b"]
         made = {}
         for name, more in (("plain", []), ("ray", ["--ray", "local"])):
             main([*command, "--out", str(tmp_path / name), *more])
             made[name] = read_scores(tmp_path / name / "scores.json")
         plain, ray = made["plain"], made["ray"]
         assert plain.files == ray.files
-        for direction in ("a2b", "b2a"):
-            one, other = plain.directions[direction], ray.directions[direction]
-            assert one.notes == other.notes
-            assert one.metrics.keys() == other.metrics.keys()
-            for name, score in one.metrics.items():
-                assert other.metrics[name].value.value == pytest.approx(score.value.value, rel=1e-4, abs=1e-6), name
-            assert [image.file for image in one.images] == [image.file for image in other.images]
-            for image, twin in zip(one.images, other.images, strict=True):
-                assert twin.scores == pytest.approx(image.scores, rel=1e-4, abs=1e-5)
+        one, other = plain.directions["a2b"], ray.directions["a2b"]
+        assert one.notes == other.notes
+        assert one.metrics.keys() == other.metrics.keys()
+        for name, score in one.metrics.items():
+            assert other.metrics[name].value.value == pytest.approx(score.value.value, rel=1e-4, abs=1e-6), name
+        assert [image.file for image in one.images] == [image.file for image in other.images]
+        for image, twin in zip(one.images, other.images, strict=True):
+            assert twin.scores == pytest.approx(image.scores, rel=1e-4, abs=1e-5)
 
 
 @pytest.fixture(scope="module")

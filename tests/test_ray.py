@@ -6,8 +6,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -343,7 +345,7 @@ def free_port():
         ("everywhere", "ray is 'everywhere'; expected local, auto, or the address"),
         ("host:0", "expected local"),
         ("host:99999", "expected local"),
-        ("ray://host:10001", "Ray Client, which Ray Data does not support"),
+        ("ray://host:10001", "Ray Client, through which this command does not run"),
         ("nowhere.invalid:6379", "No cluster of Ray answers at nowhere.invalid:6379"),
         ("127.0.0.1:PORT", "No cluster of Ray answers at 127.0.0.1:"),
         ("auto", "No cluster of Ray was found"),
@@ -355,6 +357,18 @@ def test_a_cluster_that_is_none_is_named_within_seconds(root, tmp_path, monkeypa
     with pytest.raises(InputError, match=message):
         translate_on_cluster(root / "run", root / "a", tmp_path, ray=address.replace("PORT", str(free_port())))
     assert time.monotonic() - began < 60
+
+
+def test_another_server_is_no_cluster(root, tmp_path):
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            with pytest.raises(InputError, match="another server is there"):
+                translate_on_cluster(root / "run", root / "a", tmp_path, ray=f"127.0.0.1:{server.server_port}")
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @pytest.mark.parametrize(

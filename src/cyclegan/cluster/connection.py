@@ -36,6 +36,10 @@ _VARIABLES = {
     "RAY_gcs_server_request_timeout_seconds": "10",
 }
 
+# What HTTP/2, by which Ray's server talks, begins with: the preface and an empty frame of settings (RFC 9113, 3.4). The
+# server answers with such a frame, whose fourth byte is its type.
+_PREFACE, _SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes((0, 0, 0, 4, 0, 0, 0, 0, 0)), b"\x04"
+
 _HOST_PORT = re.compile(r"(?P<host>\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):(?P<port>[0-9]{1,5})")
 
 
@@ -59,17 +63,22 @@ class Share:
 
 
 def check_address(address: object, name: str = "ray") -> str:
-    """The value of --ray. Raises InputError unless it is local, auto or an address. name: of the argument."""
+    """The value of --ray. Raises InputError unless it is local, auto or an address where something answers.
+
+    name: of the argument.
+    """
     if not isinstance(address, str) or (address not in ("local", "auto") and not _parse(address)):
         raise InputError(
             f"{name} is {shown(address)}; expected local, auto, or the address of a cluster such as 10.0.0.1:6379."
         )
     if address.startswith("ray://"):
         raise InputError(
-            f"{name} is {address}, an address of Ray Client, which Ray Data does not support; run this command on a "
+            f"{name} is {address}, an address of Ray Client, through which this command does not run; run it on a "
             f"machine of the cluster with {name} auto, or send it there: ray job submit --address http://HOST:8265 "
             "-- cyclegan ..."
         )
+    if address != "local":
+        _check_answers(os.environ.get("RAY_ADDRESS") or address if address == "auto" else address)
     return address
 
 
@@ -98,8 +107,6 @@ def connected(address: str) -> Iterator[Any]:
                     "object_store_memory": _STORE_BYTES,
                     "_temp_dir": folder,
                 }
-            else:
-                _check_answers(os.environ.get("RAY_ADDRESS") or address if address == "auto" else address)
             stack.callback(ray.shutdown)
             _connect(ray, address, options)
         yield ray
@@ -162,12 +169,20 @@ def _check_answers(address: str) -> None:
     if place is None:  # of a cluster on this machine
         return
     try:
-        socket.create_connection(place, timeout=_ANSWER_SECONDS).close()
+        with socket.create_connection(place, timeout=_ANSWER_SECONDS) as connection:
+            connection.settimeout(_ANSWER_SECONDS)
+            connection.sendall(_PREFACE)
+            answer = connection.recv(9)
     except OSError as error:
-        raise InputError(
-            f"No cluster of Ray answers at {address} ({reason_of(error)}); check the address, and that `ray start "
-            "--head` was called there."
-        ) from None
+        why = reason_of(error)
+    else:
+        if answer[3:4] == _SETTINGS or os.environ.get("RAY_USE_TLS") == "1":
+            return
+        why = "another server is there"
+    raise InputError(
+        f"No cluster of Ray answers at {address} ({why}); check the address, and that `ray start --head` was called "
+        "there."
+    )
 
 
 def _connect(ray: Any, address: str, options: dict[str, Any]) -> None:

@@ -261,6 +261,25 @@ class TestOnOneCluster:
             assert twin.scores == pytest.approx(image.scores, rel=1e-4, abs=1e-5)
 
 
+@pytest.mark.slow
+def test_memory_of_the_command_does_not_grow_with_the_files(root, tmp_path):
+    content = (root / "a" / "0.png").read_bytes()
+    for index in range(6000):
+        place = tmp_path / "photos" / f"{index // 1000}" / f"photograph number {index:06d}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+    used = []
+    progress = Progress(lambda _: used.append(int(Path("/proc/self/statm").read_text().split()[1]) * 4096))
+    with no_process_is_left():
+        result = translate_on_cluster(
+            root / "run", tmp_path / "photos", tmp_path / "out", device="cpu", progress=progress
+        )
+    assert (result.num_done, result.num_failed) == (6000, 0)
+    assert len({row["target"] for row in rows_of(tmp_path / "out")}) == len(rows_of(tmp_path / "out")) == 6000
+    assert len(results_of(tmp_path / "out")) == 6000
+    assert max(used) - used[0] < 30e6
+
+
 @pytest.fixture(scope="module")
 def many(root):
     """A folder whose translation takes some seconds, and what the plain call makes of it."""

@@ -173,7 +173,7 @@ def _check_answers(address: str) -> None:
             connection.settimeout(_ANSWER_SECONDS)
             connection.sendall(_PREFACE)
             answer = connection.recv(9)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # UnicodeError: of a name that no host can have
         why = reason_of(error)
     else:
         if answer[3:4] == _SETTINGS or os.environ.get("RAY_USE_TLS") == "1":

@@ -32,12 +32,25 @@ from cyclegan.cluster.connection import Share, connected, share_of  # noqa: E402
 STORE_BYTES = 80 * 2**20
 
 
+MARK = f"CYCLEGAN_TEST_OF_RAY={os.getpid()}"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _marked():
+    """Mark the processes that these tests start, which inherit the variable; others may run Ray beside them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(*MARK.split("="))
+        yield
+
+
 def ray_processes():
-    """Processes of any cluster that this user's Ray has started, by command."""
+    """Processes of clusters that these tests have started, by command."""
     found = {}
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             try:
+                if f"\0{MARK}\0".encode() not in b"\0" + (folder / "environ").read_bytes():
+                    continue
                 command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
             except OSError:  # it has just ended
                 continue

@@ -51,6 +51,10 @@ class Share:
     gpus: float
     count: int
 
+    def __str__(self) -> str:
+        gpus = f" and {self.gpus:g} of a GPU" if 0 < self.gpus < 1 else f" and {self.gpus:g} GPUs" if self.gpus else ""
+        return f"{self.cpus:g} cores{gpus}"
+
     @property
     def device(self) -> str:
         """The device of an actor; Ray shows it no GPU but its own."""

@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -139,12 +140,10 @@ def translate_on_cluster(
             share = share_of(module, device, cpus_per_actor, gpus_per_actor)
             if ray != "local":
                 check_nodes(module, __version__, _seen(recipe, translator, place, images or clips))
-            progress.note(
-                f"Ray: at most {counted(share.count, 'actor')} with {share.cpus:g} cores and {share.gpus:g} GPUs."
-            )
+            progress.note(f"Ray: up to {counted(share.count, 'actor')}, each with {share}.")
             stop = None if is_address(place) else place / MANIFEST / STOP
             job = Job(recipe, share.device, options, place, stop, share.cores, max_pixels)
-            items = [*_items(images, options, share.count), *_single_items(clips, is_clip=True)]
+            items = chain(_items(images, options, share.count), _single_items(clips))
             work.run(module, items, job, share, len(images) + len(clips))
     return work.result()
 
@@ -176,7 +175,7 @@ class _Work:
         self._progress.existing(int(is_done.sum()), len(plan))
         return plan.take(np.flatnonzero(~is_done))
 
-    def run(self, ray: Any, items: list[Any], job: Job, share: Any, num_files: int) -> None:
+    def run(self, ray: Any, items: Iterable[Any], job: Job, share: Any, num_files: int) -> None:
         """Translate items of files. Raises KeyboardInterrupt after a stop, and InputError if nothing can be done."""
         with stop_signals(quiet=True) as is_asked:
 
@@ -233,6 +232,8 @@ class _Work:
         counts = self._counts
         if counts["failed"]:
             self._progress.skipped(self._failed, counts["failed"])
+        if (others := counts["failed"] - len(self._failed)) > 0:
+            self._progress.note(f"{counted(others, 'file')} more could not be translated; the list says why.")
         for message in self._damage[:MAX_NAMED]:
             self._progress.damaged(message)
         self._progress.written(counts["done"], None, None)
@@ -278,9 +279,9 @@ def _items(plan: TranslationPlan, options: TranslateOptions, num_actors: int) ->
 _SLOW = (".svs", ".ndpi", ".mrxs", ".scn", ".gif", ".webp")
 
 
-def _single_items(plan: TranslationPlan, *, is_clip: bool) -> Iterator[Any]:
-    for source, target in zip(plan.sources, plan.targets.names(), strict=True):
-        yield _table([str(source)], [target], is_clip=is_clip)
+def _single_items(clips: TranslationPlan) -> Iterator[Any]:
+    for source, target in zip(clips.sources, clips.targets.names(), strict=True):
+        yield _table([str(source)], [target], is_clip=True)
 
 
 def _below(plan: TranslationPlan, targets: list[Path]) -> list[str]:

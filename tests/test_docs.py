@@ -245,6 +245,7 @@ def test_commands_and_flags_in_the_text_exist(page, flags, hooks):
     ours = set().union(*flags.values(), {"--version"})
     other = {"--backend-store-uri", "--device", "--cases", "--logdir"}  # of mlflow, the benchmarks, tensorboard
     other |= {"--against"}  # of benchmarks/folder.py
+    other |= {"--head", "--address"}  # of ray
     other |= {"--frequency-weight"}  # of the example in docs/extending.md
     for text in code_of(page):
         words = text.replace("'", " ").split()

@@ -95,6 +95,11 @@ class BucketFileSystem(LocalFileSystem):
     def isdir(self, path):
         return self._check(path) or super().isdir(path)
 
+    def get_file(self, path, target, **options):
+        if "poison" in path:  # as a process ends that needs more memory than there is
+            os._exit(1)
+        super().get_file(path, target, **options)
+
     def pipe_file(self, path, value, **options):
         self._check(path)
         with self.open(path, "wb") as file:
@@ -254,6 +259,20 @@ class TestOnOneCluster:
         assert sorted(row["source"] for row in rows) == sorted(
             f"bucket://photos/{path.relative_to(root / 'a')}" for path in (root / "a").rglob("*") if path.is_file()
         )
+
+    def test_a_file_that_ends_each_process_is_one_failure(self, root, bucket, tmp_path, monkeypatch):
+        monkeypatch.setattr("cyclegan.cluster.stream._MOST_TRIES", 1)
+        for index in range(8):
+            name = "poison" if index == 2 else "good"
+            (bucket / "mixed").mkdir(exist_ok=True)
+            shutil.copyfile(root / "a" / f"{index}.png", bucket / "mixed" / f"{name} {index}.png")
+        options = {"device": "cpu", "options": TranslateOptions(batch_size=4)}
+        result = translate_on_cluster(root / "run", "bucket://mixed", tmp_path, **options)
+        assert (result.num_done, result.num_failed) == (7, 1)
+        assert result.failed[0][0].name == "poison 2.png"
+        assert "each process that took it has ended" in result.failed[0][1]
+        assert [row["state"] for row in rows_of(tmp_path)].count("done") == 7
+        assert len(rows_of(tmp_path)) == 8
 
     def test_scores_are_those_of_one_process(self, root, tmp_path):
         command = ["evaluate", str(root / "run"), "--a", str(root / "test a"), "--b", str(root / "test b"), "--paired"]

@@ -183,15 +183,20 @@ def number_names(names: Iterable[str]) -> NDArray[np.int64]:
 
 
 def fetch(sources: Sequence[str], folder: Path) -> Iterator[Path | Exception]:
-    """Copy files of one address into a folder of this machine, several at a time; yields their paths, or errors."""
-    system, _ = open_address(sources[0])
+    """Copy files at addresses into a folder of this machine, several at a time; yields their paths, or errors.
+
+    Those that are no addresses stay where they are.
+    """
 
     def get(item: tuple[int, str]) -> Path | Exception:
         number, source = item
+        if not is_address(source):
+            return Path(source)
         target = folder / str(number) / Path(source).name
         target.parent.mkdir()
         try:
-            system.get_file(address_of(source), str(target))
+            system, place = open_address(source)
+            system.get_file(place, str(target))
         except Exception as error:  # each protocol has its own errors
             return error
         return target

@@ -10,6 +10,9 @@ from typing import Any
 
 from cyclegan.cluster.connection import Share
 
+# Tries of an item beyond the first. Ray counts several while it does not know yet that a machine is gone.
+_MOST_TRIES = 10
+
 # Seconds in which actors end what they have begun once they are asked to stop.
 _STOP_SECONDS = 15.0
 
@@ -26,8 +29,8 @@ def stream(
     """Tables that actors return for tables that are their items, in the order in which they are done.
 
     worker: a class, made with `job` in each actor, and called with each item. An item whose actor or machine is lost is
-    done again by another. is_stopped: looked at all the time; once it is True, items that are done already still come,
-    for some seconds.
+    done again by another; one that has ended several of them gives no table.
+    is_stopped: looked at all the time; once it is True, items that are done already still come, for some seconds.
     """
     results: queue.Queue[Any] = queue.Queue(64)
     refs = [ray.put(item) for item in items]
@@ -48,6 +51,8 @@ def stream(
                     compute=strategy,
                     num_cpus=share.cpus,
                     num_gpus=share.gpus,
+                    max_restarts=-1,
+                    max_task_retries=_MOST_TRIES,
                 )
                 bundles = done.iter_internal_ref_bundles()
             for bundle in bundles:
@@ -96,12 +101,16 @@ def _settings(ray: Any) -> Iterator[None]:
     from ray.data import ExecutionResources
 
     context = ray.data.DataContext.get_current()
-    before = context.enable_progress_bars, context.target_max_block_size, context.execution_options.resource_limits
+    names = ("enable_progress_bars", "target_max_block_size", "max_errored_blocks")
+    before = {name: getattr(context, name) for name in names}
+    limits = context.execution_options.resource_limits
     context.enable_progress_bars = False
+    context.max_errored_blocks = -1  # any number
     context.target_max_block_size = None
     context.execution_options.resource_limits = ExecutionResources(object_store_memory=_STORE_BYTES)
     try:
         yield
     finally:
-        context.enable_progress_bars, context.target_max_block_size = before[:2]
-        context.execution_options.resource_limits = before[2]
+        for name, value in before.items():
+            setattr(context, name, value)
+        context.execution_options.resource_limits = limits

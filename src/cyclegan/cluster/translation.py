@@ -3,7 +3,7 @@
 import hashlib
 import os
 import pickle
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cyclegan._version import __version__
-from cyclegan.cluster.connection import check_address, connected, share_of
+from cyclegan.cluster.connection import Share, check_address, connected, share_of
 from cyclegan.cluster.manifest import Manifest
 from cyclegan.cluster.nodes import check_nodes
 from cyclegan.cluster.places import LOCK, MANIFEST, STOP, Place, RemoteFolder, number_names, place_of, text_of
 from cyclegan.cluster.stream import stream
-from cyclegan.cluster.worker import Job, Worker
+from cyclegan.cluster.worker import COLUMNS, Job, Worker
 from cyclegan.config import Direction
 from cyclegan.errors import InputError
 from cyclegan.images.file_list import picture_suffixes
@@ -143,8 +144,7 @@ def translate_on_cluster(
             progress.note(f"Ray: up to {counted(share.count, 'actor')}, each with {share}.")
             stop = None if is_address(place) else place / MANIFEST / STOP
             job = Job(recipe, share.device, options, place, stop, share.cores, max_pixels)
-            items = chain(_items(images, options, share.count), _single_items(clips))
-            work.run(module, items, job, share, len(images) + len(clips))
+            work.run(module, images, clips, job, share)
     return work.result()
 
 
@@ -155,6 +155,7 @@ class _Work:
         self._place, self._options, self._progress = place, options, progress
         self._manifest = Manifest(place, key)
         self._done: np.ndarray | None = None
+        self._reported = [np.zeros(0, np.int64)]  # numbers of targets
         self._counts = dict.fromkeys(("done", "existing", "failed"), 0)
         self._failed: list[Skipped] = []
         self._damage: list[str] = []
@@ -167,16 +168,16 @@ class _Work:
             self._done = self._manifest.read()
             if self._options.skip_existing and isinstance(self._place, RemoteFolder):
                 self._done = np.concatenate((self._done, self._place.existing()))
-        numbers = number_names(text_of(self._place.path_of(name)) for name in plan.targets.names())
-        is_done = np.isin(numbers, self._done)
+        is_done = np.isin(self._numbers(plan), self._done)
         if not is_done.any():
             return plan
         self._counts["existing"] += int(is_done.sum())
         self._progress.existing(int(is_done.sum()), len(plan))
         return plan.take(np.flatnonzero(~is_done))
 
-    def run(self, ray: Any, items: Iterable[Any], job: Job, share: Any, num_files: int) -> None:
-        """Translate items of files. Raises KeyboardInterrupt after a stop, and InputError if nothing can be done."""
+    def run(self, ray: Any, images: TranslationPlan, clips: TranslationPlan, job: Job, share: Share) -> None:
+        """Translate files. Raises KeyboardInterrupt after a stop, and InputError if nothing can be done any more."""
+        items = chain(_items(images, self._options, share.count), _single_items(clips, is_clip=True))
         with stop_signals(quiet=True) as is_asked:
 
             def is_stopped() -> bool:
@@ -185,10 +186,17 @@ class _Work:
                 return is_asked()
 
             notes: list[str] = []  # said when the progress bar is gone
-            with self._manifest, self._progress.translating(num_files) as on_done:
+            with self._manifest, self._progress.translating(len(images) + len(clips)) as on_done:
                 for table in stream(ray, items, Worker, job, share, is_stopped):
-                    for row in self._take(table, notes):
-                        on_done(Path(row))
+                    self._take(table, notes, on_done)
+                missing = images[:0] if is_asked() or self._options.stabilise else self._missing(images)
+                if missing:
+                    # Items that have ended every process: which of their files does it?
+                    for table in stream(ray, _single_items(missing), Worker, job, share, is_stopped):
+                        self._take(table, notes, on_done)
+                if not is_asked():
+                    for plan in (images, clips):
+                        self._give_up(self._missing(plan))
             for note in notes:
                 self._progress.note(note)
             if is_asked():
@@ -197,19 +205,37 @@ class _Work:
             for sentence in self._maker.sentences():
                 self._progress.note(sentence)
 
-    def _take(self, table: Any, notes: list[str]) -> Iterator[str]:
-        """Take the rows of an item; yields the sources that are done in one way or another."""
+    def _numbers(self, plan: TranslationPlan) -> NDArray[np.int64]:
+        return number_names(text_of(self._place.path_of(name)) for name in plan.targets.names())
+
+    def _missing(self, plan: TranslationPlan) -> TranslationPlan:
+        """The files of a plan of which no actor has said anything."""
+        is_missing = ~np.isin(self._numbers(plan), np.concatenate(self._reported))
+        return plan.take(np.flatnonzero(is_missing)) if is_missing.any() else plan[:0]
+
+    def _give_up(self, plan: TranslationPlan) -> None:
+        """Count files as failed that have ended each process that took them."""
+        import pyarrow as pa
+
+        why = "each process that took it has ended; it may need more memory than there is"
+        for source, target in zip(plan.sources, plan.targets.names(), strict=True):
+            row = (text_of(str(source)), text_of(self._place.path_of(target)), "failed", why, "")
+            self._take(pa.table({name: pa.array([text]) for name, text in zip(COLUMNS, row, strict=True)}), [], _ignore)
+
+    def _take(self, table: Any, notes: list[str], on_done: Callable[[Path], None]) -> None:
+        """Take the rows of an item."""
         import pyarrow as pa
 
         states = table["state"].to_pylist()
         is_file = np.array([state in self._counts for state in states], bool)
         files = table.filter(pa.array(is_file))
         self._manifest.add(files)
+        self._reported.append(number_names(files["target"].to_pylist()))
         for row in files.select(("source", "state", "reason")).to_pylist():
             self._counts[row["state"]] += 1
             if row["state"] == "failed" and len(self._failed) < MAX_NAMED:
                 self._failed.append((Path(row["source"]), row["reason"]))
-            yield row["source"]
+            on_done(Path(row["source"]))
         for index in np.flatnonzero(~is_file).tolist():
             state, text = states[index], table["reason"][index].as_py()
             if state == "end":
@@ -248,6 +274,10 @@ class _Work:
         )
 
 
+def _ignore(_source: Path) -> None:
+    """The progress bar is full."""
+
+
 def _items(plan: TranslationPlan, options: TranslateOptions, num_actors: int) -> Iterator[Any]:
     """Tables of files that are translated together."""
     if options.stabilise:
@@ -279,9 +309,9 @@ def _items(plan: TranslationPlan, options: TranslateOptions, num_actors: int) ->
 _SLOW = (".svs", ".ndpi", ".mrxs", ".scn", ".gif", ".webp")
 
 
-def _single_items(clips: TranslationPlan) -> Iterator[Any]:
-    for source, target in zip(clips.sources, clips.targets.names(), strict=True):
-        yield _table([str(source)], [target], is_clip=True)
+def _single_items(plan: TranslationPlan, *, is_clip: bool = False) -> Iterator[Any]:
+    for source, target in zip(plan.sources, plan.targets.names(), strict=True):
+        yield _table([str(source)], [target], is_clip=is_clip)
 
 
 def _below(plan: TranslationPlan, targets: list[Path]) -> list[str]:

@@ -30,7 +30,9 @@ from cyclegan.translate.results import ResultMaker
 from cyclegan.translate.translator import Translator
 from cyclegan.video import translate_video
 
-# Source, target, state, reason, worker.
+COLUMNS = ("source", "target", "state", "reason", "worker")
+
+# A value for each column.
 Row: TypeAlias = tuple[str | bytes, str | bytes, str, str | None, str]
 
 Translate: TypeAlias = Callable[[TranslationPlan], list[Row]]
@@ -83,7 +85,7 @@ class Worker:
         sources, targets = ([os.fsdecode(name) for name in item[side].to_pylist()] for side in ("source", "target"))
         translate = self._translate_clip if item["is_clip"][0].as_py() else self._translate_images
         try:
-            if is_address(sources[0]) or is_address(self._job.out):
+            if any(map(is_address, (*sources, str(self._job.out)))):
                 return _rows(self._with_copies(translate, sources, targets))
             return _rows(
                 _one_by_one(translate, TranslationPlan(FileList(Path(), sources), FileList(self._job.out, targets)))
@@ -97,13 +99,14 @@ class Worker:
         """The rows of files of which one side is at an address, by way of a folder of this machine."""
         out, name = self._job.out, worker_name()
         wholes = [
-            (source, f"{address_of(out)}/{target}" if is_address(out) else str(out / target))
+            (
+                address_of(source) if is_address(source) else source,
+                f"{address_of(out)}/{target}" if is_address(out) else str(out / target),
+            )
             for source, target in zip(sources, targets, strict=True)
         ]
-        if is_address(sources[0]):
-            wholes = [(address_of(source), target) for source, target in wholes]
         with TemporaryDirectory(prefix="cyclegan") as folder:
-            here = list(map(Path, sources)) if not is_address(sources[0]) else list(fetch(sources, Path(folder)))
+            here = list(fetch(sources, Path(folder)))
             rows: list[Row] = [
                 (*whole, "failed", f"{whole[0]} cannot be read: {type(path).__name__}: {reason_of(path)}.", name)
                 for whole, path in zip(wholes, here, strict=True)
@@ -223,10 +226,9 @@ def worker_name() -> str:
 def _rows(rows: list[Row]) -> Any:
     import pyarrow as pa
 
-    names = ("source", "target", "state", "reason", "worker")
-    columns = zip(*rows, strict=True) if rows else ((),) * len(names)
+    columns = zip(*rows, strict=True) if rows else ((),) * len(COLUMNS)
     texts = [pa.array(map(_text, column), pa.string()) for column in columns]
-    return pa.table(dict(zip(names, texts, strict=True)))
+    return pa.table(dict(zip(COLUMNS, texts, strict=True)))
 
 
 def _text(value: Any) -> Any:

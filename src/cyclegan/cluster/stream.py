@@ -4,6 +4,7 @@ import math
 import queue
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -38,7 +39,8 @@ def stream(
 
     def take() -> None:
         try:
-            with _settings(ray):
+            with _settings(ray), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # numbers of tries are about to get another way in
                 strategy = ray.data.ActorPoolStrategy(
                     min_size=1, max_size=min(share.count, len(refs)), initial_size=min(share.count, len(refs))
                 )

@@ -12,7 +12,7 @@ from cyclegan.cluster.places import Place, number_names
 from cyclegan.errors import InputError
 
 # A part is written after so many rows or seconds: what is lost by a kill is done again, and parts stay few.
-_MOST_ROWS, _MOST_SECONDS = 100_000, 15.0
+_MOST_ROWS, _MOST_SECONDS = 20_000, 15.0
 
 _KEY = b"cyclegan"
 

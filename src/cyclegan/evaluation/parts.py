@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 
@@ -13,6 +13,7 @@ from cyclegan.metrics.features import LenientFeatures
 from cyclegan.translate.recipe import Recipe
 
 
+@runtime_checkable
 class ScoringCluster(Protocol):
     """Processes that measure parts of the test images, see `cyclegan.cluster.scoring_cluster`."""
 

@@ -103,6 +103,8 @@ def evaluate(
         check_int("max_pixels", max_pixels, least=1)
     if inception is None and inception_weights is not None:
         raise InputError("inception_weights were given without inception; pass --inception torch-fidelity as well.")
+    if cluster is not None and not isinstance(cluster, ScoringCluster):
+        raise InputError(f"cluster is {shown(cluster)}; expected what cyclegan.cluster.scoring_cluster gives, or None.")
     weights_file = Path(inception_weights) if inception_weights is not None else None
     if is_address(run) and out is None:
         raise InputError(f"{run} is not on this machine, so its scores need a place: pass --out DIR.")

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from conftest import HAS_CUDA, TINY_MODEL
 from cyclegan.config import PRESETS, make_config
-from cyclegan.networks import build_generator, fused
+from cyclegan.networks import build_discriminator, build_generator, fused
 from cyclegan.networks.fused import Form, fuse, reflect
 from cyclegan.networks.layers import Conv2d, InstanceNorm, LayerNorm, conv_norm
 from cyclegan.step import TrainState, train_step
@@ -259,6 +259,18 @@ def test_a_frozen_bias_before_an_instance_norm_is_left_out_and_a_trained_one_bef
         assert torch.allclose(found, wanted, atol=1e-4)
 
 
+@pytest.mark.parametrize("preset", ["paper", "modern"])
+def test_torch_compiles_whole_networks_from_the_ordinary_operations(monkeypatch, preset):
+    model = make_config({**TINY_MODEL, "crop_size": 16}, preset=preset).model
+    monkeypatch.setattr(fused, "_forward", None)  # never called
+    x = values(1, 3, 16, 16)
+    for network in (build_generator(model, 3, 3, seed=0), build_discriminator(model, 3, seed=0)):
+        network.to(DEVICE)
+        found = torch.compile(network, backend="eager", fullgraph=True, dynamic=False)(x)
+        wanted = without_kernels(monkeypatch, lambda network=network: network(x))
+        assert torch.allclose(found, wanted, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "x",
     [
@@ -353,7 +365,7 @@ class Kernels:
     pass
 
 for name in ("moments", "forward", "reduce_grads", "backward"):
-    setattr(Kernels, name, Compiled(getattr(fused_kernels, name)))
+    setattr(Kernels, f"fused_{name}", Compiled(getattr(fused_kernels, f"fused_{name}")))
 fused._kernels = lambda: Kernels
 for shape, form, has_residual in fused._TRIALS:
     x = torch.empty(shape, dtype=getattr(torch, sys.argv[1])).contiguous(memory_format=torch.channels_last)

@@ -51,9 +51,10 @@ class Form:
 
 def reflect(x: Tensor, pixels: int) -> Tensor:
     """Pad each side with `pixels` mirrored rows and columns, without repeating the border."""
-    form = Form(pad=pixels)
-    if can_fuse(x, form):
-        return cast(Tensor, fuse(x, form)[1])
+    if is_usable(x):
+        form = Form(pad=pixels)
+        if can_fuse(x, form):
+            return cast(Tensor, fuse(x, form)[1])
     return _reflect(x, pixels)
 
 
@@ -94,11 +95,16 @@ def _eager(x: Tensor, form: Form, residual: Tensor | None = None) -> tuple[Tenso
 # ---- the kernels
 
 
-def can_fuse(x: Tensor, form: Form) -> bool:
-    """Whether `fuse` computes this for x: on this device, in this type and layout, and not while torch records."""
+def is_usable(x: Tensor) -> bool:
+    """Whether there are kernels for the device and the layout of x. Not while torch compiles: it fuses by itself."""
     if x.device.type not in DEVICE_TYPES or torch.compiler.is_compiling():
         return False
-    if type(x) is not Tensor or x.ndim != 4 or not x.is_contiguous(memory_format=torch.channels_last):
+    return type(x) is Tensor and x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def can_fuse(x: Tensor, form: Form) -> bool:
+    """Whether `fuse` computes this form of x, and its kernels agree with torch on this device."""
+    if not is_usable(x):
         return False
     images, channels, height, width = x.shape
     if form.norm == "layer" and channels > _MOST_CHANNELS:
@@ -164,7 +170,7 @@ def _forward(x: Tensor, form: Form, residual: Tensor | None) -> tuple[Tensor | N
         if form.norm == "instance":
             mean = x.new_empty(images, launch.splits, channels, dtype=torch.float32)
             moments = mean, torch.empty_like(mean)
-            kernels.moments[launch.splits, launch.channel_tiles, images](
+            kernels.fused_moments[launch.splits, launch.channel_tiles, images](
                 x, *moments, height * width, channels, launch.run, PIXELS=launch.pixels, CHANNELS=launch.channels,
                 num_warps=launch.warps,
             )  # fmt: skip
@@ -176,7 +182,7 @@ def _forward(x: Tensor, form: Form, residual: Tensor | None) -> tuple[Tensor | N
                 images, channels, *sides, dtype=x.dtype, device=x.device, memory_format=torch.channels_last
             )
         num_pixels = (height + 2 * form.pad) * (width + 2 * form.pad)
-        kernels.forward[launch.tiles(num_pixels), launch.channel_tiles, images](
+        kernels.fused_forward[launch.tiles(num_pixels), launch.channel_tiles, images](
             x, x if residual is None else residual, x if plain is None else plain, x if padded is None else padded,
             *(moments or (x, x)), height, width, channels, launch.run, form.eps, NORM=_NORMS[form.norm],
             SLOPE=form.slope, RESIDUAL=residual is not None, PLAIN=plain is not None, PAD=form.pad,
@@ -209,7 +215,7 @@ def _backward(
             gathered = plain if padded is None else torch.empty_like(x, memory_format=layout)
             total = x.new_empty(images, launch.splits, channels, dtype=torch.float32)
             sums = total, torch.empty_like(total)
-            kernels.reduce_grads[launch.splits, launch.channel_tiles, images](
+            kernels.fused_reduce_grads[launch.splits, launch.channel_tiles, images](
                 x, x if plain is None else plain, x if padded is None else padded, gathered, *moments, *sums,
                 height, width, channels, launch.run, launch.run, form.eps, SLOPE=slope, PLAIN=plain is not None,
                 PAD=0 if padded is None else form.pad, SMALL=small, WRITE=padded is not None, SPLITS=launch.splits,
@@ -220,7 +226,7 @@ def _backward(
         elif has_residual:
             grad_residual = torch.empty_like(x, memory_format=layout)
         write = has_residual and form.norm != "instance"
-        kernels.backward[launch.tiles(height * width), launch.channel_tiles, images](
+        kernels.fused_backward[launch.tiles(height * width), launch.channel_tiles, images](
             x, x if plain is None else plain, x if padded is None else padded, grad_x,
             x if grad_residual is None else grad_residual, *(moments or (x, x)), *sums, height, width, channels,
             launch.run, form.eps, NORM=_NORMS[form.norm], SLOPE=slope, RESIDUAL=write, PLAIN=plain is not None,

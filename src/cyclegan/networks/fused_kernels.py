@@ -44,7 +44,7 @@ def _through_activation(g, z, SLOPE: tl.constexpr):
 
 
 @triton.jit
-def moments(
+def fused_moments(
     x_ptr, mean_ptr, square_ptr, pixels, channels, per_split, PIXELS: tl.constexpr, CHANNELS: tl.constexpr
 ):  # fmt: skip
     """Mean and sum of squared differences from it of each channel, in one split of an image.
@@ -102,7 +102,7 @@ def _over_channels(x, inside, channels, eps):
 
 
 @triton.jit(do_not_specialize=["height", "width", "per_split"])
-def forward(
+def fused_forward(
     x_ptr,
     residual_ptr,
     plain_ptr,
@@ -215,7 +215,7 @@ def _gathered(
 
 
 @triton.jit(do_not_specialize=["height", "width", "per_split", "run"])
-def reduce_grads(
+def fused_reduce_grads(
     x_ptr,
     plain_ptr,
     padded_ptr,
@@ -273,7 +273,7 @@ def reduce_grads(
 
 
 @triton.jit(do_not_specialize=["height", "width", "per_split"])
-def backward(
+def fused_backward(
     x_ptr,
     plain_ptr,
     padded_ptr,

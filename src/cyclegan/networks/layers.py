@@ -52,9 +52,8 @@ class InstanceNorm(nn.InstanceNorm2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        form = norm_form(self)
-        if form is not None and fused.can_fuse(x, form):
-            return fused.fuse(x, form)[0]  # type: ignore[return-value]
+        if (result := _fused_norm(x, self)) is not None:
+            return result
         if x.is_contiguous() or torch.compiler.is_compiling():
             return super().forward(x)
         return fused.instance_norm(x, self.eps)
@@ -71,9 +70,8 @@ class LayerNorm(nn.Module):
         self.channels, self.eps = channels, eps
 
     def forward(self, x: Tensor) -> Tensor:
-        form = norm_form(self)
-        if form is not None and fused.can_fuse(x, form):
-            return fused.fuse(x, form)[0]  # type: ignore[return-value]
+        if (result := _fused_norm(x, self)) is not None:
+            return result
         return fused.layer_norm(x, self.eps)
 
 
@@ -102,6 +100,11 @@ def norm_form(norm: nn.Module) -> Form | None:
     return Form() if type(norm) is nn.Identity else None
 
 
+def _fused_norm(x: Tensor, norm: nn.Module) -> Tensor | None:
+    form = norm_form(norm) if fused.is_usable(x) else None
+    return fused.fuse(x, form)[0] if form is not None and fused.can_fuse(x, form) else None
+
+
 def conv_norm(
     x: Tensor, conv: nn.Module, norm: nn.Module, *, slope: float = 1.0, residual: Tensor | None = None, pad: int = 0
 ) -> Tensor:
@@ -125,14 +128,14 @@ def _conv_norm(
     x: Tensor, conv: nn.Module, norm: nn.Module, slope: float, residual: Tensor | None, pad: int, *, plain: bool
 ) -> tuple[Tensor | None, Tensor | None]:
     """The result as it is, if `plain` or without padding, and padded, if there is padding."""
-    known = norm_form(norm)
-    if known is not None and isinstance(conv, Conv2d | ConvTranspose2d) and fused.can_fuse(x, Form()):
+    known = norm_form(norm) if fused.is_usable(x) and isinstance(conv, Conv2d | ConvTranspose2d) else None
+    if known is not None and fused.can_fuse(x, Form()):
         form = replace(known, slope=slope, pad=pad, plain=plain)
         # Instance norm removes a bias, which is an operation of its own on CUDA.
-        bias = conv.bias
+        bias = cast(Tensor | None, conv.bias)
         if bias is not None and known.norm == "instance" and not bias.requires_grad:
             bias = None
-        h = conv.convolve(x, None if bias is None else bias.to(x.dtype))
+        h = cast(Conv2d, conv).convolve(x, None if bias is None else bias.to(x.dtype))
         if fused.can_fuse(h, form):
             return fused.fuse(h, form, residual)
     else:
@@ -158,16 +161,21 @@ class SpectralConv2d(Conv2d):
         self.register_buffer("u", torch.ones(out_channels))
 
     def convolve(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        matrix = self.weight.flatten(1)
+        matrix = self._matrix()
         # The estimate of the singular vectors gets no gradient (Miyato et al. 2018, algorithm 1).
         v = F.normalize(matrix.detach().T @ self.u, dim=0)
         weight = self.weight / torch.linalg.vector_norm(matrix @ v)
         return self._conv_forward(x, weight.to(x.dtype), bias)  # type: ignore[no-any-return]
 
+    def _matrix(self) -> Tensor:
+        # The order of columns changes no singular value. On CUDA it is that of memory, where no copy is needed; on a
+        # CPU sums in another order would round differently than those of earlier releases.
+        return (self.weight.permute(0, 2, 3, 1) if self.weight.is_cuda else self.weight).flatten(1)
+
     @torch.no_grad()
     def power_iteration(self) -> None:
         """Update the estimate of the left singular vector."""
-        matrix = self.weight.flatten(1)
+        matrix = self._matrix()
         v = F.normalize(matrix.T @ self.u, dim=0)
         self.u.copy_(F.normalize(matrix @ v, dim=0))
 

@@ -58,6 +58,8 @@ def run_step(
     mask_b: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """`train_step` with given updates: `update_generators` and `update_discriminators`, or graphs of them."""
+    if real_a.is_cuda:  # the gradients of losses then have the layout of the networks
+        real_a, real_b = (x.contiguous(memory_format=torch.channels_last) for x in (real_a, real_b))
     masks = {**_named_mask(state, "a", real_a, mask_a), **_named_mask(state, "b", real_b, mask_b)}
     with _own_dropout(state), state.execution.share.active():
         return _run_step(state, real_a, real_b, generators, discriminators, masks)

@@ -293,7 +293,7 @@ _verdicts: dict[tuple[torch.device, torch.dtype], str] = {}
 def why_not_fused(device: torch.device, dtype: torch.dtype) -> str:
     """Empty if the kernels are used for this type on this device, otherwise the reason. Tries them if need be."""
     if device.type not in DEVICE_TYPES:
-        return f"they are for {' and '.join(DEVICE_TYPES) or 'no device'}"
+        return "they are for CUDA"
     if dtype not in (torch.float32, torch.float16, torch.bfloat16):
         return f"they do not compute in {dtype}"
     if find_spec("triton") is None:

@@ -105,6 +105,11 @@ def _fused_norm(x: Tensor, norm: nn.Module) -> Tensor | None:
     return fused.fuse(x, form)[0] if form is not None and fused.can_fuse(x, form) else None
 
 
+def _has_hooks(module: nn.Module) -> bool:
+    hooks = module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks
+    return any(hooks)
+
+
 def conv_norm(
     x: Tensor, conv: nn.Module, norm: nn.Module, *, slope: float = 1.0, residual: Tensor | None = None, pad: int = 0
 ) -> Tensor:
@@ -128,7 +133,9 @@ def _conv_norm(
     x: Tensor, conv: nn.Module, norm: nn.Module, slope: float, residual: Tensor | None, pad: int, *, plain: bool
 ) -> tuple[Tensor | None, Tensor | None]:
     """The result as it is, if `plain` or without padding, and padded, if there is padding."""
-    known = norm_form(norm) if fused.is_usable(x) and isinstance(conv, Conv2d | ConvTranspose2d) else None
+    known = None
+    if fused.is_usable(x) and isinstance(conv, Conv2d | ConvTranspose2d) and not (_has_hooks(conv) or _has_hooks(norm)):
+        known = norm_form(norm)
     if known is not None and fused.can_fuse(x, Form()):
         form = replace(known, slope=slope, pad=pad, plain=plain)
         # Instance norm removes a bias, which is an operation of its own on CUDA.

@@ -1,7 +1,7 @@
 """The residual generator of Zhu et al. 2017, appendix 7.2, after Johnson et al. 2016."""
 
 from collections.abc import Sequence
-from typing import ClassVar, cast
+from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -33,13 +33,12 @@ class ResidualBlock(nn.Module):
         self.norm2 = norm_layer(norm, channels)
         self.dropout = 0.5 if dropout else 0.0
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.chained(x, None, pad=0)[0]
+    def forward(
+        self, x: Tensor, padded: Tensor | None = None, *, pad: int | None = None
+    ) -> Tensor | tuple[Tensor, Tensor | None]:
+        """padded: x after `reflect`, if the block before has computed it. pad: return the output padded, too, if not 0.
 
-    def chained(self, x: Tensor, padded: Tensor | None, *, pad: int) -> tuple[Tensor, Tensor | None]:
-        """The output, as it is and padded for the next block, which is faster than padding it there.
-
-        padded: x after `reflect`, if the block before has computed it.
+        In a chain of blocks that is faster than padding at the start of each.
         """
         padded = reflect(x, 1) if padded is None else padded
         if self.dropout:
@@ -47,6 +46,8 @@ class ResidualBlock(nn.Module):
             h = reflect(F.dropout(h, self.dropout, self.training), 1)
         else:
             h = conv_norm(padded, self.conv1, self.norm1, slope=0.0, pad=1)
+        if pad is None:
+            return conv_norm(h, self.conv2, self.norm2, residual=x)
         return conv_norm_and_pad(h, self.conv2, self.norm2, residual=x, pad=pad)
 
 
@@ -131,7 +132,7 @@ class ResnetGenerator(Generator):
         """The activation after a block, and its padded form if it was computed with it."""
         if self.checkpointing:  # which keeps one tensor between blocks, not two
             return checkpointed(block, h, enabled=True, random=self.dropout), None
-        return cast(ResidualBlock, block).chained(h, padded, pad=0 if last else 1)
+        return block(h, padded, pad=0 if last else 1)  # type: ignore[no-any-return]
 
     def _to_image(self, h: Tensor, x: Tensor) -> Tensor:
         change = checkpointed(self._decode, h, enabled=self.checkpointing)

@@ -329,7 +329,6 @@ _TRIALS = [
     ((2, 40, 12, 11), Form("instance", slope=0.0, pad=1), False),
     ((1, 3, 129, 128), Form("instance"), False),
     ((2, 48, 3, 5), Form("instance", pad=1, plain=True), True),
-    ((1, 64, 9, 14), Form("instance", slope=0.0, pad=3), False),
     ((2, 64, 9, 14), Form("layer", slope=0.0, pad=1), False),
     ((1, 48, 2, 7), Form("layer", pad=1, plain=True), True),
     ((2, 3, 7, 16), Form(pad=3), False),

@@ -236,9 +236,7 @@ def _with_weights(plain: Conv, blurred: BlurConv2d | BlurConvTranspose2d) -> Con
 
 def blur_kernels(weight: Tensor) -> Tensor:
     """Kernels filtered with [1 2 1] / 4 both ways: (O, I, 3, 3) -> (O, I, 5, 5)."""
-    # On a GPU the matrix is made anew each time: a CUDA graph cannot contain a copy from the CPU.
-    matrix = _BLUR_MATRIX if weight.device.type == "cpu" else _blur_matrix(weight.device)
-    blurred = matrix.to(weight.dtype) @ weight.permute(0, 2, 3, 1).flatten(1, 2)
+    blurred = _blur_matrix_for(weight.device, weight.dtype) @ weight.permute(0, 2, 3, 1).flatten(1, 2)
     return blurred.view(-1, 5, 5, blurred.shape[-1]).permute(0, 3, 1, 2)
 
 
@@ -250,6 +248,24 @@ def _blur_matrix(device: torch.device) -> Tensor:
 
 
 _BLUR_MATRIX = _blur_matrix(torch.device("cpu"))
+
+# Of CUDA devices: made there, because a CUDA graph cannot contain a copy from the CPU, and once, because it takes ten
+# kernels.
+_BLUR_MATRICES: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+
+
+def _blur_matrix_for(device: torch.device, dtype: torch.dtype) -> Tensor:
+    if device.type == "cpu":
+        return _BLUR_MATRIX.to(dtype)
+    if device.type != "cuda" or torch.compiler.is_compiling():
+        return _blur_matrix(device).to(dtype)
+    found = _BLUR_MATRICES.get((device, dtype))
+    if found is None:
+        with torch.inference_mode(False), torch.no_grad():
+            found = _blur_matrix(device).to(dtype)
+        if not torch.cuda.is_current_stream_capturing():  # what a graph makes has values only when it runs
+            _BLUR_MATRICES[device, dtype] = found
+    return found
 
 
 def to_image(change: Tensor, x: Tensor | None) -> Tensor:

@@ -14,7 +14,7 @@ from cyclegan.networks.layers import power_iteration
 from cyclegan.networks.patch_projection import sample
 from cyclegan.step.execution import DirectionNetworks
 from cyclegan.step.losses import discriminator_loss, patch_weights
-from cyclegan.step.master_weights import trained
+from cyclegan.step.master_weights import add_grads, trained
 from cyclegan.step.randomness import Stream, draw_mixes, draw_noise, draw_places, numpy_generator, torch_seed
 from cyclegan.step.state import TrainState
 from cyclegan.step.terms import (
@@ -213,7 +213,7 @@ def _update_direction(state: TrainState, networks: DirectionNetworks, translated
         losses[term.name_in(networks.direction)] = weight * term.loss(translated.only(term.needs))
     total = sum(losses.values(), start=translated.real.new_zeros(()))
     if total.requires_grad:
-        torch.autograd.backward(state.scaler.scale(state.execution.weighted(total)), inputs=networks.trained)
+        add_grads(state.scaler.scale(state.execution.weighted(total)), networks.trained)
     results = {f"fake_{networks.target}": translated.fake, **losses}
     return {name: result.detach() for name, result in results.items()}
 
@@ -344,5 +344,5 @@ def _update_discriminator(
     for penalty in active_penalties(state.config):
         if state.step % penalty.every == 0:
             loss = loss + 0.5 * penalty.weight(state.config) * penalty.every * penalty.loss(given)
-    torch.autograd.backward(state.scaler.scale(state.execution.weighted(loss)), inputs=trained(discriminator))
+    add_grads(state.scaler.scale(state.execution.weighted(loss)), trained(discriminator))
     return loss.detach()

@@ -7,7 +7,7 @@ from conftest import HAS_CUDA, TINY_MODEL
 from cyclegan.config import PRESETS, make_config
 from cyclegan.step.cuda_graphs import WARM_UP_CALLS, CudaRecorder, graph_step, make_step
 from cyclegan.step.state import TrainState, set_learning_rate
-from cyclegan.step.update import run_step, train_step, update_discriminators, update_generators
+from cyclegan.step.update import discriminator_gradients, generator_gradients, run_step, train_step
 
 # In float32, whatever this machine is fast in.
 MODERN = {**PRESETS["modern"], "precision": "fp32"}
@@ -109,7 +109,7 @@ def test_nothing_that_is_recorded_comes_from_the_cpu(preset):
     state = TrainState.create(config, torch.device("meta"))
     real = torch.empty(1, 3, 16, 16, device="meta")
     devices = Devices()
-    run_step(state, real, real, devices.watch(update_generators), devices.watch(update_discriminators))
+    run_step(state, real, real, devices.watch(generator_gradients), devices.watch(discriminator_gradients))
     assert devices.num_operations > 100
     assert devices.crossings == []
 

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -44,9 +44,20 @@ class Processes:
 
     def add_up(self, x: Tensor, group: Any = None) -> None:
         """Replace a tensor by its sum over all processes, or those of a group, bit for bit the same in all of them."""
-        if self.size > 1:
+        self.start_adding_up(x, group)()
+
+    def start_adding_up(self, x: Tensor, group: Any = None) -> Callable[[], None]:
+        """Start `add_up`, and return a function that waits for its end. Until then nothing may touch the tensor."""
+        if self.size == 1:
+            return lambda: None
+        with _ends_named():
+            work = dist.all_reduce(x, group=group, async_op=True)
+
+        def wait() -> None:
             with _ends_named():
-                dist.all_reduce(x, group=group)
+                work.wait()
+
+        return wait
 
     def groups(self, count: int) -> list[Any]:
         """So many groups of equally many processes, by rank."""

@@ -21,6 +21,8 @@ CASES = {
     "wgan-gp": ({"adversarial": "wgan-gp", "contrastive_weight": 0.0}, 2, "images", ""),
     "R1 and bf16": ({"r1_weight": 2.0, "precision": "bf16"}, 2, "directions", ""),
     "paper, both ways": ({"preset": "paper", "pool_size": 2}, 4, "directions", ""),
+    "recorded": ({}, 2, "images", ""),
+    "recorded, holes": ({"preset": "conservative"}, 2, "images", "ab"),
     "holes, both ways": ({"channels_a": 1, "cycle_noise": 0.1, "pool_size": 2}, 4, "directions", "ba"),
 }
 
@@ -28,7 +30,7 @@ CASES = {
 def case(name):
     settings, _, share_by, holes = CASES[name]
     settings = {**SIZES, "batch_size": 2, "a": "a", "b": "b", **settings}
-    return {"settings": settings, "share_by": share_by, "holes": holes, "steps": 4}
+    return {"settings": settings, "share_by": share_by, "holes": holes, "steps": 4, "recorded": "recorded" in name}
 
 
 @pytest.fixture(scope="module")

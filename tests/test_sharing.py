@@ -1,6 +1,7 @@
 """Steps that several processes share, against the same steps in one process."""
 
 import json
+from pathlib import Path
 
 import pytest
 import shared_steps
@@ -102,3 +103,24 @@ def test_a_rank_counts_only_among_several_processes(size, rank, is_first, monkey
     if size is not None:
         monkeypatch.setenv("WORLD_SIZE", str(size))
     assert is_first_process() is is_first
+
+
+THREADS = """
+import os, sys
+import torch
+from cyclegan.system.processes import joined_processes
+with joined_processes("cpu") as processes:
+    (group,) = processes.make_groups(1)
+    processes.add_up(torch.ones(2), group)
+    import torch._dynamo  # as optimisers do
+for thread in os.listdir("/proc/self/task"):
+    with open(f"/proc/self/task/{thread}/comm") as file:
+        print(file.read().strip())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="lists threads in /proc")
+def test_no_thread_of_the_groups_is_left_that_could_crash_a_program_at_its_end():
+    for status, output, errors in wait(start(2, ["-c", THREADS])):
+        assert (status, errors) == (0, "")
+        assert not [name for name in output.split() if "gloo" in name or "store" in name]

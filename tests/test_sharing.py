@@ -10,7 +10,8 @@ from processes import start, wait
 
 from cyclegan.errors import InputError
 from cyclegan.step.sharing import Share
-from cyclegan.system.processes import Processes, is_first_process
+from cyclegan.system.devices import resolve_device
+from cyclegan.system.processes import Processes, is_first_process, joined_processes
 
 SIZES = {"width": 8, "blocks": 1, "discriminator_width": 8, "crop_size": 32, "steps": 10, "preset": "modern"}
 SIZES["precision"] = "fp32"
@@ -103,6 +104,23 @@ def test_a_rank_counts_only_among_several_processes(size, rank, is_first, monkey
     if size is not None:
         monkeypatch.setenv("WORLD_SIZE", str(size))
     assert is_first_process() is is_first
+
+
+def test_gpus_without_nccl_and_fewer_gpus_than_processes_are_refused_in_a_sentence(monkeypatch):
+    variables = {"RANK": 1, "LOCAL_RANK": 1, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr("torch.distributed.is_nccl_available", lambda: False)
+    with (
+        pytest.raises(InputError, match=r"has no NCCL, by which GPUs talk; pass --device cpu\."),
+        joined_processes("cuda"),
+    ):
+        pass
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    assert resolve_device("cuda", 0) == torch.device("cuda:0")
+    with pytest.raises(InputError, match="At least 2 processes run on this machine, which has 1 GPU; "):
+        resolve_device("cuda", 1)
 
 
 THREADS = """

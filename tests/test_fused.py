@@ -310,6 +310,14 @@ def test_a_kernel_that_computes_something_else_is_not_used_and_a_sentence_says_s
     assert len(caplog.records) == 1  # tried once
 
 
+def test_without_triton_the_ordinary_operations_are_used_without_a_word(monkeypatch, caplog):
+    monkeypatch.setattr(fused, "_verdicts", {})
+    monkeypatch.setattr(fused, "find_spec", lambda _: None)
+    assert not fused.can_fuse(values(1, 4, 6, 6), Form())
+    assert fused.why_not_fused(DEVICE, torch.float32) == "Triton is not installed"
+    assert caplog.text == ""
+
+
 def test_a_kernel_that_does_not_compile_is_not_used_and_a_sentence_says_why(monkeypatch, caplog):
     def broken(*_):
         raise RuntimeError("ptxas is\nmissing")

@@ -296,10 +296,10 @@ def why_not_fused(device: torch.device, dtype: torch.dtype) -> str:
         return "they are for CUDA"
     if dtype not in (torch.float32, torch.float16, torch.bfloat16):
         return f"they do not compute in {dtype}"
-    if find_spec("triton") is None:
-        return "Triton is not installed"
     key = device, dtype
     with _lock:
+        if key not in _verdicts and find_spec("triton") is None:  # such as on Windows, where torch comes without it
+            _verdicts[key] = "Triton is not installed"
         if key not in _verdicts:
             # A new thread has none of this one's modes: inference, saved tensors of checkpoints, streams.
             found: list[str] = []

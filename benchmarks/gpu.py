@@ -37,7 +37,7 @@ USUAL = ("tests", "step", "translate", "train", "profile", "compile")
 
 # What a step should reach, by batch size: times as fast as the plain one, or the share of the bf16 peak.
 FASTER, OF_PEAK = {1: 9.0, 4: 4.0}, {16: 0.35}
-PLAIN = "plain, eager"
+PLAIN, TRIED = "plain, eager", "cuDNN tries its algorithms"
 
 # Peaks for dense bf16 matrices in TFLOP/s, from the data sheets.
 PEAKS = {"H100": 989, "H200": 989, "A100": 312, "L40S": 362, "4090": 165}
@@ -102,6 +102,8 @@ def section_tests(options: argparse.Namespace) -> Iterator[str]:
 
 def section_step(options: argparse.Namespace) -> Iterator[str]:
     """A training step of each kind, beside the plain eager one with the convolutions of torch's default (TF32)."""
+    import torch
+
     every, first = (1, 4, 16), (1,)
     cases: list[tuple[str, dict[str, Any] | None, bool, tuple[int, ...]]] = [(PLAIN, None, False, (1, 4))]
     for preset in ("paper", "modern"):
@@ -110,6 +112,7 @@ def section_step(options: argparse.Namespace) -> Iterator[str]:
     not_recorded = {**bf16("paper"), "cuda_graphs": False}
     cases += [("paper, bf16, fused kernels, not recorded", not_recorded, True, first)]
     cases += [("paper, bf16, torch's own, not recorded", not_recorded, False, first)]
+    cases += [(f"paper, bf16, fused kernels, {TRIED}", bf16("paper"), True, (1, 16))]
     cases += [("paper, fp32, fused kernels", {"preset": "paper"}, True, (1, 4))]
     cases += [("conservative, bf16, fused kernels", bf16("conservative"), True, first)]
     yield f"{kernels_in_words(options)}\n"
@@ -120,6 +123,7 @@ def section_step(options: argparse.Namespace) -> Iterator[str]:
     for label, settings, is_fused, batches in cases:
         for batch in batches:
             use_kernels(options, is_fused)
+            torch.backends.cudnn.benchmark = label.endswith(TRIED)
             try:
                 if settings is None:
                     call = plain_step(case_of(options), batch, options.device)

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from cyclegan.config.base import Config
+from cyclegan.config.base import Config, FlagText
 from cyclegan.system.json_files import describe_validation_error, shown
 
 if TYPE_CHECKING:  # it loads torch, which is needed only when a configuration is made
@@ -110,7 +110,7 @@ class ModelConfig(Config):
     def _pairs(cls, value: Any) -> Any:
         """A command line gives a list of NAME=VALUE."""
         if isinstance(value, list | tuple) and all(isinstance(pair, str) and "=" in pair for pair in value):
-            return {name: word for name, _, word in (pair.partition("=") for pair in value)}
+            return {name: FlagText(word) for name, _, word in (pair.partition("=") for pair in value)}
         return value
 
     @model_validator(mode="after")

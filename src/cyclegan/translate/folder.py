@@ -187,7 +187,9 @@ def translate_plan(
             raise InputError(reason)
         work.skip(source, reason)
     if jobs.whole:
-        work.translate_whole(jobs.whole)
+        num_written = work.translate_whole(jobs.whole)
+        if num_written or not (jobs.large or jobs.sequences):
+            progress.written(num_written, None, None)
     one_by_one = [(*pair, partial(work.translate_in_tiles, *pair)) for pair in jobs.large]
     one_by_one += [
         (source, target, partial(work.translate_frames, source, target, row)) for source, target, row in jobs.sequences
@@ -231,7 +233,8 @@ class _Work:
         self._progress.skipped([(source, reason)], 1)
         self.skipped.append((source, reason))
 
-    def translate_whole(self, plan: TranslationPlan) -> None:
+    def translate_whole(self, plan: TranslationPlan) -> int:
+        """Returns how many are written."""
         options = self._options
         if options.stabilise and (alone := [frames[0][0] for frames in sequences(plan) if len(frames) == 1]):
             one = len(alone) == 1
@@ -255,7 +258,7 @@ class _Work:
         if skipped:
             self._progress.skipped(skipped, len(plan))
             self.skipped += skipped
-        self._progress.written(len(plan) - len(skipped), None, None)
+        return len(plan) - len(skipped)
 
     def translate_in_tiles(self, source: Path, target: Path) -> None:
         options, tile = self._options, self._options.tile_side or TILE

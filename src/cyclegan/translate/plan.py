@@ -154,6 +154,8 @@ def _check_holds(source: Path, out: Path, translator: Translator, all_pages: boo
     reader = sequence_of(source, translator, all_pages=all_pages)
     if reader is None or (format_by_name(out) is not reader and reader.is_picture(source)):
         suffix = image_suffix(out.suffix, translator)
+        if suffix != out.suffix and file_format_of(out).write is None:
+            raise InputError(f"--out {out}: {out.suffix} files are read and never written; use {suffix} instead.")
         if suffix != out.suffix:
             raise InputError(f"--out {out}: that format cannot hold {translator.target}; use {suffix} instead.")
         return

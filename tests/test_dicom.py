@@ -312,7 +312,7 @@ def test_a_window_that_does_not_show_the_new_values_gives_way_to_their_range(tmp
 
 
 @pytest.mark.parametrize("noise", [0, 8, 25])
-def test_noise_of_the_background_does_not_keep_a_window_that_shows_all_tissue_white(tmp_path, noise):
+def test_noise_of_the_background_does_not_keep_a_window_that_shows_all_tissue_white(noise):
     rng, target = np.random.default_rng(0), ImageFormat(channels=1, dtype="int16", low=0, high=1000)
     values = np.abs(rng.normal(0, noise, (64, 64)))
     values[:32, :32] = rng.normal(600, 100, (32, 32))  # a quarter is tissue

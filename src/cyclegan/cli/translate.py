@@ -14,7 +14,6 @@ from cyclegan.translate.progress import not_written
 
 if TYPE_CHECKING:  # heavy imports wait until the command runs
     from cyclegan.cli.console_progress import ConsoleProgress
-    from cyclegan.translate.inputs import leave_out_unusable
     from cyclegan.translate.options import TranslateOptions
     from cyclegan.translate.plan import TranslationPlan
     from cyclegan.translate.translator import Translator

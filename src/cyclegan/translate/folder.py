@@ -38,9 +38,9 @@ class FolderResult:
     """The result of `translate_folder`.
 
     written: (source, target) of every file that was written. skipped: (source, reason) of every file that could not
-    be translated, and of inputs that are missing or damaged. notes: sentences on what was converted, on what results cannot keep, on work of an earlier call that
-    was resumed, and on files of the inputs that are no images. damage: sentences about frames of sequences that are
-    lost; those before them are written.
+    be translated, and of every input that is missing or damaged. notes: sentences on what was converted, on what
+    results cannot keep, on work of an earlier call that was resumed, and on files of the inputs that are no images.
+    damage: sentences about frames of sequences that are lost; those before them are written.
     existing: (source, target) of every file that was left out because its result was there (`skip_existing`).
     """
 

@@ -1,9 +1,13 @@
 """The base of all configurations: frozen, validated, strict about its keys."""
 
+from collections.abc import Mapping
 from types import NoneType, UnionType
 from typing import Any, Self, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict
+
+from cyclegan.errors import InputError
+from cyclegan.system.json_files import shown
 
 
 class FlagText(str):
@@ -17,18 +21,16 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), allow_inf_nan=False)
 
-    @field_validator("*", mode="before")
-    @classmethod
-    def _check_text(cls, value: Any, info: ValidationInfo) -> Any:
-        if type(value) is str:
-            annotation = cls.model_fields[str(info.field_name)].annotation
-            is_union = get_origin(annotation) in (Union, UnionType)
-            kinds = set(get_args(annotation)) - {NoneType} if is_union else {annotation}
-            if kinds <= {int, float, bool}:
-                kind = "True or False" if bool in kinds else "a number"
-                raise ValueError(f"expected {kind}, and this is text; leave out the quotes")
-        return value
-
     def replace(self, **changes: Any) -> Self:
         """A validated copy with these fields changed."""
         return type(self).model_validate({**{name: getattr(self, name) for name in type(self).model_fields}, **changes})
+
+
+def check_no_text(section: type[Config], values: Mapping[str, Any]) -> None:
+    """Raises InputError for text in the place of a number; that of a flag becomes one when it is validated."""
+    for name, value in values.items():
+        annotation = section.model_fields[name].annotation
+        kinds = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+        if type(value) is str and all(kind in (int, float, bool, NoneType) for kind in kinds):
+            kind = "True or False" if bool in kinds else "a number"
+            raise InputError(f"{name} is {shown(value)}: expected {kind}, and this is text; leave out the quotes.")

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from cyclegan.config.base import Config, FlagText
+from cyclegan.config.base import Config, FlagText, check_no_text
 from cyclegan.system.json_files import describe_validation_error, shown
 
 if TYPE_CHECKING:  # it loads torch, which is needed only when a configuration is made
@@ -273,6 +273,7 @@ def _check_options(network: "type[Network]", options: Mapping[str, Any]) -> dict
     if unknown:
         known = f"it has {', '.join(model.model_fields)}" if model.model_fields else "it has none of its own"
         raise ValueError(f"{network.__name__} has no option {shown(unknown[0])}; {known}")
+    check_no_text(model, options)
     try:
         found = model.model_validate(options).model_dump(mode="json")
         if sum(len(repr(value)) for value in found.values()) > _MAX_OPTIONS:

@@ -31,6 +31,7 @@ from cyclegan.system.host_state import host_state
 from cyclegan.system.signals import stop_signals
 from cyclegan.system.words import counted
 from cyclegan.translate.folder_name import check_folder_name
+from cyclegan.translate.inputs import leave_out_unusable
 from cyclegan.translate.options import TranslateOptions
 from cyclegan.translate.plan import TranslationPlan, describe_other_files, input_suffixes, sequences
 from cyclegan.translate.progress import MAX_NAMED, FolderProgress, Skipped
@@ -111,7 +112,6 @@ def translate_on_cluster(
     check_folder_name(out, input_suffixes() + VIDEO_SUFFIXES, "out")
     place = _whole(check_path("out", out))
     paths = [_whole(check_path("inputs", path)) for path in several]
-    found = [list_address(path, VIDEO_SUFFIXES) if is_address(path) else path for path in paths]
     where = check_path("model", model)
     where = where if is_hub_address(where) else _whole(where)
 
@@ -119,7 +119,10 @@ def translate_on_cluster(
     translator = Translator.load(where, direction=direction, device="cpu", weights=weights)
     recipe = Recipe.of(translator, str(where), engine=engine, precision=precision)
     translator, options = options.apply(translator, progress.note)
-    images, clips = plan_translation(found, place, translator, all_pages=options.pages is not None)
+    suffixes, here = input_suffixes() + VIDEO_SUFFIXES, [path for path in paths if not is_address(path)]
+    usable, unusable = leave_out_unusable(here, place, suffixes) if here else ([], [])
+    usable += [list_address(path, VIDEO_SUFFIXES) for path in paths if is_address(path)]
+    images, clips = plan_translation(usable, place, translator, all_pages=options.pages is not None)
     if other_files := describe_other_files(images, clips):
         progress.note(other_files)
     images, clips = options.take_shard(images[:max_images]), options.take_shard(clips)
@@ -132,6 +135,7 @@ def translate_on_cluster(
     results.check_writable()
 
     work = _Work(results, options, progress, _key(recipe, options))
+    work.fail(unusable)
     with ExitStack() as stack:
         stack.enter_context(results.locked())
         stack.callback(results.tidy)  # when all actors have ended
@@ -161,6 +165,11 @@ class _Work:
         self._damage: list[str] = []
         self._num_notes = 0
         self._maker: ResultMaker | None = None
+
+    def fail(self, inputs: list[Skipped]) -> None:
+        """Count inputs that hold no files to be translated."""
+        self._counts["failed"] += len(inputs)
+        self._failed += inputs[:MAX_NAMED]
 
     def leave_out(self, plan: TranslationPlan) -> TranslationPlan:
         """The files of a plan that the manifest does not have."""

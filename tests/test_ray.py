@@ -260,6 +260,7 @@ class TestOnOneCluster:
             f"bucket://photos/{path.relative_to(root / 'a')}" for path in (root / "a").rglob("*") if path.is_file()
         )
 
+    @pytest.mark.slow
     def test_a_file_that_ends_each_process_is_one_failure(self, root, bucket, tmp_path, monkeypatch):
         monkeypatch.setattr("cyclegan.cluster.stream._MOST_TRIES", 1)
         for index in range(8):

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
+from clips import make_clip, numbered
 from conftest import TINY, make_folder
 from cyclegan import InputError, train, translate_folder
 from cyclegan.cli import main
@@ -243,6 +244,14 @@ class TestOnOneCluster:
         assert_complete(out, plain, root / "a")
         assert all(path.stat().st_mtime_ns == time for path, time in before.items())
         assert f"{len(before) + 1} of {len(before) + 3} images" in capsys.readouterr().out
+
+    def test_clips_and_frames_are_translated_as_a_whole(self, root, tmp_path):
+        make_folder(tmp_path / "in" / "one", 5, seed=7), make_folder(tmp_path / "in" / "two", 4, seed=8)
+        make_clip(tmp_path / "in" / "clip.mp4", numbered(4))
+        command = ["translate", str(root / "run"), str(tmp_path / "in"), "--stabilise", "--device", "cpu"]
+        main([*command, "--out", str(tmp_path / "plain")])
+        main([*command, "--out", str(tmp_path / "out"), "--ray", "local"])
+        assert_complete(tmp_path / "out", tmp_path / "plain", tmp_path / "in", num_failed=0)
 
     def test_buckets_are_read_and_written_and_gone_on_with(self, root, plain, bucket):
         shutil.copytree(root / "a", bucket / "photos")

@@ -236,8 +236,7 @@ def main() -> None:
             tables.append("\n".join(lines))
     head = (
         f"cyclegan {cyclegan.__version__}, {describe_machine()}, {options.size} pixels, {options.blocks} blocks, "
-        f"{options.width} wide, {options.rounds} rounds, medians"
-        + ", processor time" * options.cpu_seconds
+        f"{options.width} wide, {options.rounds} rounds, medians" + ", processor time" * options.cpu_seconds
     )
     write_page("\n\n".join([head, *tables]) + "\n", options.markdown)
 

@@ -29,7 +29,7 @@ from cyclegan.translate.progress import MAX_NAMED, FolderProgress, Skipped, not_
 from cyclegan.translate.results import ResultMaker
 from cyclegan.translate.sequence import translate_sequence
 from cyclegan.translate.tiling.pictures import TILE
-from cyclegan.translate.translator import Translator
+from cyclegan.translate.translator import BatchSize, Translator
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def translate_folder(
     engine: str = "auto",
     precision: str = "auto",
     weights: str | None = None,
-    batch_size: int = 1,
+    batch_size: BatchSize = "auto",
     short_side: int | None = None,
     scale_width: int | None = None,
     tile: int | Literal["auto"] | None = "auto",
@@ -96,7 +96,8 @@ def translate_folder(
     out: a folder, or for one image a file; a name that ends with a slash is a folder. An output keeps its name; its
     suffix changes only where that format cannot hold the result. Existing outputs are replaced, inputs never.
     direction, device, engine, precision, weights: as in `Translator.load`, but the default of precision is `auto`.
-    batch_size: images of one size that are translated together.
+    batch_size: images of one size that are translated together; `auto`: one on a CPU, and up to 32 on a GPU, of large
+    images fewer. Fewer where they do not fit into memory.
     short_side, scale_width: pixels to which the shorter side or the width is scaled for the network; the result has the
     input's size again. Give at most one.
     tile: side in pixels of the squares that an image is translated in; `auto`: in tiles only where it does not fit into

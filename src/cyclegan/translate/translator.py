@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -27,9 +27,9 @@ from cyclegan.images.tensors import from_tensor, is_finite, pad_to_multiple, sam
 from cyclegan.storage.hub import PREFIX, fetch_model
 from cyclegan.storage.model import ModelInfo, find_model, find_weights, load_generator
 from cyclegan.system.advice import advise
-from cyclegan.system.arguments import check_choice, check_int, check_path
+from cyclegan.system.arguments import MAX_NUMBER, check_choice, check_int, check_path
 from cyclegan.system.host_state import host_state
-from cyclegan.system.json_files import describe_validation_error
+from cyclegan.system.json_files import describe_validation_error, shown
 from cyclegan.translate.engines import Engine
 from cyclegan.translate.engines.exported import files_of_export, find_export, open_export
 from cyclegan.translate.engines.registry import open_engine
@@ -42,6 +42,12 @@ from cyclegan.translate.tiling.pictures import SMALLEST_TILE, translate_array
 Network: TypeAlias = Callable[[Tensor], Tensor]
 Picture: TypeAlias = Image.Image | Array
 Given: TypeAlias = Picture | str | os.PathLike[str]
+
+# A number, or `auto`, see `batch_limits`.
+BatchSize: TypeAlias = int | Literal["auto"]
+
+# Images of 256 pixels in a batch on a GPU, where a call for one leaves most of the chip idle; of larger ones fewer.
+AUTO_BATCH = 32
 
 
 class Translator:
@@ -213,7 +219,7 @@ class Translator:
         self,
         images: Iterable[Given],
         *,
-        batch_size: int = 1,
+        batch_size: BatchSize = 1,
         stabilise: bool = False,
         memory_frames: float = MEMORY_FRAMES,
         tile: int | None = None,
@@ -225,6 +231,7 @@ class Translator:
         domain. Height and width stay, and so does the transparency of a picture. Neighbours of one size share a batch.
         Raises InputError for another type, other channels, and values that are not finite; UnreadableError for a file
         that cannot be decoded.
+        batch_size: most images in a batch; `auto`: see `batch_limits`.
         stabilise: the images are the frames of one sequence, and flicker is reduced as in
         `cyclegan.translate.stabilise`; memory_frames: its time constant.
         tile: translate each image in squares of so many pixels, for images that do not fit into memory as a whole. The
@@ -242,15 +249,17 @@ class Translator:
         self,
         images: Iterable[Given],
         *,
-        batch_size: int = 1,
+        batch_size: BatchSize = 1,
         stabilise: bool = False,
         memory_frames: float = MEMORY_FRAMES,
         tile: int | None = None,
         checked: bool = True,
+        max_pixels: int | None = None,
     ) -> Iterator[Picture | InputError]:
         """As `translate`, but yields the error of an image whose result is not finite or that does not fit into memory,
         and continues with the next.
 
+        max_pixels: most pixels of a batch; an image with more has one of its own.
         checked: off for arrays of files that have been read as the model takes them; at another scale they are float32.
         """
         check_several(images)
@@ -260,7 +269,8 @@ class Translator:
             check_int("tile", tile, least=SMALLEST_TILE, unit=" pixels")
             yield from (self._translate_in_tiles(image, tile) for image in images)
             return
-        check_int("batch_size", batch_size, least=1)
+        check_batch_size("batch_size", batch_size)
+        most, max_pixels = batch_limits(batch_size, self.device, max_pixels)
         network: Network = Stabiliser(self.network, memory_frames=memory_frames) if stabilise else self.engine
 
         def tensors() -> Iterator[tuple[Raster | InputError | None, Tensor]]:
@@ -273,7 +283,7 @@ class Translator:
                     opened = error, torch.empty(0)  # in its place in the order
                 yield opened
 
-        for labels, batch in same_size_batches(tensors(), batch_size, max_pixels=None):
+        for labels, batch in same_size_batches(tensors(), most, max_pixels):
             if batch.ndim != 4:  # of errors alone
                 yield from (label for label in labels if isinstance(label, InputError))
                 continue
@@ -283,7 +293,8 @@ class Translator:
                     f"An image of {width}x{height} pixels", f"as a whole, {len(labels)} at a time"
                 ):
                     results = self._run(batch, network)
-            except _UnfitError as error:
+            except OutOfMemoryError as error:
+                error.num_images = len(labels)
                 yield from [error] * len(labels)
                 continue
             for label, result, given in zip(labels, results, batch, strict=True):
@@ -387,8 +398,35 @@ class Translator:
         return picture
 
 
+def check_batch_size(name: str, batch_size: BatchSize) -> None:
+    """Raises InputError for what is neither a number nor `auto`. name: of the argument."""
+    if not isinstance(batch_size, str):
+        check_int(name, batch_size, least=1)
+    elif batch_size != "auto":
+        raise InputError(f"{name} is {shown(batch_size)}; expected a whole number, or auto.")
+
+
+def batch_limits(batch_size: BatchSize, device: torch.device, max_pixels: int | None = None) -> tuple[int, int | None]:
+    """The most images in a batch, and the most pixels in it, None for any number.
+
+    `auto` is one image on a CPU, which is as fast; on a GPU AUTO_BATCH of 256 pixels, and fewer of larger ones.
+    max_pixels: a bound for any batch size.
+    """
+    if batch_size != "auto":
+        return batch_size, max_pixels
+    if device.type != "cuda":
+        return 1, max_pixels
+    return AUTO_BATCH, min(AUTO_BATCH * 256 * 256, max_pixels or MAX_NUMBER)
+
+
 class _UnfitError(InputError):
     """An image that does not fit into memory, or a result that holds NaN or infinity. Others go on."""
+
+
+class OutOfMemoryError(_UnfitError):
+    """Images that do not fit into memory, so many at a time."""
+
+    num_images = 1
 
 
 @contextmanager
@@ -405,7 +443,7 @@ def _fitting_into_memory(what: str, how: str) -> Iterator[None]:
         if not isinstance(cause, MemoryError) and not any(text in str(cause) for text in texts):
             raise
         advice = advise("translate it in tiles (--tile auto, tile=512)", "make it smaller first")
-        raise _UnfitError(f"{what} does not fit into memory {how}; {advice}.") from error
+        raise OutOfMemoryError(f"{what} does not fit into memory {how}; {advice}.") from error
 
 
 def _check_choice(direction: str, weights: str | None) -> None:

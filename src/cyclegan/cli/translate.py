@@ -147,7 +147,9 @@ def _add_medicine(group: argparse._ArgumentGroup) -> None:
 def _add_arithmetic(group: argparse._ArgumentGroup) -> None:
     add = partial(add_argument, group)
     add("--weights", WEIGHTS, "Weights to use (default: those that the run was configured for).")
-    engine_help = "Engine; auto: torch, or the engine that an export was made for"
+    engine_help = (
+        "Engine; auto: torch, or where the work takes minutes the fastest that is installed; of an export its own"
+    )
     add("--engine", ("auto", "torch", "onnxruntime", "openvino"), engine_help, "auto")
     precision_help = (
         "Arithmetic; auto: bf16 where the processor has it, the result is 8-bit and within 40 dB of fp32; else fp32"
@@ -206,6 +208,7 @@ def _translate(parsed: argparse.Namespace, paths: list[Path], out: Path, progres
     from cyclegan.images.limits import pixel_limit
     from cyclegan.images.remote import check_local, local_copy
     from cyclegan.system.arguments import check_int
+    from cyclegan.translate.engine_choice import choose_engine
     from cyclegan.translate.folder import translate_plan
     from cyclegan.translate.folder_name import check_folder_name
     from cyclegan.translate.options import TranslateOptions
@@ -233,7 +236,10 @@ def _translate(parsed: argparse.Namespace, paths: list[Path], out: Path, progres
     images, clips = plan_translation(paths, out, translator, all_pages=parsed.pages is not None)
     if other_files := describe_other_files(images, clips):
         progress.messages.warning(other_files)
-    images, clips = options.take_shard(images[: parsed.max_images]), options.take_shard(clips)
+    images = images[: parsed.max_images]
+    if parsed.engine == "auto":
+        translator = choose_engine(translator, images, options, on_note=progress.note)
+    images, clips = options.take_shard(images), options.take_shard(clips)
     if parsed.out == STREAM and (len(images) != 1 or clips):
         raise InputError(
             f"--out - is one image, and the input is {len(images)} images and {len(clips)} clips; give a folder."

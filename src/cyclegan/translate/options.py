@@ -114,6 +114,11 @@ class TranslateOptions:
             )
         return number, count
 
+    @property
+    def num_shards(self) -> int:
+        """Parts that the files are shared out in."""
+        return self._parse_shard()[1]
+
     def take_shard(self, plan: TranslationPlan) -> TranslationPlan:
         """The files of a plan that are in the shard: every N-th, or every N-th folder of frames to be stabilised."""
         number, count = self._parse_shard()

@@ -110,7 +110,8 @@ def test_a_small_gain_leaves_it_to_torch(choose, opened, monkeypatch):
     assert opened
 
 
-def test_an_engine_that_is_not_close_is_not_taken(choose, opened, monkeypatch):
+@pytest.mark.usefixtures("opened")
+def test_an_engine_that_is_not_close_is_not_taken(choose, monkeypatch):
     def open_it(network, _channels, _multiple, precision, device):
         return Engine("openvino", precision, device, lambda images: network(images) + 0.1)
 
@@ -144,7 +145,8 @@ def test_what_only_torch_does_is_done_by_torch(choose, opened, tmp_path):
     assert not opened
 
 
-def test_each_shard_chooses_the_same_engine(choose, opened, monkeypatch):
+@pytest.mark.usefixtures("opened")
+def test_each_shard_chooses_the_same_engine(choose, monkeypatch):
     timings = {"torch": Timing(0, 0.5), "openvino": Timing(50, 0.25)}
     monkeypatch.setattr(engine_choice, "_try", lambda *_: (timings, {}))
     assert [choose(shard=f"{number}/2").name for number in (1, 2)] == ["openvino"] * 2
@@ -155,7 +157,8 @@ def test_python_takes_torch_whatever_is_installed(translator):
     assert translator.engine.name == "torch"
 
 
-def test_the_command_and_the_function_choose_and_say_why(tmp_path, translator, monkeypatch, capsys):
+@pytest.mark.usefixtures("translator")
+def test_the_command_and_the_function_choose_and_say_why(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(engine_choice, "FEWEST_IMAGES", 2)
     monkeypatch.setattr(engine_choice, "WORTH_TRYING", 0.0)
     monkeypatch.setattr(engine_choice, "trial_file", lambda name: tmp_path / name)

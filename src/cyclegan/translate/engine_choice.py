@@ -87,7 +87,8 @@ def choose_engine(
     cache, key = cache or trial_file("engines.json"), trial_key(_describe(translator, names, side))
     timings, opened = recall(cache, key, _TIMINGS), dict[str, Engine]()
     if timings is None or "torch" not in timings:
-        if num_images * _seconds([engine], _picture(translator, side))[0] < WORTH_TRYING:
+        small = _SIDES[0]  # which takes no time
+        if count * pixels / small**2 * _seconds([engine], _picture(translator, small))[0] < WORTH_TRYING:
             return translator
         on_note("Trying which engine is the fastest here, once for this machine and such a model.")
         timings, opened = _try(translator, names, side)

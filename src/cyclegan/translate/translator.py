@@ -116,8 +116,8 @@ class Translator:
         path: an export is the folder that `cyclegan export` wrote, or one of its files.
         direction: a2b or b2a; an exported file has its own. weights: final or average; default: as the model was
         configured. engine: torch, onnxruntime, openvino; `auto` is torch, whatever is installed, or the engine of an
-        export. precision: fp32, fp16, bf16 or int8; default: fp32, or the precision of an export; `auto` is bf16 where it is
-        fast and close, see `cyclegan.translate.engines.registry.open_engine`.
+        export. precision: fp32, fp16, bf16 or int8; default: fp32, or the precision of an export; `auto` is bf16 where
+        it is fast and close, see `cyclegan.translate.engines.registry.open_engine`.
         Raises InputError if there is no such model, it is damaged, or the engine is not installed or cannot compute it.
         """
         _check_choice(direction, weights)

@@ -1,4 +1,4 @@
-"""What translating files takes beside the network: processor time by part, and files/s with a network that does nothing.
+"""What translating files takes beside the network: processor time by part, and files/s without a network.
 
 A GPU translates hundreds of images/s of 256 pixels. To keep up, the parts of a file must take less than the cores have,
 and the part that holds Python's lock (the GIL), as well as the one thread that feeds the network, less than one core.
@@ -22,6 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from machine import describe_machine, write_page
+
+WRITING = "write, flush and rename"
 
 SAMPLER = """
 #include <pthread.h>
@@ -121,7 +123,7 @@ def parts_of(paths: list[Path], out: Path, translator) -> dict[str, Callable[[in
         ),
         "encode a PNG": lambda i: encode(i, ".png"),
         "encode a JPEG": lambda i: encode(i, ".jpg"),
-        "write, flush and rename": lambda i: write_bytes(out / f"{i}.png", encoded[i]),
+        WRITING: lambda i: write_bytes(out / f"{i}.png", encoded[i]),
     }
 
 
@@ -142,8 +144,8 @@ def measure_parts(options: argparse.Namespace, place: Path) -> list[str]:
         shares = [lock.during(run_all) for _ in range(options.rounds)]
         (spent, took), share = min(zip(found[1:], shares, strict=True))
         each = 1000 / len(paths)
-        # A part that waits for the disk holds no lock meanwhile.
-        held = "" if share is None else f"{min(share * took, spent) * each:.3f}"
+        # Writing alone waits, for the disk; elsewhere waiting is for another program.
+        held = "" if share is None else f"{min(share * (took if name == WRITING else spent), spent) * each:.3f}"
         waiting = max(took - spent, 0) * each
         lines.append(f"| {name} | {spent * each:.3f} | {held} | {waiting:.2f} |")
     return lines
@@ -194,11 +196,8 @@ def main() -> None:
             print(json.dumps(measure_pipeline(options, Path(name))))
             return
         lines = measure_parts(options, Path(name))
-    lines += [
-        "",
-        "| result | cores | files/s | processor, ms a file | main thread | lock held |",
-        "|---|" + "---:|" * 5,
-    ]
+    columns = ("result", "cores", "files/s", "processor, ms a file", "main thread", "lock held")
+    lines += ["", f"| {' | '.join(columns)} |", "|---|" + "---:|" * 5]
     for suffix in (".png", ".jpg"):
         for cores in options.cores:
             command = [sys.executable, __file__, *sys.argv[1:], "--pipeline", str(cores), "--suffix", suffix]
@@ -207,9 +206,8 @@ def main() -> None:
             held = "" if shown["lock"] is None else f"{shown['lock']:.0%} of the time"
             rate, spent, thread = (f"{shown[key]:.{digits}f}" for key, digits in (("rate", 0), ("all", 2), ("main", 2)))
             lines.append(f"| {suffix} | {cores} | {rate} | {spent} | {thread} | {held} |")
-    head = (
-        f"JPEGs of {options.size} pixels, batches of 32; {describe_machine()}. The fastest of {options.rounds} rounds."
-    )
+    rounds = f"The fastest of {options.rounds} rounds"
+    head = f"JPEGs of {options.size} pixels, batches of 32; {describe_machine()}. {rounds}."
     write_page("\n".join(["# Files beside the network", "", head, "", *lines, ""]), options.markdown)
 
 

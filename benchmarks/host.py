@@ -63,18 +63,24 @@ class Lock:
 
 
 def make_photos(folder: Path, count: int, size: int) -> list[Path]:
-    """JPEGs cut from the picture of the earth (extra `earth`)."""
+    """JPEGs cut from the picture of the earth (extra `earth`), else from a smooth one with some noise."""
     import numpy as np
+    from PIL import Image
 
+    from cyclegan import InputError
     from cyclegan.datasets.earth import open_world
 
     folder.mkdir()
     rng = np.random.default_rng(0)
-    with open_world("bmng.jpg") as world:
-        for index in range(count):
-            left, top = (int(rng.integers(0, side - size)) for side in world.size)
-            part = world.crop((left, top, left + size, top + size)).convert("RGB")
-            part.save(folder / f"{index:04}.jpg", quality=90)
+    try:
+        with open_world("bmng.jpg") as opened:
+            world = opened.convert("RGB")
+    except InputError:
+        coarse = Image.fromarray(rng.integers(0, 256, (32, 32, 3), np.uint8)).resize((2048, 2048))
+        world = Image.fromarray((np.asarray(coarse) // 2 + rng.integers(0, 16, (2048, 2048, 1))).astype(np.uint8))
+    for index in range(count):
+        left, top = (int(rng.integers(0, side - size)) for side in world.size)
+        world.crop((left, top, left + size, top + size)).save(folder / f"{index:04}.jpg", quality=90)
     return sorted(folder.iterdir())
 
 

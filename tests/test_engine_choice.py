@@ -44,7 +44,7 @@ def opened(monkeypatch):
 
     for name in ("onnxruntime", "openvino"):
         monkeypatch.setitem(ENGINES, name, stand_in(name))
-    monkeypatch.setattr(engine_choice, "_seconds", lambda engines, _: [SECONDS[each.name] for each in engines])
+    monkeypatch.setattr(engine_choice, "_seconds", lambda engines, *_: [SECONDS[each.name] for each in engines])
     return names
 
 

@@ -36,6 +36,9 @@ WORTH_TRYING = 120.0
 # How much faster all of the work must be: less is not worth results that differ from those of torch.
 LEAST_GAIN = 1.1
 
+# A trial calls the engines so often, if it does not take more than these seconds.
+_MOST_ROUNDS, _TRIAL_SECONDS = 20, 10.0
+
 # Files whose headers are read to know the size of the images.
 _NUM_HEADERS = 32
 
@@ -170,16 +173,21 @@ def _try(translator: Translator, names: Sequence[str], side: int) -> tuple[dict[
         except (InputError, RuntimeError):  # a package that it needs is missing, or it does not take such a network
             continue
         ready[name] = time.perf_counter() - began
-    seconds = _seconds(list(opened.values()), _picture(translator, side))
+    seconds = _seconds(list(opened.values()), _picture(translator, side), _TRIAL_SECONDS)
     timings = {name: Timing(ready[name], image) for name, image in zip(opened, seconds, strict=True)}
     return timings, opened
 
 
-def _seconds(engines: Sequence[Callable[[Tensor], Tensor]], picture: Tensor) -> list[float]:
-    """The least seconds of an image in each engine, in turn, after a call to warm up."""
-    best = [math.inf] * len(engines)
+def _seconds(engines: Sequence[Callable[[Tensor], Tensor]], picture: Tensor, seconds: float = 0.0) -> list[float]:
+    """The least seconds of an image in each engine, in turn, after a call to warm up: other programs only add to it.
+
+    seconds: of all calls together, for more than two of each.
+    """
+    best, until = [math.inf] * len(engines), time.perf_counter() + seconds
     with torch.inference_mode():
-        for number in range(3):
+        for number in range(_MOST_ROUNDS):
+            if number > 2 and time.perf_counter() > until:
+                break
             for index, engine in enumerate(engines):
                 began = time.perf_counter()
                 engine(picture)

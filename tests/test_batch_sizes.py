@@ -68,7 +68,9 @@ def test_a_batch_that_does_not_fit_is_translated_in_smaller_ones(folder, tmp_pat
     translator, shapes = make_translator(most_pixels=2 * 16 * 16)
     result = translate_folder(translator, folder, tmp_path / "out", batch_size=8)
     assert max(shape[0] for shape in shapes) == 8
-    assert [shape[0] for shape in shapes if shape[0] > 2 and shape[-1] == 16] == [8, 4]  # it is learned once
+    too_large = [shape[0] for shape in shapes if shape[0] > 2 and shape[-1] == 16]
+    assert too_large[:2] == [8, 4]
+    assert len(too_large) <= 3  # it is learned once, and at most one batch more has begun then
     (large,) = result.skipped  # on its own it does not fit either, and the others go on
     assert large[0].name == "05.png"
     assert "An image of 32x32 pixels does not fit into memory" in large[1]

@@ -36,7 +36,8 @@ def resolve_device(name: str, number: int | None = None) -> torch.device:
         if number >= torch.cuda.device_count():
             raise InputError(
                 f"At least {number + 1} processes run on this machine, which has "
-                f"{counted(torch.cuda.device_count(), 'GPU')}; start one for each GPU (--nproc-per-node), or pass --device cpu."
+                f"{counted(torch.cuda.device_count(), 'GPU')}; "
+                "start one for each GPU (--nproc-per-node), or pass --device cpu."
             )
         device = torch.device("cuda", number)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 import cyclegan.translate.engine_choice as engine_choice
-from cyclegan import Translator, cli, translate_folder
+from cyclegan import InputError, Translator, cli, translate_folder
 from cyclegan.translate.engine_choice import Timing, choose_engine
 from cyclegan.translate.engines import Engine
 from cyclegan.translate.engines.registry import ENGINES, EngineInfo
@@ -94,6 +94,26 @@ def test_a_damaged_cache_is_passed_over(choose, opened, tmp_path):
     assert opened.count("onnxruntime") == 3
 
 
+def test_an_engine_that_has_gone_since_the_trial_leaves_it_to_torch(choose, opened, monkeypatch):
+    assert choose().name == "openvino"
+
+    def fail(*_):
+        raise InputError("onnxscript is not installed.")
+
+    monkeypatch.setitem(ENGINES, "openvino", EngineInfo(open=fail, precisions=("fp32",), package="openvino"))
+    assert choose().name == "torch"
+    assert opened
+
+
+def test_images_for_tiles_do_not_count(choose, opened, monkeypatch):
+    monkeypatch.setattr(engine_choice, "image_size", lambda _: (20_000, 20_000))
+    assert choose().name == "torch"
+    assert choose(short_side=64).name == "openvino"
+    monkeypatch.setattr(engine_choice, "image_size", lambda _: None)
+    assert choose().name == "torch"
+    assert opened == ["onnxruntime", "openvino"]
+
+
 def test_the_time_until_an_engine_is_ready_counts(choose, opened, monkeypatch):
     timings = {"torch": Timing(0, 0.5), "openvino": Timing(50, 0.25)}
     monkeypatch.setattr(engine_choice, "_try", lambda *_: (timings, {}))
@@ -106,7 +126,7 @@ def test_a_small_gain_leaves_it_to_torch(choose, opened, monkeypatch):
     monkeypatch.setitem(SECONDS, "onnxruntime", 1.2)
     engine = choose()
     assert engine.name == "torch"
-    assert "no other engine is faster here" in str(engine)
+    assert "no other engine saves a tenth of the time here" in str(engine)
     assert opened
 
 

@@ -37,7 +37,8 @@ def resolve_device(name: str, number: int | None = None) -> torch.device:
             raise InputError(f"device is {name}, but each process has a GPU of its own; use --device cuda.")
         if number >= torch.cuda.device_count():
             raise InputError(
-                f"At least {number + 1} processes run on this machine, which has {counted(torch.cuda.device_count(), 'GPU')}; "
+                f"At least {number + 1} processes run on this machine, which has "
+                f"{counted(torch.cuda.device_count(), 'GPU')}; "
                 "start one for each GPU (--nproc-per-node), or pass --device cpu."
             )
         device = torch.device("cuda", number)

@@ -42,6 +42,9 @@ _MOST_ROUNDS, _TRIAL_SECONDS = 20, 10.0
 # Files whose headers are read to know the size of the images.
 _NUM_HEADERS = 32
 
+# Larger images hardly fit into memory as a whole.
+_MOST_PIXELS = 2**25
+
 # Sides at which engines are timed; larger images take as long for each pixel.
 _SIDES = (64, 128, 256)
 
@@ -53,7 +56,7 @@ class Timing:
     """Seconds until an engine is ready, and for one image."""
 
     ready: Seconds
-    image: Seconds
+    image: Annotated[Seconds, Field(gt=0)]
 
 
 _TIMINGS = TypeAdapter(dict[str, Timing])
@@ -96,12 +99,14 @@ def choose_engine(
         on_note("Trying which engine is the fastest here, once for this machine and such a model.")
         timings, opened = _try(translator, names, side)
         remember(cache, key, timings, _TIMINGS)
-    totals = {name: timings[name].ready + num_images * timings[name].image for name in timings if name in ENGINES}
+    known = [name for name in ("torch", *names) if name in timings]
+    totals = {name: timings[name].ready + num_images * timings[name].image for name in known}
     name = min(totals, key=totals.__getitem__)
     if totals["torch"] < LEAST_GAIN * totals[name]:
-        return _with(translator, replace(engine, reason=_and(engine.reason, "no other engine is faster here")))
-    gain = timings["torch"].image / timings[name].image
-    return _take(translator, opened.get(name) or _open(translator, name), gain)
+        why = "no other engine saves a tenth of the time here"
+        return _with(translator, replace(engine, reason=_and(engine.reason, why)))
+    chosen = opened.get(name) or _open(translator, name)
+    return translator if chosen is None else _take(translator, chosen, timings["torch"].image / timings[name].image)
 
 
 def _take(translator: Translator, chosen: Engine, gain: float) -> Translator:
@@ -134,14 +139,18 @@ def _can_compute(name: str, precision: str) -> bool:
 
 
 def _typical_pixels(plan: TranslationPlan, options: TranslateOptions) -> float:
-    """Pixels that the network sees of an image, on average over some of the files; 0 if no header can be read."""
-    found = []
-    for index in evenly_spaced(range(len(plan)), min(len(plan), _NUM_HEADERS)):
+    """Pixels that the network sees of an image, on average over some of the files; 0 if no header can be read.
+
+    Larger images are left out, because torch translates them in tiles.
+    """
+    total, indices = 0.0, evenly_spaced(range(len(plan)), _NUM_HEADERS)
+    for index in indices:
         if (size := image_size(plan.sources[index])) is not None and 0 not in size:
-            pixels, short, width = math.prod(size), options.short_side, options.scale_width
+            short, width = options.short_side, options.scale_width
             factor = short / min(size) if short else width / size[1] if width else 1.0
-            found.append(pixels * factor**2)
-    return sum(found) / len(found) if found else 0.0
+            pixels = math.prod(size) * factor**2
+            total += pixels if pixels <= _MOST_PIXELS else 0
+    return total / len(indices)
 
 
 def _describe(translator: Translator, names: Sequence[str], side: int) -> str:
@@ -157,10 +166,13 @@ def _picture(translator: Translator, side: int) -> Tensor:
     return smooth_picture(translator.source.channels, -(-max(side, least) // multiple) * multiple)
 
 
-def _open(translator: Translator, name: str) -> Engine:
-    engine, multiple = translator.engine, translator.info.model.multiple
-    channels = translator.source.channels
-    return ENGINES[name].open(translator.original, channels, multiple, engine.precision, engine.device)
+def _open(translator: Translator, name: str) -> Engine | None:
+    """An engine for the model; None if a package that it needs is missing, or it does not take such a network."""
+    engine, multiple, channels = translator.engine, translator.info.model.multiple, translator.source.channels
+    try:
+        return ENGINES[name].open(translator.original, channels, multiple, engine.precision, engine.device)
+    except (InputError, RuntimeError):
+        return None
 
 
 def _try(translator: Translator, names: Sequence[str], side: int) -> tuple[dict[str, Timing], dict[str, Engine]]:
@@ -168,11 +180,8 @@ def _try(translator: Translator, names: Sequence[str], side: int) -> tuple[dict[
     opened, ready = {"torch": translator.engine}, {"torch": 0.0}
     for name in names:
         began = time.perf_counter()
-        try:
-            opened[name] = _open(translator, name)
-        except (InputError, RuntimeError):  # a package that it needs is missing, or it does not take such a network
-            continue
-        ready[name] = time.perf_counter() - began
+        if (found := _open(translator, name)) is not None:
+            opened[name], ready[name] = found, time.perf_counter() - began
     seconds = _seconds(list(opened.values()), _picture(translator, side), _TRIAL_SECONDS)
     timings = {name: Timing(ready[name], image) for name, image in zip(opened, seconds, strict=True)}
     return timings, opened

@@ -1,12 +1,14 @@
 """The residual generator of Zhu et al. 2017, appendix 7.2, after Johnson et al. 2016."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cyclegan.networks import winograd
 from cyclegan.networks.layers import (
     BlurConv2d,
     BlurConvTranspose2d,
@@ -23,6 +25,9 @@ from cyclegan.networks.protocol import Generator, Settings, Sizes, Tiling
 class ResidualBlock(nn.Module):
     """x + two 3x3 convolutions with reflection padding; (N, C, H, W) -> (N, C, H, W)."""
 
+    # The kernels of both convolutions after `winograd.transform`, within `kernels_transformed`.
+    transformed: tuple[Tensor, Tensor] | None = None
+
     def __init__(self, channels: int, *, norm: str, dropout: bool) -> None:
         super().__init__()
         self.conv1 = drop_or_freeze_bias(Conv2d(channels, channels, 3), norm)
@@ -32,11 +37,35 @@ class ResidualBlock(nn.Module):
         self.dropout = 0.5 if dropout else 0.0
 
     def forward(self, x: Tensor) -> Tensor:
-        h = F.relu_(self.norm1(self.conv1(reflect(x, 1))))
+        first, second = self.transformed or (None, None)
+        h = F.relu_(self.norm1(_convolve(self.conv1, x, first)))
         if self.dropout:
             h = F.dropout(h, self.dropout, self.training)
-        change: Tensor = self.norm2(self.conv2(reflect(h, 1)))
+        change: Tensor = self.norm2(_convolve(self.conv2, h, second))
         return x + change
+
+
+def _convolve(conv: Conv2d, x: Tensor, transformed: Tensor | None) -> Tensor:
+    if transformed is None:
+        return conv(reflect(x, 1))  # type: ignore[no-any-return]
+    return winograd.convolve(x, conv.weight, conv.bias, transformed)
+
+
+@contextmanager
+def kernels_transformed(network: nn.Module) -> Iterator[None]:
+    """Within, wide residual blocks of a network convolve as in `winograd`, for float32 on a CPU.
+
+    The weights must not change within: their transform is computed once, at the beginning.
+    """
+    modules = [module for module in network.modules() if isinstance(module, ResidualBlock)]
+    blocks = [block for block in modules if block.conv1.in_channels >= winograd.FEWEST_CHANNELS]
+    try:
+        for block in blocks:
+            block.transformed = winograd.transform(block.conv1.weight), winograd.transform(block.conv2.weight)
+        yield
+    finally:
+        for block in blocks:
+            block.transformed = None
 
 
 class ResnetGenerator(Generator):

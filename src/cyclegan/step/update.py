@@ -189,7 +189,8 @@ def update_generators(
             state, b2a, _translate(state, b2a, real_b, real_a, masks=(mask_b, mask_a), noise=noise_a, places=places_a)
         ),
     }
-    results = execution.two_threads(*(updates[direction] for direction in execution.share.directions))
+    with execution.fewer_multiplications():
+        results = execution.two_threads(*(updates[direction] for direction in execution.share.directions))
 
     execution.generator.copy_grads()
     execution.add_up_grads(execution.generator)

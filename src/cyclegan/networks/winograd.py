@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
 
 # With fewer channels the transforms take longer than the products that they save.
 FEWEST_CHANNELS = 64
@@ -168,7 +167,7 @@ class _Convolve(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             inputs = (_TILE.T @ torch.bmm(products, transformed).view(len(_TILE), -1)).view(-1, channels)
             # The gradient of a pixel is the sum of those of the inputs that it is.
-            summed = F.embedding_bag(plan.users, inputs, plan.first_user, mode="sum")
+            summed = torch.embedding_bag(inputs, plan.users, plan.first_user)[0]
             grad_x = _images(summed, x.shape)
         if ctx.needs_input_grad[1]:
             kernels = torch.bmm(products.transpose(1, 2), _transform_tiles(x, plan))

@@ -136,11 +136,6 @@ def _rows(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1).reshape(-1, x.shape[1])
 
 
-def _images(rows: Tensor, shape: torch.Size) -> Tensor:
-    """The opposite of `_rows`, for images of the size of `shape`."""
-    return rows.view(shape[0], shape[2], shape[3], -1).permute(0, 3, 1, 2)
-
-
 class _Convolve(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, transformed: Tensor) -> Tensor:
@@ -148,8 +143,14 @@ class _Convolve(torch.autograd.Function):
         plan = _plan(len(x), *x.shape[2:])
         products = torch.bmm(_transform_tiles(x, plan), transformed.transpose(1, 2))
         outputs = (_OUTPUT @ products.view(len(_TILE), -1)).view(-1, len(weight))
-        rows = outputs.index_select(0, plan.pixels)
-        return _images(rows if bias is None else rows.add_(bias), x.shape)
+        # Not a view, so that an activation may work in place.
+        shape = (len(x), len(weight), *x.shape[2:])
+        result = torch.empty(shape, dtype=x.dtype, memory_format=torch.channels_last)
+        rows = result.permute(0, 2, 3, 1).view(-1, len(weight))
+        torch.index_select(outputs, 0, plan.pixels, out=rows)
+        if bias is not None:
+            rows.add_(bias)
+        return result
 
     @staticmethod
     @once_differentiable  # type: ignore[untyped-decorator]
@@ -168,7 +169,7 @@ class _Convolve(torch.autograd.Function):
             inputs = (_TILE.T @ torch.bmm(products, transformed).view(len(_TILE), -1)).view(-1, channels)
             # The gradient of a pixel is the sum of those of the inputs that it is.
             summed = torch.embedding_bag(inputs, plan.users, plan.first_user)[0]
-            grad_x = _images(summed, x.shape)
+            grad_x = summed.view(len(x), *x.shape[2:], channels).permute(0, 3, 1, 2)
         if ctx.needs_input_grad[1]:
             kernels = torch.bmm(products.transpose(1, 2), _transform_tiles(x, plan))
             grad_weight = (_KERNEL.T @ kernels.view(len(_TILE), -1)).view(3, 3, out, channels).permute(2, 3, 0, 1)

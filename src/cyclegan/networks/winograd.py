@@ -6,14 +6,13 @@ are transformed, so that the convolution of a tile becomes 36 products instead o
 convolution up to rounding.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 # With fewer channels the transforms take longer than the products that they save.
@@ -34,19 +33,17 @@ def _matrices() -> tuple[Tensor, Tensor, Tensor]:
     """
     others = [[q for q in _POINTS if q != p] for p in _POINTS]
     output = [[p**row for p in _POINTS] + [Fraction(row == _OUT - 1)] for row in range(_OUT)]
-    kernel = [[p**k / _product(p - q for q in rest) for k in range(3)] for p, rest in zip(_POINTS, others, strict=True)]
+    kernel = [
+        [p**k / math.prod(p - q for q in rest) for k in range(3)] for p, rest in zip(_POINTS, others, strict=True)
+    ]
     kernel += [[Fraction(0), Fraction(0), Fraction(1)]]
     tile = [[*_polynomial(rest), Fraction(0)] for rest in others] + [_polynomial(_POINTS)]
-    tensors = [torch.tensor([[float(x) for x in row] for row in m], dtype=torch.float64) for m in (tile, kernel, output)]
-    both = [torch.kron(matrix, matrix).float() for matrix in tensors]
-    return both[0], both[1], both[2]
 
+    def both_ways(rows: list[list[Fraction]]) -> Tensor:
+        matrix = torch.tensor([[float(x) for x in row] for row in rows], dtype=torch.float64, device="cpu")
+        return torch.kron(matrix, matrix).float()
 
-def _product(factors: Iterator[Fraction]) -> Fraction:
-    result = Fraction(1)
-    for factor in factors:
-        result *= factor
-    return result
+    return both_ways(tile), both_ways(kernel), both_ways(output)
 
 
 def _polynomial(roots: list[Fraction]) -> list[Fraction]:
@@ -153,7 +150,7 @@ class _Convolve(torch.autograd.Function):
         return result
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, transformed = ctx.saved_tensors
         plan = _plan(len(x), *x.shape[2:])

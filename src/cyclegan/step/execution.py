@@ -96,7 +96,8 @@ class Execution:
         self.two_threads = TwoThreads(side_by_side=side_by_side and state.device.type == "cpu" and not ordered)
 
         # With AVX-512 the ordinary convolutions are faster; other CPUs were not measured.
-        avx2 = torch.backends.cpu.get_cpu_capability() == "AVX2" and torch.backends.mkl.is_available()
+        avx2 = torch.backends.cpu.get_cpu_capability() == "AVX2"
+        avx2 &= torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
         fp32 = config.precision == "fp32" and state.device.type == "cpu"
         self.uses_winograd = avx2 and fp32 and not config.compile
 

@@ -12,6 +12,7 @@ the tests.
 
 import argparse
 import json
+import os
 import re
 import statistics
 import subprocess
@@ -31,14 +32,20 @@ from cyclegan.bench.plain import Case, plain_step
 ROOT = Path(__file__).resolve().parent.parent
 
 # Seconds that each section may take; together less than eight minutes.
-LIMITS = {"tests": 70, "step": 170, "translate": 70, "train": 50, "profile": 50, "compile": 60, "quality": 3600}
+LIMITS = {"tests": 80, "step": 150, "translate": 50, "train": 50, "profile": 50, "compile": 95, "quality": 3600}
 USUAL = ("tests", "step", "translate", "train", "profile", "compile")
+
+# What a step should reach, by batch size: times as fast as the plain one, or the share of the bf16 peak.
+FASTER, OF_PEAK = {1: 9.0, 4: 4.0}, {16: 0.35}
+PLAIN, TRIED = "plain, eager", "cuDNN tries its algorithms"
 
 # Peaks for dense bf16 matrices in TFLOP/s, from the data sheets.
 PEAKS = {"H100": 989, "H200": 989, "A100": 312, "L40S": 362, "4090": 165}
 
 # Classes of kernels, by patterns in their names; the first that fits counts.
 CLASSES = {
+    "fused kernels": "^fused_(moments|forward|reduce_grads|backward)",
+    "compiled kernels": "^triton_",
     "reflection padding": "reflection_pad",
     "copies and layouts": "copy|memcpy|nchwtonhwc|nhwctonchw|transpose|permute|contiguous",
     "convolutions": "conv|gemm|wgrad|dgrad|fprop|cutlass|cudnn|xmma|mma|sgemm|mkldnn",
@@ -54,32 +61,69 @@ CLASSES = {
 # ---- sections: each returns lines of Markdown
 
 
-def section_tests(_options: argparse.Namespace) -> Iterator[str]:
+def section_tests(options: argparse.Namespace) -> Iterator[str]:
     """The tests that are skipped without a GPU."""
     try:
         import pytest  # noqa: F401
     except ImportError:
         yield "Not measured: pytest is not installed here."
         return
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-k", "cuda", "tests/test_recording.py"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    tail = [
-        line for line in done.stdout.splitlines() if re.match(r"(FAILED|ERROR|E  |\d+ (passed|failed|skipped))", line)
+    # In three processes, because most of the time Triton compiles on one core.
+    of_networks = "generator or step"
+    chosen = [
+        ("cuda", "tests/test_recording.py", "tests/test_masks.py", "tests/test_on_device.py"),
+        (of_networks, "tests/test_fused.py"),
+        (f"not ({of_networks})", "tests/test_fused.py"),
     ]
-    yield from ["```text", *(tail or done.stdout.splitlines()[-5:] or done.stderr.splitlines()[-5:]), "```"]
+    chosen = chosen if options.device.startswith("cuda") else chosen[:1]  # the interpreter takes minutes
+    ends = time.monotonic() + LIMITS["tests"] - 8
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", "-k"]
+    pipe = subprocess.PIPE
+    running = [
+        subprocess.Popen([*command, *each], cwd=ROOT, stdout=pipe, stderr=subprocess.STDOUT, text=True)
+        for each in chosen
+    ]
+    yield "```text"
+    for (words, *files), process in zip(chosen, running, strict=True):
+        end = ""
+        try:
+            text, _ = process.communicate(timeout=max(1, ends - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            text, _ = process.communicate()
+            end = " (stopped at its limit)"
+        yield f"-k '{words}' {' '.join(files)}{end}"
+        lines = text.splitlines()
+        yield from [
+            line for line in lines if re.match(r"(FAILED|ERROR|E  |\d+ (passed|failed|skipped))", line)
+        ] or lines[-5:]
+    yield "```"
 
 
 def section_step(options: argparse.Namespace) -> Iterator[str]:
     """A training step of each kind, beside the plain eager one with the convolutions of torch's default (TF32)."""
-    cases = [("plain, eager", None, (1, 4))]
-    cases += [("paper, fp32", {"preset": "paper"}, (1, 4)), ("paper, bf16", bf16("paper"), (1, 4, 16))]
-    cases += [("paper, bf16, not recorded", {**bf16("paper"), "cuda_graphs": False}, (1,))]
-    cases += [("modern, bf16", bf16("modern"), (1, 4, 16)), ("conservative, bf16", bf16("conservative"), (1,))]
+    import torch
+
+    every, first = (1, 4, 16), (1,)
+    cases: list[tuple[str, dict[str, Any] | None, bool, tuple[int, ...]]] = [(PLAIN, None, False, (1, 4))]
+    for preset in ("paper", "modern"):
+        cases.append((f"{preset}, bf16, fused kernels", bf16(preset), True, every))
+        cases.append((f"{preset}, bf16, torch's own", bf16(preset), False, every))
+    not_recorded = {**bf16("paper"), "cuda_graphs": False}
+    cases += [("paper, bf16, fused kernels, not recorded", not_recorded, True, first)]
+    cases += [("paper, bf16, torch's own, not recorded", not_recorded, False, first)]
+    cases += [(f"paper, bf16, fused kernels, {TRIED}", bf16("paper"), True, (1, 16))]
+    cases += [("paper, fp32, fused kernels", {"preset": "paper"}, True, (1, 4))]
+    cases += [("conservative, bf16, fused kernels", bf16("conservative"), True, first)]
+    yield f"{kernels_in_words(options)}\n"
     yield "| step | batch | ms | images/s | faster than plain | of the bf16 peak | peak memory, MiB |"
     yield "|---|---:|---:|---:|---:|---:|---:|"
     plain: dict[int, float] = {}
-    for label, settings, batches in cases:
+    reached: dict[tuple[str, int], tuple[float, float | None]] = {}
+    for label, settings, is_fused, batches in cases:
         for batch in batches:
+            use_kernels(options, is_fused)
+            torch.backends.cudnn.benchmark = label.endswith(TRIED)
             try:
                 if settings is None:
                     call = plain_step(case_of(options), batch, options.device)
@@ -90,20 +134,43 @@ def section_step(options: argparse.Namespace) -> Iterator[str]:
                 yield f"| {label} | {batch} | not measured: {str(error).splitlines()[0][:100]} | | | | |"
                 continue
             plain.setdefault(batch, seconds)
-            share = "" if settings is None else share_of_peak(options, settings, batch, seconds)
+            use_kernels(options, False)
+            flops, share = (None, None) if settings is None else share_of_peak(options, settings, batch, seconds)
+            shown = f"{flops / 1e12:.0f} TFLOP/s" if flops is not None and share is None else ""
+            shown = shown if share is None else f"{share:.1%}"
             faster = f"{plain[batch] / seconds:.2f}x" if batch in (1, 4) else ""
             speed = f"{1000 * seconds:.1f} | {2 * batch / seconds:.1f}"
-            yield f"| {label} | {batch} | {speed} | {faster} | {share} | {peak / 2**20:.0f} |"
+            reached[label, batch] = plain[batch] / seconds, share
+            yield f"| {label} | {batch} | {speed} | {faster} | {shown} | {peak / 2**20:.0f} |"
+            call = None
+            empty_cache(options)
+    yield from targets(reached)
+
+
+def targets(reached: dict[tuple[str, int], tuple[float, float | None]]) -> Iterator[str]:
+    """What was wanted, and what the fastest step of each batch size reached."""
+    yield ""
+    for batch, wanted in FASTER.items():
+        steps = [(faster, label) for (label, of), (faster, _) in reached.items() if of == batch and label != PLAIN]
+        found = "not measured" if not steps else f"{max(steps)[1]}: {max(steps)[0]:.2f}x"
+        yield f"* batch {batch}: at least {wanted:g}x the plain step is wanted; {found}"
+    for batch, share_wanted in OF_PEAK.items():
+        shares = [(share, label) for (label, of), (_, share) in reached.items() if of == batch and share is not None]
+        found = "not measured" if not shares else f"{max(shares)[1]}: {max(shares)[0]:.1%}"
+        yield f"* batch {batch}: at least {share_wanted:.0%} of the bf16 peak is wanted; {found}"
 
 
 def section_compile(options: argparse.Namespace) -> Iterator[str]:
-    """A step whose networks torch.compile has compiled: what it takes to start, and what it gains."""
-    started = time.perf_counter()
-    call = our_step(options, 1, {**bf16("paper"), "compile": True})
-    call()
-    yield f"First step with `compile`: {time.perf_counter() - started:.0f} s."
-    seconds, _ = timed(call, options)
-    yield f"Later steps of `paper` in bf16, batch 1: {1000 * seconds:.1f} ms."
+    """A recorded step whose networks torch.compile has compiled: what it takes to start, and what it gains."""
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache  # nothing is there yet
+        for preset in ("paper", "modern"):
+            started = time.perf_counter()
+            call = our_step(options, 1, {**bf16(preset), "compile": True})
+            call()
+            yield f"* {preset}, bf16, batch 1: the first step takes {time.perf_counter() - started:.0f} s"
+            seconds, peak = timed(call, options)
+            yield f"* {preset}, bf16, batch 1: later steps take {1000 * seconds:.1f} ms, {peak / 2**20:.0f} MiB"
 
 
 def section_translate(options: argparse.Namespace) -> Iterator[str]:
@@ -155,7 +222,8 @@ def section_profile(options: argparse.Namespace) -> Iterator[str]:
     from torch.profiler import ProfilerActivity, profile
 
     on_gpu = options.device.startswith("cuda")
-    for preset in ("paper", "modern"):
+    for preset, is_fused in (("paper", False), ("paper", True), ("modern", False), ("modern", True)):
+        use_kernels(options, is_fused)
         call = our_step(options, 1, bf16(preset))
         timed(call, options, fewest=3)
         with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as found:
@@ -171,10 +239,13 @@ def section_profile(options: argparse.Namespace) -> Iterator[str]:
             spent[kind] += took / 3000
             calls[kind] += event.count // 3
             longest[event.key] += took / 3000
-        yield f"\n{preset}, bf16, batch 1: {sum(calls.values())} kernels, {sum(spent.values()):.1f} ms\n"
+        kernels = "fused kernels" if is_fused else "torch's own"
+        yield f"\n{preset}, bf16, batch 1, {kernels}: {sum(calls.values())} kernels, {sum(spent.values()):.1f} ms\n"
         yield "| kernels | ms a step | calls |"
         yield "|---|---:|---:|"
         yield from (f"| {kind} | {took:.2f} | {calls[kind]} |" for kind, took in spent.most_common())
+        if not is_fused:
+            continue
         yield "\nThe longest:\n"
         yield from (f"* {took:.2f} ms `{name[:110]}`" for name, took in longest.most_common(12))
 
@@ -263,22 +334,71 @@ def timed(call: Callable[[], None], options: argparse.Namespace, fewest: int = 1
     return statistics.median(seconds), torch.cuda.max_memory_allocated() if on_gpu else 0
 
 
-def share_of_peak(options: argparse.Namespace, settings: dict[str, Any], batch: int, seconds: float) -> str:
-    """The operations of a step as torch counts them, as a share of the chip's bf16 peak."""
+def share_of_peak(
+    options: argparse.Namespace, settings: dict[str, Any], batch: int, seconds: float
+) -> tuple[float | None, float | None]:
+    """The operations of a step a second as torch counts them, and their share of the chip's bf16 peak, if known."""
     if settings.get("precision") != "bf16" or not options.device.startswith("cuda"):
-        return ""
-    from torch.utils.flop_counter import FlopCounterMode
-
-    # All of it is proportional to the pixels: counted on the CPU at a quarter of the side.
-    case = case_of(options)
-    small = replace(case, size=case.size // 4)
-    call = our_step(options, 1, {**settings, "precision": "fp32"}, case=small, device="cpu", side_by_side=False)
-    with FlopCounterMode(display=False) as counter:
-        call()
-    flop = counter.get_total_flops() * batch * (case.size / small.size) ** 2
+        return None, None
+    flops = operations_of(options, settings["preset"]) * batch / seconds
     name = describe_machine(options.device)
     peak = next((peak for chip, peak in PEAKS.items() if chip in name), None)
-    return f"{flop / seconds / 1e12:.0f} TFLOP/s" if peak is None else f"{flop / seconds / 1e12 / peak:.1%}"
+    return flops, None if peak is None else flops / 1e12 / peak
+
+
+_OPERATIONS: dict[str, float] = {}
+
+
+def operations_of(options: argparse.Namespace, preset: str) -> float:
+    """Floating-point operations of a step with batch 1."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    if preset not in _OPERATIONS:
+        # All of it is proportional to the pixels: counted on the CPU at a quarter of the side.
+        case = case_of(options)
+        small = replace(case, size=case.size // 4)
+        settings = {"preset": preset, "precision": "fp32"}
+        call = our_step(options, 1, settings, case=small, device="cpu", side_by_side=False)
+        with FlopCounterMode(display=False) as counter:
+            call()
+        _OPERATIONS[preset] = counter.get_total_flops() * (case.size / small.size) ** 2
+    return _OPERATIONS[preset]
+
+
+def use_kernels(options: argparse.Namespace, on: bool) -> None:
+    """Whether later steps use the fused kernels; never on a CPU."""
+    from cyclegan.networks import fused
+
+    fused.DEVICE_TYPES[:] = ["cuda"] if on and options.device.startswith("cuda") else []
+
+
+def kernels_in_words(options: argparse.Namespace) -> str:
+    """Whether the fused kernels work here, in a sentence for each type."""
+    import torch
+
+    from cyclegan.networks import fused
+
+    use_kernels(options, True)
+    device = torch.device(options.device)
+    device = torch.device("cuda", device.index or 0) if device.type == "cuda" else device
+    words = []
+    for dtype in (torch.float32, torch.bfloat16):
+        started = time.perf_counter()
+        reason = fused.why_not_fused(device, dtype)
+        seconds = time.perf_counter() - started
+        words.append(f"{dtype}: {f'not used, {reason}' if reason else f'used, after a trial of {seconds:.1f} s'}")
+    return f"Fused kernels: {'; '.join(words)}."
+
+
+def empty_cache(options: argparse.Namespace) -> None:
+    """Give memory of earlier steps back, so that it is not in the peak of the next."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if options.device.startswith("cuda"):
+        torch.cuda.empty_cache()
 
 
 def tiny_run(folder: Path, options: argparse.Namespace, **settings: Any) -> Path:

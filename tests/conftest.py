@@ -1,4 +1,5 @@
 import os
+import signal
 import socket
 
 import numpy as np
@@ -31,6 +32,9 @@ def pytest_configure():
     # With pytest-xdist several processes share the cores. What they start keeps to one thread as they do.
     if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # The background of a shell has it ignored, and so would all processes that tests start and stop by it.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -5,9 +5,11 @@ import sys
 from pathlib import Path
 
 import torch
+from stand_in_recorder import StandIn
 
 from cyclegan.config import make_config
 from cyclegan.step import TrainState, train_step
+from cyclegan.step.cuda_graphs import graph_step
 from cyclegan.step.execution import Execution
 from cyclegan.step.sharing import Share
 from cyclegan.system.processes import ALONE, joined_processes
@@ -35,11 +37,12 @@ def train_steps(case, processes=ALONE):
     state = TrainState.create(config)
     share = Share.of(processes, config.batch_size, case["share_by"])
     state.execution = Execution(state, share=share)
+    step_once = graph_step(StandIn()) if case["recorded"] else train_step
     losses, gradients = [], {}
     for step in range(case["steps"]):
         a, b, masks = batch(step, config, holes=case["holes"])
         own = {name: share.own(mask) for name, mask in masks.items()}
-        found = train_step(state, share.own(a), share.own(b), **own)
+        found = step_once(state, share.own(a), share.own(b), **own)
         losses.append({name: float(value) for name, value in found.items()})
         if step == 0:
             gradients = {name: of.param_groups[0]["params"][0].grad.clone() for name, of in state.optimizers.items()}

@@ -62,7 +62,8 @@ def test_the_benchmark_of_a_gpu_writes_a_page_and_keeps_what_went_well(tmp_path)
     assert "Traceback" not in text
     rows = [line.split("|") for line in text.splitlines() if line.startswith("| ")]
     steps = [row for row in rows if len(row) == 9 and row[3].strip().replace(".", "").isdigit()]
-    assert len(steps) == 12
+    assert len(steps) == 21
+    assert "at least 9x the plain step is wanted" in text
     assert all(float(row[3]) > 0 for row in steps)
     speeds = {(row[1].strip(), row[2].strip()): float(row[3]) for row in rows if row[1].startswith(" from ")}
     assert len(speeds) == 5

@@ -5,7 +5,9 @@ from cyclegan import DataConfig, InputError, ModelConfig, TrainConfig
 from cyclegan.config import (
     CHANGEABLE_ON_RESUME,
     PRESETS,
+    FlagText,
     field_sections,
+    flat_values,
     make_config,
     read_config_file,
     saved_config,
@@ -64,9 +66,27 @@ def test_options_of_networks_are_read_back(tmp_path):
 
 def test_later_layers_win_over_the_preset(tmp_path):
     (tmp_path / "my.toml").write_text("batch_size = 3\nwidth = 24\n[data]\ncrop_size = 128\n")
-    config = make_config(read_config_file(tmp_path / "my.toml"), {"width": "32"}, preset="demo")
+    config = make_config(read_config_file(tmp_path / "my.toml"), {"width": FlagText("32")}, preset="demo")
     assert (config.batch_size, config.model.width, config.data.crop_size) == (3, 32, 128)
     assert config.preset == "demo"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("width", "8", "a number"),
+        ("minutes", "3", "a number"),
+        ("cycle_weight_a", "1e1", "a number"),
+        ("flip", "no", "True or False"),
+    ],
+)
+def test_text_in_the_place_of_a_number_is_refused_in_programs(name, text, expected):
+    with pytest.raises(InputError, match=f"{name} is '{text}': expected {expected}, and this is text; leave out"):
+        make_config({name: text})
+    with pytest.raises(InputError, match=f"{name} is '{text}': expected"):
+        make_config(**{name: text})
+    words = {"width": 8, "minutes": 3.0, "cycle_weight_a": 10.0, "flip": False}
+    assert flat_values(make_config({name: FlagText(text)}))[name] == words[name]
 
 
 def test_keywords_win_over_every_layer():

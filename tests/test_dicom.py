@@ -311,6 +311,20 @@ def test_a_window_that_does_not_show_the_new_values_gives_way_to_their_range(tmp
     assert (made.WindowCenter, made.WindowWidth) == (window or whole)
 
 
+@pytest.mark.parametrize("noise", [0, 8, 25])
+def test_noise_of_the_background_does_not_keep_a_window_that_shows_all_tissue_white(noise):
+    rng, target = np.random.default_rng(0), ImageFormat(channels=1, dtype="int16", low=0, high=1000)
+    values = np.abs(rng.normal(0, noise, (64, 64)))
+    values[:32, :32] = rng.normal(600, 100, (32, 32))  # a quarter is tissue
+    values[40, 40] = 1000  # one bright value
+    original = make_image(STORED, WindowCenter=100, WindowWidth=200, Rows=64, Columns=64)
+    made = derive(original, values.clip(0, 1000).astype(np.int16), target=target)
+    assert (made.WindowCenter, made.WindowWidth) == (500, 1000)
+    values[:32, :32] /= 5  # now it shows the tissue
+    made = derive(original, values.clip(0, 1000).astype(np.int16), target=target)
+    assert (made.WindowCenter, made.WindowWidth) == (100, 200)
+
+
 def test_holes_are_padding_again(tmp_path):
     valid = np.ones((3, 4), bool)
     valid[0, 0] = False

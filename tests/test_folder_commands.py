@@ -270,3 +270,38 @@ def test_addresses_are_inputs_of_all_commands(run, tmp_path, monkeypatch, capsys
     scores = evaluate(tmp_path / "remote", quiet=True)
     assert scores.files["test_a"].files == ("0.png",)
     system.store.clear()
+
+
+def test_an_input_that_is_missing_or_damaged_does_not_stop_the_others(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    picture().save("a.png")
+    make_folder(tmp_path / "photos", count=2)
+    (tmp_path / "broken.zip").write_bytes(b"PK no zip")
+    bad = ["broken.zip", "missing.jpg", "none/*.png", "broken.zip/x", "gone.mp4"]
+    with pytest.raises(SystemExit) as stopped:
+        main(["translate", str(run), "a.png", *bad, "photos", "--out", "out"])
+    shown = capsys.readouterr()
+    said = " ".join(shown.err.split())
+    assert stopped.value.code == 1
+    assert shown.out == "3 images translated into out\n"
+    assert "Left out: broken.zip is no zip file, or a damaged one" in said
+    assert "Left out: There is no file or folder missing.jpg. " in said
+    assert "Left out: There is no file or folder gone.mp4. " in said
+    assert "Left out: none/*.png: No file matches none/*.png" in said or "Left out: No file matches none/*.png" in said
+    # In the places that they have when all inputs are there.
+    assert sorted(path.as_posix() for path in (tmp_path / "out").rglob("*.png")) == [
+        f"{tmp_path}/out/{name}" for name in ("a.png", "photos/0.png", "photos/1.png")
+    ]
+    result = translate_folder(run, ["a.png", "missing.jpg", "broken.zip"], "other")
+    assert [str(source) for source, _ in result.written] == ["a.png"]
+    assert [str(path) for path, _ in result.skipped] == ["missing.jpg", "broken.zip"]
+    for inputs, message in (
+        ("missing.jpg", "There is no file or folder missing.jpg"),
+        (["missing.jpg", "broken.zip"], "There is no file or folder missing.jpg"),
+        (["broken.zip"], "broken.zip is no zip file, or a damaged one"),
+    ):
+        with pytest.raises(InputError, match=message):
+            translate_folder(run, inputs, "nothing")
+    with pytest.raises(InputError, match="y.png is one image, and the input is not one image file"):
+        translate_folder(run, ["a.png", "missing.jpg"], "y.png")
+    assert not (tmp_path / "nothing").exists()

@@ -149,17 +149,22 @@ def test_a_kill_at_any_moment_of_a_run_that_goes_on_changes_nothing(large_folder
 
 
 SCRIPT = """
-import sys, json, torch
+import sys, json, time, torch
 torch.set_num_threads(1)
 from cyclegan import train
+from cyclegan.training import StepDone
+def hold(event):
+    if isinstance(event, StepDone) and event.step == int(sys.argv[5]):
+        time.sleep(600)
 if __name__ == "__main__":
-    print(train(sys.argv[1], sys.argv[2], out=sys.argv[3], quiet=True, **json.loads(sys.argv[4])))
+    print(train(sys.argv[1], sys.argv[2], out=sys.argv[3], quiet=True, callbacks=[hold], **json.loads(sys.argv[4])))
 """
 
 
-def start(folders, out, script, settings):
+def start(folders, out, script, settings, *, hold=0):
+    """A training in a process. hold: the step after which it waits to be killed."""
     script.write_text(SCRIPT)
-    command = [sys.executable, str(script), *map(str, folders), str(out), json.dumps(settings)]
+    command = [sys.executable, str(script), *map(str, folders), str(out), json.dumps(settings), str(hold)]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
 
 
@@ -191,15 +196,15 @@ def test_sigkill_leaves_no_loading_process_and_the_same_weights(folders, tmp_pat
     """workers: of the session that resumes it; processes take seconds to start."""
     settings = {**TINY, "steps": 300, "workers": 2, "checkpoint_steps": 10, "dropout": True}
     run = tmp_path / "run"
-    process = start(folders, run, tmp_path / "script.py", settings)
+    process = start(folders, run, tmp_path / "script.py", settings, hold=250)  # however fast it is
     wait_for(lambda: list_checkpoints(run), 300, process)
     time.sleep(0.5 * np.random.default_rng(seed).random())
     numbers = processes_of(process.pid)
     assert len(numbers) >= 3
     process.kill()
-    assert process.wait() == -signal.SIGKILL, "it ended before it was killed; make it longer"
+    assert process.wait() == -signal.SIGKILL
     # PyTorch's loading processes look for their parent every five seconds.
-    wait_for(lambda: not processes_of(process.pid), 30)
+    wait_for(lambda: not processes_of(process.pid), 120)
     shared = [path.name for path in Path("/dev/shm").glob("torch_*")]
     assert not [name for name in shared if int(name.split("_")[1]) in numbers]
 

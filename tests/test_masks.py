@@ -22,7 +22,7 @@ from cyclegan.step.losses import (
     r1_penalty,
     structure_loss,
 )
-from cyclegan.step.update import run_step, update_discriminators, update_generators
+from cyclegan.step.update import discriminator_gradients, generator_gradients, run_step
 from cyclegan.storage.run import list_checkpoints
 from cyclegan.training import Batch, StepDone
 
@@ -226,7 +226,7 @@ def test_nothing_of_a_masked_step_comes_from_the_cpu(preset):
     state = TrainState.create(config, torch.device("meta"))
     real, mask = torch.empty(1, 3, 16, 16, device="meta"), torch.empty(1, 1, 16, 16, device="meta")
     devices = Devices()
-    updates = devices.watch(update_generators), devices.watch(update_discriminators)
+    updates = devices.watch(generator_gradients), devices.watch(discriminator_gradients)
     run_step(state, real, real, *updates, mask_a=mask, mask_b=mask)
     assert devices.crossings == []
 

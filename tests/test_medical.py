@@ -1,6 +1,7 @@
 """Medical files through the commands: train on slices, translate volumes and series into their kind."""
 
 import shlex
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from test_dicom import make_image, save
+from test_not_finite import Overflows, make_info
 
 from conftest import TINY
 from cyclegan import Translator, evaluate, inspect_folders, train, translate_folder
@@ -242,6 +244,60 @@ def test_one_bad_file_of_a_series_is_left_out(tmp_path, run, capsys):
         capsys.readouterr().err.split()
     )
     assert len(list((tmp_path / "out").iterdir())) == 4
+
+
+def overflowing():
+    """A translator of Hounsfield units that changes none, and gives NaN for 1000."""
+    ct = ImageFormat(channels=1, dtype="int16", low=-1000, high=1000)
+    info = make_info().model_copy(update={"a": ct, "b": ct})
+    return Translator(Overflows(), info, "a2b", name="runs/odd")
+
+
+def test_a_slice_whose_translation_is_not_finite_is_left_out_of_its_series_alone(tmp_path):
+    source = write_series(tmp_path / "ct" / "1", count=3).parent
+    write_series(source / "2", count=3, SeriesInstanceUID="1.2.3.99")
+    frames = hounsfield(3)[:, :, 4:8].transpose(2, 1, 0).clip(-1000, 900).copy()
+    save(source / "several", make_image(frames, NumberOfFrames=4, SeriesInstanceUID="1.3", RescaleSlope=1))
+    frames[2, 8, 8] = 1000
+    save(source / "many", make_image(frames, NumberOfFrames=4, SeriesInstanceUID="1.4", RescaleSlope=1))
+    bad = pydicom.dcmread(source / "1" / "IM00001")
+    bad.PixelData = np.where(bad.pixel_array == bad.pixel_array.max(), 1000, bad.pixel_array).astype(np.int16).tobytes()
+    bad.save_as(source / "1" / "IM00001")
+    result = translate_folder(overflowing(), source, tmp_path / "out", batch_size=2)
+    names = sorted(path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*[0-9l]"))
+    assert [n for n in names if "/" in n] == ["1/IM00000", "1/IM00002", "2/IM00000", "2/IM00001", "2/IM00002"]
+    assert (tmp_path / "out" / "several").exists()
+    assert not (tmp_path / "out" / "many").exists()
+    first, second = sorted(result.damage)
+    assert first.startswith(f"Left out: {source / '1' / 'IM00001'}: runs/odd gives NaN or infinity for this image")
+    assert second.startswith(f"Left out: {source / 'many'}: frame 3 of its 4: runs/odd gives NaN or infinity")
+    shutil.rmtree(source / "2")
+    for path in (source / "1" / "IM00000", source / "1" / "IM00002", source / "several"):
+        path.unlink()
+    with pytest.raises(InputError, match="runs/odd gives NaN or infinity"):
+        translate_folder(overflowing(), source, tmp_path / "none")
+
+
+def test_a_volume_with_a_slice_whose_translation_is_not_finite_is_left_out_and_others_go_on(tmp_path):
+    values = hounsfield(1).clip(-1000, 900)
+    write_volume(tmp_path / "in" / "c.nii", values)
+    values[9, 9, 7] = 1000
+    bad = write_volume(tmp_path / "in" / "b.nii", values)
+    result = translate_folder(overflowing(), tmp_path / "in", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["c.nii"]
+    [(source, reason)] = result.skipped
+    assert source == bad
+    assert reason.startswith(f"{bad}: picture 8 of 22: runs/odd gives NaN or infinity for this image")
+    with pytest.raises(InputError, match=r"b.nii: picture 8 of 22: runs/odd gives NaN"):
+        translate_folder(overflowing(), bad, tmp_path / "x.nii")
+
+
+def test_no_count_of_zero_images_stands_beside_volumes(tmp_path, run, capsys):
+    write_volume(tmp_path / "in" / "a.nii", hounsfield(1))
+    (tmp_path / "in" / "b.png").write_bytes(b"no image")
+    with pytest.raises(SystemExit):
+        main(["translate", str(run), str(tmp_path / "in"), "--out", str(tmp_path / "out")])
+    assert capsys.readouterr().out == f"22 frames translated into {tmp_path / 'out' / 'a.nii'}\n"
 
 
 def test_what_is_no_slice_of_the_kind_is_left_out_of_a_folder(tmp_path, translator):

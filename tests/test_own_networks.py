@@ -40,12 +40,13 @@ def registry(monkeypatch):
 
 @pytest.mark.usefixtures("registry")
 def test_options_are_checked_by_the_class():
-    made = ModelConfig(generator="naf", generator_options={"num_blocks": "3"})
+    made = ModelConfig(generator="naf", generator_options={"num_blocks": 3})
     assert made.generator_options == {"num_blocks": 3, "expand": 2}
     assert ModelConfig(generator="naf", generator_options=["num_blocks=3"]) == made  # as on the command line
     for settings, message in (
         ({"generator": "naf", "generator_options": {"blocks": 3}}, "no option 'blocks'; it has num_blocks, expand"),
-        ({"generator": "naf", "generator_options": {"num_blocks": "many"}}, "num_blocks is 'many': .*integer"),
+        ({"generator": "naf", "generator_options": ["num_blocks=many"]}, "num_blocks is 'many': .*integer"),
+        ({"generator": "naf", "generator_options": {"num_blocks": "3"}}, "num_blocks is '3': expected a number"),
         ({"generator_options": {"num_blocks": 3}}, "ResnetGenerator has no option 'num_blocks'; it has none"),
         ({"generator": "naf", "dropout": True}, "dropout is True, which a naf generator does not have"),
         ({"generator": "nav"}, r"generator is 'nav': .*'naf' \(did you mean 'naf'\?\)"),

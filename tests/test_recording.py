@@ -1,5 +1,6 @@
 import pytest
 import torch
+from stand_in_recorder import StandIn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -7,34 +8,10 @@ from conftest import HAS_CUDA, TINY_MODEL
 from cyclegan.config import PRESETS, make_config
 from cyclegan.step.cuda_graphs import WARM_UP_CALLS, CudaRecorder, graph_step, make_step
 from cyclegan.step.state import TrainState, set_learning_rate
-from cyclegan.step.update import run_step, train_step, update_discriminators, update_generators
+from cyclegan.step.update import discriminator_gradients, generator_gradients, run_step, train_step
 
 # In float32, whatever this machine is fast in.
 MODERN = {**PRESETS["modern"], "precision": "fp32"}
-
-
-class StandIn:
-    """Records like CUDA, as far as a CPU can: one set of inputs and of outputs, written again at each replay."""
-
-    def __init__(self):
-        self.num_recordings, self.num_replays = 0, 0
-
-    def warm_up(self, function):
-        return function()
-
-    def record(self, function):
-        self.num_recordings += 1
-        outputs = []
-
-        def replay():
-            self.num_replays += 1
-            new = function()
-            if not outputs:
-                outputs.extend(torch.full_like(x, torch.nan) for x in new)
-            for kept, value in zip(outputs, new, strict=True):
-                kept.copy_(value)
-
-        return outputs, replay
 
 
 def state_and_batches(device="cpu", size=16, num_steps=8, **settings):
@@ -109,7 +86,7 @@ def test_nothing_that_is_recorded_comes_from_the_cpu(preset):
     state = TrainState.create(config, torch.device("meta"))
     real = torch.empty(1, 3, 16, 16, device="meta")
     devices = Devices()
-    run_step(state, real, real, devices.watch(update_generators), devices.watch(update_discriminators))
+    run_step(state, real, real, devices.watch(generator_gradients), devices.watch(discriminator_gradients))
     assert devices.num_operations > 100
     assert devices.crossings == []
 

@@ -461,6 +461,8 @@ def test_a_fourth_band_does_not_become_transparency(tmp_path, alpha, suffix):
         with tifffile.TiffFile(made) as file:
             assert [int(kind) for kind in file.pages[0].extrasamples] == [0]
             assert np.array_equal(file.asarray(), values)
+        with pytest.raises(InputError, match=r"x\.vrt: \.vrt files are read and never written; use \.tif instead"):
+            translate_folder(translator, made, tmp_path / "y" / "x.vrt")
         with pytest.raises(InputError, match=r"x\.png: that format cannot hold 4 x uint8 .*; use \.tif instead"):
             translate_folder(translator, made, tmp_path / "y" / "x.png")
     else:

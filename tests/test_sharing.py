@@ -1,6 +1,7 @@
 """Steps that several processes share, against the same steps in one process."""
 
 import json
+from pathlib import Path
 
 import pytest
 import shared_steps
@@ -9,7 +10,8 @@ from processes import start, wait
 
 from cyclegan.errors import InputError
 from cyclegan.step.sharing import Share
-from cyclegan.system.processes import Processes, is_first_process
+from cyclegan.system.devices import resolve_device
+from cyclegan.system.processes import Processes, is_first_process, joined_processes
 
 SIZES = {"width": 8, "blocks": 1, "discriminator_width": 8, "crop_size": 32, "steps": 10, "preset": "modern"}
 SIZES["precision"] = "fp32"
@@ -21,6 +23,8 @@ CASES = {
     "wgan-gp": ({"adversarial": "wgan-gp", "contrastive_weight": 0.0}, 2, "images", ""),
     "R1 and bf16": ({"r1_weight": 2.0, "precision": "bf16"}, 2, "directions", ""),
     "paper, both ways": ({"preset": "paper", "pool_size": 2}, 4, "directions", ""),
+    "recorded": ({}, 2, "images", ""),
+    "recorded, holes": ({"preset": "conservative"}, 2, "images", "ab"),
     "holes, both ways": ({"channels_a": 1, "cycle_noise": 0.1, "pool_size": 2}, 4, "directions", "ba"),
 }
 
@@ -28,7 +32,7 @@ CASES = {
 def case(name):
     settings, _, share_by, holes = CASES[name]
     settings = {**SIZES, "batch_size": 2, "a": "a", "b": "b", **settings}
-    return {"settings": settings, "share_by": share_by, "holes": holes, "steps": 4}
+    return {"settings": settings, "share_by": share_by, "holes": holes, "steps": 4, "recorded": "recorded" in name}
 
 
 @pytest.fixture(scope="module")
@@ -100,3 +104,41 @@ def test_a_rank_counts_only_among_several_processes(size, rank, is_first, monkey
     if size is not None:
         monkeypatch.setenv("WORLD_SIZE", str(size))
     assert is_first_process() is is_first
+
+
+def test_gpus_without_nccl_and_fewer_gpus_than_processes_are_refused_in_a_sentence(monkeypatch):
+    variables = {"RANK": 1, "LOCAL_RANK": 1, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 1}
+    for name, value in variables.items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setattr("torch.distributed.is_nccl_available", lambda: False)
+    with (
+        pytest.raises(InputError, match=r"has no NCCL, by which GPUs talk; pass --device cpu\."),
+        joined_processes("cuda"),
+    ):
+        pass
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    assert resolve_device("cuda", 0) == torch.device("cuda:0")
+    with pytest.raises(InputError, match="At least 2 processes run on this machine, which has 1 GPU; "):
+        resolve_device("cuda", 1)
+
+
+THREADS = """
+import os, sys
+import torch
+from cyclegan.system.processes import joined_processes
+with joined_processes("cpu") as processes:
+    (group,) = processes.make_groups(1)
+    processes.add_up(torch.ones(2), group)
+    import torch._dynamo  # as optimisers do
+for thread in os.listdir("/proc/self/task"):
+    with open(f"/proc/self/task/{thread}/comm") as file:
+        print(file.read().strip())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="lists threads in /proc")
+def test_no_thread_of_the_groups_is_left_that_could_crash_a_program_at_its_end():
+    for status, output, errors in wait(start(2, ["-c", THREADS])):
+        assert (status, errors) == (0, "")
+        assert not [name for name in output.split() if "gloo" in name or "store" in name]

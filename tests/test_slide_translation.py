@@ -12,6 +12,7 @@ from conftest import TINY, make_folder
 from cyclegan import InputError, Translator, train, translate_folder
 from cyclegan.cli import main
 from cyclegan.datasets.slide_tiles import TileOptions, cut_tiles
+from cyclegan.evaluation.test_images import TestImages
 from cyclegan.images.codecs import load_raster, probe_image, read_as, write_image
 from cyclegan.images.file_formats import FILE_FORMATS, file_format_of
 from cyclegan.images.file_list import list_images
@@ -220,6 +221,63 @@ def test_a_model_of_tiles_translates_slides_at_their_scale(svs, tmp_path, capsys
     assert levels_of(tmp_path / "b2a.ome.tif")[0][0].shape == (125, 175, 3)
     main(["translate", str(run), str(svs), "--out", str(tmp_path / "fine.ome.tif"), "--page", "1"])
     assert levels_of(tmp_path / "fine.ome.tif")[0][0].shape == (500, 700, 3)
+
+
+def test_the_value_of_holes_is_that_which_is_asked_for(run, tmp_path):
+    values = draw_tissue(512, 256)[0].clip(0, 250)
+    values[:128, 256:] = 255  # not scanned
+    slide = write_slide(tmp_path / "slide.svs", values, levels=(4,))
+    translator = Translator.load(run).with_reading(nodata=255)
+    translate_large(translator, slide, tmp_path / "out.ome.tif", tile=64)
+    made = load_raster(tmp_path / "out.ome.tif", 3)
+    is_hole = (at_scale(slide) == 255).all(-1)
+    assert is_hole[:120, 264:].all()
+    assert not is_hole[136:].any()
+    assert np.array_equal(~made.valid, is_hole)
+    assert levels_of(tmp_path / "out.ome.tif")[2].compression == tifffile.COMPRESSION.ADOBE_DEFLATE
+    tifffile.imwrite(tmp_path / "whole.tif", at_scale(slide), photometric="rgb")
+    expected = translator(read_as(tmp_path / "whole.tif", translator.source))
+    assert np.abs(levels_of(tmp_path / "out.ome.tif")[0][0].astype(int) - expected)[~is_hole].max() <= 1
+
+
+def test_the_levels_of_a_slide_are_no_pages_of_their_own(run, svs, tmp_path, capsys):
+    message = "is a whole slide, whose pages are levels of one image; leave out --pages all"
+    with pytest.raises(InputError, match=message):
+        translate_folder(run, svs, tmp_path / "out", pages="all")
+    slides = tmp_path / "slides"
+    slides.mkdir()
+    (slides / "one.svs").write_bytes(svs.read_bytes())
+    write_slide(slides / "two.tif", draw_tissue(300, 200)[0], levels=(2,))
+    Image.fromarray(draw_tissue(60, 50)[0]).save(slides / "three.tif")
+    with pytest.raises(SystemExit) as stopped:
+        main(["translate", str(run), str(slides), "--out", str(tmp_path / "out"), "--pages", "all", "--mpp", "0.5"])
+    assert stopped.value.code == 1
+    assert " ".join(capsys.readouterr().err.split()).count(message) == 2
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["three.tif"]
+
+
+@pytest.mark.parametrize("suffix", [".ome.tif", ".tif"])
+def test_all_commands_read_a_pyramid_at_the_scale_of_the_model(run, svs, tmp_path, suffix):
+    path = tmp_path / "images" / f"image{suffix}"
+    path.parent.mkdir()
+    if suffix == ".tif":
+        write_slide(path, draw_tissue(700, 500)[0], levels=(4,))
+    else:
+        translate_large(Translator.load(run), svs, path, tile=256)
+    translator = Translator.load(run).with_reading(mpp=0.5)
+    read = read_as(path, translator.source)
+    assert np.array_equal(read, at_scale(path, mpp=0.5))
+    assert read.shape == (250, 350, 3)
+    assert load_raster(path, 3).values.shape == (500, 700, 3)
+    assert load_raster(path, 3, ImageFormat(mpp=1.0, page=1)).values.shape == (500, 700, 3)
+    translate_large(translator, path, tmp_path / "large.ome.tif", tile=64, compression="lossless")
+    assert np.abs(np.asarray(translator(path), int) - levels_of(tmp_path / "large.ome.tif")[0][0]).max() <= 1
+    translate_folder(translator, path, tmp_path / "small.tif", short_side=64)
+    assert tifffile.imread(tmp_path / "small.tif").shape == (250, 350, 3)
+    test_images = TestImages("A", path.parent, [path], translator.source, None)
+    assert test_images.read(path)[0].shape == (3, 250, 350)
+    with pytest.raises(InputError, match="coarser than 0.1"):
+        read_as(path, ImageFormat(mpp=0.1))
 
 
 # ---- other images

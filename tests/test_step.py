@@ -1,12 +1,15 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 
 from conftest import TINY_MODEL
 from cyclegan.config import make_config
-from cyclegan.step import TrainState, train_step
+from cyclegan.step import TrainState, train_step, update
 from cyclegan.step.execution import Execution
 from cyclegan.step.image_pool import ImagePool
+from cyclegan.step.master_weights import add_grads
 from cyclegan.training.schedule import learning_rate_at
 
 
@@ -127,6 +130,24 @@ def test_steps_repeat_with_the_seed_for_any_global_generator():
             train_step(state, real_a, real_b)
         results.append(torch.cat([w.flatten() for w in weights(state.generator)]))
     assert torch.equal(*results)
+
+
+@pytest.mark.parametrize("settings", [{}, {"adversarial": "wgan-gp"}, {"contrastive_weight": 1.0, "precision": "bf16"}])
+def test_gradients_that_are_added_together_are_those_that_are_added_one_by_one(monkeypatch, settings):
+    """As on CUDA."""
+
+    def run():
+        config = make_config({**TINY_MODEL, "crop_size": 16, "steps": 4, **settings}, preset="paper")
+        state = TrainState.create(config, "cpu")
+        state.execution = Execution(state, side_by_side=False)
+        images = torch.rand(2, 2, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+        for _ in range(2):
+            train_step(state, images[0], images[1])
+        return torch.cat([weights.flatten() for weights in state.generator.parameters()])
+
+    expected = run()
+    monkeypatch.setattr(update, "add_grads", partial(add_grads, together=True))
+    assert torch.equal(run(), expected)
 
 
 def test_averaged_generators_follow_the_generators_slowly():

@@ -350,20 +350,25 @@ def test_ctrl_c_with_loading_processes_saves(folders, tmp_path):
 
 
 SCRIPT = """
-import sys, json, torch
+import sys, json, time, torch
 torch.set_num_threads(1)
 from cyclegan import train
 from cyclegan.errors import TrainingError
+from cyclegan.training import StepDone
+def hold(event):
+    if isinstance(event, StepDone) and event.step == int(sys.argv[5]):
+        time.sleep(600)
 try:
-    train(sys.argv[1], sys.argv[2], out=sys.argv[3], quiet=True, **json.loads(sys.argv[4]))
+    train(sys.argv[1], sys.argv[2], out=sys.argv[3], quiet=True, callbacks=[hold], **json.loads(sys.argv[4]))
 except TrainingError as error:
     print(error)
     raise SystemExit(3)
 """
 
 
-def start(folders, out, settings, **options):
-    command = [sys.executable, "-c", SCRIPT, *map(str, folders), str(out), json.dumps({**TINY, **settings})]
+def start(folders, out, settings, *, hold=0, **options):
+    """A training in a process. hold: the step after which it waits to be killed."""
+    command = [sys.executable, "-c", SCRIPT, *map(str, folders), str(out), json.dumps({**TINY, **settings}), str(hold)]
     return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, **options)
 
 
@@ -407,7 +412,7 @@ def test_a_place_that_cannot_be_written_is_a_clear_error(folders, tmp_path):
 def test_a_run_that_is_killed_ends_bit_identical_to_an_uninterrupted_one(
     folders, tmp_path, num_kills, steps, checkpoint_steps, longest_wait
 ):
-    # Long enough that every kill finds it at work, and full pools, dropout and decay so that all state matters.
+    # Full pools, dropout and decay, so that all state matters.
     settings = {
         "steps": steps,
         "log_steps": 20,
@@ -421,7 +426,9 @@ def test_a_run_that_is_killed_ends_bit_identical_to_an_uninterrupted_one(
     run, kills, resumed_from = tmp_path / "killed", 0, []
     while kills < num_kills:
         before = list_checkpoints(run)[0].name if list_checkpoints(run) else None
-        process = start(folders, run, settings)
+        # However fast it is, it goes no further than one more share of the steps, so that every kill finds it at work.
+        share = steps // (num_kills + 1) // checkpoint_steps * checkpoint_steps
+        process = start(folders, run, settings, hold=(kills + 1) * share + checkpoint_steps // 2)
         # Wait for the first checkpoint of this process, so that every round gets further; then for a random moment.
         deadline = time.monotonic() + 300
         while (list_checkpoints(run)[0].name if list_checkpoints(run) else None) == before:
@@ -432,7 +439,7 @@ def test_a_run_that_is_killed_ends_bit_identical_to_an_uninterrupted_one(
         process.kill()
         process.wait()
         process.stdout.close()
-        assert process.returncode == -signal.SIGKILL, "the run ended before it was killed; make it longer"
+        assert process.returncode == -signal.SIGKILL, process.returncode
         kills += 1
         resumed_from.append(list_checkpoints(run)[0].name)
     assert len(set(resumed_from)) == num_kills

@@ -75,7 +75,7 @@ class ConsoleProgress(FolderProgress):
 
     def skipped(self, images: Sequence[Skipped], num_images: int) -> None:
         for path, reason in images[:MAX_NAMED]:
-            where = "" if reason.startswith(str(path)) else f"{path}: "
+            where = "" if reason.startswith(str(path)) or reason.endswith(f" {path}.") else f"{path}: "
             self.messages.warning(self._shown(f"Left out: {where}{reason}"))
         if len(images) > MAX_NAMED:
             self.messages.warning(f"Left out: {len(images) - MAX_NAMED} more, {len(images)} of {num_images} in all.")

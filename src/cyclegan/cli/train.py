@@ -146,11 +146,12 @@ def run(parsed: argparse.Namespace) -> None:
         raise InputError(
             f"Give two folders, or one root; these are {len(parsed.paths)}: {' '.join(map(str, parsed.paths))}."
         )
-    from cyclegan.system.devices import keep_freed_memory
+    from cyclegan.system.devices import keep_compiled_code, keep_freed_memory
     from cyclegan.system.processes import is_first_process
     from cyclegan.training.loop import train
 
     keep_freed_memory()
+    keep_compiled_code()
     a, b = (*parsed.paths, None, None)[:2]
     starting = {"preset": parsed.preset, "config_file": parsed.config, "resume": parsed.resume, "fresh": parsed.fresh}
     run_directory = train(a, b, **starting, **settings)

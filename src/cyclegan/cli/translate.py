@@ -200,6 +200,7 @@ def _translate(parsed: argparse.Namespace, paths: list[Path], out: Path, progres
     from cyclegan.system.arguments import check_int
     from cyclegan.translate.folder import translate_plan
     from cyclegan.translate.folder_name import check_folder_name
+    from cyclegan.translate.inputs import leave_out_unusable
     from cyclegan.translate.options import TranslateOptions
     from cyclegan.translate.plan import describe_other_files, input_suffixes
     from cyclegan.translate.translator import Translator
@@ -222,7 +223,10 @@ def _translate(parsed: argparse.Namespace, paths: list[Path], out: Path, progres
     )
     paths = [local_copy(path, progress.note, suffixes=VIDEO_SUFFIXES) for path in paths]
     translator, options = options.apply(translator, progress.note)
-    images, clips = plan_translation(paths, out, translator, all_pages=parsed.pages is not None)
+    usable, unusable = leave_out_unusable(paths, out, input_suffixes() + VIDEO_SUFFIXES)
+    images, clips = plan_translation(usable, out, translator, all_pages=parsed.pages is not None)
+    if unusable:
+        progress.skipped(unusable, len(paths))
     if other_files := describe_other_files(images, clips):
         progress.messages.warning(other_files)
     images, clips = options.take_shard(images[: parsed.max_images]), options.take_shard(clips)
@@ -233,11 +237,11 @@ def _translate(parsed: argparse.Namespace, paths: list[Path], out: Path, progres
     for source, _ in clips:
         options.check_single(source)
     progress.note(f"Engine: {translator.engine}")
-    is_only_input = len(images) + len(clips) == 1
+    is_only_input = len(images) + len(clips) == 1 and not unusable
     with pixel_limit(parsed.max_pixels):
         result = translate_plan(translator, images, options, progress, is_only_input=is_only_input)
     are_clips_complete = _translate_clips(translator, clips, options, progress, is_only_input=is_only_input)
-    return are_clips_complete and not result.skipped and not result.damage
+    return are_clips_complete and not (unusable or result.skipped or result.damage)
 
 
 def _translate_clips(

@@ -1,6 +1,6 @@
 """Configuration of a run: resolved from preset < file < command line, validated, frozen and changed by copy."""
 
-from cyclegan.config.base import Config
+from cyclegan.config.base import Config, FlagText
 from cyclegan.config.files import read_config_file, to_toml
 from cyclegan.config.flags import flags_of
 from cyclegan.config.model import MAX_CHANNELS, OLD_WORDS, ModelConfig, network_names
@@ -57,6 +57,7 @@ __all__ = [
     "Config",
     "DataConfig",
     "Direction",
+    "FlagText",
     "FolderSettings",
     "LossSettings",
     "MachineSettings",

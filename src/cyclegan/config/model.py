@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from cyclegan.config.base import Config
+from cyclegan.config.base import Config, FlagText, check_no_text
 from cyclegan.system.json_files import describe_validation_error, shown
 
 if TYPE_CHECKING:  # it loads torch, which is needed only when a configuration is made
@@ -110,7 +110,7 @@ class ModelConfig(Config):
     def _pairs(cls, value: Any) -> Any:
         """A command line gives a list of NAME=VALUE."""
         if isinstance(value, list | tuple) and all(isinstance(pair, str) and "=" in pair for pair in value):
-            return {name: word for name, _, word in (pair.partition("=") for pair in value)}
+            return {name: FlagText(word) for name, _, word in (pair.partition("=") for pair in value)}
         return value
 
     @model_validator(mode="after")
@@ -273,6 +273,7 @@ def _check_options(network: "type[Network]", options: Mapping[str, Any]) -> dict
     if unknown:
         known = f"it has {', '.join(model.model_fields)}" if model.model_fields else "it has none of its own"
         raise ValueError(f"{network.__name__} has no option {shown(unknown[0])}; {known}")
+    check_no_text(model, options)
     try:
         found = model.model_validate(options).model_dump(mode="json")
         if sum(len(repr(value)) for value in found.values()) > _MAX_OPTIONS:

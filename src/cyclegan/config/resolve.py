@@ -6,7 +6,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from cyclegan.config.base import Config
+from cyclegan.config.base import Config, check_no_text
 from cyclegan.config.model import OPTIONAL_SETTINGS, ModelConfig, network_names, setting_names
 from cyclegan.config.presets import DEFAULT_PRESET, PRESETS
 from cyclegan.config.settings import DEFAULT_EPOCHS, LENGTHS, DataConfig, TrainConfig
@@ -125,6 +125,7 @@ def _validated(values: Mapping[str, Any]) -> TrainConfig:
     for key, value in values.items():
         section = sections[key]
         place = nested["model"] if section is ModelConfig else nested["data"] if section is DataConfig else nested
+        check_no_text(section, {key: value})
         place[key] = value
     try:
         return TrainConfig.model_validate(nested)

@@ -13,7 +13,7 @@ from cyclegan.config import AS_IT_IS, Reading
 from cyclegan.errors import InputError, MissingPackageError, UnreadableError, damage_of
 from cyclegan.images import Array
 from cyclegan.images.file_formats import file_format_of
-from cyclegan.images.formats import FileFormat, Header, ImageFormat, Pages, check_page, gives_channels
+from cyclegan.images.formats import Decoded, FileFormat, Header, ImageFormat, Pages, check_page, gives_channels
 from cyclegan.images.interpret import has_alpha, interpret
 from cyclegan.images.limits import check_pixels, without_pixel_limit
 from cyclegan.images.pages import local_file
@@ -43,7 +43,7 @@ def load_raster(
     Raises InputError for other channels, for infinite values, or if a package is missing; UnreadableError if the
     file cannot be decoded.
     """
-    decoded = _decode(path, reading.page, min_side)
+    decoded = _decode(path, reading.page, min_side, reading.mpp)
     with _decoding(path):
         return interpret(path, decoded, channels, reading, fallback)
 
@@ -147,11 +147,14 @@ def write_image(path: Path, image: Raster | Array) -> None:
     write_bytes(path, buffer.getbuffer())
 
 
-def _decode(path: Path, page: int | None = None, min_side: int = 0) -> Image.Image | Raster:
+def _decode(path: Path, page: int | None = None, min_side: int = 0, mpp: float | None = None) -> Image.Image | Raster:
     """An 8-bit picture, or all samples of a file in the byte order of this machine."""
     with _opened(path, page) as (file, file_format, paged):
+        decoded: Decoded
         if paged is not None:
             decoded = paged[0].read(file, paged[1])
+        elif mpp is not None and (scaled := file_format.regions.at_scale(file, mpp)) is not None:
+            decoded = scaled
         elif min_side and file_format.shortcuts.read_reduced is not None:
             decoded = file_format.shortcuts.read_reduced(file, min_side)
         else:

@@ -66,7 +66,13 @@ def _open_tiff(path: Path, image_format: ImageFormat) -> RegionReader | None:
     return TiffReader.open(path, image_format)
 
 
-_tiff_regions = partial(Regions, open=_open_tiff, only=slides.has_scale, also_reads=sidecars.find_sidecars)
+_tiff_regions = partial(
+    Regions,
+    open=_open_tiff,
+    only=slides.has_scale,
+    at_scale=slides.read_scaled,
+    also_reads=sidecars.find_sidecars,
+)
 
 _of_tiff = partial(
     FileFormat,

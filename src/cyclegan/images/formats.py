@@ -124,6 +124,7 @@ class Regions:
 
     open: open a file for reading by region, or None if it must be read as a whole.
     only: whether a file is read by region only, and translated in tiles; None: no file is.
+    at_scale: all of a file at so many microns per pixel; None for one that does not say its scale.
     also_reads: other files that the image comes from, such as those of a VRT.
     writer: how an image is written in tiles.
     written_as: suffix of the translations of files that the format cannot write; default: .png, or .tif.
@@ -131,6 +132,7 @@ class Regions:
 
     open: Callable[[Path, ImageFormat], RegionReader | None] = lambda _path, _format: None
     only: Callable[[Path, ImageFormat], bool] | None = None
+    at_scale: Callable[[Path, float], Raster | None] = lambda _path, _mpp: None
     also_reads: Callable[[Path], list[Path]] = lambda _: []
     writer: TiledWriter | None = None
     written_as: str = ""

@@ -1,12 +1,16 @@
 """Layers that all networks share: convolutions, norms, the output with its global skip, and checkpointing."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from dataclasses import replace
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
+
+from cyclegan.networks import fused
+from cyclegan.networks.fused import Form
 
 # The types that networks compute in, by their names in the configuration.
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -16,12 +20,11 @@ class Conv2d(nn.Conv2d):
     """`nn.Conv2d` in the type of its input: weights are rounded to it for a call, their gradients stay float32."""
 
     def forward(self, x: Tensor) -> Tensor:
-        return self._convolve(x, self.weight)
+        return self.convolve(x, None if self.bias is None else self.bias.to(x.dtype))
 
-    def _convolve(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Convolve with another weight of the same shape."""
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        return self._conv_forward(x, weight.to(x.dtype), bias)  # type: ignore[no-any-return]
+    def convolve(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Convolve with this bias, in the type of x, instead of its own."""
+        return self._conv_forward(x, self.weight.to(x.dtype), bias)  # type: ignore[no-any-return]
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
@@ -29,12 +32,13 @@ class ConvTranspose2d(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         assert output_size is None, output_size
-        return self._convolve(x, self.weight)
+        return self.convolve(x, None if self.bias is None else self.bias.to(x.dtype))
 
-    def _convolve(self, x: Tensor, weight: Tensor, more_padding: int = 0) -> Tensor:
-        """Convolve with another weight and wider padding."""
-        bias = None if self.bias is None else self.bias.to(x.dtype)
-        padding = int(self.padding[0]) + more_padding
+    def convolve(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        """Convolve with this bias, in the type of x, instead of its own."""
+        return self._transposed(x, self.weight, bias, int(self.padding[0]))
+
+    def _transposed(self, x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
         return F.conv_transpose2d(x, weight.to(x.dtype), bias, self.stride[0], padding, self.output_padding[0])
 
 
@@ -48,16 +52,11 @@ class InstanceNorm(nn.InstanceNorm2d):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        # torch's own turns channels-last images into planes first, which takes far longer than the norm itself.
+        if (result := _fused_norm(x, self)) is not None:
+            return result
         if x.is_contiguous() or torch.compiler.is_compiling():
             return super().forward(x)
-        # Image by image, batch norm is instance norm. With weights in float32 its statistics are float32, too.
-        dtype = torch.promote_types(x.dtype, torch.float32)
-        ones, zeros = x.new_ones(x.shape[1], dtype=dtype), x.new_zeros(x.shape[1], dtype=dtype)
-        images = [
-            torch.batch_norm(image, ones, zeros, None, None, True, 0.0, self.eps, False) for image in torch.split(x, 1)
-        ]
-        return images[0] if len(images) == 1 else torch.cat(images)
+        return fused.instance_norm(x, self.eps)
 
 
 class LayerNorm(nn.Module):
@@ -71,7 +70,9 @@ class LayerNorm(nn.Module):
         self.channels, self.eps = channels, eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.layer_norm(x.permute(0, 2, 3, 1), (self.channels,), eps=self.eps).permute(0, 3, 1, 2)
+        if (result := _fused_norm(x, self)) is not None:
+            return result
+        return fused.layer_norm(x, self.eps)
 
 
 def norm_layer(norm: str, channels: int) -> nn.Module:
@@ -90,6 +91,70 @@ def norm_layer(norm: str, channels: int) -> nn.Module:
     return kinds[norm](channels)
 
 
+def norm_form(norm: nn.Module) -> Form | None:
+    """What a norm computes, for `fused`; None for one that it does not know."""
+    if type(norm) is InstanceNorm and not (norm.affine or norm.track_running_stats):
+        return Form("instance", norm.eps)
+    if type(norm) is LayerNorm:
+        return Form("layer", norm.eps)
+    return Form() if type(norm) is nn.Identity else None
+
+
+def _fused_norm(x: Tensor, norm: nn.Module) -> Tensor | None:
+    form = norm_form(norm) if fused.is_usable(x) else None
+    return fused.fuse(x, form)[0] if form is not None and fused.can_fuse(x, form) else None
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    hooks = module._forward_pre_hooks, module._forward_hooks, module._backward_pre_hooks, module._backward_hooks
+    return any(hooks)
+
+
+def conv_norm(
+    x: Tensor, conv: nn.Module, norm: nn.Module, *, slope: float = 1.0, residual: Tensor | None = None, pad: int = 0
+) -> Tensor:
+    """activation(norm(conv(x))) + residual, padded by reflection.
+
+    slope: of the activation for negative values: 0 is ReLU, 1 none. A residual has no activation.
+    """
+    plain, padded = _conv_norm(x, conv, norm, slope, residual, pad, plain=False)
+    return cast(Tensor, plain if padded is None else padded)
+
+
+def conv_norm_and_pad(
+    x: Tensor, conv: nn.Module, norm: nn.Module, *, residual: Tensor, pad: int
+) -> tuple[Tensor, Tensor | None]:
+    """norm(conv(x)) + residual, as it is, and padded by reflection if `pad` is not 0."""
+    plain, padded = _conv_norm(x, conv, norm, 1.0, residual, pad, plain=True)
+    return cast(Tensor, plain), padded
+
+
+def _conv_norm(
+    x: Tensor, conv: nn.Module, norm: nn.Module, slope: float, residual: Tensor | None, pad: int, *, plain: bool
+) -> tuple[Tensor | None, Tensor | None]:
+    """The result as it is, if `plain` or without padding, and padded, if there is padding."""
+    known = None
+    if fused.is_usable(x) and isinstance(conv, Conv2d | ConvTranspose2d) and not (_has_hooks(conv) or _has_hooks(norm)):
+        known = norm_form(norm)
+    if known is not None and fused.can_fuse(x, Form()):
+        form = replace(known, slope=slope, pad=pad, plain=plain)
+        # Instance norm removes a bias, which is an operation of its own on CUDA.
+        bias = cast(Tensor | None, conv.bias)
+        if bias is not None and known.norm == "instance" and not bias.requires_grad:
+            bias = None
+        h = cast(Conv2d, conv).convolve(x, None if bias is None else bias.to(x.dtype))
+        if fused.can_fuse(h, form):
+            return fused.fuse(h, form, residual)
+    else:
+        h = conv(x)
+    h = norm(h)
+    if slope != 1.0:
+        h = F.relu_(h) if slope == 0.0 else F.leaky_relu_(h, slope)
+    if residual is not None:
+        h = residual + h
+    return h if plain or not pad else None, fused.reflect(h, pad) if pad else None
+
+
 class SpectralConv2d(Conv2d):
     """A convolution whose weight is divided by its largest singular value, Miyato et al. 2018.
 
@@ -102,16 +167,22 @@ class SpectralConv2d(Conv2d):
         super().__init__(in_channels, out_channels, kernel, stride, padding)
         self.register_buffer("u", torch.ones(out_channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        matrix = self.weight.flatten(1)
+    def convolve(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        matrix = self._matrix()
         # The estimate of the singular vectors gets no gradient (Miyato et al. 2018, algorithm 1).
         v = F.normalize(matrix.detach().T @ self.u, dim=0)
-        return self._convolve(x, self.weight / torch.linalg.vector_norm(matrix @ v))
+        weight = self.weight / torch.linalg.vector_norm(matrix @ v)
+        return self._conv_forward(x, weight.to(x.dtype), bias)  # type: ignore[no-any-return]
+
+    def _matrix(self) -> Tensor:
+        # The order of columns changes no singular value. On CUDA it is that of memory, where no copy is needed; on a
+        # CPU sums in another order would round differently than those of earlier releases.
+        return (self.weight.permute(0, 2, 3, 1) if self.weight.is_cuda else self.weight).flatten(1)
 
     @torch.no_grad()
     def power_iteration(self) -> None:
         """Update the estimate of the left singular vector."""
-        matrix = self.weight.flatten(1)
+        matrix = self._matrix()
         v = F.normalize(matrix.T @ self.u, dim=0)
         self.u.copy_(F.normalize(matrix @ v, dim=0))
 
@@ -129,9 +200,8 @@ class BlurConv2d(Conv2d):
     Filter and convolution are computed at once, as one convolution with the 5x5 kernels of `blur_kernels`.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        weight, bias = blur_kernels(self.weight).to(x.dtype), None if self.bias is None else self.bias.to(x.dtype)
-        return F.conv2d(x, weight, bias, self.stride, int(self.padding[0]) + 1)
+    def convolve(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        return F.conv2d(x, blur_kernels(self.weight).to(x.dtype), bias, self.stride, int(self.padding[0]) + 1)
 
     def to_plain(self) -> nn.Conv2d:
         """An ordinary 5x5 convolution with the same result."""
@@ -142,9 +212,8 @@ class BlurConv2d(Conv2d):
 class BlurConvTranspose2d(ConvTranspose2d):
     """A transposed 3x3 convolution before the same filter, against checkerboards. Computed like `BlurConv2d`."""
 
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        assert output_size is None, output_size
-        return self._convolve(x, blur_kernels(self.weight), more_padding=1)
+    def convolve(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        return self._transposed(x, blur_kernels(self.weight), bias, int(self.padding[0]) + 1)
 
     def to_plain(self) -> nn.ConvTranspose2d:
         """An ordinary transposed 5x5 convolution with the same result."""
@@ -167,9 +236,7 @@ def _with_weights(plain: Conv, blurred: BlurConv2d | BlurConvTranspose2d) -> Con
 
 def blur_kernels(weight: Tensor) -> Tensor:
     """Kernels filtered with [1 2 1] / 4 both ways: (O, I, 3, 3) -> (O, I, 5, 5)."""
-    # On a GPU the matrix is made anew each time: a CUDA graph cannot contain a copy from the CPU.
-    matrix = _BLUR_MATRIX if weight.device.type == "cpu" else _blur_matrix(weight.device)
-    blurred = matrix.to(weight.dtype) @ weight.permute(0, 2, 3, 1).flatten(1, 2)
+    blurred = _blur_matrix_for(weight.device, weight.dtype) @ weight.permute(0, 2, 3, 1).flatten(1, 2)
     return blurred.view(-1, 5, 5, blurred.shape[-1]).permute(0, 3, 1, 2)
 
 
@@ -181,6 +248,24 @@ def _blur_matrix(device: torch.device) -> Tensor:
 
 
 _BLUR_MATRIX = _blur_matrix(torch.device("cpu"))
+
+# Of CUDA devices: made there, because a CUDA graph cannot contain a copy from the CPU, and once, because it takes ten
+# kernels.
+_BLUR_MATRICES: dict[tuple[torch.device, torch.dtype], Tensor] = {}
+
+
+def _blur_matrix_for(device: torch.device, dtype: torch.dtype) -> Tensor:
+    if device.type == "cpu":
+        return _BLUR_MATRIX.to(dtype)
+    if device.type != "cuda" or torch.compiler.is_compiling():
+        return _blur_matrix(device).to(dtype)
+    found = _BLUR_MATRICES.get((device, dtype))
+    if found is None:
+        with torch.inference_mode(False), torch.no_grad():
+            found = _blur_matrix(device).to(dtype)
+        if not torch.cuda.is_current_stream_capturing():  # what a graph makes has values only when it runs
+            _BLUR_MATRICES[device, dtype] = found
+    return found
 
 
 def to_image(change: Tensor, x: Tensor | None) -> Tensor:

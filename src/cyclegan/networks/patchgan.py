@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from cyclegan.networks.layers import Conv2d, SpectralConv2d, drop_or_freeze_bias, norm_layer
+from cyclegan.networks.layers import Conv2d, SpectralConv2d, conv_norm, drop_or_freeze_bias, norm_layer
 from cyclegan.networks.protocol import Discriminator, Settings
 
 
@@ -46,7 +46,7 @@ class PatchDiscriminator(Discriminator):
     def forward(self, x: Tensor) -> Tensor:
         h = F.leaky_relu_(self.stem(x), 0.2)
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            h = F.leaky_relu_(norm(conv(h)), 0.2)
+            h = conv_norm(h, conv, norm, slope=0.2)
         return self.head(h).float()  # type: ignore[no-any-return]
 
 
@@ -77,5 +77,5 @@ class PixelDiscriminator(Discriminator):
 
     def forward(self, x: Tensor) -> Tensor:
         h = F.leaky_relu_(self.stem(x), 0.2)
-        h = F.leaky_relu_(self.norm(self.conv(h)), 0.2)
+        h = conv_norm(h, self.conv, self.norm, slope=0.2)
         return self.head(h).float()  # type: ignore[no-any-return]

@@ -42,7 +42,10 @@ class OpenDicom:
 
 @dataclass(eq=False)
 class OpenFile:
-    """A file whose frames are on their way. is_damaged: one of them could not be read, so its result is not written."""
+    """A file whose frames are on their way.
+
+    is_damaged: one of them could not be read or has no translation, so its result is not written.
+    """
 
     path: Path
     is_damaged: bool = False
@@ -91,6 +94,17 @@ def read_dicom(path: Path, image_format: ImageFormat) -> Iterator[PictureSequenc
     carried = OpenDicom(path if is_folder else path.parent, image_format)
     sequence = PictureSequence(path, int(first.Rows), int(first.Columns), num_frames, iter(()), carried=carried)
     sequence.damage += [_left_out(file, reason) for file, reason in left_out]
+
+    def leave_out(file: object, number: int, problem: Exception) -> None:
+        assert isinstance(file, OpenFile)
+        if not file.is_damaged:
+            frames = list_frames(file.path)
+            which = f"frame {number} of its {len(frames)}: " if frames else ""
+            sequence.damage.append(_left_out(file.path, f"{which}{problem}"))
+        file.is_damaged = True
+
+    if is_folder:
+        sequence.leave_out = leave_out
     if len(series) > 1:
         sequence.notes.append(f"{path} holds {len(series)} series; each becomes a series of its own.")
     sequence.frames = _frames(series, image_format, sequence)

@@ -60,6 +60,8 @@ class PictureSequence:
     plays: how often an animation is shown; 0: for ever. has_alpha: whether a frame may have transparency.
     carried: what else a file of the same format takes over, such as the affine of a volume. Each format has its own
         type for it, and its `write` checks with isinstance whether the source had that type.
+    leave_out: where a folder is the sequence: leaves out a file, since its picture of this number, from 1 on, has no
+        translation for this reason. None: all pictures are one file, which is whole or nothing.
     notes: sentences on differences from the source. damage: sentences on frames that are lost; complete once `frames`
         has ended. num_lost: frames that were read and are not written.
     """
@@ -72,6 +74,7 @@ class PictureSequence:
     plays: int = 0
     has_alpha: bool = False
     carried: object = None
+    leave_out: Callable[[object, int, Exception], None] | None = None
     notes: list[str] = field(default_factory=list)
     damage: list[str] = field(default_factory=list)
     num_lost: int = 0

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cyclegan.step.state import TrainState
 from cyclegan.step.terms import active_penalties
-from cyclegan.step.update import Update, run_step, train_step, update_discriminators, update_generators
+from cyclegan.step.update import Gradients, discriminator_gradients, generator_gradients, run_step, train_step
 
 Tensors: TypeAlias = tuple[Tensor, ...]
 
@@ -67,15 +67,15 @@ class CudaRecorder:
         return outputs, graph.replay
 
 
-class GraphedUpdate:
-    """An update of one state: called normally a few times, then recorded once and replayed.
+class GraphedGradients:
+    """`Gradients` of one state: called normally a few times, then recorded once and replayed.
 
     Every call does the work exactly once. Inputs of other shapes than at the first call are never replayed. When a new
     input joins them, such as a mask at the first hole, it begins anew.
     """
 
-    def __init__(self, update: Update, recorder: Recorder) -> None:
-        self._update, self._recorder = update, recorder
+    def __init__(self, gradients: Gradients, recorder: Recorder) -> None:
+        self._gradients, self._recorder = gradients, recorder
         self._num_warm_ups = 0
         # A graph reads and writes fixed tensors.
         self._inputs: dict[str, Tensor] = {}
@@ -84,26 +84,26 @@ class GraphedUpdate:
         self._replay: Callable[[], None] | None = None
 
     def __call__(self, state: TrainState, **inputs: Tensor) -> dict[str, Tensor]:
-        """Call the update with the same state every time. The outputs belong to the caller."""
+        """Call the function with the same state every time. The outputs belong to the caller."""
         if inputs.keys() > self._inputs.keys():
             self._num_warm_ups, self._outputs, self._replay = 0, (), None
             self._inputs = {name: x.clone() for name, x in inputs.items()}
         if _shapes(inputs) != _shapes(self._inputs):
-            return self._update(state, **inputs)
+            return self._gradients(state, **inputs)
         for name, fixed in self._inputs.items():
             fixed.copy_(inputs[name])
 
-        def update() -> Tensors:
-            outputs = self._update(state, **self._inputs)
+        def compute() -> Tensors:
+            outputs = self._gradients(state, **self._inputs)
             self._output_names = list(outputs)
             return tuple(outputs.values())
 
         if self._num_warm_ups < WARM_UP_CALLS:
             self._num_warm_ups += 1
-            outputs = self._recorder.warm_up(update)
+            outputs = self._recorder.warm_up(compute)
         else:
             if self._replay is None:
-                self._outputs, self._replay = self._recorder.record(update)
+                self._outputs, self._replay = self._recorder.record(compute)
             self._replay()
             # The next replay overwrites them, and losses are read much later.
             outputs = tuple(x.clone() for x in self._outputs)
@@ -115,9 +115,9 @@ def _shapes(tensors: dict[str, Tensor]) -> dict[str, torch.Size]:
 
 
 def graph_step(recorder: Recorder) -> Step:
-    """A `train_step` that records both updates, for one state only."""
+    """A `train_step` that records the gradients of both sides, for one state only."""
     generators, discriminators = (
-        GraphedUpdate(update, recorder) for update in (update_generators, update_discriminators)
+        GraphedGradients(gradients, recorder) for gradients in (generator_gradients, discriminator_gradients)
     )
 
     def step(
@@ -128,6 +128,9 @@ def graph_step(recorder: Recorder) -> Step:
         mask_a: Tensor | None = None,
         mask_b: Tensor | None = None,
     ) -> dict[str, Tensor]:
+        has_holes = mask_a is not None or mask_b is not None or bool(state.domains_with_holes)
+        if has_holes and state.execution.share.parts > 1:  # the number of values in a batch comes from all processes
+            return train_step(state, real_a, real_b, mask_a=mask_a, mask_b=mask_b)
         return run_step(state, real_a, real_b, generators, discriminators, mask_a=mask_a, mask_b=mask_b)
 
     return step

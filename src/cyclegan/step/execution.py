@@ -1,5 +1,6 @@
 """Execute the steps of a state: in half precision, in two threads, in several processes, or compiled."""
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -136,10 +137,13 @@ class Execution:
         """A mean over the images of this process, as its part of the mean over the batch."""
         return loss if self.share.parts == 1 else loss * self.share.weight
 
-    def add_up_grads(self, weights: MasterWeights[Any]) -> None:
-        """Add up the gradients for an optimiser over all processes."""
+    def start_adding_up(self, weights: MasterWeights[Any]) -> Callable[[], None]:
+        """Start to add up the gradients for an optimiser over all processes.
+
+        Returns a function that waits for the sum.
+        """
         assert weights.weights.grad is not None
-        self.share.processes.add_up(weights.weights.grad)
+        return self.share.processes.start_adding_up(weights.weights.grad)
 
     def apply(self, network: nn.Module, x: Tensor) -> Any:
         """Return network(x) in the precision of the run; input and output are float32."""

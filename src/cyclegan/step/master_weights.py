@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Sequence
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +65,21 @@ def trained(network: nn.Module) -> list[nn.Parameter]:
 
 def _frozen(network: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in network.parameters() if not parameter.requires_grad]
+
+
+def add_grads(loss: Tensor, parameters: Sequence[nn.Parameter], *, together: bool | None = None) -> None:
+    """Add the gradients of a loss to those of parameters, in place; a parameter without a part in the loss keeps its.
+
+    together: at the end of the backward pass, which on CUDA is a kernel or two instead of one for each parameter.
+    Default: on CUDA. Not for losses of several threads, which would write at the same time.
+    """
+    if not (loss.is_cuda if together is None else together):
+        torch.autograd.backward(loss, inputs=parameters)
+        return
+    found = torch.autograd.grad(loss, parameters, allow_unused=True)
+    pairs = [(parameter.grad, grad) for parameter, grad in zip(parameters, found, strict=True) if grad is not None]
+    if pairs:
+        torch._foreach_add_([cast(Tensor, own) for own, _ in pairs], [grad for _, grad in pairs])
 
 
 class MasterWeights(Generic[Network]):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Literal, Self, TypeAlias
+from typing import Literal, Self, TypeAlias
 
 import torch
 from torch import Tensor
@@ -34,8 +34,8 @@ class Share:
     part: int = 0
     parts: int = 1
     processes: Processes = ALONE
-    # The processes with the same directions and other images.
-    _alike: Any = None
+    # The group of the processes with the same directions and other images.
+    _alike: int | None = None
 
     @classmethod
     def of(cls, processes: Processes, batch_size: int, share_by: ShareBy = "auto") -> Self:
@@ -63,7 +63,7 @@ class Share:
             )
         way, part = divmod(rank, parts)
         directions = _BOTH if ways == 1 else (_BOTH[way],)
-        return cls(directions, part, parts, processes, processes.groups(ways)[way])
+        return cls(directions, part, parts, processes, processes.make_groups(ways)[way])
 
     def __str__(self) -> str:
         size = self.processes.size

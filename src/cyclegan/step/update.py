@@ -14,7 +14,7 @@ from cyclegan.networks.layers import power_iteration
 from cyclegan.networks.patch_projection import sample
 from cyclegan.step.execution import DirectionNetworks
 from cyclegan.step.losses import discriminator_loss, patch_weights
-from cyclegan.step.master_weights import trained
+from cyclegan.step.master_weights import MasterWeights, add_grads, trained
 from cyclegan.step.randomness import Stream, draw_mixes, draw_noise, draw_places, numpy_generator, torch_seed
 from cyclegan.step.state import TrainState
 from cyclegan.step.terms import (
@@ -28,8 +28,9 @@ from cyclegan.step.terms import (
 )
 from cyclegan.system.host_state import random_numbers_kept
 
-# An update of a state: tensors in and out by name, nothing random inside, so that it can be recorded as a CUDA graph.
-Update: TypeAlias = Callable[..., dict[str, Tensor]]
+# Computes gradients of a state: tensors in and out by name, nothing random inside and no message to another process,
+# so that it can be recorded as a CUDA graph.
+Gradients: TypeAlias = Callable[..., dict[str, Tensor]]
 
 
 def train_step(
@@ -44,27 +45,29 @@ def train_step(
     Returns the weighted losses as detached scalars, under the names of `cyclegan.step.terms.loss_names`; 0 for a term
     of the paper that does not apply.
     """
-    return run_step(state, real_a, real_b, update_generators, update_discriminators, mask_a=mask_a, mask_b=mask_b)
+    return run_step(state, real_a, real_b, generator_gradients, discriminator_gradients, mask_a=mask_a, mask_b=mask_b)
 
 
 def run_step(
     state: TrainState,
     real_a: Tensor,
     real_b: Tensor,
-    generators: Update,
-    discriminators: Update,
+    generators: Gradients,
+    discriminators: Gradients,
     *,
     mask_a: Tensor | None = None,
     mask_b: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """`train_step` with given updates: `update_generators` and `update_discriminators`, or graphs of them."""
+    """`train_step` with `generator_gradients` and `discriminator_gradients`, or graphs of them."""
+    if real_a.is_cuda:  # the gradients of losses then have the layout of the networks
+        real_a, real_b = (x.contiguous(memory_format=torch.channels_last) for x in (real_a, real_b))
     masks = {**_named_mask(state, "a", real_a, mask_a), **_named_mask(state, "b", real_b, mask_b)}
     with _own_dropout(state), state.execution.share.active():
         return _run_step(state, real_a, real_b, generators, discriminators, masks)
 
 
 def _named_mask(state: TrainState, domain: str, real: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
-    """The mask of a domain, by its name in updates. After the first hole of a run there is one at every step.
+    """The mask of a domain, by its name in `Gradients`. After the first hole of a run there is one at every step.
 
     The operations of a step then change at most twice in a run, so that a step can be recorded.
     """
@@ -88,8 +91,8 @@ def _run_step(
     state: TrainState,
     real_a: Tensor,
     real_b: Tensor,
-    generators: Update,
-    discriminators: Update,
+    generators: Gradients,
+    discriminators: Gradients,
     masks: dict[str, Tensor],
 ) -> dict[str, Tensor]:
     config, share = state.config, state.execution.share
@@ -103,9 +106,10 @@ def _run_step(
         draws |= draw_places(config, state.step, state.heads.num_layers, state.device)
     results = generators(state, real_a=real_a, real_b=real_b, **masks, **draws)
     fakes = {name: results.pop(name) for name in list(results) if name in ("fake_a", "fake_b")}
-    state.update_average()
 
-    if "score" in needed_inputs(config):
+    of_fakes: dict[str, Tensor | None] = {}
+    needs_scores = "score" in needed_inputs(config)
+    if needs_scores:
         rng = numpy_generator(config, Stream.POOL, state.step)
         whole = _whole_batch(state, real_a, real_b, fakes, masks)
         # The holes of a fake are those of the image that it was made from.
@@ -114,13 +118,33 @@ def _run_step(
         of_fakes = {"fake_a": old_a, "fake_b": old_b, "mask_fake_a": mask_fake_a, "mask_fake_b": mask_fake_b}
         if any(penalty.needs_mix for penalty in active_penalties(config)):
             of_fakes |= draw_mixes(rng, batch_size, state.device)
+
+    # The discriminators learn from fakes that exist, so the gradients of the generators, four times as many numbers as
+    # theirs, travel meanwhile.
+    generator_sums = [state.execution.start_adding_up(weights) for weights in _generator_side(state)]
+    if needs_scores:
         own = {name: share.own(x) for name, x in of_fakes.items() if x is not None}
         results |= discriminators(state, real_a=real_a, real_b=real_b, **masks, **own)
+    for wait in generator_sums:
+        wait()
+    state.scaler.step(state.generator_optimizer)
+    if state.head_optimizer is not None:
+        state.scaler.step(state.head_optimizer)
+    state.update_average()
+    if needs_scores:
+        state.execution.start_adding_up(state.execution.discriminator)()
+        state.scaler.step(state.discriminator_optimizer)
 
     if state.scaler.is_enabled():
         state.scaler.update()
     state.step += 1
     return share.add_up(results, loss_names(config), like=real_a)
+
+
+def _generator_side(state: TrainState) -> list[MasterWeights[Any]]:
+    """The weights that the losses of the generators train."""
+    generator, heads = state.execution.generator, state.execution.heads
+    return [generator] if heads is None else [generator, heads]
 
 
 def _whole_batch(
@@ -151,7 +175,7 @@ def _prepare_networks(state: TrainState) -> None:
 # ---- generators
 
 
-def update_generators(
+def generator_gradients(
     state: TrainState,
     *,
     real_a: Tensor,
@@ -163,7 +187,7 @@ def update_generators(
     places_a: Tensor | None = None,
     places_b: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """One step of both generators, with the discriminators fixed.
+    """Compute the gradients of both generators, and of the projections of features, with the discriminators fixed.
 
     mask_a, mask_b: of the real images. noise_a, noise_b: added to the fakes of A and of B on their way back.
     places_a, places_b: where features of these fakes are compared with those of their inputs, (layers, patches) in
@@ -174,9 +198,8 @@ def update_generators(
     execution = state.execution
     execution.generator.sync()
     execution.discriminator.sync()
-    execution.generator.zero_grad()
-    if execution.heads is not None:
-        execution.heads.zero_grad()
+    for weights in _generator_side(state):
+        weights.zero_grad()
 
     # The directions share only weights. Each adds one gradient to a weight, and a sum of two numbers does not depend on
     # their order, so the directions may run in two threads, or in two processes.
@@ -192,13 +215,8 @@ def update_generators(
     with execution.fewer_multiplications():
         results = execution.two_threads(*(updates[direction] for direction in execution.share.directions))
 
-    execution.generator.copy_grads()
-    execution.add_up_grads(execution.generator)
-    if execution.heads is not None:
-        execution.add_up_grads(execution.heads)
-    state.scaler.step(state.generator_optimizer)
-    if state.head_optimizer is not None:
-        state.scaler.step(state.head_optimizer)
+    for weights in _generator_side(state):
+        weights.copy_grads()
     return {name: result for found in results for name, result in found.items()}
 
 
@@ -212,7 +230,7 @@ def _update_direction(state: TrainState, networks: DirectionNetworks, translated
         losses[term.name_in(networks.direction)] = weight * term.loss(translated.only(term.needs))
     total = sum(losses.values(), start=translated.real.new_zeros(()))
     if total.requires_grad:
-        torch.autograd.backward(state.scaler.scale(state.execution.weighted(total)), inputs=networks.trained)
+        add_grads(state.scaler.scale(state.execution.weighted(total)), networks.trained)
     results = {f"fake_{networks.target}": translated.fake, **losses}
     return {name: result.detach() for name, result in results.items()}
 
@@ -288,7 +306,7 @@ def _project(
 # ---- discriminators
 
 
-def update_discriminators(
+def discriminator_gradients(
     state: TrainState,
     *,
     real_a: Tensor,
@@ -302,7 +320,7 @@ def update_discriminators(
     mix_a: Tensor | None = None,
     mix_b: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """One step of both discriminators, on fakes without gradients.
+    """Compute the gradients of both discriminators, on fakes without gradients.
 
     mask_a, mask_b: of the real images. mask_fake_a, mask_fake_b: of the images that the fakes were made from.
     mix_a, mix_b: (N, 1, 1, 1) in [0, 1], the share of the real image where a gradient penalty is taken.
@@ -318,8 +336,6 @@ def update_discriminators(
     own = [direction for direction in updates if direction in execution.share.directions]
     losses = execution.two_threads(*(updates[direction] for direction in own))
     discriminator.copy_grads()
-    execution.add_up_grads(discriminator)
-    state.scaler.step(state.discriminator_optimizer)
     return {f"discriminator_{direction[-1]}": loss for direction, loss in zip(own, losses, strict=True)}
 
 
@@ -343,5 +359,5 @@ def _update_discriminator(
     for penalty in active_penalties(state.config):
         if state.step % penalty.every == 0:
             loss = loss + 0.5 * penalty.weight(state.config) * penalty.every * penalty.loss(given)
-    torch.autograd.backward(state.scaler.scale(state.execution.weighted(loss)), inputs=trained(discriminator))
+    add_grads(state.scaler.scale(state.execution.weighted(loss)), trained(discriminator))
     return loss.detach()

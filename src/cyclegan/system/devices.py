@@ -1,12 +1,14 @@
 """Devices by name, and what the machine can do."""
 
 import ctypes
+import os
 import platform
 import sys
 from contextlib import suppress
 from pathlib import Path
 
 import torch
+from platformdirs import user_cache_path
 
 from cyclegan.errors import InputError
 from cyclegan.system.json_files import shown
@@ -35,7 +37,8 @@ def resolve_device(name: str, number: int | None = None) -> torch.device:
             raise InputError(f"device is {name}, but each process has a GPU of its own; use --device cuda.")
         if number >= torch.cuda.device_count():
             raise InputError(
-                f"At least {number + 1} processes run on this machine, which has {torch.cuda.device_count()} GPUs; "
+                f"At least {number + 1} processes run on this machine, which has "
+                f"{counted(torch.cuda.device_count(), 'GPU')}; "
                 "start one for each GPU (--nproc-per-node), or pass --device cpu."
             )
         device = torch.device("cuda", number)
@@ -82,6 +85,14 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         for option, size in ((_M_MMAP_THRESHOLD, 32 << 20), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 64 << 20)):
             libc.mallopt(option, size)
+
+
+def keep_compiled_code() -> None:
+    """Let torch.compile keep its code in the user's cache folder: its own default may be gone at the next start.
+
+    For commands, because it sets TORCHINDUCTOR_CACHE_DIR, unless that is set.
+    """
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(user_cache_path("cyclegan", appauthor=False) / "inductor"))
 
 
 def has_fast_bf16(device: torch.device) -> bool:

@@ -1,8 +1,9 @@
 """The processes that train together: one alone, or several that torchrun has started."""
 
+import importlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -34,25 +35,38 @@ class Processes:
     rank: int = 0
     size: int = 1
     local_rank: int = 0
-    # Processes with tensors on GPUs talk about everything else through their CPUs.
-    _control: Any = field(default=None, repr=False)
+    # The groups of torch.distributed: first that for all but tensors, which goes through CPUs even with GPUs. They are
+    # let go when the training ends, because their threads may crash a program that ends while they run.
+    _groups: list[Any] = field(default_factory=list, repr=False)
 
     @property
     def is_first(self) -> bool:
         """Whether this process writes and prints."""
         return self.rank == 0
 
-    def add_up(self, x: Tensor, group: Any = None) -> None:
+    def add_up(self, x: Tensor, group: int | None = None) -> None:
         """Replace a tensor by its sum over all processes, or those of a group, bit for bit the same in all of them."""
-        if self.size > 1:
-            with _ends_named():
-                dist.all_reduce(x, group=group)
+        self.start_adding_up(x, group)()
 
-    def groups(self, count: int) -> list[Any]:
-        """So many groups of equally many processes, by rank."""
+    def start_adding_up(self, x: Tensor, group: int | None = None) -> Callable[[], None]:
+        """Start `add_up`, and return a function that waits for its end. Until then nothing may touch the tensor."""
+        if self.size == 1:
+            return lambda: None
         with _ends_named():
-            size = self.size // count
-            return [dist.new_group(range(first, first + size)) for first in range(0, self.size, size)]
+            work = dist.all_reduce(x, group=None if group is None else self._groups[group], async_op=True)
+
+        def wait() -> None:
+            with _ends_named():
+                work.wait()
+
+        return wait
+
+    def make_groups(self, count: int) -> list[int]:
+        """Make so many groups of equally many processes, by rank. Returns their numbers, for `add_up`."""
+        size, first_number = self.size // count, len(self._groups)
+        with _ends_named():
+            self._groups.extend(dist.new_group(range(first, first + size)) for first in range(0, self.size, size))
+        return list(range(first_number, len(self._groups)))
 
     def add_up_numbers(self, numbers: list[float]) -> list[float]:
         """The sums of some numbers over all processes, exact for whole numbers and for one number and zeros."""
@@ -60,7 +74,7 @@ class Processes:
             return numbers
         x = torch.tensor(numbers, dtype=torch.float64)
         with _ends_named():
-            dist.all_reduce(x, group=self._control)
+            dist.all_reduce(x, group=self._groups[0])
         return x.tolist()
 
     def gather(self, value: Any) -> list[Any]:
@@ -69,7 +83,7 @@ class Processes:
             return [value]
         values: list[Any] = [None] * self.size
         with _ends_named():
-            dist.all_gather_object(values, value, group=self._control)
+            dist.all_gather_object(values, value, group=self._groups[0])
         return values
 
     def from_first(self, value: Any = None) -> Any:
@@ -78,7 +92,7 @@ class Processes:
             return value
         values = [value]
         with _ends_named():
-            dist.broadcast_object_list(values, src=0, group=self._control)
+            dist.broadcast_object_list(values, src=0, group=self._groups[0])
         return values[0]
 
     @contextmanager
@@ -138,6 +152,10 @@ def joined_processes(device: str) -> Iterator[Processes]:
         )
     if not dist.is_available():
         raise InputError(f"This torch {torch.__version__} cannot train on several processes; install another build.")
+    # Its functions have the default group as a default value. Imported later, by torch itself, it would keep the
+    # group and its threads beyond the end of the training.
+    importlib.import_module("torch.distributed.nn.functional")
+
     on_gpus = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
     if on_gpus and not dist.is_nccl_available():
         raise InputError(f"This torch {torch.__version__} has no NCCL, by which GPUs talk; pass --device cpu.")
@@ -149,11 +167,14 @@ def joined_processes(device: str) -> Iterator[Processes]:
             f"Process {_number('RANK', 0)} of {size} did not find the others at {where} ({_first_line(error)}); check "
             "that all of them have been started, and that this address can be reached."
         ) from None
+    processes = ALONE
     try:
-        yield _describe()
+        processes = _describe()
+        yield processes
     finally:
         with suppress(RuntimeError):  # the others may have ended before
             dist.destroy_process_group()
+        processes._groups.clear()
 
 
 def is_first_process() -> bool:
@@ -166,7 +187,7 @@ def _describe() -> Processes:
     if size == 1:
         return ALONE
     control = dist.new_group(backend="gloo", timeout=timedelta(seconds=_WAIT_SECONDS))
-    return Processes(dist.get_rank(), size, _number("LOCAL_RANK", dist.get_rank()), control)
+    return Processes(dist.get_rank(), size, _number("LOCAL_RANK", dist.get_rank()), [control])
 
 
 def _number(name: str, default: int) -> int:

@@ -409,6 +409,8 @@ def _begin(run: OpenRun, start: Start, checkpoint: Path | None, changes: Mapping
         run.messages.warning(line)
     for line in run.data.description:
         run.messages.info(line)
+    if state.config.compile:
+        run.messages.info("The first steps compile the networks, which takes minutes; later runs find what they made.")
     run.unreadable.report_all(run.data.unreadable, state.step)
     introduce(state, run.progress, run.messages, precision_reason=start.precision_reason, checkpoint=checkpoint)
 

@@ -21,6 +21,7 @@ from cyclegan.system.host_state import host_state
 from cyclegan.system.json_files import shown
 from cyclegan.translate.files import translate_files
 from cyclegan.translate.folder_name import check_folder_name
+from cyclegan.translate.inputs import leave_out_unusable
 from cyclegan.translate.jobs import sort_jobs, tile_of_frames
 from cyclegan.translate.large_files import Compression, StatisticsKind, translate_large
 from cyclegan.translate.options import TranslateOptions
@@ -37,9 +38,9 @@ class FolderResult:
     """The result of `translate_folder`.
 
     written: (source, target) of every file that was written. skipped: (source, reason) of every file that could not
-    be translated. notes: sentences on what was converted, on what results cannot keep, on work of an earlier call that
-    was resumed, and on files of the inputs that are no images. damage: sentences about frames of sequences that are
-    lost; those before them are written.
+    be translated, and of every input that is missing or damaged. notes: sentences on what was converted, on what
+    results cannot keep, on work of an earlier call that was resumed, and on files of the inputs that are no images.
+    damage: sentences about frames of sequences that are lost; those before them are written.
     existing: (source, target) of every file that was left out because its result was there (`skip_existing`).
     """
 
@@ -124,9 +125,9 @@ def translate_folder(
     whole (default 2^30, and what fits into memory).
     progress: receives reports during the work.
 
-    Images that cannot be read, and results that cannot be written, are skipped and returned with the reason. Raises
-    InputError for options, a model or inputs that cannot be used, and if nothing can be written any more, because the
-    disk is full or the output folder is lost.
+    Images that cannot be read, results that cannot be written, and inputs that are missing or damaged beside others
+    that are there, are skipped and returned with the reason. Raises InputError for options, a model or inputs that
+    cannot be used, and if nothing can be written any more, because the disk is full or the output folder is lost.
     """
     given = locals()
     options = TranslateOptions(**{field.name: given[field.name] for field in fields(TranslateOptions)})
@@ -152,13 +153,17 @@ def translate_folder(
     elif direction not in (None, model.direction):
         raise InputError(f"The translator translates {model.direction}, and direction is {direction}; leave it out.")
     model, options = options.apply(model, progress.note)
-    plan = plan_outputs(paths, place, model, all_pages=pages is not None)
+    usable, unusable = leave_out_unusable(paths, place, input_suffixes())
+    plan = plan_outputs(usable, place, model, all_pages=pages is not None)
+    if unusable:
+        progress.skipped(unusable, len(paths))
     other_files = describe_other_files(plan)
     if other_files:
         progress.note(other_files)
     plan = options.take_shard(plan[:max_images])
     with pixel_limit(max_pixels):
-        result = translate_plan(model, plan, options, progress, is_only_input=len(plan) == 1)
+        result = translate_plan(model, plan, options, progress, is_only_input=len(plan) == 1 and not unusable)
+    result = replace(result, skipped=(*unusable, *result.skipped))
     return replace(result, notes=(*result.notes, other_files)) if other_files else result
 
 
@@ -187,7 +192,9 @@ def translate_plan(
             raise InputError(reason)
         work.skip(source, reason)
     if jobs.whole:
-        work.translate_whole(jobs.whole)
+        num_written = work.translate_whole(jobs.whole)
+        if num_written or not (jobs.large or jobs.sequences):
+            progress.written(num_written, None, None)
     one_by_one = [(*pair, partial(work.translate_in_tiles, *pair)) for pair in jobs.large]
     one_by_one += [
         (source, target, partial(work.translate_frames, source, target, row)) for source, target, row in jobs.sequences
@@ -231,7 +238,8 @@ class _Work:
         self._progress.skipped([(source, reason)], 1)
         self.skipped.append((source, reason))
 
-    def translate_whole(self, plan: TranslationPlan) -> None:
+    def translate_whole(self, plan: TranslationPlan) -> int:
+        """Returns how many are written."""
         options = self._options
         if options.stabilise and (alone := [frames[0][0] for frames in sequences(plan) if len(frames) == 1]):
             one = len(alone) == 1
@@ -255,7 +263,7 @@ class _Work:
         if skipped:
             self._progress.skipped(skipped, len(plan))
             self.skipped += skipped
-        self._progress.written(len(plan) - len(skipped), None, None)
+        return len(plan) - len(skipped)
 
     def translate_in_tiles(self, source: Path, target: Path) -> None:
         options, tile = self._options, self._options.tile_side or TILE

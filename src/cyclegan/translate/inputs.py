@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from cyclegan.errors import InputError
+from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.file_list import (
     BROKEN_LINK,
     PIPE,
@@ -19,8 +19,10 @@ from cyclegan.images.file_list import (
     suffix_of,
     without_slide_parts,
 )
-from cyclegan.images.pages import is_file, is_zip
+from cyclegan.images.pages import is_file, is_folder, is_zip, split_page
+from cyclegan.images.zip_folder import open_zip
 from cyclegan.system.arguments import real_path
+from cyclegan.translate.progress import Skipped
 
 
 def expand_patterns(inputs: Iterable[Path | FileList], out: Path, suffixes: tuple[str, ...]) -> list[Path | FileList]:
@@ -33,6 +35,46 @@ def expand_patterns(inputs: Iterable[Path | FileList], out: Path, suffixes: tupl
     """
     paths = [path if isinstance(path, FileList) else Path(path) for path in inputs]
     return [_matches(path, out, suffixes) if isinstance(path, Path) and _is_pattern(path) else path for path in paths]
+
+
+class Unusable(FileList):
+    """An input that is missing or damaged, in its place among the others: without files."""
+
+    __slots__ = ()
+
+
+def leave_out_unusable(
+    inputs: Iterable[Path], out: Path, suffixes: tuple[str, ...]
+) -> tuple[list[Path | FileList], list[Skipped]]:
+    """Inputs as `expand_patterns` returns them, and those that are missing or damaged zips, with the reason.
+
+    Raises InputError if none can be used.
+    """
+    found: list[Path | FileList] = []
+    skipped: list[Skipped] = []
+    for path in inputs:
+        try:
+            [expanded] = expand_patterns([path], out, suffixes)
+            if isinstance(expanded, Path):
+                check_there(expanded)
+            found.append(expanded)
+        except (InputError, UnreadableError) as error:
+            found.append(Unusable(path, []))
+            skipped.append((path, str(error)))
+    if skipped and len(skipped) == len(found):
+        raise InputError(skipped[0][1])
+    return found, skipped
+
+
+def check_there(path: Path) -> None:
+    """Raises InputError unless this is a file, or a folder or a zip that can be opened."""
+    if is_folder(path):
+        if not path.is_dir():
+            open_zip(split_page(path)[0])
+    elif not is_file(path):
+        if path.exists():
+            raise InputError(f"{path} is a pipe or a device; send an image to standard input, and give - for it.")
+        raise InputError(f"There is no file or folder {path}.")
 
 
 def _is_pattern(path: Path) -> bool:

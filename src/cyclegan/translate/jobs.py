@@ -11,7 +11,7 @@ from cyclegan.images.filetypes.overviews import check_cog
 from cyclegan.images.headers import read_sizes
 from cyclegan.sequences.formats import SequenceFormat
 from cyclegan.sequences.registry import find_sequence, format_by_name
-from cyclegan.translate.large_files import find_large, why_too_large
+from cyclegan.translate.large_files import find_large, only_regions, why_too_large
 from cyclegan.translate.options import TranslateOptions
 from cyclegan.translate.plan import TranslationPlan, find_sequences, sequence_of, sequences
 from cyclegan.translate.progress import Skipped
@@ -56,8 +56,19 @@ def sort_jobs(translator: Translator, plan: TranslationPlan, options: TranslateO
             notes.append(f"Images are translated in tiles of {options.tile_side} pixels, in float32.")
     whole, large = _split_large(translator, images, options)
     refused: list[Skipped] = []
+    if options.pages is not None:
+        is_slide = np.array([only_regions(source, translator.source) for source in large.sources], bool)
+        large, slides = _split(large, is_slide)
+        refused = [
+            (
+                path,
+                f"{path} is a whole slide, whose pages are levels of one image; leave out --pages all: its result "
+                "has levels of its own, too.",
+            )
+            for path in slides.sources
+        ]
     if options.tile is None and large:
-        refused = _refuse(translator, large, options)
+        refused += _refuse(translator, large, options)
         # The others are read as a whole, which reports what is wrong with them.
         out = {source for source, _ in refused}
         whole, large = _split(images, np.array([source in out for source in images.sources], bool))[0], images[:0]

@@ -79,7 +79,7 @@ def find_large(
     has_rule = np.array([file_format_of(name).regions.only is not None for name in files.names()], bool)
     is_large = np.zeros(len(files), bool)
     for index in np.flatnonzero(has_rule).tolist():
-        is_large[index] = _only_regions(files[index], translator.source)
+        is_large[index] = only_regions(files[index], translator.source)
     if not len(files) or translator.engine.original is None or why_no_tiles(translator.original) is not None:
         return is_large
     available = available_bytes(translator.device)  # once: it takes as long as probing an image
@@ -108,7 +108,7 @@ def why_too_large(
     size, available = image_size(path), available_bytes(translator.device)
     if window is not None and size is not None:
         size = window.size(path, *size)
-    if size is None or available is None or _only_regions(path, translator.source):
+    if size is None or available is None or only_regions(path, translator.source):
         return None
     try:
         check_pixels(*size)
@@ -125,7 +125,7 @@ def _whole_bytes(translator: Translator, height: int, width: int, batch_size: in
     return batch_size * untiled_bytes(translator.original, height, width) + _image_bytes(translator, height, width)
 
 
-def _only_regions(path: Path, source: ImageFormat) -> bool:
+def only_regions(path: Path, source: ImageFormat) -> bool:
     """Whether a file can be translated in tiles only, as whole slides are."""
     only = file_format_of(path).regions.only
     return only is not None and only(path, source)
@@ -152,7 +152,8 @@ def translate_large(
     `reduced` approximate them from full-resolution crops or a reduced image, faster and with less memory.
     A TIFF is read by region. A TIFF is written as a tiled BigTIFF; its finished rows are kept in a hidden folder beside
     it, and the same call resumes after the last one. keep_profile, background: as in `make_output`.
-    compression: `jpeg` or `lossless`, for an OME-TIFF; auto: JPEG for 8-bit results of whole slides, else lossless.
+    compression: `jpeg` or `lossless`, for an OME-TIFF; auto: JPEG for 8-bit results of whole slides without marked
+    holes, else lossless.
     window: the part of the file that is translated; default: all of it. cog: write a TIFF with overviews as a COG.
     Raises InputError before any work if it does not fit into memory, UnreadableError if the file is damaged.
     """
@@ -207,8 +208,9 @@ def _tiled_writer(translator: Translator, source: Path, target: Path, compressio
             f"{target} with {translator.target} cannot be compressed as JPEG; that is for 8-bit grey and RGB in "
             "an .ome.tif. Choose lossless."
         )
-    is_slide = _only_regions(source, translator.source)
-    is_lossy = compression == "jpeg" or (compression == "auto" and is_slide and lossy is not None)
+    is_slide = only_regions(source, translator.source)
+    has_marks = translator.source.nodata_of(None) is not None  # of holes, whose values JPEG would change
+    is_lossy = compression == "jpeg" or (compression == "auto" and is_slide and lossy is not None and not has_marks)
     writer = lossy if is_lossy else tiled
     if writer is not None and find_spec(writer.package) is None:
         raise InputError(

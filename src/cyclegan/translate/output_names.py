@@ -9,9 +9,9 @@ from pathlib import Path
 
 from cyclegan.errors import InputError
 from cyclegan.images.file_list import FileList, without_slide_parts
-from cyclegan.images.pages import is_file, is_folder, is_zip
+from cyclegan.images.pages import is_folder, is_zip
 from cyclegan.system.arguments import real_path
-from cyclegan.translate.inputs import RealPaths, find_files, slashed
+from cyclegan.translate.inputs import RealPaths, Unusable, check_there, find_files, slashed
 
 
 def mirror(
@@ -85,19 +85,24 @@ def _find(inputs: Sequence[Path | FileList], out: Path, suffixes: tuple[str, ...
     """For each input its folder, the prefix of its results below `out`, and its files."""
     # Strings instead of paths: there may be a million.
     found: list[tuple[str, str, FileList]] = []
-    prefixes = _prefixes([path for path in inputs if isinstance(path, Path) and is_folder(path)])
+    # Results lie in the same places as if all inputs could be used.
+    prefixes = _prefixes([folder for path in inputs if (folder := _as_folder(path)) is not None])
     for path in inputs:
         if isinstance(path, FileList):
             found.append((slashed(path.root), "", without_slide_parts(path)))
         elif is_folder(path):
             found.append((slashed(path), prefixes[path], find_files(path, out, suffixes)))
-        elif is_file(path):
-            found.append((slashed(path.parent), "", FileList(path.parent, [path.name])))
         else:
-            if path.exists():
-                raise InputError(f"{path} is a pipe or a device; send an image to standard input, and give - for it.")
-            raise InputError(f"There is no file or folder {path}.")
+            check_there(path)
+            found.append((slashed(path.parent), "", FileList(path.parent, [path.name])))
     return found
+
+
+def _as_folder(path: Path | FileList) -> Path | None:
+    """The folder or zip that an input is, or would be if it were there."""
+    if isinstance(path, Unusable):
+        return path.root if path.root.suffix.lower() in ("", ".zip") else None
+    return path if isinstance(path, Path) and is_folder(path) else None
 
 
 def _prefixes(folders: list[Path]) -> dict[Path, str]:

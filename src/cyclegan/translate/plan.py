@@ -23,7 +23,7 @@ from cyclegan.sequences.formats import SequenceFormat
 from cyclegan.sequences.registry import SEQUENCE_FORMATS, find_sequence, format_by_name, sequence_suffixes
 from cyclegan.system.arguments import real_path
 from cyclegan.system.prefetch import prefetch
-from cyclegan.translate.inputs import expand_patterns, find_files, only_path
+from cyclegan.translate.inputs import check_there, expand_patterns, find_files, only_path
 from cyclegan.translate.output_names import mirror
 from cyclegan.translate.translator import Translator
 
@@ -94,8 +94,8 @@ def plan_outputs(
     source = only_path(inputs)
     if (is_image_name(out) or format_by_name(out) is not None) and not out.is_dir():
         for path in inputs:
-            if isinstance(path, Path) and not is_file(path) and not is_folder(path):
-                raise InputError(f"There is no file or folder {path}.")
+            if isinstance(path, Path):
+                check_there(path)
         if source is None or not _is_one_image(source, translator, all_pages):
             raise InputError(f"--out {out} is one image, and the input is not one image file; give a folder as --out.")
         if real_path(out) == real_path(source):
@@ -154,6 +154,8 @@ def _check_holds(source: Path, out: Path, translator: Translator, all_pages: boo
     reader = sequence_of(source, translator, all_pages=all_pages)
     if reader is None or (format_by_name(out) is not reader and reader.is_picture(source)):
         suffix = image_suffix(out.suffix, translator)
+        if suffix != out.suffix and file_format_of(out).write is None:
+            raise InputError(f"--out {out}: {out.suffix} files are read and never written; use {suffix} instead.")
         if suffix != out.suffix:
             raise InputError(f"--out {out}: that format cannot hold {translator.target}; use {suffix} instead.")
         return

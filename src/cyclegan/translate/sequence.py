@@ -108,6 +108,8 @@ def translate_sequence(
             # Files of a folder are complete or absent one by one, and those that are done are kept.
             with nullcontext(target) if reader.is_folder else atomic_path(target.absolute()) as place:
                 write(place, results, SequenceTarget(target, translator.target, sequence, method, patient_data))
+                if job.lost is not None and job.num_done == sequence.num_lost:
+                    raise job.lost
                 if job.num_done == 0:
                     raise UnreadableError(f"{source} holds no picture.")
         except Exception as error:
@@ -163,7 +165,10 @@ def _check_writer(
 
 
 class _Job:
-    """The frames of one file on their way through the network. error: what ended them."""
+    """The frames of one file on their way through the network.
+
+    error: what ended them. lost: why the first of those was left out whose file is, where a folder is the sequence.
+    """
 
     def __init__(
         self,
@@ -175,6 +180,7 @@ class _Job:
         self._translator, self._sequence, self._finish, self._on_frame = translator, sequence, finish, on_frame
         self.num_done = 0
         self.error: BaseException | None = None
+        self.lost: InputError | None = None
 
     def results(self, *, short_side: int | None, scale_width: int | None, options: dict[str, Any]) -> Iterator[Frame]:
         def items(frames: Iterable[Frame]) -> Iterator[tuple[tuple[Frame, tuple[int, int]], Array]]:
@@ -192,11 +198,15 @@ class _Job:
             for _, frames in groupby(self._sequence.frames, key=lambda frame: frame.volume):
                 yield frames
 
+        number, file = 0, None  # of the frame in its file
         try:
             for frames in volumes():
                 for (frame, size), result in translate_items(self._translator, items(frames), **options):
+                    number = number + 1 if frame.file is file else 1
+                    file = frame.file
                     if isinstance(result, InputError):
-                        raise result
+                        self._leave_out(frame, number, result)
+                        continue
                     yield replace(frame, raster=self._finish(result, frame.raster, size=size))
                     self.num_done += 1
                     self._on_frame(self.num_done, self._sequence.num_frames)
@@ -205,3 +215,12 @@ class _Job:
         except BaseException as error:
             self.error = error
             raise
+
+    def _leave_out(self, frame: Frame, number: int, problem: InputError) -> None:
+        """Leave out the file of a frame without a translation. A sequence in one file is whole or nothing: raises."""
+        sequence = self._sequence
+        which = f"picture {number} of {sequence.num_frames or 'several'}: " if sequence.num_frames != 1 else ""
+        if sequence.leave_out is None:
+            raise InputError(f"{sequence.path}: {which}{problem}")
+        sequence.leave_out(frame.file, number, problem)
+        self.lost = self.lost or problem

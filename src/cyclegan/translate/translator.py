@@ -30,7 +30,7 @@ from cyclegan.system.advice import advise
 from cyclegan.system.arguments import check_choice, check_int, check_path
 from cyclegan.system.host_state import host_state
 from cyclegan.system.json_files import describe_validation_error
-from cyclegan.translate.engines import Engine
+from cyclegan.translate.engines import Engine, on_device
 from cyclegan.translate.engines.exported import files_of_export, find_export, open_export
 from cyclegan.translate.engines.registry import open_engine
 from cyclegan.translate.engines.with_torch import open_torch
@@ -218,7 +218,7 @@ class Translator:
         memory_frames: float = MEMORY_FRAMES,
         tile: int | None = None,
     ) -> Iterator[Picture]:
-        """Translate any iterable of images, in order, reading at most one batch ahead.
+        """Translate any iterable of images, in order, reading at most one batch ahead, or two on a GPU.
 
         A PIL image, or the path of an image, gives a PIL image if the target domain is 8-bit with 1, 3 or 4 channels,
         else an array. An array is (H, W, C) in the type and range of the source domain, and gives one of the target
@@ -263,37 +263,75 @@ class Translator:
         check_int("batch_size", batch_size, least=1)
         network: Network = Stabiliser(self.network, memory_frames=memory_frames) if stabilise else self.engine
 
+        # A device that converts values itself computes one batch while this process works on others.
+        overlaps = network is self.engine and on_device.converts(self.device, self.source, self.target)
+
         def tensors() -> Iterator[tuple[Raster | InputError | None, Tensor]]:
             for image in images:
                 try:
                     with _fitting_into_memory("An image", "as a whole"):
                         array, belongings = self._open(image, checked=checked)
-                        opened: tuple[Raster | InputError | None, Tensor] = belongings, to_tensor(array, self.source)
+                        is_raw = overlaps and on_device.is_eight_bit(array)
+                        # With an axis more, so that it shares no batch with another kind.
+                        tensor = torch.tensor(array)[None] if is_raw else to_tensor(array, self.source)
+                        opened: tuple[Raster | InputError | None, Tensor] = belongings, tensor
                 except _UnfitError as error:
                     opened = error, torch.empty(0)  # in its place in the order
                 yield opened
 
+        before: Callable[[], Iterator[Picture | InputError]] | None = None
         for labels, batch in same_size_batches(tensors(), batch_size, max_pixels=None):
-            if batch.ndim != 4:  # of errors alone
-                yield from (label for label in labels if isinstance(label, InputError))
-                continue
-            height, width = batch.shape[-2:]
-            try:
-                with _fitting_into_memory(
-                    f"An image of {width}x{height} pixels", f"as a whole, {len(labels)} at a time"
-                ):
-                    results = self._run(batch, network)
-            except _UnfitError as error:
-                yield from [error] * len(labels)
-                continue
-            for label, result, given in zip(labels, results, batch, strict=True):
-                assert not isinstance(label, InputError)
-                try:
-                    self.check_finite(result, given)
-                except _UnfitError as error:
-                    yield error
+            started = self._start(labels, batch, network)
+            if before is not None:
+                yield from before()
+            before = started
+            if not overlaps:
+                yield from started()
+                before = None
+        if before is not None:
+            yield from before()
+
+    def _start(
+        self, labels: list[Raster | InputError | None], batch: Tensor, network: Network
+    ) -> Callable[[], Iterator[Picture | InputError]]:
+        """Translate a batch, or let a GPU begin with it. Returns a function that waits for the results."""
+        if batch.ndim < 4:  # of errors alone
+            return lambda: (label for label in labels if isinstance(label, InputError))
+        is_raw = batch.ndim == 5
+        height, width = batch.shape[2:4] if is_raw else batch.shape[-2:]
+        what, how = f"An image of {width}x{height} pixels", f"as a whole, {len(labels)} at a time"
+        try:
+            with _fitting_into_memory(what, how):
+                if is_raw:
+                    padded = partial(self._padded, network=network)
+                    raw = on_device.start(batch[:, 0], padded, self.device, self.source, self.target)
                 else:
-                    yield self._like(label, from_tensor(result, self.target))
+                    results = self._run(batch, network)
+        except _UnfitError as error:
+            failed = error
+            return lambda: iter([failed] * len(labels))
+        if is_raw:
+            return partial(self._finished, labels, raw)
+        return partial(self._pictures, labels, batch, results)
+
+    def _pictures(
+        self, labels: list[Raster | InputError | None], batch: Tensor, results: Tensor
+    ) -> Iterator[Picture | InputError]:
+        for label, result, given in zip(labels, results, batch, strict=True):
+            assert not isinstance(label, InputError)
+            try:
+                self.check_finite(result, given)
+            except _UnfitError as error:
+                yield error
+            else:
+                yield self._like(label, from_tensor(result, self.target))
+
+    def _finished(
+        self, labels: list[Raster | InputError | None], started: on_device.Started
+    ) -> Iterator[Picture | InputError]:
+        for label, array, finite in zip(labels, *started.results(), strict=True):
+            assert not isinstance(label, InputError)
+            yield self._like(label, array) if finite else self._not_finite()
 
     def _translate_in_tiles(self, image: Given, tile: int) -> Picture | InputError:
         """The result, or the error of an image as `translate_each` yields it."""
@@ -333,22 +371,29 @@ class Translator:
             return
         if given is not None and not np.isfinite(np.asarray(given)).all():
             raise _UnfitError("The image itself holds NaN or infinity; fill these values with a number first.")
+        raise self._not_finite(precision)
+
+    def _not_finite(self, precision: str | None = None) -> "_UnfitError":
         engine, precision = self.engine, precision or self.engine.precision
         remedy = "its weights are damaged or too large, so use another checkpoint of the run"
         if precision != "fp32":
             verb = "translate" if engine.original is not None else "export it again"
             remedy = advise(f"{verb} with --precision fp32", "use fp32")
-        raise _UnfitError(
+        return _UnfitError(
             f"{self.name} gives NaN or infinity for this image ({self.direction}, {precision} on {engine.device}); "
             f"{remedy}."
         )
 
     def _run(self, images: Tensor, network: Network) -> Tensor:
+        with torch.inference_mode():
+            return self._padded(images.to(self.device), network=network).cpu()
+
+    def _padded(self, images: Tensor, *, network: Network) -> Tensor:
+        """network(images), float32, for images of any size on its device."""
         height, width = images.shape[-2:]
         model = self.info.model
-        with torch.inference_mode():
-            padded = pad_to_multiple(images.to(self.device), model.multiple, model.smallest_side)
-            return network(padded)[..., :height, :width].float().cpu()
+        padded = pad_to_multiple(images, model.multiple, model.smallest_side)
+        return network(padded)[..., :height, :width].float()
 
     def _open(self, image: Given, *, checked: bool = True) -> tuple[Array, Raster | None]:
         """An image as the model takes it; and for a PIL image or a file its transparency, holes and metadata."""

@@ -18,7 +18,7 @@ from cyclegan.images.pages import is_folder, split_page
 from cyclegan.images.resizing import scale
 from cyclegan.sequences.registry import find_sequence, format_by_name
 from cyclegan.system.arguments import check_path, real_path
-from cyclegan.translate.inputs import expand_patterns, find_files, only_path
+from cyclegan.translate.inputs import Unusable, expand_patterns, find_files, only_path
 from cyclegan.translate.output_names import mirror
 from cyclegan.translate.plan import TranslationPlan, input_suffixes, mirror_images, plan_outputs, sequence_of
 from cyclegan.translate.sequence import translate_sequence
@@ -49,7 +49,7 @@ class TranslatedClip:
 
 
 def plan_translation(
-    inputs: Iterable[Path], out: Path, translator: Translator, *, all_pages: bool = False
+    inputs: Iterable[Path | FileList], out: Path, translator: Translator, *, all_pages: bool = False
 ) -> tuple[TranslationPlan, TranslationPlan]:
     """Plans of images and of clips, as `cyclegan.translate.plan.plan_outputs` makes them.
 
@@ -79,7 +79,10 @@ def plan_translation(
     images: list[Path | FileList] = []
     clips: list[Path | FileList] = []
     for path in paths:
-        if isinstance(path, FileList):
+        if isinstance(path, Unusable):
+            images.append(path)
+            clips.append(path)
+        elif isinstance(path, FileList):
             names = {
                 is_clip: [n for n in path.names() if _is_clip_name(Path(n)) == is_clip] for is_clip in (False, True)
             }

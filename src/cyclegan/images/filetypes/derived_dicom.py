@@ -8,13 +8,14 @@ Profile (DICOM PS3.15, annex E) stays with its value. `keep` copies everything t
 import hashlib
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 from uuid import UUID
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cyclegan._version import __version__
 from cyclegan.errors import InputError, UnreadableError
@@ -87,6 +88,9 @@ _UNITS = ("HU", "OD", "MGML", "Z_EFF", "ED", "EDW", "HU_MOD", "PCT")
 # Kinds of images whose grey values have 16 bits, whatever the model makes.
 _SIXTEEN_BITS = ("CT", "MR", "PT", "NM")
 
+
+# Bins of a histogram over the range of values.
+_BINS = 4096
 
 # Makes the new UIDs of a process: without it nobody finds the old ones by trying.
 _SECRET = secrets.token_bytes(32)
@@ -289,45 +293,51 @@ class DerivedImages:
         inverted = original.get("PhotometricInterpretation") == "MONOCHROME1"
         if centre is None or width is None or inverted or not low <= centre <= high or width < (high - low) / 256:
             return Shown(has_window=False)
-        return Shown.count(centre - width / 2, centre + width / 2, frames, valid)
+        return Shown.count((centre - width / 2, centre + width / 2), self.target, frames, valid)
+
+
+def _no_counts() -> NDArray[np.int64]:
+    return np.zeros((3, _BINS), np.int64)
 
 
 @dataclass(frozen=True)
 class Shown:
-    """How many values of images a window shows. Holes and the lowest value of an image, its background, do not count.
+    """How many values of images a window shows. Holes and the background of the images do not count.
 
-    has_window: whether all images have one that suits their range.
+    counts: values below, inside and above the window, each as a histogram over the range of the target. has_window:
+    whether all images have one that suits their range.
     """
 
-    num_values: int = 0
-    inside: int = 0
-    above: int = 0
+    counts: NDArray[np.int64] = field(default_factory=_no_counts)
     has_window: bool = True
 
     @classmethod
-    def count(cls, low: float, high: float, frames: Sequence[Array], valid: Sequence[Mask | None]) -> "Shown":
-        """Of one image, in a window from low to high."""
-        lowest = min(float(frame.min()) for frame in frames)
-        shown = cls()
+    def count(
+        cls, window: tuple[float, float], target: ImageFormat, frames: Sequence[Array], valid: Sequence[Mask | None]
+    ) -> "Shown":
+        """Of one image, in a window from a value to another."""
+        counts = _no_counts()
         for frame, mask in zip(frames, valid, strict=True):
-            values = np.asarray(frame[..., 0] if mask is None else frame[..., 0][mask], np.float64)
-            values = values[values > lowest]
-            inside = int(((values >= low) & (values <= high)).sum())
-            shown += cls(values.size, inside, int((values > high).sum()))
-        return shown
+            values = np.asarray(frame[..., 0] if mask is None else frame[..., 0][mask], np.float64).ravel()
+            where = (values >= window[0]).astype(int) + (values > window[1])
+            bins = ((values - target.low) / (target.high - target.low) * (_BINS - 1)).clip(0, _BINS - 1).astype(int)
+            counts += np.bincount(where * _BINS + bins, minlength=3 * _BINS).reshape(3, _BINS)
+        return cls(counts)
 
     def __add__(self, other: "Shown") -> "Shown":
-        return Shown(
-            self.num_values + other.num_values,
-            self.inside + other.inside,
-            self.above + other.above,
-            self.has_window and other.has_window,
-        )
+        return Shown(self.counts + other.counts, self.has_window and other.has_window)
 
     @property
     def is_enough(self) -> bool:
-        """Whether at least 1 % of the values lie inside, and no more above. Air may fill most, and lie below."""
-        return self.has_window and self.inside >= max(self.above, self.num_values / 100)
+        """Whether at least 1 % of the values lie inside, and no more above. Air may fill most, and lie below.
+
+        Background is the lowest tenth of what the values span, so that its noise does not count; few bright ones may
+        lie far out.
+        """
+        below = self.counts.sum(0).cumsum()
+        low, high = int(np.searchsorted(below, 0, "right")), int(np.searchsorted(below, 0.995 * below[-1]))
+        _, inside, above = values = self.counts[:, int(low + (high - low) / 10) + 1 :].sum(1)
+        return self.has_window and bool(inside >= max(above, values.sum() / 100))
 
 
 @dataclass(frozen=True)

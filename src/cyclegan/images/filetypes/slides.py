@@ -11,14 +11,17 @@ from typing import Any, NoReturn
 import numpy as np
 from PIL import Image
 
+from cyclegan.config import Reading
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.colour import array_to_srgb, can_convert
 from cyclegan.images.filetypes.blocks import BlockCache, fill_region
 from cyclegan.images.filetypes.dicom import is_slide
 from cyclegan.images.filetypes.ome_xml import MICRONS_PER_INCH
+from cyclegan.images.filetypes.sample_reader import SampleReader
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.interpret import choose_bands
+from cyclegan.images.limits import check_pixels
 from cyclegan.images.raster import Metadata, Raster
 from cyclegan.images.regions import Box
 from cyclegan.system.json_files import cut
@@ -131,25 +134,23 @@ def _scale_of_level(slide: Any, level: int, own: tuple[float, float] | None) -> 
     return SlideScale(level, factor, 1.0, width, height, mpp)
 
 
-class SlideReader:
+class SlideReader(SampleReader):
     """A slide by region, (h, w, 1 or 3) in 8 bits. Memory is bounded by one row of squares of 512 pixels.
 
     height, width: at the scale that was chosen. metadata: its colour profile, and its scale as a resolution.
     """
 
-    def __init__(
-        self, path: Path, slide: Any, scale: SlideScale, channels: int = 3, bands: list[int] | None = None
-    ) -> None:
-        """bands: the indices of the channels; default: red, green and blue, or grey."""
-        self._path, self._slide, self._channels, self._bands = path, slide, channels, bands
-        self.scale, self.height, self.width = scale, scale.height, scale.width
+    def __init__(self, path: Path, slide: Any, scale: SlideScale, image_format: ImageFormat | None = None) -> None:
+        """image_format: as the model takes it; default: 8-bit RGB."""
+        self._slide, self.scale = slide, scale
         profile = slide.color_profile
         self._profile: bytes | None = None if profile is None else profile.tobytes()
         resolution = None
         if scale.mpp is not None:
             resolution = (MICRONS_PER_INCH / scale.mpp[0], MICRONS_PER_INCH / scale.mpp[1])
         is_converted = self._profile is not None and can_convert(self._profile, "RGB")
-        self.metadata = Metadata(profile=self._profile, is_srgb=is_converted, resolution=resolution)
+        described = Metadata(profile=self._profile, is_srgb=is_converted, resolution=resolution)
+        super().__init__(path, image_format or ImageFormat(), scale.height, scale.width, np.uint8, described)
         self._background = f"#{slide.properties.get('openslide.background-color', 'ffffff')}"
         # Smaller where each pixel of the result takes many of the level.
         self._side = max(4, _BLOCK >> max(0, math.ceil(math.log2(scale.factor / 4))))
@@ -165,7 +166,6 @@ class SlideReader:
             raise InputError(f"{path} is a whole slide, 8-bit RGB, and the model takes {image_format}.")
         slide = open_slide(path)
         try:
-            bands = None
             if image_format.bands is not None:
                 bands = choose_bands(path, 3, image_format, ())
                 if len(bands) != image_format.channels:
@@ -174,7 +174,9 @@ class SlideReader:
                         f"{image_format.channels} channel(s); choose as many."
                     )
             scale = choose_scale(path, slide, mpp=image_format.mpp, level=(image_format.page or 1) - 1)
-            return cls(path, slide, scale, image_format.channels, bands)
+            reader = cls(path, slide, scale, image_format)
+            reader.fits_format(3)
+            return reader
         except BaseException:
             slide.close()
             raise
@@ -182,21 +184,14 @@ class SlideReader:
     def close(self) -> None:
         self._slide.close()
 
-    def has_holes(self) -> bool:
-        """What the scanner left out is background."""
-        return False
-
-    def read_raster(self, box: Box) -> Raster:
-        return Raster(self.read(box), metadata=self.metadata)
-
-    def read(self, box: Box) -> Array:
+    def samples(self, box: Box) -> Raster:
         """Raises UnreadableError if a part of the slide is damaged."""
-        result = np.empty((box.bottom - box.top, box.right - box.left, self._channels), np.uint8)
+        result = np.empty((box.bottom - box.top, box.right - box.left, 3), np.uint8)
         fill_region(result, box, self._side, self._side, self._block)
-        return result
+        return Raster(result, metadata=self._described)
 
     def read_directly(self, box: Box) -> Array:
-        """Like `read`, but without the squares that are kept: for boxes that are read once, and by several threads.
+        """RGB, without the squares that are kept: for boxes that are read once, and by several threads.
 
         Pixels may differ from those of `read` in their last bits.
         """
@@ -217,10 +212,6 @@ class SlideReader:
         if self._profile is not None:
             converted = array_to_srgb(values, self._profile)
             values = values if converted is None else converted
-        if self._bands is not None:
-            values = values[..., self._bands]
-        elif self._channels == 1:
-            values = np.asarray(Image.fromarray(values).convert("L"))[..., None]
         return values
 
     def _resampled(self, box: Box, factor: float) -> Image.Image:
@@ -260,15 +251,28 @@ class SlideReader:
         return float(self._slide.level_downsamples[self.scale.level])
 
 
-def has_scale(path: Path, image_format: ImageFormat) -> bool:
-    """Whether a TIFF is read at the microns per pixel of a format: OpenSlide knows it, and it says its own."""
-    if image_format.mpp is None:
+def has_scale(path: Path, reading: Reading) -> bool:
+    """Whether a TIFF is read at the microns per pixel that were asked for: OpenSlide knows it, and it says its own."""
+    if reading.mpp is None or reading.page is not None:
         return False
     try:
         with open_slide(path) as slide:
             return own_mpp(slide) is not None
     except (InputError, UnreadableError):
         return False
+
+
+def read_scaled(path: Path, mpp: float) -> Raster | None:
+    """All of a pyramid in a TIFF at microns per pixel, RGB; None if it does not say its scale.
+
+    Raises InputError if it is coarser, UnreadableError for damage and for more pixels than are allowed.
+    """
+    if not has_scale(path, Reading(mpp=mpp)):
+        return None
+    with open_slide(path) as slide:
+        reader = SlideReader(path, slide, choose_scale(path, slide, mpp=mpp))
+        check_pixels(reader.height, reader.width, 3)
+        return reader.samples(Box(0, reader.height, 0, reader.width))
 
 
 def describe_scale(path: Path, image_format: ImageFormat) -> str | None:

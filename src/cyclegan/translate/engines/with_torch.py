@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cyclegan.errors import InputError
-from cyclegan.networks.layers import DTYPES
+from cyclegan.networks.layers import DTYPES, InstanceNorm
 from cyclegan.system.devices import why_slow
 from cyclegan.system.json_files import cut
 from cyclegan.system.zip_files import harm_in
@@ -29,10 +29,12 @@ def open_torch(network: nn.Module, precision: str, device: torch.device) -> Engi
     network = network.to(device)
     if precision != "fp32":
         network = SixteenBit(network, DTYPES[precision])
-    elif device.type != "cpu":
+    elif device.type not in ("cpu", "cuda"):
         return Engine("torch", precision, device, network, network)
 
     def compute(images: Tensor) -> Tensor:
+        if device.type == "cuda":  # as in training, with the kernels of `cyclegan.networks.fused`
+            images = images.contiguous(memory_format=torch.channels_last)
         if device.type != "cpu" or len(images) == 1 or precision == "fp32":
             return network(images)  # type: ignore[no-any-return]
         return torch.cat([network(image) for image in torch.split(images, 1)])
@@ -66,8 +68,8 @@ def _channels(program: torch.export.ExportedProgram) -> tuple[int | None, int | 
 class SixteenBit(nn.Module):
     """A copy of a network with weights and activations in 16 bits: (N, C, H, W) float32 -> float32.
 
-    Weights are converted once, while autocast converts them at each call. On a CPU tensors are channels-last, as its
-    matrix units need them. Sums and norms are computed in float32.
+    Weights are converted once, while autocast converts them at each call. On CPUs and CUDA tensors are channels-last,
+    as matrix units need them. Sums and norms are computed in float32.
     for_export: use plain operations only, and leave the memory layout to the program that runs the graph.
     """
 
@@ -78,17 +80,20 @@ class SixteenBit(nn.Module):
         for module in list(self.network.modules()):
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 module.to(dtype)
-        on_cpu = not for_export and all(weight.device.type == "cpu" for weight in network.parameters())
+        devices = {weight.device.type for weight in network.parameters()}
+        on_cpu, on_cuda = not for_export and devices <= {"cpu"}, not for_export and devices == {"cuda"}
         for name, module in list(self.network.named_modules()):
             if isinstance(module, nn.InstanceNorm2d) and on_cpu and dtype == torch.bfloat16:
                 norm = StripNorm(module.num_features, eps=module.eps, affine=module.affine)
                 norm.load_state_dict(module.state_dict())
                 self.network.set_submodule(name, norm)
+            elif on_cuda and type(module) is InstanceNorm:
+                pass  # channels-last it computes in float32 by itself
             elif isinstance(module, nn.InstanceNorm2d) or (isinstance(module, nn.BatchNorm2d) and for_export):
                 self.network.set_submodule(name, InFloat(module))
-        if on_cpu:
+        if on_cpu or on_cuda:
             self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.memory_format = torch.channels_last if on_cpu else torch.contiguous_format
+        self.memory_format = torch.channels_last if on_cpu or on_cuda else torch.contiguous_format
         self.eval().requires_grad_(False)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -31,8 +31,9 @@ from cyclegan.bench.plain import Case, plain_step
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Seconds that each section may take; together less than eight minutes.
-LIMITS = {"tests": 80, "step": 150, "translate": 50, "train": 50, "profile": 50, "compile": 95, "quality": 3600}
+# Seconds that each section may take; the usual ones together less than eight minutes.
+LIMITS = {"tests": 80, "step": 150, "translate": 50, "train": 50, "profile": 50, "compile": 95}
+LIMITS |= {"host": 90, "quality": 3600}
 USUAL = ("tests", "step", "translate", "train", "profile", "compile")
 
 # What a step should reach, by batch size: times as fast as the plain one, or the share of the bf16 peak.
@@ -200,7 +201,7 @@ def section_translate(options: argparse.Namespace) -> Iterator[str]:
         (folder / "in").mkdir()
         for index, image in enumerate(images):
             image.save(folder / "in" / f"{index:04}.jpg", quality=90)
-        for batch in (1, 32):
+        for batch in (1, "auto"):
             started = time.perf_counter()
             translate_folder(translator, folder / "in", folder / f"out{batch}", batch_size=batch)
             yield f"| from JPEG to JPEG | {batch} | {count / (time.perf_counter() - started):.0f} |"
@@ -250,6 +251,16 @@ def section_profile(options: argparse.Namespace) -> Iterator[str]:
         yield from (f"* {took:.2f} ms `{name[:110]}`" for name, took in longest.most_common(12))
 
 
+def section_host(options: argparse.Namespace) -> Iterator[str]:
+    """What files take beside the network, by part and on all cores."""
+    from cyclegan.system.prefetch import num_cores
+
+    command = [sys.executable, str(ROOT / "benchmarks" / "host.py"), "--cores", *dict.fromkeys(("1", str(num_cores())))]
+    command += ["--count", "20", "--size", "64", "--rounds", "1"] if options.small else []
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    yield from done.stdout.splitlines()[4:] or done.stderr.splitlines()[-5:]
+
+
 def section_quality(options: argparse.Namespace) -> Iterator[str]:
     """Trainings of 256 px for some minutes each, scored on images that they have not seen."""
     command = [sys.executable, str(ROOT / "benchmarks" / "quality.py"), "--minutes", str(options.quality_minutes)]
@@ -266,6 +277,7 @@ SECTIONS: dict[str, Callable[[argparse.Namespace], Iterator[str]]] = {
     "train": section_train,
     "profile": section_profile,
     "compile": section_compile,
+    "host": section_host,
     "quality": section_quality,
 }
 
@@ -442,7 +454,7 @@ def run_section(name: str, given: list[str]) -> tuple[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "--sections", nargs="+", default=list(USUAL), choices=list(SECTIONS), help="default: all but quality"
+        "--sections", nargs="+", default=list(USUAL), choices=list(SECTIONS), help="default: all but host and quality"
     )
     parser.add_argument("--device", default="cuda", help="cuda, or cpu for a rehearsal (default: cuda)")
     parser.add_argument("--small", action="store_true", help="tiny networks and images, for a rehearsal")

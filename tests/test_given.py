@@ -9,6 +9,8 @@ from conftest import TINY, make_folder
 from cyclegan import InputError, Translator, train
 from cyclegan.errors import UnreadableError
 from cyclegan.images.codecs import write_image
+from cyclegan.images.formats import ImageFormat
+from cyclegan.images.tensors import from_tensor
 
 
 @pytest.fixture(scope="module")
@@ -185,3 +187,19 @@ def test_paths_that_cannot_be_read_are_named(translator, tmp_path):
         translator(tmp_path / "bad.png")
     with pytest.raises(InputError, match="is a folder; translate_folder"):
         translator(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int32", "float32"])
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_values_of_a_file_are_those_that_float64_gives(dtype, kind):
+    image_format = ImageFormat(dtype=dtype, low=3, high=250)
+    tensor = (torch.rand(3, 40, 30, generator=torch.Generator().manual_seed(0)) * 2.4 - 1.2).to(kind)
+    tensor[:, 0] = torch.linspace(-1, 1, 30)
+    before = tensor.clone()
+    values = from_tensor(tensor, image_format)
+    expected = (tensor.double().clamp(-1, 1).add(1).mul(247 / 2).add(3)).numpy().transpose(1, 2, 0)
+    expected = np.rint(expected) if image_format.dtype != "float32" else expected
+    assert values.dtype == dtype
+    assert values.flags.c_contiguous
+    assert np.array_equal(values, expected.astype(dtype))
+    assert torch.equal(tensor, before)

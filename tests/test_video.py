@@ -169,7 +169,7 @@ def test_frames_of_another_size_are_brought_to_that_of_the_first(tmp_path):
 def test_no_more_frames_than_a_batch_are_waiting(tmp_path):
     source = make_clip(tmp_path / "x.mp4", numbered(30))
     translator = make_translator()
-    waiting = count_waiting(translator, "translate")
+    waiting = count_waiting(translator, "translate_each")
     assert translate_video(translator, source, tmp_path / "y.mp4", batch_size=4).num_frames == 30
     assert 1 <= max(waiting) <= 5
 

@@ -296,7 +296,7 @@ def _items(plan: TranslationPlan, options: TranslateOptions, num_actors: int) ->
     # What may take long by itself stands alone: volumes, whole slides, animations.
     alone = tuple({*input_suffixes(), *sequence_suffixes()} - {*picture_suffixes()} | {*_SLOW})
     count = min(_MOST_FILES, -(-len(plan) // (_ITEMS_PER_ACTOR * num_actors)))
-    count = max(options.batch_size, count // options.batch_size * options.batch_size)
+    count = max(options.fewest, count // options.fewest * options.fewest)
     sources: list[str] = []
     targets: list[str] = []
     root = str(plan.sources.root) if plan.sources.root != Path() else ""

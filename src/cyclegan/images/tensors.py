@@ -37,9 +37,12 @@ def to_signal(array: Array, image_format: ImageFormat) -> NDArray[np.float32]:
 def from_tensor(tensor: Tensor, image_format: ImageFormat) -> Array:
     """(C, H, W) in [-1, 1] -> (H, W, C) in the format's type and range, rounded to the nearest value."""
     low, high = image_format.low, image_format.high
-    # In float64, because 32-bit integers and large ranges have more digits than float32.
-    values = (tensor.detach().cpu().double().clamp(-1, 1).add(1).mul((high - low) / 2).add(low)).numpy()
-    return cast(values.transpose(1, 2, 0), image_format.dtype)
+    # In float64, because 32-bit integers and large ranges have more digits than float32; in place, which is faster.
+    values = tensor.detach().cpu().to(torch.float64, copy=True)
+    values.clamp_(-1, 1).add_(1).mul_((high - low) / 2).add_(low)
+    if image_format.dtype == "uint8":  # the same in a fraction of the time
+        return values.round_().clamp_(0, 255).byte().permute(1, 2, 0).contiguous().numpy()
+    return cast(values.numpy().transpose(1, 2, 0), image_format.dtype)
 
 
 def is_finite(values: Tensor) -> bool:

@@ -1,11 +1,13 @@
 """The residual generator of Zhu et al. 2017, appendix 7.2, after Johnson et al. 2016."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import ClassVar
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cyclegan.networks import winograd
 from cyclegan.networks.fused import reflect
 from cyclegan.networks.layers import (
     BlurConv2d,
@@ -25,6 +27,9 @@ from cyclegan.networks.protocol import Generator, Settings, Sizes, Tiling
 class ResidualBlock(nn.Module):
     """x + two 3x3 convolutions with reflection padding; (N, C, H, W) -> (N, C, H, W)."""
 
+    # The kernels of both convolutions after `winograd.transform`, within `kernels_transformed`.
+    transformed: tuple[Tensor, Tensor] | None = None
+
     def __init__(self, channels: int, *, norm: str, dropout: bool) -> None:
         super().__init__()
         self.conv1 = drop_or_freeze_bias(Conv2d(channels, channels, 3), norm)
@@ -40,6 +45,9 @@ class ResidualBlock(nn.Module):
 
         In a chain of blocks that is faster than padding at the start of each.
         """
+        if self.transformed is not None:
+            result = self._with_fewer_multiplications(x, *self.transformed)
+            return result if pad is None else (result, None)
         padded = reflect(x, 1) if padded is None else padded
         if self.dropout:
             h = conv_norm(padded, self.conv1, self.norm1, slope=0.0)
@@ -49,6 +57,30 @@ class ResidualBlock(nn.Module):
         if pad is None:
             return conv_norm(h, self.conv2, self.norm2, residual=x)
         return conv_norm_and_pad(h, self.conv2, self.norm2, residual=x, pad=pad)
+
+    def _with_fewer_multiplications(self, x: Tensor, kernels1: Tensor, kernels2: Tensor) -> Tensor:
+        h = F.relu_(self.norm1(winograd.convolve(x, self.conv1.weight, self.conv1.bias, kernels1)))
+        if self.dropout:
+            h = F.dropout(h, self.dropout, self.training)
+        change: Tensor = self.norm2(winograd.convolve(h, self.conv2.weight, self.conv2.bias, kernels2))
+        return x + change
+
+
+@contextmanager
+def kernels_transformed(network: nn.Module) -> Iterator[None]:
+    """Within, wide residual blocks of a network convolve as in `winograd`, for float32 on a CPU.
+
+    The weights must not change within: their transform is computed once, at the beginning.
+    """
+    modules = [module for module in network.modules() if isinstance(module, ResidualBlock)]
+    blocks = [block for block in modules if block.conv1.in_channels >= winograd.FEWEST_CHANNELS]
+    try:
+        for block in blocks:
+            block.transformed = winograd.transform(block.conv1.weight), winograd.transform(block.conv2.weight)
+        yield
+    finally:
+        for block in blocks:
+            block.transformed = None
 
 
 class ResnetGenerator(Generator):

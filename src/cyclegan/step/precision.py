@@ -1,27 +1,21 @@
 """Resolve `precision = auto`: time both precisions for a few seconds on this CPU, and remember the result."""
 
-import json
-import platform
 import time
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import torch
-from platformdirs import user_cache_path
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter
 from torch import Tensor, nn
 
 from cyclegan.config import TrainConfig
-from cyclegan.errors import UnreadableError
 from cyclegan.networks import build_generator
 from cyclegan.step.execution import prepare
-from cyclegan.system.atomic import write_bytes
-from cyclegan.system.devices import cpu_name, has_fast_bf16, why_slow
-from cyclegan.system.json_files import read_json
+from cyclegan.system.devices import has_fast_bf16, why_slow
+from cyclegan.system.trials import recall, remember, trial_file, trial_key
 
 # Shorter runs end before a trial has saved its own time.
 FEWEST_STEPS, FEWEST_MINUTES = 200, 1.0
@@ -68,14 +62,11 @@ def resolve_precision(
     if is_short:
         return Choice("bf16", "this CPU has bf16 arithmetic, and the run is too short for a trial")
 
-    cache = cache or user_cache_path("cyclegan", appauthor=False) / "tuning.json"
-    key = _key(config)
-    remembered = _read(cache)
-    with suppress(ValidationError):  # absent, or written by another release
-        return _CHOICE.validate_python(remembered.get(key))
-    choice = _try(config)
-    with suppress(OSError):  # the next run tries again
-        write_bytes(cache, json.dumps({**remembered, key: asdict(choice)}, indent=2).encode())
+    cache, key = cache or trial_file("tuning.json"), _key(config)
+    choice = recall(cache, key, _CHOICE)
+    if choice is None:
+        choice = _try(config)
+        remember(cache, key, choice, _CHOICE)
     return choice
 
 
@@ -117,15 +108,7 @@ def _key(config: TrainConfig) -> str:
     settings = " ".join(f"{name}={value}" for name, value in model.generator_settings.items() if name != "blocks")
     kind = f"{model.generator} {model.channels_a}-{model.channels_b} {settings}"
     shape = f"{kind} {config.data.crop_size}px x{config.batch_size}"
-    machine = f"{platform.node()} {cpu_name()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
-    return f"{machine}: {shape} {config.precision}"
-
-
-def _read(cache: Path) -> dict[str, Any]:
-    try:
-        return read_json(cache, dict[str, Any])
-    except UnreadableError:
-        return {}
+    return trial_key(f"{shape} {config.precision}")
 
 
 _CHOICE = TypeAdapter(Choice)

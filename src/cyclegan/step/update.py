@@ -212,7 +212,8 @@ def generator_gradients(
             state, b2a, _translate(state, b2a, real_b, real_a, masks=(mask_b, mask_a), noise=noise_a, places=places_a)
         ),
     }
-    results = execution.two_threads(*(updates[direction] for direction in execution.share.directions))
+    with execution.fewer_multiplications():
+        results = execution.two_threads(*(updates[direction] for direction in execution.share.directions))
 
     for weights in _generator_side(state):
         weights.copy_grads()

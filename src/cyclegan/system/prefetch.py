@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
+from threading import Lock
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -49,39 +50,57 @@ def prefetch(
     `Future.result()` raises what the work raised. Closing the generator starts nothing more and waits for what runs.
     """
     pool = ThreadPoolExecutor(num_threads)
-    # The last value is the estimate of an item's bytes.
-    waiting: deque[tuple[Item, Future[Result], int]] = deque()
+    waiting: deque[tuple[Item, Future[Result]]] = deque()
+    # Sums, because looking at each waiting item for each new one would take longer than decoding a small image.
+    lock = Lock()
+    held, pending, num_pending = 0, 0, 0  # bytes of results, estimated bytes of unfinished items, and their number
     largest: int | None = None
+
+    def measured(item: Item, expected: int) -> Result:
+        nonlocal held, pending, num_pending, largest
+        size = None
+        try:
+            result = work(item)
+            size = None if size_of is None else size_of(result)
+        finally:
+            with lock:
+                pending, num_pending = pending - expected, num_pending - 1
+                if size is not None:
+                    held, largest = held + size, max(largest or 0, size)
+        return result
 
     def has_room(expected: int) -> bool:
         """Whether another item, with this estimate of bytes, may start."""
-        nonlocal largest
         if not waiting or len(waiting) >= max_items or size_of is None:
             return len(waiting) < max(1, max_items)
         if estimate is None and largest is None:
             waiting[0][1].exception()  # waits: without any size, two threads may be too many
-        held, unknown = 0, [expected]
-        for _, future, size in waiting:
-            if not future.done():
-                unknown.append(size)
-            elif future.exception() is None:
-                held += size_of(future.result())
-                largest = max(largest or 0, size_of(future.result()))
-        if estimate is not None:
-            return held + sum(unknown) <= max_bytes
-        return largest is not None and held + len(unknown) * largest <= max_bytes
+        with lock:
+            if estimate is not None:
+                return held + pending + expected <= max_bytes
+            return largest is not None and held + (num_pending + 1) * largest <= max_bytes
 
     def take() -> tuple[Item, Future[Result]]:
-        waiting[0][1].exception()  # waits
-        item, future, _ = waiting.popleft()
+        nonlocal held
+        item, future = waiting[0]
+        if future.exception() is None and size_of is not None:  # waits
+            with lock:
+                held -= size_of(future.result())
+        waiting.popleft()
         return item, future
+
+    def start(item: Item, expected: int) -> Future[Result]:
+        nonlocal pending, num_pending
+        with lock:
+            pending, num_pending = pending + expected, num_pending + 1
+        return pool.submit(copy_context().run, measured, item, expected)
 
     try:
         for item in items:
             expected = 0 if estimate is None else estimate(item)
             while not has_room(expected):
                 yield take()
-            waiting.append((item, pool.submit(copy_context().run, work, item), expected))
+            waiting.append((item, start(item, expected)))
         while waiting:
             yield take()
     finally:

@@ -24,10 +24,11 @@ from cyclegan.translate.plan import TranslationPlan, sequences
 from cyclegan.translate.progress import not_written
 from cyclegan.translate.results import ResultMaker, translate_items
 from cyclegan.translate.stabilise import MEMORY_FRAMES
-from cyclegan.translate.translator import Translator
+from cyclegan.translate.translator import BatchSize, Translator, batch_limits
 
-# Threads that decode, and as many that write: compressing a PNG takes longer than translating it on a GPU.
-_MAX_THREADS = 8
+# Threads that decode, and as many that write: compressing a PNG takes longer than translating it on a GPU, and so does
+# waiting for a disk.
+_MAX_THREADS = 16
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def translate_files(
     translator: Translator,
     plan: Sequence[tuple[Path, Path]],
     *,
-    batch_size: int = 1,
+    batch_size: BatchSize = 1,
     short_side: int | None = None,
     scale_width: int | None = None,
     stabilise: bool = False,
@@ -79,6 +80,7 @@ def translate_files(
     failed: list[tuple[Path, str]] = []
     parts = sequences(plan) if stabilise else [plan]
     num_threads = min(_MAX_THREADS, num_cores())
+    most, max_pixels = batch_limits(batch_size, translator.device)
 
     def read(item: tuple[Path, Path]) -> _Image:
         raster = read_part(item[0], translator.source, translator.target, window)
@@ -91,7 +93,7 @@ def translate_files(
         read,
         itertools.chain.from_iterable(parts),
         num_threads=num_threads,
-        max_items=num_threads + 2 * batch_size,
+        max_items=num_threads + 2 * most,
         size_of=lambda image: image.array.nbytes,
         # A decoder holds the whole image, at whatever scale the network takes it.
         estimate=lambda item: decoded_bytes(item[0], translator.source),
@@ -109,11 +111,16 @@ def translate_files(
     def results() -> Iterator[tuple[_Image, Array]]:
         for part in parts:
             images = readable(len(part))
-            if batch_size > 1 and not stabilise:
-                images = _grouped_by_size(images, batch_size)
+            if most > 1 and not stabilise:
+                images = _grouped_by_size(images, most, max_pixels)
             items = ((image, image.array) for image in images)
             for image, result in translate_items(
-                translator, items, batch_size=batch_size, stabilise=stabilise, memory_frames=memory_frames
+                translator,
+                items,
+                batch_size=batch_size,
+                stabilise=stabilise,
+                memory_frames=memory_frames,
+                on_note=on_note,
             ):
                 if isinstance(result, InputError):
                     failed.append((image.source, str(result)))
@@ -141,17 +148,22 @@ def translate_files(
     return failed
 
 
-def _grouped_by_size(images: Iterable[_Image], batch_size: int) -> Iterator[_Image]:
-    """The same images, reordered so that those of one size follow each other once they fill a batch."""
+def _grouped_by_size(images: Iterable[_Image], most: int, max_pixels: int | None) -> Iterator[_Image]:
+    """The same images, reordered so that those of one size follow each other once they fill a batch.
+
+    most, max_pixels: of a batch.
+    """
     groups: dict[tuple[int, ...], list[_Image]] = {}
     num_waiting, num_bytes = 0, 0
     for image in images:
         shape = image.array.shape
+        pixels = shape[0] * shape[1]
+        full = most if max_pixels is None else max(1, min(most, max_pixels // pixels))
         groups.setdefault(shape, []).append(image)
         num_waiting, num_bytes = num_waiting + 1, num_bytes + image.array.nbytes
-        while len(groups.get(shape, ())) == batch_size or num_waiting >= 4 * batch_size or num_bytes > MAX_BYTES:
+        while len(groups.get(shape, ())) == full or num_waiting >= 4 * most or num_bytes > MAX_BYTES:
             # The full group, else the one that has waited longest.
-            ready = groups.pop(shape if len(groups.get(shape, ())) == batch_size else next(iter(groups)))
+            ready = groups.pop(shape if len(groups.get(shape, ())) == full else next(iter(groups)))
             num_waiting, num_bytes = num_waiting - len(ready), num_bytes - sum(each.array.nbytes for each in ready)
             yield from ready
     for ready in groups.values():

@@ -19,6 +19,7 @@ from cyclegan.system.arguments import check_choice, check_int, check_path
 from cyclegan.system.atomic import is_place_lost
 from cyclegan.system.host_state import host_state
 from cyclegan.system.json_files import shown
+from cyclegan.translate.engine_choice import choose_engine
 from cyclegan.translate.files import translate_files
 from cyclegan.translate.folder_name import check_folder_name
 from cyclegan.translate.inputs import leave_out_unusable
@@ -30,7 +31,7 @@ from cyclegan.translate.progress import MAX_NAMED, FolderProgress, Skipped, not_
 from cyclegan.translate.results import ResultMaker
 from cyclegan.translate.sequence import translate_sequence
 from cyclegan.translate.tiling.pictures import TILE
-from cyclegan.translate.translator import Translator
+from cyclegan.translate.translator import BatchSize, Translator
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def translate_folder(
     engine: str = "auto",
     precision: str = "auto",
     weights: str | None = None,
-    batch_size: int = 1,
+    batch_size: BatchSize = "auto",
     short_side: int | None = None,
     scale_width: int | None = None,
     tile: int | Literal["auto"] | None = "auto",
@@ -96,8 +97,10 @@ def translate_folder(
     or several of them. Animations become animations of their kind, frame by frame.
     out: a folder, or for one image a file; a name that ends with a slash is a folder. An output keeps its name; its
     suffix changes only where that format cannot hold the result. Existing outputs are replaced, inputs never.
-    direction, device, engine, precision, weights: as in `Translator.load`, but the default of precision is `auto`.
-    batch_size: images of one size that are translated together.
+    direction, device, engine, precision, weights: as in `Translator.load`, but the default of precision is `auto`, and
+    engine `auto` is the fastest that is installed where the work takes minutes, see `choose_engine`.
+    batch_size: images of one size that are translated together; `auto`: one on a CPU, and up to 32 on a GPU, of large
+    images fewer. Fewer where they do not fit into memory.
     short_side, scale_width: pixels to which the shorter side or the width is scaled for the network; the result has the
     input's size again. Give at most one.
     tile: side in pixels of the squares that an image is translated in; `auto`: in tiles only where it does not fit into
@@ -146,6 +149,7 @@ def translate_folder(
     check_folder_name(out, input_suffixes(), "out")
     progress = progress or FolderProgress()
     paths = [local_copy(path, progress.note) for path in paths]
+    chooses_engine = engine == "auto" and not isinstance(model, Translator)
     if not isinstance(model, Translator):
         model = Translator.load(
             model, direction=direction or "a2b", device=device, weights=weights, engine=engine, precision=precision
@@ -160,7 +164,10 @@ def translate_folder(
     other_files = describe_other_files(plan)
     if other_files:
         progress.note(other_files)
-    plan = options.take_shard(plan[:max_images])
+    plan = plan[:max_images]
+    if chooses_engine:
+        model = choose_engine(model, plan, options, on_note=progress.note)
+    plan = options.take_shard(plan)
     with pixel_limit(max_pixels):
         result = translate_plan(model, plan, options, progress, is_only_input=len(plan) == 1 and not unusable)
     result = replace(result, skipped=(*unusable, *result.skipped))

@@ -17,14 +17,14 @@ from cyclegan.system.json_files import shown
 from cyclegan.translate.large_files import Compression, StatisticsKind
 from cyclegan.translate.plan import TranslationPlan, sequences
 from cyclegan.translate.stabilise import MEMORY_FRAMES, check_memory, needs_stabilising
-from cyclegan.translate.translator import Translator
+from cyclegan.translate.translator import BatchSize, Translator, check_batch_size
 
 
 @dataclass(frozen=True)
 class TranslateOptions:
     """How images are translated. The fields, their meanings and defaults are those of `translate_folder`."""
 
-    batch_size: int = 1
+    batch_size: BatchSize = "auto"
     short_side: int | None = None
     scale_width: int | None = None
     tile: int | Literal["auto"] | None = "auto"
@@ -55,7 +55,7 @@ class TranslateOptions:
 
     def _check_values(self, name_of: Callable[[str], str]) -> None:
         """Each value by itself."""
-        check_int(name_of("batch_size"), self.batch_size, least=1)
+        check_batch_size(name_of("batch_size"), self.batch_size)
         for field in ("short_side", "scale_width"):
             if (value := getattr(self, field)) is not None:
                 check_int(name_of(field), value, least=1, most=MAX_SIDE, unit=" pixel")
@@ -114,6 +114,11 @@ class TranslateOptions:
             )
         return number, count
 
+    @property
+    def num_shards(self) -> int:
+        """Parts that the files are shared out in."""
+        return self._parse_shard()[1]
+
     def take_shard(self, plan: TranslationPlan) -> TranslationPlan:
         """The files of a plan that are in the shard: every N-th, or every N-th folder of frames to be stabilised."""
         number, count = self._parse_shard()
@@ -153,6 +158,11 @@ class TranslateOptions:
     def tile_side(self) -> int | None:
         """Side of the tiles if it is given; None for `auto` and for no tiles."""
         return None if self.tile is None or isinstance(self.tile, str) else int(self.tile)
+
+    @property
+    def fewest(self) -> int:
+        """Images that must fit into memory together."""
+        return 1 if self.batch_size == "auto" else int(self.batch_size)
 
     @property
     def part(self) -> Window | None:

@@ -1,11 +1,13 @@
 """Between a network and the files: give each result what belongs to its input, and say once what is lost of that."""
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from threading import Lock
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 
 from cyclegan.errors import InputError
 from cyclegan.images import Array
@@ -15,24 +17,58 @@ from cyclegan.images.output import LOST, make_output
 from cyclegan.images.raster import Raster, cast
 from cyclegan.images.resizing import resize
 from cyclegan.system.words import counted
-from cyclegan.translate.translator import Translator
+from cyclegan.translate.translator import OutOfMemoryError, Translator
 
 Item = TypeVar("Item")
 
 
 def translate_items(
-    translator: Translator, items: Iterable[tuple[Item, Array]], **options: Any
+    translator: Translator,
+    items: Iterable[tuple[Item, Array]],
+    *,
+    stabilise: bool = False,
+    on_note: Callable[[str], None] = lambda _: None,
+    **options: Any,
 ) -> Iterator[tuple[Item, Array | InputError]]:
-    """`translate_each` for arrays that were read as the model takes them, each with what belongs to it, in order."""
-    in_network: deque[Item] = deque()
+    """`translate_each` for arrays that were read as the model takes them, each with what belongs to it, in order.
 
-    def arrays() -> Iterator[Array]:
+    A batch that does not fit into memory is translated again in two, and those after it hold as many pixels at most.
+    on_note: receives a sentence that says so. Frames that are stabilised are not translated again.
+    """
+    # Those that the network has taken, until their results are there.
+    in_network: deque[tuple[Item, Array]] = deque()
+
+    def arrays(items: Iterator[tuple[Item, Array]]) -> Iterator[Array]:
         for item, array in items:
-            in_network.append(item)
+            in_network.append((item, array))
             yield array
 
-    for result in translator.translate_each(arrays(), checked=False, **options):
-        yield in_network.popleft(), result if isinstance(result, InputError) else np.asarray(result)
+    rest, max_pixels, too_many = iter(items), None, list[int]()
+    while True:
+        results = translator.translate_each(
+            arrays(rest), stabilise=stabilise, checked=False, max_pixels=max_pixels, **options
+        )
+        for result in results:
+            item, array = in_network[0]
+            if isinstance(result, OutOfMemoryError) and result.num_images > 1 and not stabilise:
+                too_many.append(result.num_images)
+                max_pixels = result.num_images * array.shape[0] * array.shape[1] // 2
+                break
+            in_network.popleft()
+            yield item, result if isinstance(result, InputError) else np.asarray(result)
+        else:
+            break
+        results.close()  # type: ignore[attr-defined]
+        if translator.device.type == "cuda":
+            torch.cuda.empty_cache()
+        again = tuple(in_network)
+        in_network.clear()
+        rest = chain(again, rest)
+    if too_many:
+        on_note(
+            f"{too_many[0]} images at a time did not fit into memory, so they were translated {too_many[-1] // 2} at a "
+            "time."
+        )
 
 
 class ResultMaker:

@@ -25,7 +25,7 @@ from cyclegan.system.atomic import atomic_path
 from cyclegan.system.host_state import host_state
 from cyclegan.translate.results import ResultMaker, translate_items
 from cyclegan.translate.stabilise import MEMORY_FRAMES
-from cyclegan.translate.translator import Translator
+from cyclegan.translate.translator import BatchSize, Translator
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def translate_sequence(
     source: str | Path,
     target: str | Path,
     *,
-    batch_size: int = 1,
+    batch_size: BatchSize = 1,
     short_side: int | None = None,
     scale_width: int | None = None,
     stabilise: bool = False,
@@ -93,6 +93,7 @@ def translate_sequence(
     ):
         maker = ResultMaker(translator.target, keep_profile=keep_profile, background=background)
         finish = partial(maker.make, keeps=writer.keeps, suffix=target.suffix)
+        about_batches: list[str] = []
         job = _Job(translator, sequence, finish, on_frame)
         results = job.results(
             short_side=short_side,
@@ -102,6 +103,7 @@ def translate_sequence(
                 "stabilise": stabilise,
                 "memory_frames": memory_frames,
                 "tile": tile,
+                "on_note": about_batches.append,
             },
         )
         try:
@@ -124,7 +126,7 @@ def translate_sequence(
                 how = f": pip install '{writer.install}'" if writer.install else ""
                 raise InputError(f"{target}: writing it needs the package {error.name or error}{how}.") from None
             raise
-        notes = (*maker.sentences("frame"), *sequence.notes)
+        notes = (*about_batches, *maker.sentences("frame"), *sequence.notes)
         return TranslatedSequence(job.num_done - sequence.num_lost, notes, tuple(sequence.damage))
 
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Any, Literal, Self, TypeAlias
 
 import numpy as np
 import torch
@@ -27,9 +27,9 @@ from cyclegan.images.tensors import from_tensor, is_finite, pad_to_multiple, sam
 from cyclegan.storage.hub import PREFIX, fetch_model
 from cyclegan.storage.model import ModelInfo, find_model, find_weights, load_generator
 from cyclegan.system.advice import advise
-from cyclegan.system.arguments import check_choice, check_int, check_path
+from cyclegan.system.arguments import MAX_NUMBER, check_choice, check_int, check_path
 from cyclegan.system.host_state import host_state
-from cyclegan.system.json_files import describe_validation_error
+from cyclegan.system.json_files import describe_validation_error, shown
 from cyclegan.translate.engines import Engine, on_device
 from cyclegan.translate.engines.exported import files_of_export, find_export, open_export
 from cyclegan.translate.engines.registry import open_engine
@@ -42,6 +42,12 @@ from cyclegan.translate.tiling.pictures import SMALLEST_TILE, translate_array
 Network: TypeAlias = Callable[[Tensor], Tensor]
 Picture: TypeAlias = Image.Image | Array
 Given: TypeAlias = Picture | str | os.PathLike[str]
+
+# A number, or `auto`, see `batch_limits`.
+BatchSize: TypeAlias = int | Literal["auto"]
+
+# Images of 256 pixels in a batch on a GPU, where a call for one leaves most of the chip idle; of larger ones fewer.
+AUTO_BATCH = 32
 
 
 class Translator:
@@ -109,9 +115,9 @@ class Translator:
 
         path: an export is the folder that `cyclegan export` wrote, or one of its files.
         direction: a2b or b2a; an exported file has its own. weights: final or average; default: as the model was
-        configured. engine: torch, onnxruntime, openvino; `auto` is torch, or the engine of an export.
-        precision: fp32, fp16, bf16 or int8; default: fp32, or the precision of an export; `auto` is bf16 where it is
-        fast and close, see `cyclegan.translate.engines.registry.open_engine`.
+        configured. engine: torch, onnxruntime, openvino; `auto` is torch, whatever is installed, or the engine of an
+        export. precision: fp32, fp16, bf16 or int8; default: fp32, or the precision of an export; `auto` is bf16 where
+        it is fast and close, see `cyclegan.translate.engines.registry.open_engine`.
         Raises InputError if there is no such model, it is damaged, or the engine is not installed or cannot compute it.
         """
         _check_choice(direction, weights)
@@ -213,7 +219,7 @@ class Translator:
         self,
         images: Iterable[Given],
         *,
-        batch_size: int = 1,
+        batch_size: BatchSize = 1,
         stabilise: bool = False,
         memory_frames: float = MEMORY_FRAMES,
         tile: int | None = None,
@@ -225,6 +231,7 @@ class Translator:
         domain. Height and width stay, and so does the transparency of a picture. Neighbours of one size share a batch.
         Raises InputError for another type, other channels, and values that are not finite; UnreadableError for a file
         that cannot be decoded.
+        batch_size: most images in a batch; `auto`: see `batch_limits`.
         stabilise: the images are the frames of one sequence, and flicker is reduced as in
         `cyclegan.translate.stabilise`; memory_frames: its time constant.
         tile: translate each image in squares of so many pixels, for images that do not fit into memory as a whole. The
@@ -242,15 +249,17 @@ class Translator:
         self,
         images: Iterable[Given],
         *,
-        batch_size: int = 1,
+        batch_size: BatchSize = 1,
         stabilise: bool = False,
         memory_frames: float = MEMORY_FRAMES,
         tile: int | None = None,
         checked: bool = True,
+        max_pixels: int | None = None,
     ) -> Iterator[Picture | InputError]:
         """As `translate`, but yields the error of an image whose result is not finite or that does not fit into memory,
         and continues with the next.
 
+        max_pixels: most pixels of a batch; an image with more has one of its own.
         checked: off for arrays of files that have been read as the model takes them; at another scale they are float32.
         """
         check_several(images)
@@ -260,11 +269,14 @@ class Translator:
             check_int("tile", tile, least=SMALLEST_TILE, unit=" pixels")
             yield from (self._translate_in_tiles(image, tile) for image in images)
             return
-        check_int("batch_size", batch_size, least=1)
+        check_batch_size("batch_size", batch_size)
+        most, max_pixels = batch_limits(batch_size, self.device, max_pixels)
         network: Network = Stabiliser(self.network, memory_frames=memory_frames) if stabilise else self.engine
 
         # A device that converts values itself computes one batch while this process works on others.
         overlaps = network is self.engine and on_device.converts(self.device, self.source, self.target)
+        if overlaps and max_pixels is not None:  # channels come last there, and count as pixels
+            max_pixels *= self.source.channels
 
         def tensors() -> Iterator[tuple[Raster | InputError | None, Tensor]]:
             for image in images:
@@ -280,7 +292,7 @@ class Translator:
                 yield opened
 
         before: Callable[[], Iterator[Picture | InputError]] | None = None
-        for labels, batch in same_size_batches(tensors(), batch_size, max_pixels=None):
+        for labels, batch in same_size_batches(tensors(), most, max_pixels):
             started = self._start(labels, batch, network)
             if before is not None:
                 yield from before()
@@ -307,8 +319,9 @@ class Translator:
                     raw = on_device.start(batch[:, 0], padded, self.device, self.source, self.target)
                 else:
                     results = self._run(batch, network)
-        except _UnfitError as error:
+        except OutOfMemoryError as error:
             failed = error
+            failed.num_images = len(labels)
             return lambda: iter([failed] * len(labels))
         if is_raw:
             return partial(self._finished, labels, raw)
@@ -432,8 +445,35 @@ class Translator:
         return picture
 
 
+def check_batch_size(name: str, batch_size: BatchSize) -> None:
+    """Raises InputError for what is neither a number nor `auto`. name: of the argument."""
+    if not isinstance(batch_size, str):
+        check_int(name, batch_size, least=1)
+    elif batch_size != "auto":
+        raise InputError(f"{name} is {shown(batch_size)}; expected a whole number, or auto.")
+
+
+def batch_limits(batch_size: BatchSize, device: torch.device, max_pixels: int | None = None) -> tuple[int, int | None]:
+    """The most images in a batch, and the most pixels in it, None for any number.
+
+    `auto` is one image on a CPU, which is as fast; on a GPU AUTO_BATCH of 256 pixels, and fewer of larger ones.
+    max_pixels: a bound for any batch size.
+    """
+    if batch_size != "auto":
+        return batch_size, max_pixels
+    if device.type != "cuda":
+        return 1, max_pixels
+    return AUTO_BATCH, min(AUTO_BATCH * 256 * 256, max_pixels or MAX_NUMBER)
+
+
 class _UnfitError(InputError):
     """An image that does not fit into memory, or a result that holds NaN or infinity. Others go on."""
+
+
+class OutOfMemoryError(_UnfitError):
+    """Images that do not fit into memory, so many at a time."""
+
+    num_images = 1
 
 
 @contextmanager
@@ -450,7 +490,7 @@ def _fitting_into_memory(what: str, how: str) -> Iterator[None]:
         if not isinstance(cause, MemoryError) and not any(text in str(cause) for text in texts):
             raise
         advice = advise("translate it in tiles (--tile auto, tile=512)", "make it smaller first")
-        raise _UnfitError(f"{what} does not fit into memory {how}; {advice}.") from error
+        raise OutOfMemoryError(f"{what} does not fit into memory {how}; {advice}.") from error
 
 
 def _check_choice(direction: str, weights: str | None) -> None:

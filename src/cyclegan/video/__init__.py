@@ -3,7 +3,6 @@
 Memory holds one batch of frames and what the codecs buffer, whatever the length of a clip.
 """
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +20,10 @@ from cyclegan.system.arguments import check_path, real_path
 from cyclegan.translate.inputs import Unusable, expand_patterns, find_files, only_path
 from cyclegan.translate.output_names import mirror
 from cyclegan.translate.plan import TranslationPlan, input_suffixes, mirror_images, plan_outputs, sequence_of
+from cyclegan.translate.results import translate_items
 from cyclegan.translate.sequence import translate_sequence
 from cyclegan.translate.stabilise import MEMORY_FRAMES
-from cyclegan.translate.translator import Translator
+from cyclegan.translate.translator import BatchSize, Translator
 from cyclegan.video.conversion import CLIP, timed
 from cyclegan.video.frames import ClipReport, clip_damage, read_frames
 from cyclegan.video.reading import HDR_TRANSFERS, import_av, open_input, probe_clip, ticks, to_array
@@ -117,7 +117,7 @@ def translate_video(
     source: Path,
     target: Path,
     *,
-    batch_size: int = 1,
+    batch_size: BatchSize = 1,
     short_side: int | None = None,
     scale_width: int | None = None,
     stabilise: bool = False,
@@ -158,22 +158,28 @@ def translate_video(
     if info.transfer in HDR_TRANSFERS:
         report.notes.append(f"{source.name} is HDR; its values were translated as they are, with 8 bits each.")
 
-    in_network: deque[tuple[int | None, int]] = deque()
     done = 0
     with open_input(av, source) as clip, open_output(av, target) as out:
         pictures = PictureWriter(av, out, target, info, report.notes)
         sounds = open_sounds(av, clip, out, target, info.start, report.notes)
 
-        def arrays() -> Iterator[Array]:
+        def items() -> Iterator[tuple[tuple[int | None, int], Array]]:
             for frame in read_frames(av, clip, info, sounds, report):
                 array = to_array(av, frame, info, translator.source.channels)
-                in_network.append((ticks(frame, info), frame.duration or 0))
-                yield scale(array, short_side=short_side, width=scale_width)
+                when = ticks(frame, info), frame.duration or 0
+                yield when, scale(array, short_side=short_side, width=scale_width)
 
-        for result in translator.translate(
-            arrays(), batch_size=batch_size, stabilise=stabilise, memory_frames=memory_frames
+        for when, result in translate_items(
+            translator,
+            items(),
+            batch_size=batch_size,
+            stabilise=stabilise,
+            memory_frames=memory_frames,
+            on_note=report.notes.append,
         ):
-            pictures.write(np.asarray(result), *in_network.popleft())
+            if isinstance(result, InputError):
+                raise result
+            pictures.write(result, *when)
             done += 1
             on_frame(done, info.expected_frames)
         if done == 0:

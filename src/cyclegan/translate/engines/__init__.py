@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any, cast
 
 import torch
@@ -54,6 +54,14 @@ def require(package: str, *others: str) -> Any:
         except ImportError:
             raise InputError(f"{name} is not installed; run pip install 'cyclegan[{extra}]'.") from None
     return module
+
+
+def installed_version(package: str) -> str | None:
+    """The version of a package without importing it; None if it is not installed."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def smooth_picture(channels: int, height: int, width: int | None = None, seed: int = 0) -> Tensor:

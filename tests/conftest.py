@@ -27,6 +27,10 @@ REGISTRIES = (GENERATORS, DISCRIMINATORS, TERMS, PENALTIES, METRICS, FEATURE_NET
 
 HAS_CUDA = torch.cuda.is_available()
 
+# Without a GPU Triton's kernels run in its interpreter. Triton reads this when it is imported, as torch.compile does.
+if not HAS_CUDA:
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
 
 def pytest_configure():
     # With pytest-xdist several processes share the cores. What they start keeps to one thread as they do.

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from functools import partial
 from importlib.util import find_spec
 
 import pytest
@@ -33,9 +34,6 @@ def _kernels(monkeypatch):
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
     if HAS_CUDA:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    else:
-        monkeypatch.setenv("TRITON_INTERPRET", "1")  # read when the kernels are imported
-        from cyclegan.networks import fused_kernels  # noqa: F401
 
 
 def values(*shape, dtype=torch.float32, seed=0):
@@ -235,13 +233,17 @@ def test_a_step_computes_what_it_does_without_kernels(monkeypatch, settings):
         assert difference(one, other) < 1e-3
 
 
-def test_a_step_in_half_precision_is_as_close_to_float32_as_without_kernels(monkeypatch):
-    losses, grads = run_steps(precision="bf16")
-    _, ordinary = without_kernels(monkeypatch, lambda: run_steps(precision="bf16"))
-    exact, exact_grads = without_kernels(monkeypatch, run_steps)
-    assert losses[0] == pytest.approx(exact[0], rel=2**-6)
-    for one, other, right in zip(grads, ordinary, exact_grads, strict=True):
-        assert difference(one, right) < 1.5 * difference(other, right)
+def test_steps_in_half_precision_are_as_close_to_float32_as_without_kernels(monkeypatch):
+    """On average over some networks: in such a small one, rounding changes a gradient by a third."""
+    ours, ordinary = torch.zeros(2), torch.zeros(2)
+    for seed in range(4):
+        losses, grads = run_steps(precision="bf16", seed=seed)
+        _, others = without_kernels(monkeypatch, partial(run_steps, precision="bf16", seed=seed))
+        exact, rights = without_kernels(monkeypatch, partial(run_steps, seed=seed))
+        assert losses[0] == pytest.approx(exact[0], rel=2**-6)
+        ours += torch.tensor([difference(*pair) for pair in zip(grads, rights, strict=True)])
+        ordinary += torch.tensor([difference(*pair) for pair in zip(others, rights, strict=True)])
+    assert (ours < 1.5 * ordinary).all()
 
 
 @needs_cuda

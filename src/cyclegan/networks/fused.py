@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from cyclegan.system.messages import Messages
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -308,6 +307,8 @@ def why_not_fused(device: torch.device, dtype: torch.dtype) -> str:
             thread.join()
             _verdicts[key] = found[0] if found else "their trial ended without a result"
             if _verdicts[key]:
+                from cyclegan.system.messages import Messages  # loads rich, which a translator does not need
+
                 Messages("networks").warning(
                     f"The fused kernels are not used for {dtype} on {device}: {_verdicts[key]}; "
                     "torch's own operations give the same result, more slowly."

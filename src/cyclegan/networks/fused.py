@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-
 if TYPE_CHECKING:
     from types import ModuleType
 
@@ -170,7 +169,7 @@ def _forward(x: Tensor, form: Form, residual: Tensor | None) -> tuple[Tensor | N
             mean = x.new_empty(images, launch.splits, channels, dtype=torch.float32)
             moments = mean, torch.empty_like(mean)
             kernels.fused_moments[launch.splits, launch.channel_tiles, images](
-                x, *moments, height * width, channels, launch.run, PIXELS=launch.pixels, CHANNELS=launch.channels,
+                x, *moments, height * width, channels, launch.per_split, PIXELS=launch.pixels, CHANNELS=launch.channels,
                 num_warps=launch.warps,
             )  # fmt: skip
         plain = torch.empty_like(x, memory_format=torch.channels_last) if form.plain or not form.pad else None
@@ -183,7 +182,7 @@ def _forward(x: Tensor, form: Form, residual: Tensor | None) -> tuple[Tensor | N
         num_pixels = (height + 2 * form.pad) * (width + 2 * form.pad)
         kernels.fused_forward[launch.tiles(num_pixels), launch.channel_tiles, images](
             x, x if residual is None else residual, x if plain is None else plain, x if padded is None else padded,
-            *(moments or (x, x)), height, width, channels, launch.run, form.eps, NORM=_NORMS[form.norm],
+            *(moments or (x, x)), height, width, channels, launch.per_split, form.eps, NORM=_NORMS[form.norm],
             SLOPE=form.slope, RESIDUAL=residual is not None, PLAIN=plain is not None, PAD=form.pad,
             SPLITS=launch.splits, PIXELS=launch.pixels, CHANNELS=launch.channels, num_warps=launch.warps,
         )  # fmt: skip
@@ -208,7 +207,7 @@ def _backward(
     small = min(height, width) <= 2 * form.pad + 1
     with _on(x):
         grad_x, grad_residual = torch.empty_like(x, memory_format=layout), None
-        slope, sums = form.slope, (x, x)
+        sums = x, x
         if form.norm == "instance":
             # The sums need the gradient of every pixel. Gathered once, it is the residual's as well.
             gathered = plain if padded is None else torch.empty_like(x, memory_format=layout)
@@ -216,7 +215,7 @@ def _backward(
             sums = total, torch.empty_like(total)
             kernels.fused_reduce_grads[launch.splits, launch.channel_tiles, images](
                 x, x if plain is None else plain, x if padded is None else padded, gathered, *moments, *sums,
-                height, width, channels, launch.run, launch.run, form.eps, SLOPE=slope, PLAIN=plain is not None,
+                height, width, channels, launch.per_split, form.eps, SLOPE=form.slope, PLAIN=plain is not None,
                 PAD=0 if padded is None else form.pad, SMALL=small, WRITE=padded is not None, SPLITS=launch.splits,
                 PIXELS=launch.pixels, CHANNELS=launch.channels, num_warps=launch.warps,
             )  # fmt: skip
@@ -228,8 +227,8 @@ def _backward(
         kernels.fused_backward[launch.tiles(height * width), launch.channel_tiles, images](
             x, x if plain is None else plain, x if padded is None else padded, grad_x,
             x if grad_residual is None else grad_residual, *(moments or (x, x)), *sums, height, width, channels,
-            launch.run, form.eps, NORM=_NORMS[form.norm], SLOPE=slope, RESIDUAL=write, PLAIN=plain is not None,
-            PAD=0 if padded is None else form.pad, SMALL=small, SPLITS=launch.splits, RUNS=launch.splits,
+            launch.per_split, form.eps, NORM=_NORMS[form.norm], SLOPE=form.slope, RESIDUAL=write,
+            PLAIN=plain is not None, PAD=0 if padded is None else form.pad, SMALL=small, SPLITS=launch.splits,
             PIXELS=launch.pixels, CHANNELS=launch.channels, num_warps=launch.warps,
         )  # fmt: skip
     return grad_x, grad_residual
@@ -240,13 +239,13 @@ _NORMS: dict[NormKind, int] = {"none": 0, "instance": 1, "layer": 2}
 
 @dataclass(frozen=True)
 class _Launch:
-    """How a kernel is divided: tiles of pixels x channels, and for statistics runs of pixels."""
+    """How a kernel is divided: tiles of pixels x channels, and for statistics splits of `per_split` pixels each."""
 
     pixels: int
     channels: int
     channel_tiles: int
     splits: int
-    run: int
+    per_split: int
     warps: int
 
     @classmethod

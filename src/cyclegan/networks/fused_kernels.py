@@ -214,7 +214,7 @@ def _gathered(
     return g
 
 
-@triton.jit(do_not_specialize=["height", "width", "per_split", "run"])
+@triton.jit(do_not_specialize=["height", "width", "per_split"])
 def fused_reduce_grads(
     x_ptr,
     plain_ptr,
@@ -228,7 +228,6 @@ def fused_reduce_grads(
     width,
     channels,
     per_split,
-    run,
     eps,
     SLOPE: tl.constexpr,
     PLAIN: tl.constexpr,
@@ -240,17 +239,17 @@ def fused_reduce_grads(
     CHANNELS: tl.constexpr,
 ):
     """Backward pass of instance norm, first half: sums of the gradient behind the norm, and of its product with the
-    normalised values, over one run of pixels. WRITE: the gradient as well, gathered from both outputs.
+    normalised values, in one split of an image. WRITE: the gradient as well, gathered from both outputs.
 
-    Grid: (runs of `run` pixels, channel tiles, images).
+    Grid: (splits, channel tiles, images).
     """
-    part, image = tl.program_id(0), tl.program_id(2)
+    split, image = tl.program_id(0), tl.program_id(2)
     c = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     inside = c < channels
     pixels = height * width
     mean, scale = _combined(mean_ptr, square_ptr, image, c, inside, pixels, channels, per_split, eps, SPLITS)
-    first = part * run
-    last = tl.minimum(first + run, pixels)
+    first = split * per_split
+    last = tl.minimum(first + per_split, pixels)
     total = tl.zeros([CHANNELS], tl.float32)
     dot = tl.zeros([CHANNELS], tl.float32)
     for start in range(first, last, PIXELS):
@@ -267,7 +266,7 @@ def fused_reduce_grads(
             g = rounded.to(tl.float32)
         total += tl.sum(g, axis=0)
         dot += tl.sum(g * z, axis=0)
-    at = (image * tl.num_programs(0) + part) * channels + c
+    at = (image * tl.num_programs(0) + split) * channels + c
     tl.store(sum_ptr + at, total, mask=inside)
     tl.store(dot_ptr + at, dot, mask=inside)
 
@@ -295,7 +294,6 @@ def fused_backward(
     PAD: tl.constexpr,
     SMALL: tl.constexpr,
     SPLITS: tl.constexpr,
-    RUNS: tl.constexpr,
     PIXELS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ):
@@ -324,7 +322,7 @@ def fused_backward(
             mean, scale = _combined(mean_ptr, square_ptr, image, c, inside, pixels, channels, per_split, eps, SPLITS)
             z = (z - mean[None, :]) * scale[None, :]
             g = _through_activation(g, z, SLOPE)
-            parts = ((image * RUNS + tl.arange(0, RUNS)) * channels)[:, None] + c[None, :]
+            parts = ((image * SPLITS + tl.arange(0, SPLITS)) * channels)[:, None] + c[None, :]
             mean_g = tl.sum(tl.load(sum_ptr + parts, mask=inside[None, :], other=0.0), axis=0) / pixels
             mean_gz = tl.sum(tl.load(dot_ptr + parts, mask=inside[None, :], other=0.0), axis=0) / pixels
             g = (g - mean_g[None, :] - z * mean_gz[None, :]) * scale[None, :]

@@ -204,11 +204,10 @@ def run(parsed: argparse.Namespace) -> None:
     uses_streams = STREAM in (*parsed.paths, parsed.out)
     try:
         if parsed.ray is not None:
-            if not _translate_on_cluster(parsed, progress):
-                raise SystemExit(1)
-            return
-        with files_for_streams(parsed.paths, parsed.out, streams) as (paths, out):
-            is_complete = _translate(parsed, paths, out, progress)
+            is_complete = _translate_on_cluster(parsed, progress)
+        else:
+            with files_for_streams(parsed.paths, parsed.out, streams) as (paths, out):
+                is_complete = _translate(parsed, paths, out, progress)
     except KeyboardInterrupt as stop:
         if uses_streams:  # what standard input was cannot be read again
             raise KeyboardInterrupt("Stopped.") from stop

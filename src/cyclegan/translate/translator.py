@@ -2,6 +2,7 @@
 
 import copy
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -291,17 +292,13 @@ class Translator:
                     opened = error, torch.empty(0)  # in its place in the order
                 yield opened
 
-        before: Callable[[], Iterator[Picture | InputError]] | None = None
+        waiting: deque[Callable[[], Iterator[Picture | InputError]]] = deque()
         for labels, batch in same_size_batches(tensors(), most, max_pixels):
-            started = self._start(labels, batch, network)
-            if before is not None:
-                yield from before()
-            before = started
-            if not overlaps:
-                yield from started()
-                before = None
-        if before is not None:
-            yield from before()
+            waiting.append(self._start(labels, batch, network))
+            if len(waiting) > overlaps:
+                yield from waiting.popleft()()
+        for results in waiting:
+            yield from results()
 
     def _start(
         self, labels: list[Raster | InputError | None], batch: Tensor, network: Network
@@ -316,16 +313,12 @@ class Translator:
             with _fitting_into_memory(what, how):
                 if is_raw:
                     padded = partial(self._padded, network=network)
-                    raw = on_device.start(batch[:, 0], padded, self.device, self.source, self.target)
-                else:
-                    results = self._run(batch, network)
+                    started = on_device.start(batch[:, 0], padded, self.device, self.source, self.target)
+                    return partial(self._finished, labels, started)
+                return partial(self._pictures, labels, batch, self._run(batch, network))
         except OutOfMemoryError as error:
-            failed = error
-            failed.num_images = len(labels)
-            return lambda: iter([failed] * len(labels))
-        if is_raw:
-            return partial(self._finished, labels, raw)
-        return partial(self._pictures, labels, batch, results)
+            error.num_images = len(labels)
+            return partial(iter, [error] * len(labels))
 
     def _pictures(
         self, labels: list[Raster | InputError | None], batch: Tensor, results: Tensor

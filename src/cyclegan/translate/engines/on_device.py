@@ -1,6 +1,4 @@
-"""8-bit images through a network on a GPU: a quarter of the bytes cross over, and the CPU works on other images
-meanwhile.
-"""
+"""Send 8-bit images to a GPU as bytes, a quarter of what floats are, and convert them there, without waiting."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

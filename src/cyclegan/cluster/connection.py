@@ -93,8 +93,8 @@ def connected(address: str) -> Iterator[Any]:
     address: local for a cluster of this machine, which is started here and ends with the block; auto for the one that
     Ray finds (RAY_ADDRESS, or one that runs here); or host:port. A connection that this process has already is used as
     it is, and stays.
-    Raises InputError if Ray is not installed, no cluster answers, or it has other versions of Ray or Python;
-    MissingPackageError if Ray is not installed.
+    Raises InputError if no cluster answers, or it has other versions of Ray or Python; MissingPackageError if Ray is
+    not installed.
     """
     with ExitStack() as stack:
         stack.enter_context(_variables())
@@ -126,7 +126,7 @@ def share_of(ray: Any, device: str, cpus: float | None, gpus: float | None) -> S
     for name, value in (("cpus_per_actor", cpus), ("gpus_per_actor", gpus)):
         if value is not None:
             check_float(name, value, least=0)
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    nodes = [node["Resources"] for node in working_nodes(ray)]
     if not nodes:
         raise InputError("No machine of the cluster has CPU cores for actors; start Ray there with --num-cpus.")
     if device not in ("auto", "cpu", "cuda"):
@@ -139,12 +139,13 @@ def share_of(ray: Any, device: str, cpus: float | None, gpus: float | None) -> S
     if gpus is None:
         gpus = 1.0 if with_gpus and device != "cpu" else 0.0
     used = with_gpus if gpus else nodes
-    if cpus is None:
-        cores = min(int(node["CPU"]) for node in used) if used else 1
+    if cpus is None and used:
+        cores = min(int(node["CPU"]) for node in used)
         if gpus:
-            cpus = float(max(1, int(cores * gpus / max(node["GPU"] for node in used)))) if used else 1.0
+            cpus = float(max(1, int(cores * gpus / max(node["GPU"] for node in used))))
         else:
             cpus = float(cores // max(1, cores // _MOST_CPUS))
+    cpus = 1.0 if cpus is None else cpus
     count = sum(
         min(int(node["CPU"] / cpus) if cpus else 10**6, int(node["GPU"] / gpus) if gpus else 10**6) for node in used
     )
@@ -154,6 +155,11 @@ def share_of(ray: Any, device: str, cpus: float | None, gpus: float | None) -> S
             f"{', '.join(sorted({_describe(node) for node in nodes}))}."
         )
     return Share(cpus, gpus, count)
+
+
+def working_nodes(ray: Any) -> list[dict[str, Any]]:
+    """The machines of the cluster that can hold actors, as Ray describes them."""
+    return [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
 
 
 def _describe(node: dict[str, float]) -> str:

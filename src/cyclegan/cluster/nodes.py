@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from cyclegan.cluster.connection import working_nodes
 from cyclegan.errors import InputError
 from cyclegan.system.words import counted
 
@@ -27,10 +28,9 @@ def check_nodes(ray: Any, version: str, files: Mapping[str, str]) -> None:
     """Raises InputError unless each machine with cores has this version and sees these files, path -> what it is."""
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
     remote = ray.remote(num_cpus=0, max_retries=0)(look)
     names = {}
-    for node in nodes:
+    for node in working_nodes(ray):
         strategy = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         names[remote.options(scheduling_strategy=strategy).remote(version, dict(files))] = node["NodeManagerHostname"]
     done, late = ray.wait(list(names), num_returns=len(names), timeout=_LOOK_SECONDS)

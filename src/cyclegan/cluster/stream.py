@@ -31,7 +31,8 @@ def stream(
 
     worker: a class, made with `job` in each actor, and called with each item. An item whose actor or machine is lost is
     done again by another; one that has ended several of them gives no table.
-    is_stopped: looked at all the time; once it is True, items that are done already still come, for some seconds.
+    is_stopped: called several times a second; once it returns True, items that are done already still come, for at most
+    15 seconds.
     """
     results: queue.Queue[Any] = queue.Queue(64)
     refs = [ray.put(item) for item in items]
@@ -40,10 +41,9 @@ def stream(
     def take() -> None:
         try:
             with _settings(ray), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # numbers of tries are about to get another way in
-                strategy = ray.data.ActorPoolStrategy(
-                    min_size=1, max_size=min(share.count, len(refs)), initial_size=min(share.count, len(refs))
-                )
+                warnings.simplefilter("ignore")  # Ray plans another way to pass the numbers of tries
+                count = min(share.count, len(refs))
+                strategy = ray.data.ActorPoolStrategy(min_size=1, max_size=count, initial_size=count)
                 done = ray.data.from_arrow_refs(refs).map_batches(
                     worker,
                     fn_constructor_args=(job,),
@@ -61,7 +61,7 @@ def stream(
                 for ref in bundle.block_refs:
                     _put(ray.get(ref), results, has_ended)
             _put(None, results, has_ended)
-        except BaseException as error:  # taken up below, or the connection is closed after a stop
+        except BaseException as error:  # raised below, unless the stream has ended and closed the connection
             _put(error, results, has_ended)
 
     threading.Thread(target=take, daemon=True, name="cyclegan-ray").start()

@@ -19,7 +19,7 @@ from cyclegan.cluster.manifest import Manifest
 from cyclegan.cluster.nodes import check_nodes
 from cyclegan.cluster.places import LOCK, MANIFEST, STOP, Place, RemoteFolder, number_names, place_of, text_of
 from cyclegan.cluster.stream import stream
-from cyclegan.cluster.worker import COLUMNS, Job, Worker
+from cyclegan.cluster.worker import Job, Worker, table_of
 from cyclegan.config import Direction
 from cyclegan.errors import InputError
 from cyclegan.images.file_list import picture_suffixes
@@ -43,6 +43,9 @@ from cyclegan.video import VIDEO_SUFFIXES, plan_translation
 # Files that an actor translates in one go: enough that what Ray does between them takes no time that could be seen, and
 # few enough that little is done again after a machine is lost.
 _MOST_FILES = 256
+
+# Suffixes of pictures that may be slides or animations.
+_SLOW = (".svs", ".ndpi", ".mrxs", ".scn", ".gif", ".webp")
 
 # Items for each actor at least, if there are enough files, so that all of them end at about the same time.
 _ITEMS_PER_ACTOR = 8
@@ -110,10 +113,10 @@ def translate_on_cluster(
             check_int(name, value, least=1)
     several = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     check_folder_name(out, input_suffixes() + VIDEO_SUFFIXES, "out")
-    place = _whole(check_path("out", out))
-    paths = [_whole(check_path("inputs", path)) for path in several]
+    place = _absolute(check_path("out", out))
+    paths = [_absolute(check_path("inputs", path)) for path in several]
     where = check_path("model", model)
-    where = where if is_hub_address(where) else _whole(where)
+    where = where if is_hub_address(where) else _absolute(where)
 
     # The plan depends on the formats of the model alone, so any engine and the CPU of this machine will do.
     translator = Translator.load(where, direction=direction, device="cpu", weights=weights)
@@ -163,7 +166,7 @@ class _Work:
         self._counts = dict.fromkeys(("done", "existing", "failed"), 0)
         self._failed: list[Skipped] = []
         self._damage: list[str] = []
-        self._num_notes = 0
+        self._notes: list[str] = []  # said when the progress bar is gone
         self._maker: ResultMaker | None = None
 
     def fail(self, inputs: list[Skipped]) -> None:
@@ -194,19 +197,18 @@ class _Work:
                     self._place.ask_to_stop()
                 return is_asked()
 
-            notes: list[str] = []  # said when the progress bar is gone
             with self._manifest, self._progress.translating(len(images) + len(clips)) as on_done:
                 for table in stream(ray, items, Worker, job, share, is_stopped):
-                    self._take(table, notes, on_done)
+                    self._take(table, on_done)
                 missing = images[:0] if is_asked() or self._options.stabilise else self._missing(images)
                 if missing:
-                    # Items that have ended every process: which of their files does it?
+                    # One file is enough for an item to end every process that takes it, so they are tried one by one.
                     for table in stream(ray, _single_items(missing), Worker, job, share, is_stopped):
-                        self._take(table, notes, on_done)
+                        self._take(table, on_done)
                 if not is_asked():
                     for plan in (images, clips):
-                        self._give_up(self._missing(plan))
-            for note in notes:
+                        self._give_up(self._missing(plan), on_done)
+            for note in self._notes:
                 self._progress.note(note)
             if is_asked():
                 raise KeyboardInterrupt
@@ -222,17 +224,15 @@ class _Work:
         is_missing = ~np.isin(self._numbers(plan), np.concatenate(self._reported))
         return plan.take(np.flatnonzero(is_missing)) if is_missing.any() else plan[:0]
 
-    def _give_up(self, plan: TranslationPlan) -> None:
+    def _give_up(self, plan: TranslationPlan, on_done: Callable[[Path], None]) -> None:
         """Count files as failed that have ended each process that took them."""
-        import pyarrow as pa
-
         why = "each process that took it has ended; it may need more memory than there is"
-        for source, target in zip(plan.sources, plan.targets.names(), strict=True):
-            row = (text_of(str(source)), text_of(self._place.path_of(target)), "failed", why, "")
-            self._take(pa.table({name: pa.array([text]) for name, text in zip(COLUMNS, row, strict=True)}), [], _ignore)
+        pairs = zip(plan.sources, plan.targets.names(), strict=True)
+        rows = [(str(source), self._place.path_of(target), "failed", why, "") for source, target in pairs]
+        self._take(table_of(rows), on_done)
 
-    def _take(self, table: Any, notes: list[str], on_done: Callable[[Path], None]) -> None:
-        """Take the rows of an item."""
+    def _take(self, table: Any, on_done: Callable[[Path], None]) -> None:
+        """Count the files of an actor's table, add them to the manifest, and keep its messages."""
         import pyarrow as pa
 
         states = table["state"].to_pylist()
@@ -249,10 +249,8 @@ class _Work:
             state, text = states[index], table["reason"][index].as_py()
             if state == "end":
                 raise InputError(text)
-            if state == "note":
-                self._num_notes += 1
-                if self._num_notes <= MAX_NAMED:
-                    notes.append(text)
+            if state == "note" and len(self._notes) < MAX_NAMED:
+                self._notes.append(text)
             elif state == "damage":
                 self._damage.append(text)
             elif state == "lost":
@@ -263,7 +261,7 @@ class _Work:
                     self._maker.include(maker)
 
     def result(self) -> ClusterResult:
-        """The result, which is said as well."""
+        """The result, reported to the progress as well."""
         counts = self._counts
         if counts["failed"]:
             self._progress.skipped(self._failed, counts["failed"])
@@ -283,51 +281,40 @@ class _Work:
         )
 
 
-def _ignore(_source: Path) -> None:
-    """The progress bar is full."""
-
-
 def _items(plan: TranslationPlan, options: TranslateOptions, num_actors: int) -> Iterator[Any]:
     """Tables of files that are translated together."""
     if options.stabilise:
         for frames in sequences(plan):
-            yield _table([str(source) for source, _ in frames], _below(plan, [target for _, target in frames]))
+            names = [target.relative_to(plan.targets.root).as_posix() for _, target in frames]
+            yield _item([str(source) for source, _ in frames], names)
         return
     # What may take long by itself stands alone: volumes, whole slides, animations.
     alone = tuple({*input_suffixes(), *sequence_suffixes()} - {*picture_suffixes()} | {*_SLOW})
     count = min(_MOST_FILES, -(-len(plan) // (_ITEMS_PER_ACTOR * num_actors)))
-    count = max(options.fewest, count // options.fewest * options.fewest)
+    count = max(options.min_batch_size, count // options.min_batch_size * options.min_batch_size)
     sources: list[str] = []
     targets: list[str] = []
     root = str(plan.sources.root) if plan.sources.root != Path() else ""
     for source, target in zip(plan.sources.names(), plan.targets.names(), strict=True):
         source = os.path.join(root, source)  # noqa: PTH118
         if source.lower().endswith(alone):
-            yield _table([source], [target])
+            yield _item([source], [target])
             continue
         sources.append(source)
         targets.append(target)
         if len(sources) == count:
-            yield _table(sources, targets)
+            yield _item(sources, targets)
             sources, targets = [], []
     if sources:
-        yield _table(sources, targets)
-
-
-# Suffixes of pictures that may be slides or animations.
-_SLOW = (".svs", ".ndpi", ".mrxs", ".scn", ".gif", ".webp")
+        yield _item(sources, targets)
 
 
 def _single_items(plan: TranslationPlan, *, is_clip: bool = False) -> Iterator[Any]:
     for source, target in zip(plan.sources, plan.targets.names(), strict=True):
-        yield _table([str(source)], [target], is_clip=is_clip)
+        yield _item([str(source)], [target], is_clip=is_clip)
 
 
-def _below(plan: TranslationPlan, targets: list[Path]) -> list[str]:
-    return [target.relative_to(plan.targets.root).as_posix() for target in targets]
-
-
-def _table(sources: list[str], targets: list[str], *, is_clip: bool = False) -> Any:
+def _item(sources: list[str], targets: list[str], *, is_clip: bool = False) -> Any:
     import pyarrow as pa
 
     return pa.table(
@@ -347,8 +334,8 @@ def _key(model: Recipe, options: TranslateOptions) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def _whole(path: Path) -> Path:
-    """The whole path, because actors have current folders of their own; an address as it is."""
+def _absolute(path: Path) -> Path:
+    """The absolute path, because actors have current folders of their own; an address as it is."""
     return path if is_address(path) else Path(os.path.abspath(path))  # noqa: PTH100
 
 

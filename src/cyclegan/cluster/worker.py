@@ -4,7 +4,7 @@ import os
 import pickle
 import platform
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from cyclegan.cluster.places import fetch, send
+from cyclegan.cluster.places import fetch, send, text_of
 from cyclegan.errors import CycleganError, InputError, reason_of
 from cyclegan.images.file_list import FileList
 from cyclegan.images.limits import pixel_limit
@@ -33,7 +33,7 @@ from cyclegan.video import translate_video
 COLUMNS = ("source", "target", "state", "reason", "worker")
 
 # A value for each column.
-Row: TypeAlias = tuple[str | bytes, str | bytes, str, str | None, str]
+Row: TypeAlias = tuple[str, str, str, str | None, str]
 
 Translate: TypeAlias = Callable[[TranslationPlan], list[Row]]
 
@@ -81,23 +81,22 @@ class Worker:
     def __call__(self, item: Any) -> Any:
         """One item: a table with the columns source, target (below `out`) and is_clip, equal in all rows."""
         if self._progress.is_stop_asked():
-            return _rows([("", "", "stopped", "", worker_name())])
+            return table_of([_message("stopped")])
         sources, targets = ([os.fsdecode(name) for name in item[side].to_pylist()] for side in ("source", "target"))
         translate = self._translate_clip if item["is_clip"][0].as_py() else self._translate_images
         try:
             if any(map(is_address, (*sources, str(self._job.out)))):
-                return _rows(self._with_copies(translate, sources, targets))
-            return _rows(
-                _one_by_one(translate, TranslationPlan(FileList(Path(), sources), FileList(self._job.out, targets)))
-            )
+                return table_of(self._with_copies(translate, sources, targets))
+            plan = TranslationPlan(FileList(Path(), sources), FileList(self._job.out, targets))
+            return table_of(_one_by_one(translate, plan))
         except Stopped:
-            return _rows([("", "", "stopped", "", worker_name())])
+            return table_of([_message("stopped")])
         except CycleganError as error:  # also of the model
-            return _rows([("", "", "end", str(error), worker_name())])
+            return table_of([_message("end", str(error))])
 
     def _with_copies(self, translate: Translate, sources: list[str], targets: list[str]) -> list[Row]:
         """The rows of files of which one side is at an address, by way of a folder of this machine."""
-        out, name = self._job.out, worker_name()
+        out = self._job.out
         wholes = [
             (
                 address_of(source) if is_address(source) else source,
@@ -107,8 +106,8 @@ class Worker:
         ]
         with TemporaryDirectory(prefix="cyclegan") as folder:
             here = list(fetch(sources, Path(folder)))
-            rows: list[Row] = [
-                (*whole, "failed", f"{whole[0]} cannot be read: {type(path).__name__}: {reason_of(path)}.", name)
+            rows = [
+                _row(*whole, "failed", f"{whole[0]} cannot be read: {type(path).__name__}: {reason_of(path)}.")
                 for whole, path in zip(wholes, here, strict=True)
                 if isinstance(path, Exception)
             ]
@@ -121,52 +120,51 @@ class Worker:
             known = {str(here[index]): wholes[index] for index in good}
             sent: list[tuple[Path, str]] = []
             for source, target, state, text, _ in _one_by_one(translate, plan) if good else ():
-                whole = known.get(os.fsdecode(source), ("", ""))
+                whole = known.get(source, ("", ""))
                 if text and state != "lost":
                     for local, (there, _) in known.items():
                         text = text.replace(local, there)
-                rows.append((*whole, state, text, name))
+                rows.append(_row(*whole, state, text))
                 if state == "done" and is_address(out):
-                    sent.append((Path(os.fsdecode(target)), whole[1]))
+                    sent.append((Path(target), whole[1]))
             errors = {target: error for (_, target), error in zip(sent, send(sent), strict=True) if error is not None}
         return [
-            (source, target, "failed", f"{target} could not be written: {reason_of(errors[target])}.", name)
-            if state == "done" and target in errors
-            else (source, target, state, text, name)
-            for source, target, state, text, _ in rows
+            _row(row[0], row[1], "failed", f"{row[1]} could not be written: {reason_of(errors[row[1]])}.")
+            if row[2] == "done" and row[1] in errors
+            else row
+            for row in rows
         ]
 
     def _translate_images(self, plan: TranslationPlan) -> list[Row]:
         maker, options = ResultMaker(self._translator.target), self._job.options
         with pixel_limit(self._job.max_pixels):
             result = translate_plan(self._translator, plan, options, self._progress, counts=maker)
-        name = worker_name()
-        rows: list[Row] = []
-        for pairs, state in ((result.written, "done"), (result.existing, "existing")):
-            rows += [(os.fsencode(source), os.fsencode(target), state, None, name) for source, target in pairs]
         targets = dict(plan) if result.skipped else {}
-        for source, reason in result.skipped:
-            rows.append((os.fsencode(source), os.fsencode(targets[source]), "failed", reason, name))
-        rows += [("", "", "note", note, name) for note in result.notes]
-        rows += [("", "", "damage", note, name) for note in result.damage]
-        if maker.sentences():
-            rows.append(("", "", "lost", pickle.dumps(maker).hex(), name))
-        return rows
+        return [
+            *(_row(source, target, "done") for source, target in result.written),
+            *(_row(source, target, "existing") for source, target in result.existing),
+            *(_row(source, targets[source], "failed", reason) for source, reason in result.skipped),
+            *(_message("note", note) for note in result.notes),
+            *(_message("damage", note) for note in result.damage),
+            *([_message("lost", pickle.dumps(maker).hex())] if maker.sentences() else []),
+        ]
 
     def _translate_clip(self, plan: TranslationPlan) -> list[Row]:
-        (source, target), options, name = plan[0], self._job.options, worker_name()
-        row = os.fsencode(source), os.fsencode(target)
+        (source, target), options = plan[0], self._job.options
         if options.skip_existing and target.is_file() and target.stat().st_size:
-            return [(*row, "existing", None, name)]
+            return [_row(source, target, "existing")]
         try:
             with self._progress.translating_frames(source) as on_frame:
                 clip = translate_video(self._translator, source, target, on_frame=on_frame, **options.for_network)
         except (CycleganError, OSError) as error:
             if is_place_lost(error, self._job.out):
                 raise InputError(not_written(target, error)) from error
-            return [(*row, "failed", not_written(target, error), name)]
-        notes = [("", "", "note", note, name) for note in clip.notes]
-        return [(*row, "done", None, name), *notes, *(("", "", "damage", note, name) for note in clip.damage)]
+            return [_row(source, target, "failed", not_written(target, error))]
+        return [
+            _row(source, target, "done"),
+            *(_message("note", note) for note in clip.notes),
+            *(_message("damage", note) for note in clip.damage),
+        ]
 
 
 def use_share(cores: int) -> None:
@@ -206,7 +204,7 @@ class _Progress(FolderProgress):
 
 
 def _one_by_one(translate: Translate, plan: TranslationPlan) -> list[Row]:
-    """The rows of a plan. After an error that is not foreseen its files are tried one by one, so that one is lost."""
+    """The rows of a plan. After an unforeseen error its files are tried one by one, so that only one is lost."""
     try:
         return translate(plan)
     except CycleganError:
@@ -215,7 +213,7 @@ def _one_by_one(translate: Translate, plan: TranslationPlan) -> list[Row]:
         if len(plan) > 1:
             return [row for index in range(len(plan)) for row in _one_by_one(translate, plan[index : index + 1])]
         source, target = plan[0]
-        return [(os.fsencode(source), os.fsencode(target), "failed", f"{type(error).__name__}: {error}", worker_name())]
+        return [_row(source, target, "failed", f"{type(error).__name__}: {error}")]
 
 
 def worker_name() -> str:
@@ -223,13 +221,19 @@ def worker_name() -> str:
     return f"{platform.node()}:{os.getpid()}"
 
 
-def _rows(rows: list[Row]) -> Any:
+def _row(source: str | Path, target: str | Path, state: str, reason: str | None = None) -> Row:
+    return str(source), str(target), state, reason, worker_name()
+
+
+def _message(state: str, text: str | None = None) -> Row:
+    """A row for the command, of no file."""
+    return _row("", "", state, text)
+
+
+def table_of(rows: Sequence[Row]) -> Any:
+    """An Arrow table of rows, with names that are not Unicode as `text_of` writes them."""
     import pyarrow as pa
 
     columns = zip(*rows, strict=True) if rows else ((),) * len(COLUMNS)
-    texts = [pa.array(map(_text, column), pa.string()) for column in columns]
+    texts = [pa.array([None if x is None else text_of(x) for x in column], pa.string()) for column in columns]
     return pa.table(dict(zip(COLUMNS, texts, strict=True)))
-
-
-def _text(value: Any) -> Any:
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value

@@ -148,7 +148,7 @@ def _split_large(
         return plan[:0], plan
     if options.is_scaled:
         return plan, plan[:0]
-    is_large = find_large(translator, plan.sources, batch_size=options.fewest, window=options.part)
+    is_large = find_large(translator, plan.sources, batch_size=options.min_batch_size, window=options.part)
     whole, large = _split(plan, is_large)
     if large and options.stabilise and options.tile is not None:
         raise InputError(
@@ -161,7 +161,7 @@ def _split_large(
 def _refuse(translator: Translator, large: TranslationPlan, options: TranslateOptions) -> list[Skipped]:
     """Images that are too large to be translated as a whole, with the reason."""
     found = [
-        (source, why_too_large(translator, source, batch_size=options.fewest, window=options.part))
+        (source, why_too_large(translator, source, batch_size=options.min_batch_size, window=options.part))
         for source in large.sources
     ]
     return [(source, reason) for source, reason in found if reason is not None]

@@ -160,8 +160,8 @@ class TranslateOptions:
         return None if self.tile is None or isinstance(self.tile, str) else int(self.tile)
 
     @property
-    def fewest(self) -> int:
-        """Images that must fit into memory together."""
+    def min_batch_size(self) -> int:
+        """Images of a batch that must fit into memory together: one for `auto`."""
         return 1 if self.batch_size == "auto" else int(self.batch_size)
 
     @property

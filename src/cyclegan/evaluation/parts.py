@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
 
@@ -11,6 +12,8 @@ from cyclegan.evaluation.direction import EvaluationContext, Measurements, measu
 from cyclegan.evaluation.test_images import Advance, TestImages
 from cyclegan.metrics.features import LenientFeatures
 from cyclegan.translate.recipe import Recipe
+
+Part = TypeVar("Part")
 
 
 @runtime_checkable
@@ -36,15 +39,13 @@ def measure_images(
     parts = _split(domain.paths, cluster.part_size(len(domain.paths), batch_size))
     job = _ImagesJob(_without_files(domain), network.info.name, batch_size)
     found = cluster.map(job, [domain.part(paths) for paths in parts], list(map(len, parts)), advance)
-    network.failure = next((failure for _, failure in found if failure), network.failure)
-    domain.join([part for part, _ in found])
+    domain.join(_without_failures(found, network))
 
 
 def measure_direction(context: EvaluationContext, advance: Advance, cluster: ScoringCluster) -> Measurements:
     """`measure_translations` of all test images by a cluster."""
     paths = context.source.paths
     parts = _split(paths, cluster.part_size(len(paths), context.batch_size))
-    firsts = [sum(map(len, parts[:index])) for index in range(len(parts))]
     recipes = tuple(
         None if model is None or model.origin is None else Recipe.of(model, str(model.origin.path))
         for model in (context.there, context.back)
@@ -54,15 +55,23 @@ def measure_direction(context: EvaluationContext, advance: Advance, cluster: Sco
         replace(_without_files(context.target), mean=context.target.mean),
         recipes,
         context.network.info.name,
-        (context.paired, context.batch_size, context.seed),
+        context.paired,
+        context.batch_size,
+        context.seed,
     )
+    sizes = list(map(len, parts))
     items = [
         (first, some, {path: context.source.partners[path] for path in some if path in context.source.partners})
-        for first, some in zip(firsts, parts, strict=True)
+        for first, some in zip(accumulate(sizes, initial=0), parts, strict=False)
     ]
-    found = cluster.map(job, items, list(map(len, parts)), advance)
-    context.network.failure = next((failure for _, failure in found if failure), context.network.failure)
-    return Measurements.joined([part for part, _ in found])
+    found = cluster.map(job, items, sizes, advance)
+    return Measurements.joined(_without_failures(found, context.network))
+
+
+def _without_failures(found: list[tuple[Part, str]], network: LenientFeatures) -> list[Part]:
+    """What processes measured of each part; the network takes over the first failure of theirs."""
+    network.failure = next((failure for _, failure in found if failure), network.failure)
+    return [part for part, _ in found]
 
 
 @dataclass(frozen=True)
@@ -83,25 +92,26 @@ class _ImagesJob:
 
 @dataclass(frozen=True)
 class _TranslationsJob:
-    """recipes: of the two directions. options: paired, batch_size and seed."""
+    """recipes: of this direction and of the way back, which may be missing. Others: as in `EvaluationContext`."""
 
     source: TestImages
     target: TestImages
     recipes: tuple[Recipe | None, ...]
     features: str
-    options: tuple[bool, int, int]
+    paired: bool
+    batch_size: int
+    seed: int
 
     def __call__(self, device: str) -> Callable[[tuple[int, list[Path], dict[Path, Path]]], tuple[Measurements, str]]:
         network = LenientFeatures(torch.device(device), self.features)
         there, back = (None if recipe is None else recipe.load(device) for recipe in self.recipes)
         assert there is not None
-        paired, batch_size, seed = self.options
 
         def measure(item: tuple[int, list[Path], dict[Path, Path]]) -> tuple[Measurements, str]:
             first, paths, partners = item
             source = replace(self.source, partners=partners)
             context = EvaluationContext(
-                there.direction, source, self.target, there, back, network, paired, batch_size, 0, seed
+                there.direction, source, self.target, there, back, network, self.paired, self.batch_size, 0, self.seed
             )
             return measure_translations(context, paths, lambda _: None, first=first), network.failure
 

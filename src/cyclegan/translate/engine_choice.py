@@ -1,7 +1,8 @@
 """`--engine auto`: the fastest engine that is installed, where there is enough work to make it ready.
 
 Another engine takes seconds to export and compile a model, and gives results that differ from those of torch by
-rounding. So torch stays unless the work takes minutes, and another engine saves a part of them.
+rounding. So it must save a part of the whole time, and without an earlier trial on this machine the work must take
+minutes.
 """
 
 import copy
@@ -27,7 +28,7 @@ from cyclegan.translate.options import TranslateOptions
 from cyclegan.translate.plan import TranslationPlan
 from cyclegan.translate.translator import Translator
 
-# Fewer images are translated with torch at once, without a look at their sizes.
+# Fewer images are translated with torch, without reading their headers.
 FEWEST_IMAGES = 16
 
 # Seconds of work in torch that are worth a trial, which takes about twenty, once for a machine and a kind of model.
@@ -106,10 +107,10 @@ def choose_engine(
         why = "no other engine saves a tenth of the time here"
         return _with(translator, replace(engine, reason=_and(engine.reason, why)))
     chosen = opened.get(name) or _open(translator, name)
-    return translator if chosen is None else _take(translator, chosen, timings["torch"].image / timings[name].image)
+    return translator if chosen is None else _if_close(translator, chosen, timings["torch"].image / timings[name].image)
 
 
-def _take(translator: Translator, chosen: Engine, gain: float) -> Translator:
+def _if_close(translator: Translator, chosen: Engine, gain: float) -> Translator:
     """The translator with the chosen engine, if that is close to float32."""
     picture, engine = _picture(translator, 128), translator.engine
     exact = open_torch(translator.original, "fp32", engine.device)

@@ -89,8 +89,8 @@ def open_engine(
     """An engine that computes a network, (N, channels, H, W) with H and W multiples of `multiple`.
 
     engine: `auto` is torch, whatever is installed; `cyclegan.translate.engine_choice` chooses where the amount of work
-    is known. precision: None is fp32. `auto` is bf16 where the processor has it, the result is
-    8-bit (`eight_bit`) and a test picture keeps AUTO_DB to float32; else fp32.
+    is known. precision: None is fp32; `auto` is bf16 where the processor has it, the result is 8-bit (`eight_bit`) and
+    a test picture keeps AUTO_DB to float32, else fp32.
     Raises InputError if it is not installed, or cannot compute in this precision or on this device.
     """
     check_choice(engine, precision)

@@ -1,6 +1,6 @@
 """The random numbers of a step, drawn on the CPU from the seed and the step's number: a resumed run repeats them.
 
-Drawing stays outside the updates, which can then be recorded as CUDA graphs.
+Drawing stays outside the functions that compute gradients, which can then be recorded as CUDA graphs.
 """
 
 from enum import IntEnum

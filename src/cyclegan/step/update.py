@@ -204,23 +204,23 @@ def generator_gradients(
     # The directions share only weights. Each adds one gradient to a weight, and a sum of two numbers does not depend on
     # their order, so the directions may run in two threads, or in two processes.
     a2b, b2a = execution.directions["a2b"], execution.directions["b2a"]
-    updates: dict[Direction, Callable[[], dict[str, Tensor]]] = {
-        "a2b": lambda: _update_direction(
+    passes: dict[Direction, Callable[[], dict[str, Tensor]]] = {
+        "a2b": lambda: _add_direction_grads(
             state, a2b, _translate(state, a2b, real_a, real_b, masks=(mask_a, mask_b), noise=noise_b, places=places_b)
         ),
-        "b2a": lambda: _update_direction(
+        "b2a": lambda: _add_direction_grads(
             state, b2a, _translate(state, b2a, real_b, real_a, masks=(mask_b, mask_a), noise=noise_a, places=places_a)
         ),
     }
     with execution.fewer_multiplications():
-        results = execution.two_threads(*(updates[direction] for direction in execution.share.directions))
+        results = execution.two_threads(*(passes[direction] for direction in execution.share.directions))
 
     for weights in _generator_side(state):
         weights.copy_grads()
     return {name: result for found in results for name, result in found.items()}
 
 
-def _update_direction(state: TrainState, networks: DirectionNetworks, translated: Translated) -> dict[str, Tensor]:
+def _add_direction_grads(state: TrainState, networks: DirectionNetworks, translated: Translated) -> dict[str, Tensor]:
     """Add the gradients of all terms of one direction to both generators. Returns the fake and the losses, detached."""
     losses = {}
     for term in networks.terms:
@@ -329,17 +329,17 @@ def discriminator_gradients(
     execution, discriminator = state.execution, state.execution.discriminator
     networks = discriminator.network
     discriminator.zero_grad()
-    updates: dict[Direction, Callable[[], Tensor]] = {
-        "b2a": lambda: _update_discriminator(state, networks.a, real_a, fake_a, mask_a, mask_fake_a, mix_a),
-        "a2b": lambda: _update_discriminator(state, networks.b, real_b, fake_b, mask_b, mask_fake_b, mix_b),
+    passes: dict[Direction, Callable[[], Tensor]] = {
+        "b2a": lambda: _add_discriminator_grads(state, networks.a, real_a, fake_a, mask_a, mask_fake_a, mix_a),
+        "a2b": lambda: _add_discriminator_grads(state, networks.b, real_b, fake_b, mask_b, mask_fake_b, mix_b),
     }
-    own = [direction for direction in updates if direction in execution.share.directions]
-    losses = execution.two_threads(*(updates[direction] for direction in own))
+    own = [direction for direction in passes if direction in execution.share.directions]
+    losses = execution.two_threads(*(passes[direction] for direction in own))
     discriminator.copy_grads()
     return {f"discriminator_{direction[-1]}": loss for direction, loss in zip(own, losses, strict=True)}
 
 
-def _update_discriminator(
+def _add_discriminator_grads(
     state: TrainState,
     discriminator: nn.Module,
     real: Tensor,

@@ -1,4 +1,4 @@
-"""Translate and score on a cluster, by Ray Data: Ray places the work, tries it again, and slows down what is ahead.
+"""Translate and score on a cluster, with Ray Data: Ray places the work, retries it, and limits what is read ahead.
 
 files -> plan -> items of some files -> actors, each with a Translator -> rows -> manifest
 """

@@ -1,4 +1,4 @@
-"""The cluster that Ray runs: found, or started on this machine, and how it is shared by actors."""
+"""Connect to a cluster of Ray, or start one on this machine, and decide how actors share it."""
 
 import logging
 import os
@@ -18,16 +18,16 @@ from cyclegan.system.arguments import check_float
 from cyclegan.system.json_files import shown
 from cyclegan.system.prefetch import num_cores
 
-# Seconds in which a machine answers that is there.
+# Seconds in which a machine must answer.
 _ANSWER_SECONDS = 5
 
-# Bytes for lists of files and for rows of results. Images are not in Ray's store; at most a third of it is in use.
+# Bytes for lists of files and rows of results; images are never in Ray's store.
 _STORE_BYTES = 2**28
 
 # Cores of an actor where a machine has more: a network that takes one image at a time gains little by others.
 _MOST_CPUS = 4
 
-# Nothing is sent to the makers of Ray, and its C++ part writes to its files, not to the terminal.
+# No usage statistics are sent, and Ray's C++ part writes to its log files, not to the terminal.
 _VARIABLES = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_BACKEND_LOG_LEVEL": "fatal",
@@ -197,7 +197,7 @@ def _check_answers(address: str) -> None:
 
 def _connect(ray: Any, address: str, options: dict[str, Any]) -> None:
     try:
-        with _no_stderr():  # where Ray says how much it will say
+        with _no_stderr():  # where Ray announces the level of its log
             ray.init(log_to_driver=False, logging_level=logging.CRITICAL, configure_logging=False, **options)
     except Exception as error:  # Ray raises several kinds, and its versions differ in them
         text = " ".join(str(error).split())
@@ -250,7 +250,7 @@ def _variables() -> Iterator[None]:
 
 @contextmanager
 def _no_stderr() -> Iterator[None]:
-    """In the block nothing comes out of standard error, also of code that is not Python."""
+    """Discard what is written to standard error in the block, by code that is not Python as well."""
     try:
         kept = os.dup(2)
     except OSError:  # it is closed
@@ -268,14 +268,14 @@ def _no_stderr() -> Iterator[None]:
 
 @contextmanager
 def _quiet(ray: Any) -> Iterator[None]:
-    """In the block Ray says nothing on the terminal. Its files, below /tmp/ray, have everything."""
+    """In the block Ray prints nothing to the terminal; its log files have everything."""
     loggers = [logging.getLogger(name) for name in ("ray", "ray.data", "ray.serve", "ray._private")]
     before = [(logger, logger.level, logger.propagate) for logger in loggers]
     worker = ray._private.worker
     printing = getattr(worker, "print_to_stdstream", None)
     for logger in loggers:
         logger.setLevel(logging.CRITICAL + 1)
-    # Errors of machines and workers that Ray gets over by itself.
+    # It would print errors of machines and workers from which Ray recovers.
     if printing is not None:
         worker.print_to_stdstream = lambda *_, **__: None
     try:

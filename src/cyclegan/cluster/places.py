@@ -16,16 +16,21 @@ from cyclegan.images.remote import address_of, is_address, open_address, remote_
 from cyclegan.system.atomic import check_writable, locked, remove_leftovers, write_bytes
 
 # Readers of Parquet leave out names that begin with a dot.
-MANIFEST, LOCK, STOP = ".manifest", ".lock", ".stop"
+MANIFEST, LOCK, _STOP = ".manifest", ".lock", ".stop"
 
 # Files that are copied from or to an address at the same time.
 _COPIES = 16
 
 
 class Place(ABC):
-    """A folder of results with a manifest. name: as messages show it."""
+    """A folder of results with a manifest.
+
+    name: of the manifest, as messages show it. stop: a file that asks actors to stop; None at an address, where each
+    look for it would be a request.
+    """
 
     name: str
+    stop: Path | None = None
 
     @abstractmethod
     def check_writable(self) -> None:
@@ -57,12 +62,8 @@ class Place(ABC):
     def remove(self, part: str) -> None: ...
 
     @abstractmethod
-    def ask_to_stop(self) -> None:
-        """Leave a sign that actors look for, if its kind allows that."""
-
-    @abstractmethod
     def tidy(self) -> None:
-        """Remove what lost processes have left, and the sign to stop."""
+        """Remove what lost processes have left, and the file `stop`."""
 
 
 class SharedFolder(Place):
@@ -70,6 +71,7 @@ class SharedFolder(Place):
 
     def __init__(self, path: Path) -> None:
         self.path, self.name, self._manifest = path, str(path / MANIFEST), path / MANIFEST
+        self.stop = self._manifest / _STOP
 
     def check_writable(self) -> None:
         check_writable(self.path)
@@ -99,11 +101,8 @@ class SharedFolder(Place):
     def remove(self, part: str) -> None:
         (self._manifest / part).unlink()
 
-    def ask_to_stop(self) -> None:
-        (self._manifest / STOP).touch()
-
     def tidy(self) -> None:
-        (self._manifest / STOP).unlink(missing_ok=True)
+        (self._manifest / _STOP).unlink(missing_ok=True)
         for folder, _, _ in os.walk(self.path):
             with suppress(OSError):
                 remove_leftovers(Path(folder))
@@ -156,9 +155,6 @@ class RemoteFolder(Place):
 
     def remove(self, part: str) -> None:
         self._system.rm_file(f"{self._place}/{MANIFEST}/{part}")
-
-    def ask_to_stop(self) -> None:
-        """Nothing: a look for a sign would be a request."""
 
     def tidy(self) -> None:
         """Nothing: there are no half objects."""

@@ -57,7 +57,7 @@ class _Cluster:
         import pyarrow as pa
 
         items = (pa.table({"number": [number], "part": [pickle.dumps(part)]}) for number, part in enumerate(parts))
-        job = _Job(make, self._share.device, self._share.cores)
+        job = _Job(make, self._share)
         values: dict[int, Any] = {}
         for table in stream(self._ray, items, _Worker, job, self._share, lambda: False):
             number = table["number"][0].as_py()
@@ -71,8 +71,7 @@ class _Cluster:
 @dataclass(frozen=True)
 class _Job:
     make: Callable[[str], Callable[[Any], Any]]
-    device: str
-    cores: int
+    share: Share
 
 
 class _Worker:
@@ -80,11 +79,11 @@ class _Worker:
 
     def __init__(self, job: _Job) -> None:
         self._job = job
-        use_share(job.cores)
+        use_share(job.share)
 
     @cached_property
     def _measure(self) -> Callable[[Any], Any]:
-        return self._job.make(self._job.device)
+        return self._job.make(self._job.share.device)
 
     def __call__(self, item: Any) -> Any:
         import pyarrow as pa

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyclegan._version import __version__
-from cyclegan.cluster.connection import Share, check_address, connected, share_of
+from cyclegan.cluster.connection import check_address, connected, share_of
 from cyclegan.cluster.manifest import Manifest
 from cyclegan.cluster.nodes import check_nodes
-from cyclegan.cluster.places import LOCK, MANIFEST, STOP, Place, RemoteFolder, number_names, place_of, text_of
+from cyclegan.cluster.places import LOCK, MANIFEST, Place, RemoteFolder, number_names, place_of, text_of
 from cyclegan.cluster.stream import stream
 from cyclegan.cluster.worker import Job, Worker, table_of
 from cyclegan.config import Direction
@@ -89,21 +89,21 @@ def translate_on_cluster(
 ) -> ClusterResult:
     """Translate folders of images and clips as `cyclegan translate MODEL INPUT --out OUT --ray RAY` does.
 
-    The files are those that `translate_folder` writes with the same options. All machines of the cluster see the inputs
-    and `out` under the same paths. What is done is listed in OUT/.manifest, Parquet files with the columns source,
-    target, state (done, existing or failed), reason and worker; the same call leaves it out and goes on with the rest.
-    A list of another model or of other options is removed, and all is done again.
+    The files are those that `translate_folder` writes with the same options. Inputs and `out` are addresses, or paths
+    that are the same on all machines of the cluster. What is done is listed in OUT/.manifest, Parquet files with the
+    columns source, target, state (done, existing or failed), reason and worker; the same call leaves it out and
+    translates the rest. A list of another model or of other options is removed, and all is done again.
 
     ray: local starts a cluster of this machine and ends it; auto is the one that Ray finds; or its address, host:port.
     device: cpu, cuda or auto; Ray chooses which GPU. cpus_per_actor, gpus_per_actor: cores and GPUs (0.5 for two actors
-    on each) of a process that holds the model; default: one GPU and its share of the cores, without GPUs up to four
-    cores or seven, so that a machine is used fully.
+    on each) of a process that holds the model; default: one GPU and its share of the cores; without GPUs four cores, up
+    to seven where that fills a machine.
     model, inputs, direction, engine, precision, weights, max_images, max_pixels: as in `translate_folder`; options: its
     other arguments. out: a folder.
 
-    Ray translates again what was lost with a process or a machine. Ctrl-C raises KeyboardInterrupt when the actors have
-    ended and the list is written. Raises InputError for arguments that cannot be used, if Ray is not installed or no
-    cluster answers, if its machines do not see the files, and if nothing can be written any more.
+    Ray repeats what was lost with a process or a machine. Ctrl-C raises KeyboardInterrupt when the actors have ended,
+    or after 15 seconds, and the list is written. Raises InputError for arguments that cannot be used, if Ray is not
+    installed or no cluster answers, if its machines do not see the files, and if nothing can be written any more.
     """
     options, progress = options or TranslateOptions(), progress or FolderProgress()
     options.check()
@@ -113,7 +113,7 @@ def translate_on_cluster(
             check_int(name, value, least=1)
     several = [inputs] if isinstance(inputs, str | Path) else list(inputs)
     check_folder_name(out, input_suffixes() + VIDEO_SUFFIXES, "out")
-    place = _absolute(check_path("out", out))
+    folder = _absolute(check_path("out", out))
     paths = [_absolute(check_path("inputs", path)) for path in several]
     where = check_path("model", model)
     where = where if is_hub_address(where) else _absolute(where)
@@ -123,35 +123,33 @@ def translate_on_cluster(
     recipe = Recipe.of(translator, str(where), engine=engine, precision=precision)
     translator, options = options.apply(translator, progress.note)
     suffixes, here = input_suffixes() + VIDEO_SUFFIXES, [path for path in paths if not is_address(path)]
-    usable, unusable = leave_out_unusable(here, place, suffixes) if here else ([], [])
+    usable, unusable = leave_out_unusable(here, folder, suffixes) if here else ([], [])
     usable += [list_address(path, VIDEO_SUFFIXES) for path in paths if is_address(path)]
-    images, clips = plan_translation(usable, place, translator, all_pages=options.pages is not None)
+    images, clips = plan_translation(usable, folder, translator, all_pages=options.pages is not None)
     if other_files := describe_other_files(images, clips):
         progress.note(other_files)
     images, clips = options.take_shard(images[:max_images]), options.take_shard(clips)
     for plan in (images, clips):
-        if plan and plan.targets.root != place:
+        if plan and plan.targets.root != folder:
             raise InputError(f"{out} would be a single result; give a folder, or leave out ray.")
     for source, _ in clips:
         options.check_single(source)
-    results = place_of(place)
-    results.check_writable()
+    place = place_of(folder)
+    place.check_writable()
 
-    work = _Work(results, options, progress, _key(recipe, options))
+    work = _Work(place, options, progress, _key(recipe, options))
     work.fail(unusable)
     with ExitStack() as stack:
-        stack.enter_context(results.locked())
-        stack.callback(results.tidy)  # when all actors have ended
+        stack.enter_context(place.locked())
+        stack.callback(place.tidy)  # when all actors have ended
         images, clips = work.leave_out(images), work.leave_out(clips)
         if images or clips:
             module = stack.enter_context(connected(ray))
             share = share_of(module, device, cpus_per_actor, gpus_per_actor)
             if ray != "local":
-                check_nodes(module, __version__, _seen(recipe, translator, place, images or clips))
+                check_nodes(module, __version__, _seen(recipe, translator, folder, images or clips))
             progress.note(f"Ray: up to {counted(share.count, 'actor')}, each with {share}.")
-            stop = None if is_address(place) else place / MANIFEST / STOP
-            job = Job(recipe, share.device, options, place, stop, share.cores, max_pixels)
-            work.run(module, images, clips, job, share)
+            work.run(module, images, clips, Job(recipe, share, options, folder, place.stop, max_pixels))
     return work.result()
 
 
@@ -187,23 +185,23 @@ class _Work:
         self._progress.existing(int(is_done.sum()), len(plan))
         return plan.take(np.flatnonzero(~is_done))
 
-    def run(self, ray: Any, images: TranslationPlan, clips: TranslationPlan, job: Job, share: Share) -> None:
+    def run(self, ray: Any, images: TranslationPlan, clips: TranslationPlan, job: Job) -> None:
         """Translate files. Raises KeyboardInterrupt after a stop, and InputError if nothing can be done any more."""
-        items = chain(_items(images, self._options, share.count), _single_items(clips, is_clip=True))
+        items = chain(_items(images, self._options, job.share.count), _single_items(clips, is_clip=True))
         with stop_signals(quiet=True) as is_asked:
 
             def is_stopped() -> bool:
-                if is_asked():
-                    self._place.ask_to_stop()
+                if is_asked() and self._place.stop is not None:
+                    self._place.stop.touch()
                 return is_asked()
 
             with self._manifest, self._progress.translating(len(images) + len(clips)) as on_done:
-                for table in stream(ray, items, Worker, job, share, is_stopped):
+                for table in stream(ray, items, Worker, job, job.share, is_stopped):
                     self._take(table, on_done)
                 missing = images[:0] if is_asked() or self._options.stabilise else self._missing(images)
                 if missing:
                     # One file is enough for an item to end every process that takes it, so they are tried one by one.
-                    for table in stream(ray, _single_items(missing), Worker, job, share, is_stopped):
+                    for table in stream(ray, _single_items(missing), Worker, job, job.share, is_stopped):
                         self._take(table, on_done)
                 if not is_asked():
                     for plan in (images, clips):

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 import torch
 
+from cyclegan.cluster.connection import Share
 from cyclegan.cluster.places import fetch, send, text_of
 from cyclegan.errors import CycleganError, InputError, reason_of
 from cyclegan.images.file_list import FileList
@@ -46,15 +47,14 @@ class Job:
     """What an actor needs besides its items.
 
     out: the folder that all targets are below, or its address. stop: a file that is there when the command asks to
-    stop. cores: of the actor. max_pixels: as in `translate_folder`.
+    stop. max_pixels: as in `translate_folder`.
     """
 
     model: Recipe
-    device: str
+    share: Share
     options: TranslateOptions
     out: Path
     stop: Path | None
-    cores: int
     max_pixels: int | None
 
 
@@ -71,11 +71,11 @@ class Worker:
 
     def __init__(self, job: Job) -> None:
         self._job, self._progress = job, _Progress(job.stop)
-        use_share(job.cores)
+        use_share(job.share)
 
     @cached_property
     def _translator(self) -> Translator:
-        options, model = self._job.options, self._job.model.load(self._job.device)
+        options, model = self._job.options, self._job.model.load(self._job.share.device)
         return options.apply(model, lambda _: None)[0]
 
     def __call__(self, item: Any) -> Any:
@@ -167,10 +167,10 @@ class Worker:
         ]
 
 
-def use_share(cores: int) -> None:
+def use_share(share: Share) -> None:
     """Keep this process to its share of a machine."""
-    torch.set_num_threads(cores)
-    use_cores(cores)
+    torch.set_num_threads(share.cores)
+    use_cores(share.cores)
 
 
 class _Progress(FolderProgress):

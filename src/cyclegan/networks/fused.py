@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-
 if TYPE_CHECKING:
     from types import ModuleType
 

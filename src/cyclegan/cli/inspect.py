@@ -38,7 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> None:
     if len(parsed.paths) not in (1, 2):
-        raise InputError(f"Give one folder or two, one root, or one run; these are {len(parsed.paths)}.")
+        given = f"{len(parsed.paths)}: {' '.join(map(str, parsed.paths))}"
+        raise InputError(f"Give one folder or two, one root, or one run; these are {given}.")
     # Checked first, since decoding takes minutes.
     if parsed.out is not None and (parsed.out.suffix.lower() not in (".html", ".htm") or parsed.out.is_dir()):
         raise InputError(f"--out is {parsed.out}; expected the name of a page to write, such as inspection.html.")

@@ -27,6 +27,9 @@ _STORE_BYTES = 2**28
 # Cores of an actor where a machine has more: a network that takes one image at a time gains little by others.
 _MOST_CPUS = 4
 
+# Cores of an actor that has no GPU: with none, there would be a process for each item.
+_FEWEST_CPUS = 0.1
+
 # Nothing is sent to the makers of Ray, and its C++ part writes to its files, not to the terminal.
 _VARIABLES = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -145,6 +148,11 @@ def share_of(ray: Any, device: str, cpus: float | None, gpus: float | None) -> S
             cpus = float(max(1, int(cores * gpus / max(node["GPU"] for node in used)))) if used else 1.0
         else:
             cpus = float(cores // max(1, cores // _MOST_CPUS))
+    if cpus < _FEWEST_CPUS and not gpus:
+        raise InputError(
+            f"cpus_per_actor is {cpus:g}, and an actor without a GPU needs cores; expected at least {_FEWEST_CPUS:g}, "
+            "such as 1."
+        )
     count = sum(
         min(int(node["CPU"] / cpus) if cpus else 10**6, int(node["GPU"] / gpus) if gpus else 10**6) for node in used
     )

@@ -64,6 +64,10 @@ class Place(ABC):
     def tidy(self) -> None:
         """Remove what lost processes have left, and the sign to stop."""
 
+    @abstractmethod
+    def forget_stop(self) -> None:
+        """Remove the sign to stop."""
+
 
 class SharedFolder(Place):
     """A folder that all machines see."""
@@ -102,8 +106,11 @@ class SharedFolder(Place):
     def ask_to_stop(self) -> None:
         (self._manifest / STOP).touch()
 
-    def tidy(self) -> None:
+    def forget_stop(self) -> None:
         (self._manifest / STOP).unlink(missing_ok=True)
+
+    def tidy(self) -> None:
+        self.forget_stop()
         for folder, _, _ in os.walk(self.path):
             with suppress(OSError):
                 remove_leftovers(Path(folder))
@@ -160,6 +167,9 @@ class RemoteFolder(Place):
     def ask_to_stop(self) -> None:
         """Nothing: a look for a sign would be a request."""
 
+    def forget_stop(self) -> None:
+        """Nothing: no sign is left."""
+
     def tidy(self) -> None:
         """Nothing: there are no half objects."""
 
@@ -180,6 +190,11 @@ def number_names(names: Iterable[str]) -> NDArray[np.int64]:
     Of ten million names two have the same number with a probability of 3e-6.
     """
     return np.fromiter(map(hash, names), np.int64)
+
+
+def number_pairs(sources: Iterable[str], targets: Iterable[str]) -> NDArray[np.int64]:
+    """A number for each source and its target, as `number_names` gives them."""
+    return number_names(f"{source}\0{target}" for source, target in zip(sources, targets, strict=True))
 
 
 def fetch(sources: Sequence[str], folder: Path) -> Iterator[Path | Exception]:

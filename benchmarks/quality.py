@@ -31,7 +31,7 @@ from recipes import preset_of, resolve
 from tables import BASELINES, markdown
 from tasks import TASKS
 
-from cyclegan.config import Config, flat_values, make_config
+from cyclegan.config import Config, FlagText, flat_values, make_config
 from cyclegan.errors import InputError
 from cyclegan.storage.scores import Scores, read_scores
 from cyclegan.system.atomic import write_bytes
@@ -477,7 +477,7 @@ def read_settings(pairs: list[str]) -> dict[str, Any]:
             raise InputError(f"--set takes NAME=VALUE, not {pair!r}.")
         if name in OWN:
             raise InputError(f"--set cannot change {name}: it follows from the options of this benchmark.")
-        given[name] = value
+        given[name] = FlagText(value)
     values = flat_values(make_config({**SMALL, **given}))
     return {name: values[name] for name in given}
 

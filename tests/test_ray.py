@@ -25,6 +25,7 @@ from cyclegan.translate.options import TranslateOptions
 from cyclegan.translate.progress import FolderProgress
 
 ray = pytest.importorskip("ray", reason="needs cyclegan[ray]")
+pyarrow = pytest.importorskip("pyarrow", reason="needs cyclegan[ray]")
 pq = pytest.importorskip("pyarrow.parquet", reason="needs cyclegan[ray]")
 
 from cyclegan.cluster import translate_on_cluster  # noqa: E402
@@ -245,6 +246,22 @@ class TestOnOneCluster:
         assert all(path.stat().st_mtime_ns == time for path, time in before.items())
         assert f"{len(before) + 1} of {len(before) + 3} images" in capsys.readouterr().out
 
+    def test_other_inputs_replace_results_of_the_same_names(self, root, tmp_path):
+        """As the plain call does: what is done is a source and its result, not a name of a result."""
+        make_folder(tmp_path / "other", 4, seed=9)
+        for inputs in (root / "b", tmp_path / "other"):
+            for num_done in (4, 0):
+                result = translate_on_cluster(root / "run", inputs, tmp_path / "out", device="cpu")
+                assert (result.num_done, result.num_existing) == (num_done, 4 - num_done)
+            translate_folder(root / "run", inputs, tmp_path / "plain", device="cpu")
+            assert_complete(tmp_path / "out", tmp_path / "plain", inputs, num_failed=0)
+
+    def test_the_sign_to_stop_of_a_command_that_was_killed_stops_no_other(self, root, tmp_path):
+        (tmp_path / ".manifest").mkdir()
+        (tmp_path / ".manifest" / ".stop").touch()
+        result = translate_on_cluster(root / "run", root / "b", tmp_path, device="cpu")
+        assert (result.num_done, result.num_failed) == (4, 0)
+
     def test_clips_and_frames_are_translated_as_a_whole(self, root, tmp_path):
         make_folder(tmp_path / "in" / "one", 5, seed=7), make_folder(tmp_path / "in" / "two", 4, seed=8)
         make_clip(tmp_path / "in" / "clip.mp4", numbered(4))
@@ -438,6 +455,8 @@ def test_another_server_is_no_cluster(root, tmp_path):
         ({"cpus_per_actor": 1000}, "No machine of the cluster has 1000 CPU cores"),
         ({"gpus_per_actor": 2}, "No machine of the cluster has"),
         ({"cpus_per_actor": -1}, "cpus_per_actor is -1"),
+        ({"cpus_per_actor": 0}, "cpus_per_actor is 0, and an actor without a GPU needs cores"),
+        ({"cpus_per_actor": 1e-5}, "cpus_per_actor is 1e-05, and an actor without a GPU needs cores"),
         ({"device": "cuda"}, "no machine of the cluster has a GPU"),
         ({"device": "cuda:1"}, "Ray chooses the device"),
         ({"device": "cpu", "gpus_per_actor": 0.5}, "device is cpu, and each actor would have 0.5 GPUs"),
@@ -477,6 +496,14 @@ def test_without_ray_the_message_has_the_command_that_installs_it(root, tmp_path
         main(["translate", str(root / "run"), str(root / "a"), "--out", str(tmp_path / "out"), "--ray", "local"])
     assert stop.value.code == 2
     assert "pip install 'cyclegan[ray]'" in capsys.readouterr().err
+
+
+def test_a_foreign_file_among_the_parts_is_named(root, tmp_path):
+    (tmp_path / ".manifest").mkdir()
+    table = pyarrow.table({"source": ["a"], "target": ["b"], "state": ["done"]})
+    pq.write_table(table, tmp_path / ".manifest" / "part-copy.parquet")
+    with pytest.raises(InputError, match=r"part-copy.parquet is damaged .*; remove it"):
+        translate_on_cluster(root / "run", root / "b", tmp_path, device="cpu")
 
 
 def test_one_result_and_streams_are_refused(root, tmp_path, capsys):

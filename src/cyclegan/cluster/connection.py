@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cyclegan.errors import InputError, MissingPackageError, reason_of
@@ -26,6 +27,9 @@ _STORE_BYTES = 2**28
 
 # Cores of an actor where a machine has more: a network that takes one image at a time gains little by others.
 _MOST_CPUS = 4
+
+# Cores of an actor that has no GPU: with none, there would be a process for each item.
+_FEWEST_CPUS = 0.1
 
 # No usage statistics are sent, and Ray's C++ part writes to its log files, not to the terminal.
 _VARIABLES = {
@@ -97,7 +101,7 @@ def connected(address: str) -> Iterator[Any]:
     not installed.
     """
     with ExitStack() as stack:
-        stack.enter_context(_variables())
+        stack.enter_context(_variables(address))
         ray = _import_ray()
         stack.enter_context(_quiet(ray))
         if not ray.is_initialized():
@@ -146,6 +150,11 @@ def share_of(ray: Any, device: str, cpus: float | None, gpus: float | None) -> S
         else:
             cpus = float(cores // max(1, cores // _MOST_CPUS))
     cpus = 1.0 if cpus is None else cpus
+    if cpus < _FEWEST_CPUS and not gpus:
+        raise InputError(
+            f"cpus_per_actor is {cpus:g}, and an actor without a GPU needs cores; expected at least {_FEWEST_CPUS:g}, "
+            "such as 1."
+        )
     count = sum(
         min(int(node["CPU"] / cpus) if cpus else 10**6, int(node["GPU"] / gpus) if gpus else 10**6) for node in used
     )
@@ -236,9 +245,13 @@ def _short_folder() -> str | None:
 
 
 @contextmanager
-def _variables() -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in _VARIABLES}
-    for name, value in _VARIABLES.items():
+def _variables(address: str) -> Iterator[None]:
+    variables = dict(_VARIABLES)
+    # `ray start` makes a token, without which its cluster lets nobody in; only some ways to connect send it unasked.
+    if address != "local" and _has_token():
+        variables["RAY_AUTH_MODE"] = "token"
+    before = {name: os.environ.get(name) for name in variables}
+    for name, value in variables.items():
         os.environ.setdefault(name, value)
     try:
         yield
@@ -246,6 +259,13 @@ def _variables() -> Iterator[None]:
         for name, old in before.items():
             if old is None:
                 os.environ.pop(name, None)
+
+
+def _has_token() -> bool:
+    """Whether Ray finds a token for a cluster here."""
+    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return True
+    return (Path.home() / ".ray" / "auth_token").is_file()
 
 
 @contextmanager

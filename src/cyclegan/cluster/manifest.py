@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cyclegan.cluster.places import Place, number_names
+from cyclegan.cluster.places import Place, number_names, number_pairs
 from cyclegan.errors import InputError
 
 # A part is written after so many rows or seconds: what is lost by a kill is done again, and parts stay few.
@@ -30,11 +30,12 @@ class Manifest:
         self._tables: list[Any] = []
         self._num_rows, self._began, self._number = 0, time.monotonic(), 0
 
-    def read(self) -> NDArray[np.int64]:
-        """Numbers of the targets that are done and still there, see `number_names`.
+    def read(self, targets: NDArray[np.int64], pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Numbers of the pairs of source and target that are done and still there, see `number_pairs`.
 
-        Other rows are removed, also those of failures, whose files are tried again. Raises InputError for a damaged
-        part.
+        targets, pairs: numbers of all targets that are asked for, and of their pairs. Rows of such a target and another
+        source are removed, because its file is about to be replaced; so are those of failures, whose files are tried
+        again. Raises InputError for a damaged part.
         """
         import pyarrow as pa
         import pyarrow.compute as pc
@@ -48,19 +49,21 @@ class Manifest:
                 is_current = (table.schema.metadata or {}).get(_KEY) == self._key.encode()
                 good = table.filter(pc.not_equal(table["state"], "failed")) if is_current else table[:0]
                 numbers = number_names(good["target"].to_pylist())
-            except (pa.ArrowException, KeyError, OSError) as error:
+                own = number_pairs(good["source"].to_pylist(), good["target"].to_pylist())
+                number = int(part.removeprefix("part-").partition(".")[0])
+            except (pa.ArrowException, KeyError, OSError, ValueError) as error:
                 raise InputError(
                     f"{self._place.name}/{part} is damaged ({error}); remove it, and what it lists is done again."
                 ) from None
-            is_there = np.isin(numbers, there)
-            good, numbers = good.filter(pa.array(is_there)), numbers[is_there]
+            is_there = np.isin(numbers, there) & (~np.isin(numbers, targets) | np.isin(own, pairs))
+            good, own = good.filter(pa.array(is_there)), own[is_there]
             if not len(good):
                 self._place.remove(part)
                 continue
             if len(good) < len(table):
                 self._write(part, good)
-            self._number = int(part.removeprefix("part-").partition(".")[0]) + 1
-            found.append(numbers)
+            self._number = number + 1
+            found.append(own)
         return np.concatenate(found)
 
     def add(self, table: Any) -> None:

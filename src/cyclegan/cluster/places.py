@@ -178,6 +178,11 @@ def number_names(names: Iterable[str]) -> NDArray[np.int64]:
     return np.fromiter(map(hash, names), np.int64)
 
 
+def number_pairs(sources: Iterable[str], targets: Iterable[str]) -> NDArray[np.int64]:
+    """A number for each source and its target, as `number_names` gives them."""
+    return number_names(f"{source}\0{target}" for source, target in zip(sources, targets, strict=True))
+
+
 def fetch(sources: Sequence[str], folder: Path) -> Iterator[Path | Exception]:
     """Copy files at addresses into a folder of this machine, several at a time; yields their paths, or errors.
 

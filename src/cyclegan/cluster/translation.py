@@ -17,13 +17,22 @@ from cyclegan._version import __version__
 from cyclegan.cluster.connection import check_address, connected, share_of
 from cyclegan.cluster.manifest import Manifest
 from cyclegan.cluster.nodes import check_nodes
-from cyclegan.cluster.places import LOCK, MANIFEST, Place, RemoteFolder, number_names, place_of, text_of
+from cyclegan.cluster.places import (
+    LOCK,
+    MANIFEST,
+    Place,
+    RemoteFolder,
+    number_names,
+    number_pairs,
+    place_of,
+    text_of,
+)
 from cyclegan.cluster.stream import stream
 from cyclegan.cluster.worker import Job, Worker, table_of
 from cyclegan.config import Direction
 from cyclegan.errors import InputError
 from cyclegan.images.file_list import picture_suffixes
-from cyclegan.images.remote import is_address, list_address
+from cyclegan.images.remote import address_of, is_address, list_address
 from cyclegan.sequences.registry import sequence_suffixes
 from cyclegan.storage.hub import is_address as is_hub_address
 from cyclegan.system.arguments import check_int, check_path
@@ -141,8 +150,10 @@ def translate_on_cluster(
     work.fail(unusable)
     with ExitStack() as stack:
         stack.enter_context(place.locked())
+        if place.stop is not None:
+            place.stop.unlink(missing_ok=True)  # of a command that was killed
         stack.callback(place.tidy)  # when all actors have ended
-        images, clips = work.leave_out(images), work.leave_out(clips)
+        images, clips = work.leave_out(images, clips)
         if images or clips:
             module = stack.enter_context(connected(ray))
             share = share_of(module, device, cpus_per_actor, gpus_per_actor)
@@ -159,7 +170,6 @@ class _Work:
     def __init__(self, place: Place, options: TranslateOptions, progress: FolderProgress, key: str) -> None:
         self._place, self._options, self._progress = place, options, progress
         self._manifest = Manifest(place, key)
-        self._done: np.ndarray | None = None
         self._reported = [np.zeros(0, np.int64)]  # numbers of targets
         self._counts = dict.fromkeys(("done", "existing", "failed"), 0)
         self._failed: list[Skipped] = []
@@ -172,18 +182,21 @@ class _Work:
         self._counts["failed"] += len(inputs)
         self._failed += inputs[:MAX_NAMED]
 
-    def leave_out(self, plan: TranslationPlan) -> TranslationPlan:
-        """The files of a plan that the manifest does not have."""
-        if self._done is None:
-            self._done = self._manifest.read()
-            if self._options.skip_existing and isinstance(self._place, RemoteFolder):
-                self._done = np.concatenate((self._done, self._place.existing()))
-        is_done = np.isin(self._numbers(plan), self._done)
-        if not is_done.any():
-            return plan
-        self._counts["existing"] += int(is_done.sum())
-        self._progress.existing(int(is_done.sum()), len(plan))
-        return plan.take(np.flatnonzero(~is_done))
+    def leave_out(self, *plans: TranslationPlan) -> tuple[TranslationPlan, ...]:
+        """The files of plans that the manifest does not have, of the same sources."""
+        targets, pairs = [self._numbers(plan) for plan in plans], [self._pairs(plan) for plan in plans]
+        done = self._manifest.read(np.concatenate(targets), np.concatenate(pairs))
+        there = done[:0]
+        if self._options.skip_existing and isinstance(self._place, RemoteFolder):
+            there = self._place.existing()
+        left: list[TranslationPlan] = []
+        for plan, own, pair in zip(plans, targets, pairs, strict=True):
+            is_done = np.isin(pair, done) | np.isin(own, there)
+            if count := int(is_done.sum()):
+                self._counts["existing"] += count
+                self._progress.existing(count, len(plan))
+            left.append(plan.take(np.flatnonzero(~is_done)) if count else plan)
+        return tuple(left)
 
     def run(self, ray: Any, images: TranslationPlan, clips: TranslationPlan, job: Job) -> None:
         """Translate files. Raises KeyboardInterrupt after a stop, and InputError if nothing can be done any more."""
@@ -216,6 +229,10 @@ class _Work:
 
     def _numbers(self, plan: TranslationPlan) -> NDArray[np.int64]:
         return number_names(text_of(self._place.path_of(name)) for name in plan.targets.names())
+
+    def _pairs(self, plan: TranslationPlan) -> NDArray[np.int64]:
+        sources = (address_of(path) if is_address(path) else text_of(str(path)) for path in plan.sources)
+        return number_pairs(sources, (text_of(self._place.path_of(name)) for name in plan.targets.names()))
 
     def _missing(self, plan: TranslationPlan) -> TranslationPlan:
         """The files of a plan of which no actor has said anything."""

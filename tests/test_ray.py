@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
@@ -431,6 +432,8 @@ def free_port():
 )
 def test_a_cluster_that_is_none_is_named_within_seconds(root, tmp_path, monkeypatch, address, message):
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    for name, found in (("find_gcs_addresses", set()), ("find_bootstrap_address", None)):  # of others on this machine
+        monkeypatch.setattr(f"ray._private.services.{name}", Mock(return_value=found))
     began = time.monotonic()
     with pytest.raises(InputError, match=message):
         translate_on_cluster(root / "run", root / "a", tmp_path, ray=address.replace("PORT", str(free_port())))

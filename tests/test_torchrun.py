@@ -161,6 +161,7 @@ def test_a_stop_of_any_process_saves_and_the_same_command_goes_on(folders, pair)
     results = wait(started)
     assert [status for status, _, _ in results] == [130, 130], results
     assert "Stopped and saved after step" in results[0][2]
+    assert "To continue: torchrun ... -m cyclegan train --out stopped --resume" in results[0][2]
     assert results[1][2] == ""
     for status, _, errors in train(folders, 2, *command):
         assert status == 0, errors

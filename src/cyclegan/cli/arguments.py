@@ -64,10 +64,10 @@ def add_ray(parser: argparse.ArgumentParser) -> None:
     add = partial(add_argument, parser.add_argument_group("cluster"))
     ray_help = (
         "Share the work out by Ray. local: over the cores and GPUs of this machine; auto: over the cluster that Ray "
-        "finds; or the address of one. Needs cyclegan[ray]."
+        "finds; or the address of one, HOST:PORT. Needs cyclegan[ray]."
     )
-    add("--ray", str, ray_help, metavar="HOST:PORT")
-    cpus_help = "CPU cores of each process that holds the model (default: its share of a machine)."
+    add("--ray", str, ray_help, metavar="WHERE")
+    cpus_help = "CPU cores of each process that holds the model (default: four, or its share of a GPU's machine)."
     add("--cpus-per-actor", float, cpus_help, metavar="COUNT")
     gpus_help = "GPUs of each such process; 0.5 lets two share one (default: 1 if there are GPUs)."
     add("--gpus-per-actor", float, gpus_help, metavar="COUNT")

@@ -57,7 +57,7 @@ class Share:
 
     def __str__(self) -> str:
         gpus = f" and {self.gpus:g} of a GPU" if 0 < self.gpus < 1 else f" and {self.gpus:g} GPUs" if self.gpus else ""
-        return f"{self.cpus:g} cores{gpus}"
+        return f"{self.cpus:g} {'core' if self.cpus == 1 else 'cores'}{gpus}"
 
     @property
     def device(self) -> str:
@@ -225,7 +225,7 @@ def _connect(ray: Any, address: str, options: dict[str, Any]) -> None:
             raise InputError(f"Ray could not be started on this machine: {text[:300]}") from None
         raise InputError(
             f"The cluster at {address} cannot be used: {text[:300].rstrip('.')}. Run this command on a machine of the "
-            "cluster."
+            "cluster, with its token (RAY_AUTH_MODE=token) or, if it has none, with RAY_AUTH_MODE=disabled."
         ) from None
 
 

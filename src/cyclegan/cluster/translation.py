@@ -155,6 +155,7 @@ def translate_on_cluster(
         stack.callback(place.tidy)  # when all actors have ended
         images, clips = work.leave_out(images, clips)
         if images or clips:
+            progress.note("Starting Ray on this machine." if ray == "local" else f"Connecting to Ray ({ray}).")
             module = stack.enter_context(connected(ray))
             share = share_of(module, device, cpus_per_actor, gpus_per_actor)
             if ray != "local":

@@ -179,7 +179,12 @@ def joined_processes(device: str) -> Iterator[Processes]:
 
 def is_first_process() -> bool:
     """Whether this process is the first of those that torchrun has started, or the only one."""
-    return _number("WORLD_SIZE", 1) == 1 or _number("RANK", 0) == 0
+    return not is_one_of_several() or _number("RANK", 0) == 0
+
+
+def is_one_of_several() -> bool:
+    """Whether torchrun has started this process and others."""
+    return _number("WORLD_SIZE", 1) > 1
 
 
 def _describe() -> Processes:

@@ -25,6 +25,7 @@ from cyclegan.storage.hub import is_address
 from cyclegan.storage.run import list_checkpoints, read_run_config
 from cyclegan.system.arguments import real_path
 from cyclegan.system.atomic import locked, write_bytes
+from cyclegan.system.processes import is_one_of_several
 from cyclegan.system.terminal import shell_quote
 from cyclegan.training.checkpoint import load_checkpoint
 
@@ -150,7 +151,8 @@ def resume_command(config: TrainConfig, out: Path, changes: Mapping[str, Any] | 
     paths = [str(folder) for folder in folders if folder is not None]
     place = [f"--out={out}"] if str(out).startswith("-") else ["--out", str(out)]
     words = ["cyclegan", "train", *paths, *place, "--resume", *flags_of(changes)]
-    return " ".join(map(shell_quote, words))
+    several = "torchrun ... -m " if is_one_of_several() else ""
+    return several + " ".join(map(shell_quote, words))
 
 
 def how_to_resume(config: TrainConfig, **changes: Any) -> str:

@@ -238,12 +238,9 @@ def named(text):
     """Forms in which a message may name a flag or a value: as setting, as path, quoted, escaped."""
     forms = {text, text.strip(), text.lstrip("-").replace("-", "_"), *Path(text).parts, repr(text)[1:-1]}
     forms |= {part for word in forms for part in word.split("=")}
-    return {
-        form[:20]
-        for form in forms
-        | {CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), form) for form in forms}
-        if form.strip()
-    }
+    escaped = {CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), form) for form in forms}
+    escaped |= {form.replace("\n", "\\n") for form in escaped}
+    return {form[:20] for form in forms | escaped if form.strip()}
 
 
 def check(code, err, drawn):

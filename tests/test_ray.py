@@ -378,8 +378,14 @@ def test_ctrl_c_ends_all_processes_and_the_same_command_goes_on(root, many, tmp_
     inputs, plain = many
     out = tmp_path / "out"
     command = ["translate", str(root / "run"), str(inputs), "--out", str(out), "--ray", "local", "--device", "cpu"]
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
     process = subprocess.Popen(
-        [sys.executable, "-m", "cyclegan", *command], stderr=subprocess.PIPE, text=True, start_new_session=True
+        [sys.executable, "-m", "cyclegan", *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "TMPDIR": str(temporary)},
     )
     try:
         end = time.monotonic() + 120
@@ -392,6 +398,10 @@ def test_ctrl_c_ends_all_processes_and_the_same_command_goes_on(root, many, tmp_
     assert process.returncode == 130, said
     assert "Stopped; images and clips that are done are kept" in said
     assert "Traceback" not in said
+    assert "NoneType" not in said
+    assert (
+        list(temporary.iterdir()) == []
+    )  # no other cluster, which Ray starts when asked too late
     done = {row["target"] for row in rows_of(out)} if list(out.glob(".manifest/*.parquet")) else set()
     assert done <= {str(path) for path in out.glob("*.png")}
     assert not list(out.rglob("*.partial"))

@@ -37,6 +37,7 @@ def stream(
     results: queue.Queue[Any] = queue.Queue(64)
     refs = [ray.put(item) for item in items]
     has_ended = threading.Event()
+    executors: list[Any] = []
 
     def take() -> None:
         try:
@@ -56,6 +57,13 @@ def stream(
                     max_restarts=-1,
                     max_task_retries=_MOST_TRIES,
                 )
+                create = done._create_executor
+
+                def create_executor() -> Any:
+                    executors.append(create())
+                    return executors[-1]
+
+                done._create_executor = create_executor
                 bundles = done.iter_internal_ref_bundles()
             for bundle in bundles:
                 for ref in bundle.block_refs:
@@ -64,7 +72,8 @@ def stream(
         except BaseException as error:  # raised below, unless the stream has ended and closed the connection
             _put(error, results, has_ended)
 
-    threading.Thread(target=take, daemon=True, name="cyclegan-ray").start()
+    thread = threading.Thread(target=take, daemon=True, name="cyclegan-ray")
+    thread.start()
     try:
         end, stopped, seen = math.inf, set[str](), set[str]()
         while time.monotonic() < end:
@@ -86,6 +95,10 @@ def stream(
                 return
     finally:
         has_ended.set()
+        # What still asks Ray for something after its end would start another cluster.
+        for executor in executors:
+            executor.shutdown(force=True)
+        thread.join(_STOP_SECONDS)
 
 
 def _put(result: Any, results: "queue.Queue[Any]", has_ended: threading.Event) -> None:

@@ -399,9 +399,7 @@ def test_ctrl_c_ends_all_processes_and_the_same_command_goes_on(root, many, tmp_
     assert "Stopped; images and clips that are done are kept" in said
     assert "Traceback" not in said
     assert "NoneType" not in said
-    assert (
-        list(temporary.iterdir()) == []
-    )  # no other cluster, which Ray starts when asked too late
+    assert list(temporary.iterdir()) == []  # no other cluster, which Ray starts when asked too late
     done = {row["target"] for row in rows_of(out)} if list(out.glob(".manifest/*.parquet")) else set()
     assert done <= {str(path) for path in out.glob("*.png")}
     assert not list(out.rglob("*.partial"))

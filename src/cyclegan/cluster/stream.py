@@ -57,7 +57,7 @@ def stream(
                     max_restarts=-1,
                     max_task_retries=_MOST_TRIES,
                 )
-                create = done._create_executor
+                create = done._create_executor  # Ray Data has no public way to end what it executes
 
                 def create_executor() -> Any:
                     executors.append(create())

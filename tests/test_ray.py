@@ -501,12 +501,13 @@ def test_actors_fill_the_machines(nodes, device, gpus, share):
     assert share_of(cluster, device, None, gpus) == share
 
 
-def test_without_ray_the_message_has_the_command_that_installs_it(root, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "ray", None)
+@pytest.mark.parametrize("package", ["pyarrow", "ray"])
+def test_without_ray_the_message_has_the_command_that_installs_it(root, tmp_path, monkeypatch, capsys, package):
+    monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(SystemExit) as stop:
         main(["translate", str(root / "run"), str(root / "a"), "--out", str(tmp_path / "out"), "--ray", "local"])
     assert stop.value.code == 2
-    assert "pip install 'cyclegan[ray]'" in capsys.readouterr().err
+    assert f"--ray needs the package {package}: pip install 'cyclegan[ray]'" in capsys.readouterr().err
 
 
 def test_a_foreign_file_among_the_parts_is_named(root, tmp_path):

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,8 @@ class Share:
 def check_address(address: object, name: str = "ray") -> str:
     """The value of --ray. Raises InputError unless it is local, auto or an address where something answers.
 
+    Raises MissingPackageError if Ray is not installed.
+
     name: of the argument.
     """
     if not isinstance(address, str) or (address not in ("local", "auto") and not _parse(address)):
@@ -85,6 +88,9 @@ def check_address(address: object, name: str = "ray") -> str:
             f"machine of the cluster with {name} auto, or send it there: ray job submit --address http://HOST:8265 "
             "-- cyclegan ..."
         )
+    for package in ("pyarrow", "ray"):  # they are imported much later
+        if find_spec(package) is None:
+            raise MissingPackageError(f"--ray needs the package {package}: pip install 'cyclegan[ray]'.")
     if address != "local":
         _check_answers(os.environ.get("RAY_ADDRESS") or address if address == "auto" else address)
     return address

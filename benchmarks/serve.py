@@ -459,7 +459,7 @@ def part_hostile(options: argparse.Namespace, work: Path) -> list[str]:
     changes = ("MiB resident", "threads", "open files")
     moved = "; ".join(f"{name} {a:.0f} and {b:.0f}" for name, a, b in zip(changes, first, last, strict=True))
     return [
-        f"{sum(found.counts.values()):,} requests of 8 clients in {seconds:.0f} s beside 2 honest ones; 500 before them.",
+        f"{sum(found.counts.values()):,} requests of 8 clients in {seconds:.0f} s beside 2 honest ones, after 500.",
         "",
         f"* Answers by status: {named}. Wrong ones (a success, a 5xx but 503, none in time): {len(found.wrong)}.",
         f"* {found.honest:,} honest answers, of which {len(found.differing)} differ from those before.",

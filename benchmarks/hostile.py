@@ -6,6 +6,7 @@ They speak to 127.0.0.1 only.
 import gzip
 import io
 import itertools
+import json
 import random
 import socket
 import struct
@@ -69,6 +70,25 @@ def send(port: int, request: Request) -> Answer:
     return Answer(int(content[9:12]) if is_http else None, content)
 
 
+def find_fault(request: Request, answer: Answer, secrets: tuple[bytes, ...]) -> str | None:
+    """What is wrong with an answer: its status, a word that must not leave the server, or an error that is no problem+json.
+
+    An answer in plain text is that of the HTTP parser, to what is no HTTP.
+    """
+    if not is_refused(request, answer):
+        return f"status {answer.status}"
+    if found := [secret for secret in secrets if secret in answer.content]:
+        return f"names {found[0]!r}"
+    head, _, body = answer.content.partition(b"\r\n\r\n")
+    if answer.status in (None, 200) or b"content-type: text/plain" in head.lower():
+        return None
+    if b"content-type: application/problem+json" not in head.lower():
+        return "no problem+json"
+    problem = json.loads(body) if body else {"title": "", "status": answer.status, "detail": ""}  # to HEAD
+    is_whole = {"title", "status", "detail"} <= set(problem) and problem["status"] == answer.status
+    return None if is_whole else "an incomplete problem"
+
+
 def is_refused(request: Request, answer: Answer) -> bool:
     """Whether the server answered well: with an error of the client, "busy", or by closing the connection."""
     status = answer.status
@@ -82,7 +102,7 @@ def requests(path: str, host: str, headers: dict[str, str], seed: int = 0) -> It
     """
     rng = random.Random(seed)
     make = Maker(path, host, headers)
-    known = [*make.transport(), *make.addresses(), *make.bodies(), *make.forms()]
+    known = make.known()
     rng.shuffle(known)
     yield from known
     honest = list(pictures().items())
@@ -118,6 +138,10 @@ class Maker:
     def __init__(self, path: str, host: str, headers: dict[str, str]) -> None:
         self.path, self.host, self.headers = path, host, headers
         self.png = pictures()["png"]
+
+    def known(self) -> list[Request]:
+        """One of each kind."""
+        return [*self.transport(), *self.addresses(), *self.bodies(), *self.forms()]
 
     def head(self, line: str = "", **more: str) -> bytes:
         """The request line and headers, without the empty line. Underscores in names stand for hyphens."""

@@ -52,6 +52,7 @@ class Server:
     model: str
     log: Path
     headers: dict[str, str] = field(default_factory=dict)
+    secrets: tuple[bytes, ...] = ()  # what no answer may hold
 
     @property
     def host(self) -> str:
@@ -79,14 +80,26 @@ def serving(run: Path, folder: Path, *options: str, threads: int | None = None) 
     """Start a server of one model, wait until it is ready, and stop it at the end."""
     with socket.create_server((ADDRESS, 0)) as probe:
         port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "cyclegan", "serve", str(run), "--host", ADDRESS, "--port", str(port), *options]
+    command = [
+        sys.executable,
+        "-m",
+        "cyclegan",
+        "serve",
+        str(run.resolve()),
+        "--host",
+        ADDRESS,
+        "--port",
+        str(port),
+        *options,
+    ]
     log = folder / f"serve_{port}.log"
     variables = dict(os.environ)
     if threads is not None:
         variables |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
     with log.open("wb") as file:
-        process = subprocess.Popen(command, stdout=file, stderr=file, env=variables)
-    server = Server(process, port, run.name, log)
+        process = subprocess.Popen(command, stdout=file, stderr=file, env=variables, cwd=folder)
+    places = (str(run.resolve()), str(folder), sys.prefix, str(Path(__file__).parents[1]), "Traceback", "site-packages")
+    server = Server(process, port, run.name, log, secrets=tuple(map(str.encode, places)))
     try:
         ends = time.monotonic() + 120
         while fetch(server, "GET", "/readyz")[0] != 200:
@@ -410,8 +423,8 @@ def besiege(server: Server, count: int, *, clients: int = 8, honest_clients: int
                 continue
             with lock:
                 found.counts[str(answer.status or "closed")] += 1
-            if not hostile.is_refused(request, answer):
-                found.wrong.append(f"{request.name}: {answer.content[:300]!r}")
+            if fault := hostile.find_fault(request, answer, server.secrets):
+                found.wrong.append(f"{request.name}: {fault}: {answer.content[:300]!r}")
 
     def honest(index: int) -> None:
         with Connection(server) as connection:

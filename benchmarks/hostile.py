@@ -71,7 +71,7 @@ def send(port: int, request: Request) -> Answer:
 
 
 def find_fault(request: Request, answer: Answer, secrets: tuple[bytes, ...]) -> str | None:
-    """What is wrong with an answer: its status, a word that must not leave the server, or an error that is no problem+json.
+    """What is wrong with an answer: its status, a word that must stay in the server, an error without problem+json.
 
     An answer in plain text is that of the HTTP parser, to what is no HTTP.
     """

@@ -511,6 +511,8 @@ def main() -> None:
     if not (0 < options.minutes <= 60 and 0 < options.requests <= 100_000):
         parser.error("--minutes is at most 60, --requests at most 100000")
 
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")  # as `cyclegan` sets it, before torch is loaded
+
     text = (
         options.out.read_text()
         if options.out.exists()

@@ -317,14 +317,17 @@ def test_the_curl_lines_of_the_guide_work(hostile, server, tmp_path):
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "0.png").write_bytes(hostile.pictures()["png"])
     (tmp_path / "photo.jpg").write_bytes(hostile.pictures()["jpeg"])
-    lines = [line for block in blocks("bash") for line in block.replace("\\\n", " ").splitlines() if "curl" in line]
-    lines = [line for line in lines if "127.0.0.1" in line]
-    assert len(lines) >= 4
-    for line in lines:
+    lines = [line for block in blocks("bash") for line in block.replace("\\\n", " ").splitlines()]
+    assert sum("curl" in line and "127.0.0.1" in line for line in lines) >= 5
+    for line, following in zip(lines, [*lines[1:], ""], strict=True):
+        if "curl" not in line or "127.0.0.1" not in line:
+            continue
         words = shlex.split(at(server, line))
         assert words[0] == "curl"
         words = ["curl", "--silent", "--noproxy", "*", *words[1:]]
         done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, (line, done.stdout, done.stderr)
+        if following.startswith("# {"):
+            assert done.stdout == following.removeprefix("# ")
     for name in ("map.png", "map.webp", "photo.png"):
         assert Image.open(tmp_path / name).size == (24, 20), name

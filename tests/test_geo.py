@@ -128,6 +128,28 @@ def test_colours_are_named_as_colours(model, tmp_path):
             assert [each.name for each in file.colorinterp] == expected.split()
 
 
+@pytest.mark.parametrize("flags", [["--tile", "none"], ["--tile", "32"], ["--cog"]])
+@pytest.mark.parametrize(
+    ("channels", "dtype", "photometric"),
+    [
+        *[(channels, dtype, "minisblack") for channels in (3, 4, 5) for dtype in ("uint8", "float32")],
+        (5, "uint16", "rgb"),
+    ],
+)
+def test_bands_that_are_no_colours_are_not_called_so(tmp_path, channels, dtype, photometric, flags):
+    about = ImageFormat(channels=channels, dtype=dtype, high=200, alpha=False)
+    folder = tmp_path / "model"
+    config = ModelConfig(**TINY_MODEL, channels_a=channels, channels_b=channels)
+    size = {"preprocess": "none", "load_size": 16, "crop_size": 16, "step": 0, "translate_with": "final"}
+    info = ModelInfo(cyclegan_version="0", model=config, a=about, b=about, averages=False, **size)
+    save_model(folder, info, {"a2b": build_generator(config, channels, channels, seed=0).state_dict()})
+    values = smooth(channels=channels, dtype=dtype, high=200)
+    source = write_geotiff(tmp_path / "in.tif", values, photometric=photometric, alpha="no")
+    target = translate(folder, source, tmp_path / "out.tif", *flags)
+    with rasterio.open(source) as given, rasterio.open(target) as file:
+        assert file.colorinterp == given.colorinterp
+
+
 def test_another_format_says_once_what_it_cannot_keep(model, tmp_path, capsys):
     for name in ("a", "b", "c"):
         write_geotiff(tmp_path / "in" / f"{name}.tif") if (tmp_path / "in").mkdir(exist_ok=True) is None else None

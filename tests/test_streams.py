@@ -134,7 +134,7 @@ def test_streams_that_cannot_be_used_are_refused_in_one_sentence(run, tmp_path, 
         (["-", "--out", "-"], b"nonsense", False, 2, "Standard input is not an image of a known format"),
         (["-", "--out", "-"], picture[:60], False, 1, "Left out: standard input: "),
         (["-", inputs, "--out", "-"], picture, False, 2, "give standard input alone"),
-        ([inputs, "--out", "-"], picture, False, 2, "--out - is one image, and the input is 2 images"),
+        ([inputs, "--out", "-"], picture, False, 2, "--out - is one file, and the input is 2; give a folder."),
     ):
         status, out = pipe(monkeypatch, ["translate", run, *words], content, terminal=terminal)
         err = capsys.readouterr().err

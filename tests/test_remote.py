@@ -116,6 +116,8 @@ def test_what_cannot_be_copied_is_one_sentence(memory, tmp_path, monkeypatch):
     memory.pipe({"/texts/x.txt": b"x"})
     with pytest.raises(InputError, match="memory://texts holds no images"):
         copy("memory://texts")
+    with pytest.raises(InputError, match=r"memory://texts/\*.png is a pattern, .* give the folder"):
+        copy("memory://texts/*.png")
     with pytest.raises(InputError, match=r"nope://x cannot be read: ValueError: Protocol not known: nope"):
         copy("nope://x")
     memory.pipe({"/photos/1.png": png()})

@@ -182,6 +182,42 @@ def test_a_pattern_leaves_out_earlier_results_and_takes_zips(run, tmp_path, monk
     assert (code, Path("one.png").is_file()) == (0, True), err
 
 
+def test_a_damaged_zip_that_matches_a_pattern_does_not_stop_the_others(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make_folder(tmp_path / "photos", 2)
+    (tmp_path / "bad.zip").write_bytes(b"PK no zip")
+    code, _, err = command(["translate", run, "*.zip", "--out", "out"], capsys)
+    assert (code, err) == (2, "cyclegan: bad.zip is no zip file, or a damaged one: File is not a zip file.\n")
+    with zipfile.ZipFile("good.zip", "w") as archive:
+        archive.write("photos/0.png", "0.png")
+    code, out, err = command(["translate", run, "*.zip", "--out", "out"], capsys)
+    assert (code, out) == (1, "1 image translated into out\n"), err
+    assert "Left out: bad.zip is no zip file" in err
+    assert [path for path, _ in translate_folder(run, "*.zip", "python").skipped] == [Path("bad.zip")]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("x.zip/*.png", ["0.png"]),
+        ("x.zip/c*/?.png", ["cats/1.png"]),
+        ("x.zip/c*", ["cats/1.png", "cats/deep/2.png"]),
+        ("x.zip/**", ["0.png", "cats/1.png", "cats/deep/2.png"]),
+        ("x.zip/cats/**/2.*", ["deep/2.png"]),
+        ("of [2]/*.png", ["0.png"]),
+    ],
+)
+def test_patterns_look_into_zips_and_into_folders_with_brackets(run, tmp_path, monkeypatch, capsys, pattern, expected):
+    monkeypatch.chdir(tmp_path)
+    make_folder(tmp_path / "of [2]", 1)
+    with zipfile.ZipFile("x.zip", "w") as archive:
+        for name in ("0.png", "cats/1.png", "cats/deep/2.png"):
+            archive.write("of [2]/0.png", name)
+    code, _, err = command(["translate", run, pattern, "--out", "out"], capsys)
+    assert code == 0, err
+    assert sorted(path.relative_to("out").as_posix() for path in Path("out").rglob("*.png")) == expected
+
+
 def test_a_folder_below_the_output_folder_is_translated(run, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     make_folder(tmp_path / "photos", 2)

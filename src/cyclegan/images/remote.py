@@ -84,6 +84,7 @@ def local_copy(
     if not is_address(path):
         return path
     address = address_of(path)
+    _check_no_pattern(address)
     with remote_errors(address):
         system, place = open_address(path)
         is_folder = system.isdir(place) and not _is_file_name(address)
@@ -132,6 +133,7 @@ def list_address(path: Path, suffixes: tuple[str, ...] = ()) -> FileList:
     Nothing is copied. `address_of` gives the address of each path of the list. Raises InputError.
     """
     address = address_of(path)
+    _check_no_pattern(address)
     if address.lower().endswith(ZIP_SUFFIX):
         raise InputError(f"{address} is a zip, which is read on one machine only; give a folder, or unpack it there.")
     with remote_errors(address):
@@ -145,6 +147,11 @@ def list_address(path: Path, suffixes: tuple[str, ...] = ()) -> FileList:
     if not found:
         raise InputError(f"{address} holds no images; expected a folder of images, or an image.")
     return FileList(path, map(_checked, found), left_out=left_out)
+
+
+def _check_no_pattern(address: str) -> None:
+    if "*" in address:
+        raise InputError(f"{address} is a pattern, which is for files on this machine; give the folder.")
 
 
 def places_beside(place: str) -> list[str]:

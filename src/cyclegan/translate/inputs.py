@@ -93,7 +93,7 @@ def _matches(pattern: Path, out: Path, suffixes: tuple[str, ...], skipped: list[
     root, rest = Path(*parts[:first]), parts[first:]
     has_suffix = pattern.suffix != "" and not glob.has_magic(pattern.suffix)
     names: dict[str, None] = {}  # in order, each once: ** matches a folder and what it holds
-    left_out = Counter[str]()
+    left_out, damaged = Counter[str](), list[Skipped]()
     for path in sorted(_glob(root, rest)):
         name = path.relative_to(root).as_posix()
         if "**" not in rest if path.is_dir() else has_suffix and is_zip(path):
@@ -102,7 +102,7 @@ def _matches(pattern: Path, out: Path, suffixes: tuple[str, ...], skipped: list[
             except InputError as error:
                 if skipped is None:
                     raise
-                skipped.append((path, str(error)))
+                damaged.append((path, str(error)))
                 continue
             names |= dict.fromkeys(f"{name}/{file}" for file in inside.names())
             left_out.update(inside.left_out)
@@ -114,8 +114,9 @@ def _matches(pattern: Path, out: Path, suffixes: tuple[str, ...], skipped: list[
         elif not path.is_dir():
             left_out[PIPE if path.exists() else BROKEN_LINK] += 1
     matches = _outside(FileList(root, names, left_out=dict(left_out.most_common())), root, out)
-    if not matches and skipped:
-        return Unusable(root, [])
+    if skipped is not None and damaged:
+        skipped += damaged
+        return matches or Unusable(root, [])
     if not matches:
         raise InputError(f"No file matches {pattern}. {describe_left_out(left_out)}".rstrip())
     return matches

@@ -10,7 +10,8 @@ from rasterio.transform import Affine
 from conftest import TINY, TINY_MODEL
 from cyclegan import InputError, ModelConfig, Translator, evaluate, train
 from cyclegan.cli import main
-from cyclegan.images.codecs import read_raster
+from cyclegan.images.codecs import probe_image, read_raster
+from cyclegan.images.file_formats import file_format_of
 from cyclegan.images.formats import ImageFormat
 from cyclegan.inspection import inspect_folders
 from cyclegan.networks.building import build_generator
@@ -166,6 +167,27 @@ def test_the_fourth_band_of_an_8_bit_file_counts(tmp_path):
     values = values_of("nir")
     path = write_geotiff(tmp_path / "nir.tif", values, photometric="rgb")
     assert np.array_equal(read_raster(path, KINDS["nir"]).values, values)
+
+
+@pytest.mark.parametrize("kind", ["tif", "vrt"])
+@pytest.mark.parametrize(("name", "is_alpha"), [("nir", False), ("B08", False), ("Alpha", True), ("Band 4", True)])
+def test_a_band_with_a_name_of_its_own_is_no_transparency(tmp_path, name, is_alpha, kind):
+    values = smooth(channels=4)
+    path = write_geotiff(tmp_path / "in.tif", values, names=("red", "green", "blue", name))
+    with rasterio.open(path) as file:  # what GDAL calls the fourth band if nobody says anything
+        assert file.colorinterp[3] == ColorInterp.alpha
+    if kind == "vrt":
+        rasterio.shutil.copy(path, tmp_path / "in.vrt", driver="VRT")
+    path = tmp_path / f"in.{kind}"
+    assert np.array_equal(read_raster(path, KINDS["nir"]).values, values)
+    if is_alpha:
+        assert np.array_equal(read_raster(path, RGB).alpha, values[..., 3])
+    else:
+        assert probe_image(path).channels == 4
+        with pytest.raises(InputError, match="is 4 x uint8, and the model takes 3 x uint8"):
+            read_raster(path, RGB)
+        reader = file_format_of(path).regions.open(path, RGB)
+        assert reader is None
 
 
 @WHOLE_AND_TILES

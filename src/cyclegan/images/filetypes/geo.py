@@ -14,7 +14,7 @@ import numpy as np
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.filetypes.sample_reader import SampleReader
-from cyclegan.images.filetypes.tiff_tags import GDAL_METADATA, PLACE_TAGS
+from cyclegan.images.filetypes.tiff_tags import GDAL_METADATA, PLACE_TAGS, may_be_alpha
 from cyclegan.images.formats import Header, ImageFormat
 from cyclegan.images.holes import find_numbers
 from cyclegan.images.limits import check_pixels
@@ -125,7 +125,9 @@ class _Bands:
         from rasterio.enums import ColorInterp
 
         interp, numbers = dataset.colorinterp, list(range(1, dataset.count + 1))
+        names = [name or "" for name in dataset.descriptions]
         alpha = [number for number in numbers if interp[number - 1] == ColorInterp.alpha][:1]
+        alpha = [number for number in alpha if may_be_alpha(names[number - 1])]
         order = [number for number in numbers if number not in alpha] + alpha
         palette = None
         if order == [1] and interp[0] == ColorInterp.palette and dataset.dtypes[0] == "uint8":

@@ -105,6 +105,7 @@ BASES = {
     "demo": "--out=new --minutes=1",
     "tiles": "file --out=new",
     "vrt": "scenes --out=new.vrt",
+    "serve": "run --port=0 --device=cpu",
 }
 
 
@@ -210,6 +211,7 @@ def bounded(place, monkeypatch):
     monkeypatch.setattr("cyclegan.bench.view.show", lambda *_: None)
     monkeypatch.setattr("cyclegan.bench.output.write", lambda *_: [])
     monkeypatch.setattr("cyclegan.demo.run.demo", lambda *_, **__: "")
+    monkeypatch.setattr("cyclegan.serving.server._Server.run", lambda *_: None)
     monkeypatch.setattr("cyclegan.demo.run.quick_demo", lambda *_, **__: "")
     threads = torch.get_num_threads()
     yield place

@@ -107,6 +107,9 @@ def serving(run: Path, folder: Path, *options: str, threads: int | None = None) 
                 raise RuntimeError(f"The server does not begin:\n{log.read_text()}")
             time.sleep(0.1)
         yield server
+    except Exception:
+        print(f"The server said:\n{log.read_text(errors='replace')[-3000:]}", file=sys.stderr)
+        raise
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
@@ -178,6 +181,12 @@ def encode(picture: Image.Image) -> bytes:
     file = io.BytesIO()
     picture.save(file, "PNG")
     return file.getvalue()
+
+
+def difference(one: bytes, other: bytes) -> int:
+    """The largest difference of two pictures, in levels; 255 for pictures of two sizes."""
+    first, second = (np.asarray(Image.open(io.BytesIO(content)), np.int16) for content in (one, other))
+    return int(abs(first - second).max()) if first.shape == second.shape else 255
 
 
 def in_threads(work: Callable[[int], None], count: int) -> None:
@@ -339,7 +348,7 @@ def part_load(options: argparse.Namespace, work: Path) -> list[str]:
     counts: collections.Counter[int] = collections.Counter()
     times: list[float] = []
     memory: list[tuple[float, float]] = []
-    wrong: list[int] = []
+    levels: collections.Counter[int] = collections.Counter()
     lock = threading.Lock()
     with serving(run, work) as server:
         right = [fetch(server, "POST", server.path, picture)[1] for picture in pictures]
@@ -363,7 +372,7 @@ def part_load(options: argparse.Namespace, work: Path) -> list[str]:
                     if status == 200:
                         times.append(time.perf_counter() - sent)
                         if content != right[place]:
-                            wrong.append(place)
+                            levels[difference(content, right[place])] += 1
                     elif status == 503:
                         time.sleep(0.05)  # sooner than asked for: the load stays
 
@@ -383,11 +392,12 @@ def part_load(options: argparse.Namespace, work: Path) -> list[str]:
         f"{clients} clients for {options.minutes:g} minutes, PNGs of 16 to 120 px; 8 channels, 2 blocks.",
         "A client that is refused with 503 asks again after 50 ms.",
         "",
-        f"* Answers by status: {named}. Results that differ from the first one: {len(wrong)}.",
+        f"* Answers by status: {named}. Results that differ from the first one: "
+        f"{levels.total():,}, by at most {max(levels, default=0)} of 255: a batch rounds otherwise than an image alone.",
         f"* Results: {counts[200] / 60 / options.minutes:.0f} a second; p50 {low:.0f} ms, p99 {high:.0f} ms.",
         f"* Resident memory after the first minute {first:.0f} MiB, at the end {last:.0f} MiB "
-        f"({100 * (last / first - 1):+.1f} %), most in between {max(mib for _, mib in memory):.0f} MiB; "
-        f"{threads} threads and {files} open files at the end.",
+        f"({100 * (last / first - 1):+.1f} %); minute by minute {', '.join(f'{mib:.0f}' for _, mib in memory[::60])}.",
+        f"* {threads} threads and {files} open files at the end.",
     ]
 
 

@@ -86,7 +86,8 @@ class Service:
                 raise Problem(504, f"The image was not done after {seconds}, the limit here; send a smaller one.")
             raise busy(f"The image has waited for {seconds}, the limit here; try again later.", self.settings.timeout)
         finally:
-            task.cancel()
+            if task.cancel():
+                await asyncio.sleep(0)  # it leaves the queue before the client hears of it
 
     def _finished(self, task: "asyncio.Task[Answer]") -> None:
         self._tasks.discard(task)

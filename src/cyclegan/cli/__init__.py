@@ -24,6 +24,7 @@ from cyclegan.cli import (
     inspect,
     push,
     report,
+    studio,
     tiles,
     train,
     translate,
@@ -50,6 +51,7 @@ COMMANDS: dict[str, ModuleType] = {
     "push": push,
     "download": download,
     "tiles": tiles,
+    "studio": studio,
     "demo": demo,
 }
 

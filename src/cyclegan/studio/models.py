@@ -34,25 +34,33 @@ class FoundModel:
     problem: str | None = None
 
 
-class ModelFinder:
-    """The models below a folder as they are at each call of `find`. extra: others, by their title."""
+@dataclass(frozen=True)
+class Example:
+    """A model that is offered while the folder has none. domains: names of A and B; None: those of its run."""
 
-    def __init__(self, folder: Path, extra: Mapping[str, Path] | None = None) -> None:
-        self._folder, self._extra = folder, dict(extra or {})
+    path: Path
+    domains: Mapping[str, str] | None = None
+
+
+class ModelFinder:
+    """The models below a folder as they are at each call of `find`, or the examples, by title, if it has none."""
+
+    def __init__(self, folder: Path, examples: Mapping[str, Example] | None = None) -> None:
+        self._folder, self._examples = folder, dict(examples or {})
         self._known: dict[tuple[Path, object], FoundModel] = {}
 
     def find(self) -> list[FoundModel]:
         """In the order of their paths. A model that cannot be read is there with its problem."""
-        places = {_title(path, self._folder): path for path in _walk(self._folder)} or self._extra
+        places = {_title(path, self._folder): Example(path) for path in _walk(self._folder)} or self._examples
         found: dict[str, FoundModel] = {}
         known = {}
-        for title, path in places.items():
+        for title, place in places.items():
             name = base = model_name(title)
             number = 2
             while name in found:
                 name, number = f"{base}-{number}", number + 1
-            key = path, name, _stamp(path)
-            known[key] = found[name] = self._known.get(key) or _read(name, title, path)
+            key = place.path, name, _stamp(place.path)
+            known[key] = found[name] = self._known.get(key) or _read(name, title, place)
         self._known = known
         return list(found.values())
 
@@ -116,14 +124,14 @@ def _stamp(path: Path) -> object:
     return tuple(found)
 
 
-def _read(name: str, title: str, path: Path) -> FoundModel:
-    domains = {"a": "A", "b": "B"}
+def _read(name: str, title: str, place: Example) -> FoundModel:
+    path, domains = place.path, {"a": "A", "b": "B"}
     try:
-        run = run_of(path)
-        config = read_run_config(run) if run is not None else None
-        if config is not None and config.a and config.b and config.a.name != config.b.name:
-            domains = {"a": config.a.name, "b": config.b.name}
-        return FoundModel(name, title, path, domains, _formats(path))
+        if place.domains is None and (run := run_of(path)) is not None:
+            config = read_run_config(run)
+            if config is not None and config.a and config.b and config.a.name != config.b.name:
+                domains = {"a": config.a.name, "b": config.b.name}
+        return FoundModel(name, title, path, place.domains or domains, _formats(path))
     except (CycleganError, OSError) as error:
         return FoundModel(name, title, path, domains, {}, " ".join(str(error).split()))
 

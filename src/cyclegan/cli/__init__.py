@@ -24,6 +24,7 @@ from cyclegan.cli import (
     inspect,
     push,
     report,
+    serve,
     studio,
     tiles,
     train,
@@ -40,6 +41,7 @@ from cyclegan.system.terminal import ClosedOutputError, flush_or_drop, say
 COMMANDS: dict[str, ModuleType] = {
     "train": train,
     "translate": translate,
+    "serve": serve,
     "evaluate": evaluate,
     "compare": compare,
     "report": report,

@@ -37,7 +37,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--allow-train", bool, "Let the page start trainings on this computer.")
     port_help = f"Port to listen on; 0: a free one (default: {DEFAULT_PORT}, or the next free one)."
     add("--port", int, port_help, metavar="PORT")
-    add("--host", str, "Address to listen on; 0.0.0.0: all of this machine, for other computers", "127.0.0.1", metavar="ADDRESS")
+    add(
+        "--host",
+        str,
+        "Address to listen on; 0.0.0.0: all of this machine, for other computers",
+        "127.0.0.1",
+        metavar="ADDRESS",
+    )
     token_help = (
         "Ask for this token; needed for any --host but this computer's own. Other users of this machine see it, unlike "
         "the environment variable CYCLEGAN_TOKEN."

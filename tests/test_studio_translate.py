@@ -221,7 +221,7 @@ def test_models_and_directions_are_beside_each_other_and_back_again(page, photos
     page.get_by_role("radio", name="A → B").check()
     page.get_by_role("checkbox", name="And back again").check()
     translated(page, 2)
-    content, name = saved(page, f"Download {photos[0].stem}_zebra--first_a2b-and-back.png")
+    content, _ = saved(page, f"Download {photos[0].stem}_zebra--first_a2b-and-back.png")
     forth = Image.fromarray(expected(models, image))
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))), expected(models, forth, direction="b2a"))
     content, _ = saved(page, "Download all")
@@ -387,12 +387,8 @@ def test_axe_finds_nothing_serious(chromium, address, photos, tmp_path, look):
 
 def assert_accessible(page, axe):
     found = axe.run(page).response["violations"]
-    serious = [
-        (each["id"], [node["target"] for node in each["nodes"]])
-        for each in found
-        if each["impact"] in ("serious", "critical")
-    ]
-    assert serious == []
+    serious = [each for each in found if each["impact"] in ("serious", "critical")]
+    assert [(each["id"], [node["target"] for node in each["nodes"]]) for each in serious] == []
 
 
 def test_stopping_keeps_what_is_there_and_going_on_does_the_rest(page, photos):
@@ -450,13 +446,13 @@ def test_the_camera_gives_a_picture(chromium, address):
 
 def test_new_models_appear_and_an_example_fills_an_empty_folder(chromium, tmp_path, models):
     examples = {"Earth": Example(models / "zebra" / "first", {"a": "photo", "b": "map"})}
-    with serving(create_studio(tmp_path, ServeSettings(port=0), examples=examples)) as address:
-        with open_page(chromium, address) as page:
-            page.get_by_label("photo → map").wait_for()
-            make_model(tmp_path / "mine" / "first run")
-            page.evaluate("window.dispatchEvent(new Event('focus'))")
-            page.get_by_label("mine/first run").wait_for()
-            assert page.get_by_label("Earth").count() == 0
+    app = create_studio(tmp_path, ServeSettings(port=0), examples=examples)
+    with serving(app) as address, open_page(chromium, address) as page:
+        page.get_by_label("photo → map").wait_for()
+        make_model(tmp_path / "mine" / "first run")
+        page.evaluate("window.dispatchEvent(new Event('focus'))")
+        page.get_by_label("mine/first run").wait_for()
+        assert page.get_by_label("Earth").count() == 0
 
 
 # ---- without a browser

@@ -22,7 +22,7 @@ EXAMPLES = """examples:
   cyclegan studio experiments/ --allow-train   (and trainings may be started from the page)
   cyclegan studio --host 0.0.0.0 --token ...   (for other computers, which then need the token)
 
-Prints the address of the page. Ctrl-C stops it; trainings that it started go on. docs/guides/studio.md shows the page."""
+Prints the address of the page. Ctrl-C closes it; trainings that it started go on. docs/guides/studio.md shows it."""
 
 DEFAULT_PORT = 8001
 
@@ -49,8 +49,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the environment variable CYCLEGAN_TOKEN."
     )
     add("--token", str, token_help, metavar="TOKEN")
-    host_help = "Names under which other computers reach the page, beside --host."
-    add("--allowed-host", str, host_help, metavar="NAME", nargs="+")
+    names_help = "Names under which other computers reach the page, beside --host."
+    add("--allowed-host", str, names_help, metavar="NAME", nargs="+")
     open_help = "Open the page in a browser (default: if this terminal has one)."
     parser.add_argument("--open", action=argparse.BooleanOptionalAction, default=None, help=open_help)
     add_device(parser)

@@ -1,4 +1,4 @@
-"""What the Translate page asks for beside translations: the models, and the pixels of files that browsers cannot show."""
+"""What the Translate page asks for beside translations: the models, and pixels of files that browsers cannot show."""
 
 import io
 from pathlib import Path

@@ -20,6 +20,11 @@ from filelock import FileLock, Timeout
 
 from cyclegan.errors import InputError
 
+try:
+    import fcntl
+except ImportError:  # Windows has none
+    fcntl = None  # type: ignore[assignment]
+
 # All temporary names. The process in it says whether somebody still writes there.
 TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)\.[0-9a-f]{8}\.(?P<ending>partial|old)", re.DOTALL)
 
@@ -135,6 +140,24 @@ def locked(file: Path, message: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_locked(file: Path) -> bool:
+    """Whether a process holds this lock file, as in `locked`. Neither makes the file nor keeps it from others."""
+    try:
+        _check_lock(file)
+        with file.open("rb") as opened:
+            if fcntl is not None:
+                # A shared lock, so that several processes that ask do not see each other.
+                fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            else:
+                with FileLock(file, timeout=0):
+                    pass
+    except (BlockingIOError, Timeout):
+        return True
+    except (OSError, InputError):  # no lock, or none that can be asked
+        return False
+    return False
 
 
 def check_free(out: Path) -> None:

@@ -88,9 +88,12 @@ class RunFolder:
             if time.monotonic() - self._listed > _LIST_SECONDS:
                 paths = find_runs(self.folder)
                 known = {name: run for name, run in self._runs.items() if paths.get(name) == run.path}
-                self._runs = {name: known.get(name) or Run(name, path) for name, path in paths.items()}
+                self._runs = {name: known.get(name) or self._new(name, path) for name, path in paths.items()}
                 self._listed = time.monotonic()
             return list(self._runs.values())
+
+    def _new(self, name: str, path: Path) -> "Run":
+        return Run(name, path, path.relative_to(self.folder).as_posix() if path != self.folder else name)
 
     def run(self, name: str) -> "Run | None":
         """The run of this name, or None."""
@@ -125,8 +128,9 @@ def _mark(path: Path) -> tuple[int, int, int] | None:
 class Run:
     """One run directory. Methods may be called by several threads."""
 
-    def __init__(self, name: str, path: Path) -> None:
-        self.name, self.path = name, path
+    def __init__(self, name: str, path: Path, label: str) -> None:
+        """name: in addresses. label: for people."""
+        self.name, self.path, self.label = name, path, label
         self._log_path = path / "log.jsonl"
         self._log: LiveLog | None = None
         self._cached = _Cached()
@@ -213,10 +217,11 @@ class Run:
             names = domain_names(config)
             return {
                 "name": self.name,
+                "label": self.label,
                 "state": state,
                 "problem": problem,
                 **_progress(config, log, state),
-                "title": f"{names['a']} and {names['b']}" if config else "",
+                "title": _title(config),
                 "preset": config.preset if config else "",
                 "best": None if best is None or number(best["kid"]) is None else {k: best[k] for k in ("step", "kid")},
                 "sample": list(sheets.items())[-1] if sheets else None,
@@ -320,6 +325,13 @@ def shrunk(picture: Image.Image | None, side: int) -> bytes | None:
     buffer = BytesIO()
     picture.save(buffer, "JPEG", quality=85)
     return buffer.getvalue()
+
+
+def _title(config: TrainConfig | None) -> str:
+    """The folders that a run was trained on."""
+    if config is None or config.a is None:
+        return ""
+    return config.a.name if config.b is None else f"{config.a.name} and {config.b.name}"
 
 
 def _short(value: float) -> float | None:

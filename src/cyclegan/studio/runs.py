@@ -16,6 +16,7 @@ from cyclegan.config import MAX_COUNT
 from cyclegan.errors import InputError
 from cyclegan.storage.stop_request import request_stop
 from cyclegan.studio.run_folder import SMALL_SIDES, Run, RunFolder
+from cyclegan.system.arguments import real_path
 
 # A picture whose address holds the version of its file never changes.
 _FOR_EVER = "private, max-age=31536000, immutable"
@@ -33,6 +34,8 @@ def answer(request: Request, content: Any) -> Response:
 
 def runs_router(runs_dir: Path) -> APIRouter:
     """The routes below `/api/runs` for all runs below a folder."""
+    # With the whole path, so that the commands that are shown work in any folder.
+    runs_dir = real_path(runs_dir)
     router, folder = APIRouter(prefix="/api/runs", tags=["runs"]), RunFolder(runs_dir)
 
     def find(name: str) -> Run:

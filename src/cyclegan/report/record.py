@@ -67,14 +67,14 @@ class RunRecord:
         if not self.losses:
             return None
         last, begin = self.losses[-1], self.sessions[-1]["step"] if self.sessions else 0
-        before = next((line for line in reversed(self.losses) if line["step"] <= begin), {"step": 0})
-        seconds, share, share_before = last.get("seconds", 0.0), _share(config, last), _share(config, before)
+        before: Event = next((line for line in reversed(self.losses) if line["step"] <= begin), {"step": 0})
+        seconds, seconds_before = (float(line.get("seconds", 0.0)) for line in (last, before))
         if config.minutes is not None:
             return max(0.0, 60 * config.minutes - seconds)
-        if share is None or share <= (share_before or 0.0):
+        share, share_before = _share(config, last), _share(config, before) or 0.0
+        if share is None or share <= share_before:
             return None
-        spent = seconds - before.get("seconds", 0.0)
-        return max(0.0, 1 - share) * spent / (share - (share_before or 0.0))
+        return max(0.0, 1 - share) * (seconds - seconds_before) / (share - share_before)
 
 
 def _share(config: TrainConfig, line: Event) -> float | None:

@@ -1,4 +1,4 @@
-"""Follow the log of a run while it grows: only what is new is read, and curves keep few points of any number of lines."""
+"""Follow the log of a run while it grows: only new lines are read, and curves have few points of any number of lines."""
 
 import math
 from collections import defaultdict
@@ -92,7 +92,8 @@ class LiveLog:
         self._events.clear()
 
     def _read(self) -> None:
-        for line, self._offset in follow_log(self.path, self._offset):
+        for line, end in follow_log(self.path, self._offset):
+            self._offset = end
             self.num_read += 1
             if line is None:
                 self.num_damaged += 1

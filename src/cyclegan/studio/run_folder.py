@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -214,7 +214,6 @@ class Run:
             best = {"step": kept.step, "kid": kept.kid} if kept else log.best
             sheets = self.sheets()
             about = _mark(self._log_path)
-            names = domain_names(config)
             return {
                 "name": self.name,
                 "label": self.label,
@@ -240,11 +239,16 @@ class Run:
                 "path": str(self.path),
                 "checkpoint": self.checkpoint,
                 "directions": {direction: arrow(direction, names) for direction in DIRECTIONS},
-                "losses": [{"name": n, "label": f"{r.label}, {w}"} for r in reported_losses() for n, w in r.names.items()],
+                "losses": [
+                    {"name": n, "label": f"{r.label}, {w}"} for r in reported_losses() for n, w in r.names.items()
+                ],
                 "validation": _validation(log),
                 "warnings": _warnings(log, live.num_damaged),
                 "sessions": [
-                    {key: str(event.get(key, "")) for key in ("time", "step", "device", "precision", "cyclegan", "command")}
+                    {
+                        key: str(event.get(key, ""))
+                        for key in ("time", "step", "device", "precision", "cyclegan", "command")
+                    }
                     for event in log.sessions
                 ],
                 "settings": [] if config is None else _settings(config),
@@ -271,12 +275,15 @@ class Run:
             }
 
     def _evaluations(self, names: dict[str, str]) -> list[dict[str, Any]]:
-        found = []
-        for file in (self.path / "scores.json", *sorted((self.path / "evaluations").glob("**/scores.json"))):
-            where = file.parent.relative_to(self.path / "evaluations").as_posix() if file.parent != self.path else ""
-            if _mark(file) is not None:
-                found.append(self._cached.get(str(file), (file,), lambda f=file, w=where: _evaluation(f, w, names)))
-        return found
+        """scores.json of the run itself, then of its checkpoints."""
+        below = self.path / "evaluations"
+        titles = {self.path / "scores.json": "last model"}
+        titles |= {file: file.parent.relative_to(below).as_posix() for file in sorted(below.glob("**/scores.json"))}
+        return [
+            self._cached.get(str(file), (file,), partial(_evaluation, file, title, names))
+            for file, title in titles.items()
+            if file.is_file()
+        ]
 
     # ---- samples
 
@@ -384,7 +391,11 @@ def _validation(log: RunRecord) -> dict[str, Any]:
                 series.append({"metric": name, "direction": direction, "points": known, "baselines": lines})
     used = dict.fromkeys(str(one["metric"]) for one in series)
     metrics = {
-        name: {"title": METRICS[name].title(log.features), "better": METRICS[name].better, "meaning": METRICS[name].meaning}
+        name: {
+            "title": METRICS[name].title(log.features),
+            "better": METRICS[name].better,
+            "meaning": METRICS[name].meaning,
+        }
         for name in used
     }
     return {"images": log.validation_images, "metrics": metrics, "series": series}
@@ -403,7 +414,9 @@ def _warnings(log: RunRecord, num_damaged: int) -> list[dict[str, Any]]:
         text = f"{len(log.unreadable):,} files were left out; the first is {first.get('path')}: {first.get('reason')}"
         found.append({"step": first["step"], "check": "files", "text": text, "count": 1})
     if num_damaged:
-        found.append({"step": log.step, "check": "log", "text": f"{num_damaged} lines of its log are damaged.", "count": 1})
+        found.append(
+            {"step": log.step, "check": "log", "text": f"{num_damaged} lines of its log are damaged.", "count": 1}
+        )
     return found
 
 
@@ -435,12 +448,12 @@ def _text(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _evaluation(file: Path, where: str, names: dict[str, str]) -> dict[str, Any]:
+def _evaluation(file: Path, title: str, names: dict[str, str]) -> dict[str, Any]:
     """scores.json in the words of the report."""
     try:
         scores = read_scores(file)
     except InputError as error:
-        return {"title": where or "last model", "problem": str(error)}
+        return {"title": title, "problem": str(error)}
 
     def shown(name: str, estimate: Estimate | None) -> dict[str, str] | None:
         if estimate is None:
@@ -473,7 +486,7 @@ def _evaluation(file: Path, where: str, names: dict[str, str]) -> dict[str, Any]
             }
         )
     return {
-        "title": where or "last model",
+        "title": title,
         "step": scores.step,
         "created": scores.created,
         "weights": scores.weights,

@@ -19,7 +19,7 @@ from cyclegan.studio.run_folder import SMALL_SIDES, Run, RunFolder
 from cyclegan.system.arguments import real_path
 
 # A picture whose address holds the version of its file never changes.
-_FOR_EVER = "private, max-age=31536000, immutable"
+FOR_EVER = "private, max-age=31536000, immutable"
 
 
 def answer(request: Request, content: Any) -> Response:
@@ -41,7 +41,9 @@ def runs_router(runs_dir: Path) -> APIRouter:
     def find(name: str) -> Run:
         run = folder.run(name)
         if run is None:
-            raise HTTPException(404, f"There is no run {name[:100]!r} in this folder; it may have been moved or removed.")
+            raise HTTPException(
+                404, f"There is no run {name[:100]!r} in this folder; it may have been moved or removed."
+            )
         return run
 
     @router.get("")
@@ -80,7 +82,7 @@ def runs_router(runs_dir: Path) -> APIRouter:
         run = find(name)
         version = run.sheets().get(step)
         tag = f'"{version}-{side or 0}"'
-        headers = {"ETag": tag, "Cache-Control": _FOR_EVER if v and v == version else "no-cache"}
+        headers = {"ETag": tag, "Cache-Control": FOR_EVER if v and v == version else "no-cache"}
         if version is not None and request.headers.get("if-none-match") == tag:
             return Response(status_code=304, headers=headers)
         found = run.sheet(step, side)

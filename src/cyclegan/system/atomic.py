@@ -10,6 +10,7 @@ import re
 import secrets
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -20,10 +21,8 @@ from filelock import FileLock, Timeout
 
 from cyclegan.errors import InputError
 
-try:
+if sys.platform != "win32":
     import fcntl
-except ImportError:  # Windows has none
-    fcntl = None  # type: ignore[assignment]
 
 # All temporary names. The process in it says whether somebody still writes there.
 TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)\.[0-9a-f]{8}\.(?P<ending>partial|old)", re.DOTALL)
@@ -147,12 +146,11 @@ def is_locked(file: Path) -> bool:
     try:
         _check_lock(file)
         with file.open("rb") as opened:
-            if fcntl is not None:
-                # A shared lock, so that several processes that ask do not see each other.
-                fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            else:
+            if sys.platform == "win32":
                 with FileLock(file, timeout=0):
                     pass
+            else:  # a shared lock, so that several processes that ask do not see each other
+                fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except (BlockingIOError, Timeout):
         return True
     except (OSError, InputError):  # no lock, or none that can be asked

@@ -226,7 +226,11 @@ class Charts {
         const words = this.#label(run, run.details.directions[one.direction]);
         const band = low.some((value) => value != null) && this.runs.length === 1 ? { low, high } : {};
         chart.curves.push({ name: `${run.name} ${one.direction}`, label: words, style: this.#style(index, one.direction === "b2a"), x, y, plain: true, ...band });
-        if (this.runs.length === 1) for (const [label, value] of Object.entries(one.baselines)) chart.lines.set(`${label}, ${one.direction.at(-1).toUpperCase()}`, { value, style: one.direction === "a2b" ? 1 : 2 });
+        if (this.runs.length === 1) for (const [label, value] of Object.entries(one.baselines)) {
+          const target = one.direction.at(-1).toUpperCase(), twin = chart.lines.get(label);
+          if (twin && short(twin.value) === short(value)) delete twin.style; // one line for both directions
+          else chart.lines.set(twin ? `${label}, ${target}` : label, { value, style: one.direction === "a2b" ? 1 : 2 });
+        }
       }
       if (run.details.best && this.runs.length === 1) for (const chart of byMetric.values()) chart.marks = [{ label: "best", x: run.details.best.step }];
     });
@@ -458,11 +462,12 @@ function showTwo(page, first, second) {
   const runs = [new Followed(first), new Followed(second)], problem = problemLine();
   let charts = null, samples = null, settled = "";
   const heads = el("div", { class: "wide" }), settings = el("div"), left = el("div"), right = el("div");
-  const columns = el("div", { class: "columns", hidden: true }, left, right);
+  const columns = el("div", { hidden: true }, left, right), title = el("h1", {}, `${first} and ${second}`);
   page.append(el("p", {}, el("a", { href: "#runs" }, "All runs")),
-    el("div", { class: "bartop", tabindex: "-1" }, el("h1", {}, `${first} and ${second}`)), problem.element, heads, columns, settings);
+    el("div", { class: "bartop", tabindex: "-1" }, title), problem.element, heads, columns, settings);
 
   function drawHeads() {
+    title.textContent = runs.map((run) => run.details.label).join(" and ");
     const rows = [
       ["", ...runs.map((run) => el("a", { href: link(run.name) }, run.details.label))],
       ["State", ...runs.map((run) => badge(run.details))],
@@ -488,7 +493,7 @@ function showTwo(page, first, second) {
     const [a, b] = runs.map((run) => new Map(run.details.settings.map((one) => [one.name, one])));
     const differ = [...new Set([...a.keys(), ...b.keys()])].filter((name) => name !== "out" && a.get(name)?.value !== b.get(name)?.value);
     settings.replaceChildren(el("h2", {}, "Settings that differ"), differ.length
-      ? table(["Setting", first, second], differ.map((name) => [setting(a.get(name) ?? b.get(name)), a.get(name)?.value ?? "-", b.get(name)?.value ?? "-"]), "Settings that differ")
+      ? table(["Setting", ...runs.map((run) => run.details.label)], differ.map((name) => [setting(a.get(name) ?? b.get(name)), a.get(name)?.value ?? "-", b.get(name)?.value ?? "-"]), "Settings that differ")
       : el("p", {}, "None."));
   }
 

@@ -45,7 +45,8 @@ export async function ask(path, options = {}) {
     response = await fetch(path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Error("The studio does not answer. Is `cyclegan studio` still running in its terminal?");
+    const lost = new Error("The studio does not answer. Is `cyclegan studio` still running in its terminal?");
+    throw Object.assign(lost, { isLost: true });
   }
   if (response.ok) return response;
   const problem = await response.json().catch(() => ({}));

@@ -3,11 +3,12 @@
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Response
+from fastapi import APIRouter, Response
 from fastapi import Path as InPath
 from pydantic import BaseModel, ConfigDict, Field
 
 from cyclegan.errors import InputError
+from cyclegan.serving.problems import Problem
 from cyclegan.studio.folders import OpenFolders, OutsideError
 from cyclegan.studio.inspecting import Job, Jobs
 from cyclegan.studio.runs import FOR_EVER
@@ -32,13 +33,13 @@ def data_router(runs_dir: Path, *, allow_train: bool = False, folders: OpenFolde
     router, runs_dir = APIRouter(prefix="/api/data", tags=["data"]), real_path(runs_dir)
     allowed, jobs, trainings = folders or OpenFolders.usual(), Jobs(), Trainings(runs_dir)
 
-    def refuse(error: InputError) -> HTTPException:
-        return HTTPException(403 if isinstance(error, OutsideError) else 422, str(error))
+    def refuse(error: InputError) -> Problem:
+        return Problem(403 if isinstance(error, OutsideError) else 422, str(error))
 
     def find(name: str) -> Job:
         job = jobs.get(name)
         if job is None:
-            raise HTTPException(404, "This inspection is no longer kept; inspect the folders again.")
+            raise Problem(404, "This inspection is no longer kept; inspect the folders again.")
         return job
 
     @router.get("")
@@ -64,7 +65,7 @@ def data_router(runs_dir: Path, *, allow_train: bool = False, folders: OpenFolde
         try:
             return jobs.start(a, b).describe()
         except InputError as error:
-            raise HTTPException(409, str(error)) from None
+            raise Problem(409, str(error)) from None
 
     @router.get("/inspections/{name}")
     def show_inspection(name: str) -> dict[str, Any]:
@@ -83,7 +84,7 @@ def data_router(runs_dir: Path, *, allow_train: bool = False, folders: OpenFolde
         """A small picture of a file, by the numbers of its folder and of the file in it."""
         picture = find(name).picture(folder, file)
         if picture is None:
-            raise HTTPException(404, "There is no such picture in this inspection.")
+            raise Problem(404, "There is no such picture in this inspection.")
         return Response(picture, media_type="image/jpeg", headers={"Cache-Control": FOR_EVER})
 
     @router.post("/command")
@@ -100,9 +101,9 @@ def data_router(runs_dir: Path, *, allow_train: bool = False, folders: OpenFolde
     def start_training(wish: Wish) -> dict[str, Any]:
         """Start a training, if the studio may."""
         if not allow_train:
-            raise HTTPException(
+            raise Problem(
                 403,
-                "This studio may not start trainings; start it with --allow-train, or copy the command into a terminal.",
+                "This studio may not start trainings; open it with --allow-train, or copy the command into a terminal.",
             )
         try:
             words = wish.words(runs_dir, allowed)
@@ -111,7 +112,7 @@ def data_router(runs_dir: Path, *, allow_train: bool = False, folders: OpenFolde
         try:
             return trainings.start(wish.name, words)
         except InputError as error:
-            raise HTTPException(409, str(error)) from None
+            raise Problem(409, str(error)) from None
 
     @router.get("/trainings")
     def list_trainings() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Follow the log of a run while it grows: only new lines are read, and curves have few points of any number of lines."""
+"""Follow the log of a run while it grows: only new lines are read, and a curve has few points of many lines."""
 
 import math
 from collections import defaultdict

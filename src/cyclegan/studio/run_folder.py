@@ -26,6 +26,8 @@ from cyclegan.storage.scores import BASELINES, READ_BASELINES, Estimate, Scores,
 from cyclegan.storage.showcase import open_picture
 from cyclegan.storage.stop_request import is_stop_requested, is_training
 from cyclegan.studio.live_log import LiveLog, read_end
+from cyclegan.studio.models import model_name
+from cyclegan.system.arguments import real_path
 from cyclegan.system.terminal import shell_quote
 from cyclegan.training.checkpoint import read_best
 from cyclegan.training.resume import resume_command
@@ -45,12 +47,11 @@ SMALL_SIDES = (240, 480, 960)
 def find_runs(folder: Path) -> dict[str, Path]:
     """All run directories below a folder, or the folder itself, by name. Links are not followed.
 
-    The name is the path below the folder with `--` for `/`, in letters that an address may have.
+    Names are those of `cyclegan.studio.models`, so that a run has one name on all pages.
     """
     found: dict[str, Path] = {}
     for run in sorted(_walk(folder, 0)):
-        path = run.relative_to(folder).as_posix() if run != folder else folder.resolve().name
-        name = base = re.sub(r"[^A-Za-z0-9._-]", "_", path.replace("/", "--")) or "run"
+        name = base = model_name(run.relative_to(folder).as_posix() if run != folder else real_path(folder).name)
         count = 1
         while name in found:
             count += 1

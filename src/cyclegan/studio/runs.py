@@ -10,10 +10,11 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-from fastapi import APIRouter, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from cyclegan.config import MAX_COUNT
 from cyclegan.errors import InputError
+from cyclegan.serving.problems import Problem
 from cyclegan.storage.stop_request import request_stop
 from cyclegan.studio.run_folder import SMALL_SIDES, Run, RunFolder
 from cyclegan.system.arguments import real_path
@@ -41,9 +42,7 @@ def runs_router(runs_dir: Path) -> APIRouter:
     def find(name: str) -> Run:
         run = folder.run(name)
         if run is None:
-            raise HTTPException(
-                404, f"There is no run {name[:100]!r} in this folder; it may have been moved or removed."
-            )
+            raise Problem(404, f"There is no run {name[:100]!r} in this folder; it may have been moved or removed.")
         return run
 
     @router.get("")
@@ -78,7 +77,7 @@ def runs_router(runs_dir: Path) -> APIRouter:
     ) -> Response:
         """A sample sheet, whole or small. With `v`, the version of its file, it may be kept for ever."""
         if side is not None and side not in SMALL_SIDES:
-            raise HTTPException(422, f"side is {side}; expected one of {', '.join(map(str, SMALL_SIDES))}.")
+            raise Problem(422, f"side is {side}; expected one of {', '.join(map(str, SMALL_SIDES))}.")
         run = find(name)
         version = run.sheets().get(step)
         tag = f'"{version}-{side or 0}"'
@@ -87,7 +86,7 @@ def runs_router(runs_dir: Path) -> APIRouter:
             return Response(status_code=304, headers=headers)
         found = run.sheet(step, side)
         if found is None:
-            raise HTTPException(404, f"The run {name} has no readable sample of step {step}.")
+            raise Problem(404, f"The run {name} has no readable sample of step {step}.")
         content, kind = found
         return Response(content, media_type=kind, headers=headers)
 
@@ -98,7 +97,7 @@ def runs_router(runs_dir: Path) -> APIRouter:
         try:
             request_stop(run.path)
         except InputError as error:
-            raise HTTPException(409, str(error)) from None
+            raise Problem(409, str(error)) from None
         return {"state": "stopping"}
 
     return router

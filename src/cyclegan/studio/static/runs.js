@@ -318,16 +318,18 @@ function showOne(page, name) {
   function drawHead() {
     const { details } = run;
     const buttons = [
-      el("a", { class: "button", href: `#translate/${encodeURIComponent(name)}` }, icon("picture"), "Translate with it"),
+      (details.checkpoint != null || details.state === "finished") && el("a", { class: "button", href: `#translate/${encodeURIComponent(name)}` }, icon("picture"), "Translate with it"),
       others.element,
       details.state === "training" && el("button", { type: "button", onclick: stop }, icon("stop"), "Stop"),
     ];
+    const key = `${details.state} ${details.checkpoint == null}`;
     const focused = parts.head.contains(document.activeElement) && document.activeElement !== parts.head;
-    if (!focused || details.state !== parts.head.dataset.state) {
+    if (!focused || key !== parts.head.dataset.key) {
       parts.head.replaceChildren(el("h1", {}, details.label, " ", badge(details)), ...buttons.filter(Boolean));
     }
     if (parts.head.dataset.state && parts.head.dataset.state !== details.state) announce(`${name}: ${STATES[details.state]}`);
     parts.head.dataset.state = details.state;
+    parts.head.dataset.key = key;
   }
 
   const others = otherRuns(name);

@@ -4,6 +4,7 @@ import base64
 import io
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -453,6 +454,24 @@ def test_new_models_appear_and_an_example_fills_an_empty_folder(chromium, tmp_pa
         page.evaluate("window.dispatchEvent(new Event('focus'))")
         page.get_by_label("mine/first run").wait_for()
         assert page.get_by_label("Earth").count() == 0
+
+
+def test_a_run_that_goes_on_offers_its_newer_model(chromium, tmp_path, photos):
+    model = make_model(tmp_path / "runs" / "mine")
+    app = create_studio(tmp_path / "runs", ServeSettings(port=0))
+    with serving(app) as address, open_page(chromium, address) as page:
+        page.set_input_files("#files", photos[0])
+        translated(page, 1)
+        before, _ = saved(page, f"Download {photos[0].name}")
+        shutil.rmtree(model)
+        make_model(model, seed=1)
+        page.evaluate("window.dispatchEvent(new Event('focus'))")
+        page.get_by_role("button", name="Translate again with the newer mine").click()
+        translated(page, 1)
+        content, _ = saved(page, f"Download {photos[0].name}")
+        again = np.asarray(Image.open(io.BytesIO(content)))
+    assert content != before
+    np.testing.assert_array_equal(again, expected(tmp_path, Image.open(photos[0]), "runs/mine"))
 
 
 # ---- without a browser

@@ -19,6 +19,7 @@ export async function mount(page) {
   const settings = Object.assign({ models: [], direction: "a2b", back: false, type: "same", quality: 92, split: true }, stored());
   let models = [], damaged = [], folder = "", suffixes = [];
   const items = [];
+  const used = {}; // the version of each model that images are translated with; a run that is training has new ones
   let selected = null, opened = null, isLost = false;
 
   // ---- what is to be done
@@ -30,7 +31,7 @@ export async function mount(page) {
     const directions = settings.direction === "both" ? ["a2b", "b2a"] : [settings.direction];
     const kind = settings.type === "jpeg" ? `jpeg${settings.quality}` : settings.type;
     return chosen().flatMap((model) => directions.filter((each) => model.directions[each]).flatMap((direction) => {
-      const job = { key: `${model.name}/${direction}/${kind}`, model: model.name, direction, of: model, reads: "source", gives: "target" };
+      const job = { key: `${model.name} ${used[model.name]}/${direction}/${kind}`, model: model.name, direction, of: model, reads: "source", gives: "target" };
       const other = direction === "a2b" ? "b2a" : "a2b";
       if (!settings.back || !model.directions[other]) return [job];
       return [job, { ...job, key: `${job.key}/back`, direction: other, forward: job.key, start: direction }];
@@ -54,12 +55,20 @@ export async function mount(page) {
   });
 
   function change(changes) {
-    Object.assign(settings, changes);
+    const { versions, ...kept } = changes;
+    Object.assign(settings, kept);
     localStorage.setItem("translate", JSON.stringify(settings));
+    if ("type" in changes || "quality" in changes || versions) forgetOthers();
     queue.go();
     items.forEach(drawOption);
     showSelected();
     drawProgress();
+  }
+
+  /** Results of other choices stay, so that a click brings them back; but not those that would soon fill the memory. */
+  function forgetOthers() {
+    const wanted = new Set(jobsOf().map((job) => job.key));
+    for (const { results } of items) for (const key of results.keys()) if (!wanted.has(key)) results.delete(key);
   }
 
   // ---- images
@@ -321,6 +330,7 @@ export async function mount(page) {
     if (text === listed) return;
     listed = text;
     ({ models, damaged, folder, suffixes } = answer);
+    for (const { name, version } of models) used[name] ??= version;
     const known = settings.models.filter((name) => models.some((model) => model.name === name));
     if (!known.length && models.length) known.push(models[0].name);
     settings.models = known;
@@ -336,10 +346,17 @@ export async function mount(page) {
         change({ models: names });
         drawDirections();
       } });
-      return el("label", { class: "check model" }, box, el("span", {}, model.title, el("small", { class: "muted" }, describe(model))));
+      const label = el("label", { class: "check model" }, box, el("span", {}, model.title, el("small", { class: "muted" }, describe(model))));
+      if (used[model.name] === model.version) return label;
+      const renew = () => {
+        used[model.name] = model.version;
+        drawModels();
+        change({ versions: true });
+      };
+      return [label, el("button", { type: "button", class: "newer", onclick: renew }, `Translate again with the newer ${model.title}`)];
     });
     const broken = damaged.map(({ title, reason }) => el("details", { class: "broken small" }, el("summary", {}, icon("warning"), title), el("p", {}, reason)));
-    modelList.replaceChildren(...boxes, ...broken);
+    modelList.replaceChildren(...boxes.flat(), ...broken);
     drawDirections();
   }
 
@@ -388,7 +405,7 @@ export async function mount(page) {
   const stopButton = el("button", { type: "button", onclick: stop }, icon("stop"), "Stop");
   const resumeButton = el("button", { type: "button", hidden: true, onclick: resume }, icon("play"), "Go on");
   const downloadButton = el("button", { type: "button", class: "main", disabled: true, onclick: downloadAll }, icon("download"), "Download all");
-  const removeButton = el("button", { type: "button", class: "quiet", onclick: () => remove([selected]) }, "Remove");
+  const removeButton = el("button", { type: "button", class: "quiet", title: "Remove this image", "aria-label": "Remove this image", onclick: () => remove([selected]) }, "Remove");
   const clearButton = el("button", { type: "button", class: "quiet", onclick: () => remove([...items]) }, "Remove all");
   const work = el("div", { class: "work", hidden: true }, banner, view, strip, progress,
     el("div", { class: "row actions" }, progressText, stopButton, resumeButton, el("span", { class: "space" }),

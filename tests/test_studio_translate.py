@@ -355,6 +355,36 @@ def test_everything_can_be_done_with_the_keyboard(page, photos):
     translated(page, 4)
 
 
+def test_fingers_zoom_move_and_drag_the_handle(chromium, address, photos):
+    phone = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
+    with open_page(chromium, f"{address}/#translate/zebra--first", **phone) as page:
+        page.set_input_files("#files", photos[0])
+        translated(page, 1)
+        frame, scale, handle = page.locator(".frame"), page.locator(".scale"), page.get_by_label("Before and after")
+        frame.scroll_into_view_if_needed()
+        box, fingers = frame.bounding_box(), page.context.new_cdp_session(page)
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+        def touch(kind, *points):
+            found = [{"x": x + dx, "y": y + dy, "id": index} for index, (dx, dy) in enumerate(points)]
+            fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": found})
+
+        whole = int(scale.inner_text().split()[0])
+        touch("touchStart", (-20, 0), (20, 0))
+        for step in range(1, 6):
+            touch("touchMove", (-20 - 8 * step, 0), (20 + 8 * step, 0))
+        touch("touchEnd")
+        page.wait_for_timeout(100)
+        assert 2.5 < int(scale.inner_text().split()[0]) / whole < 3.5
+        assert handle.input_value() == "50"
+        page.get_by_role("button", name="Show all of the image").tap()
+        touch("touchStart", (60, 40))
+        touch("touchMove", (0, 40))
+        touch("touchMove", (-60, 40))
+        touch("touchEnd")
+        assert 25 < float(handle.input_value()) < 40
+
+
 def test_what_happens_is_said_to_a_screen_reader(page, photos):
     page.set_input_files("#files", photos)
     translated(page, 3)

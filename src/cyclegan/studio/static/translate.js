@@ -192,7 +192,7 @@ export async function mount(page) {
   const formatOf = (job, end) => job.of.directions[job.start ?? job.direction][sideOf(job, end)];
 
   function showSelected() {
-    if (!selected) return;
+    if (!selected) return windows.show([]);
     const jobs = jobsOf();
     const views = jobs.map((job) => viewOf(job, jobs));
     if (!settings.split && jobs.length) {

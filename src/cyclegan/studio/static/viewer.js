@@ -253,6 +253,8 @@ export class Viewer {
     view.moves = this.#isSplit && view.before && view.after && (isNear || this.#zoom <= 1) ? "cut" : "image";
     view.pointers.set(event.pointerId, point);
     view.frame.setPointerCapture(event.pointerId);
+    if (view.pointers.size > 1) this.#moveCut(view.cutBefore); // the first of two fingers did not mean the handle
+    else view.cutBefore = this.#cut;
     if (view.moves === "cut" && view.pointers.size === 1) this.#cutAt(view, point);
     view.frame.focus({ focusVisible: false });
     event.preventDefault();

@@ -42,6 +42,7 @@ COMMANDS: dict[str, ModuleType] = {
     "train": train,
     "translate": translate,
     "serve": serve,
+    "studio": studio,
     "evaluate": evaluate,
     "compare": compare,
     "report": report,
@@ -53,7 +54,6 @@ COMMANDS: dict[str, ModuleType] = {
     "push": push,
     "download": download,
     "tiles": tiles,
-    "studio": studio,
     "demo": demo,
 }
 

@@ -98,14 +98,16 @@ class _Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            return await self._app(scope, receive, send)
+            await self._app(scope, receive, send)
+            return
         given = Headers(scope=scope)
         # Cookies of one host are shared by all its ports.
         name = f"cyclegan-studio-{(scope.get('server') or ('', 0))[1]}"
         if scope["path"] == "/" and (token := QueryParams(scope["query_string"]).get("token")):
             response: Response = RedirectResponse("/", 303)
             response.set_cookie(name, token.strip(), httponly=True, samesite="lax")
-            return await response(scope, receive, send)
+            await response(scope, receive, send)
+            return
         token = cookie_parser(given.get("cookie", "")).get(name)
         if token is not None and "authorization" not in given:
             bearer = f"Bearer {token}".encode("latin-1", "replace")

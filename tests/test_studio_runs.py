@@ -288,7 +288,7 @@ def test_damaged_files_of_a_run_are_no_error_of_the_page(tmp_path):
     ask = client(tmp_path)
     about = get(ask, "/maps")
     assert about["step"] == 3000
-    assert "2 lines of its log are damaged." in [warning["text"] for warning in about["warnings"]]
+    assert "Damaged, and left out: 2 lines of its log." in [warning["text"] for warning in about["warnings"]]
     assert "Evaluate the run again." in about["evaluations"][0]["problem"]
     assert ask.get("/api/runs/maps/samples/250?side=240").status_code == 404
 

@@ -221,22 +221,22 @@ class Charts {
     this.runs.forEach((run, index) => {
       for (const one of run.details.validation.series) {
         const metric = run.details.validation.metrics[one.metric];
-        const chart = byMetric.get(one.metric) ?? { metric, curves: [], lines: new Map(), marks: [] };
+        const chart = byMetric.get(one.metric) ?? { metric, curves: [], lines: [], marks: [] };
         byMetric.set(one.metric, chart);
         const [x, y, low, high] = [0, 1, 2, 3].map((i) => one.points.map((point) => point[i]));
         const words = this.#label(run, run.details.directions[one.direction]);
         const band = low.some((value) => value != null) && this.runs.length === 1 ? { low, high } : {};
         chart.curves.push({ name: `${run.name} ${one.direction}`, label: words, style: this.#style(index, one.direction === "b2a"), x, y, plain: true, ...band });
         if (this.runs.length === 1) for (const [label, value] of Object.entries(one.baselines)) {
-          const target = one.direction.at(-1).toUpperCase(), twin = chart.lines.get(label);
-          if (twin && short(twin.value) === short(value)) delete twin.style; // one line for both directions
-          else chart.lines.set(twin ? `${label}, ${target}` : label, { value, style: one.direction === "a2b" ? 1 : 2 });
+          const twin = chart.lines.find((line) => line.label === label && short(line.value) === short(value));
+          if (twin) twin.target = ""; // one line for both directions
+          else chart.lines.push({ label, target: one.direction.at(-1).toUpperCase(), value, style: one.direction === "a2b" ? 1 : 2 });
         }
       }
       if (run.details.best && this.runs.length === 1) for (const chart of byMetric.values()) chart.marks = [{ label: "best", x: run.details.best.step }];
     });
     for (const { metric, curves, lines, marks } of byMetric.values()) {
-      this.#chart(sentence(metric.title), `${metric.better} is better`, { curves, marks, lines: [...lines].map(([label, line]) => ({ label, ...line })) });
+      this.#chart(sentence(metric.title), `${metric.better} is better`, { curves, marks, lines: lines.map(({ label, target, value, style }) => (target ? { label: `${label}, ${target}`, value, style } : { label, value })) });
     }
   }
 

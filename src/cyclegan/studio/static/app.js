@@ -58,11 +58,14 @@ export async function ask(path, options = {}) {
 
 /** Ask the server for JSON; `body`, if given, is sent as JSON by POST. Errors as of `ask`. */
 export async function api(path, { body, ...options } = {}) {
-  const sent = body === undefined ? {} : {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify(body),
-  };
+  const sent =
+    body === undefined
+      ? {}
+      : {
+          method: "POST",
+          headers: { "Content-Type": "application/json" },
+          body: JSON.stringify(body),
+        };
   return (await ask(path, { ...sent, ...options })).json();
 }
 

@@ -116,6 +116,16 @@ def test_what_is_no_folder_of_images_is_one_sentence(home, tmp_path):
     assert "holds no images" in state["problem"]
 
 
+def test_the_whole_disk_is_never_open(home, monkeypatch):
+    monkeypatch.chdir("/")
+    monkeypatch.setenv("HOME", "/")
+    assert OpenFolders.usual().roots == ()
+    ask = client(home)
+    assert ask.get("/api/data/folders").json()["folders"] == []
+    said = detail(ask.post("/api/data/inspections", json={"a": str(home / "my photos")}), 403)
+    assert said.startswith("The studio opens no folders here; start it in a folder above ")
+
+
 def test_folders_inside_of_others_are_not_listed_twice(tmp_path):
     (tmp_path / "a" / "b").mkdir(parents=True)
     assert OpenFolders.of([tmp_path / "a" / "b", tmp_path / "a", tmp_path / "none"]).roots == (tmp_path / "a",)

@@ -221,7 +221,7 @@ def _image_response(answer: Answer) -> Response:
     if answer.notes:
         note = " ".join(answer.notes).encode("ascii", "replace").decode()
         headers["Cyclegan-Note"] = cut(re.sub(r"[^ -~]", "?", note), _NOTE_LENGTH)
-    return Response(bytes(answer.content), headers=headers, media_type=answer.media_type)
+    return Response(answer.content, headers=headers, media_type=answer.media_type)
 
 
 async def _answer_problem(_: Request, error: Exception) -> JSONResponse:

@@ -5,6 +5,7 @@ import io
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -605,6 +606,15 @@ def test_the_command_prints_its_address_and_takes_the_next_port(models):
             names = [model["name"] for model in httpx.get(f"{address}/api/models").json()["models"]]
             assert names == ["deep", "zebra--first", "zebra--second"]
         assert process.returncode == 0
+
+
+@pytest.mark.skipif(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN, reason="started by nohup")
+def test_the_studio_ends_with_its_terminal(models):
+    with command(models, "--no-open", "--port", "0", "--device", "cpu") as process:
+        address = process.stdout.readline().strip()
+        assert httpx.get(address).status_code == 200
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(timeout=60) == 0
 
 
 @pytest.mark.parametrize(

@@ -276,6 +276,8 @@ def test_a_wrong_file_gets_its_sentence_and_the_others_go_on(page, photos, tmp_p
     translated(page, 1, failed=2)
     message = page.locator(".frame .problem")
     assert "cannot be read" in message.inner_text()
+    page.get_by_role("button", name="Try again").click()
+    translated(page, 1, failed=2)
     page.get_by_role("option", name="notes.txt").click()
     assert "not an image of a known type" in message.inner_text()
     assert "failed" in page.get_by_role("option", name="notes.txt").inner_text()

@@ -149,7 +149,7 @@ def _announce(address: str, settings: "ServeSettings", *, opens: bool) -> None:
     from cyclegan.system.terminal import print_result
 
     asks = " Its page asks for the token." if settings.token else ""
-    say(f"The studio is open.{asks} Ctrl-C closes it after the images that are being translated; a second one, at once.")
+    say(f"The studio is open.{asks} Ctrl-C closes it after the images that are being translated, again at once.")
     print_result(address)
     if opens:
         webbrowser.open(address)

@@ -286,7 +286,14 @@ export async function mount(page) {
     } catch (error) {
       view.originalMessage = error.message;
     }
-    if (result.state === "failed") return { ...view, message: result.message, isProblem: true };
+    if (result.state === "failed") {
+      const again = () => {
+        selected.results.delete(job.key);
+        change({});
+      };
+      const tools = [el("button", { type: "button", class: "quiet", onclick: again }, "Try again")];
+      return { ...view, message: result.message, isProblem: true, tools };
+    }
     if (result.state !== "done")
       return {
         ...view,

@@ -1,4 +1,4 @@
-"""Packages for bioimage.io: bioimageio.spec accepts them, and bioimageio.core computes with them what a Translator does."""
+"""Packages for bioimage.io: bioimageio.spec accepts them, and bioimageio.core computes what a Translator does."""
 
 import io
 import socket

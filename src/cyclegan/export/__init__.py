@@ -48,8 +48,8 @@ def export_model(
     format: one of FORMATS. direction: a2b, b2a, or both (those that the model has). weights: final or average;
     default: those that the model was configured for. precision: arithmetic of the graphs of onnx, openvino and
     torch-export, type of the weights of a model directory. calibrate: for int8, a folder of images of the input domain,
-    or one that holds trainA and trainB; default: the images that the run was trained on. authors, licence: for bioimageio, names of
-    persons and the SPDX identifier of the licence of the weights. say: called with a warning
+    or one that holds trainA and trainB; default: the images that the run was trained on. authors, licence: for
+    bioimageio, names of persons and the SPDX identifier of the licence of the weights. say: called with a warning
     before the work if this CPU makes it slow.
     Returns the files and notes for the user. Graphs are compared with torch before they are put into place.
     Raises InputError if there is no such model, the format cannot hold it, a file already exists, this CPU cannot

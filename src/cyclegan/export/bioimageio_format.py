@@ -87,7 +87,7 @@ def export_bioimageio(
     authors: Sequence[str],
     licence: str | None,
 ) -> tuple[list[Path], list[str]]:
-    """`cyclegan.export.export_model` for bioimageio: a2b.bioimageio.zip and b2a.bioimageio.zip. path: as given there."""
+    """`cyclegan.export.export_model` for bioimageio: a2b.bioimageio.zip and b2a.bioimageio.zip. path: as there."""
     if precision != "fp32":
         raise InputError(f"A package for bioimage.io is fp32, and precision is {precision}; leave it out.")
     require("onnxruntime", "onnx", "onnxscript")
@@ -348,8 +348,8 @@ class _Package:
                 else ""
             ),
             "",
-            "It learned from unpaired images, so nothing ties a pixel of the output to the truth: it can add, remove or "
-            "recolour things and still look right. Do not measure or diagnose on translations.",
+            "It learned from unpaired images, so nothing ties a pixel of the output to the truth: it can add, remove "
+            "or recolour things and still look right. Do not measure or diagnose on translations.",
             "",
             "## Validation",
             "",
@@ -391,12 +391,13 @@ def _validate(file: Path) -> None:
     with quiet(), ValidationContext(perform_io_checks=True, log_warnings=False, progressbar=False):
         described = load_description(file)
     if isinstance(described, InvalidDescr):
-        if "serializer" in described.get_reason():
+        reason = described.get_reason() or "it does not say why"
+        if "serializer" in reason:
             raise InputError(
                 f"bioimageio.spec {version('bioimageio.spec')} does not work with pydantic {version('pydantic')}; run "
                 "pip install --upgrade bioimageio.spec, or pip install 'pydantic<2.14'."
             )
-        reason = cut(" ".join(described.get_reason().split()), 300)
+        reason = cut(" ".join(reason.split()), 300)
         raise InputError(f"bioimageio.spec {version('bioimageio.spec')} refuses the package: {reason}")
 
 

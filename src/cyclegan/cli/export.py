@@ -59,9 +59,7 @@ def run(parsed: argparse.Namespace) -> None:
     from cyclegan.export import export_model
     from cyclegan.system.terminal import print_result, say
 
-    options = keywords(parsed, "run_directory", "out", "author")
-    if parsed.author is not None:
-        options["authors"] = parsed.author
+    options = keywords(parsed, "run_directory", "out")
     exported = export_model(parsed.run_directory, parsed.out, say=say, **options)
     for note in exported.notes:
         say(note)

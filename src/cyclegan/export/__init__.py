@@ -39,7 +39,7 @@ def export_model(
     weights: Literal["final", "average"] | None = None,
     precision: Literal["fp32", "fp16", "bf16", "int8"] = "fp32",
     calibrate: str | Path | None = None,
-    authors: Sequence[str] = (),
+    authors: Sequence[str] | None = None,
     licence: str | None = None,
     say: Callable[[str], None] = warnings.warn,
 ) -> Exported:
@@ -65,7 +65,7 @@ def export_model(
     images = None if calibrate is None else check_path("calibrate", calibrate)
     if calibrate is not None and precision != "int8":
         raise InputError("calibrate is for precision int8; give both.")
-    if (licence is not None or authors != ()) and format != "bioimageio":
+    if (authors is not None or licence is not None) and format != "bioimageio":
         raise InputError(f"author and licence are for format bioimageio, and format is {format}; leave them out.")
     model = find_model(path)
     directions = read_info(model).directions if direction == "both" else (direction,)

@@ -54,7 +54,7 @@ _SMALL_INTEGERS = ("uint8", "int8", "uint16", "int16")
 # A right graph in float32 is tens of dB better, a wrong one below 20.
 _LEAST_DB = 80.0
 
-_CITATION = "Zhu, Park, Isola, Efros: Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks, ICCV 2017"
+_CITATION = "Zhu et al.: Unpaired Image-to-Image Translation using Cycle-Consistent Adversarial Networks, ICCV 2017"
 _DOI = "10.1109/ICCV.2017.244"
 
 
@@ -84,7 +84,7 @@ def export_bioimageio(
     weights: str | None,
     precision: str,
     path: Path,
-    authors: Sequence[str],
+    authors: Sequence[str] | None,
     licence: str | None,
 ) -> tuple[list[Path], list[str]]:
     """`cyclegan.export.export_model` for bioimageio: a2b.bioimageio.zip and b2a.bioimageio.zip. path: as there."""
@@ -110,6 +110,8 @@ def export_bioimageio(
 
 def _check_authors(authors: Any) -> tuple[str, ...]:
     """Names of persons. Raises InputError for anything else."""
+    if authors is None:
+        return ()
     if isinstance(authors, str) or not isinstance(authors, Sequence):
         raise InputError(f"authors is {shown(authors)}; expected a list of names.")
     for author in authors:

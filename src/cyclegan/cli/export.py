@@ -44,13 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--precision", PRECISIONS, precision_help, "fp32")
     images_help = "For int8: folder of input images, or one with trainA and trainB (default: those of the run)."
     add("--calibrate", Path, images_help, metavar="FOLDER")
-    add(
-        "--author",
-        str,
-        "For bioimageio: name of an author; may be given several times.",
-        metavar="NAME",
-        action="append",
-    )
+    author_help = "For bioimageio: name of an author; may be given several times."
+    add("--author", str, author_help, metavar="NAME", action="append", dest="authors")
     add("--licence", str, "For bioimageio: SPDX identifier of the licence of the weights, such as CC-BY-4.0.")
     add("--weights", WEIGHTS, "Weights to export (default: those that the run was configured for).")
 

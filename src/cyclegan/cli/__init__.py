@@ -24,6 +24,8 @@ from cyclegan.cli import (
     inspect,
     push,
     report,
+    serve,
+    studio,
     tiles,
     train,
     translate,
@@ -39,6 +41,7 @@ from cyclegan.system.terminal import ClosedOutputError, flush_or_drop, say
 COMMANDS: dict[str, ModuleType] = {
     "train": train,
     "translate": translate,
+    "serve": serve,
     "evaluate": evaluate,
     "compare": compare,
     "report": report,
@@ -50,6 +53,7 @@ COMMANDS: dict[str, ModuleType] = {
     "push": push,
     "download": download,
     "tiles": tiles,
+    "studio": studio,
     "demo": demo,
 }
 

@@ -1,0 +1,5 @@
+import { el } from "./app.js";
+
+export function mount(element) {
+  element.append(el("h1", {}, "Data"), el("p", { class: "muted" }, "This page is loading."));
+}

@@ -6,6 +6,7 @@ import sys
 import zipfile
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from bioimageio.core import create_prediction_pipeline, digest_spec, test_model
@@ -87,6 +88,8 @@ def test_a_run_is_exported_for_both_directions_and_passes_the_test_of_bioimageio
     described = describe(tmp_path / "out" / "a2b.bioimageio.zip")
     assert [author["name"] for author in described["authors"]] == ["Ada Lovelace", "Grace Hopper"]
     assert described["license"] == "CC-BY-4.0"
+    with zipfile.ZipFile(tmp_path / "out" / "a2b.bioimageio.zip") as archive:
+        assert onnx.load_model_from_string(archive.read("a2b.onnx")).ir_version == 8  # for ONNX Runtime 1.14
     assert "Zhu" in described["cite"][0]["text"]
     assert described["inputs"][0]["axes"][1]["channel_names"] == ["red", "green", "blue"]
 

@@ -42,6 +42,9 @@ from cyclegan.translate.tiling.network import has_instance_norm, reach_of, why_n
 # Of the model description: tools read it that do not know the newest one, which has no more of what is needed here.
 _FORMAT = "0.5.3"
 
+# The ONNX file format that came with OPSET: ONNX Runtime 1.14 of 2023 reads it, which tools may still have.
+_IR_VERSION = 8
+
 # What a name in a description may have.
 _NAME = re.compile(r"[^A-Za-z0-9_+\-() ]+")
 
@@ -189,7 +192,9 @@ class _Package:
         """Write the ONNX graph and compare it with torch: the least PSNR, in dB."""
         wrapped = AnySize(self.network, self.multiple)
         about = {"cyclegan_version": __version__, "direction": self.direction}
-        save_onnx(to_onnx(wrapped, self.source.channels, 1, "fp32"), path, about)
+        graph = to_onnx(wrapped, self.source.channels, 1, "fp32")
+        graph.ir_version = _IR_VERSION
+        save_onnx(graph, path, about)
         engine = open_onnxruntime(path, "fp32")
         side, least = max(32, self.multiple), float("inf")
         with torch.inference_mode():
@@ -245,7 +250,10 @@ class _Package:
     @property
     def _tiling(self) -> str:
         if self.halo:
-            return f"It can be run in tiles, with {self.halo} pixels around each."
+            return (
+                f"It can be run in tiles, with {self.halo} pixels around each; a side has at least {self.least} pixels, "
+                f"in steps of {self.step}."
+            )
         if has_instance_norm(self.network):
             why = "its norm takes statistics of the whole image"
         else:

@@ -251,7 +251,7 @@ class _Package:
     def _tiling(self) -> str:
         if self.halo:
             return (
-                f"It can be run in tiles, with {self.halo} pixels around each; a side has at least {self.least} pixels, "
+                f"It can be run in tiles with {self.halo} pixels around each; sides have at least {self.least} pixels, "
                 f"in steps of {self.step}."
             )
         if has_instance_norm(self.network):

@@ -15,9 +15,10 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
-import torch
 from PIL import Image
+from test_report import browser
 
+from conftest import TINY_MODEL, make_folder
 from cyclegan import ModelConfig, Translator
 from cyclegan.images.codecs import read_image, write_image
 from cyclegan.images.formats import ImageFormat
@@ -26,8 +27,6 @@ from cyclegan.serving.settings import ServeSettings
 from cyclegan.storage.model import ModelInfo, save_model
 from cyclegan.studio.app import create_studio
 from cyclegan.studio.models import Example, ModelFinder
-from conftest import TINY_MODEL, make_folder
-from test_report import browser
 
 DEEP = {"channels": 1, "dtype": "uint16", "low": 0, "high": 3000}
 BANDS = {"channels": 5, "dtype": "float32", "low": 0, "high": 2.5}
@@ -41,10 +40,9 @@ def make_model(folder, seed=0, a=None, b=None):
         cyclegan_version="0", model=config, a=a, b=b, preprocess="none", load_size=16, crop_size=16, step=0,
         translate_with="final", averages=False,
     )  # fmt: skip
-    torch.manual_seed(seed)
     networks = {
-        "a2b": build_generator(config, a.channels, b.channels),
-        "b2a": build_generator(config, b.channels, a.channels),
+        "a2b": build_generator(config, a.channels, b.channels, seed=seed),
+        "b2a": build_generator(config, b.channels, a.channels, seed=seed + 100),
     }
     save_model(folder, info, {name: network.state_dict() for name, network in networks.items()})
     return folder
@@ -201,8 +199,8 @@ def test_a_drop_and_a_paste_are_translated_and_folders_leave_other_files_out(pag
 
 def test_models_and_directions_are_beside_each_other_and_back_again(page, photos, models):
     page.set_input_files("#files", photos[0])
-    page.get_by_label("zebra/second").check()
-    page.get_by_label("Both").check()
+    page.get_by_role("checkbox", name="zebra/second").check()
+    page.get_by_role("radio", name="Both").check()
     translated(page, 4)
     labels = page.locator(".view .name").all_inner_texts()
     assert [label.split(photos[0].name)[0].strip() for label in labels] == [
@@ -214,14 +212,16 @@ def test_models_and_directions_are_beside_each_other_and_back_again(page, photos
     # All views zoom in step.
     page.get_by_role("button", name="Zoom in").click()
     page.wait_for_timeout(100)
-    insets = page.locator(".frame").evaluate_all("frames => frames.map((frame) => frame.style.getPropertyValue('--left'))")
+    insets = page.locator(".frame").evaluate_all(
+        "frames => frames.map((frame) => frame.style.getPropertyValue('--left'))"
+    )
     assert len(set(insets)) == 1
 
-    page.get_by_label("zebra/second").uncheck()
-    page.get_by_label("A → B").check()
-    page.get_by_label("And back again").check()
+    page.get_by_role("checkbox", name="zebra/second").uncheck()
+    page.get_by_role("radio", name="A → B").check()
+    page.get_by_role("checkbox", name="And back again").check()
     translated(page, 2)
-    content, name = saved(page, f"Download {photos[0].stem}_zebra--first_a2b-and-back.png")
+    content, _ = saved(page, f"Download {photos[0].stem}_zebra--first_a2b-and-back.png")
     forth = Image.fromarray(expected(models, image))
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))), expected(models, forth, direction="b2a"))
     content, _ = saved(page, "Download all")
@@ -236,8 +236,8 @@ def test_models_and_directions_are_beside_each_other_and_back_again(page, photos
 def test_sixteen_bits_are_shown_with_window_and_level_and_bands_are_chosen(page, tmp_path, models):
     values = np.random.default_rng(0).integers(0, 3001, (24, 32, 1)).astype(np.uint16)
     write_image(tmp_path / "scan.tif", values)
-    page.get_by_label("deep").check()
-    page.get_by_label("zebra/first").uncheck()
+    page.get_by_role("checkbox", name="deep").check()
+    page.get_by_role("checkbox", name="zebra/first").uncheck()
     page.set_input_files("#files", tmp_path / "scan.tif")
     translated(page, 1)
     content, name = saved(page, "Download scan.tif")
@@ -287,7 +287,11 @@ def test_a_wrong_file_gets_its_sentence_and_the_others_go_on(page, photos, tmp_p
 def test_types_to_save_as(page, photos, models, tmp_path):
     page.set_input_files("#files", photos[0])
     image = expected(models, Image.open(photos[0]))
-    for choice, suffix, exact in (("JPEG, small", ".jpg", False), ("TIFF, exact", ".tif", True), (".npy for Python", ".npy", True)):
+    for choice, suffix, exact in (
+        ("JPEG, small", ".jpg", False),
+        ("TIFF, exact", ".tif", True),
+        (".npy for Python", ".npy", True),
+    ):
         page.get_by_label("Save as").select_option(choice)
         translated(page, 1)
         content, name = saved(page, f"Download {photos[0].stem}{suffix}")
@@ -317,9 +321,9 @@ def test_everything_can_be_done_with_the_keyboard(page, photos):
         pytest.fail(f"The keyboard does not reach {locator}.")
 
     tab_to(page.get_by_role("button", name="Choose images"))
-    with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
-    chooser.value.set_files(photos)
+    page.on("filechooser", lambda chooser: chooser.set_files(photos))  # from now on, as Chromium needs a moment for it
+    page.wait_for_timeout(100)
+    page.keyboard.press("Enter")
     translated(page, 3)
     handle = page.get_by_label("Before and after")
     tab_to(handle)
@@ -341,11 +345,11 @@ def test_everything_can_be_done_with_the_keyboard(page, photos):
     page.keyboard.press("End")
     assert page.get_by_role("option", name=photos[2].name).get_attribute("aria-selected") == "true"
     page.keyboard.press("Delete")
-    assert page.get_by_role("option").count() == 2
+    assert images.get_by_role("option").count() == 2
     tab_to(page.get_by_role("button", name="Download all"))
     with page.expect_download():
         page.keyboard.press("Enter")
-    tab_to(page.get_by_label("zebra/second"))
+    tab_to(page.get_by_role("checkbox", name="zebra/second"))
     page.keyboard.press("Space")
     translated(page, 4)
 
@@ -371,8 +375,8 @@ def test_axe_finds_nothing_serious(chromium, address, photos, tmp_path, look):
     with open_page(chromium, f"{address}/#translate/zebra--first", viewport=size, color_scheme=scheme) as page:
         assert_accessible(page, Axe())
         page.set_input_files("#files", [*photos, tmp_path / "scan.tif", tmp_path / "notes.txt"])
-        page.get_by_label("Both").check()
-        page.get_by_label("deep").check()
+        page.get_by_role("radio", name="Both").check()
+        page.get_by_role("checkbox", name="deep").check()
         page.get_by_role("option", name="scan.tif").click()
         page.get_by_role("group", name="Brightness: result").wait_for()
         page.get_by_text(re.compile(r"^\d+ of 20 translated, \d+ failed$")).first.wait_for()
@@ -383,8 +387,8 @@ def test_axe_finds_nothing_serious(chromium, address, photos, tmp_path, look):
 
 def assert_accessible(page, axe):
     found = axe.run(page).response["violations"]
-    serious = [(each["id"], [node["target"] for node in each["nodes"]]) for each in found if each["impact"] in ("serious", "critical")]
-    assert serious == []
+    serious = [each for each in found if each["impact"] in ("serious", "critical")]
+    assert [(each["id"], [node["target"] for node in each["nodes"]]) for each in serious] == []
 
 
 def test_stopping_keeps_what_is_there_and_going_on_does_the_rest(page, photos):
@@ -415,12 +419,12 @@ def test_stopping_keeps_what_is_there_and_going_on_does_the_rest(page, photos):
             route.continue_()
 
     page.route("**/*:translate*", busy)
-    page.get_by_label("B → A").check()
+    page.get_by_role("radio", name="B → A").check()
     translated(page, 3)
     page.unroute("**/*:translate*")
     page.route("**/*:translate*", lambda route: route.abort())
-    page.get_by_label("Both").check()
-    page.get_by_label("zebra/second").check()
+    page.get_by_role("radio", name="Both").check()
+    page.get_by_role("checkbox", name="zebra/second").check()
     page.get_by_text("The studio does not answer.").wait_for()
     page.unroute("**/*:translate*")
     page.get_by_role("button", name="Go on").click()
@@ -442,13 +446,13 @@ def test_the_camera_gives_a_picture(chromium, address):
 
 def test_new_models_appear_and_an_example_fills_an_empty_folder(chromium, tmp_path, models):
     examples = {"Earth": Example(models / "zebra" / "first", {"a": "photo", "b": "map"})}
-    with serving(create_studio(tmp_path, ServeSettings(port=0), examples=examples)) as address:
-        with open_page(chromium, address) as page:
-            page.get_by_label("photo → map").wait_for()
-            make_model(tmp_path / "mine" / "first run")
-            page.evaluate("window.dispatchEvent(new Event('focus'))")
-            page.get_by_label("mine/first run").wait_for()
-            assert page.get_by_label("Earth").count() == 0
+    app = create_studio(tmp_path, ServeSettings(port=0), examples=examples)
+    with serving(app) as address, open_page(chromium, address) as page:
+        page.get_by_label("photo → map").wait_for()
+        make_model(tmp_path / "mine" / "first run")
+        page.evaluate("window.dispatchEvent(new Event('focus'))")
+        page.get_by_label("mine/first run").wait_for()
+        assert page.get_by_label("Earth").count() == 0
 
 
 # ---- without a browser
@@ -474,7 +478,9 @@ def test_the_best_checkpoint_and_a_run_that_has_only_checkpoints_are_found(deep_
 
 def test_pixels_of_large_images_are_made_smaller(address, tmp_path):
     write_image(tmp_path / "large.tif", np.full((40, 60, 1), 1234, np.uint16))
-    response = httpx.post(f"{address}/api/pixels/deep/a2b/source?side=30", content=(tmp_path / "large.tif").read_bytes())
+    response = httpx.post(
+        f"{address}/api/pixels/deep/a2b/source?side=30", content=(tmp_path / "large.tif").read_bytes()
+    )
     values = np.load(io.BytesIO(response.content))
     assert (response.headers["Cyclegan-Size"], values.shape, values.dtype) == ("60x40", (20, 30, 1), np.uint16)
     assert (values == 1234).all()
@@ -485,12 +491,12 @@ def test_pixels_of_large_images_are_made_smaller(address, tmp_path):
 
 
 def test_damaged_weights_are_a_sentence(tmp_path):
-    model = make_model(tmp_path / "model")
+    model = make_model(tmp_path / "mine")
     (model / "a2b.safetensors").write_bytes(b"no tensors")
     buffer = io.BytesIO()
     Image.new("RGB", (16, 16)).save(buffer, "PNG")
     with serving(create_studio(tmp_path, ServeSettings(port=0))) as address:
-        answer = httpx.post(f"{address}/v1/models/model/a2b:translate", content=buffer.getvalue(), timeout=30)
+        answer = httpx.post(f"{address}/v1/models/mine/a2b:translate", content=buffer.getvalue(), timeout=30)
     assert answer.status_code == 422
     assert "a2b.safetensors" in answer.json()["detail"]
 

@@ -43,6 +43,7 @@ COMMANDS: dict[str, ModuleType] = {
     "train": train,
     "translate": translate,
     "serve": serve,
+    "studio": studio,
     "evaluate": evaluate,
     "compare": compare,
     "report": report,
@@ -54,7 +55,6 @@ COMMANDS: dict[str, ModuleType] = {
     "push": push,
     "download": download,
     "tiles": tiles,
-    "studio": studio,
     "demo": demo,
 }
 

@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     limits = partial(add_argument, parser.add_argument_group("limits"))
     limits("--max-body", int, "Largest request", 256, metavar="MIB")
     limits("--max-pixels", int, "Largest number of pixels of an image", 2**27, metavar="COUNT")
-    limits("--timeout", float, "Longest time from the last byte of a request to its answer", 300.0, metavar="SECONDS")
+    limits("--timeout", float, "Longest time from the last byte of a request to its answer", 600.0, metavar="SECONDS")
     limits("--queue", int, "Requests that are worked on or wait; more get 503", 64, metavar="COUNT")
     add_device(parser)
     arithmetic = partial(add_argument, parser.add_argument_group("model and arithmetic"))

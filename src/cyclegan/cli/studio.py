@@ -22,7 +22,7 @@ EXAMPLES = """examples:
   cyclegan studio experiments/ --allow-train   (and trainings may be started from the page)
   cyclegan studio --host 0.0.0.0 --token ...   (for other computers, which then need the token)
 
-Prints the address of the page. Ctrl-C stops it; trainings that it started go on. docs/guides/studio.md shows the page."""
+Prints the address of the page. Ctrl-C closes it; trainings that it started go on. docs/guides/studio.md shows it."""
 
 DEFAULT_PORT = 8001
 
@@ -37,14 +37,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--allow-train", bool, "Let the page start trainings on this computer.")
     port_help = f"Port to listen on; 0: a free one (default: {DEFAULT_PORT}, or the next free one)."
     add("--port", int, port_help, metavar="PORT")
-    add("--host", str, "Address to listen on; 0.0.0.0: all of this machine, for other computers", "127.0.0.1", metavar="ADDRESS")
+    add(
+        "--host",
+        str,
+        "Address to listen on; 0.0.0.0: all of this machine, for other computers",
+        "127.0.0.1",
+        metavar="ADDRESS",
+    )
     token_help = (
         "Ask for this token; needed for any --host but this computer's own. Other users of this machine see it, unlike "
         "the environment variable CYCLEGAN_TOKEN."
     )
     add("--token", str, token_help, metavar="TOKEN")
-    host_help = "Names under which other computers reach the page, beside --host."
-    add("--allowed-host", str, host_help, metavar="NAME", nargs="+")
+    names_help = "Names under which other computers reach the page, beside --host."
+    add("--allowed-host", str, names_help, metavar="NAME", nargs="+")
     open_help = "Open the page in a browser (default: if this terminal has one)."
     parser.add_argument("--open", action=argparse.BooleanOptionalAction, default=None, help=open_help)
     add_device(parser)

@@ -31,10 +31,12 @@ def suffix_by_content(path: Path, names: Collection[str] = tuple(FILE_FORMATS)) 
     names: rows of `FILE_FORMATS` that are tried. What only Pillow knows, under a suffix of no row, has the suffix "".
     """
     with path.open("rb") as file:
-        beginning = file.read(8)
+        beginning = file.read(12)
     for content, suffix in _BEGINNINGS.items():
         if beginning.startswith(content):
             return suffix
+    if beginning[:4] == b"RIFF" and beginning[8:] == b"WEBP":
+        return ".webp"
     with suppress(OSError, ValueError, SyntaxError), without_pixel_limit(), Image.open(path) as picture:
         formats = Image.registered_extensions()
         return next((suffix for suffix in image_suffixes() if formats.get(suffix) == picture.format), "")

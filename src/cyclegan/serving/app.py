@@ -27,9 +27,7 @@ from cyclegan.serving.problems import Problem, ProblemDetails
 from cyclegan.serving.service import Service
 from cyclegan.serving.settings import ServeSettings
 from cyclegan.serving.uploads import FIELD, Receiver
-from cyclegan.system.arguments import MAX_SIDE
 from cyclegan.system.json_files import cut, shown
-from cyclegan.translate.tiling.pictures import SMALLEST_TILE
 
 # Longest text of the header with notes.
 _NOTE_LENGTH = 2000
@@ -124,8 +122,8 @@ def create_app(store: ModelStore, settings: ServeSettings) -> FastAPI:
         tile: Annotated[
             str,
             Query(
-                pattern=r"^(auto|none|[1-9][0-9]{1,6})$",
-                description="Translate in squares of so many pixels, without seams; auto: only large images.",
+                pattern=r"^(auto|none|1[6-9]|[2-9][0-9]|[1-9][0-9]{2,5})$",
+                description="Translate in squares of so many pixels, 16 to 999999; auto: only large images; none: never.",
             ),
         ] = "auto",
         quality: Annotated[int | None, Query(ge=1, le=100, description="Of JPEG, WebP and AVIF.")] = None,
@@ -198,11 +196,7 @@ def _describe(service: Service, name: str, raised: Sequence[type[Exception]]) ->
 
 
 def _parse_tile(text: str) -> Tile:
-    if text in ("auto", "none"):
-        return "auto" if text == "auto" else "none"
-    if not SMALLEST_TILE <= int(text) <= MAX_SIDE:
-        raise Problem(400, f"tile is {text}; expected auto, none, or at least {SMALLEST_TILE} pixels.")
-    return int(text)
+    return int(text) if text.isdecimal() else "none" if text == "none" else "auto"
 
 
 def _check_parameters(request: Request, known: Sequence[str]) -> None:
@@ -252,7 +246,7 @@ async def _answer_invalid(_: Request, error: Exception) -> JSONResponse:
     mistake = error.errors()[0]
     name, message = str(mistake["loc"][-1]), str(mistake["msg"])
     if name == "tile":
-        message = "expected auto, none, or a number of pixels"
+        message = "expected auto, none, or a number of pixels, at least 16"
     elif name == "quality":
         message = "expected a whole number from 1 to 100"
     return Problem(400, f"{name} is {shown(mistake.get('input'))}; {message}.").response()

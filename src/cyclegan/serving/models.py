@@ -102,9 +102,11 @@ class ModelStore:
         return len(self._translators)
 
     def load(self) -> None:
-        """Load all models. Raises InputError, or ConnectionError for one of the Hub, if one cannot be loaded."""
-        with self._lock:
-            for name in self._paths:
+        """Load all models, unless they are loaded at their first use. Raises InputError, or ConnectionError for one of
+        the Hub, if one cannot be loaded.
+        """
+        if self._most_loaded is None:
+            for name in self.names:
                 self._load(name)
 
     def reload(self) -> list[str]:

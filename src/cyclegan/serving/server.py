@@ -4,8 +4,10 @@ import asyncio
 import errno
 import socket
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
+from threading import Thread
 from typing import Any
 
 import h11
@@ -29,6 +31,9 @@ IDLE_SECONDS = 20.0
 # Seconds that answers may take beyond the limit of a request when the server stops.
 _MORE_SECONDS = 5
 
+# Seconds until a server in a thread listens.
+_START_SECONDS = 60
+
 # Connections and uploads are open files, of which systems allow 1,024 unless a program asks for more.
 _MOST_FILES = 65536
 
@@ -42,31 +47,29 @@ def serve(
     printed. Raises InputError if the address cannot be had, and for a model that cannot be loaded.
     """
     messages = Messages("serve")
-    listener = bind(settings)
-    try:
+    ready = on_ready or (lambda address: _announce(messages, store, address))
+    with closing(bind(settings)) as listener:
         with messages.status("loading"):
             store.load()
-        _raise_file_limit()
-        config = uvicorn.Config(
-            app,
-            http=_Connection,
-            ws="none",
-            loop="asyncio",
-            lifespan="on",
-            log_config=None,
-            log_level="critical",
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            timeout_keep_alive=round(IDLE_SECONDS),
-            timeout_graceful_shutdown=round(settings.timeout) + _MORE_SECONDS,
-        )
-        ready = on_ready or (lambda address: _announce(messages, store, address))
-        server = _Server(config, app.state.service, lambda: ready(address_of(listener, settings)), messages)
+        server = _Server(app, listener, settings, ready, messages)
         with server_signals(server.stop, server.reload):
             server.run([listener])
-    finally:
-        listener.close()
+
+
+@contextmanager
+def serving(app: FastAPI, store: ModelStore, settings: ServeSettings) -> Iterator[str]:
+    """In the block, serve an application in a thread, as `serve` does. Yields its address."""
+    ready: Future[str] = Future()
+    with closing(bind(settings)) as listener:
+        store.load()
+        server = _Server(app, listener, settings, ready.set_result, Messages("serve", quiet=True))
+        thread = Thread(target=server.run, args=([listener],), name="cyclegan-serve", daemon=True)
+        thread.start()
+        try:
+            yield ready.result(_START_SECONDS)
+        finally:
+            server.stop()
+            thread.join()
 
 
 def bind(settings: ServeSettings) -> socket.socket:
@@ -117,13 +120,34 @@ def _raise_file_limit() -> None:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn with our signals. on_ready: called once it listens."""
+    """uvicorn with our signals. on_ready: called with the address once it listens."""
 
     def __init__(
-        self, config: uvicorn.Config, service: Service, on_ready: Callable[[], None], messages: Messages
+        self,
+        app: FastAPI,
+        listener: socket.socket,
+        settings: ServeSettings,
+        on_ready: Callable[[str], None],
+        messages: Messages,
     ) -> None:
+        _raise_file_limit()
+        config = uvicorn.Config(
+            app,
+            http=_Connection,
+            ws="none",
+            loop="asyncio",
+            lifespan="on",
+            log_config=None,
+            log_level="critical",
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=round(IDLE_SECONDS),
+            timeout_graceful_shutdown=round(settings.timeout) + _MORE_SECONDS,
+        )
         super().__init__(config)
-        self._service, self._on_ready, self._messages = service, on_ready, messages
+        self._service: Service = app.state.service
+        self._on_ready, self._address, self._messages = on_ready, address_of(listener, settings), messages
         self._wants_reload = False
         self._reloading: asyncio.Task[None] | None = None
 
@@ -141,7 +165,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        self._on_ready()
+        self._on_ready(self._address)
 
     async def on_tick(self, counter: int) -> bool:
         if self._wants_reload and (self._reloading is None or self._reloading.done()):

@@ -29,7 +29,7 @@ class ServeSettings:
     allowed_hosts: tuple[str, ...] = ()
     max_body: int = 2**28
     max_pixels: int = 2**27
-    timeout: float = 300.0
+    timeout: float = 600.0
     queue: int = 64
 
     def check(self, name_of: Callable[[str], str] = str) -> None:

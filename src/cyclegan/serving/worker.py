@@ -21,6 +21,9 @@ from cyclegan.translate.translator import Translator
 _MOST_IMAGES = 32
 _MOST_PIXELS_ON_CPU, _MOST_PIXELS = 2 * 256 * 256, 32 * 256 * 256
 
+# Time that a large image gets for each second that the small ones beside it take.
+_SHARE = 0.5
+
 # Seconds that a device waits for other images of one size that are being decoded. On a CPU nothing is won by it.
 _WAIT_SECONDS = 0.003
 
@@ -134,13 +137,21 @@ class Worker:
         if not job.begin():
             return
 
+        resumed, turn = time.monotonic(), 0.0
+
         def pause() -> None:
+            nonlocal resumed, turn
             if job.is_dropped:
                 raise DroppedError
-            # Those that wait now: others come after the next piece, so that both go on.
+            begin = time.monotonic()
+            if not self._small or begin - resumed < turn:
+                return
+            # Those that wait now. Others come after the next turn of this job, which gets a third of the time.
             for _ in range(len(self._small)):
-                if not self._small or not self._run_batch(wait=False):
+                if not self._run_batch(wait=False):
                     break
+            resumed = time.monotonic()
+            turn = _SHARE * (resumed - begin)
 
         try:
             job.future.set_result(job.run(pause))

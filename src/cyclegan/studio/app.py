@@ -17,7 +17,9 @@ from cyclegan.serving.app import create_app
 from cyclegan.serving.models import ModelStore
 from cyclegan.serving.problems import Problem
 from cyclegan.serving.settings import ServeSettings
+from cyclegan.studio.data import data_router
 from cyclegan.studio.models import Example, ModelFinder
+from cyclegan.studio.runs import runs_router
 from cyclegan.studio.translate import translate_router
 from cyclegan.translate.translator import Translator
 
@@ -52,6 +54,8 @@ def create_studio(
     if settings.token is not None:
         app.add_middleware(_Door)
     app.include_router(translate_router(runs_dir, finder, app.state.service))
+    app.include_router(runs_router(runs_dir))
+    app.include_router(data_router(runs_dir, allow_train=allow_train))
     app.mount("/", _Pages(directory=STATIC, html=True), name="pages")  # takes every path that is left
     return app
 
@@ -94,14 +98,16 @@ class _Door:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            return await self._app(scope, receive, send)
+            await self._app(scope, receive, send)
+            return
         given = Headers(scope=scope)
         # Cookies of one host are shared by all its ports.
         name = f"cyclegan-studio-{(scope.get('server') or ('', 0))[1]}"
         if scope["path"] == "/" and (token := QueryParams(scope["query_string"]).get("token")):
             response: Response = RedirectResponse("/", 303)
             response.set_cookie(name, token.strip(), httponly=True, samesite="lax")
-            return await response(scope, receive, send)
+            await response(scope, receive, send)
+            return
         token = cookie_parser(given.get("cookie", "")).get(name)
         if token is not None and "authorization" not in given:
             bearer = f"Bearer {token}".encode("latin-1", "replace")

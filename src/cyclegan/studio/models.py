@@ -47,7 +47,7 @@ class ModelFinder:
 
     def __init__(self, folder: Path, examples: Mapping[str, Example] | None = None) -> None:
         self._folder, self._examples = folder, dict(examples or {})
-        self._known: dict[tuple[Path, object], FoundModel] = {}
+        self._known: dict[tuple[Path, str, object], FoundModel] = {}
 
     def find(self) -> list[FoundModel]:
         """In the order of their paths. A model that cannot be read is there with its problem."""

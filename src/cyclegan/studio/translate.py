@@ -1,4 +1,4 @@
-"""What the Translate page asks for beside translations: the models, and the pixels of files that browsers cannot show."""
+"""What the Translate page asks for beside translations: the models, and pixels of files that browsers cannot show."""
 
 import io
 from pathlib import Path
@@ -8,7 +8,6 @@ import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 
 from cyclegan.config import Direction
-from cyclegan.errors import CycleganError
 from cyclegan.images import Array
 from cyclegan.images.by_content import suffix_by_content
 from cyclegan.images.codecs import read_raster
@@ -87,12 +86,11 @@ def _side(images: ImageFormat) -> dict[str, Any]:
 
 def _read(content: bytearray, image_format: ImageFormat, most: int, max_pixels: int) -> tuple[Array, tuple[int, int]]:
     """The values of a file, made smaller if need be, and its height and width. Raises Problem."""
-    with upload_file(content) as path:
-        with flags_of_command(()), pixel_limit(max_pixels), of_upload(str(path.parent)):
-            suffix = suffix_by_content(path, FORMATS)
-            if not suffix:
-                raise Problem(415, "The file is not an image of a known type, or it is damaged.")
-            raster = read_raster(path.rename(path.with_suffix(suffix)), image_format)
+    with upload_file(content) as path, flags_of_command(()), pixel_limit(max_pixels), of_upload(str(path.parent)):
+        suffix = suffix_by_content(path, FORMATS)
+        if not suffix:
+            raise Problem(415, "The file is not an image of a known type, or it is damaged.")
+        raster = read_raster(path.rename(path.with_suffix(suffix)), image_format)
     values, valid = raster.values, raster.valid
     size = height, width = values.shape[:2]
     if max(size) > most:

@@ -6,6 +6,9 @@ import { el, icon } from "./app.js";
 const CLOSEST = 64; // screen pixels for one of the image
 const CRISP = 4; // from here on pixels are squares; below, a smooth picture shows more
 
+/** A zoom within its limits. whole: screen pixels for one of the image when all of it fills its frame. */
+const limited = (zoom, whole) => Math.min(Math.max(zoom, Math.min(1, 1 / whole)), Math.max(1, CLOSEST / whole));
+
 export class Viewer {
   #views = [];
   #zoom = 1; // 1 shows the whole image
@@ -127,7 +130,7 @@ export class Viewer {
     const height = Math.round(view.frame.clientHeight * devicePixelRatio);
     if (!picture || !width || !height) return null;
     const whole = Math.min(width / picture.width, height / picture.height);
-    this.#zoom = Math.min(Math.max(this.#zoom, 1), Math.max(1, CLOSEST / whole));
+    this.#zoom = limited(this.#zoom, whole);
     const scale = whole * this.#zoom;
     const along = (share, size, room) => {
       const shown = size * scale;
@@ -196,7 +199,7 @@ export class Viewer {
     if (!place) return;
     x ??= place.width / 2;
     y ??= place.height / 2;
-    const zoom = Math.min(Math.max(this.#zoom * factor, 1), Math.max(1, CLOSEST / place.whole));
+    const zoom = limited(this.#zoom * factor, place.whole);
     const grown = zoom / this.#zoom;
     const under = { x: (x - place.left) / place.shownWidth, y: (y - place.top) / place.shownHeight };
     this.#zoom = zoom;
@@ -226,9 +229,9 @@ export class Viewer {
   }
 
   #wheel(view, event) {
-    if (!this.#geometry(view)) return;
+    const place = this.#geometry(view);
     // At its smallest the picture lets the page scroll on.
-    if (event.deltaY > 0 && this.#zoom === 1) return;
+    if (!place || (event.deltaY > 0 && this.#zoom === limited(0, place.whole))) return;
     event.preventDefault();
     const { x, y } = this.#point(view, event);
     const lines = event.deltaMode === WheelEvent.DOM_DELTA_LINE ? 30 : 1;
@@ -247,7 +250,7 @@ export class Viewer {
     const edge = place.seen.left + this.#cut * (place.seen.right - place.seen.left);
     const isNear = Math.abs(point.x - edge) < 24 * devicePixelRatio;
     // With nothing to move, a drag anywhere moves the handle.
-    view.moves = this.#isSplit && view.before && view.after && (isNear || this.#zoom === 1) ? "cut" : "image";
+    view.moves = this.#isSplit && view.before && view.after && (isNear || this.#zoom <= 1) ? "cut" : "image";
     view.pointers.set(event.pointerId, point);
     view.frame.setPointerCapture(event.pointerId);
     if (view.moves === "cut" && view.pointers.size === 1) this.#cutAt(view, point);

@@ -2,9 +2,9 @@
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Condition, Thread, current_thread
 from typing import Any
@@ -83,11 +83,17 @@ class Worker:
     def num_waiting(self) -> int:
         return len(self._small) + len(self._large)
 
-    def expect(self, change: int) -> None:
-        """Count images that are being decoded for this device."""
+    @contextmanager
+    def expecting(self) -> Iterator[None]:
+        """In the block, an image is decoded that will be submitted."""
         with self._changed:
-            self._num_coming += change
-            self._changed.notify()
+            self._num_coming += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._num_coming -= 1
+                self._changed.notify()
 
     def submit(self, job: Job) -> None:
         with self._changed:

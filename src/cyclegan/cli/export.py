@@ -15,6 +15,7 @@ EXAMPLES = """examples:
   cyclegan export runs/maps --format torch-export --out exported/maps_pt2
   cyclegan export runs/maps --format reference --out checkpoints/maps
   cyclegan export runs/maps --format model --precision fp16 --out models/maps
+  cyclegan export runs/maps --format bioimageio --out exported/maps_zoo --author "Ada Lovelace" --licence CC-BY-4.0
   cyclegan translate exported/maps photo.jpg --out translated/
 
 onnx, openvino, torch-export: writes a2b.onnx (a2b.xml and a2b.bin, a2b.pt2) and the same for b2a, which take batches
@@ -26,13 +27,16 @@ junyanz/pytorch-CycleGAN-and-pix2pix loads them from its folder checkpoints/NAME
 
 model: writes a model directory with one set of weights; in fp16 it has half the size.
 
+bioimageio: writes a2b.bioimageio.zip and b2a.bioimageio.zip for Fiji, QuPath, ilastik, napari and deepImageJ;
+docs/guides/bioimageio.md shows how to open them.
+
 Many CPUs have no bf16 or fp16 arithmetic: OpenVINO then refuses these, torch-export warns that it is slow."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = partial(add_argument, parser)
     add("run_directory", Path, "Run directory, checkpoint or model directory.", metavar="RUN")
-    formats = ("model", "reference", "onnx", "openvino", "torch-export")
+    formats = ("model", "reference", "onnx", "openvino", "torch-export", "bioimageio")
     add("--format", formats, "Format to write.", required=True)
     add("--out", Path, "Folder for the files.", required=True)
     add("--direction", (*DIRECTIONS, "both"), "Direction to export", "both")
@@ -40,6 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--precision", PRECISIONS, precision_help, "fp32")
     images_help = "For int8: folder of input images, or one with trainA and trainB (default: those of the run)."
     add("--calibrate", Path, images_help, metavar="FOLDER")
+    author_help = "For bioimageio: name of an author; may be given several times."
+    add("--author", str, author_help, metavar="NAME", action="append", dest="authors")
+    add("--licence", str, "For bioimageio: SPDX identifier of the licence of the weights, such as CC-BY-4.0.")
     add("--weights", WEIGHTS, "Weights to export (default: those that the run was configured for).")
 
 

@@ -95,6 +95,43 @@ def has_instance_norm(network: nn.Module) -> bool:
     return any(is_instance_norm(module) for module in network.modules())
 
 
+def reach_of(network: nn.Module) -> int | None:
+    """How far around an output pixel the input matters, in pixels; None if it may be the whole image.
+
+    A tile that begins and ends at multiples of the network's `multiple`, with so many pixels around it, gives the
+    result of the whole image.
+    """
+    if why_no_tiles(network) is not None or has_instance_norm(network):
+        return None
+    if tiling_of(network) == "local":
+        return cast(Generator, network).reach
+    # Convolutions from the input to the output, on the longest way: with levels, through the coarsest one.
+    layers = cast(ResidualLayers | LevelLayers, network)
+    path: list[nn.Module] = [*layers.down, *reversed(layers.up)]
+    if tiling_of(network) == "residual":
+        residual = cast(ResidualLayers, network)
+        blocks = [conv for block in residual.blocks for conv in block.children() if isinstance(conv, nn.Conv2d)]
+        path = [residual.stem, *residual.down, *blocks, *residual.up, residual.head]
+    size = 1
+    for conv in path:
+        assert isinstance(conv, nn.Conv2d | nn.ConvTranspose2d)
+        size *= 1 if isinstance(conv, nn.ConvTranspose2d) else conv.stride[0]
+    # From the output back to the input: what the pixels 0 to size - 1 are computed from.
+    first, last = 0, size - 1
+    for conv in reversed(path):
+        assert isinstance(conv, nn.Conv2d | nn.ConvTranspose2d)
+        kernel, stride = conv.kernel_size[0], conv.stride[0]
+        own = conv.padding[0]
+        assert isinstance(own, int)
+        if isinstance(conv, nn.ConvTranspose2d):
+            first, last = -(-(first + own - kernel + 1) // stride), (last + own) // stride
+        else:
+            # Those without padding of their own are mirrored by the network, which keeps the size.
+            before = own or kernel // 2
+            first, last = first * stride - before, last * stride - before + kernel - 1
+    return max(-first, last - size + 1)
+
+
 class TiledNetwork:
     """A generator in evaluation mode over one picture. `output` runs the passes that its plan and state require.
 

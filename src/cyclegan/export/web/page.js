@@ -177,7 +177,8 @@ function showResult({ png, width, height, seconds, device, notes, transparent })
   Object.assign(before, { src: objectUrls[0], alt: `The picture: ${from}` });
   Object.assign(after, { src: objectUrls[1], alt: `Its translation: ${to}`, width, height });
   before.classList.toggle("see-through", transparent);
-  after.classList.toggle("tiny", Math.max(width, height) < 200);
+  after.classList.toggle("small", width < 384 && height < 384);
+  for (const image of [before, after]) image.classList.toggle("tiny", Math.max(width, height) < 64);
   document.querySelector(".tag.before").textContent = from;
   document.querySelector(".tag.after").textContent = to;
   $("facts").textContent = [`${number(width)} × ${number(height)} pixels in ${number(seconds, seconds < 10 ? 1 : 0)} s on ${device}.`, ...notes].join(" ");

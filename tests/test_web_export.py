@@ -314,7 +314,7 @@ def psnr(found, expected):
     return 10 * np.log10(255**2 / max(error, 1e-9))
 
 
-SIZES = [(37, 51), (5, 7), (1, 1), (64, 64)]
+SIZES = [(37, 51), (5, 7), (64, 64), (1, 1)]
 
 
 @pytest.mark.parametrize("isolated", [False, True])
@@ -324,7 +324,8 @@ def test_the_page_translates_as_the_translator_does(chromium, sites, tmp_path, k
     translator = Translator.load(model)
     with opened(chromium, site, isolated=isolated) as page:
         assert page.evaluate("crossOriginIsolated") == isolated
-        for size in SIZES:
+        # An instance norm of equal pixels is their rounding, enlarged.
+        for size in SIZES if kind == "local" else SIZES[:-1]:
             picture = picture_of(*size)
             found, facts = translated(page, picture, tmp_path)
             check_equal(found, translator(picture))
@@ -362,7 +363,12 @@ def test_tiles_are_cut_as_in_python_also_with_little_memory(chromium, sites, tmp
     with opened(chromium, small) as page:
         found, facts = translated(page, picture, tmp_path)
     assert "Shrunk" not in facts
-    check_equal(found, Translator.load(model)(picture))
+    expected = Translator.load(model)(picture)
+    check_equal(found, expected)
+    # With less around them, tiles show.
+    with opened(chromium, copy_with(small, tmp_path / "near", reach=4)) as page:
+        found, _ = translated(page, picture, tmp_path)
+    assert psnr(found, expected) < 45
 
 
 def copy_with(site, target, **changes):
@@ -571,7 +577,8 @@ def test_a_picture_from_the_camera(chromium, sites):
     with launched(chromium, *flags) as other, opened(other, site) as page:
         page.select_option("#size", "256")
         page.click("#camera")
-        page.wait_for_function("document.getElementById('video').videoWidth > 0")
+        while not page.evaluate("document.getElementById('video').videoWidth"):
+            page.wait_for_timeout(50)
         page.click("#shoot")
         finish(page)
         assert page.locator("#download").get_attribute("download") == "camera_a2b.png"

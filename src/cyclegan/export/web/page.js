@@ -120,6 +120,7 @@ function translate() {
   job += 1;
   $("problem").hidden = $("result").hidden = true;
   $("working").hidden = false;
+  $("working").scrollIntoView({ block: "nearest" });
   $("progress").removeAttribute("value");
   $("detail").textContent = "Opening the picture";
   say("Translating");
@@ -185,6 +186,7 @@ function showResult({ png, width, height, seconds, device, notes, transparent })
   Object.assign(download, { href: objectUrls[1], download: `${source.name.replace(/\.[^.]*$/, "") || "picture"}_${direction}.png` });
   $("working").hidden = true;
   $("result").hidden = false;
+  $("result").scrollIntoView({ block: "nearest" });
   say(`Done: ${$("facts").textContent}`);
 }
 
@@ -194,6 +196,7 @@ function fail(text) {
   $("working").hidden = $("result").hidden = true;
   $("problem").textContent = text;
   $("problem").hidden = false;
+  $("problem").scrollIntoView({ block: "nearest" });
 }
 
 function say(text) {

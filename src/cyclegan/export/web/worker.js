@@ -148,6 +148,7 @@ async function isRight(site, { input, output, test }) {
     for (let c = 0; c < input.channels; c += 1) values[c * count + i] = table[before[i * input.channels + c]];
   }
   const found = await forward(values, [1, input.channels, side, side]);
+  await forward(values, [1, input.channels, side, side]);  // the first one takes longer than what follows
   const place = new Uint8ClampedArray(expected.length);
   copyLevels(found, [side, side], output, place, side, { top: 0, bottom: side, left: 0, right: side, y: 0, x: 0 });
   let squares = 0;
@@ -156,8 +157,10 @@ async function isRight(site, { input, output, test }) {
 }
 
 async function forward(values, size) {
-  const image = new opened.ort.Tensor("float32", values, size);
+  const begun = performance.now(), image = new opened.ort.Tensor("float32", values, size);
   const { translation } = await opened.session.run({ image });
+  // Of the last picture, for an estimate; small ones take longer for each pixel.
+  opened.secondsPerPixel = (performance.now() - begun) / 1000 / (size[2] * size[3]);
   return translation.data;
 }
 
@@ -183,17 +186,18 @@ async function inParts(run, picture, { multiple, smallest }, { input, output, re
   const across = spans(columns.length, side, reach, multiple, smallest);
   const down = spans(rows.length, side, reach, multiple, smallest);
   const table = levels(input), total = across.length * down.length, begun = performance.now();
-  let done = 0;
+  const regions = down.flatMap((row) => across.map((column) => (row.last - row.first) * (column.last - column.first)));
+  let remaining = opened.secondsPerPixel * regions.reduce((sum, pixels) => sum + pixels), done = 0;
   for (const { start: top, stop: bottom, first: y, last: yEnd } of down) {
     for (const { start: left, stop: right, first: x, last: xEnd } of across) {
-      const left_ = done ? Math.ceil(((performance.now() - begun) / done) * (total - done) / 1000) : null;
-      const time = left_ === null ? "" : `, about ${left_} s left`;
-      tell(total > 1 ? `Translating part ${done + 1} of ${total}${time}` : "Translating", total > 1 ? done / total : undefined);
+      const time = remaining < 3 ? "" : `, about ${Math.ceil(remaining)} s left`, part = total > 1 ? ` part ${done + 1} of ${total}` : "";
+      tell(`Translating${part}${time}`, total > 1 ? done / total : undefined);
       const values = region(picture, input, table, rows.slice(y, yEnd), columns.slice(x, xEnd));
       const found = await run(values, [1, input.channels, yEnd - y, xEnd - x]);
       const box = { top, bottom: Math.min(bottom, height), left, right: Math.min(right, width), y, x };
       copyLevels(found, [yEnd - y, xEnd - x], output, result, width, box);
       done += 1;
+      remaining = ((performance.now() - begun) / 1000 / done) * (total - done);
     }
   }
   return result;

@@ -19,7 +19,7 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
-from conftest import TINY_MODEL
+from conftest import TINY_MODEL, make_folder
 from cyclegan import DownloadError, InputError, ModelConfig, Translator, cli
 from cyclegan.export import WebOptions, export_model, web_runtime
 from cyclegan.export.web_runtime import FILES, read_runtime
@@ -196,6 +196,52 @@ def test_a_flag_of_the_page_is_refused_for_other_formats(tmp_path, capsys):
     assert "--title is for --format web, and --format is onnx; leave it out." in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--title", "\x1b[31mred"], "title is "),
+        (["--title", " "], "title is ' '; expected at most 300 characters"),
+        (["--credits", "x" * 5000], "credits is "),
+        (["--words", "a", "two\nlines"], "words is "),
+        (["--words", "a", ""], "words is "),
+        (["--examples", "nowhere"], "There is no folder nowhere; expected images for --examples."),
+        (["--examples", "photo.png"], "There is no folder photo.png; expected images for --examples."),
+        (["--examples", "pictures"], "pictures holds images of one domain, and two directions were asked for"),
+        (["--runtime", "nowhere"], "There is no nowhere; expected a folder with onnxruntime-web 1.30.0"),
+        (["--runtime", "photo.png"], "photo.png is not onnxruntime-web-1.30.0.tgz of the npm registry"),
+        (
+            ["--runtime", "pictures"],
+            "pictures holds no ort.wasm.min.mjs; expected the folder of onnxruntime-web 1.30.0",
+        ),
+    ],
+)
+def test_odd_values_of_the_flags_of_the_page_are_one_sentence(tmp_path, monkeypatch, capsys, flags, words):
+    make_model(tmp_path / "model")
+    make_folder(tmp_path / "pictures", 2)
+    picture_of(9, 9).save(tmp_path / "photo.png")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        cli.main(["export", "model", "--format", "web", "--out", "site", *flags])
+    message = capsys.readouterr().err.strip()
+    assert words in message
+    assert "\n" not in message
+    assert "\x1b" not in message
+    assert len(message) < 1000
+    assert not (tmp_path / "site").exists()
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_examples_of_the_page_are_pictures_of_the_input_domain(tmp_path):
+    model = make_model(tmp_path / "model", KINDS["grey"])
+    for index, name in enumerate(("testA", "testB")):
+        make_folder(tmp_path / "data" / name, 9, seed=index)
+    export_model(model, tmp_path / "site", format="web", web=WebOptions(examples=tmp_path / "data"))
+    site = json.loads((tmp_path / "site" / "site.json").read_text())
+    assert site["directions"]["b2a"]["examples"] == [f"examples/b2a-{number}.png" for number in range(1, 5)]
+    modes = {name: Image.open(tmp_path / "site" / f"examples/{name}-1.png").mode for name in ("a2b", "b2a")}
+    assert modes == {"a2b": "L", "b2a": "RGB"}
+
+
 # ---- in Chromium
 
 
@@ -360,7 +406,7 @@ def test_a_large_picture_is_translated_in_tiles_without_seams(chromium, sites, t
 
 def test_tiles_are_cut_as_in_python_also_with_little_memory(chromium, sites, tmp_path):
     model, site = sites("local")
-    small = copy_with(site, tmp_path / "site", bytes_per_pixel=2.5e9 / 150**2)
+    small = copy_with(site, tmp_path / "site", bytes_per_pixel=2.7e9 / 150**2)
     picture = picture_of(333, 207)
     with opened(chromium, small) as page:
         found, facts = translated(page, picture, tmp_path)
@@ -384,7 +430,7 @@ def copy_with(site, target, **changes):
 
 def test_a_model_of_whole_pictures_shrinks_what_does_not_fit(chromium, sites, tmp_path):
     _, site = sites("whole")
-    small = copy_with(site, tmp_path / "site", bytes_per_pixel=2.5e9 / 10_000)
+    small = copy_with(site, tmp_path / "site", bytes_per_pixel=2.7e9 / 10_000)
     with opened(chromium, small) as page:
         found, facts = translated(page, picture_of(400, 100), tmp_path)
         assert found.size == (200, 50)

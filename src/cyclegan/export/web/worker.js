@@ -3,7 +3,7 @@
 import { decode, encode } from "./pictures.js";
 
 // WebAssembly has 4 GB at most, and phones give a page far less.
-const MEMORY = 2.5e9, MEMORY_PHONE = 0.6e9;
+const MEMORY = 2.7e9, MEMORY_PHONE = 0.6e9;
 const isPhone = navigator.userAgentData?.mobile ?? /Mobi|iPad/.test(navigator.userAgent);
 const memory = isPhone || navigator.deviceMemory < 4 ? MEMORY_PHONE : MEMORY;
 

@@ -214,7 +214,8 @@ def test_a_profile_without_a_way_back_is_said(tmp_path):
     found = load_raster(tmp_path / "x.png", 3)
     assert np.abs(found.values.astype(int) - littlecms(Image.fromarray(colours()), scanner_profile())).max() <= 4
     result = translate_folder(make_translator(), tmp_path / "x.png", tmp_path / "out", keep_profile=True)
-    assert any("colour profile of 1 image is not kept" in note for note in result.notes)
+    why = "results cannot be converted to it, and are sRGB"
+    assert result.notes == (f"The colour profile of 1 image is not kept: {why}.",)
     assert load_raster(tmp_path / "out" / "x.png", 3).metadata.profile is None
 
 

@@ -104,6 +104,30 @@ def test_files_of_other_kinds_are_counted_by_suffix(tmp_path):
     assert describe_left_out({f".{i}": 1 for i in range(10)}).endswith(", 2 others.")
 
 
+@pytest.mark.parametrize("is_zip", [False, True])
+def test_files_that_belong_to_an_image_are_not_counted(tmp_path, is_zip):
+    names = [
+        "a.tif",
+        "a.tif.msk",
+        "a.tif.ovr",
+        "a.tfw",
+        "b.img",
+        "b.hdr",
+        "b.img.aux.xml",
+        "c/d.jp2",
+        "c/d.jp2.aux.xml",
+    ]
+    others = ["alone.hdr", "c/b.hdr", "e.xml"]
+    place = tmp_path / ("in.zip" if is_zip else "in")
+    if is_zip:
+        place.write_bytes(pack([(name, b"x") for name in (*names, *others)]))
+    else:
+        _touch(place, *names, *others)
+    found = list_images(place)
+    assert list(found.names()) == ["a.tif", "b.img", "c/d.jp2"]
+    assert found.left_out == {".hdr": 2, ".xml": 1}
+
+
 def test_a_zip_is_listed_as_a_folder(archive):
     found = list_images(archive)
     assert list(found.names()) == ["cats/1.png", "cats/2.png", "dogs/1.png"]

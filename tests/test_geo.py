@@ -10,7 +10,8 @@ from rasterio.transform import Affine
 from conftest import TINY, TINY_MODEL
 from cyclegan import InputError, ModelConfig, Translator, evaluate, train
 from cyclegan.cli import main
-from cyclegan.images.codecs import read_raster
+from cyclegan.images.codecs import probe_image, read_raster
+from cyclegan.images.file_formats import file_format_of
 from cyclegan.images.formats import ImageFormat
 from cyclegan.inspection import inspect_folders
 from cyclegan.networks.building import build_generator
@@ -128,6 +129,28 @@ def test_colours_are_named_as_colours(model, tmp_path):
             assert [each.name for each in file.colorinterp] == expected.split()
 
 
+@pytest.mark.parametrize("flags", [["--tile", "none"], ["--tile", "32"], ["--cog"]])
+@pytest.mark.parametrize(
+    ("channels", "dtype", "photometric"),
+    [
+        *[(channels, dtype, "minisblack") for channels in (3, 4, 5) for dtype in ("uint8", "float32")],
+        (5, "uint16", "rgb"),
+    ],
+)
+def test_bands_that_are_no_colours_are_not_called_so(tmp_path, channels, dtype, photometric, flags):
+    about = ImageFormat(channels=channels, dtype=dtype, high=200, alpha=False)
+    folder = tmp_path / "model"
+    config = ModelConfig(**TINY_MODEL, channels_a=channels, channels_b=channels)
+    size = {"preprocess": "none", "load_size": 16, "crop_size": 16, "step": 0, "translate_with": "final"}
+    info = ModelInfo(cyclegan_version="0", model=config, a=about, b=about, averages=False, **size)
+    save_model(folder, info, {"a2b": build_generator(config, channels, channels, seed=0).state_dict()})
+    values = smooth(channels=channels, dtype=dtype, high=200)
+    source = write_geotiff(tmp_path / "in.tif", values, photometric=photometric, alpha="no")
+    target = translate(folder, source, tmp_path / "out.tif", *flags)
+    with rasterio.open(source) as given, rasterio.open(target) as file:
+        assert file.colorinterp == given.colorinterp
+
+
 def test_another_format_says_once_what_it_cannot_keep(model, tmp_path, capsys):
     for name in ("a", "b", "c"):
         write_geotiff(tmp_path / "in" / f"{name}.tif") if (tmp_path / "in").mkdir(exist_ok=True) is None else None
@@ -144,6 +167,27 @@ def test_the_fourth_band_of_an_8_bit_file_counts(tmp_path):
     values = values_of("nir")
     path = write_geotiff(tmp_path / "nir.tif", values, photometric="rgb")
     assert np.array_equal(read_raster(path, KINDS["nir"]).values, values)
+
+
+@pytest.mark.parametrize("kind", ["tif", "vrt"])
+@pytest.mark.parametrize(("name", "is_alpha"), [("nir", False), ("B08", False), ("Alpha", True), ("Band 4", True)])
+def test_a_band_with_a_name_of_its_own_is_no_transparency(tmp_path, name, is_alpha, kind):
+    values = smooth(channels=4)
+    path = write_geotiff(tmp_path / "in.tif", values, names=("red", "green", "blue", name))
+    with rasterio.open(path) as file:  # what GDAL calls the fourth band if nobody says anything
+        assert file.colorinterp[3] == ColorInterp.alpha
+    if kind == "vrt":
+        rasterio.shutil.copy(path, tmp_path / "in.vrt", driver="VRT")
+    path = tmp_path / f"in.{kind}"
+    assert np.array_equal(read_raster(path, KINDS["nir"]).values, values)
+    if is_alpha:
+        assert np.array_equal(read_raster(path, RGB).alpha, values[..., 3])
+    else:
+        assert probe_image(path).channels == 4
+        with pytest.raises(InputError, match="is 4 x uint8, and the model takes 3 x uint8"):
+            read_raster(path, RGB)
+        reader = file_format_of(path).regions.open(path, RGB)
+        assert reader is None
 
 
 @WHOLE_AND_TILES

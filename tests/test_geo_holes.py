@@ -83,6 +83,11 @@ def make(folder, kind):
         return write_geotiff(masked, deep_with_numbers(), mask=MASK, nodata=7), DEEP
     if kind == "a mask beside the TIFF":
         return write_mask_beside(folder / "x.tif", MASK), RGB
+    if kind == "a mask beside a JP2":
+        mask = write_mask_beside(folder / "x.tif", MASK).with_name("x.tif.msk")
+        rasterio.shutil.copy(folder / "x.tif", folder / "x.jp2", driver="JP2OpenJPEG", quality=100, reversible=True)
+        mask.rename(folder / "x.jp2.msk")
+        return folder / "x.jp2", RGB
     if kind == "a number beside the TIFF":
         write_geotiff(deep, deep_with_numbers())
         bands = "".join(
@@ -121,7 +126,7 @@ KINDS_OF_HOLES = (
     *("a number in each band", "a number in one band", "a number outside of the type", "a mask of one band"),
     *("a mask of the VRT", "a mask in the TIFF", "a mask and a number", "a mask beside the TIFF"),
     *("a number beside the TIFF", "ENVI", "HFA", "0 in colours", "0 in grey", "alpha"),
-    "a number of a palette",
+    *("a number of a palette", "a mask beside a JP2"),
 )
 
 
@@ -142,7 +147,7 @@ def test_holes_are_those_of_gdal_whole_and_by_region(tmp_path, kind):
     whole, expected = read_raster(path, image_format), valid_of(path)
     assert np.array_equal(mask_in(whole), expected)
     reader = file_format_of(path).regions.open(path, image_format)
-    assert (reader is None) == (kind == "a number of a palette")
+    assert (reader is None) == (kind in ("a number of a palette", "a mask beside a JP2"))
     if reader is None:
         return
     with closing(reader):

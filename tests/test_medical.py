@@ -23,6 +23,7 @@ from cyclegan.data.splits import split_held_out
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images.codecs import read_raster
 from cyclegan.images.file_formats import FILE_FORMATS
+from cyclegan.images.file_list import list_images
 from cyclegan.images.filetypes import dicom
 from cyclegan.images.filetypes.nifti import open_volume
 from cyclegan.images.formats import ImageFormat
@@ -612,6 +613,21 @@ def test_a_volume_in_a_zip_is_unpacked_once_for_all_its_slices(tmp_path, run, mo
     for name in ("1.nii.gz", "1.img"):
         made, expected = (nibabel.load(tmp_path / folder / name) for folder in ("out", "expected"))
         assert np.array_equal(np.asarray(made.dataobj), np.asarray(expected.dataobj))
+
+
+def test_dicom_files_without_a_suffix_are_found_in_a_zip(tmp_path, run):
+    write_series(tmp_path / "in" / "1", count=3)
+    (tmp_path / "in" / "README").write_text("no DICOM")
+    path = zipped(tmp_path / "in.zip", tmp_path / "in")
+    found = list_images(path)
+    assert list(found.names()) == ["1/IM00000", "1/IM00001", "1/IM00002"]
+    assert found.left_out == {"without suffix": 1}
+    result = translate_folder(run, path, tmp_path / "out", direction="a2b")
+    assert not result.skipped
+    made = [pydicom.dcmread(tmp_path / "out" / name) for name in found.names()]
+    assert len({each.SeriesInstanceUID for each in made}) == 1
+    for name, each in zip(found.names(), made, strict=True):
+        assert each.ImagePositionPatient == pydicom.dcmread(tmp_path / "in" / name).ImagePositionPatient
 
 
 def test_unpacked_volumes_are_removed_when_others_take_their_place_and_at_the_end(tmp_path):

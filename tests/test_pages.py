@@ -16,6 +16,7 @@ from cyclegan.data.preprocessing import load_resized
 from cyclegan.images.codecs import load_raster, probe_image, read_raster
 from cyclegan.images.formats import ImageFormat
 from cyclegan.translate.folder import translate_folder
+from cyclegan.translate.progress import FolderProgress
 from pictures import ANIMATIONS, Negative, level, make_translator, numbered, save_animation
 
 
@@ -58,6 +59,16 @@ def test_the_still_picture_of_an_apng_is_no_page(tmp_path):
     assert shown(tmp_path / "x.png", 1) == level(1)
     with pytest.raises(InputError, match="has 4 pages, and page 5"):
         shown(tmp_path / "x.png", 5)
+
+
+@pytest.mark.parametrize("out", ["out", "x.jpg", "x.webp"])
+def test_a_frame_of_a_gif_becomes_a_png_only_where_no_other_kind_is_asked_for(tmp_path, monkeypatch, out):
+    notes = []
+    monkeypatch.setattr(FolderProgress, "note", lambda _, message: notes.append(message))
+    source = save_animation(tmp_path / "x.gif")
+    translate_folder(make_translator(), source, tmp_path / out, page=2)
+    becomes = "A GIF of one picture becomes a PNG, which keeps all colours; a GIF has 256."
+    assert [note for note in notes if "GIF" in note] == ([becomes] if out == "out" else [])
 
 
 @pytest.mark.parametrize("name", ["x.jpg", "x.bmp", "x.png", "x.gif", "x.npy", "x.tif", "x.webp", "x.ppm"])

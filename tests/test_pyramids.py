@@ -33,7 +33,17 @@ def levels_of(path):
 
 
 @pytest.mark.parametrize(
-    ("channels", "dtype"), [(3, "uint8"), (1, "uint8"), (4, "uint8"), (1, "uint16"), (5, "float32"), (2, "int16")]
+    ("channels", "dtype"),
+    [
+        (3, "uint8"),
+        (1, "uint8"),
+        (4, "uint8"),
+        (1, "uint16"),
+        (5, "float32"),
+        (2, "int16"),
+        (1, "int64"),
+        (1, "uint64"),
+    ],
 )
 def test_every_level_is_the_one_before_halved(tmp_path, channels, dtype):
     values = pixels(333, 517, channels, dtype)

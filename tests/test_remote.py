@@ -5,6 +5,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from cyclegan.cluster.places import fetch
 from cyclegan.errors import InputError
 from cyclegan.images import remote
 from cyclegan.images.file_list import list_images
@@ -62,16 +63,36 @@ def test_a_folder_is_copied_once_and_follows_changes(memory, tmp_path):
     assert folder.name == "photos"
     assert list(list_images(folder).names()) == ["1.png", "cats/2.png"]
     assert (folder / "cats" / "2.png").read_bytes() == png(2)
-    (note,) = notes
-    assert note.startswith("Copying 2 files (0.0 MB) from memory://photos to ")
+    left_out = "memory://photos: 1 file is left out: 1 .txt."
+    assert notes[0] == left_out
+    assert notes[1].startswith("Copying 2 files (0.0 MB) from memory://photos to ")
 
     memory.rm("/photos/1.png")
     memory.pipe({"/photos/4.png": png(4)})
     assert local_copy(Path("memory://photos"), notes.append, cache=tmp_path) == folder
     assert list(list_images(folder).names()) == ["4.png", "cats/2.png"]
-    assert notes[1].startswith("Copying 1 file ")
+    assert notes[2] == left_out
+    assert notes[3].startswith("Copying 1 file ")
     local_copy(Path("memory://photos"), notes.append, cache=tmp_path)
-    assert len(notes) == 2
+    assert notes[4:] == [left_out]
+
+
+@pytest.mark.parametrize("place", ["scenes", "scenes/a.tif", "scenes/b.img"])
+def test_files_that_belong_to_an_image_come_with_it(memory, tmp_path, place):
+    memory.pipe({f"/scenes/{name}": b"x" for name in ("a.tif", "a.tif.msk", "a.tfw", "b.img", "b.hdr", "c.tfw")})
+    notes = []
+    copy = local_copy(Path(f"memory://{place}"), notes.append, cache=tmp_path)
+    expected = {"scenes/a.tif": ["a.tfw", "a.tif", "a.tif.msk"], "scenes/b.img": ["b.hdr", "b.img"]}
+    folder = copy.parent if copy.suffix else copy
+    found = sorted(file.name for file in folder.iterdir() if file.name != "files.json")
+    assert found == expected.get(place, ["a.tfw", "a.tif", "a.tif.msk", "b.hdr", "b.img"])
+    assert not copy.suffix or copy.name == Path(place).name
+    assert "left out" not in " ".join(notes)
+    actor = tmp_path / "actor"
+    actor.mkdir()
+    if copy.suffix:
+        (fetched,) = fetch([f"memory://{place}"], actor)
+        assert sorted(file.name for file in fetched.parent.iterdir()) == found
 
 
 def test_a_zip_and_an_image_are_copied_under_their_names(memory, tmp_path):
@@ -95,6 +116,8 @@ def test_what_cannot_be_copied_is_one_sentence(memory, tmp_path, monkeypatch):
     memory.pipe({"/texts/x.txt": b"x"})
     with pytest.raises(InputError, match="memory://texts holds no images"):
         copy("memory://texts")
+    with pytest.raises(InputError, match=r"memory://texts/\*.png is a pattern, .* give the folder"):
+        copy("memory://texts/*.png")
     with pytest.raises(InputError, match=r"nope://x cannot be read: ValueError: Protocol not known: nope"):
         copy("nope://x")
     memory.pipe({"/photos/1.png": png()})

@@ -8,6 +8,7 @@ from cyclegan.cli import main
 from cyclegan.config import DataConfig
 from cyclegan.data.preprocessing import load_resized
 from cyclegan.images.formats import ImageFormat
+from pictures import make_translator
 
 INK = (200, 30, 60)
 
@@ -63,3 +64,12 @@ def test_sprites_that_are_mostly_transparent_are_refused_in_one_sentence(tmp_pat
     assert not (tmp_path / "run").exists()
     main([*words, "--background-a", "white", "--background-b", "white"])
     assert (tmp_path / "run" / "model" / "config.json").is_file()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_a_translator_keeps_the_transparency_of_a_picture(tmp_path, mode):
+    with Image.open(sprite(tmp_path / "x.png", 20)) as picture:
+        given = picture.quantize(16) if mode == "P" else picture.convert(mode)
+    result = make_translator()(given)
+    assert result.mode == "RGBA"
+    assert np.array_equal(result.getchannel("A"), given.convert("RGBA").getchannel("A"))

@@ -134,7 +134,7 @@ def test_streams_that_cannot_be_used_are_refused_in_one_sentence(run, tmp_path, 
         (["-", "--out", "-"], b"nonsense", False, 2, "Standard input is not an image of a known format"),
         (["-", "--out", "-"], picture[:60], False, 1, "Left out: standard input: "),
         (["-", inputs, "--out", "-"], picture, False, 2, "give standard input alone"),
-        ([inputs, "--out", "-"], picture, False, 2, "--out - is one image, and the input is 2 images"),
+        ([inputs, "--out", "-"], picture, False, 2, "--out - is one file, and the input is 2; give a folder."),
     ):
         status, out = pipe(monkeypatch, ["translate", run, *words], content, terminal=terminal)
         err = capsys.readouterr().err
@@ -180,6 +180,42 @@ def test_a_pattern_leaves_out_earlier_results_and_takes_zips(run, tmp_path, monk
     assert (code, Path("zips/more[1].zip/cats/7.png").is_file()) == (0, True), err
     code, _, err = command(["translate", run, "photos/more[1].zip/cats/7.png", "--out", "one.png"], capsys)
     assert (code, Path("one.png").is_file()) == (0, True), err
+
+
+def test_a_damaged_zip_that_matches_a_pattern_does_not_stop_the_others(run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make_folder(tmp_path / "photos", 2)
+    (tmp_path / "bad.zip").write_bytes(b"PK no zip")
+    code, _, err = command(["translate", run, "*.zip", "--out", "out"], capsys)
+    assert (code, err) == (2, "cyclegan: bad.zip is no zip file, or a damaged one: File is not a zip file.\n")
+    with zipfile.ZipFile("good.zip", "w") as archive:
+        archive.write("photos/0.png", "0.png")
+    code, out, err = command(["translate", run, "*.zip", "--out", "out"], capsys)
+    assert (code, out) == (1, "1 image translated into out\n"), err
+    assert "Left out: bad.zip is no zip file" in err
+    assert [path for path, _ in translate_folder(run, "*.zip", "python").skipped] == [Path("bad.zip")]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [
+        ("x.zip/*.png", ["0.png"]),
+        ("x.zip/c*/?.png", ["cats/1.png"]),
+        ("x.zip/c*", ["cats/1.png", "cats/deep/2.png"]),
+        ("x.zip/**", ["0.png", "cats/1.png", "cats/deep/2.png"]),
+        ("x.zip/cats/**/2.*", ["deep/2.png"]),
+        ("of [2]/*.png", ["0.png"]),
+    ],
+)
+def test_patterns_look_into_zips_and_into_folders_with_brackets(run, tmp_path, monkeypatch, capsys, pattern, expected):
+    monkeypatch.chdir(tmp_path)
+    make_folder(tmp_path / "of [2]", 1)
+    with zipfile.ZipFile("x.zip", "w") as archive:
+        for name in ("0.png", "cats/1.png", "cats/deep/2.png"):
+            archive.write("of [2]/0.png", name)
+    code, _, err = command(["translate", run, pattern, "--out", "out"], capsys)
+    assert code == 0, err
+    assert sorted(path.relative_to("out").as_posix() for path in Path("out").rglob("*.png")) == expected
 
 
 def test_a_folder_below_the_output_folder_is_translated(run, tmp_path, monkeypatch, capsys):

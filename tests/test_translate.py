@@ -282,6 +282,9 @@ def test_the_name_must_be_one_that_holds_the_translation(deep_run, tmp_path):
     write_image(tmp_path / "x.npy", np.zeros((16, 16, 5), np.float32))
     with pytest.raises(InputError, match="cannot hold 1 x uint16.*use .png instead"):
         plan_outputs([tmp_path / "x.npy"], tmp_path / "y.jpg", Translator.load(deep_run, direction="b2a"))
+    for name, kind in (("y.nii.gz", "a volume"), ("y.dcm", "a DICOM file")):
+        with pytest.raises(InputError, match=f"{name} is {kind}, and one picture is made of .*x.npy; use .png instead"):
+            plan_outputs([tmp_path / "x.npy"], tmp_path / name, Translator.load(deep_run, direction="b2a"))
 
 
 def test_files_of_one_size_share_batches_wherever_they_stand(run, tmp_path):

@@ -254,9 +254,7 @@ def _translate(parsed: argparse.Namespace, paths: list[Path], out: Path, progres
         translator = choose_engine(translator, images, options, on_note=progress.note)
     images, clips = options.take_shard(images), options.take_shard(clips)
     if parsed.out == STREAM and (len(images) != 1 or clips):
-        raise InputError(
-            f"--out - is one image, and the input is {len(images)} images and {len(clips)} clips; give a folder."
-        )
+        raise InputError(f"--out - is one file, and the input is {len(images) + len(clips)}; give a folder.")
     for source, _ in clips:
         options.check_single(source)
     progress.note(f"Engine: {translator.engine}")

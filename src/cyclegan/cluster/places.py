@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cyclegan.errors import InputError, reason_of
-from cyclegan.images.remote import address_of, is_address, open_address, remote_errors
+from cyclegan.images.remote import address_of, is_address, name_of, open_address, places_beside, remote_errors
 from cyclegan.system.atomic import check_writable, locked, remove_leftovers, write_bytes
 
 # Readers of Parquet leave out names that begin with a dot.
@@ -186,7 +186,7 @@ def number_pairs(sources: Iterable[str], targets: Iterable[str]) -> NDArray[np.i
 def fetch(sources: Sequence[str], folder: Path) -> Iterator[Path | Exception]:
     """Copy files at addresses into a folder of this machine, several at a time; yields their paths, or errors.
 
-    Those that are no addresses stay where they are.
+    Files that belong to them, such as masks, come with them. Those that are no addresses stay where they are.
     """
 
     def get(item: tuple[int, str]) -> Path | Exception:
@@ -198,6 +198,9 @@ def fetch(sources: Sequence[str], folder: Path) -> Iterator[Path | Exception]:
         try:
             system, place = open_address(source)
             system.get_file(place, str(target))
+            for beside in places_beside(place):
+                with suppress(FileNotFoundError):
+                    system.get_file(beside, str(target.with_name(name_of(beside))))
         except Exception as error:  # each protocol has its own errors
             return error
         return target

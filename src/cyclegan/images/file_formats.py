@@ -232,11 +232,11 @@ def file_format_of(path: Path | str) -> FileFormat:
             is_slide = file_format.suffixes is dicom.SUFFIXES and dicom.is_slide(path)
             return FILE_FORMATS["slide"] if is_slide else file_format
     file, page = split_page(path) if "/" in name or os.sep in name else (Path(path), None)
-    if page is None or is_zip(file):
-        if page is not None or not dicom.is_dicom(file):
-            return _OTHER
-        return FILE_FORMATS["slide" if dicom.is_slide(file) else "dicom"]
-    return file_format_of(file)
+    if page is not None and not is_zip(file):
+        return file_format_of(file)
+    if not dicom.is_dicom(path):
+        return _OTHER
+    return FILE_FORMATS["slide" if dicom.is_slide(path) else "dicom"]
 
 
 def is_image_name(path: Path) -> bool:

@@ -18,7 +18,7 @@ from cyclegan.images.file_formats import FILE_FORMATS, file_format_of, image_suf
 from cyclegan.images.filetypes.dicom import SUFFIXES as DICOM_SUFFIXES
 from cyclegan.images.filetypes.dicom import is_dicom, is_slide, slide_pixels
 from cyclegan.images.filetypes.nifti import SUFFIXES as VOLUME_SUFFIXES
-from cyclegan.images.pages import SIDECAR_SUFFIXES, is_folder, local_file, split_page
+from cyclegan.images.pages import HEADER, SIDECAR_SUFFIXES, is_folder, local_file, split_page
 from cyclegan.images.zip_folder import open_zip
 
 Item = TypeVar("Item")
@@ -124,16 +124,23 @@ def list_files(root: Path, suffixes: tuple[str, ...]) -> FileList:
     damaged zip.
     """
     is_in_zip = is_folder(root) and not root.is_dir()
-    found = _Found(suffixes, None if is_in_zip else root)
+    found = _Found(suffixes, root)
     if is_in_zip:
         file, below = split_page(root)
         for name in open_zip(file).names(below or ""):
-            if not any(part.startswith(".") for part in name.split("/")):
-                found.add(name)
+            found.add(name)
     else:
         _walk(root, found)
     found.names.sort()
     return FileList(root, found.names, left_out=found.counts())
+
+
+def find_names(names: Iterable[str], suffixes: tuple[str, ...]) -> tuple[list[str], dict[str, int]]:
+    """Those of some names of files, relative to a folder, that `list_files` would find in it, and its counts."""
+    found = _Found(suffixes)
+    for name in names:
+        found.add(name)
+    return sorted(found.names), found.counts()
 
 
 # What Windows and macOS leave in folders, and the index of a DICOM disc.
@@ -149,7 +156,8 @@ _DICOM_SUFFIX = re.compile(r"\.\d+|without suffix")
 class _Found:
     """Names of files with these suffixes, and how many there are with others.
 
-    root: the folder that they lie below; None in a zip. Among DICOM files those without a suffix are found by content.
+    root: the folder or zip that they lie below; None if they cannot be opened. Among DICOM files those without a suffix
+    are found by content.
     """
 
     def __init__(self, suffixes: tuple[str, ...], root: Path | None = None) -> None:
@@ -157,22 +165,30 @@ class _Found:
         self.names: list[str] = []
         self.left_out: Counter[str] = Counter()
         self.suffixes = suffixes
+        self._headers: list[str] = []
 
     def add(self, path: str) -> None:
-        """Add a file, or count it."""
+        """Add a file, or count it, unless it is hidden."""
         name = path[path.rfind("/") + 1 :].lower()
+        if path.startswith(".") or "/." in path:
+            return
         if name.endswith(self.suffixes):
             self.names.append(path)
         elif is_counted(name):
             suffix = suffix_of(name)
             if self._dicom_root and _DICOM_SUFFIX.fullmatch(suffix) and is_dicom(self._dicom_root / path):
                 self.names.append(path)
+            elif suffix == HEADER:
+                self._headers.append(path)
             else:
                 self.left_out[suffix] += 1
 
     def counts(self) -> dict[str, int]:
         """How many files were left out, the most frequent suffix first."""
-        return dict(sorted(self.left_out.items(), key=lambda item: (-item[1], item[0])))
+        images = {name[: -len(HEADER)] for name in self.names if name.lower().endswith(".img")}
+        alone = sum(header[: -len(HEADER)] not in images for header in self._headers)
+        counts = self.left_out + Counter({HEADER: alone})
+        return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def is_counted(name: str) -> bool:

@@ -53,8 +53,8 @@ def make_output(
     is_split = target.last_is_alpha and "alpha" in keeps and not says_otherwise
     if is_split:
         values, alpha = values[..., :-1], values[..., -1]
-    elif metadata.extra_samples is None and target.channels > 3:
-        metadata = replace(metadata, extra_samples=(0,) * (target.channels - 3))
+    elif metadata.extra_samples is None and target.channels == 4:
+        metadata = replace(metadata, extra_samples=(0,))
     if values.shape[2] not in (1, 3):  # where other programs do not take a further channel for transparency
         keeps = keeps - {"alpha"}
 

@@ -119,6 +119,21 @@ def open_file(path: Path) -> IO[bytes]:
         return io.BytesIO(f"{_digest_in_zip(folder, name)} {inner}".encode())
 
 
+def read_head(path: Path, count: int) -> bytes:
+    """The first bytes of a file, or of one in a zip. Raises OSError if there is none, also for a page of one."""
+    try:
+        with path.open("rb") as opened:
+            return opened.read(count)
+    except NO_FILE:
+        file, page = split_page(path)
+        if page is None or not is_zip(file):
+            raise
+        folder, name, inner = _in_zip(file, page)
+        if inner is not None:
+            raise
+        return folder.read(name, most=count)
+
+
 @contextmanager
 def local_file(path: Path, *, most: int | None = None) -> Iterator[tuple[Path, str | None]]:
     """A file that any library can open by its name, and the page in it that a path means, None for the whole file.
@@ -151,15 +166,11 @@ def _short_copy(folder: zip_folder.ZipFolder, name: str, most: int | None) -> It
 
 
 def _unpack(folder: zip_folder.ZipFolder, name: str, work: Path, most: int | None = None) -> Path:
-    """Unpack a file of a zip into a folder, under a name with its suffix, and what belongs to an .img or a TIFF."""
+    """Unpack a file of a zip into a folder, under a name with its suffix, and the files that belong to it."""
     copy = work / re.sub(r"[^A-Za-z0-9._-]", "_", name)[-40:]
     copy.write_bytes(folder.read(name, most=most))
-    if name.lower().endswith(".img"):
-        for header in (f"{name[:-4]}.hdr", f"{name[:-4]}.HDR"):
-            if header in folder:
-                copy.with_suffix(header[-4:]).write_bytes(folder.read(header))
     for own, beside in zip(sidecar_names(copy.name), sidecar_names(name), strict=True):
-        if most is None and beside in folder:
+        if beside in folder and (most is None or beside.lower().endswith(HEADER)):
             (work / own).write_bytes(folder.read(beside))
     return copy
 
@@ -243,16 +254,35 @@ def no_folder(path: Path, expected: str) -> InputError:
     return InputError(f"{what}; expected {expected}.")
 
 
-# Ends of the names of files that are read with the TIFF beside them, and so are no images of their own.
-SIDECAR_SUFFIXES = (".tif.msk", ".tiff.msk", ".tif.aux.xml", ".tiff.aux.xml", ".tfw")
+# Suffix of the headers of .img files.
+HEADER = ".hdr"
+
+# Suffix of an image -> ends of the names of files that belong to it, in place of the suffix or behind it (*): a mask,
+# what GDAL keeps of it, where it lies on the earth, or its header.
+_TIFF = ("*.msk", "*.aux.xml", ".tfw", ".wld")
+_SIDECARS = {
+    ".tif": _TIFF,
+    ".tiff": _TIFF,
+    ".jp2": ("*.msk", "*.aux.xml", ".j2w", ".wld"),
+    ".img": (HEADER, HEADER.upper(), "*.msk", "*.aux.xml"),
+    ".hgt": ("*.msk", "*.aux.xml"),
+    ".vrt": ("*.msk", "*.aux.xml"),
+}
+
+# Ends of the names of files that are read with the image beside them, and so are no images of their own; smaller copies
+# of an image (.ovr) are not needed.
+SIDECAR_SUFFIXES = (
+    *(f"{suffix}{end[1:]}" for suffix, ends in _SIDECARS.items() for end in (*ends, "*.ovr") if end[0] == "*"),
+    ".tfw",
+    ".j2w",
+)
 
 
 def sidecar_names(name: str) -> tuple[str, ...]:
-    """The names of files that may belong to a TIFF: its mask, what GDAL keeps of it, and where it lies on the earth."""
+    """The names of files that may belong to an image."""
     stem, dot, suffix = name.rpartition(".")
-    if not dot or suffix.lower() not in ("tif", "tiff"):
-        return ()
-    return f"{name}.msk", f"{name}.aux.xml", f"{stem}.tfw", f"{stem}.wld"
+    ends = _SIDECARS.get(f"{dot}{suffix}".lower(), ())
+    return tuple(name + end[1:] if end[0] == "*" else stem + end for end in ends)
 
 
 def _in_zip(file: Path, page: str) -> tuple[zip_folder.ZipFolder, str, str | None]:

@@ -4,7 +4,7 @@ import hashlib
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,7 +13,8 @@ from pydantic import BaseModel
 
 from cyclegan.errors import InputError, MissingPackageError, UnreadableError, reason_of
 from cyclegan.images.file_formats import image_suffixes
-from cyclegan.images.file_list import FileList
+from cyclegan.images.file_list import FileList, describe_left_out, find_names
+from cyclegan.images.pages import sidecar_names
 from cyclegan.images.zip_folder import SUFFIX as ZIP_SUFFIX
 from cyclegan.system.atomic import atomic_path, write_bytes
 from cyclegan.system.json_files import read_json
@@ -83,10 +84,13 @@ def local_copy(
     if not is_address(path):
         return path
     address = address_of(path)
+    _check_no_pattern(address)
     with remote_errors(address):
         system, place = open_address(path)
         is_folder = system.isdir(place) and not _is_file_name(address)
-        found = dict(_find(system, place, is_folder, image_suffixes() + suffixes))
+        found, left_out = _find_in(system, place, image_suffixes() + suffixes) if is_folder else _find(system, place)
+    if left_out:
+        note(f"{address}: {left_out}")
     if not found:
         raise InputError(f"{address} holds no images; expected a folder of images, an image, or a zip.")
     if len(found) > _MOST_FILES:
@@ -129,6 +133,7 @@ def list_address(path: Path, suffixes: tuple[str, ...] = ()) -> FileList:
     Nothing is copied. `address_of` gives the address of each path of the list. Raises InputError.
     """
     address = address_of(path)
+    _check_no_pattern(address)
     if address.lower().endswith(ZIP_SUFFIX):
         raise InputError(f"{address} is a zip, which is read on one machine only; give a folder, or unpack it there.")
     with remote_errors(address):
@@ -138,28 +143,48 @@ def list_address(path: Path, suffixes: tuple[str, ...] = ()) -> FileList:
             return FileList(path.parent, [path.name])
         start, suffixes = place.rstrip("/") + "/", image_suffixes() + suffixes
         names = (full.removeprefix(start) for full in system.find(place))
-        found = [name for name in names if name.lower().endswith(suffixes) and not _is_hidden(name)]
+        found, left_out = find_names(names, suffixes)
     if not found:
         raise InputError(f"{address} holds no images; expected a folder of images, or an image.")
-    return FileList(path, map(_checked, found))
+    return FileList(path, map(_checked, found), left_out=left_out)
 
 
-def _is_hidden(name: str) -> bool:
-    return any(part.startswith(".") for part in name.split("/"))
+def _check_no_pattern(address: str) -> None:
+    if "*" in address:
+        raise InputError(f"{address} is a pattern, which is for files on this machine; give the folder.")
 
 
-def _find(system: Any, place: str, is_folder: bool, suffixes: tuple[str, ...]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Names of the files below a place, relative to it, and what is known of them."""
-    if not is_folder:
-        about = system.info(place)
-        name = PurePosixPath(place.partition("?")[0]).name
-        yield _checked(name), {**about, "name": place}
-        return
+def places_beside(place: str) -> list[str]:
+    """Where files that belong to an image may lie, such as the mask of a GeoTIFF, in the same file system."""
+    name, mark, query = place.partition("?")
+    return [f"{beside}{mark}{query}" for beside in sidecar_names(name)]
+
+
+def name_of(place: str) -> str:
+    """The name of the file at a place."""
+    return _checked(PurePosixPath(place.partition("?")[0]).name)
+
+
+def _find(system: Any, place: str) -> tuple[dict[str, dict[str, Any]], str]:
+    """The name of a file and those of files that belong to it, with what is known of them; the first is the file."""
+    found = {place: system.info(place)}
+    for beside in places_beside(place):
+        with suppress(FileNotFoundError):
+            found[beside] = system.info(beside)
+    return {name_of(full): {**about, "name": full} for full, about in found.items()}, ""
+
+
+def _find_in(system: Any, place: str, suffixes: tuple[str, ...]) -> tuple[dict[str, dict[str, Any]], str]:
+    """Names of files below a folder, relative to it, and what is known of them; and a sentence on what is left out.
+
+    Files with these suffixes, and those that belong to them.
+    """
     start = place.rstrip("/") + "/"
-    for full, about in system.find(place, detail=True).items():
-        name = full.removeprefix(start)
-        if name.lower().endswith(suffixes) and not _is_hidden(name):
-            yield _checked(name), {**about, "name": full}
+    listed = system.find(place, detail=True)
+    all_files = {full.removeprefix(start): {**about, "name": full} for full, about in listed.items()}
+    names, left_out = find_names(all_files, suffixes)
+    beside = (name for image in names for name in sidecar_names(image) if name in all_files)
+    return {_checked(name): all_files[name] for name in (*names, *beside)}, describe_left_out(left_out)
 
 
 def _checked(name: str) -> str:

@@ -89,7 +89,7 @@ def read_animation(path: Path, image_format: ImageFormat) -> Iterator[PictureSeq
         check_size(path, picture.height, picture.width, 4)
         num_frames, plays = int(getattr(picture, "n_frames", 1)), _plays(picture)
         has_default = bool(picture.info.get("default_image"))
-        has_alpha = picture.format == "GIF" or picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
+        has_alpha = picture.format == "GIF" or picture.has_transparency_data
         width, height = picture.size
         if orientation_of(partial(Image.Image.getexif, picture)) >= 5:  # frames are turned upright
             width, height = height, width

@@ -25,16 +25,22 @@ from cyclegan.system.arguments import real_path
 from cyclegan.translate.progress import Skipped
 
 
-def expand_patterns(inputs: Iterable[Path | FileList], out: Path, suffixes: tuple[str, ...]) -> list[Path | FileList]:
+def expand_patterns(
+    inputs: Iterable[Path | FileList], out: Path, suffixes: tuple[str, ...], *, skipped: list[Skipped] | None = None
+) -> list[Path | FileList]:
     """Inputs with each pattern, such as `photos/*.jpg` or `photos/**`, in the place of the files that match it.
 
     Only what is no file or folder itself is a pattern, as shells leave one in quotes. Its files stand below the folder
     before the first wildcard, and keep their place below it; those in an `out` below that folder, from earlier calls,
-    are left out. suffixes: of the files that are taken from folders and zips, and by a pattern without a suffix. Raises
-    InputError for a pattern that nothing matches.
+    are left out. suffixes: of the files that are taken from folders and zips, and by a pattern without a suffix.
+    skipped: receives damaged zips that match, with the reason. Raises InputError for a pattern that nothing matches,
+    and without `skipped` for a damaged zip.
     """
     paths = [path if isinstance(path, FileList) else Path(path) for path in inputs]
-    return [_matches(path, out, suffixes) if isinstance(path, Path) and _is_pattern(path) else path for path in paths]
+    return [
+        _matches(path, out, suffixes, skipped) if isinstance(path, Path) and _is_pattern(path) else path
+        for path in paths
+    ]
 
 
 class Unusable(FileList):
@@ -54,14 +60,14 @@ def leave_out_unusable(
     skipped: list[Skipped] = []
     for path in inputs:
         try:
-            [expanded] = expand_patterns([path], out, suffixes)
+            [expanded] = expand_patterns([path], out, suffixes, skipped=skipped)
             if isinstance(expanded, Path):
                 check_there(expanded)
             found.append(expanded)
         except (InputError, UnreadableError) as error:
             found.append(Unusable(path, []))
             skipped.append((path, str(error)))
-    if skipped and len(skipped) == len(found):
+    if all(isinstance(expanded, Unusable) for expanded in found) and skipped:
         raise InputError(skipped[0][1])
     return found, skipped
 
@@ -81,19 +87,26 @@ def _is_pattern(path: Path) -> bool:
     return glob.has_magic(str(path)) and not os.path.lexists(path) and not is_file(path)
 
 
-def _matches(pattern: Path, out: Path, suffixes: tuple[str, ...]) -> FileList:
-    first = next(index for index, part in enumerate(pattern.parts) if glob.has_magic(part))
-    root, rest = Path(*pattern.parts[:first]), pattern.parts[first:]
+def _matches(pattern: Path, out: Path, suffixes: tuple[str, ...], skipped: list[Skipped] | None) -> FileList:
+    parts = pattern.parts
+    first = next(index for index in range(len(parts)) if _is_pattern(Path(*parts[: index + 1])))
+    root, rest = Path(*parts[:first]), parts[first:]
     has_suffix = pattern.suffix != "" and not glob.has_magic(pattern.suffix)
     names: dict[str, None] = {}  # in order, each once: ** matches a folder and what it holds
-    left_out = Counter[str]()
+    left_out, damaged = Counter[str](), list[Skipped]()
     for path in sorted(_glob(root, rest)):
         name = path.relative_to(root).as_posix()
         if "**" not in rest if path.is_dir() else has_suffix and is_zip(path):
-            inside = find_files(path, out, suffixes)
+            try:
+                inside = find_files(path, out, suffixes)
+            except InputError as error:
+                if skipped is None:
+                    raise
+                damaged.append((path, str(error)))
+                continue
             names |= dict.fromkeys(f"{name}/{file}" for file in inside.names())
             left_out.update(inside.left_out)
-        elif path.is_file():
+        elif is_file(path):
             if has_suffix or name.lower().endswith(suffixes):
                 names[name] = None
             elif is_counted(path.name):
@@ -101,6 +114,9 @@ def _matches(pattern: Path, out: Path, suffixes: tuple[str, ...]) -> FileList:
         elif not path.is_dir():
             left_out[PIPE if path.exists() else BROKEN_LINK] += 1
     matches = _outside(FileList(root, names, left_out=dict(left_out.most_common())), root, out)
+    if skipped is not None and damaged:
+        skipped += damaged
+        return matches or Unusable(root, [])
     if not matches:
         raise InputError(f"No file matches {pattern}. {describe_left_out(left_out)}".rstrip())
     return matches
@@ -110,7 +126,10 @@ def _glob(root: Path, parts: Sequence[str]) -> list[Path]:
     """What matches a pattern below a folder, as `glob` finds it, but links in a circle end.
 
     ** lists everything below a folder and follows each link once; the parts after it are matched with what it finds.
+    Below a zip are the files in it.
     """
+    if not root.is_dir() and is_folder(root):
+        return [path for path in list_files(root, ("",)) if _matches_in_zip(path.relative_to(root).parts, parts)]
     if "**" not in parts:
         return [root / name for name in glob.glob(os.path.join(*parts), root_dir=root)]  # noqa: PTH118, PTH207
     at = parts.index("**")
@@ -123,6 +142,14 @@ def _glob(root: Path, parts: Sequence[str]) -> list[Path]:
             if _matches_parts(inside, behind):
                 found[path] = None
     return list(found)
+
+
+def _matches_in_zip(names: Sequence[str], parts: Sequence[str]) -> bool:
+    """Whether a pattern matches the names of a path in a zip, or a folder that it lies in."""
+    at = parts.index("**") if "**" in parts else len(parts)
+    if len(names) < at or not all(map(fnmatch.fnmatch, names[:at], parts[:at])):
+        return False
+    return at == len(parts) or _matches_parts(names[at:], parts[at + 1 :] or ("*",))
 
 
 def _matches_parts(names: Sequence[str], parts: Sequence[str]) -> bool:

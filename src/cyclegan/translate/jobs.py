@@ -133,10 +133,10 @@ def _is_picture(row: SequenceFormat, source: Path, target: Path) -> bool:
 def _notes_on_gifs(images: TranslationPlan) -> list[str]:
     if not any(name.lower().endswith(".gif") for name in images.sources.names()):
         return []
-    gifs = [target for source, target in images if source.suffix.lower() == ".gif"]
-    if all(target.suffix.lower() == ".gif" for target in gifs):
+    count = sum(source.suffix.lower() == ".gif" and target.suffix.lower() == ".png" for source, target in images)
+    if not count:
         return []
-    which = "A GIF of one picture becomes" if len(gifs) == 1 else f"{len(gifs)} GIFs of one picture become"
+    which = "A GIF of one picture becomes" if count == 1 else f"{count} GIFs of one picture become"
     return [f"{which} a PNG, which keeps all colours; a GIF has 256."]
 
 

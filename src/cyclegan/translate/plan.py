@@ -151,22 +151,30 @@ def _is_one_image(path: Path, translator: Translator, all_pages: bool) -> bool:
     return (is_file(path) and is_named) or sequence_of(path, translator, all_pages=all_pages) is not None
 
 
+def _a(noun: str) -> str:
+    return f"a{'n' if noun[0] in 'aeiou' else ''} {noun}"
+
+
 def _check_holds(source: Path, out: Path, translator: Translator, all_pages: bool) -> None:
     """Raises InputError unless a file of the name `out` can hold the translation of the source."""
     reader = sequence_of(source, translator, all_pages=all_pages)
     if reader is None or (format_by_name(out) is not reader and reader.is_picture(source)):
         suffix = image_suffix(out.suffix, translator)
         if suffix != out.suffix and file_format_of(out).write is None:
+            several = format_by_name(out)
+            if several is not None and several.write is not None:
+                raise InputError(
+                    f"--out {out} is {_a(several.kind)}, and one picture is made of {source}; use {suffix} instead."
+                )
             raise InputError(f"--out {out}: {out.suffix} files are read and never written; use {suffix} instead.")
         if suffix != out.suffix:
             raise InputError(f"--out {out}: that format cannot hold {translator.target}; use {suffix} instead.")
         return
     writer = reader if out.name.lower().endswith(reader.suffixes) else format_by_name(out)
     if writer is None or writer.write is None:
-        several = ", ".join(suffix for row in SEQUENCE_FORMATS.values() if row.write for suffix in row.suffixes)
+        all_suffixes = ", ".join(suffix for row in SEQUENCE_FORMATS.values() if row.write for suffix in row.suffixes)
         raise InputError(
-            f"--out {out} is one picture, and {source} is a{'n' if reader.kind[0] in 'aeiou' else ''} {reader.kind} of "
-            f"several; choose one of {several}."
+            f"--out {out} is one picture, and {source} is {_a(reader.kind)} of several; choose one of {all_suffixes}."
         )
 
 

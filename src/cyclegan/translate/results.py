@@ -105,7 +105,8 @@ class ResultMaker:
         profile, is_converted = metadata.profile, metadata.is_srgb
         with self._lock:
             for kept in lost:
-                self._lost[kept, suffix] += 1
+                # A profile that the format has a place for is one that the result cannot have.
+                self._lost[kept, "" if kept == "profile" and kept in keeps else suffix] += 1
             if profile is not None and not is_converted and not is_srgb(profile):
                 self._num_unusable += 1
             if profile is not None and is_converted and not self._keep_profile:
@@ -155,6 +156,8 @@ class ResultMaker:
         for (kept, suffix), count in self._lost.items():
             what = f"{LOST[kept][0].upper()}{LOST[kept][1:]}"
             is_not = "are not" if kept == "nodata" else "is not"
-            why = "have no free value for them" if kept == "nodata" else "have no place for it"
-            said.append(f"{what} of {counted(count, noun)} {is_not} kept: {suffix} files {why}.")
+            why = f"{suffix} files have {'no free value for them' if kept == 'nodata' else 'no place for it'}"
+            if not suffix:
+                why = "results cannot be converted to it, and are sRGB"
+            said.append(f"{what} of {counted(count, noun)} {is_not} kept: {why}.")
         return said

@@ -20,6 +20,7 @@ from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.formats import Decoded, Header, check_page
 from cyclegan.images.limits import check_pixels
+from cyclegan.images.pages import read_head
 from cyclegan.images.raster import Mask, Metadata, Raster
 from cyclegan.images.zip_folder import MOST_FREE_BYTES, MOST_RATIO
 
@@ -54,10 +55,8 @@ _GREY, _COLOUR = ("MONOCHROME1", "MONOCHROME2"), "PALETTE COLOR"
 def is_dicom(path: Path | str) -> bool:
     """Whether a file is DICOM by its content: many have no suffix, or numbers in its place."""
     try:
-        with Path(path).open("rb") as file:
-            file.seek(_MARK_AT)
-            return file.read(len(_MARK)) == _MARK
-    except OSError:
+        return read_head(Path(path), _MARK_AT + len(_MARK))[_MARK_AT:] == _MARK
+    except (OSError, UnreadableError):
         return False
 
 

@@ -14,7 +14,7 @@ import numpy as np
 from cyclegan.errors import InputError, UnreadableError
 from cyclegan.images import Array
 from cyclegan.images.filetypes.sample_reader import SampleReader
-from cyclegan.images.filetypes.tiff_tags import GDAL_METADATA, PLACE_TAGS
+from cyclegan.images.filetypes.tiff_tags import GDAL_METADATA, PLACE_TAGS, may_be_alpha
 from cyclegan.images.formats import Header, ImageFormat
 from cyclegan.images.holes import find_numbers
 from cyclegan.images.limits import check_pixels
@@ -111,11 +111,13 @@ def also_reads(path: Path) -> list[Path]:
 class _Bands:
     """How the bands of a dataset become channels. order: band numbers; has_alpha: the last one is transparency.
 
-    palette: the colours of a dataset of one band, (256, 3), or None.
+    has_colours: the first three are red, green and blue. palette: the colours of a dataset of one band, (256, 3), or
+    None.
     """
 
     order: list[int]
     has_alpha: bool
+    has_colours: bool
     palette: Array | None
 
     @classmethod
@@ -123,14 +125,20 @@ class _Bands:
         from rasterio.enums import ColorInterp
 
         interp, numbers = dataset.colorinterp, list(range(1, dataset.count + 1))
+        names = [name or "" for name in dataset.descriptions]
         alpha = [number for number in numbers if interp[number - 1] == ColorInterp.alpha][:1]
+        alpha = [number for number in alpha if may_be_alpha(names[number - 1])]
         order = [number for number in numbers if number not in alpha] + alpha
         palette = None
         if order == [1] and interp[0] == ColorInterp.palette and dataset.dtypes[0] == "uint8":
             palette = np.zeros((256, 3), np.uint8)
             for index, colour in dataset.colormap(1).items():
                 palette[index] = colour[:3]
-        return cls(order, bool(alpha) and len(order) > 1, palette)
+        # Three bytes are colours also where nobody says so, as when GDAL writes a TIFF.
+        colours = len(order) - len(alpha)
+        has_colours = palette is not None or (colours == 3 and dataset.dtypes[0] == "uint8")
+        has_colours = has_colours or list(interp[:3]) == [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
+        return cls(order, bool(alpha) and len(order) > 1, has_colours, palette)
 
     @property
     def num_channels(self) -> int:
@@ -140,7 +148,7 @@ class _Bands:
     def extra_samples(self) -> tuple[int, ...] | None:
         """As `Metadata.extra_samples`."""
         colours = self.num_channels - self.has_alpha
-        extra = (*(0,) * (colours - (3 if colours in (3, 4) else 1)), *((2,) if self.has_alpha else ()))
+        extra = (*(0,) * (colours - (3 if self.has_colours else 1)), *((2,) if self.has_alpha else ()))
         return extra or None
 
 

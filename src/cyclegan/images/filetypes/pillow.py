@@ -167,7 +167,7 @@ def raster_of(picture: Image.Image, channels: int, background: str | None = None
     # `exif_transpose` of Pillow encodes the EXIF data again, which fails for odd tags.
     if orientation != 1:
         picture = picture.transpose(_TURNS[orientation])
-    if picture.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in picture.info:
+    if picture.has_transparency_data:
         return _raster_of_transparent(picture, channels, background, metadata)
     picture, metadata = _in_srgb(picture, metadata)
     array = np.asarray(picture.convert("L" if channels == 1 else "RGB" if channels == 3 else "RGBA"))

@@ -233,6 +233,11 @@ class _Level:
             yield self._spool.read(count)
 
 
+def _has_differences(dtype: np.dtype[Any]) -> bool:
+    """Whether tiles hold the differences of neighbours (TIFF predictor 2), which readers know up to 32 bits."""
+    return dtype.kind in "ui" and dtype.itemsize <= 4
+
+
 def _encode_deflate(row: NDArray[Any], side: int) -> list[bytes]:
     """Rows of an image, (h, width, C), as compressed TIFF tiles in row-major order, those at the borders padded."""
     height, width = row.shape[:2]
@@ -242,7 +247,7 @@ def _encode_deflate(row: NDArray[Any], side: int) -> list[bytes]:
     for top in range(0, full.shape[0], side):
         for left in range(0, full.shape[1], side):
             tile = full[top : top + side, left : left + side]
-            if tile.dtype.kind in "ui":  # horizontal differencing, TIFF predictor 2
+            if _has_differences(tile.dtype):
                 tile = np.concatenate([tile[:, :1], tile[:, 1:] - tile[:, :-1]], axis=1)
             tiles.append(zlib.compress(np.ascontiguousarray(tile).tobytes(), 6))
     return tiles
@@ -250,7 +255,7 @@ def _encode_deflate(row: NDArray[Any], side: int) -> list[bytes]:
 
 def _decode_deflate(tile: bytes, shape: tuple[int, int, int], dtype: str) -> Array:
     values = np.frombuffer(zlib.decompress(tile), np.dtype(dtype).newbyteorder("<")).reshape(shape)
-    if values.dtype.kind in "ui":  # undo the horizontal differencing
+    if _has_differences(values.dtype):
         return np.cumsum(values, axis=1, dtype=np.dtype(dtype))
     return values
 
@@ -258,7 +263,7 @@ def _decode_deflate(tile: bytes, shape: tuple[int, int, int], dtype: str) -> Arr
 def _deflate_options(dtype: str, channels: int) -> dict[str, Any]:
     return {
         "compression": "adobe_deflate",
-        "predictor": np.dtype(dtype).kind in "ui",
+        "predictor": _has_differences(np.dtype(dtype)),
         "photometric": "rgb" if channels in (3, 4) else "minisblack",
     }
 

@@ -23,7 +23,7 @@ from cyclegan.images.regions import Box
 
 
 def find_sidecars(path: Path) -> list[Path]:
-    """The files beside a TIFF that say where it lies, what its bands are, and where it has holes."""
+    """The files beside an image that say where it lies, what its bands are, and where it has holes."""
     names = sidecar_names(str(path))  # strings: this is asked of every TIFF
     return [Path(name) for name in names if os.path.isfile(name)]  # noqa: PTH113
 
@@ -81,7 +81,8 @@ def with_place(read: Callable[[Path], Decoded], path: Path) -> Decoded:
     decoded = read(path)
     metadata = pillow.metadata_of(decoded, 1) if isinstance(decoded, Image.Image) else Metadata()
     metadata = decoded.metadata if isinstance(decoded, Raster) else metadata
-    if (found := describe(path, metadata)) == metadata:
+    sidecars = find_sidecars(path)
+    if (found := describe(path, metadata)) == metadata and not has_mask(sidecars):
         return decoded
     if isinstance(decoded, Image.Image):
         if decoded.mode not in ("L", "LA", "RGB", "RGBA"):
@@ -91,4 +92,5 @@ def with_place(read: Callable[[Path], Decoded], path: Path) -> Decoded:
         decoded = np.asarray(decoded)
     if not isinstance(decoded, Raster):
         decoded = Raster(decoded[..., None] if decoded.ndim == 2 else decoded)
-    return replace(decoded, metadata=found)
+    decoded = replace(decoded, metadata=found)
+    return replace(decoded, valid=read_mask(path)) if has_mask(sidecars) else decoded

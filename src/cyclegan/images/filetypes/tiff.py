@@ -221,9 +221,8 @@ def size(path: str) -> tuple[int, int]:
 def write(file: IO[bytes], raster: Raster) -> None:
     """Write any type and number of channels, and all metadata. 8-bit pictures are written by Pillow."""
     values, metadata = pillow.with_alpha(raster), raster.metadata
-    channels, colours = values.shape[2], raster.values.shape[2]
-    extra = extra_samples(colours, str(values.dtype), metadata, has_alpha=raster.alpha is not None)
-    if values.dtype == np.uint8 and (channels, extra) in ((1, ()), (2, (2,)), (3, ()), (4, (2,))):
+    extra = _channel_options(raster)["extrasamples"]
+    if values.dtype == np.uint8 and (values.shape[2], extra) in ((1, None), (2, (2,)), (3, None), (4, (2,))):
         picture = pillow.to_pillow(values)
         picture.save(file, "TIFF", tiffinfo=_directory(metadata))
         return
@@ -235,26 +234,35 @@ def write(file: IO[bytes], raster: Raster) -> None:
 
 def page_of(raster: Raster) -> tuple[Array, dict[str, Any]]:
     """The array and the arguments with which tifffile writes an image as a page, with all its metadata."""
-    values, metadata = pillow.with_alpha(raster), raster.metadata
-    channels, colours = values.shape[2], raster.values.shape[2]
-    extra = extra_samples(colours, str(values.dtype), metadata, has_alpha=raster.alpha is not None)
+    values = pillow.with_alpha(raster)
+    channels = values.shape[2]
     planar = channels not in (1, 3, 4) and raster.alpha is None
     pixels = values[..., 0] if channels == 1 else np.moveaxis(values, -1, 0) if planar else values
     return pixels, {
-        "photometric": "rgb" if colours in (3, 4) else "minisblack",
         "planarconfig": "separate" if planar else "contig" if channels > 1 else None,
-        "extrasamples": extra or None,
-        **tifffile_options(metadata),
+        **_channel_options(raster),
+        **tifffile_options(raster.metadata),
     }
 
 
-def extra_samples(colours: int, dtype: str, metadata: Metadata, *, has_alpha: bool) -> tuple[int, ...]:
-    """The meaning of the channels beyond grey or RGB, alpha last. colours: channels without alpha."""
-    count = colours - (3 if colours in (3, 4) else 1)
+def _channel_options(raster: Raster) -> dict[str, Any]:
+    has_alpha = raster.alpha is not None
+    return channel_options(raster.values.shape[2], str(raster.values.dtype), raster.metadata, has_alpha=has_alpha)
+
+
+def channel_options(colours: int, dtype: str, metadata: Metadata, *, has_alpha: bool) -> dict[str, Any]:
+    """The arguments with which tifffile writes what the channels mean, alpha last. colours: channels without alpha.
+
+    The first three are RGB if they are in the input. Where it does not say, three or four channels are RGB.
+    """
     given = metadata.extra_samples or ()
+    is_rgb = colours >= 3 and len(given) == colours - 3
+    is_rgb = is_rgb or (colours in (3, 4) and len(given) != colours - 1)
+    count = colours - (3 if is_rgb else 1)
     # Where the input does not say, a fourth 8-bit channel is transparency, as in a PNG.
     default = (2,) if colours == 4 and dtype == "uint8" and not has_alpha else (0,) * count
-    return (*(given if len(given) == count else default), *((2,) if has_alpha else ()))
+    extra = (*(given if len(given) == count else default), *((2,) if has_alpha else ()))
+    return {"photometric": "rgb" if is_rgb else "minisblack", "extrasamples": extra or None}
 
 
 def nodata_text(nodata: float) -> str:

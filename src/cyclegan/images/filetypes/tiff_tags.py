@@ -155,6 +155,9 @@ def _page_of(tags: ImageFileDirectory_v2, position: int) -> TiffPage:
         ):
             dtype = name
     extra = tuple(_numbers(tags.get(338, ())))
+    names = _band_names(tags.get(GDAL_METADATA), samples)
+    if names and extra[-1:] == (2,) and not may_be_alpha(names[-1]):
+        extra = (*extra[:-1], 0)
     if 258 not in tags and tags.get(262) == RGB:  # a tag that lies is passed over, and one bit is the default
         raise ValueError("its tag of the bits of a sample is missing")
     described = _metadata_of(tags, extra)
@@ -272,6 +275,19 @@ def _band_names(xml: Any, count: int) -> tuple[str, ...]:
         if item.get("role") == "description" and place.isdigit() and int(place) < count:
             names[int(place)] = (item.text or "").strip()
     return tuple(names) if any(names) else ()
+
+
+# Names that a band of transparency may have; tools number bands without a name.
+_ALPHA = re.compile(r"|a|.*(alpha|transparen|opacity|mask).*|band[ _]?\d+|\d+", re.IGNORECASE)
+
+
+def may_be_alpha(name: str) -> bool:
+    """Whether a band of this name may be transparency.
+
+    GDAL takes the fourth band of each new 8-bit file for transparency, unless its author says otherwise; a name of its
+    own, such as `nir`, says so.
+    """
+    return _ALPHA.fullmatch(name.strip()) is not None
 
 
 def describe_result(metadata: Metadata, channels: int) -> Metadata:

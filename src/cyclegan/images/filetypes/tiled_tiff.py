@@ -3,10 +3,10 @@
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from cyclegan.images.filetypes.pyramids import DEFLATE, TileCodec, write_pyramid
-from cyclegan.images.filetypes.tiff import extra_samples, tifffile_options
+from cyclegan.images.filetypes.tiff import channel_options, tifffile_options
 from cyclegan.images.regions import TiledImage, TiledWriter
 
 
@@ -29,9 +29,6 @@ def write_tiles(
     levels: as in `write_pyramid`. description: instead of that of the metadata.
     """
     metadata, colours = image.metadata, image.shape[2] - image.has_alpha
-    common: dict[str, Any] = {"photometric": "rgb" if colours in (3, 4) else "minisblack"}
-    if extra := extra_samples(colours, image.dtype, metadata, has_alpha=image.has_alpha):
-        common["extrasamples"] = extra
     options = tifffile_options(metadata) | ({} if description is None else {"description": description})
     write_pyramid(
         target,
@@ -43,7 +40,7 @@ def write_tiles(
         levels=levels,
         nodata=metadata.nodata,
         options=options,
-        common=common,
+        common=channel_options(colours, image.dtype, metadata, has_alpha=image.has_alpha),
     )
 
 

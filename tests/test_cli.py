@@ -106,7 +106,9 @@ def test_a_configuration_file_lies_between_preset_and_flags(tmp_path, capsys):
         ("compare .", 2, "at least two runs"),
         ("download moon", 2, "no dataset 'moon'"),
         ("download earth --variant moon", 2, "no variant 'moon' of earth"),
-        ("tarin x y", 2, "invalid choice: 'tarin'"),
+        ("tarin x y", 2, "there is no command 'tarin'; did you mean train?"),
+        ("trnaslate run x.png", 2, "there is no command 'trnaslate'; did you mean translate?"),
+        ("xyzzy", 2, "there is no command 'xyzzy'; choose one of: train, translate, "),
         ("", 2, "COMMAND"),
     ],
 )

@@ -1,7 +1,13 @@
 """Real images, real training: short, but with a result that has to be there."""
 
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -94,3 +100,104 @@ def test_the_quick_demo_leaves_a_run_alone(tmp_path):
     (tmp_path / "config.toml").write_text("")
     with pytest.raises(InputError, match="is a run, whose scores would be replaced"):
         quick_demo(tmp_path, tmp_path / "data")
+
+
+# ---- the studio at the end
+
+# The command with a demo that is over at once.
+SHORT_DEMO = """
+import sys
+from cyclegan.demo import run
+run.quick_demo = lambda out, data: (out.mkdir(parents=True), out / "report.html")[1]
+from cyclegan.cli import main
+main(["demo", "--quick", *sys.argv[1:]])
+"""
+
+
+class Terminal:
+    """The short demo in a terminal of its own."""
+
+    def __init__(self, folder, *arguments, **variables):
+        pty = pytest.importorskip("pty")  # not on Windows
+        self._own, theirs = pty.openpty()
+        environment = {
+            key: value for key, value in os.environ.items() if key not in ("CI", "DISPLAY", "WAYLAND_DISPLAY")
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", SHORT_DEMO, *arguments],
+            **dict.fromkeys(("stdin", "stdout", "stderr"), theirs),
+            cwd=folder,
+            env=environment | variables,
+        )
+        os.close(theirs)
+        self.text = ""
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.kill()
+        self.process.wait()
+        os.close(self._own)
+
+    def read(self, until=None):
+        """What is shown, until this pattern is in it, or to the end."""
+        while until is None or not re.search(until, self.text):
+            try:
+                part = os.read(self._own, 4096)
+            except OSError:  # the end, on Linux
+                part = b""
+            if not part:
+                assert until is None, self.text
+                break
+            self.text += part.decode()
+        return self.text
+
+    def answer(self, text):
+        os.write(self._own, text.encode())
+
+
+def test_in_a_terminal_the_demo_asks_and_opens_the_studio_on_its_result(tmp_path):
+    with Terminal(tmp_path, "--out", "quick") as terminal:
+        terminal.read(r"open the studio\? \[Y/n\] ")
+        assert "quick/report.html" in terminal.text
+        terminal.answer("\n")
+        port = re.search(r"http://127\.0\.0\.1:(\d+)/?\r?\n", terminal.read(r"http://127\.0\.0\.1:(\d+)/?\r?\n"))
+        with urllib.request.urlopen(f"http://127.0.0.1:{port[1]}/healthz") as reply:
+            assert reply.status == 200
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.process.wait(60) in (0, 130)
+
+
+@pytest.mark.parametrize("answer", ["n\n", "nein\n", "\x04"])
+def test_another_answer_names_the_command(tmp_path, answer):
+    with Terminal(tmp_path, "--out", "quick") as terminal:
+        terminal.read(r"\[Y/n\] ")
+        terminal.answer(answer)
+        assert "Later: cyclegan studio quick" in terminal.read()
+        assert terminal.process.wait(60) == 0
+
+
+def test_in_ci_and_on_request_nothing_is_asked(tmp_path):
+    with Terminal(tmp_path, "--out", "quick", CI="true") as terminal:
+        assert "in the browser: cyclegan studio quick" in terminal.read()
+        assert "[Y/n]" not in terminal.text
+    with Terminal(tmp_path, "--out", "silent", "--no-studio") as terminal:
+        assert "studio" not in terminal.read()
+        assert terminal.process.wait(60) == 0
+
+
+def test_in_a_pipe_the_demo_prints_the_command(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", SHORT_DEMO, "--out", "my runs/quick"],
+        **{"cwd": tmp_path, "capture_output": True, "text": True, "stdin": subprocess.DEVNULL, "check": True},
+    )
+    assert done.stdout == f"{Path('my runs/quick/report.html')}\n"
+    assert done.stderr == "Translate images of your own in the browser: cyclegan studio 'my runs/quick'\n"
+
+
+def test_without_the_extra_the_demo_names_its_install_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("cyclegan.demo.run.quick_demo", lambda out, _data: out / "report.html")
+    monkeypatch.setattr("cyclegan.cli.demo.find_spec", lambda name: None if name == "uvicorn" else name)
+    cli.main(["demo", "--quick", "--out", str(tmp_path)])
+    assert f"pip install 'cyclegan[serve]', then cyclegan studio {tmp_path}" in capsys.readouterr().err

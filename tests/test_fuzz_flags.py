@@ -104,6 +104,7 @@ BASES = {
     "download": "horse2zebra",
     "demo": "--out=new --minutes=1",
     "tiles": "file --out=new",
+    "studio": "run --no-open --device=cpu",
     "vrt": "scenes --out=new.vrt",
 }
 
@@ -209,6 +210,7 @@ def bounded(place, monkeypatch):
     monkeypatch.setattr("cyclegan.bench.measuring.measure", lambda *_, **__: done)
     monkeypatch.setattr("cyclegan.bench.view.show", lambda *_: None)
     monkeypatch.setattr("cyclegan.bench.output.write", lambda *_: [])
+    monkeypatch.setattr("cyclegan.serving.server.serve", lambda *_, **__: None)
     monkeypatch.setattr("cyclegan.demo.run.demo", lambda *_, **__: "")
     monkeypatch.setattr("cyclegan.demo.run.quick_demo", lambda *_, **__: "")
     threads = torch.get_num_threads()

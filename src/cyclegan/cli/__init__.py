@@ -24,6 +24,8 @@ from cyclegan.cli import (
     inspect,
     push,
     report,
+    serve,
+    studio,
     tiles,
     train,
     translate,
@@ -32,6 +34,7 @@ from cyclegan.cli import (
 from cyclegan.cli.arguments import home_path
 from cyclegan.errors import CycleganError, InputError, brief, reason_of, remedy_of
 from cyclegan.system.advice import flags_of_command
+from cyclegan.system.json_files import shown
 from cyclegan.system.signals import AnnouncedStop, signals_interrupt
 from cyclegan.system.terminal import ClosedOutputError, flush_or_drop, say
 
@@ -39,6 +42,8 @@ from cyclegan.system.terminal import ClosedOutputError, flush_or_drop, say
 COMMANDS: dict[str, ModuleType] = {
     "train": train,
     "translate": translate,
+    "serve": serve,
+    "studio": studio,
     "evaluate": evaluate,
     "compare": compare,
     "report": report,
@@ -99,6 +104,11 @@ class _Parser(argparse.ArgumentParser):
                 message += theirs
             elif nearest := difflib.get_close_matches(flag, flags, n=1):
                 message += f"; did you mean {nearest[0]}?"
+        if command := re.match(r"argument COMMAND: invalid choice: '(.*)' \(choose from ", message, re.DOTALL):
+            nearest = difflib.get_close_matches(command[1], COMMANDS, n=1)
+            message = f"there is no command {shown(command[1])}; " + (
+                f"did you mean {nearest[0]}?" if nearest else f"choose one of: {', '.join(COMMANDS)}"
+            )
         say(f"cyclegan: {brief(message)}")
         say(f"See: {self.prog} --help")
         raise SystemExit(2)

@@ -17,6 +17,7 @@ EXAMPLES = """examples:
   cyclegan export runs/maps --format reference --out checkpoints/maps
   cyclegan export runs/maps --format web --out site --words "photo" "map"
   cyclegan export runs/maps --format model --precision fp16 --out models/maps
+  cyclegan export runs/maps --format bioimageio --out exported/maps_zoo --author "Ada Lovelace" --licence CC-BY-4.0
   cyclegan translate exported/maps photo.jpg --out translated/
 
 onnx, openvino, torch-export: writes a2b.onnx (a2b.xml and a2b.bin, a2b.pt2) and the same for b2a, which take batches
@@ -30,6 +31,9 @@ model: writes a model directory with one set of weights; in fp16 it has half the
 
 web: writes a page that translates pictures in the browser, for any web server: docs/guides/browser.md.
 
+bioimageio: writes a2b.bioimageio.zip and b2a.bioimageio.zip for Fiji, QuPath, ilastik, napari and deepImageJ;
+docs/guides/bioimageio.md shows how to open them.
+
 Many CPUs have no bf16 or fp16 arithmetic: OpenVINO then refuses these, torch-export warns that it is slow."""
 
 
@@ -40,7 +44,7 @@ _OF_THE_PAGE = ("title", "words", "credits", "examples", "runtime")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = partial(add_argument, parser)
     add("run_directory", Path, "Run directory, checkpoint or model directory.", metavar="RUN")
-    formats = ("model", "reference", "onnx", "openvino", "torch-export", "web")
+    formats = ("model", "reference", "onnx", "openvino", "torch-export", "web", "bioimageio")
     add("--format", formats, "Format to write.", required=True)
     add("--out", Path, "Folder for the files.", required=True)
     add("--direction", (*DIRECTIONS, "both"), "Direction to export", "both")
@@ -51,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--precision", PRECISIONS, precision_help)
     images_help = "For int8: folder of input images, or one with trainA and trainB (default: those of the run)."
     add("--calibrate", Path, images_help, metavar="FOLDER")
+    author_help = "For bioimageio: name of an author; may be given several times."
+    add("--author", str, author_help, metavar="NAME", action="append", dest="authors")
+    add("--licence", str, "For bioimageio: SPDX identifier of the licence of the weights, such as CC-BY-4.0.")
     add("--weights", WEIGHTS, "Weights to export (default: those that the run was configured for).")
     add = partial(add_argument, parser.add_argument_group("the page of --format web"))
     add("--title", str, "Title of the page (default: from its words).")

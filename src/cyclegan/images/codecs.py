@@ -1,7 +1,7 @@
 """Read, probe and write image files of every format in `FILE_FORMATS`."""
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -133,6 +133,14 @@ def write_image(path: Path, image: Raster | Array) -> None:
     JPEG has quality 95. What the format cannot keep beside the values is left out; see `FileFormat.keeps`. The file is
     complete or absent. Raises InputError if the format cannot hold the values, or a package is missing.
     """
+    write_bytes(path, encode_image(path, image))
+
+
+def encode_image(path: Path, image: Raster | Array, *, quality: int | None = None) -> memoryview:
+    """The bytes of the file that `write_image` writes. Only the suffix of the path counts.
+
+    quality: 1 to 100, of a format with `FileFormat.has_quality`; others ignore it. Errors as in `write_image`.
+    """
     raster = image if isinstance(image, Raster) else Raster(image)
     if raster.metadata.is_srgb:  # they are no longer those of the profile
         raster = replace(raster, metadata=replace(raster.metadata, profile=None))
@@ -140,11 +148,13 @@ def write_image(path: Path, image: Raster | Array) -> None:
     if file_format.write is None or not file_format.can_hold(array.shape[2], str(array.dtype)):
         raise InputError(f"{path.name}: {path.suffix} files cannot hold {array.shape[2]} channels of {array.dtype}.")
     buffer = io.BytesIO()
+    write: Callable[..., None] = file_format.write
+    options = {"quality": quality} if quality is not None and file_format.has_quality else {}
     try:
-        file_format.write(buffer, raster)
+        write(buffer, raster, **options)
     except ImportError as error:
         raise _missing_package(path, "writing", file_format, error) from None
-    write_bytes(path, buffer.getbuffer())
+    return buffer.getbuffer()
 
 
 def _decode(path: Path, page: int | None = None, min_side: int = 0, mpp: float | None = None) -> Image.Image | Raster:

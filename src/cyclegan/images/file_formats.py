@@ -90,6 +90,7 @@ FILE_FORMATS: dict[str, FileFormat] = {
         write=_writer("JPEG", quality=95, subsampling=0),
         holds={"uint8": (1, 3)},
         keeps=_ALL - {"alpha", "place", "nodata"},
+        has_quality=True,
         shortcuts=Shortcuts(probe=pillow.quick_probe, size=pillow.size, read_reduced=pillow.read),
     ),
     "png": _pages_of_pillow(
@@ -108,6 +109,7 @@ FILE_FORMATS: dict[str, FileFormat] = {
             holds={"uint8": (3, 4)},
             fourth_is_alpha=True,
             keeps=_ALPHA | {"profile", "exif"},
+            has_quality=True,
         )
         for name in ("webp", "avif")
     },

@@ -170,6 +170,7 @@ class FileFormat:
     holds: what `write` keeps without loss: numpy type -> numbers of channels, without alpha. None: everything.
     fourth_is_alpha: a fourth channel is transparency in such a file, so no other fits, such as near infrared.
     keeps: what else `write` keeps of a Raster.
+    has_quality: `write` takes a keyword `quality`, 1 to 100.
     install: what `pip install` takes if a package is missing, such as cyclegan[data].
     install_reason: which files need it, such as `has 16-bit colour`; empty for all.
     """
@@ -181,6 +182,7 @@ class FileFormat:
     holds: Mapping[str, tuple[int, ...]] | None = field(default_factory=dict)
     fourth_is_alpha: bool = False
     keeps: frozenset[Kept] = frozenset()
+    has_quality: bool = False
     install: str = ""
     install_reason: str = ""
     shortcuts: Shortcuts = Shortcuts()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import IO, NamedTuple, Protocol
 
 from cyclegan.images import Array
 from cyclegan.images.raster import Metadata, Raster
@@ -107,7 +107,7 @@ class TiledWriter:
     multiple: sides of tiles are multiples of this.
     tile_side: the side of the file's tiles for rows of so many pixels, which it divides.
     encode_rows: rows (h, width, C) and the tiles' side -> compressed tiles, row by row.
-    write: path, all compressed tiles, and what they are the tiles of.
+    write: path or open file, all compressed tiles, and what they are the tiles of.
     lossy: the same with JPEG, for 8-bit grey and RGB.
     """
 
@@ -115,5 +115,5 @@ class TiledWriter:
     multiple: int
     tile_side: Callable[[int], int]
     encode_rows: Callable[[Array, int], list[bytes]]
-    write: Callable[[Path, Iterable[bytes], TiledImage], None]
+    write: Callable[[Path | IO[bytes], Iterable[bytes], TiledImage], None]
     lossy: "TiledWriter | None" = None

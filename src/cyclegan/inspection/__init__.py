@@ -31,6 +31,9 @@ from cyclegan.system.host_state import host_state
 from cyclegan.system.messages import make_console
 from cyclegan.system.terminal import printable
 
+# Called with the name of the work at hand, how many files are done, and how many there are.
+OnProgress = Callable[[str, int, int], None]
+
 # Pairs of folders that are searched for copies, besides each folder itself.
 _BORDERS = (
     ("test A", "A"),
@@ -65,6 +68,7 @@ def inspect_folders(
     test_a: str | Path | None = None,
     test_b: str | Path | None = None,
     quiet: bool = False,
+    on_progress: OnProgress | None = None,
     **settings: Any,
 ) -> Inspection:
     """Inspect folders of images, or a run directory and the folders that it was trained on.
@@ -72,8 +76,9 @@ def inspect_folders(
     a: a folder, one root that holds trainA and trainB, or a run directory. b: the folder of the other domain.
     test_a, test_b: folders of test images. settings: those of `train` by which files are read: channels_a, range_a,
     bands_a, nodata_a, background_a, the same for b, page, axis and max_pixels (default: those of the run).
-    Progress goes to stderr. Raises InputError for a folder that is missing or holds no readable images (for a run,
-    `run.missing` says so instead), and for settings that cannot be used.
+    Progress goes to stderr. on_progress: called with the name of the work at hand, and how many files are done of how
+    many; what it raises ends the inspection and reaches the caller. Raises InputError for a folder that is missing or
+    holds no readable images (for a run, `run.missing` says so instead), and for settings that cannot be used.
     """
     if unknown := settings.keys() - set(INSPECTED_SETTINGS):
         raise InputError(f"inspect_folders has no setting {min(unknown)}; it takes {', '.join(INSPECTED_SETTINGS)}.")
@@ -89,21 +94,22 @@ def inspect_folders(
     if path.is_dir() and (run_config := read_run_config(path)) is not None:
         if any(others):
             raise InputError(f"{path} is a run directory, which names its folders itself; give it alone.")
-        return _inspect_run(path, resumed_config(run_config, settings) if settings else run_config, quiet)
+        run_config = resumed_config(run_config, settings) if settings else run_config
+        return _inspect_run(path, run_config, quiet, on_progress)
     for folder in (path, *others):
         if folder is not None:
             check_folder(folder)
     if b is not None or holds_domains(path):
-        return _inspect(_by_name(find_folders(path, *others)), config, quiet)
+        return _inspect(_by_name(find_folders(path, *others)), config, quiet, on_progress)
     if test_b is not None:
         raise InputError(
             f"--test-b {test_b} is for a domain B, which was not given; give two folders, or use --test-a."
         )
     test = others[1]
-    return _inspect({"A": path, **({"test A": test} if test is not None else {})}, config, quiet)
+    return _inspect({"A": path, **({"test A": test} if test is not None else {})}, config, quiet, on_progress)
 
 
-def _inspect_run(path: Path, config: TrainConfig, quiet: bool) -> Inspection:
+def _inspect_run(path: Path, config: TrainConfig, quiet: bool, on_progress: OnProgress | None) -> Inspection:
     run = summarise_run(path, config)
     try:
         if config.a is None:
@@ -111,7 +117,7 @@ def _inspect_run(path: Path, config: TrainConfig, quiet: bool) -> Inspection:
         note = make_console(stderr=True, quiet=quiet).print
         given = config.a, config.b, config.test_a, config.test_b
         folders = find_folders(*(place and local_copy(place, note) for place in given))  # type: ignore[arg-type]
-        return replace(_inspect(_by_name(folders), config, quiet), run=run)
+        return replace(_inspect(_by_name(folders), config, quiet, on_progress), run=run)
     except InputError as error:
         where = " and ".join(str(folder) for folder in (config.a, config.b) if folder is not None)
         hint = " (as seen from here; relative paths start where training was started)"
@@ -124,12 +130,12 @@ def _by_name(folders: Folders) -> dict[str, Path]:
     return {name: place for name, place in places.items() if place is not None}
 
 
-def _inspect(places: dict[str, Path], config: TrainConfig, quiet: bool) -> Inspection:
+def _inspect(places: dict[str, Path], config: TrainConfig, quiet: bool, on_progress: OnProgress | None) -> Inspection:
     folders: dict[str, FolderReport] = {}
     prints: dict[str, Fingerprints] = {}
     ranges = {"A": config.data.range_a, "B": config.data.range_b}
     channels = {"A": config.model.channels_a, "B": config.model.channels_b}
-    with _progress(quiet) as task, pixel_limit(config.data.max_pixels):
+    with _progress(quiet, on_progress) as task, pixel_limit(config.data.max_pixels):
         for name, place in places.items():
             of = name.removeprefix("test ")
             folders[name], prints[name] = survey_folder(
@@ -153,13 +159,19 @@ def _inspect(places: dict[str, Path], config: TrainConfig, quiet: bool) -> Inspe
 
 
 @contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[str], OnFile]]:
+def _progress(quiet: bool, on_progress: OnProgress | None) -> Iterator[Callable[[str], OnFile]]:
     """Yields a function that starts a line of progress and returns a function to call with (done, total)."""
     console = make_console(stderr=True)
     with Progress(console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
 
         def task(name: str) -> OnFile:
             identity = progress.add_task(name, total=None)
-            return lambda done, total: progress.update(identity, completed=done, total=total)
+
+            def on_file(done: int, total: int) -> None:
+                progress.update(identity, completed=done, total=total)
+                if on_progress is not None:
+                    on_progress(name, done, total)
+
+            return on_file
 
         yield task

@@ -55,7 +55,7 @@ def show_inspection(inspection: Inspection, console: "Console") -> None:
         table = ScreenTable("", show_edge=False, pad_edge=False)
         for name in folders:
             table.add_column(name, overflow="fold")
-        for row in _facts(folders):
+        for row in table_of(folders):
             table.add_row(*row)
         console.print(table)
         say()
@@ -64,7 +64,10 @@ def show_inspection(inspection: Inspection, console: "Console") -> None:
             say(line, style="red")
     for found in inspection.copies:
         if found.copies:
-            for line in (f"{_title(found)}: {found.counts}", *_some(found.copies, lambda copy: f"  {_sentence(copy)}")):
+            for line in (
+                f"{title_of(found)}: {found.counts}",
+                *_some(found.copies, lambda copy: f"  {describe_copy(copy)}"),
+            ):
                 say(line)
     if folders:
         blocks = _ASCII_BLOCKS if console.options.ascii_only else _BLOCKS
@@ -105,7 +108,7 @@ def _domains(folders: Mapping[str, FolderReport]) -> list[str]:
     return [name for name in folders if not name.startswith("test")]
 
 
-def _facts(folders: Mapping[str, FolderReport]) -> Iterator[list[str]]:
+def table_of(folders: Mapping[str, FolderReport]) -> Iterator[list[str]]:
     """Rows of the table of folders: a label, then a cell for each folder."""
     found = folders.values()
     rows: dict[str, Callable[[FolderReport], object]] = {
@@ -173,11 +176,11 @@ def _usual_size(folder: FolderReport) -> str:
     return f"{size.width}x{size.height} ({share})"
 
 
-def _title(found: Copies) -> str:
+def title_of(found: Copies) -> str:
     return f"Copies inside {found.folder}" if found.folder == found.of else f"Copies of {found.of} in {found.folder}"
 
 
-def _sentence(copy: Copy) -> str:
+def describe_copy(copy: Copy) -> str:
     file, of = printable(copy.file), printable(copy.of)
     if copy.exact:
         return f"{file} = {of}"
@@ -220,7 +223,7 @@ def write_inspection(inspection: Inspection, path: Path) -> None:
         lines = [f"{'Look into this: ' if advice.problem else ''}{advice.text}" for advice in inspection.advice]
         sections.append(Section("Advice", lines))
     if folders:
-        rows = list(_facts(folders))
+        rows = list(table_of(folders))
         places = [printable(f"{name}: {folder.root}") for name, folder in folders.items()]
         sections.append(Section("The folders", places, [Table(["", *folders], rows)]))
     for name, folder in folders.items():
@@ -247,13 +250,13 @@ def write_inspection(inspection: Inspection, path: Path) -> None:
 
 def _contact_sheet(name: str, folder: FolderReport) -> Section:
     files = evenly_spaced(folder.files, _SHEET)
-    tiles = [_thumbnail(folder, file) for file in files]
+    tiles = [thumbnail(folder, file) for file in files]
     sheet = montage([tiles[start : start + _COLUMNS] for start in range(0, len(tiles), _COLUMNS)], gap=4)
     text = f"{len(files)} of {len(folder)} images, at equal distances in the list, not selected."
     return Section(f"Images of {name}", [text], [Gallery([name], [[sheet]])])
 
 
-def _thumbnail(folder: FolderReport, file: Path, side: int = _SIDE) -> Image.Image:
+def thumbnail(folder: FolderReport, file: Path, side: int = _SIDE) -> Image.Image:
     """A square of `side` pixels with the whole image in its middle; grey for a file that was removed meanwhile."""
     with suppress(UnreadableError, InputError, OSError):
         return ImageOps.pad(picture(folder, file), (side, side), Image.Resampling.BICUBIC, color="#ddd")
@@ -304,9 +307,8 @@ def _copies_section(found: Copies, folders: Mapping[str, FolderReport]) -> Secti
     total = len(found.copies)
     text = f"{found.counts}. {len(shown)} of {total} are shown." if len(shown) < total else f"{found.counts}."
     pairs = [
-        [_thumbnail(folders[found.folder], copy.file, 216), _thumbnail(folders[found.of], copy.of, 216)]
-        for copy in shown
+        [thumbnail(folders[found.folder], copy.file, 216), thumbnail(folders[found.of], copy.of, 216)] for copy in shown
     ]
-    gallery = Gallery([found.folder, found.of], pairs, list(map(_sentence, shown)))
-    lines = _some(found.copies, _sentence, _MOST_LINES)
-    return Section(_title(found), [text], [gallery, "\n".join(lines)])
+    gallery = Gallery([found.folder, found.of], pairs, list(map(describe_copy, shown)))
+    lines = _some(found.copies, describe_copy, _MOST_LINES)
+    return Section(title_of(found), [text], [gallery, "\n".join(lines)])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cyclegan.config import TrainConfig
 from cyclegan.metrics.features import features_title
 from cyclegan.report.charts import Series
 from cyclegan.storage.run import read_log
@@ -53,6 +54,36 @@ class RunRecord:
         """The scores of best/: the last ones that were better than all before."""
         best = [event for event in self.scores if event.get("best") and number(event.get("kid")) is not None]
         return best[-1] if best else None
+
+    def share(self, config: TrainConfig) -> float | None:
+        """Share of the run that is done by the last line of losses; None if its length is in epochs of unknown length.
+
+        Like `cyclegan.training.schedule.Progress`, which the run itself has.
+        """
+        return _share(config, self.losses[-1]) if self.losses else 0.0
+
+    def seconds_left(self, config: TrainConfig) -> float | None:
+        """Estimate of the training time that is left, from the pace of the last session; None if it has none yet."""
+        if not self.losses:
+            return None
+        last, begin = self.losses[-1], self.sessions[-1]["step"] if self.sessions else 0
+        before: Event = next((line for line in reversed(self.losses) if line["step"] <= begin), {"step": 0})
+        seconds, seconds_before = (float(line.get("seconds", 0.0)) for line in (last, before))
+        if config.minutes is not None:
+            return max(0.0, 60 * config.minutes - seconds)
+        share, share_before = _share(config, last), _share(config, before) or 0.0
+        if share is None or share <= share_before:
+            return None
+        return max(0.0, 1 - share) * (seconds - seconds_before) / (share - share_before)
+
+
+def _share(config: TrainConfig, line: Event) -> float | None:
+    if config.minutes is not None:
+        return float(line.get("seconds", 0.0)) / (60 * config.minutes)
+    if config.steps is not None:
+        return float(line["step"]) / config.steps
+    epoch = line.get("epoch", 0.0 if line["step"] == 0 else None)
+    return None if epoch is None or config.epochs is None else float(epoch) / config.epochs
 
 
 def number(value: object) -> float | None:

@@ -1,11 +1,11 @@
 """Run directories: find their checkpoints, configuration, log and evaluations."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from cyclegan.config import MAX_COUNT, TrainConfig, read_config_file, saved_config
 from cyclegan.errors import InputError, UnreadableError
@@ -91,6 +91,23 @@ def read_log(path: Path, warn: Callable[[str], object] = warn_once) -> list[dict
     if num_damaged:
         warn(f"{path}: {counted(num_damaged, 'line')} left out, incomplete or damaged.")
     return lines
+
+
+def follow_log(path: Path, start: int = 0) -> Iterator[tuple[dict[str, Any] | None, int]]:
+    """The complete lines of a log.jsonl from byte `start` on, and the byte after each; None for a damaged line.
+
+    For a log that is being written: a last line without its end comes with the next call. Raises OSError.
+    """
+    with path.open("rb") as file:
+        file.seek(start)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            start += len(line)
+            try:
+                yield _LINE.validate_json(line), start
+            except ValidationError:
+                yield None, start
 
 
 class LogLine(BaseModel):

@@ -10,6 +10,7 @@ import re
 import secrets
 import shutil
 import stat
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -19,6 +20,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from cyclegan.errors import InputError
+
+if sys.platform != "win32":
+    import fcntl
 
 # All temporary names. The process in it says whether somebody still writes there.
 TEMPORARY = re.compile(r"\.(?P<name>.+)\.(?P<process>\d+)\.[0-9a-f]{8}\.(?P<ending>partial|old)", re.DOTALL)
@@ -135,6 +139,23 @@ def locked(file: Path, message: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_locked(file: Path) -> bool:
+    """Whether a process holds this lock file, as in `locked`. Neither makes the file nor keeps it from others."""
+    try:
+        _check_lock(file)
+        with file.open("rb") as opened:
+            if sys.platform == "win32":
+                with FileLock(file, timeout=0):
+                    pass
+            else:  # a shared lock, so that several processes that ask do not see each other
+                fcntl.flock(opened, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except (BlockingIOError, Timeout):
+        return True
+    except (OSError, InputError):  # no lock, or none that can be asked
+        return False
+    return False
 
 
 def check_free(out: Path) -> None:

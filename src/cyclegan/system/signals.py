@@ -54,6 +54,17 @@ def signals_interrupt() -> Iterator[Callable[[], bool]]:
         yield lambda: asked
 
 
+@contextmanager
+def server_signals(on_stop: Callable[[], None], on_reload: Callable[[], None]) -> Iterator[None]:
+    """In the block, Ctrl-C and SIGTERM call `on_stop`, and SIGHUP, unless it is ignored, calls `on_reload`."""
+
+    def act(number: int, _frame: object) -> None:
+        (on_reload if number == getattr(signal, "SIGHUP", None) else on_stop)()
+
+    with _signal_handler(act, (signal.SIGINT, *_other_stops())):
+        yield
+
+
 def _other_stops() -> tuple[signal.Signals, ...]:
     """SIGTERM and SIGHUP, without those that are ignored, as nohup needs."""
     numbers = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]

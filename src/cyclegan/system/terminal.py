@@ -56,6 +56,20 @@ def say(text: str) -> None:
             print(printable(text), file=sys.stderr, flush=True)
 
 
+def can_ask() -> bool:
+    """Whether somebody sits at a terminal who can answer a question: not in a pipe, a script or CI."""
+    return "CI" not in os.environ and all(map(_is_terminal, (sys.stdin, sys.stdout, sys.stderr)))
+
+
+def ask(question: str) -> bool:
+    """Ask on standard error whether to do something. Enter is yes, the end of the input is no."""
+    with suppress(OSError, ValueError):
+        print(f"{printable(question)} [Y/n] ", end="", file=sys.stderr, flush=True)
+        answer = sys.stdin.readline()
+        return answer.endswith("\n") and answer.strip().lower() in ("", "y", "yes")
+    return False
+
+
 _warned: set[str] = set()
 
 
@@ -110,9 +124,9 @@ def send_file(path: Path) -> None:
         raise OSError(error.errno, error.strerror, "standard output") from error
 
 
-def _is_terminal(stream: TextIO) -> bool:
+def _is_terminal(stream: TextIO | None) -> bool:
     with suppress(ValueError, AttributeError):
-        return stream.isatty()
+        return stream is not None and stream.isatty()
     return False
 
 

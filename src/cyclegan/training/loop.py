@@ -1,6 +1,7 @@
 """Train both translators: set up, resume, loop, save."""
 
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, suppress
 from functools import partial
@@ -14,6 +15,7 @@ from cyclegan.data.loader import leave_if_loading
 from cyclegan.errors import InputError, TrainingError
 from cyclegan.report.run import write_run_report
 from cyclegan.step.state import set_learning_rate
+from cyclegan.storage.stop_request import is_stop_requested
 from cyclegan.system.arguments import check_bool
 from cyclegan.system.host_state import host_state
 from cyclegan.system.json_files import shown
@@ -125,7 +127,8 @@ def _train(run: OpenRun) -> None:
     """Train to the end of the run, or until it is interrupted, and save."""
     state, out, messages = run.state, run.config.out, run.messages
     try:
-        with stop_signals(quiet=not run.processes.is_first) as stopped:
+        with stop_signals(quiet=not run.processes.is_first) as interrupted:
+            stopped = _stopped(run, interrupted)
             _loop(run, stopped)
             run.saver.save_checkpoint()
             if run.turns.stopped or (run.processes.size == 1 and stopped()):
@@ -150,6 +153,25 @@ def _train(run: OpenRun) -> None:
     run.monitor.show_best()
     messages.info(f"Page: {out / 'report.html'}")
     messages.info(f"Translate with: cyclegan translate {shell_quote(out)} IMAGES --out FOLDER --direction a2b")
+
+
+def _stopped(run: OpenRun, interrupted: Callable[[], bool]) -> Callable[[], bool]:
+    """A function that says whether a signal has come, or a request in the run directory, where the first process looks.
+
+    Once a second, because a step may be shorter than a look at a disk of the network.
+    """
+    last_look, is_asked = time.monotonic(), False
+
+    def stopped() -> bool:
+        nonlocal last_look, is_asked
+        now = time.monotonic()
+        if run.processes.is_first and not is_asked and now - last_look >= 1:
+            last_look, is_asked = now, is_stop_requested(run.config.out)
+            if is_asked:
+                run.messages.info("Asked to stop: finishing this step and saving.")
+        return is_asked or interrupted()
+
+    return stopped
 
 
 def _longer(run: OpenRun) -> str:

@@ -23,6 +23,7 @@ from cyclegan.images.headers import HeaderIndex
 from cyclegan.step.state import TrainState
 from cyclegan.storage.hub import is_address
 from cyclegan.storage.run import list_checkpoints, read_run_config
+from cyclegan.storage.stop_request import RUN_LOCK
 from cyclegan.system.arguments import real_path
 from cyclegan.system.atomic import locked, write_bytes
 from cyclegan.system.processes import is_one_of_several
@@ -214,7 +215,7 @@ def lock(out: Path) -> Iterator[None]:
     with ExitStack() as stack:
         try:
             message = f"Another process is training in {out}; wait for it, or choose another --out."
-            stack.enter_context(locked(out / ".lock", message))
+            stack.enter_context(locked(out / RUN_LOCK, message))
         except OSError as error:
             raise unwritable(out, error) from error
         yield

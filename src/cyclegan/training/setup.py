@@ -24,6 +24,7 @@ from cyclegan.step.state import TrainState
 from cyclegan.storage.hub import is_address
 from cyclegan.storage.model import ModelInfo, read_info
 from cyclegan.storage.run import read_log, read_run_config
+from cyclegan.storage.stop_request import withdraw_stop
 from cyclegan.system.arguments import check_path, real_path
 from cyclegan.system.atomic import remove_leftovers, restore
 from cyclegan.system.devices import describe_device, resolve_device
@@ -292,6 +293,8 @@ def open_run(
         if fresh and (aside := move_aside(out)) is not None:
             messages.info(f"The earlier run in {out} was moved to {aside}.")
         stack.enter_context(lock(out))
+        withdraw_stop(out)
+        stack.callback(withdraw_stop, out)
         for name in ("best", "model"):
             restore(out / name, is_locked=True)
         for folder in (out, out / "checkpoints", out / "models", out / "samples"):

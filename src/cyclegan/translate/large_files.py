@@ -4,16 +4,17 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cyclegan._version import __version__
 from cyclegan.errors import CycleganError, InputError, UnreadableError
@@ -157,21 +158,15 @@ def translate_large(
     window: the part of the file that is translated; default: all of it. cog: write a TIFF with overviews as a COG.
     Raises InputError before any work if it does not fit into memory, UnreadableError if the file is damaged.
     """
-    check_tile(tile, translator.original)
-    writer = _tiled_writer(translator, source, target, compression)
-    if writer is not None:
-        tile = max(tile // writer.multiple * writer.multiple, writer.multiple)
-    if not has_instance_norm(translator.original):
-        statistics = "exact"  # there are none to gather
-    translation = _TiledTranslation(
-        translator=translator,
-        source=source,
-        target=target,
+    translation = TiledTranslation.of(
+        translator,
+        source,
+        target,
         tile=tile,
         statistics=statistics,
-        writer=writer,
         keep_profile=keep_profile,
         background=background,
+        compression=compression,
         window=window,
         cog=cog,
         on_progress=on_progress,
@@ -179,15 +174,15 @@ def translate_large(
     )
     with translation.open_source() as image:
         plan = translation.choose_plan(image.height, image.width)
-        if writer is None:
-            values = np.concatenate(list(translation.rows(image, plan, None)))
+        if translation.writer is None:
+            values = np.concatenate(list(translation.rows(image, plan)))
             maker = translation.maker()
             given = image.read_raster(Box(0, image.height, 0, image.width))
             output = translation.output(values, given, maker)
             with _encoding(target):
                 write_image(target, output)
             return LargeResult(maker)
-        return translation.write_tiles(image, plan, writer)
+        return translation.write_tiles(image, plan, translation.writer)
 
 
 def _tiled_writer(translator: Translator, source: Path, target: Path, compression: Compression) -> TiledWriter | None:
@@ -250,22 +245,53 @@ def _rows_of(image: RegionReader, box: Box, *, has_holes: bool) -> Raster:
     return replace(given, valid=np.ones(given.values.shape[:2], bool))
 
 
-@dataclass(frozen=True)
-class _TiledTranslation:
-    """The translation of one file in tiles. writer: how its target is written in tiles, or None."""
+@dataclass(frozen=True, kw_only=True)
+class TiledTranslation:
+    """The translation of one file in tiles, as `translate_large` writes it. writer: how its target is written in tiles,
+    or None.
+    """
 
     translator: Translator
     source: Path
     target: Path
     tile: int
-    statistics: StatisticsKind
+    statistics: StatisticsKind = "exact"
     writer: TiledWriter | None
-    keep_profile: bool
-    background: str | None
-    window: Window | None
-    cog: bool
-    on_progress: OnProgress
-    save_seconds: float
+    keep_profile: bool = False
+    background: str | None = None
+    window: Window | None = None
+    cog: bool = False
+    on_progress: OnProgress = lambda _what, _share: None
+    save_seconds: float = SAVE_SECONDS
+
+    @classmethod
+    def of(
+        cls,
+        translator: Translator,
+        source: Path,
+        target: Path,
+        *,
+        tile: int = TILE,
+        statistics: StatisticsKind = "exact",
+        compression: Compression = "auto",
+        **options: Any,
+    ) -> Self:
+        """The arguments, and errors for the target, are those of `translate_large`."""
+        check_tile(tile, translator.original)
+        writer = _tiled_writer(translator, source, target, compression)
+        if writer is not None:
+            tile = max(tile // writer.multiple * writer.multiple, writer.multiple)
+        if not has_instance_norm(translator.original):
+            statistics = "exact"  # there are none to gather
+        return cls(
+            translator=translator,
+            source=source,
+            target=target,
+            tile=tile,
+            statistics=statistics,
+            writer=writer,
+            **options,
+        )
 
     @contextlib.contextmanager
     def open_source(self) -> Iterator[RegionReader]:
@@ -329,7 +355,7 @@ class _TiledTranslation:
         notes: list[str] = []
         height, width = image.height, image.width
         num_rows, side = -(-height // self.tile), writer.tile_side(self.tile)
-        has_holes, of_rows = image.has_holes(), self.maker()
+        has_holes = image.has_holes()
         with PartialResult.open(self.target, self._key(plan), notes) as partial:
             possible = plans(self.translator.original, is_given=self.statistics != "exact")
             plan = partial.plan(plan, possible, lambda plan: self._fits(height, width, plan))
@@ -339,21 +365,14 @@ class _TiledTranslation:
                 if partial.num_rows < num_rows:
                     for row in self.rows(image, plan, partial):
                         top = partial.num_rows * self.tile
-                        given = _rows_of(image, Box(top, top + len(row), 0, width), has_holes=has_holes)
-                        partial.append(writer.encode_rows(with_alpha(self.output(row, given, of_rows)), side))
+                        partial.append(self.encode_rows(image, row, top, side, has_holes=has_holes))
             except (InputError, UnreadableError) as error:
                 if not isinstance(error.__cause__, OSError):  # the file is bad: there is nothing to resume
                     partial.remove()
                 raise
             self.on_progress("writing", 1.0)
             num_tiles = -(-height // side) * -(-width // side)
-            # What all rows have in common, by the first one.
-            dtype, first = self.translator.target.dtype, _rows_of(image, Box(0, 1, 0, width), has_holes=has_holes)
-            maker = self.maker()
-            values = np.zeros((1, width, self.translator.target.channels), dtype)
-            sample = self.output(values, first, maker)
-            shape = (height, width, with_alpha(sample).shape[2])
-            tiled = TiledImage(shape, dtype, side, sample.alpha is not None, sample.metadata)
+            tiled, maker = self.describe_tiles(image, side, has_holes=has_holes)
             tiles = self._reported(partial.tiles(), num_tiles)
             with _encoding(self.target):
                 whole = partial.whole if self.cog else self.target
@@ -363,6 +382,25 @@ class _TiledTranslation:
                     write_cog(whole, self.target)
             partial.remove()
         return LargeResult(maker, notes)
+
+    def encode_rows(self, image: RegionReader, row: Array, top: int, side: int, *, has_holes: bool) -> list[bytes]:
+        """Rows of the result from row `top` on, (rows, width, C), as compressed tiles of so many pixels.
+
+        has_holes: whether the image has. What belongs to the same rows of the input is read.
+        """
+        assert self.writer is not None
+        given = _rows_of(image, Box(top, top + len(row), 0, image.width), has_holes=has_holes)
+        return self.writer.encode_rows(with_alpha(self.output(row, given, self.maker())), side)
+
+    def describe_tiles(self, image: RegionReader, side: int, *, has_holes: bool) -> tuple[TiledImage, ResultMaker]:
+        """What the tiles of `encode_rows` are the tiles of, and what is lost of the input."""
+        height, width, maker = image.height, image.width, self.maker()
+        # What all rows have in common, by the first one.
+        first = _rows_of(image, Box(0, 1, 0, width), has_holes=has_holes)
+        dtype = self.translator.target.dtype
+        sample = self.output(np.zeros((1, width, self.translator.target.channels), dtype), first, maker)
+        shape = (height, width, with_alpha(sample).shape[2])
+        return TiledImage(shape, dtype, side, sample.alpha is not None, sample.metadata), maker
 
     def _reported(self, tiles: Iterator[bytes], count: int) -> Iterator[bytes]:
         """The tiles as they are; progress is reported as they pass, since a pyramid takes minutes."""
@@ -394,8 +432,18 @@ class _TiledTranslation:
             digest.update(values.detach().cpu().reshape(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
 
-    def rows(self, image: RegionReader, plan: TilingPlan, partial: PartialResult | None) -> Iterator[Array]:
-        """The result in rows of tiles. partial: where the state is saved, and whose rows are left out."""
+    def rows(
+        self,
+        image: RegionReader,
+        plan: TilingPlan,
+        partial: PartialResult | None = None,
+        *,
+        on_tile: Callable[[], None] = lambda: None,
+    ) -> Iterator[Array]:
+        """The result in rows of tiles. partial: where the state is saved, and whose rows are left out.
+
+        on_tile: called after each tile of each pass; it may raise an error to stop.
+        """
         translator = self.translator
         network, model = translator.original, translator.info.model
         state, first = (TilingState(), 0) if partial is None else (partial.load(translator.device), partial.num_rows)
@@ -410,6 +458,11 @@ class _TiledTranslation:
         def on_share(name: str, share: float) -> None:
             passes.setdefault(name, len(passes) + 1)
             self.on_progress(f"statistics, pass {passes[name]} of {tiled.num_passes}", share)
+            on_tile()
+
+        def check(tile: Tensor) -> None:
+            translator.check_finite(tile, precision="fp32")
+            on_tile()
 
         def save_sometimes(state: TilingState) -> None:
             nonlocal saved_at
@@ -429,7 +482,7 @@ class _TiledTranslation:
             image.width,
             plan.side,
             translator.target,
-            check=lambda tile: translator.check_finite(tile, precision="fp32"),
+            check=check,
             first=first,
         )
         for index, row in enumerate(rows, first + 1):

@@ -16,6 +16,7 @@ from cyclegan.images.formats import ImageFormat, Kept
 from cyclegan.images.output import LOST, make_output
 from cyclegan.images.raster import Raster, cast
 from cyclegan.images.resizing import resize
+from cyclegan.system.advice import advise
 from cyclegan.system.words import counted
 from cyclegan.translate.translator import OutOfMemoryError, Translator
 
@@ -136,8 +137,8 @@ class ResultMaker:
     def sentences(self, noun: str = "image") -> list[str]:
         """What a user should know, a sentence for each kind. noun: what was counted."""
         said = [
-            f"The colours of {counted(count, noun)} were converted from {name} to sRGB; --keep-profile converts "
-            "results back."
+            f"The colours of {counted(count, noun)} were converted from {name} to sRGB"
+            + advise("; --keep-profile converts results back.", ".")
             for name, count in self._converted.items()
         ]
         if self._num_unusable:

@@ -85,13 +85,14 @@ class TiffFile:
         self.layout = read_layout(path) if layout is None else layout
         self._path = path
         self._picture: Image.Image | None = None
+        self._content: IO[bytes] | None = None
         self._file: Any = None
 
     def __enter__(self) -> "TiffFile":
         return self
 
     def __exit__(self, *_: object) -> None:
-        for opened in (self._picture, self._file):
+        for opened in (self._picture, self._file, self._content):
             if opened is not None:
                 opened.close()
 
@@ -160,7 +161,9 @@ class TiffFile:
                 f"{self._path} has CIELAB colours of {page.bits} bits, which are not read; convert the file to RGB."
             )
         if self._file is None:
-            self._file = tifffile.TiffFile(self._path)
+            # Opened here, since tifffile follows links to a name that a file in memory does not have.
+            self._content = self._path.open("rb")
+            self._file = tifffile.TiffFile(self._content)
         # A page may hold several planes, as those of ImageJ do; the series that it begins has them all.
         is_alone = len(self.layout.pages) == 1 and page.position == 0
         stored = self._file.series[0] if is_alone else self._file.pages[page.position]

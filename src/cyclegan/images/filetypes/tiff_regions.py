@@ -1,7 +1,7 @@
 """TIFF files too large for memory, read by region."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -81,10 +81,11 @@ class TiffReader(SampleReader):
     """One page of a TIFF by region, (h, w, C), with its mask."""
 
     def __init__(self, file: Any, page: Any, path: Path, image_format: ImageFormat, described: TiffPage) -> None:
+        self._opened = ExitStack()
         self._pixels = _PageReader(path, file, page)
         size = self._pixels.height, self._pixels.width
         super().__init__(path, image_format, *size, page.dtype, described.metadata)
-        self._file, self._page, self._tags = file, page, described
+        self._page, self._tags = page, described
         self._read_mask: Callable[[Box], Mask] | None = None
 
     @classmethod
@@ -97,19 +98,19 @@ class TiffReader(SampleReader):
             import tifffile
         except ImportError:
             return None
-        try:
-            file = tifffile.TiffFile(path)
-        except OSError:
-            raise
-        except Exception:  # perhaps another format under this name; reading it as a whole reports the error
-            return None
-        source: TiffReader | None = None
-        try:
+        with ExitStack() as stack:
+            # Opened here, since tifffile follows links to a name that a file in memory does not have.
+            content = stack.enter_context(path.open("rb"))
+            try:
+                file = stack.enter_context(tifffile.TiffFile(content))
+            except OSError:
+                raise
+            except Exception:  # perhaps another format under this name; reading it as a whole reports the error
+                return None
             with _reading(path):
                 source = cls._of(file, path, image_format)
-        finally:
-            if source is None:
-                file.close()
+            if source is not None:
+                source._opened = stack.pop_all()
         return source
 
     @classmethod
@@ -152,7 +153,7 @@ class TiffReader(SampleReader):
         return source if source.fits_format(source._pixels.num_samples) else None
 
     def close(self) -> None:
-        self._file.close()
+        self._opened.close()
 
     @property
     def has_mask(self) -> bool:

@@ -45,7 +45,9 @@ class Engine:
 
 def require(package: str, *others: str) -> Any:
     """Import an engine's package. Raises InputError with its install line if it or one of `others` is missing."""
-    extra = {"onnxruntime": "onnx", "onnx": "onnx", "onnxscript": "onnx"}.get(package, "openvino")
+    extra = {"onnxruntime": "onnx", "onnx": "onnx", "onnxscript": "onnx", "bioimageio.spec": "bioimageio"}.get(
+        package, "openvino"
+    )
     # OpenVINO's tools report each use to their maker unless this package is absent.
     sys.modules.setdefault("openvino_telemetry", cast(Any, None))
     for name in (*others, package):

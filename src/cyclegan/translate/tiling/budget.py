@@ -8,6 +8,7 @@ from torch import nn
 
 from cyclegan.errors import InputError
 from cyclegan.networks.protocol import Generator, LevelLayers, ResidualLayers
+from cyclegan.system.advice import advise
 from cyclegan.system.memory import free_memory
 from cyclegan.translate.tiling.network import TilingPlan, convolutions, has_instance_norm, tiling_of
 
@@ -96,7 +97,8 @@ def choose_plan(
     least = held + min(tiled_bytes(network, height, width, plan) for plan in possible)
     small = held + min(tiled_bytes(network, height, width, TilingPlan(128, plan.stored)) for plan in possible)
     ways = ["a smaller tile"] if side > 128 and available is not None and small <= available else []
-    ways += [] if is_given or not has_instance_norm(network) else ["approximate statistics (--statistics crops)"]
+    if not is_given and has_instance_norm(network):
+        ways += [way] if (way := advise("approximate statistics (--statistics crops)", "")) else []
     raise InputError(
         f"{width}x{height} pixels in tiles of {side} need {gib(least)}, and {gib(available or 0)} are available; "
         f"try {' or '.join([*ways, 'a machine with more memory'])}."

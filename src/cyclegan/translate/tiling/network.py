@@ -110,7 +110,7 @@ def reach_of(network: nn.Module) -> int | None:
     path: list[nn.Module] = [*layers.down, *reversed(layers.up)]
     if tiling_of(network) == "residual":
         residual = cast(ResidualLayers, network)
-        blocks = [conv for block in residual.blocks for conv in (block.conv1, block.conv2)]
+        blocks = [conv for block in residual.blocks for conv in block.children() if isinstance(conv, nn.Conv2d)]
         path = [residual.stem, *residual.down, *blocks, *residual.up, residual.head]
     size = 1
     for conv in path:

@@ -1,0 +1,182 @@
+"""Receive the image of a request into memory, within limits, and give it to readers as a file that is on no disk."""
+
+import asyncio
+import os
+import tempfile
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from python_multipart import MultipartParser
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import parse_options_header
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive
+
+from cyclegan.serving.problems import Problem, busy
+
+# A body may be late by so many seconds, and then must come with so many bytes a second on average.
+GRACE_SECONDS, LEAST_RATE = 20.0, 2**14
+
+# Bodies that are being received take as much memory together as so many of the largest.
+_MOST_BODIES = 4
+
+# The field of a form that holds the image.
+FIELD = "image"
+
+# Bytes of the headers of all parts of a form, beside the image.
+_MOST_HEADERS = 2**14
+
+
+class Receiver:
+    """Receives bodies of at most `max_body` bytes, and of few times that together."""
+
+    def __init__(self, max_body: int) -> None:
+        self._max_body = max_body
+        self._num_bytes = 0
+
+    async def receive(self, receive: Receive, headers: dict[str, str]) -> bytearray:
+        """The image of a request: its body, or the one file of its form. Raises Problem, ClientDisconnect."""
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length) > self._max_body:
+            raise self._too_large()
+        kind, options = parse_options_header(headers.get("content-type"))
+        form = _Form(options.get(b"boundary", b"")) if kind == b"multipart/form-data" else None
+        content, received = bytearray(), 0
+        try:
+            async for chunk in self._chunks(receive):
+                received += len(chunk)
+                self._num_bytes += len(chunk)
+                if received > self._max_body:
+                    raise self._too_large()
+                if self._num_bytes > _MOST_BODIES * self._max_body:
+                    raise busy("The server is receiving too much at once; try again later.", 5)
+                if form is None:
+                    content += chunk
+                else:
+                    form.write(chunk)
+            content = content if form is None else form.finish()
+        finally:
+            self._num_bytes -= received
+        if not content:
+            raise Problem(400, "The request holds no image; expected its bytes as the body, or a form with a file.")
+        return content
+
+    async def _chunks(self, receive: Receive) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises Problem if it comes too slowly."""
+        begin, received = time.monotonic(), 0
+        while True:
+            left = begin + GRACE_SECONDS + received / LEAST_RATE - time.monotonic()
+            try:
+                message: Message = await asyncio.wait_for(receive(), max(left, 0.01))
+            except TimeoutError:
+                # The rest of it is not waited for.
+                raise Problem(408, "The body came too slowly; send it again.", {"Connection": "close"}) from None
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            received += len(message.get("body", b""))
+            yield message.get("body", b"")
+            if not message.get("more_body", False):
+                return
+
+    def _too_large(self) -> Problem:
+        limit = f"{self._max_body:,} bytes, the limit here"
+        return Problem(413, f"The request has more than {limit}; send a smaller image.")
+
+
+class _Form:
+    """A form with one file as it is received; files of Starlette would go to disk. Raises Problem."""
+
+    def __init__(self, boundary: bytes) -> None:
+        self._content: bytearray | None = None
+        self._name, self._value, self._disposition = b"", b"", b""
+        self._num_header_bytes, self._is_complete = 0, False
+        if not boundary:
+            raise Problem(400, "The form has no boundary; expected multipart/form-data; boundary=...")
+        callbacks = {
+            "on_part_begin": self._begin_part,
+            "on_header_field": self._add_name,
+            "on_header_value": self._add_value,
+            "on_header_end": self._end_header,
+            "on_headers_finished": self._end_headers,
+            "on_part_data": self._add_data,
+            "on_end": self._end,
+        }
+        try:
+            self._parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]
+        except FormParserError:
+            raise _bad_form() from None
+
+    def write(self, chunk: bytes) -> None:
+        try:
+            self._parser.write(chunk)
+        except FormParserError:
+            raise _bad_form() from None
+
+    def finish(self) -> bytearray:
+        if not self._is_complete or self._content is None:
+            raise _bad_form()
+        return self._content
+
+    def _begin_part(self) -> None:
+        self._disposition = b""
+
+    def _add_name(self, data: bytes, start: int, end: int) -> None:
+        self._name += self._counted(data[start:end])
+
+    def _add_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += self._counted(data[start:end])
+
+    def _counted(self, data: bytes) -> bytes:
+        self._num_header_bytes += len(data)
+        if self._num_header_bytes > _MOST_HEADERS:
+            raise Problem(400, f"The headers in the form are longer than {_MOST_HEADERS:,} bytes; send the file alone.")
+        return data
+
+    def _end_header(self) -> None:
+        if self._name.lower() == b"content-disposition":
+            self._disposition = self._value
+        self._name = self._value = b""
+
+    def _end_headers(self) -> None:
+        _, options = parse_options_header(self._disposition.decode("latin-1"))
+        if self._content is not None or options.get(b"name") != FIELD.encode():
+            raise _bad_form()
+        self._content = bytearray()
+
+    def _add_data(self, data: bytes, start: int, end: int) -> None:
+        assert self._content is not None
+        self._content += data[start:end]
+
+    def _end(self) -> None:
+        self._is_complete = True
+
+
+def _bad_form() -> Problem:
+    return Problem(400, f"The form is damaged or has other fields; expected one file in the field {FIELD}.")
+
+
+@contextmanager
+def upload_file(content: bytearray) -> Iterator[Path]:
+    """A path under which readers find these bytes; `content` is empty afterwards.
+
+    On Linux the bytes stay in memory: the path is a link in a private folder to an anonymous file (memfd_create).
+    Elsewhere they are a private temporary file, which is removed after the block.
+    """
+    with tempfile.TemporaryDirectory(prefix="cyclegan-") as folder:
+        path = Path(folder) / "image"
+        if not hasattr(os, "memfd_create"):
+            path.write_bytes(content)
+            content.clear()
+            yield path
+            return
+        number = os.memfd_create("image", os.MFD_CLOEXEC)
+        try:
+            with os.fdopen(number, "wb", closefd=False) as file:
+                file.write(content)
+            content.clear()
+            path.symlink_to(f"/proc/self/fd/{number}")
+            yield path
+        finally:
+            os.close(number)

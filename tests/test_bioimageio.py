@@ -10,7 +10,7 @@ import onnx
 import pytest
 import torch
 from bioimageio.core import create_prediction_pipeline, digest_spec, test_model
-from bioimageio.spec import load_model_description
+from bioimageio.spec import InvalidDescr, load_model_description
 from PIL import Image
 from ruyaml import YAML
 from safetensors.torch import load_file, save_file
@@ -266,3 +266,21 @@ def test_the_reach_is_exactly_how_far_an_output_pixel_sees(config):
 
 def test_a_network_with_instance_norm_reaches_everywhere():
     assert reach_of(build_generator(ModelConfig(**TINY_MODEL), 3, 3)) is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("Error calling function `package_file_descr_serializer`", "does not work with pydantic .*; run pip install"),
+        ("inputs.0:\n  too few axes", "refuses the package: inputs.0: too few axes"),
+    ],
+)
+def test_a_package_that_bioimageio_refuses_is_not_put_into_place(tmp_path, monkeypatch, reason, words):
+    class Refused(InvalidDescr):
+        def get_reason(self):
+            return reason
+
+    monkeypatch.setattr("bioimageio.spec.load_description", lambda _: Refused(type="model", format_version="0.5.3"))
+    with pytest.raises(InputError, match=words):
+        export(tmp_path)
+    assert not (tmp_path / "out").exists()

@@ -405,7 +405,7 @@ def _validate(file: Path) -> None:
         if "serializer" in reason:
             raise InputError(
                 f"bioimageio.spec {version('bioimageio.spec')} does not work with pydantic {version('pydantic')}; run "
-                "pip install --upgrade bioimageio.spec, or pip install 'pydantic<2.14'."
+                "pip install -U bioimageio.spec, or pip install 'pydantic<2.14'."
             )
         reason = cut(" ".join(reason.split()), 300)
         raise InputError(f"bioimageio.spec {version('bioimageio.spec')} refuses the package: {reason}")

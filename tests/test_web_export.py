@@ -533,6 +533,23 @@ def test_a_damaged_site_says_so_in_one_sentence(chromium, sites, tmp_path, damag
         assert problem.inner_text().startswith(words)
 
 
+def test_a_picture_beyond_the_memory_can_be_shrunk(chromium, sites, tmp_path):
+    _, site = sites("local")
+    shutil.copytree(site, tmp_path / "site")
+    worker = tmp_path / "site" / "worker.js"
+    start = "async function forward(values, size) {"
+    fails = f"{start} if (size[3] > 300) throw new RangeError('Array buffer allocation failed');"
+    worker.write_text(worker.read_text().replace(start, fails))
+    picture_of(600, 300).save(tmp_path / "photo.png")
+    with opened(chromium, tmp_path / "site") as page:
+        page.set_input_files("#file", tmp_path / "photo.png")
+        problem = page.locator("#problem:not([hidden])")
+        problem.wait_for()
+        assert problem.inner_text() == "The picture needs more memory than this browser has; choose a smaller size."
+        page.select_option("#size", "256")
+        assert finish(page).startswith("256 × 128 pixels in ")
+
+
 def test_a_browser_without_simd_is_named_a_remedy(chromium, sites):
     _, site = sites("local")
     with opened(chromium, site, script="WebAssembly.validate = () => false") as page:
@@ -638,6 +655,7 @@ def test_a_picture_from_the_camera(chromium, sites):
         assert "The camera cannot be used; allow it" in page.locator("#problem:not([hidden])").inner_text()
 
 
+@pytest.mark.slow  # a processor imitates the card
 def test_a_graphics_card_is_used_only_if_it_gives_the_stored_result(chromium, sites, tmp_path):
     model, site = sites("local", "fp16")
     picture, expected = picture_of(61, 40), Translator.load(model)(picture_of(61, 40))

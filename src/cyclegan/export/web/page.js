@@ -134,7 +134,10 @@ function startWorker() {
   made.addEventListener("message", ({ data }) => {
     if (made !== worker || data.job !== job) return;
     if (data.detail) showProgress(data);
-    else if (data.problem) fail(data.problem);
+    else if (data.problem) {
+      stop();  // and give its memory back
+      fail(data.problem);
+    }
     else showResult(data);
   });
   made.addEventListener("error", (event) => {
@@ -157,7 +160,6 @@ function stop() {
 $("cancel").addEventListener("click", () => {
   stop();
   job += 1;
-  source = null;
   $("working").hidden = true;
   say("Cancelled");
   $("choose").focus();
@@ -191,8 +193,6 @@ function showResult({ png, width, height, seconds, device, notes, transparent })
 }
 
 function fail(text) {
-  if (worker) worker.busy = false;
-  source = null;
   $("working").hidden = $("result").hidden = true;
   $("problem").textContent = text;
   $("problem").hidden = false;

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -133,11 +134,13 @@ def write_image(path: Path, image: Raster | Array) -> None:
     JPEG has quality 95. What the format cannot keep beside the values is left out; see `FileFormat.keeps`. The file is
     complete or absent. Raises InputError if the format cannot hold the values, or a package is missing.
     """
-    write_bytes(path, encode_image(path, image))
+    buffer = io.BytesIO()
+    encode_image(path, image, buffer)
+    write_bytes(path, buffer.getbuffer())
 
 
-def encode_image(path: Path, image: Raster | Array, *, quality: int | None = None) -> memoryview:
-    """The bytes of the file that `write_image` writes. Only the suffix of the path counts.
+def encode_image(path: Path, image: Raster | Array, file: IO[bytes], *, quality: int | None = None) -> None:
+    """Write what `write_image` writes to an open file. Only the suffix of the path counts.
 
     quality: 1 to 100, of a format with `FileFormat.has_quality`; others ignore it. Errors as in `write_image`.
     """
@@ -147,14 +150,12 @@ def encode_image(path: Path, image: Raster | Array, *, quality: int | None = Non
     array, file_format = raster.values, file_format_of(path)
     if file_format.write is None or not file_format.can_hold(array.shape[2], str(array.dtype)):
         raise InputError(f"{path.name}: {path.suffix} files cannot hold {array.shape[2]} channels of {array.dtype}.")
-    buffer = io.BytesIO()
     write: Callable[..., None] = file_format.write
     options = {"quality": quality} if quality is not None and file_format.has_quality else {}
     try:
-        write(buffer, raster, **options)
+        write(file, raster, **options)
     except ImportError as error:
         raise _missing_package(path, "writing", file_format, error) from None
-    return buffer.getbuffer()
 
 
 def _decode(path: Path, page: int | None = None, min_side: int = 0, mpp: float | None = None) -> Image.Image | Raster:

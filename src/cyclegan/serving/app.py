@@ -123,7 +123,7 @@ def create_app(store: ModelStore, settings: ServeSettings) -> FastAPI:
             str,
             Query(
                 pattern=r"^(auto|none|1[6-9]|[2-9][0-9]|[1-9][0-9]{2,5})$",
-                description="Translate in squares of so many pixels, 16 to 999999; auto: only large images; none: never.",
+                description="Side of tiles in pixels, 16 to 999999; auto: tiles for large images; none: no tiles.",
             ),
         ] = "auto",
         quality: Annotated[int | None, Query(ge=1, le=100, description="Of JPEG, WebP and AVIF.")] = None,
@@ -221,7 +221,7 @@ def _image_response(answer: Answer) -> Response:
     if answer.notes:
         note = " ".join(answer.notes).encode("ascii", "replace").decode()
         headers["Cyclegan-Note"] = cut(re.sub(r"[^ -~]", "?", note), _NOTE_LENGTH)
-    return Response(bytes(answer.content), headers=headers, media_type=answer.media_type)
+    return Response(answer.content, headers=headers, media_type=answer.media_type)
 
 
 async def _answer_problem(_: Request, error: Exception) -> JSONResponse:

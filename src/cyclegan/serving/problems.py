@@ -1,5 +1,6 @@
 """Errors as the server answers them: problem details for programs (RFC 9457), one sentence for people."""
 
+import errno
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from http import HTTPStatus
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 
-from cyclegan.errors import CycleganError, UnreadableError, damage_of
+from cyclegan.errors import CycleganError, UnreadableError, damage_of, reason_of
 from cyclegan.translate.translator import OutOfMemoryError
 
 MEDIA_TYPE = "application/problem+json"
@@ -46,10 +47,10 @@ def busy(detail: str, seconds: float) -> Problem:
 
 def sentence(error: BaseException, folder: str) -> str:
     """What an error says about an upload, which lies under a temporary name in a folder, on one line."""
-    text = " ".join(str(error).split()) or damage_of(error)
+    text = damage_of(reason_of(error) if isinstance(error, OSError) else error)
     text = re.sub(re.escape(folder) + r"/image[\w.]*|/proc/self/fd/\d+|/memfd:\S*( \(deleted\))?", "the image", text)
     text = re.sub(r"'the image'|\bimage\.\w+\b(?=:)", "the image", text)
-    if isinstance(error, UnreadableError) and not text.startswith("the image"):
+    if isinstance(error, UnreadableError | OSError) and not text.startswith("the image"):
         text = f"the image cannot be read: {text}"
     text = f"{text[:1].upper()}{text[1:]}"
     return text if text.endswith((".", "!", "?", ")")) else f"{text}."
@@ -57,10 +58,12 @@ def sentence(error: BaseException, folder: str) -> str:
 
 @contextmanager
 def of_upload(folder: str) -> Iterator[None]:
-    """Turn errors about an upload into problems: 422, or 413 for what does not fit into memory."""
+    """Turn errors about an upload into problems: 422, 413 for what does not fit into memory, 503 for a full system."""
     try:
         yield
-    except (CycleganError, MemoryError) as error:
+    except (CycleganError, MemoryError, OSError) as error:
+        if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC):
+            raise busy("The server has no room for the image now; try again later.", 10) from error
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, MemoryError | OutOfMemoryError):
             cause = cause.__cause__

@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import gc
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -52,6 +53,9 @@ def serve(
         with messages.status("loading"):
             store.load()
         server = _Server(app, listener, settings, ready, messages)
+        # What is loaded stays; looking through all of it for garbage would hold requests up for a quarter of a second.
+        gc.collect()
+        gc.freeze()
         with server_signals(server.stop, server.reload):
             server.run([listener])
 

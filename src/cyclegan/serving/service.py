@@ -30,6 +30,9 @@ T = TypeVar("T")
 # Images that are in memory as values at a time. Large ones are decoded, translated and encoded one after the other.
 _MOST_SMALL, _MOST_LARGE = 32, 1
 
+# Less than the others have, but not so little that it holds a lock for long.
+_NICE = 5
+
 
 class Service:
     """Translates uploads with the models of a store. Belongs to one event loop."""
@@ -180,4 +183,4 @@ class Service:
 def _lower_priority() -> None:
     if sys.platform == "linux":  # where a thread has a priority of its own
         with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, 0, 10)
+            os.setpriority(os.PRIO_PROCESS, 0, _NICE)

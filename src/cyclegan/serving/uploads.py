@@ -1,12 +1,15 @@
 """Receive the image of a request into memory, within limits, and give it to readers as a file that is on no disk."""
 
 import asyncio
+import io
+import logging
 import os
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from python_multipart import MultipartParser
 from python_multipart.exceptions import FormParserError
@@ -15,6 +18,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
 from cyclegan.serving.problems import Problem, busy
+
+# It has a line for each damaged form, and any client can send thousands.
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 
 # A body may be late by so many seconds, and then must come with so many bytes a second on average.
 GRACE_SECONDS, LEAST_RATE = 20.0, 2**14
@@ -158,6 +164,24 @@ def _bad_form() -> Problem:
 
 
 @contextmanager
+def memory_file() -> Iterator[IO[bytes]]:
+    """An open file, for writing and reading, that is on no disk."""
+    if not hasattr(os, "memfd_create"):
+        yield io.BytesIO()
+        return
+    number = os.memfd_create("image", os.MFD_CLOEXEC)
+    # Opened once more, for a name that is text, as libraries expect.
+    with os.fdopen(number, "wb"), Path(f"/proc/self/fd/{number}").open("w+b") as file:
+        yield file
+
+
+def content_of(file: IO[bytes]) -> bytes:
+    """All bytes of an open file."""
+    file.seek(0)
+    return file.read()
+
+
+@contextmanager
 def upload_file(content: bytearray) -> Iterator[Path]:
     """A path under which readers find these bytes; `content` is empty afterwards.
 
@@ -171,12 +195,9 @@ def upload_file(content: bytearray) -> Iterator[Path]:
             content.clear()
             yield path
             return
-        number = os.memfd_create("image", os.MFD_CLOEXEC)
-        try:
-            with os.fdopen(number, "wb", closefd=False) as file:
-                file.write(content)
+        with memory_file() as file:
+            file.write(content)
+            file.flush()
             content.clear()
-            path.symlink_to(f"/proc/self/fd/{number}")
+            path.symlink_to(f"/proc/self/fd/{file.fileno()}")
             yield path
-        finally:
-            os.close(number)

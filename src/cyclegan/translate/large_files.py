@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.util import find_spec
@@ -14,7 +14,6 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from cyclegan._version import __version__
 from cyclegan.errors import CycleganError, InputError, UnreadableError
@@ -432,18 +431,8 @@ class TiledTranslation:
             digest.update(values.detach().cpu().reshape(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
 
-    def rows(
-        self,
-        image: RegionReader,
-        plan: TilingPlan,
-        partial: PartialResult | None = None,
-        *,
-        on_tile: Callable[[], None] = lambda: None,
-    ) -> Iterator[Array]:
-        """The result in rows of tiles. partial: where the state is saved, and whose rows are left out.
-
-        on_tile: called after each tile of each pass; it may raise an error to stop.
-        """
+    def rows(self, image: RegionReader, plan: TilingPlan, partial: PartialResult | None = None) -> Iterator[Array]:
+        """The result in rows of tiles. partial: where the state is saved, and whose rows are left out."""
         translator = self.translator
         network, model = translator.original, translator.info.model
         state, first = (TilingState(), 0) if partial is None else (partial.load(translator.device), partial.num_rows)
@@ -458,11 +447,6 @@ class TiledTranslation:
         def on_share(name: str, share: float) -> None:
             passes.setdefault(name, len(passes) + 1)
             self.on_progress(f"statistics, pass {passes[name]} of {tiled.num_passes}", share)
-            on_tile()
-
-        def check(tile: Tensor) -> None:
-            translator.check_finite(tile, precision="fp32")
-            on_tile()
 
         def save_sometimes(state: TilingState) -> None:
             nonlocal saved_at
@@ -482,7 +466,7 @@ class TiledTranslation:
             image.width,
             plan.side,
             translator.target,
-            check=check,
+            check=lambda tile: translator.check_finite(tile, precision="fp32"),
             first=first,
         )
         for index, row in enumerate(rows, first + 1):

@@ -4,7 +4,9 @@ Convolution and norm are one step: y = scale * conv(x) + shift is a convolution 
 known statistics costs nothing. Tensors are (1, C, h, w). The caller may change what `read` returns.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Protocol, TypeAlias
 
 import torch
@@ -24,6 +26,27 @@ Affine: TypeAlias = tuple[Tensor, Tensor, Tensor]
 
 # In place: it changes its input and returns it.
 Activation = Callable[[Tensor], Tensor]
+
+
+_on_step: ContextVar[Callable[[], None]] = ContextVar("on_step", default=lambda: None)
+
+
+@contextmanager
+def calling_after_steps(on_step: Callable[[], None]) -> Iterator[None]:
+    """In the block, call a function after each convolution of a tile, so that other work can be done between them.
+
+    It may raise an error to stop. The block belongs to one thread.
+    """
+    token = _on_step.set(on_step)
+    try:
+        yield
+    finally:
+        _on_step.reset(token)
+
+
+def end_step() -> None:
+    """A part of the work is done that takes a moment: other work may be done now."""
+    _on_step.get()()
 
 
 class Plane(Protocol):
@@ -119,7 +142,9 @@ class Conv:
         if channels_last_is_fast(x):
             x = x.contiguous(memory_format=torch.channels_last)
         y = F.conv2d(x, self.weight, self.bias, self.stride)
-        return y if self.after is None else self.after(y)
+        y = y if self.after is None else self.after(y)
+        end_step()
+        return y
 
     def _down(self, box: Box) -> Tensor:
         below, stride, first = self.below, self.stride, -self.padding
@@ -148,6 +173,7 @@ class Conv:
             x = x.contiguous(memory_format=torch.channels_last)
         y = F.conv_transpose2d(x, self.weight, self.bias, self.stride)
         y = y if self.after is None else self.after(y)
+        end_step()
         first_row, first_column = top * self.stride - self.padding, left * self.stride - self.padding
         return y[..., box.top - first_row : box.bottom - first_row, box.left - first_column : box.right - first_column]
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from cyclegan.images.regions import Box
 from cyclegan.networks.external_statistics import instance_statistics
 from cyclegan.translate.tiling.boxes import tile_boxes
-from cyclegan.translate.tiling.planes import Moments, Plane, Stored, channels_last_is_fast
+from cyclegan.translate.tiling.planes import Moments, Plane, Stored, channels_last_is_fast, end_step
 
 # Values whose squares are summed together: as many as fit into the caches of a core.
 _CHUNK_VALUES = 2**17
@@ -78,6 +78,7 @@ def add_into(tensor: Tensor, change: Stored) -> None:
     for top in range(0, tensor.shape[2], rows):
         part = change.finish(change.tensor[..., top : top + rows, :])
         tensor[..., top : top + rows, :].add_(part)
+        end_step()
 
 
 def finish_in_place(stored: Stored) -> Tensor:
@@ -85,6 +86,7 @@ def finish_in_place(stored: Stored) -> Tensor:
     rows = max(1, 2**20 // (stored.tensor.shape[1] * stored.width))
     for top in range(0, stored.height, rows):
         stored.finish(stored.tensor[..., top : top + rows, :])
+        end_step()
     return stored.tensor
 
 

@@ -106,6 +106,7 @@ BASES = {
     "tiles": "file --out=new",
     "studio": "run --no-open --device=cpu",
     "vrt": "scenes --out=new.vrt",
+    "serve": "run --port=0 --device=cpu",
 }
 
 
@@ -212,6 +213,7 @@ def bounded(place, monkeypatch):
     monkeypatch.setattr("cyclegan.bench.output.write", lambda *_: [])
     monkeypatch.setattr("cyclegan.serving.server.serve", lambda *_, **__: None)
     monkeypatch.setattr("cyclegan.demo.run.demo", lambda *_, **__: "")
+    monkeypatch.setattr("cyclegan.serving.server._Server.run", lambda *_: None)
     monkeypatch.setattr("cyclegan.demo.run.quick_demo", lambda *_, **__: "")
     threads = torch.get_num_threads()
     yield place

@@ -32,7 +32,7 @@ SETTINGS |= {"steps": 4, "sample_steps": 2, "log_steps": 1, "pool_size": 2, "dro
 
 
 # Hidden names that belong in a run.
-KNOWN = {".lock", ".headers_a.npz", ".headers_b.npz", ".images_a.npz", ".images_b.npz"}
+KNOWN = {".lock", ".output.txt", ".headers_a.npz", ".headers_b.npz", ".images_a.npz", ".images_b.npz"}
 
 
 @pytest.fixture(scope="module")

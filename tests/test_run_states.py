@@ -32,7 +32,7 @@ SETTINGS = {**TINY, "preset": "paper", "width": 2, "discriminator_width": 2, "sc
 SETTINGS |= {"checkpoint_steps": 2, "keep_checkpoints": 2, "sample_steps": 3, "pool_size": 2, "dropout": True}
 
 # Hidden names that belong in a run.
-KNOWN = {".lock", ".headers_a.npz", ".headers_b.npz", ".images_a.npz", ".images_b.npz"}
+KNOWN = {".lock", ".output.txt", ".headers_a.npz", ".headers_b.npz", ".images_a.npz", ".images_b.npz"}
 
 # Steps of the longest run. Beyond them nothing is compared.
 LONGEST = 40

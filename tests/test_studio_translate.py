@@ -4,6 +4,8 @@ import base64
 import io
 import os
 import re
+import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -274,6 +276,8 @@ def test_a_wrong_file_gets_its_sentence_and_the_others_go_on(page, photos, tmp_p
     translated(page, 1, failed=2)
     message = page.locator(".frame .problem")
     assert "cannot be read" in message.inner_text()
+    page.get_by_role("button", name="Try again").click()
+    translated(page, 1, failed=2)
     page.get_by_role("option", name="notes.txt").click()
     assert "not an image of a known type" in message.inner_text()
     assert "failed" in page.get_by_role("option", name="notes.txt").inner_text()
@@ -352,6 +356,36 @@ def test_everything_can_be_done_with_the_keyboard(page, photos):
     tab_to(page.get_by_role("checkbox", name="zebra/second"))
     page.keyboard.press("Space")
     translated(page, 4)
+
+
+def test_fingers_zoom_move_and_drag_the_handle(chromium, address, photos):
+    phone = {"viewport": {"width": 360, "height": 740}, "has_touch": True, "is_mobile": True}
+    with open_page(chromium, f"{address}/#translate/zebra--first", **phone) as page:
+        page.set_input_files("#files", photos[0])
+        translated(page, 1)
+        frame, scale, handle = page.locator(".frame"), page.locator(".scale"), page.get_by_label("Before and after")
+        frame.scroll_into_view_if_needed()
+        box, fingers = frame.bounding_box(), page.context.new_cdp_session(page)
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+        def touch(kind, *points):
+            found = [{"x": x + dx, "y": y + dy, "id": index} for index, (dx, dy) in enumerate(points)]
+            fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": found})
+
+        whole = int(scale.inner_text().split()[0])
+        touch("touchStart", (-20, 0), (20, 0))
+        for step in range(1, 6):
+            touch("touchMove", (-20 - 8 * step, 0), (20 + 8 * step, 0))
+        touch("touchEnd")
+        page.wait_for_timeout(100)
+        assert 2.5 < int(scale.inner_text().split()[0]) / whole < 3.5
+        assert handle.input_value() == "50"
+        page.get_by_role("button", name="Show all of the image").tap()
+        touch("touchStart", (60, 40))
+        touch("touchMove", (0, 40))
+        touch("touchMove", (-60, 40))
+        touch("touchEnd")
+        assert 25 < float(handle.input_value()) < 40
 
 
 def test_what_happens_is_said_to_a_screen_reader(page, photos):
@@ -455,6 +489,24 @@ def test_new_models_appear_and_an_example_fills_an_empty_folder(chromium, tmp_pa
         assert page.get_by_label("Earth").count() == 0
 
 
+def test_a_run_that_goes_on_offers_its_newer_model(chromium, tmp_path, photos):
+    model = make_model(tmp_path / "runs" / "mine")
+    app = create_studio(tmp_path / "runs", ServeSettings(port=0))
+    with serving(app) as address, open_page(chromium, address) as page:
+        page.set_input_files("#files", photos[0])
+        translated(page, 1)
+        before, _ = saved(page, f"Download {photos[0].name}")
+        shutil.rmtree(model)
+        make_model(model, seed=1)
+        page.evaluate("window.dispatchEvent(new Event('focus'))")
+        page.get_by_role("button", name="Translate again with the newer mine").click()
+        translated(page, 1)
+        content, _ = saved(page, f"Download {photos[0].name}")
+        again = np.asarray(Image.open(io.BytesIO(content)))
+    assert content != before
+    np.testing.assert_array_equal(again, expected(tmp_path, Image.open(photos[0]), "runs/mine"))
+
+
 # ---- without a browser
 
 
@@ -556,6 +608,15 @@ def test_the_command_prints_its_address_and_takes_the_next_port(models):
             names = [model["name"] for model in httpx.get(f"{address}/api/models").json()["models"]]
             assert names == ["deep", "zebra--first", "zebra--second"]
         assert process.returncode == 0
+
+
+@pytest.mark.skipif(signal.getsignal(signal.SIGHUP) == signal.SIG_IGN, reason="started by nohup")
+def test_the_studio_ends_with_its_terminal(models):
+    with command(models, "--no-open", "--port", "0", "--device", "cpu") as process:
+        address = process.stdout.readline().strip()
+        assert httpx.get(address).status_code == 200
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(timeout=60) == 0
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ EXAMPLES = """examples:
   cyclegan studio experiments/ --allow-train   (and trainings may be started from the page)
   cyclegan studio --host 0.0.0.0 --token ...   (for other computers, which then need the token)
 
-Prints the address of the page. Ctrl-C closes it; trainings that it started go on. docs/guides/studio.md shows it."""
+Prints the address of the page. Ctrl-C closes it; a training that it started goes on. docs/guides/studio.md shows it."""
 
 DEFAULT_PORT = 8001
 
@@ -148,7 +148,8 @@ def _announce(address: str, settings: "ServeSettings", *, opens: bool) -> None:
 
     from cyclegan.system.terminal import print_result
 
-    say("The studio is open; Ctrl-C closes it." + (" Its page asks for the token." if settings.token else ""))
+    asks = " Its page asks for the token." if settings.token else ""
+    say(f"The studio is open.{asks} Ctrl-C closes it after the images that are being translated, again at once.")
     print_result(address)
     if opens:
         webbrowser.open(address)

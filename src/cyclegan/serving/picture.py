@@ -76,8 +76,10 @@ class Picture:
     one at a time. Those that fail raise Problem.
     """
 
-    def __init__(self, content: bytearray, translator: Translator, wish: Wish, max_pixels: int) -> None:
-        self.translator, self._wish, self._max_pixels = translator, wish, max_pixels
+    translator: Translator
+
+    def __init__(self, content: bytearray, wish: Wish, max_pixels: int) -> None:
+        self._wish, self._max_pixels = wish, max_pixels
         self._content, self._stack = content, ExitStack()
         self._path, self._suffix, self._target = Path(), "", Path()
         self._size: tuple[int, int] | None = None
@@ -90,8 +92,9 @@ class Picture:
         """Whether its size is unknown, or large: few of them are in memory at a time."""
         return self._size is None or self._size[0] * self._size[1] > LARGE_PIXELS
 
-    def open(self) -> None:
+    def open(self, translator: Translator) -> None:
         """Look at the header: the type of the file, the size of the image, the type of the answer."""
+        self.translator = translator
         self._path = self._stack.enter_context(upload_file(self._content))
         with self._limits():
             suffix = suffix_by_content(self._path, FORMATS)
@@ -122,6 +125,7 @@ class Picture:
             self._check_memory()
             raster = read_raster(self._path, self.translator.source, self.translator.target)
         self._stack.close()
+        self._path = Path()
         self.values, self._given = raster.values, replace(raster, values=raster.values[:0])
 
     def run(self, pause: Callable[[], None], pool: Executor) -> None:
@@ -129,6 +133,11 @@ class Picture:
         assert self._tiled is not None
         with self._limits():
             self._tiled.run(pause, pool)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is something to close."""
+        return self._path.name != ""
 
     @property
     def is_in_tiles(self) -> bool:
@@ -151,6 +160,7 @@ class Picture:
     def close(self) -> None:
         """Close and forget the upload."""
         self._stack.close()
+        self._path = Path()
         self._content.clear()
         self.values = self._tiled = None
 
@@ -177,7 +187,8 @@ class Picture:
 
     def _check_memory(self) -> None:
         """Raises Problem for an image that does not fit into memory as a whole."""
-        original, available = self.translator.engine.original, available_bytes(self.translator.device)
+        original = self.translator.engine.original
+        available = available_bytes(self.translator.device) if self.is_large else None
         if original is None or available is None or self._size is None:
             return
         needed = untiled_bytes(original, *self._size)

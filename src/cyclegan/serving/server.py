@@ -22,6 +22,7 @@ from cyclegan.serving.problems import Problem
 from cyclegan.serving.service import Service
 from cyclegan.serving.settings import ServeSettings
 from cyclegan.system.advice import advise
+from cyclegan.system.devices import share_freed_memory
 from cyclegan.system.messages import Messages
 from cyclegan.system.signals import server_signals
 from cyclegan.system.terminal import print_result
@@ -47,6 +48,7 @@ def serve(
     A second Ctrl-C ends at once. SIGHUP loads the models again. on_ready: called with the address; default: it is
     printed. Raises InputError if the address cannot be had, and for a model that cannot be loaded.
     """
+    share_freed_memory()
     messages = Messages("serve")
     ready = on_ready or (lambda address: _announce(messages, store, address))
     with closing(bind(settings)) as listener:

@@ -86,7 +86,8 @@ class Service:
                 raise Problem(504, f"The image was not done after {seconds}, the limit here; send a smaller one.")
             raise busy(f"The image has waited for {seconds}, the limit here; try again later.", self.settings.timeout)
         finally:
-            task.cancel()
+            if task.cancel():
+                await asyncio.sleep(0)  # it leaves the queue before the client hears of it
 
     def _finished(self, task: "asyncio.Task[Answer]") -> None:
         self._tasks.discard(task)
@@ -96,23 +97,28 @@ class Service:
     async def _translate(
         self, content: bytearray, name: str, direction: str, wish: Wish, is_begun: asyncio.Event
     ) -> Answer:
-        translator = await self.in_pool(self.translator, name, direction)
-        picture = Picture(content, translator, wish, self.settings.max_pixels)
+        picture = Picture(content, wish, self.settings.max_pixels)
         try:
-            await self.in_pool(picture.open)
-            is_large = picture.is_large
-            pool = self._large_pool if is_large else self._pool
-            async with self._large if is_large else self._small:
-                worker = self._worker(translator.device)
-                worker.expect(1)
-                try:
-                    await self._call(pool, picture.decode)
-                finally:
-                    worker.expect(-1)
-                values = await self._run(worker, picture, is_begun)
-                return await self._call(pool, lambda: picture.encode(values))
+            async with self._small:
+                await self.in_pool(self._prepare, picture, name, direction)
+                if not picture.is_large:
+                    values = await self._run(picture, is_begun)
+                    return await self.in_pool(picture.encode, values)
+            async with self._large:
+                await self._call(self._large_pool, picture.decode)
+                values = await self._run(picture, is_begun)
+                return await self._call(self._large_pool, lambda: picture.encode(values))
         finally:
-            await self.in_pool(picture.close)
+            if picture.is_open:
+                await self.in_pool(picture.close)
+
+    def _prepare(self, picture: Picture, name: str, direction: str) -> None:
+        """Open a picture, and decode it unless it is large."""
+        translator = self.translator(name, direction)
+        with self._worker(translator.device).expecting():
+            picture.open(translator)
+            if not picture.is_large:
+                picture.decode()
 
     def translator(self, name: str, direction: str) -> Translator:
         """The translator of a model. Raises Problem."""
@@ -131,8 +137,8 @@ class Service:
         names = ", ".join(self.store.names[:10]) + (", ..." if len(self.store.names) > 10 else "")
         return Problem(404, f"There is no model {name[:200]!r}; there is {names or 'none'}: see /v1/models.")
 
-    async def _run(self, worker: Worker, picture: Picture, is_begun: asyncio.Event) -> Array | None:
-        """Let a worker translate a picture; None if the picture keeps the result itself."""
+    async def _run(self, picture: Picture, is_begun: asyncio.Event) -> Array | None:
+        """Let the worker of its device translate a picture; None if the picture keeps the result itself."""
         loop, done = asyncio.get_running_loop(), asyncio.Event()
 
         def tell(event: asyncio.Event) -> None:
@@ -143,6 +149,7 @@ class Service:
         if picture.is_in_tiles:
             job.run = lambda pause: picture.run(pause, self._large_pool)
         job.future.add_done_callback(lambda _: tell(done))
+        worker = self._worker(picture.translator.device)
         worker.submit(job)
         try:
             await done.wait()

@@ -23,11 +23,12 @@ def is_training(run: Path) -> bool:
     return is_locked(run / RUN_LOCK)
 
 
-def request_stop(run: Path) -> None:
+def request_stop(run: str | Path) -> None:
     """Ask the training in a run directory to save and stop; it does within a second and a step.
 
     Asking again changes nothing. Raises InputError if no process is training there, or if it cannot be asked.
     """
+    run = Path(run)
     if not is_training(run):
         raise InputError(f"{run} is not training, so there is nothing to stop.")
     file = run / STOP_REQUEST

@@ -34,8 +34,8 @@ class OpenFolders:
 
     @classmethod
     def usual(cls) -> "OpenFolders":
-        """The folder that the program was started in, and the home folder."""
-        return cls.of([Path.cwd(), Path.home()])
+        """The folder that the program was started in, and the home folder; never the whole disk, as of a service."""
+        return cls.of([place for place in (Path.cwd(), Path.home()) if place.resolve() != Path(place.anchor)])
 
     @classmethod
     def of(cls, roots: Sequence[Path]) -> "OpenFolders":
@@ -58,10 +58,8 @@ class OpenFolders:
             real = None
         # The same answer, whether it is there or not: what lies outside is not to be asked after.
         if not self._holds(real or Path(os.path.normpath(path))):
-            places = " and ".join(map(str, self.roots))
-            raise OutsideError(
-                f"The studio opens folders below {places} only; start it in a folder above {path}, or copy the images."
-            )
+            places = f"folders below {' and '.join(map(str, self.roots))} only" if self.roots else "no folders here"
+            raise OutsideError(f"The studio opens {places}; start it in a folder above {path}, or copy the images.")
         if real is None:
             raise InputError(f"There is no folder {path}; choose one that is there.")
         if real.is_file() and real.suffix.lower() != ".zip":

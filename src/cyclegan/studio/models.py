@@ -1,5 +1,6 @@
 """Find the models below a folder, and name them for addresses and for people."""
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -23,7 +24,7 @@ class FoundModel:
     """A run, its best checkpoint, a model folder or an export.
 
     name: in addresses. title: the path below the folder. domains: names of A and B. formats: of the images that each
-    direction takes and gives. problem: why the model cannot be used, or None.
+    direction takes and gives. version: another one after each checkpoint. problem: why it cannot be used, or None.
     """
 
     name: str
@@ -31,6 +32,7 @@ class FoundModel:
     path: Path
     domains: Mapping[str, str]
     formats: Mapping[Direction, tuple[ImageFormat, ImageFormat]]
+    version: str
     problem: str | None = None
 
 
@@ -47,7 +49,7 @@ class ModelFinder:
 
     def __init__(self, folder: Path, examples: Mapping[str, Example] | None = None) -> None:
         self._folder, self._examples = folder, dict(examples or {})
-        self._known: dict[tuple[Path, str, object], FoundModel] = {}
+        self._known: dict[tuple[Path, str, str], FoundModel] = {}
 
     def find(self) -> list[FoundModel]:
         """In the order of their paths. A model that cannot be read is there with its problem."""
@@ -59,8 +61,9 @@ class ModelFinder:
             number = 2
             while name in found:
                 name, number = f"{base}-{number}", number + 1
-            key = place.path, name, _stamp(place.path)
-            known[key] = found[name] = self._known.get(key) or _read(name, title, place)
+            version = _version(place.path)
+            key = place.path, name, version
+            known[key] = found[name] = self._known.get(key) or _read(name, title, place, version)
         self._known = known
         return list(found.values())
 
@@ -113,27 +116,27 @@ def _configs(path: Path) -> Iterator[Path]:
         yield checkpoint / "model"
 
 
-def _stamp(path: Path) -> object:
+def _version(path: Path) -> str:
     """Changes when a model is there at last, or is written anew."""
-    found: list[object] = []
+    found = []
     for file in (path / "config.toml", *(place / "config.json" for place in _configs(path))):
         try:
-            found.append(file.stat().st_mtime_ns)
+            found.append(f"{file.stat().st_mtime_ns:x}")
         except OSError:
-            found.append(None)
-    return tuple(found)
+            found.append("-")
+    return hashlib.sha256(" ".join(found).encode()).hexdigest()[:12]
 
 
-def _read(name: str, title: str, place: Example) -> FoundModel:
+def _read(name: str, title: str, place: Example, version: str) -> FoundModel:
     path, domains = place.path, {"a": "A", "b": "B"}
     try:
         if place.domains is None and (run := run_of(path)) is not None:
             config = read_run_config(run)
             if config is not None and config.a and config.b and config.a.name != config.b.name:
                 domains = {"a": config.a.name, "b": config.b.name}
-        return FoundModel(name, title, path, place.domains or domains, _formats(path))
+        return FoundModel(name, title, path, place.domains or domains, _formats(path), version)
     except (CycleganError, OSError) as error:
-        return FoundModel(name, title, path, domains, {}, " ".join(str(error).split()))
+        return FoundModel(name, title, path, domains, {}, version, " ".join(str(error).split()))
 
 
 def _formats(path: Path) -> dict[Direction, tuple[ImageFormat, ImageFormat]]:

@@ -29,6 +29,7 @@ from cyclegan.studio.live_log import LiveLog, read_end
 from cyclegan.studio.models import model_name
 from cyclegan.system.arguments import real_path
 from cyclegan.system.terminal import shell_quote
+from cyclegan.system.words import counted
 from cyclegan.training.checkpoint import read_best
 from cyclegan.training.resume import resume_command
 
@@ -412,11 +413,16 @@ def _warnings(log: RunRecord, num_damaged: int) -> list[dict[str, Any]]:
     found = sorted(newest.values(), key=lambda warning: -warning["step"])
     if log.unreadable:
         first = log.unreadable[0]
-        text = f"{len(log.unreadable):,} files were left out; the first is {first.get('path')}: {first.get('reason')}"
+        text = f"Left out: {counted(len(log.unreadable), 'file')}. {first.get('path')}: {first.get('reason')}"
         found.append({"step": first["step"], "check": "files", "text": text, "count": 1})
     if num_damaged:
         found.append(
-            {"step": log.step, "check": "log", "text": f"{num_damaged} lines of its log are damaged.", "count": 1}
+            {
+                "step": log.step,
+                "check": "log",
+                "text": f"Damaged, and left out: {counted(num_damaged, 'line')} of its log.",
+                "count": 1,
+            }
         )
     return found
 

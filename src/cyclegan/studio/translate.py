@@ -77,7 +77,8 @@ def _described(model: FoundModel) -> dict[str, Any]:
         direction: {"source": _side(source), "target": _side(target)}
         for direction, (source, target) in model.formats.items()
     }
-    return {"name": model.name, "title": model.title, "domains": model.domains, "directions": directions}
+    about = {"name": model.name, "title": model.title, "version": model.version, "domains": model.domains}
+    return about | {"directions": directions}
 
 
 def _side(images: ImageFormat) -> dict[str, Any]:

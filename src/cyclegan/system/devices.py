@@ -70,7 +70,7 @@ def cpu_name() -> str:
 
 
 # Options of mallopt, from malloc.h of glibc; 32 MiB is the most that it takes as the threshold.
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
 
 
 def keep_freed_memory() -> None:
@@ -85,6 +85,17 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         for option, size in ((_M_MMAP_THRESHOLD, 32 << 20), (_M_TRIM_THRESHOLD, 2**31 - 1), (_M_TOP_PAD, 64 << 20)):
             libc.mallopt(option, size)
+
+
+def share_freed_memory() -> None:
+    """Let all threads allocate from the same few pools, so that what one of them has freed serves the others.
+
+    glibc gives each thread a pool of its own, which keeps the memory of the largest image that the thread has read.
+    With other C libraries this does nothing. For servers, before their threads begin.
+    """
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # another C library
+            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 def keep_compiled_code() -> None:

@@ -45,24 +45,34 @@ export async function ask(path, options = {}) {
     response = await fetch(path, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    const lost = new Error("The studio does not answer. Is `cyclegan studio` still running in its terminal?");
-    throw Object.assign(lost, { isLost: true });
+    throw lost();
   }
   if (response.ok) return response;
-  const problem = await response.json().catch(() => ({}));
-  const error = new Error(problem.detail || problem.title || `The studio answered with an error (${response.status}).`);
+  const problem = await response.json().catch(() => null);
+  if (!problem && response.status >= 500) throw lost(); // what a server says that is being closed
+  const error = new Error(
+    problem?.detail || problem?.title || `The studio answered with an error (${response.status}).`,
+  );
   error.status = response.status;
   error.retryAfter = Number(response.headers.get("Retry-After")) || null;
   throw error;
 }
 
+function lost() {
+  const error = new Error("The studio does not answer. Is `cyclegan studio` still running in its terminal?");
+  return Object.assign(error, { isLost: true });
+}
+
 /** Ask the server for JSON; `body`, if given, is sent as JSON by POST. Errors as of `ask`. */
 export async function api(path, { body, ...options } = {}) {
-  const sent = body === undefined ? {} : {
-    method: "POST",
-    headers: { "Content-Type": "application/json" },
-    body: JSON.stringify(body),
-  };
+  const sent =
+    body === undefined
+      ? {}
+      : {
+          method: "POST",
+          headers: { "Content-Type": "application/json" },
+          body: JSON.stringify(body),
+        };
   return (await ask(path, { ...sent, ...options })).json();
 }
 

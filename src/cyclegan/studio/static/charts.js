@@ -122,7 +122,7 @@ export class Chart {
     this.shown = shown;
     this.x = [...new Set(shown.flatMap((curve) => curve.x))].sort((a, b) => a - b);
     this.#scale(shown, log);
-    const parts = [];
+    const parts = [], labels = []; // labels lie above the curves
     for (const tick of this.yTicks) {
       parts.push(svg("line", { class: "grid", x1: LEFT, x2: this.width - RIGHT, y1: this.toY(tick), y2: this.toY(tick) }));
       parts.push(svg("text", { class: "tick", x: LEFT - 7, y: this.toY(tick) + 4, "text-anchor": "end" }, short(tick)));
@@ -133,7 +133,9 @@ export class Chart {
     }
     for (const mark of this.data.marks) {
       if (mark.x < this.left || mark.x > this.right) continue;
-      parts.push(svg("line", { class: "mark", x1: this.toX(mark.x), x2: this.toX(mark.x), y1: TOP, y2: HEIGHT - BOTTOM }));
+      const x = this.toX(mark.x), end = x > this.width - 50;
+      parts.push(svg("line", { class: "mark", x1: x, x2: x, y1: TOP, y2: HEIGHT - BOTTOM }));
+      labels.push(svg("text", { class: "tick", x: x + (end ? -5 : 5), y: TOP + 8, "text-anchor": end ? "end" : "start" }, mark.label));
     }
     const clip = `clip${Math.random().toString(36).slice(2)}`;
     const curves = svg("g", { "clip-path": `url(#${clip})` });
@@ -143,7 +145,7 @@ export class Chart {
       const y = this.toY(line.value), look = line.style ? ` s${line.style}` : "";
       curves.append(svg("line", { class: `level${look}`, x1: LEFT, x2: this.width - RIGHT, y1: y, y2: y }));
       above = Math.min(y - 4, above - 13);
-      parts.push(svg("text", { class: "tick", x: this.width - RIGHT - 4, y: Math.max(above, TOP + 8), "text-anchor": "end" }, `${line.label} ${short(line.value)}`));
+      labels.push(svg("text", { class: "tick", x: this.width - RIGHT - 4, y: Math.max(above, TOP + 8), "text-anchor": "end" }, `${line.label} ${short(line.value)}`));
     }
     for (const curve of shown) {
       const look = `s${curve.style}`.replace("dash", " dash");
@@ -159,7 +161,7 @@ export class Chart {
     this.cursor = svg("g", { class: "cursor" });
     this.plot.replaceChildren(
       svg("defs", {}, svg("clipPath", { id: clip }, svg("rect", { x: LEFT - 4, y: TOP - 3, width: this.width - LEFT - RIGHT + 8, height: HEIGHT - TOP - BOTTOM + 6 }))),
-      ...parts, curves, this.cursor);
+      ...parts, curves, ...labels, this.cursor);
     this.#drawKeys();
     this.plot.setAttribute("aria-label", this.#summary());
     if (this.step != null) this.showAt(this.step, false);

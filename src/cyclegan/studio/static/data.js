@@ -163,7 +163,7 @@ function drawResults(id, found) {
   parts.push(el("h2", {}, "What is in them"));
   for (const [index, folder] of found.folders.entries()) {
     if (folder.name.startsWith("test")) continue;
-    parts.push(el("h3", {}, `${folder.name}: ${folder.root}`),
+    parts.push(el("h3", {}, `${folder.name}: ${folder.root.split(/[\\/]/).at(-1)}`),
       el("div", { class: "sheet", role: "img", "aria-label": `${folder.pictures.length} of ${counted(folder.num_images, "image")} of ${folder.name}` }, folder.pictures.map((file) => picture(id, index, file))),
       el("p", { class: "muted small" }, `${folder.pictures.length} of ${grouped(folder.num_images)}, at equal distances in the list, not selected.`));
   }

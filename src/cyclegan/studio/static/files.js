@@ -8,7 +8,9 @@ import { el } from "./app.js";
  */
 export async function filesOfDrop(transfer, isWanted) {
   // The entries must all be taken before the first wait, or the browser forgets the rest.
-  const entries = [...transfer.items].filter((item) => item.kind === "file").map((item) => item.webkitGetAsEntry?.() ?? item.getAsFile());
+  const entries = [...transfer.items]
+    .filter((item) => item.kind === "file")
+    .map((item) => item.webkitGetAsEntry?.() ?? item.getAsFile());
   const found = [];
   let skipped = 0;
   async function visit(entry, isInFolder) {
@@ -34,7 +36,9 @@ const byName = (a, b) => a.name.localeCompare(b.name, undefined, { numeric: true
 
 /** The files of a chosen folder, as `filesOfDrop` gives them. */
 export function filesOfFolder(files, isWanted) {
-  const found = [...files].filter((file) => isWanted(file.name)).map((file) => ({ file, path: file.webkitRelativePath || file.name }));
+  const found = [...files]
+    .filter((file) => isWanted(file.name))
+    .map((file) => ({ file, path: file.webkitRelativePath || file.name }));
   found.sort((a, b) => a.path.localeCompare(b.path, undefined, { numeric: true }));
   return { found, skipped: files.length - found.length };
 }
@@ -50,8 +54,13 @@ export async function takePicture(onPicture) {
   const video = el("video", { autoplay: true, muted: true, playsinline: true, "aria-label": "What the camera sees" });
   const message = el("p", { class: "problem", hidden: true, role: "alert" });
   const shutter = el("button", { type: "button", class: "main", disabled: true, onclick: shoot }, "Take the picture");
-  const dialog = el("dialog", { class: "camera", "aria-label": "Camera" }, video, message,
-    el("div", { class: "row" }, shutter, el("button", { type: "button", onclick: () => dialog.close() }, "Close")));
+  const dialog = el(
+    "dialog",
+    { class: "camera", "aria-label": "Camera" },
+    video,
+    message,
+    el("div", { class: "row" }, shutter, el("button", { type: "button", onclick: () => dialog.close() }, "Close")),
+  );
   let stream = null;
   dialog.addEventListener("close", () => {
     stream?.getTracks().forEach((track) => track.stop());
@@ -67,9 +76,10 @@ export async function takePicture(onPicture) {
     shutter.disabled = false;
     shutter.focus();
   } catch (error) {
-    message.textContent = error.name === "NotAllowedError"
-      ? "The browser may not use the camera. Allow it beside the address of this page, then try again."
-      : "There is no camera, or another program uses it.";
+    message.textContent =
+      error.name === "NotAllowedError"
+        ? "The browser may not use the camera. Allow it beside the address of this page, then try again."
+        : "There is no camera, or another program uses it.";
     message.hidden = false;
   }
 

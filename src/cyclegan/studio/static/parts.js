@@ -12,11 +12,13 @@ export function repeat(page, seconds, work) {
     clearTimeout(timer);
     if (ended || busy) return;
     busy = true;
+    const began = performance.now();
     try {
       if (seen()) await work();
     } finally {
       busy = false;
-      if (!ended && seen()) timer = setTimeout(tick, 1000 * seconds);
+      // A busy computer is asked less often.
+      if (!ended && seen()) timer = setTimeout(tick, Math.max(1000 * seconds, 5 * (performance.now() - began)));
     }
   }
   page.addEventListener("show", tick);

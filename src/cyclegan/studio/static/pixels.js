@@ -51,7 +51,8 @@ export async function openPicture(blob, pixelsUrl, format, signal) {
   const values = readNpy(await response.arrayBuffer());
   const canvas = Object.assign(document.createElement("canvas"), { width: values.width, height: values.height });
   const picture = new Picture(canvas, width, height, values);
-  if (isPicture) { // needs no window
+  if (isPicture) {
+    // needs no window
     picture.paint([0, 255], defaultBands(values.channels));
     picture.values = null;
   }
@@ -86,8 +87,14 @@ export function paint(rgba, { array, channels }, [low, high], bands) {
 }
 
 const TYPES = {
-  "|u1": Uint8Array, "|i1": Int8Array, "<u2": Uint16Array, "<i2": Int16Array,
-  "<u4": Uint32Array, "<i4": Int32Array, "<f4": Float32Array, "<f8": Float64Array,
+  "|u1": Uint8Array,
+  "|i1": Int8Array,
+  "<u2": Uint16Array,
+  "<i2": Int16Array,
+  "<u4": Uint32Array,
+  "<i4": Int32Array,
+  "<f4": Float32Array,
+  "<f8": Float64Array,
 };
 
 /** The array of a .npy file of shape (H, W, C). */
@@ -98,7 +105,8 @@ export function readNpy(buffer) {
   const header = new TextDecoder("latin1").decode(new Uint8Array(buffer, start - length, length));
   const type = /'descr':\s*'([^']+)'/.exec(header)[1];
   const [height, width, channels = 1] = /'shape':\s*\(([^)]*)\)/.exec(header)[1].match(/\d+/g).map(Number);
-  if (!TYPES[type] || /'fortran_order':\s*True/.test(header)) throw new Error(`The studio cannot show values of type ${type}.`);
+  if (!TYPES[type] || /'fortran_order':\s*True/.test(header))
+    throw new Error(`The studio cannot show values of type ${type}.`);
   return { array: new TYPES[type](buffer, start), height, width, channels };
 }
 

@@ -23,7 +23,9 @@ export class Queue {
 
   /** How many jobs there are, how many are done or failed, and how many failed. */
   count() {
-    let total = 0, ended = 0, failed = 0;
+    let total = 0,
+      ended = 0,
+      failed = 0;
     for (const item of this.items()) {
       for (const job of this.jobsOf(item)) {
         const state = item.results.get(job.key)?.state;
@@ -93,9 +95,12 @@ export class Queue {
   async #translate(item, job, signal) {
     const body = job.forward ? item.results.get(job.forward).blob : item.file;
     const { type, quality } = this.settings;
-    await body.slice(0, 1).arrayBuffer().catch(() => {
-      throw new Error(`${item.path} cannot be read any more; was it moved or changed? Add it again.`);
-    });
+    await body
+      .slice(0, 1)
+      .arrayBuffer()
+      .catch(() => {
+        throw new Error(`${item.path} cannot be read any more; was it moved or changed? Add it again.`);
+      });
     const query = new URLSearchParams({ tile: "auto", ...(type === "jpeg" ? { quality } : {}) });
     const url = `/v1/models/${encodeURIComponent(job.model)}/${job.direction}:translate?${query}`;
     const headers = { Accept: ACCEPT[type], "Content-Type": body.type || "application/octet-stream" };

@@ -62,7 +62,8 @@ function showList(page) {
 
   function drawChoice() {
     choice.hidden = chosen.size === 0;
-    choice.firstChild.textContent = chosen.size === 1 ? `${[...chosen][0]}, and another one` : [...chosen].join(" and ");
+    const labels = [...chosen].map((name) => runs.find((run) => run.name === name)?.label ?? name);
+    choice.firstChild.textContent = labels.length === 1 ? `${labels[0]}, and another one` : labels.join(" and ");
     compare.disabled = chosen.size !== 2;
   }
 
@@ -83,10 +84,10 @@ function showList(page) {
     const shot = run.sample
       ? el("img", { class: "shot", alt: "", loading: "lazy", decoding: "async", src: url(run.name, `/samples/${run.sample[0]}?side=240&v=${run.sample[1]}`) })
       : el("span", { class: "shot" });
-    const box = el("input", { type: "checkbox", "aria-label": `Compare ${run.name}`, onchange: (event) => choose(run.name, event.target) });
+    const box = el("input", { type: "checkbox", "aria-label": `Compare ${run.label}`, onchange: (event) => choose(run.name, event.target) });
     box.checked = chosen.has(run.name);
     const left = run.seconds_left != null ? `${duration(run.seconds_left)} left` : run.changed ? ago(run.changed) : "";
-    const bar = el("progress", { max: 1, value: run.share ?? 0, "aria-label": `Progress of ${run.name}` });
+    const bar = el("progress", { max: 1, value: run.share ?? 0, "aria-label": `Progress of ${run.label}` });
     const item = el("li", {},
       el("span", { class: "choose" }, box), shot,
       el("div", { class: "who" }, el("a", { href: link(run.name) }, run.label), el("div", { class: "muted small" }, [run.title, run.preset].filter(Boolean).join(" · "))),
@@ -100,7 +101,7 @@ function showList(page) {
 
   function draw() {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const found = runs.filter((run) => words.every((word) => `${run.name} ${run.title} ${run.preset} ${STATES[run.state]}`.toLowerCase().includes(word)));
+    const found = runs.filter((run) => words.every((word) => `${run.label} ${run.title} ${run.preset} ${STATES[run.state]}`.toLowerCase().includes(word)));
     found.sort(ORDERS[order.value][1]);
     const items = found.map(row);
     // Only what moves is moved, so that the focus stays where it is.
@@ -220,22 +221,22 @@ class Charts {
     this.runs.forEach((run, index) => {
       for (const one of run.details.validation.series) {
         const metric = run.details.validation.metrics[one.metric];
-        const chart = byMetric.get(one.metric) ?? { metric, curves: [], lines: new Map(), marks: [] };
+        const chart = byMetric.get(one.metric) ?? { metric, curves: [], lines: [], marks: [] };
         byMetric.set(one.metric, chart);
         const [x, y, low, high] = [0, 1, 2, 3].map((i) => one.points.map((point) => point[i]));
         const words = this.#label(run, run.details.directions[one.direction]);
         const band = low.some((value) => value != null) && this.runs.length === 1 ? { low, high } : {};
         chart.curves.push({ name: `${run.name} ${one.direction}`, label: words, style: this.#style(index, one.direction === "b2a"), x, y, plain: true, ...band });
         if (this.runs.length === 1) for (const [label, value] of Object.entries(one.baselines)) {
-          const target = one.direction.at(-1).toUpperCase(), twin = chart.lines.get(label);
-          if (twin && short(twin.value) === short(value)) delete twin.style; // one line for both directions
-          else chart.lines.set(twin ? `${label}, ${target}` : label, { value, style: one.direction === "a2b" ? 1 : 2 });
+          const twin = chart.lines.find((line) => line.label === label && short(line.value) === short(value));
+          if (twin) twin.target = ""; // one line for both directions
+          else chart.lines.push({ label, target: one.direction.at(-1).toUpperCase(), value, style: one.direction === "a2b" ? 1 : 2 });
         }
       }
       if (run.details.best && this.runs.length === 1) for (const chart of byMetric.values()) chart.marks = [{ label: "best", x: run.details.best.step }];
     });
     for (const { metric, curves, lines, marks } of byMetric.values()) {
-      this.#chart(sentence(metric.title), `${metric.better} is better`, { curves, marks, lines: [...lines].map(([label, line]) => ({ label, ...line })) });
+      this.#chart(sentence(metric.title), `${metric.better} is better`, { curves, marks, lines: lines.map(({ label, target, value, style }) => (target ? { label: `${label}, ${target}`, value, style } : { label, value })) });
     }
   }
 

@@ -9,17 +9,36 @@ import { Windows } from "./windows.js";
 import { makeZip } from "./zip.js";
 
 const SUFFIXES = {
-  "image/png": [".png"], "image/jpeg": [".jpg", ".jpeg", ".jpe", ".jfif"], "image/webp": [".webp"], "image/avif": [".avif"],
-  "image/tiff": [".tif", ".tiff"], "application/x-npy": [".npy"],
+  "image/png": [".png"],
+  "image/jpeg": [".jpg", ".jpeg", ".jpe", ".jfif"],
+  "image/webp": [".webp"],
+  "image/avif": [".avif"],
+  "image/tiff": [".tif", ".tiff"],
+  "application/x-npy": [".npy"],
 };
-const SAVED = { same: "Same type as the image", png: "PNG, exact", jpeg: "JPEG, small", tiff: "TIFF, exact", npy: ".npy for Python" };
+const SAVED = {
+  same: "Same type as the image",
+  png: "PNG, exact",
+  jpeg: "JPEG, small",
+  tiff: "TIFF, exact",
+  npy: ".npy for Python",
+};
 const REFRESH = 10_000; // milliseconds between looks for new models
 
 export async function mount(page) {
-  const settings = Object.assign({ models: [], direction: "a2b", back: false, type: "same", quality: 92, split: true }, stored());
-  let models = [], damaged = [], folder = "", suffixes = [];
-  const items = [];
-  let selected = null, opened = null, isLost = false;
+  const settings = Object.assign(
+    { models: [], direction: "a2b", back: false, type: "same", quality: 92, split: true },
+    stored(),
+  );
+  let models = [];
+  let damaged = [];
+  let folder = "";
+  let suffixes = []; // of image files
+  const items = []; // images: { file, path, results, option }, see Queue
+  const used = {}; // the version of each model that images are translated with; a run that is training has new ones
+  let selected = null; // the image that is looked at
+  let opened = new Map(); // its pictures by job, also those that are still being opened
+  let isLost = false; // whether the server was gone at the last try
 
   // ---- what is to be done
 
@@ -29,17 +48,27 @@ export async function mount(page) {
   function jobsOf() {
     const directions = settings.direction === "both" ? ["a2b", "b2a"] : [settings.direction];
     const kind = settings.type === "jpeg" ? `jpeg${settings.quality}` : settings.type;
-    return chosen().flatMap((model) => directions.filter((each) => model.directions[each]).flatMap((direction) => {
-      const job = { key: `${model.name}/${direction}/${kind}`, model: model.name, direction, of: model, reads: "source", gives: "target" };
-      const other = direction === "a2b" ? "b2a" : "a2b";
-      if (!settings.back || !model.directions[other]) return [job];
-      return [job, { ...job, key: `${job.key}/back`, direction: other, forward: job.key, start: direction }];
-    }));
+    return chosen().flatMap((model) =>
+      directions
+        .filter((each) => model.directions[each])
+        .flatMap((direction) => {
+          const job = {
+            key: `${model.name} ${used[model.name]}/${direction}/${kind}`,
+            model: model.name,
+            direction,
+            of: model,
+          };
+          const other = direction === "a2b" ? "b2a" : "a2b";
+          if (!settings.back || !model.directions[other]) return [job];
+          return [job, { ...job, key: `${job.key}/back`, direction: other, forward: job.key, start: direction }];
+        }),
+    );
   }
 
   const queue = new Queue({
     items: () => (selected ? [selected, ...items.filter((item) => item !== selected)] : items),
-    jobsOf, settings,
+    jobsOf,
+    settings,
     onChange(item) {
       drawOption(item);
       if (item === selected) showSelected();
@@ -54,26 +83,40 @@ export async function mount(page) {
   });
 
   function change(changes) {
-    Object.assign(settings, changes);
+    const { versions, ...kept } = changes;
+    Object.assign(settings, kept);
     localStorage.setItem("translate", JSON.stringify(settings));
+    if ("type" in changes || "quality" in changes || versions) forgetOthers();
     queue.go();
     items.forEach(drawOption);
     showSelected();
     drawProgress();
   }
 
+  /** Results of other choices stay, so that a click brings them back; but not those that would soon fill the memory. */
+  function forgetOthers() {
+    const wanted = new Set(jobsOf().map((job) => job.key));
+    for (const { results } of items) for (const key of results.keys()) if (!wanted.has(key)) results.delete(key);
+  }
+
   // ---- images
 
   function add({ found, skipped = 0 }) {
+    const paths = new Set(items.map((item) => item.path));
     for (const { file, path } of found) {
-      const item = { file, path: unused(path, new Set(items.map((each) => each.path))), results: new Map() };
+      const item = { file, path: unused(path, paths), results: new Map() };
+      paths.add(item.path);
       item.option = makeOption(item);
       items.push(item);
       strip.append(item.option);
     }
     if (found.length) select(selected ?? items[0]);
-    const left = skipped ? ` ${counted(skipped, "file")} of the folder ${skipped === 1 ? "is not an image and was" : "are not images and were"} left out.` : "";
-    const text = found.length ? `${counted(found.length, "image")} added.${left}` : `There is no image in what you gave.${left}`;
+    const left = skipped
+      ? ` ${counted(skipped, "file")} of the folder ${skipped === 1 ? "is not an image and was" : "are not images and were"} left out.`
+      : "";
+    const text = found.length
+      ? `${counted(found.length, "image")} added.${left}`
+      : `There is no image in what you gave.${left}`;
     say(left || !found.length ? text : "");
     announce(text);
     if (isLost) resume();
@@ -122,8 +165,19 @@ export async function mount(page) {
     const picture = showable
       ? el("img", { src: item.thumbnail, alt: "", loading: "lazy", decoding: "async" })
       : el("span", { class: "kind", "aria-hidden": "true" }, item.path.split(".").pop().slice(0, 5));
-    const option = el("div", { role: "option", id: `image-${++count}`, "aria-selected": "false", title: item.path, onclick: () => select(item) },
-      picture, el("span", { class: "file" }, item.path.split("/").pop()), el("span", { class: "state unseen" }));
+    const option = el(
+      "div",
+      {
+        role: "option",
+        id: `image-${++count}`,
+        "aria-selected": "false",
+        title: item.path,
+        onclick: () => select(item),
+      },
+      picture,
+      el("span", { class: "file" }, item.path.split("/").pop()),
+      el("span", { class: "state unseen" }),
+    );
     return option;
   }
 
@@ -132,7 +186,10 @@ export async function mount(page) {
     const kind = item.option.querySelector(".kind");
     if (!kind) return;
     const scale = 192 / Math.max(192, drawable.width, drawable.height);
-    const canvas = el("canvas", { width: Math.ceil(drawable.width * scale), height: Math.ceil(drawable.height * scale) });
+    const canvas = el("canvas", {
+      width: Math.ceil(drawable.width * scale),
+      height: Math.ceil(drawable.height * scale),
+    });
     canvas.getContext("2d").drawImage(drawable, 0, 0, canvas.width, canvas.height);
     kind.replaceWith(canvas);
   }
@@ -141,13 +198,21 @@ export async function mount(page) {
     const states = jobsOf().map((job) => item.results.get(job.key)?.state ?? "waiting");
     const state = ["failed", "running", "waiting"].find((each) => states.includes(each)) ?? "done";
     item.option.dataset.state = state;
-    item.option.querySelector(".state").textContent = { failed: "failed", running: "in progress", waiting: "waiting", done: "translated" }[state];
+    item.option.querySelector(".state").textContent = {
+      failed: "failed",
+      running: "in progress",
+      waiting: "waiting",
+      done: "translated",
+    }[state];
   }
 
   // ---- what is seen
 
   function closePictures() {
-    for (const opening of opened?.values() ?? []) opening.controller.abort(), opening.picture?.close();
+    for (const { controller, picture } of opened.values()) {
+      controller.abort();
+      picture?.close();
+    }
     opened = new Map();
   }
 
@@ -162,34 +227,38 @@ export async function mount(page) {
       opening = { picture: null, error: null, controller };
       opened.set(key, opening);
       const url = `/api/pixels/${encodeURIComponent(job.model)}/${job.start ?? job.direction}/${sideOf(job, end)}`;
-      openPicture(blob, url, format, controller.signal).then((picture) => {
-        if (controller.signal.aborted) return picture.close();
-        opening.picture = picture;
-        windows.paint(picture, format);
-        if (end === "reads") drawThumbnail(item, picture);
-        showSelected();
-      }, (error) => {
-        if (error.name === "AbortError") return;
-        opening.error = error;
-        showSelected();
-      });
+      openPicture(blob, url, format, controller.signal).then(
+        (picture) => {
+          if (controller.signal.aborted) return picture.close();
+          opening.picture = picture;
+          windows.paint(picture, format);
+          if (end === "reads") drawThumbnail(item, picture);
+          showSelected();
+        },
+        (error) => {
+          if (error.name === "AbortError") return;
+          opening.error = error;
+          showSelected();
+        },
+      );
     }
     if (opening.error) throw opening.error;
     return opening.picture;
   }
 
-  /** Whether an end of a job is of the kind that its direction reads or gives; the way back ends where it began. */
-  const sideOf = (job, end) => (end === "reads" || job.forward ? "source" : "target");
-  const formatOf = (job, end) => job.of.directions[job.start ?? job.direction][sideOf(job, end)];
-
   function showSelected() {
-    if (!selected) return;
+    if (!selected) return windows.show([]);
     const jobs = jobsOf();
     const views = jobs.map((job) => viewOf(job, jobs));
     if (!settings.split && jobs.length) {
-      const [first] = views;
+      const first = views.find((view) => view.original) ?? views[0];
       views.forEach((view) => (view.before = null));
-      views.unshift({ label: "Original", before: first.original, message: first.originalMessage, isProblem: Boolean(first.originalMessage) });
+      views.unshift({
+        label: "Original",
+        before: first.original,
+        message: first.originalMessage,
+        isProblem: Boolean(first.originalMessage),
+      });
     }
     if (!jobs.length) {
       const text = chosen().length ? "The chosen models have no such direction." : "Choose a model.";
@@ -197,10 +266,16 @@ export async function mount(page) {
     }
     views[0].detail = selected.path;
     viewer.show(views);
-    windows.show(jobs.flatMap((job) => [
-      { role: "Original", format: formatOf(job, "reads"), picture: opened.get(JSON.stringify([formatOf(job, "reads"), "input"]))?.picture },
-      { role: "Result", format: formatOf(job, "gives"), picture: opened.get(job.key)?.picture },
-    ]));
+    windows.show(
+      jobs.flatMap((job) => [
+        {
+          role: "Original",
+          format: formatOf(job, "reads"),
+          picture: opened.get(JSON.stringify([formatOf(job, "reads"), "input"]))?.picture,
+        },
+        { role: "Result", format: formatOf(job, "gives"), picture: opened.get(job.key)?.picture },
+      ]),
+    );
   }
 
   function viewOf(job, jobs) {
@@ -211,55 +286,61 @@ export async function mount(page) {
     } catch (error) {
       view.originalMessage = error.message;
     }
-    if (result.state === "failed") return { ...view, message: result.message, isProblem: true };
-    if (result.state !== "done") return { ...view, message: queue.isStopped ? "Stopped" : result.state === "running" ? "Translating …" : "Waiting …" };
+    if (result.state === "failed") {
+      const again = () => {
+        selected.results.delete(job.key);
+        change({});
+      };
+      const tools = [el("button", { type: "button", class: "quiet", onclick: again }, "Try again")];
+      return { ...view, message: result.message, isProblem: true, tools };
+    }
+    if (result.state !== "done")
+      return {
+        ...view,
+        message: queue.isStopped ? "Stopped" : result.state === "running" ? "Translating …" : "Waiting …",
+      };
     try {
       view.after = pictureOf(result.blob, job, "gives");
       if (!view.after) return { ...view, message: "Opening …" };
     } catch (error) {
       return { ...view, message: error.message, isProblem: true };
     }
-    const reduced = view.after.isReduced ? `Shown at ${Math.round((100 * view.after.drawable.width) / view.after.width)} % of its size; the file has every pixel.` : "";
+    const reduced = view.after.isReduced
+      ? `Shown at ${Math.round((100 * view.after.drawable.width) / view.after.width)} % of its size; the file has every pixel.`
+      : "";
     const name = nameOf(selected, job, jobs.length > 1 ? "flat" : "");
     const text = `Download ${name}`;
-    view.tools = [el("button", { type: "button", class: "quiet square", "aria-label": text, title: text, onclick: () => save(result.blob, name) }, icon("download"))];
+    view.tools = [
+      el(
+        "button",
+        {
+          type: "button",
+          class: "quiet square",
+          "aria-label": text,
+          title: text,
+          onclick: () => save(result.blob, name),
+        },
+        icon("download"),
+      ),
+    ];
     view.note = [reduced, result.note].filter(Boolean).join(" ");
     return view;
   }
 
-  function labelOf(job, jobs) {
-    const from = job.start ?? job.direction;
-    const { a, b } = job.of.domains;
-    const path = from === "a2b" ? [a, b] : [b, a];
-    if (job.forward) path.push(path[0]);
-    const way = path.join(" → ");
-    return jobs.some((other) => other.model !== job.model) ? `${job.of.title}: ${way}` : way;
-  }
-
   // ---- files that are saved
-
-  /** The name of a result. layout: "" for one translation of each image, "flat" and "folders" for several. */
-  function nameOf(item, job, layout) {
-    const type = item.results.get(job.key).blob.type.split(";")[0];
-    const suffix = /\.[^./]*$/.exec(item.path)?.[0] ?? "";
-    const known = SUFFIXES[type] ?? [suffix];
-    const stem = item.path.slice(0, item.path.length - suffix.length);
-    const kept = known.includes(suffix.toLowerCase()) ? suffix : known[0];
-    const way = `${job.start ?? job.direction}${job.forward ? "-and-back" : ""}`;
-    if (layout === "folders") return `${job.model}/${way}/${stem}${kept}`;
-    const file = stem.split("/").pop();
-    return layout === "flat" ? `${file}_${job.model}_${way}${kept}` : `${file}${kept}`;
-  }
 
   async function downloadAll() {
     const jobs = jobsOf();
     const layout = jobs.length > 1 ? "folders" : "";
-    const files = [], names = new Set();
+    const files = [];
+    const names = new Set();
     for (const item of items) {
       for (const job of jobs) {
         const result = item.results.get(job.key);
         if (result?.state !== "done") continue;
-        const path = layout ? nameOf(item, job, layout) : [...item.path.split("/").slice(0, -1), nameOf(item, job, "")].join("/");
+        const path = layout
+          ? nameOf(item, job, layout)
+          : [...item.path.split("/").slice(0, -1), nameOf(item, job, "")].join("/");
         const name = unused(path, names);
         names.add(name);
         files.push({ name, blob: result.blob });
@@ -321,6 +402,7 @@ export async function mount(page) {
     if (text === listed) return;
     listed = text;
     ({ models, damaged, folder, suffixes } = answer);
+    for (const { name, version } of models) used[name] ??= version;
     const known = settings.models.filter((name) => models.some((model) => model.name === name));
     if (!known.length && models.length) known.push(models[0].name);
     settings.models = known;
@@ -331,15 +413,44 @@ export async function mount(page) {
 
   function drawModels() {
     const boxes = models.map((model) => {
-      const box = el("input", { type: "checkbox", name: "model", value: model.name, checked: settings.models.includes(model.name), onchange: () => {
-        const names = models.map((each) => each.name).filter((name) => (name === model.name ? box.checked : settings.models.includes(name)));
-        change({ models: names });
-        drawDirections();
-      } });
-      return el("label", { class: "check model" }, box, el("span", {}, model.title, el("small", { class: "muted" }, describe(model))));
+      const box = el("input", {
+        type: "checkbox",
+        name: "model",
+        value: model.name,
+        checked: settings.models.includes(model.name),
+        onchange: () => {
+          const names = models
+            .map((each) => each.name)
+            .filter((name) => (name === model.name ? box.checked : settings.models.includes(name)));
+          change({ models: names });
+          drawDirections();
+        },
+      });
+      const label = el(
+        "label",
+        { class: "check model" },
+        box,
+        el("span", {}, model.title, el("small", { class: "muted" }, describe(model))),
+      );
+      if (used[model.name] === model.version) return label;
+      const renew = () => {
+        used[model.name] = model.version;
+        drawModels();
+        change({ versions: true });
+      };
+      return [
+        label,
+        el(
+          "button",
+          { type: "button", class: "newer", onclick: renew },
+          `Translate again with the newer ${model.title}`,
+        ),
+      ];
     });
-    const broken = damaged.map(({ title, reason }) => el("details", { class: "broken small" }, el("summary", {}, icon("warning"), title), el("p", {}, reason)));
-    modelList.replaceChildren(...boxes, ...broken);
+    const broken = damaged.map(({ title, reason }) =>
+      el("details", { class: "broken small" }, el("summary", {}, icon("warning"), title), el("p", {}, reason)),
+    );
+    modelList.replaceChildren(...boxes.flat(), ...broken);
     drawDirections();
   }
 
@@ -347,34 +458,67 @@ export async function mount(page) {
     const names = [...new Set(chosen().map((model) => JSON.stringify(model.domains)))];
     const { a, b } = names.length === 1 ? JSON.parse(names[0]) : { a: "A", b: "B" };
     const texts = { a2b: `${a} → ${b}`, b2a: `${b} → ${a}`, both: "Both" };
-    directions.replaceChildren(...Object.entries(texts).map(([value, text]) =>
-      el("label", { class: "check" }, el("input", { type: "radio", name: "direction", value, checked: settings.direction === value, onchange: () => change({ direction: value }) }), text)));
+    directions.replaceChildren(
+      ...Object.entries(texts).map(([value, text]) =>
+        el(
+          "label",
+          { class: "check" },
+          el("input", {
+            type: "radio",
+            name: "direction",
+            value,
+            checked: settings.direction === value,
+            onchange: () => change({ direction: value }),
+          }),
+          text,
+        ),
+      ),
+    );
   }
 
   // ---- the page
 
   const hidden = (attributes) => el("input", { type: "file", hidden: true, multiple: true, ...attributes });
   const isImage = (name) => !name.startsWith(".") && suffixes.some((suffix) => name.toLowerCase().endsWith(suffix));
-  const fileInput = hidden({ id: "files", onchange: () => {
-    add({ found: [...fileInput.files].map((file) => ({ file, path: file.name })) });
-    fileInput.value = ""; // or the same file could not be chosen again
-  } });
-  const folderInput = hidden({ id: "folder", webkitdirectory: true, onchange: () => {
-    add(filesOfFolder(folderInput.files, isImage));
-    folderInput.value = "";
-  } });
+  const fileInput = hidden({
+    id: "files",
+    onchange: () => {
+      add({ found: [...fileInput.files].map((file) => ({ file, path: file.name })) });
+      fileInput.value = ""; // or the same file could not be chosen again
+    },
+  });
+  const folderInput = hidden({
+    id: "folder",
+    webkitdirectory: true,
+    onchange: () => {
+      add(filesOfFolder(folderInput.files, isImage));
+      folderInput.value = "";
+    },
+  });
   const fromCamera = () => takePicture((file) => add({ found: [{ file, path: file.name }] }));
   const sources = [
     ["Choose images", "picture", () => fileInput.click()],
     ["Choose a folder", "folder", () => folderInput.click()],
     ["Use the camera", "camera", fromCamera],
   ];
-  const drop = el("div", { class: "drop" },
+  const drop = el(
+    "div",
+    { class: "drop" },
     el("div", { class: "drop-mark" }, icon("picture")),
     el("h2", {}, "Drop images or a folder here"),
-    el("p", { class: "muted" }, "You can also paste a picture. Nothing leaves this computer: only the studio itself reads your images."),
-    el("div", { class: "row" }, sources.map(([text, shape, onclick], index) =>
-      el("button", { type: "button", class: index === 0 && "main", onclick }, icon(shape), text))));
+    el(
+      "p",
+      { class: "muted" },
+      "You can also paste a picture. Nothing leaves this computer: only the studio itself reads your images.",
+    ),
+    el(
+      "div",
+      { class: "row" },
+      sources.map(([text, shape, onclick], index) =>
+        el("button", { type: "button", class: index === 0 && "main", onclick }, icon(shape), text),
+      ),
+    ),
+  );
 
   const view = el("div", { class: "viewer" });
   const viewer = new Viewer(view);
@@ -382,38 +526,116 @@ export async function mount(page) {
   viewer.onlayout = (split) => change({ split });
   const banner = el("p", { class: "problem", role: "alert", hidden: true });
   const said = el("p", { class: "notice small", hidden: true });
-  const strip = el("div", { class: "strip", role: "listbox", tabindex: 0, "aria-label": "Images", "aria-orientation": "horizontal", onkeydown: moveInStrip });
+  const strip = el("div", {
+    class: "strip",
+    role: "listbox",
+    tabindex: 0,
+    "aria-label": "Images",
+    "aria-orientation": "horizontal",
+    onkeydown: moveInStrip,
+  });
   const progress = el("progress", { "aria-label": "Translated", value: 0 });
   const progressText = el("span", { class: "muted number" });
   const stopButton = el("button", { type: "button", onclick: stop }, icon("stop"), "Stop");
   const resumeButton = el("button", { type: "button", hidden: true, onclick: resume }, icon("play"), "Go on");
-  const downloadButton = el("button", { type: "button", class: "main", disabled: true, onclick: downloadAll }, icon("download"), "Download all");
-  const removeButton = el("button", { type: "button", class: "quiet", onclick: () => remove([selected]) }, "Remove");
+  const downloadButton = el(
+    "button",
+    { type: "button", class: "main", disabled: true, onclick: downloadAll },
+    icon("download"),
+    "Download all",
+  );
+  const removeButton = el(
+    "button",
+    {
+      type: "button",
+      class: "quiet",
+      title: "Remove this image",
+      "aria-label": "Remove this image",
+      onclick: () => remove([selected]),
+    },
+    "Remove",
+  );
   const clearButton = el("button", { type: "button", class: "quiet", onclick: () => remove([...items]) }, "Remove all");
-  const work = el("div", { class: "work", hidden: true }, banner, view, strip, progress,
-    el("div", { class: "row actions" }, progressText, stopButton, resumeButton, el("span", { class: "space" }),
-      el("div", { class: "row more", role: "group", "aria-label": "Add more" }, sources.map(([text, shape, onclick]) =>
-        el("button", { type: "button", class: "quiet square", "aria-label": text, title: text, onclick }, icon(shape)))),
-      removeButton, clearButton, downloadButton));
+  const work = el(
+    "div",
+    { class: "work", hidden: true },
+    banner,
+    view,
+    strip,
+    progress,
+    el(
+      "div",
+      { class: "row actions" },
+      progressText,
+      stopButton,
+      resumeButton,
+      el("span", { class: "space" }),
+      el(
+        "div",
+        { class: "row more", role: "group", "aria-label": "Add more" },
+        sources.map(([text, shape, onclick]) =>
+          el(
+            "button",
+            { type: "button", class: "quiet square", "aria-label": text, title: text, onclick },
+            icon(shape),
+          ),
+        ),
+      ),
+      removeButton,
+      clearButton,
+      downloadButton,
+    ),
+  );
 
   const modelList = el("div", { class: "models" });
   const directions = el("div", {});
-  const back = el("input", { type: "checkbox", checked: settings.back, onchange: () => change({ back: back.checked }) });
-  const quality = el("input", { type: "number", min: 1, max: 100, value: settings.quality, onchange: () => {
-    quality.value = Math.min(100, Math.max(1, Math.round(quality.value) || 92));
-    change({ quality: Number(quality.value) });
-  } });
-  const qualityLabel = el("label", { class: "row small", hidden: settings.type !== "jpeg" }, "Quality, 1 to 100", quality);
-  const type = el("select", { id: "type", onchange: () => {
-    qualityLabel.hidden = type.value !== "jpeg";
-    change({ type: type.value });
-  } }, Object.entries(SAVED).map(([value, text]) => el("option", { value, selected: value === settings.type }, text)));
+  const back = el("input", {
+    type: "checkbox",
+    checked: settings.back,
+    onchange: () => change({ back: back.checked }),
+  });
+  const quality = el("input", {
+    type: "number",
+    min: 1,
+    max: 100,
+    value: settings.quality,
+    onchange: () => {
+      quality.value = Math.min(100, Math.max(1, Math.round(quality.value) || 92));
+      change({ quality: Number(quality.value) });
+    },
+  });
+  const qualityLabel = el(
+    "label",
+    { class: "row small", hidden: settings.type !== "jpeg" },
+    "Quality, 1 to 100",
+    quality,
+  );
+  const type = el(
+    "select",
+    {
+      id: "type",
+      onchange: () => {
+        qualityLabel.hidden = type.value !== "jpeg";
+        change({ type: type.value });
+      },
+    },
+    Object.entries(SAVED).map(([value, text]) => el("option", { value, selected: value === settings.type }, text)),
+  );
   const windows = new Windows(() => viewer.draw());
-  const aside = el("aside", { class: "settings", "aria-label": "Settings" },
+  const aside = el(
+    "aside",
+    { class: "settings", "aria-label": "Settings" },
     el("fieldset", {}, el("legend", {}, "Models"), modelList),
-    el("fieldset", {}, el("legend", {}, "Direction"), directions, el("label", { class: "check" }, back, "And back again, to compare")),
+    el(
+      "fieldset",
+      {},
+      el("legend", {}, "Direction"),
+      directions,
+      el("label", { class: "check" }, back, "And back again, to compare"),
+    ),
     el("div", { class: "field" }, el("label", { class: "label", for: "type" }, "Save as"), type, qualityLabel),
-    windows.element);
+    windows.element,
+  );
   const none = el("div", { class: "card none", hidden: true });
   const columns = el("div", { class: "columns" }, el("div", { class: "stage" }, none, drop, said, work), aside);
   page.append(el("h1", { class: "unseen" }, "Translate"), fileInput, folderInput, columns);
@@ -428,7 +650,8 @@ export async function mount(page) {
     none.replaceChildren(
       el("h2", {}, `There is no model in ${folder} yet`),
       el("p", {}, "Train one with two folders of images, and it appears here by itself:"),
-      el("pre", {}, `cyclegan train photos/ maps/ --out ${folder}/maps`));
+      el("pre", {}, `cyclegan train photos/ maps/ --out ${folder}/maps`),
+    );
     drawProgress();
     viewer.draw();
   }
@@ -436,7 +659,14 @@ export async function mount(page) {
   function moveInStrip(event) {
     const index = items.indexOf(selected);
     const last = items.length - 1;
-    const to = { ArrowLeft: index - 1, ArrowUp: index - 1, ArrowRight: index + 1, ArrowDown: index + 1, Home: 0, End: last }[event.key];
+    const to = {
+      ArrowLeft: index - 1,
+      ArrowUp: index - 1,
+      ArrowRight: index + 1,
+      ArrowDown: index + 1,
+      Home: 0,
+      End: last,
+    }[event.key];
     if (to !== undefined) select(items[Math.min(last, Math.max(0, to))]);
     else if (event.key === "Delete") remove([selected]);
     else return;
@@ -454,7 +684,12 @@ export async function mount(page) {
     event.preventDefault(); // or the browser would leave the page for the file
     depth = 0;
     page.classList.remove("dragging");
-    if (isShown()) add(await filesOfDrop(event.dataTransfer, isImage));
+    if (!isShown()) return;
+    try {
+      add(await filesOfDrop(event.dataTransfer, isImage));
+    } catch {
+      say("What you dropped cannot be read. Drop files or folders of this computer.");
+    }
   });
   document.addEventListener("paste", (event) => {
     const files = [...(event.clipboardData?.files ?? [])];
@@ -475,7 +710,6 @@ export async function mount(page) {
   window.addEventListener("focus", look);
   page.addEventListener("show", look);
   setInterval(look, REFRESH);
-  closePictures();
   await refresh();
   chooseFromAddress();
 }
@@ -483,8 +717,13 @@ export async function mount(page) {
 /** What a model takes and gives, in a few words. */
 function describe(model) {
   const known = Object.values(model.directions);
-  const kinds = new Set(known.flatMap(({ source, target }) => [source, target]).map(({ channels, dtype }) =>
-    dtype === "uint8" && channels === 3 ? "" : `${counted(channels, "channel")} of ${dtype}`));
+  const kinds = new Set(
+    known
+      .flatMap(({ source, target }) => [source, target])
+      .map(({ channels, dtype }) =>
+        dtype === "uint8" && channels === 3 ? "" : `${counted(channels, "channel")} of ${dtype}`,
+      ),
+  );
   const words = [...kinds].filter(Boolean);
   return ` ${[`${model.domains.a} and ${model.domains.b}`, ...words].join(", ")}`;
 }
@@ -503,4 +742,33 @@ function stored() {
   } catch {
     return {};
   }
+}
+
+// ---- names
+
+/** Whether an end of a job is of the kind that its direction reads or gives; the way back ends where it began. */
+const sideOf = (job, end) => (end === "reads" || job.forward ? "source" : "target");
+const formatOf = (job, end) => job.of.directions[job.start ?? job.direction][sideOf(job, end)];
+
+/** What a view is called: the way from domain to domain, and the model where there are several. */
+function labelOf(job, jobs) {
+  const from = job.start ?? job.direction;
+  const { a, b } = job.of.domains;
+  const path = from === "a2b" ? [a, b] : [b, a];
+  if (job.forward) path.push(path[0]);
+  const way = path.join(" → ");
+  return jobs.some((other) => other.model !== job.model) ? `${job.of.title}: ${way}` : way;
+}
+
+/** The name of a result. layout: "" for one translation of each image, "flat" and "folders" for several. */
+function nameOf(item, job, layout) {
+  const type = item.results.get(job.key).blob.type.split(";")[0];
+  const suffix = /\.[^./]*$/.exec(item.path)?.[0] ?? "";
+  const known = SUFFIXES[type] ?? [suffix];
+  const stem = item.path.slice(0, item.path.length - suffix.length);
+  const kept = known.includes(suffix.toLowerCase()) ? suffix : known[0];
+  const way = `${job.start ?? job.direction}${job.forward ? "-and-back" : ""}`;
+  if (layout === "folders") return `${job.model}/${way}/${stem}${kept}`;
+  const file = stem.split("/").pop();
+  return layout === "flat" ? `${file}_${job.model}_${way}${kept}` : `${file}${kept}`;
 }

@@ -19,26 +19,57 @@ export class Viewer {
 
   constructor(element) {
     this.grid = el("div", { class: "views" });
-    this.slider = el("input", { type: "range", min: 0, max: 100, step: 0.5, value: 50, "aria-label": "Before and after",
-      oninput: () => this.#moveCut(this.slider.value / 100) });
+    this.slider = el("input", {
+      type: "range",
+      min: 0,
+      max: 100,
+      step: 0.5,
+      value: 50,
+      "aria-label": "Before and after",
+      oninput: () => this.#moveCut(this.slider.value / 100),
+    });
     this.scale = el("output", { class: "scale number", "aria-label": "Zoom" });
     const button = (name, shape, action) =>
-      el("button", { type: "button", class: "quiet square", title: name, "aria-label": name, onclick: action }, icon(shape));
+      el(
+        "button",
+        { type: "button", class: "quiet square", title: name, "aria-label": name, onclick: action },
+        icon(shape),
+      );
     const layout = (text, split) => {
       const choose = () => this.split(split);
       return el("button", { type: "button", "aria-pressed": String(split === this.#isSplit), onclick: choose }, text);
     };
     this.layouts = [layout("Slider", true), layout("Side by side", false)];
-    this.bar = el("div", { class: "viewer-bar split", role: "group", "aria-label": "View" },
+    this.bar = el(
+      "div",
+      { class: "viewer-bar split", role: "group", "aria-label": "View" },
       el("div", { class: "segments" }, this.layouts),
-      el("label", { class: "cut" }, el("span", { class: "muted small", "aria-hidden": "true" }, "Before"), this.slider,
-        el("span", { class: "muted small", "aria-hidden": "true" }, "After")),
-      el("div", { class: "zoom" },
+      el(
+        "label",
+        { class: "cut" },
+        el("span", { class: "muted small", "aria-hidden": "true" }, "Before"),
+        this.slider,
+        el("span", { class: "muted small", "aria-hidden": "true" }, "After"),
+      ),
+      el(
+        "div",
+        { class: "zoom" },
         button("Zoom out", "minus", () => this.#zoomBy(1 / 1.5)),
         this.scale,
         button("Zoom in", "plus", () => this.#zoomBy(1.5)),
-        el("button", { type: "button", class: "quiet", title: "One pixel of the image on one of the screen", onclick: () => this.#toPixels() }, "1:1"),
-        button("Show all of the image", "fit", () => this.fit())));
+        el(
+          "button",
+          {
+            type: "button",
+            class: "quiet",
+            title: "One pixel of the image on one of the screen",
+            onclick: () => this.#toPixels(),
+          },
+          "1:1",
+        ),
+        button("Show all of the image", "fit", () => this.fit()),
+      ),
+    );
     element.append(this.bar, this.grid);
     new ResizeObserver(() => this.draw()).observe(this.grid);
   }
@@ -102,14 +133,23 @@ export class Viewer {
     const canvas = el("canvas", { role: "img" });
     const handle = el("div", { class: "handle", "aria-hidden": "true" });
     const view = {
-      canvas, handle,
-      label: el("span", { class: "name" }), tools: el("span", { class: "tools" }),
-      message: el("p", { class: "message" }), note: el("p", { class: "note small muted" }),
+      canvas,
+      handle,
+      label: el("span", { class: "name" }),
+      tools: el("span", { class: "tools" }),
+      message: el("p", { class: "message" }),
+      note: el("p", { class: "note small muted" }),
       pointers: new Map(),
     };
-    view.frame = el("div", { class: "frame", tabindex: 0, role: "group" }, canvas, handle,
+    view.frame = el(
+      "div",
+      { class: "frame", tabindex: 0, role: "group" },
+      canvas,
+      handle,
       el("span", { class: "side before", "aria-hidden": "true" }, "Before"),
-      el("span", { class: "side after", "aria-hidden": "true" }, "After"), view.message);
+      el("span", { class: "side after", "aria-hidden": "true" }, "After"),
+      view.message,
+    );
     view.figure = el("figure", { class: "view" }, el("figcaption", {}, view.label, view.tools), view.frame, view.note);
     this.grid.append(view.figure);
     view.frame.addEventListener("keydown", (event) => this.#key(view, event));
@@ -141,8 +181,10 @@ export class Viewer {
     const [left, shownWidth, x] = along(this.#centre.x, picture.width, width);
     const [top, shownHeight, y] = along(this.#centre.y, picture.height, height);
     const seen = {
-      left: Math.max(0, left), right: Math.min(width, left + shownWidth),
-      top: Math.max(0, top), bottom: Math.min(height, top + shownHeight),
+      left: Math.max(0, left),
+      right: Math.min(width, left + shownWidth),
+      top: Math.max(0, top),
+      bottom: Math.min(height, top + shownHeight),
     };
     return { width, height, left, top, shownWidth, shownHeight, x, y, scale, whole, seen };
   }
@@ -162,7 +204,8 @@ export class Viewer {
     context.clearRect(0, 0, canvas.width, canvas.height);
     context.imageSmoothingEnabled = place.scale < CRISP;
     context.imageSmoothingQuality = "high";
-    const put = (picture) => context.drawImage(picture.drawable, place.left, place.top, place.shownWidth, place.shownHeight);
+    const put = (picture) =>
+      context.drawImage(picture.drawable, place.left, place.top, place.shownWidth, place.shownHeight);
     put(view.after ?? view.before);
     if (!both) return;
     const edge = Math.round(place.seen.left + this.#cut * (place.seen.right - place.seen.left));
@@ -173,8 +216,14 @@ export class Viewer {
     context.clearRect(0, 0, edge, canvas.height); // or the result would be seen through a transparent image
     put(view.before);
     context.restore();
-    const inset = { left: place.seen.left, right: place.width - place.seen.right, top: place.seen.top, bottom: place.height - place.seen.bottom };
-    for (const [side, pixels] of Object.entries(inset)) view.frame.style.setProperty(`--${side}`, `${pixels / devicePixelRatio}px`);
+    const inset = {
+      left: place.seen.left,
+      right: place.width - place.seen.right,
+      top: place.seen.top,
+      bottom: place.height - place.seen.bottom,
+    };
+    for (const [side, pixels] of Object.entries(inset))
+      view.frame.style.setProperty(`--${side}`, `${pixels / devicePixelRatio}px`);
     view.handle.style.left = `${edge / devicePixelRatio}px`;
   }
 
@@ -253,6 +302,9 @@ export class Viewer {
     view.moves = this.#isSplit && view.before && view.after && (isNear || this.#zoom <= 1) ? "cut" : "image";
     view.pointers.set(event.pointerId, point);
     view.frame.setPointerCapture(event.pointerId);
+    if (view.pointers.size > 1)
+      this.#moveCut(view.cutBefore); // the first of two fingers did not mean the handle
+    else view.cutBefore = this.#cut;
     if (view.moves === "cut" && view.pointers.size === 1) this.#cutAt(view, point);
     view.frame.focus({ focusVisible: false });
     event.preventDefault();

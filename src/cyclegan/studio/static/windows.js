@@ -58,7 +58,13 @@ export class Windows {
       const number = el("input", { type: "number", step: "any", "aria-label": `${text} of ${name}, as a number` });
       slider.addEventListener("input", () => write(Math.round(slider.value / step) * step));
       number.addEventListener("change", () => Number.isFinite(number.valueAsNumber) && write(number.valueAsNumber));
-      const row = el("div", { class: "control" }, el("span", { class: "small", "aria-hidden": "true" }, text), slider, number);
+      const row = el(
+        "div",
+        { class: "control" },
+        el("span", { class: "small", "aria-hidden": "true" }, text),
+        slider,
+        number,
+      );
       return { row, set: (value) => ((slider.value = value), (number.value = rounded(value))) };
     };
     const width = () => setting.range[1] - setting.range[0];
@@ -76,22 +82,39 @@ export class Windows {
     level.set(middle());
     window.set(width());
     const toImage = () => setRange(...usualRange(this.#pictures.get(key)[0].values, setting.bands));
-    return el("fieldset", {}, el("legend", {}, `Brightness: ${name.toLowerCase()}`), level.row, window.row,
+    return el(
+      "fieldset",
+      {},
+      el("legend", {}, `Brightness: ${name.toLowerCase()}`),
+      level.row,
+      window.row,
       this.#channelChoice(setting, channels, name, () => setRange(...setting.range)),
-      el("div", { class: "row" },
+      el(
+        "div",
+        { class: "row" },
         el("button", { type: "button", onclick: toImage }, "Fit to the image"),
-        el("button", { type: "button", onclick: () => setRange(format.low, format.high) }, "Full range")));
+        el("button", { type: "button", onclick: () => setRange(format.low, format.high) }, "Full range"),
+      ),
+    );
   }
 
   #channelChoice(setting, channels, name, onChange) {
     if (channels === 1) return null;
     const choices = Array.from({ length: channels }, (_, band) => [[band], `Channel ${band + 1}`]);
     if (channels >= 3) choices.unshift([[0, 1, 2], "1, 2, 3 as red, green, blue"]);
-    const select = el("select", { "aria-label": `Channels of ${name}`, onchange: () => {
-      setting.bands = JSON.parse(select.value);
-      onChange();
-    } }, choices.map(([bands, text]) =>
-      el("option", { value: JSON.stringify(bands), selected: String(bands) === String(setting.bands) }, text)));
+    const select = el(
+      "select",
+      {
+        "aria-label": `Channels of ${name}`,
+        onchange: () => {
+          setting.bands = JSON.parse(select.value);
+          onChange();
+        },
+      },
+      choices.map(([bands, text]) =>
+        el("option", { value: JSON.stringify(bands), selected: String(bands) === String(setting.bands) }, text),
+      ),
+    );
     return el("div", { class: "control" }, select);
   }
 }

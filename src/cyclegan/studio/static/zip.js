@@ -29,18 +29,33 @@ function record(...fields) {
 export async function makeZip(files) {
   const total = files.reduce((sum, { name, blob }) => sum + blob.size + 2 * name.length * 3 + 100, 100);
   if (total > LIMIT || files.length > 65535) {
-    throw new Error("These files are too much for one zip, which holds 4 GB. Download some of them one by one, or choose JPEG.");
+    throw new Error(
+      "These files are too much for one zip, which holds 4 GB. Download some of them one by one, or choose JPEG.",
+    );
   }
   const now = new Date();
   const time = (now.getHours() << 11) | (now.getMinutes() << 5) | (now.getSeconds() >> 1);
   const date = ((now.getFullYear() - 1980) << 9) | ((now.getMonth() + 1) << 5) | now.getDate();
-  const parts = [], directory = [];
-  let offset = 0, directorySize = 0;
+  const parts = [],
+    directory = [];
+  let offset = 0,
+    directorySize = 0;
   for (const { name, blob } of files) {
     const path = new TextEncoder().encode(name);
     const crc = crc32(new Uint8Array(await blob.arrayBuffer()));
     // Version 2.0, names in UTF-8, stored.
-    const common = [[20, 2], [0x800, 2], [0, 2], [time, 2], [date, 2], [crc, 4], [blob.size, 4], [blob.size, 4], [path.length, 2], [0, 2]];
+    const common = [
+      [20, 2],
+      [0x800, 2],
+      [0, 2],
+      [time, 2],
+      [date, 2],
+      [crc, 4],
+      [blob.size, 4],
+      [blob.size, 4],
+      [path.length, 2],
+      [0, 2],
+    ];
     parts.push(record([0x04034b50, 4], ...common), path, blob);
     directory.push(record([0x02014b50, 4], [20, 2], ...common, [0, 2], [0, 2], [0, 2], [0, 4], [offset, 4]), path);
     offset += 30 + path.length + blob.size;

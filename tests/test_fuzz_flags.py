@@ -213,6 +213,7 @@ def bounded(place, monkeypatch):
     monkeypatch.setattr("cyclegan.bench.output.write", lambda *_: [])
     monkeypatch.setattr("cyclegan.serving.server.serve", lambda *_, **__: None)
     monkeypatch.setattr("cyclegan.demo.run.demo", lambda *_, **__: "")
+    monkeypatch.setattr("cyclegan.serving.server.bind", lambda _: socket.socket())
     monkeypatch.setattr("cyclegan.serving.server._Server.run", lambda *_: None)
     monkeypatch.setattr("cyclegan.demo.run.quick_demo", lambda *_, **__: "")
     threads = torch.get_num_threads()

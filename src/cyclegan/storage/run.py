@@ -185,4 +185,4 @@ def _checked(line: dict[str, Any]) -> dict[str, Any]:
     return line
 
 
-_LINE = TypeAdapter(Annotated[dict[str, Any], AfterValidator(_checked)])
+_LINE: TypeAdapter[dict[str, Any]] = TypeAdapter(Annotated[dict[str, Any], AfterValidator(_checked)])

@@ -17,7 +17,7 @@ from cyclegan.system.advice import flags_of_command
 from cyclegan.translate.results import translate_items
 from cyclegan.translate.translator import Translator
 
-# Most images and pixels in a batch. On a CPU a batch takes as long as its images one by one.
+# Most images and pixels in a batch. On a CPU its images are computed one by one: as fast, and the same bits as alone.
 _MOST_IMAGES = 32
 _MOST_PIXELS_ON_CPU, _MOST_PIXELS = 2 * 256 * 256, 32 * 256 * 256
 
@@ -171,8 +171,9 @@ class Worker:
             return bool(self._small)
         self._on_batch(len(jobs))
         items = [(job, job.image) for job in jobs if job.image is not None]
+        batch_size = 1 if self._device.type == "cpu" else len(jobs)
         try:
-            for job, result in translate_items(jobs[0].translator, items, batch_size=len(jobs)):
+            for job, result in translate_items(jobs[0].translator, items, batch_size=batch_size):
                 if isinstance(result, Exception):
                     job.future.set_exception(result)
                 else:

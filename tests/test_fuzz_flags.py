@@ -305,7 +305,7 @@ CALLS = {
 }
 
 # Not arguments for values: functions that are called, and what would start something (see LEFT_OUT).
-NO_VALUES = {"say", "progress", "batches", "settings", "compile", "workers", "wandb", "mlflow"}
+NO_VALUES = {"say", "progress", "on_progress", "batches", "settings", "compile", "workers", "wandb", "mlflow"}
 
 
 def names_of(function):

@@ -15,6 +15,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 from PIL import Image
@@ -401,22 +402,17 @@ class Maker:
         yield self.post("deep JSON", b"[" * 50_000, "application/json")
 
 
-_made: dict[str, dict[str, bytes]] = {}
-
-
-def pictures() -> dict[str, bytes]:
+@cache
+def pictures(width: int = 24, height: int = 20) -> dict[str, bytes]:
     """A small honest picture in each kind of file."""
-    if "pictures" not in _made:
-        rng = np.random.default_rng(0)
-        picture = Image.fromarray(rng.integers(0, 256, (20, 24, 3), np.uint8))
-        found = {}
-        for kind in ("png", "jpeg", "webp", "tiff", "gif", "bmp"):
-            file = io.BytesIO()
-            picture.save(file, kind)
-            found[kind] = file.getvalue()
-        found["npy"] = npy(np.asarray(picture))
-        _made["pictures"] = found
-    return _made["pictures"]
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8))
+    found = {}
+    for kind in ("png", "jpeg", "webp", "tiff", "gif", "bmp"):
+        file = io.BytesIO()
+        picture.save(file, kind)
+        found[kind] = file.getvalue()
+    return {**found, "npy": npy(np.asarray(picture))}
 
 
 def npy(array: np.ndarray) -> bytes:
@@ -465,10 +461,9 @@ def archive(**members: bytes) -> bytes:
     return file.getvalue()
 
 
+@cache
 def files() -> dict[str, bytes]:
     """Files of which none is a picture that may be translated."""
-    if "files" in _made:
-        return _made["files"]
     pixels = np.zeros((20, 24, 3), np.float32)
     pixels[3] = np.nan
     side = 30_000
@@ -493,7 +488,7 @@ def files() -> dict[str, bytes]:
     )
     small = ((256, short, 1, 4), (257, short, 1, 4))
     shape = "{'descr': '%s', 'fortran_order': False, 'shape': %s, }"
-    found = {
+    return {
         "empty": b"",
         "one byte": b"\0",
         "text": b"not a picture " * 50,
@@ -567,5 +562,3 @@ def files() -> dict[str, bytes]:
         + b"NAXIS1  =           1000000000".ljust(80)
         + b"END".ljust(80),
     }
-    _made["files"] = found
-    return found

@@ -112,7 +112,7 @@ def test_an_honest_answer_is_what_the_translator_gives(bench, hostile, run, serv
 
 
 def test_connections_that_say_nothing_more_hold_up_nobody(bench, hostile, server):
-    picture = hostile.pictures()["png"]
+    picture = hostile.pictures(33, 21)["png"]
     _, right = bench.fetch(server, "POST", server.path, picture)
     before = state_of(server)
     head = hostile.Maker(server.path, server.host, {}).head(Content_Length="1000")
@@ -131,13 +131,13 @@ def test_connections_that_say_nothing_more_hold_up_nobody(bench, hostile, server
 
 
 def test_clients_that_hang_up_leave_nothing_behind(bench, hostile, server):
-    picture = hostile.pictures()["png"]
+    picture, other = hostile.pictures(34, 21)["png"], hostile.pictures()["png"]
     _, right = bench.fetch(server, "POST", server.path, picture)
     large = bench.make_picture(1200, 1000)  # in tiles
     bench.fetch(server, "POST", server.path, large)
     before = state_of(server)
     for number in range(12):
-        request = hostile.Maker(server.path, server.host, {}).post("large", large if number % 2 else picture)
+        request = hostile.Maker(server.path, server.host, {}).post("large", large if number % 2 else other)
         hostile.send(server.port, hostile.replace(request, hang_up=True))
     assert bench.fetch(server, "POST", server.path, picture) == (200, right)
     assert settled(lambda: metric(bench, server, "cyclegan_queue_length"), 0) == 0
@@ -162,7 +162,8 @@ def test_many_clients_get_their_results_or_503(bench, server):
                 status, content = connection.translate(pictures[place])
                 with lock:
                     counts[status] += 1
-                    if status == 200 and content != right[place]:
+                    # A batch rounds otherwise than an image alone.
+                    if status == 200 and bench.difference(content, right[place]) > 1:
                         wrong.append(place)
                     if status == 503 and json.loads(content)["status"] != 503:
                         wrong.append(content)
@@ -178,17 +179,18 @@ def test_many_clients_get_their_results_or_503(bench, server):
 
 
 def test_reloading_loses_no_request(bench, hostile, run, tmp_path):
-    picture = hostile.pictures()["png"]
+    # Of several sizes: none shares a batch, which would round otherwise.
+    pictures = [hostile.pictures(30 + index, 20)["png"] for index in range(4)]
     with bench.serving(run, tmp_path, threads=1) as server:
-        right = bench.fetch(server, "POST", server.path, picture)
-        assert right[0] == 200
+        right = [bench.fetch(server, "POST", server.path, picture) for picture in pictures]
+        assert {status for status, _ in right} == {200}
         ended, wrong = threading.Event(), []
 
-        def client(_):
+        def client(index):
             with bench.Connection(server) as connection:
                 while not ended.is_set():
-                    answer = connection.translate(picture)
-                    if answer != right:
+                    answer = connection.translate(pictures[index])
+                    if answer != right[index]:
                         wrong.append(answer)
 
         threads = [threading.Thread(target=client, args=(index,)) for index in range(4)]

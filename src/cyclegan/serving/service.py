@@ -20,6 +20,7 @@ from cyclegan.serving.picture import Answer, Picture, Wish
 from cyclegan.serving.problems import Problem, busy, of_upload
 from cyclegan.serving.settings import ServeSettings
 from cyclegan.serving.worker import Job, Worker
+from cyclegan.system.devices import return_freed_memory
 from cyclegan.system.messages import Messages
 from cyclegan.system.prefetch import num_cores
 from cyclegan.translate.translator import Translator
@@ -110,7 +111,10 @@ class Service:
                 return await self._call(self._large_pool, lambda: picture.encode(values))
         finally:
             if picture.is_open:
+                is_large = picture.is_large
                 await self.in_pool(picture.close)
+                if is_large:
+                    await self.in_pool(return_freed_memory)
 
     def _prepare(self, picture: Picture, name: str, direction: str) -> None:
         """Open a picture, and decode it unless it is large."""

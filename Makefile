@@ -4,10 +4,16 @@ PYTHON ?= python3
 BIN = .venv/bin
 PYTEST = $(BIN)/python -m pytest -n auto --dist worksteal
 
-.PHONY: demo test test-all check docs docs-serve benchmark clean
+.PHONY: demo earth-site test test-all check docs docs-serve benchmark clean
 
 demo: .venv/demo
 	$(BIN)/cyclegan demo
+
+earth-site: .venv/dev  ## a page in build/earth-site/ that translates with the installed generators, for any web server
+	rm -rf build/earth-data build/earth-site
+	$(BIN)/cyclegan download earth --out build/earth-data
+	$(BIN)/cyclegan export src/cyclegan/demo/earth --format web --out build/earth-site --examples build/earth-data \
+		--words "satellite photo" map --credits "Photos: NASA Blue Marble; maps: shaded relief by Tom Patterson. Both are in the public domain."
 
 test: check  ## what developers run: every test but the slow ones
 	$(PYTEST) -m "not slow"

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_download import images, pack, serve, server  # noqa: F401  (a fixture)
 
 from conftest import TINY, make_folder
 from cyclegan import InputError, Translator, evaluate, train
@@ -20,6 +19,7 @@ from cyclegan.storage.scores import read_scores
 from cyclegan.storage.showcase import ShowcaseImage, write_showcase
 from cyclegan.system.atomic import atomic_path, locked, remove_leftovers, restore, write_bytes
 from cyclegan.translate.large_files import translate_large
+from test_download import images, pack, serve, server  # noqa: F401  (a fixture)
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="links")
 

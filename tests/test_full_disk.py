@@ -17,7 +17,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from safetensors.torch import load_file
-from test_download import images, pack, serve, server  # noqa: F401  (a fixture)
 from test_validation import scripted
 
 from conftest import TINY, make_folder
@@ -29,6 +28,7 @@ from cyclegan.export import export_model
 from cyclegan.storage.model import read_info
 from cyclegan.system.atomic import TEMPORARY
 from make_run import make_examples, make_scores
+from test_download import images, pack, serve, server  # noqa: F401  (a fixture)
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="mounts, limits and users of POSIX")
 

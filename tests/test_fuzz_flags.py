@@ -213,6 +213,7 @@ def bounded(place, monkeypatch):
     monkeypatch.setattr("cyclegan.bench.output.write", lambda *_: [])
     monkeypatch.setattr("cyclegan.serving.server.serve", lambda *_, **__: None)
     monkeypatch.setattr("cyclegan.demo.run.demo", lambda *_, **__: "")
+    monkeypatch.setattr("cyclegan.serving.server.bind", lambda _: socket.socket())
     monkeypatch.setattr("cyclegan.serving.server._Server.run", lambda *_: None)
     monkeypatch.setattr("cyclegan.demo.run.quick_demo", lambda *_, **__: "")
     threads = torch.get_num_threads()
@@ -304,7 +305,7 @@ CALLS = {
 }
 
 # Not arguments for values: functions that are called, and what would start something (see LEFT_OUT).
-NO_VALUES = {"say", "progress", "batches", "settings", "compile", "workers", "wandb", "mlflow"}
+NO_VALUES = {"say", "progress", "on_progress", "batches", "settings", "compile", "workers", "wandb", "mlflow"}
 
 
 def names_of(function):

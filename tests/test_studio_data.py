@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
-from test_report import browser
 from test_studio_translate import assert_accessible, serving
 
 from conftest import make_folder
@@ -25,6 +24,7 @@ from cyclegan.studio import inspecting
 from cyclegan.studio.app import create_studio
 from cyclegan.studio.folders import OpenFolders
 from cyclegan.studio.starting import OUTPUT
+from test_report import browser
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import sys
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
-from test_report import browser
 from test_signals import SETTINGS
 from test_studio_translate import assert_accessible, serving
 
@@ -28,6 +27,7 @@ from cyclegan.studio.run_folder import Run
 from cyclegan.studio.runs import runs_router
 from cyclegan.system.atomic import locked
 from make_run import LOSSES, make_run, write_log
+from test_report import browser
 
 
 def client(folder):

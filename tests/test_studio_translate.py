@@ -18,7 +18,6 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from test_report import browser
 
 from conftest import TINY_MODEL, make_folder
 from cyclegan import ModelConfig, Translator
@@ -29,6 +28,7 @@ from cyclegan.serving.settings import ServeSettings
 from cyclegan.storage.model import ModelInfo, save_model
 from cyclegan.studio.app import create_studio
 from cyclegan.studio.models import Example, ModelFinder
+from test_report import browser
 
 DEEP = {"channels": 1, "dtype": "uint16", "low": 0, "high": 3000}
 BANDS = {"channels": 5, "dtype": "float32", "low": 0, "high": 2.5}

@@ -29,6 +29,7 @@ from cyclegan.translate.engines.graphs import (
     to_exported_program,
     to_onnx,
     to_openvino,
+    with_half_weights,
 )
 from cyclegan.translate.engines.with_openvino import check_precision
 
@@ -36,10 +37,13 @@ PRECISIONS: dict[str, tuple[str, ...]] = {
     "onnx": ("fp32", "fp16", "int8"),
     "openvino": ("fp32", "fp16", "bf16", "int8"),
     "torch-export": ("fp32", "fp16", "bf16"),
+    # Browsers compute in fp32: fp16 is how weights are stored.
+    "web": ("fp32", "fp16", "int8"),
 }
 
 _INSTEAD = {
     ("onnx", "bf16"): "few runtimes of ONNX compute bf16; take --precision fp16, or --format openvino",
+    ("web", "bf16"): "browsers compute in fp32; take --precision fp16, which stores weights in half the size",
     ("torch-export", "int8"): "torch-export has no int8 here; take --format openvino or onnx",
 }
 
@@ -87,7 +91,7 @@ def export_graphs(
     """`cyclegan.export.export_model` for the formats of PRECISIONS. path: what the model belongs to."""
     if precision not in PRECISIONS[format]:
         raise InputError(f"--format {format} does not go with --precision {precision}: {_INSTEAD[format, precision]}.")
-    if format == "onnx":
+    if format in ("onnx", "web"):
         require("onnxruntime", "onnx", "onnxscript")
     elif format == "openvino":
         require("openvino", *(["nncf"] if precision == "int8" else []))
@@ -160,7 +164,7 @@ def _export_one(
         "output": sides[1].model_dump_json(),
     }
     if images is not None:
-        quantise = quantise_onnx if format == "onnx" else quantise_openvino
+        quantise = quantise_openvino if format == "openvino" else quantise_onnx
         quantise(network, images, source.channels, multiple, path, about)
         pictures, what = list(images.held_out), f"{len(images.held_out)} images that it was not calibrated on"
     else:
@@ -209,7 +213,10 @@ def _test_pictures(channels: int, multiple: int) -> list[Tensor]:
 def _write(
     network: nn.Module, channels: int, multiple: int, path: Path, format: str, precision: str, about: dict[str, str]
 ) -> None:
-    if format == "onnx":
+    if format == "web":
+        graph = to_onnx(network, channels, multiple, "fp32")
+        save_onnx(with_half_weights(graph) if precision == "fp16" else graph, path, about)
+    elif format == "onnx":
         save_onnx(to_onnx(network, channels, multiple, precision), path, about)
     elif format == "openvino":
         save_openvino(to_openvino(network, channels, multiple), path, about, half=precision != "fp32")

@@ -32,6 +32,7 @@ class ExportFormat:
 
 EXPORT_FORMATS: dict[str, ExportFormat] = {
     "onnx": ExportFormat("onnxruntime", ".onnx", lambda path, precision, _: open_onnxruntime(path, precision)),
+    "web": ExportFormat("onnxruntime", ".onnx", lambda path, precision, _: open_onnxruntime(path, precision)),
     "openvino": ExportFormat("openvino", ".xml", lambda path, precision, _: open_openvino(path, precision)),
     "torch-export": ExportFormat("torch", ".pt2", open_exported_program),
 }
@@ -79,7 +80,7 @@ class ExportInfo(Config):
     """
 
     format_version: Literal[1] = 1
-    export_format: Literal["onnx", "openvino", "torch-export"]
+    export_format: Literal["onnx", "openvino", "torch-export", "web"]
     precision: Literal["fp32", "fp16", "bf16", "int8"]
     multiple: int = Field(ge=1, le=MAX_SIDE)
     smallest: int = Field(ge=1, le=MAX_SIDE)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -72,6 +73,34 @@ def to_openvino(network: nn.Module, channels: int, multiple: int) -> Any:
     model.inputs[0].get_tensor().set_names({INPUT})
     model.outputs[0].get_tensor().set_names({OUTPUT})
     return model
+
+
+# Smaller tensors, such as biases, stay as they are: nothing would be saved.
+_FEWEST_HALVED = 256
+
+
+def with_half_weights(graph: Any) -> Any:
+    """The onnx.ModelProto with its weights stored in fp16, half the size, and cast to float32 when it is loaded.
+
+    It computes in float32, which every runtime can. Weights beyond the range of fp16 stay as they are.
+    """
+    onnx = require("onnx")
+    halved = onnx.ModelProto.FromString(graph.SerializeToString())
+    weights, casts = [], []
+    most = np.finfo(np.float16).max
+    for tensor in halved.graph.initializer:
+        values, name = onnx.numpy_helper.to_array(tensor), f"{tensor.name}.fp16"
+        if values.dtype != np.float32 or values.size < _FEWEST_HALVED or np.abs(values).max() > most:
+            weights.append(tensor)
+            continue
+        weights.append(onnx.numpy_helper.from_array(values.astype(np.float16), name))
+        casts.append(onnx.helper.make_node("Cast", [name], [tensor.name], to=onnx.TensorProto.FLOAT))
+    nodes = [*casts, *halved.graph.node]
+    halved.graph.ClearField("initializer")
+    halved.graph.initializer.extend(weights)
+    halved.graph.ClearField("node")
+    halved.graph.node.extend(nodes)
+    return halved
 
 
 def save_onnx(graph: Any, path: Path, about: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import threading
 import time
 from contextlib import suppress
@@ -419,6 +420,27 @@ def test_a_head_that_comes_too_slowly_is_cut_off(run, monkeypatch):
         connection.sendall(b"GET /healthz HTT")
         with suppress(ConnectionResetError):
             assert connection.recv(99) == b""
+
+
+def test_an_answer_is_sent_whole_to_a_client_that_reads_slowly(run, monkeypatch):
+    monkeypatch.setattr("cyclegan.serving.server.IDLE_SECONDS", 0.3)
+    content = file_of(np.zeros((1500, 1500, 3), np.uint8), "PNG")
+    head = f"POST /v1/models/maps/a2b:translate?tile=none HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}"
+    with running({"maps": run}) as client, socket.socket() as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.settimeout(60)
+        connection.connect(("127.0.0.1", int(client.address.rpartition(":")[2])))
+        connection.sendall(f"{head}\r\nAccept: application/x-npy\r\n\r\n".encode() + content)
+        with connection.makefile("rb") as file:
+            assert file.readline() == b"HTTP/1.1 200 OK\r\n"
+            length = int(next(line for line in file if line.startswith(b"content-length:")).split()[1])
+            while file.readline() != b"\r\n":
+                pass
+            received = 0
+            while chunk := file.read(min(length // 8, length - received)):
+                received += len(chunk)
+                time.sleep(0.15)
+        assert received == length
 
 
 # ---- large images

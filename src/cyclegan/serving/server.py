@@ -21,6 +21,7 @@ from cyclegan.serving.models import ModelStore
 from cyclegan.serving.problems import Problem
 from cyclegan.serving.service import Service
 from cyclegan.serving.settings import ServeSettings
+from cyclegan.serving.uploads import LEAST_RATE
 from cyclegan.system.advice import advise
 from cyclegan.system.devices import share_freed_memory
 from cyclegan.system.messages import Messages
@@ -185,11 +186,11 @@ class _Server(uvicorn.Server):
 
 
 class _Connection(H11Protocol):
-    """A connection that is closed if it is idle, or sends the head of a request too slowly."""
+    """A connection that is closed if it is idle, sends the head of a request too slowly, or reads an answer so."""
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._began = self.loop.time()
+        self._began, self._num_unread = self.loop.time(), 0
         self._watch = self.loop.call_later(IDLE_SECONDS, self._check)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -197,7 +198,7 @@ class _Connection(H11Protocol):
         super().connection_lost(exc)
 
     def on_response_complete(self) -> None:
-        self._began = self.loop.time()
+        self._began, self._num_unread = self.loop.time(), self.transport.get_write_buffer_size()
         super().on_response_complete()
 
     def data_received(self, data: bytes) -> None:
@@ -220,8 +221,10 @@ class _Connection(H11Protocol):
 
     def _check(self) -> None:
         is_working = self.cycle is not None and not self.cycle.response_complete
-        left = IDLE_SECONDS if is_working else self._began + IDLE_SECONDS - self.loop.time()
+        is_reading = self.transport.get_write_buffer_size() > 0
+        allowed = IDLE_SECONDS + (self._num_unread / LEAST_RATE if is_reading else 0)
+        left = IDLE_SECONDS if is_working else self._began + allowed - self.loop.time()
         if left > 0:
-            self._watch = self.loop.call_later(left, self._check)
+            self._watch = self.loop.call_later(min(left, IDLE_SECONDS), self._check)
         else:
             self.transport.abort()

@@ -1,12 +1,16 @@
 """The studio's Data page: what it may open, inspections, the command that trains, and trainings that it starts."""
 
+import os
 import shlex
 import shutil
+import socket
+import sys
 import threading
 import time
 from io import BytesIO
 from pathlib import Path
 
+import httpx
 import pytest
 from PIL import Image
 from starlette.testclient import TestClient
@@ -17,6 +21,7 @@ from cyclegan.cli import _parser
 from cyclegan.config import make_config
 from cyclegan.errors import InputError
 from cyclegan.inspection import inspect_folders
+from cyclegan.serving import uploads
 from cyclegan.serving.settings import ServeSettings
 from cyclegan.storage.run import list_checkpoints
 from cyclegan.storage.stop_request import is_training, request_stop
@@ -131,6 +136,29 @@ def test_folders_inside_of_others_are_not_listed_twice(tmp_path):
     assert OpenFolders.of([tmp_path / "a" / "b", tmp_path / "a", tmp_path / "none"]).roots == (tmp_path / "a",)
     with pytest.raises(InputError, match="There is no folder"):
         OpenFolders((tmp_path,)).check(str(tmp_path / "none"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text elsewhere")
+def test_names_that_are_no_text_keep_no_other_folder_from_being_shown(home):
+    (home / os.fsdecode(b"caf\xe9")).mkdir()
+    (home / "my photos" / os.fsdecode(b"\xff.png")).write_bytes(b"nothing")
+    ask = client(home)
+    found = ask.get("/api/data/folders", params={"path": str(home)}).json()["folders"]
+    assert [folder["name"] for folder in found] == ["caf?", "it's art", "my photos", "runs"]
+    state, _ = inspected(ask, home / "my photos")
+    assert sorted(name for name, _ in state["result"]["folders"][0]["unreadable"]) == ["?.png", "broken.png"]
+
+
+def test_a_request_that_is_too_large_or_too_slow_is_not_waited_for(home, monkeypatch):
+    monkeypatch.setattr(uploads, "GRACE_SECONDS", 0.3)
+    with serving(create_studio(home / "runs", ServeSettings(port=0))) as address:
+        url = f"{address}/api/data/inspections"
+        answer = httpx.post(url, content=iter([b" " * 30_000] * 5), headers={"Content-Type": "application/json"})
+        assert "more than 65,536 bytes" in detail(answer, 413)
+        with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), timeout=30) as connection:
+            head = "POST /api/data/inspections HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            connection.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
+            assert connection.recv(9999).startswith(b"HTTP/1.1 408 ")
 
 
 # ---- inspections

@@ -542,6 +542,14 @@ def test_pixels_of_large_images_are_made_smaller(address, tmp_path):
         assert answer.json()["detail"].endswith(".")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text elsewhere")
+def test_a_name_that_is_no_text_keeps_no_model_from_being_listed(tmp_path):
+    make_model(tmp_path / os.fsdecode(b"caf\xe9"))
+    with serving(create_studio(tmp_path, ServeSettings(port=0))) as address:
+        (model,) = httpx.get(f"{address}/api/models").json()["models"]
+        assert (model["name"], model["title"]) == ("caf_", "caf?")
+
+
 def test_damaged_weights_are_a_sentence(tmp_path):
     model = make_model(tmp_path / "mine")
     (model / "a2b.safetensors").write_bytes(b"no tensors")

@@ -133,14 +133,14 @@ def create_app(store: ModelStore, settings: ServeSettings) -> FastAPI:
         known = (name, direction) if name in store.names and direction in ("a2b", "b2a") else ("", "")
         try:
             _check_parameters(request, ("tile", "quality"))
-            wish = Wish(_parse_tile(tile), quality, Accepted(request.headers.get("accept", "")))
-            content = await receiver.receive(request.receive, dict(request.headers))
-            begin = time.monotonic()
-            hung_up = asyncio.create_task(_wait_for_end(request))
-            try:
-                answer = await service.translate(content, name, direction, wish, hung_up)
-            finally:
-                hung_up.cancel()
+            wish = Wish(_parse_tile(tile), quality, Accepted(", ".join(request.headers.getlist("accept"))))
+            async with receiver.receiving(request.receive, dict(request.headers)) as content:
+                begin = time.monotonic()
+                hung_up = asyncio.create_task(_wait_for_end(request))
+                try:
+                    answer = await service.translate(content, name, direction, wish, hung_up)
+                finally:
+                    hung_up.cancel()
             status = "200"
             return _image_response(answer)
         except (ClientDisconnect, ConnectionError):

@@ -7,7 +7,7 @@ import os
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -25,8 +25,9 @@ logging.getLogger("python_multipart").setLevel(logging.CRITICAL)
 # A body may be late by so many seconds, and then must come with so many bytes a second on average.
 GRACE_SECONDS, LEAST_RATE = 20.0, 2**14
 
-# Bodies that are being received take as much memory together as so many of the largest.
-_MOST_BODIES = 4
+# Bodies in memory, of requests that are received or wait, have together as many bytes as so many of the largest, and at
+# least so many.
+_MOST_BODIES, _LEAST_BYTES = 4, 2**30
 
 # A folder in memory, for links, where the system has one: it takes a fraction of the time of a disk.
 _LINKS = "/dev/shm"
@@ -45,53 +46,65 @@ class Receiver:
         self._max_body = max_body
         self._num_bytes = 0
 
-    async def receive(self, receive: Receive, headers: dict[str, str]) -> bytearray:
-        """The image of a request: its body, or the one file of its form. Raises Problem, ClientDisconnect."""
+    @asynccontextmanager
+    async def receiving(self, receive: Receive, headers: dict[str, str]) -> AsyncIterator[bytearray]:
+        """The image of a request: its body, or the one file of its form. It counts until the end of the block.
+
+        Raises Problem, ClientDisconnect.
+        """
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length) > self._max_body:
-            raise self._too_large()
+            raise _too_large(self._max_body)
         kind, options = parse_options_header(headers.get("content-type"))
         form = _Form(options.get(b"boundary", b"")) if kind == b"multipart/form-data" else None
         content, received = bytearray(), 0
         try:
-            async for chunk in self._chunks(receive):
+            async for chunk in _chunks(receive, self._max_body):
                 received += len(chunk)
                 self._num_bytes += len(chunk)
-                if received > self._max_body:
-                    raise self._too_large()
-                if self._num_bytes > _MOST_BODIES * self._max_body:
-                    raise busy("The server is receiving too much at once; try again later.", 5)
+                if self._num_bytes > max(_MOST_BODIES * self._max_body, _LEAST_BYTES):
+                    raise busy("The server holds too many bytes of images now; try again later.", 5)
                 if form is None:
                     content += chunk
                 else:
                     form.write(chunk)
             content = content if form is None else form.finish()
+            if not content:
+                raise Problem(
+                    400, "The request holds no image; expected its bytes as the body, or a form with a file."
+                )
+            yield content
         finally:
             self._num_bytes -= received
-        if not content:
-            raise Problem(400, "The request holds no image; expected its bytes as the body, or a form with a file.")
-        return content
 
-    async def _chunks(self, receive: Receive) -> AsyncIterator[bytes]:
-        """The body as it comes. Raises Problem if it comes too slowly."""
-        begin, received = time.monotonic(), 0
-        while True:
-            left = begin + GRACE_SECONDS + received / LEAST_RATE - time.monotonic()
-            try:
-                message: Message = await asyncio.wait_for(receive(), max(left, 0.01))
-            except TimeoutError:
-                # The rest of it is not waited for.
-                raise Problem(408, "The body came too slowly; send it again.", {"Connection": "close"}) from None
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnect
-            received += len(message.get("body", b""))
-            yield message.get("body", b"")
-            if not message.get("more_body", False):
-                return
 
-    def _too_large(self) -> Problem:
-        limit = f"{self._max_body:,} bytes, the limit here"
-        return Problem(413, f"The request has more than {limit}; send a smaller image.")
+async def receive_small(receive: Receive, most: int) -> bytes:
+    """A body of at most so many bytes. Raises Problem, ClientDisconnect."""
+    return b"".join([chunk async for chunk in _chunks(receive, most)])
+
+
+async def _chunks(receive: Receive, most: int) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises Problem if it comes too slowly, or has more than `most` bytes."""
+    begin, received = time.monotonic(), 0
+    while True:
+        left = begin + GRACE_SECONDS + received / LEAST_RATE - time.monotonic()
+        try:
+            message: Message = await asyncio.wait_for(receive(), max(left, 0.01))
+        except TimeoutError:
+            # The rest of it is not waited for.
+            raise Problem(408, "The body came too slowly; send it again.", {"Connection": "close"}) from None
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        received += len(message.get("body", b""))
+        if received > most:
+            raise _too_large(most)
+        yield message.get("body", b"")
+        if not message.get("more_body", False):
+            return
+
+
+def _too_large(most: int) -> Problem:
+    return Problem(413, f"The request has more than {most:,} bytes, the limit here; send less.")
 
 
 class _Form:

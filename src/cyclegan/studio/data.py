@@ -11,6 +11,7 @@ from cyclegan.errors import InputError
 from cyclegan.serving.problems import Problem
 from cyclegan.studio.folders import OpenFolders, OutsideError
 from cyclegan.studio.inspecting import Job, Jobs
+from cyclegan.studio.json_routes import Json, SmallRoute
 from cyclegan.studio.runs import FOR_EVER
 from cyclegan.studio.starting import Trainings, Wish, as_command
 from cyclegan.system.arguments import real_path
@@ -30,7 +31,8 @@ def data_router(runs_dir: Path, *, allow_train: bool = False, folders: OpenFolde
 
     allow_train: whether trainings may be started. folders: those that may be opened.
     """
-    router, runs_dir = APIRouter(prefix="/api/data", tags=["data"]), real_path(runs_dir)
+    router = APIRouter(prefix="/api/data", tags=["data"], default_response_class=Json, route_class=SmallRoute)
+    runs_dir = real_path(runs_dir)
     allowed, jobs, trainings = folders or OpenFolders.usual(), Jobs(), Trainings(runs_dir)
 
     def refuse(error: InputError) -> Problem:

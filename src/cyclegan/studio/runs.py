@@ -6,7 +6,6 @@ to one address, and have to be taken up again after a computer has slept.
 """
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +15,7 @@ from cyclegan.config import MAX_COUNT
 from cyclegan.errors import InputError
 from cyclegan.serving.problems import Problem
 from cyclegan.storage.stop_request import request_stop
+from cyclegan.studio.json_routes import Json
 from cyclegan.studio.run_folder import SMALL_SIDES, Run, RunFolder
 from cyclegan.system.arguments import real_path
 
@@ -25,12 +25,12 @@ FOR_EVER = "private, max-age=31536000, immutable"
 
 def answer(request: Request, content: Any) -> Response:
     """JSON, or an empty 304 if the client has just this already."""
-    body = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode(errors="replace")
-    tag = f'"{hashlib.blake2b(body, digest_size=12).hexdigest()}"'
-    headers = {"ETag": tag, "Cache-Control": "no-cache"}
+    response = Json(content, headers={"Cache-Control": "no-cache"})
+    tag = f'"{hashlib.blake2b(response.body, digest_size=12).hexdigest()}"'
+    response.headers["ETag"] = tag
     if tag in [part.strip().removeprefix("W/") for part in request.headers.get("if-none-match", "").split(",")]:
-        return Response(status_code=304, headers=headers)
-    return Response(body, media_type="application/json", headers=headers)
+        return Response(status_code=304, headers={"ETag": tag, "Cache-Control": "no-cache"})
+    return response
 
 
 def runs_router(runs_dir: Path) -> APIRouter:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
 from cyclegan.config import Direction
 from cyclegan.images import Array
@@ -20,6 +21,7 @@ from cyclegan.serving.picture import FORMATS
 from cyclegan.serving.problems import Problem, of_upload
 from cyclegan.serving.service import Service
 from cyclegan.serving.uploads import Receiver, upload_file
+from cyclegan.studio.json_routes import Json
 from cyclegan.studio.models import FoundModel, ModelFinder
 from cyclegan.system.advice import flags_of_command
 
@@ -29,7 +31,7 @@ _SHOWN = {"float16": "float32", "int64": "float64", "uint64": "float64"}
 
 def translate_router(runs_dir: Path, finder: ModelFinder, service: Service) -> APIRouter:
     """The routes `/api/models` and `/api/pixels`."""
-    router = APIRouter(prefix="/api", tags=["translate"])
+    router = APIRouter(prefix="/api", tags=["translate"], default_response_class=Json)
     receiver = Receiver(service.settings.max_body)
 
     @router.get("/models")
@@ -57,13 +59,14 @@ def translate_router(runs_dir: Path, finder: ModelFinder, service: Service) -> A
 
         The header Cyclegan-Size has the width and height of the file. Pixels without a value are NaN if they can be.
         """
-        model = next((model for model in finder.find() if model.name == name), None)
+        found = await run_in_threadpool(finder.find)
+        model = next((model for model in found if model.name == name), None)
         if model is None or direction not in model.formats:
             raise Problem(404, f"There is no model {name[:200]!r} with the direction {direction}.")
         image_format = model.formats[direction][0 if side == "source" else 1]
-        content = await receiver.receive(request.receive, dict(request.headers))
         max_pixels = service.settings.max_pixels
-        values, (height, width) = await service.in_pool(_read, content, image_format, most, max_pixels)
+        async with receiver.receiving(request.receive, dict(request.headers)) as content:
+            values, (height, width) = await service.in_pool(_read, content, image_format, most, max_pixels)
         buffer = io.BytesIO()
         np.save(buffer, np.ascontiguousarray(values), allow_pickle=False)
         size = {"Cyclegan-Size": f"{width}x{height}"}

@@ -163,6 +163,7 @@ def test_what_cannot_be_served_is_one_sentence(runs, tmp_path, capsys):
         ("--cors=example.com", "--cors is 'example.com'; expected one such as https://example.com."),
         ("--allowed-host=x:80", "--allowed-host is 'x:80'; expected a name without a port, such as example.com."),
         ("--max-body=0", "--max-body is 0; expected at least 1."),
+        ("--max-body=-2", "--max-body is -2; expected at least 1."),
         ("--max-pixels=0", "--max-pixels is 0; expected at least 1."),
         ("--timeout=0", "--timeout is 0; expected at least 0.1, and a finite number."),
         ("--timeout=nan", "--timeout is nan; expected at least 0.1, and a finite number."),
@@ -171,6 +172,15 @@ def test_what_cannot_be_served_is_one_sentence(runs, tmp_path, capsys):
 )
 def test_flags_that_cannot_be_used(runs, capsys, flag, said):
     assert fails(capsys, runs / "one", flag) == said
+
+
+def test_a_server_for_other_computers_without_a_token_is_warned_of(runs, capsys, monkeypatch):
+    words = ["serve", str(runs / "one"), "--host=192.0.2.1", "--port=0"]  # no address of this machine
+    for token in (None, TOKEN):
+        monkeypatch.setenv("CYCLEGAN_TOKEN", token or "")
+        with pytest.raises(SystemExit):
+            main(words)
+        assert ("lets other computers in, and there is no --token" in capsys.readouterr().err) == (token is None)
 
 
 def test_a_missing_package_is_named_with_its_install_line(runs, capsys, monkeypatch):
@@ -246,6 +256,7 @@ def test_answers_carry_safe_headers(runs):
         for answer in (client.get("/v1/models"), client.get("/nothing"), client.translate(PNG, "one")):
             assert answer.headers["x-content-type-options"] == "nosniff"
             assert answer.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+            assert answer.headers["cross-origin-resource-policy"] == "same-origin"
 
 
 def test_an_error_that_nobody_expected_is_said_once_and_not_told_to_clients(runs, monkeypatch, capsys):

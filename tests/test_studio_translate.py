@@ -573,6 +573,24 @@ def test_a_token_opens_the_page_once_it_is_given(chromium, models):
         page.context.close()
 
 
+def test_answers_before_the_token_are_as_guarded_as_others(models):
+    with serving(create_studio(models, ServeSettings(port=0, token="open-sesame"))) as address:
+        for path in ("/", "/?token=%E2%82%AC%E2%82%AC%E2%82%AC%E2%82%AC%E2%82%AC%E2%82%AC%E2%82%AC%E2%82%AC", "/?token=x"):
+            answer = httpx.get(f"{address}{path}")
+            assert answer.status_code == 401
+            assert "asks for the token" in answer.text
+            assert answer.headers["x-content-type-options"] == "nosniff"
+        given = httpx.get(f"{address}/?token=open-sesame")
+        assert given.status_code == 303
+        assert given.headers["referrer-policy"] == "no-referrer"
+        assert "HttpOnly" in given.headers["set-cookie"]
+        assert httpx.get(f"{address}/", cookies=dict(given.cookies)).status_code == 200
+        for path in ("/", "/?token=open-sesame"):
+            answer = httpx.get(f"{address}{path}", headers={"Host": "evil.example"})
+            assert answer.status_code == 400
+            assert "set-cookie" not in answer.headers
+
+
 def test_pages_are_installed_and_allow_nothing_from_elsewhere(address):
     for name in ("", "app.js", "translate.js", "studio.css", "icon.svg"):
         answer = httpx.get(f"{address}/{name}")

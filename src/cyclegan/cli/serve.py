@@ -6,6 +6,7 @@ from functools import partial
 
 from cyclegan.cli.arguments import PRECISIONS, WEIGHTS, add_argument, add_device
 from cyclegan.errors import InputError
+from cyclegan.system.terminal import say
 
 SUMMARY = "Serve models over HTTP: send an image, get its translation."
 
@@ -62,7 +63,9 @@ def run(parsed: argparse.Namespace) -> None:
     except ImportError as error:
         raise InputError(f"serve needs the package {error.name}: pip install 'cyclegan[serve]'") from None
     from cyclegan.serving.settings import ServeSettings
+    from cyclegan.system.arguments import check_int
 
+    check_int("--max-body", parsed.max_body, least=1)
     token = parsed.token if parsed.token is not None else os.environ.get("CYCLEGAN_TOKEN") or None
     settings = ServeSettings(
         host=parsed.host,
@@ -76,13 +79,13 @@ def run(parsed: argparse.Namespace) -> None:
         queue=parsed.queue,
     )
     settings.check(_flag)
-    if parsed.max_body < 1:
-        raise InputError(f"--max-body is {parsed.max_body}; expected at least 1 MiB.")
 
     from cyclegan.serving.app import create_app
     from cyclegan.serving.models import ModelStore, name_models
     from cyclegan.serving.server import serve
 
+    if token is None and not settings.is_loopback:
+        say(f"--host {settings.host} lets other computers in, and there is no --token: all of them may use the models.")
     options = {name: getattr(parsed, name) for name in ("device", "engine", "precision", "weights")}
     store = ModelStore(name_models(parsed.models), **options)
     serve(create_app(store, settings), store, settings)

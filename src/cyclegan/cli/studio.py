@@ -109,7 +109,7 @@ def _settings(parsed: argparse.Namespace) -> "ServeSettings":
         allowed_hosts=tuple(parsed.allowed_host or ()),
     )
     settings.check(lambda field: f"--{field.replace('_', '-')}")
-    if token is None and not _is_loopback(settings.host):
+    if token is None and not settings.is_loopback:
         raise InputError(
             f"--host {settings.host} lets other computers in, and the page shows images and runs; give a --token as "
             "well, or set CYCLEGAN_TOKEN."
@@ -125,15 +125,6 @@ def _settings(parsed: argparse.Namespace) -> "ServeSettings":
             say(f"Port {DEFAULT_PORT} is in use, so the studio takes {port}.")
         return replace(settings, port=port)
     return settings  # whose error is then reported
-
-
-def _is_loopback(host: str) -> bool:
-    import ipaddress
-
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _has_browser() -> bool:

@@ -38,7 +38,7 @@ class ServeSettings:
             expected = "expected an address of this machine, such as 127.0.0.1 or 0.0.0.0"
             raise InputError(f"{name_of('host')} is {shown(self.host)}; {expected}.")
         check_int(name_of("port"), self.port, least=0, most=65535)
-        if self.token is not None and not re.fullmatch(r"[!-~]{8,1000}", self.token):
+        if self.token is not None and not is_token(self.token):
             raise InputError(f"{name_of('token')} is too weak; expected 8 to 1,000 ASCII characters without spaces.")
         for origin in self.cors:
             if not re.fullmatch(r"\*|https?://[A-Za-z0-9.\[\]:-]+", origin):
@@ -52,6 +52,14 @@ class ServeSettings:
         check_int(name_of("max_pixels"), self.max_pixels, least=1)
         check_float(name_of("timeout"), self.timeout, least=0.1)
         check_int(name_of("queue"), self.queue, least=1, most=10_000)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only programs of this machine reach the server."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
 
     def is_own_host(self, host: str) -> bool:
         """Whether a Host header, such as localhost:8000, names this server.
@@ -69,3 +77,8 @@ class ServeSettings:
         except ValueError:
             return False
         return True
+
+
+def is_token(text: str) -> bool:
+    """Whether this may be a token: 8 to 1,000 ASCII characters without spaces."""
+    return re.fullmatch(r"[!-~]{8,1000}", text) is not None

@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cyclegan.errors import CycleganError
 from cyclegan.serving.app import create_app
+from cyclegan.serving.guard import Guard
 from cyclegan.serving.models import ModelStore
 from cyclegan.serving.problems import Problem
-from cyclegan.serving.settings import ServeSettings
+from cyclegan.serving.settings import ServeSettings, is_token
 from cyclegan.studio.data import data_router
 from cyclegan.studio.models import Example, ModelFinder
 from cyclegan.studio.runs import runs_router
@@ -55,6 +57,7 @@ def create_studio(
     app = create_app(store, settings)
     if settings.token is not None:
         app.add_middleware(_Door)
+        app.add_middleware(Guard, settings=replace(settings, token=None))  # for the answers of the door
     app.include_router(translate_router(runs_dir, finder, app.state.service))
     app.include_router(runs_router(runs_dir))
     app.include_router(data_router(runs_dir, allow_train=allow_train))
@@ -106,14 +109,15 @@ class _Door:
         given = Headers(scope=scope)
         # Cookies of one host are shared by all its ports.
         name = f"cyclegan-studio-{(scope.get('server') or ('', 0))[1]}"
-        if scope["path"] == "/" and (token := QueryParams(scope["query_string"]).get("token")):
+        token = QueryParams(scope["query_string"]).get("token", "").strip() if scope["path"] == "/" else ""
+        if is_token(token):
             response: Response = RedirectResponse("/", 303)
-            response.set_cookie(name, token.strip(), httponly=True, samesite="lax")
+            response.set_cookie(name, token, httponly=True, samesite="lax")
             await response(scope, receive, send)
             return
-        token = cookie_parser(given.get("cookie", "")).get(name)
-        if token is not None and "authorization" not in given:
-            bearer = f"Bearer {token}".encode("latin-1", "replace")
+        cookie = cookie_parser(given.get("cookie", "")).get(name)
+        if cookie is not None and "authorization" not in given:
+            bearer = f"Bearer {cookie}".encode("latin-1", "replace")
             scope = {**scope, "headers": [*scope["headers"], (b"authorization", bearer)]}
 
         is_page, is_refused = scope["path"] == "/", False

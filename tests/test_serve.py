@@ -5,6 +5,7 @@ import re
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import numpy as np
@@ -388,6 +389,19 @@ def test_bodies_that_are_too_large(run):
         assert "more than 5,000 bytes" in detail(declared, 413)
         chunked = client.translate(iter([bytes(3000)] * 3))
         assert "more than 5,000 bytes" in detail(chunked, 413)
+        assert client.translate(PNG).status_code == 200
+
+
+def test_bodies_count_until_their_requests_end(run, monkeypatch):
+    monkeypatch.setattr(uploads, "_LEAST_BYTES", 0)
+    gate = Gate(monkeypatch)
+    with running({"maps": run}, max_body=len(PNG)) as client, ThreadPoolExecutor(4) as pool:
+        waiting = [pool.submit(client.translate, PNG) for _ in range(4)]
+        wait_for(lambda: len(client.service._tasks) == 4)
+        refused = client.translate(PNG)
+        gate.opened.set()
+        assert "holds too many bytes" in detail(refused, 503)
+        assert [future.result().status_code for future in waiting] == [200] * 4
         assert client.translate(PNG).status_code == 200
 
 

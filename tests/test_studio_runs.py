@@ -1,5 +1,6 @@
 """The studio's Runs page: what it says of runs, how little it reads and sends, and whole stories in a real browser."""
 
+import errno
 import json
 import os
 import re
@@ -7,6 +8,8 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -207,6 +210,63 @@ def test_many_runs_are_read_once(tmp_path, monkeypatch):
     assert len(read) == 120
     assert len(get(ask, "")["runs"]) == 60
     assert len(read) == 120
+
+
+def test_a_folder_that_takes_long_to_look_through_is_looked_through_less_often(tmp_path, monkeypatch):
+    make_run(tmp_path / "maps")
+    calls, find_runs = [], run_folder.find_runs
+
+    def slow(folder):
+        calls.append(folder)
+        time.sleep(0.1)
+        return find_runs(folder)
+
+    monkeypatch.setattr(run_folder, "find_runs", slow)
+    monkeypatch.setattr(run_folder, "_LIST_SECONDS", 0.0)
+    ask = client(tmp_path)
+    for _ in range(3):
+        assert len(get(ask, "")["runs"]) == 1
+    assert len(calls) == 1
+
+
+def test_a_run_that_is_removed_while_it_is_shown_is_no_error(tmp_path):
+    run = make_run(tmp_path / "maps")
+    ask = client(tmp_path)
+    get(ask, "/maps")
+    shutil.rmtree(run)
+    assert get(ask, "")["runs"][0]["state"] == "broken"
+    assert get(ask, "/maps")["state"] == "broken"
+    get(ask, "/maps/losses")
+    assert get(ask, "/maps/samples") == {"samples": []}
+    assert ask.get("/api/runs/maps/samples/250").status_code == 404
+
+
+@pytest.mark.parametrize("place", ["samples", "checkpoints", "best"])
+def test_a_folder_that_this_user_may_not_open_keeps_no_other_run_from_being_shown(tmp_path, monkeypatch, place):
+    run = make_run(tmp_path / "maps")
+    make_run(tmp_path / "other")
+    (run / place).mkdir(exist_ok=True)
+
+    def closed(call):
+        def checked(path=".", *args, **options):
+            if str(path).startswith(str(run / place)) and str(path) != str(run / place / "validation.json"):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            return call(path, *args, **options)
+
+        return checked
+
+    # The user of the tests may be root, who may open all.
+    monkeypatch.setattr(os, "scandir", closed(os.scandir))
+    monkeypatch.setattr(os, "listdir", closed(os.listdir))
+    monkeypatch.setattr(Path, "is_file", closed(Path.is_file))
+    ask = client(tmp_path)
+    assert {run["name"] for run in get(ask, "")["runs"]} == {"maps", "other"}
+    assert ask.get("/api/models").status_code == 200
+    assert get(ask, "/other/samples")["samples"]
+    if place != "best":
+        answer = ask.get("/api/runs/maps")
+        assert answer.status_code == 422
+        assert answer.json()["detail"] == "The run maps cannot be read: Permission denied."
 
 
 def test_a_thousand_snapshots_stay_quick(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,16 +89,15 @@ def _walk(folder: Path) -> Iterator[Path]:
     while waiting and num_seen < _MAX_FOLDERS:
         place, depth = waiting.pop()
         num_seen += 1
-        try:
-            with os.scandir(place) as entries:
-                names = {entry.name: entry.is_dir() for entry in entries}
-        except OSError:  # gone meanwhile, or closed to this user
-            continue
+        names: dict[str, bool] = {}
+        with suppress(OSError), os.scandir(place) as entries:  # gone meanwhile, or closed to this user
+            names = {entry.name: entry.is_dir() for entry in entries}
         if names.get("model") or names.get("checkpoints") or _holds_model(names):
-            if "config.json" in names or names.get("model") or list_checkpoints(place):
+            if "config.json" in names or names.get("model") or _checkpoints(place):
                 yield place
-            if names.get("best") and (place / "best" / "model" / "config.json").is_file():
-                yield place / "best"
+            with suppress(OSError):
+                if names.get("best") and (place / "best" / "model" / "config.json").is_file():
+                    yield place / "best"
         elif depth < _MAX_DEPTH:
             below = sorted((name for name, is_folder in names.items() if is_folder and name[0] != "."), reverse=True)
             waiting += [(place / name, depth + 1) for name in below]
@@ -112,8 +112,15 @@ def _configs(path: Path) -> Iterator[Path]:
     """Where the config.json of a model may be. All of a run say the same about its images."""
     yield path
     yield path / "model"
-    for checkpoint in list_checkpoints(path):
+    for checkpoint in _checkpoints(path):
         yield checkpoint / "model"
+
+
+def _checkpoints(path: Path) -> list[Path]:
+    try:
+        return list_checkpoints(path)
+    except OSError:  # closed to this user
+        return []
 
 
 def _version(path: Path) -> str:

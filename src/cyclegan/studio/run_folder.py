@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeVar
 from PIL import Image
 
 from cyclegan.config import TrainConfig, field_sections, flat_values, make_config
-from cyclegan.errors import InputError
+from cyclegan.errors import InputError, reason_of
 from cyclegan.metrics.table import METRICS
 from cyclegan.report.record import Event, RunRecord, inside, number
 from cyclegan.report.run_charts import DIRECTIONS, arrow, domain_names
@@ -36,8 +36,9 @@ from cyclegan.training.resume import resume_command
 State = Literal["training", "stopping", "finished", "stopped", "broken"]
 T = TypeVar("T")
 
-# Folders between RUNS_DIR and a run, and seconds for which a list of runs holds.
-_DEEPEST, _LIST_SECONDS = 4, 1.0
+# Folders between RUNS_DIR and a run. A list of runs holds for so many seconds, and for so many times as long as it took:
+# RUNS_DIR may be a home folder.
+_DEEPEST, _LIST_SECONDS, _LIST_SHARE = 4, 1.0, 20
 
 _SHEET = re.compile(r"step_([0-9]{1,15})\.png")
 
@@ -81,17 +82,19 @@ class RunFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._runs: dict[str, Run] = {}
-        self._listed = -math.inf
+        self._outdated = -math.inf
         self._lock = threading.Lock()
 
     def runs(self) -> list["Run"]:
         """All runs, by name."""
         with self._lock:
-            if time.monotonic() - self._listed > _LIST_SECONDS:
+            began = time.monotonic()
+            if began > self._outdated:
                 paths = find_runs(self.folder)
                 known = {name: run for name, run in self._runs.items() if paths.get(name) == run.path}
                 self._runs = {name: known.get(name) or self._new(name, path) for name, path in paths.items()}
-                self._listed = time.monotonic()
+                ended = time.monotonic()
+                self._outdated = ended + max(_LIST_SECONDS, _LIST_SHARE * (ended - began))
             return list(self._runs.values())
 
     def _new(self, name: str, path: Path) -> "Run":
@@ -204,8 +207,15 @@ class Run:
 
     # ---- answers
 
+    def row(self) -> dict[str, Any]:
+        """One row of the list of runs. One that cannot be read is broken, and keeps no other from being shown."""
+        try:
+            return self.summary()
+        except OSError as error:
+            return self._row("broken", f"It cannot be read: {reason_of(error)}.", None, RunRecord(), None, {})
+
     def summary(self) -> dict[str, Any]:
-        """One row of the list of runs."""
+        """The row of a run. Raises OSError if its files cannot be read."""
         with self._lock:
             if self._log is None and is_training(self.path):
                 self.follow()  # for its pace
@@ -214,21 +224,31 @@ class Run:
             best_file = self.path / "best" / "validation.json"
             kept = self._cached.get("best", (best_file,), lambda: read_best(self.path, lambda _: None))
             best = {"step": kept.step, "kid": kept.kid} if kept else log.best
-            sheets = self.sheets()
-            about = _mark(self._log_path)
-            return {
-                "name": self.name,
-                "label": self.label,
-                "state": state,
-                "problem": problem,
-                **_progress(config, log, state),
-                "title": _title(config),
-                "preset": config.preset if config else "",
-                "best": None if best is None or number(best["kid"]) is None else {k: best[k] for k in ("step", "kid")},
-                "sample": list(sheets.items())[-1] if sheets else None,
-                "num_samples": len(sheets),
-                "changed": about[1] / 1e9 if about else None,
-            }
+            return self._row(state, problem, config, log, best, self.sheets())
+
+    def _row(
+        self,
+        state: State,
+        problem: str,
+        config: TrainConfig | None,
+        log: RunRecord,
+        best: Event | None,
+        sheets: dict[int, str],
+    ) -> dict[str, Any]:
+        about = _mark(self._log_path)
+        return {
+            "name": self.name,
+            "label": self.label,
+            "state": state,
+            "problem": problem,
+            **_progress(config, log, state),
+            "title": _title(config),
+            "preset": config.preset if config else "",
+            "best": None if best is None or number(best["kid"]) is None else {k: best[k] for k in ("step", "kid")},
+            "sample": list(sheets.items())[-1] if sheets else None,
+            "num_samples": len(sheets),
+            "changed": about[1] / 1e9 if about else None,
+        }
 
     def details(self) -> dict[str, Any]:
         """All of one run but its curves of losses."""

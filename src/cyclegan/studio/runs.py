@@ -6,13 +6,15 @@ to one address, and have to be taken up again after a computer has slept.
 """
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
 from cyclegan.config import MAX_COUNT
-from cyclegan.errors import InputError
+from cyclegan.errors import InputError, reason_of
 from cyclegan.serving.problems import Problem
 from cyclegan.storage.stop_request import request_stop
 from cyclegan.studio.json_routes import Json
@@ -45,27 +47,38 @@ def runs_router(runs_dir: Path) -> APIRouter:
             raise Problem(404, f"There is no run {name[:100]!r} in this folder; it may have been moved or removed.")
         return run
 
+    @contextmanager
+    def reading(name: str) -> Iterator[Run]:
+        """The run of this name. In the block, files that cannot be read are a problem of the client."""
+        try:
+            yield find(name)
+        except OSError as error:
+            raise Problem(422, f"The run {name} cannot be read: {reason_of(error)}.") from error
+
     @router.get("")
     def list_runs(request: Request) -> Response:
         """All runs, with their state and progress."""
-        return answer(request, {"folder": str(runs_dir), "runs": [run.summary() for run in folder.runs()]})
+        return answer(request, {"folder": str(runs_dir), "runs": [run.row() for run in folder.runs()]})
 
     @router.get("/{name}")
     def show_run(request: Request, name: str) -> Response:
         """One run: progress, scores, warnings, settings, evaluations, and the command that resumes it."""
-        return answer(request, find(name).details())
+        with reading(name) as run:
+            return answer(request, run.details())
 
     @router.get("/{name}/losses")
     def show_losses(
         request: Request, name: str, version: str = "", since: Annotated[int, Query(ge=0, le=MAX_COUNT)] = 0
     ) -> Response:
         """The curves of the losses, thinned; from point `since` on, as long as `version` still holds."""
-        return answer(request, find(name).curves(version, since))
+        with reading(name) as run:
+            return answer(request, run.curves(version, since))
 
     @router.get("/{name}/samples")
     def list_samples(request: Request, name: str) -> Response:
         """The steps of the sample sheets, each with the version of its file."""
-        return answer(request, {"samples": list(find(name).sheets().items())})
+        with reading(name) as run:
+            return answer(request, {"samples": list(run.sheets().items())})
 
     @router.get("/{name}/samples/{step}")
     def show_sample(
@@ -78,13 +91,13 @@ def runs_router(runs_dir: Path) -> APIRouter:
         """A sample sheet, whole or small. With `v`, the version of its file, it may be kept for ever."""
         if side is not None and side not in SMALL_SIDES:
             raise Problem(422, f"side is {side}; expected one of {', '.join(map(str, SMALL_SIDES))}.")
-        run = find(name)
-        version = run.sheets().get(step)
-        tag = f'"{version}-{side or 0}"'
-        headers = {"ETag": tag, "Cache-Control": FOR_EVER if v and v == version else "no-cache"}
-        if version is not None and request.headers.get("if-none-match") == tag:
-            return Response(status_code=304, headers=headers)
-        found = run.sheet(step, side)
+        with reading(name) as run:
+            version = run.sheets().get(step)
+            tag = f'"{version}-{side or 0}"'
+            headers = {"ETag": tag, "Cache-Control": FOR_EVER if v and v == version else "no-cache"}
+            if version is not None and request.headers.get("if-none-match") == tag:
+                return Response(status_code=304, headers=headers)
+            found = run.sheet(step, side)
         if found is None:
             raise Problem(404, f"The run {name} has no readable sample of step {step}.")
         content, kind = found

@@ -15,7 +15,8 @@ EXAMPLES = """examples:
   cyclegan serve runs/maps winter=runs/seasons hf:user/name --port 8080
   cyclegan serve runs/maps --host 0.0.0.0 --allowed-host images.example.com --cors https://example.com
 
-  curl --data-binary @photo.jpg http://127.0.0.1:8000/v1/models/maps/a2b:translate -o map.jpg
+  curl --data-binary @photo.jpg -o map.jpg \\
+    http://127.0.0.1:8000/v1/models/maps/a2b:translate
 
 Uploads stay in memory. Ctrl-C and SIGTERM let requests under way end, SIGHUP loads the models again. Requests must
 carry the token of --token, or of the environment variable CYCLEGAN_TOKEN, if there is one. docs/guides/serve.md

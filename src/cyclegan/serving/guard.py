@@ -73,7 +73,7 @@ class Guard:
         host = headers.get("host", "")
         if not settings.is_own_host(host):
             return Problem(
-                400, f"The server is not called {host[:100]!r}; use its address, or start it with --allowed-host."
+                400, f"The server is not called {host[:100]!r}; use its address, or start it with --allowed-host NAME."
             )
         if scope["method"] not in _SAFE_METHODS and not self._is_allowed_origin(headers, host):
             return Problem(403, "Pages of other sites may not use this server; start it with --cors for this one.")

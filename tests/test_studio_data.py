@@ -364,6 +364,21 @@ def test_folders_are_looked_at_and_a_training_is_started_from_the_page(chromium,
     assert errors == []
 
 
+def test_a_page_that_fails_leaves_nothing_on_the_others(chromium, home):
+    with serving(create_studio(home / "runs", ServeSettings(port=0))) as address:
+        page = chromium.new_page()
+        page.route("**/api/data", lambda route: route.abort())
+        page.goto(f"{address}/#data")
+        page.get_by_text("The studio does not answer").wait_for()
+        page.goto(f"{address}/#runs/%E0%A4%A")  # no text
+        page.get_by_text("There is no run in").wait_for()
+        assert page.get_by_text("The studio does not answer").count() == 0
+        page.unroute("**/api/data")
+        page.goto(f"{address}/#data")
+        page.get_by_label("Folder A: what you have").wait_for()
+        page.close()
+
+
 def test_a_training_goes_on_when_the_studio_ends(home):
     run = home / "runs" / "first"
     wish = {"a": "my photos", "b": "it's art", "name": "first", "preset": "demo", "minutes": 60, "crop_size": 32}

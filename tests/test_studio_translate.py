@@ -575,7 +575,11 @@ def test_a_token_opens_the_page_once_it_is_given(chromium, models):
 
 def test_answers_before_the_token_are_as_guarded_as_others(models):
     with serving(create_studio(models, ServeSettings(port=0, token="open-sesame"))) as address:
-        for path in ("/", "/?token=%E2%82%AC%E2%82%AC%E2%82%AC%E2%82%AC%E2%82%AC%E2%82%AC%E2%82%AC%E2%82%AC", "/?token=x"):
+        for path in (
+            "/",
+            "/?token=%E2%82%AC%E2%82%AC%E2%82%AC%E2%82%AC%E2%82%AC%E2%82%AC%E2%82%AC%E2%82%AC",
+            "/?token=x",
+        ):
             answer = httpx.get(f"{address}{path}")
             assert answer.status_code == 401
             assert "asks for the token" in answer.text

@@ -70,9 +70,7 @@ class Receiver:
                     form.write(chunk)
             content = content if form is None else form.finish()
             if not content:
-                raise Problem(
-                    400, "The request holds no image; expected its bytes as the body, or a form with a file."
-                )
+                raise Problem(400, "The request holds no image; expected its bytes as the body, or a form with a file.")
             yield content
         finally:
             self._num_bytes -= received

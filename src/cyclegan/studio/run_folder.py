@@ -36,8 +36,8 @@ from cyclegan.training.resume import resume_command
 State = Literal["training", "stopping", "finished", "stopped", "broken"]
 T = TypeVar("T")
 
-# Folders between RUNS_DIR and a run. A list of runs holds for so many seconds, and for so many times as long as it took:
-# RUNS_DIR may be a home folder.
+# Folders between RUNS_DIR and a run. A list of runs holds for so many seconds, and for so many times as long as it
+# took, because RUNS_DIR may be a home folder.
 _DEEPEST, _LIST_SECONDS, _LIST_SHARE = 4, 1.0, 20
 
 _SHEET = re.compile(r"step_([0-9]{1,15})\.png")

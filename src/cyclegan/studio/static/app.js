@@ -77,7 +77,13 @@ export async function api(path, { body, ...options } = {}) {
 }
 
 /** What follows the name of the page in the address: "maps" of #runs/maps, or "". */
-export const place = () => decodeURIComponent(location.hash.split("/").slice(1).join("/"));
+export function place() {
+  try {
+    return decodeURIComponent(location.hash.split("/").slice(1).join("/"));
+  } catch {
+    return ""; // an address that was cut or typed
+  }
+}
 
 /** 12345 as 12,345. */
 export const grouped = (number) => number.toLocaleString("en");
@@ -99,6 +105,7 @@ async function route() {
     else link.removeAttribute("aria-current");
   }
   document.title = `${PAGES[page].title} - cyclegan studio`;
+  main.querySelector(":scope > .failed")?.remove();
   for (const [other, section] of Object.entries(sections)) {
     if (other !== page && !section.hidden) {
       section.hidden = true;
@@ -118,6 +125,7 @@ async function route() {
     await (await PAGES[page].load()).mount(section);
   } catch (error) {
     delete sections[page]; // the next visit tries again
+    section.classList.add("failed");
     section.replaceChildren(el("p", { class: "problem", role: "alert" }, error.message));
     console.error(error);
   }

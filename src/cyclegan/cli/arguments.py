@@ -2,6 +2,7 @@
 
 import argparse
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +82,15 @@ def check_ray(parsed: argparse.Namespace) -> None:
     """Raises InputError if a flag about the cluster is given without one."""
     if parsed.ray is None and (parsed.cpus_per_actor is not None or parsed.gpus_per_actor is not None):
         raise InputError("--cpus-per-actor and --gpus-per-actor are for --ray; give it as well.")
+
+
+def check_serve_packages(command: str) -> None:
+    """Raises InputError if a package is missing that this command needs to serve pages."""
+    for name in ("fastapi", "prometheus_client", "python_multipart", "uvicorn"):
+        try:
+            import_module(name)
+        except ImportError as error:
+            raise InputError(f"{command} needs the package {error.name}: pip install 'cyclegan[serve]'") from None
 
 
 def add_max_pixels(parser: Any) -> None:

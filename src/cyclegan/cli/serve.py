@@ -4,8 +4,7 @@ import argparse
 import os
 from functools import partial
 
-from cyclegan.cli.arguments import PRECISIONS, WEIGHTS, add_argument, add_device
-from cyclegan.errors import InputError
+from cyclegan.cli.arguments import PRECISIONS, WEIGHTS, add_argument, add_device, check_serve_packages
 from cyclegan.system.terminal import say
 
 SUMMARY = "Serve models over HTTP: send an image, get its translation."
@@ -38,14 +37,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     access = partial(add_argument, parser.add_argument_group("access"))
     token_help = "Answer only requests with this token; other users of this machine see it, unlike CYCLEGAN_TOKEN."
     access("--token", str, token_help, metavar="TOKEN")
-    access("--cors", str, "Origins of other sites whose pages may use the server.", metavar="ORIGIN", nargs="+")
-    host_help = "Names under which the server is reached, beside its own address."
-    access("--allowed-host", str, host_help, metavar="NAME", nargs="+")
+    cors_help = "Another site whose pages may use the server; give it once for each."
+    access("--cors", str, cors_help, metavar="ORIGIN", action="append")
+    host_help = "Name under which the server is reached, beside its own address; give it once for each."
+    access("--allowed-host", str, host_help, metavar="NAME", action="append")
     limits = partial(add_argument, parser.add_argument_group("limits"))
     limits("--max-body", int, "Largest request", 256, metavar="MIB")
     limits("--max-pixels", int, "Largest number of pixels of an image", 2**27, metavar="COUNT")
     limits("--timeout", float, "Longest time from the last byte of a request to its answer", 600.0, metavar="SECONDS")
     limits("--queue", int, "Requests that are worked on or wait; more get 503", 64, metavar="COUNT")
+    add("--log", bool, "Write a line for each request to standard error: method, path, status, milliseconds.")
     add_device(parser)
     arithmetic = partial(add_argument, parser.add_argument_group("model and arithmetic"))
     arithmetic("--weights", WEIGHTS, "Weights to use (default: those that the run was configured for).")
@@ -56,13 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(parsed: argparse.Namespace) -> None:
-    try:
-        import fastapi  # noqa: F401
-        import prometheus_client  # noqa: F401
-        import python_multipart  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise InputError(f"serve needs the package {error.name}: pip install 'cyclegan[serve]'") from None
+    check_serve_packages("serve")
     from cyclegan.serving.settings import ServeSettings
     from cyclegan.system.arguments import check_int
 
@@ -78,6 +73,7 @@ def run(parsed: argparse.Namespace) -> None:
         max_pixels=parsed.max_pixels,
         timeout=parsed.timeout,
         queue=parsed.queue,
+        log=parsed.log,
     )
     settings.check(_flag)
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cyclegan.cli.arguments import add_argument, add_device
+from cyclegan.cli.arguments import add_argument, add_device, check_serve_packages
 from cyclegan.errors import InputError
 from cyclegan.system.terminal import say
 
@@ -49,21 +49,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "the environment variable CYCLEGAN_TOKEN."
     )
     add("--token", str, token_help, metavar="TOKEN")
-    names_help = "Names under which other computers reach the page, beside --host."
-    add("--allowed-host", str, names_help, metavar="NAME", nargs="+")
+    names_help = "Name under which other computers reach the page, beside --host; give it once for each."
+    add("--allowed-host", str, names_help, metavar="NAME", action="append")
     open_help = "Open the page in a browser (default: if this terminal has one)."
     parser.add_argument("--open", action=argparse.BooleanOptionalAction, default=None, help=open_help)
     add_device(parser)
 
 
 def run(parsed: argparse.Namespace) -> None:
-    try:
-        import fastapi  # noqa: F401
-        import prometheus_client  # noqa: F401
-        import python_multipart  # noqa: F401
-        import uvicorn  # noqa: F401
-    except ImportError as error:
-        raise InputError(f"studio needs the package {error.name}: pip install 'cyclegan[serve]'") from None
+    check_serve_packages("studio")
     runs_dir = _folder(parsed.runs_dir)
     settings = _settings(parsed)
 

@@ -9,6 +9,7 @@ from PIL import Image
 from cyclegan.errors import CycleganError
 from cyclegan.images.codecs import probe_image
 from cyclegan.images.file_formats import FILE_FORMATS, image_suffixes
+from cyclegan.images.filetypes.dicom import is_dicom
 from cyclegan.images.limits import without_pixel_limit
 
 # The first bytes of common files, and of those that Pillow does not always know. A photo of a phone may hold further
@@ -30,6 +31,8 @@ def suffix_by_content(path: Path, names: Collection[str] = tuple(FILE_FORMATS)) 
     The folder of the file is for this call: it puts links to the file there.
     names: rows of `FILE_FORMATS` that are tried. What only Pillow knows, under a suffix of no row, has the suffix "".
     """
+    if "dicom" in names and is_dicom(path):  # whose first 128 bytes are free, and may be those of a TIFF
+        return FILE_FORMATS["dicom"].suffixes[0]
     with path.open("rb") as file:
         beginning = file.read(12)
     for content, suffix in _BEGINNINGS.items():

@@ -62,7 +62,7 @@ class Status(BaseModel):
 def create_app(store: ModelStore, settings: ServeSettings) -> FastAPI:
     """The application for the models of a store. Routers and pages of others may be added to it.
 
-    `app.state.service` is its `Service`; `app.state.service.is_stopping` makes `/readyz` answer 503.
+    `app.state.service` is its `Service`; `app.state.service.is_stopping` makes it refuse requests with 503.
     """
     service, receiver = Service(store, settings), Receiver(settings.max_body)
 
@@ -81,7 +81,7 @@ def create_app(store: ModelStore, settings: ServeSettings) -> FastAPI:
         responses=_problems(400, *([401] if settings.token is not None else []), 500),
     )
     app.state.service = service
-    app.add_middleware(Guard, settings=settings)
+    app.add_middleware(Guard, settings=settings, is_stopping=lambda: service.is_stopping)
     if settings.cors:
         app.add_middleware(
             CORSMiddleware,
@@ -164,9 +164,7 @@ def create_app(store: ModelStore, settings: ServeSettings) -> FastAPI:
     @app.get("/readyz", tags=["server"], responses=_problems(503))
     def readyz() -> Status:
         """Whether the server takes requests: its models are loaded, and it is not stopping."""
-        if service.is_stopping:
-            raise problems.busy("The server is stopping.", 10)
-        return Status(status="ok")
+        return Status(status="ok")  # a server that stops refuses the request before, and one that loads does not listen
 
     @app.get(
         "/metrics",

@@ -3,19 +3,24 @@
 import hmac
 import logging
 import re
+import time
 import traceback
+from collections.abc import Callable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cyclegan.serving.problems import Problem
+from cyclegan.serving.problems import Problem, busy
 from cyclegan.serving.settings import ServeSettings
 from cyclegan.system.terminal import say
 
 # Paths that need no token: what starts and watches the server asks for them.
 OPEN_PATHS = ("/healthz", "/readyz")
+
+# Paths that are answered while the server stops.
+_LAST_PATHS = ("/healthz", "/metrics")
 
 _SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 
@@ -32,10 +37,11 @@ class Guard:
     """An ASGI middleware that refuses requests under another name, from other sites and without the token.
 
     Errors of the application that nobody expected become one line on standard error, and an answer without details.
+    is_stopping: whether the server ends once the requests under way have, and refuses others.
     """
 
-    def __init__(self, app: ASGIApp, settings: ServeSettings) -> None:
-        self._app, self._settings = app, settings
+    def __init__(self, app: ASGIApp, settings: ServeSettings, is_stopping: Callable[[], bool]) -> None:
+        self._app, self._settings, self._is_stopping = app, settings, is_stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
@@ -44,12 +50,12 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        has_begun = False
+        has_begun, status, begin = False, 499, time.monotonic()  # 499: the client hangs up before an answer
 
         async def send_guarded(message: Message) -> None:
-            nonlocal has_begun
+            nonlocal has_begun, status
             if message["type"] == "http.response.start":
-                has_begun = True
+                has_begun, status = True, message["status"]
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
@@ -67,6 +73,9 @@ class Guard:
             if not has_begun:
                 problem = Problem(500, "The server failed; its own messages say why.")
                 await problem.response()(scope, receive, send_guarded)
+        finally:
+            if self._settings.log:
+                say(f"{_shown(scope)} {status} {1000 * (time.monotonic() - begin):.0f} ms")
 
     def _refuse(self, scope: Scope) -> Problem | None:
         headers, settings = Headers(scope=scope), self._settings
@@ -83,6 +92,10 @@ class Guard:
             if kind.lower() != "bearer" or not hmac.compare_digest(given, settings.token.encode()):
                 challenge = {"WWW-Authenticate": "Bearer"}
                 return Problem(401, "The token is missing or wrong; send it as Authorization: Bearer TOKEN.", challenge)
+        if self._is_stopping() and scope["path"] not in _LAST_PATHS:
+            problem = busy("The server is stopping; try again later.", 10)
+            problem.headers["Connection"] = "close"
+            return problem
         return None
 
     def _is_allowed_origin(self, headers: Headers, host: str) -> bool:
@@ -103,9 +116,13 @@ def _place(origin: str) -> str:
     return parts.netloc.lower() if parts.scheme in ("http", "https") else ""
 
 
+def _shown(scope: Scope) -> str:
+    """Method and path of a request on one line, without the query."""
+    return f"{scope['method'][:20]} {re.sub(r'[^!-~]', '?', scope['path'])[:200]}"
+
+
 def _report(scope: Scope, error: Exception) -> None:
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    path = re.sub(r"[^!-~]", "?", scope["path"])[:200]
-    text = f"{scope['method']} {path} failed: {type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
+    text = f"{_shown(scope)} failed: {type(error).__name__}: {error} ({frame.filename}:{frame.lineno})"
     say(text)
     logging.getLogger("cyclegan.serve").error("%s", text, exc_info=error)

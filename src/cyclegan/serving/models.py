@@ -22,7 +22,7 @@ from cyclegan.system.arguments import real_path
 from cyclegan.system.json_files import shown
 from cyclegan.system.messages import Messages
 from cyclegan.translate.engines.exported import find_export
-from cyclegan.translate.tiling.network import tiling_of, why_no_tiles
+from cyclegan.translate.tiling.network import reach_of
 from cyclegan.translate.translator import Translator
 
 # A name in an address.
@@ -192,7 +192,10 @@ class ModelStore:
 def check_name(name: str) -> None:
     """Raises InputError for what is no name of a model in an address."""
     if not re.fullmatch(NAME, name) or not name.strip("."):
-        raise InputError(f"{shown(name)} cannot name a model; expected letters, digits, dots, underscores and dashes.")
+        hint = ", and no slash" if "/" in name else ""
+        raise InputError(
+            f"{shown(name)} cannot name a model; expected letters, digits, dots, underscores and dashes{hint}."
+        )
 
 
 def name_models(texts: Iterable[str]) -> dict[str, str]:
@@ -203,6 +206,8 @@ def name_models(texts: Iterable[str]) -> dict[str, str]:
     models: dict[str, str] = {}
     for text in texts:
         name, equals, path = text.partition("=")
+        if equals and not os.path.lexists(text) and (is_address(path) or os.path.lexists(path)):
+            check_name(name)
         if not equals or not path or os.path.lexists(text) or not re.fullmatch(NAME, name):
             path = text
             last = path.partition("@")[0].rpartition("/")[2] if is_address(path) else real_path(Path(path)).name
@@ -252,7 +257,7 @@ def _is_local(info: ModelInfo, direction: Direction) -> bool:
     source, target = info.formats(direction)
     settings = info.model.generator_settings
     network = built_on_meta(partial(GENERATORS[info.model.generator], source.channels, target.channels, **settings))
-    return network is not None and why_no_tiles(network) is None and tiling_of(network) == "local"
+    return network is not None and reach_of(network) is not None
 
 
 def _card(name: str, path: str, info: ModelInfo, *, is_export: bool) -> str:

@@ -98,9 +98,11 @@ class Picture:
         self._path = self._stack.enter_context(upload_file(self._content))
         with self._limits():
             suffix = suffix_by_content(self._path, FORMATS)
-            if not suffix or file_format_of(f"x{suffix}") not in [FILE_FORMATS[name] for name in FORMATS]:
+            if not suffix:
                 raise Problem(415, _unknown(self._path))
             self._path, self._suffix = self._path.rename(self._path.with_suffix(suffix)), suffix
+            if file_format_of(self._path) not in [FILE_FORMATS[name] for name in FORMATS]:
+                raise Problem(415, _unknown(self._path))
             sequence = find_sequence(self._path)
             if sequence is not None and not sequence.is_picture(self._path):
                 article = "an" if sequence.kind[0] in "aeiou" else "a"

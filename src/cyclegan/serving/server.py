@@ -150,13 +150,15 @@ class _Server(uvicorn.Server):
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=round(IDLE_SECONDS),
-            timeout_graceful_shutdown=round(settings.timeout) + _MORE_SECONDS,
+            timeout_graceful_shutdown=_MORE_SECONDS,
         )
         super().__init__(config)
         self._service: Service = app.state.service
         self._on_ready, self._address, self._messages = on_ready, address_of(listener, settings), messages
         self._wants_reload = False
         self._reloading: asyncio.Task[None] | None = None
+        self._most_seconds = settings.timeout
+        self._last: tuple[float, list[asyncio.Task[None]]] | None = None
 
     def stop(self) -> None:
         """Answer what is under way, then end. The second time end at once. May be called by a signal."""
@@ -178,7 +180,16 @@ class _Server(uvicorn.Server):
         if self._wants_reload and (self._reloading is None or self._reloading.done()):
             self._wants_reload = False
             self._reloading = asyncio.create_task(self._reload())
-        return await super().on_tick(counter)
+        ends = await super().on_tick(counter)
+        return ends and (self.force_exit or not self._has_work())
+
+    def _has_work(self) -> bool:
+        """Whether requests are under way that had come before the server was stopped. Meanwhile it refuses others."""
+        now = asyncio.get_running_loop().time()
+        if self._last is None:
+            self._last = now + self._most_seconds, [*self.server_state.tasks]
+        until, tasks = self._last
+        return now < until and not all(task.done() for task in tasks)
 
     async def _reload(self) -> None:
         for sentence in await self._service.in_pool(self._service.store.reload):

@@ -20,6 +20,7 @@ class ServeSettings:
     cors: origins of pages that may use the server, such as https://example.com, or * for all. allowed_hosts: names
     under which the server is reached, beside those of its own address. max_body: bytes of a request. max_pixels: of an
     image. timeout: seconds from the last byte of a request to its answer. queue: requests that are worked on or wait.
+    log: whether each request becomes a line on standard error.
     """
 
     host: str = "127.0.0.1"
@@ -31,6 +32,7 @@ class ServeSettings:
     max_pixels: int = 2**27
     timeout: float = 600.0
     queue: int = 64
+    log: bool = False
 
     def check(self, name_of: Callable[[str], str] = str) -> None:
         """Raises InputError for values that cannot be used. name_of: a field -> its name in the message."""

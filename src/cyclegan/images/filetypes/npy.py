@@ -22,9 +22,14 @@ _PARSING = Lock()
 
 
 def open_mapped(path: Path | str) -> Array:
-    """The array of a file, mapped from disk. Python objects in it are refused."""
-    with _PARSING:
-        return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+    """The array of a file, mapped from disk. Raises ValueError for Python objects."""
+    try:
+        with _PARSING:
+            return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+    except ValueError as error:
+        if "Python objects" in str(error):
+            raise ValueError("it holds Python objects; expected numbers") from None
+        raise
 
 
 def read_stored_arrays(path: Path) -> dict[str, Array]:

@@ -1,5 +1,6 @@
 """`cyclegan serve`: images, batches, tiles, queue and limits, by a server on this machine."""
 
+import io
 import json
 import re
 import socket
@@ -7,18 +8,24 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
+from pydicom.data import get_testdata_file
 
-from conftest import TINY, make_folder
-from cyclegan import Translator, train, translate_folder
+from conftest import TINY, TINY_MODEL, make_folder
+from cyclegan import ModelConfig, Translator, train, translate_folder
+from cyclegan.images.codecs import read_image
 from cyclegan.serving import picture as picture_module
 from cyclegan.serving import uploads
+from cyclegan.serving.models import ModelStore
 from geo_files import write_geotiff
 from profiles import rgb_profile
 from serving_client import Gate, detail, file_of, pixels, running
+from test_engines import make_model
 
 RNG = np.random.default_rng(0)
 PHOTO = RNG.integers(0, 256, (20, 24, 3), np.uint8)
@@ -69,6 +76,7 @@ def test_a_picture_becomes_the_file_that_translate_writes(client, run, tmp_path,
         (RNG.integers(0, 3000, (20, 24), np.uint16), "PNG", "a2b", "image/tiff"),
         (RNG.integers(0, 3000, (20, 24), np.uint16), "TIFF", "a2b", "image/tiff"),
         (RNG.integers(0, 3000, (20, 24, 1), np.uint16), "NPY", "a2b", "application/x-npy"),
+        (RNG.integers(0, 3000, (20, 24), np.uint16), "NPY", "a2b", "application/x-npy"),
         ((RNG.random((20, 24, 5)) * 2).astype(np.float32), "NPY", "b2a", "application/x-npy"),
     ],
 )
@@ -80,6 +88,46 @@ def test_other_depths_and_channels(client, deep_run, tmp_path, array, format, di
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == kind
     assert answer.content == by_command(deep_run, file, direction)
+
+
+@pytest.fixture(scope="module")
+def scan_run(tmp_path_factory):
+    """A tiny run from signed slices to signed slices."""
+    root = tmp_path_factory.mktemp("scans")
+    for seed, name in enumerate("ab"):
+        (root / name).mkdir()
+        for index in range(3):
+            values = np.random.default_rng((seed, index)).integers(-1000, 3000, (20, 20)).astype(np.int16)
+            np.save(root / name / f"{index}.npy", values)
+    channels = {"channels_a": 1, "channels_b": 1}
+    return train(root / "a", root / "b", out=root / "run", quiet=True, **channels, **{**TINY, "steps": 2})
+
+
+@pytest.mark.parametrize("shape", [(20, 24), (20, 24, 1)])
+def test_an_array_comes_back_in_its_shape(scan_run, shape):
+    with running({"scans": scan_run}) as client:
+        answer = client.translate(file_of(RNG.integers(-1000, 3000, shape).astype(np.int16), "NPY"), "scans")
+    assert np.load(io.BytesIO(answer.content)).shape == shape
+
+
+@pytest.mark.parametrize("preamble", [b"", b"II*\0T\x18\x08", b"MM\0*\0\0\0\x08"])
+def test_a_dicom_file_may_begin_like_another(scan_run, tmp_path, preamble):
+    file = tmp_path / "x.dcm"
+    content = Path(get_testdata_file("CT_small.dcm")).read_bytes()
+    file.write_bytes(preamble.ljust(128, b"\0") + content[128:])
+    with running({"scans": scan_run}) as client:
+        answer = client.translate(file.read_bytes(), "scans")
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "image/tiff"
+    expected = Translator.load(scan_run, device="cpu")(read_image(file, 1))
+    assert np.array_equal(tifffile.imread(io.BytesIO(answer.content)), np.asarray(expected)[..., 0])
+
+
+def test_an_array_of_objects_is_named(client):
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([{}], object), allow_pickle=True)
+    said = detail(client.translate(buffer.getvalue()), 422)
+    assert said == "The image cannot be read: it holds Python objects; expected numbers."
 
 
 def test_five_bands_of_floats_from_a_tiff_become_a_png_of_16_bits_where_that_is_accepted(client, deep_run):
@@ -264,11 +312,18 @@ def test_models_are_described(client, run):
         "high": pytest.approx(3000, abs=3000),
         "alpha": False,
     }
-    assert models[0]["directions"]["b2a"]["is_local"] is False
+    assert models[0]["directions"]["b2a"]["is_local"] is True  # the default norm needs no statistics of the image
     assert models[0]["card"].startswith("# maps\n")
     for model in models:
         assert str(run.parent) not in json.dumps(model)
         assert "from_pretrained" not in model["card"]
+
+
+def test_a_model_without_statistics_of_the_image_is_local(tmp_path):
+    for name, norm in (("modern", "layer"), ("paper", "instance")):
+        make_model(tmp_path / name, ModelConfig(**TINY_MODEL, norm=norm))
+        directions = ModelStore({name: tmp_path / name}).describe(name).directions
+        assert [directions[each].is_local for each in ("a2b", "b2a")] == 2 * [norm == "layer"]
 
 
 def test_the_description_names_every_answer(client):

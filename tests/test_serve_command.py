@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 
 import httpx
 import numpy as np
@@ -19,10 +20,11 @@ from cyclegan import InputError, Translator, train
 from cyclegan.cli import main
 from cyclegan.serving.models import ModelStore, name_models
 from cyclegan.serving.settings import ServeSettings
-from serving_client import detail, file_of, pixels, running
+from serving_client import Gate, detail, file_of, pixels, running
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (20, 24, 3), np.uint8)
 PNG = file_of(PHOTO, "PNG")
+TRANSLATE = "/v1/models/one/a2b:translate"
 TOKEN = "a-secret-of-some-length"
 
 
@@ -86,6 +88,51 @@ def test_a_signal_lets_requests_under_way_end(runs, number):
         assert "Serving one; Ctrl-C stops." in err
         with pytest.raises(httpx.ConnectError):
             server.translate()
+
+
+def test_until_requests_under_way_have_ended_others_are_turned_away(runs, monkeypatch):
+    gate = Gate(monkeypatch)
+    server = running({"one": runs / "one"})
+    address, service = (client := server.__enter__()).address, client.service
+    answers = []
+    ask = partial(httpx.post, f"{address}{TRANSLATE}", content=PNG, timeout=60)
+    asking = threading.Thread(target=lambda: answers.append(ask()))
+    asking.start()
+    with httpx.Client(base_url=address) as other:
+        assert other.get("/readyz").status_code == 200  # and this connection stays open
+        assert gate.come.wait(60)
+        ending = threading.Thread(target=server.__exit__, args=(None, None, None))
+        ending.start()
+        while not service.is_stopping:
+            time.sleep(0.01)
+        for _ in range(3):
+            for answer in (other.get("/readyz"), other.get("/v1/models"), ask()):
+                assert detail(answer, 503) == "The server is stopping; try again later."
+                assert answer.headers["retry-after"] == "10"
+                assert answer.headers["connection"] == "close"
+            assert other.get("/healthz").status_code == other.get("/metrics").status_code == 200
+            time.sleep(0.2)
+        gate.opened.set()
+        asking.join()
+        ending.join()
+        assert answers[0].status_code == 200
+        with pytest.raises(httpx.ConnectError):
+            other.get("/readyz")
+
+
+def test_log_writes_a_line_for_each_request_without_its_query(runs):
+    with Command(runs / "one", "--log") as server:
+        httpx.get(f"{server.address}/v1/models?token=secret")
+        httpx.get(f"{server.address}/no%e9%0athing")
+        _, err = server.end(signal.SIGTERM)
+    lines = [re.sub(r"\d+ ms$", "N ms", line) for line in err.splitlines()[1:]]
+    assert lines == ["GET /v1/models 200 N ms", "GET /no??thing 404 N ms"]
+
+
+@pytest.mark.parametrize("flag", ["--cors=ftp://x", "--allowed-host=x:80"])
+def test_flags_that_may_be_repeated_take_one_value_each(runs, capsys, flag):
+    words = "--cors", "https://x.org", "--cors", "https://y.org", "--allowed-host", "x.org", "--allowed-host", "y.org"
+    assert f"{flag.partition('=')[0]} is '{flag.partition('=')[2]}'" in fails(capsys, *words, flag, runs / "one")
 
 
 def test_sighup_loads_the_models_again_and_keeps_one_that_is_damaged(runs, tmp_path):
@@ -299,6 +346,8 @@ def test_models_are_named_by_their_paths(tmp_path):
         "name": "hf:user/name@v1",
         "a-b": str(tmp_path / "a=b"),
     }
+    with pytest.raises(InputError, match="'a/b' cannot name a model; .*, and no slash"):
+        name_models([f"a/b={tmp_path}"])
     with pytest.raises(InputError, match="cannot name a model"):
         ModelStore({"..": "x"})
 

@@ -531,6 +531,7 @@ def test_a_damaged_site_says_so_in_one_sentence(chromium, sites, tmp_path, damag
         problem = page.locator("#problem:not([hidden])")
         problem.wait_for()
         assert problem.inner_text().startswith(words)
+        assert page.locator("#status").inner_text() == ""
 
 
 def test_a_picture_beyond_the_memory_can_be_shrunk(chromium, sites, tmp_path):
@@ -548,6 +549,39 @@ def test_a_picture_beyond_the_memory_can_be_shrunk(chromium, sites, tmp_path):
         assert problem.inner_text() == "The picture needs more memory than this browser has; choose a smaller size."
         page.select_option("#size", "256")
         assert finish(page).startswith("256 × 128 pixels in ")
+
+
+def test_a_picture_that_takes_long_is_begun_after_a_question(chromium, sites, tmp_path):
+    model, site = sites("local")
+    shutil.copytree(site, tmp_path / "site")
+    for name, old, new in (
+        ("worker.js", "ASK_PIXELS = 50e6", "ASK_PIXELS = 0.05e6"),
+        ("worker.js", "let remaining = ", "let remaining = 3589 + "),
+    ):
+        script = tmp_path / "site" / name
+        assert old in script.read_text()
+        script.write_text(script.read_text().replace(old, new))
+    picture = picture_of(300, 200)
+    picture.save(tmp_path / "photo.png")
+    asked, answers = [], [False, True]
+
+    def answer(dialog):
+        asked.append(dialog.message)
+        (dialog.accept if answers.pop(0) else dialog.dismiss)()
+
+    log = "new MutationObserver(() => (window.said += detail.textContent)).observe(detail, { childList: true })"
+    with opened(chromium, tmp_path / "site") as page:
+        page.on("dialog", answer)
+        page.evaluate(f"window.said = ''; {log}")
+        page.set_input_files("#file", tmp_path / "photo.png")
+        page.locator("#status", has_text="Cancelled").wait_for(state="attached")
+        assert page.locator("#working").is_hidden()
+        assert page.locator("#result").is_hidden()
+        found, _ = translated(page, picture, tmp_path)
+        assert "Translating, about 60 minutes left" in page.evaluate("window.said")
+    assert len(asked) == 2
+    assert all("million pixels, and its translation may take very long" in each for each in asked)
+    check_equal(found, Translator.load(model)(picture))
 
 
 def test_a_browser_without_simd_is_named_a_remedy(chromium, sites):

@@ -30,7 +30,8 @@ class Metadata:
     the first of them. extra_samples: meaning of the channels of a TIFF beyond those of its colours: 0 unspecified, 1
     alpha of premultiplied colours, 2 alpha. band_names: one for each channel of the file, empty for one without a name;
     none at all if the file names no channel. in_patient: whether the file says where in the patient it is.
-    is_cut: whether the image is a part of its file, by a window that exceeds the file.
+    is_cut: whether the image is a part of its file, by a window that exceeds the file. is_flat: whether the file holds
+    an array (H, W), without an axis of channels.
     """
 
     profile: bytes | None = None
@@ -46,6 +47,7 @@ class Metadata:
     band_names: tuple[str, ...] = ()
     in_patient: bool = False
     is_cut: bool = False
+    is_flat: bool = False
 
 
 @dataclass(frozen=True)

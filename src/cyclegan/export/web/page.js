@@ -126,7 +126,7 @@ function translate() {
   say("Translating");
   worker ??= startWorker();
   worker.busy = true;
-  worker.postMessage({ job, site, direction, blob: source.blob, name: source.name, longest: Number($("size").value) });
+  worker.postMessage({ job, site, direction, blob: source.blob, name: source.name, longest: Number($("size").value), isSure: source.isSure });
 }
 
 function startWorker() {
@@ -138,6 +138,7 @@ function startWorker() {
       stop();  // and give its memory back
       fail(data.problem);
     }
+    else if (data.question) ask(data.question);
     else showResult(data);
   });
   made.addEventListener("error", (event) => {
@@ -157,13 +158,24 @@ function stop() {
   worker = null;
 }
 
-$("cancel").addEventListener("click", () => {
+$("cancel").addEventListener("click", cancel);
+
+function cancel() {
   stop();
   job += 1;
   $("working").hidden = true;
   say("Cancelled");
   $("choose").focus();
-});
+}
+
+function ask(pixels) {
+  source.isSure = confirm(`The picture has ${number(pixels / 1e6)} million pixels, and its translation may take very long. Translate it? Cancel it to choose a smaller size.`);
+  if (source.isSure) translate();
+  else {
+    cancel();
+    source = null;  // a size is then for the next picture
+  }
+}
 
 function showProgress({ detail, share }) {
   $("detail").textContent = detail;
@@ -184,7 +196,7 @@ function showResult({ png, width, height, seconds, device, notes, transparent })
   for (const image of [before, after]) image.classList.toggle("tiny", Math.max(width, height) < 64);
   document.querySelector(".tag.before").textContent = from;
   document.querySelector(".tag.after").textContent = to;
-  $("facts").textContent = [`${number(width)} × ${number(height)} pixels in ${number(seconds, seconds < 10 ? 1 : 0)} s on ${device}.`, ...notes].join(" ");
+  $("facts").textContent = [`${number(width)} × ${number(height)} pixels in ${seconds < 100 ? `${number(seconds, seconds < 10 ? 1 : 0)} s` : `${number(seconds / 60)} minutes`} on ${device}.`, ...notes].join(" ");
   Object.assign(download, { href: objectUrls[1], download: `${source.name.replace(/\.[^.]*$/, "") || "picture"}_${direction}.png` });
   $("working").hidden = true;
   $("result").hidden = false;
@@ -196,6 +208,7 @@ function fail(text) {
   $("working").hidden = $("result").hidden = true;
   $("problem").textContent = text;
   $("problem").hidden = false;
+  say("");  // an alert is read by itself
   $("problem").scrollIntoView({ block: "nearest" });
 }
 

@@ -3,14 +3,17 @@
 // Rows that are read from a canvas at once: browsers limit its area.
 const STRIP = 512;
 
-// A file as RGBA. longest: of its sides, 0 for any; most: pixels; larger ones are shrunk. background: RGB behind what
+// A file as RGBA. longest: of its sides, 0 for any; most: pixels; larger ones are shrunk. asks: pixels above which only
+// the size is given, as `long`. background: RGB behind what
 // is transparent, or null. alpha: the transparency, null without any; colours of hidden pixels are those around them.
-export async function decode(blob, { longest, most, background }) {
+export async function decode(blob, { longest, most, asks, background }) {
   const options = { imageOrientation: "from-image", premultiplyAlpha: "none" };
   let bitmap = await createImageBitmap(blob, options);
   const given = [bitmap.width, bitmap.height];
   const limit = Math.min(1, Math.sqrt(most / (given[0] * given[1])));
   const share = Math.min(limit, longest ? longest / Math.max(...given) : 1);
+  const [long, high] = given.map((side) => side * share);
+  if (long * high > asks) return { long: long * high };
   if (share < 1) {
     const [resizeWidth, resizeHeight] = given.map((side) => Math.max(1, limit < 1 && share === limit ? Math.floor(side * share) : Math.round(side * share)));
     bitmap = await createImageBitmap(bitmap, { ...options, resizeWidth, resizeHeight, resizeQuality: "high" });

@@ -11,6 +11,8 @@ const memory = isPhone || navigator.deviceMemory < 4 ? MEMORY_PHONE : MEMORY;
 const MOST_SIDE = 1024;
 // Of a picture, with its translation beside it.
 const MOST_PIXELS = isPhone ? 24e6 : 100e6;
+// What is not begun without a question: it takes minutes to hours.
+const ASK_PIXELS = 50e6;
 
 const wanted = new URLSearchParams(location.search).get("device");
 let opened = null, hasGpuFailed = wanted === "wasm";
@@ -36,16 +38,17 @@ function sentence(error) {
   return `The translation failed (${String(error?.message ?? error).slice(0, 200)}); load the page again, or use another browser.`;
 }
 
-async function translate({ site, direction, blob, name, longest }, tell) {
+async function translate({ site, direction, blob, name, longest, isSure }, tell) {
   const model = site.directions[direction], notes = [];
   const side = Math.min(MOST_SIDE, align(Math.sqrt(memory / model.bytes_per_pixel), site.multiple));
   // A local network with a wide reach may leave no room for a tile.
   const inTiles = model.reach !== null && side - 2 * model.reach >= Math.max(64, site.multiple);
   const most = inTiles ? MOST_PIXELS : memory / model.bytes_per_pixel;
-  const picture = await decode(blob, { longest, most, background: model.input.background }).catch((error) => {
+  const picture = await decode(blob, { longest, most, asks: isSure ? Infinity : ASK_PIXELS, background: model.input.background }).catch((error) => {
     if (error instanceof RangeError) throw error;  // of memory
     throw new Problem(`This browser cannot open ${name}; choose a picture in JPEG, PNG or WebP.`);
   });
+  if (picture.long) return { question: picture.long };
   const { width, height } = picture;
   if (picture.shrunk) {
     const why = inTiles ? "the most for this browser" : "because this model needs the whole picture in memory at once";
@@ -190,7 +193,7 @@ async function inParts(run, picture, { multiple, smallest }, { input, output, re
   let remaining = opened.secondsPerPixel * regions.reduce((sum, pixels) => sum + pixels), done = 0;
   for (const { start: top, stop: bottom, first: y, last: yEnd } of down) {
     for (const { start: left, stop: right, first: x, last: xEnd } of across) {
-      const time = remaining < 3 ? "" : `, about ${Math.ceil(remaining)} s left`, part = total > 1 ? ` part ${done + 1} of ${total}` : "";
+      const time = remaining < 3 ? "" : `, about ${remaining < 100 ? `${Math.ceil(remaining)} s` : `${Math.ceil(remaining / 60)} minutes`} left`, part = total > 1 ? ` part ${done + 1} of ${total}` : "";
       tell(`Translating${part}${time}`, total > 1 ? done / total : undefined);
       const values = region(picture, input, table, rows.slice(y, yEnd), columns.slice(x, xEnd));
       const found = await run(values, [1, input.channels, yEnd - y, xEnd - x]);

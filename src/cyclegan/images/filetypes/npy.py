@@ -13,7 +13,7 @@ from cyclegan.errors import InputError, UnreadableError, reason_of
 from cyclegan.images import Array
 from cyclegan.images.formats import Header
 from cyclegan.images.limits import check_pixels
-from cyclegan.images.raster import Raster
+from cyclegan.images.raster import Metadata, Raster
 from cyclegan.system.zip_files import harm_in
 
 # The header of an .npy file is a Python literal, and some releases of Python (3.11.7 for one) count the depth of what
@@ -64,10 +64,11 @@ def _parse(content: bytes) -> Array:
     return np.frombuffer(content, dtype, offset=file.tell()).reshape(shape)
 
 
-def read(path: Path) -> Array:
+def read(path: Path) -> Raster:
     array = _open_image(path)
     check_pixels(array.shape[0], array.shape[1], array.nbytes // (array.shape[0] * array.shape[1]))
-    return np.array(array)  # in memory: the file may change later
+    # In memory: the file may change later.
+    return Raster(np.array(array), metadata=Metadata(is_flat=array.ndim == 2))
 
 
 def probe(path: Path) -> Header | None:
@@ -98,4 +99,5 @@ CHANNELS_LAST = "np.moveaxis(array, 0, -1)"
 
 
 def write(file: IO[bytes], raster: Raster) -> None:
-    np.save(file, raster.values)
+    is_flat = raster.metadata.is_flat and raster.values.shape[2] == 1
+    np.save(file, raster.values[..., 0] if is_flat else raster.values)

@@ -40,7 +40,7 @@ class Guard:
     is_stopping: whether the server ends once the requests under way have, and refuses others.
     """
 
-    def __init__(self, app: ASGIApp, settings: ServeSettings, is_stopping: Callable[[], bool]) -> None:
+    def __init__(self, app: ASGIApp, settings: ServeSettings, is_stopping: Callable[[], bool] = lambda: False) -> None:
         self._app, self._settings, self._is_stopping = app, settings, is_stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

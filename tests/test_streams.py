@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom.data import get_testdata_file
 
 from conftest import TINY, make_folder
 from cyclegan import InputError, train, translate_folder
@@ -63,6 +64,13 @@ def command(words, capsys):
     except SystemExit as end:
         code = end.code
     return (code, *capsys.readouterr())
+
+
+def test_a_dicom_file_that_begins_like_a_tiff_is_read_as_dicom(run, monkeypatch, capsys):
+    content = Path(get_testdata_file("CT_small.dcm")).read_bytes()
+    assert content.startswith(b"II*\0")
+    assert pipe(monkeypatch, ["translate", run, "-", "--out", "-"], content) == (2, b"")
+    assert "is 1 x int16, and the model takes" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "TIFF", "BMP", "WEBP"])

@@ -123,6 +123,14 @@ def test_a_dicom_file_may_begin_like_another(scan_run, tmp_path, preamble):
     assert np.array_equal(tifffile.imread(io.BytesIO(answer.content)), np.asarray(expected)[..., 0])
 
 
+def test_a_slide_in_dicom_is_refused_for_what_it_is(client):
+    content = bytearray(Path(get_testdata_file("CT_small.dcm")).read_bytes())
+    kind = b"1.2.840.10008.5.1.4.1.1.2\0"
+    content = content.replace(kind, b"1.2.840.10008.5.1.4.1.1.77.1.6", 1)
+    said = detail(client.translate(bytes(content)), 415)
+    assert said == "The image is a part of a whole slide in DICOM; translate the slide on a disk."
+
+
 def test_an_array_of_objects_is_named(client):
     buffer = io.BytesIO()
     np.save(buffer, np.array([{}], object), allow_pickle=True)

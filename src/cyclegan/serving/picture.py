@@ -101,7 +101,9 @@ class Picture:
             if not suffix:
                 raise Problem(415, _unknown(self._path))
             self._path, self._suffix = self._path.rename(self._path.with_suffix(suffix)), suffix
-            if file_format_of(self._path) not in [FILE_FORMATS[name] for name in FORMATS]:
+            if (file_format := file_format_of(self._path)) is FILE_FORMATS["slide"]:
+                raise Problem(415, "The image is a part of a whole slide in DICOM; translate the slide on a disk.")
+            if file_format not in [FILE_FORMATS[name] for name in FORMATS]:
                 raise Problem(415, _unknown(self._path))
             sequence = find_sequence(self._path)
             if sequence is not None and not sequence.is_picture(self._path):

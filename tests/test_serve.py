@@ -171,7 +171,9 @@ def animation():
 
 
 def test_files_of_several_pictures_are_refused(client):
-    assert detail(client.translate(animation()), 415) == "The image is an animation; send its pictures one at a time."
+    assert detail(client.translate(animation()), 415) == (
+        "The image is an animation; send its pictures one at a time, or translate it as a whole with `cyclegan translate`."
+    )
     assert detail(client.translate(b"PK\3\4" + bytes(99)), 415) == "The file is a zip; send one image at a time."
     several = file_of(np.stack([PHOTO, PHOTO]), "TIFF", photometric="rgb")
     assert "2 pages" in detail(client.translate(several), 422)

@@ -328,6 +328,7 @@ def test_folders_are_looked_at_and_a_training_is_started_from_the_page(chromium,
         dialog.get_by_role("button", name="my photos").press("Enter")
         dialog.get_by_text("This folder: 11 images.").wait_for()
         dialog.get_by_role("button", name="Choose this folder").press("Enter")
+        dialog.wait_for(state="detached")  # its label is that of the field
         assert page.get_by_label("Folder A: ").input_value() == str(home / "my photos")
         page.get_by_label("Folder B: ").fill(str(home / "it's art"))
         page.get_by_role("button", name="Look at the pictures").click()
@@ -408,6 +409,7 @@ def test_axe_finds_nothing_serious_on_the_page_of_data(chromium, home, look):
         page.get_by_role("button", name="my photos").wait_for()
         assert_accessible(page, Axe())
         page.get_by_role("button", name="Cancel").click()
+        page.get_by_role("dialog").wait_for(state="detached")
         page.get_by_label("Folder A: ").fill("my photos")
         page.get_by_label("Folder B: ").fill("it's art")
         page.get_by_role("button", name="Look at the pictures").click()

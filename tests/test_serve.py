@@ -172,7 +172,8 @@ def animation():
 
 def test_files_of_several_pictures_are_refused(client):
     assert detail(client.translate(animation()), 415) == (
-        "The image is an animation; send its pictures one at a time, or translate it as a whole with `cyclegan translate`."
+        "The image is an animation; send its pictures one at a time, or translate it as a whole with "
+        "`cyclegan translate`."
     )
     assert detail(client.translate(b"PK\3\4" + bytes(99)), 415) == "The file is a zip; send one image at a time."
     several = file_of(np.stack([PHOTO, PHOTO]), "TIFF", photometric="rgb")
@@ -416,6 +417,9 @@ def test_pixels_are_counted_before_decoding(run, monkeypatch):
         monkeypatch.setattr(picture_module, "read_raster", never)
         said = detail(client.translate(file_of(np.zeros((5000, 5000), np.uint8), "PNG")), 413)
         assert said == "The image has 5,000x5,000 pixels, and the limit here is 480; make it smaller first."
+    with running({"maps": run}, max_pixels=2**21) as client:
+        said = detail(client.translate(file_of(np.zeros((5000, 5000), np.uint8), "PNG")), 413)
+        assert "the limit here is 2.1 megapixels" in said
         assert detail(client.translate(file_of(np.zeros((30, 40), np.uint16), "NPY")), 413)
 
 

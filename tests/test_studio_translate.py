@@ -228,9 +228,7 @@ def test_models_and_directions_are_beside_each_other_and_back_again(page, photos
     np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content))), expected(models, forth, direction="b2a"))
     content, _ = saved(page, "Download all")
     with zipfile.ZipFile(io.BytesIO(content)) as packed:
-        assert packed.namelist() == [
-            f"zebra-first/{way}/{photos[0].name}" for way in ("A to B", "A to B and back")
-        ]
+        assert packed.namelist() == [f"zebra-first/{way}/{photos[0].name}" for way in ("A to B", "A to B and back")]
 
     page.get_by_role("button", name="Side by side").click()
     assert page.locator(".view .name").all_inner_texts()[0].startswith("Original")
@@ -342,7 +340,7 @@ def test_types_that_cannot_hold_a_result_are_not_offered_and_lose_none(page, pho
     assert page.get_by_text("PNG cannot hold").count() == 0
 
 
-def test_a_download_of_all_waits_and_one_after_a_stop_says_what_is_missing(page, photos, tmp_path):
+def test_a_download_of_all_waits_and_one_after_a_stop_says_what_is_missing(page, photos):
     held = []
     page.route("**/*:translate*", lambda route: held.append(route) if len(held) < 1 else route.continue_())
     page.set_input_files("#files", photos)
@@ -561,6 +559,7 @@ def test_new_models_appear_and_an_example_fills_an_empty_folder(chromium, tmp_pa
     app = create_studio(tmp_path, ServeSettings(port=0), examples=examples)
     with serving(app) as address, open_page(chromium, address) as page:
         page.get_by_label("photo → map").wait_for()
+        assert [model["is_example"] for model in httpx.get(f"{address}/api/models").json()["models"]] == [True]
         make_model(tmp_path / "mine" / "first run")
         page.evaluate("window.dispatchEvent(new Event('focus'))")
         page.get_by_label("mine/first run").wait_for()

@@ -106,16 +106,16 @@ class Picture:
                 article = "an" if sequence.kind[0] in "aeiou" else "a"
                 raise Problem(
                     415,
-                    f"The image is {article} {sequence.kind}; send its pictures one at a time, or translate it as a whole "
-                    "with `cyclegan translate`.",
+                    f"The image is {article} {sequence.kind}; send its pictures one at a time, or translate it as a "
+                    "whole with `cyclegan translate`.",
                 )
             self._size = image_size(self._path)
             if self._size is not None and self._size[0] * self._size[1] > self._max_pixels:
                 height, width = self._size
                 raise Problem(
                     413,
-                    f"The image has {width:,}x{height:,} pixels, and the limit here is {_count(self._max_pixels)}; make it "
-                    "smaller first.",
+                    f"The image has {width:,}x{height:,} pixels, and the limit here is {_count(self._max_pixels)}; make "
+                    "it smaller first.",
                 )
             target = self._wish.accepted.choose(image_suffix(suffix, self.translator), self.translator.target)
             self._target = Path(f"image{target}")

@@ -202,7 +202,11 @@ class Run:
             return "finished", ""
         if self.checkpoint is not None and self.checkpoint >= log.step:
             return "stopped", ""
-        kept = f"It goes on from step {self.checkpoint:,}." if self.checkpoint else "Nothing was saved, so it starts from the beginning."
+        kept = (
+            f"It goes on from step {self.checkpoint:,}."
+            if self.checkpoint
+            else "Nothing was saved, so it starts from the beginning."
+        )
         return "broken", f"It ended without saving, after step {log.step:,} or later. {kept}"
 
     # ---- answers

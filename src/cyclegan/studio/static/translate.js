@@ -94,7 +94,7 @@ export async function mount(page) {
     drawProgress();
   }
 
-  /** Types that cannot hold what a chosen model gives are not offered. One that was chosen before counts for the others. */
+  /** Types that cannot hold what a chosen model gives are not offered. One chosen before holds for the other models. */
   function drawTypes() {
     const given = jobsOf().map((job) => formatOf(job, "gives"));
     for (const option of type.options) {
@@ -107,7 +107,8 @@ export async function mount(page) {
     if (!typeNote.hidden) {
       const name = SAVED[chosen.value].split(",")[0];
       const bad = given.find((format) => !holds(format, chosen.value));
-      typeNote.textContent = `${name} cannot hold ${kindOf(bad)}. Such results keep the type of the image, or become TIFF.`;
+      const instead = "Such results keep the type of the image, or become PNG or TIFF.";
+      typeNote.textContent = `${name} cannot hold ${kindOf(bad)}. ${instead}`;
     }
   }
 
@@ -388,7 +389,8 @@ export async function mount(page) {
       save(zip, "translated.zip");
       for (const result of packed) result.isSaved = true;
       const done = ended - failed;
-      const left = done < total ? ` ${grouped(done)} of ${counted(total, "image")} are complete in it; the rest is not translated.` : "";
+      const missing = ` ${grouped(done)} of ${counted(total, "image")} are complete in it; the rest is not translated.`;
+      const left = done < total ? missing : "";
       say(left.trim());
       announce(`${counted(files.length, "file")} packed into translated.zip.${left}`);
     } catch (error) {

@@ -114,8 +114,8 @@ class Picture:
                 height, width = self._size
                 raise Problem(
                     413,
-                    f"The image has {width:,}x{height:,} pixels, and the limit here is {_count(self._max_pixels)}; make "
-                    "it smaller first.",
+                    f"The image has {width:,}x{height:,} pixels, and the limit here is {_count(self._max_pixels)}; "
+                    "make it smaller first.",
                 )
             target = self._wish.accepted.choose(image_suffix(suffix, self.translator), self.translator.target)
             self._target = Path(f"image{target}")

@@ -639,6 +639,8 @@ def test_damaged_weights_are_a_sentence(tmp_path):
 
 
 def test_a_token_opens_the_page_once_it_is_given(chromium, models):
+    from axe_playwright_python.sync_playwright import Axe
+
     with serving(create_studio(models, ServeSettings(port=0, token="open-sesame"))) as address:
         assert httpx.get(f"{address}/api/models").status_code == 401
         page = chromium.new_context().new_page()
@@ -653,6 +655,7 @@ def test_a_token_opens_the_page_once_it_is_given(chromium, models):
         assert page.get_by_text("That is not the token.").count() == 0
         page.keyboard.press("Enter")
         page.get_by_text("That is not the token.").wait_for()
+        assert_accessible(page, Axe())
         assert page.locator(".card").evaluate("card => getComputedStyle(card).borderRadius") == "10px"
         assert page.reload().status == 401
         assert page.get_by_text("That is not the token.").count() == 0

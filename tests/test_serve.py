@@ -227,7 +227,10 @@ def animation():
 
 
 def test_files_of_several_pictures_are_refused(client):
-    assert detail(client.translate(animation()), 415) == "The image is an animation; send its pictures one at a time."
+    assert detail(client.translate(animation()), 415) == (
+        "The image is an animation; send its pictures one at a time, or translate it as a whole with "
+        "`cyclegan translate`."
+    )
     assert detail(client.translate(b"PK\3\4" + bytes(99)), 415) == "The file is a zip; send one image at a time."
     several = file_of(np.stack([PHOTO, PHOTO]), "TIFF", photometric="rgb")
     assert "2 pages" in detail(client.translate(several), 422)
@@ -478,6 +481,9 @@ def test_pixels_are_counted_before_decoding(run, monkeypatch):
         said = detail(client.translate(file_of(np.zeros((5000, 5000), np.uint8), "PNG")), 413)
         assert said == "The image has 5,000x5,000 pixels, and the limit here is 480; make it smaller first."
         assert detail(client.translate(file_of(np.zeros((30, 40), np.uint16), "NPY")), 413)
+    with running({"maps": run}, max_pixels=2**21) as client:
+        said = detail(client.translate(file_of(np.zeros((5000, 5000), np.uint8), "PNG")), 413)
+        assert "the limit here is 2.1 megapixels" in said
 
 
 def test_a_body_that_comes_too_slowly_is_not_waited_for(run, monkeypatch):

@@ -403,6 +403,7 @@ def test_axe_finds_nothing_serious_on_the_page_of_data(chromium, home, look):
     size = {"width": 360, "height": 700} if look == "phone" else {"width": 1200, "height": 900}
     with serving(create_studio(home / "runs", ServeSettings(port=0))) as address:
         page = chromium.new_page(viewport=size, color_scheme="dark" if look == "dark" else "light")
+        page.set_default_timeout(60_000)  # the first inspection of a process imports much
         page.goto(f"{address}/#data")
         page.get_by_role("button", name="Browse for folder A").click()
         page.get_by_role("dialog").get_by_role("button", name=str(home)).click()

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 from test_signals import SETTINGS
-from test_studio_translate import assert_accessible, serving
+from test_studio_translate import assert_accessible, make_model, serving
 
 from conftest import TINY, make_folder
 from cyclegan import train
@@ -95,6 +95,11 @@ def test_a_run_has_its_scores_with_baselines_warnings_settings_and_evaluations(t
     assert scores["directions"][0]["scale"] == {"value": 0.12, "floor": 0.001, "ceiling": 0.9}
     assert "87 % of the way" in scores["directions"][0]["verdict"]
     assert run["resume"] == f"cyclegan train --out {tmp_path / 'maps'} --resume"
+    assert run["evaluate"] == f"cyclegan evaluate {tmp_path / 'maps'} --a FOLDER --b FOLDER"
+    write_run(tmp_path / "tested", losses(50, 100), test_a=tmp_path / "test a", test_b=tmp_path / "test b")
+    tested = get(client(tmp_path), "/tested")
+    assert tested["evaluate"] == f"cyclegan evaluate {tmp_path / 'tested'}"
+    assert tested["problem"].endswith("Nothing was saved, so it starts from the beginning.")
 
 
 def test_the_state_says_how_a_run_is(folders, tmp_path):
@@ -521,6 +526,43 @@ def test_samples_and_curves_are_read_by_keyboard(page, tmp_path):
         assert chart.locator("path.curve.s1").first.get_attribute("d") != before
         chart.get_by_role("button", name="photos (A) to maps (B)").click()
         assert chart.locator("g path.curve.s1").count() == 0
+
+
+def test_runs_without_samples_of_the_same_step_show_the_nearest_ones(page, tmp_path):
+    for name, steps in (("maps", [100, 200, 300]), ("yes", [90, 290])):
+        make_run(tmp_path / name)
+        shutil.move(tmp_path / name / "samples", tmp_path / f"{name} samples")
+        (tmp_path / name / "samples").mkdir()
+        (tmp_path / name / "scores.json").unlink(missing_ok=True)
+        sheets = sorted((tmp_path / f"{name} samples").glob("step_*.png"))
+        for step, sheet in zip(steps, sheets, strict=False):
+            shutil.copy(sheet, tmp_path / name / "samples" / f"step_{step:06d}.png")
+    with serving(create_studio(tmp_path, ServeSettings(port=0))) as address:
+        page.goto(f"{address}/#runs/maps/yes")
+        slider = page.get_by_label("Step of the samples")
+        slider.focus()
+        seen = []
+        for key in ("Home", *["ArrowRight"] * 4):
+            page.keyboard.press(key)
+            seen.append(slider.get_attribute("aria-valuetext"))
+        assert seen == [
+            "steps 100 and 90, 1 of 3", "steps 200 and 290, 2 of 3", "steps 300 and 290, 3 of 3",
+            "steps 300 and 290, 3 of 3", "steps 300 and 290, 3 of 3",
+        ]  # fmt: skip
+        sources = [picture.get_attribute("src") for picture in page.locator(".samples figure img").all()]
+        assert ["/samples/300?" in sources[0], "/samples/290?" in sources[1]] == [True, True]
+
+        page.goto(f"{address}/#runs/maps")
+        page.get_by_text("in the places of FOLDER, give one folder of each kind").wait_for()
+
+
+def test_a_model_without_a_training_is_named_where_runs_are_missing(page, tmp_path):
+    make_model(tmp_path / "quick")
+    with serving(create_studio(tmp_path, ServeSettings(port=0))) as address:
+        page.goto(f"{address}/#runs")
+        page.get_by_text("The model quick is there without a training").wait_for()
+        page.get_by_label("Runs").get_by_role("link", name="Translate").click()
+        page.get_by_role("checkbox", name="quick").wait_for()
 
 
 @pytest.mark.parametrize("look", ["light", "dark", "phone"])

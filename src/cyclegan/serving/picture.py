@@ -108,14 +108,18 @@ class Picture:
             sequence = find_sequence(self._path)
             if sequence is not None and not sequence.is_picture(self._path):
                 article = "an" if sequence.kind[0] in "aeiou" else "a"
-                raise Problem(415, f"The image is {article} {sequence.kind}; send its pictures one at a time.")
+                raise Problem(
+                    415,
+                    f"The image is {article} {sequence.kind}; send its pictures one at a time, or translate it as a "
+                    "whole with `cyclegan translate`.",
+                )
             self._size = image_size(self._path)
             if self._size is not None and self._size[0] * self._size[1] > self._max_pixels:
                 height, width = self._size
                 raise Problem(
                     413,
-                    f"The image has {width:,}x{height:,} pixels, and the limit here is {self._max_pixels:,}; make it "
-                    "smaller first.",
+                    f"The image has {width:,}x{height:,} pixels, and the limit here is {_count(self._max_pixels)}; "
+                    "make it smaller first.",
                 )
             target = self._wish.accepted.choose(image_suffix(suffix, self.translator), self.translator.target)
             self._target = Path(f"image{target}")
@@ -284,6 +288,10 @@ def _encode(target: Path, output: Raster, quality: int | None) -> bytes:
     with memory_file() as file:  # Pillow holds all threads up while it compresses a JPEG to anything but a file
         encode_image(target, output, file, quality=quality)
         return content_of(file)
+
+
+def _count(pixels: int) -> str:
+    return f"{pixels / 10**6:,.1f} megapixels" if pixels >= 10**6 else f"{pixels:,}"
 
 
 def _unknown(path: Path) -> str:

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 from starlette.datastructures import Headers, QueryParams
 from starlette.requests import cookie_parser
-from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cyclegan.errors import CycleganError
@@ -54,15 +54,19 @@ def create_studio(
     """
     finder = ModelFinder(runs_dir, examples)
     store = _Store({model.name: model.path for model in finder.find()}, device=device, most_loaded=_MOST_LOADED)
-    app = create_app(store, settings)
+    app, pages = create_app(store, settings), _Pages(directory=STATIC, html=True)
     if settings.token is not None:
-        app.add_middleware(_Door)
+        app.add_middleware(_Door, pages=pages)
         app.add_middleware(Guard, settings=replace(settings, token=None))  # for the answers of the door
     app.include_router(translate_router(runs_dir, finder, app.state.service))
     app.include_router(runs_router(runs_dir))
     app.include_router(data_router(runs_dir, allow_train=allow_train))
-    app.mount("/", _Pages(directory=STATIC, html=True), name="pages")  # takes every path that is left
+    app.mount("/", pages, name="pages")  # takes every path that is left
     return app
+
+
+# What the page that asks for the token needs, and where in it a problem is said.
+_LOOK, _PROBLEM = ("/studio.css", "/theme.js", "/icon.svg"), "<!-- problem -->"
 
 
 class _Store(ModelStore):
@@ -99,17 +103,21 @@ class _Door:
     The token itself is compared by the server behind it.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, pages: ASGIApp) -> None:
+        self._app, self._pages = app, pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        if scope["path"] in _LOOK:
+            await self._pages(scope, receive, send)
+            return
         given = Headers(scope=scope)
         # Cookies of one host are shared by all its ports.
         name = f"cyclegan-studio-{(scope.get('server') or ('', 0))[1]}"
-        token = QueryParams(scope["query_string"]).get("token", "").strip() if scope["path"] == "/" else ""
+        is_page, is_refused = scope["path"] == "/", False
+        token = QueryParams(scope["query_string"]).get("token", "").strip() if is_page else ""
         if is_token(token):
             response: Response = RedirectResponse("/", 303)
             response.set_cookie(name, token, httponly=True, samesite="lax")
@@ -120,8 +128,6 @@ class _Door:
             bearer = f"Bearer {cookie}".encode("latin-1", "replace")
             scope = {**scope, "headers": [*scope["headers"], (b"authorization", bearer)]}
 
-        is_page, is_refused = scope["path"] == "/", False
-
         async def send_allowed(message: Message) -> None:
             nonlocal is_refused
             is_refused = is_refused or (is_page and message.get("status") == 401)
@@ -130,5 +136,9 @@ class _Door:
 
         await self._app(scope, receive, send_allowed)
         if is_refused:  # people get a page that asks for the token
-            headers = {"Content-Security-Policy": _POLICY}
-            await FileResponse(STATIC / "token.html", 401, headers)(scope, receive, send)
+            page = (STATIC / "token.html").read_text("utf-8")
+            if token or cookie is not None:
+                page = page.replace(_PROBLEM, '<p class="problem" role="alert">That is not the token.</p>')
+            response = HTMLResponse(page, 401, {"Content-Security-Policy": _POLICY, "Cache-Control": "no-store"})
+            response.delete_cookie(name)
+            await response(scope, receive, send)

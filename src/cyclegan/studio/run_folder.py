@@ -202,7 +202,11 @@ class Run:
             return "finished", ""
         if self.checkpoint is not None and self.checkpoint >= log.step:
             return "stopped", ""
-        kept = f"It goes on from step {self.checkpoint:,}." if self.checkpoint else "It begins again."
+        kept = (
+            f"It goes on from step {self.checkpoint:,}."
+            if self.checkpoint
+            else "Nothing was saved, so it starts from the beginning."
+        )
         return "broken", f"It ended without saving, after step {log.step:,} or later. {kept}"
 
     # ---- answers
@@ -276,7 +280,8 @@ class Run:
                 "settings": [] if config is None else _settings(config),
                 "evaluations": self._evaluations(names),
                 "resume": resume,
-                "evaluate": f"cyclegan evaluate {shell_quote(self.path)}",
+                "evaluate": f"cyclegan evaluate {shell_quote(self.path)}"
+                + ("" if _has_test_images(config) else " --a FOLDER --b FOLDER"),
                 "translate": f"cyclegan translate {shell_quote(self.path)} IMAGES --out FOLDER --direction a2b",
             }
 
@@ -520,6 +525,11 @@ def _evaluation(file: Path, title: str, names: dict[str, str]) -> dict[str, Any]
         "read": READ_BASELINES,
         "directions": directions,
     }
+
+
+def _has_test_images(config: TrainConfig | None) -> bool:
+    """Whether the settings name test images, or one folder that may hold them beside those of training."""
+    return config is not None and (config.b is None or (config.test_a is not None and config.test_b is not None))
 
 
 def _scale(scores: Scores, direction: Literal["a2b", "b2a"]) -> dict[str, float] | None:

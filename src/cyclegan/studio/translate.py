@@ -12,7 +12,7 @@ from cyclegan.config import Direction
 from cyclegan.images import Array
 from cyclegan.images.by_content import suffix_by_content
 from cyclegan.images.codecs import read_raster
-from cyclegan.images.file_formats import image_suffixes
+from cyclegan.images.file_formats import can_hold, image_suffixes
 from cyclegan.images.formats import ImageFormat
 from cyclegan.images.limits import pixel_limit
 from cyclegan.images.raster import cast
@@ -24,6 +24,9 @@ from cyclegan.serving.uploads import Receiver, upload_file
 from cyclegan.studio.json_routes import Json
 from cyclegan.studio.models import FoundModel, ModelFinder
 from cyclegan.system.advice import flags_of_command
+
+# Types that the page offers to save as, by their names there.
+_SAVED = {"png": ".png", "jpeg": ".jpg", "tiff": ".tif", "npy": ".npy"}
 
 # What a page can read of the numpy types; the others become the next larger one of these.
 _SHOWN = {"float16": "float32", "int64": "float64", "uint64": "float64"}
@@ -42,7 +45,7 @@ def translate_router(runs_dir: Path, finder: ModelFinder, service: Service) -> A
         service.store.refresh({model.name: model.path for model in usable})
         return {
             "folder": str(runs_dir),
-            "models": [_described(model) for model in usable],
+            "models": [_described(model) | {"is_example": not _is_below(model.path, runs_dir)} for model in usable],
             "damaged": [{"title": model.title, "reason": model.problem} for model in found if model.problem],
             "suffixes": sorted(image_suffixes()),
         }
@@ -84,8 +87,15 @@ def _described(model: FoundModel) -> dict[str, Any]:
     return about | {"directions": directions}
 
 
+def _is_below(path: Path, folder: Path) -> bool:
+    return path == folder or folder in path.parents
+
+
 def _side(images: ImageFormat) -> dict[str, Any]:
-    return {**images.model_dump(include={"channels", "dtype", "low", "high"}), "alpha": images.last_is_alpha}
+    """What images hold, and which of the types that the page saves keep it."""
+    types = [name for name, suffix in _SAVED.items() if can_hold(suffix, images.channels, images.dtype, images.alpha)]
+    about = images.model_dump(include={"channels", "dtype", "low", "high"})
+    return {**about, "alpha": images.last_is_alpha, "types": types}
 
 
 def _read(content: bytearray, image_format: ImageFormat, most: int, max_pixels: int) -> tuple[Array, tuple[int, int]]:

@@ -6,7 +6,7 @@ const AT_ONCE = 2; // one is computed while the next one is sent; more would onl
 const ACCEPT = { same: "*/*", png: "image/png", jpeg: "image/jpeg", tiff: "image/tiff", npy: "application/x-npy" };
 
 /**
- * Jobs are { key, model, direction, isBack, forward }, made by `jobsOf` for an item; what came of a job is in
+ * Jobs are { key, model, direction, type, forward }, made by `jobsOf` for an item; what came of a job is in
  * item.results under its key: { state, blob, note, message }, with the states waiting, running, done and failed.
  */
 export class Queue {
@@ -14,27 +14,35 @@ export class Queue {
   isStopped = false;
 
   /**
-   * items: () -> all of them, the most urgent first. settings: { type, quality }. onChange(item, job): called after each
+   * items: () -> all of them, the most urgent first. settings: { quality }. onChange(item, job): called after each
    * change of a result. onLost(message): called when the server is gone; the queue then stands still.
    */
   constructor({ items, jobsOf, settings, onChange, onLost }) {
     Object.assign(this, { items, jobsOf, settings, onChange, onLost });
   }
 
-  /** How many jobs there are, how many are done or failed, and how many failed. */
+  /**
+   * How many images there are, how many of them are ended with all of their jobs, and how many of these failed in one;
+   * share: of all jobs that are ended, 0 to 1.
+   */
   count() {
     let total = 0,
       ended = 0,
-      failed = 0;
+      failed = 0,
+      jobs = 0,
+      endedJobs = 0;
     for (const item of this.items()) {
-      for (const job of this.jobsOf(item)) {
-        const state = item.results.get(job.key)?.state;
-        total += 1;
-        ended += state === "done" || state === "failed";
-        failed += state === "failed";
-      }
+      const states = this.jobsOf(item).map((job) => item.results.get(job.key)?.state);
+      if (!states.length) continue;
+      const over = states.filter((state) => state === "done" || state === "failed");
+      const isEnded = over.length === states.length;
+      total += 1;
+      ended += isEnded;
+      failed += isEnded && over.includes("failed");
+      jobs += states.length;
+      endedJobs += over.length;
     }
-    return { total, ended, failed, isBusy: this.#running.size > 0 };
+    return { total, ended, failed, share: jobs ? endedJobs / jobs : 0, isBusy: this.#running.size > 0 };
   }
 
   /** Start what can be started. Called after every change of images or settings. */
@@ -94,7 +102,8 @@ export class Queue {
 
   async #translate(item, job, signal) {
     const body = job.forward ? item.results.get(job.forward).blob : item.file;
-    const { type, quality } = this.settings;
+    const { type } = job;
+    const { quality } = this.settings;
     await body
       .slice(0, 1)
       .arrayBuffer()

@@ -124,8 +124,15 @@ function showList(page) {
         : "";
       page.querySelector(".empty")?.remove();
       if (!runs.length) {
-        page.append(el("div", { class: "empty" }, el("p", {}, `There is no run in ${content.folder} yet.`),
+        const others = el("p", { hidden: true });
+        page.append(el("div", { class: "empty" }, el("p", {}, `There is no run in ${content.folder} yet.`), others,
           el("p", {}, "Look at your pictures and start one on the page ", el("a", { href: "#data" }, "Data"), ", or in a terminal. It appears here by itself.")));
+        api("/api/models").then(({ models }) => { // without a training, such as those of `cyclegan demo --quick`
+          const own = models.filter((model) => !model.is_example);
+          others.hidden = !own.length;
+          others.append(own.length === 1 ? `The model ${own[0].title} is there without a training; it is on the page ` : `${counted(own.length, "model")} are there without a training; they are on the page `,
+            el("a", { href: "#translate" }, "Translate"), ".");
+        }, () => {});
       }
       draw();
     } catch (error) {
@@ -390,7 +397,8 @@ function showOne(page, name) {
     const { details } = run;
     parts.scores.replaceChildren(el("h2", {}, "Scores on test images"), ...(details.evaluations.length
       ? [el("p", { class: "muted small" }, details.evaluations[0].read ?? ""), ...scoresOf(run)]
-      : [el("p", {}, "Not scored on test images yet. To do so, in a terminal:"), command(details.evaluate, "the command that scores it")]));
+      : [el("p", {}, "Not scored on test images yet. To do so, in a terminal:"), details.evaluate.endsWith("FOLDER") &&
+        el("p", {}, "The run has no test images: in the places of FOLDER, give one folder of each kind with images that were not trained on."), command(details.evaluate, "the command that scores it")].filter(Boolean)));
   }
 
   async function stop() {
@@ -514,7 +522,7 @@ function showTwo(page, first, second) {
         columns.hidden = false;
         charts = new Charts(runs);
         samples = new Samples(runs, url);
-        left.append(el("h2", {}, "Samples at the same step"), samples.element);
+        left.append(el("h2", {}, "Samples of both"), samples.element);
         right.append(el("h2", {}, "Curves"), charts.tools, charts.element, el("p", { class: "muted small" }, "Compare scores only if both runs have the same validation images."));
       }
       if (fresh.some((one) => one.samples)) samples.update();

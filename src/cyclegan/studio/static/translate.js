@@ -1,6 +1,6 @@
 // The page on which images are translated: which images, which models, and what came of them.
 
-import { announce, api, counted, el, icon, place } from "./app.js";
+import { announce, api, counted, el, grouped, icon, place } from "./app.js";
 import { filesOfDrop, filesOfFolder, save, takePicture } from "./files.js";
 import { openPicture } from "./pixels.js";
 import { Queue } from "./queue.js";
@@ -47,20 +47,20 @@ export async function mount(page) {
   /** The translations of an image that are wanted, in the order of the views. */
   function jobsOf() {
     const directions = settings.direction === "both" ? ["a2b", "b2a"] : [settings.direction];
-    const kind = settings.type === "jpeg" ? `jpeg${settings.quality}` : settings.type;
+    const typed = (job) => {
+      const type = holds(formatOf(job, "gives"), settings.type) ? settings.type : "same";
+      return { ...job, type, key: `${job.key}/${type === "jpeg" ? `jpeg${settings.quality}` : type}` };
+    };
     return chosen().flatMap((model) =>
       directions
         .filter((each) => model.directions[each])
         .flatMap((direction) => {
-          const job = {
-            key: `${model.name} ${used[model.name]}/${direction}/${kind}`,
-            model: model.name,
-            direction,
-            of: model,
-          };
+          const key = `${model.name} ${used[model.name]}/${direction}`;
+          const job = typed({ key, model: model.name, direction, of: model });
           const other = direction === "a2b" ? "b2a" : "a2b";
           if (!settings.back || !model.directions[other]) return [job];
-          return [job, { ...job, key: `${job.key}/back`, direction: other, forward: job.key, start: direction }];
+          const again = { ...job, key: `${job.key}/back`, direction: other, forward: job.key, start: direction };
+          return [job, typed(again)];
         }),
     );
   }
@@ -87,10 +87,29 @@ export async function mount(page) {
     Object.assign(settings, kept);
     localStorage.setItem("translate", JSON.stringify(settings));
     if ("type" in changes || "quality" in changes || versions) forgetOthers();
+    drawTypes();
     queue.go();
     items.forEach(drawOption);
     showSelected();
     drawProgress();
+  }
+
+  /** Types that cannot hold what a chosen model gives are not offered. One chosen before holds for the other models. */
+  function drawTypes() {
+    const given = jobsOf().map((job) => formatOf(job, "gives"));
+    for (const option of type.options) {
+      const bad = given.find((format) => !holds(format, option.value));
+      option.disabled = Boolean(bad);
+      option.textContent = bad ? `${SAVED[option.value]}: not for ${kindOf(bad)}` : SAVED[option.value];
+    }
+    const chosen = type.selectedOptions[0];
+    typeNote.hidden = !chosen?.disabled;
+    if (!typeNote.hidden) {
+      const name = SAVED[chosen.value].split(",")[0];
+      const bad = given.find((format) => !holds(format, chosen.value));
+      const instead = "Such results keep the type of the image, or become PNG or TIFF.";
+      typeNote.textContent = `${name} cannot hold ${kindOf(bad)}. ${instead}`;
+    }
   }
 
   /** Results of other choices stay, so that a click brings them back; but not those that would soon fill the memory. */
@@ -162,9 +181,11 @@ export async function mount(page) {
   function makeOption(item) {
     const showable = /^image\/(png|jpeg|webp|avif|bmp|gif|svg\+xml)$/.test(item.file.type);
     if (showable) item.thumbnail = URL.createObjectURL(item.file);
+    const kind = el("span", { class: "kind", "aria-hidden": "true" }, item.path.split(".").pop().slice(0, 5));
+    const onerror = (event) => event.target.replaceWith(kind); // a file that is no picture, whatever its name says
     const picture = showable
-      ? el("img", { src: item.thumbnail, alt: "", loading: "lazy", decoding: "async" })
-      : el("span", { class: "kind", "aria-hidden": "true" }, item.path.split(".").pop().slice(0, 5));
+      ? el("img", { src: item.thumbnail, alt: "", loading: "lazy", decoding: "async", onerror })
+      : kind;
     const option = el(
       "div",
       {
@@ -318,7 +339,10 @@ export async function mount(page) {
           class: "quiet square",
           "aria-label": text,
           title: text,
-          onclick: () => save(result.blob, name),
+          onclick: () => {
+            save(result.blob, name);
+            result.isSaved = true;
+          },
         },
         icon("download"),
       ),
@@ -329,10 +353,22 @@ export async function mount(page) {
 
   // ---- files that are saved
 
+  let isAwaited = false; // whether all is downloaded once all is translated
+
+  function askForAll() {
+    const { total, ended } = queue.count();
+    if (ended === total || queue.isStopped) return downloadAll();
+    isAwaited = !isAwaited;
+    announce(isAwaited ? "The download begins when all images are translated." : "Nothing is downloaded.");
+    drawProgress();
+  }
+
   async function downloadAll() {
+    const { total, ended, failed } = queue.count();
     const jobs = jobsOf();
     const layout = jobs.length > 1 ? "folders" : "";
     const files = [];
+    const packed = [];
     const names = new Set();
     for (const item of items) {
       for (const job of jobs) {
@@ -344,13 +380,19 @@ export async function mount(page) {
         const name = unused(path, names);
         names.add(name);
         files.push({ name, blob: result.blob });
+        packed.push(result);
       }
     }
     downloadButton.disabled = true;
     try {
       const zip = await makeZip(files);
       save(zip, "translated.zip");
-      announce(`${counted(files.length, "file")} packed into translated.zip.`);
+      for (const result of packed) result.isSaved = true;
+      const done = ended - failed;
+      const missing = ` ${grouped(done)} of ${counted(total, "image")} are complete in it; the rest is not translated.`;
+      const left = done < total ? missing : "";
+      say(left.trim());
+      announce(`${counted(files.length, "file")} packed into translated.zip.${left}`);
     } catch (error) {
       say(error.message);
       announce(error.message);
@@ -362,18 +404,30 @@ export async function mount(page) {
 
   let wasBusy = false;
   function drawProgress() {
-    const { total, ended, failed, isBusy } = queue.count();
+    const { total, ended, failed, share, isBusy } = queue.count();
     const done = ended - failed;
     const words = [total ? `${done} of ${total} translated` : "", failed ? `${failed} failed` : ""];
     progressText.textContent = words.filter(Boolean).join(", ");
-    progress.max = total || 1;
-    progress.value = ended;
+    progress.value = share;
     progress.hidden = ended === total;
     stopButton.hidden = queue.isStopped || ended === total;
     resumeButton.hidden = !queue.isStopped || ended === total;
-    downloadButton.disabled = done === 0;
+    downloadButton.disabled = !hasResults();
+    isAwaited &&= !queue.isStopped;
+    if (isAwaited && ended === total) {
+      isAwaited = false;
+      if (hasResults()) downloadAll();
+    }
+    downloadText.textContent = isAwaited ? `Waiting for ${counted(total - ended, "image")} …` : "Download all";
+    downloadButton.title = isAwaited ? "Do not download them" : "";
     if (wasBusy && !isBusy && ended === total && total) announce(`${words.filter(Boolean).join(", ")}.`);
     wasBusy = isBusy;
+  }
+
+  function hasResults(isWanted = () => true) {
+    const jobs = jobsOf();
+    const results = items.flatMap((item) => jobs.map((job) => item.results.get(job.key)));
+    return results.some((result) => result?.state === "done" && isWanted(result));
   }
 
   function stop() {
@@ -538,11 +592,12 @@ export async function mount(page) {
   const progressText = el("span", { class: "muted number" });
   const stopButton = el("button", { type: "button", onclick: stop }, icon("stop"), "Stop");
   const resumeButton = el("button", { type: "button", hidden: true, onclick: resume }, icon("play"), "Go on");
+  const downloadText = el("span", {}, "Download all");
   const downloadButton = el(
     "button",
-    { type: "button", class: "main", disabled: true, onclick: downloadAll },
+    { type: "button", class: "main", disabled: true, onclick: askForAll },
     icon("download"),
-    "Download all",
+    downloadText,
   );
   const removeButton = el(
     "button",
@@ -621,6 +676,7 @@ export async function mount(page) {
     },
     Object.entries(SAVED).map(([value, text]) => el("option", { value, selected: value === settings.type }, text)),
   );
+  const typeNote = el("p", { class: "notice small", hidden: true, "aria-live": "polite" });
   const windows = new Windows(() => viewer.draw());
   const aside = el(
     "aside",
@@ -633,7 +689,7 @@ export async function mount(page) {
       directions,
       el("label", { class: "check" }, back, "And back again, to compare"),
     ),
-    el("div", { class: "field" }, el("label", { class: "label", for: "type" }, "Save as"), type, qualityLabel),
+    el("div", { class: "field" }, el("label", { class: "label", for: "type" }, "Save as"), type, qualityLabel, typeNote),
     windows.element,
   );
   const none = el("div", { class: "card none", hidden: true });
@@ -696,6 +752,10 @@ export async function mount(page) {
     if (isShown() && files.length) add({ found: files.map((file) => ({ file, path: file.name || "pasted.png" })) });
   });
 
+  window.addEventListener("beforeunload", (event) => {
+    if (hasResults((result) => !result.isSaved)) event.preventDefault(); // the browser asks whether to leave
+  });
+
   // ---- new models, and a model in the address
 
   function chooseFromAddress() {
@@ -720,13 +780,23 @@ function describe(model) {
   const kinds = new Set(
     known
       .flatMap(({ source, target }) => [source, target])
-      .map(({ channels, dtype }) =>
-        dtype === "uint8" && channels === 3 ? "" : `${counted(channels, "channel")} of ${dtype}`,
-      ),
+      .map((format) => (format.dtype === "uint8" && format.channels === 3 ? "" : kindOf(format))),
   );
   const words = [...kinds].filter(Boolean);
   return ` ${[`${model.domains.a} and ${model.domains.b}`, ...words].join(", ")}`;
 }
+
+/** Images of a format in words: "16-bit grey", "5 bands of 16-bit values". */
+function kindOf({ channels, dtype, alpha }) {
+  const [, kind, bits] = /^(u?int|float)(\d+)$/.exec(dtype);
+  const depth = { uint: `${bits}-bit`, int: `signed ${bits}-bit`, float: "floating-point" }[kind];
+  const colours = { 1: "grey", 3: "colour" }[channels - (alpha ? 1 : 0)];
+  if (!colours) return `${counted(channels, "band")} of ${depth} values`;
+  return `${depth} ${colours}${alpha ? " with transparency" : ""}`;
+}
+
+/** Whether files of a type that can be saved keep what a model gives. */
+const holds = (format, type) => type === "same" || format.types.includes(type);
 
 /** A name that is not among these: photo.png, photo-2.png, ... */
 function unused(path, names) {
@@ -760,6 +830,9 @@ function labelOf(job, jobs) {
   return jobs.some((other) => other.model !== job.model) ? `${job.of.title}: ${way}` : way;
 }
 
+/** A name with characters that file systems know; others become "-". */
+const safe = (name) => name.replace(/[^\p{L}\p{N} ()._-]+/gu, "-").replace(/^[ .]+|[ .]+$/g, "") || "-";
+
 /** The name of a result. layout: "" for one translation of each image, "flat" and "folders" for several. */
 function nameOf(item, job, layout) {
   const type = item.results.get(job.key).blob.type.split(";")[0];
@@ -767,8 +840,11 @@ function nameOf(item, job, layout) {
   const known = SUFFIXES[type] ?? [suffix];
   const stem = item.path.slice(0, item.path.length - suffix.length);
   const kept = known.includes(suffix.toLowerCase()) ? suffix : known[0];
-  const way = `${job.start ?? job.direction}${job.forward ? "-and-back" : ""}`;
-  if (layout === "folders") return `${job.model}/${way}/${stem}${kept}`;
+  const { a, b } = job.of.domains;
+  const [from, to] = (job.start ?? job.direction) === "a2b" ? [a, b] : [b, a];
+  const way = safe(`${from} to ${to}${job.forward ? " and back" : ""}`);
+  const model = safe(job.of.title);
+  if (layout === "folders") return `${model}/${way}/${stem}${kept}`;
   const file = stem.split("/").pop();
-  return layout === "flat" ? `${file}_${job.model}_${way}${kept}` : `${file}${kept}`;
+  return layout === "flat" ? `${file}_${model}_${way}${kept}` : `${file}${kept}`;
 }

@@ -393,7 +393,7 @@ def part_load(options: argparse.Namespace, work: Path) -> list[str]:
         "A client that is refused with 503 asks again after 50 ms.",
         "",
         f"* Answers by status: {named}. Results that differ from the first one: "
-        f"{levels.total():,}, by at most {max(levels, default=0)} of 255; a batch rounds otherwise than one image.",
+        f"{levels.total():,}, by at most {max(levels, default=0)} of 255.",
         f"* Results: {counts[200] / 60 / options.minutes:.0f} a second; p50 {low:.0f} ms, p99 {high:.0f} ms.",
         f"* Resident memory after the first minute {first:.0f} MiB, at the end {last:.0f} MiB "
         f"({100 * (last / first - 1):+.1f} %); minute by minute {', '.join(f'{mib:.0f}' for _, mib in memory[::60])}.",

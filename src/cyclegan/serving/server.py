@@ -23,7 +23,7 @@ from cyclegan.serving.service import Service
 from cyclegan.serving.settings import ServeSettings
 from cyclegan.serving.uploads import LEAST_RATE
 from cyclegan.system.advice import advise
-from cyclegan.system.devices import share_freed_memory
+from cyclegan.system.devices import keep_freed_memory, share_freed_memory
 from cyclegan.system.messages import Messages
 from cyclegan.system.signals import server_signals
 from cyclegan.system.terminal import print_result
@@ -50,6 +50,7 @@ def serve(
     printed. Raises InputError if the address cannot be had, and for a model that cannot be loaded.
     """
     share_freed_memory()
+    keep_freed_memory()
     messages = Messages("serve")
     ready = on_ready or (lambda address: _announce(messages, store, address))
     with closing(bind(settings)) as listener:

@@ -74,10 +74,11 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -2, -3, -8
 
 
 def keep_freed_memory() -> None:
-    """Keep freed memory in the process, because every training step allocates the same sizes again.
+    """Keep freed memory in the process, because every training step, or every request, allocates the same sizes again.
 
     glibc returns large blocks to the system at once, which then has to clear every page again. With other C libraries
-    this does nothing. For commands that train and end: the process never shrinks again.
+    this does nothing. For commands that train and end, and for servers that call `return_freed_memory`: the process
+    does not shrink otherwise.
     """
     if sys.platform != "linux":
         return

@@ -329,8 +329,8 @@ def test_folders_are_looked_at_and_a_training_is_started_from_the_page(chromium,
         dialog.get_by_text("This folder: 11 images.").wait_for()
         dialog.get_by_role("button", name="Choose this folder").press("Enter")
         dialog.wait_for(state="detached")  # its label is that of the field
-        assert page.get_by_label("Folder A: ").input_value() == str(home / "my photos")
-        page.get_by_label("Folder B: ").fill(str(home / "it's art"))
+        assert page.get_by_role("textbox", name="Folder A: ").input_value() == str(home / "my photos")
+        page.get_by_role("textbox", name="Folder B: ").fill(str(home / "it's art"))
         page.get_by_role("button", name="Look at the pictures").click()
 
         page.get_by_role("heading", name="Advice").wait_for()
@@ -376,7 +376,7 @@ def test_a_page_that_fails_leaves_nothing_on_the_others(chromium, home):
         assert page.get_by_text("The studio does not answer").count() == 0
         page.unroute("**/api/data")
         page.goto(f"{address}/#data")
-        page.get_by_label("Folder A: what you have").wait_for()
+        page.get_by_role("textbox", name="Folder A: what you have").wait_for()
         page.close()
 
 
@@ -411,8 +411,8 @@ def test_axe_finds_nothing_serious_on_the_page_of_data(chromium, home, look):
         assert_accessible(page, Axe())
         page.get_by_role("button", name="Cancel").click()
         page.get_by_role("dialog").wait_for(state="detached")
-        page.get_by_label("Folder A: ").fill("my photos")
-        page.get_by_label("Folder B: ").fill("it's art")
+        page.get_by_role("textbox", name="Folder A: ").fill("my photos")
+        page.get_by_role("textbox", name="Folder B: ").fill("it's art")
         page.get_by_role("button", name="Look at the pictures").click()
         page.get_by_role("heading", name="Advice").wait_for()
         page.locator("pre", has_text="cyclegan train").wait_for()

@@ -48,9 +48,15 @@ SMALL |= {"init": "kaiming", "init_gain": 1.0}
 NORMS = ("instance", "batch", "layer", "none")
 # Values of settings that not every class has.
 MORE = {"global_skip": True, "resampling": "smooth", "dropout": True, "discriminator_norm": "spectral"}
+MORE |= {"skips": True, "padding": "reflect"}
+# What passes detail, and draws no stripes, in all its combinations with norms.
+DETAIL = {"skips": True, "padding": "reflect", "resampling": "smooth"}
 # The sizes that the papers have, and extremes.
 SPECIAL = {
-    "resnet": [{"blocks": 0}, {"blocks": 5}],
+    "resnet": [
+        *[{"blocks": 0}, {"blocks": 5}, DETAIL, {**DETAIL, "norm": "batch"}],
+        {**DETAIL, "norm": "layer", "global_skip": True, "blocks": 0},
+    ],
     "unet": [{"depth": 6, "dropout": True}],
     "patch": [{"discriminator_layers": 1}, {"discriminator_layers": 3}, {"discriminator_layers": 5}],
 }

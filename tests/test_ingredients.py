@@ -15,7 +15,15 @@ from conftest import TINY, TINY_MODEL
 from cyclegan import InputError, ModelConfig, train
 from cyclegan.config import make_config
 from cyclegan.networks import ResnetGenerator, build_discriminator, build_generator, build_heads
-from cyclegan.networks.layers import BlurConv2d, BlurConvTranspose2d, LayerNorm, SpectralConv2d, blur_kernels
+from cyclegan.networks.layers import (
+    BlurConv2d,
+    BlurConvTranspose2d,
+    Conv2d,
+    ConvTranspose2d,
+    LayerNorm,
+    SpectralConv2d,
+    blur_kernels,
+)
 from cyclegan.networks.patch_projection import ProjectionHeads, sample
 from cyclegan.step import TrainState, train_step
 from cyclegan.step.losses import patch_contrastive_loss, r1_penalty, self_similarity, structure_loss
@@ -229,6 +237,58 @@ def test_a_smooth_transposed_convolution_is_the_convolution_and_then_the_filter(
     assert type(smooth.to_plain()) is not BlurConvTranspose2d
 
 
+@pytest.mark.parametrize("make", [Conv2d, BlurConv2d])
+def test_a_convolution_with_reflection_sees_a_mirrored_image(make):
+    x, conv = random(1, 4, 12, 8), make(4, 6, 3, 2, 1)
+    mirrored = F.pad(x, (4, 4, 4, 4), mode="reflect")
+    expected = conv(mirrored)[..., 2:-2, 2:-2]
+    assert not torch.allclose(conv(x), expected)
+    conv.padding_mode = "reflect"
+    torch.testing.assert_close(conv(x), expected)
+    if make is BlurConv2d:
+        torch.testing.assert_close(conv.to_plain()(x), expected)
+
+
+@pytest.mark.parametrize("make", [ConvTranspose2d, BlurConvTranspose2d])
+def test_a_transposed_convolution_with_reflection_sees_a_mirrored_image(make):
+    x, conv = random(1, 4, 6, 5), make(4, 6, 3, 2, 1, output_padding=1)
+    expected = conv(F.pad(x, (2, 2, 2, 2), mode="reflect"))[..., 4:-4, 4:-4]
+    assert not torch.allclose(conv(x), expected)
+    conv.padding_mode = "reflect"
+    torch.testing.assert_close(conv(x), expected)
+    if make is BlurConvTranspose2d:
+        torch.testing.assert_close(conv.to_plain()(x), expected)
+
+
+@pytest.mark.parametrize("skips", [False, True])
+@pytest.mark.parametrize("norm", ["layer", "instance"])
+def test_a_flat_image_stays_flat_with_reflection_at_every_border(norm, skips):
+    def unevenness(padding):
+        settings = {"resampling": "smooth", "norm": norm, "skips": skips, "padding": padding, "init": "kaiming"}
+        network = build_generator(ModelConfig(**TINY_MODEL, **settings), 3, 3, seed=3)
+        with torch.no_grad():
+            for name, bias in network.named_parameters():
+                if name.endswith("bias"):
+                    bias.uniform_(-1, 1, generator=torch.Generator().manual_seed(1))
+        with torch.no_grad():
+            return float(network(torch.full((1, 3, 64, 64), 0.5)).std((-2, -1)).max())
+
+    assert unevenness("reflect") < 1e-3
+    assert unevenness("zeros") > 0.05
+
+
+def test_skips_pass_detail_of_the_input_around_the_coarse_layers():
+    network = build_generator(ModelConfig(**TINY_MODEL, norm="layer", skips=True, init="kaiming"), 3, 3, seed=0)
+    with torch.no_grad():
+        for up in network.up:  # nothing comes from below
+            up.weight.zero_()
+    x = random(1, 3, 32, 32).requires_grad_()
+    (grad,) = torch.autograd.grad(network(x)[0, :, 16, 16].sum(), x)
+    assert grad.abs().max() > 0
+    rows = grad.abs().sum((0, 1, 3)).nonzero()
+    assert int(rows.max() - rows.min()) + 1 == 7 + 2 + 2  # the stem's 7x7, and twice 3x3
+
+
 def test_smooth_resampling_draws_no_checkerboard():
     @torch.no_grad()
     def unevenness(resampling):
@@ -302,6 +362,8 @@ EVERYTHING = {
     "norm": "layer",
     "resampling": "smooth",
     "global_skip": True,
+    "skips": True,
+    "padding": "reflect",
     "structure_weight": 2.0,
 }
 

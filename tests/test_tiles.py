@@ -118,6 +118,9 @@ def test_networks_without_instance_norm_give_the_whole_result(generator, stored,
     assert (result - expected).abs().max() < PROMISED
 
 
+DETAIL = {"skips": True, "padding": "reflect", "resampling": "smooth"}
+
+
 @pytest.mark.parametrize(
     ("settings", "stored"),
     [
@@ -125,6 +128,10 @@ def test_networks_without_instance_norm_give_the_whole_result(generator, stored,
         ({"resampling": "smooth"}, 1),
         ({"resampling": "smooth", "global_skip": True, "norm": "layer"}, 0),
         ({"norm": "layer"}, 2),
+        ({"padding": "reflect"}, 1),
+        ({"skips": True}, 2),
+        (DETAIL, 1),
+        ({**DETAIL, "norm": "layer", "global_skip": True}, 0),
         ({"generator": "unet", "global_skip": True}, 2),
         ({"generator": "unet", "global_skip": True, "norm": "layer"}, 1),
     ],
@@ -157,8 +164,9 @@ def test_a_network_of_full_depth_gives_the_whole_result():
         assert (result - expected).abs().max() < PROMISED
 
 
-def test_statistics_that_are_given_need_no_passes_and_no_memory():
-    network, config = make_network()
+@pytest.mark.parametrize("settings", [{}, DETAIL])
+def test_statistics_that_are_given_need_no_passes_and_no_memory(settings):
+    network, config = make_network(**settings)
     image = make_image(90, 110)
     _, state = in_tiles(network, config, image, TilingPlan(32, 2))
     assert set(state.statistics) == {name for name, m in network.named_modules() if isinstance(m, nn.InstanceNorm2d)}
@@ -166,6 +174,15 @@ def test_statistics_that_are_given_need_no_passes_and_no_memory():
     result, after = in_tiles(network, config, image, TilingPlan(48, 0), given)
     assert after.activation is None
     assert (result - whole(network, config, image)).abs().max() < PROMISED
+
+
+@pytest.mark.parametrize("settings", [{}, DETAIL])
+def test_a_translation_goes_on_from_what_it_had(settings):
+    network, config = make_network(**settings)
+    image = make_image(60, 70)
+    expected, state = in_tiles(network, config, image, TilingPlan(32, 2))
+    again, _ = in_tiles(network, config, image, TilingPlan(32, 2), TilingState(state.statistics, state.activation, 2))
+    assert torch.equal(again, expected)
 
 
 def test_plain_tiling_would_fail_these_tests():

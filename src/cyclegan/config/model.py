@@ -33,7 +33,7 @@ OLD_WORDS = {name: {"pixel": "layer"} for name in ("norm", "discriminator_norm")
 _IN_REFERENCE = ("resnet", "unet", "patch", "pixel")
 
 # Settings of generators that not every class has. The values of a preset are left out for a class without them.
-OPTIONAL_SETTINGS = ("resampling", "global_skip", "dropout")
+OPTIONAL_SETTINGS = ("resampling", "padding", "skips", "global_skip", "dropout")
 
 
 class ModelConfig(Config):
@@ -62,6 +62,16 @@ class ModelConfig(Config):
     )
     resampling: Literal["strided", "smooth"] = Field(
         "strided", description="How a resnet changes resolution; smooth: with a low-pass filter."
+    )
+    padding: Literal["zeros", "reflect"] = Field(
+        "zeros",
+        description="How the layers of a resnet that change resolution pad; reflect: as all others; zeros may grow to "
+        "stripes.",
+    )
+    skips: bool = Field(
+        False,
+        description="Pass detail at full and half resolution from the encoder of a resnet to its decoder; without them "
+        "it is invented.",
     )
     global_skip: bool = Field(
         False, description="Add the input to the output; a learned gate says how much of it stays."
@@ -205,6 +215,8 @@ class ModelConfig(Config):
             f"norm {self.norm}": self.norm == "layer",
             f"discriminator_norm {resolved}": resolved != self.norm,
             f"resampling {self.resampling}": self.resampling != "strided",
+            f"padding {self.padding}": self.padding != "zeros",
+            "skips": self.skips,
             "global_skip": self.global_skip,
         }
         return [name for name, is_so in found.items() if is_so]

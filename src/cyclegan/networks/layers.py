@@ -24,11 +24,19 @@ class Conv2d(nn.Conv2d):
 
     def convolve(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """Convolve with this bias, in the type of x, instead of its own."""
-        return self._conv_forward(x, self.weight.to(x.dtype), bias)  # type: ignore[no-any-return]
+        pixels, weight = self.padding[0], self.weight.to(x.dtype)
+        if self.padding_mode == "reflect" and isinstance(pixels, int) and self.padding[1] == pixels:
+            # Faster than torch's own padding, see `fused`.
+            return F.conv2d(fused.reflect(x, pixels), weight, bias, self.stride, 0, self.dilation, self.groups)
+        return self._conv_forward(x, weight, bias)  # type: ignore[no-any-return]
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
-    """`nn.ConvTranspose2d` in the type of its input, like `Conv2d`."""
+    """`nn.ConvTranspose2d` in the type of its input, like `Conv2d`.
+
+    Its attribute `padding_mode` may be set to reflect, for a stride of 2: what lies beyond the input is then reflected
+    instead of zero.
+    """
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         assert output_size is None, output_size
@@ -39,10 +47,14 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         return self._transposed(x, self.weight, bias, int(self.padding[0]))
 
     def _transposed(self, x: Tensor, weight: Tensor, bias: Tensor | None, padding: int) -> Tensor:
-        return F.conv_transpose2d(x, weight.to(x.dtype), bias, self.stride[0], padding, self.output_padding[0])
+        stride = self.stride[0]
+        if self.padding_mode == "reflect":  # one pixel more on each side, whose outputs beyond the image are cut off
+            x, padding = fused.reflect(x, 1), padding + stride
+        return F.conv_transpose2d(x, weight.to(x.dtype), bias, stride, padding, self.output_padding[0])
 
 
 Conv = TypeVar("Conv", Conv2d, ConvTranspose2d)
+Result = TypeVar("Result")
 
 
 class InstanceNorm(nn.InstanceNorm2d):
@@ -201,7 +213,10 @@ class BlurConv2d(Conv2d):
     """
 
     def convolve(self, x: Tensor, bias: Tensor | None) -> Tensor:
-        return F.conv2d(x, blur_kernels(self.weight).to(x.dtype), bias, self.stride, int(self.padding[0]) + 1)
+        padding = int(self.padding[0]) + 1
+        if self.padding_mode == "reflect":
+            x, padding = fused.reflect(x, padding), 0
+        return F.conv2d(x, blur_kernels(self.weight).to(x.dtype), bias, self.stride, padding)
 
     def to_plain(self) -> nn.Conv2d:
         """An ordinary 5x5 convolution with the same result."""
@@ -225,6 +240,7 @@ class BlurConvTranspose2d(ConvTranspose2d):
 @torch.no_grad()
 def _with_weights(plain: Conv, blurred: BlurConv2d | BlurConvTranspose2d) -> Conv:
     plain = plain.to(blurred.weight.device, blurred.weight.dtype).train(blurred.training)
+    plain.padding_mode = blurred.padding_mode
     plain.weight.copy_(blur_kernels(blurred.weight))
     if blurred.bias is None:
         plain.bias = None
@@ -308,11 +324,11 @@ def drop_or_freeze_bias(conv: Conv, norm: str) -> Conv:
     return conv
 
 
-def checkpointed(part: Callable[[Tensor], Tensor], x: Tensor, *, enabled: bool, random: bool = False) -> Tensor:
-    """part(x). If enabled, its activations are computed again in the backward pass instead of kept.
+def checkpointed(part: Callable[..., Result], *given: Tensor, enabled: bool, random: bool = False) -> Result:
+    """part(*given). If enabled, its activations are computed again in the backward pass instead of kept.
 
     random: whether the part draws random numbers, which must then be the same again.
     """
     if enabled and torch.is_grad_enabled():
-        return checkpoint(part, x, use_reentrant=False, preserve_rng_state=random)  # type: ignore[no-any-return]
-    return part(x)
+        return checkpoint(part, *given, use_reentrant=False, preserve_rng_state=random)  # type: ignore[no-any-return]
+    return part(*given)

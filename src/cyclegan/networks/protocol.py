@@ -43,7 +43,10 @@ class BlockLayers(Protocol):
 
 
 class ResidualLayers(Protocol):
-    """The layers of a generator with tiling `residual`, computed as in `ResnetGenerator`."""
+    """The layers of a generator with tiling `residual`, computed as in `ResnetGenerator`.
+
+    The last four exist only with skips.
+    """
 
     stem: nn.Conv2d
     stem_norm: nn.Module
@@ -54,6 +57,11 @@ class ResidualLayers(Protocol):
     up_norm: nn.ModuleList
     head: nn.Conv2d
     global_skip: bool
+    skips: bool
+    skip_half: nn.Conv2d
+    skip_full: nn.Conv2d
+    merge: nn.Conv2d
+    merge_norm: nn.Module
 
 
 class LevelLayers(Protocol):

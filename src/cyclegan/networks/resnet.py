@@ -23,6 +23,8 @@ from cyclegan.networks.layers import (
 )
 from cyclegan.networks.protocol import Generator, Settings, Sizes, Tiling
 
+_NO_NORM = nn.Identity()
+
 
 class ResidualBlock(nn.Module):
     """x + two 3x3 convolutions with reflection padding; (N, C, H, W) -> (N, C, H, W)."""
@@ -102,10 +104,15 @@ class ResnetGenerator(Generator):
         norm: str,
         dropout: bool,
         resampling: str = "strided",
+        padding: str = "zeros",
+        skips: bool = False,
         global_skip: bool = False,
     ) -> None:
         """resampling: strided, or smooth: with a low-pass filter against aliasing and checkerboards.
 
+        padding: of the convolutions that change the resolution: zeros, or reflect, as that of all others.
+        skips: add the encoder's activations at full and half resolution to the decoder's, so that detail of the input
+        reaches the output. Two 3x3 convolutions then take the place of the last one, 7x7, at about the same cost.
         global_skip: add the input to the output, see `to_image`.
         """
         super().__init__()
@@ -120,7 +127,16 @@ class ResnetGenerator(Generator):
             drop_or_freeze_bias(up(c, c // 2, 3, 2, 1, output_padding=1), norm) for c in (4 * width, 2 * width)
         )
         self.up_norm = nn.ModuleList(norm_layer(norm, c // 2) for c in (4 * width, 2 * width))
-        self.head = Conv2d(width, out_channels + global_skip, 7)
+        for conv in (*self.down, *self.up):
+            conv.padding_mode = {"zeros": "zeros", "reflect": "reflect"}[padding]
+        self.skips = skips
+        if skips:
+            # Without a bias: that of the convolution behind the sum has the same effect.
+            self.skip_half = Conv2d(2 * width, 2 * width, 1, bias=False)
+            self.skip_full = Conv2d(width, width, 1, bias=False)
+            self.merge = drop_or_freeze_bias(Conv2d(width, width, 3), norm)
+            self.merge_norm = norm_layer(norm, width)
+        self.head = Conv2d(width, out_channels + global_skip, 3 if skips else 7)
         self.global_skip = global_skip
         self.feature_channels = [2 * width, 4 * width, *[4 * width] * len(self._feature_blocks)]
 
@@ -138,18 +154,18 @@ class ResnetGenerator(Generator):
 
     def forward(self, x: Tensor) -> Tensor:
         """Computes in the type and memory format of x; the result is float32."""
-        h = checkpointed(self._encode, x, enabled=self.checkpointing)
+        h, *skips = checkpointed(self._encode, x, enabled=self.checkpointing)
         padded = None
         for index, block in enumerate(self.blocks):
             h, padded = self._block(block, h, padded, last=index == len(self.blocks) - 1)
-        return self._to_image(h, x)
+        return self._to_image(h, x, *skips)
 
     def features(self, x: Tensor, *, decode: bool) -> tuple[Tensor, ...]:
         """Activations at half and quarter resolution: after each down-sampling, the first and the middle block.
 
         decode: whether the output comes first.
         """
-        half = checkpointed(self._encode_half, x, enabled=self.checkpointing)
+        half, *full = checkpointed(self._encode_half, x, enabled=self.checkpointing)
         h = checkpointed(self._encode_quarter, half, enabled=self.checkpointing)
         found = [half, h]
         count = len(self.blocks) if decode else max(self._feature_blocks, default=-1) + 1
@@ -158,7 +174,7 @@ class ResnetGenerator(Generator):
             h, padded = self._block(block, h, padded, last=index == count - 1)
             if index in self._feature_blocks:
                 found.append(h)
-        return (self._to_image(h, x), *found) if decode else tuple(found)
+        return (self._to_image(h, x, *((half, *full) if self.skips else ())), *found) if decode else tuple(found)
 
     def _block(self, block: nn.Module, h: Tensor, padded: Tensor | None, *, last: bool) -> tuple[Tensor, Tensor | None]:
         """The activation after a block, and its padded form if it was computed with it."""
@@ -166,25 +182,35 @@ class ResnetGenerator(Generator):
             return checkpointed(block, h, enabled=True, random=self.dropout), None
         return block(h, padded, pad=0 if last else 1)  # type: ignore[no-any-return]
 
-    def _to_image(self, h: Tensor, x: Tensor) -> Tensor:
-        change = checkpointed(self._decode, h, enabled=self.checkpointing)
+    def _to_image(self, h: Tensor, x: Tensor, *skips: Tensor) -> Tensor:
+        change = checkpointed(self._decode, h, *skips, enabled=self.checkpointing)
         return to_image(change, x if self.global_skip else None)
 
     @property
     def _feature_blocks(self) -> list[int]:
         return sorted({0, len(self.blocks) // 2}) if len(self.blocks) else []
 
-    def _encode(self, x: Tensor) -> Tensor:
-        return self._encode_quarter(self._encode_half(x))
+    def _encode(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The activation at a quarter of the resolution, then those of skips: at half and at full resolution."""
+        half, *full = self._encode_half(x)
+        return self._encode_quarter(half), *((half, *full) if self.skips else ())
 
-    def _encode_half(self, x: Tensor) -> Tensor:
-        h = conv_norm(reflect(x, 3), self.stem, self.stem_norm, slope=0.0)
-        return conv_norm(h, self.down[0], self.down_norm[0], slope=0.0)
+    def _encode_half(self, x: Tensor) -> tuple[Tensor, ...]:
+        """The activation at half resolution, then, with skips, that at full resolution."""
+        full = conv_norm(reflect(x, 3), self.stem, self.stem_norm, slope=0.0)
+        half = conv_norm(full, self.down[0], self.down_norm[0], slope=0.0)
+        return (half, full) if self.skips else (half,)
 
     def _encode_quarter(self, h: Tensor) -> Tensor:
         return conv_norm(h, self.down[1], self.down_norm[1], slope=0.0)
 
-    def _decode(self, h: Tensor) -> Tensor:
+    def _decode(self, h: Tensor, half: Tensor | None = None, full: Tensor | None = None) -> Tensor:
         h = conv_norm(h, self.up[0], self.up_norm[0], slope=0.0)
-        h = conv_norm(h, self.up[1], self.up_norm[1], slope=0.0, pad=3)
+        if half is None or full is None:
+            h = conv_norm(h, self.up[1], self.up_norm[1], slope=0.0, pad=3)
+        else:
+            h = conv_norm(half, self.skip_half, _NO_NORM, residual=h)
+            h = conv_norm(h, self.up[1], self.up_norm[1], slope=0.0)
+            h = conv_norm(full, self.skip_full, _NO_NORM, residual=h, pad=1)
+            h = conv_norm(h, self.merge, self.merge_norm, slope=0.0, pad=1)
         return self.head(h).float()  # type: ignore[no-any-return]

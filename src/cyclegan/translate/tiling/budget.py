@@ -19,13 +19,16 @@ _BASE_BYTES = 64 * 2**20
 # that convolutions on a CPU make in another layout.
 _COPIES = 4.0
 
+# What skips keep besides: an activation at full resolution, and one of twice the channels at half of it.
+_SKIPS = 1.5
+
 # Pixels that a tile needs around it for all layers except the residual blocks.
 _HALO = 24
 
 
 def untiled_bytes(network: nn.Module, height: int, width: int) -> int:
-    """Peak of a forward pass over one image: _COPIES activations of the first layer, and a U-Net's skips."""
-    values = height * width * _first_width(network) * _COPIES
+    """Peak of a forward pass over one image: a few activations of the first layer, and a U-Net's skips."""
+    values = height * width * _first_width(network) * _copies(network)
     if tiling_of(network) == "levels":
         values = values / 4 + _level_values(network, height, width, 0)
     return round(_BASE_BYTES + values * _value_bytes(network))
@@ -49,7 +52,7 @@ def tiled_bytes(network: nn.Module, height: int, width: int, plan: TilingPlan) -
             stored, halo = _level_values(network, height, width, plan.stored), halo + 2 ** (plan.stored + 2)
             channels *= 2
     tile = min(plan.side, height) + 2 * halo, min(plan.side, width) + 2 * halo
-    return round(_BASE_BYTES + (stored + tile[0] * tile[1] * channels * _COPIES) * _value_bytes(network))
+    return round(_BASE_BYTES + (stored + tile[0] * tile[1] * channels * _copies(network)) * _value_bytes(network))
 
 
 def plans(network: nn.Module, *, is_given: bool) -> list[int]:
@@ -72,6 +75,11 @@ def _first_width(network: nn.Module) -> int:
             return convolutions(cast(LevelLayers, network).down)[0].out_channels
     convs = [module for module in network.modules() if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
     return max(max(conv.in_channels, conv.out_channels) for conv in convs)
+
+
+def _copies(network: nn.Module) -> float:
+    has_skips = tiling_of(network) == "residual" and cast(ResidualLayers, network).skips
+    return _COPIES + _SKIPS if has_skips else _COPIES
 
 
 def _level_values(network: nn.Module, height: int, width: int, first: int) -> int:

@@ -28,6 +28,7 @@ from cyclegan.translate.tiling.planes import (
     Plane,
     Statistics,
     Stored,
+    Sum,
     affine_of,
     channels_last_is_fast,
     is_instance_norm,
@@ -111,7 +112,8 @@ def reach_of(network: nn.Module) -> int | None:
     if tiling_of(network) == "residual":
         residual = cast(ResidualLayers, network)
         blocks = [conv for block in residual.blocks for conv in block.children() if isinstance(conv, nn.Conv2d)]
-        path = [residual.stem, *residual.down, *blocks, *residual.up, residual.head]
+        merge = [residual.merge] if residual.skips else []
+        path = [residual.stem, *residual.down, *blocks, *residual.up, *merge, residual.head]
     size = 1
     for conv in path:
         assert isinstance(conv, nn.Conv2d | nn.ConvTranspose2d)
@@ -182,14 +184,20 @@ class TiledNetwork:
     def _residual(self) -> Plane:
         network = cast(ResidualLayers, self.network)
         plane: Plane
+        skips: list[Plane] = []
         down = convolutions(network.down)
-        if self.state.activation is not None:
+        if self.state.activation is not None and not network.skips:
             plane = Stored(self.state.activation)
         else:
             stem = Conv(self.picture, network.stem, mirrored=3)
-            half = Conv(self._normed(stem, network.stem_norm, "stem_norm", relu), down[0])
-            quarter = Conv(self._normed(half, network.down_norm[0], "down_norm.0", relu), down[1])
-            if self.plan.stored:
+            full = self._normed(stem, network.stem_norm, "stem_norm", relu)
+            half = self._normed(Conv(full, down[0]), network.down_norm[0], "down_norm.0", relu)
+            quarter = Conv(half, down[1])
+            if network.skips:
+                skips = [Conv(half, network.skip_half), Conv(full, network.skip_full)]
+            if self.state.activation is not None:
+                plane = Stored(self.state.activation)
+            elif self.plan.stored:
                 raw = self._stored(quarter, network.down_norm[1], "down_norm.1", relu)
                 self.state.activation = finish_in_place(raw)
                 plane = Stored(self.state.activation)
@@ -213,9 +221,14 @@ class TiledNetwork:
 
         for index, (up, norm) in enumerate(zip(convolutions(network.up), network.up_norm, strict=True)):
             plane = self._normed(Conv(plane, up), norm, f"up_norm.{index}", relu)
+            if skips:
+                plane = Sum(plane, skips[index])
+        if skips:
+            plane = self._normed(Conv(plane, network.merge, mirrored=1), network.merge_norm, "merge_norm", relu)
+        mirrored = network.head.kernel_size[0] // 2
         if network.global_skip:
-            return Finished(Conv(plane, network.head, mirrored=3), self.picture)
-        return Conv(plane, network.head, mirrored=3, after=tanh)
+            return Finished(Conv(plane, network.head, mirrored=mirrored), self.picture)
+        return Conv(plane, network.head, mirrored=mirrored, after=tanh)
 
     def _two_stored(self, x: Stored, scratch: Tensor, block: BlockLayers, name: str) -> None:
         """A block with a second activation, which stores each of its convolutions in turn."""
@@ -247,8 +260,14 @@ class TiledNetwork:
         steps = [stem, *(conv.weight.numel() / 4 ** (i + 1) for i, conv in enumerate(convolutions(network.down)))]
         ups = [conv.weight.numel() / 4 ** (2 - i) for i, conv in enumerate(convolutions(network.up))]
         block = 9 * (4 * network.stem.out_channels) ** 2 / 16
+        # Of the two skips, whose activations are computed again, and of the convolution behind them.
+        half, full, merge = 0.0, 0.0, 0.0
+        if network.skips:
+            half = sum(steps[:2]) + network.skip_half.weight.numel() / 4
+            full, merge = stem + network.skip_full.weight.numel(), float(network.merge.weight.numel())
+        decoder = sum(ups) + half + full + merge
         if not self.plan.stored:
-            return {"output": sum(steps) + 2 * block * len(network.blocks) + sum(ups) + head}
+            return {"output": sum(steps) + 2 * block * len(network.blocks) + decoder + head}
 
         costs: dict[str, float] = {}
         if self.state.activation is None:
@@ -259,9 +278,11 @@ class TiledNetwork:
             costs[name + "norm2"] = block if self.plan.stored > 1 else 2 * block
             if self.plan.stored == 1:
                 costs[name + "sum"] = 2 * block
-        costs |= {"up_norm.0": ups[0], "up_norm.1": sum(ups)}
-        known = {name for name in costs if name in self.state.statistics and name.startswith(("stem", "up"))}
-        return {**{name: cost for name, cost in costs.items() if name not in known}, "output": sum(ups) + head}
+        costs |= {"up_norm.0": ups[0], "up_norm.1": sum(ups) + half}
+        if network.skips:
+            costs["merge_norm"] = decoder
+        known = {name for name in costs if name in self.state.statistics and name.startswith(("stem", "up", "merge"))}
+        return {**{name: cost for name, cost in costs.items() if name not in known}, "output": decoder + head}
 
     # ---- a network with levels
 

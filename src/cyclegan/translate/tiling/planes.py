@@ -122,7 +122,7 @@ class Conv:
         (self.kernel, _), (self.stride, _) = conv.kernel_size, conv.stride
         own = conv.padding[0]
         assert isinstance(own, int)
-        self.mirrored, self.padding = bool(mirrored), mirrored or own
+        self.mirrored, self.padding = bool(mirrored) or conv.padding_mode == "reflect", mirrored or own
         if isinstance(conv, nn.ConvTranspose2d):
             self.height, self.width = below.height * self.stride, below.width * self.stride
         else:
@@ -166,9 +166,13 @@ class Conv:
         # Input i of a transposed convolution adds to the outputs i * stride - padding + (0 .. kernel - 1).
         top, bottom = self._inputs(box.top, box.bottom, self.below.height)
         left, right = self._inputs(box.left, box.right, self.below.width)
-        x = self.below.read(Box(top, bottom, left, right))
+        height, width, mirrored = self.below.height, self.below.width, self.mirrored
+        want = Box(top, bottom, left, right)
+        have = needed(want, height, width, mirrored=mirrored)
+        x = self.below.read(have)
         if self.before is not None:
             x = self.before(x)
+        x = take(x, have, want, height, width, mirrored=mirrored)
         if channels_last_is_fast(x):
             x = x.contiguous(memory_format=torch.channels_last)
         y = F.conv_transpose2d(x, self.weight, self.bias, self.stride)
@@ -179,7 +183,8 @@ class Conv:
 
     def _inputs(self, start: int, stop: int, length: int) -> tuple[int, int]:
         first = -(-(start + self.padding - self.kernel + 1) // self.stride)
-        return max(first, 0), min((stop - 1 + self.padding) // self.stride + 1, length)
+        last = (stop - 1 + self.padding) // self.stride
+        return (first, last + 1) if self.mirrored else (max(first, 0), min(last + 1, length))
 
 
 class Block:
@@ -235,6 +240,17 @@ class Local:
         start, stop = max(start - self.network.reach, 0) // multiple * multiple, stop + self.network.reach
         stop = min(-(-max(stop, start + self.picture.smallest) // multiple) * multiple, length)
         return max(min(start, (stop - self.picture.smallest) // multiple * multiple), 0), stop
+
+
+class Sum:
+    """The sum of two planes of one shape."""
+
+    def __init__(self, first: Plane, second: Plane) -> None:
+        self.first, self.second = first, second
+        self.height, self.width = first.height, first.width
+
+    def read(self, box: Box) -> Tensor:
+        return self.first.read(box).add_(self.second.read(box))
 
 
 class Joined:

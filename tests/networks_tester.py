@@ -59,6 +59,7 @@ SPECIAL = {
     ],
     "unet": [{"depth": 6, "dropout": True}],
     "patch": [{"discriminator_layers": 1}, {"discriminator_layers": 3}, {"discriminator_layers": 5}],
+    "pyramid": [{"discriminator_layers": 1}, {"discriminator_layers": 3}],
 }
 
 

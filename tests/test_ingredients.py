@@ -1,5 +1,6 @@
 """What a modern recipe is made of: losses, layers and schedules beyond the paper's, each by itself and in a step."""
 
+import copy
 import dataclasses
 import json
 import math
@@ -149,7 +150,7 @@ def test_spectral_norm_brings_the_largest_singular_value_to_one():
     torch.testing.assert_close(alone, F.conv2d(x, conv.weight / largest, None, 2, 1), rtol=1e-3, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["patch", "pixel"])
+@pytest.mark.parametrize("kind", ["patch", "pixel", "pyramid"])
 def test_spectral_norm_leaves_the_scores_their_scale(kind):
     model = ModelConfig(**TINY_MODEL, discriminator=kind, discriminator_norm="spectral")
     discriminator, x = build_discriminator(model, 3, seed=0), random(1, 3, 16, 16)
@@ -159,6 +160,57 @@ def test_spectral_norm_leaves_the_scores_their_scale(kind):
         discriminator.stem.weight.mul_(5)  # of no effect, the last one of all effect
         discriminator.head.weight.mul_(5)
     torch.testing.assert_close(discriminator(x), 5 * before)
+
+
+PYRAMID = ModelConfig(**TINY_MODEL, discriminator="pyramid", init="kaiming")
+
+
+def test_a_pyramid_shows_three_bands_that_add_up_to_the_image():
+    x, two, four = random(2, 3, 24, 20), torch.tensor([1.0, 2, 1]) / 4, torch.tensor([1.0, 4, 6, 4, 1]) / 16
+
+    def filtered(x, taps):
+        half = len(taps) // 2
+        kernel = torch.outer(taps, taps).expand(3, 1, -1, -1)
+        return F.conv2d(F.pad(x, (half,) * 4, mode="reflect"), kernel, groups=3)
+
+    smooth = filtered(x, two)
+    coarse = filtered(filtered(smooth, four), four)
+    bands = build_discriminator(PYRAMID, 3, seed=0).bands(x)
+    torch.testing.assert_close(bands, torch.cat([coarse, 5 * (smooth - coarse), 10 * (x - smooth)], 1))
+    torch.testing.assert_close(bands[:, :3] + bands[:, 3:6] / 5 + bands[:, 6:] / 10, x)
+    for flat in (build_discriminator(PYRAMID, 3).bands(torch.full((1, 3, 16, 16), value)) for value in (-1.0, 0.3)):
+        assert flat[:, 3:].abs().max() < 1e-5
+
+
+def test_the_bands_of_a_pyramid_are_exact_in_16_bits_and_keep_the_memory_format():
+    network, x = build_discriminator(PYRAMID, 3, seed=0), random(2, 3, 24, 20).bfloat16()
+    exact = network.bands(x.double().float())
+    for images in (x, x.contiguous(memory_format=torch.channels_last)):
+        for seeing in (network, copy.deepcopy(network).bfloat16()):
+            bands = seeing.bands(images)
+            assert torch.equal(bands, exact.bfloat16())
+            assert bands.is_contiguous() == images.is_contiguous()
+
+
+def test_a_pyramid_reacts_to_fine_detail_where_a_patch_discriminator_hardly_does():
+    x = torch.linspace(-0.5, 0.5, 32).expand(1, 3, 32, 32)
+    stripes = 0.02 * (-1.0) ** torch.arange(32)
+
+    @torch.no_grad()
+    def reaction(kind):
+        network = build_discriminator(PYRAMID.replace(discriminator=kind, norm="none"), 3, seed=0)
+        plain = network(x)
+        return float((network(x + stripes) - plain).norm() / plain.norm())
+
+    assert reaction("pyramid") > 3 * reaction("patch")
+
+
+def test_the_slope_of_a_pyramid_has_second_derivatives():
+    discriminator = build_discriminator(PYRAMID, 3, seed=0)
+    r1_penalty(discriminator, random(2, 3, 16, 16)).backward()
+    assert discriminator.stem.weight.grad.abs().max() > 0
+    x = random(1, 3, 8, 8).double().requires_grad_()
+    assert torch.autograd.gradgradcheck(discriminator.double().bands, x)
 
 
 def test_a_step_follows_the_weights_by_one_power_iteration():

@@ -83,12 +83,14 @@ class ModelConfig(Config):
     init_gain: float = Field(
         0.02, gt=0, le=1e6, description="Gain of the initialisation; standard deviation for normal; unused by kaiming."
     )
-    discriminator: str = Field("patch", description="Kind of discriminator.")
+    discriminator: str = Field(
+        "patch", description="Kind of discriminator; pyramid: a patch one that sees coarse and fine detail alike."
+    )
     discriminator_options: dict[str, Any] = Field(
         default_factory=dict, description="A setting that only this kind of discriminator has; once for each."
     )
     discriminator_layers: int = Field(
-        3, ge=1, le=8, description="Down-samplings of a patch discriminator; 3 sees patches of 70x70."
+        3, ge=1, le=8, description="Down-samplings of a patch or pyramid discriminator; 3 sees patches of 70x70."
     )
     discriminator_width: int = Field(64, ge=1, le=MAX_WIDTH, description="Channels of the discriminator's first layer.")
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         train_mode,
     )
     from cyclegan.networks.patch_projection import ProjectionHeads
-    from cyclegan.networks.patchgan import PatchDiscriminator, PixelDiscriminator
+    from cyclegan.networks.patchgan import PatchDiscriminator, PixelDiscriminator, PyramidDiscriminator
     from cyclegan.networks.protocol import Discriminator, Generator, Sizes
     from cyclegan.networks.resnet import ResnetGenerator
     from cyclegan.networks.unet import UnetGenerator
@@ -38,6 +38,7 @@ __all__ = [
     "PatchDiscriminator",
     "PixelDiscriminator",
     "ProjectionHeads",
+    "PyramidDiscriminator",
     "ResnetGenerator",
     "Sizes",
     "UnetGenerator",
@@ -64,13 +65,14 @@ _ROWS = {
     "DISCRIMINATORS": {
         "patch": "patchgan.PatchDiscriminator",
         "pixel": "patchgan.PixelDiscriminator",
+        "pyramid": "patchgan.PyramidDiscriminator",
     },
 }
 
 # The modules of the other public names.
 _HOMES = {
     **dict.fromkeys(("Discriminator", "Generator", "Sizes"), "protocol"),
-    **dict.fromkeys(("PatchDiscriminator", "PixelDiscriminator"), "patchgan"),
+    **dict.fromkeys(("PatchDiscriminator", "PixelDiscriminator", "PyramidDiscriminator"), "patchgan"),
     "ProjectionHeads": "patch_projection",
     "ResnetGenerator": "resnet",
     "UnetGenerator": "unet",

@@ -28,6 +28,7 @@ from test_engines import MODELS, make_model
 test_model.__test__ = False  # a function of bioimageio.core
 
 LOCAL = ModelConfig(**TINY_MODEL, norm="layer", resampling="smooth", global_skip=True)
+DETAIL = LOCAL.replace(skips=True, padding="reflect")
 
 
 def export(tmp_path, config=MODELS["resnet"], **settings):
@@ -104,8 +105,9 @@ def test_a_whole_image_of_any_size_is_translated_as_by_a_translator(tmp_path, si
     assert_close(predict(package, photo(*size)), translator(photo(*size)))
 
 
-def test_a_local_generator_gives_in_blocks_what_it_gives_as_a_whole(tmp_path):
-    translator, package = export(tmp_path, LOCAL)
+@pytest.mark.parametrize("config", [LOCAL, DETAIL], ids=["smooth", "detail"])
+def test_a_local_generator_gives_in_blocks_what_it_gives_as_a_whole(tmp_path, config):
+    translator, package = export(tmp_path, config)
     summary = test_model(package, weight_format="onnx")
     assert summary.status == "passed", summary.format()
     described = describe(package)
@@ -249,9 +251,10 @@ def test_a_network_that_gives_nan_is_not_exported(tmp_path):
     [
         ModelConfig(**{**TINY_MODEL, "blocks": 3}, norm="batch"),
         LOCAL.replace(blocks=2),
+        DETAIL.replace(blocks=2),
         ModelConfig(**TINY_MODEL, generator="unet", depth=5, norm="layer"),
     ],
-    ids=["strided", "smooth", "unet"],
+    ids=["strided", "smooth", "detail", "unet"],
 )
 def test_the_reach_is_exactly_how_far_an_output_pixel_sees(config):
     network = to_plain_convs(build_generator(config.replace(init_gain=0.1), 3, 3, seed=1)).eval().double()

@@ -24,6 +24,10 @@ MODELS = {
     "batch norm": ModelConfig(**TINY_MODEL, norm="batch"),
     "unet": ModelConfig(**TINY_MODEL, generator="unet", depth=5),
     "smooth, with a global skip": ModelConfig(**TINY_MODEL, resampling="smooth", global_skip=True),
+    "skips and reflection": ModelConfig(
+        **{**TINY_MODEL, "resampling": "smooth", "norm": "layer"}, skips=True, padding="reflect", global_skip=True
+    ),
+    "plain, skips and reflection": ModelConfig(**TINY_MODEL, skips=True, padding="reflect"),
     "unet with layer norm": ModelConfig(**TINY_MODEL, generator="unet", depth=5, norm="layer", global_skip=True),
     "one channel": ModelConfig(**TINY_MODEL, channels_a=1),
 }

@@ -64,7 +64,7 @@ def test_a_model_is_exported_and_translated_with_from_the_command_line(
 
 # Kinds that are always exported to formats that take seconds. test_engines.py converts others to ONNX.
 QUICK = {
-    "onnx": ("batch norm", "unet with layer norm", "one channel"),
+    "onnx": ("batch norm", "unet with layer norm", "one channel", "skips and reflection"),
     "torch-export": ("batch norm", "unet with layer norm", "smooth, with a global skip"),
     "openvino": tuple(MODELS),
 }

@@ -208,6 +208,7 @@ def test_a_generator_computes_what_it_does_without_kernels(monkeypatch, preset, 
 
 
 MODERN = {**PRESETS["modern"], "precision": "fp32"}
+DETAIL = {**MODERN, "skips": True, "padding": "reflect", "discriminator": "pyramid"}
 RARE = [
     {"adversarial": "wgan-gp"},
     {"r1_weight": 1.0},
@@ -215,6 +216,7 @@ RARE = [
     {"dropout": True},
     {"norm": "batch"},
     {"norm": "none"},
+    DETAIL,
     {**PRESETS["conservative"], "precision": "fp32"},
 ]
 STEPS = [{}, MODERN, *(pytest.param(each, marks=pytest.mark.slow) for each in RARE)]

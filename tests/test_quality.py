@@ -374,27 +374,28 @@ def test_paired_training_tiles_show_the_same_places_and_none_that_are_held_out(t
     assert not after["trainA"].keys() & (after["valA"].keys() | after["testA"].keys())
 
 
+def pack(target, files):
+    """What `fetch` returns for an npm package with these files."""
+    with tarfile.open(target, "w:gz") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content.encode()))
+    return SimpleNamespace(path=target)
+
+
 def test_drawings_are_split_by_code_point_and_their_lines_lie_where_they_were(tasks, tmp_path, monkeypatch):
     rows = ["hexcode,group,skintone", *(f"{i:04X},{'flags' if i % 7 == 0 else 'objects'}," for i in range(140))]
     rows += ["1F44B-1F3FB,people-body,1", "1F468-200D-1F692,people-body,"]
     drawing = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 72 72">%s</svg>'
     line = '<rect x="18" y="18" width="36" height="36" fill="none" stroke="#000" stroke-width="6"/>'
 
-    def fetch(_url, work, **_):
-        target = work / "package.tgz"
-        files = {"package/data/openmoji.csv": "\n".join(rows)}
-        for row in rows[1:]:
-            name = row.partition(",")[0]
-            files[f"package/color/svg/{name}.svg"] = drawing % f'<circle cx="36" cy="36" r="9" fill="#f00"/>{line}'
-            files[f"package/black/svg/{name}.svg"] = drawing % line
-        with tarfile.open(target, "w:gz") as archive:
-            for name, content in files.items():
-                member = tarfile.TarInfo(name)
-                member.size = len(content)
-                archive.addfile(member, io.BytesIO(content.encode()))
-        return SimpleNamespace(path=target)
-
-    monkeypatch.setattr(tasks, "fetch", fetch)
+    files = {"package/data/openmoji.csv": "\n".join(rows)}
+    for row in rows[1:]:
+        name = row.partition(",")[0]
+        files[f"package/color/svg/{name}.svg"] = drawing % f'<circle cx="36" cy="36" r="9" fill="#f00"/>{line}'
+        files[f"package/black/svg/{name}.svg"] = drawing % line
+    monkeypatch.setattr(tasks, "fetch", lambda _, work, **__: pack(work / "package.tgz", files))
     out = tmp_path / "drawings"
     tasks.build_drawings(out, 24)
     names = {path.name: {file.name for file in path.iterdir()} for path in out.iterdir() if path.is_dir()}
@@ -414,6 +415,48 @@ def test_drawings_are_split_by_code_point_and_their_lines_lie_where_they_were(ta
     for domain in "AB":
         paired = {path.name for path in (tmp_path / "paired" / f"train{domain}").iterdir()}
         assert paired == names["trainA"] | names["trainB"]
+
+
+def test_emoji_of_one_family_are_in_one_split(tasks, tmp_path, monkeypatch):
+    names = [f"{thing}{i:02d}" for thing in ("cook", "dove") for i in range(40)]
+    names += [f"woman-{name}" for name in names[:40]] + ["cook05-dark", "dove05-facing-right"]
+
+    def fetch(url, work, **_):
+        colour = "#800" if "-flat" in url else "#f00"
+        body = f'<rect x="8" y="8" width="16" height="16" fill="{colour}"/>'
+        icons = {"height": 32, "width": 32, "icons": {name: {"body": body} for name in names}}
+        return pack(work / "package.tgz", {"package/icons.json": json.dumps(icons), "package/info.json": "{}"})
+
+    monkeypatch.setattr(tasks, "fetch", fetch)
+    tasks.build_emoji(tmp_path / "emoji", 16)
+    held = {path.name: {file.stem for file in path.iterdir()} for path in (tmp_path / "emoji").glob("*[AB]")}
+    assert held["valA"] == held["valB"]
+    assert held["testA"] == held["testB"]
+    splits = [held["trainA"], held["trainB"], held["valA"], held["testA"]]
+    families = [{name.removeprefix("woman-") for name in split} for split in splits]
+    assert sum(map(len, families)) == len(set().union(*families)) == 80
+    assert sum(map(len, splits)) == 120
+    for domain, red in (("A", 255), ("B", 136)):
+        picture = np.asarray(Image.open(next((tmp_path / "emoji" / f"val{domain}").iterdir())))
+        assert tuple(picture[8, 8]) == (red, 0, 0)
+        assert tuple(picture[1, 1]) == (255, 255, 255)
+
+
+def test_slices_of_the_head_are_split_by_height(tasks, tmp_path):
+    tasks.build_t1(tmp_path / "t1", 16)
+    names = {path.name: {file.name for file in path.iterdir()} for path in (tmp_path / "t1").glob("*[AB]")}
+    heights = {folder: {int(name[1:4]) for name in found} for folder, found in names.items()}
+    assert names["valA"] == names["valB"]
+    assert names["testA"] == names["testB"]
+    assert not heights["trainA"] & heights["trainB"]
+    for held_out, others in (("val", ("trainA", "trainB", "testA")), ("test", ("trainA", "trainB", "valA"))):
+        assert len(names[f"{held_out}A"]) > 40
+        for other in others:
+            assert min(abs(z - w) for z in heights[f"{held_out}A"] for w in heights[other]) > 2
+    name = min(names["testA"])
+    t1, grey = (np.asarray(Image.open(tmp_path / "t1" / f"test{domain}" / name)).astype(float) for domain in "AB")
+    assert t1.shape == grey.shape == (16, 16, 3)
+    assert grey[t1 == 0].mean() < 0.1 * grey[t1 > 0].mean()  # there is none outside the head
 
 
 def test_a_generator_trained_on_pairs_approaches_the_truth(monkeypatch):

@@ -21,6 +21,7 @@ from cyclegan.images.tensors import to_tensor
 from cyclegan.metrics.efficientnet import EfficientNetLite0
 from cyclegan.metrics.functions import l1
 from cyclegan.metrics.table import METRICS, failure_reason
+from cyclegan.metrics.thin_resnet import ThinResNet50
 from cyclegan.storage.scores import Estimate, Score, read_scores, verdict
 
 
@@ -46,6 +47,8 @@ def quick_features(monkeypatch):
     monkeypatch.setattr(
         EfficientNetLite0, "__call__", lambda _, images: torch.cat([images.mean((2, 3))] * 427, 1)[:, :1280]
     )
+    monkeypatch.setattr(ThinResNet50, "__init__", lambda *_: None)
+    monkeypatch.setattr(ThinResNet50, "__call__", lambda _, images: torch.cat([images.mean((2, 3))] * 171, 1)[:, :512])
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +60,19 @@ def test_every_direction_has_realism_faithfulness_and_truth(scores):
     assert set(scores.directions) == {"a2b", "b2a"}
     for result in scores.directions.values():
         assert list(result.metrics) == [name for name in METRICS if name in result.metrics]  # in their order
-        expected = {"kid", "frechet", "cycle", "cycle_noisy", "cycle_rise", "ssim_input", "edges"}
+        expected = {
+            "kid",
+            "frechet",
+            "kid_resnet",
+            "frechet_resnet",
+            "cycle",
+            "cycle_noisy",
+            "cycle_rise",
+            "ssim_input",
+            "edges",
+        }
         assert set(result.metrics) == expected | {"l1", "psnr", "ssim", "colour"}
-        for name in ("kid", "frechet"):
+        for name in ("kid", "frechet", "kid_resnet", "frechet_resnet"):
             score = result.metrics[name]
             assert (score.num_images, score.num_real) == (6, 6)
             assert score.floor.value < score.ceiling.value < score.value.value  # two steps: worse than no translation
@@ -102,6 +115,7 @@ def test_scores_are_recorded_with_their_files_features_and_settings(root, scores
     assert read_scores(root / "run") == scores
     saved = json.loads((root / "run" / "scores.json").read_text())
     assert saved["features"]["name"] == "efficientnet-lite0"
+    assert saved["second_features"]["name"] == "thin-resnet50"
     assert "bicubic" in saved["features"]["resize"]
     assert saved["files"]["test_a"] == {
         "root": str((root / "testA").resolve()),
@@ -239,7 +253,7 @@ def test_a_single_image_has_all_scores_but_the_distances_of_sets(root, tmp_path)
     for result in read_scores(tmp_path / "out").directions.values():
         assert {"cycle", "cycle_noisy", "l1", "psnr", "ssim", "colour", "edges"} <= set(result.metrics)
         assert not {"kid", "frechet"} & set(result.metrics)
-        assert sum("needs at least 2 images" in note for note in result.notes) == 2
+        assert sum("needs at least 2 images" in note for note in result.notes) == 4
     main(["evaluate", str(root / "run"), "--a", str(folders[0]), "--b", str(folders[1]), "--out", str(tmp_path / "o")])
 
 

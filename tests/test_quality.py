@@ -49,7 +49,7 @@ def recipes(quality):
     return sys.modules[quality.resolve.__module__]
 
 
-def made_up_scores(l1, kid=0.1):
+def made_up_scores(l1, kid=0.1, kid_resnet=None):
     """Scores of a run with this L1 and KID; the other numbers are fixed."""
 
     def score(value, **baselines):
@@ -60,6 +60,7 @@ def made_up_scores(l1, kid=0.1):
         metrics={
             "l1": score(l1, ceiling=0.96, mean_image=0.3),
             "kid": score(kid, floor=0.02, ceiling=0.5).replace(num_real=2),
+            **({} if kid_resnet is None else {"kid_resnet": score(kid_resnet)}),
             "cycle_rise": score(-0.0001),
             **{name: score(0.5) for name in ("psnr", "ssim", "colour", "cycle", "edges", "ssim_input")},
         },
@@ -87,11 +88,11 @@ def made_up_scores(l1, kid=0.1):
     )
 
 
-def put_run(quality, folder, task, recipe, seed, l1, kid=0.1, **changes):
+def put_run(quality, folder, task, recipe, seed, l1, kid=0.1, kid_resnet=None, **changes):
     """A finished run on disk, as the benchmark leaves it."""
     place = folder / task / recipe / f"seed{seed}"
     place.mkdir(parents=True)
-    made_up_scores(l1, kid).write(place / "scores.json")
+    made_up_scores(l1, kid, kid_resnet).write(place / "scores.json")
     run = quality.Run(
         task=task,
         recipe=recipe,
@@ -152,6 +153,28 @@ def test_means_over_tasks_are_of_seeds_that_were_run_on_all_of_them(quality, tmp
     assert modern["L1 mean"] == f"{mean:.2f} ({mean / spread:.2f}-{mean * spread:.2f})"
     assert conservative["L1 etopo1"] == "0.25"
     assert conservative["L1 mean"] == ""
+
+
+def test_tasks_with_the_same_photos_count_as_one_in_a_mean(quality, tmp_path):
+    for task, l1 in (("shadedrelief", 0.1), ("etopo1", 0.4), ("drawings", 0.8)):
+        put_run(quality, tmp_path / "work", task, "paper", 0, 0.8)
+        put_run(quality, tmp_path / "work", task, "modern", 0, l1)
+    page = write(quality, tmp_path)
+    modern = dict(zip(cells(page, "| recipe | s a step")[0], cells(page, "| `modern`")[0], strict=True))
+    # 1/8 and 1/2 together are 1/4.
+    assert modern["L1 mean"] == "0.50"
+
+
+@pytest.mark.parametrize(("second", "says"), [((0.11, 0.12, 0.13), True), ((0.11, 0.02, 0.13), False)])
+def test_a_line_says_where_the_feature_networks_disagree(quality, tmp_path, second, says):
+    for seed, value in enumerate(second):
+        put_run(quality, tmp_path / "work", "etopo1", "paper", seed, 0.1, kid=0.2, kid_resnet=0.1)
+        put_run(quality, tmp_path / "work", "etopo1", "modern", seed, 0.1, kid=0.1, kid_resnet=value)
+    page = write(quality, tmp_path)
+    titles = cells(page, "| recipe | s a step")[0]
+    assert titles[2:] == ["KID etopo1", "KID, thin ResNet-50 etopo1", "L1 etopo1"]
+    line = "* The two networks disagree on `modern`, etopo1: KID 0.50, KID, thin ResNet-50 1.20."
+    assert (line in page) == says
 
 
 def test_recipes_with_one_ingredient_changed_are_compared_with_their_base(quality, tmp_path):

@@ -16,7 +16,7 @@ from cyclegan.config import Direction
 from cyclegan.evaluation.test_images import Advance, TestImages, file_name
 from cyclegan.images.drawing import mark_holes
 from cyclegan.images.file_list import describe_left_out, evenly_spaced
-from cyclegan.metrics.features import LenientFeatures
+from cyclegan.metrics.features import FeaturePanel
 from cyclegan.metrics.functions import distance_to_nearest
 from cyclegan.metrics.round_trip import as_stored, fill, round_trip
 from cyclegan.metrics.table import METRICS, ImageMetric, SetMetric, failure_reason, finite, measure_image
@@ -42,7 +42,7 @@ class EvaluationContext:
     target: TestImages
     there: Translator
     back: Translator | None
-    network: LenientFeatures
+    network: FeaturePanel
     paired: bool
     batch_size: int
     num_bootstrap: int
@@ -166,7 +166,8 @@ def _translate(
 def _unlike(context: EvaluationContext, measured: Measurements) -> list[dict[str, float]]:
     """How far each translation is from the nearest real images, by name; empty where that cannot be computed."""
     try:
-        values = distance_to_nearest(measured.features, context.target.features).tolist()
+        columns = context.network.columns(context.network.names[0])
+        values = distance_to_nearest(measured.features[:, columns], context.target.features[:, columns]).tolist()
     except Exception:  # set metrics on the same features say why
         values = [math.nan] * len(measured.rows)
     return [{"unlike": value} if math.isfinite(value) else {} for value in values]
@@ -179,28 +180,36 @@ def score_sets(context: EvaluationContext, measured: Measurements) -> dict[str, 
     """Distances between sets of images, on their features."""
     scores = {}
     for name, metric in METRICS.items():
-        if isinstance(metric, SetMetric) and context.network.failure:
-            measured.failures[name] = context.network.failure
-        elif isinstance(metric, SetMetric):
+        if not isinstance(metric, SetMetric):
+            continue
+        network = metric.features or context.network.names[0]
+        # One network needs no second row.
+        if network not in context.network.names[0 if metric.features is None else 1 :]:
+            continue
+        if failure := context.network.failures.get(network):
+            measured.failures[name] = failure
+        else:
             try:
-                scores[name] = _score_set(context, metric, measured.features)
+                scores[name] = _score_set(context, metric, measured.features, context.network.columns(network))
             except Exception as error:  # one failing metric must not stop the others
                 measured.failures[name] = failure_reason(error)
     return scores
 
 
-def _score_set(context: EvaluationContext, metric: SetMetric, features: Tensor) -> Score:
+def _score_set(context: EvaluationContext, metric: SetMetric, features: Tensor, columns: slice) -> Score:
+    """columns: of the features, those of the metric's network."""
     source, target, training = context.source, context.target, context.target.training
+    real = target.features[:, columns]
 
     def distance(x: Tensor) -> Estimate:
-        found = metric.measure(x, target.features, num_bootstrap=context.num_bootstrap, seed=context.seed)
+        found = metric.measure(x[:, columns], real, num_bootstrap=context.num_bootstrap, seed=context.seed)
         if not isinstance(found, tuple):
             return Estimate(value=finite(found))
         value, low, high = map(finite, found)
         return Estimate(value=value, low=low, high=high)
 
     notes = []
-    dimensions = features.shape[1]
+    dimensions = real.shape[1]
     if metric.biased and min(len(features), len(target.features)) <= dimensions:
         notes.append(f"fewer images than the {dimensions} features: mostly bias, compare with its own baselines only")
     # A baseline of fewer images than there are translations would have more bias than they have.
@@ -314,7 +323,7 @@ def metric_notes(context: EvaluationContext, scores: Mapping[str, Score], failur
     known = {"input", "output"} | ({"truth"} if context.paired else set())
     known |= {"cycled", "cycled_noisy"} if context.back is not None else set()
     for name, metric in METRICS.items():
-        title = metric.title(context.network.info.title)
+        title = metric.title(context.network.infos[0].title)
         if name in failures:
             yield f"No {title}: it failed ({failures[name]})."
         elif name in scores:

@@ -4,7 +4,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cyclegan.storage.scores import READ_BASELINES, Scores, verdict
+from cyclegan.storage.scores import READ_BASELINES, Scores, verdicts
 
 
 def show_scores(scores: Scores, console: Console) -> None:
@@ -30,8 +30,8 @@ def show_scores(scores: Scores, console: Console) -> None:
             cells = [metric.show(known[key].value) if key in known else "" for key in result.baselines]
             table.add_row(label, metric.show(score.value.value), score.value.show_interval(metric.digits), *cells)
         console.print(table)
-        if "kid" in result.metrics:
-            console.print(f"{source} to {target}: {' '.join(verdict(result.metrics['kid']))}", style="bold")
+        if sentences := verdicts(result):
+            console.print(f"{source} to {target}: {' '.join(sentences)}", style="bold")
             console.print()
     notes: dict[str, list[str]] = {}
     for direction, result in scores.directions.items():

@@ -84,14 +84,16 @@ class SetMetric(Metric):
     """A distance between the translations and the real test images of the target, on features of both.
 
     biased: it depends on the number of images, so that only distances of equally large sets can be compared.
+    features: the feature network, by its name in FEATURE_NETWORKS; None for the one that was asked for.
     """
 
     measure: SetDistance
     _: KW_ONLY
     biased: bool = False
+    features: str | None = None
 
     def title(self, features: str) -> str:
-        return f"{self.label}, {features}"
+        return f"{self.label}, {features}" if self.features is None else self.label
 
 
 def _frechet_distance(x: Tensor, y: Tensor, /, **_: int) -> float:
@@ -113,6 +115,22 @@ METRICS: dict[str, Metric] = {
         _frechet_distance,
         biased=True,
         digits=2,
+    ),
+    "kid_resnet": SetMetric(
+        "KID, thin ResNet-50",
+        "less",
+        "The same distance on features of another family, which choose no checkpoint.",
+        functions.kernel_distance,
+        features="thin-resnet50",
+    ),
+    "frechet_resnet": SetMetric(
+        "Frechet distance, thin ResNet-50",
+        "less",
+        "The same for normal distributions fitted to those features.",
+        _frechet_distance,
+        biased=True,
+        digits=2,
+        features="thin-resnet50",
     ),
     "fid": Metric("FID, Inception", "less", "Standard FID as the named tool prints it.", digits=2),
     "kid_inception": Metric("KID, Inception", "less", "Standard KID as the named tool prints it.", digits=4),

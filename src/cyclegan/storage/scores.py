@@ -74,16 +74,46 @@ def verdict(kid: Score) -> list[str]:
             "By KID, untranslated images are as near to the target as its own training images are, so it cannot tell "
             "good from bad here. Are the two test folders swapped?"
         )
-    elif covered < 0:
-        sentences.append("By KID, the translations are less like the target than untranslated images are.")
-    elif covered >= 1:
-        sentences.append("By KID, the translations are as near to the target as its own real images are.")
     else:
-        way = f"{100 * covered:.0f} % of the way from untranslated images to real ones"
-        sentences.append(f"By KID, the translations are {way}.")
+        sentences.append(f"By KID, the translations are {_place(covered)}.")
     if kid.value.low is not None and kid.value.high is not None and kid.value.low <= ceiling.value <= kid.value.high:
         sentences.append("That may be chance: its interval holds the KID of untranslated images.")
     return sentences
+
+
+def _place(covered: float) -> str:
+    """Where translations lie, by the share of the way from untranslated images to real ones."""
+    if covered < 0:
+        return "less like the target than untranslated images are"
+    if covered >= 1:
+        return "as near to the target as its own real images are"
+    return f"{100 * covered:.0f} % of the way from untranslated images to real ones"
+
+
+def verdicts(of: "DirectionScores") -> list[str]:
+    """Sentences on where the translations lie by KID, and by KID of the second network; empty without KID.
+
+    They say so where one network finds the translations better than untranslated images and the other worse, both
+    outside their intervals.
+    """
+    if (kid := of.metrics.get("kid")) is None:
+        return []
+    sentences, second = verdict(kid), of.metrics.get("kid_resnet")
+    floor = second.floor.value if second is not None and second.floor is not None else 0.0
+    if second is not None and second.ceiling is not None and second.ceiling.value > floor:
+        covered = (second.ceiling.value - second.value.value) / (second.ceiling.value - floor)
+        sentences.append(f"By features of the thin ResNet-50 they are {_place(covered)}.")
+        if {_side(kid), _side(second)} == {-1, 1}:
+            sentences.append("The two networks disagree: do not trust either without looking at the images.")
+    return sentences
+
+
+def _side(kid: Score) -> int:
+    """-1 if translations are nearer to the target than untranslated images, 1 if farther, 0 if that may be chance."""
+    value, ceiling = kid.value, kid.ceiling
+    if ceiling is None or value.low is None or value.high is None or value.low <= ceiling.value <= value.high:
+        return 0
+    return 1 if value.value > ceiling.value else -1
 
 
 class ImageScores(Config):
@@ -149,6 +179,7 @@ class Scores(Config):
     seconds: float = Field(ge=0)
     peak_mib: float | None
     features: FeatureInfo
+    second_features: FeatureInfo | None = None
     paired: bool
     short_side: int | None = Field(ge=1, le=MAX_SIDE)
     noise_sigma: float
